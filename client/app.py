@@ -1,0 +1,68 @@
+"""The ClientApp: a thin shim. It imports no torch itself, and lets no error text with data leave the site."""
+
+from __future__ import annotations
+
+import logging
+
+from flwr.app import Context, Error, Message
+from flwr.clientapp import ClientApp
+
+from client.place import Place, place_of
+from common import messages
+from common.errors import SiteError, WardroundError
+from common.messages import Kind
+
+log = logging.getLogger("wardround.site")
+
+app = ClientApp()
+
+
+@app.query()
+def hello(message: Message, context: Context) -> Message:
+    """Answer the handshake with the task's fingerprint and counts."""
+    return answer("hello", message, context)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train the model that was sent on this site's training patients."""
+    return answer("train", message, context)
+
+
+@app.evaluate()
+def validate(message: Message, context: Context) -> Message:
+    """Count the model's predictions on this site's validation patients."""
+    return answer("validate", message, context)
+
+
+@app.evaluate("test")
+def test(message: Message, context: Context) -> Message:
+    """Count the model's predictions on this site's test patients."""
+    return answer("test", message, context)
+
+
+def answer(kind: Kind, message: Message, context: Context) -> Message:
+    """Handle one message; what fails is logged here in full and answered without data."""
+    place: Place | None = None
+    try:
+        place = place_of(context.node_config)
+        from client import work
+
+        request = messages.unpack_request(kind, message.content)
+        return Message(messages.pack_reply(work.handle(place, request)), reply_to=message)
+    except Exception as error:
+        simulated = place is not None and place.simulated
+        planned = isinstance(error, WardroundError)
+        level = logging.DEBUG if simulated and planned else logging.ERROR  # a simulation's reply tells all
+        log.log(level, "%s failed: %s", kind, error, exc_info=not planned)
+        name = place.site if place is not None and place.site else ""
+        reason = messages.pack_error(name, type(error).__name__, _safe(kind, error, simulated))
+        return Message(Error(code=messages.ERROR_CODE, reason=reason), reply_to=message)
+
+
+def _safe(kind: str, error: Exception, simulated: bool) -> str:
+    """Return what the server may read: a SiteError's text, or the kind of error; a simulation tells all."""
+    if isinstance(error, SiteError) or simulated:
+        text = str(error).strip().splitlines() or [""]
+        return text[0] if isinstance(error, WardroundError) else f"{type(error).__name__}: {text[0]}"
+    return f"{kind} failed with {type(error).__name__}; the site's own log says why"

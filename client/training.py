@@ -1,0 +1,239 @@
+"""fit() and predict(): the only training loop, of federated, pooled and single-hospital training alike.
+
+Batches are rows of a tensor, taken by index: no loader, no per-sample collation.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from common.config import TrainingConfig
+from common.errors import ConfigError, SiteError
+from common.models._layers import Dropout
+from common.seeds import seed_for
+from sites.cohort import Cohort
+
+
+class Stopped(SiteError):
+    """Training was asked to stop; what was done so far is lost to this call alone."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Where in the whole run this call to fit() stands: epochs done before, and epochs in all."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What fit() did. `loss`: mean training loss of each epoch; `validation`: loss after each, or none."""
+
+    examples: int
+    steps: int
+    loss: tuple[float, ...]
+    validation: tuple[float, ...]
+    stopped_early: bool
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device for cpu, cuda or auto.
+
+    Raises:
+        ConfigError: cuda was asked for and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("training.device=cuda: no CUDA device here; use auto or cpu")
+    return torch.device("cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def class_weights(counts: Sequence[int], power: float) -> Tensor:
+    """Return weights share**-power, scaled so that their mean over the examples is 1; absent classes get 0.
+
+    >>> class_weights([90, 10], 0.5).round(decimals=3).tolist()
+    [0.791, 2.372]
+    """
+    total = np.asarray(counts, dtype=np.float64)
+    share = total / max(total.sum(), 1)
+    weight = np.where(share > 0, np.maximum(share, 1e-12) ** -power, 0.0)
+    return torch.tensor(weight / max(float((weight * share).sum()), 1e-12), dtype=torch.float32)
+
+
+def loss_function(config: TrainingConfig, counts: Sequence[int], device: torch.device) -> Callable[..., Tensor]:
+    """Return the loss of (logits, labels); `counts` are the federation's merged class counts.
+
+    Focal loss: Lin et al. 2017, eq. 5, with the same class weights as alpha.
+    """
+    weight = None
+    if config.loss != "cross_entropy":
+        weight = class_weights(counts, config.weight_power).to(device)
+    if config.loss == "focal":
+        gamma = config.focal_gamma
+
+        def focal(logits: Tensor, labels: Tensor) -> Tensor:
+            log_p = functional.log_softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
+            assert weight is not None
+            return -(weight[labels] * (1 - log_p.exp()) ** gamma * log_p).mean()
+
+        return focal
+
+    def weighted(logits: Tensor, labels: Tensor) -> Tensor:
+        each = functional.cross_entropy(logits, labels, reduction="none")
+        return (each if weight is None else each * weight[labels]).mean()
+
+    return weighted
+
+
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Return AdamW or SGD; weight decay spares biases and norms."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    spared = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, foreach=True)
+
+
+def fit(
+    model: nn.Module,
+    train: Cohort,
+    config: TrainingConfig,
+    seed: int,
+    *,
+    counts: Sequence[int],
+    schedule: Schedule | None = None,
+    validation: Cohort | None = None,
+    stop: threading.Event | None = None,
+    on_epoch: Callable[[int, float], None] | None = None,
+    after_epoch: Callable[[int, nn.Module], None] | None = None,
+) -> FitResult:
+    """Train `model` in place on `train`.
+
+    Args:
+        model: logits from `(batch, channels, samples)` and `(batch, features)`.
+        train: at least one example.
+        config: epochs, batch size, optimiser, loss, early stopping.
+        seed: of shuffling, dropout and augmentation; the same seed gives the same weights on one device.
+        counts: class counts that weight the loss (merged over the federation).
+        schedule: for the cosine learning rate; none: this call is the whole run.
+        validation: patients for early stopping (`patience` > 0): the best epoch's weights are kept.
+        stop: when set, the loop raises Stopped between steps.
+        on_epoch: called with the epoch and its mean loss.
+        after_epoch: called with the epoch and the model.
+
+    Raises:
+        SiteError: there is nothing to train on, the loss or a weight is not finite, or `stop` was set.
+        ConfigError: cuda was asked for and there is none.
+    """
+    if len(train.y) == 0:
+        raise SiteError("no training examples at this site")
+    schedule = schedule or Schedule(0, config.epochs)
+    device = choose_device(config.device)
+    model.to(device).train()
+    x, features, y = _tensors(train, device)
+    generator = torch.Generator().manual_seed(seed_for(seed, "shuffle"))
+    noise = torch.Generator().manual_seed(seed_for(seed, "augment"))
+    drop = torch.Generator().manual_seed(seed_for(seed, "dropout"))
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.generator = drop
+    optimizer = make_optimizer(model, config)
+    loss_of = loss_function(config, counts, device)
+    size, n = config.batch_size, len(y)
+    per_epoch = math.ceil(n / size)
+    losses: list[float] = []
+    checks: list[float] = []
+    best: tuple[float, dict[str, Tensor]] | None = None
+    steps, stopped = 0, False
+    for epoch in range(config.epochs):
+        order = torch.randperm(n, generator=generator).to(device)
+        total = torch.zeros((), device=device)
+        for batch, start in enumerate(range(0, n, size)):
+            if stop is not None and stop.is_set():
+                raise Stopped("stopped before the end")
+            if config.schedule == "cosine":
+                share = (schedule.done + epoch + batch / per_epoch) / max(schedule.total, 1)
+                rate = config.lr * (0.01 + 0.99 * (1 + math.cos(math.pi * min(share, 1.0))) / 2)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+            rows = order[start : start + size]
+            inputs = x[rows]
+            if config.augment:
+                inputs = _augment(inputs, config.augment, noise)
+            optimizer.zero_grad(set_to_none=True)
+            loss = loss_of(model(inputs, features[rows]), y[rows])
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm, foreach=True)
+            optimizer.step()
+            total += loss.detach() * len(rows)
+            steps += 1
+        mean = float(total) / n
+        if not math.isfinite(mean) or not all(bool(p.isfinite().all()) for p in model.parameters()):
+            raise SiteError("the training loss or a weight is not a finite number: lower training.lr")
+        losses.append(mean)
+        if on_epoch:
+            on_epoch(epoch, mean)
+        if after_epoch:
+            after_epoch(epoch, model)
+            model.train()
+        if config.patience and validation is not None and len(validation.y):
+            checks.append(_mean_loss(model, validation, loss_of, device))
+            model.train()
+            if best is None or checks[-1] < best[0]:
+                best = checks[-1], {key: value.detach().clone() for key, value in model.state_dict().items()}
+            elif len(checks) - 1 - int(np.argmin(checks)) >= config.patience:
+                stopped = True
+                break
+    if best is not None:
+        model.load_state_dict(best[1])
+    return FitResult(n, steps, tuple(losses), tuple(checks), stopped)
+
+
+def predict(model: nn.Module, cohort: Cohort, device: torch.device, batch: int = 2048) -> npt.NDArray[np.float32]:
+    """Return logits `(examples, classes)`."""
+    model.to(device).eval()
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(cohort.y), batch):
+            x = torch.from_numpy(cohort.x[start : start + batch]).to(device)
+            features = torch.from_numpy(cohort.features[start : start + batch]).to(device)
+            parts.append(model(x, features).float().cpu().numpy())
+    return np.concatenate(parts) if parts else np.zeros((0, len(cohort.task.classes)), np.float32)
+
+
+def _mean_loss(model: nn.Module, cohort: Cohort, loss_of: Callable[..., Tensor], device: torch.device) -> float:
+    logits = torch.from_numpy(predict(model, cohort, device)).to(device)
+    return float(loss_of(logits, torch.from_numpy(cohort.y).to(device)))
+
+
+def _tensors(cohort: Cohort, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        torch.from_numpy(cohort.x).to(device),
+        torch.from_numpy(cohort.features).to(device),
+        torch.from_numpy(cohort.y).to(device),
+    )
+
+
+def _augment(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Scale channels (up to 20 %), shift in time (up to 4 samples), add noise (up to 0.05), by strength."""
+    batch, channels, samples = x.shape
+    scale = 1 + 0.2 * strength * (2 * torch.rand(batch, channels, 1, generator=generator) - 1)
+    shift = torch.randint(-4, 5, (batch, 1), generator=generator) * strength
+    index = (torch.arange(samples) + shift.round().long()).clamp(0, samples - 1)
+    noise = 0.05 * strength * torch.rand(batch, 1, 1, generator=generator)
+    noise = noise * torch.randn(x.shape, generator=generator)
+    moved = x.gather(2, index.to(x.device)[:, None, :].expand(-1, channels, -1))
+    return moved * scale.to(x.device) + noise.to(x.device)

@@ -1,0 +1,308 @@
+"""RunConfig: what the researcher asks for, read from YAML into a frozen, checked model.
+
+A wrong key, type or value is named with its path and the nearest right key. The configuration never names a
+path on a hospital's disk: `data.path` counts on the researcher's own machine (simulation) alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from common.errors import ConfigError
+
+T = TypeVar("T", bound=BaseModel)
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+
+
+class Section(BaseModel):
+    """A frozen part of a configuration that refuses unknown keys and silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Which data set, and where it lies on the researcher's machine (simulation only)."""
+
+    dataset: Name = "synthetic"
+    path: str | None = Field(None, description="folder of the data; none: made or found by the data set itself")
+    cache: str | None = Field(None, description="folder of prepared data; none: the user's cache folder")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the data set's own file")
+
+
+class SitesConfig(Section):
+    """How patients become hospitals, and how each hospital's patients are split.
+
+    `scheme`: `natural` (as the data say), `even`, `size` (skewed sizes), `labels` (Dirichlet over patients).
+    `split`: `patient` (patient-disjoint train, validation and test), `published` (the data set's published
+    split between patients), or `beat-level` (LEAKY on purpose, for comparison with papers that do so).
+    """
+
+    scheme: Literal["natural", "even", "size", "labels"] = "natural"
+    count: int = Field(4, ge=1, le=1000, description="number of hospitals; unused when scheme is natural")
+    alpha: float = Field(0.5, gt=0, le=1000, description="Dirichlet concentration of scheme labels")
+    skew: float = Field(1.0, ge=0, le=5, description="scheme size: hospital k gets a share of 1/k**skew")
+    split: Literal["patient", "published", "beat-level"] = "patient"
+    validation: float = Field(0.2, ge=0, lt=1, description="share of a hospital's training patients")
+    test: float = Field(0.25, gt=0, lt=1, description="share of patients (beats if beat-level); not published")
+    shared_person: Literal["drop", "keep"] = Field(
+        "drop",
+        description="a person on both sides of a published split: drop from training, or keep (a leak)",
+    )
+    limit: int | None = Field(None, ge=1, description="keep at most so many training examples a hospital")
+
+
+class ModelConfig(Section):
+    """A file of common/models, and its options."""
+
+    name: Name = "cnn"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainingConfig(Section):
+    """The local training loop."""
+
+    epochs: int = Field(1, ge=1, le=10_000, description="local epochs a round")
+    batch_size: int = Field(64, ge=1, le=65_536)
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: float = Field(0.001, gt=0, le=10)
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
+    weight_decay: float = Field(0.01, ge=0, le=10)
+    schedule: Literal["constant", "cosine"] = Field("cosine", description="over all rounds of the run")
+    loss: Literal["cross_entropy", "weighted", "focal"] = "weighted"
+    weight_power: float = Field(0.5, ge=0, le=1, description="class weight = (share of class)**-power")
+    focal_gamma: float = Field(2.0, ge=0, le=10)
+    clip_norm: float = Field(5.0, gt=0, description="largest gradient norm of a step")
+    augment: float = Field(0.0, ge=0, le=1, description="strength of random scaling, shift and noise of inputs")
+    patience: int = Field(0, ge=0, description="epochs without a better validation loss before stopping; 0: off")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class StrategyConfig(Section):
+    """A file of server/strategies, and its options."""
+
+    name: Name = "fedavg"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class FederationConfig(Section):
+    """Rounds, and what carries the messages."""
+
+    rounds: int = Field(8, ge=1, le=100_000)
+    strategy: StrategyConfig = StrategyConfig()
+    engine: Literal["local", "ray", "federation"] = "local"
+    workers: int = Field(0, ge=0, le=1024, description="parallel workers; 0: one a core")
+    round_timeout: float = Field(3600.0, gt=0, description="seconds to wait for a round's replies")
+    connect_timeout: float = Field(120.0, gt=0, description="seconds to wait for the sites to connect")
+    min_sites: int = Field(1, ge=1, description="fewer answering sites than this end the run")
+    expect: tuple[str, ...] = Field((), description="names of the sites that must be there; empty: all that come")
+    choose: Literal["best", "last"] = Field("best", description="the model of which round is kept")
+    address: str | None = Field(None, description="HOST:PORT of a running server; none: start all here")
+    ca: str | None = Field(None, description="certificate authority that signed the server's certificate")
+
+
+class EvaluationConfig(Section):
+    """What is measured on test patients, and how sure."""
+
+    metric: Literal["macro_f1", "macro_auroc", "accuracy", "loss"] = Field(
+        "macro_f1", description="chooses the round (on merged validation counts) and the worst site"
+    )
+    bootstrap: int = Field(1000, ge=0, le=100_000, description="resamples of patients for 95% intervals")
+    bins: int = Field(256, ge=16, le=4096, description="score histogram bins, spaced evenly in logit")
+    without: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="further figures with these patients left out (if the site allows)"
+    )
+
+
+class BaselinesConfig(Section):
+    """What to compare with, in simulation: the same training on one hospital alone, or on all rows pooled."""
+
+    local: bool = True
+    pooled: bool = True
+
+
+class RunConfig(Section):
+    """One run: one YAML file under experiments/."""
+
+    name: Name = "run"
+    title: str = Field("", max_length=200)
+    seed: int = Field(1, ge=0, lt=2**31)
+    data: DataConfig = DataConfig()
+    sites: SitesConfig = SitesConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    federation: FederationConfig = FederationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    baselines: BaselinesConfig = BaselinesConfig()
+
+    @model_validator(mode="after")
+    def _check_together(self) -> RunConfig:
+        if self.sites.split == "beat-level" and self.evaluation.without:
+            raise ValueError("evaluation.without needs a split by patient, not sites.split=beat-level")
+        return self
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Sentences that must stand beside every figure of this run."""
+        found = []
+        if self.sites.split == "beat-level":
+            found.append(
+                "LEAKY beat-level split: the same patients are in training and test, so every figure is "
+                "too good to hold for a new patient. For comparison with papers that split so, nothing else."
+            )
+        if self.sites.split == "published" and self.sites.shared_person == "keep":
+            found.append("LEAK kept on purpose: a person of the published split is in training and in test.")
+        return tuple(found)
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML file, apply `a.b=c` overrides, check it.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value is wrong; the message names it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration file {path}: see experiments/*.yaml for examples") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    try:
+        raw = _yaml(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path} is not valid YAML{where}: {getattr(error, 'problem', error)}") from None
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} must hold keys and values, not a {type(raw).__name__}")
+    raw.setdefault("name", path.stem.lower())
+    return parse(raw, overrides, source=str(path))
+
+
+def parse(raw: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "configuration") -> RunConfig:
+    """Check a mapping against RunConfig, after applying `a.b=c` overrides.
+
+    >>> parse({"seed": 7}, ["training.lr=0.01"]).training.lr
+    0.01
+    """
+    merged = _plain(raw)
+    for override in overrides:
+        _apply(merged, override)
+    return check(RunConfig, merged, source)
+
+
+def check(model: type[T], raw: Mapping[str, Any], source: str) -> T:
+    """Return `raw` as a `model`, or raise ConfigError that names the first wrong keys by path."""
+    try:
+        return model.model_validate(_tuples(raw))
+    except ValidationError as error:
+        problems = [_explain(model, dict(item)) for item in error.errors()]
+        raise ConfigError(f"{source}: " + "; ".join(problems[:4])) from None
+
+
+def to_json(config: RunConfig) -> str:
+    """Return the flat form that crosses the wire."""
+    return config.model_dump_json()
+
+
+def from_json(text: str) -> RunConfig:
+    """Read what `to_json` wrote.
+
+    Raises:
+        ConfigError: the text is another version's, or not one of these.
+    """
+    try:
+        raw = json.loads(text)
+    except json.JSONDecodeError:
+        raise ConfigError("the configuration that came is not JSON") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"the configuration that came holds no keys and values, but a {type(raw).__name__}")
+    return check(RunConfig, raw, "the configuration that came")
+
+
+def _explain(model: type[BaseModel], item: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = _keys(model, item["loc"][:-1])
+        near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else "known keys: " + ", ".join(sorted(known))
+        return f"unknown key {where} ({hint})"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    given = item.get("input")
+    shown = f", got {given!r}" if isinstance(given, str | int | float | bool) or given is None else ""
+    return f"{where}: {message}{shown}" if where else message
+
+
+def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type):
+            return []
+        if not issubclass(field.annotation, BaseModel):
+            return []
+        model = field.annotation
+    return list(model.model_fields)
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {override!r}: write it as section.key=value, such as training.lr=0.01")
+    try:
+        value = _yaml(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {key}: {text!r} is not a YAML value") from None
+    place = raw
+    for part in parts[:-1]:
+        inner = place.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {key}: {part} holds a value, not a section")
+        place = inner
+    place[parts[-1]] = _plain(value)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1, but an unquoted 1e-3 is a number, as in YAML 1.2, and a key that stands twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} stands twice", key.start_mark)
+            seen.add(key.value if isinstance(key.value, str) else id(key))
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)
+
+
+def _plain(value: Any) -> Any:
+    """A copy as dicts, deep enough for `_apply` to write into."""
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def _tuples(value: Any) -> Any:
+    """YAML's lists as tuples and whole numbers as given: strict models take no list for a tuple."""
+    if isinstance(value, Mapping):
+        return {key: _tuples(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_tuples(item) for item in value)
+    return value

@@ -1,0 +1,81 @@
+"""A residual 1-D CNN over a beat, joined with the beat's interval features.
+
+Residual blocks as in He et al. 2016, with GroupNorm (Wu and He 2018) in the place of BatchNorm, whose running
+statistics do not average over hospitals. Convolutions are written as 1 x k in two dimensions and channels-last
+memory, which runs 1.4 to 1.7 times as fast on a CPU as Conv1d.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from common.config import Section
+from common.models._layers import Dropout, FeatureHead, group_norm
+from common.task import Task
+
+
+class Options(Section):
+    """Options of the CNN."""
+
+    widths: tuple[int, ...] = Field((16, 32, 64), description="channels of each stage; each halves the time axis")
+    blocks: int = Field(1, ge=1, le=8, description="residual blocks a stage")
+    kernel: int = Field(5, ge=3, le=31, description="convolution kernel, in samples")
+    hidden: int = Field(64, ge=4, le=1024, description="units of the head")
+    dropout: float = Field(0.2, ge=0, lt=1)
+    features: bool = Field(True, description="use the interval features beside the signal")
+
+
+class _Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, (1, kernel), (1, stride), (0, kernel // 2), bias=False)
+        self.norm1 = group_norm(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, (1, kernel), 1, (0, kernel // 2), bias=False)
+        self.norm2 = group_norm(outputs)
+        self.skip = (
+            nn.Identity()
+            if inputs == outputs and stride == 1
+            else nn.Conv2d(inputs, outputs, 1, (1, stride), bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.norm1(self.conv1(x)))
+        return torch.relu(self.norm2(self.conv2(y)) + self.skip(x))
+
+
+class CNN(nn.Module):
+    """`(batch, channels, samples)` and `(batch, features)` -> logits `(batch, classes)`."""
+
+    def __init__(self, task: Task, options: Options) -> None:
+        super().__init__()
+        first = options.widths[0]
+        self.stem = nn.Conv2d(task.channels, first, (1, 7), (1, 2), (0, 3), bias=False)
+        self.stem_norm = group_norm(first)
+        stages: list[nn.Module] = []
+        inputs = first
+        for stage, width in enumerate(options.widths):
+            for block in range(options.blocks):
+                stride = 2 if block == 0 and stage > 0 else 1
+                stages.append(_Block(inputs, width, options.kernel, stride))
+                inputs = width
+        self.stages = nn.Sequential(*stages)
+        self.dropout = Dropout(options.dropout)
+        features = len(task.features) if options.features else 0
+        self.head = FeatureHead(2 * inputs, features, options.hidden, len(task.classes), options.dropout)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor, features: Tensor) -> Tensor:
+        """Return logits."""
+        x = x.unsqueeze(2).contiguous(memory_format=torch.channels_last)  # (batch, channels, 1, samples)
+        x = self.stages(torch.relu(self.stem_norm(self.stem(x))))
+        x = x.squeeze(2)
+        pooled = torch.cat([x.mean(-1), x.amax(-1)], dim=1)
+        logits: Tensor = self.head(self.dropout(pooled), features)
+        return logits
+
+
+def build(task: Task, options: Options) -> nn.Module:
+    """Return a CNN for the task."""
+    return CNN(task, options)

@@ -1,0 +1,37 @@
+"""Plug-ins are files: a folder is the list of names, a wrong name lists the right ones."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from types import ModuleType
+
+from common.errors import ConfigError
+
+
+def names(package: str, marker: str) -> tuple[str, ...]:
+    """Return the names of the modules of `package` that define `marker` at top level, sorted.
+
+    The files are read, not imported: listing models must not load torch.
+
+    >>> "cnn" in names("common.models", "build")
+    True
+    """
+    folder = Path(str(importlib.import_module(package).__file__)).parent
+    pattern = re.compile(rf"^(?:def {marker}\b|{marker}\b[^=\n]*=)", re.MULTILINE)
+    return tuple(
+        sorted(
+            path.stem
+            for path in folder.glob("*.py")
+            if not path.name.startswith("_") and pattern.search(path.read_text(encoding="utf-8"))
+        )
+    )
+
+
+def load(package: str, marker: str, name: str, what: str) -> ModuleType:
+    """Import the plug-in `name`, or raise ConfigError that lists the right names."""
+    known = names(package, marker)
+    if name not in known:
+        raise ConfigError(f"no {what} named {name!r}: choose one of {', '.join(known)}")
+    return importlib.import_module(f"{package}.{name}")

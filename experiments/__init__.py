@@ -1,0 +1,1 @@
+"""Questions and answers: the command line, the engines, the baselines, the report."""

@@ -1,0 +1,196 @@
+"""Benchmarks: what is measured beside what, in one run on one machine, as ratios: machines are noisy."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+WHAT = ("bare", "local-1", "local-2", "ray-2")
+
+
+def engine(sites: int, examples: int, rounds: int, ray: bool) -> dict[str, Any]:
+    """Return seconds a round and peak memory of each engine, and both over the bare loop's.
+
+    Each is measured in a process of its own, so that peak memory is its own. The first round is left out: it
+    opens the sites. The bare loop does the same steps on the same tensors with torch alone and averages the
+    weights.
+    """
+    found: dict[str, Any] = {"sites": sites, "examples": examples, "rounds": rounds, "cores": os.cpu_count()}
+    for what in WHAT:
+        if what.startswith("ray") and not ray:
+            continue
+        done = subprocess.run(
+            [sys.executable, "-m", "experiments.bench", what, str(sites), str(examples), str(rounds)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        lines = done.stdout.strip().splitlines()
+        if done.returncode or not lines:
+            found[what] = {"error": (done.stderr.strip().splitlines() or ["no output"])[-1]}
+            continue
+        found[what] = json.loads(lines[-1])
+    bare = found["bare"]
+    for what in WHAT[1:]:
+        if what in found and "seconds" in found[what]:
+            found[what]["time over bare"] = round(found[what]["seconds"] / bare["seconds"], 3)
+            found[what]["memory over bare"] = round(found[what]["megabytes"] / bare["megabytes"], 3)
+            found[what]["same weights as bare"] = found[what]["weights"] == bare["weights"]
+    return found
+
+
+def data(folder: Path) -> dict[str, Any]:
+    """Return seconds to read recordings with wfdb alone, to prepare them cold, and from the cache."""
+    import wfdb
+
+    from sites import mitdb, records
+
+    names = records.names(folder)
+    options = mitdb.Options(paced=True)
+
+    def bare() -> float:
+        began = time.perf_counter()
+        for name in names:
+            wfdb.rdrecord(str(folder / name))
+            wfdb.rdann(str(folder / name), "atr")
+        return time.perf_counter() - began
+
+    bare()
+    found: dict[str, list[float]] = {"bare": [], "cold": [], "cached": []}
+    for _ in range(3):
+        found["bare"].append(bare())
+        with tempfile.TemporaryDirectory() as store:
+            began = time.perf_counter()
+            mitdb.patients(folder, options, Path(store))
+            found["cold"].append(time.perf_counter() - began)
+            began = time.perf_counter()
+            mitdb.read(folder, options, names, Path(store))
+            found["cached"].append(time.perf_counter() - began)
+    middle = {key: round(statistics.median(values), 3) for key, values in found.items()}
+    return {"recordings": len(names), **middle, "cold over bare": round(middle["cold"] / middle["bare"], 3)}
+
+
+def _config(sites: int, examples: int, rounds: int, workers: int, folder: Path) -> Any:
+    from common import config
+
+    return config.parse(
+        {
+            "name": "bench",
+            "data": {
+                "path": str(folder),
+                "cache": str(folder.parent / "cache"),
+                "options": {"hospitals": sites, "patients": 8, "minutes": 5.0},
+            },
+            "sites": {"validation": 0.0, "limit": examples, "test": 0.1},
+            "training": {"batch_size": 64, "epochs": 1, "schedule": "constant"},
+            "federation": {"rounds": rounds + 1, "workers": workers, "choose": "last"},
+            "evaluation": {"bootstrap": 0},
+            "baselines": {"local": False, "pooled": False},
+        }
+    )
+
+
+def _data_folder(sites: int) -> Path:
+    from sites import cache, generator
+
+    folder = cache.default_folder() / "bench" / f"{sites}-hospitals"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    generator.generate(folder, generator.default_profiles(sites, 8, 1), minutes=5.0, seed=1)
+    return folder
+
+
+def _measure(what: str, sites: int, examples: int, rounds: int) -> dict[str, Any]:
+    import torch
+
+    torch.set_num_threads(1)
+    name, _, workers = what.partition("-")
+    config = _config(sites, examples, rounds, int(workers or 1), _data_folder(sites))
+    if name == "bare":
+        seconds, weights = _bare(config, sites)
+    else:
+        with tempfile.TemporaryDirectory() as out:
+            if name == "local":
+                from experiments import simulation
+
+                simulation.run(config, Path(out), sites)
+            else:
+                from common import config as configuration
+                from experiments import ray_engine
+
+                ray_engine.run(configuration.to_json(config), Path(out), sites=sites, workers=int(workers))
+            lines = [json.loads(line) for line in (Path(out) / "rounds.jsonl").read_text().splitlines()]
+        seconds = [line["seconds"] for line in lines]
+        weights = lines[-1]["weights"]
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    below = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss if name == "ray" else 0
+    return {
+        "seconds": round(statistics.median(seconds[1:]), 3),
+        "megabytes": round(max(own, below) / 1024),
+        "weights": weights,
+    }
+
+
+def _bare(config: Any, sites: int) -> tuple[list[float], str]:
+    """The same steps without messages, engine or workers: what any engine can at best cost on one core."""
+    import numpy as np
+    import torch
+
+    from client.place import Place
+    from client.policy import SIMULATION
+    from client.training import class_weights, make_optimizer
+    from client.work import open_site, weights_of
+    from common import models
+    from common.models._layers import Dropout
+    from common.seeds import seed_for
+    from server.rounds import digest
+
+    opened = sorted(
+        (open_site(Place(SIMULATION, index=i, count=sites), config) for i in range(sites)),
+        key=lambda s: s.name,
+    )
+    counts = [sum(column) for column in zip(*(s.train.class_counts() for s in opened), strict=True)]
+    weight = class_weights(counts, config.training.weight_power)
+    data = [
+        (s.name, torch.from_numpy(s.train.x), torch.from_numpy(s.train.features), torch.from_numpy(s.train.y))
+        for s in opened
+    ]
+    model = models.build(opened[0].task, config.model, config.seed)
+    current = weights_of(model)
+    seconds = []
+    for number in range(1, config.federation.rounds + 1):
+        began = time.perf_counter()
+        total: dict[str, Any] = {}
+        n_all = sum(len(y) for *_, y in data)
+        for site, x, features, y in data:
+            model.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in current.items()})
+            model.train()
+            seed = seed_for(config.seed, site, number, "train")
+            shuffle = torch.Generator().manual_seed(seed_for(seed, "shuffle"))
+            drop = torch.Generator().manual_seed(seed_for(seed, "dropout"))
+            for module in model.modules():
+                if isinstance(module, Dropout):
+                    module.generator = drop
+            optimizer = make_optimizer(model, config.training)
+            order = torch.randperm(len(y), generator=shuffle)
+            for start in range(0, len(y), config.training.batch_size):
+                rows = order[start : start + config.training.batch_size]
+                optimizer.zero_grad(set_to_none=True)
+                each = torch.nn.functional.cross_entropy(model(x[rows], features[rows]), y[rows], reduction="none")
+                (each * weight[y[rows]]).mean().backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(model.parameters(), config.training.clip_norm, foreach=True)
+                optimizer.step()
+            for key, value in weights_of(model).items():
+                total[key] = total[key] + value * (len(y) / n_all) if key in total else value * (len(y) / n_all)
+        current = total
+        seconds.append(time.perf_counter() - began)
+    return seconds, digest(current)
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure(sys.argv[1], *(int(value) for value in sys.argv[2:5]))))

@@ -1,0 +1,237 @@
+"""Build a Report from what a run left in its folder, however far the run came.
+
+federated.json (the outcome), rounds.jsonl (a line a round), run.json (what was asked, written by whoever
+started the run) and baselines.json (the models to compare with). Only one of federated.json and events.jsonl
+must exist: a run that was stopped from outside has no outcome yet, but its events name the hospitals and its
+rounds are whole.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from common import evaluation
+from common.errors import DataError
+from common.evaluation import Evaluation
+from experiments.report.model import (
+    Data,
+    ModelResult,
+    Notice,
+    Report,
+    Round,
+    RoundFigures,
+    RoundSite,
+    Run,
+    Site,
+    SplitCounts,
+    Subset,
+    Worst,
+)
+
+ALL, WITHOUT = "all", "without "
+"""Names of tables of figures in federated.json and baselines.json: `all`, and `without LABEL`."""
+
+SYNTHETIC = "The signals were made by a generator. No figure says anything about real patients."
+MIXED = "Some hospitals hold signals made by a generator. No pooled figure says anything about real patients."
+LEAK = "Patients stand in both training and test, so every figure is too good to hold for a new patient."
+
+
+def build(run_dir: Path) -> Report:
+    """Return the report of the run in `run_dir`.
+
+    Raises:
+        DataError: the folder holds no run, or a file of it is damaged; the message names the file.
+    """
+    about = _read(run_dir / "run.json") or {}
+    outcome = _read(run_dir / "federated.json")
+    if outcome is None:
+        outcome = _unfinished(run_dir)
+    try:
+        return _assemble(run_dir.name, about, outcome, run_dir)
+    except (ValidationError, KeyError, TypeError, AttributeError) as problem:
+        raise DataError(f"{run_dir}: a file of this run is not as it should be ({_brief(problem)})") from None
+
+
+def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any], run_dir: Path) -> Report:
+    lines = _lines(run_dir / "rounds.jsonl")
+    config = about.get("config") or {}
+    card = about.get("data") or {}
+    data = Data.model_validate({key: value for key, value in card.items() if key != "name"})
+    task = outcome.get("task") or {}
+    metric = str(lines[-1]["metric"] if lines else config.get("evaluation", {}).get("metric", "macro_f1"))
+    lost: dict[str, str] = {}
+    for item in (*lines, outcome):
+        lost |= item.get("lost") or {}
+    hello = outcome.get("sites") or {}
+    ours = {"name": "federated", "title": "Federated model", "kind": "federated", **outcome}
+    baselines = _read(run_dir / "baselines.json") or {}
+    models = [_model(item, metric) for item in (ours, *baselines.get("models", ()))]
+    planned = config.get("federation", {}).get("rounds") or (lines[-1].get("of", len(lines)) if lines else 0)
+    chosen = outcome.get("chosen") or (lines[-1]["chosen"] if lines else None)
+    return Report(
+        run=Run(
+            id=about.get("id", folder),
+            name=about.get("name", folder),
+            title=about.get("title", ""),
+            created=about.get("created", ""),
+            status=about.get("status") or outcome["status"],
+            error=outcome.get("error") or "",
+            seconds=about.get("seconds") or outcome.get("seconds") or 0.0,
+            engine=about.get("engine", ""),
+            seed=about.get("seed"),
+            config=config,
+            versions={key: str(value) for key, value in (about.get("versions") or {}).items()},
+            commit=about.get("commit"),
+        ),
+        notices=_notices(about, data, config, hello.values()),
+        data=data,
+        task=task,
+        sites=tuple(_site(name, said, task, lost.get(name)) for name, said in sorted(hello.items())),
+        rounds=tuple(_round(line) for line in lines),
+        planned_rounds=planned,
+        chosen_round=chosen,
+        metric=metric,
+        models=tuple(model for model in models if model.sites or model.pooled),
+        lost=dict(sorted(lost.items())),
+    )
+
+
+def _notices(
+    about: Mapping[str, Any], data: Data, config: Mapping[str, Any], hello: Iterable[Mapping[str, Any]]
+) -> tuple[Notice, ...]:
+    """The run's own notices, and those that the hospitals' answers call for even if the run forgot them."""
+    said = list(hello)
+    found = [Notice.model_validate(item) for item in about.get("notices") or ()]
+    levels = {notice.level for notice in found}
+    split = config.get("sites", {}).get("split")
+    if "synthetic" not in levels and (data.synthetic or any(item.get("synthetic") for item in said)):
+        some = not data.synthetic and not all(item.get("synthetic") for item in said)
+        text = MIXED if some else SYNTHETIC
+        found.append(Notice(level="synthetic", text=text))
+    if "leak" not in levels and "beat-level" in {split, *(item.get("split") for item in said)}:
+        found.append(Notice(level="leak", text=LEAK))
+    order = {"synthetic": 0, "leak": 1, "warning": 2}
+    return tuple(sorted(found, key=lambda notice: order[notice.level]))
+
+
+def _site(name: str, said: Mapping[str, Any], task: Mapping[str, Any], lost: str | None) -> Site:
+    classes = [str(item) for item in task.get("classes", ())]
+    counts = {
+        split: SplitCounts(
+            patients=part["patients"],
+            examples=part["examples"],
+            classes=dict(zip(classes, part["classes"], strict=False)),
+        )
+        for split, part in said.get("counts", {}).items()
+    }
+    excluded = dict(sorted(said.get("excluded", {}).items()))
+    return Site.model_validate({"name": name, "counts": counts, "excluded": excluded, "lost": lost})
+
+
+def _round(line: Mapping[str, Any]) -> Round:
+    sites = {
+        name: RoundSite(train=item.get("train"), validation=_figures(item.get("validation")))
+        for name, item in sorted(line.get("sites", {}).items())
+    }
+    return Round(
+        number=line["round"],
+        seconds=line.get("seconds", 0.0),
+        weights=line.get("weights", ""),
+        chosen=line.get("chosen", 0),
+        validation=_figures(line.get("validation")),
+        sites=sites,
+        lost=line.get("lost", {}),
+    )
+
+
+def _figures(raw: Mapping[str, Any] | None) -> RoundFigures | None:
+    if raw is None:
+        return None
+    return RoundFigures.model_validate({key: raw[key] for key in RoundFigures.model_fields if key in raw})
+
+
+def _model(raw: Mapping[str, Any], metric: str) -> ModelResult:
+    tables, pooled = raw.get("test") or {}, raw.get("pooled") or {}
+    subsets = {
+        name: Subset.model_validate({"sites": tables.get(name, {}), "pooled": pooled.get(name)})
+        for name in [*tables, *(name for name in pooled if name not in tables)]
+    }
+    main = subsets.get(ALL, Subset())
+    return ModelResult(
+        name=raw["name"],
+        title=raw["title"],
+        kind=raw["kind"],
+        trained_at=raw.get("trained_at"),
+        sites=main.sites,
+        pooled=main.pooled,
+        without={name.removeprefix(WITHOUT): item for name, item in subsets.items() if name.startswith(WITHOUT)},
+        worst=_worst(main.sites, metric),
+    )
+
+
+def _worst(sites: Mapping[str, Evaluation], metric: str) -> Worst | None:
+    found = evaluation.worst(sites, metric) if len(sites) > 1 else None
+    return Worst(site=found[0], metric=metric, value=found[1]) if found else None
+
+
+def _unfinished(run_dir: Path) -> dict[str, Any]:
+    """What the events tell of a run that has written no outcome."""
+    events = _lines(run_dir / "events.jsonl")
+    if not events:
+        raise DataError(f"{run_dir} holds no run: neither federated.json nor events.jsonl is there")
+    hello = next((event for event in events if event.get("event") == "hello"), {})
+    sites = hello.get("sites", {})
+    task = next((said.get("task") for said in sites.values()), None)
+    return {"status": "interrupted", "sites": sites, "task": task, "lost": hello.get("refused", {})}
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as problem:
+        raise DataError(f"cannot read {path}: {_brief(problem)}") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{path} must hold an object, not a {type(found).__name__}")
+    finite: dict[str, Any] = _finite(found)
+    return finite
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Return a file's JSON lines; a last line that was cut off in writing is left out."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    rows = [row for row in text.split("\n") if row.strip()]
+    found: list[dict[str, Any]] = []
+    for number, row in enumerate(rows, 1):
+        try:
+            found.append(_finite(json.loads(row)))
+        except ValueError:
+            if number < len(rows):
+                raise DataError(f"{path}, line {number} is damaged") from None
+    return found
+
+
+def _finite(value: Any) -> Any:
+    """Replace NaN and infinities, which JSON does not have, by None."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _brief(problem: Exception) -> str:
+    if isinstance(problem, ValidationError):
+        first = problem.errors(include_input=False, include_url=False)[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    return f"{type(problem).__name__}: {problem}"

@@ -1,0 +1,120 @@
+"""Drawings as inline SVG: text stays text, and colours are the page's, for light, dark and paper alike.
+
+Matplotlib draws in placeholder colours that stand for the page's own. The finished SVG gets the page's
+variables in their place, identifiers of its own (several drawings share one page), and a title and a
+description for screen readers.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from experiments.report.model import Report
+from experiments.report.words import TAGS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+INK, MUTED, RULE, ALARM = "#010101", "#020202", "#030303", "#040404"
+FEDERATED, LOCAL, POOLED = "#050505", "#060606", "#070707"
+SERIES = tuple(f"#0{digit}0a0a" for digit in range(1, 8))
+"""Placeholders for the curves of single hospitals."""
+
+VARIABLES = {
+    INK: "ink", MUTED: "muted", RULE: "rule", ALARM: "alarm",
+    FEDERATED: "federated", LOCAL: "local", POOLED: "pooled",
+    **{colour: f"series-{place}" for place, colour in enumerate(SERIES, 1)},
+}  # fmt: skip
+WIDTH = 10.0
+"""Inches of every drawing; the page scales it."""
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Make matplotlib write text as text, in the page's colours; a `$` in a hospital's name is no formula."""
+    from matplotlib import rc_context
+
+    looks: dict[Any, Any] = {
+        "svg.fonttype": "none", "svg.hashsalt": "wardround", "text.parse_math": False, "font.size": 9,
+        "text.color": INK, "axes.labelcolor": MUTED, "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED,
+        "legend.labelcolor": INK, "axes.titlecolor": INK,
+    }  # fmt: skip
+    with rc_context(looks), warnings.catch_warnings():
+        # Matplotlib lays text out with its own font, which lacks letters that the reader's fonts have.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def canvas(height: float, panels: int, **margins: float) -> tuple[Canvas, list[Axes]]:
+    """Return a drawing of `height` inches with panels side by side; call it within `style`.
+
+    Args:
+        height: inches.
+        panels: how many.
+        margins: where the panels end, in inches from the edge (left, right, top, bottom).
+    """
+    from matplotlib.figure import Figure as Canvas
+
+    drawing = Canvas(figsize=(WIDTH, height))
+    axes = [drawing.add_subplot(1, panels, place + 1) for place in range(panels)]
+    drawing.subplots_adjust(
+        left=margins["left"] / WIDTH,
+        right=1 - margins["right"] / WIDTH,
+        top=1 - margins["top"] / height,
+        bottom=margins["bottom"] / height,
+        wspace=0.14,
+    )
+    for panel in axes:
+        for side in ("top", "right", "left"):
+            panel.spines[side].set_visible(False)
+        panel.spines["bottom"].set_color(RULE)
+        panel.tick_params(length=0)
+        panel.set_axisbelow(True)
+    return drawing, axes
+
+
+def finish(drawing: Canvas, report: Report, name: str, title: str, description: str) -> str:
+    """Return the drawing as an `<svg>` element; call it within `style`.
+
+    Args:
+        drawing: what was drawn.
+        report: its notices are written into the drawing, which may be copied out of the page.
+        name: starts every identifier in it.
+        title: what it shows, for screen readers.
+        description: what is to be seen in it, for screen readers.
+    """
+    tags = [tag for level, tag in TAGS.items() if report.has(level)]
+    if tags:
+        drawing.text(
+            1 - 0.05 / WIDTH, 1 - 0.06 / drawing.get_figheight(), " · ".join(tags),
+            ha="right", va="top", color=ALARM, weight="bold", size=10,
+        )  # fmt: skip
+    out = io.StringIO()
+    drawing.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'(xlink:href="#|url\(#)', rf"\1{name}-", text)
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
+    text = re.sub(r"font: (?:(bold|\d+) )?([\d.]+)px [^;\"]*", _font, text)
+    text = re.sub("|".join(VARIABLES), lambda found: f"var(--{VARIABLES[found[0]]})", text)
+    height = drawing.get_figheight() * 72
+    opening = (
+        f'<svg viewBox="0 0 {WIDTH * 72:g} {height:g}" role="img" xmlns="http://www.w3.org/2000/svg" '
+        f'xmlns:xlink="http://www.w3.org/1999/xlink" aria-labelledby="{name}-title {name}-desc">'
+        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(description)}</desc>'
+    )
+    return opening + text[text.index(">") + 1 :]
+
+
+def _font(found: re.Match[str]) -> str:
+    weight = f"font-weight: {found[1]}; " if found[1] else ""
+    return f"{weight}font-size: {found[2]}px"

@@ -1,0 +1,95 @@
+"""The report as one HTML page that needs no network, no font and no other file.
+
+Every text is escaped by the template engine; the page's policy lets its own script run and nothing be loaded.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from common.evaluation import FEW_PATIENTS
+from experiments.report import findings, plots, words
+from experiments.report.model import Report
+
+HERE = Path(__file__).parent
+ROUNDS_SHOWN = 100
+"""Runs of more rounds show their curves, and leave the numbers to report.json."""
+
+
+def html(report: Report) -> str:
+    """Return the whole page."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = (HERE / "report.js").read_text(encoding="utf-8")
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        federated=report.federated,
+        words=words,
+        findings=findings,
+        metric_title=words.title(report.metric),
+        columns=words.columns(report),
+        tags=[(level, tag) for level, tag in words.TAGS.items() if report.has(level)],
+        few_patients=FEW_PATIENTS,
+        rounds_shown=ROUNDS_SHOWN,
+        losses=losses(report),
+        settings=flat(report.run.config),
+        mean_local={metric: findings.mean_local(report, metric) for metric in words.columns(report)},
+        forest=Markup(plots.forest(report)),
+        curves=Markup(plots.curves(report)),
+        style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def losses(report: Report) -> list[tuple[str, str, str]]:
+    """Return what was lost: who, when and why; a hospital's like failures in several rounds as one."""
+    rounds: dict[tuple[str, str], list[int]] = {}
+    for line in report.rounds:
+        for site, why in line.lost.items():
+            rounds.setdefault((site, why), []).append(line.number)
+    found = [(site, _rounds(numbers), why) for (site, why), numbers in rounds.items()]
+    for site, why in report.lost.items():
+        if (site, why) not in rounds:
+            when = "final evaluation" if why.startswith(findings.FINAL) else "handshake or training"
+            found.append((site, when, why.removeprefix(findings.FINAL)))
+    return sorted(found)
+
+
+def flat(value: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
+    """Return nested settings as dotted names with their values.
+
+    >>> flat({"seed": 1, "training": {"lr": 0.01}})
+    [('seed', '1'), ('training.lr', '0.01')]
+    """
+    found: list[tuple[str, str]] = []
+    for key, item in value.items():
+        if isinstance(item, Mapping) and item:
+            found += flat(item, f"{before}{key}.")
+        else:
+            found.append((f"{before}{key}", _setting(item)))
+    return found
+
+
+def _setting(item: Any) -> str:
+    if item is None or item in ({}, [], (), ""):
+        return "none"
+    return ", ".join(str(part) for part in item) if isinstance(item, list | tuple) else str(item)
+
+
+def _rounds(numbers: list[int]) -> str:
+    shown = ", ".join(str(number) for number in numbers[:10])
+    more = f" and {len(numbers) - 10} more" if len(numbers) > 10 else ""
+    return f"round{'s' if len(numbers) > 1 else ''} {shown}{more}"

@@ -1,0 +1,214 @@
+"""Report: what came out of a run, as one frozen document that can be stored, published and drawn again.
+
+Everything that the page, the table and the terminal show is in here, so that report.json alone suffices to
+rebuild them. `schema/report-1.json` is the published JSON Schema; `python -m experiments.report.model` writes
+it anew.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+
+from common.errors import DataError
+from common.evaluation import Evaluation, Frozen
+
+SCHEMA_FILE = Path(__file__).parent / "schema" / "report-1.json"
+Split = Literal["train", "validation", "test"]
+Level = Literal["synthetic", "leak", "warning"]
+
+
+class Run(Frozen):
+    """Which run this was. `created`: ISO 8601 in UTC; `commit`: of the code that ran, where known."""
+
+    id: str
+    name: str
+    title: str = ""
+    created: str = ""
+    status: Literal["complete", "interrupted", "failed"]
+    error: str = ""
+    seconds: float = 0.0
+    engine: str = ""
+    seed: int | None = None
+    config: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+    commit: str | None = None
+
+
+class Notice(Frozen):
+    """A sentence that must stand beside every figure."""
+
+    level: Level
+    text: str
+
+
+class Data(Frozen):
+    """What the data are, in the words of their publishers."""
+
+    title: str = ""
+    inputs: str = ""
+    labels: str = ""
+    sites: str = ""
+    splits: str = ""
+    source: str = ""
+    citation: str = ""
+    licence: str = ""
+    synthetic: bool = False
+
+
+class SplitCounts(Frozen):
+    """How much one split of one hospital holds; `classes`: examples of each class."""
+
+    patients: int
+    examples: int
+    classes: dict[str, int]
+
+
+class Site(Frozen):
+    """One hospital. `excluded`: what was left out, counted; `lost`: why it last gave no answer."""
+
+    name: str
+    counts: dict[Split, SplitCounts]
+    excluded: dict[str, int] = Field(default_factory=dict)
+    lost: str | None = None
+
+
+class RoundFigures(Frozen):
+    """A round's model on validation patients."""
+
+    examples: int
+    patients: int
+    accuracy: float | None = None
+    macro_f1: float | None = None
+    macro_auroc: float | None = None
+    loss: float | None = None
+
+
+class RoundSite(Frozen):
+    """One hospital in one round. `train`: what its training told (examples, loss, steps, ...)."""
+
+    train: dict[str, float | int | bool | str | None] | None = None
+    validation: RoundFigures | None = None
+
+
+class Round(Frozen):
+    """One round. `validation`: over all hospitals' validation patients; `chosen`: the best round so far."""
+
+    number: int
+    seconds: float = 0.0
+    weights: str = ""
+    chosen: int = 0
+    validation: RoundFigures | None = None
+    sites: dict[str, RoundSite] = Field(default_factory=dict)
+    lost: dict[str, str] = Field(default_factory=dict)
+
+
+class Subset(Frozen):
+    """A model's figures by hospital and over all hospitals' patients."""
+
+    sites: dict[str, Evaluation] = Field(default_factory=dict)
+    pooled: Evaluation | None = None
+
+
+class Worst(Frozen):
+    """The hospital where a model does worst, by one metric."""
+
+    site: str
+    metric: str
+    value: float
+
+
+class ModelResult(Subset):
+    """One model on test patients. `name`: federated, pooled or local:SITE; `without`: patients left out."""
+
+    name: str
+    title: str
+    kind: Literal["federated", "pooled", "local"]
+    trained_at: str | None = None
+    without: dict[str, Subset] = Field(default_factory=dict)
+    worst: Worst | None = None
+
+
+class Report(Frozen):
+    """A run's report. Refuses to exist for made-up data without a notice that says so."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    format: Literal["wardround.report/1"] = Field("wardround.report/1", alias="schema")
+    run: Run
+    notices: tuple[Notice, ...] = ()
+    data: Data = Data()
+    task: dict[str, Any] = Field(default_factory=dict)
+    sites: tuple[Site, ...] = ()
+    rounds: tuple[Round, ...] = ()
+    planned_rounds: int = 0
+    chosen_round: int | None = None
+    metric: str = "macro_f1"
+    models: tuple[ModelResult, ...] = ()
+    lost: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _say_what_is_made_up(self) -> Report:
+        if self.data.synthetic and not self.has("synthetic"):
+            raise ValueError("synthetic data need a notice of level synthetic")
+        return self
+
+    def has(self, level: Level) -> bool:
+        """Return whether a notice of this level stands beside the figures."""
+        return any(notice.level == level for notice in self.notices)
+
+    def model(self, name: str) -> ModelResult | None:
+        """Return the model of that name, if it was evaluated."""
+        return next((model for model in self.models if model.name == name), None)
+
+    @property
+    def federated(self) -> ModelResult | None:
+        """The federation's own model, if it was evaluated."""
+        return self.model("federated")
+
+    @property
+    def locals(self) -> tuple[ModelResult, ...]:
+        """The models that one hospital trained alone."""
+        return tuple(model for model in self.models if model.kind == "local")
+
+    @property
+    def class_titles(self) -> dict[str, str]:
+        """The classes with their titles, in order; empty where no hospital told its task."""
+        names = [str(name) for name in self.task.get("classes", ())]
+        titles = [str(title) for title in self.task.get("class_titles", names)]
+        return dict(zip(names, titles, strict=False))
+
+
+def to_json(report: Report) -> str:
+    """Return the document that report.json holds."""
+    return report.model_dump_json(by_alias=True, indent=1) + "\n"
+
+
+def from_json(text: str) -> Report:
+    """Read what `to_json` wrote.
+
+    Raises:
+        DataError: it is not a report of this version; the message names the first wrong place.
+    """
+    try:
+        return Report.model_validate_json(text)
+    except ValidationError as problem:
+        first = problem.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise DataError(f"not a wardround.report/1: {where}: {first['msg']}; make it anew") from None
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) that every report.json fulfils."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:wardround:report:1",
+        **Report.model_json_schema(by_alias=True, mode="serialization"),
+    }
+
+
+if __name__ == "__main__":
+    SCHEMA_FILE.write_text(json.dumps(json_schema(), indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,115 @@
+"""The figures as a tidy table for spreadsheets, and a short table for the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from common.evaluation import Evaluation, Figure
+from experiments.report.findings import no_test, status
+from experiments.report.model import Report, Subset
+from experiments.report.words import CLASS_METRICS, METRICS, capital, cell, columns, labelled, title
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+HEADER = (
+    "model", "subset", "site", "class", "metric", "value", "low", "high", "patients", "examples",
+    "synthetic", "notice",
+)  # fmt: skip
+POOLED = "(pooled)"
+"""Stands for all hospitals together in the column `site`."""
+
+Row = tuple[str | int, ...]
+
+
+def sites_csv(report: Report) -> str:
+    """Return one line a figure: of each model, subset of patients, hospital, class and metric.
+
+    `class` is empty for figures over all classes; `value`, `low` and `high` have all digits, and are empty
+    where there is no figure. Every line carries the notices, because lines are copied without their table.
+    """
+    out = io.StringIO()
+    lines = csv.writer(out, lineterminator="\n")
+    lines.writerow(HEADER)
+    notice = " ".join(labelled(item) for item in report.notices)
+    synthetic = "yes" if report.has("synthetic") else "no"
+    lines.writerows((*row, synthetic, notice) for row in _rows(report))
+    return out.getvalue()
+
+
+def _rows(report: Report) -> Iterator[Row]:
+    for model in report.models:
+        parts: dict[str, Subset] = {"all": model}
+        parts |= {f"without {label}": subset for label, subset in model.without.items()}
+        for name, subset in parts.items():
+            for site, item in subset.sites.items():
+                yield from _figures((model.name, name, site), item)
+            if subset.pooled is not None:
+                yield from _figures((model.name, name, POOLED), subset.pooled)
+
+
+def _figures(start: Row, item: Evaluation) -> Iterator[Row]:
+    for metric in METRICS:
+        yield (*start, "", metric, *_numbers(getattr(item, metric)), item.patients, item.examples)
+    for name, part in item.classes.items():
+        for metric in CLASS_METRICS:
+            yield (*start, name, metric, *_numbers(getattr(part, metric)), part.patients, part.examples)
+
+
+def _numbers(figure: Figure) -> tuple[str, str, str]:
+    low, value, high = ("" if n is None else repr(n) for n in (figure.low, figure.value, figure.high))
+    return value, low, high
+
+
+def terminal(report: Report) -> RenderableType:
+    """Return the notices, the hospitals with their figures and the worst one, at most 100 columns wide."""
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    colours = {"synthetic": "yellow", "leak": "red", "warning": "blue"}
+    parts: list[RenderableType] = [
+        Panel(Text(item.text), title=item.level.upper(), border_style=colours[item.level], width=100)
+        for item in report.notices
+    ]
+    model = report.federated
+    parts.append(Text(f"{report.run.title or report.run.name}: {status(report)}", style="bold"))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold underline")
+    table.add_column("hospital", overflow="fold", min_width=18, max_width=22)
+    table.add_column("patients", justify="right")
+    shown = [metric for metric in columns(report) if metric != "macro_auprc"][-3:]
+    for metric in shown:
+        table.add_column(title(metric), justify="right", no_wrap=True)
+    for site in report.sites:
+        item = model.sites.get(site.name) if model else None
+        worst = bool(model and model.worst and model.worst.site == site.name)
+        label = Text(f"{site.name} (worst)" if worst else site.name, style="bold" if worst else "")
+        held = item.patients if item else site.counts["test"].patients if "test" in site.counts else 0
+        table.add_row(label, str(held), *(_cell(item, metric) for metric in shown))
+    if model and model.pooled:
+        table.add_section()
+        figures = [_cell(model.pooled, metric) for metric in shown]
+        table.add_row("all hospitals", str(model.pooled.patients), *figures, style="bold")
+    parts.append(table)
+    few = model is not None and any(cell(item, report.metric).few for item in model.sites.values())
+    if few:
+        parts.append(Text("† rests on few patients: one more or less can change it much"))
+    if model is None:
+        parts.append(Text(capital(f"{no_test(report)}: no test figures")))
+    if report.run.error:
+        parts.append(Text(report.run.error, style="red"))
+    parts += [Text(f"lost: {site}: {why}", style="red") for site, why in report.lost.items()]
+    return Group(*parts)
+
+
+def _cell(item: Evaluation | None, metric: str) -> Text:
+    from rich.text import Text
+
+    shown = cell(item, metric)
+    mark = "†" if shown.few else ""
+    return Text(f"{shown.text}{mark} {shown.interval and f'({shown.interval})'}".strip())

@@ -1,0 +1,1 @@
+"""What runs at the coordinator; it never sees a patient."""

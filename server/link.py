@@ -1,0 +1,238 @@
+"""The coordinator's SuperLink as a child process, and what is asked of it: register, list, submit, stop.
+
+Flower is used here only through its commands (`flower-superlink`, `flwr`), each with a FLWR_HOME of its own,
+so that nothing depends on the user's `~/.flwr`. The run that is submitted carries settings and no code: both
+ends load `server.app` and `client.app` from what is installed there. The Control API of a SuperLink has no
+login: whoever reaches its port can start a run, so the default is to listen on loopback alone.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import ConfigError, EngineError
+from common.processes import Child, check_site_name, environment, program, require_free_port, toml_value
+from server.credentials import Credentials, check
+
+_CONNECTION = "wardround"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach a SuperLink's Control API; the folder `state` remembers which site is which node."""
+
+    address: str
+    ca: Path | None
+    state: Path
+
+    def flwr(self, *arguments: str) -> dict[str, Any]:
+        """Run `flwr ARGUMENTS... --format json` and return its answer; raises `EngineError` in one line."""
+        home = self.state / "flower"
+        home.mkdir(parents=True, exist_ok=True)
+        trust = f"root-certificates = {toml_value(str(self.ca.resolve()))}" if self.ca else "insecure = true"
+        (home / "config.toml").write_text(
+            f'[superlink]\ndefault = "{_CONNECTION}"\n\n[superlink.{_CONNECTION}]\n'
+            f"address = {toml_value(self.address)}\n{trust}\n"
+        )
+        command = [program("flwr"), *arguments, "--format", "json"]
+        done = subprocess.run(
+            command,
+            env=environment(home),
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        try:
+            answer: dict[str, Any] = json.loads(done.stdout)
+        except ValueError:
+            answer = {"error-message": done.stderr or done.stdout}
+        if not answer.get("success"):
+            lines = [line.strip() for line in str(answer.get("error-message", answer)).splitlines()]
+            told = [line for line in lines if line and not line.startswith("For more information")]
+            why = told[-1] if told else "it gave no reason"
+            raise EngineError(f"the server at {self.address} did not accept '{arguments[0]}': {why}")
+        return answer
+
+    def register(self, site: str, public_key: Path) -> str:
+        """Admit the holder of `public_key` as `site`; returns the node's number and writes it down."""
+        check_site_name(site)
+        known = self.sites()
+        if site in known:
+            raise ConfigError(f"site {site} is registered already: unregister it first to give it another key")
+        if not public_key.is_file():
+            raise ConfigError(f"cannot read {public_key}: name the .pub file that the site sent")
+        answer = self.flwr("supernode", "register", str(public_key), _CONNECTION, "--name", site)
+        node = str(answer["node-id"])
+        self._remember({**known, site: node})
+        return node
+
+    def unregister(self, site: str) -> None:
+        """Shut `site` out for good: its key is refused from now on."""
+        known = self.sites()
+        if site not in known:
+            raise ConfigError(f"no site {site}; registered: {', '.join(sorted(known)) or 'none'}")
+        self.flwr("supernode", "unregister", known.pop(site), _CONNECTION)
+        self._remember(known)
+
+    def sites(self) -> dict[str, str]:
+        """Return the registered sites: name -> node number."""
+        file = self.state / "sites.json"
+        return dict(json.loads(file.read_text())) if file.exists() else {}
+
+    def nodes(self) -> dict[str, str]:
+        """Return each registered site's status: `registered` (never seen), `online` or `offline`."""
+        listed = self.flwr("supernode", "list", _CONNECTION)["nodes"]
+        status = {str(node["node-id"]): str(node["status"]) for node in listed}
+        return {site: status.get(node, "unknown") for site, node in sorted(self.sites().items())}
+
+    def submit(self, config_json: str, out: Path, *extra: str) -> str:
+        """Start a run that carries these settings and no code; returns its number; `extra` are flags."""
+        with tempfile.TemporaryDirectory(prefix="wardround-") as folder:
+            app = Path(folder) / "wardround-run"
+            app.mkdir()
+            (app / "pyproject.toml").write_text(app_settings(config_json, out), encoding="utf-8")
+            return str(self.flwr("run", str(app), _CONNECTION, *extra)["run-id"])
+
+    def run_status(self, run: str) -> tuple[str, str]:
+        """Return a run's status, such as `running` or `finished:failed`, and Flower's details."""
+        found = self.flwr("list", _CONNECTION, "--run-id", run)["runs"][0]
+        return str(found["status"]), str(found.get("status-details", ""))
+
+    def stop_run(self, run: str) -> None:
+        """Stop a run that has not finished; sites get no further work from it."""
+        self.flwr("stop", run, _CONNECTION)
+
+    def _remember(self, sites: Mapping[str, str]) -> None:
+        file = self.state / "sites.json"
+        fresh = file.with_suffix(".new")
+        fresh.write_text(json.dumps(dict(sorted(sites.items())), indent=1))
+        fresh.replace(file)
+
+
+class SuperLink:
+    """A SuperLink that this process owns: `start`, then use `connection`, then `stop`.
+
+    With `credentials` it serves hospitals over TLS and admits registered node keys only. Without, it carries
+    simulated sites (`--simulation`) and listens on loopback.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        credentials: Credentials | None,
+        *,
+        host: str = "127.0.0.1",
+        port: int,
+        log: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self.state, self.credentials, self.host, self.port = state, credentials, host, port
+        self.log = log or state / "superlink.log"
+        self._variables = variables
+        self._child: Child | None = None
+        own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        address = f"[{own}]:{port}" if ":" in own else f"{own}:{port}"
+        self.connection = Connection(address, credentials.ca if credentials else None, state)
+
+    def command(self) -> list[str]:
+        """Return the command line; nothing secret stands on it."""
+        common = [program("flower-superlink"), "--host", self.host, "--port", str(self.port)]
+        common += ["--disable-runtime-dependency-installation"]
+        if self.credentials is None:
+            return [*common, "--insecure", "--simulation"]
+        tls = ["--ssl-ca-certfile", self.credentials.ca, "--ssl-certfile", self.credentials.certificate]
+        tls += ["--ssl-keyfile", self.credentials.key, "--database", self.state / "federation.db"]
+        return [*common, "--enable-supernode-auth", *map(str, tls)]
+
+    def start(self, timeout: float = 60.0) -> None:
+        """Start it and wait until it answers; raises `ConfigError` or `EngineError` if it cannot."""
+        if self.credentials is not None:
+            named = [] if self.host in ("0.0.0.0", "::") else [self.host]
+            check(self.credentials, named)
+        require_free_port(self.host, self.port)
+        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._child = Child(self.command(), home=self.state / "flower", log=self.log, variables=self._variables)
+        deadline = time.monotonic() + timeout
+        try:
+            while not self._answers():
+                if self._child.poll() is not None:
+                    raise EngineError(f"the server ended at once: {self._child.reason()} (log: {self.log})")
+                if time.monotonic() > deadline:
+                    raise EngineError(f"the server gave no answer in {timeout:.0f} s: see {self.log}")
+                time.sleep(0.1)
+        except BaseException:
+            self.stop()
+            raise
+
+    def poll(self) -> int | None:
+        """Return the exit status of the SuperLink, or None while it runs."""
+        return self._child.poll() if self._child else 0
+
+    def wait(self) -> None:
+        """Block until the SuperLink ends by itself, which it should not: raises `EngineError` then."""
+        while self._child is not None and self._child.poll() is None:
+            time.sleep(0.5)
+        if self._child is not None:
+            raise EngineError(f"the server ended: {self._child.reason()} (log: {self.log})")
+
+    def stop(self) -> None:
+        """End the SuperLink and every process it started; harmless when it does not run."""
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
+
+    def __enter__(self) -> SuperLink:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _answers(self) -> bool:
+        host, _, port = self.connection.address.rpartition(":")
+        where: http.client.HTTPConnection
+        if self.credentials is None:
+            where = http.client.HTTPConnection(host, int(port), timeout=2)
+        else:
+            context = ssl.create_default_context(cafile=self.credentials.ca)
+            where = http.client.HTTPSConnection(host.strip("[]"), int(port), timeout=2, context=context)
+        try:
+            where.request("GET", "/health")
+            return where.getresponse().status == 200
+        except ssl.SSLCertVerificationError as error:
+            raise ConfigError(f"{self.credentials and self.credentials.ca}: {error.verify_message}") from None
+        except OSError:
+            return False
+        finally:
+            where.close()
+
+
+def app_settings(config_json: str, out: Path) -> str:
+    """Return the `pyproject.toml` of a run: where the two apps are, and the two settings they read."""
+    return f"""[project]
+name = "wardround-run"
+version = "1.0.0"
+license = "Apache-2.0"
+description = "Settings of one Wardround run; the code is what each end has installed."
+
+[tool.flwr.app]
+publisher = "wardround"
+
+[tool.flwr.app.components]
+serverapp = "server.app:app"
+clientapp = "client.app:app"
+
+[tool.flwr.app.config]
+wardround-config = {toml_value(config_json)}
+wardround-out = {toml_value(str(out.resolve()))}
+"""

@@ -1,0 +1,276 @@
+"""The rounds: training, choice of the best round, final evaluation.
+
+Flower's `Strategy.start()` cannot resume, waits for nodes for ever and keeps only averages, so the loop is
+ours, on the strategy's own configure and aggregate methods. Replies are sorted by site name before they are
+summed: floating-point sums depend on their order, and the result must not depend on who answers first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from flwr.app import Message
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from common import evaluation, messages, models
+from common.config import RunConfig
+from common.errors import EngineError
+from common.evaluation import Evaluation
+from common.messages import ALL, RESAMPLED, Reply, Request, Weights
+from common.metrics import Counts
+from common.task import Task
+from server.exchange import Listener, Shown, exchange
+from server.handshake import Federation
+
+
+@dataclass
+class Outcome:
+    """What the rounds gave. `weights`: of the chosen round; `test`: figures by table name, then by site."""
+
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    chosen: int = 0
+    weights: Weights = field(default_factory=dict)
+    test: dict[str, dict[str, Evaluation]] = field(default_factory=dict)
+    pooled: dict[str, Evaluation] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every round needs. `listen` is told of every reply and round."""
+
+    grid: Grid
+    config: RunConfig
+    strategy: Strategy
+    federation: Federation
+    task: Task
+    listen: Listener
+
+    @classmethod
+    def of(cls, grid: Grid, config: RunConfig, strategy: Strategy, federation: Federation, listen: Listener) -> Run:
+        """Return a run whose sites have agreed on a task."""
+        if federation.task is None:
+            raise EngineError("no handshake took place")
+        return cls(grid, config, strategy, federation, federation.task, listen)
+
+    def online(self, sites: Sequence[str]) -> list[int]:
+        """Return the online nodes of some sites, in the order of the sites' names."""
+        online = set(self.grid.get_node_ids())
+        pairs = [(name, node) for node, name in self.federation.names.items() if name in sites and node in online]
+        return [node for _, node in sorted(pairs)]
+
+    def ask(
+        self,
+        phase: str,
+        number: int,
+        sites: Sequence[str],
+        outgoing: Iterable[Message],
+        check: Callable[[Reply], str],
+    ) -> tuple[dict[str, tuple[Message, Reply]], dict[str, str]]:
+        """Send a phase's messages; return the answers by site, and why each other site gave none."""
+        answers, lost = exchange(
+            self.grid,
+            outgoing,
+            self.federation.names,
+            self.config.federation.round_timeout,
+            self.listen,
+            {"phase": phase, "round": number, "sites": len(sites)},
+            check,
+        )
+        return answers, lost | {site: "offline" for site in sites if site not in answers and site not in lost}
+
+
+def train(run: Run, keep: Callable[[int, Weights], None], outcome: Outcome) -> None:
+    """Run the rounds and choose a model.
+
+    Args:
+        run: the federation.
+        keep: called with the chosen weights so far, whenever they change.
+        outcome: filled round by round, so that it holds what there is when something fails.
+
+    Raises:
+        EngineError: a round had fewer answers than `federation.min_sites`.
+    """
+    config, strategy = run.config, run.strategy
+    counts = zip(*(said["counts"]["train"]["classes"] for said in run.federation.hello.values()), strict=True)
+    class_counts = tuple(sum(column) for column in counts)
+    trainers = run.federation.holders("train")
+    if not trainers:
+        raise EngineError("no site has training examples: nothing to train on")
+    model = models.build(run.task, config.model, config.seed)
+    arrays = messages.pack_weights({key: value.detach().numpy() for key, value in model.state_dict().items()})
+    outcome.weights = messages.unpack_weights(arrays)
+    like = outcome.weights
+    best: dict[str, Counts] | None = None
+    for number in range(1, config.federation.rounds + 1):
+        began = time.monotonic()
+        record = messages.request_config(config, number, class_counts)
+        nodes = run.online(trainers)
+        outgoing = strategy.configure_train(number, arrays, record, Shown(run.grid, nodes)) if nodes else []
+        answers, lost = run.ask("train", number, trainers, outgoing, lambda reply: _misfit(reply, like))
+        outcome.lost |= {site: f"round {number}: {why}" for site, why in lost.items()}
+        if len(answers) < config.federation.min_sites:
+            why = "; ".join(f"{site}: {text}" for site, text in sorted(lost.items()))
+            raise EngineError(
+                f"round {number}: {len(answers)} of {len(trainers)} sites answered, "
+                f"{config.federation.min_sites} are needed ({why})"
+            )
+        merged, _ = strategy.aggregate_train(number, [message for message, _ in answers.values()])
+        if merged is None:
+            raise EngineError(f"round {number}: the strategy {config.federation.strategy.name} gave no model")
+        arrays, weights = merged, messages.unpack_weights(merged)
+        line: dict[str, Any] = {
+            "round": number,
+            "sites": {s: {"train": {"examples": r.examples, **r.report}} for s, (_, r) in answers.items()},
+            "lost": lost,
+            "weights": digest(weights),
+        }
+        checked: dict[str, Counts] = {}
+        if config.federation.choose == "best":
+            checked = _validate(run, number, arrays, class_counts, line, outcome)
+        if best is None or better(run, checked, best):
+            best = checked or best
+            outcome.chosen, outcome.weights = number, weights
+            keep(number, weights)
+        line["seconds"] = round(time.monotonic() - began, 4)
+        line["chosen"] = outcome.chosen
+        line["metric"] = config.evaluation.metric
+        outcome.rounds.append(line)
+        run.listen({"event": "round", "of": config.federation.rounds, **line})
+
+
+def better(run: Run, one: Mapping[str, Counts], other: Mapping[str, Counts]) -> bool:
+    """Return whether one round's validation is better than another's, on the sites that answered in both.
+
+    A site that is lost for a round would otherwise make that round look better or worse than it is.
+    """
+    sites = sorted(set(one) & set(other))
+    if not sites:
+        return False
+    metric = run.config.evaluation.metric
+    new, old = (getattr(_merged(run, [counts[s] for s in sites]), metric).value for counts in (one, other))
+    if new is None or old is None:
+        return False
+    return bool(new < old if metric == "loss" else new > old)
+
+
+def _validate(
+    run: Run,
+    number: int,
+    arrays: Any,
+    class_counts: tuple[int, ...],
+    line: dict[str, Any],
+    outcome: Outcome,
+) -> dict[str, Counts]:
+    """Evaluate a round's model on the validation patients; return counts by site if they can choose."""
+    checkers = run.federation.holders("validation")
+    if not checkers:
+        return {}
+    record = messages.request_config(run.config, number, class_counts)
+    nodes = run.online(checkers)
+    shown = Shown(run.grid, nodes)
+    outgoing = run.strategy.configure_evaluate(number, arrays, record, shown) if nodes else []
+    answers, lost = run.ask("validate", number, checkers, outgoing, lambda reply: _uncountable(reply, run))
+    for site, why in lost.items():
+        if site not in line["lost"]:
+            line["lost"][site] = f"validation: {why}"
+            outcome.lost[site] = f"round {number}: validation: {why}"
+    if not answers:
+        return {}
+    held = {site: int(reply.report["patients"]) for site, (_, reply) in answers.items()}
+    found = {site: reply.tables[ALL] for site, (_, reply) in answers.items()}
+    for site, counts in found.items():
+        line["sites"].setdefault(site, {})["validation"] = _short(_merged(run, [counts], held[site]))
+    line["validation"] = _short(_merged(run, list(found.values()), sum(held.values())))
+    return found if line["validation"][run.config.evaluation.metric] is not None else {}
+
+
+def _merged(run: Run, counts: Sequence[Counts], patients: int = 0) -> Evaluation:
+    first, *rest = counts
+    return evaluation.summarise(run.task, sum(rest, first), None, patients, [0] * len(run.task.classes))
+
+
+def _short(item: Evaluation) -> dict[str, Any]:
+    names = ("accuracy", "macro_f1", "macro_auroc", "loss")
+    return {"examples": item.examples, "patients": item.patients} | {n: getattr(item, n).value for n in names}
+
+
+def _misfit(reply: Reply, like: Weights) -> str:
+    """Return why a site's weights cannot be averaged with the others', or ""."""
+    if {name: value.shape for name, value in reply.weights.items()} != {k: v.shape for k, v in like.items()}:
+        return "its weights do not fit the model"
+    if not all(np.isfinite(value).all() for value in reply.weights.values()):
+        return "its weights are not finite numbers"
+    return "" if reply.examples > 0 else "it trained on no examples"
+
+
+def _uncountable(reply: Reply, run: Run) -> str:
+    """Return why a site's counts cannot be added to the others', or ""."""
+    classes, bins = len(run.task.classes), run.config.evaluation.bins
+    for name, counts in reply.tables.items():
+        fits = counts.confusion.shape[-2:] == (classes, classes) and counts.scores.shape[-3:-1] == (
+            classes,
+            2,
+        )
+        if not fits or (not name.endswith(RESAMPLED) and counts.scores.shape[-1] != bins):
+            return f"its counts {name} do not fit the task"
+    return "" if ALL in reply.tables else "it sent no counts"
+
+
+def test(run: Run, outcome: Outcome) -> None:
+    """Evaluate the chosen model on every site's test patients; fills `outcome.test` and `outcome.pooled`.
+
+    Raises:
+        EngineError: no site that has test patients answered.
+    """
+    holders = run.federation.holders("test")
+    content = messages.pack_request(Request("test", run.config, outcome.chosen, outcome.weights))
+    outgoing = [Message(content, node, messages.MESSAGE_TYPES["test"]) for node in run.online(holders)]
+    answers, lost = run.ask("test", outcome.chosen, holders, outgoing, lambda reply: _unusable(reply, run))
+    outcome.lost |= {site: f"final evaluation: {text}" for site, text in lost.items()}
+    if holders and not answers:
+        why = "; ".join(f"{site}: {text}" for site, text in sorted(lost.items()))
+        raise EngineError(f"final evaluation: none of {len(holders)} sites answered ({why})")
+    outcome.test, outcome.pooled = combine(run.task, {site: reply for site, (_, reply) in answers.items()})
+
+
+def _unusable(reply: Reply, run: Run) -> str:
+    """Return why a site's figures cannot be used, or ""; what is not a figure at all raises."""
+    figures = {name: Evaluation.model_validate(item) for name, item in reply.report["evaluations"].items()}
+    if ALL not in figures or not set(figures) <= set(reply.tables):
+        return "it sent figures without counts"
+    if any(tuple(item.classes) != run.task.classes for item in figures.values()):
+        return "its figures do not fit the task"
+    return _uncountable(reply, run)
+
+
+def combine(task: Task, replies: Mapping[str, Reply]) -> tuple[dict[str, dict[str, Evaluation]], dict[str, Evaluation]]:
+    """Return figures by table name and site, and pooled figures by table name, from the replies."""
+    by_table: dict[str, dict[str, Evaluation]] = {}
+    for site, reply in replies.items():
+        for name, item in reply.report["evaluations"].items():
+            by_table.setdefault(name, {})[site] = Evaluation.model_validate(item)
+    pooled = {}
+    for name, results in by_table.items():
+        tables = {site: replies[site].tables for site in results}
+        pooled[name] = evaluation.pooled(
+            task,
+            results,
+            {site: found[name] for site, found in tables.items()},
+            {site: drawn for site, found in tables.items() if (drawn := found.get(name + RESAMPLED)) is not None},
+        )
+    return by_table, pooled
+
+
+def digest(weights: Weights) -> str:
+    """Return 16 hex digits that two models share only if all their weights are bit-for-bit equal."""
+    found = hashlib.blake2b(digest_size=8)
+    for name in sorted(weights):
+        found.update(name.encode() + b"\x1f" + weights[name].tobytes())
+    return found.hexdigest()

@@ -1,0 +1,222 @@
+"""Hospitals from patients, and train, validation and test from a hospital's patients.
+
+The unit is the person: no partition and no split cuts one. `guard` checks that on every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from common.config import SitesConfig
+from common.errors import ConfigError, DataError, LeakError
+from common.seeds import rng_for
+from sites.cohort import SPLITS, Cohort, Patient
+
+TRAIN, VALIDATION, TEST = range(3)
+
+
+def people(patients: Sequence[Patient]) -> dict[str, list[Patient]]:
+    """Return recordings by person, in a fixed order.
+
+    Raises:
+        DataError: one recording is listed twice, or one person at two natural sites.
+    """
+    if len({item.id for item in patients}) != len(patients):
+        raise DataError("a recording is listed twice: every recording needs a name of its own")
+    found: dict[str, list[Patient]] = {}
+    for item in sorted(patients, key=lambda item: item.id):
+        found.setdefault(item.person, []).append(item)
+    for items in found.values():
+        if len({item.site for item in items}) > 1:
+            raise DataError("one person stands at two sites: give both recordings to one site")
+    return found
+
+
+def drop_shared(patients: Sequence[Patient], config: SitesConfig) -> tuple[list[Patient], int]:
+    """Leave out of training who is also in the published test set; return the rest and how many went."""
+    if config.split != "published" or config.shared_person == "keep":
+        return list(patients), 0
+    tested = {item.person for item in patients if item.published == "test"}
+    kept = [item for item in patients if item.published == "test" or item.person not in tested]
+    return kept, len(patients) - len(kept)
+
+
+def partition(patients: Sequence[Patient], config: SitesConfig, seed: int) -> dict[str, tuple[str, ...]]:
+    """Return each hospital's recordings by the scheme of the configuration, sorted by hospital.
+
+    With a published split both of its sides are dealt over the hospitals, each by the scheme, so that every
+    hospital trains on some of the one and is tested on some of the other. Who is on neither side, trains.
+
+    Raises:
+        ConfigError: fewer people than hospitals, or no published split or natural sites where asked for.
+    """
+    if config.scheme == "natural":
+        if any(item.site is None for item in patients):
+            raise ConfigError(
+                "sites.scheme=natural: this data set knows no hospitals; use even, size or labels with sites.count"
+            )
+        found: dict[str, list[str]] = {}
+        for item in patients:
+            found.setdefault(str(item.site), []).append(item.id)
+        return {site: tuple(sorted(ids)) for site, ids in sorted(found.items())}
+    groups: list[tuple[str, list[Patient]]] = [("all", list(patients))]
+    if config.split == "published":
+        if not any(item.published for item in patients):
+            raise ConfigError("sites.split=published: this data set has no published split; use patient")
+        test = [item for item in patients if item.published == "test"]
+        groups = [("train", [item for item in patients if item.published != "test"]), ("test", test)]
+    width = len(str(config.count))
+    names = [f"hospital-{i + 1:0{width}d}" for i in range(config.count)]
+    preference = rng_for(seed, "partition", "labels").dirichlet(
+        np.full(config.count, config.alpha), size=len(patients[0].examples) if patients else 1
+    )
+    dealt: dict[str, list[str]] = {name: [] for name in names}
+    for side, group in groups:
+        persons = people(group)
+        if len(persons) < config.count:
+            raise ConfigError(
+                f"sites.count={config.count}: only {len(persons)} people to share out ({side}); use fewer hospitals"
+            )
+        rng = rng_for(seed, "partition", config.scheme, side)
+        order = [sorted(persons)[i] for i in rng.permutation(len(persons))]
+        sizes = _sizes(len(persons), config)
+        if config.scheme == "labels":
+            owners = _by_labels(order, persons, preference, sizes, rng)
+        else:
+            owners = np.repeat(np.arange(config.count), sizes)
+        for person, owner in zip(order, owners, strict=True):
+            dealt[names[int(owner)]].extend(item.id for item in persons[person])
+    return {name: tuple(sorted(ids)) for name, ids in dealt.items()}
+
+
+def _sizes(count: int, config: SitesConfig) -> npt.NDArray[np.int64]:
+    """Return each hospital's number of people: at least one, even or skewed as asked (largest remainders)."""
+    share = np.ones(config.count)
+    if config.scheme == "size":
+        share = 1 / np.arange(1, config.count + 1) ** config.skew
+    exact = share / share.sum() * (count - config.count)
+    sizes: npt.NDArray[np.int64] = np.floor(exact).astype(np.int64) + 1
+    for i in np.argsort(-(exact - np.floor(exact)), kind="stable")[: count - int(sizes.sum())]:
+        sizes[i] += 1
+    return sizes
+
+
+def _by_labels(
+    order: Sequence[str],
+    persons: dict[str, list[Patient]],
+    preference: npt.NDArray[np.float64],
+    sizes: npt.NDArray[np.int64],
+    rng: np.random.Generator,
+) -> npt.NDArray[np.int64]:
+    """Deal people to hospitals that prefer their labels, each hospital up to its size.
+
+    A person's weight on a class is the share of all examples of the class that are theirs, so that rare
+    classes count.
+    """
+    table = np.asarray([np.sum([item.examples for item in persons[name]], axis=0) for name in order], dtype=float)
+    share = table / np.maximum(table.sum(0), 1)
+    share /= np.maximum(share.sum(1, keepdims=True), 1e-12)
+    left = sizes.copy()
+    owners = np.zeros(len(order), dtype=np.int64)
+    for i in range(len(order)):
+        chance = (share[i] @ preference + 1e-9) * (left > 0)
+        owners[i] = rng.choice(len(left), p=chance / chance.sum())
+        left[owners[i]] -= 1
+    return owners
+
+
+def assign(cohort: Cohort, patients: Sequence[Patient], config: SitesConfig, seed: int, site: str) -> Cohort:
+    """Return one hospital's cohort with its examples split as the configuration says, after the guard.
+
+    Raises:
+        LeakError: a person would be on both sides.
+    """
+    rng = rng_for(seed, site, "split")
+    index = {name: i for i, name in enumerate(cohort.patients)}
+    if config.split == "beat-level":
+        draw = rng.permutation(len(cohort.y)) / max(1, len(cohort.y))
+        inner = config.test + (1 - config.test) * config.validation
+        split = np.where(draw < config.test, TEST, np.where(draw < inner, VALIDATION, TRAIN)).astype(np.int8)
+        return _limited(cohort.with_split(split), config, seed, site)
+    by_person = people(patients)
+    sides: dict[str, int] = {}
+    side_of = np.full(len(cohort.patients), TRAIN, dtype=np.int8)
+    if config.split == "published":
+        for item in patients:
+            side_of[index[item.id]] = TEST if item.published == "test" else TRAIN
+        rest = {name: items for name, items in by_person.items() if any(i.published != "test" for i in items)}
+    else:
+        sides = _choose(by_person, config.test, TEST, rng)
+        rest = {name: items for name, items in by_person.items() if name not in sides}
+    sides |= _choose(rest, config.validation, VALIDATION, rng)
+    for item in patients:
+        if item.person in sides and side_of[index[item.id]] == TRAIN:
+            side_of[index[item.id]] = sides[item.person]
+    done = cohort.with_split(side_of[cohort.patient] if len(cohort.y) else cohort.split)
+    if not (config.split == "published" and config.shared_person == "keep"):
+        guard(done, site)
+    return _limited(done, config, seed, site)
+
+
+def _choose(persons: dict[str, list[Patient]], share: float, side: int, rng: np.random.Generator) -> dict[str, int]:
+    """Choose about `share` of the people, so that each class keeps examples on both sides where it can.
+
+    Draws many candidate sets and keeps the one whose share of each class is nearest to the wanted share.
+    """
+    names = sorted(persons)
+    count = min(round(share * len(names)) or (1 if share > 0 and len(names) > 2 else 0), max(0, len(names) - 1))
+    if count == 0:
+        return {}
+    table = np.asarray([np.sum([item.examples for item in persons[name]], axis=0) for name in names], dtype=float)
+    table = np.sqrt(table)
+    total = np.maximum(table.sum(0), 1e-12)
+    best, best_cost = np.arange(count), np.inf
+    for _ in range(200):
+        chosen = rng.permutation(len(names))[:count]
+        cost = float((np.abs(table[chosen].sum(0) / total - share) * (table.sum(0) > 0)).sum())
+        if cost < best_cost:
+            best, best_cost = chosen, cost
+    return {names[int(i)]: side for i in best}
+
+
+def _limited(cohort: Cohort, config: SitesConfig, seed: int, site: str) -> Cohort:
+    train = np.flatnonzero(cohort.split == TRAIN)
+    if config.limit is None or len(train) <= config.limit:
+        return cohort
+    kept = rng_for(seed, site, "limit").permutation(train)[: config.limit]
+    mask = cohort.split != TRAIN
+    mask[kept] = True
+    return cohort.take(mask)
+
+
+def guard(cohort: Cohort, site: str) -> None:
+    """Refuse a cohort in which one person stands in two splits.
+
+    Raises:
+        LeakError: names the site and the splits, never the person.
+    """
+    seen: dict[str, int] = {}
+    for code in range(len(SPLITS)):
+        for which in np.unique(cohort.patient[cohort.split == code]):
+            person = cohort.persons[int(which)]
+            if seen.setdefault(person, code) != code:
+                raise LeakError(
+                    f"{site}: one person is in {SPLITS[seen[person]]} and in {SPLITS[code]}: refused: "
+                    "figures from a leaky split do not hold for a new patient"
+                )
+
+
+def guard_sites(persons: dict[str, set[str]]) -> None:
+    """Refuse a partition that gives one person to two hospitals.
+
+    Raises:
+        LeakError: names the two hospitals.
+    """
+    owner: dict[str, str] = {}
+    for site, names in sorted(persons.items()):
+        for name in names:
+            if owner.setdefault(name, site) != site:
+                raise LeakError(f"one person is at {owner[name]} and at {site}: a partition must not cut a person")

@@ -1,0 +1,137 @@
+"""What the ClientApp lets out: an answer, or an error without data."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import Context, Message, RecordDict
+
+from client import app, work
+from client.place import Place
+from common import messages
+from common.errors import DataError, SiteError
+from common.messages import MESSAGE_TYPES, Kind, Reply, Request
+from tests import tiny
+from tests.wire import FakeGrid
+
+HOSPITAL = {"site": "north", "data": "/data/north"}
+SIMULATED = {"partition-id": 0, "num-partitions": 1}
+PATIENT = "Jane Roe born 1950-01-01"
+
+
+def ask(kind: Kind, node_config: dict[str, Any], **run_config: Any) -> Message:
+    FakeGrid([])
+    context = Context(run_id=1, node_id=1, node_config=node_config, state=RecordDict(), run_config=run_config)
+    request = messages.pack_request(Request(kind, tiny.run_config(data__path="/etc")))
+    return app.app(Message(request, 1, MESSAGE_TYPES[kind]), context)
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def handle(place: Place, request: Request) -> Reply:
+        raise error
+
+    monkeypatch.setattr(work, "handle", handle)
+
+
+def told(reply: Message) -> dict[str, str]:
+    assert reply.has_error()
+    assert reply.error.code == messages.ERROR_CODE
+    found: dict[str, str] = json.loads(reply.error.reason or "")
+    return found
+
+
+@pytest.mark.parametrize("kind", list(MESSAGE_TYPES))
+@pytest.mark.parametrize("error", [ValueError(PATIENT), DataError(PATIENT), KeyError(PATIENT)])
+def test_a_patients_value_never_leaves_a_hospital(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: Kind, error: Exception
+) -> None:
+    failing(monkeypatch, error)
+    reply = ask(kind, HOSPITAL)
+    assert "Roe" not in (reply.error.reason or "")
+    assert told(reply) == {
+        "site": "north",
+        "kind": type(error).__name__,
+        "text": f"{kind} failed with {type(error).__name__}; the site's own log says why",
+    }
+    assert PATIENT in caplog.text
+
+
+def test_the_chain_of_an_error_does_not_leave_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = SiteError("no training examples at this site")
+    error.__cause__ = ValueError(PATIENT)
+    failing(monkeypatch, error)
+    assert told(ask("train", HOSPITAL))["text"] == "no training examples at this site"
+
+
+def test_a_simulation_tells_all(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    failing(monkeypatch, ValueError("row 3\nand more"))
+    assert told(ask("train", SIMULATED))["text"] == "ValueError: row 3"
+    assert "Traceback" in caplog.text
+    failing(monkeypatch, DataError("no data folder x"))
+    assert told(ask("train", SIMULATED))["text"] == "no data folder x"
+    failing(monkeypatch, ValueError())
+    assert told(ask("train", SIMULATED))["text"] == "ValueError: "
+
+
+def test_a_planned_error_of_a_simulation_stays_off_the_screen(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing(monkeypatch, SiteError("policy"))
+    ask("train", SIMULATED)
+    assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
+    ask("train", HOSPITAL)
+    assert [record.levelname for record in caplog.records if record.levelno > logging.DEBUG] == ["ERROR"]
+
+
+def test_a_node_that_is_neither() -> None:
+    reply = told(ask("hello", {}))
+    assert (reply["site"], reply["kind"]) == ("", "ConfigError")
+
+
+def test_another_protocol_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "handle", lambda place, request: pytest.fail("it must not come here"))
+    content = messages.pack_request(Request("hello", tiny.run_config()))
+    content.config_records[messages.CONFIG]["protocol"] = messages.PROTOCOL + 1
+    FakeGrid([])
+    context = Context(run_id=1, node_id=1, node_config=SIMULATED, state=RecordDict(), run_config={})
+    reply = app.app(Message(content, 1, "query"), context)
+    assert "protocol" in told(reply)["text"]
+
+
+@pytest.mark.parametrize(("kind", "name"), MESSAGE_TYPES.items())
+def test_each_message_reaches_its_function(monkeypatch: pytest.MonkeyPatch, kind: Kind, name: str) -> None:
+    seen: list[tuple[Place, Request]] = []
+
+    def handle(place: Place, request: Request) -> Reply:
+        seen.append((place, request))
+        return Reply("north", 3, {"what": kind})
+
+    monkeypatch.setattr(work, "handle", handle)
+    reply = messages.unpack_reply(ask(kind, HOSPITAL).content)
+    assert (reply.site, reply.examples, reply.report) == ("north", 3, {"what": kind})
+    assert seen[0][1].kind == kind
+
+
+def test_no_run_can_change_a_hospitals_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Place] = []
+
+    def handle(place: Place, request: Request) -> Reply:
+        seen.append(place)
+        return Reply("north", 3, {})
+
+    monkeypatch.setattr(work, "handle", handle)
+    ask("hello", HOSPITAL, data="/etc", site="other", policy="/tmp/loose.yaml")
+    assert seen[0].data == Path("/data/north")
+    assert seen[0].site == "north"
+    assert not seen[0].policy.share_resamples
+
+
+def test_the_app_imports_no_torch() -> None:
+    code = "import sys, client.app; sys.exit('torch' in sys.modules or 'sites' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from common import config
+from common.config import RunConfig, parse
+from common.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def written(folder: Path, text: str, name: str = "trial.yaml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_an_empty_file_is_the_defaults_named_by_the_file(tmp_path: Path) -> None:
+    assert config.load(written(tmp_path, "", "Trial.yaml")) == RunConfig(name="trial")
+
+
+def test_a_value_of_the_file_yields_to_an_override(tmp_path: Path) -> None:
+    path = written(tmp_path, "seed: 3\ntraining: {lr: 0.5, epochs: 4}\n")
+    read = config.load(path, ["training.lr=0.01", "federation.strategy.name=fedprox"])
+    assert (read.seed, read.training.lr, read.training.epochs) == (3, 0.01, 4)
+    assert read.federation.strategy.name == "fedprox"
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"trainning": {}}, "unknown key trainning (did you mean training?)"),
+        ({"training": {"learning": 1}}, "unknown key training.learning (known keys: augment, batch_size"),
+        ({"training": {"epoch": 1}}, "unknown key training.epoch (did you mean epochs?)"),
+        (
+            {"federation": {"strategy": {"option": {}}}},
+            "unknown key federation.strategy.option (did you mean options?)",
+        ),
+        ({"training": {"epochs": "3"}}, "training.epochs: Input should be a valid integer, got '3'"),
+        ({"training": {"epochs": 3.0}}, "training.epochs: Input should be a valid integer, got 3.0"),
+        ({"training": {"epochs": True}}, "training.epochs: Input should be a valid integer, got True"),
+        ({"training": {"lr": "fast"}}, "training.lr: Input should be a valid number, got 'fast'"),
+        ({"training": {"lr": 0}}, "training.lr: Input should be greater than 0, got 0"),
+        ({"training": {"lr": float("nan")}}, "training.lr: Input should be a finite number, got nan"),
+        (
+            {"training": {"optimizer": "adam"}},
+            "training.optimizer: Input should be 'adamw' or 'sgd', got 'adam'",
+        ),
+        ({"sites": {"test": 1.0}}, "sites.test: Input should be less than 1, got 1.0"),
+        ({"seed": -1}, "seed: Input should be greater than or equal to 0, got -1"),
+        ({"seed": None}, "seed: Input should be a valid integer, got None"),
+        ({"name": "My Run"}, "name: String should match pattern"),
+        ({"training": 3}, "training: "),
+        (
+            {"federation": {"expect": "north"}},
+            "federation.expect: Input should be a valid tuple, got 'north'",
+        ),
+        ({1: 2}, "1: Keys should be strings"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_with_its_path(raw: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(raw)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_several_wrong_keys_are_named_at_once_with_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path, "sede: 1\ntraining: {lr: -1}\n")
+    with pytest.raises(ConfigError, match=rf"{path}: .*training\.lr.*unknown key sede \(did you mean seed\?\)"):
+        config.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("1e-3", 1e-3), ("1E3", 1e3), ("5.e-1", 0.5), (".5e0", 0.5), ("+2e-1", 0.2), ("0.25", 0.25), ("1", 1)],
+)
+def test_numbers_as_people_write_them(tmp_path: Path, text: str, number: float) -> None:
+    path = written(tmp_path, f"training: {{weight_decay: {text}}}\n" if number < 10 else f"seed: {text}\n")
+    if number < 10:
+        assert config.load(path).training.weight_decay == number
+        assert parse({}, [f"training.weight_decay={text}"]).training.weight_decay == number
+    else:
+        with pytest.raises(ConfigError, match=r"seed: .*valid integer, got 1000\.0"):
+            config.load(path)
+
+
+def test_quoted_numbers_stay_text(tmp_path: Path) -> None:
+    text = "title: '1e3'\nfederation: {expect: ['1e3', north]}\nmodel: {options: {a: [1e-3, 2]}}\n"
+    read = config.load(written(tmp_path, text))
+    assert read.title == "1e3"
+    assert read.federation.expect == ("1e3", "north")
+    assert read.model.options == {"a": (0.001, 2)}
+
+
+def test_overrides_reach_every_kind_of_value() -> None:
+    read = parse(
+        {},
+        [
+            "data.path=/a=b",
+            "data.options.paced=true",
+            "federation.expect=[north, south]",
+            "evaluation.without={pacers: ['102']}",
+            "sites.limit=null",
+            "model.options.widths=[8, 16]",
+        ],
+    )
+    assert read.data.path == "/a=b"
+    assert read.data.options == {"paced": True}
+    assert read.federation.expect == ("north", "south")
+    assert read.evaluation.without == {"pacers": ("102",)}
+    assert read.sites.limit is None
+    assert read.model.options == {"widths": (8, 16)}
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.lr", "write it as section.key=value"),
+        ("=3", "write it as section.key=value"),
+        ("training..lr=3", "write it as section.key=value"),
+        ("training.lr=[", "--set training.lr: '[' is not a YAML value"),
+        ("seed.deep=1", "--set seed.deep: seed holds a value, not a section"),
+        ("sed=1", "unknown key sed (did you mean seed?)"),
+    ],
+)
+def test_a_wrong_override_is_named(override: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse({"seed": 1}, [override])
+    assert said in str(caught.value)
+
+
+def test_an_override_leaves_the_mapping_it_was_given_alone() -> None:
+    raw = {"training": {"lr": 0.5}}
+    parse(raw, ["training.lr=0.1", "training.epochs=2"])
+    assert raw == {"training": {"lr": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1, 2\nb: 3\n", "is not valid YAML at line 2"),
+        ("training: {lr: 0.1}\nseed: 1\ntraining: {epochs: 2}\n", "at line 3: the key training stands twice"),
+        ("- seed\n- 1\n", "must hold keys and values, not a list"),
+        ("just words\n", "must hold keys and values, not a str"),
+        ("!!python/object/apply:os.getcwd []\n", "is not valid YAML at line 1"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, text: str, said: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no configuration file .*none\.yaml: see experiments"):
+        config.load(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="cannot read"):
+        config.load(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"title: M\xfcller")
+    with pytest.raises(ConfigError, match="cannot read"):
+        config.load(tmp_path / "latin.yaml")
+
+
+def test_the_flat_form_gives_the_same_configuration_back() -> None:
+    asked = parse(
+        {
+            "seed": 5,
+            "title": "zwei Häuser",
+            "federation": {"expect": ["north", "south"], "strategy": {"options": {"mu": 0.1}}},
+            "evaluation": {"without": {"a": ["1", "2"], "none": []}},
+            "model": {"options": {"widths": [8, 16], "features": False}},
+            "training": {"lr": 1, "clip_norm": 1e-30},
+        }
+    )
+    assert config.from_json(config.to_json(asked)) == asked
+    assert config.to_json(config.from_json(config.to_json(asked))) == config.to_json(asked)
+
+
+def test_a_flat_form_of_another_version_is_refused() -> None:
+    raw = json.loads(config.to_json(RunConfig()))
+    with pytest.raises(ConfigError, match="unknown key later"):
+        config.from_json(json.dumps(raw | {"later": 1}))
+    with pytest.raises(ConfigError, match="not JSON"):
+        config.from_json("{")
+    with pytest.raises(ConfigError, match="no keys and values, but a list"):
+        config.from_json("[]")
+
+
+def test_leaks_that_are_asked_for_are_announced() -> None:
+    assert parse({}).notices == ()
+    assert parse({"sites": {"split": "published"}}).notices == ()
+    assert parse({"sites": {"shared_person": "keep"}}).notices == ()
+    (leaky,) = parse({"sites": {"split": "beat-level"}}).notices
+    assert leaky.startswith("LEAKY beat-level split")
+    (kept,) = parse({"sites": {"split": "published", "shared_person": "keep"}}).notices
+    assert kept.startswith("LEAK kept on purpose")
+
+
+def test_leaving_patients_out_needs_a_split_by_patient() -> None:
+    with pytest.raises(ConfigError, match=r"evaluation\.without needs a split by patient"):
+        parse({"sites": {"split": "beat-level"}, "evaluation": {"without": {"a": ["1"]}}})
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        RunConfig().training.lr = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_stored_experiment_is_a_valid_configuration(path: Path) -> None:
+    assert config.load(path).name == path.stem.replace("_", "-")

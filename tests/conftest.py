@@ -1,0 +1,87 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sites import generator
+
+ROOT = Path(__file__).resolve().parent.parent
+SEED = 11
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or fills the user's cache of prepared data; the tests of one process share one.
+
+    For the whole session, because fixtures of a module or session open data too.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WARDROUND_CACHE", str(tmp_path_factory.getbasetemp() / "wardround-cache"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two generated hospitals of three people: `north` (360 Hz, format 212), `south` (250 Hz, format 16)."""
+    folder = tmp_path_factory.mktemp("generated") / "hospitals"
+    generator.generate(folder, generator.default_profiles(2, 3, SEED), minutes=0.5, seed=SEED)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder for prepared data."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def mitdb_folder() -> Path:
+    """The published recordings of the MIT-BIH Arrhythmia Database."""
+    folder = ROOT / "data" / "mitdb"
+    if not (folder / "RECORDS").is_file():
+        if os.environ.get("WARDROUND_REQUIRE_DATA") == "1":
+            pytest.fail(f"WARDROUND_REQUIRE_DATA=1, but {folder} does not hold the recordings")
+        pytest.skip(f"the MIT-BIH recordings are not in {folder}")
+    return folder
+
+
+@pytest.fixture
+def write_recording() -> Callable[..., None]:
+    """Return a function that writes one small WFDB recording from its digital signal and its beats."""
+
+    def write(
+        folder: Path,
+        name: str,
+        digital: np.ndarray,
+        sample: list[int],
+        symbol: list[str],
+        *,
+        rate: float = 125,
+        fmt: str = "16",
+        leads: tuple[str, ...] = ("MLII", "V1"),
+        units: str = "mV",
+        gain: float = 1000.0,
+        baseline: int = 0,
+    ) -> None:
+        count = digital.shape[1]
+        wfdb = generator.wfdb
+        wfdb.wrsamp(
+            name,
+            fs=rate,
+            units=[units] * count,
+            sig_name=list(leads[:count]),
+            d_signal=digital.astype(np.int64),
+            fmt=[fmt] * count,
+            adc_gain=[gain] * count,
+            baseline=[baseline] * count,
+            write_dir=str(folder),
+        )
+        wfdb.wrann(name, "atr", sample=np.asarray(sample), symbol=symbol, fs=rate, write_dir=str(folder))
+
+    return write

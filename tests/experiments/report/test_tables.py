@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from rich.console import Console
+
+from experiments.report.build import build
+from experiments.report.tables import HEADER, POOLED, sites_csv, terminal
+from experiments.report.words import CLASS_METRICS, METRICS
+
+
+def _lines(report) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(sites_csv(report))))
+
+
+def _printed(report) -> str:
+    out = Console(width=100, file=io.StringIO())
+    out.print(terminal(report))
+    return out.file.getvalue()
+
+
+def test_csv_holds_every_figure_with_all_digits(make_run) -> None:
+    report = build(make_run())
+    lines = _lines(report)
+    assert tuple(lines[0]) == HEADER
+    key = ("model", "subset", "site", "class", "metric")
+    found = {tuple(line[name] for name in key): line for line in lines}
+    assert len(found) == len(lines)
+    each = len(METRICS) + 3 * len(CLASS_METRICS)
+    assert len(lines) == 5 * 2 * 4 * each
+    for model in report.models:
+        for subset, part in {"all": model, "without patient 7": model.without["patient 7"]}.items():
+            for site, item in {**part.sites, POOLED: part.pooled}.items():
+                line = found[(model.name, subset, site, "", "macro_f1")]
+                assert float(line["value"]) == item.macro_f1.value
+                assert (line["patients"], line["examples"]) == (str(item.patients), str(item.examples))
+                low = item.classes["V"].recall.low
+                line = found[(model.name, subset, site, "V", "recall")]
+                assert line["low"] == ("" if low is None else repr(low))
+                assert line["patients"] == str(item.classes["V"].patients)
+    missing = found[("federated", "all", "north", "F", "auroc")]
+    assert (missing["value"], missing["low"], missing["high"], missing["examples"]) == ("", "", "", "0")
+
+
+def test_csv_carries_the_notices_in_every_line(make_run) -> None:
+    lines = _lines(build(make_run(synthetic=True)))
+    assert {line["synthetic"] for line in lines} == {"yes"}
+    assert all(line["notice"].startswith("SYNTHETIC: ") for line in lines)
+
+
+def test_csv_of_real_data_has_no_notice(make_run) -> None:
+    assert {(line["synthetic"], line["notice"]) for line in _lines(build(make_run()))} == {("no", "")}
+
+
+def test_terminal_shows_notices_first_then_hospitals_and_the_worst(make_run) -> None:
+    report = build(make_run(synthetic=True))
+    text = _printed(report)
+    assert text.index("SYNTHETIC") < text.index("north")
+    assert "south (worst)" in text
+    assert f"{report.federated.pooled.macro_f1.value:.3f}" in text
+    assert "lost: west: no answer within 9 s" in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+    assert "…" not in text
+
+
+def test_terminal_takes_names_as_text(make_run) -> None:
+    assert "[red]x[/blue]" in _printed(build(make_run(rename=("south", "[red]x[/blue]"))))
+
+
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_terminal_of_an_interrupted_run(make_run, rounds) -> None:
+    text = _printed(build(make_run(status="interrupted", rounds=rounds, of=8)))
+    assert ("Interrupted after round 2 of 8" if rounds else "Interrupted before the first round") in text
+    assert "n/a" in text

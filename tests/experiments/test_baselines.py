@@ -1,0 +1,141 @@
+"""The baselines are the same fit() on the rows they say, evaluated at every hospital."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from client import work
+from client.training import Schedule, fit, predict
+from common import models
+from common.errors import SiteError
+from common.seeds import seed_for
+from experiments import baselines
+from server.rounds import digest
+from sites.cohort import join
+from tests import tiny
+
+
+@pytest.fixture
+def sites(monkeypatch: pytest.MonkeyPatch) -> list[work.Site]:
+    found = [tiny.site("north", 1), tiny.site("south", 2), tiny.site("west", 3, parts=(0, 0, 0))]
+    monkeypatch.setattr(work, "open_site", lambda place, config: found[place.index])
+    monkeypatch.setattr(baselines, "open_site", work.open_site)
+    return found
+
+
+def read(out: Path) -> Any:
+    return json.loads((out / "baselines.json").read_text())
+
+
+def test_pooled_is_fit_on_all_rows_joined(sites: list[work.Site], tmp_path: Path) -> None:
+    config = tiny.run_config(federation__choose="last", training__epochs=2, baselines__local=False)
+    before = torch.get_num_threads()
+    assert baselines.run(config, tmp_path, 3) == {}
+    assert torch.get_num_threads() == before
+    train = join([site.train for site in sites])
+    assert len(train.y) == sum(len(site.train.y) for site in sites)
+    model = models.build(tiny.TASK, config.model, config.seed)
+    torch.set_num_threads(1)
+    fit(
+        model,
+        train,
+        config.training.model_copy(update={"epochs": 4}),
+        seed_for(config.seed, "pooled", "baseline"),
+        counts=train.class_counts(),
+        schedule=Schedule(0, 4),
+    )
+    torch.set_num_threads(before)
+    kept = load_file(tmp_path / "model.pooled.safetensors")
+    assert digest(kept) == digest(work.weights_of(model))
+    (found,) = read(tmp_path)["models"]
+    right = total = 0
+    for site in sites[:2]:
+        hits = predict(model, site.test, torch.device("cpu")).argmax(1) == site.test.y
+        assert found["test"]["all"][site.name]["accuracy"]["value"] == pytest.approx(hits.mean())
+        right, total = right + hits.sum(), total + len(hits)
+    assert found["pooled"]["all"]["accuracy"]["value"] == pytest.approx(right / total)
+
+
+def test_each_hospital_alone_is_evaluated_at_all(sites: list[work.Site], tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    baselines.run(tiny.run_config(), tmp_path, 3, lambda *what: told.append(what))
+    found = {item["name"]: item for item in read(tmp_path)["models"]}
+    assert list(found) == ["pooled", "local:north", "local:south", "local:west"]
+    assert [found[f"local:{name}"]["trained_at"] for name in ("north", "south", "west")] == ["north", "south", "west"]
+    for item in found.values():
+        assert set(item["test"]["all"]) == {"north", "south"}  # west has nobody to test on
+        assert item["kind"] in ("pooled", "local")
+        assert (tmp_path / f"model.{item['name'].replace(':', '.')}.safetensors").is_file()
+    assert {name for name, *_ in told[:4]} == set(found)
+    assert all(done == 0 for _, done, _ in told[:4])
+    assert ("pooled", 2, 2) in told
+
+
+def test_workers_do_not_change_a_baseline(sites: list[work.Site], tmp_path: Path) -> None:
+    found = []
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        out.mkdir()
+        baselines.run(tiny.run_config(federation__workers=workers), out, 3)
+        found.append(read(out))
+    assert found[0] == found[1]
+
+
+def test_the_best_epoch_is_kept(sites: list[work.Site], tmp_path: Path) -> None:
+    config = tiny.run_config(federation__rounds=6, training__lr=0.2, baselines__local=False, evaluation__metric="loss")
+    baselines.run(config, tmp_path, 3)
+    (found,) = read(tmp_path)["models"]
+    validation = join([site.validation for site in sites])
+    losses = []
+
+    def after(epoch: int, model: torch.nn.Module) -> None:
+        z = torch.from_numpy(predict(model, validation, torch.device("cpu"))).double()
+        losses.append(float(torch.nn.functional.cross_entropy(z, torch.tensor(validation.y))))
+
+    train = join([site.train for site in sites])
+    seed, training = seed_for(config.seed, "pooled", "baseline"), config.training.model_copy(update={"epochs": 6})
+    model = models.build(tiny.TASK, config.model, config.seed)
+    torch.set_num_threads(1)
+    fit(model, train, training, seed, counts=train.class_counts(), schedule=Schedule(0, 6), after_epoch=after)
+    assert found["epoch"] == int(np.argmin(losses)) + 1
+
+
+def test_one_that_fails_does_not_end_the_others(
+    sites: list[work.Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(model: Any, train: Any, *args: Any, **kwargs: Any) -> Any:
+        if train is sites[0].train:
+            raise SiteError("the training loss is not a finite number")
+        return fit(model, train, *args, **kwargs)
+
+    monkeypatch.setattr(baselines, "fit", breaks)
+    failed = baselines.run(tiny.run_config(), tmp_path, 3)
+    assert failed == {"local:north": "the training loss is not a finite number"}
+    assert read(tmp_path)["failed"] == failed
+    assert [item["name"] for item in read(tmp_path)["models"]] == ["pooled", "local:south", "local:west"]
+
+
+def test_an_interrupt_keeps_what_is_done(
+    sites: list[work.Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = baselines.wait, []
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return real(*args, **{**kwargs, "timeout": None})
+
+    monkeypatch.setattr(baselines, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        baselines.run(tiny.run_config(federation__workers=1), tmp_path, 3)
+    assert read(tmp_path)["models"][0]["name"] == "pooled"
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("baseline")]

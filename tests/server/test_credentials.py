@@ -1,0 +1,93 @@
+import ssl
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from common.errors import ConfigError
+from server.credentials import Credentials, check, create
+
+HOST = "coordinator.example.org"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Credentials:
+    return create(tmp_path_factory.mktemp("pki"), [HOST, "192.0.2.7"])
+
+
+def test_what_was_made_passes_the_check(made: Credentials) -> None:
+    check(made, [HOST, "192.0.2.7", "localhost", "127.0.0.1"])
+
+
+def test_openssl_accepts_the_pair(made: Credentials) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.certificate, made.key)
+    assert ssl.create_default_context(cafile=made.ca).get_ca_certs()[0]["subject"]
+
+
+def test_private_keys_are_private(made: Credentials) -> None:
+    for path in (made.key, made.key.with_name("ca.key")):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_nothing_is_overwritten(made: Credentials) -> None:
+    before = made.certificate.read_bytes()
+    with pytest.raises(ConfigError, match=r"server\.pem exists"):
+        create(made.ca.parent, [HOST])
+    assert made.certificate.read_bytes() == before
+
+
+def test_renewal_keeps_the_authority(tmp_path: Path) -> None:
+    first = create(tmp_path, [HOST])
+    authority = first.ca.read_bytes()
+    first.certificate.unlink()
+    first.key.unlink()
+    again = create(tmp_path, [HOST, "new.example.org"])
+    check(again, ["new.example.org"])
+    assert again.ca.read_bytes() == authority
+
+
+def test_half_an_authority_is_named(tmp_path: Path) -> None:
+    made = create(tmp_path, [HOST])
+    for path in (made.certificate, made.key, tmp_path / "ca.key"):
+        path.unlink()
+    with pytest.raises(ConfigError, match=r"ca\.pem exists but .*ca\.key does not"):
+        create(tmp_path, [HOST])
+
+
+def test_another_host_is_named(made: Credentials) -> None:
+    with pytest.raises(ConfigError, match=r"does not name other\.example\.org"):
+        check(made, ["other.example.org"])
+
+
+def test_expired_and_early(made: Credentials) -> None:
+    with pytest.raises(ConfigError, match=r"server\.pem expired on .*: renew it"):
+        check(made, now=datetime.now(UTC) + timedelta(days=500))
+    with pytest.raises(ConfigError, match="check the clock"):
+        check(made, now=datetime.now(UTC) - timedelta(days=2))
+
+
+def test_strangers(made: Credentials, tmp_path: Path) -> None:
+    other = create(tmp_path, [HOST])
+    with pytest.raises(ConfigError, match="is not the key of"):
+        check(Credentials(made.ca, made.certificate, other.key))
+    with pytest.raises(ConfigError, match="did not sign"):
+        check(Credentials(other.ca, made.certificate, made.key))
+
+
+@pytest.mark.parametrize("field", ["ca", "certificate", "key"])
+def test_missing_and_damaged_files_are_named(made: Credentials, tmp_path: Path, field: str) -> None:
+    files = {"ca": made.ca, "certificate": made.certificate, "key": made.key}
+    files[field] = tmp_path / "absent.pem"
+    with pytest.raises(ConfigError, match=r"cannot read .*absent\.pem: No such file"):
+        check(Credentials(**files))
+    files[field].write_text("not PEM")
+    with pytest.raises(ConfigError, match=r"absent\.pem holds no PEM"):
+        check(Credentials(**files))
+
+
+@pytest.mark.parametrize("host", ["https://x.example.org", "x.example.org:8000", ""])
+def test_a_url_is_no_host(tmp_path: Path, host: str) -> None:
+    with pytest.raises(ConfigError, match="is no host name or address"):
+        create(tmp_path, [host])

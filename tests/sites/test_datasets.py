@@ -1,0 +1,299 @@
+"""The contract of every data set: a new file of sites/ is tested the moment it exists, on generated recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common import config, plugins
+from common.config import RunConfig
+from common.errors import ConfigError, DataError, LeakError
+from sites import cache, datasets, generator, mitdb, records, splits, synthetic
+from sites.cohort import DataCard, Patient
+from sites.datasets import Source
+
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "default": [{}],
+    "ecg": [
+        {"view": "kachuee", "leads": 1, "classes": "NSVFQ"},
+        {"view": "window", "leads": 1, "relative": False},
+        {"view": "window", "leads": 2, "relative": False, "classes": "NSVFQ"},
+        {"view": "kachuee", "leads": 2},
+    ],
+}
+"""What is tried on each data set; of the second list what a data set's Options know."""
+
+
+def variants() -> Iterator[Any]:
+    for name in datasets.names():
+        known = plugins.load("sites", "CARD", name, "data set").Options.model_fields
+        for options in OPTIONS["default"] + OPTIONS["ecg"]:
+            if options.keys() <= known.keys():
+                yield pytest.param((name, options), id="-".join([name, *map(str, options.values())]))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prepared")
+
+
+@pytest.fixture(params=variants())
+def source(request: pytest.FixtureRequest, hospitals: Path, store: Path) -> Source:
+    """A data set on generated recordings: of several hospitals where it knows them, else of one folder."""
+    name, options = request.param
+    module = plugins.load("sites", "CARD", name, "data set")
+    folder = hospitals if module.CARD.synthetic else hospitals / "north"
+    return Source(module, config.check(module.Options, options, name), folder, store / name)
+
+
+def test_the_card_says_everything() -> None:
+    for name in datasets.names():
+        module: ModuleType = plugins.load("sites", "CARD", name, "data set")
+        card = module.CARD
+        assert isinstance(card, DataCard)
+        assert card.name == name
+        for field in fields(card):
+            value = getattr(card, field.name)
+            assert isinstance(value, bool) or value.strip(), field.name
+        doc = module.__doc__ or ""
+        for word in ("Data card", "Inputs", "Labels", "Sites", "Splits", "Source", "Citation", "Licence"):
+            assert word in doc
+        assert card.synthetic == ("SYNTHETIC" in doc)
+
+
+def test_task_patients_and_examples_agree(source: Source) -> None:
+    task, patients = source.task(), source.patients()
+    assert len({item.id for item in patients}) == len(patients) >= 3
+    assert {item.published for item in patients} <= {"train", "test", None}
+    cohort = source.read([item.id for item in patients])
+    assert cohort.task == task
+    assert cohort.x.shape[1:] == (task.channels, task.samples)
+    assert cohort.features.shape[1] == len(task.features)
+    assert (cohort.x.dtype, cohort.features.dtype, cohort.y.dtype) == (np.float32, np.float32, np.int64)
+    assert (cohort.split == -1).all()
+    assert cohort.synthetic
+    persons = {item.id: item.person for item in patients}
+    assert [persons[name] for name in cohort.patients] == list(cohort.persons)
+    for item in patients:
+        mine = cohort.y[cohort.patient == cohort.patients.index(item.id)]
+        assert tuple(np.bincount(mine, minlength=len(task.classes))) == item.examples
+    assert cohort.y.min() >= 0
+    assert cohort.y.max() < len(task.classes)
+    assert len(np.unique(cohort.y)) >= 2
+
+
+def test_a_second_read_gives_the_same(source: Source, tmp_path: Path) -> None:
+    ids = [item.id for item in source.patients()]
+    first = source.read(ids)
+    fresh = Source(source.module, source.options, source.folder, tmp_path / "fresh")
+    for again in (source.read(ids), fresh.read(ids)):
+        for field in ("x", "features", "y", "patient"):
+            np.testing.assert_array_equal(getattr(first, field), getattr(again, field))
+        assert (again.patients, again.persons, again.excluded) == (first.patients, first.persons, first.excluded)
+    assert fresh.patients() == source.patients()
+
+
+def test_some_are_read_as_among_all(source: Source) -> None:
+    patients = source.patients()
+    whole = source.read([item.id for item in patients])
+    for item in patients[:2]:
+        alone = source.read([item.id])
+        mine = whole.take(whole.patient == whole.patients.index(item.id))
+        np.testing.assert_array_equal(alone.x, mine.x)
+        np.testing.assert_array_equal(alone.y, mine.y)
+        assert alone.patients == (item.id,)
+
+
+@pytest.mark.parametrize("scheme", ["natural", "even"])
+def test_no_one_stands_in_two_splits_or_at_two_hospitals(source: Source, scheme: str) -> None:
+    run = config.parse({"sites": {"scheme": scheme, "count": 1}})
+    if scheme == "natural" and any(item.site is None for item in source.patients()):
+        with pytest.raises(ConfigError, match="knows no hospitals"):
+            datasets.hospitals(source, run)
+        return
+    dealt, kept, dropped = datasets.hospitals(source, run)
+    assert (len(dealt), dropped) == (2 if scheme == "natural" else 1, 0)
+    for site, ids in dealt.items():
+        cohort = source.read(ids)
+        done = splits.assign(cohort, [item for item in kept if item.id in ids], run.sites, run.seed, site)
+        owners = [{done.persons[i] for i in np.unique(done.part(name).patient)} for name in ("train", "test")]
+        assert owners[0]
+        assert owners[1]
+        assert not owners[0] & owners[1]
+
+
+def test_the_task_does_not_depend_on_the_folder(source: Source) -> None:
+    assert Source(source.module, source.options, Path("/nowhere"), Path("/nowhere")).task() == source.task()
+    again = type(source.options).model_validate(source.options.model_dump())
+    assert source.module.task(again).fingerprint() == source.task().fingerprint()
+
+
+def test_a_missing_folder_is_named(source: Source, tmp_path: Path) -> None:
+    lost = Source(source.module, source.options, tmp_path / "lost", source.store)
+    with pytest.raises(DataError, match=f"no data folder {tmp_path / 'lost'}"):
+        lost.patients()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no recordings in"):
+        Source(source.module, source.options, tmp_path / "empty", source.store).patients()
+
+
+def test_nothing_to_read_is_an_error_of_ours(source: Source) -> None:
+    with pytest.raises(DataError, match=r"no (recordings|examples)"):
+        source.read([])
+
+
+def test_the_synthetic_task_is_that_of_mitdb() -> None:
+    """A model trained on generated recordings can be tried on real ones."""
+    for options in OPTIONS["default"] + OPTIONS["ecg"]:
+        one = synthetic.task(config.check(synthetic.Options, options, "a"))
+        assert one == mitdb.task(config.check(mitdb.Options, options, "b"))
+
+
+def test_relative_channels_are_the_signal_less_the_median_beat(hospitals: Path, store: Path) -> None:
+    ids = list(records.names(hospitals / "north"))
+    cohort = mitdb.read(hospitals / "north", mitdb.Options(), ids, store)
+    plain = mitdb.read(hospitals / "north", mitdb.Options(relative=False), ids, store)
+    np.testing.assert_array_equal(cohort.x[:, :2], plain.x)
+    for which in range(len(ids)):
+        own = cohort.x[cohort.patient == which]
+        # Every beat counts for the median here: there are fewer than 400.
+        np.testing.assert_allclose(own[:, 2:], own[:, :2] - np.median(own[:, :2], axis=0), atol=1e-5)
+    width = plain.features.shape[1]
+    np.testing.assert_array_equal(cohort.features[:, :width], plain.features)
+
+
+def test_a_recording_of_one_lead_leaves_the_second_empty(tmp_path: Path, write_recording: Any) -> None:
+    rng = np.random.default_rng(1)
+    places = list(range(100, 2000, 125))
+    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(2000, 1)), places, ["N"] * len(places))
+    cohort = mitdb.read(tmp_path, mitdb.Options(), ["one"], tmp_path / "store")
+    assert (cohort.x[:, [1, 3]] == 0).all()
+    assert cohort.x[:, 0].std() > 0.05
+    assert cohort.x[:, 2].std() > 0.05
+
+
+def test_beats_of_class_q_are_left_out_and_counted_or_kept(tmp_path: Path, write_recording: Any) -> None:
+    places = list(range(100, 2000, 125))
+    symbols = (["N", "/", "V", "Q", "N"] * 4)[: len(places)]
+    digital = np.random.default_rng(1).integers(-500, 500, size=(2000, 2))
+    write_recording(tmp_path, "one", digital, places, symbols)
+    few = mitdb.read(tmp_path, mitdb.Options(), ["one"], tmp_path / "store")
+    paced = sum(symbol in "/Q" for symbol in symbols)
+    assert few.excluded == {"beats of class Q": paced}
+    assert len(few.y) == len(places) - paced
+    every = mitdb.read(tmp_path, mitdb.Options(classes="NSVFQ"), ["one"], tmp_path / "store")
+    assert every.excluded == {}
+    np.testing.assert_array_equal(every.take(every.y < 4).x, few.x)
+    assert [every.task.classes[y] for y in every.y] == ["Q" if s in "/Q" else s for s in symbols]
+
+
+def test_the_paced_and_the_person_with_two_recordings(tmp_path: Path, write_recording: Any) -> None:
+    digital = np.random.default_rng(1).integers(-500, 500, size=(600, 2))
+    for name in ("100", "102", "201", "202", "217"):
+        write_recording(tmp_path, name, digital, [100, 200, 300, 400], ["N"] * 4)
+    found = mitdb.patients(tmp_path, mitdb.Options(), tmp_path / "store")
+    assert [(item.id, item.published) for item in found] == [("100", "test"), ("201", "train"), ("202", "test")]
+    assert found[1].person == found[2].person != found[0].person
+    every = mitdb.patients(tmp_path, mitdb.Options(paced=True), tmp_path / "store")
+    assert [(item.id, item.published) for item in every if item.id not in ("100", "201", "202")] == [
+        ("102", None),
+        ("217", None),
+    ]
+    run = config.parse({"sites": {"scheme": "even", "count": 1, "split": "published"}})
+    source = Source(mitdb, mitdb.Options(paced=True), tmp_path, tmp_path / "store")
+    dealt, _, dropped = datasets.hospitals(source, run)
+    assert dealt == {"hospital-1": ("100", "102", "202", "217")}
+    assert dropped == 1
+    for name in ("100", "201", "202"):
+        (tmp_path / f"{name}.hea").unlink()
+    with pytest.raises(DataError, match=r"all are paced; see data\.options\.paced"):
+        mitdb.patients(tmp_path, mitdb.Options(), tmp_path / "store")
+
+
+def test_a_changed_recording_is_prepared_again(tmp_path: Path, write_recording: Any) -> None:
+    rng = np.random.default_rng(1)
+    places = [100, 200, 300, 400]
+    options, store = mitdb.Options(), tmp_path / "store"
+    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(600, 2)), places, ["N"] * 4)
+    before = mitdb.read(tmp_path, options, ["one"], store)
+    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(600, 2)), places, ["N"] * 4)
+    after = mitdb.read(tmp_path, options, ["one"], store)
+    assert not np.array_equal(before.x, after.x)
+    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(600, 2)), places, ["N", "V", "N", "N"])
+    assert mitdb.patients(tmp_path, options, store)[0].examples == (3, 0, 1, 0)
+    for path in store.iterdir():
+        path.write_bytes(path.read_bytes()[:-10])
+    assert mitdb.patients(tmp_path, options, store)[0].examples == (3, 0, 1, 0)
+
+
+def test_one_hospitals_folder_is_read_as_that_hospital(hospitals: Path, store: Path) -> None:
+    options = synthetic.Options()
+    alone = synthetic.patients(hospitals / "south", options, store)
+    among = [item for item in synthetic.patients(hospitals, options, store) if item.site == "south"]
+    assert [(item.id, item.examples) for item in alone] == [(item.id, item.examples) for item in among]
+    assert {item.site for item in alone} == {None}
+    ids = [item.id for item in alone]
+    one = synthetic.read(hospitals / "south", options, ids, store)
+    other = synthetic.read(hospitals, options, ids, store)
+    np.testing.assert_array_equal(one.x, other.x)
+
+
+def test_hospitals_are_generated_where_no_folder_is_named(tmp_path: Path) -> None:
+    raw = {"seed": 3, "data": {"cache": str(tmp_path), "options": {"hospitals": 2, "patients": 2, "minutes": 0.2}}}
+    run = config.parse(raw)
+    source = datasets.open_source(run, None)
+    assert source.folder.parent == tmp_path
+    assert source.store == tmp_path / "synthetic"
+    assert {item.site for item in source.patients()} == {"north", "south"}
+    stamp = (source.folder / "north" / "RECORDS").stat().st_mtime_ns
+    again = datasets.open_source(run, None)
+    assert (again.folder / "north" / "RECORDS").stat().st_mtime_ns == stamp
+    other = datasets.open_source(run.model_copy(update={"seed": 4}), None)
+    assert other.folder != source.folder
+
+
+def test_a_hospital_opens_its_own_folder_and_cache_whatever_the_run_says(hospitals: Path) -> None:
+    run = config.parse({"data": {"path": "/etc", "cache": "/etc/cache"}})
+    source = datasets.open_source(run, hospitals / "north")
+    assert source.folder == hospitals / "north"
+    assert source.store == cache.default_folder() / "synthetic"
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"dataset": "mitbih"}, "no data set named 'mitbih': choose one of mitdb, synthetic"),
+        ({"dataset": "mitdb"}, "data.path: say where mitdb lies on this machine"),
+        ({"dataset": "mitdb", "options": {"lead": 1}}, "data.options of mitdb: unknown key lead (did you mean leads?)"),
+        ({"dataset": "synthetic", "options": {"minutes": 0.01}}, "data.options of synthetic: minutes: "),
+        ({"dataset": "generator"}, "no data set named 'generator'"),
+    ],
+)
+def test_a_wrong_data_set_or_option_is_named(raw: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        datasets.open_source(config.parse({"data": raw}), None)
+    assert str(caught.value).startswith(said)
+
+
+def test_a_data_set_that_gives_a_person_to_two_hospitals_is_refused(tmp_path: Path) -> None:
+    class Leaky:
+        CARD = mitdb.CARD
+
+        @staticmethod
+        def patients(folder: Path, options: object, store: Path) -> list[Patient]:
+            return [Patient(site, "same", (1, 1), site=site) for site in ("north", "south")]
+
+    with pytest.raises(LeakError, match="at north and at south"):
+        datasets.hospitals(Source(Leaky, None, tmp_path, tmp_path), RunConfig())
+
+
+def test_generated_hospitals_carry_their_mark_into_the_cohort(hospitals: Path, store: Path) -> None:
+    assert (hospitals / generator.MARKER).is_file()
+    ids = list(records.names(hospitals / "north"))
+    assert mitdb.read(hospitals / "north", mitdb.Options(), ids, store).synthetic
