@@ -115,7 +115,7 @@ class EvaluationConfig(Section):
         "macro_f1", description="chooses the round (on merged validation counts) and the worst site"
     )
     bootstrap: int = Field(1000, ge=0, le=100_000, description="resamples of patients for 95% intervals")
-    bins: int = Field(256, ge=16, le=4096, description="score histogram bins, spaced evenly in logit")
+    bins: int = Field(1024, ge=16, le=4096, description="score histogram bins, spaced evenly in logit")
     without: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="further figures with these patients left out (if the site allows)"
     )

@@ -21,7 +21,7 @@ from common.task import Task
 FEW_PATIENTS = 5
 """A figure that rests on fewer patients than this is marked wherever it is shown."""
 
-COARSER = 4
+COARSER = 16
 """Score bins merged into one in resamples, which tell how far an area varies; `summarise` mends its level."""
 
 

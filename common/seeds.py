@@ -18,8 +18,8 @@ def seed_for(run_seed: int, *parts: str | int) -> int:
     """Return a 63-bit seed that depends on the run's seed and on every part, in order.
 
     >>> seed_for(1, "north", 3, "shuffle") == seed_for(1, "north", 3, "shuffle")
-    >>> seed_for(1, "north", 3, "shuffle") == seed_for(1, "north", 4, "shuffle")
     True
+    >>> seed_for(1, "north", 3, "shuffle") == seed_for(1, "north", 4, "shuffle")
     False
     """
     text = "\x1f".join([str(run_seed), *(f"{type(part).__name__}:{part}" for part in parts)])

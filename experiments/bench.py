@@ -99,7 +99,7 @@ def _config(sites: int, examples: int, rounds: int, workers: int, folder: Path) 
 def _data_folder(sites: int) -> Path:
     from sites import cache, generator
 
-    folder = cache.default_folder() / "bench" / f"{sites}-hospitals"
+    folder = cache.default_folder() / "bench" / f"{sites}-hospitals-v{generator.VERSION}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     generator.generate(folder, generator.default_profiles(sites, 8, 1), minutes=5.0, seed=1)
     return folder

@@ -89,6 +89,8 @@ def _kind(annotation: Any) -> str:
         return " or ".join("none" if item is type(None) else _kind(item) for item in typing.get_args(annotation))
     if origin in (tuple, list):
         return "list of " + _kind(typing.get_args(annotation)[0])
+    if origin is typing.Annotated:
+        return _kind(typing.get_args(annotation)[0])
     if origin is dict:
         return "keys and values"
     names = {str: "text", int: "whole number", float: "number", bool: "true or false"}

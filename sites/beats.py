@@ -29,7 +29,7 @@ from sites.signal import condition, fill_gaps
 RATE = 125.0
 BEFORE, SAMPLES = 36, 96
 KACHUEE_SAMPLES = 187
-VERSION = 4
+VERSION = 5
 """Counts up when this file changes what it computes: part of the cache's key."""
 
 AAMI: dict[str, str] = {

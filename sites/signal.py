@@ -14,8 +14,8 @@ def condition(
 ) -> npt.NDArray[np.float32]:
     """Resample and band-pass in one zero-phase step in the frequency domain.
 
-    The magnitude is that of a Butterworth filter of order 2 run forwards and backwards, at both edges: `1 /
-    (1 + (low/f)^4)` and `1 / (1 + (f/high)^4)`. Resampling keeps the spectrum below both Nyquist limits.
+    The magnitude is that of a Butterworth filter of order 2 run forwards and backwards, at both edges:
+    `1 / (1 + (low/f)^4)` and `1 / (1 + (f/high)^4)`. Resampling keeps the spectrum below both Nyquist limits.
     The ends are mirrored, because the transform takes the signal for periodic.
 
     Args:

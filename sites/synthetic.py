@@ -1,8 +1,7 @@
 """SYNTHETIC hospitals: generated WFDB recordings, the default that needs no download.
 
 Data card
-    Inputs    two-lead simulated ECG (McSharry 2003), 250 to 500 Hz by hospital, cut into beats
-    (sites/beats.py).
+    Inputs    two-lead simulated ECG (McSharry 2003), 250 to 500 Hz by hospital; see sites/beats.py.
     Labels    N, S, V, F of ANSI/AAMI EC57, known because the beats were made so.
     Sites     generated hospitals that differ in gain, noise, sampling rate, leads and case mix.
     Splits    none published: patients are split by the run's seed.
@@ -55,7 +54,8 @@ class Options(Section):
 
 def default_folder(options: Options, store: Path, seed: int) -> Path:
     """Return the folder of the generated hospitals, generating them first where they are not there."""
-    folder = store / f"synthetic-{options.hospitals}x{options.patients}x{options.minutes:g}min-seed{seed}"
+    made = f"{options.hospitals}x{options.patients}x{options.minutes:g}min-seed{seed}-v{generator.VERSION}"
+    folder = store / f"synthetic-{made}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     profiles = generator.default_profiles(options.hospitals, options.patients, seed)
     generator.generate(folder, profiles, minutes=options.minutes, seed=seed)

@@ -7,8 +7,10 @@ memory, which runs 1.4 to 1.7 times as fast on a CPU as Conv1d.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from common.config import Section
@@ -19,12 +21,21 @@ from common.task import Task
 class Options(Section):
     """Options of the CNN."""
 
-    widths: tuple[int, ...] = Field((16, 32, 64), description="channels of each stage; each halves the time axis")
+    widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        (16, 32, 64), min_length=1, description="channels of each stage; each but the first halves the time axis"
+    )
     blocks: int = Field(1, ge=1, le=8, description="residual blocks a stage")
-    kernel: int = Field(5, ge=3, le=31, description="convolution kernel, in samples")
+    kernel: int = Field(5, ge=1, le=31, description="convolution kernel, in samples; odd")
     hidden: int = Field(64, ge=4, le=1024, description="units of the head")
     dropout: float = Field(0.2, ge=0, lt=1)
     features: bool = Field(True, description="use the interval features beside the signal")
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("must be odd, so that a convolution keeps the length of what it reads")
+        return value
 
 
 class _Block(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,15 @@ def inputs(task: Task, batch: int = 5, seed: int = 0) -> tuple[torch.Tensor, tor
 
 def build(name: str, task: Task, seed: int = 1, **options: object) -> nn.Module:
     return models.build(task, ModelConfig(name=name, options=dict(options)), seed)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Models this small are slower on several threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=models.names())
@@ -202,3 +212,9 @@ def test_group_norm_divides_the_channels(channels: int) -> None:
     norm = group_norm(channels)
     assert channels % norm.num_groups == 0
     assert norm(torch.randn(2, channels, 5)).shape == (2, channels, 5)
+
+
+@pytest.mark.parametrize("options", [{"kernel": 4}, {"widths": []}, {"widths": [0]}])
+def test_a_cnn_that_cannot_be_built_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"model\.options of cnn: (kernel|widths)"):
+        models.build(next(iter(TASKS.values())), ModelConfig(name="cnn", options=options), 1)
