@@ -2,7 +2,7 @@
 
     python -m experiments.collect runs/mitbih-* > experiments/results/mitbih.md
 
-For each kind of model, pooled over all hospitals' test patients: the mean over runs (seeds), and the least and the most.
+For each kind of model, pooled over all hospitals' test patients: the mean over runs, and the least and the most.
 A hospital's own models are averaged within a run first.
 """
 

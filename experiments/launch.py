@@ -40,7 +40,7 @@ def run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
     from sites import datasets
 
     clock = runs.Clock()
-    config = _settled(config)
+    config = settled(config)
     real_sites = config.federation.engine == "federation" and config.federation.address is not None
     if config.federation.engine == "ray":
         from experiments.ray_engine import require_ray
@@ -152,7 +152,7 @@ def lay_out(source: Any, ids: tuple[str, ...], folder: Path) -> None:
     (folder / "RECORDS").write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
 
 
-def _settled(config: RunConfig) -> RunConfig:
+def settled(config: RunConfig) -> RunConfig:
     """Return the configuration with absolute paths, because engines run in folders of their own."""
     data = config.data
     if data.path is not None:
