@@ -216,6 +216,9 @@ def pooled(
     if len(replicates) == len(totals) and len({len(item.confusion) for item in replicates.values()}) == 1:
         start, *others = [replicates[site] for site in sorted(replicates)]
         drawn = sum(others, start)
+        lone = sorted(site for site, item in results.items() if item.patients == 1)
+        if lone:
+            notes.append(f"the intervals are too narrow: {', '.join(lone)} with one test patient adds no spread")
     else:
         notes.append("no pooled intervals: not every site shares its resamples")
     return summarise(

@@ -209,3 +209,12 @@ def test_pooled_intervals_need_every_sites_resamples() -> None:
 def test_an_evaluation_survives_json() -> None:
     found, _, _ = assessed(*examples(1, 6), 6)
     assert Evaluation.model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_site_with_one_test_patient_is_said_to_narrow_the_pooled_intervals() -> None:
+    parts = {"a": assessed(*examples(1, 5), 5), "lone": assessed(*examples(2, 1), 1)}
+    results, totals, drawn = ({name: item[i] for name, item in parts.items()} for i in range(3))
+    found = evaluation.pooled(TASK, results, totals, drawn)  # type: ignore[arg-type]
+    assert "the intervals are too narrow: lone with one test patient adds no spread" in found.notes
+    two = evaluation.pooled(TASK, *({"a": part["a"]} for part in (results, totals, drawn)))  # type: ignore[arg-type]
+    assert not any("too narrow" in note for note in two.notes)
