@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CONFIG ?= experiments/synthetic.yaml
 
-.PHONY: setup run test check ci bench clean
+.PHONY: setup run test check bench clean
 
 setup: $(READY)
 
@@ -27,7 +27,8 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --doctest-modules common sites client server experiments -q
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not processes and not ray"
+	$(BIN)/python -m pytest -m "processes or ray"
 
 bench: setup
 	$(BIN)/wardround bench engine

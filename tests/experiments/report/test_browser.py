@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 @pytest.fixture
 def browser(tmp_path):
     if not CHROMIUM.exists() or not DRIVER.exists():
-        pytest.skip("chromium or chromedriver is not installed")
+        missing = "chromium or chromedriver is not installed"
+        pytest.fail(missing) if os.environ.get("WARDROUND_REQUIRE_BROWSER") else pytest.skip(missing)
     webdriver = pytest.importorskip("selenium.webdriver")
     from selenium.webdriver.chrome.service import Service
 
