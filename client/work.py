@@ -30,7 +30,7 @@ from common.metrics import Counts
 from common.seeds import rng_for, seed_for
 from common.task import Task
 from sites import datasets, splits
-from sites.cohort import Cohort, Patient
+from sites.cohort import SPLITS, Cohort, Patient
 from sites.datasets import Source
 
 _dealing = threading.Lock()
@@ -40,11 +40,10 @@ stop_signal: ContextVar[threading.Event | None] = ContextVar("stop_signal", defa
 
 @dataclass(frozen=True)
 class Site:
-    """An opened site: its name, its task, its examples with their split."""
+    """An opened site: its name, its task, its examples by split, and how many recordings a split left out."""
 
     name: str
     task: Task
-    cohort: Cohort
     synthetic: bool
     train: Cohort
     validation: Cohort
@@ -55,7 +54,7 @@ class Site:
     def of(cls, name: str, cohort: Cohort, synthetic: bool, dropped: int = 0) -> Site:
         """Return a site with its splits taken apart once."""
         train, validation, test = (cohort.part(split) for split in ("train", "validation", "test"))
-        return cls(name, cohort.task, cohort, synthetic, train, validation, test, dropped)
+        return cls(name, cohort.task, synthetic, train, validation, test, dropped)
 
 
 def open_site(place: Place, config: RunConfig) -> Site:
@@ -125,8 +124,8 @@ def _hello(site: Site, config: RunConfig) -> Reply:
         "fingerprint": site.task.fingerprint(),
         "synthetic": site.synthetic,
         "split": config.sites.split,
-        "excluded": dict(site.cohort.excluded),
-        "counts": site.cohort.summary(),
+        "excluded": dict(site.train.excluded),
+        "counts": {name: getattr(site, name).summary() for name in SPLITS},
         "device": str(choose_device(config.training.device)),
     }
     if site.dropped:

@@ -58,10 +58,12 @@ def test_hello_tells_counts_and_no_names(run: RunConfig, hospitals: Path) -> Non
         counts = reply.report["counts"]
         assert reply.report["protocol"] == PROTOCOL
         assert reply.report["synthetic"] is True
-        assert sum(part["examples"] for part in counts.values()) == len(site.cohort.y)
+        assert sum(part["examples"] for part in counts.values()) == sum(
+            len(part.y) for part in (site.train, site.validation, site.test)
+        )
         assert counts["train"]["classes"] == [Counter(site.train.y.tolist())[c] for c in range(4)]
         assert sum(part["patients"] for part in counts.values()) == 3
-        assert not any(name in str(reply.report) for name in site.cohort.patients)
+        assert not any(name in str(reply.report) for name in site.train.patients)
     assert replies[0].report["fingerprint"] == replies[1].report["fingerprint"]
 
 
@@ -70,8 +72,9 @@ def test_a_hospital_opens_its_own_folder_whatever_the_run_names(run: RunConfig, 
     own = open_site(hospital(hospitals), lying)
     same = open_site(simulated(0), run)
     assert own.name == "north"
-    np.testing.assert_array_equal(own.cohort.x, same.cohort.x)
-    np.testing.assert_array_equal(own.cohort.split, same.cohort.split)
+    for part in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(own, part).x, getattr(same, part).x)
+        np.testing.assert_array_equal(getattr(own, part).patient, getattr(same, part).patient)
 
 
 def test_a_wrong_number_of_nodes(run: RunConfig) -> None:

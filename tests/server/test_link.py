@@ -106,6 +106,9 @@ def test_a_child_ends_with_all_it_started(tmp_path: Path) -> None:
     pid = int(child.output().split()[1])
     child.stop(patience=1.0)
     assert child.poll() is not None
+    deadline = time.monotonic() + 5  # a killed process lingers until its parent's heir has noticed
+    while _runs(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
     assert not _runs(pid)
 
 

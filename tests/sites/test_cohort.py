@@ -63,7 +63,7 @@ def test_an_empty_cohort_is_one() -> None:
     assert empty.people() == 0
     assert empty.class_counts() == (0, 0)
     assert empty.patients == ("a", "b", "c")
-    assert empty.summary()["train"] == {"patients": 0, "examples": 0, "classes": [0, 0]}
+    assert empty.summary() == {"patients": 0, "examples": 0, "classes": [0, 0]}
 
 
 def test_a_mask_and_indices_take_the_same_rows() -> None:
@@ -94,11 +94,10 @@ def test_people_are_counted_once_however_many_recordings_they_have() -> None:
 
 
 def test_a_summary_counts_patients_examples_and_classes() -> None:
-    assert cohort(7, persons=("x", "x", "y")).summary() == {
-        "train": {"patients": 1, "examples": 3, "classes": [2, 1]},
-        "validation": {"patients": 1, "examples": 2, "classes": [1, 1]},
-        "test": {"patients": 1, "examples": 2, "classes": [1, 1]},
-    }
+    whole = cohort(7, persons=("x", "x", "y"))
+    assert whole.summary() == {"patients": 2, "examples": 7, "classes": [4, 3]}
+    assert whole.part("train").summary() == {"patients": 1, "examples": 3, "classes": [2, 1]}
+    assert whole.part("validation").summary() == {"patients": 1, "examples": 2, "classes": [1, 1]}
 
 
 def test_joining_keeps_every_row_with_its_own_patient() -> None:
