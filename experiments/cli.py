@@ -51,7 +51,7 @@ def run(
     wanted = configuration.load(config, settings or [])
     from rich.console import Console
 
-    screen = Console(stderr=True)
+    screen = Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=120)
     watcher = console.Lines() if as_json else console.Quiet() if quiet else console.Terminal(screen)
     try:
         with interruptible():

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from common import config
+from common.errors import DataError
+from experiments import console, launch, restore
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    raw = {
+        "name": "restored",
+        "data": {"options": {"hospitals": 2, "patients": 4, "minutes": 1.0}},
+        "model": {"name": "lstm", "options": {"width": 8}},
+        "federation": {"rounds": 1},
+        "evaluation": {"bootstrap": 20},
+        "baselines": {"local": False},
+    }
+    return launch.run(config.parse(raw), tmp_path_factory.mktemp("runs"), console.Quiet())
+
+
+@pytest.mark.parametrize(("name", "file"), [("federated", "model"), ("pooled", "model.pooled")])
+def test_a_model_comes_back_with_its_weights(run: Path, name: str, file: str) -> None:
+    found, task = restore.model(run, name)
+    for key, value in load_file(run / f"{file}.safetensors").items():
+        assert torch.equal(found.state_dict()[key], value)
+    assert not found.training
+    with torch.inference_mode():
+        logits = found(torch.zeros(3, task.channels, task.samples), torch.zeros(3, len(task.features)))
+    assert logits.shape == (3, 4)
+
+
+def test_what_is_missing_or_does_not_fit_is_named(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no whole model 'local:north': it needs model\.local\.north\.safetensors"):
+        restore.model(run, "local:north")
+    for name in ("config.yaml", "federated.json"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    save_file({"other": torch.zeros(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match=r"model\.safetensors does not fit the model of .*config\.yaml"):
+        restore.model(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(DataError, match="no whole model 'federated'"):
+        restore.model(tmp_path)
