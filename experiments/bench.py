@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -27,15 +26,18 @@ def engine(sites: int, examples: int, rounds: int, ray: bool) -> dict[str, Any]:
     for what in WHAT:
         if what.startswith("ray") and not ray:
             continue
-        done = subprocess.run(
-            [sys.executable, "-m", "experiments.bench", what, str(sites), str(examples), str(rounds)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        lines = done.stdout.strip().splitlines()
-        if done.returncode or not lines:
-            found[what] = {"error": (done.stderr.strip().splitlines() or ["no output"])[-1]}
+        command = [sys.executable, "-m", "experiments.bench", what, str(sites), str(examples), str(rounds)]
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as log:
+            process = subprocess.Popen(command, stdout=out, stderr=log, text=True)
+            megabytes = _peak(process)
+            out.seek(0)
+            log.seek(0)
+            lines = out.read().strip().splitlines()
+            problems = log.read().strip().splitlines()
+        if process.returncode or not lines:
+            found[what] = {"error": (problems or ["no output"])[-1]}
             continue
-        found[what] = json.loads(lines[-1])
+        found[what] = json.loads(lines[-1]) | {"megabytes": megabytes}
     bare = found["bare"]
     for what in WHAT[1:]:
         if what in found and "seconds" in found[what]:
@@ -127,13 +129,37 @@ def _measure(what: str, sites: int, examples: int, rounds: int) -> dict[str, Any
             lines = [json.loads(line) for line in (Path(out) / "rounds.jsonl").read_text().splitlines()]
         seconds = [line["seconds"] for line in lines]
         weights = lines[-1]["weights"]
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    below = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss if name == "ray" else 0
-    return {
-        "seconds": round(statistics.median(seconds[1:]), 3),
-        "megabytes": round(max(own, below) / 1024),
-        "weights": weights,
-    }
+    return {"seconds": round(statistics.median(seconds[1:]), 3), "weights": weights}
+
+
+def _peak(process: subprocess.Popen[str]) -> int:
+    """Wait for a process; return the most memory, in MB, that it and all below it held at one time."""
+    most = 0
+    while process.poll() is None:
+        most = max(most, sum(_held(pid) for pid in _below(process.pid)))
+        time.sleep(0.2)
+    return round(most / 1024)
+
+
+def _below(pid: int) -> list[int]:
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            for child in task.read_text().split():
+                found += _below(int(child))
+        except OSError:
+            continue
+    return found
+
+
+def _held(pid: int) -> int:
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
 
 
 def _bare(config: Any, sites: int) -> tuple[list[float], str]:
