@@ -22,7 +22,7 @@ from client.place import Place
 from client.training import Schedule, choose_device, fit, predict
 from common import config as configuration
 from common import evaluation, messages, metrics, models
-from common.config import RunConfig
+from common.config import ModelConfig, RunConfig
 from common.errors import ConfigError, SiteError
 from common.evaluation import Evaluation
 from common.messages import PROTOCOL, Reply, Request, Weights
@@ -91,6 +91,12 @@ def _hospitals(shape: str) -> tuple[Source, dict[str, tuple[str, ...]], list[Pat
     return source, *datasets.hospitals(source, config)
 
 
+@lru_cache(maxsize=64)
+def _network(thread: int, task: Task, wanted: str) -> nn.Module:
+    """Return a network of this thread's own, kept because making one costs as much as half a training step."""
+    return models.build(task, ModelConfig.model_validate_json(wanted), seed=0)
+
+
 def handle(place: Place, request: Request) -> Reply:
     """Do what the server asks.
 
@@ -101,7 +107,7 @@ def handle(place: Place, request: Request) -> Reply:
     site = open_site(place, request.config)
     if request.kind == "hello":
         return _hello(site, request.config)
-    model = models.build(site.task, request.config.model, request.config.seed)
+    model = _network(threading.get_ident(), site.task, request.config.model.model_dump_json())
     _load(model, request.weights)
     if request.kind == "train":
         return _train(place, site, model, request)
