@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +15,12 @@ from sites import generator
 
 ROOT = Path(__file__).resolve().parent.parent
 SEED = 11
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C also where the shell that started the tests ignores it, as for a background job: some test it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
