@@ -23,6 +23,12 @@ def hello(message: Message, context: Context) -> Message:
     return answer("hello", message, context)
 
 
+@app.query("statistics")
+def statistics(message: Message, context: Context) -> Message:
+    """Answer with sums over this site's training inputs, from which all sites' scaling is made."""
+    return answer("statistics", message, context)
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train the model that was sent on this site's training patients."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common import models
 from common.config import TrainingConfig
 from common.errors import ConfigError, SiteError
 from common.models._layers import Dropout
 from common.seeds import seed_for
-from sites.cohort import Cohort
+from sites.cohort import Cohort, Windows
 
 
 class Stopped(SiteError):
@@ -37,13 +39,18 @@ class Schedule:
 
 @dataclass(frozen=True)
 class FitResult:
-    """What fit() did. `loss`: mean training loss of each epoch; `validation`: loss after each, or none."""
+    """What fit() did.
+
+    `loss`: mean training loss of each epoch, without a proximal term; `validation`: loss after each, or none;
+    `rates`: the sum of the learning rates of the steps that led to the weights.
+    """
 
     examples: int
     steps: int
     loss: tuple[float, ...]
     validation: tuple[float, ...]
     stopped_early: bool
+    rates: float = 0.0
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -69,16 +76,42 @@ def class_weights(counts: Sequence[int], power: float) -> Tensor:
     return torch.tensor(weight / max(float((weight * share).sum()), 1e-12), dtype=torch.float32)
 
 
-def loss_function(config: TrainingConfig, counts: Sequence[int], device: torch.device) -> Callable[..., Tensor]:
+def label_weights(counts: Sequence[int], total: int, power: float) -> Tensor:
+    """Return the weight of each label's presence, (examples without it / examples with it)**power; absent: 1.
+
+    >>> label_weights([10, 0], 100, 0.5).tolist()
+    [3.0, 1.0]
+    """
+    have = np.asarray(counts, dtype=np.float64)
+    odds = np.where(have > 0, (total - have) / np.maximum(have, 1), 1.0)
+    return torch.tensor(np.maximum(odds, 1e-12) ** power, dtype=torch.float32)
+
+
+def loss_function(
+    config: TrainingConfig, counts: Sequence[int], device: torch.device, total: int | None = None
+) -> Callable[..., Tensor]:
     """Return the loss of (logits, labels); `counts` are the federation's merged class counts.
 
-    Focal loss: Lin et al. 2017, eq. 5, with the same class weights as alpha.
+    Labels `(batch, classes)` of 0 and 1 are each on its own (binary cross-entropy, summed over the classes), with
+    `total` the federation's number of examples. Focal loss: Lin et al. 2017, eq. 5, with the same class weights
+    as alpha.
     """
-    weight = None
-    if config.loss != "cross_entropy":
-        weight = class_weights(counts, config.weight_power).to(device)
+    plain = config.loss == "cross_entropy"
+    gamma = config.focal_gamma if config.loss == "focal" else 0.0
+    if total is not None:
+        present = None if plain else label_weights(counts, total, config.weight_power).to(device)
+
+        def labels_loss(logits: Tensor, labels: Tensor) -> Tensor:
+            truth = labels.to(logits.dtype)
+            each = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none", pos_weight=present)
+            if gamma:
+                p = torch.sigmoid(logits)
+                each = each * (truth * (1 - p) + (1 - truth) * p) ** gamma
+            return each.sum(1).mean()
+
+        return labels_loss
+    weight = None if plain else class_weights(counts, config.weight_power).to(device)
     if config.loss == "focal":
-        gamma = config.focal_gamma
 
         def focal(logits: Tensor, labels: Tensor) -> Tensor:
             log_p = functional.log_softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
@@ -95,9 +128,10 @@ def loss_function(config: TrainingConfig, counts: Sequence[int], device: torch.d
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Return AdamW or SGD; weight decay spares biases and norms."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    spared = [p for p in model.parameters() if p.ndim <= 1]
+    """Return AdamW or SGD of what trains; weight decay spares biases and norms."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in trained if p.ndim > 1]
+    spared = [p for p in trained if p.ndim <= 1]
     groups = [
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": spared, "weight_decay": 0.0},
@@ -114,36 +148,45 @@ def fit(
     seed: int,
     *,
     counts: Sequence[int],
+    total: int | None = None,
     schedule: Schedule | None = None,
     validation: Cohort | None = None,
     stop: threading.Event | None = None,
     on_epoch: Callable[[int, float], None] | None = None,
     after_epoch: Callable[[int, nn.Module], None] | None = None,
+    proximal: float = 0.0,
+    anchor: Mapping[str, Any] | None = None,
+    correction: Mapping[str, Any] | None = None,
 ) -> FitResult:
     """Train `model` in place on `train`.
 
     Args:
         model: logits from `(batch, channels, samples)` and `(batch, features)`.
         train: at least one example.
-        config: epochs, batch size, optimiser, loss, early stopping.
+        config: epochs, batch size, optimiser, loss, early stopping, and which parameters rest (`freeze`).
         seed: of shuffling, dropout and augmentation; the same seed gives the same weights on one device.
         counts: class counts that weight the loss (merged over the federation).
+        total: the number of examples behind `counts`; none: this site's.
         schedule: for the cosine learning rate; none: this call is the whole run.
         validation: patients for early stopping (`patience` > 0): the best epoch's weights are kept.
         stop: when set, the loop raises Stopped between steps.
         on_epoch: called with the epoch and its mean loss.
         after_epoch: called with the epoch and the model.
+        proximal: mu of mu/2 ||w - anchor||^2, whose gradient mu (w - anchor) is added to each step's (FedProx).
+        anchor: arrays by name; none: the weights that the model has now.
+        correction: arrays by name, added to each step's gradient after clipping (SCAFFOLD: c - c_i).
 
     Raises:
         SiteError: there is nothing to train on, the loss or a weight is not finite, or `stop` was set.
-        ConfigError: cuda was asked for and there is none.
+        ConfigError: cuda was asked for and there is none, or `freeze` fits no parameter, or all.
     """
     if len(train.y) == 0:
         raise SiteError("no training examples at this site")
     schedule = schedule or Schedule(0, config.epochs)
     device = choose_device(config.device)
     model.to(device).train()
-    x, features, y = _tensors(train, device)
+    models.frozen(model, config.freeze)
+    cut, features, y = _tensors(train, device)
     generator = torch.Generator().manual_seed(seed_for(seed, "shuffle"))
     noise = torch.Generator().manual_seed(seed_for(seed, "augment"))
     drop = torch.Generator().manual_seed(seed_for(seed, "dropout"))
@@ -151,16 +194,19 @@ def fit(
         if isinstance(module, Dropout):
             module.generator = drop
     optimizer = make_optimizer(model, config)
-    loss_of = loss_function(config, counts, device)
+    many = train.task.kind == "multilabel"
+    loss_of = loss_function(config, counts, device, (total or len(train.y)) if many else None)
+    homes = _beside(model, anchor, device) if proximal else []
+    drifts = _beside(model, correction, device) if correction is not None else []
     size, n = config.batch_size, len(y)
     per_epoch = math.ceil(n / size)
     losses: list[float] = []
     checks: list[float] = []
-    best: tuple[float, dict[str, Tensor]] | None = None
-    steps, stopped = 0, False
+    best: tuple[float, dict[str, Tensor], float] | None = None
+    steps, stopped, rates = 0, False, 0.0
     for epoch in range(config.epochs):
         order = torch.randperm(n, generator=generator).to(device)
-        total = torch.zeros((), device=device)
+        summed = torch.zeros((), device=device)
         for batch, start in enumerate(range(0, n, size)):
             if stop is not None and stop.is_set():
                 raise Stopped("stopped before the end")
@@ -170,17 +216,24 @@ def fit(
                 for group in optimizer.param_groups:
                     group["lr"] = rate
             rows = order[start : start + size]
-            inputs = x[rows]
+            inputs = cut(rows)
             if config.augment:
                 inputs = _augment(inputs, config.augment, noise)
             optimizer.zero_grad(set_to_none=True)
             loss = loss_of(model(inputs, features[rows]), y[rows])
             loss.backward()  # type: ignore[no-untyped-call]
+            for parameter, home in homes:
+                if parameter.grad is not None:
+                    parameter.grad.add_(parameter.detach() - home, alpha=proximal)
             nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm, foreach=True)
+            for parameter, drift in drifts:
+                if parameter.grad is not None:
+                    parameter.grad.add_(drift)
             optimizer.step()
-            total += loss.detach() * len(rows)
+            rates += float(optimizer.param_groups[0]["lr"])
+            summed += loss.detach() * len(rows)
             steps += 1
-        mean = float(total) / n
+        mean = float(summed) / n
         if not math.isfinite(mean) or not all(bool(p.isfinite().all()) for p in model.parameters()):
             raise SiteError("the training loss or a weight is not a finite number: lower training.lr")
         losses.append(mean)
@@ -193,13 +246,23 @@ def fit(
             checks.append(_mean_loss(model, validation, loss_of, device))
             model.train()
             if best is None or checks[-1] < best[0]:
-                best = checks[-1], {key: value.detach().clone() for key, value in model.state_dict().items()}
+                best = checks[-1], {key: value.detach().clone() for key, value in model.state_dict().items()}, rates
             elif len(checks) - 1 - int(np.argmin(checks)) >= config.patience:
                 stopped = True
                 break
     if best is not None:
         model.load_state_dict(best[1])
-    return FitResult(n, steps, tuple(losses), tuple(checks), stopped)
+        rates = best[2]
+    return FitResult(n, steps, tuple(losses), tuple(checks), stopped, rates)
+
+
+def _beside(
+    model: nn.Module, arrays: Mapping[str, Any] | None, device: torch.device
+) -> list[tuple[nn.Parameter, Tensor]]:
+    """Return each parameter with the array of its name, or with a copy of itself as it is now."""
+    if arrays is None:
+        return [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
+    return [(parameter, torch.tensor(arrays[name], device=device)) for name, parameter in model.named_parameters()]
 
 
 def predict(model: nn.Module, cohort: Cohort, device: torch.device, batch: int = 2048) -> npt.NDArray[np.float32]:
@@ -208,8 +271,10 @@ def predict(model: nn.Module, cohort: Cohort, device: torch.device, batch: int =
     parts = []
     with torch.inference_mode():
         for start in range(0, len(cohort.y), batch):
-            x = torch.from_numpy(cohort.x[start : start + batch]).to(device)
-            features = torch.from_numpy(cohort.features[start : start + batch]).to(device)
+            rows = slice(start, start + batch)
+            signal = cohort.x[rows]
+            x = torch.from_numpy(signal.dense() if isinstance(signal, Windows) else signal).to(device)
+            features = torch.from_numpy(cohort.features[rows]).to(device)
             parts.append(model(x, features).float().cpu().numpy())
     return np.concatenate(parts) if parts else np.zeros((0, len(cohort.task.classes)), np.float32)
 
@@ -219,12 +284,23 @@ def _mean_loss(model: nn.Module, cohort: Cohort, loss_of: Callable[..., Tensor],
     return float(loss_of(logits, torch.from_numpy(cohort.y).to(device)))
 
 
-def _tensors(cohort: Cohort, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    return (
-        torch.from_numpy(cohort.x).to(device),
-        torch.from_numpy(cohort.features).to(device),
-        torch.from_numpy(cohort.y).to(device),
-    )
+def _tensors(cohort: Cohort, device: torch.device) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor]:
+    """Return what cuts a batch of signals by index, the features, the labels."""
+    features, y = torch.from_numpy(cohort.features).to(device), torch.from_numpy(cohort.y).to(device)
+    if not isinstance(cohort.x, Windows):
+        x = torch.from_numpy(cohort.x).to(device)
+        return lambda rows: x[rows], features, y
+    table, pad = torch.from_numpy(cohort.x.rows).to(device), torch.from_numpy(cohort.x.padding).to(device)
+    end, first = torch.from_numpy(cohort.x.end).to(device), torch.from_numpy(cohort.x.first).to(device)
+    steps = torch.arange(1 - cohort.x.samples, 1, device=device)
+
+    def cut(rows: Tensor) -> Tensor:
+        index = end[rows][:, None] + steps
+        found = table[index.clamp(min=0)]
+        before = index < first[rows][:, None]
+        return torch.where(before[:, :, None], pad, found).transpose(1, 2).contiguous()
+
+    return cut, features, y
 
 
 def _augment(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:

@@ -6,30 +6,36 @@ process for each message, which then opens its site from the cache of prepared d
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
+from client import inputs, methods
+from client.methods import Kept
+from client.methods import weights_of as weights_of
 from client.place import Place
-from client.training import Schedule, choose_device, fit, predict
+from client.training import FitResult, Schedule, choose_device, fit, predict
 from common import config as configuration
 from common import evaluation, messages, metrics, models
 from common.config import ModelConfig, RunConfig
 from common.errors import ConfigError, SiteError
 from common.evaluation import Evaluation
-from common.messages import PROTOCOL, Reply, Request, Weights
+from common.messages import PROTOCOL, Reply, Request
 from common.metrics import Counts
+from common.scaling import Scaling
 from common.seeds import rng_for, seed_for
 from common.task import Task
-from sites import datasets, splits
+from sites import datasets, shift, splits
 from sites.cohort import SPLITS, Cohort, Patient
 from sites.datasets import Source
 
@@ -40,7 +46,11 @@ stop_signal: ContextVar[threading.Event | None] = ContextVar("stop_signal", defa
 
 @dataclass(frozen=True)
 class Site:
-    """An opened site: its name, its task, its examples by split, and how many recordings a split left out."""
+    """An opened site: its name, its task, its examples by split, how many recordings a split left out.
+
+    `warning`: what must stand beside every figure from its data, or nothing; `shift`: what a simulated difference
+    did to them, by option.
+    """
 
     name: str
     task: Task
@@ -49,17 +59,19 @@ class Site:
     validation: Cohort
     test: Cohort
     dropped: int = 0
+    warning: str = ""
+    shift: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, cohort: Cohort, synthetic: bool, dropped: int = 0) -> Site:
+    def of(cls, name: str, cohort: Cohort, synthetic: bool, dropped: int = 0, warning: str = "") -> Site:
         """Return a site with its splits taken apart once."""
         train, validation, test = (cohort.part(split) for split in ("train", "validation", "test"))
-        return cls(name, cohort.task, synthetic, train, validation, test, dropped)
+        return cls(name, cohort.task, synthetic, train, validation, test, dropped, warning)
 
 
 def open_site(place: Place, config: RunConfig) -> Site:
     """Open a site, or return it if it is open; only what shapes the data counts for which is the same."""
-    shape = RunConfig(name=config.name, seed=config.seed, data=config.data, sites=config.sites)
+    shape = RunConfig(name=config.name, seed=config.seed, data=config.data, sites=config.sites, shift=config.shift)
     return _open(place, configuration.to_json(shape))
 
 
@@ -75,12 +87,41 @@ def _open(place: Place, shape: str) -> Site:
         here = set(ids)
         mine = [item for item in patients if item.id in here]
     else:
+        shift.refuse(config)
         source = datasets.open_source(config, place.data)
         mine, dropped = splits.drop_shared(source.patients(), config.sites)
         name, ids = str(place.site), tuple(sorted(item.id for item in mine))
     cohort = source.read(ids)
     split = splits.assign(cohort, mine, config.sites, config.seed, name)
-    return Site.of(name, split, source.card.synthetic or cohort.synthetic, dropped)
+    split, shifted = shift.apply(split, shift.options(config, name), config.seed, name)
+    return replace(
+        Site.of(name, split, source.card.synthetic or cohort.synthetic, dropped, source.card.warning), shift=shifted
+    )
+
+
+_scaled_sites: dict[Place, tuple[Site, str, Site]] = {}
+"""The last scaled form of each place's site: the site, how it was scaled, the form."""
+
+
+def ready_site(place: Place, config: RunConfig, scaling: bytes) -> Site:
+    """Return a site with its inputs as the model takes them: scaled as the server says, or by its own sums."""
+    site = open_site(place, config)
+    own = inputs.how(config.data, site.task) == "site"
+    if not scaling and not own and not site.task.missing:
+        return site
+    key = hashlib.sha256(scaling).hexdigest() if scaling else "own" if own else "none"
+    last = _scaled_sites.get(place)
+    if last is not None and last[0] is site and last[1] == key:
+        return last[2]
+    found = Scaling.from_bytes(scaling) if scaling else inputs.fit([site.train], "site") if own else None
+    _scaled_sites[place] = site, key, scaled(site, found)
+    return _scaled_sites[place][2]
+
+
+def scaled(site: Site, scaling: Scaling | None) -> Site:
+    """Return a site with its inputs scaled and without NaN."""
+    train, validation, test = (inputs.apply(part, scaling) for part in (site.train, site.validation, site.test))
+    return replace(site, train=train, validation=validation, test=test)
 
 
 @lru_cache(maxsize=4)
@@ -104,23 +145,46 @@ def handle(place: Place, request: Request) -> Reply:
         WardroundError: the site cannot or may not; its text is for the site's own log.
     """
     torch.set_num_threads(1)  # the number of threads changes the last digits of a sum, and so the weights
-    site = open_site(place, request.config)
     if request.kind == "hello":
-        return _hello(site, request.config)
+        return _hello(open_site(place, request.config), request.config)
+    if request.kind == "statistics":
+        return _statistics(place, open_site(place, request.config), request)
+    site = ready_site(place, request.config, request.scaling)
     model = _network(threading.get_ident(), site.task, request.config.model.model_dump_json())
-    _load(model, request.weights)
+    kept = Kept.of(place, site.name, request)
+    methods.start(model, request, kept)
     if request.kind == "train":
-        return _train(place, site, model, request)
+        return _train(place, site, model, request, kept)
     if request.kind == "validate":
-        counts = counted(model, site.validation, request.config).total()
+        counts = counted(predictor(model, request.config), site.validation, request.config).total
         held = {"patients": site.validation.people()}
         return Reply(site.name, len(site.validation.y), held, tables={messages.ALL: counts})
-    results, tables = assess(model, site, request.config, place.policy.share_resamples)
+    predict_ = predictor(model, request.config)
+    results, tables = assess(predict_, site, request.config, place.policy.share_resamples, request.threshold)
+    if request.method.local and not kept.arrays:
+        results = _noted(results, "local layers: this site has none of its own, so the server's first ones")
+    if request.method.pull is not None:
+        methods.personal(model, request, kept)
+        own, own_tables = assess(predict_, site, request.config, place.policy.share_resamples, request.threshold)
+        if not kept.arrays:
+            own = _noted(own, "personal model: this site has none of its own, so the federated one")
+        results |= {_of_personal(name): item for name, item in own.items()}
+        tables |= {_of_personal(name): item for name, item in own_tables.items()}
     report: dict[str, Any] = {
         "evaluations": {name: item.model_dump() for name, item in results.items()},
         "class_patients": class_patients(site.test),
     }
     return Reply(site.name, len(site.test.y), report, tables=tables)
+
+
+def _of_personal(table: str) -> str:
+    """Return the name of the personal model's table beside one of the federated model's."""
+    head, tail = (messages.ALL, "") if table.startswith(messages.ALL) else ("", " ")
+    return messages.PERSONAL + tail + table.removeprefix(head)
+
+
+def _noted(results: Mapping[str, Evaluation], note: str) -> dict[str, Evaluation]:
+    return {name: item.model_copy(update={"notes": (*item.notes, note)}) for name, item in results.items()}
 
 
 def _hello(site: Site, config: RunConfig) -> Reply:
@@ -130,7 +194,9 @@ def _hello(site: Site, config: RunConfig) -> Reply:
         "fingerprint": site.task.fingerprint(),
         "synthetic": site.synthetic,
         "split": config.sites.split,
+        "warning": site.warning,
         "excluded": dict(site.train.excluded),
+        "shift": dict(site.shift),
         "counts": {name: getattr(site, name).summary() for name in SPLITS},
         "device": str(choose_device(config.training.device)),
     }
@@ -139,44 +205,100 @@ def _hello(site: Site, config: RunConfig) -> Reply:
     return Reply(site.name, len(site.train.y), report)
 
 
-def _train(place: Place, site: Site, model: nn.Module, request: Request) -> Reply:
+def _train(place: Place, site: Site, model: nn.Module, request: Request, kept: Kept) -> Reply:
     config = request.config
     have = site.train.people()
     if have < place.policy.min_training_patients:
         raise SiteError(f"policy: fewer than {place.policy.min_training_patients} people to train on")
     began = time.perf_counter()
     epochs = config.training.epochs
-    result = fit(
-        model,
-        site.train,
-        config.training,
-        seed_for(config.seed, site.name, request.round, "train"),
-        counts=request.class_counts or site.train.class_counts(),
-        schedule=Schedule((request.round - 1) * epochs, config.federation.rounds * epochs),
-        validation=site.validation,
-        stop=stop_signal.get(),
-    )
-    report = {
+
+    def fit_here(purpose: str, **more: Any) -> FitResult:
+        return fit(
+            model,
+            site.train,
+            config.training,
+            seed_for(config.seed, site.name, request.round, purpose),
+            counts=request.class_counts or site.train.class_counts(),
+            total=request.total or len(site.train.y),
+            schedule=Schedule((request.round - 1) * epochs, config.federation.rounds * epochs),
+            validation=site.validation,
+            stop=stop_signal.get(),
+            **more,
+        )
+
+    update = methods.train(model, request, kept, fit_here)
+    result = update.result
+    report: dict[str, Any] = {
         "loss": result.loss[-1],
         "steps": result.steps,
         "epochs": len(result.loss),
         "stopped_early": result.stopped_early,
         "seconds": round(time.perf_counter() - began, 3),
     }
-    return Reply(site.name, result.examples, report, weights=weights_of(model), loss=result.loss[-1])
+    if kept.lost:
+        report["state"] = "lost"
+    weight = {"examples": float(result.examples), "patients": float(have), "equal": 1.0}[config.federation.weights]
+    return Reply(
+        site.name,
+        result.examples,
+        report,
+        weights=update.weights,
+        loss=result.loss[-1],
+        weight=weight,
+        control=update.control,
+    )
 
 
-def counted(model: nn.Module, cohort: Cohort, config: RunConfig) -> Counts:
-    """Return the model's counts on each patient of a cohort."""
+def _statistics(place: Place, site: Site, request: Request) -> Reply:
+    """Return sums over the training inputs; histograms over the bins of the scaling that came, if one did."""
+    have = site.train.people()
+    if have < place.policy.min_training_patients:
+        raise SiteError(f"policy: fewer than {place.policy.min_training_patients} people to train on")
+    base = Scaling.from_bytes(request.scaling) if request.scaling else None
+    found = inputs.histogram(site.train, base) if base else inputs.moments(site.train)
+    return Reply(site.name, len(site.train.y), {}, statistics=dict(found))
+
+
+Predict = Callable[[Cohort], npt.NDArray[np.float32]]
+"""A model as evaluation sees it: from a cohort to logits `(examples, classes)`."""
+
+
+def predictor(model: nn.Module, config: RunConfig) -> Predict:
+    """Return the predictions of a network, for cohorts that are scaled as its training was."""
+    device = choose_device(config.training.device)
+    return lambda cohort: predict(model, cohort, device)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts of a cohort: of all, and of each person with evaluation.COARSER score bins."""
+
+    total: Counts
+    people: Counts
+
+
+def counted(model: Predict, cohort: Cohort, config: RunConfig, threshold: float | None = None) -> Tally:
+    """Return the counts of a model's predictions.
+
+    Raises:
+        SiteError: a prediction is not a finite number.
+    """
+    bins, task = config.evaluation.bins, cohort.task
     if len(cohort.y) == 0:
-        empty = metrics.zero(len(cohort.task.classes), config.evaluation.bins)
-        return Counts(empty.confusion[None], empty.scores[None], empty.loss[None])
-    logits = predict(model, cohort, choose_device(config.training.device))
+        empty = metrics.zero(task.confusion_shape, bins, task.utility)
+        coarse = empty.coarser(evaluation.COARSER)
+        utility = coarse.utility[None] if task.utility else coarse.utility
+        return Tally(empty, Counts(coarse.confusion[None], coarse.scores[None], coarse.loss[None], utility))
+    logits = model(cohort)
     people = sorted({cohort.persons[i] for i in np.unique(cohort.patient)})
     of_person = {name: i for i, name in enumerate(people)}
     group = np.asarray([of_person.get(name, 0) for name in cohort.persons])[cohort.patient]
+    given: dict[str, Any] = {"threshold": threshold, "worth": cohort.utility if task.utility else None}
     try:
-        return metrics.count(logits, cohort.y, group, len(people), config.evaluation.bins)
+        each = metrics.count(logits, cohort.y, group, len(people), bins, coarse=evaluation.COARSER, **given)
+        together = np.zeros(len(cohort.y), np.int64)
+        return Tally(metrics.count(logits, cohort.y, together, 1, bins, **given).total(), each)
     except ValueError as error:
         raise SiteError(f"the model's output is not usable: {error}") from None
 
@@ -184,11 +306,12 @@ def counted(model: nn.Module, cohort: Cohort, config: RunConfig) -> Counts:
 def class_patients(cohort: Cohort) -> list[int]:
     """Return for each class how many people have at least one example of it."""
     person = np.asarray(cohort.persons, dtype=object)[cohort.patient] if len(cohort.y) else np.zeros(0, object)
-    return [len(set(person[cohort.y == c])) for c in range(len(cohort.task.classes))]
+    has = cohort.y.astype(bool) if cohort.y.ndim == 2 else cohort.y[:, None] == np.arange(len(cohort.task.classes))
+    return [len(set(person[has[:, c]])) for c in range(len(cohort.task.classes))]
 
 
 def assess(
-    model: nn.Module, site: Site, config: RunConfig, shares: bool
+    model: Predict, site: Site, config: RunConfig, shares: bool, threshold: float | None = None
 ) -> tuple[dict[str, Evaluation], dict[str, Counts]]:
     """Evaluate on a site's test patients.
 
@@ -204,25 +327,14 @@ def assess(
     for name, left_out in subsets.items():
         gone = [i for i, patient in enumerate(site.test.patients) if patient in left_out]
         cohort = site.test.take(~np.isin(site.test.patient, gone)) if gone else site.test
-        by_patient = counted(model, cohort, config)
-        people = cohort.people()
+        tally = counted(model, cohort, config, threshold)
         resamples = config.evaluation.bootstrap
-        drawn = evaluation.resample(by_patient, resamples, rng_for(config.seed, site.name, "bootstrap"))
-        total = by_patient.total()
-        results[name] = evaluation.summarise(site.task, total, drawn, people, class_patients(cohort))
-        tables[name] = total
+        drawn = evaluation.resample(tally.people, resamples, rng_for(config.seed, site.name, "bootstrap"))
+        present = class_patients(cohort)
+        results[name] = evaluation.summarise(
+            site.task, tally.total, drawn, cohort.people(), present, threshold=threshold
+        )
+        tables[name] = tally.total
         if shares:
             tables[name + messages.RESAMPLED] = drawn
     return results, tables
-
-
-def weights_of(model: nn.Module) -> Weights:
-    """Return a copy of a model's weights as arrays on the CPU."""
-    return {name: value.detach().cpu().contiguous().numpy().copy() for name, value in model.state_dict().items()}
-
-
-def _load(model: nn.Module, weights: Mapping[str, Any]) -> None:
-    try:
-        model.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
-    except (RuntimeError, TypeError):
-        raise SiteError("the server's weights do not fit the model of the configuration") from None

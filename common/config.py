@@ -9,23 +9,21 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from common.errors import ConfigError
+from common.section import Section as Section
+from common.shift import ShiftConfig
 
 T = TypeVar("T", bound=BaseModel)
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
-
-
-class Section(BaseModel):
-    """A frozen part of a configuration that refuses unknown keys and silent conversions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -35,6 +33,11 @@ class DataConfig(Section):
     path: str | None = Field(None, description="folder of the data; none: made or found by the data set itself")
     cache: str | None = Field(None, description="folder of prepared data; none: the user's cache folder")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the data set's own file")
+    scaling: Literal["auto", "none", "standard", "site", "quantile"] = Field(
+        "auto",
+        description="of inputs: by the hospitals' merged means and deviations, by each site's own, or by merged ranks; "
+        "auto: standard where inputs have units",
+    )
 
 
 class SitesConfig(Section):
@@ -42,14 +45,19 @@ class SitesConfig(Section):
 
     `scheme`: `natural` (as the data say), `even`, `size` (skewed sizes), `labels` (Dirichlet over patients).
     `split`: `patient` (patient-disjoint train, validation and test), `published` (the data set's published
-    split between patients), or `beat-level` (LEAKY on purpose, for comparison with papers that do so).
+    split between patients), `folds` (cross-validation: fold `fold` of `folds` is the test set, whole groups
+    of patients where the data set knows them), or `beat-level` (LEAKY on purpose, for comparison with papers
+    that do so).
     """
 
     scheme: Literal["natural", "even", "size", "labels"] = "natural"
     count: int = Field(4, ge=1, le=1000, description="number of hospitals; unused when scheme is natural")
     alpha: float = Field(0.5, gt=0, le=1000, description="Dirichlet concentration of scheme labels")
     skew: float = Field(1.0, ge=0, le=5, description="scheme size: hospital k gets a share of 1/k**skew")
-    split: Literal["patient", "published", "beat-level"] = "patient"
+    split: Literal["patient", "published", "folds", "beat-level"] = "patient"
+    folds: int = Field(5, ge=2, le=100, description="parts of a split into folds")
+    fold: int = Field(0, ge=0, le=99, description="the fold that is the test set, from 0")
+    draw: int = Field(0, ge=0, le=10_000, description="another split of the same kind: seeds it")
     validation: float = Field(0.2, ge=0, lt=1, description="share of a hospital's training patients")
     test: float = Field(0.25, gt=0, lt=1, description="share of patients (beats if beat-level); not published")
     shared_person: Literal["drop", "keep"] = Field(
@@ -82,6 +90,7 @@ class TrainingConfig(Section):
     clip_norm: float = Field(5.0, gt=0, description="largest gradient norm of a step")
     augment: float = Field(0.0, ge=0, le=1, description="strength of random scaling, shift and noise of inputs")
     patience: int = Field(0, ge=0, description="epochs without a better validation loss before stopping; 0: off")
+    freeze: tuple[str, ...] = Field((), description="patterns of parameters that do not train, such as stem.*")
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
@@ -102,20 +111,37 @@ class FederationConfig(Section):
     round_timeout: float = Field(3600.0, gt=0, description="seconds to wait for a round's replies")
     connect_timeout: float = Field(120.0, gt=0, description="seconds to wait for the sites to connect")
     min_sites: int = Field(1, ge=1, description="fewer answering sites than this end the run")
+    weights: Literal["examples", "patients", "equal"] = Field(
+        "examples", description="what a site's update weighs: its training examples, its patients, or all sites alike"
+    )
     expect: tuple[str, ...] = Field((), description="names of the sites that must be there; empty: all that come")
     choose: Literal["best", "last"] = Field("best", description="the model of which round is kept")
     address: str | None = Field(None, description="HOST:PORT of a running server; none: start all here")
     ca: str | None = Field(None, description="certificate authority that signed the server's certificate")
+    start: str | None = Field(
+        None, description="run folder or .safetensors file, where the server runs: weights to start from"
+    )
+    start_except: tuple[str, ...] = Field(
+        (), description="patterns of parameters that begin anew all the same, such as head.out.*"
+    )
 
 
 class EvaluationConfig(Section):
     """What is measured on test patients, and how sure."""
 
-    metric: Literal["macro_f1", "macro_auroc", "accuracy", "loss"] = Field(
+    metric: Literal["macro_f1", "macro_auroc", "macro_auprc", "auroc", "auprc", "accuracy", "loss", "utility"] = Field(
         "macro_f1", description="chooses the round (on merged validation counts) and the worst site"
+    )
+    threshold: Literal["likelier", "f1", "youden", "utility"] = Field(
+        "likelier",
+        description="two classes: call the event where it is likelier than not, or from the score on that is best "
+        "on the sites' merged validation counts",
     )
     bootstrap: int = Field(1000, ge=0, le=100_000, description="resamples of patients for 95% intervals")
     bins: int = Field(1024, ge=16, le=4096, description="score histogram bins, spaced evenly in logit")
+    keep_counts: bool = Field(
+        False, description="keep the sites' counts in the run's folder, so that folds can be merged into one figure"
+    )
     without: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="further figures with these patients left out (if the site allows)"
     )
@@ -126,6 +152,9 @@ class BaselinesConfig(Section):
 
     local: bool = True
     pooled: bool = True
+    classical: tuple[Literal["logreg", "forest", "boosting"], ...] = Field(
+        (), description="scikit-learn's models, trained as local and pooled say (experiments/classical.py)"
+    )
 
 
 class RunConfig(Section):
@@ -141,11 +170,21 @@ class RunConfig(Section):
     federation: FederationConfig = FederationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     baselines: BaselinesConfig = BaselinesConfig()
+    shift: dict[str, ShiftConfig] = Field(
+        default_factory=dict, description="simulation only: how hospitals differ, by name; `*` is all of them"
+    )
 
     @model_validator(mode="after")
     def _check_together(self) -> RunConfig:
         if self.sites.split == "beat-level" and self.evaluation.without:
             raise ValueError("evaluation.without needs a split by patient, not sites.split=beat-level")
+        if self.federation.start is None and (self.training.freeze or self.federation.start_except):
+            key = "training.freeze" if self.training.freeze else "federation.start_except"
+            raise ValueError(f"{key} needs federation.start: a run folder or .safetensors file to start from")
+        if self.sites.fold >= self.sites.folds:
+            raise ValueError(f"sites.fold: folds are numbered from 0 to {self.sites.folds - 1}")
+        if self.shift and self.federation.engine == "federation":
+            raise ValueError("shift: is for simulation only: use federation.engine local or ray, or leave it out")
         return self
 
     @property
@@ -243,14 +282,18 @@ def _explain(model: type[BaseModel], item: dict[str, Any]) -> str:
 
 
 def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    annotation: Any = model
     for part in path:
-        field = model.model_fields.get(str(part))
-        if field is None or not isinstance(field.annotation, type):
-            return []
-        if not issubclass(field.annotation, BaseModel):
-            return []
-        model = field.annotation
-    return list(model.model_fields)
+        if typing.get_origin(annotation) is dict:
+            annotation = typing.get_args(annotation)[1]
+        elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            field = annotation.model_fields.get(str(part))
+            annotation = field.annotation if field else None
+        if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+            annotation = next(item for item in typing.get_args(annotation) if item is not type(None))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return list(annotation.model_fields)
+    return []
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

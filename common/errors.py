@@ -3,6 +3,7 @@
     WardroundError            exit code 1: something failed that the user did not cause
     ├── SiteError             a hospital could not do what it was asked (safe to send: no patient's value)
     ├── EngineError           the transport between the server and its sites failed
+    ├── FetchError            a download failed: the network, or what the publisher's server sent
     └── UsageError            exit code 2: the user can mend it
         ├── ConfigError       a key, a value or an option is wrong
         ├── DataError         a file is missing, damaged or not what it says
@@ -26,6 +27,10 @@ class SiteError(WardroundError):
 
 class EngineError(WardroundError):
     """The transport failed: no answer, a refused connection, a process that ended."""
+
+
+class FetchError(WardroundError):
+    """A download failed: no network, or a server that sends errors or what it did not promise."""
 
 
 class UsageError(WardroundError):

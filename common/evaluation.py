@@ -52,7 +52,12 @@ class ClassFigures(Frozen):
 
 
 class Evaluation(Frozen):
-    """A model's figures on some patients. `confusion`: rows truth, columns prediction, in class order."""
+    """A model's figures on some patients.
+
+    `confusion`: rows truth, columns prediction, in class order; multilabel: a row for each class, of its true
+    negatives, false positives, false negatives, true positives. `threshold`: the log odds from which on the
+    event was called, none: the likelier class. `utility`: normalised (common/metrics.py), where the task has it.
+    """
 
     patients: int
     examples: int
@@ -65,6 +70,41 @@ class Evaluation(Frozen):
     loss: Figure
     classes: dict[str, ClassFigures]
     notes: tuple[str, ...] = ()
+    threshold: float | None = None
+    utility: Figure | None = None
+
+    @property
+    def binary(self) -> bool:
+        """Whether there is one event, the second of two classes."""
+        return [len(row) for row in self.confusion] == [2, 2]
+
+    @property
+    def auroc(self) -> Figure | None:
+        """The event's AUROC, which is the other class's too."""
+        return self._of(1).auroc if self.binary else None
+
+    @property
+    def auprc(self) -> Figure | None:
+        """The event's average precision."""
+        return self._of(1).auprc if self.binary else None
+
+    @property
+    def sensitivity(self) -> Figure | None:
+        """The event's recall."""
+        return self._of(1).recall if self.binary else None
+
+    @property
+    def specificity(self) -> Figure | None:
+        """The other class's recall."""
+        return self._of(0).recall if self.binary else None
+
+    @property
+    def ppv(self) -> Figure | None:
+        """The event's precision, the positive predictive value."""
+        return self._of(1).precision if self.binary else None
+
+    def _of(self, place: int) -> ClassFigures:
+        return list(self.classes.values())[place]
 
 
 def bootstrap_weights(patients: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -75,9 +115,8 @@ def bootstrap_weights(patients: int, resamples: int, rng: np.random.Generator) -
 
 
 def resample(by_patient: Counts, resamples: int, rng: np.random.Generator) -> Counts:
-    """Return resampled counts, `(resamples, ...)`, with coarser score bins."""
-    patients = len(by_patient.confusion)
-    return by_patient.coarser(COARSER).resample(bootstrap_weights(patients, resamples, rng))
+    """Return resampled counts, `(resamples, ...)`, of counts by patient whose score bins are COARSER already."""
+    return by_patient.resample(bootstrap_weights(len(by_patient.confusion), resamples, rng))
 
 
 def summarise(
@@ -87,6 +126,7 @@ def summarise(
     patients: int,
     class_patients: Sequence[int],
     notes: Sequence[str] = (),
+    threshold: float | None = None,
 ) -> Evaluation:
     """Turn counts into figures.
 
@@ -97,24 +137,29 @@ def summarise(
         patients: how many patients the counts come from.
         class_patients: for each class, how many patients have at least one example of it.
         notes: sentences to carry along.
+        threshold: the log odds from which on the counts hold the event as predicted.
     """
-    support = total.confusion.sum(-1)
+    many = task.kind == "multilabel"
+    support = metrics.tallies(total.confusion, many)[2]
     present = support > 0
+    examples = int(_examples(total, many))
     resamples = 0 if replicates is None or patients < 2 else len(replicates.confusion)
     found = list(notes)
 
     def computed(counts: Counts) -> dict[str, npt.NDArray[np.float64]]:
         per_class = {
-            "precision": metrics.precision(counts.confusion),
-            "recall": metrics.recall(counts.confusion),
-            "f1": metrics.f1(counts.confusion),
+            "precision": metrics.precision(counts.confusion, many),
+            "recall": metrics.recall(counts.confusion, many),
+            "f1": metrics.f1(counts.confusion, many),
             "auroc": metrics.auroc(counts.scores),
             "auprc": metrics.auprc(counts.scores),
         }
-        both = present & (support < support.sum())
-        size = counts.confusion.sum((-2, -1))
+        both = present & (support < examples)
+        size = _examples(counts, many)
+        if counts.utility.size:
+            per_class["utility"] = metrics.utility(counts.utility)
         return per_class | {
-            "accuracy": metrics.accuracy(counts.confusion),
+            "accuracy": metrics.accuracy(counts.confusion, many),
             "macro_f1": metrics.macro(per_class["f1"], present),
             "macro_auroc": metrics.macro(per_class["auroc"], both),
             "macro_auprc": metrics.macro(per_class["auprc"], both),
@@ -172,9 +217,9 @@ def summarise(
         found.append("no intervals: they need at least two patients")
     return Evaluation(
         patients=patients,
-        examples=int(support.sum()),
+        examples=examples,
         resamples=resamples,
-        confusion=tuple(tuple(int(n) for n in row) for row in total.confusion),
+        confusion=tuple(tuple(int(n) for n in row) for row in total.confusion.reshape(len(support), -1)),
         accuracy=figure("accuracy"),
         macro_f1=figure("macro_f1"),
         macro_auroc=figure("macro_auroc"),
@@ -182,12 +227,26 @@ def summarise(
         loss=figure("loss"),
         classes=classes,
         notes=tuple(found),
+        threshold=threshold,
+        utility=figure("utility") if "utility" in values else None,
     )
+
+
+def _examples(counts: Counts, multilabel: bool) -> npt.NDArray[np.int64]:
+    """Return the number of examples, `(...)`: each stands once in a confusion, or once in each label's."""
+    each = counts.confusion.sum((-2, -1))
+    return np.asarray(each[..., 0] if multilabel else each, dtype=np.int64)
+
+
+def value_of(item: Evaluation, metric: str) -> float | None:
+    """Return the value of a metric, None where it has none."""
+    found: Figure | None = getattr(item, metric)
+    return None if found is None else found.value
 
 
 def worst(evaluations: Mapping[str, Evaluation], metric: str) -> tuple[str, float] | None:
     """Return the site with the worst value of `metric`, and that value; None if no site has one."""
-    values = {site: value for site, item in evaluations.items() if (value := getattr(item, metric).value) is not None}
+    values = {site: value for site, item in evaluations.items() if (value := value_of(item, metric)) is not None}
     if not values:
         return None
     pick = max if metric == "loss" else min
@@ -228,4 +287,5 @@ def pooled(
         sum(item.patients for item in results.values()),
         [sum(item.classes[name].patients for item in results.values()) for name in task.classes],
         notes,
+        next(iter(results.values())).threshold if len({item.threshold for item in results.values()}) == 1 else None,
     )

@@ -8,55 +8,100 @@ server adds.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from common import config as configuration
 from common.config import RunConfig
 from common.metrics import Counts
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Counts up when a request or reply changes; both ends must hold the same."""
 
 Weights = dict[str, npt.NDArray[Any]]
-Kind = Literal["hello", "train", "validate", "test"]
+Kind = Literal["hello", "statistics", "train", "validate", "test"]
 
 ARRAYS, CONFIG, METRICS, SITE = "arrays", "config", "metrics", "site"
-EXAMPLES = "num-examples"
+EXAMPLES, WEIGHT = "num-examples", "weight"
 TABLE = "table/"
-ALL, RESAMPLED, WITHOUT = "all", "/resampled", "without "
-"""Names of tables: `all`, `without NAME`, and either with RESAMPLED behind it."""
+STATISTIC = "statistic/"
+CONTROL = "control/"
+ALL, RESAMPLED, WITHOUT, PERSONAL = "all", "/resampled", "without ", "personal"
+"""Names of tables: `all`, `without NAME`, each also with RESAMPLED behind it; where a site has a model of its
+own beside the federated one, that one's: `personal`, `personal without NAME`."""
 
 MESSAGE_TYPES: dict[Kind, str] = {
     "hello": "query",
+    "statistics": "query.statistics",
     "train": "train",
     "validate": "evaluate",
     "test": "evaluate.test",
 }
+PROXIMAL = "proximal-mu"
+"""The key under which Flower's FedProx sends mu."""
 ERROR_CODE = 100
 """The code of an error reply that a site wrote itself: its reason is JSON and holds no data."""
 
 
 @dataclass(frozen=True)
+class Method:
+    """What a strategy asks of the sites beside training the model that was sent.
+
+    `local`: names of arrays that stay at the site; `control`: keep control variates (SCAFFOLD); `pull`: train a
+    personal model too, held to the one that was sent by so much (Ditto).
+    """
+
+    local: tuple[str, ...] = ()
+    control: bool = False
+    pull: float | None = None
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether a site must keep something from round to round."""
+        return bool(self.local) or self.control or self.pull is not None
+
+
+@dataclass(frozen=True)
 class Request:
-    """What the server asks of a site. `class_counts`: training examples of each class over all sites."""
+    """What the server asks of a site.
+
+    `class_counts`: training examples of each class over all sites, and `total` of all of them; `scaling`: how
+    inputs are scaled (common/scaling.py), or empty; `threshold`: log odds from which on to call the event.
+    `proximal`: mu of FedProx; `control`: the server's control variates. `run_id` names the run in a site's state
+    folder; `base` is the round whose state there belongs to `weights`, 0 for none yet, and `kept` that of the
+    best round so far: no other is needed any more.
+    """
 
     kind: Kind
     config: RunConfig
     round: int = 0
     weights: Weights = field(default_factory=dict)
     class_counts: tuple[int, ...] = ()
+    total: int = 0
+    scaling: bytes = b""
+    threshold: float | None = None
+    method: Method = Method()
+    proximal: float = 0.0
+    control: Weights = field(default_factory=dict)
+    run_id: str = ""
+    base: int = 0
+    kept: int = 0
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a site answers. `examples` weighs it; `report` is JSON-ready; `tables` are counts that add up."""
+    """What a site answers.
+
+    `report` is JSON-ready; `tables` are counts that add up; `weight` is what its update weighs, none: `examples`;
+    `control` is the change of its control variates.
+    """
 
     site: str
     examples: int
@@ -64,26 +109,71 @@ class Reply:
     weights: Weights = field(default_factory=dict)
     loss: float = 0.0
     tables: Mapping[str, Counts] = field(default_factory=dict)
+    statistics: Weights = field(default_factory=dict)
+    weight: float | None = None
+    control: Weights = field(default_factory=dict)
 
 
-def request_config(config: RunConfig, round_: int, class_counts: tuple[int, ...] = ()) -> ConfigRecord:
+def request_config(
+    config: RunConfig,
+    round_: int,
+    class_counts: tuple[int, ...] = (),
+    total: int = 0,
+    scaling: bytes = b"",
+    threshold: float | None = None,
+    method: Method = Method(),
+    run_id: str = "",
+) -> ConfigRecord:
     """Return the record that accompanies the weights; strategies may add keys of their own."""
-    return ConfigRecord(
+    record = ConfigRecord(
         {
             "protocol": PROTOCOL,
             "run": configuration.to_json(config),
             "round": round_,
             "class-counts": [int(n) for n in class_counts],
+            "total": total,
+            "scaling": scaling,
+            "local": list(method.local),
+            "control": method.control,
+            "run-id": run_id,
+            "base": 0,
+            "kept": 0,
         }
     )
+    if threshold is not None:
+        record["threshold"] = float(threshold)
+    if method.pull is not None:
+        record["pull"] = float(method.pull)
+    return record
 
 
 def pack_request(request: Request) -> RecordDict:
     """Return the content of a message."""
-    content = RecordDict({CONFIG: request_config(request.config, request.round, request.class_counts)})
+    record = request_config(
+        request.config,
+        request.round,
+        request.class_counts,
+        request.total,
+        request.scaling,
+        request.threshold,
+        request.method,
+        request.run_id,
+    )
+    record["base"], record["kept"] = request.base, request.kept
+    if request.proximal:
+        record[PROXIMAL] = request.proximal
+    content = RecordDict({CONFIG: record})
     if request.weights:
-        content[ARRAYS] = pack_weights(request.weights)
+        content[ARRAYS] = pack_weights(request.weights | named_control(request.control))
     return content
+
+
+def addressed(message: Message, base: int, kept: int) -> Message:
+    """Return a message of a strategy that also says which rounds' state counts at the site it goes to."""
+    record = ConfigRecord({**message.content.config_records[CONFIG], "base": base, "kept": kept})
+    found = copy(message)
+    found.content = RecordDict({**message.content, CONFIG: record})
+    return found
 
 
 def unpack_request(kind: Kind, content: RecordDict) -> Request:
@@ -96,29 +186,50 @@ def unpack_request(kind: Kind, content: RecordDict) -> Request:
     if record["protocol"] != PROTOCOL:
         raise ValueError(f"the server speaks protocol {record['protocol']!r}, this site {PROTOCOL}")
     arrays = content.array_records.get(ARRAYS)
+    weights, control = split_control(unpack_weights(arrays) if arrays else {})
     counts: Any = record["class-counts"]
+    local: Any = record["local"]
     return Request(
         kind,
         configuration.from_json(str(record["run"])),
         int(str(record["round"])),
-        unpack_weights(arrays) if arrays else {},
+        weights,
         tuple(int(n) for n in counts),
+        int(str(record["total"])),
+        scaling if isinstance(scaling := record["scaling"], bytes) else b"",
+        float(str(record["threshold"])) if "threshold" in record else None,
+        Method(
+            tuple(str(name) for name in local),
+            bool(record["control"]),
+            float(str(record["pull"])) if "pull" in record else None,
+        ),
+        float(str(record.get(PROXIMAL, 0.0))),
+        control,
+        str(record["run-id"]),
+        int(str(record["base"])),
+        int(str(record["kept"])),
     )
 
 
 def pack_reply(reply: Reply) -> RecordDict:
     """Return the content of an answer: at most one array record, one metric record, as strategies expect."""
+    weight = reply.examples if reply.weight is None else reply.weight
     content = RecordDict(
         {
-            METRICS: MetricRecord({EXAMPLES: reply.examples, "loss": float(reply.loss)}),
+            METRICS: MetricRecord({EXAMPLES: reply.examples, "loss": float(reply.loss), WEIGHT: float(weight)}),
             SITE: ConfigRecord({"name": reply.site, "report": json.dumps(reply.report)}),
         }
     )
-    arrays = dict(reply.weights)
+    arrays = reply.weights | named_control(reply.control)
     for name, counts in reply.tables.items():
         arrays[f"{TABLE}{name}/confusion"] = counts.confusion
         arrays[f"{TABLE}{name}/scores"] = counts.scores.astype(np.int32)
         arrays[f"{TABLE}{name}/loss"] = np.asarray(counts.loss)
+        if counts.utility.size:
+            arrays[f"{TABLE}{name}/utility"] = counts.utility
+        if counts.gain.size:
+            arrays[f"{TABLE}{name}/gain"] = counts.gain
+    arrays |= {f"{STATISTIC}{name}": value for name, value in reply.statistics.items()}
     if arrays:
         content[ARRAYS] = pack_weights(arrays)
     return content
@@ -127,7 +238,7 @@ def pack_reply(reply: Reply) -> RecordDict:
 def unpack_reply(content: RecordDict) -> Reply:
     """Read an answer."""
     arrays = content.array_records.get(ARRAYS)
-    weights = unpack_weights(arrays) if arrays else {}
+    weights, control = split_control(unpack_weights(arrays) if arrays else {})
     site = content.config_records[SITE]
     metrics: Any = content.metric_records[METRICS]
     return Reply(
@@ -136,8 +247,37 @@ def unpack_reply(content: RecordDict) -> Reply:
         report=json.loads(str(site["report"])),
         loss=float(metrics["loss"]),
         tables=_tables(weights),
-        weights={name: value for name, value in weights.items() if not name.startswith(TABLE)},
+        weights={name: value for name, value in weights.items() if not name.startswith((TABLE, STATISTIC))},
+        statistics={name[len(STATISTIC) :]: value for name, value in weights.items() if name.startswith(STATISTIC)},
+        weight=weight_of(content),
+        control=control,
     )
+
+
+def weight_of(content: RecordDict) -> float:
+    """Return what a reply's update weighs."""
+    found: Any = content.metric_records[METRICS][WEIGHT]
+    return float(found)
+
+
+def with_arrays(message: Message, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Message:
+    """Return a reply with each of its arrays changed."""
+    arrays = unpack_weights(message.content.array_records[ARRAYS])
+    changed = pack_weights({name: change(value) for name, value in arrays.items()})
+    found = copy(message)
+    found.content = RecordDict({**message.content, ARRAYS: changed})
+    return found
+
+
+def named_control(control: Weights) -> Weights:
+    """Return control variates under the names by which they travel beside weights."""
+    return {CONTROL + name: value for name, value in control.items()}
+
+
+def split_control(arrays: Weights) -> tuple[Weights, Weights]:
+    """Return weights and control variates, the latter under their parameters' names."""
+    weights = {name: value for name, value in arrays.items() if not name.startswith(CONTROL)}
+    return weights, {name[len(CONTROL) :]: arrays[name] for name in arrays if name.startswith(CONTROL)}
 
 
 def pack_weights(weights: Weights) -> ArrayRecord:
@@ -174,6 +314,8 @@ def _tables(arrays: Weights) -> dict[str, Counts]:
             arrays[f"{TABLE}{name}/confusion"].astype(np.int64),
             arrays[f"{TABLE}{name}/scores"].astype(np.int64),
             arrays[f"{TABLE}{name}/loss"].astype(np.float64),
+            arrays.get(f"{TABLE}{name}/utility", np.zeros(0)).astype(np.float64),
+            arrays.get(f"{TABLE}{name}/gain", np.zeros(0)).astype(np.float64),
         )
         for name in names
     }

@@ -7,7 +7,7 @@ All functions work on any number of leading axes, so that a thousand bootstrap r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,26 +19,42 @@ LOGIT_RANGE = 16.0
 """Scores are binned evenly in logit over [-16, 16]; what lies beyond falls into the end bins."""
 
 
+_NONE: Floats = np.zeros(0)
+
+
 @dataclass(frozen=True)
 class Counts:
     """What evaluation adds up.
 
-    `confusion`: `(..., classes, classes)`, rows truth, columns prediction. `scores`: `(..., classes, 2,
-    bins)`, for each class the histogram of its score among examples of other classes `[c, 0]` and its own
-    `[c, 1]`. `loss`: `(...)`, the summed negative log likelihood in nats. Leading axes: patients or resamples.
+    `confusion`: `(..., classes, classes)`, rows truth, columns prediction; multilabel: `(..., classes, 2, 2)`.
+    `scores`: `(..., classes, 2, bins)`, for each class the histogram of its score among examples without it
+    `[c, 0]` and with it `[c, 1]`. `loss`: `(...)`, the summed negative log likelihood in nats. Where the task
+    has a utility, `utility`: `(..., 3)`, the sums of what the alarms achieved, of what silence alone would
+    have, and of the best that was possible; and `gain`: `(..., bins)`, what alarms win over silence, summed by
+    the event's score, from which a threshold is chosen (empty in resamples). Leading axes: patients or
+    resamples.
     """
 
     confusion: Ints
     scores: Ints
     loss: Floats
+    utility: Floats = field(default_factory=lambda: _NONE)
+    gain: Floats = field(default_factory=lambda: _NONE)
 
     def __add__(self, other: Counts) -> Counts:
         """Return the counts of both, as if their examples had been counted together."""
-        return Counts(self.confusion + other.confusion, self.scores + other.scores, np.asarray(self.loss + other.loss))
+        return Counts(
+            self.confusion + other.confusion,
+            self.scores + other.scores,
+            np.asarray(self.loss + other.loss),
+            self.utility + other.utility,
+            self.gain + other.gain,
+        )
 
     def total(self) -> Counts:
         """Return the sum over the first axis."""
-        return Counts(self.confusion.sum(0), self.scores.sum(0), np.asarray(self.loss.sum(0)))
+        utility, gain = (part.sum(0) if part.size else _NONE for part in (self.utility, self.gain))
+        return Counts(self.confusion.sum(0), self.scores.sum(0), np.asarray(self.loss.sum(0)), utility, gain)
 
     def resample(self, weights: npt.NDArray[np.float64]) -> Counts:
         """Return `weights @ self`: `(resamples, patients)` weights turn patients into resamples."""
@@ -52,12 +68,13 @@ class Counts:
             np.rint(product(self.confusion)).astype(np.int64),
             np.rint(product(self.scores)).astype(np.int64),
             product(self.loss),
+            product(self.utility) if self.utility.size else _NONE,
         )
 
     def coarser(self, factor: int) -> Counts:
         """Return the counts with `factor` neighbouring score bins merged into one, the last of fewer."""
         merged = np.add.reduceat(self.scores, np.arange(0, self.scores.shape[-1], factor), axis=-1)
-        return Counts(self.confusion, merged, self.loss)
+        return Counts(self.confusion, merged, self.loss, self.utility)
 
 
 def margins(logits: Floats) -> Floats:
@@ -67,6 +84,9 @@ def margins(logits: Floats) -> Floats:
     """
     logits = np.asarray(logits, dtype=np.float64)
     classes = logits.shape[1]
+    if classes == 2:
+        event = logits[:, 1] - logits[:, 0]
+        return np.stack([-event, event], axis=1)
     out = np.empty_like(logits)
     for c in range(classes):
         others = np.delete(logits, c, axis=1)
@@ -75,15 +95,33 @@ def margins(logits: Floats) -> Floats:
     return out
 
 
-def count(logits: npt.ArrayLike, truth: npt.ArrayLike, group: npt.ArrayLike, groups: int, bins: int) -> Counts:
+def edges(bins: int) -> Floats:
+    """Return the lower edges of the score bins, `(bins,)`, in log odds."""
+    return np.arange(bins, dtype=np.float64) * (2 * LOGIT_RANGE / bins) - LOGIT_RANGE
+
+
+def count(
+    logits: npt.ArrayLike,
+    truth: npt.ArrayLike,
+    group: npt.ArrayLike,
+    groups: int,
+    bins: int,
+    *,
+    coarse: int = 1,
+    threshold: float | None = None,
+    worth: npt.ArrayLike | None = None,
+) -> Counts:
     """Count predictions per group (patient): the leading axis of the result has length `groups`.
 
     Args:
         logits: `(examples, classes)`, finite.
-        truth: `(examples,)`, class indices.
+        truth: `(examples,)`, class indices; or `(examples, classes)` of 0 and 1, each class on its own.
         group: `(examples,)`, indices below `groups`.
         groups: the number of groups.
         bins: the number of score bins.
+        coarse: so many neighbouring bins are counted as one.
+        threshold: log odds from which on an example counts as the event (two classes); none: the likelier class.
+        worth: `(examples, 2)`, what silence and what an alarm are worth.
 
     Raises:
         ValueError: a logit is NaN or infinite.
@@ -94,26 +132,97 @@ def count(logits: npt.ArrayLike, truth: npt.ArrayLike, group: npt.ArrayLike, gro
     if not np.isfinite(z).all():
         raise ValueError("a prediction is not a finite number")
     classes = z.shape[1]
-    predicted = z.argmax(axis=1)
-    confusion = np.bincount((g * classes + y) * classes + predicted, minlength=groups * classes * classes)
-    scores = np.zeros((groups, classes, 2, bins), dtype=np.int64)
-    odds = margins(z)
+    odds = z if y.ndim == 2 else margins(z)
+    if y.ndim == 2:
+        own = y.astype(bool)
+        index = (g[:, None] * classes + np.arange(classes)) * 4 + 2 * y + (odds > 0)
+        confusion: Ints = np.bincount(index.ravel(), minlength=groups * classes * 4).reshape(-1, classes, 2, 2)
+        surprise = np.logaddexp(0.0, np.where(own, -odds, odds)).sum(1)
+    else:
+        own = y[:, None] == np.arange(classes)
+        predicted = z.argmax(axis=1) if threshold is None else (odds[:, 1] >= threshold).astype(np.int64)
+        index = (g * classes + y) * classes + predicted
+        confusion = np.bincount(index, minlength=groups * classes * classes).reshape(-1, classes, classes)
+        surprise = np.logaddexp(0.0, -odds[np.arange(len(y)), y]) if len(y) else np.zeros(0)
     place = np.clip((odds + LOGIT_RANGE) * (bins / (2 * LOGIT_RANGE)), 0, bins - 1).astype(np.int64)
+    width = -(-bins // coarse)
+    scores = np.zeros((groups, classes, 2, width), dtype=np.int64)
     for c in range(classes):
-        index = (g * 2 + (y == c)) * bins + place[:, c]
-        scores[:, c] = np.bincount(index, minlength=groups * 2 * bins).reshape(groups, 2, bins)
-    own = odds[np.arange(len(y)), y] if len(y) else np.zeros(0)
-    loss = np.bincount(g, weights=np.logaddexp(0.0, -own), minlength=groups)
-    return Counts(confusion.reshape(groups, classes, classes), scores, loss.astype(np.float64))
+        index = (g * 2 + own[:, c]) * width + place[:, c] // coarse
+        scores[:, c] = np.bincount(index, minlength=groups * 2 * width).reshape(groups, 2, width)
+    loss = np.bincount(g, weights=surprise, minlength=groups).astype(np.float64)
+    if worth is None:
+        return Counts(confusion, scores, loss)
+    value = np.asarray(worth, dtype=np.float64)
+    sums = (value[np.arange(len(y)), predicted], value[:, 0], value.max(1, initial=-np.inf))
+    utility = np.stack([np.bincount(g, weights=part, minlength=groups) for part in sums], axis=-1).astype(np.float64)
+    if coarse > 1:
+        return Counts(confusion, scores, loss, utility)
+    gain = np.bincount(g * bins + place[:, 1], weights=value[:, 1] - value[:, 0], minlength=groups * bins)
+    return Counts(confusion, scores, loss, utility, gain.reshape(groups, bins).astype(np.float64))
 
 
-def zero(classes: int, bins: int) -> Counts:
+def zero(confusion_shape: tuple[int, ...], bins: int, utility: bool = False) -> Counts:
     """Return the counts of nothing."""
     return Counts(
-        np.zeros((classes, classes), np.int64),
-        np.zeros((classes, 2, bins), np.int64),
+        np.zeros(confusion_shape, np.int64),
+        np.zeros((confusion_shape[0], 2, bins), np.int64),
         np.zeros((), np.float64),
+        np.zeros(3) if utility else _NONE,
+        np.zeros(bins) if utility else _NONE,
     )
+
+
+def threshold(counts: Counts, rule: str) -> float | None:
+    """Return the log odds from which on to call the event, chosen on counts of one task of two classes.
+
+    Args:
+        counts: without leading axis.
+        rule: "f1" (of the event), "youden" (sensitivity + specificity), "utility".
+
+    Returns:
+        a lower edge of a score bin, the highest of equally good ones; none where both classes do not occur.
+    """
+    negative, positive = (np.cumsum(counts.scores[1, side, ::-1])[::-1].astype(np.float64) for side in (0, 1))
+    if negative[0] == 0 or positive[0] == 0:
+        return None
+    if rule == "utility":
+        value = np.cumsum(counts.gain[::-1])[::-1]
+    elif rule == "f1":
+        value = 2 * positive / (positive + negative + positive[0])
+    else:
+        value = positive / positive[0] - negative / negative[0]
+    best = int(np.flatnonzero(value >= value.max() - 1e-12)[-1])
+    return float(edges(len(value))[best])
+
+
+def moved(counts: Counts, threshold: float) -> Counts:
+    """Return counts of a task of two classes as they are with another threshold, a lower edge of a bin."""
+    bins = counts.scores.shape[-1]
+    first = int(np.searchsorted(edges(bins), threshold - 1e-9))
+    called = counts.scores[..., 1, :, first:].sum(-1)
+    every = counts.scores[..., 1, :, :].sum(-1)
+    confusion = np.stack([every - called, called], axis=-1)
+    if not counts.utility.size:
+        return replace(counts, confusion=confusion)
+    sums = counts.utility.copy()
+    sums[..., 0] = sums[..., 1] + counts.gain[..., first:].sum(-1)
+    return replace(counts, confusion=confusion, utility=sums)
+
+
+def utility(sums: Floats) -> Floats:
+    """Return the normalised utility `(...)` of `Counts.utility`: 1 the best possible, 0 silence.
+
+    Reyna et al. 2020, Crit Care Med 48(2):210-217: (achieved - silence) / (best - silence).
+    """
+    return _ratio(sums[..., 0] - sums[..., 1], sums[..., 2] - sums[..., 1])
+
+
+def tallies(confusion: Ints, multilabel: bool = False) -> tuple[Ints, Ints, Ints]:
+    """Return for each class, `(..., classes)`: right predictions of it, all predictions of it, its examples."""
+    if multilabel:
+        return confusion[..., 1, 1], confusion[..., 1].sum(-1), confusion[..., 1, :].sum(-1)
+    return np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-2), confusion.sum(-1)
 
 
 def _ratio(top: npt.NDArray[np.generic], bottom: npt.NDArray[np.generic]) -> Floats:
@@ -124,28 +233,34 @@ def _ratio(top: npt.NDArray[np.generic], bottom: npt.NDArray[np.generic]) -> Flo
     return out
 
 
-def accuracy(confusion: Ints) -> Floats:
-    """Return the share of examples predicted right, `(...)`; NaN without examples."""
-    return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum((-2, -1)))
+def accuracy(confusion: Ints, multilabel: bool = False) -> Floats:
+    """Return the share of examples predicted right, `(...)`; NaN without examples.
+
+    Multilabel: the share of right answers over all labels (one minus the Hamming loss).
+    """
+    axes = (-3, -2, -1) if multilabel else (-2, -1)
+    right = np.trace(confusion, axis1=-2, axis2=-1)
+    return _ratio(right.sum(-1) if multilabel else right, confusion.sum(axes))
 
 
-def precision(confusion: Ints) -> Floats:
+def precision(confusion: Ints, multilabel: bool = False) -> Floats:
     """Return per-class precision `(..., classes)`; 0 where the class occurs but is never predicted."""
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    value = _ratio(hits, confusion.sum(-2))
-    return np.where(np.isnan(value) & (confusion.sum(-1) > 0), 0.0, value)
+    hits, predicted, actual = tallies(confusion, multilabel)
+    value = _ratio(hits, predicted)
+    return np.where(np.isnan(value) & (actual > 0), 0.0, value)
 
 
-def recall(confusion: Ints) -> Floats:
+def recall(confusion: Ints, multilabel: bool = False) -> Floats:
     """Return per-class recall (sensitivity) `(..., classes)`; NaN where the class does not occur."""
-    return _ratio(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-1))
+    hits, _, actual = tallies(confusion, multilabel)
+    return _ratio(hits, actual)
 
 
-def f1(confusion: Ints) -> Floats:
+def f1(confusion: Ints, multilabel: bool = False) -> Floats:
     """Return per-class F1 `(..., classes)`; NaN where the class does not occur in the truth."""
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    value = _ratio(2 * hits, confusion.sum(-1) + confusion.sum(-2))
-    return np.where(confusion.sum(-1) > 0, value, np.nan)
+    hits, predicted, actual = tallies(confusion, multilabel)
+    value = _ratio(2 * hits, actual + predicted)
+    return np.where(actual > 0, value, np.nan)
 
 
 def auroc(scores: Ints) -> Floats:

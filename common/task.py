@@ -12,12 +12,17 @@ from typing import Any, Literal
 class Task:
     """A prediction task.
 
-    An example is a signal of shape `(channels, samples)` at `rate_hz`, and a vector of `features`; its
-    label is an index into `classes`.
+    An example is a signal of shape `(channels, samples)` at `rate_hz` (none: 0 channels, 0 samples), and a
+    vector of `features`; its label is an index into `classes` (`multiclass`; with two classes the second is
+    the event) or a 0 or 1 for each of them (`multilabel`).
+
+    `units`: the inputs stand in units of their own (mmHg, years), so they are scaled before training;
+    `missing`: an input may be NaN, which means not measured; `utility`: each example says what an alarm and
+    what silence are worth (early warning).
     """
 
     name: str
-    kind: Literal["multiclass"]
+    kind: Literal["multiclass", "multilabel"]
     classes: tuple[str, ...]
     class_titles: tuple[str, ...]
     channels: int
@@ -25,12 +30,30 @@ class Task:
     rate_hz: float
     features: tuple[str, ...]
     channel_names: tuple[str, ...]
+    units: bool = False
+    missing: bool = False
+    utility: bool = False
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
             raise ValueError("a task needs at least two classes")
         if len(self.class_titles) != len(self.classes) or len(self.channel_names) != self.channels:
             raise ValueError("class_titles and channel_names must fit classes and channels")
+        if not self.channels and not self.features:
+            raise ValueError("a task needs channels or features")
+        if self.utility and not self.binary:
+            raise ValueError("a utility needs a task of two classes")
+
+    @property
+    def binary(self) -> bool:
+        """Whether there is one event, the second class, to be told from the first."""
+        return self.kind == "multiclass" and len(self.classes) == 2
+
+    @property
+    def confusion_shape(self) -> tuple[int, ...]:
+        """The shape of its confusion counts: truth x prediction, of all classes or for each label."""
+        classes = len(self.classes)
+        return (classes, 2, 2) if self.kind == "multilabel" else (classes, classes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form."""

@@ -17,16 +17,18 @@ import numpy as np
 import torch
 from torch import nn
 
+from client import inputs
 from client.place import Place
 from client.policy import SIMULATION
 from client.training import Schedule, Stopped, fit
-from client.work import Site, assess, class_patients, counted, open_site, weights_of
-from common import evaluation, models
+from client.work import Predict, Site, assess, class_patients, counted, open_site, predictor, scaled, weights_of
+from common import evaluation, metrics
 from common.config import RunConfig
 from common.errors import SiteError
 from common.messages import Reply
 from common.seeds import seed_for
-from server.app import save_weights, write_json
+from server import start
+from server.app import save_tables, save_weights, write_bytes, write_json
 from server.rounds import combine
 from sites.cohort import Cohort, join
 
@@ -94,9 +96,17 @@ def _one(
 ) -> dict[str, Any]:  # fmt: skip
     if stop.is_set():
         raise Stopped("stopped before the end")
-    train = join([site.train for site in members]) if len(members) > 1 else members[0].train
-    validation = join([site.validation for site in members]) if len(members) > 1 else members[0].validation
-    model = models.build(members[0].task, config.model, config.seed)
+    task = members[0].task
+    scaling = inputs.fit([site.train for site in members], inputs.how(config.data, task))
+    own_sums = config.data.scaling == "site"
+
+    def ready(site: Site) -> Site:
+        return scaled(site, inputs.fit([site.train], "site") if own_sums else scaling)
+
+    here = [ready(site) for site in members]
+    train = join([site.train for site in here]) if len(here) > 1 else here[0].train
+    validation = join([site.validation for site in here]) if len(here) > 1 else here[0].validation
+    model = start.first(config, task).model
     total = config.federation.rounds * config.training.epochs
     chooser = _Chooser(config, validation, tell, name, total)
     fit(
@@ -105,6 +115,7 @@ def _one(
         config.training.model_copy(update={"epochs": total, "patience": 0}),
         seed_for(config.seed, name, "baseline"),
         counts=train.class_counts(),
+        total=len(train.y),
         schedule=Schedule(0, total),
         stop=stop,
         after_epoch=chooser,
@@ -112,23 +123,39 @@ def _one(
     if chooser.best is not None:
         model.load_state_dict(chooser.best)
     save_weights(out / f"model.{name.replace(':', '.')}.safetensors", weights_of(model), {"epoch": str(chooser.epoch)})
+    if scaling:
+        write_bytes(out / f"scaling.{name.replace(':', '.')}.safetensors", scaling.to_bytes())
+    predict = predictor(model, config)
+    threshold = chosen_threshold(config, predict, validation)
     replies: dict[str, Reply] = {}
     for site in all_sites:
         if len(site.test.y) == 0:
             continue
-        results, tables = assess(model, site, config, shares=True)
+        results, tables = assess(predict, ready(site), config, True, threshold)
         report = {"evaluations": {key: item.model_dump() for key, item in results.items()}}
         replies[site.name] = Reply(site.name, len(site.test.y), report, tables=tables)
-    by_table, pooled = combine(members[0].task, replies)
+    by_table, pooled = combine(task, replies)
+    if config.evaluation.keep_counts:
+        kept = {where: reply.tables for where, reply in replies.items()}
+        save_tables(out / f"counts.{name.replace(':', '.')}.safetensors", kept)
     return {
         "name": name,
         "title": title,
         "kind": name.partition(":")[0],
         "trained_at": at,
         "epoch": chooser.epoch,
+        "threshold": threshold,
         "test": {key: {s: item.model_dump() for s, item in found.items()} for key, found in by_table.items()},
         "pooled": {key: item.model_dump() for key, item in pooled.items()},
     }
+
+
+def chosen_threshold(config: RunConfig, predict: Predict, validation: Cohort) -> float | None:
+    """Return the threshold that is best on validation patients, where the configuration seeks one."""
+    rule = config.evaluation.threshold
+    if rule == "likelier" or not validation.task.binary or not len(validation.y):
+        return None
+    return metrics.threshold(counted(predict, validation, config).total, rule)
 
 
 class _Chooser:
@@ -146,12 +173,13 @@ class _Chooser:
         chooses = self.config.federation.choose == "best" and len(self.validation.y)
         if not chooses or (epoch + 1) % self.config.training.epochs:
             return
-        counts = counted(model, self.validation, self.config).total()
-        found = evaluation.summarise(
-            self.validation.task, counts, None, self.validation.people(), class_patients(self.validation)
-        )
+        counts = counted(predictor(model, self.config), self.validation, self.config).total
+        rule, task = self.config.evaluation.threshold, self.validation.task
+        if rule != "likelier" and task.binary and (best := metrics.threshold(counts, rule)) is not None:
+            counts = metrics.moved(counts, best)
+        found = evaluation.summarise(task, counts, None, self.validation.people(), class_patients(self.validation))
         metric = self.config.evaluation.metric
-        value = getattr(found, metric).value
+        value = evaluation.value_of(found, metric)
         if value is None:
             return
         value = -value if metric == "loss" else value

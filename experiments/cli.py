@@ -67,6 +67,35 @@ def run(
 
 
 @app.command()
+def series(
+    config: Annotated[Path, typer.Argument(help="A YAML file, such as experiments/eicu.yaml.")],
+    over: Annotated[list[str], typer.Option("--over", help="What varies: seed=1,2,3 or sites.fold=0,1,2,3,4.")],
+    settings: Settings = None,
+    root: Annotated[Path, typer.Option("--runs", help="Folder that holds run folders.")] = Path("runs"),
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the tables.")] = False,
+) -> None:
+    """Run one configuration several times, such as all folds, and say what the runs say together.
+
+    Runs that are complete are not run again, so a series that was stopped goes on.
+    """
+    from rich.console import Console
+
+    from common.processes import interruptible
+    from experiments import console
+    from experiments import series as several
+
+    screen = Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=120)
+    watcher = console.Quiet() if quiet else console.Terminal(screen)
+    folder = several.folder_of(config, root)
+    try:
+        with interruptible():
+            several.run(config, settings or [], several.Plan.of(over), folder, watcher)
+    finally:
+        watcher.close()
+    typer.echo((folder / "series.md").read_text(encoding="utf-8"))
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder.")],
     show: Annotated[bool, typer.Option(help="Print the summary.")] = True,

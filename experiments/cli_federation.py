@@ -116,7 +116,9 @@ def client(
     ca: Annotated[Path, typer.Option(help="The authority's certificate from the coordinator.")] = Path("ca.pem"),
     key: Annotated[Path, typer.Option(help="This hospital's node key.")] = Path(".wardround/node.key"),
     policy: Annotated[Path | None, typer.Option(help="What this hospital allows (YAML).")] = None,
-    state: Annotated[Path, typer.Option(help="Folder for the node's state and logs.")] = Path(".wardround/client"),
+    state: Annotated[
+        Path, typer.Option(help="Folder for what this site keeps: logs, and its own layers of runs.")
+    ] = Path(".wardround/client"),
 ) -> None:
     """A hospital's client: without a command, runs it until Ctrl-C."""
     if context.invoked_subcommand:
@@ -132,6 +134,7 @@ def client(
         raise DataError(f"no data folder {data}: give the folder that holds this hospital's data")
     policies.load(policy)
     config: dict[str, str | int | float | bool] = {"site": site, "data": str(data.resolve())}
+    config["state"] = str(state.resolve() / "runs")
     if policy is not None:
         config["policy"] = str(policy.resolve())
     settings = node.NodeSettings(site, superlink, ca.resolve(), key.resolve(), state.resolve(), config)

@@ -14,7 +14,13 @@ from rich.text import Text
 
 from common.config import RunConfig
 
-_LABELS = {"macro_f1": "macro-F1", "macro_auroc": "macro-AUROC"}
+_LABELS = {
+    "macro_f1": "macro-F1",
+    "macro_auroc": "macro-AUROC",
+    "macro_auprc": "macro-AUPRC",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+}
 
 
 class Quiet:
@@ -168,7 +174,7 @@ class Terminal(Quiet):
         weight = sum(item["examples"] for item in trained)
         loss = sum(item["loss"] * item["examples"] for item in trained) / weight if weight else float("nan")
         text = f"  round {number} of {total}: {_count(len(trained), 'site')}, loss {loss:.3f}"
-        if (checked := event.get("validation")) and checked[self._metric] is not None:
+        if (checked := event.get("validation")) and checked.get(self._metric) is not None:
             text += f", validation {_LABELS.get(self._metric, self._metric)} {checked[self._metric]:.3f}"
             text += " (best so far)" if event["chosen"] == number else ""
         self.console.print(f"{text}, {event['seconds']:.1f} s", highlight=False)

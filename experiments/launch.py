@@ -37,7 +37,7 @@ def run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
     Raises:
         WardroundError: what went wrong, in one line; what there was by then is in the folder.
     """
-    from sites import datasets
+    from sites import datasets, shift
 
     clock = runs.Clock()
     config = settled(config)
@@ -52,6 +52,7 @@ def run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
         watcher.doing("reading the data")
         source = datasets.open_source(config, None)
         dealt, _, _ = datasets.hospitals(source, config)
+        shift.check(config, dealt)
         if config.data.path is None:
             data = config.data.model_copy(update={"path": str(source.folder.resolve())})
             config = config.model_copy(update={"data": data})
@@ -132,7 +133,8 @@ def _carry(config: RunConfig, folder: Path, dealt: dict[str, tuple[str, ...]], s
     sites = []
     for name, ids in dealt.items():
         lay_out(source, ids, places / name)
-        sites.append(federation.SiteProcess(name, {"site": name, "data": str((places / name).resolve())}))
+        own = {"site": name, "data": str((places / name).resolve()), "state": str((folder / "sites").resolve())}
+        sites.append(federation.SiteProcess(name, own))
     try:
         federation.run_on_one_machine(text, folder.resolve(), sites, log_dir=folder / "logs", on_event=listen)
     finally:
@@ -140,13 +142,27 @@ def _carry(config: RunConfig, folder: Path, dealt: dict[str, tuple[str, ...]], s
 
 
 def lay_out(source: Any, ids: tuple[str, ...], folder: Path) -> None:
-    """Give one hospital a folder of its own, with links to its recordings."""
+    """Give one hospital a folder of its own, with links to its recordings.
+
+    A data set that is no folder of WFDB recordings lays out its own: `lay_out(folder, options, ids, place)`.
+
+    Raises:
+        ConfigError: the data set cannot.
+    """
     from sites import records
 
+    if hasattr(source.module, "lay_out"):
+        source.module.lay_out(source.folder, source.options, ids, folder)
+        return
     folder.mkdir(parents=True)
     below = [source.folder, *sorted(path for path in source.folder.iterdir() if path.is_dir())]
     for name in ids:
-        place = next(path for path in below if (path / f"{name}.hea").is_file())
+        place = next((path for path in below if (path / f"{name}.hea").is_file()), None)
+        if place is None:
+            raise ConfigError(
+                f"federation.engine=federation: {source.card.name} cannot be laid out as hospitals on one machine; "
+                "use local or ray, or start each hospital with its own folder"
+            )
         for file in records.files(place, name):
             (folder / file.name).symlink_to(file.resolve())
     (folder / "RECORDS").write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
@@ -159,7 +175,11 @@ def settled(config: RunConfig) -> RunConfig:
         data = data.model_copy(update={"path": str(Path(data.path).expanduser().resolve())})
     if data.cache is not None:
         data = data.model_copy(update={"cache": str(Path(data.cache).expanduser().resolve())})
-    return config.model_copy(update={"data": data})
+    federation = config.federation
+    if federation.start is not None and True:  # else it lies where the server runs
+        where = str(Path(federation.start).expanduser().resolve())
+        federation = federation.model_copy(update={"start": where})
+    return config.model_copy(update={"data": data, "federation": federation})
 
 
 def _check_plugins(config: RunConfig) -> None:
@@ -169,11 +189,14 @@ def _check_plugins(config: RunConfig) -> None:
 
     module = plugins.load("common.models", "build", config.model.name, "model")
     configuration.check(module.Options, config.model.options, f"model.options of {config.model.name}")
-    strategies.build(config.federation.strategy)
+    strategies.require(config)
     if config.federation.address is None:
         from client.training import choose_device
+        from server import start
 
         choose_device(config.training.device)
+        if config.federation.start is not None:
+            start.saved(config.federation.start)
 
 
 def _card(config: RunConfig) -> Any:

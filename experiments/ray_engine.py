@@ -13,6 +13,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from client.place import STATE_VARIABLE
 from common.errors import ConfigError, EngineError
 from common.processes import ONE_THREAD, free_port, interruptible
 from experiments.federation import OnEvent, follow
@@ -40,7 +41,7 @@ def run(
     with interruptible(), ExitStack() as ends:
         state = Path(tempfile.mkdtemp(prefix="wr-"))  # short: Ray puts socket names of this folder into 107 bytes
         ends.callback(shutil.rmtree, state, ignore_errors=True)
-        variables = {**ONE_THREAD, "RAY_TMPDIR": str(state)}
+        variables = {**ONE_THREAD, "RAY_TMPDIR": str(state), STATE_VARIABLE: str((out / "sites").resolve())}
         link = ends.enter_context(
             SuperLink(state / "link", None, port=free_port(), log=log or out / "ray.log", variables=variables)
         )

@@ -40,15 +40,25 @@ def markdown() -> str:
 
 def _section(path: str, model: type[BaseModel]) -> list[str]:
     inner = {
-        name: field.annotation
-        for name, field in model.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        name: found for name, field in model.model_fields.items() if (found := _section_of(name, field.annotation))
     }
     parts = [f"\n## `{path}`\n", _words(model)] if path else ["\n## At the top\n"]
-    parts += _table(model, leave_out=tuple(inner))
-    for name, annotation in inner.items():
+    if len(inner) < len(model.model_fields):
+        parts += _table(model, leave_out=tuple(inner))
+    for name, annotation in inner.values():
         parts += _section(f"{path}.{name}" if path else name, annotation)
     return parts
+
+
+def _section_of(name: str, annotation: Any) -> tuple[str, type[BaseModel]] | None:
+    """Return the section that a key holds, also where it may be left out or there is one for each name."""
+    if typing.get_origin(annotation) is dict:
+        inside = _section_of(name, typing.get_args(annotation)[1])
+        return (f"{name}.NAME", inside[1]) if inside else None
+    for item in typing.get_args(annotation) or (annotation,):
+        if isinstance(item, type) and issubclass(item, BaseModel):
+            return name, item
+    return None
 
 
 def _words(model: type[BaseModel]) -> str:
@@ -62,9 +72,10 @@ def _table(model: type[BaseModel], leave_out: tuple[str, ...] = ()) -> list[str]
             continue
         default = field.get_default(call_default_factory=True)
         shown = "none" if default is None else str(list(default) if isinstance(default, tuple) else default)
+        shown = "must be given" if field.is_required() else f"`{shown}`"
         limits = ", ".join(_limit(item) for item in field.metadata if _limit(item))
         meaning = "; ".join(filter(None, [field.description or "", limits]))
-        rows.append(f"| `{name}` | {_kind(field.annotation)} | `{shown}` | {meaning} |")
+        rows.append(f"| `{name}` | {_kind(field.annotation)} | {shown} | {meaning} |")
     return (
         ["| key | kind | default | meaning, limits |", "| --- | --- | --- | --- |", *rows]
         if rows

@@ -9,10 +9,25 @@ from typing import TYPE_CHECKING
 from common import config as configuration
 from common import models
 from common.errors import DataError
+from common.scaling import Scaling
 from common.task import Task
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+def scaling(folder: Path, name: str = "federated") -> Scaling | None:
+    """Return how a run's model wants its inputs scaled, or None.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    stem = "scaling" if name == "federated" else f"scaling.{name.replace(':', '.')}"
+    path = folder / f"{stem}.safetensors"
+    try:
+        return Scaling.from_bytes(path.read_bytes()) if path.is_file() else None
+    except (OSError, ValueError):
+        raise DataError(f"{path} is damaged: train again") from None
 
 
 def model(folder: Path, name: str = "federated") -> tuple[nn.Module, Task]:

@@ -33,7 +33,14 @@ class LocalGrid(Grid):
 
     fixed_nodes = True
 
-    def __init__(self, app: ClientApp, sites: int, workers: int, run_config: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        app: ClientApp,
+        sites: int,
+        workers: int,
+        run_config: dict[str, Any] | None = None,
+        state: Path | None = None,
+    ) -> None:
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 0, 0
         self._app = app
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="site")
@@ -45,7 +52,7 @@ class LocalGrid(Grid):
             node: Context(
                 run_id=1,
                 node_id=node,
-                node_config={"partition-id": node - 1, "num-partitions": sites},
+                node_config={"partition-id": node - 1, "num-partitions": sites, "state": str(state or "")},
                 state=RecordDict(),
                 run_config=dict(run_config or {}),
             )
@@ -133,7 +140,8 @@ def run(config: RunConfig, out: Path, sites: int, listen: Listener | None = None
     logging.getLogger("flwr").setLevel(logging.WARNING)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    grid = LocalGrid(client_app, sites, min(config.federation.workers or os.cpu_count() or 1, sites))
+    workers = min(config.federation.workers or os.cpu_count() or 1, sites)
+    grid = LocalGrid(client_app, sites, workers, state=out / "sites")
     try:
         server.lead(grid, config, out, listen)
     finally:

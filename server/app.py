@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,15 @@ from flwr.serverapp import Grid, ServerApp
 
 from common import config as configuration
 from common.config import RunConfig
-from common.errors import WardroundError
+from common.errors import DataError, WardroundError
 from common.messages import Weights
-from server import rounds, strategies
+from common.metrics import Counts
+from server import rounds, scaling, strategies
 from server.exchange import Listener
 from server.handshake import Federation, connect
 from server.rounds import Outcome, Run
+
+PARTS = ("confusion", "scores", "loss", "utility", "gain")
 
 app = ServerApp()
 
@@ -69,9 +73,13 @@ def lead(grid: Grid, config: RunConfig, out: Path, listen: Listener | None = Non
         def keep(number: int, weights: Weights) -> None:
             save_weights(out / "model.safetensors", weights, {"round": str(number)})
 
-        run = Run.of(grid, config, strategy, federation, tell)
+        run = scaling.agree(Run.of(grid, config, strategy, federation, tell), outcome)
+        if run.scaling:
+            write_bytes(out / "scaling.safetensors", run.scaling)
         rounds.train(run, keep, outcome)
         rounds.test(run, outcome)
+        if config.evaluation.keep_counts:
+            save_tables(out / "counts.safetensors", outcome.tables)
         status, error = "complete", ""
     except WardroundError as problem:
         error = str(problem)
@@ -99,7 +107,9 @@ def describe(federation: Federation, outcome: Outcome, status: str, error: str, 
         "seconds": round(seconds, 3),
         "task": federation.task.to_dict() if federation.task else None,
         "sites": {name: dict(said) for name, said in sorted(federation.hello.items())},
+        "start": outcome.start or None,
         "chosen": outcome.chosen,
+        "threshold": outcome.threshold,
         "weights": rounds.digest(outcome.weights) if outcome.weights else None,
         "lost": outcome.lost,
         "test": {
@@ -114,9 +124,44 @@ def save_weights(path: Path, weights: Weights, about: dict[str, str]) -> None:
     """Write weights whole or not at all."""
     from safetensors.numpy import save
 
-    part = path.with_name(path.name + ".part")
     # safetensors writes memory as it lies: an array in another order would come back scrambled
-    part.write_bytes(save({key: np.asarray(value, order="C") for key, value in weights.items()}, about))
+    write_bytes(path, save({key: np.asarray(value, order="C") for key, value in weights.items()}, about))
+
+
+def save_tables(path: Path, tables: Mapping[str, Mapping[str, Counts]]) -> None:
+    """Write counts by site and table name."""
+    arrays = {
+        f"{site}\t{name}\t{part}": getattr(counts, part)
+        for site, found in tables.items()
+        for name, counts in found.items()
+        for part in PARTS
+    }
+    save_weights(path, arrays, {})
+
+
+def load_tables(path: Path) -> dict[str, dict[str, Counts]]:
+    """Read what `save_tables` wrote.
+
+    Raises:
+        DataError: it is not there or not whole.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    try:
+        for key, value in load_file(path).items():
+            site, name, part = key.split("\t")
+            found.setdefault(site, {}).setdefault(name, {})[part] = value
+        return {s: {n: Counts(**parts) for n, parts in tables.items()} for s, tables in found.items()}
+    except (OSError, SafetensorError, ValueError, TypeError):
+        raise DataError(f"{path} holds no counts: run with evaluation.keep_counts=true") from None
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
     os.replace(part, path)
 
 

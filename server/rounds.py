@@ -8,30 +8,38 @@ summed: floating-point sums depend on their order, and the result must not depen
 from __future__ import annotations
 
 import hashlib
+import math
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from flwr.app import Message
+from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from common import evaluation, messages, models
+from common import evaluation, messages, metrics, models
 from common.config import RunConfig
 from common.errors import EngineError
 from common.evaluation import Evaluation
-from common.messages import ALL, RESAMPLED, Reply, Request, Weights
+from common.messages import ALL, RESAMPLED, Method, Reply, Request, Weights
 from common.metrics import Counts
 from common.task import Task
+from server import start, strategies
 from server.exchange import Listener, Shown, exchange
 from server.handshake import Federation
 
 
 @dataclass
 class Outcome:
-    """What the rounds gave. `weights`: of the chosen round; `test`: figures by table name, then by site."""
+    """What the rounds gave.
+
+    `weights`: of the chosen round; `test`: figures by table name, then by site; `validation`: the chosen round's
+    counts by site; `threshold`: chosen on them, if one is sought; `counted`: the rounds in which each site's
+    update went into the model; `start`: what was taken from an earlier model, and what is frozen, if one was.
+    """
 
     rounds: list[dict[str, Any]] = field(default_factory=list)
     chosen: int = 0
@@ -39,6 +47,15 @@ class Outcome:
     test: dict[str, dict[str, Evaluation]] = field(default_factory=dict)
     pooled: dict[str, Evaluation] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
+    validation: dict[str, Counts] = field(default_factory=dict)
+    threshold: float | None = None
+    tables: dict[str, Mapping[str, Counts]] = field(default_factory=dict)
+    counted: dict[str, list[int]] = field(default_factory=dict)
+    start: dict[str, Any] = field(default_factory=dict)
+
+    def base(self, site: str, number: int) -> int:
+        """Return the last round up to `number` in which a site's update counted: the state it keeps from then."""
+        return max((one for one in self.counted.get(site, []) if one <= number), default=0)
 
 
 @dataclass(frozen=True)
@@ -51,13 +68,43 @@ class Run:
     federation: Federation
     task: Task
     listen: Listener
+    class_counts: tuple[int, ...] = ()
+    total: int = 0
+    scaling: bytes = b""
+    method: Method = field(default_factory=Method)
+    id: str = ""
 
     @classmethod
     def of(cls, grid: Grid, config: RunConfig, strategy: Strategy, federation: Federation, listen: Listener) -> Run:
-        """Return a run whose sites have agreed on a task."""
+        """Return a run whose sites have agreed on a task.
+
+        Raises:
+            ConfigError: the strategy does not go with the configuration or the model.
+        """
         if federation.task is None:
             raise EngineError("no handshake took place")
-        return cls(grid, config, strategy, federation, federation.task, listen)
+        held = [said["counts"]["train"] for said in federation.hello.values()]
+        counts = tuple(int(sum(column)) for column in zip(*(item["classes"] for item in held), strict=True))
+        total = int(sum(item["examples"] for item in held))
+        strategies.require(config)
+        model = models.build(federation.task, config.model, config.seed)
+        method = strategies.method(config.federation.strategy, model)
+        token = secrets.token_hex(16)  # names the run in the state folders of sites: no two runs may share it
+        return cls(grid, config, strategy, federation, federation.task, listen, counts, total, method=method, id=token)
+
+    def record(self, number: int) -> ConfigRecord:
+        """Return what accompanies a round's weights."""
+        return messages.request_config(
+            self.config, number, self.class_counts, self.total, self.scaling, method=self.method, run_id=self.id
+        )
+
+    def addressed(self, outgoing: Iterable[Message], number: int, outcome: Outcome) -> list[Message]:
+        """Return messages with the weights of a round that also tell each site which of its state goes with them."""
+        found = []
+        for message in outgoing:
+            site = self.federation.names[message.metadata.dst_node_id]
+            found.append(messages.addressed(message, outcome.base(site, number), outcome.base(site, outcome.chosen)))
+        return found
 
     def online(self, sites: Sequence[str]) -> list[int]:
         """Return the online nodes of some sites, in the order of the sites' names."""
@@ -95,25 +142,28 @@ def train(run: Run, keep: Callable[[int, Weights], None], outcome: Outcome) -> N
         outcome: filled round by round, so that it holds what there is when something fails.
 
     Raises:
-        EngineError: a round had fewer answers than `federation.min_sites`.
+        EngineError: a round had fewer answers than `federation.min_sites` or the strategy need.
     """
     config, strategy = run.config, run.strategy
-    counts = zip(*(said["counts"]["train"]["classes"] for said in run.federation.hello.values()), strict=True)
-    class_counts = tuple(sum(column) for column in counts)
     trainers = run.federation.holders("train")
     if not trainers:
         raise EngineError("no site has training examples: nothing to train on")
-    model = models.build(run.task, config.model, config.seed)
-    arrays = messages.pack_weights({key: value.detach().numpy() for key, value in model.state_dict().items()})
-    outcome.weights = messages.unpack_weights(arrays)
-    like = outcome.weights
+    begin = start.first(config, run.task)
+    if config.federation.start is not None:
+        outcome.start = {"from": config.federation.start, "taken": list(begin.taken), "frozen": list(begin.frozen)}
+        run.listen({"event": "begin", **outcome.start})
+    arrays = messages.pack_weights({key: value.detach().numpy() for key, value in begin.model.state_dict().items()})
+    weights = outcome.weights = messages.unpack_weights(arrays)
+    shared = {name: value for name, value in weights.items() if name not in run.method.local}
+    control = weights if run.method.control else {}
     best: dict[str, Counts] | None = None
     for number in range(1, config.federation.rounds + 1):
         began = time.monotonic()
-        record = messages.request_config(config, number, class_counts)
+        record = run.record(number)
         nodes = run.online(trainers)
         outgoing = strategy.configure_train(number, arrays, record, Shown(run.grid, nodes)) if nodes else []
-        answers, lost = run.ask("train", number, trainers, outgoing, lambda reply: _misfit(reply, like))
+        outgoing = run.addressed(outgoing, number - 1, outcome)
+        answers, lost = run.ask("train", number, trainers, outgoing, lambda reply: _misfit(reply, shared, control))
         outcome.lost |= {site: f"round {number}: {why}" for site, why in lost.items()}
         if len(answers) < config.federation.min_sites:
             why = "; ".join(f"{site}: {text}" for site, text in sorted(lost.items()))
@@ -124,7 +174,20 @@ def train(run: Run, keep: Callable[[int, Weights], None], outcome: Outcome) -> N
         merged, _ = strategy.aggregate_train(number, [message for message, _ in answers.values()])
         if merged is None:
             raise EngineError(f"round {number}: the strategy {config.federation.strategy.name} gave no model")
-        arrays, weights = merged, messages.unpack_weights(merged)
+        found = messages.unpack_weights(merged)
+        # local and frozen layers stay as they were at the start; some strategies return another precision
+        weights = {
+            name: old if name in begin.frozen else np.asarray(found.get(name, old), old.dtype)
+            for name, old in weights.items()
+        }
+        if not all(np.isfinite(value).all() for value in weights.values()):
+            raise EngineError(
+                f"round {number}: the strategy {config.federation.strategy.name} gave weights that are not finite "
+                "numbers: lower its learning rate"
+            )
+        arrays = messages.pack_weights(weights)
+        for site in answers:
+            outcome.counted.setdefault(site, []).append(number)
         line: dict[str, Any] = {
             "round": number,
             "sites": {s: {"train": {"examples": r.examples, **r.report}} for s, (_, r) in answers.items()},
@@ -133,9 +196,10 @@ def train(run: Run, keep: Callable[[int, Weights], None], outcome: Outcome) -> N
         }
         checked: dict[str, Counts] = {}
         if config.federation.choose == "best":
-            checked = _validate(run, number, arrays, class_counts, line, outcome)
+            checked = _validate(run, number, arrays, line, outcome)
         if best is None or better(run, checked, best):
             best = checked or best
+            outcome.validation = checked
             outcome.chosen, outcome.weights = number, weights
             keep(number, weights)
         line["seconds"] = round(time.monotonic() - began, 4)
@@ -154,7 +218,7 @@ def better(run: Run, one: Mapping[str, Counts], other: Mapping[str, Counts]) -> 
     if not sites:
         return False
     metric = run.config.evaluation.metric
-    new, old = (getattr(_merged(run, [counts[s] for s in sites]), metric).value for counts in (one, other))
+    new, old = (evaluation.value_of(_merged(run, [counts[s] for s in sites]), metric) for counts in (one, other))
     if new is None or old is None:
         return False
     return bool(new < old if metric == "loss" else new > old)
@@ -164,7 +228,6 @@ def _validate(
     run: Run,
     number: int,
     arrays: Any,
-    class_counts: tuple[int, ...],
     line: dict[str, Any],
     outcome: Outcome,
 ) -> dict[str, Counts]:
@@ -172,10 +235,11 @@ def _validate(
     checkers = run.federation.holders("validation")
     if not checkers:
         return {}
-    record = messages.request_config(run.config, number, class_counts)
+    record = run.record(number)
     nodes = run.online(checkers)
     shown = Shown(run.grid, nodes)
     outgoing = run.strategy.configure_evaluate(number, arrays, record, shown) if nodes else []
+    outgoing = run.addressed(outgoing, number, outcome)
     answers, lost = run.ask("validate", number, checkers, outgoing, lambda reply: _uncountable(reply, run))
     for site, why in lost.items():
         if site not in line["lost"]:
@@ -188,36 +252,59 @@ def _validate(
     for site, counts in found.items():
         line["sites"].setdefault(site, {})["validation"] = _short(_merged(run, [counts], held[site]))
     line["validation"] = _short(_merged(run, list(found.values()), sum(held.values())))
-    return found if line["validation"][run.config.evaluation.metric] is not None else {}
+    return found if line["validation"].get(run.config.evaluation.metric) is not None else {}
 
 
 def _merged(run: Run, counts: Sequence[Counts], patients: int = 0) -> Evaluation:
+    """Return the figures of merged validation counts, at the threshold that is best on them if one is sought."""
     first, *rest = counts
-    return evaluation.summarise(run.task, sum(rest, first), None, patients, [0] * len(run.task.classes))
+    total = sum(rest, first)
+    threshold = _threshold(run, total)
+    if threshold is not None:
+        total = metrics.moved(total, threshold)
+    absent = [0] * len(run.task.classes)
+    return evaluation.summarise(run.task, total, None, patients, absent, threshold=threshold)
+
+
+def _threshold(run: Run, counts: Counts) -> float | None:
+    rule = run.config.evaluation.threshold
+    return metrics.threshold(counts, rule) if rule != "likelier" and run.task.binary else None
 
 
 def _short(item: Evaluation) -> dict[str, Any]:
-    names = ("accuracy", "macro_f1", "macro_auroc", "loss")
-    return {"examples": item.examples, "patients": item.patients} | {n: getattr(item, n).value for n in names}
+    names = ("accuracy", "macro_f1", "macro_auroc", "macro_auprc", "auroc", "auprc", "loss", "utility")
+    found = {name: evaluation.value_of(item, name) for name in names if getattr(item, name) is not None}
+    if item.threshold is not None:
+        found["threshold"] = item.threshold
+    return {"examples": item.examples, "patients": item.patients} | found
 
 
-def _misfit(reply: Reply, like: Weights) -> str:
-    """Return why a site's weights cannot be averaged with the others', or ""."""
-    if {name: value.shape for name, value in reply.weights.items()} != {k: v.shape for k, v in like.items()}:
-        return "its weights do not fit the model"
-    if not all(np.isfinite(value).all() for value in reply.weights.values()):
-        return "its weights are not finite numbers"
-    return "" if reply.examples > 0 else "it trained on no examples"
+def _misfit(reply: Reply, shared: Weights, control: Weights) -> str:
+    """Return why a site's arrays cannot be merged with the others', or "".
+
+    Args:
+        reply: what the site sent.
+        shared: the arrays of the model that sites send; some strategies go by their order.
+        control: likewise, of control variates.
+    """
+    for what, sent, like in (("weights", reply.weights, shared), ("control variates", reply.control, control)):
+        if [(name, value.shape) for name, value in sent.items()] != [(k, v.shape) for k, v in like.items()]:
+            return f"its {what} do not fit the model"
+        if not all(np.isfinite(value).all() for value in sent.values()):
+            return f"its {what} are not finite numbers"
+    if reply.examples <= 0:
+        return "it trained on no examples"
+    weight = reply.weight if reply.weight is not None else reply.examples
+    return "" if math.isfinite(weight) and weight > 0 else "its weight is not a number above 0"
 
 
 def _uncountable(reply: Reply, run: Run) -> str:
     """Return why a site's counts cannot be added to the others', or ""."""
-    classes, bins = len(run.task.classes), run.config.evaluation.bins
+    shape, bins = run.task.confusion_shape, run.config.evaluation.bins
     for name, counts in reply.tables.items():
-        fits = counts.confusion.shape[-2:] == (classes, classes) and counts.scores.shape[-3:-1] == (
-            classes,
-            2,
-        )
+        fits = counts.confusion.shape[-len(shape) :] == shape and counts.scores.shape[-3:-1] == (shape[0], 2)
+        if run.task.utility:
+            fits = fits and counts.utility.shape[-1:] == (3,) and bool(np.isfinite(counts.utility).all())
         if not fits or (not name.endswith(RESAMPLED) and counts.scores.shape[-1] != bins):
             return f"its counts {name} do not fit the task"
     return "" if ALL in reply.tables else "it sent no counts"
@@ -230,14 +317,43 @@ def test(run: Run, outcome: Outcome) -> None:
         EngineError: no site that has test patients answered.
     """
     holders = run.federation.holders("test")
-    content = messages.pack_request(Request("test", run.config, outcome.chosen, outcome.weights))
+    outcome.threshold = _chosen_threshold(run, outcome)
+    content = messages.pack_request(
+        Request(
+            "test",
+            run.config,
+            outcome.chosen,
+            outcome.weights,
+            scaling=run.scaling,
+            threshold=outcome.threshold,
+            method=run.method,
+            run_id=run.id,
+        )
+    )
     outgoing = [Message(content, node, messages.MESSAGE_TYPES["test"]) for node in run.online(holders)]
+    outgoing = run.addressed(outgoing, outcome.chosen, outcome)
     answers, lost = run.ask("test", outcome.chosen, holders, outgoing, lambda reply: _unusable(reply, run))
     outcome.lost |= {site: f"final evaluation: {text}" for site, text in lost.items()}
     if holders and not answers:
         why = "; ".join(f"{site}: {text}" for site, text in sorted(lost.items()))
         raise EngineError(f"final evaluation: none of {len(holders)} sites answered ({why})")
-    outcome.test, outcome.pooled = combine(run.task, {site: reply for site, (_, reply) in answers.items()})
+    replies = {site: reply for site, (_, reply) in answers.items()}
+    outcome.test, outcome.pooled = combine(run.task, replies)
+    outcome.tables = {site: reply.tables for site, reply in replies.items()}
+
+
+def _chosen_threshold(run: Run, outcome: Outcome) -> float | None:
+    """Return the threshold that is best on the chosen model's validation counts, of all sites together."""
+    if run.config.evaluation.threshold == "likelier" or not run.task.binary:
+        return None
+    if not outcome.validation:
+        line: dict[str, Any] = {"lost": {}, "sites": {}}
+        arrays = messages.pack_weights(outcome.weights)
+        outcome.validation = _validate(run, outcome.chosen, arrays, line, outcome)
+    if not outcome.validation:
+        return None
+    first, *rest = [outcome.validation[site] for site in sorted(outcome.validation)]
+    return _threshold(run, sum(rest, first))
 
 
 def _unusable(reply: Reply, run: Run) -> str:

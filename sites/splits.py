@@ -66,8 +66,12 @@ def partition(patients: Sequence[Patient], config: SitesConfig, seed: int) -> di
     if config.split == "published":
         if not any(item.published for item in patients):
             raise ConfigError("sites.split=published: this data set has no published split; use patient")
-        test = [item for item in patients if item.published == "test"]
-        groups = [("train", [item for item in patients if item.published != "test"]), ("test", test)]
+        groups = [
+            ("train", [item for item in patients if item.published not in ("validation", "test")]),
+            ("test", [item for item in patients if item.published == "test"]),
+        ]
+        if held := [item for item in patients if item.published == "validation"]:
+            groups.append(("validation", held))
     width = len(str(config.count))
     names = [f"hospital-{i + 1:0{width}d}" for i in range(config.count)]
     preference = rng_for(seed, "partition", "labels").dirichlet(
@@ -134,7 +138,7 @@ def assign(cohort: Cohort, patients: Sequence[Patient], config: SitesConfig, see
     Raises:
         LeakError: a person would be on both sides.
     """
-    rng = rng_for(seed, site, "split")
+    rng = rng_for(seed, site, "split", config.draw) if config.draw else rng_for(seed, site, "split")
     index = {name: i for i, name in enumerate(cohort.patients)}
     if config.split == "beat-level":
         draw = rng.permutation(len(cohort.y)) / max(1, len(cohort.y))
@@ -146,8 +150,14 @@ def assign(cohort: Cohort, patients: Sequence[Patient], config: SitesConfig, see
     side_of = np.full(len(cohort.patients), TRAIN, dtype=np.int8)
     if config.split == "published":
         for item in patients:
-            side_of[index[item.id]] = TEST if item.published == "test" else TRAIN
+            side_of[index[item.id]] = SPLITS.index(item.published) if item.published else TRAIN
         rest = {name: items for name, items in by_person.items() if any(i.published != "test" for i in items)}
+        if any(item.published == "validation" for item in patients):
+            rest = {}
+    elif config.split == "folds":
+        fold_of = _folds(by_person, config, seed)
+        sides = {name: TEST for name in by_person if fold_of[name] == config.fold}
+        rest = {name: items for name, items in by_person.items() if name not in sides}
     else:
         sides = _choose(by_person, config.test, TEST, rng)
         rest = {name: items for name, items in by_person.items() if name not in sides}
@@ -159,6 +169,37 @@ def assign(cohort: Cohort, patients: Sequence[Patient], config: SitesConfig, see
     if not (config.split == "published" and config.shared_person == "keep"):
         guard(done, site)
     return _limited(done, config, seed, site)
+
+
+def _folds(persons: dict[str, list[Patient]], config: SitesConfig, seed: int) -> dict[str, int]:
+    """Return each person's fold; persons of one group share it, and so do groups that share a person.
+
+    The folds of one site are of about the same number of people.
+    """
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            name = parent[name]
+        return name
+
+    for person, items in persons.items():
+        for item in items:
+            ends = sorted((root(f"p{person}"), root(f"g{item.group}" if item.group else f"p{person}")))
+            parent[ends[1]] = ends[0]
+    sizes: dict[str, int] = {}
+    for person in persons:
+        key = root(f"p{person}")
+        sizes[key] = sizes.get(key, 0) + 1
+    order = sorted(sizes)
+    rng = rng_for(seed, "folds", config.draw)
+    order = [order[i] for i in rng.permutation(len(order))]
+    filled = [0] * config.folds
+    fold: dict[str, int] = {}
+    for key in sorted(order, key=lambda name: -sizes[name]):  # the largest first, each into the emptiest fold
+        fold[key] = filled.index(min(filled))
+        filled[fold[key]] += sizes[key]
+    return {person: fold[root(f"p{person}")] for person in persons}
 
 
 def _choose(persons: dict[str, list[Patient]], share: float, side: int, rng: np.random.Generator) -> dict[str, int]:

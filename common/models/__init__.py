@@ -1,12 +1,18 @@
-"""Models: one file each, named by the file. `build(task, options) -> nn.Module`, `Options` checks the options."""
+"""Models: one file each, named by the file. `build(task, options) -> nn.Module`, `Options` checks the options.
+
+Transfer: `start_from` gives a model the weights of another, `frozen` says which of its parameters do not train.
+"""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
 
 from common import config, plugins
 from common.config import ModelConfig
+from common.errors import ConfigError
 from common.seeds import seed_for
 from common.task import Task
 
@@ -36,3 +42,75 @@ def build(task: Task, wanted: ModelConfig, seed: int) -> nn.Module:
         torch.manual_seed(seed_for(seed, "initial weights"))
         model: nn.Module = module.build(task, options)
     return model
+
+
+def start_from(model: nn.Module, weights: Mapping[str, Any], anew: Sequence[str] = ()) -> list[str]:
+    """Give a model the weights of another; return the names of those taken.
+
+    Args:
+        model: changed in place; parameters that match `anew` keep the values they have.
+        weights: arrays by name.
+        anew: patterns of names, such as `head.*`, as fnmatch reads them.
+
+    Raises:
+        ConfigError: a parameter that is not in `anew` is missing on one side or has another shape, a pattern
+            fits no name, or nothing would be taken.
+    """
+    import torch
+
+    state = model.state_dict()
+    _fits_something("federation.start_except", anew, {**state, **weights})
+    wrong: dict[str, str] = {}
+    taken: dict[str, torch.Tensor] = {}
+    for name in [*state, *(name for name in weights if name not in state)]:
+        if _matches(name, anew):
+            continue
+        if name not in weights:
+            wrong[name] = "not in the saved model"
+        elif name not in state:
+            wrong[name] = "in the saved model alone"
+        elif tuple(weights[name].shape) != tuple(state[name].shape):
+            wrong[name] = f"saved as {list(weights[name].shape)}, here {list(state[name].shape)}"
+        else:
+            taken[name] = torch.as_tensor(weights[name], dtype=state[name].dtype)
+    if wrong:
+        listed = "; ".join(f"{name} ({why})" for name, why in list(wrong.items())[:4])
+        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+        layers = ", ".join(dict.fromkeys(f"{name.rpartition('.')[0] or name}.*" for name in wrong))
+        raise ConfigError(
+            f"federation.start: the saved model does not fit in {listed}{more}: give model.options as it had them, "
+            f"or let these layers begin anew with federation.start_except=[{layers}]"
+        )
+    if not taken:
+        raise ConfigError("federation.start: federation.start_except leaves nothing of the saved model to take")
+    model.load_state_dict({**state, **taken})
+    return list(taken)
+
+
+def frozen(model: nn.Module, patterns: Sequence[str]) -> list[str]:
+    """Let the parameters that match a pattern rest and all others train; return the names of those that rest.
+
+    Norms keep no running statistics, so a frozen norm acts as any other; dropout in frozen layers stays on in training.
+
+    Raises:
+        ConfigError: a pattern fits no parameter, or nothing is left to train.
+    """
+    parameters = dict(model.named_parameters())
+    _fits_something("training.freeze", patterns, parameters)
+    resting = [name for name in parameters if _matches(name, patterns)]
+    if parameters and len(resting) == len(parameters):
+        raise ConfigError("training.freeze: all parameters are frozen, nothing is left to train")
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(name not in resting)
+    return resting
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _fits_something(key: str, patterns: Sequence[str], names: Iterable[str]) -> None:
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            layers = ", ".join(dict.fromkeys(f"{name.rpartition('.')[0] or name}.*" for name in names))
+            raise ConfigError(f"{key}: {pattern!r} fits no parameter; there are {layers}")

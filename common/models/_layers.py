@@ -2,8 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from common.errors import ConfigError
+from common.task import Task
+
+Inputs = Literal["auto", "features", "signal", "both"]
+
+
+def need_signal(task: Task, model: str) -> None:
+    """Refuse a task without a signal.
+
+    Raises:
+        ConfigError: the task has no channels.
+    """
+    if not task.channels:
+        raise ConfigError(f"model.name={model} needs a signal; this data set has features only: use logreg or mlp")
+
+
+def steps(x: Tensor, size: int) -> Tensor:
+    """Return `(batch, channels, samples)` as `(batch, steps, channels * size)`, `size` samples a step.
+
+    What is missing to whole steps is filled with zeros at the beginning, so that the last step ends now.
+    """
+    batch, channels, samples = x.shape
+    if spare := -samples % size:
+        x = functional.pad(x, (spare, 0))
+    x = x.transpose(1, 2)
+    return x if size == 1 else x.reshape(batch, -1, size * channels)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -11,7 +41,20 @@ def group_norm(channels: int) -> nn.GroupNorm:
     groups = max(1, channels // 8)
     while channels % groups:
         groups -= 1
-    return nn.GroupNorm(groups, channels)
+    norm = nn.GroupNorm(groups, channels)
+    norm.register_forward_pre_hook(_plain_layout)
+    return norm
+
+
+def _plain_layout(norm: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+    """Lay out plainly what comes from frozen layers into a norm that trains.
+
+    On a CPU the backward pass of torch 2.13's GroupNorm crashes where a channels-last input needs no gradient.
+    """
+    (x,) = inputs
+    if x.ndim < 4 or x.requires_grad or not torch.is_grad_enabled():
+        return None
+    return (x.contiguous(),) if any(parameter.requires_grad for parameter in norm.parameters()) else None
 
 
 class Dropout(nn.Module):
@@ -50,3 +93,27 @@ class FeatureHead(nn.Module):
             x = torch.cat([x, self.embed(features)], dim=1)
         logits: Tensor = self.out(self.dropout(torch.relu(self.hidden(x))))
         return logits
+
+
+class Flatten(nn.Module):
+    """Features, the signal laid out as one row, or both, `(batch, width)`: what a model without convolutions sees.
+
+    `auto` means the features where the task has any, and else the signal.
+    """
+
+    def __init__(self, task: Task, inputs: Inputs, model: str) -> None:
+        super().__init__()
+        if inputs == "auto":
+            inputs = "features" if task.features else "signal"
+        if inputs != "signal" and not task.features:
+            raise ConfigError(f"model.options of {model}: inputs={inputs}, but this data set has no features")
+        if inputs != "features" and not task.channels:
+            raise ConfigError(f"model.options of {model}: inputs={inputs}, but this data set has no signal")
+        self.inputs = inputs
+        self.width = len(task.features) * (inputs != "signal") + task.channels * task.samples * (inputs != "features")
+
+    def forward(self, x: Tensor, features: Tensor) -> Tensor:
+        """Return one row an example."""
+        if self.inputs == "features":
+            return features
+        return x.flatten(1) if self.inputs == "signal" else torch.cat([features, x.flatten(1)], dim=1)

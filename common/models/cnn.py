@@ -1,4 +1,4 @@
-"""A residual 1-D CNN over a beat, joined with the beat's interval features.
+"""A residual 1-D CNN over a beat or a strip of ECG, joined with the example's features, if it has any.
 
 Residual blocks as in He et al. 2016, with GroupNorm (Wu and He 2018) in the place of BatchNorm, whose running
 statistics do not average over hospitals. Convolutions are written as 1 x k in two dimensions and channels-last
@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from common.config import Section
-from common.models._layers import Dropout, FeatureHead, group_norm
+from common.models._layers import Dropout, FeatureHead, group_norm, need_signal
 from common.task import Task
 
 
@@ -28,7 +28,7 @@ class Options(Section):
     kernel: int = Field(5, ge=1, le=31, description="convolution kernel, in samples; odd")
     hidden: int = Field(64, ge=4, le=1024, description="units of the head")
     dropout: float = Field(0.2, ge=0, lt=1)
-    features: bool = Field(True, description="use the interval features beside the signal")
+    features: bool = Field(True, description="use the features beside the signal")
 
     @field_validator("kernel")
     @classmethod
@@ -61,6 +61,7 @@ class CNN(nn.Module):
 
     def __init__(self, task: Task, options: Options) -> None:
         super().__init__()
+        need_signal(task, "cnn")
         first = options.widths[0]
         self.stem = nn.Conv2d(task.channels, first, (1, 7), (1, 2), (0, 3), bias=False)
         self.stem_norm = group_norm(first)
@@ -79,7 +80,8 @@ class CNN(nn.Module):
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
         """Return logits."""
-        x = x.unsqueeze(2).contiguous(memory_format=torch.channels_last)  # (batch, channels, 1, samples)
+        # (batch, channels, 1, samples), channels last in memory, in a way that torch.func.vmap can follow
+        x = x.transpose(1, 2).contiguous().unsqueeze(1).permute(0, 3, 1, 2)
         x = self.stages(torch.relu(self.stem_norm(self.stem(x))))
         x = x.squeeze(2)
         pooled = torch.cat([x.mean(-1), x.amax(-1)], dim=1)

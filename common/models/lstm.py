@@ -1,6 +1,9 @@
-"""A bidirectional LSTM over a beat, joined with the beat's interval features.
+"""A bidirectional LSTM over a beat, joined with the example's features, if it has any.
 
 A strided convolution shortens the signal first: an LSTM step costs time in proportion to the length of what it reads.
+
+Privacy: Opacus refuses nn.LSTM. Gradients of single examples come from torch.func.vmap, slowly (its LSTM kernel has
+no batching rule); `gru` and `tcn` have no such limit.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from common.config import Section
-from common.models._layers import Dropout, FeatureHead, group_norm
+from common.models._layers import Dropout, FeatureHead, group_norm, need_signal
 from common.task import Task
 
 
@@ -22,7 +25,7 @@ class Options(Section):
     stride: int = Field(4, ge=1, le=32, description="samples that become one step")
     hidden: int = Field(64, ge=4, le=1024, description="units of the head")
     dropout: float = Field(0.2, ge=0, lt=1)
-    features: bool = Field(True, description="use the interval features beside the signal")
+    features: bool = Field(True, description="use the features beside the signal")
 
 
 class LSTM(nn.Module):
@@ -30,6 +33,7 @@ class LSTM(nn.Module):
 
     def __init__(self, task: Task, options: Options) -> None:
         super().__init__()
+        need_signal(task, "lstm")
         kernel = 2 * options.stride + 1
         self.stem = nn.Conv1d(task.channels, options.width, kernel, options.stride, options.stride, bias=False)
         self.norm = group_norm(options.width)

@@ -34,8 +34,8 @@ from experiments.report.model import (
     Worst,
 )
 
-ALL, WITHOUT = "all", "without "
-"""Names of tables of figures in federated.json and baselines.json: `all`, and `without LABEL`."""
+ALL, WITHOUT, PERSONAL = "all", "without ", "personal"
+"""Names of tables of figures in federated.json and baselines.json: `all`, `without LABEL`, each also `personal ...`."""
 
 SYNTHETIC = "The signals were made by a generator. No figure says anything about real patients."
 MIXED = "Some hospitals hold signals made by a generator. No pooled figure says anything about real patients."
@@ -71,7 +71,7 @@ def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any],
     hello = outcome.get("sites") or {}
     ours = {"name": "federated", "title": "Federated model", "kind": "federated", **outcome}
     baselines = _read(run_dir / "baselines.json") or {}
-    models = [_model(item, metric) for item in (ours, *baselines.get("models", ()))]
+    models = [_model(item, metric) for item in (ours, *_personal(outcome), *baselines.get("models", ()))]
     planned = config.get("federation", {}).get("rounds") or (lines[-1].get("of", len(lines)) if lines else 0)
     chosen = outcome.get("chosen") or (lines[-1]["chosen"] if lines else None)
     return Report(
@@ -116,6 +116,9 @@ def _notices(
         found.append(Notice(level="synthetic", text=text))
     if "leak" not in levels and "beat-level" in {split, *(item.get("split") for item in said)}:
         found.append(Notice(level="leak", text=LEAK))
+    warning = next((str(item["warning"]) for item in said if item.get("warning")), data.warning)
+    if warning and warning not in {notice.text for notice in found}:
+        found.append(Notice(level="warning", text=warning))
     order = {"synthetic": 0, "leak": 1, "warning": 2}
     return tuple(sorted(found, key=lambda notice: order[notice.level]))
 
@@ -130,8 +133,8 @@ def _site(name: str, said: Mapping[str, Any], task: Mapping[str, Any], lost: str
         )
         for split, part in said.get("counts", {}).items()
     }
-    excluded = dict(sorted(said.get("excluded", {}).items()))
-    return Site.model_validate({"name": name, "counts": counts, "excluded": excluded, "lost": lost})
+    told = {key: dict(sorted(said.get(key, {}).items())) for key in ("excluded", "shift")}
+    return Site.model_validate({"name": name, "counts": counts, **told, "lost": lost})
 
 
 def _round(line: Mapping[str, Any]) -> Round:
@@ -172,7 +175,24 @@ def _model(raw: Mapping[str, Any], metric: str) -> ModelResult:
         pooled=main.pooled,
         without={name.removeprefix(WITHOUT): item for name, item in subsets.items() if name.startswith(WITHOUT)},
         worst=_worst(main.sites, metric),
+        threshold=raw.get("threshold"),
     )
+
+
+def _personal(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the hospitals' personal models as one model, where the strategy makes them beside the shared one."""
+    parts = {
+        what: {
+            name.removeprefix(PERSONAL).strip() or ALL: item
+            for name, item in (outcome.get(what) or {}).items()
+            if name.startswith(PERSONAL)
+        }
+        for what in ("test", "pooled")
+    }
+    if not parts["test"]:
+        return []
+    about = {"name": "personal", "title": "Personal models, each at its own hospital", "kind": "personal"}
+    return [{**about, "threshold": outcome.get("threshold"), **parts}]
 
 
 def _worst(sites: Mapping[str, Evaluation], metric: str) -> Worst | None:

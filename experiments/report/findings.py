@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from common.evaluation import FEW_PATIENTS, Evaluation
+import math
+
+from common.evaluation import FEW_PATIENTS, Evaluation, value_of
 from experiments.report.model import ModelResult, Report, Site, Split, Subset
 from experiments.report.words import number, plural, spoken, title
 
+LOCAL_LAYERS = {"fedper": "the layers that federation.strategy.options names", "fedbn": "the normalisation layers"}
+"""What the strategies that keep layers at the hospitals keep."""
 FINAL = "final evaluation: "
 """How the reason begins when a hospital was lost after the rounds."""
 
@@ -39,6 +43,12 @@ def summary(report: Report) -> list[str]:
     else:
         who = f"{people} never seen in training"
     found.append(f"On {who}, its {name} is {spoken(model.pooled, report.metric)}.")
+    if model.threshold is not None:
+        rule = report.run.config.get("evaluation", {}).get("threshold", "")
+        found.append(
+            f"It calls {list(report.class_titles.values())[-1]} from a predicted probability of "
+            f"{1 / (1 + math.exp(-model.threshold)):.3f} on, chosen by {title(rule)} on validation patients."
+        )
     if model.worst:
         item = model.sites[model.worst.site]
         found.append(
@@ -62,6 +72,9 @@ def _training(report: Report, name: str) -> str:
         return "No round of training was finished."
     text = f"One model was trained by {plural(len(trained), 'hospital')} over "
     text += plural(len(report.rounds), "round")
+    local = LOCAL_LAYERS.get(report.run.config.get("federation", {}).get("strategy", {}).get("name", ""))
+    if local:
+        text += f"; {local} stayed at each hospital, so that its model is the shared layers with its own"
     if report.chosen_round is None or all(line.validation is None for line in report.rounds):
         return text + "."
     return f"{text}; round {report.chosen_round} is kept, the best by {name} on validation patients."
@@ -69,7 +82,7 @@ def _training(report: Report, name: str) -> str:
 
 def mean_local(report: Report, metric: str) -> float | None:
     """Return the plain mean over the local models of their figure on all hospitals' patients."""
-    values = [getattr(model.pooled, metric).value for model in report.locals if model.pooled]
+    values = [value_of(model.pooled, metric) for model in report.locals if model.pooled]
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(report.locals) else None
 

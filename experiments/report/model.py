@@ -57,6 +57,7 @@ class Data(Frozen):
     citation: str = ""
     licence: str = ""
     synthetic: bool = False
+    warning: str = ""
 
 
 class SplitCounts(Frozen):
@@ -68,11 +69,16 @@ class SplitCounts(Frozen):
 
 
 class Site(Frozen):
-    """One hospital. `excluded`: what was left out, counted; `lost`: why it last gave no answer."""
+    """One hospital.
+
+    `excluded`: what was left out, counted; `shift`: how a simulation made it differ, in words; `lost`: why it
+    last gave no answer.
+    """
 
     name: str
     counts: dict[Split, SplitCounts]
     excluded: dict[str, int] = Field(default_factory=dict)
+    shift: dict[str, str] = Field(default_factory=dict)
     lost: str | None = None
 
 
@@ -84,7 +90,12 @@ class RoundFigures(Frozen):
     accuracy: float | None = None
     macro_f1: float | None = None
     macro_auroc: float | None = None
+    macro_auprc: float | None = None
+    auroc: float | None = None
+    auprc: float | None = None
     loss: float | None = None
+    utility: float | None = None
+    threshold: float | None = None
 
 
 class RoundSite(Frozen):
@@ -122,14 +133,19 @@ class Worst(Frozen):
 
 
 class ModelResult(Subset):
-    """One model on test patients. `name`: federated, pooled or local:SITE; `without`: patients left out."""
+    """One model on test patients.
+
+    `name`: federated, pooled, local:SITE, or another's; `without`: patients left out; `threshold`: the log odds
+    from which on the event is called, chosen on validation patients, none: the likelier class.
+    """
 
     name: str
     title: str
-    kind: Literal["federated", "pooled", "local"]
+    kind: Literal["federated", "pooled", "local", "personal", "classical"]
     trained_at: str | None = None
     without: dict[str, Subset] = Field(default_factory=dict)
     worst: Worst | None = None
+    threshold: float | None = None
 
 
 class Report(Frozen):
@@ -173,6 +189,11 @@ class Report(Frozen):
     def locals(self) -> tuple[ModelResult, ...]:
         """The models that one hospital trained alone."""
         return tuple(model for model in self.models if model.kind == "local")
+
+    @property
+    def binary(self) -> bool:
+        """Whether the task is to tell one event from its absence."""
+        return self.task.get("kind") == "multiclass" and len(self.task.get("classes", ())) == 2
 
     @property
     def class_titles(self) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from common.evaluation import Evaluation, Figure
+from common.evaluation import Evaluation, Figure, value_of
 from experiments.report.drawing import (
     FEDERATED,
     INK,
@@ -55,13 +55,13 @@ def forest(report: Report) -> str:
             for order, kind in enumerate(kinds):
                 if kind in items:
                     offset = (order - (len(kinds) - 1) / 2) * 0.24
-                    _whisker(axes, getattr(items[kind], report.metric), place + offset, kind)
+                    _whisker(axes, _figure(items[kind], report.metric), place + offset, kind)
             worst = model.worst is not None and model.worst.site == name
             weight = "bold" if worst or place == len(rows) - 1 else "normal"
             label = f"{name} (worst)" if worst else name
             axes.text(-0.1 * inch, place, label, transform=across, ha="right", va="center", weight=weight)
             if "federated" in items:
-                figure: Figure = getattr(items["federated"], report.metric)
+                figure = _figure(items["federated"], report.metric)
                 shown = number(figure.value) + (f"  ({interval(figure)})" if interval(figure) else "")
                 people = f"{items['federated'].patients}"
                 axes.text(people_at, place, people, transform=across, ha="right", va="center")
@@ -129,7 +129,12 @@ def _rows(report: Report, model: ModelResult) -> list[Row]:
 
 
 def _spoken(items: dict[str, Evaluation], metric: str) -> str:
-    return ", ".join(f"{kind} {number(getattr(item, metric).value)}" for kind, item in items.items())
+    return ", ".join(f"{kind} {number(value_of(item, metric))}" for kind, item in items.items())
+
+
+def _figure(item: Evaluation, metric: str) -> Figure:
+    found: Figure | None = getattr(item, metric)
+    return found or Figure(value=None)
 
 
 def _whisker(axes: Axes, figure: Figure, y: float, kind: str) -> None:

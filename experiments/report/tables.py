@@ -54,7 +54,8 @@ def _rows(report: Report) -> Iterator[Row]:
 
 def _figures(start: Row, item: Evaluation) -> Iterator[Row]:
     for metric in METRICS:
-        yield (*start, "", metric, *_numbers(getattr(item, metric)), item.patients, item.examples)
+        if (figure := getattr(item, metric)) is not None:
+            yield (*start, "", metric, *_numbers(figure), item.patients, item.examples)
     for name, part in item.classes.items():
         for metric in CLASS_METRICS:
             yield (*start, name, metric, *_numbers(getattr(part, metric)), part.patients, part.examples)
@@ -82,7 +83,12 @@ def terminal(report: Report) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold underline")
     table.add_column("hospital", overflow="fold", min_width=18, max_width=22)
     table.add_column("patients", justify="right")
-    shown = [metric for metric in columns(report) if metric != "macro_auprc"][-3:]
+    every = columns(report)
+    shown = [metric for metric in every if metric != "macro_auprc"][-3:]
+    if report.binary:
+        shown = ["auroc", "sensitivity", "utility" if "utility" in every else "specificity"]
+    if report.metric not in shown:
+        shown = [*shown[:-1], report.metric]
     for metric in shown:
         table.add_column(title(metric), justify="right", no_wrap=True)
     for site in report.sites:

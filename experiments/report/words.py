@@ -12,6 +12,12 @@ METRICS = {
     "macro_f1": "macro-F1",
     "macro_auroc": "macro-AUROC",
     "macro_auprc": "macro-AUPRC",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "utility": "utility",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "ppv": "positive predictive value",
     "accuracy": "accuracy",
     "loss": "loss",
 }
@@ -114,7 +120,9 @@ def cell(item: Evaluation | None, metric: str, name: str | None = None, missing:
     part = None if name is None else item.classes.get(name)
     if name is not None and part is None:
         return Cell("n/a", reason="no figures of this class")
-    figure: Figure = getattr(item if part is None else part, metric)
+    figure: Figure | None = getattr(item if part is None else part, metric)
+    if figure is None:
+        return Cell("n/a", reason="not a figure of this task")
     patients = item.patients if part is None else part.patients
     if figure.value is None:
         return Cell("n/a", reason=_why_missing(item, metric, None if part is None else part.examples))
@@ -146,6 +154,12 @@ def _why_no_interval(item: Evaluation) -> str:
 def columns(report: Report) -> list[str]:
     """Return the figures that tables of models and hospitals show: the run's own metric is always one."""
     found = ["macro_f1", "macro_auroc", "macro_auprc", "accuracy"]
+    if report.binary:
+        found = ["auroc", "auprc", "sensitivity", "specificity", "accuracy"]
+        if report.task.get("utility"):
+            found[-1] = "utility"
+    elif report.task.get("kind") == "multilabel":
+        found = ["macro_auroc", "macro_auprc", "macro_f1", "accuracy"]
     return found if report.metric in found else [*found, report.metric]
 
 
@@ -164,6 +178,12 @@ def labelled(notice: Notice) -> str:
 def title(metric: str) -> str:
     """Return a metric's name within a sentence."""
     return METRICS.get(metric, metric)
+
+
+def spoken_short(item: Evaluation, metric: str) -> str:
+    """Return a figure with its interval, for a table's cell."""
+    shown = cell(item, metric)
+    return f"{shown.text} ({shown.interval})" if shown.interval else shown.text
 
 
 def spoken(item: Evaluation, metric: str) -> str:

@@ -1,11 +1,22 @@
-"""Strategies: one file each, named by the file. `build(options) -> Strategy`; `Options` checks them."""
+"""Strategies: one file each, named by the file. `build(options) -> Strategy`; `Options` checks them.
+
+Two more functions where a strategy needs them: `method(options, model) -> Method` says what it asks of the sites
+beside training, `require(options, config)` refuses a configuration that it cannot work with.
+"""
 
 from __future__ import annotations
+
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from flwr.serverapp.strategy import Strategy
 
 from common import config, plugins
-from common.config import StrategyConfig
+from common.config import RunConfig, StrategyConfig
+from common.messages import Method
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def names() -> tuple[str, ...]:
@@ -19,7 +30,29 @@ def build(wanted: StrategyConfig) -> Strategy:
     Raises:
         ConfigError: no such strategy, or a wrong option.
     """
-    module = plugins.load("server.strategies", "build", wanted.name, "strategy")
-    options = config.check(module.Options, wanted.options, f"federation.strategy.options of {wanted.name}")
+    module, options = _load(wanted)
     strategy: Strategy = module.build(options)
     return strategy
+
+
+def method(wanted: StrategyConfig, model: nn.Module) -> Method:
+    """Return what a strategy asks of the sites for a model.
+
+    Raises:
+        ConfigError: as `build`, or the model has not what the strategy needs.
+    """
+    module, options = _load(wanted)
+    found: Method = module.method(options, model) if hasattr(module, "method") else Method()
+    return found
+
+
+def require(wanted: RunConfig) -> None:
+    """Raise `ConfigError` if a configuration's strategy is wrong or does not go with its other settings."""
+    module, options = _load(wanted.federation.strategy)
+    if hasattr(module, "require"):
+        module.require(options, wanted)
+
+
+def _load(wanted: StrategyConfig) -> tuple[ModuleType, Any]:
+    module = plugins.load("server.strategies", "build", wanted.name, "strategy")
+    return module, config.check(module.Options, wanted.options, f"federation.strategy.options of {wanted.name}")

@@ -191,6 +191,7 @@ def test_recordings_of_one_person_count_as_one(monkeypatch: pytest.MonkeyPatch) 
     twins = replace(whole, persons=("a", "a", "b"))
     site = tiny.site("north", 1, twins, parts=(2, 2, 2))
     run = tiny.run_config()
-    counts = work.counted(models.build(tiny.TASK, run.model, 1), site.test, run)
+    predict = work.predictor(models.build(tiny.TASK, run.model, 1), run)
+    counts = work.counted(predict, site.test, run).people
     assert [int(n) for n in counts.confusion.sum((1, 2))] == [16, 8]
     assert work.class_patients(site.test)[0] == 2

@@ -30,7 +30,7 @@ def assessed(
     seed: int = 9,
 ) -> tuple[Evaluation, Counts, Counts]:
     by_patient = metrics.count(logits, truth, owner, patients, BINS)
-    drawn = evaluation.resample(by_patient, resamples, np.random.default_rng(seed))
+    drawn = evaluation.resample(by_patient.coarser(evaluation.COARSER), resamples, np.random.default_rng(seed))
     having = [len(np.unique(owner[truth == c])) for c in range(3)]
     return evaluation.summarise(TASK, by_patient.total(), drawn, patients, having), by_patient.total(), drawn
 
@@ -116,7 +116,7 @@ def test_one_patient_gives_no_interval() -> None:
 
 
 def test_no_examples_give_no_figures() -> None:
-    found = evaluation.summarise(TASK, metrics.zero(3, BINS), None, 0, [0, 0, 0], ["kept"])
+    found = evaluation.summarise(TASK, metrics.zero((3, 3), BINS), None, 0, [0, 0, 0], ["kept"])
     assert found.accuracy == found.loss == found.macro_f1 == Figure(value=None)
     assert found.notes[0] == "kept"
     assert not any("no examples" in note for note in found.notes)
@@ -152,7 +152,7 @@ def test_the_worst_site_is_the_lowest_or_for_the_loss_the_highest() -> None:
     logits, truth, owner = examples(6, 4)
     good, _, _ = assessed(logits + 3 * np.eye(3)[truth], truth, owner, 4)
     bad, _, _ = assessed(logits, truth, owner, 4)
-    none = evaluation.summarise(TASK, metrics.zero(3, BINS), None, 0, [0, 0, 0])
+    none = evaluation.summarise(TASK, metrics.zero((3, 3), BINS), None, 0, [0, 0, 0])
     sites = {"a": good, "b": bad, "c": none, "d": bad}
     assert bad.macro_f1.value is not None
     assert good.macro_f1.value is not None

@@ -68,7 +68,7 @@ def test_a_reply_arrives_as_it_was_sent() -> None:
 
 
 def test_a_reply_of_counts_alone_has_one_array_record_and_no_weights() -> None:
-    content = messages.pack_reply(Reply("north", 5, {}, tables={"all": metrics.zero(2, 16)}))
+    content = messages.pack_reply(Reply("north", 5, {}, tables={"all": metrics.zero((2, 2), 16)}))
     assert len(content.array_records) == len(content.metric_records) == 1
     got = messages.unpack_reply(over_the_wire(content))
     assert got.weights == {}
@@ -84,7 +84,7 @@ def test_a_weight_that_is_named_like_a_table_stays_a_weight() -> None:
 
 def test_packing_changes_nothing_it_was_given() -> None:
     before = {name: value.copy() for name, value in WEIGHTS.items()}
-    messages.pack_reply(Reply("north", 1, {}, WEIGHTS, tables={"all": metrics.zero(2, 16)}))
+    messages.pack_reply(Reply("north", 1, {}, WEIGHTS, tables={"all": metrics.zero((2, 2), 16)}))
     assert_same_arrays(WEIGHTS, before)
 
 

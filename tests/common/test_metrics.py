@@ -155,7 +155,7 @@ def test_adding_counts_is_counting_together(given: Any, cut: int) -> None:
         for part in (slice(None, cut), slice(cut, None))
     )
     assert_equal(here + there, metrics.count(logits, truth, owner, groups, BINS))
-    nothing = metrics.zero(logits.shape[1], BINS)
+    nothing = metrics.zero((logits.shape[1],) * 2, BINS)
     assert_equal((here + there).total() + nothing, (here.total() + there.total()))
 
 
@@ -196,7 +196,7 @@ def test_a_class_that_is_there_and_never_predicted_has_precision_0_and_one_that_
 
 def test_figures_of_nothing_are_nan() -> None:
     nothing = metrics.count(np.zeros((0, 3)), np.zeros(0), np.zeros(0), 2, BINS).total()
-    assert_equal(nothing, metrics.zero(3, BINS))
+    assert_equal(nothing, metrics.zero((3, 3), BINS))
     for value in (
         metrics.accuracy(nothing.confusion),
         metrics.precision(nothing.confusion),

@@ -2,38 +2,65 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 
 from common import models, plugins
 from common.config import ModelConfig
 from common.errors import ConfigError
-from common.models._layers import Dropout, group_norm
+from common.models import gru, tcn, transformer
+from common.models._layers import Dropout, FeatureHead, group_norm, steps
 from common.seeds import seed_for
 from common.task import Task
 
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+
+
+def made(
+    kind: Any, classes: int, channels: int, samples: int, features: int, rate: float = 125.0, name: str = "t"
+) -> Task:
+    labels, leads = (tuple(f"{letter}{i}" for i in range(count)) for letter, count in (("c", classes), ("l", channels)))
+    return Task(name, kind, labels, labels, channels, samples, rate, tuple(f"f{i}" for i in range(features)), leads)
+
+
 TASKS = {
-    "window": Task(
-        "w",
-        "multiclass",
-        ("N", "S", "V", "F"),
-        ("",) * 4,
-        4,
-        96,
-        125.0,
-        tuple("abcdefgh"),
-        ("a", "b", "c", "d"),
-    ),
-    "one lead": Task("k", "multiclass", ("N", "V"), ("",) * 2, 1, 187, 125.0, (), ("a",)),
+    "beats": made("multiclass", 4, 4, 96, 8),
+    "beats without features": made("multiclass", 2, 1, 187, 0),
+    "strips of 12 leads": made("multilabel", 5, 12, 150, 0, 100.0),
+    "hours with features": made("multiclass", 2, 6, 24, 5, 1 / 3600),
+    "table": made("multiclass", 2, 0, 0, 13, 0.0),
 }
 
 
-def inputs(task: Task, batch: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def build(name: str, task: Task, seed: int = 1, **options: object) -> nn.Module:
+    return models.build(task, ModelConfig(name=name, options=dict(options)), seed)
+
+
+def options_of(name: str) -> set[str]:
+    return set(plugins.load("common.models", "build", name, "model").Options.model_fields)
+
+
+def _takes(name: str, task: Task) -> bool:
+    try:
+        build(name, task)
+    except ConfigError:
+        return False
+    return True
+
+
+PAIRS = [(name, title) for name in models.names() for title, task in TASKS.items() if _takes(name, task)]
+
+
+def inputs(task: Task, batch: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return (
         torch.randn(batch, task.channels, task.samples, generator=generator),
@@ -41,8 +68,32 @@ def inputs(task: Task, batch: int = 5, seed: int = 0) -> tuple[torch.Tensor, tor
     )
 
 
-def build(name: str, task: Task, seed: int = 1, **options: object) -> nn.Module:
-    return models.build(task, ModelConfig(name=name, options=dict(options)), seed)
+def labels(task: Task, batch: int) -> Tensor:
+    y = torch.arange(batch) % len(task.classes)
+    return nn.functional.one_hot(y, len(task.classes)).float() if task.kind == "multilabel" else y
+
+
+def loss(logits: Tensor, y: Tensor) -> Tensor:
+    if y.ndim == 2:
+        return nn.functional.binary_cross_entropy_with_logits(logits, y)
+    return nn.functional.cross_entropy(logits, y)
+
+
+def calm(model: nn.Module) -> nn.Module:
+    """Return the model without dropout."""
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.rate = 0.0
+    return model
+
+
+def stirred(model: nn.Module) -> nn.Module:
+    """Return the model with weights of which none is zero, as after training."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return model
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,24 +110,41 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=TASKS)
-def task(request: pytest.FixtureRequest) -> Task:
-    return TASKS[request.param]
+each_pair = pytest.mark.parametrize(("name", "title"), PAIRS)
 
 
-def test_logits_have_a_row_an_example_and_a_column_a_class(name: str, task: Task) -> None:
-    model = build(name, task).eval()
+def test_every_model_takes_every_signal_and_some_take_tables() -> None:
+    missing = {(name, title) for name in models.names() for title in TASKS} - set(PAIRS)
+    assert {title for _, title in missing} == {"table"}
+    assert {name for name, title in PAIRS if title == "table"} >= {"logreg", "mlp"}
+
+
+@pytest.mark.parametrize("name", [name for name in models.names() if (name, "table") not in PAIRS])
+def test_a_model_of_signals_refuses_a_table_in_one_line(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(name, TASKS["table"])
+    assert str(caught.value) == (
+        f"model.name={name} needs a signal; this data set has features only: use logreg or mlp"
+    )
+
+
+@each_pair
+def test_logits_have_a_row_an_example_and_a_column_a_class(name: str, title: str) -> None:
+    task = TASKS[title]
+    model = stirred(build(name, task)).eval()
     for batch in (1, 5):
         logits = model(*inputs(task, batch))
         assert logits.shape == (batch, len(task.classes))
         assert logits.dtype == torch.float32
         assert torch.isfinite(logits).all()
+        assert torch.equal(logits, model(*inputs(task, batch)))
 
 
-def test_an_example_is_judged_alone(name: str, task: Task) -> None:
-    model = build(name, task)
+@each_pair
+def test_an_example_is_judged_alone(name: str, title: str) -> None:
+    task = TASKS[title]
+    model = calm(stirred(build(name, task)))
     x, features = inputs(task)
-    _no_dropout(model)
     for training in (False, True):
         model.train(training)
         together = model(x, features)
@@ -84,32 +152,69 @@ def test_an_example_is_judged_alone(name: str, task: Task) -> None:
         torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
-def _no_dropout(model: nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, Dropout):
-            module.rate = 0.0
-
-
-def test_the_gradient_reaches_every_parameter(name: str, task: Task) -> None:
-    model = build(name, task).train()
-    _no_dropout(model)
-    logits = model(*inputs(task, 16))
-    nn.functional.cross_entropy(logits, torch.arange(16) % len(task.classes)).backward()
+@each_pair
+def test_the_gradient_reaches_every_parameter(name: str, title: str) -> None:
+    task = TASKS[title]
+    model = calm(build(name, task)).train()
+    loss(model(*inputs(task, 17)), labels(task, 17)).backward()
     for path, parameter in model.named_parameters():
         assert parameter.grad is not None, path
         assert parameter.grad.abs().sum() > 0, path
         assert torch.isfinite(parameter.grad).all(), path
 
 
-def test_nothing_but_weights_travels(name: str, task: Task) -> None:
-    model = build(name, task)
-    assert not [item for item in model.modules() if isinstance(item, nn.modules.batchnorm._BatchNorm)]
+@each_pair
+def test_each_parameter_trains_while_all_others_rest(name: str, title: str) -> None:
+    task = TASKS[title]
+    (x, features), y = inputs(task, 3), labels(task, 3)
+    model = calm(stirred(build(name, task))).train()
+    loss(model(x, features), y).backward()
+    wanted = {path: parameter.grad for path, parameter in model.named_parameters()}
+    for path in wanted:
+        models.frozen(model, [other for other in wanted if other != path])
+        model.zero_grad()
+        loss(model(x, features), y).backward()
+        for other, parameter in model.named_parameters():
+            assert (parameter.grad is not None) == (other == path)
+        torch.testing.assert_close(model.get_parameter(path).grad, wanted[path], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # nn.LSTM, see common/models/lstm.py
+@each_pair
+def test_gradients_of_single_examples_can_be_had(name: str, title: str) -> None:
+    # What differential privacy clips: all at once by vmap, against one example after the other.
+    task = TASKS[title]
+    model = calm(stirred(build(name, task))).train()
+    (x, features), y = inputs(task, 3), labels(task, 3)
+    weights = {path: parameter.detach() for path, parameter in model.named_parameters()}
+
+    def one(weights: dict[str, Tensor], x: Tensor, features: Tensor, y: Tensor) -> Tensor:
+        return loss(functional_call(model, weights, (x[None], features[None])), y[None])
+
+    together = vmap(grad(one), in_dims=(None, 0, 0, 0))(weights, x, features, y)
+    for i in range(3):
+        model.zero_grad()
+        loss(model(x[i : i + 1], features[i : i + 1]), y[i : i + 1]).backward()
+        for path, parameter in model.named_parameters():
+            torch.testing.assert_close(together[path][i], parameter.grad, rtol=1e-3, atol=1e-5)
+
+
+@each_pair
+def test_nothing_but_weights_travels(name: str, title: str) -> None:
+    model = build(name, TASKS[title])
+    modules = list(model.modules())
+    refused = (nn.modules.batchnorm._BatchNorm, nn.InstanceNorm1d, nn.Dropout, nn.MultiheadAttention)
+    refused = refused if name == "lstm" else (*refused, nn.RNNBase)  # what Opacus has no gradients of examples for
+    assert not [item for item in modules if isinstance(item, refused)]
+    assert not list(model.buffers())
     state = model.state_dict()
-    assert state.keys() == dict(model.named_parameters()).keys()
+    assert list(state) == list(dict(model.named_parameters())) == list(build(name, TASKS[title], 9).state_dict())
     assert {value.dtype for value in state.values()} == {torch.float32}
 
 
-def test_the_seed_alone_decides_the_first_weights(name: str, task: Task) -> None:
+@each_pair
+def test_the_seed_alone_decides_the_first_weights(name: str, title: str) -> None:
+    task = TASKS[title]
     torch.manual_seed(1)
     first = build(name, task, 3).state_dict()
     torch.manual_seed(2)
@@ -117,36 +222,48 @@ def test_the_seed_alone_decides_the_first_weights(name: str, task: Task) -> None
     again = build(name, task, 3).state_dict()
     other = build(name, task, 4).state_dict()
     assert all(torch.equal(first[key], again[key]) for key in first)
-    assert not all(torch.equal(first[key], other[key]) for key in first)
+    if name == "logreg":
+        assert not any(value.any() for value in first.values())
+    else:
+        assert not all(torch.equal(first[key], other[key]) for key in first)
 
 
-def test_building_leaves_the_global_generator_where_it_was(name: str, task: Task) -> None:
+def test_building_leaves_the_global_generator_where_it_was(name: str) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    build(name, task)
+    build(name, TASKS["beats"])
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_the_first_weights_are_those_of_the_plain_constructor(name: str, task: Task) -> None:
+@each_pair
+def test_the_first_weights_are_those_of_the_plain_constructor(name: str, title: str) -> None:
     module = plugins.load("common.models", "build", name, "model")
     torch.manual_seed(seed_for(3, "initial weights"))
-    plain = module.build(task, module.Options()).state_dict()
-    built = build(name, task, 3).state_dict()
+    plain = module.build(TASKS[title], module.Options()).state_dict()
+    built = build(name, TASKS[title], 3).state_dict()
     assert all(torch.equal(plain[key], built[key]) for key in plain)
 
 
-def test_features_count_unless_they_are_switched_off(name: str) -> None:
-    task = TASKS["window"]
+@pytest.mark.parametrize("title", ["beats", "hours with features"])
+def test_features_count_unless_they_are_switched_off(name: str, title: str) -> None:
+    task = TASKS[title]
     x, features = inputs(task)
-    using, ignoring = build(name, task).eval(), build(name, task, features=False).eval()
-    assert not torch.equal(using(x, features), using(x, features + 1))
+    off = {"features": False} if "features" in options_of(name) else {"inputs": "signal"}
+    using, ignoring = (stirred(build(name, task, **options)).eval() for options in ({}, off))
+    for column in range(len(task.features)):
+        changed = features.clone()
+        changed[:, column] += 1
+        assert not torch.allclose(using(x, features), using(x, changed))
     assert torch.equal(ignoring(x, features), ignoring(x, features + 1))
     assert torch.equal(ignoring(x, features), ignoring(x, features[:, :0]))
 
 
-def test_the_signal_counts(name: str, task: Task) -> None:
-    model = build(name, task).eval()
+@each_pair
+def test_the_signal_counts(name: str, title: str) -> None:
+    task = TASKS[title]
+    both = {"inputs": "both"} if "inputs" in options_of(name) and task.features and task.channels else {}
+    model = stirred(build(name, task, **both)).eval()
     x, features = inputs(task)
     for channel in range(task.channels):
         changed = x.clone()
@@ -154,8 +271,25 @@ def test_the_signal_counts(name: str, task: Task) -> None:
         assert not torch.allclose(model(x, features), model(changed, features))
 
 
+@pytest.mark.parametrize("name", ["logreg", "mlp"])
+def test_what_a_flat_model_sees(name: str) -> None:
+    task = TASKS["hours with features"]
+    x, features = inputs(task)
+    for wanted, width in (("auto", 5), ("features", 5), ("signal", 144), ("both", 149)):
+        model = stirred(build(name, task, inputs=wanted)).eval()
+        assert next(iter(model.parameters())).shape[1] == width
+        assert torch.equal(model(x, features), model(x + 1, features)) == (width == 5)
+    for title, refused in (("table", "signal"), ("table", "both"), ("strips of 12 leads", "features")):
+        lacks = "features" if refused == "features" else "signal"
+        with pytest.raises(ConfigError, match=f"model.options of {name}: inputs={refused}, but .* has no {lacks}"):
+            build(name, TASKS[title], inputs=refused)
+
+
 def test_dropout_acts_in_training_alone(name: str) -> None:
-    task = TASKS["window"]
+    if "dropout" not in options_of(name):
+        assert not [module for module in build(name, TASKS["beats"]).modules() if isinstance(module, Dropout)]
+        return
+    task = TASKS["beats"]
     x, features = inputs(task)
     model = build(name, task, dropout=0.5).eval()
     assert torch.equal(model(x, features), model(x, features))
@@ -167,33 +301,39 @@ def test_dropout_acts_in_training_alone(name: str) -> None:
     assert torch.equal(one, model(x, features))
 
 
+WRONG: list[tuple[dict[str, object], str]] = [
+    ({"dropout": 1.0}, "dropout: Input should be less than 1, got 1.0"),
+    ({"dropout": "much"}, "dropout: Input should be a valid number, got 'much'"),
+    ({"features": 1}, "features: Input should be a valid boolean, got 1"),
+    ({"hidden": 0}, "hidden: Input should be greater than or equal to"),
+    ({"inputs": "all"}, "inputs: Input should be 'auto', 'features', 'signal' or 'both', got 'all'"),
+    ({"widths": []}, "widths"),
+    ({"stride": 0}, "stride: Input should be greater than or equal to 1"),
+]
+
+
 @pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"dropuot": 0.1}, "unknown key dropuot (did you mean dropout?)"),
-        ({"dropout": 1.0}, "dropout: Input should be less than 1, got 1.0"),
-        ({"dropout": "much"}, "dropout: Input should be a valid number, got 'much'"),
-        ({"features": 1}, "features: Input should be a valid boolean, got 1"),
-        ({"hidden": 0}, "hidden: Input should be greater than or equal to"),
-    ],
+    ("name", "options", "said"),
+    [(name, options, said) for name in models.names() for options, said in WRONG if set(options) <= options_of(name)],
 )
 def test_a_wrong_option_is_named(name: str, options: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        build(name, TASKS["window"], **options)
+        build(name, TASKS["beats"], **options)
     assert str(caught.value).startswith(f"model.options of {name}: {said}")
 
 
-def test_a_wrong_name_lists_the_models() -> None:
-    with pytest.raises(ConfigError, match=r"no model named 'rnn': choose one of cnn, lstm"):
-        build("rnn", TASKS["window"])
+def test_an_unknown_option_and_a_wrong_name_list_the_right_ones(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"model.options of {name}: unknown key depht"):
+        build(name, TASKS["beats"], depht=3)
+    with pytest.raises(ConfigError, match=r"no model named 'rnn': choose one of cnn, gru, logreg, lstm, mlp, "):
+        build("rnn", TASKS["beats"])
 
 
-def test_weights_survive_a_file(name: str, task: Task, tmp_path: Path) -> None:
-    model = build(name, task, 1).eval()
-    save_file(
-        {key: value.contiguous() for key, value in model.state_dict().items()},
-        tmp_path / "weights.safetensors",
-    )
+@each_pair
+def test_weights_survive_a_file(name: str, title: str, tmp_path: Path) -> None:
+    task = TASKS[title]
+    model = stirred(build(name, task, 1)).eval()
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, tmp_path / "weights.safetensors")
     other = build(name, task, 2).eval()
     other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
     assert torch.equal(model(*inputs(task)), other(*inputs(task)))
@@ -214,7 +354,183 @@ def test_group_norm_divides_the_channels(channels: int) -> None:
     assert norm(torch.randn(2, channels, 5)).shape == (2, channels, 5)
 
 
-@pytest.mark.parametrize("options", [{"kernel": 4}, {"widths": []}, {"widths": [0]}])
+def test_a_head_joins_signal_and_features() -> None:
+    head = FeatureHead(3, 2, 8, 4, 0.0)
+    assert head(torch.zeros(5, 3), torch.zeros(5, 2)).shape == (5, 4)
+
+
+@pytest.mark.parametrize("options", [{"kernel": 4}, {"widths": [0]}])
 def test_a_cnn_that_cannot_be_built_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"model\.options of cnn: (kernel|widths)"):
-        models.build(next(iter(TASKS.values())), ModelConfig(name="cnn", options=options), 1)
+        build("cnn", TASKS["beats"], **options)
+
+
+def test_a_transformer_whose_heads_do_not_divide_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model\.options of transformer: width must be even and a multiple of heads"):
+        build("transformer", TASKS["beats"], width=30)
+
+
+def test_steps_end_with_the_last_sample() -> None:
+    x = torch.arange(1.0, 11).view(1, 2, 5)  # channels 1..5 and 6..10
+    assert steps(x, 1).tolist() == [[[1, 6], [2, 7], [3, 8], [4, 9], [5, 10]]]
+    assert steps(x, 2).tolist() == [[[0, 0, 1, 6], [2, 7, 3, 8], [4, 9, 5, 10]]]
+    assert steps(x, 8).tolist() == [[[0] * 6 + [1, 6, 2, 7, 3, 8, 4, 9, 5, 10]]]
+
+
+def test_a_gru_layer_is_torch_s() -> None:
+    ours = stirred(gru._Layer(6, 10))
+    theirs = nn.GRU(6, 10, batch_first=True)
+    pairs = {"weight_ih_l0": "input.weight", "bias_ih_l0": "input.bias"}
+    pairs |= {"weight_hh_l0": "state.weight", "bias_hh_l0": "state.bias"}
+    theirs.load_state_dict({name: ours.state_dict()[mine] for name, mine in pairs.items()})
+    x = torch.randn(3, 12, 6, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(ours(x), theirs(x)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_transformer_block_is_torch_s() -> None:
+    ours = calm(stirred(transformer._Block(8, 2, 0.1)))
+    theirs = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True, norm_first=True)
+    state = ours.state_dict()
+    bias = torch.cat([state["query.bias"], torch.zeros(8), state["value.bias"]])
+    packed = {
+        "self_attn.in_proj_weight": torch.cat([state[f"{part}.weight"] for part in ("query", "key", "value")]),
+        "self_attn.in_proj_bias": bias,
+    }
+    same = {"self_attn.out_proj": "out", "linear1": "wide", "linear2": "narrow", "norm1": "norm1", "norm2": "norm2"}
+    for name, mine in same.items():
+        packed |= {f"{name}.{part}": state[f"{mine}.{part}"] for part in ("weight", "bias")}
+    theirs.load_state_dict(packed)
+    x = torch.randn(3, 12, 8, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+
+
+def test_positions_are_counted_from_the_last_step() -> None:
+    table = transformer.positions(30, 8)
+    assert table[-1].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert torch.equal(table[-7:], transformer.positions(7, 8))
+    for back, k in ((3, 0), (29, 2)):  # Vaswani 2017, section 3.5: sin(pos / 10000^(2k / width))
+        assert table[-1 - back, k].item() == pytest.approx(np.sin(back / 10_000 ** (2 * k / 8)), abs=1e-6)
+        assert table[-1 - back, 4 + k].item() == pytest.approx(np.cos(back / 10_000 ** (2 * k / 8)), abs=1e-6)
+
+
+@pytest.mark.parametrize(("blocks", "kernel"), [(1, 2), (3, 3)])
+def test_a_temporal_convolution_sees_so_far_back_and_never_ahead(blocks: int, kernel: int) -> None:
+    model = build("tcn", TASKS["hours with features"], width=4, blocks=blocks, kernel=kernel)
+    assert isinstance(model, tcn.TCN)
+    stack = model.blocks
+    for block in stack:
+        block.norm1 = block.norm2 = nn.Identity()
+    x = torch.rand(1, 4, 80, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    with torch.no_grad():
+        for parameter in stack.parameters():
+            parameter.abs_()  # so that no ReLU closes
+    stack(x)[0, :, 60].sum().backward()
+    assert x.grad is not None
+    seen = x.grad.abs().sum((0, 1)).nonzero().flatten()
+    assert seen[-1] == 60
+    assert 60 - seen[0] + 1 == 1 + 2 * (kernel - 1) * (2**blocks - 1)
+
+
+class TestStart:
+    def weights(self, name: str, task: Task, seed: int = 5, **options: object) -> dict[str, np.ndarray]:
+        return {key: value.numpy() for key, value in build(name, task, seed, **options).state_dict().items()}
+
+    @each_pair
+    def test_all_of_a_model_is_taken(self, name: str, title: str) -> None:
+        model, saved = build(name, TASKS[title], 1), self.weights(name, TASKS[title])
+        assert models.start_from(model, saved) == list(saved)
+        assert all(np.array_equal(value.numpy(), saved[key]) for key, value in model.state_dict().items())
+        next(iter(model.parameters())).data.add_(1)  # the arrays stay as they were
+        assert np.array_equal(saved[next(iter(saved))], self.weights(name, TASKS[title])[next(iter(saved))])
+
+    def test_layers_that_begin_anew_keep_their_values(self) -> None:
+        model = build("cnn", TASKS["beats"], 1)
+        before = {key: value.clone() for key, value in model.state_dict().items()}
+        saved = self.weights("cnn", TASKS["beats"])
+        taken = models.start_from(model, saved, ("head.out.*", "*norm1.bias"))
+        for key, value in model.state_dict().items():
+            fresh = key.startswith("head.out.") or key.endswith("norm1.bias")
+            assert (key in taken) != fresh
+            assert np.array_equal(value.numpy(), before[key].numpy() if fresh else saved[key])
+
+    def test_another_task_needs_another_end(self) -> None:
+        saved = self.weights("cnn", TASKS["beats"])
+        fewer = made("multiclass", 2, 4, 96, 8)
+        with pytest.raises(ConfigError) as caught:
+            models.start_from(build("cnn", fewer), saved)
+        assert str(caught.value) == (
+            "federation.start: the saved model does not fit in head.out.weight (saved as [4, 64], here [2, 64]); "
+            "head.out.bias (saved as [4], here [2]): give model.options as it had them, or let these layers begin "
+            "anew with federation.start_except=[head.out.*]"
+        )
+        assert len(models.start_from(build("cnn", fewer), saved, ["head.out.*"])) == len(saved) - 2
+
+    def test_the_advice_is_enough(self) -> None:
+        # Another count of leads, no features, other classes: what the error says to put in is what is needed.
+        saved, other = self.weights("cnn", TASKS["beats"]), TASKS["beats without features"]
+        with pytest.raises(ConfigError) as caught:
+            models.start_from(build("cnn", other), saved)
+        found = re.search(r"start_except=\[(.*)\]$", str(caught.value))
+        assert found is not None
+        assert "head.embed.0.*" in found[1].split(", ")
+        taken = models.start_from(build("cnn", other), saved, found[1].split(", "))
+        assert {name.partition(".")[0] for name in taken} == {"stem_norm", "stages"}
+
+    def test_a_layer_on_one_side_alone_is_said(self) -> None:
+        saved = self.weights("tcn", TASKS["hours with features"])
+        with pytest.raises(ConfigError, match=r"head\.embed\.0\.weight \(in the saved model alone\)"):
+            models.start_from(build("tcn", TASKS["hours with features"], features=False), saved)
+        saved = self.weights("gru", TASKS["hours with features"])
+        with pytest.raises(ConfigError, match=r"layers\.1\.input\.weight \(not in the saved model\)"):
+            models.start_from(build("gru", TASKS["hours with features"], layers=2), saved)
+
+    def test_a_failed_start_changes_nothing(self) -> None:
+        model = build("cnn", TASKS["beats"], 1)
+        before = {key: value.clone() for key, value in model.state_dict().items()}
+        saved = self.weights("cnn", TASKS["beats"])
+        saved["head.out.bias"] = saved["head.out.bias"][:2]
+        with pytest.raises(ConfigError):
+            models.start_from(model, saved)
+        assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+    def test_patterns_that_fit_nothing_or_everything_are_refused(self) -> None:
+        model, saved = build("mlp", TASKS["table"], 1), self.weights("mlp", TASKS["table"])
+        with pytest.raises(ConfigError) as caught:
+            models.start_from(model, saved, ["head.*"])
+        assert str(caught.value) == (
+            "federation.start_except: 'head.*' fits no parameter; there are body.0.*, body.1.*, body.4.*, body.5.*, "
+            "out.*"
+        )
+        with pytest.raises(ConfigError, match="leaves nothing of the saved model to take"):
+            models.start_from(model, saved, ["*"])
+
+
+class TestFrozen:
+    def test_what_matches_rests_and_the_rest_trains(self) -> None:
+        model = build("mlp", TASKS["table"])
+        assert models.frozen(model, ["body.0.*"]) == ["body.0.weight", "body.0.bias"]
+        rests = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+        assert rests == {"body.0.weight", "body.0.bias"}
+        assert models.frozen(model, ["out.bias"]) == ["out.bias"]  # the last word counts
+        assert [name for name, parameter in model.named_parameters() if not parameter.requires_grad] == ["out.bias"]
+        assert models.frozen(model, []) == []
+        assert all(parameter.requires_grad for parameter in model.parameters())
+
+    def test_patterns_that_fit_nothing_or_everything_are_refused(self) -> None:
+        model = build("logreg", TASKS["table"])
+        with pytest.raises(ConfigError, match=r"training\.freeze: 'body\.\*' fits no parameter; there are out\.\*$"):
+            models.frozen(model, ["body.*"])
+        with pytest.raises(ConfigError, match=r"training\.freeze: all parameters are frozen"):
+            models.frozen(model, ["out.*"])
+        assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_page_of_models_gives_their_sizes() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([\d,]+|none) \| ([\d,]+|none) \|$", PAGE.read_text(), re.MULTILINE)
+    shown = {name: (beats, hours) for name, beats, hours in rows}
+    tasks = (made("multiclass", 4, 2, 96, 14), made("multiclass", 2, 40, 24, 6))
+    wanted = {
+        name: tuple(f"{sum(p.numel() for p in build(name, task).parameters()):,}" for task in tasks)
+        for name in models.names()
+    }
+    assert shown == wanted

@@ -11,7 +11,7 @@ from common.task import Task
 TASK = Task("beats", "multiclass", ("N", "V"), ("normal", "ventricular"), 2, 96, 125.0, ("rr",), ("II", "V1"))
 OTHER: dict[str, Any] = {
     "name": "other",
-    "kind": "binary",
+    "kind": "multilabel",
     "classes": ("V", "N"),
     "class_titles": ("a", "b"),
     "channels": 1,
@@ -19,6 +19,9 @@ OTHER: dict[str, Any] = {
     "rate_hz": 250.0,
     "features": (),
     "channel_names": ("I", "V1"),
+    "units": True,
+    "missing": True,
+    "utility": True,
 }
 
 

@@ -319,3 +319,46 @@ def test_a_limit_thins_training_alone(split: str) -> None:
     loose = splits.assign(whole, patients, asked(split=split, limit=10_000), 1, "north")
     np.testing.assert_array_equal(loose.x, full.x)
     assert len(np.unique(thin.part("train").patient)) > 3
+
+
+def test_folds_keep_groups_and_persons_whole_and_cover_everyone_once() -> None:
+    rng = np.random.default_rng(3)
+    patients = [
+        Patient(f"r{i:03d}", f"p{i // 2:02d}", (2, 1, 1), group=f"h{rng.integers(0, 12)}" if i % 3 else None)
+        for i in range(60)
+    ]
+    tested: dict[str, int] = {}
+    for fold in range(4):
+        done = splits.assign(cohort_of(patients), patients, asked(split="folds", folds=4, fold=fold), 7, "north")
+        for i, item in enumerate(patients):
+            codes = set(done.split[done.patient == i].tolist())
+            assert len(codes) == 1
+            if codes == {splits.TEST}:
+                assert item.id not in tested
+                tested[item.id] = fold
+    assert len(tested) == 60
+    for one in patients:
+        for other in patients:
+            if one.person == other.person or (one.group and one.group == other.group):
+                assert tested[one.id] == tested[other.id]
+
+
+def test_folds_without_groups_are_even_and_another_draw_is_another_split() -> None:
+    patients = patients_of([[2, 1, 0]] * 30)
+    seen = []
+    for draw in (0, 0, 1):
+        done = splits.assign(cohort_of(patients), patients, asked(split="folds", folds=3, draw=draw), 7, "north")
+        test = np.unique(done.patient[done.split == splits.TEST])
+        assert len(test) == 10
+        seen.append(tuple(test))
+    assert seen[0] == seen[1] != seen[2]
+
+
+def test_a_published_validation_side_is_the_validation_side() -> None:
+    sides = ["train"] * 6 + ["validation"] * 2 + ["test"] * 2
+    patients = [Patient(f"r{i}", f"r{i}", (1, 1, 1), published=side) for i, side in enumerate(sides)]
+    done = splits.assign(cohort_of(patients), patients, asked(split="published", validation=0.5), 1, "north")
+    assert [int(done.split[done.patient == i][0]) for i in range(10)] == [0] * 6 + [1] * 2 + [2] * 2
+    dealt = splits.partition(patients, asked(split="published", scheme="even", count=2), 1)
+    for ids in dealt.values():
+        assert sorted(sides[int(name[1:])] for name in ids) == ["test"] + ["train"] * 3 + ["validation"]

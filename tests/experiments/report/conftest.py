@@ -38,7 +38,7 @@ def _figures(seed: int, skill: float) -> dict[str, Any]:
     for place, (site, patients) in enumerate(SITES.items()):
         counts, held = _counts(patients, seed + place, skill * (0.1 if site == "south" else 1))
         totals[site] = counts.total()
-        drawn[site] = evaluation.resample(counts, 50, np.random.default_rng(place))
+        drawn[site] = evaluation.resample(counts.coarser(evaluation.COARSER), 50, np.random.default_rng(place))
         test[site] = evaluation.summarise(TASK, totals[site], drawn[site], patients, held)
     together = evaluation.pooled(TASK, test, totals, drawn)
     without = {**test, "north": evaluation.summarise(TASK, totals["west"], None, 5, [5, 5, 0])}

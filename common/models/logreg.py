@@ -1,0 +1,41 @@
+"""Logistic regression: one linear layer, from zero.
+
+Over the features where the task has any, else over the signal laid out as one row. Its parameters are `out.weight` and
+`out.bias`: a strategy that keeps `out.bias` local gives each hospital an intercept of its own.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from common.config import Section
+from common.models._layers import Flatten, Inputs
+from common.task import Task
+
+
+class Options(Section):
+    """Options of logistic regression; penalise it with training.weight_decay."""
+
+    inputs: Inputs = Field("auto", description="what it sees; auto: features where there are any, else the signal")
+
+
+class LogisticRegression(nn.Module):
+    """`(batch, channels, samples)` and `(batch, features)` -> logits `(batch, classes)`."""
+
+    def __init__(self, task: Task, options: Options) -> None:
+        super().__init__()
+        self.flatten = Flatten(task, options.inputs, "logreg")
+        self.out = nn.Linear(self.flatten.width, len(task.classes))
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, features: Tensor) -> Tensor:
+        """Return logits."""
+        logits: Tensor = self.out(self.flatten(x, features))
+        return logits
+
+
+def build(task: Task, options: Options) -> nn.Module:
+    """Return a logistic regression for the task."""
+    return LogisticRegression(task, options)

@@ -1,0 +1,63 @@
+"""Where a federation begins: fresh weights, or those of a model that was trained before (`federation.start`).
+
+The baselines begin there too, so that they are compared from the same point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from common import models
+from common.config import RunConfig
+from common.errors import ConfigError
+from common.messages import Weights
+from common.task import Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Start:
+    """A first model; the names of what it took from the saved one, and of what does not train."""
+
+    model: nn.Module
+    taken: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+
+
+def first(config: RunConfig, task: Task) -> Start:
+    """Return the model that training begins with.
+
+    Raises:
+        ConfigError: `federation.start` holds no model, or one that does not fit; or a pattern of
+            `federation.start_except` or `training.freeze` fits no parameter.
+    """
+    model = models.build(task, config.model, config.seed)
+    where, taken = config.federation.start, []
+    if where is not None:
+        taken = models.start_from(model, saved(where), config.federation.start_except)
+    return Start(model, tuple(taken), tuple(models.frozen(model, config.training.freeze)))
+
+
+def saved(where: str) -> Weights:
+    """Return the weights in a file, or of a run's chosen model, by name.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = Path(where).expanduser()
+    if path.is_dir():
+        path = path / "model.safetensors"
+    try:
+        found: Weights = load_file(path)
+    except FileNotFoundError:
+        raise ConfigError(f"federation.start: no file {path}: name a run's folder or a .safetensors file") from None
+    except (OSError, SafetensorError, KeyError):
+        raise ConfigError(f"federation.start: {path} cannot be read as .safetensors") from None
+    return found

@@ -1,0 +1,18 @@
+"""What all of Flower's strategies are given here: every site takes part in every round, our record keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.messages import ARRAYS, CONFIG, WEIGHT
+
+EVERY_SITE: dict[str, Any] = {
+    "fraction_train": 1.0,
+    "fraction_evaluate": 1.0,
+    "min_train_nodes": 1,
+    "min_evaluate_nodes": 1,
+    "min_available_nodes": 1,
+    "weighted_by_key": WEIGHT,
+    "arrayrecord_key": ARRAYS,
+    "configrecord_key": CONFIG,
+}

@@ -1,0 +1,30 @@
+"""FedAdam (Reddi et al. 2021, arXiv:2003.00295, algorithm 2): the mean update is a gradient for Adam at the server.
+
+    d = mean of the sites' models - w        m = beta1 m + (1 - beta1) d        v = beta2 v + (1 - beta2) d^2
+    w = w + eta' m / (sqrt(v) + tau)         eta' = eta sqrt(1 - beta2^(t+1)) / (1 - beta1^(t+1)) in round t = 1, 2, ...
+
+Flower's: m and v start at 0, and eta' corrects for that as Adam does (Kingma and Ba 2015) but with t + 1 for t;
+the paper has no correction and starts v at tau^2 or above.
+"""
+
+from __future__ import annotations
+
+from flwr.serverapp.strategy import FedAdam, Strategy
+from pydantic import Field
+
+from common.config import Section
+from server.strategies._flower import EVERY_SITE
+
+
+class Options(Section):
+    """Options of FedAdam."""
+
+    eta: float = Field(0.01, gt=0, le=10, description="the server's learning rate: about the step of every weight")
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of the mean update")
+    beta2: float = Field(0.99, ge=0, lt=1, description="decay of the mean squared update")
+    tau: float = Field(0.001, gt=0, le=10, description="added to the root: updates far below it are not enlarged")
+
+
+def build(options: Options) -> Strategy:
+    """Return Flower's FedAdam."""
+    return FedAdam(**EVERY_SITE, eta=options.eta, beta_1=options.beta1, beta_2=options.beta2, tau=options.tau)

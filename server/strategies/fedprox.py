@@ -1,0 +1,24 @@
+"""FedProx (Li et al. 2020, arXiv:1812.06127): FedAvg whose sites are held near the model that they were sent.
+
+Each site minimises its loss + mu/2 ||w - w0||^2, with w0 the weights of the round's start. The server only says
+mu; `client.training.fit` adds the term's gradient, mu (w - w0), to every step's.
+"""
+
+from __future__ import annotations
+
+from flwr.serverapp.strategy import FedProx, Strategy
+from pydantic import Field
+
+from common.config import Section
+from server.strategies._flower import EVERY_SITE
+
+
+class Options(Section):
+    """Options of FedProx."""
+
+    mu: float = Field(0.01, gt=0, le=1000, description="weight of the proximal term mu/2 ||w - w0||^2")
+
+
+def build(options: Options) -> Strategy:
+    """Return Flower's FedProx."""
+    return FedProx(**EVERY_SITE, proximal_mu=options.mu)

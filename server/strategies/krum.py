@@ -1,0 +1,25 @@
+"""Krum (Blanchard et al. 2017, arXiv:1703.02757): the one model that lies nearest to others (see multikrum.py).
+
+The new model is one site's own, so `federation.weights` counts for nothing, and what the others learned in the
+round is lost: for the case that sites may be hostile, and at a price in all others.
+"""
+
+from __future__ import annotations
+
+from flwr.serverapp.strategy import Strategy
+from pydantic import Field
+
+from common.config import Section
+from server.strategies._flower import EVERY_SITE
+from server.strategies.multikrum import Selecting
+
+
+class Options(Section):
+    """Options of Krum."""
+
+    malicious: int = Field(0, ge=0, le=500, description="sites that may be wrong or hostile: f; needs 2 f + 3 answers")
+
+
+def build(options: Options) -> Strategy:
+    """Return Flower's MultiKrum that selects one model, which is its Krum."""
+    return Selecting(**EVERY_SITE, num_malicious_nodes=options.malicious, num_nodes_to_select=1)

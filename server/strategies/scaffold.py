@@ -1,0 +1,94 @@
+"""SCAFFOLD (Karimireddy et al. 2020, arXiv:1910.06378, algorithm 1 with option II): steps corrected for drift.
+
+A site keeps an estimate c_i of its own gradient, the server the mean c of all. Every step of a site goes along
+g - c_i + c, so that sites with other patients than the rest do not pull the model to themselves. After K steps:
+
+    at the site      c_i+ = c_i - c + (x - y) / (sum of the K learning rates)      sends y and c_i+ - c_i
+    at the server    x = x + lr (mean of y - x)        c = sum over all sites of p_i c_i
+
+with x the model that was sent, y the site's, p_i its share of all sites' weights. The paper weighs sites alike
+(`federation.weights: equal`); other weights give the same algorithm for the loss that is weighted so. All sites
+are those that have answered at least once: before that a site's c_i is 0. The estimate holds for steps along
+the gradient alone, so it asks for plain SGD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg, Strategy
+from pydantic import Field
+
+from common import messages
+from common.config import RunConfig, Section
+from common.errors import ConfigError
+from common.messages import Method, Weights
+from server.strategies._flower import EVERY_SITE
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Options(Section):
+    """Options of SCAFFOLD."""
+
+    lr: float = Field(1.0, gt=0, le=10, description="the server's learning rate")
+
+
+class _Scaffold(FedAvg):
+    def __init__(self, lr: float) -> None:
+        super().__init__(**EVERY_SITE)
+        self.lr = lr
+        self.model: Weights = {}
+        self.control: Weights = {}
+        self.shares: dict[int, float] = {}  # node -> weight, of the sites that have answered
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        self.model = messages.unpack_weights(arrays)
+        if not self.control:
+            self.control = {name: np.zeros_like(value) for name, value in self.model.items()}
+        both = messages.pack_weights(self.model | messages.named_control(self.control))
+        return super().configure_train(server_round, both, config, grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        answers = list(replies)
+        merged, metrics = super().aggregate_train(server_round, answers)
+        if merged is None:
+            return None, metrics
+        model, change = messages.split_control(messages.unpack_weights(merged))
+        before = sum(self.shares.values())
+        answered = {answer.metadata.src_node_id: messages.weight_of(answer.content) for answer in answers}
+        self.shares |= answered
+        known, new = sum(self.shares.values()), sum(answered.values())
+        for name, value in self.control.items():
+            self.control[name] = value * (before / known) + change[name] * (new / known)
+        if self.lr != 1:
+            model = {name: old + self.lr * (model[name] - old) for name, old in self.model.items()}
+        return messages.pack_weights(model), metrics
+
+
+def build(options: Options) -> Strategy:
+    """Return SCAFFOLD's server."""
+    return _Scaffold(options.lr)
+
+
+def method(options: Options, model: nn.Module) -> Method:
+    """Return that sites keep control variates."""
+    return Method(control=True)
+
+
+def require(options: Options, config: RunConfig) -> None:
+    """Raise `ConfigError` where sites would not take plain gradient steps."""
+    if config.training.optimizer != "sgd" or config.training.momentum != 0:
+        raise ConfigError(
+            "scaffold corrects plain gradient steps: set training.optimizer=sgd and training.momentum=0, "
+            "or take another strategy"
+        )

@@ -1,0 +1,51 @@
+"""Who labels: some labels are wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from sites.cohort import Cohort
+from sites.shift.asked import IN_WORDS, Asked, Notes, class_of, rows_of
+
+
+def mislabel(cohort: Cohort, at: Asked, notes: Notes) -> Cohort:
+    """Return the cohort with wrong labels, drawn for each example or each recording.
+
+    Which of the other classes is written is drawn evenly (symmetric noise; Frenay, Verleysen 2014, IEEE TNNLS
+    25(5):845-869, noise completely at random). In a multilabel task each label by itself is turned.
+    """
+    option = at.options.label_noise
+    if option is None:
+        return cohort
+    if cohort.task.utility and option.where != "train":
+        raise at.wrong("label_noise.where", "use train: what an alarm is worth is told by the true labels")
+    to = None if option.to is None else class_of(cohort, option.to, at, "label_noise.to")
+    multilabel = cohort.task.kind == "multilabel"
+    labels = len(cohort.task.classes) if multilabel else 1
+    others = 2 if multilabel else len(cohort.task.classes)
+    wrong = np.zeros((len(cohort.y), labels), dtype=np.bool_)
+    step = np.zeros((len(cohort.y), labels), dtype=np.int64)
+    order = np.argsort(cohort.patient, kind="stable")
+    edges = np.searchsorted(cohort.patient[order], np.arange(len(cohort.patients) + 1))
+    for which, name in enumerate(cohort.patients):
+        rows = order[edges[which] : edges[which + 1]]
+        rng = at.rng("label_noise", name)
+        size = (len(rows) if option.by == "example" else 1, labels)
+        wrong[rows] = rng.random(size) < option.probability
+        step[rows] = rng.integers(1, others, size)
+    wrong &= rows_of(cohort, option.where)[:, None]
+    y = cohort.y.reshape(len(cohort.y), labels)
+    new: npt.NDArray[np.int64]
+    if to is None:
+        new = np.where(wrong, (y + step) % others, y)
+    elif multilabel:
+        new = y.copy()
+        new[wrong[:, to], to] = 1
+    else:
+        new = np.where(wrong, to, y)
+    changed, among = int((new != y).any(1).sum()), int(rows_of(cohort, option.where).sum())
+    notes["label_noise"] = f"labels of {changed} of {among} examples changed{IN_WORDS[option.where]}"
+    return replace(cohort, y=new.reshape(cohort.y.shape))

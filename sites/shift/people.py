@@ -1,0 +1,165 @@
+"""Who comes to a hospital: people are left out, without replacement, until shares are as wanted.
+
+The unit is the person, on each side of the split by itself, so that training, validation and test patients all have
+the wanted shares. Shares of age, sex and class that are asked together hold together: each kind of person (older
+woman with the event, ...) is kept in a proportion that comes of raking (iterative proportional fitting; Deming,
+Stephan 1940, Annals of Mathematical Statistics 11(4):427-444), scaled so that as many stay as can.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from common.shift import Where
+from sites.cohort import SPLITS, Cohort
+from sites.shift.asked import Asked, Mask, Notes, class_of, members, rows_of
+
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class _Mix:
+    """A wanted share of marked people. `mark` gives 1, 0 or UNKNOWN for each code of the cohort's persons."""
+
+    option: str
+    words: str
+    share: float
+    where: Where
+    mark: Callable[[Cohort, Mask], npt.NDArray[np.int64]]
+
+
+def leave_out(cohort: Cohort, at: Asked, notes: Notes) -> Cohort:
+    """Return the cohort with its mix of ages, sexes and classes as asked."""
+    mixes = [mix for mix in (_age(cohort, at), _sex(cohort, at), _prevalence(cohort, at)) if mix]
+    if not mixes:
+        return cohort
+    _, code = _persons(cohort)
+    person = code[cohort.patient]
+    stays = np.ones(len(cohort.y), dtype=np.bool_)
+    gone: set[int] = set()
+    for name, side in _sides(cohort, "all"):
+        here = np.unique(person[side])
+        mine = [mix for mix in mixes if (side & rows_of(cohort, mix.where)).any()]
+        if not mine:
+            continue
+        marks = np.stack([mix.mark(cohort, side)[here] for mix in mine], axis=1)
+        rng = at.rng(",".join(mix.option for mix in mine), name)
+        out = here[~keep(marks, [mix.share for mix in mine], rng)]
+        stays &= ~(side & np.isin(person, out))
+        gone |= set(out.tolist())
+    if gone:
+        what = "people left out by shift: " + ", ".join(mix.option for mix in mixes)
+        cohort = replace(cohort.take(stays), excluded={**cohort.excluded, what: len(gone)})
+    for mix in mixes:
+        notes[mix.option] = _words(cohort, mix, len(gone))
+    return cohort
+
+
+def _age(cohort: Cohort, at: Asked) -> _Mix | None:
+    option = at.options.age_mix
+    if option is None:
+        return None
+    if cohort.age is None:
+        raise at.wrong("age_mix", f"{cohort.task.name} does not know how old its patients are")
+    names, code = _persons(cohort)
+    oldest = np.full(len(names), -np.inf)
+    known = np.isfinite(cohort.age)
+    np.maximum.at(oldest, code[known], cohort.age[known].astype(np.float64))
+    mark = np.where(np.isfinite(oldest), oldest >= option.from_age, UNKNOWN).astype(np.int64)
+    words = f"people of {option.from_age:g} years or more"
+    return _Mix("age_mix", words, option.older, option.where, lambda cohort, side: mark)
+
+
+def _sex(cohort: Cohort, at: Asked) -> _Mix | None:
+    option = at.options.sex_mix
+    if option is None:
+        return None
+    if cohort.sex is None:
+        raise at.wrong("sex_mix", f"{cohort.task.name} does not know the sex of its patients")
+    names, code = _persons(cohort)
+    mark = np.full(len(names), UNKNOWN, dtype=np.int64)
+    known = cohort.sex >= 0
+    mark[code[known]] = cohort.sex[known] == 0
+    return _Mix("sex_mix", "women", option.women, option.where, lambda cohort, side: mark)
+
+
+def _prevalence(cohort: Cohort, at: Asked) -> _Mix | None:
+    option = at.options.prevalence
+    if option is None:
+        return None
+    if option.of is None and not cohort.task.binary:
+        raise at.wrong("prevalence", f"say `of` which class: {', '.join(cohort.task.classes)}")
+    which = class_of(cohort, option.of or cohort.task.classes[-1], at, "prevalence")
+
+    def mark(cohort: Cohort, side: Mask) -> npt.NDArray[np.int64]:
+        names, code = _persons(cohort)
+        found = np.zeros(len(names), dtype=np.int64)
+        found[code[cohort.patient[side & members(cohort, which)]]] = 1
+        return found
+
+    return _Mix("prevalence", f"people with {cohort.task.classes[which]}", option.share, option.where, mark)
+
+
+def _persons(cohort: Cohort) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Return all persons, sorted, and the index of each recording's."""
+    names = sorted(set(cohort.persons))
+    index = {name: i for i, name in enumerate(names)}
+    return names, np.asarray([index[name] for name in cohort.persons], dtype=np.int64)
+
+
+def _sides(cohort: Cohort, where: Where) -> list[tuple[str, Mask]]:
+    allowed = rows_of(cohort, where)
+    sides = [(name, allowed & (cohort.split == code)) for code, name in enumerate(SPLITS)]
+    return [(name, side) for name, side in [*sides, ("unsplit", allowed & (cohort.split < 0))] if side.any()]
+
+
+def keep(marks: npt.NDArray[np.int64], wanted: Sequence[float], rng: np.random.Generator) -> Mask:
+    """Return who stays, so that of each column of marks the wanted share is 1, to about a person.
+
+    Args:
+        marks: `(people, columns)` of 1, 0 and UNKNOWN; whose mark is unknown counts as of the rarer kind, and so stays.
+        wanted: the share of 1 among 1 and 0, for each column.
+        rng: draws who of one kind stays.
+
+    Returns:
+        `(people,)`; everyone, where a group that should be there is empty or would be emptied.
+    """
+    everyone = np.ones(len(marks), dtype=np.bool_)
+    columns = [(marks[:, i] == 1, marks[:, i] == 0, share) for i, share in enumerate(wanted)]
+    columns = [(yes, no, share) for yes, no, share in columns if (yes | no).any()]
+    weight = np.ones(len(marks))
+    for _ in range(200):
+        before = weight.copy()
+        for yes, no, share in columns:
+            a, b = float(weight[yes].sum()), float(weight[no].sum())
+            if (share > 0 and a <= 0) or (share < 1 and b <= 0):
+                return everyone
+            more = share * (a + b) / a if a > 0 else 0.0
+            less = (1 - share) * (a + b) / b if b > 0 else 0.0
+            weight *= np.where(yes, more, np.where(no, less, max(more, less)))
+        if np.allclose(weight, before, rtol=1e-9, atol=0):
+            break
+    weight /= weight.max(initial=1e-300)
+    stays = np.zeros(len(marks), dtype=np.bool_)
+    for kind in np.unique(marks, axis=0):
+        same = np.flatnonzero((marks == kind).all(axis=1))
+        many = math.floor(len(same) * weight[same[0]] + 0.5 + 1e-9)
+        stays[rng.permutation(same)[:many]] = True
+    emptied = any(
+        (share > 0 and not stays[yes].any()) or (share < 1 and not stays[no].any()) for yes, no, share in columns
+    )
+    return everyone if emptied else stays
+
+
+def _words(cohort: Cohort, mix: _Mix, gone: int) -> str:
+    _, code = _persons(cohort)
+    parts = []
+    for name, side in _sides(cohort, mix.where):
+        mark = mix.mark(cohort, side)[np.unique(code[cohort.patient[side]])]
+        parts.append(f"{name} {int((mark == 1).sum())} of {int((mark != UNKNOWN).sum())}")
+    return f"{mix.words}, {mix.share:g} wanted: {', '.join(parts)}; {gone} people left out in all"

@@ -1,0 +1,60 @@
+"""A run that begins with another run's weights: checked before it starts, and its baselines begin there too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from client import work
+from common import models
+from common.errors import ConfigError
+from experiments import baselines, launch
+from tests import tiny
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "other" / "model.safetensors"
+    path.parent.mkdir()
+    save_file(work.weights_of(models.build(tiny.TASK, tiny.run_config().model, 99)), path)
+    return path
+
+
+def test_every_baseline_begins_where_the_federation_does(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites = [tiny.site("north", 1), tiny.site("south", 2)]
+    monkeypatch.setattr(baselines, "open_site", lambda place, config: sites[place.index])
+    config = tiny.run_config(federation__start=str(saved.parent), training__freeze=["stem*", "stages*", "head.hidden*"])
+    assert baselines.run(config, tmp_path, 2) == {}
+    before = load_file(saved)
+    for name in ("pooled", "local.north", "local.south"):
+        after = load_file(tmp_path / f"model.{name}.safetensors")
+        moved = {key for key in before if not np.array_equal(before[key], after[key])}
+        assert moved == {key for key in before if key.startswith(("head.embed.", "head.out."))}
+
+
+def test_a_start_on_this_machine_is_found_from_any_folder(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(saved.parent)
+    config = tiny.run_config(federation__start="model.safetensors")
+    assert launch.settled(config).federation.start == str(saved.resolve())
+    remote = tiny.run_config(
+        federation__start="model.safetensors", federation__engine="federation", federation__address="server:9092"
+    )
+    assert launch.settled(remote).federation.start == "model.safetensors"
+
+
+def test_a_start_that_is_not_there_is_told_before_anything_starts(tmp_path: Path) -> None:
+    class Watcher:
+        def __getattr__(self, name: str) -> Any:
+            return lambda *what: None
+
+    data = {"dataset": "synthetic", "options": {"hospitals": 2, "patients": 3, "minutes": 0.2}}
+    config = tiny.run_config(federation__start=str(tmp_path / "nowhere"), data=data)
+    with pytest.raises(ConfigError, match=r"federation\.start: no file .*nowhere"):
+        launch.run(config, tmp_path / "runs", Watcher())
+    assert not (tmp_path / "runs").exists()
