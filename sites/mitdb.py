@@ -63,6 +63,9 @@ class Options(Section):
     relative: bool = Field(True, description="window view: add what is relative to the recording's median beat")
     classes: Literal["NSVF", "NSVFQ"] = Field("NSVF", description="Q (paced, unknown) is left out or kept")
     paced: bool = Field(False, description="keep the paced recordings 102, 104, 107, 217")
+    target: Literal["classes", "abnormal"] = Field(
+        "classes", description="tell the classes apart, or normal beats (N) from all others"
+    )
 
 
 def task(options: Options) -> Task:
@@ -74,11 +77,14 @@ def task(options: Options) -> Task:
         features = every if options.relative else every[: len(beats.RR_FEATURES)]
         if options.relative:
             names += [f"lead {i + 1} minus median beat" for i in range(options.leads)]
+    classes, titles = tuple(options.classes), tuple(beats.CLASS_TITLES[c] for c in options.classes)
+    if options.target == "abnormal":
+        classes, titles = ("normal", "abnormal"), ("normal beat", "abnormal beat")
     return Task(
-        name=f"AAMI heartbeats, {options.view} view",
+        name=f"{'AAMI' if options.target == 'classes' else 'abnormal'} heartbeats, {options.view} view",
         kind="multiclass",
-        classes=tuple(options.classes),
-        class_titles=tuple(beats.CLASS_TITLES[c] for c in options.classes),
+        classes=classes,
+        class_titles=titles,
         channels=len(names),
         samples=beats.SAMPLES if options.view == "window" else beats.KACHUEE_SAMPLES,
         rate_hz=beats.RATE,
@@ -116,8 +122,8 @@ def prepared_counts(folder: Path, names: Sequence[str], options: Options, store:
         about = cache.notes(store, key)
         if about is None:
             about = cache.load_or_make(store, key, lambda: _prepare(folder, name, options))[1]
-        labels = about["labels"]
-        return tuple(labels.count(c) for c in options.classes)
+        found = tuple(about["labels"].count(c) for c in options.classes)
+        return found if options.target == "classes" else (found[0], sum(found[1:]))
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         return list(pool.map(one, names))
@@ -137,6 +143,8 @@ def read_beats(folder: Path, options: Options, ids: Sequence[str], store: Path, 
     labels = [np.frombuffer(about["labels"].encode(), dtype=np.uint8) for _, about in parts]
     code = np.full(256, -1, dtype=np.int64)
     code[[ord(name) for name in options.classes]] = np.arange(len(options.classes))
+    if options.target == "abnormal":
+        code = np.minimum(code, 1)
     truth = [code[marks] for marks in labels]
     total = sum(int((y >= 0).sum()) for y in truth)
     x = np.zeros((total, what.channels, what.samples), dtype=np.float32)

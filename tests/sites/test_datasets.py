@@ -14,8 +14,8 @@ import pytest
 from common import config, plugins
 from common.config import RunConfig
 from common.errors import ConfigError, DataError, LeakError
-from sites import cache, datasets, generator, mitdb, records, splits, synthetic
-from sites.cohort import DataCard, Patient
+from sites import cache, datasets, generator, mitdb, mixed, ptbxl, records, splits, synthetic
+from sites.cohort import Cohort, DataCard, Patient, Windows
 from sites.datasets import Source
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
@@ -27,13 +27,25 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"view": "kachuee", "leads": 2},
     ],
 }
-"""What is tried on each data set; of the second list what a data set's Options know."""
+"""What is tried on the data sets of annotated beats; of the second list what a data set's Options know."""
+GENERATED: dict[str, list[dict[str, Any]]] = {
+    "heart_disease": [{"patients": 30}, {"patients": 30, "protocol": "explicit"}],
+    "ptbdb": [{"patients": 8, "seconds": 10.0}, {"patients": 8, "seconds": 10.0, "task": "record"}],
+    "ptbxl": [{"patients": 24}, {"patients": 24, "task": "norm", "view": "beats"}],
+    "heartbeat_csv": [{"patients": 6}, {"patients": 6, "set": "ptbdb"}],
+    "sepsis": [{"patients": 30}, {"patients": 30, "view": "hours"}],
+    "eicu": [{"hospitals": 4, "stays": 25, "min_patients": 10}, {"hospitals": 4, "stays": 25, "view": "hours"}],
+}
+"""What is tried on the others, which generate their own layout."""
+MIXED = "mixed"
+"""Made of two of the others."""
 
 
 def variants() -> Iterator[Any]:
     for name in datasets.names():
         known = plugins.load("sites", "CARD", name, "data set").Options.model_fields
-        for options in OPTIONS["default"] + OPTIONS["ecg"]:
+        tried = GENERATED.get(name, [{}] if name == MIXED else OPTIONS["default"] + OPTIONS["ecg"])
+        for options in tried:
             if options.keys() <= known.keys():
                 yield pytest.param((name, options), id="-".join([name, *map(str, options.values())]))
 
@@ -48,6 +60,17 @@ def source(request: pytest.FixtureRequest, hospitals: Path, store: Path) -> Sour
     """A data set on generated recordings: of several hospitals where it knows them, else of one folder."""
     name, options = request.param
     module = plugins.load("sites", "CARD", name, "data set")
+    if name == MIXED:
+        both = store / "both"
+        if not both.is_dir():
+            both.mkdir()
+            (both / "mitdb").symlink_to(hospitals / "north")
+            generated = ptbxl.Options(simulated=True, patients=24)
+            (both / "ptb-xl").symlink_to(ptbxl.default_folder(generated, store / "ptbxl", 1))
+        return Source(module, module.Options(), both, store / name)
+    if name in GENERATED:
+        wanted = config.check(module.Options, options | {"simulated": True}, name)
+        return Source(module, wanted, module.default_folder(wanted, store / name, 1), store / name)
     folder = hospitals if module.CARD.synthetic else hospitals / "north"
     return Source(module, config.check(module.Options, options, name), folder, store / name)
 
@@ -60,32 +83,56 @@ def test_the_card_says_everything() -> None:
         assert card.name == name
         for field in fields(card):
             value = getattr(card, field.name)
-            assert isinstance(value, bool) or value.strip(), field.name
+            assert isinstance(value, bool) or value.strip() or field.name == "warning", field.name
         doc = module.__doc__ or ""
         for word in ("Data card", "Inputs", "Labels", "Sites", "Splits", "Source", "Citation", "Licence"):
             assert word in doc
         assert card.synthetic == ("SYNTHETIC" in doc)
 
 
+def signal(cohort: Cohort) -> np.ndarray:
+    return cohort.x.dense() if isinstance(cohort.x, Windows) else cohort.x
+
+
 def test_task_patients_and_examples_agree(source: Source) -> None:
     task, patients = source.task(), source.patients()
     assert len({item.id for item in patients}) == len(patients) >= 3
-    assert {item.published for item in patients} <= {"train", "test", None}
+    assert {item.published for item in patients} <= {"train", "validation", "test", None}
     cohort = source.read([item.id for item in patients])
     assert cohort.task == task
-    assert cohort.x.shape[1:] == (task.channels, task.samples)
+    assert cohort.x.shape == (len(cohort.y), task.channels, task.samples)
     assert cohort.features.shape[1] == len(task.features)
-    assert (cohort.x.dtype, cohort.features.dtype, cohort.y.dtype) == (np.float32, np.float32, np.int64)
+    assert len(set(task.features)) == len(task.features)
+    assert (signal(cohort).dtype, cohort.features.dtype, cohort.y.dtype) == (np.float32, np.float32, np.int64)
     assert (cohort.split == -1).all()
     assert cohort.synthetic
     persons = {item.id: item.person for item in patients}
     assert [persons[name] for name in cohort.patients] == list(cohort.persons)
+    places = {name: i for i, name in enumerate(cohort.patients)}
     for item in patients:
-        mine = cohort.y[cohort.patient == cohort.patients.index(item.id)]
-        assert tuple(np.bincount(mine, minlength=len(task.classes))) == item.examples
+        mine = cohort.take(cohort.patient == places[item.id])
+        assert mine.class_counts() == item.examples
     assert cohort.y.min() >= 0
-    assert cohort.y.max() < len(task.classes)
-    assert len(np.unique(cohort.y)) >= 2
+    assert sum(count > 0 for count in cohort.class_counts()) >= 2
+    if cohort.age is not None:
+        known = cohort.age[~np.isnan(cohort.age)]
+        assert len(known)
+        assert ((known >= 0) & (known <= 110)).all()
+    if cohort.sex is not None:
+        assert set(cohort.sex.tolist()) <= {-1, 0, 1}
+
+
+def test_what_is_missing_is_so_by_the_task(source: Source) -> None:
+    cohort = source.read([item.id for item in source.patients()])
+    gaps = bool(np.isnan(cohort.features).any() or np.isnan(signal(cohort)).any())
+    assert not gaps or source.task().missing
+    if source.task().missing:
+        assert source.task().units
+    measured = {name.removesuffix(" measured"): i for i, name in enumerate(source.task().features)}
+    for i, name in enumerate(source.task().features):
+        flag = measured.get(name) if f"{name} measured" in source.task().features else None
+        if flag is not None:
+            np.testing.assert_array_equal(cohort.features[:, flag] == 1, ~np.isnan(cohort.features[:, i]), name)
 
 
 def test_a_second_read_gives_the_same(source: Source, tmp_path: Path) -> None:
@@ -93,7 +140,8 @@ def test_a_second_read_gives_the_same(source: Source, tmp_path: Path) -> None:
     first = source.read(ids)
     fresh = Source(source.module, source.options, source.folder, tmp_path / "fresh")
     for again in (source.read(ids), fresh.read(ids)):
-        for field in ("x", "features", "y", "patient"):
+        np.testing.assert_array_equal(signal(first), signal(again))
+        for field in ("features", "y", "patient"):
             np.testing.assert_array_equal(getattr(first, field), getattr(again, field))
         assert (again.patients, again.persons, again.excluded) == (first.patients, first.persons, first.excluded)
     assert fresh.patients() == source.patients()
@@ -105,7 +153,8 @@ def test_some_are_read_as_among_all(source: Source) -> None:
     for item in patients[:2]:
         alone = source.read([item.id])
         mine = whole.take(whole.patient == whole.patients.index(item.id))
-        np.testing.assert_array_equal(alone.x, mine.x)
+        np.testing.assert_array_equal(signal(alone), signal(mine))
+        np.testing.assert_array_equal(alone.features, mine.features)
         np.testing.assert_array_equal(alone.y, mine.y)
         assert alone.patients == (item.id,)
 
@@ -118,13 +167,14 @@ def test_no_one_stands_in_two_splits_or_at_two_hospitals(source: Source, scheme:
             datasets.hospitals(source, run)
         return
     dealt, kept, dropped = datasets.hospitals(source, run)
-    assert (len(dealt), dropped) == (2 if scheme == "natural" else 1, 0)
+    sites = {item.site for item in source.patients()} if scheme == "natural" else {"hospital-1"}
+    assert (set(dealt), dropped) == (sites, 0)
     for site, ids in dealt.items():
         cohort = source.read(ids)
         done = splits.assign(cohort, [item for item in kept if item.id in ids], run.sites, run.seed, site)
         owners = [{done.persons[i] for i in np.unique(done.part(name).patient)} for name in ("train", "test")]
         assert owners[0]
-        assert owners[1]
+        assert owners[1] or done.people() < 4
         assert not owners[0] & owners[1]
 
 
@@ -139,8 +189,15 @@ def test_a_missing_folder_is_named(source: Source, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"no data folder {tmp_path / 'lost'}"):
         lost.patients()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no recordings in"):
+    with pytest.raises(DataError, match=str(tmp_path / "empty")) as caught:
         Source(source.module, source.options, tmp_path / "empty", source.store).patients()
+    assert "\n" not in str(caught.value)
+
+
+def test_what_names_no_data_asks_for_them() -> None:
+    for name in sorted(set(GENERATED) & set(datasets.names())):
+        with pytest.raises(ConfigError, match=rf"data\.path: say where {name} lies"):
+            datasets.open_source(config.parse({"data": {"dataset": name}}), None)
 
 
 def test_nothing_to_read_is_an_error_of_ours(source: Source) -> None:
@@ -268,7 +325,7 @@ def test_a_hospital_opens_its_own_folder_and_cache_whatever_the_run_says(hospita
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        ({"dataset": "mitbih"}, "no data set named 'mitbih': choose one of mitdb, synthetic"),
+        ({"dataset": "mitbih"}, "no data set named 'mitbih': choose one of "),
         ({"dataset": "mitdb"}, "data.path: say where mitdb lies on this machine"),
         ({"dataset": "mitdb", "options": {"lead": 1}}, "data.options of mitdb: unknown key lead (did you mean leads?)"),
         ({"dataset": "synthetic", "options": {"minutes": 0.01}}, "data.options of synthetic: minutes: "),
@@ -297,3 +354,29 @@ def test_generated_hospitals_carry_their_mark_into_the_cohort(hospitals: Path, s
     assert (hospitals / generator.MARKER).is_file()
     ids = list(records.names(hospitals / "north"))
     assert mitdb.read(hospitals / "north", mitdb.Options(), ids, store).synthetic
+
+
+def test_normal_against_abnormal_is_n_against_the_rest(hospitals: Path, store: Path) -> None:
+    folder = hospitals / "north"
+    ids = list(records.names(folder))
+    every = mitdb.read(folder, mitdb.Options(leads=1), ids, store)
+    two = mitdb.read(folder, mitdb.Options(leads=1, target="abnormal"), ids, store)
+    np.testing.assert_array_equal(two.x, every.x)
+    np.testing.assert_array_equal(two.y, every.y > 0)
+    assert two.task.binary
+    counts = [item.examples for item in mitdb.patients(folder, mitdb.Options(leads=1, target="abnormal"), store)]
+    assert np.sum(counts, 0).tolist() == np.bincount(two.y, minlength=2).tolist()
+
+
+def test_mixed_people_are_dealt_evenly_and_stay_apart_from_the_other_source(hospitals: Path, tmp_path: Path) -> None:
+    (tmp_path / "mitdb").symlink_to(hospitals / "north")
+    options = ptbxl.Options(simulated=True, patients=24)
+    (tmp_path / "ptb-xl").symlink_to(ptbxl.default_folder(options, tmp_path / "made", 1))
+    found = mixed.patients(tmp_path, mixed.Options(smallest=1), tmp_path / "store")
+    sites = [item.site for item in found if item.id.startswith("mitdb/")]
+    counts = [sites.count(name) for name in ("mit-bih-1", "mit-bih-2")]
+    assert sum(counts) == len(sites)
+    assert abs(counts[0] - counts[1]) <= 1
+    assert {item.site for item in found if item.id.startswith("ptbxl/")} >= {"site-0"}
+    alone = mixed.patients(tmp_path / "ptb-xl", mixed.Options(smallest=1), tmp_path / "store")
+    assert alone == [item for item in found if item.id.startswith("ptbxl/")]

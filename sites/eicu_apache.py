@@ -1,0 +1,125 @@
+"""APACHE III's acute physiology points: the bands of its score table, and which of them count nothing.
+
+Knaus WA et al. The APACHE III prognostic system. Chest 100(6):1619-1636, 1991, figures 1 to 3 (vital signs and
+laboratory values, acid and base, neurologic) and the points for age. Where the paper leaves room, the rule is
+the one with which the sum equals the `acutephysiologyscore` that eICU publishes, in all of the demo's 1,797
+scored stays: ventilated patients get no points for 6 to 12 breaths a minute, the alveolar-arterial difference
+takes no respiratory quotient (FiO2 * 713 - PaCO2 - PaO2, mmHg), and nobody whose coma scale could not be
+assessed under sedation gets points for it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Floats = npt.NDArray[np.float64]
+
+BANDS: dict[str, tuple[tuple[float, ...], tuple[int, ...]]] = {
+    "heartrate": ((40, 50, 100, 110, 120, 140, 155), (8, 5, 0, 1, 5, 7, 13, 17)),
+    "meanbp": ((40, 60, 70, 80, 100, 120, 130, 140), (23, 15, 7, 6, 0, 4, 7, 9, 10)),
+    "temperature": ((33, 33.5, 34, 35, 36, 40), (20, 16, 13, 8, 2, 0, 4)),
+    "respiratoryrate": ((6, 12, 14, 25, 35, 40, 50), (17, 8, 7, 0, 6, 9, 11, 18)),
+    "hematocrit": ((41, 50), (3, 0, 3)),
+    "wbc": ((1, 3, 20, 25), (19, 5, 0, 1, 5)),
+    "creatinine": ((0.5, 1.5, 1.95), (3, 0, 4, 7)),
+    "urine": ((400, 600, 900, 1500, 2000, 4000), (15, 8, 7, 5, 4, 0, 1)),
+    "bun": ((17, 20, 40, 80), (0, 2, 7, 11, 12)),
+    "sodium": ((120, 135, 155), (3, 2, 0, 4)),
+    "albumin": ((2, 2.5, 4.5), (11, 6, 0, 4)),
+    "bilirubin": ((2, 3, 5, 8), (0, 5, 6, 8, 16)),
+    "glucose": ((40, 60, 200, 350), (8, 9, 0, 3, 5)),
+    "age": ((45, 60, 65, 70, 75, 85), (0, 5, 11, 13, 16, 17, 24)),
+}
+"""Of each variable, where the next band begins, and the points of each band."""
+OXYGEN = ((50, 70, 80), (15, 5, 2, 0))
+GRADIENT = ((100, 250, 350, 500), (0, 7, 9, 11, 14))
+ACID = (
+    (7.20, ((50, 12), (np.inf, 4))),
+    (7.30, ((30, 9), (40, 6), (50, 3), (np.inf, 2))),
+    (7.35, ((30, 9), (45, 0), (np.inf, 1))),
+    (7.45, ((30, 5), (45, 0), (np.inf, 1))),
+    (7.50, ((30, 5), (35, 0), (45, 2), (np.inf, 12))),
+    (7.60, ((40, 3), (np.inf, 12))),
+    (np.inf, ((25, 0), (40, 3), (np.inf, 12))),
+)
+"""Points of pH below the first number, by PaCO2 (mmHg) below the inner first numbers."""
+
+
+def normal() -> dict[str, tuple[float, float]]:
+    """Return the band without points of each variable: from the first number up to the second.
+
+    PaO2 has one from 80 mmHg; pH and PaCO2 share a table, so theirs are its rows and columns about the normal.
+
+    >>> normal()["heartrate"]
+    (50, 100)
+    """
+    found = {}
+    for name, (edges, points) in BANDS.items():
+        ends = (-np.inf, *edges, np.inf)
+        found[name] = ends[points.index(0)], ends[points.index(0) + 1]
+    return found | {"pao2": (80, np.inf), "ph": (7.35, 7.45), "pco2": (35, 45)}
+
+
+def points(day: pd.DataFrame) -> dict[str, Floats]:
+    """Return the points of each of APACHE III's variables, `(stays,)` each, NaN where not measured.
+
+    `day`: the columns of apacheApsVar with NaN for -1, and `age` in years.
+    """
+    found = {name: _banded(day[name].to_numpy(float), *bands) for name, bands in BANDS.items()}
+    breaths = day["respiratoryrate"].to_numpy(float)
+    found["respiratoryrate"][(day["vent"] == 1) & (breaths >= 6) & (breaths <= 12)] = 0
+    failing = (day["creatinine"] >= 1.5) & (day["urine"] < 410) & (day["dialysis"] != 1)
+    found["creatinine"][failing] = 10
+    return found | {"oxygen": _oxygen(day), "acid and base": _acid(day), "neurologic": _neurologic(day)}
+
+
+def physiology(found: dict[str, Floats]) -> Floats:
+    """Return the acute physiology score from the points: their sum but for age, where not measured counts 0."""
+    return np.nansum([values for name, values in found.items() if name != "age"], axis=0)
+
+
+def _banded(values: Floats, edges: tuple[float, ...], marks: tuple[int, ...]) -> Floats:
+    found = np.array(marks, float)[np.digitize(values, edges)]
+    found[np.isnan(values)] = np.nan
+    return found
+
+
+def _oxygen(day: pd.DataFrame) -> Floats:
+    """PaO2 counts, or for who is intubated on half oxygen or more the alveolar-arterial difference."""
+    pao2, pco2, fio2 = (day[name].to_numpy(float) for name in ("pao2", "pco2", "fio2"))
+    gradient = _banded(fio2 / 100 * 713 - pco2 - pao2, *GRADIENT)
+    helped = (day["intubated"].to_numpy() == 1) & (fio2 >= 50)
+    found: Floats = np.where(helped, gradient, _banded(pao2, *OXYGEN))
+    return found
+
+
+def _acid(day: pd.DataFrame) -> Floats:
+    ph, pco2 = day["ph"].to_numpy(float), day["pco2"].to_numpy(float)
+    found = np.full(len(ph), np.nan)
+    for top, row in reversed(ACID):
+        for limit, mark in reversed(row):
+            found[(ph < top) & (pco2 < limit)] = mark
+    return found
+
+
+def _neurologic(day: pd.DataFrame) -> Floats:
+    """Points of motor and verbal answers, with eyes that open (2 to 4) or do not (1)."""
+    eyes, motor, verbal = (day[name].to_numpy(float) for name in ("eyes", "motor", "verbal"))
+    shut = eyes == 1
+    found = np.select(
+        [verbal == 5, verbal == 4, verbal >= 2, verbal == 1],
+        [
+            np.select([motor == 6], [0], 3),
+            np.select([motor == 6, motor == 5], [3, 8], 13),
+            np.select([motor == 6, motor == 5, motor >= 3], [10, 13, 24], 29),
+            np.select(
+                [motor >= 5, motor >= 3], [np.where(shut, 16, 15), np.where(shut, 33, 24)], np.where(shut, 48, 29)
+            ),
+        ],
+        np.nan,
+    ).astype(float)
+    found[np.isnan(eyes) | np.isnan(motor)] = np.nan
+    found[day["meds"].to_numpy() == 1] = 0
+    return found

@@ -1,0 +1,79 @@
+"""The tables of the eICU database as frames: only the columns asked for, every number checked to be one."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from common.errors import DataError
+
+STAY = "patientunitstayid"
+
+
+def place(folder: Path, name: str) -> Path:
+    """Return the file of a table: `name`.csv.gz or `name`.csv, in capitals or not.
+
+    Raises:
+        DataError: there is none, or no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no data folder {folder}: give the folder that holds the tables of eICU (patient.csv.gz, ...)")
+    wanted = {f"{name}{end}".lower() for end in (".csv.gz", ".csv")}
+    found = sorted(path for path in folder.iterdir() if path.name.lower() in wanted)
+    if not found:
+        raise DataError(f"{folder}: no table {name}.csv.gz; copy it from the eICU release into the same folder")
+    return found[-1]
+
+
+def read(folder: Path, name: str, numbers: Sequence[str], texts: Sequence[str] = ()) -> pd.DataFrame:
+    """Return some columns of a table: `numbers` as float64 (NaN: an empty cell), `texts` as they stand, or None.
+
+    Raises:
+        DataError: the table or a column is missing or damaged, or a cell that should hold a number does not.
+    """
+    path = place(folder, name)
+    wanted = [*numbers, *texts]
+    try:
+        found = pd.read_csv(path, dtype=str, usecols=lambda column: column.strip().lower() in wanted)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError):
+        raise DataError(f"{path}: cannot be read as a table; fetch the file again") from None
+    found.columns = found.columns.str.strip().str.lower()
+    if lost := [column for column in wanted if column not in found]:
+        raise DataError(f"{path}: no column {', '.join(lost)}; use the table as eICU publishes it")
+    return pd.DataFrame(
+        {column: _numbers(found[column], path) for column in numbers}
+        | {column: found[column].astype(object).where(found[column].notna(), None) for column in texts}
+    )
+
+
+def _numbers(cells: pd.Series[str], path: Path) -> pd.Series[float]:
+    found: pd.Series[float] = pd.to_numeric(cells, errors="coerce").astype(float)
+    if wrong := int((found.isna() & cells.notna()).sum()):
+        raise DataError(f"{path}: {wrong} cells of the column {cells.name} are not numbers")
+    return found
+
+
+def stays(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return a table by stay, in rising order: its index is the stay's number.
+
+    Raises:
+        DataError: a row without a number, or two rows of one stay.
+    """
+    if missing := int(frame[STAY].isna().sum()):
+        raise DataError(f"{path}: {missing} rows have no {STAY}")
+    if twice := int(frame[STAY].duplicated().sum()):
+        raise DataError(f"{path}: {twice} rows repeat the {STAY} of another row; every stay may stand there once")
+    return frame.assign(**{STAY: frame[STAY].astype("int64")}).set_index(STAY).sort_index()
+
+
+def one_of(cells: pd.Series[str], known: Collection[str], path: Path) -> None:
+    """Refuse a column that holds anything but the known words and empty cells.
+
+    Raises:
+        DataError: names the column and the words, never the cell.
+    """
+    if wrong := int((cells.notna() & ~cells.isin(list(known))).sum()):
+        raise DataError(f"{path}: {wrong} cells of the column {cells.name} are none of {', '.join(sorted(known))}")

@@ -1,0 +1,416 @@
+"""UCI Heart Disease: narrowed coronary arteries from fourteen clinical variables, at four real hospitals.
+
+Data card
+    Inputs    age (years), sex, chest pain cp, resting blood pressure trestbps (mm Hg), cholesterol chol (mg/dl),
+              fasting sugar fbs, restecg, largest heart rate thalach (beats/min), exang, ST depression oldpeak
+              (mm), slope, vessels at fluoroscopy ca, thal; one row a patient.
+    Labels    disease: a coronary artery narrowed by more than half at angiography (num 1 to 4); healthy: num 0.
+    Sites     Cleveland Clinic 303 rows, Hungarian Institute of Cardiology 294, Zurich and Basel 123, Long Beach VA 200.
+    Splits    FLamby's: 66% train, 34% test in each hospital, stratified by label, seed 43; `draw` makes others.
+    Source    https://archive.ics.uci.edu/dataset/45/heart+disease  doi:10.24432/C52P4X
+    Citation  Janosi, Steinbrunn, Pfisterer, Detrano 1989, UCI; Detrano et al. 1989, Am J Cardiol 64:304-310;
+              the split: Ogier du Terrail et al. 2022, FLamby, NeurIPS (arXiv:2210.04620).
+    Licence   Creative Commons Attribution 4.0
+
+A hospital is a file `processed.<hospital>.data`: 14 columns with commas, no header, ? (or -9) not measured.
+
+`flamby`: slope, ca and thal are dropped, then rows with a missing value; cp and restecg become dummies without the
+first; a cholesterol of 0 stays 0. 13 inputs, and train and test rows as FLamby's Fed-Heart-Disease has them.
+
+`explicit`: every row with a diagnosis and every column; what was not measured is NaN, with a 0/1 input "... measured"
+for each number or yes-or-no (not for age and sex, which all have); a code becomes one 0/1 input a value, all 0 where
+not measured. A pressure, cholesterol or heart rate of 0 is not measured: so is all of Switzerland's cholesterol.
+Complete rows stay on the side that FLamby gives them, and the others are split in the same way (`tested: complete`:
+train), so that no one is tested by one protocol and trained on by the other.
+
+Of rows that are equal in every column (two in Hungary, two in Long Beach) no one knows whether they are one patient:
+`explicit` takes them for one, `flamby` for two, as it must to keep the published sizes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from common.config import Section
+from common.errors import ConfigError, DataError
+from common.task import Task
+from sites import cache, generated, generator_heart_disease
+from sites.cohort import Cohort, DataCard, Patient
+
+CARD = DataCard(
+    name="heart_disease",
+    title="UCI Heart Disease, the four processed files",
+    inputs="13 clinical variables, one row a patient: age, sex, chest pain, pressure, cholesterol, exercise test, ...",
+    labels="healthy, or disease: a coronary artery narrowed by more than half at angiography",
+    sites="four hospitals: Cleveland, Hungary (Budapest), Switzerland (Zurich and Basel), VA Long Beach",
+    splits="FLamby's: 66% train and 34% test in each hospital, seed 43",
+    source="https://archive.ics.uci.edu/dataset/45/heart+disease (doi:10.24432/C52P4X)",
+    citation="Janosi A, Steinbrunn W, Pfisterer M, Detrano R. Heart Disease. UCI Machine Learning Repository, 1989; "
+    "Ogier du Terrail J et al. FLamby. NeurIPS 2022",
+    licence="CC BY 4.0",
+)
+
+VERSION = 1
+COLUMNS = (
+    "age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak",
+    "slope", "ca", "thal", "num",
+)  # fmt: skip
+RANGES = {
+    "age": (0.0, 130.0, "years"),
+    "trestbps": (40.0, 300.0, "mm Hg"),
+    "chol": (50.0, 1000.0, "mg/dl"),
+    "thalach": (30.0, 250.0, "beats/min"),
+    "oldpeak": (-5.0, 10.0, "mm"),
+}
+"""What a living adult can have, in the unit of UCI's files: kPa, mmol/l or months fall outside."""
+CODES = {
+    "sex": (0, 1), "cp": (1, 2, 3, 4), "fbs": (0, 1), "restecg": (0, 1, 2), "exang": (0, 1),
+    "slope": (1, 2, 3), "ca": (0, 1, 2, 3), "thal": (3, 6, 7), "num": (0, 1, 2, 3, 4),
+}  # fmt: skip
+NEVER_ZERO = ("trestbps", "chol", "thalach")
+MISSING = ("?", "-9", "-9.0")
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)", re.ASCII)
+FILE = re.compile(r"processed\.([A-Za-z0-9][A-Za-z0-9_-]*)\.data", re.ASCII)
+
+FLAMBY_COLUMNS = COLUMNS[:10]
+FLAMBY_NUMBERS = tuple(name for name in FLAMBY_COLUMNS if name not in ("cp", "restecg"))
+FLAMBY_DUMMIES = {"cp": (2, 3, 4), "restecg": (1, 2)}
+EXPLICIT_NUMBERS = (*FLAMBY_NUMBERS, "ca")
+EXPLICIT_DUMMIES = {name: CODES[name] for name in ("cp", "restecg", "slope", "thal")}
+INDICATED = tuple(name for name in EXPLICIT_NUMBERS if name not in ("age", "sex"))
+TRAIN_FRACTION, SEED = 0.66, 43
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+class Options(Section):
+    """Options of the protocol, and of what is generated where asked for."""
+
+    protocol: Literal["flamby", "explicit"] = Field(
+        "flamby", description="FLamby's complete rows and 13 inputs; or all rows and columns, missing ones marked"
+    )
+    draw: int = Field(0, ge=0, le=10_000, description="another published-style split: seed 43 + draw")
+    tested: Literal["all", "complete"] = Field(
+        "all", description="explicit: test incomplete rows too, or only those that flamby tests, and train on the rest"
+    )
+    simulated: bool = Field(False, description="without data.path: generate hospitals in the same layout")
+    hospitals: int = Field(4, ge=1, le=100, description="simulated: hospitals")
+    patients: int = Field(200, ge=1, le=9999, description="simulated: patients a hospital")
+
+
+def default_folder(options: Options, store: Path, seed: int) -> Path:
+    """Return the folder of generated hospitals, generating them first where they are not there.
+
+    Raises:
+        ConfigError: no generated data were asked for.
+    """
+    if not options.simulated:
+        raise ConfigError(
+            "data.path: say where heart_disease lies on this machine, as in --set data.path=data/heart-disease, "
+            "or data.options.simulated=true for SYNTHETIC data"
+        )
+    made = f"{options.hospitals}x{options.patients}-seed{seed}-v{generator_heart_disease.VERSION}"
+    folder = store / f"heart_disease-{made}"
+    generator_heart_disease.generate(folder, hospitals=options.hospitals, patients=options.patients, seed=seed)
+    return folder
+
+
+def task(options: Options) -> Task:
+    """Return what is predicted from what."""
+    flamby = options.protocol == "flamby"
+    numbers, dummies = (FLAMBY_NUMBERS, FLAMBY_DUMMIES) if flamby else (EXPLICIT_NUMBERS, EXPLICIT_DUMMIES)
+    return Task(
+        name=f"coronary heart disease, {options.protocol} protocol",
+        kind="multiclass",
+        classes=("healthy", "disease"),
+        class_titles=("no artery narrowed by more than half", "an artery narrowed by more than half"),
+        channels=0,
+        samples=0,
+        rate_hz=0.0,
+        features=(
+            *numbers,
+            *(f"{name}={code}" for name, codes in dummies.items() for code in codes),
+            *(() if flamby else (f"{name} measured" for name in INDICATED)),
+        ),
+        channel_names=(),
+        units=True,
+        missing=not flamby,
+    )
+
+
+def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
+    """Return every row that is used, as a patient of the hospital in whose file it stands."""
+    files = _files(folder)
+    found = []
+    for site, path in files.items():
+        arrays, _ = _prepared(path, options, store)
+        found += [
+            Patient(
+                id=_name(site, line),
+                person=_name(site, first),
+                examples=(1 - label, label),
+                site=site if len(files) > 1 else None,
+                published="test" if test else "train",
+            )
+            for line, first, label, test in zip(
+                *(arrays[name].tolist() for name in ("line", "person", "y", "test")), strict=True
+            )
+        ]
+    return found
+
+
+def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Cohort:
+    """Return the rows `ids`, in that order, without a split.
+
+    What a whole file left out is counted where its first used row is read, so that it is counted once however the
+    rows are dealt to hospitals.
+    """
+    if not ids:
+        raise DataError(f"no examples of {folder} to read")
+    wanted = set(ids)
+    parts: list[cache.Arrays] = []
+    names: list[str] = []
+    persons: list[str] = []
+    excluded: dict[str, int] = {}
+    for site, path in _files(folder).items():
+        arrays, about = _prepared(path, options, store)
+        here = [_name(site, line) for line in arrays["line"].tolist()]
+        keep = [row for row, name in enumerate(here) if name in wanted]
+        if not keep:
+            continue
+        left_out = json.loads(about["excluded"]) if keep[0] == 0 else {}
+        unread = dict(zip(json.loads(about["unread"]), arrays["unread"][keep].sum(0).tolist(), strict=True))
+        for why, number in [*left_out.items(), *unread.items()]:
+            if number:
+                excluded[why] = excluded.get(why, 0) + int(number)
+        parts.append({name: arrays[name][keep] for name in ("features", "y", "age", "sex")})
+        names += [here[row] for row in keep]
+        persons += [_name(site, int(arrays["person"][row])) for row in keep]
+    row_of = {name: row for row, name in enumerate(names)}
+    if lost := wanted - set(row_of):
+        raise DataError(f"{folder}: {len(lost)} of the {len(wanted)} rows asked for are not there, or not used")
+    order = [row_of[name] for name in ids]
+    whole = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
+    n = len(order)
+    return Cohort(
+        task(options),
+        np.zeros((n, 0, 0), np.float32),
+        whole["features"],
+        whole["y"],
+        np.arange(n, dtype=np.int64),
+        tuple(ids),
+        tuple(persons[row] for row in order),
+        np.full(n, -1, np.int8),
+        excluded,
+        generated.is_marked(folder),
+        age=whole["age"],
+        sex=whole["sex"],
+    )
+
+
+def _name(site: str, line: int) -> str:
+    return f"{site}-{line:04d}"
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Return each hospital's file, in the order of their names."""
+    if not folder.is_dir():
+        raise DataError(f"no data folder {folder}: give the folder that holds UCI's processed.<hospital>.data")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if match := FILE.fullmatch(path.name):
+            site = match[1].lower()
+            if site in found:
+                raise DataError(f"{folder}: {found[site].name} and {path.name} name one hospital twice: remove one")
+            found[site] = path
+    if not found:
+        raise DataError(
+            f"no recordings in {folder}: the files that are read are called processed.<hospital>.data, as in "
+            "processed.cleveland.data (not UCI's files of 76 columns, nor its reprocessed one)"
+        )
+    rows = {path.name: {line.strip() for line in _bytes(path).splitlines()} - {b""} for path in found.values()}
+    for one, other in combinations(rows, 2):
+        if 2 * len(rows[one] & rows[other]) > min(len(rows[one]), len(rows[other])):
+            raise DataError(f"{folder}: {one} and {other} hold the same rows: remove the copy")
+    return found
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _prepared(path: Path, options: Options, store: Path) -> tuple[cache.Arrays, dict[str, str]]:
+    settings = {"version": VERSION} | options.model_dump(include={"protocol", "draw", "tested"})
+    key = cache.key([path], settings)
+    return cache.load_or_make(store, key, lambda: _prepare(path, options))
+
+
+def _prepare(path: Path, options: Options) -> tuple[cache.Arrays, dict[str, str]]:
+    """Return the rows that are used, with their side of the split, and what was left out."""
+    values, lines = _table(path)
+    outside = _outside(path, values)
+    inputs = [COLUMNS.index(name) for name in FLAMBY_COLUMNS]
+    labelled = ~np.isnan(values[:, -1])
+    measured = labelled & ~np.isnan(values[:, inputs]).any(1)
+    complete = measured & ~outside[:, inputs].any(1)
+    disease = values[:, -1] > 0
+    test = np.zeros(len(values), dtype=np.bool_)
+    for part in (complete, labelled & ~complete):
+        if part is complete or options.tested == "all":
+            test[part] = _test_rows(disease[part], options.draw)
+    excluded = {"rows without a diagnosis": int((~labelled).sum())}
+    unread: dict[str, Mask] = {}
+    person = np.asarray(lines)
+    if options.protocol == "flamby":
+        kept = complete
+        excluded["rows with a missing value"] = int((labelled & ~measured).sum())
+        first = np.where(measured & ~complete, outside.argmax(1), -1)
+        for name in RANGES:
+            excluded[f"rows with {name} {_limits(name)}"] = int((first == COLUMNS.index(name)).sum())
+        features = _inputs(values, FLAMBY_NUMBERS, FLAMBY_DUMMIES)
+    else:
+        kept = labelled
+        person = _first_equal(values, person)
+        for name in NEVER_ZERO:
+            unread[f"{name} of 0, read as not measured"] = values[:, COLUMNS.index(name)] == 0
+        for name in RANGES:
+            unread[f"{name} {_limits(name)}, read as not measured"] = outside[:, COLUMNS.index(name)]
+        values[outside] = np.nan
+        for name in NEVER_ZERO:
+            column = values[:, COLUMNS.index(name)]
+            column[column == 0] = np.nan
+        numbers = [COLUMNS.index(name) for name in INDICATED]
+        features = np.hstack([_inputs(values, EXPLICIT_NUMBERS, EXPLICIT_DUMMIES), ~np.isnan(values[:, numbers])])
+    if not kept.any():
+        raise DataError(
+            f"{path}: none of its {len(values)} rows can be used "
+            f"({'; '.join(f'{number} {why}' for why, number in excluded.items() if number)})"
+            + (": data.options.protocol=explicit keeps incomplete rows" if measured.sum() < labelled.sum() else "")
+        )
+    sex = values[:, COLUMNS.index("sex")]
+    arrays: cache.Arrays = {
+        "line": np.asarray(lines)[kept],
+        "person": person[kept],
+        "features": features[kept].astype(np.float32),
+        "y": disease[kept].astype(np.int64),
+        "test": test[kept],
+        "age": values[kept, 0].astype(np.float32),
+        "sex": np.where(np.isnan(sex), -1, sex)[kept].astype(np.int8),
+        "unread": np.stack([flag[kept] for flag in unread.values()], 1) if unread else np.zeros((kept.sum(), 0), bool),
+    }
+    return arrays, {"excluded": json.dumps(excluded), "unread": json.dumps(list(unread))}
+
+
+def _table(path: Path) -> tuple[Floats, list[int]]:
+    """Return the file as `(rows, 14)`, NaN where not measured, and the line of each row.
+
+    Raises:
+        DataError: names the line and the column, never the value.
+    """
+    try:
+        text = _bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not a text file: take processed.<hospital>.data as UCI publishes it") from None
+    rows, lines = [], []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        cells = [cell.strip() for cell in line.split(",")]
+        if len(cells) != len(COLUMNS):
+            raise DataError(
+                f"{path}: line {number} has {len(cells)} columns, not the {len(COLUMNS)} of UCI's processed files "
+                f"({', '.join(COLUMNS)})"
+            )
+        rows.append([_value(path, number, name, cell) for name, cell in zip(COLUMNS, cells, strict=True)])
+        lines.append(number)
+    if not rows:
+        raise DataError(f"{path} is empty: take it from the archive again")
+    return np.asarray(rows, dtype=np.float64), lines
+
+
+def _value(path: Path, line: int, column: str, cell: str) -> float:
+    if cell in MISSING:
+        return float("nan")
+    if not NUMBER.fullmatch(cell):
+        hint = "; UCI's files have no header line" if line == 1 else ""
+        raise DataError(f"{path}: line {line}, column {column}: neither a number nor ? (not measured){hint}")
+    value = float(cell)
+    if column in CODES and value not in CODES[column]:
+        raise DataError(
+            f"{path}: line {line}, column {column}: not one of UCI's codes {', '.join(map(str, CODES[column]))}: is "
+            "the file recoded? The heart.csv that goes round is, and its label turned about; take UCI's own files"
+        )
+    return value
+
+
+def _outside(path: Path, values: Floats) -> Mask:
+    """Return which values no one can have, `(rows, 14)`.
+
+    Raises:
+        DataError: they are more than half of a column: the unit is another.
+    """
+    found = np.zeros(values.shape, dtype=np.bool_)
+    for name, (low, high, unit) in RANGES.items():
+        place = COLUMNS.index(name)
+        column = values[:, place]
+        given = ~np.isnan(column) & ~((column == 0) & (name in NEVER_ZERO))
+        found[:, place] = given & ((column < low) | (column > high))
+        if 2 * found[:, place].sum() > given.sum():
+            raise DataError(
+                f"{path}: column {name} is outside {low:g} to {high:g} {unit} in {found[:, place].sum()} of "
+                f"{given.sum()} rows: is it in another unit? UCI's is {unit}"
+            )
+    return found
+
+
+def _limits(name: str) -> str:
+    low, high, unit = RANGES[name]
+    return f"outside {low:g} to {high:g} {unit}"
+
+
+def _test_rows(disease: Mask, draw: int) -> Mask:
+    """Return which of a hospital's rows are tested on, as FLamby chooses them with scikit-learn.
+
+    Stratified by label where each occurs more than twice; a single row trains.
+    """
+    from sklearn.model_selection import train_test_split
+
+    test = np.zeros(len(disease), dtype=np.bool_)
+    if len(disease) > 1:
+        counts = np.bincount(disease, minlength=2)
+        chosen: list[npt.NDArray[np.int64]] = train_test_split(
+            np.arange(len(disease)),
+            train_size=TRAIN_FRACTION,
+            test_size=1.0 - TRAIN_FRACTION,
+            random_state=SEED + draw,
+            stratify=disease if counts.min() > 2 else None,
+        )
+        test[chosen[1]] = True
+    return test
+
+
+def _inputs(values: Floats, numbers: Sequence[str], dummies: dict[str, Any]) -> Floats:
+    """Return the numbers, then a 0/1 column for each code; of a missing code all are 0."""
+    codes = [values[:, COLUMNS.index(name)] == code for name, every in dummies.items() for code in every]
+    return np.column_stack([values[:, [COLUMNS.index(name) for name in numbers]], *codes])
+
+
+def _first_equal(values: Floats, lines: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return for each row the line of the first row that equals it."""
+    first: dict[bytes, int] = {}
+    return np.asarray(
+        [first.setdefault(row.tobytes(), int(line)) for row, line in zip(values, lines, strict=True)], dtype=np.int64
+    )
