@@ -203,8 +203,7 @@ def test_synth_list_describe_doctor(wardround, tmp_path: Path, experiment: Path)
     again = wardround("data", "synth", str(folder), *words, "--seed", "2")
     assert again.code == 2
     listed = wardround("data", "list")
-    assert "synthetic: SYNTHETIC simulated hospitals" in listed.out
-    assert "mitdb: " in listed.out
+    assert {"synthetic", "mitdb"} <= {line.split(" ")[0] for line in listed.out.splitlines()}
     described = wardround("data", "describe", str(experiment), "--set", f"data.path={folder}")
     assert described.code == 0
     assert [line.split(";")[0] for line in described.out.splitlines()[1:]] == [

@@ -1,0 +1,153 @@
+"""Where the data sets are published: what `wardround data fetch` may bring, and what must be fetched by hand.
+
+Title, licence and citation stand in the data set's own file (its CARD); here is only what a download needs.
+PhysioNet keeps a `SHA256SUMS.txt` beside the files of every project version, which is fetched first. UCI publishes
+no sums: those below were taken from its files and agree with what several public projects note of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.errors import ConfigError, DataError
+
+LISTING = "SHA256SUMS.txt"
+
+
+@dataclass(frozen=True)
+class Download:
+    """How one data set is had.
+
+    `name`: the data set's file in sites/; `slug`: its publisher's name for it, and its folder under `data/`.
+    `files`: the URL below which its files lie, with a slash at the end; none where they need a login, and
+    `by_hand` then says what to do. `wanted`: patterns of the paths that the reader needs; `parts`: patterns to
+    choose among by name (the sampling rates of PTB-XL). `sums`: SHA-256 of files whose publisher lists none.
+    `size`: of what is wanted, in words.
+    """
+
+    name: str
+    slug: str
+    version: str
+    page: str
+    size: str
+    files: str = ""
+    wanted: tuple[str, ...] = ("*",)
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sums: Mapping[str, str] = field(default_factory=dict)
+    by_hand: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Where it is put unless another folder is named."""
+        return Path("data") / self.slug
+
+
+def _physionet(
+    name: str,
+    slug: str,
+    version: str,
+    size: str,
+    wanted: tuple[str, ...],
+    parts: Mapping[str, tuple[str, ...]] | None = None,
+) -> Download:
+    return Download(
+        name=name,
+        slug=slug,
+        version=version,
+        page=f"https://physionet.org/content/{slug}/{version}/",
+        size=size,
+        files=f"https://physionet.org/files/{slug}/{version}/",
+        wanted=(*wanted, "LICENSE.txt"),
+        parts=parts or {},
+    )
+
+
+_ALL = (
+    _physionet(
+        "mitdb",
+        "mitdb",
+        "1.0.0",
+        "94 MB",
+        ("[12][0-9][0-9].hea", "[12][0-9][0-9].dat", "[12][0-9][0-9].atr", "RECORDS"),
+    ),
+    _physionet("ptbdb", "ptbdb", "1.0.0", "about 1.7 GB", ("patient*/*", "RECORDS", "CONTROLS")),
+    _physionet(
+        "ptbxl",
+        "ptb-xl",
+        "1.0.3",
+        "about 0.5 GB (100 Hz) + 2.6 GB (500 Hz)",
+        ("ptbxl_database.csv", "scp_statements.csv"),
+        {"100": ("records100/*",), "500": ("records500/*",)},
+    ),
+    _physionet("sepsis", "challenge-2019", "1.0.0", "about 255 MB", ("training/*.psv",)),
+    _physionet(
+        "eicu",
+        "eicu-crd-demo",
+        "2.0.1",
+        "about 4 MB",
+        tuple(
+            f"{table}.csv.gz"
+            for table in (
+                "patient",
+                "hospital",
+                "apacheApsVar",
+                "apachePredVar",
+                "apachePatientResult",
+                "admissionDx",
+                "diagnosis",
+                "pastHistory",
+                "vitalAperiodic",
+            )
+        ),
+    ),
+    Download(
+        name="heart_disease",
+        slug="heart-disease",
+        version="1989",
+        page="https://archive.ics.uci.edu/dataset/45/heart+disease",
+        size="40 kB",
+        files="https://archive.ics.uci.edu/ml/machine-learning-databases/heart-disease/",
+        sums={
+            "processed.cleveland.data": "a74b7efa387bc9d108d7d0115d831fe9b414b29ae7124f331b622b4efa0427c8",
+            "processed.hungarian.data": "d1ad108f785768cd3d7e82dc522e6f5a61eea93cccfb3a46ee8076f73fc3d796",
+            "processed.switzerland.data": "834a405ccf5b66ab4056bb77794adc8df0b7125186454c0a1d002d33c6c3b314",
+            "processed.va.data": "e7c93d8d0d2acdadfa4c5e8de768e2191e7f618b952e29623f1f0d5949ff6b8f",
+        },
+    ),
+    Download(
+        name="heartbeat_csv",
+        slug="heartbeat",
+        version="1",
+        page="https://www.kaggle.com/datasets/shayanfazeli/heartbeat",
+        size="about 580 MB",
+        by_hand=(
+            "Kaggle gives it only to who is logged in: download it from "
+            "https://www.kaggle.com/datasets/shayanfazeli/heartbeat and unpack mitbih_train.csv, mitbih_test.csv, "
+            "ptbdb_normal.csv and ptbdb_abnormal.csv into data/heartbeat"
+        ),
+    ),
+)
+SOURCES: Mapping[str, Download] = {item.name: item for item in _ALL}
+
+
+def find(name: str) -> Download | None:
+    """Return how a data set is had, by its name here or by its publisher's; none where nothing is published."""
+    return SOURCES.get(name) or next((item for item in _ALL if item.slug == name), None)
+
+
+def fetchable(name: str) -> Download:
+    """Return how to fetch a data set.
+
+    Raises:
+        ConfigError: there is no such data set to fetch.
+        DataError: it can be had by hand only; the message says where.
+    """
+    found = find(name)
+    if found is None:
+        known = ", ".join(sorted(item.name for item in _ALL if item.files))
+        raise ConfigError(f"nothing to fetch for {name!r}: choose one of {known}")
+    if not found.files:
+        raise DataError(f"{found.name} cannot be fetched by this program: {found.by_hand}")
+    return found
