@@ -13,6 +13,7 @@ Settings are fixed, not tuned: no validation or test patient is looked at.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,13 +118,14 @@ def fit_classical(
 
 
 def remembering(table: Table | None = None) -> Table:
-    """Return `table`, or `inputs`, that keeps what it made of each cohort: one cohort serves several models."""
-    kept: dict[int, tuple[Cohort, Floats]] = {}
+    """Return `table`, or `inputs`, that keeps what it made of a cohort while the cohort lives, for several models."""
+    kept: dict[int, Floats] = {}
 
     def remembered(cohort: Cohort) -> Floats:
         if id(cohort) not in kept:
-            kept[id(cohort)] = cohort, (table or inputs)(cohort)
-        return kept[id(cohort)][1]
+            kept[id(cohort)] = (table or inputs)(cohort)
+            weakref.finalize(cohort, kept.pop, id(cohort), None)
+        return kept[id(cohort)]
 
     return remembered
 

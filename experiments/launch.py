@@ -176,7 +176,7 @@ def settled(config: RunConfig) -> RunConfig:
     if data.cache is not None:
         data = data.model_copy(update={"cache": str(Path(data.cache).expanduser().resolve())})
     federation = config.federation
-    if federation.start is not None and True:  # else it lies where the server runs
+    if federation.start is not None and federation.address is None:  # else it lies where the server runs
         where = str(Path(federation.start).expanduser().resolve())
         federation = federation.model_copy(update={"start": where})
     return config.model_copy(update={"data": data, "federation": federation})
