@@ -1,6 +1,6 @@
 """What to compare a federation with, in simulation: pooled training and each hospital alone, by one fit().
 
-Each baseline trains for as many epochs as a site does in the federation, and its epoch is chosen as the
+Each network trains for as many epochs as a site does in the federation, and its epoch is chosen as the
 federation's round is: on validation patients, its own (the pooled model: all hospitals').
 """
 
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from common.config import RunConfig
 from common.errors import SiteError
 from common.messages import Reply
 from common.seeds import seed_for
+from common.task import Task
 from server import start
 from server.app import save_tables, save_weights, write_bytes, write_json
 from server.rounds import combine
@@ -50,7 +52,7 @@ def run(config: RunConfig, out: Path, sites: int, tell: Tell | None = None) -> d
         the baselines that could not be trained, with the reason in one line.
     """
     opened = [open_site(Place(SIMULATION, index=i, count=sites), config) for i in range(sites)]
-    wanted: list[tuple[str, str, str | None, list[Site]]] = []
+    wanted: list[Wanted] = []
     if config.baselines.pooled:
         wanted.append(("pooled", "pooled training", None, opened))
     if config.baselines.local:
@@ -83,6 +85,16 @@ def run(config: RunConfig, out: Path, sites: int, tell: Tell | None = None) -> d
                 stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+        for item, make in _classical(config, out, list(wanted), opened):
+            wanted.append(item)
+            if tell:
+                tell(item[0], 0, 1)
+            try:
+                done[item[0]] = make()
+            except SiteError as error:
+                failed[item[0]] = str(error)
+            if tell:
+                tell(item[0], 1, 1)
     finally:
         torch.set_num_threads(before)
         order = [name for name, *_ in wanted if name in done]
@@ -127,8 +139,17 @@ def _one(
         write_bytes(out / f"scaling.{name.replace(':', '.')}.safetensors", scaling.to_bytes())
     predict = predictor(model, config)
     threshold = chosen_threshold(config, predict, validation)
+    about = {"name": name, "title": title, "kind": name.partition(":")[0], "trained_at": at, "epoch": chooser.epoch}
+    return about | _tested(config, out, name, task, predict, threshold, all_sites, ready)
+
+
+def _tested(
+    config: RunConfig, out: Path, name: str, task: Task, predict: Predict, threshold: float | None,
+    sites: list[Site], ready: Callable[[Site], Site],
+) -> dict[str, Any]:  # fmt: skip
+    """Return a model's figures on every hospital's test patients."""
     replies: dict[str, Reply] = {}
-    for site in all_sites:
+    for site in sites:
         if len(site.test.y) == 0:
             continue
         results, tables = assess(predict, ready(site), config, True, threshold)
@@ -139,15 +160,42 @@ def _one(
         kept = {where: reply.tables for where, reply in replies.items()}
         save_tables(out / f"counts.{name.replace(':', '.')}.safetensors", kept)
     return {
-        "name": name,
-        "title": title,
-        "kind": name.partition(":")[0],
-        "trained_at": at,
-        "epoch": chooser.epoch,
         "threshold": threshold,
         "test": {key: {s: item.model_dump() for s, item in found.items()} for key, found in by_table.items()},
         "pooled": {key: item.model_dump() for key, item in pooled.items()},
     }
+
+
+Wanted = tuple[str, str, str | None, list[Site]]
+
+
+def _classical(
+    config: RunConfig, out: Path, wanted: list[Wanted], sites: list[Site]
+) -> Iterator[tuple[Wanted, Callable[[], dict[str, Any]]]]:
+    """Yield scikit-learn's models, pooled and at each hospital as the networks are, with what makes each."""
+    if not config.baselines.classical:
+        return
+    from experiments import classical
+
+    task, table = sites[0].task, classical.remembering()
+    options = classical.Options.of(config, config.federation.workers or os.cpu_count() or 1)
+
+    def make(kind: str, about: dict[str, Any], members: list[Site]) -> dict[str, Any]:
+        train, validation = (
+            join([getattr(site, part) for site in members]) if len(members) > 1 else getattr(members[0], part)
+            for part in ("train", "validation")
+        )
+        predict = classical.fit_classical(kind, train, seed_for(config.seed, about["name"]), options, table)
+        threshold = chosen_threshold(config, predict, validation)
+        return about | _tested(config, out, about["name"], task, predict, threshold, sites, lambda site: site)
+
+    for kind in config.baselines.classical:
+        for _, _, at, members in wanted:
+            name = f"{kind}:{at or 'pooled'}"
+            title = classical.TITLES[kind]
+            title = f"{title[0].upper()}{title[1:]}, {f'{at} alone' if at else 'pooled'}"
+            about = {"name": name, "title": title, "trained_at": at, "kind": "classical-local" if at else "classical"}
+            yield (name, title, at, members), partial(make, kind, about, members)
 
 
 def chosen_threshold(config: RunConfig, predict: Predict, validation: Cohort) -> float | None:

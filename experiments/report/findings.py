@@ -113,7 +113,7 @@ def models_at(report: Report, site: str) -> list[tuple[str, Evaluation]]:
     """Return the models that concern one hospital, with their figures on its patients."""
     found = []
     for model in report.models:
-        if site in model.sites and (model.kind != "local" or model.trained_at == site):
+        if site in model.sites and (model.trained_at in (None, site)):
             found.append((model.title, model.sites[site]))
     return found
 
@@ -133,6 +133,6 @@ def subsets(report: Report) -> list[tuple[str, ModelResult, Evaluation]]:
     for label in (None, *labels):
         for model in report.models:
             item = model.pooled if label is None else model.without.get(label, Subset()).pooled
-            if item is not None and (model.kind != "local" or model.without):
+            if item is not None and (model.trained_at is None or model.without):
                 found.append(("All patients" if label is None else f"Without {label}", model, item))
     return found

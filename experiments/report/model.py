@@ -141,7 +141,7 @@ class ModelResult(Subset):
 
     name: str
     title: str
-    kind: Literal["federated", "pooled", "local", "personal", "classical"]
+    kind: Literal["federated", "pooled", "local", "personal", "classical", "classical-local"]
     trained_at: str | None = None
     without: dict[str, Subset] = Field(default_factory=dict)
     worst: Worst | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from client.training import Schedule, fit, predict
 from common import models
 from common.errors import SiteError
 from common.seeds import seed_for
-from experiments import baselines
+from experiments import baselines, classical
 from server.rounds import digest
 from sites.cohort import join
 from tests import tiny
@@ -139,3 +140,30 @@ def test_an_interrupt_keeps_what_is_done(
         baselines.run(tiny.run_config(federation__workers=1), tmp_path, 3)
     assert read(tmp_path)["models"][0]["name"] == "pooled"
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("baseline")]
+
+
+def test_classical_models_train_on_raw_rows_and_are_tested_alike(sites: list[work.Site], tmp_path: Path) -> None:
+    config = tiny.run_config(federation__rounds=1, baselines__classical=["logreg"])
+    # tiny's signals are no beats: their features alone are the inputs of a table without channels
+    flat = replace(tiny.TASK, name="flat", channels=0, samples=0, channel_names=())
+    for i, site in enumerate(sites):
+        parts = {
+            name: replace(getattr(site, name), task=flat, x=np.zeros((len(getattr(site, name).y), 0, 0), np.float32))
+            for name in ("train", "validation", "test")
+        }
+        sites[i] = replace(site, task=flat, **parts)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"name": "logreg", "options": {}})})
+    assert baselines.run(config, tmp_path, 3) == {}
+    found = {item["name"]: item for item in read(tmp_path)["models"]}
+    assert [name for name in found if name.startswith("logreg")] == [
+        "logreg:pooled", "logreg:north", "logreg:south", "logreg:west",
+    ]  # fmt: skip
+    assert found["logreg:north"]["kind"] == "classical-local"
+    assert found["logreg:pooled"]["trained_at"] is None
+    train = join([site.train for site in sites])
+    predict = classical.fit_classical(
+        "logreg", train, seed_for(config.seed, "logreg:pooled"), classical.Options.of(config, 1)
+    )
+    for site in sites[:2]:
+        right = (predict(site.test).argmax(1) == site.test.y).mean()
+        assert found["logreg:pooled"]["test"]["all"][site.name]["accuracy"]["value"] == pytest.approx(right)

@@ -118,6 +118,14 @@ def test_a_likelihood_can_be_asked_for_and_zero_stands_for_unknown(copy: Path, p
     assert ptbxl.patients(copy, options(likelihood=90), prepared)[0].examples == (0, 0, 0, 0, 0)
 
 
+def test_normal_is_norm_alone_or_norm_at_all(copy: Path, prepared: Path) -> None:
+    edit(copy, 0, scp_codes="{'NORM': 100.0, 'IRBBB': 100.0}")
+    edit(copy, 1, scp_codes="{'NORM': 100.0, 'SR': 0.0}")
+    edit(copy, 2, scp_codes="{'IRBBB': 100.0}")
+    assert read_all(copy, prepared, task="norm", norm="only").y[:3].tolist() == [1, 0, 1]
+    assert read_all(copy, prepared, task="norm", norm="among").y[:3].tolist() == [0, 0, 1]
+
+
 def test_patients_count_what_is_read(made: Path, prepared: Path) -> None:
     for given in ({}, {"task": "norm"}, {"view": "beats"}, {"view": "beats", "task": "norm"}):
         cohort = read_all(made, prepared, **given)
