@@ -77,7 +77,8 @@ def points(day: pd.DataFrame) -> dict[str, Floats]:
 
 def physiology(found: dict[str, Floats]) -> Floats:
     """Return the acute physiology score from the points: their sum but for age, where not measured counts 0."""
-    return np.nansum([values for name, values in found.items() if name != "age"], axis=0)
+    total: Floats = np.nansum([values for name, values in found.items() if name != "age"], axis=0)
+    return total
 
 
 def _banded(values: Floats, edges: tuple[float, ...], marks: tuple[int, ...]) -> Floats:

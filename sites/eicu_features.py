@@ -146,9 +146,9 @@ def build(day: pd.DataFrame, encoding: Encoding, diagnosis: bool, columns: tuple
     found["after elective surgery"] = (column("electivesurgery") == 1).astype(float)
     found["after other surgery"] = (column("electivesurgery") == 0).astype(float)
     source = day["unitadmitsource"]
-    found |= {title: source.isin(words).to_numpy(float) for title, words in SOURCES.items()}
+    found |= {title: source.isin(words).to_numpy().astype(float) for title, words in SOURCES.items()}
     if diagnosis:
         code = day["admitdiagnosis"].fillna("").astype(str).str.strip().str.upper()
-        found |= {title: code.str.startswith(starts).to_numpy(float) for title, starts in DIAGNOSES.items()}
-        found["no diagnosis"] = (code == "").to_numpy(float)
+        found |= {title: code.str.startswith(starts).to_numpy().astype(float) for title, starts in DIAGNOSES.items()}
+        found["no diagnosis"] = (code == "").to_numpy().astype(float)
     return found | {name: column(name) for name in columns}

@@ -2,7 +2,8 @@
 
 van de Water R et al. Yet Another ICU Benchmark. ICLR 2024 (task mortality24). Three parquet files: `dyn`, 25 rows
 (hours 0 to 24) a stay with 48 variables, NaN where not measured in that hour; `sta`, age, sex, height and weight;
-`outc`, the label.
+`outc`, the label: the status at discharge from the unit. Four of the demo's 70 deaths by it stand as alive at
+discharge from hospital, and 61 who left the unit died in hospital later.
 """
 
 from __future__ import annotations
@@ -33,8 +34,7 @@ def place(folder: Path) -> Path:
     Raises:
         DataError: there is none.
     """
-    tried = [folder / "yaib-demo" / "eicu_demo", folder / "eicu_demo", folder.parent / "yaib-demo" / "eicu_demo"]
-    for found in tried:
+    for found in (folder / "yaib-demo" / "eicu_demo", folder.parent / "yaib-demo" / "eicu_demo"):
         if (found / "dyn.parquet").is_file():
             return found
     raise DataError(f"no hourly cohort: put yaib-demo (eicu_demo/dyn.parquet, ...) into {folder} or beside it")
@@ -80,7 +80,7 @@ def _parquet(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     import pyarrow.parquet
 
     try:
-        found = pyarrow.parquet.ParquetFile(path).read().to_pandas()
+        found: pd.DataFrame = pyarrow.parquet.ParquetFile(path).read().to_pandas()
     except FileNotFoundError:
         raise DataError(f"no file {path}; the hourly cohort has {', '.join(FILES)}, each .parquet") from None
     except (OSError, ValueError):  # ArrowInvalid is a ValueError

@@ -154,6 +154,8 @@ def test_the_hourly_cohort_joins_whole(folder: Path, store: Path) -> None:
     np.testing.assert_array_equal(cohort.features[:, 1], cohort.sex)
     status = raw(folder, "patient").set_index("patientunitstayid").loc[[int(name) for name in cohort.patients]]
     np.testing.assert_array_equal(cohort.y, (status["unitdischargestatus"] == "Expired").to_numpy())
+    end = status["hospitaldischargestatus"].fillna("unknown")[cohort.y == 1].value_counts().to_dict()
+    assert end == {"Expired": 66, "Alive": 4}
     plain = eicu.read(folder, Options(view="hours", carry=False, mask=False), ["141765"], store)
     names = plain.task.channel_names
     rate, sugar = plain.x[0, names.index("hr")], plain.x[0, names.index("glu")]
