@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import Field
@@ -19,13 +20,27 @@ class SitePolicy(Section):
     knows how they were drawn can work back to single patients' counts, so a hospital sends none unless it
     says so. The same switch allows figures with named patients left out, whose difference is those patients'
     figures.
+
+    `max_epsilon`: what all runs together may spend on this hospital's data, at a run's delta (docs/privacy.md); with
+    it, or with `private_only`, nothing trains here without differential privacy. A run may ask for less, never
+    for more.
     """
 
     share_resamples: bool = False
     min_training_patients: int = Field(1, ge=1, description="refuse to train on fewer people")
+    private_only: bool = Field(False, description="refuse to train without differential privacy")
+    max_epsilon: float | None = Field(None, gt=0, description="over all runs; none: no limit but the run's own")
+    max_delta: float = Field(1e-5, gt=0, lt=1, description="largest delta of a run")
+    privacy_levels: tuple[Literal["record", "patient"], ...] = Field(("patient",), min_length=1)
+    seeded_noise: bool = Field(False, description="allow noise that can be repeated: NOT PRIVATE, for tests")
+
+    @property
+    def needs_privacy(self) -> bool:
+        """Whether nothing may train without differential privacy."""
+        return self.private_only or self.max_epsilon is not None
 
 
-SIMULATION = SitePolicy(share_resamples=True)
+SIMULATION = SitePolicy(share_resamples=True, max_delta=0.5, privacy_levels=("record", "patient"), seeded_noise=True)
 """In a simulation the researcher holds all data anyway."""
 
 

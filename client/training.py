@@ -186,7 +186,7 @@ def fit(
     device = choose_device(config.device)
     model.to(device).train()
     models.frozen(model, config.freeze)
-    cut, features, y = _tensors(train, device)
+    cut, features, y = tensors(train, device)
     generator = torch.Generator().manual_seed(seed_for(seed, "shuffle"))
     noise = torch.Generator().manual_seed(seed_for(seed, "augment"))
     drop = torch.Generator().manual_seed(seed_for(seed, "dropout"))
@@ -196,8 +196,8 @@ def fit(
     optimizer = make_optimizer(model, config)
     many = train.task.kind == "multilabel"
     loss_of = loss_function(config, counts, device, (total or len(train.y)) if many else None)
-    homes = _beside(model, anchor, device) if proximal else []
-    drifts = _beside(model, correction, device) if correction is not None else []
+    homes = beside(model, anchor, device) if proximal else []
+    drifts = beside(model, correction, device) if correction is not None else []
     size, n = config.batch_size, len(y)
     per_epoch = math.ceil(n / size)
     losses: list[float] = []
@@ -218,7 +218,7 @@ def fit(
             rows = order[start : start + size]
             inputs = cut(rows)
             if config.augment:
-                inputs = _augment(inputs, config.augment, noise)
+                inputs = augmented(inputs, config.augment, noise)
             optimizer.zero_grad(set_to_none=True)
             loss = loss_of(model(inputs, features[rows]), y[rows])
             loss.backward()  # type: ignore[no-untyped-call]
@@ -256,7 +256,7 @@ def fit(
     return FitResult(n, steps, tuple(losses), tuple(checks), stopped, rates)
 
 
-def _beside(
+def beside(
     model: nn.Module, arrays: Mapping[str, Any] | None, device: torch.device
 ) -> list[tuple[nn.Parameter, Tensor]]:
     """Return each parameter with the array of its name, or with a copy of itself as it is now."""
@@ -284,7 +284,7 @@ def _mean_loss(model: nn.Module, cohort: Cohort, loss_of: Callable[..., Tensor],
     return float(loss_of(logits, torch.from_numpy(cohort.y).to(device)))
 
 
-def _tensors(cohort: Cohort, device: torch.device) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor]:
+def tensors(cohort: Cohort, device: torch.device) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor]:
     """Return what cuts a batch of signals by index, the features, the labels."""
     features, y = torch.from_numpy(cohort.features).to(device), torch.from_numpy(cohort.y).to(device)
     if not isinstance(cohort.x, Windows):
@@ -303,7 +303,7 @@ def _tensors(cohort: Cohort, device: torch.device) -> tuple[Callable[[Tensor], T
     return cut, features, y
 
 
-def _augment(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+def augmented(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Scale channels (up to 20 %), shift in time (up to 4 samples), add noise (up to 0.05), by strength."""
     batch, channels, samples = x.shape
     scale = 1 + 0.2 * strength * (2 * torch.rand(batch, channels, 1, generator=generator) - 1)

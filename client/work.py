@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from client import inputs, methods
+from client import inputs, methods, privacy
 from client.methods import Kept
 from client.methods import weights_of as weights_of
 from client.place import Place
@@ -146,7 +146,7 @@ def handle(place: Place, request: Request) -> Reply:
     """
     torch.set_num_threads(1)  # the number of threads changes the last digits of a sum, and so the weights
     if request.kind == "hello":
-        return _hello(open_site(place, request.config), request.config)
+        return _hello(place, open_site(place, request.config), request.config)
     if request.kind == "statistics":
         return _statistics(place, open_site(place, request.config), request)
     site = ready_site(place, request.config, request.scaling)
@@ -187,7 +187,8 @@ def _noted(results: Mapping[str, Evaluation], note: str) -> dict[str, Evaluation
     return {name: item.model_copy(update={"notes": (*item.notes, note)}) for name, item in results.items()}
 
 
-def _hello(site: Site, config: RunConfig) -> Reply:
+def _hello(place: Place, site: Site, config: RunConfig) -> Reply:
+    privacy.refuse(place, site, config)
     report: dict[str, Any] = {
         "protocol": PROTOCOL,
         "task": site.task.to_dict(),
@@ -210,18 +211,28 @@ def _train(place: Place, site: Site, model: nn.Module, request: Request, kept: K
     have = site.train.people()
     if have < place.policy.min_training_patients:
         raise SiteError(f"policy: fewer than {place.policy.min_training_patients} people to train on")
+    privacy.refuse(place, open_site(place, config), config)
     began = time.perf_counter()
     epochs = config.training.epochs
+    schedule = Schedule((request.round - 1) * epochs, config.federation.rounds * epochs)
+    # the unscaled site, whose content is what a simulated ledger is bound to
+    plan, spent = privacy.begin(place, open_site(place, config), request) if config.privacy.on else (None, {})
 
     def fit_here(purpose: str, **more: Any) -> FitResult:
+        seed = seed_for(config.seed, site.name, request.round, purpose)
+        if plan is not None:
+            more.pop("correction", None)  # begin() refuses strategies that have one
+            return privacy.fit(
+                model, site.train, config.training, plan, seed, schedule=schedule, stop=stop_signal.get(), **more
+            )
         return fit(
             model,
             site.train,
             config.training,
-            seed_for(config.seed, site.name, request.round, purpose),
+            seed,
             counts=request.class_counts or site.train.class_counts(),
             total=request.total or len(site.train.y),
-            schedule=Schedule((request.round - 1) * epochs, config.federation.rounds * epochs),
+            schedule=schedule,
             validation=site.validation,
             stop=stop_signal.get(),
             **more,
@@ -230,12 +241,14 @@ def _train(place: Place, site: Site, model: nn.Module, request: Request, kept: K
     update = methods.train(model, request, kept, fit_here)
     result = update.result
     report: dict[str, Any] = {
-        "loss": result.loss[-1],
+        **({"loss": result.loss[-1]} if result.loss else {}),  # a private run tells no loss of its patients
         "steps": result.steps,
-        "epochs": len(result.loss),
+        "epochs": len(result.loss) or epochs,
         "stopped_early": result.stopped_early,
         "seconds": round(time.perf_counter() - began, 3),
     }
+    if spent:
+        report["privacy"] = spent
     if kept.lost:
         report["state"] = "lost"
     weight = {"examples": float(result.examples), "patients": float(have), "equal": 1.0}[config.federation.weights]
@@ -244,7 +257,7 @@ def _train(place: Place, site: Site, model: nn.Module, request: Request, kept: K
         result.examples,
         report,
         weights=update.weights,
-        loss=result.loss[-1],
+        loss=report.get("loss", 0.0),
         weight=weight,
         control=update.control,
     )
@@ -252,6 +265,8 @@ def _train(place: Place, site: Site, model: nn.Module, request: Request, kept: K
 
 def _statistics(place: Place, site: Site, request: Request) -> Reply:
     """Return sums over the training inputs; histograms over the bins of the scaling that came, if one did."""
+    privacy.refuse(place, site, request.config)
+    privacy.refuse_statistics(request.config)
     have = site.train.people()
     if have < place.policy.min_training_patients:
         raise SiteError(f"policy: fewer than {place.policy.min_training_patients} people to train on")

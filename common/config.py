@@ -157,6 +157,44 @@ class BaselinesConfig(Section):
     )
 
 
+class PrivacyConfig(Section):
+    """Differential privacy of training; off unless `epsilon` or `sigma` is given. See docs/privacy.md.
+
+    `level`: whom the promise is about. `patient`: a person with all their examples; `record`: one example, which
+    is no promise to a person who has several; `auto`: patient, once `epsilon` or `sigma` is given. A hospital's
+    policy may allow less than is asked for here, and then refuses.
+    """
+
+    level: Literal["auto", "none", "record", "patient"] = "auto"
+    epsilon: float | None = Field(None, gt=0, le=1000, description="of the whole run; the noise is solved for it")
+    sigma: float | None = Field(None, gt=0, le=10_000, description="noise in clipping norms, instead of epsilon")
+    delta: float = Field(1e-5, gt=0, lt=1, description="must be below 1 / units at every site")
+    clip: float = Field(1.0, gt=0, le=1e6, description="largest norm of one unit's gradient")
+    sampling: float = Field(
+        0.05, gt=0, le=1, description="chance of a unit to take part in a step; 1 / it steps an epoch"
+    )
+    examples: int = Field(
+        64, ge=1, le=65_536, description="level patient: at most so many of a person's examples a step"
+    )
+    accountant: Literal["prv", "rdp"] = Field("prv", description="prv is tighter")
+    on_budget: Literal["leave", "stop"] = Field(
+        "leave", description="when a site's budget is spent: go on without it, or stop the run"
+    )
+    noise: Literal["secure", "seeded"] = Field("secure", description="seeded: repeatable, for tests, NOT PRIVATE")
+
+    @property
+    def kind(self) -> Literal["none", "record", "patient"]:
+        """The level in force."""
+        if self.level == "auto":
+            return "none" if self.epsilon is None and self.sigma is None else "patient"
+        return self.level
+
+    @property
+    def on(self) -> bool:
+        """Whether training is private."""
+        return self.kind != "none"
+
+
 class RunConfig(Section):
     """One run: one YAML file under experiments/."""
 
@@ -170,6 +208,7 @@ class RunConfig(Section):
     federation: FederationConfig = FederationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     baselines: BaselinesConfig = BaselinesConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     shift: dict[str, ShiftConfig] = Field(
         default_factory=dict, description="simulation only: how hospitals differ, by name; `*` is all of them"
     )
@@ -185,7 +224,28 @@ class RunConfig(Section):
             raise ValueError(f"sites.fold: folds are numbered from 0 to {self.sites.folds - 1}")
         if self.shift and self.federation.engine == "federation":
             raise ValueError("shift: is for simulation only: use federation.engine local or ray, or leave it out")
+        if self.privacy.on:
+            self._check_privacy()
         return self
+
+    def _check_privacy(self) -> None:
+        """Refuse what would use patients' data beside the training that is charged."""
+        privacy = self.privacy
+        if (privacy.epsilon is None) == (privacy.sigma is None):
+            raise ValueError(f"privacy.level={privacy.kind} needs one of privacy.epsilon and privacy.sigma")
+        needs = {
+            "training.loss=cross_entropy": self.training.loss == "cross_entropy",  # others weigh by counts of classes
+            "training.patience=0": self.training.patience == 0,
+            "federation.choose=last": self.federation.choose == "last",
+            "evaluation.threshold=likelier": self.evaluation.threshold == "likelier",
+            "data.scaling=none": self.data.scaling in ("none", "auto"),  # auto: the sites refuse where it is needed
+            "a split by patient, not sites.split=beat-level": self.sites.split != "beat-level",
+        }
+        missing = [what for what, holds in needs.items() if not holds]
+        if missing:
+            raise ValueError(
+                f"privacy needs {' and '.join(missing)}: anything else uses patients' data that no epsilon counts"
+            )
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -199,6 +259,13 @@ class RunConfig(Section):
         if self.sites.split == "published" and self.sites.shared_person == "keep":
             found.append("LEAK kept on purpose: a person of the published split is in training and in test.")
         return tuple(found)
+
+    @property
+    def not_private(self) -> str:
+        """A sentence that must stand beside every figure, where noise can be repeated and so taken away."""
+        if self.privacy.on and self.privacy.noise == "seeded":
+            return "NOT PRIVATE: the noise comes from a known seed (privacy.noise=seeded), so its epsilons do not hold."
+        return ""
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -46,6 +46,8 @@ MESSAGE_TYPES: dict[Kind, str] = {
 }
 PROXIMAL = "proximal-mu"
 """The key under which Flower's FedProx sends mu."""
+SPENT = "privacy budget spent"
+"""How a site's reason begins when a round would overspend its privacy budget."""
 ERROR_CODE = 100
 """The code of an error reply that a site wrote itself: its reason is JSON and holds no data."""
 

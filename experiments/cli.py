@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from common.errors import UsageError, WardroundError
-from experiments import cli_data, cli_federation
+from experiments import cli_data, cli_federation, cli_privacy
 
 app = typer.Typer(
     name="wardround",
@@ -24,6 +24,7 @@ bench_app = typer.Typer(help="Benchmarks: ratios measured in one run.", no_args_
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_federation.server_app, name="server")
 app.add_typer(cli_federation.client_app, name="client")
+app.add_typer(cli_privacy.app, name="privacy")
 app.add_typer(bench_app, name="bench")
 
 Settings = cli_data.Settings

@@ -171,9 +171,12 @@ class Terminal(Quiet):
     def _round(self, event: dict[str, Any]) -> None:
         number, total = event["round"], event["of"]
         trained = [site["train"] for site in event["sites"].values() if "train" in site]
-        weight = sum(item["examples"] for item in trained)
-        loss = sum(item["loss"] * item["examples"] for item in trained) / weight if weight else float("nan")
-        text = f"  round {number} of {total}: {_count(len(trained), 'site')}, loss {loss:.3f}"
+        text = f"  round {number} of {total}: {_count(len(trained), 'site')}"
+        told = [item for item in trained if "loss" in item]  # a private site tells none
+        if weight := sum(item["examples"] for item in told):
+            text += f", loss {sum(item['loss'] * item['examples'] for item in told) / weight:.3f}"
+        if spent := [item["privacy"]["epsilon_run"] for item in trained if item.get("privacy")]:
+            text += f", epsilon {max(spent):.3f} at most"
         if (checked := event.get("validation")) and checked.get(self._metric) is not None:
             text += f", validation {_LABELS.get(self._metric, self._metric)} {checked[self._metric]:.3f}"
             text += " (best so far)" if event["chosen"] == number else ""

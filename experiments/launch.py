@@ -60,6 +60,8 @@ def run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
     card = asdict(source.card) if source else asdict(_card(config))
     folder = runs.create(config, root)
     notices = [{"level": "leak", "text": text} for text in config.notices]
+    if config.not_private:
+        notices.append({"level": "not-private", "text": config.not_private})
     runs.describe(config, folder, card, notices)
     watcher.start(folder, config)
     try:
@@ -190,6 +192,10 @@ def _check_plugins(config: RunConfig) -> None:
     module = plugins.load("common.models", "build", config.model.name, "model")
     configuration.check(module.Options, config.model.options, f"model.options of {config.model.name}")
     strategies.require(config)
+    if config.privacy.on:
+        from client import privacy
+
+        privacy.sigma_of(config)
     if config.federation.address is None:
         from client.training import choose_device
         from server import start

@@ -17,7 +17,7 @@ import yaml
 from common.config import RunConfig
 from common.errors import ConfigError, DataError
 
-PACKAGES = ("flwr", "torch", "numpy", "scipy", "pandas", "scikit-learn", "wfdb", "pydantic", "wardround")
+PACKAGES = ("flwr", "torch", "opacus", "numpy", "scipy", "pandas", "scikit-learn", "wfdb", "pydantic", "wardround")
 
 
 def create(config: RunConfig, root: Path) -> Path:

@@ -22,7 +22,7 @@ from flwr.serverapp.strategy import Strategy
 
 from common import evaluation, messages, metrics, models
 from common.config import RunConfig
-from common.errors import EngineError
+from common.errors import ConfigError, EngineError
 from common.evaluation import Evaluation
 from common.messages import ALL, RESAMPLED, Method, Reply, Request, Weights
 from common.metrics import Counts
@@ -89,6 +89,11 @@ class Run:
         strategies.require(config)
         model = models.build(federation.task, config.model, config.seed)
         method = strategies.method(config.federation.strategy, model)
+        if config.privacy.on:
+            models.refuse_without_units(model, config.privacy.kind)
+            if method.control or method.pull is not None:
+                name = config.federation.strategy.name
+                raise ConfigError(f"federation.strategy={name} trains what privacy does not count: use fedavg")
         token = secrets.token_hex(16)  # names the run in the state folders of sites: no two runs may share it
         return cls(grid, config, strategy, federation, federation.task, listen, counts, total, method=method, id=token)
 
@@ -165,6 +170,9 @@ def train(run: Run, keep: Callable[[int, Weights], None], outcome: Outcome) -> N
         outgoing = run.addressed(outgoing, number - 1, outcome)
         answers, lost = run.ask("train", number, trainers, outgoing, lambda reply: _misfit(reply, shared, control))
         outcome.lost |= {site: f"round {number}: {why}" for site, why in lost.items()}
+        spent = [site for site, why in sorted(lost.items()) if why.startswith(messages.SPENT)]
+        if spent and config.privacy.on_budget == "stop":
+            raise EngineError(f"round {number}: {spent[0]}: {lost[spent[0]]} (privacy.on_budget=stop)")
         if len(answers) < config.federation.min_sites:
             why = "; ".join(f"{site}: {text}" for site, text in sorted(lost.items()))
             raise EngineError(

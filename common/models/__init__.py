@@ -105,6 +105,27 @@ def frozen(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     return resting
 
 
+def refuse_without_units(model: nn.Module, level: str) -> None:
+    """Refuse a model of which one unit's gradient cannot be had.
+
+    Raises:
+        ConfigError: it mixes examples (BatchNorm), or it cannot be mapped over examples (level record: torch's
+            recurrent kernels, as in nn.LSTM).
+    """
+    from torch import nn
+
+    for name, module in model.named_modules():
+        kind = type(module).__name__
+        # BatchNorm and its running statistics mix all examples of a batch; InstanceNorm shares its base class
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise ConfigError(f"privacy: {name} is a {kind}, which mixes patients: use a model with GroupNorm")
+        if level == "record" and isinstance(module, nn.RNNBase):
+            raise ConfigError(
+                f"privacy.level=record: {name} is an nn.{kind}, which gives no gradients of single examples: "
+                "use privacy.level=patient, or model.name=gru"
+            )
+
+
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 

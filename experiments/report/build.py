@@ -23,6 +23,7 @@ from experiments.report.model import (
     Data,
     ModelResult,
     Notice,
+    Privacy,
     Report,
     Round,
     RoundFigures,
@@ -39,6 +40,7 @@ ALL, WITHOUT, PERSONAL = "all", "without ", "personal"
 
 SYNTHETIC = "The signals were made by a generator. No figure says anything about real patients."
 MIXED = "Some hospitals hold signals made by a generator. No pooled figure says anything about real patients."
+NOT_PRIVATE = "NOT PRIVATE: the noise can be repeated and so taken away: no epsilon of this run holds."
 LEAK = "Patients stand in both training and test, so every figure is too good to hold for a new patient."
 
 
@@ -71,6 +73,7 @@ def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any],
     hello = outcome.get("sites") or {}
     ours = {"name": "federated", "title": "Federated model", "kind": "federated", **outcome}
     baselines = _read(run_dir / "baselines.json") or {}
+    spent = _privacy(lines)
     models = [_model(item, metric) for item in (ours, *_personal(outcome), *baselines.get("models", ()))]
     planned = config.get("federation", {}).get("rounds") or (lines[-1].get("of", len(lines)) if lines else 0)
     chosen = outcome.get("chosen") or (lines[-1]["chosen"] if lines else None)
@@ -89,7 +92,7 @@ def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any],
             versions={key: str(value) for key, value in (about.get("versions") or {}).items()},
             commit=about.get("commit"),
         ),
-        notices=_notices(about, data, config, hello.values()),
+        notices=_notices(about, data, config, hello.values(), all(item.private for item in spent)),
         data=data,
         task=task,
         sites=tuple(_site(name, said, task, lost.get(name)) for name, said in sorted(hello.items())),
@@ -98,12 +101,30 @@ def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any],
         chosen_round=chosen,
         metric=metric,
         models=tuple(model for model in models if model.sites or model.pooled),
+        privacy=spent,
         lost=dict(sorted(lost.items())),
     )
 
 
+def _privacy(lines: Iterable[Mapping[str, Any]]) -> tuple[Privacy, ...]:
+    """Return what each hospital told of its spending in the last round that it trained in, with all its steps."""
+    last: dict[str, Mapping[str, Any]] = {}
+    steps: dict[str, int] = {}
+    for line in lines:
+        for site, item in line.get("sites", {}).items():
+            told = (item.get("train") or {}).get("privacy")
+            if told:
+                steps[site] = steps.get(site, 0) + int(told["steps"])
+                last[site] = told
+    return tuple(Privacy.model_validate({**last[site], "site": site, "steps": steps[site]}) for site in sorted(last))
+
+
 def _notices(
-    about: Mapping[str, Any], data: Data, config: Mapping[str, Any], hello: Iterable[Mapping[str, Any]]
+    about: Mapping[str, Any],
+    data: Data,
+    config: Mapping[str, Any],
+    hello: Iterable[Mapping[str, Any]],
+    private: bool = True,
 ) -> tuple[Notice, ...]:
     """The run's own notices, and those that the hospitals' answers call for even if the run forgot them."""
     said = list(hello)
@@ -116,10 +137,12 @@ def _notices(
         found.append(Notice(level="synthetic", text=text))
     if "leak" not in levels and "beat-level" in {split, *(item.get("split") for item in said)}:
         found.append(Notice(level="leak", text=LEAK))
+    if "not-private" not in levels and not private:
+        found.append(Notice(level="not-private", text=NOT_PRIVATE))
     warning = next((str(item["warning"]) for item in said if item.get("warning")), data.warning)
     if warning and warning not in {notice.text for notice in found}:
         found.append(Notice(level="warning", text=warning))
-    order = {"synthetic": 0, "leak": 1, "warning": 2}
+    order = {"synthetic": 0, "leak": 1, "not-private": 2, "warning": 3}
     return tuple(sorted(found, key=lambda notice: order[notice.level]))
 
 
@@ -139,7 +162,7 @@ def _site(name: str, said: Mapping[str, Any], task: Mapping[str, Any], lost: str
 
 def _round(line: Mapping[str, Any]) -> Round:
     sites = {
-        name: RoundSite(train=item.get("train"), validation=_figures(item.get("validation")))
+        name: RoundSite(train=_training(item.get("train")), validation=_figures(item.get("validation")))
         for name, item in sorted(line.get("sites", {}).items())
     }
     return Round(
@@ -151,6 +174,10 @@ def _round(line: Mapping[str, Any]) -> Round:
         sites=sites,
         lost=line.get("lost", {}),
     )
+
+
+def _training(raw: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if raw is None else {key: value for key, value in raw.items() if key != "privacy"}
 
 
 def _figures(raw: Mapping[str, Any] | None) -> RoundFigures | None:

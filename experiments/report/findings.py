@@ -28,6 +28,7 @@ def summary(report: Report) -> list[str]:
     """Return the findings as sentences that need no table."""
     name = title(report.metric)
     found = [_training(report, name)]
+    found += privacy(report)
     model = report.federated
     if model is None or model.pooled is None:
         text = "There are no test figures: the run ended before the final evaluation."
@@ -78,6 +79,19 @@ def _training(report: Report, name: str) -> str:
     if report.chosen_round is None or all(line.validation is None for line in report.rounds):
         return text + "."
     return f"{text}; round {report.chosen_round} is kept, the best by {name} on validation patients."
+
+
+def privacy(report: Report) -> list[str]:
+    """Return what was spent of patients' privacy, in one sentence; nothing if training was not private."""
+    if not report.privacy:
+        return []
+    most = max(report.privacy, key=lambda item: item.epsilon_run)
+    text = f"Training was private per {most.unit}: it spent epsilon {most.epsilon_run:.2f} at most at delta "
+    total = max(item.epsilon for item in report.privacy)
+    text += f"{most.delta:g} ({most.site}); all runs on the same data, {total:.2f} at most."
+    if report.has("not-private"):
+        text = f"NOT PRIVATE: the noise can be taken away. By the sums it would be: {text}"
+    return [text]
 
 
 def mean_local(report: Report, metric: str) -> float | None:

@@ -18,7 +18,7 @@ from common.evaluation import Evaluation, Frozen
 
 SCHEMA_FILE = Path(__file__).parent / "schema" / "report-1.json"
 Split = Literal["train", "validation", "test"]
-Level = Literal["synthetic", "leak", "warning"]
+Level = Literal["synthetic", "leak", "not-private", "warning"]
 
 
 class Run(Frozen):
@@ -148,6 +148,29 @@ class ModelResult(Subset):
     threshold: float | None = None
 
 
+class Privacy(Frozen):
+    """What one hospital's training spent of its patients' privacy, by its own ledger.
+
+    `epsilon_run`, `epsilon`: of this run, and of all runs on the hospital's data, at `delta`; `units`: people (level
+    patient) or examples (level record) that trained; `q`: chance of a unit to take part in a step; `sigma`: noise in
+    norms of `clip`; `steps`: of this run; `private`: false where the noise can be repeated and taken away.
+    """
+
+    site: str
+    level: Literal["record", "patient"]
+    unit: str
+    units: int
+    epsilon_run: float
+    epsilon: float
+    delta: float
+    q: float
+    sigma: float
+    clip: float
+    steps: int
+    accountant: Literal["rdp", "prv"]
+    private: bool
+
+
 class Report(Frozen):
     """A run's report. Refuses to exist for made-up data without a notice that says so."""
 
@@ -164,12 +187,15 @@ class Report(Frozen):
     chosen_round: int | None = None
     metric: str = "macro_f1"
     models: tuple[ModelResult, ...] = ()
+    privacy: tuple[Privacy, ...] = ()
     lost: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _say_what_is_made_up(self) -> Report:
         if self.data.synthetic and not self.has("synthetic"):
             raise ValueError("synthetic data need a notice of level synthetic")
+        if not all(item.private for item in self.privacy) and not self.has("not-private"):
+            raise ValueError("noise of a known seed needs a notice of level not-private")
         return self
 
     def has(self, level: Level) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from common.evaluation import Evaluation, Figure
-from experiments.report.findings import no_test, status
+from experiments.report.findings import no_test, privacy, status
 from experiments.report.model import Report, Subset
 from experiments.report.words import CLASS_METRICS, METRICS, capital, cell, columns, labelled, title
 
@@ -73,9 +73,9 @@ def terminal(report: Report) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    colours = {"synthetic": "yellow", "leak": "red", "warning": "blue"}
+    colours = {"synthetic": "yellow", "leak": "red", "not-private": "red", "warning": "blue"}
     parts: list[RenderableType] = [
-        Panel(Text(item.text), title=item.level.upper(), border_style=colours[item.level], width=100)
+        Panel(Text(item.text), title=item.level.upper().replace("-", " "), border_style=colours[item.level], width=100)
         for item in report.notices
     ]
     model = report.federated
@@ -107,6 +107,7 @@ def terminal(report: Report) -> RenderableType:
         parts.append(Text("† rests on few patients: one more or less can change it much"))
     if model is None:
         parts.append(Text(capital(f"{no_test(report)}: no test figures")))
+    parts += [Text(sentence) for sentence in privacy(report)]
     if report.run.error:
         parts.append(Text(report.run.error, style="red"))
     parts += [Text(f"lost: {site}: {why}", style="red") for site, why in report.lost.items()]

@@ -22,8 +22,21 @@ METRICS = {
     "loss": "loss",
 }
 CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1", "auroc": "AUROC", "auprc": "AUPRC"}
-TAGS: dict[Level, str] = {"synthetic": "SYNTHETIC", "leak": "LEAK"}
+TAGS: dict[Level, str] = {"synthetic": "SYNTHETIC", "leak": "LEAK", "not-private": "NOT PRIVATE"}
 """Notices that are repeated beside every table and figure."""
+
+PRIVACY = {
+    "patient": "Two data sets are neighbours if one holds a person more: all of that person's recordings and examples "
+    "at the hospital. Protected is whether a person took part in training, and all that they gave to it.",
+    "record": "Two data sets are neighbours if one holds an example more, such as one heartbeat. Protected is that one "
+    "example. A person with many examples has no such promise: their epsilon is many times as large.",
+}
+"""What a neighbouring data set is, and what is protected, by level."""
+UNPROTECTED = (
+    "Not protected, and in no epsilon: the numbers of patients and examples in the tables, the figures on test "
+    "patients, and what holds for a hospital as a whole. The server sees each hospital's update, not only their sum; "
+    "the noise is in it before it leaves."
+)
 
 MONTHS = (
     "January", "February", "March", "April", "May", "June",
@@ -171,7 +184,7 @@ def labelled(notice: Notice) -> str:
     >>> labelled(Notice(level="leak", text="LEAKY split."))
     'LEAKY split.'
     """
-    level = notice.level.upper()
+    level = notice.level.upper().replace("-", " ")
     return notice.text if notice.text.upper().startswith(level) else f"{level}: {notice.text}"
 
 

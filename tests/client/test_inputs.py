@@ -58,7 +58,7 @@ def test_scaled_windows_are_the_windows_of_scaled_hours() -> None:
     centre, spread = found.centre[1:, None], found.spread[1:, None]
     slow = np.nan_to_num((cohorts[0].x.dense() - centre) / spread, nan=0.0)
     np.testing.assert_allclose(scaled.x.dense(), slow, atol=1e-5)
-    cut, _, _ = training._tensors(scaled, training.choose_device("cpu"))
+    cut, _, _ = training.tensors(scaled, training.choose_device("cpu"))
     import torch
 
     np.testing.assert_allclose(cut(torch.tensor([0, 4, 7, 10])).numpy(), slow[[0, 4, 7, 10]], atol=1e-5)

@@ -195,11 +195,11 @@ def test_augmentation_is_drawn_from_the_seed(strength: float) -> None:
 
 def test_augmentation_changes_inputs_within_its_bounds() -> None:
     x = torch.linspace(1, 2, 16).repeat(50, 1, 1)
-    moved = training._augment(x, 1.0, torch.Generator().manual_seed(1))
+    moved = training.augmented(x, 1.0, torch.Generator().manual_seed(1))
     assert not torch.equal(moved, x)
     assert float(moved.max()) < 2 * 1.2 + 6 * 0.05
     assert float(moved.min()) > 0.8 - 6 * 0.05
-    assert torch.allclose(training._augment(x, 1e-6, torch.Generator().manual_seed(1)), x, atol=1e-5)
+    assert torch.allclose(training.augmented(x, 1e-6, torch.Generator().manual_seed(1)), x, atol=1e-5)
     plain, other = model_of(), model_of()
     fit(plain, tiny.cohort(3), config_of(), 1, counts=COUNTS)
     fit(other, tiny.cohort(3), config_of(augment=0.5), 1, counts=COUNTS)

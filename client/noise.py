@@ -1,0 +1,131 @@
+"""Randomness for privacy: who takes part in a step, and the Gaussian noise on its sum.
+
+Secure: the key stream of ChaCha20 (RFC 8439) under a key from the operating system (os.urandom), fresh for each
+round at each site, made by the `cryptography` library; torch's and NumPy's generators can be worked back from their
+output, and torchcsprng is no longer kept up. Seeded: for tests alone. Whoever knows the seed can take the noise away,
+so such a run is NOT PRIVATE and says so everywhere.
+
+Floating point: noise that is drawn as a float and added to a float leaks through the gaps between floats (Mironov
+2012, doi:10.1145/2382196.2382264). Against that:
+- the sum of contributions and the noise are each rounded to whole multiples of one grain, a power of two of at most
+  2**-30 of the noise's deviation, in float64, where adding such multiples is exact. What leaves has the same possible
+  values whatever the data, and rounding the noise after adding a whole multiple is the same as before: the release is
+  a rounding of the Gaussian mechanism on the rounded sum. That rounding adds at most grain * sqrt(coordinates) to what
+  one unit can change; `clip_margin` leaves room for it, and for the rounding of gradients themselves.
+- each value is the sum of two inverse-transformed uniforms of 53 bits (as Holohan and Braghin 2021, arXiv:2107.10138,
+  sum several), so that the tails have no gaps wider than the grain within 8 deviations.
+- contributions are clipped to 0.1% less than is accounted for: float32 kernels may round one unit's gradient otherwise
+  (some 1e-7 of it) when others are drawn with it.
+What is left: the noise is Gaussian to the precision of scipy's ndtri, with no tail beyond 11.6 deviations, not exactly
+(Canonne, Kamath and Steinke 2020, arXiv:2004.00010, would be); dropout and augmentation come from torch's generator,
+whose secret seed has 31 bits; how long a step takes is not hidden.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+GRAIN = 2.0**-30
+"""Of the noise's deviation, rounded down to a power of two."""
+BLOCK = 1 << 20
+
+
+class Source(Protocol):
+    """A stream of independent uniform numbers."""
+
+    private: bool
+
+    def uniform(self, count: int) -> Floats:
+        """Return numbers above 0 and below 1, of 53 bits."""
+
+
+class Secure:
+    """ChaCha20 under a key that nobody knows; one object serves one thread."""
+
+    private = True
+
+    def __init__(self) -> None:
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+
+        # 64 random bits of nonce beside the key, the block counter from 0: 2**70 bytes before it repeats
+        nonce = bytes(8) + os.urandom(8)
+        self._stream = Cipher(algorithms.ChaCha20(os.urandom(32), nonce), mode=None).encryptor()
+
+    def uniform(self, count: int) -> Floats:
+        """Return numbers above 0 and below 1, of 53 bits."""
+        parts = [np.zeros(0, np.uint64)]
+        for start in range(0, count, BLOCK):
+            size = min(BLOCK, count - start)
+            parts.append(np.frombuffer(self._stream.update(bytes(8 * size)), np.uint64))
+        return _uniform(np.concatenate(parts))
+
+
+class Seeded:
+    """NumPy's PCG64: NOT PRIVATE."""
+
+    private = False
+
+    def __init__(self, seed: int) -> None:
+        self._bits = np.random.PCG64(seed)
+
+    def uniform(self, count: int) -> Floats:
+        """Return numbers above 0 and below 1, of 53 bits."""
+        return _uniform(np.asarray(self._bits.random_raw(count), np.uint64))
+
+
+def _uniform(bits: npt.NDArray[np.uint64]) -> Floats:
+    return np.asarray(((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53)
+
+
+def drawn(source: Source, units: int, q: float) -> npt.NDArray[np.int64]:
+    """Return the units that take part in a step, each with chance q, independent of the others: often none or many."""
+    return np.flatnonzero(source.uniform(units) < q)
+
+
+def normal(source: Source, count: int) -> Floats:
+    """Return standard normal numbers."""
+    from scipy.special import ndtri
+
+    both = ndtri(source.uniform(2 * count))
+    return np.asarray((both[:count] + both[count:]) / math.sqrt(2))
+
+
+def noisy(total: Floats, deviation: float, source: Source) -> Floats:
+    """Return a sum `(coordinates,)` with noise of a deviation, both in whole grains.
+
+    Raises:
+        ValueError: the deviation is not above 0, or the sum so large that grains are lost.
+    """
+    if not 0 < deviation < math.inf:
+        raise ValueError(f"noise needs a deviation above 0, got {deviation}")
+    grain = grain_of(deviation)
+    whole = np.rint(total / grain)
+    if not np.isfinite(whole).all() or np.abs(whole).max(initial=0.0) > 2.0**51:
+        raise ValueError("the sum is too large for its noise")
+    return np.asarray((whole + np.rint(normal(source, len(total)) * (deviation / grain))) * grain)
+
+
+def grain_of(deviation: float) -> float:
+    """Return the power of two of which sums and noise are whole multiples.
+
+    >>> grain_of(3.0) == 2.0 * GRAIN
+    True
+    """
+    return 2.0 ** math.floor(math.log2(deviation)) * GRAIN
+
+
+def clip_margin(coordinates: int, sigma: float) -> float:
+    """Return the share of the clipping norm that contributions may have, so that rounding stays within it.
+
+    The rest pays for whole grains, and for the rounding of float32 gradients.
+
+    >>> round(clip_margin(54_000, 1.0), 4)
+    0.999
+    """
+    return 1 - 1e-3 - GRAIN * sigma * math.sqrt(coordinates)

@@ -1,0 +1,78 @@
+"""`wardround privacy`: what has been spent of patients' privacy at a hospital."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.errors import ConfigError
+
+if TYPE_CHECKING:
+    from client.ledger import Row
+
+app = typer.Typer(help="What has been spent of patients' privacy at a hospital.", no_args_is_help=True)
+
+
+@app.callback()
+def _privacy() -> None:
+    """Keep `ledger` a command of its own."""
+
+
+@app.command()
+def ledger(
+    site: Annotated[str, typer.Option(help="The hospital's name.")] = "",
+    state: Annotated[
+        Path, typer.Option(help="Folder of what the hospital's client keeps (wardround client --state).")
+    ] = Path(".wardround/client"),
+    path: Annotated[Path | None, typer.Option(help="The ledger file itself, instead of --site.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print rows as JSON lines.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the rows alone.")] = False,
+    accept_data: Annotated[
+        Path | None, typer.Option(help="This folder is the same data, grown: what was spent goes on counting.")
+    ] = None,
+) -> None:
+    """Print the charges of a hospital's ledger, after checking that none was changed or taken out."""
+    from client.ledger import Ledger, folder_digest, path_of
+    from common.errors import DataError
+
+    if path is None and not site:
+        raise ConfigError("wardround privacy ledger needs --site NAME or --path FILE")
+    found = Ledger.read(path if path is not None else path_of(state / "runs", site))
+    if accept_data is not None:
+        if not accept_data.is_dir():
+            raise DataError(f"no data folder {accept_data}")
+        found.accept(folder_digest(accept_data))
+    rows = found.rows()
+    if verify or accept_data is not None:
+        typer.echo(f"{found.path}: {len(rows)} charges, each as it was written")
+    elif as_json:
+        from dataclasses import asdict
+
+        for row in rows:
+            typer.echo(json.dumps(asdict(row)))
+    else:
+        _show(found.path, rows)
+
+
+def _show(path: Path, rows: list[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    screen = Console() if sys.stdout.isatty() else Console(width=140)
+    screen.print(f"{path}: {len(rows)} charges, each as it was written", soft_wrap=True, highlight=False, markup=False)
+    table = Table()
+    for name in ("", "time (UTC)", "run", "round", "per", "units", "q", "sigma", "steps", "delta", "by"):
+        table.add_column(name, justify="right" if name not in ("run", "per", "by", "time (UTC)") else "left")
+    table.add_column("epsilon, run", justify="right")
+    table.add_column("epsilon, all", justify="right")
+    for row in rows:
+        table.add_row(
+            str(row.number), row.time[:19].replace("T", " "), row.run[:8], str(row.round),
+            row.level if row.private else f"{row.level}, NOT PRIVATE", str(row.units), f"{row.q:g}", f"{row.sigma:.4g}",
+            str(row.steps), f"{row.delta:g}", row.accountant, f"{row.epsilon_run:.3f}", f"{row.epsilon:.3f}",
+        )  # fmt: skip
+    screen.print(table)
