@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from common import evaluation, metrics
 from common.config import RunConfig
 from common.errors import SiteError
 from common.messages import Reply
+from common.scaling import Scaling
 from common.seeds import seed_for
 from common.task import Task
 from server import start
@@ -35,6 +37,8 @@ from server.rounds import combine
 from sites.cohort import Cohort, join
 
 Tell = Callable[[str, int, int], None]
+Wanted = tuple[str, str, str | None, list[Site]]
+"""A model's name, its title, the hospital that trains it alone or none, and whose patients train it."""
 
 
 def run(config: RunConfig, out: Path, sites: int, tell: Tell | None = None) -> dict[str, str]:
@@ -109,13 +113,16 @@ def _one(
     if stop.is_set():
         raise Stopped("stopped before the end")
     task = members[0].task
-    scaling = inputs.fit([site.train for site in members], inputs.how(config.data, task))
-    own_sums = config.data.scaling == "site"
+    how = inputs.how(config.data, task)
+    scaling = None if how == "site" else inputs.fit([site.train for site in members], how)
+
+    def scaling_at(site: Site) -> Scaling | None:
+        return inputs.fit([site.train], how) if how == "site" else scaling
 
     def ready(site: Site) -> Site:
-        return scaled(site, inputs.fit([site.train], "site") if own_sums else scaling)
+        return replace(site, test=inputs.apply(site.test, scaling_at(site)))
 
-    here = [ready(site) for site in members]
+    here = [scaled(site, scaling_at(site)) for site in members]
     train = join([site.train for site in here]) if len(here) > 1 else here[0].train
     validation = join([site.validation for site in here]) if len(here) > 1 else here[0].validation
     model = start.first(config, task).model
@@ -147,7 +154,7 @@ def _tested(
     config: RunConfig, out: Path, name: str, task: Task, predict: Predict, threshold: float | None,
     sites: list[Site], ready: Callable[[Site], Site],
 ) -> dict[str, Any]:  # fmt: skip
-    """Return a model's figures on every hospital's test patients."""
+    """Return a model's figures on every hospital's test patients, scaled by `ready` as the model takes them."""
     replies: dict[str, Reply] = {}
     for site in sites:
         if len(site.test.y) == 0:
@@ -164,9 +171,6 @@ def _tested(
         "test": {key: {s: item.model_dump() for s, item in found.items()} for key, found in by_table.items()},
         "pooled": {key: item.model_dump() for key, item in pooled.items()},
     }
-
-
-Wanted = tuple[str, str, str | None, list[Site]]
 
 
 def _classical(

@@ -146,16 +146,11 @@ def _carry(config: RunConfig, folder: Path, dealt: dict[str, tuple[str, ...]], s
 def lay_out(source: Any, ids: tuple[str, ...], folder: Path) -> None:
     """Give one hospital a folder of its own, with links to its recordings.
 
-    A data set that is no folder of WFDB recordings lays out its own: `lay_out(folder, options, ids, place)`.
-
     Raises:
-        ConfigError: the data set cannot.
+        ConfigError: the data set is no folder of WFDB recordings.
     """
     from sites import records
 
-    if hasattr(source.module, "lay_out"):
-        source.module.lay_out(source.folder, source.options, ids, folder)
-        return
     folder.mkdir(parents=True)
     below = [source.folder, *sorted(path for path in source.folder.iterdir() if path.is_dir())]
     for name in ids:

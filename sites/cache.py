@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -68,12 +68,21 @@ def store(folder: Path, name: str, arrays: Arrays, about: Mapping[str, str]) -> 
         DataError: the folder cannot be written, or the disk is full.
     """
     content = save({key: np.ascontiguousarray(value) for key, value in arrays.items()}, dict(about))
+    write_whole(folder, name, lambda out: out.write(content))
+
+
+def write_whole(folder: Path, name: str, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write` fill the file of `name`, which is there whole at the end or not at all.
+
+    Raises:
+        DataError: the folder cannot be written, or the disk is full.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=folder)
         try:
             with os.fdopen(handle, "wb") as out:
-                out.write(content)
+                write(out)
             os.replace(part, folder / f"{name}.safetensors")
         except BaseException:
             Path(part).unlink(missing_ok=True)

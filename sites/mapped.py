@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from common.errors import DataError
+from sites import cache
 from sites.cache import Arrays
 
 _TYPES: dict[str, type[np.generic]] = {"F32": np.float32, "I64": np.int64, "U8": np.uint8}
@@ -67,22 +66,13 @@ def store(folder: Path, name: str, arrays: Mapping[str, Blocks], about: Mapping[
         header[key] = {"dtype": _NAMES[np.dtype(kind)], "shape": list(shape), "data_offsets": [begin, end]}
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=folder)
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(len(head).to_bytes(8, "little") + head)
-                for _, kind, blocks in ordered.values():
-                    for block in blocks:
-                        out.write(np.ascontiguousarray(block, kind).reshape(-1).view(np.uint8).data)
-                if out.tell() != 8 + len(head) + end:
-                    raise ValueError(f"{name}: the blocks are not of the shape that was announced")
-            os.replace(part, folder / f"{name}.safetensors")
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise DataError(
-            f"cannot write prepared data into {folder}: {error.strerror}; set WARDROUND_CACHE to another"
-        ) from None
+
+    def write(out: BinaryIO) -> None:
+        out.write(len(head).to_bytes(8, "little") + head)
+        for _, kind, blocks in ordered.values():
+            for block in blocks:
+                out.write(np.ascontiguousarray(block, kind).reshape(-1).view(np.uint8).data)
+        if out.tell() != 8 + len(head) + end:
+            raise ValueError(f"{name}: the blocks are not of the shape that was announced")
+
+    cache.write_whole(folder, name, write)

@@ -17,6 +17,7 @@ from client import work
 from client.training import Schedule, fit, predict
 from common import models
 from common.errors import SiteError
+from common.scaling import Scaling
 from common.seeds import seed_for
 from experiments import baselines, classical
 from server.rounds import digest
@@ -167,3 +168,18 @@ def test_classical_models_train_on_raw_rows_and_are_tested_alike(sites: list[wor
     for site in sites[:2]:
         right = (predict(site.test).argmax(1) == site.test.y).mean()
         assert found["logreg:pooled"]["test"]["all"][site.name]["accuracy"]["value"] == pytest.approx(right)
+
+
+def test_each_hospitals_own_scaling_is_no_models_scaling(sites: list[work.Site], tmp_path: Path) -> None:
+    """With data.scaling=site there is none to keep beside a model; a shared one is its training rows'."""
+    for how in ("site", "standard"):
+        config = tiny.run_config(federation__rounds=1, data__scaling=how)
+        out = tmp_path / how
+        out.mkdir()
+        baselines.run(config, out, 3)
+        kept = sorted(path.name for path in out.glob("scaling.*"))
+        names = ["scaling.local.north.safetensors", "scaling.local.south.safetensors", "scaling.local.west.safetensors"]
+        assert kept == ([] if how == "site" else [*names, "scaling.pooled.safetensors"])
+    found = Scaling.from_bytes((tmp_path / "standard" / "scaling.pooled.safetensors").read_bytes())
+    rows = np.concatenate([site.train.features for site in sites])
+    np.testing.assert_allclose(found.centre[:1], rows.mean(0), rtol=1e-5)
