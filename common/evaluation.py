@@ -15,6 +15,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from common import metrics
+from common.config import EvaluationConfig
+from common.errors import ConfigError
 from common.metrics import Counts
 from common.task import Task
 
@@ -105,6 +107,21 @@ class Evaluation(Frozen):
 
     def _of(self, place: int) -> ClassFigures:
         return list(self.classes.values())[place]
+
+
+def require(wanted: EvaluationConfig, task: Task) -> None:
+    """Refuse a metric or a threshold that the task cannot have, before anything is trained for it.
+
+    Raises:
+        ConfigError: names the key and what it needs.
+    """
+    for key, value in (("metric", wanted.metric), ("threshold", wanted.threshold)):
+        if value == "utility" and not task.utility:
+            raise ConfigError(f"evaluation.{key}=utility: {task.name} says of no alarm what it is worth; take another")
+        event = (key == "threshold" and value != "likelier") or value in ("auroc", "auprc")
+        if event and not task.binary:
+            other = "macro_auroc or macro_auprc" if key == "metric" else "likelier"
+            raise ConfigError(f"evaluation.{key}={value} needs a task of one event (two classes): take {other}")
 
 
 def bootstrap_weights(patients: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:

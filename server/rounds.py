@@ -83,6 +83,7 @@ class Run:
         """
         if federation.task is None:
             raise EngineError("no handshake took place")
+        evaluation.require(config.evaluation, federation.task)
         held = [said["counts"]["train"] for said in federation.hello.values()]
         counts = tuple(int(sum(column)) for column in zip(*(item["classes"] for item in held), strict=True))
         total = int(sum(item["examples"] for item in held))

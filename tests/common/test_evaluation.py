@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from common import evaluation, metrics
+from common.config import EvaluationConfig
+from common.errors import ConfigError
 from common.evaluation import Evaluation, Figure
 from common.metrics import Counts
 from common.task import Task
@@ -218,3 +220,23 @@ def test_a_site_with_one_test_patient_is_said_to_narrow_the_pooled_intervals() -
     assert "the intervals are too narrow: lone with one test patient adds no spread" in found.notes
     two = evaluation.pooled(TASK, *({"a": part["a"]} for part in (results, totals, drawn)))  # type: ignore[arg-type]
     assert not any("too narrow" in note for note in two.notes)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("metric", "utility", "what it is worth"),
+        ("threshold", "utility", "what it is worth"),
+        ("metric", "auroc", "take macro_auroc"),
+        ("metric", "auprc", "take macro_auroc or macro_auprc"),
+        ("threshold", "f1", "take likelier"),
+        ("threshold", "youden", "take likelier"),
+    ],
+)
+def test_a_figure_that_the_task_cannot_have_is_refused(key: str, value: str, said: str) -> None:
+    wanted = EvaluationConfig.model_validate({key: value})
+    with pytest.raises(ConfigError, match=rf"evaluation\.{key}={value}.*{said}"):
+        evaluation.require(wanted, TASK)
+    event = Task("e", "multiclass", ("no", "yes"), ("n", "y"), 0, 0, 0.0, ("a",), (), utility=True)
+    evaluation.require(wanted, event)
+    evaluation.require(EvaluationConfig(), TASK)
