@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,52 @@ from experiments.report.model import Report
 HERE = Path(__file__).parent
 ROUNDS_SHOWN = 100
 """Runs of more rounds show their curves, and leave the numbers to report.json."""
+
+
+def _always(_: Report) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with a heading and an entry in the contents; its body is sections/ID.html.j2.
+
+    `short`: the entry in the contents, where the heading is too long for it; `when`: whether a report has it.
+    """
+
+    id: str
+    title: str
+    short: str = ""
+    when: Callable[[Report], bool] = _always
+
+    @property
+    def template(self) -> str:
+        """The template of its body."""
+        return f"sections/{self.id}.html.j2"
+
+
+SECTIONS = (
+    Section("summary", "Summary"),
+    Section("hospitals", "Hospitals"),
+    Section("comparison", "Comparison of models", "Comparison"),
+    Section("classes", "Classes"),
+    Section(
+        "without",
+        "With and without some patients",
+        "With and without",
+        lambda report: bool(report.federated and report.federated.without),
+    ),
+    Section("training", "Training"),
+    Section("privacy", "Privacy", when=lambda report: bool(report.privacy)),
+    Section("each", "Each hospital"),
+    Section("lost", "What was lost"),
+    Section("method", "How the figures are computed", "How it is computed"),
+    Section("data", "Data"),
+    Section("settings", "Settings and versions", "Settings"),
+)
+"""The page from top to bottom. A new part is a line here and a file of its own."""
+AT_HOSPITAL: tuple[str, ...] = ()
+"""Templates that each hospital's part ends with; they see `site`, its number `place` and its figures `item`."""
 
 
 def html(report: Report) -> str:
@@ -46,8 +93,9 @@ def html(report: Report) -> str:
         losses=losses(report),
         settings=flat(report.run.config),
         mean_local={metric: findings.mean_local(report, metric) for metric in words.columns(report)},
-        forest=Markup(plots.forest(report)),
-        curves=Markup(plots.curves(report)),
+        sections=[section for section in SECTIONS if section.when(report)],
+        at_hospital=AT_HOSPITAL,
+        drawn={name: Markup(draw(report)) for name, draw in plots.PLOTS.items()},
         style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -1,8 +1,9 @@
-"""The report's two plots: every hospital's figure with its interval, and the figures over the rounds."""
+"""The report's plots: every hospital's figure with its interval, the figures over the rounds, and the list of all."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from common.evaluation import Evaluation, Figure, value_of
@@ -175,3 +176,10 @@ def _values(found: list[RoundFigures | None], metric: str) -> list[float]:
     """Return one number a round, NaN where there is none."""
     values = [getattr(item, metric, None) for item in found]
     return [math.nan if value is None else float(value) for value in values]
+
+
+PLOTS: dict[str, Callable[[Report], str]] = {"forest": forest, "curves": curves}
+"""Every plot by its name: a function that returns an `<svg>`, empty where a report has nothing to draw.
+
+A template finds them as `drawn.NAME`. Draw within `drawing.style` and end with `drawing.finish`.
+"""

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.report.build import build
 from experiments.report.findings import no_test
-from experiments.report.html import flat, html, losses
+from experiments.report.html import AT_HOSPITAL, HERE, SECTIONS, flat, html, losses
 from experiments.report.model import Notice, Report, Run, to_json
 
 LEAK = {"level": "leak", "text": "LEAKY split: for comparison, nothing else."}
@@ -61,6 +61,22 @@ def test_page_is_well_made(make_run) -> None:
     drawings = [attrs for tag, attrs in page.tags if tag == "svg"]
     assert len(drawings) == 2
     assert all(set(str(item["aria-labelledby"]).split()) <= set(page.ids) for item in drawings)
+
+
+def test_every_section_has_its_file_and_every_file_its_place() -> None:
+    found = {f"sections/{path.name}" for path in (HERE / "sections").glob("*.j2")}
+    assert found == {section.template for section in SECTIONS} | {*AT_HOSPITAL, "sections/hospital.html.j2"}
+    assert len({section.id for section in SECTIONS}) == len(SECTIONS)
+
+
+def test_sections_stand_in_order_with_their_entry_in_the_contents(make_run) -> None:
+    report = build(make_run())
+    page = Page(html(report))
+    here = [section.id for section in SECTIONS if section.when(report)]
+    assert [found for found in page.ids if found in here] == here
+    assert [link[1:] for link in page.links if link[1:] in here] == here
+    assert "privacy" not in here
+    assert "without" in here
 
 
 def test_page_needs_no_network(make_run) -> None:
