@@ -10,6 +10,7 @@ Three ways give the same gradients; which is fastest depends on the units:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,8 @@ Rows = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 """From row numbers to inputs, features and labels."""
 Units = Sequence[npt.NDArray[np.int64]]
 """The rows of each unit, at least one."""
+Loss = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
+"""From a model's outputs, and the signals, features and labels of the same examples, to their losses or their mean."""
 Part = tuple[Tensor, tuple[int, ...]]
 """One parameter's gradients `(units, ...)`, and the order of axes that makes them `(units, *its shape)`."""
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)
@@ -33,19 +36,19 @@ AT_ONCE = 32 * 2**20
 """Largest size of the gradients that exist at once, in bytes."""
 
 
-def each_loss(task: Task) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the loss of each example, `(logits, labels) -> (examples,)`: cross entropy, summed over many labels."""
+def each_loss(task: Task) -> Loss:
+    """Return the loss of each example, `(examples,)`: cross entropy of the logits, summed over many labels."""
     if task.kind == "multilabel":
-        return lambda logits, labels: functional.binary_cross_entropy_with_logits(
+        return lambda logits, x, features, labels: functional.binary_cross_entropy_with_logits(
             logits, labels.to(logits.dtype), reduction="none"
         ).sum(1)
-    return lambda logits, labels: functional.cross_entropy(logits, labels, reduction="none")
+    return lambda logits, x, features, labels: functional.cross_entropy(logits, labels, reduction="none")
 
 
 class Gradients:
     """Of one model's trained parameters; a unit's is the gradient of its mean loss."""
 
-    def __init__(self, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
         self._model, self._loss = model, loss
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.size = sum(parameter.numel() for parameter in self.trained.values())
@@ -53,7 +56,7 @@ class Gradients:
         self._mapping = not any(isinstance(module, nn.RNNBase) for module in model.modules())
 
         def of_unit(trained: dict[str, Tensor], x: Tensor, features: Tensor, y: Tensor, there: Tensor) -> Tensor:
-            each = loss(functional_call(model, trained, (x, features)), y)
+            each = loss(functional_call(model, trained, (x, features)), x, features, y)
             return torch.where(there, each, 0.0).sum() / there.sum()
 
         self._mapped: Callable[..., dict[str, Tensor]] = vmap(
@@ -103,7 +106,8 @@ class Gradients:
         else:
             for unit in units:
                 x, features, y = rows(torch.from_numpy(unit))
-                found = torch.autograd.grad(self._loss(self._model(x, features), y).mean(), list(self.trained.values()))
+                loss = self._loss(self._model(x, features), x, features, y).mean()
+                found = torch.autograd.grad(loss, list(self.trained.values()))
                 yield _plain({name: part[None] for name, part in zip(self.trained, found, strict=True)})
 
     def _of_examples(self, held: tuple[Tensor, Tensor, Tensor]) -> dict[str, Part]:
@@ -117,7 +121,7 @@ class Gradients:
         hooks = [module.register_forward_hook(seen(name)) for name, module in self._layers.items()]
         try:
             x, features, y = held
-            loss = self._loss(self._model(x, features), y).sum()
+            loss = self._loss(self._model(x, features), x, features, y).sum()
         finally:
             for hook in hooks:
                 hook.remove()

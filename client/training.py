@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from client.gradients import Loss
 from common import models
 from common.config import TrainingConfig
 from common.errors import ConfigError, SiteError
@@ -89,8 +90,8 @@ def label_weights(counts: Sequence[int], total: int, power: float) -> Tensor:
 
 def loss_function(
     config: TrainingConfig, counts: Sequence[int], device: torch.device, total: int | None = None
-) -> Callable[..., Tensor]:
-    """Return the loss of (logits, labels); `counts` are the federation's merged class counts.
+) -> Loss:
+    """Return the mean loss of (logits, signals, features, labels); `counts`: the federation's merged class counts.
 
     Labels `(batch, classes)` of 0 and 1 are each on its own (binary cross-entropy, summed over the classes), with
     `total` the federation's number of examples. Focal loss: Lin et al. 2017, eq. 5, with the same class weights
@@ -101,7 +102,7 @@ def loss_function(
     if total is not None:
         present = None if plain else label_weights(counts, total, config.weight_power).to(device)
 
-        def labels_loss(logits: Tensor, labels: Tensor) -> Tensor:
+        def labels_loss(logits: Tensor, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:
             truth = labels.to(logits.dtype)
             each = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none", pos_weight=present)
             if gamma:
@@ -113,14 +114,14 @@ def loss_function(
     weight = None if plain else class_weights(counts, config.weight_power).to(device)
     if config.loss == "focal":
 
-        def focal(logits: Tensor, labels: Tensor) -> Tensor:
+        def focal(logits: Tensor, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:
             log_p = functional.log_softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
             assert weight is not None
             return -(weight[labels] * (1 - log_p.exp()) ** gamma * log_p).mean()
 
         return focal
 
-    def weighted(logits: Tensor, labels: Tensor) -> Tensor:
+    def weighted(logits: Tensor, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:
         each = functional.cross_entropy(logits, labels, reduction="none")
         return (each if weight is None else each * weight[labels]).mean()
 
@@ -222,7 +223,8 @@ def fit(
                 inputs = augmented(inputs, config.augment, noise)
             for weight in weights:
                 weight.grad = None
-            loss = loss_of(model(inputs, features[rows]), y[rows])
+            beside_them = features[rows]
+            loss = loss_of(model(inputs, beside_them), inputs, beside_them, y[rows])
             loss.backward()  # type: ignore[no-untyped-call]
             for parameter, home in homes:
                 if parameter.grad is not None:
@@ -269,21 +271,29 @@ def beside(
 
 def predict(model: nn.Module, cohort: Cohort, device: torch.device, batch: int = 2048) -> npt.NDArray[np.float32]:
     """Return logits `(examples, classes)`."""
-    model.to(device).eval()
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(cohort.y), batch):
-            rows = slice(start, start + batch)
-            signal = cohort.x[rows]
-            x = torch.from_numpy(signal.dense() if isinstance(signal, Windows) else signal).to(device)
-            features = torch.from_numpy(cohort.features[rows]).to(device)
-            parts.append(model(x, features).float().cpu().numpy())
+    parts = [found.float().cpu().numpy() for found, *_ in outputs(model, cohort, device, batch)]
     return np.concatenate(parts) if parts else np.zeros((0, len(cohort.task.classes)), np.float32)
 
 
-def _mean_loss(model: nn.Module, cohort: Cohort, loss_of: Callable[..., Tensor], device: torch.device) -> float:
-    logits = torch.from_numpy(predict(model, cohort, device)).to(device)
-    return float(loss_of(logits, torch.from_numpy(cohort.y).to(device)))
+def outputs(
+    model: nn.Module, cohort: Cohort, device: torch.device, batch: int = 2048
+) -> Iterator[tuple[Any, Tensor, Tensor, Tensor]]:
+    """Yield what a model makes of a batch, with the batch's signals, features and labels, in the order of the rows."""
+    model.to(device).eval()
+    for start in range(0, len(cohort.y), batch):
+        rows = slice(start, start + batch)
+        signal = cohort.x[rows]
+        x = torch.from_numpy(signal.dense() if isinstance(signal, Windows) else signal).to(device)
+        features, y = (torch.from_numpy(part[rows]).to(device) for part in (cohort.features, cohort.y))
+        with torch.inference_mode():
+            found = model(x, features)
+        yield found, x, features, y
+
+
+def _mean_loss(model: nn.Module, cohort: Cohort, loss_of: Loss, device: torch.device) -> float:
+    with torch.inference_mode():
+        summed = sum(float(loss_of(*held)) * len(held[-1]) for held in outputs(model, cohort, device))
+    return summed / len(cohort.y)
 
 
 def tensors(cohort: Cohort, device: torch.device) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor]:

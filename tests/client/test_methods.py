@@ -74,7 +74,8 @@ def loss_gradients(weights: list[torch.Tensor], step: int, config: TrainingConfi
     order = torch.randperm(len(data.y), generator=torch.Generator().manual_seed(training.seed_for(7, "shuffle")))
     rows = order[step * config.batch_size : (step + 1) * config.batch_size]
     loss_of = training.loss_function(config, COUNTS, torch.device("cpu"))
-    loss = loss_of(model(torch.tensor(data.x)[rows], torch.tensor(data.features)[rows]), torch.tensor(data.y)[rows])
+    x, features = torch.tensor(data.x)[rows], torch.tensor(data.features)[rows]
+    loss = loss_of(model(x, features), x, features, torch.tensor(data.y)[rows])
     return list(torch.autograd.grad(loss, list(model.parameters())))
 
 

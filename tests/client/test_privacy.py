@@ -69,7 +69,7 @@ def slow(model: nn.Module, cohort: Cohort, units: Any) -> Tensor:
     for unit in units:
         model.zero_grad()
         x, features, y = read(torch.from_numpy(unit))
-        loss(model(x, features), y).mean().backward()
+        loss(model(x, features), x, features, y).mean().backward()
         found.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))  # type: ignore[union-attr]
     model.zero_grad()
     return torch.stack(found)

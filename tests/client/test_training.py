@@ -127,7 +127,7 @@ def test_losses_against_their_formulas(loss: str) -> None:
     config = config_of(loss=loss, focal_gamma=1.5, weight_power=0.7)
     logits = torch.randn(20, 3, generator=torch.Generator().manual_seed(1))
     y = torch.arange(20) % 3
-    found = loss_function(config, COUNTS, torch.device("cpu"))(logits, y)
+    found = loss_function(config, COUNTS, torch.device("cpu"))(logits, logits, logits, y)
     assert float(found) == pytest.approx(float(plain_loss(config, logits, y)), rel=1e-5)
 
 
