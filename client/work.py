@@ -9,31 +9,33 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from client import inputs, methods, privacy
+from client.assess import Predict as Predict
+from client.assess import assess as assess
+from client.assess import class_patients as class_patients
+from client.assess import counted as counted
+from client.assess import predictor as predictor
 from client.methods import Kept
 from client.methods import weights_of as weights_of
 from client.place import Place
-from client.training import FitResult, Schedule, choose_device, fit, predict
+from client.training import FitResult, Schedule, choose_device, fit
 from common import config as configuration
-from common import evaluation, messages, metrics, models
+from common import messages, models
 from common.config import ModelConfig, RunConfig
 from common.errors import ConfigError, SiteError
 from common.evaluation import Evaluation
 from common.messages import PROTOCOL, Reply, Request
-from common.metrics import Counts
 from common.scaling import Scaling
-from common.seeds import rng_for, seed_for
+from common.seeds import seed_for
 from common.task import Task
 from sites import datasets, shift, splits
 from sites.cohort import SPLITS, Cohort, Patient
@@ -273,83 +275,3 @@ def _statistics(place: Place, site: Site, request: Request) -> Reply:
     base = Scaling.from_bytes(request.scaling) if request.scaling else None
     found = inputs.histogram(site.train, base) if base else inputs.moments(site.train)
     return Reply(site.name, len(site.train.y), {}, statistics=dict(found))
-
-
-Predict = Callable[[Cohort], npt.NDArray[np.float32]]
-"""A model as evaluation sees it: from a cohort to logits `(examples, classes)`."""
-
-
-def predictor(model: nn.Module, config: RunConfig) -> Predict:
-    """Return the predictions of a network, for cohorts that are scaled as its training was."""
-    device = choose_device(config.training.device)
-    return lambda cohort: predict(model, cohort, device)
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Counts of a cohort: of all, and of each person with evaluation.COARSER score bins."""
-
-    total: Counts
-    people: Counts
-
-
-def counted(model: Predict, cohort: Cohort, config: RunConfig, threshold: float | None = None) -> Tally:
-    """Return the counts of a model's predictions.
-
-    Raises:
-        SiteError: a prediction is not a finite number.
-    """
-    bins, task = config.evaluation.bins, cohort.task
-    if len(cohort.y) == 0:
-        empty = metrics.zero(task.confusion_shape, bins, task.utility)
-        coarse = empty.coarser(evaluation.COARSER)
-        utility = coarse.utility[None] if task.utility else coarse.utility
-        return Tally(empty, Counts(coarse.confusion[None], coarse.scores[None], coarse.loss[None], utility))
-    logits = model(cohort)
-    people = sorted({cohort.persons[i] for i in np.unique(cohort.patient)})
-    of_person = {name: i for i, name in enumerate(people)}
-    group = np.asarray([of_person.get(name, 0) for name in cohort.persons])[cohort.patient]
-    given: dict[str, Any] = {"threshold": threshold, "worth": cohort.utility if task.utility else None}
-    try:
-        each = metrics.count(logits, cohort.y, group, len(people), bins, coarse=evaluation.COARSER, **given)
-        together = np.zeros(len(cohort.y), np.int64)
-        return Tally(metrics.count(logits, cohort.y, together, 1, bins, **given).total(), each)
-    except ValueError as error:
-        raise SiteError(f"the model's output is not usable: {error}") from None
-
-
-def class_patients(cohort: Cohort) -> list[int]:
-    """Return for each class how many people have at least one example of it."""
-    person = np.asarray(cohort.persons, dtype=object)[cohort.patient] if len(cohort.y) else np.zeros(0, object)
-    has = cohort.y.astype(bool) if cohort.y.ndim == 2 else cohort.y[:, None] == np.arange(len(cohort.task.classes))
-    return [len(set(person[has[:, c]])) for c in range(len(cohort.task.classes))]
-
-
-def assess(
-    model: Predict, site: Site, config: RunConfig, shares: bool, threshold: float | None = None
-) -> tuple[dict[str, Evaluation], dict[str, Counts]]:
-    """Evaluate on a site's test patients.
-
-    Returns:
-        figures and tables of counts by name: of all test patients and, if the site shares resamples, also the
-        resampled counts and both again with the patients of `evaluation.without` left out.
-    """
-    results: dict[str, Evaluation] = {}
-    tables: dict[str, Counts] = {}
-    subsets: dict[str, Sequence[str]] = {messages.ALL: ()}
-    if shares:
-        subsets |= {messages.WITHOUT + name: left_out for name, left_out in config.evaluation.without.items()}
-    for name, left_out in subsets.items():
-        gone = [i for i, patient in enumerate(site.test.patients) if patient in left_out]
-        cohort = site.test.take(~np.isin(site.test.patient, gone)) if gone else site.test
-        tally = counted(model, cohort, config, threshold)
-        resamples = config.evaluation.bootstrap
-        drawn = evaluation.resample(tally.people, resamples, rng_for(config.seed, site.name, "bootstrap"))
-        present = class_patients(cohort)
-        results[name] = evaluation.summarise(
-            site.task, tally.total, drawn, cohort.people(), present, threshold=threshold
-        )
-        tables[name] = tally.total
-        if shares:
-            tables[name + messages.RESAMPLED] = drawn
-    return results, tables

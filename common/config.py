@@ -142,6 +142,9 @@ class EvaluationConfig(Section):
     keep_counts: bool = Field(
         False, description="keep the sites' counts in the run's folder, so that folds can be merged into one figure"
     )
+    operating: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.9, 0.95), description="the sensitivity at each such specificity is given, and the reverse"
+    )
     without: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="further figures with these patients left out (if the site allows)"
     )

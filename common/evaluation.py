@@ -1,9 +1,8 @@
 """Evaluation: one model on one set of patients, as figures with counts and 95% intervals.
 
-Intervals are percentile bootstraps over patients (Efron and Tibshirani 1993, ch. 13), because beats of one
-person are not independent. Resamples are sums of the patients' counts, so they cost one matrix product, not
-a pass over the beats. A site's figures come from its own counts; pooled ones from the sum of the sites'
-counts and, where every site shares them, of its resampled counts (patients resampled within each site).
+Intervals (common/figures.py) are over patients. Resamples are sums of the patients' counts, so they cost one
+matrix product, not a pass over the beats. A site's figures come from its own counts; pooled ones from the sum of
+the sites' counts and, where every site shares them, of its resampled counts (patients resampled within each site).
 """
 
 from __future__ import annotations
@@ -12,101 +11,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
-from common import metrics
+from common import calibration, metrics
 from common.config import EvaluationConfig
 from common.errors import ConfigError
-from common.metrics import Counts
+from common.figures import FEW_PATIENTS as FEW_PATIENTS
+from common.figures import Calibration, ClassFigures, Group, NetBenefit, Operating, Sampled
+from common.figures import Evaluation as Evaluation
+from common.figures import Figure as Figure
+from common.figures import Frozen as Frozen
+from common.metrics import Counts, Ints
+from common.sampling import CALIBRATION, PER_CLASS, PLAIN, examples_of, sampled
+from common.sampling import COARSER as COARSER
 from common.task import Task
-
-FEW_PATIENTS = 5
-"""A figure that rests on fewer patients than this is marked wherever it is shown."""
-
-COARSER = 16
-"""Score bins merged into one in resamples, which tell how far an area varies; `summarise` mends its level."""
-
-
-class Frozen(BaseModel):
-    """Base of the report's parts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Figure(Frozen):
-    """A figure and its 95% interval; None where it cannot be computed."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-
-
-class ClassFigures(Frozen):
-    """One class against the rest."""
-
-    examples: int
-    patients: int
-    precision: Figure
-    recall: Figure
-    f1: Figure
-    auroc: Figure
-    auprc: Figure
-
-
-class Evaluation(Frozen):
-    """A model's figures on some patients.
-
-    `confusion`: rows truth, columns prediction, in class order; multilabel: a row for each class, of its true
-    negatives, false positives, false negatives, true positives. `threshold`: the log odds from which on the
-    event was called, none: the likelier class. `utility`: normalised (common/metrics.py), where the task has it.
-    """
-
-    patients: int
-    examples: int
-    resamples: int
-    confusion: tuple[tuple[int, ...], ...]
-    accuracy: Figure
-    macro_f1: Figure
-    macro_auroc: Figure
-    macro_auprc: Figure
-    loss: Figure
-    classes: dict[str, ClassFigures]
-    notes: tuple[str, ...] = ()
-    threshold: float | None = None
-    utility: Figure | None = None
-
-    @property
-    def binary(self) -> bool:
-        """Whether there is one event, the second of two classes."""
-        return [len(row) for row in self.confusion] == [2, 2]
-
-    @property
-    def auroc(self) -> Figure | None:
-        """The event's AUROC, which is the other class's too."""
-        return self._of(1).auroc if self.binary else None
-
-    @property
-    def auprc(self) -> Figure | None:
-        """The event's average precision."""
-        return self._of(1).auprc if self.binary else None
-
-    @property
-    def sensitivity(self) -> Figure | None:
-        """The event's recall."""
-        return self._of(1).recall if self.binary else None
-
-    @property
-    def specificity(self) -> Figure | None:
-        """The other class's recall."""
-        return self._of(0).recall if self.binary else None
-
-    @property
-    def ppv(self) -> Figure | None:
-        """The event's precision, the positive predictive value."""
-        return self._of(1).precision if self.binary else None
-
-    def _of(self, place: int) -> ClassFigures:
-        return list(self.classes.values())[place]
 
 
 def require(wanted: EvaluationConfig, task: Task) -> None:
@@ -144,6 +61,9 @@ def summarise(
     class_patients: Sequence[int],
     notes: Sequence[str] = (),
     threshold: float | None = None,
+    operating: Sequence[float] = (),
+    curves: bool = False,
+    group_patients: Ints | None = None,
 ) -> Evaluation:
     """Turn counts into figures.
 
@@ -155,68 +75,47 @@ def summarise(
         class_patients: for each class, how many patients have at least one example of it.
         notes: sentences to carry along.
         threshold: the log odds from which on the counts hold the event as predicted.
+        operating: sensitivities and specificities at which the other is sought.
+        curves: whether to give reliability diagrams and decision curves.
+        group_patients: `(classes, groups)`, patients in each group of a reliability diagram, where known.
     """
     many = task.kind == "multilabel"
     support = metrics.tallies(total.confusion, many)[2]
     present = support > 0
-    examples = int(_examples(total, many))
+    examples = int(examples_of(total, many))
     resamples = 0 if replicates is None or patients < 2 else len(replicates.confusion)
     found = list(notes)
+    figures = sampled(task, total, replicates, patients, operating, curves)
+    sought = (1,) if task.binary else range(len(task.classes))
 
-    def computed(counts: Counts) -> dict[str, npt.NDArray[np.float64]]:
-        per_class = {
-            "precision": metrics.precision(counts.confusion, many),
-            "recall": metrics.recall(counts.confusion, many),
-            "f1": metrics.f1(counts.confusion, many),
-            "auroc": metrics.auroc(counts.scores),
-            "auprc": metrics.auprc(counts.scores),
-        }
-        both = present & (support < examples)
-        size = _examples(counts, many)
-        if counts.utility.size:
-            per_class["utility"] = metrics.utility(counts.utility)
-        return per_class | {
-            "accuracy": metrics.accuracy(counts.confusion, many),
-            "macro_f1": metrics.macro(per_class["f1"], present),
-            "macro_auroc": metrics.macro(per_class["auroc"], both),
-            "macro_auprc": metrics.macro(per_class["auprc"], both),
-            "loss": np.asarray(counts.loss / np.where(size > 0, size, np.nan), dtype=np.float64),
-        }
-
-    values = computed(total)
-    drawn: dict[str, npt.NDArray[np.float64]] = {}
-    if replicates is not None and resamples:
-        # Coarser bins make ties, which pull an area towards a coin's: the resamples are moved by as much as
-        # the figure itself moves between its own bins and theirs.
-        same = replicates.scores.shape[-1] == total.scores.shape[-1]
-        level = values if same else computed(total.coarser(COARSER))
-        drawn = {
-            name: np.minimum(sample + (values[name] - level[name]), np.inf if name == "loss" else 1.0)
-            for name, sample in computed(replicates).items()
-        }
-
-    def figure(name: str, index: int | None = None) -> Figure:
-        value = float(values[name] if index is None else values[name][index])
-        if not np.isfinite(value):
-            return Figure(value=None)
-        if name not in drawn:
-            return Figure(value=value)
-        sample = drawn[name] if index is None else drawn[name][..., index]
-        sample = sample[np.isfinite(sample)]
-        if len(sample) < max(2, resamples // 2):
-            return Figure(value=value)
-        low, high = np.quantile(sample, [0.025, 0.975])
-        return Figure(value=value, low=float(low), high=float(high))
+    def calibrated(place: int) -> Calibration | None:
+        if not task.probabilistic or place not in sought:
+            return None
+        at = 0 if task.binary else place
+        named = {name: figures.figure(f"class_{name}", at) for name in CALIBRATION}
+        if not curves:
+            return Calibration(**named)
+        people = None if group_patients is None else group_patients[place]
+        return Calibration(
+            **named,
+            groups=_groups(figures, total.scores[place], at, people),
+            curve=_curve(figures, total.scores[place], at),
+        )
 
     classes = {
         name: ClassFigures(
             examples=int(support[i]),
             patients=int(class_patients[i]),
-            precision=figure("precision", i),
-            recall=figure("recall", i),
-            f1=figure("f1", i),
-            auroc=figure("auroc", i),
-            auprc=figure("auprc", i),
+            **{key: figures.figure(f"class_{key}", i) for key in PER_CLASS},
+            calibration=calibrated(i),
+            operating=tuple(
+                Operating(
+                    at=at,
+                    sensitivity=figures.figure(f"class_sensitivity_at_{at:g}", 0 if task.binary else i),
+                    specificity=figures.figure(f"class_specificity_at_{at:g}", 0 if task.binary else i),
+                )
+                for at in (operating if i in sought else ())
+            ),
         )
         for i, name in enumerate(task.classes)
     }
@@ -237,22 +136,40 @@ def summarise(
         examples=examples,
         resamples=resamples,
         confusion=tuple(tuple(int(n) for n in row) for row in total.confusion.reshape(len(support), -1)),
-        accuracy=figure("accuracy"),
-        macro_f1=figure("macro_f1"),
-        macro_auroc=figure("macro_auroc"),
-        macro_auprc=figure("macro_auprc"),
-        loss=figure("loss"),
         classes=classes,
         notes=tuple(found),
         threshold=threshold,
-        utility=figure("utility") if "utility" in values else None,
+        **{name: figures.figure(name) for name in PLAIN if name in figures.values},
     )
 
 
-def _examples(counts: Counts, multilabel: bool) -> npt.NDArray[np.int64]:
-    """Return the number of examples, `(...)`: each stands once in a confusion, or once in each label's."""
-    each = counts.confusion.sum((-2, -1))
-    return np.asarray(each[..., 0] if multilabel else each, dtype=np.int64)
+def _groups(figures: Sampled, scores: Ints, place: int, people: Ints | None) -> tuple[Group, ...]:
+    every, events, chance = calibration.groups_of(scores)
+    bounds = [None, *calibration.CUTS, None]
+    return tuple(
+        Group(
+            low=bounds[g],
+            high=bounds[g + 1],
+            examples=int(every[g]),
+            events=int(events[g]),
+            patients=None if people is None else int(people[g]),
+            predicted=float(chance[g] / every[g]),
+            observed=figures.figure("group_observed", (place, int(g))),
+        )
+        for g in np.flatnonzero(every)
+    )
+
+
+def _curve(figures: Sampled, scores: Ints, place: int) -> tuple[NetBenefit, ...]:
+    _, every = calibration.net_benefit(scores)
+    return tuple(
+        NetBenefit(
+            chance=float(1 / (1 + np.exp(-odds))),
+            value=figures.figure("group_benefit", (place, i)),
+            treat_all=float(every[i]) if np.isfinite(every[i]) else None,
+        )
+        for i, odds in enumerate(calibration.THRESHOLDS)
+    )
 
 
 def value_of(item: Evaluation, metric: str) -> float | None:
@@ -297,12 +214,30 @@ def pooled(
             notes.append(f"the intervals are too narrow: {', '.join(lone)} with one test patient adds no spread")
     else:
         notes.append("no pooled intervals: not every site shares its resamples")
+    each = list(results.values())
     return summarise(
         task,
         together,
         drawn,
-        sum(item.patients for item in results.values()),
-        [sum(item.classes[name].patients for item in results.values()) for name in task.classes],
+        sum(item.patients for item in each),
+        [sum(item.classes[name].patients for item in each) for name in task.classes],
         notes,
-        next(iter(results.values())).threshold if len({item.threshold for item in results.values()}) == 1 else None,
+        each[0].threshold if len({item.threshold for item in each}) == 1 else None,
+        sorted({point.at for item in each for part in item.classes.values() for point in part.operating}),
+        any(part.calibration.groups for item in each for part in item.classes.values() if part.calibration),
+        _group_patients(task, each),
     )
+
+
+def _group_patients(task: Task, results: Sequence[Evaluation]) -> Ints | None:
+    """Return the patients in each group of the classes' reliability diagrams, none if a site does not tell them."""
+    lows = [None, *calibration.CUTS]
+    found = np.zeros((len(task.classes), len(lows)), dtype=np.int64)
+    for item in results:
+        for place, name in enumerate(task.classes):
+            part = item.classes[name].calibration
+            for group in part.groups if part else ():
+                if group.patients is None:
+                    return None
+                found[place, lows.index(group.low)] += group.patients
+    return found

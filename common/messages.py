@@ -22,7 +22,7 @@ from common import config as configuration
 from common.config import RunConfig
 from common.metrics import Counts
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Counts up when a request or reply changes; both ends must hold the same."""
 
 Weights = dict[str, npt.NDArray[Any]]

@@ -215,7 +215,7 @@ def utility(sums: Floats) -> Floats:
 
     Reyna et al. 2020, Crit Care Med 48(2):210-217: (achieved - silence) / (best - silence).
     """
-    return _ratio(sums[..., 0] - sums[..., 1], sums[..., 2] - sums[..., 1])
+    return ratio(sums[..., 0] - sums[..., 1], sums[..., 2] - sums[..., 1])
 
 
 def tallies(confusion: Ints, multilabel: bool = False) -> tuple[Ints, Ints, Ints]:
@@ -225,7 +225,7 @@ def tallies(confusion: Ints, multilabel: bool = False) -> tuple[Ints, Ints, Ints
     return np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-2), confusion.sum(-1)
 
 
-def _ratio(top: npt.NDArray[np.generic], bottom: npt.NDArray[np.generic]) -> Floats:
+def ratio(top: npt.NDArray[np.generic], bottom: npt.NDArray[np.generic]) -> Floats:
     """Return top / bottom, NaN where bottom is 0."""
     top_, bottom_ = np.broadcast_arrays(np.asarray(top, np.float64), np.asarray(bottom, np.float64))
     out = np.full(top_.shape, np.nan)
@@ -240,26 +240,26 @@ def accuracy(confusion: Ints, multilabel: bool = False) -> Floats:
     """
     axes = (-3, -2, -1) if multilabel else (-2, -1)
     right = np.trace(confusion, axis1=-2, axis2=-1)
-    return _ratio(right.sum(-1) if multilabel else right, confusion.sum(axes))
+    return ratio(right.sum(-1) if multilabel else right, confusion.sum(axes))
 
 
 def precision(confusion: Ints, multilabel: bool = False) -> Floats:
     """Return per-class precision `(..., classes)`; 0 where the class occurs but is never predicted."""
     hits, predicted, actual = tallies(confusion, multilabel)
-    value = _ratio(hits, predicted)
+    value = ratio(hits, predicted)
     return np.where(np.isnan(value) & (actual > 0), 0.0, value)
 
 
 def recall(confusion: Ints, multilabel: bool = False) -> Floats:
     """Return per-class recall (sensitivity) `(..., classes)`; NaN where the class does not occur."""
     hits, _, actual = tallies(confusion, multilabel)
-    return _ratio(hits, actual)
+    return ratio(hits, actual)
 
 
 def f1(confusion: Ints, multilabel: bool = False) -> Floats:
     """Return per-class F1 `(..., classes)`; NaN where the class does not occur in the truth."""
     hits, predicted, actual = tallies(confusion, multilabel)
-    value = _ratio(2 * hits, actual + predicted)
+    value = ratio(2 * hits, actual + predicted)
     return np.where(actual > 0, value, np.nan)
 
 
@@ -270,7 +270,7 @@ def auroc(scores: Ints) -> Floats:
     """
     negative, positive = scores[..., 0, :].astype(np.float64), scores[..., 1, :].astype(np.float64)
     below = np.cumsum(negative, axis=-1) - negative
-    return _ratio((positive * (below + negative / 2)).sum(-1), positive.sum(-1) * negative.sum(-1))
+    return ratio((positive * (below + negative / 2)).sum(-1), positive.sum(-1) * negative.sum(-1))
 
 
 def auprc(scores: Ints) -> Floats:
@@ -282,7 +282,7 @@ def auprc(scores: Ints) -> Floats:
     negative = np.flip(scores[..., 0, :], -1).astype(np.float64)
     positive = np.flip(scores[..., 1, :], -1).astype(np.float64)
     hits, alarms = np.cumsum(positive, -1), np.cumsum(positive + negative, -1)
-    value = _ratio((positive * np.nan_to_num(_ratio(hits, alarms))).sum(-1), positive.sum(-1))
+    value = ratio((positive * np.nan_to_num(ratio(hits, alarms))).sum(-1), positive.sum(-1))
     return np.where(negative.sum(-1) > 0, value, np.nan)
 
 

@@ -50,6 +50,11 @@ class Task:
         return self.kind == "multiclass" and len(self.classes) == 2
 
     @property
+    def probabilistic(self) -> bool:
+        """Whether a score is meant as the log odds of a class, so that its calibration can be judged."""
+        return self.kind in ("multiclass", "multilabel")
+
+    @property
     def confusion_shape(self) -> tuple[int, ...]:
         """The shape of its confusion counts: truth x prediction, of all classes or for each label."""
         classes = len(self.classes)

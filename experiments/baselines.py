@@ -159,7 +159,7 @@ def _tested(
     for site in sites:
         if len(site.test.y) == 0:
             continue
-        results, tables = assess(predict, ready(site), config, True, threshold)
+        results, tables = assess(predict, ready(site), config, True, threshold, curves=False)
         report = {"evaluations": {key: item.model_dump() for key, item in results.items()}}
         replies[site.name] = Reply(site.name, len(site.test.y), report, tables=tables)
     by_table, pooled = combine(task, replies)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from common.evaluation import Evaluation, Figure
+from common.sampling import CALIBRATION
 from experiments.report.findings import no_test, privacy, status
 from experiments.report.model import Report, Subset
 from experiments.report.words import CLASS_METRICS, METRICS, capital, cell, columns, labelled, title
@@ -59,6 +60,12 @@ def _figures(start: Row, item: Evaluation) -> Iterator[Row]:
     for name, part in item.classes.items():
         for metric in CLASS_METRICS:
             yield (*start, name, metric, *_numbers(getattr(part, metric)), part.patients, part.examples)
+        found = {key: getattr(part.calibration, key) for key in CALIBRATION} if part.calibration else {}
+        for point in part.operating:
+            found[f"sensitivity_at_specificity_{point.at:g}"] = point.sensitivity
+            found[f"specificity_at_sensitivity_{point.at:g}"] = point.specificity
+        for metric, figure in found.items():
+            yield (*start, name, metric, *_numbers(figure), part.patients, part.examples)
 
 
 def _numbers(figure: Figure) -> tuple[str, str, str]:

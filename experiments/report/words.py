@@ -20,6 +20,10 @@ METRICS = {
     "ppv": "positive predictive value",
     "accuracy": "accuracy",
     "loss": "loss",
+    "brier": "Brier score",
+    "ece": "expected calibration error",
+    "slope": "calibration slope",
+    "intercept": "calibration intercept",
 }
 CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1", "auroc": "AUROC", "auprc": "AUPRC"}
 TAGS: dict[Level, str] = {"synthetic": "SYNTHETIC", "leak": "LEAK", "not-private": "NOT PRIVATE"}

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
+from scipy import stats
 
 from common import evaluation, metrics
 from common.config import EvaluationConfig
@@ -37,6 +40,12 @@ def assessed(
     return evaluation.summarise(TASK, by_patient.total(), drawn, patients, having), by_patient.total(), drawn
 
 
+def ends(sample: Sequence[float] | np.ndarray, patients: int) -> list[float]:
+    """The percentiles of a normal interval widened to Student's, by scipy's distributions."""
+    wide = stats.t.ppf(0.975, patients - 1) * np.sqrt(patients / (patients - 1))
+    return [float(np.quantile(sample, share)) for share in (stats.norm.sf(wide), stats.norm.cdf(wide))]
+
+
 def test_intervals_equal_a_slow_bootstrap_with_the_same_draws() -> None:
     logits, truth, owner = examples(1, 6)
     found, _, _ = assessed(logits, truth, owner, 6)
@@ -61,7 +70,7 @@ def test_intervals_equal_a_slow_bootstrap_with_the_same_draws() -> None:
         (found.loss, loss),
         (found.classes["S"].auroc, auroc),
     ):
-        assert [figure.low, figure.high] == pytest.approx(np.quantile(sample, [0.025, 0.975]).tolist())
+        assert [figure.low, figure.high] == pytest.approx(ends(sample, 6))
 
 
 def test_scores_that_the_coarse_bins_cannot_tell_apart_leave_the_area_inside_its_interval() -> None:
@@ -74,7 +83,7 @@ def test_scores_that_the_coarse_bins_cannot_tell_apart_leave_the_area_inside_its
         assert area.low is not None
         assert area.high is not None
         assert area.low < area.value < area.high
-        assert area.high - area.low == pytest.approx(np.ptp(np.quantile(coarse[:, i], [0.025, 0.975])))
+        assert area.high - area.low == pytest.approx(np.ptp(ends(coarse[:, i], 8)))
         assert area.value > np.quantile(coarse[:, i], 0.7)
 
 
@@ -196,7 +205,7 @@ def test_pooled_resamples_add_the_sites_resamples_one_by_one() -> None:
     accuracy = [np.trace(sum(parts[site][2].confusion[i] for site in parts)) / 600 for i in range(40)]
     sizes = [sum(parts[site][2].confusion[i].sum() for site in parts) for i in range(40)]
     share = np.asarray(accuracy) * 600 / np.asarray(sizes)
-    assert [found.accuracy.low, found.accuracy.high] == pytest.approx(np.quantile(share, [0.025, 0.975]).tolist())
+    assert [found.accuracy.low, found.accuracy.high] == pytest.approx(ends(share, 10))
 
 
 def test_pooled_intervals_need_every_sites_resamples() -> None:

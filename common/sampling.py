@@ -1,0 +1,109 @@
+"""Every figure of a model by name, computed from counts, and again from each resample of the patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from common import calibration, metrics
+from common.figures import Sampled
+from common.metrics import Counts, Floats
+from common.task import Task
+
+COARSER = 16
+"""Score bins merged into one in resamples, which tell how far an area varies; `sampled` mends its level."""
+
+PLAIN = ("accuracy", "macro_f1", "macro_auroc", "macro_auprc", "loss", "utility", "brier", "ece")
+PER_CLASS = ("precision", "recall", "f1", "auroc", "auprc")
+CALIBRATION = ("brier", "ece", "ece_mass", "slope", "intercept", "large")
+_FREE = ("loss", "slope", "intercept", "large")
+"""Figures that are not bound to 0 to 1; those of a class have `class_` before their name, the event's too."""
+
+
+def sampled(
+    task: Task,
+    total: Counts,
+    replicates: Counts | None,
+    patients: int,
+    operating: Sequence[float] = (),
+    curves: bool = False,
+) -> Sampled:
+    """Return every figure by name, and its resampled values; `class_...` and `group_...` have an axis of classes.
+
+    Args:
+        task: names the classes.
+        total: counts without leading axis.
+        replicates: resampled counts, or None.
+        patients: how many patients the counts come from.
+        operating: sensitivities and specificities at which the other is sought.
+        curves: whether to compute reliability diagrams and decision curves too.
+    """
+    many = task.kind == "multilabel"
+    support = metrics.tallies(total.confusion, many)[2]
+    present = support > 0
+    both = present & (support < int(examples_of(total, many)))
+    seek = slice(1, 2) if task.binary else slice(None)
+
+    def computed(counts: Counts, start: Mapping[str, Floats] | None = None) -> dict[str, Floats]:
+        found = {
+            "class_precision": metrics.precision(counts.confusion, many),
+            "class_recall": metrics.recall(counts.confusion, many),
+            "class_f1": metrics.f1(counts.confusion, many),
+            "class_auroc": metrics.auroc(counts.scores),
+            "class_auprc": metrics.auprc(counts.scores),
+        }
+        size = examples_of(counts, many)
+        found |= {
+            "accuracy": metrics.accuracy(counts.confusion, many),
+            "macro_f1": metrics.macro(found["class_f1"], present),
+            "macro_auroc": metrics.macro(found["class_auroc"], both),
+            "macro_auprc": metrics.macro(found["class_auprc"], both),
+            "loss": np.asarray(counts.loss / np.where(size > 0, size, np.nan), dtype=np.float64),
+        }
+        if counts.utility.size:
+            found["utility"] = metrics.utility(counts.utility)
+        scores = counts.scores[..., seek, :, :]
+        for at in operating:
+            found[f"class_sensitivity_at_{at:g}"] = calibration.sensitivity_at(scores, at)
+            found[f"class_specificity_at_{at:g}"] = calibration.specificity_at(scores, at)
+        if not task.probabilistic:
+            return found
+        begin = (start["class_slope"], start["class_intercept"]) if start is not None else None
+        slope, intercept = calibration.recalibration(scores, begin)
+        found |= {
+            "class_brier": calibration.brier(scores),
+            "class_ece": calibration.expected_error(scores),
+            "class_ece_mass": calibration.expected_error(scores, mass=True),
+            "class_slope": slope,
+            "class_intercept": intercept,
+            "class_large": calibration.in_the_large(scores),
+        }
+        found["brier"] = found["class_brier"].sum(-1)
+        found["ece"] = found["class_ece"].mean(-1)
+        if curves:
+            every, events, _ = calibration.groups_of(scores)
+            found["group_observed"] = metrics.ratio(events, every)
+            found["group_benefit"] = calibration.net_benefit(scores)[0]
+        return found
+
+    values = computed(total)
+    drawn: dict[str, Floats] = {}
+    if replicates is not None and patients >= 2:
+        # Coarser bins make ties, which pull an area towards a coin's: the resamples are moved by as much as
+        # the figure itself moves between its own bins and theirs.
+        same = replicates.scores.shape[-1] == total.scores.shape[-1]
+        level = values if same else computed(total.coarser(COARSER))
+        for name, sample in computed(replicates, level).items():
+            moved = sample + (values[name] - level[name])
+            drawn[name] = moved if name.removeprefix("class_") in _FREE else np.minimum(moved, 1.0)
+            if name.removeprefix("class_") in ("brier", "ece", "ece_mass"):
+                drawn[name] = np.maximum(drawn[name], 0.0)
+    return Sampled(values, patients, drawn)
+
+
+def examples_of(counts: Counts, multilabel: bool) -> npt.NDArray[np.int64]:
+    """Return the number of examples, `(...)`: each stands once in a confusion, or once in each label's."""
+    each = counts.confusion.sum((-2, -1))
+    return np.asarray(each[..., 0] if multilabel else each, dtype=np.int64)
