@@ -6,6 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
+from common.sampling import CALIBRATION
 from experiments.report.build import build
 from experiments.report.tables import HEADER, POOLED, sites_csv, terminal
 from experiments.report.words import CLASS_METRICS, METRICS
@@ -29,8 +30,16 @@ def test_csv_holds_every_figure_with_all_digits(make_run) -> None:
     found = {tuple(line[name] for name in key): line for line in lines}
     assert len(found) == len(lines)
     here = [metric for metric in METRICS if getattr(report.models[0].pooled, metric) is not None]
-    assert here == ["macro_f1", "macro_auroc", "macro_auprc", "accuracy", "loss"]  # the task has three classes
-    each = len(here) + 3 * len(CLASS_METRICS)
+    assert here == [
+        "macro_f1",
+        "macro_auroc",
+        "macro_auprc",
+        "accuracy",
+        "loss",
+        "brier",
+        "ece",
+    ]  # the task has three classes
+    each = len(here) + 3 * (len(CLASS_METRICS) + len(CALIBRATION))
     assert len(lines) == 5 * 2 * 4 * each
     for model in report.models:
         for subset, part in {"all": model, "without patient 7": model.without["patient 7"]}.items():
@@ -42,6 +51,9 @@ def test_csv_holds_every_figure_with_all_digits(make_run) -> None:
                 line = found[(model.name, subset, site, "V", "recall")]
                 assert line["low"] == ("" if low is None else repr(low))
                 assert line["patients"] == str(item.classes["V"].patients)
+                line = found[(model.name, subset, site, "V", "slope")]
+                slope = item.classes["V"].calibration.slope
+                assert line["value"] == ("" if slope.value is None else repr(slope.value))
     missing = found[("federated", "all", "north", "F", "auroc")]
     assert (missing["value"], missing["low"], missing["high"], missing["examples"]) == ("", "", "", "0")
 
