@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from common.evaluation import FEW_PATIENTS
-from experiments.report import findings, plots, words
+from experiments.report import facts, findings, plots, words
+from experiments.report.matrix import matrix
 from experiments.report.model import Report
 
 HERE = Path(__file__).parent
@@ -47,6 +48,7 @@ SECTIONS = (
     Section("summary", "Summary"),
     Section("hospitals", "Hospitals"),
     Section("comparison", "Comparison of models", "Comparison"),
+    Section("matrix", "Every model at every hospital", "Models by hospital", lambda report: matrix(report) is not None),
     Section("classes", "Classes"),
     Section(
         "without",
@@ -90,6 +92,8 @@ def html(report: Report) -> str:
         tags=[(level, tag) for level, tag in words.TAGS.items() if report.has(level)],
         few_patients=FEW_PATIENTS,
         rounds_shown=ROUNDS_SHOWN,
+        facts=facts.facts(report),
+        matrix=matrix(report),
         losses=losses(report),
         settings=flat(report.run.config),
         mean_local={metric: findings.mean_local(report, metric) for metric in words.columns(report)},

@@ -1,6 +1,64 @@
 "use strict";
-// Sortable tables: without this script the tables stand in their given order.
-for (const table of document.querySelectorAll("table.sortable")) {
+// The page is whole without this script: it only sorts, filters, remembers the colours and helps the keyboard.
+const root = document.documentElement;
+const kept = "wardround-theme";
+function stored() {
+  try { return localStorage.getItem(kept) || ""; } catch { return ""; }
+}
+if (stored()) root.dataset.theme = stored();
+
+function each(selector, action, within = document) {
+  Array.from(within.querySelectorAll(selector)).forEach(action);
+}
+
+function colours() {
+  const choice = document.getElementById("theme");
+  choice.closest("p").hidden = !CSS.supports("color", "light-dark(#000, #fff)");
+  choice.value = stored();
+  choice.addEventListener("change", () => {
+    if (choice.value) root.dataset.theme = choice.value;
+    else delete root.dataset.theme;
+    try { localStorage.setItem(kept, choice.value); } catch { /* a page that may store nothing forgets it */ }
+  });
+}
+
+function contents() {
+  const part = document.querySelector("nav details");
+  const narrow = matchMedia("(max-width: 62rem)");
+  const fold = () => { part.open = !narrow.matches; };
+  fold();
+  narrow.addEventListener("change", fold);
+  const bar = document.querySelector(".bar");
+  const measure = () => { if (bar) root.style.setProperty("--bar", `${bar.offsetHeight}px`); };
+  measure();
+  addEventListener("resize", measure);
+  const links = new Map();
+  each("nav li a", (link) => links.set(link.hash.slice(1), link));
+  const seen = new Set();
+  const watch = new IntersectionObserver((entries) => {
+    for (const entry of entries) seen[entry.isIntersecting ? "add" : "delete"](entry.target.id);
+    each("nav [aria-current]", (link) => link.removeAttribute("aria-current"));
+    const here = Array.from(links.keys()).filter((id) => seen.has(id)).pop();
+    if (here) links.get(here).setAttribute("aria-current", "location");
+  }, { rootMargin: "-20% 0px -70% 0px" });
+  for (const id of links.keys()) watch.observe(document.getElementById(id));
+}
+
+function filter() {
+  const box = document.getElementById("find");
+  if (!box || "few" in box.dataset) return;
+  box.closest("p").hidden = false;
+  const entries = Array.from(document.querySelectorAll("nav .sites li"));
+  box.addEventListener("input", () => {
+    const wanted = box.value.trim().toLocaleLowerCase();
+    const fits = (item) => item.dataset.hospital.toLocaleLowerCase().includes(wanted);
+    each("[data-hospital]", (item) => item.classList.toggle("filtered", !fits(item)));
+    const left = entries.filter(fits).length;
+    document.querySelector("nav .found").textContent = wanted ? `${left} of ${entries.length} shown` : "";
+  });
+}
+
+function sorting(table) {
   const heads = Array.from(table.tHead.rows[table.tHead.rows.length - 1].cells);
   const body = table.tBodies[0];
   const original = Array.from(body.rows);
@@ -40,14 +98,56 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+// A table of shaded cells: one stop of the Tab key, arrows within, and the cell's words in a line of their own.
+function matrix(table) {
+  const line = table.closest("section").querySelector(".readout");
+  const cells = () => Array.from(table.querySelectorAll("tbody tr:not(.filtered), tfoot tr"), (row) => Array.from(row.querySelectorAll("td")));
+  const all = Array.from(table.querySelectorAll("td[data-hint]"));
+  const tell = (cell) => { line.textContent = cell.dataset.hint; };
+  all.forEach((cell, place) => {
+    cell.tabIndex = place ? -1 : 0;
+    cell.addEventListener("mouseenter", () => tell(cell));
+    cell.addEventListener("focus", () => {
+      all.forEach((other) => { other.tabIndex = other === cell ? 0 : -1; });
+      tell(cell);
+    });
+  });
+  const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+  table.addEventListener("keydown", (event) => {
+    const move = moves[event.key], from = event.target.closest("td");
+    if (!move || !from) return;
+    event.preventDefault();
+    const rows = cells(), row = rows.findIndex((found) => found.includes(from));
+    rows[row + move[0]]?.[rows[row].indexOf(from) + move[1]]?.focus();
+  });
+}
+
+// What fits needs no scrolling, and so no stop of the Tab key.
+function stops() {
+  each(".scroll", (part) => {
+    if (part.scrollWidth > part.clientWidth) part.tabIndex = 0;
+    else part.removeAttribute("tabindex");
+  });
+}
+
+addEventListener("DOMContentLoaded", () => {
+  colours();
+  contents();
+  filter();
+  each("table.sortable", sorting);
+  each("table.matrix", matrix);
+  stops();
+  addEventListener("resize", stops);
+});
+
 // Paper has no buttons: open what is folded, and fold it again afterwards.
 const folded = [];
-window.addEventListener("beforeprint", () => {
-  for (const part of document.querySelectorAll("details:not([open])")) {
+addEventListener("beforeprint", () => {
+  each("details:not([open])", (part) => {
     part.open = true;
     folded.push(part);
-  }
+  });
 });
-window.addEventListener("afterprint", () => {
+addEventListener("afterprint", () => {
   for (const part of folded.splice(0)) part.open = false;
 });

@@ -30,18 +30,19 @@ def _counts(patients: int, seed: int, skill: float) -> tuple[Counts, list[int]]:
     return counts, [len(set(who[truth == c])) for c in range(3)]
 
 
-def _figures(seed: int, skill: float) -> dict[str, Any]:
+def _figures(seed: int, skill: float, sites: Mapping[str, int]) -> dict[str, Any]:
     """Return `test` and `pooled` of one model: class F occurs nowhere, and south's labels are the hardest."""
     test: dict[str, Evaluation] = {}
     totals: dict[str, Counts] = {}
     drawn: dict[str, Counts] = {}
-    for place, (site, patients) in enumerate(SITES.items()):
+    for place, (site, patients) in enumerate(sites.items()):
         counts, held = _counts(patients, seed + place, skill * (0.1 if site == "south" else 1))
         totals[site] = counts.total()
         drawn[site] = evaluation.resample(counts.coarser(evaluation.COARSER), 50, np.random.default_rng(place))
         test[site] = evaluation.summarise(TASK, totals[site], drawn[site], patients, held)
     together = evaluation.pooled(TASK, test, totals, drawn)
-    without = {**test, "north": evaluation.summarise(TASK, totals["west"], None, 5, [5, 5, 0])}
+    first, last = next(iter(sites)), list(sites)[-1]
+    without = {**test, first: evaluation.summarise(TASK, totals[last], None, 5, [5, 5, 0])}
     return {
         "test": {
             "all": {site: item.model_dump() for site, item in test.items()},
@@ -63,7 +64,7 @@ def _hello(patients: int, synthetic: bool) -> dict[str, Any]:
     }
 
 
-def _round(number: int, of: int) -> dict[str, Any]:
+def _round(number: int, of: int, sites: Mapping[str, int]) -> dict[str, Any]:
     short = {
         "examples": 20,
         "patients": 2,
@@ -71,16 +72,16 @@ def _round(number: int, of: int) -> dict[str, Any]:
         "macro_f1": 0.3 + number / 10,
         "macro_auroc": None,
     }
-    sites = {
+    told = {
         site: {"train": {"examples": 60, "loss": 1 / number}, "validation": {**short, "loss": 1 / number}}
-        for site in SITES
+        for site in sites
         if (number, site) != (2, "west")
     }
     return {
         "time": 1.0,
         "of": of,
         "round": number,
-        "sites": sites,
+        "sites": told,
         "weights": "ab",
         "seconds": 0.5,
         "lost": {"west": "no answer within 9 s"} if number == 2 else {},
@@ -106,11 +107,12 @@ def make_run(tmp_path: Path) -> Make:
         title: str = "A run",
         rename: tuple[str, str] | None = None,
         outcome: bool = True,
+        hospitals: Mapping[str, int] = SITES,
     ) -> Path:
         folder = tmp_path / "run-1"
         folder.mkdir()
         done = status == "complete"
-        sites = {site: _hello(patients, synthetic) for site, patients in SITES.items()}
+        sites = {site: _hello(patients, synthetic) for site, patients in hospitals.items()}
         federated = {
             "status": status,
             "error": "" if done else "stopped",
@@ -120,7 +122,7 @@ def make_run(tmp_path: Path) -> Make:
             "chosen": rounds,
             "weights": "ab",
             "lost": {"west": "no answer within 9 s"} if rounds > 1 else {},
-            **(_figures(1, 2.0) if done else {"test": {}, "pooled": {}}),
+            **(_figures(1, 2.0, hospitals) if done else {"test": {}, "pooled": {}}),
         }
         about = {
             "id": "run-1",
@@ -154,18 +156,18 @@ def make_run(tmp_path: Path) -> Make:
                 "title": "Pooled model",
                 "kind": "pooled",
                 "trained_at": None,
-                **_figures(20, 3.0),
+                **_figures(20, 3.0, hospitals),
             }
         ]
-        for place, site in enumerate(SITES):
+        for place, site in enumerate(hospitals):
             alone = {"name": f"local:{site}", "title": f"Trained at {site} alone", **kind, "trained_at": site}
-            others.append({**alone, **_figures(40, 0.5 + place)})
+            others.append({**alone, **_figures(40, 0.5 + place % 7, hospitals)})
         files = {"run.json": json.dumps(about)}
         if outcome:
             files["federated.json"] = json.dumps(federated)
         if baselines and done:
             files["baselines.json"] = json.dumps({"models": others})
-        files["rounds.jsonl"] = "".join(json.dumps(_round(n, of)) + "\n" for n in range(1, rounds + 1))
+        files["rounds.jsonl"] = "".join(json.dumps(_round(n, of, hospitals)) + "\n" for n in range(1, rounds + 1))
         files["events.jsonl"] = json.dumps({"event": "hello", "sites": sites, "refused": {}}) + "\n"
         for name, text in files.items():
             if rename:
@@ -174,3 +176,9 @@ def make_run(tmp_path: Path) -> Make:
         return folder
 
     return make
+
+
+@pytest.fixture
+def twenty(make_run: Make) -> Path:
+    """Return a run of twenty hospitals, each with its own model."""
+    return make_run(hospitals={f"ward-{place:02d}": 2 + place % 7 for place in range(1, 21)}, rounds=8, of=8)

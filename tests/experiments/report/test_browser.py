@@ -81,3 +81,104 @@ def test_page_in_a_browser(make_run, tmp_path, browser) -> None:
         _resize(browser, width, scheme)
         assert browser.execute_script(wide) == 0
     assert browser.get_log("browser") == []
+
+
+WIDE = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+OPENED = "const t = performance.getEntriesByType('navigation')[0]; return t.loadEventEnd - t.startTime"
+
+
+def test_twenty_hospitals_open_in_two_seconds_and_each_is_reachable(twenty, tmp_path, browser) -> None:
+    report = build(twenty)
+    page = write(report, tmp_path / "out")[1]
+    assert page.stat().st_size < 5_000_000
+    _resize(browser, 1280)
+    browser.get(page.as_uri())
+    assert browser.execute_script(OPENED) < 2000
+    assert browser.execute_script(WIDE) == 0
+
+    reached = browser.execute_script(
+        """return Array.from(document.querySelectorAll("nav .sites a"), (link) => {
+             link.click();
+             const head = document.querySelector(":target h3");
+             const { top, bottom } = head.getBoundingClientRect();
+             const name = head.textContent.replace("worst hospital", "").trim();
+             return [link.textContent, name, top >= 0 && bottom < innerHeight];
+           });"""
+    )
+    assert reached == [[site.name, site.name, True] for site in report.sites]
+
+    tables = "table.hospitals tbody tr, table.matrix tbody tr"
+    shown = lambda: [row for row in browser.find_elements("css selector", tables) if row.is_displayed()]  # noqa: E731
+    box = browser.find_element("css selector", "#find")
+    box.send_keys("ward-1")
+    assert len(shown()) == 2 * 10
+    assert browser.find_element("css selector", "nav .found").text == "10 of 20 shown"
+    box.clear()
+    box.send_keys("\ue003 ")
+    assert len(shown()) == 2 * 20
+
+    head = browser.find_element("css selector", "table.matrix thead th:nth-child(2) [role=button]")
+    head.send_keys(" ")
+    names = [row.text for row in browser.find_elements("css selector", "table.matrix tbody th")]
+    assert names == sorted(names, key=lambda name: report.federated.sites[name].macro_f1.value)
+    for width in (400, 1280):
+        _resize(browser, width, "dark")
+        assert browser.execute_script(WIDE) == 0
+    assert browser.get_log("browser") == []
+
+
+def test_the_matrix_is_read_with_the_keyboard(make_run, tmp_path, browser) -> None:
+    report = build(make_run())
+    browser.get(write(report, tmp_path / "out")[1].as_uri())
+    assert len(browser.find_elements("css selector", "table.matrix td[tabindex='0']")) == 1
+    browser.execute_script("document.querySelector('table.matrix td[tabindex=\"0\"]').focus()")
+    browser.switch_to.active_element.send_keys("\ue015\ue014")  # down, right
+    here = browser.switch_to.active_element
+    item = report.model("pooled").sites["south"]
+    assert here.text.startswith("▼")
+    assert here.get_attribute("tabindex") == "0"
+    line = browser.find_element("css selector", ".readout").text
+    assert line.startswith(f"Pooled model at south: macro-F1 {item.macro_f1.value:.3f} (95% interval ")
+    assert line.endswith("on 3 test patients, few")
+
+
+def test_the_readers_colours_win_over_the_systems_and_are_kept(make_run, tmp_path, browser) -> None:
+    from selenium.webdriver.support.select import Select
+
+    page = write(build(make_run()), tmp_path / "out")[1]
+    paper = "return getComputedStyle(document.body).backgroundColor"
+    _resize(browser, 1280, "light")
+    browser.get(page.as_uri())
+    light = browser.execute_script(paper)
+    _resize(browser, 1280, "dark")
+    dark = browser.execute_script(paper)
+    assert light != dark
+    choice = Select(browser.find_element("css selector", "#theme"))
+    for wanted, found in (("light", light), ("dark", dark)):
+        choice.select_by_value(wanted)
+        assert browser.execute_script(paper) == found
+    _resize(browser, 1280, "light")
+    browser.get(page.as_uri())
+    assert browser.execute_script(paper) == dark
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert browser.execute_script(paper) == light
+    assert not browser.find_element("css selector", "nav").is_displayed()
+
+
+def test_the_page_is_whole_without_its_script(make_run, tmp_path, browser) -> None:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    browser.get(write(build(make_run()), tmp_path / "out")[1].as_uri())
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert browser.find_element("css selector", "nav .sites a").is_displayed()
+    assert not browser.find_element("css selector", "#theme").is_displayed()
+    assert not browser.find_elements("css selector", "[role=button]")
+
+
+def test_the_skip_link_comes_first_and_goes_to_the_report(make_run, tmp_path, browser) -> None:
+    browser.get(write(build(make_run()), tmp_path / "out")[1].as_uri())
+    browser.find_element("css selector", "body").send_keys("\ue004")
+    first = browser.switch_to.active_element
+    assert first.text == "Skip to the report"
+    assert first.rect["x"] >= 0
+    first.send_keys("\ue007")
+    assert browser.switch_to.active_element.get_attribute("id") == "main"

@@ -7,8 +7,10 @@ from html.parser import HTMLParser
 import pytest
 
 from experiments.report.build import build
+from experiments.report.facts import facts
 from experiments.report.findings import no_test
 from experiments.report.html import AT_HOSPITAL, HERE, SECTIONS, flat, html, losses
+from experiments.report.matrix import matrix
 from experiments.report.model import Notice, Report, Run, to_json
 
 LEAK = {"level": "leak", "text": "LEAKY split: for comparison, nothing else."}
@@ -74,7 +76,8 @@ def test_sections_stand_in_order_with_their_entry_in_the_contents(make_run) -> N
     page = Page(html(report))
     here = [section.id for section in SECTIONS if section.when(report)]
     assert [found for found in page.ids if found in here] == here
-    assert [link[1:] for link in page.links if link[1:] in here] == here
+    contents = page.links[1 : page.links.index("#hospital-1")]
+    assert [link[1:] for link in contents] == here
     assert "privacy" not in here
     assert "without" in here
 
@@ -195,6 +198,70 @@ def test_models_are_compared(make_run) -> None:
     assert "With and without some patients" in text
 
 
+def test_first_screen_tells_who_how_good_how_sure_and_where_it_fails(make_run) -> None:
+    report = build(make_run(synthetic=True))
+    found = {fact.label: fact for fact in facts(report)}
+    figure, item = report.federated.pooled.macro_f1, report.federated.sites["south"]
+    assert found["What it tells"].detail == "SYNTHETIC: Toy beats"
+    assert (found["Patients"].value, found["Patients"].alarm) == ("14", False)
+    assert found["Patients"].detail == "tested, never seen in training; 14 patients trained the model at 3 hospitals"
+    assert found["How good"].value == f"{figure.value:.3f}"
+    assert found["How sure"].value == f"{figure.low:.2f} to {figure.high:.2f}"
+    assert found["How sure"].detail == "95% interval over patients; 1 hospital with few test patients"
+    assert found["Worst hospital"].value == "south"
+    assert found["Worst hospital"].link == "hospital-2"
+    assert found["Worst hospital"].detail.startswith(f"{item.macro_f1.value:.3f} ({item.macro_f1.low:.2f} to ")
+    assert found["Worst hospital"].detail.endswith("on 3 test patients, few")
+    text = html(report)
+    assert text.index('<dl class="facts">') < text.index('<section id="summary"')
+    assert all(f'<a href="#{fact.link}" class="value' in text for fact in found.values())
+
+
+def test_first_screen_of_a_run_without_test_figures_alarms(make_run) -> None:
+    found = {fact.label: fact for fact in facts(build(make_run(status="interrupted")))}
+    assert (found["Patients"].value, found["How good"].value) == ("none tested", "not known")
+    assert found["How good"].detail == "the run ended before the final evaluation"
+    assert found["How good"].alarm
+    assert "Worst hospital" not in found
+
+
+def test_patients_seen_in_training_are_never_called_unseen(make_run) -> None:
+    found = {fact.label: fact for fact in facts(build(make_run(notices=(LEAK,))))}
+    assert found["Patients"].alarm
+    assert "some of them also seen in training" in found["Patients"].detail
+
+
+def test_matrix_holds_every_model_at_every_hospital(make_run) -> None:
+    report = build(make_run())
+    found = matrix(report)
+    assert [name for name, _ in found.models] == [model.name for model in report.models]
+    assert [name for name, _ in found.rows] == ["north", "south", "west"]
+    values = [model.sites[site].macro_f1.value for model in report.models for site in model.sites]
+    assert (found.least, found.most) == (min(values), max(values))
+    for column, model in enumerate(report.models):
+        for name, squares in found.rows:
+            square, figure = squares[column], model.sites[name].macro_f1
+            assert square.cell.value == figure.value
+            assert square.share == pytest.approx((figure.value - min(values)) / (max(values) - min(values)))
+            assert (square.own, square.worst) == (model.trained_at == name, model.worst.site == name)
+            assert f"{model.title} at {name}: macro-F1 {figure.value:.3f}" in square.hint
+            assert square.hint.endswith("patients, few") is (name == "south")
+    assert [square.cell.value for square in found.last] == [model.pooled.macro_f1.value for model in report.models]
+
+
+def test_matrix_by_loss_shades_the_lowest_most(make_run) -> None:
+    report = build(make_run()).model_copy(update={"metric": "loss"})
+    found = matrix(report)
+    best = min((square for _, squares in found.rows for square in squares), key=lambda square: square.cell.value)
+    assert (best.cell.value, best.share) == (found.least, 1.0)
+
+
+def test_one_model_makes_no_matrix(make_run) -> None:
+    report = build(make_run(baselines=False))
+    assert matrix(report) is None
+    assert 'id="matrix"' not in html(report)
+
+
 def test_run_without_baselines_says_so(make_run) -> None:
     assert "No other model was trained to compare with." in html(build(make_run(baselines=False)))
 
@@ -203,18 +270,10 @@ def test_long_runs_leave_numbers_to_the_file(make_run) -> None:
     assert "The numbers of all 101 rounds are in report.json." in html(build(make_run(rounds=101, of=101)))
 
 
-def test_many_hospitals_stay_below_5_mb(make_run) -> None:
-    report = build(make_run())
-    [first, *_] = report.sites
-    names = [f"hospital-{place:02d}" for place in range(20)]
-    sites = tuple(first.model_copy(update={"name": name}) for name in names)
-    models = [
-        model.model_copy(update={"sites": dict.fromkeys(names, model.sites["north"]), "worst": None})
-        for model in report.models[:2]
-    ]
-    models += [report.locals[0].model_copy(update={"name": f"local:{name}"}) for name in names]
-    big = report.model_copy(update={"sites": sites, "models": tuple(models)})
-    assert len(html(big).encode()) < 5_000_000
+def test_many_hospitals_stay_below_5_mb(twenty) -> None:
+    report = build(twenty)
+    assert (len(report.sites), len(report.models)) == (20, 22)
+    assert len(html(report).encode()) < 5_000_000
 
 
 def test_settings_are_flat() -> None:

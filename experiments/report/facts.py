@@ -1,0 +1,109 @@
+"""What the page opens with: the few facts that a clinician asks for first, each a line of its own.
+
+A fact is a function of the report, in FACTS in the order of the page; it returns None where a run has nothing
+to say of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from experiments.report import findings
+from experiments.report.model import Report
+from experiments.report.words import capital, cell, number, plural, title
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One fact. `detail`: what it rests on; `link`: the part of the page that says more; `alarm`: it is bad news."""
+
+    label: str
+    value: str
+    detail: str = ""
+    link: str = ""
+    alarm: bool = False
+
+
+def task(report: Report) -> Fact | None:
+    """Return what the model tells, and from which data."""
+    titles = list(report.class_titles.values())
+    if not titles:
+        return None
+    shown = ", ".join(titles[:6]) + (f" and {len(titles) - 6} more" if len(titles) > 6 else "")
+    made_up = "SYNTHETIC: " if report.data.synthetic else ""
+    return Fact(
+        "What it tells", capital(shown), made_up + (report.data.title or str(report.task.get("name", ""))), "data"
+    )
+
+
+def people(report: Report) -> Fact | None:
+    """Return how many patients the figures rest on, and how many trained the model."""
+    trained = findings.total(report, "train", "patients")
+    hospitals = plural(len(report.sites), "hospital")
+    model = report.federated
+    if model is None or model.pooled is None:
+        return Fact(
+            "Patients", "none tested", f"{plural(trained, 'patient')} to train on at {hospitals}", "hospitals", True
+        )
+    seen = "tested, some of them also seen in training" if report.has("leak") else "tested, never seen in training"
+    detail = f"{seen}; {plural(trained, 'patient')} trained the model at {hospitals}"
+    return Fact("Patients", f"{model.pooled.patients:,}", detail, "hospitals", report.has("leak"))
+
+
+def good(report: Report) -> Fact | None:
+    """Return the figure over all hospitals."""
+    model = report.federated
+    if model is None or model.pooled is None:
+        return Fact("How good", "not known", findings.no_test(report), "training", True)
+    shown = cell(model.pooled, report.metric)
+    return Fact("How good", shown.text, f"{title(report.metric)}, all hospitals together", "comparison")
+
+
+def sure(report: Report) -> Fact | None:
+    """Return how far the figure hangs on who was in the test."""
+    model = report.federated
+    if model is None or model.pooled is None:
+        return None
+    shown = cell(model.pooled, report.metric)
+    if not shown.interval:
+        return Fact("How sure", "not known", shown.reason or "no interval", "method", True)
+    few = [item for item in model.sites.values() if cell(item, report.metric).few]
+    detail = "95% interval over patients"
+    if few:
+        detail += f"; {plural(len(few), 'hospital')} with few test patients"
+    return Fact("How sure", shown.interval, detail, "method")
+
+
+def worst(report: Report) -> Fact | None:
+    """Return the hospital where the model does worst."""
+    model = report.federated
+    if model is None or model.worst is None:
+        return None
+    name, item = model.worst.site, model.sites[model.worst.site]
+    shown = cell(item, report.metric)
+    detail = f"{shown.interval and f' ({shown.interval})'} on {plural(item.patients, 'test patient')}"
+    place = [site.name for site in report.sites].index(name) + 1
+    return Fact(
+        "Worst hospital", name, number(shown.value) + detail + (", few" if shown.few else ""), f"hospital-{place}"
+    )
+
+
+def privacy(report: Report) -> Fact | None:
+    """Return what training promised to the patients of the hospitals."""
+    if not report.privacy:
+        return Fact("Privacy", "no promise", "training was not differentially private", "method")
+    most = max(report.privacy, key=lambda item: item.epsilon_run)
+    detail = f"per {most.unit}, at delta {most.delta:g}, the most that a hospital spent ({most.site})"
+    if report.has("not-private"):
+        return Fact("Privacy", "NOT PRIVATE", "the noise can be taken away", "privacy", True)
+    return Fact("Privacy", f"epsilon {most.epsilon_run:.2f}", detail, "privacy")
+
+
+FACTS: tuple[Callable[[Report], Fact | None], ...] = (task, people, good, sure, worst, privacy)
+"""The facts in the order of the page. A part that measures more adds its own."""
+
+
+def facts(report: Report) -> list[Fact]:
+    """Return the facts that this report has."""
+    return [found for fact in FACTS if (found := fact(report)) is not None]
