@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,10 +57,13 @@ def counted(model: Predict, cohort: Cohort, config: RunConfig, threshold: float 
     of_person = {name: i for i, name in enumerate(people)}
     group = np.asarray([of_person.get(name, 0) for name in cohort.persons])[cohort.patient]
     given: dict[str, Any] = {"threshold": threshold, "worth": cohort.utility if task.utility else None}
+    spent: dict[str, Any] = {"hours": cohort.hours, "until": cohort.until}
     try:
-        each = metrics.count(logits, cohort.y, group, len(people), bins, coarse=evaluation.COARSER, **given)
+        each = metrics.count(logits, cohort.y, group, len(people), bins, coarse=evaluation.COARSER, **given, **spent)
         together = np.zeros(len(cohort.y), np.int64)
-        return Tally(metrics.count(logits, cohort.y, together, 1, bins, **given).total(), each)
+        total = metrics.count(logits, cohort.y, together, 1, bins, **given).total()
+        summed = each.total()
+        return Tally(replace(total, time=summed.time, lead=summed.lead), each)
     except ValueError as error:
         raise SiteError(f"the model's output is not usable: {error}") from None
 

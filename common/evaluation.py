@@ -16,7 +16,7 @@ from common import calibration, metrics
 from common.config import EvaluationConfig
 from common.errors import ConfigError
 from common.figures import FEW_PATIENTS as FEW_PATIENTS
-from common.figures import Calibration, ClassFigures, Group, NetBenefit, Operating, Sampled
+from common.figures import Alarms, Calibration, ClassFigures, Group, Lead, NetBenefit, Operating, Sampled
 from common.figures import Evaluation as Evaluation
 from common.figures import Figure as Figure
 from common.figures import Frozen as Frozen
@@ -116,6 +116,13 @@ def summarise(
                 )
                 for at in (operating if i in sought else ())
             ),
+            alarms=Alarms(
+                hours=float(total.time.sum()),
+                per_day=figures.figure("class_alarms_per_day", 0 if task.binary else i),
+                false_per_hour=figures.figure("class_false_per_hour", 0 if task.binary else i),
+            )
+            if total.time.size and i in sought
+            else None,
         )
         for i, name in enumerate(task.classes)
     }
@@ -139,7 +146,17 @@ def summarise(
         classes=classes,
         notes=tuple(found),
         threshold=threshold,
+        lead=_lead(figures, total),
         **{name: figures.figure(name) for name in PLAIN if name in figures.values},
+    )
+
+
+def _lead(figures: Sampled, total: Counts) -> Lead | None:
+    if not total.lead.size:
+        return None
+    ill, *histogram = (int(n) for n in total.lead)
+    return Lead(
+        patients=ill, warned=figures.figure("warned"), hours=figures.figure("lead_hours"), histogram=tuple(histogram)
     )
 
 

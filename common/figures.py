@@ -89,8 +89,32 @@ class Operating(Frozen):
     specificity: Figure
 
 
+class Alarms(Frozen):
+    """How often a class is called where examples stand for time.
+
+    `hours`: of all examples; `per_day`: calls a patient-day; `false_per_hour`: wrong calls an hour without the class.
+    """
+
+    hours: float
+    per_day: Figure
+    false_per_hour: Figure
+
+
+class Lead(Frozen):
+    """How long before the event patients were warned (common/warning.py).
+
+    `patients`: with the event; `warned`: the share of them; `hours`: the median lead of those; `histogram`: how many
+    were first warned 0, 1, ... full hours before.
+    """
+
+    patients: int
+    warned: Figure
+    hours: Figure
+    histogram: tuple[int, ...]
+
+
 class ClassFigures(Frozen):
-    """One class against the rest; of two classes only the second, the event, has `calibration` and `operating`."""
+    """One class against the rest; of two classes only the second, the event, has what follows `auprc`."""
 
     examples: int
     patients: int
@@ -101,6 +125,7 @@ class ClassFigures(Frozen):
     auprc: Figure
     calibration: Calibration | None = None
     operating: tuple[Operating, ...] = ()
+    alarms: Alarms | None = None
 
 
 class Evaluation(Frozen):
@@ -127,6 +152,7 @@ class Evaluation(Frozen):
     utility: Figure | None = None
     brier: Figure | None = None
     ece: Figure | None = None
+    lead: Lead | None = None
 
     @property
     def binary(self) -> bool:
@@ -169,6 +195,28 @@ class Evaluation(Frozen):
         """The event's calibration intercept."""
         found = self._of(1).calibration if self.binary else None
         return found.intercept if found else None
+
+    @property
+    def alarms_per_day(self) -> Figure | None:
+        """How often the event is called in a patient-day."""
+        found = self._of(1).alarms if self.binary else None
+        return found.per_day if found else None
+
+    @property
+    def false_per_hour(self) -> Figure | None:
+        """How often the event is called wrongly in an hour without it."""
+        found = self._of(1).alarms if self.binary else None
+        return found.false_per_hour if found else None
+
+    @property
+    def warned(self) -> Figure | None:
+        """The share of patients with the event who were warned of it."""
+        return self.lead.warned if self.lead else None
+
+    @property
+    def lead_hours(self) -> Figure | None:
+        """The median hours from the first alarm to the event."""
+        return self.lead.hours if self.lead else None
 
     def _of(self, place: int) -> ClassFigures:
         return list(self.classes.values())[place]

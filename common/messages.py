@@ -31,6 +31,8 @@ Kind = Literal["hello", "statistics", "train", "validate", "test"]
 ARRAYS, CONFIG, METRICS, SITE = "arrays", "config", "metrics", "site"
 EXAMPLES, WEIGHT = "num-examples", "weight"
 TABLE = "table/"
+MORE = ("utility", "gain", "time", "lead")
+"""Parts of counts that only some tasks have."""
 STATISTIC = "statistic/"
 CONTROL = "control/"
 ALL, RESAMPLED, WITHOUT, PERSONAL = "all", "/resampled", "without ", "personal"
@@ -227,10 +229,9 @@ def pack_reply(reply: Reply) -> RecordDict:
         arrays[f"{TABLE}{name}/confusion"] = counts.confusion
         arrays[f"{TABLE}{name}/scores"] = counts.scores.astype(np.int32)
         arrays[f"{TABLE}{name}/loss"] = np.asarray(counts.loss)
-        if counts.utility.size:
-            arrays[f"{TABLE}{name}/utility"] = counts.utility
-        if counts.gain.size:
-            arrays[f"{TABLE}{name}/gain"] = counts.gain
+        for part in MORE:
+            if (value := getattr(counts, part)).size:
+                arrays[f"{TABLE}{name}/{part}"] = value
     arrays |= {f"{STATISTIC}{name}": value for name, value in reply.statistics.items()}
     if arrays:
         content[ARRAYS] = pack_weights(arrays)
@@ -316,8 +317,7 @@ def _tables(arrays: Weights) -> dict[str, Counts]:
             arrays[f"{TABLE}{name}/confusion"].astype(np.int64),
             arrays[f"{TABLE}{name}/scores"].astype(np.int64),
             arrays[f"{TABLE}{name}/loss"].astype(np.float64),
-            arrays.get(f"{TABLE}{name}/utility", np.zeros(0)).astype(np.float64),
-            arrays.get(f"{TABLE}{name}/gain", np.zeros(0)).astype(np.float64),
+            **{part: arrays.get(f"{TABLE}{name}/{part}", np.zeros(0)).astype(np.float64) for part in MORE},
         )
         for name in names
     }

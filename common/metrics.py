@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+from common import warning
+from common.warning import Floats as Floats
+from common.warning import Ints as Ints
 
 LOGIT_RANGE = 16.0
 """Scores are binned evenly in logit over [-16, 16]; what lies beyond falls into the end bins."""
@@ -31,8 +32,9 @@ class Counts:
     `[c, 0]` and with it `[c, 1]`. `loss`: `(...)`, the summed negative log likelihood in nats. Where the task
     has a utility, `utility`: `(..., 3)`, the sums of what the alarms achieved, of what silence alone would
     have, and of the best that was possible; and `gain`: `(..., bins)`, what alarms win over silence, summed by
-    the event's score, from which a threshold is chosen (empty in resamples). Leading axes: patients or
-    resamples.
+    the event's score, from which a threshold is chosen (empty in resamples). Where examples stand for time,
+    `time`: `(..., classes)`, hours of the examples of each class; where the event has a beginning, `lead`: `(...,
+    warning.WIDTH)`, patients with the event and when they were first warned. Leading axes: patients or resamples.
     """
 
     confusion: Ints
@@ -40,6 +42,8 @@ class Counts:
     loss: Floats
     utility: Floats = field(default_factory=lambda: _NONE)
     gain: Floats = field(default_factory=lambda: _NONE)
+    time: Floats = field(default_factory=lambda: _NONE)
+    lead: Floats = field(default_factory=lambda: _NONE)
 
     def __add__(self, other: Counts) -> Counts:
         """Return the counts of both, as if their examples had been counted together."""
@@ -49,12 +53,13 @@ class Counts:
             np.asarray(self.loss + other.loss),
             self.utility + other.utility,
             self.gain + other.gain,
+            *(a + b if a.size and b.size else _NONE for a, b in ((self.time, other.time), (self.lead, other.lead))),
         )
 
     def total(self) -> Counts:
         """Return the sum over the first axis."""
-        utility, gain = (part.sum(0) if part.size else _NONE for part in (self.utility, self.gain))
-        return Counts(self.confusion.sum(0), self.scores.sum(0), np.asarray(self.loss.sum(0)), utility, gain)
+        rest = (part.sum(0) if part.size else _NONE for part in (self.utility, self.gain, self.time, self.lead))
+        return Counts(self.confusion.sum(0), self.scores.sum(0), np.asarray(self.loss.sum(0)), *rest)
 
     def resample(self, weights: npt.NDArray[np.float64]) -> Counts:
         """Return `weights @ self`: `(resamples, patients)` weights turn patients into resamples."""
@@ -69,12 +74,14 @@ class Counts:
             np.rint(product(self.scores)).astype(np.int64),
             product(self.loss),
             product(self.utility) if self.utility.size else _NONE,
+            time=product(self.time) if self.time.size else _NONE,
+            lead=product(self.lead) if self.lead.size else _NONE,
         )
 
     def coarser(self, factor: int) -> Counts:
         """Return the counts with `factor` neighbouring score bins merged into one, the last of fewer."""
         merged = np.add.reduceat(self.scores, np.arange(0, self.scores.shape[-1], factor), axis=-1)
-        return Counts(self.confusion, merged, self.loss, self.utility)
+        return replace(self, scores=merged, gain=_NONE)
 
 
 def margins(logits: Floats) -> Floats:
@@ -110,6 +117,8 @@ def count(
     coarse: int = 1,
     threshold: float | None = None,
     worth: npt.ArrayLike | None = None,
+    hours: npt.ArrayLike | None = None,
+    until: npt.ArrayLike | None = None,
 ) -> Counts:
     """Count predictions per group (patient): the leading axis of the result has length `groups`.
 
@@ -122,6 +131,8 @@ def count(
         coarse: so many neighbouring bins are counted as one.
         threshold: log odds from which on an example counts as the event (two classes); none: the likelier class.
         worth: `(examples, 2)`, what silence and what an alarm are worth.
+        hours: `(examples,)`, the time that each example stands for (not multilabel).
+        until: `(examples,)`, hours until the event begins, NaN where none does (two classes).
 
     Raises:
         ValueError: a logit is NaN or infinite.
@@ -151,15 +162,20 @@ def count(
         index = (g * 2 + own[:, c]) * width + place[:, c] // coarse
         scores[:, c] = np.bincount(index, minlength=groups * 2 * width).reshape(groups, 2, width)
     loss = np.bincount(g, weights=surprise, minlength=groups).astype(np.float64)
+    more: dict[str, Floats] = {}
+    if hours is not None and y.ndim == 1:
+        more["time"] = warning.time_of(hours, y, g, groups, classes)
+    if until is not None and y.ndim == 1 and classes == 2:
+        more["lead"] = warning.leads(until, predicted == 1, g, groups)
     if worth is None:
-        return Counts(confusion, scores, loss)
+        return Counts(confusion, scores, loss, **more)
     value = np.asarray(worth, dtype=np.float64)
     sums = (value[np.arange(len(y)), predicted], value[:, 0], value.max(1, initial=-np.inf))
     utility = np.stack([np.bincount(g, weights=part, minlength=groups) for part in sums], axis=-1).astype(np.float64)
     if coarse > 1:
-        return Counts(confusion, scores, loss, utility)
+        return Counts(confusion, scores, loss, utility, **more)
     gain = np.bincount(g * bins + place[:, 1], weights=value[:, 1] - value[:, 0], minlength=groups * bins)
-    return Counts(confusion, scores, loss, utility, gain.reshape(groups, bins).astype(np.float64))
+    return Counts(confusion, scores, loss, utility, gain.reshape(groups, bins).astype(np.float64), **more)
 
 
 def zero(confusion_shape: tuple[int, ...], bins: int, utility: bool = False) -> Counts:
@@ -197,17 +213,20 @@ def threshold(counts: Counts, rule: str) -> float | None:
 
 
 def moved(counts: Counts, threshold: float) -> Counts:
-    """Return counts of a task of two classes as they are with another threshold, a lower edge of a bin."""
+    """Return counts of a task of two classes as they are with another threshold, a lower edge of a bin.
+
+    When patients were first warned is not known there: it is left out.
+    """
     bins = counts.scores.shape[-1]
     first = int(np.searchsorted(edges(bins), threshold - 1e-9))
     called = counts.scores[..., 1, :, first:].sum(-1)
     every = counts.scores[..., 1, :, :].sum(-1)
     confusion = np.stack([every - called, called], axis=-1)
     if not counts.utility.size:
-        return replace(counts, confusion=confusion)
+        return replace(counts, confusion=confusion, lead=_NONE)
     sums = counts.utility.copy()
     sums[..., 0] = sums[..., 1] + counts.gain[..., first:].sum(-1)
-    return replace(counts, confusion=confusion, utility=sums)
+    return replace(counts, confusion=confusion, utility=sums, lead=_NONE)
 
 
 def utility(sums: Floats) -> Floats:

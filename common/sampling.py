@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from common import calibration, metrics
+from common import calibration, metrics, warning
 from common.figures import Sampled
 from common.metrics import Counts, Floats
 from common.task import Task
@@ -18,7 +18,7 @@ COARSER = 16
 PLAIN = ("accuracy", "macro_f1", "macro_auroc", "macro_auprc", "loss", "utility", "brier", "ece")
 PER_CLASS = ("precision", "recall", "f1", "auroc", "auprc")
 CALIBRATION = ("brier", "ece", "ece_mass", "slope", "intercept", "large")
-_FREE = ("loss", "slope", "intercept", "large")
+_FREE = ("loss", "slope", "intercept", "large", "alarms_per_day", "false_per_hour", "lead_hours")
 """Figures that are not bound to 0 to 1; those of a class have `class_` before their name, the event's too."""
 
 
@@ -68,6 +68,14 @@ def sampled(
         for at in operating:
             found[f"class_sensitivity_at_{at:g}"] = calibration.sensitivity_at(scores, at)
             found[f"class_specificity_at_{at:g}"] = calibration.specificity_at(scores, at)
+        if counts.time.size:
+            hits, called, _ = (part[..., seek] for part in metrics.tallies(counts.confusion))
+            held = counts.time.sum(-1)[..., None]
+            found["class_alarms_per_day"] = metrics.ratio(24 * called, held)
+            found["class_false_per_hour"] = metrics.ratio(called - hits, held - counts.time[..., seek])
+        if counts.lead.size:
+            found["warned"] = metrics.ratio(counts.lead[..., 1:].sum(-1), counts.lead[..., 0])
+            found["lead_hours"] = warning.median_lead(counts.lead)
         if not task.probabilistic:
             return found
         begin = (start["class_slope"], start["class_intercept"]) if start is not None else None

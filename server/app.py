@@ -21,6 +21,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common import config as configuration
+from common import messages
 from common.config import RunConfig
 from common.errors import DataError, WardroundError
 from common.messages import Weights
@@ -30,7 +31,7 @@ from server.exchange import Listener
 from server.handshake import Federation, connect
 from server.rounds import Outcome, Run
 
-PARTS = ("confusion", "scores", "loss", "utility", "gain")
+PARTS = ("confusion", "scores", "loss", *messages.MORE)
 
 app = ServerApp()
 

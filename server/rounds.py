@@ -27,6 +27,7 @@ from common.evaluation import Evaluation
 from common.messages import ALL, RESAMPLED, Method, Reply, Request, Weights
 from common.metrics import Counts
 from common.task import Task
+from common.warning import WIDTH
 from server import start, strategies
 from server.exchange import Listener, Shown, exchange
 from server.handshake import Federation
@@ -314,6 +315,8 @@ def _uncountable(reply: Reply, run: Run) -> str:
         fits = counts.confusion.shape[-len(shape) :] == shape and counts.scores.shape[-3:-1] == (shape[0], 2)
         if run.task.utility:
             fits = fits and counts.utility.shape[-1:] == (3,) and bool(np.isfinite(counts.utility).all())
+        fits = fits and all(np.isfinite(part).all() for part in (counts.time, counts.lead))
+        fits = fits and counts.time.shape[-1] in (0, shape[0]) and counts.lead.shape[-1] in (0, WIDTH)
         if not fits or (not name.endswith(RESAMPLED) and counts.scores.shape[-1] != bins):
             return f"its counts {name} do not fit the task"
     return "" if ALL in reply.tables else "it sent no counts"

@@ -108,6 +108,8 @@ class Cohort:
     `excluded`: what was left out, counted; `synthetic`: whether the files say that they were generated.
     `age` (years, NaN unknown) and `sex` (0 female, 1 male, -1 unknown): of each of `patients`, where the data
     has them. `utility`: float32 `(examples, 2)`, what silence and what an alarm are worth at each example.
+    `hours`: float32 `(examples,)`, the time that each stands for, and `until`: float32 `(examples,)`, hours until the
+    patient's event begins, NaN where none does; where the data has them.
     """
 
     task: Task
@@ -123,6 +125,8 @@ class Cohort:
     age: npt.NDArray[np.float32] | None = None
     sex: npt.NDArray[np.int8] | None = None
     utility: npt.NDArray[np.float32] | None = None
+    hours: npt.NDArray[np.float32] | None = None
+    until: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n, classes = len(self.y), len(self.task.classes)
@@ -139,6 +143,9 @@ class Cohort:
             expected["sex"] = (self.sex.shape, (len(self.patients),))
         if self.utility is not None or self.task.utility:
             expected["utility"] = (() if self.utility is None else self.utility.shape, (n, 2))
+        for name in ("hours", "until"):
+            if (column := getattr(self, name)) is not None:
+                expected[name] = (column.shape, (n,))
         for name, (shape, wanted) in expected.items():
             if shape != wanted:
                 raise DataError(f"{self.task.name}: {name} has shape {shape}, not {wanted}")
@@ -162,6 +169,8 @@ class Cohort:
             patient=self.patient[chosen],
             split=self.split[chosen],
             utility=None if self.utility is None else self.utility[chosen],
+            hours=None if self.hours is None else self.hours[chosen],
+            until=None if self.until is None else self.until[chosen],
         )
 
     def part(self, name: str) -> Cohort:
@@ -210,7 +219,7 @@ def join(cohorts: list[Cohort]) -> Cohort:
         name: None
         if any(getattr(item, name) is None for item in cohorts)
         else np.concatenate([getattr(item, name) for item in cohorts])
-        for name in ("age", "sex", "utility")
+        for name in ("age", "sex", "utility", "hours", "until")
     }
     return Cohort(
         cohorts[0].task,

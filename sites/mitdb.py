@@ -150,8 +150,9 @@ def read_beats(folder: Path, options: Options, ids: Sequence[str], store: Path, 
     x = np.zeros((total, what.channels, what.samples), dtype=np.float32)
     features = np.zeros((total, len(what.features)), dtype=np.float32)
     excluded: dict[str, int] = {}
+    hours = np.zeros(total, dtype=np.float32)
     at = 0
-    for (arrays, about), y in zip(parts, truth, strict=True):
+    for name, (arrays, about), y in zip(ids, parts, truth, strict=True):
         keep = np.flatnonzero(y >= 0)
         rows = slice(at, at + len(keep))
         signal = arrays["x"] if len(keep) == len(y) else arrays["x"][keep]
@@ -161,6 +162,8 @@ def read_beats(folder: Path, options: Options, ids: Sequence[str], store: Path, 
             np.subtract(signal, arrays["template"], out=x[rows, options.leads : options.leads + leads])
         width = min(len(what.features), arrays["features"].shape[1])
         features[rows, :width] = arrays["features"][keep, :width]
+        since = np.diff(arrays["sample"], prepend=0)  # the time from the beat before, the first's from the beginning
+        hours[rows] = since[keep] / (3600 * records.rate(folder, name))
         for note, number in _excluded(about).items():
             excluded[note] = excluded.get(note, 0) + number
         if len(keep) < len(y):
@@ -170,8 +173,22 @@ def read_beats(folder: Path, options: Options, ids: Sequence[str], store: Path, 
     owner = np.repeat(np.arange(len(parts)), [len(y) for y in truth])
     y, owner = every[every >= 0], owner[every >= 0]
     synthetic = any(about["synthetic"] == "yes" for _, about in parts)
-    none = np.full(len(y), -1, np.int8)
-    return Cohort(what, x, features, y, owner, tuple(ids), tuple(persons), none, excluded, synthetic)
+    people = [records.person(folder, name) for name in ids]
+    return Cohort(
+        what,
+        x,
+        features,
+        y,
+        owner,
+        tuple(ids),
+        tuple(persons),
+        np.full(len(y), -1, np.int8),
+        excluded,
+        synthetic,
+        age=np.asarray([age for age, _ in people], dtype=np.float32),
+        sex=np.asarray([sex for _, sex in people], dtype=np.int8),
+        hours=hours,
+    )
 
 
 def _key(folder: Path, name: str, options: Options) -> str:

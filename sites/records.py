@@ -7,6 +7,7 @@ annotation file that was cut off reads as a shorter one, so its end mark is look
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ MILLIVOLTS = {"mV": 1.0, "uV": 1e-3, "\N{MICRO SIGN}V": 1e-3, "V": 1e3}
 """Units of a header, in mV; another unit, of a lead that is no ECG, is left as it is."""
 
 END_OF_ANNOTATIONS = b"\0\0"
+_PERSON = re.compile(r"#\s*(?:age:\s*)?(?P<age>-?\d+(?:\.\d+)?)\s+(?:sex:\s*)?(?P<sex>[MF])\b")
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,25 @@ def files(folder: Path, name: str) -> tuple[Path, ...]:
     if not beats.is_file():
         raise DataError(f"no beat annotations {beats} beside {header}")
     return (*found, beats)
+
+
+def person(folder: Path, name: str) -> tuple[float, int]:
+    """Return age (years, NaN unknown) and sex (0 female, 1 male, -1 unknown) from a header's comments.
+
+    As in the MIT-BIH Arrhythmia Database (`# 69 M ...`, -1 for an unknown age), or `# age: 69 sex: M`.
+    """
+    for line in (folder / f"{name}.hea").read_text(encoding="latin-1").splitlines():
+        if found := _PERSON.match(line):
+            age = float(found["age"])
+            return age if age >= 0 else float("nan"), {"F": 0, "M": 1}[found["sex"]]
+    return float("nan"), -1
+
+
+def rate(folder: Path, name: str) -> float:
+    """Return the sampling rate that a header gives, in Hz."""
+    lines = (folder / f"{name}.hea").read_text(encoding="latin-1").splitlines()
+    first = next(line for line in lines if line.strip() and not line.startswith("#")).split()
+    return float(re.split("[/(]", first[2])[0]) if len(first) > 2 else 250.0
 
 
 def read(folder: Path, name: str) -> Recording:

@@ -183,6 +183,8 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
         age,
         np.where(np.isnan(sex), -1, sex).astype(np.int8),
         utility.worth(label, first),
+        np.ones(len(label), np.float32),
+        utility.until(label, first),
     )
 
 

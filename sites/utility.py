@@ -49,6 +49,26 @@ def worth(
     return found
 
 
+def until(
+    label: npt.NDArray[np.integer] | npt.NDArray[np.floating] | npt.NDArray[np.bool_], first: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Return the hours until sepsis begins, float32 `(rows,)`, below 0 after it, NaN for who never has it.
+
+    Arguments as of `worth`.
+
+    >>> until(np.array([0, 0, 1, 1, 0]), np.array([0, 4])).tolist()
+    [8.0, 7.0, 6.0, 5.0, nan]
+    """
+    found = np.full(len(label), np.nan, dtype=np.float32)
+    positive = np.flatnonzero(label)
+    septic, at = np.unique(np.searchsorted(first, positive, side="right") - 1, return_index=True)
+    hours = np.append(first[1:], len(label))[septic] - first[septic]
+    before = np.cumsum(hours) - hours
+    rows = np.arange(hours.sum()) - np.repeat(before - first[septic], hours)
+    found[rows] = np.repeat(positive[at] + AHEAD, hours) - rows
+    return found
+
+
 def normalised(values: npt.NDArray[np.floating], alarm: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> float:
     """Return the utility of the alarms, on the scale where silence throughout is 0 and the best choice 1.
 

@@ -64,6 +64,8 @@ def _figures(start: Row, item: Evaluation) -> Iterator[Row]:
         for point in part.operating:
             found[f"sensitivity_at_specificity_{point.at:g}"] = point.sensitivity
             found[f"specificity_at_sensitivity_{point.at:g}"] = point.specificity
+        if part.alarms:
+            found |= {"alarms_per_day": part.alarms.per_day, "false_per_hour": part.alarms.false_per_hour}
         for metric, figure in found.items():
             yield (*start, name, metric, *_numbers(figure), part.patients, part.examples)
 

@@ -24,6 +24,10 @@ METRICS = {
     "ece": "expected calibration error",
     "slope": "calibration slope",
     "intercept": "calibration intercept",
+    "alarms_per_day": "alarms a patient-day",
+    "false_per_hour": "false alarms an hour",
+    "warned": "patients warned",
+    "lead_hours": "median lead time (hours)",
 }
 CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1", "auroc": "AUROC", "auprc": "AUPRC"}
 TAGS: dict[Level, str] = {"synthetic": "SYNTHETIC", "leak": "LEAK", "not-private": "NOT PRIVATE"}

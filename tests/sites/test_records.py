@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from common.errors import DataError
-from sites import beats, records
+from sites import beats, mitdb, records
 from sites.generator import wfdb
 
 Write = Callable[..., None]
@@ -210,3 +210,37 @@ def test_a_lead_that_was_never_recorded_leaves_no_beat(folder: Path, write_recor
     assert len(both.sample) == 0
     assert both.excluded == {"beats with missing samples": len(places)}
     assert len(beats.cut(records.read(folder, "one"), "window", 1).sample) == len(places)
+
+
+@pytest.mark.parametrize(
+    ("line", "age", "sex"),
+    [
+        ("# 69 M 1085 1629 x1", 69, 1),
+        ("# -1 F 1960 1629 x1\r", np.nan, 0),
+        ("# age: 47 sex: F", 47, 0),
+        ("#age: 51.5 sex: M", 51.5, 1),
+        ("# 200 mg Metoprolol", np.nan, -1),
+    ],
+)
+def test_a_headers_comments_tell_age_and_sex(tmp_path: Path, line: str, age: float, sex: int) -> None:
+    (tmp_path / "x.hea").write_text(f"# made\nx 2 360/720(0) 650000\n# SYNTHETIC\n{line}\n# Aldomet\n", "latin-1")
+    found = records.person(tmp_path, "x")
+    np.testing.assert_equal(found, (age, sex))
+    assert records.rate(tmp_path, "x") == 360
+
+
+def test_a_beat_stands_for_the_time_since_the_one_before(hospitals: Path, tmp_path: Path) -> None:
+    place = hospitals / "north"
+    names = records.names(place)
+    cohort = mitdb.read_beats(place, mitdb.Options(paced=True), names, tmp_path, names)
+    assert cohort.hours is not None
+    assert cohort.age is not None
+    assert cohort.sex is not None
+    for i, name in enumerate(names):
+        marks = wfdb.rdann(str(place / name), "atr")
+        last = marks.sample[np.isin(marks.symbol, list(beats.AAMI))][-1]
+        spent = float(cohort.hours[cohort.patient == i].sum())
+        assert spent <= last / wfdb.rdheader(str(place / name)).fs / 3600 * (1 + 1e-5)
+        assert spent > 0.8 * last / wfdb.rdheader(str(place / name)).fs / 3600
+        assert 18 <= cohort.age[i] < 110
+        assert cohort.sex[i] in (0, 1)

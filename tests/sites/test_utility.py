@@ -108,3 +108,13 @@ def test_a_million_and_a_half_hours_take_a_fifth_of_a_second() -> None:
         best = min(best, time.perf_counter() - start)
     assert len(worth) > 1_400_000
     assert best < 0.2
+
+
+def test_the_hours_until_sepsis_equal_a_plain_loop() -> None:
+    labels = cohort(np.random.default_rng(6), 60)
+    told = []
+    for item in labels:
+        begin = item.index(1) + utility.AHEAD if 1 in item else np.nan
+        told += [begin - row for row in range(len(item))]
+    np.testing.assert_array_equal(utility.until(*joined(labels)), np.asarray(told, np.float32))
+    assert utility.until(np.zeros(0), np.zeros(0, int)).shape == (0,)
