@@ -3,6 +3,7 @@
     WardroundError            exit code 1: something failed that the user did not cause
     ├── SiteError             a hospital could not do what it was asked (safe to send: no patient's value)
     ├── EngineError           the transport between the server and its sites failed
+    ├── AuditError            training reveals more than is claimed
     ├── FetchError            a download failed: the network, or what the publisher's server sent
     └── UsageError            exit code 2: the user can mend it
         ├── ConfigError       a key, a value or an option is wrong
@@ -49,3 +50,7 @@ class DataError(UsageError):
 
 class LeakError(UsageError):
     """One patient's examples stand on both sides of a split."""
+
+
+class AuditError(WardroundError):
+    """An audit found that training reveals more than is claimed."""

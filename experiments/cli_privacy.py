@@ -1,4 +1,4 @@
-"""`wardround privacy`: what has been spent of patients' privacy at a hospital."""
+"""`wardround privacy`: what has been spent of patients' privacy at a hospital, and whether the promise holds."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.errors import ConfigError
+from experiments.cli_data import Settings
 
 if TYPE_CHECKING:
     from client.ledger import Row
 
-app = typer.Typer(help="What has been spent of patients' privacy at a hospital.", no_args_is_help=True)
-
-
-@app.callback()
-def _privacy() -> None:
-    """Keep `ledger` a command of its own."""
+app = typer.Typer(help="What patients' privacy has cost, and whether what is promised holds.", no_args_is_help=True)
+Target = Annotated[Path, typer.Argument(help="A YAML file, or the folder of a run.", show_default=False)]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds run folders.")]
+SiteName = Annotated[str, typer.Option("--site", help="Which simulated hospital; else the first.")]
 
 
 @app.command()
@@ -56,6 +55,45 @@ def ledger(
             typer.echo(json.dumps(asdict(row)))
     else:
         _show(found.path, rows)
+
+
+@app.command()
+def audit(
+    target: Target,
+    settings: Settings = None,
+    site: SiteName = "",
+    canaries: Annotated[
+        int, typer.Option(min=50, help="Persons (or examples) that do not exist, half trained on.")
+    ] = 1000,
+    confidence: Annotated[float, typer.Option(help="That the lower bound is none too high.")] = 0.99,
+    root: Runs = Path("runs"),
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the verdict.")] = False,
+) -> None:
+    """Attack the private training that a configuration plans; fail if it reveals more than is claimed.
+
+    Writes audit.json into a folder of its own, or into the run's, whose report then shows it.
+    """
+    from common.processes import interruptible
+    from experiments import audit as auditing
+    from experiments import one_site
+
+    config, folder = one_site.asked(target, settings or [])
+    with interruptible():
+        here = one_site.opened(config, site)
+
+        def tell(done: int, total: int) -> None:
+            if not quiet:
+                typer.echo(f"round {done} of {total}", err=True)
+
+        found = auditing.examine(
+            config, here.train, canaries=canaries, confidence=confidence, site=here.name, tell=tell
+        )
+    path = one_site.write(folder or one_site.folder_for(config, root, "audit"), "audit.json", found.to_dict())
+    if not quiet:
+        typer.echo(found.table())
+        typer.echo(f"written: {path}", err=True)
+    found.raise_if_failed()
+    typer.echo(found.verdict())
 
 
 def _show(path: Path, rows: list[Row]) -> None:
