@@ -73,7 +73,8 @@ class Site:
 
 def open_site(place: Place, config: RunConfig) -> Site:
     """Open a site, or return it if it is open; only what shapes the data counts for which is the same."""
-    shape = RunConfig(name=config.name, seed=config.seed, data=config.data, sites=config.sites, shift=config.shift)
+    sites = config.sites.model_copy(update={"external": ()})  # what a site holds does not depend on who trains
+    shape = RunConfig(name=config.name, seed=config.seed, data=config.data, sites=sites, shift=config.shift)
     return _open(place, configuration.to_json(shape))
 
 
@@ -149,6 +150,8 @@ def handle(place: Place, request: Request) -> Reply:
     torch.set_num_threads(1)  # the number of threads changes the last digits of a sum, and so the weights
     if request.kind == "hello":
         return _hello(place, open_site(place, request.config), request.config)
+    if request.kind not in ("hello", "test") and open_site(place, request.config).name in request.config.sites.external:
+        raise SiteError("sites.external: this site is only tested")
     if request.kind == "statistics":
         return _statistics(place, open_site(place, request.config), request)
     site = ready_site(place, request.config, request.scaling)

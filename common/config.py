@@ -65,6 +65,9 @@ class SitesConfig(Section):
         description="a person on both sides of a published split: drop from training, or keep (a leak)",
     )
     limit: int | None = Field(None, ge=1, description="keep at most so many training examples a hospital")
+    external: tuple[str, ...] = Field(
+        (), description="hospitals that are only tested: they train nothing, and nothing is chosen or scaled by them"
+    )
 
 
 class ModelConfig(Section):

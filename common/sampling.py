@@ -115,3 +115,20 @@ def examples_of(counts: Counts, multilabel: bool) -> npt.NDArray[np.int64]:
     """Return the number of examples, `(...)`: each stands once in a confusion, or once in each label's."""
     each = counts.confusion.sum((-2, -1))
     return np.asarray(each[..., 0] if multilabel else each, dtype=np.int64)
+
+
+EVENT = {"sensitivity": ("recall", 1), "specificity": ("recall", 0), "ppv": ("precision", 1), "auroc": ("auroc", 1)}
+EVENT |= {"auprc": ("auprc", 1)}
+"""Figures of the event of two classes, and where they stand among the classes'."""
+
+
+def named(task: Task, figures: Sampled) -> Sampled:
+    """Return figures with those of the event of two classes under names of their own too, such as `sensitivity`."""
+    if not task.binary:
+        return figures
+    values, drawn = dict(figures.values), dict(figures.drawn)
+    for name, (part, place) in EVENT.items():
+        values[name] = figures.values[f"class_{part}"][..., place]
+        if f"class_{part}" in drawn:
+            drawn[name] = figures.drawn[f"class_{part}"][..., place]
+    return Sampled(values, figures.patients, drawn)

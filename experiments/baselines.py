@@ -56,11 +56,12 @@ def run(config: RunConfig, out: Path, sites: int, tell: Tell | None = None) -> d
         the baselines that could not be trained, with the reason in one line.
     """
     opened = [open_site(Place(SIMULATION, index=i, count=sites), config) for i in range(sites)]
+    within = [site for site in opened if site.name not in config.sites.external]
     wanted: list[Wanted] = []
     if config.baselines.pooled:
-        wanted.append(("pooled", "pooled training", None, opened))
+        wanted.append(("pooled", "pooled training", None, within))
     if config.baselines.local:
-        wanted += [(f"local:{s.name}", f"{s.name} alone", s.name, [s]) for s in opened if len(s.train.y)]
+        wanted += [(f"local:{s.name}", f"{s.name} alone", s.name, [s]) for s in within if len(s.train.y)]
     if tell:
         for name, *_ in wanted:
             tell(name, 0, config.federation.rounds * config.training.epochs)

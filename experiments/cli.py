@@ -43,6 +43,9 @@ def run(
     root: Annotated[Path, typer.Option("--runs", help="Folder that holds run folders.")] = Path("runs"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the run's folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
+    leave_one_out: Annotated[
+        bool, typer.Option("--leave-one-out", help="Also leave each hospital out in turn; goes on where it stopped.")
+    ] = False,
 ) -> None:
     """Train a federation and write its report."""
     from common import config as configuration
@@ -56,7 +59,12 @@ def run(
     watcher = console.Lines() if as_json else console.Quiet() if quiet else console.Terminal(screen)
     try:
         with interruptible():
-            folder = launch.run(wanted, root, watcher)
+            if leave_one_out:
+                from experiments import leave_out, series
+
+                folder = leave_out.run(config, settings or [], series.folder_of(config, root, "leave-one-out"), watcher)
+            else:
+                folder = launch.run(wanted, root, watcher)
     finally:
         watcher.close()
     if as_json:

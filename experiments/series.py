@@ -80,7 +80,7 @@ def run(path: Path, settings: Sequence[str], plan: Plan, folder: Path, watcher: 
     for place, (chosen, config) in enumerate(configs, 1):
         name = "_".join(f"{key.rpartition('.')[2]}-{value}" for key, value in chosen.items()).replace("/", "-")
         root = folder / name
-        found = _complete(root, config)
+        found = complete(root, config)
         if found is None:
             watcher.doing(f"run {place} of {len(configs)}: {', '.join(f'{k}={v}' for k, v in chosen.items())}")
             found = launch.run(config, root, watcher)
@@ -91,7 +91,7 @@ def run(path: Path, settings: Sequence[str], plan: Plan, folder: Path, watcher: 
     return together
 
 
-def _complete(root: Path, config: RunConfig) -> Path | None:
+def complete(root: Path, config: RunConfig) -> Path | None:
     """Return the folder of a complete run of just this configuration, if there is one."""
     for folder in sorted(root.glob("*/run.json")):
         about = json.loads(folder.read_text(encoding="utf-8"))
@@ -224,13 +224,13 @@ def _cell(spread: Mapping[str, Any] | None) -> str:
     return f"{spread['mean']:.3f} ({spread['least']:.3f} to {spread['most']:.3f})"
 
 
-def folder_of(path: Path, root: Path) -> Path:
+def folder_of(path: Path, root: Path, kind: str = "series") -> Path:
     """Return the folder of a series of one configuration, made where it is not there.
 
     Raises:
         DataError: it cannot be made.
     """
-    folder = root / f"{path.stem}-series"
+    folder = root / f"{path.stem}-{kind}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -23,15 +23,17 @@ SETTLE = 5.0
 
 @dataclass
 class Federation:
-    """The sites that take part: node id -> site name, and what each said in the handshake."""
+    """The sites that take part: node id -> site name, what each said in the handshake, and which are external."""
 
     names: dict[int, str] = field(default_factory=dict)
     hello: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     task: Task | None = None
+    external: frozenset[str] = frozenset()
 
     def holders(self, split: str) -> list[str]:
-        """Return the sites that have examples in a split."""
-        return sorted(site for site, said in self.hello.items() if said["counts"][split]["examples"])
+        """Return the sites that have examples in a split, and may be asked for them: external ones are only tested."""
+        left_out = frozenset() if split == "test" else self.external
+        return sorted(site for site in set(self.hello) - left_out if self.hello[site]["counts"][split]["examples"])
 
 
 def connect(grid: Grid, config: RunConfig, listen: Listener) -> tuple[Federation, dict[str, str]]:
@@ -77,6 +79,10 @@ def connect(grid: Grid, config: RunConfig, listen: Listener) -> tuple[Federation
         del federation.hello[site]
         refused[site] = "not named in federation.expect"
     federation.names = {node: name for node, name in federation.names.items() if name in federation.hello}
+    if unknown := sorted(set(config.sites.external) - set(federation.hello)):
+        there = ", ".join(sorted(federation.hello))
+        raise ConfigError(f"sites.external: {unknown[0]} is not in the federation, which has {there}")
+    federation.external = frozenset(config.sites.external)
     _agree(federation)
     return federation, refused
 

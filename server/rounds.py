@@ -85,7 +85,10 @@ class Run:
         if federation.task is None:
             raise EngineError("no handshake took place")
         evaluation.require(config.evaluation, federation.task)
-        held = [said["counts"]["train"] for said in federation.hello.values()]
+        within = {site: said for site, said in federation.hello.items() if site not in federation.external}
+        if not within:
+            raise ConfigError("sites.external: every hospital is external, so none is left to train")
+        held = [said["counts"]["train"] for said in within.values()]
         counts = tuple(int(sum(column)) for column in zip(*(item["classes"] for item in held), strict=True))
         total = int(sum(item["examples"] for item in held))
         strategies.require(config)

@@ -21,6 +21,7 @@ from common.errors import DataError
 from common.evaluation import Evaluation
 from experiments.report.model import (
     Data,
+    LeftOut,
     ModelResult,
     Notice,
     Privacy,
@@ -102,8 +103,17 @@ def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any],
         metric=metric,
         models=tuple(model for model in models if model.sites or model.pooled),
         privacy=spent,
+        external=tuple(config.get("sites", {}).get("external", ())),
+        **left_out(_read(run_dir / "leave-one-out.json") or {}),
         lost=dict(sorted(lost.items())),
     )
+
+
+def left_out(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what leaving each hospital out gave, where that was done (experiments/leave_out.py)."""
+    keys = LeftOut.model_fields
+    sites = tuple(LeftOut.model_validate({key: item[key] for key in keys}) for item in found.get("sites", ()))
+    return {"left_out": sites, "left_out_worst": found.get("worst")}
 
 
 def _privacy(lines: Iterable[Mapping[str, Any]]) -> tuple[Privacy, ...]:

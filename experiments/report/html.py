@@ -56,6 +56,7 @@ SECTIONS = (
         "With and without",
         lambda report: bool(report.federated and report.federated.without),
     ),
+    Section("left_out", "Leave one hospital out", "Leave one out", lambda report: bool(report.left_out)),
     Section("training", "Training"),
     Section("privacy", "Privacy", when=lambda report: bool(report.privacy)),
     Section("each", "Each hospital"),

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import DataError
-from common.evaluation import Evaluation, Frozen
+from common.evaluation import Evaluation, Figure, Frozen
 
 SCHEMA_FILE = Path(__file__).parent / "schema" / "report-1.json"
 Split = Literal["train", "validation", "test"]
@@ -148,6 +148,17 @@ class ModelResult(Subset):
     threshold: float | None = None
 
 
+class LeftOut(Frozen):
+    """A hospital that was left out in turn: figures on its test patients of the model that trained there too
+    (`internal`) and of the one that did not (`external`), and how much more the latter has, with paired intervals.
+    """
+
+    site: str
+    internal: Evaluation | None = None
+    external: Evaluation | None = None
+    difference: dict[str, Figure] = Field(default_factory=dict)
+
+
 class Privacy(Frozen):
     """What one hospital's training spent of its patients' privacy, by its own ledger.
 
@@ -188,6 +199,9 @@ class Report(Frozen):
     metric: str = "macro_f1"
     models: tuple[ModelResult, ...] = ()
     privacy: tuple[Privacy, ...] = ()
+    external: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    left_out_worst: Worst | None = None
     lost: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -81,6 +81,19 @@ def interval(figure: Figure) -> str:
     return "" if figure.low is None or figure.high is None else f"{figure.low:.2f} to {figure.high:.2f}"
 
 
+def change(figure: Figure | None) -> str:
+    """Return a difference with its sign and interval, three digits each, for it may be small.
+
+    >>> change(Figure(value=-0.0214, low=-0.0403, high=0.001)), change(None)
+    ('-0.021 (-0.040 to +0.001)', 'n/a')
+    """
+    if figure is None or figure.value is None:
+        return "n/a"
+    shown = f"{figure.value:+.3f}"
+    known = figure.low is not None and figure.high is not None
+    return f"{shown} ({figure.low:+.3f} to {figure.high:+.3f})" if known else shown
+
+
 def capital(text: str) -> str:
     """Return the text with a capital at its start, the rest as it is.
 
