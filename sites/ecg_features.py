@@ -45,6 +45,8 @@ RELATION = ("correlation", "difference")
 SPREAD = ("sd", "low", "high")
 RHYTHM = ("rr", "rr_sd", "rr_change", "beats", "sameness", "qrs_width")
 AXIS = ("axis_sin", "axis_cos")
+OWN = 50.0
+"""`against_own` takes what lies further out than so many interquartile ranges for that."""
 RELATIVE = "minus median beat"
 """Channels whose names end so are another view of channels that are there too."""
 
@@ -97,6 +99,41 @@ def table(cohort: Cohort, block: int = 8192) -> Floats:
         parts.append(_relation(window, usual[cohort.patient[rows]]))
         flat = np.concatenate(parts, axis=2).reshape(len(x), -1)
         out[rows] = np.concatenate([flat, rr], axis=1)
+    return out
+
+
+def beat_names(leads: int) -> tuple[str, ...]:
+    """Return the names of the columns of `of_beats` for so many leads."""
+    each = (*SHAPE, *(f"hermite_{i}" for i in range(HERMITE)), *(f"band_{i}" for i in range(_level(beats.RATE) + 1)))
+    return tuple(f"own_{name}_{lead + 1}" for lead in range(leads) for name in (*each, *RELATION))
+
+
+def of_beats(x: Floats, usual: Floats) -> Floats:
+    """Return `(beats, features)` of one recording's windows `(beats, leads, samples)`.
+
+    Args:
+        x: beats of the `window` view.
+        usual: the recording's median beat, `(leads, samples)`.
+    """
+    if not len(x):
+        return np.zeros((0, len(beat_names(x.shape[1]))), dtype=np.float32)
+    parts = [_beat(x, beats.BEFORE, beats.RATE), _relation(x, np.broadcast_to(usual, x.shape))]
+    return np.concatenate(parts, axis=2).reshape(len(x), -1)
+
+
+def against_own(values: Floats) -> Floats:
+    """Return one recording's features `(beats, features)` in its own spread, without labels; what is NaN becomes 0.
+
+    `asinh((value - median) / interquartile range) / 2`: a patient's usual beats lie near 0 whatever the patient and
+    the gain, so that nothing needs to be scaled over patients; a wild beat is far out, but not by orders of magnitude.
+    """
+    out = np.zeros(values.shape, dtype=np.float32)
+    some = np.flatnonzero(np.isfinite(values).sum(0) >= FEW)
+    if not len(some):
+        return out
+    low, middle, high = np.nanpercentile(values[:, some], [25, 50, 75], axis=0)
+    z = (values[:, some] - middle) / (high - low + 1e-3 * np.abs(middle) + 1e-6)
+    out[:, some] = np.nan_to_num(np.arcsinh(np.clip(z, -OWN, OWN)) / 2)
     return out
 
 

@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from common.config import Section
 from common.errors import DataError
 from common.task import Task
-from sites import beats, cache, records
+from sites import beats, cache, ecg_features, records
 from sites.cohort import Cohort, DataCard, Patient
 
 CARD = DataCard(
@@ -61,6 +62,13 @@ class Options(Section):
     view: Literal["window", "kachuee"] = Field("window", description="see sites/beats.py")
     leads: int = Field(2, ge=1, le=2, description="leads to use, MLII first")
     relative: bool = Field(True, description="window view: add what is relative to the recording's median beat")
+    shape: int = Field(
+        0,
+        ge=0,
+        le=2,
+        description="window view: leads whose waves are measured (sites/ecg_features.py), each figure against the "
+        "recording's own spread",
+    )
     classes: Literal["NSVF", "NSVFQ"] = Field("NSVF", description="Q (paced, unknown) is left out or kept")
     paced: bool = Field(False, description="keep the paced recordings 102, 104, 107, 217")
     target: Literal["classes", "abnormal"] = Field(
@@ -75,6 +83,7 @@ def task(options: Options) -> Task:
     if options.view == "window":
         every = beats.feature_names(options.leads)
         features = every if options.relative else every[: len(beats.RR_FEATURES)]
+        features += ecg_features.beat_names(options.shape)
         if options.relative:
             names += [f"lead {i + 1} minus median beat" for i in range(options.leads)]
     classes, titles = tuple(options.classes), tuple(beats.CLASS_TITLES[c] for c in options.classes)
@@ -149,6 +158,7 @@ def read_beats(folder: Path, options: Options, ids: Sequence[str], store: Path, 
     total = sum(int((y >= 0).sum()) for y in truth)
     x = np.zeros((total, what.channels, what.samples), dtype=np.float32)
     features = np.zeros((total, len(what.features)), dtype=np.float32)
+    measured = len(ecg_features.beat_names(options.shape)) if options.view == "window" else 0
     excluded: dict[str, int] = {}
     hours = np.zeros(total, dtype=np.float32)
     at = 0
@@ -160,8 +170,10 @@ def read_beats(folder: Path, options: Options, ids: Sequence[str], store: Path, 
         x[rows, :leads] = signal
         if what.channels > options.leads:
             np.subtract(signal, arrays["template"], out=x[rows, options.leads : options.leads + leads])
-        width = min(len(what.features), arrays["features"].shape[1])
+        width = min(len(what.features) - measured, arrays["features"].shape[1])
         features[rows, :width] = arrays["features"][keep, :width]
+        if measured:
+            features[rows, -measured:] = arrays["shape"][keep]
         since = np.diff(arrays["sample"], prepend=0)  # the time from the beat before, the first's from the beginning
         hours[rows] = since[keep] / (3600 * records.rate(folder, name))
         for note, number in _excluded(about).items():
@@ -193,6 +205,8 @@ def read_beats(folder: Path, options: Options, ids: Sequence[str], store: Path, 
 
 def _key(folder: Path, name: str, options: Options) -> str:
     settings: dict[str, Any] = {"version": beats.VERSION, "view": options.view, "leads": options.leads}
+    if options.shape and options.view == "window":
+        settings["shape"] = options.shape
     return cache.key(records.files(folder, name), settings)
 
 
@@ -210,7 +224,19 @@ def _prepare(folder: Path, name: str, options: Options) -> tuple[cache.Arrays, d
         "features": found.features,
         "sample": found.sample,
     }
+    if options.shape and options.view == "window":
+        arrays["shape"] = _shape(recording, found, options)
     return arrays, about
+
+
+def _shape(recording: records.Recording, found: beats.Beats, options: Options) -> npt.NDArray[np.float32]:
+    """Return the measures of the waves `(beats, features)` of the first leads; of a lead that is not there, zeros."""
+    measured = np.zeros((len(found.label), len(ecg_features.beat_names(options.shape))), dtype=np.float32)
+    seen = found if options.shape <= options.leads else beats.cut(recording, "window", options.shape)
+    here = min(options.shape, seen.x.shape[1])
+    values = ecg_features.against_own(ecg_features.of_beats(seen.x[:, :here], seen.template[:here]))
+    measured[:, : values.shape[1]] = values
+    return measured
 
 
 def _excluded(about: dict[str, str]) -> dict[str, int]:

@@ -46,6 +46,7 @@ class Options(Section):
     view: Literal["window", "kachuee"] = Field("window", description="see sites/beats.py")
     leads: int = Field(2, ge=1, le=2, description="leads to use, MLII first")
     relative: bool = Field(True, description="window view: add what is relative to the recording's median beat")
+    shape: int = Field(0, ge=0, le=2, description="window view: leads whose waves are measured, as in mitdb")
     classes: Literal["NSVF", "NSVFQ"] = "NSVF"
     hospitals: int = Field(4, ge=1, le=200, description="hospitals to generate")
     patients: int = Field(10, ge=1, le=500, description="patients a hospital, about")
@@ -98,6 +99,5 @@ def _hospitals(folder: Path) -> dict[str | None, Path]:
 
 
 def _beats(options: Options) -> mitdb.Options:
-    return mitdb.Options(
-        view=options.view, leads=options.leads, relative=options.relative, classes=options.classes, paced=True
-    )
+    shared = {name: getattr(options, name) for name in ("view", "leads", "relative", "shape", "classes")}
+    return mitdb.Options(**shared, paced=True)

@@ -14,7 +14,7 @@ import pytest
 from common import config, plugins
 from common.config import RunConfig
 from common.errors import ConfigError, DataError, LeakError
-from sites import cache, datasets, generator, mitdb, mixed, ptbxl, records, splits, synthetic
+from sites import cache, datasets, ecg_features, generator, mitdb, mixed, ptbxl, records, splits, synthetic
 from sites.cohort import Cohort, DataCard, Patient, Windows
 from sites.datasets import Source
 
@@ -24,6 +24,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"view": "kachuee", "leads": 1, "classes": "NSVFQ"},
         {"view": "window", "leads": 1, "relative": False},
         {"view": "window", "leads": 2, "relative": False, "classes": "NSVFQ"},
+        {"view": "window", "leads": 1, "shape": 2},
         {"view": "kachuee", "leads": 2},
     ],
 }
@@ -223,6 +224,34 @@ def test_relative_channels_are_the_signal_less_the_median_beat(hospitals: Path, 
         np.testing.assert_allclose(own[:, 2:], own[:, :2] - np.median(own[:, :2], axis=0), atol=1e-5)
     width = plain.features.shape[1]
     np.testing.assert_array_equal(cohort.features[:, :width], plain.features)
+
+
+def test_waves_are_measured_against_the_recordings_own_spread(hospitals: Path, store: Path) -> None:
+    ids = list(records.names(hospitals / "north"))[:2]
+    plain = mitdb.read(hospitals / "north", mitdb.Options(leads=1), ids, store)
+    both = mitdb.read(hospitals / "north", mitdb.Options(leads=2, relative=False), ids, store)
+    cohort = mitdb.read(hospitals / "north", mitdb.Options(leads=1, shape=2), ids, store)
+    width = plain.features.shape[1]
+    np.testing.assert_array_equal(cohort.x, plain.x)  # the second lead is measured, and not an input
+    np.testing.assert_array_equal(cohort.features[:, :width], plain.features)
+    assert cohort.task.features[width:] == ecg_features.beat_names(2)
+    for which in range(len(ids)):
+        own = both.x[both.patient == which]
+        slow = ecg_features.against_own(ecg_features.of_beats(own, np.median(own, axis=0)))
+        np.testing.assert_allclose(cohort.features[cohort.patient == which, width:], slow, atol=2e-3)
+    again = mitdb.read(hospitals / "north", mitdb.Options(leads=1, shape=2), ids, store)
+    np.testing.assert_array_equal(again.features, cohort.features)
+
+
+def test_of_a_lead_that_is_not_there_nothing_is_measured(tmp_path: Path, write_recording: Any) -> None:
+    rng = np.random.default_rng(1)
+    places = list(range(100, 2000, 125))
+    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(2000, 1)), places, ["N"] * len(places))
+    cohort = mitdb.read(tmp_path, mitdb.Options(shape=2), ["one"], tmp_path / "store")
+    of = [i for i, name in enumerate(cohort.task.features) if name in ecg_features.beat_names(2)]
+    half = len(of) // 2
+    assert (cohort.features[:, of[half:]] == 0).all()
+    assert cohort.features[:, of[:half]].std() > 0.1
 
 
 def test_a_recording_of_one_lead_leaves_the_second_empty(tmp_path: Path, write_recording: Any) -> None:

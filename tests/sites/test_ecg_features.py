@@ -306,3 +306,32 @@ def test_ventricular_beats_are_wider_and_unlike_the_rest(mitdb_folder: Path, sto
         for name, sign in (("qrs_width", 1), ("correlation", -1), ("difference", 1), ("qrs_size", 1)):
             values = sign * table[f"lead 1 {name}"]
             assert np.median(values[ventricular]) > np.median(values[normal]), (ids[who], name)
+
+
+def test_measures_against_a_recordings_own_spread_are_a_slow_loops() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(60, 4)).astype(np.float32) * [1, 5, 0.1, 2] + [0, 40, 0, 1]
+    values[7, 0], values[9, 1], values[:, 3] = np.nan, 1e6, np.nan
+    values[:3, 3] = 1.0  # fewer than five are measured: nothing is usual
+    found = ecg.against_own(values.astype(np.float32))
+    slow = np.zeros_like(values)
+    for column in range(3):
+        known = sorted(float(v) for v in np.float32(values[:, column]) if not math.isnan(v))
+        low, middle, high = (np.interp(q * (len(known) - 1), range(len(known)), known) for q in (0.25, 0.5, 0.75))
+        for row, value in enumerate(values[:, column]):
+            z = (value - middle) / (high - low + 1e-3 * abs(middle) + 1e-6)
+            slow[row, column] = 0 if math.isnan(z) else math.asinh(max(-50, min(50, z))) / 2
+    np.testing.assert_allclose(found, slow, rtol=1e-4, atol=1e-5)
+    assert found[9, 1] == pytest.approx(math.asinh(50) / 2)
+    assert np.isfinite(found).all()
+
+
+def test_beats_of_one_recording_are_measured_as_a_cohort_of_it_is() -> None:
+    rng = np.random.default_rng(4)
+    x = (wave(TIME, *HEART) + 0.05 * rng.normal(size=(40, 2, 96))).astype(np.float32)
+    one = cohort(x)
+    named = dict(zip(ecg.beat_names(2), ecg.of_beats(one.x, np.median(one.x, axis=0)).T, strict=True))
+    for name, values in columns(ecg.table(one), one.task).items():
+        _, lead, measure = name.split(" ")
+        np.testing.assert_allclose(named[f"own_{measure}_{lead}"], values, rtol=1e-5, atol=1e-6)
+    assert ecg.of_beats(one.x[:0], one.x[0]).shape == (0, len(named))
