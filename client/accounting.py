@@ -83,15 +83,19 @@ def _epsilon(history: tuple[Spent, ...], delta: float, method: Method) -> float:
 
 
 @lru_cache(maxsize=64)
-def noise_for(target: float, delta: float, q: float, steps: int, method: Method) -> float:
+def noise_for(
+    target: float, delta: float, q: float, steps: int, method: Method, beside: tuple[Spent, ...] = ()
+) -> float:
     """Return the noise, in clipping norms, whose `steps` spend at most `target`, and hardly less (0.1%).
+
+    `beside`: what else the target covers.
 
     Raises:
         ConfigError: no noise below LARGEST_NOISE does.
     """
 
     def spent(sigma: float, how: Method = method) -> float:
-        return epsilon([Spent(q, sigma, steps)], delta, how)
+        return epsilon([*beside, Spent(q, sigma, steps)], delta, how)
 
     if spent(LARGEST_NOISE, "rdp") > target:
         raise ConfigError(

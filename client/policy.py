@@ -32,6 +32,9 @@ class SitePolicy(Section):
     max_epsilon: float | None = Field(None, gt=0, description="over all runs; none: no limit but the run's own")
     max_delta: float = Field(1e-5, gt=0, lt=1, description="largest delta of a run")
     privacy_levels: tuple[Literal["record", "patient"], ...] = Field(("patient",), min_length=1)
+    unprotected_validation: bool = Field(
+        False, description="let a private run choose its round and threshold on validation patients, unprotected"
+    )
     seeded_noise: bool = Field(False, description="allow noise that can be repeated: NOT PRIVATE, for tests")
 
     @property
@@ -40,7 +43,13 @@ class SitePolicy(Section):
         return self.private_only or self.max_epsilon is not None
 
 
-SIMULATION = SitePolicy(share_resamples=True, max_delta=0.5, privacy_levels=("record", "patient"), seeded_noise=True)
+SIMULATION = SitePolicy(
+    share_resamples=True,
+    max_delta=0.5,
+    privacy_levels=("record", "patient"),
+    seeded_noise=True,
+    unprotected_validation=True,
+)
 """In a simulation the researcher holds all data anyway."""
 
 

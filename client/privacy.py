@@ -27,8 +27,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from client import noise
-from client.accounting import Spent, noise_for, steps_of
+from client import inputs, noise
+from client.accounting import Spent, epsilon, noise_for, steps_of
 from client.gradients import Gradients, each_loss
 from client.ledger import Charge, Ledger, Row, folder_digest, path_of
 from client.place import Place
@@ -39,12 +39,15 @@ from common.errors import ConfigError, SiteError
 from common.messages import Request
 from common.models._layers import Dropout
 from common.seeds import seed_for
+from common.task import Task
 from sites.cohort import Cohort, Windows
 
 if TYPE_CHECKING:
     from client.work import Site
 
 UNITS = {"patient": "person", "record": "example"}
+STATISTICS = 0
+"""The round under which the ledger holds sums over patients, before the first."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,8 @@ def refuse(place: Place, site: Site, config: RunConfig) -> None:
         raise SiteError(f"policy: privacy.delta={privacy.delta:g} is above the {policy.max_delta:g} allowed here")
     if privacy.epsilon is not None and policy.max_epsilon is not None and privacy.epsilon > policy.max_epsilon:
         raise SiteError(f"policy: privacy.epsilon={privacy.epsilon:g} is above the {policy.max_epsilon:g} allowed here")
-    if site.task.units and config.data.scaling == "auto":
-        raise SiteError(
-            "privacy: these inputs have units, and sums for their scaling would leave without noise: set "
-            "data.scaling=none"
-        )
+    if privacy.validation == "unprotected" and not policy.unprotected_validation:
+        raise SiteError("policy: privacy.validation=unprotected is not allowed here")
     if len(site.train.y):
         units = count_units(site.train, privacy.kind)
         if privacy.delta >= 1 / units:
@@ -97,34 +97,62 @@ def refuse(place: Place, site: Site, config: RunConfig) -> None:
     ledger_of(place, site).check()
 
 
-def refuse_statistics(config: RunConfig) -> None:
-    """Refuse sums over patients, which no epsilon counts.
+def spends(config: RunConfig, task: Task) -> bool:
+    """Return whether a private run sums over patients before it trains."""
+    return inputs.how(config.data, task) == "standard" and config.privacy.statistics_share > 0
+
+
+def planned(config: RunConfig) -> Spent | None:
+    """Return the steps of a run whose noise is given; none: it is to be solved."""
+    privacy = config.privacy
+    steps = steps_of(config.federation.rounds, config.training.epochs, privacy.sampling)
+    return None if privacy.sigma is None else Spent(privacy.sampling, privacy.sigma, steps)
+
+
+def statistics_sigma(config: RunConfig, rows: Sequence[Row] = (), run: str = "") -> float:
+    """Return the noise of sums over patients, in norms of a unit's vector: so that they alone spend their share.
+
+    The share is of the run's epsilon; where a run gives its noise instead, of what that spends.
 
     Raises:
-        SiteError: the run is private.
+        ConfigError: the epsilon cannot be kept.
     """
-    if config.privacy.on:
-        raise SiteError("privacy: sums over patients do not leave here while training is private")
+    before = next((row.sigma for row in rows if row.run == run and row.round == STATISTICS), None)
+    if before is not None:
+        return before
+    privacy, given = config.privacy, planned(config)
+    share, target = privacy.statistics_share, privacy.epsilon
+    if given is not None:
+        target = epsilon([given], privacy.delta, privacy.accountant) / (1 - share)
+    assert target is not None
+    return noise_for(share * target, privacy.delta, 1.0, 1, privacy.accountant)
 
 
-def sigma_of(config: RunConfig, rows: Sequence[Row] = (), run: str = "") -> float:
+def sigma_of(config: RunConfig, rows: Sequence[Row] = (), run: str = "", statistics: bool = False) -> float:
     """Return the noise of a run's steps: as asked for, or solved from all steps that the run plans.
 
     A run that has been charged before goes on with the noise it has: solving takes seconds, and a hospital's client
     may be a new process for each message. The check of each charge holds whatever the noise.
 
+    Args:
+        config: the run.
+        rows: the site's charges.
+        run: its name in them.
+        statistics: whether sums over patients are paid from the same epsilon.
+
     Raises:
         ConfigError: the epsilon cannot be kept.
     """
     privacy = config.privacy
-    before = next((row.sigma for row in rows if row.run == run and row.q == privacy.sampling), None)
+    before = next((row.sigma for row in rows if row.run == run and row.round != STATISTICS), None)
     if before is not None:
         return before
     if privacy.sigma is not None:
         return privacy.sigma
     assert privacy.epsilon is not None
-    planned = steps_of(config.federation.rounds, config.training.epochs, privacy.sampling)
-    return noise_for(privacy.epsilon, privacy.delta, privacy.sampling, planned, privacy.accountant)
+    steps = steps_of(config.federation.rounds, config.training.epochs, privacy.sampling)
+    beside = (Spent(1.0, statistics_sigma(config, rows, run), 1),) if statistics else ()
+    return noise_for(privacy.epsilon, privacy.delta, privacy.sampling, steps, privacy.accountant, beside)
 
 
 def ledger_of(place: Place, site: Site) -> Ledger:
@@ -180,31 +208,36 @@ def begin(place: Place, site: Site, request: Request) -> tuple[Plan, dict[str, A
     config, privacy = request.config, request.config.privacy
     if request.method.control or request.method.pull is not None:
         raise ConfigError(f"federation.strategy={config.federation.strategy.name}: not with privacy: use fedavg")
-    level, units = privacy.kind, count_units(site.train, privacy.kind)
     steps = steps_of(1, config.training.epochs, privacy.sampling)
     ledger = ledger_of(place, site)
-    sigma = sigma_of(config, ledger.rows(), request.run_id)
+    rows = ledger.rows()
+    sigma = sigma_of(config, rows, request.run_id, spends(config, site.task))
     secure = privacy.noise == "secure"
-    plan = Plan(level, privacy.sampling, sigma, privacy.clip, steps, privacy.examples, secure)
-    row = ledger.charge(
-        Charge(
-            request.run_id,
-            request.round,
-            level,
-            UNITS[level],
-            units,
-            Spent(plan.q, plan.sigma, steps),
-            privacy.delta,
-            privacy.accountant,
-            privacy.epsilon,
-            place.policy.max_epsilon,
-            plan.private,
-        )
+    plan = Plan(privacy.kind, privacy.sampling, sigma, privacy.clip, steps, privacy.examples, secure)
+    row = ledger.charge(charge_of(place, site, request, Spent(plan.q, sigma, steps), request.round))
+    sums = [item.sigma for item in rows if item.run == request.run_id and item.round == STATISTICS]
+    return plan, told(row, plan.clip) | ({"statistics": sums[-1]} if sums else {})
+
+
+def charge_of(place: Place, site: Site, request: Request, spent: Spent, number: int) -> Charge:
+    """Return what to charge for a round, or for STATISTICS."""
+    privacy = request.config.privacy
+    return Charge(
+        request.run_id,
+        number,
+        privacy.kind,
+        UNITS[privacy.kind],
+        count_units(site.train, privacy.kind),
+        spent,
+        privacy.delta,
+        privacy.accountant,
+        privacy.epsilon,
+        place.policy.max_epsilon,
+        privacy.noise == "secure",
     )
-    return plan, told(row, plan)
 
 
-def told(row: Row, plan: Plan) -> dict[str, Any]:
+def told(row: Row, clip: float) -> dict[str, Any]:
     """Return what a site tells of its spending: figures of the plan and sums of steps, nothing of patients' values."""
     held = asdict(row)
     names = (
@@ -220,7 +253,7 @@ def told(row: Row, plan: Plan) -> dict[str, Any]:
         "epsilon",
         "private",
     )
-    return {**{name: held[name] for name in names}, "clip": plan.clip}
+    return {**{name: held[name] for name in names}, "clip": clip}
 
 
 def count_units(train: Cohort, level: str) -> int:

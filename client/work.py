@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from client import inputs, methods, privacy
+from client import inputs, methods, privacy, statistics
 from client.assess import Predict as Predict
 from client.assess import assess as assess
 from client.assess import class_patients as class_patients
@@ -194,6 +194,8 @@ def _noted(results: Mapping[str, Evaluation], note: str) -> dict[str, Evaluation
 
 def _hello(place: Place, site: Site, config: RunConfig) -> Reply:
     privacy.refuse(place, site, config)
+    if config.privacy.on and inputs.how(config.data, site.task) == "standard":
+        statistics.ranges(site.task, config)  # refused here if an input has none
     report: dict[str, Any] = {
         "protocol": PROTOCOL,
         "task": site.task.to_dict(),
@@ -269,12 +271,14 @@ def _train(place: Place, site: Site, model: nn.Module, request: Request, kept: K
 
 
 def _statistics(place: Place, site: Site, request: Request) -> Reply:
-    """Return sums over the training inputs; histograms over the bins of the scaling that came, if one did."""
+    """Return sums over the training inputs, noisy if training is private; or, where a scaling came, histograms."""
     privacy.refuse(place, site, request.config)
-    privacy.refuse_statistics(request.config)
     have = site.train.people()
     if have < place.policy.min_training_patients:
         raise SiteError(f"policy: fewer than {place.policy.min_training_patients} people to train on")
+    if request.config.privacy.on:
+        noisy, told = statistics.release(place, site, request)
+        return Reply(site.name, len(site.train.y), told, statistics=dict(noisy.arrays()))
     base = Scaling.from_bytes(request.scaling) if request.scaling else None
     found = inputs.histogram(site.train, base) if base else inputs.moments(site.train)
     return Reply(site.name, len(site.train.y), {}, statistics=dict(found))

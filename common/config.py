@@ -186,6 +186,22 @@ class PrivacyConfig(Section):
     on_budget: Literal["leave", "stop"] = Field(
         "leave", description="when a site's budget is spent: go on without it, or stop the run"
     )
+    statistics_share: float = Field(
+        0.1,
+        ge=0,
+        le=0.5,
+        description="share of epsilon for noisy sums over patients, by which inputs with units are scaled; 0: none, "
+        "scale by public ranges alone",
+    )
+    bounds: dict[str, tuple[float, float]] = Field(
+        default_factory=dict,
+        description="public range of inputs by name (* for anything), where the data set states none or another; never "
+        "taken from the data",
+    )
+    validation: Literal["none", "unprotected"] = Field(
+        "none",
+        description="unprotected: choose round and threshold on validation patients, whom nothing then protects",
+    )
     noise: Literal["secure", "seeded"] = Field("secure", description="seeded: repeatable, for tests, NOT PRIVATE")
 
     @property
@@ -242,11 +258,17 @@ class RunConfig(Section):
         needs = {
             "training.loss=cross_entropy": self.training.loss == "cross_entropy",  # others weigh by counts of classes
             "training.patience=0": self.training.patience == 0,
-            "federation.choose=last": self.federation.choose == "last",
-            "evaluation.threshold=likelier": self.evaluation.threshold == "likelier",
-            "data.scaling=none": self.data.scaling in ("none", "auto"),  # auto: the sites refuse where it is needed
+            "data.scaling=standard or none": self.data.scaling in ("none", "auto", "standard"),
             "a split by patient, not sites.split=beat-level": self.sites.split != "beat-level",
         }
+        if privacy.validation == "none":
+            needs |= {
+                "federation.choose=last": self.federation.choose == "last",
+                "evaluation.threshold=likelier": self.evaluation.threshold == "likelier",
+            }
+        for name, (low, high) in privacy.bounds.items():
+            if not low < high:
+                raise ValueError(f"privacy.bounds: the range of {name} must rise, as in [40, 180]")
         missing = [what for what, holds in needs.items() if not holds]
         if missing:
             raise ValueError(
@@ -265,6 +287,16 @@ class RunConfig(Section):
         if self.sites.split == "published" and self.sites.shared_person == "keep":
             found.append("LEAK kept on purpose: a person of the published split is in training and in test.")
         return tuple(found)
+
+    @property
+    def unprotected(self) -> str:
+        """A sentence that must stand beside every figure, where a private run uses patients whom nothing protects."""
+        if self.privacy.on and self.privacy.validation == "unprotected":
+            return (
+                "Validation patients are not protected: the round or the threshold was chosen on exact counts of "
+                "their predictions. The epsilon is that of training patients alone."
+            )
+        return ""
 
     @property
     def not_private(self) -> str:

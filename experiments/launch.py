@@ -64,6 +64,8 @@ def run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
     notices = [{"level": "leak", "text": text} for text in config.notices]
     if config.not_private:
         notices.append({"level": "not-private", "text": config.not_private})
+    if config.unprotected:
+        notices.append({"level": "warning", "text": config.unprotected})
     runs.describe(config, folder, card, notices)
     watcher.start(folder, config)
     try:

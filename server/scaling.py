@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from flwr.app import Message
 
-from common import messages, scaling
+from common import messages, noisy_scaling, scaling
 from common.errors import EngineError
 from common.messages import Reply, Request
+from common.noisy_scaling import Noisy
 from common.scaling import CELLS, Scaling
 from server.rounds import Outcome, Run
 
@@ -23,15 +25,41 @@ def agree(run: Run, outcome: Outcome) -> Run:
     wanted = run.config.data.scaling
     if wanted in ("none", "site") or (wanted == "auto" and not run.task.units):
         return run
-    merged = scaling.add(_ask(run, outcome, None))
+    if run.config.privacy.on:
+        return replace(run, scaling=_private(run, outcome).to_bytes())
+    merged = scaling.add([reply.statistics for reply in _ask(run, outcome, None, _check(run, None))])
     found = scaling.standard(merged)
     if wanted == "quantile":
-        found = scaling.quantile(found, scaling.add(_ask(run, outcome, found))["histogram"])
+        answers = _ask(run, outcome, found, _check(run, found))
+        histograms = scaling.add([reply.statistics for reply in answers])
+        found = scaling.quantile(found, histograms["histogram"])
     return replace(run, scaling=found.to_bytes())
 
 
-def _ask(run: Run, outcome: Outcome, base: Scaling | None) -> list[scaling.Arrays]:
-    """Return every site's moments, or its histograms over the bins of `base`; sites sorted by name."""
+def _private(run: Run, outcome: Outcome) -> Scaling:
+    """Return the scaling by sums that sites have made noisy.
+
+    Raises:
+        EngineError: no site sent sums, or the sites state different ranges.
+    """
+    width = len(run.task.features) + run.task.channels
+
+    def check(reply: Reply) -> str:
+        try:
+            found = Noisy.of(reply.statistics, float(reply.report["deviation"]))
+        except ValueError as error:
+            return str(error)
+        return "" if len(found.low) == width else "its sums do not fit the task's inputs"
+
+    answers = _ask(run, outcome, None, check)
+    try:
+        return noisy_scaling.agreed([Noisy.of(item.statistics, float(item.report["deviation"])) for item in answers])
+    except ValueError as error:
+        raise EngineError(f"scaling: {error}") from None
+
+
+def _check(run: Run, base: Scaling | None) -> Callable[[Reply], str]:
+    """Return what says whether a reply holds moments, or histograms over the bins of `base`."""
     width = len(run.task.features) + run.task.channels
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("count", "missing", "total", "square"), (width,))
     if base is not None:
@@ -45,12 +73,18 @@ def _ask(run: Run, outcome: Outcome, base: Scaling | None) -> list[scaling.Array
         positive = all((value >= 0).all() for name, value in reply.statistics.items() if name not in signed)
         return "" if usable and positive else "its sums are not numbers that can be"
 
+    return check
+
+
+def _ask(run: Run, outcome: Outcome, base: Scaling | None, check: Callable[[Reply], str]) -> list[Reply]:
+    """Return every site's answer that `check` finds nothing wrong with; sites sorted by name."""
     holders = run.federation.holders("train")
-    content = messages.pack_request(Request("statistics", run.config, scaling=base.to_bytes() if base else b""))
+    request = Request("statistics", run.config, scaling=base.to_bytes() if base else b"", run_id=run.id)
+    content = messages.pack_request(request)
     outgoing = [Message(content, node, messages.MESSAGE_TYPES["statistics"]) for node in run.online(holders)]
     answers, lost = run.ask("statistics", 0, holders, outgoing, check)
     outcome.lost |= {site: f"statistics: {why}" for site, why in lost.items()}
     if len(answers) < run.config.federation.min_sites:
         why = "; ".join(f"{site}: {text}" for site, text in sorted(lost.items()))
         raise EngineError(f"scaling: {len(answers)} of {len(holders)} sites sent sums ({why})")
-    return [reply.statistics for _, reply in answers.values()]
+    return [reply for _, reply in answers.values()]

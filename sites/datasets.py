@@ -80,3 +80,17 @@ def hospitals(source: Source, run: RunConfig) -> tuple[dict[str, tuple[str, ...]
     if not (run.sites.split == "published" and run.sites.shared_person == "keep"):
         splits.guard_sites({site: {by_id[name] for name in ids} for site, ids in dealt.items()})
     return dealt, kept, dropped
+
+
+def bounds(run: RunConfig) -> dict[str, tuple[float, float]]:
+    """Return the public ranges that a data set states of its inputs, by name; none where it states none.
+
+    Raises:
+        ConfigError: no such data set, or a wrong option.
+    """
+    module = plugins.load("sites", "CARD", run.data.dataset, "data set")
+    if not hasattr(module, "bounds"):
+        return {}
+    options = config.check(module.Options, run.data.options, f"data.options of {run.data.dataset}")
+    found: dict[str, tuple[float, float]] = module.bounds(options)
+    return found

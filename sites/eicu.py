@@ -30,7 +30,7 @@ from pydantic import Field, field_validator
 from common.config import Section
 from common.errors import ConfigError, DataError
 from common.task import Task
-from sites import eicu_features, eicu_hours, eicu_places, eicu_stays
+from sites import eicu_bounds, eicu_features, eicu_hours, eicu_places, eicu_stays
 from sites.cohort import Cohort, DataCard, Patient
 
 CARD = DataCard(
@@ -106,6 +106,13 @@ def task(options: Options) -> Task:
         units=True,
         missing=True,
     )
+
+
+def bounds(options: Options) -> dict[str, tuple[float, float]]:
+    """Return the public range of each input; of further columns none."""
+    if options.view == "hours":
+        return eicu_bounds.hourly()
+    return eicu_bounds.of(options.encoding, eicu_features.names(options.encoding, options.diagnosis, ()))
 
 
 def default_folder(options: Options, store: Path, seed: int) -> Path:

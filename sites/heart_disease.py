@@ -72,6 +72,11 @@ RANGES = {
     "oldpeak": (-5.0, 10.0, "mm"),
 }
 """What a living adult can have, in the unit of UCI's files: kPa, mmol/l or months fall outside."""
+USUAL = {"age": (20.0, 90.0), "trestbps": (80.0, 200.0), "chol": (0.0, 450.0), "thalach": (60.0, 205.0),
+         "oldpeak": (-2.0, 6.0), "ca": (0.0, 3.0)}  # fmt: skip
+"""Between what most adults sent to angiography lie, by textbook: for noisy sums, where values beyond count as the edge.
+
+A cholesterol of 0 stands in UCI's files for one that was not measured."""
 CODES = {
     "sex": (0, 1), "cp": (1, 2, 3, 4), "fbs": (0, 1), "restecg": (0, 1, 2), "exang": (0, 1),
     "slope": (1, 2, 3), "ca": (0, 1, 2, 3), "thal": (3, 6, 7), "num": (0, 1, 2, 3, 4),
@@ -146,6 +151,11 @@ def task(options: Options) -> Task:
         units=True,
         missing=not flamby,
     )
+
+
+def bounds(options: Options) -> dict[str, tuple[float, float]]:
+    """Return the public range of each input: of a 0/1 input, 0 to 1."""
+    return {name: USUAL.get(name, (0.0, 1.0)) for name in task(options).features}
 
 
 def patients(folder: Path, options: Options, store: Path) -> list[Patient]:

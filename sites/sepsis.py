@@ -37,7 +37,7 @@ from pydantic import Field
 from common.config import Section
 from common.errors import ConfigError, DataError
 from common.task import Task
-from sites import generator_sepsis, mapped, sepsis_features, sepsis_hospitals, utility
+from sites import generator_sepsis, mapped, sepsis_bounds, sepsis_features, sepsis_hospitals, utility
 from sites.cohort import Cohort, DataCard, Patient, Windows
 from sites.sepsis_columns import AGE, GENDER, MEASURED
 from sites.sepsis_table import Table
@@ -95,6 +95,12 @@ def task(options: Options) -> Task:
         missing=True,
         utility=True,
     )
+
+
+def bounds(options: Options) -> dict[str, tuple[float, float]]:
+    """Return the public range of each input."""
+    made = task(options)
+    return {name: sepsis_bounds.of(name) for name in (*made.features, *made.channel_names)}
 
 
 def _features(options: Options) -> tuple[str, ...]:

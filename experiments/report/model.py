@@ -164,7 +164,8 @@ class Privacy(Frozen):
 
     `epsilon_run`, `epsilon`: of this run, and of all runs on the hospital's data, at `delta`; `units`: people (level
     patient) or examples (level record) that trained; `q`: chance of a unit to take part in a step; `sigma`: noise in
-    norms of `clip`; `steps`: of this run; `private`: false where the noise can be repeated and taken away.
+    norms of `clip`; `steps`: of this run; `private`: false where the noise can be repeated and taken away;
+    `statistics`: noise of sums over patients that were charged before the first round, in norms of a unit's vector.
     """
 
     site: str
@@ -180,6 +181,7 @@ class Privacy(Frozen):
     steps: int
     accountant: Literal["rdp", "prv"]
     private: bool
+    statistics: float | None = None
 
 
 class Report(Frozen):

@@ -41,8 +41,9 @@ PRIVACY = {
 }
 """What a neighbouring data set is, and what is protected, by level."""
 UNPROTECTED = (
-    "Not protected, and in no epsilon: the numbers of patients and examples in the tables, the figures on test "
-    "patients, and what holds for a hospital as a whole. The server sees each hospital's update, not only their sum; "
+    "Not protected, and in no epsilon: the numbers of patients and examples in the tables, the figures on validation "
+    "and test patients, who are other people than those who trained, and what holds for a hospital as a whole. The "
+    "server sees each hospital's update, not only their sum; "
     "the noise is in it before it leaves."
 )
 

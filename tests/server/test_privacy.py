@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +19,7 @@ from client.policy import SitePolicy
 from common.config import RunConfig
 from common.errors import ConfigError, EngineError
 from common.messages import Reply, Request
+from common.scaling import Scaling
 from server import app
 from tests import tiny
 from tests.wire import FakeGrid, Script
@@ -128,3 +131,54 @@ def test_a_model_without_gradients_of_examples_ends_at_the_handshake(tmp_path: P
     with pytest.raises((ConfigError, EngineError), match=r"nn\.LSTM"):
         lead([script(tmp_path / "state", "north", privacy_levels=("record",))], config, tmp_path / "run")
     assert not list(tmp_path.rglob("privacy.sqlite"))
+
+
+def with_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {}
+    for name, seed in (("north", 1), ("south", 2)):
+        whole = tiny.cohort(seed, people=12, each=4)
+        far = replace(whole, task=replace(tiny.TASK, units=True), x=whole.x * 20 + 100, features=whole.features * 5)
+        held[name] = tiny.site(name, seed, far, parts=(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2))
+    monkeypatch.setattr(work, "open_site", lambda place, config: held[str(place.site)])
+
+
+def test_inputs_with_units_are_scaled_by_noisy_sums_of_all_sites(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_units(monkeypatch)
+    config = private(privacy__bounds={"lead": [0, 200], "rr": [-20, 20]}, federation__rounds=2,
+                     privacy__epsilon=900.0, privacy__statistics_share=0.5)  # fmt: skip
+    lead([script(tmp_path, "north"), script(tmp_path, "south")], config, tmp_path / "run")
+    found = Scaling.from_bytes((tmp_path / "run" / "scaling.safetensors").read_bytes())
+    sites = [work.open_site(Place(SitePolicy(), site=name), config) for name in ("north", "south")]
+    for j, values in enumerate(zip(*((s.train.features.ravel(), s.train.x.ravel()) for s in sites), strict=True)):
+        every = np.concatenate(values)
+        assert abs(found.centre[j] - every.mean()) < 0.3 * every.std()
+        assert 0.7 < found.spread[j] / every.std() < 1.5
+    for name in ("north", "south"):
+        rows = Ledger.read(path_of(tmp_path, name)).rows()
+        assert [row.round for row in rows] == [0, 1, 2]
+        assert rows[-1].epsilon_run <= 900
+        assert rows[-1].run == rows[0].run
+    with pytest.raises(EngineError, match="different ranges"):
+        one, other = script(tmp_path / "b", "north"), script(tmp_path / "b", "south")
+
+        def wider(request: Request) -> Reply:
+            reply = other(request)
+            if request.kind == "statistics":
+                return replace(reply, statistics={**reply.statistics, "high": reply.statistics["high"] + 1})
+            return reply
+
+        lead([one, wider], config, tmp_path / "other")
+
+
+def test_round_and_threshold_may_be_chosen_on_patients_whom_nothing_protects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = private(federation__choose="best", privacy__validation="unprotected", federation__rounds=3)
+    both = [script(tmp_path, name, unprotected_validation=True) for name in ("north", "south")]
+    done = lead(both, config, tmp_path / "run")
+    lines = rounds(tmp_path / "run")
+    values = [line["validation"]["macro_f1"] for line in lines]
+    assert done["chosen"] == 1 + int(np.argmax(values))
+    assert len(Ledger.read(path_of(tmp_path, "north")).rows()) == 3  # validation costs training patients nothing

@@ -1,0 +1,89 @@
+"""A scaling from noisy sums: exact where there is no noise, the public range where there is nothing but noise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from common.noisy_scaling import Noisy, agreed, summed
+
+LOW, HIGH = np.array([40.0, 0.0, -10.0]), np.array([140.0, 1.0, 10.0])
+
+
+def sums(units: np.ndarray, deviation: float = 0.0) -> Noisy:
+    """Of people with one value each of the first and the last input, `(people, 2)`, NaN where not measured."""
+    u = (units - [90.0, 0.0]) / [50.0, 10.0]
+    here = ~np.isnan(u)
+    u = np.where(here, u, 0)
+    return Noisy(here.sum(0).astype(float), u.sum(0), (u * u).sum(0), LOW, HIGH, deviation)
+
+
+def test_without_noise_it_is_the_mean_and_deviation_of_all_people() -> None:
+    rng = np.random.default_rng(1)
+    units = np.stack([rng.normal(100, 12, 400), rng.normal(1, 3, 400)], 1)
+    units[rng.random((400, 2)) < 0.3] = np.nan
+    found = agreed([sums(units[:100]), sums(units[100:])])
+    np.testing.assert_allclose(found.centre[[0, 2]], np.nanmean(units, 0), rtol=1e-9)
+    np.testing.assert_allclose(found.spread[[0, 2]], np.nanstd(units, 0), rtol=1e-9)
+    assert (found.centre[1], found.spread[1]) == (0.5, 0.5)
+    np.testing.assert_array_equal(summed(LOW, HIGH), [True, False, True])
+
+
+def test_without_people_it_is_the_range() -> None:
+    for deviation in (0.0, 30.0):
+        zero = np.zeros(2)
+        found = agreed([Noisy(zero, zero, zero, LOW, HIGH, deviation)])
+        np.testing.assert_allclose(found.centre, [90, 0.5, 0])
+        third = np.sqrt(1 / 9 + (0.5 if deviation else 0))  # with noise, one deviation more of variance
+        np.testing.assert_allclose(found.spread, [50 * third, 0.5, 10 * third])
+
+
+def test_noise_neither_blows_up_nor_moves_far() -> None:
+    rng = np.random.default_rng(2)
+    units = np.stack([rng.normal(100, 12, 300), np.where(rng.random(300) < 0.02, 3.0, np.nan)], 1)
+    exact = sums(units)
+    worst, moved = np.inf, 0.0
+    for _ in range(300):
+        noise = rng.normal(0, 10, (3, 2))
+        noisy = replace(exact, seen=exact.seen + 4 * noise[0], first=exact.first + noise[1],
+                        second=exact.second + noise[2], deviation=10.0)  # fmt: skip
+        found = agreed([noisy])
+        assert np.isfinite(found.centre).all()
+        assert (found.centre >= LOW).all()
+        assert (found.centre <= HIGH).all()
+        worst = min(worst, float(found.spread[0] / 12))
+        moved = max(moved, abs(float(found.centre[0] - 100)) / float(found.spread[0]))
+    assert worst > 0.5
+    assert moved < 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"seen": np.zeros(5)}, "do not fit"),
+        ({"first": np.zeros(3)}, "do not fit"),
+        ({"low": np.zeros(2)}, "do not fit"),
+        ({"first": np.array([np.nan, 0])}, "not numbers that can be"),
+        ({"low": HIGH}, "do not fit|not numbers"),
+    ],
+)
+def test_what_is_no_such_sum(change: dict[str, np.ndarray], says: str) -> None:
+    good = sums(np.ones((3, 2)))
+    assert Noisy.of(good.arrays(), 0.0) is not None
+    with pytest.raises(ValueError, match=says):
+        Noisy.of(good.arrays() | change, 0.0)
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="not numbers that can be"):
+            Noisy.of(good.arrays(), wrong)
+    with pytest.raises(ValueError, match="not the sums of a private"):
+        Noisy.of({"count": np.zeros(2)}, 0.0)
+
+
+def test_sites_must_state_the_same_ranges() -> None:
+    one = sums(np.ones((3, 2)))
+    with pytest.raises(ValueError, match="different ranges"):
+        agreed([one, replace(one, low=LOW - 1)])
+    with pytest.raises(ValueError, match="no sums"):
+        agreed([])
