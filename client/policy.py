@@ -31,9 +31,12 @@ class SitePolicy(Section):
     private_only: bool = Field(False, description="refuse to train without differential privacy")
     max_epsilon: float | None = Field(None, gt=0, description="over all runs; none: no limit but the run's own")
     max_delta: float = Field(1e-5, gt=0, lt=1, description="largest delta of a run")
-    privacy_levels: tuple[Literal["record", "patient"], ...] = Field(("patient",), min_length=1)
+    privacy_levels: tuple[Literal["record", "patient", "hospital"], ...] = Field(("patient",), min_length=1)
     unprotected_validation: bool = Field(
         False, description="let a private run choose its round and threshold on validation patients, unprotected"
+    )
+    server_noise: bool = Field(
+        False, description="level hospital: trust the server to add the noise (privacy.noise_at=server)"
     )
     seeded_noise: bool = Field(False, description="allow noise that can be repeated: NOT PRIVATE, for tests")
 
@@ -46,7 +49,8 @@ class SitePolicy(Section):
 SIMULATION = SitePolicy(
     share_resamples=True,
     max_delta=0.5,
-    privacy_levels=("record", "patient"),
+    privacy_levels=("record", "patient", "hospital"),
+    server_noise=True,
     seeded_noise=True,
     unprotected_validation=True,
 )

@@ -27,13 +27,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from client import inputs, noise
+from client import inputs
 from client.accounting import Spent, epsilon, noise_for, steps_of
 from client.gradients import Gradients, each_loss
 from client.ledger import Charge, Ledger, Row, folder_digest, path_of
 from client.place import Place
 from client.training import FitResult, Schedule, Stopped, augmented, beside, choose_device, make_optimizer, tensors
-from common import models
+from common import models, noise
 from common.config import RunConfig, TrainingConfig
 from common.errors import ConfigError, SiteError
 from common.messages import Request
@@ -45,7 +45,7 @@ from sites.cohort import Cohort, Windows
 if TYPE_CHECKING:
     from client.work import Site
 
-UNITS = {"patient": "person", "record": "example"}
+UNITS = {"patient": "person", "record": "example", "hospital": "hospital"}
 STATISTICS = 0
 """The round under which the ledger holds sums over patients, before the first."""
 
@@ -84,29 +84,39 @@ def refuse(place: Place, site: Site, config: RunConfig) -> None:
         raise SiteError(f"policy: privacy.delta={privacy.delta:g} is above the {policy.max_delta:g} allowed here")
     if privacy.epsilon is not None and policy.max_epsilon is not None and privacy.epsilon > policy.max_epsilon:
         raise SiteError(f"policy: privacy.epsilon={privacy.epsilon:g} is above the {policy.max_epsilon:g} allowed here")
+    if privacy.kind == "hospital" and privacy.noise_at == "server" and not policy.server_noise:
+        raise SiteError("policy: privacy.noise_at=server is not allowed here: this hospital adds its noise itself")
     if privacy.validation == "unprotected" and not policy.unprotected_validation:
         raise SiteError("policy: privacy.validation=unprotected is not allowed here")
-    if len(site.train.y):
+    if len(site.train.y) and privacy.kind != "hospital":
         units = count_units(site.train, privacy.kind)
         if privacy.delta >= 1 / units:
             raise SiteError(
                 f"privacy.delta={privacy.delta:g} must be below 1 / {units} {UNITS[privacy.kind]}s: "
                 "with such a delta one of them could be published"
             )
-    models.refuse_without_units(models.build(site.task, config.model, seed=0), privacy.kind)
+    if privacy.kind != "hospital":
+        models.refuse_without_units(models.build(site.task, config.model, seed=0), privacy.kind)
     ledger_of(place, site).check()
 
 
 def spends(config: RunConfig, task: Task) -> bool:
     """Return whether a private run sums over patients before it trains."""
-    return inputs.how(config.data, task) == "standard" and config.privacy.statistics_share > 0
+    privacy = config.privacy
+    return inputs.how(config.data, task) == "standard" and privacy.statistics_share > 0 and privacy.kind != "hospital"
 
 
 def planned(config: RunConfig) -> Spent | None:
     """Return the steps of a run whose noise is given; none: it is to be solved."""
     privacy = config.privacy
-    steps = steps_of(config.federation.rounds, config.training.epochs, privacy.sampling)
-    return None if privacy.sigma is None else Spent(privacy.sampling, privacy.sigma, steps)
+    return None if privacy.sigma is None else Spent(privacy.chance, privacy.sigma, _steps(config))
+
+
+def _steps(config: RunConfig) -> int:
+    rounds = config.federation.rounds
+    if config.privacy.kind == "hospital":
+        return rounds
+    return steps_of(rounds, config.training.epochs, config.privacy.sampling)
 
 
 def statistics_sigma(config: RunConfig, rows: Sequence[Row] = (), run: str = "") -> float:
@@ -150,9 +160,8 @@ def sigma_of(config: RunConfig, rows: Sequence[Row] = (), run: str = "", statist
     if privacy.sigma is not None:
         return privacy.sigma
     assert privacy.epsilon is not None
-    steps = steps_of(config.federation.rounds, config.training.epochs, privacy.sampling)
     beside = (Spent(1.0, statistics_sigma(config, rows, run), 1),) if statistics else ()
-    return noise_for(privacy.epsilon, privacy.delta, privacy.sampling, steps, privacy.accountant, beside)
+    return noise_for(privacy.epsilon, privacy.delta, privacy.chance, _steps(config), privacy.accountant, beside)
 
 
 def ledger_of(place: Place, site: Site) -> Ledger:
@@ -257,7 +266,9 @@ def told(row: Row, clip: float) -> dict[str, Any]:
 
 
 def count_units(train: Cohort, level: str) -> int:
-    """Return how many people or examples train."""
+    """Return how many people or examples train; a hospital is one."""
+    if level == "hospital":
+        return 1
     return train.people() if level == "patient" else len(train.y)
 
 

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from client import noise, privacy
+from client import privacy
 from client.accounting import Spent
 from client.place import Place
+from common import noise
 from common.config import RunConfig
 from common.errors import ConfigError
 from common.messages import Request

@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from client import inputs, methods, privacy, statistics
+from client import hospital, inputs, methods, privacy, statistics
 from client.assess import Predict as Predict
 from client.assess import assess as assess
 from client.assess import class_patients as class_patients
 from client.assess import counted as counted
 from client.assess import predictor as predictor
+from client.leaving import leave
 from client.methods import Kept
 from client.methods import weights_of as weights_of
 from client.place import Place
@@ -223,7 +224,14 @@ def _train(place: Place, site: Site, model: nn.Module, request: Request, kept: K
     epochs = config.training.epochs
     schedule = Schedule((request.round - 1) * epochs, config.federation.rounds * epochs)
     # the unscaled site, whose content is what a simulated ledger is bound to
-    plan, spent = privacy.begin(place, open_site(place, config), request) if config.privacy.on else (None, {})
+    whole = open_site(place, config)
+    weight = {"examples": float(len(site.train.y)), "patients": float(have), "equal": 1.0}[config.federation.weights]
+    plan, share = None, None
+    spent: dict[str, Any] = {}
+    if config.privacy.kind == "hospital":
+        share, spent = hospital.begin(place, whole, request, weight)
+    elif config.privacy.on:
+        plan, spent = privacy.begin(place, whole, request)
 
     def fit_here(purpose: str, **more: Any) -> FitResult:
         seed = seed_for(config.seed, site.name, request.round, purpose)
@@ -254,20 +262,13 @@ def _train(place: Place, site: Site, model: nn.Module, request: Request, kept: K
         "stopped_early": result.stopped_early,
         "seconds": round(time.perf_counter() - began, 3),
     }
+    if share is not None:
+        report = {}  # loss and time would tell of this hospital, and whether it was drawn
     if spent:
         report["privacy"] = spent
     if kept.lost:
         report["state"] = "lost"
-    weight = {"examples": float(result.examples), "patients": float(have), "equal": 1.0}[config.federation.weights]
-    return Reply(
-        site.name,
-        result.examples,
-        report,
-        weights=update.weights,
-        loss=report.get("loss", 0.0),
-        weight=weight,
-        control=update.control,
-    )
+    return leave(site.name, request.weights, update, report, weight, share)
 
 
 def _statistics(place: Place, site: Site, request: Request) -> Reply:

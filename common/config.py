@@ -167,15 +167,18 @@ class PrivacyConfig(Section):
     """Differential privacy of training; off unless `epsilon` or `sigma` is given. See docs/privacy.md.
 
     `level`: whom the promise is about. `patient`: a person with all their examples; `record`: one example, which
-    is no promise to a person who has several; `auto`: patient, once `epsilon` or `sigma` is given. A hospital's
-    policy may allow less than is asked for here, and then refuses.
+    is no promise to a person who has several; `hospital`: a whole hospital's contribution (client/hospital.py); `auto`:
+    patient, once `epsilon` or `sigma` is given. A hospital's policy may allow less than is asked for here, and then
+    refuses.
     """
 
-    level: Literal["auto", "none", "record", "patient"] = "auto"
+    level: Literal["auto", "none", "record", "patient", "hospital"] = "auto"
     epsilon: float | None = Field(None, gt=0, le=1000, description="of the whole run; the noise is solved for it")
     sigma: float | None = Field(None, gt=0, le=10_000, description="noise in clipping norms, instead of epsilon")
     delta: float = Field(1e-5, gt=0, lt=1, description="must be below 1 / units at every site")
-    clip: float = Field(1.0, gt=0, le=1e6, description="largest norm of one unit's gradient")
+    clip: float = Field(
+        1.0, gt=0, le=1e6, description="largest norm of one unit's gradient; level hospital: of a site's update"
+    )
     sampling: float = Field(
         0.05, gt=0, le=1, description="chance of a unit to take part in a step; 1 / it steps an epoch"
     )
@@ -185,6 +188,18 @@ class PrivacyConfig(Section):
     accountant: Literal["prv", "rdp"] = Field("prv", description="prv is tighter")
     on_budget: Literal["leave", "stop"] = Field(
         "leave", description="when a site's budget is spent: go on without it, or stop the run"
+    )
+    noise_at: Literal["site", "server"] = Field(
+        "site", description="level hospital: each site adds all the noise, or the server once, which is trusted then"
+    )
+    hospital_sampling: float = Field(
+        1.0, gt=0, le=1, description="level hospital, noise at the server: a site's chance to take part in a round"
+    )
+    weight_cap: float | None = Field(
+        None, gt=0, description="level hospital: largest weight of a site, public; needed unless weights are equal"
+    )
+    weight_total: float | None = Field(
+        None, gt=0, description="level hospital: what the sum is divided by: about all sites' capped weights, public"
     )
     statistics_share: float = Field(
         0.1,
@@ -205,7 +220,7 @@ class PrivacyConfig(Section):
     noise: Literal["secure", "seeded"] = Field("secure", description="seeded: repeatable, for tests, NOT PRIVATE")
 
     @property
-    def kind(self) -> Literal["none", "record", "patient"]:
+    def kind(self) -> Literal["none", "record", "patient", "hospital"]:
         """The level in force."""
         if self.level == "auto":
             return "none" if self.epsilon is None and self.sigma is None else "patient"
@@ -215,6 +230,16 @@ class PrivacyConfig(Section):
     def on(self) -> bool:
         """Whether training is private."""
         return self.kind != "none"
+
+    @property
+    def chance(self) -> float:
+        """The chance of a unit to take part: in a step, or of a hospital in a round."""
+        return self.hospital_sampling if self.kind == "hospital" else self.sampling
+
+    @property
+    def cap(self) -> float:
+        """Level hospital: the largest weight of a site."""
+        return 1.0 if self.weight_cap is None else self.weight_cap
 
 
 class RunConfig(Section):
@@ -258,13 +283,23 @@ class RunConfig(Section):
         needs = {
             "training.loss=cross_entropy": self.training.loss == "cross_entropy",  # others weigh by counts of classes
             "training.patience=0": self.training.patience == 0,
-            "data.scaling=standard or none": self.data.scaling in ("none", "auto", "standard"),
+            "data.scaling=standard or none": self.data.scaling in ("none", "auto", "standard")
+            or (privacy.kind == "hospital" and self.data.scaling == "site"),
             "a split by patient, not sites.split=beat-level": self.sites.split != "beat-level",
         }
         if privacy.validation == "none":
             needs |= {
                 "federation.choose=last": self.federation.choose == "last",
                 "evaluation.threshold=likelier": self.evaluation.threshold == "likelier",
+            }
+        if privacy.kind == "hospital":
+            equal = self.federation.weights == "equal"
+            needs |= {
+                "federation.strategy=fedavg": self.federation.strategy.name == "fedavg",
+                "privacy.weight_total": privacy.weight_total is not None,
+                "privacy.weight_cap (or federation.weights=equal)": equal or privacy.weight_cap is not None,
+                "privacy.noise_at=server for a privacy.hospital_sampling below 1": privacy.noise_at == "server"
+                or privacy.hospital_sampling == 1,
             }
         for name, (low, high) in privacy.bounds.items():
             if not low < high:

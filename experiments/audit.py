@@ -255,7 +255,7 @@ def examine(
         ConfigError: privacy is off, or of a level without units at the site, or the task or model has no canaries.
     """
     wanted = config.privacy
-    if not wanted.on or wanted.kind not in privacy.UNITS:
+    if not wanted.on or wanted.kind not in ("patient", "record"):
         raise ConfigError("privacy audit: set privacy.epsilon (or sigma) and privacy.level=patient or record")
     if train.task.kind not in ("multiclass", "multilabel"):
         raise ConfigError(f"privacy audit: no canaries for a task of kind {train.task.kind}")

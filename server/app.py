@@ -26,7 +26,7 @@ from common.config import RunConfig
 from common.errors import DataError, WardroundError
 from common.messages import Weights
 from common.metrics import Counts
-from server import rounds, scaling, strategies
+from server import hospitals, rounds, scaling, strategies
 from server.exchange import Listener
 from server.handshake import Federation, connect
 from server.rounds import Outcome, Run
@@ -67,6 +67,8 @@ def lead(grid: Grid, config: RunConfig, out: Path, listen: Listener | None = Non
     status, error = "failed", "stopped before the end"
     try:
         strategy = strategies.build(config.federation.strategy)
+        if config.privacy.kind == "hospital":
+            strategy = hospitals.build(config)
         federation, refused = connect(grid, config, tell)
         outcome.lost |= refused
         tell({"event": "hello", "sites": federation.hello, "refused": refused})

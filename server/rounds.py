@@ -28,7 +28,7 @@ from common.messages import ALL, RESAMPLED, Method, Reply, Request, Weights
 from common.metrics import Counts
 from common.task import Task
 from common.warning import WIDTH
-from server import start, strategies
+from server import hospitals, start, strategies
 from server.exchange import Listener, Shown, exchange
 from server.handshake import Federation
 
@@ -95,7 +95,9 @@ class Run:
         model = models.build(federation.task, config.model, config.seed)
         method = strategies.method(config.federation.strategy, model)
         if config.privacy.on:
-            models.refuse_without_units(model, config.privacy.kind)
+            hospitals.refuse(config, len(federation.hello))
+            if config.privacy.kind != "hospital":
+                models.refuse_without_units(model, config.privacy.kind)
             if method.control or method.pull is not None:
                 name = config.federation.strategy.name
                 raise ConfigError(f"federation.strategy={name} trains what privacy does not count: use fedavg")

@@ -165,11 +165,12 @@ class Privacy(Frozen):
     `epsilon_run`, `epsilon`: of this run, and of all runs on the hospital's data, at `delta`; `units`: people (level
     patient) or examples (level record) that trained; `q`: chance of a unit to take part in a step; `sigma`: noise in
     norms of `clip`; `steps`: of this run; `private`: false where the noise can be repeated and taken away;
-    `statistics`: noise of sums over patients that were charged before the first round, in norms of a unit's vector.
+    `statistics`: noise of sums over patients that were charged before the first round, in norms of a unit's vector;
+    `noise_at`: who adds the noise (level hospital).
     """
 
     site: str
-    level: Literal["record", "patient"]
+    level: Literal["record", "patient", "hospital"]
     unit: str
     units: int
     epsilon_run: float
@@ -182,6 +183,7 @@ class Privacy(Frozen):
     accountant: Literal["rdp", "prv"]
     private: bool
     statistics: float | None = None
+    noise_at: Literal["site", "server"] = "site"
 
 
 class Report(Frozen):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from common.evaluation import FEW_PATIENTS, Evaluation, Figure
-from experiments.report.model import Level, Notice, Report
+from experiments.report.model import Level, Notice, Privacy, Report
 
 METRICS = {
     "macro_f1": "macro-F1",
@@ -38,14 +38,31 @@ PRIVACY = {
     "at the hospital. Protected is whether a person took part in training, and all that they gave to it.",
     "record": "Two data sets are neighbours if one holds an example more, such as one heartbeat. Protected is that one "
     "example. A person with many examples has no such promise: their epsilon is many times as large.",
+    "hospital": "Two federations are neighbours if one hospital's contribution is nothing in one of them. Protected is "
+    "all that a hospital's updates tell: of its patients, its equipment, its ways, up to whether it took part.",
 }
 """What a neighbouring data set is, and what is protected, by level."""
 UNPROTECTED = (
     "Not protected, and in no epsilon: the numbers of patients and examples in the tables, the figures on validation "
-    "and test patients, who are other people than those who trained, and what holds for a hospital as a whole. The "
-    "server sees each hospital's update, not only their sum; "
-    "the noise is in it before it leaves."
+    "and test patients, who are other people than those who trained, and what holds for a hospital as a whole."
 )
+UNPROTECTED_HOSPITAL = (
+    "Not protected, and in no epsilon: the numbers of patients and examples in the tables, the figures on each "
+    "hospital's validation and test patients, and that it is named here. A person who was at two hospitals has both "
+    "contributions in the sum."
+)
+SEEN = {
+    "site": "The server sees each hospital's update, not only their sum; the noise is in it before it leaves.",
+    "server": "The server sees each hospital's update without noise and is trusted with it: it adds the noise to their "
+    "sum, so that the promise holds against those who get the models.",
+}
+"""What the server sees, by who adds the noise."""
+
+
+def unprotected(spent: Privacy) -> str:
+    """Return what a run's privacy does not cover, and what the server sees."""
+    return f"{UNPROTECTED_HOSPITAL if spent.level == 'hospital' else UNPROTECTED} {SEEN[spent.noise_at]}"
+
 
 MONTHS = (
     "January", "February", "March", "April", "May", "June",

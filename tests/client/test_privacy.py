@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from client import gradients, noise, privacy, work
+from client import gradients, privacy, work
 from client.accounting import Method as Method_
 from client.accounting import Spent, epsilon, noise_for
 from client.gradients import Gradients, each_loss
@@ -24,7 +24,7 @@ from client.privacy import Plan, units_of
 from client.training import tensors
 from client.work import Site, handle
 from common import config as configuration
-from common import models
+from common import models, noise
 from common.config import ModelConfig, RunConfig
 from common.errors import ConfigError, DataError, SiteError
 from common.messages import Method, Request

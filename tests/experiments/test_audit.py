@@ -14,12 +14,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from client import noise, privacy
+from client import privacy
 from client.accounting import Spent, epsilon
 from client.gradients import Gradients, each_loss
 from client.privacy import units_of
 from client.training import tensors
-from common import models
+from common import models, noise
 from common.config import ModelConfig, RunConfig
 from common.errors import AuditError, ConfigError
 from experiments import audit

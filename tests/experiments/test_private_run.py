@@ -46,6 +46,21 @@ def test_the_report_says_what_the_ledgers_say(tmp_path: Path, level: str) -> Non
     assert "NOT PRIVATE" not in page
 
 
+@pytest.mark.parametrize(
+    ("at", "says"), [("site", "the noise is in it before it leaves"), ("server", "is trusted with")]
+)
+def test_the_report_says_what_a_hospitals_privacy_is(tmp_path: Path, at: str, says: str) -> None:
+    _, report = run(tmp_path, "privacy.level=hospital", f"privacy.noise_at={at}", "privacy.weight_total=2",
+                    "federation.weights=equal", "privacy.clip=0.1")  # fmt: skip
+    assert report.run.status == "complete"
+    assert {(item.level, item.unit, item.units, item.steps, item.noise_at) for item in report.privacy} == {
+        ("hospital", "hospital", 1, 2, at)
+    }
+    page = next(tmp_path.glob("*/report.html")).read_text()
+    assert "if one hospital&#39;s contribution is nothing" in page
+    assert says in page
+
+
 def test_seeded_runs_are_the_same_and_marked(tmp_path: Path) -> None:
     found = [
         run(tmp_path / name, "privacy.noise=seeded", f"federation.workers={n}") for n, name in ((1, "a"), (2, "b"))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from client import noise
-from client.noise import GRAIN, Secure, Seeded, noisy, normal
+from common import noise
+from common.noise import GRAIN, Secure, Seeded, noisy, normal
 
 SOURCES = {"secure": Secure, "seeded": lambda: Seeded(3)}
 
