@@ -2,7 +2,7 @@
 
 Matplotlib draws in placeholder colours that stand for the page's own. The finished SVG gets the page's
 variables in their place, identifiers of its own (several drawings share one page), and a title and a
-description for screen readers.
+description for screen readers. As a file of its own a drawing has the page's light colours on white.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.report.model import Report
@@ -34,6 +38,46 @@ VARIABLES = {
 }  # fmt: skip
 WIDTH = 10.0
 """Inches of every drawing; the page scales it."""
+DPI = 144
+_RASTERS: ContextVar[list[bytes] | None] = ContextVar("rasters", default=None)
+"""Takes each finished drawing as PNG too, while someone asks for it."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A finished drawing: `svg` for the page, in its variables; `png` of the same, in its light colours."""
+
+    svg: str
+    png: bytes
+
+    @property
+    def file(self) -> str:
+        """The drawing as an SVG file that stands alone."""
+        text = re.sub(r"var\(--([\w-]+)\)", lambda found: light()[found[1]], self.svg)
+        size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
+        assert size is not None  # finish wrote it
+        own = f'<svg width="{size[1]}pt" height="{size[2]}pt" font-family="Helvetica, Arial, sans-serif"'
+        ground = f'</desc><rect width="100%" height="100%" fill="{light()["paper"]}"/>'
+        text = text.replace("<svg", own, 1).replace("</desc>", ground, 1)
+        return f'<?xml version="1.0" encoding="utf-8"?>\n{text.rstrip()}\n'
+
+
+@cache
+def light() -> dict[str, str]:
+    """Return the page's light colours by the name of their variable."""
+    text = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    return dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", text[: text.index("}")]))
+
+
+def drawn(draw: Callable[[Report], str], report: Report) -> Drawn | None:
+    """Return what a plot's function draws of a report, for the page and for files; None where it draws nothing."""
+    kept: list[bytes] = []
+    token = _RASTERS.set(kept)
+    try:
+        svg = draw(report)
+    finally:
+        _RASTERS.reset(token)
+    return Drawn(svg, kept[-1]) if svg else None
 
 
 @contextmanager
@@ -99,6 +143,8 @@ def finish(drawing: Canvas, report: Report, name: str, title: str, description: 
     out = io.StringIO()
     drawing.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     text = out.getvalue()
+    if (kept := _RASTERS.get()) is not None:
+        kept.append(_raster(drawing))
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
@@ -118,3 +164,22 @@ def finish(drawing: Canvas, report: Report, name: str, title: str, description: 
 def _font(found: re.Match[str]) -> str:
     weight = f"font-weight: {found[1]}; " if found[1] else ""
     return f"{weight}font-size: {found[2]}px"
+
+
+def _raster(drawing: Canvas) -> bytes:
+    """Return the drawing as PNG; its placeholder colours become the page's light ones, in place."""
+    from matplotlib.colors import to_hex, to_rgba, to_rgba_array
+
+    real = {colour: to_rgba(light()[name])[:3] for colour, name in VARIABLES.items()}
+    for artist in drawing.findobj():
+        for what in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+            read, write = getattr(artist, f"get_{what}", None), getattr(artist, f"set_{what}", None)
+            if read is None or write is None:
+                continue
+            rows = to_rgba_array(read())
+            fixed = [(*real.get(to_hex(row[:3]), tuple(row[:3])), row[3]) for row in rows]
+            if fixed != [tuple(row) for row in rows]:
+                write(fixed[0] if len(fixed) == 1 else fixed)
+    out = io.BytesIO()
+    drawing.savefig(out, format="png", dpi=DPI, facecolor=light()["paper"], metadata={"Software": None})
+    return out.getvalue()

@@ -14,6 +14,7 @@ from typing import Any
 
 from common.evaluation import FEW_PATIENTS
 from experiments.report import facts, findings, plots, words
+from experiments.report.drawing import Drawn
 from experiments.report.matrix import matrix
 from experiments.report.model import Report
 
@@ -70,8 +71,8 @@ AT_HOSPITAL: tuple[str, ...] = ()
 """Templates that each hospital's part ends with; they see `site`, its number `place` and its figures `item`."""
 
 
-def html(report: Report) -> str:
-    """Return the whole page."""
+def html(report: Report, drawn: Mapping[str, Drawn] | None = None) -> str:
+    """Return the whole page; `drawn`: its plots, where they are drawn already."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -82,6 +83,7 @@ def html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found = plots.every(report) if drawn is None else drawn
     script = (HERE / "report.js").read_text(encoding="utf-8")
     return environment.get_template("report.html.j2").render(
         report=report,
@@ -100,7 +102,7 @@ def html(report: Report) -> str:
         mean_local={metric: findings.mean_local(report, metric) for metric in words.columns(report)},
         sections=[section for section in SECTIONS if section.when(report)],
         at_hospital=AT_HOSPITAL,
-        drawn={name: Markup(draw(report)) for name, draw in plots.PLOTS.items()},
+        drawn=dict.fromkeys(plots.PLOTS, "") | {name: Markup(plot.svg) for name, plot in found.items()},
         style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -16,7 +16,9 @@ from experiments.report.drawing import (
     RULE,
     SERIES,
     WIDTH,
+    Drawn,
     canvas,
+    drawn,
     finish,
     style,
 )
@@ -181,5 +183,12 @@ def _values(found: list[RoundFigures | None], metric: str) -> list[float]:
 PLOTS: dict[str, Callable[[Report], str]] = {"forest": forest, "curves": curves}
 """Every plot by its name: a function that returns an `<svg>`, empty where a report has nothing to draw.
 
-A template finds them as `drawn.NAME`. Draw within `drawing.style` and end with `drawing.finish`.
+A template finds them as `drawn.NAME`, a reader as plots/NAME.svg and plots/NAME.png in the run's folder. Draw
+within `drawing.style` and end with `drawing.finish`.
 """
+
+
+def every(report: Report) -> dict[str, Drawn]:
+    """Return the plots of a report by name, without those that have nothing to show."""
+    found = {name: drawn(draw, report) for name, draw in PLOTS.items()}
+    return {name: plot for name, plot in found.items() if plot is not None}

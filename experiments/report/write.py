@@ -6,18 +6,23 @@ import os
 from pathlib import Path
 
 from common.errors import DataError
+from experiments.report.card import model_card
 from experiments.report.html import html
+from experiments.report.markdown import summary
 from experiments.report.model import Report, from_json, to_json
+from experiments.report.plots import PLOTS, every
 from experiments.report.tables import sites_csv
 
 
 def write(report: Report, folder: Path) -> list[Path]:
-    """Write report.json, report.html and sites.csv into `folder`; return their paths, in this order."""
+    """Write report.json and all that is made from it into `folder`; return the paths, in the order of `render`."""
     return [_place(folder / "report.json", to_json(report)), *_drawn(report, folder)]
 
 
 def render(folder: Path) -> list[Path]:
-    """Write report.html and sites.csv anew from the report.json in `folder`; return their paths.
+    """Write all but report.json anew from the report.json in `folder`, without data or the model; return the paths.
+
+    They are report.html, sites.csv, summary.md, model_card.md, and plots/NAME.svg and .png.
 
     Raises:
         DataError: there is no report.json, or it is not a report.
@@ -31,15 +36,27 @@ def render(folder: Path) -> list[Path]:
 
 
 def _drawn(report: Report, folder: Path) -> list[Path]:
-    page, table = html(report), sites_csv(report)
-    return [_place(folder / "report.html", page), _place(folder / "sites.csv", table)]
+    plots = every(report)
+    files: dict[str, str | bytes] = {
+        "report.html": html(report, plots),
+        "sites.csv": sites_csv(report),
+        "summary.md": summary(report, plots),
+        "model_card.md": model_card(report),
+    }
+    for name, plot in plots.items():
+        files |= {f"plots/{name}.svg": plot.file, f"plots/{name}.png": plot.png}
+    for name in PLOTS:
+        for kind in ("svg", "png"):
+            if f"plots/{name}.{kind}" not in files:
+                (folder / "plots" / f"{name}.{kind}").unlink(missing_ok=True)
+    return [_place(folder / name, content) for name, content in files.items()]
 
 
-def _place(path: Path, text: str) -> Path:
+def _place(path: Path, content: str | bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8", newline="")
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from common import config
 from common.errors import DataError
+from common.scaling import Scaling
 from experiments import console, launch, restore
 
 
@@ -33,6 +38,29 @@ def test_a_model_comes_back_with_its_weights(run: Path, name: str, file: str) ->
     with torch.inference_mode():
         logits = found(torch.zeros(3, task.channels, task.samples), torch.zeros(3, len(task.features)))
     assert logits.shape == (3, 4)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_program_in_the_model_card_runs_and_asks_the_model(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scaled: bool
+) -> None:
+    shutil.copytree(run, tmp_path / "runs" / run.name)
+    there = tmp_path / "runs" / run.name
+    _, task = restore.model(run)
+    if scaled:
+        width = len(task.features) + task.channels
+        scaling = Scaling(np.full(width, 1.0), np.full(width, 2.0))
+        (there / "scaling.safetensors").write_bytes(scaling.to_bytes())
+    [program] = re.findall(r"```python\n(.*?)```", (there / "model_card.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(program, found)
+    value = -0.5 if scaled else 0.0  # (0 - 1) / 2
+    x = torch.full((1, task.channels, task.samples), value)
+    with torch.no_grad():
+        logits = restore.model(run)[0](x, torch.full((1, len(task.features)), value))
+    assert torch.equal(found["logits"], logits)
+    assert torch.allclose(found["chances"], logits.softmax(-1))
 
 
 def test_what_is_missing_or_does_not_fit_is_named(run: Path, tmp_path: Path) -> None:
