@@ -145,6 +145,9 @@ class EvaluationConfig(Section):
     keep_counts: bool = Field(
         False, description="keep the sites' counts in the run's folder, so that folds can be merged into one figure"
     )
+    keep_resamples: bool = Field(
+        True, description="keep each figure's resampled values, so that `wardround compare` can pair runs"
+    )
     operating: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (0.9, 0.95), description="the sensitivity at each such specificity is given, and the reverse"
     )

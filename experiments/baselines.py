@@ -24,14 +24,14 @@ from client.place import Place
 from client.policy import SIMULATION
 from client.training import Schedule, Stopped, fit
 from client.work import Predict, Site, assess, class_patients, counted, open_site, predictor, scaled, weights_of
-from common import evaluation, metrics
+from common import evaluation, messages, metrics
 from common.config import RunConfig
 from common.errors import SiteError
 from common.messages import Reply
 from common.scaling import Scaling
 from common.seeds import seed_for
 from common.task import Task
-from server import start
+from server import resamples, start
 from server.app import save_tables, save_weights, write_bytes, write_json
 from server.rounds import combine
 from sites.cohort import Cohort, join
@@ -164,9 +164,12 @@ def _tested(
         report = {"evaluations": {key: item.model_dump() for key, item in results.items()}}
         replies[site.name] = Reply(site.name, len(site.test.y), report, tables=tables)
     by_table, pooled = combine(task, replies)
+    kept, stem = {where: reply.tables for where, reply in replies.items()}, name.replace(":", ".")
     if config.evaluation.keep_counts:
-        kept = {where: reply.tables for where, reply in replies.items()}
-        save_tables(out / f"counts.{name.replace(':', '.')}.safetensors", kept)
+        save_tables(out / f"counts.{stem}.safetensors", kept)
+    if config.evaluation.keep_resamples:
+        patients = {where: item.patients for where, item in by_table[messages.ALL].items()}
+        write_bytes(out / f"resamples.{stem}.safetensors", resamples.pack(task, kept, patients))
     return {
         "threshold": threshold,
         "test": {key: {s: item.model_dump() for s, item in found.items()} for key, found in by_table.items()},

@@ -126,6 +126,35 @@ def report(
         _show(folder)
 
 
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders; the others are compared with the first.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write compare.html, .md, .csv and .json there.")] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="The figure of the table; else the first run's.")
+    ] = None,
+) -> None:
+    """Put runs side by side, with paired intervals of their differences where they tested the same patients."""
+    from rich.console import Console
+
+    from common.errors import DataError
+    from experiments import compare as comparing
+    from experiments import compare_show
+    from experiments.report.words import METRICS
+
+    if metric is not None and metric not in METRICS:
+        raise UsageError(f"compare: --metric {metric!r} is none of {', '.join(METRICS)}")
+    found = comparing.compare(folders, metric)
+    screen = Console() if sys.stdout.isatty() else Console(width=140)
+    screen.print(compare_show.terminal(found))
+    if out is not None:
+        try:
+            files = compare_show.write(found, out)
+        except OSError as error:
+            raise DataError(f"cannot write {out}: {error.strerror}") from None
+        screen.print(f"comparison: {files[-1]}", soft_wrap=True, highlight=False)
+
+
 def _show(folder: Path) -> None:
     from rich.console import Console
 

@@ -24,9 +24,9 @@ from common import config as configuration
 from common import messages
 from common.config import RunConfig
 from common.errors import DataError, WardroundError
-from common.messages import Weights
+from common.messages import ALL, Weights
 from common.metrics import Counts
-from server import hospitals, rounds, scaling, strategies
+from server import hospitals, resamples, rounds, scaling, strategies
 from server.exchange import Listener
 from server.handshake import Federation, connect
 from server.rounds import Outcome, Run
@@ -83,6 +83,9 @@ def lead(grid: Grid, config: RunConfig, out: Path, listen: Listener | None = Non
         rounds.test(run, outcome)
         if config.evaluation.keep_counts:
             save_tables(out / "counts.safetensors", outcome.tables)
+        if config.evaluation.keep_resamples and federation.task:
+            patients = {site: item.patients for site, item in outcome.test.get(ALL, {}).items()}
+            write_bytes(out / "resamples.safetensors", resamples.pack(federation.task, outcome.tables, patients))
         status, error = "complete", ""
     except WardroundError as problem:
         error = str(problem)

@@ -10,13 +10,16 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.evaluation import FEW_PATIENTS
 from experiments.report import facts, findings, plots, words
 from experiments.report.drawing import Drawn
 from experiments.report.matrix import matrix
 from experiments.report.model import Report
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 HERE = Path(__file__).parent
 ROUNDS_SHOWN = 100
@@ -73,40 +76,55 @@ AT_HOSPITAL: tuple[str, ...] = ()
 
 def html(report: Report, drawn: Mapping[str, Drawn] | None = None) -> str:
     """Return the whole page; `drawn`: its plots, where they are drawn already."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     found = plots.every(report) if drawn is None else drawn
-    script = (HERE / "report.js").read_text(encoding="utf-8")
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        federated=report.federated,
-        words=words,
-        findings=findings,
-        metric_title=words.title(report.metric),
-        columns=words.columns(report),
-        tags=[(level, tag) for level, tag in words.TAGS.items() if report.has(level)],
-        few_patients=FEW_PATIENTS,
-        rounds_shown=ROUNDS_SHOWN,
-        facts=facts.facts(report),
-        matrix=matrix(report),
-        losses=losses(report),
-        settings=flat(report.run.config),
-        mean_local={metric: findings.mean_local(report, metric) for metric in words.columns(report)},
-        sections=[section for section in SECTIONS if section.when(report)],
-        at_hospital=AT_HOSPITAL,
-        drawn=dict.fromkeys(plots.PLOTS, "") | {name: Markup(plot.svg) for name, plot in found.items()},
-        style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            federated=report.federated,
+            findings=findings,
+            columns=words.columns(report),
+            rounds_shown=ROUNDS_SHOWN,
+            facts=facts.facts(report),
+            matrix=matrix(report),
+            losses=losses(report),
+            settings=flat(report.run.config),
+            mean_local={metric: findings.mean_local(report, metric) for metric in words.columns(report)},
+            sections=[section for section in SECTIONS if section.when(report)],
+            at_hospital=AT_HOSPITAL,
+            drawn=dict.fromkeys(plots.PLOTS, "") | {name: Markup(plot.svg) for name, plot in found.items()},
+            **shared(report, report.run.title or report.run.name),
+        )
     )
+
+
+def environment() -> Environment:
+    """Return the engine of the pages' templates; it escapes every text that is put in."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def shared(report: Report, title: str) -> dict[str, Any]:
+    """Return what every page needs, under a title: the notices of a report, the style, the script."""
+    from markupsafe import Markup
+
+    script = (HERE / "report.js").read_text(encoding="utf-8")
+    return {
+        "page_title": title,
+        "report": report,
+        "words": words,
+        "metric_title": words.title(report.metric),
+        "tags": [(level, tag) for level, tag in words.TAGS.items() if report.has(level)],
+        "few_patients": FEW_PATIENTS,
+        "style": Markup((HERE / "report.css").read_text(encoding="utf-8")),
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
 
 
 def losses(report: Report) -> list[tuple[str, str, str]]:

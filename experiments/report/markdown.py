@@ -38,7 +38,7 @@ def render(template: str, report: Report, **more: Any) -> str:
     """Return a template filled from a report."""
     columns = words.columns(report)
     text = (
-        _environment()
+        environment()
         .get_template(template)
         .render(
             report=report,
@@ -55,7 +55,8 @@ def render(template: str, report: Report, **more: Any) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the engine of the Markdown templates; it escapes every value that is put in."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(

@@ -16,7 +16,7 @@ from experiments.report.tables import sites_csv
 
 def write(report: Report, folder: Path) -> list[Path]:
     """Write report.json and all that is made from it into `folder`; return the paths, in the order of `render`."""
-    return [_place(folder / "report.json", to_json(report)), *_drawn(report, folder)]
+    return [place(folder / "report.json", to_json(report)), *_drawn(report, folder)]
 
 
 def render(folder: Path) -> list[Path]:
@@ -49,10 +49,11 @@ def _drawn(report: Report, folder: Path) -> list[Path]:
         for kind in ("svg", "png"):
             if f"plots/{name}.{kind}" not in files:
                 (folder / "plots" / f"{name}.{kind}").unlink(missing_ok=True)
-    return [_place(folder / name, content) for name, content in files.items()]
+    return [place(folder / name, content) for name, content in files.items()]
 
 
-def _place(path: Path, content: str | bytes) -> Path:
+def place(path: Path, content: str | bytes) -> Path:
+    """Write a file whole or not at all; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from common import evaluation, metrics
+from common.errors import DataError
+from common.messages import ALL, PERSONAL, RESAMPLED
+from common.task import Task
+from server import resamples
+
+TASK = Task("beats", "multiclass", ("N", "V"), ("a", "b"), 1, 8, 125.0, (), ("I",))
+
+
+def tables(seed: int, patients: int, draws: int = 20):
+    rng = np.random.default_rng(seed)
+    who = np.repeat(np.arange(patients), 15)
+    truth = rng.choice(2, len(who))
+    counts = metrics.count(rng.normal(size=(len(who), 2)) + 2 * np.eye(2)[truth], truth, who, patients, 64)
+    drawn = evaluation.resample(counts.coarser(evaluation.COARSER), draws, np.random.default_rng(0))
+    return {ALL: counts.total(), ALL + RESAMPLED: drawn}
+
+
+def test_resampled_figures_have_the_reports_intervals(tmp_path) -> None:
+    each = {"a": tables(1, 6), "b": tables(2, 9)}
+    people = {"a": 6, "b": 9}
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(resamples.pack(TASK, each, people))
+    found = resamples.load(path)[ALL]
+    results = {
+        site: evaluation.summarise(TASK, part[ALL], part[ALL + RESAMPLED], people[site], [people[site]] * 2)
+        for site, part in each.items()
+    }
+    totals, drawn = ({site: part[ALL + more] for site, part in each.items()} for more in ("", RESAMPLED))
+    results[resamples.POOLED] = evaluation.pooled(TASK, results, totals, drawn)
+    names = {"accuracy", "macro_f1", "auroc", "auprc", "sensitivity", "specificity", "ppv", "loss", "brier", "slope"}
+    for site, item in results.items():
+        assert names <= set(found[site])
+        for name in names:
+            shown, sample = getattr(item, name), found[site][name]
+            assert sample.shape == (20,)
+            alpha = tail(item.patients)
+            known = sample[np.isfinite(sample)]  # no slope where a resample is told apart whole
+            assert np.quantile(known, [alpha, 1 - alpha]) == pytest.approx([shown.low, shown.high], abs=1e-5)
+
+
+def tail(patients: int) -> float:
+    return float(stats.norm.cdf(stats.t.ppf(0.025, patients - 1) * np.sqrt(patients / (patients - 1))))
+
+
+def test_no_pooled_resamples_unless_every_site_shares_as_many(tmp_path) -> None:
+    path = tmp_path / "x.safetensors"
+    for other in ({ALL: tables(2, 9)[ALL]}, tables(2, 9, draws=10)):
+        path.write_bytes(resamples.pack(TASK, {"a": tables(1, 6), "b": other}, {"a": 6, "b": 9}))
+        assert resamples.POOLED not in resamples.load(path)[ALL]
+
+
+def test_personal_models_have_their_own(tmp_path) -> None:
+    mine, shared = tables(3, 6), tables(1, 6)
+    both = shared | {PERSONAL: mine[ALL], PERSONAL + RESAMPLED: mine[ALL + RESAMPLED]}
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(resamples.pack(TASK, {"a": both}, {"a": 6}))
+    found = resamples.load(path)
+    assert set(found) == {ALL, PERSONAL}
+    assert not np.array_equal(found[ALL]["a"]["accuracy"], found[PERSONAL]["a"]["accuracy"])
+
+
+def test_no_file_is_no_resamples_and_a_damaged_one_is_named(tmp_path) -> None:
+    assert resamples.load(tmp_path / "none.safetensors") == {}
+    (tmp_path / "x.safetensors").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"x\.safetensors is damaged"):
+        resamples.load(tmp_path / "x.safetensors")
