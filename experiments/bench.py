@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,61 @@ def data(folder: Path) -> dict[str, Any]:
             found["cached"].append(time.perf_counter() - began)
     middle = {key: round(statistics.median(values), 3) for key, values in found.items()}
     return {"recordings": len(names), **middle, "cold over bare": round(middle["cold"] / middle["bare"], 3)}
+
+
+def score(run: Path, folder: Path) -> dict[str, Any]:
+    """Return seconds, and seconds of the processor, to score one recording from its files to its annotations.
+
+    `warm`: in a process that has its libraries and the model; `whole`: a command of its own, interpreter and all;
+    `bare`: wfdb alone reads the same files and writes as many annotations. One thread; medians of five (whole: three).
+    """
+    import torch
+    import wfdb
+
+    from experiments import score as scoring
+    from experiments import score_output
+
+    torch.set_num_threads(1)
+    model, name = scoring.open_model(run), folder.name
+    told: dict[str, Any] = {"record": name}
+    with tempfile.TemporaryDirectory() as scratch:
+        place, out = Path(scratch) / "one", Path(scratch) / "out"
+        place.mkdir()
+        for path in folder.parent.glob(f"{name}.*"):
+            (place / path.name).symlink_to(path.resolve())
+
+        def bare() -> None:
+            wfdb.rdrecord(str(place / name))
+            beats = wfdb.rdann(str(place / name), "atr")
+            wfdb.wrann(name, "bare", beats.sample, symbol=beats.symbol, write_dir=scratch)
+
+        def warm() -> None:
+            result = score_output.Output(out, "scores.csv", model, "wrd")
+            for item in scoring.records(model, place, "detect", "atr", lambda done, of: None):
+                result.add(item)
+            told["rows"] = result.close(complete=True)["rows"]
+
+        command = [sys.executable, "-c", "from experiments.cli import main; main()", "score", "--run", str(run)]
+        command += ["--data", str(place), "--out", str(out), "--beats", "detect", "-q"]
+        one = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+
+        def whole() -> None:
+            subprocess.run(command, env=one, check=True, stdout=subprocess.DEVNULL)
+
+        for what, times in ((bare, 6), (warm, 6), (whole, 3)):
+            found = [_timed(what) for _ in range(times)][times // 6 :]
+            wall, busy = (round(statistics.median(column), 3) for column in zip(*found, strict=True))
+            told[what.__name__] = {"seconds": wall, "processor": busy}
+    told["warm over bare"] = round(told["warm"]["processor"] / told["bare"]["processor"], 2)
+    return told
+
+
+def _timed(what: Callable[[], None]) -> tuple[float, float]:
+    """Return seconds, and seconds of the processor here and in processes that ended, that something takes."""
+    began, before = time.perf_counter(), os.times()
+    what()
+    after = os.times()
+    return time.perf_counter() - began, sum(after[:4]) - sum(before[:4])
 
 
 def _config(sites: int, examples: int, rounds: int, workers: int, folder: Path) -> Any:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from common.errors import UsageError, WardroundError
-from experiments import cli_data, cli_federation, cli_privacy
+from experiments import cli_data, cli_federation, cli_privacy, cli_score
 
 app = typer.Typer(
     name="wardround",
@@ -26,6 +26,7 @@ app.add_typer(cli_federation.server_app, name="server")
 app.add_typer(cli_federation.client_app, name="client")
 app.add_typer(cli_privacy.app, name="privacy")
 app.add_typer(bench_app, name="bench")
+app.command("score")(cli_score.score)
 
 Settings = cli_data.Settings
 
@@ -211,6 +212,17 @@ def bench_data(folder: Annotated[Path, typer.Argument(help="MIT-BIH records.")] 
     from experiments import bench
 
     typer.echo(json.dumps(bench.data(folder), indent=1))
+
+
+@bench_app.command("score")
+def bench_score(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    record: Annotated[Path, typer.Argument(help="A recording, without .hea.")] = Path("data/mitdb/100"),
+) -> None:
+    """Scoring one recording, from its files to its annotations, beside wfdb alone."""
+    from experiments import bench
+
+    typer.echo(json.dumps(bench.score(run, record), indent=1))
 
 
 def main() -> None:

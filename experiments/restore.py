@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from common import config as configuration
 from common import models
+from common.config import RunConfig
 from common.errors import DataError
 from common.scaling import Scaling
 from common.task import Task
@@ -60,3 +61,59 @@ def model(folder: Path, name: str = "federated") -> tuple[nn.Module, Task]:
     except RuntimeError:
         raise DataError(f"{weights} does not fit the model of {folder / 'config.yaml'}") from None
     return built.eval(), task
+
+
+def outcome(folder: Path, name: str = "federated") -> dict[str, Any]:
+    """Return what the run says of a model beside its weights: `threshold`, the `chosen` round, its figures.
+
+    Raises:
+        DataError: the run says nothing of it.
+    """
+    path = folder / ("federated.json" if name == "federated" else "baselines.json")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return dict(found if name == "federated" else next(item for item in found["models"] if item["name"] == name))
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        raise DataError(f"{path} says nothing of a model {name!r}: was the run stopped before its end?") from None
+
+
+def synthetic(folder: Path) -> bool:
+    """Return whether a hospital of the run said that its data were generated."""
+    said = outcome(folder).get("sites") or {}
+    return any(item.get("synthetic") for item in said.values())
+
+
+def site_weights(folder: Path, built: nn.Module, config: RunConfig, name: str, site: str | None) -> dict[str, Any]:
+    """Return the weights that a hospital of a run on this machine kept to itself, empty where the strategy has none.
+
+    Args:
+        folder: the run's folder.
+        built: the run's model.
+        config: the run's configuration.
+        name: "federated" (with local layers), "personal" (Ditto), or a baseline, which has none.
+        site: the hospital.
+
+    Raises:
+        DataError: the strategy has a part for each hospital and no hospital is named, or it kept nothing here.
+    """
+    from safetensors.torch import load_file
+
+    from server import strategies
+
+    method = strategies.method(config.federation.strategy, built)
+    wanted = set(built.state_dict()) if name == "personal" else set(method.local)
+    if name == "personal" and method.pull is None:
+        raise DataError(f"{folder} has no personal models: its strategy is {config.federation.strategy.name}")
+    if not wanted or name not in ("federated", "personal"):
+        return {}
+    if site is None:
+        raise DataError(f"{folder}: the model has a part of each hospital's own: say whose with --site NAME")
+    number = int(outcome(folder)["chosen"])
+    kept = sorted((folder / "sites" / site).glob(f"*/round-{number:05d}.safetensors"))
+    if not kept:
+        known = sorted(path.name for path in (folder / "sites").glob("*") if path.is_dir())
+        raise DataError(f"{folder} holds nothing of {site}'s own; it has that of: {', '.join(known) or 'no hospital'}")
+    found = load_file(kept[-1])
+    if set(found) != wanted:
+        raise DataError(f"{kept[-1]} does not fit the model of the run")
+    return dict(found)

@@ -68,8 +68,8 @@ def names(folder: Path) -> tuple[str, ...]:
     return found
 
 
-def files(folder: Path, name: str) -> tuple[Path, ...]:
-    """Return the files of one recording: header, signal files, beats.
+def files(folder: Path, name: str, annotator: str | None = "atr") -> tuple[Path, ...]:
+    """Return the files of one recording: header, signal files, and the annotator's beats where one is named.
 
     Raises:
         DataError: one of them is missing; the message names it and who names it.
@@ -87,7 +87,9 @@ def files(folder: Path, name: str) -> tuple[Path, ...]:
         if not path.is_file():
             raise DataError(f"{header} names the signal file {signal}, which is not in {folder}")
         found.append(path)
-    beats = folder / f"{name}.atr"
+    if annotator is None:
+        return tuple(found)
+    beats = folder / f"{name}.{annotator}"
     if not beats.is_file():
         raise DataError(f"no beat annotations {beats} beside {header}")
     return (*found, beats)
@@ -112,13 +114,14 @@ def rate(folder: Path, name: str) -> float:
     return float(re.split("[/(]", first[2])[0]) if len(first) > 2 else 250.0
 
 
-def read(folder: Path, name: str) -> Recording:
-    """Read one recording.
+def read(folder: Path, name: str, annotator: str | None = "atr") -> Recording:
+    """Read one recording, with an annotator's beats or with none.
 
     Raises:
         DataError: a file is missing, truncated or damaged, or an annotation lies beyond the signal.
     """
-    header, *signals, beats = files(folder, name)
+    header, *signals = files(folder, name, None)
+    beats = None if annotator is None else files(folder, name, annotator)[-1]
     stem = str(folder / name)
     try:
         wide = {"24", "32"} & {str(fmt) for fmt in wfdb.rdheader(stem).fmt or []}
@@ -137,20 +140,7 @@ def read(folder: Path, name: str) -> Recording:
                 f"{header}: the checksum of lead {record.sig_name[lead]} does not fit {signals[0].name}: "
                 "the file is damaged; fetch it again"
             )
-    if not beats.read_bytes().endswith(END_OF_ANNOTATIONS):
-        raise DataError(f"cannot read {beats}: it has no end mark, so it is truncated; fetch it again")
-    try:
-        annotation = wfdb.rdann(stem, "atr")
-    except Exception as error:
-        raise DataError(f"cannot read {beats}: {type(error).__name__}: damaged or truncated; fetch it again") from None
-    sample = np.asarray(annotation.sample, dtype=np.int64)
-    if len(sample) and (sample.max() >= len(digital) or sample.min() < 0):
-        raise DataError(
-            f"{beats}: an annotation lies beyond the {len(digital)} samples of the signal: the two files "
-            "do not belong together"
-        )
-    if (np.diff(sample) < 0).any():
-        raise DataError(f"{beats}: the annotations are not in the order of time; sort them or fetch the file again")
+    sample, symbol = (np.zeros(0, np.int64), np.zeros(0, "<U1")) if beats is None else _beats(beats, len(digital))
     unit = np.asarray([MILLIVOLTS.get(unit, 1.0) for unit in record.units])
     gain = (np.asarray(record.adc_gain) / unit).astype(np.float32)
     baseline = np.asarray(record.baseline, dtype=np.float32)
@@ -164,9 +154,28 @@ def read(folder: Path, name: str) -> Recording:
         tuple(record.sig_name),
         signal,
         sample,
-        np.asarray(annotation.symbol, dtype=np.str_),
+        symbol,
         tuple(record.comments),
     )
+
+
+def _beats(path: Path, length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.str_]]:
+    """Return where the annotations of a signal of so many samples stand, and their symbols."""
+    if not path.read_bytes().endswith(END_OF_ANNOTATIONS):
+        raise DataError(f"cannot read {path}: it has no end mark, so it is truncated; fetch it again")
+    try:
+        annotation = wfdb.rdann(str(path.with_suffix("")), path.suffix[1:])
+    except Exception as error:
+        raise DataError(f"cannot read {path}: {type(error).__name__}: damaged or truncated; fetch it again") from None
+    sample = np.asarray(annotation.sample, dtype=np.int64)
+    if len(sample) and (sample.max() >= length or sample.min() < 0):
+        raise DataError(
+            f"{path}: an annotation lies beyond the {length} samples of the signal: the two files "
+            "do not belong together"
+        )
+    if (np.diff(sample) < 0).any():
+        raise DataError(f"{path}: the annotations are not in the order of time; sort them or fetch the file again")
+    return sample, np.asarray(annotation.symbol, dtype=np.str_)
 
 
 def _short_file(folder: Path, name: str, signals: list[Path]) -> str:
