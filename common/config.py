@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
+from common.anomaly import AnomalyConfig
 from common.errors import ConfigError
 from common.section import Section as Section
 from common.shift import ShiftConfig
@@ -164,6 +165,7 @@ class BaselinesConfig(Section):
     classical: tuple[Literal["logreg", "forest", "boosting"], ...] = Field(
         (), description="scikit-learn's models, trained as local and pooled say (experiments/classical.py)"
     )
+    anomaly: AnomalyConfig = AnomalyConfig()
 
 
 class PrivacyConfig(Section):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ def run(config: RunConfig, out: Path, sites: int, tell: Tell | None = None) -> d
                 stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-        for item, make in _classical(config, out, list(wanted), opened):
+        networks = list(wanted)
+        for item, make in chain(_classical(config, out, networks, opened), _anomaly(config, out, networks, opened)):
             wanted.append(item)
             if tell:
                 tell(item[0], 0, 1)
@@ -204,6 +206,40 @@ def _classical(
             title = f"{title[0].upper()}{title[1:]}, {f'{at} alone' if at else 'pooled'}"
             about = {"name": name, "title": title, "trained_at": at, "kind": "classical-local" if at else "classical"}
             yield (name, title, at, members), partial(make, kind, about, members)
+
+
+def _anomaly(
+    config: RunConfig, out: Path, wanted: list[Wanted], sites: list[Site]
+) -> Iterator[tuple[Wanted, Callable[[], dict[str, Any]]]]:
+    """Yield detectors of the abnormal, as `_classical` does; those without a model are the same wherever."""
+    options = config.baselines.anomaly
+    if not options.models or not wanted:
+        return
+    from experiments import anomaly
+
+    task, tables = sites[0].task, anomaly.Tables(config, out)
+    workers = config.federation.workers or os.cpu_count() or 1
+
+    def make(kind: str, on: str, about: dict[str, Any], members: list[Site]) -> dict[str, Any]:
+        train, validation = (
+            join([getattr(site, part) for site in members]) if len(members) > 1 else getattr(members[0], part)
+            for part in ("train", "validation")
+        )
+        known = anomaly.normal(train, config)
+        seed = seed_for(config.seed, about["name"])
+        predict = anomaly.fit_anomaly(kind, known, seed, options, tables.of(on), workers)
+        threshold = chosen_threshold(config, predict, validation)
+        return about | _tested(config, out, about["name"], task, predict, threshold, sites, lambda site: site)
+
+    for variant, kind, on in anomaly.variants(options):
+        for _, _, at, members in wanted:
+            if kind in anomaly.MODEL_FREE and members is not wanted[0][3]:
+                continue
+            name = f"{variant}:{at or 'pooled'}"
+            where = "" if kind in anomaly.MODEL_FREE else f", {f'{at} alone' if at else 'pooled'}"
+            title = anomaly.title(kind, on) + where
+            about = {"name": name, "title": title, "trained_at": at, "kind": "classical-local" if at else "classical"}
+            yield (name, title, at, members), partial(make, kind, on, about, members)
 
 
 def chosen_threshold(config: RunConfig, predict: Predict, validation: Cohort) -> float | None:

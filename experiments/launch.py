@@ -53,6 +53,10 @@ def run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
         source = datasets.open_source(config, None)
         dealt, _, _ = datasets.hospitals(source, config)
         shift.check(config, dealt)
+        if config.baselines.anomaly.models:
+            from experiments import anomaly
+
+            anomaly.require(config, source.task())
         if unknown := sorted(set(config.sites.external) - set(dealt)):
             raise ConfigError(f"sites.external: no hospital {unknown[0]}; there are {', '.join(dealt)}")
         if config.data.path is None:
