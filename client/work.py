@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from client import hospital, inputs, methods, privacy, statistics
+from client import hospital, inputs, methods, privacy, recalibration, statistics
 from client.assess import Predict as Predict
 from client.assess import assess as assess
 from client.assess import class_patients as class_patients
@@ -167,6 +167,10 @@ def handle(place: Place, request: Request) -> Reply:
         return Reply(site.name, len(site.validation.y), held, tables={messages.ALL: counts})
     predict_ = predictor(model, request.config)
     results, tables = assess(predict_, site, request.config, place.policy.share_resamples, request.threshold)
+    mended, more, told = recalibration.assess(
+        predict_, site, request.config, place.policy.share_resamples, request.threshold
+    )
+    results, tables = results | mended, tables | more
     if request.method.local and not kept.arrays:
         results = _noted(results, "local layers: this site has none of its own, so the server's first ones")
     if request.method.pull is not None:
@@ -179,6 +183,7 @@ def handle(place: Place, request: Request) -> Reply:
     report: dict[str, Any] = {
         "evaluations": {name: item.model_dump() for name, item in results.items()},
         "class_patients": class_patients(site.test),
+        "recalibration": told,
     }
     return Reply(site.name, len(site.test.y), report, tables=tables)
 

@@ -152,6 +152,10 @@ class EvaluationConfig(Section):
     operating: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (0.9, 0.95), description="the sensitivity at each such specificity is given, and the reverse"
     )
+    recalibrate: tuple[Literal["threshold", "platt", "temperature", "isotonic"], ...] = Field(
+        ("threshold", "platt", "temperature", "isotonic"),
+        description="what each alone wins back at a hospital, fitted on its validation patients (not in private runs)",
+    )
     without: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="further figures with these patients left out (if the site allows)"
     )

@@ -222,6 +222,21 @@ class Evaluation(Frozen):
         return list(self.classes.values())[place]
 
 
+class Mend(Frozen):
+    """One recalibration at one site: the threshold after it (log odds), and how much more it has of each figure."""
+
+    threshold: float | None = None
+    difference: dict[str, Figure] = {}
+
+
+class Recalibration(Frozen):
+    """What recalibration wins back at a site: by method, fitted on so many validation patients; or why none was."""
+
+    patients: int
+    methods: dict[str, Mend] = {}
+    reason: str = ""
+
+
 def tail(patients: int) -> float:
     """Return the share of resamples below a 95% interval from so many patients, 0.025 for very many.
 

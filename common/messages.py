@@ -36,8 +36,9 @@ MORE = ("utility", "gain", "time", "lead")
 STATISTIC = "statistic/"
 CONTROL = "control/"
 ALL, RESAMPLED, WITHOUT, PERSONAL = "all", "/resampled", "without ", "personal"
+RECALIBRATED = "recalibrated "
 """Names of tables: `all`, `without NAME`, each also with RESAMPLED behind it; where a site has a model of its
-own beside the federated one, that one's: `personal`, `personal without NAME`."""
+own beside the federated one, that one's: `personal`, `personal without NAME`; `recalibrated METHOD`."""
 
 MESSAGE_TYPES: dict[Kind, str] = {
     "hello": "query",

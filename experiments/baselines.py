@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from client import inputs
+from client import inputs, recalibration
 from client.place import Place
 from client.policy import SIMULATION
 from client.training import Schedule, Stopped, fit
@@ -28,16 +28,19 @@ from client.work import Predict, Site, assess, class_patients, counted, open_sit
 from common import evaluation, messages, metrics
 from common.config import RunConfig
 from common.errors import SiteError
-from common.messages import Reply
+from common.messages import ALL, Reply
 from common.scaling import Scaling
 from common.seeds import seed_for
 from common.task import Task
+from experiments import travel
 from server import resamples, start
 from server.app import save_tables, save_weights, write_bytes, write_json
-from server.rounds import combine
+from server.rounds import combine, recalibrations
 from sites.cohort import Cohort, join
 
 Tell = Callable[[str, int, int], None]
+SEEN = "seen"
+"""What travel.py compares of a model, by hospital; it is not written."""
 Wanted = tuple[str, str, str | None, list[Site]]
 """A model's name, its title, the hospital that trains it alone or none, and whose patients train it."""
 
@@ -104,8 +107,15 @@ def run(config: RunConfig, out: Path, sites: int, tell: Tell | None = None) -> d
                 tell(item[0], 1, 1)
     finally:
         torch.set_num_threads(before)
-        order = [name for name, *_ in wanted if name in done]
-        write_json(out / "baselines.json", {"models": [done[name] for name in order], "failed": failed})
+        models = [done[name] for name, *_ in wanted if name in done]
+        looks = [item.pop(SEEN) for item in models]
+        alone = [
+            (item["name"].partition(":")[0], str(item["trained_at"]), look)
+            for item, look in zip(models, looks, strict=True)
+            if item["trained_at"]
+        ]
+        trips = travel.pairs(opened[0].task, config, alone)
+        write_json(out / "baselines.json", {"models": models, "failed": failed, "travel": trips})
     return failed
 
 
@@ -123,7 +133,8 @@ def _one(
         return inputs.fit([site.train], how) if how == "site" else scaling
 
     def ready(site: Site) -> Site:
-        return replace(site, test=inputs.apply(site.test, scaling_at(site)))
+        test, validation = (inputs.apply(part, scaling_at(site)) for part in (site.test, site.validation))
+        return replace(site, test=test, validation=validation)
 
     here = [scaled(site, scaling_at(site)) for site in members]
     train = join([site.train for site in here]) if len(here) > 1 else here[0].train
@@ -162,8 +173,11 @@ def _tested(
     for site in sites:
         if len(site.test.y) == 0:
             continue
-        results, tables = assess(predict, ready(site), config, True, threshold, curves=False)
-        report = {"evaluations": {key: item.model_dump() for key, item in results.items()}}
+        here = ready(site)
+        results, tables = assess(predict, here, config, True, threshold, curves=False)
+        mended, more, told = recalibration.assess(predict, here, config, True, threshold)
+        results, tables = results | mended, tables | more
+        report = {"evaluations": {key: item.model_dump() for key, item in results.items()}, "recalibration": told}
         replies[site.name] = Reply(site.name, len(site.test.y), report, tables=tables)
     by_table, pooled = combine(task, replies)
     kept, stem = {where: reply.tables for where, reply in replies.items()}, name.replace(":", ".")
@@ -176,6 +190,11 @@ def _tested(
         "threshold": threshold,
         "test": {key: {s: item.model_dump() for s, item in found.items()} for key, found in by_table.items()},
         "pooled": {key: item.model_dump() for key, item in pooled.items()},
+        "recalibration": {site: item.model_dump() for site, item in sorted(recalibrations(replies).items())},
+        SEEN: {
+            site: travel.seen(task, reply.tables, by_table[ALL][site].patients, reply.report["recalibration"])
+            for site, reply in replies.items()
+        },
     }
 
 

@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from common import config as configuration
-from common import evaluation, sampling
+from common import evaluation
 from common.config import RunConfig
 from common.errors import ConfigError, DataError
 from common.evaluation import Evaluation
-from common.figures import Figure, difference
-from common.messages import ALL, RESAMPLED
-from common.metrics import Counts
+from common.figures import difference
+from common.messages import ALL
 from common.task import Task
-from experiments import launch, series
+from experiments import launch, series, travel
 from experiments.launch import Watcher
 from experiments.report import model as reports
 from experiments.report import words
@@ -59,7 +58,7 @@ def run(path: Path, settings: Sequence[str], folder: Path, watcher: Watcher) -> 
             found = launch.run(config, folder / name, watcher)
         done[name] = found
     first, *folds = done.values()
-    summary = summarise(first, dict(zip(sites, folds, strict=True)))
+    summary = summarise(whole, first, dict(zip(sites, folds, strict=True)))
     for where in (folder, first):
         write_json(where / FILE, summary)
     report = launch.write_report(first)
@@ -85,7 +84,7 @@ def names(config: RunConfig) -> list[str]:
     return [name for name in found if name not in config.sites.external]
 
 
-def summarise(whole: Path, folds: Mapping[str, Path]) -> dict[str, Any]:
+def summarise(config: RunConfig, whole: Path, folds: Mapping[str, Path]) -> dict[str, Any]:
     """Return for each hospital the figures of the model that trained there too, and of the one that did not."""
     report = _report(whole)
     task = Task.from_dict(report.task)
@@ -103,14 +102,20 @@ def summarise(whole: Path, folds: Mapping[str, Path]) -> dict[str, Any]:
             "internal": internal.model_dump() if internal else None,
             "external": external.model_dump() if external else None,
             "difference": {},
+            "travel": None,
         }
         if external:
             known[site] = external
         if internal and external and all(ALL in tables for tables in counts):
-            entry["difference"] = {
-                metric: item.model_dump()
-                for metric, item in _difference(task, columns, counts[1], counts[0], internal.patients).items()
-            }
+            told = [item.federated.recalibration.get(site) if item.federated else None for item in (report, without)]
+            own, away = (
+                travel.seen(task, tables, internal.patients, said.model_dump() if said else {})
+                for tables, said in zip(counts, told, strict=True)
+            )
+            shared = [name for name in columns if name in own.plain.values and name in away.plain.values]
+            entry["difference"] = {name: difference(away.plain, own.plain, name).model_dump() for name in shared}
+            why = travel.compare(task, config, away, own, None, site, "the model that trained there too")
+            entry["travel"] = {"family": "federated", "trained": "all others", "tested": site, **why}
         found.append(entry)
     lowest = evaluation.worst(known, report.metric)
     return {
@@ -118,17 +123,6 @@ def summarise(whole: Path, folds: Mapping[str, Path]) -> dict[str, Any]:
         "sites": found,
         "worst": {"site": lowest[0], "metric": report.metric, "value": lowest[1]} if lowest else None,
     }
-
-
-def _difference(
-    task: Task, metrics: Sequence[str], one: Mapping[str, Counts], other: Mapping[str, Counts], patients: int
-) -> dict[str, Figure]:
-    """Return how much more `one` has than `other`, tables of two models on the same patients."""
-    first, second = (
-        sampling.named(task, sampling.sampled(task, item[ALL], item.get(ALL + RESAMPLED), patients))
-        for item in (one, other)
-    )
-    return {name: difference(first, second, name) for name in metrics if name in first.values}
 
 
 def _report(folder: Path) -> reports.Report:

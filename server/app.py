@@ -123,6 +123,7 @@ def describe(federation: Federation, outcome: Outcome, status: str, error: str, 
             for name, by_site in outcome.test.items()
         },
         "pooled": {name: item.model_dump() for name, item in outcome.pooled.items()},
+        "recalibration": {site: item.model_dump() for site, item in sorted(outcome.recalibration.items())},
     }
 
 

@@ -24,6 +24,7 @@ from common import evaluation, messages, metrics, models
 from common.config import RunConfig
 from common.errors import ConfigError, EngineError
 from common.evaluation import Evaluation
+from common.figures import Recalibration
 from common.messages import ALL, RESAMPLED, Method, Reply, Request, Weights
 from common.metrics import Counts
 from common.task import Task
@@ -53,6 +54,7 @@ class Outcome:
     tables: dict[str, Mapping[str, Counts]] = field(default_factory=dict)
     counted: dict[str, list[int]] = field(default_factory=dict)
     start: dict[str, Any] = field(default_factory=dict)
+    recalibration: dict[str, Recalibration] = field(default_factory=dict)
 
     def base(self, site: str, number: int) -> int:
         """Return the last round up to `number` in which a site's update counted: the state it keeps from then."""
@@ -356,6 +358,7 @@ def test(run: Run, outcome: Outcome) -> None:
         raise EngineError(f"final evaluation: none of {len(holders)} sites answered ({why})")
     replies = {site: reply for site, (_, reply) in answers.items()}
     outcome.test, outcome.pooled = combine(run.task, replies)
+    outcome.recalibration = recalibrations(replies)
     outcome.tables = {site: reply.tables for site, reply in replies.items()}
 
 
@@ -380,7 +383,14 @@ def _unusable(reply: Reply, run: Run) -> str:
         return "it sent figures without counts"
     if any(tuple(item.classes) != run.task.classes for item in figures.values()):
         return "its figures do not fit the task"
+    recalibrations({reply.site: reply})
     return _uncountable(reply, run)
+
+
+def recalibrations(replies: Mapping[str, Reply]) -> dict[str, Recalibration]:
+    """Return what each site told of recalibration, of those that tried or told why not."""
+    told = {site: reply.report.get("recalibration") for site, reply in replies.items()}
+    return {site: Recalibration.model_validate(item) for site, item in told.items() if item}
 
 
 def combine(task: Task, replies: Mapping[str, Reply]) -> tuple[dict[str, dict[str, Evaluation]], dict[str, Evaluation]]:

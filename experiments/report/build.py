@@ -33,11 +33,13 @@ from experiments.report.model import (
     Site,
     SplitCounts,
     Subset,
+    Travel,
     Worst,
 )
 
-ALL, WITHOUT, PERSONAL = "all", "without ", "personal"
-"""Names of tables of figures in federated.json and baselines.json: `all`, `without LABEL`, each also `personal ...`."""
+ALL, WITHOUT, PERSONAL, AGAIN = "all", "without ", "personal", "recalibrated "
+"""Names of tables of figures in federated.json and baselines.json: `all`, `without LABEL`, each also `personal ...`;
+`recalibrated METHOD`."""
 
 SYNTHETIC = "The signals were made by a generator. No figure says anything about real patients."
 MIXED = "Some hospitals hold signals made by a generator. No pooled figure says anything about real patients."
@@ -103,6 +105,7 @@ def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any],
         metric=metric,
         models=tuple(model for model in models if model.sites or model.pooled),
         privacy=spent,
+        travel=tuple(Travel.model_validate(item) for item in baselines.get("travel", ())),
         external=tuple(config.get("sites", {}).get("external", ())),
         **left_out(_read(run_dir / "leave-one-out.json") or {}),
         lost=dict(sorted(lost.items())),
@@ -111,8 +114,8 @@ def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any],
 
 def left_out(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return what leaving each hospital out gave, where that was done (experiments/leave_out.py)."""
-    keys = LeftOut.model_fields
-    sites = tuple(LeftOut.model_validate({key: item[key] for key in keys}) for item in found.get("sites", ()))
+    told = [{key: item[key] for key in LeftOut.model_fields if key in item} for item in found.get("sites", ())]
+    sites = tuple(LeftOut.model_validate(item) for item in told)
     return {"left_out": sites, "left_out_worst": found.get("worst")}
 
 
@@ -211,6 +214,8 @@ def _model(raw: Mapping[str, Any], metric: str) -> ModelResult:
         sites=main.sites,
         pooled=main.pooled,
         without={name.removeprefix(WITHOUT): item for name, item in subsets.items() if name.startswith(WITHOUT)},
+        recalibrated={name.removeprefix(AGAIN): item for name, item in subsets.items() if name.startswith(AGAIN)},
+        recalibration=raw.get("recalibration") or {},
         worst=_worst(main.sites, metric),
         threshold=raw.get("threshold"),
     )

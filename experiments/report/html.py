@@ -60,6 +60,13 @@ SECTIONS = (
         "With and without",
         lambda report: bool(report.federated and report.federated.without),
     ),
+    Section("travel", "From one hospital to another", "Between hospitals", lambda report: bool(report.travel)),
+    Section(
+        "recalibration",
+        "What recalibration wins back",
+        "Recalibration",
+        lambda report: bool(report.federated and report.federated.recalibration),
+    ),
     Section("left_out", "Leave one hospital out", "Leave one out", lambda report: bool(report.left_out)),
     Section("training", "Training"),
     Section("privacy", "Privacy", when=lambda report: bool(report.privacy)),

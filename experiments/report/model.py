@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import DataError
 from common.evaluation import Evaluation, Figure, Frozen
+from common.figures import Recalibration
 
 SCHEMA_FILE = Path(__file__).parent / "schema" / "report-1.json"
 Split = Literal["train", "validation", "test"]
@@ -136,7 +137,8 @@ class ModelResult(Subset):
     """One model on test patients.
 
     `name`: federated, pooled, local:SITE, or another's; `without`: patients left out; `threshold`: the log odds
-    from which on the event is called, chosen on validation patients, none: the likelier class.
+    from which on the event is called, chosen on validation patients, none: the likelier class; `recalibrated`: by
+    method, its figures after each hospital recalibrated it on its validation patients; `recalibration`: by hospital.
     """
 
     name: str
@@ -146,17 +148,47 @@ class ModelResult(Subset):
     without: dict[str, Subset] = Field(default_factory=dict)
     worst: Worst | None = None
     threshold: float | None = None
+    recalibrated: dict[str, Subset] = Field(default_factory=dict)
+    recalibration: dict[str, Recalibration] = Field(default_factory=dict)
+
+
+class Travel(Frozen):
+    """A model of one hospital at another, and why it does worse there, if it does (experiments/travel.py).
+
+    `family`: which kind of model; `ranking`, `decision`: the two figures, which `home` (where it was trained),
+    `away` (here), `mended` (here with a threshold of the hospital's own, made by `mend`) and `own` (this hospital's
+    own model here) give; `lost`: away minus own, of the ranking; `gap`: likewise of the decision; `won`: mended minus
+    away, of the decision.
+    """
+
+    family: str
+    trained: str
+    tested: str
+    ranking: str
+    decision: str
+    mend: str = ""
+    home: dict[str, Figure] | None = None
+    away: dict[str, Figure]
+    mended: dict[str, Figure] | None = None
+    own: dict[str, Figure]
+    lost: Figure
+    gap: Figure
+    won: Figure | None = None
+    cause: Literal["ranking", "threshold", "both", "neither", "unknown"]
+    verdict: str
 
 
 class LeftOut(Frozen):
     """A hospital that was left out in turn: figures on its test patients of the model that trained there too
-    (`internal`) and of the one that did not (`external`), and how much more the latter has, with paired intervals.
+    (`internal`) and of the one that did not (`external`), and how much more the latter has, with paired intervals;
+    `travel`: why, where the model that trained there too stands for the hospital's own.
     """
 
     site: str
     internal: Evaluation | None = None
     external: Evaluation | None = None
     difference: dict[str, Figure] = Field(default_factory=dict)
+    travel: Travel | None = None
 
 
 class Privacy(Frozen):
@@ -204,6 +236,7 @@ class Report(Frozen):
     models: tuple[ModelResult, ...] = ()
     privacy: tuple[Privacy, ...] = ()
     external: tuple[str, ...] = ()
+    travel: tuple[Travel, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     left_out_worst: Worst | None = None
     lost: dict[str, str] = Field(default_factory=dict)

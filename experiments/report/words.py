@@ -29,6 +29,7 @@ METRICS = {
     "warned": "patients warned",
     "lead_hours": "median lead time (hours)",
 }
+MENDS = {"threshold": "own threshold", "platt": "Platt scaling", "temperature": "temperature", "isotonic": "isotonic"}
 CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1", "auroc": "AUROC", "auprc": "AUPRC"}
 TAGS: dict[Level, str] = {"synthetic": "SYNTHETIC", "leak": "LEAK", "not-private": "NOT PRIVATE"}
 """Notices that are repeated beside every table and figure."""
@@ -97,6 +98,14 @@ def interval(figure: Figure) -> str:
     '0.51 to 0.68'
     """
     return "" if figure.low is None or figure.high is None else f"{figure.low:.2f} to {figure.high:.2f}"
+
+
+def plain(figure: Figure) -> Cell:
+    """Return a figure that stands in no evaluation, ready to be shown."""
+    if figure.value is None:
+        return Cell("n/a", reason="cannot be computed from these patients")
+    shown = interval(figure)
+    return Cell(number(figure.value), shown, False, "" if shown else "no interval: too few patients", figure.value)
 
 
 def change(figure: Figure | None) -> str:
