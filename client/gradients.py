@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
+from common.models import _reconstruct
 from common.task import Task
 
 Rows = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -37,7 +38,13 @@ AT_ONCE = 32 * 2**20
 
 
 def each_loss(task: Task) -> Loss:
-    """Return the loss of each example, `(examples,)`: cross entropy of the logits, summed over many labels."""
+    """Return the loss of each example, `(examples,)`: cross entropy of the logits, summed over many labels.
+
+    Of a model that reconstructs: the reconstruction error, and what the model adds to it.
+    """
+    if task.anomaly:
+        error = _reconstruct.error(task)
+        return lambda outputs, x, features, labels: error(outputs) + outputs.penalty
     if task.kind == "multilabel":
         return lambda logits, x, features, labels: functional.binary_cross_entropy_with_logits(
             logits, labels.to(logits.dtype), reduction="none"

@@ -54,27 +54,29 @@ def fit(cohorts: Sequence[Cohort], wanted: How) -> Scaling | None:
 
 
 def apply(cohort: Cohort, wanted: Scaling | None) -> Cohort:
-    """Return the cohort with its inputs scaled and without NaN.
+    """Return the cohort with its inputs scaled and without NaN; a model that reconstructs sees what is missing.
 
     Raises:
         SiteError: the scaling is of another number of inputs.
     """
     wide, width = cohort.features.shape[1], cohort.features.shape[1] + cohort.task.channels
     if wanted is None:
-        if not cohort.task.missing:
+        if not cohort.task.missing or cohort.task.anomaly:
             return cohort
         wanted = Scaling(np.zeros(width), np.ones(width))
     if wanted.centre.shape != (width,):
         raise SiteError(f"the scaling is of {wanted.centre.size} inputs, this task has {width}")
-    features = wanted.apply(cohort.features)
+    keep = cohort.task.anomaly
+    features = wanted.apply(cohort.features, keep_missing=keep)
     if isinstance(cohort.x, Windows):
-        rows = wanted.apply(cohort.x.rows, wide)
-        pad = wanted.apply(cohort.x.padding[None], wide)[0]
+        rows = wanted.apply(cohort.x.rows, wide, keep_missing=keep)
+        pad = wanted.apply(cohort.x.padding[None], wide, keep_missing=keep)[0]
         return replace(cohort, x=replace(cohort.x, rows=rows, pad=pad), features=features)
     if not cohort.task.channels:
         return replace(cohort, features=features)
-    x = wanted.apply(_hours(cohort), wide).reshape(len(cohort.y), cohort.task.samples, cohort.task.channels)
-    return replace(cohort, x=np.ascontiguousarray(x.transpose(0, 2, 1)), features=features)
+    x = wanted.apply(_hours(cohort), wide, keep_missing=keep)
+    x = x.reshape(len(cohort.y), cohort.task.samples, cohort.task.channels).transpose(0, 2, 1)
+    return replace(cohort, x=np.ascontiguousarray(x), features=features)
 
 
 def _hours(cohort: Cohort) -> npt.NDArray[np.float32]:

@@ -37,7 +37,7 @@ from common import models, noise
 from common.config import RunConfig, TrainingConfig
 from common.errors import ConfigError, SiteError
 from common.messages import Request
-from common.models._layers import Dropout
+from common.models._layers import Drawing
 from common.seeds import seed_for
 from common.task import Task
 from sites.cohort import Cohort, Windows
@@ -324,7 +324,7 @@ def fit(
     stir = torch.Generator().manual_seed(seed_for(hidden, "augment"))
     drop = torch.Generator().manual_seed(seed_for(hidden, "dropout"))
     for module in model.modules():
-        if isinstance(module, Dropout):
+        if isinstance(module, Drawing):
             module.generator = drop
 
     def rows(index: Tensor) -> tuple[Tensor, Tensor, Tensor]:

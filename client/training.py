@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from client.gradients import Loss
+from client.gradients import Loss, each_loss
 from common import models
 from common.config import TrainingConfig
 from common.errors import ConfigError, SiteError
-from common.models._layers import Dropout
+from common.models._layers import Drawing
 from common.seeds import seed_for
 from sites.cohort import Cohort, Windows
 
@@ -162,7 +162,7 @@ def fit(
     """Train `model` in place on `train`.
 
     Args:
-        model: logits from `(batch, channels, samples)` and `(batch, features)`.
+        model: logits, or what it reconstructs, from `(batch, channels, samples)` and `(batch, features)`.
         train: at least one example.
         config: epochs, batch size, optimiser, loss, early stopping, and which parameters rest (`freeze`).
         seed: of shuffling, dropout and augmentation; the same seed gives the same weights on one device.
@@ -192,12 +192,16 @@ def fit(
     noise = torch.Generator().manual_seed(seed_for(seed, "augment"))
     drop = torch.Generator().manual_seed(seed_for(seed, "dropout"))
     for module in model.modules():
-        if isinstance(module, Dropout):
+        if isinstance(module, Drawing):
             module.generator = drop
     optimizer = make_optimizer(model, config)
     weights = list(model.parameters())  # walking the modules anew costs a step 3% of its time
-    many = train.task.kind == "multilabel"
-    loss_of = loss_function(config, counts, device, (total or len(train.y)) if many else None)
+    if train.task.anomaly:
+        each = each_loss(train.task)
+        loss_of: Loss = lambda *held: each(*held).mean()  # noqa: E731
+    else:
+        many = train.task.kind == "multilabel"
+        loss_of = loss_function(config, counts, device, (total or len(train.y)) if many else None)
     homes = beside(model, anchor, device) if proximal else []
     drifts = beside(model, correction, device) if correction is not None else []
     size, n = config.batch_size, len(y)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from client import hospital, inputs, methods, privacy, recalibration, statistics
+from client import detection, hospital, inputs, methods, privacy, recalibration, statistics
 from client.assess import Predict as Predict
 from client.assess import assess as assess
 from client.assess import class_patients as class_patients
@@ -32,6 +32,7 @@ from client.training import FitResult, Schedule, choose_device, fit
 from common import config as configuration
 from common import messages, models
 from common.config import ModelConfig, RunConfig
+from common.detection import DetectionConfig
 from common.errors import ConfigError, SiteError
 from common.evaluation import Evaluation
 from common.messages import PROTOCOL, Reply, Request
@@ -76,6 +77,10 @@ def open_site(place: Place, config: RunConfig) -> Site:
     """Open a site, or return it if it is open; only what shapes the data counts for which is the same."""
     sites = config.sites.model_copy(update={"external": ()})  # what a site holds does not depend on who trains
     shape = RunConfig(name=config.name, seed=config.seed, data=config.data, sites=sites, shift=config.shift)
+    if config.detecting:
+        shape = shape.model_copy(
+            update={"model": ModelConfig(name=config.model.name), "detection": _labelling(config.detection)}
+        )
     return _open(place, configuration.to_json(shape))
 
 
@@ -98,6 +103,8 @@ def _open(place: Place, shape: str) -> Site:
     cohort = source.read(ids)
     split = splits.assign(cohort, mine, config.sites, config.seed, name)
     split, shifted = shift.apply(split, shift.options(config, name), config.seed, name)
+    if config.detecting:
+        split = detection.prepared(split, config)
     return replace(
         Site.of(name, split, source.card.synthetic or cohort.synthetic, dropped, source.card.warning), shift=shifted
     )
@@ -105,6 +112,11 @@ def _open(place: Place, shape: str) -> Site:
 
 _scaled_sites: dict[Place, tuple[Site, str, Site]] = {}
 """The last scaled form of each place's site: the site, how it was scaled, the form."""
+
+
+def _labelling(config: DetectionConfig) -> DetectionConfig:
+    """Return what of it shapes the data."""
+    return DetectionConfig(normal=config.normal, train_on=config.train_on)
 
 
 def ready_site(place: Place, config: RunConfig, scaling: bytes) -> Site:

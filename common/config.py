@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from common.anomaly import AnomalyConfig
+from common.detection import DetectionConfig, detects
 from common.errors import ConfigError
 from common.section import Section as Section
 from common.shift import ShiftConfig
@@ -136,10 +137,13 @@ class EvaluationConfig(Section):
     metric: Literal["macro_f1", "macro_auroc", "macro_auprc", "auroc", "auprc", "accuracy", "loss", "utility"] = Field(
         "macro_f1", description="chooses the round (on merged validation counts) and the worst site"
     )
-    threshold: Literal["likelier", "f1", "youden", "utility"] = Field(
+    threshold: Literal["likelier", "f1", "youden", "utility", "false_alarms"] = Field(
         "likelier",
         description="two classes: call the event where it is likelier than not, or from the score on that is best "
-        "on the sites' merged validation counts",
+        "on the sites' merged validation counts, or that gives the wanted false alarms there",
+    )
+    false_alarms: float = Field(
+        0.05, gt=0, lt=1, description="threshold false_alarms: share of examples without the event that are called"
     )
     bootstrap: int = Field(1000, ge=0, le=100_000, description="resamples of patients for 95% intervals")
     bins: int = Field(1024, ge=16, le=4096, description="score histogram bins, spaced evenly in logit")
@@ -265,9 +269,31 @@ class RunConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     baselines: BaselinesConfig = BaselinesConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    detection: DetectionConfig = DetectionConfig()
     shift: dict[str, ShiftConfig] = Field(
         default_factory=dict, description="simulation only: how hospitals differ, by name; `*` is all of them"
     )
+
+    @property
+    def detecting(self) -> bool:
+        """Whether the model reconstructs, so that the task is to tell the abnormal (common/detection.py)."""
+        return detects(self.model.name)
+
+    @property
+    def chooses_by(self) -> str:
+        """The metric that chooses the round; of a model that reconstructs its loss, which needs no abnormal example."""
+        return "loss" if self.detecting else self.evaluation.metric
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_detection(cls, raw: Any) -> Any:
+        """Give a model that reconstructs the metric and the threshold that suit it, where none is given."""
+        model = raw.get("model") if isinstance(raw, Mapping) else None
+        if not isinstance(model, Mapping) or not detects(str(model.get("name"))):
+            return raw
+        private = any((raw.get("privacy") or {}).get(key) is not None for key in ("epsilon", "sigma"))
+        suits = {"metric": "auroc", "threshold": "likelier" if private else "false_alarms"}
+        return {**raw, "evaluation": suits | dict(raw.get("evaluation") or {})}
 
     @model_validator(mode="after")
     def _check_together(self) -> RunConfig:
@@ -280,6 +306,8 @@ class RunConfig(Section):
             raise ValueError(f"sites.fold: folds are numbered from 0 to {self.sites.folds - 1}")
         if self.shift and self.federation.engine == "federation":
             raise ValueError("shift: is for simulation only: use federation.engine local or ray, or leave it out")
+        if self.detection != DetectionConfig() and not self.detecting:
+            raise ValueError(f"detection: needs a model that reconstructs, such as autoencoder, not {self.model.name}")
         if self.privacy.on:
             self._check_privacy()
         return self
@@ -290,8 +318,10 @@ class RunConfig(Section):
         if (privacy.epsilon is None) == (privacy.sigma is None):
             raise ValueError(f"privacy.level={privacy.kind} needs one of privacy.epsilon and privacy.sigma")
         needs = {
-            "training.loss=cross_entropy": self.training.loss == "cross_entropy",  # others weigh by counts of classes
+            "training.loss=cross_entropy": self.training.loss == "cross_entropy"  # others weigh by counts of classes
+            or self.detecting,
             "training.patience=0": self.training.patience == 0,
+            "detection.score=reconstruction": self.detection.score == "reconstruction",  # the other needs sums
             "data.scaling=standard or none": self.data.scaling in ("none", "auto", "standard")
             or (privacy.kind == "hospital" and self.data.scaling == "site"),
             "a split by patient, not sites.split=beat-level": self.sites.split != "beat-level",

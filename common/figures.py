@@ -134,7 +134,8 @@ class Evaluation(Frozen):
     `confusion`: rows truth, columns prediction, in class order; multilabel: a row for each class, of its true
     negatives, false positives, false negatives, true positives. `threshold`: the log odds from which on the
     event was called, none: the likelier class. `utility`: normalised (common/metrics.py), where the task has it.
-    `brier`: of the event, or summed over classes; `ece`: of the event, or the mean over classes.
+    `brier`: of the event, or summed over classes; `ece`: of the event, or the mean over classes. `loss`: mean negative
+    log likelihood; of an anomaly score the mean reconstruction error of what is normal.
     """
 
     patients: int

@@ -119,6 +119,7 @@ def count(
     worth: npt.ArrayLike | None = None,
     hours: npt.ArrayLike | None = None,
     until: npt.ArrayLike | None = None,
+    losses: npt.ArrayLike | None = None,
 ) -> Counts:
     """Count predictions per group (patient): the leading axis of the result has length `groups`.
 
@@ -133,6 +134,7 @@ def count(
         worth: `(examples, 2)`, what silence and what an alarm are worth.
         hours: `(examples,)`, the time that each example stands for (not multilabel).
         until: `(examples,)`, hours until the event begins, NaN where none does (two classes).
+        losses: `(examples,)`, in the place of the negative log likelihood.
 
     Raises:
         ValueError: a logit is NaN or infinite.
@@ -161,6 +163,8 @@ def count(
     for c in range(classes):
         index = (g * 2 + own[:, c]) * width + place[:, c] // coarse
         scores[:, c] = np.bincount(index, minlength=groups * 2 * width).reshape(groups, 2, width)
+    if losses is not None:
+        surprise = np.asarray(losses, dtype=np.float64)
     loss = np.bincount(g, weights=surprise, minlength=groups).astype(np.float64)
     more: dict[str, Floats] = {}
     if hours is not None and y.ndim == 1:
@@ -189,17 +193,24 @@ def zero(confusion_shape: tuple[int, ...], bins: int, utility: bool = False) -> 
     )
 
 
-def threshold(counts: Counts, rule: str) -> float | None:
+def threshold(counts: Counts, rule: str, false_alarms: float = 0.05) -> float | None:
     """Return the log odds from which on to call the event, chosen on counts of one task of two classes.
 
     Args:
         counts: without leading axis.
-        rule: "f1" (of the event), "youden" (sensitivity + specificity), "utility".
+        rule: "f1" (of the event), "youden" (sensitivity + specificity), "utility", or "false_alarms".
+        false_alarms: largest share of examples without the event that the rule of that name lets be called.
 
     Returns:
-        a lower edge of a score bin, the highest of equally good ones; none where both classes do not occur.
+        a lower edge of a score bin, the highest of equally good ones; by false alarms the lowest that keeps to them,
+        the range's end where none does. None where both classes do not occur (false alarms: nothing without the event).
     """
     negative, positive = (np.cumsum(counts.scores[1, side, ::-1])[::-1].astype(np.float64) for side in (0, 1))
+    if rule == "false_alarms":
+        if negative[0] == 0:
+            return None
+        kept = np.flatnonzero(negative <= false_alarms * negative[0])
+        return float(edges(len(negative))[kept[0]]) if len(kept) else LOGIT_RANGE
     if negative[0] == 0 or positive[0] == 0:
         return None
     if rule == "utility":

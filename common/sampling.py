@@ -54,7 +54,7 @@ def sampled(
             "class_auroc": metrics.auroc(counts.scores),
             "class_auprc": metrics.auprc(counts.scores),
         }
-        size = examples_of(counts, many)
+        size = counts.confusion[..., 0, :].sum(-1) if task.anomaly else examples_of(counts, many)
         found |= {
             "accuracy": metrics.accuracy(counts.confusion, many),
             "macro_f1": metrics.macro(found["class_f1"], present),

@@ -37,7 +37,9 @@ class Scaling:
     spread: Floats
     ranks: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, CELLS), np.float32))
 
-    def apply(self, values: npt.NDArray[np.float32], first: int = 0) -> npt.NDArray[np.float32]:
+    def apply(
+        self, values: npt.NDArray[np.float32], first: int = 0, *, keep_missing: bool = False
+    ) -> npt.NDArray[np.float32]:
         """Return `(rows, columns)` scaled; its columns are those of the scaling from `first` on."""
         columns = slice(first, first + values.shape[1])
         out = np.empty(values.shape, dtype=np.float32)
@@ -48,7 +50,7 @@ class Scaling:
                 found = np.take_along_axis(self.ranks[columns].T, place, axis=0)
             else:
                 found = ((values[rows] - self.centre[columns]) / self.spread[columns]).astype(np.float32)
-            found[np.isnan(values[rows])] = 0.0
+            found[np.isnan(values[rows])] = np.nan if keep_missing else 0.0
             out[rows] = found
         return out
 

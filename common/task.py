@@ -18,7 +18,9 @@ class Task:
 
     `units`: the inputs stand in units of their own (mmHg, years), so they are scaled before training;
     `missing`: an input may be NaN, which means not measured; `utility`: each example says what an alarm and
-    what silence are worth (early warning).
+    what silence are worth (early warning). `binary_features`: those of `features` that are 0 or 1. `anomaly`: its
+    score says how far from normal an example is, and is no probability (common/detection.py); `against` then names
+    the classes that are taken together as abnormal.
     """
 
     name: str
@@ -33,6 +35,9 @@ class Task:
     units: bool = False
     missing: bool = False
     utility: bool = False
+    binary_features: tuple[str, ...] = ()
+    anomaly: bool = False
+    against: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
@@ -43,6 +48,10 @@ class Task:
             raise ValueError("a task needs channels or features")
         if self.utility and not self.binary:
             raise ValueError("a utility needs a task of two classes")
+        if self.anomaly and not self.binary:
+            raise ValueError("an anomaly score needs a task of two classes")
+        if not set(self.binary_features) <= set(self.features):
+            raise ValueError("binary_features must be among features")
 
     @property
     def binary(self) -> bool:
@@ -52,7 +61,7 @@ class Task:
     @property
     def probabilistic(self) -> bool:
         """Whether a score is meant as the log odds of a class, so that its calibration can be judged."""
-        return self.kind in ("multiclass", "multilabel")
+        return not self.anomaly
 
     @property
     def confusion_shape(self) -> tuple[int, ...]:

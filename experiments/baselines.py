@@ -263,10 +263,10 @@ def _anomaly(
 
 def chosen_threshold(config: RunConfig, predict: Predict, validation: Cohort) -> float | None:
     """Return the threshold that is best on validation patients, where the configuration seeks one."""
-    rule = config.evaluation.threshold
-    if rule == "likelier" or not validation.task.binary or not len(validation.y):
+    wanted = config.evaluation
+    if wanted.threshold == "likelier" or not validation.task.binary or not len(validation.y):
         return None
-    return metrics.threshold(counted(predict, validation, config).total, rule)
+    return metrics.threshold(counted(predict, validation, config).total, wanted.threshold, wanted.false_alarms)
 
 
 class _Chooser:
@@ -285,11 +285,14 @@ class _Chooser:
         if not chooses or (epoch + 1) % self.config.training.epochs:
             return
         counts = counted(predictor(model, self.config), self.validation, self.config).total
-        rule, task = self.config.evaluation.threshold, self.validation.task
-        if rule != "likelier" and task.binary and (best := metrics.threshold(counts, rule)) is not None:
+        wanted, task = self.config.evaluation, self.validation.task
+        best = None
+        if wanted.threshold != "likelier" and task.binary:
+            best = metrics.threshold(counts, wanted.threshold, wanted.false_alarms)
+        if best is not None:
             counts = metrics.moved(counts, best)
         found = evaluation.summarise(task, counts, None, self.validation.people(), class_patients(self.validation))
-        metric = self.config.evaluation.metric
+        metric = self.config.chooses_by
         value = evaluation.value_of(found, metric)
         if value is None:
             return

@@ -234,7 +234,7 @@ def better(run: Run, one: Mapping[str, Counts], other: Mapping[str, Counts]) -> 
     sites = sorted(set(one) & set(other))
     if not sites:
         return False
-    metric = run.config.evaluation.metric
+    metric = run.config.chooses_by
     new, old = (evaluation.value_of(_merged(run, [counts[s] for s in sites]), metric) for counts in (one, other))
     if new is None or old is None:
         return False
@@ -269,7 +269,7 @@ def _validate(
     for site, counts in found.items():
         line["sites"].setdefault(site, {})["validation"] = _short(_merged(run, [counts], held[site]))
     line["validation"] = _short(_merged(run, list(found.values()), sum(held.values())))
-    return found if line["validation"].get(run.config.evaluation.metric) is not None else {}
+    return found if line["validation"].get(run.config.chooses_by) is not None else {}
 
 
 def _merged(run: Run, counts: Sequence[Counts], patients: int = 0) -> Evaluation:
@@ -284,8 +284,9 @@ def _merged(run: Run, counts: Sequence[Counts], patients: int = 0) -> Evaluation
 
 
 def _threshold(run: Run, counts: Counts) -> float | None:
-    rule = run.config.evaluation.threshold
-    return metrics.threshold(counts, rule) if rule != "likelier" and run.task.binary else None
+    wanted = run.config.evaluation
+    seeks = wanted.threshold != "likelier" and run.task.binary
+    return metrics.threshold(counts, wanted.threshold, wanted.false_alarms) if seeks else None
 
 
 def _short(item: Evaluation) -> dict[str, Any]:

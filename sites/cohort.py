@@ -110,6 +110,8 @@ class Cohort:
     has them. `utility`: float32 `(examples, 2)`, what silence and what an alarm are worth at each example.
     `hours`: float32 `(examples,)`, the time that each stands for, and `until`: float32 `(examples,)`, hours until the
     patient's event begins, NaN where none does; where the data has them.
+    `seconds`: float64 `(examples,)`, since the beginning of the recording, where the data have a time. `kinds`: bool
+    `(examples, against)`, which of the abnormal classes an example has, where the task names them.
     """
 
     task: Task
@@ -127,6 +129,8 @@ class Cohort:
     utility: npt.NDArray[np.float32] | None = None
     hours: npt.NDArray[np.float32] | None = None
     until: npt.NDArray[np.float32] | None = None
+    seconds: npt.NDArray[np.float64] | None = None
+    kinds: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         n, classes = len(self.y), len(self.task.classes)
@@ -146,6 +150,10 @@ class Cohort:
         for name in ("hours", "until"):
             if (column := getattr(self, name)) is not None:
                 expected[name] = (column.shape, (n,))
+        if self.seconds is not None:
+            expected["seconds"] = (self.seconds.shape, (n,))
+        if self.kinds is not None:
+            expected["kinds"] = (self.kinds.shape, (n, len(self.task.against)))
         for name, (shape, wanted) in expected.items():
             if shape != wanted:
                 raise DataError(f"{self.task.name}: {name} has shape {shape}, not {wanted}")
@@ -171,6 +179,8 @@ class Cohort:
             utility=None if self.utility is None else self.utility[chosen],
             hours=None if self.hours is None else self.hours[chosen],
             until=None if self.until is None else self.until[chosen],
+            seconds=None if self.seconds is None else self.seconds[chosen],
+            kinds=None if self.kinds is None else self.kinds[chosen],
         )
 
     def part(self, name: str) -> Cohort:
@@ -219,7 +229,7 @@ def join(cohorts: list[Cohort]) -> Cohort:
         name: None
         if any(getattr(item, name) is None for item in cohorts)
         else np.concatenate([getattr(item, name) for item in cohorts])
-        for name in ("age", "sex", "utility", "hours", "until")
+        for name in ("age", "sex", "utility", "hours", "until", "seconds", "kinds")
     }
     return Cohort(
         cohorts[0].task,

@@ -81,6 +81,7 @@ CODES = {
     "sex": (0, 1), "cp": (1, 2, 3, 4), "fbs": (0, 1), "restecg": (0, 1, 2), "exang": (0, 1),
     "slope": (1, 2, 3), "ca": (0, 1, 2, 3), "thal": (3, 6, 7), "num": (0, 1, 2, 3, 4),
 }  # fmt: skip
+YES_OR_NO = tuple(name for name, codes in CODES.items() if codes == (0, 1))
 NEVER_ZERO = ("trestbps", "chol", "thalach")
 MISSING = ("?", "-9", "-9.0")
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)", re.ASCII)
@@ -134,6 +135,11 @@ def task(options: Options) -> Task:
     """Return what is predicted from what."""
     flamby = options.protocol == "flamby"
     numbers, dummies = (FLAMBY_NUMBERS, FLAMBY_DUMMIES) if flamby else (EXPLICIT_NUMBERS, EXPLICIT_DUMMIES)
+    features = (
+        *numbers,
+        *(f"{name}={code}" for name, codes in dummies.items() for code in codes),
+        *(() if flamby else (f"{name} measured" for name in INDICATED)),
+    )
     return Task(
         name=f"coronary heart disease, {options.protocol} protocol",
         kind="multiclass",
@@ -142,14 +148,11 @@ def task(options: Options) -> Task:
         channels=0,
         samples=0,
         rate_hz=0.0,
-        features=(
-            *numbers,
-            *(f"{name}={code}" for name, codes in dummies.items() for code in codes),
-            *(() if flamby else (f"{name} measured" for name in INDICATED)),
-        ),
+        features=features,
         channel_names=(),
         units=True,
         missing=not flamby,
+        binary_features=tuple(name for name in features if name in YES_OR_NO or "=" in name or " " in name),
     )
 
 

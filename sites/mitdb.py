@@ -160,7 +160,7 @@ def read_beats(folder: Path, options: Options, ids: Sequence[str], store: Path, 
     features = np.zeros((total, len(what.features)), dtype=np.float32)
     measured = len(ecg_features.beat_names(options.shape)) if options.view == "window" else 0
     excluded: dict[str, int] = {}
-    hours = np.zeros(total, dtype=np.float32)
+    hours, seconds = np.zeros(total, dtype=np.float32), np.zeros(total)
     at = 0
     for name, (arrays, about), y in zip(ids, parts, truth, strict=True):
         keep = np.flatnonzero(y >= 0)
@@ -175,7 +175,8 @@ def read_beats(folder: Path, options: Options, ids: Sequence[str], store: Path, 
         if measured:
             features[rows, -measured:] = arrays["shape"][keep]
         since = np.diff(arrays["sample"], prepend=0)  # the time from the beat before, the first's from the beginning
-        hours[rows] = since[keep] / (3600 * records.rate(folder, name))
+        rate = records.rate(folder, name)
+        hours[rows], seconds[rows] = since[keep] / (3600 * rate), arrays["sample"][keep] / rate
         for note, number in _excluded(about).items():
             excluded[note] = excluded.get(note, 0) + number
         if len(keep) < len(y):
@@ -200,6 +201,7 @@ def read_beats(folder: Path, options: Options, ids: Sequence[str], store: Path, 
         age=np.asarray([age for age, _ in people], dtype=np.float32),
         sex=np.asarray([sex for _, sex in people], dtype=np.int8),
         hours=hours,
+        seconds=seconds,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -14,14 +15,14 @@ from common.task import Task
 Inputs = Literal["auto", "features", "signal", "both"]
 
 
-def need_signal(task: Task, model: str) -> None:
+def need_signal(task: Task, model: str, instead: str = "logreg or mlp") -> None:
     """Refuse a task without a signal.
 
     Raises:
         ConfigError: the task has no channels.
     """
     if not task.channels:
-        raise ConfigError(f"model.name={model} needs a signal; this data set has features only: use logreg or mlp")
+        raise ConfigError(f"model.name={model} needs a signal; this data set has features only: use {instead}")
 
 
 def steps(x: Tensor, size: int) -> Tensor:
@@ -57,13 +58,20 @@ def _plain_layout(norm: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | Non
     return (x.contiguous(),) if any(parameter.requires_grad for parameter in norm.parameters()) else None
 
 
-class Dropout(nn.Module):
-    """Dropout that draws from its own generator, so that threads do not share one stream of random numbers."""
+class Drawing(nn.Module):
+    """What draws while training, from its own generator, so that threads do not share one stream of random numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator: torch.Generator | None = None
+
+
+class Dropout(Drawing):
+    """Dropout."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
-        self.generator: torch.Generator | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x with a share of values zeroed while training."""
@@ -71,6 +79,65 @@ class Dropout(nn.Module):
             return x
         keep = torch.rand(x.shape, generator=self.generator) >= self.rate
         return x * keep.to(device=x.device, dtype=x.dtype) / (1 - self.rate)
+
+
+class Noise(Drawing):
+    """Standard normal noise, while training."""
+
+    def forward(self, like: Tensor) -> Tensor:
+        """Return noise of a tensor's shape; zeros outside of training."""
+        if not self.training:
+            return torch.zeros_like(like)
+        return torch.randn(like.shape, generator=self.generator).to(device=like.device, dtype=like.dtype)
+
+
+class Block(nn.Module):
+    """A residual block of two 1 x k convolutions with GroupNorm; the first may stride."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, (1, kernel), (1, stride), (0, kernel // 2), bias=False)
+        self.norm1 = group_norm(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, (1, kernel), 1, (0, kernel // 2), bias=False)
+        self.norm2 = group_norm(outputs)
+        self.skip = (
+            nn.Identity()
+            if inputs == outputs and stride == 1
+            else nn.Conv2d(inputs, outputs, 1, (1, stride), bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `(batch, outputs, 1, samples / stride)`."""
+        y = torch.relu(self.norm1(self.conv1(x)))
+        return torch.relu(self.norm2(self.conv2(y)) + self.skip(x))
+
+
+class Trunk(nn.Module):
+    """`(batch, channels, samples)` -> `(batch, last width, 1, steps)`: a strided stem, then residual stages.
+
+    Its parameters, `stem`, `stem_norm` and `stages`, have the same names in every model that begins with it, so that
+    one can start from another. All but the first stage halve the time axis once more.
+    """
+
+    def __init__(self, channels: int, widths: Sequence[int], blocks: int, kernel: int) -> None:
+        super().__init__()
+        first = widths[0]
+        self.stem = nn.Conv2d(channels, first, (1, 7), (1, 2), (0, 3), bias=False)
+        self.stem_norm = group_norm(first)
+        stages: list[nn.Module] = []
+        inputs = first
+        for stage, width in enumerate(widths):
+            for block in range(blocks):
+                stages.append(Block(inputs, width, kernel, 2 if block == 0 and stage > 0 else 1))
+                inputs = width
+        self.stages = nn.Sequential(*stages)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return what the last stage gives."""
+        # (batch, channels, 1, samples), channels last in memory, in a way that torch.func.vmap can follow
+        x = x.transpose(1, 2).contiguous().unsqueeze(1).permute(0, 3, 1, 2)
+        found: Tensor = self.stages(torch.relu(self.stem_norm(self.stem(x))))
+        return found
 
 
 class FeatureHead(nn.Module):

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from common.config import Section
-from common.models._layers import Dropout, FeatureHead, group_norm, need_signal
+from common.models._layers import Dropout, FeatureHead, Trunk, need_signal
 from common.task import Task
 
 
@@ -38,52 +38,21 @@ class Options(Section):
         return value
 
 
-class _Block(nn.Module):
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, (1, kernel), (1, stride), (0, kernel // 2), bias=False)
-        self.norm1 = group_norm(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, (1, kernel), 1, (0, kernel // 2), bias=False)
-        self.norm2 = group_norm(outputs)
-        self.skip = (
-            nn.Identity()
-            if inputs == outputs and stride == 1
-            else nn.Conv2d(inputs, outputs, 1, (1, stride), bias=False)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = torch.relu(self.norm1(self.conv1(x)))
-        return torch.relu(self.norm2(self.conv2(y)) + self.skip(x))
-
-
-class CNN(nn.Module):
+class CNN(Trunk):
     """`(batch, channels, samples)` and `(batch, features)` -> logits `(batch, classes)`."""
 
     def __init__(self, task: Task, options: Options) -> None:
-        super().__init__()
         need_signal(task, "cnn")
-        first = options.widths[0]
-        self.stem = nn.Conv2d(task.channels, first, (1, 7), (1, 2), (0, 3), bias=False)
-        self.stem_norm = group_norm(first)
-        stages: list[nn.Module] = []
-        inputs = first
-        for stage, width in enumerate(options.widths):
-            for block in range(options.blocks):
-                stride = 2 if block == 0 and stage > 0 else 1
-                stages.append(_Block(inputs, width, options.kernel, stride))
-                inputs = width
-        self.stages = nn.Sequential(*stages)
+        super().__init__(task.channels, options.widths, options.blocks, options.kernel)
         self.dropout = Dropout(options.dropout)
         features = len(task.features) if options.features else 0
-        self.head = FeatureHead(2 * inputs, features, options.hidden, len(task.classes), options.dropout)
+        width = 2 * options.widths[-1]
+        self.head = FeatureHead(width, features, options.hidden, len(task.classes), options.dropout)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
         """Return logits."""
-        # (batch, channels, 1, samples), channels last in memory, in a way that torch.func.vmap can follow
-        x = x.transpose(1, 2).contiguous().unsqueeze(1).permute(0, 3, 1, 2)
-        x = self.stages(torch.relu(self.stem_norm(self.stem(x))))
-        x = x.squeeze(2)
+        x = self.encode(x).squeeze(2)
         pooled = torch.cat([x.mean(-1), x.amax(-1)], dim=1)
         logits: Tensor = self.head(self.dropout(pooled), features)
         return logits

@@ -37,9 +37,9 @@ from experiments.report.model import (
     Worst,
 )
 
-ALL, WITHOUT, PERSONAL, AGAIN = "all", "without ", "personal", "recalibrated "
-"""Names of tables of figures in federated.json and baselines.json: `all`, `without LABEL`, each also `personal ...`;
-`recalibrated METHOD`."""
+ALL, WITHOUT, AGAINST, PERSONAL, AGAIN = "all", "without ", "against ", "personal", "recalibrated "
+"""Names of tables of figures in federated.json and baselines.json: `all`, `without LABEL`, `against CLASS`, each also
+`personal ...`; `recalibrated METHOD`."""
 
 SYNTHETIC = "The signals were made by a generator. No figure says anything about real patients."
 MIXED = "Some hospitals hold signals made by a generator. No pooled figure says anything about real patients."
@@ -214,6 +214,7 @@ def _model(raw: Mapping[str, Any], metric: str) -> ModelResult:
         sites=main.sites,
         pooled=main.pooled,
         without={name.removeprefix(WITHOUT): item for name, item in subsets.items() if name.startswith(WITHOUT)},
+        against={name.removeprefix(AGAINST): item for name, item in subsets.items() if name.startswith(AGAINST)},
         recalibrated={name.removeprefix(AGAIN): item for name, item in subsets.items() if name.startswith(AGAIN)},
         recalibration=raw.get("recalibration") or {},
         worst=_worst(main.sites, metric),

@@ -136,7 +136,8 @@ class Worst(Frozen):
 class ModelResult(Subset):
     """One model on test patients.
 
-    `name`: federated, pooled, local:SITE, or another's; `without`: patients left out; `threshold`: the log odds
+    `name`: federated, pooled, local:SITE, or another's; `without`: patients left out; `against`: normal examples
+    and one abnormal class alone; `threshold`: the log odds
     from which on the event is called, chosen on validation patients, none: the likelier class; `recalibrated`: by
     method, its figures after each hospital recalibrated it on its validation patients; `recalibration`: by hospital.
     """
@@ -146,6 +147,7 @@ class ModelResult(Subset):
     kind: Literal["federated", "pooled", "local", "personal", "classical", "classical-local"]
     trained_at: str | None = None
     without: dict[str, Subset] = Field(default_factory=dict)
+    against: dict[str, Subset] = Field(default_factory=dict)
     worst: Worst | None = None
     threshold: float | None = None
     recalibrated: dict[str, Subset] = Field(default_factory=dict)

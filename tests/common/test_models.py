@@ -19,6 +19,7 @@ from common.config import ModelConfig
 from common.errors import ConfigError
 from common.models import gru, tcn, transformer
 from common.models._layers import Dropout, FeatureHead, group_norm, steps
+from common.models._reconstruct import Reconstruction
 from common.seeds import seed_for
 from common.task import Task
 
@@ -73,7 +74,20 @@ def labels(task: Task, batch: int) -> Tensor:
     return nn.functional.one_hot(y, len(task.classes)).float() if task.kind == "multilabel" else y
 
 
-def loss(logits: Tensor, y: Tensor) -> Tensor:
+def said(model: nn.Module, x: Tensor, features: Tensor) -> Tensor:
+    """Return what a model gives, a row an example: logits, or all that it reconstructs and its latent values."""
+    found = model(x, features)
+    if isinstance(found, Reconstruction):
+        parts = (found.signal, found.columns, found.latent)
+        return torch.cat([part.flatten(1) for part in parts if part is not None], dim=1)
+    return found  # type: ignore[no-any-return]
+
+
+def loss(logits: Tensor | Reconstruction, y: Tensor) -> Tensor:
+    if isinstance(logits, Reconstruction):
+        pairs = ((logits.signal, logits.wanted), (logits.columns, logits.wanted_columns))
+        errors = [((made - like) ** 2).mean() for made, like in pairs if made is not None and like is not None]
+        return torch.stack(errors).sum() + logits.penalty.mean()
     if y.ndim == 2:
         return nn.functional.binary_cross_entropy_with_logits(logits, y)
     return nn.functional.cross_entropy(logits, y)
@@ -113,19 +127,21 @@ def name(request: pytest.FixtureRequest) -> str:
 each_pair = pytest.mark.parametrize(("name", "title"), PAIRS)
 
 
-def test_every_model_takes_every_signal_and_some_take_tables() -> None:
+def test_every_model_takes_every_signal_or_every_table() -> None:
     missing = {(name, title) for name in models.names() for title in TASKS} - set(PAIRS)
-    assert {title for _, title in missing} == {"table"}
-    assert {name for name, title in PAIRS if title == "table"} >= {"logreg", "mlp"}
+    assert {title for name, title in missing if name != "tabular_autoencoder"} == {"table"}
+    assert {title for name, title in missing if name == "tabular_autoencoder"} == {
+        title for title, task in TASKS.items() if not task.features
+    }
+    assert {name for name, title in PAIRS if title == "table"} >= {"logreg", "mlp", "tabular_autoencoder"}
 
 
 @pytest.mark.parametrize("name", [name for name in models.names() if (name, "table") not in PAIRS])
 def test_a_model_of_signals_refuses_a_table_in_one_line(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build(name, TASKS["table"])
-    assert str(caught.value) == (
-        f"model.name={name} needs a signal; this data set has features only: use logreg or mlp"
-    )
+    instead = "tabular_autoencoder" if name == "autoencoder" else "logreg or mlp"
+    assert str(caught.value) == f"model.name={name} needs a signal; this data set has features only: use {instead}"
 
 
 @each_pair
@@ -133,11 +149,19 @@ def test_logits_have_a_row_an_example_and_a_column_a_class(name: str, title: str
     task = TASKS[title]
     model = stirred(build(name, task)).eval()
     for batch in (1, 5):
-        logits = model(*inputs(task, batch))
-        assert logits.shape == (batch, len(task.classes))
+        found, given = model(*inputs(task, batch)), inputs(task, batch)
+        if isinstance(found, Reconstruction):
+            pairs = ((found.signal, found.wanted, given[0]), (found.columns, found.wanted_columns, given[1]))
+            for made, wanted, like in pairs:
+                assert made is None or wanted is None or made.shape == wanted.shape == like.shape
+            assert (found.signal is None, found.columns is None) == (name != "autoencoder", not task.features)
+            assert found.penalty.shape == found.latent[:, 0].shape == (batch,)
+        else:
+            assert found.shape == (batch, len(task.classes))
+        logits = said(model, *given)
         assert logits.dtype == torch.float32
         assert torch.isfinite(logits).all()
-        assert torch.equal(logits, model(*inputs(task, batch)))
+        assert torch.equal(logits, said(model, *given))
 
 
 @each_pair
@@ -147,8 +171,8 @@ def test_an_example_is_judged_alone(name: str, title: str) -> None:
     x, features = inputs(task)
     for training in (False, True):
         model.train(training)
-        together = model(x, features)
-        alone = torch.cat([model(x[i : i + 1], features[i : i + 1]) for i in range(len(x))])
+        together = said(model, x, features)
+        alone = torch.cat([said(model, x[i : i + 1], features[i : i + 1]) for i in range(len(x))])
         torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
@@ -249,14 +273,17 @@ def test_the_first_weights_are_those_of_the_plain_constructor(name: str, title: 
 def test_features_count_unless_they_are_switched_off(name: str, title: str) -> None:
     task = TASKS[title]
     x, features = inputs(task)
-    off = {"features": False} if "features" in options_of(name) else {"inputs": "signal"}
-    using, ignoring = (stirred(build(name, task, **options)).eval() for options in ({}, off))
+    using = stirred(build(name, task)).eval()
     for column in range(len(task.features)):
         changed = features.clone()
         changed[:, column] += 1
-        assert not torch.allclose(using(x, features), using(x, changed))
-    assert torch.equal(ignoring(x, features), ignoring(x, features + 1))
-    assert torch.equal(ignoring(x, features), ignoring(x, features[:, :0]))
+        assert not torch.allclose(said(using, x, features), said(using, x, changed))
+    if name == "tabular_autoencoder":  # has nothing but features
+        return
+    off = {"features": False} if "features" in options_of(name) else {"inputs": "signal"}
+    ignoring = stirred(build(name, task, **off)).eval()
+    assert torch.equal(said(ignoring, x, features), said(ignoring, x, features + 1))
+    assert torch.equal(said(ignoring, x, features), said(ignoring, x, features[:, :0]))
 
 
 @each_pair
@@ -268,7 +295,8 @@ def test_the_signal_counts(name: str, title: str) -> None:
     for channel in range(task.channels):
         changed = x.clone()
         changed[:, channel] += torch.linspace(0, 3, task.samples)
-        assert not torch.allclose(model(x, features), model(changed, features))
+        seen = not torch.allclose(said(model, x, features), said(model, changed, features))
+        assert seen == (name != "tabular_autoencoder")
 
 
 @pytest.mark.parametrize("name", ["logreg", "mlp"])
@@ -287,7 +315,9 @@ def test_what_a_flat_model_sees(name: str) -> None:
 
 def test_dropout_acts_in_training_alone(name: str) -> None:
     if "dropout" not in options_of(name):
-        assert not [module for module in build(name, TASKS["beats"]).modules() if isinstance(module, Dropout)]
+        assert "hide" in options_of(name) or not [
+            module for module in build(name, TASKS["beats"]).modules() if isinstance(module, Dropout)
+        ]
         return
     task = TASKS["beats"]
     x, features = inputs(task)
@@ -325,7 +355,9 @@ def test_a_wrong_option_is_named(name: str, options: dict[str, object], said: st
 def test_an_unknown_option_and_a_wrong_name_list_the_right_ones(name: str) -> None:
     with pytest.raises(ConfigError, match=f"model.options of {name}: unknown key depht"):
         build(name, TASKS["beats"], depht=3)
-    with pytest.raises(ConfigError, match=r"no model named 'rnn': choose one of cnn, gru, logreg, lstm, mlp, "):
+    with pytest.raises(
+        ConfigError, match=r"no model named 'rnn': choose one of autoencoder, cnn, gru, logreg, lstm, mlp, "
+    ):
         build("rnn", TASKS["beats"])
 
 
@@ -336,7 +368,7 @@ def test_weights_survive_a_file(name: str, title: str, tmp_path: Path) -> None:
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, tmp_path / "weights.safetensors")
     other = build(name, task, 2).eval()
     other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-    assert torch.equal(model(*inputs(task)), other(*inputs(task)))
+    assert torch.equal(said(model, *inputs(task)), said(other, *inputs(task)))
 
 
 def test_dropout_zeroes_its_share_and_keeps_the_mean() -> None:

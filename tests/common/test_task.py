@@ -22,6 +22,9 @@ OTHER: dict[str, Any] = {
     "units": True,
     "missing": True,
     "utility": True,
+    "binary_features": ("rr",),
+    "anomaly": True,
+    "against": ("V",),
 }
 
 
@@ -45,8 +48,10 @@ def test_the_fingerprint_depends_on_every_field(field: str) -> None:
         {"class_titles": ("n",)},
         {"channel_names": ("II",)},
         {"channels": 3},
+        {"binary_features": ("age",)},
+        {"kind": "multilabel", "anomaly": True},
     ],
 )
 def test_a_task_that_contradicts_itself_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"a task needs|must fit"):
+    with pytest.raises(ValueError, match=r"needs? a|must fit|must be among"):
         replace(TASK, **change)

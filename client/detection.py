@@ -1,0 +1,121 @@
+"""What a site does where a model reconstructs: whose task it is, what it trains on, how its examples are scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from client.training import choose_device, outputs
+from common import detection
+from common.config import RunConfig
+from common.errors import SiteError
+from common.models._reconstruct import error
+from sites.cohort import SPLITS, Cohort, Windows
+
+Floats = npt.NDArray[np.float64]
+
+FLAT = "examples whose signal is flat in every lead"
+UNMEASURED = "examples of which nothing was measured"
+ABNORMAL = "abnormal training examples, not trained on"
+HIGHEST = 16.0
+"""Log scores end here, as the bins of their histograms do: what has no finite error is as abnormal as can be."""
+
+
+def prepared(cohort: Cohort, config: RunConfig) -> Cohort:
+    """Return a site's cohort with the task of telling normal from abnormal examples.
+
+    Left out, and counted: what a recorder that is off gives (a signal that is flat in every lead, a row without a
+    measured value), because it is easily reconstructed and so would count as normal; and, unless the run trains on
+    everything, abnormal training examples.
+
+    Raises:
+        ConfigError: `detection.normal` names a class that the data do not have, or all of them.
+    """
+    wanted = config.detection
+    normal = [cohort.task.classes.index(name) for name in detection.normal_classes(cohort.task, wanted)]
+    has = cohort.y.astype(bool) if cohort.y.ndim == 2 else cohort.y[:, None] == np.arange(len(cohort.task.classes))
+    kinds = np.delete(has, normal, axis=1)
+    found = replace(
+        cohort,
+        task=detection.task_of(cohort.task, wanted),
+        y=np.asarray(kinds.any(1), np.int64),
+        kinds=kinds,
+        utility=None,
+    )
+    out = {FLAT: _flat(found), UNMEASURED: _unmeasured(found)}
+    if wanted.train_on == "normal":
+        out[ABNORMAL] = (found.y == 1) & (found.split == SPLITS.index("train"))
+    keep, counted = np.ones(len(found.y), np.bool_), dict(found.excluded)
+    for why, gone in out.items():
+        if number := int((gone & keep).sum()):
+            counted[why] = counted.get(why, 0) + number
+        keep &= ~gone
+    return replace(found if keep.all() else found.take(keep), excluded=counted)
+
+
+def _flat(cohort: Cohort) -> npt.NDArray[np.bool_]:
+    if isinstance(cohort.x, Windows) or not cohort.task.channels or cohort.task.missing:
+        return np.zeros(len(cohort.y), np.bool_)
+    leads = [i for i, name in enumerate(cohort.task.channel_names) if not name.endswith("minus median beat")]
+    return np.asarray((cohort.x[:, leads] == cohort.x[:, leads, :1]).all((1, 2)))
+
+
+def _unmeasured(cohort: Cohort) -> npt.NDArray[np.bool_]:
+    if not cohort.task.missing:
+        return np.zeros(len(cohort.y), np.bool_)
+    gone = np.isnan(cohort.features).all(1)
+    if isinstance(cohort.x, Windows):
+        rows, first = np.cumsum(~np.isnan(cohort.x.rows).all(1)), cohort.x.end - cohort.x.samples
+        before = np.maximum(first, cohort.x.first - 1)
+        return np.asarray(gone & (rows[cohort.x.end] - np.where(before >= 0, rows[before], 0) == 0))
+    return np.asarray(gone & np.isnan(cohort.x).all((1, 2)))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What evaluation needs: `logits` `(examples, 2)`, whose log odds are the score's logarithm, and `losses`."""
+
+    logits: npt.NDArray[np.float32]
+    losses: Floats
+
+    def take(self, chosen: npt.NDArray[np.bool_]) -> Scored:
+        """Return the chosen examples."""
+        return Scored(self.logits[chosen], self.losses[chosen])
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A trained model that reconstructs, as evaluation sees it."""
+
+    model: nn.Module
+    config: RunConfig
+
+    def __call__(self, cohort: Cohort) -> Scored:
+        """Return anomaly scores: higher is more abnormal, never NaN.
+
+        Raises:
+            SiteError: a weight of the model is not a finite number.
+        """
+        if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
+            raise SiteError("the model's output is not usable: a weight is not a finite number")
+        errors = self.errors(cohort)
+        score = logarithm(errors)
+        return Scored(np.stack([np.zeros_like(score), score], 1).astype(np.float32), errors)
+
+    def errors(self, cohort: Cohort) -> Floats:
+        """Return reconstruction errors `(examples,)`, what is not a number as the highest."""
+        of = error(cohort.task)
+        device = choose_device(self.config.training.device)
+        with torch.inference_mode():
+            parts = [of(found).double().cpu().numpy() for found, *_ in outputs(self.model, cohort, device)]
+        every = np.concatenate(parts) if parts else np.zeros(0)
+        return np.nan_to_num(every, nan=np.exp(HIGHEST), posinf=np.exp(HIGHEST))
+
+
+def logarithm(score: Floats) -> Floats:
+    """Return the logarithm of scores, within the range of the histograms."""
+    return np.clip(np.log(np.maximum(score, np.exp(-HIGHEST))), -HIGHEST, HIGHEST)

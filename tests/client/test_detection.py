@@ -1,0 +1,238 @@
+"""A site where a model reconstructs: what it trains on, what it leaves out, how it scores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as truth
+
+from client import detection, work
+from client.gradients import Gradients, each_loss
+from client.place import Place
+from client.policy import SIMULATION
+from client.training import Schedule, fit, tensors
+from client.work import Site
+from common import models
+from common.config import ModelConfig, RunConfig
+from common.errors import SiteError
+from common.messages import Reply, Request
+from common.metrics import LOGIT_RANGE
+from common.task import Task
+from sites.cohort import Cohort, Windows
+from tests import tiny
+
+PLACE = Place(SIMULATION, index=0, count=1)
+
+
+def run_config(**sections: Any) -> RunConfig:
+    options = {"widths": [4], "kernel": 3, "latent": 2}
+    return tiny.run_config(**({"model": {"name": "autoencoder", "options": options}} | sections))
+
+
+def opened(run: RunConfig, cohort: Cohort | None = None) -> Site:
+    whole = tiny.cohort(1, people=6, each=30) if cohort is None else cohort
+    split = np.asarray((0, 0, 0, 1, 2, 2), np.int8)[whole.patient]
+    return Site.of("north", detection.prepared(whole.with_split(split), run), synthetic=True)
+
+
+def trained(run: RunConfig, site: Site, epochs: int = 3) -> torch.nn.Module:
+    model = models.build(site.task, run.model, run.seed)
+    settings = run.training.model_copy(update={"epochs": epochs})
+    fit(model, site.train, settings, 1, counts=(1, 1), schedule=Schedule(0, epochs))
+    return model
+
+
+def test_abnormal_examples_are_not_trained_on_and_counted() -> None:
+    plain = tiny.cohort(1, people=6, each=30)
+    site, every = opened(run_config()), opened(run_config(detection__train_on="all"))
+    train = plain.patient < 3
+    assert site.train.class_counts() == (int((plain.y[train] == 0).sum()), 0)
+    assert site.train.excluded == {detection.ABNORMAL: int((plain.y[train] != 0).sum())}
+    assert len(every.train.y) == train.sum()
+    assert every.train.excluded == {}
+    for part in ("validation", "test"):
+        assert len(getattr(site, part).y) == len(getattr(every, part).y) == (30 if part == "validation" else 60)
+    test = plain.y[plain.patient > 3]
+    assert site.test.kinds is not None
+    assert site.test.kinds.tolist() == [[y == 1, y == 2] for y in test]
+    assert site.test.y.tolist() == [int(y > 0) for y in test]
+
+
+def test_another_class_may_be_normal() -> None:
+    plain = tiny.cohort(1, people=6, each=30)
+    site = opened(run_config(detection__normal=["V", "F"]))
+    assert site.task.against == ("N",)
+    assert site.test.y.tolist() == [int(y == 0) for y in plain.y[plain.patient > 3]]
+
+
+def test_labels_that_go_together() -> None:
+    task = replace(tiny.TASK, kind="multilabel", classes=("NORM", "MI", "CD"))
+    y = np.asarray([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 0]], np.int64)
+    plain = replace(tiny.cohort(1, people=4, each=1), task=task, y=y)
+    found = detection.prepared(plain, run_config())
+    assert found.y.tolist() == [0, 1, 1, 0]
+    assert found.kinds is not None
+    assert found.kinds.astype(int).tolist() == [[0, 0], [1, 0], [1, 1], [0, 0]]
+
+
+def test_a_flat_signal_is_left_out_and_counted() -> None:
+    plain = tiny.cohort(1, people=6, each=30)
+    x = np.asarray(plain.x).copy()
+    x[:3], x[30:32], x[-1] = 0.0, 5.0, -2.5  # off; saturated
+    site = opened(run_config(detection__train_on="all"), replace(plain, x=x))
+    assert site.train.excluded == {detection.FLAT: 6}
+    assert len(site.train.y) == 85
+    assert len(site.test.y) == 59
+
+
+def test_a_flat_lead_among_others_stays() -> None:
+    task = replace(tiny.TASK, channels=2, channel_names=("lead 1", "lead 1 minus median beat"))
+    plain = tiny.cohort(1, people=6, each=30)
+    x = np.concatenate([np.asarray(plain.x)] * 2, axis=1)
+    x[0, 0] = 1.0  # all that was recorded: the median beat is of other beats
+    found = detection.prepared(replace(plain, task=task, x=x), run_config(detection__train_on="all"))
+    assert found.excluded == {detection.FLAT: 1}
+    two = replace(task, channel_names=("I", "II"))
+    assert detection.prepared(replace(plain, task=two, x=x), run_config(detection__train_on="all")).excluded == {}
+
+
+@pytest.mark.parametrize("shape", ["dense", "windows", "table"])
+def test_what_nothing_was_measured_of_is_left_out(shape: str) -> None:
+    channels, samples = (0, 0) if shape == "table" else (2, 3)
+    task = Task("t", "multiclass", ("N", "V"), ("n", "v"), channels, samples, 0.1, ("a", "b"), ("p", "q")[:channels],
+                missing=True)  # fmt: skip
+    rows = np.ones((6, 2), np.float32)
+    rows[1:4] = np.nan
+    rows[2, 0] = 7.0
+    features = np.full((6, 2), np.nan, np.float32)
+    features[4, 1] = 1.0
+    end, first = np.arange(6), np.asarray([0, 1, 1, 3, 3, 3])
+    windows = Windows(rows, end, first, 3)
+    x: Any = np.zeros((6, 0, 0), np.float32) if shape == "table" else windows if shape == "windows" else windows.dense()
+    ids, split = tuple("abcdef"), np.full(6, -1, np.int8)
+    found = Cohort(task, x, features, np.zeros(6, np.int64), np.arange(6), ids, ids, split)
+    config = run_config(model={"name": "tabular_autoencoder"})
+    kept = detection.prepared(found, config).patient.tolist()
+    if shape == "table":
+        assert kept == [4]
+    else:
+        dense = windows.dense()
+        assert kept == [i for i in range(6) if not np.isnan(dense[i]).all() or i == 4]
+        assert 1 not in kept
+        assert 3 not in kept
+
+
+def test_figures_are_sklearn_s() -> None:
+    run = run_config(evaluation__bins=4096)
+    site = opened(run)
+    model = trained(run, site)
+    results, _ = work.assess(work.predictor(model, run), site, run, True)
+    with torch.inference_mode():
+        made = model.eval()(torch.tensor(site.test.x), torch.tensor(site.test.features))
+    errors = (
+        0.5 * ((made.signal - made.wanted) ** 2).mean((1, 2))
+        + 0.5 * ((made.columns - made.wanted_columns) ** 2).mean(1)
+    ).numpy()
+    assert set(results) == {"all", "against V", "against F"}
+    y = site.test.y
+    assert site.test.kinds is not None
+    for name, rows in (("all", y >= 0), ("against V", (y == 0) | site.test.kinds[:, 0])):
+        found = results[name]
+        assert found.auroc is not None
+        assert found.auprc is not None
+        assert found.auroc.value == pytest.approx(truth.roc_auc_score(y[rows], errors[rows]), abs=2e-3)
+        assert found.auprc.value == pytest.approx(truth.average_precision_score(y[rows], errors[rows]), abs=1e-2)
+        assert found.loss.value == pytest.approx(errors[y == 0].mean(), rel=1e-5)
+        assert found.examples == rows.sum()
+
+
+@pytest.mark.parametrize("value", [1e4, 1e15, 1e30, 3e38])
+def test_a_score_is_never_nan(value: float) -> None:
+    run = run_config()
+    site = opened(run)
+    x = np.asarray(site.test.x).copy()
+    x[0], x[1, :, ::2], x[2, 0, 5] = value, -value, value
+    broken = replace(site.test, x=x)
+    scored = detection.Detector(trained(run, site), run)(broken)
+    odds = scored.logits[:, 1] - scored.logits[:, 0]
+    assert np.isfinite(odds).all()
+    assert np.isfinite(scored.losses).all()
+    assert odds[:3].min() > np.quantile(odds[3:], 0.9)
+    assert odds.max() <= LOGIT_RANGE
+    assert np.isfinite(work.counted(lambda cohort: scored, broken, run).total.loss)
+
+
+def test_a_broken_model_gives_no_score() -> None:
+    run = run_config()
+    site = opened(run)
+    model = trained(run, site, 1)
+    next(iter(model.parameters())).data[0] = torch.nan
+    with pytest.raises(SiteError, match="a weight is not a finite number"):
+        detection.Detector(model, run)(site.test)
+
+
+def test_a_site_where_all_are_abnormal_has_nothing_to_train_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = tiny.cohort(1, people=6, each=30)
+    run = run_config()
+    site = opened(run, replace(plain, y=np.ones_like(plain.y)))
+    monkeypatch.setattr(work, "open_site", lambda place, config: site)
+    hello = work.handle(PLACE, Request("hello", run))
+    assert hello.report["counts"]["train"] == {"patients": 0, "examples": 0, "classes": [0, 0]}
+    assert hello.report["excluded"] == {detection.ABNORMAL: 90}
+    weights = work.weights_of(models.build(site.task, run.model, run.seed))
+    reply = work.handle(PLACE, Request("test", run, 1, weights, threshold=0.0))
+    found = reply.report["evaluations"]["all"]
+    assert found["macro_auroc"]["value"] is None
+    assert found["loss"]["value"] is None
+    assert found["examples"] == 60
+
+
+def asked(run: RunConfig, kind: Any, **more: Any) -> Reply:
+    weights = work.weights_of(models.build(work.open_site(PLACE, run).task, run.model, run.seed))
+    return work.handle(PLACE, Request(kind, run, 1, weights, **more))
+
+
+def test_missing_values_stay_missing_and_count_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task("t", "multiclass", ("N", "V"), ("n", "v"), 0, 0, 0.0, ("a", "b"), (), units=True, missing=True)
+    rng = np.random.default_rng(1)
+    features = rng.normal(100.0, 20.0, size=(40, 2)).astype(np.float32)
+    features[::3, 1] = np.nan
+    ids = tuple(str(i) for i in range(40))
+    split = (np.arange(40) % 4 // 2).astype(np.int8) * 2
+    nothing, y = np.zeros((40, 0, 0), np.float32), np.arange(40) % 5 // 4
+    cohort = Cohort(task, nothing, features, y, np.arange(40), ids, ids, split)
+    run = run_config(model={"name": "tabular_autoencoder"}, data__scaling="site")
+    site = Site.of("north", detection.prepared(cohort, run), synthetic=True)
+    monkeypatch.setattr(work, "open_site", lambda place, config: site)
+    ready = work.ready_site(PLACE, run, b"")
+    assert np.array_equal(np.isnan(ready.test.features), np.isnan(site.test.features))
+    assert np.nanmax(np.abs(ready.test.features)) < 5
+    assert np.isfinite(asked(run, "train").loss)
+    assert np.isfinite(asked(run, "test").report["evaluations"]["all"]["loss"]["value"])
+
+
+@pytest.mark.parametrize("options", [{}, {"variational": True}, {"denoise": 0.1}])
+@pytest.mark.parametrize("name", ["autoencoder", "tabular_autoencoder"])
+def test_gradients_of_units_are_those_of_a_backward_pass(name: str, options: dict[str, Any]) -> None:
+    site = opened(run_config())
+    built = {"widths": [4], "latent": 2, **options}
+    model = models.build(site.task, ModelConfig(name=name, options=built), 1).eval()  # nothing is drawn
+    loss, part = each_loss(site.task), site.train.take(np.arange(9))
+    cut, features, y = tensors(part, torch.device("cpu"))
+
+    def read(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return cut(rows), features[rows], y[rows]
+
+    for units in ([np.asarray([i]) for i in range(9)], [np.arange(3), np.arange(3, 9)], [np.arange(9)]):
+        slow = []
+        for unit in units:
+            model.zero_grad()
+            x, columns, labels = read(torch.from_numpy(unit))
+            loss(model(x, columns), x, columns, labels).mean().backward()  # type: ignore[no-untyped-call]
+            slow.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+        found = Gradients(model, loss).each(units, read)
+        torch.testing.assert_close(found, torch.stack(slow), rtol=1e-3, atol=1e-5)
