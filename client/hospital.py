@@ -63,13 +63,13 @@ def begin(place: Place, site: Any, request: Request, weight: float) -> tuple[Sha
     ledger = privacy.ledger_of(place, site)
     sigma = privacy.sigma_of(config, ledger.rows(), request.run_id)
     spent = Spent(wanted.chance, sigma, 1)
-    row = ledger.charge(privacy.charge_of(place, site, request, spent, request.round))
+    row = privacy.charge(place, site, privacy.charge_of(place, site, request.run_id, config, spent, request.round))
     secure = wanted.noise == "secure"
     seed = seed_for(config.seed, site.name, request.round, "hospital")
     source: noise.Source = noise.Secure() if secure else noise.Seeded(seed)
     drawn = wanted.chance >= 1 or bool(len(noise.drawn(source, 1, wanted.chance)))
     share = Share(min(weight, wanted.cap), wanted.cap, wanted.clip, sigma, wanted.noise_at == "site", source, drawn)
-    return share, privacy.told(row, wanted.clip) | {"noise_at": wanted.noise_at}
+    return share, privacy.told(row, wanted.clip, 1) | {"noise_at": wanted.noise_at}
 
 
 def contribution(came: Weights, trained: Weights, share: Share) -> Weights:

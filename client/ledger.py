@@ -162,6 +162,23 @@ class Ledger:
                 connection.execute("ROLLBACK")
             return self._checked(connection)
 
+    def kept(self, key: str) -> str | None:
+        """Return what `keep` was given under a key; None where nothing was."""
+        self._ready()
+        with self._open() as connection:
+            found = connection.execute("SELECT value FROM about WHERE key = ?", (f"kept/{key}",)).fetchone()
+        return None if found is None else str(found[0])
+
+    def keep(self, key: str, value: str) -> None:
+        """Keep a text beside the charges; what is there already stays.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        self._ready()
+        with self._open() as connection:
+            connection.execute("INSERT OR IGNORE INTO about VALUES (?, ?)", (f"kept/{key}", value))
+
     def total(self, delta: float, accountant: Method, run: str | None = None) -> float:
         """Return the epsilon that one run, or all runs, have been charged."""
         return epsilon((row.spent for row in self.rows() if run in (None, row.run)), delta, accountant)

@@ -32,6 +32,13 @@ class SitePolicy(Section):
     max_epsilon: float | None = Field(None, gt=0, description="over all runs; none: no limit but the run's own")
     max_delta: float = Field(1e-5, gt=0, lt=1, description="largest delta of a run")
     privacy_levels: tuple[Literal["record", "patient", "hospital"], ...] = Field(("patient",), min_length=1)
+    counts: Literal["noisy", "public"] = Field(
+        "noisy", description="of those who train privately: told with noise, charged once, or declared public"
+    )
+    counts_epsilon: float = Field(0.2, gt=0, description="what noisy counts cost, once, apart from any run")
+    several_splits: bool = Field(
+        False, description="let other people train privately than in earlier runs, though they were tested then"
+    )
     unprotected_validation: bool = Field(
         False, description="let a private run choose its round and threshold on validation patients, unprotected"
     )
@@ -51,6 +58,8 @@ SIMULATION = SitePolicy(
     max_delta=0.5,
     privacy_levels=("record", "patient", "hospital"),
     server_noise=True,
+    counts="public",
+    several_splits=True,
     seeded_noise=True,
     unprotected_validation=True,
 )

@@ -6,15 +6,17 @@ Levels. Neighbouring data sets differ in one unit, which is added or taken away:
   as one. What is protected: whether a person took part at this hospital, and all that they contributed.
 - `record`: the unit is one example (a heartbeat, an hour). What is protected is that example alone: a person with a
   thousand of them has no promise worth the name.
-At neither level are protected: the numbers of patients and examples that the handshake tells, the figures on test
-patients, facts that hold for a whole hospital, and a hospital as such. The server sees each site's update: the
-promise holds for what it sees, because the noise is added here, before an update leaves.
+- `hospital`: the unit is a hospital's contribution (client/hospital.py).
+At the first two levels are not protected: the figures on validation and test patients, who are other people; how many
+train, where the policy declares that public (client/counting.py); facts that hold for a whole hospital. The server
+sees each site's update: the promise holds for what it sees, because the noise is added here, before an update leaves.
 
 A round is charged to the site's ledger (client/ledger.py) before it trains, for all its steps.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import secrets
 import threading
@@ -46,13 +48,18 @@ if TYPE_CHECKING:
     from client.work import Site
 
 UNITS = {"patient": "person", "record": "example", "hospital": "hospital"}
+PEOPLE = "people"
+"""Under which the ledger keeps a digest of who trains."""
 STATISTICS = 0
 """The round under which the ledger holds sums over patients, before the first."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a round trains. `sigma`: noise in norms of `clip`; `steps`: of this round; `private`: false in tests."""
+    """How a round trains. `sigma`: noise in norms of `clip`; `steps`: of this round; `private`: false in tests.
+
+    `units`: how many there are, as the server may know; 0: as many as there are.
+    """
 
     level: str
     q: float
@@ -61,6 +68,7 @@ class Plan:
     steps: int
     examples: int
     private: bool = True
+    units: int = 0
 
 
 def refuse(place: Place, site: Site, config: RunConfig) -> None:
@@ -91,13 +99,22 @@ def refuse(place: Place, site: Site, config: RunConfig) -> None:
     if len(site.train.y) and privacy.kind != "hospital":
         units = count_units(site.train, privacy.kind)
         if privacy.delta >= 1 / units:
+            how_many = f"{units} {UNITS[privacy.kind]}s" if policy.counts == "public" else f"the {privacy.kind}s here"
             raise SiteError(
-                f"privacy.delta={privacy.delta:g} must be below 1 / {units} {UNITS[privacy.kind]}s: "
-                "with such a delta one of them could be published"
+                f"privacy.delta={privacy.delta:g} must be below 1 / {how_many}: with such a delta one of them could be "
+                "published"
             )
     if privacy.kind != "hospital":
         models.refuse_without_units(models.build(site.task, config.model, seed=0), privacy.kind)
-    ledger_of(place, site).check()
+    ledger = ledger_of(place, site)
+    ledger.check()
+    if privacy.kind != "hospital" and not policy.several_splits:
+        before = ledger.kept(PEOPLE)
+        if before is not None and before != people_digest(site.train):
+            raise SiteError(
+                "policy: other people would train here than in earlier private runs, and who was tested then is not "
+                "protected: keep the sites section, or allow several_splits"
+            )
 
 
 def spends(config: RunConfig, task: Task) -> bool:
@@ -184,8 +201,6 @@ _digests: dict[int, tuple[Site, str]] = {}
 
 def cohort_digest(site: Site) -> str:
     """Return a digest of all examples of a site, with whose they are, whatever their split."""
-    import hashlib
-
     known = _digests.get(id(site))
     if known is not None and known[0] is site:
         return known[1]
@@ -207,8 +222,10 @@ def cohort_digest(site: Site) -> str:
     return found
 
 
-def begin(place: Place, site: Site, request: Request) -> tuple[Plan, dict[str, Any]]:
+def begin(place: Place, site: Site, request: Request, units: int) -> tuple[Plan, dict[str, Any]]:
     """Charge a round that `refuse` has let pass; return how it trains, and what the report tells of it.
+
+    `units`: how many there are, as the server may know (client/counting.py).
 
     Raises:
         BudgetSpent: the round would overspend; nothing trains.
@@ -222,17 +239,38 @@ def begin(place: Place, site: Site, request: Request) -> tuple[Plan, dict[str, A
     rows = ledger.rows()
     sigma = sigma_of(config, rows, request.run_id, spends(config, site.task))
     secure = privacy.noise == "secure"
-    plan = Plan(privacy.kind, privacy.sampling, sigma, privacy.clip, steps, privacy.examples, secure)
-    row = ledger.charge(charge_of(place, site, request, Spent(plan.q, sigma, steps), request.round))
+    plan = Plan(privacy.kind, privacy.sampling, sigma, privacy.clip, steps, privacy.examples, secure, units)
+    row = charge(
+        place, site, charge_of(place, site, request.run_id, config, Spent(plan.q, sigma, steps), request.round)
+    )
     sums = [item.sigma for item in rows if item.run == request.run_id and item.round == STATISTICS]
-    return plan, told(row, plan.clip) | ({"statistics": sums[-1]} if sums else {})
+    return plan, told(row, plan.clip, units) | ({"statistics": sums[-1]} if sums else {})
 
 
-def charge_of(place: Place, site: Site, request: Request, spent: Spent, number: int) -> Charge:
+def charge(place: Place, site: Site, wanted: Charge) -> Row:
+    """Charge, and keep who trains: a later run with other people is refused (`refuse`).
+
+    Raises:
+        BudgetSpent: it would overspend; nothing was charged.
+        DataError: the ledger cannot be used.
+    """
+    ledger = ledger_of(place, site)
+    if wanted.level != "hospital" and not place.policy.several_splits:
+        ledger.keep(PEOPLE, people_digest(site.train))
+    return ledger.charge(wanted)
+
+
+def people_digest(train: Cohort) -> str:
+    """Return a digest of who trains, whatever their examples."""
+    names = sorted({train.persons[i] for i in np.unique(train.patient)})
+    return hashlib.sha256("\x1f".join(names).encode()).hexdigest()
+
+
+def charge_of(place: Place, site: Site, run: str, config: RunConfig, spent: Spent, number: int) -> Charge:
     """Return what to charge for a round, or for STATISTICS."""
-    privacy = request.config.privacy
+    privacy = config.privacy
     return Charge(
-        request.run_id,
+        run,
         number,
         privacy.kind,
         UNITS[privacy.kind],
@@ -246,13 +284,15 @@ def charge_of(place: Place, site: Site, request: Request, spent: Spent, number: 
     )
 
 
-def told(row: Row, clip: float) -> dict[str, Any]:
-    """Return what a site tells of its spending: figures of the plan and sums of steps, nothing of patients' values."""
+def told(row: Row, clip: float, units: int) -> dict[str, Any]:
+    """Return what a site tells of its spending: figures of the plan and sums of steps, nothing of patients' values.
+
+    `units`: how many there are, as the server may know.
+    """
     held = asdict(row)
     names = (
         "level",
         "unit",
-        "units",
         "q",
         "sigma",
         "steps",
@@ -262,7 +302,7 @@ def told(row: Row, clip: float) -> dict[str, Any]:
         "epsilon",
         "private",
     )
-    return {**{name: held[name] for name in names}, "clip": clip}
+    return {**{name: held[name] for name in names}, "clip": clip, "units": units}
 
 
 def count_units(train: Cohort, level: str) -> int:
@@ -298,8 +338,8 @@ def fit(
 ) -> FitResult:
     """Train `model` in place on `train`, privately: DP-SGD, with any optimiser on the noisy gradients.
 
-    A step's gradient is (sum of clipped gradients of the drawn units + noise) / (q * units); a step that draws nobody
-    is noise alone, and counts. Nothing that depends on the data but the weights leaves: no loss is told.
+    A step's gradient is (sum of clipped gradients of the drawn units + noise) / (q * plan.units); a step that draws
+    nobody is noise alone, and counts. Nothing that depends on the data but the weights leaves: no loss is told.
 
     Args:
         model, train, config, schedule, stop, proximal, anchor: as client.training.fit.
@@ -350,7 +390,7 @@ def fit(
         total = gradients.clipped_sum(drawn, rows, limit)
         if plan.sigma:
             total = noise.noisy(total, plan.sigma * plan.clip, source)
-        flat = torch.from_numpy(total / (plan.q * len(units))).float().to(device)
+        flat = torch.from_numpy(total / (plan.q * (plan.units or len(units)))).float().to(device)
         trained = list(gradients.trained.values())
         for parameter, part in zip(trained, torch.split(flat, [p.numel() for p in trained]), strict=True):
             parameter.grad = part.view(parameter.shape).contiguous(memory_format=_layout(parameter))
@@ -362,7 +402,7 @@ def fit(
         rates += float(optimizer.param_groups[0]["lr"])
     if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
         raise SiteError("a weight is not a finite number: lower training.lr")
-    return FitResult(len(y), plan.steps, (), (), False, rates)
+    return FitResult(plan.units or len(y), plan.steps, (), (), False, rates)
 
 
 def _some(unit: npt.NDArray[np.int64], most: int, source: noise.Source) -> npt.NDArray[np.int64]:

@@ -64,8 +64,8 @@ def ranges(task: Task, config: RunConfig) -> tuple[Floats, Floats]:
     return low, high
 
 
-def release(place: Place, site: Any, request: Request) -> tuple[Noisy, dict[str, Any]]:
-    """Charge and return a site's noisy sums, and what the report tells of them.
+def release(place: Place, site: Any, request: Request, units: int) -> tuple[Noisy, dict[str, Any]]:
+    """Charge and return a site's noisy sums, and what the report tells of them; `units`: as the server may know.
 
     Raises:
         BudgetSpent: they would overspend; nothing is summed.
@@ -80,7 +80,8 @@ def release(place: Place, site: Any, request: Request) -> tuple[Noisy, dict[str,
         return Noisy(np.zeros(counted), zero, zero, low, high, 0.0), {"deviation": 0.0}
     ledger = privacy.ledger_of(place, site)
     sigma = privacy.statistics_sigma(config, ledger.rows(), request.run_id)
-    row = ledger.charge(privacy.charge_of(place, site, request, Spent(1.0, sigma, 1), privacy.STATISTICS))
+    spent = Spent(1.0, sigma, 1)
+    row = privacy.charge(place, site, privacy.charge_of(place, site, request.run_id, config, spent, privacy.STATISTICS))
     clip = CLIP * math.sqrt(width)
     limit = clip * noise.clip_margin(counted + 2 * width, sigma)
     total = clipped_sum(train, config.privacy.kind, low, high, limit)
@@ -89,7 +90,7 @@ def release(place: Place, site: Any, request: Request) -> tuple[Noisy, dict[str,
     sent = noise.noisy(total, sigma * clip, source)
     seen = sent[:counted] / (SEEN if site.task.missing else SEEN * math.sqrt(width))
     found = Noisy(seen, sent[counted : counted + width], sent[counted + width :], low, high, sigma * clip)
-    return found, {"deviation": found.deviation, "privacy": privacy.told(row, clip)}
+    return found, {"deviation": found.deviation, "privacy": privacy.told(row, clip, units)}
 
 
 def clipped_sum(train: Cohort, level: str, low: Floats, high: Floats, limit: float) -> Floats:

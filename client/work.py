@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from client import detection, hospital, inputs, methods, privacy, recalibration, statistics
+from client import counting, detection, hospital, inputs, methods, privacy, recalibration, statistics
 from client.assess import Predict as Predict
 from client.assess import assess as assess
 from client.assess import class_patients as class_patients
@@ -214,6 +214,7 @@ def _hello(place: Place, site: Site, config: RunConfig) -> Reply:
     privacy.refuse(place, site, config)
     if config.privacy.on and inputs.how(config.data, site.task) == "standard":
         statistics.ranges(site.task, config)  # refused here if an input has none
+    train = counting.told(place, site, config)
     report: dict[str, Any] = {
         "protocol": PROTOCOL,
         "task": site.task.to_dict(),
@@ -221,14 +222,16 @@ def _hello(place: Place, site: Site, config: RunConfig) -> Reply:
         "synthetic": site.synthetic,
         "split": config.sites.split,
         "warning": site.warning,
-        "excluded": dict(site.train.excluded),
+        "excluded": {} if train.noisy else dict(site.train.excluded),  # rows and cells of those who train, among others
         "shift": dict(site.shift),
-        "counts": {name: getattr(site, name).summary() for name in SPLITS},
+        "counts": {name: getattr(site, name).summary() for name in SPLITS} | {"train": train.summary()},
         "device": str(choose_device(config.training.device)),
     }
-    if site.dropped:
+    if train.noisy:
+        report["noisy"] = True
+    elif site.dropped:
         report["excluded"]["recordings of a person in the published test set (whole data set)"] = site.dropped
-    return Reply(site.name, len(site.train.y), report)
+    return Reply(site.name, train.examples, report)
 
 
 def _train(place: Place, site: Site, model: nn.Module, request: Request, kept: Kept) -> Reply:
@@ -242,13 +245,17 @@ def _train(place: Place, site: Site, model: nn.Module, request: Request, kept: K
     schedule = Schedule((request.round - 1) * epochs, config.federation.rounds * epochs)
     # the unscaled site, whose content is what a simulated ledger is bound to
     whole = open_site(place, config)
-    weight = {"examples": float(len(site.train.y)), "patients": float(have), "equal": 1.0}[config.federation.weights]
+    held = counting.told(place, whole, config)
+    weight = {"examples": float(held.examples), "patients": float(held.patients), "equal": 1.0}[
+        config.federation.weights
+    ]
     plan, share = None, None
     spent: dict[str, Any] = {}
     if config.privacy.kind == "hospital":
         share, spent = hospital.begin(place, whole, request, weight)
     elif config.privacy.on:
-        plan, spent = privacy.begin(place, whole, request)
+        units = held.examples if held.noisy else privacy.count_units(whole.train, config.privacy.kind)
+        plan, spent = privacy.begin(place, whole, request, units)
 
     def fit_here(purpose: str, **more: Any) -> FitResult:
         seed = seed_for(config.seed, site.name, request.round, purpose)
@@ -295,8 +302,10 @@ def _statistics(place: Place, site: Site, request: Request) -> Reply:
     if have < place.policy.min_training_patients:
         raise SiteError(f"policy: fewer than {place.policy.min_training_patients} people to train on")
     if request.config.privacy.on:
-        noisy, told = statistics.release(place, site, request)
-        return Reply(site.name, len(site.train.y), told, statistics=dict(noisy.arrays()))
+        held = counting.told(place, site, request.config)
+        units = held.examples if held.noisy else privacy.count_units(site.train, request.config.privacy.kind)
+        noisy, told = statistics.release(place, site, request, units)
+        return Reply(site.name, held.examples, told, statistics=dict(noisy.arrays()))
     base = Scaling.from_bytes(request.scaling) if request.scaling else None
     found = inputs.histogram(site.train, base) if base else inputs.moments(site.train)
     return Reply(site.name, len(site.train.y), {}, statistics=dict(found))

@@ -44,6 +44,10 @@ ALL, WITHOUT, AGAINST, PERSONAL, AGAIN = "all", "without ", "against ", "persona
 SYNTHETIC = "The signals were made by a generator. No figure says anything about real patients."
 MIXED = "Some hospitals hold signals made by a generator. No pooled figure says anything about real patients."
 NOT_PRIVATE = "NOT PRIVATE: the noise can be repeated and so taken away: no epsilon of this run holds."
+NOISY = (
+    "Numbers of training patients and examples are told with noise where hospitals train privately, and count each "
+    "person (or record, if that is protected) once."
+)
 LEAK = "Patients stand in both training and test, so every figure is too good to hold for a new patient."
 
 
@@ -152,6 +156,8 @@ def _notices(
         found.append(Notice(level="leak", text=LEAK))
     if "not-private" not in levels and not private:
         found.append(Notice(level="not-private", text=NOT_PRIVATE))
+    if any(item.get("noisy") for item in said):
+        found.append(Notice(level="warning", text=NOISY))
     warning = next((str(item["warning"]) for item in said if item.get("warning")), data.warning)
     if warning and warning not in {notice.text for notice in found}:
         found.append(Notice(level="warning", text=warning))

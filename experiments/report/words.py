@@ -44,8 +44,9 @@ PRIVACY = {
 }
 """What a neighbouring data set is, and what is protected, by level."""
 UNPROTECTED = (
-    "Not protected, and in no epsilon: the numbers of patients and examples in the tables, the figures on validation "
-    "and test patients, who are other people than those who trained, and what holds for a hospital as a whole."
+    "Not protected, and in no epsilon: the numbers of patients and examples in the tables (of those who trained unless "
+    "a notice says that they are noisy), the figures on validation and test patients, who are other people than those "
+    "who trained, and what holds for a hospital as a whole."
 )
 UNPROTECTED_HOSPITAL = (
     "Not protected, and in no epsilon: the numbers of patients and examples in the tables, the figures on each "

@@ -268,7 +268,7 @@ def private(**more: Any) -> RunConfig:
 
 
 def here(state: Path, site: str = "north", **policy: Any) -> Place:
-    rules = SitePolicy(**{"max_delta": 0.01, **policy})
+    rules = SitePolicy(**{"max_delta": 0.01, "counts": "public", **policy})
     return Place(rules, site=site, state=state)
 
 
@@ -382,7 +382,11 @@ def test_other_data_and_damage_stop_the_handshake(sites: dict[str, Site], tmp_pa
 def test_another_split_of_the_same_people_is_the_same_data(sites: dict[str, Site], tmp_path: Path) -> None:
     handle(here(tmp_path), asked(private(), 1))
     sites["north"] = tiny.site("north", 1, parts=(2, *(0,) * 8))
-    assert handle(here(tmp_path), asked(private(), 1, "b" * 32)).report["privacy"]["epsilon"] > 0
+    for kind in ("hello", "train", "statistics"):
+        with pytest.raises(SiteError, match="other people would train here than in earlier private runs"):
+            handle(here(tmp_path), asked(private(), 1, "b" * 32, kind))
+    allowed = here(tmp_path, several_splits=True)
+    assert handle(allowed, asked(private(), 1, "b" * 32)).report["privacy"]["epsilon"] > 0
     assert len(Ledger.read(path_of(tmp_path, "north")).rows()) == 2
 
 
@@ -428,7 +432,7 @@ def test_models_that_mix_patients() -> None:
     for level in ("record", "patient"):
         with pytest.raises(ConfigError, match="BatchNorm1d, which mixes patients"):
             models.refuse_without_units(Mixed(), level)
-    assert SIMULATION.privacy_levels == ("record", "patient")
+    assert SIMULATION.privacy_levels == ("record", "patient", "hospital")
 
 
 @pytest.mark.parametrize(
@@ -444,7 +448,10 @@ def test_models_that_mix_patients() -> None:
         ({"privacy__sigma": 1.0}, "one of privacy.epsilon and privacy.sigma"),
         ({"privacy__epsilon": None, "privacy__level": "record"}, "one of privacy.epsilon and privacy.sigma"),
         ({"privacy__epsilon": 0.0}, "privacy.epsilon"),
-        ({"privacy__level": "hospital"}, "privacy.level"),
+        ({"privacy__level": "hospital"}, "privacy.weight_total"),
+        ({"privacy__level": "person"}, "privacy.level"),
+        ({"privacy__delta": 0.0}, "privacy.delta"),
+        ({"privacy__sigma": 0.0, "privacy__epsilon": None}, "privacy.sigma"),
     ],
 )
 def test_configurations_that_privacy_refuses(more: dict[str, Any], says: str) -> None:

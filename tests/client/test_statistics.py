@@ -139,7 +139,7 @@ def private(**more: Any) -> RunConfig:
 
 
 def here(state: Path, **policy: Any) -> Place:
-    return Place(SitePolicy(**{"max_delta": 0.01, **policy}), site="north", state=state)
+    return Place(SitePolicy(**{"max_delta": 0.01, "counts": "public", **policy}), site="north", state=state)
 
 
 def asked(config: RunConfig, number: int = 0, run: str = RUN) -> Request:

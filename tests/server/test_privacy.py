@@ -43,7 +43,9 @@ def private(**more: Any) -> RunConfig:
 
 def script(state: Path, site: str, **policy: Any) -> Script:
     def answer(request: Request) -> Reply:
-        return work.handle(Place(SitePolicy(**{"max_delta": 0.01, **policy}), site=site, state=state), request)
+        return work.handle(
+            Place(SitePolicy(**{"max_delta": 0.01, "counts": "public", **policy}), site=site, state=state), request
+        )
 
     return answer
 
