@@ -261,7 +261,7 @@ def examine(
         raise ConfigError(f"privacy audit: no canaries for a task of kind {train.task.kind}")
     if canaries < 50 or not 0.5 < confidence < 1:
         raise ConfigError("privacy audit: at least 50 canaries, and a confidence between 0.5 and 1")
-    claim = privacy.sigma_of(config)
+    claim = privacy.sigma_of(config, statistics=privacy.spends(config, train.task))
     per_round = steps_of(1, config.training.epochs, wanted.sampling)
     plan = Plan(wanted.kind, wanted.sampling, claim, wanted.clip, per_round, wanted.examples, wanted.noise == "secure")
     included = rng_for(config.seed, "audit").random(canaries) < 0.5

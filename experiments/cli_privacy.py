@@ -96,6 +96,39 @@ def audit(
     typer.echo(found.verdict())
 
 
+@app.command()
+def sweep(
+    config: Annotated[Path, typer.Argument(help="A YAML file, such as experiments/synthetic.yaml.")],
+    settings: Settings = None,
+    epsilons: Annotated[str, typer.Option(help="The points; none: without privacy.")] = "none,10,8,4,2,1",
+    seeds: Annotated[str, typer.Option(help="Several runs a point, such as 1,2,3; else the file's seed.")] = "",
+    root: Runs = Path("runs"),
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the table.")] = False,
+) -> None:
+    """Run a configuration at several epsilons and plot what privacy costs at each hospital.
+
+    Runs that are complete are not run again, so a sweep that was stopped goes on.
+    """
+    from rich.console import Console
+
+    from common.processes import interruptible
+    from experiments import console, series
+    from experiments import sweep as sweeping
+
+    asked, drawn = sweeping.epsilons(epsilons), sweeping.seeds(seeds)
+    sweeping.plan(config, settings or [], asked, drawn)
+    screen = Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=120)
+    watcher = console.Quiet() if quiet else console.Terminal(screen)
+    folder = series.folder_of(config, root, "sweep")
+    try:
+        with interruptible():
+            sweeping.run(config, settings or [], asked, drawn, folder, watcher)
+    finally:
+        watcher.close()
+    typer.echo((folder / "sweep.md").read_text(encoding="utf-8"))
+    typer.echo(f"written: {folder / 'sweep.html'}", err=True)
+
+
 def _show(path: Path, rows: list[Row]) -> None:
     from rich.console import Console
     from rich.table import Table

@@ -76,6 +76,24 @@ def run(path: Path, settings: Sequence[str], plan: Plan, folder: Path, watcher: 
         if FOLD in plan.keys:
             every.append("evaluation.keep_counts=true")
         configs.append((chosen, configuration.load(path, every)))
+    done = carry(configs, folder, watcher)
+    together = summarise(done)
+    write_json(folder / "series.json", together)
+    (folder / "series.md").write_text(markdown(together), encoding="utf-8")
+    return together
+
+
+def carry(
+    configs: Sequence[tuple[dict[str, str], RunConfig]], folder: Path, watcher: Watcher
+) -> list[tuple[dict[str, str], Path]]:
+    """Run configurations below `folder`, each under the name of what was chosen for it, but those complete already.
+
+    Returns:
+        what was chosen, and the run's folder.
+
+    Raises:
+        WardroundError: as a single run.
+    """
     done: list[tuple[dict[str, str], Path]] = []
     for place, (chosen, config) in enumerate(configs, 1):
         name = "_".join(f"{key.rpartition('.')[2]}-{value}" for key, value in chosen.items()).replace("/", "-")
@@ -85,10 +103,7 @@ def run(path: Path, settings: Sequence[str], plan: Plan, folder: Path, watcher: 
             watcher.doing(f"run {place} of {len(configs)}: {', '.join(f'{k}={v}' for k, v in chosen.items())}")
             found = launch.run(config, root, watcher)
         done.append((chosen, found))
-    together = summarise(done)
-    write_json(folder / "series.json", together)
-    (folder / "series.md").write_text(markdown(together), encoding="utf-8")
-    return together
+    return done
 
 
 def complete(root: Path, config: RunConfig) -> Path | None:
@@ -225,7 +240,7 @@ def _cell(spread: Mapping[str, Any] | None) -> str:
 
 
 def folder_of(path: Path, root: Path, kind: str = "series") -> Path:
-    """Return the folder of a series of one configuration, made where it is not there.
+    """Return the folder of a series (or sweep) of one configuration, made where it is not there.
 
     Raises:
         DataError: it cannot be made.
