@@ -97,6 +97,40 @@ def audit(
 
 
 @app.command()
+def inversion(
+    target: Target,
+    settings: Settings = None,
+    site: SiteName = "",
+    beats: Annotated[int, typer.Option(min=2, help="In a step with several.")] = 8,
+    root: Runs = Path("runs"),
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the figures.")] = False,
+) -> None:
+    """Show what a server could see of one beat in an update, without and with clipping and noise.
+
+    Writes inversion.json, inversion.svg and inversion.png into a folder of its own, or into the run's.
+    """
+    from common.processes import interruptible
+    from experiments import inversion as inverting
+    from experiments import one_site
+
+    config, folder = one_site.asked(target, settings or [])
+    with interruptible():
+        here = one_site.opened(config, site)
+
+        def tell(what: str) -> None:
+            if not quiet:
+                typer.echo(what, err=True)
+
+        shown = inverting.demonstrate(config, here.train, beats=beats, site=here.name, tell=tell)
+    folder = folder or one_site.folder_for(config, root, "inversion")
+    one_site.write(folder, "inversion.json", shown.to_dict())
+    _, picture = inverting.draw(shown, folder, f"One beat as a server could see it, model {shown.model}")
+    typer.echo(shown.table())
+    if not quiet:
+        typer.echo(f"written: {picture}", err=True)
+
+
+@app.command()
 def sweep(
     config: Annotated[Path, typer.Argument(help="A YAML file, such as experiments/synthetic.yaml.")],
     settings: Settings = None,

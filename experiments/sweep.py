@@ -2,8 +2,8 @@
 
 All points have the same settings, those that privacy needs (FORCED): without privacy a run could do better by settings
 that a private one may not have, and the curve would show that as well. Runs that are complete are not run again.
-A point with several seeds is the mean over its runs; its interval is the mean of the runs' 95% intervals over test
-patients: what one training's figure may be, not how well the mean is known.
+A point with several seeds is the mean over its runs; its interval goes from the lowest to the highest end of the runs'
+95% intervals over test patients: what one training's figure may be, not how well the mean is known.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from experiments import series
 from experiments.launch import Watcher
 from experiments.report import model as reports
 from experiments.report import words
-from experiments.report.write import _place
+from experiments.report.write import place
 from server.app import write_json
 
 FORCED = {
@@ -58,7 +58,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Point:
-    """A figure's mean over runs; `low` and `high`: means of the ends of the runs' 95% intervals."""
+    """A figure's mean over runs; `low` and `high`: the outermost ends of the runs' 95% intervals."""
 
     value: float | None
     low: float | None
@@ -150,8 +150,8 @@ def run(
     tags: list[str] = []
     notices: list[str] = []
     title = configs[0][1].title or configs[0][1].name
-    for chosen, place in done:
-        report = reports.from_json((place / "report.json").read_text(encoding="utf-8"))
+    for chosen, held in done:
+        report = reports.from_json((held / "report.json").read_text(encoding="utf-8"))
         cells += cells_of(report, chosen["epsilon"], int(chosen["seed"]))
         for notice in report.notices:
             tag = words.TAGS.get(notice.level)
@@ -172,16 +172,16 @@ def run(
         "notices": notices,
         "sites": sites_of(cells),
         "cells": [asdict(cell) for cell in cells],
-        "runs": [{"settings": chosen, "folder": str(place)} for chosen, place in done],
+        "runs": [{"settings": chosen, "folder": str(held)} for chosen, held in done],
     }
     found["points"] = {
         site: {value: asdict(point_of(cells, site, value)) for value in asked} for site in [*found["sites"], POOLED]
     }
     write_json(folder / "sweep.json", found)
-    _place(folder / "sweep.csv", table(cells))
-    _place(folder / "sweep.md", markdown(found))
+    place(folder / "sweep.csv", table(cells))
+    place(folder / "sweep.md", markdown(found))
     svg = sweep_page.draw(found, folder)
-    _place(folder / "sweep.html", sweep_page.page(found, svg))
+    place(folder / "sweep.html", sweep_page.page(found, svg))
     return found
 
 
@@ -235,8 +235,8 @@ def point_of(cells: Sequence[Cell], site: str, epsilon: str) -> Point:
     ends = [(cell.low, cell.high) for cell in here if cell.low is not None and cell.high is not None]
     return Point(
         mean(each) if each else None,
-        mean(low for low, _ in ends) if ends else None,
-        mean(high for _, high in ends) if ends else None,
+        min(low for low, _ in ends) if ends else None,
+        max(high for _, high in ends) if ends else None,
         each,
     )
 
@@ -266,7 +266,7 @@ def explained(found: dict[str, Any]) -> list[str]:
         f"{words.capital(words.title(found['metric']))} of the federated model on test patients"
         + (f", epsilon {unit} at delta {found['delta']:g}." if unit else ".")
     ]
-    several = f"Mean over {runs} seeds, with the mean of the runs' " if runs > 1 else "With "
+    several = f"Mean over {runs} seeds, with the outermost ends of the runs' " if runs > 1 else "With "
     lines.append(f"{several}95% intervals over test patients. Hospitals of the fewest training patients come first.")
     if found["settings_of_all_points"]:
         lines.append("All points alike, none too, were run with " + ", ".join(found["settings_of_all_points"]) + ".")

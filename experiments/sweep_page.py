@@ -83,8 +83,8 @@ def page(found: dict[str, Any], svg: str) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body><h1>{title}</h1>'
         f'{notices}{said}<div class="wide">{svg[svg.index("<svg") :]}</div>'
-        "<p>Squares and the grey band: without privacy. Bars: 95% intervals. Small dots: single runs, where there are "
-        f'several.</p><div class="wide">{_table(found)}</div></body></html>\n'
+        "<p>Squares and the grey band: without privacy. Bars: 95% intervals, of several runs their outermost ends. "
+        f'Small dots: single runs, where there are several.</p><div class="wide">{_table(found)}</div></body></html>\n'
     )
 
 
