@@ -1,16 +1,16 @@
 """Gradients of single units (a person's examples, or one example), clipped one by one and summed.
 
-Three ways give the same gradients; which is fastest depends on the units:
-- units of one example: one backward pass to the outputs of the layers, from which each example's gradients follow
-  (as in Opacus's hooks; Goodfellow 2015, arXiv:1510.01799), where all trained layers are among LAYERS;
-- units of few examples, or other layers: torch.func's vmap of grad, over padded rows;
-- units of many examples, or recurrent kernels: an ordinary backward pass each.
+Three ways give the same gradients; the first is the fastest, where it can be had:
+- `ghost`: one backward pass to the outputs of the layers, for many units (client/ghost.py), where all trained layers
+  are linear, convolutions or norms;
+- `vmap`: torch.func's vmap of grad, over padded rows: other layers, and units of few examples;
+- `loop`: an ordinary backward pass each: recurrent kernels, and units of many examples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
+from client.ghost import Group, Part, Pass, layers_of
 from common.models import _reconstruct
 from common.task import Task
 
@@ -28,13 +29,13 @@ Units = Sequence[npt.NDArray[np.int64]]
 """The rows of each unit, at least one."""
 Loss = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
 """From a model's outputs, and the signals, features and labels of the same examples, to their losses or their mean."""
-Part = tuple[Tensor, tuple[int, ...]]
-"""One parameter's gradients `(units, ...)`, and the order of axes that makes them `(units, *its shape)`."""
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)
+Way = Literal["ghost", "vmap", "loop"]
 SMALL = 8
 """Units of up to so many examples are mapped over together (vmap); larger ones go one after another."""
 AT_ONCE = 32 * 2**20
 """Largest size of the gradients that exist at once, in bytes."""
+ROWS = 128
+"""Examples that go through the network at once; more of one unit go together."""
 
 
 def each_loss(task: Task) -> Loss:
@@ -53,14 +54,28 @@ def each_loss(task: Task) -> Loss:
 
 
 class Gradients:
-    """Of one model's trained parameters; a unit's is the gradient of its mean loss."""
+    """Of one model's trained parameters; a unit's is the gradient of its mean loss.
 
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
+    Args:
+        model: outputs from signals and features.
+        loss: of each example.
+        way: of getting them; none: the fastest that the layers allow.
+
+    Raises:
+        ValueError: the layers do not allow `way`.
+    """
+
+    def __init__(self, model: nn.Module, loss: Loss, way: Way | None = None) -> None:
         self._model, self._loss = model, loss
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.size = sum(parameter.numel() for parameter in self.trained.values())
-        self._layers = _layers(model, self.trained)
-        self._mapping = not any(isinstance(module, nn.RNNBase) for module in model.modules())
+        layers = layers_of(model, self.trained)
+        mapping = not any(isinstance(module, nn.RNNBase) for module in model.modules())
+        self.way: Way = way or ("ghost" if layers is not None else "vmap" if mapping else "loop")
+        if (self.way == "ghost" and layers is None) or (self.way == "vmap" and not mapping):
+            raise ValueError(f"{type(model).__name__} has layers that way={self.way} does not know")
+        self._any = way is None
+        self._layers = layers or {}
 
         def of_unit(trained: dict[str, Tensor], x: Tensor, features: Tensor, y: Tensor, there: Tensor) -> Tensor:
             each = loss(functional_call(model, trained, (x, features)), x, features, y)
@@ -72,37 +87,57 @@ class Gradients:
 
     def clipped_sum(self, units: Units, rows: Rows, limit: float) -> npt.NDArray[np.float64]:
         """Return the sum over units `(parameters,)`, each clipped to a norm; one that is not finite adds nothing."""
-        total = {name: torch.zeros(p.shape, dtype=torch.float64, device=p.device) for name, p in self.trained.items()}
-        for parts in self.parts(units, rows):
+        total = torch.zeros(self.size, dtype=torch.float64, device=self._device)
+        if self.way == "ghost":
+            for some in _groups(units, max(1, AT_ONCE // (4 * self._made(units)))):
+                total += self._ghost(some, rows, limit)
+            return total.cpu().numpy()
+        for parts in self._parts(units, rows):
             norms = [torch.linalg.vector_norm(raw.flatten(1), dim=1) for raw, _ in parts.values()]
             norm = torch.stack(norms).norm(dim=0)
-            share = torch.where(norm > limit, limit / norm, 1.0)
             usable = norm.isfinite()
-            if not bool(usable.all()):
-                share = share[usable]
-                parts = {name: (raw[usable], order) for name, (raw, order) in parts.items()}
-            for name, (raw, order) in parts.items():
-                found = (share @ raw.flatten(1)).view(1, *raw.shape[1:])
-                total[name] += found.permute(order)[0].double()
-        return torch.cat([part.flatten() for part in total.values()]).cpu().numpy()
+            share = torch.where(norm > limit, limit / norm, 1.0)[usable]
+            found = [(share @ raw[usable].flatten(1)) for raw, _ in parts.values()]
+            total += torch.cat(found).double()
+        return total.cpu().numpy()
 
     def each(self, units: Units, rows: Rows) -> Tensor:
         """Return the gradients `(units, parameters)`."""
         found = [
             torch.cat([parts[name][0].permute(parts[name][1]).flatten(1) for name in self.trained], dim=1)
-            for parts in self.parts(units, rows)
+            for parts in self._parts(units, rows)
         ]
         return torch.cat(found)
 
-    def parts(self, units: Units, rows: Rows) -> Iterator[dict[str, Part]]:
-        """Yield the gradients of some units at a time, by parameter."""
+    def _ghost(self, units: Units, rows: Rows, limit: float) -> Tensor:
+        way, run = self._pass(units, rows)
+        found = way.clipped(run, limit)
+        if isinstance(found, Tensor):  # again without those that are not finite: they would spoil the products
+            rest = [unit for unit, fine in zip(units, found.tolist(), strict=True) if fine]
+            return self._ghost(rest, rows, limit) if rest else torch.zeros(self.size, device=self._device)
+        return torch.cat([found[name].flatten() for name in self.trained]).double()
+
+    def _pass(self, units: Units, rows: Rows) -> tuple[Pass, Callable[[], Tensor]]:
+        group = Group(np.asarray([len(unit) for unit in units]), self._device)
+        x, features, y = rows(torch.from_numpy(np.concatenate(units)))
+
+        def run() -> Tensor:
+            return (self._loss(self._model(x, features), x, features, y) * group.weight).sum()
+
+        return Pass(self._layers, self.trained, group), run
+
+    def _parts(self, units: Units, rows: Rows) -> Iterator[dict[str, Part]]:
+        """Yield the gradients of some units at a time, in their order, by parameter."""
         longest = max((len(unit) for unit in units), default=0)
         at_once = max(1, AT_ONCE // (4 * self.size))
+        if self.way == "ghost":
+            at_once = max(1, min(at_once, ROWS // max(longest, 1)))
         groups = [units[start : start + at_once] for start in range(0, len(units), at_once)]
-        if longest == 1 and self._layers is not None:
+        if self.way == "ghost":
             for some in groups:
-                yield self._of_examples(rows(torch.from_numpy(np.concatenate(some))))
-        elif self._mapping and longest <= SMALL:
+                way, run = self._pass(some, rows)
+                yield way.gradients(run)
+        elif self.way == "vmap" and (longest <= SMALL or not self._any):
             frozen = {name: parameter.detach() for name, parameter in self.trained.items()}
             for some in groups:
                 count = torch.tensor([len(unit) for unit in some])
@@ -117,90 +152,35 @@ class Gradients:
                 found = torch.autograd.grad(loss, list(self.trained.values()))
                 yield _plain({name: part[None] for name, part in zip(self.trained, found, strict=True)})
 
-    def _of_examples(self, held: tuple[Tensor, Tensor, Tensor]) -> dict[str, Part]:
-        """Return the gradients of single examples from what goes into layers and the gradients of what comes out."""
-        assert self._layers is not None
-        calls: list[tuple[str, nn.Module, Tensor, Tensor]] = []
+    def _made(self, units: Units) -> int:
+        """Return the size of the largest weight of which gradients may be made, one layer at a time."""
+        single = max(map(len, units), default=1) == 1  # then those of linear layers are made only where they are small
+        made = [p.numel() for p in self.trained.values() if p.ndim > 2 or not single]
+        return max(made, default=1)
 
-        def seen(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
-            return lambda module, inputs, output: calls.append((name, module, inputs[0].detach(), output))
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self.trained.values())).device
 
-        hooks = [module.register_forward_hook(seen(name)) for name, module in self._layers.items()]
-        try:
-            x, features, y = held
-            loss = self._loss(self._model(x, features), x, features, y).sum()
-        finally:
-            for hook in hooks:
-                hook.remove()
-        slopes = torch.autograd.grad(loss, [output for *_, output in calls])
-        parts: dict[str, Part] = {}
-        with torch.no_grad():
-            for (name, module, into, _), slope in zip(calls, slopes, strict=True):
-                for which, (raw, order) in _of_layer(module, into, slope).items():
-                    full = f"{name}.{which}"
-                    if full in self.trained:  # a layer that is called several times has the sum
-                        parts[full] = (parts[full][0] + raw if full in parts else raw), order
-        return parts
+
+def _groups(units: Units, most: int) -> list[Units]:
+    """Return units of like length together, in groups of up to ROWS rows and so many units, all about as large."""
+    whole = sum(map(len, units))
+    if whole <= ROWS and len(units) <= most:
+        return [units] if units else []
+    order = sorted(units, key=len)
+    found: list[Units] = []
+    each = whole / -(-whole // ROWS)
+    rows = 0
+    some: list[npt.NDArray[np.int64]] = []
+    for unit in order:
+        if some and (rows + len(unit) > each + 1e-9 or len(some) == most):
+            found.append(some)
+            some, rows = [], 0
+        some.append(unit)
+        rows += len(unit)
+    return [*found, some] if some else found
 
 
 def _plain(found: dict[str, Tensor]) -> dict[str, Part]:
     return {name: (raw, tuple(range(raw.ndim))) for name, raw in found.items()}
-
-
-def _layers(model: nn.Module, trained: dict[str, nn.Parameter]) -> dict[str, nn.Module] | None:
-    """Return the layers that hold all trained parameters, or None if one is of another kind."""
-    holders = {name.rpartition(".")[0] for name in trained}
-    found = {name: module for name, module in model.named_modules() if name in holders}
-    return found if all(name and _known(module) for name, module in found.items()) else None
-
-
-def _known(module: nn.Module) -> bool:
-    if isinstance(module, nn.Conv1d | nn.Conv2d):
-        row = (module.kernel_size[0], module.stride[0], module.padding[0]) == (1, 1, 0)
-        flat = isinstance(module, nn.Conv1d) or row
-        return flat and module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
-    return type(module) in LAYERS
-
-
-def _of_layer(module: nn.Module, into: Tensor, slope: Tensor) -> dict[str, Part]:
-    """Return each example's gradients of a layer's parameters.
-
-    Args:
-        module: one of LAYERS.
-        into: its input, `(examples, ...)`.
-        slope: the gradient of its output.
-    """
-    if isinstance(module, nn.Linear):
-        if into.ndim == 2:
-            weight = slope[:, :, None] * into[:, None, :]
-        else:
-            into, slope = into.flatten(1, -2), slope.flatten(1, -2)
-            weight = torch.bmm(slope.transpose(1, 2), into)
-        return {"weight": (weight, (0, 1, 2)), "bias": (slope if slope.ndim == 2 else slope.sum(1), (0, 1))}
-    if isinstance(module, nn.Conv1d | nn.Conv2d):
-        if isinstance(module, nn.Conv2d):  # 1 x k: what comes and goes is one row high
-            into, slope = into.squeeze(2), slope.squeeze(2)
-        wide, step, apart = module.kernel_size[-1], module.stride[-1], module.dilation[-1]
-        pad = int(module.padding[-1])
-        line = functional.pad(into.transpose(1, 2), (0, 0, pad, pad))  # (examples, samples, channels)
-        windows = line.unfold(1, (wide - 1) * apart + 1, step)[..., ::apart].transpose(2, 3)
-        # (examples, steps, kernel * channels), laid out anew: overlapping rows would be copied one by one
-        flat = windows.reshape(len(into), windows.shape[1], -1).contiguous()
-        weight = torch.bmm(slope.transpose(1, 2).contiguous().transpose(1, 2), flat).view(
-            len(into), slope.shape[1], wide, -1
-        )
-        order: tuple[int, ...] = (0, 1, 3, 2)
-        if isinstance(module, nn.Conv2d):
-            weight, order = weight[:, :, None], (0, 1, 4, 2, 3)
-        return {"weight": (weight, order), "bias": (slope.sum(2), (0, 1))}
-    if isinstance(module, nn.GroupNorm):
-        normed = functional.group_norm(into, module.num_groups, eps=module.eps)
-        found = (slope * normed).flatten(2).sum(2), slope.flatten(2).sum(2)
-    else:
-        assert isinstance(module, nn.LayerNorm)
-        normed = functional.layer_norm(into, module.normalized_shape, eps=module.eps)
-        axes = tuple(range(1, into.ndim - len(module.normalized_shape)))
-        found = (slope * normed), slope
-        if axes:
-            found = found[0].sum(axes), found[1].sum(axes)
-    return {name: (raw, tuple(range(raw.ndim))) for name, raw in zip(("weight", "bias"), found, strict=True)}

@@ -81,3 +81,13 @@ def test_noise_of_no_deviation(deviation: float) -> None:
 def test_a_sum_that_drowns_the_grains() -> None:
     with pytest.raises(ValueError, match="too large"):
         noisy(np.asarray([1e9]), 1.0, Seeded(1))
+
+
+def test_cosines_and_sines_of_one_angle_are_independent() -> None:
+    for count in (200_000, 7, 1, 0):
+        assert normal(Seeded(5), count).shape == (count,)
+    one, other = normal(Secure(), 200_000).reshape(2, -1)
+    for power in (1, 2):
+        assert abs(np.corrcoef(one**power, other**power)[0, 1]) < 6 / np.sqrt(100_000)
+    assert stats.kstest((one + other) / np.sqrt(2), "norm").pvalue > 1e-9
+    assert stats.kstest(np.exp(-(one**2 + other**2) / 2), "uniform").pvalue > 1e-9
