@@ -65,6 +65,17 @@ def test_a_row_of_nothing_is_left_out_and_one_without_a_diagnosis_is_not(
         assert np.isnan(found.cohort.features[2]).sum() == 1
 
 
+def test_what_no_one_can_have_and_a_zero_are_not_measured(tmp_path: Path, store: Path) -> None:
+    rows = [ROW.replace("233.0", value) for value in ("?", "0", "20", "233.0")]
+    plain = ",".join(["63.0", *ROW.split(",")[1:]])
+    (tmp_path / "processed.here.data").write_text("\n".join([*rows, plain, plain, plain]) + "\n")
+    (found,) = unlabelled_tables.read(source(tmp_path, "heart_disease", store, protocol="explicit"))
+    gone, zero, outside, there = found.cohort.features[:4]
+    assert np.array_equal(gone, zero, equal_nan=True)
+    assert np.array_equal(gone, outside, equal_nan=True)
+    assert np.isfinite(there).all()
+
+
 def psv(folder: Path, name: str, hours: int, labelled: bool = True, **values: list[float]) -> None:
     lines = ["|".join([*NAMES, LABEL] if labelled else NAMES)]
     for hour in range(hours):
