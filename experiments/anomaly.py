@@ -83,23 +83,19 @@ def require(config: RunConfig, task: Task) -> None:
         return
     if not (config.baselines.pooled or config.baselines.local):
         raise ConfigError("baselines.anomaly.models: they are trained as the networks are: set pooled or local")
-    if not task.binary and not _reconstructs(config):
+    if not task.binary and not config.detecting:
         raise ConfigError(
             f"baselines.anomaly.models: {task.name} has {len(task.classes)} classes: take a task of two (such as "
             "data.options.target=abnormal), or a model that reconstructs"
         )
     learned = any(kind not in MODEL_FREE for kind in wanted.models)
-    if learned and "latent" in wanted.inputs and not _reconstructs(config):
+    if learned and "latent" in wanted.inputs and not config.detecting:
         raise ConfigError("baselines.anomaly.inputs: latent values are an autoencoder's: set model.name to one")
-
-
-def _reconstructs(config: RunConfig) -> bool:
-    return bool(getattr(config, "detecting", False))
 
 
 def normal(train: Cohort, config: RunConfig) -> Cohort:
     """Return the rows to learn from: where the run's model reconstructs all that it is trained on, else normal ones."""
-    return train if _reconstructs(config) else train.take(train.y == 0)
+    return train if config.detecting else train.take(train.y == 0)
 
 
 class Tables:

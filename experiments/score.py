@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client import inputs
+from client.detection import Scored as Anomalies
 from client.place import Place
 from client.policy import SIMULATION
 from client.work import Predict, open_site, predictor
@@ -29,6 +30,7 @@ from common.scaling import Scaling
 from common.task import Task
 from experiments import restore, runs
 from sites import datasets, unlabelled, unlabelled_tables
+from sites.cohort import Cohort
 from sites.datasets import Source
 from sites.unlabelled import Left, Rows, Where
 
@@ -74,8 +76,9 @@ class Model:
 class Scored:
     """What a model says of some rows.
 
-    `odds`: log odds of each class against the rest, `(rows, classes)`, finite; `probability`: of the same shape;
-    `predicted`: class names, of several labels joined by `+`.
+    `odds`: log odds of each class against the rest, `(rows, classes)`, finite, of a detector the log anomaly score and
+    its opposite; `probability`: of the same shape, of a detector meaningless; `predicted`: class names, of several
+    labels joined by `+`, of a detector without a threshold "".
     """
 
     rows: Rows
@@ -164,7 +167,8 @@ def _own_scaling(config: RunConfig, site: str | None) -> Scaling | None:
 
 def apply(model: Model, rows: Rows) -> Scored:
     """Score some rows; one whose score is not a finite number is left out."""
-    logits = np.asarray(model.predict(inputs.apply(rows.cohort, model.scaling)), dtype=np.float64)
+    found = model.predict(inputs.apply(_posed(rows.cohort, model.task), model.scaling))
+    logits = np.asarray(found.logits if isinstance(found, Anomalies) else found, dtype=np.float64)
     good: npt.NDArray[np.bool_] = np.asarray(np.isfinite(logits).all(1))
     if not good.all():
         record = rows.columns.get("record", np.repeat(np.asarray(rows.cohort.patients[:1]), len(good)))
@@ -178,9 +182,17 @@ def apply(model: Model, rows: Rows) -> Scored:
         said = np.asarray(["+".join(classes[row > 0]) for row in odds], dtype=object)
     else:
         odds = margins(logits)
+        classes = classes if model.threshold is not None or not model.task.anomaly else np.asarray(["", ""], object)
         above = None if model.threshold is None else (odds[:, 1] >= model.threshold).astype(np.int64)
         said = classes[logits.argmax(1) if above is None else above] if len(logits) else np.zeros(0, object)
     return Scored(rows, odds, 1 / (1 + np.exp(-np.clip(odds, -700, 700))), said)
+
+
+def _posed(cohort: Cohort, task: Task) -> Cohort:
+    """Return a cohort with the model's task: that of a detector differs from the data set's in its classes."""
+    if not task.anomaly:
+        return cohort
+    return replace(cohort, task=task, y=np.zeros(len(cohort.y), np.int64), utility=None)
 
 
 def records(model: Model, folder: Path, where: Where, annotator: str, tell: Tell) -> Iterator[Scored | Left]:

@@ -20,8 +20,9 @@ from common.errors import DataError, UsageError
 from experiments.score import Model, Scored, Tally, as_json, notice
 from sites.unlabelled import Left
 
-SYMBOLS = {name: name for name in "NSVFQ"} | {"normal": "N", "abnormal": "?", "NORM": "N"}
-"""WFDB's symbol of a class; of any other it is "?", with the class as a note."""
+SYMBOLS = {name: name for name in "NSVFQ"} | {"normal": "N", "abnormal": "?", "NORM": "N", "": "Q"}
+"""WFDB's symbol of a class (of a beat that is not called anything Q, not classified); of any other it is "?", with the
+class as a note."""
 NOTE, SIGNED = '"', "wardround"
 TAKEN = ("hea", "dat", "xyz", "csv", "json", "edf", "mat", "xws")
 DIGITS = 6
@@ -132,9 +133,12 @@ class Output:
         columns: dict[str, Any] = {"record": names}
         columns |= {key: value for key, value in rows.columns.items() if key not in ("record", "reference")}
         columns["class"] = found.predicted
-        columns |= {f"p_{name}": found.probability[:, k] for k, name in enumerate(task.classes)}
-        if task.binary:
-            columns["log_odds"] = found.odds[:, 1]
+        if task.anomaly:
+            columns["log_anomaly"] = found.odds[:, 1]
+        else:
+            columns |= {f"p_{name}": found.probability[:, k] for k, name in enumerate(task.classes)}
+            if task.binary:
+                columns["log_odds"] = found.odds[:, 1]
         if "reference" in rows.columns:
             columns["reference"] = rows.columns["reference"]
         elif rows.rate:
@@ -171,9 +175,11 @@ class Output:
         head = "; ".join(filter(None, (SIGNED, said, "not for clinical use", self.model.run, self.model.name, where)))
         beats = where != "strips"
         symbols = [SYMBOLS.get(name, "?") if beats else NOTE for name in found.predicted]
-        plain = {name for name in task.classes if name in SYMBOLS}
-        notes = ["" if beats and name in plain else name for name in found.predicted]
-        if not beats:
+        notes = ["" if name in SYMBOLS else name for name in found.predicted]
+        if task.anomaly:  # a note of each beat would bury the signal: of the abnormal ones alone
+            from_ = np.inf if self.model.threshold is None else self.model.threshold
+            notes = [f"{value:.2f}" if not beats or value >= from_ else "" for value in found.odds[:, 1]]
+        elif not beats:
             best = found.probability.max(1)
             notes = [f"{name or 'none'} {p:.2f}" for name, p in zip(found.predicted, best, strict=True)]
         path = self.path.parent / f"{rows.cohort.patients[0]}.{self.extension}"

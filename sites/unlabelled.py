@@ -289,7 +289,8 @@ def _rows(
     columns = {"sample": columns["sample"], "seconds": columns["sample"] / recording.rate} | columns
     left = [replace(item, seconds=(item.sample or 0) / recording.rate, rows=1) for item in left]
     synthetic = any("SYNTHETIC" in line for line in recording.comments)
-    return Rows(cohort(task, x, features, (name,), synthetic), columns, tuple(left), recording.rate, about)
+    found = replace(cohort(task, x, features, (name,), synthetic), seconds=columns["seconds"])
+    return Rows(found, columns, tuple(left), recording.rate, about)
 
 
 def cohort(

@@ -224,6 +224,7 @@ def test_what_is_learnt_from() -> None:
     y = (np.arange(30) % 3 == 0).astype(np.int64)
     train = table(drawn(1, 30), y)
     assert anomaly.normal(train, parse({})).y.tolist() == [0] * 20
+    assert anomaly.normal(train, parse({"model": {"name": "autoencoder"}})) is train
     with pytest.raises(SiteError, match="fewer than 10 normal training examples"):
         fit_anomaly("pca", train.take(np.arange(9)), 1, CONFIG)
     with pytest.raises(ConfigError, match="no detector of the abnormal named 'svm': choose from age_sex, isolation_"):
@@ -253,6 +254,7 @@ def test_what_a_run_cannot_have_is_refused_first() -> None:
         anomaly.require(parse(wanted, ["baselines.pooled=false", "baselines.local=false"]), TASK)
     with pytest.raises(ConfigError, match="latent values are an autoencoder's"):
         anomaly.require(parse(wanted, ["baselines.anomaly.inputs=[latent]"]), TASK)
+    anomaly.require(parse(wanted, ["baselines.anomaly.inputs=[latent]", "model.name=autoencoder"]), four)
 
 
 def test_a_run_tests_them_beside_its_networks(tmp_path: Path) -> None:

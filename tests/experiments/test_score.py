@@ -19,9 +19,10 @@ from typer.testing import CliRunner
 from wfdb import processing
 
 from common import config as configuration
-from common import models
+from common import detection, models
 from common.config import RunConfig
 from common.errors import DataError, UsageError
+from common.models import _reconstruct as reconstruct
 from common.task import Task
 from experiments import cli, restore, score, score_output
 from experiments.score import Model, open_model
@@ -36,6 +37,8 @@ def run_of(folder: Path, raw: dict[str, Any], *, synthetic: bool = False, **outc
     """Write a run's folder with an untrained model."""
     wanted: RunConfig = configuration.parse(raw)
     task = datasets.open_source(wanted, folder).task()
+    if wanted.detecting:
+        task = detection.task_of(task, wanted.detection)
     folder.mkdir(parents=True, exist_ok=True)
     built = models.build(task, wanted.model, 1)
     (folder / "config.yaml").write_text(configuration.to_json(wanted))
@@ -294,6 +297,55 @@ def test_strips_and_abnormal_beats_as_annotations(tmp_path: Path) -> None:
         assert found.symbol == symbols
         plain = [text if not text.startswith("wardround") else "" for text in found.aux_note]
         assert plain == notes
+
+
+@pytest.mark.parametrize("threshold", [-1.0, None])
+def test_a_detector_s_scores_are_those_of_its_evaluation(
+    tmp_path: Path, hospitals: Path, threshold: float | None
+) -> None:
+    raw = {"data": {"dataset": "mitdb", "options": {"leads": 1}}, "model": {"name": "autoencoder"}}
+    run = run_of(tmp_path / "run", raw, threshold=threshold)
+    data, out = hospitals / "north", tmp_path / "out"
+    done = scored("--run", run, "--data", data, "--out", out, "--json")
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(out / "scores.csv", dtype={"record": str}, keep_default_na=False)
+    assert not [name for name in table.columns if name.startswith("p_")]
+    opened = open_model(run)
+    source = opened.source(data)
+    model, task = restore.model(run)
+    name = table["record"][0]
+    given = source.read([name])
+    with torch.inference_mode():
+        made = model(torch.from_numpy(given.x), torch.from_numpy(given.features))
+        error = reconstruct.error(task)(made).double().numpy()
+    part = table[table["record"] == name]
+    np.testing.assert_allclose(part["log_anomaly"], np.log(error), rtol=1e-4, atol=1e-4)
+    found = wfdb.rdann(str(out / name), "wrd")
+    marks = [mark for mark in found.symbol if mark != '"']
+    if threshold is None:
+        assert set(table["class"]) == {""}
+        assert set(marks) == {"Q"}
+    else:
+        above = np.log(error) >= threshold
+        assert part["class"].tolist() == np.where(above, "abnormal", "normal").tolist()
+        assert marks == np.where(above, "?", "N").tolist()
+        notes = [text for text, mark in zip(found.aux_note, found.symbol, strict=True) if mark == "?"]
+        np.testing.assert_allclose([float(text) for text in notes], np.log(error)[above], atol=0.006)
+
+
+def test_a_row_that_a_detector_scores_may_have_gaps(tmp_path: Path) -> None:
+    raw = {
+        "data": {"dataset": "heart_disease", "options": {"protocol": "explicit"}, "scaling": "none"},
+        "model": {"name": "tabular_autoencoder"},
+    }
+    run, data = run_of(tmp_path / "run", raw, threshold=0.5), tmp_path / "data"
+    data.mkdir()
+    row = "63.0,1.0,1.0,145.0,?,1.0,2.0,150.0,0.0,2.3,?,?,?,?"
+    (data / "processed.here.data").write_text("\n".join([row, ",".join("?" * 14)]) + "\n")
+    assert scored("--run", run, "--data", data, "--out", tmp_path / "out").exit_code == 0
+    table = pd.read_csv(tmp_path / "out" / "scores.csv")
+    assert table["record"].tolist() == ["here-0001"]
+    assert np.isfinite(table["log_anomaly"]).all()
 
 
 def test_a_hospital_s_own_layers(tmp_path: Path) -> None:
