@@ -96,6 +96,8 @@ def refuse(place: Place, site: Site, config: RunConfig) -> None:
         raise SiteError("policy: privacy.noise_at=server is not allowed here: this hospital adds its noise itself")
     if privacy.validation == "unprotected" and not policy.unprotected_validation:
         raise SiteError("policy: privacy.validation=unprotected is not allowed here")
+    if 0 < site.train.people() < policy.min_training_patients:
+        raise SiteError(f"policy: fewer than {policy.min_training_patients} people to train on")
     if len(site.train.y) and privacy.kind != "hospital":
         units = count_units(site.train, privacy.kind)
         if privacy.delta >= 1 / units:
