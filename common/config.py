@@ -255,6 +255,14 @@ class PrivacyConfig(Section):
         return 1.0 if self.weight_cap is None else self.weight_cap
 
 
+class ReportConfig(Section):
+    """Where a run's figures go beside its folder (experiments/sinks.py)."""
+
+    sinks: tuple[str, ...] = Field(
+        (), description="mlflow:PATH (an SQLite file, or a folder for one), tensorboard:PATH; each needs its extra"
+    )
+
+
 class RunConfig(Section):
     """One run: one YAML file under experiments/."""
 
@@ -270,6 +278,7 @@ class RunConfig(Section):
     baselines: BaselinesConfig = BaselinesConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     detection: DetectionConfig = DetectionConfig()
+    report: ReportConfig = ReportConfig()
     shift: dict[str, ShiftConfig] = Field(
         default_factory=dict, description="simulation only: how hospitals differ, by name; `*` is all of them"
     )

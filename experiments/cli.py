@@ -44,6 +44,7 @@ def run(
     root: Annotated[Path, typer.Option("--runs", help="Folder that holds run folders.")] = Path("runs"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the run's folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
+    sink: Annotated[list[str] | None, typer.Option("--sink", help="mlflow:PATH or tensorboard:PATH, also.")] = None,
     leave_one_out: Annotated[
         bool, typer.Option("--leave-one-out", help="Also leave each hospital out in turn; goes on where it stopped.")
     ] = False,
@@ -53,7 +54,11 @@ def run(
     from common.processes import interruptible
     from experiments import console, launch
 
-    wanted = configuration.load(config, settings or [])
+    given = list(settings or [])
+    wanted = configuration.load(config, given)
+    if sink:
+        given.append(f"report.sinks={json.dumps([*wanted.report.sinks, *sink])}")
+        wanted = configuration.load(config, given)
     from rich.console import Console
 
     screen = Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=120)
@@ -63,7 +68,7 @@ def run(
             if leave_one_out:
                 from experiments import leave_out, series
 
-                folder = leave_out.run(config, settings or [], series.folder_of(config, root, "leave-one-out"), watcher)
+                folder = leave_out.run(config, given, series.folder_of(config, root, "leave-one-out"), watcher)
             else:
                 folder = launch.run(wanted, root, watcher)
     finally:

@@ -107,6 +107,8 @@ class Terminal(Quiet):
             self._warn(f"{event['site']}: its process ended, see {event['log']}")
         elif kind == "baseline-failed":
             self._warn(f"baseline {event['model']} could not be trained: {event['error']}")
+        elif kind == "sink-failed":
+            self._warn(f"{event['sink']} takes no more figures: {event['error']}")
 
     def baseline(self, name: str, done: int, total: int) -> None:
         """Move the one bar of all baselines."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from common import config as configuration
-from common.config import RunConfig
+from common.config import ReportConfig, RunConfig
 from common.errors import ConfigError
 from experiments import runs
 
@@ -37,6 +37,13 @@ def run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
     Raises:
         WardroundError: what went wrong, in one line; what there was by then is in the folder.
     """
+    from experiments import sinks
+
+    with sinks.told(config.report.sinks, watcher) as told:
+        return _run(config, root, told)
+
+
+def _run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
     from sites import datasets, shift
 
     clock = runs.Clock()
@@ -174,7 +181,10 @@ def lay_out(source: Any, ids: tuple[str, ...], folder: Path) -> None:
 
 
 def settled(config: RunConfig) -> RunConfig:
-    """Return the configuration with absolute paths, because engines run in folders of their own."""
+    """Return the configuration with absolute paths, because engines run in folders of their own, and without sinks.
+
+    Sinks shape nothing in a run, and no hospital need know of them.
+    """
     data = config.data
     if data.path is not None:
         data = data.model_copy(update={"path": str(Path(data.path).expanduser().resolve())})
@@ -184,7 +194,7 @@ def settled(config: RunConfig) -> RunConfig:
     if federation.start is not None and federation.address is None:  # else it lies where the server runs
         where = str(Path(federation.start).expanduser().resolve())
         federation = federation.model_copy(update={"start": where})
-    return config.model_copy(update={"data": data, "federation": federation})
+    return config.model_copy(update={"data": data, "federation": federation, "report": ReportConfig()})
 
 
 def _check_plugins(config: RunConfig) -> None:
