@@ -121,7 +121,7 @@ def test_no_baselines_where_none_are_asked_for(run: RunConfig, tmp_path: Path, r
 @pytest.mark.parametrize(
     ("section", "values", "kind", "why"),
     [
-        ("model", {"name": "cnnn"}, ConfigError, "no model named 'cnnn': choose one of cnn"),
+        ("model", {"name": "cnnn"}, ConfigError, "no model named 'cnnn': choose one of .*cnn"),
         ("model", {"options": {"width": 1}}, ConfigError, "unknown key width .did you mean widths"),
         ("data", {"dataset": "other"}, ConfigError, "no data set named 'other'"),
         ("data", {"path": "/nowhere"}, DataError, "no data folder /nowhere"),
