@@ -21,6 +21,9 @@ class SitePolicy(Section):
     says so. The same switch allows figures with named patients left out, whose difference is those patients'
     figures.
 
+    `min_cell_patients`: figures and counts of fewer patients (of all, of a group, of a class) do not leave, nor others
+    from which they could be had by subtraction (client/groups.py); the report says that they were suppressed.
+
     `max_epsilon`: what all runs together may spend on this hospital's data, at a run's delta (docs/privacy.md); with
     it, or with `private_only`, nothing trains here without differential privacy. A run may ask for less, never
     for more.
@@ -28,6 +31,7 @@ class SitePolicy(Section):
 
     share_resamples: bool = False
     min_training_patients: int = Field(1, ge=1, description="refuse to train on fewer people")
+    min_cell_patients: int = Field(1, ge=1, le=1000, description="suppress figures that rest on fewer patients")
     private_only: bool = Field(False, description="refuse to train without differential privacy")
     max_epsilon: float | None = Field(None, gt=0, description="over all runs; none: no limit but the run's own")
     max_delta: float = Field(1e-5, gt=0, lt=1, description="largest delta of a run")

@@ -20,7 +20,7 @@ from scipy.special import expit, logit
 from client import assess as assessment
 from client.assess import Predict, class_patients
 from common import metrics, sampling
-from common.config import RunConfig
+from common.config import RunConfig, SubgroupsConfig
 from common.evaluation import FEW_PATIENTS, Evaluation
 from common.figures import Figure, Sampled, difference
 from common.messages import ALL, RECALIBRATED, RESAMPLED
@@ -38,7 +38,7 @@ BOUNDS = (-5.0, 5.0)
 
 
 def assess(
-    model: Predict, site: Site, config: RunConfig, shares: bool, threshold: float | None
+    model: Predict, site: Site, config: RunConfig, shares: bool, threshold: float | None, minimum: int = 1
 ) -> tuple[dict[str, Evaluation], dict[str, Counts], dict[str, Any]]:
     """Judge a model on a site's test patients after each of `evaluation.recalibrate`.
 
@@ -52,15 +52,15 @@ def assess(
         return {}, {}, {}
     if reason := _cannot(site.validation, config):
         return {}, {}, told | {"reason": reason}
-    plain = config.evaluation.model_copy(update={"without": {}})
+    plain = config.evaluation.model_copy(update={"without": {}, "subgroups": SubgroupsConfig()})
     config = config.model_copy(update={"evaluation": plain})
     held, tested = (np.asarray(model(part), dtype=np.float64) for part in (site.validation, site.test))
 
     def judged(change: Map, at: float | None) -> tuple[Evaluation, dict[str, Counts]]:
-        found, tables = assessment.assess(
-            lambda _: change(tested).astype(np.float32), site, config, True, at, curves=False
+        found = assessment.assess(
+            lambda _: change(tested).astype(np.float32), site, config, True, at, curves=False, minimum=minimum
         )
-        return found[ALL], tables
+        return found.results[ALL], found.tables
 
     def figures(tables: dict[str, Counts]) -> Sampled:
         return sampling.named(

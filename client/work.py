@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from client import counting, detection, hospital, inputs, methods, privacy, recalibration, statistics
+from client import counting, detection, groups, hospital, inputs, methods, privacy, recalibration, statistics
 from client.assess import Predict as Predict
 from client.assess import assess as assess
 from client.assess import class_patients as class_patients
 from client.assess import counted as counted
+from client.assess import predicted, tallied, told
 from client.assess import predictor as predictor
 from client.leaving import leave
 from client.methods import Kept
@@ -31,7 +32,7 @@ from client.place import Place
 from client.training import FitResult, Schedule, choose_device, fit
 from common import config as configuration
 from common import messages, models
-from common.config import ModelConfig, RunConfig
+from common.config import ModelConfig, RunConfig, SubgroupsConfig
 from common.detection import DetectionConfig
 from common.errors import ConfigError, SiteError
 from common.evaluation import Evaluation
@@ -173,29 +174,38 @@ def handle(place: Place, request: Request) -> Reply:
     methods.start(model, request, kept)
     if request.kind == "train":
         return _train(place, site, model, request, kept)
+    policy = place.policy
     if request.kind == "validate":
-        counts = counted(predictor(model, request.config), site.validation, request.config).total
+        may = told(site.validation, policy.min_cell_patients)
+        rows, hidden = may.rows[messages.ALL], may.classes[messages.ALL]
+        logits = predicted(predictor(model, request.config), site.validation)
+        counts = tallied(logits, site.validation, request.config, rows=rows, hidden=hidden).total
         held = {"patients": site.validation.people()}
         return Reply(site.name, len(site.validation.y), held, tables={messages.ALL: counts})
     predict_ = predictor(model, request.config)
-    results, tables = assess(predict_, site, request.config, place.policy.share_resamples, request.threshold)
-    mended, more, told = recalibration.assess(
-        predict_, site, request.config, place.policy.share_resamples, request.threshold
-    )
-    results, tables = results | mended, tables | more
+    minimum, shares = policy.min_cell_patients, policy.share_resamples
+    raw = open_site(place, request.config)
+    found = assess(predict_, site, request.config, shares, request.threshold, minimum=minimum, raw=raw)
+    results, tables, suppressed = found.results, found.tables, found.suppressed
+    mended: dict[str, Any] = {}
+    if messages.ALL in results:
+        again, more, mended = recalibration.assess(predict_, site, request.config, shares, request.threshold, minimum)
+        results, tables = results | again, tables | more
     if request.method.local and not kept.arrays:
         results = _noted(results, "local layers: this site has none of its own, so the server's first ones")
     if request.method.pull is not None:
         methods.personal(model, request, kept)
-        own, own_tables = assess(predict_, site, request.config, place.policy.share_resamples, request.threshold)
+        own = assess(predict_, site, request.config, shares, request.threshold, minimum=minimum, raw=raw)
+        figures = own.results
         if not kept.arrays:
-            own = _noted(own, "personal model: this site has none of its own, so the federated one")
-        results |= {_of_personal(name): item for name, item in own.items()}
-        tables |= {_of_personal(name): item for name, item in own_tables.items()}
+            figures = _noted(figures, "personal model: this site has none of its own, so the federated one")
+        results |= {_of_personal(name): item for name, item in figures.items()}
+        tables |= {_of_personal(name): item for name, item in own.tables.items()}
+        suppressed |= {_of_personal(name): least for name, least in own.suppressed.items()}
     report: dict[str, Any] = {
         "evaluations": {name: item.model_dump() for name, item in results.items()},
-        "class_patients": class_patients(site.test),
-        "recalibration": told,
+        "recalibration": mended,
+        "suppressed": suppressed,
     }
     return Reply(site.name, len(site.test.y), report, tables=tables)
 
@@ -224,7 +234,8 @@ def _hello(place: Place, site: Site, config: RunConfig) -> Reply:
         "warning": site.warning,
         "excluded": {} if train.noisy else dict(site.train.excluded),  # rows and cells of those who train, among others
         "shift": dict(site.shift),
-        "counts": {name: getattr(site, name).summary() for name in SPLITS} | {"train": train.summary()},
+        "counts": {name: _counts(getattr(site, name), place.policy.min_cell_patients) for name in SPLITS}
+        | {"train": train.summary()},
         "device": str(choose_device(config.training.device)),
     }
     if train.noisy:
@@ -232,6 +243,23 @@ def _hello(place: Place, site: Site, config: RunConfig) -> Reply:
     elif site.dropped:
         report["excluded"]["recordings of a person in the published test set (whole data set)"] = site.dropped
     return Reply(site.name, train.examples, report)
+
+
+def _counts(cohort: Cohort, minimum: int) -> dict[str, Any]:
+    """Return a split's counts, without classes that too few patients have to be told.
+
+    A split of too few patients counts as empty. Of training all is told: its counts weigh the classes.
+    """
+    if minimum <= 1:
+        return cohort.summary()
+    may = groups.cells(cohort, SubgroupsConfig(), minimum, messages.ALL, messages.GROUP)
+    none = [None] * len(cohort.task.classes)
+    if may.suppressed:
+        return {"patients": 0, "examples": 0, "classes": none, "suppressed": minimum}
+    rows, hidden = may.rows[messages.ALL], may.classes[messages.ALL]
+    found = cohort.take(rows).summary()
+    found["classes"] = [None if away else n for n, away in zip(found["classes"], hidden, strict=True)]
+    return found
 
 
 def _train(place: Place, site: Site, model: nn.Module, request: Request, kept: Kept) -> Reply:

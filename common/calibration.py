@@ -4,10 +4,13 @@ A site's histograms (common/metrics.py: 1024 bins, evenly in log odds) hold all 
 sites like everything else. A bin's examples count as if their score were the bin's middle: with 1024 bins a
 chance is off by 0.004 at most, and not in one direction.
 
-All functions take `(..., classes, 2, bins)` and return `(..., classes)`, NaN where a figure is not defined.
+All functions take `(..., classes, 2, bins)`, or a `Histogram` of it that shares what several of them need, and return
+`(..., classes)`, NaN where a figure is not defined.
 """
 
 from __future__ import annotations
+
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -27,59 +30,103 @@ def odds(bins: int) -> Floats:
     return edges(bins) + LOGIT_RANGE / bins
 
 
-def _sides(scores: Ints) -> tuple[Floats, Floats]:
-    return scores[..., 0, :].astype(np.float64), scores[..., 1, :].astype(np.float64)
+class Histogram:
+    """Score histograms `(..., classes, 2, bins)` with their sums, each computed once."""
+
+    def __init__(self, scores: Ints) -> None:
+        self.scores = scores
+        self.bins = scores.shape[-1]
+        self.x = odds(self.bins)
+        self.chance = expit(self.x)
+
+    @classmethod
+    def of(cls, scores: Scores) -> Histogram:
+        """Return it, or the histogram of counts."""
+        return scores if isinstance(scores, Histogram) else cls(scores)
+
+    @cached_property
+    def sides(self) -> tuple[Floats, Floats]:
+        """Counts without and with the class, `(..., classes, bins)`."""
+        return self.scores[..., 0, :].astype(np.float64), self.scores[..., 1, :].astype(np.float64)
+
+    @cached_property
+    def every(self) -> Floats:
+        """All examples, `(..., classes, bins)`."""
+        return self.sides[0] + self.sides[1]
+
+    @cached_property
+    def below(self) -> tuple[Floats, Floats]:
+        """Counts without and with the class below each bin, `(..., classes, bins + 1)`, the last of all."""
+
+        def summed(side: Floats) -> Floats:
+            found = np.zeros((*side.shape[:-1], self.bins + 1))
+            np.cumsum(side, -1, out=found[..., 1:])
+            return found
+
+        return summed(self.sides[0]), summed(self.sides[1])
+
+    @property
+    def hits(self) -> Floats:
+        """Examples with the class, `(..., classes)`."""
+        return self.below[1][..., -1]
+
+    @property
+    def size(self) -> Floats:
+        """All examples, `(..., classes)`."""
+        return np.asarray(self.below[0][..., -1] + self.below[1][..., -1])
 
 
-def brier(scores: Ints) -> Floats:
+Scores = Ints | Histogram
+
+
+def brier(scores: Scores) -> Floats:
     """Return the mean squared distance of the chance from what was (Brier 1950), of each class on its own.
 
     Over several classes Brier's own score is the sum; scikit-learn's `brier_score_loss` likewise.
     """
-    negative, positive = _sides(scores)
-    chance = expit(odds(scores.shape[-1]))
-    top = (positive * (1 - chance) ** 2 + negative * chance**2).sum(-1)
-    return ratio(top, (positive + negative).sum(-1))
+    found = Histogram.of(scores)
+    negative, positive = found.sides
+    return ratio(negative @ found.chance**2 + positive @ (1 - found.chance) ** 2, found.size)
 
 
-def expected_error(scores: Ints, mass: bool = False, groups: int = GROUPS) -> Floats:
+def expected_error(scores: Scores, mass: bool = False, groups: int = GROUPS) -> Floats:
     """Return the expected calibration error: the mean distance of chance and share over groups of like examples.
 
     Naeini et al. 2015, AAAI 29, for each class against the rest: sum over groups of n_g / n |mean chance - share|.
     Groups are as scikit-learn's `calibration_curve` makes them: of equal width in the chance, or (`mass`) of equally
     many examples (quantiles of the chance).
     """
-    negative, positive = _sides(scores)
-    every = positive + negative
-    chance = expit(odds(scores.shape[-1]))
+    found = Histogram.of(scores)
+    gaps = np.zeros((*found.every.shape[:-1], found.bins + 1))
+    np.cumsum(found.every * found.chance - found.sides[1], -1, out=gaps[..., 1:])
     if mass:
-        place = (_quantiles(every, chance, groups)[..., None] < chance).sum(-2)
-        one = place[..., None, :] == np.arange(groups)[:, None]
-        gap = np.einsum("...gb,...b->...g", one, every * chance - positive)
+        last = np.searchsorted(found.chance, _quantiles(found, groups), side="right")
+        ends = np.concatenate(
+            [np.zeros((*last.shape[:-1], 1), int), last, np.full((*last.shape[:-1], 1), found.bins)], -1
+        )
+        gap = np.diff(np.take_along_axis(gaps, ends, -1), axis=-1)
     else:
-        inner = np.linspace(0, 1, groups + 1)[1:-1]
-        first = np.searchsorted(chance, inner, side="right")
-        sums = np.concatenate([np.zeros((*every.shape[:-1], 1)), np.cumsum(every * chance - positive, -1)], -1)
-        gap = np.diff(sums[..., [0, *first, len(chance)]], axis=-1)
-    return ratio(np.abs(gap).sum(-1), every.sum(-1))
+        first = np.searchsorted(found.chance, np.linspace(0, 1, groups + 1)[1:-1], side="right")
+        gap = np.diff(gaps[..., [0, *first, found.bins]], axis=-1)
+    return ratio(np.abs(gap).sum(-1), found.size)
 
 
-def _quantiles(every: Floats, chance: Floats, groups: int) -> Floats:
+def _quantiles(found: Histogram, groups: int) -> Floats:
     """Return the chances between equally large groups, `(..., groups - 1)`, as numpy.percentile gives them."""
-    cumulated = np.cumsum(every, -1)
-    total = cumulated[..., -1:]
-    place = np.linspace(0, 1, groups + 1)[1:-1] * np.maximum(total - 1, 0)
-    low, high = np.floor(place), np.minimum(np.floor(place) + 1, np.maximum(total - 1, 0))
+    cumulated = (found.below[0] + found.below[1])[..., 1:]
+    most = np.maximum(found.size - 1, 0)[..., None]
+    place = np.linspace(0, 1, groups + 1)[1:-1] * most
+    low = np.floor(place)
 
     def value(rank: Floats) -> Floats:
-        bins = (cumulated[..., None, :] <= rank[..., None]).sum(-1)
-        return np.asarray(chance[np.minimum(bins, len(chance) - 1)])
+        bins = np.stack([(cumulated <= rank[..., i, None]).sum(-1) for i in range(groups - 1)], -1)
+        return np.asarray(found.chance[np.minimum(bins, found.bins - 1)])
 
-    below, above = value(low), value(high)
+    below, above = value(low), value(np.minimum(low + 1, most))
     return np.asarray(below + (above - below) * (place - low))
 
 
-def recalibration(scores: Ints, start: tuple[Floats, Floats] | None = None) -> tuple[Floats, Floats]:
+def recalibration(scores: Scores, start: tuple[Floats, Floats] | None = None) -> tuple[Floats, Floats]:
     """Return slope and intercept of the logistic regression of what was on the log odds.
 
     Cox 1958, Biometrika 45(3/4):562-565: 1 and 0 for a calibrated model; a slope below 1 says that the chances
@@ -90,17 +137,17 @@ def recalibration(scores: Ints, start: tuple[Floats, Floats] | None = None) -> t
         scores: histograms.
         start: slope and intercept to begin at.
     """
-    x = odds(scores.shape[-1])
-    negative, positive = (side.reshape(-1, len(x)) for side in _sides(scores))
-    every = positive + negative
+    given = Histogram.of(scores)
+    shape, x = given.every.shape[:-1], given.x
+    negative, positive, every = (side.reshape(-1, len(x)) for side in (*given.sides, given.every))
     fits = ~_parted(positive, negative)
     begin = np.zeros((len(every), 2))
     if start is not None:
-        begin[:] = np.stack([np.broadcast_to(part, scores.shape[:-2]).ravel() for part in start], -1)
+        begin[:] = np.stack([np.broadcast_to(part, shape).ravel() for part in start], -1)
         begin[~np.isfinite(begin).all(-1)] = 0
     found = np.full((len(every), 2), np.nan)
     found[fits] = _newton(x, positive[fits], every[fits], begin[fits], halve=start is None)
-    return found[:, 0].reshape(scores.shape[:-2]), found[:, 1].reshape(scores.shape[:-2])
+    return found[:, 0].reshape(shape), found[:, 1].reshape(shape)
 
 
 def _parted(positive: Floats, negative: Floats) -> npt.NDArray[np.bool_]:
@@ -133,7 +180,7 @@ def _newton(x: Floats, positive: Floats, every: Floats, found: Floats, halve: bo
             step = _shortened(x, p, n, found[open_], step)
         found[open_] += step
         size = np.abs(step).max(-1)
-        open_ = open_[~(size < 1e-9) & np.isfinite(found[open_]).all(-1)]
+        open_ = open_[~(size < 1e-6) & np.isfinite(found[open_]).all(-1)]
         if not len(open_):
             break
     found[open_] = np.nan
@@ -159,39 +206,38 @@ def _shortened(x: Floats, positive: Floats, every: Floats, found: Floats, step: 
     return step
 
 
-def in_the_large(scores: Ints) -> Floats:
+def in_the_large(scores: Scores, start: Floats | None = None) -> Floats:
     """Return the intercept alone, with a slope of 1: above 0, the event is more frequent than foretold.
 
-    Van Calster et al. 2019, BMC Medicine 17:230.
+    Van Calster et al. 2019, BMC Medicine 17:230. `start`: where to begin.
     """
-    x = odds(scores.shape[-1])
-    negative, positive = _sides(scores)
-    every = positive + negative
-    n, hits = every.sum(-1), positive.sum(-1)
-    found = np.zeros(n.shape)
-    for _ in range(60):
-        mu = expit(found[..., None] + x)
-        slope = (every * mu * (1 - mu)).sum(-1)
-        step = ratio(hits - (every * mu).sum(-1), slope)
-        found = found + np.clip(np.nan_to_num(step), -1, 1)
-        if np.abs(np.nan_to_num(step)).max(initial=0) < 1e-9:
+    given = Histogram.of(scores)
+    shape = given.size.shape
+    n, hits, every = given.size.ravel(), given.hits.ravel(), given.every.reshape(-1, given.bins)
+    found = np.zeros(len(n))
+    if start is not None:
+        found[:] = np.nan_to_num(np.broadcast_to(start, shape)).ravel()
+    open_ = np.flatnonzero((hits > 0) & (hits < n))
+    for _ in range(200):
+        mu = expit(found[open_, None] + given.x)
+        weighed = every[open_] * mu
+        step = (hits[open_] - weighed.sum(-1)) / np.maximum((weighed * (1 - mu)).sum(-1), 1e-300)
+        found[open_] += np.clip(step, -1, 1)
+        open_ = open_[np.abs(step) > 1e-6]  # the error is then of the order of its square
+        if not len(open_):
             break
-    return np.where((hits > 0) & (hits < n), found, np.nan)
+    return np.where((hits > 0) & (hits < n), found, np.nan).reshape(shape)
 
 
-def groups_of(scores: Ints) -> tuple[Ints, Ints, Floats]:
+def groups_of(scores: Scores) -> tuple[Ints, Ints, Floats]:
     """Return of each group between CUTS, `(..., classes, groups)`: examples, events, and the sum of their chances."""
-    bins = scores.shape[-1]
-    first = [0, *np.searchsorted(odds(bins), CUTS).tolist(), bins]
-    chance = expit(odds(bins))
-    negative, positive = scores[..., 0, :], scores[..., 1, :]
-
-    def summed(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        sums = np.concatenate([np.zeros((*values.shape[:-1], 1), values.dtype), np.cumsum(values, -1)], -1)
-        return np.diff(sums[..., first], axis=-1)
-
-    every = negative + positive
-    return summed(every).astype(np.int64), summed(positive).astype(np.int64), summed(every * chance).astype(np.float64)
+    given = Histogram.of(scores)
+    first = [0, *np.searchsorted(given.x, CUTS).tolist(), given.bins]
+    negative, positive = (np.diff(below[..., first], axis=-1) for below in given.below)
+    mass = np.zeros((*given.every.shape[:-1], given.bins + 1))
+    np.cumsum(given.every * given.chance, -1, out=mass[..., 1:])
+    every, events = (np.rint(part).astype(np.int64) for part in (negative + positive, positive))
+    return every, events, np.diff(mass[..., first], axis=-1)
 
 
 def people_in_groups(scores: Ints) -> Ints | None:
@@ -211,46 +257,38 @@ def people_in_groups(scores: Ints) -> Ints | None:
     return np.asarray((held > 0).sum(0), dtype=np.int64)
 
 
-def net_benefit(scores: Ints) -> tuple[Floats, Floats]:
+def net_benefit(scores: Scores) -> tuple[Floats, Floats]:
     """Return the net benefit of treating from each of THRESHOLDS on, and of treating all, `(..., classes, thresholds)`.
 
     Vickers and Elkin 2006, Med Decis Making 26(6):565-574: true positives / n - false positives / n * p / (1 - p).
     """
-    negative, positive = _sides(scores)
-    n = (positive + negative).sum(-1)[..., None]
-    first = np.searchsorted(edges(scores.shape[-1]), np.asarray(THRESHOLDS) - 1e-9)
-    harm = np.exp(THRESHOLDS)
-
-    def from_on(side: Floats) -> Floats:
-        sums = np.concatenate([np.cumsum(side[..., ::-1], -1)[..., ::-1], np.zeros((*side.shape[:-1], 1))], -1)
-        return np.asarray(sums[..., first])
-
-    treat = ratio(from_on(positive) - from_on(negative) * harm, n)
-    every = ratio(positive.sum(-1)[..., None] - negative.sum(-1)[..., None] * harm, n)
-    return treat, every
+    given = Histogram.of(scores)
+    first = np.searchsorted(edges(given.bins), np.asarray(THRESHOLDS) - 1e-9)
+    harm, n = np.exp(THRESHOLDS), given.size[..., None]
+    false, true = (below[..., -1:] - below[..., first] for below in given.below)
+    every = ratio(given.hits[..., None] - given.below[0][..., -1:] * harm, n)
+    return ratio(true - false * harm, n), every
 
 
-def sensitivity_at(scores: Ints, specificity: float) -> Floats:
+def sensitivity_at(scores: Scores, specificity: float) -> Floats:
     """Return the sensitivity where the ROC curve has this specificity; straight lines between its points."""
-    negative, positive = _sides(scores)
-    return _at(negative, positive, 1 - specificity)
+    negative, positive = Histogram.of(scores).below
+    # from the highest bin down: what lies above, as a share
+    return _at(negative[..., -1:] - negative[..., ::-1], positive[..., -1:] - positive[..., ::-1], 1 - specificity)
 
 
-def specificity_at(scores: Ints, sensitivity: float) -> Floats:
+def specificity_at(scores: Scores, sensitivity: float) -> Floats:
     """Return the specificity where the ROC curve has this sensitivity; straight lines between its points."""
-    negative, positive = _sides(scores)
-    return _at(positive[..., ::-1], negative[..., ::-1], 1 - sensitivity)
+    negative, positive = Histogram.of(scores).below
+    return _at(positive, negative, 1 - sensitivity)
 
 
-def _at(negative: Floats, positive: Floats, false: float) -> Floats:
-    zero = np.zeros((*negative.shape[:-1], 1))
-    x, y = (
-        np.concatenate([zero, ratio(np.cumsum(side[..., ::-1], -1), side.sum(-1)[..., None])], -1)
-        for side in (negative, positive)
-    )
-    here = np.maximum((x <= false + 1e-12).sum(-1) - 1, 0)[..., None]
+def _at(x: Floats, y: Floats, share: float) -> Floats:
+    """Return what share of y is passed where x has passed `share` of its own; both `(..., steps)`, rising from 0."""
+    most, top = x[..., -1], y[..., -1]
+    goal = share * most
+    here = np.maximum((x <= goal[..., None] * (1 + 1e-12) + 1e-12).sum(-1) - 1, 0)[..., None]
     there = np.minimum(here + 1, x.shape[-1] - 1)
     x0, x1, y0, y1 = (np.take_along_axis(a, i, -1)[..., 0] for a, i in ((x, here), (x, there), (y, here), (y, there)))
-    share = np.nan_to_num(ratio(false - x0, x1 - x0))
-    found = y0 + (y1 - y0) * np.clip(share, 0, 1)
-    return np.where((negative.sum(-1) > 0) & (positive.sum(-1) > 0), found, np.nan)
+    part = np.clip(np.nan_to_num(ratio(goal - x0, x1 - x0)), 0, 1)
+    return np.where(most > 0, ratio(y0 + (y1 - y0) * part, top), np.nan)

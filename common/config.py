@@ -131,6 +131,27 @@ class FederationConfig(Section):
     )
 
 
+class SubgroupsConfig(Section):
+    """Figures of groups of patients beside those of all, where the data have what tells the groups apart."""
+
+    sex: bool = Field(False, description="female, male, unknown")
+    age: tuple[float, ...] = Field((), description="years at which age bands begin, rising, such as [40, 65, 80]")
+    columns: dict[str, tuple[float, ...]] = Field(
+        default_factory=dict,
+        description="features of the task by name, each with the values at which bands begin; by a patient's median",
+    )
+
+    @model_validator(mode="after")
+    def _check_bands(self) -> SubgroupsConfig:
+        for name, edges in {
+            "age": self.age,
+            **{f"columns.{key}": value for key, value in self.columns.items()},
+        }.items():
+            if list(edges) != sorted(set(edges)) or (name != "age" and not edges):
+                raise ValueError(f"subgroups.{name}: give rising values at which bands begin, such as [40, 65]")
+        return self
+
+
 class EvaluationConfig(Section):
     """What is measured on test patients, and how sure."""
 
@@ -160,6 +181,7 @@ class EvaluationConfig(Section):
         ("threshold", "platt", "temperature", "isotonic"),
         description="what each alone wins back at a hospital, fitted on its validation patients (not in private runs)",
     )
+    subgroups: SubgroupsConfig = SubgroupsConfig()
     without: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="further figures with these patients left out (if the site allows)"
     )

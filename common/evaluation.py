@@ -232,7 +232,14 @@ def pooled(
     else:
         notes.append("no pooled intervals: not every site shares its resamples")
     each = list(results.values())
-    return summarise(
+    less: dict[str, dict[str, int]] = {}
+    for site, item in sorted(results.items()):
+        for name, least in item.suppressed.items():
+            less.setdefault(name, {})[site] = least
+    for name, sites in less.items():
+        notes.append(f"class {name} is suppressed at, and so without its examples at, {', '.join(sites)}")
+    gone = {name: max(sites.values()) for name, sites in less.items() if len(sites) == len(each)}
+    found = summarise(
         task,
         together,
         drawn,
@@ -244,6 +251,7 @@ def pooled(
         any(part.calibration.groups for item in each for part in item.classes.values() if part.calibration),
         _group_patients(task, each),
     )
+    return found.model_copy(update={"suppressed": gone}) if gone else found
 
 
 def _group_patients(task: Task, results: Sequence[Evaluation]) -> Ints | None:

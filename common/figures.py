@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from scipy import special
 
 Floats = npt.NDArray[np.float64]
@@ -135,7 +135,8 @@ class Evaluation(Frozen):
     negatives, false positives, false negatives, true positives. `threshold`: the log odds from which on the
     event was called, none: the likelier class. `utility`: normalised (common/metrics.py), where the task has it.
     `brier`: of the event, or summed over classes; `ece`: of the event, or the mean over classes. `loss`: mean negative
-    log likelihood; of an anomaly score the mean reconstruction error of what is normal.
+    log likelihood; of an anomaly score the mean reconstruction error of what is normal. `suppressed`: classes that too
+    few patients have to be told, with the least that the hospital tells.
     """
 
     patients: int
@@ -154,6 +155,7 @@ class Evaluation(Frozen):
     brier: Figure | None = None
     ece: Figure | None = None
     lead: Lead | None = None
+    suppressed: dict[str, int] = Field(default_factory=dict)
 
     @property
     def binary(self) -> bool:

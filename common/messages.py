@@ -35,11 +35,11 @@ MORE = ("utility", "gain", "time", "lead")
 """Parts of counts that only some tasks have."""
 STATISTIC = "statistic/"
 CONTROL = "control/"
-ALL, RESAMPLED, WITHOUT, AGAINST, PERSONAL = "all", "/resampled", "without ", "against ", "personal"
-RECALIBRATED = "recalibrated "
-"""Names of tables: `all`, `without NAME`, `against NAME` (normal examples and one abnormal class alone), each also with
-RESAMPLED behind it; where a site has a model of its own beside the federated one, that one's: `personal`, `personal
-without NAME`, `personal against NAME`; `recalibrated METHOD`."""
+ALL, RESAMPLED, WITHOUT, PERSONAL = "all", "/resampled", "without ", "personal"
+AGAINST, GROUP, RECALIBRATED = "against ", "group ", "recalibrated "
+"""Names of tables: `all`, `without NAME`, `against NAME` (normal examples and one abnormal class alone), `group
+NAME=GROUP`, each also with RESAMPLED behind it; where a site has a model of its own beside the federated one, its:
+`personal`, `personal without NAME` and so on; `recalibrated METHOD`."""
 
 MESSAGE_TYPES: dict[Kind, str] = {
     "hello": "query",

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common import calibration, metrics, warning
+from common.calibration import Histogram
 from common.figures import Sampled
 from common.metrics import Counts, Floats
 from common.task import Task
@@ -29,6 +30,7 @@ def sampled(
     patients: int,
     operating: Sequence[float] = (),
     curves: bool = False,
+    judge: bool = True,
 ) -> Sampled:
     """Return every figure by name, and its resampled values; `class_...` and `group_...` have an axis of classes.
 
@@ -39,6 +41,7 @@ def sampled(
         patients: how many patients the counts come from.
         operating: sensitivities and specificities at which the other is sought.
         curves: whether to compute reliability diagrams and decision curves too.
+        judge: whether to compute slopes and intercepts, which take the longest.
     """
     many = task.kind == "multilabel"
     support = metrics.tallies(total.confusion, many)[2]
@@ -64,7 +67,7 @@ def sampled(
         }
         if counts.utility.size:
             found["utility"] = metrics.utility(counts.utility)
-        scores = counts.scores[..., seek, :, :]
+        scores = Histogram(counts.scores[..., seek, :, :])
         for at in operating:
             found[f"class_sensitivity_at_{at:g}"] = calibration.sensitivity_at(scores, at)
             found[f"class_specificity_at_{at:g}"] = calibration.specificity_at(scores, at)
@@ -78,18 +81,18 @@ def sampled(
             found["lead_hours"] = warning.median_lead(counts.lead)
         if not task.probabilistic:
             return found
-        begin = (start["class_slope"], start["class_intercept"]) if start is not None else None
-        slope, intercept = calibration.recalibration(scores, begin)
         found |= {
             "class_brier": calibration.brier(scores),
             "class_ece": calibration.expected_error(scores),
-            "class_ece_mass": calibration.expected_error(scores, mass=True),
-            "class_slope": slope,
-            "class_intercept": intercept,
-            "class_large": calibration.in_the_large(scores),
         }
         found["brier"] = found["class_brier"].sum(-1)
         found["ece"] = found["class_ece"].mean(-1)
+        if not judge:
+            return found
+        begin = (start["class_slope"], start["class_intercept"]) if start is not None else None
+        found["class_slope"], found["class_intercept"] = calibration.recalibration(scores, begin)
+        found["class_large"] = calibration.in_the_large(scores, start["class_large"] if start is not None else None)
+        found["class_ece_mass"] = calibration.expected_error(scores, mass=True)
         if curves:
             every, events, _ = calibration.groups_of(scores)
             found["group_observed"] = metrics.ratio(events, every)

@@ -26,14 +26,14 @@ from client.policy import SIMULATION
 from client.training import Schedule, Stopped, fit
 from client.work import Predict, Site, assess, class_patients, counted, open_site, predictor, scaled, weights_of
 from common import evaluation, messages, metrics
-from common.config import RunConfig
+from common.config import RunConfig, SubgroupsConfig
 from common.errors import SiteError
 from common.messages import ALL, Reply
 from common.scaling import Scaling
 from common.seeds import seed_for
 from common.task import Task
 from experiments import travel
-from server import resamples, start
+from server import draws, resamples, start
 from server.app import save_tables, save_weights, write_bytes, write_json
 from server.rounds import combine, recalibrations
 from sites.cohort import Cohort, join
@@ -170,17 +170,21 @@ def _tested(
 ) -> dict[str, Any]:  # fmt: skip
     """Return a model's figures on every hospital's test patients, scaled by `ready` as the model takes them."""
     replies: dict[str, Reply] = {}
+    if len(sites) > 1 and name != "pooled":  # groups of patients beside the federated model's: the pooled model's do
+        wanted = config.evaluation.model_copy(update={"subgroups": SubgroupsConfig()})
+        config = config.model_copy(update={"evaluation": wanted})
     for site in sites:
         if len(site.test.y) == 0:
             continue
         here = ready(site)
-        results, tables = assess(predict, here, config, True, threshold, curves=False)
-        mended, more, told = recalibration.assess(predict, here, config, True, threshold)
-        results, tables = results | mended, tables | more
+        found = assess(predict, here, config, True, threshold, curves=False, raw=site)
+        again, more, told = recalibration.assess(predict, here, config, True, threshold)
+        results, tables = found.results | again, found.tables | more
         report = {"evaluations": {key: item.model_dump() for key, item in results.items()}, "recalibration": told}
         replies[site.name] = Reply(site.name, len(site.test.y), report, tables=tables)
     by_table, pooled = combine(task, replies)
     kept, stem = {where: reply.tables for where, reply in replies.items()}, name.replace(":", ".")
+    draws.save(out / draws.file_of(name), draws.draws(task, replies, by_table, pooled))
     if config.evaluation.keep_counts:
         save_tables(out / f"counts.{stem}.safetensors", kept)
     if config.evaluation.keep_resamples:

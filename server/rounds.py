@@ -29,7 +29,7 @@ from common.messages import ALL, RESAMPLED, Method, Reply, Request, Weights
 from common.metrics import Counts
 from common.task import Task
 from common.warning import WIDTH
-from server import hospitals, start, strategies
+from server import draws, hospitals, start, strategies
 from server.exchange import Listener, Shown, exchange
 from server.handshake import Federation
 
@@ -40,7 +40,8 @@ class Outcome:
 
     `weights`: of the chosen round; `test`: figures by table name, then by site; `validation`: the chosen round's
     counts by site; `threshold`: chosen on them, if one is sought; `counted`: the rounds in which each site's
-    update went into the model; `start`: what was taken from an earlier model, and what is frozen, if one was.
+    update went into the model; `suppressed`: by table the sites that tell none for their patients are too few, with
+    how many it needs; `start`: what was taken from an earlier model, and what is frozen, if one was.
     """
 
     rounds: list[dict[str, Any]] = field(default_factory=list)
@@ -53,6 +54,8 @@ class Outcome:
     threshold: float | None = None
     tables: dict[str, Mapping[str, Counts]] = field(default_factory=dict)
     counted: dict[str, list[int]] = field(default_factory=dict)
+    suppressed: dict[str, dict[str, int]] = field(default_factory=dict)
+    draws: draws.Draws = field(default_factory=dict)
     start: dict[str, Any] = field(default_factory=dict)
     recalibration: dict[str, Recalibration] = field(default_factory=dict)
 
@@ -361,6 +364,8 @@ def test(run: Run, outcome: Outcome) -> None:
     outcome.test, outcome.pooled = combine(run.task, replies)
     outcome.recalibration = recalibrations(replies)
     outcome.tables = {site: reply.tables for site, reply in replies.items()}
+    outcome.suppressed = withheld(replies)
+    outcome.draws = draws.draws(run.task, replies, outcome.test, outcome.pooled)
 
 
 def _chosen_threshold(run: Run, outcome: Outcome) -> float | None:
@@ -397,6 +402,7 @@ def recalibrations(replies: Mapping[str, Reply]) -> dict[str, Recalibration]:
 def combine(task: Task, replies: Mapping[str, Reply]) -> tuple[dict[str, dict[str, Evaluation]], dict[str, Evaluation]]:
     """Return figures by table name and site, and pooled figures by table name, from the replies."""
     by_table: dict[str, dict[str, Evaluation]] = {}
+    suppressed = withheld(replies)
     for site, reply in replies.items():
         for name, item in reply.report["evaluations"].items():
             by_table.setdefault(name, {})[site] = Evaluation.model_validate(item)
@@ -409,7 +415,20 @@ def combine(task: Task, replies: Mapping[str, Reply]) -> tuple[dict[str, dict[st
             {site: found[name] for site, found in tables.items()},
             {site: drawn for site, found in tables.items() if (drawn := found.get(name + RESAMPLED)) is not None},
         )
+        if less := suppressed.get(name):
+            each = ", ".join(f"{site} (fewer than {least} patients)" for site, least in less.items())
+            note = f"suppressed at, and so without, {each}"
+            pooled[name] = pooled[name].model_copy(update={"notes": (*pooled[name].notes, note)})
     return by_table, pooled
+
+
+def withheld(replies: Mapping[str, Reply]) -> dict[str, dict[str, int]]:
+    """Return by table the sites that tell none, because too few patients are in it, and how many it needs."""
+    found: dict[str, dict[str, int]] = {}
+    for site, reply in sorted(replies.items()):
+        for name, least in reply.report.get("suppressed", {}).items():
+            found.setdefault(str(name), {})[site] = int(least)
+    return found
 
 
 def digest(weights: Weights) -> str:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from common import evaluation
 from common.errors import DataError
 from common.evaluation import Evaluation
+from experiments.report import compared
 from experiments.report.model import (
     Data,
     LeftOut,
@@ -37,9 +38,9 @@ from experiments.report.model import (
     Worst,
 )
 
-ALL, WITHOUT, AGAINST, PERSONAL, AGAIN = "all", "without ", "against ", "personal", "recalibrated "
-"""Names of tables of figures in federated.json and baselines.json: `all`, `without LABEL`, `against CLASS`, each also
-`personal ...`; `recalibrated METHOD`."""
+ALL, WITHOUT, AGAINST, GROUP, PERSONAL, AGAIN = "all", "without ", "against ", "group ", "personal", "recalibrated "
+"""Names of tables in federated.json and baselines.json: `all`, `without LABEL`, `against CLASS`, `group NAME=GROUP`,
+each also `personal ...`; `recalibrated METHOD`."""
 
 SYNTHETIC = "The signals were made by a generator. No figure says anything about real patients."
 MIXED = "Some hospitals hold signals made by a generator. No pooled figure says anything about real patients."
@@ -82,6 +83,11 @@ def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any],
     baselines = _read(run_dir / "baselines.json") or {}
     spent = _privacy(lines)
     models = [_model(item, metric) for item in (ours, *_personal(outcome), *baselines.get("models", ()))]
+    binary = task.get("kind") == "multiclass" and len(task.get("classes", ())) == 2
+    models = [
+        model.model_copy(update={"gaps": compared.gaps(model, metric, binary, run_dir)}) if model.groups else model
+        for model in models
+    ]
     planned = config.get("federation", {}).get("rounds") or (lines[-1].get("of", len(lines)) if lines else 0)
     chosen = outcome.get("chosen") or (lines[-1]["chosen"] if lines else None)
     return Report(
@@ -108,6 +114,7 @@ def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any],
         chosen_round=chosen,
         metric=metric,
         models=tuple(model for model in models if model.sites or model.pooled),
+        differences=compared.differences(models, metric, binary, run_dir),
         privacy=spent,
         travel=tuple(Travel.model_validate(item) for item in baselines.get("travel", ())),
         external=tuple(config.get("sites", {}).get("external", ())),
@@ -172,6 +179,7 @@ def _site(name: str, said: Mapping[str, Any], task: Mapping[str, Any], lost: str
             patients=part["patients"],
             examples=part["examples"],
             classes=dict(zip(classes, part["classes"], strict=False)),
+            suppressed=part.get("suppressed"),
         )
         for split, part in said.get("counts", {}).items()
     }
@@ -206,11 +214,18 @@ def _figures(raw: Mapping[str, Any] | None) -> RoundFigures | None:
 
 
 def _model(raw: Mapping[str, Any], metric: str) -> ModelResult:
-    tables, pooled = raw.get("test") or {}, raw.get("pooled") or {}
+    tables, pooled, less = (raw.get(key) or {} for key in ("test", "pooled", "suppressed"))
     subsets = {
-        name: Subset.model_validate({"sites": tables.get(name, {}), "pooled": pooled.get(name)})
-        for name in [*tables, *(name for name in pooled if name not in tables)]
+        name: Subset.model_validate(
+            {"sites": tables.get(name, {}), "pooled": pooled.get(name), "suppressed": less.get(name, {})}
+        )
+        for name in dict.fromkeys([*tables, *pooled, *less])
     }
+    groups: dict[str, dict[str, Subset]] = {}
+    for name, item in subsets.items():
+        if name.startswith(GROUP):
+            attribute, _, group = name.removeprefix(GROUP).partition("=")
+            groups.setdefault(attribute, {})[group] = item
     main = subsets.get(ALL, Subset())
     return ModelResult(
         name=raw["name"],
@@ -223,6 +238,8 @@ def _model(raw: Mapping[str, Any], metric: str) -> ModelResult:
         against={name.removeprefix(AGAINST): item for name, item in subsets.items() if name.startswith(AGAINST)},
         recalibrated={name.removeprefix(AGAIN): item for name, item in subsets.items() if name.startswith(AGAIN)},
         recalibration=raw.get("recalibration") or {},
+        suppressed=main.suppressed,
+        groups=groups,
         worst=_worst(main.sites, metric),
         threshold=raw.get("threshold"),
     )
@@ -236,7 +253,7 @@ def _personal(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
             for name, item in (outcome.get(what) or {}).items()
             if name.startswith(PERSONAL)
         }
-        for what in ("test", "pooled")
+        for what in ("test", "pooled", "suppressed")
     }
     if not parts["test"]:
         return []

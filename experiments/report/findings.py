@@ -137,7 +137,7 @@ def total(report: Report, split: Split, what: str) -> int:
     counts = [site.counts[split] for site in report.sites if split in site.counts]
     if what in ("patients", "examples"):
         return sum(int(getattr(item, what)) for item in counts)
-    return sum(item.classes.get(what, 0) for item in counts)
+    return sum(item.classes.get(what) or 0 for item in counts)
 
 
 def subsets(report: Report) -> list[tuple[str, ModelResult, Evaluation]]:

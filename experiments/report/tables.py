@@ -46,7 +46,11 @@ def _rows(report: Report) -> Iterator[Row]:
     for model in report.models:
         parts: dict[str, Subset] = {"all": model}
         parts |= {f"without {label}": subset for label, subset in model.without.items()}
+        for attribute, groups in model.groups.items():
+            parts |= {f"group {attribute}={name}": subset for name, subset in groups.items()}
         for name, subset in parts.items():
+            for site, least in subset.suppressed.items():
+                yield model.name, name, site, "", f"suppressed (fewer than {least} patients)", "", "", "", "", ""
             for site, item in subset.sites.items():
                 yield from _figures((model.name, name, site), item)
             if subset.pooled is not None:
@@ -58,6 +62,10 @@ def _figures(start: Row, item: Evaluation) -> Iterator[Row]:
         if (figure := getattr(item, metric)) is not None:
             yield (*start, "", metric, *_numbers(figure), item.patients, item.examples)
     for name, part in item.classes.items():
+        if name in item.suppressed:
+            reason = f"suppressed (fewer than {item.suppressed[name]} patients)"
+            yield (*start, name, reason, "", "", "", "", "")
+            continue
         for metric in CLASS_METRICS:
             yield (*start, name, metric, *_numbers(getattr(part, metric)), part.patients, part.examples)
         found = {key: getattr(part.calibration, key) for key in CALIBRATION} if part.calibration else {}

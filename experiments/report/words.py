@@ -186,6 +186,9 @@ def cell(item: Evaluation | None, metric: str, name: str | None = None, missing:
     if figure is None:
         return Cell("n/a", reason="not a figure of this task")
     patients = item.patients if part is None else part.patients
+    if figure.value is None and item.suppressed and (name is None or name in item.suppressed):
+        least = item.suppressed[name] if name else max(item.suppressed.values())
+        return Cell("suppressed", reason=f"suppressed (fewer than {least} patients)")
     if figure.value is None:
         return Cell("n/a", reason=_why_missing(item, metric, None if part is None else part.examples))
     shown = interval(figure)

@@ -130,7 +130,7 @@ def test_figures_are_sklearn_s() -> None:
     run = run_config(evaluation__bins=4096)
     site = opened(run)
     model = trained(run, site)
-    results, _ = work.assess(work.predictor(model, run), site, run, True)
+    results = work.assess(work.predictor(model, run), site, run, True).results
     with torch.inference_mode():
         made = model.eval()(torch.tensor(site.test.x), torch.tensor(site.test.features))
     errors = (

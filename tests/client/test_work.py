@@ -165,7 +165,9 @@ def test_figures_are_sklearns(run: RunConfig) -> None:
     assert found["macro_f1"]["value"] == pytest.approx(f1)
     nll = truth.log_loss(y, torch.softmax(logits, 1).numpy(), labels=range(4))
     assert found["loss"]["value"] == pytest.approx(nll, rel=1e-6)
-    assert reply.report["class_patients"] == [len(set(site.test.patient[y == c])) for c in range(4)]
+    assert [item["patients"] for item in found["classes"].values()] == [
+        len(set(site.test.patient[y == c])) for c in range(4)
+    ]
     validation = handle(simulated(0), Request("validate", run, 1, given))
     assert validation.tables["all"].confusion.sum() == len(site.validation.y) == validation.examples
     assert validation.report == {"patients": site.validation.people()}
