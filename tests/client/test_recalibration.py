@@ -114,7 +114,8 @@ def test_figures_after_each_are_those_of_the_mended_scores() -> None:
     assert list(results) == [f"recalibrated {name}" for name in names]
     assert set(tables) == {f"recalibrated {name}{end}" for name in names for end in ("", "/resampled")}
     held, tested = model(site.validation).astype(float), model(site.test).astype(float)
-    before, before_tables = assess_plain(model, site, config(), True, 0.5)
+    plain = assess_plain(model, site, config(), True, 0.5)
+    before, before_tables = plain.results, plain.tables
     for name in names:
         change = recalibration.fit(name, held, site.validation.y, VITALS)
         event = metrics.margins(change(tested))[:, 1]
