@@ -156,16 +156,21 @@ def test_age_is_held_against_normal_people_of_the_same_sex() -> None:
     np.testing.assert_allclose(raw(asked), [10, -20, 30, np.nan, 5])
     found = odds(fit_anomaly("age_sex", train, 1, CONFIG), asked)
     assert found[0] > found[4] > found[1]
-    middle = np.median(raw(train))
-    assert (found[3] > found[4]) == (middle > 5)  # unknown: as normal people are
     rows = replace(asked, patient=np.asarray([0, 0, 0, 0, 1]))
     assert raw(rows).tolist() == [10, 10, 10, 10, -20]
 
 
+def test_an_unknown_age_scores_as_the_median_of_normal_people() -> None:
+    train = table(np.zeros((21, 4)), age=np.arange(40, 61, dtype=np.float32))
+    asked = replace(table(np.zeros((2, 4))), age=np.asarray([np.nan, 50], np.float32))
+    unknown, median = odds(fit_anomaly("age_sex", train, 1, CONFIG), asked)
+    assert unknown == median == pytest.approx(4 * np.arcsinh((0 - 9) / 10), rel=1e-5)
+
+
 def test_age_counts_normal_people_who_have_examples() -> None:
-    train = table(np.zeros((12, 4)), age=np.asarray([40] * 11 + [99], np.float32))
-    assert anomaly._age_sex(train.take(np.arange(11)))(train)[-1] == 59
-    for age in (None, np.full(12, np.nan, np.float32)):
+    train = table(np.zeros((40, 4)), age=np.asarray([40] * 12 + [99] * 28, np.float32))
+    assert anomaly._age_sex(train.take(np.arange(12)))(train)[-1] == 59
+    for age in (None, np.full(40, np.nan, np.float32)):
         with pytest.raises(SiteError, match="these data do not say how old a patient is"):
             fit_anomaly("age_sex", replace(train, age=age), 1, CONFIG)
 
