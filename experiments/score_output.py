@@ -96,7 +96,8 @@ class Output:
             os.replace(self._part, self.path)
         else:
             self._part.unlink(missing_ok=True)
-        left = self.path.with_name("excluded.csv")
+        stem = self.path.stem
+        left = self.path.with_name("excluded.csv" if stem == "scores" else f"{stem}.excluded.csv")
         with _whole(left) as part, part.open("w", encoding="utf-8", newline="") as out:
             write = csv.writer(out)
             write.writerow(("record", "sample", "seconds", "rows", "reason"))
@@ -120,7 +121,7 @@ class Output:
             "excluded": str(left),
             "annotations": f"*.{self.extension}" if self.extension and self._records else None,
         }
-        with _whole(self.path.with_name("score.json")) as part:
+        with _whole(self.path.with_name("score.json" if stem == "scores" else f"{stem}.json")) as part:
             part.write_text(as_json(summary | {"each": self._records}), encoding="utf-8")
         if not tally.rows and complete:
             first = next(iter(tally.without), None) or next(iter(tally.left), "it holds no row")

@@ -105,6 +105,9 @@ def test_a_folder_of_recordings(beats_run: Path, hospitals: Path, tmp_path: Path
     read = pd.read_csv if suffix == "csv" else pd.read_parquet
     table = read(out / f"s.{suffix}", **({"dtype": {"record": str}} if suffix == "csv" else {}))
     assert summary["rows"] == len(table)
+    assert {path.name for path in out.iterdir()} - {path.name for path in out.glob("*.wrd")} == {
+        f"s.{suffix}", "s.excluded.csv", "s.json"
+    }  # fmt: skip
     assert summary["beats"] == {"reference annotations (.atr)": 3}
     assert table["synthetic"].all()
     assert summary["notice"].startswith("SYNTHETIC: the data scored are generated")
