@@ -89,6 +89,10 @@ def audit(
             config, here.train, canaries=canaries, confidence=confidence, site=here.name, tell=tell
         )
     path = one_site.write(folder or one_site.folder_for(config, root, "audit"), "audit.json", found.to_dict())
+    if folder is not None and (folder / "report.json").is_file():
+        from experiments import launch
+
+        launch.write_report(folder)
     if not quiet:
         typer.echo(found.table())
         typer.echo(f"written: {path}", err=True)

@@ -126,8 +126,8 @@ def demonstrate(
         ConfigError: privacy is off, or there is no signal to reconstruct.
     """
     task = train.task
-    if not config.privacy.on:
-        raise ConfigError("privacy inversion: set privacy.epsilon (or sigma): it shows a step without and with it")
+    if config.privacy.kind not in ("patient", "record"):
+        raise ConfigError("privacy inversion: set privacy.epsilon (or sigma) and privacy.level=patient or record")
     if not task.channels or task.kind not in ("multiclass", "multilabel"):
         raise ConfigError("privacy inversion: it needs a signal and classes")
     if not 2 <= beats <= len(train.y):

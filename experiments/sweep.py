@@ -260,7 +260,7 @@ def spoken(point: dict[str, Any]) -> str:
 
 def explained(found: dict[str, Any]) -> list[str]:
     """Return the sentences that stand beside the figures."""
-    unit = {"patient": "per patient", "record": "per example"}.get(found["level"], "")
+    unit = {"patient": "per patient", "record": "per example", "hospital": "per hospital"}.get(found["level"], "")
     runs = len(found["seeds"])
     lines = [
         f"{words.capital(words.title(found['metric']))} of the federated model on test patients"

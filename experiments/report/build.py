@@ -21,6 +21,7 @@ from common.errors import DataError
 from common.evaluation import Evaluation
 from experiments.report import compared
 from experiments.report.model import (
+    Audited,
     Data,
     LeftOut,
     ModelResult,
@@ -116,11 +117,17 @@ def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any],
         models=tuple(model for model in models if model.sites or model.pooled),
         differences=compared.differences(models, metric, binary, run_dir),
         privacy=spent,
+        audit=_audited(_read(run_dir / "audit.json")),
         travel=tuple(Travel.model_validate(item) for item in baselines.get("travel", ())),
         external=tuple(config.get("sites", {}).get("external", ())),
         **left_out(_read(run_dir / "leave-one-out.json") or {}),
         lost=dict(sorted(lost.items())),
     )
+
+
+def _audited(found: Mapping[str, Any] | None) -> Audited | None:
+    """Return what an audit of the run's training found, where there was one."""
+    return None if found is None else Audited.model_validate({key: found.get(key) for key in Audited.model_fields})
 
 
 def left_out(found: Mapping[str, Any]) -> dict[str, Any]:

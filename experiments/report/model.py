@@ -264,6 +264,24 @@ class Privacy(Frozen):
     noise_at: Literal["site", "server"] = "site"
 
 
+class Audited(Frozen):
+    """What an attack on the run's private training, repeated with canaries, proved (experiments/audit.py).
+
+    `claimed`: epsilon of the training's steps, at most; `attack`, `seen`: lower bounds, by guesses and by the noise and
+    weight measured, with `confidence`; `passed`: whether the claim is above both.
+    """
+
+    site: str
+    unit: str
+    canaries: int
+    confidence: float
+    delta: float
+    claimed: float
+    attack: float
+    seen: float
+    passed: bool
+
+
 class Report(Frozen):
     """A run's report. Refuses to exist for made-up data without a notice that says so."""
 
@@ -282,6 +300,7 @@ class Report(Frozen):
     models: tuple[ModelResult, ...] = ()
     differences: tuple[Difference, ...] = ()
     privacy: tuple[Privacy, ...] = ()
+    audit: Audited | None = None
     external: tuple[str, ...] = ()
     travel: tuple[Travel, ...] = ()
     left_out: tuple[LeftOut, ...] = ()

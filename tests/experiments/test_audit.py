@@ -20,9 +20,9 @@ from client.gradients import Gradients, each_loss
 from client.privacy import units_of
 from client.training import tensors
 from common import models, noise
-from common.config import ModelConfig, RunConfig
+from common.config import ModelConfig, RunConfig, load
 from common.errors import AuditError, ConfigError
-from experiments import audit
+from experiments import audit, console, launch, one_site
 from experiments.audit import Audit, Probed, examine, with_canaries
 from experiments.cli import app
 from tests import tiny
@@ -218,3 +218,21 @@ def test_a_verdict_names_both_bounds() -> None:
     found = audited(60, federation__rounds=1)
     assert f"{found.claimed:.3f}" in found.verdict()
     assert "any that can be told" in replace(found, seen=audit.UNBOUNDED).verdict()
+
+
+def test_a_runs_own_report_shows_its_audit(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(YAML + "baselines: {local: false, pooled: false}\nevaluation: {bootstrap: 0}\n")
+    run = launch.run(load(path), tmp_path, console.Quiet())
+    assert "<h3>Audit</h3>" not in (run / "report.html").read_text()
+    done = CliRunner().invoke(app, ["privacy", "audit", str(run), "--canaries", "60", "--quiet"])
+    assert done.exit_code == 0, done.output
+    assert "<h3>Audit</h3>" in (run / "report.html").read_text()
+    assert "FAILED" not in (run / "report.html").read_text()
+    with pytest.raises(ConfigError, match="holds no config"):
+        one_site.asked(tmp_path, [])
+
+
+def test_the_level_of_hospitals_has_no_canaries() -> None:
+    with pytest.raises(ConfigError, match=r"privacy\.level=patient or record"):
+        audited(privacy__level="hospital", federation__weights="equal")

@@ -80,3 +80,23 @@ def test_a_run_without_privacy_says_nothing_of_it(make_run) -> None:
     assert report.privacy == ()
     assert 'id="privacy"' not in html(report)
     assert "epsilon" not in shown(report).lower()
+
+
+AUDIT = {"site": "north", "unit": "person", "canaries": 1500, "confidence": 0.99, "delta": 1e-5, "claimed": 4.25,
+         "attack": 1.125, "seen": 3.875, "passed": True, "pairs": {}}  # fmt: skip
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_an_audit_in_the_folder_is_shown(make_run: Any, passed: bool) -> None:
+    folder = spend(make_run())
+    assert "<h3>Audit</h3>" not in html(build(folder))
+    (folder / "audit.json").write_text(json.dumps({**AUDIT, "passed": passed}))
+    report = build(folder)
+    assert report.audit is not None
+    page = html(report)
+    assert "<h3>Audit</h3>" in page
+    assert all(text in page for text in ("4.250", "1.125", "3.875", "1,500 people", "99% confidence"))
+    assert ("FAILED: this training" in page) is not passed
+    (folder / "audit.json").write_text("{}")
+    with pytest.raises(DataError):
+        build(folder)
