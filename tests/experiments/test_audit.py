@@ -235,4 +235,4 @@ def test_a_runs_own_report_shows_its_audit(tmp_path: Path) -> None:
 
 def test_the_level_of_hospitals_has_no_canaries() -> None:
     with pytest.raises(ConfigError, match=r"privacy\.level=patient or record"):
-        audited(privacy__level="hospital", federation__weights="equal")
+        audited(privacy__level="hospital", federation__weights="equal", privacy__weight_total=2.0)
