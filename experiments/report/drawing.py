@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 INK, MUTED, RULE, ALARM = "#010101", "#020202", "#030303", "#040404"
-FEDERATED, LOCAL, POOLED = "#050505", "#060606", "#070707"
+FEDERATED, LOCAL, POOLED, PERSONAL = "#050505", "#060606", "#070707", "#080808"
 SERIES = tuple(f"#0{digit}0a0a" for digit in range(1, 8))
 """Placeholders for the curves of single hospitals."""
 
 VARIABLES = {
     INK: "ink", MUTED: "muted", RULE: "rule", ALARM: "alarm",
-    FEDERATED: "federated", LOCAL: "local", POOLED: "pooled",
+    FEDERATED: "federated", LOCAL: "local", POOLED: "pooled", PERSONAL: "personal",
     **{colour: f"series-{place}" for place, colour in enumerate(SERIES, 1)},
 }  # fmt: skip
 WIDTH = 10.0

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from common.figures import Calibration
 from experiments.report import findings
 from experiments.report.model import Report
-from experiments.report.words import capital, cell, number, plural, title
+from experiments.report.words import capital, cell, interval, number, plural, title
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,49 @@ def worst(report: Report) -> Fact | None:
     )
 
 
+def calibration(report: Report) -> Fact | None:
+    """Return whether the probabilities can be read as such: by slope and level of the event, or of each class."""
+    model = report.federated
+    parts = {
+        report.class_titles.get(name, name): part.calibration
+        for name, part in (model.pooled.classes.items() if model and model.pooled else ())
+        if part.calibration is not None
+    }
+    known = {name: found for name, found in parts.items() if verdict(found)}
+    if model is None or model.pooled is None or not parts:
+        return None
+    if not known:
+        return Fact("Probabilities", "not known", "no interval of the calibration slope", "classes")
+    bad = {name: verdict(found) for name, found in known.items() if verdict(found) != FAULTLESS}
+    if len(parts) == 1:
+        [(_, found)] = known.items()
+        shown = interval(found.slope)
+        detail = f"calibration slope {number(found.slope.value)} ({shown}), 1 at best; expected calibration error "
+        return Fact("Probabilities", capital(verdict(found)), detail + number(found.ece.value), "classes", bool(bad))
+    detail = f"mean expected calibration error {number(model.pooled.ece.value if model.pooled.ece else None)}"
+    value = "; ".join(f"{text} for {name}" for name, text in list(bad.items())[:3])
+    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+    return Fact("Probabilities", capital(value or FAULTLESS) + more, detail, "classes", bool(bad))
+
+
+FAULTLESS = "no fault seen"
+
+
+def verdict(found: Calibration) -> str:
+    """Return what a class's calibration shows beyond its intervals; "" where it has none.
+
+    A slope below 1 says that probabilities are too far from the middle, above 1 that they are not far enough
+    (Van Calster et al. 2019, BMC Medicine 17:230); the intercept at slope 1, that they are too low or too high.
+    """
+    slope, level = found.slope, found.large
+    if slope.low is None or slope.high is None:
+        return ""
+    said = ["too extreme"] if slope.high < 1 else ["too timid"] if slope.low > 1 else []
+    if level.low is not None and level.high is not None and not level.low <= 0 <= level.high:
+        said.append("too low" if level.low > 0 else "too high")
+    return " and ".join(said) or FAULTLESS
+
+
 def privacy(report: Report) -> Fact | None:
     """Return what training promised to the patients of the hospitals."""
     if not report.privacy:
@@ -100,7 +144,7 @@ def privacy(report: Report) -> Fact | None:
     return Fact("Privacy", f"epsilon {most.epsilon_run:.2f}", detail, "privacy")
 
 
-FACTS: tuple[Callable[[Report], Fact | None], ...] = (task, people, good, sure, worst, privacy)
+FACTS: tuple[Callable[[Report], Fact | None], ...] = (task, people, good, sure, worst, calibration, privacy)
 """The facts in the order of the page. A part that measures more adds its own."""
 
 

@@ -12,6 +12,7 @@ from experiments.report.drawing import (
     INK,
     LOCAL,
     MUTED,
+    PERSONAL,
     POOLED,
     RULE,
     SERIES,
@@ -32,6 +33,7 @@ MARKS = {
     "federated": ("o", FEDERATED, "federated model"),
     "local": ("s", LOCAL, "model trained at this hospital alone"),
     "pooled": ("D", POOLED, "model trained on all data in one place"),
+    "personal": ("^", PERSONAL, "hospital's personal model"),
 }
 DASHES: tuple[Any, ...] = (
     "-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)), (0, (2, 2)), (0, (8, 2, 2, 2))
@@ -121,12 +123,12 @@ def curves(report: Report) -> str:
 
 def _rows(report: Report, model: ModelResult) -> list[Row]:
     """Return the models' evaluations at each hospital, and over all, where the local models do not belong."""
-    pooled = report.model("pooled")
+    pooled, personal = report.model("pooled"), report.model("personal")
     rows: list[Row] = []
     for site in sorted(model.sites):
-        models = {"federated": model, "local": report.model(f"local:{site}"), "pooled": pooled}
+        models = {"federated": model, "local": report.model(f"local:{site}"), "pooled": pooled, "personal": personal}
         rows.append((site, {kind: m.sites[site] for kind, m in models.items() if m and site in m.sites}))
-    whole = {"federated": model, "pooled": pooled}
+    whole = {"federated": model, "pooled": pooled, "personal": personal}
     rows.append(("all hospitals", {kind: m.pooled for kind, m in whole.items() if m and m.pooled}))
     return rows
 
@@ -154,7 +156,7 @@ def _legend(drawing: Any, kinds: list[str]) -> None:
 
     handles = [Line2D([], [], color=MARKS[k][1], marker=MARKS[k][0], lw=1.6, ms=5.5) for k in kinds]
     labels = [MARKS[kind][2] for kind in kinds]
-    drawing.legend(handles, labels, loc="lower center", ncols=3, frameon=False, handlelength=2.6)
+    drawing.legend(handles, labels, loc="lower center", ncols=4, frameon=False, handlelength=2.6)
 
 
 def _looks(report: Report, sites: list[str]) -> dict[str, dict[str, Any]]:

@@ -4,10 +4,14 @@ import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
+from common import evaluation, metrics
+from common.figures import Calibration, Figure
+from common.task import Task
 from experiments.report.build import build
-from experiments.report.facts import facts
+from experiments.report.facts import facts, verdict
 from experiments.report.findings import no_test
 from experiments.report.html import AT_HOSPITAL, HERE, SECTIONS, flat, html, losses
 from experiments.report.matrix import matrix
@@ -215,6 +219,58 @@ def test_first_screen_tells_who_how_good_how_sure_and_where_it_fails(make_run) -
     text = html(report)
     assert text.index('<dl class="facts">') < text.index('<section id="summary"')
     assert all(f'<a href="#{fact.link}" class="value' in text for fact in found.values())
+
+
+def figure(low: float, high: float) -> Figure:
+    return Figure(value=(low + high) / 2, low=low, high=high)
+
+
+@pytest.mark.parametrize(
+    ("slope", "level", "said"),
+    [
+        ((0.8, 1.2), (-0.1, 0.1), "no fault seen"),
+        ((0.5, 0.9), (-0.1, 0.1), "too extreme"),
+        ((1.1, 1.9), (-0.1, 0.1), "too timid"),
+        ((0.8, 1.2), (0.1, 0.3), "too low"),
+        ((0.5, 0.9), (-0.3, -0.1), "too extreme and too high"),
+    ],
+)
+def test_probabilities_are_judged_by_slope_and_level(slope, level, said) -> None:
+    fine = figure(0.0, 0.1)
+    found = Calibration(brier=fine, ece=fine, ece_mass=fine, slope=figure(*slope), intercept=fine, large=figure(*level))
+    assert verdict(found) == said
+    assert verdict(found.model_copy(update={"slope": Figure(value=1.0)})) == ""
+
+
+def test_the_verdict_means_what_it_says() -> None:
+    """Logits twice too large are too extreme, half of them too timid, moved ones too high or too low."""
+    task = Task("t", "multiclass", ("N", "V"), ("a", "b"), 1, 8, 125.0, (), ("I",))
+    rng = np.random.default_rng(0)
+    odds = rng.normal(scale=1.5, size=6000)
+    truth = (rng.random(6000) < 1 / (1 + np.exp(-odds))).astype(int)
+    patient = np.repeat(np.arange(300), 20)
+    for change, said in (
+        (odds, "no fault seen"),
+        (2 * odds, "too extreme"),
+        (odds / 2, "too timid"),
+        (odds - 1, "too low"),
+        (odds + 1, "too high"),
+    ):
+        counts = metrics.count(np.stack([np.zeros(6000), change], 1), truth, patient, 300, 1024)
+        drawn = evaluation.resample(counts.coarser(evaluation.COARSER), 200, np.random.default_rng(1))
+        item = evaluation.summarise(task, counts.total(), drawn, 300, [300, 300])
+        assert verdict(item.classes["V"].calibration) == said
+
+
+def test_first_screen_says_which_classes_cannot_be_read(make_run) -> None:
+    report = build(make_run())
+    [fact] = [fact for fact in facts(report) if fact.label == "Probabilities"]
+    parts = {name: part.calibration for name, part in report.federated.pooled.classes.items() if part.calibration}
+    bad = [name for name, found in parts.items() if verdict(found) not in ("", "no fault seen")]
+    assert fact.alarm is bool(bad)
+    titles = report.class_titles
+    assert all(f"for {titles[name]}" in fact.value for name in bad)
+    assert f"{report.federated.pooled.ece.value:.3f}" in fact.detail
 
 
 def test_first_screen_of_a_run_without_test_figures_alarms(make_run) -> None:
