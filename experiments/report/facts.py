@@ -32,7 +32,7 @@ def task(report: Report) -> Fact | None:
     if not titles:
         return None
     shown = ", ".join(titles[:6]) + (f" and {len(titles) - 6} more" if len(titles) > 6 else "")
-    made_up = "SYNTHETIC: " if report.data.synthetic else ""
+    made_up = "SYNTHETIC: " if report.data.synthetic and "SYNTHETIC" not in report.data.title else ""
     return Fact(
         "What it tells", capital(shown), made_up + (report.data.title or str(report.task.get("name", ""))), "data"
     )
@@ -109,10 +109,13 @@ def calibration(report: Report) -> Fact | None:
         shown = interval(found.slope)
         detail = f"calibration slope {number(found.slope.value)} ({shown}), 1 at best; expected calibration error "
         return Fact("Probabilities", capital(verdict(found)), detail + number(found.ece.value), "classes", bool(bad))
-    detail = f"mean expected calibration error {number(model.pooled.ece.value if model.pooled.ece else None)}"
-    value = "; ".join(f"{text} for {name}" for name, text in list(bad.items())[:3])
-    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-    return Fact("Probabilities", capital(value or FAULTLESS) + more, detail, "classes", bool(bad))
+    mean = f"mean expected calibration error {number(model.pooled.ece.value if model.pooled.ece else None)}"
+    if not bad:
+        return Fact("Probabilities", capital(FAULTLESS), mean, "classes")
+    said = "; ".join(f"{text} for {name}" for name, text in list(bad.items())[:3])
+    more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
+    value = f"Off for {len(bad)} of {plural(len(parts), 'class', 'classes')}"
+    return Fact("Probabilities", value, f"{said}{more}; {mean}", "classes", True)
 
 
 FAULTLESS = "no fault seen"

@@ -269,7 +269,7 @@ def test_first_screen_says_which_classes_cannot_be_read(make_run) -> None:
     bad = [name for name, found in parts.items() if verdict(found) not in ("", "no fault seen")]
     assert fact.alarm is bool(bad)
     titles = report.class_titles
-    assert all(f"for {titles[name]}" in fact.value for name in bad)
+    assert all(f"for {titles[name]}" in fact.detail for name in bad)
     assert f"{report.federated.pooled.ece.value:.3f}" in fact.detail
 
 
