@@ -53,7 +53,26 @@ SECTIONS = (
     Section("hospitals", "Hospitals"),
     Section("comparison", "Comparison of models", "Comparison"),
     Section("matrix", "Every model at every hospital", "Models by hospital", lambda report: matrix(report) is not None),
+    Section("differences", "Differences between models", "Differences", lambda report: bool(report.differences)),
     Section("classes", "Classes"),
+    Section(
+        "calibration",
+        "Calibration",
+        when=lambda report: bool(
+            report.federated and any(item.brier is not None for item in report.federated.sites.values())
+        ),
+    ),
+    Section(
+        "warning",
+        "Alarms and lead times",
+        "Alarms",
+        lambda report: bool(
+            report.federated and any(item.alarms_per_day is not None for item in report.federated.sites.values())
+        ),
+    ),
+    Section(
+        "groups", "Groups of patients", "Groups", lambda report: bool(report.federated and report.federated.groups)
+    ),
     Section(
         "without",
         "With and without some patients",

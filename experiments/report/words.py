@@ -196,6 +196,15 @@ def cell(item: Evaluation | None, metric: str, name: str | None = None, missing:
     return Cell(number(figure.value), shown, patients < FEW_PATIENTS, why, figure.value)
 
 
+def shown(figure: Figure, patients: int = FEW_PATIENTS, note: str = "") -> Cell:
+    """Return a figure that stands by itself, ready to be shown; `note`: why it has no interval."""
+    if figure.value is None:
+        return Cell("n/a", reason="cannot be computed from these patients")
+    written = interval(figure)
+    why = "" if written else note or "no interval"
+    return Cell(number(figure.value), written, patients < FEW_PATIENTS, why, figure.value)
+
+
 def _why_missing(item: Evaluation, metric: str, examples: int | None) -> str:
     if item.examples == 0:
         return "no test examples"
