@@ -29,6 +29,12 @@ def statistics(message: Message, context: Context) -> Message:
     return answer("statistics", message, context)
 
 
+@app.query("latent")
+def latent(message: Message, context: Context) -> Message:
+    """Answer with sums over what the model makes of this site's training examples in its latent space."""
+    return answer("latent", message, context)
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train the model that was sent on this site's training patients."""

@@ -17,6 +17,7 @@ from common import calibration, evaluation, messages, metrics
 from common.config import RunConfig, SubgroupsConfig
 from common.errors import SiteError
 from common.evaluation import Evaluation
+from common.latent import Latent
 from common.metrics import Counts
 from common.seeds import rng_for
 from sites.cohort import Cohort
@@ -29,10 +30,16 @@ Predict = Callable[[Cohort], Predicted]
 """A model as evaluation sees it: from a cohort to logits `(examples, classes)`, or to anomaly scores."""
 
 
-def predictor(model: nn.Module, config: RunConfig) -> Predict:
-    """Return the predictions of a network, for cohorts that are scaled as its training was."""
+def predictor(model: nn.Module, config: RunConfig, latent: bytes = b"") -> Predict:
+    """Return the predictions of a network, for cohorts that are scaled as its training was.
+
+    Args:
+        model: the network.
+        config: the run.
+        latent: of a model that reconstructs, what its score needs to know of latent space (common/latent.py).
+    """
     if config.detecting:
-        return Detector(model, config)
+        return Detector(model, config, Latent.from_bytes(latent) if latent else None)
     device = choose_device(config.training.device)
     return lambda cohort: predict(model, cohort, device)
 
@@ -174,6 +181,9 @@ def assess(
         raw: the site with its inputs unscaled, by which groups are told apart; none: `site`.
     """
     wanted, cohort = config.evaluation, site.test
+    if site.task.anomaly and config.detection.threshold == "site" and site.validation.people() >= minimum:
+        own = own_threshold(model, site.validation, config)
+        threshold = threshold if own is None else own
     scores = predicted(model, cohort)
     found = Assessment({}, {}, {})
     may = groups.cells((raw or site).test, wanted.subgroups, minimum, messages.ALL, messages.GROUP)
@@ -222,6 +232,14 @@ def assess(
         if shares:
             found.tables[name + messages.RESAMPLED] = drawn
     return found
+
+
+def own_threshold(model: Predict, validation: Cohort, config: RunConfig) -> float | None:
+    """Return the threshold that a site's own validation patients give, None where it has none that could."""
+    wanted = config.evaluation
+    if wanted.threshold == "likelier" or not len(validation.y):
+        return None
+    return metrics.threshold(counted(model, validation, config).total, wanted.threshold, wanted.false_alarms)
 
 
 def _labelled(cohort: Cohort, rows: npt.NDArray[np.bool_], hidden: npt.NDArray[np.bool_]) -> list[int]:

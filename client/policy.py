@@ -32,6 +32,9 @@ class SitePolicy(Section):
     share_resamples: bool = False
     min_training_patients: int = Field(1, ge=1, description="refuse to train on fewer people")
     min_cell_patients: int = Field(1, ge=1, le=1000, description="suppress figures that rest on fewer patients")
+    share_examples: bool = Field(
+        False, description="send single examples beside what a model made of them, chosen by their score"
+    )
     private_only: bool = Field(False, description="refuse to train without differential privacy")
     max_epsilon: float | None = Field(None, gt=0, description="over all runs; none: no limit but the run's own")
     max_delta: float = Field(1e-5, gt=0, lt=1, description="largest delta of a run")

@@ -18,7 +18,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from client import counting, detection, groups, hospital, inputs, methods, privacy, recalibration, statistics
+from client import (
+    counting,
+    detection,
+    groups,
+    hospital,
+    inputs,
+    latent_view,
+    methods,
+    privacy,
+    recalibration,
+    statistics,
+)
 from client.assess import Predict as Predict
 from client.assess import assess as assess
 from client.assess import class_patients as class_patients
@@ -174,15 +185,17 @@ def handle(place: Place, request: Request) -> Reply:
     methods.start(model, request, kept)
     if request.kind == "train":
         return _train(place, site, model, request, kept)
+    if request.kind == "latent":
+        return _latent(place, site, model, request)
     policy = place.policy
     if request.kind == "validate":
         may = told(site.validation, policy.min_cell_patients)
         rows, hidden = may.rows[messages.ALL], may.classes[messages.ALL]
-        logits = predicted(predictor(model, request.config), site.validation)
+        logits = predicted(predictor(model, request.config, request.latent), site.validation)
         counts = tallied(logits, site.validation, request.config, rows=rows, hidden=hidden).total
         held = {"patients": site.validation.people()}
         return Reply(site.name, len(site.validation.y), held, tables={messages.ALL: counts})
-    predict_ = predictor(model, request.config)
+    predict_ = predictor(model, request.config, request.latent)
     minimum, shares = policy.min_cell_patients, policy.share_resamples
     raw = open_site(place, request.config)
     found = assess(predict_, site, request.config, shares, request.threshold, minimum=minimum, raw=raw)
@@ -207,7 +220,21 @@ def handle(place: Place, request: Request) -> Reply:
         "recalibration": mended,
         "suppressed": suppressed,
     }
+    if request.latent and messages.ALL in results and len(site.test.y):
+        methods.start(model, request, kept)
+        report["view"] = latent_view.of(detection.Detector(model, request.config), site, policy, request.latent)
     return Reply(site.name, len(site.test.y), report, tables=tables)
+
+
+def _latent(place: Place, site: Site, model: nn.Module, request: Request) -> Reply:
+    """Return sums over what the model makes of the training examples in its latent space."""
+    if request.config.privacy.on:
+        raise SiteError("privacy: sums over patients do not leave here while training is private")
+    have = site.train.people()
+    if have < place.policy.min_training_patients:
+        raise SiteError(f"policy: fewer than {place.policy.min_training_patients} people to train on")
+    found = detection.Detector(model, request.config).moments(site.train)
+    return Reply(site.name, len(site.train.y), {}, statistics=dict(found))
 
 
 def _of_personal(table: str) -> str:
@@ -225,6 +252,8 @@ def _hello(place: Place, site: Site, config: RunConfig) -> Reply:
     if config.privacy.on and inputs.how(config.data, site.task) == "standard":
         statistics.ranges(site.task, config)  # refused here if an input has none
     train = counting.told(place, site, config)
+    if config.detecting and config.detection.relative and site.train.seconds is None:
+        raise SiteError("detection.relative: these data tell no times: leave it out")
     report: dict[str, Any] = {
         "protocol": PROTOCOL,
         "task": site.task.to_dict(),

@@ -239,6 +239,8 @@ def pooled(
     for name, sites in less.items():
         notes.append(f"class {name} is suppressed at, and so without its examples at, {', '.join(sites)}")
     gone = {name: max(sites.values()) for name, sites in less.items() if len(sites) == len(each)}
+    if len({item.threshold for item in each}) > 1:
+        notes.append("each site has a threshold of its own")
     found = summarise(
         task,
         together,

@@ -26,7 +26,7 @@ PROTOCOL = 3
 """Counts up when a request or reply changes; both ends must hold the same."""
 
 Weights = dict[str, npt.NDArray[Any]]
-Kind = Literal["hello", "statistics", "train", "validate", "test"]
+Kind = Literal["hello", "statistics", "latent", "train", "validate", "test"]
 
 ARRAYS, CONFIG, METRICS, SITE = "arrays", "config", "metrics", "site"
 EXAMPLES, WEIGHT = "num-examples", "weight"
@@ -44,6 +44,7 @@ NAME=GROUP`, each also with RESAMPLED behind it; where a site has a model of its
 MESSAGE_TYPES: dict[Kind, str] = {
     "hello": "query",
     "statistics": "query.statistics",
+    "latent": "query.latent",
     "train": "train",
     "validate": "evaluate",
     "test": "evaluate.test",
@@ -79,7 +80,8 @@ class Request:
     """What the server asks of a site.
 
     `class_counts`: training examples of each class over all sites, and `total` of all of them; `scaling`: how
-    inputs are scaled (common/scaling.py), or empty; `threshold`: log odds from which on to call the event.
+    inputs are scaled (common/scaling.py), or empty; `threshold`: log odds from which on to call the event. `latent`:
+    where training examples lie in the model's latent space (common/latent.py), or empty.
     `proximal`: mu of FedProx; `control`: the server's control variates. `run_id` names the run in a site's state
     folder; `base` is the round whose state there belongs to `weights`, 0 for none yet, and `kept` that of the
     best round so far: no other is needed any more.
@@ -99,6 +101,7 @@ class Request:
     run_id: str = ""
     base: int = 0
     kept: int = 0
+    latent: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,7 @@ def request_config(
     threshold: float | None = None,
     method: Method = Method(),
     run_id: str = "",
+    latent: bytes = b"",
 ) -> ConfigRecord:
     """Return the record that accompanies the weights; strategies may add keys of their own."""
     record = ConfigRecord(
@@ -139,6 +143,7 @@ def request_config(
             "class-counts": [int(n) for n in class_counts],
             "total": total,
             "scaling": scaling,
+            "latent": latent,
             "local": list(method.local),
             "control": method.control,
             "run-id": run_id,
@@ -164,6 +169,7 @@ def pack_request(request: Request) -> RecordDict:
         request.threshold,
         request.method,
         request.run_id,
+        request.latent,
     )
     record["base"], record["kept"] = request.base, request.kept
     if request.proximal:
@@ -214,6 +220,7 @@ def unpack_request(kind: Kind, content: RecordDict) -> Request:
         str(record["run-id"]),
         int(str(record["base"])),
         int(str(record["kept"])),
+        latent if isinstance(latent := record["latent"], bytes) else b"",
     )
 
 

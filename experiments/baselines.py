@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from client import inputs, recalibration
+from client.detection import Detector
 from client.place import Place
 from client.policy import SIMULATION
 from client.training import Schedule, Stopped, fit
@@ -28,6 +29,7 @@ from client.work import Predict, Site, assess, class_patients, counted, open_sit
 from common import evaluation, messages, metrics
 from common.config import RunConfig, SubgroupsConfig
 from common.errors import SiteError
+from common.latent import Latent
 from common.messages import ALL, Reply
 from common.scaling import Scaling
 from common.seeds import seed_for
@@ -158,7 +160,11 @@ def _one(
     save_weights(out / f"model.{name.replace(':', '.')}.safetensors", weights_of(model), {"epoch": str(chooser.epoch)})
     if scaling:
         write_bytes(out / f"scaling.{name.replace(':', '.')}.safetensors", scaling.to_bytes())
-    predict = predictor(model, config)
+    latent = b""
+    if task.anomaly:
+        latent = Latent.of(Detector(model, config).moments(train)).to_bytes()
+        write_bytes(out / f"latent.{name.replace(':', '.')}.safetensors", latent)
+    predict = predictor(model, config, latent)
     threshold = chosen_threshold(config, predict, validation)
     about = {"name": name, "title": title, "kind": name.partition(":")[0], "trained_at": at, "epoch": chooser.epoch}
     return about | _tested(config, out, name, task, predict, threshold, all_sites, ready)

@@ -10,11 +10,29 @@ from common import config as configuration
 from common import models
 from common.config import RunConfig
 from common.errors import DataError
+from common.latent import Latent
 from common.scaling import Scaling
 from common.task import Task
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+def latent(folder: Path, name: str = "federated") -> bytes:
+    """Return what a run's model knows of its latent space (common/latent.py), or nothing.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = folder / ("latent.safetensors" if name == "federated" else f"latent.{name.replace(':', '.')}.safetensors")
+    try:
+        if not path.is_file():
+            return b""
+        raw = path.read_bytes()
+        Latent.from_bytes(raw)
+    except (OSError, ValueError):
+        raise DataError(f"{path} is damaged: train again") from None
+    return raw
 
 
 def scaling(folder: Path, name: str = "federated") -> Scaling | None:

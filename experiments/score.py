@@ -147,7 +147,7 @@ def open_model(folder: Path, name: str = "federated", site: str | None = None) -
         name,
         config,
         task,
-        predictor(model, config),
+        predictor(model, config, restore.latent(folder, base)),
         scaling,
         outcome.get("threshold"),
         synthetic,

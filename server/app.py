@@ -26,7 +26,7 @@ from common.config import RunConfig
 from common.errors import DataError, WardroundError
 from common.messages import ALL, Weights
 from common.metrics import Counts
-from server import draws, hospitals, resamples, rounds, scaling, strategies
+from server import draws, hospitals, latent, resamples, rounds, scaling, strategies
 from server.exchange import Listener
 from server.handshake import Federation, connect
 from server.rounds import Outcome, Run
@@ -80,6 +80,9 @@ def lead(grid: Grid, config: RunConfig, out: Path, listen: Listener | None = Non
         if run.scaling:
             write_bytes(out / "scaling.safetensors", run.scaling)
         rounds.train(run, keep, outcome)
+        run = latent.gather(run, outcome)
+        if run.latent:
+            write_bytes(out / "latent.safetensors", run.latent)
         rounds.test(run, outcome)
         draws.save(out / draws.file_of("federated"), outcome.draws)
         if config.evaluation.keep_counts:
@@ -126,6 +129,7 @@ def describe(federation: Federation, outcome: Outcome, status: str, error: str, 
         "pooled": {name: item.model_dump() for name, item in outcome.pooled.items()},
         "recalibration": {site: item.model_dump() for site, item in sorted(outcome.recalibration.items())},
         "suppressed": outcome.suppressed,
+        "views": outcome.views,
     }
 
 

@@ -42,6 +42,7 @@ class Outcome:
     counts by site; `threshold`: chosen on them, if one is sought; `counted`: the rounds in which each site's
     update went into the model; `suppressed`: by table the sites that tell none for their patients are too few, with
     how many it needs; `start`: what was taken from an earlier model, and what is frozen, if one was.
+    `latent`: where training examples lie in a latent space (common/latent.py); `views`: what each site shows of it.
     """
 
     rounds: list[dict[str, Any]] = field(default_factory=list)
@@ -58,6 +59,8 @@ class Outcome:
     draws: draws.Draws = field(default_factory=dict)
     start: dict[str, Any] = field(default_factory=dict)
     recalibration: dict[str, Recalibration] = field(default_factory=dict)
+    latent: bytes = b""
+    views: dict[str, Any] = field(default_factory=dict)
 
     def base(self, site: str, number: int) -> int:
         """Return the last round up to `number` in which a site's update counted: the state it keeps from then."""
@@ -79,6 +82,7 @@ class Run:
     scaling: bytes = b""
     method: Method = field(default_factory=Method)
     id: str = ""
+    latent: bytes = b""
 
     @classmethod
     def of(cls, grid: Grid, config: RunConfig, strategy: Strategy, federation: Federation, listen: Listener) -> Run:
@@ -106,13 +110,24 @@ class Run:
             if method.control or method.pull is not None:
                 name = config.federation.strategy.name
                 raise ConfigError(f"federation.strategy={name} trains what privacy does not count: use fedavg")
+        if config.detecting and config.detection.score != "reconstruction" and method.pull is not None:
+            name = config.federation.strategy.name
+            raise ConfigError(f"federation.strategy={name}: personal models have latent spaces of their own: use "
+                              "detection.score=reconstruction")  # fmt: skip
         token = secrets.token_hex(16)  # names the run in the state folders of sites: no two runs may share it
         return cls(grid, config, strategy, federation, federation.task, listen, counts, total, method=method, id=token)
 
     def record(self, number: int) -> ConfigRecord:
         """Return what accompanies a round's weights."""
         return messages.request_config(
-            self.config, number, self.class_counts, self.total, self.scaling, method=self.method, run_id=self.id
+            self.config,
+            number,
+            self.class_counts,
+            self.total,
+            self.scaling,
+            method=self.method,
+            run_id=self.id,
+            latent=self.latent,
         )
 
     def addressed(self, outgoing: Iterable[Message], number: int, outcome: Outcome) -> list[Message]:
@@ -351,6 +366,7 @@ def test(run: Run, outcome: Outcome) -> None:
             threshold=outcome.threshold,
             method=run.method,
             run_id=run.id,
+            latent=run.latent,
         )
     )
     outgoing = [Message(content, node, messages.MESSAGE_TYPES["test"]) for node in run.online(holders)]
@@ -366,6 +382,7 @@ def test(run: Run, outcome: Outcome) -> None:
     outcome.tables = {site: reply.tables for site, reply in replies.items()}
     outcome.suppressed = withheld(replies)
     outcome.draws = draws.draws(run.task, replies, outcome.test, outcome.pooled)
+    outcome.views = {site: view for site, reply in replies.items() if (view := reply.report.get("view"))}
 
 
 def _chosen_threshold(run: Run, outcome: Outcome) -> float | None:

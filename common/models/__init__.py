@@ -44,6 +44,12 @@ def build(task: Task, wanted: ModelConfig, seed: int) -> nn.Module:
     return model
 
 
+def latent_of(model: nn.Module) -> int:
+    """Return how many latent values a model that reconstructs has."""
+    width: int = model.latent.out_features  # type: ignore[union-attr,assignment]
+    return width
+
+
 def start_from(model: nn.Module, weights: Mapping[str, Any], anew: Sequence[str] = ()) -> list[str]:
     """Give a model the weights of another; return the names of those taken.
 

@@ -8,17 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import mahalanobis
 from sklearn import metrics as truth
+from sklearn.covariance import OAS
 
-from client import detection, work
+from client import detection, latent_view, work
 from client.gradients import Gradients, each_loss
 from client.place import Place
-from client.policy import SIMULATION
+from client.policy import SIMULATION, SitePolicy
 from client.training import Schedule, fit, tensors
 from client.work import Site
 from common import models
 from common.config import ModelConfig, RunConfig
 from common.errors import SiteError
+from common.latent import Latent, shapes
 from common.messages import Reply, Request
 from common.metrics import LOGIT_RANGE
 from common.task import Task
@@ -236,3 +239,133 @@ def test_gradients_of_units_are_those_of_a_backward_pass(name: str, options: dic
             slow.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
         found = Gradients(model, loss).each(units, read)
         torch.testing.assert_close(found, torch.stack(slow), rtol=1e-3, atol=1e-5)
+
+
+def timed(cohort: Cohort) -> Cohort:
+    """Return the cohort with examples 7 s apart in each recording, from 3 s on."""
+    place = np.arange(len(cohort.y)) - np.searchsorted(cohort.patient, cohort.patient)
+    return replace(cohort, seconds=3.0 + 7.0 * place)
+
+
+def test_a_score_relative_to_the_recording_s_first_minutes() -> None:
+    cohort = timed(tiny.cohort(1, people=6, each=30)).take(np.arange(10, 180))
+    score = np.random.default_rng(2).normal(size=len(cohort.y))
+    found = detection.relative(score, cohort, 1.5)
+    for patient in range(6):
+        rows = [i for i in range(len(score)) if cohort.patient[i] == patient]
+        assert cohort.seconds is not None
+        begin = min(cohort.seconds[i] for i in rows)
+        first = [score[i] for i in rows if cohort.seconds[i] <= begin + 90]
+        assert len(first) == 13
+        for i in rows:
+            assert found[i] == pytest.approx(score[i] - sum(first) / len(first))
+
+
+def test_relative_scores_need_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_config(detection__relative=True)
+    monkeypatch.setattr(work, "open_site", lambda place, config: opened(run))
+    with pytest.raises(SiteError, match=r"detection\.relative: these data tell no times"):
+        work.handle(PLACE, Request("hello", run))
+    site = opened(run, timed(tiny.cohort(1, people=6, each=30)))
+    monkeypatch.setattr(work, "open_site", lambda place, config: site)
+    work.handle(PLACE, Request("hello", run))
+    plain, own = (
+        detection.Detector(trained(run, site), config)(site.test).logits[:, 1] for config in (run_config(), run)
+    )
+    np.testing.assert_allclose(own, detection.relative(plain.astype(float), site.test, 5.0), atol=1e-5)
+
+
+@pytest.mark.parametrize("score", ["latent", "both"])
+def test_latent_scores(score: str) -> None:
+    run = run_config(detection__score=score)
+    site = opened(run)
+    model = trained(run, site)
+    plain = detection.Detector(model, run)
+    known = Latent.of(plain.moments(site.train))
+    errors, latent = plain.measure(site.test)
+    z = plain.measure(site.train)[1]
+    away = [mahalanobis(row, z.mean(0), np.linalg.inv(known.covariance)) ** 2 / 2 for row in latent]
+    np.testing.assert_allclose(known.covariance, OAS().fit(z).covariance_, rtol=1e-5)
+    mean = plain.measure(site.train)[0].mean()
+    expected = np.log(away) if score == "latent" else np.log((errors / mean + away) / 2)
+    found = detection.Detector(model, run, known)(site.test)
+    np.testing.assert_allclose(found.logits[:, 1], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(found.losses, errors)  # what the model reconstructs does not change with the score
+    broken = replace(site.test, x=np.full_like(np.asarray(site.test.x), 3e38))
+    assert np.isfinite(detection.Detector(model, run, known)(broken).logits).all()
+
+
+def test_a_site_s_own_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_config(detection__threshold="site", evaluation__false_alarms=0.2)
+    site = opened(run)
+    monkeypatch.setattr(work, "open_site", lambda place, config: site)
+    model = models.build(site.task, run.model, run.seed)
+    detector = detection.Detector(model, run)
+    scores = detector(site.validation).logits[site.validation.y == 0, 1]
+    found = asked(run, "test", threshold=3.0).report["evaluations"]["all"]["threshold"]
+    assert (scores >= found).mean() <= 0.2 < (scores >= found - 32 / run.evaluation.bins).mean()
+    assert asked(run_config(), "test", threshold=3.0).report["evaluations"]["all"]["threshold"] == 3.0
+    alone = replace(site, validation=site.validation.take(site.validation.y == 1))
+    monkeypatch.setattr(work, "open_site", lambda place, config: alone)
+    assert asked(run, "test", threshold=0.0).report["evaluations"]["all"]["threshold"] == 0.0
+
+
+def test_latent_sums_may_not_leave_while_training_is_private(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_config()
+    site = opened(run)
+    monkeypatch.setattr(work, "open_site", lambda place, config: site)
+    sums = asked(run, "latent").statistics
+    assert sums["count"].tolist() == [len(site.train.y)]
+    assert {name: value.shape for name, value in sums.items()} == shapes(2)
+    strict = replace(PLACE, policy=SIMULATION.model_copy(update={"min_training_patients": 4}))
+    weights = work.weights_of(models.build(site.task, run.model, run.seed))
+    with pytest.raises(SiteError, match="fewer than 4 people"):
+        work.handle(strict, Request("latent", run, 1, weights))
+    private = run_config(privacy={"sigma": 1.0, "delta": 0.01}, federation__choose="last")
+    with pytest.raises(SiteError, match="privacy"):
+        asked(private, "latent")
+
+
+@pytest.mark.parametrize("least", [1, 2, 3])
+def test_a_picture_of_latent_space_tells_no_cell_of_few(least: int) -> None:
+    run = run_config()
+    site = opened(run)
+    detector = detection.Detector(trained(run, site), run)
+    known = Latent.of(detector.moments(site.train))
+    policy = SIMULATION.model_copy(update={"min_cell_patients": least})
+    view = latent_view.of(detector, site, policy, known.to_bytes())
+    plane = known.plane(detector.measure(site.test)[1])
+    assert set(view["counts"]) == {"normal", "V", "F"}
+    assert site.test.kinds is not None
+    for name, rows in (("normal", site.test.y == 0), ("V", site.test.kinds[:, 0]), ("F", site.test.kinds[:, 1])):
+        cells: dict[int, list[int]] = {}
+        for i in np.flatnonzero(rows):
+            column, row = (min(max(int((value + 4) * 3), 0), 23) for value in plane[i])
+            cells.setdefault(24 * row + column, []).append(int(site.test.patient[i]))
+        told = {cell: len(held) for cell, held in cells.items() if len(set(held)) >= least}
+        assert view["counts"][name] == told
+        assert view["hidden"][name] == rows.sum() - sum(told.values())
+    assert (least > 2) == (not any(view["counts"].values()))  # two people are tested
+
+
+def test_single_examples_leave_where_they_are_made_up_or_the_policy_says_so() -> None:
+    run = run_config()
+    made_up = opened(run)
+    real = replace(made_up, synthetic=False)
+    detector = detection.Detector(trained(run, made_up), run)
+    latent = Latent.of(detector.moments(made_up.train)).to_bytes()
+    assert "examples" not in latent_view.of(detector, real, SIMULATION, latent)
+    assert "examples" not in latent_view.of(detector, real, SitePolicy(), latent)
+    allowed = latent_view.of(detector, real, SitePolicy(share_examples=True), latent)["examples"]
+    shown = latent_view.of(detector, made_up, SitePolicy(), latent)["examples"]
+    assert shown == allowed
+    errors = detector.measure(made_up.test)[0]
+    normal = np.sort(errors[made_up.test.y == 0])
+    wanted = {"best": normal[0], "median": normal[len(normal) // 2], "worst": normal[-1]}
+    for item in shown[:3]:
+        assert item["class"] == "normal"
+        row = int(np.argmin(np.abs(errors - wanted[item["which"]])))
+        assert item["error"] == pytest.approx(errors[row], rel=1e-3)
+        np.testing.assert_allclose(item["wanted"], np.asarray(made_up.test.x)[row], atol=1e-4)
+        made = detector.model(torch.tensor(made_up.test.x[[row]]), torch.tensor(made_up.test.features[[row]])).signal
+        np.testing.assert_allclose(item["made"], made[0].detach(), atol=1e-3)

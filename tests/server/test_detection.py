@@ -12,11 +12,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from sklearn import metrics as truth
+from sklearn.covariance import OAS
 
 from client import detection, work
 from client.work import Site
 from common import models
 from common.config import RunConfig
+from common.errors import ConfigError
+from common.latent import Latent
 from common.seeds import seed_for
 from experiments import simulation
 from server import strategies
@@ -177,3 +180,35 @@ def test_a_private_federation_of_autoencoders(sites: list[Site], tmp_path: Path)
     assert found["pooled"]["all"]["loss"]["value"] > 0
     lines = [json.loads(line) for line in (tmp_path / "rounds.jsonl").read_text().splitlines()]
     assert all(item["train"]["privacy"]["epsilon"] > 0 for line in lines for item in line["sites"].values())
+
+
+@pytest.mark.parametrize("score", ["latent", "both"])
+def test_latent_statistics_are_those_of_all_sites_training_examples(
+    sites: list[Site], tmp_path: Path, score: str
+) -> None:
+    run, few = run_config(detection__score=score), sites[:3]
+    simulation.run(run, tmp_path, 3)
+    found = outcome(tmp_path)
+    detector = detection.Detector(network(run, few[0], dict(load_file(tmp_path / "model.safetensors"))), run)
+    each = [detector.measure(site.train) for site in few]
+    z = np.concatenate([latent for _, latent in each])
+    known = Latent.from_bytes((tmp_path / "latent.safetensors").read_bytes())
+    np.testing.assert_allclose(known.mean, z.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(known.covariance, OAS().fit(z).covariance_, rtol=1e-4, atol=1e-6)
+    assert known.error == pytest.approx(np.concatenate([errors for errors, _ in each]).mean(), rel=1e-6)
+    final = detection.Detector(detector.model, run, known)
+    scored = np.concatenate([final(site.test).logits[:, 1] for site in few])
+    y = np.concatenate([site.test.y for site in few])
+    pooled = found["pooled"]["all"]
+    assert pooled["classes"]["abnormal"]["auroc"]["value"] == pytest.approx(truth.roc_auc_score(y, scored), abs=2e-3)
+    normal = np.concatenate([final(site.validation).logits[site.validation.y == 0, 1] for site in few])
+    assert (normal >= found["threshold"]).mean() <= 0.05 < (normal >= found["threshold"] - 32 / 4096).mean()
+    assert set(found["views"]) == {site.name for site in few}
+    told = sum(sum(view["counts"]["normal"].values()) + view["hidden"]["normal"] for view in found["views"].values())
+    assert told == (y == 0).sum()
+
+
+def test_personal_models_have_no_shared_latent_space(sites: list[Site], tmp_path: Path) -> None:
+    run = run_config(detection__score="both", federation__strategy={"name": "ditto"})
+    with pytest.raises(ConfigError, match=r"federation\.strategy=ditto: .* use detection\.score=reconstruction"):
+        simulation.run(run, tmp_path, 2)
