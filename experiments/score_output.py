@@ -185,7 +185,7 @@ class Output:
             notes = [f"{name or 'none'} {p:.2f}" for name, p in zip(found.predicted, best, strict=True)]
         path = self.path.parent / f"{rows.cohort.patients[0]}.{self.extension}"
         # At sample 0 wfdb takes a note for a definition of the file, and hides it.
-        sample = np.concatenate([rows.columns["sample"], [1]])
+        sample = np.concatenate([rows.columns["sample"] if beats else np.maximum(rows.columns["sample"], 1), [1]])
         order = np.argsort(sample, kind="stable")
         symbols, notes = [*symbols, NOTE], [*notes, head]
         annotate(path, sample[order], [symbols[i] for i in order], [notes[i] for i in order], rows.rate)

@@ -28,9 +28,10 @@ from sites.signal import condition, fill_gaps
 Where = Literal["auto", "reference", "detect"]
 Mask = npt.NDArray[np.bool_]
 
-FLAT_SECONDS, RAIL_SECONDS, FLAT_SHARE = 0.3, 0.04, 0.02
+FLAT_SECONDS, RAIL_SECONDS, FLAT_SHARE, RAIL_SHARE = 0.3, 0.04, 0.02, 0.25
 """A lead is flat where it keeps one value so long, or moves by so small a share of its typical beat; it is at a rail
-where it keeps its largest or smallest value so long."""
+where it keeps its largest or smallest value so long, and that is so large a share of its range from its median: the
+quiet line between beats can be a lead's smallest value too."""
 RELATIVE = ecg_features.RELATIVE
 MISSING, FLAT, RAIL = "missing samples", "flat lead", "saturated lead"
 
@@ -264,7 +265,9 @@ def _spoilt(
         for spot, enough in ((False, FLAT_SECONDS), (True, RAIL_SECONDS)):
             runs = length >= enough * recording.rate
             if spot:
-                runs &= (lead[starts] == np.nanmax(lead)) | (lead[starts] == np.nanmin(lead))
+                high, low, middle = np.nanmax(lead), np.nanmin(lead), np.nanmedian(lead)
+                far = np.abs(lead[starts] - middle) >= RAIL_SHARE * (high - low)
+                runs &= far & ((lead[starts] == high) | (lead[starts] == low))
             np.cumsum(np.repeat(runs, length), out=kept[1:])
             inside = kept[last] - kept[first]
             if spot:

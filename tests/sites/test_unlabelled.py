@@ -117,6 +117,13 @@ def test_a_beat_at_the_record_s_own_peak_is_not_saturated(put: Callable[..., Pat
     assert read(put(ecg()), "r", form()).left == ()
 
 
+def test_a_quiet_line_below_all_else_is_no_rail(put: Callable[..., Path]) -> None:
+    time = np.arange(RATE * SECONDS)
+    beat = 1000 * np.exp(-0.5 * ((time % 200 - 60) / 6) ** 2) + 200 * np.exp(-0.5 * ((time % 200 - 130) / 14) ** 2)
+    digital = 50 * np.rint(beat[:, None] / 50) + 20 * ((time[:, None] // 9) % 2)  # coarse: runs of 36 ms, at least
+    assert read(put(np.where(digital > 20, digital, 20 * ((time[:, None] // 20) % 2))), "r", form()).left == ()
+
+
 @pytest.mark.parametrize("value", [0, 500, LOW])
 def test_a_lead_that_is_flat_or_lost_throughout(put: Callable[..., Path], value: int) -> None:
     what = "holds no sample" if value == LOW else "is flat throughout"
