@@ -180,7 +180,7 @@ def _show(path: Path, rows: list[Row]) -> None:
     table.add_column("epsilon, all", justify="right")
     for row in rows:
         table.add_row(
-            str(row.number), row.time[:19].replace("T", " "), row.run[:8], str(row.round),
+            str(row.number), row.time[:19].replace("T", " "), row.run[:8], str(row.round or "sums"),
             row.level if row.private else f"{row.level}, NOT PRIVATE", str(row.units), f"{row.q:g}", f"{row.sigma:.4g}",
             str(row.steps), f"{row.delta:g}", row.accountant, f"{row.epsilon_run:.3f}", f"{row.epsilon:.3f}",
         )  # fmt: skip

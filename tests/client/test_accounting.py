@@ -94,3 +94,21 @@ def test_what_is_no_step(wrong: Spent) -> None:
         epsilon([wrong], 1e-5, "rdp")
     with pytest.raises(ValueError, match="delta"):
         epsilon([Spent(0.1, 1.0, 1)], 0.0, "rdp")
+
+
+@pytest.mark.parametrize(
+    ("sums", "q", "sigma", "steps"), [(6.0, 0.05, 1.0, 120), (20.0, 0.01, 0.8, 600), (3.0, 1.0, 15.0, 50)]
+)
+def test_a_sum_before_the_steps_composes_as_googles_do(sums: float, q: float, sigma: float, steps: int) -> None:
+    theirs = pytest.importorskip("dp_accounting")
+    from dp_accounting import pld, rdp
+
+    step = theirs.PoissonSampledDpEvent(q, theirs.GaussianDpEvent(sigma))
+    both = theirs.ComposedDpEvent([theirs.GaussianDpEvent(sums), theirs.SelfComposedDpEvent(step, steps)])
+    history = [Spent(1.0, sums, 1), Spent(q, sigma, steps)]
+    exact = rdp.RdpAccountant(orders=list(accounting.ORDERS)).compose(both).get_epsilon(1e-5)
+    assert epsilon(history, 1e-5, "rdp") == pytest.approx(exact, rel=0.005)
+    tight = pld.PLDAccountant().compose(both).get_epsilon(1e-5)
+    assert epsilon(history, 1e-5, "prv") == pytest.approx(tight, rel=0.005)
+    solved = noise_for(exact, 1e-5, q, steps, "rdp", (Spent(1.0, sums, 1),))
+    assert solved == pytest.approx(sigma, rel=0.01)
