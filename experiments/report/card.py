@@ -37,7 +37,9 @@ READ = {
 
 def model_card(report: Report) -> str:
     """Return model_card.md."""
-    return render("model_card.md.j2", report, load=Code(load(report)), model=report.run.config.get("model", {}))
+    return render(
+        "model_card.md.j2", report, load=Code(load(report)), code=Code, model=report.run.config.get("model", {})
+    )
 
 
 def load(report: Report, folder: str | None = None) -> str:

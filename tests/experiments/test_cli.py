@@ -74,7 +74,7 @@ MISTAKES = [
     (["run", "FILE", "--set", "training.lr=fast"], "training.lr"),
     (["run", "FILE", "--set", "training.lr"], "write it as section.key=value"),
     (["run", "FILE", "--set", "data.path=/nowhere"], "no data folder /nowhere"),
-    (["run", "FILE", "--set", "model.name=cnnn"], "choose one of cnn"),
+    (["run", "FILE", "--set", "model.name=cnnn"], "no model named 'cnnn': choose one of"),
     (["run", "FILE", "--set", "data.dataset=mitbd"], "no data set named 'mitbd'"),
     (["run", "FILE", "--set", "federation.strategy.name=fedavgg"], "no strategy named 'fedavgg'"),
     (["run", "FILE", "--set", "sites.scheme=even", "--set", "sites.count=50"], "only 6 people"),

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from matplotlib import image
 
+from common.figures import Figure
+from experiments.report import words
 from experiments.report.build import build
 from experiments.report.card import model_card
 from experiments.report.drawing import light
 from experiments.report.markdown import escaped, summary
+from experiments.report.model import Gap, SplitCounts, Subset
 from experiments.report.plots import every
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -123,3 +126,33 @@ def test_the_card_of_a_run_without_test_figures_is_readable(make_run) -> None:
     text = model_card(build(make_run(status="interrupted", rounds=0)))
     assert "Interrupted before the first round" in text
     assert "There are no test figures" in text
+
+
+def test_the_card_tells_of_groups_and_of_what_is_suppressed(make_run) -> None:
+    report = build(make_run())
+    federated = report.federated
+    item, worse = federated.sites["north"], federated.sites["south"]
+    gap = Gap(
+        attribute="sex", site="(pooled)", metric="macro_f1", overall=federated.pooled.macro_f1, lowest="male",
+        highest="female", difference=Figure(value=0.25, low=0.125, high=0.5), ratio=Figure(value=0.5),
+        left_out=("other",),
+    )  # fmt: skip
+    grouped = federated.model_copy(
+        update={
+            "groups": {"sex": {"female": Subset(pooled=item), "male": Subset(pooled=worse)}},
+            "gaps": (gap,),
+            "suppressed": {"west": 5},
+            "pooled": federated.pooled.model_copy(update={"suppressed": {"F": 5}}),
+        }
+    )
+    counts = {"test": SplitCounts(patients=0, examples=0, classes={}, suppressed=5)}
+    sites = (report.sites[0].model_copy(update={"counts": counts}), *report.sites[1:])
+    text = model_card(report.model_copy(update={"models": (grouped, *report.models[1:]), "sites": sites}))
+    rows = _rows(text)
+    assert rows["female"][1:3] == [str(item.patients), f"{item.macro_f1.value:.3f} ({words.interval(item.macro_f1)})"]
+    assert rows["male"][1] == "3"
+    assert "Between male (lowest) and female (highest) lie 0.250 (95% interval 0.12 to 0.50) of macro-F1." in text
+    assert "Too few patients to compare: other." in text
+    assert "- west tells no figures: it has fewer than 5 test patients." in text
+    assert rows["fusion"][1:3] == ["suppressed", "fewer than 5"]
+    assert "| north | n/a | n/a | fewer than 5 patients | n/a | fewer than 5 patients |" in text

@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from rich.console import Console
 
+from common.figures import Alarms, Figure, Lead, Operating
 from common.sampling import CALIBRATION
 from experiments.report.build import build
 from experiments.report.tables import HEADER, POOLED, sites_csv, terminal
@@ -88,3 +92,42 @@ def test_terminal_of_an_interrupted_run(make_run, rounds) -> None:
     text = _printed(build(make_run(status="interrupted", rounds=rounds, of=8)))
     assert ("Interrupted after round 2 of 8" if rounds else "Interrupted before the first round") in text
     assert "n/a" in text
+
+
+def test_csv_leaves_no_figure_of_an_evaluation_out(make_run) -> None:
+    """Every number of type Figure in report.json's federated model at a hospital stands in a line of the table."""
+    report = build(make_run())
+    part = report.federated.sites["north"].classes["V"]
+    told = {
+        "operating": (Operating(at=0.9, sensitivity=Figure(value=0.111), specificity=Figure(value=0.222)),),
+        "alarms": Alarms(hours=9.0, per_day=Figure(value=3.33), false_per_hour=Figure(value=4.44)),
+    }
+    more = {
+        "classes": report.federated.sites["north"].classes | {"V": part.model_copy(update=told)},
+        "lead": Lead(patients=6, warned=Figure(value=0.555), hours=Figure(value=6.66), histogram=(1,)),
+        "utility": Figure(value=0.777),
+    }
+    item = report.federated.sites["north"].model_copy(update=more)
+    federated = report.federated.model_copy(update={"sites": {"north": item}})
+    report = report.model_copy(update={"models": (federated,)})
+
+    def walk(value: Any) -> Iterator[float]:
+        if isinstance(value, Figure):
+            if value.value is not None:
+                yield value.value
+        elif isinstance(value, BaseModel):
+            for name in type(value).model_fields:
+                if name not in ("groups", "curve"):  # of the two diagrams: points of a plot
+                    yield from walk(getattr(value, name))
+        elif isinstance(value, dict | tuple):
+            for part in value.values() if isinstance(value, dict) else value:
+                yield from walk(part)
+
+    wanted = list(walk(item))
+    shown = {
+        float(line["value"])
+        for line in _lines(report)
+        if (line["model"], line["subset"], line["site"]) == ("federated", "all", "north") and line["value"]
+    }
+    assert {0.111, 0.222, 3.33, 4.44, 0.555, 6.66, 0.777} <= set(wanted)
+    assert not set(wanted) - shown
