@@ -35,6 +35,12 @@ def latent(message: Message, context: Context) -> Message:
     return answer("latent", message, context)
 
 
+@app.query("shift")
+def shift(message: Message, context: Context) -> Message:
+    """Answer with aggregates of this site's columns, from which its distance to other sites is computed."""
+    return answer("shift", message, context)
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train the model that was sent on this site's training patients."""

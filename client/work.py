@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from client import (
+    columns,
     counting,
     detection,
     groups,
@@ -175,6 +176,10 @@ def handle(place: Place, request: Request) -> Reply:
     torch.set_num_threads(1)  # the number of threads changes the last digits of a sum, and so the weights
     if request.kind == "hello":
         return _hello(place, open_site(place, request.config), request.config)
+    if request.kind == "shift":
+        site = open_site(place, request.config)
+        sums = columns.answer(place, site.train, request.config, request.scaling)
+        return Reply(site.name, len(site.train.y), {"columns": list(columns.names(site.task))}, statistics=dict(sums))
     if request.kind not in ("hello", "test") and open_site(place, request.config).name in request.config.sites.external:
         raise SiteError("sites.external: this site is only tested")
     if request.kind == "statistics":

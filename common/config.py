@@ -177,6 +177,9 @@ class EvaluationConfig(Section):
     operating: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (0.9, 0.95), description="the sensitivity at each such specificity is given, and the reverse"
     )
+    domain_shift: bool = Field(
+        False, description="measure how far the hospitals' inputs and labels lie apart (not in private runs)"
+    )
     recalibrate: tuple[Literal["threshold", "platt", "temperature", "isotonic"], ...] = Field(
         ("threshold", "platt", "temperature", "isotonic"),
         description="what each alone wins back at a hospital, fitted on its validation patients (not in private runs)",

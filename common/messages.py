@@ -26,7 +26,7 @@ PROTOCOL = 3
 """Counts up when a request or reply changes; both ends must hold the same."""
 
 Weights = dict[str, npt.NDArray[Any]]
-Kind = Literal["hello", "statistics", "latent", "train", "validate", "test"]
+Kind = Literal["hello", "statistics", "latent", "train", "validate", "test", "shift"]
 
 ARRAYS, CONFIG, METRICS, SITE = "arrays", "config", "metrics", "site"
 EXAMPLES, WEIGHT = "num-examples", "weight"
@@ -48,6 +48,7 @@ MESSAGE_TYPES: dict[Kind, str] = {
     "train": "train",
     "validate": "evaluate",
     "test": "evaluate.test",
+    "shift": "query.shift",
 }
 PROXIMAL = "proximal-mu"
 """The key under which Flower's FedProx sends mu."""

@@ -81,6 +81,11 @@ def _run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
     watcher.start(folder, config)
     try:
         _carry(config, folder, dealt, source, watcher)
+        if dealt and config.evaluation.domain_shift and not config.privacy.on:
+            from experiments import two_sample
+            from server.app import write_json
+
+            write_json(folder / "two-sample.json", {"pairs": two_sample.measure(config, len(dealt), watcher.doing)})
         if dealt and (config.baselines.local or config.baselines.pooled):
             from experiments import baselines
 

@@ -26,7 +26,7 @@ from common.config import RunConfig
 from common.errors import DataError, WardroundError
 from common.messages import ALL, Weights
 from common.metrics import Counts
-from server import draws, hospitals, latent, resamples, rounds, scaling, strategies
+from server import distances, draws, hospitals, latent, resamples, rounds, scaling, strategies
 from server.exchange import Listener
 from server.handshake import Federation, connect
 from server.rounds import Outcome, Run
@@ -85,6 +85,8 @@ def lead(grid: Grid, config: RunConfig, out: Path, listen: Listener | None = Non
             write_bytes(out / "latent.safetensors", run.latent)
         rounds.test(run, outcome)
         draws.save(out / draws.file_of("federated"), outcome.draws)
+        if config.evaluation.domain_shift and not config.privacy.on:
+            outcome.shift = distances.measure(run, outcome)
         if config.evaluation.keep_counts:
             save_tables(out / "counts.safetensors", outcome.tables)
         if config.evaluation.keep_resamples and federation.task:
@@ -127,6 +129,7 @@ def describe(federation: Federation, outcome: Outcome, status: str, error: str, 
             for name, by_site in outcome.test.items()
         },
         "pooled": {name: item.model_dump() for name, item in outcome.pooled.items()},
+        "shift": outcome.shift or None,
         "recalibration": {site: item.model_dump() for site, item in sorted(outcome.recalibration.items())},
         "suppressed": outcome.suppressed,
         "views": outcome.views,

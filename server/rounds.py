@@ -61,6 +61,7 @@ class Outcome:
     recalibration: dict[str, Recalibration] = field(default_factory=dict)
     latent: bytes = b""
     views: dict[str, Any] = field(default_factory=dict)
+    shift: dict[str, Any] = field(default_factory=dict)
 
     def base(self, site: str, number: int) -> int:
         """Return the last round up to `number` in which a site's update counted: the state it keeps from then."""

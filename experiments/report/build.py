@@ -32,6 +32,7 @@ from experiments.report.model import (
     RoundFigures,
     RoundSite,
     Run,
+    Shift,
     Site,
     SplitCounts,
     Subset,
@@ -118,6 +119,7 @@ def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any],
         differences=compared.differences(models, metric, binary, run_dir),
         privacy=spent,
         audit=_audited(_read(run_dir / "audit.json")),
+        shift=_shift(outcome.get("shift"), _read(run_dir / "two-sample.json") or {}),
         travel=tuple(Travel.model_validate(item) for item in baselines.get("travel", ())),
         external=tuple(config.get("sites", {}).get("external", ())),
         **left_out(_read(run_dir / "leave-one-out.json") or {}),
@@ -128,6 +130,10 @@ def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any],
 def _audited(found: Mapping[str, Any] | None) -> Audited | None:
     """Return what an audit of the run's training found, where there was one."""
     return None if found is None else Audited.model_validate({key: found.get(key) for key in Audited.model_fields})
+
+
+def _shift(found: Mapping[str, Any] | None, exact: Mapping[str, Any]) -> Shift | None:
+    return Shift.model_validate({**found, "two_sample": exact.get("pairs", ())}) if found else None
 
 
 def left_out(found: Mapping[str, Any]) -> dict[str, Any]:

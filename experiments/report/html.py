@@ -79,6 +79,12 @@ SECTIONS = (
         "With and without",
         lambda report: bool(report.federated and report.federated.without),
     ),
+    Section(
+        "shift",
+        "How far the hospitals lie apart",
+        "Domain shift",
+        lambda report: bool(report.shift and (report.shift.pairs or report.shift.lost)),
+    ),
     Section("travel", "From one hospital to another", "Between hospitals", lambda report: bool(report.travel)),
     Section(
         "recalibration",

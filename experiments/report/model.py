@@ -198,6 +198,60 @@ class ModelResult(Subset):
     recalibration: dict[str, Recalibration] = Field(default_factory=dict)
 
 
+class ColumnShift(Frozen):
+    """A column of two hospitals: population stability index, KS, and the cells that a hospital suppressed."""
+
+    name: str
+    psi: float | None
+    ks: float | None
+    suppressed: int = 0
+
+
+class PairShift(Frozen):
+    """How far two hospitals' training patients lie apart (common/distance.py); `columns`: those farthest apart.
+
+    `psi_large`: columns with a PSI over 0.25; `suppressed`: cells, over all columns.
+    """
+
+    one: str
+    other: str
+    label_distance: float | None
+    label_association: float | None
+    mmd: float | None
+    lda_auroc: float | None
+    psi_median: float | None
+    psi_large: int
+    columns: tuple[ColumnShift, ...] = ()
+    suppressed: int = 0
+
+
+class TwoSample(Frozen):
+    """How well trees tell two hospitals' patients apart, in simulation (experiments/two_sample.py)."""
+
+    one: str
+    other: str
+    auroc: Figure | None
+
+
+class Shift(Frozen):
+    """How far the hospitals lie apart; `shares`: of classes at each; `lost`: who was not compared, and why."""
+
+    pairs: tuple[PairShift, ...]
+    two_sample: tuple[TwoSample, ...] = ()
+    shares: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    columns: int = 0
+    lost: dict[str, str] = Field(default_factory=dict)
+
+    def exact(self, one: str, other: str) -> Figure | None:
+        """Return how well trees tell two hospitals apart, if it was asked."""
+        return next((item.auroc for item in self.two_sample if {item.one, item.other} == {one, other}), None)
+
+    @property
+    def hidden(self) -> int:
+        """The cells that were suppressed."""
+        return sum(item.suppressed for item in self.pairs)
+
+
 class Travel(Frozen):
     """A model of one hospital at another, and why it does worse there, if it does (experiments/travel.py).
 
@@ -302,6 +356,7 @@ class Report(Frozen):
     privacy: tuple[Privacy, ...] = ()
     audit: Audited | None = None
     external: tuple[str, ...] = ()
+    shift: Shift | None = None
     travel: tuple[Travel, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     left_out_worst: Worst | None = None
