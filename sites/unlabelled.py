@@ -29,9 +29,10 @@ Where = Literal["auto", "reference", "detect"]
 Mask = npt.NDArray[np.bool_]
 
 FLAT_SECONDS, RAIL_SECONDS, FLAT_SHARE, RAIL_SHARE = 0.3, 0.04, 0.02, 0.25
-"""A lead is flat where it keeps one value so long, or moves by so small a share of its typical beat; it is at a rail
-where it keeps its largest or smallest value so long, and that is so large a share of its range from its median: the
-quiet line between beats can be a lead's smallest value too."""
+RAIL_JUMP, RAIL_LONG = 0.01, 0.15
+"""A lead is flat where it keeps one value so long, or moves by so small a share of its typical beat. It is at a rail
+where it keeps its largest or smallest value so long, far from its median (a share of its range), and jumps there or
+back (a share too) or stays longer still: the quiet line between beats, or the end of a slow wave, is no rail."""
 RELATIVE = ecg_features.RELATIVE
 MISSING, FLAT, RAIL = "missing samples", "flat lead", "saturated lead"
 
@@ -267,7 +268,10 @@ def _spoilt(
             if spot:
                 high, low, middle = np.nanmax(lead), np.nanmin(lead), np.nanmedian(lead)
                 far = np.abs(lead[starts] - middle) >= RAIL_SHARE * (high - low)
+                jump = np.abs(np.diff(lead[starts], prepend=lead[0], append=lead[-1]))
+                steep = np.fmax(jump[:-1], jump[1:]) >= RAIL_JUMP * (high - low)
                 runs &= far & ((lead[starts] == high) | (lead[starts] == low))
+                runs &= steep | (length >= RAIL_LONG * recording.rate)
             np.cumsum(np.repeat(runs, length), out=kept[1:])
             inside = kept[last] - kept[first]
             if spot:

@@ -124,6 +124,18 @@ def test_a_quiet_line_below_all_else_is_no_rail(put: Callable[..., Path]) -> Non
     assert read(put(np.where(digital > 20, digital, 20 * ((time[:, None] // 20) % 2))), "r", form()).left == ()
 
 
+@pytest.mark.parametrize(("seconds", "spoilt"), [(0.06, False), (0.2, True)])
+def test_the_end_of_a_slow_wave_is_a_rail_only_if_it_lasts(
+    put: Callable[..., Path], seconds: float, spoilt: bool
+) -> None:
+    digital, length = ecg(), round(seconds * RATE)
+    at = 3120  # between two beats
+    fall = np.concatenate([np.linspace(0, -1200, 60), np.full(length, -1200), np.linspace(-1200, 0, 60)])
+    digital[at : at + len(fall), 0] = np.rint(fall)
+    found = read(put(digital), "r", form())
+    assert (RAIL in {item.why for item in found.left}) == spoilt
+
+
 @pytest.mark.parametrize("value", [0, 500, LOW])
 def test_a_lead_that_is_flat_or_lost_throughout(put: Callable[..., Path], value: int) -> None:
     what = "holds no sample" if value == LOW else "is flat throughout"
