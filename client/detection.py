@@ -59,7 +59,7 @@ def prepared(cohort: Cohort, config: RunConfig) -> Cohort:
 
 
 def _flat(cohort: Cohort) -> npt.NDArray[np.bool_]:
-    if isinstance(cohort.x, Windows) or not cohort.task.channels or cohort.task.missing:
+    if isinstance(cohort.x, Windows) or not cohort.task.channels:
         return np.zeros(len(cohort.y), np.bool_)
     leads = [i for i, name in enumerate(cohort.task.channel_names) if not name.endswith("minus median beat")]
     return np.asarray((cohort.x[:, leads] == cohort.x[:, leads, :1]).all((1, 2)))

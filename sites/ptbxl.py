@@ -35,7 +35,7 @@ from pydantic import Field, model_validator
 from common.config import Section
 from common.errors import ConfigError, DataError
 from common.task import Task
-from sites import generated, generator_ptbxl, mitdb, ptbxl_table
+from sites import ecg_features, generated, generator_ptbxl, mitdb, ptbxl_table
 from sites.cohort import Cohort, DataCard, Patient
 from sites.leads import STANDARD, Lead
 from sites.ptbxl_records import LEFT_OUT, SECONDS, View, parts, spans
@@ -78,6 +78,9 @@ class Options(Section):
         None, min_length=1, description="none: all 12 of a strip, II for beats; beats: R peaks are found in the first"
     )
     relative: bool = Field(True, description="view beats: add what is relative to the strip's median beat")
+    measures: bool = Field(
+        False, description="view strip: hand-crafted measures of its waves and rhythm as features beside the signal"
+    )
     smallest: int = Field(1, ge=1, description="sites of fewer people are taken together as site-other")
     simulated: bool = Field(False, description="without data.path: generate people in the same layout")
     patients: int = Field(300, ge=8, le=20_000, description="simulated: people")
@@ -86,6 +89,8 @@ class Options(Section):
     def _leads_that_can_be(self) -> Options:
         if self.leads is not None and len(set(self.leads)) < len(self.leads):
             raise ValueError("leads: one of them stands twice")
+        if self.view == "beats" and self.measures:
+            raise ValueError("measures: they are of strips; the view beats has features of its own")
         if self.view == "beats" and self.leads is not None and len(self.leads) > 2:
             raise ValueError("leads: the view beats takes one or two")
         return self
@@ -116,7 +121,7 @@ def task(options: Options) -> Task:
     if options.view == "beats":
         window = mitdb.task(mitdb.Options(leads=len(options.channels), relative=options.relative))
         return replace(window, name=f"{name}, beats", kind=kind, classes=classes, class_titles=titles)
-    return Task(
+    strips = Task(
         name=f"{name}, strips",
         kind=kind,
         classes=classes,
@@ -127,6 +132,9 @@ def task(options: Options) -> Task:
         features=(),
         channel_names=options.channels,
     )
+    if not options.measures:
+        return strips
+    return replace(strips, features=ecg_features.names(strips), units=True, missing=True)
 
 
 def default_folder(options: Options, store: Path, seed: int) -> Path:
@@ -196,7 +204,7 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
     owner = np.repeat(np.arange(len(rows)), held)
     excluded = dict(zip(LEFT_OUT, (int(n) for n in left[diagnosed].sum(0)), strict=True))
     excluded |= {NO_DIAGNOSIS: int((~diagnosed).sum()), MOVED: int(mine["moved"].sum())}
-    return Cohort(
+    cohort = Cohort(
         what,
         x,
         features,
@@ -210,6 +218,7 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
         age=mine["age"].to_numpy(np.float32),
         sex=mine["sex"].to_numpy(np.int8),
     )
+    return replace(cohort, features=ecg_features.table(cohort)) if options.measures and len(owner) else cohort
 
 
 def _published(fold: int) -> str:

@@ -46,10 +46,15 @@ def summary(report: Report) -> list[str]:
     found.append(f"On {who}, its {name} is {spoken(model.pooled, report.metric)}.")
     if model.threshold is not None:
         rule = report.run.config.get("evaluation", {}).get("threshold", "")
-        found.append(
-            f"It calls {list(report.class_titles.values())[-1]} from a predicted probability of "
-            f"{1 / (1 + math.exp(-model.threshold)):.3f} on, chosen by {title(rule)} on validation patients."
-        )
+        what = f"an anomaly score of {math.exp(model.threshold):.3g}"
+        if not report.detecting:
+            what = f"a predicted probability of {1 / (1 + math.exp(-model.threshold)):.3f}"
+        chosen = f"chosen by {title(rule)}"
+        if rule == "false_alarms":
+            share = report.run.config.get("evaluation", {}).get("false_alarms", 0.05)
+            chosen = f"chosen for {100 * share:g}% false alarms"
+        called = list(report.class_titles.values())[-1]
+        found.append(f"It calls {called} from {what} on, {chosen} on validation patients.")
     if model.worst:
         item = model.sites[model.worst.site]
         found.append(
@@ -78,7 +83,10 @@ def _training(report: Report, name: str) -> str:
         text += f"; {local} stayed at each hospital, so that its model is the shared layers with its own"
     if report.chosen_round is None or all(line.validation is None for line in report.rounds):
         return text + "."
-    return f"{text}; round {report.chosen_round} is kept, the best by {name} on validation patients."
+    by = f"{name} on validation patients"
+    if report.detecting:
+        by = "its error on the normal examples of validation patients"
+    return f"{text}; round {report.chosen_round} is kept, the best by {by}."
 
 
 def privacy(report: Report) -> list[str]:

@@ -54,6 +54,7 @@ SECTIONS = (
     Section("comparison", "Comparison of models", "Comparison"),
     Section("matrix", "Every model at every hospital", "Models by hospital", lambda report: matrix(report) is not None),
     Section("differences", "Differences between models", "Differences", lambda report: bool(report.differences)),
+    Section("detection", "What is normal, and what is not", "Detection", lambda report: report.detecting),
     Section("classes", "Classes"),
     Section(
         "calibration",

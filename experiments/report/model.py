@@ -252,6 +252,32 @@ class Shift(Frozen):
         return sum(item.suppressed for item in self.pairs)
 
 
+class Overlay(Frozen):
+    """One example beside what a model made of it, `(channels, samples)` each; `which`: best, median or worst."""
+
+    kind: str = Field(alias="class")
+    which: str
+    error: float
+    wanted: tuple[tuple[float, ...], ...]
+    made: tuple[tuple[float, ...], ...]
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class LatentView(Frozen):
+    """A hospital's test examples in the plane of most latent variance, as counts by class and cell.
+
+    `cells`: along each axis; `reach`: standard deviations to either side; a cell's number is `cells * row + column`;
+    `hidden`: examples in cells that hold too few people to be told.
+    """
+
+    cells: int
+    reach: float
+    counts: dict[str, dict[int, int]]
+    hidden: dict[str, int] = Field(default_factory=dict)
+    examples: tuple[Overlay, ...] = ()
+
+
 class Travel(Frozen):
     """A model of one hospital at another, and why it does worse there, if it does (experiments/travel.py).
 
@@ -354,6 +380,7 @@ class Report(Frozen):
     models: tuple[ModelResult, ...] = ()
     differences: tuple[Difference, ...] = ()
     privacy: tuple[Privacy, ...] = ()
+    views: dict[str, LatentView] = Field(default_factory=dict)
     audit: Audited | None = None
     external: tuple[str, ...] = ()
     shift: Shift | None = None
@@ -387,6 +414,11 @@ class Report(Frozen):
     def locals(self) -> tuple[ModelResult, ...]:
         """The models that one hospital trained alone."""
         return tuple(model for model in self.models if model.kind == "local")
+
+    @property
+    def detecting(self) -> bool:
+        """Whether scores say how far from normal an example is."""
+        return bool(self.task.get("anomaly"))
 
     @property
     def binary(self) -> bool:
