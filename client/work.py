@@ -22,6 +22,7 @@ from client import (
     columns,
     counting,
     detection,
+    explain,
     groups,
     hospital,
     inputs,
@@ -206,7 +207,9 @@ def handle(place: Place, request: Request) -> Reply:
     found = assess(predict_, site, request.config, shares, request.threshold, minimum=minimum, raw=raw)
     results, tables, suppressed = found.results, found.tables, found.suppressed
     mended: dict[str, Any] = {}
+    explained: dict[str, Any] = {}
     if messages.ALL in results:
+        explained = explain.told(place, site.name, model, site.test, request.config)
         again, more, mended = recalibration.assess(predict_, site, request.config, shares, request.threshold, minimum)
         results, tables = results | again, tables | more
     if request.method.local and not kept.arrays:
@@ -223,6 +226,7 @@ def handle(place: Place, request: Request) -> Reply:
     report: dict[str, Any] = {
         "evaluations": {name: item.model_dump() for name, item in results.items()},
         "recalibration": mended,
+        "explanation": explained,
         "suppressed": suppressed,
     }
     if request.latent and messages.ALL in results and len(site.test.y):

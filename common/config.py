@@ -177,6 +177,9 @@ class EvaluationConfig(Section):
     operating: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (0.9, 0.95), description="the sensitivity at each such specificity is given, and the reverse"
     )
+    explain: Literal["none", "occlusion", "integrated_gradients"] = Field(
+        "none", description="tell which inputs move the score of the true class, as means over test patients"
+    )
     domain_shift: bool = Field(
         False, description="measure how far the hospitals' inputs and labels lie apart (not in private runs)"
     )

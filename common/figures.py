@@ -225,6 +225,25 @@ class Evaluation(Frozen):
         return list(self.classes.values())[place]
 
 
+class Course(Frozen):
+    """A class's mean signal and the mean importance of each sample, `(channels, samples)`, over so many patients."""
+
+    patients: int
+    signal: tuple[tuple[float, ...], ...]
+    importance: tuple[tuple[float, ...], ...]
+
+
+class Explanation(Frozen):
+    """Which inputs move a model's score at a site, as means of |attribution| over patients (client/explain.py)."""
+
+    method: str
+    patients: int
+    features: dict[str, float] = {}
+    channels: dict[str, float] = {}
+    classes: dict[str, Course] = {}
+    suppressed: tuple[str, ...] = ()
+
+
 class Mend(Frozen):
     """One recalibration at one site: the threshold after it (log odds), and how much more it has of each figure."""
 

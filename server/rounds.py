@@ -24,7 +24,7 @@ from common import evaluation, messages, metrics, models
 from common.config import RunConfig
 from common.errors import ConfigError, EngineError
 from common.evaluation import Evaluation
-from common.figures import Recalibration
+from common.figures import Explanation, Recalibration
 from common.messages import ALL, RESAMPLED, Method, Reply, Request, Weights
 from common.metrics import Counts
 from common.task import Task
@@ -59,6 +59,7 @@ class Outcome:
     draws: draws.Draws = field(default_factory=dict)
     start: dict[str, Any] = field(default_factory=dict)
     recalibration: dict[str, Recalibration] = field(default_factory=dict)
+    explanations: dict[str, Explanation] = field(default_factory=dict)
     latent: bytes = b""
     views: dict[str, Any] = field(default_factory=dict)
     shift: dict[str, Any] = field(default_factory=dict)
@@ -380,6 +381,7 @@ def test(run: Run, outcome: Outcome) -> None:
     replies = {site: reply for site, (_, reply) in answers.items()}
     outcome.test, outcome.pooled = combine(run.task, replies)
     outcome.recalibration = recalibrations(replies)
+    outcome.explanations = explanations(replies)
     outcome.tables = {site: reply.tables for site, reply in replies.items()}
     outcome.suppressed = withheld(replies)
     outcome.draws = draws.draws(run.task, replies, outcome.test, outcome.pooled)
@@ -408,6 +410,7 @@ def _unusable(reply: Reply, run: Run) -> str:
     if any(tuple(item.classes) != run.task.classes for item in figures.values()):
         return "its figures do not fit the task"
     recalibrations({reply.site: reply})
+    explanations({reply.site: reply})
     return _uncountable(reply, run)
 
 
@@ -415,6 +418,12 @@ def recalibrations(replies: Mapping[str, Reply]) -> dict[str, Recalibration]:
     """Return what each site told of recalibration, of those that tried or told why not."""
     told = {site: reply.report.get("recalibration") for site, reply in replies.items()}
     return {site: Recalibration.model_validate(item) for site, item in told.items() if item}
+
+
+def explanations(replies: Mapping[str, Reply]) -> dict[str, Explanation]:
+    """Return what each site told of the inputs' importance, of those that told anything."""
+    told = {site: reply.report.get("explanation") for site, reply in replies.items()}
+    return {site: Explanation.model_validate(item) for site, item in told.items() if item}
 
 
 def combine(task: Task, replies: Mapping[str, Reply]) -> tuple[dict[str, dict[str, Evaluation]], dict[str, Evaluation]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.evaluation import FEW_PATIENTS
-from experiments.report import facts, findings, plots, words
+from experiments.report import attribution, facts, findings, plots, words
 from experiments.report.drawing import Drawn
 from experiments.report.matrix import matrix
 from experiments.report.model import Report
@@ -93,6 +93,7 @@ SECTIONS = (
         "Recalibration",
         lambda report: bool(report.federated and report.federated.recalibration),
     ),
+    Section("why", "What the model looks at", when=lambda report: bool(report.explanations)),
     Section("left_out", "Leave one hospital out", "Leave one out", lambda report: bool(report.left_out)),
     Section("training", "Training"),
     Section("privacy", "Privacy", when=lambda report: bool(report.privacy)),
@@ -118,6 +119,7 @@ def html(report: Report, drawn: Mapping[str, Drawn] | None = None) -> str:
         .render(
             federated=report.federated,
             findings=findings,
+            attribution=attribution,
             columns=words.columns(report),
             rounds_shown=ROUNDS_SHOWN,
             facts=facts.facts(report),

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import DataError
 from common.evaluation import Evaluation, Figure, Frozen
-from common.figures import Recalibration
+from common.figures import Explanation, Recalibration
 
 SCHEMA_FILE = Path(__file__).parent / "schema" / "report-1.json"
 Split = Literal["train", "validation", "test"]
@@ -385,6 +385,7 @@ class Report(Frozen):
     external: tuple[str, ...] = ()
     shift: Shift | None = None
     travel: tuple[Travel, ...] = ()
+    explanations: dict[str, Explanation] = Field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
     left_out_worst: Worst | None = None
     lost: dict[str, str] = Field(default_factory=dict)

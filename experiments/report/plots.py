@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from common.evaluation import Evaluation, Figure, value_of
-from experiments.report import latent
+from experiments.report import attribution, latent
 from experiments.report.drawing import (
     FEDERATED,
     INK,
@@ -184,8 +184,13 @@ def _values(found: list[RoundFigures | None], metric: str) -> list[float]:
 
 
 PLOTS: dict[str, Callable[[Report], str]] = {
-    "forest": forest, "curves": curves, "latent": latent.picture, "overlays": latent.overlays
-}  # fmt: skip
+    "forest": forest,
+    "curves": curves,
+    "latent": latent.picture,
+    "overlays": latent.overlays,
+    "importance": attribution.bars,
+    "overlay": attribution.beats,
+}
 """Every plot by its name: a function that returns an `<svg>`, empty where a report has nothing to draw.
 
 A template finds them as `drawn.NAME`, a reader as plots/NAME.svg and plots/NAME.png in the run's folder. Draw
