@@ -96,24 +96,31 @@ def style() -> Iterator[None]:
         yield
 
 
-def canvas(height: float, panels: int, **margins: float) -> tuple[Canvas, list[Axes]]:
+def canvas(
+    height: float, panels: int, *, columns: int = 0, apart: float = 0.14, below: float = 0.2, **margins: float
+) -> tuple[Canvas, list[Axes]]:
     """Return a drawing of `height` inches with panels side by side; call it within `style`.
 
     Args:
         height: inches.
         panels: how many.
+        columns: how many stand in a row; 0: all.
+        apart: between two in a row, in widths of one.
+        below: between two rows, in heights of one.
         margins: where the panels end, in inches from the edge (left, right, top, bottom).
     """
     from matplotlib.figure import Figure as Canvas
 
     drawing = Canvas(figsize=(WIDTH, height))
-    axes = [drawing.add_subplot(1, panels, place + 1) for place in range(panels)]
+    columns = columns or panels
+    axes = [drawing.add_subplot(-(-panels // columns), columns, place + 1) for place in range(panels)]
     drawing.subplots_adjust(
         left=margins["left"] / WIDTH,
         right=1 - margins["right"] / WIDTH,
         top=1 - margins["top"] / height,
         bottom=margins["bottom"] / height,
-        wspace=0.14,
+        wspace=apart,
+        hspace=below,
     )
     for panel in axes:
         for side in ("top", "right", "left"):

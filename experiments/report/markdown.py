@@ -19,7 +19,13 @@ from experiments.report.model import Report
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-PLOT_TITLES = {"forest": "Each hospital's figure with its 95% interval", "curves": "Validation figures over the rounds"}
+PLOT_TITLES = {
+    "forest": "Each hospital's figure with its 95% interval",
+    "curves": "Validation figures over the rounds",
+    "reliability": "Reliability diagram: foretold chance and observed share",
+    "reliability_sites": "Reliability diagram at each hospital",
+    "decision": "Decision curve: what acting on the model is worth",
+}
 
 
 class Code(str):

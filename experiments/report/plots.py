@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.evaluation import Evaluation, Figure, value_of
 from experiments.report import attribution, latent
+from experiments.report.chances import decision, reliability, reliability_sites
 from experiments.report.drawing import (
     FEDERATED,
     INK,
@@ -186,6 +187,9 @@ def _values(found: list[RoundFigures | None], metric: str) -> list[float]:
 PLOTS: dict[str, Callable[[Report], str]] = {
     "forest": forest,
     "curves": curves,
+    "reliability": reliability,
+    "reliability_sites": reliability_sites,
+    "decision": decision,
     "latent": latent.picture,
     "overlays": latent.overlays,
     "importance": attribution.bars,
