@@ -67,6 +67,13 @@ class SitesConfig(Section):
         description="a person on both sides of a published split: drop from training, or keep (a leak)",
     )
     limit: int | None = Field(None, ge=1, description="keep at most so many training examples a hospital")
+    label_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="keep this share of a hospital's training examples, drawn by row, at least one: as if the others "
+        "had no label",
+    )
     external: tuple[str, ...] = Field(
         (), description="hospitals that are only tested: they train nothing, and nothing is chosen or scaled by them"
     )

@@ -6,6 +6,7 @@ The unit is the person: no partition and no split cuts one. `guard` checks that 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from common.seeds import rng_for
 from sites.cohort import SPLITS, Cohort, Patient
 
 TRAIN, VALIDATION, TEST = range(3)
+UNLABELLED = "training examples that count as not labelled (sites.label_share)"
 
 
 def people(patients: Sequence[Patient]) -> dict[str, list[Patient]]:
@@ -224,6 +226,7 @@ def _choose(persons: dict[str, list[Patient]], share: float, side: int, rng: np.
 
 
 def _limited(cohort: Cohort, config: SitesConfig, seed: int, site: str) -> Cohort:
+    cohort = _labelled(cohort, config, seed, site)
     train = np.flatnonzero(cohort.split == TRAIN)
     if config.limit is None or len(train) <= config.limit:
         return cohort
@@ -231,6 +234,18 @@ def _limited(cohort: Cohort, config: SitesConfig, seed: int, site: str) -> Cohor
     mask = cohort.split != TRAIN
     mask[kept] = True
     return cohort.take(mask)
+
+
+def _labelled(cohort: Cohort, config: SitesConfig, seed: int, site: str) -> Cohort:
+    """Return the cohort with a share of its training examples; a smaller share is part of a larger one."""
+    train = np.flatnonzero(cohort.split == TRAIN)
+    count = max(1, round(config.label_share * len(train)))
+    if count >= len(train):
+        return cohort
+    mask = cohort.split != TRAIN
+    mask[rng_for(seed, site, "labels").permutation(train)[:count]] = True
+    excluded = dict(cohort.excluded) | {UNLABELLED: len(train) - count}
+    return replace(cohort.take(mask), excluded=excluded)
 
 
 def guard(cohort: Cohort, site: str) -> None:

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from client import work
 from common import models
 from common.errors import ConfigError
-from experiments import baselines, launch
+from experiments import baselines, launch, simulation
 from tests import tiny
 
 
@@ -58,3 +58,22 @@ def test_a_start_that_is_not_there_is_told_before_anything_starts(tmp_path: Path
     with pytest.raises(ConfigError, match=r"federation\.start: no file .*nowhere"):
         launch.run(config, tmp_path / "runs", Watcher())
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_classifier_begins_with_an_autoencoder_s_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned = tiny.run_config(model={"name": "autoencoder", "options": {"widths": [4], "kernel": 3, "latent": 2}})
+    path = tmp_path / "learned.safetensors"
+    save_file(work.weights_of(models.build(tiny.TASK, learned.model, 99)), path)
+    anew = ["head.*", "latent.*", "embed.*", "back.*", "unfold.*", "grow.*", "out.*"]
+    sites = [tiny.site("north", 1), tiny.site("south", 2)]
+    monkeypatch.setattr(work, "open_site", lambda place, config: sites[place.index])
+    config = tiny.run_config(
+        federation__start=str(path), federation__start_except=anew, training__freeze=["stem*", "stages.*"]
+    )
+    simulation.run(config, tmp_path / "run", 2)
+    before, after = load_file(path), load_file(tmp_path / "run" / "model.safetensors")
+    taken = {key for key in after if key.startswith(("stem", "stages."))}
+    assert taken == {key for key in before if key.startswith(("stem", "stages."))}
+    assert all(np.array_equal(before[key], after[key]) for key in taken)
+    first = models.build(tiny.TASK, config.model, config.seed).state_dict()
+    assert any(not np.array_equal(first[key].numpy(), after[key]) for key in after if key.startswith("head."))

@@ -321,6 +321,24 @@ def test_a_limit_thins_training_alone(split: str) -> None:
     assert len(np.unique(thin.part("train").patient)) > 3
 
 
+@pytest.mark.parametrize("split", ["patient", "beat-level"])
+def test_a_share_of_labels_thins_training_alone_and_says_so(split: str) -> None:
+    patients = patients_of([(30, 20, 10)] * 10)
+    whole = cohort_of(patients)
+    full = splits.assign(whole, patients, asked(split=split), 1, "north")
+    count = len(full.part("train").y)
+    seen: set[float] = set()
+    for share, kept in ((1e-6, 1), (0.1, round(count / 10)), (0.5, round(count / 2)), (1.0, count)):
+        thin = splits.assign(whole, patients, asked(split=split, label_share=share), 1, "north")
+        here = set(thin.part("train").x[:, 0, 0].tolist())
+        assert len(thin.part("train").y) == kept
+        assert seen <= here  # fewer labels are some of more
+        assert thin.excluded.get(splits.UNLABELLED, 0) == count - kept
+        for name in ("validation", "test"):
+            np.testing.assert_array_equal(thin.part(name).x, full.part(name).x)
+        seen = here
+
+
 def test_folds_keep_groups_and_persons_whole_and_cover_everyone_once() -> None:
     rng = np.random.default_rng(3)
     patients = [
