@@ -42,6 +42,9 @@ def test_travel_recalibration_and_leaving_out_stand_on_the_page(make_run: Callab
         "<dt>west left out</dt><dd>It held.</dd>", "no answer from this hospital",
     ):  # fmt: skip
         assert part in text, part
+    outcome["recalibration"].pop("north")
+    (folder / "federated.json").write_text(json.dumps(outcome))
+    assert "recalibrated at each hospital, with" not in html(build(folder))  # no table without a row
     bare = html(build(make_run_again(folder)))
     assert "From one hospital to another" not in bare
     assert "What recalibration wins back" not in bare
