@@ -102,20 +102,22 @@ def calibration(report: Report) -> Fact | None:
     if model is None or model.pooled is None or not parts:
         return None
     if not known:
-        return Fact("Probabilities", "not known", "no interval of the calibration slope", "classes")
+        return Fact("Probabilities", "not known", "no interval of the calibration slope", "calibration")
     bad = {name: verdict(found) for name, found in known.items() if verdict(found) != FAULTLESS}
     if len(parts) == 1:
         [(_, found)] = known.items()
         shown = interval(found.slope)
         detail = f"calibration slope {number(found.slope.value)} ({shown}), 1 at best; expected calibration error "
-        return Fact("Probabilities", capital(verdict(found)), detail + number(found.ece.value), "classes", bool(bad))
+        return Fact(
+            "Probabilities", capital(verdict(found)), detail + number(found.ece.value), "calibration", bool(bad)
+        )
     mean = f"mean expected calibration error {number(model.pooled.ece.value if model.pooled.ece else None)}"
     if not bad:
-        return Fact("Probabilities", capital(FAULTLESS), mean, "classes")
+        return Fact("Probabilities", capital(FAULTLESS), mean, "calibration")
     said = "; ".join(f"{text} for {name}" for name, text in list(bad.items())[:3])
     more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
     value = f"Off for {len(bad)} of {plural(len(parts), 'class', 'classes')}"
-    return Fact("Probabilities", value, f"{said}{more}; {mean}", "classes", True)
+    return Fact("Probabilities", value, f"{said}{more}; {mean}", "calibration", True)
 
 
 FAULTLESS = "no fault seen"
