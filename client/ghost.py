@@ -88,6 +88,8 @@ class Seen:
         """Return the squared norms `(units,)` of the weight's gradients, and what rounding may have taken from them."""
         if isinstance(self.module, nn.Linear):
             into, slope = self._steps(self.into), self._steps(self.slope)
+            if into.shape[1] == 1:
+                return into.square().sum((1, 2)) * slope.square().sum((1, 2)) * (1 + ROUNDING)
             pairs = torch.bmm(into, into.transpose(1, 2)), torch.bmm(slope, slope.transpose(1, 2))
         else:
             assert isinstance(self.module, nn.Conv1d | nn.Conv2d)
@@ -150,10 +152,13 @@ class Pass:
         layers: those that hold the trained parameters.
         wanted: names of the trained parameters.
         group: the units.
+
+    `held`: numbers that went into the layers and came out of them.
     """
 
     def __init__(self, layers: dict[str, nn.Module], wanted: Iterable[str], group: Group) -> None:
         self._layers, self._wanted, self._group = layers, frozenset(wanted), group
+        self.held = 0
         self._room = KEPT
         self._squares: list[Tensor] = []
         self._narrow: list[tuple[str, Tensor]] = []
@@ -235,6 +240,7 @@ class Pass:
                 if not inputs[0].requires_grad:
                     entries.append(output)
                 into = inputs[0].detach()
+                self.held += into.numel() + output.numel()
                 output.register_hook(  # type: ignore[no-untyped-call]
                     lambda slope: reached(Seen(name, module, into, slope, self._group))
                 )

@@ -34,8 +34,8 @@ SMALL = 8
 """Units of up to so many examples are mapped over together (vmap); larger ones go one after another."""
 AT_ONCE = 32 * 2**20
 """Largest size of the gradients that exist at once, in bytes."""
-ROWS = 128
-"""Examples that go through the network at once; more of one unit go together."""
+ROWS, LIVE = 64, 2**22
+"""Examples that go through the network at once: so many at first, then as hold so many numbers in its layers."""
 
 
 def each_loss(task: Task) -> Loss:
@@ -76,6 +76,7 @@ class Gradients:
             raise ValueError(f"{type(model).__name__} has layers that way={self.way} does not know")
         self._any = way is None
         self._layers = layers or {}
+        self._rows = ROWS
 
         def of_unit(trained: dict[str, Tensor], x: Tensor, features: Tensor, y: Tensor, there: Tensor) -> Tensor:
             each = loss(functional_call(model, trained, (x, features)), x, features, y)
@@ -89,7 +90,7 @@ class Gradients:
         """Return the sum over units `(parameters,)`, each clipped to a norm; one that is not finite adds nothing."""
         total = torch.zeros(self.size, dtype=torch.float64, device=self._device)
         if self.way == "ghost":
-            for some in _groups(units, max(1, AT_ONCE // (4 * self._made(units)))):
+            for some in _groups(units, self._rows, max(1, AT_ONCE // (4 * self._made(units)))):
                 total += self._ghost(some, rows, limit)
             return total.cpu().numpy()
         for parts in self._parts(units, rows):
@@ -112,6 +113,7 @@ class Gradients:
     def _ghost(self, units: Units, rows: Rows, limit: float) -> Tensor:
         way, run = self._pass(units, rows)
         found = way.clipped(run, limit)
+        self._rows = max(1, LIVE * sum(map(len, units)) // max(way.held, 1))
         if isinstance(found, Tensor):  # again without those that are not finite: they would spoil the products
             rest = [unit for unit, fine in zip(units, found.tolist(), strict=True) if fine]
             return self._ghost(rest, rows, limit) if rest else torch.zeros(self.size, device=self._device)
@@ -131,7 +133,7 @@ class Gradients:
         longest = max((len(unit) for unit in units), default=0)
         at_once = max(1, AT_ONCE // (4 * self.size))
         if self.way == "ghost":
-            at_once = max(1, min(at_once, ROWS // max(longest, 1)))
+            at_once = max(1, min(at_once, self._rows // max(longest, 1)))
         groups = [units[start : start + at_once] for start in range(0, len(units), at_once)]
         if self.way == "ghost":
             for some in groups:
@@ -163,22 +165,22 @@ class Gradients:
         return next(iter(self.trained.values())).device
 
 
-def _groups(units: Units, most: int) -> list[Units]:
-    """Return units of like length together, in groups of up to ROWS rows and so many units, all about as large."""
+def _groups(units: Units, rows: int, most: int) -> list[Units]:
+    """Return units of like length together, in groups of up to so many rows and units, all about as large."""
     whole = sum(map(len, units))
-    if whole <= ROWS and len(units) <= most:
+    if whole <= rows and len(units) <= most:
         return [units] if units else []
     order = sorted(units, key=len)
     found: list[Units] = []
-    each = whole / -(-whole // ROWS)
-    rows = 0
+    each = whole / -(-whole // rows)
+    held = 0
     some: list[npt.NDArray[np.int64]] = []
     for unit in order:
-        if some and (rows + len(unit) > each + 1e-9 or len(some) == most):
+        if some and (held + len(unit) > rows or held + len(unit) / 2 >= each or len(some) == most):
             found.append(some)
-            some, rows = [], 0
+            some, held = [], 0
         some.append(unit)
-        rows += len(unit)
+        held += len(unit)
     return [*found, some] if some else found
 
 

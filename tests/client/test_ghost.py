@@ -122,14 +122,26 @@ def test_gradients_that_are_not_kept_are_summed_anew(monkeypatch: pytest.MonkeyP
 def test_groups_hold_every_unit_once(monkeypatch: pytest.MonkeyPatch) -> None:
     units = [np.arange(n) for n in (1, 300, 5, 40, 40, 40, 2, 127)]
     for most in (1, 2, 100):
-        groups = gradients._groups(units, most)
+        groups = gradients._groups(units, 128, most)
         assert sorted(len(unit) for some in groups for unit in some) == sorted(map(len, units))
         assert all(len(some) == 1 or (len(some) <= most and sum(map(len, some)) <= 128) for some in groups)
-    assert gradients._groups([], 3) == []
+    assert gradients._groups([], 128, 3) == []
     none = Gradients(network("cnn"), LOSS)
     assert none.clipped_sum([], units_and_rows(1)[1], 1.0).tolist() == [0.0] * none.size
     monkeypatch.setattr(gradients, "ROWS", 7)
     check(network("cnn"), 3)
+    units, rows, _ = units_and_rows(3)
+    sizes: list[int] = []
+
+    def reading(index: Tensor) -> Any:
+        sizes.append(len(index))
+        return rows(index)
+
+    some = Gradients(network("cnn"), LOSS)
+    once = some.clipped_sum(units, reading, 0.1)
+    assert sizes == [4, 5, 6]  # units of 2, 2, 2, 3, 3 and 3 rows, at most 7 together
+    np.testing.assert_allclose(some.clipped_sum(units, reading, 0.1), once, atol=1e-7)
+    assert sizes[3:] == [15]  # all at once, now that it is known how little room they take
 
 
 class Twice(nn.Module):
