@@ -10,7 +10,7 @@ Three ways give the same gradients; the first is the fastest, where it can be ha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,16 @@ def each_loss(task: Task) -> Loss:
             logits, labels.to(logits.dtype), reduction="none"
         ).sum(1)
     return lambda logits, x, features, labels: functional.cross_entropy(logits, labels, reduction="none")
+
+
+class Clipping(Protocol):
+    """What clips the gradients of units and sums them; `trained`: by name; `size`: how many numbers these are."""
+
+    trained: dict[str, nn.Parameter]
+    size: int
+
+    def clipped_sum(self, units: Units, rows: Rows, limit: float) -> npt.NDArray[np.float64]:
+        """Return the sum over units `(parameters,)`, each clipped to a norm."""
 
 
 class Gradients:

@@ -20,7 +20,7 @@ import hashlib
 import math
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from client import inputs
 from client.accounting import Spent, epsilon, noise_for, steps_of
-from client.gradients import Gradients, each_loss
+from client.gradients import Clipping, Gradients, Loss, each_loss
 from client.ledger import Charge, Ledger, Row, folder_digest, path_of
 from client.place import Place
 from client.training import FitResult, Schedule, Stopped, augmented, beside, choose_device, make_optimizer, tensors
@@ -337,6 +337,7 @@ def fit(
     proximal: float = 0.0,
     anchor: Mapping[str, Any] | None = None,
     source: noise.Source | None = None,
+    gradients: Callable[[nn.Module, Loss], Clipping] = Gradients,
 ) -> FitResult:
     """Train `model` in place on `train`, privately: DP-SGD, with any optimiser on the noisy gradients.
 
@@ -348,6 +349,7 @@ def fit(
         plan: what was charged.
         seed: in tests alone, of everything; else all is drawn anew.
         source: of noise and sampling; none: as the plan says.
+        gradients: of a model and a loss: what clips and sums.
 
     Raises:
         SiteError: there is nothing to train on, a weight is not finite, or `stop` was set.
@@ -375,10 +377,10 @@ def fit(
         return (augmented(x, config.augment, stir) if config.augment else x), features[index], y[index]
 
     units = units_of(train, plan.level)
-    gradients = Gradients(model, each_loss(train.task))
+    way = gradients(model, each_loss(train.task))
     optimizer = make_optimizer(model, config)
     homes = beside(model, anchor, device) if proximal else []
-    limit = plan.clip * noise.clip_margin(gradients.size, plan.sigma) if math.isfinite(plan.clip) else plan.clip
+    limit = plan.clip * noise.clip_margin(way.size, plan.sigma) if math.isfinite(plan.clip) else plan.clip
     rates = 0.0
     for step in range(plan.steps):
         if stop is not None and stop.is_set():
@@ -389,11 +391,11 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = rate
         drawn = [_some(units[i], plan.examples, source) for i in noise.drawn(source, len(units), plan.q)]
-        total = gradients.clipped_sum(drawn, rows, limit)
+        total = way.clipped_sum(drawn, rows, limit)
         if plan.sigma:
             total = noise.noisy(total, plan.sigma * plan.clip, source)
         flat = torch.from_numpy(total / (plan.q * (plan.units or len(units)))).float().to(device)
-        trained = list(gradients.trained.values())
+        trained = list(way.trained.values())
         for parameter, part in zip(trained, torch.split(flat, [p.numel() for p in trained]), strict=True):
             parameter.grad = part.view(parameter.shape).contiguous(memory_format=_layout(parameter))
         for parameter, home in homes:

@@ -35,6 +35,7 @@ Floats = npt.NDArray[np.float64]
 GRAIN = 2.0**-30
 """Of the noise's deviation, rounded down to a power of two."""
 BLOCK = 1 << 20
+PAIRS = 4096
 
 
 class Source(Protocol):
@@ -60,11 +61,9 @@ class Secure:
 
     def uniform(self, count: int) -> Floats:
         """Return numbers above 0 and below 1, of 53 bits."""
-        parts = [np.zeros(0, np.uint64)]
-        for start in range(0, count, BLOCK):
-            size = min(BLOCK, count - start)
-            parts.append(np.frombuffer(self._stream.update(bytes(8 * size)), np.uint64))
-        return _uniform(np.concatenate(parts))
+        sizes = [min(BLOCK, count - start) for start in range(0, count, BLOCK)]
+        parts = [np.frombuffer(self._stream.update(bytes(8 * size)), np.uint64) for size in sizes]
+        return _uniform(parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.uint64), *parts]))
 
 
 class Seeded:
@@ -90,15 +89,18 @@ def drawn(source: Source, units: int, q: float) -> npt.NDArray[np.int64]:
 
 
 def normal(source: Source, count: int) -> Floats:
-    """Return standard normal numbers: two Box-Muller values added, cosines first, then the sines of the same angles."""
+    """Return standard normal numbers: two Box-Muller values added; of each PAIRS cosines first, then the sines."""
     import torch  # its logarithms and cosines are several times as fast as NumPy's
 
-    pairs = (count + 1) // 2
-    uniform = torch.from_numpy(source.uniform(4 * pairs)).view(4, pairs)
-    length = uniform[:2].log().neg_().sqrt_()  # of deviation 1 / sqrt(2): two of them are added
-    angle = uniform[2:].mul_(2 * math.pi)
-    found = torch.cat([(length * angle.cos()).sum(0), (length * angle.sin()).sum(0)])
-    return np.asarray(found[:count].numpy())
+    found = np.empty(count)
+    for start in range(0, count, 2 * PAIRS):  # few enough at a time that all of it stays in the cache
+        pairs = min(PAIRS, (count - start + 1) // 2)
+        uniform = torch.from_numpy(source.uniform(4 * pairs)).view(4, pairs)
+        length = uniform[:2].log_().neg_().sqrt_()  # of deviation 1 / sqrt(2): two of them are added
+        angle = uniform[2:].mul_(2 * math.pi)
+        both = torch.stack([(angle.cos() * length).sum(0), (angle.sin_() * length).sum(0)]).flatten()
+        found[start : start + 2 * pairs] = both[: count - start].numpy()
+    return found
 
 
 def noisy(total: Floats, deviation: float, source: Source) -> Floats:
@@ -111,9 +113,13 @@ def noisy(total: Floats, deviation: float, source: Source) -> Floats:
         raise ValueError(f"noise needs a deviation above 0, got {deviation}")
     grain = grain_of(deviation)
     whole = np.rint(total / grain)
-    if not np.isfinite(whole).all() or np.abs(whole).max(initial=0.0) > 2.0**51:
+    if not max(whole.max(initial=0.0), -whole.min(initial=0.0)) <= 2.0**51:  # nor where one is not a number
         raise ValueError("the sum is too large for its noise")
-    return np.asarray((whole + np.rint(normal(source, len(total)) * (deviation / grain))) * grain)
+    added = normal(source, len(total))
+    added *= deviation / grain
+    whole += np.rint(added, out=added)
+    whole *= grain
+    return np.asarray(whole)
 
 
 def grain_of(deviation: float) -> float:

@@ -230,6 +230,20 @@ def bench_score(
     typer.echo(json.dumps(bench.score(run, record), indent=1))
 
 
+@bench_app.command("privacy")
+def bench_privacy(
+    batch: Annotated[int, typer.Option(min=1, help="Examples in a step.")] = 64,
+    each: Annotated[int, typer.Option(min=1, help="Examples of one person, level patient.")] = 8,
+    turns: Annotated[int, typer.Option(min=1, help="Times that plain and private training take turns.")] = 15,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """A private step beside a plain one, by every way of getting gradients of single examples or people."""
+    from experiments import bench_privacy
+
+    found = bench_privacy.measure(batch, each, turns)
+    typer.echo(json.dumps(found, indent=1) if as_json else bench_privacy.table(found))
+
+
 def main() -> None:
     """Run the command line; one clear line for every error, exit code 2 for the user's."""
     try:

@@ -78,15 +78,17 @@ def test_noise_of_no_deviation(deviation: float) -> None:
         noisy(np.zeros(3), deviation, Seeded(1))
 
 
-def test_a_sum_that_drowns_the_grains() -> None:
+@pytest.mark.parametrize("value", [1e9, -1e9, float("nan"), float("-inf")])
+def test_a_sum_that_drowns_the_grains(value: float) -> None:
     with pytest.raises(ValueError, match="too large"):
-        noisy(np.asarray([1e9]), 1.0, Seeded(1))
+        noisy(np.asarray([0.0, value, 0.0]), 1.0, Seeded(1))
 
 
 def test_cosines_and_sines_of_one_angle_are_independent() -> None:
-    for count in (200_000, 7, 1, 0):
+    for count in (200_000, 2 * noise.PAIRS, 2 * noise.PAIRS + 1, 7, 1, 0):
         assert normal(Seeded(5), count).shape == (count,)
-    one, other = normal(Secure(), 200_000).reshape(2, -1)
+        assert len(set(normal(Seeded(5), count).tolist())) == count
+    one, other = normal(Secure(), 13 * 2 * noise.PAIRS).reshape(13, 2, -1).swapaxes(0, 1).reshape(2, -1)
     for power in (1, 2):
         assert abs(np.corrcoef(one**power, other**power)[0, 1]) < 6 / np.sqrt(100_000)
     assert stats.kstest((one + other) / np.sqrt(2), "norm").pvalue > 1e-9
