@@ -179,7 +179,9 @@ class EvaluationConfig(Section):
         False, description="keep the sites' counts in the run's folder, so that folds can be merged into one figure"
     )
     keep_resamples: bool = Field(
-        True, description="keep each figure's resampled values, so that `wardround compare` can pair runs"
+        True,
+        description="keep each figure's resampled values, from which differences between models, and between runs "
+        "(`wardround compare`), have their intervals",
     )
     operating: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (0.9, 0.95), description="the sensitivity at each such specificity is given, and the reverse"

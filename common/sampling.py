@@ -122,7 +122,8 @@ def examples_of(counts: Counts, multilabel: bool) -> npt.NDArray[np.int64]:
 
 EVENT = {"sensitivity": ("recall", 1), "specificity": ("recall", 0), "ppv": ("precision", 1), "auroc": ("auroc", 1)}
 EVENT |= {"auprc": ("auprc", 1)}
-"""Figures of the event of two classes, and where they stand among the classes'."""
+SOUGHT = ("slope", "intercept", "alarms_per_day", "false_per_hour")
+"""Figures of the event of two classes, and where they stand among the classes'; SOUGHT are the event's alone."""
 
 
 def named(task: Task, figures: Sampled) -> Sampled:
@@ -130,8 +131,8 @@ def named(task: Task, figures: Sampled) -> Sampled:
     if not task.binary:
         return figures
     values, drawn = dict(figures.values), dict(figures.drawn)
-    for name, (part, place) in EVENT.items():
-        values[name] = figures.values[f"class_{part}"][..., place]
-        if f"class_{part}" in drawn:
-            drawn[name] = figures.drawn[f"class_{part}"][..., place]
+    for name, (part, place) in {**EVENT, **{name: (name, 0) for name in SOUGHT}}.items():
+        for found in (values, drawn):
+            if f"class_{part}" in found:
+                found[name] = found[f"class_{part}"][..., place]
     return Sampled(values, figures.patients, drawn)

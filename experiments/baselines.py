@@ -26,7 +26,7 @@ from client.place import Place
 from client.policy import SIMULATION
 from client.training import Schedule, Stopped, fit
 from client.work import Predict, Site, assess, class_patients, counted, open_site, predictor, scaled, weights_of
-from common import evaluation, messages, metrics
+from common import evaluation, metrics
 from common.config import RunConfig, SubgroupsConfig
 from common.errors import SiteError
 from common.latent import Latent
@@ -35,7 +35,7 @@ from common.scaling import Scaling
 from common.seeds import seed_for
 from common.task import Task
 from experiments import travel
-from server import draws, resamples, start
+from server import resamples, start
 from server.app import save_tables, save_weights, write_bytes, write_json
 from server.rounds import combine, recalibrations
 from sites.cohort import Cohort, join
@@ -190,12 +190,10 @@ def _tested(
         replies[site.name] = Reply(site.name, len(site.test.y), report, tables=tables)
     by_table, pooled = combine(task, replies)
     kept, stem = {where: reply.tables for where, reply in replies.items()}, name.replace(":", ".")
-    draws.save(out / draws.file_of(name), draws.draws(task, replies, by_table, pooled))
     if config.evaluation.keep_counts:
         save_tables(out / f"counts.{stem}.safetensors", kept)
     if config.evaluation.keep_resamples:
-        patients = {where: item.patients for where, item in by_table[messages.ALL].items()}
-        write_bytes(out / f"resamples.{stem}.safetensors", resamples.pack(task, kept, patients))
+        write_bytes(out / resamples.file_of(name), resamples.pack(resamples.of_replies(task, replies, by_table)))
     return {
         "threshold": threshold,
         "test": {key: {s: item.model_dump() for s, item in found.items()} for key, found in by_table.items()},

@@ -19,7 +19,7 @@ from common.evaluation import Evaluation, Figure, value_of
 from common.messages import ALL, PERSONAL
 from experiments.report import words
 from experiments.report.model import ModelResult, Notice, Report, from_json
-from server.resamples import POOLED, Drawn, load
+from server.resamples import POOLED, Drawn, file_of, load
 
 SAME = ("data.dataset", "data.options", "sites", "seed", "evaluation.bootstrap")
 """What two configurations must share for their resamples to be draws of the same patients."""
@@ -124,10 +124,9 @@ def _read(folders: Sequence[Path]) -> tuple[Kept, ...]:
             raise DataError(f"{folder} is no run folder: it holds no report.json") from None
         drawn: dict[str, Mapping[str, Drawn]] = {}
         for model in report.models:
-            own = model.name in ("federated", "personal")
-            stem = "resamples" if own else f"resamples.{model.name.replace(':', '.')}"
-            tables = load(folder / f"{stem}.safetensors")
-            drawn[model.name] = tables.get(PERSONAL if model.name == "personal" else ALL, {})
+            own = PERSONAL if model.name == "personal" else ALL
+            kept = load(folder / file_of(model.name))
+            drawn[model.name] = {site: values for (table, site), values in kept.items() if table == own}
         found.append(Kept(report.run.id, folder, report, drawn))
     for place, run in enumerate(found):
         if run.label in [other.label for other in found[:place]]:

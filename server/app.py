@@ -24,9 +24,9 @@ from common import config as configuration
 from common import messages
 from common.config import RunConfig
 from common.errors import DataError, WardroundError
-from common.messages import ALL, Weights
+from common.messages import Weights
 from common.metrics import Counts
-from server import distances, draws, hospitals, latent, resamples, rounds, scaling, strategies
+from server import distances, hospitals, latent, resamples, rounds, scaling, strategies
 from server.exchange import Listener
 from server.handshake import Federation, connect
 from server.rounds import Outcome, Run
@@ -84,14 +84,12 @@ def lead(grid: Grid, config: RunConfig, out: Path, listen: Listener | None = Non
         if run.latent:
             write_bytes(out / "latent.safetensors", run.latent)
         rounds.test(run, outcome)
-        draws.save(out / draws.file_of("federated"), outcome.draws)
+        if outcome.draws:
+            write_bytes(out / resamples.file_of("federated"), resamples.pack(outcome.draws))
         if config.evaluation.domain_shift and not config.privacy.on:
             outcome.shift = distances.measure(run, outcome)
         if config.evaluation.keep_counts:
             save_tables(out / "counts.safetensors", outcome.tables)
-        if config.evaluation.keep_resamples and federation.task:
-            patients = {site: item.patients for site, item in outcome.test.get(ALL, {}).items()}
-            write_bytes(out / "resamples.safetensors", resamples.pack(federation.task, outcome.tables, patients))
         status, error = "complete", ""
     except WardroundError as problem:
         error = str(problem)

@@ -1,7 +1,9 @@
-"""The resampled values of a run's figures, kept so that another run on the same patients can be compared in pairs.
+"""Every figure in every resample of the patients, kept in the run's folder.
 
-They are computed from counts that the sites sent anyway, and are far smaller: a number for each figure and resample,
-in place of a table of counts.
+All models are resampled with the same draws of a site's patients, so the difference of two models' values, one by one,
+is a draw of their difference: paired intervals are read off it, between the models of a run (experiments/report) and
+between runs on the same patients (`wardround compare`). Written are only figures, not counts, and only where a site
+shared its resampled counts.
 """
 
 from __future__ import annotations
@@ -13,95 +15,104 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import DataError
-from common.figures import Sampled
-from common.messages import ALL, PERSONAL, RESAMPLED
+from common.figures import Evaluation
+from common.messages import ALL, GROUP, PERSONAL, RESAMPLED, Reply
 from common.metrics import Counts
-from common.sampling import sampled
+from common.sampling import named, sampled
 from common.task import Task
 
 POOLED = "(pooled)"
 """Stands for all sites together, as in sites.csv."""
-EVENT = {
-    "auroc": ("class_auroc", 1),
-    "auprc": ("class_auprc", 1),
-    "sensitivity": ("class_recall", 1),
-    "specificity": ("class_recall", 0),
-    "ppv": ("class_precision", 1),
-    "slope": ("class_slope", 0),
-    "intercept": ("class_intercept", 0),
-}
-"""Figures of a task of one event, by their name in an evaluation, and where they stand among the resampled ones."""
 
 Drawn = dict[str, npt.NDArray[np.float64]]
+"""Of each figure, by its name in `Evaluation`, its value in each resample, `(resamples,)`."""
+Draws = dict[tuple[str, str], Drawn]
+"""By table and site (or POOLED)."""
 
 
-def figures(task: Task, found: Sampled) -> Drawn:
-    """Return a model's resampled figures by their name in an evaluation, each `(resamples,)`."""
-    drawn = {name: sample for name, sample in found.drawn.items() if sample.ndim == 1}
-    if task.binary:
-        drawn |= {name: found.drawn[at][:, place] for name, (at, place) in EVENT.items() if at in found.drawn}
-    return drawn
+def of_replies(task: Task, replies: Mapping[str, Reply], by_table: Mapping[str, Mapping[str, Evaluation]]) -> Draws:
+    """Return the resampled figures of what sites answered, `by_table` its evaluations."""
+    patients = {name: {site: item.patients for site, item in found.items()} for name, found in by_table.items()}
+    return of_tables(task, {site: reply.tables for site, reply in replies.items()}, patients)
 
 
 def of_tables(
-    task: Task, tables: Mapping[str, Mapping[str, Counts]], patients: Mapping[str, int], name: str = ALL
-) -> dict[str, Drawn]:
-    """Return the resampled figures of each site, and of all of them together where every site shares resamples.
+    task: Task, tables: Mapping[str, Mapping[str, Counts]], patients: Mapping[str, Mapping[str, int]]
+) -> Draws:
+    """Return the resampled figures of each table and site, and of all of them where every site shares as many.
 
     Args:
         task: names the classes.
         tables: each site's counts by table, resampled ones too.
-        patients: each site's test patients.
-        name: of the table.
+        patients: by table, each site's test patients. Only tables of all patients, of the sites' personal models, and
+            of groups of patients are resampled.
     """
-    known = {
-        site: (found[name], found[name + RESAMPLED])
-        for site, found in sorted(tables.items())
-        if name in found and name + RESAMPLED in found
-    }
-    found = {
-        site: figures(task, sampled(task, total, drawn, patients[site]))
-        for site, (total, drawn) in known.items()
-        if len(drawn.confusion)
-    }
-    sizes = {len(drawn.confusion) for _, drawn in known.values()}
-    if len(known) == len([site for site in tables if name in tables[site]]) and len(sizes) == 1 and sizes != {0}:
-        first, *rest = known.values()
-        total, drawn = sum((pair[0] for pair in rest), first[0]), sum((pair[1] for pair in rest), first[1])
-        found[POOLED] = figures(task, sampled(task, total, drawn, sum(patients[site] for site in known)))
+    found: Draws = {}
+    for name, held in patients.items():
+        if name not in (ALL, PERSONAL) and not name.startswith(GROUP):
+            continue
+        shared = {site: tables[site][name + RESAMPLED] for site in sorted(held) if name + RESAMPLED in tables[site]}
+        totals = {site: tables[site][name] for site in shared}
+        sizes = {len(counts.confusion) for counts in shared.values()}
+        places = [(site, totals[site], shared[site], held[site]) for site in shared]
+        if len(shared) == len(held) and len(sizes) == 1:
+            (first, *rest), (start, *others) = totals.values(), shared.values()
+            places.append((POOLED, sum(rest, first), sum(others, start), sum(held.values())))
+        for site, total, drawn, people in places:
+            if len(drawn.confusion):
+                found[name, site] = figures(task, total, drawn, people, judge=not name.startswith(GROUP))
     return found
 
 
-def pack(task: Task, tables: Mapping[str, Mapping[str, Counts]], patients: Mapping[str, int]) -> bytes:
-    """Return a file of the resampled figures of a model and of the sites' personal ones, `(resamples,)` of float32."""
+def figures(task: Task, total: Counts, drawn: Counts, patients: int, judge: bool = True) -> Drawn:
+    """Return the resampled figures that are one number; `judge`: slope and intercept too, which take the longest."""
+    found = named(task, sampled(task, total, drawn, patients, judge=judge))
+    return {name: sample for name, sample in found.drawn.items() if sample.ndim == 1}
+
+
+def pack(found: Draws) -> bytes:
+    """Return the file of resampled figures, each `(resamples,)` of float32."""
     from safetensors.numpy import save
 
+    # safetensors writes memory as it lies: a slice would come back scrambled
     return save(
         {
-            f"{name}\t{site}\t{metric}": np.asarray(sample, dtype=np.float32, order="C")
-            for name in (ALL, PERSONAL)
-            for site, drawn in of_tables(task, tables, patients, name).items()
-            for metric, sample in drawn.items()
+            f"{table}\t{site}\t{name}": np.asarray(sample, dtype=np.float32, order="C")
+            for (table, site), drawn in found.items()
+            for name, sample in drawn.items()
         }
     )
 
 
-def load(path: Path) -> dict[str, dict[str, Drawn]]:
-    """Return what a file of `pack` holds: by table, by site, by figure; nothing where there is no file.
+def load(path: Path) -> Draws:
+    """Return what a file of `pack` holds; nothing where there is no file.
 
     Raises:
-        DataError: it is not whole.
+        DataError: the file is damaged.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    found: dict[str, dict[str, Drawn]] = {}
+    found: Draws = {}
     if not path.is_file():
         return found
     try:
         for key, sample in load_file(path).items():
-            name, site, metric = key.split("\t")
-            found.setdefault(name, {}).setdefault(site, {})[metric] = sample.astype(np.float64)
+            table, site, name = key.split("\t")
+            found.setdefault((table, site), {})[name] = sample.astype(np.float64)
     except (OSError, SafetensorError, ValueError):
-        raise DataError(f"{path} is damaged: run again") from None
+        raise DataError(f"{path} is damaged: run again, or remove it to do without paired intervals") from None
     return found
+
+
+def file_of(model: str) -> str:
+    """Return the name of a model's file in the run's folder; the federated model's holds the personal ones too.
+
+    >>> file_of("personal"), file_of("local:north")
+    ('resamples.safetensors', 'resamples.local.north.safetensors')
+    """
+    return (
+        "resamples.safetensors"
+        if model in ("federated", "personal")
+        else f"resamples.{model.replace(':', '.')}.safetensors"
+    )

@@ -29,7 +29,7 @@ from common.messages import ALL, RESAMPLED, Method, Reply, Request, Weights
 from common.metrics import Counts
 from common.task import Task
 from common.warning import WIDTH
-from server import draws, hospitals, start, strategies
+from server import hospitals, resamples, start, strategies
 from server.exchange import Listener, Shown, exchange
 from server.handshake import Federation
 
@@ -56,7 +56,7 @@ class Outcome:
     tables: dict[str, Mapping[str, Counts]] = field(default_factory=dict)
     counted: dict[str, list[int]] = field(default_factory=dict)
     suppressed: dict[str, dict[str, int]] = field(default_factory=dict)
-    draws: draws.Draws = field(default_factory=dict)
+    draws: resamples.Draws = field(default_factory=dict)
     start: dict[str, Any] = field(default_factory=dict)
     recalibration: dict[str, Recalibration] = field(default_factory=dict)
     explanations: dict[str, Explanation] = field(default_factory=dict)
@@ -384,7 +384,8 @@ def test(run: Run, outcome: Outcome) -> None:
     outcome.explanations = explanations(replies)
     outcome.tables = {site: reply.tables for site, reply in replies.items()}
     outcome.suppressed = withheld(replies)
-    outcome.draws = draws.draws(run.task, replies, outcome.test, outcome.pooled)
+    if run.config.evaluation.keep_resamples:
+        outcome.draws = resamples.of_replies(run.task, replies, outcome.test)
     outcome.views = {site: view for site, reply in replies.items() if (view := reply.report.get("view"))}
 
 

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from common.figures import FEW_PATIENTS, Evaluation, Figure, figure
 from common.subgroups import UNKNOWN, Frame
 from experiments.report.model import Difference, Gap, ModelResult, Subset
-from server import draws
-from server.draws import POOLED, Draws
+from server import resamples
+from server.resamples import POOLED, Draws
 
 ALL, GROUP = "all", "group "
-NO_DRAWS = "no interval: the hospitals share no resamples of their counts"
+NO_DRAWS = "no interval: the hospitals share no resamples of their counts, or the run kept none"
 
 
 def metrics_of(metric: str, binary: bool) -> list[str]:
@@ -32,11 +32,11 @@ def differences(models: Sequence[ModelResult], metric: str, binary: bool, folder
     ours = next((model for model in models if model.kind == "federated"), None)
     if ours is None:
         return ()
-    own, found = draws.load(folder / draws.file_of(ours.name)), []
+    own, found = resamples.load(folder / resamples.file_of(ours.name)), []
     for other in models:
         if other is ours:
             continue
-        drawn = draws.load(folder / draws.file_of(other.name))
+        drawn = resamples.load(folder / resamples.file_of(other.name))
         table = "personal" if other.kind == "personal" else ALL
         places: dict[str, tuple[Evaluation | None, Evaluation | None]] = {
             site: (ours.sites.get(site), item) for site, item in other.sites.items() if other.trained_at in (None, site)
@@ -65,11 +65,11 @@ def differences(models: Sequence[ModelResult], metric: str, binary: bool, folder
 
 
 def _paired(
-    one: npt.NDArray[np.float32] | None, other: npt.NDArray[np.float32] | None
+    one: npt.NDArray[np.float64] | None, other: npt.NDArray[np.float64] | None
 ) -> npt.NDArray[np.float64] | None:
     if one is None or other is None or one.shape != other.shape:
         return None
-    return one.astype(np.float64) - other.astype(np.float64)
+    return one - other
 
 
 def gaps(model: ModelResult, metric: str, binary: bool, folder: Path) -> tuple[Gap, ...]:
@@ -77,7 +77,7 @@ def gaps(model: ModelResult, metric: str, binary: bool, folder: Path) -> tuple[G
 
     Groups of fewer than FEW_PATIENTS patients are named and not compared; nor are patients of whom it is not known.
     """
-    drawn = draws.load(folder / draws.file_of(model.name)) if model.groups else {}
+    drawn = resamples.load(folder / resamples.file_of(model.name)) if model.groups else {}
     found = []
     for attribute, groups in model.groups.items():
         sites = [site for site in model.sites if any(site in subset.sites for subset in groups.values())]
@@ -107,9 +107,7 @@ def _gap(
         return None
     overall = getattr(whole, name) if whole is not None else None
     samples = {
-        key: drawn[table][name].astype(np.float64)
-        for key in values
-        if name in drawn.get(table := (f"{GROUP}{attribute}={key}", site), {})
+        key: drawn[table][name] for key in values if name in drawn.get(table := (f"{GROUP}{attribute}={key}", site), {})
     }
     frame = Frame(
         values,

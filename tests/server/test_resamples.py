@@ -26,8 +26,9 @@ def test_resampled_figures_have_the_reports_intervals(tmp_path) -> None:
     each = {"a": tables(1, 6), "b": tables(2, 9)}
     people = {"a": 6, "b": 9}
     path = tmp_path / "x.safetensors"
-    path.write_bytes(resamples.pack(TASK, each, people))
-    found = resamples.load(path)[ALL]
+    path.write_bytes(resamples.pack(resamples.of_tables(TASK, each, {ALL: people})))
+    found = {site: drawn for (table, site), drawn in resamples.load(path).items() if table == ALL}
+    assert set(found) == {"a", "b", resamples.POOLED}
     results = {
         site: evaluation.summarise(TASK, part[ALL], part[ALL + RESAMPLED], people[site], [people[site]] * 2)
         for site, part in each.items()
@@ -49,21 +50,28 @@ def tail(patients: int) -> float:
     return float(stats.norm.cdf(stats.t.ppf(0.025, patients - 1) * np.sqrt(patients / (patients - 1))))
 
 
-def test_no_pooled_resamples_unless_every_site_shares_as_many(tmp_path) -> None:
-    path = tmp_path / "x.safetensors"
+def test_no_pooled_resamples_unless_every_site_shares_as_many() -> None:
     for other in ({ALL: tables(2, 9)[ALL]}, tables(2, 9, draws=10)):
-        path.write_bytes(resamples.pack(TASK, {"a": tables(1, 6), "b": other}, {"a": 6, "b": 9}))
-        assert resamples.POOLED not in resamples.load(path)[ALL]
+        found = resamples.of_tables(TASK, {"a": tables(1, 6), "b": other}, {ALL: {"a": 6, "b": 9}})
+        assert (ALL, "a") in found
+        assert (ALL, resamples.POOLED) not in found
 
 
-def test_personal_models_have_their_own(tmp_path) -> None:
+def test_personal_models_have_their_own() -> None:
     mine, shared = tables(3, 6), tables(1, 6)
     both = shared | {PERSONAL: mine[ALL], PERSONAL + RESAMPLED: mine[ALL + RESAMPLED]}
-    path = tmp_path / "x.safetensors"
-    path.write_bytes(resamples.pack(TASK, {"a": both}, {"a": 6}))
-    found = resamples.load(path)
-    assert set(found) == {ALL, PERSONAL}
-    assert not np.array_equal(found[ALL]["a"]["accuracy"], found[PERSONAL]["a"]["accuracy"])
+    found = resamples.of_tables(TASK, {"a": both}, {ALL: {"a": 6}, PERSONAL: {"a": 6}})
+    assert {table for table, _ in found} == {ALL, PERSONAL}
+    assert not np.array_equal(found[ALL, "a"]["accuracy"], found[PERSONAL, "a"]["accuracy"])
+
+
+def test_groups_of_patients_are_resampled_and_other_tables_are_not() -> None:
+    mine, names = tables(1, 6), (ALL, "group sex=female", "without x")
+    every = {name + more: mine[ALL + more] for name in names for more in ("", RESAMPLED)}
+    found = resamples.of_tables(TASK, {"a": every}, {name: {"a": 6} for name in names})
+    assert {table for table, _ in found} == {ALL, "group sex=female"}
+    np.testing.assert_array_equal(found["group sex=female", "a"]["auroc"], found[ALL, "a"]["auroc"])
+    assert "slope" in found[ALL, "a"]
 
 
 def test_no_file_is_no_resamples_and_a_damaged_one_is_named(tmp_path) -> None:

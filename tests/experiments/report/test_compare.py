@@ -78,7 +78,8 @@ def make(
     (folder / "report.json").write_text(to_json(report), encoding="utf-8")
     if keep:
         people = {site: item.patients for site, item in results.items()}
-        (folder / "resamples.safetensors").write_bytes(resamples.pack(TASK, tables, people))
+        kept = resamples.pack(resamples.of_tables(TASK, tables, {ALL: people}))
+        (folder / resamples.file_of("federated")).write_bytes(kept)
     return folder
 
 

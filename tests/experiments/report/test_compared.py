@@ -11,7 +11,7 @@ import pytest
 from common.figures import tail
 from experiments.report import compared
 from experiments.report.build import build
-from server import draws
+from server import resamples
 
 
 @pytest.fixture(name="folder")
@@ -33,10 +33,10 @@ def _folder(make_run) -> Path:
         (folder / name).write_text(json.dumps(raw))
     rng = np.random.default_rng(1)
     for model in ("federated", "pooled"):
-        found = {("all", site): {"accuracy": rng.random(50).astype(np.float32)} for site in ("south", draws.POOLED)}
+        found = {("all", site): {"accuracy": rng.random(50).astype(np.float32)} for site in ("south", resamples.POOLED)}
         for group in ("female", "male"):
             found[f"group sex={group}", "south"] = {"accuracy": rng.random(50).astype(np.float32)}
-        draws.save(folder / draws.file_of(model), found)
+        (folder / resamples.file_of(model)).write_bytes(resamples.pack(found))
     return folder
 
 
@@ -45,7 +45,7 @@ def test_differences_are_paired_where_there_are_draws_and_say_why_where_not(fold
     found = {(item.model, item.site, item.metric): item for item in report.differences}
     ours, other = report.model("federated"), report.model("pooled")
     one, two = (
-        draws.load(folder / draws.file_of(name))["all", "south"]["accuracy"] for name in ("federated", "pooled")
+        resamples.load(folder / resamples.file_of(name))["all", "south"]["accuracy"] for name in ("federated", "pooled")
     )
     item = found["pooled", "south", "accuracy"]
     assert item.figure.value == pytest.approx(ours.sites["south"].accuracy.value - other.sites["south"].accuracy.value)
@@ -56,7 +56,7 @@ def test_differences_are_paired_where_there_are_draws_and_say_why_where_not(fold
     bare = found["pooled", "west", "accuracy"]
     assert bare.figure.low is None
     assert bare.note == compared.NO_DRAWS
-    assert {site for name, site, _ in found if name == "pooled"} == {*ours.sites, draws.POOLED}
+    assert {site for name, site, _ in found if name == "pooled"} == {*ours.sites, resamples.POOLED}
     assert {site for name, site, _ in found if name == "local:west"} == {"west"}
     assert not any(name == "federated" for name, *_ in found)
 
@@ -68,13 +68,13 @@ def test_gaps_are_between_groups_of_enough_patients(folder: Path) -> None:
     assert (gap.lowest, gap.highest) == ("male", "female")
     assert gap.difference.value == pytest.approx(0.3)
     assert gap.ratio.value == pytest.approx(0.6 / 0.9)
-    drawn = draws.load(folder / draws.file_of("federated"))
+    drawn = resamples.load(folder / resamples.file_of("federated"))
     both = np.stack([drawn[f"group sex={name}", "south"]["accuracy"].astype(float) for name in ("female", "male")])
     share = tail(16)
     assert gap.difference.high == pytest.approx(np.quantile(np.ptp(both, axis=0), 1 - share))
     assert found["west", "accuracy"].difference.low is None
     assert ("north", "accuracy") not in found
-    assert found[draws.POOLED, "accuracy"].difference.value == pytest.approx(0.3)
+    assert found[resamples.POOLED, "accuracy"].difference.value == pytest.approx(0.3)
 
 
 def test_a_suppressed_group_is_in_the_report(folder: Path) -> None:
