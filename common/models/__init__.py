@@ -6,7 +6,7 @@ Transfer: `start_from` gives a model the weights of another, `frozen` says which
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from common.seeds import seed_for
 from common.task import Task
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _building = threading.Lock()
 """Layers draw their weights from torch's one global stream: threads that build at once would share it."""
@@ -48,6 +48,13 @@ def latent_of(model: nn.Module) -> int:
     """Return how many latent values a model that reconstructs has."""
     width: int = model.latent.out_features  # type: ignore[union-attr,assignment]
     return width
+
+
+def errors(task: Task) -> Callable[[Any], Tensor]:
+    """Return what gives the reconstruction error of each example, `(batch,)`, from such a model's outputs."""
+    from common.models import _reconstruct
+
+    return _reconstruct.error(task)
 
 
 def start_from(model: nn.Module, weights: Mapping[str, Any], anew: Sequence[str] = ()) -> list[str]:

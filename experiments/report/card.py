@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from experiments import restore
+{imports}from experiments import restore
 
 folder = Path({folder!r})
 model, task = restore.model(folder)
@@ -32,6 +32,7 @@ with torch.no_grad():
 READ = {
     "multiclass": "chances = torch.softmax(logits, dim=-1)  # of each of task.classes, which add up to 1",
     "multilabel": "chances = torch.sigmoid(logits)  # of each of task.classes, on its own",
+    "anomaly": "errors = models.errors(task)(logits)  # of what the model made of the inputs: higher is less normal",
 }
 
 
@@ -53,9 +54,14 @@ def load(report: Report, folder: str | None = None) -> str:
         signal = f"{channels} x {samples} samples" + (f" at {rate:g} Hz" if rate else "") + f" ({listed})"
     found = [str(name) for name in task.get("features", ())]
     features = ", ".join(found[:4]) + (" ..." if len(found) > 4 else "") if found else "none"
-    read = READ.get(str(task.get("kind")), "scores = logits")
+    read = READ.get("anomaly" if report.detecting else str(task.get("kind")), "scores = logits")
+    imports = "from common import models\n" if report.detecting else ""
     return LOAD.format(
-        folder=folder or f"runs/{report.run.id}", signal=_line(signal), features=_line(features), read=read
+        folder=folder or f"runs/{report.run.id}",
+        signal=_line(signal),
+        features=_line(features),
+        read=read,
+        imports=imports,
     ).rstrip()
 
 

@@ -169,6 +169,26 @@ def test_a_score_is_never_nan(value: float) -> None:
     assert np.isfinite(work.counted(lambda cohort: scored, broken, run).total.loss)
 
 
+@pytest.mark.parametrize("score", ["reconstruction", "both"])
+def test_a_missing_lead_is_scored_and_higher(score: str) -> None:
+    task = replace(tiny.TASK, channels=2, channel_names=("I", "II"))
+    plain = tiny.cohort(1, people=6, each=30)
+    rng = np.random.default_rng(3)
+    second = np.asarray(plain.x) + 2 + 0.1 * rng.normal(size=plain.x.shape).astype(np.float32)
+    run = run_config(detection__score=score)
+    site = opened(run, replace(plain, task=task, x=np.concatenate([np.asarray(plain.x), second], axis=1)))
+    model = trained(run, site, 10)
+    known = Latent.of(detection.Detector(model, run).moments(site.train))
+    x = np.asarray(site.test.x).copy()
+    x[:, 1] = 0.0  # what a reader gives where a recording lacks the lead
+    whole, lacking = (
+        detection.Detector(model, run, known)(part).logits[:, 1] for part in (site.test, replace(site.test, x=x))
+    )
+    assert np.isfinite(lacking).all()
+    normal = site.test.y == 0
+    assert np.median(lacking[normal]) > np.median(whole[normal])
+
+
 def test_a_broken_model_gives_no_score() -> None:
     run = run_config()
     site = opened(run)
@@ -369,3 +389,23 @@ def test_single_examples_leave_where_they_are_made_up_or_the_policy_says_so() ->
         np.testing.assert_allclose(item["wanted"], np.asarray(made_up.test.x)[row], atol=1e-4)
         made = detector.model(torch.tensor(made_up.test.x[[row]]), torch.tensor(made_up.test.features[[row]])).signal
         np.testing.assert_allclose(item["made"], made[0].detach(), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "tabular_autoencoder"])
+def test_a_variational_model_pays_for_leaving_the_standard_normal_law(name: str) -> None:
+    site = opened(run_config())
+    options = {"widths": [4], "latent": 2, "variational": True, "beta": 0.3}
+    model = models.build(site.task, ModelConfig(name=name, options=options), 1)
+    x, features = torch.tensor(site.test.x), torch.tensor(site.test.features)
+    seen: dict[str, torch.Tensor] = {}
+    for part in ("latent", "spread"):
+        model.get_submodule(part).register_forward_hook(lambda module, given, made, at=part: seen.update({at: made}))
+    found = model.eval()(x, features)
+    law = torch.distributions.Normal(seen["latent"], (0.5 * seen["spread"]).exp())
+    kl = torch.distributions.kl_divergence(law, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(found.penalty, 0.3 * kl, rtol=1e-4, atol=1e-6)
+    loss = each_loss(site.task)(found, x, features, torch.tensor(site.test.y))
+    torch.testing.assert_close(loss, models.errors(site.task)(found) + found.penalty)
+    drawn = [model.train()(x, features) for _ in range(2)]
+    assert not torch.equal(*((one.signal if one.signal is not None else one.columns) for one in drawn))
+    torch.testing.assert_close(drawn[0].latent, found.latent if name == "autoencoder" else drawn[0].latent)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from common import config
 from common.errors import DataError
+from common.latent import Latent
 from common.scaling import Scaling
 from experiments import console, launch, restore
 
@@ -61,6 +62,34 @@ def test_the_program_in_the_model_card_runs_and_asks_the_model(
         logits = restore.model(run)[0](x, torch.full((1, len(task.features)), value))
     assert torch.equal(found["logits"], logits)
     assert torch.allclose(found["chances"], logits.softmax(-1))
+
+
+def test_the_program_of_a_model_that_reconstructs_gives_its_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = {
+        "name": "learned",
+        "data": {"options": {"hospitals": 2, "patients": 4, "minutes": 0.5}},
+        "model": {"name": "autoencoder", "options": {"widths": [4], "latent": 2}},
+        "federation": {"rounds": 1},
+        "detection": {"score": "both"},
+        "evaluation": {"bootstrap": 0},
+        "baselines": {"local": False},
+    }
+    there = launch.run(config.parse(raw), tmp_path / "runs", console.Quiet())
+    [program] = re.findall(r"```python\n(.*?)```", (there / "model_card.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(program, found)
+    made = found["logits"]
+    expected = 0.5 * (made.signal**2).mean() + 0.5 * (made.columns**2).mean()  # all inputs are 0
+    assert torch.allclose(found["errors"], expected)
+    for name in ("federated", "pooled"):
+        assert len(Latent.from_bytes(restore.latent(there, name)).mean) == 2
+    (there / "latent.safetensors").write_bytes(b"other")
+    with pytest.raises(DataError, match="damaged"):
+        restore.latent(there)
+    assert restore.latent(there, "local:x") == b""
 
 
 def test_what_is_missing_or_does_not_fit_is_named(run: Path, tmp_path: Path) -> None:

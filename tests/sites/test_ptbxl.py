@@ -17,7 +17,19 @@ import wfdb
 from common import config, models
 from common.config import ModelConfig
 from common.errors import ConfigError, DataError
-from sites import beats, datasets, generator_ptbxl, mitdb, ptbxl, ptbxl_records, ptbxl_table, records, rpeaks, splits
+from sites import (
+    beats,
+    datasets,
+    ecg_features,
+    generator_ptbxl,
+    mitdb,
+    ptbxl,
+    ptbxl_records,
+    ptbxl_table,
+    records,
+    rpeaks,
+    splits,
+)
 from sites.cohort import Cohort
 from sites.datasets import Source
 from sites.generated import MARKER
@@ -216,6 +228,16 @@ def test_strips_are_the_signals_that_wfdb_reads(made: Path, prepared: Path) -> N
         np.testing.assert_allclose(smooth.x[i][0], alone[:, 0], atol=1e-5)
     assert cohort.synthetic
     assert (made / MARKER).is_file()
+
+
+def test_measures_of_a_strip_stand_beside_it(made: Path, prepared: Path) -> None:
+    plain, measured = (read_all(made, prepared, task="norm", measures=on) for on in (False, True))
+    np.testing.assert_array_equal(measured.x, plain.x)
+    np.testing.assert_array_equal(measured.features, ecg_features.table(plain))
+    assert measured.task.features == ecg_features.names(plain.task)
+    assert (measured.task.units, measured.task.missing) == (True, True)  # mV and ms; a wave may not be found
+    with pytest.raises(ConfigError, match="measures: they are of strips"):
+        options(view="beats", measures=True)
 
 
 def test_the_files_of_500_hz(tmp_path: Path) -> None:
