@@ -22,7 +22,9 @@ class SitePolicy(Section):
     figures.
 
     `min_cell_patients`: figures and counts of fewer patients (of all, of a group, of a class) do not leave, nor others
-    from which they could be had by subtraction (client/groups.py); the report says that they were suppressed.
+    from which they could be had by subtraction (client/groups.py); the report says that they were suppressed. Unless a
+    hospital says otherwise it is 5, FEW_PATIENTS of common/figures.py: what rests on fewer could point at a person, and is too uncertain to be
+    shown unmarked anyway.
 
     `max_epsilon`: what all runs together may spend on this hospital's data, at a run's delta (docs/privacy.md); with
     it, or with `private_only`, nothing trains here without differential privacy. A run may ask for less, never
@@ -31,7 +33,7 @@ class SitePolicy(Section):
 
     share_resamples: bool = False
     min_training_patients: int = Field(1, ge=1, description="refuse to train on fewer people")
-    min_cell_patients: int = Field(1, ge=1, le=1000, description="suppress figures that rest on fewer patients")
+    min_cell_patients: int = Field(5, ge=1, le=1000, description="suppress figures that rest on fewer patients")
     share_examples: bool = Field(
         False, description="send single examples beside what a model made of them, chosen by their score"
     )
@@ -62,6 +64,7 @@ class SitePolicy(Section):
 
 SIMULATION = SitePolicy(
     share_resamples=True,
+    min_cell_patients=1,
     max_delta=0.5,
     privacy_levels=("record", "patient", "hospital"),
     server_noise=True,

@@ -152,10 +152,18 @@ def _carry(config: RunConfig, folder: Path, dealt: dict[str, tuple[str, ...]], s
         )
         return
     places = folder / "hospitals"
+    places.mkdir()
+    policy = places / "policy.yaml"  # whoever runs this holds all data: nothing is suppressed for want of patients
+    policy.write_text("min_cell_patients: 1\n", encoding="utf-8")
     sites = []
     for name, ids in dealt.items():
         lay_out(source, ids, places / name)
-        own = {"site": name, "data": str((places / name).resolve()), "state": str((folder / "sites").resolve())}
+        own = {
+            "site": name,
+            "data": str((places / name).resolve()),
+            "policy": str(policy.resolve()),
+            "state": str((folder / "sites").resolve()),
+        }
         sites.append(federation.SiteProcess(name, own))
     try:
         federation.run_on_one_machine(text, folder.resolve(), sites, log_dir=folder / "logs", on_event=listen)

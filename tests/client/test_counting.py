@@ -40,7 +40,7 @@ def private(**more: Any) -> RunConfig:
 
 
 def here(state: Path, **policy: Any) -> Place:
-    return Place(SitePolicy(**{"max_delta": 0.01, **policy}), site="north", state=state)
+    return Place(SitePolicy(**{"max_delta": 0.01, "min_cell_patients": 1, **policy}), site="north", state=state)
 
 
 def asked(config: RunConfig, kind: Any = "hello", run: str = "a" * 32) -> Request:

@@ -117,7 +117,7 @@ def _site(monkeypatch: pytest.MonkeyPatch) -> Site:
 
 def asked(site: Site, config: RunConfig, **policy: Any) -> messages.Reply:
     model = models.build(site.task, config.model, 1)
-    place = Place(SitePolicy(**policy), site=site.name)
+    place = Place(SitePolicy(**{"min_cell_patients": 1, **policy}), site=site.name)
     return handle(place, Request("test", config, 1, work.weights_of(model)))
 
 
@@ -154,6 +154,14 @@ def test_what_is_suppressed_is_said_and_not_in_the_reply(site: Site) -> None:
             Place(SitePolicy(min_cell_patients=4), site="north"),
             Request("validate", run(), 1, work.weights_of(models.build(site.task, run().model, 1))),
         )
+
+
+def test_a_hospital_that_says_nothing_tells_of_no_group_of_fewer_than_five(site: Site) -> None:
+    reply = asked(site, run(), **SitePolicy().model_dump(include={"min_cell_patients"}))
+    given = [item for name, item in reply.report["evaluations"].items() if name.startswith("group ")]
+    assert given
+    assert all(item["patients"] >= 5 for item in given)
+    assert set(reply.report["suppressed"].values()) == {5}  # age bands have three and four people
 
 
 def test_a_class_of_too_few_patients_is_left_out_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 from client import policy
 from client.policy import SitePolicy
 from common.errors import ConfigError
+from common.figures import FEW_PATIENTS
 
 
 def test_strict_by_default(tmp_path: Path) -> None:
@@ -16,6 +17,8 @@ def test_strict_by_default(tmp_path: Path) -> None:
     empty.write_text("# nothing\n")
     assert policy.load(None) == policy.load(empty) == SitePolicy()
     assert not SitePolicy().share_resamples
+    assert (SitePolicy().min_cell_patients, policy.SIMULATION.min_cell_patients) == (FEW_PATIENTS, 1)
+    assert FEW_PATIENTS == 5
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def simulated(index: int) -> Place:
 
 
 def hospital(folder: Path, **policy: Any) -> Place:
-    return Place(SitePolicy(**policy), site="north", data=folder / "north")
+    return Place(SitePolicy(**{"min_cell_patients": 1, **policy}), site="north", data=folder / "north")
 
 
 def weights(run: RunConfig) -> dict[str, np.ndarray]:

@@ -43,9 +43,8 @@ def private(**more: Any) -> RunConfig:
 
 def script(state: Path, site: str, **policy: Any) -> Script:
     def answer(request: Request) -> Reply:
-        return work.handle(
-            Place(SitePolicy(**{"max_delta": 0.01, "counts": "public", **policy}), site=site, state=state), request
-        )
+        rules = SitePolicy(**{"max_delta": 0.01, "counts": "public", "min_cell_patients": 1, **policy})
+        return work.handle(Place(rules, site=site, state=state), request)
 
     return answer
 
