@@ -23,8 +23,8 @@ class SitePolicy(Section):
 
     `min_cell_patients`: figures and counts of fewer patients (of all, of a group, of a class) do not leave, nor others
     from which they could be had by subtraction (client/groups.py); the report says that they were suppressed. Unless a
-    hospital says otherwise it is 5, FEW_PATIENTS of common/figures.py: what rests on fewer could point at a person, and is too uncertain to be
-    shown unmarked anyway.
+    hospital says otherwise it is 5, FEW_PATIENTS of common/figures.py: what rests on fewer could point at a person, and
+    is too uncertain to be shown unmarked anyway.
 
     `max_epsilon`: what all runs together may spend on this hospital's data, at a run's delta (docs/privacy.md); with
     it, or with `private_only`, nothing trains here without differential privacy. A run may ask for less, never
