@@ -239,6 +239,8 @@ def _latent(place: Place, site: Site, model: nn.Module, request: Request) -> Rep
     """Return sums over what the model makes of the training examples in its latent space."""
     if request.config.privacy.on:
         raise SiteError("privacy: sums over patients do not leave here while training is private")
+    if not request.config.detecting:
+        raise SiteError(f"model.name={request.config.model.name} has no latent space to tell of")
     have = site.train.people()
     if have < place.policy.min_training_patients:
         raise SiteError(f"policy: fewer than {place.policy.min_training_patients} people to train on")

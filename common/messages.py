@@ -21,6 +21,13 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from common import config as configuration
 from common.config import RunConfig
 from common.metrics import Counts
+from common.tables import AGAINST as AGAINST
+from common.tables import ALL as ALL
+from common.tables import GROUP as GROUP
+from common.tables import PERSONAL as PERSONAL
+from common.tables import RECALIBRATED as RECALIBRATED
+from common.tables import RESAMPLED as RESAMPLED
+from common.tables import WITHOUT as WITHOUT
 
 PROTOCOL = 3
 """Counts up when a request or reply changes; both ends must hold the same."""
@@ -35,12 +42,6 @@ MORE = ("utility", "gain", "time", "lead")
 """Parts of counts that only some tasks have."""
 STATISTIC = "statistic/"
 CONTROL = "control/"
-ALL, RESAMPLED, WITHOUT, PERSONAL = "all", "/resampled", "without ", "personal"
-AGAINST, GROUP, RECALIBRATED = "against ", "group ", "recalibrated "
-"""Names of tables: `all`, `without NAME`, `against NAME` (normal examples and one abnormal class alone), `group
-NAME=GROUP`, each also with RESAMPLED behind it; where a site has a model of its own beside the federated one, its:
-`personal`, `personal without NAME` and so on; `recalibrated METHOD`."""
-
 MESSAGE_TYPES: dict[Kind, str] = {
     "hello": "query",
     "statistics": "query.statistics",

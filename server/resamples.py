@@ -10,16 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from common.errors import DataError
 from common.figures import Evaluation
-from common.messages import ALL, GROUP, PERSONAL, RESAMPLED, Reply
 from common.metrics import Counts
 from common.sampling import named, sampled
+from common.tables import ALL, GROUP, PERSONAL, RESAMPLED
 from common.task import Task
+
+if TYPE_CHECKING:
+    from common.messages import Reply
 
 POOLED = "(pooled)"
 """Stands for all sites together, as in sites.csv."""

@@ -72,6 +72,7 @@ def test_the_full_gaussian_mechanism_is_the_analytic_one() -> None:
     assert normal(a - less * sigma) - math.exp(less) * normal(-a - less * sigma) > delta
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["rdp", "prv"])
 @pytest.mark.parametrize("target", [0.5, 2.0, 8.0, 40.0])
 def test_the_noise_keeps_the_target_and_hardly_less(method: accounting.Method, target: float) -> None:

@@ -214,6 +214,7 @@ def test_rounds_and_runs_add_up_at_each_hospital(tmp_path: Path, more: dict[str,
     assert handle(here(tmp_path / "state"), asked(wanted, 1, "b" * 32)).report["privacy"]["epsilon"] > 6
 
 
+@pytest.mark.slow
 def test_hospitals_draw_themselves_independently_and_are_charged_all_the_same(tmp_path: Path) -> None:
     wanted = config(privacy__noise_at="server", privacy__hospital_sampling=0.5, privacy__epsilon=None,
                     privacy__sigma=50.0, federation__rounds=40)  # fmt: skip

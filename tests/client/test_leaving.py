@@ -13,6 +13,7 @@ from client import work
 from client.place import Place
 from client.policy import SIMULATION
 from common import messages, models
+from common.errors import SiteError
 from common.messages import Kind, Method, Reply, Request
 from tests import tiny
 
@@ -58,9 +59,13 @@ def test_every_update_passes_by_it_and_nothing_else_carries_weights(monkeypatch:
     monkeypatch.setattr(work, "leave", spy)
     config = tiny.run_config()
     weights = work.weights_of(models.build(tiny.TASK, config.model, 1))
-    kinds: tuple[Kind, ...] = ("hello", "statistics", "train", "validate", "test")
+    kinds: tuple[Kind, ...] = ("hello", "statistics", "train", "validate", "test", "shift", "latent")
     assert set(kinds) == set(messages.MESSAGE_TYPES)
+    with pytest.raises(SiteError, match=r"model\.name=cnn has no latent space"):
+        work.handle(Place(SIMULATION, site="north"), Request("latent", config, 1, weights, (1, 1, 1)))
     for kind in kinds:
+        if kind == "latent":
+            continue
         reply = work.handle(Place(SIMULATION, site="north"), Request(kind, config, 1, weights, (1, 1, 1)))
         if kind == "train":
             assert [reply] == passed

@@ -210,13 +210,11 @@ class Nobody:
 
     private = False
 
-    def __init__(self) -> None:
-        self.calls = 0
-        self._inner = noise.Seeded(1)
+    def __init__(self, units: int) -> None:
+        self._units, self._inner = units, noise.Seeded(1)
 
     def uniform(self, count: int) -> Any:
-        self.calls += 1
-        return np.full(count, 0.999) if self.calls % 2 else self._inner.uniform(count)
+        return np.full(count, 0.999) if count == self._units else self._inner.uniform(count)
 
 
 def test_a_step_that_draws_nobody_is_noise_alone() -> None:
@@ -225,7 +223,7 @@ def test_a_step_that_draws_nobody_is_noise_alone() -> None:
     cohort, model = tiny.cohort(5), network(tiny.TASK, "cnn", widths=[64, 64], hidden=64)
     before = torch.cat([p.detach().flatten() for p in model.parameters()]).clone()
     plan = Plan("patient", 0.5, 3.0, 0.25, 2, 64)
-    privacy.fit(model, cohort, config, plan, 1, source=Nobody())
+    privacy.fit(model, cohort, config, plan, 1, source=Nobody(cohort.people()))
     moved = torch.cat([p.detach().flatten() for p in model.parameters()]) - before
     expected = 3.0 * 0.25 / (0.5 * cohort.people()) * np.sqrt(2)
     assert moved.std().item() == pytest.approx(expected, rel=5 / np.sqrt(len(moved)))

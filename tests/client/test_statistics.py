@@ -148,6 +148,7 @@ def asked(config: RunConfig, number: int = 0, run: str = RUN) -> Request:
     return Request("train", config, number, work.weights_of(models.build(VITALS, config.model, 1)), (1, 1), run_id=run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [{}, {"privacy__epsilon": None, "privacy__sigma": 2.0}])
 def test_sums_and_steps_share_one_epsilon(sites: dict[str, Site], tmp_path: Path, given: dict[str, Any]) -> None:
     config = private(**given)

@@ -37,6 +37,7 @@ def _swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[s
     return path, folder, sweep.run(path, [], ("none", "4"), (1, 2), folder, console.Quiet())
 
 
+@pytest.mark.slow
 def test_every_point_is_what_its_runs_say(swept: tuple[Path, Path, dict[str, Any]]) -> None:
     _, folder, found = swept
     assert json.loads((folder / "sweep.json").read_text()) == json.loads(json.dumps(found))
@@ -63,6 +64,7 @@ def test_every_point_is_what_its_runs_say(swept: tuple[Path, Path, dict[str, Any
     assert all(3.9 < float(row["spent"]) <= 4 for row in rows if row["epsilon"] == "4" and row["site"] != "(pooled)")
 
 
+@pytest.mark.slow
 def test_the_points_differ_in_privacy_and_seed_alone(swept: tuple[Path, Path, dict[str, Any]]) -> None:
     path, _, found = swept
     runs, changed = sweep.plan(path, [], ("none", "4"), (1, 2))
@@ -82,6 +84,7 @@ def test_the_points_differ_in_privacy_and_seed_alone(swept: tuple[Path, Path, di
     assert [config.federation.choose for _, config in unprotected] == ["best", "best"]
 
 
+@pytest.mark.slow
 def test_page_drawing_and_table_say_synthetic_and_all_sites(swept: tuple[Path, Path, dict[str, Any]]) -> None:
     _, folder, found = swept
     page, table = (folder / "sweep.html").read_text(), (folder / "sweep.md").read_text()
@@ -99,6 +102,7 @@ def test_page_drawing_and_table_say_synthetic_and_all_sites(swept: tuple[Path, P
     assert (folder / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_where_it_was(
     swept: tuple[Path, Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
