@@ -10,10 +10,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 WHAT = ("bare", "local-1", "local-2", "ray-2")
+AT_ONCE = "two bare loops at once"
+"""Two processes that share nothing, each with a bare loop: half of their time over one's is the least that two workers
+can take on this machine, whose cores share caches, memory and clock."""
 
 
 def engine(sites: int, examples: int, rounds: int, ray: bool) -> dict[str, Any]:
@@ -27,25 +31,35 @@ def engine(sites: int, examples: int, rounds: int, ray: bool) -> dict[str, Any]:
     for what in WHAT:
         if what.startswith("ray") and not ray:
             continue
-        command = [sys.executable, "-m", "experiments.bench", what, str(sites), str(examples), str(rounds)]
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as log:
-            process = subprocess.Popen(command, stdout=out, stderr=log, text=True)
-            megabytes = _peak(process)
-            out.seek(0)
-            log.seek(0)
-            lines = out.read().strip().splitlines()
-            problems = log.read().strip().splitlines()
-        if process.returncode or not lines:
-            found[what] = {"error": (problems or ["no output"])[-1]}
-            continue
-        found[what] = json.loads(lines[-1]) | {"megabytes": megabytes}
+        found[what] = _alone(what, sites, examples, rounds)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: _alone("bare", sites, examples, rounds), range(2)))
     bare = found["bare"]
+    if all("seconds" in item for item in (bare, *both)):
+        seconds = max(item["seconds"] for item in both)
+        found[AT_ONCE] = {"seconds": seconds, "half of it over bare": round(seconds / 2 / bare["seconds"], 3)}
     for what in WHAT[1:]:
         if what in found and "seconds" in found[what]:
             found[what]["time over bare"] = round(found[what]["seconds"] / bare["seconds"], 3)
             found[what]["memory over bare"] = round(found[what]["megabytes"] / bare["megabytes"], 3)
             found[what]["same weights as bare"] = found[what]["weights"] == bare["weights"]
     return found
+
+
+def _alone(what: str, sites: int, examples: int, rounds: int) -> dict[str, Any]:
+    """Return what one engine took in a process of its own, or its error."""
+    command = [sys.executable, "-m", "experiments.bench", what, str(sites), str(examples), str(rounds)]
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stdout=out, stderr=log, text=True)
+        megabytes = _peak(process)
+        out.seek(0)
+        log.seek(0)
+        lines = out.read().strip().splitlines()
+        problems = log.read().strip().splitlines()
+    if process.returncode or not lines:
+        return {"error": (problems or ["no output"])[-1]}
+    told: dict[str, Any] = json.loads(lines[-1])
+    return told | {"megabytes": megabytes}
 
 
 def data(folder: Path) -> dict[str, Any]:
