@@ -6,25 +6,23 @@ path on a hospital's disk: `data.path` counts on the researcher's own machine (s
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from common.anomaly import AnomalyConfig
 from common.detection import DetectionConfig, detects
 from common.errors import ConfigError
+from common.parsing import apply, plain, yaml_of
+from common.parsing import check as check
+from common.privacy import PrivacyConfig as PrivacyConfig
 from common.section import Section as Section
 from common.shift import ShiftConfig
 
-T = TypeVar("T", bound=BaseModel)
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 
 
@@ -213,85 +211,6 @@ class BaselinesConfig(Section):
     anomaly: AnomalyConfig = AnomalyConfig()
 
 
-class PrivacyConfig(Section):
-    """Differential privacy of training; off unless `epsilon` or `sigma` is given. See docs/privacy.md.
-
-    `level`: whom the promise is about. `patient`: a person with all their examples; `record`: one example, which
-    is no promise to a person who has several; `hospital`: a whole hospital's contribution (client/hospital.py); `auto`:
-    patient, once `epsilon` or `sigma` is given. A hospital's policy may allow less than is asked for here, and then
-    refuses.
-    """
-
-    level: Literal["auto", "none", "record", "patient", "hospital"] = "auto"
-    epsilon: float | None = Field(None, gt=0, le=1000, description="of the whole run; the noise is solved for it")
-    sigma: float | None = Field(None, gt=0, le=10_000, description="noise in clipping norms, instead of epsilon")
-    delta: float = Field(1e-5, gt=0, lt=1, description="must be below 1 / units at every site")
-    clip: float = Field(
-        1.0, gt=0, le=1e6, description="largest norm of one unit's gradient; level hospital: of a site's update"
-    )
-    sampling: float = Field(
-        0.05, gt=0, le=1, description="chance of a unit to take part in a step; 1 / it steps an epoch"
-    )
-    examples: int = Field(
-        64, ge=1, le=65_536, description="level patient: at most so many of a person's examples a step"
-    )
-    accountant: Literal["prv", "rdp"] = Field("prv", description="prv is tighter")
-    on_budget: Literal["leave", "stop"] = Field(
-        "leave", description="when a site's budget is spent: go on without it, or stop the run"
-    )
-    noise_at: Literal["site", "server"] = Field(
-        "site", description="level hospital: each site adds all the noise, or the server once, which is trusted then"
-    )
-    hospital_sampling: float = Field(
-        1.0, gt=0, le=1, description="level hospital, noise at the server: a site's chance to take part in a round"
-    )
-    weight_cap: float | None = Field(
-        None, gt=0, description="level hospital: largest weight of a site, public; needed unless weights are equal"
-    )
-    weight_total: float | None = Field(
-        None, gt=0, description="level hospital: what the sum is divided by: about all sites' capped weights, public"
-    )
-    statistics_share: float = Field(
-        0.1,
-        ge=0,
-        le=0.5,
-        description="share of epsilon for noisy sums over patients, by which inputs with units are scaled; 0: none, "
-        "scale by public ranges alone",
-    )
-    bounds: dict[str, tuple[float, float]] = Field(
-        default_factory=dict,
-        description="public range of inputs by name (* for anything), where the data set states none or another; never "
-        "taken from the data",
-    )
-    validation: Literal["none", "unprotected"] = Field(
-        "none",
-        description="unprotected: choose round and threshold on validation patients, whom nothing then protects",
-    )
-    noise: Literal["secure", "seeded"] = Field("secure", description="seeded: repeatable, for tests, NOT PRIVATE")
-
-    @property
-    def kind(self) -> Literal["none", "record", "patient", "hospital"]:
-        """The level in force."""
-        if self.level == "auto":
-            return "none" if self.epsilon is None and self.sigma is None else "patient"
-        return self.level
-
-    @property
-    def on(self) -> bool:
-        """Whether training is private."""
-        return self.kind != "none"
-
-    @property
-    def chance(self) -> float:
-        """The chance of a unit to take part: in a step, or of a hospital in a round."""
-        return self.hospital_sampling if self.kind == "hospital" else self.sampling
-
-    @property
-    def cap(self) -> float:
-        """Level hospital: the largest weight of a site."""
-        return 1.0 if self.weight_cap is None else self.weight_cap
-
-
 class ReportConfig(Section):
     """Where a run's figures go beside its folder (experiments/sinks.py)."""
 
@@ -439,7 +358,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from None
     try:
-        raw = _yaml(text)
+        raw = yaml_of(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
@@ -458,19 +377,10 @@ def parse(raw: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "
     >>> parse({"seed": 7}, ["training.lr=0.01"]).training.lr
     0.01
     """
-    merged = _plain(raw)
+    merged = plain(raw)
     for override in overrides:
-        _apply(merged, override)
+        apply(merged, override)
     return check(RunConfig, merged, source)
-
-
-def check(model: type[T], raw: Mapping[str, Any], source: str) -> T:
-    """Return `raw` as a `model`, or raise ConfigError that names the first wrong keys by path."""
-    try:
-        return model.model_validate(_tuples(raw))
-    except ValidationError as error:
-        problems = [_explain(model, dict(item)) for item in error.errors()]
-        raise ConfigError(f"{source}: " + "; ".join(problems[:4])) from None
 
 
 def to_json(config: RunConfig) -> str:
@@ -491,86 +401,3 @@ def from_json(text: str) -> RunConfig:
     if not isinstance(raw, dict):
         raise ConfigError(f"the configuration that came holds no keys and values, but a {type(raw).__name__}")
     return check(RunConfig, raw, "the configuration that came")
-
-
-def _explain(model: type[BaseModel], item: dict[str, Any]) -> str:
-    where = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        known = _keys(model, item["loc"][:-1])
-        near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else "known keys: " + ", ".join(sorted(known))
-        return f"unknown key {where} ({hint})"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    given = item.get("input")
-    shown = f", got {given!r}" if isinstance(given, str | int | float | bool) or given is None else ""
-    return f"{where}: {message}{shown}" if where else message
-
-
-def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
-    annotation: Any = model
-    for part in path:
-        if typing.get_origin(annotation) is dict:
-            annotation = typing.get_args(annotation)[1]
-        elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            field = annotation.model_fields.get(str(part))
-            annotation = field.annotation if field else None
-        if typing.get_origin(annotation) in (types.UnionType, typing.Union):
-            annotation = next(item for item in typing.get_args(annotation) if item is not type(None))
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return list(annotation.model_fields)
-    return []
-
-
-def _apply(raw: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise ConfigError(f"--set {override!r}: write it as section.key=value, such as training.lr=0.01")
-    try:
-        value = _yaml(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {key}: {text!r} is not a YAML value") from None
-    place = raw
-    for part in parts[:-1]:
-        inner = place.setdefault(part, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"--set {key}: {part} holds a value, not a section")
-        place = inner
-    place[parts[-1]] = _plain(value)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1, but an unquoted 1e-3 is a number, as in YAML 1.2, and a key that stands twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} stands twice", key.start_mark)
-            seen.add(key.value if isinstance(key.value, str) else id(key))
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
-
-
-def _yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)
-
-
-def _plain(value: Any) -> Any:
-    """A copy as dicts, deep enough for `_apply` to write into."""
-    return {key: _plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
-
-
-def _tuples(value: Any) -> Any:
-    """YAML's lists as tuples and whole numbers as given: strict models take no list for a tuple."""
-    if isinstance(value, Mapping):
-        return {key: _tuples(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return tuple(_tuples(item) for item in value)
-    return value
