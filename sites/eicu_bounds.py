@@ -31,7 +31,7 @@ def of(encoding: Encoding, names: tuple[str, ...]) -> dict[str, Range]:
     """Return the range of each input of the first day that has one by this file; of a 0/1 input, 0 to 1.
 
     >>> of("bands", ("heartrate", "heartrate above 100", "sepsis"))
-    {'heartrate': (30, 200), 'heartrate above 100': (0.0, 100.0), 'sepsis': (0.0, 1.0)}
+    {'heartrate': (30.0, 200.0), 'heartrate above 100': (0.0, 100.0), 'sepsis': (0.0, 1.0)}
     """
     found: dict[str, Range] = {}
     for name in names:

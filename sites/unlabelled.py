@@ -68,7 +68,8 @@ class Form:
     """How a recording becomes a model's inputs.
 
     `kind`: `window`, `kachuee` (beats) or `strip`; `leads`: by name, or how many, MLII or II first; `peaks`: the
-    detector; `band`: Hz, of strips; `whole`: a beat must lie whole within the recording.
+    detector; `band`: Hz, of strips; `whole`: a beat must lie whole within the recording; `shape`: leads whose waves are
+    measured (sites/ecg_features.py).
     """
 
     task: Task
@@ -78,6 +79,7 @@ class Form:
     peaks: Literal["qrs", "kachuee"] = "qrs"
     band: tuple[float, float] | None = None
     whole: bool = False
+    shape: int = 0
 
     @property
     def count(self) -> int:
@@ -98,7 +100,11 @@ def form(source: Source) -> Form:
         raise ConfigError(f"{source.card.name} has no recordings to score: its task is {task.name}") from None
     named = tuple(name for name in task.channel_names if not name.endswith(RELATIVE))
     real = all(name in STANDARD or name in FRANK for name in named)
-    if kind != "strip" and task.features != beats.feature_names(len(named))[: len(task.features)]:
+    shape = getattr(options, "shape", 0) if kind == "window" else 0
+    given = len(task.features) - len(ecg_features.beat_names(shape))
+    if shape > len(named):
+        raise ConfigError(f"{source.card.name}: data.options.shape={shape} measures leads that the model does not see")
+    if kind != "strip" and task.features[:given] != beats.feature_names(len(named))[:given]:
         raise ConfigError(f"{source.card.name}: features that recordings alone do not give: {', '.join(task.features)}")
     filtered = getattr(options, "filtered", source.card.name == "ptbdb")
     return Form(
@@ -109,6 +115,7 @@ def form(source: Source) -> Form:
         "kachuee" if getattr(options, "peaks", "qrs") == "kachuee" else "qrs",
         (0.5, 40.0) if kind == "strip" and filtered else None,
         real and kind == "window",
+        shape,
     )
 
 
@@ -227,7 +234,11 @@ def _beats(recording: Recording, name: str, wanted: Form, about: dict[str, str])
     columns: dict[str, npt.NDArray[Any]] = {"sample": found.sample[good]}
     if about["beats"].startswith("reference"):
         columns["reference"] = found.label[good]
-    return _rows(recording, name, task, x, found.features[good][:, : len(task.features)], columns, left, about)
+    own = ecg_features.of_beats(found.x[:, : wanted.shape], found.template[: wanted.shape]) if wanted.shape else None
+    features = found.features[:, : len(task.features) - (0 if own is None else own.shape[1])]
+    if own is not None:
+        features = np.concatenate([features, ecg_features.against_own(own)], axis=1)
+    return _rows(recording, name, task, x, features[good], columns, left, about)
 
 
 def _strips(recording: Recording, name: str, wanted: Form, about: dict[str, str]) -> Rows:

@@ -50,7 +50,9 @@ def put(tmp_path: Path, write_recording: Callable[..., None]) -> Callable[..., P
     return write
 
 
-@pytest.mark.parametrize("options", [{}, {"leads": 2}, {"relative": False}, {"view": "kachuee"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"leads": 2}, {"relative": False}, {"view": "kachuee"}, {"leads": 2, "shape": 1}], ids=str
+)
 def test_inputs_are_those_of_training(hospitals: Path, store: Path, options: dict[str, object]) -> None:
     trained = replace(source(hospitals / "north", "synthetic", **options), store=store)
     wanted = unlabelled.form(trained)
@@ -218,3 +220,9 @@ def _empty(folder: Path) -> Path:
 def test_data_that_are_no_recordings() -> None:
     with pytest.raises(ConfigError, match="heart_disease has no recordings to score"):
         unlabelled.form(source(Path(), "heart_disease"))
+
+
+def test_measures_of_a_lead_that_the_model_does_not_see_are_refused() -> None:
+    assert form(leads=2, shape=2).shape == 2
+    with pytest.raises(ConfigError, match="shape=2 measures leads that the model does not see"):
+        form(leads=1, shape=2)
