@@ -21,6 +21,8 @@ PER_CLASS = ("precision", "recall", "f1", "auroc", "auprc")
 CALIBRATION = ("brier", "ece", "ece_mass", "slope", "intercept", "large")
 _FREE = ("loss", "slope", "intercept", "large", "alarms_per_day", "false_per_hour", "lead_hours")
 """Figures that are not bound to 0 to 1; those of a class have `class_` before their name, the event's too."""
+_BELOW, _ABOVE = ("utility", "group_benefit"), ("brier",)
+"""Figures that may lie below 0, and above 1 (Brier's score of all classes is at most 2)."""
 
 
 def sampled(
@@ -108,9 +110,9 @@ def sampled(
         level = values if same else computed(total.coarser(COARSER))
         for name, sample in computed(replicates, level).items():
             moved = sample + (values[name] - level[name])
-            drawn[name] = moved if name.removeprefix("class_") in _FREE else np.minimum(moved, 1.0)
-            if name.removeprefix("class_") in ("brier", "ece", "ece_mass"):
-                drawn[name] = np.maximum(drawn[name], 0.0)
+            if name.removeprefix("class_") not in _FREE:
+                moved = np.clip(moved, -np.inf if name in _BELOW else 0.0, np.inf if name in _ABOVE else 1.0)
+            drawn[name] = moved
     return Sampled(values, patients, drawn)
 
 

@@ -249,3 +249,25 @@ def test_a_figure_that_the_task_cannot_have_is_refused(key: str, value: str, sai
     event = Task("e", "multiclass", ("no", "yes"), ("n", "y"), 0, 0, 0.0, ("a",), (), utility=True)
     evaluation.require(wanted, event)
     evaluation.require(EvaluationConfig(), TASK)
+
+
+def test_intervals_stay_where_a_figure_can_lie() -> None:
+    """Coarser bins in resamples are mended by a shift, which must not carry a share below 0 or a Brier score of all
+    classes (at most 2) down to 1."""
+    rng = np.random.default_rng(5)
+    group, truth = rng.integers(0, 8, 400), rng.integers(0, 3, 400)
+    wrong = -8.0 * np.eye(3)[truth] + rng.normal(0, 2.0, (400, 3))  # nearly always sure of another class
+    task = Task("t", "multiclass", ("A", "B", "C"), ("a", "b", "c"), 1, 96, 125.0, (), ("lead",))
+    each = metrics.count(wrong, truth, group, 8, 1024, coarse=evaluation.COARSER)
+    total = metrics.count(wrong, truth, np.zeros(400, int), 1, 1024).total()
+    drawn = evaluation.resample(each, 300, rng)
+    found = evaluation.summarise(task, total, drawn, 8, [8, 8, 8], operating=(0.95,))
+    assert found.brier is not None
+    assert found.brier.value is not None
+    assert found.brier.high is not None
+    assert found.brier.high > found.brier.value > 1
+    for item in found.classes.values():
+        for figure in (item.auroc, item.auprc, item.operating[0].sensitivity, item.operating[0].specificity):
+            assert figure.low is not None
+            assert figure.high is not None
+            assert 0 <= figure.low <= figure.high <= 1
