@@ -167,7 +167,7 @@ def _show(folder: Path) -> None:
     from experiments.report import model, tables
 
     screen = Console() if sys.stdout.isatty() else Console(width=110)
-    screen.print(tables.terminal(model.from_json((folder / "report.json").read_text(encoding="utf-8"))))
+    screen.print(tables.terminal(model.read(folder)))
     screen.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 

@@ -24,7 +24,7 @@ def rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """Return a row for each run, kind of model and subset of patients: its figures, as numbers or None."""
     found = []
     for folder in folders:
-        report = reports.from_json((folder / "report.json").read_text(encoding="utf-8"))
+        report = reports.read(folder)
         if report.run.status != "complete":
             raise DataError(f"{folder}: the run is {report.run.status}, not complete")
         kinds: dict[tuple[str, str], list[dict[str, float | None]]] = {}

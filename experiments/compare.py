@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from common import figures
-from common.errors import DataError, UsageError
+from common.errors import UsageError
 from common.evaluation import Evaluation, Figure, value_of
 from common.messages import ALL, PERSONAL
 from experiments.report import words
-from experiments.report.model import ModelResult, Notice, Report, from_json
+from experiments.report.model import ModelResult, Notice, Report, read
 from server.resamples import POOLED, Drawn, file_of, load
 
 SAME = ("data.dataset", "data.options", "sites", "seed", "evaluation.bootstrap")
@@ -118,10 +118,7 @@ def compare(folders: Sequence[Path], metric: str | None = None) -> Comparison:
 def _read(folders: Sequence[Path]) -> tuple[Kept, ...]:
     found: list[Kept] = []
     for folder in folders:
-        try:
-            report = from_json((folder / "report.json").read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError):
-            raise DataError(f"{folder} is no run folder: it holds no report.json") from None
+        report = read(folder)
         drawn: dict[str, Mapping[str, Drawn]] = {}
         for model in report.models:
             own = PERSONAL if model.name == "personal" else ALL

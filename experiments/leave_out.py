@@ -17,7 +17,7 @@ from typing import Any
 from common import config as configuration
 from common import evaluation
 from common.config import RunConfig
-from common.errors import ConfigError, DataError
+from common.errors import ConfigError
 from common.evaluation import Evaluation
 from common.figures import difference
 from common.messages import ALL
@@ -86,14 +86,14 @@ def names(config: RunConfig) -> list[str]:
 
 def summarise(config: RunConfig, whole: Path, folds: Mapping[str, Path]) -> dict[str, Any]:
     """Return for each hospital the figures of the model that trained there too, and of the one that did not."""
-    report = _report(whole)
+    report = reports.read(whole)
     task = Task.from_dict(report.task)
     columns = [*words.columns(report), *(("brier", "ece") if task.probabilistic else ())]
     within = load_tables(whole / "counts.safetensors")
     found: list[dict[str, Any]] = []
     known: dict[str, Evaluation] = {}
     for site, folder in folds.items():
-        without = _report(folder)
+        without = reports.read(folder)
         internal, external = (item.federated.sites.get(site) if item.federated else None for item in (report, without))
         counts = [tables.get(site, {}) for tables in (within, load_tables(folder / "counts.safetensors"))]
         entry = {
@@ -123,13 +123,6 @@ def summarise(config: RunConfig, whole: Path, folds: Mapping[str, Path]) -> dict
         "sites": found,
         "worst": {"site": lowest[0], "metric": report.metric, "value": lowest[1]} if lowest else None,
     }
-
-
-def _report(folder: Path) -> reports.Report:
-    try:
-        return reports.from_json((folder / "report.json").read_text(encoding="utf-8"))
-    except OSError:
-        raise DataError(f"{folder} holds no report.json: write it with wardround report {folder}") from None
 
 
 def markdown(report: reports.Report) -> str:

@@ -127,7 +127,7 @@ def summarise(done: Sequence[tuple[Mapping[str, str], Path]]) -> dict[str, Any]:
     groups: dict[str, list[Path]] = {}
     values: dict[str, dict[str, dict[str, list[float | None]]]] = {}
     for chosen, folder in done:
-        report = reports.from_json((folder / "report.json").read_text(encoding="utf-8"))
+        report = reports.read(folder)
         found["runs"].append({"settings": dict(chosen), "folder": str(folder), "status": report.run.status})
         found["notices"] = [words.labelled(notice) for notice in report.notices]
         found["metric"], found["task"] = report.metric, report.task
@@ -161,7 +161,7 @@ def _merge(folders: Sequence[Path], task: Task) -> dict[str, Any]:
     """Return for each model the figures of all folds' test patients together, from their counts."""
     models: dict[str, dict[str, dict[str, Any]]] = {}
     for folder in folders:
-        report = reports.from_json((folder / "report.json").read_text(encoding="utf-8"))
+        report = reports.read(folder)
         for model in report.models:
             suffix = "" if model.name == "federated" else f".{model.name.replace(':', '.')}"
             path = folder / f"counts{suffix}.safetensors"

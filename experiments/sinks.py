@@ -238,9 +238,9 @@ class Told:
         """Give the sinks the report, if there is one, and close them."""
         self.begin(False)
         if self.folder is not None and (self.folder / "report.json").is_file():
-            from experiments.report.model import from_json
+            from experiments.report.model import read
 
-            report = from_json((self.folder / "report.json").read_text(encoding="utf-8"))
+            report = read(self.folder)
             for name, value, step in tested(report):
                 self._each(lambda one, n=name, v=value, s=step: one.figure(n, v, s))  # type: ignore[misc]
             files = [self.folder / name for name in ("report.json", "report.html", "summary.md", "model_card.md")]

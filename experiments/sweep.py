@@ -151,7 +151,7 @@ def run(
     notices: list[str] = []
     title = configs[0][1].title or configs[0][1].name
     for chosen, held in done:
-        report = reports.from_json((held / "report.json").read_text(encoding="utf-8"))
+        report = reports.read(held)
         cells += cells_of(report, chosen["epsilon"], int(chosen["seed"]))
         for notice in report.notices:
             tag = words.TAGS.get(notice.level)

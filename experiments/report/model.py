@@ -453,6 +453,21 @@ def from_json(text: str) -> Report:
         raise DataError(f"not a wardround.report/1: {where}: {first['msg']}; make it anew") from None
 
 
+def read(folder: Path) -> Report:
+    """Return the report of the run in `folder`.
+
+    Raises:
+        DataError: there is no report.json, or it is no whole report of this version; the message names the file.
+    """
+    source = folder / "report.json"
+    try:
+        return from_json(source.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        raise DataError(f"cannot read {source}: name the folder of a run that has a report") from None
+    except DataError as problem:
+        raise DataError(f"{source} is {problem}") from None
+
+
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) that every report.json fulfils."""
     return {

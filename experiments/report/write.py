@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from common.errors import DataError
 from experiments.report.card import model_card
 from experiments.report.html import html
 from experiments.report.markdown import summary
-from experiments.report.model import Report, from_json, to_json
+from experiments.report.model import Report, read, to_json
 from experiments.report.plots import PLOTS, every
 from experiments.report.tables import sites_csv
 
@@ -27,12 +26,7 @@ def render(folder: Path) -> list[Path]:
     Raises:
         DataError: there is no report.json, or it is not a report.
     """
-    source = folder / "report.json"
-    try:
-        text = source.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise DataError(f"cannot read {source}: name the folder of a run that has a report") from None
-    return _drawn(from_json(text), folder)
+    return _drawn(read(folder), folder)
 
 
 def _drawn(report: Report, folder: Path) -> list[Path]:

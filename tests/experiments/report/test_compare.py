@@ -219,7 +219,7 @@ def test_mistakes_are_named(tmp_path, pair) -> None:
         compare([pair[0], pair[0]])
     with pytest.raises(UsageError, match="have test figures of utility"):
         compare(pair, "utility")
-    with pytest.raises(DataError, match=r"none is no run folder: it holds no report\.json"):
+    with pytest.raises(DataError, match=r"cannot read .*none.report\.json: name the folder of a run"):
         compare([pair[0], tmp_path / "none"])
 
 
