@@ -7,7 +7,7 @@ import logging
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
-from client.place import Place, place_of
+from client.site_context import SiteContext, site_context_of
 from common import messages
 from common.errors import SiteError, WardroundError
 from common.messages import Kind
@@ -61,10 +61,10 @@ def test(message: Message, context: Context) -> Message:
 
 def answer(kind: Kind, message: Message, context: Context) -> Message:
     """Handle one message; what fails is logged here in full and answered without data."""
-    place: Place | None = None
+    place: SiteContext | None = None
     try:
-        place = place_of(context.node_config)
-        from client import work
+        place = site_context_of(context.node_config)
+        from client import requests as work
 
         request = messages.unpack_request(kind, message.content)
         return Message(messages.pack_reply(work.handle(place, request)), reply_to=message)

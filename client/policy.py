@@ -8,9 +8,8 @@ from typing import Literal
 import yaml
 from pydantic import Field
 
-from common import config
-from common.config import Section
 from common.errors import ConfigError
+from common.settings import Section, check
 
 
 class SitePolicy(Section):
@@ -22,8 +21,10 @@ class SitePolicy(Section):
     figures.
 
     `min_cell_patients`: figures and counts of fewer patients (of all, of a group, of a class) do not leave, nor others
-    from which they could be had by subtraction (client/groups.py); the report says that they were suppressed. Unless a
-    hospital says otherwise it is 5, FEW_PATIENTS of common/figures.py: what rests on fewer could point at a person, and
+    from which they could be had by subtraction (client/evaluation/small_groups.py); the report says that they were
+    suppressed. Unless a
+    hospital says otherwise it is 5, FEW_PATIENTS of common/metrics/figures.py: what rests on fewer could point at a
+    person, and
     is too uncertain to be shown unmarked anyway.
 
     `max_epsilon`: what all runs together may spend on this hospital's data, at a run's delta (docs/privacy.md); with
@@ -90,4 +91,4 @@ def load(path: Path | None) -> SitePolicy:
         raise ConfigError(f"cannot read the policy {path}: it must be a YAML file of keys and values") from None
     if raw is not None and not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold keys and values")
-    return config.check(SitePolicy, raw or {}, str(path))
+    return check(SitePolicy, raw or {}, str(path))

@@ -20,14 +20,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 
 from common import config as configuration
 from common.config import RunConfig
-from common.metrics import Counts
-from common.tables import AGAINST as AGAINST
-from common.tables import ALL as ALL
-from common.tables import GROUP as GROUP
-from common.tables import PERSONAL as PERSONAL
-from common.tables import RECALIBRATED as RECALIBRATED
-from common.tables import RESAMPLED as RESAMPLED
-from common.tables import WITHOUT as WITHOUT
+from common.metrics.counts import Counts
 
 PROTOCOL = 3
 """Counts up when a request or reply changes; both ends must hold the same."""

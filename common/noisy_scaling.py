@@ -2,7 +2,8 @@
 
 Every input has a public range [low, high]; u is a value's place in it, -1 to 1 (beyond it: the edge). Each unit
 (a person, or an example) gives of every input the mean of its u, the mean of its u^2, and whether it was measured; the
-whole vector is clipped to one norm, and a site sends the noisy sum over its units (client/statistics.py). Of the
+whole vector is clipped to one norm, and a site sends the noisy sum over its units (client/privacy/noisy_sums.py). Of
+the
 clipped sums, mean and variance are those of units weighted by how much was left of each.
 
 Inputs of the range [0, 1] (yes or no, a share) have no unit that a scaling must take away: they are not summed, which

@@ -11,7 +11,7 @@ from common.errors import ConfigError
 
 
 def names(package: str, marker: str) -> tuple[str, ...]:
-    """Return the names of the modules of `package` that define `marker` at top level, sorted.
+    """Return the names of the modules and packages in `package` that define `marker` at top level, sorted.
 
     The files are read, not imported: listing models must not load torch.
 
@@ -22,9 +22,9 @@ def names(package: str, marker: str) -> tuple[str, ...]:
     pattern = re.compile(rf"^(?:def {marker}\b|{marker}\b[^=\n]*=)", re.MULTILINE)
     return tuple(
         sorted(
-            path.stem
-            for path in folder.glob("*.py")
-            if not path.name.startswith("_") and pattern.search(path.read_text(encoding="utf-8"))
+            path.parent.name if path.name == "__init__.py" else path.stem
+            for path in (*folder.glob("[!_]*.py"), *folder.glob("[!_]*/__init__.py"))
+            if pattern.search(path.read_text(encoding="utf-8"))
         )
     )
 

@@ -17,7 +17,7 @@ OFFLINE_GRACE = 20.0
 """Seconds that a site may be offline before a round stops waiting for it."""
 
 
-class Shown(Grid):
+class NodeSubsetGrid(Grid):
     """A grid that shows a strategy only some nodes, in the order of their sites' names."""
 
     def __init__(self, grid: Grid, nodes: Sequence[int]) -> None:

@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from common.config import SitesConfig
 from common.errors import ConfigError, DataError, LeakError
+from common.sections.data import SitesConfig
 from common.seeds import rng_for
 from sites.cohort import SPLITS, Cohort, Patient
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sites import generator
+from sites.ecg.simulate import hospitals as generator
+from sites.ecg.simulate.profiles import default_profiles
 
 ROOT = Path(__file__).resolve().parent.parent
 SEED = 11
@@ -38,7 +39,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two generated hospitals of three people: `north` (360 Hz, format 212), `south` (250 Hz, format 16)."""
     folder = tmp_path_factory.mktemp("generated") / "hospitals"
-    generator.generate(folder, generator.default_profiles(2, 3, SEED), minutes=0.5, seed=SEED)
+    generator.generate(folder, default_profiles(2, 3, SEED), minutes=0.5, seed=SEED)
     return folder
 
 

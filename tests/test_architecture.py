@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "server": ("common", "server"),
     "experiments": ("common", "sites", "client", "server", "experiments"),
 }
+MOST_LINES = 350
 RECORDS = {"ArrayRecord", "ConfigRecord", "MetricRecord"}
 
 
@@ -49,6 +51,41 @@ def wrong_imports(code: str, package: str) -> set[str]:
     }
 
 
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def import_graph(codes: dict[str, str]) -> dict[str, set[str]]:
+    """Return for each module the modules among `codes` that it imports, at any depth of its code."""
+    graph = {}
+    for name, code in codes.items():
+        found = set()
+        for item in imported(code, name):
+            parent = item.rpartition(".")[0]
+            found.add(item if item in codes else parent)
+        graph[name] = {other for other in found if other in codes and other != name}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Return the sets of modules that import one another in a circle: those left when leaves are taken away."""
+    left = {name: set(others) for name, others in graph.items()}
+    while leaves := {name for name, others in left.items() if not others}:
+        left = {name: others - leaves for name, others in left.items() if name not in leaves}
+    found = []
+    while left:
+        first = sorted(left)[0]
+        path = [first]
+        while (following := sorted(left[path[-1]])[0]) not in path:
+            path.append(following)
+        circle = path[path.index(following) :]
+        found.append(sorted(circle))
+        left = {name: others - set(circle) for name, others in left.items() if name not in circle}
+        while leaves := {name for name, others in left.items() if not others}:
+            left = {name: others - leaves for name, others in left.items() if name not in leaves}
+    return found
+
+
 def loaded_after(statement: str) -> set[str]:
     """Return the top-level modules that a fresh Python holds after a statement."""
     script = f"{statement}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
@@ -73,12 +110,12 @@ def test_imports_point_one_way(package: str) -> None:
 def test_the_check_of_imports_sees_every_form() -> None:
     forms = (
         "import sites",
-        "import sites.mitdb as m",
-        "from sites import mitdb",
-        "from sites.mitdb import read",
-        "def f():\n    from sites import mitdb",
+        "import sites.splits as m",
+        "from sites import splits",
+        "from sites.splits import read",
+        "def f():\n    from sites import splits",
         "if TYPE_CHECKING:\n    import sites.cohort",
-        "importlib.import_module('sites.mitdb')",
+        "importlib.import_module('sites.splits')",
         "__import__('sites')",
     )
     for code in forms:
@@ -88,7 +125,7 @@ def test_the_check_of_imports_sees_every_form() -> None:
 
 
 def test_a_server_that_runs_has_no_reader_of_patients_in_memory() -> None:
-    loaded = loaded_after("import server.app, server.rounds, server.link")
+    loaded = loaded_after("import server.app, server.phases.train, server.superlink")
     assert loaded & {"sites", "client", "wfdb"} == set()
 
 
@@ -111,7 +148,7 @@ def test_the_client_app_loads_no_torch() -> None:
 
 
 def test_the_command_line_starts_light() -> None:
-    loaded = loaded_after("import experiments.cli")
+    loaded = loaded_after("import experiments.cli.main")
     assert "typer" in loaded
     assert loaded & {"torch", "flwr", "pandas", "matplotlib", "sklearn", "scipy", "wfdb", "ray", "numpy"} == set()
 
@@ -119,7 +156,7 @@ def test_the_command_line_starts_light() -> None:
 def test_help_needs_nothing_heavy() -> None:
     script = (
         "import sys\n"
-        "from experiments.cli import app\n"
+        "from experiments.cli.main import app\n"
         "try:\n    app(['--help'])\n"
         "except SystemExit as end:\n    assert not end.code\n"
         "heavy = {'torch', 'flwr', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules)\n"
@@ -136,3 +173,39 @@ def test_help_needs_nothing_heavy() -> None:
 def test_no_folder_of_code_has_a_package_of_ours_that_no_rule_names() -> None:
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     assert packages == set(MAY_IMPORT)
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    codes = {module_name(path): path.read_text(encoding="utf-8") for name in MAY_IMPORT for path in sources(name)}
+    assert circles(import_graph(codes)) == []
+
+
+def test_the_check_of_circles_finds_them() -> None:
+    codes = {"a.x": "from a import y", "a.y": "def f():\n    from a.z import g", "a.z": "import a.x", "a": "import os"}
+    assert circles(import_graph(codes)) == [["a.x", "a.y", "a.z"]]
+    assert circles(import_graph(codes | {"a.z": "import a"})) == []
+
+
+def test_modules_fit_in_one_reading() -> None:
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for name in MAY_IMPORT
+        for path in sources(name)
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > MOST_LINES
+    }
+    assert long == {}
+
+
+def test_files_that_texts_name_exist() -> None:
+    """Citations such as `client/site.py` in code and documentation must follow when a module moves."""
+    pattern = re.compile(rf"(?<![\w/.-])(?:{'|'.join(OURS)})/[\w/]+\.(?:py|yaml|json|j2)\b")
+    texts = [path for name in OURS for path in sources(name)]
+    texts += [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "experiments").glob("*.yaml")]
+    missing = {
+        f"{path.relative_to(ROOT)}: {cited}"
+        for path in texts
+        if path.name != "CHANGELOG.md"
+        for cited in pattern.findall(path.read_text(encoding="utf-8"))
+        if not (ROOT / cited).exists()
+    }
+    assert missing == set()

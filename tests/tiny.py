@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from client.work import Site
+from client.site import Site
 from common import config
 from common.config import RunConfig
 from common.task import Task

@@ -9,9 +9,10 @@ from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from client.place import Place
 from client.policy import SIMULATION, SitePolicy
-from client.work import Site, handle
+from client.requests import handle
+from client.site import Site
+from client.site_context import SiteContext
 from common import messages
 from common.messages import MESSAGE_TYPES, Kind, Reply, Request
 
@@ -80,9 +81,9 @@ class FakeGrid(Grid):
 
 
 def site_script(site: Site, policy: SitePolicy = SIMULATION) -> Script:
-    """Return what a real site answers; needs `client.work.open_site` to return the site of a Place's name."""
+    """Return what a real site answers; needs `client.site.read_site` to return the site of a Place's name."""
 
     def answer(request: Request) -> Reply:
-        return handle(Place(policy, site=site.name), request)
+        return handle(SiteContext(policy, site=site.name), request)
 
     return answer

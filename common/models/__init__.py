@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from common import config, plugins
-from common.config import ModelConfig
+from common import plugins
 from common.errors import ConfigError
+from common.sections.training import ModelConfig
 from common.seeds import seed_for
+from common.settings import check
 from common.task import Task
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def build(task: Task, wanted: ModelConfig, seed: int) -> nn.Module:
     import torch
 
     module = plugins.load("common.models", "build", wanted.name, "model")
-    options = config.check(module.Options, wanted.options, f"model.options of {wanted.name}")
+    options = check(module.Options, wanted.options, f"model.options of {wanted.name}")
     with _building, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "initial weights"))
         model: nn.Module = module.build(task, options)

@@ -16,9 +16,9 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from common.config import Section
 from common.models._layers import Noise, Trunk, group_norm, need_signal
 from common.models._reconstruct import Reconstruction, measured
+from common.settings import Section
 from common.task import Task
 
 RECONSTRUCTS = True

@@ -13,8 +13,8 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from common.config import Section
 from common.models._layers import Dropout, FeatureHead, Trunk, need_signal
+from common.settings import Section
 from common.task import Task
 
 

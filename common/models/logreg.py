@@ -9,8 +9,8 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor, nn
 
-from common.config import Section
 from common.models._layers import Flatten, Inputs
+from common.settings import Section
 from common.task import Task
 
 

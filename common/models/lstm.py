@@ -12,8 +12,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from common.config import Section
 from common.models._layers import Dropout, FeatureHead, group_norm, need_signal
+from common.settings import Section
 from common.task import Task
 
 

@@ -10,8 +10,8 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
-from common.config import Section
 from common.models._layers import Dropout, Flatten, Inputs
+from common.settings import Section
 from common.task import Task
 
 

@@ -15,10 +15,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from common.config import Section
 from common.errors import ConfigError
 from common.models._layers import Dropout, Noise
 from common.models._reconstruct import Reconstruction, measured
+from common.settings import Section
 from common.task import Task
 
 RECONSTRUCTS = True

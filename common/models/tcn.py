@@ -14,8 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from common.config import Section
 from common.models._layers import Dropout, FeatureHead, group_norm, need_signal, steps
+from common.settings import Section
 from common.task import Task
 
 

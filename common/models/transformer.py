@@ -14,8 +14,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from common.config import Section
 from common.models._layers import Dropout, FeatureHead, need_signal, steps
+from common.settings import Section
 from common.task import Task
 
 

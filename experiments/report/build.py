@@ -16,29 +16,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from common import evaluation
 from common.errors import DataError
-from common.evaluation import Evaluation
-from experiments.report import compared
-from experiments.report.model import (
-    Audited,
-    Data,
-    LeftOut,
-    ModelResult,
-    Notice,
-    Privacy,
-    Report,
-    Round,
-    RoundFigures,
-    RoundSite,
-    Run,
-    Shift,
-    Site,
-    SplitCounts,
-    Subset,
-    Travel,
-    Worst,
-)
+from common.metrics import evaluation
+from common.metrics.figures import Evaluation
+from experiments.report import differences
+from experiments.report.document.privacy import Audited, Privacy
+from experiments.report.document.report import Report
+from experiments.report.document.results import ModelResult, Subset, Worst
+from experiments.report.document.run import Data, Notice, Round, RoundFigures, RoundSite, Run, Site, SplitCounts
+from experiments.report.document.shift import LeftOut, Shift, Travel
 
 ALL, WITHOUT, AGAINST, GROUP, PERSONAL, AGAIN = "all", "without ", "against ", "group ", "personal", "recalibrated "
 """Names of tables in federated.json and baselines.json: `all`, `without LABEL`, `against CLASS`, `group NAME=GROUP`,
@@ -87,7 +73,7 @@ def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any],
     models = [_model(item, metric) for item in (ours, *_personal(outcome), *baselines.get("models", ()))]
     binary = task.get("kind") == "multiclass" and len(task.get("classes", ())) == 2
     models = [
-        model.model_copy(update={"gaps": compared.gaps(model, metric, binary, run_dir)}) if model.groups else model
+        model.model_copy(update={"gaps": differences.gaps(model, metric, binary, run_dir)}) if model.groups else model
         for model in models
     ]
     planned = config.get("federation", {}).get("rounds") or (lines[-1].get("of", len(lines)) if lines else 0)
@@ -116,7 +102,7 @@ def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any],
         chosen_round=chosen,
         metric=metric,
         models=tuple(model for model in models if model.sites or model.pooled),
-        differences=compared.differences(models, metric, binary, run_dir),
+        differences=differences.differences(models, metric, binary, run_dir),
         privacy=spent,
         views=outcome.get("views") or {},
         audit=_audited(_read(run_dir / "audit.json")),
@@ -139,7 +125,7 @@ def _shift(found: Mapping[str, Any] | None, exact: Mapping[str, Any]) -> Shift |
 
 
 def left_out(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what leaving each hospital out gave, where that was done (experiments/leave_out.py)."""
+    """Return what leaving each hospital out gave, where that was done (experiments/runs/leave_one_out.py)."""
     told = [{key: item[key] for key in LeftOut.model_fields if key in item} for item in found.get("sites", ())]
     sites = tuple(LeftOut.model_validate(item) for item in told)
     return {"left_out": sites, "left_out_worst": found.get("worst")}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from experiments.report.card import model_card
-from experiments.report.html import html
-from experiments.report.markdown import summary
-from experiments.report.model import Report, read, to_json
+from experiments.report.document.report import Report, read, to_json
+from experiments.report.pages.html import html
+from experiments.report.pages.markdown import summary
+from experiments.report.pages.model_card import model_card
+from experiments.report.pages.tables import sites_csv
 from experiments.report.plots import PLOTS, every
-from experiments.report.tables import sites_csv
 
 
 def write(report: Report, folder: Path) -> list[Path]:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from flwr.serverapp.strategy import Strategy
 
-from common import config, plugins
-from common.config import RunConfig, StrategyConfig
+from common import plugins
+from common.config import RunConfig
 from common.messages import Method
+from common.sections.training import StrategyConfig
+from common.settings import check
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,4 +57,4 @@ def require(wanted: RunConfig) -> None:
 
 def _load(wanted: StrategyConfig) -> tuple[ModuleType, Any]:
     module = plugins.load("server.strategies", "build", wanted.name, "strategy")
-    return module, config.check(module.Options, wanted.options, f"federation.strategy.options of {wanted.name}")
+    return module, check(module.Options, wanted.options, f"federation.strategy.options of {wanted.name}")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from flwr.serverapp.strategy import FedAvg, Strategy
 from pydantic import Field
 
-from common.config import Section
 from common.messages import Method
+from common.settings import Section
 from server.strategies._flower import EVERY_SITE
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from flwr.serverapp.strategy import FedAdam, Strategy
 from pydantic import Field
 
-from common.config import Section
+from common.settings import Section
 from server.strategies._flower import EVERY_SITE
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flwr.serverapp.strategy import FedAvg, Strategy
 
-from common.config import Section
+from common.settings import Section
 from server.strategies._flower import EVERY_SITE
 
 

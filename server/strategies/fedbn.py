@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from flwr.serverapp.strategy import FedAvg, Strategy
 
-from common.config import Section
 from common.errors import ConfigError
 from common.messages import Method
+from common.settings import Section
 from server.strategies._flower import EVERY_SITE
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.serverapp.strategy import FedTrimmedAvg, Strategy
 from pydantic import Field
 
-from common.config import Section
 from common.errors import EngineError
+from common.settings import Section
 from server.strategies._flower import EVERY_SITE
 
 

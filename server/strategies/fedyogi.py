@@ -11,7 +11,7 @@ from __future__ import annotations
 from flwr.serverapp.strategy import FedYogi, Strategy
 from pydantic import Field
 
-from common.config import Section
+from common.settings import Section
 from server.strategies._flower import EVERY_SITE
 
 

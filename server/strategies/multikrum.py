@@ -18,8 +18,8 @@ from flwr.serverapp.strategy import MultiKrum, Strategy
 from pydantic import Field
 
 from common import messages
-from common.config import Section
 from common.errors import EngineError
+from common.settings import Section
 from server.strategies._flower import EVERY_SITE
 
 

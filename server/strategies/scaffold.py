@@ -24,9 +24,10 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from pydantic import Field
 
 from common import messages
-from common.config import RunConfig, Section
+from common.config import RunConfig
 from common.errors import ConfigError
 from common.messages import Method, Weights
+from common.settings import Section
 from server.strategies._flower import EVERY_SITE
 
 if TYPE_CHECKING:

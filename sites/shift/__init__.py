@@ -2,7 +2,8 @@
 
 Every draw comes from (run seed, site, "shift", option, recording or person), so that a site's data are the same
 whatever the other sites are, which worker opens them and in which order. The order of the steps is that of a
-recording: who comes, who labels, electrodes, amplifier, recorder, then tables. The options are in common/shift.py.
+recording: who comes, who labels, electrodes, amplifier, recorder, then tables. The options are in
+common/sections/shift.py.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from collections.abc import Iterable, Mapping
 
 from common.config import RunConfig
 from common.errors import ConfigError, SiteError
-from common.shift import ShiftConfig
+from common.sections.shift import ShiftConfig
 from sites.cohort import Cohort
 from sites.shift import labels, people, signals, tables
-from sites.shift.asked import Asked, Notes
+from sites.shift.site_shift import Notes, SiteShift
 
 EVERY = "*"
 
@@ -62,7 +63,7 @@ def apply(cohort: Cohort, asked: ShiftConfig, seed: int, site: str) -> tuple[Coh
         ConfigError: an option does not fit the data (no ages, no signal, no such class, ...).
     """
     notes: Notes = {}
-    at = Asked(asked, seed, site)
+    at = SiteShift(asked, seed, site)
     for step in (people.leave_out, labels.mislabel, signals.disturb, tables.alter):
         cohort = step(cohort, at, notes)
     return cohort, notes

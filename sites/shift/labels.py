@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sites.cohort import Cohort
-from sites.shift.asked import IN_WORDS, Asked, Notes, class_of, rows_of
+from sites.shift.site_shift import IN_WORDS, Notes, SiteShift, class_of, rows_of
 
 
-def mislabel(cohort: Cohort, at: Asked, notes: Notes) -> Cohort:
+def mislabel(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
     """Return the cohort with wrong labels, drawn for each example or each recording.
 
     Which of the other classes is written is drawn evenly (symmetric noise; Frenay, Verleysen 2014, IEEE TNNLS

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from common.shift import Where
+from common.sections.shift import Where
 from sites.cohort import SPLITS, Cohort
-from sites.shift.asked import Asked, Mask, Notes, class_of, members, rows_of
+from sites.shift.site_shift import Mask, Notes, SiteShift, class_of, members, rows_of
 
 UNKNOWN = -1
 
@@ -33,7 +33,7 @@ class _Mix:
     mark: Callable[[Cohort, Mask], npt.NDArray[np.int64]]
 
 
-def leave_out(cohort: Cohort, at: Asked, notes: Notes) -> Cohort:
+def leave_out(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
     """Return the cohort with its mix of ages, sexes and classes as asked."""
     mixes = [mix for mix in (_age(cohort, at), _sex(cohort, at), _prevalence(cohort, at)) if mix]
     if not mixes:
@@ -60,7 +60,7 @@ def leave_out(cohort: Cohort, at: Asked, notes: Notes) -> Cohort:
     return cohort
 
 
-def _age(cohort: Cohort, at: Asked) -> _Mix | None:
+def _age(cohort: Cohort, at: SiteShift) -> _Mix | None:
     option = at.options.age_mix
     if option is None:
         return None
@@ -75,7 +75,7 @@ def _age(cohort: Cohort, at: Asked) -> _Mix | None:
     return _Mix("age_mix", words, option.older, option.where, lambda cohort, side: mark)
 
 
-def _sex(cohort: Cohort, at: Asked) -> _Mix | None:
+def _sex(cohort: Cohort, at: SiteShift) -> _Mix | None:
     option = at.options.sex_mix
     if option is None:
         return None
@@ -88,7 +88,7 @@ def _sex(cohort: Cohort, at: Asked) -> _Mix | None:
     return _Mix("sex_mix", "women", option.women, option.where, lambda cohort, side: mark)
 
 
-def _prevalence(cohort: Cohort, at: Asked) -> _Mix | None:
+def _prevalence(cohort: Cohort, at: SiteShift) -> _Mix | None:
     option = at.options.prevalence
     if option is None:
         return None

@@ -21,20 +21,21 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from common.shift import ShiftConfig, Where
+from common.sections.shift import ShiftConfig, Where
 from common.task import Task
-from sites import beats
 from sites.cohort import Cohort, Windows
+from sites.ecg import beats
+from sites.ecg.filtering import condition
 from sites.shift import tables
-from sites.shift.asked import IN_WORDS, Asked, Mask, Notes, rows_of
-from sites.signal import condition
+from sites.shift.site_shift import IN_WORDS, Mask, Notes, SiteShift, rows_of
 
 OPTIONS = ("lead_swap", "wander", "hum", "emg", "gain", "sampling_rate", "resolution")
 RELATIVE = " minus median beat"
 WANDER_HZ, EMG_FROM_HZ = (0.05, 0.5), 20.0
 WAVES = 8
 SCALED_BEAT_MV = 1.5
-"""mV of one unit where sites/beats.py divided by the height of the beat (its median over MIT-BIH: docs/shift.md)."""
+"""mV of one unit where sites/ecg/beats.py divided by the height of the beat (its median over MIT-BIH:
+docs/shift.md)."""
 _CHUNK = 1 << 16
 
 Floats = npt.NDArray[np.float64]
@@ -70,7 +71,7 @@ class _Leads:
     rate: float
 
     def passes(self, hz: Floats | float) -> Floats:
-        """Return what the data's filter lets through at a frequency (sites/signal.py)."""
+        """Return what the data's filter lets through at a frequency (sites/ecg/filtering.py)."""
         f = np.maximum(np.asarray(hz, dtype=np.float64), 1e-9)
         if self.band is None:
             return np.ones_like(f)
@@ -85,7 +86,7 @@ class _Leads:
                 x[rows, beside] += change[:, lead].astype(np.float32)
 
 
-def disturb(cohort: Cohort, at: Asked, notes: Notes) -> Cohort:
+def disturb(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
     """Return the cohort with its ECG as another hospital would have recorded it."""
     asked = [name for name in OPTIONS if getattr(at.options, name) is not None]
     if not asked:
@@ -128,7 +129,7 @@ def _leads(task: Task, options: ShiftConfig) -> _Leads:
     return _Leads(channels, relative, mixing, unit, band, task.rate_hz)
 
 
-def _check(task: Task, at: Asked) -> None:
+def _check(task: Task, at: SiteShift) -> None:
     hum, emg, slow = at.options.hum, at.options.emg, at.options.sampling_rate
     if emg is not None and task.rate_hz <= 2 * EMG_FROM_HZ:
         raise at.wrong("emg", f"data at {task.rate_hz:g} Hz cannot hold muscle noise above {EMG_FROM_HZ:g} Hz")
@@ -142,7 +143,7 @@ def _check(task: Task, at: Asked) -> None:
 
 
 def _recordings(
-    cohort: Cohort, where: Where, at: Asked, option: str
+    cohort: Cohort, where: Where, at: SiteShift, option: str
 ) -> Iterator[tuple[Rows, Mask, np.random.Generator]]:
     """Yield each recording's examples in order, which of them may be changed (at least one), and its draws."""
     allowed = rows_of(cohort, where)
@@ -154,7 +155,7 @@ def _recordings(
             yield rows, allowed[rows], at.rng(option, name)
 
 
-def _swap(cohort: Cohort, x: Signals, at: Asked, leads: _Leads, notes: Notes) -> Signals:
+def _swap(cohort: Cohort, x: Signals, at: SiteShift, leads: _Leads, notes: Notes) -> Signals:
     """Exchange leads in place; return the features with those of the exchanged leads."""
     option = at.options.lead_swap
     assert option is not None
@@ -187,7 +188,7 @@ def _swap(cohort: Cohort, x: Signals, at: Asked, leads: _Leads, notes: Notes) ->
     return features
 
 
-def _add_noise(cohort: Cohort, x: Signals, at: Asked, leads: _Leads, notes: Notes) -> None:
+def _add_noise(cohort: Cohort, x: Signals, at: SiteShift, leads: _Leads, notes: Notes) -> None:
     """Add wander, hum and muscle noise to each recording, its examples taken one after another."""
     wander, hum, emg = at.options.wander, at.options.hum, at.options.emg
     if wander is not None:
@@ -251,7 +252,7 @@ def _muscle(leads: _Leads, length: int, rng: np.random.Generator) -> Signals:
     return np.asarray(leads.mixing.astype(np.float32) @ scipy.fft.irfft(spectrum, n=whole, axis=1)[:, :length])
 
 
-def _gain(cohort: Cohort, x: Signals, at: Asked, notes: Notes) -> None:
+def _gain(cohort: Cohort, x: Signals, at: SiteShift, notes: Notes) -> None:
     option = at.options.gain
     if option is None:
         return
@@ -261,8 +262,8 @@ def _gain(cohort: Cohort, x: Signals, at: Asked, notes: Notes) -> None:
     notes["gain"] = f"factor {option.factor:g}{spread}; {_touched(cohort, option.where)}"
 
 
-def _slow_down(cohort: Cohort, x: Signals, at: Asked, notes: Notes) -> None:
-    """Resample down and back up: sites/signal.py keeps what lies below half the lower rate."""
+def _slow_down(cohort: Cohort, x: Signals, at: SiteShift, notes: Notes) -> None:
+    """Resample down and back up: sites/ecg/filtering.py keeps what lies below half the lower rate."""
     option = at.options.sampling_rate
     if option is None:
         return
@@ -276,7 +277,7 @@ def _slow_down(cohort: Cohort, x: Signals, at: Asked, notes: Notes) -> None:
     notes["sampling_rate"] = f"{option.hz:g} Hz; {_touched(cohort, option.where)}"
 
 
-def _round(cohort: Cohort, x: Signals, at: Asked, leads: _Leads, notes: Notes) -> None:
+def _round(cohort: Cohort, x: Signals, at: SiteShift, leads: _Leads, notes: Notes) -> None:
     """Round the leads to the converter's steps; what rounding moved is moved beside the median beat too."""
     option = at.options.resolution
     if option is None:

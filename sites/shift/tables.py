@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import ConfigError
-from common.shift import Missingness
+from common.sections.shift import Missingness
 from sites.cohort import Cohort, Windows
-from sites.shift.asked import IN_WORDS, Asked, Mask, Notes, rows_of
+from sites.shift.site_shift import IN_WORDS, Mask, Notes, SiteShift, rows_of
 
 MEASURED, LOG, COUNT = " measured", "log ", re.compile(r" times in \d+ h$")
 SLOW_HZ = 40.0
@@ -42,7 +42,7 @@ class _Variable:
     categories: list[int] = field(default_factory=list)
 
 
-def alter(cohort: Cohort, at: Asked, notes: Notes) -> Cohort:
+def alter(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
     """Return the cohort as another hospital's laboratory and charts would have it."""
     if at.options.calibration is None and at.options.missingness is None:
         return cohort
@@ -147,7 +147,7 @@ def _base(name: str) -> str:
     return COUNT.sub("", name.partition("=")[0]).removesuffix(MEASURED).removeprefix(LOG)
 
 
-def _calibrate(cohort: Cohort, table: _Table, at: Asked, notes: Notes) -> None:
+def _calibrate(cohort: Cohort, table: _Table, at: SiteShift, notes: Notes) -> None:
     option = at.options.calibration
     assert option is not None
     names, channels, mask = cohort.task.features, hourly(cohort), rows_of(cohort, option.where)
@@ -166,7 +166,7 @@ def _calibrate(cohort: Cohort, table: _Table, at: Asked, notes: Notes) -> None:
     notes["calibration"] = ", ".join(lines) + IN_WORDS[option.where]
 
 
-def _lose(cohort: Cohort, table: _Table, at: Asked, notes: Notes) -> None:
+def _lose(cohort: Cohort, table: _Table, at: SiteShift, notes: Notes) -> None:
     option = at.options.missingness
     assert option is not None
     if not cohort.task.missing:
@@ -202,7 +202,7 @@ def _lose(cohort: Cohort, table: _Table, at: Asked, notes: Notes) -> None:
     notes["missingness"] = f"{lost} of {before} measured values of {what} taken away{IN_WORDS[option.where]}"
 
 
-def _draw(cohort: Cohort, table: _Table, option: Missingness, groups: int, at: Asked) -> tuple[Mask, Mask]:
+def _draw(cohort: Cohort, table: _Table, option: Missingness, groups: int, at: SiteShift) -> tuple[Mask, Mask]:
     """Return which groups of variables each example `(examples, groups)` and each row `(rows, groups)` would lose."""
     gone = np.zeros((len(cohort.y), groups), dtype=np.bool_)
     gone_rows = np.zeros((len(table.rows), groups), dtype=np.bool_)
@@ -229,7 +229,7 @@ def _spans(owner: Rows, patients: int) -> list[Rows]:
     return [order[edges[i] : edges[i + 1]] for i in range(patients)]
 
 
-def _refuse_shared_hours(cohort: Cohort, at: Asked, option: str, where: Any) -> None:
+def _refuse_shared_hours(cohort: Cohort, at: SiteShift, option: str, where: Any) -> None:
     """A recording on both sides of a split shares its hours between them."""
     if where == "all" or not isinstance(cohort.x, Windows):
         return
@@ -238,7 +238,7 @@ def _refuse_shared_hours(cohort: Cohort, at: Asked, option: str, where: Any) -> 
         raise at.wrong(f"{option}.where", "use all: one recording's hours are in training and in test here")
 
 
-def _unknown(at: Asked, option: str, name: str, known: Sequence[str]) -> ConfigError:
+def _unknown(at: SiteShift, option: str, name: str, known: Sequence[str]) -> ConfigError:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else "there are: " + ", ".join(known[:12])
     return at.wrong(option, f"no variable {name!r} ({hint})")

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from flwr.app import Context, Message, RecordDict
 
-from client import app, work
-from client.place import Place
+from client import app
+from client import requests as work
+from client.site_context import SiteContext
 from common import messages
 from common.errors import DataError, SiteError
 from common.messages import MESSAGE_TYPES, Kind, Reply, Request
@@ -33,7 +34,7 @@ def ask(kind: Kind, node_config: dict[str, Any], **run_config: Any) -> Message:
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def handle(place: Place, request: Request) -> Reply:
+    def handle(place: SiteContext, request: Request) -> Reply:
         raise error
 
     monkeypatch.setattr(work, "handle", handle)
@@ -106,9 +107,9 @@ def test_another_protocol_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), MESSAGE_TYPES.items())
 def test_each_message_reaches_its_function(monkeypatch: pytest.MonkeyPatch, kind: Kind, name: str) -> None:
-    seen: list[tuple[Place, Request]] = []
+    seen: list[tuple[SiteContext, Request]] = []
 
-    def handle(place: Place, request: Request) -> Reply:
+    def handle(place: SiteContext, request: Request) -> Reply:
         seen.append((place, request))
         return Reply("north", 3, {"what": kind})
 
@@ -119,9 +120,9 @@ def test_each_message_reaches_its_function(monkeypatch: pytest.MonkeyPatch, kind
 
 
 def test_no_run_can_change_a_hospitals_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Place] = []
+    seen: list[SiteContext] = []
 
-    def handle(place: Place, request: Request) -> Reply:
+    def handle(place: SiteContext, request: Request) -> Reply:
         seen.append(place)
         return Reply("north", 3, {})
 

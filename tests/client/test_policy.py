@@ -9,7 +9,7 @@ import pytest
 from client import policy
 from client.policy import SitePolicy
 from common.errors import ConfigError
-from common.figures import FEW_PATIENTS
+from common.metrics.figures import FEW_PATIENTS
 
 
 def test_strict_by_default(tmp_path: Path) -> None:

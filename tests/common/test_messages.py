@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
-from common import messages, metrics
+from common import messages
 from common.config import RunConfig, parse
 from common.errors import ConfigError
 from common.messages import Reply, Request
+from common.metrics import counts as metrics
 
 WEIGHTS = {
     "conv.weight": np.arange(12, dtype=np.float32).reshape(3, 4).T,

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from common import models, plugins
-from common.config import ModelConfig
 from common.errors import ConfigError
 from common.models import gru, tcn, transformer
 from common.models._layers import Dropout, FeatureHead, group_norm, steps
 from common.models._reconstruct import Reconstruction
+from common.sections.training import ModelConfig
 from common.seeds import seed_for
 from common.task import Task
 

@@ -50,4 +50,4 @@ def test_a_wrong_name_lists_the_right_ones(package: str, name: str) -> None:
 
 def test_our_own_folders_have_plugins() -> None:
     assert {"cnn", "lstm"} <= set(plugins.names("common.models", "build"))
-    assert {"mitdb", "synthetic"} <= set(plugins.names("sites", "CARD"))
+    assert {"mitdb", "synthetic"} <= set(plugins.names("sites.datasets", "CARD"))

@@ -14,7 +14,9 @@ from common import config
 from common.errors import DataError
 from common.latent import Latent
 from common.scaling import Scaling
-from experiments import console, launch, restore
+from experiments import restore
+from experiments.cli import run_progress
+from experiments.runs import run as launch
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "evaluation": {"bootstrap": 20},
         "baselines": {"local": False},
     }
-    return launch.run(config.parse(raw), tmp_path_factory.mktemp("runs"), console.Quiet())
+    return launch.run(config.parse(raw), tmp_path_factory.mktemp("runs"), run_progress.Quiet())
 
 
 @pytest.mark.parametrize(("name", "file"), [("federated", "model"), ("pooled", "model.pooled")])
@@ -76,7 +78,7 @@ def test_the_program_of_a_model_that_reconstructs_gives_its_errors(
         "evaluation": {"bootstrap": 0},
         "baselines": {"local": False},
     }
-    there = launch.run(config.parse(raw), tmp_path / "runs", console.Quiet())
+    there = launch.run(config.parse(raw), tmp_path / "runs", run_progress.Quiet())
     [program] = re.findall(r"```python\n(.*?)```", (there / "model_card.md").read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}

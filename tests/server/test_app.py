@@ -13,6 +13,7 @@ from flwr.app import Context, RecordDict
 
 from common import config as configuration
 from common.errors import ConfigError
+from common.files import save_weights, write_json
 from server import app
 from tests import tiny
 from tests.wire import FakeGrid
@@ -20,7 +21,7 @@ from tests.wire import FakeGrid
 
 def test_main_reads_the_run_from_the_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(app, "lead", lambda grid, config, out: given.extend([grid, config, out]))
+    monkeypatch.setattr(app, "run_federation", lambda grid, config, out: given.extend([grid, config, out]))
     config, grid = tiny.run_config(), FakeGrid([])
     context = Context(
         run_id=1, node_id=0, node_config={}, state=RecordDict(),
@@ -33,7 +34,7 @@ def test_main_reads_the_run_from_the_context(tmp_path: Path, monkeypatch: pytest
 def test_a_wrong_strategy_is_told_in_the_files_too(tmp_path: Path) -> None:
     config = tiny.run_config(federation__strategy={"name": "nope"})
     with pytest.raises(ConfigError):
-        app.lead(FakeGrid([]), config, tmp_path / "new")
+        app.run_federation(FakeGrid([]), config, tmp_path / "new")
     done = json.loads((tmp_path / "new" / "server.done").read_text())
     assert done["status"] == "failed"
     assert "nope" in done["error"]
@@ -48,21 +49,21 @@ def test_an_unexpected_error_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(app, "connect", breaks)
     with pytest.raises(RuntimeError):
-        app.lead(FakeGrid([]), tiny.run_config(), tmp_path)
+        app.run_federation(FakeGrid([]), tiny.run_config(), tmp_path)
     assert json.loads((tmp_path / "server.done").read_text())["error"] == "RuntimeError: first line"
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.json"
-    app.write_json(path, {"x": [1.0, float("nan"), (float("inf"),)]})
+    write_json(path, {"x": [1.0, float("nan"), (float("inf"),)]})
     assert json.loads(path.read_text()) == {"x": [1.0, None, [None]]}
     with pytest.raises(TypeError):
-        app.write_json(path, {"x": object()})
+        write_json(path, {"x": object()})
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("power cut")))
     with pytest.raises(OSError, match="power cut"):
-        app.write_json(path, {"y": 2})
+        write_json(path, {"y": 2})
     with pytest.raises(OSError, match="power cut"):
-        app.save_weights(path, {"w": np.zeros(2)}, {})
+        save_weights(path, {"w": np.zeros(2)}, {})
     assert json.loads(path.read_text()) == {"x": [1.0, None, [None]]}
 
 
@@ -71,7 +72,7 @@ def test_weights_come_back_as_they_were(tmp_path: Path) -> None:
 
     whole = np.arange(12, dtype=np.float32).reshape(3, 4)
     given = {"a": whole.T, "b": np.asarray(3.0), "c": whole[:, ::2]}
-    app.save_weights(tmp_path / "m.safetensors", given, {"round": "3"})
+    save_weights(tmp_path / "m.safetensors", given, {"round": "3"})
     found = load_file(tmp_path / "m.safetensors")
     for key, value in given.items():
         np.testing.assert_array_equal(found[key], value)

@@ -17,14 +17,16 @@ import torch
 from safetensors.numpy import load_file
 from torch.nn import functional
 
-from client import work
-from client.work import Site
+from client.site import Site
+from client.training.local_update import weights_of
 from common import models
 from common.config import RunConfig
 from common.seeds import seed_for
-from experiments import console, launch, simulation
+from experiments.cli import run_progress
+from experiments.engines import local as simulation
+from experiments.runs import run as launch
 from server import strategies
-from server.rounds import digest
+from server.run import digest
 from sites.cohort import Cohort
 from tests import tiny
 
@@ -298,7 +300,7 @@ def sites(monkeypatch: pytest.MonkeyPatch) -> list[Site]:
     for i, (name, (people, each)) in enumerate(sizes.items()):
         parts = (2, 2, 1, *[0] * (people - 3))
         found.append(tiny.site(name, i, tiny.cohort(i, people=people, each=each), parts=parts))
-    monkeypatch.setattr(work, "open_site", lambda place, config: found[place.index])
+    monkeypatch.setattr("client.site.read_site", lambda place, config: found[place.index])
     return found
 
 
@@ -358,7 +360,7 @@ def test_a_strategy_does_what_its_paper_says(sites: list[Site], tmp_path: Path, 
     _, count, reference = CASES[name]
     config = run_config(name, federation__weights=weights)
     simulation.run(config, tmp_path, count)
-    first = work.weights_of(models.build(tiny.TASK, config.model, config.seed))
+    first = weights_of(models.build(tiny.TASK, config.model, config.seed))
     members = sites[:count]
     world = World(
         members, [WEIGHTS[weights](site.train) for site in members], config.seed, first, config.federation.rounds
@@ -418,7 +420,7 @@ def engine_outcome(tmp_path: Path, name: str, *settings: str) -> tuple[Any, ...]
     }  # fmt: skip
     from common import config
 
-    out = launch.run(config.parse(raw, settings), tmp_path, console.Quiet())
+    out = launch.run(config.parse(raw, settings), tmp_path, run_progress.Quiet())
     outcome = done(out)
     kept = {
         (path.parent.parent.name, path.name): digest(dict(load_file(path)))

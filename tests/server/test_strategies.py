@@ -11,15 +11,19 @@ import pytest
 from flwr.app import Message
 from flwr.serverapp.strategy import FedAvg, MultiKrum
 
-from client import work
-from client.place import Place
+from client import requests as work
 from client.policy import SIMULATION
+from client.site import Site
+from client.site_context import SiteContext
 from common import messages, models, plugins
-from common.config import RunConfig, StrategyConfig
+from common.config import RunConfig
 from common.errors import ConfigError, EngineError
 from common.messages import Method, Reply, Request, Weights
-from server import app, rounds, strategies
-from server.rounds import Outcome, Run
+from common.sections.training import StrategyConfig
+from server import app, strategies
+from server.phases import train
+from server.phases.handshake import connect
+from server.run import Outcome, Run
 from tests import tiny
 from tests.wire import Answer, FakeGrid, Script
 
@@ -243,14 +247,14 @@ def test_scaffold_is_for_plain_gradient_steps(tmp_path: Path, training: dict[str
 
 
 @pytest.fixture
-def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, work.Site]:
+def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
     found = {"north": tiny.site("north", 1), "south": tiny.site("south", 2, parts=(0, 0, 0, 0, 0, 1, 2, 2))}
-    monkeypatch.setattr(work, "open_site", lambda place, config: found[str(place.site)])
+    monkeypatch.setattr("client.site.read_site", lambda place, config: found[str(place.site)])
     return found
 
 
-def at(site: work.Site, folder: Path) -> Script:
-    return lambda request: work.handle(Place(SIMULATION, site=site.name, state=folder), request)
+def at(site: Site, folder: Path) -> Script:
+    return lambda request: work.handle(SiteContext(SIMULATION, site=site.name, state=folder), request)
 
 
 def changed(script: Script, change: Callable[[Reply], Answer], kind: str, number: int) -> Script:
@@ -267,7 +271,7 @@ def changed(script: Script, change: Callable[[Reply], Answer], kind: str, number
 def lead(grid: FakeGrid, config: RunConfig, out: Path) -> Any:
     import json
 
-    app.lead(grid, config, out)
+    app.run_federation(grid, config, out)
     return json.loads((out / "federated.json").read_text())
 
 
@@ -279,7 +283,7 @@ def sent_to(grid: FakeGrid, node: int, kind: str) -> list[tuple[int, int, int]]:
     return [(r.round, r.base, r.kept) for to, r in grid.sent if to == node and r.kind == kind]
 
 
-def test_a_site_goes_on_from_the_last_round_that_counted(sites: dict[str, work.Site], tmp_path: Path) -> None:
+def test_a_site_goes_on_from_the_last_round_that_counted(sites: dict[str, Site], tmp_path: Path) -> None:
     # south trains and keeps its state in round 2 too, but its answer does not count
     late = changed(at(sites["south"], tmp_path), extra, "train", 2)
     grid = FakeGrid([at(sites["north"], tmp_path), late])
@@ -296,10 +300,10 @@ def test_a_site_goes_on_from_the_last_round_that_counted(sites: dict[str, work.S
 
 
 def test_the_final_test_is_of_the_chosen_rounds_layers(
-    sites: dict[str, work.Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sites: dict[str, Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # round 2 is best in the servers' eyes, whatever the sites' validation says
-    monkeypatch.setattr(rounds, "better", lambda run, one, other: len(outcomes) == 2)
+    monkeypatch.setattr(train, "better", lambda run, one, other: len(outcomes) == 2)
     outcomes: list[Reply] = []
 
     def watched(script: Script) -> Script:
@@ -353,7 +357,7 @@ def weighing(weight: float) -> Callable[[Reply], Answer]:
     ],
 )
 def test_arrays_that_are_not_expected_reach_no_average(
-    sites: dict[str, work.Site], tmp_path: Path, name: str, change: Callable[[Reply], Answer], why: str
+    sites: dict[str, Site], tmp_path: Path, name: str, change: Callable[[Reply], Answer], why: str
 ) -> None:
     wrong = changed(at(sites["south"], tmp_path), change, "train", 1)
     training = {"optimizer": "sgd", "momentum": 0.0, "batch_size": 8, "lr": 0.01, "device": "cpu"}
@@ -362,7 +366,7 @@ def test_arrays_that_are_not_expected_reach_no_average(
     assert done["lost"] == {"south": f"round 1: {why}"}
 
 
-def test_control_variates_that_are_not_finite_reach_no_average(sites: dict[str, work.Site], tmp_path: Path) -> None:
+def test_control_variates_that_are_not_finite_reach_no_average(sites: dict[str, Site], tmp_path: Path) -> None:
     def spoilt(reply: Reply) -> Answer:
         return Reply(**{**reply.__dict__, "control": {k: v * np.nan for k, v in reply.control.items()}})
 
@@ -373,7 +377,7 @@ def test_control_variates_that_are_not_finite_reach_no_average(sites: dict[str, 
     assert done["lost"] == {"south": "round 1: its control variates are not finite numbers"}
 
 
-def test_a_merge_that_is_not_finite_ends_the_run(sites: dict[str, work.Site], tmp_path: Path) -> None:
+def test_a_merge_that_is_not_finite_ends_the_run(sites: dict[str, Site], tmp_path: Path) -> None:
     class Wild(FedAvg):
         def aggregate_train(self, server_round: int, replies: Any) -> Any:
             merged, figures = super().aggregate_train(server_round, replies)
@@ -384,11 +388,11 @@ def test_a_merge_that_is_not_finite_ends_the_run(sites: dict[str, work.Site], tm
     from server.strategies._flower import EVERY_SITE
 
     grid, config = FakeGrid([at(site, tmp_path) for site in sites.values()]), tiny.run_config()
-    federation, _ = app.connect(grid, config, lambda event: None)
+    federation, _ = connect(grid, config, lambda event: None)
     run = Run.of(grid, config, Wild(**EVERY_SITE), federation, lambda event: None)
     outcome = Outcome()
     with pytest.raises(EngineError, match="round 1: the strategy fedavg gave weights that are not finite"):
-        rounds.train(run, lambda number, weights: None, outcome)
+        train.train(run, lambda number, weights: None, outcome)
     assert (outcome.chosen, outcome.counted) == (0, {})
 
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import config
-from common.config import SitesConfig
 from common.errors import ConfigError, DataError, LeakError
+from common.sections.data import SitesConfig
+from common.settings import check
 from common.task import Task
 from sites import splits
 from sites.cohort import Cohort, Patient
@@ -19,7 +20,7 @@ few = settings(max_examples=80, deadline=None)
 
 
 def asked(**changes: object) -> SitesConfig:
-    return config.check(SitesConfig, changes, "sites")
+    return check(SitesConfig, changes, "sites")
 
 
 def patients_of(examples: Sequence[Sequence[int]], persons: Sequence[str] | None = None) -> list[Patient]:

@@ -8,7 +8,7 @@ import pytest
 from common.errors import DataError
 from experiments.report import write as writing
 from experiments.report.build import build
-from experiments.report.model import from_json
+from experiments.report.document.report import from_json
 from experiments.report.plots import every
 from experiments.report.write import render, write
 
@@ -42,7 +42,7 @@ class Refuse:
             raise ImportError(f"{name} is not to be had")
 sys.meta_path.insert(0, Refuse())
 sys.argv = ["wardround", "report", sys.argv[1]]
-from experiments.cli import main
+from experiments.cli.main import main
 main()
 """
     done = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=False)

@@ -1,0 +1,139 @@
+"""A model's predictions for a cohort, and the counts of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from client.evaluation import small_groups
+from client.evaluation.anomaly_scores import Detector, Scored
+from client.training.batches import choose_device, predict
+from common.config import RunConfig
+from common.errors import SiteError
+from common.latent import Latent
+from common.metrics import counts as metrics
+from common.metrics.counts import Counts
+from common.metrics.resampling import COARSER
+from sites.cohort import Cohort
+
+if TYPE_CHECKING:
+    pass
+
+
+Predicted = npt.NDArray[np.float32] | Scored
+
+
+Predict = Callable[[Cohort], Predicted]
+"""A model as evaluation sees it: from a cohort to logits `(examples, classes)`, or to anomaly scores."""
+
+
+def predictor(model: nn.Module, config: RunConfig, latent: bytes = b"") -> Predict:
+    """Return the predictions of a network, for cohorts that are scaled as its training was.
+
+    Args:
+        model: the network.
+        config: the run.
+        latent: of a model that reconstructs, what its score needs to know of latent space (common/latent.py).
+    """
+    if config.detecting:
+        return Detector(model, config, Latent.from_bytes(latent) if latent else None)
+    device = choose_device(config.training.device)
+    return lambda cohort: predict(model, cohort, device)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts of a cohort: of all, and of each person (`names`) with evaluation.COARSER score bins."""
+
+    total: Counts
+    people: Counts
+    names: tuple[str, ...] = ()
+
+
+def counted(model: Predict, cohort: Cohort, config: RunConfig, threshold: float | None = None) -> Tally:
+    """Return the counts of a model's predictions.
+
+    Raises:
+        SiteError: a prediction is not a finite number.
+    """
+    return tallied(predicted(model, cohort), cohort, config, threshold)
+
+
+def predicted(model: Predict, cohort: Cohort) -> Predicted:
+    """Return a model's logits or scores, of no examples too."""
+    return model(cohort) if len(cohort.y) else np.zeros((0, len(cohort.task.classes)), np.float32)
+
+
+def tallied(
+    scores: Predicted,
+    cohort: Cohort,
+    config: RunConfig,
+    threshold: float | None = None,
+    rows: npt.NDArray[np.bool_] | None = None,
+    hidden: npt.NDArray[np.bool_] | None = None,
+) -> Tally:
+    """Return the counts of predictions, of some examples (`rows`) only.
+
+    `hidden`: classes that must not be told; multilabel: theirs are zero (else `rows` holds none of their examples).
+
+    Raises:
+        SiteError: a prediction is not a finite number.
+    """
+    bins, task = config.evaluation.bins, cohort.task
+    chosen = slice(None) if rows is None or rows.all() else rows
+    truth = cohort.y[chosen]
+    if len(truth) == 0:
+        empty = metrics.zero(task.confusion_shape, bins, task.utility)
+        coarse = empty.coarser(COARSER)
+        utility = coarse.utility[None] if task.utility else coarse.utility
+        return Tally(empty, Counts(coarse.confusion[None], coarse.scores[None], coarse.loss[None], utility))
+    people, owner = small_groups.people_of(cohort)
+    if not isinstance(chosen, slice):
+        people_, owner = np.unique(owner[chosen], return_inverse=True)
+        people = [people[i] for i in people_]
+    z = (scores.logits if isinstance(scores, Scored) else scores)[chosen]
+    kept = slice(None) if hidden is None or truth.ndim == 1 or not hidden.any() else np.flatnonzero(~hidden)
+    if not isinstance(kept, slice):
+        z, truth = z[:, kept], truth[:, kept]
+    given: dict[str, Any] = {"threshold": threshold, "worth": _part(cohort.utility, chosen) if task.utility else None}
+    if task.anomaly:  # the loss is that of what is normal; a score that is no reconstruction error has none
+        losses = scores.losses[chosen] if isinstance(scores, Scored) else np.full(len(truth), np.nan)
+        given["losses"] = np.where(truth == 0, losses, 0.0)
+    spent: dict[str, Any] = {"hours": _part(cohort.hours, chosen), "until": _part(cohort.until, chosen)}
+    try:
+        each = metrics.count(z, truth, owner, len(people), bins, coarse=COARSER, **given, **spent)
+        together = np.zeros(len(truth), np.int64)
+        total = metrics.count(z, truth, together, 1, bins, **given).total()
+    except ValueError as error:
+        raise SiteError(f"the model's output is not usable: {error}") from None
+    summed = each.total()
+    total = replace(total, time=summed.time, lead=summed.lead)
+    if not isinstance(kept, slice):
+        total, each = (_widened(part, kept, len(task.classes)) for part in (total, each))
+    return Tally(total, each, tuple(people))
+
+
+def _part(values: npt.NDArray[Any] | None, chosen: slice | npt.NDArray[np.bool_]) -> npt.NDArray[Any] | None:
+    return None if values is None else values[chosen]
+
+
+def _widened(counts: Counts, kept: npt.NDArray[np.int64], classes: int) -> Counts:
+    """Return multilabel counts of some labels with zeros for the others."""
+    confusion = np.zeros((*counts.confusion.shape[:-3], classes, 2, 2), np.int64)
+    scores = np.zeros((*counts.scores.shape[:-3], classes, *counts.scores.shape[-2:]), np.int64)
+    confusion[..., kept, :, :], scores[..., kept, :, :] = counts.confusion, counts.scores
+    return replace(counts, confusion=confusion, scores=scores)
+
+
+def class_patients(cohort: Cohort, rows: npt.NDArray[np.bool_] | None = None) -> list[int]:
+    """Return for each class how many people have at least one example of it (among `rows`)."""
+    _, owner = small_groups.people_of(cohort)
+    has = cohort.y.astype(bool) if cohort.y.ndim == 2 else cohort.y[:, None] == np.arange(len(cohort.task.classes))
+    if rows is not None:
+        has = has & rows[:, None]
+    return [len(np.unique(owner[has[:, c]])) for c in range(len(cohort.task.classes))]

@@ -1,0 +1,212 @@
+"""Differentially private training (Abadi et al. 2016, arXiv:1607.00133): whom it protects, what it costs.
+
+Levels. Neighbouring data sets differ in one unit, which is added or taken away:
+- `patient`: the unit is a person with all their recordings and examples. A step draws people, each with chance q,
+  takes at most `examples` of the examples of each (drawn anew at each step), and clips the gradient of their mean loss
+  as one. What is protected: whether a person took part at this hospital, and all that they contributed.
+- `record`: the unit is one example (a heartbeat, an hour). What is protected is that example alone: a person with a
+  thousand of them has no promise worth the name.
+- `hospital`: the unit is a hospital's contribution (client/privacy/hospital_level.py).
+At the first two levels are not protected: the figures on validation and test patients, who are other people; how many
+train, where the policy declares that public (client/privacy/noisy_counts.py); facts that hold for a whole hospital.
+The server
+sees each site's update: the promise holds for what it sees, because the noise is added here, before an update leaves.
+
+A round is charged to the site's ledger (client/privacy/ledger.py) before it trains, for all its steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from client import input_scaling
+from client.privacy.accounting import Spent, epsilon, noise_for, steps_of
+from client.privacy.data_digest import folder_digest
+from client.privacy.ledger import Charge, Ledger, Row, path_of
+from client.privacy.units import PEOPLE, STATISTICS, UNITS, cohort_digest, count_units, people_digest
+from client.site_context import SiteContext
+from common.config import RunConfig
+from common.errors import ConfigError, SiteError
+from common.messages import Request
+from common.task import Task
+
+if TYPE_CHECKING:
+    from client.site import Site
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a round trains. `sigma`: noise in norms of `clip`; `steps`: of this round; `private`: false in tests.
+
+    `units`: how many there are, as the server may know; 0: as many as there are.
+    """
+
+    level: str
+    q: float
+    sigma: float
+    clip: float
+    steps: int
+    examples: int
+    private: bool = True
+    units: int = 0
+
+
+def spends(config: RunConfig, task: Task) -> bool:
+    """Return whether a private run sums over patients before it trains."""
+    privacy = config.privacy
+    return (
+        input_scaling.how(config.data, task) == "standard"
+        and privacy.statistics_share > 0
+        and privacy.kind != "hospital"
+    )
+
+
+def planned(config: RunConfig) -> Spent | None:
+    """Return the steps of a run whose noise is given; none: it is to be solved."""
+    privacy = config.privacy
+    return None if privacy.sigma is None else Spent(privacy.chance, privacy.sigma, _steps(config))
+
+
+def _steps(config: RunConfig) -> int:
+    rounds = config.federation.rounds
+    if config.privacy.kind == "hospital":
+        return rounds
+    return steps_of(rounds, config.training.epochs, config.privacy.sampling)
+
+
+def statistics_sigma(config: RunConfig, rows: Sequence[Row] = (), run: str = "") -> float:
+    """Return the noise of sums over patients, in norms of a unit's vector: so that they alone spend their share.
+
+    The share is of the run's epsilon; where a run gives its noise instead, of what that spends.
+
+    Raises:
+        ConfigError: the epsilon cannot be kept.
+    """
+    before = next((row.sigma for row in rows if row.run == run and row.round == STATISTICS), None)
+    if before is not None:
+        return before
+    privacy, given = config.privacy, planned(config)
+    share, target = privacy.statistics_share, privacy.epsilon
+    if given is not None:
+        target = epsilon([given], privacy.delta, privacy.accountant) / (1 - share)
+    assert target is not None
+    return noise_for(share * target, privacy.delta, 1.0, 1, privacy.accountant)
+
+
+def sigma_of(config: RunConfig, rows: Sequence[Row] = (), run: str = "", statistics: bool = False) -> float:
+    """Return the noise of a run's steps: as asked for, or solved from all steps that the run plans.
+
+    A run that has been charged before goes on with the noise it has: solving takes seconds, and a hospital's client
+    may be a new process for each message. The check of each charge holds whatever the noise.
+
+    Args:
+        config: the run.
+        rows: the site's charges.
+        run: its name in them.
+        statistics: whether sums over patients are paid from the same epsilon.
+
+    Raises:
+        ConfigError: the epsilon cannot be kept.
+    """
+    privacy = config.privacy
+    before = next((row.sigma for row in rows if row.run == run and row.round != STATISTICS), None)
+    if before is not None:
+        return before
+    if privacy.sigma is not None:
+        return privacy.sigma
+    assert privacy.epsilon is not None
+    beside = (Spent(1.0, statistics_sigma(config, rows, run), 1),) if statistics else ()
+    return noise_for(privacy.epsilon, privacy.delta, privacy.chance, _steps(config), privacy.accountant, beside)
+
+
+def ledger_of(place: SiteContext, site: Site) -> Ledger:
+    """Return a site's ledger; a hospital's is bound to the content of its folder, a simulated one's to its cohort.
+
+    Raises:
+        SiteError: the site has no folder for it.
+    """
+    if place.state is None:
+        raise SiteError("privacy needs a folder for the ledger of what was spent: give --state")
+    path = path_of(place.state, site.name)
+    if place.data is not None:
+        return Ledger(path, folder_digest(place.data, path.with_name("data-digests.json")))
+    return Ledger(path, cohort_digest(site))
+
+
+def begin(place: SiteContext, site: Site, request: Request, units: int) -> tuple[Plan, dict[str, Any]]:
+    """Charge a round that `refuse` has let pass; return how it trains, and what the report tells of it.
+
+    `units`: how many there are, as the server may know (client/privacy/noisy_counts.py).
+
+    Raises:
+        BudgetSpent: the round would overspend; nothing trains.
+        ConfigError: the strategy trains what is not charged.
+    """
+    config, privacy = request.config, request.config.privacy
+    if request.method.control or request.method.pull is not None:
+        raise ConfigError(f"federation.strategy={config.federation.strategy.name}: not with privacy: use fedavg")
+    steps = steps_of(1, config.training.epochs, privacy.sampling)
+    ledger = ledger_of(place, site)
+    rows = ledger.rows()
+    sigma = sigma_of(config, rows, request.run_id, spends(config, site.task))
+    secure = privacy.noise == "secure"
+    plan = Plan(privacy.kind, privacy.sampling, sigma, privacy.clip, steps, privacy.examples, secure, units)
+    row = charge(
+        place, site, charge_of(place, site, request.run_id, config, Spent(plan.q, sigma, steps), request.round)
+    )
+    sums = [item.sigma for item in rows if item.run == request.run_id and item.round == STATISTICS]
+    return plan, told(row, plan.clip, units) | ({"statistics": sums[-1]} if sums else {})
+
+
+def charge(place: SiteContext, site: Site, wanted: Charge) -> Row:
+    """Charge, and keep who trains: a later run with other people is refused (`refuse`).
+
+    Raises:
+        BudgetSpent: it would overspend; nothing was charged.
+        DataError: the ledger cannot be used.
+    """
+    ledger = ledger_of(place, site)
+    if wanted.level != "hospital" and not place.policy.several_splits:
+        ledger.keep(PEOPLE, people_digest(site.train))
+    return ledger.charge(wanted)
+
+
+def charge_of(place: SiteContext, site: Site, run: str, config: RunConfig, spent: Spent, number: int) -> Charge:
+    """Return what to charge for a round, or for STATISTICS."""
+    privacy = config.privacy
+    return Charge(
+        run,
+        number,
+        privacy.kind,
+        UNITS[privacy.kind],
+        count_units(site.train, privacy.kind),
+        spent,
+        privacy.delta,
+        privacy.accountant,
+        privacy.epsilon,
+        place.policy.max_epsilon,
+        privacy.noise == "secure",
+    )
+
+
+def told(row: Row, clip: float, units: int) -> dict[str, Any]:
+    """Return what a site tells of its spending: figures of the plan and sums of steps, nothing of patients' values.
+
+    `units`: how many there are, as the server may know.
+    """
+    held = asdict(row)
+    names = (
+        "level",
+        "unit",
+        "q",
+        "sigma",
+        "steps",
+        "delta",
+        "accountant",
+        "epsilon_run",
+        "epsilon",
+        "private",
+    )
+    return {**{name: held[name] for name in names}, "clip": clip, "units": units}

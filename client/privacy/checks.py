@@ -1,0 +1,63 @@
+"""Checks of a private run against the policy, before any work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from client.privacy.budget import ledger_of
+from client.privacy.units import PEOPLE, UNITS, count_units, people_digest
+from client.site_context import SiteContext
+from common import models
+from common.config import RunConfig
+from common.errors import SiteError
+
+if TYPE_CHECKING:
+    from client.site import Site
+
+
+def check_private_training(place: SiteContext, site: Site, config: RunConfig) -> None:
+    """Refuse, before anything is trained or sent, what policy, data or model do not allow.
+
+    Raises:
+        SiteError: the policy or the data forbid it.
+        ConfigError: the model has no gradients of single units.
+        DataError: the ledger cannot be used.
+    """
+    policy, privacy = place.policy, config.privacy
+    if not privacy.on:
+        if policy.needs_privacy:
+            raise SiteError("policy: nothing trains here without differential privacy: set privacy.epsilon")
+        return
+    if privacy.kind not in policy.privacy_levels:
+        raise SiteError(f"policy: privacy.level={privacy.kind} is not allowed here")
+    if privacy.noise == "seeded" and not policy.seeded_noise:
+        raise SiteError("policy: privacy.noise=seeded is NOT PRIVATE and not allowed here")
+    if privacy.delta > policy.max_delta:
+        raise SiteError(f"policy: privacy.delta={privacy.delta:g} is above the {policy.max_delta:g} allowed here")
+    if privacy.epsilon is not None and policy.max_epsilon is not None and privacy.epsilon > policy.max_epsilon:
+        raise SiteError(f"policy: privacy.epsilon={privacy.epsilon:g} is above the {policy.max_epsilon:g} allowed here")
+    if privacy.kind == "hospital" and privacy.noise_at == "server" and not policy.server_noise:
+        raise SiteError("policy: privacy.noise_at=server is not allowed here: this hospital adds its noise itself")
+    if privacy.validation == "unprotected" and not policy.unprotected_validation:
+        raise SiteError("policy: privacy.validation=unprotected is not allowed here")
+    if 0 < site.train.people() < policy.min_training_patients:
+        raise SiteError(f"policy: fewer than {policy.min_training_patients} people to train on")
+    if len(site.train.y) and privacy.kind != "hospital":
+        units = count_units(site.train, privacy.kind)
+        if privacy.delta >= 1 / units:
+            how_many = f"{units} {UNITS[privacy.kind]}s" if policy.counts == "public" else f"the {privacy.kind}s here"
+            raise SiteError(
+                f"privacy.delta={privacy.delta:g} must be below 1 / {how_many}: with such a delta one of them could be "
+                "published"
+            )
+    if privacy.kind != "hospital":
+        models.refuse_without_units(models.build(site.task, config.model, seed=0), privacy.kind)
+    ledger = ledger_of(place, site)
+    ledger.check()
+    if privacy.kind != "hospital" and not policy.several_splits:
+        before = ledger.kept(PEOPLE)
+        if before is not None and before != people_digest(site.train):
+            raise SiteError(
+                "policy: other people would train here than in earlier private runs, and who was tested then is not "
+                "protected: keep the sites section, or allow several_splits"
+            )

@@ -1,0 +1,38 @@
+"""A digest of the data that a ledger is bound to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+
+def folder_digest(folder: Path, known: Path | None = None) -> str:
+    """Return a digest of the content of all files in a folder, whatever their dates and the run's settings.
+
+    Args:
+        folder: read in the order of names; files whose name begins with a dot do not count.
+        known: a file that remembers digests by size and time of change, so that only new content is read again.
+    """
+    try:
+        remembered = json.loads(known.read_text(encoding="utf-8")) if known else {}
+    except (OSError, ValueError):
+        remembered = {}
+    found: dict[str, list[object]] = {}
+    for path in sorted(item for item in folder.rglob("*") if item.is_file() and not item.name.startswith(".")):
+        name, about = path.relative_to(folder).as_posix(), path.stat()
+        stamp: list[object] = [about.st_size, about.st_mtime_ns]
+        old = remembered.get(name)
+        if isinstance(old, list) and old[:2] == stamp and len(old) == 3:
+            found[name] = old
+            continue
+        with path.open("rb") as file:
+            found[name] = [*stamp, hashlib.file_digest(file, "sha256").hexdigest()]
+    if known and found != remembered:
+        part = known.with_name(f"{known.name}.{os.getpid()}.part")
+        known.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        part.write_text(json.dumps(found), encoding="utf-8")
+        os.replace(part, known)
+    text = json.dumps([(name, item[2]) for name, item in found.items()])
+    return hashlib.sha256(text.encode()).hexdigest()

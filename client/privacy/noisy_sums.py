@@ -1,0 +1,140 @@
+"""Sums over patients for a scaling, made private: clipped per unit, noised here, charged before they leave.
+
+One release of the Gaussian mechanism (Dwork and Roth 2014, doi:10.1561/0400000042, appendix A): each unit's vector
+(common/noisy_scaling.py says of what) is clipped to norm CLIP * sqrt(summed inputs), so that one unit more or less
+moves the sum by at most that, and noise of `sigma` times it is added to every coordinate. The ledger gets a row of
+its own, round 0, q = 1, one step; the run's epsilon covers it together with the steps.
+
+The ranges are public: what the data set states (sites/datasets/, `bounds`), or `privacy.bounds`. They are never
+taken from the data. With `privacy.statistics_share=0` nothing is summed: inputs are scaled by their ranges alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from client.privacy import budget
+from client.privacy.accounting import Spent
+from client.privacy.units import STATISTICS, units_of
+from client.site_context import SiteContext
+from common import noise
+from common.config import RunConfig
+from common.errors import ConfigError
+from common.messages import Request
+from common.noisy_scaling import Noisy, summed
+from common.seeds import seed_for
+from common.task import Task
+from sites import datasets
+from sites.cohort import Cohort, Windows
+
+Floats = npt.NDArray[np.float64]
+
+CLIP = 0.6
+"""Norm of a unit's vector, in roots of the number of inputs that are summed."""
+SEEN = 0.25
+"""Weight of `measured` beside the means: its noise may be larger, because it only divides."""
+BLOCK = 1 << 13
+
+
+def ranges(task: Task, config: RunConfig) -> tuple[Floats, Floats]:
+    """Return the public range of each input, features first, then channels: low and high, `(inputs,)` each.
+
+    `privacy.bounds` goes before what the data set states; of its patterns the first that fits counts.
+
+    Raises:
+        ConfigError: an input has none.
+    """
+    stated: Mapping[str, tuple[float, float]] = datasets.bounds(config)
+    found = []
+    for name in (*task.features, *task.channel_names):
+        given = next((ends for what, ends in config.privacy.bounds.items() if fnmatchcase(name, what)), None)
+        ends = given or stated.get(name)
+        if ends is None:
+            raise ConfigError(
+                f"privacy: no public range of the input {name!r} is known, and its own would tell of patients: give "
+                "privacy.bounds={NAME: [low, high]}, or set data.scaling=none"
+            )
+        found.append(ends)
+    low, high = np.asarray(found, np.float64).reshape(-1, 2).T
+    return low, high
+
+
+def release(place: SiteContext, site: Any, request: Request, units: int) -> tuple[Noisy, dict[str, Any]]:
+    """Charge and return a site's noisy sums, and what the report tells of them; `units`: as the server may know.
+
+    Raises:
+        BudgetSpent: they would overspend; nothing is summed.
+        ConfigError: an input has no public range.
+    """
+    config, train = request.config, site.train
+    low, high = ranges(site.task, config)
+    width = int(summed(low, high).sum())
+    counted = width if site.task.missing else 1
+    if not budget.spends(config, site.task) or not width:
+        zero = np.zeros(width)
+        return Noisy(np.zeros(counted), zero, zero, low, high, 0.0), {"deviation": 0.0}
+    ledger = budget.ledger_of(place, site)
+    sigma = budget.statistics_sigma(config, ledger.rows(), request.run_id)
+    spent = Spent(1.0, sigma, 1)
+    row = budget.charge(place, site, budget.charge_of(place, site, request.run_id, config, spent, STATISTICS))
+    clip = CLIP * math.sqrt(width)
+    limit = clip * noise.clip_margin(counted + 2 * width, sigma)
+    total = clipped_sum(train, config.privacy.kind, low, high, limit)
+    secure = config.privacy.noise == "secure"
+    source = noise.Secure() if secure else noise.Seeded(seed_for(config.seed, site.name, "statistics"))
+    sent = noise.noisy(total, sigma * clip, source)
+    seen = sent[:counted] / (SEEN if site.task.missing else SEEN * math.sqrt(width))
+    found = Noisy(seen, sent[counted : counted + width], sent[counted + width :], low, high, sigma * clip)
+    return found, {"deviation": found.deviation, "privacy": budget.told(row, clip, units)}
+
+
+def clipped_sum(train: Cohort, level: str, low: Floats, high: Floats, limit: float) -> Floats:
+    """Return the sum of units' vectors `(seen, first, second)`, each clipped to norm `limit`.
+
+    One unit added or taken away moves it by at most `limit`.
+    """
+    chosen, missing = summed(low, high), train.task.missing
+    width = int(chosen.sum())
+    total = np.zeros((width if missing else 1) + 2 * width)
+    for rows, starts in _blocks(units_of(train, level)):
+        held = [np.add.reduceat(part[:, chosen], starts, axis=0) for part in _sums(train, rows, low, high)]
+        seen, (first, second) = held[0], (part / np.maximum(held[0], 1) for part in held[1:])
+        weight = SEEN * (seen > 0) if missing else np.full((len(seen), 1), SEEN * math.sqrt(width))
+        vector = np.concatenate([weight, first, second], axis=1)
+        norm = np.sqrt((vector * vector).sum(1, keepdims=True))
+        total += (vector * np.minimum(1.0, limit / np.maximum(norm, 1e-300))).sum(0)
+    return total
+
+
+def _blocks(units: list[npt.NDArray[np.int64]]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Yield the rows of some whole units together, and where in them each unit begins."""
+    held: list[npt.NDArray[np.int64]] = []
+    size = 0
+    for i, unit in enumerate(units):
+        held.append(unit)
+        size += len(unit)
+        if size >= BLOCK or i == len(units) - 1:
+            yield np.concatenate(held), np.cumsum([0, *(len(one) for one in held[:-1])])
+            held, size = [], 0
+
+
+def _sums(train: Cohort, rows: npt.NDArray[np.int64], low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return of each row how many values each input has, their sum and their sum of squares, `(rows, inputs)` each."""
+    wide = train.features.shape[1]
+    x = train.x.rows[train.x.end[rows]][:, :, None] if isinstance(train.x, Windows) else train.x[rows]
+    parts: list[list[Floats]] = [[], [], []]
+    for values, columns in ((train.features[rows][:, :, None], slice(0, wide)), (x, slice(wide, None))):
+        ends = low[columns, None], high[columns, None]
+        place = (np.clip(values.astype(np.float64), *ends) - (ends[0] + ends[1]) / 2) / ((ends[1] - ends[0]) / 2)
+        here = ~np.isnan(place)
+        place = np.where(here, place, 0.0)
+        for part, found in zip(parts, (here, place, place * place), strict=True):
+            part.append(found.sum(2, dtype=np.float64))
+    seen, first, second = (np.concatenate(part, axis=1) for part in parts)
+    return seen, first, second

@@ -1,0 +1,77 @@
+"""Batches of a cohort as tensors, and outputs of a model for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from common.errors import ConfigError
+from sites.cohort import Cohort, Windows
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device for cpu, cuda or auto.
+
+    Raises:
+        ConfigError: cuda was asked for and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("training.device=cuda: no CUDA device here; use auto or cpu")
+    return torch.device("cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def predict(model: nn.Module, cohort: Cohort, device: torch.device, batch: int = 2048) -> npt.NDArray[np.float32]:
+    """Return logits `(examples, classes)`."""
+    parts = [found.float().cpu().numpy() for found, *_ in outputs(model, cohort, device, batch)]
+    return np.concatenate(parts) if parts else np.zeros((0, len(cohort.task.classes)), np.float32)
+
+
+def outputs(
+    model: nn.Module, cohort: Cohort, device: torch.device, batch: int = 2048
+) -> Iterator[tuple[Any, Tensor, Tensor, Tensor]]:
+    """Yield what a model makes of a batch, with the batch's signals, features and labels, in the order of the rows."""
+    model.to(device).eval()
+    for start in range(0, len(cohort.y), batch):
+        rows = slice(start, start + batch)
+        signal = cohort.x[rows]
+        x = torch.from_numpy(signal.dense() if isinstance(signal, Windows) else signal).to(device)
+        features, y = (torch.from_numpy(part[rows]).to(device) for part in (cohort.features, cohort.y))
+        with torch.inference_mode():
+            found = model(x, features)
+        yield found, x, features, y
+
+
+def tensors(cohort: Cohort, device: torch.device) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor]:
+    """Return what cuts a batch of signals by index, the features, the labels."""
+    features, y = torch.from_numpy(cohort.features).to(device), torch.from_numpy(cohort.y).to(device)
+    if not isinstance(cohort.x, Windows):
+        x = torch.from_numpy(cohort.x).to(device)
+        return lambda rows: x[rows], features, y
+    table, pad = torch.from_numpy(cohort.x.rows).to(device), torch.from_numpy(cohort.x.padding).to(device)
+    end, first = torch.from_numpy(cohort.x.end).to(device), torch.from_numpy(cohort.x.first).to(device)
+    steps = torch.arange(1 - cohort.x.samples, 1, device=device)
+
+    def cut(rows: Tensor) -> Tensor:
+        index = end[rows][:, None] + steps
+        found = table[index.clamp(min=0)]
+        before = index < first[rows][:, None]
+        return torch.where(before[:, :, None], pad, found).transpose(1, 2).contiguous()
+
+    return cut, features, y
+
+
+def augmented(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Scale channels (up to 20 %), shift in time (up to 4 samples), add noise (up to 0.05), by strength."""
+    batch, channels, samples = x.shape
+    scale = 1 + 0.2 * strength * (2 * torch.rand(batch, channels, 1, generator=generator) - 1)
+    shift = torch.randint(-4, 5, (batch, 1), generator=generator) * strength
+    index = (torch.arange(samples) + shift.round().long()).clamp(0, samples - 1)
+    noise = 0.05 * strength * torch.rand(batch, 1, 1, generator=generator)
+    noise = noise * torch.randn(x.shape, generator=generator)
+    moved = x.gather(2, index.to(x.device)[:, None, :].expand(-1, channels, -1))
+    return moved * scale.to(x.device) + noise.to(x.device)

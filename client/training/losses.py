@@ -1,0 +1,96 @@
+"""Losses of the tasks, with weights of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from common.models import _reconstruct
+from common.sections.training import TrainingConfig
+from common.task import Task
+
+Loss = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
+"""From a model's outputs, and the signals, features and labels of the same examples, to their losses or their mean."""
+
+
+def each_loss(task: Task) -> Loss:
+    """Return the loss of each example, `(examples,)`: cross entropy of the logits, summed over many labels.
+
+    Of a model that reconstructs: the reconstruction error, and what the model adds to it.
+    """
+    if task.anomaly:
+        error = _reconstruct.error(task)
+        return lambda outputs, x, features, labels: error(outputs) + outputs.penalty
+    if task.kind == "multilabel":
+        return lambda logits, x, features, labels: functional.binary_cross_entropy_with_logits(
+            logits, labels.to(logits.dtype), reduction="none"
+        ).sum(1)
+    return lambda logits, x, features, labels: functional.cross_entropy(logits, labels, reduction="none")
+
+
+def class_weights(counts: Sequence[int], power: float) -> Tensor:
+    """Return weights share**-power, scaled so that their mean over the examples is 1; absent classes get 0.
+
+    >>> [round(weight, 3) for weight in class_weights([90, 10], 0.5).tolist()]
+    [0.833, 2.5]
+    """
+    total = np.asarray(counts, dtype=np.float64)
+    share = total / max(total.sum(), 1)
+    weight = np.where(share > 0, np.maximum(share, 1e-12) ** -power, 0.0)
+    return torch.tensor(weight / max(float((weight * share).sum()), 1e-12), dtype=torch.float32)
+
+
+def label_weights(counts: Sequence[int], total: int, power: float) -> Tensor:
+    """Return the weight of each label's presence, (examples without it / examples with it)**power; absent: 1.
+
+    >>> label_weights([10, 0], 100, 0.5).tolist()
+    [3.0, 1.0]
+    """
+    have = np.asarray(counts, dtype=np.float64)
+    odds = np.where(have > 0, (total - have) / np.maximum(have, 1), 1.0)
+    return torch.tensor(np.maximum(odds, 1e-12) ** power, dtype=torch.float32)
+
+
+def loss_function(
+    config: TrainingConfig, counts: Sequence[int], device: torch.device, total: int | None = None
+) -> Loss:
+    """Return the mean loss of (logits, signals, features, labels); `counts`: the federation's merged class counts.
+
+    Labels `(batch, classes)` of 0 and 1 are each on its own (binary cross-entropy, summed over the classes), with
+    `total` the federation's number of examples. Focal loss: Lin et al. 2017, eq. 5, with the same class weights
+    as alpha.
+    """
+    plain = config.loss == "cross_entropy"
+    gamma = config.focal_gamma if config.loss == "focal" else 0.0
+    if total is not None:
+        present = None if plain else label_weights(counts, total, config.weight_power).to(device)
+
+        def labels_loss(logits: Tensor, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:
+            truth = labels.to(logits.dtype)
+            each = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none", pos_weight=present)
+            if gamma:
+                p = torch.sigmoid(logits)
+                each = each * (truth * (1 - p) + (1 - truth) * p) ** gamma
+            return each.sum(1).mean()
+
+        return labels_loss
+    weight = None if plain else class_weights(counts, config.weight_power).to(device)
+    if config.loss == "focal":
+
+        def focal(logits: Tensor, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:
+            log_p = functional.log_softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
+            assert weight is not None
+            return -(weight[labels] * (1 - log_p.exp()) ** gamma * log_p).mean()
+
+        return focal
+
+    def weighted(logits: Tensor, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:
+        each = functional.cross_entropy(logits, labels, reduction="none")
+        return (each if weight is None else each * weight[labels]).mean()
+
+    return weighted

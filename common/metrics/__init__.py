@@ -1,0 +1,1 @@
+"""Metrics from counts that can be added over hospitals."""

@@ -1,0 +1,115 @@
+"""Every figure in every resample of the patients, kept in the run's folder.
+
+All models are resampled with the same draws of a site's patients, so the difference of two models' values, one by one,
+is a draw of their difference: paired intervals are read off it, between the models of a run (experiments/report) and
+between runs on the same patients (`wardround compare`). Written are only figures, not counts, and only where a site
+shared its resampled counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from common.errors import DataError
+from common.metrics.counts import Counts
+from common.metrics.resampling import named, sampled
+from common.metrics.table_names import ALL, GROUP, PERSONAL, RESAMPLED
+from common.task import Task
+
+if TYPE_CHECKING:
+    pass
+
+POOLED = "(pooled)"
+"""Stands for all sites together, as in sites.csv."""
+
+Drawn = dict[str, npt.NDArray[np.float64]]
+"""Of each figure, by its name in `Evaluation`, its value in each resample, `(resamples,)`."""
+Draws = dict[tuple[str, str], Drawn]
+"""By table and site (or POOLED)."""
+
+
+def of_tables(
+    task: Task, tables: Mapping[str, Mapping[str, Counts]], patients: Mapping[str, Mapping[str, int]]
+) -> Draws:
+    """Return the resampled figures of each table and site, and of all of them where every site shares as many.
+
+    Args:
+        task: names the classes.
+        tables: each site's counts by table, resampled ones too.
+        patients: by table, each site's test patients. Only tables of all patients, of the sites' personal models, and
+            of groups of patients are resampled.
+    """
+    found: Draws = {}
+    for name, held in patients.items():
+        if name not in (ALL, PERSONAL) and not name.startswith(GROUP):
+            continue
+        shared = {site: tables[site][name + RESAMPLED] for site in sorted(held) if name + RESAMPLED in tables[site]}
+        totals = {site: tables[site][name] for site in shared}
+        sizes = {len(counts.confusion) for counts in shared.values()}
+        places = [(site, totals[site], shared[site], held[site]) for site in shared]
+        if len(shared) == len(held) and len(sizes) == 1:
+            (first, *rest), (start, *others) = totals.values(), shared.values()
+            places.append((POOLED, sum(rest, first), sum(others, start), sum(held.values())))
+        for site, total, drawn, people in places:
+            if len(drawn.confusion):
+                found[name, site] = figures(task, total, drawn, people, judge=not name.startswith(GROUP))
+    return found
+
+
+def figures(task: Task, total: Counts, drawn: Counts, patients: int, judge: bool = True) -> Drawn:
+    """Return the resampled figures that are one number; `judge`: slope and intercept too, which take the longest."""
+    found = named(task, sampled(task, total, drawn, patients, judge=judge))
+    return {name: sample for name, sample in found.drawn.items() if sample.ndim == 1}
+
+
+def pack(found: Draws) -> bytes:
+    """Return the file of resampled figures, each `(resamples,)` of float32."""
+    from safetensors.numpy import save
+
+    # safetensors writes memory as it lies: a slice would come back scrambled
+    return save(
+        {
+            f"{table}\t{site}\t{name}": np.asarray(sample, dtype=np.float32, order="C")
+            for (table, site), drawn in found.items()
+            for name, sample in drawn.items()
+        }
+    )
+
+
+def load(path: Path) -> Draws:
+    """Return what a file of `pack` holds; nothing where there is no file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    found: Draws = {}
+    if not path.is_file():
+        return found
+    try:
+        for key, sample in load_file(path).items():
+            table, site, name = key.split("\t")
+            found.setdefault((table, site), {})[name] = sample.astype(np.float64)
+    except (OSError, SafetensorError, ValueError):
+        raise DataError(f"{path} is damaged: run again, or remove it to do without paired intervals") from None
+    return found
+
+
+def file_of(model: str) -> str:
+    """Return the name of a model's file in the run's folder; the federated model's holds the personal ones too.
+
+    >>> file_of("personal"), file_of("local:north")
+    ('resamples.safetensors', 'resamples.local.north.safetensors')
+    """
+    return (
+        "resamples.safetensors"
+        if model in ("federated", "personal")
+        else f"resamples.{model.replace(':', '.')}.safetensors"
+    )

@@ -1,0 +1,124 @@
+"""Reading and checking of settings: YAML, `a.b=c` overrides, and errors that name the key and the nearest right one."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from common.errors import ConfigError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def check(model: type[T], raw: Mapping[str, Any], source: str) -> T:
+    """Return `raw` as a `model`, or raise ConfigError that names the first wrong keys by path."""
+    try:
+        return model.model_validate(tuples(raw))
+    except ValidationError as error:
+        problems = [_explain(model, dict(item)) for item in error.errors()]
+        raise ConfigError(f"{source}: " + "; ".join(problems[:4])) from None
+
+
+def _explain(model: type[BaseModel], item: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = _keys(model, item["loc"][:-1])
+        near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else "known keys: " + ", ".join(sorted(known))
+        return f"unknown key {where} ({hint})"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    given = item.get("input")
+    shown = f", got {given!r}" if isinstance(given, str | int | float | bool) or given is None else ""
+    return f"{where}: {message}{shown}" if where else message
+
+
+def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    annotation: Any = model
+    for part in path:
+        if typing.get_origin(annotation) is dict:
+            annotation = typing.get_args(annotation)[1]
+        elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            field = annotation.model_fields.get(str(part))
+            annotation = field.annotation if field else None
+        if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+            annotation = next(item for item in typing.get_args(annotation) if item is not type(None))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return list(annotation.model_fields)
+    return []
+
+
+def apply(raw: dict[str, Any], override: str) -> None:
+    """Write one `a.b=c` into nested settings.
+
+    Raises:
+        ConfigError: it is not of this form, its value is not YAML, or a key on its way holds a value.
+    """
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {override!r}: write it as section.key=value, such as training.lr=0.01")
+    try:
+        value = yaml_of(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {key}: {text!r} is not a YAML value") from None
+    place = raw
+    for part in parts[:-1]:
+        inner = place.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {key}: {part} holds a value, not a section")
+        place = inner
+    place[parts[-1]] = plain(value)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1, but an unquoted 1e-3 is a number, as in YAML 1.2, and a key that stands twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} stands twice", key.start_mark)
+            seen.add(key.value if isinstance(key.value, str) else id(key))
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def yaml_of(text: str) -> Any:
+    """Return what a YAML text says."""
+    return yaml.load(text, Loader=_Loader)
+
+
+def plain(value: Any) -> Any:
+    """A copy as dicts, deep enough for `_apply` to write into."""
+    return {key: plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def tuples(value: Any) -> Any:
+    """YAML's lists as tuples and whole numbers as given: strict models take no list for a tuple."""
+    if isinstance(value, Mapping):
+        return {key: tuples(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(tuples(item) for item in value)
+    return value
+
+
+class Section(BaseModel):
+    """A frozen part of a configuration that refuses unknown keys and silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

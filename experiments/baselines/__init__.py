@@ -1,0 +1,1 @@
+"""Baselines beside the federated model: pooled, each alone, classical, anomaly detectors."""

@@ -1,0 +1,305 @@
+"""Detectors of the abnormal to hold autoencoders against: scikit-learn's, and two rivals without any model.
+
+`isolation_forest` (Liu, Ting, Zhou 2008, ICDM 413-422), `one_class_svm` (Schölkopf et al. 2001, Neural Comput
+13(7):1443-1471), `lof` (local outlier factor, Breunig et al. 2000, SIGMOD 93-104) and `pca` (what leading components
+do not reconstruct) learn from normal rows. They see hand-crafted features (as classical models do), samples, or the
+latent values of the run's own autoencoder; a gap gets the median of the training rows, and each input is standardised.
+
+`template` learns nothing: the energy of a beat minus its recording's own median beat, over that beat's energy; of a
+strip, how little its beats are like their median. `age_sex` is how much older a person is than the median of normal
+training patients of the same sex: what can be said without looking at the signal.
+
+All give log odds of the second class: 4 asinh of the score, less its quantile `1 - contamination` over the training
+rows, in units of its interquartile range. That keeps the order of the scores; it is no probability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from client import input_scaling
+from common.config import RunConfig
+from common.errors import ConfigError, DataError, SiteError
+from common.sections.anomaly_baselines import AnomalyConfig
+from common.task import Task
+from experiments import restore
+from experiments.baselines import classical
+from experiments.baselines.classical import Floats, Predict, Table
+from sites.cohort import Cohort, Windows
+from sites.ecg import features
+
+Scores = npt.NDArray[np.float64]
+Raw = Callable[[Cohort], Scores]
+
+TITLES = {
+    "template": "difference from the recording's median beat, no model",
+    "age_sex": "age and sex alone, no model",
+    "isolation_forest": "isolation forest",
+    "one_class_svm": "one-class SVM",
+    "lof": "local outlier factor",
+    "pca": "PCA reconstruction",
+}
+ON = {"features": "hand-crafted features", "signal": "samples", "latent": "latent values"}
+MODEL_FREE = ("template", "age_sex")
+FEWEST = 10
+"""Fewer training rows say nothing of what is normal."""
+STEEP = 4.0
+"""Stretches scores over the range in which evaluation counts them in bins (common/metrics/counts.py)."""
+SPREAD_OUT = 10.0
+"""Standardised inputs end here, so that one broken value does not count for all."""
+
+
+def variants(config: AnomalyConfig) -> list[tuple[str, str, str]]:
+    """Return each detector's name, kind and input (none of the model-free), in the order asked for."""
+    found: list[tuple[str, str, str]] = []
+    for kind in config.models:
+        if kind in MODEL_FREE:
+            found.append((kind, kind, ""))
+        else:
+            found += [(f"{kind}-{on}", kind, on) for on in config.inputs]
+    return found
+
+
+def title(kind: str, on: str) -> str:
+    """Return what a person reads of a detector."""
+    text = f"{TITLES[kind]} on {ON[on]}" if on else TITLES[kind]
+    return text if text[1:2].isupper() else text[0].upper() + text[1:]
+
+
+def require(config: RunConfig, task: Task) -> None:
+    """Refuse detectors that a run cannot have, before anything is trained for them.
+
+    Raises:
+        ConfigError: names the key and what it needs.
+    """
+    wanted = config.baselines.anomaly
+    if not wanted.models:
+        return
+    if not (config.baselines.pooled or config.baselines.local):
+        raise ConfigError("baselines.anomaly.models: they are trained as the networks are: set pooled or local")
+    if not task.binary and not config.detecting:
+        raise ConfigError(
+            f"baselines.anomaly.models: {task.name} has {len(task.classes)} classes: take a task of two (such as "
+            "data.options.target=abnormal), or a model that reconstructs"
+        )
+    learned = any(kind not in MODEL_FREE for kind in wanted.models)
+    if learned and "latent" in wanted.inputs and not config.detecting:
+        raise ConfigError("baselines.anomaly.inputs: latent values are an autoencoder's: set model.name to one")
+
+
+def normal(train: Cohort, config: RunConfig) -> Cohort:
+    """Return the rows to learn from: where the run's model reconstructs all that it is trained on, else normal ones."""
+    return train if config.detecting else train.take(train.y == 0)
+
+
+class Tables:
+    """What makes inputs of a cohort, each made once while the cohort lives."""
+
+    def __init__(self, config: RunConfig, folder: Path) -> None:
+        self._config, self._folder = config, folder
+        self._kept: dict[str, Table] = {}
+
+    def of(self, on: str) -> Table:
+        """Return what makes `features`, `signal` or `latent` values.
+
+        Raises:
+            SiteError: the run has no such values.
+        """
+        if on not in self._kept:
+            made = signal if on == "signal" else latent(self._config, self._folder) if on == "latent" else None
+            self._kept[on] = classical.remembering(made)
+        return self._kept[on]
+
+
+def signal(cohort: Cohort) -> Floats:
+    """Return the samples of each example side by side; of a task without a signal its features."""
+    if not cohort.task.channels:
+        return cohort.features
+    x = cohort.x.dense() if isinstance(cohort.x, Windows) else cohort.x
+    return x.reshape(len(x), -1)
+
+
+def latent(config: RunConfig, folder: Path) -> Table:
+    """Return what makes latent values `(examples, latent)` of a cohort, by the federation's own autoencoder.
+
+    Raises:
+        SiteError: each hospital scales its inputs on its own, so that there is no common form of them.
+    """
+    if config.data.scaling == "site":
+        raise SiteError("latent values: data.scaling=site gives each hospital inputs of its own form")
+    model, task = restore.model(folder)
+    scaling = restore.scaling(folder)
+
+    def table(cohort: Cohort) -> Floats:
+        ready = input_scaling.apply(replace(cohort, task=task), scaling)
+        parts = [np.zeros((0, 1), np.float32)] if not len(cohort.y) else []
+        with torch.inference_mode():
+            for start in range(0, len(cohort.y), 2048):
+                rows = slice(start, start + 2048)
+                x = ready.x[rows]
+                given = torch.from_numpy(x.dense() if isinstance(x, Windows) else x)
+                parts.append(model(given, torch.from_numpy(ready.features[rows])).latent.float().numpy())
+        return np.concatenate(parts)
+
+    return table
+
+
+def fit_anomaly(
+    kind: str, train: Cohort, seed: int, config: AnomalyConfig, table: Table | None = None, workers: int = 1
+) -> Predict:
+    """Learn what is normal; return what gives logits `(examples, 2)`, float32 and finite, for any cohort.
+
+    Args:
+        kind: one of TITLES.
+        train: what counts as normal.
+        seed: the same seed gives the same detector.
+        config: their options.
+        table: what makes inputs of a cohort, for those of scikit-learn; none: hand-crafted features.
+        workers: threads that may be used.
+
+    Raises:
+        ConfigError: no detector has that name.
+        SiteError: there is too little to learn from, or the data do not hold what the detector looks at.
+    """
+    if kind not in TITLES:
+        raise ConfigError(f"no detector of the abnormal named {kind!r}: choose from {', '.join(sorted(TITLES))}")
+    if len(train.y) < FEWEST:
+        raise SiteError(f"fewer than {FEWEST} normal training examples at this site")
+    if kind == "template":
+        raw: Raw = template
+    elif kind == "age_sex":
+        raw = _age_sex(train)
+    else:
+        raw = _learned(kind, train, seed, config, table or classical.inputs, workers)
+    usual = raw(train)
+    usual = usual[np.isfinite(usual)]
+    if not len(usual):
+        raise SiteError(f"{TITLES[kind]}: cannot be measured on this site's training examples")
+    low, middle, high = np.quantile(usual, [0.25, 0.5, 0.75])
+    start = np.quantile(usual, 1 - config.contamination)
+    spread = float(high - low) or float(usual.std()) or 1.0
+
+    def predict(cohort: Cohort) -> Floats:
+        if not len(cohort.y):
+            return np.zeros((0, 2), np.float32)
+        found = raw(cohort)
+        # What cannot be measured is neither normal nor abnormal: it gets the training rows' median.
+        score = STEEP * np.arcsinh((np.where(np.isnan(found), middle, found) - start) / spread)
+        score = np.clip(score, -15.9, 15.9)
+        return np.stack([np.zeros_like(score), score], axis=1).astype(np.float32)
+
+    return predict
+
+
+def template(cohort: Cohort) -> Scores:
+    """Return how far each beat is from its recording's median beat, the log of a share of energy, NaN unknown.
+
+    Raises:
+        SiteError: the data are neither beats nor strips of an ECG.
+    """
+    try:
+        what = features.kind(cohort.task)
+    except DataError:
+        raise SiteError("the difference from a median beat: these data are no ECG") from None
+    assert not isinstance(cohort.x, Windows)  # hours, which are no ECG
+    if what == "strip":
+        sameness = features.table(cohort)[:, features.names(cohort.task).index("sameness")]
+        return np.log(1.001 - sameness.astype(np.float64))
+    relative = [i for i, name in enumerate(cohort.task.channel_names) if name.endswith(features.RELATIVE)]
+    own = [i for i, name in enumerate(cohort.task.channel_names) if i not in relative]
+    if relative:
+        difference = cohort.x[:, relative].astype(np.float64)
+        usual = cohort.x[:, own] - difference
+    else:
+        x, _ = features._window(cohort.x[:, own], what)
+        usual = features._median_beats(cohort, what)[cohort.patient].astype(np.float64)
+        difference = x - usual
+    energy = ((usual - usual.mean(-1, keepdims=True)) ** 2).sum((1, 2))
+    share = (difference**2).sum((1, 2)) / np.where(energy > 0, energy, np.nan)
+    return np.asarray(np.log(share + 1e-6), dtype=np.float64)
+
+
+def _age_sex(train: Cohort) -> Raw:
+    if train.age is None or not np.isfinite(train.age[np.unique(train.patient)]).any():
+        raise SiteError("age and sex alone: these data do not say how old a patient is")
+
+    def people(cohort: Cohort) -> tuple[Scores, npt.NDArray[np.int64]]:
+        age = np.full(len(cohort.patients), np.nan) if cohort.age is None else cohort.age.astype(np.float64)
+        sex = np.full(len(cohort.patients), -1) if cohort.sex is None else cohort.sex.astype(np.int64)
+        return age, sex
+
+    age, sex = people(train)
+    here = np.unique(train.patient)
+    age, sex = age[here], sex[here]
+    groups = {kind: age[sex == kind] for kind in set(sex.tolist())}
+    usual = {kind: float(np.nanmedian(years)) for kind, years in groups.items() if np.isfinite(years).any()}
+    every = float(np.nanmedian(age))
+
+    def raw(cohort: Cohort) -> Scores:
+        years, kinds = people(cohort)
+        each = years - np.asarray([usual.get(int(kind), every) for kind in kinds])
+        return np.asarray(each[cohort.patient], dtype=np.float64)
+
+    return raw
+
+
+def _learned(kind: str, train: Cohort, seed: int, config: AnomalyConfig, table: Table, workers: int) -> Raw:
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+    ready = make_pipeline(
+        SimpleImputer(strategy="median", keep_empty_features=True),
+        StandardScaler(),
+        FunctionTransformer(_within),
+    )
+    rng = np.random.default_rng(seed)
+    rows = np.arange(len(train.y))
+    if kind in ("one_class_svm", "lof") and len(rows) > config.most:
+        rows = np.sort(rng.choice(rows, config.most, replace=False))
+    x = np.asarray(table(train), dtype=np.float64)
+    x[~np.isfinite(x)] = np.nan
+    ready.fit(x)
+    with classical._threads(workers):
+        score = _score(kind, ready.transform(x[rows]), seed % 2**32, config)
+
+    def raw(cohort: Cohort) -> Scores:
+        found = np.asarray(table(cohort), dtype=np.float64)
+        found[~np.isfinite(found)] = np.nan
+        with classical._threads(workers):
+            return np.asarray(score(ready.transform(found)), dtype=np.float64)
+
+    return raw
+
+
+def _within(x: Scores) -> Scores:
+    return np.clip(x, -SPREAD_OUT, SPREAD_OUT)
+
+
+def _score(kind: str, x: Scores, seed: int, config: AnomalyConfig) -> Callable[[Scores], Scores]:
+    """Return a fitted detector's score, higher for the more abnormal."""
+    from sklearn.decomposition import PCA
+    from sklearn.ensemble import IsolationForest
+    from sklearn.neighbors import LocalOutlierFactor
+    from sklearn.svm import OneClassSVM
+
+    if kind == "pca":
+        most = min(x.shape)
+        kept: Any = config.components if config.components < 1 else min(int(config.components), most)
+        pca = PCA(kept, svd_solver="full" if config.components < 1 else "auto", random_state=seed).fit(x)
+        return lambda new: np.log(((new - pca.inverse_transform(pca.transform(new))) ** 2).mean(1) + 1e-9)
+    if kind == "isolation_forest":
+        model: Any = IsolationForest(n_estimators=config.trees, max_samples=min(config.rows, len(x)), random_state=seed)
+    elif kind == "lof":
+        model = LocalOutlierFactor(n_neighbors=min(config.neighbours, len(x) - 1), novelty=True)
+    else:
+        model = OneClassSVM(nu=config.nu, gamma="scale")
+    model.fit(x)
+    return lambda new: -np.asarray(model.score_samples(new), dtype=np.float64)

@@ -1,0 +1,232 @@
+"""Classical models to hold networks against: scikit-learn's, with hand-crafted features where the data are an ECG.
+
+`logreg` (logistic regression), `forest` (random forest) and `boosting` (gradient boosting on histograms) see raw
+inputs, not scaled ones: features as they are, NaN where not measured; of an ECG sites/ecg/features.py; of hours the
+last measured value, mean, least and greatest of each channel, and the share of hours in which it was measured.
+Boosting takes NaN as it is. The others get the median of the training rows, and logistic regression also an indicator
+for each input that is missing in one of them; it alone has its inputs standardised. Classes weigh as in the networks'
+loss (training.loss, training.weight_power).
+
+Settings are fixed, not tuned: no validation or test patient is looked at.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from client.training.losses import class_weights, label_weights
+from common.config import RunConfig
+from common.errors import ConfigError, SiteError
+from common.seeds import seed_for
+from sites.cohort import Cohort, Windows
+from sites.ecg import features
+
+Floats = npt.NDArray[np.float32]
+Predict = Callable[[Cohort], Floats]
+Table = Callable[[Cohort], Floats]
+
+TITLES = {"boosting": "gradient boosting", "forest": "random forest", "logreg": "logistic regression"}
+SMALLEST = 1e-6
+"""Probabilities are kept so far from 0 and 1, that log odds are finite."""
+TREES, TREE_ROWS, ROUNDS = 100, 50_000, 200
+"""Trees of a forest, the most rows that one tree draws, and rounds of boosting."""
+HOURS = ("last", "mean", "min", "max", "measured")
+THREADED = 2_000_000
+"""Fewer values are worked on by one thread: boosting's threads would wait for each other more than they work."""
+BLOCK = 1 << 24
+"""Values of windows that are laid out at a time."""
+_one_at_a_time = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Options:
+    """`weight_power`: as training.weight_power, 0 for equal weights; `workers`: threads that may be used."""
+
+    weight_power: float = 0.5
+    workers: int = 1
+
+    @classmethod
+    def of(cls, config: RunConfig, workers: int = 1) -> Options:
+        """Return the options that weigh classes as a run's training does."""
+        training = config.training
+        return cls(0.0 if training.loss == "cross_entropy" else training.weight_power, max(1, workers))
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the classical models."""
+    return tuple(TITLES)
+
+
+def fit_classical(
+    name: str, train: Cohort, seed: int, options: Options | None = None, table: Table | None = None
+) -> Predict:
+    """Train a classical model; return what gives its logits `(examples, classes)`, float32, for any cohort.
+
+    Softmax (a sigmoid each, if multilabel) of the logits is the model's probability, kept within SMALLEST of 0 and 1.
+    Where training rows have one class alone, what is predicted is how common the classes are there.
+
+    Args:
+        name: one of `names()`.
+        train: at least one example, its inputs not scaled.
+        seed: the same seed gives the same model, whatever the number of workers.
+        options: class weights and threads.
+        table: what makes inputs of a cohort; none: `inputs`.
+
+    Raises:
+        ConfigError: no model has that name.
+        SiteError: there is nothing to train on.
+    """
+    if name not in TITLES:
+        raise ConfigError(f"no classical model named {name!r}: choose from {', '.join(names())}")
+    if not len(train.y):
+        raise SiteError("no training examples at this site")
+    options, table = options or Options(), table or inputs
+    classes, many = len(train.task.classes), train.task.kind == "multilabel"
+    x = table(train)
+    power, counts = options.weight_power, train.class_counts()
+    workers = options.workers if x.size >= THREADED else 1
+    with _threads(workers):
+        if many:
+            present = label_weights(counts, len(train.y), power).numpy()
+            columns = [(train.y[:, k], np.where(train.y[:, k] == 1, present[k], 1.0), 2) for k in range(classes)]
+        else:
+            columns = [(train.y, class_weights(counts, power).numpy()[train.y], classes)]
+        models = [
+            _fit(name, x, y, weight.astype(np.float64), count, seed_for(seed, name, k), workers)
+            for k, (y, weight, count) in enumerate(columns)
+        ]
+
+    def predict(cohort: Cohort) -> Floats:
+        if not len(cohort.y):
+            return np.zeros((0, classes), dtype=np.float32)
+        found = table(cohort)
+        with _threads(options.workers if found.size >= THREADED else 1):
+            shares = [np.clip(model(found), SMALLEST, 1 - SMALLEST) for model in models]
+        if many:
+            return np.stack([np.log(share[:, 1]) - np.log(share[:, 0]) for share in shares], axis=1).astype(np.float32)
+        return np.log(shares[0]).astype(np.float32)
+
+    return predict
+
+
+def remembering(table: Table | None = None) -> Table:
+    """Return `table`, or `inputs`, that keeps what it made of a cohort while the cohort lives, for several models."""
+    kept: dict[int, Floats] = {}
+
+    def remembered(cohort: Cohort) -> Floats:
+        if id(cohort) not in kept:
+            kept[id(cohort)] = (table or inputs)(cohort)
+            weakref.finalize(cohort, kept.pop, id(cohort), None)
+        return kept[id(cohort)]
+
+    return remembered
+
+
+def inputs(cohort: Cohort) -> Floats:
+    """Return `(examples, inputs)`, NaN where not measured: of an ECG, of a table, or of hours.
+
+    Raises:
+        DataError: the signal is an ECG of a form that has no hand-crafted features.
+    """
+    task = cohort.task
+    if not task.channels:
+        return cohort.features
+    of_signal = features.table(cohort) if task.rate_hz >= 1 else _hours(cohort)
+    return np.concatenate([of_signal, cohort.features], axis=1)
+
+
+def _hours(cohort: Cohort) -> Floats:
+    """Return `(examples, HOURS x channels)`: each channel's HOURS, side by side."""
+    n, channels, samples = cohort.x.shape
+    kinds = HOURS if cohort.task.missing else HOURS[:-1]
+    out = np.empty((n, len(kinds), channels), dtype=np.float32)
+    block = max(1, BLOCK // max(1, channels * samples))
+    for start in range(0, n, block):
+        rows = slice(start, start + block)
+        part = cohort.x[rows]
+        x = part.dense() if isinstance(part, Windows) else part
+        here = ~np.isnan(x)
+        count = here.sum(-1)
+        none = count == 0
+        last = samples - 1 - here[..., ::-1].argmax(-1)
+        columns = {
+            "last": np.take_along_axis(x, last[..., None], -1)[..., 0],
+            "mean": np.where(here, x, 0).sum(-1) / np.maximum(count, 1),
+            "min": np.where(here, x, np.inf).min(-1),
+            "max": np.where(here, x, -np.inf).max(-1),
+        }
+        for k, kind in enumerate(kinds):
+            out[rows, k] = count / samples if kind == "measured" else np.where(none, np.nan, columns[kind])
+    return out.reshape(n, -1)
+
+
+def _fit(
+    name: str,
+    x: Floats,
+    y: npt.NDArray[np.int64],
+    weight: npt.NDArray[np.float64],
+    classes: int,
+    seed: int,
+    workers: int,
+) -> Callable[[Floats], npt.NDArray[np.float64]]:
+    """Return what gives probabilities `(examples, classes)`, 0 for classes that the training rows lack."""
+    there = np.unique(y)
+    if len(there) == 1:
+        share = (np.bincount(y, minlength=classes) + 0.5) / (len(y) + 0.5 * classes)
+        return lambda found: np.tile(share, (len(found), 1))
+    empty = np.isnan(x).all(0)
+    if empty.any():  # scikit-learn 1.9 cannot find bins for an input without values
+        x = np.where(empty, np.float32(0), x)
+    model = _made(name, len(y), seed % 2**32, workers)
+    step = {"sample_weight": weight} if name == "boosting" else {f"{name}__sample_weight": weight}
+    model.fit(x, y, **step)
+    if name == "forest":  # threads would add the trees' votes in the order in which they end
+        model.named_steps["forest"].set_params(n_jobs=1)
+
+    def predict(found: Floats) -> npt.NDArray[np.float64]:
+        out = np.zeros((len(found), classes))
+        out[:, there] = model.predict_proba(found)
+        return out
+
+    return predict
+
+
+def _made(name: str, rows: int, seed: int, workers: int) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if name == "boosting":
+        return HistGradientBoostingClassifier(
+            learning_rate=0.06,
+            max_iter=ROUNDS,
+            min_samples_leaf=max(5, min(20, rows // 10)),
+            l2_regularization=1.0,
+            early_stopping=False,  # it would hold out rows at random, not patients
+            random_state=seed,
+        )
+    if name == "forest":
+        drawn = TREE_ROWS if rows > TREE_ROWS else None
+        forest = RandomForestClassifier(TREES, min_samples_leaf=3, max_samples=drawn, n_jobs=workers, random_state=seed)
+        return Pipeline([("fill", SimpleImputer(strategy="median")), ("forest", forest)])
+    fill = SimpleImputer(strategy="median", add_indicator=True)
+    return Pipeline([("fill", fill), ("scale", StandardScaler()), ("logreg", LogisticRegression(max_iter=2000))])
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let numerical libraries use so many threads; one model at a time, because the limit is the whole process's."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    with _one_at_a_time, threadpool_limits(count):
+        yield

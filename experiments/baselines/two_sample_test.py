@@ -1,0 +1,90 @@
+"""The classifier two-sample test between hospitals: what only a simulation can do, because it needs the rows of both.
+
+A classifier learns to tell two hospitals' training patients apart; its AUROC on patients it did not see says how well
+(Lopez-Paz and Oquab 2017, ICLR): .5, they are alike in the columns; 1, each patient gives its hospital away. Between
+real hospitals the report has the linear discriminant from aggregates in its place (common/distance.py).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import GroupKFold
+
+from client.policy import SIMULATION
+from client.site import Site, load_site
+from client.site_context import SiteContext
+from common.config import RunConfig
+from common.metrics import counts as metrics
+from common.metrics import evaluation, resampling
+from common.metrics.figures import Figure
+from common.metrics.resampling import COARSER
+from common.seeds import rng_for, seed_for
+from common.task import Task
+from sites.comparison_columns import column_names, column_table
+
+ROWS = 8000
+"""Rows of a hospital, drawn from all, that take part."""
+FOLDS, TREES, BINS = 3, 60, 1024
+PLACES = Task("hospital", "multiclass", ("one", "other"), ("one", "other"), 0, 0, 0.0, ("z",), ())
+
+
+def measure(config: RunConfig, count: int, tell: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Return the AUROC of each pair of a simulation's hospitals, with its interval over patients."""
+    sites = [load_site(SiteContext(SIMULATION, index=i, count=count), config) for i in range(count)]
+    held = {site.name: rows(site, config) for site in sites if len(site.train.y) and column_names(site.task)}
+    found = []
+    for one, other in itertools.combinations(sorted(held), 2):
+        tell(f"telling {one} from {other}")
+        figure = auroc(held[one], held[other], seed_for(config.seed, one, other, "two-sample"), config)
+        found.append({"one": one, "other": other, "auroc": figure.model_dump() if figure else None})
+    return found
+
+
+Ints = npt.NDArray[np.int64]
+Rows = tuple[npt.NDArray[np.float32], Ints]
+
+
+def rows(site: Site, config: RunConfig) -> Rows:
+    """Return at most ROWS of a site's training columns, and the person of each."""
+    cohort = site.train
+    if len(cohort.y) > ROWS:
+        chosen = rng_for(config.seed, site.name, "two-sample").choice(len(cohort.y), ROWS, replace=False)
+        cohort = cohort.take(np.sort(chosen))
+    person = np.unique(np.asarray(cohort.persons, dtype=object), return_inverse=True)[1][cohort.patient]
+    return column_table(cohort), person
+
+
+def auroc(one: Rows, other: Rows, seed: int, config: RunConfig) -> Figure | None:
+    """Return how well trees tell two hospitals' rows apart, on persons they did not see; None with too few persons."""
+    if min(len(set(one[1].tolist())), len(set(other[1].tolist()))) < FOLDS:
+        return None
+    x = np.concatenate([one[0], other[0]])
+    y = np.repeat([0, 1], [len(one[0]), len(other[0])])
+    person = np.concatenate([one[1], other[1] + one[1].max() + 1])
+    weight = np.where(y == 1, len(y) / (2 * y.sum()), len(y) / (2 * (1 - y).sum()))
+    odds = np.zeros(len(y))
+    for train, test in _folds(y, person, seed):
+        trees = HistGradientBoostingClassifier(max_iter=TREES, early_stopping=False, random_state=seed % 2**32)
+        odds[test] = trees.fit(x[train], y[train], sample_weight=weight[train]).decision_function(x[test])
+    group = np.unique(person, return_inverse=True)[1]
+    counts = metrics.count(np.stack([np.zeros_like(odds), odds], 1), y, group, int(group.max()) + 1, BINS)
+    drawn = evaluation.resample(counts.coarser(COARSER), config.evaluation.bootstrap, rng_for(seed, "bootstrap"))
+    people = int(group.max()) + 1
+    return resampling.named(PLACES, resampling.sampled(PLACES, counts.total(), drawn, people)).figure("auroc")
+
+
+def _folds(y: Ints, person: Ints, seed: int) -> list[tuple[Ints, Ints]]:
+    """Return folds of whole persons, each hospital's persons dealt over all folds."""
+    deal = GroupKFold(FOLDS, shuffle=True, random_state=seed % 2**32)
+    sides = [np.flatnonzero(y == side) for side in (0, 1)]
+    parts = [[(rows[a], rows[b]) for a, b in deal.split(rows, groups=person[rows])] for rows in sides]
+    return [
+        (np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]]))
+        for one, other in zip(*parts, strict=True)
+    ]

@@ -1,0 +1,142 @@
+"""`wardround server` and `wardround client`: the two ends of a federation of real hospitals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.errors import ConfigError
+
+if TYPE_CHECKING:
+    from server.superlink import Connection
+
+server_app = typer.Typer()
+client_app = typer.Typer()
+Address = Annotated[str, typer.Option(help="HOST:PORT of the running server.")]
+State = Annotated[Path, typer.Option(help="Folder of certificates, keys and the server's database.")]
+
+
+@server_app.callback(invoke_without_command=True)
+def server(
+    context: typer.Context,
+    state: State = Path(".wardround/server"),
+    listen: Annotated[str, typer.Option(help="HOST:PORT to listen on.")] = "127.0.0.1:8000",
+) -> None:
+    """The coordinator's server for real hospitals: without a command, runs it until Ctrl-C."""
+    if context.invoked_subcommand:
+        return
+    import time
+
+    from client.supernode import split_address
+    from common.errors import EngineError
+    from common.processes import interruptible
+    from server import credentials
+    from server.superlink import SuperLink
+
+    host, port = split_address(listen)
+    found = credentials.Credentials.in_folder(state.resolve())
+    with interruptible(), SuperLink(state.resolve(), found, host=host, port=port) as link:
+        typer.echo(f"serving on {listen}, log in {link.log}; Ctrl-C stops it")
+        while link.poll() is None:
+            time.sleep(0.5)
+        raise EngineError(f"the server ended by itself; see {link.log}")
+
+
+@server_app.command("init")
+def server_init(
+    name: Annotated[list[str], typer.Option(help="Name or address by which hospitals reach the server; repeat it.")],
+    state: State = Path(".wardround/server"),
+) -> None:
+    """Make a certificate authority and the server's certificate."""
+    from server import credentials
+
+    made = credentials.create(state.resolve(), name)
+    typer.echo(f"made {made.ca} (give this file to every hospital) and the server's certificate and key")
+
+
+@server_app.command("register")
+def server_register(
+    site: Annotated[str, typer.Argument(help="The hospital's name.")],
+    public_key: Annotated[Path, typer.Argument(help="The public key file that the hospital sent.")],
+    state: State = Path(".wardround/server"),
+    address: Address = "127.0.0.1:8000",
+) -> None:
+    """Admit a hospital by its node key."""
+    _connection(state, address).register(site, public_key.resolve())
+    typer.echo(f"{site} is admitted")
+
+
+@server_app.command("unregister")
+def server_unregister(
+    site: Annotated[str, typer.Argument(help="The hospital's name.")],
+    state: State = Path(".wardround/server"),
+    address: Address = "127.0.0.1:8000",
+) -> None:
+    """Cut a hospital off."""
+    _connection(state, address).unregister(site)
+    typer.echo(f"{site} is no longer admitted")
+
+
+@server_app.command("nodes")
+def server_nodes(state: State = Path(".wardround/server"), address: Address = "127.0.0.1:8000") -> None:
+    """List the admitted hospitals and whether each is online."""
+    for site, status in sorted(_connection(state, address).nodes().items()):
+        typer.echo(f"{site}: {status}")
+
+
+def _connection(state: Path, address: str) -> Connection:
+    from server import credentials
+    from server.superlink import Connection
+
+    state = state.resolve()
+    ca = credentials.Credentials.in_folder(state).ca
+    if not ca.is_file():
+        raise ConfigError(f"no certificates in {state}: make them with wardround server init, or name it with --state")
+    return Connection(address, ca, state)
+
+
+@client_app.command("keygen")
+def client_keygen(
+    key: Annotated[Path, typer.Argument(help="Where to write the private key.")] = Path(".wardround/node.key"),
+) -> None:
+    """Make this hospital's node key, and print the public half to send to the coordinator."""
+    from client import supernode
+
+    typer.echo(supernode.make_key(key.resolve()))
+
+
+@client_app.callback(invoke_without_command=True)
+def client(
+    context: typer.Context,
+    site: Annotated[str, typer.Option(help="This hospital's name.")] = "",
+    data: Annotated[Path | None, typer.Option(help="The folder that holds this hospital's data.")] = None,
+    superlink: Annotated[str, typer.Option(help="HOST:PORT of the server.")] = "",
+    ca: Annotated[Path, typer.Option(help="The authority's certificate from the coordinator.")] = Path("ca.pem"),
+    key: Annotated[Path, typer.Option(help="This hospital's node key.")] = Path(".wardround/node.key"),
+    policy: Annotated[Path | None, typer.Option(help="What this hospital allows (YAML).")] = None,
+    state: Annotated[
+        Path, typer.Option(help="Folder for what this site keeps: logs, and its own layers of runs.")
+    ] = Path(".wardround/client"),
+) -> None:
+    """A hospital's client: without a command, runs it until Ctrl-C."""
+    if context.invoked_subcommand:
+        return
+    if not site or data is None or not superlink:
+        raise ConfigError("wardround client needs --site NAME, --data DIR and --superlink HOST:PORT")
+    from client import policy as policies
+    from client import supernode
+    from common.errors import DataError
+    from common.processes import interruptible
+
+    if not data.is_dir():
+        raise DataError(f"no data folder {data}: give the folder that holds this hospital's data")
+    policies.load(policy)
+    config: dict[str, str | int | float | bool] = {"site": site, "data": str(data.resolve())}
+    config["state"] = str(state.resolve() / "runs")
+    if policy is not None:
+        config["policy"] = str(policy.resolve())
+    settings = supernode.NodeSettings(site, superlink, ca.resolve(), key.resolve(), state.resolve(), config)
+    with interruptible():
+        supernode.Node(settings).run(say=typer.echo)

@@ -1,0 +1,149 @@
+"""The `local` engine: Flower's apps in one process, carried by a Grid without sockets.
+
+Workers are threads: torch releases the interpreter lock in its kernels, so two threads train two hospitals at
+once and share one copy of the data. Each runs torch on one thread, because the number of threads within an
+operation changes the last digits of its result; so one worker or sixteen give the same weights.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+
+from client.requests.train import stop_signal
+from common.config import RunConfig
+from server import app as server
+from server.exchange import Listener
+
+
+class LocalGrid(Grid):
+    """A Grid whose nodes are numbered 1 to `sites` and live in a pool of threads."""
+
+    fixed_nodes = True
+
+    def __init__(
+        self,
+        app: ClientApp,
+        sites: int,
+        workers: int,
+        run_config: dict[str, Any] | None = None,
+        state: Path | None = None,
+    ) -> None:
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 0, 0
+        self._app = app
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="site")
+        self._replies: dict[str, Message] = {}
+        self._changed = threading.Condition()
+        self._sent = 0
+        self._stop = threading.Event()
+        self._contexts = {
+            node: Context(
+                run_id=1,
+                node_id=node,
+                node_config={"partition-id": node - 1, "num-partitions": sites, "state": str(state or "")},
+                state=RecordDict(),
+                run_config=dict(run_config or {}),
+            )
+            for node in range(1, sites + 1)
+        }
+
+    def set_run(self, run: Any) -> None:
+        """There is one run."""
+
+    @property
+    def run(self) -> Any:
+        """There is no run to describe."""
+        raise NotImplementedError("the local engine keeps no run record")
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Return a message."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return all nodes: none is ever offline."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Hand messages to the workers."""
+        names = []
+        for message in messages:
+            self._sent += 1
+            name = str(self._sent)
+            message.metadata.__dict__["_message_id"] = name
+            self._pool.submit(self._work, name, message)
+            names.append(name)
+        return names
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the answers that are there, waiting up to 0.2 s for a first one."""
+        wanted = set(message_ids)
+        with self._changed:
+            self._changed.wait_for(lambda: wanted & self._replies.keys(), timeout=0.2)
+            return [self._replies.pop(name) for name in sorted(wanted & self._replies.keys())]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Send and wait for all answers."""
+        waiting = set(self.push_messages(messages))
+        end = time.monotonic() + (timeout if timeout is not None else float("inf"))
+        found: list[Message] = []
+        while waiting and time.monotonic() < end:
+            arrived = list(self.pull_messages(waiting))
+            waiting -= {reply.metadata.reply_to_message_id for reply in arrived}
+            found += arrived
+        return found
+
+    def close(self) -> None:
+        """Drop what has not begun, stop what runs at its next step, and wait for that."""
+        self._stop.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _work(self, name: str, message: Message) -> None:
+        context = self._contexts[message.metadata.dst_node_id]
+        stop_signal.set(self._stop)
+        try:
+            reply = self._app(message, context)
+        except BaseException as error:  # without an answer the round would wait for its whole timeout
+            reply = Message(Error(code=0, reason=f"{type(error).__name__}: {error}"), reply_to=message)
+        reply.metadata.__dict__["_reply_to_message_id"] = name
+        with self._changed:
+            self._replies[name] = reply
+            self._changed.notify_all()
+
+
+def run(config: RunConfig, out: Path, sites: int, listen: Listener | None = None) -> None:
+    """Run a federation of `sites` simulated hospitals in this process; the server writes into `out`.
+
+    Raises:
+        WardroundError: as in server/app.py.
+    """
+    from client.app import app as client_app
+
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    workers = min(config.federation.workers or os.cpu_count() or 1, sites)
+    grid = LocalGrid(client_app, sites, workers, state=out / "sites")
+    try:
+        server.run_federation(grid, config, out, listen)
+    finally:
+        grid.close()
+        torch.set_num_threads(before)

@@ -1,0 +1,59 @@
+"""The `ray` engine: the same two apps on Flower's simulation runtime, which spreads sites over Ray actors.
+
+This is `flwr run` on a SuperLink in simulation mode, with a private FLWR_HOME and port, so that neither the
+user's Flower settings nor a SuperLink that stands already are touched. One actor uses one core and one
+thread: the number of threads would change the sums, and with them the weights.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from client.site_context import STATE_VARIABLE
+from common.errors import ConfigError, EngineError
+from common.processes import ONE_THREAD, free_port, interruptible
+from experiments.engines.federation import OnEvent, follow
+from server.superlink import SuperLink
+
+
+def run(
+    config_json: str,
+    out: Path,
+    *,
+    sites: int,
+    workers: int,
+    on_event: OnEvent | None = None,
+    log: Path | None = None,
+) -> None:
+    """Run to the end over `sites` simulated sites and at most `workers` at a time; one core each.
+
+    `on_event` gets every line of `out/events.jsonl`. Raises `ConfigError` if Ray is not installed and
+    `EngineError` if the run fails. No process is left behind.
+    """
+    require_ray()
+    if sites < 1 or workers < 1:
+        raise ConfigError(f"the ray engine needs at least one site and one worker, not {sites} and {workers}")
+    settings = f"num-supernodes={sites} client-resources-num-cpus=1 init-args-num-cpus={workers}"
+    with interruptible(), ExitStack() as ends:
+        state = Path(tempfile.mkdtemp(prefix="wr-"))  # short: Ray puts socket names of this folder into 107 bytes
+        ends.callback(shutil.rmtree, state, ignore_errors=True)
+        variables = {**ONE_THREAD, "RAY_TMPDIR": str(state), STATE_VARIABLE: str((out / "sites").resolve())}
+        link = ends.enter_context(
+            SuperLink(state / "link", None, port=free_port(), log=log or out / "ray.log", variables=variables)
+        )
+
+        def watch(_: OnEvent) -> None:
+            if link.poll() is not None:
+                raise EngineError(f"Flower's simulation ended in the middle of the run: see {link.log}")
+
+        follow(link.connection, config_json, out, on_event, watch, "--federation-config", settings)
+
+
+def require_ray() -> None:
+    """Raise `ConfigError` where the `ray` extra is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError("the ray engine needs the extra: pip install 'wardround[ray]'")

@@ -1,0 +1,281 @@
+"""What a server could see of one beat in a hospital's update: reconstruction from a gradient, as a demonstration.
+
+An honest-but-curious server knows the model it sent and the gradient of a step that comes back. Two attacks:
+- `linear`: where the first layer is linear over the signal, its gradients are multiples of the input, which follows
+  exactly (Phong et al. 2018, doi:10.1109/TIFS.2017.2787987; Geiping et al. 2020, arXiv:2003.14053, proposition 3.1);
+- `search`: else inputs are sought whose gradient points the same way (Zhu et al. 2019, arXiv:1906.08935, with the
+  cosine distance and the smoothness of Geiping et al. 2020).
+The attacker is given what is not asked about: labels, features, and that dropout is off. The gradient is what
+client.privacy.dp_sgd.train_privately hands to its optimiser, without and with the configuration's clipping and noise,
+of one beat alone
+and of several together.
+
+Beats are much alike, so a reconstruction counts only by what it has beyond a guess: the mean training beat of the same
+class, which needs no update (GUESS).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from client.privacy import budget
+from client.privacy.budget import Plan
+from client.privacy.dp_sgd import train_privately
+from client.training.batches import tensors
+from client.training.losses import each_loss
+from common import models
+from common.config import RunConfig
+from common.errors import ConfigError
+from common.models._layers import Dropout
+from common.seeds import rng_for, seed_for
+from common.task import Task
+from experiments.privacy.audit import watching
+from sites.cohort import Cohort
+
+Floats = npt.NDArray[np.float32]
+GUESS = "guess"
+STEPS, RESTARTS, RATE, SMOOTH = 400, 2, 0.05, 1e-3
+"""Of the search: steps, beginnings, learning rate, weight of the differences between neighbouring samples."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What the attacker made of one gradient.
+
+    `correlation`: of the beat and its reconstruction, over all leads; `error`: mean squared difference over the beat's
+    variance; `reconstruction`: `(channels, samples)`.
+    """
+
+    name: str
+    title: str
+    beats: int
+    protected: bool
+    correlation: float
+    error: float
+    reconstruction: Floats
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One beat, and what was made of it; `sigma` and `clip` of the configuration."""
+
+    site: str
+    synthetic: bool
+    model: str
+    attack: str
+    label: str
+    rate_hz: float
+    channels: tuple[str, ...]
+    sigma: float
+    clip: float
+    level: str
+    original: Floats
+    views: tuple[View, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready form without signals, of which real ones must not lie about."""
+        views = [{k: v for k, v in asdict(view).items() if k != "reconstruction"} for view in self.views]
+        return {k: v for k, v in asdict(self).items() if k not in ("original", "views")} | {"views": views}
+
+    def table(self) -> str:
+        """Return the figures, a line each."""
+        head = f"one beat ({self.label}) at {self.site or 'the hospital'}, model {self.model}, attack {self.attack}"
+        lines = [
+            f"  {view.title:44} correlation {view.correlation:6.3f}   squared error {view.error:10.3g}"
+            for view in self.views
+        ]
+        return "\n".join([head + ("; SYNTHETIC" if self.synthetic else ""), *lines])
+
+
+def gradient_of(model: nn.Module, beats: Cohort, config: RunConfig, plan: Plan) -> dict[str, Tensor]:
+    """Return the gradient of one step of private training on beats, each a unit: what leaves is made of it."""
+    found: dict[str, Tensor] = {}
+
+    def look() -> None:
+        found.update({name: p.grad.detach().clone() for name, p in model.named_parameters() if p.grad is not None})
+
+    state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    training = config.training.model_copy(update={"augment": 0.0, "device": "cpu", "freeze": ()})
+    with watching(look, model):
+        train_privately(model, beats, training, plan, seed_for(config.seed, "inversion"))
+    model.load_state_dict(state)
+    return found
+
+
+def demonstrate(
+    config: RunConfig, train: Cohort, *, beats: int = 8, site: str = "", tell: Callable[[str], None] | None = None
+) -> Demonstration:
+    """Reconstruct one training beat from gradients that hold it.
+
+    Args:
+        config: private; the model is as it is sent in the first round.
+        train: the patients.
+        beats: how many in a step with several.
+        site: the hospital's name.
+        tell: called with what is being attacked.
+
+    Raises:
+        ConfigError: privacy is off, or there is no signal to reconstruct.
+    """
+    task = train.task
+    if config.privacy.kind not in ("patient", "record"):
+        raise ConfigError("privacy inversion: set privacy.epsilon (or sigma) and privacy.level=patient or record")
+    if not task.channels or task.kind not in ("multiclass", "multilabel"):
+        raise ConfigError("privacy inversion: it needs a signal and classes")
+    if not 2 <= beats <= len(train.y):
+        raise ConfigError(f"--beats {beats}: from 2 to the hospital's {len(train.y)} training examples")
+    model = models.build(task, config.model, config.seed)
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.rate = 0.0
+    rng = rng_for(config.seed, "inversion")
+    chosen = rng.choice(len(train.y), beats, replace=False)
+    several = alone_each(train.take(chosen))
+    one = several.take(np.arange(1))
+    cut, *_ = tensors(one, torch.device("cpu"))
+    original = cut(torch.zeros(1, dtype=torch.long))[0].numpy()
+    sigma = budget.sigma_of(config, statistics=budget.spends(config, task))
+    attack = _linear(model, task)
+    views = [_view(GUESS, "a guess without any update", 0, False, original, _typical(train, chosen[0]))]
+    for protected in (False, True):
+        for group in (one, several):
+            count = len(group.y)
+            title = ("one beat" if count == 1 else f"{count} beats together") + (
+                ", clipped and noisy" if protected else ", no protection"
+            )
+            if tell:
+                tell(title)
+            noise, clip = (sigma, config.privacy.clip) if protected else (0.0, math.inf)
+            plan = Plan("patient", 1.0, noise, clip, 1, 1, config.privacy.noise == "secure")
+            seen = gradient_of(model, group, config, plan)
+            made = attack(seen) if attack else _searched(model, group, seen, config.seed, original)
+            name = f"{'protected' if protected else 'open'}-{count}"
+            views.append(_view(name, title, count, protected, original, made))
+    label = task.classes[int(one.y[0])] if task.kind == "multiclass" else "several labels"
+    return Demonstration(
+        site, train.synthetic, config.model.name, "linear" if attack else "search", label, task.rate_hz,
+        task.channel_names, sigma, config.privacy.clip, config.privacy.kind, original, tuple(views),
+    )  # fmt: skip
+
+
+def alone_each(train: Cohort) -> Cohort:
+    """Return the same examples, each as of a person of its own."""
+    names = tuple(f"beat {i}" for i in range(len(train.y)))
+    return replace(
+        train, patient=np.arange(len(train.y)), patients=names, persons=names,
+        age=None if train.age is None else np.full(len(names), np.nan, np.float32),
+        sex=None if train.sex is None else np.full(len(names), -1, train.sex.dtype),
+    )  # fmt: skip
+
+
+def _view(name: str, title: str, beats: int, protected: bool, original: Floats, made: Floats) -> View:
+    a, b = original.ravel().astype(float), made.ravel().astype(float)
+    spread = a.std() * b.std()
+    correlation = float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread > 0 else 0.0
+    error = float(((a - b) ** 2).mean() / max(a.var(), 1e-12))
+    return View(name, title, beats, protected, correlation, error, made.astype(np.float32))
+
+
+def _typical(train: Cohort, row: int) -> Floats:
+    """Return the mean of other patients' training beats of a class; of all, if no other patient has it."""
+    other = train.patient != train.patient[row]
+    same = other & (train.y == train.y[row]) if train.y.ndim == 1 else other
+    rows = np.flatnonzero(same if same.any() else np.arange(len(train.y)) != row)
+    cut, *_ = tensors(train.take(rows), torch.device("cpu"))
+    made: Floats = cut(torch.arange(len(rows))).mean(0).numpy()
+    return made
+
+
+def _linear(model: nn.Module, task: Task) -> Callable[[dict[str, Tensor]], Floats] | None:
+    """Return the attack on a first layer that is linear over the signal, if the model has one.
+
+    Each unit's weight gradient is its bias gradient times the input: least squares over units.
+    """
+    signal = task.channels * task.samples
+    named = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not named or named[0][1].bias is None:
+        return None
+    name, first = named[0]
+    before = first.in_features - signal
+    if getattr(getattr(model, "flatten", None), "inputs", "features") == "features" or before not in (
+        0,
+        len(task.features),
+    ):
+        return None
+
+    def attack(seen: dict[str, Tensor]) -> Floats:
+        weight, bias = seen[f"{name}.weight"].double(), seen[f"{name}.bias"].double()
+        made = (bias @ weight) / (bias @ bias).clamp_min(1e-300)
+        return made[before:].view(task.channels, task.samples).numpy().astype(np.float32)
+
+    return attack
+
+
+def _searched(model: nn.Module, group: Cohort, seen: dict[str, Tensor], seed: int, original: Floats) -> Floats:
+    """Return what has the gradient that was seen; of several beats, the one most like the original.
+
+    Choosing by the original is in the attacker's favour, as is the attacker's knowledge of all labels and features.
+    """
+    _, features, y = tensors(group, torch.device("cpu"))
+    loss, shape = each_loss(group.task), (len(group.y), *original.shape)
+    target = torch.cat([part.flatten() for part in seen.values()])
+    parameters = [p for name, p in model.named_parameters() if name in seen]
+    generator = torch.Generator().manual_seed(seed_for(seed, "search"))
+    found: list[tuple[float, Tensor]] = []
+    model.train()
+    for _ in range(RESTARTS):
+        x = (0.1 * torch.randn(shape, generator=generator)).requires_grad_()
+        optimizer = torch.optim.Adam([x], lr=RATE)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+        distance = math.inf
+        for _ in range(STEPS):
+            value = loss(model(x, features), x, features, y).mean()
+            made = torch.cat([part.flatten() for part in torch.autograd.grad(value, parameters, create_graph=True)])
+            away = 1 - functional.cosine_similarity(made, target, dim=0)
+            rough = (x[..., 1:] - x[..., :-1]).abs().mean()
+            distance = float(away.detach())
+            (x.grad,) = torch.autograd.grad(away + SMOOTH * rough, [x])
+            optimizer.step()
+            schedule.step()
+        found.append((distance, x.detach()))
+    best = min(found, key=lambda item: item[0])[1].numpy()
+    return max(best, key=lambda made: _view("", "", 0, False, original, made).correlation)
+
+
+def draw(shown: Demonstration, folder: Path, title: str) -> list[Path]:
+    """Write inversion.svg and inversion.png: the beat's strongest channel, with what was made of it, panel by panel.
+
+    A reconstruction is drawn with the beat's own mean and spread: a cosine does not tell how large the input was.
+    """
+    from experiments.report.plots import drawing as plot_kit
+    from experiments.report.plots.drawing import GREEN, INK, MUTED, RED, matplotlib_style, save
+
+    channel = int(shown.original.std(axis=1).argmax())
+    beat = shown.original[channel].astype(float)
+    times = np.arange(len(beat)) / shown.rate_hz * 1000
+    with matplotlib_style():
+        drawing, panels = plot_kit.panels(len(shown.views) - 1, 2, each=2.3)
+        guess = next(view for view in shown.views if view.name == GUESS)
+        for panel, view in zip(panels, [view for view in shown.views if view.name != GUESS], strict=True):
+            made = view.reconstruction[channel].astype(float)
+            made = (made - made.mean()) / max(made.std(), 1e-12) * beat.std() + beat.mean()
+            panel.plot(times, beat, color=INK, lw=3.5, alpha=0.25, label="the beat")
+            typical = guess.reconstruction[channel]
+            panel.plot(times, typical, color=MUTED, lw=0.9, ls=(0, (4, 2)), label="a guess without any update")
+            colour = GREEN if view.protected else RED
+            panel.plot(times, made, color=colour, lw=1.2)
+            panel.set_title(f"{view.title}: correlation {view.correlation:.2f}", loc="left")
+            panel.set_xlabel("ms")
+        panels[0].legend(frameon=False, loc="upper right")
+        tags = ["SYNTHETIC"] if shown.synthetic else []
+        return save(drawing, folder, "inversion", title, tags)

@@ -1,0 +1,1 @@
+"""The report's pages: HTML, Markdown, CSV, model card."""

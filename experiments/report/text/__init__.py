@@ -1,0 +1,1 @@
+"""The report's texts: formatting, key facts, findings."""

@@ -1,0 +1,1 @@
+"""Runs: one, several in a series, each hospital left out in turn."""

@@ -1,0 +1,55 @@
+"""Checks of a configuration before a run starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from common.config import RunConfig
+from common.sections.evaluation import ReportConfig
+from common.settings import check
+
+
+def resolve_paths(config: RunConfig) -> RunConfig:
+    """Return the configuration with absolute paths, because engines run in folders of their own, and without sinks.
+
+    Sinks shape nothing in a run, and no hospital need know of them.
+    """
+    data = config.data
+    if data.path is not None:
+        data = data.model_copy(update={"path": str(Path(data.path).expanduser().resolve())})
+    if data.cache is not None:
+        data = data.model_copy(update={"cache": str(Path(data.cache).expanduser().resolve())})
+    federation = config.federation
+    if federation.start is not None and federation.address is None:  # else it lies where the server runs
+        where = str(Path(federation.start).expanduser().resolve())
+        federation = federation.model_copy(update={"start": where})
+    return config.model_copy(update={"data": data, "federation": federation, "report": ReportConfig()})
+
+
+def check_plugins(config: RunConfig) -> None:
+    """Refuse wrong names and options before anything starts."""
+    from common import plugins
+    from server import strategies
+
+    module = plugins.load("common.models", "build", config.model.name, "model")
+    check(module.Options, config.model.options, f"model.options of {config.model.name}")
+    strategies.require(config)
+    if config.privacy.on:
+        from client.privacy import budget
+
+        budget.sigma_of(config)
+    if config.federation.address is None:
+        from client.training.batches import choose_device
+        from server import initial_model
+
+        choose_device(config.training.device)
+        if config.federation.start is not None:
+            initial_model.saved(config.federation.start)
+
+
+def data_card(config: RunConfig) -> Any:
+    """Return the data card of the run's data set."""
+    from common import plugins
+
+    return plugins.load("sites.datasets", "CARD", config.data.dataset, "data set").CARD

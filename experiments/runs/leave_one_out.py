@@ -1,0 +1,153 @@
+"""Leave one hospital out: what a hospital may expect that did not train, each in turn.
+
+One run with all hospitals gives the internal figures; then, for every hospital, a run in which it is external:
+the others train, choose and scale without it, and the model is tested at all of them. Internal and external
+figures rest on the same test patients and the same resamples, so their difference has a paired interval.
+
+Each run keeps its folder below the series', and complete ones are not run again; the hospitals' prepared data are
+shared. The summary stands in leave-one-out.json and leave-one-out.md, and in the report of the run with all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common import config as configuration
+from common.config import RunConfig
+from common.errors import ConfigError
+from common.files import write_json
+from common.metrics import evaluation
+from common.metrics.figures import Evaluation, difference
+from common.metrics.table_names import ALL
+from common.run_folder import load_tables
+from common.task import Task
+from experiments.baselines import transfer
+from experiments.report.document import report as reports
+from experiments.report.text import formatting
+from experiments.runs import run as launch
+from experiments.runs import series
+from experiments.runs.checks import resolve_paths
+from experiments.watcher import Watcher
+
+FILE = "leave-one-out.json"
+KEEP = "evaluation.keep_counts=true"
+ALONE = ("baselines.local=false", "baselines.pooled=false", "baselines.classical=[]")
+"""The run with all hospitals has the baselines; they would be no other in the folds."""
+
+
+def run(path: Path, settings: Sequence[str], folder: Path, watcher: Watcher) -> Path:
+    """Run all folds below `folder`; return the folder of the run with all hospitals, whose report holds the summary.
+
+    Raises:
+        WardroundError: as a single run; what was done so far is in the folder and is not done again.
+    """
+    whole = configuration.load(path, [*settings, KEEP])
+    watcher.doing("reading the data")
+    sites = names(whole)
+    if len(sites) < 2:
+        raise ConfigError("--leave-one-out needs at least two hospitals that train")
+    plan = [("all", whole)]
+    for site in sites:
+        external = [*whole.sites.external, site]
+        fold = configuration.load(path, [*settings, KEEP, *ALONE, f"sites.external={external!r}"])
+        plan.append((f"without-{site.replace('/', '-')}", fold))
+    done: dict[str, Path] = {}
+    for place, (name, config) in enumerate(plan, 1):
+        found = series.complete(folder / name, config)
+        if found is None:
+            watcher.doing(f"run {place} of {len(plan)}: {name}")
+            found = launch.run(config, folder / name, watcher)
+        done[name] = found
+    first, *folds = done.values()
+    summary = summarise(whole, first, dict(zip(sites, folds, strict=True)))
+    for where in (folder, first):
+        write_json(where / FILE, summary)
+    report = launch.write_report(first)
+    (folder / "leave-one-out.md").write_text(markdown(report), encoding="utf-8")
+    return first
+
+
+def names(config: RunConfig) -> list[str]:
+    """Return the hospitals that may be left out: all that are not external already.
+
+    Raises:
+        ConfigError: they are real hospitals that the configuration does not name.
+    """
+    if config.federation.engine == "federation" and config.federation.address is not None:
+        if not config.federation.expect:
+            raise ConfigError("--leave-one-out: name the hospitals in federation.expect")
+        found = sorted(config.federation.expect)
+    else:
+        from sites import datasets
+
+        settled = resolve_paths(config)
+        found = sorted(datasets.hospitals(datasets.open_source(settled, None), settled)[0])
+    return [name for name in found if name not in config.sites.external]
+
+
+def summarise(config: RunConfig, whole: Path, folds: Mapping[str, Path]) -> dict[str, Any]:
+    """Return for each hospital the figures of the model that trained there too, and of the one that did not."""
+    report = reports.read(whole)
+    task = Task.from_dict(report.task)
+    columns = [*formatting.columns(report), *(("brier", "ece") if task.probabilistic else ())]
+    within = load_tables(whole / "counts.safetensors")
+    found: list[dict[str, Any]] = []
+    known: dict[str, Evaluation] = {}
+    for site, folder in folds.items():
+        without = reports.read(folder)
+        internal, external = (item.federated.sites.get(site) if item.federated else None for item in (report, without))
+        counts = [tables.get(site, {}) for tables in (within, load_tables(folder / "counts.safetensors"))]
+        entry = {
+            "site": site,
+            "folder": str(folder),
+            "internal": internal.model_dump() if internal else None,
+            "external": external.model_dump() if external else None,
+            "difference": {},
+            "travel": None,
+        }
+        if external:
+            known[site] = external
+        if internal and external and all(ALL in tables for tables in counts):
+            told = [item.federated.recalibration.get(site) if item.federated else None for item in (report, without)]
+            own, away = (
+                transfer.seen(task, tables, internal.patients, said.model_dump() if said else {})
+                for tables, said in zip(counts, told, strict=True)
+            )
+            shared = [name for name in columns if name in own.plain.values and name in away.plain.values]
+            entry["difference"] = {name: difference(away.plain, own.plain, name).model_dump() for name in shared}
+            why = transfer.compare(task, config, away, own, None, site, "the model that trained there too")
+            entry["travel"] = {"family": "federated", "trained": "all others", "tested": site, **why}
+        found.append(entry)
+    lowest = evaluation.worst(known, report.metric)
+    return {
+        "metric": report.metric,
+        "sites": found,
+        "worst": {"site": lowest[0], "metric": report.metric, "value": lowest[1]} if lowest else None,
+    }
+
+
+def markdown(report: reports.Report) -> str:
+    """Return the table that documentation quotes."""
+    metrics = formatting.columns(report)
+    lines = [f"> {formatting.labelled(notice)}\n" for notice in report.notices]
+    lines += [
+        "Each hospital left out in turn, on the same test patients; 95% intervals over patients.",
+        "",
+        "| left out | patients | figure | trained there too | left out | difference |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for item in report.left_out:
+        for metric in metrics:
+            cells = [formatting.spoken_short(one, metric) if one else "n/a" for one in (item.internal, item.external)]
+            change = formatting.change(item.difference.get(metric))
+            patients = item.external.patients if item.external else 0
+            lines.append(f"| {item.site} | {patients} | {formatting.title(metric)} | {' | '.join(cells)} | {change} |")
+    if report.left_out_worst:
+        worst = report.left_out_worst
+        lines += [
+            "",
+            f"Worst when left out: {worst.site}, {formatting.title(worst.metric)} {formatting.number(worst.value)}.",
+        ]
+    return "\n".join(lines) + "\n"

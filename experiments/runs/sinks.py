@@ -1,0 +1,308 @@
+"""Where a run's figures go beside its own folder: MLflow, TensorBoard, each an extra that is imported when asked for.
+
+A sink takes figures as they come, and the report when it is done. It gets what the report shows and nothing else. One
+that fails is told of and left: a run never ends because of it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from common import run_folder
+from common.config import RunConfig
+from common.errors import ConfigError
+
+if TYPE_CHECKING:
+    from experiments.report.document.report import Report
+    from experiments.watcher import Watcher
+
+WORD = "SYNTHETIC"
+"""Begins the name of a run on made-up data wherever a sink shows it."""
+BATCH = 100
+"""Parameters and metrics that an MLflow store takes at once."""
+
+
+class Sink(Protocol):
+    """Takes a run's figures."""
+
+    def open(self, name: str, settings: dict[str, str], notices: Sequence[str]) -> None:
+        """A run began: its name, its settings by dotted key, what must stand beside its figures."""
+
+    def figure(self, name: str, value: float, step: int) -> None:
+        """A figure at a round; `name`: its path, such as `validation/macro_f1/north`."""
+
+    def file(self, path: Path) -> None:
+        """A file of the finished report."""
+
+    def close(self, status: str) -> None:
+        """The run ended: complete, failed or interrupted."""
+
+
+class TensorBoard:
+    """Event files below a folder, one folder a run."""
+
+    def __init__(self, where: str) -> None:
+        with _quiet():
+            from torch.utils.tensorboard import SummaryWriter
+
+        self._make: Callable[[str], Any] = SummaryWriter
+        self._where = Path(where).expanduser()
+        self._writer: Any = None
+
+    def open(self, name: str, settings: dict[str, str], notices: Sequence[str]) -> None:
+        """Make the run's folder, and tell its settings and notices as texts."""
+        self._writer = self._make(str(self._where / name.replace(" ", "-")))
+        if notices:
+            self._writer.add_text("notices", "\n\n".join(f"**{text}**" for text in notices))
+        rows = "\n".join(f"    {key} = {value}" for key, value in settings.items())
+        self._writer.add_text("settings", rows)
+
+    def figure(self, name: str, value: float, step: int) -> None:
+        """Write a scalar."""
+        self._writer.add_scalar(name, value, step)
+
+    def file(self, path: Path) -> None:
+        """Write a plot as an image and Markdown as text; other files stay in the run's folder."""
+        if path.suffix == ".png":
+            from matplotlib import image
+
+            self._writer.add_image(f"plots/{path.stem}", image.imread(path)[..., :3], dataformats="HWC")
+        elif path.suffix == ".md":
+            self._writer.add_text(path.stem, path.read_text(encoding="utf-8"))
+
+    def close(self, status: str) -> None:
+        """Write what is left."""
+        self._writer.add_text("status", status)
+        self._writer.close()
+
+
+class MLflow:
+    """A run in a local store: an SQLite file `NAME.db`, or a folder, which holds `mlflow.db` then."""
+
+    def __init__(self, where: str) -> None:
+        if "://" in where:
+            raise ConfigError(f"report.sinks: mlflow:{where} is no path: a run's figures go to a local store only")
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it would tell its makers of its use
+        with _quiet():
+            import alembic  # noqa: F401 - mlflow-skinny brings neither, and only fails when the store is opened
+            import sqlalchemy  # noqa: F401
+            from mlflow import MlflowClient
+
+        path = Path(where).expanduser().resolve()
+        file = path if path.suffix in (".db", ".sqlite") else path / "mlflow.db"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._artifacts = file.with_name(f"{file.stem}-artifacts").as_uri()
+        with _quiet():
+            self._client = MlflowClient(tracking_uri=f"sqlite:///{file}")
+        self._run = ""
+        self._held: list[tuple[str, float, int]] = []
+
+    def open(self, name: str, settings: dict[str, str], notices: Sequence[str]) -> None:
+        """Begin a run of the experiment `wardround`, with its settings as parameters and its notices as tags."""
+        from mlflow.entities import Param, RunTag
+
+        with _quiet():
+            found = self._client.get_experiment_by_name("wardround")
+            where = found.experiment_id if found else self._client.create_experiment("wardround", self._artifacts)
+            self._run = self._client.create_run(where, run_name=name).info.run_id
+            told = [Param(plain(key), value[:6000]) for key, value in settings.items()]
+            for start in range(0, len(told), BATCH):
+                self._batch(params=told[start : start + BATCH])
+            self._batch(tags=[RunTag(f"notice.{place}", text) for place, text in enumerate(notices, 1)])
+
+    def figure(self, name: str, value: float, step: int) -> None:
+        """Hold a metric until the next round: a store takes many at once as fast as one."""
+        if self._held and self._held[-1][2] != step:
+            self._flush()
+        self._held.append((plain(name), value, step))
+
+    def _flush(self) -> None:
+        from mlflow.entities import Metric
+
+        now, held = int(time.time() * 1000), self._held
+        self._held = []
+        for start in range(0, len(held), BATCH):
+            self._batch(metrics=[Metric(name, value, now, step) for name, value, step in held[start : start + BATCH]])
+
+    def _batch(self, **what: Any) -> None:
+        with _quiet():
+            self._client.log_batch(self._run, **what)
+
+    def file(self, path: Path) -> None:
+        """Log a file as an artifact."""
+        self._flush()
+        with _quiet():
+            self._client.log_artifact(self._run, str(path), "plots" if path.parent.name == "plots" else None)
+
+    def close(self, status: str) -> None:
+        """End the run."""
+        self._flush()
+        with _quiet():
+            ends = {"complete": "FINISHED", "interrupted": "KILLED"}
+            self._client.set_terminated(self._run, ends.get(status, "FAILED"))
+
+
+KINDS: dict[str, Callable[[str], Sink]] = {"mlflow": MLflow, "tensorboard": TensorBoard}
+"""Every sink by its name: what makes one of a path."""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep a library's warnings about its own libraries from the user."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def plain(name: str) -> str:
+    """Return a name of the letters that every sink takes.
+
+    >>> plain("test/federated/macro_f1/St. Mary's [east]")
+    'test/federated/macro_f1/St. Mary_s _east_'
+    """
+    return re.sub(r"[^\w./ -]", "_", name)
+
+
+def sink(text: str) -> Sink:
+    """Return the sink that `KIND:PATH` names.
+
+    Raises:
+        ConfigError: it names none, or the extra is not installed, or the path cannot be written.
+    """
+    kind, colon, where = text.partition(":")
+    if kind not in KINDS or not colon or not where:
+        raise ConfigError(f"report.sinks: {text!r}: write it as {' or '.join(f'{name}:PATH' for name in KINDS)}")
+    try:
+        return KINDS[kind](where)
+    except ImportError:
+        raise ConfigError(f"report.sinks: {kind} is not installed: pip install 'wardround[{kind}]'") from None
+    except OSError as error:
+        raise ConfigError(f"report.sinks: cannot write {where}: {error.strerror}") from None
+
+
+class Told:
+    """A watcher that passes on what it is told, and gives the figures in it to sinks."""
+
+    def __init__(self, watcher: Watcher, sinks: Sequence[tuple[str, Sink]]) -> None:
+        self._watcher = watcher
+        self._waiting = list(sinks)
+        self._open: list[tuple[str, Sink]] = []
+        self.folder: Path | None = None
+
+    def start(self, folder: Path, config: RunConfig) -> None:
+        """Remember the folder; the sinks open when the hospitals have said whether their data are made up."""
+        self.folder = folder
+        self._watcher.start(folder, config)
+
+    def doing(self, what: str) -> None:
+        """Pass on."""
+        self._watcher.doing(what)
+
+    def baseline(self, name: str, done: int, total: int) -> None:
+        """Pass on."""
+        self._watcher.baseline(name, done, total)
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Pass on; a round's figures go to the sinks."""
+        self._watcher.event(event)
+        if event["event"] == "hello":
+            self.begin(any(said.get("synthetic") for said in event["sites"].values()))
+        elif event["event"] == "round":
+            for name, value in _round(event):
+                self._each(lambda one, name=name, value=value: one.figure(name, value, event["round"]))  # type: ignore[misc]
+
+    def begin(self, synthetic: bool) -> None:
+        """Open the sinks."""
+        if self.folder is None or not self._waiting:
+            return
+        from experiments.report.pages.html import flat
+
+        about = run_folder.read_run(self.folder)
+        synthetic = synthetic or bool(about["data"].get("synthetic"))
+        notices = [f"{item['level'].upper()}: {item['text']}" for item in about["notices"]]
+        if synthetic:
+            notices.insert(0, f"{WORD}: made-up data; the figures show the program and nothing of patients")
+        name = f"{WORD} {about['id']}" if synthetic else str(about["id"])
+        settings = dict(flat(about["config"]))
+        self._open, self._waiting = self._waiting, []
+        self._each(lambda one: one.open(name, settings, notices))
+
+    def end(self, status: str) -> None:
+        """Give the sinks the report, if there is one, and close them."""
+        self.begin(False)
+        if self.folder is not None and (self.folder / "report.json").is_file():
+            from experiments.report.document.report import read
+
+            report = read(self.folder)
+            for name, value, step in tested(report):
+                self._each(lambda one, n=name, v=value, s=step: one.figure(n, v, s))  # type: ignore[misc]
+            files = [self.folder / name for name in ("report.json", "report.html", "summary.md", "model_card.md")]
+            for path in [*files, *sorted((self.folder / "plots").glob("*.png"))]:
+                if path.is_file():
+                    self._each(lambda one, path=path: one.file(path))  # type: ignore[misc]
+        self._each(lambda one: one.close(status))
+
+    def _each(self, act: Callable[[Sink], None]) -> None:
+        for item in list(self._open):
+            try:
+                act(item[1])
+            except Exception as problem:
+                self._open.remove(item)
+                text = str(problem).strip().splitlines()
+                self._watcher.event({"event": "sink-failed", "sink": item[0], "error": text[0] if text else ""})
+
+
+def _round(event: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield a round's figures by path: of all hospitals, of each, and each one's training loss."""
+    parts = {"all hospitals": event, **event.get("sites", {})}
+    for site, item in parts.items():
+        for metric, value in (item.get("validation") or {}).items():
+            if isinstance(value, float):
+                yield f"validation/{metric}/{site}", value
+        loss = (item.get("train") or {}).get("loss")
+        if isinstance(loss, int | float):
+            yield f"train/loss/{site}", float(loss)
+
+
+def tested(report: Report) -> Iterator[tuple[str, float, int]]:
+    """Yield every model's figures on test patients by path, with both ends of their intervals, at the kept round."""
+    from experiments.report.text import formatting
+
+    step = report.chosen_round or 0
+    for model in report.models:
+        places = {**model.sites, **({"all hospitals": model.pooled} if model.pooled else {})}
+        for site, item in places.items():
+            for metric in formatting.columns(report):
+                figure = getattr(item, metric)
+                for end in ("value", "low", "high"):
+                    if figure is not None and (value := getattr(figure, end)) is not None:
+                        yield f"test/{model.name}/{metric}/{site}" + ("" if end == "value" else f"/{end}"), value, step
+
+
+@contextmanager
+def told(texts: Sequence[str], watcher: Watcher) -> Iterator[Watcher]:
+    """Yield a watcher that gives a run's figures to the sinks that are named; without any, the watcher itself.
+
+    Raises:
+        ConfigError: as `sink`, before anything runs.
+    """
+    if not texts:
+        yield watcher
+        return
+    found = Told(watcher, [(text, sink(text)) for text in texts])
+    status = "failed"
+    try:
+        yield found
+        status = "complete"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        found.end(status)

@@ -1,0 +1,1 @@
+"""`wardround score`: a run's model on new recordings or rows."""

@@ -1,0 +1,236 @@
+"""Scores as files: one tidy table, one of what was left out, a summary, and WFDB annotations that viewers open.
+
+Rows go into a file beside the table, record by record, and it takes its name at the end, be that by Ctrl-C: what is
+under the name is whole records. Each record's annotations are a file that is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from common.errors import DataError, UsageError
+from experiments.scoring.score import Model, Scored, Tally, as_json, notice
+from sites.unlabelled_rows import Left
+
+SYMBOLS = {name: name for name in "NSVFQ"} | {"normal": "N", "abnormal": "?", "NORM": "N", "": "Q"}
+"""WFDB's symbol of a class (of a beat that is not called anything Q, not classified); of any other it is "?", with the
+class as a note."""
+NOTE, SIGNED = '"', "wardround"
+TAKEN = ("hea", "dat", "xyz", "csv", "json", "edf", "mat", "xws")
+DIGITS = 6
+"""Significant digits of a probability or of log odds."""
+
+
+def check_extension(extension: str, annotator: str) -> None:
+    """Raise `UsageError` if annotations may not bear a suffix: reference annotations are never written."""
+    if not (extension.isascii() and extension.isalpha() and len(extension) <= 16):
+        raise UsageError(f"--extension {extension}: use 1 to 16 letters, which is what WFDB programs take")
+    if extension in ("atr", annotator, *TAKEN):
+        raise UsageError(f"--extension {extension}: that is the suffix of other files; take another, such as wrd")
+
+
+class Output:
+    """Writes scores into a folder.
+
+    Args:
+        folder: made if it is not there.
+        table: the name of the tidy file; its suffix, .csv or .parquet, is its format.
+        model: whose scores they are.
+        extension: of the annotations, none for no annotations.
+
+    Raises:
+        DataError: the folder cannot be written.
+        UsageError: the suffix is another.
+    """
+
+    def __init__(self, folder: Path, table: str, model: Model, extension: str | None) -> None:
+        self.path, self.model, self.extension = folder / table, model, extension
+        if self.path.suffix not in (".csv", ".parquet"):
+            raise UsageError(f"{self.path.name}: scores are written as .csv or .parquet")
+        self.tally, self.synthetic = Tally(), False
+        self._left: list[Left] = []
+        self._records: list[dict[str, Any]] = []
+        self._part = folder / f".{table}.{os.getpid()}.part"
+        self._parquet: Any = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = self._part.open("wb")
+        except OSError as error:
+            raise DataError(f"cannot write {folder}: {error.strerror}; see --out") from None
+        self._begun = False
+
+    def add(self, found: Scored | Left) -> None:
+        """Write the scores of a record, or keep why it has none."""
+        if isinstance(found, Left):
+            self.tally.leave(found)
+            self._left.append(found)
+            return
+        rows = found.rows
+        self.synthetic |= rows.cohort.synthetic
+        frame = self._frame(found)
+        if self.extension and rows.rate and len(frame):
+            self._annotate(found)
+        self._write(frame)
+        self.tally.add(found)
+        self._left += rows.left
+        if rows.rate:
+            name = rows.cohort.patients[0]
+            self._records.append({"record": name, "rows": len(frame), "left out": len(rows.left), **rows.about})
+
+    def close(self, complete: bool) -> dict[str, Any]:
+        """Give the files their names and return the summary, which also lies beside them.
+
+        Raises:
+            DataError: nothing could be scored; excluded.csv says why of each record.
+        """
+        self._end()
+        if self._begun:
+            os.replace(self._part, self.path)
+        else:
+            self._part.unlink(missing_ok=True)
+        stem = self.path.stem
+        left = self.path.with_name("excluded.csv" if stem == "scores" else f"{stem}.excluded.csv")
+        with _whole(left) as part, part.open("w", encoding="utf-8", newline="") as out:
+            write = csv.writer(out)
+            write.writerow(("record", "sample", "seconds", "rows", "reason"))
+            for item in self._left:
+                seconds = None if item.seconds is None else f"{item.seconds:.4f}"
+                write.writerow((item.record, item.sample, seconds, item.rows or "all", item.why))
+        tally = self.tally
+        summary: dict[str, Any] = {
+            "run": self.model.run,
+            "model": self.model.name,
+            "complete": complete,
+            "notice": notice(self.model, self.synthetic),
+            "records": tally.records,
+            "rows": tally.rows,
+            "classes": dict(sorted(tally.classes.items())),
+            "threshold": self.model.threshold,
+            "beats": dict(tally.beats),
+            "left out": dict(tally.left.most_common()),
+            "records without a score": sum(tally.without.values()),
+            "scores": str(self.path) if self._begun else None,
+            "excluded": str(left),
+            "annotations": f"*.{self.extension}" if self.extension and self._records else None,
+        }
+        with _whole(self.path.with_name("score.json" if stem == "scores" else f"{stem}.json")) as part:
+            part.write_text(as_json(summary | {"each": self._records}), encoding="utf-8")
+        if not tally.rows and complete:
+            first = next(iter(tally.without), None) or next(iter(tally.left), "it holds no row")
+            raise DataError(f"nothing could be scored ({first}); every reason stands in {left}")
+        return summary
+
+    def _frame(self, found: Scored) -> pd.DataFrame:
+        rows, task = found.rows, self.model.task
+        names = rows.columns.get("record", np.full(len(found.predicted), rows.cohort.patients[0], dtype=object))
+        columns: dict[str, Any] = {"record": names}
+        columns |= {key: value for key, value in rows.columns.items() if key not in ("record", "reference")}
+        columns["class"] = found.predicted
+        if task.anomaly:
+            columns["log_anomaly"] = found.odds[:, 1]
+        else:
+            columns |= {f"p_{name}": found.probability[:, k] for k, name in enumerate(task.classes)}
+            if task.binary:
+                columns["log_odds"] = found.odds[:, 1]
+        if "reference" in rows.columns:
+            columns["reference"] = rows.columns["reference"]
+        elif rows.rate:
+            columns["reference"] = ""
+        columns["synthetic"] = bool(rows.cohort.synthetic or self.model.synthetic)
+        return pd.DataFrame(columns)
+
+    def _write(self, frame: pd.DataFrame) -> None:
+        if self.path.suffix == ".csv":
+            text = frame.to_csv(index=False, header=not self._begun, float_format=f"%.{DIGITS}g", lineterminator="\n")
+            self._file.write(text.encode())
+        else:
+            import pyarrow as pa
+            from pyarrow import parquet
+
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+            if self._parquet is None:
+                self._parquet = parquet.ParquetWriter(self._file, table.schema)
+            self._parquet.write_table(table.cast(self._parquet.schema))
+        self._begun = True
+
+    def _end(self) -> None:
+        if self._parquet is not None:
+            self._parquet.close()
+        if not self._file.closed:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+    def _annotate(self, found: Scored) -> None:
+        rows, task = found.rows, self.model.task
+        where = rows.about.get("beats", "strips")
+        said = notice(self.model, rows.cohort.synthetic).partition(":")[0]
+        head = "; ".join(filter(None, (SIGNED, said, "not for clinical use", self.model.run, self.model.name, where)))
+        beats = where != "strips"
+        symbols = [SYMBOLS.get(name, "?") if beats else NOTE for name in found.predicted]
+        notes = ["" if name in SYMBOLS else name for name in found.predicted]
+        if task.anomaly:  # a note of each beat would bury the signal: of the abnormal ones alone
+            from_ = np.inf if self.model.threshold is None else self.model.threshold
+            notes = [f"{value:.2f}" if not beats or value >= from_ else "" for value in found.odds[:, 1]]
+        elif not beats:
+            best = found.probability.max(1)
+            notes = [f"{name or 'none'} {p:.2f}" for name, p in zip(found.predicted, best, strict=True)]
+        path = self.path.parent / f"{rows.cohort.patients[0]}.{self.extension}"
+        # At sample 0 wfdb takes a note for a definition of the file, and hides it.
+        sample = np.concatenate([rows.columns["sample"] if beats else np.maximum(rows.columns["sample"], 1), [1]])
+        order = np.argsort(sample, kind="stable")
+        symbols, notes = [*symbols, NOTE], [*notes, head]
+        annotate(path, sample[order], [symbols[i] for i in order], [notes[i] for i in order], rows.rate)
+
+
+def annotate(path: Path, sample: Any, symbol: Sequence[str], note: Sequence[str], rate: float) -> None:
+    """Write a WFDB annotation file whole or not at all.
+
+    Raises:
+        DataError: another program's file of this name lies there.
+    """
+    import wfdb
+
+    if path.is_file() and not _ours(path):
+        raise DataError(f"{path} was not written by this program: choose another --extension or --out")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".wardround-", dir=path.parent) as scratch:
+        name, extension = path.stem, path.suffix[1:]
+        wfdb.wrann(
+            name,
+            extension,
+            np.asarray(sample),
+            symbol=list(symbol),
+            aux_note=[text[:255] for text in note],
+            fs=rate,
+            write_dir=scratch,
+        )
+        os.replace(Path(scratch) / path.name, path)
+
+
+def _ours(path: Path) -> bool:
+    return SIGNED.encode() in path.read_bytes()[:256]
+
+
+class _whole:
+    """Gives a path to write to; what was written takes its name at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._part = path, path.with_name(f".{path.name}.{os.getpid()}.part")
+
+    def __enter__(self) -> Path:
+        return self._part
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            os.replace(self._part, self._path)
+        else:
+            self._part.unlink(missing_ok=True)

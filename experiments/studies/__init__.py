@@ -1,0 +1,1 @@
+"""Studies whose figures stand in docs/, and generated pages of docs/."""

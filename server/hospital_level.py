@@ -1,0 +1,79 @@
+"""The server's half of privacy.level=hospital (client/privacy/hospital_level.py): contributions are added up, not
+averaged.
+
+    new weights = weights + (sum of contributions + noise) / (chance of a hospital to take part * weight_total)
+
+The divisor is public and the same whoever answers: the sum's sensitivity, cap * C, is all that counts. Noise is added
+here if `privacy.noise_at=server`, once a round, with the largest sigma that a site says it was charged for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg, Strategy
+
+from common import messages, noise
+from common.config import RunConfig
+from common.errors import ConfigError, EngineError
+from common.messages import Weights
+from common.seeds import seed_for
+from server.strategies._flower import EVERY_SITE
+
+
+class _Summed(FedAvg):
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(**EVERY_SITE)
+        self.config = config
+        self.model: Weights = {}
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        self.model = messages.unpack_weights(arrays)
+        return super().configure_train(server_round, arrays, config, grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        answers = [messages.unpack_reply(answer.content) for answer in replies]
+        if not answers:
+            return None, None
+        privacy = self.config.privacy
+        names = list(self.model)
+        flat = [np.concatenate([one.weights[name].astype(np.float64).ravel() for name in names]) for one in answers]
+        total = np.sum(flat, axis=0)
+        if privacy.noise_at == "server":
+            charged = [float((one.report.get("privacy") or {}).get("sigma", 0)) for one in answers]
+            if not all(0 < sigma < np.inf for sigma in charged):
+                raise EngineError(f"round {server_round}: a site does not say what noise it was charged for")
+            secure = privacy.noise == "secure"
+            seed = seed_for(self.config.seed, "server", server_round, "hospital")
+            source: noise.Source = noise.Secure() if secure else noise.Seeded(seed)
+            total = noise.noisy(total, max(charged) * privacy.cap * privacy.clip, source)
+        assert privacy.weight_total is not None
+        total /= privacy.chance * privacy.weight_total
+        parts = np.split(total, np.cumsum([self.model[name].size for name in names])[:-1])
+        moved = {
+            name: (self.model[name] + part.reshape(self.model[name].shape)).astype(self.model[name].dtype)
+            for name, part in zip(names, parts, strict=True)
+        }
+        return messages.pack_weights(moved), None
+
+
+def build(config: RunConfig) -> Strategy:
+    """Return FedAvg that adds up contributions."""
+    return _Summed(config)
+
+
+def refuse(config: RunConfig, sites: int) -> None:
+    """Refuse a delta that does not fit the number of hospitals.
+
+    Raises:
+        ConfigError: with such a delta one of them could be given away.
+    """
+    if config.privacy.kind == "hospital" and config.privacy.delta >= 1 / max(sites, 1):
+        raise ConfigError(f"privacy.delta={config.privacy.delta:g} must be below 1 / {sites} hospitals")

@@ -1,0 +1,154 @@
+"""Features of a stay's first day. What the outcome shows in is named here, and refused by name.
+
+Encodings of the measured variables, each with an indicator of whether it was measured:
+
+    raw      the value
+    bands    the value, and how far it lies below and above the band that gets no points in APACHE III: what a
+             linear model needs to see that both ends are bad; of SKEWED variables log(1 + these)
+    points   APACHE III's points (sites/datasets/eicu/apache.py)
+
+The knots are the publication's; nothing here is chosen by looking at these patients.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sites.datasets.eicu import apache
+from sites.datasets.eicu.units import UNITS
+
+Floats = npt.NDArray[np.float64]
+View = Literal["day", "hours"]
+Encoding = Literal["raw", "bands", "points"]
+
+OUTCOMES = frozenset(
+    (
+        "hospitaldischargeyear", "hospitaldischargetime24", "hospitaldischargeoffset",
+        "hospitaldischargelocation", "hospitaldischargestatus", "unitdischargetime24", "unitdischargeoffset",
+        "unitdischargelocation", "unitdischargestatus", "dischargeweight", "diedinhospital",
+        "dischargelocation", "activeupondischarge", "acutephysiologyscore", "apachescore", "apacheversion",
+        "physicianspeciality", "physicianinterventioncategory", "predictedicumortality", "actualicumortality",
+        "predictediculos", "actualiculos", "predictedhospitalmortality", "actualhospitalmortality",
+        "predictedhospitallos", "actualhospitallos", "preopmi", "preopcardiaccath", "ptcawithin24h",
+        "unabridgedunitlos", "unabridgedhosplos", "actualventdays", "predventdays", "unabridgedactualventdays",
+    )
+)  # fmt: skip
+"""Columns that hold the outcome, or are known only after it; all of apachePatientResult among them.
+
+APACHE's own predicted mortality is made from the first day, but by a model of many more patients, so that what is
+learned from it would be APACHE's; and its table holds the outcome in every row."""
+
+SKEWED = ("urine", "wbc", "creatinine", "bun", "glucose", "bilirubin", "pao2")
+NEURO = ("eyes", "motor", "verbal")
+APS_FLAGS = {"intubated": "intubated", "vent": "ventilated", "dialysis": "on dialysis", "meds": "sedated, coma unknown"}
+PREDICTED = {
+    "thrombolytics": "thrombolysis",
+    "aids": "AIDS",
+    "hepaticfailure": "liver failure",
+    "lymphoma": "lymphoma",
+    "metastaticcancer": "metastatic cancer",
+    "leukemia": "leukemia",
+    "immunosuppression": "immunosuppression",
+    "cirrhosis": "cirrhosis",
+    "diabetes": "diabetes",
+    "readmit": "readmitted to the unit",
+    "ventday1": "ventilated on day 1",
+    "oobventday1": "ventilated at some time of day 1",
+    "oobintubday1": "intubated at some time of day 1",
+}
+EXTRA = {
+    "patient": ("admissionheight", "admissionweight", "hospitaladmitoffset", "unitvisitnumber"),
+    "apachePredVar": ("activetx", "bedcount", "ejectfx", "graftcount", "ima", "midur", "visitnumber"),
+}
+"""Further columns that may be asked for, by table: all known on the first day."""
+SOURCES = {
+    "from emergency": ("Emergency Department", "Chest Pain Center"),
+    "from surgery": ("Operating Room", "Recovery Room", "PACU"),
+    "from a ward": ("Floor", "Acute Care/Floor", "Step-Down Unit (SDU)", "ICU to SDU"),
+    "from elsewhere": ("Other Hospital", "Other ICU", "ICU", "Direct Admit", "Observation", "Other"),
+}
+DIAGNOSES = {
+    "sepsis": ("SEPSIS",),
+    "arrest": ("CARDARREST", "RESPARREST"),
+    "diabetic crisis": ("DKA", "DHNKA"),
+    "overdose or withdrawal": ("OD", "DRUGTOXIC", "DRUGWITHD", "ETOHWITHD"),
+    "stroke or coma": ("CVASTROKE", "ICH", "SAH", "SDH", "COMA", "NTCOMA"),
+    "coronary disease": ("AMI", "UNSTANGINA", "STABANGINA", "CP-", "ATYPCHSTPA"),
+    "heart failure": ("CHF", "CARDIOMYOP", "CARDSHOCK"),
+    "arrhythmia": ("RHYTH",),
+    "lung disease": (
+        "PNEUM",
+        "EMPHYSBRON",
+        "ASTHMA",
+        "ARDS",
+        "PULM",
+        "M-RES",
+        "PLEUR",
+        "RESLUNG",
+        "AIROBST",
+        "ATELECT",
+    ),
+    "bleeding": ("UGIBLEED", "LOWGIBLEED", "UNKGIBLEED", "VARICBLEED", "HEMORRHAGE"),
+    "trauma": ("TR", "S-TR"),
+    "heart surgery": ("S-CABG", "S-VALV"),
+}
+"""Groups of APACHE's admission diagnoses, by the beginnings of their codes."""
+
+APS = (*UNITS, *NEURO, *APS_FLAGS)
+PRED = (*PREDICTED, "electivesurgery")
+TEXTS = ("admitdiagnosis", "unitadmitsource")
+
+
+def extra_table(column: str) -> str | None:
+    """Return the table that holds a further column, or None where it may not be asked for."""
+    return next((table for table, columns in EXTRA.items() if column in columns), None)
+
+
+def names(encoding: Encoding, diagnosis: bool, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the features, in order."""
+    numbers = ("age", "male", *APS, *PRED, *columns)
+    frame = pd.DataFrame({name: np.zeros(0) for name in numbers} | dict.fromkeys(TEXTS, np.zeros(0, object)))
+    return tuple(build(frame, encoding, diagnosis, columns))
+
+
+def build(day: pd.DataFrame, encoding: Encoding, diagnosis: bool, columns: tuple[str, ...]) -> dict[str, Floats]:
+    """Return features by name, `(stays,)` each, NaN where not known.
+
+    `day`: `age` (years), `male` (0, 1), APS, PRED, TEXTS and the further columns; in eICU's units, NaN for -1.
+    """
+
+    def column(name: str) -> Floats:
+        return day[name].to_numpy(float)
+
+    def scale(name: str, values: Floats) -> Floats:
+        return np.log1p(values) if name in SKEWED else values
+
+    found = {"age": column("age"), "male": column("male")}
+    if encoding == "points":
+        found |= {f"{name} points": values for name, values in apache.points(day).items()}
+    elif encoding == "raw":
+        found |= {name: column(name) for name in (*UNITS, *NEURO)}
+    else:
+        found |= {f"log {name}" if name in SKEWED else name: scale(name, column(name)) for name in (*UNITS, *NEURO)}
+        for name, (low, high) in apache.normal().items():
+            if np.isfinite(low):
+                found[f"{name} below {low:g}"] = scale(name, np.maximum(low - column(name), 0.0))
+            if np.isfinite(high):
+                found[f"{name} above {high:g}"] = scale(name, np.maximum(column(name) - high, 0.0))
+    gases = ("pao2", "pco2", "fio2")  # measured with pH
+    for name in (*(name for name in UNITS if name not in gases), "motor"):
+        found[f"{'coma scale' if name == 'motor' else name} measured"] = (~np.isnan(column(name))).astype(float)
+    found |= {title: column(name) for name, title in (APS_FLAGS | PREDICTED).items()}
+    found["after elective surgery"] = (column("electivesurgery") == 1).astype(float)
+    found["after other surgery"] = (column("electivesurgery") == 0).astype(float)
+    source = day["unitadmitsource"]
+    found |= {title: source.isin(words).to_numpy().astype(float) for title, words in SOURCES.items()}
+    if diagnosis:
+        code = day["admitdiagnosis"].fillna("").astype(str).str.strip().str.upper()
+        found |= {title: code.str.startswith(starts).to_numpy().astype(float) for title, starts in DIAGNOSES.items()}
+        found["no diagnosis"] = (code == "").to_numpy().astype(float)
+    return found | {name: column(name) for name in columns}

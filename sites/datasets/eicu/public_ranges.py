@@ -1,0 +1,65 @@
+"""Between what an input of eICU usually lies, for noisy sums: values beyond count as the edge.
+
+Of the variables of the first day, what sites/datasets/eicu/units.py gives as the limits of a hospital's median; of
+the hourly
+ones, which stand in the same units, the same or a textbook's reference interval widened. Never from these patients.
+"""
+
+from __future__ import annotations
+
+import math
+
+from sites.datasets.eicu import apache
+from sites.datasets.eicu.features import NEURO, SKEWED, Encoding
+from sites.datasets.eicu.hourly import CHANNELS, STATIC
+from sites.datasets.eicu.units import HOURLY, UNITS
+
+Range = tuple[float, float]
+
+OTHERS: dict[str, Range] = {"age": (16, 90), "eyes": (1, 4), "motor": (1, 6), "verbal": (1, 5), "height": (140, 200),
+                            "weight": (40, 150)}  # fmt: skip
+HOURS: dict[str, Range] = {
+    "alp": (0, 300), "alt": (0, 400), "ast": (0, 400), "be": (-15, 15), "bicar": (12, 36), "bili_dir": (0, 8),
+    "bnd": (0, 30), "ca": (6, 11), "cai": (0.8, 1.5), "ck": (0, 2000), "ckmb": (0, 60), "cl": (90, 120),
+    "crp": (0, 300), "dbp": (30, 110), "fgn": (80, 700), "hgb": (6, 16), "inr_pt": (0.8, 4), "k": (2.8, 5.8),
+    "lact": (0, 8), "lymph": (0, 40), "mch": (24, 36), "mchc": (30, 37), "mcv": (75, 105), "methb": (0, 3),
+    "mg": (1.2, 3), "neut": (40, 100), "o2sat": (85, 100), "phos": (1, 7), "plt": (0, 500), "ptt": (20, 100),
+    "sbp": (70, 190), "tnt": (0, 5), "urine": (0, 500),
+}  # fmt: skip
+
+
+def of(encoding: Encoding, names: tuple[str, ...]) -> dict[str, Range]:
+    """Return the range of each input of the first day that has one by this file; of a 0/1 input, 0 to 1.
+
+    >>> of("bands", ("heartrate", "heartrate above 100", "sepsis"))
+    {'heartrate': (30.0, 200.0), 'heartrate above 100': (0.0, 100.0), 'sepsis': (0.0, 1.0)}
+    """
+    found: dict[str, Range] = {}
+    for name in names:
+        plain = name.removeprefix("log ")
+        variable, _, what = plain.partition(" ")
+        if name in OTHERS:
+            found[name] = OTHERS[name]
+        elif encoding == "points" and plain.endswith(" points"):
+            found[name] = 0.0, float(max(apache.BANDS.get(variable, ((), (20,)))[1]))
+        elif (variable in UNITS or variable == "age") and what != "measured":
+            low, high = (float(end) for end in (UNITS[variable][1:] if variable in UNITS else OTHERS[variable]))
+            if what.startswith("below"):
+                low, high = 0.0, float(what.split()[1]) - low
+            elif what.startswith("above"):
+                low, high = 0.0, high - float(what.split()[1])
+            if (encoding == "bands" and variable in SKEWED) or name.startswith("log "):
+                low, high = math.log1p(low), math.log1p(high)
+            found[name] = low, high
+        elif variable not in NEURO:
+            found[name] = 0.0, 1.0
+    return found
+
+
+def hourly() -> dict[str, Range]:
+    """Return the range of each input of the hourly view."""
+    found: dict[str, Range] = {"male": (0.0, 1.0)} | {name: OTHERS[name] for name in STATIC if name in OTHERS}
+    for name in CHANNELS:
+        found[name] = HOURS[name] if name in HOURS else UNITS[HOURLY[name]][1:]
+        found[f"{name} measured"] = 0.0, 1.0
+    return found

@@ -1,0 +1,295 @@
+"""UCI Heart Disease: narrowed coronary arteries from fourteen clinical variables, at four real hospitals.
+
+Data card
+    Inputs    age (years), sex, chest pain cp, resting blood pressure trestbps (mm Hg), cholesterol chol (mg/dl),
+              fasting sugar fbs, restecg, largest heart rate thalach (beats/min), exang, ST depression oldpeak
+              (mm), slope, vessels at fluoroscopy ca, thal; one row a patient.
+    Labels    disease: a coronary artery narrowed by more than half at angiography (num 1 to 4); healthy: num 0.
+    Sites     Cleveland Clinic 303 rows, Hungarian Institute of Cardiology 294, Zurich and Basel 123, Long Beach VA 200.
+    Splits    FLamby's: 66% train, 34% test in each hospital, stratified by label, seed 43; `draw` makes others.
+    Source    https://archive.ics.uci.edu/dataset/45/heart+disease  doi:10.24432/C52P4X
+    Citation  Janosi, Steinbrunn, Pfisterer, Detrano 1989, UCI; Detrano et al. 1989, Am J Cardiol 64:304-310;
+              the split: Ogier du Terrail et al. 2022, FLamby, NeurIPS (arXiv:2210.04620).
+    Licence   Creative Commons Attribution 4.0
+
+A hospital is a file `processed.<hospital>.data`: 14 columns with commas, no header, ? (or -9) not measured.
+
+`flamby`: slope, ca and thal are dropped, then rows with a missing value; cp and restecg become dummies without the
+first; a cholesterol of 0 stays 0. 13 inputs, and train and test rows as FLamby's Fed-Heart-Disease has them.
+
+`explicit`: every row with a diagnosis and every column; what was not measured is NaN, with a 0/1 input "... measured"
+for each number or yes-or-no (not for age and sex, which all have); a code becomes one 0/1 input a value, all 0 where
+not measured. A pressure, cholesterol or heart rate of 0 is not measured: so is all of Switzerland's cholesterol.
+Complete rows stay on the side that FLamby gives them, and the others are split in the same way (`tested: complete`:
+train), so that no one is tested by one protocol and trained on by the other.
+
+Of rows that are equal in every column (two in Hungary, two in Long Beach) no one knows whether they are one patient:
+`explicit` takes them for one, `flamby` for two, as it must to keep the published sizes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+from common.errors import ConfigError, DataError
+from common.settings import Section
+from common.task import Task
+from sites import cache, synthetic_folder
+from sites.cohort import Cohort, DataCard, Patient
+from sites.datasets.heart_disease import simulate
+from sites.datasets.heart_disease.rows import (
+    COLUMNS,
+    EXPLICIT_DUMMIES,
+    EXPLICIT_NUMBERS,
+    FLAMBY_COLUMNS,
+    FLAMBY_DUMMIES,
+    FLAMBY_NUMBERS,
+    INDICATED,
+    NEVER_ZERO,
+    RANGES,
+    YES_OR_NO,
+    Mask,
+    _files,
+    _first_equal,
+    _inputs,
+    _limits,
+    _name,
+    _outside,
+    _table,
+    _test_rows,
+)
+
+if TYPE_CHECKING:
+    from sites.datasets import Source
+    from sites.unlabelled_rows import Rows
+
+CARD = DataCard(
+    name="heart_disease",
+    title="UCI Heart Disease, the four processed files",
+    inputs="13 clinical variables, one row a patient: age, sex, chest pain, pressure, cholesterol, exercise test, ...",
+    labels="healthy, or disease: a coronary artery narrowed by more than half at angiography",
+    sites="four hospitals: Cleveland, Hungary (Budapest), Switzerland (Zurich and Basel), VA Long Beach",
+    splits="FLamby's: 66% train and 34% test in each hospital, seed 43",
+    source="https://archive.ics.uci.edu/dataset/45/heart+disease (doi:10.24432/C52P4X)",
+    citation="Janosi A, Steinbrunn W, Pfisterer M, Detrano R. Heart Disease. UCI Machine Learning Repository, 1989; "
+    "Ogier du Terrail J et al. FLamby. NeurIPS 2022",
+    licence="CC BY 4.0",
+)
+
+VERSION = 1
+USUAL = {"age": (20.0, 90.0), "trestbps": (80.0, 200.0), "chol": (0.0, 450.0), "thalach": (60.0, 205.0),
+         "oldpeak": (-2.0, 6.0), "ca": (0.0, 3.0)}  # fmt: skip
+"""Between what most adults sent to angiography lie, by textbook: for noisy sums, where values beyond count as the edge.
+
+A cholesterol of 0 stands in UCI's files for one that was not measured."""
+
+
+class Options(Section):
+    """Options of the protocol, and of what is generated where asked for."""
+
+    protocol: Literal["flamby", "explicit"] = Field(
+        "flamby", description="FLamby's complete rows and 13 inputs; or all rows and columns, missing ones marked"
+    )
+    draw: int = Field(0, ge=0, le=10_000, description="another published-style split: seed 43 + draw")
+    tested: Literal["all", "complete"] = Field(
+        "all", description="explicit: test incomplete rows too, or only those that flamby tests, and train on the rest"
+    )
+    simulated: bool = Field(False, description="without data.path: generate hospitals in the same layout")
+    hospitals: int = Field(4, ge=1, le=100, description="simulated: hospitals")
+    patients: int = Field(200, ge=1, le=9999, description="simulated: patients a hospital")
+
+
+def default_folder(options: Options, store: Path, seed: int) -> Path:
+    """Return the folder of generated hospitals, generating them first where they are not there.
+
+    Raises:
+        ConfigError: no generated data were asked for.
+    """
+    if not options.simulated:
+        raise ConfigError(
+            "data.path: say where heart_disease lies on this machine, as in --set data.path=data/heart-disease, "
+            "or data.options.simulated=true for SYNTHETIC data"
+        )
+    made = f"{options.hospitals}x{options.patients}-seed{seed}-v{simulate.VERSION}"
+    folder = store / f"heart_disease-{made}"
+    simulate.generate(folder, hospitals=options.hospitals, patients=options.patients, seed=seed)
+    return folder
+
+
+def task(options: Options) -> Task:
+    """Return what is predicted from what."""
+    flamby = options.protocol == "flamby"
+    numbers, dummies = (FLAMBY_NUMBERS, FLAMBY_DUMMIES) if flamby else (EXPLICIT_NUMBERS, EXPLICIT_DUMMIES)
+    features = (
+        *numbers,
+        *(f"{name}={code}" for name, codes in dummies.items() for code in codes),
+        *(() if flamby else (f"{name} measured" for name in INDICATED)),
+    )
+    return Task(
+        name=f"coronary heart disease, {options.protocol} protocol",
+        kind="multiclass",
+        classes=("healthy", "disease"),
+        class_titles=("no artery narrowed by more than half", "an artery narrowed by more than half"),
+        channels=0,
+        samples=0,
+        rate_hz=0.0,
+        features=features,
+        channel_names=(),
+        units=True,
+        missing=not flamby,
+        binary_features=tuple(name for name in features if name in YES_OR_NO or "=" in name or " " in name),
+    )
+
+
+def bounds(options: Options) -> dict[str, tuple[float, float]]:
+    """Return the public range of each input: of a 0/1 input, 0 to 1."""
+    return {name: USUAL.get(name, (0.0, 1.0)) for name in task(options).features}
+
+
+def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
+    """Return every row that is used, as a patient of the hospital in whose file it stands."""
+    files = _files(folder)
+    found = []
+    for site, path in files.items():
+        arrays, _ = _prepared(path, options, store)
+        found += [
+            Patient(
+                id=_name(site, line),
+                person=_name(site, first),
+                examples=(1 - label, label),
+                site=site if len(files) > 1 else None,
+                published="test" if test else "train",
+            )
+            for line, first, label, test in zip(
+                *(arrays[name].tolist() for name in ("line", "person", "y", "test")), strict=True
+            )
+        ]
+    return found
+
+
+def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Cohort:
+    """Return the rows `ids`, in that order, without a split.
+
+    What a whole file left out is counted where its first used row is read, so that it is counted once however the
+    rows are dealt to hospitals.
+    """
+    if not ids:
+        raise DataError(f"no examples of {folder} to read")
+    wanted = set(ids)
+    parts: list[cache.Arrays] = []
+    names: list[str] = []
+    persons: list[str] = []
+    excluded: dict[str, int] = {}
+    for site, path in _files(folder).items():
+        arrays, about = _prepared(path, options, store)
+        here = [_name(site, line) for line in arrays["line"].tolist()]
+        keep = [row for row, name in enumerate(here) if name in wanted]
+        if not keep:
+            continue
+        left_out = json.loads(about["excluded"]) if keep[0] == 0 else {}
+        unread = dict(zip(json.loads(about["unread"]), arrays["unread"][keep].sum(0).tolist(), strict=True))
+        for why, number in [*left_out.items(), *unread.items()]:
+            if number:
+                excluded[why] = excluded.get(why, 0) + int(number)
+        parts.append({name: arrays[name][keep] for name in ("features", "y", "age", "sex")})
+        names += [here[row] for row in keep]
+        persons += [_name(site, int(arrays["person"][row])) for row in keep]
+    row_of = {name: row for row, name in enumerate(names)}
+    if lost := wanted - set(row_of):
+        raise DataError(f"{folder}: {len(lost)} of the {len(wanted)} rows asked for are not there, or not used")
+    order = [row_of[name] for name in ids]
+    whole = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
+    n = len(order)
+    return Cohort(
+        task(options),
+        np.zeros((n, 0, 0), np.float32),
+        whole["features"],
+        whole["y"],
+        np.arange(n, dtype=np.int64),
+        tuple(ids),
+        tuple(persons[row] for row in order),
+        np.full(n, -1, np.int8),
+        excluded,
+        synthetic_folder.is_marked(folder),
+        age=whole["age"],
+        sex=whole["sex"],
+    )
+
+
+def _prepared(path: Path, options: Options, store: Path) -> tuple[cache.Arrays, dict[str, str]]:
+    settings = {"version": VERSION} | options.model_dump(include={"protocol", "draw", "tested"})
+    key = cache.key([path], settings)
+    return cache.load_or_make(store, key, lambda: _prepare(path, options))
+
+
+def _prepare(path: Path, options: Options) -> tuple[cache.Arrays, dict[str, str]]:
+    """Return the rows that are used, with their side of the split, and what was left out."""
+    values, lines = _table(path)
+    outside = _outside(path, values)
+    inputs = [COLUMNS.index(name) for name in FLAMBY_COLUMNS]
+    labelled = ~np.isnan(values[:, -1])
+    measured = labelled & ~np.isnan(values[:, inputs]).any(1)
+    complete = measured & ~outside[:, inputs].any(1)
+    disease = values[:, -1] > 0
+    test = np.zeros(len(values), dtype=np.bool_)
+    for part in (complete, labelled & ~complete):
+        if part is complete or options.tested == "all":
+            test[part] = _test_rows(disease[part], options.draw)
+    excluded = {"rows without a diagnosis": int((~labelled).sum())}
+    unread: dict[str, Mask] = {}
+    person = np.asarray(lines)
+    if options.protocol == "flamby":
+        kept = complete
+        excluded["rows with a missing value"] = int((labelled & ~measured).sum())
+        first = np.where(measured & ~complete, outside.argmax(1), -1)
+        for name in RANGES:
+            excluded[f"rows with {name} {_limits(name)}"] = int((first == COLUMNS.index(name)).sum())
+        features = _inputs(values, FLAMBY_NUMBERS, FLAMBY_DUMMIES)
+    else:
+        kept = labelled
+        person = _first_equal(values, person)
+        for name in NEVER_ZERO:
+            unread[f"{name} of 0, read as not measured"] = values[:, COLUMNS.index(name)] == 0
+        for name in RANGES:
+            unread[f"{name} {_limits(name)}, read as not measured"] = outside[:, COLUMNS.index(name)]
+        values[outside] = np.nan
+        for name in NEVER_ZERO:
+            column = values[:, COLUMNS.index(name)]
+            column[column == 0] = np.nan
+        numbers = [COLUMNS.index(name) for name in INDICATED]
+        features = np.hstack([_inputs(values, EXPLICIT_NUMBERS, EXPLICIT_DUMMIES), ~np.isnan(values[:, numbers])])
+    if not kept.any():
+        raise DataError(
+            f"{path}: none of its {len(values)} rows can be used "
+            f"({'; '.join(f'{number} {why}' for why, number in excluded.items() if number)})"
+            + (": data.options.protocol=explicit keeps incomplete rows" if measured.sum() < labelled.sum() else "")
+        )
+    sex = values[:, COLUMNS.index("sex")]
+    arrays: cache.Arrays = {
+        "line": np.asarray(lines)[kept],
+        "person": person[kept],
+        "features": features[kept].astype(np.float32),
+        "y": disease[kept].astype(np.int64),
+        "test": test[kept],
+        "age": values[kept, 0].astype(np.float32),
+        "sex": np.where(np.isnan(sex), -1, sex)[kept].astype(np.int8),
+        "unread": np.stack([flag[kept] for flag in unread.values()], 1) if unread else np.zeros((kept.sum(), 0), bool),
+    }
+    return arrays, {"excluded": json.dumps(excluded), "unread": json.dumps(list(unread))}
+
+
+def unlabelled_rows(source: Source) -> Iterator[Rows]:
+    """Yield the rows of a folder in this layout that need not be labelled, for `wardround score`.
+
+    Raises:
+        DataError: nothing is there, or it is not in this layout.
+    """
+    from sites.datasets.heart_disease import unlabelled
+
+    yield from unlabelled.rows_of(source)

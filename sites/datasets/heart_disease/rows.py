@@ -1,0 +1,213 @@
+"""The rows of UCI's heart disease files: columns, public ranges, missing values, inputs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from common.errors import DataError
+
+COLUMNS = (
+    "age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak",
+    "slope", "ca", "thal", "num",
+)  # fmt: skip
+
+
+RANGES = {
+    "age": (0.0, 130.0, "years"),
+    "trestbps": (40.0, 300.0, "mm Hg"),
+    "chol": (50.0, 1000.0, "mg/dl"),
+    "thalach": (30.0, 250.0, "beats/min"),
+    "oldpeak": (-5.0, 10.0, "mm"),
+}
+"""What a living adult can have, in the unit of UCI's files: kPa, mmol/l or months fall outside."""
+
+
+CODES = {
+    "sex": (0, 1), "cp": (1, 2, 3, 4), "fbs": (0, 1), "restecg": (0, 1, 2), "exang": (0, 1),
+    "slope": (1, 2, 3), "ca": (0, 1, 2, 3), "thal": (3, 6, 7), "num": (0, 1, 2, 3, 4),
+}  # fmt: skip
+
+
+YES_OR_NO = tuple(name for name, codes in CODES.items() if codes == (0, 1))
+
+
+NEVER_ZERO = ("trestbps", "chol", "thalach")
+
+
+MISSING = ("?", "-9", "-9.0")
+
+
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)", re.ASCII)
+
+
+FILE = re.compile(r"processed\.([A-Za-z0-9][A-Za-z0-9_-]*)\.data", re.ASCII)
+
+
+FLAMBY_COLUMNS = COLUMNS[:10]
+
+
+FLAMBY_NUMBERS = tuple(name for name in FLAMBY_COLUMNS if name not in ("cp", "restecg"))
+
+
+FLAMBY_DUMMIES = {"cp": (2, 3, 4), "restecg": (1, 2)}
+
+
+EXPLICIT_NUMBERS = (*FLAMBY_NUMBERS, "ca")
+
+
+EXPLICIT_DUMMIES = {name: CODES[name] for name in ("cp", "restecg", "slope", "thal")}
+
+
+INDICATED = tuple(name for name in EXPLICIT_NUMBERS if name not in ("age", "sex"))
+
+
+TRAIN_FRACTION, SEED = 0.66, 43
+
+
+Floats = npt.NDArray[np.float64]
+
+
+Mask = npt.NDArray[np.bool_]
+
+
+def _name(site: str, line: int) -> str:
+    return f"{site}-{line:04d}"
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Return each hospital's file, in the order of their names."""
+    if not folder.is_dir():
+        raise DataError(f"no data folder {folder}: give the folder that holds UCI's processed.<hospital>.data")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if match := FILE.fullmatch(path.name):
+            site = match[1].lower()
+            if site in found:
+                raise DataError(f"{folder}: {found[site].name} and {path.name} name one hospital twice: remove one")
+            found[site] = path
+    if not found:
+        raise DataError(
+            f"no recordings in {folder}: the files that are read are called processed.<hospital>.data, as in "
+            "processed.cleveland.data (not UCI's files of 76 columns, nor its reprocessed one)"
+        )
+    rows = {path.name: {line.strip() for line in _bytes(path).splitlines()} - {b""} for path in found.values()}
+    for one, other in combinations(rows, 2):
+        if 2 * len(rows[one] & rows[other]) > min(len(rows[one]), len(rows[other])):
+            raise DataError(f"{folder}: {one} and {other} hold the same rows: remove the copy")
+    return found
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _table(path: Path) -> tuple[Floats, list[int]]:
+    """Return the file as `(rows, 14)`, NaN where not measured, and the line of each row.
+
+    Raises:
+        DataError: names the line and the column, never the value.
+    """
+    try:
+        text = _bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not a text file: take processed.<hospital>.data as UCI publishes it") from None
+    rows, lines = [], []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        cells = [cell.strip() for cell in line.split(",")]
+        if len(cells) != len(COLUMNS):
+            raise DataError(
+                f"{path}: line {number} has {len(cells)} columns, not the {len(COLUMNS)} of UCI's processed files "
+                f"({', '.join(COLUMNS)})"
+            )
+        rows.append([_value(path, number, name, cell) for name, cell in zip(COLUMNS, cells, strict=True)])
+        lines.append(number)
+    if not rows:
+        raise DataError(f"{path} is empty: take it from the archive again")
+    return np.asarray(rows, dtype=np.float64), lines
+
+
+def _value(path: Path, line: int, column: str, cell: str) -> float:
+    if cell in MISSING:
+        return float("nan")
+    if not NUMBER.fullmatch(cell):
+        hint = "; UCI's files have no header line" if line == 1 else ""
+        raise DataError(f"{path}: line {line}, column {column}: neither a number nor ? (not measured){hint}")
+    value = float(cell)
+    if column in CODES and value not in CODES[column]:
+        raise DataError(
+            f"{path}: line {line}, column {column}: not one of UCI's codes {', '.join(map(str, CODES[column]))}: is "
+            "the file recoded? The heart.csv that goes round is, and its label turned about; take UCI's own files"
+        )
+    return value
+
+
+def _outside(path: Path, values: Floats) -> Mask:
+    """Return which values no one can have, `(rows, 14)`.
+
+    Raises:
+        DataError: they are more than half of a column: the unit is another.
+    """
+    found = np.zeros(values.shape, dtype=np.bool_)
+    for name, (low, high, unit) in RANGES.items():
+        place = COLUMNS.index(name)
+        column = values[:, place]
+        given = ~np.isnan(column) & ~((column == 0) & (name in NEVER_ZERO))
+        found[:, place] = given & ((column < low) | (column > high))
+        if 2 * found[:, place].sum() > given.sum():
+            raise DataError(
+                f"{path}: column {name} is outside {low:g} to {high:g} {unit} in {found[:, place].sum()} of "
+                f"{given.sum()} rows: is it in another unit? UCI's is {unit}"
+            )
+    return found
+
+
+def _limits(name: str) -> str:
+    low, high, unit = RANGES[name]
+    return f"outside {low:g} to {high:g} {unit}"
+
+
+def _test_rows(disease: Mask, draw: int) -> Mask:
+    """Return which of a hospital's rows are tested on, as FLamby chooses them with scikit-learn.
+
+    Stratified by label where each occurs more than twice; a single row trains.
+    """
+    from sklearn.model_selection import train_test_split
+
+    test = np.zeros(len(disease), dtype=np.bool_)
+    if len(disease) > 1:
+        counts = np.bincount(disease, minlength=2)
+        chosen: list[npt.NDArray[np.int64]] = train_test_split(
+            np.arange(len(disease)),
+            train_size=TRAIN_FRACTION,
+            test_size=1.0 - TRAIN_FRACTION,
+            random_state=SEED + draw,
+            stratify=disease if counts.min() > 2 else None,
+        )
+        test[chosen[1]] = True
+    return test
+
+
+def _inputs(values: Floats, numbers: Sequence[str], dummies: dict[str, Any]) -> Floats:
+    """Return the numbers, then a 0/1 column for each code; of a missing code all are 0."""
+    codes = [values[:, COLUMNS.index(name)] == code for name, every in dummies.items() for code in every]
+    return np.column_stack([values[:, [COLUMNS.index(name) for name in numbers]], *codes])
+
+
+def _first_equal(values: Floats, lines: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return for each row the line of the first row that equals it."""
+    first: dict[bytes, int] = {}
+    return np.asarray(
+        [first.setdefault(row.tobytes(), int(line)) for row, line in zip(values, lines, strict=True)], dtype=np.int64
+    )

@@ -1,0 +1,242 @@
+"""PTB-XL: 12-lead ECGs of ten seconds from the hospitals that recorded them, in five diagnostic superclasses.
+
+Data card
+    Inputs    12-lead ECG of 10 s at 100 or 500 Hz, mV; 21,799 recordings of 18,869 people (version 1.0.3);
+              `view: strip`: the whole strip; `view: beats`: beats of lead II as mitdb's window view cuts them.
+    Labels    `task: superclasses`: NORM, MI, STTC, CD, HYP, any number of them a recording, from the statements
+              of up to two cardiologists; `task: norm`: normal against abnormal.
+    Sites     the recording site, column `site`: site-0, site-1, ...; site-unknown where it is not said.
+    Splits    column `strat_fold`: 1 to 8 train, 9 validation, 10 test, as the publishers propose; whole people.
+    Source    https://physionet.org/content/ptb-xl/1.0.3/  doi:10.13026/kfzx-aw45
+    Citation  Wagner et al. 2020, Sci Data 7:154; Goldberger et al. 2000, Circ. 101(23):e215.
+    Licence   Creative Commons Attribution 4.0 International
+
+A recording has the superclasses of all its diagnostic statements, whatever their likelihood, as in the
+publishers' example: 0 stands there for a likelihood that is not known. Recordings without any diagnostic
+statement (pacemaker, flutter alone) are left out and counted. `norm: only` calls normal who has NORM and no other
+superclass; `norm: among` who has NORM at all.
+
+The publishers code sex 0 male, 1 female, and an age above 89 as 300; here 0 is female, 1 male, and 300 is 90.
+Who has recordings at two sites counts with all of them at the site of most, the one recorded first if equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import Field, model_validator
+
+from common.errors import ConfigError, DataError
+from common.settings import Section
+from common.task import Task
+from sites import synthetic_folder
+from sites.cohort import Cohort, DataCard, Patient
+from sites.datasets.ptbxl import metadata, simulate
+from sites.datasets.ptbxl.recordings import LEFT_OUT, SECONDS, View, parts, spans
+from sites.ecg import beat_reader
+from sites.ecg import features as ecg_features
+from sites.ecg.leads import STANDARD, Lead
+
+CARD = DataCard(
+    name="ptbxl",
+    title="PTB-XL 1.0.3",
+    inputs="12-lead ECG of 10 s at 100 or 500 Hz, mV, 21,799 recordings of 18,869 people",
+    labels="diagnostic superclasses NORM, MI, STTC, CD, HYP of cardiologists' statements; or normal against abnormal",
+    sites="the recording sites of the publishers' table",
+    splits="the publishers' folds: 1 to 8 train, 9 validation, 10 test",
+    source="https://physionet.org/content/ptb-xl/1.0.3/ (doi:10.13026/kfzx-aw45)",
+    citation="Wagner P et al. Sci Data 7:154, 2020; Goldberger AL et al. Circulation 101(23):e215, 2000",
+    licence="Creative Commons Attribution 4.0 International",
+)
+
+NO_DIAGNOSIS = "recordings without a diagnostic statement"
+MOVED = "recordings moved to the site of the person's others (not left out)"
+TITLES = {
+    "NORM": "normal ECG",
+    "MI": "myocardial infarction",
+    "STTC": "ST or T change",
+    "CD": "conduction disturbance",
+    "HYP": "hypertrophy",
+}
+
+
+class Options(Section):
+    """Options of the input, of the labels, and of what is generated where asked for."""
+
+    task: Literal["superclasses", "norm"] = "superclasses"
+    norm: Literal["only", "among"] = Field("only", description="task norm: normal is NORM alone, or NORM at all")
+    likelihood: float = Field(
+        0.0, ge=0, le=100, description="statements of a smaller likelihood (%) do not count; 0 (not known) is one too"
+    )
+    rate: Literal[100, 500] = Field(100, description="Hz of the files to read")
+    view: Literal["strip", "beats"] = Field("strip", description="the strip of 10 s, or beats as mitdb's window view")
+    filtered: bool = Field(False, description="strips: 0.5 to 40 Hz, zero phase; else as recorded")
+    leads: tuple[Lead, ...] | None = Field(
+        None, min_length=1, description="none: all 12 of a strip, II for beats; beats: R peaks are found in the first"
+    )
+    relative: bool = Field(True, description="view beats: add what is relative to the strip's median beat")
+    measures: bool = Field(
+        False, description="view strip: hand-crafted measures of its waves and rhythm as features beside the signal"
+    )
+    smallest: int = Field(1, ge=1, description="sites of fewer people are taken together as site-other")
+    simulated: bool = Field(False, description="without data.path: generate people in the same layout")
+    patients: int = Field(300, ge=8, le=20_000, description="simulated: people")
+
+    @model_validator(mode="after")
+    def _leads_that_can_be(self) -> Options:
+        if self.leads is not None and len(set(self.leads)) < len(self.leads):
+            raise ValueError("leads: one of them stands twice")
+        if self.view == "beats" and self.measures:
+            raise ValueError("measures: they are of strips; the view beats has features of its own")
+        if self.view == "beats" and self.leads is not None and len(self.leads) > 2:
+            raise ValueError("leads: the view beats takes one or two")
+        return self
+
+    @property
+    def channels(self) -> tuple[Lead, ...]:
+        """The leads to use."""
+        return self.leads or (STANDARD if self.view == "strip" else ("II",))
+
+    @property
+    def cut(self) -> View:
+        """What is prepared of the files."""
+        strip = self.view == "strip"
+        return View(self.view, self.rate, STANDARD if strip else self.channels, self.filtered and strip)
+
+
+def task(options: Options) -> Task:
+    """Return what is predicted from what; of beats, from what mitdb's window view predicts its classes."""
+    name: str
+    classes: tuple[str, ...]
+    titles: tuple[str, ...]
+    if options.task == "norm":
+        name, classes = f"PTB-XL normal ({options.norm})", ("normal", "abnormal")
+        titles = ("normal ECG", "ECG with an abnormal statement")
+    else:
+        name, classes, titles = "PTB-XL superclasses", tuple(TITLES), tuple(TITLES.values())
+    kind: Literal["multiclass", "multilabel"] = "multiclass" if options.task == "norm" else "multilabel"
+    if options.view == "beats":
+        window = beat_reader.task(beat_reader.Options(leads=len(options.channels), relative=options.relative))
+        return replace(window, name=f"{name}, beats", kind=kind, classes=classes, class_titles=titles)
+    strips = Task(
+        name=f"{name}, strips",
+        kind=kind,
+        classes=classes,
+        class_titles=titles,
+        channels=len(options.channels),
+        samples=SECONDS * options.rate,
+        rate_hz=float(options.rate),
+        features=(),
+        channel_names=options.channels,
+    )
+    if not options.measures:
+        return strips
+    return replace(strips, features=ecg_features.names(strips), units=True, missing=True)
+
+
+def default_folder(options: Options, store: Path, seed: int) -> Path:
+    """Return the folder of generated people, generating them first where they are not there.
+
+    Raises:
+        ConfigError: no generated data were asked for.
+    """
+    if not options.simulated:
+        raise ConfigError(
+            "data.path: say where ptbxl lies on this machine, as in --set data.path=data/ptb-xl, "
+            "or data.options.simulated=true for SYNTHETIC data"
+        )
+    folder = store / f"ptbxl-{options.patients}-{options.rate}Hz-seed{seed}-v{simulate.VERSION}"
+    simulate.generate(folder, patients=options.patients, rate=options.rate, seed=seed)
+    return folder
+
+
+def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
+    """Return all recordings with what they count; one without examples is there to be counted as left out."""
+    table = metadata.read(folder)
+    truth, diagnosed = _truth(table, options)
+    held = np.zeros(len(table), dtype=np.int64)
+    for part in parts(folder, _names(table, options), np.arange(len(table)), options.cut, store, arrays=False):
+        held[part.rows] = part.held
+    held *= diagnosed
+    each = truth if truth.ndim == 2 else np.eye(2, dtype=np.int64)[truth]
+    place = metadata.joined(table, options.smallest)
+    return [
+        Patient(name, person, tuple(count), site=site, published=_published(fold))
+        for name, person, count, site, fold in zip(
+            table.index, table["person"], (each * held[:, None]).tolist(), place, table["fold"], strict=True
+        )
+    ]
+
+
+def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Cohort:
+    """Return the strips or beats of the recordings `ids`, in that order, without a split."""
+    if not ids:
+        raise DataError(f"no recordings of {folder} to read")
+    table = metadata.read(folder)
+    rows = table.index.get_indexer(pd.Index(ids))
+    if (rows < 0).any():
+        raise DataError(f"{int((rows < 0).sum())} recordings to read are not in {folder / metadata.DATABASE}")
+    found = parts(folder, _names(table, options), rows, options.cut, store, arrays=True)
+    mine, what = table.iloc[rows], task(options)
+    truth, diagnosed = _truth(mine, options)
+    held = np.zeros(len(rows), dtype=np.int64)
+    left = np.zeros((len(rows), len(LEFT_OUT)), dtype=np.int64)
+    for part in found:
+        held[part.rows], left[part.rows] = part.held, part.left
+    held *= diagnosed
+    first = np.cumsum(held) - held
+    x = np.zeros((int(held.sum()), what.channels, what.samples), dtype=np.float32)
+    features = np.zeros((len(x), len(what.features)), dtype=np.float32)
+    for part in found:
+        wanted = held[part.rows] > 0
+        source, target = (spans(at[wanted], part.held[wanted]) for at in (part.first, first[part.rows]))
+        if options.view == "strip":
+            x[target] = part.arrays["x"][source][:, [STANDARD.index(lead) for lead in options.channels]]
+            continue
+        width = len(options.channels)
+        x[target, :width] = part.arrays["x"][source]
+        if options.relative:
+            x[target, width:] = x[target, :width] - np.repeat(part.template[wanted], part.held[wanted], axis=0)
+        features[target] = part.arrays["features"][source, : len(what.features)]
+    owner = np.repeat(np.arange(len(rows)), held)
+    excluded = dict(zip(LEFT_OUT, (int(n) for n in left[diagnosed].sum(0)), strict=True))
+    excluded |= {NO_DIAGNOSIS: int((~diagnosed).sum()), MOVED: int(mine["moved"].sum())}
+    cohort = Cohort(
+        what,
+        x,
+        features,
+        truth[owner],
+        owner,
+        tuple(ids),
+        tuple(mine["person"]),
+        np.full(len(owner), -1, np.int8),
+        {why: number for why, number in excluded.items() if number},
+        synthetic_folder.is_marked(folder),
+        age=mine["age"].to_numpy(np.float32),
+        sex=mine["sex"].to_numpy(np.int8),
+    )
+    return replace(cohort, features=ecg_features.table(cohort)) if options.measures and len(owner) else cohort
+
+
+def _published(fold: int) -> str:
+    return "train" if fold <= 8 else "validation" if fold == 9 else "test"
+
+
+def _names(table: pd.DataFrame, options: Options) -> list[str]:
+    return list(table["filename_lr" if options.rate == 100 else "filename_hr"])
+
+
+def _truth(table: pd.DataFrame, options: Options) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Return labels, `(recordings, 5)` or `(recordings,)`, and which recordings have a diagnostic statement."""
+    has = table[list(metadata.SUPERCLASSES)].to_numpy() >= options.likelihood
+    diagnosed: npt.NDArray[np.bool_] = np.asarray(has.any(1))
+    if options.task == "superclasses":
+        return has.astype(np.int64), diagnosed
+    normal = has[:, 0] if options.norm == "among" else has[:, 0] & ~has[:, 1:].any(1)
+    return (~normal).astype(np.int64), diagnosed

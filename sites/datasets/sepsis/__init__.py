@@ -1,0 +1,241 @@
+"""PhysioNet/CinC Challenge 2019: early warning of sepsis, hour by hour, at two hospital systems.
+
+Data card
+    Inputs    40 variables an hour of intensive care: 8 vital signs, 26 laboratory values, age, sex, unit, hours in
+              hospital and in intensive care, in the units of sites/datasets/sepsis/columns.py; most laboratory values
+              missing.
+    Labels    sepsis (Sepsis-3) from 6 hours before it begins; quiet: every other hour.
+    Sites     A: Beth Israel Deaconess Medical Center; B: Emory University Hospital.
+    Splits    none published (the test sets stayed hidden): patients are split by the run's seed.
+    Source    https://physionet.org/content/challenge-2019/1.0.0/  doi:10.13026/v64v-d857
+    Citation  Reyna et al. 2020, Crit Care Med 48(2):210-217; Goldberger et al. 2000, Circ. 101(23):e215.
+    Licence   Creative Commons Attribution 4.0
+
+An example is one hour of one patient, and knows that hour and those before it. The folder holds `training_setA` and
+`training_setB` (or `training` with both); a hospital's own folder holds its `.psv` files, one a patient.
+
+View `features`: one vector an hour (sites/datasets/sepsis/features.py). View `hours`: the last hours as a table, a
+channel a
+variable, and what does not change beside it. What an alarm and what silence are worth is in
+sites/datasets/sepsis/utility.py.
+
+What is left out is counted: a file without an hour; a file whose bytes are another patient's too; cells that cannot be,
+such as an FiO2 over 1, which become missing. Whole files are counted at the site that holds their hospital's first
+patient, so that sites made from one hospital count each once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from common.errors import ConfigError, DataError
+from common.settings import Section
+from common.task import Task
+from sites import memory_map
+from sites.cohort import Cohort, DataCard, Patient, Windows
+from sites.datasets.sepsis import features as sepsis_features
+from sites.datasets.sepsis import hospitals, public_ranges, simulate, utility
+from sites.datasets.sepsis.columns import AGE, GENDER, MEASURED
+from sites.datasets.sepsis.hour_table import Table
+
+if TYPE_CHECKING:
+    from sites.datasets import Source
+    from sites.unlabelled_rows import Rows
+
+CARD = DataCard(
+    name="sepsis",
+    title="PhysioNet/CinC Challenge 2019, early prediction of sepsis, 1.0.0",
+    inputs="40 variables an hour: 8 vital signs, 26 laboratory values, age, sex, unit, hours in hospital and in ICU",
+    labels="sepsis (Sepsis-3), from 6 hours before it begins, or quiet; one label an hour",
+    sites="two hospital systems: A (Beth Israel Deaconess Medical Center), B (Emory University Hospital)",
+    splits="none published; patients are split by the run's seed",
+    source="https://physionet.org/content/challenge-2019/1.0.0/ (doi:10.13026/v64v-d857)",
+    citation="Reyna MA et al. Crit Care Med 48(2):210-217, 2020; Goldberger AL et al. Circulation 101(23):e215, 2000",
+    licence="CC BY 4.0",
+)
+
+_BATCH = 4
+_Kind = Literal["features", "carried", "raw"]
+
+
+class Options(Section):
+    """Options of the inputs, and of what is generated where asked for."""
+
+    view: Literal["features", "hours"] = Field(
+        "features", description="one vector an hour, or the last hours as a table"
+    )
+    hours: int = Field(12, ge=1, le=336, description="view hours: length of the table")
+    carry: bool = Field(True, description="view hours: the last value holds until the next")
+    mask: bool = Field(True, description="view hours: channels that say what was measured in this hour")
+    habit: bool = Field(
+        True,
+        description="use what tells of the hospital's habits: when and how often it measures, its units, hours since "
+        "admission (and ICULOS)",
+    )
+    iculos: bool = Field(True, description="use the hours in intensive care")
+    simulated: bool = Field(False, description="without data.path: generate two SYNTHETIC hospitals")
+    patients: int = Field(200, ge=10, le=20_000, description="simulated: patients a hospital")
+
+
+def task(options: Options) -> Task:
+    """Return what is predicted from what."""
+    hours = options.view == "hours"
+    channels = _channels(options) if hours else ()
+    return Task(
+        name=f"sepsis 6 hours ahead, {options.view} view",
+        kind="multiclass",
+        classes=("quiet", "sepsis"),
+        class_titles=("no sepsis within 6 hours", "sepsis within 6 hours, or begun"),
+        channels=len(channels),
+        samples=options.hours if hours else 0,
+        rate_hz=1 / 3600 if hours else 0.0,
+        features=_features(options),
+        channel_names=channels,
+        units=True,
+        missing=True,
+        utility=True,
+    )
+
+
+def bounds(options: Options) -> dict[str, tuple[float, float]]:
+    """Return the public range of each input."""
+    made = task(options)
+    return {name: public_ranges.of(name) for name in (*made.features, *made.channel_names)}
+
+
+def _features(options: Options) -> tuple[str, ...]:
+    names = sepsis_features.STATIC if options.view == "hours" else sepsis_features.FEATURES
+    if not options.habit:
+        return tuple(name for name in names if name in sepsis_features.CLINICAL)
+    return names if options.iculos else names[: -len(sepsis_features.STAY)]
+
+
+def _channels(options: Options) -> tuple[str, ...]:
+    return sepsis_features.CHANNELS[: None if options.mask and options.habit else MEASURED]
+
+
+def default_folder(options: Options, store: Path, seed: int) -> Path:
+    """Return the folder of the generated hospitals, generating them first where they are not there.
+
+    Raises:
+        ConfigError: no generated data were asked for.
+    """
+    if not options.simulated:
+        raise ConfigError(
+            "data.path: say where sepsis lies on this machine, as in --set data.path=data/challenge-2019, "
+            "or data.options.simulated=true for SYNTHETIC data"
+        )
+    folder = store / f"sepsis-{options.patients}-seed{seed}-v{simulate.VERSION}"
+    simulate.generate(folder, patients=options.patients, seed=seed)
+    return folder
+
+
+def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
+    """Return every patient with an hour, with the hours of each class."""
+    found = []
+    for place in hospitals.find(folder, store):
+        table = place.table
+        sick = np.add.reduceat(table.label, table.first, dtype=np.int64)
+        counts = zip((table.hours - sick).tolist(), sick.tolist(), strict=True)
+        found += [
+            Patient(name, name, count, site=place.site)
+            for i, (name, count) in enumerate(zip(table.names, counts, strict=True))
+            if i not in place.twins
+        ]
+    return found
+
+
+def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Cohort:
+    """Return the hours of the patients `ids`, in that order, without a split."""
+    if not ids:
+        raise DataError(f"no recordings of {folder} to read")
+    places = hospitals.find(folder, store)
+    index = {
+        name: (k, i)
+        for k, place in enumerate(places)
+        for i, name in enumerate(place.table.names)
+        if i not in place.twins
+    }
+    if unknown := [name for name in ids if name not in index]:
+        raise DataError(f"{folder}: no patient {unknown[0]}: the .psv file is missing, or was left out")
+    chosen = [index[name] for name in ids]
+    tables = [place.table for place in places]
+    pick = hospitals.Pick(tables, chosen)
+    label = pick(lambda table: table.label)
+    hours = np.concatenate([np.diff(pick.edges[k][begin : stop + 1]) for k, begin, stop in pick.runs])
+    first = np.cumsum(hours) - hours
+    what = task(options)
+    wide = len(what.features)
+    x: npt.NDArray[np.float32] | Windows = np.zeros((len(label), 0, 0), np.float32)
+    if options.view == "hours":
+        kind: _Kind = "carried" if options.carry else "raw"
+        rows = pick(lambda table: _prepared(table, kind, store)[:, : what.channels])
+        x = Windows(rows, np.arange(len(label)), np.repeat(first, hours), options.hours)
+        features = sepsis_features.static(pick(lambda table: table.rows))[:, :wide]
+    else:
+        features = pick(lambda table: _prepared(table, "features", store)[:, :wide])
+    age, sex = (np.array([tables[k].rows[tables[k].first[i], j] for k, i in chosen]) for j in (AGE, GENDER))
+    return Cohort(
+        what,
+        x,
+        features,
+        label.astype(np.int64),
+        np.repeat(np.arange(len(ids)), hours),
+        tuple(ids),
+        tuple(ids),
+        np.full(len(label), -1, np.int8),
+        hospitals.excluded(places, set(chosen)),
+        any(place.synthetic for place in places),
+        age,
+        np.where(np.isnan(sex), -1, sex).astype(np.int8),
+        utility.worth(label, first),
+        np.ones(len(label), np.float32),
+        utility.until(label, first),
+    )
+
+
+def _prepared(table: Table, kind: _Kind, store: Path) -> npt.NDArray[np.float32]:
+    """Return the features or channels of every hour of a hospital, mapped, made first where they are not there."""
+    settings = (table.key, kind, sepsis_features.VERSION)
+    key = hashlib.blake2b(repr(settings).encode(), digest_size=16).hexdigest()
+    if (stored := memory_map.load(store, key)) is None:
+        width = len(sepsis_features.FEATURES if kind == "features" else sepsis_features.CHANNELS)
+        shape = (len(table.rows), width)
+        memory_map.store(store, key, {"rows": (shape, np.float32, _made(table, kind))}, {})
+        stored = memory_map.load(store, key)
+    if stored is None:
+        raise DataError(f"prepared data vanished from {store}: keep other programs from clearing it")
+    rows: npt.NDArray[np.float32] = stored[0]["rows"]
+    return rows
+
+
+def _made(table: Table, kind: _Kind) -> Iterator[npt.NDArray[np.float32]]:
+    def one(block: tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
+        if kind == "features":
+            return sepsis_features.features(*block)
+        return sepsis_features.channels(*block, carry=kind == "carried")
+
+    blocks = sepsis_features.blocks(table.rows, table.first)
+    with ThreadPoolExecutor(2) as pool:
+        while some := list(islice(blocks, _BATCH)):
+            yield from pool.map(one, some)
+
+
+def unlabelled_rows(source: Source) -> Iterator[Rows]:
+    """Yield the rows of a folder in this layout that need not be labelled, for `wardround score`.
+
+    Raises:
+        DataError: nothing is there, or it is not in this layout.
+    """
+    from sites.datasets.sepsis import unlabelled
+
+    yield from unlabelled.rows_of(source)

@@ -1,0 +1,158 @@
+"""Many `.psv` files of the PhysioNet/CinC Challenge 2019 as one table: joined, parsed once, checked.
+
+To parse the joined bytes takes a tenth of the time that file by file takes. If they do not parse, halving finds
+the file, so that an error still names the file, the line and the column (never what stands there).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyarrow import csv
+
+from common.errors import DataError
+from sites.datasets.sepsis.columns import COLUMNS, ICULOS, LABEL, NAMES
+
+_HEADER = "|".join([*NAMES, LABEL]).encode()
+_CELL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|NaN|nan")
+_PATIENTS_FOR_A_MEDIAN = 20
+
+
+@dataclass(frozen=True)
+class Hours:
+    """The rows of files: `rows` float32 `(hours, 40)`, `label` uint8 `(hours,)`, `first` row of each file.
+
+    A file without a row is not in `files`. `impossible`: of a file (index) and a column, how many cells were
+    outside what can be and became NaN.
+    """
+
+    files: tuple[str, ...]
+    rows: npt.NDArray[np.float32]
+    label: npt.NDArray[np.uint8]
+    first: npt.NDArray[np.int64]
+    impossible: list[tuple[int, str, int]]
+
+    def where(self, folder: Path, row: int) -> str:
+        """Return the file and the line of a row."""
+        which = int(np.searchsorted(self.first, row, side="right")) - 1
+        return f"{folder / self.files[which]}: line {row - int(self.first[which]) + 2}"
+
+
+def parse(folder: Path, files: Sequence[str], contents: Sequence[bytes]) -> Hours:
+    """Return the hours of all files in order.
+
+    Raises:
+        DataError: a column is missing or out of order, a cell is no number, the hours do not rise one by one,
+            the label falls, or a hospital's unit cannot be; the message names the place.
+    """
+    bodies = {name: _body(folder / name, content) for name, content in zip(files, contents, strict=True)}
+    bodies = {name: body for name, body in bodies.items() if body}
+    count = np.array([body.count(b"\n") + 1 for body in bodies.values()], dtype=np.int64)
+    total = int(count.sum())
+    rows, label = np.empty((total, len(COLUMNS)), np.float32), np.empty(total, np.float32)
+    try:
+        batches = _table(list(bodies.values())).to_batches() if bodies else []
+    except pa.ArrowInvalid:
+        raise _unreadable(folder, bodies) from None
+    at = 0
+    for batch in batches:
+        part = slice(at, at + len(batch))
+        for j in range(len(COLUMNS)):
+            rows[part, j] = batch.column(j).to_numpy()
+        label[part] = batch.column(len(COLUMNS)).to_numpy()
+        at = part.stop
+    found = Hours(tuple(bodies), rows, (label == 1).astype(np.uint8), np.cumsum(count) - count, [])
+    _check_order(folder, found, label)
+    _check_units(folder, found)
+    return found
+
+
+def _body(path: Path, content: bytes) -> bytes:
+    """Return the rows of a file, without its header and its last line end."""
+    if b"\r" in content:
+        content = content.replace(b"\r\n", b"\n")
+        if b"\r" in content:
+            raise DataError(f"{path}: a carriage return stands within a line: end lines with a line feed")
+    head, _, body = content.partition(b"\n")
+    if head == _HEADER:
+        return body.rstrip(b"\n")
+    wanted, given = [*NAMES, LABEL], head.decode("utf-8", "replace").split("|")
+    if lost := [name for name in wanted if name not in given]:
+        raise DataError(f"{path}: column {lost[0]} is missing: the first line names the 41 columns, split by |")
+    at = next((i for i, (have, want) in enumerate(zip(given, wanted, strict=False)) if have != want), len(wanted))
+    should = f"not {wanted[at]}" if at < len(wanted) else "one too many"
+    raise DataError(f"{path}: column {at + 1} is {given[at][:40]!r}, {should}: keep the columns in the published order")
+
+
+def _table(bodies: Sequence[bytes]) -> pa.Table:
+    names = [*NAMES, LABEL]
+    return csv.read_csv(
+        pa.BufferReader(b"\n".join(bodies)),
+        read_options=csv.ReadOptions(column_names=names),
+        parse_options=csv.ParseOptions(delimiter="|", quote_char=False, ignore_empty_lines=False),
+        convert_options=csv.ConvertOptions(column_types=dict.fromkeys(names, pa.float32()), null_values=[]),
+    )
+
+
+def _unreadable(folder: Path, bodies: dict[str, bytes]) -> DataError:
+    names = list(bodies)
+    while len(names) > 1:
+        half = names[: len(names) // 2]
+        try:
+            _table([bodies[name] for name in half])
+        except pa.ArrowInvalid:
+            names = half
+        else:
+            names = names[len(half) :]
+    columns = [*NAMES, LABEL]
+    for i, line in enumerate(bodies[names[0]].split(b"\n")):
+        cells = line.split(b"|")
+        if len(cells) != len(columns):
+            return DataError(f"{folder / names[0]}: line {i + 2} has {len(cells)} cells, not {len(columns)}")
+        for cell, column in zip(cells, columns, strict=True):
+            if not _CELL.fullmatch(cell):
+                what = "a cell that is no number: write NaN where nothing was measured"
+                return DataError(f"{folder / names[0]}: line {i + 2}, column {column}: {what}")
+    return DataError(f"{folder / names[0]}: cannot be read as a table of numbers, split by |")
+
+
+def _check_order(folder: Path, hours: Hours, label: npt.NDArray[np.float32]) -> None:
+    def refuse(bad: npt.NDArray[np.bool_], what: str) -> None:
+        if bad.any():
+            raise DataError(f"{hours.where(folder, int(np.argmax(bad)))}, {what}")
+
+    for j, name in enumerate(NAMES):
+        refuse(np.isinf(hours.rows[:, j]), f"column {name}: not a finite number")
+    refuse((label != 0) & (label != 1), f"column {LABEL}: neither 0 nor 1")
+    first = np.zeros(len(label), dtype=bool)
+    first[hours.first] = True
+    stay = hours.rows[:, ICULOS]
+    rises = np.diff(stay, prepend=0) == 1
+    refuse(
+        np.where(first, np.isnan(stay), ~rises), "column ICULOS: does not rise by 1: give each hour one row, in order"
+    )
+    refuse((np.diff(label, prepend=0) < 0) & ~first, f"column {LABEL}: falls back to 0: who has sepsis keeps the label")
+
+
+def _check_units(folder: Path, hours: Hours) -> None:
+    """Refuse a hospital whose median cannot be, and blank and count cells that cannot be."""
+    for j, column in enumerate(COLUMNS):
+        values = hours.rows[:, j]
+        low, high = column.cell
+        outside = (values < low) | (values > high)
+        known = ~np.isnan(values)
+        if len(hours.files) and int(np.maximum.reduceat(known, hours.first).sum()) >= _PATIENTS_FOR_A_MEDIAN:
+            middle = float(np.median(values[known]))
+            if not column.median[0] <= middle <= column.median[1]:
+                wrong = f"half of the values are {'under' if middle < column.median[0] else 'over'} what can be"
+                raise DataError(f"{folder}: column {column.name}: {wrong}: give it in {column.unit}")
+        if outside.any():
+            counts = np.add.reduceat(outside, hours.first, dtype=np.int64)
+            hours.impossible.extend((int(i), column.name, int(counts[i])) for i in np.flatnonzero(counts))
+            values[outside] = np.nan

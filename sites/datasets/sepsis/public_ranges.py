@@ -1,0 +1,44 @@
+"""Between what an input of the sepsis challenge usually lies, for noisy sums: values beyond count as the edge.
+
+From textbooks' reference intervals of adults, widened to what intensive care sees daily; never from these patients.
+They are narrower than sites/datasets/sepsis/columns.py, which says what can be: the wider a range, the more noise in
+its units.
+"""
+
+from __future__ import annotations
+
+USUAL = {
+    "HR": (40, 140), "O2Sat": (85, 100), "Temp": (34.5, 39.5), "SBP": (70, 190), "MAP": (45, 130), "DBP": (30, 110),
+    "Resp": (6, 36), "EtCO2": (15, 60), "BaseExcess": (-15, 15), "HCO3": (12, 36), "FiO2": (0.2, 1), "pH": (7.15, 7.6),
+    "PaCO2": (20, 70), "SaO2": (60, 100), "AST": (0, 400), "BUN": (0, 80), "Alkalinephos": (0, 300),
+    "Calcium": (6, 11), "Chloride": (90, 120), "Creatinine": (0, 6), "Bilirubin_direct": (0, 8),
+    "Glucose": (50, 300), "Lactate": (0, 8), "Magnesium": (1.2, 3), "Phosphate": (1, 7), "Potassium": (2.8, 5.8),
+    "Bilirubin_total": (0, 12), "TroponinI": (0, 20), "Hct": (18, 48), "Hgb": (6, 16), "PTT": (20, 100), "WBC": (0, 30),
+    "Fibrinogen": (80, 700), "Platelets": (0, 500),
+}  # fmt: skip
+"""By measured variable, in its unit there."""
+OTHERS = {
+    "shock index": (0.3, 1.5), "pulse pressure": (15, 110), "BUN/Creatinine": (0, 50), "O2Sat/FiO2": (90, 480),
+    "SaO2/FiO2": (80, 480), "SIRS": (0, 4), "organ points": (0, 8), "Age": (18, 95), "HospAdmTime": (-200, 0),
+    "ICULOS": (0, 120),
+}  # fmt: skip
+
+
+def of(name: str) -> tuple[float, float]:
+    """Return the range of an input by its name (sites/datasets/sepsis/features.py); of a 0/1 input, 0 to 1.
+
+    >>> of("HR"), of("HR 6 h trend"), of("HR times in 24 h"), of("HR measured")
+    ((40, 140), (-50.0, 50.0), (0, 24), (0, 1))
+    """
+    if name in OTHERS:
+        return OTHERS[name]
+    variable, _, what = name.partition(" ")
+    if variable not in USUAL:
+        return 0, 1
+    low, high = USUAL[variable]
+    wide = high - low
+    if what in ("", "6 h low", "6 h high", "6 h mean"):
+        return low, high
+    if what in ("change", "6 h trend"):
+        return -wide / 2, wide / 2
+    return {"6 h sd": (0, wide / 4), "times in 24 h": (0, 24)}.get(what, (0, 1))

@@ -1,0 +1,119 @@
+"""Patients' hours without labels, for scoring: `.psv` files in which the column SepsisLabel may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from common.errors import DataError
+from sites import synthetic_folder
+from sites.cohort import Cohort, Windows
+from sites.datasets import Source
+from sites.datasets.sepsis import features as sepsis_features
+from sites.datasets.sepsis import psv
+from sites.datasets.sepsis.columns import ICULOS, LABEL, MEASURED, NAMES
+from sites.datasets.sepsis.hospitals import PREFIX
+from sites.unlabelled_rows import NOTHING, Left, Rows, cohort
+
+FILES = 512
+"""Patients' files that are scored together."""
+
+
+def rows_of(source: Source) -> Iterator[Rows]:
+    """Yield the rows of a folder."""
+    for folder in _psv_folders(source.folder):
+        files = sorted(path.name for path in folder.glob("*.psv") if path.name[0] != ".")
+        synthetic = synthetic_folder.is_marked(folder) or synthetic_folder.is_marked(folder.parent)
+        for start in range(0, len(files), FILES):
+            yield _hours(source, folder, files[start : start + FILES], synthetic)
+
+
+def _psv_folders(folder: Path) -> list[Path]:
+    """Return the folders with patients' files: this one, or those of the hospitals below it.
+
+    Raises:
+        DataError: none has any.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no data folder {folder}: give the folder that holds the patients (.psv)")
+    below = [path for root in (folder, folder / "training") for path in sorted(root.glob(f"{PREFIX}?*"))]
+    found = [path for path in (folder, *below) if path.is_dir() and any(path.glob("*.psv"))]
+    if not found:
+        raise DataError(f"no recordings in {folder}: it holds no .psv file")
+    return found
+
+
+def _hours(source: Source, folder: Path, files: Sequence[str], synthetic: bool) -> Rows:
+    contents: list[bytes] = []
+    for name in files:
+        try:
+            contents.append(_with_label((folder / name).read_bytes()))
+        except OSError as error:
+            raise DataError(f"{folder / name}: cannot be read: {error.strerror}") from None
+    left: list[Left] = []
+    try:
+        hours = psv.parse(folder, files, contents)
+    except DataError as whole:
+        good = []
+        for i, name in enumerate(files):
+            try:
+                psv.parse(folder, [name], [contents[i]])
+                good.append(i)
+            except DataError as error:
+                left.append(Left(name.removesuffix(".psv"), str(error)))
+        if not left:
+            raise whole from None  # no file alone: a unit, say, that the hospital's median betrays
+        files, contents = [files[i] for i in good], [contents[i] for i in good]
+        hours = psv.parse(folder, files, contents)
+    left += [Left(name.removesuffix(".psv"), "no hour") for name in files if name not in set(hours.files)]
+    count = np.diff(hours.first, append=len(hours.rows))
+    owner, first = np.repeat(np.arange(len(count)), count), np.repeat(hours.first, count)
+    names = tuple(name.removesuffix(".psv") for name in hours.files)
+    seen = ~np.isnan(hours.rows[:, :MEASURED]).all(1)
+    total = np.concatenate([[0], np.cumsum(seen)])
+    known = total[1:] > total[first]
+    for i, gone in enumerate(np.bincount(owner[~known], minlength=len(names))):
+        if gone:
+            why = NOTHING if gone == count[i] else "hours before anything was measured"
+            left.append(Left(names[i], why, rows=int(gone)))
+    columns = {
+        "record": np.asarray(names, dtype=object)[owner[known]],
+        "hour": hours.rows[known, ICULOS].astype(np.int64),
+    }
+    return Rows(_inputs(source, hours, owner, first, names, synthetic).take(known), columns, tuple(left))
+
+
+def _with_label(content: bytes) -> bytes:
+    """Return a patient's file with a column of labels, all 0, where it has none."""
+    lines = content.replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")
+    if lines[0] != "|".join(NAMES).encode():
+        return content
+    return b"\n".join([lines[0] + b"|" + LABEL.encode(), *(line + b"|0" for line in lines[1:] if line)]) + b"\n"
+
+
+def _inputs(
+    source: Source,
+    hours: psv.Hours,
+    owner: npt.NDArray[np.int64],
+    first: npt.NDArray[np.int64],
+    names: tuple[str, ...],
+    synthetic: bool,
+) -> Cohort:
+    what, options = source.task(), source.options
+    wide = len(what.features)
+    made = [
+        sepsis_features.features(*block)
+        if options.view == "features"
+        else sepsis_features.channels(*block, carry=options.carry)
+        for block in sepsis_features.blocks(hours.rows, hours.first)
+    ]
+    x: npt.NDArray[np.float32] | Windows = np.zeros((len(owner), 0, 0), np.float32)
+    if options.view == "features":
+        features = np.concatenate(made)[:, :wide]
+    else:
+        x = Windows(np.concatenate(made)[:, : what.channels], np.arange(len(owner)), first, options.hours)
+        features = sepsis_features.static(hours.rows)[:, :wide]
+    return cohort(what, x, features, names, synthetic, owner)

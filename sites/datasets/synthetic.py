@@ -1,0 +1,106 @@
+"""SYNTHETIC hospitals: generated WFDB recordings, the default that needs no download.
+
+Data card
+    Inputs    two-lead simulated ECG (McSharry 2003), 250 to 500 Hz by hospital; see sites/ecg/beats.py.
+    Labels    N, S, V, F of ANSI/AAMI EC57, known because the beats were made so.
+    Sites     generated hospitals that differ in gain, noise, sampling rate, leads and case mix.
+    Splits    none published: patients are split by the run's seed.
+    Source    sites/ecg/simulate/hospitals.py
+    Citation  McSharry, Clifford, Tarassenko, Smith 2003, IEEE Trans. Biomed. Eng. 50(3):289-294.
+    Licence   Apache-2.0, as the program that makes them.
+
+No figure from these data says anything about patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from common.errors import DataError
+from common.settings import Section
+from common.task import Task
+from sites.cohort import Cohort, DataCard, Patient, join
+from sites.ecg import beat_reader, recordings
+from sites.ecg.beat_reader import prepared_counts, read_beats
+from sites.ecg.simulate import hospitals as generator
+from sites.ecg.simulate.profiles import default_profiles
+
+CARD = DataCard(
+    name="synthetic",
+    title="SYNTHETIC simulated hospitals",
+    inputs="two-lead simulated ECG at 250 to 500 Hz by hospital, cut into beats",
+    labels="beat classes N, S, V, F of ANSI/AAMI EC57, known by construction",
+    sites="generated hospitals that differ in gain, noise, sampling rate, leads and case mix",
+    splits="none published; patients are split by the run's seed",
+    source="sites/ecg/simulate/hospitals.py of this program; no patient was recorded",
+    citation="McSharry PE, Clifford GD, Tarassenko L, Smith LA. IEEE Trans Biomed Eng 50(3):289-294, 2003",
+    licence="Apache-2.0",
+    synthetic=True,
+)
+
+
+class Options(Section):
+    """Options of the beats, and of what is generated where there is no folder yet."""
+
+    view: Literal["window", "kachuee"] = Field("window", description="see sites/ecg/beats.py")
+    leads: int = Field(2, ge=1, le=2, description="leads to use, MLII first")
+    relative: bool = Field(True, description="window view: add what is relative to the recording's median beat")
+    shape: int = Field(0, ge=0, le=2, description="window view: leads whose waves are measured, as in mitdb")
+    classes: Literal["NSVF", "NSVFQ"] = "NSVF"
+    hospitals: int = Field(4, ge=1, le=200, description="hospitals to generate")
+    patients: int = Field(10, ge=1, le=500, description="patients a hospital, about")
+    minutes: float = Field(5.0, ge=0.1, le=1440, description="minutes of ECG a patient")
+
+
+def default_folder(options: Options, store: Path, seed: int) -> Path:
+    """Return the folder of the generated hospitals, generating them first where they are not there."""
+    made = f"{options.hospitals}x{options.patients}x{options.minutes:g}min-seed{seed}-v{generator.VERSION}"
+    folder = store / f"synthetic-{made}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    profiles = default_profiles(options.hospitals, options.patients, seed)
+    generator.generate(folder, profiles, minutes=options.minutes, seed=seed)
+    return folder
+
+
+def task(options: Options) -> Task:
+    """Return what is predicted from what."""
+    return beat_reader.task(_beats(options))
+
+
+def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
+    """Return everyone in the folder: of all hospitals below it, or of the one hospital that it is."""
+    found = []
+    for site, place in _hospitals(folder).items():
+        names = recordings.names(place)
+        counts = prepared_counts(place, names, _beats(options), store)
+        found += [Patient(name, name, count, site=site) for name, count in zip(names, counts, strict=True)]
+    return found
+
+
+def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Cohort:
+    """Return the beats of the recordings `ids`, in the order of their hospitals, without a split."""
+    wanted = set(ids)
+    parts = []
+    for place in _hospitals(folder).values():
+        here = [name for name in recordings.names(place) if name in wanted]
+        if here:
+            parts.append(read_beats(place, _beats(options), here, store, here))
+    return join(parts)
+
+
+def _hospitals(folder: Path) -> dict[str | None, Path]:
+    if not folder.is_dir():
+        raise DataError(f"no data folder {folder}: make one with wardround data synth {folder}")
+    inner = sorted(path for path in folder.iterdir() if (path / "RECORDS").is_file())
+    if not inner or (folder / "RECORDS").is_file():
+        return {None: folder}
+    return {path.name: path for path in inner}
+
+
+def _beats(options: Options) -> beat_reader.Options:
+    shared = {name: getattr(options, name) for name in ("view", "leads", "relative", "shape", "classes")}
+    return beat_reader.Options(**shared, paced=True)

@@ -1,0 +1,1 @@
+"""ECG recordings: leads, filtering, beats, R peaks, hand-crafted features."""

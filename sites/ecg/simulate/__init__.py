@@ -1,0 +1,1 @@
+"""A generator of SYNTHETIC ECG hospitals."""

@@ -1,0 +1,165 @@
+"""Simulated hospitals: writes WFDB records and annotations that look like ECGs, and like no one's.
+
+`make run` must work where nothing was downloaded, so this module writes what a download would have brought: a
+folder of records for each hospital, their beats annotated in MIT-BIH's symbols. Whatever reads the real ones
+reads these. Who the patients are stands in `generator_patients.py`, what their hearts do in
+`generator_signal.py`.
+
+A model trained here knows a simulation (McSharry et al., IEEE Trans. Biomed. Eng. 50(3):289-294, 2003, with
+ectopic beats of our own design). How well it does says nothing about patients.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import ConfigError, DataError
+from common.seeds import rng_for
+from sites.ecg.simulate.patients import Patient, patients_of
+from sites.ecg.simulate.profiles import HospitalProfile, default_profiles
+from sites.ecg.simulate.waveforms import disturbances, rhythm, waves
+
+__all__ = ["MARKER", "HospitalProfile", "default_profiles", "generate"]
+
+VERSION = 1
+MARKER = "SYNTHETIC.json"
+COMMENT = "SYNTHETIC: simulated by wardround, not a patient"
+
+
+@contextmanager
+def _old_pandas_calls() -> Iterator[None]:
+    """Hush wfdb 4.3's `set_index` and `drop` in place, which pandas 3.1 announces to remove."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"The inplace keyword in DataFrame\.", DeprecationWarning)
+        yield
+
+
+with _old_pandas_calls():
+    import wfdb
+
+
+def generate(
+    folder: Path,
+    profiles: Sequence[HospitalProfile],
+    *,
+    minutes: float,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write `minutes` of ECG (mV) for every patient: `folder/<hospital>/<hospital>-001.{hea,dat,atr}` and on.
+
+    Each hospital's folder has a RECORDS list, and `folder` the marker SYNTHETIC.json. The same arguments give
+    the same bytes, and a hospital's bytes do not depend on the other hospitals. The folder appears whole or
+    not at all; one that holds the same data already is left alone. `progress(done, total)` is called after
+    every record.
+
+    Raises ConfigError where two hospitals share a name or `minutes` is under a tenth, and DataError where the
+    folder holds anything else or a signal does not fit its storage format.
+    """
+    names = [profile.name for profile in profiles]
+    if not names or len(set(names)) < len(names) or not 0.1 <= minutes <= 24 * 60:
+        raise ConfigError(f"cannot simulate {minutes} minutes at {names}: give 0.1 minutes or more, distinct names")
+    marker = _marker(profiles, minutes, seed)
+    if _already_there(folder, marker):
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    total = sum(profile.patients for profile in profiles)
+    done = 0
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        build = Path(scratch) / "build"
+        for profile in profiles:
+            home = build / profile.name
+            home.mkdir(parents=True)
+            records = [f"{profile.name}-{number:03d}" for number in range(1, profile.patients + 1)]
+            for index, patient in enumerate(patients_of(profile, seed)):
+                rng = rng_for(seed, "record", profile.name, index)
+                _write_record(home, records[index], profile, patient, 60 * minutes, rng)
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+            (home / "RECORDS").write_text("".join(f"{record}\n" for record in records))
+        (build / MARKER).write_text(marker)
+        try:
+            build.rename(folder)
+        except OSError:
+            # Another process may have finished first; same data, or `_already_there` raises.
+            if not _already_there(folder, marker):
+                raise
+
+
+def _marker(profiles: Sequence[HospitalProfile], minutes: float, seed: int) -> str:
+    content = {
+        "what": COMMENT,
+        "version": VERSION,
+        "seed": seed,
+        "minutes": float(minutes),
+        "profiles": [asdict(profile) for profile in profiles],
+    }
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def _already_there(folder: Path, marker: str) -> bool:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    path = folder / MARKER
+    if path.is_file() and path.read_text() == marker:
+        return True
+    raise DataError(f"{folder}: holds other data than was asked for; remove it or name another folder")
+
+
+def _write_record(
+    home: Path,
+    record: str,
+    profile: HospitalProfile,
+    patient: Patient,
+    duration: float,
+    rng: np.random.Generator,
+) -> None:
+    samples = round(duration * profile.rate)
+    beats = rhythm(patient, duration, rng)
+    ecg = waves(patient, beats, samples, profile, rng)
+    disturbed, bursts = disturbances(patient, samples, profile, rng)
+    digital = np.rint((ecg + disturbed) * profile.gain * profile.adc_gain).astype(np.int64) + profile.baseline
+    limit = 2**11 if profile.storage == "212" else 2**15
+    if np.abs(digital).max() >= limit:
+        raise DataError(f"{record}: signal exceeds format {profile.storage}; lower the adc_gain of {profile.name}")
+    notes = {round(beats.times[0] * profile.rate) // 2: "+"} | dict.fromkeys(bursts, "~")
+    symbols = {"N": patient.normal, "S": "A", "V": "V", "F": "F"}
+    # A beat wins over a noise mark on its sample.
+    notes |= {
+        round(float(time) * profile.rate): symbols[kind]
+        for time, kind in zip(beats.times, beats.kinds, strict=True)
+        if time < duration - 0.1
+    }
+    places = sorted(notes)
+    leads = len(profile.leads)
+    with _old_pandas_calls():
+        wfdb.wrsamp(
+            record,
+            fs=profile.rate,
+            units=["mV"] * leads,
+            sig_name=list(profile.leads),
+            d_signal=digital,
+            fmt=[profile.storage] * leads,
+            adc_gain=[profile.adc_gain] * leads,
+            baseline=[profile.baseline] * leads,
+            comments=[COMMENT, f"age: {patient.age} sex: {patient.sex}"],
+            write_dir=str(home),
+        )
+        wfdb.wrann(
+            record,
+            "atr",
+            sample=np.array(places),
+            symbol=[notes[place] for place in places],
+            aux_note=["(N\x00" if notes[place] == "+" else "" for place in places],
+            fs=profile.rate,
+            write_dir=str(home),
+        )

@@ -1,0 +1,1 @@
+"""Recordings and tables without labels, for scoring."""

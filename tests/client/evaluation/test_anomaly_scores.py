@@ -1,0 +1,419 @@
+"""A site where a model reconstructs: what it trains on, what it leaves out, how it scores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import mahalanobis
+from sklearn import metrics as truth
+from sklearn.covariance import OAS
+
+from client import requests as work
+from client.evaluation import anomaly_scores, latent_view
+from client.evaluation.evaluate import assess
+from client.evaluation.predictions import counted, predictor
+from client.policy import SIMULATION, SitePolicy
+from client.privacy.unit_gradients import Gradients
+from client.site import Site, load_scaled_site, load_site
+from client.site_context import SiteContext
+from client.training.batches import tensors
+from client.training.local_update import weights_of
+from client.training.loop import Schedule, fit
+from client.training.losses import each_loss
+from common import models
+from common.config import RunConfig
+from common.errors import SiteError
+from common.latent import Latent, shapes
+from common.messages import Reply, Request
+from common.metrics.counts import LOGIT_RANGE
+from common.sections.training import ModelConfig
+from common.task import Task
+from sites.anomaly_task import ABNORMAL, FLAT, prepared
+from sites.cohort import Cohort, Windows
+from tests import tiny
+
+PLACE = SiteContext(SIMULATION, index=0, count=1)
+
+
+def run_config(**sections: Any) -> RunConfig:
+    options = {"widths": [4], "kernel": 3, "latent": 2}
+    return tiny.run_config(**({"model": {"name": "autoencoder", "options": options}} | sections))
+
+
+def opened(run: RunConfig, cohort: Cohort | None = None) -> Site:
+    whole = tiny.cohort(1, people=6, each=30) if cohort is None else cohort
+    split = np.asarray((0, 0, 0, 1, 2, 2), np.int8)[whole.patient]
+    return Site.of("north", prepared(whole.with_split(split), run), synthetic=True)
+
+
+def trained(run: RunConfig, site: Site, epochs: int = 3) -> torch.nn.Module:
+    model = models.build(site.task, run.model, run.seed)
+    settings = run.training.model_copy(update={"epochs": epochs})
+    fit(model, site.train, settings, 1, counts=(1, 1), schedule=Schedule(0, epochs))
+    return model
+
+
+def test_abnormal_examples_are_not_trained_on_and_counted() -> None:
+    plain = tiny.cohort(1, people=6, each=30)
+    site, every = opened(run_config()), opened(run_config(detection__train_on="all"))
+    train = plain.patient < 3
+    assert site.train.class_counts() == (int((plain.y[train] == 0).sum()), 0)
+    assert site.train.excluded == {ABNORMAL: int((plain.y[train] != 0).sum())}
+    assert len(every.train.y) == train.sum()
+    assert every.train.excluded == {}
+    for part in ("validation", "test"):
+        assert len(getattr(site, part).y) == len(getattr(every, part).y) == (30 if part == "validation" else 60)
+    test = plain.y[plain.patient > 3]
+    assert site.test.kinds is not None
+    assert site.test.kinds.tolist() == [[y == 1, y == 2] for y in test]
+    assert site.test.y.tolist() == [int(y > 0) for y in test]
+
+
+def test_another_class_may_be_normal() -> None:
+    plain = tiny.cohort(1, people=6, each=30)
+    site = opened(run_config(detection__normal=["V", "F"]))
+    assert site.task.against == ("N",)
+    assert site.test.y.tolist() == [int(y == 0) for y in plain.y[plain.patient > 3]]
+
+
+def test_labels_that_go_together() -> None:
+    task = replace(tiny.TASK, kind="multilabel", classes=("NORM", "MI", "CD"))
+    y = np.asarray([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 0]], np.int64)
+    plain = replace(tiny.cohort(1, people=4, each=1), task=task, y=y)
+    found = prepared(plain, run_config())
+    assert found.y.tolist() == [0, 1, 1, 0]
+    assert found.kinds is not None
+    assert found.kinds.astype(int).tolist() == [[0, 0], [1, 0], [1, 1], [0, 0]]
+
+
+def test_a_flat_signal_is_left_out_and_counted() -> None:
+    plain = tiny.cohort(1, people=6, each=30)
+    x = np.asarray(plain.x).copy()
+    x[:3], x[30:32], x[-1] = 0.0, 5.0, -2.5  # off; saturated
+    site = opened(run_config(detection__train_on="all"), replace(plain, x=x))
+    assert site.train.excluded == {FLAT: 6}
+    assert len(site.train.y) == 85
+    assert len(site.test.y) == 59
+
+
+def test_a_flat_lead_among_others_stays() -> None:
+    task = replace(tiny.TASK, channels=2, channel_names=("lead 1", "lead 1 minus median beat"))
+    plain = tiny.cohort(1, people=6, each=30)
+    x = np.concatenate([np.asarray(plain.x)] * 2, axis=1)
+    x[0, 0] = 1.0  # all that was recorded: the median beat is of other beats
+    found = prepared(replace(plain, task=task, x=x), run_config(detection__train_on="all"))
+    assert found.excluded == {FLAT: 1}
+    two = replace(task, channel_names=("I", "II"))
+    assert prepared(replace(plain, task=two, x=x), run_config(detection__train_on="all")).excluded == {}
+
+
+@pytest.mark.parametrize("shape", ["dense", "windows", "table"])
+def test_what_nothing_was_measured_of_is_left_out(shape: str) -> None:
+    channels, samples = (0, 0) if shape == "table" else (2, 3)
+    task = Task("t", "multiclass", ("N", "V"), ("n", "v"), channels, samples, 0.1, ("a", "b"), ("p", "q")[:channels],
+                missing=True)  # fmt: skip
+    rows = np.ones((6, 2), np.float32)
+    rows[1:4] = np.nan
+    rows[2, 0] = 7.0
+    features = np.full((6, 2), np.nan, np.float32)
+    features[4, 1] = 1.0
+    end, first = np.arange(6), np.asarray([0, 1, 1, 3, 3, 3])
+    windows = Windows(rows, end, first, 3)
+    x: Any = np.zeros((6, 0, 0), np.float32) if shape == "table" else windows if shape == "windows" else windows.dense()
+    ids, split = tuple("abcdef"), np.full(6, -1, np.int8)
+    found = Cohort(task, x, features, np.zeros(6, np.int64), np.arange(6), ids, ids, split)
+    config = run_config(model={"name": "tabular_autoencoder"})
+    kept = prepared(found, config).patient.tolist()
+    if shape == "table":
+        assert kept == [4]
+    else:
+        dense = windows.dense()
+        assert kept == [i for i in range(6) if not np.isnan(dense[i]).all() or i == 4]
+        assert 1 not in kept
+        assert 3 not in kept
+
+
+def test_figures_are_sklearn_s() -> None:
+    run = run_config(evaluation__bins=4096)
+    site = opened(run)
+    model = trained(run, site)
+    results = assess(predictor(model, run), site, run, True).results
+    with torch.inference_mode():
+        made = model.eval()(torch.tensor(site.test.x), torch.tensor(site.test.features))
+    errors = (
+        0.5 * ((made.signal - made.wanted) ** 2).mean((1, 2))
+        + 0.5 * ((made.columns - made.wanted_columns) ** 2).mean(1)
+    ).numpy()
+    assert set(results) == {"all", "against V", "against F"}
+    y = site.test.y
+    assert site.test.kinds is not None
+    for name, rows in (("all", y >= 0), ("against V", (y == 0) | site.test.kinds[:, 0])):
+        found = results[name]
+        assert found.auroc is not None
+        assert found.auprc is not None
+        assert found.auroc.value == pytest.approx(truth.roc_auc_score(y[rows], errors[rows]), abs=2e-3)
+        assert found.auprc.value == pytest.approx(truth.average_precision_score(y[rows], errors[rows]), abs=1e-2)
+        assert found.loss.value == pytest.approx(errors[y == 0].mean(), rel=1e-5)
+        assert found.examples == rows.sum()
+
+
+@pytest.mark.parametrize("value", [1e4, 1e15, 1e30, 3e38])
+def test_a_score_is_never_nan(value: float) -> None:
+    run = run_config()
+    site = opened(run)
+    x = np.asarray(site.test.x).copy()
+    x[0], x[1, :, ::2], x[2, 0, 5] = value, -value, value
+    broken = replace(site.test, x=x)
+    scored = anomaly_scores.Detector(trained(run, site), run)(broken)
+    odds = scored.logits[:, 1] - scored.logits[:, 0]
+    assert np.isfinite(odds).all()
+    assert np.isfinite(scored.losses).all()
+    assert odds[:3].min() > np.quantile(odds[3:], 0.9)
+    assert odds.max() <= LOGIT_RANGE
+    assert np.isfinite(counted(lambda cohort: scored, broken, run).total.loss)
+
+
+@pytest.mark.parametrize("score", ["reconstruction", "both"])
+def test_a_missing_lead_is_scored_and_higher(score: str) -> None:
+    task = replace(tiny.TASK, channels=2, channel_names=("I", "II"))
+    plain = tiny.cohort(1, people=6, each=30)
+    rng = np.random.default_rng(3)
+    second = np.asarray(plain.x) + 2 + 0.1 * rng.normal(size=plain.x.shape).astype(np.float32)
+    run = run_config(detection__score=score)
+    site = opened(run, replace(plain, task=task, x=np.concatenate([np.asarray(plain.x), second], axis=1)))
+    model = trained(run, site, 10)
+    known = Latent.of(anomaly_scores.Detector(model, run).moments(site.train))
+    x = np.asarray(site.test.x).copy()
+    x[:, 1] = 0.0  # what a reader gives where a recording lacks the lead
+    whole, lacking = (
+        anomaly_scores.Detector(model, run, known)(part).logits[:, 1] for part in (site.test, replace(site.test, x=x))
+    )
+    assert np.isfinite(lacking).all()
+    normal = site.test.y == 0
+    assert np.median(lacking[normal]) > np.median(whole[normal])
+
+
+def test_a_broken_model_gives_no_score() -> None:
+    run = run_config()
+    site = opened(run)
+    model = trained(run, site, 1)
+    next(iter(model.parameters())).data[0] = torch.nan
+    with pytest.raises(SiteError, match="a weight is not a finite number"):
+        anomaly_scores.Detector(model, run)(site.test)
+
+
+def test_a_site_where_all_are_abnormal_has_nothing_to_train_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = tiny.cohort(1, people=6, each=30)
+    run = run_config()
+    site = opened(run, replace(plain, y=np.ones_like(plain.y)))
+    monkeypatch.setattr("client.site.read_site", lambda place, config: site)
+    hello = work.handle(PLACE, Request("hello", run))
+    assert hello.report["counts"]["train"] == {"patients": 0, "examples": 0, "classes": [0, 0]}
+    assert hello.report["excluded"] == {ABNORMAL: 90}
+    weights = weights_of(models.build(site.task, run.model, run.seed))
+    reply = work.handle(PLACE, Request("test", run, 1, weights, threshold=0.0))
+    found = reply.report["evaluations"]["all"]
+    assert found["macro_auroc"]["value"] is None
+    assert found["loss"]["value"] is None
+    assert found["examples"] == 60
+
+
+def asked(run: RunConfig, kind: Any, **more: Any) -> Reply:
+    weights = weights_of(models.build(load_site(PLACE, run).task, run.model, run.seed))
+    return work.handle(PLACE, Request(kind, run, 1, weights, **more))
+
+
+def test_missing_values_stay_missing_and_count_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task("t", "multiclass", ("N", "V"), ("n", "v"), 0, 0, 0.0, ("a", "b"), (), units=True, missing=True)
+    rng = np.random.default_rng(1)
+    features = rng.normal(100.0, 20.0, size=(40, 2)).astype(np.float32)
+    features[::3, 1] = np.nan
+    ids = tuple(str(i) for i in range(40))
+    split = (np.arange(40) % 4 // 2).astype(np.int8) * 2
+    nothing, y = np.zeros((40, 0, 0), np.float32), np.arange(40) % 5 // 4
+    cohort = Cohort(task, nothing, features, y, np.arange(40), ids, ids, split)
+    run = run_config(model={"name": "tabular_autoencoder"}, data__scaling="site")
+    site = Site.of("north", prepared(cohort, run), synthetic=True)
+    monkeypatch.setattr("client.site.read_site", lambda place, config: site)
+    ready = load_scaled_site(PLACE, run, b"")
+    assert np.array_equal(np.isnan(ready.test.features), np.isnan(site.test.features))
+    assert np.nanmax(np.abs(ready.test.features)) < 5
+    assert np.isfinite(asked(run, "train").loss)
+    assert np.isfinite(asked(run, "test").report["evaluations"]["all"]["loss"]["value"])
+
+
+@pytest.mark.parametrize("options", [{}, {"variational": True}, {"denoise": 0.1}])
+@pytest.mark.parametrize("name", ["autoencoder", "tabular_autoencoder"])
+def test_gradients_of_units_are_those_of_a_backward_pass(name: str, options: dict[str, Any]) -> None:
+    site = opened(run_config())
+    built = {"widths": [4], "latent": 2, **options}
+    model = models.build(site.task, ModelConfig(name=name, options=built), 1).eval()  # nothing is drawn
+    loss, part = each_loss(site.task), site.train.take(np.arange(9))
+    cut, features, y = tensors(part, torch.device("cpu"))
+
+    def read(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return cut(rows), features[rows], y[rows]
+
+    for units in ([np.asarray([i]) for i in range(9)], [np.arange(3), np.arange(3, 9)], [np.arange(9)]):
+        slow = []
+        for unit in units:
+            model.zero_grad()
+            x, columns, labels = read(torch.from_numpy(unit))
+            loss(model(x, columns), x, columns, labels).mean().backward()  # type: ignore[no-untyped-call]
+            slow.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+        found = Gradients(model, loss).each(units, read)
+        torch.testing.assert_close(found, torch.stack(slow), rtol=1e-3, atol=1e-5)
+
+
+def timed(cohort: Cohort) -> Cohort:
+    """Return the cohort with examples 7 s apart in each recording, from 3 s on."""
+    place = np.arange(len(cohort.y)) - np.searchsorted(cohort.patient, cohort.patient)
+    return replace(cohort, seconds=3.0 + 7.0 * place)
+
+
+def test_a_score_relative_to_the_recording_s_first_minutes() -> None:
+    cohort = timed(tiny.cohort(1, people=6, each=30)).take(np.arange(10, 180))
+    score = np.random.default_rng(2).normal(size=len(cohort.y))
+    found = anomaly_scores.relative(score, cohort, 1.5)
+    for patient in range(6):
+        rows = [i for i in range(len(score)) if cohort.patient[i] == patient]
+        assert cohort.seconds is not None
+        begin = min(cohort.seconds[i] for i in rows)
+        first = [score[i] for i in rows if cohort.seconds[i] <= begin + 90]
+        assert len(first) == 13
+        for i in rows:
+            assert found[i] == pytest.approx(score[i] - sum(first) / len(first))
+
+
+def test_relative_scores_need_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_config(detection__relative=True)
+    monkeypatch.setattr("client.site.read_site", lambda place, config: opened(run))
+    with pytest.raises(SiteError, match=r"detection\.relative: these data tell no times"):
+        work.handle(PLACE, Request("hello", run))
+    site = opened(run, timed(tiny.cohort(1, people=6, each=30)))
+    monkeypatch.setattr("client.site.read_site", lambda place, config: site)
+    work.handle(PLACE, Request("hello", run))
+    plain, own = (
+        anomaly_scores.Detector(trained(run, site), config)(site.test).logits[:, 1] for config in (run_config(), run)
+    )
+    np.testing.assert_allclose(own, anomaly_scores.relative(plain.astype(float), site.test, 5.0), atol=1e-5)
+
+
+@pytest.mark.parametrize("score", ["latent", "both"])
+def test_latent_scores(score: str) -> None:
+    run = run_config(detection__score=score)
+    site = opened(run)
+    model = trained(run, site)
+    plain = anomaly_scores.Detector(model, run)
+    known = Latent.of(plain.moments(site.train))
+    errors, latent = plain.measure(site.test)
+    z = plain.measure(site.train)[1]
+    away = [mahalanobis(row, z.mean(0), np.linalg.inv(known.covariance)) ** 2 / 2 for row in latent]
+    np.testing.assert_allclose(known.covariance, OAS().fit(z).covariance_, rtol=1e-5)
+    mean = plain.measure(site.train)[0].mean()
+    expected = np.log(away) if score == "latent" else np.log((errors / mean + away) / 2)
+    found = anomaly_scores.Detector(model, run, known)(site.test)
+    np.testing.assert_allclose(found.logits[:, 1], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(found.losses, errors)  # what the model reconstructs does not change with the score
+    broken = replace(site.test, x=np.full_like(np.asarray(site.test.x), 3e38))
+    assert np.isfinite(anomaly_scores.Detector(model, run, known)(broken).logits).all()
+
+
+def test_a_site_s_own_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_config(detection__threshold="site", evaluation__false_alarms=0.2)
+    site = opened(run)
+    monkeypatch.setattr("client.site.read_site", lambda place, config: site)
+    model = models.build(site.task, run.model, run.seed)
+    detector = anomaly_scores.Detector(model, run)
+    scores = detector(site.validation).logits[site.validation.y == 0, 1]
+    found = asked(run, "test", threshold=3.0).report["evaluations"]["all"]["threshold"]
+    assert (scores >= found).mean() <= 0.2 < (scores >= found - 32 / run.evaluation.bins).mean()
+    assert asked(run_config(), "test", threshold=3.0).report["evaluations"]["all"]["threshold"] == 3.0
+    alone = replace(site, validation=site.validation.take(site.validation.y == 1))
+    monkeypatch.setattr("client.site.read_site", lambda place, config: alone)
+    assert asked(run, "test", threshold=0.0).report["evaluations"]["all"]["threshold"] == 0.0
+
+
+def test_latent_sums_may_not_leave_while_training_is_private(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_config()
+    site = opened(run)
+    monkeypatch.setattr("client.site.read_site", lambda place, config: site)
+    sums = asked(run, "latent").statistics
+    assert sums["count"].tolist() == [len(site.train.y)]
+    assert {name: value.shape for name, value in sums.items()} == shapes(2)
+    strict = replace(PLACE, policy=SIMULATION.model_copy(update={"min_training_patients": 4}))
+    weights = weights_of(models.build(site.task, run.model, run.seed))
+    with pytest.raises(SiteError, match="fewer than 4 people"):
+        work.handle(strict, Request("latent", run, 1, weights))
+    private = run_config(privacy={"sigma": 1.0, "delta": 0.01}, federation__choose="last")
+    with pytest.raises(SiteError, match="privacy"):
+        asked(private, "latent")
+
+
+@pytest.mark.parametrize("least", [1, 2, 3])
+def test_a_picture_of_latent_space_tells_no_cell_of_few(least: int) -> None:
+    run = run_config()
+    site = opened(run)
+    detector = anomaly_scores.Detector(trained(run, site), run)
+    known = Latent.of(detector.moments(site.train))
+    policy = SIMULATION.model_copy(update={"min_cell_patients": least})
+    view = latent_view.of(detector, site, policy, known.to_bytes())
+    plane = known.plane(detector.measure(site.test)[1])
+    assert set(view["counts"]) == {"normal", "V", "F"}
+    assert site.test.kinds is not None
+    for name, rows in (("normal", site.test.y == 0), ("V", site.test.kinds[:, 0]), ("F", site.test.kinds[:, 1])):
+        cells: dict[int, list[int]] = {}
+        for i in np.flatnonzero(rows):
+            column, row = (min(max(int((value + 4) * 3), 0), 23) for value in plane[i])
+            cells.setdefault(24 * row + column, []).append(int(site.test.patient[i]))
+        told = {cell: len(held) for cell, held in cells.items() if len(set(held)) >= least}
+        assert view["counts"][name] == told
+        assert view["hidden"][name] == rows.sum() - sum(told.values())
+    assert (least > 2) == (not any(view["counts"].values()))  # two people are tested
+
+
+def test_single_examples_leave_where_they_are_made_up_or_the_policy_says_so() -> None:
+    run = run_config()
+    made_up = opened(run)
+    real = replace(made_up, synthetic=False)
+    detector = anomaly_scores.Detector(trained(run, made_up), run)
+    latent = Latent.of(detector.moments(made_up.train)).to_bytes()
+    assert "examples" not in latent_view.of(detector, real, SIMULATION, latent)
+    assert "examples" not in latent_view.of(detector, real, SitePolicy(), latent)
+    allowed = latent_view.of(detector, real, SitePolicy(share_examples=True), latent)["examples"]
+    shown = latent_view.of(detector, made_up, SitePolicy(), latent)["examples"]
+    assert shown == allowed
+    errors = detector.measure(made_up.test)[0]
+    normal = np.sort(errors[made_up.test.y == 0])
+    wanted = {"best": normal[0], "median": normal[len(normal) // 2], "worst": normal[-1]}
+    for item in shown[:3]:
+        assert item["class"] == "normal"
+        row = int(np.argmin(np.abs(errors - wanted[item["which"]])))
+        assert item["error"] == pytest.approx(errors[row], rel=1e-3)
+        np.testing.assert_allclose(item["wanted"], np.asarray(made_up.test.x)[row], atol=1e-4)
+        made = detector.model(torch.tensor(made_up.test.x[[row]]), torch.tensor(made_up.test.features[[row]])).signal
+        np.testing.assert_allclose(item["made"], made[0].detach(), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "tabular_autoencoder"])
+def test_a_variational_model_pays_for_leaving_the_standard_normal_law(name: str) -> None:
+    site = opened(run_config())
+    options = {"widths": [4], "latent": 2, "variational": True, "beta": 0.3}
+    model = models.build(site.task, ModelConfig(name=name, options=options), 1)
+    x, features = torch.tensor(site.test.x), torch.tensor(site.test.features)
+    seen: dict[str, torch.Tensor] = {}
+    for part in ("latent", "spread"):
+        model.get_submodule(part).register_forward_hook(lambda module, given, made, at=part: seen.update({at: made}))
+    found = model.eval()(x, features)
+    law = torch.distributions.Normal(seen["latent"], (0.5 * seen["spread"]).exp())
+    kl = torch.distributions.kl_divergence(law, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(found.penalty, 0.3 * kl, rtol=1e-4, atol=1e-6)
+    loss = each_loss(site.task)(found, x, features, torch.tensor(site.test.y))
+    torch.testing.assert_close(loss, models.errors(site.task)(found) + found.penalty)
+    drawn = [model.train()(x, features) for _ in range(2)]
+    assert not torch.equal(*((one.signal if one.signal is not None else one.columns) for one in drawn))
+    torch.testing.assert_close(drawn[0].latent, found.latent if name == "autoencoder" else drawn[0].latent)

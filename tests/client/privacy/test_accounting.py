@@ -1,0 +1,115 @@
+"""Epsilon against Google's accountants, and the noise solved for a target."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from client.privacy import accounting
+from client.privacy.accounting import Spent, epsilon, noise_for
+from common.errors import ConfigError
+
+TABLE = [
+    (q, sigma, steps, delta)
+    for q, sigma, steps in (
+        (0.001, 0.7, 5000), (0.001, 1.0, 20000), (0.005, 0.8, 1000), (0.005, 1.5, 10000), (0.01, 1.0, 1000),
+        (0.01, 2.0, 3000), (0.02, 1.1, 400), (0.03, 3.0, 2000), (0.05, 1.0, 100), (0.05, 5.0, 1000),
+        (0.1, 1.2, 60), (0.1, 4.0, 300), (0.25, 2.0, 40), (0.5, 6.0, 100), (1.0, 12.0, 20),
+    )
+    for delta in (1e-5, 1e-6)
+]  # fmt: skip
+
+
+def test_the_table_has_30_rows() -> None:
+    assert len(TABLE) == len(set(TABLE)) == 30
+
+
+@pytest.mark.parametrize(("q", "sigma", "steps", "delta"), TABLE)
+def test_rdp_is_googles(q: float, sigma: float, steps: int, delta: float) -> None:
+    accounting_ = pytest.importorskip("dp_accounting")
+    from dp_accounting import rdp
+
+    theirs = rdp.RdpAccountant(orders=list(accounting.ORDERS))
+    event = accounting_.PoissonSampledDpEvent(q, accounting_.GaussianDpEvent(sigma))
+    theirs.compose(accounting_.SelfComposedDpEvent(event, steps))
+    assert epsilon([Spent(q, sigma, steps)], delta, "rdp") == pytest.approx(theirs.get_epsilon(delta), rel=0.005)
+
+
+@pytest.mark.parametrize(("q", "sigma", "steps", "delta"), TABLE)
+def test_prv_is_googles_pld(q: float, sigma: float, steps: int, delta: float) -> None:
+    accounting_ = pytest.importorskip("dp_accounting")
+    from dp_accounting import pld
+
+    theirs = pld.PLDAccountant(value_discretization_interval=1e-4)
+    event = accounting_.PoissonSampledDpEvent(q, accounting_.GaussianDpEvent(sigma))
+    theirs.compose(accounting_.SelfComposedDpEvent(event, steps))
+    found = epsilon([Spent(q, sigma, steps)], delta, "prv")
+    assert found == pytest.approx(theirs.get_epsilon(delta), rel=0.005)
+    assert found <= epsilon([Spent(q, sigma, steps)], delta, "rdp")
+
+
+def test_a_history_is_one_mechanism_however_it_was_written_down() -> None:
+    parts = [Spent(0.1, 2.0, 7), Spent(0.2, 3.0, 5), Spent(0.1, 2.0, 13)]
+    for method in ("rdp", "prv"):
+        together = epsilon([Spent(0.1, 2.0, 20), Spent(0.2, 3.0, 5)], 1e-5, method)
+        assert epsilon(parts, 1e-5, method) == together
+        assert together > epsilon(parts[:2], 1e-5, method) > epsilon(parts[:1], 1e-5, method) > 0
+    assert epsilon([], 1e-5, "rdp") == 0
+
+
+def test_the_full_gaussian_mechanism_is_the_analytic_one() -> None:
+    # Balle and Wang 2018 (arXiv:1805.06530), theorem 8: delta of a Gaussian mechanism at a given epsilon
+    def normal(x: float) -> float:
+        return math.erfc(-x / math.sqrt(2)) / 2
+
+    sigma, delta = 3.0, 1e-5
+    found = epsilon([Spent(1.0, sigma, 1)], delta, "prv")
+    a, b = 1 / (2 * sigma), found * sigma
+    exact = normal(a - b) - math.exp(found) * normal(-a - b)
+    assert exact <= delta
+    less = found * 0.995
+    assert normal(a - less * sigma) - math.exp(less) * normal(-a - less * sigma) > delta
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["rdp", "prv"])
+@pytest.mark.parametrize("target", [0.5, 2.0, 8.0, 40.0])
+def test_the_noise_keeps_the_target_and_hardly_less(method: accounting.Method, target: float) -> None:
+    sigma = noise_for(target, 1e-5, 0.1, 100, method)
+    assert 0.99 * target < epsilon([Spent(0.1, sigma, 100)], 1e-5, method) <= target
+
+
+def test_prv_needs_less_noise_than_rdp() -> None:
+    assert noise_for(2.0, 1e-5, 0.1, 100, "prv") < noise_for(2.0, 1e-5, 0.1, 100, "rdp")
+
+
+def test_no_noise_keeps_an_epsilon_of_nothing() -> None:
+    with pytest.raises(ConfigError, match="cannot be kept"):
+        noise_for(1e-9, 1e-5, 0.5, 1_000_000, "rdp")
+
+
+@pytest.mark.parametrize("wrong", [Spent(0.0, 1.0, 1), Spent(1.1, 1.0, 1), Spent(0.1, 0.0, 1), Spent(0.1, 1.0, -1)])
+def test_what_is_no_step(wrong: Spent) -> None:
+    with pytest.raises(ValueError, match="no step"):
+        epsilon([wrong], 1e-5, "rdp")
+    with pytest.raises(ValueError, match="delta"):
+        epsilon([Spent(0.1, 1.0, 1)], 0.0, "rdp")
+
+
+@pytest.mark.parametrize(
+    ("sums", "q", "sigma", "steps"), [(6.0, 0.05, 1.0, 120), (20.0, 0.01, 0.8, 600), (3.0, 1.0, 15.0, 50)]
+)
+def test_a_sum_before_the_steps_composes_as_googles_do(sums: float, q: float, sigma: float, steps: int) -> None:
+    theirs = pytest.importorskip("dp_accounting")
+    from dp_accounting import pld, rdp
+
+    step = theirs.PoissonSampledDpEvent(q, theirs.GaussianDpEvent(sigma))
+    both = theirs.ComposedDpEvent([theirs.GaussianDpEvent(sums), theirs.SelfComposedDpEvent(step, steps)])
+    history = [Spent(1.0, sums, 1), Spent(q, sigma, steps)]
+    exact = rdp.RdpAccountant(orders=list(accounting.ORDERS)).compose(both).get_epsilon(1e-5)
+    assert epsilon(history, 1e-5, "rdp") == pytest.approx(exact, rel=0.005)
+    tight = pld.PLDAccountant().compose(both).get_epsilon(1e-5)
+    assert epsilon(history, 1e-5, "prv") == pytest.approx(tight, rel=0.005)
+    solved = noise_for(exact, 1e-5, q, steps, "rdp", (Spent(1.0, sums, 1),))
+    assert solved == pytest.approx(sigma, rel=0.01)

@@ -1,0 +1,303 @@
+"""Privacy of whole hospitals: what one of them can move, by how much, at what cost; sums against a slow loop."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from client.policy import SitePolicy
+from client.privacy import hospital_level
+from client.privacy.accounting import Spent, epsilon, noise_for
+from client.privacy.hospital_level import Share, contribution
+from client.privacy.ledger import BudgetSpent, Ledger, path_of
+from client.requests import handle
+from client.site import Site, load_site
+from client.site_context import SiteContext
+from client.training.local_update import weights_of
+from client.training.loop import Schedule, fit
+from common import models, noise
+from common.config import RunConfig
+from common.errors import ConfigError, EngineError, SiteError
+from common.messages import Reply, Request, Weights
+from common.seeds import seed_for
+from server import app
+from tests import tiny
+from tests.wire import FakeGrid, Script
+
+PARTS = {"north": (0,) * 8 + (2,), "south": (0, 0, 0, 2), "west": (0, 2)}
+"""Eight, three and one people train: weights as unequal as they come."""
+
+
+@pytest.fixture(autouse=True, name="sites")
+def _sites(monkeypatch: pytest.MonkeyPatch) -> Any:
+    held = {name: tiny.site(name, i, parts=parts) for i, (name, parts) in enumerate(PARTS.items(), 1)}
+    monkeypatch.setattr("client.site.read_site", lambda place, config: held[str(place.site)])
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield held
+    torch.set_num_threads(before)
+
+
+def config(**more: Any) -> RunConfig:
+    held = {"privacy__level": "hospital", "privacy__epsilon": 6.0, "privacy__delta": 1e-3, "privacy__accountant": "rdp",
+            "privacy__clip": 0.05, "privacy__weight_cap": 5.0, "privacy__weight_total": 9.0,
+            "federation__weights": "patients", "training__loss": "cross_entropy", "federation__choose": "last",
+            "federation__rounds": 3}  # fmt: skip
+    return tiny.run_config(**{**held, **more})
+
+
+def here(state: Path, site: str = "north", **policy: Any) -> SiteContext:
+    rules = {"max_delta": 0.01, "privacy_levels": ("hospital",), "seeded_noise": True, "server_noise": True}
+    return SiteContext(SitePolicy(**{**rules, **policy}), site=site, state=state)
+
+
+def asked(wanted: RunConfig, number: int = 1, run: str = "a" * 32) -> Request:
+    weights = weights_of(models.build(tiny.TASK, wanted.model, wanted.seed))
+    return Request("train", wanted, number, weights, (1, 1, 1), run_id=run)
+
+
+def share(weight: float, cap: float = 5.0, clip: float = 0.5, **more: Any) -> Share:
+    return Share(**{"weight": min(weight, cap), "cap": cap, "clip": clip, "sigma": 1.0, "noisy": False,
+                    "source": noise.Seeded(1), **more})  # fmt: skip
+
+
+def changed(seed: int, size: float) -> tuple[Weights, Weights]:
+    rng = np.random.default_rng(seed)
+    came = {"a": rng.normal(size=(3, 4)).astype(np.float32), "b": rng.normal(size=(5,)).astype(np.float32)}
+    step = {name: rng.normal(size=value.shape) for name, value in came.items()}
+    norm = np.sqrt(sum(float((value**2).sum()) for value in step.values()))
+    return came, {name: (came[name] + size / norm * step[name]).astype(np.float32) for name in came}
+
+
+def flat(weights: Weights) -> np.ndarray:
+    return np.concatenate([value.astype(np.float64).ravel() for value in weights.values()])
+
+
+@pytest.mark.parametrize(("size", "weight"), [(0.1, 2.0), (7.0, 2.0), (0.1, 60.0), (7.0, 60.0)])
+def test_a_contribution_is_the_clipped_update_with_its_capped_weight(size: float, weight: float) -> None:
+    came, after = changed(1, size)
+    found = contribution(came, after, share(weight))
+    expected = (flat(after) - flat(came)) * min(1.0, 0.5 / size) * min(weight, 5.0)
+    np.testing.assert_allclose(flat(found), expected, rtol=2e-3, atol=1e-6)
+    assert np.linalg.norm(flat(found)) <= 5.0 * 0.5
+    assert [value.shape for value in found.values()] == [(3, 4), (5,)]
+    assert not flat(contribution(came, after, share(weight, drawn=False))).any()
+
+
+def test_one_hospital_moves_the_sum_by_at_most_cap_times_clip() -> None:
+    rng = np.random.default_rng(7)
+    updates = [changed(i, size) for i, size in enumerate((0.01, 0.3, 0.5, 2.0, 40.0, 1000.0))]
+    weights = [1.0, 3.0, 5.0, 9.0, 400.0, 0.5]
+    sent = [flat(contribution(*update, share(weight))) for update, weight in zip(updates, weights, strict=True)]
+    largest = 0.0
+    for present in itertools.product((False, True), repeat=6):
+        whole = sum((one for one, there in zip(sent, present, strict=True) if there), np.zeros(17))
+        gone = int(rng.integers(6))
+        rest = sum((one for k, (one, there) in enumerate(zip(sent, present, strict=True)) if there and k != gone),
+                   np.zeros(17))  # fmt: skip
+        largest = max(largest, float(np.linalg.norm(whole - rest)))
+    assert 0.99 * 2.5 < largest <= 2.5
+    # a mean over the weights that came is not so bounded: the others' parts move too
+    plain = [flat(after) - flat(came) for came, after in updates]
+
+    def mean(keep: list[int]) -> np.ndarray:
+        part = sum((weights[k] * plain[k] * min(1.0, 0.5 / np.linalg.norm(plain[k])) for k in keep), np.zeros(17))
+        return np.asarray(part / sum(weights[k] for k in keep))
+
+    share_of_mean = weights[4] * 0.5 / sum(weights)
+    assert np.linalg.norm(mean([0, 1, 2, 3, 4, 5]) - mean([0, 1, 2, 3, 5])) > 1.05 * share_of_mean
+
+
+def test_the_noise_of_a_site_is_what_is_charged() -> None:
+    came = {"a": np.zeros(4000, np.float32)}
+    found = contribution(came, came, share(1.0, cap=3.0, clip=0.25, sigma=2.0, noisy=True, source=noise.Secure()))
+    assert flat(found).std() == pytest.approx(2.0 * 3.0 * 0.25, rel=0.06)
+
+
+def test_what_cannot_be_noised() -> None:
+    came, after = changed(1, 1.0)
+    with pytest.raises(SiteError, match="whole numbers"):
+        contribution(came, after | {"n": np.ones(1, np.int64)}, share(1.0))
+    with pytest.raises(SiteError, match="not a finite number"):
+        contribution(came, after | {"b": np.full(5, np.nan, np.float32)}, share(1.0))
+
+
+# --- a federation ---------------------------------------------------------------------------------------------------
+
+
+def scripts(state: Path, **policy: Any) -> list[Script]:
+    def script(name: str) -> Script:
+        return lambda request: handle(here(state, name, **policy), request)
+
+    return [script(name) for name in PARTS]
+
+
+def lead(wanted: RunConfig, root: Path, answer: list[Script] | None = None) -> Any:
+    app.run_federation(FakeGrid(answer or scripts(root / "state")), wanted, root / "run")
+    return json.loads((root / "run" / "federated.json").read_text())
+
+
+def kept(root: Path) -> np.ndarray:
+    from safetensors.numpy import load_file
+
+    return flat(dict(sorted(load_file(root / "run" / "model.safetensors").items())))
+
+
+def test_a_round_is_the_slow_sum_of_all_hospitals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sites: dict[str, Site]
+) -> None:
+    """Without the noise: each hospital trained by hand, clipped, weighted, summed over the public total."""
+    monkeypatch.setattr(noise, "noisy", lambda total, deviation, source: total)
+    wanted = config(federation__rounds=2)
+    lead(wanted, tmp_path)
+    current = weights_of(models.build(tiny.TASK, wanted.model, wanted.seed))
+    clipped = 0
+    for number in (1, 2):
+        total = {name: np.zeros(value.shape) for name, value in current.items()}
+        for name, site in sites.items():
+            model = models.build(tiny.TASK, wanted.model, 0)
+            model.load_state_dict({key: torch.tensor(value) for key, value in current.items()})
+            fit(model, site.train, wanted.training, seed_for(wanted.seed, name, number, "train"),
+                counts=site.train.class_counts(), schedule=Schedule(number - 1, 2))  # fmt: skip
+            step = {key: weights_of(model)[key].astype(float) - value for key, value in current.items()}
+            norm = float(np.sqrt(sum((value**2).sum() for value in step.values())))
+            clipped += norm > 0.05
+            for key, value in step.items():
+                total[key] += min(site.train.people(), 5) * min(1, 0.05 / norm) * value
+        current = {key: (value + total[key] / 9).astype(np.float32) for key, value in current.items()}
+    assert clipped >= 3
+    start = flat(dict(sorted(weights_of(models.build(tiny.TASK, wanted.model, wanted.seed)).items())))
+    expected = flat(dict(sorted(current.items())))
+    assert np.linalg.norm(kept(tmp_path) - expected) < 3e-3 * np.linalg.norm(expected - start)
+
+
+@pytest.mark.parametrize("at", ["site", "server"])
+def test_the_model_moves_by_the_noise_that_is_charged(tmp_path: Path, at: str) -> None:
+    wide = {"name": "cnn", "options": {"widths": [32, 32], "kernel": 3, "hidden": 32}}
+    wanted = config(federation__rounds=1, privacy__noise_at=at, privacy__clip=1e-3, model=wide)
+    lead(wanted, tmp_path)
+    start = flat(dict(sorted(weights_of(models.build(tiny.TASK, wanted.model, wanted.seed)).items())))
+    sigma = noise_for(6.0, 1e-3, 1.0, 1, "rdp")
+    expected = sigma * 5.0 * 1e-3 / 9.0 * (np.sqrt(3) if at == "site" else 1)
+    moved = kept(tmp_path) - start
+    assert moved.std() == pytest.approx(expected, rel=5 / np.sqrt(len(moved)))
+
+
+@pytest.mark.parametrize(
+    ("more", "q"),
+    [({}, 1.0), ({"privacy__noise_at": "server", "privacy__hospital_sampling": 0.5}, 0.5)],
+)
+def test_rounds_and_runs_add_up_at_each_hospital(tmp_path: Path, more: dict[str, Any], q: float) -> None:
+    wanted = config(**more)
+    done = lead(wanted, tmp_path)
+    assert done["status"] == "complete"
+    sigma = noise_for(6.0, 1e-3, q, 3, "rdp")
+    for name in PARTS:
+        rows = Ledger.read(path_of(tmp_path / "state", name)).rows()
+        assert [(row.level, row.unit, row.units, row.spent) for row in rows] == [
+            ("hospital", "hospital", 1, Spent(q, sigma, 1))
+        ] * 3
+        assert rows[-1].epsilon == epsilon([Spent(q, sigma, 3)], 1e-3, "rdp")
+        assert 5.9 < rows[-1].epsilon <= 6.0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "rounds.jsonl").read_text().splitlines()]
+    for line in lines:
+        for item in line["sites"].values():
+            assert set(item["train"]) == {"examples", "privacy"}  # no loss, no time: they tell of a hospital
+    with pytest.raises(BudgetSpent, match="round 4"):
+        run = Ledger.read(path_of(tmp_path / "state", "north")).rows()[0].run
+        handle(here(tmp_path / "state"), asked(wanted, 4, run))
+    assert handle(here(tmp_path / "state"), asked(wanted, 1, "b" * 32)).report["privacy"]["epsilon"] > 6
+
+
+@pytest.mark.slow
+def test_hospitals_draw_themselves_independently_and_are_charged_all_the_same(tmp_path: Path) -> None:
+    wanted = config(privacy__noise_at="server", privacy__hospital_sampling=0.5, privacy__epsilon=None,
+                    privacy__sigma=50.0, federation__rounds=40)  # fmt: skip
+    drawn = []
+    for number in range(1, 41):
+        reply = handle(here(tmp_path), asked(wanted, number))
+        drawn.append(bool(flat(reply.weights).any()))
+    assert 5 <= sum(drawn) <= 35  # 20 on average; a chance below 1e-6 of anything else
+    assert len(Ledger.read(path_of(tmp_path, "north")).rows()) == 40
+    runs = sum(a != b for a, b in itertools.pairwise(drawn))
+    assert runs > 4
+
+
+def test_the_charge_stands_before_the_update_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("client.requests.train.fit", crash)
+    with pytest.raises(KeyboardInterrupt):
+        handle(here(tmp_path), asked(config()))
+    assert len(Ledger.read(path_of(tmp_path, "north")).rows()) == 1
+
+
+def test_seeded_noise_repeats(tmp_path: Path) -> None:
+    found = []
+    for name in "ab":
+        lead(config(privacy__noise="seeded", privacy__noise_at="server", federation__rounds=1), tmp_path / name)
+        found.append(kept(tmp_path / name))
+    np.testing.assert_array_equal(*found)
+    lead(config(privacy__noise_at="server", federation__rounds=1), tmp_path / "c")
+    assert not np.array_equal(found[0], kept(tmp_path / "c"))
+
+
+@pytest.mark.parametrize(
+    ("policy", "more", "says"),
+    [
+        ({"privacy_levels": ("patient",)}, {}, "level=hospital is not allowed"),
+        ({"server_noise": False}, {"privacy__noise_at": "server"}, "adds its noise itself"),
+        ({"max_epsilon": 3.0}, {}, "epsilon=6 is above the 3"),
+    ],
+)
+def test_what_a_policy_refuses(tmp_path: Path, policy: dict[str, Any], more: dict[str, Any], says: str) -> None:
+    for kind in ("hello", "train"):
+        with pytest.raises(SiteError, match=says):
+            handle(here(tmp_path, **policy), replace(asked(config(**more)), kind=kind))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"privacy__weight_total": None}, "privacy.weight_total"),
+        ({"privacy__weight_cap": None}, "privacy.weight_cap"),
+        ({"federation__strategy": {"name": "fedprox"}}, "strategy=fedavg"),
+        ({"privacy__hospital_sampling": 0.5}, "noise_at=server"),
+        ({"training__loss": "weighted"}, "cross_entropy"),
+        ({"data__scaling": "quantile"}, "data.scaling"),
+    ],
+)
+def test_configurations_that_it_refuses(more: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        config(**more)
+    assert config(federation__weights="equal", privacy__weight_cap=None).privacy.cap == 1.0
+    assert config(data__scaling="site").privacy.kind == "hospital"
+
+
+def test_too_large_a_delta_and_a_site_that_does_not_say_its_noise(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="below 1 / 3 hospitals"):
+        wanted = config(privacy__delta=0.4)
+        lead(wanted, tmp_path, scripts(tmp_path / "state", max_delta=0.5))
+
+    def silent(inner: Script) -> Script:
+        def answer(request: Request) -> Any:
+            reply = inner(request)
+            return replace(reply, report={}) if request.kind == "train" and isinstance(reply, Reply) else reply
+
+        return answer
+
+    with pytest.raises(EngineError, match="what noise it was charged for"):
+        one, *rest = scripts(tmp_path / "state")
+        lead(config(privacy__noise_at="server"), tmp_path / "2", [silent(one), *rest])
+    with pytest.raises(ConfigError, match="fedavg alone"):
+        hospital_level.begin(here(tmp_path / "3"), load_site(here(tmp_path), config()),
+                       replace(asked(config()), proximal=0.1), 1.0)  # fmt: skip

@@ -1,0 +1,129 @@
+"""How many train, as the server is told: what one person can change, what it costs, and that it is told once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.policy import SIMULATION, SitePolicy
+from client.privacy import budget, noisy_counts
+from client.privacy.accounting import Spent, epsilon, noise_for
+from client.privacy.ledger import BudgetSpent, Ledger, path_of
+from client.privacy.units import people_digest, units_of
+from client.requests import handle
+from client.site import Site
+from client.site_context import SiteContext
+from client.training.local_update import weights_of
+from common import models
+from common.config import RunConfig
+from common.errors import SiteError
+from common.messages import Request
+from sites.cohort import Cohort
+from tests import tiny
+
+PEOPLE = 300
+
+
+@pytest.fixture
+def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
+    found = {"north": tiny.site("north", 1, tiny.cohort(1, PEOPLE + 9, 3), parts=(0,) * PEOPLE + (1,) * 4 + (2,) * 5)}
+    monkeypatch.setattr("client.site.read_site", lambda place, config: found[str(place.site)])
+    return found
+
+
+def private(**more: Any) -> RunConfig:
+    held = {"privacy__epsilon": 8.0, "privacy__delta": 1e-3, "privacy__sampling": 0.5, "privacy__accountant": "rdp",
+            "training__loss": "cross_entropy", "federation__choose": "last"}  # fmt: skip
+    return tiny.run_config(**{**held, **more})
+
+
+def here(state: Path, **policy: Any) -> SiteContext:
+    return SiteContext(SitePolicy(**{"max_delta": 0.01, "min_cell_patients": 1, **policy}), site="north", state=state)
+
+
+def asked(config: RunConfig, kind: Any = "hello", run: str = "a" * 32) -> Request:
+    weights = weights_of(models.build(tiny.TASK, config.model, 1))
+    return Request(kind, config, 1, weights, (1, 1, 1), run_id=run)
+
+
+def test_counts_are_noisy_charged_once_and_the_same_at_every_asking(sites: dict[str, Site], tmp_path: Path) -> None:
+    place, sigma = here(tmp_path), noise_for(0.2, 1e-3, 1.0, 1, "rdp")
+    first = handle(place, asked(private())).report
+    assert first["noisy"] is True
+    assert first["excluded"] == {}
+    held = first["counts"]["train"]
+    assert held["examples"] == held["patients"] == sum(held["classes"]) >= 1
+    assert first["counts"]["test"] == sites["north"].test.summary()
+    for _ in range(3):
+        assert handle(place, asked(private())).report["counts"]["train"] == held
+    rows = Ledger.read(path_of(tmp_path, "north")).rows()
+    assert [(row.run, row.round, row.spent) for row in rows] == [("counts", 0, Spent(1.0, sigma, 1))]
+    assert rows[0].epsilon == epsilon([Spent(1.0, sigma, 1)], 1e-3, "rdp") == pytest.approx(0.2, rel=2e-3)
+    reply = handle(place, asked(private(), "train"))
+    assert reply.examples == reply.weight == reply.report["privacy"]["units"] == held["examples"]
+    assert Ledger.read(path_of(tmp_path, "north")).rows()[-1].units == PEOPLE  # the ledger stays at the hospital
+    assert str(PEOPLE) not in str(reply.report)
+
+
+def test_the_noise_is_what_is_charged(sites: dict[str, Site], tmp_path: Path) -> None:
+    sigma, off = noise_for(0.2, 1e-3, 1.0, 1, "rdp"), []
+    for i in range(40):
+        place = here(tmp_path / str(i))
+        handle(place, asked(private()))
+        kept = budget.ledger_of(place, sites["north"]).kept(f"counts/patient/{people_digest(sites['north'].train)}")
+        assert kept is not None
+        off.append(np.asarray(json.loads(kept)) - noisy_counts.exact(sites["north"].train, "patient"))
+    assert np.std(off) == pytest.approx(sigma * np.sqrt(2), rel=0.25)
+    assert abs(np.mean(off)) < sigma * 0.5
+
+
+@pytest.mark.parametrize("level", ["patient", "record"])
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
+def test_one_unit_moves_the_counts_by_at_most_the_root_of_two(level: str, kind: Any) -> None:
+    whole = tiny.cohort(2, people=6, each=9)
+    if kind == "multilabel":
+        y = np.random.default_rng(1).integers(0, 2, (54, 3))
+        y[:9] = 1
+        whole = replace(whole, task=replace(tiny.TASK, kind=kind), y=y)
+    exact = noisy_counts.exact(whole, level)
+    moved = []
+    for unit in units_of(whole, level):
+        rest: Cohort = whole.take(np.setdiff1d(np.arange(54), unit))
+        moved.append(float(np.linalg.norm(exact - noisy_counts.exact(rest, level))))
+    assert max(moved) <= np.sqrt(2) + 1e-9
+    assert max(moved) > (1.4 if level == "record" or kind == "multilabel" else 1.1)
+    assert exact[0] == (6 if level == "patient" else 54)
+
+
+def test_a_policy_may_declare_counts_public_and_a_simulation_does(sites: dict[str, Site], tmp_path: Path) -> None:
+    reply = handle(here(tmp_path, counts="public"), asked(private()))
+    assert reply.report["counts"]["train"] == sites["north"].train.summary()
+    assert "noisy" not in reply.report
+    assert Ledger.read(path_of(tmp_path, "north")).rows() == []
+    assert SIMULATION.counts == "public"
+    without = handle(here(tmp_path), asked(tiny.run_config()))
+    assert without.report["counts"]["train"]["patients"] == PEOPLE
+
+
+def test_counts_that_the_budget_does_not_bear(sites: dict[str, Site], tmp_path: Path) -> None:
+    with pytest.raises(BudgetSpent, match=r"of the site's 0\.1"):
+        handle(here(tmp_path, max_epsilon=0.1), asked(private(privacy__epsilon=0.05)))
+    assert Ledger.read(path_of(tmp_path, "north")).rows() == []
+
+
+def test_small_counts_are_never_below_what_is_public(sites: dict[str, Site], tmp_path: Path) -> None:
+    sites["north"] = tiny.site("north", 1)
+    for i in range(6):
+        held = handle(here(tmp_path / str(i), min_training_patients=3), asked(private())).report["counts"]["train"]
+        assert held["patients"] >= 3
+
+
+def test_no_refusal_tells_how_many_there_are(sites: dict[str, Site], tmp_path: Path) -> None:
+    with pytest.raises(SiteError, match="below 1 / the patients here") as caught:
+        handle(here(tmp_path, max_delta=0.5), asked(private(privacy__delta=0.3)))
+    assert str(PEOPLE) not in str(caught.value)

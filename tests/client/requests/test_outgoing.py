@@ -1,0 +1,97 @@
+"""What a site has learned leaves it by one function alone."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import client
+from client import requests as work
+from client.policy import SIMULATION
+from client.requests.outgoing import build_update_reply
+from client.site_context import SiteContext
+from client.training.local_update import weights_of
+from common import messages, models
+from common.errors import SiteError
+from common.messages import Kind, Method, Reply, Request
+from tests import tiny
+
+CLIENT = Path(client.__file__).parent
+CARRY = {"weights", "control"}
+"""What of a reply holds what was learned."""
+
+
+def senders(source: str) -> list[int]:
+    """Return the lines that could put weights into a reply, or into a message beside one."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        given = {keyword.arg for keyword in node.keywords}
+        if name == "Reply" and (given & CARRY or None in given or len(node.args) > 3):
+            found.append(node.lineno)
+        if (name == "replace" and given & CARRY) or name in ("pack_weights", "ArrayRecord", "Array"):
+            found.append(node.lineno)
+    return found
+
+
+def test_only_one_module_puts_weights_into_a_reply() -> None:
+    where = {str(path.relative_to(CLIENT)) for path in CLIENT.rglob("*.py") if senders(path.read_text())}
+    assert where == {"requests/outgoing.py"}
+    for text in ("Reply(s, 1, {}, weights=w)", "Reply(s, 1, {}, w)", "messages.Reply(s, 1, {}, control=c)",
+                 "replace(reply, weights=w)", "Reply(**all)", "messages.pack_weights(w)"):  # fmt: skip
+        assert senders(text)
+    assert not senders("Reply(s, 1, {}, tables=t)")
+
+
+def test_every_update_passes_by_it_and_nothing_else_carries_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = tiny.site("north", 1)
+    monkeypatch.setattr("client.site.read_site", lambda place, config: site)
+    passed: list[Any] = []
+    true = build_update_reply
+
+    def spy(*args: Any, **more: Any) -> Reply:
+        passed.append(true(*args, **more))
+        return passed[-1]
+
+    monkeypatch.setattr("client.requests.train.build_update_reply", spy)
+    config = tiny.run_config()
+    weights = weights_of(models.build(tiny.TASK, config.model, 1))
+    kinds: tuple[Kind, ...] = ("hello", "statistics", "train", "validate", "test", "shift", "latent")
+    assert set(kinds) == set(messages.MESSAGE_TYPES)
+    with pytest.raises(SiteError, match=r"model\.name=cnn has no latent space"):
+        work.handle(SiteContext(SIMULATION, site="north"), Request("latent", config, 1, weights, (1, 1, 1)))
+    for kind in kinds:
+        if kind == "latent":
+            continue
+        reply = work.handle(SiteContext(SIMULATION, site="north"), Request(kind, config, 1, weights, (1, 1, 1)))
+        if kind == "train":
+            assert [reply] == passed
+            assert set(reply.weights) == set(weights)
+            assert any(not np.array_equal(reply.weights[name], value) for name, value in weights.items())
+        else:
+            assert not reply.weights
+            assert not reply.control
+            shapes = {value.shape for value in weights.values()}
+            assert kind == "statistics" or not shapes & {value.shape for value in reply.statistics.values()}
+    assert len(passed) == 1
+
+
+def test_control_variates_pass_by_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = tiny.site("north", 1)
+    monkeypatch.setattr("client.site.read_site", lambda place, config: site)
+    config = tiny.run_config(training__optimizer="sgd", training__momentum=0.0)
+    weights = weights_of(models.build(tiny.TASK, config.model, 1))
+    zero = {name: np.zeros_like(value) for name, value in weights.items()}
+    request = Request(
+        "train", config, 1, weights, (1, 1, 1), method=Method(control=True), control=zero, run_id="a" * 32
+    )
+    place = SiteContext(SIMULATION, site="north", state=tmp_path)
+    assert set(work.handle(place, request).control) == set(weights)
+    monkeypatch.setattr("client.requests.train.build_update_reply", lambda *_: Reply("north", 1, {}))
+    assert not work.handle(place, request).control

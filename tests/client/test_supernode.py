@@ -1,0 +1,230 @@
+import io
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import threading
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
+
+from client import supernode
+from client.supernode import Node, NodeSettings, Refused, look_at_server, make_key, require_settings_only
+from common.errors import ConfigError, EngineError
+from server.credentials import create
+from server.superlink import app_settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> NodeSettings:
+    make_key(tmp_path / "node.key")
+    (tmp_path / "ca.pem").write_text("x")
+    config = {"site": "north", "data": 'C:\\d "x"', "n": 3, "cold": True}
+    return NodeSettings(
+        "north",
+        "host.example.org:443",
+        tmp_path / "ca.pem",
+        tmp_path / "node.key",
+        tmp_path / "state",
+        config,
+    )
+
+
+def test_a_key_is_private_and_in_the_form_that_flower_reads(tmp_path: Path) -> None:
+    path = tmp_path / "keys" / "node.key"
+    public = make_key(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_bytes().startswith(b"-----BEGIN OPENSSH PRIVATE KEY-----")
+    private = load_ssh_private_key(path.read_bytes(), None)
+    assert isinstance(private, ec.EllipticCurvePrivateKey)
+    assert private.curve.name == "secp384r1"
+    assert public.startswith("ecdsa-sha2-nistp384 ")
+    assert private.public_key() == load_ssh_public_key((tmp_path / "keys" / "node.key.pub").read_bytes())
+
+
+def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
+    make_key(tmp_path / "node.key")
+    before = (tmp_path / "node.key").read_bytes()
+    with pytest.raises(ConfigError, match=r"node\.key exists"):
+        make_key(tmp_path / "node.key")
+    assert (tmp_path / "node.key").read_bytes() == before
+
+
+@pytest.mark.parametrize("address", ["host", "https://host:443", "host:", "host:0", "host:99999", ":80", "h:x"])
+def test_bad_addresses(address: str) -> None:
+    with pytest.raises(ConfigError, match="give it as HOST:PORT"):
+        supernode.split_address(address)
+
+
+def test_good_addresses() -> None:
+    assert supernode.split_address("host.example.org:443") == ("host.example.org", 443)
+    assert supernode.split_address("[2001:db8::1]:8000") == ("2001:db8::1", 8000)
+
+
+def test_what_is_missing_is_named(settings: NodeSettings, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="site name 'North'"):
+        NodeSettings("North", "h:1", settings.ca, settings.key, tmp_path, {})
+    with pytest.raises(ConfigError, match=r"no node key at .*: make one with 'wardround client keygen'"):
+        NodeSettings("north", "h:1", settings.ca, tmp_path / "absent", tmp_path, {})
+    with pytest.raises(ConfigError, match=r"no certificate authority at .*: ask the coordinator for ca\.pem"):
+        NodeSettings("north", "h:1", tmp_path / "absent", settings.key, tmp_path, {})
+
+
+def test_the_command_line_shows_neither_data_nor_key(settings: NodeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supernode, "look_at_server", lambda address, ca: None)
+    monkeypatch.setattr(supernode, "program", lambda name: "/bin/true")
+    started = Node(settings)
+    started.launch()
+    started.stop()
+    command = started.command(9000)
+    assert command[command.index("--node-config") + 1] == str(settings.state / "node.toml")
+    line = " ".join(command)
+    assert "--host 127.0.0.1 --port 9000" in line
+    assert "--insecure" not in line
+    assert tomllib.loads((settings.state / "node.toml").read_text()) == settings.node_config
+
+
+def test_only_the_client_app_can_be_started_here(settings: NodeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supernode, "look_at_server", lambda address, ca: None)
+    monkeypatch.setattr(supernode, "program", lambda name: "/bin/true")
+    started = Node(settings)
+    started.launch()
+    started.stop()
+    programs = settings.state / "bin"
+    done = subprocess.run([programs / "flwr-agentapp", "--token", "x"], capture_output=True, check=False)
+    assert done.returncode == 1
+    assert b"no such task" in done.stderr
+    assert "client_app_process" in (programs / "flwr-clientapp").read_text()
+
+
+def test_the_check_stands_where_flower_unpacks_a_bundle() -> None:
+    source = (
+        "import sys, flwr.supernode.cli as cli, flwr.supernode.runtime.run_clientapp as runtime\n"
+        "from client.supernode import client_app_process\n"
+        "cli.flwr_clientapp = lambda: None\n"
+        "before = runtime.install_from_fab\n"
+        "client_app_process()\n"
+        "called = runtime.run_clientapp.__code__.co_names\n"
+        "sys.exit(not ('install_from_fab' in called and runtime.install_from_fab is not before))\n"
+    )
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", source], cwd=root, check=False).returncode == 0
+
+
+def bundle(settings: str, **files: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("pyproject.toml", settings)
+        archive.writestr(".info/CONTENT", "")
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return content.getvalue()
+
+
+def test_settings_pass_and_code_does_not(tmp_path: Path) -> None:
+    plain = app_settings("{}", tmp_path)
+    require_settings_only(bundle(plain))
+    with pytest.raises(EngineError, match="a run that carries code"):
+        require_settings_only(bundle(plain, **{"client/app.py": "app = 1"}))
+    with pytest.raises(EngineError, match=r"whose client is not client\.app:app"):
+        require_settings_only(bundle(plain.replace("client.app:app", "os:system")))
+
+
+def test_no_server_is_one_line(tmp_path: Path) -> None:
+    ca = create(tmp_path, []).ca
+    with pytest.raises(EngineError, match=r"cannot reach 127\.0\.0\.1:1 \(Connection refused\)"):
+        look_at_server("127.0.0.1:1", ca)
+    with pytest.raises(EngineError, match=r"host no-such-host\.invalid is unknown"):
+        look_at_server("no-such-host.invalid:443", ca)
+    (tmp_path / "empty.pem").write_text("")
+    with pytest.raises(ConfigError, match=r"empty\.pem holds no certificate"):
+        look_at_server("127.0.0.1:1", tmp_path / "empty.pem")
+
+
+def test_a_wrong_authority_and_a_right_one(tmp_path: Path) -> None:
+    right, wrong = create(tmp_path / "right", []), create(tmp_path / "wrong", [])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(right.certificate, right.key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+
+        def serve() -> None:
+            for _ in range(2):
+                raw, _peer = listener.accept()
+                with raw:
+                    try:
+                        context.wrap_socket(raw, server_side=True).close()
+                    except OSError:
+                        continue
+
+        server = threading.Thread(target=serve)
+        server.start()
+        with pytest.raises(EngineError, match=r"a certificate that .*wrong/ca\.pem does not vouch for"):
+            look_at_server(address, wrong.ca)
+        look_at_server(address, right.ca)
+        server.join()
+
+
+class ScriptOver(Exception):
+    pass
+
+
+class Scripted(Node):
+    """A node whose starts end as written: an error, or None for a contact that then ends."""
+
+    def __init__(self, settings: NodeSettings, ends: list[EngineError | None]) -> None:
+        super().__init__(settings)
+        self.ends = ends
+
+    def launch(self) -> None:
+        if not self.ends:
+            raise ScriptOver
+
+    def wait_online(self, timeout: float = 60.0) -> str:
+        end = self.ends.pop(0)
+        if end is not None:
+            raise end
+        return "17"
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supernode.time, "sleep", lambda seconds: None)
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_a_first_refusal_ends_it(settings: NodeSettings) -> None:
+    with pytest.raises(Refused, match="not registered"):
+        Scripted(settings, [Refused("not registered"), None]).run(print)
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_after_a_first_contact_all_is_waited_out(settings: NodeSettings) -> None:
+    said: list[str] = []
+    ends: list[EngineError | None] = [None, Refused("still open"), EngineError("cannot reach"), None]
+    with pytest.raises(ScriptOver):
+        Scripted(settings, ends).run(said.append)
+    assert [line for line in said if "trying again in 10 s" in line] == [
+        "still open; trying again in 10 s",
+        "cannot reach; trying again in 10 s",
+    ]
+    assert sum("connected to host.example.org:443 as node 17" in line for line in said) == 2
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_a_key_that_was_admitted_before_may_wait_but_not_for_ever(
+    settings: NodeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10_000, 60))
+    monkeypatch.setattr(supernode.time, "monotonic", lambda: float(next(clock)))
+    waiting = Scripted(settings, [Refused("still open")] * 20)
+    settings.state.mkdir()
+    (settings.state / "admitted").write_text(waiting._identity())
+    with pytest.raises(Refused, match="still open"):
+        waiting.run(print)
+    assert 1 < len(waiting.ends) < 19

@@ -1,0 +1,167 @@
+"""The proximal term and the corrected steps of fit(), against the gradients that their formulas ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from client.training import loop
+from client.training.local_update import weights_of
+from client.training.loop import fit
+from client.training.losses import loss_function
+from common import models
+from common.messages import Weights
+from common.sections.training import ModelConfig, TrainingConfig
+from common.seeds import seed_for
+from tests import tiny
+
+COUNTS = (8, 8, 8)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def model_of(seed: int = 1) -> nn.Module:
+    options = {"widths": (4,), "kernel": 3, "hidden": 4, "dropout": 0.0}
+    return models.build(tiny.TASK, ModelConfig(name="cnn", options=options), seed)
+
+
+def config_of(**values: Any) -> TrainingConfig:
+    plain = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "clip_norm": 1e9}
+    return TrainingConfig(**{"batch_size": 8, "lr": 0.05, "device": "cpu", "epochs": 1} | plain | values)
+
+
+class Watch(torch.optim.SGD):
+    """Notes the weights and the gradients of every step."""
+
+    seen: list[tuple[list[torch.Tensor], list[torch.Tensor]]]
+
+    def step(self, closure: Any = None) -> None:
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        gradients = [p.grad.clone() for p in parameters if p.grad is not None]
+        self.seen.append(([p.detach().clone() for p in parameters], gradients))
+        super().step(closure)
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, config: TrainingConfig, **more: Any) -> Any:
+    """Return the weights and gradients of every step, and the model after it."""
+    seen: list[Any] = []
+
+    def watching(model: nn.Module, config: TrainingConfig) -> Watch:
+        optimizer = Watch(model.parameters(), lr=config.lr)
+        optimizer.seen = seen
+        return optimizer
+
+    monkeypatch.setattr(loop, "make_optimizer", watching)
+    model = model_of()
+    fit(model, tiny.cohort(3, people=4), config, 7, counts=COUNTS, **more)
+    return seen, model
+
+
+def loss_gradients(weights: list[torch.Tensor], step: int, config: TrainingConfig) -> list[torch.Tensor]:
+    """The gradient of the loss alone, at some weights, on the batch of a step."""
+    model, data = model_of(), tiny.cohort(3, people=4)
+    for parameter, value in zip(model.parameters(), weights, strict=True):
+        parameter.data.copy_(value)
+    order = torch.randperm(len(data.y), generator=torch.Generator().manual_seed(seed_for(7, "shuffle")))
+    rows = order[step * config.batch_size : (step + 1) * config.batch_size]
+    loss_of = loss_function(config, COUNTS, torch.device("cpu"))
+    x, features = torch.tensor(data.x)[rows], torch.tensor(data.features)[rows]
+    loss = loss_of(model(x, features), x, features, torch.tensor(data.y)[rows])
+    return list(torch.autograd.grad(loss, list(model.parameters())))
+
+
+def test_the_proximal_term_is_mu_times_the_way_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, mu = config_of(), 3.0
+    seen, _ = watched(monkeypatch, config, proximal=mu)
+    start = [p.detach() for p in model_of().parameters()]
+    assert len(seen) == 4
+    for step, (weights, gradients) in enumerate(seen):
+        plain = loss_gradients(weights, step, config)
+        pulled = 0.0
+        for w, w0, g, without in zip(weights, start, gradients, plain, strict=True):
+            torch.testing.assert_close(g, without + mu * (w - w0), rtol=1e-6, atol=1e-8)  # the last bit is fused
+            pulled = max(pulled, float((g - without).abs().max()))
+        # nothing pulls on the first batch, and something does on every later one
+        assert (pulled == 0) == (step == 0)
+        assert step == 0 or pulled > 1e-3
+
+
+def test_the_anchor_may_be_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, home = config_of(), weights_of(model_of(2))
+    seen, _ = watched(monkeypatch, config, proximal=0.5, anchor=home)
+    weights, gradients = seen[0]
+    plain = loss_gradients(weights, 0, config)
+    for w, g, without, w0 in zip(weights, gradients, plain, home.values(), strict=True):
+        torch.testing.assert_close(g, without + 0.5 * (w - torch.tensor(w0)), rtol=1e-6, atol=1e-8)
+
+
+def test_a_strong_pull_holds_the_model_at_its_anchor() -> None:
+    # a step of lr * mu = 1 along the term alone jumps onto the anchor
+    home = weights_of(model_of(2))
+    model = model_of()
+    fit(model, tiny.cohort(3), config_of(lr=1e-3, epochs=5), 7, counts=COUNTS, proximal=1e3, anchor=home)
+    for name, value in weights_of(model).items():
+        np.testing.assert_allclose(value, home[name], atol=0.02)
+
+
+def some(seed: int) -> Weights:
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(size=v.shape).astype(v.dtype) * 0.1 for name, v in weights_of(model_of()).items()}
+
+
+def test_a_correction_is_added_to_every_step_after_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, extra = config_of(clip_norm=0.1), some(1)
+    seen, model = watched(monkeypatch, config, correction=extra)
+    names = [name for name, _ in model.named_parameters()]
+    for step, (weights, gradients) in enumerate(seen):
+        plain = loss_gradients(weights, step, config)
+        length = float(torch.cat([g.ravel() for g in plain]).norm())
+        assert length > 0.1
+        for name, g, without in zip(names, gradients, plain, strict=True):
+            torch.testing.assert_close(g, without * (0.1 / length) + torch.tensor(extra[name]), rtol=1e-4, atol=1e-6)
+
+
+def test_a_frozen_parameter_is_neither_pulled_nor_corrected() -> None:
+    model = model_of()
+    before = weights_of(model)
+    home = weights_of(model_of(2))
+    config = config_of(freeze=("head.*",))
+    fit(model, tiny.cohort(3), config, 7, counts=COUNTS, proximal=1.0, anchor=home, correction=some(1))
+    for name, value in weights_of(model).items():
+        assert np.array_equal(value, before[name]) == name.startswith("head.")
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_rates_are_those_of_the_steps_that_led_to_the_weights(schedule: str) -> None:
+    # steps along a constant direction: the way gone is the sum of the rates
+    config = config_of(schedule=schedule, epochs=3, clip_norm=1e-12)
+    model, extra = model_of(), {name: np.ones_like(value) for name, value in weights_of(model_of()).items()}
+    before = weights_of(model)
+    result = fit(model, tiny.cohort(3, people=4), config, 7, counts=COUNTS, correction=extra)
+    for name, value in weights_of(model).items():
+        np.testing.assert_allclose(before[name] - value, result.rates, rtol=1e-3, atol=1e-5)
+    assert result.rates == pytest.approx(12 * 0.05) or schedule == "cosine"
+
+
+def test_the_rates_end_at_the_epoch_that_early_stopping_keeps() -> None:
+    # a correction that spoils the model epoch by epoch: the first is the best
+    config = config_of(epochs=4, patience=2)
+    wrong = {name: -50 * np.sign(value) for name, value in weights_of(model_of()).items()}
+    result = fit(
+        model_of(), tiny.cohort(3, people=4), config, 7, counts=COUNTS, validation=tiny.cohort(4), correction=wrong
+    )
+    assert result.stopped_early
+    best = int(np.argmin(result.validation)) + 1
+    assert best < len(result.validation)
+    assert result.rates == pytest.approx(best * 4 * 0.05)

@@ -1,0 +1,236 @@
+"""The figures against scikit-learn's, and the counts against counting one example after another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from sklearn import metrics as theirs
+
+from common.metrics import counts as metrics
+from common.metrics.counts import Counts
+
+BINS = 64
+few = settings(max_examples=60, deadline=None)
+
+
+@st.composite
+def predictions(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Logits `(n, classes)`, truth, owner of each example and the number of owners; ties are common."""
+    classes = draw(st.integers(2, 5))
+    n = draw(st.integers(1, 40))
+    values = st.one_of(st.integers(-3, 3).map(float), st.floats(-40, 40, allow_nan=False))
+    logits = draw(arrays.arrays(np.float64, (n, classes), elements=values))
+    truth = draw(arrays.arrays(np.int64, n, elements=st.integers(0, classes - 1)))
+    groups = draw(st.integers(1, 4))
+    owner = draw(arrays.arrays(np.int64, n, elements=st.integers(0, groups - 1)))
+    return logits, truth, owner, groups
+
+
+def slowly(logits: np.ndarray, truth: np.ndarray, owner: np.ndarray, groups: int, bins: int) -> Counts:
+    """Count one example and one class at a time."""
+    classes = logits.shape[1]
+    confusion = np.zeros((groups, classes, classes), np.int64)
+    scores = np.zeros((groups, classes, 2, bins), np.int64)
+    loss = np.zeros(groups)
+    edges = np.linspace(-16, 16, bins + 1)[1:-1]
+    for z, y, who in zip(logits, truth, owner, strict=True):
+        confusion[who, y, list(z).index(max(z))] += 1
+        odds = [z[c] - np.logaddexp.reduce([z[k] for k in range(classes) if k != c]) for c in range(classes)]
+        for c in range(classes):
+            scores[who, c, int(y == c), int(np.searchsorted(edges, odds[c], side="right"))] += 1
+        loss[who] += np.logaddexp.reduce(z) - z[y]
+    return Counts(confusion, scores, loss)
+
+
+def assert_equal(one: Counts, other: Counts) -> None:
+    np.testing.assert_array_equal(one.confusion, other.confusion)
+    np.testing.assert_array_equal(one.scores, other.scores)
+    np.testing.assert_allclose(one.loss, other.loss, rtol=1e-9, atol=1e-9)
+
+
+def near_an_edge(logits: np.ndarray, bins: int) -> bool:
+    place = (metrics.margins(logits) + 16) * bins / 32
+    return bool((np.abs(place - np.rint(place)) < 1e-9).any())
+
+
+@few
+@given(predictions())
+def test_counts_equal_counting_one_by_one(given: Any) -> None:
+    logits, truth, owner, groups = given
+    logits = logits + 0.0123 * np.arange(1, logits.shape[1] + 1) * 1.37
+    if not near_an_edge(logits, BINS):
+        assert_equal(metrics.count(logits, truth, owner, groups, BINS), slowly(logits, truth, owner, groups, BINS))
+
+
+@few
+@given(predictions())
+def test_figures_of_the_confusion_matrix_equal_scikit_learns(given: Any) -> None:
+    logits, truth, owner, groups = given
+    classes = logits.shape[1]
+    every = list(range(classes))
+    predicted = logits.argmax(1)
+    total = metrics.count(logits, truth, owner, groups, BINS).total()
+    np.testing.assert_array_equal(total.confusion, theirs.confusion_matrix(truth, predicted, labels=every))
+    precision, recall, f1, support = theirs.precision_recall_fscore_support(
+        truth, predicted, labels=every, zero_division=0
+    )
+    present = support > 0
+    np.testing.assert_allclose(metrics.precision(total.confusion)[present], precision[present])
+    np.testing.assert_allclose(metrics.recall(total.confusion)[present], recall[present])
+    np.testing.assert_allclose(metrics.f1(total.confusion)[present], f1[present])
+    assert np.isnan(metrics.recall(total.confusion)[~present]).all()
+    assert np.isnan(metrics.f1(total.confusion)[~present]).all()
+    assert metrics.accuracy(total.confusion) == pytest.approx(theirs.accuracy_score(truth, predicted))
+    macro = theirs.f1_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)
+    assert metrics.macro(metrics.f1(total.confusion), present) == pytest.approx(macro)
+
+
+@few
+@given(predictions())
+def test_areas_equal_scikit_learns_on_the_binned_scores(given: Any) -> None:
+    logits, truth, owner, groups = given
+    total = metrics.count(logits, truth, owner, groups, BINS).total()
+    binned = np.floor((np.clip(metrics.margins(logits), -16, 15.999999) + 16) * BINS / 32)
+    for c in range(logits.shape[1]):
+        own = truth == c
+        if own.any() and not own.all():
+            assert metrics.auroc(total.scores)[c] == pytest.approx(theirs.roc_auc_score(own, binned[:, c]))
+            assert metrics.auprc(total.scores)[c] == pytest.approx(theirs.average_precision_score(own, binned[:, c]))
+        else:
+            assert np.isnan(metrics.auroc(total.scores)[c])
+            assert np.isnan(metrics.auprc(total.scores)[c])
+
+
+@pytest.mark.parametrize(("bins", "area", "precision"), [(256, 1e-3, 4e-3), (1024, 1e-3, 1e-3)])
+def test_areas_are_near_those_of_the_raw_scores(bins: int, area: float, precision: float) -> None:
+    """Average precision loses more to bins than the AUROC: it takes each bin's examples for one step."""
+    rng = np.random.default_rng(3)
+    truth = rng.choice(4, size=20_000, p=[0.8, 0.1, 0.07, 0.03])
+    logits = rng.normal(size=(20_000, 4)) * 2
+    logits[np.arange(20_000), truth] += rng.normal(1.5, 1.5, 20_000)
+    scores = metrics.count(logits, truth, np.zeros(20_000, int), 1, bins).total().scores
+    odds = metrics.margins(logits)
+    for c in range(4):
+        own = truth == c
+        assert metrics.auroc(scores)[c] == pytest.approx(theirs.roc_auc_score(own, odds[:, c]), abs=area)
+        expected = theirs.average_precision_score(own, odds[:, c])
+        assert metrics.auprc(scores)[c] == pytest.approx(expected, abs=precision)
+
+
+@few
+@given(predictions())
+def test_the_loss_is_the_log_loss(given: Any) -> None:
+    logits, truth, owner, groups = given
+    logits = np.clip(logits, -10, 10)
+    chance = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    loss = metrics.count(logits, truth, owner, groups, BINS).loss.sum()
+    expected = theirs.log_loss(truth, chance, labels=list(range(logits.shape[1])), normalize=False)
+    assert loss == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+@few
+@given(predictions())
+def test_log_odds_equal_the_plain_formula(given: Any) -> None:
+    logits = np.clip(given[0], -8, 8)
+    chance = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(metrics.margins(logits), np.log(chance / (1 - chance)), rtol=1e-6, atol=1e-6)
+
+
+def test_log_odds_keep_their_digits_where_the_plain_formula_has_none() -> None:
+    odds = metrics.margins(np.array([[800.0, 0.0], [0.0, 40.0], [1e4, -1e4]]))
+    np.testing.assert_allclose(odds, [[800, -800], [-40, 40], [2e4, -2e4]])
+
+
+@few
+@given(predictions(), st.integers(0, 40))
+def test_adding_counts_is_counting_together(given: Any, cut: int) -> None:
+    logits, truth, owner, groups = given
+    here, there = (
+        metrics.count(logits[part], truth[part], owner[part], groups, BINS)
+        for part in (slice(None, cut), slice(cut, None))
+    )
+    assert_equal(here + there, metrics.count(logits, truth, owner, groups, BINS))
+    nothing = metrics.zero((logits.shape[1],) * 2, BINS)
+    assert_equal((here + there).total() + nothing, (here.total() + there.total()))
+
+
+@few
+@given(predictions(), st.integers(0, 2**31))
+def test_resampling_counts_is_counting_the_drawn_patients_again(given: Any, seed: int) -> None:
+    logits, truth, owner, groups = given
+    weights = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=3)
+    drawn = metrics.count(logits, truth, owner, groups, BINS).resample(weights.astype(float))
+    for i, times in enumerate(weights):
+        rows = np.repeat(np.arange(len(truth)), times[owner])
+        again = metrics.count(logits[rows], truth[rows], owner[rows] * 0, 1, BINS).total()
+        assert_equal(Counts(drawn.confusion[i], drawn.scores[i], drawn.loss[i]), again)
+
+
+@pytest.mark.parametrize(("bins", "factor"), [(64, 4), (17, 4), (16, 16), (5, 7)])
+def test_coarser_bins_are_sums_of_neighbours(bins: int, factor: int) -> None:
+    scores = np.random.default_rng(1).integers(0, 9, size=(3, 2, 2, bins))
+    counts = Counts(np.zeros((3, 2, 2), np.int64), scores, np.zeros(3))
+    coarse = counts.coarser(factor).scores
+    expected = [scores[..., i : i + factor].sum(-1) for i in range(0, bins, factor)]
+    np.testing.assert_array_equal(coarse, np.stack(expected, -1))
+
+
+def test_figures_of_one_class_alone() -> None:
+    total = metrics.count([[2.0, 0.0], [0.0, 1.0]], [0, 0], [0, 0], 1, BINS).total()
+    np.testing.assert_array_equal(metrics.precision(total.confusion), [1.0, 0.0])
+    np.testing.assert_array_equal(metrics.recall(total.confusion), [0.5, np.nan])
+    assert np.isnan(metrics.auroc(total.scores)).all()
+    assert np.isnan(metrics.auprc(total.scores)).all()
+
+
+def test_a_class_that_is_there_and_never_predicted_has_precision_0_and_one_that_is_neither_has_none() -> None:
+    confusion = np.array([[3, 0, 0], [1, 0, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(metrics.precision(confusion), [0.75, 0.0, np.nan])
+    np.testing.assert_allclose(metrics.f1(confusion), [6 / 7, 0.0, np.nan])
+
+
+def test_figures_of_nothing_are_nan() -> None:
+    nothing = metrics.count(np.zeros((0, 3)), np.zeros(0), np.zeros(0), 2, BINS).total()
+    assert_equal(nothing, metrics.zero((3, 3), BINS))
+    for value in (
+        metrics.accuracy(nothing.confusion),
+        metrics.precision(nothing.confusion),
+        metrics.auroc(nothing.scores),
+        metrics.auprc(nothing.scores),
+        metrics.macro(metrics.f1(nothing.confusion), np.zeros(3, bool)),
+    ):
+        assert np.isnan(value).all()
+
+
+def test_scores_that_all_tie_are_worth_a_coin() -> None:
+    total = metrics.count(np.zeros((10, 2)), [0] * 7 + [1] * 3, [0] * 10, 1, BINS).total()
+    np.testing.assert_allclose(metrics.auroc(total.scores), [0.5, 0.5])
+    np.testing.assert_allclose(metrics.auprc(total.scores), [0.7, 0.3])
+
+
+def test_scores_beyond_the_range_fall_into_the_end_bins() -> None:
+    total = metrics.count([[50.0, -50.0], [-50.0, 50.0]], [0, 1], [0, 0], 1, BINS).total()
+    assert total.scores[0, 1, -1] == total.scores[0, 0, 0] == 1
+    assert total.scores.sum() == 4
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_prediction_that_is_no_number_is_refused(bad: float) -> None:
+    with pytest.raises(ValueError, match="not a finite number"):
+        metrics.count([[bad, 0.0]], [0], [0], 1, BINS)
+
+
+def test_leading_axes_are_computed_as_one_by_one() -> None:
+    rng = np.random.default_rng(5)
+    scores = rng.integers(0, 5, size=(4, 3, 2, 16))
+    confusion = rng.integers(0, 5, size=(4, 3, 3))
+    for i in range(4):
+        np.testing.assert_array_equal(metrics.auroc(scores)[i], metrics.auroc(scores[i]))
+        np.testing.assert_array_equal(metrics.auprc(scores)[i], metrics.auprc(scores[i]))
+        np.testing.assert_array_equal(metrics.f1(confusion)[i], metrics.f1(confusion[i]))
+        assert metrics.accuracy(confusion)[i] == metrics.accuracy(confusion[i])

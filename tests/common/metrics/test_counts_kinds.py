@@ -1,0 +1,157 @@
+"""Multilabel counts, thresholds and utility, against scikit-learn and against counting one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as theirs
+
+from common.metrics import counts as metrics
+from common.metrics import evaluation
+from common.metrics.resampling import COARSER
+from common.task import Task
+
+BINS = 512
+
+
+@pytest.fixture(name="labels")
+def _labels() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(4)
+    truth = (rng.random((300, 3)) < (0.5, 0.2, 0.05)).astype(np.int64)
+    return rng.normal(size=(300, 3)) * 2 + 2 * truth - 1, truth, rng.integers(0, 7, 300)
+
+
+def test_multilabel_counts_are_scikit_learns(labels: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    logits, truth, owner = labels
+    counts = metrics.count(logits, truth, owner, 7, BINS)
+    assert counts.confusion.shape == (7, 3, 2, 2)
+    total = counts.total()
+    np.testing.assert_array_equal(total.confusion, theirs.multilabel_confusion_matrix(truth, logits > 0))
+    one = metrics.count(logits[owner == 2], truth[owner == 2], np.zeros((owner == 2).sum(), int), 1, BINS)
+    np.testing.assert_array_equal(counts.confusion[2], one.confusion[0])
+    p = 1 / (1 + np.exp(-logits))
+    assert float(total.loss) == pytest.approx(sum(theirs.log_loss(truth[:, c], p[:, c]) for c in range(3)) * 300)
+    assert metrics.accuracy(total.confusion, True) == pytest.approx(1 - theirs.hamming_loss(truth, logits > 0))
+    for ours, name in ((metrics.precision, "precision"), (metrics.recall, "recall"), (metrics.f1, "f1")):
+        wanted = getattr(theirs, f"{name}_score")(truth, logits > 0, average=None)
+        np.testing.assert_allclose(ours(total.confusion, True), wanted)
+    np.testing.assert_allclose(
+        metrics.auroc(total.scores), theirs.roc_auc_score(truth, logits, average=None), atol=3e-3
+    )
+
+
+def test_multilabel_figures_know_their_examples(labels: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    logits, truth, owner = labels
+    task = Task("t", "multilabel", ("A", "B", "C"), ("a", "b", "c"), 1, 8, 100.0, (), ("lead",))
+    each = metrics.count(logits, truth, owner, 7, BINS, coarse=COARSER)
+    total = metrics.count(logits, truth, owner, 7, BINS).total()
+    drawn = evaluation.resample(each, 50, np.random.default_rng(1))
+    found = evaluation.summarise(task, total, drawn, 7, [7, 7, 7])
+    assert found.examples == 300
+    assert [item.examples for item in found.classes.values()] == truth.sum(0).tolist()
+    assert found.loss.value == pytest.approx(float(total.loss) / 300)
+    assert found.confusion[1] == tuple(theirs.multilabel_confusion_matrix(truth, logits > 0)[1].ravel())
+    for name in ("accuracy", "macro_f1", "macro_auroc"):
+        figure = getattr(found, name)
+        assert figure.low <= figure.value <= figure.high
+        assert figure.low < figure.high
+    assert found.macro_f1.value == pytest.approx(theirs.f1_score(truth, logits > 0, average="macro"))
+
+
+def test_coarse_counting_is_counting_and_merging(labels: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    logits, truth, owner = labels
+    for labels_ in (truth, truth.argmax(1)):
+        fine = metrics.count(logits, labels_, owner, 7, 100)
+        coarse = metrics.count(logits, labels_, owner, 7, 100, coarse=16)
+        np.testing.assert_array_equal(fine.coarser(16).scores, coarse.scores)
+        np.testing.assert_array_equal(fine.confusion, coarse.confusion)
+
+
+@pytest.fixture(name="binary")
+def _binary() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, truth and worth of 400 examples."""
+    rng = np.random.default_rng(9)
+    truth = (rng.random(400) < 0.2).astype(np.int64)
+    odds = rng.normal(size=400) * 1.5 + 2 * truth - 2
+    worth = np.stack([np.where(truth, -rng.random(400), 0.0), np.where(truth, rng.random(400), -0.05)], axis=1)
+    return np.stack([np.zeros(400), odds], axis=1), truth, worth
+
+
+@pytest.mark.parametrize("rule", ["f1", "youden", "utility"])
+def test_the_threshold_is_the_best_of_all_bin_edges(
+    rule: str, binary: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    logits, truth, worth = binary
+    counts = metrics.count(logits, truth, np.zeros(400, int), 1, BINS, worth=worth).total()
+
+    def value(threshold: float) -> float:
+        called = logits[:, 1] >= threshold
+        if rule == "f1":
+            return float(theirs.f1_score(truth, called, zero_division=0))
+        if rule == "youden":
+            return float(called[truth == 1].mean() - called[truth == 0].mean())
+        return float(np.where(called, worth[:, 1], worth[:, 0]).sum())
+
+    tried = [(value(edge), edge) for edge in np.linspace(-16, 16, BINS + 1)[:-1]]
+    chosen = metrics.threshold(counts, rule)
+    assert chosen is not None
+    assert value(chosen) == pytest.approx(max(tried)[0])
+
+
+def test_counts_at_a_threshold_are_those_of_its_histograms(binary: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    logits, truth, worth = binary
+    owner = np.arange(400) % 3
+    plain = metrics.count(logits, truth, owner, 3, BINS, worth=worth)
+    for threshold in metrics.edges(BINS)[[0, 200, 255, 256, 300, 511]]:
+        there = metrics.count(logits, truth, owner, 3, BINS, threshold=threshold, worth=worth)
+        np.testing.assert_array_equal(
+            there.total().confusion, theirs.confusion_matrix(truth, logits[:, 1] >= threshold, labels=[0, 1])
+        )
+        moved = metrics.moved(plain, threshold)
+        np.testing.assert_array_equal(moved.confusion, there.confusion)
+        np.testing.assert_allclose(moved.utility, there.utility)
+
+
+def test_utility_is_one_at_best_and_zero_in_silence(binary: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    logits, truth, worth = binary
+    group = np.zeros(400, int)
+    best = np.where(worth[:, 1] > worth[:, 0], 5.0, -5.0)
+    always = {"best": np.stack([-best, best], 1), "silent": np.tile([9.0, -9.0], (400, 1)), "model": logits}
+    found = {
+        name: float(metrics.utility(metrics.count(z, truth, group, 1, BINS, worth=worth).total().utility))
+        for name, z in always.items()
+    }
+    assert found["best"] == pytest.approx(1)
+    assert found["silent"] == pytest.approx(0)
+    called = logits[:, 1] > 0
+    got, none = np.where(called, worth[:, 1], worth[:, 0]).sum(), worth[:, 0].sum()
+    assert found["model"] == pytest.approx((got - none) / (worth.max(1).sum() - none))
+
+
+def test_a_threshold_needs_both_classes() -> None:
+    counts = metrics.count(np.zeros((5, 2)), np.zeros(5, int), np.zeros(5, int), 1, BINS).total()
+    assert metrics.threshold(counts, "f1") is None
+
+
+def test_utility_gets_an_interval_by_patients(binary: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    logits, truth, worth = binary
+    owner = np.arange(400) // 8
+    task = Task("t", "multiclass", ("quiet", "event"), ("q", "e"), 0, 0, 0.0, ("a",), (), utility=True)
+    given = {"worth": worth, "threshold": -1.0}
+    each = metrics.count(logits, truth, owner, 50, BINS, coarse=COARSER, **given)
+    total = metrics.count(logits, truth, owner, 50, BINS, **given).total()
+    drawn = evaluation.resample(each, 200, np.random.default_rng(1))
+    found = evaluation.summarise(task, total, drawn, 50, [50, 40], threshold=-1.0)
+    assert found.threshold == -1.0
+    assert found.utility is not None
+    assert found.utility.value == pytest.approx(float(metrics.utility(total.utility)))
+    assert found.utility.low < found.utility.value < found.utility.high
+    weights = evaluation.bootstrap_weights(50, 200, np.random.default_rng(1))
+    slow = []
+    for row in weights:
+        which = np.concatenate([np.flatnonzero(owner == p).repeat(int(n)) for p, n in enumerate(row)])
+        got = np.where(logits[which, 1] >= -1, worth[which, 1], worth[which, 0]).sum() - worth[which, 0].sum()
+        slow.append(got / (worth[which].max(1).sum() - worth[which, 0].sum()))
+    share = stats.norm.sf(stats.t.ppf(0.975, 49) * np.sqrt(50 / 49))
+    np.testing.assert_allclose([found.utility.low, found.utility.high], np.quantile(slow, [share, 1 - share]))

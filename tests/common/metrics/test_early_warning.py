@@ -1,0 +1,128 @@
+"""Alarms and lead times, against going through the patients one by one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common import messages
+from common.messages import Reply
+from common.metrics import counts as metrics
+from common.metrics import early_warning, evaluation
+from common.metrics.figures import tail
+from common.task import Task
+
+TASK = Task("t", "multiclass", ("quiet", "event"), ("q", "e"), 0, 0, 0.0, ("a",), ())
+BINS = 64
+
+
+@st.composite
+def stays(draw: st.DrawFn) -> list[tuple[list[float], list[bool]]]:
+    """Each patient's hours until the event (NaN: none comes), falling by one, and alarms."""
+    found = []
+    for _ in range(draw(st.integers(1, 6))):
+        n = draw(st.integers(1, 30))
+        start = draw(st.one_of(st.none(), st.integers(-3, 28)))
+        left = [float("nan") if start is None else start - i + draw(st.sampled_from([0.0, 0.25])) for i in range(n)]
+        found.append((left, draw(st.lists(st.booleans(), min_size=n, max_size=n))))
+    return found
+
+
+@settings(max_examples=80, deadline=None)
+@given(stays())
+def test_a_lead_is_that_of_the_first_alarm_within_the_horizon(given: list[tuple[list[float], list[bool]]]) -> None:
+    owner = np.concatenate([np.full(len(left), i) for i, (left, _) in enumerate(given)])
+    until, alarm = (np.concatenate([np.asarray(part[i]) for part in given]) for i in (0, 1))
+    found = early_warning.leads(until, alarm.astype(bool), owner, len(given))
+    told = []
+    for i, (left, calls) in enumerate(given):
+        ill = not np.isnan(left).all()
+        first = next((a for a, call in zip(left, calls, strict=True) if call and 0 <= a <= early_warning.HORIZON), None)
+        row = [float(ill)] + [float(first is not None and int(first) == k) for k in range(early_warning.HORIZON + 1)]
+        assert found[i].tolist() == row
+        told += [] if first is None else [int(first)]
+    median = early_warning.median_lead(found.sum(0))
+    assert np.isnan(median) if not told else median == np.median(told)
+    np.testing.assert_array_equal(np.nan_to_num(early_warning.median_lead(found[None])[0], nan=-1).shape, (len(given),))
+
+
+def test_false_alarms_are_counted_over_the_hours_without_the_event() -> None:
+    truth = np.array([0, 0, 0, 1, 1, 0])
+    odds = np.array([-1.0, 2, -1, 1, -2, 3])
+    hours = np.array([1, 2, 3, 4, 5, 2.0])
+    until = np.array([np.nan, 20, 12.5, 7, 1, np.nan])
+    owner = np.array([0, 1, 1, 1, 1, 2])
+    logits = np.stack([0 * odds, odds], 1)
+    counts = metrics.count(logits, truth, owner, 3, BINS, hours=hours, until=until).total()
+    found = evaluation.summarise(TASK, counts, None, 3, [3, 1])
+    alarms = found.classes["event"].alarms
+    assert alarms is not None
+    assert alarms.hours == 17
+    assert alarms.per_day.value == pytest.approx(24 * 3 / 17)
+    assert found.false_per_hour is not None
+    assert found.false_per_hour.value == pytest.approx(2 / 8)
+    assert found.lead is not None
+    assert (found.lead.patients, found.lead.warned.value, found.lead.hours.value) == (1, 1.0, 7.0)
+    assert found.lead.histogram[7] == sum(found.lead.histogram) == 1
+    assert found.classes["quiet"].alarms is None
+
+
+def test_alarms_of_several_classes_are_counted_each_on_its_own() -> None:
+    task = Task("t", "multiclass", ("N", "S", "V"), ("n", "s", "v"), 1, 8, 125.0, (), ("lead",))
+    logits = np.eye(3)[[0, 1, 1, 2, 2]]
+    counts = metrics.count(logits, [0, 0, 1, 2, 1], np.zeros(5, int), 1, BINS, hours=np.full(5, 0.5)).total()
+    assert counts.lead.size == 0
+    parts = evaluation.summarise(task, counts, None, 1, [1, 1, 1]).classes
+    rates = {name: (part.alarms.per_day.value, part.alarms.false_per_hour.value) for name, part in parts.items()}  # type: ignore[union-attr]
+    assert rates["V"] == (pytest.approx(24 * 2 / 2.5), pytest.approx(1 / 2.0))
+    assert rates["S"] == (pytest.approx(24 * 2 / 2.5), pytest.approx(1 / 1.5))
+
+
+def test_intervals_equal_a_slow_bootstrap() -> None:
+    rng = np.random.default_rng(3)
+    owner, hour = np.repeat(np.arange(30), 20), np.tile(np.arange(20), 30)
+    ill = rng.random(30) < 0.5
+    until = np.where(ill[owner], 15.0 - hour, np.nan)
+    truth = (until <= 6).astype(int)
+    odds = rng.normal(size=600) + 2 * truth - 1
+    logits = np.stack([0 * odds, odds], 1)
+    given = {"hours": np.ones(600), "until": until}
+    each = metrics.count(logits, truth, owner, 30, BINS, coarse=4, **given)
+    drawn = evaluation.resample(each, 60, np.random.default_rng(4))
+    found = evaluation.summarise(TASK, each.total(), drawn, 30, [30, int(ill.sum())])
+    weights = evaluation.bootstrap_weights(30, 60, np.random.default_rng(4)).astype(int)
+    rates, leads = [], []
+    for times in weights:
+        rows = np.concatenate([np.flatnonzero(owner == p) for p in range(30) for _ in range(times[p])])
+        rates.append(np.sum((odds[rows] > 0) & (truth[rows] == 0)) / np.sum(truth[rows] == 0))
+        first = [
+            max([u for u, z in zip(until[owner == p], odds[owner == p], strict=True) if z > 0 and 0 <= u <= 12] or [-1])
+            for p in range(30)
+        ]
+        leads.append(np.median(np.repeat(first, times)[np.repeat(np.asarray(first) >= 0, times)]))
+    assert found.false_per_hour is not None
+    assert found.false_per_hour.low == pytest.approx(np.quantile(rates, share := tail(30)))
+    assert found.false_per_hour.high == pytest.approx(np.quantile(rates, 1 - share))
+    assert found.lead_hours is not None
+    assert found.lead_hours.low == pytest.approx(np.quantile(leads, share))
+
+
+def test_time_and_leads_add_up_travel_and_leave_with_another_threshold() -> None:
+    rng = np.random.default_rng(1)
+    odds, truth, owner = rng.normal(size=50), rng.integers(0, 2, 50), rng.integers(0, 5, 50)
+    given = {"hours": rng.random(50), "until": np.where(truth == 1, 3.0, np.nan)}
+    logits = np.stack([0 * odds, odds], 1)
+    each = metrics.count(logits, truth, owner, 5, BINS, **given)
+    total = each.total()
+    again = messages.unpack_reply(messages.pack_reply(Reply("a", 1, {}, tables={"all": total}))).tables["all"]
+    np.testing.assert_allclose(again.time, total.time)
+    np.testing.assert_array_equal(again.lead, total.lead)
+    np.testing.assert_allclose((total + total).time, 2 * total.time)
+    assert (total + replace(total, time=np.zeros(0))).time.size == 0
+    assert total.time == pytest.approx([given["hours"][truth == c].sum() for c in (0, 1)])
+    assert metrics.moved(total, 0.5).lead.size == 0
+    assert metrics.moved(total, 0.5).time.size == 2

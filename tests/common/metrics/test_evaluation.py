@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from common.errors import ConfigError
+from common.metrics import counts, evaluation
+from common.metrics.counts import Counts
+from common.metrics.figures import Evaluation, Figure
+from common.metrics.resampling import COARSER
+from common.sections.evaluation import EvaluationConfig
+from common.task import Task
+
+TASK = Task("t", "multiclass", ("N", "S", "V"), ("n", "s", "v"), 1, 8, 125.0, (), ("lead",))
+BINS = 64
+
+
+def examples(seed: int, patients: int, n: int = 300) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, truth and patient of each example; the last class is rare and not at every patient."""
+    rng = np.random.default_rng(seed)
+    truth = rng.choice(3, size=n, p=[0.7, 0.25, 0.05])
+    logits = rng.normal(size=(n, 3))
+    logits[np.arange(n), truth] += 1
+    return logits, truth, rng.integers(0, patients, n)
+
+
+def assessed(
+    logits: np.ndarray,
+    truth: np.ndarray,
+    owner: np.ndarray,
+    patients: int,
+    resamples: int = 40,
+    seed: int = 9,
+) -> tuple[Evaluation, Counts, Counts]:
+    by_patient = counts.count(logits, truth, owner, patients, BINS)
+    drawn = evaluation.resample(by_patient.coarser(COARSER), resamples, np.random.default_rng(seed))
+    having = [len(np.unique(owner[truth == c])) for c in range(3)]
+    return evaluation.summarise(TASK, by_patient.total(), drawn, patients, having), by_patient.total(), drawn
+
+
+def ends(sample: Sequence[float] | np.ndarray, patients: int) -> list[float]:
+    """The percentiles of a normal interval widened to Student's, by scipy's distributions."""
+    wide = stats.t.ppf(0.975, patients - 1) * np.sqrt(patients / (patients - 1))
+    return [float(np.quantile(sample, share)) for share in (stats.norm.sf(wide), stats.norm.cdf(wide))]
+
+
+def test_intervals_equal_a_slow_bootstrap_with_the_same_draws() -> None:
+    logits, truth, owner = examples(1, 6)
+    found, _, _ = assessed(logits, truth, owner, 6)
+    weights = evaluation.bootstrap_weights(6, 40, np.random.default_rng(9)).astype(int)
+    accuracy, macro, loss, auroc = [], [], [], []
+    few = BINS // COARSER
+
+    def area(z: np.ndarray, y: np.ndarray, bins: int) -> float:
+        return float(counts.auroc(counts.count(z, y, y * 0, 1, bins).scores)[0, 1])
+
+    for times in weights:
+        rows = np.concatenate([np.flatnonzero(owner == p) for p in range(6) for _ in range(times[p])])
+        z, y = logits[rows], truth[rows]
+        accuracy.append(np.mean(z.argmax(1) == y))
+        loss.append(np.mean(np.logaddexp.reduce(z, axis=1) - z[np.arange(len(y)), y]))
+        f1 = [2 * np.sum((z.argmax(1) == c) & (y == c)) / (np.sum(z.argmax(1) == c) + np.sum(y == c)) for c in range(3)]
+        macro.append(np.mean(f1))
+        auroc.append(area(z, y, few) + area(logits, truth, BINS) - area(logits, truth, few))
+    for figure, sample in (
+        (found.accuracy, accuracy),
+        (found.macro_f1, macro),
+        (found.loss, loss),
+        (found.classes["S"].auroc, auroc),
+    ):
+        assert [figure.low, figure.high] == pytest.approx(ends(sample, 6))
+
+
+def test_scores_that_the_coarse_bins_cannot_tell_apart_leave_the_area_inside_its_interval() -> None:
+    logits, truth, owner = examples(1, 8, n=800)
+    found, _, drawn = assessed(logits * 0.8, truth, owner, 8, resamples=200)
+    coarse = counts.auroc(drawn.scores)
+    for i, item in enumerate(found.classes.values()):
+        area = item.auroc
+        assert area.value is not None
+        assert area.low is not None
+        assert area.high is not None
+        assert area.low < area.value < area.high
+        assert area.high - area.low == pytest.approx(np.ptp(ends(coarse[:, i], 8)))
+        assert area.value > np.quantile(coarse[:, i], 0.7)
+
+
+def test_figures_are_those_of_the_whole_counts() -> None:
+    logits, truth, owner = examples(2, 6)
+    found, total, _ = assessed(logits, truth, owner, 6)
+    assert found.accuracy.value == pytest.approx(np.mean(logits.argmax(1) == truth))
+    assert found.confusion == tuple(tuple(row) for row in total.confusion.tolist())
+    assert found.examples == len(truth)
+    assert found.classes["V"].examples == int((truth == 2).sum())
+    assert found.classes["V"].patients == len(np.unique(owner[truth == 2]))
+    assert found.macro_auroc.value == pytest.approx(counts.auroc(total.scores).mean())
+    assert found.resamples == 40
+    assert found.notes == ()
+
+
+def test_an_absent_class_is_left_out_of_the_mean_and_told() -> None:
+    logits, truth, owner = examples(3, 6)
+    here = truth != 2
+    found, total, _ = assessed(logits[here], truth[here], owner[here], 6)
+    assert found.classes["V"].f1 == Figure(value=None)
+    assert found.classes["V"].auroc == Figure(value=None)
+    assert found.macro_f1.value == pytest.approx(counts.f1(total.confusion)[:2].mean())
+    assert "no examples of V: macro figures are over the other classes" in found.notes
+
+
+def test_a_class_of_few_patients_is_told() -> None:
+    logits, truth, owner = examples(4, 8, n=2000)
+    owner[truth == 2] %= 4
+    found, _, _ = assessed(logits, truth, owner, 8)
+    assert found.notes == ("classes that rest on fewer than 5 patients: V (4)",)
+
+
+def test_one_patient_gives_no_interval() -> None:
+    logits, truth, owner = examples(5, 1)
+    found, _, _ = assessed(logits, truth, owner, 1)
+    assert found.accuracy.value is not None
+    assert found.accuracy.low is found.accuracy.high is None
+    assert found.resamples == 0
+    assert "no intervals: they need at least two patients" in found.notes
+
+
+def test_no_examples_give_no_figures() -> None:
+    found = evaluation.summarise(TASK, counts.zero((3, 3), BINS), None, 0, [0, 0, 0], ["kept"])
+    assert found.accuracy == found.loss == found.macro_f1 == Figure(value=None)
+    assert found.notes[0] == "kept"
+    assert not any("no examples" in note for note in found.notes)
+
+
+def test_one_class_alone_has_an_f1_and_no_area() -> None:
+    found, _, _ = assessed(np.array([[1.0, 0, 0]] * 4), np.zeros(4, int), np.array([0, 0, 1, 1]), 2)
+    assert found.macro_f1.value == 1.0
+    assert found.macro_auroc == Figure(value=None)
+
+
+def test_a_figure_that_most_resamples_lack_has_no_interval() -> None:
+    total = counts.count(np.eye(3), [0, 1, 2], [0, 0, 0], 1, BINS).total()
+    draws = np.zeros((9, 3, 3), np.int64)
+    draws[:, 0, 0] = draws[:, 1, 1] = 1
+    draws[:3, 2, 2] = 1
+    replicates = Counts(draws, np.zeros((9, 3, 2, BINS), np.int64), np.zeros(9))
+    found = evaluation.summarise(TASK, total, replicates, 4, [4, 4, 4])
+    assert found.classes["V"].recall == Figure(value=1.0)
+    assert found.classes["S"].recall == Figure(value=1.0, low=1.0, high=1.0)
+
+
+def test_weights_draw_as_many_patients_as_there_are() -> None:
+    weights = evaluation.bootstrap_weights(7, 500, np.random.default_rng(1))
+    assert weights.shape == (500, 7)
+    assert (weights.sum(1) == 7).all()
+    assert weights.mean(0) == pytest.approx(np.ones(7), abs=0.2)
+    assert evaluation.bootstrap_weights(0, 5, np.random.default_rng(1)).shape == (0, 0)
+    assert evaluation.bootstrap_weights(3, 0, np.random.default_rng(1)).shape == (0, 3)
+
+
+def test_the_worst_site_is_the_lowest_or_for_the_loss_the_highest() -> None:
+    logits, truth, owner = examples(6, 4)
+    good, _, _ = assessed(logits + 3 * np.eye(3)[truth], truth, owner, 4)
+    bad, _, _ = assessed(logits, truth, owner, 4)
+    none = evaluation.summarise(TASK, counts.zero((3, 3), BINS), None, 0, [0, 0, 0])
+    sites = {"a": good, "b": bad, "c": none, "d": bad}
+    assert bad.macro_f1.value is not None
+    assert good.macro_f1.value is not None
+    assert bad.macro_f1.value < good.macro_f1.value
+    assert evaluation.worst(sites, "macro_f1") == ("b", bad.macro_f1.value)
+    assert evaluation.worst(sites, "loss") == ("b", bad.loss.value)
+    assert evaluation.worst({"c": none}, "macro_f1") is None
+    assert evaluation.worst({}, "loss") is None
+
+
+def test_pooled_figures_equal_counting_all_sites_at_one_place() -> None:
+    parts = {name: examples(seed, 5) for name, seed in (("west", 7), ("east", 8), ("north", 9))}
+    done = {name: assessed(*part, 5, seed=i) for i, (name, part) in enumerate(parts.items())}
+    results = {name: item[0] for name, item in done.items()}
+    totals = {name: item[1] for name, item in done.items()}
+    drawn = {name: item[2] for name, item in done.items()}
+    found = evaluation.pooled(TASK, results, totals, drawn)
+    logits, truth = (np.concatenate([part[i] for part in parts.values()]) for i in (0, 1))
+    owner = np.concatenate([part[2] + 5 * i for i, part in enumerate(parts.values())])
+    alone, _, _ = assessed(logits, truth, owner, 15)
+    for name in ("accuracy", "macro_f1", "macro_auroc", "macro_auprc", "loss"):
+        assert getattr(found, name).value == pytest.approx(getattr(alone, name).value)
+        figure = getattr(found, name)
+        assert figure.low < figure.value < figure.high
+    assert (found.patients, found.examples, found.confusion) == (15, 900, alone.confusion)
+    assert {c: item.patients for c, item in found.classes.items()} == {
+        c: item.patients for c, item in alone.classes.items()
+    }
+    mean = np.mean([item.macro_auroc.value for item in results.values()])
+    assert found.macro_auroc.value != pytest.approx(mean, abs=1e-6)
+
+
+def test_pooled_resamples_add_the_sites_resamples_one_by_one() -> None:
+    parts = {name: assessed(*examples(seed, 5), 5, seed=seed) for name, seed in (("a", 1), ("b", 2))}
+    found = evaluation.pooled(
+        TASK,
+        *({name: item[i] for name, item in parts.items()} for i in range(3)),  # type: ignore[arg-type]
+    )
+    accuracy = [np.trace(sum(parts[site][2].confusion[i] for site in parts)) / 600 for i in range(40)]
+    sizes = [sum(parts[site][2].confusion[i].sum() for site in parts) for i in range(40)]
+    share = np.asarray(accuracy) * 600 / np.asarray(sizes)
+    assert [found.accuracy.low, found.accuracy.high] == pytest.approx(ends(share, 10))
+
+
+def test_pooled_intervals_need_every_sites_resamples() -> None:
+    parts = {name: assessed(*examples(seed, 5), 5) for name, seed in (("a", 1), ("b", 2))}
+    results, totals, drawn = ({name: item[i] for name, item in parts.items()} for i in range(3))
+    found = evaluation.pooled(TASK, results, totals, {"a": drawn["a"]})  # type: ignore[arg-type,dict-item]
+    assert found.accuracy.value is not None
+    assert found.accuracy.low is None
+    assert found.notes[0] == "no pooled intervals: not every site shares its resamples"
+
+
+def test_an_evaluation_survives_json() -> None:
+    found, _, _ = assessed(*examples(1, 6), 6)
+    assert Evaluation.model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_site_with_one_test_patient_is_said_to_narrow_the_pooled_intervals() -> None:
+    parts = {"a": assessed(*examples(1, 5), 5), "lone": assessed(*examples(2, 1), 1)}
+    results, totals, drawn = ({name: item[i] for name, item in parts.items()} for i in range(3))
+    found = evaluation.pooled(TASK, results, totals, drawn)  # type: ignore[arg-type]
+    assert "the intervals are too narrow: lone with one test patient adds no spread" in found.notes
+    two = evaluation.pooled(TASK, *({"a": part["a"]} for part in (results, totals, drawn)))  # type: ignore[arg-type]
+    assert not any("too narrow" in note for note in two.notes)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("metric", "utility", "what it is worth"),
+        ("threshold", "utility", "what it is worth"),
+        ("metric", "auroc", "take macro_auroc"),
+        ("metric", "auprc", "take macro_auroc or macro_auprc"),
+        ("threshold", "f1", "take likelier"),
+        ("threshold", "youden", "take likelier"),
+    ],
+)
+def test_a_figure_that_the_task_cannot_have_is_refused(key: str, value: str, said: str) -> None:
+    wanted = EvaluationConfig.model_validate({key: value})
+    with pytest.raises(ConfigError, match=rf"evaluation\.{key}={value}.*{said}"):
+        evaluation.require(wanted, TASK)
+    event = Task("e", "multiclass", ("no", "yes"), ("n", "y"), 0, 0, 0.0, ("a",), (), utility=True)
+    evaluation.require(wanted, event)
+    evaluation.require(EvaluationConfig(), TASK)
+
+
+def test_intervals_stay_where_a_figure_can_lie() -> None:
+    """Coarser bins in resamples are mended by a shift, which must not carry a share below 0 or a Brier score of all
+    classes (at most 2) down to 1."""
+    rng = np.random.default_rng(5)
+    group, truth = rng.integers(0, 8, 400), rng.integers(0, 3, 400)
+    wrong = -8.0 * np.eye(3)[truth] + rng.normal(0, 2.0, (400, 3))  # nearly always sure of another class
+    task = Task("t", "multiclass", ("A", "B", "C"), ("a", "b", "c"), 1, 96, 125.0, (), ("lead",))
+    each = counts.count(wrong, truth, group, 8, 1024, coarse=COARSER)
+    total = counts.count(wrong, truth, np.zeros(400, int), 1, 1024).total()
+    drawn = evaluation.resample(each, 300, rng)
+    found = evaluation.summarise(task, total, drawn, 8, [8, 8, 8], operating=(0.95,))
+    assert found.brier is not None
+    assert found.brier.value is not None
+    assert found.brier.high is not None
+    assert found.brier.high > found.brier.value > 1
+    for item in found.classes.values():
+        for figure in (item.auroc, item.auprc, item.operating[0].sensitivity, item.operating[0].specificity):
+            assert figure.low is not None
+            assert figure.high is not None
+            assert 0 <= figure.low <= figure.high <= 1

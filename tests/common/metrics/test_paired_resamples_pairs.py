@@ -1,0 +1,132 @@
+"""Draws of figures, and paired differences of models, against drawing the patients and counting their rows anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import metrics as theirs
+
+from common.errors import DataError
+from common.messages import Reply
+from common.metrics import counts as metrics
+from common.metrics import evaluation, paired_resamples
+from common.metrics.figures import Evaluation, figure, tail
+from common.metrics.resampling import COARSER, sampled
+from common.seeds import rng_for
+from common.task import Task
+from server.phases.test import combine, of_replies
+
+TASK = Task("t", "multiclass", ("no", "yes"), ("n", "y"), 0, 0, 0.0, ("a",), ())
+BINS, RESAMPLES = 1024, 80
+
+
+def rows(site: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Two models' log odds, what was, and whose, of a site's patients, some of whom are hard for both."""
+    rng = rng_for(3, site)
+    people = {"a": 12, "b": 7}[site]
+    owner = np.repeat(np.arange(people), 25)
+    truth = rng.integers(0, 2, len(owner))
+    hard = rng.normal(size=people)[owner] * 2
+    odds = np.stack([(2 * truth - 1) * (lift + hard) + rng.normal(size=len(owner)) for lift in (1.5, 1.0)])
+    return odds, truth, owner, people
+
+
+def reply(site: str, model: int) -> Reply:
+    odds, truth, owner, people = rows(site)
+    logits = np.stack([0 * odds[model], odds[model]], 1)
+    each = metrics.count(logits, truth, owner, people, BINS, coarse=COARSER)
+    total = metrics.count(logits, truth, owner * 0, 1, BINS).total()
+    drawn = evaluation.resample(each, RESAMPLES, rng_for(5, site, "bootstrap"))
+    item = evaluation.summarise(TASK, total, drawn, people, [people, people])
+    report = {"evaluations": {"all": item.model_dump()}}
+    return Reply(site, len(truth), report, tables={"all": total, "all/resampled": drawn})
+
+
+def of(model: int) -> tuple[paired_resamples.Draws, dict[str, dict[str, Evaluation]], dict[str, Evaluation]]:
+    replies = {site: reply(site, model) for site in ("a", "b")}
+    by_table, pooled = combine(TASK, replies)
+    return of_replies(TASK, replies, by_table), by_table, pooled
+
+
+def test_the_difference_of_draws_is_a_paired_bootstrap() -> None:
+    (one, *_), (two, *_) = of(0), of(1)
+    slow: dict[str, list[float]] = {"a": [], "b": [], paired_resamples.POOLED: []}
+    weights = {
+        s: evaluation.bootstrap_weights(rows(s)[3], RESAMPLES, rng_for(5, s, "bootstrap")).astype(int) for s in "ab"
+    }
+    for i in range(RESAMPLES):
+        right = []
+        for site in ("a", "b"):
+            odds, truth, owner, people = rows(site)
+            chosen = np.concatenate(
+                [np.flatnonzero(owner == p) for p in range(people) for _ in range(weights[site][i, p])]
+            )
+            right.append([(odds[m][chosen] > 0) == (truth[chosen] == 1) for m in (0, 1)])
+            slow[site].append(right[-1][0].mean() - right[-1][1].mean())
+        slow[paired_resamples.POOLED].append(
+            np.mean(np.concatenate([r[0] for r in right])) - np.mean(np.concatenate([r[1] for r in right]))
+        )
+    for place, expected in slow.items():
+        found = one["all", place]["accuracy"] - two["all", place]["accuracy"]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_pairing_narrows_the_interval_of_a_difference() -> None:
+    (one, first, _), (two, second, _) = of(0), of(1)
+    a, b = first["all"]["a"], second["all"]["a"]
+    assert a.auroc is not None
+    assert b.auroc is not None
+    mine, theirs_ = (part["all", "a"]["auroc"].astype(float) for part in (one, two))
+    paired = figure(a.auroc.value - b.auroc.value, mine - theirs_, 12)  # type: ignore[operator]
+    shuffled = figure(a.auroc.value - b.auroc.value, mine - np.roll(theirs_, 1), 12)  # type: ignore[operator]
+    assert paired.high - paired.low < 0.7 * (shuffled.high - shuffled.low)  # type: ignore[operator]
+
+
+def test_draws_hold_an_events_figures_and_lie_about_them() -> None:
+    found, by_table, pooled = of(0)
+    for place, item in {**by_table["all"], paired_resamples.POOLED: pooled["all"]}.items():
+        for name in ("accuracy", "auroc", "auprc", "sensitivity", "specificity", "brier", "loss"):
+            told = getattr(item, name)
+            share = tail(item.patients)
+            ends = np.quantile(found["all", place][name].astype(float), [share, 1 - share])
+            np.testing.assert_allclose([told.low, told.high], ends, atol=1e-6)
+
+
+def test_draws_survive_the_disk_and_a_damaged_file_is_named(tmp_path: Path) -> None:
+    found, *_ = of(0)
+    path = tmp_path / "draws.safetensors"
+    path.write_bytes(paired_resamples.pack(found))
+    again = paired_resamples.load(path)
+    assert again.keys() == found.keys()
+    np.testing.assert_allclose(again["all", "a"]["auroc"], found["all", "a"]["auroc"], rtol=1e-6)
+    path.write_bytes(b"no")
+    with pytest.raises(DataError, match="damaged"):
+        paired_resamples.load(path)
+    assert paired_resamples.load(tmp_path / "none") == {}
+
+
+def test_a_site_that_shares_nothing_leaves_the_others_draws_and_none_for_all() -> None:
+    replies = {site: reply(site, 0) for site in ("a", "b")}
+    del replies["b"].tables["all/resampled"]  # type: ignore[attr-defined]
+    by_table, _ = combine(TASK, replies)
+    assert set(of_replies(TASK, replies, by_table)) == {("all", "a")}
+
+
+def test_pooled_auroc_from_merged_histograms_is_the_exact_one() -> None:
+    """Scores as a network gives them: most far out, many at the ends, sites that differ in level and in spread."""
+    rng = np.random.default_rng(8)
+    counts, odds, truth = [], [], []
+    for level, spread, share in ((-4.0, 3.0, 0.02), (-1.0, 1.0, 0.2), (-9.0, 6.0, 0.05)):
+        y = (rng.random(8000) < share).astype(int)
+        z = level + spread * (rng.standard_t(4, 8000) + 1.6 * y)
+        counts.append(metrics.count(np.stack([0 * z, z], 1), y, y * 0, 1, BINS).total())
+        odds.append(z)
+        truth.append(y)
+    merged = counts[0] + counts[1] + counts[2]
+    exact = theirs.roc_auc_score(np.concatenate(truth), np.concatenate(odds))
+    found = sampled(TASK, merged, None, 100).values["class_auroc"][1]
+    assert found == pytest.approx(exact, abs=1e-3)
+    mean = np.mean([metrics.auroc(item.scores)[1] for item in counts])
+    assert abs(mean - exact) > 0.01

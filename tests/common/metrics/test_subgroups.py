@@ -1,0 +1,76 @@
+"""Frames of groups against fairlearn's MetricFrame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from fairlearn.metrics import MetricFrame
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as theirs
+
+from common.metrics import counts
+from common.metrics.subgroups import Frame, band_of, bands
+from common.sections.evaluation import SubgroupsConfig
+
+
+def recall(truth: Any, predicted: Any) -> float:
+    return float(theirs.recall_score(truth, predicted, zero_division=np.nan))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1), st.sampled_from("abc")), min_size=2, max_size=40))
+@pytest.mark.parametrize("name", ["accuracy", "recall"])
+def test_a_frame_says_what_fairlearns_says(name: str, rows: list[tuple[int, int, str]]) -> None:
+    truth, predicted = (np.array([row[i] for row in rows]) for i in (0, 1))
+    group = np.array([row[2] for row in rows])
+    function = {"accuracy": theirs.accuracy_score, "recall": recall}[name]
+    with np.errstate(all="ignore"):
+        frame = MetricFrame(metrics=function, y_true=truth, y_pred=predicted, sensitive_features=group)
+
+    def ours(chosen: np.ndarray) -> float:
+        logits = np.eye(2)[predicted[chosen]]
+        confusion = counts.count(logits, truth[chosen], np.zeros(chosen.sum(), int), 1, 16).total().confusion
+        return float(counts.accuracy(confusion) if name == "accuracy" else counts.recall(confusion)[1])
+
+    found = Frame({key: ours(group == key) for key in sorted(set(group))}, ours(group == group))
+    np.testing.assert_allclose(list(found.by_group.values()), frame.by_group.to_numpy(float))
+    np.testing.assert_allclose(found.overall, frame.overall)
+    known = [value for value in found.by_group.values() if np.isfinite(value)]
+    if len(known) < 2:
+        assert found.difference().value is None
+        return
+    assert found.group_min() is not None
+    assert found.group_min()[1] == pytest.approx(frame.group_min())  # type: ignore[index]
+    assert found.group_max()[1] == pytest.approx(frame.group_max())  # type: ignore[index]
+    assert found.difference().value == pytest.approx(frame.difference())
+    if max(known) > 0:
+        assert found.ratio().value == pytest.approx(frame.ratio())
+    else:
+        assert found.ratio().value is None
+
+
+def test_the_gaps_interval_is_that_of_the_gap_in_each_resample() -> None:
+    drawn = {"a": np.array([0.1, 0.5, 0.3, 0.9]), "b": np.array([0.4, 0.4, np.nan, 0.1])}
+    found = Frame({"a": 0.3, "b": 0.4}, 0.35, drawn, patients=1000).difference()
+    assert found.value == pytest.approx(0.1)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile([0.3, 0.1, 0.8], [0.025, 0.975])), abs=0.002)
+
+
+def test_bands_hold_their_lower_edge() -> None:
+    names = bands((40, 65))
+    assert [names[i] for i in band_of([39.9, 40, 64.9, 65, np.nan], (40, 65))] == [
+        "under 40",
+        "40 to under 65",
+        "40 to under 65",
+        "65 and over",
+        "unknown",
+    ]
+
+
+@pytest.mark.parametrize("wrong", [{"age": (65.0, 40.0)}, {"age": (40.0, 40.0)}, {"columns": {"bmi": ()}}])
+def test_bands_that_do_not_rise_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="rising values"):
+        SubgroupsConfig(**wrong)

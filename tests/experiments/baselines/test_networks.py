@@ -1,0 +1,184 @@
+"""The baselines are the same fit() on the rows they say, evaluated at every hospital."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from client.site import Site
+from client.training.batches import predict
+from client.training.local_update import weights_of
+from client.training.loop import Schedule, fit
+from common import models
+from common.errors import SiteError
+from common.scaling import Scaling
+from common.seeds import seed_for
+from experiments.baselines import classical, networks
+from server.run import digest
+from sites.cohort import join
+from tests import tiny
+
+
+@pytest.fixture
+def sites(monkeypatch: pytest.MonkeyPatch) -> list[Site]:
+    found = [tiny.site("north", 1), tiny.site("south", 2), tiny.site("west", 3, parts=(0, 0, 0))]
+    monkeypatch.setattr("client.site.read_site", lambda place, config: found[place.index])
+    return found
+
+
+def read(out: Path) -> Any:
+    return json.loads((out / "baselines.json").read_text())
+
+
+def test_pooled_is_fit_on_all_rows_joined(sites: list[Site], tmp_path: Path) -> None:
+    config = tiny.run_config(federation__choose="last", training__epochs=2, baselines__local=False)
+    before = torch.get_num_threads()
+    assert networks.run(config, tmp_path, 3) == {}
+    assert torch.get_num_threads() == before
+    train = join([site.train for site in sites])
+    assert len(train.y) == sum(len(site.train.y) for site in sites)
+    model = models.build(tiny.TASK, config.model, config.seed)
+    torch.set_num_threads(1)
+    fit(
+        model,
+        train,
+        config.training.model_copy(update={"epochs": 4}),
+        seed_for(config.seed, "pooled", "baseline"),
+        counts=train.class_counts(),
+        schedule=Schedule(0, 4),
+    )
+    torch.set_num_threads(before)
+    kept = load_file(tmp_path / "model.pooled.safetensors")
+    assert digest(kept) == digest(weights_of(model))
+    (found,) = read(tmp_path)["models"]
+    right = total = 0
+    for site in sites[:2]:
+        hits = predict(model, site.test, torch.device("cpu")).argmax(1) == site.test.y
+        assert found["test"]["all"][site.name]["accuracy"]["value"] == pytest.approx(hits.mean())
+        right, total = right + hits.sum(), total + len(hits)
+    assert found["pooled"]["all"]["accuracy"]["value"] == pytest.approx(right / total)
+
+
+def test_each_hospital_alone_is_evaluated_at_all(sites: list[Site], tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    networks.run(tiny.run_config(), tmp_path, 3, lambda *what: told.append(what))
+    found = {item["name"]: item for item in read(tmp_path)["models"]}
+    assert list(found) == ["pooled", "local:north", "local:south", "local:west"]
+    assert [found[f"local:{name}"]["trained_at"] for name in ("north", "south", "west")] == ["north", "south", "west"]
+    for item in found.values():
+        assert set(item["test"]["all"]) == {"north", "south"}  # west has nobody to test on
+        assert item["kind"] in ("pooled", "local")
+        assert (tmp_path / f"model.{item['name'].replace(':', '.')}.safetensors").is_file()
+    assert {name for name, *_ in told[:4]} == set(found)
+    assert all(done == 0 for _, done, _ in told[:4])
+    assert ("pooled", 2, 2) in told
+
+
+def test_workers_do_not_change_a_baseline(sites: list[Site], tmp_path: Path) -> None:
+    found = []
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        out.mkdir()
+        networks.run(tiny.run_config(federation__workers=workers), out, 3)
+        found.append(read(out))
+    assert found[0] == found[1]
+
+
+def test_the_best_epoch_is_kept(sites: list[Site], tmp_path: Path) -> None:
+    config = tiny.run_config(federation__rounds=6, training__lr=0.2, baselines__local=False, evaluation__metric="loss")
+    networks.run(config, tmp_path, 3)
+    (found,) = read(tmp_path)["models"]
+    validation = join([site.validation for site in sites])
+    losses = []
+
+    def after(epoch: int, model: torch.nn.Module) -> None:
+        z = torch.from_numpy(predict(model, validation, torch.device("cpu"))).double()
+        losses.append(float(torch.nn.functional.cross_entropy(z, torch.tensor(validation.y))))
+
+    train = join([site.train for site in sites])
+    seed, training = seed_for(config.seed, "pooled", "baseline"), config.training.model_copy(update={"epochs": 6})
+    model = models.build(tiny.TASK, config.model, config.seed)
+    torch.set_num_threads(1)
+    fit(model, train, training, seed, counts=train.class_counts(), schedule=Schedule(0, 6), after_epoch=after)
+    assert found["epoch"] == int(np.argmin(losses)) + 1
+
+
+def test_one_that_fails_does_not_end_the_others(
+    sites: list[Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(model: Any, train: Any, *args: Any, **kwargs: Any) -> Any:
+        if train is sites[0].train:
+            raise SiteError("the training loss is not a finite number")
+        return fit(model, train, *args, **kwargs)
+
+    monkeypatch.setattr(networks, "fit", breaks)
+    failed = networks.run(tiny.run_config(), tmp_path, 3)
+    assert failed == {"local:north": "the training loss is not a finite number"}
+    assert read(tmp_path)["failed"] == failed
+    assert [item["name"] for item in read(tmp_path)["models"]] == ["pooled", "local:south", "local:west"]
+
+
+def test_an_interrupt_keeps_what_is_done(sites: list[Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = networks.wait, []
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return real(*args, **{**kwargs, "timeout": None})
+
+    monkeypatch.setattr(networks, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        networks.run(tiny.run_config(federation__workers=1), tmp_path, 3)
+    assert read(tmp_path)["models"][0]["name"] == "pooled"
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("baseline")]
+
+
+def test_classical_models_train_on_raw_rows_and_are_tested_alike(sites: list[Site], tmp_path: Path) -> None:
+    config = tiny.run_config(federation__rounds=1, baselines__classical=["logreg"])
+    # tiny's signals are no beats: their features alone are the inputs of a table without channels
+    flat = replace(tiny.TASK, name="flat", channels=0, samples=0, channel_names=())
+    for i, site in enumerate(sites):
+        parts = {
+            name: replace(getattr(site, name), task=flat, x=np.zeros((len(getattr(site, name).y), 0, 0), np.float32))
+            for name in ("train", "validation", "test")
+        }
+        sites[i] = replace(site, task=flat, **parts)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"name": "logreg", "options": {}})})
+    assert networks.run(config, tmp_path, 3) == {}
+    found = {item["name"]: item for item in read(tmp_path)["models"]}
+    assert [name for name in found if name.startswith("logreg")] == [
+        "logreg:pooled", "logreg:north", "logreg:south", "logreg:west",
+    ]  # fmt: skip
+    assert found["logreg:north"]["kind"] == "classical-local"
+    assert found["logreg:pooled"]["trained_at"] is None
+    train = join([site.train for site in sites])
+    predict = classical.fit_classical(
+        "logreg", train, seed_for(config.seed, "logreg:pooled"), classical.Options.of(config, 1)
+    )
+    for site in sites[:2]:
+        right = (predict(site.test).argmax(1) == site.test.y).mean()
+        assert found["logreg:pooled"]["test"]["all"][site.name]["accuracy"]["value"] == pytest.approx(right)
+
+
+def test_each_hospitals_own_scaling_is_no_models_scaling(sites: list[Site], tmp_path: Path) -> None:
+    """With data.scaling=site there is none to keep beside a model; a shared one is its training rows'."""
+    for how in ("site", "standard"):
+        config = tiny.run_config(federation__rounds=1, data__scaling=how)
+        out = tmp_path / how
+        out.mkdir()
+        networks.run(config, out, 3)
+        kept = sorted(path.name for path in out.glob("scaling.*"))
+        names = ["scaling.local.north.safetensors", "scaling.local.south.safetensors", "scaling.local.west.safetensors"]
+        assert kept == ([] if how == "site" else [*names, "scaling.pooled.safetensors"])
+    found = Scaling.from_bytes((tmp_path / "standard" / "scaling.pooled.safetensors").read_bytes())
+    rows = np.concatenate([site.train.features for site in sites])
+    np.testing.assert_allclose(found.centre[:1], rows.mean(0), rtol=1e-5)

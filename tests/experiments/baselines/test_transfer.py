@@ -1,0 +1,95 @@
+"""Loss of ranking and loss of threshold are told apart where they were made on purpose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, roc_auc_score
+
+from common.metrics import counts as metrics
+from common.metrics import evaluation
+from common.metrics.figures import Figure
+from common.metrics.resampling import COARSER
+from common.task import Task
+from experiments.baselines import transfer
+from tests import tiny
+
+TASK = Task("pair", "multiclass", ("no", "yes"), ("n", "y"), 0, 0, 0.0, ("z",), ())
+CONFIG = tiny.run_config(evaluation__threshold="f1")
+PEOPLE, EACH = 80, 12
+TRUTH = (np.random.default_rng(0).random(PEOPLE * EACH) < 0.3).astype(np.int64)
+GOOD = np.random.default_rng(1).normal(size=PEOPLE * EACH) + 2.5 * TRUTH - 1.2
+
+
+def seen(event: np.ndarray, shipped: float, own: float | None, reason: str = "") -> transfer.Seen:
+    """Return what is seen of scores at the shipped threshold, and at the hospital's own."""
+    tables = {}
+    for name, at in (("all", shipped), ("recalibrated threshold", own)):
+        if at is None:
+            continue
+        logits, who = np.stack([np.zeros_like(event), event], 1), np.repeat(np.arange(PEOPLE), EACH)
+        counts = metrics.count(logits, TRUTH, who, PEOPLE, 512, threshold=at)
+        tables[name] = counts.total()
+        coarse = counts.coarser(COARSER)
+        tables[name + "/resampled"] = evaluation.resample(coarse, 200, np.random.default_rng(5))
+    return transfer.seen(TASK, tables, PEOPLE, {"reason": reason})
+
+
+def told(event: np.ndarray, shipped: float, own: float | None = 0.0, reason: str = "") -> dict[str, Any]:
+    return transfer.compare(
+        TASK, CONFIG, seen(event, shipped, own, reason), seen(GOOD, 0.0, 0.0), None, "B", "B's model"
+    )
+
+
+NOISY = GOOD + np.random.default_rng(2).normal(size=len(GOOD)) * 2.5
+
+
+@pytest.mark.parametrize(
+    ("event", "shipped", "cause"),
+    [(GOOD, 0.0, "neither"), (GOOD, 3.0, "threshold"), (NOISY, 0.0, "ranking"), (NOISY, 5.0, "both")],
+    ids=["neither", "threshold", "ranking", "both"],
+)
+def test_the_cause_is_the_one_that_was_made(event: np.ndarray, shipped: float, cause: str) -> None:
+    found = told(event, shipped)
+    assert found["cause"] == cause
+    assert found["lost"]["value"] == pytest.approx(roc_auc_score(TRUTH, event) - roc_auc_score(TRUTH, GOOD), abs=5e-3)
+    f1 = [
+        f1_score(TRUTH, scores >= at, average="macro") for scores, at in ((event, shipped), (event, 0.0), (GOOD, 0.0))
+    ]
+    assert found["gap"]["value"] == pytest.approx(f1[0] - f1[2])
+    assert found["won"]["value"] == pytest.approx(f1[1] - f1[0])
+    assert found["won"]["low"] <= found["won"]["value"] <= found["won"]["high"]
+    words = {"neither": "No loss", "threshold": "ranking held", "ranking": "no threshold brings", "both": "Both"}
+    assert words[cause] in found["verdict"]
+    assert f"{roc_auc_score(TRUTH, GOOD):.3f} of B's model" in found["verdict"]
+
+
+def test_of_both_the_share_of_the_threshold_is_told() -> None:
+    found = told(NOISY, 5.0)
+    share = found["won"]["value"] / -found["gap"]["value"]
+    assert f"the threshold is {share:.0%} of what it lacks" in found["verdict"]
+
+
+def test_what_cannot_be_told() -> None:
+    found = told(NOISY, 5.0, None, "fewer than 5 validation patients of each class")
+    assert found["cause"] == "ranking"
+    assert found["won"] is None
+    assert "No threshold of B's own: fewer than 5" in found["verdict"]
+    assert told(GOOD, 5.0, None)["cause"] == "unknown"
+    assert transfer.cause_of(Figure(value=-0.1), None) == "unknown"
+
+
+def test_pairs_are_of_one_family_and_of_two_hospitals() -> None:
+    good, bad = seen(GOOD, 0.0, 0.0), seen(NOISY, 0.0, 0.0)
+    models = [
+        ("local", "A", {"A": good, "B": bad}),
+        ("local", "B", {"A": bad, "B": good}),
+        ("boosting", "A", {"A": good, "B": good}),
+    ]
+    found = transfer.pairs(TASK, CONFIG, models)
+    assert [(one["family"], one["trained"], one["tested"], one["cause"]) for one in found] == [
+        ("local", "A", "B", "ranking"), ("local", "B", "A", "ranking")
+    ]  # fmt: skip
+    assert found[0]["home"]["auroc"]["value"] == pytest.approx(roc_auc_score(TRUTH, GOOD), abs=5e-3)

@@ -1,0 +1,267 @@
+"""The command line: one clear line for a mistake, and output that scripts can use."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from common import config
+from experiments.cli import main
+from experiments.runs import run
+
+COMMAND = [sys.executable, "-c", "from experiments.cli.main import main; main()"]
+
+
+class Done:
+    """What a command gave."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def wardround(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """Return a function that runs the command line in this process."""
+    monkeypatch.delenv("WARDROUND_DEBUG", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    before = dict(os.environ)
+
+    def call(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["wardround", *arguments])
+        code = 0
+        try:
+            main.main()
+        except SystemExit as leave:
+            code = int(leave.code or 0)
+        finally:
+            for name in set(os.environ) - set(before):
+                del os.environ[name]
+        captured = capsys.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, hospitals: Path) -> Path:
+    """The YAML file of a small run."""
+    file = tmp_path / "small.yaml"
+    file.write_text(
+        json.dumps(
+            {
+                "data": {"path": str(hospitals)},
+                "model": {"options": {"widths": [4], "kernel": 3, "hidden": 4}},
+                "training": {"device": "cpu"},
+                "federation": {"rounds": 1},
+                "evaluation": {"bootstrap": 10, "bins": 64},
+                "baselines": {"local": False, "pooled": False},
+            }
+        )
+    )
+    return file
+
+
+MISTAKES = [
+    (["run", "none.yaml"], "no configuration file none.yaml"),
+    (["run", "FILE", "--set", "training.lrr=1"], "unknown key training.lrr (did you mean lr?)"),
+    (["run", "FILE", "--set", "training.lr=fast"], "training.lr"),
+    (["run", "FILE", "--set", "training.lr"], "write it as section.key=value"),
+    (["run", "FILE", "--set", "data.path=/nowhere"], "no data folder /nowhere"),
+    (["run", "FILE", "--set", "model.name=cnnn"], "no model named 'cnnn': choose one of"),
+    (["run", "FILE", "--set", "data.dataset=mitbd"], "no data set named 'mitbd'"),
+    (["run", "FILE", "--set", "federation.strategy.name=fedavgg"], "no strategy named 'fedavgg'"),
+    (["run", "FILE", "--set", "sites.scheme=even", "--set", "sites.count=50"], "only 6 people"),
+    (["run", "FILE", "--runs", "FILE"], "cannot write the run folder"),
+    (["run"], "Missing argument 'CONFIG'"),
+    (["run", "FILE", "--sett", "x"], "No such option"),
+    (["rum"], "No such command 'rum'"),
+    (["report", "/nowhere"], "is no run folder"),
+    (["data", "describe", "none.yaml"], "no configuration file"),
+    (["data", "synth", "x", "--hospitals", "0"], "hospitals"),
+    (["client", "--site", "north"], "needs --site NAME"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "why"), MISTAKES, ids=[" ".join(words)[:40] for words, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_exit_code_2(wardround, experiment: Path, arguments: list[str], why: str) -> None:  # type: ignore[no-untyped-def]
+    given = [str(experiment) if word == "FILE" else word for word in arguments]
+    if given[0] == "run" and "--runs" not in given:
+        given += ["--runs", str(experiment.parent / "runs")]
+    if "--json" not in given and given[0] == "run":
+        given += ["--quiet"]
+    done = wardround(*given)
+    assert done.code == 2
+    assert why in done.err
+    assert done.err.startswith("wardround: ")
+    assert len(done.err.splitlines()) == 1
+    assert done.out == ""
+    assert not (experiment.parent / "runs").exists()
+
+
+def test_debug_shows_the_traceback(experiment: Path) -> None:
+    done = subprocess.run([*COMMAND, "--debug", "run", "none.yaml"], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+    assert "ConfigError: no configuration file" in done.stderr
+
+
+def test_a_bug_is_called_one(wardround, experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    def breaks(*_: object) -> None:
+        raise ZeroDivisionError("what\nelse")
+
+    monkeypatch.setattr(run, "run", breaks)
+    done = wardround("run", str(experiment), "-q")
+    assert done.code == 1
+    assert done.err.startswith("wardround: unexpected ZeroDivisionError: what (a bug: run again with --debug")
+    assert len(done.err.splitlines()) == 1
+
+
+def test_an_interrupt_is_exit_code_130(wardround, experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    def stops(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run", stops)
+    done = wardround("run", str(experiment), "-q")
+    assert done.code == 130
+    assert "stopped" in done.err
+
+
+@pytest.fixture
+def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "write_report", lambda folder: None)
+
+
+@pytest.mark.usefixtures("without_report")
+def test_json_prints_json_lines_alone(wardround, experiment: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    done = wardround("run", str(experiment), "--json", "--runs", str(tmp_path / "runs"))
+    assert done.code == 0
+    events = [json.loads(line) for line in done.out.splitlines()]
+    kinds = [event["event"] for event in events]
+    assert kinds[-1] == "report"
+    assert {"start", "stage", "hello", "reply", "round", "done"} <= set(kinds)
+    assert Path(events[-1]["folder"]).is_dir()
+
+
+@pytest.mark.usefixtures("without_report")
+def test_quiet_prints_the_folder_alone(wardround, experiment: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    done = wardround("run", str(experiment), "--quiet", "--runs", str(tmp_path / "runs"))
+    assert (done.code, done.err) == (0, "")
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert done.out == f"{folder}\n"
+
+
+def test_a_run_shows_its_report(wardround, experiment: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    done = wardround("run", str(experiment), "--runs", str(tmp_path / "runs"))
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert done.code == 0
+    assert "round 1 of 1: 2 sites, loss" in done.err
+    assert f"report: {folder / 'report.html'}" in done.out
+    assert "north" in done.out
+    again = wardround("report", str(folder))
+    assert again.out == done.out
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["run"], ["report"], ["data"], ["data", "synth"], ["data", "describe"], ["server", "register"]]
+)
+def test_help(wardround, words: list[str]) -> None:  # type: ignore[no-untyped-def]
+    done = wardround(*words, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert "Usage: wardround" in done.out
+
+
+@pytest.mark.skipif(
+    tuple(int(n) for n in importlib.metadata.version("click").split(".")[:2]) >= (8, 5),
+    reason="typer below 0.21 loses the help of arguments with click 8.5",
+)
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [(["run"], "A YAML file"), (["report"], "A run folder"), (["server", "register"], "The hospital's name")],
+)
+def test_help_of_arguments(wardround, words: list[str], text: str) -> None:  # type: ignore[no-untyped-def]
+    assert text in wardround(*words, "--help").out
+
+
+def test_help_answers_at_once() -> None:
+    code = "import sys, experiments.cli.main; sys.exit('torch' in sys.modules or 'flwr' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_synth_list_describe_doctor(wardround, tmp_path: Path, experiment: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "made"
+    words = ["--hospitals", "2", "--patients", "2", "--minutes", "0.2"]
+    made = wardround("data", "synth", str(folder), *words)
+    assert (made.code, made.err) == (0, "")
+    assert made.out == f"SYNTHETIC hospitals in {folder}: north, south\n"
+    again = wardround("data", "synth", str(folder), *words, "--seed", "2")
+    assert again.code == 2
+    listed = wardround("data", "list")
+    assert {"synthetic", "mitdb"} <= {line.split(" ")[0] for line in listed.out.splitlines()}
+    described = wardround("data", "describe", str(experiment), "--set", f"data.path={folder}")
+    assert described.code == 0
+    assert [line.split(";")[0] for line in described.out.splitlines()[1:]] == [
+        "  north: 2 recordings",
+        "  south: 2 recordings",
+    ]
+    doctor = wardround("doctor")
+    assert doctor.code == 0
+    assert "engine local   ready" in doctor.out
+    assert "torch" in doctor.out
+
+
+def started(experiment: Path, runs: Path, until: str) -> tuple[subprocess.Popen[str], Path]:
+    """Start a long run as a process, and return when its events hold `until`."""
+    words = ["--set", "federation.rounds=100000", "--set", "training.epochs=2", "--quiet", "--runs", str(runs)]
+    process = subprocess.Popen(
+        [*COMMAND, "run", str(experiment), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        found = list(runs.glob("*/rounds.jsonl"))
+        if found and until in found[0].read_text():
+            return process, found[0].parent
+        time.sleep(0.05)
+    process.kill()
+    raise AssertionError(process.communicate()[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_in_mid_run(experiment: Path, tmp_path: Path, number: signal.Signals) -> None:
+    process, folder = started(experiment, tmp_path / "runs", '"round": 3')
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out == ""
+    assert err == "wardround: stopped; what was done so far is in the run's folder\n"
+    report = json.loads((folder / "report.json").read_text())
+    assert report["run"]["status"] == "interrupted"
+    assert (folder / "report.html").is_file()
+    assert json.loads((folder / "federated.json").read_text())["chosen"] >= 1
+
+
+@pytest.mark.slow
+def test_killed_in_mid_run(wardround, experiment: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from safetensors.numpy import load_file
+
+    process, folder = started(experiment, tmp_path / "runs", '"round": 3')
+    process.kill()
+    process.communicate()
+    rounds = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+    assert [line["round"] for line in rounds] == list(range(1, len(rounds) + 1))
+    for line in (folder / "events.jsonl").read_text().splitlines():
+        json.loads(line)
+    assert load_file(folder / "model.safetensors")
+    assert config.load(folder / "config.yaml").name == "small"
+    assert json.loads((folder / "run.json").read_text())["status"] == "running"
+    done = wardround("report", str(folder))
+    assert (done.code, done.err) == (0, "")
+    assert json.loads((folder / "report.json").read_text())["run"]["status"] == "interrupted"

@@ -1,0 +1,155 @@
+"""What a person and a script see of a run."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from experiments.cli.run_progress import Lines, Quiet, Terminal, _left
+from tests import tiny
+
+
+def part(patients: int, examples: int) -> dict[str, Any]:
+    return {"patients": patients, "examples": examples, "classes": [examples, 0, 0]}
+
+
+def said(**parts: Any) -> dict[str, Any]:
+    counts = {"train": part(4, 1200), "validation": part(1, 300), "test": part(2, 500)} | parts
+    return {"synthetic": True, "counts": counts}
+
+
+def round_(number: int, **changes: Any) -> dict[str, Any]:
+    sites = {
+        "east": {"train": {"examples": 30, "loss": 1.0}},
+        "north": {"train": {"examples": 10, "loss": 2.0}},
+    }
+    return {
+        "event": "round", "round": number, "of": 3, "sites": sites, "lost": {}, "chosen": number,
+        "validation": {"macro_f1": 0.5}, "seconds": 1.25, **changes,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def screen() -> tuple[Terminal, io.StringIO]:
+    out = io.StringIO()
+    return Terminal(Console(file=out, width=100, force_terminal=False)), out
+
+
+def test_the_lines_of_a_run(screen: tuple[Terminal, io.StringIO]) -> None:
+    terminal, out = screen
+    config = tiny.run_config(title="A title [not markup]", federation__rounds=3, sites__split="beat-level")
+    terminal.start(Path("runs/x"), config)
+    terminal.doing("federation on the local engine")
+    terminal.event({"event": "connect", "online": 0, "ready": 0, "need": 1})
+    sites = {"east": said(), "north": said(test=part(0, 0))}
+    terminal.event({"event": "hello", "sites": sites, "refused": {"west": "no data"}})
+    reply = {"event": "reply", "phase": "train", "round": 1, "sites": 2, "site": "east", "ok": True}
+    terminal.event({**reply, "waiting": 1})
+    terminal.event(round_(1))
+    terminal.event(round_(2, chosen=1, lost={"north": "went offline"}))
+    terminal.event({"event": "reply", "phase": "test", "round": 1, "sites": 2, "waiting": 0, "site": "e", "ok": True})
+    terminal.event({"event": "site-ended", "site": "north", "log": "logs/north.log"})
+    terminal.event({"event": "baseline-failed", "model": "local:north", "error": "loss"})
+    terminal.event({"event": "done", "status": "complete"})
+    terminal.baseline("pooled", 0, 3)
+    terminal.baseline("pooled", 3, 3)
+    terminal.close()
+    text = out.getvalue()
+    for line in (
+        "A title [not markup]",
+        "LEAKY beat-level split",
+        "run folder: runs/x",
+        "waiting: 0 of 1 site ready",
+        "SYNTHETIC data",
+        "east: patients (examples) train 4 (1,200), validation 1 (300), test 2 (500)",
+        "north has no patients for test",
+        "west does not take part: no data",
+        # (30 * 1 + 10 * 2) / 40
+        "round 1 of 3: 2 sites, loss 1.250, validation macro-F1 0.500 (best so far), 1.2 s",
+        "round 2 of 3: 2 sites, loss 1.250, validation macro-F1 0.500, 1.2 s",
+        "north lost in round 2: went offline",
+        "north: its process ended, see logs/north.log",
+        "baseline local:north could not be trained: loss",
+    ):
+        assert line in text
+
+
+def test_one_bar_that_only_moves_on(screen: tuple[Terminal, io.StringIO]) -> None:
+    terminal, _ = screen
+    terminal.start(Path("runs/x"), tiny.run_config(federation__rounds=3))
+    terminal.event({"event": "hello", "sites": {"east": said()}, "refused": {}})
+    done: list[float] = []
+    texts: list[str] = []
+
+    def look() -> None:
+        assert terminal._progress is not None
+        (task,) = terminal._progress.tasks
+        assert task.total == 3
+        done.append(task.completed)
+        texts.append(task.description)
+
+    look()
+    for number in (1, 2, 3):
+        for phase in ("train", "validate"):
+            for waiting in (1, 0):
+                what = {"phase": phase, "round": number, "sites": 2, "waiting": waiting}
+                terminal.event({"event": "reply", **what})
+                look()
+        terminal.event(round_(number))
+        look()
+    terminal.event({"event": "reply", "phase": "test", "round": 2, "sites": 2, "waiting": 1})
+    look()
+    terminal.close()
+    assert done == sorted(done)
+    assert done[-1] == 3
+    assert texts[1] == "round 1 of 3: train, 1 site to go"
+    assert texts[-1] == "final evaluation, 1 site to go"
+
+
+def test_the_bar_of_the_baselines(screen: tuple[Terminal, io.StringIO]) -> None:
+    terminal, _ = screen
+    for name in ("pooled", "local:a"):
+        terminal.baseline(name, 0, 4)
+    terminal.baseline("pooled", 4, 4)
+    terminal.baseline("local:a", 1, 4)
+    assert terminal._progress is not None
+    (task,) = terminal._progress.tasks
+    assert (task.completed, task.total, task.description) == (5, 8, "1 of 2 baselines trained")
+    assert task.fields["left"].endswith("left")
+    terminal.close()
+    terminal.close()
+
+
+def test_time_left_in_words() -> None:
+    assert [_left(n) for n in (0.2, 59.6, 150, 7300)] == [
+        "about 1 s left",
+        "about 60 s left",
+        "about 2 min left",
+        "about 2.0 h left",
+    ]
+
+
+def test_json_lines_are_json_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    lines.start(Path("runs/x"), tiny.run_config())
+    lines.doing("reading")
+    lines.event(round_(1))
+    lines.baseline("pooled", 1, 2)
+    lines.close()
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [item["event"] for item in found] == ["start", "stage", "round", "baseline"]
+
+
+def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    quiet = Quiet()
+    quiet.start(Path("x"), tiny.run_config())
+    quiet.doing("x")
+    quiet.event(round_(1))
+    quiet.baseline("x", 1, 2)
+    quiet.close()
+    assert capsys.readouterr() == ("", "")

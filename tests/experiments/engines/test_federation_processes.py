@@ -1,0 +1,256 @@
+"""Real processes: a server, node keys, TLS, a SuperNode a site; the two apps are stand-ins of a few lines."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from client.supernode import Node, Refused, make_key
+from common.errors import ConfigError, EngineError
+from experiments.engines import federation
+from experiments.engines.federation import Event, Federation, SiteProcess, Tail, follow
+from server.credentials import create
+from server.superlink import app_settings
+
+ROOT = Path(__file__).parents[3]
+TRACE = "WARDROUND_TEST_TRACE"
+
+PACKAGE = "__path__ = __import__('pkgutil').extend_path(__path__, __name__)\n"
+
+SERVER = """
+import json, time
+from pathlib import Path
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import ServerApp
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid, context):
+    config = json.loads(context.run_config["wardround-config"])
+    out = Path(context.run_config["wardround-out"])
+
+    def tell(**event):
+        with (out / "events.jsonl").open("a") as file:
+            file.write(json.dumps(event) + "\\n")
+
+    if "crash" in config:
+        raise RuntimeError(config["crash"])
+    status = {"status": "failed", "error": config.get("fail")}
+    if "fail" not in config:
+        while len(nodes := list(grid.get_node_ids())) < config["sites"]:
+            time.sleep(0.2)
+        for number in range(1, config["rounds"] + 1):
+            tell(event="begin", round=number)
+            content = RecordDict({"c": ConfigRecord({"sleep": config.get("sleep", 0.0)})})
+            sent = [Message(content, node, "train", group_id=str(number)) for node in nodes]
+            replies = list(grid.send_and_receive(sent, timeout=config["timeout"]))
+            said = [r.content["c"]["said"] if r.has_content() else r.error.reason for r in replies]
+            tell(event="round", round=number, said=sorted(said))
+        status = {"status": "complete", "error": None}
+    (out / "server.done").write_text(json.dumps(status))
+"""
+
+CLIENT = """
+import time
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+app = ClientApp()
+
+
+@app.train()
+def train(message, context):
+    time.sleep(message.content["c"]["sleep"])
+    said = f"{context.node_config['site']} {context.node_config['data']}"
+    return Message(RecordDict({"c": ConfigRecord({"said": said})}), reply_to=message)
+"""
+
+
+def write_apps(folder: Path) -> Path:
+    for package, source in (("server", SERVER), ("client", CLIENT)):
+        (folder / package).mkdir(parents=True)
+        (folder / package / "__init__.py").write_text(PACKAGE)
+        (folder / package / "app.py").write_text(source)
+    return folder
+
+
+def running(trace: str) -> list[str]:
+    """The command lines of the processes that carry this mark in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{TRACE}={trace}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder, with the stand-in apps installed for child processes; no process may outlive the module."""
+    folder = tmp_path_factory.mktemp("federation")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(write_apps(folder / "installed")))
+        patch.setenv(TRACE, str(folder))
+        yield folder
+        assert running(str(folder)) == []
+
+
+@pytest.fixture(scope="module")
+def two_sites(place: Path) -> Iterator[Federation]:
+    sites = [SiteProcess(name, {"site": name, "data": f'/data of/"{name}"'}) for name in ("north", "south")]
+    with Federation(sites, log_dir=place / "logs") as both:
+        yield both
+
+
+@pytest.mark.processes
+def test_two_sites_two_rounds(two_sites: Federation, place: Path) -> None:
+    events: list[Event] = []
+    two_sites.run('{"sites": 2, "rounds": 2, "timeout": 60}', place / "out", events.append)
+    said = ['north /data of/"north"', 'south /data of/"south"']
+    rounds = [event for event in events if event["event"] == "round"]
+    assert rounds == [{"event": "round", "round": number, "said": said} for number in (1, 2)]
+    assert two_sites.link.connection.nodes() == {"north": "online", "south": "online"}
+
+
+@pytest.mark.processes
+def test_a_failing_server_app_gives_its_one_line(two_sites: Federation, place: Path) -> None:
+    with pytest.raises(EngineError, match=r"^site north disagrees$"):
+        two_sites.run('{"fail": "site north disagrees"}', place / "fails")
+    with pytest.raises(EngineError, match=r"ended without a result: .*cannot begin"):
+        two_sites.run('{"crash": "cannot begin"}', place / "crashes")
+
+
+@pytest.mark.processes
+def test_a_key_that_is_not_registered(two_sites: Federation, place: Path) -> None:
+    make_key(place / "stranger.key")
+    known = two_sites.nodes["north"].settings
+    stranger = Node(replace(known, key=place / "stranger.key", state=place / "stranger"))
+    with pytest.raises(Refused, match=r"does not admit .*stranger\.key: send .*stranger\.key\.pub to the coord"):
+        stranger.run(print)
+
+
+@pytest.mark.processes
+def test_a_wrong_authority(two_sites: Federation, place: Path) -> None:
+    other = create(place / "other", []).ca
+    known = two_sites.nodes["north"].settings
+    with pytest.raises(EngineError, match=r"shows a certificate that .*other/ca\.pem does not vouch for"):
+        Node(replace(known, ca=other, state=place / "lost")).run(print)
+
+
+@pytest.mark.processes
+def test_code_that_a_run_brings_along_is_refused(two_sites: Federation, place: Path) -> None:
+    out, app = place / "evil", place / "evil-app"
+    (app / "client").mkdir(parents=True)
+    out.mkdir()
+    config = {"sites": 2, "rounds": 1, "timeout": 60}
+    (app / "pyproject.toml").write_text(app_settings(json.dumps(config), out))
+    (app / "client" / "__init__.py").write_text("")
+    (app / "client" / "app.py").write_text(f"open({str(place / 'trodden')!r}, 'w')\n{CLIENT}")
+    two_sites.link.connection.flwr("run", str(app), "wardround")
+    wait_for(lambda: (out / "server.done").exists())
+    (event,) = [event for event in Tail(out / "events.jsonl", 0).fresh() if event["event"] == "round"]
+    said = event["said"]
+    assert isinstance(said, list)
+    assert len(said) == 2
+    assert all("refused a run that carries code" in line for line in said)
+    assert not (place / "trodden").exists()
+
+
+@pytest.mark.processes
+def test_a_site_that_dies_in_round_2_is_told_and_the_run_goes_on(two_sites: Federation, place: Path) -> None:
+    events: list[Event] = []
+
+    def watch(event: Event) -> None:
+        events.append(event)
+        if event == {"event": "begin", "round": 2}:
+            threading.Timer(1.0, two_sites.kill, ["south"]).start()
+
+    config = '{"sites": 2, "rounds": 2, "timeout": 12, "sleep": 3.0}'
+    two_sites.run(config, place / "dies", watch)
+    assert [event["site"] for event in events if event["event"] == "site-ended"] == ["south"]
+    (last,) = [event for event in events if event["event"] == "round" and event["round"] == 2]
+    assert last["said"] == ['north /data of/"north"']
+
+
+@pytest.mark.processes
+def test_sigterm_leaves_nothing_behind(place: Path) -> None:
+    trace = f"{place}-terminated"
+    source = (
+        "from pathlib import Path\n"
+        "from experiments.federation import SiteProcess, run_on_one_machine\n"
+        f"out = Path({str(place / 'terminated')!r})\n"
+        "sites = [SiteProcess('north', {'site': 'north', 'data': 'x'})]\n"
+        'config = \'{"sites": 1, "rounds": 1, "timeout": 60, "sleep": 50.0}\'\n'
+        "run_on_one_machine(config, out, sites, log_dir=out)\n"
+    )
+    places = f"{os.environ['PYTHONPATH']}{os.pathsep}{ROOT}"
+    environment = {**os.environ, TRACE: trace, "PYTHONPATH": places}
+    with subprocess.Popen([sys.executable, "-c", source], env=environment, stderr=subprocess.DEVNULL) as launcher:
+        wait_for(lambda: any("client_app_process" in line for line in running(trace)))
+        launcher.send_signal(signal.SIGTERM)
+        assert launcher.wait(30) != 0
+    assert running(trace) == []
+
+
+def test_sites_need_names_of_their_own(tmp_path: Path) -> None:
+    twice = [SiteProcess("north", {}), SiteProcess("north", {})]
+    with pytest.raises(ConfigError, match="sites with names of their own"):
+        Federation(twice, log_dir=tmp_path)
+
+
+def test_a_tail_gives_whole_lines_that_are_new(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    file.write_text('{"old": 1}\n')
+    tail = Tail(file)
+    assert list(tail.fresh()) == []
+    with file.open("a") as end:
+        end.write('{"a": 1}\n\n{"b"')
+        end.flush()
+        assert list(tail.fresh()) == [{"a": 1}]
+        end.write(": 2}\n")
+    assert list(tail.fresh()) == [{"b": 2}]
+    assert list(tail.fresh()) == []
+
+
+class Answers:
+    """A server that takes a run and lets it end as told."""
+
+    def __init__(self, status: str, details: str) -> None:
+        self.status, self.details, self.stopped = status, details, False
+
+    def submit(self, config_json: str, out: Path, *extra: str) -> str:
+        return "7"
+
+    def run_status(self, run: str) -> tuple[str, str]:
+        return self.status, self.details
+
+    def stop_run(self, run: str) -> None:
+        self.stopped = True
+
+
+def test_a_run_that_ends_without_a_word_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(federation, "STATUS_EVERY", 0.0)
+    (tmp_path / "server.done").write_text('{"status": "complete", "error": null}')  # of an earlier run
+    server = Answers("finished:failed", "ServerApp failed:\n no such strategy")
+    with pytest.raises(EngineError, match="without a result: ServerApp failed: no such strategy"):
+        follow(server, "{}", tmp_path)  # type: ignore[arg-type]
+    assert server.stopped
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)

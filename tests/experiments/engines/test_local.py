@@ -1,0 +1,127 @@
+"""The local engine: the same weights for any number of workers, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from common import messages
+from common.messages import Reply, Request
+from experiments.engines import local
+from experiments.engines.local import LocalGrid
+from server.exchange import exchange
+from tests import tiny
+
+
+@pytest.fixture(autouse=True)
+def _sites(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [tiny.site(name, i) for i, name in enumerate(("east", "north", "south"), start=1)]
+    monkeypatch.setattr("client.site.read_site", lambda place, config: found[place.index])
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def workers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("site")]
+
+
+def test_one_worker_or_two_give_the_same(tmp_path: Path) -> None:
+    found = []
+    for count in (1, 2):
+        out = tmp_path / str(count)
+        local.run(tiny.run_config(federation__workers=count, training__augment=0.2), out, 3)
+        found.append({**read(out / "federated.json"), "seconds": 0})
+    assert found[0] == found[1]
+    assert found[0]["status"] == "complete"
+    assert not workers()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("disk"), MemoryError("full"), SystemExit(3)])
+def test_whatever_breaks_at_a_site_is_a_lost_site(error: BaseException) -> None:
+    app = ClientApp()
+
+    @app.query()
+    def hello(message: Message, context: Any) -> Message:
+        if context.node_id == 2:
+            raise error
+        return Message(messages.pack_reply(Reply("north", 1, {})), reply_to=message)
+
+    grid = LocalGrid(app, 2, 2)
+    content = messages.pack_request(Request("hello", tiny.run_config()))
+    outgoing = [Message(content, node, "query") for node in grid.get_node_ids()]
+    what = {"phase": "hello", "round": 0}
+    found, lost = exchange(grid, outgoing, {1: "north", 2: "south"}, 5, lambda event: None, what)
+    grid.close()
+    assert list(found) == ["north"]
+    assert lost == {"south": f"transport error 0: {type(error).__name__}: {error}"}
+
+
+def test_a_message_of_no_known_kind_is_answered_with_an_error() -> None:
+    grid = LocalGrid(ClientApp(), 1, 1)
+    (reply,) = grid.send_and_receive([Message(RecordDict(), 1, "train")], timeout=5)
+    grid.close()
+    assert reply.has_error()
+
+
+def test_send_and_receive_gives_up_in_time() -> None:
+    app = ClientApp()
+    done = threading.Event()
+
+    @app.query()
+    def hello(message: Message, context: Any) -> Message:
+        done.wait(5)
+        return Message(RecordDict(), reply_to=message)
+
+    grid = LocalGrid(app, 1, 1)
+    began = time.monotonic()
+    assert grid.send_and_receive([Message(RecordDict(), 1, "query")], timeout=0.1) == []
+    assert time.monotonic() - began < 2
+    done.set()
+    grid.close()
+
+
+def test_an_interrupt_ends_a_long_epoch_at_once(tmp_path: Path) -> None:
+    config = tiny.run_config(training__epochs=5000, federation__rounds=5, federation__workers=2)
+
+    def listen(event: dict[str, Any]) -> None:
+        if event["event"] == "hello":
+            timer.start()
+
+    def interrupt() -> None:
+        import _thread
+
+        _thread.interrupt_main()
+
+    timer = threading.Timer(0.5, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        local.run(config, tmp_path, 3, listen)
+    began = time.monotonic()
+    assert not workers()
+    assert time.monotonic() - began < 1
+    assert read(tmp_path / "federated.json")["status"] == "interrupted"
+    assert read(tmp_path / "server.done")["status"] == "interrupted"
+    assert (tmp_path / "rounds.jsonl").read_text() == ""
+
+
+def test_an_interrupt_from_the_listener(tmp_path: Path) -> None:
+    def listen(event: dict[str, Any]) -> None:
+        if event["event"] == "reply" and event["round"] == 2:
+            raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        local.run(tiny.run_config(federation__rounds=50), tmp_path, 3, listen)
+    assert time.monotonic() - began < 10
+    done = read(tmp_path / "federated.json")
+    assert (done["status"], done["chosen"]) == ("interrupted", 1)
+    assert len((tmp_path / "rounds.jsonl").read_text().splitlines()) == 1
+    assert not workers()

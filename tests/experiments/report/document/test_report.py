@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+from pydantic import ValidationError
+
+from common.errors import DataError
+from experiments.report.build import build
+from experiments.report.document import report as model
+from experiments.report.document.run import Data, Run
+
+
+def test_published_schema_is_the_models() -> None:
+    assert json.loads(model.SCHEMA_FILE.read_text(encoding="utf-8")) == model.json_schema(), (
+        "run python -m experiments.report.document.report"
+    )
+
+
+@pytest.mark.parametrize("status", ["complete", "interrupted"])
+def test_a_report_fulfils_the_schema_and_survives_json(make_run, status) -> None:
+    report = build(make_run(status=status))
+    text = model.to_json(report)
+    schema = json.loads(model.SCHEMA_FILE.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(json.loads(text))
+    assert json.loads(text)["schema"] == "wardround.report/1"
+    assert model.from_json(text) == report
+
+
+def test_schema_refuses_what_is_no_report(make_run) -> None:
+    raw = json.loads(model.to_json(build(make_run())))
+    raw["models"][0]["worst"]["value"] = "low"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(raw, model.json_schema())
+    with pytest.raises(DataError, match=r"models\.0\.worst\.value"):
+        model.from_json(json.dumps(raw))
+
+
+def test_synthetic_data_without_notice_are_refused() -> None:
+    with pytest.raises(ValidationError, match="synthetic data need a notice"):
+        model.Report(run=Run(id="a", name="a", status="complete"), data=Data(synthetic=True))
+
+
+def test_import_is_light() -> None:
+    script = (
+        "import sys, experiments.report.write, experiments.report.build, experiments.report.pages.tables;"
+        "print([m for m in ('torch', 'pandas', 'matplotlib', 'jinja2', 'flwr', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

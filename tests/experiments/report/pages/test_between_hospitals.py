@@ -1,0 +1,60 @@
+"""What a report says of models that travel from one hospital to another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from experiments.report.build import build
+from experiments.report.pages.html import html
+
+
+def test_travel_recalibration_and_leaving_out_stand_on_the_page(make_run: Callable[..., Path]) -> None:
+    folder = make_run()
+    figure = {"value": 0.81, "low": 0.7, "high": 0.9}
+    drop = {"value": -0.0814, "low": -0.12, "high": -0.04}
+    both = {"macro_auroc": figure, "macro_f1": figure}
+    trip = {
+        "family": "local", "trained": "north", "tested": "west", "ranking": "macro_auroc", "decision": "macro_f1",
+        "mend": "threshold", "home": both, "away": both, "mended": None, "own": both, "lost": drop, "gap": drop,
+        "won": None, "cause": "ranking", "verdict": "A loss of <ranking>.",
+    }  # fmt: skip
+    baselines = json.loads((folder / "baselines.json").read_text())
+    (folder / "baselines.json").write_text(json.dumps(baselines | {"travel": [trip]}))
+    outcome = json.loads((folder / "federated.json").read_text())
+    outcome["test"]["recalibrated temperature"] = {"north": outcome["test"]["all"]["north"]}
+    mend = {"threshold": None, "difference": {"macro_f1": drop}}
+    outcome["recalibration"] = {
+        "north": {"patients": 9, "methods": {"temperature": mend}},
+        "south": {"patients": 1, "reason": "fewer than 5 validation patients"},
+    }
+    (folder / "federated.json").write_text(json.dumps(outcome))
+    left = {"site": "south", "internal": outcome["test"]["all"]["south"], "external": None, "difference": {}}
+    worst = {"site": "west", "metric": "macro_f1", "value": 0.5}
+    held = trip | {"verdict": "It held."}
+    sites = [left, {**left, "site": "west", "travel": held}]
+    (folder / "leave-one-out.json").write_text(json.dumps({"sites": sites, "worst": worst}))
+    text = html(build(folder))
+    for part in (
+        "From one hospital to another", "A loss of &lt;ranking&gt;.", "-0.081 (-0.120 to -0.040)", "temperature",
+        "south: not recalibrated, fewer than 5 validation patients.", "Worst when left out: west, macro-F1 0.500",
+        "<dt>west left out</dt><dd>It held.</dd>", "no answer from this hospital",
+    ):  # fmt: skip
+        assert part in text, part
+    outcome["recalibration"].pop("north")
+    (folder / "federated.json").write_text(json.dumps(outcome))
+    assert "recalibrated at each hospital, with" not in html(build(folder))  # no table without a row
+    bare = html(build(make_run_again(folder)))
+    assert "From one hospital to another" not in bare
+    assert "What recalibration wins back" not in bare
+
+
+def make_run_again(folder: Path) -> Path:
+    """Return the folder as it is without what this run has beside its figures."""
+    (folder / "leave-one-out.json").unlink()
+    (folder / "baselines.json").unlink()
+    outcome = json.loads((folder / "federated.json").read_text())
+    del outcome["recalibration"]
+    (folder / "federated.json").write_text(json.dumps(outcome))
+    return folder

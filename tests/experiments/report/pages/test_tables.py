@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from rich.console import Console
+
+from common.metrics.figures import Alarms, Figure, Lead, Operating
+from common.metrics.resampling import CALIBRATION
+from experiments.report.build import build
+from experiments.report.pages.tables import HEADER, POOLED, sites_csv, terminal
+from experiments.report.text.formatting import CLASS_METRICS, METRICS
+
+
+def _lines(report) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(sites_csv(report))))
+
+
+def _printed(report) -> str:
+    out = Console(width=100, file=io.StringIO())
+    out.print(terminal(report))
+    return out.file.getvalue()
+
+
+def test_csv_holds_every_figure_with_all_digits(make_run) -> None:
+    report = build(make_run())
+    lines = _lines(report)
+    assert tuple(lines[0]) == HEADER
+    key = ("model", "subset", "site", "class", "metric")
+    found = {tuple(line[name] for name in key): line for line in lines}
+    assert len(found) == len(lines)
+    here = [metric for metric in METRICS if getattr(report.models[0].pooled, metric) is not None]
+    assert here == [
+        "macro_f1",
+        "macro_auroc",
+        "macro_auprc",
+        "accuracy",
+        "loss",
+        "brier",
+        "ece",
+    ]  # the task has three classes
+    each = len(here) + 3 * (len(CLASS_METRICS) + len(CALIBRATION))
+    assert len(lines) == 5 * 2 * 4 * each
+    for model in report.models:
+        for subset, part in {"all": model, "without patient 7": model.without["patient 7"]}.items():
+            for site, item in {**part.sites, POOLED: part.pooled}.items():
+                line = found[(model.name, subset, site, "", "macro_f1")]
+                assert float(line["value"]) == item.macro_f1.value
+                assert (line["patients"], line["examples"]) == (str(item.patients), str(item.examples))
+                low = item.classes["V"].recall.low
+                line = found[(model.name, subset, site, "V", "recall")]
+                assert line["low"] == ("" if low is None else repr(low))
+                assert line["patients"] == str(item.classes["V"].patients)
+                line = found[(model.name, subset, site, "V", "slope")]
+                slope = item.classes["V"].calibration.slope
+                assert line["value"] == ("" if slope.value is None else repr(slope.value))
+    missing = found[("federated", "all", "north", "F", "auroc")]
+    assert (missing["value"], missing["low"], missing["high"], missing["examples"]) == ("", "", "", "0")
+
+
+def test_csv_carries_the_notices_in_every_line(make_run) -> None:
+    lines = _lines(build(make_run(synthetic=True)))
+    assert {line["synthetic"] for line in lines} == {"yes"}
+    assert all(line["notice"].startswith("SYNTHETIC: ") for line in lines)
+
+
+def test_csv_of_real_data_has_no_notice(make_run) -> None:
+    assert {(line["synthetic"], line["notice"]) for line in _lines(build(make_run()))} == {("no", "")}
+
+
+def test_terminal_shows_notices_first_then_hospitals_and_the_worst(make_run) -> None:
+    report = build(make_run(synthetic=True))
+    text = _printed(report)
+    assert text.index("SYNTHETIC") < text.index("north")
+    assert "south (worst)" in text
+    assert f"{report.federated.pooled.macro_f1.value:.3f}" in text
+    assert "lost: west: no answer within 9 s" in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+    assert "…" not in text
+
+
+def test_terminal_takes_names_as_text(make_run) -> None:
+    assert "[red]x[/blue]" in _printed(build(make_run(rename=("south", "[red]x[/blue]"))))
+
+
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_terminal_of_an_interrupted_run(make_run, rounds) -> None:
+    text = _printed(build(make_run(status="interrupted", rounds=rounds, of=8)))
+    assert ("Interrupted after round 2 of 8" if rounds else "Interrupted before the first round") in text
+    assert "n/a" in text
+
+
+def test_csv_leaves_no_figure_of_an_evaluation_out(make_run) -> None:
+    """Every number of type Figure in report.json's federated model at a hospital stands in a line of the table."""
+    report = build(make_run())
+    part = report.federated.sites["north"].classes["V"]
+    told = {
+        "operating": (Operating(at=0.9, sensitivity=Figure(value=0.111), specificity=Figure(value=0.222)),),
+        "alarms": Alarms(hours=9.0, per_day=Figure(value=3.33), false_per_hour=Figure(value=4.44)),
+    }
+    more = {
+        "classes": report.federated.sites["north"].classes | {"V": part.model_copy(update=told)},
+        "lead": Lead(patients=6, warned=Figure(value=0.555), hours=Figure(value=6.66), histogram=(1,)),
+        "utility": Figure(value=0.777),
+    }
+    item = report.federated.sites["north"].model_copy(update=more)
+    federated = report.federated.model_copy(update={"sites": {"north": item}})
+    report = report.model_copy(update={"models": (federated,)})
+
+    def walk(value: Any) -> Iterator[float]:
+        if isinstance(value, Figure):
+            if value.value is not None:
+                yield value.value
+        elif isinstance(value, BaseModel):
+            for name in type(value).model_fields:
+                if name not in ("groups", "curve"):  # of the two diagrams: points of a plot
+                    yield from walk(getattr(value, name))
+        elif isinstance(value, dict | tuple):
+            for part in value.values() if isinstance(value, dict) else value:
+                yield from walk(part)
+
+    wanted = list(walk(item))
+    shown = {
+        float(line["value"])
+        for line in _lines(report)
+        if (line["model"], line["subset"], line["site"]) == ("federated", "all", "north") and line["value"]
+    }
+    assert {0.111, 0.222, 3.33, 4.44, 0.555, 6.66, 0.777} <= set(wanted)
+    assert not set(wanted) - shown

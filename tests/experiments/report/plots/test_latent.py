@@ -1,0 +1,85 @@
+"""What a report tells of a model that reconstructs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.site import Site
+from experiments.engines import local
+from experiments.report import plots
+from experiments.report.build import build
+from experiments.report.document.report import Report, from_json, to_json
+from experiments.report.pages.html import html
+from experiments.report.plots import latent
+from experiments.report.text import findings
+from sites.anomaly_task import prepared
+from tests import tiny
+
+
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Report:
+    raw = {"model": {"name": "autoencoder", "options": {"widths": [4], "latent": 2}}, "federation__workers": 1}
+    config = tiny.run_config(**(raw | more))
+    sites = []
+    for i in range(3):
+        whole = tiny.cohort(i, people=6, each=20)
+        split = np.asarray((0, 0, 0, 1, 2, 2), np.int8)[whole.patient]
+        sites.append(Site.of(f"site-{i}", prepared(whole.with_split(split), config), synthetic=True))
+    monkeypatch.setattr("client.site.read_site", lambda place, config: sites[place.index])
+    local.run(config, folder, 3)
+    (folder / "run.json").write_text(json.dumps({"config": config.model_dump(mode="json"), "status": "complete"}))
+    return build(folder)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    with pytest.MonkeyPatch.context() as patch:
+        return run(tmp_path_factory.mktemp("run"), patch, detection__score="both", evaluation__false_alarms=0.1)
+
+
+def test_the_report_keeps_classes_and_views(report: Report) -> None:
+    assert report.detecting
+    assert report.federated is not None
+    assert set(report.federated.against) == {"V", "F"}
+    assert set(report.views) == {"site-0", "site-1", "site-2"}
+    assert from_json(to_json(report)) == report
+    pooled = report.federated.pooled
+    assert pooled is not None
+    assert pooled.brier is None
+    merged = latent.merged(report)["all hospitals"]
+    told = sum(sum(cells.values()) for name, cells in merged.counts.items() if name == "normal")
+    assert told == next(iter(pooled.classes.values())).examples
+
+
+def test_the_page_says_what_is_normal_and_what_the_score_is(report: Report) -> None:
+    page = html(report)
+    assert 'id="detection"' in page
+    assert "learned the normal training examples" in page
+    assert "reconstruction error and distance in latent space" in page
+    assert "10% false alarms on the normal examples of all hospitals&#39; validation patients" in page
+    assert "Against V" in page
+    summary = " ".join(findings.summary(report))
+    assert "from an anomaly score of" in summary
+    assert "chosen for 10% false alarms" in summary
+    assert "predicted probability" not in summary
+    assert "the best by its error on the normal examples of validation patients" in summary
+
+
+def test_the_drawings_tell_their_numbers(report: Report) -> None:
+    drawn = plots.every(report)
+    assert {"latent", "overlays"} <= set(drawn)
+    assert drawn["latent"].svg.count("site-") >= 3
+    errors = [item.error for _, item in latent.shown(report)]
+    assert len(errors) == 6
+    assert errors[:3] == sorted(errors[:3])
+    assert f"{errors[2]:.3g}" in drawn["overlays"].svg
+
+
+def test_a_classifier_s_report_has_no_such_part(report: Report) -> None:
+    plain = report.model_copy(update={"task": {**report.task, "anomaly": False}, "views": {}})
+    assert 'id="detection"' not in html(plain)
+    assert latent.picture(plain) == latent.overlays(plain) == ""

@@ -1,0 +1,87 @@
+"""Differences between models and gaps between groups, in the report of a run's folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.metrics import paired_resamples
+from common.metrics.figures import tail
+from experiments.report import differences
+from experiments.report.build import build
+
+
+@pytest.fixture(name="folder")
+def _folder(make_run) -> Path:
+    """A run whose federated model has groups of patients, and draws of some figures."""
+    folder: Path = make_run()
+    for name in ("federated.json", "baselines.json"):
+        raw = json.loads((folder / name).read_text())
+        one = raw if name == "federated.json" else raw["models"][0]
+        for group, patients in (("female", 9), ("male", 7), ("unknown", 6)):
+            sites = json.loads(json.dumps(one["test"]["all"]))
+            for item in sites.values():
+                item["patients"] = patients
+                item["accuracy"]["value"] = {"female": 0.9, "male": 0.6, "unknown": 0.1}[group]
+            sites["north"]["patients"] = 3 if group == "male" else patients
+            one["test"][f"group sex={group}"] = sites
+            one["pooled"][f"group sex={group}"] = sites["south"]
+        one["suppressed"] = {"group sex=other": {"north": 5}}
+        (folder / name).write_text(json.dumps(raw))
+    rng = np.random.default_rng(1)
+    for model in ("federated", "pooled"):
+        found = {
+            ("all", site): {"accuracy": rng.random(50).astype(np.float32)}
+            for site in ("south", paired_resamples.POOLED)
+        }
+        for group in ("female", "male"):
+            found[f"group sex={group}", "south"] = {"accuracy": rng.random(50).astype(np.float32)}
+        (folder / paired_resamples.file_of(model)).write_bytes(paired_resamples.pack(found))
+    return folder
+
+
+def test_differences_are_paired_where_there_are_draws_and_say_why_where_not(folder: Path) -> None:
+    report = build(folder)
+    found = {(item.model, item.site, item.metric): item for item in report.differences}
+    ours, other = report.model("federated"), report.model("pooled")
+    one, two = (
+        paired_resamples.load(folder / paired_resamples.file_of(name))["all", "south"]["accuracy"]
+        for name in ("federated", "pooled")
+    )
+    item = found["pooled", "south", "accuracy"]
+    assert item.figure.value == pytest.approx(ours.sites["south"].accuracy.value - other.sites["south"].accuracy.value)
+    share = tail(item.patients)
+    ends = np.quantile(one.astype(float) - two.astype(float), [share, 1 - share])
+    assert [item.figure.low, item.figure.high] == pytest.approx(ends.tolist())
+    assert item.note == ""
+    bare = found["pooled", "west", "accuracy"]
+    assert bare.figure.low is None
+    assert bare.note == differences.NO_DRAWS
+    assert {site for name, site, _ in found if name == "pooled"} == {*ours.sites, paired_resamples.POOLED}
+    assert {site for name, site, _ in found if name == "local:west"} == {"west"}
+    assert not any(name == "federated" for name, *_ in found)
+
+
+def test_gaps_are_between_groups_of_enough_patients(folder: Path) -> None:
+    report = build(folder)
+    found = {(gap.site, gap.metric): gap for gap in report.model("federated").gaps}
+    gap = found["south", "accuracy"]
+    assert (gap.lowest, gap.highest) == ("male", "female")
+    assert gap.difference.value == pytest.approx(0.3)
+    assert gap.ratio.value == pytest.approx(0.6 / 0.9)
+    drawn = paired_resamples.load(folder / paired_resamples.file_of("federated"))
+    both = np.stack([drawn[f"group sex={name}", "south"]["accuracy"].astype(float) for name in ("female", "male")])
+    share = tail(16)
+    assert gap.difference.high == pytest.approx(np.quantile(np.ptp(both, axis=0), 1 - share))
+    assert found["west", "accuracy"].difference.low is None
+    assert ("north", "accuracy") not in found
+    assert found[paired_resamples.POOLED, "accuracy"].difference.value == pytest.approx(0.3)
+
+
+def test_a_suppressed_group_is_in_the_report(folder: Path) -> None:
+    groups = build(folder).model("federated").groups["sex"]
+    assert groups["other"].suppressed == {"north": 5}
+    assert set(groups) == {"female", "male", "unknown", "other"}

@@ -1,0 +1,85 @@
+"""Series of runs, on generated hospitals: what varies, what is merged, and going on where one was stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.errors import ConfigError
+from common.run_folder import load_tables
+from experiments.cli import run_progress
+from experiments.report.document import report as reports
+from experiments.runs import series
+from experiments.runs.series import Plan
+
+CONFIG = """
+data: {options: {hospitals: 2, patients: 6, minutes: 0.5, leads: 1}}
+model: {options: {widths: [4], hidden: 4}}
+training: {batch_size: 32, device: cpu}
+federation: {rounds: 1, choose: last}
+evaluation: {bootstrap: 20, bins: 64}
+baselines: {local: false, pooled: true}
+"""
+
+
+def test_a_plan_is_every_combination() -> None:
+    plan = Plan.of(["seed=1,2", "sites.fold=0,1,2"])
+    assert len(plan.runs()) == 6
+    assert plan.runs()[4] == {"seed": "2", "sites.fold": "1"}
+    for wrong in (["seed"], ["seed="], ["=1"], ["seed=1", "seed=2"]):
+        with pytest.raises(ConfigError, match="--over"):
+            Plan.of(wrong)
+
+
+@pytest.fixture(name="cross", scope="module")
+def _cross(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("series")
+    path = root / "cross.yaml"
+    path.write_text(CONFIG + "sites: {split: folds, folds: 3, validation: 0}\n")
+    folder = root / "out"
+    folder.mkdir()
+    series.run(path, [], Plan.of(["sites.fold=0,1,2"]), folder, run_progress.Quiet())
+    return path, folder
+
+
+def test_folds_are_merged_by_their_counts(cross: tuple[Path, Path]) -> None:
+    _, folder = cross
+    found = json.loads((folder / "series.json").read_text())
+    runs = [Path(item["folder"]) for item in found["runs"]]
+    assert len(runs) == 3
+    confusion = np.zeros((4, 4), int)
+    patients = 0
+    for run in runs:
+        report = reports.from_json((run / "report.json").read_text())
+        assert report.federated is not None
+        assert report.federated.pooled is not None
+        confusion += np.asarray(report.federated.pooled.confusion)
+        patients += report.federated.pooled.patients
+        assert set(load_tables(run / "counts.safetensors")) == set(report.federated.sites)
+    merged = found["merged"][""]["federated"]["(pooled)"]
+    assert merged["confusion"] == confusion.tolist()
+    assert merged["patients"] == patients == 12
+    assert merged["accuracy"]["value"] == pytest.approx(np.trace(confusion) / confusion.sum())
+    assert merged["accuracy"]["low"] < merged["accuracy"]["high"]
+    assert set(found["merged"][""]) == {"federated", "pooled"}
+    spread = found["models"]["federated"]["(pooled)"]["accuracy"]
+    assert spread["least"] <= spread["mean"] <= spread["most"]
+    text = (folder / "series.md").read_text()
+    assert text.startswith("> SYNTHETIC")
+    assert "All folds together" in text
+
+
+def test_a_series_goes_on_where_it_was(cross: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path, folder = cross
+    before = (folder / "series.json").read_text()
+    ran = []
+    original = series.launch.run
+    monkeypatch.setattr(series.launch, "run", lambda *a: ran.append(a) or original(*a))
+    series.run(path, [], Plan.of(["sites.fold=0,1,2"]), folder, run_progress.Quiet())
+    assert not ran
+    assert (folder / "series.json").read_text() == before
+    series.run(path, ["training.lr=0.005"], Plan.of(["sites.fold=0"]), folder, run_progress.Quiet())
+    assert len(ran) == 1

@@ -1,0 +1,381 @@
+"""Scores of a run's model: probabilities, the files they are written to, and what bad input comes to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import wfdb
+from safetensors.torch import save_file
+from scipy.special import expit, softmax
+from typer.testing import CliRunner
+from wfdb import processing
+
+from common import config as configuration
+from common import detection, models
+from common.config import RunConfig
+from common.errors import DataError, UsageError
+from common.models import _reconstruct as reconstruct
+from common.task import Task
+from experiments import restore
+from experiments.cli import main
+from experiments.scoring import output as score_output
+from experiments.scoring import score
+from experiments.scoring.score import Model, open_model
+from sites import datasets
+from sites.unlabelled_rows import Left, Rows, cohort
+
+runner = CliRunner()
+TASK = Task("t", "multiclass", ("normal", "abnormal"), ("", ""), 0, 0, 0.0, ("a", "b"), ())
+
+
+def run_of(folder: Path, raw: dict[str, Any], *, synthetic: bool = False, **outcome: Any) -> Path:
+    """Write a run's folder with an untrained model."""
+    wanted: RunConfig = configuration.parse(raw)
+    task = datasets.open_source(wanted, folder).task()
+    if wanted.detecting:
+        task = detection.task_of(task, wanted.detection)
+    folder.mkdir(parents=True, exist_ok=True)
+    built = models.build(task, wanted.model, 1)
+    (folder / "config.yaml").write_text(configuration.to_json(wanted))
+    (folder / "run.json").write_text(json.dumps({"id": "trial-1", "status": "complete", "data": {}}))
+    sites = {"north": {"synthetic": synthetic}}
+    told = {"task": task.to_dict(), "threshold": None, "chosen": 1, "sites": sites}
+    (folder / "federated.json").write_text(json.dumps(told | outcome))
+    save_file({key: value.contiguous() for key, value in built.state_dict().items()}, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def beats_run(tmp_path: Path) -> Path:
+    return run_of(tmp_path / "run", {"data": {"dataset": "mitdb", "options": {"leads": 1}}})
+
+
+def scored(*words: object) -> Any:
+    return runner.invoke(main.app, ["score", *(str(word) for word in words)])
+
+
+def model_of(task: Task, logits: np.ndarray, threshold: float | None = None, **more: Any) -> Model:
+    return Model("r", "federated", configuration.parse({}), task, lambda given: logits, None, threshold, **more)
+
+
+def rows_of(task: Task, n: int) -> Rows:
+    return Rows(cohort(task, np.zeros((n, 0, 0), np.float32), np.zeros((n, 2), np.float32), ("p",), False), {})
+
+
+@pytest.mark.parametrize("threshold", [None, 1.5])
+def test_probabilities_and_classes(threshold: float | None) -> None:
+    logits = np.asarray([[0.0, 1.0], [2.0, 0.0], [-1.0, 3.0]], dtype=np.float32)
+    found = score.apply(model_of(TASK, logits, threshold), rows_of(TASK, 3))
+    np.testing.assert_allclose(found.probability, softmax(logits.astype(float), axis=1))
+    np.testing.assert_allclose(found.odds[:, 1], [1, -2, 4])
+    first = "normal" if threshold else "abnormal"
+    assert found.predicted.tolist() == [first, "normal", "abnormal"]
+
+
+def test_labels_each_on_their_own() -> None:
+    task = Task("t", "multilabel", ("A", "B", "C"), ("", "", ""), 0, 0, 0.0, ("a", "b"), ())
+    logits = np.asarray([[1.0, -2.0, 3.0], [-1.0, -1.0, -1.0]], dtype=np.float32)
+    found = score.apply(model_of(task, logits), rows_of(task, 2))
+    np.testing.assert_allclose(found.probability, expit(logits.astype(float)))
+    assert found.predicted.tolist() == ["A+C", ""]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_score_is_never_nan(bad: float) -> None:
+    logits = np.asarray([[0.0, 1.0], [bad, 0.0], [1.0, 0.0]], dtype=np.float32)
+    found = score.apply(model_of(TASK, logits), rows_of(TASK, 3))
+    assert np.isfinite(found.odds).all()
+    assert found.predicted.tolist() == ["abnormal", "normal"]
+    assert found.rows.left == (Left("p", score.NOT_FINITE, rows=1),)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_folder_of_recordings(beats_run: Path, hospitals: Path, tmp_path: Path, suffix: str) -> None:
+    data, out = hospitals / "north", tmp_path / "out"
+    before = {path.name: hashlib.sha256(path.read_bytes()).digest() for path in data.iterdir()}
+    done = scored("--run", beats_run, "--data", data, "--out", out / f"s.{suffix}", "--json")
+    assert done.exit_code == 0, done.output
+    assert {path.name: hashlib.sha256(path.read_bytes()).digest() for path in data.iterdir()} == before
+    summary = json.loads(done.stdout)
+    read = pd.read_csv if suffix == "csv" else pd.read_parquet
+    table = read(out / f"s.{suffix}", **({"dtype": {"record": str}} if suffix == "csv" else {}))
+    assert summary["rows"] == len(table)
+    assert {path.name for path in out.iterdir()} - {path.name for path in out.glob("*.wrd")} == {
+        f"s.{suffix}", "s.excluded.csv", "s.json"
+    }  # fmt: skip
+    assert summary["beats"] == {"reference annotations (.atr)": 3}
+    assert table["synthetic"].all()
+    assert summary["notice"].startswith("SYNTHETIC: the data scored are generated")
+    assert not table.drop(columns="reference").isna().any().any()
+    np.testing.assert_allclose(table[[f"p_{name}" for name in "NSVF"]].sum(axis=1), 1, atol=1e-4)
+    model, _ = restore.model(beats_run)
+    opened = open_model(beats_run)
+    for name, part in table.groupby("record"):
+        truth = wfdb.rdann(str(data / name), "atr")
+        mine = wfdb.rdann(str(out / name), "wrd")
+        beat = np.isin(mine.symbol, list("NSVF"))
+        assert mine.sample[beat].tolist() == part["sample"].tolist()
+        assert np.asarray(mine.symbol)[beat].tolist() == part["class"].tolist()
+        assert mine.fs == 360
+        match = processing.compare_annotations(truth.sample, mine.sample[beat], 1)
+        assert (match.tp, match.fp) == (len(part), 0)
+        (note,) = [text for text in mine.aux_note if text]
+        assert "SYNTHETIC" in note and "not for clinical use" in note and "trial-1" in note  # noqa: PT018
+        theirs = opened.source(data).read([name])
+        with torch.inference_mode():
+            logits = model(torch.from_numpy(theirs.x), torch.from_numpy(theirs.features)).numpy()
+        np.testing.assert_allclose(part[[f"p_{c}" for c in "NSVF"]], softmax(logits, axis=1), rtol=1e-4, atol=1e-6)
+
+
+def test_quiet_prints_the_table_alone_and_plain_says_what_was_used(
+    beats_run: Path, hospitals: Path, tmp_path: Path
+) -> None:
+    words = ("--run", beats_run, "--data", hospitals / "north", "--out", tmp_path / "out", "--beats", "detect")
+    assert scored(*words, "-q").stdout == f"{tmp_path / 'out' / 'scores.csv'}\n"
+    plain = scored(*words).stdout
+    assert "beats of 3 record(s): R peaks found by this program (qrs)" in plain
+    assert "SYNTHETIC: the data scored are generated" in plain
+
+
+@pytest.mark.parametrize("place", ["model", "hello"])
+def test_a_model_of_generated_data_says_so(tmp_path: Path, place: str, hospitals: Path) -> None:
+    folder = run_of(tmp_path / "run", {"data": {"dataset": "mitdb"}}, synthetic=place == "hello")
+    if place == "model":
+        (folder / "run.json").write_text(json.dumps({"id": "x", "data": {"synthetic": True}}))
+    assert score.notice(open_model(folder), False).startswith("SYNTHETIC: the model was trained on generated data")
+    assert score.notice(open_model(folder), True).count("generated") == 2
+
+
+def test_bad_recordings_do_not_stop_the_others(
+    beats_run: Path, tmp_path: Path, write_recording: Callable[..., None]
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    signal = np.rint(1000 * np.exp(-0.5 * ((np.arange(5000) % 200 - 100) / 4) ** 2))[:, None]
+    signal += np.rint(np.random.default_rng(1).normal(0, 9, signal.shape))
+    beats = list(range(100, 5000, 200))
+    for name, digital in {
+        "good": signal,
+        "flat": signal * 0,
+        "lost": np.full_like(signal, -(2**15)),
+        "short": signal[:60],
+        "railed": 2000 * np.sign(np.sin(np.arange(5000) / 30))[:, None],
+    }.items():
+        here = [at for at in beats if at < len(digital)] or [1]
+        write_recording(data, name, digital, here, ["N"] * len(here), rate=250)
+    (data / "cut.hea").write_text((data / "good.hea").read_text().replace("good", "cut"))
+    (data / "cut.dat").write_bytes((data / "good.dat").read_bytes()[:500])
+    done = scored("--run", beats_run, "--data", data, "--out", tmp_path / "out", "--json")
+    assert done.exit_code == 0, done.output
+    summary = json.loads(done.stdout)
+    assert summary["records"] == 1
+    assert summary["records without a score"] == 5
+    assert set(pd.read_csv(tmp_path / "out" / "scores.csv")["record"]) == {"good"}
+    left = pd.read_csv(tmp_path / "out" / "excluded.csv")
+    whole = left[left["rows"] == "all"].set_index("record")["reason"]
+    assert "lead MLII is flat throughout" in whole["flat"]
+    assert "lead MLII holds no sample" in whole["lost"]
+    assert "shorter than one window" in whole["short"]
+    assert "truncated" in whole["cut"]
+    railed = left[left["record"] == "railed"]
+    assert set(railed["reason"]) == {"saturated lead"}
+    assert railed["sample"].tolist() == beats
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.wrd")) == ["good.wrd"]
+
+
+def test_nothing_to_score_is_an_error_that_names_the_reasons(
+    beats_run: Path, tmp_path: Path, write_recording: Callable[..., None]
+) -> None:
+    write_recording(tmp_path, "r", np.zeros((5000, 1)), [100], ["N"])
+    opened = open_model(beats_run)
+    output = score_output.Output(tmp_path / "out", "scores.csv", opened, None)
+    for item in score.records(opened, tmp_path, "auto", "atr", lambda done, of: None):
+        output.add(item)
+    with pytest.raises(DataError, match=r"nothing could be scored \(r: lead MLII is flat .*excluded\.csv"):
+        output.close(complete=True)
+    assert not (tmp_path / "out" / "scores.csv").exists()
+
+
+def test_rows_of_a_table(tmp_path: Path) -> None:
+    raw = {"data": {"dataset": "heart_disease", "options": {"protocol": "explicit"}}, "model": {"name": "mlp"}}
+    run, data = run_of(tmp_path / "run", raw, threshold=0.25), tmp_path / "data"
+    data.mkdir()
+    row = "63.0,1.0,1.0,145.0,233.0,1.0,2.0,150.0,0.0,2.3,3.0,0.0,6.0,?"
+    (data / "processed.here.data").write_text("\n".join([row, ",".join("?" * 14), row.replace("63", "41")]) + "\n")
+    done = scored("--run", run, "--data", data, "--out", tmp_path / "out", "--json")
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(tmp_path / "out" / "scores.csv")
+    assert table["record"].tolist() == ["here-0001", "here-0003"]
+    assert ((table["log_odds"] >= 0.25) == (table["class"] == "disease")).all()
+    np.testing.assert_allclose(expit(table["log_odds"]), table["p_disease"], rtol=1e-4)
+    assert json.loads(done.stdout)["left out"] == {"every value is missing": 1}
+    assert not list((tmp_path / "out").glob("*.wrd"))
+
+
+def test_ctrl_c_keeps_what_is_done(
+    beats_run: Path, hospitals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = score.apply, []
+
+    def stopping(model: Model, rows: Rows) -> Any:
+        calls.append(rows)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(model, rows)
+
+    monkeypatch.setattr(score, "apply", stopping)
+    done = scored("--run", beats_run, "--data", hospitals / "north", "--out", tmp_path / "out")
+    assert done.exit_code == 130
+    assert f"stopped; 2 record(s) scored so far are in {tmp_path / 'out'}" in done.stderr
+    table = pd.read_csv(tmp_path / "out" / "scores.csv", dtype={"record": str})
+    assert table["record"].nunique() == 2
+    assert len(list((tmp_path / "out").glob("*.wrd"))) == 2
+    assert json.loads((tmp_path / "out" / "score.json").read_text())["complete"] is False
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.endswith(".part")]
+
+
+def test_wrong_folders_and_runs(beats_run: Path, tmp_path: Path, hospitals: Path) -> None:
+    with pytest.raises(DataError, match=r"is no run folder: it holds no whole run\.json"):
+        open_model(hospitals)
+    with pytest.raises(DataError, match="no recordings"):
+        list(score.records(open_model(beats_run), beats_run, "auto", "atr", lambda done, of: None))
+    with pytest.raises(DataError, match="no whole model 'pooled'"):
+        open_model(beats_run, "pooled")
+    (beats_run / "model.safetensors").unlink()
+    with pytest.raises(DataError, match="no whole model 'federated'"):
+        open_model(beats_run)
+
+
+def test_a_model_of_other_inputs_is_refused(tmp_path: Path) -> None:
+    folder = run_of(tmp_path / "run", {"data": {"dataset": "mitdb"}})
+    told = json.loads((folder / "federated.json").read_text())
+    opened = open_model(folder)
+    task = Task.from_dict(told["task"] | {"rate_hz": 250.0})
+    other = Model("old", "federated", opened.config, task, opened.predict)
+    with pytest.raises(DataError, match=r"run old: .* of mitdb \(rate_hz\): train again"):
+        other.source(tmp_path)
+
+
+def test_reference_annotations_are_never_written(tmp_path: Path) -> None:
+    for bad in ("atr", "hea", "dat", "qrs"):
+        with pytest.raises(UsageError, match="that is the suffix of other files"):
+            score_output.check_extension(bad, "qrs")
+    for bad in ("w1", "", "../x"):
+        with pytest.raises(UsageError, match="use 1 to 16 letters"):
+            score_output.check_extension(bad, "atr")
+    score_output.check_extension("wrd", "atr")
+    wfdb.wrann("r", "wrd", np.asarray([5]), ["N"], write_dir=str(tmp_path))
+    theirs = (tmp_path / "r.wrd").read_bytes()
+    with pytest.raises(DataError, match=r"r\.wrd was not written by this program"):
+        score_output.annotate(tmp_path / "r.wrd", [1, 5], ['"', "V"], ["wardround", ""], 360)
+    assert (tmp_path / "r.wrd").read_bytes() == theirs
+    (tmp_path / "r.wrd").unlink()
+    for symbol in ("V", "S"):  # its own file it may write again
+        score_output.annotate(tmp_path / "r.wrd", [1, 5], ['"', symbol], ["wardround", ""], 360)
+        assert wfdb.rdann(str(tmp_path / "r"), "wrd").symbol == ['"', symbol]
+
+
+def test_strips_and_abnormal_beats_as_annotations(tmp_path: Path) -> None:
+    strips = Task("t", "multilabel", ("NORM", "MI"), ("", ""), 1, 1000, 100.0, (), ("II",))
+    beats = Task("t", "multiclass", ("normal", "abnormal"), ("", ""), 1, 96, 125.0, (), ("II",))
+    for task, about, expected in (
+        (strips, {}, (['"', '"', '"'], ["NORM 0.88", "", "none 0.27"])),
+        (beats, {"beats": "reference"}, (["N", '"', "?"], ["", "", ""])),
+    ):
+        logits = np.asarray([[2.0, -1.0], [-1.0, -1.5 if task is strips else 1.0]], dtype=np.float32)
+        given = cohort(task, np.zeros((2, 1, task.samples), np.float32), np.zeros((2, 0), np.float32), ("r",), False)
+        place = {"sample": np.asarray([0 if task is strips else 1, 50]), "seconds": np.asarray([0.0, 0.5])}
+        output = score_output.Output(tmp_path / task.kind, "scores.csv", model_of(task, logits), "wrd")
+        output.add(score.apply(model_of(task, logits), Rows(given, place, rate=100.0, about=about)))
+        output.close(complete=True)
+        found = wfdb.rdann(str(tmp_path / task.kind / "r"), "wrd")
+        symbols, notes = expected
+        assert found.symbol == symbols
+        plain = [text if not text.startswith("wardround") else "" for text in found.aux_note]
+        assert plain == notes
+
+
+@pytest.mark.parametrize("threshold", [-1.0, None])
+def test_a_detector_s_scores_are_those_of_its_evaluation(
+    tmp_path: Path, hospitals: Path, threshold: float | None
+) -> None:
+    raw = {"data": {"dataset": "mitdb", "options": {"leads": 1}}, "model": {"name": "autoencoder"}}
+    run = run_of(tmp_path / "run", raw, threshold=threshold)
+    data, out = hospitals / "north", tmp_path / "out"
+    done = scored("--run", run, "--data", data, "--out", out, "--json")
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(out / "scores.csv", dtype={"record": str}, keep_default_na=False)
+    assert not [name for name in table.columns if name.startswith("p_")]
+    opened = open_model(run)
+    source = opened.source(data)
+    model, task = restore.model(run)
+    name = table["record"][0]
+    given = source.read([name])
+    with torch.inference_mode():
+        made = model(torch.from_numpy(given.x), torch.from_numpy(given.features))
+        error = reconstruct.error(task)(made).double().numpy()
+    part = table[table["record"] == name]
+    np.testing.assert_allclose(part["log_anomaly"], np.log(error), rtol=1e-4, atol=1e-4)
+    found = wfdb.rdann(str(out / name), "wrd")
+    marks = [mark for mark in found.symbol if mark != '"']
+    if threshold is None:
+        assert set(table["class"]) == {""}
+        assert set(marks) == {"Q"}
+    else:
+        above = np.log(error) >= threshold
+        assert part["class"].tolist() == np.where(above, "abnormal", "normal").tolist()
+        assert marks == np.where(above, "?", "N").tolist()
+        notes = [text for text, mark in zip(found.aux_note, found.symbol, strict=True) if mark == "?"]
+        np.testing.assert_allclose([float(text) for text in notes], np.log(error)[above], atol=0.006)
+
+
+def test_a_row_that_a_detector_scores_may_have_gaps(tmp_path: Path) -> None:
+    raw = {
+        "data": {"dataset": "heart_disease", "options": {"protocol": "explicit"}, "scaling": "none"},
+        "model": {"name": "tabular_autoencoder"},
+    }
+    run, data = run_of(tmp_path / "run", raw, threshold=0.5), tmp_path / "data"
+    data.mkdir()
+    row = "63.0,1.0,1.0,145.0,?,1.0,2.0,150.0,0.0,2.3,?,?,?,?"
+    (data / "processed.here.data").write_text("\n".join([row, ",".join("?" * 14)]) + "\n")
+    assert scored("--run", run, "--data", data, "--out", tmp_path / "out").exit_code == 0
+    table = pd.read_csv(tmp_path / "out" / "scores.csv")
+    assert table["record"].tolist() == ["here-0001"]
+    assert np.isfinite(table["log_anomaly"]).all()
+
+
+def test_a_hospital_s_own_layers(tmp_path: Path) -> None:
+    raw = {"data": {"dataset": "mitdb"}, "federation": {"strategy": {"name": "fedbn"}}}
+    folder = run_of(tmp_path / "run", raw, chosen=3)
+    with pytest.raises(DataError, match="a part of each hospital's own: say whose with --site NAME"):
+        open_model(folder)
+    with pytest.raises(DataError, match="holds nothing of north's own; it has that of: no hospital"):
+        open_model(folder, site="north")
+    built, _ = restore.model(folder)
+    local = restore.site_weights
+    from server import strategies
+
+    names = strategies.method(configuration.load(folder / "config.yaml").federation.strategy, built).local
+    own = {name: torch.full_like(built.state_dict()[name], 0.5) for name in names}
+    place = folder / "sites" / "north" / ("0" * 32)
+    place.mkdir(parents=True)
+    save_file(own, place / "round-00003.safetensors")
+    found = local(folder, built, configuration.load(folder / "config.yaml"), "federated", "north")
+    assert {name: value.tolist() for name, value in found.items()} == {n: v.tolist() for n, v in own.items()}
+    given = cohort(
+        restore.model(folder)[1], np.ones((2, 4, 96), np.float32), np.ones((2, 21), np.float32), ("p",), False
+    )
+    built.load_state_dict({**built.state_dict(), **own})
+    with torch.inference_mode():
+        expected = built(torch.from_numpy(given.x), torch.from_numpy(given.features)).numpy()
+    np.testing.assert_allclose(open_model(folder, site="north").predict(given), expected, rtol=1e-5)
+    with pytest.raises(DataError, match="has no personal models: its strategy is fedbn"):
+        open_model(folder, "personal", "north")

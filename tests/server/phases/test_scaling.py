@@ -1,0 +1,185 @@
+"""A scaling that sites agree on, against the scaling of all their rows, through the server's own exchange."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Error
+from safetensors.numpy import load_file
+
+from client import input_scaling
+from client.policy import SitePolicy
+from client.site import Site, load_scaled_site
+from client.training.local_update import weights_of
+from client.training.loop import Schedule, fit
+from common import messages, models
+from common.errors import EngineError, SiteError
+from common.messages import Reply, Request
+from common.metrics import counts as metrics
+from common.scaling import Scaling
+from common.seeds import seed_for
+from common.task import Task
+from server import app
+from server.run import digest
+from sites.cohort import Cohort
+from tests import tiny
+from tests.wire import FakeGrid, Script, site_script
+
+VITALS = Task(
+    "vitals", "multiclass", ("quiet", "event"), ("q", "e"), 0, 0, 0.0, ("bp", "lab"), (), True, True, utility=True
+)
+
+
+def vitals(name: str, seed: int, parts: tuple[int, ...] = (0, 0, 0, 0, 1, 1, 2, 2)) -> Site:
+    rng = np.random.default_rng(seed)
+    n = 12 * len(parts)
+    y = (rng.random(n) < 0.4).astype(np.int64)
+    features = np.stack([rng.normal(110 + 10 * seed, 15, n) + 25 * y, rng.lognormal(1, 1, n)], 1).astype(np.float32)
+    features[rng.random((n, 2)) < 0.2] = np.nan
+    worth = np.stack([-1.0 * y, np.where(y, 0.5, -0.3)], 1).astype(np.float32)
+    names = tuple(f"{seed}-{i}" for i in range(len(parts)))
+    owner = np.repeat(np.arange(len(parts)), 12)
+    split = np.asarray(parts, np.int8)[owner]
+    empty = np.zeros((n, 0, 0), np.float32)
+    return Site.of(name, Cohort(VITALS, empty, features, y, owner, names, names, split, utility=worth), True)
+
+
+@pytest.fixture(name="sites")
+def _sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
+    found = {"north": vitals("north", 1), "south": vitals("south", 2, (0, 0, 1, 2, 2, 2))}
+    monkeypatch.setattr("client.site.read_site", lambda place, config: found[str(place.site)])
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield found
+    torch.set_num_threads(before)
+
+
+def config(**more: Any) -> Any:
+    return tiny.run_config(model={"name": "logreg"}, federation__choose="last", evaluation__threshold="utility", **more)
+
+
+def lead(sites: dict[str, Site], wanted: Any, out: Path, scripts: list[Script] | None = None) -> Any:
+    app.run_federation(FakeGrid(scripts or [site_script(site) for site in sites.values()]), wanted, out)
+    return json.loads((out / "federated.json").read_text())
+
+
+@pytest.mark.parametrize("how", ["auto", "quantile"])
+def test_sites_train_on_inputs_scaled_as_all_rows_would_be(how: str, sites: dict[str, Site], tmp_path: Path) -> None:
+    wanted = config(data__scaling=how)
+    done = lead(sites, wanted, tmp_path)
+    rows = np.concatenate([site.train.features for site in sites.values()]).astype(np.float64)
+    found = Scaling.from_bytes((tmp_path / "scaling.safetensors").read_bytes())
+    np.testing.assert_allclose(found.centre, np.nanmean(rows, 0), rtol=1e-6)
+    np.testing.assert_allclose(found.spread, np.nanstd(rows, 0), rtol=1e-5)
+    assert len(found.ranks) == (0 if how == "auto" else 2)
+    current = weights_of(models.build(VITALS, wanted.model, wanted.seed))
+    counts = np.sum([site.train.class_counts() for site in sites.values()], 0).tolist()
+    total = sum(len(site.train.y) for site in sites.values())
+    for number in (1, 2):
+        merged = {key: np.zeros_like(value) for key, value in current.items()}
+        for name, site in sites.items():
+            model = models.build(VITALS, wanted.model, 0)
+            model.load_state_dict({key: torch.tensor(value) for key, value in current.items()})
+            train = input_scaling.apply(site.train, found)
+            seed = seed_for(wanted.seed, name, number, "train")
+            fit(model, train, wanted.training, seed, counts=counts, schedule=Schedule(number - 1, 2))
+            for key, value in weights_of(model).items():
+                merged[key] += value * np.float32(len(train.y) / total)
+        current = merged
+    kept = load_file(tmp_path / "model.safetensors")
+    for key, value in current.items():
+        np.testing.assert_allclose(kept[key], value, rtol=1e-4, atol=1e-6)
+    assert digest(kept) == done["weights"]
+
+
+def test_the_threshold_is_the_best_on_all_validation_patients(sites: dict[str, Site], tmp_path: Path) -> None:
+    wanted = config()
+    done = lead(sites, wanted, tmp_path)
+    found = Scaling.from_bytes((tmp_path / "scaling.safetensors").read_bytes())
+    model = models.build(VITALS, wanted.model, 0)
+    model.load_state_dict(
+        {key: torch.tensor(value) for key, value in load_file(tmp_path / "model.safetensors").items()}
+    )
+
+    def odds(part: Cohort) -> np.ndarray:
+        with torch.inference_mode():
+            scaled = input_scaling.apply(part, found)
+            z = model(torch.from_numpy(scaled.x), torch.from_numpy(scaled.features)).numpy().astype(np.float64)
+        return z[:, 1] - z[:, 0]
+
+    checked = [site.validation for site in sites.values()]
+    z, worth = np.concatenate([odds(part) for part in checked]), np.concatenate([part.utility for part in checked])
+    values = {edge: np.where(z >= edge, worth[:, 1], worth[:, 0]).sum() for edge in metrics.edges(64)}
+    assert values[done["threshold"]] == pytest.approx(max(values.values()))
+    for name, site in sites.items():
+        called = odds(site.test) >= done["threshold"]
+        worth = site.test.utility
+        got, none = np.where(called, worth[:, 1], worth[:, 0]).sum(), worth[:, 0].sum()
+        shown = done["test"]["all"][name]
+        assert shown["threshold"] == done["threshold"]
+        assert shown["utility"]["value"] == pytest.approx((got - none) / (worth.max(1).sum() - none))
+        assert shown["confusion"][1][1] == int((called & (site.test.y == 1)).sum())
+    assert done["pooled"]["all"]["utility"]["low"] < done["pooled"]["all"]["utility"]["high"]
+
+
+def test_each_site_may_scale_by_its_own_sums(sites: dict[str, Site], tmp_path: Path) -> None:
+    lead(sites, config(data__scaling="site"), tmp_path)
+    assert not (tmp_path / "scaling.safetensors").exists()
+    from client.policy import SIMULATION
+    from client.site_context import SiteContext
+
+    for name, site in sites.items():
+        ready = load_scaled_site(SiteContext(SIMULATION, site=name), config(data__scaling="site"), b"")
+        mean = np.nanmean(site.train.features, 0)
+        sd = np.nanstd(site.train.features, 0)
+        np.testing.assert_allclose(ready.test.features, np.nan_to_num((site.test.features - mean) / sd), atol=1e-4)
+
+
+def wrong(site: Site, change: Any) -> Script:
+    honest = site_script(site)
+
+    def answer(request: Request) -> Reply:
+        reply = honest(request)
+        assert isinstance(reply, Reply)
+        return replace(reply, statistics=change(dict(reply.statistics))) if request.kind == "statistics" else reply
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda sums: sums | {"total": np.array([np.nan, 0.0])}, "not numbers that can be"),
+        (lambda sums: sums | {"count": np.array([-1.0, 5.0])}, "not numbers that can be"),
+        (lambda sums: sums | {"count": np.zeros(3)}, "do not fit"),
+        (lambda sums: {}, "do not fit"),
+    ],
+)
+def test_wrong_sums_leave_a_site_out(change: Any, said: str, sites: dict[str, Site], tmp_path: Path) -> None:
+    scripts = [site_script(sites["north"]), wrong(sites["south"], change)]
+    done = lead(sites, config(), tmp_path, scripts)
+    assert said in done["lost"]["south"]
+    found = Scaling.from_bytes((tmp_path / "scaling.safetensors").read_bytes())
+    np.testing.assert_allclose(found.centre, np.nanmean(sites["north"].train.features.astype(float), 0), rtol=1e-6)
+
+
+def test_a_policy_that_refuses_sums_and_no_sums_at_all(sites: dict[str, Site], tmp_path: Path) -> None:
+    def refused(site: Site) -> Script:
+        honest = site_script(site, SitePolicy(min_training_patients=50))
+
+        def answer(request: Request) -> Any:
+            try:
+                return honest(request)
+            except SiteError as error:
+                return Error(code=messages.ERROR_CODE, reason=messages.pack_error(site.name, "SiteError", str(error)))
+
+        return answer
+
+    with pytest.raises(EngineError, match=r"scaling: 0 of 2 sites sent sums \(north: policy"):
+        lead(sites, config(), tmp_path, [refused(site) for site in sites.values()])

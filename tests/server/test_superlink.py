@@ -1,0 +1,136 @@
+import os
+import signal
+import socket
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from common.errors import ConfigError, EngineError
+from common.processes import Child, check_site_name, environment, free_port, interruptible, toml_value
+from server.credentials import Credentials, create
+from server.superlink import Connection, SuperLink, app_settings
+
+NASTY = 'a "quote", a \\ and \n a line, \x7f, é, 😀, ${x} %s {y}'
+
+
+def test_settings_carry_any_text_and_no_code(tmp_path: Path) -> None:
+    read = tomllib.loads(app_settings(NASTY, tmp_path))
+    app = read["tool"]["flwr"]["app"]
+    assert app["config"] == {"wardround-config": NASTY, "wardround-out": str(tmp_path)}
+    assert app["components"] == {"serverapp": "server.app:app", "clientapp": "client.app:app"}
+
+
+@pytest.mark.parametrize("value", [True, 3, 0.25, 1e-9, NASTY])
+def test_toml_values_come_back(value: str | int | float | bool) -> None:
+    assert tomllib.loads(f"x = {toml_value(value)}") == {"x": value}
+
+
+@pytest.mark.parametrize("name", ["", "North", "a b", "north/1", "é", "n" * 41, "north\n"])
+def test_bad_site_names(name: str) -> None:
+    with pytest.raises(ConfigError, match="use 1 to 40 of the characters"):
+        check_site_name(name)
+
+
+def test_good_site_names() -> None:
+    for name in ("a", "north-1", "n" * 40):
+        check_site_name(name)
+
+
+def test_command_lines(tmp_path: Path) -> None:
+    link = SuperLink(tmp_path, Credentials.in_folder(tmp_path), host="0.0.0.0", port=8443)
+    line = link.command()
+    assert "--enable-supernode-auth" in line
+    assert "--insecure" not in line
+    assert line[line.index("--database") + 1] == str(tmp_path / "federation.db")
+    assert link.connection == Connection("127.0.0.1:8443", tmp_path / "ca.pem", tmp_path)
+    simulated = SuperLink(tmp_path, None, port=8443).command()
+    assert "--simulation" in simulated
+    assert simulated[simulated.index("--host") + 1] == "127.0.0.1"
+
+
+def test_commands_are_quiet_and_use_this_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLWR_TELEMETRY_ENABLED", "1")
+    found = environment(tmp_path)
+    assert found["FLWR_TELEMETRY_ENABLED"] == "0"
+    assert found["FLWR_DISABLE_UPDATE_CHECK"] == "1"
+    assert found["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] == "1"
+    assert found["FLWR_HOME"] == str(tmp_path)
+    assert str(Path(__file__).parents[2]) in found["PYTHONPATH"].split(os.pathsep)
+
+
+def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        link = SuperLink(tmp_path / "state", create(tmp_path, []), port=port)
+        with pytest.raises(EngineError, match=f"port {port} on 127.0.0.1 is in use"):
+            link.start()
+    assert not link.log.exists()
+
+
+def test_bad_credentials_stop_the_start(tmp_path: Path) -> None:
+    link = SuperLink(tmp_path, Credentials.in_folder(tmp_path), port=free_port())
+    with pytest.raises(ConfigError, match=r"cannot read .*ca\.pem"):
+        link.start()
+
+
+def test_registering_needs_a_new_name_and_a_file(tmp_path: Path) -> None:
+    (tmp_path / "sites.json").write_text('{"north": "17"}')
+    connection = Connection("127.0.0.1:1", None, tmp_path)
+    with pytest.raises(ConfigError, match="site north is registered already"):
+        connection.register("north", tmp_path / "north.pub")
+    with pytest.raises(ConfigError, match=r"cannot read .*south\.pub"):
+        connection.register("south", tmp_path / "south.pub")
+    with pytest.raises(ConfigError, match="no site south; registered: north"):
+        connection.unregister("south")
+
+
+def test_an_unreachable_server_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"the server at 127\.0\.0\.1:1 did not accept 'supernode': Connection"):
+        Connection("127.0.0.1:1", None, tmp_path).nodes()
+
+
+def test_a_child_ends_with_all_it_started(tmp_path: Path) -> None:
+    # The grandchild leaves the group and ignores SIGTERM, as a detached helper might.
+    grandchild = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up'); time.sleep(60)"
+    source = (
+        "import subprocess, sys, time\n"
+        f"p = subprocess.Popen([sys.executable, '-c', {grandchild!r}], start_new_session=True)\n"
+        "print('grandchild', p.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    child = Child([sys.executable, "-c", source], home=tmp_path / "home", log=tmp_path / "log")
+    while "up" not in child.output():
+        time.sleep(0.02)
+    pid = int(child.output().split()[1])
+    child.stop(patience=1.0)
+    assert child.poll() is not None
+    deadline = time.monotonic() + 5  # a killed process lingers until its parent's heir has noticed
+    while _runs(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _runs(pid)
+
+
+def test_the_reason_of_a_death_is_its_last_error(tmp_path: Path) -> None:
+    source = "print('\\x1b[91mERROR \\x1b[0m: no such key'); print('bye')"
+    child = Child([sys.executable, "-c", source], home=tmp_path / "home", log=tmp_path / "log")
+    while child.poll() is None:
+        time.sleep(0.02)
+    assert child.reason() == "ERROR : no such key"
+    child.stop()
+
+
+def test_sigterm_interrupts_and_the_handler_goes_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

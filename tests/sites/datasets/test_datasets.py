@@ -1,0 +1,415 @@
+"""The contract of every data set: a new file of sites/ is tested the moment it exists, on generated recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common import config, plugins
+from common.config import RunConfig
+from common.errors import ConfigError, DataError, LeakError
+from common.settings import check
+from sites import cache, datasets, splits
+from sites.cohort import Cohort, DataCard, Patient, Windows
+from sites.datasets import Source, mitdb, mixed, ptbxl, synthetic
+from sites.ecg import beat_reader, features, recordings
+from sites.ecg.beat_reader import Options
+from sites.ecg.simulate import hospitals as generator
+
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "default": [{}],
+    "ecg": [
+        {"view": "kachuee", "leads": 1, "classes": "NSVFQ"},
+        {"view": "window", "leads": 1, "relative": False},
+        {"view": "window", "leads": 2, "relative": False, "classes": "NSVFQ"},
+        {"view": "window", "leads": 1, "shape": 2},
+        {"view": "kachuee", "leads": 2},
+    ],
+}
+"""What is tried on the data sets of annotated beats; of the second list what a data set's Options know."""
+GENERATED: dict[str, list[dict[str, Any]]] = {
+    "heart_disease": [{"patients": 30}, {"patients": 30, "protocol": "explicit"}],
+    "ptbdb": [{"patients": 8, "seconds": 10.0}, {"patients": 8, "seconds": 10.0, "task": "record"}],
+    "ptbxl": [{"patients": 24}, {"patients": 24, "task": "norm", "view": "beats"}],
+    "heartbeat_csv": [{"patients": 6}, {"patients": 6, "set": "ptbdb"}],
+    "sepsis": [{"patients": 30}, {"patients": 30, "view": "hours"}],
+    "eicu": [{"hospitals": 4, "stays": 25, "min_patients": 10}, {"hospitals": 4, "stays": 25, "view": "hours"}],
+}
+"""What is tried on the others, which generate their own layout."""
+MIXED = "mixed"
+"""Made of two of the others."""
+
+
+def variants() -> Iterator[Any]:
+    for name in datasets.names():
+        known = plugins.load("sites.datasets", "CARD", name, "data set").Options.model_fields
+        tried = GENERATED.get(name, [{}] if name == MIXED else OPTIONS["default"] + OPTIONS["ecg"])
+        for options in tried:
+            if options.keys() <= known.keys():
+                yield pytest.param((name, options), id="-".join([name, *map(str, options.values())]))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prepared")
+
+
+@pytest.fixture(params=variants())
+def source(request: pytest.FixtureRequest, hospitals: Path, store: Path) -> Source:
+    """A data set on generated recordings: of several hospitals where it knows them, else of one folder."""
+    name, options = request.param
+    module = plugins.load("sites.datasets", "CARD", name, "data set")
+    if name == MIXED:
+        both = store / "both"
+        if not both.is_dir():
+            both.mkdir()
+            (both / "mitdb").symlink_to(hospitals / "north")
+            generated = ptbxl.Options(simulated=True, patients=24)
+            (both / "ptb-xl").symlink_to(ptbxl.default_folder(generated, store / "ptbxl", 1))
+        return Source(module, module.Options(), both, store / name)
+    if name in GENERATED:
+        wanted = check(module.Options, options | {"simulated": True}, name)
+        return Source(module, wanted, module.default_folder(wanted, store / name, 1), store / name)
+    folder = hospitals if module.CARD.synthetic else hospitals / "north"
+    return Source(module, check(module.Options, options, name), folder, store / name)
+
+
+def test_the_card_says_everything() -> None:
+    for name in datasets.names():
+        module: ModuleType = plugins.load("sites.datasets", "CARD", name, "data set")
+        card = module.CARD
+        assert isinstance(card, DataCard)
+        assert card.name == name
+        for field in fields(card):
+            value = getattr(card, field.name)
+            assert isinstance(value, bool) or value.strip() or field.name == "warning", field.name
+        doc = module.__doc__ or ""
+        for word in ("Data card", "Inputs", "Labels", "Sites", "Splits", "Source", "Citation", "Licence"):
+            assert word in doc
+        assert card.synthetic == ("SYNTHETIC" in doc)
+
+
+def signal(cohort: Cohort) -> np.ndarray:
+    return cohort.x.dense() if isinstance(cohort.x, Windows) else cohort.x
+
+
+def test_task_patients_and_examples_agree(source: Source) -> None:
+    task, patients = source.task(), source.patients()
+    assert len({item.id for item in patients}) == len(patients) >= 3
+    assert {item.published for item in patients} <= {"train", "validation", "test", None}
+    cohort = source.read([item.id for item in patients])
+    assert cohort.task == task
+    assert cohort.x.shape == (len(cohort.y), task.channels, task.samples)
+    assert cohort.features.shape[1] == len(task.features)
+    assert len(set(task.features)) == len(task.features)
+    assert (signal(cohort).dtype, cohort.features.dtype, cohort.y.dtype) == (np.float32, np.float32, np.int64)
+    assert (cohort.split == -1).all()
+    assert cohort.synthetic
+    persons = {item.id: item.person for item in patients}
+    assert [persons[name] for name in cohort.patients] == list(cohort.persons)
+    places = {name: i for i, name in enumerate(cohort.patients)}
+    for item in patients:
+        mine = cohort.take(cohort.patient == places[item.id])
+        assert mine.class_counts() == item.examples
+    assert cohort.y.min() >= 0
+    assert sum(count > 0 for count in cohort.class_counts()) >= 2
+    if cohort.age is not None:
+        known = cohort.age[~np.isnan(cohort.age)]
+        assert len(known)
+        assert ((known >= 0) & (known <= 110)).all()
+    if cohort.sex is not None:
+        assert set(cohort.sex.tolist()) <= {-1, 0, 1}
+
+
+def test_what_is_missing_is_so_by_the_task(source: Source) -> None:
+    cohort = source.read([item.id for item in source.patients()])
+    gaps = bool(np.isnan(cohort.features).any() or np.isnan(signal(cohort)).any())
+    assert not gaps or source.task().missing
+    if source.task().missing:
+        assert source.task().units
+    measured = {name.removesuffix(" measured"): i for i, name in enumerate(source.task().features)}
+    for i, name in enumerate(source.task().features):
+        flag = measured.get(name) if f"{name} measured" in source.task().features else None
+        if flag is not None:
+            np.testing.assert_array_equal(cohort.features[:, flag] == 1, ~np.isnan(cohort.features[:, i]), name)
+
+
+def test_a_second_read_gives_the_same(source: Source, tmp_path: Path) -> None:
+    ids = [item.id for item in source.patients()]
+    first = source.read(ids)
+    fresh = Source(source.module, source.options, source.folder, tmp_path / "fresh")
+    for again in (source.read(ids), fresh.read(ids)):
+        np.testing.assert_array_equal(signal(first), signal(again))
+        for field in ("features", "y", "patient"):
+            np.testing.assert_array_equal(getattr(first, field), getattr(again, field))
+        assert (again.patients, again.persons, again.excluded) == (first.patients, first.persons, first.excluded)
+    assert fresh.patients() == source.patients()
+
+
+def test_some_are_read_as_among_all(source: Source) -> None:
+    patients = source.patients()
+    whole = source.read([item.id for item in patients])
+    for item in patients[:2]:
+        alone = source.read([item.id])
+        mine = whole.take(whole.patient == whole.patients.index(item.id))
+        np.testing.assert_array_equal(signal(alone), signal(mine))
+        np.testing.assert_array_equal(alone.features, mine.features)
+        np.testing.assert_array_equal(alone.y, mine.y)
+        assert alone.patients == (item.id,)
+
+
+@pytest.mark.parametrize("scheme", ["natural", "even"])
+def test_no_one_stands_in_two_splits_or_at_two_hospitals(source: Source, scheme: str) -> None:
+    run = config.parse({"sites": {"scheme": scheme, "count": 1}})
+    if scheme == "natural" and any(item.site is None for item in source.patients()):
+        with pytest.raises(ConfigError, match="knows no hospitals"):
+            datasets.hospitals(source, run)
+        return
+    dealt, kept, dropped = datasets.hospitals(source, run)
+    sites = {item.site for item in source.patients()} if scheme == "natural" else {"hospital-1"}
+    assert (set(dealt), dropped) == (sites, 0)
+    for site, ids in dealt.items():
+        cohort = source.read(ids)
+        done = splits.assign(cohort, [item for item in kept if item.id in ids], run.sites, run.seed, site)
+        owners = [{done.persons[i] for i in np.unique(done.part(name).patient)} for name in ("train", "test")]
+        assert owners[0]
+        assert owners[1] or done.people() < 4
+        assert not owners[0] & owners[1]
+
+
+def test_the_task_does_not_depend_on_the_folder(source: Source) -> None:
+    assert Source(source.module, source.options, Path("/nowhere"), Path("/nowhere")).task() == source.task()
+    again = type(source.options).model_validate(source.options.model_dump())
+    assert source.module.task(again).fingerprint() == source.task().fingerprint()
+
+
+def test_a_missing_folder_is_named(source: Source, tmp_path: Path) -> None:
+    lost = Source(source.module, source.options, tmp_path / "lost", source.store)
+    with pytest.raises(DataError, match=f"no data folder {tmp_path / 'lost'}"):
+        lost.patients()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=str(tmp_path / "empty")) as caught:
+        Source(source.module, source.options, tmp_path / "empty", source.store).patients()
+    assert "\n" not in str(caught.value)
+
+
+def test_what_names_no_data_asks_for_them() -> None:
+    for name in sorted(set(GENERATED) & set(datasets.names())):
+        with pytest.raises(ConfigError, match=rf"data\.path: say where {name} lies"):
+            datasets.open_source(config.parse({"data": {"dataset": name}}), None)
+
+
+def test_nothing_to_read_is_an_error_of_ours(source: Source) -> None:
+    with pytest.raises(DataError, match=r"no (recordings|examples)"):
+        source.read([])
+
+
+def test_the_synthetic_task_is_that_of_mitdb() -> None:
+    """A model trained on generated recordings can be tried on real ones."""
+    for options in OPTIONS["default"] + OPTIONS["ecg"]:
+        one = synthetic.task(check(synthetic.Options, options, "a"))
+        assert one == beat_reader.task(check(Options, options, "b"))
+
+
+def test_relative_channels_are_the_signal_less_the_median_beat(hospitals: Path, store: Path) -> None:
+    ids = list(recordings.names(hospitals / "north"))
+    cohort = mitdb.read(hospitals / "north", Options(), ids, store)
+    plain = mitdb.read(hospitals / "north", Options(relative=False), ids, store)
+    np.testing.assert_array_equal(cohort.x[:, :2], plain.x)
+    for which in range(len(ids)):
+        own = cohort.x[cohort.patient == which]
+        # Every beat counts for the median here: there are fewer than 400.
+        np.testing.assert_allclose(own[:, 2:], own[:, :2] - np.median(own[:, :2], axis=0), atol=1e-5)
+    width = plain.features.shape[1]
+    np.testing.assert_array_equal(cohort.features[:, :width], plain.features)
+
+
+def test_waves_are_measured_against_the_recordings_own_spread(hospitals: Path, store: Path) -> None:
+    ids = list(recordings.names(hospitals / "north"))[:2]
+    plain = mitdb.read(hospitals / "north", Options(leads=1), ids, store)
+    both = mitdb.read(hospitals / "north", Options(leads=2, relative=False), ids, store)
+    cohort = mitdb.read(hospitals / "north", Options(leads=1, shape=2), ids, store)
+    width = plain.features.shape[1]
+    np.testing.assert_array_equal(cohort.x, plain.x)  # the second lead is measured, and not an input
+    np.testing.assert_array_equal(cohort.features[:, :width], plain.features)
+    assert cohort.task.features[width:] == features.beat_names(2)
+    for which in range(len(ids)):
+        own = both.x[both.patient == which]
+        slow = features.against_own(features.of_beats(own, np.median(own, axis=0)))
+        np.testing.assert_allclose(cohort.features[cohort.patient == which, width:], slow, atol=2e-3)
+    again = mitdb.read(hospitals / "north", Options(leads=1, shape=2), ids, store)
+    np.testing.assert_array_equal(again.features, cohort.features)
+
+
+def test_of_a_lead_that_is_not_there_nothing_is_measured(tmp_path: Path, write_recording: Any) -> None:
+    rng = np.random.default_rng(1)
+    places = list(range(100, 2000, 125))
+    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(2000, 1)), places, ["N"] * len(places))
+    cohort = mitdb.read(tmp_path, Options(shape=2), ["one"], tmp_path / "store")
+    of = [i for i, name in enumerate(cohort.task.features) if name in features.beat_names(2)]
+    half = len(of) // 2
+    assert (cohort.features[:, of[half:]] == 0).all()
+    assert cohort.features[:, of[:half]].std() > 0.1
+
+
+def test_a_recording_of_one_lead_leaves_the_second_empty(tmp_path: Path, write_recording: Any) -> None:
+    rng = np.random.default_rng(1)
+    places = list(range(100, 2000, 125))
+    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(2000, 1)), places, ["N"] * len(places))
+    cohort = mitdb.read(tmp_path, Options(), ["one"], tmp_path / "store")
+    assert (cohort.x[:, [1, 3]] == 0).all()
+    assert cohort.x[:, 0].std() > 0.05
+    assert cohort.x[:, 2].std() > 0.05
+
+
+def test_beats_of_class_q_are_left_out_and_counted_or_kept(tmp_path: Path, write_recording: Any) -> None:
+    places = list(range(100, 2000, 125))
+    symbols = (["N", "/", "V", "Q", "N"] * 4)[: len(places)]
+    digital = np.random.default_rng(1).integers(-500, 500, size=(2000, 2))
+    write_recording(tmp_path, "one", digital, places, symbols)
+    few = mitdb.read(tmp_path, Options(), ["one"], tmp_path / "store")
+    paced = sum(symbol in "/Q" for symbol in symbols)
+    assert few.excluded == {"beats of class Q": paced}
+    assert len(few.y) == len(places) - paced
+    every = mitdb.read(tmp_path, Options(classes="NSVFQ"), ["one"], tmp_path / "store")
+    assert every.excluded == {}
+    np.testing.assert_array_equal(every.take(every.y < 4).x, few.x)
+    assert [every.task.classes[y] for y in every.y] == ["Q" if s in "/Q" else s for s in symbols]
+
+
+def test_the_paced_and_the_person_with_two_recordings(tmp_path: Path, write_recording: Any) -> None:
+    digital = np.random.default_rng(1).integers(-500, 500, size=(600, 2))
+    for name in ("100", "102", "201", "202", "217"):
+        write_recording(tmp_path, name, digital, [100, 200, 300, 400], ["N"] * 4)
+    found = mitdb.patients(tmp_path, Options(), tmp_path / "store")
+    assert [(item.id, item.published) for item in found] == [("100", "test"), ("201", "train"), ("202", "test")]
+    assert found[1].person == found[2].person != found[0].person
+    every = mitdb.patients(tmp_path, Options(paced=True), tmp_path / "store")
+    assert [(item.id, item.published) for item in every if item.id not in ("100", "201", "202")] == [
+        ("102", None),
+        ("217", None),
+    ]
+    run = config.parse({"sites": {"scheme": "even", "count": 1, "split": "published"}})
+    source = Source(mitdb, Options(paced=True), tmp_path, tmp_path / "store")
+    dealt, _, dropped = datasets.hospitals(source, run)
+    assert dealt == {"hospital-1": ("100", "102", "202", "217")}
+    assert dropped == 1
+    for name in ("100", "201", "202"):
+        (tmp_path / f"{name}.hea").unlink()
+    with pytest.raises(DataError, match=r"all are paced; see data\.options\.paced"):
+        mitdb.patients(tmp_path, Options(), tmp_path / "store")
+
+
+def test_a_changed_recording_is_prepared_again(tmp_path: Path, write_recording: Any) -> None:
+    rng = np.random.default_rng(1)
+    places = [100, 200, 300, 400]
+    options, store = Options(), tmp_path / "store"
+    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(600, 2)), places, ["N"] * 4)
+    before = mitdb.read(tmp_path, options, ["one"], store)
+    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(600, 2)), places, ["N"] * 4)
+    after = mitdb.read(tmp_path, options, ["one"], store)
+    assert not np.array_equal(before.x, after.x)
+    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(600, 2)), places, ["N", "V", "N", "N"])
+    assert mitdb.patients(tmp_path, options, store)[0].examples == (3, 0, 1, 0)
+    for path in store.iterdir():
+        path.write_bytes(path.read_bytes()[:-10])
+    assert mitdb.patients(tmp_path, options, store)[0].examples == (3, 0, 1, 0)
+
+
+def test_one_hospitals_folder_is_read_as_that_hospital(hospitals: Path, store: Path) -> None:
+    options = synthetic.Options()
+    alone = synthetic.patients(hospitals / "south", options, store)
+    among = [item for item in synthetic.patients(hospitals, options, store) if item.site == "south"]
+    assert [(item.id, item.examples) for item in alone] == [(item.id, item.examples) for item in among]
+    assert {item.site for item in alone} == {None}
+    ids = [item.id for item in alone]
+    one = synthetic.read(hospitals / "south", options, ids, store)
+    other = synthetic.read(hospitals, options, ids, store)
+    np.testing.assert_array_equal(one.x, other.x)
+
+
+def test_hospitals_are_generated_where_no_folder_is_named(tmp_path: Path) -> None:
+    raw = {"seed": 3, "data": {"cache": str(tmp_path), "options": {"hospitals": 2, "patients": 2, "minutes": 0.2}}}
+    run = config.parse(raw)
+    source = datasets.open_source(run, None)
+    assert source.folder.parent == tmp_path
+    assert source.store == tmp_path / "synthetic"
+    assert {item.site for item in source.patients()} == {"north", "south"}
+    stamp = (source.folder / "north" / "RECORDS").stat().st_mtime_ns
+    again = datasets.open_source(run, None)
+    assert (again.folder / "north" / "RECORDS").stat().st_mtime_ns == stamp
+    other = datasets.open_source(run.model_copy(update={"seed": 4}), None)
+    assert other.folder != source.folder
+
+
+def test_a_hospital_opens_its_own_folder_and_cache_whatever_the_run_says(hospitals: Path) -> None:
+    run = config.parse({"data": {"path": "/etc", "cache": "/etc/cache"}})
+    source = datasets.open_source(run, hospitals / "north")
+    assert source.folder == hospitals / "north"
+    assert source.store == cache.default_folder() / "synthetic"
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"dataset": "mitbih"}, "no data set named 'mitbih': choose one of "),
+        ({"dataset": "mitdb"}, "data.path: say where mitdb lies on this machine"),
+        ({"dataset": "mitdb", "options": {"lead": 1}}, "data.options of mitdb: unknown key lead (did you mean leads?)"),
+        ({"dataset": "synthetic", "options": {"minutes": 0.01}}, "data.options of synthetic: minutes: "),
+        ({"dataset": "generator"}, "no data set named 'generator'"),
+    ],
+)
+def test_a_wrong_data_set_or_option_is_named(raw: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        datasets.open_source(config.parse({"data": raw}), None)
+    assert str(caught.value).startswith(said)
+
+
+def test_a_data_set_that_gives_a_person_to_two_hospitals_is_refused(tmp_path: Path) -> None:
+    class Leaky:
+        CARD = mitdb.CARD
+
+        @staticmethod
+        def patients(folder: Path, options: object, store: Path) -> list[Patient]:
+            return [Patient(site, "same", (1, 1), site=site) for site in ("north", "south")]
+
+    with pytest.raises(LeakError, match="at north and at south"):
+        datasets.hospitals(Source(Leaky, None, tmp_path, tmp_path), RunConfig())
+
+
+def test_generated_hospitals_carry_their_mark_into_the_cohort(hospitals: Path, store: Path) -> None:
+    assert (hospitals / generator.MARKER).is_file()
+    ids = list(recordings.names(hospitals / "north"))
+    assert mitdb.read(hospitals / "north", Options(), ids, store).synthetic
+
+
+def test_normal_against_abnormal_is_n_against_the_rest(hospitals: Path, store: Path) -> None:
+    folder = hospitals / "north"
+    ids = list(recordings.names(folder))
+    every = mitdb.read(folder, Options(leads=1), ids, store)
+    two = mitdb.read(folder, Options(leads=1, target="abnormal"), ids, store)
+    np.testing.assert_array_equal(two.x, every.x)
+    np.testing.assert_array_equal(two.y, every.y > 0)
+    assert two.task.binary
+    counts = [item.examples for item in mitdb.patients(folder, Options(leads=1, target="abnormal"), store)]
+    assert np.sum(counts, 0).tolist() == np.bincount(two.y, minlength=2).tolist()
+
+
+def test_mixed_people_are_dealt_evenly_and_stay_apart_from_the_other_source(hospitals: Path, tmp_path: Path) -> None:
+    (tmp_path / "mitdb").symlink_to(hospitals / "north")
+    options = ptbxl.Options(simulated=True, patients=24)
+    (tmp_path / "ptb-xl").symlink_to(ptbxl.default_folder(options, tmp_path / "made", 1))
+    found = mixed.patients(tmp_path, mixed.Options(smallest=1), tmp_path / "store")
+    sites = [item.site for item in found if item.id.startswith("mitdb/")]
+    counts = [sites.count(name) for name in ("mit-bih-1", "mit-bih-2")]
+    assert sum(counts) == len(sites)
+    assert abs(counts[0] - counts[1]) <= 1
+    assert {item.site for item in found if item.id.startswith("ptbxl/")} >= {"site-0"}
+    alone = mixed.patients(tmp_path / "ptb-xl", mixed.Options(smallest=1), tmp_path / "store")
+    assert alone == [item for item in found if item.id.startswith("ptbxl/")]

@@ -1,0 +1,168 @@
+"""Checking a folder: by sums, and by reading, with files damaged one by one."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from common.errors import DataError
+from sites.datasets import Source, heart_disease, mitdb, synthetic
+from sites.datasets.heart_disease import simulate
+from sites.download import catalogue, fetch
+from sites.download.destination import digest
+from sites.download.verify import Checked, verify
+from sites.ecg.beat_reader import Options
+
+
+@pytest.fixture
+def folder(hospitals: Path, tmp_path: Path) -> Path:
+    """A copy of one generated hospital of three recordings, to damage."""
+    return shutil.copytree(hospitals / "north", tmp_path / "north")
+
+
+def check(folder: Path, *only: str) -> Checked:
+    return verify(Source(synthetic, synthetic.Options(), folder, folder.parent / "store"), None, only)
+
+
+def write_sums(folder: Path) -> None:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "SHA256SUMS.txt")
+    lines = [f"{digest(path)}  {path.relative_to(folder)}\n" for path in paths]
+    (folder / "SHA256SUMS.txt").write_text("".join(lines))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_by_sums_each_file_is_right_damaged_or_missing(folder: Path) -> None:
+    write_sums(folder)
+    seen: list[tuple[int, int]] = []
+    source = Source(synthetic, synthetic.Options(), folder, folder.parent / "store")
+    whole = verify(source, None, tell=lambda done, of: seen.append((done, of)))
+    assert (whole.ok, whole.damaged, whole.missing, whole.good) == (10, {}, (), True)
+    assert seen[-1] == (10, 10)
+    flip(folder / "north-002.dat")
+    (folder / "north-001.hea").unlink()
+    (folder / "north-003.dat.part").touch()
+    found = check(folder)
+    assert (found.ok, found.missing, found.unfinished) == (8, ("north-001.hea",), 1)
+    assert found.damaged == {"north-002.dat": "its SHA-256 is another"}
+    assert not found.good
+    assert "SHA256SUMS.txt" in found.by
+    assert check(folder, "*.atr", "north-003*").ok == 5
+    assert check(folder, "*.atr", "north-003*").good
+
+
+def test_only_what_was_asked_for_is_expected(folder: Path) -> None:
+    write_sums(folder)
+    for path in folder.glob("*.dat"):
+        path.unlink()
+    assert len(check(folder).missing) == 3
+    (folder / fetch.RECORD).write_text(json.dumps({"patterns": ["*.hea", "*.atr", "RECORDS"]}))
+    assert (check(folder).ok, check(folder).good) == (7, True)
+
+
+def test_nothing_that_fits_is_not_good(folder: Path) -> None:
+    write_sums(folder)
+    assert not check(folder, "no such*").good
+
+
+@pytest.mark.parametrize("text", ["<html>", "\xff"])
+def test_a_list_of_sums_that_is_none(folder: Path, text: str) -> None:
+    (folder / "SHA256SUMS.txt").write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match=r"cannot use .*SHA256SUMS.txt: .*; fetch it again"):
+        check(folder)
+
+
+def test_no_folder() -> None:
+    with pytest.raises(DataError, match="no data folder nowhere"):
+        check(Path("nowhere"))
+
+
+def test_by_reading_a_whole_folder(folder: Path) -> None:
+    found = check(folder)
+    assert (found.ok, found.damaged, found.missing, found.records) == (6, {}, (), 3)
+    assert found.good
+    assert found.unchecked == 1  # RECORDS; the signals are read with their headers
+
+
+DAMAGE: list[tuple[str, Callable[[Path], None], str]] = [
+    ("north-001.dat", cut, "cannot be read"),
+    ("north-001.dat", flip, "the checksum of lead"),
+    ("north-001.atr", cut, "has no end mark"),
+    ("north-001.hea", lambda path: path.write_text("nonsense\n"), "cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("name", "harm", "why"), DAMAGE, ids=[f"{n}-{w[:12]}" for n, _, w in DAMAGE])
+def test_by_reading_what_is_damaged_is_named(folder: Path, name: str, harm: Callable[[Path], None], why: str) -> None:
+    harm(folder / name)
+    found = check(folder)
+    file = name.replace(".dat", ".hea")
+    assert why in found.damaged[file]
+    assert set(found.damaged) <= {file, "the reader of synthetic"}
+    assert found.ok == 5
+    assert not found.good
+
+
+def test_by_reading_what_is_missing_is_named(folder: Path) -> None:
+    (folder / "north-001.dat").unlink()
+    (folder / "north-002.hea").unlink()
+    found = check(folder)
+    assert set(found.missing) == {"north-001.dat", "north-002.hea"}
+    assert not found.good
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("a.csv", b"1,2\n3,4,5\n", "line 2 has 3 cells, the lines before 2"),
+        ("a.psv", b"HR|Temp\n80|37\n81\n", "line 3 has 1 cells, the lines before 2"),
+        ("a.csv", b"", "is empty"),
+        ("a.csv", b"caf\xe9,1\n", "cannot be read (UnicodeDecodeError)"),
+        ("a.csv.gz", gzip.compress(b"1,2\n" * 500, mtime=0)[:-12], "cannot be read (EOFError)"),
+        ("a.parquet", b"PAR1", "cannot be read (ArrowInvalid)"),
+    ],
+)
+def test_tables_are_read_to_their_end(folder: Path, name: str, content: bytes, why: str) -> None:
+    (folder / name).write_bytes(content)
+    assert check(folder).damaged == {name: why}
+
+
+def test_whole_tables_are_good(folder: Path) -> None:
+    (folder / "a.csv").write_text('1,"two\nlines"\n3,4\n\n')
+    (folder / "a.psv").write_text("HR|Temp\n80|37\n")
+    (folder / "b.csv.gz").write_bytes(gzip.compress(b"1,2\n" * 500))
+    assert (check(folder).ok, check(folder).good) == (9, True)
+
+
+def test_sums_of_the_program_are_used_where_the_publisher_lists_none(tmp_path: Path) -> None:
+    (tmp_path / "processed.va.data").write_text("63,1,1,140,260,0,1,112,1,3,2,?,?,2\n")
+    source = Source(heart_disease, heart_disease.Options(), tmp_path, tmp_path / "store")
+    found = verify(source, catalogue.find("heart_disease"))
+    assert set(found.damaged) == {"processed.va.data"}
+    assert len(found.missing) == 3
+    made = tmp_path / "made"
+    simulate.generate(made, hospitals=2, patients=30, seed=1)
+    source = Source(heart_disease, heart_disease.Options(), made, tmp_path / "store")
+    found = verify(source, catalogue.find("heart_disease"))
+    assert "reading" in found.by
+    assert found.good
+
+
+@pytest.mark.realdata
+def test_the_published_recordings_are_whole(mitdb_folder: Path, tmp_path: Path) -> None:
+    found = verify(Source(mitdb, Options(), mitdb_folder, tmp_path), catalogue.find("mitdb"))
+    assert found.good
+    assert found.ok >= 144
