@@ -27,9 +27,9 @@ class SitePolicy(Section):
     person, and
     is too uncertain to be shown unmarked anyway.
 
-    `max_epsilon`: what all runs together may spend on this hospital's data, at a run's delta (docs/privacy.md); with
-    it, or with `private_only`, nothing trains here without differential privacy. A run may ask for less, never
-    for more.
+    `max_epsilon`: what all runs together may spend on this hospital's data, at a run's delta
+    (docs/explanation/privacy.md); with it, or with `private_only`, nothing trains here without differential privacy.
+    A run may ask for less, never for more.
     """
 
     share_resamples: bool = False

@@ -15,7 +15,9 @@ Input = Literal["features", "signal", "latent"]
 
 
 class AnomalyConfig(Section):
-    """scikit-learn's detectors of the abnormal, and two rivals without any model; see docs/score.md.
+    """scikit-learn's detectors of the abnormal, and two rivals without any model.
+
+    See docs/reference/anomaly_detectors.md.
 
     They need a task of two classes, of which the first is the normal one, or a model that reconstructs, and are trained
     as local and pooled say: on the rows that a network is trained on, of a classifier's on normal ones. Nothing is

@@ -10,7 +10,7 @@ from common.settings import Section
 
 
 class PrivacyConfig(Section):
-    """Differential privacy of training; off unless `epsilon` or `sigma` is given. See docs/privacy.md.
+    """Differential privacy of training; off unless `epsilon` or `sigma` is given. See docs/explanation/privacy.md.
 
     `level`: whom the promise is about. `patient`: a person with all their examples; `record`: one example, which
     is no promise to a person who has several; `hospital`: a whole hospital's contribution

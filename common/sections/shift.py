@@ -1,8 +1,8 @@
 """What a simulated hospital may do otherwise than its data say: the options of `shift`, one Section each.
 
 Each option says by `where` whose examples it changes: `all`, `train` (training and validation patients, what the
-hospital learns from) or `test`. An option that is not named changes nothing. docs/shift.md gives usual values
-with their sources; sites/shift does it.
+hospital learns from) or `test`. An option that is not named changes nothing. docs/reference/simulated_shift.md
+gives usual values with their sources; sites/shift does it.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class ShiftConfig(Section):
     """How one hospital differs, in simulation only; `*` stands for all of them, option by option.
 
     `where`: whose examples an option changes: all, `train` (training and validation patients) or `test`.
-    See docs/shift.md for usual values and their sources.
+    See docs/reference/simulated_shift.md for usual values and their sources.
     """
 
     age_mix: AgeMix | None = None

@@ -1,6 +1,6 @@
-"""docs/configuration.md, made from the models themselves: an option cannot be there and undocumented.
+"""docs/reference/configuration.md, made from the models themselves: an option cannot be there and undocumented.
 
-python -m experiments.studies.configuration_page > docs/configuration.md
+python -m experiments.studies.configuration_page > docs/reference/configuration.md
 """
 
 from __future__ import annotations

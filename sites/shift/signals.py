@@ -35,7 +35,7 @@ WANDER_HZ, EMG_FROM_HZ = (0.05, 0.5), 20.0
 WAVES = 8
 SCALED_BEAT_MV = 1.5
 """mV of one unit where sites/ecg/beats.py divided by the height of the beat (its median over MIT-BIH:
-docs/shift.md)."""
+docs/reference/simulated_shift.md)."""
 _CHUNK = 1 << 16
 
 Floats = npt.NDArray[np.float64]

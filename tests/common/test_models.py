@@ -23,7 +23,7 @@ from common.sections.training import ModelConfig
 from common.seeds import seed_for
 from common.task import Task
 
-PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "models.md"
 
 
 def made(

@@ -193,7 +193,7 @@ def test_what_a_strategy_asks_of_the_sites() -> None:
 
 
 def test_every_strategy_and_option_is_in_the_documentation() -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "strategies.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "strategies.md").read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     for name in strategies.names():
         (row,) = [line for line in rows if f"`{name}`" in line.split("|")[1]]

@@ -470,6 +470,6 @@ def test_privacy_is_off_and_then_per_patient_by_default() -> None:
 
 
 def test_the_page_for_review_boards_says_what_the_program_does() -> None:
-    page = Path(__file__).resolve().parents[3] / "docs" / "privacy.md"
+    page = Path(__file__).resolve().parents[3] / "docs" / "explanation" / "privacy.md"
     failed, tried = doctest.testfile(str(page), module_relative=False)
     assert (failed, tried > 5) == (0, True)

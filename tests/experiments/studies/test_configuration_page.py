@@ -8,9 +8,9 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_the_configuration_page_is_what_the_program_says() -> None:
-    page = (ROOT / "docs" / "configuration.md").read_text()
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text()
     assert page == configuration_page.markdown(), (
-        "run: python -m experiments.studies.configuration_page > docs/configuration.md"
+        "run: python -m experiments.studies.configuration_page > docs/reference/configuration.md"
     )
 
 
