@@ -7,10 +7,10 @@ import logging
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
-from client.site_context import SiteContext, site_context_of
+from client.site_context import SiteContext, read_site_context
 from common import messages
 from common.errors import SiteError, WardroundError
-from common.messages import Kind
+from common.messages import RequestKind
 
 log = logging.getLogger("wardround.site")
 
@@ -18,52 +18,52 @@ app = ClientApp()
 
 
 @app.query()
-def hello(message: Message, context: Context) -> Message:
+def answer_handshake(message: Message, context: Context) -> Message:
     """Answer the handshake with the task's fingerprint and counts."""
-    return answer("hello", message, context)
+    return answer_message("hello", message, context)
 
 
 @app.query("statistics")
-def statistics(message: Message, context: Context) -> Message:
+def answer_scaling(message: Message, context: Context) -> Message:
     """Answer with sums over this site's training inputs, from which all sites' scaling is made."""
-    return answer("statistics", message, context)
+    return answer_message("statistics", message, context)
 
 
 @app.query("latent")
-def latent(message: Message, context: Context) -> Message:
+def answer_latent(message: Message, context: Context) -> Message:
     """Answer with sums over what the model makes of this site's training examples in its latent space."""
-    return answer("latent", message, context)
+    return answer_message("latent", message, context)
 
 
 @app.query("shift")
-def shift(message: Message, context: Context) -> Message:
+def answer_domain_shift(message: Message, context: Context) -> Message:
     """Answer with aggregates of this site's columns, from which its distance to other sites is computed."""
-    return answer("shift", message, context)
+    return answer_message("shift", message, context)
 
 
 @app.train()
-def train(message: Message, context: Context) -> Message:
+def answer_train(message: Message, context: Context) -> Message:
     """Train the model that was sent on this site's training patients."""
-    return answer("train", message, context)
+    return answer_message("train", message, context)
 
 
 @app.evaluate()
-def validate(message: Message, context: Context) -> Message:
+def answer_validate(message: Message, context: Context) -> Message:
     """Count the model's predictions on this site's validation patients."""
-    return answer("validate", message, context)
+    return answer_message("validate", message, context)
 
 
 @app.evaluate("test")
-def test(message: Message, context: Context) -> Message:
+def answer_test(message: Message, context: Context) -> Message:
     """Count the model's predictions on this site's test patients."""
-    return answer("test", message, context)
+    return answer_message("test", message, context)
 
 
-def answer(kind: Kind, message: Message, context: Context) -> Message:
+def answer_message(kind: RequestKind, message: Message, context: Context) -> Message:
     """Handle one message; what fails is logged here in full and answered without data."""
     place: SiteContext | None = None
     try:
-        place = site_context_of(context.node_config)
+        place = read_site_context(context.node_config)
         from client import requests as work
 
         request = messages.unpack_request(kind, message.content)

@@ -16,44 +16,46 @@ from common.sections.data import DataConfig
 from common.task import Task
 from sites.cohort import Cohort, Windows
 
-How = Literal["none", "standard", "site", "quantile"]
+ScalingKind = Literal["none", "standard", "site", "quantile"]
 
 
-def how(config: DataConfig, task: Task) -> How:
+def resolve_scaling(config: DataConfig, task: Task) -> ScalingKind:
     """Return how the inputs of a task are scaled: `auto` scales those that stand in units of their own."""
     if config.scaling == "auto":
         return "standard" if task.units else "none"
     return config.scaling
 
 
-def moments(cohort: Cohort) -> Arrays:
+def compute_input_moments(cohort: Cohort) -> Arrays:
     """Return counts, missing, sums and squares, each `(features + channels,)`."""
-    parts = [scaling.moments(cohort.features), scaling.moments(_hours(cohort))]
+    parts = [scaling.compute_column_moments(cohort.features), scaling.compute_column_moments(_hours(cohort))]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def histogram(cohort: Cohort, base: Scaling) -> Arrays:
+def compute_input_histogram(cohort: Cohort, base: Scaling) -> Arrays:
     """Return histograms `(features + channels, CELLS)` over the bins of `base`."""
     wide = cohort.features.shape[1]
     parts = [
-        scaling.histogram(cohort.features, base.centre[:wide], base.spread[:wide]),
-        scaling.histogram(_hours(cohort), base.centre[wide:], base.spread[wide:]),
+        scaling.count_rank_bins(cohort.features, base.centre[:wide], base.spread[:wide]),
+        scaling.count_rank_bins(_hours(cohort), base.centre[wide:], base.spread[wide:]),
     ]
     return {"histogram": np.concatenate(parts)}
 
 
-def fit(cohorts: Sequence[Cohort], wanted: How) -> Scaling | None:
+def fit_scaling(cohorts: Sequence[Cohort], wanted: ScalingKind) -> Scaling | None:
     """Return the scaling of the examples of several sites, as a federation of them would agree on it."""
     cohorts = [cohort for cohort in cohorts if len(cohort.y)]
     if wanted == "none" or not cohorts:
         return None
-    base = scaling.standard(scaling.add(moments(cohort) for cohort in cohorts))
+    base = scaling.fit_standard_scaling(scaling.add_statistics(compute_input_moments(cohort) for cohort in cohorts))
     if wanted != "quantile":
         return base
-    return scaling.quantile(base, scaling.add(histogram(cohort, base) for cohort in cohorts)["histogram"])
+    return scaling.fit_quantile_scaling(
+        base, scaling.add_statistics(compute_input_histogram(cohort, base) for cohort in cohorts)["histogram"]
+    )
 
 
-def apply(cohort: Cohort, wanted: Scaling | None) -> Cohort:
+def apply_scaling(cohort: Cohort, wanted: Scaling | None) -> Cohort:
     """Return the cohort with its inputs scaled and without NaN; a model that reconstructs sees what is missing.
 
     Raises:

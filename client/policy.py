@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field
 
 from common.errors import ConfigError
-from common.settings import Section, check
+from common.settings import Section, validate_settings
 
 
 class SitePolicy(Section):
@@ -63,7 +63,7 @@ class SitePolicy(Section):
         return self.private_only or self.max_epsilon is not None
 
 
-SIMULATION = SitePolicy(
+SIMULATION_POLICY = SitePolicy(
     share_resamples=True,
     min_cell_patients=1,
     max_delta=0.5,
@@ -77,7 +77,7 @@ SIMULATION = SitePolicy(
 """In a simulation the researcher holds all data anyway."""
 
 
-def load(path: Path | None) -> SitePolicy:
+def load_policy(path: Path | None) -> SitePolicy:
     """Read a policy file; none means the strict defaults.
 
     Raises:
@@ -91,4 +91,4 @@ def load(path: Path | None) -> SitePolicy:
         raise ConfigError(f"cannot read the policy {path}: it must be a YAML file of keys and values") from None
     if raw is not None and not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold keys and values")
-    return check(SitePolicy, raw or {}, str(path))
+    return validate_settings(SitePolicy, raw or {}, str(path))

@@ -18,7 +18,7 @@ from common.sections.detection import DetectionConfig
 from common.sections.training import ModelConfig
 from common.task import Task
 from sites import datasets, shift, splits
-from sites.anomaly_task import prepared
+from sites.anomaly_task import to_anomaly_task
 from sites.cohort import Cohort, Patient
 from sites.datasets import Source
 
@@ -58,13 +58,13 @@ def load_site(place: SiteContext, config: RunConfig) -> Site:
         shape = shape.model_copy(
             update={"model": ModelConfig(name=config.model.name), "detection": _labelling(config.detection)}
         )
-    return read_site(place, configuration.to_json(shape))
+    return read_site(place, configuration.config_to_json(shape))
 
 
 @lru_cache(maxsize=1024)
 def read_site(place: SiteContext, shape: str) -> Site:
     """Read a site; `shape` is the configuration as JSON, reduced to what affects its data."""
-    config = configuration.from_json(shape)
+    config = configuration.config_from_json(shape)
     if place.simulated:
         with _dealing:
             source, dealt, patients, dropped = _hospitals(shape)
@@ -74,15 +74,15 @@ def read_site(place: SiteContext, shape: str) -> Site:
         here = set(ids)
         mine = [item for item in patients if item.id in here]
     else:
-        shift.refuse(config)
+        shift.refuse_at_hospital(config)
         source = datasets.open_source(config, place.data)
-        mine, dropped = splits.drop_shared(source.patients(), config.sites)
+        mine, dropped = splits.drop_shared_persons(source.patients(), config.sites)
         name, ids = str(place.site), tuple(sorted(item.id for item in mine))
     cohort = source.read(ids)
-    split = splits.assign(cohort, mine, config.sites, config.seed, name)
-    split, shifted = shift.apply(split, shift.options(config, name), config.seed, name)
+    split = splits.assign_split(cohort, mine, config.sites, config.seed, name)
+    split, shifted = shift.apply_shift(split, shift.site_options(config, name), config.seed, name)
     if config.detecting:
-        split = prepared(split, config)
+        split = to_anomaly_task(split, config)
     return replace(
         Site.of(name, split, source.card.synthetic or cohort.synthetic, dropped, source.card.warning), shift=shifted
     )
@@ -100,27 +100,29 @@ def _labelling(config: DetectionConfig) -> DetectionConfig:
 def load_scaled_site(place: SiteContext, config: RunConfig, scaling: bytes) -> Site:
     """Return a site with its inputs as the model takes them: scaled as the server says, or by its own sums."""
     site = load_site(place, config)
-    own = input_scaling.how(config.data, site.task) == "site"
+    own = input_scaling.resolve_scaling(config.data, site.task) == "site"
     if not scaling and not own and not site.task.missing:
         return site
     key = hashlib.sha256(scaling).hexdigest() if scaling else "own" if own else "none"
     last = _scaled_sites.get(place)
     if last is not None and last[0] is site and last[1] == key:
         return last[2]
-    found = Scaling.from_bytes(scaling) if scaling else input_scaling.fit([site.train], "site") if own else None
+    found = Scaling.from_bytes(scaling) if scaling else input_scaling.fit_scaling([site.train], "site") if own else None
     _scaled_sites[place] = site, key, scale_site(site, found)
     return _scaled_sites[place][2]
 
 
 def scale_site(site: Site, scaling: Scaling | None) -> Site:
     """Return a site with its inputs scaled and without NaN."""
-    train, validation, test = (input_scaling.apply(part, scaling) for part in (site.train, site.validation, site.test))
+    train, validation, test = (
+        input_scaling.apply_scaling(part, scaling) for part in (site.train, site.validation, site.test)
+    )
     return replace(site, train=train, validation=validation, test=test)
 
 
 @lru_cache(maxsize=4)
 def _hospitals(shape: str) -> tuple[Source, dict[str, tuple[str, ...]], list[Patient], int]:
     """Return a simulation's hospitals; once for all of them, because it looks at every file."""
-    config = configuration.from_json(shape)
+    config = configuration.config_from_json(shape)
     source = datasets.open_source(config, None)
-    return source, *datasets.hospitals(source, config)
+    return source, *datasets.assign_hospitals(source, config)

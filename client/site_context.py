@@ -36,7 +36,7 @@ class SiteContext:
         return self.data is None
 
 
-def site_context_of(node_config: Mapping[str, object]) -> SiteContext:
+def read_site_context(node_config: Mapping[str, object]) -> SiteContext:
     """Read what the node was started with.
 
     A hospital's node has `site` and `data` from the hospital's own command line; a simulated one has
@@ -50,7 +50,7 @@ def site_context_of(node_config: Mapping[str, object]) -> SiteContext:
     if "site" in node_config and "data" in node_config:
         given = node_config.get("policy")
         return SiteContext(
-            policy=policy.load(Path(str(given)) if given else None),
+            policy=policy.load_policy(Path(str(given)) if given else None),
             site=str(node_config["site"]),
             data=Path(str(node_config["data"])),
             state=Path(str(state)) if state else None,
@@ -58,7 +58,7 @@ def site_context_of(node_config: Mapping[str, object]) -> SiteContext:
     if "partition-id" in node_config and "num-partitions" in node_config:
         state = state or os.environ.get(STATE_VARIABLE)
         return SiteContext(
-            policy=policy.SIMULATION,
+            policy=policy.SIMULATION_POLICY,
             index=int(str(node_config["partition-id"])),
             count=int(str(node_config["num-partitions"])),
             state=Path(str(state)) if state else None,

@@ -27,15 +27,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from common.errors import ConfigError, EngineError
-from common.processes import Child, check_site_name, environment, free_port, program, toml_value
+from common.processes import ProcessTree, build_environment, check_site_name, find_command, find_free_port, to_toml
 
-FIRST_CONTACT = 60.0
-AGAIN_AFTER = 10.0
-FORGOTTEN_AFTER = 150.0  # seconds; the server counts a node that vanished as online for about 60
+FIRST_CONTACT_SECONDS = 60.0
+RETRY_SECONDS = 10.0
+REFUSAL_RETRY_SECONDS = 150.0  # seconds; the server counts a node that vanished as online for about 60
 _APP = "client.app:app"
 
 
-class Refused(EngineError):
+class NodeRefused(EngineError):
     """The server knows no such key, or counts its last session as open: it does not say which."""
 
 
@@ -58,7 +58,7 @@ class NodeSettings:
                 raise ConfigError(f"no {what} at {path}: {_where_from(what)}")
 
 
-def make_key(path: Path) -> str:
+def create_node_key(path: Path) -> str:
     """Write a new node key (P-384, OpenSSH format, mode 0600) and `path`.pub; returns the public line.
 
     The public file goes to the coordinator, the private one never leaves the hospital. Raises `ConfigError`
@@ -88,7 +88,7 @@ def split_address(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def look_at_server(address: str, ca: Path, *, timeout: float = 10.0) -> None:
+def check_server(address: str, ca: Path, *, timeout: float = 10.0) -> None:
     """Raise `EngineError` with one line if no server that `ca` vouches for answers at `address`."""
     host, port = split_address(address)
     try:
@@ -128,7 +128,7 @@ def require_settings_only(bundle: bytes) -> None:
         raise EngineError(f"refused a run whose client is not {_APP}: this site runs no other")
 
 
-def client_app_process() -> None:
+def run_client_app_process() -> None:
     """Be the process of one ClientApp message: Flower's own, but it checks the bundle before unpacking."""
     import flwr.supernode.runtime.run_clientapp as runtime
     from flwr.supernode.cli import flwr_clientapp
@@ -152,13 +152,13 @@ class Node:
         self.settings = settings
         self._variables = variables or {}
         self.log = log or settings.state / "supernode.log"
-        self._child: Child | None = None
+        self._child: ProcessTree | None = None
 
     def command(self, port: int) -> list[str]:
         """Return the command line; the data's path stands in a file, not here."""
         s = self.settings
         return [
-            *(program("flower-supernode"), "--superlink", s.superlink, "--root-certificates", str(s.ca)),
+            *(find_command("flower-supernode"), "--superlink", s.superlink, "--root-certificates", str(s.ca)),
             *("--auth-supernode-private-key", str(s.key), "--node-config", str(s.state / "node.toml")),
             *("--host", "127.0.0.1", "--port", str(port)),
         ]
@@ -166,15 +166,17 @@ class Node:
     def launch(self) -> None:
         """Look at the server, then start the SuperNode; returns at once."""
         s = self.settings
-        look_at_server(s.superlink, s.ca)
+        check_server(s.superlink, s.ca)
         s.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        config = "".join(f"{key} = {toml_value(value)}\n" for key, value in s.node_config.items())
+        config = "".join(f"{key} = {to_toml(value)}\n" for key, value in s.node_config.items())
         (s.state / "node.toml").write_text(config, encoding="utf-8")
-        path = os.pathsep.join([_programs(s.state / "bin"), environment(s.state)["PATH"]])
+        path = os.pathsep.join([_programs(s.state / "bin"), build_environment(s.state)["PATH"]])
         variables = {**self._variables, "PATH": path}
-        self._child = Child(self.command(free_port()), home=s.state / "flower", log=self.log, variables=variables)
+        self._child = ProcessTree(
+            self.command(find_free_port()), home=s.state / "flower", log=self.log, variables=variables
+        )
 
-    def wait_online(self, timeout: float = FIRST_CONTACT) -> str:
+    def wait_online(self, timeout: float = FIRST_CONTACT_SECONDS) -> str:
         """Return the node's number once the server has let it in; raises `Refused` or `EngineError`."""
         s, deadline = self.settings, time.monotonic() + timeout
         child = self._child
@@ -185,7 +187,7 @@ class Node:
             if child.poll() is not None:
                 self.stop()
                 if "Failed to activate SuperNode" in child.output():
-                    raise Refused(self._why_refused())
+                    raise NodeRefused(self._why_refused())
                 raise EngineError(f"{s.site}: the SuperNode ended ({child.reason()}): see {self.log}")
             time.sleep(0.1)
         self.stop()
@@ -204,15 +206,15 @@ class Node:
                     self.launch()
                     node = self.wait_online()
                 except EngineError as error:
-                    if isinstance(error, Refused):
+                    if isinstance(error, NodeRefused):
                         refused_since = refused_since or time.monotonic()
                         patient = met or self._admitted_before()
-                        if not patient or time.monotonic() - refused_since > FORGOTTEN_AFTER:
+                        if not patient or time.monotonic() - refused_since > REFUSAL_RETRY_SECONDS:
                             raise
                     elif not met:
                         raise
-                    say(f"{error}; trying again in {AGAIN_AFTER:.0f} s")
-                    time.sleep(AGAIN_AFTER)
+                    say(f"{error}; trying again in {RETRY_SECONDS:.0f} s")
+                    time.sleep(RETRY_SECONDS)
                     continue
                 say(f"{s.site}: connected to {s.superlink} as node {node}; log: {self.log}")
                 met, refused_since = True, None
@@ -259,7 +261,7 @@ def _programs(folder: Path) -> str:
     # Flower finds the programs of its tasks on PATH. At a hospital there is one kind of task, the ClientApp,
     # and it starts through the check of its bundle; the other kinds would run what the server sent.
     folder.mkdir(exist_ok=True)
-    python, start = shlex.quote(sys.executable), "from client.node import client_app_process as p; p()"
+    python, start = shlex.quote(sys.executable), "from client.supernode import run_client_app_process as p; p()"
     allowed = f'#!/bin/sh\nexec {python} -P -c "{start}" "$@"\n'
     refused = '#!/bin/sh\necho "this site runs no such task" >&2\nexit 1\n'
     for task in ("clientapp", "agentapp", "serverapp", "simulation", "model", "connector"):

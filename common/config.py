@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import Field, model_validator
 
-from common.detection import detects
+from common.detection import is_reconstruction_model
 from common.errors import ConfigError
 from common.sections.data import DataConfig, SitesConfig
 from common.sections.detection import DetectionConfig
@@ -22,7 +22,7 @@ from common.sections.evaluation import BaselinesConfig, EvaluationConfig, Report
 from common.sections.privacy import PrivacyConfig
 from common.sections.shift import ShiftConfig
 from common.sections.training import FederationConfig, ModelConfig, TrainingConfig
-from common.settings import Name, Section, apply, check, plain, yaml_of
+from common.settings import Name, Section, apply_override, copy_mappings, parse_yaml, validate_settings
 
 
 class RunConfig(Section):
@@ -48,7 +48,7 @@ class RunConfig(Section):
     @property
     def detecting(self) -> bool:
         """Whether the model reconstructs, so that the task is to tell the abnormal (common/detection.py)."""
-        return detects(self.model.name)
+        return is_reconstruction_model(self.model.name)
 
     @property
     def chooses_by(self) -> str:
@@ -60,7 +60,7 @@ class RunConfig(Section):
     def _defaults_of_detection(cls, raw: Any) -> Any:
         """Give a model that reconstructs the metric and the threshold that suit it, where none is given."""
         model = raw.get("model") if isinstance(raw, Mapping) else None
-        if not isinstance(model, Mapping) or not detects(str(model.get("name"))):
+        if not isinstance(model, Mapping) or not is_reconstruction_model(str(model.get("name"))):
             return raw
         private = any((raw.get("privacy") or {}).get(key) is not None for key in ("epsilon", "sigma"))
         suits = {"metric": "auroc", "threshold": "likelier" if private else "false_alarms"}
@@ -151,7 +151,7 @@ class RunConfig(Section):
         return ""
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a YAML file, apply `a.b=c` overrides, check it.
 
     Raises:
@@ -164,7 +164,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from None
     try:
-        raw = yaml_of(text)
+        raw = parse_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
@@ -174,27 +174,27 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold keys and values, not a {type(raw).__name__}")
     raw.setdefault("name", path.stem.lower())
-    return parse(raw, overrides, source=str(path))
+    return parse_config(raw, overrides, source=str(path))
 
 
-def parse(raw: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "configuration") -> RunConfig:
+def parse_config(raw: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "configuration") -> RunConfig:
     """Check a mapping against RunConfig, after applying `a.b=c` overrides.
 
     >>> parse({"seed": 7}, ["training.lr=0.01"]).training.lr
     0.01
     """
-    merged = plain(raw)
+    merged = copy_mappings(raw)
     for override in overrides:
-        apply(merged, override)
-    return check(RunConfig, merged, source)
+        apply_override(merged, override)
+    return validate_settings(RunConfig, merged, source)
 
 
-def to_json(config: RunConfig) -> str:
+def config_to_json(config: RunConfig) -> str:
     """Return the flat form that crosses the wire."""
     return config.model_dump_json()
 
 
-def from_json(text: str) -> RunConfig:
+def config_from_json(text: str) -> RunConfig:
     """Read what `to_json` wrote.
 
     Raises:
@@ -206,4 +206,4 @@ def from_json(text: str) -> RunConfig:
         raise ConfigError("the configuration that came is not JSON") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"the configuration that came holds no keys and values, but a {type(raw).__name__}")
-    return check(RunConfig, raw, "the configuration that came")
+    return validate_settings(RunConfig, raw, "the configuration that came")

@@ -19,12 +19,12 @@ NORMAL, ABNORMAL = "normal", "abnormal"
 
 
 @cache
-def detects(model: str) -> bool:
+def is_reconstruction_model(model: str) -> bool:
     """Return whether a model of common/models reconstructs: its file says `RECONSTRUCTS = True`."""
-    return model in plugins.names("common.models", "RECONSTRUCTS")
+    return model in plugins.list_plugins("common.models", "RECONSTRUCTS")
 
 
-def normal_classes(task: Task, config: DetectionConfig) -> tuple[str, ...]:
+def resolve_normal_classes(task: Task, config: DetectionConfig) -> tuple[str, ...]:
     """Return the classes that are normal.
 
     Raises:
@@ -39,13 +39,13 @@ def normal_classes(task: Task, config: DetectionConfig) -> tuple[str, ...]:
     return wanted
 
 
-def task_of(task: Task, config: DetectionConfig) -> Task:
+def to_detection_task(task: Task, config: DetectionConfig) -> Task:
     """Return the task of telling normal from abnormal examples; `against` keeps the names of what is abnormal.
 
     Raises:
         ConfigError: as `normal_classes`.
     """
-    normal = normal_classes(task, config)
+    normal = resolve_normal_classes(task, config)
     rest = tuple(name for name in task.classes if name not in normal)
     titles = dict(zip(task.classes, task.class_titles, strict=True))
     return replace(

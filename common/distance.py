@@ -21,21 +21,21 @@ from common.seeds import rng_for
 
 Floats = npt.NDArray[np.float64]
 
-INNER, OUTER, CELLS = 3.0, 10.0, 40
+ASINH_SCALE, MAX_DEVIATIONS, HISTOGRAM_BINS = 3.0, 10.0, 40
 """Cells of a histogram: evenly spaced in asinh(INNER z), z in deviations, between -OUTER and OUTER."""
-GROUPS = 10
+PSI_GROUPS = 10
 """Groups of cells of a stability index, as is customary."""
-HIDDEN = -1.0
+SUPPRESSED = -1.0
 """Stands for a cell that its site suppressed."""
-FOURIER = 512
+N_FOURIER_FEATURES = 512
 """Random Fourier features; the error of their kernel is about FOURIER ** -0.5."""
 BLOCK = 1 << 13
-MISSING = CELLS
+MISSING_BIN = HISTOGRAM_BINS
 """The place of the cell that counts missing values, behind the others."""
 
 
 @dataclass(frozen=True)
-class Summary:
+class ColumnSummary:
     """What a site sends of its columns, or what several do together.
 
     `cells`: `(columns, CELLS + 1)`, examples, the last: missing; HIDDEN: suppressed. `rows`: how many examples
@@ -48,11 +48,11 @@ class Summary:
     first: Floats
     second: Floats
 
-    def __add__(self, other: Summary) -> Summary:
+    def __add__(self, other: ColumnSummary) -> ColumnSummary:
         """Return the summary of both; a cell that one of them suppressed stays suppressed."""
-        hidden = (self.cells == HIDDEN) | (other.cells == HIDDEN)
-        return Summary(
-            np.where(hidden, HIDDEN, self.cells + other.cells),
+        hidden = (self.cells == SUPPRESSED) | (other.cells == SUPPRESSED)
+        return ColumnSummary(
+            np.where(hidden, SUPPRESSED, self.cells + other.cells),
             self.rows + other.rows,
             self.embedding + other.embedding,
             self.first + other.first,
@@ -65,24 +65,24 @@ class Summary:
         return {"cells": self.cells, "rows": np.asarray(self.rows, np.float64), **rest}
 
     @classmethod
-    def of(cls, arrays: Mapping[str, npt.NDArray[np.float64]], columns: int) -> Summary:
+    def of(cls, arrays: Mapping[str, npt.NDArray[np.float64]], columns: int) -> ColumnSummary:
         """Read what `arrays` gave.
 
         Raises:
             ValueError: an array is missing, of another shape, or holds what cannot be.
         """
         shapes = {
-            "cells": (columns, CELLS + 1), "rows": (), "embedding": (FOURIER,), "first": (columns,),
+            "cells": (columns, HISTOGRAM_BINS + 1), "rows": (), "embedding": (N_FOURIER_FEATURES,), "first": (columns,),
             "second": (columns, columns),
         }  # fmt: skip
         if {name: value.shape for name, value in arrays.items()} != shapes:
             raise ValueError("its aggregates do not fit the columns")
-        if not all(np.isfinite(value).all() for value in arrays.values()) or arrays["cells"].min() < HIDDEN:
+        if not all(np.isfinite(value).all() for value in arrays.values()) or arrays["cells"].min() < SUPPRESSED:
             raise ValueError("its aggregates are not numbers that can be")
         return cls(arrays["cells"], float(arrays["rows"]), *(arrays[name] for name in ("embedding", "first", "second")))
 
 
-def summarise(z: Floats, people: npt.NDArray[np.int64], least: int, seed: int) -> Summary:
+def summarise_columns(z: Floats, people: npt.NDArray[np.int64], least: int, seed: int) -> ColumnSummary:
     """Return a site's summary.
 
     Args:
@@ -92,31 +92,33 @@ def summarise(z: Floats, people: npt.NDArray[np.int64], least: int, seed: int) -
         seed: of the random features, the same at all sites.
     """
     rows, width = z.shape
-    place = place_of(z)
+    place = histogram_bins(z)
     persons = np.unique(people, return_inverse=True)[1]
-    cells = np.zeros((width, CELLS + 1))
+    cells = np.zeros((width, HISTOGRAM_BINS + 1))
     for column in range(width):
-        cells[column] = np.bincount(place[:, column], minlength=CELLS + 1)
+        cells[column] = np.bincount(place[:, column], minlength=HISTOGRAM_BINS + 1)
         if least > 1:
-            pairs = np.unique(persons * (CELLS + 1) + place[:, column]) % (CELLS + 1)
-            cells[column, suppressed(np.bincount(pairs, minlength=CELLS + 1), least)] = HIDDEN
-    embedding, first, second = np.zeros(FOURIER), np.zeros(width), np.zeros((width, width))
-    directions, phases = fourier(width, seed)
+            pairs = np.unique(persons * (HISTOGRAM_BINS + 1) + place[:, column]) % (HISTOGRAM_BINS + 1)
+            cells[column, bins_to_suppress(np.bincount(pairs, minlength=HISTOGRAM_BINS + 1), least)] = SUPPRESSED
+    embedding, first, second = np.zeros(N_FOURIER_FEATURES), np.zeros(width), np.zeros((width, width))
+    directions, phases = draw_fourier_directions(width, seed)
     for start in range(0, rows, BLOCK):
-        part = np.clip(np.nan_to_num(z[start : start + BLOCK], nan=0.0), -OUTER, OUTER)
-        embedding += embedded(part, directions, phases).sum(0)
+        part = np.clip(np.nan_to_num(z[start : start + BLOCK], nan=0.0), -MAX_DEVIATIONS, MAX_DEVIATIONS)
+        embedding += fourier_features(part, directions, phases).sum(0)
         first += part.sum(0)
         second += part.T @ part
-    return Summary(cells, float(rows), embedding, first, second)
+    return ColumnSummary(cells, float(rows), embedding, first, second)
 
 
-def place_of(z: Floats) -> npt.NDArray[np.int64]:
+def histogram_bins(z: Floats) -> npt.NDArray[np.int64]:
     """Return each value's cell, of the shape of `z`; MISSING for NaN."""
-    scaled = (np.arcsinh(INNER * np.nan_to_num(z)) / np.arcsinh(INNER * OUTER) + 1) * (CELLS / 2)
-    return np.where(np.isnan(z), MISSING, np.clip(scaled, 0, CELLS - 1)).astype(np.int64)
+    scaled = (np.arcsinh(ASINH_SCALE * np.nan_to_num(z)) / np.arcsinh(ASINH_SCALE * MAX_DEVIATIONS) + 1) * (
+        HISTOGRAM_BINS / 2
+    )
+    return np.where(np.isnan(z), MISSING_BIN, np.clip(scaled, 0, HISTOGRAM_BINS - 1)).astype(np.int64)
 
 
-def suppressed(people: npt.NDArray[np.int64], least: int) -> npt.NDArray[np.bool_]:
+def bins_to_suppress(people: npt.NDArray[np.int64], least: int) -> npt.NDArray[np.bool_]:
     """Return which cells of a column are suppressed, given the people in each.
 
     A single one could be told from the sum, so the cell with the fewest people of the others goes too.
@@ -131,28 +133,28 @@ def suppressed(people: npt.NDArray[np.int64], least: int) -> npt.NDArray[np.bool
     return hidden
 
 
-def fourier(width: int, seed: int) -> tuple[Floats, Floats]:
+def draw_fourier_directions(width: int, seed: int) -> tuple[Floats, Floats]:
     """Return directions `(width, FOURIER)` and phases `(FOURIER,)` of the random features (Rahimi and Recht 2007).
 
     The kernel is exp(-|x - y|^2 / (2 width)): of two standardised, independent rows |x - y|^2 is 2 width on average.
     """
     rng = rng_for(seed, "domain shift", width)
-    return rng.normal(size=(width, FOURIER)) / np.sqrt(width), rng.uniform(0, 2 * np.pi, FOURIER)
+    return rng.normal(size=(width, N_FOURIER_FEATURES)) / np.sqrt(width), rng.uniform(0, 2 * np.pi, N_FOURIER_FEATURES)
 
 
-def embedded(z: Floats, directions: Floats, phases: Floats) -> Floats:
+def fourier_features(z: Floats, directions: Floats, phases: Floats) -> Floats:
     """Return the random features of rows `(rows, FOURIER)`, whose products are about the kernel."""
-    return np.asarray(np.sqrt(2 / FOURIER) * np.cos(z @ directions + phases), dtype=np.float64)
+    return np.asarray(np.sqrt(2 / N_FOURIER_FEATURES) * np.cos(z @ directions + phases), dtype=np.float64)
 
 
-def mmd(one: Summary, other: Summary) -> float:
+def mmd(one: ColumnSummary, other: ColumnSummary) -> float:
     """Return the squared maximum mean discrepancy of two sites, without bias (Gretton et al. 2012, JMLR 13:723-773).
 
     A row's product with itself, 1, is taken out of the mean of a site's products, so that two samples of one
     distribution give 0 on average, and may give less.
     """
 
-    def norm(item: Summary) -> float:
+    def norm(item: ColumnSummary) -> float:
         square = float(item.embedding @ item.embedding)
         return (square - item.rows) / (item.rows * (item.rows - 1))
 
@@ -169,34 +171,34 @@ def psi(one: Floats, other: Floats, floor: float = 1e-4) -> Floats:
     of like size in both together, and missing values are one more. Cells that either suppressed are left out of both.
     NaN without examples.
     """
-    p, q = (_grouped(part, group_of(one, other)) for part in _shares(one, other))
+    p, q = (_grouped(part, assign_psi_groups(one, other)) for part in _shares(one, other))
     value = ((np.maximum(p, floor) - np.maximum(q, floor)) * np.log(np.maximum(p, floor) / np.maximum(q, floor))).sum(1)
     return np.where(np.isnan(p + q).any(1), np.nan, value)
 
 
-def psi_of_chance(n: float, m: float) -> float:
+def psi_null_quantile(n: float, m: float) -> float:
     """Return the PSI that two samples of one distribution stay below in 95 of 100 cases, rows being independent.
 
     (1 / n + 1 / m) times chi-square's 95% point of GROUPS degrees of freedom (Yurdakul and Naranjo 2020, Journal of
     Risk Model Validation 14(4)).
     """
-    return float((1 / n + 1 / m) * special.chdtri(GROUPS, 0.05)) if min(n, m) > 0 else float("nan")
+    return float((1 / n + 1 / m) * special.chdtri(PSI_GROUPS, 0.05)) if min(n, m) > 0 else float("nan")
 
 
-def group_of(one: Floats, other: Floats) -> npt.NDArray[np.int64]:
+def assign_psi_groups(one: Floats, other: Floats) -> npt.NDArray[np.int64]:
     """Return the group of each cell, `(columns, cells)`: by the middle of its rank in both together."""
-    known = (one != HIDDEN) & (other != HIDDEN)
-    both = np.where(known, one + other, 0.0)[:, :CELLS]
+    known = (one != SUPPRESSED) & (other != SUPPRESSED)
+    both = np.where(known, one + other, 0.0)[:, :HISTOGRAM_BINS]
     middle = (np.cumsum(both, 1) - both / 2) / np.maximum(both.sum(1, keepdims=True), 1)
-    group = np.minimum(middle * GROUPS, GROUPS - 1).astype(np.int64)
-    return np.concatenate([group, np.full((len(one), 1), GROUPS)], axis=1)
+    group = np.minimum(middle * PSI_GROUPS, PSI_GROUPS - 1).astype(np.int64)
+    return np.concatenate([group, np.full((len(one), 1), PSI_GROUPS)], axis=1)
 
 
 def _grouped(shares: Floats, group: npt.NDArray[np.int64]) -> Floats:
     width = len(shares)
-    index = group + np.arange(width)[:, None] * (GROUPS + 1)
-    found = np.bincount(index.ravel(), weights=shares.ravel(), minlength=width * (GROUPS + 1))
-    return found.reshape(width, GROUPS + 1).astype(np.float64)
+    index = group + np.arange(width)[:, None] * (PSI_GROUPS + 1)
+    found = np.bincount(index.ravel(), weights=shares.ravel(), minlength=width * (PSI_GROUPS + 1))
+    return found.reshape(width, PSI_GROUPS + 1).astype(np.float64)
 
 
 def ks(one: Floats, other: Floats) -> Floats:
@@ -204,18 +206,18 @@ def ks(one: Floats, other: Floats) -> Floats:
 
     Of values that are measured. It is the Kolmogorov-Smirnov statistic but for what lies within a cell.
     """
-    p, q = _shares(one[:, :CELLS], other[:, :CELLS])
+    p, q = _shares(one[:, :HISTOGRAM_BINS], other[:, :HISTOGRAM_BINS])
     return np.asarray(np.abs(np.cumsum(p, 1) - np.cumsum(q, 1)).max(1), dtype=np.float64)
 
 
 def _shares(one: Floats, other: Floats) -> tuple[Floats, Floats]:
-    known = (one != HIDDEN) & (other != HIDDEN)
+    known = (one != SUPPRESSED) & (other != SUPPRESSED)
     p, q = np.where(known, one, 0.0), np.where(known, other, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
 
 
-def lda_auroc(one: Summary, other: Summary) -> float:
+def lda_auroc(one: ColumnSummary, other: ColumnSummary) -> float:
     """Return the AUROC by which a linear discriminant tells two sites' rows apart, from means and second moments alone.
 
     Phi(D / sqrt(2)), D Mahalanobis' distance of the means over the pooled covariance, freed of the bias that it has in

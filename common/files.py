@@ -31,20 +31,20 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all."""
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(finite_json(value), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(replace_non_finite(value), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(part, path)
 
 
-def append_json(path: Path, value: dict[str, Any]) -> None:
+def append_json_line(path: Path, value: dict[str, Any]) -> None:
     """Append one value as a line of JSON."""
     with path.open("a", encoding="utf-8") as out:
         out.write(json.dumps(value, allow_nan=False) + "\n")
 
 
-def finite_json(value: Any) -> Any:
+def replace_non_finite(value: Any) -> Any:
     """Return a JSON value with null for what JSON has no number for: a site's report may hold anything."""
     if isinstance(value, dict):
-        return {key: finite_json(item) for key, item in value.items()}
+        return {key: replace_non_finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite_json(item) for item in value]
+        return [replace_non_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -15,20 +15,20 @@ Floats = npt.NDArray[np.float64]
 Arrays = dict[str, npt.NDArray[np.float64]]
 
 
-def moments(latent: npt.ArrayLike, errors: npt.ArrayLike) -> Arrays:
+def compute_latent_moments(latent: npt.ArrayLike, errors: npt.ArrayLike) -> Arrays:
     """Return what a site sends of `(examples, latent)` values and `(examples,)` reconstruction errors."""
     z = np.asarray(latent, dtype=np.float64)
     count, error = np.full(1, float(len(z))), np.full(1, float(np.sum(np.asarray(errors, dtype=np.float64))))
     return {"count": count, "total": z.sum(0), "product": z.T @ z, "error": error}
 
 
-def shapes(latent: int) -> dict[str, tuple[int, ...]]:
+def latent_moment_shapes(latent: int) -> dict[str, tuple[int, ...]]:
     """Return the shapes of `moments`."""
     return {"count": (1,), "total": (latent,), "product": (latent, latent), "error": (1,)}
 
 
 @dataclass(frozen=True)
-class Latent:
+class LatentStatistics:
     """Mean `(latent,)` and covariance `(latent, latent)` of training examples, and their mean reconstruction error."""
 
     mean: Floats
@@ -36,7 +36,7 @@ class Latent:
     error: float
 
     @classmethod
-    def of(cls, merged: Arrays) -> Latent:
+    def of(cls, merged: Arrays) -> LatentStatistics:
         """Return what merged moments say; the covariance is shrunk towards a sphere.
 
         Oracle approximating shrinkage, which needs nothing but the covariance and the number of examples: Chen,
@@ -78,7 +78,7 @@ class Latent:
         return save({"mean": self.mean, "covariance": self.covariance, "error": np.asarray([self.error])})
 
     @classmethod
-    def from_bytes(cls, raw: bytes) -> Latent:
+    def from_bytes(cls, raw: bytes) -> LatentStatistics:
         """Read what `to_bytes` gave.
 
         Raises:

@@ -26,16 +26,16 @@ PROTOCOL = 3
 """Counts up when a request or reply changes; both ends must hold the same."""
 
 Weights = dict[str, npt.NDArray[Any]]
-Kind = Literal["hello", "statistics", "latent", "train", "validate", "test", "shift"]
+RequestKind = Literal["hello", "statistics", "latent", "train", "validate", "test", "shift"]
 
-ARRAYS, CONFIG, METRICS, SITE = "arrays", "config", "metrics", "site"
-EXAMPLES, WEIGHT = "num-examples", "weight"
-TABLE = "table/"
-MORE = ("utility", "gain", "time", "lead")
+ARRAYS_KEY, CONFIG_KEY, METRICS_KEY, SITE_KEY = "arrays", "config", "metrics", "site"
+EXAMPLES_KEY, WEIGHT_KEY = "num-examples", "weight"
+TABLE_PREFIX = "table/"
+OPTIONAL_PARTS = ("utility", "gain", "time", "lead")
 """Parts of counts that only some tasks have."""
-STATISTIC = "statistic/"
-CONTROL = "control/"
-MESSAGE_TYPES: dict[Kind, str] = {
+STATISTIC_PREFIX = "statistic/"
+CONTROL_PREFIX = "control/"
+MESSAGE_TYPES: dict[RequestKind, str] = {
     "hello": "query",
     "statistics": "query.statistics",
     "latent": "query.latent",
@@ -44,9 +44,9 @@ MESSAGE_TYPES: dict[Kind, str] = {
     "test": "evaluate.test",
     "shift": "query.shift",
 }
-PROXIMAL = "proximal-mu"
+PROXIMAL_KEY = "proximal-mu"
 """The key under which Flower's FedProx sends mu."""
-SPENT = "privacy budget spent"
+BUDGET_SPENT = "privacy budget spent"
 """How a site's reason begins when a round would overspend its privacy budget."""
 ERROR_CODE = 100
 """The code of an error reply that a site wrote itself: its reason is JSON and holds no data."""
@@ -82,7 +82,7 @@ class Request:
     best round so far: no other is needed any more.
     """
 
-    kind: Kind
+    kind: RequestKind
     config: RunConfig
     round: int = 0
     weights: Weights = field(default_factory=dict)
@@ -118,7 +118,7 @@ class Reply:
     control: Weights = field(default_factory=dict)
 
 
-def request_config(
+def build_request_record(
     config: RunConfig,
     round_: int,
     class_counts: tuple[int, ...] = (),
@@ -133,7 +133,7 @@ def request_config(
     record = ConfigRecord(
         {
             "protocol": PROTOCOL,
-            "run": configuration.to_json(config),
+            "run": configuration.config_to_json(config),
             "round": round_,
             "class-counts": [int(n) for n in class_counts],
             "total": total,
@@ -155,7 +155,7 @@ def request_config(
 
 def pack_request(request: Request) -> RecordDict:
     """Return the content of a message."""
-    record = request_config(
+    record = build_request_record(
         request.config,
         request.round,
         request.class_counts,
@@ -168,37 +168,37 @@ def pack_request(request: Request) -> RecordDict:
     )
     record["base"], record["kept"] = request.base, request.kept
     if request.proximal:
-        record[PROXIMAL] = request.proximal
-    content = RecordDict({CONFIG: record})
+        record[PROXIMAL_KEY] = request.proximal
+    content = RecordDict({CONFIG_KEY: record})
     if request.weights:
-        content[ARRAYS] = pack_weights(request.weights | named_control(request.control))
+        content[ARRAYS_KEY] = pack_weights(request.weights | prefix_control(request.control))
     return content
 
 
-def addressed(message: Message, base: int, kept: int) -> Message:
+def set_state_rounds(message: Message, base: int, kept: int) -> Message:
     """Return a message of a strategy that also says which rounds' state counts at the site it goes to."""
-    record = ConfigRecord({**message.content.config_records[CONFIG], "base": base, "kept": kept})
+    record = ConfigRecord({**message.content.config_records[CONFIG_KEY], "base": base, "kept": kept})
     found = copy(message)
-    found.content = RecordDict({**message.content, CONFIG: record})
+    found.content = RecordDict({**message.content, CONFIG_KEY: record})
     return found
 
 
-def unpack_request(kind: Kind, content: RecordDict) -> Request:
+def unpack_request(kind: RequestKind, content: RecordDict) -> Request:
     """Read a request.
 
     Raises:
         ValueError: the server speaks another protocol.
     """
-    record = content.config_records[CONFIG]
+    record = content.config_records[CONFIG_KEY]
     if record["protocol"] != PROTOCOL:
         raise ValueError(f"the server speaks protocol {record['protocol']!r}, this site {PROTOCOL}")
-    arrays = content.array_records.get(ARRAYS)
+    arrays = content.array_records.get(ARRAYS_KEY)
     weights, control = split_control(unpack_weights(arrays) if arrays else {})
     counts: Any = record["class-counts"]
     local: Any = record["local"]
     return Request(
         kind,
-        configuration.from_json(str(record["run"])),
+        configuration.config_from_json(str(record["run"])),
         int(str(record["round"])),
         weights,
         tuple(int(n) for n in counts),
@@ -210,7 +210,7 @@ def unpack_request(kind: Kind, content: RecordDict) -> Request:
             bool(record["control"]),
             float(str(record["pull"])) if "pull" in record else None,
         ),
-        float(str(record.get(PROXIMAL, 0.0))),
+        float(str(record.get(PROXIMAL_KEY, 0.0))),
         control,
         str(record["run-id"]),
         int(str(record["base"])),
@@ -224,67 +224,73 @@ def pack_reply(reply: Reply) -> RecordDict:
     weight = reply.examples if reply.weight is None else reply.weight
     content = RecordDict(
         {
-            METRICS: MetricRecord({EXAMPLES: reply.examples, "loss": float(reply.loss), WEIGHT: float(weight)}),
-            SITE: ConfigRecord({"name": reply.site, "report": json.dumps(reply.report)}),
+            METRICS_KEY: MetricRecord(
+                {EXAMPLES_KEY: reply.examples, "loss": float(reply.loss), WEIGHT_KEY: float(weight)}
+            ),
+            SITE_KEY: ConfigRecord({"name": reply.site, "report": json.dumps(reply.report)}),
         }
     )
-    arrays = reply.weights | named_control(reply.control)
+    arrays = reply.weights | prefix_control(reply.control)
     for name, counts in reply.tables.items():
-        arrays[f"{TABLE}{name}/confusion"] = counts.confusion
-        arrays[f"{TABLE}{name}/scores"] = counts.scores.astype(np.int32)
-        arrays[f"{TABLE}{name}/loss"] = np.asarray(counts.loss)
-        for part in MORE:
+        arrays[f"{TABLE_PREFIX}{name}/confusion"] = counts.confusion
+        arrays[f"{TABLE_PREFIX}{name}/scores"] = counts.scores.astype(np.int32)
+        arrays[f"{TABLE_PREFIX}{name}/loss"] = np.asarray(counts.loss)
+        for part in OPTIONAL_PARTS:
             if (value := getattr(counts, part)).size:
-                arrays[f"{TABLE}{name}/{part}"] = value
-    arrays |= {f"{STATISTIC}{name}": value for name, value in reply.statistics.items()}
+                arrays[f"{TABLE_PREFIX}{name}/{part}"] = value
+    arrays |= {f"{STATISTIC_PREFIX}{name}": value for name, value in reply.statistics.items()}
     if arrays:
-        content[ARRAYS] = pack_weights(arrays)
+        content[ARRAYS_KEY] = pack_weights(arrays)
     return content
 
 
 def unpack_reply(content: RecordDict) -> Reply:
     """Read an answer."""
-    arrays = content.array_records.get(ARRAYS)
+    arrays = content.array_records.get(ARRAYS_KEY)
     weights, control = split_control(unpack_weights(arrays) if arrays else {})
-    site = content.config_records[SITE]
-    metrics: Any = content.metric_records[METRICS]
+    site = content.config_records[SITE_KEY]
+    metrics: Any = content.metric_records[METRICS_KEY]
     return Reply(
         site=str(site["name"]),
-        examples=int(metrics[EXAMPLES]),
+        examples=int(metrics[EXAMPLES_KEY]),
         report=json.loads(str(site["report"])),
         loss=float(metrics["loss"]),
         tables=_tables(weights),
-        weights={name: value for name, value in weights.items() if not name.startswith((TABLE, STATISTIC))},
-        statistics={name[len(STATISTIC) :]: value for name, value in weights.items() if name.startswith(STATISTIC)},
-        weight=weight_of(content),
+        weights={
+            name: value for name, value in weights.items() if not name.startswith((TABLE_PREFIX, STATISTIC_PREFIX))
+        },
+        statistics={
+            name[len(STATISTIC_PREFIX) :]: value for name, value in weights.items() if name.startswith(STATISTIC_PREFIX)
+        },
+        weight=read_weight(content),
         control=control,
     )
 
 
-def weight_of(content: RecordDict) -> float:
+def read_weight(content: RecordDict) -> float:
     """Return what a reply's update weighs."""
-    found: Any = content.metric_records[METRICS][WEIGHT]
+    found: Any = content.metric_records[METRICS_KEY][WEIGHT_KEY]
     return float(found)
 
 
-def with_arrays(message: Message, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Message:
+def map_arrays(message: Message, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Message:
     """Return a reply with each of its arrays changed."""
-    arrays = unpack_weights(message.content.array_records[ARRAYS])
+    arrays = unpack_weights(message.content.array_records[ARRAYS_KEY])
     changed = pack_weights({name: change(value) for name, value in arrays.items()})
     found = copy(message)
-    found.content = RecordDict({**message.content, ARRAYS: changed})
+    found.content = RecordDict({**message.content, ARRAYS_KEY: changed})
     return found
 
 
-def named_control(control: Weights) -> Weights:
+def prefix_control(control: Weights) -> Weights:
     """Return control variates under the names by which they travel beside weights."""
-    return {CONTROL + name: value for name, value in control.items()}
+    return {CONTROL_PREFIX + name: value for name, value in control.items()}
 
 
 def split_control(arrays: Weights) -> tuple[Weights, Weights]:
     """Return weights and control variates, the latter under their parameters' names."""
-    weights = {name: value for name, value in arrays.items() if not name.startswith(CONTROL)}
-    return weights, {name[len(CONTROL) :]: arrays[name] for name in arrays if name.startswith(CONTROL)}
+    weights = {name: value for name, value in arrays.items() if not name.startswith(CONTROL_PREFIX)}
+    return weights, {name[len(CONTROL_PREFIX) :]: arrays[name] for name in arrays if name.startswith(CONTROL_PREFIX)}
 
 
 def pack_weights(weights: Weights) -> ArrayRecord:
@@ -315,13 +321,18 @@ def unpack_error(code: int, reason: str | None) -> tuple[str, str]:
 
 def _tables(arrays: Weights) -> dict[str, Counts]:
     end = "/confusion"
-    names = [name[len(TABLE) : -len(end)] for name in arrays if name.startswith(TABLE) and name.endswith(end)]
+    names = [
+        name[len(TABLE_PREFIX) : -len(end)] for name in arrays if name.startswith(TABLE_PREFIX) and name.endswith(end)
+    ]
     return {
         name: Counts(
-            arrays[f"{TABLE}{name}/confusion"].astype(np.int64),
-            arrays[f"{TABLE}{name}/scores"].astype(np.int64),
-            arrays[f"{TABLE}{name}/loss"].astype(np.float64),
-            **{part: arrays.get(f"{TABLE}{name}/{part}", np.zeros(0)).astype(np.float64) for part in MORE},
+            arrays[f"{TABLE_PREFIX}{name}/confusion"].astype(np.int64),
+            arrays[f"{TABLE_PREFIX}{name}/scores"].astype(np.int64),
+            arrays[f"{TABLE_PREFIX}{name}/loss"].astype(np.float64),
+            **{
+                part: arrays.get(f"{TABLE_PREFIX}{name}/{part}", np.zeros(0)).astype(np.float64)
+                for part in OPTIONAL_PARTS
+            },
         )
         for name in names
     }

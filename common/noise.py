@@ -38,7 +38,7 @@ BLOCK = 1 << 20
 PAIRS = 4096
 
 
-class Source(Protocol):
+class RandomSource(Protocol):
     """A stream of independent uniform numbers."""
 
     private: bool
@@ -47,7 +47,7 @@ class Source(Protocol):
         """Return numbers above 0 and below 1, of 53 bits."""
 
 
-class Secure:
+class SecureSource:
     """ChaCha20 under a key that nobody knows; one object serves one thread."""
 
     private = True
@@ -66,7 +66,7 @@ class Secure:
         return _uniform(parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.uint64), *parts]))
 
 
-class Seeded:
+class SeededSource:
     """NumPy's PCG64: NOT PRIVATE."""
 
     private = False
@@ -83,12 +83,12 @@ def _uniform(bits: npt.NDArray[np.uint64]) -> Floats:
     return np.asarray(((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53)
 
 
-def drawn(source: Source, units: int, q: float) -> npt.NDArray[np.int64]:
+def draw_units(source: RandomSource, units: int, q: float) -> npt.NDArray[np.int64]:
     """Return the units that take part in a step, each with chance q, independent of the others: often none or many."""
     return np.flatnonzero(source.uniform(units) < q)
 
 
-def normal(source: Source, count: int) -> Floats:
+def draw_normal(source: RandomSource, count: int) -> Floats:
     """Return standard normal numbers: two Box-Muller values added; of each PAIRS cosines first, then the sines."""
     import torch  # its logarithms and cosines are several times as fast as NumPy's
 
@@ -103,7 +103,7 @@ def normal(source: Source, count: int) -> Floats:
     return found
 
 
-def noisy(total: Floats, deviation: float, source: Source) -> Floats:
+def add_noise(total: Floats, deviation: float, source: RandomSource) -> Floats:
     """Return a sum `(coordinates,)` with noise of a deviation, both in whole grains.
 
     Raises:
@@ -111,18 +111,18 @@ def noisy(total: Floats, deviation: float, source: Source) -> Floats:
     """
     if not 0 < deviation < math.inf:
         raise ValueError(f"noise needs a deviation above 0, got {deviation}")
-    grain = grain_of(deviation)
+    grain = compute_grain(deviation)
     whole = np.rint(total / grain)
     if not max(whole.max(initial=0.0), -whole.min(initial=0.0)) <= 2.0**51:  # nor where one is not a number
         raise ValueError("the sum is too large for its noise")
-    added = normal(source, len(total))
+    added = draw_normal(source, len(total))
     added *= deviation / grain
     whole += np.rint(added, out=added)
     whole *= grain
     return np.asarray(whole)
 
 
-def grain_of(deviation: float) -> float:
+def compute_grain(deviation: float) -> float:
     """Return the power of two of which sums and noise are whole multiples.
 
     >>> grain_of(3.0) == 2.0 * GRAIN

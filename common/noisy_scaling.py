@@ -25,20 +25,20 @@ from common.scaling import Arrays, Scaling
 
 Floats = npt.NDArray[np.float64]
 
-LEAN = 2.0
-PRIOR = 1 / 9
+PRIOR_WEIGHT = 2.0
+PRIOR_SECOND_MOMENT = 1 / 9
 """Mean of u^2 of units of which only the range is known: three standard deviations to either end."""
-NARROWEST = 0.05
+MIN_SPREAD = 0.05
 """Least standard deviation, in halves of the range."""
 
 
-def summed(low: Floats, high: Floats) -> npt.NDArray[np.bool_]:
+def inputs_with_units(low: Floats, high: Floats) -> npt.NDArray[np.bool_]:
     """Return which inputs are summed: those whose range is not [0, 1]."""
     return np.asarray((low != 0) | (high != 1))
 
 
 @dataclass(frozen=True)
-class Noisy:
+class NoisyMoments:
     """One site's noisy sums.
 
     `seen`: units that have the input, `(summed,)`, or `(1,)` where all have all; `first`, `second`: sums of the units'
@@ -58,7 +58,7 @@ class Noisy:
         return {name: getattr(self, name) for name in ("seen", "first", "second", "low", "high")}
 
     @classmethod
-    def of(cls, arrays: Arrays, deviation: float) -> Noisy:
+    def of(cls, arrays: Arrays, deviation: float) -> NoisyMoments:
         """Read what `arrays` gave.
 
         Raises:
@@ -69,7 +69,7 @@ class Noisy:
         width = arrays["low"].shape
         if len(width) != 1 or arrays["high"].shape != width:
             raise ValueError("its ranges do not fit the task's inputs")
-        held = (int(summed(arrays["low"], arrays["high"]).sum()),)
+        held = (int(inputs_with_units(arrays["low"], arrays["high"]).sum()),)
         if any(arrays[name].shape != held for name in ("first", "second")) or arrays["seen"].shape not in (held, (1,)):
             raise ValueError("its sums do not fit the task's inputs")
         usable = all(np.isfinite(value).all() for value in arrays.values()) and 0 <= deviation < np.inf
@@ -78,7 +78,7 @@ class Noisy:
         return cls(**{name: value.astype(np.float64) for name, value in arrays.items()}, deviation=float(deviation))
 
 
-def agreed(parts: Sequence[Noisy]) -> Scaling:
+def fit_noisy_scaling(parts: Sequence[NoisyMoments]) -> Scaling:
     """Return the scaling to about mean 0 and standard deviation 1.
 
     Raises:
@@ -90,17 +90,19 @@ def agreed(parts: Sequence[Noisy]) -> Scaling:
     if any(not (np.array_equal(first.low, one.low) and np.array_equal(first.high, one.high)) for one in parts):
         raise ValueError("the sites state different ranges of their inputs: give them the same version and options")
     deviation = float(np.sqrt(sum(one.deviation**2 for one in parts)))
-    lean = LEAN * deviation
+    lean = PRIOR_WEIGHT * deviation
     seen = np.maximum(np.sum([one.seen for one in parts], axis=0), 0.0) + lean
     known = seen > 0  # without units and without noise only the range is known
     over = np.where(known, seen, 1.0)
     mean = np.where(known, np.sum([one.first for one in parts], axis=0) / over, 0.0)
     mean = np.clip(mean, -1.0, 1.0)
-    second = np.where(known, (np.sum([one.second for one in parts], axis=0) + lean * PRIOR) / over, PRIOR)
+    second = np.where(
+        known, (np.sum([one.second for one in parts], axis=0) + lean * PRIOR_SECOND_MOMENT) / over, PRIOR_SECOND_MOMENT
+    )
     doubt = np.where(known, (1 + 2 * abs(mean)) * deviation / over, 0.0)
-    spread = np.sqrt(np.clip(second - mean**2 + doubt, NARROWEST**2, 1.0))
+    spread = np.sqrt(np.clip(second - mean**2 + doubt, MIN_SPREAD**2, 1.0))
     middle, half = (first.low + first.high) / 2, (first.high - first.low) / 2
-    centre, wide, chosen = middle.copy(), half.copy(), summed(first.low, first.high)
+    centre, wide, chosen = middle.copy(), half.copy(), inputs_with_units(first.low, first.high)
     centre[chosen] += mean * half[chosen]
     wide[chosen] *= spread
     return Scaling(centre, wide)

@@ -10,7 +10,7 @@ from types import ModuleType
 from common.errors import ConfigError
 
 
-def names(package: str, marker: str) -> tuple[str, ...]:
+def list_plugins(package: str, marker: str) -> tuple[str, ...]:
     """Return the names of the modules and packages in `package` that define `marker` at top level, sorted.
 
     The files are read, not imported: listing models must not load torch.
@@ -29,9 +29,9 @@ def names(package: str, marker: str) -> tuple[str, ...]:
     )
 
 
-def load(package: str, marker: str, name: str, what: str) -> ModuleType:
+def load_plugin(package: str, marker: str, name: str, what: str) -> ModuleType:
     """Import the plug-in `name`, or raise ConfigError that lists the right names."""
-    known = names(package, marker)
+    known = list_plugins(package, marker)
     if name not in known:
         raise ConfigError(f"no {what} named {name!r}: choose one of {', '.join(known)}")
     return importlib.import_module(f"{package}.{name}")

@@ -25,7 +25,7 @@ from uuid import uuid4
 
 from common.errors import ConfigError, EngineError
 
-QUIET = {
+QUIET_VARIABLES = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -35,7 +35,9 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "PYTHONUNBUFFERED": "1",
 }
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
+ONE_THREAD_VARIABLES = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
 SITE_NAME = re.compile(r"[a-z0-9-]{1,40}")
 _MARK = "WARDROUND_TREE"
 
@@ -46,15 +48,15 @@ def check_site_name(name: str) -> None:
         raise ConfigError(f"site name {name!r}: use 1 to 40 of the characters a-z, 0-9 and -")
 
 
-def environment(home: Path) -> dict[str, str]:
+def build_environment(home: Path) -> dict[str, str]:
     """Return the variables of a Flower command: quiet, this installation's code and commands first."""
     code = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
     python_path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), code]))
-    return {**os.environ, **QUIET, "FLWR_HOME": str(home), "PATH": path, "PYTHONPATH": python_path}
+    return {**os.environ, **QUIET_VARIABLES, "FLWR_HOME": str(home), "PATH": path, "PYTHONPATH": python_path}
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     """Return a loopback port that nothing listens on at this moment."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
@@ -72,7 +74,7 @@ def require_free_port(host: str, port: int) -> None:
         raise EngineError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
-class Child:
+class ProcessTree:
     """A process and everything it starts, which end together.
 
     Flower detaches some of its helpers into sessions of their own, so the group alone is not enough: each
@@ -90,7 +92,7 @@ class Child:
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 list(command),
-                env={**environment(home), **(variables or {}), _MARK: self._mark},
+                env={**build_environment(home), **(variables or {}), _MARK: self._mark},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -151,19 +153,19 @@ class Child:
         return found
 
 
-def program(name: str) -> str:
+def find_command(name: str) -> str:
     """Return the path of one of Flower's commands: the one installed beside this Python, if there is one."""
     beside = Path(sysconfig.get_path("scripts")) / name
     return str(beside) if beside.exists() else name
 
 
-def toml_value(value: str | int | float | bool) -> str:
+def to_toml(value: str | int | float | bool) -> str:
     """Return `value` as TOML: a JSON value is one, but for DEL, which JSON leaves bare."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interrupt_on_signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end this process as Ctrl-C does, so that what it started is ended too."""
     if threading.current_thread() is not threading.main_thread():
         yield

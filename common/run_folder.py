@@ -24,7 +24,7 @@ from common.metrics.counts import Counts
 PACKAGES = ("flwr", "torch", "opacus", "numpy", "scipy", "pandas", "scikit-learn", "wfdb", "pydantic", "wardround")
 
 
-def create_run(config: RunConfig, root: Path) -> Path:
+def create_run_folder(config: RunConfig, root: Path) -> Path:
     """Make the folder of a new run.
 
     Raises:
@@ -56,8 +56,8 @@ def describe_run(config: RunConfig, folder: Path, card: dict[str, Any], notices:
         "engine": config.federation.engine,
         "seed": config.seed,
         "config": json.loads(config.model_dump_json()),
-        "versions": versions(),
-        "commit": commit(),
+        "versions": installed_versions(),
+        "commit": source_commit(),
         "data": card,
         "notices": notices,
         "status": "running",
@@ -93,7 +93,7 @@ def write_run(folder: Path, about: dict[str, Any]) -> None:
     os.replace(part, folder / "run.json")
 
 
-def versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
     """Return the versions of what shapes a result."""
     found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
     for name in PACKAGES:
@@ -104,7 +104,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def commit() -> str | None:
+def source_commit() -> str | None:
     """Return the commit that the program runs from, with "+changes" if it was changed; None if unknown."""
     here = Path(__file__).resolve().parent.parent
     try:
@@ -124,7 +124,7 @@ def _git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-class Clock:
+class Stopwatch:
     """Seconds since it was made."""
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class Clock:
         return round(time.monotonic() - self._began, 3)
 
 
-PARTS = ("confusion", "scores", "loss", *messages.MORE)
+COUNT_PARTS = ("confusion", "scores", "loss", *messages.OPTIONAL_PARTS)
 
 
 def save_tables(path: Path, tables: Mapping[str, Mapping[str, Counts]]) -> None:
@@ -144,7 +144,7 @@ def save_tables(path: Path, tables: Mapping[str, Mapping[str, Counts]]) -> None:
         f"{site}\t{name}\t{part}": getattr(counts, part)
         for site, found in tables.items()
         for name, counts in found.items()
-        for part in PARTS
+        for part in COUNT_PARTS
     }
     save_weights(path, arrays, {})
 

@@ -18,9 +18,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Arrays = dict[str, npt.NDArray[np.float64]]
 
-CELLS = 1024
+RANK_BINS = 1024
 """Histogram bins of a feature: evenly spaced in asinh, so that they are finest about the mean."""
-FINEST, WIDEST = 20.0, 1000.0
+ASINH_SCALE, MAX_DEVIATIONS = 20.0, 1000.0
 """Spacing of the bins: linear within 1/FINEST standard deviations, the outermost at WIDEST deviations."""
 BLOCK = 1 << 16
 
@@ -35,7 +35,7 @@ class Scaling:
 
     centre: Floats
     spread: Floats
-    ranks: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, CELLS), np.float32))
+    ranks: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, RANK_BINS), np.float32))
 
     def apply(
         self, values: npt.NDArray[np.float32], first: int = 0, *, keep_missing: bool = False
@@ -46,7 +46,7 @@ class Scaling:
         for start in range(0, len(values), BLOCK):
             rows = slice(start, start + BLOCK)
             if len(self.ranks):
-                place = cells(values[rows], self.centre[columns], self.spread[columns])
+                place = rank_bins(values[rows], self.centre[columns], self.spread[columns])
                 found = np.take_along_axis(self.ranks[columns].T, place, axis=0)
             else:
                 found = ((values[rows] - self.centre[columns]) / self.spread[columns]).astype(np.float32)
@@ -77,7 +77,7 @@ class Scaling:
             raise ValueError("the scaling that came cannot be read") from None
 
 
-def moments(values: npt.NDArray[np.float32]) -> Arrays:
+def compute_column_moments(values: npt.NDArray[np.float32]) -> Arrays:
     """Return what a site sends of `(rows, columns)`: count, missing, total and square, each `(columns,)`."""
     width = values.shape[1]
     count, total, square = np.zeros(width), np.zeros(width), np.zeros(width)
@@ -91,25 +91,25 @@ def moments(values: npt.NDArray[np.float32]) -> Arrays:
     return {"count": count, "missing": len(values) - count, "total": total, "square": square}
 
 
-def cells(values: npt.NDArray[np.float32], centre: Floats, spread: Floats) -> npt.NDArray[np.int64]:
+def rank_bins(values: npt.NDArray[np.float32], centre: Floats, spread: Floats) -> npt.NDArray[np.int64]:
     """Return each value's bin, of the shape of `values`; a missing one's is 0 and means nothing."""
-    z = np.nan_to_num((values - centre) / spread, nan=-WIDEST)
-    place = (np.arcsinh(FINEST * z) / np.arcsinh(FINEST * WIDEST) + 1) * (CELLS / 2)
-    return np.asarray(np.clip(place, 0, CELLS - 1), dtype=np.int64)
+    z = np.nan_to_num((values - centre) / spread, nan=-MAX_DEVIATIONS)
+    place = (np.arcsinh(ASINH_SCALE * z) / np.arcsinh(ASINH_SCALE * MAX_DEVIATIONS) + 1) * (RANK_BINS / 2)
+    return np.asarray(np.clip(place, 0, RANK_BINS - 1), dtype=np.int64)
 
 
-def histogram(values: npt.NDArray[np.float32], centre: Floats, spread: Floats) -> Floats:
+def count_rank_bins(values: npt.NDArray[np.float32], centre: Floats, spread: Floats) -> Floats:
     """Return what a site sends for ranks: counts `(columns, CELLS)` of the values that are not missing."""
     width = values.shape[1]
-    found = np.zeros(width * CELLS)
+    found = np.zeros(width * RANK_BINS)
     for start in range(0, len(values), BLOCK):
         block = values[start : start + BLOCK]
-        index = cells(block, centre, spread) + np.arange(width) * CELLS
-        found += np.bincount(index[~np.isnan(block)], minlength=width * CELLS)
-    return found.reshape(width, CELLS)
+        index = rank_bins(block, centre, spread) + np.arange(width) * RANK_BINS
+        found += np.bincount(index[~np.isnan(block)], minlength=width * RANK_BINS)
+    return found.reshape(width, RANK_BINS)
 
 
-def add(parts: Iterable[Arrays]) -> Arrays:
+def add_statistics(parts: Iterable[Arrays]) -> Arrays:
     """Return the sum of several sites' moments or histograms."""
     found: Arrays = {}
     for part in parts:
@@ -118,7 +118,7 @@ def add(parts: Iterable[Arrays]) -> Arrays:
     return found
 
 
-def standard(merged: Arrays) -> Scaling:
+def fit_standard_scaling(merged: Arrays) -> Scaling:
     """Return the scaling to mean 0 and standard deviation 1; a feature that never varies keeps its scale."""
     count = np.maximum(merged["count"], 1)
     centre = merged["total"] / count
@@ -128,7 +128,7 @@ def standard(merged: Arrays) -> Scaling:
     return Scaling(centre, spread)
 
 
-def quantile(base: Scaling, counts: Floats) -> Scaling:
+def fit_quantile_scaling(base: Scaling, counts: Floats) -> Scaling:
     """Return the scaling to ranks; `counts`: merged histograms `(width, CELLS)` over the bins of `base`.
 
     Equal values share the middle of their ranks.

@@ -20,10 +20,10 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 T = TypeVar("T", bound=BaseModel)
 
 
-def check(model: type[T], raw: Mapping[str, Any], source: str) -> T:
+def validate_settings(model: type[T], raw: Mapping[str, Any], source: str) -> T:
     """Return `raw` as a `model`, or raise ConfigError that names the first wrong keys by path."""
     try:
-        return model.model_validate(tuples(raw))
+        return model.model_validate(lists_to_tuples(raw))
     except ValidationError as error:
         problems = [_explain(model, dict(item)) for item in error.errors()]
         raise ConfigError(f"{source}: " + "; ".join(problems[:4])) from None
@@ -57,7 +57,7 @@ def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     return []
 
 
-def apply(raw: dict[str, Any], override: str) -> None:
+def apply_override(raw: dict[str, Any], override: str) -> None:
     """Write one `a.b=c` into nested settings.
 
     Raises:
@@ -68,7 +68,7 @@ def apply(raw: dict[str, Any], override: str) -> None:
     if not equals or not all(parts):
         raise ConfigError(f"--set {override!r}: write it as section.key=value, such as training.lr=0.01")
     try:
-        value = yaml_of(text)
+        value = parse_yaml(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {key}: {text!r} is not a YAML value") from None
     place = raw
@@ -77,7 +77,7 @@ def apply(raw: dict[str, Any], override: str) -> None:
         if not isinstance(inner, dict):
             raise ConfigError(f"--set {key}: {part} holds a value, not a section")
         place = inner
-    place[parts[-1]] = plain(value)
+    place[parts[-1]] = copy_mappings(value)
 
 
 class _Loader(yaml.SafeLoader):
@@ -99,22 +99,22 @@ _Loader.add_implicit_resolver(
 )
 
 
-def yaml_of(text: str) -> Any:
+def parse_yaml(text: str) -> Any:
     """Return what a YAML text says."""
     return yaml.load(text, Loader=_Loader)
 
 
-def plain(value: Any) -> Any:
+def copy_mappings(value: Any) -> Any:
     """A copy as dicts, deep enough for `_apply` to write into."""
-    return {key: plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+    return {key: copy_mappings(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
-def tuples(value: Any) -> Any:
+def lists_to_tuples(value: Any) -> Any:
     """YAML's lists as tuples and whole numbers as given: strict models take no list for a tuple."""
     if isinstance(value, Mapping):
-        return {key: tuples(item) for key, item in value.items()}
+        return {key: lists_to_tuples(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return tuple(tuples(item) for item in value)
+        return tuple(lists_to_tuples(item) for item in value)
     return value
 
 

@@ -16,23 +16,23 @@ from pydantic import create_model
 from common import config as configuration
 from common import plugins
 from common.errors import ConfigError
-from common.settings import Section, check
+from common.settings import Section, validate_settings
 from sites import datasets
 
-ECG = "synthetic"
+ECG_DATA_SET = "synthetic"
 
 
-def generators() -> dict[str, str]:
+def list_generators() -> dict[str, str]:
     """Return the module that generates each data set, by the data set's name."""
     folder = Path(str(datasets.__file__)).parent
-    found = {ECG: "sites.ecg.simulate.hospitals"}
-    for name in datasets.names():
+    found = {ECG_DATA_SET: "sites.ecg.simulate.hospitals"}
+    for name in datasets.dataset_names():
         if (folder / name / "simulate.py").is_file():
             found[name] = f"sites.datasets.{name}.simulate"
     return found
 
 
-def make(
+def generate_data_set(
     name: str,
     folder: Path,
     given: dict[str, Any],
@@ -48,12 +48,12 @@ def make(
         ConfigError: no such generator, or not with such an argument.
         DataError: the folder holds anything else.
     """
-    known = generators()
+    known = list_generators()
     if name not in known:
         raise ConfigError(f"no generator for {name!r}: choose one of {', '.join(known)}")
     module = importlib.import_module(known[name])
     values = _values(name, module, given, settings)
-    if name == ECG:
+    if name == ECG_DATA_SET:
         profiles = module.default_profiles(values["hospitals"], values["patients"], seed)
         module.generate(folder, profiles, minutes=values["minutes"], seed=seed, progress=progress)
         return f"SYNTHETIC hospitals in {folder}: {', '.join(profile.name for profile in profiles)}"
@@ -64,8 +64,8 @@ def make(
 
 def _values(name: str, module: ModuleType, given: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     """Return the generator's arguments: as given, or with the defaults and limits of the data set's options."""
-    options = plugins.load("sites.datasets", "CARD", name, "data set").Options.model_fields
-    keys = ("hospitals", "patients", "minutes") if name == ECG else _arguments(module)
+    options = plugins.load_plugin("sites.datasets", "CARD", name, "data set").Options.model_fields
+    keys = ("hospitals", "patients", "minutes") if name == ECG_DATA_SET else _arguments(module)
     fields: dict[str, Any] = {}
     hints = get_type_hints(module.generate)
     for key in keys:
@@ -79,8 +79,10 @@ def _values(name: str, module: ModuleType, given: dict[str, Any], settings: Sequ
     for setting in settings:
         if not all(setting.partition("=")):
             raise ConfigError(f"--set {setting}: write it as key=value, such as {keys[0]}=100")
-    parsed = configuration.parse({"data": {"options": given}}, [f"data.options.{setting}" for setting in settings])
-    return check(model, parsed.data.options, f"generating {name}").model_dump()
+    parsed = configuration.parse_config(
+        {"data": {"options": given}}, [f"data.options.{setting}" for setting in settings]
+    )
+    return validate_settings(model, parsed.data.options, f"generating {name}").model_dump()
 
 
 def _arguments(module: ModuleType) -> tuple[str, ...]:

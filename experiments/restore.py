@@ -10,7 +10,7 @@ from common import config as configuration
 from common import models
 from common.config import RunConfig
 from common.errors import DataError
-from common.latent import Latent
+from common.latent import LatentStatistics
 from common.scaling import Scaling
 from common.task import Task
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def latent(folder: Path, name: str = "federated") -> bytes:
+def load_latent(folder: Path, name: str = "federated") -> bytes:
     """Return what a run's model knows of its latent space (common/latent.py), or nothing.
 
     Raises:
@@ -29,13 +29,13 @@ def latent(folder: Path, name: str = "federated") -> bytes:
         if not path.is_file():
             return b""
         raw = path.read_bytes()
-        Latent.from_bytes(raw)
+        LatentStatistics.from_bytes(raw)
     except (OSError, ValueError):
         raise DataError(f"{path} is damaged: train again") from None
     return raw
 
 
-def scaling(folder: Path, name: str = "federated") -> Scaling | None:
+def load_scaling(folder: Path, name: str = "federated") -> Scaling | None:
     """Return how a run's model wants its inputs scaled, or None.
 
     Raises:
@@ -67,13 +67,13 @@ def model(folder: Path, name: str = "federated") -> tuple[nn.Module, Task]:
     try:
         outcome = json.loads((folder / "federated.json").read_text(encoding="utf-8"))
         task = Task.from_dict(outcome["task"])
-        config = configuration.load(folder / "config.yaml")
+        config = configuration.load_config(folder / "config.yaml")
         found = load_file(weights)
     except (OSError, SafetensorError, ValueError, TypeError, KeyError):
         raise DataError(
             f"{folder} holds no whole model {name!r}: it needs {weights.name}, config.yaml, federated.json"
         ) from None
-    built = models.build(task, config.model, config.seed)
+    built = models.build_model(task, config.model, config.seed)
     try:
         built.load_state_dict(found)
     except RuntimeError:
@@ -81,7 +81,7 @@ def model(folder: Path, name: str = "federated") -> tuple[nn.Module, Task]:
     return built.eval(), task
 
 
-def outcome(folder: Path, name: str = "federated") -> dict[str, Any]:
+def load_outcome(folder: Path, name: str = "federated") -> dict[str, Any]:
     """Return what the run says of a model beside its weights: `threshold`, the `chosen` round, its figures.
 
     Raises:
@@ -95,13 +95,17 @@ def outcome(folder: Path, name: str = "federated") -> dict[str, Any]:
         raise DataError(f"{path} says nothing of a model {name!r}: was the run stopped before its end?") from None
 
 
-def synthetic(folder: Path) -> bool:
+scaling, latent = load_scaling, load_latent
+"""The names under which the model cards of earlier runs import them."""
+
+
+def has_synthetic_data(folder: Path) -> bool:
     """Return whether a hospital of the run said that its data were generated."""
-    said = outcome(folder).get("sites") or {}
+    said = load_outcome(folder).get("sites") or {}
     return any(item.get("synthetic") for item in said.values())
 
 
-def site_weights(folder: Path, built: nn.Module, config: RunConfig, name: str, site: str | None) -> dict[str, Any]:
+def load_site_weights(folder: Path, built: nn.Module, config: RunConfig, name: str, site: str | None) -> dict[str, Any]:
     """Return the weights that a hospital of a run on this machine kept to itself, empty where the strategy has none.
 
     Args:
@@ -118,7 +122,7 @@ def site_weights(folder: Path, built: nn.Module, config: RunConfig, name: str, s
 
     from server import strategies
 
-    method = strategies.method(config.federation.strategy, built)
+    method = strategies.build_method(config.federation.strategy, built)
     wanted = set(built.state_dict()) if name == "personal" else set(method.local)
     if name == "personal" and method.pull is None:
         raise DataError(f"{folder} has no personal models: its strategy is {config.federation.strategy.name}")
@@ -126,7 +130,7 @@ def site_weights(folder: Path, built: nn.Module, config: RunConfig, name: str, s
         return {}
     if site is None:
         raise DataError(f"{folder}: the model has a part of each hospital's own: say whose with --site NAME")
-    number = int(outcome(folder)["chosen"])
+    number = int(load_outcome(folder)["chosen"])
     kept = sorted((folder / "sites" / site).glob(f"*/round-{number:05d}.safetensors"))
     if not kept:
         known = sorted(path.name for path in (folder / "sites").glob("*") if path.is_dir())

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from client.policy import SIMULATION
+from client.policy import SIMULATION_POLICY
 from client.privacy.checks import check_private_training
 from client.site import Site, load_scaled_site, load_site
 from client.site_context import SiteContext
@@ -18,7 +18,7 @@ from experiments.runs.checks import resolve_paths
 from sites import datasets, shift
 
 
-def opened(config: RunConfig, name: str = "") -> Site:
+def open_simulated_site(config: RunConfig, name: str = "") -> Site:
     """Return a hospital with its inputs as the model takes them; the first that trains, or the one of a name.
 
     Raises:
@@ -28,13 +28,13 @@ def opened(config: RunConfig, name: str = "") -> Site:
     config = resolve_paths(config)
     if config.federation.engine == "federation" and config.federation.address is not None:
         raise ConfigError("this needs simulated hospitals: set federation.engine=local")
-    dealt, _, _ = datasets.hospitals(datasets.open_source(config, None), config)
-    shift.check(config, dealt)
+    dealt, _, _ = datasets.assign_hospitals(datasets.open_source(config, None), config)
+    shift.check_sites(config, dealt)
     names = sorted(dealt)
     if name and name not in names:
         raise ConfigError(f"--site {name}: there is none; the hospitals are {', '.join(names[:20])}")
     for index, here in enumerate(names):
-        place = SiteContext(SIMULATION, index=index, count=len(names))
+        place = SiteContext(SIMULATION_POLICY, index=index, count=len(names))
         site = load_site(place, config)
         if here == name or (not name and len(site.train.y)):
             if not len(site.train.y):
@@ -42,32 +42,32 @@ def opened(config: RunConfig, name: str = "") -> Site:
             if config.privacy.on:
                 with tempfile.TemporaryDirectory() as state:
                     check_private_training(
-                        SiteContext(SIMULATION, index=index, count=len(names), state=Path(state)), site, config
+                        SiteContext(SIMULATION_POLICY, index=index, count=len(names), state=Path(state)), site, config
                     )
             return load_scaled_site(place, config, b"")
     raise ConfigError("no hospital has patients to train on")
 
 
-def write(folder: Path, name: str, about: dict[str, Any]) -> Path:
+def write_result(folder: Path, name: str, about: dict[str, Any]) -> Path:
     """Write what was found, with the versions and the commit it was found with, as JSON; return its path."""
     from common.files import write_json
 
     path = folder / name
-    write_json(path, {**about, "versions": run_folder.versions(), "commit": run_folder.commit()})
+    write_json(path, {**about, "versions": run_folder.installed_versions(), "commit": run_folder.source_commit()})
     return path
 
 
-def folder_for(config: RunConfig, root: Path, kind: str) -> Path:
+def create_result_folder(config: RunConfig, root: Path, kind: str) -> Path:
     """Make a folder beside the runs' own, and write the configuration into it."""
     import yaml
 
-    folder = run_folder.create_run(config.model_copy(update={"name": f"{config.name}-{kind}"}), root)
+    folder = run_folder.create_run_folder(config.model_copy(update={"name": f"{config.name}-{kind}"}), root)
     held = json.loads(config.model_dump_json())
     (folder / "config.yaml").write_text(yaml.safe_dump(held, sort_keys=False), encoding="utf-8")
     return folder
 
 
-def asked(target: Path, settings: list[str]) -> tuple[RunConfig, Path | None]:
+def load_target(target: Path, settings: list[str]) -> tuple[RunConfig, Path | None]:
     """Return the configuration of a YAML file, or of a run's folder, and that folder.
 
     Raises:
@@ -76,7 +76,7 @@ def asked(target: Path, settings: list[str]) -> tuple[RunConfig, Path | None]:
     from common import config as configuration
 
     if not target.is_dir():
-        return configuration.load(target, settings), None
+        return configuration.load_config(target, settings), None
     if not (target / "config.yaml").is_file():
         raise ConfigError(f"{target} is no run folder: it holds no config.yaml")
-    return configuration.load(target / "config.yaml", settings), target
+    return configuration.load_config(target / "config.yaml", settings), target

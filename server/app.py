@@ -18,16 +18,16 @@ from flwr.serverapp import Grid, ServerApp
 from common import config as configuration
 from common.config import RunConfig
 from common.errors import WardroundError
-from common.files import append_json, finite_json, save_weights, write_bytes, write_json
+from common.files import append_json_line, replace_non_finite, save_weights, write_bytes, write_json
 from common.messages import Weights
 from common.metrics import paired_resamples
 from common.run_folder import save_tables
 from server import hospital_level, strategies
 from server.exchange import Listener
 from server.phases import domain_shift, latent, scaling, train
-from server.phases.handshake import connect
+from server.phases.handshake import run_handshake
 from server.phases.test import run_test
-from server.run import Federation, Outcome, Run, digest
+from server.run import Federation, Outcome, Run, digest_weights
 
 app = ServerApp()
 
@@ -35,7 +35,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation that `wardround-config` describes; write into the folder `wardround-out`."""
-    config = configuration.from_json(str(context.run_config["wardround-config"]))
+    config = configuration.config_from_json(str(context.run_config["wardround-config"]))
     run_federation(grid, config, Path(str(context.run_config["wardround-out"])))
 
 
@@ -51,10 +51,10 @@ def run_federation(grid: Grid, config: RunConfig, out: Path, listen: Listener | 
     lines.touch()
 
     def tell(event: dict[str, Any]) -> None:
-        event = finite_json({"time": round(time.time(), 3), **event})
-        append_json(events, event)
+        event = replace_non_finite({"time": round(time.time(), 3), **event})
+        append_json_line(events, event)
         if event["event"] == "round":
-            append_json(lines, {key: value for key, value in event.items() if key != "event"})
+            append_json_line(lines, {key: value for key, value in event.items() if key != "event"})
         if listen:
             listen(event)
 
@@ -62,28 +62,30 @@ def run_federation(grid: Grid, config: RunConfig, out: Path, listen: Listener | 
     began = time.monotonic()
     status, error = "failed", "stopped before the end"
     try:
-        strategy = strategies.build(config.federation.strategy)
+        strategy = strategies.build_strategy(config.federation.strategy)
         if config.privacy.kind == "hospital":
-            strategy = hospital_level.build(config)
-        federation, refused = connect(grid, config, tell)
+            strategy = hospital_level.build_summing_strategy(config)
+        federation, refused = run_handshake(grid, config, tell)
         outcome.lost |= refused
         tell({"event": "hello", "sites": federation.hello, "refused": refused})
 
         def keep(number: int, weights: Weights) -> None:
             save_weights(out / "model.safetensors", weights, {"round": str(number)})
 
-        run = scaling.agree(Run.of(grid, config, strategy, federation, tell), outcome)
+        run = scaling.gather_scaling(Run.of(grid, config, strategy, federation, tell), outcome)
         if run.scaling:
             write_bytes(out / "scaling.safetensors", run.scaling)
-        train.train(run, keep, outcome)
-        run = latent.gather(run, outcome)
+        train.run_rounds(run, keep, outcome)
+        run = latent.gather_latent_sums(run, outcome)
         if run.latent:
             write_bytes(out / "latent.safetensors", run.latent)
         run_test(run, outcome)
         if outcome.draws:
-            write_bytes(out / paired_resamples.file_of("federated"), paired_resamples.pack(outcome.draws))
+            write_bytes(
+                out / paired_resamples.resamples_file_name("federated"), paired_resamples.pack_resamples(outcome.draws)
+            )
         if config.evaluation.domain_shift and not config.privacy.on:
-            outcome.shift = domain_shift.measure(run, outcome)
+            outcome.shift = domain_shift.measure_domain_shift(run, outcome)
         if config.evaluation.keep_counts:
             save_tables(out / "counts.safetensors", outcome.tables)
         status, error = "complete", ""
@@ -98,14 +100,16 @@ def run_federation(grid: Grid, config: RunConfig, out: Path, listen: Listener | 
         raise
     finally:
         seconds = time.monotonic() - began
-        write_json(out / "federated.json", describe(federation, outcome, status, error, seconds))
+        write_json(out / "federated.json", describe_outcome(federation, outcome, status, error, seconds))
         try:
             tell({"event": "done", "status": status, "error": error})
         finally:
             write_json(out / "server.done", {"status": status, "error": error or None})
 
 
-def describe(federation: Federation, outcome: Outcome, status: str, error: str, seconds: float) -> dict[str, Any]:
+def describe_outcome(
+    federation: Federation, outcome: Outcome, status: str, error: str, seconds: float
+) -> dict[str, Any]:
     """Return the outcome, JSON-ready."""
     return {
         "status": status,
@@ -116,7 +120,7 @@ def describe(federation: Federation, outcome: Outcome, status: str, error: str, 
         "start": outcome.start or None,
         "chosen": outcome.chosen,
         "threshold": outcome.threshold,
-        "weights": digest(outcome.weights) if outcome.weights else None,
+        "weights": digest_weights(outcome.weights) if outcome.weights else None,
         "lost": outcome.lost,
         "test": {
             name: {site: item.model_dump() for site, item in sorted(by_site.items())}

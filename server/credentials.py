@@ -43,7 +43,7 @@ class Credentials:
         return cls(ca=folder / "ca.pem", certificate=folder / "server.pem", key=folder / "server.key")
 
 
-def create(folder: Path, hosts: Sequence[str], *, days: int = SERVER_DAYS) -> Credentials:
+def create_credentials(folder: Path, hosts: Sequence[str], *, days: int = SERVER_DAYS) -> Credentials:
     """Write `ca.pem`, `ca.key`, `server.pem` and `server.key` into `folder` and return their paths.
 
     `hosts` are the names and addresses that hospitals dial; the loopback names are added. An existing
@@ -75,7 +75,7 @@ def create(folder: Path, hosts: Sequence[str], *, days: int = SERVER_DAYS) -> Cr
     return made
 
 
-def check(credentials: Credentials, hosts: Sequence[str] = (), *, now: datetime | None = None) -> None:
+def check_credentials(credentials: Credentials, hosts: Sequence[str] = (), *, now: datetime | None = None) -> None:
     """Raise `ConfigError` if these files cannot serve `hosts` and the loopback address over TLS."""
     now = now or datetime.now(UTC)
     authorities = _certificates(credentials.ca)
@@ -92,7 +92,7 @@ def check(credentials: Credentials, hosts: Sequence[str] = (), *, now: datetime 
             )
     if not any(_issued_by(certificate, issuer) for issuer in [*authorities, *chain]):
         raise ConfigError(f"{credentials.ca} did not sign {credentials.certificate}: name the authority that issued it")
-    named = alternative_names(certificate)
+    named = list_alternative_names(certificate)
     for host in [*hosts, "127.0.0.1"]:
         if not any(_matches(host, name) for name in named):
             listed = ", ".join(named) or "no name at all"
@@ -101,7 +101,7 @@ def check(credentials: Credentials, hosts: Sequence[str] = (), *, now: datetime 
             )
 
 
-def alternative_names(certificate: x509.Certificate) -> list[str]:
+def list_alternative_names(certificate: x509.Certificate) -> list[str]:
     """Return the subject alternative names, DNS names and addresses alike, as text."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -53,7 +53,7 @@ class NodeSubsetGrid(Grid):
         return self._grid.send_and_receive(messages, timeout=timeout)
 
 
-def exchange(
+def send_and_collect(
     grid: Grid,
     outgoing: Iterable[Message],
     names: Mapping[int, str],

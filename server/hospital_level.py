@@ -52,8 +52,8 @@ class _Summed(FedAvg):
                 raise EngineError(f"round {server_round}: a site does not say what noise it was charged for")
             secure = privacy.noise == "secure"
             seed = seed_for(self.config.seed, "server", server_round, "hospital")
-            source: noise.Source = noise.Secure() if secure else noise.Seeded(seed)
-            total = noise.noisy(total, max(charged) * privacy.cap * privacy.clip, source)
+            source: noise.RandomSource = noise.SecureSource() if secure else noise.SeededSource(seed)
+            total = noise.add_noise(total, max(charged) * privacy.cap * privacy.clip, source)
         assert privacy.weight_total is not None
         total /= privacy.chance * privacy.weight_total
         parts = np.split(total, np.cumsum([self.model[name].size for name in names])[:-1])
@@ -64,12 +64,12 @@ class _Summed(FedAvg):
         return messages.pack_weights(moved), None
 
 
-def build(config: RunConfig) -> Strategy:
+def build_summing_strategy(config: RunConfig) -> Strategy:
     """Return FedAvg that adds up contributions."""
     return _Summed(config)
 
 
-def refuse(config: RunConfig, sites: int) -> None:
+def check_delta(config: RunConfig, sites: int) -> None:
     """Refuse a delta that does not fit the number of hospitals.
 
     Raises:

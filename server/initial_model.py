@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialModel:
     """A first model; the names of what it took from the saved one, and of what does not train."""
 
     model: nn.Module
@@ -28,21 +28,21 @@ class Start:
     frozen: tuple[str, ...] = ()
 
 
-def first(config: RunConfig, task: Task) -> Start:
+def build_initial_model(config: RunConfig, task: Task) -> InitialModel:
     """Return the model that training begins with.
 
     Raises:
         ConfigError: `federation.start` holds no model, or one that does not fit; or a pattern of
             `federation.start_except` or `training.freeze` fits no parameter.
     """
-    model = models.build(task, config.model, config.seed)
+    model = models.build_model(task, config.model, config.seed)
     where, taken = config.federation.start, []
     if where is not None:
-        taken = models.start_from(model, saved(where), config.federation.start_except)
-    return Start(model, tuple(taken), tuple(models.frozen(model, config.training.freeze)))
+        taken = models.transfer_weights(model, load_saved_weights(where), config.federation.start_except)
+    return InitialModel(model, tuple(taken), tuple(models.freeze_parameters(model, config.training.freeze)))
 
 
-def saved(where: str) -> Weights:
+def load_saved_weights(where: str) -> Weights:
     """Return the weights in a file, or of a run's chosen model, by name.
 
     Raises:

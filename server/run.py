@@ -21,7 +21,7 @@ from common.metrics.counts import Counts
 from common.metrics.figures import Evaluation, Explanation, Recalibration
 from common.task import Task
 from server import hospital_level, strategies
-from server.exchange import Listener, exchange
+from server.exchange import Listener, send_and_collect
 
 
 @dataclass
@@ -100,20 +100,20 @@ class Run:
         """
         if federation.task is None:
             raise EngineError("no handshake took place")
-        evaluation.require(config.evaluation, federation.task)
+        evaluation.check_evaluation_fits_task(config.evaluation, federation.task)
         within = {site: said for site, said in federation.hello.items() if site not in federation.external}
         if not within:
             raise ConfigError("sites.external: every hospital is external, so none is left to train")
         held = [said["counts"]["train"] for said in within.values()]
         counts = tuple(int(sum(column)) for column in zip(*(item["classes"] for item in held), strict=True))
         total = int(sum(item["examples"] for item in held))
-        strategies.require(config)
-        model = models.build(federation.task, config.model, config.seed)
-        method = strategies.method(config.federation.strategy, model)
+        strategies.check_strategy(config)
+        model = models.build_model(federation.task, config.model, config.seed)
+        method = strategies.build_method(config.federation.strategy, model)
         if config.privacy.on:
-            hospital_level.refuse(config, len(federation.hello))
+            hospital_level.check_delta(config, len(federation.hello))
             if config.privacy.kind != "hospital":
-                models.refuse_without_units(model, config.privacy.kind)
+                models.check_per_unit_gradients(model, config.privacy.kind)
             if method.control or method.pull is not None:
                 name = config.federation.strategy.name
                 raise ConfigError(f"federation.strategy={name} trains what privacy does not count: use fedavg")
@@ -126,7 +126,7 @@ class Run:
 
     def record(self, number: int) -> ConfigRecord:
         """Return what accompanies a round's weights."""
-        return messages.request_config(
+        return messages.build_request_record(
             self.config,
             number,
             self.class_counts,
@@ -142,7 +142,9 @@ class Run:
         found = []
         for message in outgoing:
             site = self.federation.names[message.metadata.dst_node_id]
-            found.append(messages.addressed(message, outcome.base(site, number), outcome.base(site, outcome.chosen)))
+            found.append(
+                messages.set_state_rounds(message, outcome.base(site, number), outcome.base(site, outcome.chosen))
+            )
         return found
 
     def online(self, sites: Sequence[str]) -> list[int]:
@@ -160,7 +162,7 @@ class Run:
         check: Callable[[Reply], str],
     ) -> tuple[dict[str, tuple[Message, Reply]], dict[str, str]]:
         """Send a phase's messages; return the answers by site, and why each other site gave none."""
-        answers, lost = exchange(
+        answers, lost = send_and_collect(
             self.grid,
             outgoing,
             self.federation.names,
@@ -172,7 +174,7 @@ class Run:
         return answers, lost | {site: "offline" for site in sites if site not in answers and site not in lost}
 
 
-def digest(weights: Weights) -> str:
+def digest_weights(weights: Weights) -> str:
     """Return 16 hex digits that two models share only if all their weights are bit-for-bit equal."""
     found = hashlib.blake2b(digest_size=8)
     for name in sorted(weights):

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError, EngineError
-from common.processes import Child, check_site_name, environment, program, require_free_port, toml_value
-from server.credentials import Credentials, check
+from common.processes import ProcessTree, build_environment, check_site_name, find_command, require_free_port, to_toml
+from server.credentials import Credentials, check_credentials
 
 _CONNECTION = "wardround"
 
@@ -38,15 +38,15 @@ class Connection:
         """Run `flwr ARGUMENTS... --format json` and return its answer; raises `EngineError` in one line."""
         home = self.state / "flower"
         home.mkdir(parents=True, exist_ok=True)
-        trust = f"root-certificates = {toml_value(str(self.ca.resolve()))}" if self.ca else "insecure = true"
+        trust = f"root-certificates = {to_toml(str(self.ca.resolve()))}" if self.ca else "insecure = true"
         (home / "config.toml").write_text(
             f'[superlink]\ndefault = "{_CONNECTION}"\n\n[superlink.{_CONNECTION}]\n'
-            f"address = {toml_value(self.address)}\n{trust}\n"
+            f"address = {to_toml(self.address)}\n{trust}\n"
         )
-        command = [program("flwr"), *arguments, "--format", "json"]
+        command = [find_command("flwr"), *arguments, "--format", "json"]
         done = subprocess.run(
             command,
-            env=environment(home),
+            env=build_environment(home),
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -100,7 +100,7 @@ class Connection:
         with tempfile.TemporaryDirectory(prefix="wardround-") as folder:
             app = Path(folder) / "wardround-run"
             app.mkdir()
-            (app / "pyproject.toml").write_text(app_settings(config_json, out), encoding="utf-8")
+            (app / "pyproject.toml").write_text(format_app_settings(config_json, out), encoding="utf-8")
             return str(self.flwr("run", str(app), _CONNECTION, *extra)["run-id"])
 
     def run_status(self, run: str) -> tuple[str, str]:
@@ -139,14 +139,14 @@ class SuperLink:
         self.state, self.credentials, self.host, self.port = state, credentials, host, port
         self.log = log or state / "superlink.log"
         self._variables = variables
-        self._child: Child | None = None
+        self._child: ProcessTree | None = None
         own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         address = f"[{own}]:{port}" if ":" in own else f"{own}:{port}"
         self.connection = Connection(address, credentials.ca if credentials else None, state)
 
     def command(self) -> list[str]:
         """Return the command line; nothing secret stands on it."""
-        common = [program("flower-superlink"), "--host", self.host, "--port", str(self.port)]
+        common = [find_command("flower-superlink"), "--host", self.host, "--port", str(self.port)]
         common += ["--disable-runtime-dependency-installation"]
         if self.credentials is None:
             return [*common, "--insecure", "--simulation"]
@@ -158,10 +158,10 @@ class SuperLink:
         """Start it and wait until it answers; raises `ConfigError` or `EngineError` if it cannot."""
         if self.credentials is not None:
             named = [] if self.host in ("0.0.0.0", "::") else [self.host]
-            check(self.credentials, named)
+            check_credentials(self.credentials, named)
         require_free_port(self.host, self.port)
         self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._child = Child(self.command(), home=self.state / "flower", log=self.log, variables=self._variables)
+        self._child = ProcessTree(self.command(), home=self.state / "flower", log=self.log, variables=self._variables)
         deadline = time.monotonic() + timeout
         try:
             while not self._answers():
@@ -217,7 +217,7 @@ class SuperLink:
             where.close()
 
 
-def app_settings(config_json: str, out: Path) -> str:
+def format_app_settings(config_json: str, out: Path) -> str:
     """Return the `pyproject.toml` of a run: where the two apps are, and the two settings they read."""
     return f"""[project]
 name = "wardround-run"
@@ -233,6 +233,6 @@ serverapp = "server.app:app"
 clientapp = "client.app:app"
 
 [tool.flwr.app.config]
-wardround-config = {toml_value(config_json)}
-wardround-out = {toml_value(str(out.resolve()))}
+wardround-config = {to_toml(config_json)}
+wardround-out = {to_toml(str(out.resolve()))}
 """

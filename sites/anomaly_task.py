@@ -20,7 +20,7 @@ UNMEASURED = "examples of which nothing was measured"
 ABNORMAL = "abnormal training examples, not trained on"
 
 
-def prepared(cohort: Cohort, config: RunConfig) -> Cohort:
+def to_anomaly_task(cohort: Cohort, config: RunConfig) -> Cohort:
     """Return a site's cohort with the task of telling normal from abnormal examples.
 
     Left out, and counted: what a recorder that is off gives (a signal that is flat in every lead, a row without a
@@ -31,12 +31,12 @@ def prepared(cohort: Cohort, config: RunConfig) -> Cohort:
         ConfigError: `detection.normal` names a class that the data do not have, or all of them.
     """
     wanted = config.detection
-    normal = [cohort.task.classes.index(name) for name in detection.normal_classes(cohort.task, wanted)]
+    normal = [cohort.task.classes.index(name) for name in detection.resolve_normal_classes(cohort.task, wanted)]
     has = cohort.y.astype(bool) if cohort.y.ndim == 2 else cohort.y[:, None] == np.arange(len(cohort.task.classes))
     kinds = np.delete(has, normal, axis=1)
     found = replace(
         cohort,
-        task=detection.task_of(cohort.task, wanted),
+        task=detection.to_detection_task(cohort.task, wanted),
         y=np.asarray(kinds.any(1), np.int64),
         kinds=kinds,
         utility=None,

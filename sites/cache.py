@@ -25,14 +25,14 @@ from common.errors import DataError
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def default_folder() -> Path:
+def cache_folder() -> Path:
     """Return $WARDROUND_CACHE, or the user's cache folder."""
     if given := os.environ.get("WARDROUND_CACHE"):
         return Path(given)
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "wardround"
 
 
-def key(paths: Iterable[Path], settings: Mapping[str, Any]) -> str:
+def content_key(paths: Iterable[Path], settings: Mapping[str, Any]) -> str:
     """Return 32 hex digits for the contents of the files and the settings."""
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=16)
     for path in paths:
@@ -42,7 +42,7 @@ def key(paths: Iterable[Path], settings: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def load(folder: Path, name: str) -> tuple[Arrays, dict[str, str]] | None:
+def load_arrays(folder: Path, name: str) -> tuple[Arrays, dict[str, str]] | None:
     """Return arrays and notes, or None if there is no whole file of that name."""
     try:
         with safe_open(folder / f"{name}.safetensors", framework="numpy") as stored:
@@ -52,7 +52,7 @@ def load(folder: Path, name: str) -> tuple[Arrays, dict[str, str]] | None:
         return None
 
 
-def notes(folder: Path, name: str) -> dict[str, str] | None:
+def read_notes(folder: Path, name: str) -> dict[str, str] | None:
     """Return only the notes, without reading the arrays."""
     try:
         with safe_open(folder / f"{name}.safetensors", framework="numpy") as stored:
@@ -61,7 +61,7 @@ def notes(folder: Path, name: str) -> dict[str, str] | None:
         return None
 
 
-def store(folder: Path, name: str, arrays: Arrays, about: Mapping[str, str]) -> None:
+def store_arrays(folder: Path, name: str, arrays: Arrays, about: Mapping[str, str]) -> None:
     """Write a whole file or none.
 
     Raises:
@@ -97,8 +97,8 @@ def load_or_make(
     folder: Path, name: str, make: Callable[[], tuple[Arrays, dict[str, str]]]
 ) -> tuple[Arrays, dict[str, str]]:
     """Return what is stored under `name`, or make and store it."""
-    found = load(folder, name)
+    found = load_arrays(folder, name)
     if found is None:
         found = make()
-        store(folder, name, *found)
+        store_arrays(folder, name, *found)
     return found

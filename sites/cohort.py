@@ -52,7 +52,7 @@ class Patient:
     group: str | None = None
 
 
-Chosen = npt.NDArray[np.bool_] | npt.NDArray[np.int64] | slice
+Selection = npt.NDArray[np.bool_] | npt.NDArray[np.int64] | slice
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Windows:
         """Return `(examples, channels, samples)`, as a dense array of the windows would have."""
         return len(self.end), self.rows.shape[1], self.samples
 
-    def __getitem__(self, chosen: Chosen) -> Windows:
+    def __getitem__(self, chosen: Selection) -> Windows:
         """Return some of the windows, over the same rows."""
         return replace(self, end=self.end[chosen], first=self.first[chosen])
 
@@ -167,7 +167,7 @@ class Cohort:
         if not (_usable(self.x, self.task.missing) and _usable(self.features, self.task.missing)):
             raise DataError(f"{self.task.name}: an input is {'' if self.task.missing else 'NaN or '}infinite")
 
-    def take(self, chosen: Chosen) -> Cohort:
+    def take(self, chosen: Selection) -> Cohort:
         """Return the chosen examples, as a mask or as indices; patients without examples stay listed."""
         return replace(
             self,
@@ -216,7 +216,7 @@ def _usable(values: npt.NDArray[np.float32] | Windows, missing: bool) -> bool:
         return bool(np.isfinite(flat.sum(dtype=np.float64)))
 
 
-def join(cohorts: list[Cohort]) -> Cohort:
+def join_cohorts(cohorts: list[Cohort]) -> Cohort:
     """Return all examples as one cohort: what only a simulation may do."""
     if not cohorts:
         raise DataError("no examples to join: every site is empty")

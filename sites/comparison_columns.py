@@ -17,7 +17,7 @@ def column_names(task: Task) -> tuple[str, ...]:
         return task.features
     if task.rate_hz < 1:
         return (*task.features, *task.channel_names)
-    return (*task.features, *features.names(task)) if _is_ecg(task) else task.features
+    return (*task.features, *features.feature_names(task)) if _is_ecg(task) else task.features
 
 
 def column_table(cohort: Cohort) -> npt.NDArray[np.float32]:
@@ -30,7 +30,7 @@ def column_table(cohort: Cohort) -> npt.NDArray[np.float32]:
     elif task.rate_hz < 1:
         more = cohort.x[:, :, -1]
     elif _is_ecg(task):
-        more = features.table(cohort)
+        more = features.feature_table(cohort)
     else:
         return cohort.features
     return np.concatenate([cohort.features, more], axis=1)
@@ -38,7 +38,7 @@ def column_table(cohort: Cohort) -> npt.NDArray[np.float32]:
 
 def _is_ecg(task: Task) -> bool:
     try:
-        features.kind(task)
+        features.signal_kind(task)
     except DataError:
         return False
     return True

@@ -26,7 +26,7 @@ Blocks = tuple[tuple[int, ...], npt.DTypeLike, Iterable[npt.NDArray[Any]]]
 """An array's shape, its type, and its blocks along the first axis, in order."""
 
 
-def load(folder: Path, name: str) -> tuple[Arrays, dict[str, str]] | None:
+def open_tables(folder: Path, name: str) -> tuple[Arrays, dict[str, str]] | None:
     """Return arrays, mapped, and notes; or None if there is no whole file of that name."""
     path = folder / f"{name}.safetensors"
     try:
@@ -51,7 +51,7 @@ def _mapped(path: Path, begin: int, item: dict[str, Any]) -> npt.NDArray[Any]:
     return np.asarray(np.memmap(path, kind, "c", begin + item["data_offsets"][0], shape))
 
 
-def store(folder: Path, name: str, arrays: Mapping[str, Blocks], about: Mapping[str, str]) -> None:
+def write_tables(folder: Path, name: str, arrays: Mapping[str, Blocks], about: Mapping[str, str]) -> None:
     """Write a whole file or none.
 
     Raises:

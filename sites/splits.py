@@ -20,7 +20,7 @@ TRAIN, VALIDATION, TEST = range(3)
 UNLABELLED = "training examples that count as not labelled (sites.label_share)"
 
 
-def people(patients: Sequence[Patient]) -> dict[str, list[Patient]]:
+def group_by_person(patients: Sequence[Patient]) -> dict[str, list[Patient]]:
     """Return recordings by person, in a fixed order.
 
     Raises:
@@ -37,7 +37,7 @@ def people(patients: Sequence[Patient]) -> dict[str, list[Patient]]:
     return found
 
 
-def drop_shared(patients: Sequence[Patient], config: SitesConfig) -> tuple[list[Patient], int]:
+def drop_shared_persons(patients: Sequence[Patient], config: SitesConfig) -> tuple[list[Patient], int]:
     """Leave out of training who is also in the published test set; return the rest and how many went."""
     if config.split != "published" or config.shared_person == "keep":
         return list(patients), 0
@@ -46,7 +46,7 @@ def drop_shared(patients: Sequence[Patient], config: SitesConfig) -> tuple[list[
     return kept, len(patients) - len(kept)
 
 
-def partition(patients: Sequence[Patient], config: SitesConfig, seed: int) -> dict[str, tuple[str, ...]]:
+def partition_patients(patients: Sequence[Patient], config: SitesConfig, seed: int) -> dict[str, tuple[str, ...]]:
     """Return each hospital's recordings by the scheme of the configuration, sorted by hospital.
 
     With a published split both of its sides are dealt over the hospitals, each by the scheme, so that every
@@ -81,7 +81,7 @@ def partition(patients: Sequence[Patient], config: SitesConfig, seed: int) -> di
     )
     dealt: dict[str, list[str]] = {name: [] for name in names}
     for side, group in groups:
-        persons = people(group)
+        persons = group_by_person(group)
         if len(persons) < config.count:
             raise ConfigError(
                 f"sites.count={config.count}: only {len(persons)} people to share out ({side}); use fewer hospitals"
@@ -134,7 +134,7 @@ def _by_labels(
     return owners
 
 
-def assign(cohort: Cohort, patients: Sequence[Patient], config: SitesConfig, seed: int, site: str) -> Cohort:
+def assign_split(cohort: Cohort, patients: Sequence[Patient], config: SitesConfig, seed: int, site: str) -> Cohort:
     """Return one hospital's cohort with its examples split as the configuration says, after the guard.
 
     Raises:
@@ -147,7 +147,7 @@ def assign(cohort: Cohort, patients: Sequence[Patient], config: SitesConfig, see
         inner = config.test + (1 - config.test) * config.validation
         split = np.where(draw < config.test, TEST, np.where(draw < inner, VALIDATION, TRAIN)).astype(np.int8)
         return _limited(cohort.with_split(split), config, seed, site)
-    by_person = people(patients)
+    by_person = group_by_person(patients)
     sides: dict[str, int] = {}
     side_of = np.full(len(cohort.patients), TRAIN, dtype=np.int8)
     if config.split == "published":
@@ -169,7 +169,7 @@ def assign(cohort: Cohort, patients: Sequence[Patient], config: SitesConfig, see
             side_of[index[item.id]] = sides[item.person]
     done = cohort.with_split(side_of[cohort.patient] if len(cohort.y) else cohort.split)
     if not (config.split == "published" and config.shared_person == "keep"):
-        guard(done, site)
+        refuse_leaking_split(done, site)
     return _limited(done, config, seed, site)
 
 
@@ -248,7 +248,7 @@ def _labelled(cohort: Cohort, config: SitesConfig, seed: int, site: str) -> Coho
     return replace(cohort.take(mask), excluded=excluded)
 
 
-def guard(cohort: Cohort, site: str) -> None:
+def refuse_leaking_split(cohort: Cohort, site: str) -> None:
     """Refuse a cohort in which one person stands in two splits.
 
     Raises:
@@ -265,7 +265,7 @@ def guard(cohort: Cohort, site: str) -> None:
                 )
 
 
-def guard_sites(persons: dict[str, set[str]]) -> None:
+def refuse_shared_persons(persons: dict[str, set[str]]) -> None:
     """Refuse a partition that gives one person to two hospitals.
 
     Raises:

@@ -17,7 +17,7 @@ COMMENT = "SYNTHETIC: simulated by wardround, not a patient"
 
 
 @contextmanager
-def building(folder: Path, sentence: str) -> Iterator[Path | None]:
+def build_folder(folder: Path, sentence: str) -> Iterator[Path | None]:
     """Yield a folder to fill, which takes the name `folder` at the end; None where the same is there already.
 
     `sentence` says what is made from which settings: it is the content of the marker.

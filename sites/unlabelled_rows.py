@@ -12,12 +12,12 @@ import numpy.typing as npt
 from common.task import Task
 from sites.cohort import Cohort, Windows
 
-NOTHING = "every value is missing"
+ALL_MISSING = "every value is missing"
 """Why a row is left out that holds no measured value."""
 
 
 @dataclass(frozen=True)
-class Left:
+class Exclusion:
     """What was not scored and why: a window at `sample`, or, without one, `rows` of a record, or (0) all of it."""
 
     record: str
@@ -28,7 +28,7 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Rows:
+class ScorableRows:
     """What can be scored of one recording or table: `cohort`, its labels meaningless, `columns` that say which row is
     which, each `(rows,)`, and what was left out.
 
@@ -37,12 +37,12 @@ class Rows:
 
     cohort: Cohort
     columns: Mapping[str, npt.NDArray[Any]]
-    left: tuple[Left, ...] = ()
+    left: tuple[Exclusion, ...] = ()
     rate: float = 0.0
     about: Mapping[str, str] = field(default_factory=dict)
 
 
-def cohort(
+def unlabelled_cohort(
     task: Task,
     x: npt.NDArray[np.float32] | Windows,
     features: npt.NDArray[np.float32],

@@ -54,4 +54,4 @@ def run_config(**sections: Any) -> RunConfig:
         for part in inner:
             place = place.setdefault(part, {})
         place[last] = value
-    return config.parse(raw)
+    return config.parse_config(raw)

@@ -9,14 +9,14 @@ from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from client.policy import SIMULATION, SitePolicy
+from client.policy import SIMULATION_POLICY, SitePolicy
 from client.requests import handle
 from client.site import Site
 from client.site_context import SiteContext
 from common import messages
-from common.messages import MESSAGE_TYPES, Kind, Reply, Request
+from common.messages import MESSAGE_TYPES, Reply, Request, RequestKind
 
-KINDS: dict[str, Kind] = {name: kind for kind, name in MESSAGE_TYPES.items()}
+KINDS: dict[str, RequestKind] = {name: kind for kind, name in MESSAGE_TYPES.items()}
 Answer = Reply | RecordDict | Error | None
 Script = Callable[[Request], Answer]
 
@@ -80,7 +80,7 @@ class FakeGrid(Grid):
         raise NotImplementedError
 
 
-def site_script(site: Site, policy: SitePolicy = SIMULATION) -> Script:
+def site_script(site: Site, policy: SitePolicy = SIMULATION_POLICY) -> Script:
     """Return what a real site answers; needs `client.site.read_site` to return the site of a Place's name."""
 
     def answer(request: Request) -> Reply:

@@ -9,13 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from client.evaluation import small_groups
-from client.evaluation.predictions import Predict, class_patients, counted, predicted, tallied
+from client.evaluation.predictions import (
+    Predictor,
+    compute_predictions,
+    count_class_patients,
+    count_predictions,
+    predict_and_count,
+)
 from common.config import RunConfig
 from common.errors import SiteError
 from common.metrics import calibration, counts, evaluation
 from common.metrics.counts import Counts
 from common.metrics.figures import Evaluation
-from common.metrics.table_names import AGAINST, ALL, GROUP, RESAMPLED, WITHOUT
+from common.metrics.table_names import AGAINST_PREFIX, ALL_PATIENTS, GROUP_PREFIX, RESAMPLED_SUFFIX, WITHOUT_PREFIX
 from common.sections.evaluation import SubgroupsConfig
 from common.seeds import rng_for
 from sites.cohort import Cohort
@@ -24,20 +30,20 @@ if TYPE_CHECKING:
     from client.site import Site
 
 
-def told(cohort: Cohort, minimum: int) -> small_groups.Cells:
+def require_releasable(cohort: Cohort, minimum: int) -> small_groups.ReleasableTables:
     """Return what of a cohort may leave as one table.
 
     Raises:
         SiteError: nothing may, for it has fewer patients.
     """
-    found = small_groups.cells(cohort, SubgroupsConfig(), minimum, ALL, GROUP)
+    found = small_groups.select_releasable_tables(cohort, SubgroupsConfig(), minimum, ALL_PATIENTS, GROUP_PREFIX)
     if found.suppressed:
         raise SiteError(f"policy: fewer than {minimum} patients, so no figures of them leave")
     return found
 
 
 @dataclass(frozen=True)
-class Assessment:
+class SiteEvaluation:
     """What may leave: figures and counts by table, and the tables that were suppressed, with the least patients."""
 
     results: dict[str, Evaluation]
@@ -45,8 +51,8 @@ class Assessment:
     suppressed: dict[str, int]
 
 
-def assess(
-    model: Predict,
+def evaluate_site(
+    model: Predictor,
     site: Site,
     config: RunConfig,
     shares: bool,
@@ -54,7 +60,7 @@ def assess(
     curves: bool = True,
     minimum: int = 1,
     raw: Site | None = None,
-) -> Assessment:
+) -> SiteEvaluation:
     """Evaluate on a site's test patients.
 
     Args:
@@ -69,68 +75,72 @@ def assess(
     """
     wanted, cohort = config.evaluation, site.test
     if site.task.anomaly and config.detection.threshold == "site" and site.validation.people() >= minimum:
-        own = own_threshold(model, site.validation, config)
+        own = choose_own_threshold(model, site.validation, config)
         threshold = threshold if own is None else own
-    scores = predicted(model, cohort)
-    found = Assessment({}, {}, {})
-    may = small_groups.cells((raw or site).test, wanted.subgroups, minimum, ALL, GROUP)
+    scores = compute_predictions(model, cohort)
+    found = SiteEvaluation({}, {}, {})
+    may = small_groups.select_releasable_tables(
+        (raw or site).test, wanted.subgroups, minimum, ALL_PATIENTS, GROUP_PREFIX
+    )
     found.suppressed.update(dict.fromkeys(may.suppressed, minimum))
-    masks, hidden, owner = dict(may.rows), dict(may.classes), small_groups.people_of(cohort)[1]
-    for name, left_out in wanted.without.items() if shares and ALL in masks else ():
+    masks, hidden, owner = dict(may.rows), dict(may.classes), small_groups.index_people(cohort)[1]
+    for name, left_out in wanted.without.items() if shares and ALL_PATIENTS in masks else ():
         gone = [i for i, patient in enumerate(cohort.patients) if patient in left_out]
-        away = np.isin(cohort.patient, gone) & masks[ALL]
-        if any(0 < people < minimum for people in (*class_patients(cohort, away), len(np.unique(owner[away])))):
-            found.suppressed[WITHOUT + name] = minimum
+        away = np.isin(cohort.patient, gone) & masks[ALL_PATIENTS]
+        if any(0 < people < minimum for people in (*count_class_patients(cohort, away), len(np.unique(owner[away])))):
+            found.suppressed[WITHOUT_PREFIX + name] = minimum
             continue
-        masks[WITHOUT + name] = masks[ALL] & ~away
-        hidden[WITHOUT + name] = hidden[ALL]
-    for name, rows in _against(cohort, masks[ALL], minimum).items() if ALL in masks else ():
+        masks[WITHOUT_PREFIX + name] = masks[ALL_PATIENTS] & ~away
+        hidden[WITHOUT_PREFIX + name] = hidden[ALL_PATIENTS]
+    for name, rows in _against(cohort, masks[ALL_PATIENTS], minimum).items() if ALL_PATIENTS in masks else ():
         if rows is None:
-            found.suppressed[AGAINST + name] = minimum
+            found.suppressed[AGAINST_PREFIX + name] = minimum
         else:
-            masks[AGAINST + name], hidden[AGAINST + name] = rows, hidden[ALL]
+            masks[AGAINST_PREFIX + name], hidden[AGAINST_PREFIX + name] = rows, hidden[ALL_PATIENTS]
     everyone: tuple[str, ...] = ()
     weights = np.zeros((0, 0))
     for name, rows in masks.items():
-        tally = tallied(scores, cohort, config, threshold, rows, hidden[name])
-        if name.startswith(GROUP):  # they follow the table of all, whose draws of patients they share
+        tally = count_predictions(scores, cohort, config, threshold, rows, hidden[name])
+        if name.startswith(GROUP_PREFIX):  # they follow the table of all, whose draws of patients they share
             drawn_as_often = weights[:, np.searchsorted(everyone, tally.names)] if tally.names else weights[:, :1]
             drawn = tally.people.resample(drawn_as_often)
         else:
             everyone = tally.names
-            weights = evaluation.bootstrap_weights(
+            weights = evaluation.draw_bootstrap_weights(
                 len(tally.people.confusion), wanted.bootstrap, rng_for(config.seed, site.name, "bootstrap")
             )
             drawn = tally.people.resample(weights)
-        item = evaluation.summarise(
+        item = evaluation.build_evaluation(
             site.task,
             tally.total,
             drawn,
             len(tally.names),
-            class_patients(cohort, rows) if cohort.y.ndim == 1 else _labelled(cohort, rows, hidden[name]),
+            count_class_patients(cohort, rows) if cohort.y.ndim == 1 else _labelled(cohort, rows, hidden[name]),
             threshold=threshold,
             operating=wanted.operating,
-            curves=curves and name == ALL,
-            group_patients=calibration.people_in_groups(tally.people.scores),
+            curves=curves and name == ALL_PATIENTS,
+            group_patients=calibration.count_patients_in_groups(tally.people.scores),
         )
         less = {c: minimum for c, away in zip(site.task.classes, hidden[name], strict=True) if away}
         found.results[name] = item.model_copy(update={"suppressed": less}) if less else item
         found.tables[name] = tally.total
         if shares:
-            found.tables[name + RESAMPLED] = drawn
+            found.tables[name + RESAMPLED_SUFFIX] = drawn
     return found
 
 
-def own_threshold(model: Predict, validation: Cohort, config: RunConfig) -> float | None:
+def choose_own_threshold(model: Predictor, validation: Cohort, config: RunConfig) -> float | None:
     """Return the threshold that a site's own validation patients give, None where it has none that could."""
     wanted = config.evaluation
     if wanted.threshold == "likelier" or not len(validation.y):
         return None
-    return counts.threshold(counted(model, validation, config).total, wanted.threshold, wanted.false_alarms)
+    return counts.choose_threshold(
+        predict_and_count(model, validation, config).total, wanted.threshold, wanted.false_alarms
+    )
 
 
 def _labelled(cohort: Cohort, rows: npt.NDArray[np.bool_], hidden: npt.NDArray[np.bool_]) -> list[int]:
-    return [0 if away else n for n, away in zip(class_patients(cohort, rows), hidden, strict=True)]
+    return [0 if away else n for n, away in zip(count_class_patients(cohort, rows), hidden, strict=True)]
 
 
 def _against(cohort: Cohort, told: npt.NDArray[np.bool_], minimum: int) -> dict[str, npt.NDArray[np.bool_] | None]:
@@ -142,7 +152,7 @@ def _against(cohort: Cohort, told: npt.NDArray[np.bool_], minimum: int) -> dict[
     }
 
     def people(rows: npt.NDArray[np.bool_]) -> int:
-        return class_patients(cohort, rows)[1]
+        return count_class_patients(cohort, rows)[1]
 
     shown = sorted(
         (name for name, rows in abnormal.items() if not 0 < people(rows) < minimum), key=lambda n: people(abnormal[n])

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import SiteError
-from common.metrics.subgroups import SEXES, band_of, bands
+from common.metrics.subgroups import SEXES, band_indices, name_bands
 from common.sections.evaluation import SubgroupsConfig
 from sites.cohort import Cohort
 
@@ -23,7 +23,7 @@ MIN_PATIENTS = 5
 
 
 @dataclass(frozen=True)
-class Cells:
+class ReleasableTables:
     """What may leave: of each table name, the mask of examples to count, and the classes that are left out.
 
     `rows`: bool `(examples,)` by table; `classes`: bool `(classes,)` by table, true where suppressed; `suppressed`:
@@ -35,7 +35,7 @@ class Cells:
     suppressed: tuple[str, ...] = ()
 
 
-def people_of(cohort: Cohort) -> tuple[list[str], npt.NDArray[np.int64]]:
+def index_people(cohort: Cohort) -> tuple[list[str], npt.NDArray[np.int64]]:
     """Return the people who have examples, sorted, and each example's index among them."""
     people = sorted({cohort.persons[i] for i in np.unique(cohort.patient)})
     of_person = {name: i for i, name in enumerate(people)}
@@ -43,7 +43,7 @@ def people_of(cohort: Cohort) -> tuple[list[str], npt.NDArray[np.int64]]:
     return people, index[cohort.patient] if len(cohort.y) else np.zeros(0, np.int64)
 
 
-def attributes(cohort: Cohort, wanted: SubgroupsConfig) -> dict[str, tuple[tuple[str, ...], npt.NDArray[np.int64]]]:
+def assign_groups(cohort: Cohort, wanted: SubgroupsConfig) -> dict[str, tuple[tuple[str, ...], npt.NDArray[np.int64]]]:
     """Return of each attribute the names of its groups and every person's, in the order of `people_of`.
 
     A person with several recordings belongs where the first of them says, so that each is in one group. Attributes
@@ -52,14 +52,14 @@ def attributes(cohort: Cohort, wanted: SubgroupsConfig) -> dict[str, tuple[tuple
     Raises:
         SiteError: a column is no feature of the task.
     """
-    people, owner = people_of(cohort)
+    people, owner = index_people(cohort)
     _, first = np.unique(owner, return_index=True)
     patient = cohort.patient[first] if len(people) else np.zeros(0, np.int64)
     found: dict[str, tuple[tuple[str, ...], npt.NDArray[np.int64]]] = {}
     if wanted.sex and cohort.sex is not None:
         found["sex"] = (SEXES, np.where(np.isin(cohort.sex, (0, 1)), cohort.sex, 2)[patient].astype(np.int64))
     if wanted.age and cohort.age is not None:
-        found["age"] = (bands(wanted.age), band_of(cohort.age[patient], wanted.age))
+        found["age"] = (name_bands(wanted.age), band_indices(cohort.age[patient], wanted.age))
     for name, edges in wanted.columns.items():
         if name not in cohort.task.features:
             raise SiteError(f"evaluation.subgroups.columns: {name} is no feature of {cohort.task.name}")
@@ -67,11 +67,13 @@ def attributes(cohort: Cohort, wanted: SubgroupsConfig) -> dict[str, tuple[tuple
         order = np.argsort(owner, kind="stable")
         parts = np.split(values[order], np.searchsorted(owner[order], np.arange(1, len(people))))
         middle = [float(np.median(part[~np.isnan(part)])) if (~np.isnan(part)).any() else np.nan for part in parts]
-        found[name] = (bands(edges), band_of(middle[: len(people)], edges))
+        found[name] = (name_bands(edges), band_indices(middle[: len(people)], edges))
     return found
 
 
-def cells(cohort: Cohort, wanted: SubgroupsConfig, minimum: int, whole: str, prefix: str) -> Cells:
+def select_releasable_tables(
+    cohort: Cohort, wanted: SubgroupsConfig, minimum: int, whole: str, prefix: str
+) -> ReleasableTables:
     """Return what may leave of a cohort: of all its examples (table `whole`) and of each group (`prefix` NAME=GROUP).
 
     Args:
@@ -81,13 +83,13 @@ def cells(cohort: Cohort, wanted: SubgroupsConfig, minimum: int, whole: str, pre
         whole: the name of the table of all.
         prefix: begins the names of the groups' tables.
     """
-    people, owner = people_of(cohort)
+    people, owner = index_people(cohort)
     classes = len(cohort.task.classes)
     has = np.zeros((len(people), classes), dtype=bool)
     of_class = cohort.y.astype(bool) if cohort.y.ndim == 2 else cohort.y[:, None] == np.arange(classes)
     for c in range(classes):
         has[owner[of_class[:, c]], c] = True
-    groups = attributes(cohort, wanted)
+    groups = assign_groups(cohort, wanted)
     everyone = np.append(has.sum(0), len(people))
     hidden = (everyone > 0) & (everyone < minimum)
     states = {}
@@ -112,7 +114,7 @@ def cells(cohort: Cohort, wanted: SubgroupsConfig, minimum: int, whole: str, pre
         there, state = states[attribute]
         for g in np.flatnonzero(there).tolist():
             add(f"{prefix}{attribute}={names[g]}", index[owner] == g, state[g])
-    return Cells(rows, left_out, tuple(gone))
+    return ReleasableTables(rows, left_out, tuple(gone))
 
 
 def _small(table: npt.NDArray[np.int64], minimum: int) -> npt.NDArray[np.bool_]:

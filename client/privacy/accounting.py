@@ -20,13 +20,13 @@ from typing import Any, Literal, NamedTuple
 
 from common.errors import ConfigError
 
-Method = Literal["rdp", "prv"]
-ORDERS = (*(1 + x / 10 for x in range(1, 100)), *range(11, 64), 80, 96, 128, 192, 256, 384, 512, 768, 1024)
+Accountant = Literal["rdp", "prv"]
+RENYI_ORDERS = (*(1 + x / 10 for x in range(1, 100)), *range(11, 64), 80, 96, 128, 192, 256, 384, 512, 768, 1024)
 """Rényi orders: Opacus's own, and large ones, which give the least epsilon where it is far below 1."""
-LARGEST_NOISE = 1e5
+MAX_NOISE_MULTIPLIER = 1e5
 
 
-class Spent(NamedTuple):
+class GaussianSteps(NamedTuple):
     """Steps of one kind: chance of a unit to take part, noise in clipping norms, how many steps."""
 
     q: float
@@ -34,7 +34,7 @@ class Spent(NamedTuple):
     steps: int
 
 
-def merged(history: Iterable[Spent]) -> tuple[Spent, ...]:
+def merge_history(history: Iterable[GaussianSteps]) -> tuple[GaussianSteps, ...]:
     """Return a history with the steps of one kind together, sorted.
 
     >>> merged([Spent(0.1, 1.0, 5), Spent(0.1, 2.0, 1), Spent(0.1, 1.0, 5)])
@@ -43,16 +43,16 @@ def merged(history: Iterable[Spent]) -> tuple[Spent, ...]:
     steps: dict[tuple[float, float], int] = {}
     for q, sigma, count in history:
         steps[q, sigma] = steps.get((q, sigma), 0) + count
-    return tuple(Spent(q, sigma, count) for (q, sigma), count in sorted(steps.items()) if count)
+    return tuple(GaussianSteps(q, sigma, count) for (q, sigma), count in sorted(steps.items()) if count)
 
 
-def epsilon(history: Iterable[Spent], delta: float, method: Method) -> float:
+def compute_epsilon(history: Iterable[GaussianSteps], delta: float, method: Accountant) -> float:
     """Return an upper bound on the epsilon that a history spends at `delta`; 0 for an empty one.
 
     Raises:
         ValueError: a rate, a noise or a number of steps is none.
     """
-    together = merged(history)
+    together = merge_history(history)
     for q, sigma, steps in together:
         if not (0 < q <= 1 and sigma > 0 and steps > 0 and math.isfinite(sigma)):
             raise ValueError(f"no step of a sampled Gaussian mechanism: q={q}, sigma={sigma}, steps={steps}")
@@ -62,7 +62,7 @@ def epsilon(history: Iterable[Spent], delta: float, method: Method) -> float:
 
 
 @lru_cache(maxsize=512)
-def _epsilon(history: tuple[Spent, ...], delta: float, method: Method) -> float:
+def _epsilon(history: tuple[GaussianSteps, ...], delta: float, method: Accountant) -> float:
     from opacus.accountants import PRVAccountant, RDPAccountant
 
     def told(accountant: Any) -> Any:
@@ -71,7 +71,7 @@ def _epsilon(history: tuple[Spent, ...], delta: float, method: Method) -> float:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the best order at the end of the list, and of log(1 - q) where q is 1
-        bound = float(told(RDPAccountant()).get_epsilon(delta, alphas=list(ORDERS)))
+        bound = float(told(RDPAccountant()).get_epsilon(delta, alphas=list(RENYI_ORDERS)))
         if method == "rdp":
             return bound
         error = min(0.01, max(1e-5, 0.002 * bound))
@@ -83,8 +83,8 @@ def _epsilon(history: tuple[Spent, ...], delta: float, method: Method) -> float:
 
 
 @lru_cache(maxsize=64)
-def noise_for(
-    target: float, delta: float, q: float, steps: int, method: Method, beside: tuple[Spent, ...] = ()
+def solve_noise(
+    target: float, delta: float, q: float, steps: int, method: Accountant, beside: tuple[GaussianSteps, ...] = ()
 ) -> float:
     """Return the noise, in clipping norms, whose `steps` spend at most `target`, and hardly less (0.1%).
 
@@ -94,10 +94,10 @@ def noise_for(
         ConfigError: no noise below LARGEST_NOISE does.
     """
 
-    def spent(sigma: float, how: Method = method) -> float:
-        return epsilon([*beside, Spent(q, sigma, steps)], delta, how)
+    def spent(sigma: float, how: Accountant = method) -> float:
+        return compute_epsilon([*beside, GaussianSteps(q, sigma, steps)], delta, how)
 
-    if spent(LARGEST_NOISE, "rdp") > target:
+    if spent(MAX_NOISE_MULTIPLIER, "rdp") > target:
         raise ConfigError(
             f"privacy.epsilon={target:g} cannot be kept over {steps} steps at delta={delta:g}: "
             "ask for more, or for fewer rounds"
@@ -114,7 +114,7 @@ def noise_for(
     return math.ceil(high * 1e6) / 1e6  # a plain number to print, on the safe side
 
 
-def steps_of(rounds: int, epochs: int, q: float) -> int:
+def count_steps(rounds: int, epochs: int, q: float) -> int:
     """Return the steps of some rounds: an epoch sees as many units as there are, on average.
 
     >>> steps_of(rounds=10, epochs=2, q=0.1)

@@ -22,10 +22,17 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from client import input_scaling
-from client.privacy.accounting import Spent, epsilon, noise_for, steps_of
-from client.privacy.data_digest import folder_digest
-from client.privacy.ledger import Charge, Ledger, Row, path_of
-from client.privacy.units import PEOPLE, STATISTICS, UNITS, cohort_digest, count_units, people_digest
+from client.privacy.accounting import GaussianSteps, compute_epsilon, count_steps, solve_noise
+from client.privacy.data_digest import digest_folder
+from client.privacy.ledger import Charge, Ledger, LedgerRow, get_ledger_path
+from client.privacy.units import (
+    STATISTICS_ROUND,
+    TRAINING_PEOPLE_KEY,
+    UNIT_NAMES,
+    count_units,
+    digest_cohort,
+    digest_training_people,
+)
 from client.site_context import SiteContext
 from common.config import RunConfig
 from common.errors import ConfigError, SiteError
@@ -37,7 +44,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DpSgdPlan:
     """How a round trains. `sigma`: noise in norms of `clip`; `steps`: of this round; `private`: false in tests.
 
     `units`: how many there are, as the server may know; 0: as many as there are.
@@ -53,30 +60,30 @@ class Plan:
     units: int = 0
 
 
-def spends(config: RunConfig, task: Task) -> bool:
+def needs_noisy_sums(config: RunConfig, task: Task) -> bool:
     """Return whether a private run sums over patients before it trains."""
     privacy = config.privacy
     return (
-        input_scaling.how(config.data, task) == "standard"
+        input_scaling.resolve_scaling(config.data, task) == "standard"
         and privacy.statistics_share > 0
         and privacy.kind != "hospital"
     )
 
 
-def planned(config: RunConfig) -> Spent | None:
+def get_planned_steps(config: RunConfig) -> GaussianSteps | None:
     """Return the steps of a run whose noise is given; none: it is to be solved."""
     privacy = config.privacy
-    return None if privacy.sigma is None else Spent(privacy.chance, privacy.sigma, _steps(config))
+    return None if privacy.sigma is None else GaussianSteps(privacy.chance, privacy.sigma, _steps(config))
 
 
 def _steps(config: RunConfig) -> int:
     rounds = config.federation.rounds
     if config.privacy.kind == "hospital":
         return rounds
-    return steps_of(rounds, config.training.epochs, config.privacy.sampling)
+    return count_steps(rounds, config.training.epochs, config.privacy.sampling)
 
 
-def statistics_sigma(config: RunConfig, rows: Sequence[Row] = (), run: str = "") -> float:
+def solve_sums_noise(config: RunConfig, rows: Sequence[LedgerRow] = (), run: str = "") -> float:
     """Return the noise of sums over patients, in norms of a unit's vector: so that they alone spend their share.
 
     The share is of the run's epsilon; where a run gives its noise instead, of what that spends.
@@ -84,18 +91,20 @@ def statistics_sigma(config: RunConfig, rows: Sequence[Row] = (), run: str = "")
     Raises:
         ConfigError: the epsilon cannot be kept.
     """
-    before = next((row.sigma for row in rows if row.run == run and row.round == STATISTICS), None)
+    before = next((row.sigma for row in rows if row.run == run and row.round == STATISTICS_ROUND), None)
     if before is not None:
         return before
-    privacy, given = config.privacy, planned(config)
+    privacy, given = config.privacy, get_planned_steps(config)
     share, target = privacy.statistics_share, privacy.epsilon
     if given is not None:
-        target = epsilon([given], privacy.delta, privacy.accountant) / (1 - share)
+        target = compute_epsilon([given], privacy.delta, privacy.accountant) / (1 - share)
     assert target is not None
-    return noise_for(share * target, privacy.delta, 1.0, 1, privacy.accountant)
+    return solve_noise(share * target, privacy.delta, 1.0, 1, privacy.accountant)
 
 
-def sigma_of(config: RunConfig, rows: Sequence[Row] = (), run: str = "", statistics: bool = False) -> float:
+def solve_training_noise(
+    config: RunConfig, rows: Sequence[LedgerRow] = (), run: str = "", statistics: bool = False
+) -> float:
     """Return the noise of a run's steps: as asked for, or solved from all steps that the run plans.
 
     A run that has been charged before goes on with the noise it has: solving takes seconds, and a hospital's client
@@ -111,17 +120,17 @@ def sigma_of(config: RunConfig, rows: Sequence[Row] = (), run: str = "", statist
         ConfigError: the epsilon cannot be kept.
     """
     privacy = config.privacy
-    before = next((row.sigma for row in rows if row.run == run and row.round != STATISTICS), None)
+    before = next((row.sigma for row in rows if row.run == run and row.round != STATISTICS_ROUND), None)
     if before is not None:
         return before
     if privacy.sigma is not None:
         return privacy.sigma
     assert privacy.epsilon is not None
-    beside = (Spent(1.0, statistics_sigma(config, rows, run), 1),) if statistics else ()
-    return noise_for(privacy.epsilon, privacy.delta, privacy.chance, _steps(config), privacy.accountant, beside)
+    beside = (GaussianSteps(1.0, solve_sums_noise(config, rows, run), 1),) if statistics else ()
+    return solve_noise(privacy.epsilon, privacy.delta, privacy.chance, _steps(config), privacy.accountant, beside)
 
 
-def ledger_of(place: SiteContext, site: Site) -> Ledger:
+def open_ledger(place: SiteContext, site: Site) -> Ledger:
     """Return a site's ledger; a hospital's is bound to the content of its folder, a simulated one's to its cohort.
 
     Raises:
@@ -129,13 +138,15 @@ def ledger_of(place: SiteContext, site: Site) -> Ledger:
     """
     if place.state is None:
         raise SiteError("privacy needs a folder for the ledger of what was spent: give --state")
-    path = path_of(place.state, site.name)
+    path = get_ledger_path(place.state, site.name)
     if place.data is not None:
-        return Ledger(path, folder_digest(place.data, path.with_name("data-digests.json")))
-    return Ledger(path, cohort_digest(site))
+        return Ledger(path, digest_folder(place.data, path.with_name("data-digests.json")))
+    return Ledger(path, digest_cohort(site))
 
 
-def begin(place: SiteContext, site: Site, request: Request, units: int) -> tuple[Plan, dict[str, Any]]:
+def start_private_round(
+    place: SiteContext, site: Site, request: Request, units: int
+) -> tuple[DpSgdPlan, dict[str, Any]]:
     """Charge a round that `refuse` has let pass; return how it trains, and what the report tells of it.
 
     `units`: how many there are, as the server may know (client/privacy/noisy_counts.py).
@@ -147,40 +158,44 @@ def begin(place: SiteContext, site: Site, request: Request, units: int) -> tuple
     config, privacy = request.config, request.config.privacy
     if request.method.control or request.method.pull is not None:
         raise ConfigError(f"federation.strategy={config.federation.strategy.name}: not with privacy: use fedavg")
-    steps = steps_of(1, config.training.epochs, privacy.sampling)
-    ledger = ledger_of(place, site)
+    steps = count_steps(1, config.training.epochs, privacy.sampling)
+    ledger = open_ledger(place, site)
     rows = ledger.rows()
-    sigma = sigma_of(config, rows, request.run_id, spends(config, site.task))
+    sigma = solve_training_noise(config, rows, request.run_id, needs_noisy_sums(config, site.task))
     secure = privacy.noise == "secure"
-    plan = Plan(privacy.kind, privacy.sampling, sigma, privacy.clip, steps, privacy.examples, secure, units)
-    row = charge(
-        place, site, charge_of(place, site, request.run_id, config, Spent(plan.q, sigma, steps), request.round)
+    plan = DpSgdPlan(privacy.kind, privacy.sampling, sigma, privacy.clip, steps, privacy.examples, secure, units)
+    row = charge_ledger(
+        place,
+        site,
+        build_charge(place, site, request.run_id, config, GaussianSteps(plan.q, sigma, steps), request.round),
     )
-    sums = [item.sigma for item in rows if item.run == request.run_id and item.round == STATISTICS]
-    return plan, told(row, plan.clip, units) | ({"statistics": sums[-1]} if sums else {})
+    sums = [item.sigma for item in rows if item.run == request.run_id and item.round == STATISTICS_ROUND]
+    return plan, build_spending_report(row, plan.clip, units) | ({"statistics": sums[-1]} if sums else {})
 
 
-def charge(place: SiteContext, site: Site, wanted: Charge) -> Row:
+def charge_ledger(place: SiteContext, site: Site, wanted: Charge) -> LedgerRow:
     """Charge, and keep who trains: a later run with other people is refused (`refuse`).
 
     Raises:
         BudgetSpent: it would overspend; nothing was charged.
         DataError: the ledger cannot be used.
     """
-    ledger = ledger_of(place, site)
+    ledger = open_ledger(place, site)
     if wanted.level != "hospital" and not place.policy.several_splits:
-        ledger.keep(PEOPLE, people_digest(site.train))
+        ledger.keep(TRAINING_PEOPLE_KEY, digest_training_people(site.train))
     return ledger.charge(wanted)
 
 
-def charge_of(place: SiteContext, site: Site, run: str, config: RunConfig, spent: Spent, number: int) -> Charge:
+def build_charge(
+    place: SiteContext, site: Site, run: str, config: RunConfig, spent: GaussianSteps, number: int
+) -> Charge:
     """Return what to charge for a round, or for STATISTICS."""
     privacy = config.privacy
     return Charge(
         run,
         number,
         privacy.kind,
-        UNITS[privacy.kind],
+        UNIT_NAMES[privacy.kind],
         count_units(site.train, privacy.kind),
         spent,
         privacy.delta,
@@ -191,7 +206,7 @@ def charge_of(place: SiteContext, site: Site, run: str, config: RunConfig, spent
     )
 
 
-def told(row: Row, clip: float, units: int) -> dict[str, Any]:
+def build_spending_report(row: LedgerRow, clip: float, units: int) -> dict[str, Any]:
     """Return what a site tells of its spending: figures of the plan and sums of steps, nothing of patients' values.
 
     `units`: how many there are, as the server may know.

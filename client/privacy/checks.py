@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from client.privacy.budget import ledger_of
-from client.privacy.units import PEOPLE, UNITS, count_units, people_digest
+from client.privacy.budget import open_ledger
+from client.privacy.units import TRAINING_PEOPLE_KEY, UNIT_NAMES, count_units, digest_training_people
 from client.site_context import SiteContext
 from common import models
 from common.config import RunConfig
@@ -45,18 +45,20 @@ def check_private_training(place: SiteContext, site: Site, config: RunConfig) ->
     if len(site.train.y) and privacy.kind != "hospital":
         units = count_units(site.train, privacy.kind)
         if privacy.delta >= 1 / units:
-            how_many = f"{units} {UNITS[privacy.kind]}s" if policy.counts == "public" else f"the {privacy.kind}s here"
+            how_many = (
+                f"{units} {UNIT_NAMES[privacy.kind]}s" if policy.counts == "public" else f"the {privacy.kind}s here"
+            )
             raise SiteError(
                 f"privacy.delta={privacy.delta:g} must be below 1 / {how_many}: with such a delta one of them could be "
                 "published"
             )
     if privacy.kind != "hospital":
-        models.refuse_without_units(models.build(site.task, config.model, seed=0), privacy.kind)
-    ledger = ledger_of(place, site)
+        models.check_per_unit_gradients(models.build_model(site.task, config.model, seed=0), privacy.kind)
+    ledger = open_ledger(place, site)
     ledger.check()
     if privacy.kind != "hospital" and not policy.several_splits:
-        before = ledger.kept(PEOPLE)
-        if before is not None and before != people_digest(site.train):
+        before = ledger.kept(TRAINING_PEOPLE_KEY)
+        if before is not None and before != digest_training_people(site.train):
             raise SiteError(
                 "policy: other people would train here than in earlier private runs, and who was tested then is not "
                 "protected: keep the sites section, or allow several_splits"

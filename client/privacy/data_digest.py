@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 
-def folder_digest(folder: Path, known: Path | None = None) -> str:
+def digest_folder(folder: Path, known: Path | None = None) -> str:
     """Return a digest of the content of all files in a folder, whatever their dates and the run's settings.
 
     Args:

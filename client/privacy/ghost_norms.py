@@ -24,16 +24,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.grad import conv1d_weight, conv2d_weight
 
-Part = tuple[Tensor, tuple[int, ...]]
+ParameterGradients = tuple[Tensor, tuple[int, ...]]
 """One parameter's gradients `(units, ...)`, and the order of axes that makes them `(units, *its shape)`."""
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)
-KEPT = 32 * 2**20
+SUPPORTED_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)
+MAX_KEPT_BYTES = 32 * 2**20
 """Gradients that were made are kept from norm to sum, up to this many bytes; others are summed anew."""
 ROUNDING = 2.0**-22
 """Four units in the last place of float32, of the product of the norms of A and B."""
 
 
-class Group:
+class UnitGroup:
     """Some units that go through the network together, row after row.
 
     Args:
@@ -65,14 +65,14 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Seen:
+class LayerCall:
     """A layer in one pass: `into`: what went in; `slope`: the gradient of what came out, `(rows of the group, ...)`."""
 
     name: str
     module: nn.Module
     into: Tensor
     slope: Tensor
-    group: Group
+    group: UnitGroup
 
     def ghost(self) -> bool:
         """Whether the weight's norms cost less than its gradients: 4 steps**2 < its size, as measured on a CPU."""
@@ -97,7 +97,7 @@ class Seen:
         traces = [held.diagonal(dim1=1, dim2=2).sum(1) for held in pairs]
         return (pairs[0] * pairs[1]).sum((1, 2)).clamp(min=0) + ROUNDING * traces[0] * traces[1]
 
-    def large(self) -> Part | None:
+    def large(self) -> ParameterGradients | None:
         """Return each unit's gradients of the weight of a linear layer or a convolution."""
         if isinstance(self.module, nn.Linear):
             into, slope = self._steps(self.into), self._steps(self.slope)
@@ -143,7 +143,7 @@ class Seen:
         return self.group.spread(held).flatten(1, -2)
 
 
-class Pass:
+class GradientPass:
     """One pass of a group of units through a network and back to the outputs of its layers.
 
     A layer is measured when the backward pass comes to it, so that its slopes are kept only where the sum needs them.
@@ -156,20 +156,20 @@ class Pass:
     `held`: numbers that went into the layers and came out of them.
     """
 
-    def __init__(self, layers: dict[str, nn.Module], wanted: Iterable[str], group: Group) -> None:
+    def __init__(self, layers: dict[str, nn.Module], wanted: Iterable[str], group: UnitGroup) -> None:
         self._layers, self._wanted, self._group = layers, frozenset(wanted), group
         self.held = 0
-        self._room = KEPT
+        self._room = MAX_KEPT_BYTES
         self._squares: list[Tensor] = []
         self._narrow: list[tuple[str, Tensor]] = []
-        self._kept: list[tuple[str, Part]] = []
-        self._anew: list[Seen] = []
+        self._kept: list[tuple[str, ParameterGradients]] = []
+        self._anew: list[LayerCall] = []
 
-    def gradients(self, run: Callable[[], Tensor]) -> dict[str, Part]:
+    def gradients(self, run: Callable[[], Tensor]) -> dict[str, ParameterGradients]:
         """Return the units' gradients by parameter; `run` returns the loss, summed over the rows."""
-        parts: dict[str, Part] = {}
+        parts: dict[str, ParameterGradients] = {}
 
-        def measure(one: Seen) -> None:
+        def measure(one: LayerCall) -> None:
             for which, raw in one.small().items():
                 parts[f"{one.name}.{which}"] = raw, tuple(range(raw.ndim))
             if (large := one.large()) is not None:
@@ -202,7 +202,7 @@ class Pass:
             total |= {f"{one.name}.weight": one.weighted(share) for one in self._anew}
         return total
 
-    def _measure(self, one: Seen) -> None:
+    def _measure(self, one: LayerCall) -> None:
         self._narrow += [
             (full, raw) for which, raw in one.small().items() if (full := f"{one.name}.{which}") in self._wanted
         ]
@@ -223,12 +223,12 @@ class Pass:
             self._room -= size
             self._kept.append((weight, large))
 
-    def _back(self, run: Callable[[], Tensor], measure: Callable[[Seen], None]) -> None:
+    def _back(self, run: Callable[[], Tensor], measure: Callable[[LayerCall], None]) -> None:
         calls: dict[str, int] = {}
-        waiting: dict[str, list[Seen]] = {}
+        waiting: dict[str, list[LayerCall]] = {}
         entries: list[Tensor] = []
 
-        def reached(one: Seen) -> None:
+        def reached(one: LayerCall) -> None:
             several = waiting.setdefault(one.name, [])
             several.append(one)
             if len(several) == calls[one.name]:
@@ -242,7 +242,7 @@ class Pass:
                 into = inputs[0].detach()
                 self.held += into.numel() + output.numel()
                 output.register_hook(  # type: ignore[no-untyped-call]
-                    lambda slope: reached(Seen(name, module, into, slope, self._group))
+                    lambda slope: reached(LayerCall(name, module, into, slope, self._group))
                 )
 
             return hook
@@ -256,7 +256,7 @@ class Pass:
         torch.autograd.grad(loss, entries)
 
 
-def layers_of(model: nn.Module, trained: dict[str, nn.Parameter]) -> dict[str, nn.Module] | None:
+def find_trained_layers(model: nn.Module, trained: dict[str, nn.Parameter]) -> dict[str, nn.Module] | None:
     """Return the layers that hold all trained parameters, or None if one is of another kind."""
     holders = {name.rpartition(".")[0] for name in trained}
     found = {name: module for name, module in model.named_modules() if name in holders}
@@ -268,7 +268,7 @@ def _known(module: nn.Module) -> bool:
         row = (module.kernel_size[0], module.stride[0], module.padding[0]) == (1, 1, 0)
         flat = type(module) is nn.Conv1d or (type(module) is nn.Conv2d and row)
         return flat and module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
-    return type(module) in LAYERS
+    return type(module) in SUPPORTED_LAYERS
 
 
 def _square(raw: Tensor) -> Tensor:
@@ -276,7 +276,7 @@ def _square(raw: Tensor) -> Tensor:
     return found
 
 
-def _joined(calls: Sequence[Seen]) -> Seen:
+def _joined(calls: Sequence[LayerCall]) -> LayerCall:
     """Return several calls of one layer as one, in which each unit has the rows of all."""
     first = calls[0]
     if len(calls) == 1:
@@ -286,8 +286,8 @@ def _joined(calls: Sequence[Seen]) -> Seen:
         torch.cat([group.spread(held) for held in several], dim=1).flatten(0, 1)
         for several in ([one.into for one in calls], [one.slope for one in calls])
     )
-    whole = Group(np.full(group.units, group.longest * len(calls)), into.device)
-    return Seen(first.name, first.module, into, slope, whole)
+    whole = UnitGroup(np.full(group.units, group.longest * len(calls)), into.device)
+    return LayerCall(first.name, first.module, into, slope, whole)
 
 
 def _line(module: nn.Conv1d | nn.Conv2d, into: Tensor) -> Tensor:
@@ -298,7 +298,7 @@ def _line(module: nn.Conv1d | nn.Conv2d, into: Tensor) -> Tensor:
     return functional.pad(into.transpose(1, 2), (0, 0, pad, pad))
 
 
-def _conv_gradients(module: nn.Conv1d | nn.Conv2d, into: Tensor, slope: Tensor, group: Group) -> Part:
+def _conv_gradients(module: nn.Conv1d | nn.Conv2d, into: Tensor, slope: Tensor, group: UnitGroup) -> ParameterGradients:
     wide, step, apart = module.kernel_size[-1], module.stride[-1], module.dilation[-1]
     windows = _line(module, into).unfold(1, (wide - 1) * apart + 1, step)[..., ::apart].transpose(2, 3)
     # (rows, steps, kernel * channels), laid out anew: overlapping rows would be copied one by one

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from client.privacy import budget
-from client.privacy.accounting import Spent
+from client.privacy.accounting import GaussianSteps
 from client.site_context import SiteContext
 from common import noise
 from common.errors import ConfigError, SiteError
@@ -35,7 +35,7 @@ from common.seeds import seed_for
 
 
 @dataclass(frozen=True)
-class Share:
+class ContributionPlan:
     """What a hospital's update becomes. `weight`: capped; `cap`, `clip`, `sigma`: as above; `drawn`: whether it counts.
 
     `noisy`: whether the noise is added here; `source`: of it.
@@ -46,11 +46,13 @@ class Share:
     clip: float
     sigma: float
     noisy: bool
-    source: noise.Source
+    source: noise.RandomSource
     drawn: bool = True
 
 
-def begin(place: SiteContext, site: Any, request: Request, weight: float) -> tuple[Share, dict[str, Any]]:
+def start_hospital_round(
+    place: SiteContext, site: Any, request: Request, weight: float
+) -> tuple[ContributionPlan, dict[str, Any]]:
     """Charge a round; return what the update becomes, and what the report tells.
 
     Raises:
@@ -60,19 +62,23 @@ def begin(place: SiteContext, site: Any, request: Request, weight: float) -> tup
     config, wanted = request.config, request.config.privacy
     if config.federation.strategy.name != "fedavg" or request.method.keeps_state or request.proximal:
         raise ConfigError("privacy.level=hospital: contributions are summed, so it goes with fedavg alone")
-    ledger = budget.ledger_of(place, site)
-    sigma = budget.sigma_of(config, ledger.rows(), request.run_id)
-    spent = Spent(wanted.chance, sigma, 1)
-    row = budget.charge(place, site, budget.charge_of(place, site, request.run_id, config, spent, request.round))
+    ledger = budget.open_ledger(place, site)
+    sigma = budget.solve_training_noise(config, ledger.rows(), request.run_id)
+    spent = GaussianSteps(wanted.chance, sigma, 1)
+    row = budget.charge_ledger(
+        place, site, budget.build_charge(place, site, request.run_id, config, spent, request.round)
+    )
     secure = wanted.noise == "secure"
     seed = seed_for(config.seed, site.name, request.round, "hospital")
-    source: noise.Source = noise.Secure() if secure else noise.Seeded(seed)
-    drawn = wanted.chance >= 1 or bool(len(noise.drawn(source, 1, wanted.chance)))
-    share = Share(min(weight, wanted.cap), wanted.cap, wanted.clip, sigma, wanted.noise_at == "site", source, drawn)
-    return share, budget.told(row, wanted.clip, 1) | {"noise_at": wanted.noise_at}
+    source: noise.RandomSource = noise.SecureSource() if secure else noise.SeededSource(seed)
+    drawn = wanted.chance >= 1 or bool(len(noise.draw_units(source, 1, wanted.chance)))
+    share = ContributionPlan(
+        min(weight, wanted.cap), wanted.cap, wanted.clip, sigma, wanted.noise_at == "site", source, drawn
+    )
+    return share, budget.build_spending_report(row, wanted.clip, 1) | {"noise_at": wanted.noise_at}
 
 
-def contribution(came: Weights, trained: Weights, share: Share) -> Weights:
+def build_contribution(came: Weights, trained: Weights, share: ContributionPlan) -> Weights:
     """Return what a hospital adds to the round's sum, by name, in the shapes of `trained`.
 
     Its norm is at most cap * clip before the noise.
@@ -91,7 +97,7 @@ def contribution(came: Weights, trained: Weights, share: Share) -> Weights:
     norm = float(np.linalg.norm(flat))
     flat *= share.weight * min(1.0, limit / norm) if norm and share.drawn else 0.0
     if share.noisy:
-        flat = noise.noisy(flat, share.sigma * share.cap * share.clip, share.source)
+        flat = noise.add_noise(flat, share.sigma * share.cap * share.clip, share.source)
     parts = np.split(flat, np.cumsum([value.size for value in trained.values()])[:-1])
     return {
         name: part.reshape(value.shape).astype(np.float32)

@@ -29,14 +29,14 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from client.privacy.accounting import Method, Spent, epsilon
+from client.privacy.accounting import Accountant, GaussianSteps, compute_epsilon
 from common.errors import DataError, SiteError
-from common.messages import SPENT
+from common.messages import BUDGET_SPENT
 
-FORMAT = "wardround.ledger/1"
-START = "0" * 64
-BUSY_SECONDS = 60.0
-TABLES = """
+LEDGER_FORMAT = "wardround.ledger/1"
+INITIAL_HASH = "0" * 64
+LOCK_TIMEOUT_SECONDS = 60.0
+SCHEMA = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE charges (number INTEGER PRIMARY KEY, time TEXT NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL,
   level TEXT NOT NULL, unit TEXT NOT NULL, units INTEGER NOT NULL, q REAL NOT NULL, sigma REAL NOT NULL,
@@ -52,7 +52,7 @@ class BudgetSpent(SiteError):
 
 
 @dataclass(frozen=True)
-class Row:
+class LedgerRow:
     """One charge. `epsilon_run`, `epsilon`: spent with it by the run, and by all runs, at `delta`.
 
     `units`: how many people (level patient) or examples (level record) there were; `private`: false where a test
@@ -70,7 +70,7 @@ class Row:
     sigma: float
     steps: int
     delta: float
-    accountant: Method
+    accountant: Accountant
     epsilon_run: float
     epsilon: float
     private: bool
@@ -78,9 +78,9 @@ class Row:
     hash: str = ""
 
     @property
-    def spent(self) -> Spent:
+    def spent(self) -> GaussianSteps:
         """The steps that were charged."""
-        return Spent(self.q, self.sigma, self.steps)
+        return GaussianSteps(self.q, self.sigma, self.steps)
 
     def digest(self, previous: str) -> str:
         """Return the hash of a row that follows another."""
@@ -99,15 +99,15 @@ class Charge:
     level: str
     unit: str
     units: int
-    spent: Spent
+    spent: GaussianSteps
     delta: float
-    accountant: Method
+    accountant: Accountant
     run_limit: float | None = None
     total_limit: float | None = None
     private: bool = True
 
 
-def path_of(state: Path, site: str) -> Path:
+def get_ledger_path(state: Path, site: str) -> Path:
     """Return where the ledger of a site lies in its state folder."""
     plain = re.sub(r"[^A-Za-z0-9_-]", lambda found: f"%{ord(found[0]):02x}", site)
     return state / plain / "privacy.sqlite"
@@ -137,7 +137,7 @@ class Ledger:
             found.data = found._about(connection).get("data", "")
         return found
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[LedgerRow]:
         """Return all charges, after checking that they are as they were written.
 
         Raises:
@@ -147,7 +147,7 @@ class Ledger:
         with self._open() as connection:
             return self._checked(connection)
 
-    def check(self) -> list[Row]:
+    def check(self) -> list[LedgerRow]:
         """Return all charges, after checking also that another can be written.
 
         Raises:
@@ -180,11 +180,11 @@ class Ledger:
         with self._open() as connection:
             connection.execute("INSERT OR IGNORE INTO about VALUES (?, ?)", (f"kept/{key}", value))
 
-    def total(self, delta: float, accountant: Method, run: str | None = None) -> float:
+    def total(self, delta: float, accountant: Accountant, run: str | None = None) -> float:
         """Return the epsilon that one run, or all runs, have been charged."""
-        return epsilon((row.spent for row in self.rows() if run in (None, row.run)), delta, accountant)
+        return compute_epsilon((row.spent for row in self.rows() if run in (None, row.run)), delta, accountant)
 
-    def charge(self, wanted: Charge) -> Row:
+    def charge(self, wanted: Charge) -> LedgerRow:
         """Charge a round before it trains; when this returns, the charge is on the disk.
 
         Raises:
@@ -197,7 +197,7 @@ class Ledger:
             try:
                 rows = self._checked(connection)
                 row = self._next(rows, wanted)
-                names = [item.name for item in fields(Row)]
+                names = [item.name for item in fields(LedgerRow)]
                 marks = ", ".join("?" * len(names))
                 values = [getattr(row, name) for name in names]
                 connection.execute(f"INSERT INTO charges ({', '.join(names)}) VALUES ({marks})", values)
@@ -209,38 +209,39 @@ class Ledger:
         self._anchor(row)
         return row
 
-    def _next(self, rows: list[Row], wanted: Charge) -> Row:
+    def _next(self, rows: list[LedgerRow], wanted: Charge) -> LedgerRow:
         other = next((row.level for row in rows if row.level != wanted.level), None)
         if other:
             raise BudgetSpent(
-                f"{SPENT}: this data has been charged per {other}, which bounds nothing per {wanted.level}: "
+                f"{BUDGET_SPENT}: this data has been charged per {other}, which bounds nothing per {wanted.level}: "
                 f"go on with privacy.level={other}"
             )
         own = [row.spent for row in rows if row.run == wanted.run] + [wanted.spent]
         every = [row.spent for row in rows] + [wanted.spent]
-        of_run = epsilon(own, wanted.delta, wanted.accountant)
-        total = of_run if len(own) == len(every) else epsilon(every, wanted.delta, wanted.accountant)
+        of_run = compute_epsilon(own, wanted.delta, wanted.accountant)
+        total = of_run if len(own) == len(every) else compute_epsilon(every, wanted.delta, wanted.accountant)
         for found, limit, whose in ((of_run, wanted.run_limit, "run"), (total, wanted.total_limit, "site")):
             if limit is not None and not found <= limit:
                 raise BudgetSpent(
-                    f"{SPENT}: round {wanted.round} would bring epsilon to {found:.3f} of the {whose}'s {limit:g} "
+                    f"{BUDGET_SPENT}: round {wanted.round} would bring epsilon to {found:.3f} of the "
+                    f"{whose}'s {limit:g} "
                     f"at delta {wanted.delta:g}"
                 )
         if not math.isfinite(total):
-            raise BudgetSpent(f"{SPENT}: round {wanted.round} has no finite epsilon")
+            raise BudgetSpent(f"{BUDGET_SPENT}: round {wanted.round} has no finite epsilon")
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        row = Row(
+        row = LedgerRow(
             len(rows) + 1, now, wanted.run, wanted.round, wanted.level, wanted.unit, wanted.units, *wanted.spent,
             wanted.delta, wanted.accountant, of_run, total, wanted.private, self.data,
         )  # fmt: skip
-        return Row(**{**asdict(row), "hash": row.digest(rows[-1].hash if rows else START)})
+        return LedgerRow(**{**asdict(row), "hash": row.digest(rows[-1].hash if rows else INITIAL_HASH)})
 
     @property
     def head(self) -> Path:
         """The file that says once more which row is the last."""
         return self.path.with_name(self.path.name + ".head")
 
-    def _anchor(self, row: Row) -> None:
+    def _anchor(self, row: LedgerRow) -> None:
         part = self.head.with_name(f"{self.head.name}.{os.getpid()}.part")
         try:
             with part.open("w", encoding="utf-8") as file:
@@ -270,10 +271,12 @@ class Ledger:
         with self._open() as connection:
             connection.execute("BEGIN EXCLUSIVE")
             if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-                for statement in re.split(r";\n(?=CREATE|$)", TABLES.strip() + "\n"):
+                for statement in re.split(r";\n(?=CREATE|$)", SCHEMA.strip() + "\n"):
                     if statement.strip():
                         connection.execute(statement)
-                connection.executemany("INSERT INTO about VALUES (?, ?)", [("format", FORMAT), ("data", self.data)])
+                connection.executemany(
+                    "INSERT INTO about VALUES (?, ?)", [("format", LEDGER_FORMAT), ("data", self.data)]
+                )
             connection.execute("COMMIT")
         with suppress(OSError):
             self.path.chmod(0o600)
@@ -282,7 +285,7 @@ class Ledger:
     def _open(self) -> Iterator[sqlite3.Connection]:
         connection: sqlite3.Connection | None = None
         try:
-            connection = connect(self.path)
+            connection = connect_sqlite(self.path)
             connection.execute("PRAGMA journal_mode=DELETE")
             connection.execute("PRAGMA synchronous=EXTRA")
             yield connection
@@ -297,11 +300,11 @@ class Ledger:
 
     def _about(self, connection: sqlite3.Connection) -> dict[str, str]:
         found = dict(connection.execute("SELECT key, value FROM about").fetchall())
-        if found.get("format") != FORMAT:
-            raise DataError(f"{self.path} is no privacy ledger of this version ({FORMAT})")
+        if found.get("format") != LEDGER_FORMAT:
+            raise DataError(f"{self.path} is no privacy ledger of this version ({LEDGER_FORMAT})")
         return found
 
-    def _checked(self, connection: sqlite3.Connection) -> list[Row]:
+    def _checked(self, connection: sqlite3.Connection) -> list[LedgerRow]:
         """Return the rows, if the chain holds and reaches the head beside it."""
         about = self._about(connection)
         if self.data != about["data"]:
@@ -312,14 +315,14 @@ class Ledger:
         try:
             anchor = self.head.read_text(encoding="utf-8").split()
         except FileNotFoundError:
-            anchor = ["0", START]
-        names = [item.name for item in fields(Row)]
-        rows: list[Row] = []
-        previous = START
-        hashes = {0: START}
+            anchor = ["0", INITIAL_HASH]
+        names = [item.name for item in fields(LedgerRow)]
+        rows: list[LedgerRow] = []
+        previous = INITIAL_HASH
+        hashes = {0: INITIAL_HASH}
         for values in connection.execute(f"SELECT {', '.join(names)} FROM charges ORDER BY number"):
             held = dict(zip(names, values, strict=True))
-            row = Row(**{**held, "private": bool(held["private"])})
+            row = LedgerRow(**{**held, "private": bool(held["private"])})
             if row.number != len(rows) + 1 or row.hash != row.digest(previous):
                 raise DataError(f"the privacy ledger {self.path} was changed at row {len(rows) + 1}: do not trust it")
             rows.append(row)
@@ -338,6 +341,6 @@ class Ledger:
         self.data = data
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect_sqlite(path: Path) -> sqlite3.Connection:
     """Open the file; transactions are begun by hand."""
-    return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    return sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None)

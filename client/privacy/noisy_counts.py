@@ -20,21 +20,21 @@ from typing import Any
 import numpy as np
 
 from client.privacy import budget
-from client.privacy.accounting import Spent, noise_for
+from client.privacy.accounting import GaussianSteps, solve_noise
 from client.privacy.ledger import Charge
-from client.privacy.units import STATISTICS, people_digest, units_of
+from client.privacy.units import STATISTICS_ROUND, digest_training_people, group_rows_by_unit
 from client.site_context import SiteContext
 from common import noise
 from common.config import RunConfig
 from common.seeds import seed_for
 from sites.cohort import Cohort
 
-RUN = "counts"
+COUNTS_RUN = "counts"
 """The run under which the ledger holds what counts cost."""
 
 
 @dataclass(frozen=True)
-class Told:
+class TrainingCounts:
     """What the server may know of those who train. `noisy`: each unit counts once, in `patients` as in `examples`."""
 
     patients: int
@@ -47,7 +47,7 @@ class Told:
         return {"patients": self.patients, "examples": self.examples, "classes": list(self.classes)}
 
 
-def told(place: SiteContext, site: Any, config: RunConfig) -> Told:
+def release_training_counts(place: SiteContext, site: Any, config: RunConfig) -> TrainingCounts:
     """Return a site's counts of training units, noisy where they must be; the first time that is charged.
 
     Raises:
@@ -57,9 +57,9 @@ def told(place: SiteContext, site: Any, config: RunConfig) -> Told:
     train: Cohort = site.train
     level, policy = config.privacy.kind, place.policy
     if not len(train.y) or level not in ("patient", "record") or policy.counts == "public":
-        return Told(train.people(), len(train.y), train.class_counts())
-    ledger = budget.ledger_of(place, site)
-    key = f"counts/{level}/{people_digest(train)}"
+        return TrainingCounts(train.people(), len(train.y), train.class_counts())
+    ledger = budget.open_ledger(place, site)
+    key = f"counts/{level}/{digest_training_people(train)}"
     kept = ledger.kept(key)
     if kept is None:
         ledger.keep(key, json.dumps(_release(place, site, config)))
@@ -76,24 +76,25 @@ def told(place: SiteContext, site: Any, config: RunConfig) -> Told:
         edges = np.rint(np.cumsum(part))
         edges[-1] = units
         found = np.diff(edges, prepend=0)
-    return Told(units, units, tuple(int(number) for number in found), noisy=True)
+    return TrainingCounts(units, units, tuple(int(number) for number in found), noisy=True)
 
 
 def _release(place: SiteContext, site: Any, config: RunConfig) -> list[float]:
     wanted, train = config.privacy, site.train
-    sigma = noise_for(place.policy.counts_epsilon, wanted.delta, 1.0, 1, wanted.accountant)
+    sigma = solve_noise(place.policy.counts_epsilon, wanted.delta, 1.0, 1, wanted.accountant)
     charge: Charge = replace(
-        budget.charge_of(place, site, RUN, config, Spent(1.0, sigma, 1), STATISTICS), run_limit=None
+        budget.build_charge(place, site, COUNTS_RUN, config, GaussianSteps(1.0, sigma, 1), STATISTICS_ROUND),
+        run_limit=None,
     )
-    budget.charge(place, site, charge)
-    source: noise.Source = noise.Secure()
+    budget.charge_ledger(place, site, charge)
+    source: noise.RandomSource = noise.SecureSource()
     if wanted.noise == "seeded":
-        source = noise.Seeded(seed_for(config.seed, site.name, "counts"))
-    total = exact(train, wanted.kind)
-    return [float(value) for value in noise.noisy(total, sigma * math.sqrt(2) * 1.001, source)]
+        source = noise.SeededSource(seed_for(config.seed, site.name, "counts"))
+    total = sum_unit_counts(train, wanted.kind)
+    return [float(value) for value in noise.add_noise(total, sigma * math.sqrt(2) * 1.001, source)]
 
 
-def exact(train: Cohort, level: str) -> Any:
+def sum_unit_counts(train: Cohort, level: str) -> Any:
     """Return the number of units, and the sum over them of the shares of their examples that have each class.
 
     One unit moves it by at most sqrt(2).
@@ -101,7 +102,7 @@ def exact(train: Cohort, level: str) -> Any:
     classes = len(train.task.classes)
     has = train.y.astype(float) if train.y.ndim == 2 else np.eye(classes)[train.y]
     total = np.zeros(1 + classes)
-    for rows in units_of(train, level):
+    for rows in group_rows_by_unit(train, level):
         share = has[rows].mean(0)
         total += np.concatenate([[1.0], share / max(1.0, float(np.linalg.norm(share)))])
     return total

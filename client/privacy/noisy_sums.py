@@ -20,14 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from client.privacy import budget
-from client.privacy.accounting import Spent
-from client.privacy.units import STATISTICS, units_of
+from client.privacy.accounting import GaussianSteps
+from client.privacy.units import STATISTICS_ROUND, group_rows_by_unit
 from client.site_context import SiteContext
 from common import noise
 from common.config import RunConfig
 from common.errors import ConfigError
 from common.messages import Request
-from common.noisy_scaling import Noisy, summed
+from common.noisy_scaling import NoisyMoments, inputs_with_units
 from common.seeds import seed_for
 from common.task import Task
 from sites import datasets
@@ -35,14 +35,14 @@ from sites.cohort import Cohort, Windows
 
 Floats = npt.NDArray[np.float64]
 
-CLIP = 0.6
+CLIP_PER_ROOT_INPUT = 0.6
 """Norm of a unit's vector, in roots of the number of inputs that are summed."""
-SEEN = 0.25
+MEASURED_WEIGHT = 0.25
 """Weight of `measured` beside the means: its noise may be larger, because it only divides."""
-BLOCK = 1 << 13
+BLOCK_ROWS = 1 << 13
 
 
-def ranges(task: Task, config: RunConfig) -> tuple[Floats, Floats]:
+def get_public_ranges(task: Task, config: RunConfig) -> tuple[Floats, Floats]:
     """Return the public range of each input, features first, then channels: low and high, `(inputs,)` each.
 
     `privacy.bounds` goes before what the data set states; of its patterns the first that fits counts.
@@ -50,7 +50,7 @@ def ranges(task: Task, config: RunConfig) -> tuple[Floats, Floats]:
     Raises:
         ConfigError: an input has none.
     """
-    stated: Mapping[str, tuple[float, float]] = datasets.bounds(config)
+    stated: Mapping[str, tuple[float, float]] = datasets.public_bounds(config)
     found = []
     for name in (*task.features, *task.channel_names):
         given = next((ends for what, ends in config.privacy.bounds.items() if fnmatchcase(name, what)), None)
@@ -65,7 +65,9 @@ def ranges(task: Task, config: RunConfig) -> tuple[Floats, Floats]:
     return low, high
 
 
-def release(place: SiteContext, site: Any, request: Request, units: int) -> tuple[Noisy, dict[str, Any]]:
+def release_noisy_sums(
+    place: SiteContext, site: Any, request: Request, units: int
+) -> tuple[NoisyMoments, dict[str, Any]]:
     """Charge and return a site's noisy sums, and what the report tells of them; `units`: as the server may know.
 
     Raises:
@@ -73,39 +75,43 @@ def release(place: SiteContext, site: Any, request: Request, units: int) -> tupl
         ConfigError: an input has no public range.
     """
     config, train = request.config, site.train
-    low, high = ranges(site.task, config)
-    width = int(summed(low, high).sum())
+    low, high = get_public_ranges(site.task, config)
+    width = int(inputs_with_units(low, high).sum())
     counted = width if site.task.missing else 1
-    if not budget.spends(config, site.task) or not width:
+    if not budget.needs_noisy_sums(config, site.task) or not width:
         zero = np.zeros(width)
-        return Noisy(np.zeros(counted), zero, zero, low, high, 0.0), {"deviation": 0.0}
-    ledger = budget.ledger_of(place, site)
-    sigma = budget.statistics_sigma(config, ledger.rows(), request.run_id)
-    spent = Spent(1.0, sigma, 1)
-    row = budget.charge(place, site, budget.charge_of(place, site, request.run_id, config, spent, STATISTICS))
-    clip = CLIP * math.sqrt(width)
+        return NoisyMoments(np.zeros(counted), zero, zero, low, high, 0.0), {"deviation": 0.0}
+    ledger = budget.open_ledger(place, site)
+    sigma = budget.solve_sums_noise(config, ledger.rows(), request.run_id)
+    spent = GaussianSteps(1.0, sigma, 1)
+    row = budget.charge_ledger(
+        place, site, budget.build_charge(place, site, request.run_id, config, spent, STATISTICS_ROUND)
+    )
+    clip = CLIP_PER_ROOT_INPUT * math.sqrt(width)
     limit = clip * noise.clip_margin(counted + 2 * width, sigma)
-    total = clipped_sum(train, config.privacy.kind, low, high, limit)
+    total = sum_clipped_units(train, config.privacy.kind, low, high, limit)
     secure = config.privacy.noise == "secure"
-    source = noise.Secure() if secure else noise.Seeded(seed_for(config.seed, site.name, "statistics"))
-    sent = noise.noisy(total, sigma * clip, source)
-    seen = sent[:counted] / (SEEN if site.task.missing else SEEN * math.sqrt(width))
-    found = Noisy(seen, sent[counted : counted + width], sent[counted + width :], low, high, sigma * clip)
-    return found, {"deviation": found.deviation, "privacy": budget.told(row, clip, units)}
+    source = noise.SecureSource() if secure else noise.SeededSource(seed_for(config.seed, site.name, "statistics"))
+    sent = noise.add_noise(total, sigma * clip, source)
+    seen = sent[:counted] / (MEASURED_WEIGHT if site.task.missing else MEASURED_WEIGHT * math.sqrt(width))
+    found = NoisyMoments(seen, sent[counted : counted + width], sent[counted + width :], low, high, sigma * clip)
+    return found, {"deviation": found.deviation, "privacy": budget.build_spending_report(row, clip, units)}
 
 
-def clipped_sum(train: Cohort, level: str, low: Floats, high: Floats, limit: float) -> Floats:
+def sum_clipped_units(train: Cohort, level: str, low: Floats, high: Floats, limit: float) -> Floats:
     """Return the sum of units' vectors `(seen, first, second)`, each clipped to norm `limit`.
 
     One unit added or taken away moves it by at most `limit`.
     """
-    chosen, missing = summed(low, high), train.task.missing
+    chosen, missing = inputs_with_units(low, high), train.task.missing
     width = int(chosen.sum())
     total = np.zeros((width if missing else 1) + 2 * width)
-    for rows, starts in _blocks(units_of(train, level)):
+    for rows, starts in _blocks(group_rows_by_unit(train, level)):
         held = [np.add.reduceat(part[:, chosen], starts, axis=0) for part in _sums(train, rows, low, high)]
         seen, (first, second) = held[0], (part / np.maximum(held[0], 1) for part in held[1:])
-        weight = SEEN * (seen > 0) if missing else np.full((len(seen), 1), SEEN * math.sqrt(width))
+        weight = (
+            MEASURED_WEIGHT * (seen > 0) if missing else np.full((len(seen), 1), MEASURED_WEIGHT * math.sqrt(width))
+        )
         vector = np.concatenate([weight, first, second], axis=1)
         norm = np.sqrt((vector * vector).sum(1, keepdims=True))
         total += (vector * np.minimum(1.0, limit / np.maximum(norm, 1e-300))).sum(0)
@@ -119,7 +125,7 @@ def _blocks(units: list[npt.NDArray[np.int64]]) -> Iterator[tuple[npt.NDArray[np
     for i, unit in enumerate(units):
         held.append(unit)
         size += len(unit)
-        if size >= BLOCK or i == len(units) - 1:
+        if size >= BLOCK_ROWS or i == len(units) - 1:
             yield np.concatenate(held), np.cumsum([0, *(len(one) for one in held[:-1])])
             held, size = [], 0
 

@@ -19,33 +19,33 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from client.privacy.ghost_norms import Group, Part, Pass, layers_of
+from client.privacy.ghost_norms import GradientPass, ParameterGradients, UnitGroup, find_trained_layers
 from client.training.losses import Loss
 
-Rows = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+RowLoader = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 """From row numbers to inputs, features and labels."""
-Units = Sequence[npt.NDArray[np.int64]]
+UnitRows = Sequence[npt.NDArray[np.int64]]
 """The rows of each unit, at least one."""
-Way = Literal["ghost", "vmap", "loop"]
-SMALL = 8
+GradientMethod = Literal["ghost", "vmap", "loop"]
+MAX_VMAP_EXAMPLES = 8
 """Units of up to so many examples are mapped over together (vmap); larger ones go one after another."""
-AT_ONCE = 32 * 2**20
+MAX_GRADIENT_BYTES = 32 * 2**20
 """Largest size of the gradients that exist at once, in bytes."""
-ROWS, LIVE = 64, 2**22
+FIRST_ROWS, MAX_LIVE_NUMBERS = 64, 2**22
 """Examples that go through the network at once: so many at first, then as hold so many numbers in its layers."""
 
 
-class Clipping(Protocol):
+class UnitClipper(Protocol):
     """What clips the gradients of units and sums them; `trained`: by name; `size`: how many numbers these are."""
 
     trained: dict[str, nn.Parameter]
     size: int
 
-    def clipped_sum(self, units: Units, rows: Rows, limit: float) -> npt.NDArray[np.float64]:
+    def clipped_sum(self, units: UnitRows, rows: RowLoader, limit: float) -> npt.NDArray[np.float64]:
         """Return the sum over units `(parameters,)`, each clipped to a norm."""
 
 
-class Gradients:
+class UnitGradients:
     """Of one model's trained parameters; a unit's is the gradient of its mean loss.
 
     Args:
@@ -57,18 +57,18 @@ class Gradients:
         ValueError: the layers do not allow `way`.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss, way: Way | None = None) -> None:
+    def __init__(self, model: nn.Module, loss: Loss, way: GradientMethod | None = None) -> None:
         self._model, self._loss = model, loss
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.size = sum(parameter.numel() for parameter in self.trained.values())
-        layers = layers_of(model, self.trained)
+        layers = find_trained_layers(model, self.trained)
         mapping = not any(isinstance(module, nn.RNNBase) for module in model.modules())
-        self.way: Way = way or ("ghost" if layers is not None else "vmap" if mapping else "loop")
+        self.way: GradientMethod = way or ("ghost" if layers is not None else "vmap" if mapping else "loop")
         if (self.way == "ghost" and layers is None) or (self.way == "vmap" and not mapping):
             raise ValueError(f"{type(model).__name__} has layers that way={self.way} does not know")
         self._any = way is None
         self._layers = layers or {}
-        self._rows = ROWS
+        self._rows = FIRST_ROWS
 
         def of_unit(trained: dict[str, Tensor], x: Tensor, features: Tensor, y: Tensor, there: Tensor) -> Tensor:
             each = loss(functional_call(model, trained, (x, features)), x, features, y)
@@ -78,11 +78,11 @@ class Gradients:
             grad(of_unit), in_dims=(None, 0, 0, 0, 0), randomness="different"
         )
 
-    def clipped_sum(self, units: Units, rows: Rows, limit: float) -> npt.NDArray[np.float64]:
+    def clipped_sum(self, units: UnitRows, rows: RowLoader, limit: float) -> npt.NDArray[np.float64]:
         """Return the sum over units `(parameters,)`, each clipped to a norm; one that is not finite adds nothing."""
         total = torch.zeros(self.size, dtype=torch.float64, device=self._device)
         if self.way == "ghost":
-            for some in _groups(units, self._rows, max(1, AT_ONCE // (4 * self._made(units)))):
+            for some in _groups(units, self._rows, max(1, MAX_GRADIENT_BYTES // (4 * self._made(units)))):
                 total += self._ghost(some, rows, limit)
             return total.cpu().numpy()
         for parts in self._parts(units, rows):
@@ -94,7 +94,7 @@ class Gradients:
             total += torch.cat(found).double()
         return total.cpu().numpy()
 
-    def each(self, units: Units, rows: Rows) -> Tensor:
+    def each(self, units: UnitRows, rows: RowLoader) -> Tensor:
         """Return the gradients `(units, parameters)`."""
         found = [
             torch.cat([parts[name][0].permute(parts[name][1]).flatten(1) for name in self.trained], dim=1)
@@ -102,28 +102,28 @@ class Gradients:
         ]
         return torch.cat(found)
 
-    def _ghost(self, units: Units, rows: Rows, limit: float) -> Tensor:
+    def _ghost(self, units: UnitRows, rows: RowLoader, limit: float) -> Tensor:
         way, run = self._pass(units, rows)
         found = way.clipped(run, limit)
-        self._rows = max(1, LIVE * sum(map(len, units)) // max(way.held, 1))
+        self._rows = max(1, MAX_LIVE_NUMBERS * sum(map(len, units)) // max(way.held, 1))
         if isinstance(found, Tensor):  # again without those that are not finite: they would spoil the products
             rest = [unit for unit, fine in zip(units, found.tolist(), strict=True) if fine]
             return self._ghost(rest, rows, limit) if rest else torch.zeros(self.size, device=self._device)
         return torch.cat([found[name].flatten() for name in self.trained]).double()
 
-    def _pass(self, units: Units, rows: Rows) -> tuple[Pass, Callable[[], Tensor]]:
-        group = Group(np.asarray([len(unit) for unit in units]), self._device)
+    def _pass(self, units: UnitRows, rows: RowLoader) -> tuple[GradientPass, Callable[[], Tensor]]:
+        group = UnitGroup(np.asarray([len(unit) for unit in units]), self._device)
         x, features, y = rows(torch.from_numpy(np.concatenate(units)))
 
         def run() -> Tensor:
             return (self._loss(self._model(x, features), x, features, y) * group.weight).sum()
 
-        return Pass(self._layers, self.trained, group), run
+        return GradientPass(self._layers, self.trained, group), run
 
-    def _parts(self, units: Units, rows: Rows) -> Iterator[dict[str, Part]]:
+    def _parts(self, units: UnitRows, rows: RowLoader) -> Iterator[dict[str, ParameterGradients]]:
         """Yield the gradients of some units at a time, in their order, by parameter."""
         longest = max((len(unit) for unit in units), default=0)
-        at_once = max(1, AT_ONCE // (4 * self.size))
+        at_once = max(1, MAX_GRADIENT_BYTES // (4 * self.size))
         if self.way == "ghost":
             at_once = max(1, min(at_once, self._rows // max(longest, 1)))
         groups = [units[start : start + at_once] for start in range(0, len(units), at_once)]
@@ -131,7 +131,7 @@ class Gradients:
             for some in groups:
                 way, run = self._pass(some, rows)
                 yield way.gradients(run)
-        elif self.way == "vmap" and (longest <= SMALL or not self._any):
+        elif self.way == "vmap" and (longest <= MAX_VMAP_EXAMPLES or not self._any):
             frozen = {name: parameter.detach() for name, parameter in self.trained.items()}
             for some in groups:
                 count = torch.tensor([len(unit) for unit in some])
@@ -146,7 +146,7 @@ class Gradients:
                 found = torch.autograd.grad(loss, list(self.trained.values()))
                 yield _plain({name: part[None] for name, part in zip(self.trained, found, strict=True)})
 
-    def _made(self, units: Units) -> int:
+    def _made(self, units: UnitRows) -> int:
         """Return the size of the largest weight of which gradients may be made, one layer at a time."""
         single = max(map(len, units), default=1) == 1  # then those of linear layers are made only where they are small
         made = [p.numel() for p in self.trained.values() if p.ndim > 2 or not single]
@@ -157,13 +157,13 @@ class Gradients:
         return next(iter(self.trained.values())).device
 
 
-def _groups(units: Units, rows: int, most: int) -> list[Units]:
+def _groups(units: UnitRows, rows: int, most: int) -> list[UnitRows]:
     """Return units of like length together, in groups of up to so many rows and units, all about as large."""
     whole = sum(map(len, units))
     if whole <= rows and len(units) <= most:
         return [units] if units else []
     order = sorted(units, key=len)
-    found: list[Units] = []
+    found: list[UnitRows] = []
     each = whole / -(-whole // rows)
     held = 0
     some: list[npt.NDArray[np.int64]] = []
@@ -176,5 +176,5 @@ def _groups(units: Units, rows: int, most: int) -> list[Units]:
     return [*found, some] if some else found
 
 
-def _plain(found: dict[str, Tensor]) -> dict[str, Part]:
+def _plain(found: dict[str, Tensor]) -> dict[str, ParameterGradients]:
     return {name: (raw, tuple(range(raw.ndim))) for name, raw in found.items()}

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from client.site import Site
 
 
-UNITS = {"patient": "person", "record": "example", "hospital": "hospital"}
+UNIT_NAMES = {"patient": "person", "record": "example", "hospital": "hospital"}
 
 
-PEOPLE = "people"
+TRAINING_PEOPLE_KEY = "people"
 """Under which the ledger keeps a digest of who trains."""
 
 
-STATISTICS = 0
+STATISTICS_ROUND = 0
 """The round under which the ledger holds sums over patients, before the first."""
 
 
@@ -29,7 +29,7 @@ _digests: dict[int, tuple[Site, str]] = {}
 """Of the last sites that were asked for: hashing a cohort takes as long as an epoch of a small model."""
 
 
-def cohort_digest(site: Site) -> str:
+def digest_cohort(site: Site) -> str:
     """Return a digest of all examples of a site, with whose they are, whatever their split."""
     known = _digests.get(id(site))
     if known is not None and known[0] is site:
@@ -52,7 +52,7 @@ def cohort_digest(site: Site) -> str:
     return found
 
 
-def people_digest(train: Cohort) -> str:
+def digest_training_people(train: Cohort) -> str:
     """Return a digest of who trains, whatever their examples."""
     names = sorted({train.persons[i] for i in np.unique(train.patient)})
     return hashlib.sha256("\x1f".join(names).encode()).hexdigest()
@@ -65,7 +65,7 @@ def count_units(train: Cohort, level: str) -> int:
     return train.people() if level == "patient" else len(train.y)
 
 
-def units_of(train: Cohort, level: str) -> list[npt.NDArray[np.int64]]:
+def group_rows_by_unit(train: Cohort, level: str) -> list[npt.NDArray[np.int64]]:
     """Return the rows of each unit: of each person, whatever their recordings, or each row for itself."""
     if level == "record":
         return list(np.arange(len(train.y))[:, None])

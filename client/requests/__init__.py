@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from client.evaluation import anomaly_scores, attribution, latent_view, recalibration
-from client.evaluation.evaluate import assess, told
-from client.evaluation.predictions import predicted, predictor, tallied
+from client.evaluation.evaluate import evaluate_site, require_releasable
+from client.evaluation.predictions import build_predictor, compute_predictions, count_predictions
 from client.requests import domain_shift
 from client.requests.evaluate import _noted, _of_personal
 from client.requests.handshake import handle_handshake
@@ -29,7 +29,7 @@ from client.training.local_update import SavedState
 from common import models
 from common.errors import SiteError
 from common.messages import Reply, Request
-from common.metrics.table_names import ALL
+from common.metrics.table_names import ALL_PATIENTS
 from common.sections.training import ModelConfig
 from common.task import Task
 from sites.comparison_columns import column_names
@@ -38,7 +38,7 @@ from sites.comparison_columns import column_names
 @lru_cache(maxsize=64)
 def _network(thread: int, task: Task, wanted: str) -> nn.Module:
     """Return a network of this thread's own, kept because making one costs as much as half a training step."""
-    return models.build(task, ModelConfig.model_validate_json(wanted), seed=0)
+    return models.build_model(task, ModelConfig.model_validate_json(wanted), seed=0)
 
 
 def handle(place: SiteContext, request: Request) -> Reply:
@@ -61,35 +61,37 @@ def handle(place: SiteContext, request: Request) -> Reply:
     site = load_scaled_site(place, request.config, request.scaling)
     model = _network(threading.get_ident(), site.task, request.config.model.model_dump_json())
     kept = SavedState.of(place, site.name, request)
-    local_update.start(model, request, kept)
+    local_update.load_start_weights(model, request, kept)
     if request.kind == "train":
         return handle_train(place, site, model, request, kept)
     if request.kind == "latent":
         return handle_latent(place, site, model, request)
     policy = place.policy
     if request.kind == "validate":
-        may = told(site.validation, policy.min_cell_patients)
-        rows, hidden = may.rows[ALL], may.classes[ALL]
-        logits = predicted(predictor(model, request.config, request.latent), site.validation)
-        counts = tallied(logits, site.validation, request.config, rows=rows, hidden=hidden).total
+        may = require_releasable(site.validation, policy.min_cell_patients)
+        rows, hidden = may.rows[ALL_PATIENTS], may.classes[ALL_PATIENTS]
+        logits = compute_predictions(build_predictor(model, request.config, request.latent), site.validation)
+        counts = count_predictions(logits, site.validation, request.config, rows=rows, hidden=hidden).total
         held = {"patients": site.validation.people()}
-        return Reply(site.name, len(site.validation.y), held, tables={ALL: counts})
-    predict_ = predictor(model, request.config, request.latent)
+        return Reply(site.name, len(site.validation.y), held, tables={ALL_PATIENTS: counts})
+    predict_ = build_predictor(model, request.config, request.latent)
     minimum, shares = policy.min_cell_patients, policy.share_resamples
     raw = load_site(place, request.config)
-    found = assess(predict_, site, request.config, shares, request.threshold, minimum=minimum, raw=raw)
+    found = evaluate_site(predict_, site, request.config, shares, request.threshold, minimum=minimum, raw=raw)
     results, tables, suppressed = found.results, found.tables, found.suppressed
     mended: dict[str, Any] = {}
     explained: dict[str, Any] = {}
-    if ALL in results:
-        explained = attribution.told(place, site.name, model, site.test, request.config)
-        again, more, mended = recalibration.assess(predict_, site, request.config, shares, request.threshold, minimum)
+    if ALL_PATIENTS in results:
+        explained = attribution.compute_attributions(place, site.name, model, site.test, request.config)
+        again, more, mended = recalibration.evaluate_recalibrations(
+            predict_, site, request.config, shares, request.threshold, minimum
+        )
         results, tables = results | again, tables | more
     if request.method.local and not kept.arrays:
         results = _noted(results, "local layers: this site has none of its own, so the server's first ones")
     if request.method.pull is not None:
-        local_update.personal(model, request, kept)
-        own = assess(predict_, site, request.config, shares, request.threshold, minimum=minimum, raw=raw)
+        local_update.load_personal_weights(model, request, kept)
+        own = evaluate_site(predict_, site, request.config, shares, request.threshold, minimum=minimum, raw=raw)
         figures = own.results
         if not kept.arrays:
             figures = _noted(figures, "personal model: this site has none of its own, so the federated one")
@@ -102,7 +104,9 @@ def handle(place: SiteContext, request: Request) -> Reply:
         "explanation": explained,
         "suppressed": suppressed,
     }
-    if request.latent and ALL in results and len(site.test.y):
-        local_update.start(model, request, kept)
-        report["view"] = latent_view.of(anomaly_scores.Detector(model, request.config), site, policy, request.latent)
+    if request.latent and ALL_PATIENTS in results and len(site.test.y):
+        local_update.load_start_weights(model, request, kept)
+        report["view"] = latent_view.build_latent_view(
+            anomaly_scores.Detector(model, request.config), site, policy, request.latent
+        )
     return Reply(site.name, len(site.test.y), report, tables=tables)

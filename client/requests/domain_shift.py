@@ -30,10 +30,10 @@ def handle_domain_shift(place: SiteContext, cohort: Cohort, config: RunConfig, b
         raise SiteError("domain shift: this task has no columns to compare, only a signal that is no ECG")
     values = column_table(cohort)
     if not base:
-        return scaling.moments(values)
+        return scaling.compute_column_moments(values)
     found = Scaling.from_bytes(base)
     if found.centre.shape != (values.shape[1],):
         raise SiteError(f"the scaling is of {found.centre.size} columns, this task has {values.shape[1]}")
     z = (values.astype(np.float64) - found.centre) / found.spread
     person = np.unique(np.asarray(cohort.persons, dtype=object), return_inverse=True)[1][cohort.patient]
-    return distance.summarise(z, person, least, config.seed).arrays()
+    return distance.summarise_columns(z, person, least, config.seed).arrays()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from common.metrics.figures import Evaluation
-from common.metrics.table_names import ALL, PERSONAL
+from common.metrics.table_names import ALL_PATIENTS, PERSONAL
 
 
 def _of_personal(table: str) -> str:
     """Return the name of the personal model's table beside one of the federated model's."""
-    head, tail = (ALL, "") if table.startswith(ALL) else ("", " ")
+    head, tail = (ALL_PATIENTS, "") if table.startswith(ALL_PATIENTS) else ("", " ")
     return PERSONAL + tail + table.removeprefix(head)
 
 

@@ -14,7 +14,7 @@ from client.training.batches import choose_device
 from common.config import RunConfig
 from common.errors import SiteError
 from common.messages import PROTOCOL, Reply
-from common.metrics.table_names import ALL, GROUP
+from common.metrics.table_names import ALL_PATIENTS, GROUP_PREFIX
 from common.sections.evaluation import SubgroupsConfig
 from sites.cohort import SPLITS, Cohort
 
@@ -22,9 +22,9 @@ from sites.cohort import SPLITS, Cohort
 def handle_handshake(place: SiteContext, site: Site, config: RunConfig) -> Reply:
     """Return the site's task, counts and device."""
     check_private_training(place, site, config)
-    if config.privacy.on and input_scaling.how(config.data, site.task) == "standard":
-        noisy_sums.ranges(site.task, config)  # refused here if an input has none
-    train = noisy_counts.told(place, site, config)
+    if config.privacy.on and input_scaling.resolve_scaling(config.data, site.task) == "standard":
+        noisy_sums.get_public_ranges(site.task, config)  # refused here if an input has none
+    train = noisy_counts.release_training_counts(place, site, config)
     if config.detecting and config.detection.relative and site.train.seconds is None:
         raise SiteError("detection.relative: these data tell no times: leave it out")
     report: dict[str, Any] = {
@@ -54,11 +54,11 @@ def releasable_counts(cohort: Cohort, minimum: int) -> dict[str, Any]:
     """
     if minimum <= 1:
         return cohort.summary()
-    may = small_groups.cells(cohort, SubgroupsConfig(), minimum, ALL, GROUP)
+    may = small_groups.select_releasable_tables(cohort, SubgroupsConfig(), minimum, ALL_PATIENTS, GROUP_PREFIX)
     none = [None] * len(cohort.task.classes)
     if may.suppressed:
         return {"patients": 0, "examples": 0, "classes": none, "suppressed": minimum}
-    rows, hidden = may.rows[ALL], may.classes[ALL]
+    rows, hidden = may.rows[ALL_PATIENTS], may.classes[ALL_PATIENTS]
     found = cohort.take(rows).summary()
     found["classes"] = [None if away else n for n, away in zip(found["classes"], hidden, strict=True)]
     return found

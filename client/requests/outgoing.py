@@ -22,7 +22,7 @@ def build_update_reply(
     update: Update,
     report: Mapping[str, Any],
     weight: float,
-    share: hospital_level.Share | None = None,
+    share: hospital_level.ContributionPlan | None = None,
 ) -> Reply:
     """Return the reply to a round of training.
 
@@ -35,7 +35,7 @@ def build_update_reply(
         share: at privacy.level=hospital, what it becomes: then its weight is in it, and no loss is told.
     """
     if share is not None:
-        weights = hospital_level.contribution(came, update.weights, share)
+        weights = hospital_level.build_contribution(came, update.weights, share)
         return Reply(site, update.result.examples, report, weights=weights, weight=1.0)
     loss = float(report.get("loss", 0.0))
     return Reply(

@@ -20,10 +20,14 @@ def handle_scaling(place: SiteContext, site: Site, request: Request) -> Reply:
     if have < place.policy.min_training_patients:
         raise SiteError(f"policy: fewer than {place.policy.min_training_patients} people to train on")
     if request.config.privacy.on:
-        held = noisy_counts.told(place, site, request.config)
+        held = noisy_counts.release_training_counts(place, site, request.config)
         units = held.examples if held.noisy else count_units(site.train, request.config.privacy.kind)
-        noisy, told = noisy_sums.release(place, site, request, units)
+        noisy, told = noisy_sums.release_noisy_sums(place, site, request, units)
         return Reply(site.name, held.examples, told, statistics=dict(noisy.arrays()))
     base = Scaling.from_bytes(request.scaling) if request.scaling else None
-    found = input_scaling.histogram(site.train, base) if base else input_scaling.moments(site.train)
+    found = (
+        input_scaling.compute_input_histogram(site.train, base)
+        if base
+        else input_scaling.compute_input_moments(site.train)
+    )
     return Reply(site.name, len(site.train.y), {}, statistics=dict(found))

@@ -18,7 +18,7 @@ from client.site import Site, load_site
 from client.site_context import SiteContext
 from client.training import local_update
 from client.training.local_update import SavedState
-from client.training.loop import FitResult, Schedule, fit
+from client.training.loop import Schedule, TrainingResult, train_model
 from common.errors import SiteError
 from common.messages import Reply, Request
 from common.seeds import seed_for
@@ -39,26 +39,26 @@ def handle_train(place: SiteContext, site: Site, model: nn.Module, request: Requ
     schedule = Schedule((request.round - 1) * epochs, config.federation.rounds * epochs)
     # the unscaled site, whose content is what a simulated ledger is bound to
     whole = load_site(place, config)
-    held = noisy_counts.told(place, whole, config)
+    held = noisy_counts.release_training_counts(place, whole, config)
     weight = {"examples": float(held.examples), "patients": float(held.patients), "equal": 1.0}[
         config.federation.weights
     ]
     plan, share = None, None
     spent: dict[str, Any] = {}
     if config.privacy.kind == "hospital":
-        share, spent = hospital_level.begin(place, whole, request, weight)
+        share, spent = hospital_level.start_hospital_round(place, whole, request, weight)
     elif config.privacy.on:
         units = held.examples if held.noisy else count_units(whole.train, config.privacy.kind)
-        plan, spent = budget.begin(place, whole, request, units)
+        plan, spent = budget.start_private_round(place, whole, request, units)
 
-    def fit_here(purpose: str, **more: Any) -> FitResult:
+    def fit_here(purpose: str, **more: Any) -> TrainingResult:
         seed = seed_for(config.seed, site.name, request.round, purpose)
         if plan is not None:
             more.pop("correction", None)  # begin() refuses strategies that have one
             return train_privately(
                 model, site.train, config.training, plan, seed, schedule=schedule, stop=stop_signal.get(), **more
             )
-        return fit(
+        return train_model(
             model,
             site.train,
             config.training,
@@ -71,7 +71,7 @@ def handle_train(place: SiteContext, site: Site, model: nn.Module, request: Requ
             **more,
         )
 
-    update = local_update.train(model, request, kept, fit_here)
+    update = local_update.train_locally(model, request, kept, fit_here)
     result = update.result
     report: dict[str, Any] = {
         **({"loss": result.loss[-1]} if result.loss else {}),  # a private run tells no loss of its patients

@@ -25,13 +25,15 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device("cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu")
 
 
-def predict(model: nn.Module, cohort: Cohort, device: torch.device, batch: int = 2048) -> npt.NDArray[np.float32]:
+def predict_logits(
+    model: nn.Module, cohort: Cohort, device: torch.device, batch: int = 2048
+) -> npt.NDArray[np.float32]:
     """Return logits `(examples, classes)`."""
-    parts = [found.float().cpu().numpy() for found, *_ in outputs(model, cohort, device, batch)]
+    parts = [found.float().cpu().numpy() for found, *_ in iterate_outputs(model, cohort, device, batch)]
     return np.concatenate(parts) if parts else np.zeros((0, len(cohort.task.classes)), np.float32)
 
 
-def outputs(
+def iterate_outputs(
     model: nn.Module, cohort: Cohort, device: torch.device, batch: int = 2048
 ) -> Iterator[tuple[Any, Tensor, Tensor, Tensor]]:
     """Yield what a model makes of a batch, with the batch's signals, features and labels, in the order of the rows."""
@@ -46,7 +48,7 @@ def outputs(
         yield found, x, features, y
 
 
-def tensors(cohort: Cohort, device: torch.device) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor]:
+def load_tensors(cohort: Cohort, device: torch.device) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor]:
     """Return what cuts a batch of signals by index, the features, the labels."""
     features, y = torch.from_numpy(cohort.features).to(device), torch.from_numpy(cohort.y).to(device)
     if not isinstance(cohort.x, Windows):
@@ -65,7 +67,7 @@ def tensors(cohort: Cohort, device: torch.device) -> tuple[Callable[[Tensor], Te
     return cut, features, y
 
 
-def augmented(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+def augment_signals(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Scale channels (up to 20 %), shift in time (up to 4 samples), add noise (up to 0.05), by strength."""
     batch, channels, samples = x.shape
     scale = 1 + 0.2 * strength * (2 * torch.rand(batch, channels, 1, generator=generator) - 1)

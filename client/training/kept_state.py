@@ -22,14 +22,14 @@ from common.messages import Weights
 
 
 @dataclass(frozen=True)
-class State:
+class StateFiles:
     """The state files of one run at one site; `durable` ones outlast a power cut, at some 7 ms a round."""
 
     folder: Path
     durable: bool = True
 
     @classmethod
-    def of(cls, place: SiteContext, site: str, run_id: str) -> State:
+    def of(cls, place: SiteContext, site: str, run_id: str) -> StateFiles:
         """Return the state of a run; nothing is made yet.
 
         Raises:

@@ -16,15 +16,15 @@ import torch
 from torch import nn
 
 from client.site_context import SiteContext
-from client.training.kept_state import State
-from client.training.loop import FitResult
+from client.training.kept_state import StateFiles
+from client.training.loop import TrainingResult
 from common.errors import SiteError
 from common.messages import Request, Weights
 
 log = logging.getLogger("wardround.site")
 
 
-class Fit(Protocol):
+class TrainFunction(Protocol):
     """client.training.loop.fit on a site's patients; `purpose` seeds it."""
 
     def __call__(
@@ -34,7 +34,7 @@ class Fit(Protocol):
         proximal: float = 0.0,
         anchor: Mapping[str, Any] | None = None,
         correction: Mapping[str, Any] | None = None,
-    ) -> FitResult:
+    ) -> TrainingResult:
         """Train the model in place."""
 
 
@@ -43,7 +43,7 @@ class SavedState:
     """What a site has kept of a run up to the weights that came: nothing, if it is new there or lost it."""
 
     arrays: Weights = field(default_factory=dict)
-    files: State | None = None
+    files: StateFiles | None = None
     lost: bool = False
 
     @classmethod
@@ -56,7 +56,7 @@ class SavedState:
         """
         if not request.method.keeps_state:
             return cls()
-        files = State.of(place, site, request.run_id)
+        files = StateFiles.of(place, site, request.run_id)
         found = files.read(request.base) if request.base else None
         lost = request.base > 0 and found is None
         if lost:
@@ -68,12 +68,12 @@ class SavedState:
 class Update:
     """What training gave: `weights` and `control` leave the site."""
 
-    result: FitResult
+    result: TrainingResult
     weights: Weights
     control: Weights
 
 
-def start(model: nn.Module, request: Request, kept: SavedState) -> None:
+def load_start_weights(model: nn.Module, request: Request, kept: SavedState) -> None:
     """Give a model the weights that came, and the local layers that the site keeps.
 
     Raises:
@@ -84,19 +84,19 @@ def start(model: nn.Module, request: Request, kept: SavedState) -> None:
         raise SiteError("the server wants layers kept local that the model does not have")
     if kept.arrays and local and set(kept.arrays) != set(local):
         raise SiteError("what this site keeps of the run is not the local layers that the server names")
-    load(model, {**request.weights, **{name: kept.arrays[name] for name in local if name in kept.arrays}})
+    load_weights(model, {**request.weights, **{name: kept.arrays[name] for name in local if name in kept.arrays}})
 
 
-def personal(model: nn.Module, request: Request, kept: SavedState) -> None:
+def load_personal_weights(model: nn.Module, request: Request, kept: SavedState) -> None:
     """Give a model the site's personal weights, which start as the federation's own.
 
     Raises:
         SiteError: they do not fit the model.
     """
-    load(model, kept.arrays or request.weights)
+    load_weights(model, kept.arrays or request.weights)
 
 
-def train(model: nn.Module, request: Request, kept: SavedState, fit: Fit) -> Update:
+def train_locally(model: nn.Module, request: Request, kept: SavedState, fit: TrainFunction) -> Update:
     """Train a model that `start` has prepared, and keep what must last.
 
     Raises:
@@ -107,26 +107,28 @@ def train(model: nn.Module, request: Request, kept: SavedState, fit: Fit) -> Upd
         result, state, change = _with_control(model, request, kept, fit)
     else:
         result, change = fit("train", proximal=request.proximal), {}
-        state = {name: value for name, value in weights_of(model).items() if name in method.local}
-    weights = {name: value for name, value in weights_of(model).items() if name not in method.local}
+        state = {name: value for name, value in copy_weights(model).items() if name in method.local}
+    weights = {name: value for name, value in copy_weights(model).items() if name not in method.local}
     if method.pull is not None:
-        personal(model, request, kept)
+        load_personal_weights(model, request, kept)
         fit("personal", proximal=method.pull, anchor=request.weights)
-        state = weights_of(model)
+        state = copy_weights(model)
     if kept.files is not None:
         kept.files.write(request.round, state, keep=(request.base, request.kept))
     return Update(result, weights, change)
 
 
-def _with_control(model: nn.Module, request: Request, kept: SavedState, fit: Fit) -> tuple[FitResult, Weights, Weights]:
+def _with_control(
+    model: nn.Module, request: Request, kept: SavedState, fit: TrainFunction
+) -> tuple[TrainingResult, Weights, Weights]:
     """Train with corrected steps; return also the new control variates, and their change (SCAFFOLD, option II)."""
-    before, common = weights_of(model), request.control
+    before, common = copy_weights(model), request.control
     own = {name: kept.arrays.get(name, np.zeros_like(value)) for name, value in before.items()}
     shapes = {name: value.shape for name, value in before.items()}
     if any({name: value.shape for name, value in arrays.items()} != shapes for arrays in (own, common)):
         raise SiteError("the control variates do not fit the model")
     result = fit("train", proximal=request.proximal, correction={name: common[name] - own[name] for name in own})
-    after = weights_of(model)
+    after = copy_weights(model)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     new, change = {}, {}
     for name, old in own.items():
@@ -136,12 +138,12 @@ def _with_control(model: nn.Module, request: Request, kept: SavedState, fit: Fit
     return result, new, change
 
 
-def weights_of(model: nn.Module) -> Weights:
+def copy_weights(model: nn.Module) -> Weights:
     """Return a copy of a model's weights as arrays on the CPU."""
     return {name: value.detach().cpu().contiguous().numpy().copy() for name, value in model.state_dict().items()}
 
 
-def load(model: nn.Module, weights: Mapping[str, Any]) -> None:
+def load_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
     """Give a model weights.
 
     Raises:

@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from client.training.batches import augmented, choose_device, outputs, tensors
-from client.training.losses import Loss, each_loss, loss_function
+from client.training.batches import augment_signals, choose_device, iterate_outputs, load_tensors
+from client.training.losses import Loss, build_example_loss, build_mean_loss
 from common import models
 from common.errors import SiteError
-from common.models._layers import Drawing
+from common.models._layers import RandomLayer
 from common.sections.training import TrainingConfig
 from common.seeds import seed_for
 from sites.cohort import Cohort
 
 
-class Stopped(SiteError):
+class TrainingStopped(SiteError):
     """Training was asked to stop; what was done so far is lost to this call alone."""
 
 
@@ -38,7 +38,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class FitResult:
+class TrainingResult:
     """What fit() did.
 
     `loss`: mean training loss of each epoch, without a proximal term; `validation`: loss after each, or none;
@@ -67,7 +67,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, foreach=True)
 
 
-def fit(
+def train_model(
     model: nn.Module,
     train: Cohort,
     config: TrainingConfig,
@@ -83,7 +83,7 @@ def fit(
     proximal: float = 0.0,
     anchor: Mapping[str, Any] | None = None,
     correction: Mapping[str, Any] | None = None,
-) -> FitResult:
+) -> TrainingResult:
     """Train `model` in place on `train`.
 
     Args:
@@ -111,24 +111,24 @@ def fit(
     schedule = schedule or Schedule(0, config.epochs)
     device = choose_device(config.device)
     model.to(device).train()
-    models.frozen(model, config.freeze)
-    cut, features, y = tensors(train, device)
+    models.freeze_parameters(model, config.freeze)
+    cut, features, y = load_tensors(train, device)
     generator = torch.Generator().manual_seed(seed_for(seed, "shuffle"))
     noise = torch.Generator().manual_seed(seed_for(seed, "augment"))
     drop = torch.Generator().manual_seed(seed_for(seed, "dropout"))
     for module in model.modules():
-        if isinstance(module, Drawing):
+        if isinstance(module, RandomLayer):
             module.generator = drop
     optimizer = make_optimizer(model, config)
     weights = list(model.parameters())  # walking the modules anew costs a step 3% of its time
     if train.task.anomaly:
-        each = each_loss(train.task)
+        each = build_example_loss(train.task)
         loss_of: Loss = lambda *held: each(*held).mean()  # noqa: E731
     else:
         many = train.task.kind == "multilabel"
-        loss_of = loss_function(config, counts, device, (total or len(train.y)) if many else None)
-    homes = beside(model, anchor, device) if proximal else []
-    drifts = beside(model, correction, device) if correction is not None else []
+        loss_of = build_mean_loss(config, counts, device, (total or len(train.y)) if many else None)
+    homes = pair_by_name(model, anchor, device) if proximal else []
+    drifts = pair_by_name(model, correction, device) if correction is not None else []
     size, n = config.batch_size, len(y)
     per_epoch = math.ceil(n / size)
     losses: list[float] = []
@@ -140,7 +140,7 @@ def fit(
         summed = torch.zeros((), device=device)
         for batch, start in enumerate(range(0, n, size)):
             if stop is not None and stop.is_set():
-                raise Stopped("stopped before the end")
+                raise TrainingStopped("stopped before the end")
             if config.schedule == "cosine":
                 share = (schedule.done + epoch + batch / per_epoch) / max(schedule.total, 1)
                 rate = config.lr * (0.01 + 0.99 * (1 + math.cos(math.pi * min(share, 1.0))) / 2)
@@ -149,7 +149,7 @@ def fit(
             rows = order[start : start + size]
             inputs = cut(rows)
             if config.augment:
-                inputs = augmented(inputs, config.augment, noise)
+                inputs = augment_signals(inputs, config.augment, noise)
             for weight in weights:
                 weight.grad = None
             beside_them = features[rows]
@@ -186,10 +186,10 @@ def fit(
     if best is not None:
         model.load_state_dict(best[1])
         rates = best[2]
-    return FitResult(n, steps, tuple(losses), tuple(checks), stopped, rates)
+    return TrainingResult(n, steps, tuple(losses), tuple(checks), stopped, rates)
 
 
-def beside(
+def pair_by_name(
     model: nn.Module, arrays: Mapping[str, Any] | None, device: torch.device
 ) -> list[tuple[nn.Parameter, Tensor]]:
     """Return each parameter with the array of its name, or with a copy of itself as it is now."""
@@ -200,5 +200,5 @@ def beside(
 
 def _mean_loss(model: nn.Module, cohort: Cohort, loss_of: Loss, device: torch.device) -> float:
     with torch.inference_mode():
-        summed = sum(float(loss_of(*held)) * len(held[-1]) for held in outputs(model, cohort, device))
+        summed = sum(float(loss_of(*held)) * len(held[-1]) for held in iterate_outputs(model, cohort, device))
     return summed / len(cohort.y)

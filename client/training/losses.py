@@ -18,13 +18,13 @@ Loss = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
 """From a model's outputs, and the signals, features and labels of the same examples, to their losses or their mean."""
 
 
-def each_loss(task: Task) -> Loss:
+def build_example_loss(task: Task) -> Loss:
     """Return the loss of each example, `(examples,)`: cross entropy of the logits, summed over many labels.
 
     Of a model that reconstructs: the reconstruction error, and what the model adds to it.
     """
     if task.anomaly:
-        error = _reconstruct.error(task)
+        error = _reconstruct.build_reconstruction_error(task)
         return lambda outputs, x, features, labels: error(outputs) + outputs.penalty
     if task.kind == "multilabel":
         return lambda logits, x, features, labels: functional.binary_cross_entropy_with_logits(
@@ -33,7 +33,7 @@ def each_loss(task: Task) -> Loss:
     return lambda logits, x, features, labels: functional.cross_entropy(logits, labels, reduction="none")
 
 
-def class_weights(counts: Sequence[int], power: float) -> Tensor:
+def compute_class_weights(counts: Sequence[int], power: float) -> Tensor:
     """Return weights share**-power, scaled so that their mean over the examples is 1; absent classes get 0.
 
     >>> [round(weight, 3) for weight in class_weights([90, 10], 0.5).tolist()]
@@ -45,7 +45,7 @@ def class_weights(counts: Sequence[int], power: float) -> Tensor:
     return torch.tensor(weight / max(float((weight * share).sum()), 1e-12), dtype=torch.float32)
 
 
-def label_weights(counts: Sequence[int], total: int, power: float) -> Tensor:
+def compute_label_weights(counts: Sequence[int], total: int, power: float) -> Tensor:
     """Return the weight of each label's presence, (examples without it / examples with it)**power; absent: 1.
 
     >>> label_weights([10, 0], 100, 0.5).tolist()
@@ -56,7 +56,7 @@ def label_weights(counts: Sequence[int], total: int, power: float) -> Tensor:
     return torch.tensor(np.maximum(odds, 1e-12) ** power, dtype=torch.float32)
 
 
-def loss_function(
+def build_mean_loss(
     config: TrainingConfig, counts: Sequence[int], device: torch.device, total: int | None = None
 ) -> Loss:
     """Return the mean loss of (logits, signals, features, labels); `counts`: the federation's merged class counts.
@@ -68,7 +68,7 @@ def loss_function(
     plain = config.loss == "cross_entropy"
     gamma = config.focal_gamma if config.loss == "focal" else 0.0
     if total is not None:
-        present = None if plain else label_weights(counts, total, config.weight_power).to(device)
+        present = None if plain else compute_label_weights(counts, total, config.weight_power).to(device)
 
         def labels_loss(logits: Tensor, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:
             truth = labels.to(logits.dtype)
@@ -79,7 +79,7 @@ def loss_function(
             return each.sum(1).mean()
 
         return labels_loss
-    weight = None if plain else class_weights(counts, config.weight_power).to(device)
+    weight = None if plain else compute_class_weights(counts, config.weight_power).to(device)
     if config.loss == "focal":
 
         def focal(logits: Tensor, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:

@@ -17,34 +17,34 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from common.metrics.counts import LOGIT_RANGE, edges, ratio
+from common.metrics.counts import LOGIT_RANGE, bin_edges, ratio
 from common.metrics.early_warning import Floats, Ints
 
-GROUPS = 10
-CUTS = tuple(float(cut) for cut in range(-6, 7))
+ECE_GROUPS = 10
+RELIABILITY_CUTS = tuple(float(cut) for cut in range(-6, 7))
 """Log odds between the groups of a reliability diagram, whose counts of examples and patients add up over sites."""
-THRESHOLDS = tuple(cut / 2 for cut in range(-10, 7))
+DECISION_THRESHOLDS = tuple(cut / 2 for cut in range(-10, 7))
 """Log odds at which a decision curve is drawn: chances from 0.7% to 95%."""
 
 
-def odds(bins: int) -> Floats:
+def bin_centres(bins: int) -> Floats:
     """Return the middle of each bin, `(bins,)`, in log odds."""
-    return edges(bins) + LOGIT_RANGE / bins
+    return bin_edges(bins) + LOGIT_RANGE / bins
 
 
-class Histogram:
+class ScoreHistogram:
     """Score histograms `(..., classes, 2, bins)` with their sums, each computed once."""
 
     def __init__(self, scores: Ints) -> None:
         self.scores = scores
         self.bins = scores.shape[-1]
-        self.x = odds(self.bins)
+        self.x = bin_centres(self.bins)
         self.chance = expit(self.x)
 
     @classmethod
-    def of(cls, scores: Scores) -> Histogram:
+    def of(cls, scores: Scores) -> ScoreHistogram:
         """Return it, or the histogram of counts."""
-        return scores if isinstance(scores, Histogram) else cls(scores)
+        return scores if isinstance(scores, ScoreHistogram) else cls(scores)
 
     @cached_property
     def sides(self) -> tuple[Floats, Floats]:
@@ -78,7 +78,7 @@ class Histogram:
         return np.asarray(self.below[0][..., -1] + self.below[1][..., -1])
 
 
-Scores = Ints | Histogram
+Scores = Ints | ScoreHistogram
 
 
 def brier(scores: Scores) -> Floats:
@@ -86,19 +86,19 @@ def brier(scores: Scores) -> Floats:
 
     Over several classes Brier's own score is the sum; scikit-learn's `brier_score_loss` likewise.
     """
-    found = Histogram.of(scores)
+    found = ScoreHistogram.of(scores)
     negative, positive = found.sides
     return ratio(negative @ found.chance**2 + positive @ (1 - found.chance) ** 2, found.size)
 
 
-def expected_error(scores: Scores, mass: bool = False, groups: int = GROUPS) -> Floats:
+def expected_calibration_error(scores: Scores, mass: bool = False, groups: int = ECE_GROUPS) -> Floats:
     """Return the expected calibration error: the mean distance of chance and share over groups of like examples.
 
     Naeini et al. 2015, AAAI 29, for each class against the rest: sum over groups of n_g / n |mean chance - share|.
     Groups are as scikit-learn's `calibration_curve` makes them: of equal width in the chance, or (`mass`) of equally
     many examples (quantiles of the chance).
     """
-    found = Histogram.of(scores)
+    found = ScoreHistogram.of(scores)
     gaps = np.zeros((*found.every.shape[:-1], found.bins + 1))
     np.cumsum(found.every * found.chance - found.sides[1], -1, out=gaps[..., 1:])
     if mass:
@@ -113,7 +113,7 @@ def expected_error(scores: Scores, mass: bool = False, groups: int = GROUPS) -> 
     return ratio(np.abs(gap).sum(-1), found.size)
 
 
-def _quantiles(found: Histogram, groups: int) -> Floats:
+def _quantiles(found: ScoreHistogram, groups: int) -> Floats:
     """Return the chances between equally large groups, `(..., groups - 1)`, as numpy.percentile gives them."""
     cumulated = (found.below[0] + found.below[1])[..., 1:]
     most = np.maximum(found.size - 1, 0)[..., None]
@@ -128,7 +128,7 @@ def _quantiles(found: Histogram, groups: int) -> Floats:
     return np.asarray(below + (above - below) * (place - low))
 
 
-def recalibration(scores: Scores, start: tuple[Floats, Floats] | None = None) -> tuple[Floats, Floats]:
+def calibration_line(scores: Scores, start: tuple[Floats, Floats] | None = None) -> tuple[Floats, Floats]:
     """Return slope and intercept of the logistic regression of what was on the log odds.
 
     Cox 1958, Biometrika 45(3/4):562-565: 1 and 0 for a calibrated model; a slope below 1 says that the chances
@@ -139,7 +139,7 @@ def recalibration(scores: Scores, start: tuple[Floats, Floats] | None = None) ->
         scores: histograms.
         start: slope and intercept to begin at.
     """
-    given = Histogram.of(scores)
+    given = ScoreHistogram.of(scores)
     shape, x = given.every.shape[:-1], given.x
     negative, positive, every = (side.reshape(-1, len(x)) for side in (*given.sides, given.every))
     fits = ~_parted(positive, negative)
@@ -208,12 +208,12 @@ def _shortened(x: Floats, positive: Floats, every: Floats, found: Floats, step: 
     return step
 
 
-def in_the_large(scores: Scores, start: Floats | None = None) -> Floats:
+def calibration_in_the_large(scores: Scores, start: Floats | None = None) -> Floats:
     """Return the intercept alone, with a slope of 1: above 0, the event is more frequent than foretold.
 
     Van Calster et al. 2019, BMC Medicine 17:230. `start`: where to begin.
     """
-    given = Histogram.of(scores)
+    given = ScoreHistogram.of(scores)
     shape = given.size.shape
     n, hits, every = given.size.ravel(), given.hits.ravel(), given.every.reshape(-1, given.bins)
     found = np.zeros(len(n))
@@ -231,10 +231,10 @@ def in_the_large(scores: Scores, start: Floats | None = None) -> Floats:
     return np.where((hits > 0) & (hits < n), found, np.nan).reshape(shape)
 
 
-def groups_of(scores: Scores) -> tuple[Ints, Ints, Floats]:
+def count_reliability_groups(scores: Scores) -> tuple[Ints, Ints, Floats]:
     """Return of each group between CUTS, `(..., classes, groups)`: examples, events, and the sum of their chances."""
-    given = Histogram.of(scores)
-    first = [0, *np.searchsorted(given.x, CUTS).tolist(), given.bins]
+    given = ScoreHistogram.of(scores)
+    first = [0, *np.searchsorted(given.x, RELIABILITY_CUTS).tolist(), given.bins]
     negative, positive = (np.diff(below[..., first], axis=-1) for below in given.below)
     mass = np.zeros((*given.every.shape[:-1], given.bins + 1))
     np.cumsum(given.every * given.chance, -1, out=mass[..., 1:])
@@ -242,7 +242,7 @@ def groups_of(scores: Scores) -> tuple[Ints, Ints, Floats]:
     return every, events, np.diff(mass[..., first], axis=-1)
 
 
-def people_in_groups(scores: Ints) -> Ints | None:
+def count_patients_in_groups(scores: Ints) -> Ints | None:
     """Return how many people have an example in each group between CUTS, `(classes, groups)`.
 
     Args:
@@ -252,9 +252,9 @@ def people_in_groups(scores: Ints) -> Ints | None:
         None where a bin lies across a cut.
     """
     bins = scores.shape[-1]
-    if not np.isin(CUTS, edges(bins)).all():
+    if not np.isin(RELIABILITY_CUTS, bin_edges(bins)).all():
         return None
-    first = np.concatenate([[0], np.searchsorted(edges(bins), CUTS)])
+    first = np.concatenate([[0], np.searchsorted(bin_edges(bins), RELIABILITY_CUTS)])
     held = np.add.reduceat(scores.sum(-2), first, axis=-1)
     return np.asarray((held > 0).sum(0), dtype=np.int64)
 
@@ -264,9 +264,9 @@ def net_benefit(scores: Scores) -> tuple[Floats, Floats]:
 
     Vickers and Elkin 2006, Med Decis Making 26(6):565-574: true positives / n - false positives / n * p / (1 - p).
     """
-    given = Histogram.of(scores)
-    first = np.searchsorted(edges(given.bins), np.asarray(THRESHOLDS) - 1e-9)
-    harm, n = np.exp(THRESHOLDS), given.size[..., None]
+    given = ScoreHistogram.of(scores)
+    first = np.searchsorted(bin_edges(given.bins), np.asarray(DECISION_THRESHOLDS) - 1e-9)
+    harm, n = np.exp(DECISION_THRESHOLDS), given.size[..., None]
     false, true = (below[..., -1:] - below[..., first] for below in given.below)
     every = ratio(given.hits[..., None] - given.below[0][..., -1:] * harm, n)
     return ratio(true - false * harm, n), every
@@ -274,14 +274,14 @@ def net_benefit(scores: Scores) -> tuple[Floats, Floats]:
 
 def sensitivity_at(scores: Scores, specificity: float) -> Floats:
     """Return the sensitivity where the ROC curve has this specificity; straight lines between its points."""
-    negative, positive = Histogram.of(scores).below
+    negative, positive = ScoreHistogram.of(scores).below
     # from the highest bin down: what lies above, as a share
     return _at(negative[..., -1:] - negative[..., ::-1], positive[..., -1:] - positive[..., ::-1], 1 - specificity)
 
 
 def specificity_at(scores: Scores, sensitivity: float) -> Floats:
     """Return the specificity where the ROC curve has this sensitivity; straight lines between its points."""
-    negative, positive = Histogram.of(scores).below
+    negative, positive = ScoreHistogram.of(scores).below
     return _at(positive, negative, 1 - sensitivity)
 
 

@@ -83,7 +83,7 @@ class Counts:
         return replace(self, scores=merged, gain=_NONE)
 
 
-def margins(logits: Floats) -> Floats:
+def class_log_odds(logits: Floats) -> Floats:
     """Return each class's log odds against the rest, `(examples, classes)`, exact near 0 and 1 too.
 
     `logit(softmax(z)_c) = z_c - log(sum over k != c of exp(z_k))`.
@@ -101,12 +101,12 @@ def margins(logits: Floats) -> Floats:
     return out
 
 
-def edges(bins: int) -> Floats:
+def bin_edges(bins: int) -> Floats:
     """Return the lower edges of the score bins, `(bins,)`, in log odds."""
     return np.arange(bins, dtype=np.float64) * (2 * LOGIT_RANGE / bins) - LOGIT_RANGE
 
 
-def count(
+def count_predictions(
     logits: npt.ArrayLike,
     truth: npt.ArrayLike,
     group: npt.ArrayLike,
@@ -144,7 +144,7 @@ def count(
     if not np.isfinite(z).all():
         raise ValueError("a prediction is not a finite number")
     classes = z.shape[1]
-    odds = z if y.ndim == 2 else margins(z)
+    odds = z if y.ndim == 2 else class_log_odds(z)
     if y.ndim == 2:
         own = y.astype(bool)
         index = (g[:, None] * classes + np.arange(classes)) * 4 + 2 * y + (odds > 0)
@@ -167,9 +167,9 @@ def count(
     loss = np.bincount(g, weights=surprise, minlength=groups).astype(np.float64)
     more: dict[str, Floats] = {}
     if hours is not None and y.ndim == 1:
-        more["time"] = early_warning.time_of(hours, y, g, groups, classes)
+        more["time"] = early_warning.sum_hours_by_class(hours, y, g, groups, classes)
     if until is not None and y.ndim == 1 and classes == 2:
-        more["lead"] = early_warning.leads(until, predicted == 1, g, groups)
+        more["lead"] = early_warning.count_lead_times(until, predicted == 1, g, groups)
     if worth is None:
         return Counts(confusion, scores, loss, **more)
     value = np.asarray(worth, dtype=np.float64)
@@ -181,7 +181,7 @@ def count(
     return Counts(confusion, scores, loss, utility, gain.reshape(groups, bins).astype(np.float64), **more)
 
 
-def zero(confusion_shape: tuple[int, ...], bins: int, utility: bool = False) -> Counts:
+def empty_counts(confusion_shape: tuple[int, ...], bins: int, utility: bool = False) -> Counts:
     """Return the counts of nothing."""
     return Counts(
         np.zeros(confusion_shape, np.int64),
@@ -192,7 +192,7 @@ def zero(confusion_shape: tuple[int, ...], bins: int, utility: bool = False) -> 
     )
 
 
-def threshold(counts: Counts, rule: str, false_alarms: float = 0.05) -> float | None:
+def choose_threshold(counts: Counts, rule: str, false_alarms: float = 0.05) -> float | None:
     """Return the log odds from which on to call the event, chosen on counts of one task of two classes.
 
     Args:
@@ -209,7 +209,7 @@ def threshold(counts: Counts, rule: str, false_alarms: float = 0.05) -> float | 
         if negative[0] == 0:
             return None
         kept = np.flatnonzero(negative <= false_alarms * negative[0])
-        return float(edges(len(negative))[kept[0]]) if len(kept) else LOGIT_RANGE
+        return float(bin_edges(len(negative))[kept[0]]) if len(kept) else LOGIT_RANGE
     if negative[0] == 0 or positive[0] == 0:
         return None
     if rule == "utility":
@@ -219,16 +219,16 @@ def threshold(counts: Counts, rule: str, false_alarms: float = 0.05) -> float | 
     else:
         value = positive / positive[0] - negative / negative[0]
     best = int(np.flatnonzero(value >= value.max() - 1e-12)[-1])
-    return float(edges(len(value))[best])
+    return float(bin_edges(len(value))[best])
 
 
-def moved(counts: Counts, threshold: float) -> Counts:
+def apply_threshold(counts: Counts, threshold: float) -> Counts:
     """Return counts of a task of two classes as they are with another threshold, a lower edge of a bin.
 
     When patients were first warned is not known there: it is left out.
     """
     bins = counts.scores.shape[-1]
-    first = int(np.searchsorted(edges(bins), threshold - 1e-9))
+    first = int(np.searchsorted(bin_edges(bins), threshold - 1e-9))
     called = counts.scores[..., 1, :, first:].sum(-1)
     every = counts.scores[..., 1, :, :].sum(-1)
     confusion = np.stack([every - called, called], axis=-1)
@@ -239,7 +239,7 @@ def moved(counts: Counts, threshold: float) -> Counts:
     return replace(counts, confusion=confusion, utility=sums, lead=_NONE)
 
 
-def utility(sums: Floats) -> Floats:
+def normalised_utility(sums: Floats) -> Floats:
     """Return the normalised utility `(...)` of `Counts.utility`: 1 the best possible, 0 silence.
 
     Reyna et al. 2020, Crit Care Med 48(2):210-217: (achieved - silence) / (best - silence).
@@ -247,7 +247,7 @@ def utility(sums: Floats) -> Floats:
     return ratio(sums[..., 0] - sums[..., 1], sums[..., 2] - sums[..., 1])
 
 
-def tallies(confusion: Ints, multilabel: bool = False) -> tuple[Ints, Ints, Ints]:
+def class_totals(confusion: Ints, multilabel: bool = False) -> tuple[Ints, Ints, Ints]:
     """Return for each class, `(..., classes)`: right predictions of it, all predictions of it, its examples."""
     if multilabel:
         return confusion[..., 1, 1], confusion[..., 1].sum(-1), confusion[..., 1, :].sum(-1)
@@ -274,20 +274,20 @@ def accuracy(confusion: Ints, multilabel: bool = False) -> Floats:
 
 def precision(confusion: Ints, multilabel: bool = False) -> Floats:
     """Return per-class precision `(..., classes)`; 0 where the class occurs but is never predicted."""
-    hits, predicted, actual = tallies(confusion, multilabel)
+    hits, predicted, actual = class_totals(confusion, multilabel)
     value = ratio(hits, predicted)
     return np.where(np.isnan(value) & (actual > 0), 0.0, value)
 
 
 def recall(confusion: Ints, multilabel: bool = False) -> Floats:
     """Return per-class recall (sensitivity) `(..., classes)`; NaN where the class does not occur."""
-    hits, _, actual = tallies(confusion, multilabel)
+    hits, _, actual = class_totals(confusion, multilabel)
     return ratio(hits, actual)
 
 
 def f1(confusion: Ints, multilabel: bool = False) -> Floats:
     """Return per-class F1 `(..., classes)`; NaN where the class does not occur in the truth."""
-    hits, predicted, actual = tallies(confusion, multilabel)
+    hits, predicted, actual = class_totals(confusion, multilabel)
     value = ratio(2 * hits, actual + predicted)
     return np.where(actual > 0, value, np.nan)
 
@@ -315,7 +315,7 @@ def auprc(scores: Ints) -> Floats:
     return np.where(negative.sum(-1) > 0, value, np.nan)
 
 
-def macro(per_class: Floats, present: npt.NDArray[np.bool_]) -> Floats:
+def macro_mean(per_class: Floats, present: npt.NDArray[np.bool_]) -> Floats:
     """Return the plain mean over the classes marked `present`; NaN if one is NaN or none is present."""
     if not present.any():
         return np.full(per_class.shape[:-1], np.nan)

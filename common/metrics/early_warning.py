@@ -14,20 +14,20 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-HORIZON = 12
+WARNING_HORIZON = 12
 """Hours before the event from which on an alarm warns of it."""
-WIDTH = HORIZON + 2
+LEAD_TABLE_WIDTH = WARNING_HORIZON + 2
 """Length of a table of leads: patients with an event, then those first warned 0, 1, ... HORIZON full hours before."""
 
 
-def time_of(hours: npt.ArrayLike, truth: Ints, group: Ints, groups: int, classes: int) -> Floats:
+def sum_hours_by_class(hours: npt.ArrayLike, truth: Ints, group: Ints, groups: int, classes: int) -> Floats:
     """Return the hours that the examples of each class stand for, `(groups, classes)`."""
     index = group * classes + truth
     found = np.bincount(index, weights=np.asarray(hours, np.float64), minlength=groups * classes)
     return found.reshape(groups, classes).astype(np.float64)
 
 
-def leads(until: npt.ArrayLike, alarm: npt.NDArray[np.bool_], group: Ints, groups: int) -> Floats:
+def count_lead_times(until: npt.ArrayLike, alarm: npt.NDArray[np.bool_], group: Ints, groups: int) -> Floats:
     """Return for each group (patient) whether it has an event, and when it was first warned, `(groups, WIDTH)`.
 
     Args:
@@ -38,9 +38,9 @@ def leads(until: npt.ArrayLike, alarm: npt.NDArray[np.bool_], group: Ints, group
     """
     left = np.asarray(until, np.float64)
     ill = np.flatnonzero(np.isfinite(left))
-    found = np.zeros((groups, WIDTH))
+    found = np.zeros((groups, LEAD_TABLE_WIDTH))
     found[group[ill], 0] = 1
-    warned = ill[alarm[ill] & (left[ill] >= 0) & (left[ill] <= HORIZON)]
+    warned = ill[alarm[ill] & (left[ill] >= 0) & (left[ill] <= WARNING_HORIZON)]
     first = np.full(groups, -1.0)
     np.maximum.at(first, group[warned], left[warned])
     who = np.flatnonzero(first >= 0)
@@ -48,7 +48,7 @@ def leads(until: npt.ArrayLike, alarm: npt.NDArray[np.bool_], group: Ints, group
     return found
 
 
-def median_lead(table: Floats) -> Floats:
+def median_lead_time(table: Floats) -> Floats:
     """Return the median lead in hours, `(...)`, of tables of leads `(..., WIDTH)`; NaN where no one was warned."""
     counts = table[..., 1:]
     cumulated = np.cumsum(counts, -1)

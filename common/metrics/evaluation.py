@@ -23,18 +23,24 @@ from common.metrics.figures import (
     ClassFigures,
     Evaluation,
     Figure,
-    Group,
-    Lead,
+    LeadTimes,
     NetBenefit,
-    Operating,
-    Sampled,
+    OperatingPoint,
+    ReliabilityGroup,
+    ResampledFigures,
 )
-from common.metrics.resampling import CALIBRATION, PER_CLASS, PLAIN, examples_of, sampled
+from common.metrics.resampling import (
+    CALIBRATION_FIGURES,
+    CLASS_FIGURES,
+    OVERALL_FIGURES,
+    compute_figures,
+    count_examples,
+)
 from common.sections.evaluation import EvaluationConfig
 from common.task import Task
 
 
-def require(wanted: EvaluationConfig, task: Task) -> None:
+def check_evaluation_fits_task(wanted: EvaluationConfig, task: Task) -> None:
     """Refuse a metric or a threshold that the task cannot have, before anything is trained for it.
 
     Raises:
@@ -49,19 +55,19 @@ def require(wanted: EvaluationConfig, task: Task) -> None:
             raise ConfigError(f"evaluation.{key}={value} needs a task of one event (two classes): take {other}")
 
 
-def bootstrap_weights(patients: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def draw_bootstrap_weights(patients: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Return `(resamples, patients)`: how often each patient is drawn, with replacement, in each resample."""
     if patients == 0 or resamples == 0:
         return np.zeros((0, patients))
     return rng.multinomial(patients, np.full(patients, 1 / patients), size=resamples).astype(np.float64)
 
 
-def resample(by_patient: Counts, resamples: int, rng: np.random.Generator) -> Counts:
+def resample_patients(by_patient: Counts, resamples: int, rng: np.random.Generator) -> Counts:
     """Return resampled counts, `(resamples, ...)`, of counts by patient whose score bins are COARSER already."""
-    return by_patient.resample(bootstrap_weights(len(by_patient.confusion), resamples, rng))
+    return by_patient.resample(draw_bootstrap_weights(len(by_patient.confusion), resamples, rng))
 
 
-def summarise(
+def build_evaluation(
     task: Task,
     total: Counts,
     replicates: Counts | None,
@@ -88,19 +94,19 @@ def summarise(
         group_patients: `(classes, groups)`, patients in each group of a reliability diagram, where known.
     """
     many = task.kind == "multilabel"
-    support = counts.tallies(total.confusion, many)[2]
+    support = counts.class_totals(total.confusion, many)[2]
     present = support > 0
-    examples = int(examples_of(total, many))
+    examples = int(count_examples(total, many))
     resamples = 0 if replicates is None or patients < 2 else len(replicates.confusion)
     found = list(notes)
-    figures = sampled(task, total, replicates, patients, operating, curves)
+    figures = compute_figures(task, total, replicates, patients, operating, curves)
     sought = (1,) if task.binary else range(len(task.classes))
 
     def calibrated(place: int) -> Calibration | None:
         if not task.probabilistic or place not in sought:
             return None
         at = 0 if task.binary else place
-        named = {name: figures.figure(f"class_{name}", at) for name in CALIBRATION}
+        named = {name: figures.figure(f"class_{name}", at) for name in CALIBRATION_FIGURES}
         if not curves:
             return Calibration(**named)
         people = None if group_patients is None else group_patients[place]
@@ -114,10 +120,10 @@ def summarise(
         name: ClassFigures(
             examples=int(support[i]),
             patients=int(class_patients[i]),
-            **{key: figures.figure(f"class_{key}", i) for key in PER_CLASS},
+            **{key: figures.figure(f"class_{key}", i) for key in CLASS_FIGURES},
             calibration=calibrated(i),
             operating=tuple(
-                Operating(
+                OperatingPoint(
                     at=at,
                     sensitivity=figures.figure(f"class_sensitivity_at_{at:g}", 0 if task.binary else i),
                     specificity=figures.figure(f"class_specificity_at_{at:g}", 0 if task.binary else i),
@@ -155,24 +161,24 @@ def summarise(
         notes=tuple(found),
         threshold=threshold,
         lead=_lead(figures, total),
-        **{name: figures.figure(name) for name in PLAIN if name in figures.values},
+        **{name: figures.figure(name) for name in OVERALL_FIGURES if name in figures.values},
     )
 
 
-def _lead(figures: Sampled, total: Counts) -> Lead | None:
+def _lead(figures: ResampledFigures, total: Counts) -> LeadTimes | None:
     if not total.lead.size:
         return None
     ill, *histogram = (int(n) for n in total.lead)
-    return Lead(
+    return LeadTimes(
         patients=ill, warned=figures.figure("warned"), hours=figures.figure("lead_hours"), histogram=tuple(histogram)
     )
 
 
-def _groups(figures: Sampled, scores: Ints, place: int, people: Ints | None) -> tuple[Group, ...]:
-    every, events, chance = calibration.groups_of(scores)
-    bounds = [None, *calibration.CUTS, None]
+def _groups(figures: ResampledFigures, scores: Ints, place: int, people: Ints | None) -> tuple[ReliabilityGroup, ...]:
+    every, events, chance = calibration.count_reliability_groups(scores)
+    bounds = [None, *calibration.RELIABILITY_CUTS, None]
     return tuple(
-        Group(
+        ReliabilityGroup(
             low=bounds[g],
             high=bounds[g + 1],
             examples=int(every[g]),
@@ -185,7 +191,7 @@ def _groups(figures: Sampled, scores: Ints, place: int, people: Ints | None) -> 
     )
 
 
-def _curve(figures: Sampled, scores: Ints, place: int) -> tuple[NetBenefit, ...]:
+def _curve(figures: ResampledFigures, scores: Ints, place: int) -> tuple[NetBenefit, ...]:
     _, every = calibration.net_benefit(scores)
     return tuple(
         NetBenefit(
@@ -193,19 +199,19 @@ def _curve(figures: Sampled, scores: Ints, place: int) -> tuple[NetBenefit, ...]
             value=figures.figure("group_benefit", (place, i)),
             treat_all=float(every[i]) if np.isfinite(every[i]) else None,
         )
-        for i, odds in enumerate(calibration.THRESHOLDS)
+        for i, odds in enumerate(calibration.DECISION_THRESHOLDS)
     )
 
 
-def value_of(item: Evaluation, metric: str) -> float | None:
+def metric_value(item: Evaluation, metric: str) -> float | None:
     """Return the value of a metric, None where it has none."""
     found: Figure | None = getattr(item, metric)
     return None if found is None else found.value
 
 
-def worst(evaluations: Mapping[str, Evaluation], metric: str) -> tuple[str, float] | None:
+def find_worst_site(evaluations: Mapping[str, Evaluation], metric: str) -> tuple[str, float] | None:
     """Return the site with the worst value of `metric`, and that value; None if no site has one."""
-    values = {site: value for site, item in evaluations.items() if (value := value_of(item, metric)) is not None}
+    values = {site: value for site, item in evaluations.items() if (value := metric_value(item, metric)) is not None}
     if not values:
         return None
     pick = max if metric == "loss" else min
@@ -213,7 +219,7 @@ def worst(evaluations: Mapping[str, Evaluation], metric: str) -> tuple[str, floa
     return site, values[site]
 
 
-def pooled(
+def pool_evaluations(
     task: Task,
     results: Mapping[str, Evaluation],
     totals: Mapping[str, Counts],
@@ -249,7 +255,7 @@ def pooled(
     gone = {name: max(sites.values()) for name, sites in less.items() if len(sites) == len(each)}
     if len({item.threshold for item in each}) > 1:
         notes.append("each site has a threshold of its own")
-    found = summarise(
+    found = build_evaluation(
         task,
         together,
         drawn,
@@ -266,7 +272,7 @@ def pooled(
 
 def _group_patients(task: Task, results: Sequence[Evaluation]) -> Ints | None:
     """Return the patients in each group of the classes' reliability diagrams, none if a site does not tell them."""
-    lows = [None, *calibration.CUTS]
+    lows = [None, *calibration.RELIABILITY_CUTS]
     found = np.zeros((len(task.classes), len(lows)), dtype=np.int64)
     for item in results:
         for place, name in enumerate(task.classes):

@@ -22,13 +22,13 @@ FEW_PATIENTS = 5
 """A figure that rests on fewer patients than this is marked wherever it is shown."""
 
 
-class Frozen(BaseModel):
+class FrozenModel(BaseModel):
     """Base of the report's parts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Figure(Frozen):
+class Figure(FrozenModel):
     """A figure and its 95% interval; None where it cannot be computed."""
 
     value: float | None
@@ -36,7 +36,7 @@ class Figure(Frozen):
     high: float | None = None
 
 
-class Group(Frozen):
+class ReliabilityGroup(FrozenModel):
     """Examples of like scores in a reliability diagram, `low` to `high` log odds (None: open).
 
     `patients`: that have one of the examples, None where it is not known; `predicted`: their mean chance;
@@ -52,7 +52,7 @@ class Group(Frozen):
     observed: Figure
 
 
-class NetBenefit(Frozen):
+class NetBenefit(FrozenModel):
     """One threshold of a decision curve: what calling the class from this chance on is worth, `treat_all` calling all.
 
     In true positives an example; calling none is worth 0.
@@ -63,7 +63,7 @@ class NetBenefit(Frozen):
     treat_all: float | None
 
 
-class Calibration(Frozen):
+class Calibration(FrozenModel):
     """How far a class's scores can be read as chances (common/metrics/calibration.py).
 
     `ece`, `ece_mass`: expected calibration error over groups of equal width, of equal size; `slope`, `intercept`:
@@ -77,11 +77,11 @@ class Calibration(Frozen):
     slope: Figure
     intercept: Figure
     large: Figure
-    groups: tuple[Group, ...] = ()
+    groups: tuple[ReliabilityGroup, ...] = ()
     curve: tuple[NetBenefit, ...] = ()
 
 
-class Operating(Frozen):
+class OperatingPoint(FrozenModel):
     """A point of the ROC curve: the sensitivity where the specificity is `at`, and the reverse."""
 
     at: float
@@ -89,7 +89,7 @@ class Operating(Frozen):
     specificity: Figure
 
 
-class Alarms(Frozen):
+class Alarms(FrozenModel):
     """How often a class is called where examples stand for time.
 
     `hours`: of all examples; `per_day`: calls a patient-day; `false_per_hour`: wrong calls an hour without the class.
@@ -100,7 +100,7 @@ class Alarms(Frozen):
     false_per_hour: Figure
 
 
-class Lead(Frozen):
+class LeadTimes(FrozenModel):
     """How long before the event patients were warned (common/metrics/early_warning.py).
 
     `patients`: with the event; `warned`: the share of them; `hours`: the median lead of those; `histogram`: how many
@@ -113,7 +113,7 @@ class Lead(Frozen):
     histogram: tuple[int, ...]
 
 
-class ClassFigures(Frozen):
+class ClassFigures(FrozenModel):
     """One class against the rest; of two classes only the second, the event, has what follows `auprc`."""
 
     examples: int
@@ -124,11 +124,11 @@ class ClassFigures(Frozen):
     auroc: Figure
     auprc: Figure
     calibration: Calibration | None = None
-    operating: tuple[Operating, ...] = ()
+    operating: tuple[OperatingPoint, ...] = ()
     alarms: Alarms | None = None
 
 
-class Evaluation(Frozen):
+class Evaluation(FrozenModel):
     """A model's figures on some patients.
 
     `confusion`: rows truth, columns prediction, in class order; multilabel: a row for each class, of its true
@@ -154,7 +154,7 @@ class Evaluation(Frozen):
     utility: Figure | None = None
     brier: Figure | None = None
     ece: Figure | None = None
-    lead: Lead | None = None
+    lead: LeadTimes | None = None
     suppressed: dict[str, int] = Field(default_factory=dict)
 
     @property
@@ -225,7 +225,7 @@ class Evaluation(Frozen):
         return list(self.classes.values())[place]
 
 
-class Course(Frozen):
+class MeanSignal(FrozenModel):
     """A class's mean signal and the mean importance of each sample, `(channels, samples)`, over so many patients."""
 
     patients: int
@@ -233,7 +233,7 @@ class Course(Frozen):
     importance: tuple[tuple[float, ...], ...]
 
 
-class Explanation(Frozen):
+class Explanation(FrozenModel):
     """Which inputs move a model's score at a site, as means of |attribution| over patients
     (client/evaluation/attribution.py).
     """
@@ -242,26 +242,26 @@ class Explanation(Frozen):
     patients: int
     features: dict[str, float] = {}
     channels: dict[str, float] = {}
-    classes: dict[str, Course] = {}
+    classes: dict[str, MeanSignal] = {}
     suppressed: tuple[str, ...] = ()
 
 
-class Mend(Frozen):
+class RecalibrationEffect(FrozenModel):
     """One recalibration at one site: the threshold after it (log odds), and how much more it has of each figure."""
 
     threshold: float | None = None
     difference: dict[str, Figure] = {}
 
 
-class Recalibration(Frozen):
+class Recalibration(FrozenModel):
     """What recalibration wins back at a site: by method, fitted on so many validation patients; or why none was."""
 
     patients: int
-    methods: dict[str, Mend] = {}
+    methods: dict[str, RecalibrationEffect] = {}
     reason: str = ""
 
 
-def tail(patients: int) -> float:
+def tail_probability(patients: int) -> float:
     """Return the share of resamples below a 95% interval from so many patients, 0.025 for very many.
 
     Phi(-sqrt(n / (n - 1)) t), t the 97.5% point of Student's distribution with n - 1 degrees of freedom.
@@ -274,7 +274,7 @@ def tail(patients: int) -> float:
     return float(special.ndtr(special.stdtrit(patients - 1, 0.025) * np.sqrt(patients / (patients - 1))))
 
 
-def figure(value: float, sample: Floats | None, patients: int) -> Figure:
+def make_figure(value: float, sample: Floats | None, patients: int) -> Figure:
     """Return a figure with the interval of its resampled values.
 
     Args:
@@ -289,13 +289,13 @@ def figure(value: float, sample: Floats | None, patients: int) -> Figure:
     known = sample[np.isfinite(sample)]
     if len(known) < max(2, len(sample) // 2):
         return Figure(value=float(value))
-    alpha = tail(patients)
+    alpha = tail_probability(patients)
     low, high = np.quantile(known, [alpha, 1 - alpha])
     return Figure(value=float(value), low=float(low), high=float(high))
 
 
 @dataclass(frozen=True)
-class Sampled:
+class ResampledFigures:
     """Figures by name, `(...)`, and their values in resamples of patients, `(resamples, ...)`."""
 
     values: Mapping[str, Floats]
@@ -306,10 +306,10 @@ class Sampled:
         """Return one figure, of an array the one at `index`."""
         at = () if index is None else index
         sample = np.moveaxis(self.drawn[name], 0, -1)[at] if name in self.drawn else None
-        return figure(float(self.values[name][at]), sample, self.patients)
+        return make_figure(float(self.values[name][at]), sample, self.patients)
 
 
-def difference(one: Sampled, other: Sampled, name: str) -> Figure:
+def paired_difference(one: ResampledFigures, other: ResampledFigures, name: str) -> Figure:
     """Return how much more one model has of a figure than another, with a paired interval.
 
     Both were resampled with the same draws of the same patients, so that what makes patients hard for both
@@ -322,4 +322,4 @@ def difference(one: Sampled, other: Sampled, name: str) -> Figure:
     if first is not None and second is not None and first.shape != second.shape:
         raise ValueError("the models were not resampled together")
     sample = None if first is None or second is None else first - second
-    return figure(float(one.values[name] - other.values[name]), sample, one.patients)
+    return make_figure(float(one.values[name] - other.values[name]), sample, one.patients)

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from common.errors import DataError
 from common.metrics.counts import Counts
-from common.metrics.resampling import named, sampled
-from common.metrics.table_names import ALL, GROUP, PERSONAL, RESAMPLED
+from common.metrics.resampling import compute_figures, with_event_figures
+from common.metrics.table_names import ALL_PATIENTS, GROUP_PREFIX, PERSONAL, RESAMPLED_SUFFIX
 from common.task import Task
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ Draws = dict[tuple[str, str], Drawn]
 """By table and site (or POOLED)."""
 
 
-def of_tables(
+def resample_tables(
     task: Task, tables: Mapping[str, Mapping[str, Counts]], patients: Mapping[str, Mapping[str, int]]
 ) -> Draws:
     """Return the resampled figures of each table and site, and of all of them where every site shares as many.
@@ -46,9 +46,13 @@ def of_tables(
     """
     found: Draws = {}
     for name, held in patients.items():
-        if name not in (ALL, PERSONAL) and not name.startswith(GROUP):
+        if name not in (ALL_PATIENTS, PERSONAL) and not name.startswith(GROUP_PREFIX):
             continue
-        shared = {site: tables[site][name + RESAMPLED] for site in sorted(held) if name + RESAMPLED in tables[site]}
+        shared = {
+            site: tables[site][name + RESAMPLED_SUFFIX]
+            for site in sorted(held)
+            if name + RESAMPLED_SUFFIX in tables[site]
+        }
         totals = {site: tables[site][name] for site in shared}
         sizes = {len(counts.confusion) for counts in shared.values()}
         places = [(site, totals[site], shared[site], held[site]) for site in shared]
@@ -57,17 +61,19 @@ def of_tables(
             places.append((POOLED, sum(rest, first), sum(others, start), sum(held.values())))
         for site, total, drawn, people in places:
             if len(drawn.confusion):
-                found[name, site] = figures(task, total, drawn, people, judge=not name.startswith(GROUP))
+                found[name, site] = resample_figures(
+                    task, total, drawn, people, judge=not name.startswith(GROUP_PREFIX)
+                )
     return found
 
 
-def figures(task: Task, total: Counts, drawn: Counts, patients: int, judge: bool = True) -> Drawn:
+def resample_figures(task: Task, total: Counts, drawn: Counts, patients: int, judge: bool = True) -> Drawn:
     """Return the resampled figures that are one number; `judge`: slope and intercept too, which take the longest."""
-    found = named(task, sampled(task, total, drawn, patients, judge=judge))
+    found = with_event_figures(task, compute_figures(task, total, drawn, patients, judge=judge))
     return {name: sample for name, sample in found.drawn.items() if sample.ndim == 1}
 
 
-def pack(found: Draws) -> bytes:
+def pack_resamples(found: Draws) -> bytes:
     """Return the file of resampled figures, each `(resamples,)` of float32."""
     from safetensors.numpy import save
 
@@ -81,7 +87,7 @@ def pack(found: Draws) -> bytes:
     )
 
 
-def load(path: Path) -> Draws:
+def load_resamples(path: Path) -> Draws:
     """Return what a file of `pack` holds; nothing where there is no file.
 
     Raises:
@@ -102,7 +108,7 @@ def load(path: Path) -> Draws:
     return found
 
 
-def file_of(model: str) -> str:
+def resamples_file_name(model: str) -> str:
     """Return the name of a model's file in the run's folder; the federated model's holds the personal ones too.
 
     >>> file_of("personal"), file_of("local:north")

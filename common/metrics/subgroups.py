@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from common.metrics.figures import Figure, figure
+from common.metrics.figures import Figure, make_figure
 
 UNKNOWN = "unknown"
 SEXES = ("female", "male", UNKNOWN)
 
 
-def bands(edges: Sequence[float]) -> tuple[str, ...]:
+def name_bands(edges: Sequence[float]) -> tuple[str, ...]:
     """Return the names of the bands between rising edges, the last for what is not known.
 
     >>> bands((40, 65.5))
@@ -29,14 +29,14 @@ def bands(edges: Sequence[float]) -> tuple[str, ...]:
     return (f"under {edges[0]:g}", *middle, f"{edges[-1]:g} and over", UNKNOWN)
 
 
-def band_of(values: npt.ArrayLike, edges: Sequence[float]) -> npt.NDArray[np.int64]:
+def band_indices(values: npt.ArrayLike, edges: Sequence[float]) -> npt.NDArray[np.int64]:
     """Return the index of each value's band among `bands(edges)`; NaN is not known."""
     found = np.asarray(values, dtype=np.float64)
     return np.where(np.isnan(found), len(edges) + 1, np.searchsorted(edges, found, side="right")).astype(np.int64)
 
 
 @dataclass(frozen=True)
-class Frame:
+class GroupComparison:
     """One figure of each group and over all; groups that have none (NaN) are passed over in comparisons.
 
     `drawn`: of each group its values in resamples of the patients, drawn together; `patients`: how many in all.
@@ -83,4 +83,4 @@ class Frame:
             return Figure(value=None)
         value = float(of(np.asarray(list(known.values()))[:, None])[0])
         sample = of(np.stack([self.drawn[name] for name in known])) if set(known) <= set(self.drawn) else None
-        return figure(value, sample, self.patients)
+        return make_figure(value, sample, self.patients)

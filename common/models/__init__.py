@@ -14,7 +14,7 @@ from common import plugins
 from common.errors import ConfigError
 from common.sections.training import ModelConfig
 from common.seeds import seed_for
-from common.settings import check
+from common.settings import validate_settings
 from common.task import Task
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ _building = threading.Lock()
 """Layers draw their weights from torch's one global stream: threads that build at once would share it."""
 
 
-def names() -> tuple[str, ...]:
+def list_models() -> tuple[str, ...]:
     """Return the names of the models."""
-    return plugins.names("common.models", "build")
+    return plugins.list_plugins("common.models", "build")
 
 
-def build(task: Task, wanted: ModelConfig, seed: int) -> nn.Module:
+def build_model(task: Task, wanted: ModelConfig, seed: int) -> nn.Module:
     """Return a freshly initialised model; the same seed gives the same weights.
 
     Raises:
@@ -37,28 +37,28 @@ def build(task: Task, wanted: ModelConfig, seed: int) -> nn.Module:
     """
     import torch
 
-    module = plugins.load("common.models", "build", wanted.name, "model")
-    options = check(module.Options, wanted.options, f"model.options of {wanted.name}")
+    module = plugins.load_plugin("common.models", "build", wanted.name, "model")
+    options = validate_settings(module.Options, wanted.options, f"model.options of {wanted.name}")
     with _building, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "initial weights"))
         model: nn.Module = module.build(task, options)
     return model
 
 
-def latent_of(model: nn.Module) -> int:
+def count_latent_values(model: nn.Module) -> int:
     """Return how many latent values a model that reconstructs has."""
     width: int = model.latent.out_features  # type: ignore[union-attr,assignment]
     return width
 
 
-def errors(task: Task) -> Callable[[Any], Tensor]:
+def reconstruction_error_function(task: Task) -> Callable[[Any], Tensor]:
     """Return what gives the reconstruction error of each example, `(batch,)`, from such a model's outputs."""
     from common.models import _reconstruct
 
-    return _reconstruct.error(task)
+    return _reconstruct.build_reconstruction_error(task)
 
 
-def start_from(model: nn.Module, weights: Mapping[str, Any], anew: Sequence[str] = ()) -> list[str]:
+def transfer_weights(model: nn.Module, weights: Mapping[str, Any], anew: Sequence[str] = ()) -> list[str]:
     """Give a model the weights of another; return the names of those taken.
 
     Args:
@@ -101,7 +101,7 @@ def start_from(model: nn.Module, weights: Mapping[str, Any], anew: Sequence[str]
     return list(taken)
 
 
-def frozen(model: nn.Module, patterns: Sequence[str]) -> list[str]:
+def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     """Let the parameters that match a pattern rest and all others train; return the names of those that rest.
 
     Norms keep no running statistics, so a frozen norm acts as any other; dropout in frozen layers stays on in training.
@@ -119,7 +119,7 @@ def frozen(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     return resting
 
 
-def refuse_without_units(model: nn.Module, level: str) -> None:
+def check_per_unit_gradients(model: nn.Module, level: str) -> None:
     """Refuse a model of which one unit's gradient cannot be had.
 
     Raises:

@@ -15,7 +15,7 @@ from common.task import Task
 Inputs = Literal["auto", "features", "signal", "both"]
 
 
-def need_signal(task: Task, model: str, instead: str = "logreg or mlp") -> None:
+def require_signal(task: Task, model: str, instead: str = "logreg or mlp") -> None:
     """Refuse a task without a signal.
 
     Raises:
@@ -25,7 +25,7 @@ def need_signal(task: Task, model: str, instead: str = "logreg or mlp") -> None:
         raise ConfigError(f"model.name={model} needs a signal; this data set has features only: use {instead}")
 
 
-def steps(x: Tensor, size: int) -> Tensor:
+def fold_into_steps(x: Tensor, size: int) -> Tensor:
     """Return `(batch, channels, samples)` as `(batch, steps, channels * size)`, `size` samples a step.
 
     What is missing to whole steps is filled with zeros at the beginning, so that the last step ends now.
@@ -58,7 +58,7 @@ def _plain_layout(norm: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | Non
     return (x.contiguous(),) if any(parameter.requires_grad for parameter in norm.parameters()) else None
 
 
-class Drawing(nn.Module):
+class RandomLayer(nn.Module):
     """What draws while training, from its own generator, so that threads do not share one stream of random numbers."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Drawing(nn.Module):
         self.generator: torch.Generator | None = None
 
 
-class Dropout(Drawing):
+class Dropout(RandomLayer):
     """Dropout."""
 
     def __init__(self, rate: float) -> None:
@@ -81,7 +81,7 @@ class Dropout(Drawing):
         return x * keep.to(device=x.device, dtype=x.dtype) / (1 - self.rate)
 
 
-class Noise(Drawing):
+class Noise(RandomLayer):
     """Standard normal noise, while training."""
 
     def forward(self, like: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class Noise(Drawing):
         return torch.randn(like.shape, generator=self.generator).to(device=like.device, dtype=like.dtype)
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """A residual block of two 1 x k convolutions with GroupNorm; the first may stride."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
@@ -128,7 +128,7 @@ class Trunk(nn.Module):
         inputs = first
         for stage, width in enumerate(widths):
             for block in range(blocks):
-                stages.append(Block(inputs, width, kernel, 2 if block == 0 and stage > 0 else 1))
+                stages.append(ResidualBlock(inputs, width, kernel, 2 if block == 0 and stage > 0 else 1))
                 inputs = width
         self.stages = nn.Sequential(*stages)
 

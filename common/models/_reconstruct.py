@@ -29,7 +29,7 @@ class Reconstruction(NamedTuple):
     share: float = 0.5
 
 
-def error(task: Task) -> Callable[[Reconstruction], Tensor]:
+def build_reconstruction_error(task: Task) -> Callable[[Reconstruction], Tensor]:
     """Return the reconstruction error of each example, `(batch,)`, over what was measured of it: 0 if nothing was.
 
     Of a signal and of continuous columns the mean squared error; of a 0/1 column its deviance, twice the negative log
@@ -41,10 +41,10 @@ def error(task: Task) -> Callable[[Reconstruction], Tensor]:
     def found(outputs: Reconstruction) -> Tensor:
         parts = []
         if outputs.signal is not None and outputs.wanted is not None:
-            wanted, there = measured(outputs.wanted)
+            wanted, there = split_missing(outputs.wanted)
             parts.append(_mean((outputs.signal - wanted) ** 2, there))
         if outputs.columns is not None and outputs.wanted_columns is not None:
-            wanted, there = measured(outputs.wanted_columns)
+            wanted, there = split_missing(outputs.wanted_columns)
             each = (outputs.columns - wanted) ** 2
             if task.binary_features:
                 truth = (wanted > 0).to(each.dtype)
@@ -63,7 +63,7 @@ def _mean(each: Tensor, there: Tensor) -> Tensor:
     return (each * there).flatten(1).sum(1) / there.flatten(1).sum(1).clamp(min=1)
 
 
-def measured(x: Tensor) -> tuple[Tensor, Tensor]:
+def split_missing(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return values with 0 for what was not measured, and 1 where one was measured, 0 elsewhere."""
     missing = x.isnan()
     return torch.where(missing, 0.0, x), (~missing).to(x.dtype)

@@ -16,8 +16,8 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from common.models._layers import Noise, Trunk, group_norm, need_signal
-from common.models._reconstruct import Reconstruction, measured
+from common.models._layers import Noise, Trunk, group_norm, require_signal
+from common.models._reconstruct import Reconstruction, split_missing
 from common.settings import Section
 from common.task import Task
 
@@ -66,7 +66,7 @@ class Autoencoder(Trunk):
     """`(batch, channels, samples)` and `(batch, features)` -> Reconstruction."""
 
     def __init__(self, task: Task, options: Options) -> None:
-        need_signal(task, "autoencoder", "tabular_autoencoder")
+        require_signal(task, "autoencoder", "tabular_autoencoder")
         super().__init__(task.channels, options.widths, options.blocks, options.kernel)
         self.options, self.samples = options, task.samples
         self.width, self.steps = options.widths[-1], math.ceil(task.samples / 2 ** len(options.widths))
@@ -99,12 +99,12 @@ class Autoencoder(Trunk):
         if options.normalise == "example":
             x = _normal(x)
         wanted = x
-        x, _ = measured(x)
+        x, _ = split_missing(x)
         if options.denoise:
             x = x + options.denoise * self.noise(x)
         seen = self.encode(x).flatten(1)
         if self.columns:
-            columns, _ = measured(features)
+            columns, _ = split_missing(features)
             if options.denoise:
                 columns = columns + options.denoise * self.noise(columns)
             seen = torch.cat([seen, self.embed(columns)], dim=1)
@@ -123,10 +123,10 @@ class Autoencoder(Trunk):
 
 def _normal(x: Tensor) -> Tensor:
     """Return signals of mean 0 and deviation 1 over all that was measured of each; a flat one is all 0."""
-    values, there = measured(x)
+    values, there = split_missing(x)
     count = there.sum((1, 2), keepdim=True).clamp(min=1)
     moved = x - values.sum((1, 2), keepdim=True) / count
-    power = (measured(moved)[0] ** 2).sum((1, 2), keepdim=True) / count
+    power = (split_missing(moved)[0] ** 2).sum((1, 2), keepdim=True) / count
     return moved / (power.sqrt() + 1e-3)
 
 

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from common.models._layers import Dropout, FeatureHead, Trunk, need_signal
+from common.models._layers import Dropout, FeatureHead, Trunk, require_signal
 from common.settings import Section
 from common.task import Task
 
@@ -42,7 +42,7 @@ class CNN(Trunk):
     """`(batch, channels, samples)` and `(batch, features)` -> logits `(batch, classes)`."""
 
     def __init__(self, task: Task, options: Options) -> None:
-        need_signal(task, "cnn")
+        require_signal(task, "cnn")
         super().__init__(task.channels, options.widths, options.blocks, options.kernel)
         self.dropout = Dropout(options.dropout)
         features = len(task.features) if options.features else 0

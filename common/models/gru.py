@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from common.models._layers import Dropout, FeatureHead, need_signal, steps
+from common.models._layers import Dropout, FeatureHead, fold_into_steps, require_signal
 from common.settings import Section
 from common.task import Task
 
@@ -54,7 +54,7 @@ class GRU(nn.Module):
 
     def __init__(self, task: Task, options: Options) -> None:
         super().__init__()
-        need_signal(task, "gru")
+        require_signal(task, "gru")
         self.stride = options.stride
         inputs = [task.channels * options.stride] + [options.width] * (options.layers - 1)
         self.layers = nn.Sequential(*(_Layer(width, options.width) for width in inputs))
@@ -64,7 +64,7 @@ class GRU(nn.Module):
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
         """Return logits."""
-        last = self.layers(steps(x, self.stride))[:, -1]
+        last = self.layers(fold_into_steps(x, self.stride))[:, -1]
         logits: Tensor = self.head(self.dropout(last), features)
         return logits
 

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from common.models._layers import Dropout, FeatureHead, group_norm, need_signal
+from common.models._layers import Dropout, FeatureHead, group_norm, require_signal
 from common.settings import Section
 from common.task import Task
 
@@ -33,7 +33,7 @@ class LSTM(nn.Module):
 
     def __init__(self, task: Task, options: Options) -> None:
         super().__init__()
-        need_signal(task, "lstm")
+        require_signal(task, "lstm")
         kernel = 2 * options.stride + 1
         self.stem = nn.Conv1d(task.channels, options.width, kernel, options.stride, options.stride, bias=False)
         self.norm = group_norm(options.width)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from common.errors import ConfigError
 from common.models._layers import Dropout, Noise
-from common.models._reconstruct import Reconstruction, measured
+from common.models._reconstruct import Reconstruction, split_missing
 from common.settings import Section
 from common.task import Task
 
@@ -61,7 +61,7 @@ class TabularAutoencoder(nn.Module):
     def forward(self, x: Tensor, features: Tensor) -> Reconstruction:
         """Return what is made of the features, beside them."""
         options = self.options
-        values, there = measured(features)
+        values, there = split_missing(features)
         seen = there * (self.hide(torch.ones_like(there)) > 0).to(there.dtype)
         if options.denoise:
             values = values + options.denoise * self.noise(values)

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from common.models._layers import Dropout, FeatureHead, group_norm, need_signal, steps
+from common.models._layers import Dropout, FeatureHead, fold_into_steps, group_norm, require_signal
 from common.settings import Section
 from common.task import Task
 
@@ -53,7 +53,7 @@ class TCN(nn.Module):
 
     def __init__(self, task: Task, options: Options) -> None:
         super().__init__()
-        need_signal(task, "tcn")
+        require_signal(task, "tcn")
         self.stride = options.stride
         self.embed = nn.Linear(task.channels * options.stride, options.width)
         self.blocks = nn.Sequential(
@@ -65,7 +65,7 @@ class TCN(nn.Module):
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
         """Return logits."""
-        x = self.blocks(self.embed(steps(x, self.stride)).transpose(1, 2))
+        x = self.blocks(self.embed(fold_into_steps(x, self.stride)).transpose(1, 2))
         pooled = torch.cat([x[:, :, -1], x.mean(2)], dim=1)
         logits: Tensor = self.head(self.dropout(pooled), features)
         return logits

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from common.models._layers import Dropout, FeatureHead, need_signal, steps
+from common.models._layers import Dropout, FeatureHead, fold_into_steps, require_signal
 from common.settings import Section
 from common.task import Task
 
@@ -71,7 +71,7 @@ class Transformer(nn.Module):
 
     def __init__(self, task: Task, options: Options) -> None:
         super().__init__()
-        need_signal(task, "transformer")
+        require_signal(task, "transformer")
         self.stride = options.stride
         self.embed = nn.Linear(task.channels * options.stride, options.width)
         self.blocks = nn.Sequential(
@@ -83,7 +83,7 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
         """Return logits."""
-        x = self.embed(steps(x, self.stride))
+        x = self.embed(fold_into_steps(x, self.stride))
         x = self.norm(self.blocks(x + positions(x.shape[1], x.shape[2]).to(x)))
         logits: Tensor = self.head(torch.cat([x[:, -1], x.mean(1)], dim=1), features)
         return logits

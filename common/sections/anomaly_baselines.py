@@ -10,8 +10,8 @@ from pydantic import Field
 
 from common.settings import Section
 
-Kind = Literal["template", "age_sex", "isolation_forest", "one_class_svm", "lof", "pca"]
-Input = Literal["features", "signal", "latent"]
+DetectorKind = Literal["template", "age_sex", "isolation_forest", "one_class_svm", "lof", "pca"]
+DetectorInput = Literal["features", "signal", "latent"]
 
 
 class AnomalyConfig(Section):
@@ -24,10 +24,10 @@ class AnomalyConfig(Section):
     tuned: no validation or test patient is looked at.
     """
 
-    models: tuple[Kind, ...] = Field(
+    models: tuple[DetectorKind, ...] = Field(
         (), description="template: energy of a beat minus its recording's median beat; age_sex: age for the sex"
     )
-    inputs: tuple[Input, ...] = Field(
+    inputs: tuple[DetectorInput, ...] = Field(
         ("features",),
         description="what the scikit-learn ones see: hand-crafted features, samples, or an autoencoder's latent values",
     )

@@ -31,12 +31,12 @@ from common.sections.anomaly_baselines import AnomalyConfig
 from common.task import Task
 from experiments import restore
 from experiments.baselines import classical
-from experiments.baselines.classical import Floats, Predict, Table
+from experiments.baselines.classical import Floats, MakeInputs, Predict
 from sites.cohort import Cohort, Windows
 from sites.ecg import features
 
 Scores = npt.NDArray[np.float64]
-Raw = Callable[[Cohort], Scores]
+RawScore = Callable[[Cohort], Scores]
 
 TITLES = {
     "template": "difference from the recording's median beat, no model",
@@ -46,17 +46,17 @@ TITLES = {
     "lof": "local outlier factor",
     "pca": "PCA reconstruction",
 }
-ON = {"features": "hand-crafted features", "signal": "samples", "latent": "latent values"}
+INPUT_TITLES = {"features": "hand-crafted features", "signal": "samples", "latent": "latent values"}
 MODEL_FREE = ("template", "age_sex")
-FEWEST = 10
+MIN_NORMAL_ROWS = 10
 """Fewer training rows say nothing of what is normal."""
-STEEP = 4.0
+SCORE_STRETCH = 4.0
 """Stretches scores over the range in which evaluation counts them in bins (common/metrics/counts.py)."""
-SPREAD_OUT = 10.0
+MAX_STANDARDISED = 10.0
 """Standardised inputs end here, so that one broken value does not count for all."""
 
 
-def variants(config: AnomalyConfig) -> list[tuple[str, str, str]]:
+def list_variants(config: AnomalyConfig) -> list[tuple[str, str, str]]:
     """Return each detector's name, kind and input (none of the model-free), in the order asked for."""
     found: list[tuple[str, str, str]] = []
     for kind in config.models:
@@ -67,13 +67,13 @@ def variants(config: AnomalyConfig) -> list[tuple[str, str, str]]:
     return found
 
 
-def title(kind: str, on: str) -> str:
+def detector_title(kind: str, on: str) -> str:
     """Return what a person reads of a detector."""
-    text = f"{TITLES[kind]} on {ON[on]}" if on else TITLES[kind]
+    text = f"{TITLES[kind]} on {INPUT_TITLES[on]}" if on else TITLES[kind]
     return text if text[1:2].isupper() else text[0].upper() + text[1:]
 
 
-def require(config: RunConfig, task: Task) -> None:
+def check_anomaly_baselines(config: RunConfig, task: Task) -> None:
     """Refuse detectors that a run cannot have, before anything is trained for them.
 
     Raises:
@@ -94,31 +94,37 @@ def require(config: RunConfig, task: Task) -> None:
         raise ConfigError("baselines.anomaly.inputs: latent values are an autoencoder's: set model.name to one")
 
 
-def normal(train: Cohort, config: RunConfig) -> Cohort:
+def select_normal_rows(train: Cohort, config: RunConfig) -> Cohort:
     """Return the rows to learn from: where the run's model reconstructs all that it is trained on, else normal ones."""
     return train if config.detecting else train.take(train.y == 0)
 
 
-class Tables:
+class InputTables:
     """What makes inputs of a cohort, each made once while the cohort lives."""
 
     def __init__(self, config: RunConfig, folder: Path) -> None:
         self._config, self._folder = config, folder
-        self._kept: dict[str, Table] = {}
+        self._kept: dict[str, MakeInputs] = {}
 
-    def of(self, on: str) -> Table:
+    def of(self, on: str) -> MakeInputs:
         """Return what makes `features`, `signal` or `latent` values.
 
         Raises:
             SiteError: the run has no such values.
         """
         if on not in self._kept:
-            made = signal if on == "signal" else latent(self._config, self._folder) if on == "latent" else None
-            self._kept[on] = classical.remembering(made)
+            made = (
+                signal_inputs
+                if on == "signal"
+                else latent_inputs(self._config, self._folder)
+                if on == "latent"
+                else None
+            )
+            self._kept[on] = classical.cached_inputs(made)
         return self._kept[on]
 
 
-def signal(cohort: Cohort) -> Floats:
+def signal_inputs(cohort: Cohort) -> Floats:
     """Return the samples of each example side by side; of a task without a signal its features."""
     if not cohort.task.channels:
         return cohort.features
@@ -126,7 +132,7 @@ def signal(cohort: Cohort) -> Floats:
     return x.reshape(len(x), -1)
 
 
-def latent(config: RunConfig, folder: Path) -> Table:
+def latent_inputs(config: RunConfig, folder: Path) -> MakeInputs:
     """Return what makes latent values `(examples, latent)` of a cohort, by the federation's own autoencoder.
 
     Raises:
@@ -135,10 +141,10 @@ def latent(config: RunConfig, folder: Path) -> Table:
     if config.data.scaling == "site":
         raise SiteError("latent values: data.scaling=site gives each hospital inputs of its own form")
     model, task = restore.model(folder)
-    scaling = restore.scaling(folder)
+    scaling = restore.load_scaling(folder)
 
     def table(cohort: Cohort) -> Floats:
-        ready = input_scaling.apply(replace(cohort, task=task), scaling)
+        ready = input_scaling.apply_scaling(replace(cohort, task=task), scaling)
         parts = [np.zeros((0, 1), np.float32)] if not len(cohort.y) else []
         with torch.inference_mode():
             for start in range(0, len(cohort.y), 2048):
@@ -152,7 +158,7 @@ def latent(config: RunConfig, folder: Path) -> Table:
 
 
 def fit_anomaly(
-    kind: str, train: Cohort, seed: int, config: AnomalyConfig, table: Table | None = None, workers: int = 1
+    kind: str, train: Cohort, seed: int, config: AnomalyConfig, table: MakeInputs | None = None, workers: int = 1
 ) -> Predict:
     """Learn what is normal; return what gives logits `(examples, 2)`, float32 and finite, for any cohort.
 
@@ -170,14 +176,14 @@ def fit_anomaly(
     """
     if kind not in TITLES:
         raise ConfigError(f"no detector of the abnormal named {kind!r}: choose from {', '.join(sorted(TITLES))}")
-    if len(train.y) < FEWEST:
-        raise SiteError(f"fewer than {FEWEST} normal training examples at this site")
+    if len(train.y) < MIN_NORMAL_ROWS:
+        raise SiteError(f"fewer than {MIN_NORMAL_ROWS} normal training examples at this site")
     if kind == "template":
-        raw: Raw = template
+        raw: RawScore = template_scores
     elif kind == "age_sex":
         raw = _age_sex(train)
     else:
-        raw = _learned(kind, train, seed, config, table or classical.inputs, workers)
+        raw = _learned(kind, train, seed, config, table or classical.raw_inputs, workers)
     usual = raw(train)
     usual = usual[np.isfinite(usual)]
     if not len(usual):
@@ -191,26 +197,26 @@ def fit_anomaly(
             return np.zeros((0, 2), np.float32)
         found = raw(cohort)
         # What cannot be measured is neither normal nor abnormal: it gets the training rows' median.
-        score = STEEP * np.arcsinh((np.where(np.isnan(found), middle, found) - start) / spread)
+        score = SCORE_STRETCH * np.arcsinh((np.where(np.isnan(found), middle, found) - start) / spread)
         score = np.clip(score, -15.9, 15.9)
         return np.stack([np.zeros_like(score), score], axis=1).astype(np.float32)
 
     return predict
 
 
-def template(cohort: Cohort) -> Scores:
+def template_scores(cohort: Cohort) -> Scores:
     """Return how far each beat is from its recording's median beat, the log of a share of energy, NaN unknown.
 
     Raises:
         SiteError: the data are neither beats nor strips of an ECG.
     """
     try:
-        what = features.kind(cohort.task)
+        what = features.signal_kind(cohort.task)
     except DataError:
         raise SiteError("the difference from a median beat: these data are no ECG") from None
     assert not isinstance(cohort.x, Windows)  # hours, which are no ECG
     if what == "strip":
-        sameness = features.table(cohort)[:, features.names(cohort.task).index("sameness")]
+        sameness = features.feature_table(cohort)[:, features.feature_names(cohort.task).index("sameness")]
         return np.log(1.001 - sameness.astype(np.float64))
     relative = [i for i, name in enumerate(cohort.task.channel_names) if name.endswith(features.RELATIVE)]
     own = [i for i, name in enumerate(cohort.task.channel_names) if i not in relative]
@@ -226,7 +232,7 @@ def template(cohort: Cohort) -> Scores:
     return np.asarray(np.log(share + 1e-6), dtype=np.float64)
 
 
-def _age_sex(train: Cohort) -> Raw:
+def _age_sex(train: Cohort) -> RawScore:
     if train.age is None or not np.isfinite(train.age[np.unique(train.patient)]).any():
         raise SiteError("age and sex alone: these data do not say how old a patient is")
 
@@ -250,7 +256,7 @@ def _age_sex(train: Cohort) -> Raw:
     return raw
 
 
-def _learned(kind: str, train: Cohort, seed: int, config: AnomalyConfig, table: Table, workers: int) -> Raw:
+def _learned(kind: str, train: Cohort, seed: int, config: AnomalyConfig, table: MakeInputs, workers: int) -> RawScore:
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -267,20 +273,20 @@ def _learned(kind: str, train: Cohort, seed: int, config: AnomalyConfig, table: 
     x = np.asarray(table(train), dtype=np.float64)
     x[~np.isfinite(x)] = np.nan
     ready.fit(x)
-    with classical._threads(workers):
+    with classical.limit_threads(workers):
         score = _score(kind, ready.transform(x[rows]), seed % 2**32, config)
 
     def raw(cohort: Cohort) -> Scores:
         found = np.asarray(table(cohort), dtype=np.float64)
         found[~np.isfinite(found)] = np.nan
-        with classical._threads(workers):
+        with classical.limit_threads(workers):
             return np.asarray(score(ready.transform(found)), dtype=np.float64)
 
     return raw
 
 
 def _within(x: Scores) -> Scores:
-    return np.clip(x, -SPREAD_OUT, SPREAD_OUT)
+    return np.clip(x, -MAX_STANDARDISED, MAX_STANDARDISED)
 
 
 def _score(kind: str, x: Scores, seed: int, config: AnomalyConfig) -> Callable[[Scores], Scores]:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from client.training.losses import class_weights, label_weights
+from client.training.losses import compute_class_weights, compute_label_weights
 from common.config import RunConfig
 from common.errors import ConfigError, SiteError
 from common.seeds import seed_for
@@ -31,42 +31,42 @@ from sites.ecg import features
 
 Floats = npt.NDArray[np.float32]
 Predict = Callable[[Cohort], Floats]
-Table = Callable[[Cohort], Floats]
+MakeInputs = Callable[[Cohort], Floats]
 
 TITLES = {"boosting": "gradient boosting", "forest": "random forest", "logreg": "logistic regression"}
-SMALLEST = 1e-6
+MIN_PROBABILITY = 1e-6
 """Probabilities are kept so far from 0 and 1, that log odds are finite."""
 TREES, TREE_ROWS, ROUNDS = 100, 50_000, 200
 """Trees of a forest, the most rows that one tree draws, and rounds of boosting."""
-HOURS = ("last", "mean", "min", "max", "measured")
-THREADED = 2_000_000
+HOURLY_STATISTICS = ("last", "mean", "min", "max", "measured")
+MIN_THREADED_VALUES = 2_000_000
 """Fewer values are worked on by one thread: boosting's threads would wait for each other more than they work."""
-BLOCK = 1 << 24
+WINDOW_BLOCK = 1 << 24
 """Values of windows that are laid out at a time."""
 _one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Options:
+class ClassicalOptions:
     """`weight_power`: as training.weight_power, 0 for equal weights; `workers`: threads that may be used."""
 
     weight_power: float = 0.5
     workers: int = 1
 
     @classmethod
-    def of(cls, config: RunConfig, workers: int = 1) -> Options:
+    def of(cls, config: RunConfig, workers: int = 1) -> ClassicalOptions:
         """Return the options that weigh classes as a run's training does."""
         training = config.training
         return cls(0.0 if training.loss == "cross_entropy" else training.weight_power, max(1, workers))
 
 
-def names() -> tuple[str, ...]:
+def classical_names() -> tuple[str, ...]:
     """Return the names of the classical models."""
     return tuple(TITLES)
 
 
 def fit_classical(
-    name: str, train: Cohort, seed: int, options: Options | None = None, table: Table | None = None
+    name: str, train: Cohort, seed: int, options: ClassicalOptions | None = None, table: MakeInputs | None = None
 ) -> Predict:
     """Train a classical model; return what gives its logits `(examples, classes)`, float32, for any cohort.
 
@@ -85,20 +85,20 @@ def fit_classical(
         SiteError: there is nothing to train on.
     """
     if name not in TITLES:
-        raise ConfigError(f"no classical model named {name!r}: choose from {', '.join(names())}")
+        raise ConfigError(f"no classical model named {name!r}: choose from {', '.join(classical_names())}")
     if not len(train.y):
         raise SiteError("no training examples at this site")
-    options, table = options or Options(), table or inputs
+    options, table = options or ClassicalOptions(), table or raw_inputs
     classes, many = len(train.task.classes), train.task.kind == "multilabel"
     x = table(train)
     power, counts = options.weight_power, train.class_counts()
-    workers = options.workers if x.size >= THREADED else 1
-    with _threads(workers):
+    workers = options.workers if x.size >= MIN_THREADED_VALUES else 1
+    with limit_threads(workers):
         if many:
-            present = label_weights(counts, len(train.y), power).numpy()
+            present = compute_label_weights(counts, len(train.y), power).numpy()
             columns = [(train.y[:, k], np.where(train.y[:, k] == 1, present[k], 1.0), 2) for k in range(classes)]
         else:
-            columns = [(train.y, class_weights(counts, power).numpy()[train.y], classes)]
+            columns = [(train.y, compute_class_weights(counts, power).numpy()[train.y], classes)]
         models = [
             _fit(name, x, y, weight.astype(np.float64), count, seed_for(seed, name, k), workers)
             for k, (y, weight, count) in enumerate(columns)
@@ -108,8 +108,8 @@ def fit_classical(
         if not len(cohort.y):
             return np.zeros((0, classes), dtype=np.float32)
         found = table(cohort)
-        with _threads(options.workers if found.size >= THREADED else 1):
-            shares = [np.clip(model(found), SMALLEST, 1 - SMALLEST) for model in models]
+        with limit_threads(options.workers if found.size >= MIN_THREADED_VALUES else 1):
+            shares = [np.clip(model(found), MIN_PROBABILITY, 1 - MIN_PROBABILITY) for model in models]
         if many:
             return np.stack([np.log(share[:, 1]) - np.log(share[:, 0]) for share in shares], axis=1).astype(np.float32)
         return np.log(shares[0]).astype(np.float32)
@@ -117,20 +117,20 @@ def fit_classical(
     return predict
 
 
-def remembering(table: Table | None = None) -> Table:
+def cached_inputs(table: MakeInputs | None = None) -> MakeInputs:
     """Return `table`, or `inputs`, that keeps what it made of a cohort while the cohort lives, for several models."""
     kept: dict[int, Floats] = {}
 
     def remembered(cohort: Cohort) -> Floats:
         if id(cohort) not in kept:
-            kept[id(cohort)] = (table or inputs)(cohort)
+            kept[id(cohort)] = (table or raw_inputs)(cohort)
             weakref.finalize(cohort, kept.pop, id(cohort), None)
         return kept[id(cohort)]
 
     return remembered
 
 
-def inputs(cohort: Cohort) -> Floats:
+def raw_inputs(cohort: Cohort) -> Floats:
     """Return `(examples, inputs)`, NaN where not measured: of an ECG, of a table, or of hours.
 
     Raises:
@@ -139,16 +139,16 @@ def inputs(cohort: Cohort) -> Floats:
     task = cohort.task
     if not task.channels:
         return cohort.features
-    of_signal = features.table(cohort) if task.rate_hz >= 1 else _hours(cohort)
+    of_signal = features.feature_table(cohort) if task.rate_hz >= 1 else _hours(cohort)
     return np.concatenate([of_signal, cohort.features], axis=1)
 
 
 def _hours(cohort: Cohort) -> Floats:
     """Return `(examples, HOURS x channels)`: each channel's HOURS, side by side."""
     n, channels, samples = cohort.x.shape
-    kinds = HOURS if cohort.task.missing else HOURS[:-1]
+    kinds = HOURLY_STATISTICS if cohort.task.missing else HOURLY_STATISTICS[:-1]
     out = np.empty((n, len(kinds), channels), dtype=np.float32)
-    block = max(1, BLOCK // max(1, channels * samples))
+    block = max(1, WINDOW_BLOCK // max(1, channels * samples))
     for start in range(0, n, block):
         rows = slice(start, start + block)
         part = cohort.x[rows]
@@ -224,7 +224,7 @@ def _made(name: str, rows: int, seed: int, workers: int) -> Any:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def limit_threads(count: int) -> Iterator[None]:
     """Let numerical libraries use so many threads; one model at a time, because the limit is the whole process's."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 

@@ -23,21 +23,21 @@ from torch import nn
 from client import input_scaling
 from client.evaluation import recalibration
 from client.evaluation.anomaly_scores import Detector
-from client.evaluation.evaluate import assess
-from client.evaluation.predictions import Predict, class_patients, counted, predictor
-from client.policy import SIMULATION
+from client.evaluation.evaluate import evaluate_site
+from client.evaluation.predictions import Predictor, build_predictor, count_class_patients, predict_and_count
+from client.policy import SIMULATION_POLICY
 from client.site import Site, load_site, scale_site
 from client.site_context import SiteContext
-from client.training.local_update import weights_of
-from client.training.loop import Schedule, Stopped, fit
+from client.training.local_update import copy_weights
+from client.training.loop import Schedule, TrainingStopped, train_model
 from common.config import RunConfig
 from common.errors import SiteError
 from common.files import save_weights, write_bytes, write_json
-from common.latent import Latent
+from common.latent import LatentStatistics
 from common.messages import Reply
 from common.metrics import counts as metrics
 from common.metrics import evaluation, paired_resamples
-from common.metrics.table_names import ALL
+from common.metrics.table_names import ALL_PATIENTS
 from common.run_folder import save_tables
 from common.scaling import Scaling
 from common.sections.evaluation import SubgroupsConfig
@@ -45,17 +45,17 @@ from common.seeds import seed_for
 from common.task import Task
 from experiments.baselines import transfer
 from server import initial_model
-from server.phases.test import combine, of_replies, recalibrations
-from sites.cohort import Cohort, join
+from server.phases.test import collect_draws, collect_recalibrations, combine_evaluations
+from sites.cohort import Cohort, join_cohorts
 
-Tell = Callable[[str, int, int], None]
-SEEN = "seen"
+EpochCallback = Callable[[str, int, int], None]
+TRANSFER_KEY = "seen"
 """What travel.py compares of a model, by hospital; it is not written."""
-Wanted = tuple[str, str, str | None, list[Site]]
+BaselineSpec = tuple[str, str, str | None, list[Site]]
 """A model's name, its title, the hospital that trains it alone or none, and whose patients train it."""
 
 
-def run(config: RunConfig, out: Path, sites: int, tell: Tell | None = None) -> dict[str, str]:
+def train_baselines(config: RunConfig, out: Path, sites: int, tell: EpochCallback | None = None) -> dict[str, str]:
     """Train and evaluate the baselines that the configuration asks for; write them and baselines.json.
 
     A baseline that cannot be trained (its loss is not finite, say) does not end the others.
@@ -69,9 +69,9 @@ def run(config: RunConfig, out: Path, sites: int, tell: Tell | None = None) -> d
     Returns:
         the baselines that could not be trained, with the reason in one line.
     """
-    opened = [load_site(SiteContext(SIMULATION, index=i, count=sites), config) for i in range(sites)]
+    opened = [load_site(SiteContext(SIMULATION_POLICY, index=i, count=sites), config) for i in range(sites)]
     within = [site for site in opened if site.name not in config.sites.external]
-    wanted: list[Wanted] = []
+    wanted: list[BaselineSpec] = []
     if config.baselines.pooled:
         wanted.append(("pooled", "pooled training", None, within))
     if config.baselines.local:
@@ -118,41 +118,43 @@ def run(config: RunConfig, out: Path, sites: int, tell: Tell | None = None) -> d
     finally:
         torch.set_num_threads(before)
         models = [done[name] for name, *_ in wanted if name in done]
-        looks = [item.pop(SEEN) for item in models]
+        looks = [item.pop(TRANSFER_KEY) for item in models]
         alone = [
             (item["name"].partition(":")[0], str(item["trained_at"]), look)
             for item, look in zip(models, looks, strict=True)
             if item["trained_at"]
         ]
-        trips = transfer.pairs(opened[0].task, config, alone)
+        trips = transfer.compare_transfers(opened[0].task, config, alone)
         write_json(out / "baselines.json", {"models": models, "failed": failed, "travel": trips})
     return failed
 
 
 def _one(
     config: RunConfig, out: Path, name: str, title: str, at: str | None, members: list[Site],
-    all_sites: list[Site], stop: threading.Event, tell: Tell | None,
+    all_sites: list[Site], stop: threading.Event, tell: EpochCallback | None,
 ) -> dict[str, Any]:  # fmt: skip
     if stop.is_set():
-        raise Stopped("stopped before the end")
+        raise TrainingStopped("stopped before the end")
     task = members[0].task
-    how = input_scaling.how(config.data, task)
-    scaling = None if how == "site" else input_scaling.fit([site.train for site in members], how)
+    how = input_scaling.resolve_scaling(config.data, task)
+    scaling = None if how == "site" else input_scaling.fit_scaling([site.train for site in members], how)
 
     def scaling_at(site: Site) -> Scaling | None:
-        return input_scaling.fit([site.train], how) if how == "site" else scaling
+        return input_scaling.fit_scaling([site.train], how) if how == "site" else scaling
 
     def ready(site: Site) -> Site:
-        test, validation = (input_scaling.apply(part, scaling_at(site)) for part in (site.test, site.validation))
+        test, validation = (
+            input_scaling.apply_scaling(part, scaling_at(site)) for part in (site.test, site.validation)
+        )
         return replace(site, test=test, validation=validation)
 
     here = [scale_site(site, scaling_at(site)) for site in members]
-    train = join([site.train for site in here]) if len(here) > 1 else here[0].train
-    validation = join([site.validation for site in here]) if len(here) > 1 else here[0].validation
-    model = initial_model.first(config, task).model
+    train = join_cohorts([site.train for site in here]) if len(here) > 1 else here[0].train
+    validation = join_cohorts([site.validation for site in here]) if len(here) > 1 else here[0].validation
+    model = initial_model.build_initial_model(config, task).model
     total = config.federation.rounds * config.training.epochs
     chooser = _Chooser(config, validation, tell, name, total)
-    fit(
+    train_model(
         model,
         train,
         config.training.model_copy(update={"epochs": total, "patience": 0}),
@@ -165,21 +167,23 @@ def _one(
     )
     if chooser.best is not None:
         model.load_state_dict(chooser.best)
-    save_weights(out / f"model.{name.replace(':', '.')}.safetensors", weights_of(model), {"epoch": str(chooser.epoch)})
+    save_weights(
+        out / f"model.{name.replace(':', '.')}.safetensors", copy_weights(model), {"epoch": str(chooser.epoch)}
+    )
     if scaling:
         write_bytes(out / f"scaling.{name.replace(':', '.')}.safetensors", scaling.to_bytes())
     latent = b""
     if task.anomaly:
-        latent = Latent.of(Detector(model, config).moments(train)).to_bytes()
+        latent = LatentStatistics.of(Detector(model, config).moments(train)).to_bytes()
         write_bytes(out / f"latent.{name.replace(':', '.')}.safetensors", latent)
-    predict = predictor(model, config, latent)
-    threshold = chosen_threshold(config, predict, validation)
+    predict = build_predictor(model, config, latent)
+    threshold = select_threshold(config, predict, validation)
     about = {"name": name, "title": title, "kind": name.partition(":")[0], "trained_at": at, "epoch": chooser.epoch}
     return about | _tested(config, out, name, task, predict, threshold, all_sites, ready)
 
 
 def _tested(
-    config: RunConfig, out: Path, name: str, task: Task, predict: Predict, threshold: float | None,
+    config: RunConfig, out: Path, name: str, task: Task, predict: Predictor, threshold: float | None,
     sites: list[Site], ready: Callable[[Site], Site],
 ) -> dict[str, Any]:  # fmt: skip
     """Return a model's figures on every hospital's test patients, scaled by `ready` as the model takes them."""
@@ -191,47 +195,52 @@ def _tested(
         if len(site.test.y) == 0:
             continue
         here = ready(site)
-        found = assess(predict, here, config, True, threshold, curves=False, raw=site)
-        again, more, told = recalibration.assess(predict, here, config, True, threshold)
+        found = evaluate_site(predict, here, config, True, threshold, curves=False, raw=site)
+        again, more, told = recalibration.evaluate_recalibrations(predict, here, config, True, threshold)
         results, tables = found.results | again, found.tables | more
         report = {"evaluations": {key: item.model_dump() for key, item in results.items()}, "recalibration": told}
         replies[site.name] = Reply(site.name, len(site.test.y), report, tables=tables)
-    by_table, pooled = combine(task, replies)
+    by_table, pooled = combine_evaluations(task, replies)
     kept, stem = {where: reply.tables for where, reply in replies.items()}, name.replace(":", ".")
     if config.evaluation.keep_counts:
         save_tables(out / f"counts.{stem}.safetensors", kept)
     if config.evaluation.keep_resamples:
-        write_bytes(out / paired_resamples.file_of(name), paired_resamples.pack(of_replies(task, replies, by_table)))
+        write_bytes(
+            out / paired_resamples.resamples_file_name(name),
+            paired_resamples.pack_resamples(collect_draws(task, replies, by_table)),
+        )
     return {
         "threshold": threshold,
         "test": {key: {s: item.model_dump() for s, item in found.items()} for key, found in by_table.items()},
         "pooled": {key: item.model_dump() for key, item in pooled.items()},
-        "recalibration": {site: item.model_dump() for site, item in sorted(recalibrations(replies).items())},
-        SEEN: {
-            site: transfer.seen(task, reply.tables, by_table[ALL][site].patients, reply.report["recalibration"])
+        "recalibration": {site: item.model_dump() for site, item in sorted(collect_recalibrations(replies).items())},
+        TRANSFER_KEY: {
+            site: transfer.summarise_model_at_site(
+                task, reply.tables, by_table[ALL_PATIENTS][site].patients, reply.report["recalibration"]
+            )
             for site, reply in replies.items()
         },
     }
 
 
 def _classical(
-    config: RunConfig, out: Path, wanted: list[Wanted], sites: list[Site]
-) -> Iterator[tuple[Wanted, Callable[[], dict[str, Any]]]]:
+    config: RunConfig, out: Path, wanted: list[BaselineSpec], sites: list[Site]
+) -> Iterator[tuple[BaselineSpec, Callable[[], dict[str, Any]]]]:
     """Yield scikit-learn's models, pooled and at each hospital as the networks are, with what makes each."""
     if not config.baselines.classical:
         return
     from experiments.baselines import classical
 
-    task, table = sites[0].task, classical.remembering()
-    options = classical.Options.of(config, config.federation.workers or os.cpu_count() or 1)
+    task, table = sites[0].task, classical.cached_inputs()
+    options = classical.ClassicalOptions.of(config, config.federation.workers or os.cpu_count() or 1)
 
     def make(kind: str, about: dict[str, Any], members: list[Site]) -> dict[str, Any]:
         train, validation = (
-            join([getattr(site, part) for site in members]) if len(members) > 1 else getattr(members[0], part)
+            join_cohorts([getattr(site, part) for site in members]) if len(members) > 1 else getattr(members[0], part)
             for part in ("train", "validation")
         )
         predict = classical.fit_classical(kind, train, seed_for(config.seed, about["name"]), options, table)
-        threshold = chosen_threshold(config, predict, validation)
+        threshold = select_threshold(config, predict, validation)
         return about | _tested(config, out, about["name"], task, predict, threshold, sites, lambda site: site)
 
     for kind in config.baselines.classical:
@@ -244,51 +253,55 @@ def _classical(
 
 
 def _anomaly(
-    config: RunConfig, out: Path, wanted: list[Wanted], sites: list[Site]
-) -> Iterator[tuple[Wanted, Callable[[], dict[str, Any]]]]:
+    config: RunConfig, out: Path, wanted: list[BaselineSpec], sites: list[Site]
+) -> Iterator[tuple[BaselineSpec, Callable[[], dict[str, Any]]]]:
     """Yield detectors of the abnormal, as `_classical` does; those without a model are the same wherever."""
     options = config.baselines.anomaly
     if not options.models or not wanted:
         return
     from experiments.baselines import anomaly_detectors
 
-    task, tables = sites[0].task, anomaly_detectors.Tables(config, out)
+    task, tables = sites[0].task, anomaly_detectors.InputTables(config, out)
     workers = config.federation.workers or os.cpu_count() or 1
 
     def make(kind: str, on: str, about: dict[str, Any], members: list[Site]) -> dict[str, Any]:
         train, validation = (
-            join([getattr(site, part) for site in members]) if len(members) > 1 else getattr(members[0], part)
+            join_cohorts([getattr(site, part) for site in members]) if len(members) > 1 else getattr(members[0], part)
             for part in ("train", "validation")
         )
-        known = anomaly_detectors.normal(train, config)
+        known = anomaly_detectors.select_normal_rows(train, config)
         seed = seed_for(config.seed, about["name"])
         predict = anomaly_detectors.fit_anomaly(kind, known, seed, options, tables.of(on), workers)
-        threshold = chosen_threshold(config, predict, validation)
+        threshold = select_threshold(config, predict, validation)
         return about | _tested(config, out, about["name"], task, predict, threshold, sites, lambda site: site)
 
-    for variant, kind, on in anomaly_detectors.variants(options):
+    for variant, kind, on in anomaly_detectors.list_variants(options):
         for _, _, at, members in wanted:
             if kind in anomaly_detectors.MODEL_FREE and members is not wanted[0][3]:
                 continue
             name = f"{variant}:{at or 'pooled'}"
             where = "" if kind in anomaly_detectors.MODEL_FREE else f", {f'{at} alone' if at else 'pooled'}"
-            title = anomaly_detectors.title(kind, on) + where
+            title = anomaly_detectors.detector_title(kind, on) + where
             about = {"name": name, "title": title, "trained_at": at, "kind": "classical-local" if at else "classical"}
             yield (name, title, at, members), partial(make, kind, on, about, members)
 
 
-def chosen_threshold(config: RunConfig, predict: Predict, validation: Cohort) -> float | None:
+def select_threshold(config: RunConfig, predict: Predictor, validation: Cohort) -> float | None:
     """Return the threshold that is best on validation patients, where the configuration seeks one."""
     wanted = config.evaluation
     if wanted.threshold == "likelier" or not validation.task.binary or not len(validation.y):
         return None
-    return metrics.threshold(counted(predict, validation, config).total, wanted.threshold, wanted.false_alarms)
+    return metrics.choose_threshold(
+        predict_and_count(predict, validation, config).total, wanted.threshold, wanted.false_alarms
+    )
 
 
 class _Chooser:
     """Keeps the weights of the best epoch on validation patients, if the federation chooses so too."""
 
-    def __init__(self, config: RunConfig, validation: Cohort, tell: Tell | None, name: str, total: int) -> None:
+    def __init__(
+        self, config: RunConfig, validation: Cohort, tell: EpochCallback | None, name: str, total: int
+    ) -> None:
         self.config, self.validation, self.tell, self.name, self.total = config, validation, tell, name, total
         self.best: dict[str, Any] | None = None
         self.value = -np.inf
@@ -300,16 +313,18 @@ class _Chooser:
         chooses = self.config.federation.choose == "best" and len(self.validation.y)
         if not chooses or (epoch + 1) % self.config.training.epochs:
             return
-        counts = counted(predictor(model, self.config), self.validation, self.config).total
+        counts = predict_and_count(build_predictor(model, self.config), self.validation, self.config).total
         wanted, task = self.config.evaluation, self.validation.task
         best = None
         if wanted.threshold != "likelier" and task.binary:
-            best = metrics.threshold(counts, wanted.threshold, wanted.false_alarms)
+            best = metrics.choose_threshold(counts, wanted.threshold, wanted.false_alarms)
         if best is not None:
-            counts = metrics.moved(counts, best)
-        found = evaluation.summarise(task, counts, None, self.validation.people(), class_patients(self.validation))
+            counts = metrics.apply_threshold(counts, best)
+        found = evaluation.build_evaluation(
+            task, counts, None, self.validation.people(), count_class_patients(self.validation)
+        )
         metric = self.config.chooses_by
-        value = evaluation.value_of(found, metric)
+        value = evaluation.metric_value(found, metric)
         if value is None:
             return
         value = -value if metric == "loss" else value

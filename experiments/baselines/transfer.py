@@ -17,53 +17,59 @@ import numpy as np
 from common.config import RunConfig
 from common.metrics import resampling
 from common.metrics.counts import Counts
-from common.metrics.figures import Figure, Sampled, difference
-from common.metrics.table_names import ALL, RECALIBRATED, RESAMPLED
+from common.metrics.figures import Figure, ResampledFigures, paired_difference
+from common.metrics.table_names import ALL_PATIENTS, RECALIBRATED_PREFIX, RESAMPLED_SUFFIX
 from common.task import Task
 from experiments.report.text import formatting
 
 Cause = Literal["ranking", "threshold", "both", "neither", "unknown"]
-MENDS = ("threshold", "platt")
+OWN_THRESHOLD_METHODS = ("threshold", "platt")
 """The recalibration that gives a site a threshold of its own: the first of these that there is."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class ModelAtSite:
     """A model at a hospital: figures as it came, and after a threshold of the hospital's own (`mend`, if one was)."""
 
-    plain: Sampled
-    mended: Sampled | None = None
+    plain: ResampledFigures
+    mended: ResampledFigures | None = None
     mend: str = ""
     reason: str = field(default="")
 
 
-def seen(task: Task, tables: Mapping[str, Counts], patients: int, told: Mapping[str, Any]) -> Seen:
+def summarise_model_at_site(
+    task: Task, tables: Mapping[str, Counts], patients: int, told: Mapping[str, Any]
+) -> ModelAtSite:
     """Return what is compared of a model at a hospital, from its tables with their resamples."""
 
-    def figures(name: str) -> Sampled:
-        found = resampling.named(task, resampling.sampled(task, tables[name], tables.get(name + RESAMPLED), patients))
+    def figures(name: str) -> ResampledFigures:
+        found = resampling.with_event_figures(
+            task, resampling.compute_figures(task, tables[name], tables.get(name + RESAMPLED_SUFFIX), patients)
+        )
         keep = {key for key, value in found.values.items() if np.ndim(value) == 0}
         drawn = {key: value for key, value in found.drawn.items() if key in keep}
-        return Sampled({key: found.values[key] for key in keep}, patients, drawn)
+        return ResampledFigures({key: found.values[key] for key in keep}, patients, drawn)
 
-    mend = next((name for name in MENDS if task.binary and RECALIBRATED + name in tables), "")
-    mended = figures(RECALIBRATED + mend) if mend else None
-    return Seen(figures(ALL), mended, mend, str(told.get("reason", "")))
+    mend = next((name for name in OWN_THRESHOLD_METHODS if task.binary and RECALIBRATED_PREFIX + name in tables), "")
+    mended = figures(RECALIBRATED_PREFIX + mend) if mend else None
+    return ModelAtSite(figures(ALL_PATIENTS), mended, mend, str(told.get("reason", "")))
 
 
-def ranking(task: Task) -> str:
+def ranking_metric(task: Task) -> str:
     """Return the figure that no threshold changes."""
     return "auroc" if task.binary else "macro_auroc"
 
 
-def decision(task: Task, config: RunConfig) -> str:
+def decision_metric(task: Task, config: RunConfig) -> str:
     """Return the figure of the decisions: the utility, or the run's metric if it rests on decisions."""
     if task.utility:
         return "utility"
     return config.evaluation.metric if config.evaluation.metric in ("accuracy", "macro_f1") else "macro_f1"
 
 
-def pairs(task: Task, config: RunConfig, models: Sequence[tuple[str, str, Mapping[str, Seen]]]) -> list[dict[str, Any]]:
+def compare_transfers(
+    task: Task, config: RunConfig, models: Sequence[tuple[str, str, Mapping[str, ModelAtSite]]]
+) -> list[dict[str, Any]]:
     """Return one entry for each model and each other hospital whose own model of the same family there is.
 
     Args:
@@ -76,42 +82,49 @@ def pairs(task: Task, config: RunConfig, models: Sequence[tuple[str, str, Mappin
         for kind, site, own in models:
             if kind == family and site != trained and site in by_site and site in own:
                 said = f"the model trained at {site} itself"
-                entry = compare(task, config, by_site[site], own[site], by_site.get(trained), site, said)
+                entry = compare_with_own_model(task, config, by_site[site], own[site], by_site.get(trained), site, said)
                 found.append({"family": family, "trained": trained, "tested": site, **entry})
     return found
 
 
-def compare(
-    task: Task, config: RunConfig, away: Seen, own: Seen, home: Seen | None, site: str, own_said: str
+def compare_with_own_model(
+    task: Task,
+    config: RunConfig,
+    away: ModelAtSite,
+    own: ModelAtSite,
+    home: ModelAtSite | None,
+    site: str,
+    own_said: str,
 ) -> dict[str, Any]:
     """Return a model at a hospital beside the hospital's own: figures, paired differences, the cause in words."""
-    rank, decide = ranking(task), decision(task, config)
+    rank, decide = ranking_metric(task), decision_metric(task, config)
     entry: dict[str, Any] = {"ranking": rank, "decision": decide, "mend": away.mend}
     for name, item in (("home", home.plain if home else None), ("away", away.plain), ("mended", away.mended)):
         entry[name] = _both(item, rank, decide)
     entry["own"] = _both(own.plain, rank, decide)
-    lost = difference(away.plain, own.plain, rank)
-    gap = difference(away.plain, own.plain, decide)
-    won = difference(away.mended, away.plain, decide) if away.mended else None
-    cause = cause_of(lost, won)
+    lost = paired_difference(away.plain, own.plain, rank)
+    gap = paired_difference(away.plain, own.plain, decide)
+    won = paired_difference(away.mended, away.plain, decide) if away.mended else None
+    cause = classify_loss(lost, won)
     entry |= {"lost": lost.model_dump(), "gap": gap.model_dump(), "won": won.model_dump() if won else None}
     text = (
-        f"{formatting.capital(formatting.title(rank))} {_said(away.plain.figure(rank))} against "
-        f"{formatting.number(own.plain.figure(rank).value)} of {own_said}, {formatting.change(lost)} paired. "
-        f"{formatting.capital(formatting.title(decide))} at the shipped threshold "
+        f"{formatting.capitalise(formatting.metric_title(rank))} {_said(away.plain.figure(rank))} against "
+        f"{formatting.format_number(own.plain.figure(rank).value)} of {own_said}, "
+        f"{formatting.format_difference(lost)} paired. "
+        f"{formatting.capitalise(formatting.metric_title(decide))} at the shipped threshold "
         f"{_said(away.plain.figure(decide))} against "
-        f"{formatting.number(own.plain.figure(decide).value)}. "
+        f"{formatting.format_number(own.plain.figure(decide).value)}. "
     )
     if won is not None:
         text += f"A threshold of {site}'s own{' after Platt scaling' if away.mend == 'platt' else ''} changes it by "
-        text += f"{formatting.change(won)}. "
+        text += f"{formatting.format_difference(won)}. "
     elif away.reason:
         text += f"No threshold of {site}'s own: {away.reason}. "
-    entry |= {"cause": cause, "verdict": text + conclusion(cause, gap, won)}
+    entry |= {"cause": cause, "verdict": text + conclusion_sentence(cause, gap, won)}
     return entry
 
 
-def cause_of(lost: Figure, won: Figure | None) -> Cause:
+def classify_loss(lost: Figure, won: Figure | None) -> Cause:
     """Return what was lost, by the intervals of the difference in ranking and of what recalibration wins."""
     if lost.high is None or (won is not None and won.low is None):
         return "unknown"
@@ -124,7 +137,7 @@ def cause_of(lost: Figure, won: Figure | None) -> Cause:
     return "ranking" if ranks else "threshold" if threshold else "neither"
 
 
-def conclusion(cause: Cause, gap: Figure, won: Figure | None) -> str:
+def conclusion_sentence(cause: Cause, gap: Figure, won: Figure | None) -> str:
     """Return the verdict in one sentence."""
     if cause == "both" and gap.value is not None and gap.value < 0 and won is not None and won.value is not None:
         share = f"{min(won.value / -gap.value, 1.0):.0%} of what it lacks there"
@@ -138,12 +151,12 @@ def conclusion(cause: Cause, gap: Figure, won: Figure | None) -> str:
     }[cause]
 
 
-def _both(item: Sampled | None, rank: str, decide: str) -> dict[str, Any] | None:
+def _both(item: ResampledFigures | None, rank: str, decide: str) -> dict[str, Any] | None:
     if item is None:
         return None
     return {name: item.figure(name).model_dump() for name in (rank, decide)}
 
 
 def _said(figure: Figure) -> str:
-    shown = formatting.interval(figure)
-    return f"{formatting.number(figure.value)} ({shown})" if shown else formatting.number(figure.value)
+    shown = formatting.format_interval(figure)
+    return f"{formatting.format_number(figure.value)} ({shown})" if shown else formatting.format_number(figure.value)

@@ -16,14 +16,14 @@ import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GroupKFold
 
-from client.policy import SIMULATION
+from client.policy import SIMULATION_POLICY
 from client.site import Site, load_site
 from client.site_context import SiteContext
 from common.config import RunConfig
 from common.metrics import counts as metrics
 from common.metrics import evaluation, resampling
 from common.metrics.figures import Figure
-from common.metrics.resampling import COARSER
+from common.metrics.resampling import COARSE_FACTOR
 from common.seeds import rng_for, seed_for
 from common.task import Task
 from sites.comparison_columns import column_names, column_table
@@ -31,26 +31,26 @@ from sites.comparison_columns import column_names, column_table
 ROWS = 8000
 """Rows of a hospital, drawn from all, that take part."""
 FOLDS, TREES, BINS = 3, 60, 1024
-PLACES = Task("hospital", "multiclass", ("one", "other"), ("one", "other"), 0, 0, 0.0, ("z",), ())
+PAIR_TASK = Task("hospital", "multiclass", ("one", "other"), ("one", "other"), 0, 0, 0.0, ("z",), ())
 
 
-def measure(config: RunConfig, count: int, tell: Callable[[str], None]) -> list[dict[str, Any]]:
+def run_two_sample_tests(config: RunConfig, count: int, tell: Callable[[str], None]) -> list[dict[str, Any]]:
     """Return the AUROC of each pair of a simulation's hospitals, with its interval over patients."""
-    sites = [load_site(SiteContext(SIMULATION, index=i, count=count), config) for i in range(count)]
-    held = {site.name: rows(site, config) for site in sites if len(site.train.y) and column_names(site.task)}
+    sites = [load_site(SiteContext(SIMULATION_POLICY, index=i, count=count), config) for i in range(count)]
+    held = {site.name: sample_rows(site, config) for site in sites if len(site.train.y) and column_names(site.task)}
     found = []
     for one, other in itertools.combinations(sorted(held), 2):
         tell(f"telling {one} from {other}")
-        figure = auroc(held[one], held[other], seed_for(config.seed, one, other, "two-sample"), config)
+        figure = pair_auroc(held[one], held[other], seed_for(config.seed, one, other, "two-sample"), config)
         found.append({"one": one, "other": other, "auroc": figure.model_dump() if figure else None})
     return found
 
 
 Ints = npt.NDArray[np.int64]
-Rows = tuple[npt.NDArray[np.float32], Ints]
+SampledRows = tuple[npt.NDArray[np.float32], Ints]
 
 
-def rows(site: Site, config: RunConfig) -> Rows:
+def sample_rows(site: Site, config: RunConfig) -> SampledRows:
     """Return at most ROWS of a site's training columns, and the person of each."""
     cohort = site.train
     if len(cohort.y) > ROWS:
@@ -60,7 +60,7 @@ def rows(site: Site, config: RunConfig) -> Rows:
     return column_table(cohort), person
 
 
-def auroc(one: Rows, other: Rows, seed: int, config: RunConfig) -> Figure | None:
+def pair_auroc(one: SampledRows, other: SampledRows, seed: int, config: RunConfig) -> Figure | None:
     """Return how well trees tell two hospitals' rows apart, on persons they did not see; None with too few persons."""
     if min(len(set(one[1].tolist())), len(set(other[1].tolist()))) < FOLDS:
         return None
@@ -73,10 +73,14 @@ def auroc(one: Rows, other: Rows, seed: int, config: RunConfig) -> Figure | None
         trees = HistGradientBoostingClassifier(max_iter=TREES, early_stopping=False, random_state=seed % 2**32)
         odds[test] = trees.fit(x[train], y[train], sample_weight=weight[train]).decision_function(x[test])
     group = np.unique(person, return_inverse=True)[1]
-    counts = metrics.count(np.stack([np.zeros_like(odds), odds], 1), y, group, int(group.max()) + 1, BINS)
-    drawn = evaluation.resample(counts.coarser(COARSER), config.evaluation.bootstrap, rng_for(seed, "bootstrap"))
+    counts = metrics.count_predictions(np.stack([np.zeros_like(odds), odds], 1), y, group, int(group.max()) + 1, BINS)
+    drawn = evaluation.resample_patients(
+        counts.coarser(COARSE_FACTOR), config.evaluation.bootstrap, rng_for(seed, "bootstrap")
+    )
     people = int(group.max()) + 1
-    return resampling.named(PLACES, resampling.sampled(PLACES, counts.total(), drawn, people)).figure("auroc")
+    return resampling.with_event_figures(
+        PAIR_TASK, resampling.compute_figures(PAIR_TASK, counts.total(), drawn, people)
+    ).figure("auroc")
 
 
 def _folds(y: Ints, person: Ints, seed: int) -> list[tuple[Ints, Ints]]:

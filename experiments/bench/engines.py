@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-WHAT = ("bare", "local-1", "local-2", "ray-2")
+VARIANTS = ("bare", "local-1", "local-2", "ray-2")
 AT_ONCE = "two bare loops at once"
 """Two processes that share nothing, each with a bare loop: half of their time over one's is the least that two workers
 can take on this machine, whose cores share caches, memory and clock."""
 
 
-def engine(sites: int, examples: int, rounds: int, ray: bool) -> dict[str, Any]:
+def benchmark_engines(sites: int, examples: int, rounds: int, ray: bool) -> dict[str, Any]:
     """Return seconds a round and peak memory of each engine, and both over the bare loop's.
 
     Each is measured in a process of its own, so that peak memory is its own. The first round is left out: it
@@ -28,7 +28,7 @@ def engine(sites: int, examples: int, rounds: int, ray: bool) -> dict[str, Any]:
     weights.
     """
     found: dict[str, Any] = {"sites": sites, "examples": examples, "rounds": rounds, "cores": os.cpu_count()}
-    for what in WHAT:
+    for what in VARIANTS:
         if what.startswith("ray") and not ray:
             continue
         found[what] = _alone(what, sites, examples, rounds)
@@ -38,7 +38,7 @@ def engine(sites: int, examples: int, rounds: int, ray: bool) -> dict[str, Any]:
     if all("seconds" in item for item in (bare, *both)):
         seconds = max(item["seconds"] for item in both)
         found[AT_ONCE] = {"seconds": seconds, "half of it over bare": round(seconds / 2 / bare["seconds"], 3)}
-    for what in WHAT[1:]:
+    for what in VARIANTS[1:]:
         if what in found and "seconds" in found[what]:
             found[what]["time over bare"] = round(found[what]["seconds"] / bare["seconds"], 3)
             found[what]["memory over bare"] = round(found[what]["megabytes"] / bare["megabytes"], 3)
@@ -62,7 +62,7 @@ def _alone(what: str, sites: int, examples: int, rounds: int) -> dict[str, Any]:
     return told | {"megabytes": megabytes}
 
 
-def data(folder: Path) -> dict[str, Any]:
+def benchmark_data(folder: Path) -> dict[str, Any]:
     """Return seconds to read recordings with wfdb alone, to prepare them cold, and from the cache."""
     import wfdb
 
@@ -70,7 +70,7 @@ def data(folder: Path) -> dict[str, Any]:
     from sites.ecg import recordings
     from sites.ecg.beat_reader import Options
 
-    names = recordings.names(folder)
+    names = recordings.recording_names(folder)
     options = Options(paced=True)
 
     def bare() -> float:
@@ -95,7 +95,7 @@ def data(folder: Path) -> dict[str, Any]:
     return {"recordings": len(names), **middle, "cold over bare": round(middle["cold"] / middle["bare"], 3)}
 
 
-def score(run: Path, folder: Path) -> dict[str, Any]:
+def benchmark_scoring(run: Path, folder: Path) -> dict[str, Any]:
     """Return seconds, and seconds of the processor, to score one recording from its files to its annotations.
 
     `warm`: in a process that has its libraries and the model; `whole`: a command of its own, interpreter and all;
@@ -122,12 +122,12 @@ def score(run: Path, folder: Path) -> dict[str, Any]:
             wfdb.wrann(name, "bare", beats.sample, symbol=beats.symbol, write_dir=scratch)
 
         def warm() -> None:
-            result = output.Output(out, "scores.csv", model, "wrd")
-            for item in scoring.records(model, place, "detect", "atr", lambda done, of: None):
+            result = output.ScoreWriter(out, "scores.csv", model, "wrd")
+            for item in scoring.score_records(model, place, "detect", "atr", lambda done, of: None):
                 result.add(item)
             told["rows"] = result.close(complete=True)["rows"]
 
-        command = [sys.executable, "-c", "from experiments.cli import main; main()", "score", "--run", str(run)]
+        command = [sys.executable, "-c", "from experiments.cli.main import main; main()", "score", "--run", str(run)]
         command += ["--data", str(place), "--out", str(out), "--beats", "detect", "-q"]
         one = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
@@ -150,10 +150,11 @@ def _timed(what: Callable[[], None]) -> tuple[float, float]:
     return time.perf_counter() - began, sum(after[:4]) - sum(before[:4])
 
 
-def _config(sites: int, examples: int, rounds: int, workers: int, folder: Path) -> Any:
+def bench_config(sites: int, examples: int, rounds: int, workers: int, folder: Path) -> Any:
+    """Return the configuration of the benchmark."""
     from common import config
 
-    return config.parse(
+    return config.parse_config(
         {
             "name": "bench",
             "data": {
@@ -170,12 +171,13 @@ def _config(sites: int, examples: int, rounds: int, workers: int, folder: Path) 
     )
 
 
-def _data_folder(sites: int) -> Path:
+def make_bench_data(sites: int) -> Path:
+    """Return the folder of the benchmark's SYNTHETIC recordings, generated once."""
     from sites import cache
     from sites.ecg.simulate import hospitals
     from sites.ecg.simulate.profiles import default_profiles
 
-    folder = cache.default_folder() / "bench" / f"{sites}-hospitals-v{hospitals.VERSION}"
+    folder = cache.cache_folder() / "bench" / f"{sites}-hospitals-v{hospitals.VERSION}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     hospitals.generate(folder, default_profiles(sites, 8, 1), minutes=5.0, seed=1)
     return folder
@@ -186,7 +188,7 @@ def _measure(what: str, sites: int, examples: int, rounds: int) -> dict[str, Any
 
     torch.set_num_threads(1)
     name, _, workers = what.partition("-")
-    config = _config(sites, examples, rounds, int(workers or 1), _data_folder(sites))
+    config = bench_config(sites, examples, rounds, int(workers or 1), make_bench_data(sites))
     if name == "bare":
         seconds, weights = _bare(config, sites)
     else:
@@ -194,12 +196,14 @@ def _measure(what: str, sites: int, examples: int, rounds: int) -> dict[str, Any
             if name == "local":
                 from experiments.engines import local
 
-                local.run(config, Path(out), sites)
+                local.run_local(config, Path(out), sites)
             else:
                 from common import config as configuration
                 from experiments.engines import ray_runtime
 
-                ray_runtime.run(configuration.to_json(config), Path(out), sites=sites, workers=int(workers))
+                ray_runtime.run_on_ray(
+                    configuration.config_to_json(config), Path(out), sites=sites, workers=int(workers)
+                )
             lines = [json.loads(line) for line in (Path(out) / "rounds.jsonl").read_text().splitlines()]
         seconds = [line["seconds"] for line in lines]
         weights = lines[-1]["weights"]
@@ -241,29 +245,29 @@ def _bare(config: Any, sites: int) -> tuple[list[float], str]:
     import numpy as np
     import torch
 
-    from client.policy import SIMULATION
+    from client.policy import SIMULATION_POLICY
     from client.site import load_site
     from client.site_context import SiteContext
-    from client.training.local_update import weights_of
+    from client.training.local_update import copy_weights
     from client.training.loop import make_optimizer
-    from client.training.losses import class_weights
+    from client.training.losses import compute_class_weights
     from common import models
     from common.models._layers import Dropout
     from common.seeds import seed_for
-    from server.run import digest
+    from server.run import digest_weights
 
     opened = sorted(
-        (load_site(SiteContext(SIMULATION, index=i, count=sites), config) for i in range(sites)),
+        (load_site(SiteContext(SIMULATION_POLICY, index=i, count=sites), config) for i in range(sites)),
         key=lambda s: s.name,
     )
     counts = [sum(column) for column in zip(*(s.train.class_counts() for s in opened), strict=True)]
-    weight = class_weights(counts, config.training.weight_power)
+    weight = compute_class_weights(counts, config.training.weight_power)
     data = [
         (s.name, torch.from_numpy(s.train.x), torch.from_numpy(s.train.features), torch.from_numpy(s.train.y))
         for s in opened
     ]
-    model = models.build(opened[0].task, config.model, config.seed)
-    current = weights_of(model)
+    model = models.build_model(opened[0].task, config.model, config.seed)
+    current = copy_weights(model)
     seconds = []
     for number in range(1, config.federation.rounds + 1):
         began = time.perf_counter()
@@ -287,11 +291,11 @@ def _bare(config: Any, sites: int) -> tuple[list[float], str]:
                 (each * weight[y[rows]]).mean().backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(model.parameters(), config.training.clip_norm, foreach=True)
                 optimizer.step()
-            for key, value in weights_of(model).items():
+            for key, value in copy_weights(model).items():
                 total[key] = total[key] + value * (len(y) / n_all) if key in total else value * (len(y) / n_all)
         current = total
         seconds.append(time.perf_counter() - began)
-    return seconds, digest(current)
+    return seconds, digest_weights(current)
 
 
 if __name__ == "__main__":

@@ -16,35 +16,39 @@ import numpy as np
 from common.metrics import calibration, counts, evaluation
 from common.metrics.counts import Counts
 from common.metrics.figures import Evaluation
-from common.metrics.resampling import COARSER
+from common.metrics.resampling import COARSE_FACTOR
 from common.task import Task
 
 TASK = Task("beats", "multiclass", ("N", "S", "V", "F"), ("n", "s", "v", "f"), 1, 8, 125.0, (), ("lead",))
 
 
-def site(model: int, place: int, beats: int, patients: int, resamples: int) -> tuple[Evaluation, Counts, Counts]:
+def evaluate_site(
+    model: int, place: int, beats: int, patients: int, resamples: int
+) -> tuple[Evaluation, Counts, Counts]:
     """Return a model's figures at one site, its counts and its resampled counts."""
     rng = np.random.default_rng([model, place])
     truth = rng.choice(4, size=beats, p=[0.85, 0.06, 0.07, 0.02])
     logits = rng.normal(size=(beats, 4))
     logits[np.arange(beats), truth] += 3
     owner = np.sort(rng.integers(0, patients, beats))
-    each = counts.count(logits, truth, owner, patients, 1024, coarse=COARSER)
-    total = counts.count(logits, truth, np.zeros(beats, np.int64), 1, 1024).total()
-    drawn = evaluation.resample(each, resamples, np.random.default_rng(place))
-    people = calibration.people_in_groups(each.scores)
+    each = counts.count_predictions(logits, truth, owner, patients, 1024, coarse=COARSE_FACTOR)
+    total = counts.count_predictions(logits, truth, np.zeros(beats, np.int64), 1, 1024).total()
+    drawn = evaluation.resample_patients(each, resamples, np.random.default_rng(place))
+    people = calibration.count_patients_in_groups(each.scores)
     having = [len(np.unique(owner[truth == c])) for c in range(4)]
     given = {"operating": (0.9, 0.95), "curves": True, "group_patients": people}
-    return evaluation.summarise(TASK, total, drawn, patients, having, **given), total, drawn  # type: ignore[arg-type]
+    return evaluation.build_evaluation(TASK, total, drawn, patients, having, **given), total, drawn  # type: ignore[arg-type]
 
 
-def measure(models: int, sites: int, beats: int, patients: int, resamples: int, workers: int) -> tuple[float, float]:
+def measure_figures(
+    models: int, sites: int, beats: int, patients: int, resamples: int, workers: int
+) -> tuple[float, float]:
     """Return the seconds that all figures take, by the clock and of the processor."""
 
     def model(number: int) -> Evaluation:
-        parts = {str(place): site(number, place, beats, patients, resamples) for place in range(sites)}
+        parts = {str(place): evaluate_site(number, place, beats, patients, resamples) for place in range(sites)}
         results, totals, drawn = ({name: part[i] for name, part in parts.items()} for i in range(3))
-        return evaluation.pooled(TASK, results, totals, drawn)  # type: ignore[arg-type]
+        return evaluation.pool_evaluations(TASK, results, totals, drawn)  # type: ignore[arg-type]
 
     began, spent = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(workers) as pool:
@@ -59,7 +63,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--workers", type=int, default=2)
     given = vars(parser.parse_args())
-    seconds, processor = measure(**given)
+    seconds, processor = measure_figures(**given)
     print(json.dumps({**given, "seconds": round(seconds, 1), "processor seconds": round(processor, 1)}))
 
 

@@ -27,19 +27,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from client.privacy.budget import Plan
+from client.privacy.budget import DpSgdPlan
 from client.privacy.dp_sgd import train_privately
-from client.privacy.unit_gradients import Clipping, Gradients, Rows, Units, Way
+from client.privacy.unit_gradients import GradientMethod, RowLoader, UnitClipper, UnitGradients, UnitRows
 from client.privacy.units import count_units
 from client.training import loop
 from client.training.losses import Loss
 from common import models
-from experiments.bench.engines import _config, _data_folder
+from experiments.bench.engines import bench_config, make_bench_data
 from sites.cohort import Cohort
 
 Level = Literal["record", "patient"]
 WAYS = ("ghost", "vmap", "loop", "opacus-hooks", "opacus-ghost")
-WORDS = {
+WAY_TITLES = {
     "ghost": "ghost norms, book-keeping (Wardround's)",
     "vmap": "torch.func: vmap of grad",
     "loop": "one backward pass a unit",
@@ -60,7 +60,7 @@ class OpacusHooks:
             if isinstance(module, nn.Conv2d):
                 module.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
 
-    def clipped_sum(self, units: Units, rows: Rows, limit: float) -> npt.NDArray[np.float64]:
+    def clipped_sum(self, units: UnitRows, rows: RowLoader, limit: float) -> npt.NDArray[np.float64]:
         """Return the sum over units `(parameters,)`, each clipped to a norm."""
         if not units:
             return np.zeros(self.size)
@@ -89,7 +89,7 @@ class OpacusHooks:
 class OpacusGhost(OpacusHooks):
     """Opacus's ghost norms and a second, weighted backward pass; units of one example alone."""
 
-    def clipped_sum(self, units: Units, rows: Rows, limit: float) -> npt.NDArray[np.float64]:
+    def clipped_sum(self, units: UnitRows, rows: RowLoader, limit: float) -> npt.NDArray[np.float64]:
         """Return the sum over units `(parameters,)`, each clipped to a norm."""
         from opacus.grad_sample import GradSampleModuleFastGradientClipping as Fast
 
@@ -111,15 +111,15 @@ class OpacusGhost(OpacusHooks):
         return found
 
 
-def gradients(way: str) -> Callable[[nn.Module, Loss], Clipping]:
+def make_gradients(way: str) -> Callable[[nn.Module, Loss], UnitClipper]:
     """Return what gives clipped sums of a model and a loss in one of WAYS."""
     if way.startswith("opacus"):
         return OpacusGhost if way == "opacus-ghost" else OpacusHooks
-    own: Way = next(item for item in get_args(Way) if item == way)
-    return partial(Gradients, way=own)
+    own: GradientMethod = next(item for item in get_args(GradientMethod) if item == way)
+    return partial(UnitGradients, way=own)
 
 
-def measure(batch: int, each: int, turns: int) -> dict[str, Any]:
+def measure_private_steps(batch: int, each: int, turns: int) -> dict[str, Any]:
     """Return, for both levels and each way, the time of a private step over a plain one, and peak memory.
 
     Args:
@@ -141,14 +141,14 @@ def measure(batch: int, each: int, turns: int) -> dict[str, Any]:
     return {"batch": batch, "examples a person": each, "turns": turns, "torch": torch.__version__, "steps": found}
 
 
-def table(found: dict[str, Any]) -> str:
+def render_steps_table(found: dict[str, Any]) -> str:
     """Return the measurements as a table in Markdown."""
     lines = [
         "| level | gradients of units | over plain (quartiles) | ms a step | plain | peak memory | plain |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for item in found["steps"]:
-        name = f"| {item['level']} | {WORDS[item['way']]} |"
+        name = f"| {item['level']} | {WAY_TITLES[item['way']]} |"
         if "error" in item:
             lines.append(f"{name} {item['error']} | | | | |")
             continue
@@ -160,28 +160,28 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def one(level: Level, way: str, batch: int, each: int, turns: int) -> dict[str, Any]:
+def measure_way(level: Level, way: str, batch: int, each: int, turns: int) -> dict[str, Any]:
     """Measure one way in this process."""
     torch.set_num_threads(1)
-    train, config = _people(each if level == "patient" else 1), _config(1, 2000, 1, 1, _data_folder(10))
+    train, config = _people(each if level == "patient" else 1), bench_config(1, 2000, 1, 1, make_bench_data(10))
     wanted = config.training.model_copy(update={"batch_size": batch, "device": "cpu"})
     units = count_units(train, level)
     steps = -(-len(train.y) // batch)
     drawn = batch / each if level == "patient" else batch
-    plan = Plan(level, min(1.0, drawn / units), 1.0, 1.0, steps, each)
+    plan = DpSgdPlan(level, min(1.0, drawn / units), 1.0, 1.0, steps, each)
     counts = train.class_counts()
 
     def spend(run: Callable[[nn.Module], Any]) -> float:
-        model = models.build(train.task, config.model, 1)
+        model = models.build_model(train.task, config.model, 1)
         began = time.process_time()
         run(model)
         return (time.process_time() - began) / steps
 
     def plain(model: nn.Module) -> None:
-        loop.fit(model, train, wanted, 1, counts=counts)
+        loop.train_model(model, train, wanted, 1, counts=counts)
 
     def private(model: nn.Module) -> None:
-        train_privately(model, train, wanted, plan, 1, gradients=gradients(way))
+        train_privately(model, train, wanted, plan, 1, gradients=make_gradients(way))
 
     memory = []
     for run in (plain, private):
@@ -205,12 +205,12 @@ def one(level: Level, way: str, batch: int, each: int, turns: int) -> dict[str, 
 
 def _people(each: int) -> Cohort:
     """Return a SYNTHETIC hospital's beats, dealt out anew to people of so many beats: it is shapes that count here."""
-    from client.policy import SIMULATION
+    from client.policy import SIMULATION_POLICY
     from client.site import load_site
     from client.site_context import SiteContext
 
-    config = _config(10, 2000, 1, 1, _data_folder(10))
-    train = load_site(SiteContext(SIMULATION, index=0, count=10), config).train
+    config = bench_config(10, 2000, 1, 1, make_bench_data(10))
+    train = load_site(SiteContext(SIMULATION_POLICY, index=0, count=10), config).train
     owner = np.arange(len(train.y)) // each
     names = tuple(f"p{number}" for number in range(int(owner[-1]) + 1))
     return replace(train, patient=owner, patients=names, persons=names, age=None, sex=None)
@@ -232,4 +232,4 @@ def _peak() -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(one(sys.argv[1], sys.argv[2], *(int(value) for value in sys.argv[3:6]))))  # type: ignore[arg-type]
+    print(json.dumps(measure_way(sys.argv[1], sys.argv[2], *(int(value) for value in sys.argv[3:6]))))  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ def bench_engine(
     """A round of each engine beside a bare loop that does the same steps."""
     from experiments.bench import engines
 
-    typer.echo(json.dumps(engines.engine(sites, examples, rounds, ray), indent=1))
+    typer.echo(json.dumps(engines.benchmark_engines(sites, examples, rounds, ray), indent=1))
 
 
 @bench_app.command("data")
@@ -29,7 +29,7 @@ def bench_data(folder: Annotated[Path, typer.Argument(help="MIT-BIH records.")] 
     """Preparing recordings, cold and from the cache, beside bare wfdb reads of the same files."""
     from experiments.bench import engines
 
-    typer.echo(json.dumps(engines.data(folder), indent=1))
+    typer.echo(json.dumps(engines.benchmark_data(folder), indent=1))
 
 
 @bench_app.command("score")
@@ -40,7 +40,7 @@ def bench_score(
     """Scoring one recording, from its files to its annotations, beside wfdb alone."""
     from experiments.bench import engines
 
-    typer.echo(json.dumps(engines.score(run, record), indent=1))
+    typer.echo(json.dumps(engines.benchmark_scoring(run, record), indent=1))
 
 
 @bench_app.command("privacy")
@@ -53,5 +53,5 @@ def bench_privacy(
     """A private step beside a plain one, by every way of getting gradients of single examples or people."""
     from experiments.bench import private_step
 
-    found = private_step.measure(batch, each, turns)
-    typer.echo(json.dumps(found, indent=1) if as_json else private_step.table(found))
+    found = private_step.measure_private_steps(batch, each, turns)
+    typer.echo(json.dumps(found, indent=1) if as_json else private_step.render_steps_table(found))

@@ -27,11 +27,11 @@ def data_list(as_json: Json = False) -> None:
     """List the data sets: licence, and how each is had."""
     from experiments.cli import data_tables
 
-    rows = data_tables.catalogue()
+    rows = data_tables.catalogue_rows()
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     else:
-        _out().print(data_tables.listing(rows))
+        _out().print(data_tables.render_list(rows))
 
 
 @app.command("fetch")
@@ -48,26 +48,26 @@ def data_fetch(
 ) -> None:
     """Fetch a data set from PhysioNet or UCI, checked by SHA-256; goes on where it was stopped."""
     from common.errors import FetchError
-    from common.processes import interruptible
+    from common.processes import interrupt_on_signals
     from experiments.cli import data_tables, download_progress
     from sites.download import catalogue, fetch
-    from sites.download.http import Manners
+    from sites.download.http import RetryPolicy
 
-    source = catalogue.fetchable(name)
+    source = catalogue.require_download(name)
     place = folder or source.folder
-    card = data_tables.card(source.name)
+    card = data_tables.load_card(source.name)
     screen = (
-        download_progress.Lines()
+        download_progress.JsonDownload()
         if as_json
-        else download_progress.Quiet()
+        else download_progress.QuietDownload()
         if quiet
-        else download_progress.Terminal(_err())
+        else download_progress.TerminalDownload(_err())
     )
     screen.start(card, source, place)
     again = f"what has come is kept in {place}: the same command goes on from there"
     try:
-        with interruptible():
-            done = fetch.fetch(
+        with interrupt_on_signals():
+            done = fetch.fetch_data_set(
                 source,
                 card,
                 place,
@@ -75,7 +75,7 @@ def data_fetch(
                 part=rate,
                 everything=everything,
                 base=base,
-                manners=Manners(threads=connections),
+                manners=RetryPolicy(threads=connections),
                 tell=screen.event,
             )
     except KeyboardInterrupt:
@@ -109,17 +109,17 @@ def data_verify(
 
     from experiments.cli import data_tables, download_progress
     from sites.download import catalogue
-    from sites.download.verify import verify
+    from sites.download.verify import verify_files
 
     source = _source(name, folder, settings)
-    with download_progress.counting(_err(), "files checked") as tell:
-        found = verify(source, catalogue.find(source.card.name), tuple(only or ()), tell)
+    with download_progress.show_count(_err(), "files checked") as tell:
+        found = verify_files(source, catalogue.find_download(source.card.name), tuple(only or ()), tell)
     if as_json:
         typer.echo(
             json.dumps({"name": source.card.name, "folder": str(source.folder), "good": found.good, **asdict(found)})
         )
     else:
-        _out().print(data_tables.checked(source.card.name, source.folder, found), soft_wrap=True)
+        _out().print(data_tables.render_verification(source.card.name, source.folder, found), soft_wrap=True)
     if not found.good:
         raise typer.Exit(2)
 
@@ -137,15 +137,15 @@ def data_describe(
         _describe_run(Path(name), settings)
         return
     from experiments.cli import data_tables, download_progress
-    from sites.disclosure.describe import describe
+    from sites.disclosure.describe import describe_folder
 
     source = _source(name, folder, settings)
-    with download_progress.counting(_err(), "recordings read") as tell:
-        found = describe(source, least, tell)
+    with download_progress.show_count(_err(), "recordings read") as tell:
+        found = describe_folder(source, least, tell)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     else:
-        _out().print(data_tables.described(found))
+        _out().print(data_tables.render_description(found))
 
 
 @app.command("synth")
@@ -178,7 +178,7 @@ def data_synth(
             typer.echo(f"\r{done} of {total} recordings", err=True, nl=done == total)
 
     name, folder = (where[0] if len(where) == 2 else "synthetic"), Path(where[-1])
-    typer.echo(synthetic.make(name, folder, known, settings or [], seed, progress))
+    typer.echo(synthetic.generate_data_set(name, folder, known, settings or [], seed, progress))
 
 
 def _source(name: str, folder: Path | None, settings: list[str] | None) -> Source:
@@ -188,7 +188,7 @@ def _source(name: str, folder: Path | None, settings: list[str] | None) -> Sourc
     from sites import datasets
     from sites.download import catalogue
 
-    found = catalogue.find(name)
+    found = catalogue.find_download(name)
     data: dict[str, Any] = {"dataset": found.name if found else name}
     if folder is None and found is not None and found.folder.is_dir() and not _simulated(settings):
         folder = found.folder
@@ -197,7 +197,7 @@ def _source(name: str, folder: Path | None, settings: list[str] | None) -> Sourc
     for setting in settings or []:
         if not setting.startswith("data."):
             raise ConfigError(f"--set {setting}: only values of data are used here, such as data.options.KEY=VALUE")
-    wanted: RunConfig = configuration.parse({"data": data}, settings or [], source="data")
+    wanted: RunConfig = configuration.parse_config({"data": data}, settings or [], source="data")
     return datasets.open_source(wanted, None)
 
 
@@ -211,9 +211,9 @@ def _describe_run(config: Path, settings: list[str] | None) -> None:
     from experiments.runs.checks import resolve_paths
     from sites import datasets
 
-    wanted = resolve_paths(configuration.load(config, settings or []))
+    wanted = resolve_paths(configuration.load_config(config, settings or []))
     source = datasets.open_source(wanted, None)
-    dealt, patients, dropped = datasets.hospitals(source, wanted)
+    dealt, patients, dropped = datasets.assign_hospitals(source, wanted)
     counts = {item.id: item.examples for item in patients}
     classes = source.task().classes
     typer.echo(source.card.title)

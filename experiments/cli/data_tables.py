@@ -15,28 +15,28 @@ from experiments import generate_data
 from sites import datasets
 from sites.cohort import DataCard
 from sites.download import catalogue as published
-from sites.download.verify import Checked
+from sites.download.verify import Verification
 
 NOTICE = "SYNTHETIC data: generated, no patient's"
-MANY = 20
+MAX_LINES = 20
 """Lines of one kind that are shown; --json has all."""
 
 
-def card(name: str) -> DataCard:
+def load_card(name: str) -> DataCard:
     """Return a data set's card."""
-    found: DataCard = plugins.load("sites.datasets", "CARD", name, "data set").CARD
+    found: DataCard = plugins.load_plugin("sites.datasets", "CARD", name, "data set").CARD
     return found
 
 
-def catalogue() -> list[dict[str, Any]]:
+def catalogue_rows() -> list[dict[str, Any]]:
     """Return what there is to know of every data set: its card, and how it is had."""
-    made = generate_data.generators()
+    made = generate_data.list_generators()
     rows = []
-    for name in datasets.names():
-        source = published.find(name)
+    for name in datasets.dataset_names():
+        source = published.find_download(name)
         rows.append(
             {
-                **asdict(card(name)),
+                **asdict(load_card(name)),
                 "fetch": bool(source and source.files),
                 "size": source.size if source else None,
                 "page": source.page if source else None,
@@ -49,7 +49,7 @@ def catalogue() -> list[dict[str, Any]]:
     return rows
 
 
-def listing(rows: list[dict[str, Any]]) -> Group:
+def render_list(rows: list[dict[str, Any]]) -> Group:
     """Return the list of data sets."""
     table = _table("name", "data set", "fetch", "synth", "licence")
     for row in rows:
@@ -60,7 +60,7 @@ def listing(rows: list[dict[str, Any]]) -> Group:
     return Group(table, Text(), Text(hint, style="dim"))
 
 
-def checked(name: str, folder: Path, found: Checked) -> Group:
+def render_verification(name: str, folder: Path, found: Verification) -> Group:
     """Return what was checked, and what is wrong with which file."""
     counts = [f"{found.ok:,} ok", f"{len(found.damaged):,} damaged", f"{len(found.missing):,} missing"]
     if found.unchecked:
@@ -75,15 +75,15 @@ def checked(name: str, folder: Path, found: Checked) -> Group:
     ]
     lines = [f"  damaged: {path}: {why}" for path, why in found.damaged.items()]
     lines += [f"  missing: {path}" for path in found.missing]
-    parts += [Text(line) for line in lines[:MANY]]
-    if len(lines) > MANY:
-        parts.append(Text(f"  and {len(lines) - MANY:,} more: --json names all", style="dim"))
-    if not found.good and (source := published.find(name)) and source.files:
+    parts += [Text(line) for line in lines[:MAX_LINES]]
+    if len(lines) > MAX_LINES:
+        parts.append(Text(f"  and {len(lines) - MAX_LINES:,} more: --json names all", style="dim"))
+    if not found.good and (source := published.find_download(name)) and source.files:
         parts.append(Text(f"  wardround data fetch {name} {folder} fetches what is damaged or missing", style="dim"))
     return Group(*parts)
 
 
-def described(found: dict[str, Any]) -> Group:
+def render_description(found: dict[str, Any]) -> Group:
     """Return a data set's card with its counts."""
     about = found["card"]
     parts: list[Any] = [Text(about["title"], style="bold")]
@@ -114,13 +114,13 @@ def _hospitals(found: dict[str, Any]) -> Table:
     names = list(found["classes"])
     table = _table("hospital", "patients", "recordings", "examples", *names, numbers=True)
     rows = found["sites"] if len(found["sites"]) > 1 else []
-    if len(rows) > MANY:
+    if len(rows) > MAX_LINES:
         rows = sorted(rows, key=lambda row: -row["recordings"] if isinstance(row["recordings"], int) else 0)
-    for row in rows[:MANY]:
+    for row in rows[:MAX_LINES]:
         cells = [row["patients"], row["recordings"], row["examples"], *row["classes"].values()]
         table.add_row(row["site"], *map(_cell, cells))
-    if len(rows) > MANY:
-        table.add_row(Text(f"{len(rows) - MANY} smaller: --json", style="dim"))
+    if len(rows) > MAX_LINES:
+        table.add_row(Text(f"{len(rows) - MAX_LINES} smaller: --json", style="dim"))
     people = [found["classes"][name]["patients"] for name in names]
     every = [found["patients"], found["recordings"], found["examples"], *people]
     table.add_row(Text("all", style="bold"), *map(_cell, every))
@@ -152,13 +152,13 @@ def _missing(found: dict[str, Any]) -> list[Any]:
     sites = list(found["missing"][0]["sites"])
     sites = sites if 1 < len(sites) <= 6 else []
     table = _table("missing values", "share", "never in", *sites, numbers=True)
-    for (share, never, *each), inputs in list(alike.items())[:MANY]:
+    for (share, never, *each), inputs in list(alike.items())[:MAX_LINES]:
         name = ", ".join(inputs[:3]) + (f" and {len(inputs) - 3} more" if len(inputs) > 3 else "")
         shown = f"{share:.0%}" if isinstance(share, float) else share
         table.add_row(name, shown, _cell(never), *(map(_cell, each) if sites else ()))
     notes = [f"never in: people in whom it was never measured{', in all and by hospital' if sites else ''}"]
-    if len(alike) > MANY:
-        notes.append(f"{len(alike) - MANY} more lines: --json")
+    if len(alike) > MAX_LINES:
+        notes.append(f"{len(alike) - MAX_LINES} more lines: --json")
     if found["complete"]:
         notes.append(f"{found['complete']} other inputs are always there")
     return [table, *(Text(note, style="dim") for note in notes)]

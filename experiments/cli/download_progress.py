@@ -26,11 +26,11 @@ from rich.text import Text
 
 from sites.cohort import DataCard
 from sites.download.catalogue import Download
-from sites.download.destination import big
-from sites.download.fetch import Fetched
+from sites.download.destination import format_bytes
+from sites.download.fetch import FetchResult
 
 
-class Quiet:
+class QuietDownload:
     """Prints the folder alone, at the end."""
 
     planned = False
@@ -44,12 +44,12 @@ class Quiet:
     def close(self) -> None:
         """Say nothing."""
 
-    def done(self, found: Fetched, folder: Path) -> None:
+    def done(self, found: FetchResult, folder: Path) -> None:
         """Print the folder."""
         sys.stdout.write(f"{folder}\n")
 
 
-class Lines(Quiet):
+class JsonDownload(QuietDownload):
     """A JSON object a line on standard output."""
 
     def start(self, card: DataCard, source: Download, folder: Path) -> None:
@@ -63,7 +63,7 @@ class Lines(Quiet):
         if event["event"] != "bytes":
             self._say(event)
 
-    def done(self, found: Fetched, folder: Path) -> None:
+    def done(self, found: FetchResult, folder: Path) -> None:
         """Tell the counts."""
         self._say({"event": "done", "folder": str(folder), **asdict(found)})
 
@@ -72,7 +72,7 @@ class Lines(Quiet):
         sys.stdout.flush()
 
 
-class Terminal(Quiet):
+class TerminalDownload(QuietDownload):
     """Licence and citation, then one bar; where there is no terminal, a line every tenth."""
 
     def __init__(self, console: Console) -> None:
@@ -117,13 +117,13 @@ class Terminal(Quiet):
             self._bar.stop()
         self._bar = None
 
-    def done(self, found: Fetched, folder: Path) -> None:
+    def done(self, found: FetchResult, folder: Path) -> None:
         """Say what there is now."""
         self.close()
         seconds = time.monotonic() - self._began
         kept = f", {_count(found.kept, 'file')} kept" if found.kept else ""
         new = (
-            f"{_count(found.fetched, 'file')} fetched ({big(found.bytes)} in {seconds:.0f} s)"
+            f"{_count(found.fetched, 'file')} fetched ({format_bytes(found.bytes)} in {seconds:.0f} s)"
             if found.fetched
             else "nothing new"
         )
@@ -137,11 +137,11 @@ class Terminal(Quiet):
         size = (
             "of unknown size"
             if event["bytes"] is None
-            else f"{'' if event['exact'] else 'about '}{big(event['bytes'])}"
+            else f"{'' if event['exact'] else 'about '}{format_bytes(event['bytes'])}"
         )
         parts = [f"{_count(event['files'], 'file')} to fetch, {size}"]
         if event["already"]:
-            parts.append(f"{big(event['already'])} of it had come before")
+            parts.append(f"{format_bytes(event['already'])} of it had come before")
         if event["kept"]:
             parts.append(f"{event['kept']} here already")
         if event["replaced"]:
@@ -172,11 +172,11 @@ class Terminal(Quiet):
             self._bar.update(self._task, completed=self._bytes, total=total, description=self._said())
         elif not self.console.is_terminal and self._total and (tenth := self._bytes * 10 // self._total) > self._tenth:
             self._tenth = tenth
-            self.console.print(f"  {tenth}0%: {big(self._bytes)}, {self._said()}", highlight=False)
+            self.console.print(f"  {tenth}0%: {format_bytes(self._bytes)}, {self._said()}", highlight=False)
 
 
 @contextmanager
-def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+def show_count(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a function that shows `done` of `of` things, on a terminal, once it takes a moment."""
     if not console.is_terminal:
         yield lambda done, of: None

@@ -19,7 +19,7 @@ State = Annotated[Path, typer.Option(help="Folder of certificates, keys and the 
 
 
 @server_app.callback(invoke_without_command=True)
-def server(
+def run_server(
     context: typer.Context,
     state: State = Path(".wardround/server"),
     listen: Annotated[str, typer.Option(help="HOST:PORT to listen on.")] = "127.0.0.1:8000",
@@ -31,13 +31,13 @@ def server(
 
     from client.supernode import split_address
     from common.errors import EngineError
-    from common.processes import interruptible
+    from common.processes import interrupt_on_signals
     from server import credentials
     from server.superlink import SuperLink
 
     host, port = split_address(listen)
     found = credentials.Credentials.in_folder(state.resolve())
-    with interruptible(), SuperLink(state.resolve(), found, host=host, port=port) as link:
+    with interrupt_on_signals(), SuperLink(state.resolve(), found, host=host, port=port) as link:
         typer.echo(f"serving on {listen}, log in {link.log}; Ctrl-C stops it")
         while link.poll() is None:
             time.sleep(0.5)
@@ -52,7 +52,7 @@ def server_init(
     """Make a certificate authority and the server's certificate."""
     from server import credentials
 
-    made = credentials.create(state.resolve(), name)
+    made = credentials.create_credentials(state.resolve(), name)
     typer.echo(f"made {made.ca} (give this file to every hospital) and the server's certificate and key")
 
 
@@ -104,11 +104,11 @@ def client_keygen(
     """Make this hospital's node key, and print the public half to send to the coordinator."""
     from client import supernode
 
-    typer.echo(supernode.make_key(key.resolve()))
+    typer.echo(supernode.create_node_key(key.resolve()))
 
 
 @client_app.callback(invoke_without_command=True)
-def client(
+def run_client(
     context: typer.Context,
     site: Annotated[str, typer.Option(help="This hospital's name.")] = "",
     data: Annotated[Path | None, typer.Option(help="The folder that holds this hospital's data.")] = None,
@@ -128,15 +128,15 @@ def client(
     from client import policy as policies
     from client import supernode
     from common.errors import DataError
-    from common.processes import interruptible
+    from common.processes import interrupt_on_signals
 
     if not data.is_dir():
         raise DataError(f"no data folder {data}: give the folder that holds this hospital's data")
-    policies.load(policy)
+    policies.load_policy(policy)
     config: dict[str, str | int | float | bool] = {"site": site, "data": str(data.resolve())}
     config["state"] = str(state.resolve() / "runs")
     if policy is not None:
         config["policy"] = str(policy.resolve())
     settings = supernode.NodeSettings(site, superlink, ca.resolve(), key.resolve(), state.resolve(), config)
-    with interruptible():
+    with interrupt_on_signals():
         supernode.Node(settings).run(say=typer.echo)

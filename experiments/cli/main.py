@@ -26,7 +26,7 @@ app.add_typer(federation.server_app, name="server")
 app.add_typer(federation.client_app, name="client")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(bench_app, name="bench")
-app.command("score")(score.score)
+app.command("score")(score.score_command)
 
 Settings = data.Settings
 
@@ -51,28 +51,36 @@ def run(
 ) -> None:
     """Train a federation and write its report."""
     from common import config as configuration
-    from common.processes import interruptible
+    from common.processes import interrupt_on_signals
     from experiments.cli import run_progress
     from experiments.runs import run as launch
 
     given = list(settings or [])
-    wanted = configuration.load(config, given)
+    wanted = configuration.load_config(config, given)
     if sink:
         given.append(f"report.sinks={json.dumps([*wanted.report.sinks, *sink])}")
-        wanted = configuration.load(config, given)
+        wanted = configuration.load_config(config, given)
     from rich.console import Console
 
     screen = Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=120)
-    watcher = run_progress.Lines() if as_json else run_progress.Quiet() if quiet else run_progress.Terminal(screen)
+    watcher = (
+        run_progress.JsonPrinter()
+        if as_json
+        else run_progress.QuietPrinter()
+        if quiet
+        else run_progress.TerminalPrinter(screen)
+    )
     try:
-        with interruptible():
+        with interrupt_on_signals():
             if leave_one_out:
                 from experiments.runs import leave_one_out as leave_out
                 from experiments.runs import series
 
-                folder = leave_out.run(config, given, series.folder_of(config, root, "leave-one-out"), watcher)
+                folder = leave_out.run_leave_one_out(
+                    config, given, series.make_series_folder(config, root, "leave-one-out"), watcher
+                )
             else:
-                folder = launch.run(wanted, root, watcher)
+                folder = launch.run_experiment(wanted, root, watcher)
     finally:
         watcher.close()
     if as_json:
@@ -97,16 +105,16 @@ def series(
     """
     from rich.console import Console
 
-    from common.processes import interruptible
+    from common.processes import interrupt_on_signals
     from experiments.cli import run_progress
     from experiments.runs import series as several
 
     screen = Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=120)
-    watcher = run_progress.Quiet() if quiet else run_progress.Terminal(screen)
-    folder = several.folder_of(config, root)
+    watcher = run_progress.QuietPrinter() if quiet else run_progress.TerminalPrinter(screen)
+    folder = several.make_series_folder(config, root)
     try:
-        with interruptible():
-            several.run(config, settings or [], several.Plan.of(over), folder, watcher)
+        with interrupt_on_signals():
+            several.run_series(config, settings or [], several.Plan.of(over), folder, watcher)
     finally:
         watcher.close()
     typer.echo((folder / "series.md").read_text(encoding="utf-8"))
@@ -125,7 +133,7 @@ def report(
     if (folder / "report.json").is_file():
         from experiments.report import write
 
-        write.render(folder)
+        write.render_report(folder)
     else:
         from experiments.runs import run as launch
 
@@ -152,12 +160,12 @@ def compare(
 
     if metric is not None and metric not in METRICS:
         raise UsageError(f"compare: --metric {metric!r} is none of {', '.join(METRICS)}")
-    found = comparing.compare(folders, metric)
+    found = comparing.compare_runs(folders, metric)
     screen = Console() if sys.stdout.isatty() else Console(width=140)
-    screen.print(output.terminal(found))
+    screen.print(output.render_terminal(found))
     if out is not None:
         try:
-            files = output.write(found, out)
+            files = output.write_comparison(found, out)
         except OSError as error:
             raise DataError(f"cannot write {out}: {error.strerror}") from None
         screen.print(f"comparison: {files[-1]}", soft_wrap=True, highlight=False)
@@ -170,7 +178,7 @@ def _show(folder: Path) -> None:
     from experiments.report.pages import tables
 
     screen = Console() if sys.stdout.isatty() else Console(width=110)
-    screen.print(tables.terminal(model.read(folder)))
+    screen.print(tables.render_terminal_summary(model.read_report(folder)))
     screen.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 
@@ -181,7 +189,7 @@ def doctor() -> None:
 
     from common import run_folder
 
-    for name, version in run_folder.versions().items():
+    for name, version in run_folder.installed_versions().items():
         typer.echo(f"{name:14} {version}")
     import torch
 
@@ -194,9 +202,11 @@ def doctor() -> None:
         typer.echo(f"{'engine ray':14} ready")
     except UsageError as error:
         typer.echo(f"{'engine ray':14} {error}")
-    from common.processes import program
+    from common.processes import find_command
 
-    missing = [tool for tool in ("flower-superlink", "flower-supernode", "flwr") if not shutil.which(program(tool))]
+    missing = [
+        tool for tool in ("flower-superlink", "flower-supernode", "flwr") if not shutil.which(find_command(tool))
+    ]
     state = f"missing programs: {', '.join(missing)}" if missing else "ready"
     typer.echo(f"{'engine federation':14} {state}")
 

@@ -13,7 +13,7 @@ from common.errors import ConfigError
 from experiments.cli.data import Settings
 
 if TYPE_CHECKING:
-    from client.privacy.ledger import Row
+    from client.privacy.ledger import LedgerRow
 
 app = typer.Typer(help="What patients' privacy has cost, and whether what is promised holds.", no_args_is_help=True)
 Target = Annotated[Path, typer.Argument(help="A YAML file, or the folder of a run.", show_default=False)]
@@ -35,17 +35,17 @@ def ledger(
     ] = None,
 ) -> None:
     """Print the charges of a hospital's ledger, after checking that none was changed or taken out."""
-    from client.privacy.data_digest import folder_digest
-    from client.privacy.ledger import Ledger, path_of
+    from client.privacy.data_digest import digest_folder
+    from client.privacy.ledger import Ledger, get_ledger_path
     from common.errors import DataError
 
     if path is None and not site:
         raise ConfigError("wardround privacy ledger needs --site NAME or --path FILE")
-    found = Ledger.read(path if path is not None else path_of(state / "runs", site))
+    found = Ledger.read(path if path is not None else get_ledger_path(state / "runs", site))
     if accept_data is not None:
         if not accept_data.is_dir():
             raise DataError(f"no data folder {accept_data}")
-        found.accept(folder_digest(accept_data))
+        found.accept(digest_folder(accept_data))
     rows = found.rows()
     if verify or accept_data is not None:
         typer.echo(f"{found.path}: {len(rows)} charges, each as it was written")
@@ -74,23 +74,23 @@ def audit(
 
     Writes audit.json into a folder of its own, or into the run's, whose report then shows it.
     """
-    from common.processes import interruptible
+    from common.processes import interrupt_on_signals
     from experiments import simulated_site
     from experiments.privacy import audit as auditing
 
-    config, folder = simulated_site.asked(target, settings or [])
-    with interruptible():
-        here = simulated_site.opened(config, site)
+    config, folder = simulated_site.load_target(target, settings or [])
+    with interrupt_on_signals():
+        here = simulated_site.open_simulated_site(config, site)
 
         def tell(done: int, total: int) -> None:
             if not quiet:
                 typer.echo(f"round {done} of {total}", err=True)
 
-        found = auditing.examine(
+        found = auditing.audit_training(
             config, here.train, canaries=canaries, confidence=confidence, site=here.name, tell=tell
         )
-    path = simulated_site.write(
-        folder or simulated_site.folder_for(config, root, "audit"), "audit.json", found.to_dict()
+    path = simulated_site.write_result(
+        folder or simulated_site.create_result_folder(config, root, "audit"), "audit.json", found.to_dict()
     )
     if folder is not None and (folder / "report.json").is_file():
         from experiments.runs import run
@@ -116,22 +116,22 @@ def inversion(
 
     Writes inversion.json, inversion.svg and inversion.png into a folder of its own, or into the run's.
     """
-    from common.processes import interruptible
+    from common.processes import interrupt_on_signals
     from experiments import simulated_site
     from experiments.privacy import inversion as inverting
 
-    config, folder = simulated_site.asked(target, settings or [])
-    with interruptible():
-        here = simulated_site.opened(config, site)
+    config, folder = simulated_site.load_target(target, settings or [])
+    with interrupt_on_signals():
+        here = simulated_site.open_simulated_site(config, site)
 
         def tell(what: str) -> None:
             if not quiet:
                 typer.echo(what, err=True)
 
-        shown = inverting.demonstrate(config, here.train, beats=beats, site=here.name, tell=tell)
-    folder = folder or simulated_site.folder_for(config, root, "inversion")
-    simulated_site.write(folder, "inversion.json", shown.to_dict())
-    _, picture = inverting.draw(shown, folder, f"One beat as a server could see it, model {shown.model}")
+        shown = inverting.demonstrate_inversion(config, here.train, beats=beats, site=here.name, tell=tell)
+    folder = folder or simulated_site.create_result_folder(config, root, "inversion")
+    simulated_site.write_result(folder, "inversion.json", shown.to_dict())
+    _, picture = inverting.draw_inversion(shown, folder, f"One beat as a server could see it, model {shown.model}")
     typer.echo(shown.table())
     if not quiet:
         typer.echo(f"written: {picture}", err=True)
@@ -152,26 +152,26 @@ def sweep(
     """
     from rich.console import Console
 
-    from common.processes import interruptible
+    from common.processes import interrupt_on_signals
     from experiments.cli import run_progress
     from experiments.privacy import sweep as sweeping
     from experiments.runs import series
 
-    asked, drawn = sweeping.epsilons(epsilons), sweeping.seeds(seeds)
-    sweeping.plan(config, settings or [], asked, drawn)
+    asked, drawn = sweeping.parse_epsilons(epsilons), sweeping.parse_seeds(seeds)
+    sweeping.plan_runs(config, settings or [], asked, drawn)
     screen = Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=120)
-    watcher = run_progress.Quiet() if quiet else run_progress.Terminal(screen)
-    folder = series.folder_of(config, root, "sweep")
+    watcher = run_progress.QuietPrinter() if quiet else run_progress.TerminalPrinter(screen)
+    folder = series.make_series_folder(config, root, "sweep")
     try:
-        with interruptible():
-            sweeping.run(config, settings or [], asked, drawn, folder, watcher)
+        with interrupt_on_signals():
+            sweeping.run_sweep(config, settings or [], asked, drawn, folder, watcher)
     finally:
         watcher.close()
     typer.echo((folder / "sweep.md").read_text(encoding="utf-8"))
     typer.echo(f"written: {folder / 'sweep.html'}", err=True)
 
 
-def _show(path: Path, rows: list[Row]) -> None:
+def _show(path: Path, rows: list[LedgerRow]) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -23,7 +23,7 @@ _LABELS = {
 }
 
 
-class Quiet:
+class QuietPrinter:
     """Says nothing."""
 
     def start(self, folder: Path, config: RunConfig) -> None:
@@ -42,7 +42,7 @@ class Quiet:
         """Say nothing."""
 
 
-class Lines(Quiet):
+class JsonPrinter(QuietPrinter):
     """A JSON object a line on standard output, for scripts."""
 
     def start(self, folder: Path, config: RunConfig) -> None:
@@ -66,7 +66,7 @@ class Lines(Quiet):
         sys.stdout.flush()
 
 
-class Terminal(Quiet):
+class TerminalPrinter(QuietPrinter):
     """A line a round and, below, one progress bar a stage; on standard error."""
 
     def __init__(self, console: Console) -> None:

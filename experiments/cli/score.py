@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 
-def score(
+def score_command(
     run: Annotated[Path, typer.Option("--run", help="A run's folder.", show_default=False)],
     data: Annotated[
         Path, typer.Option("--data", help="WFDB recordings, or tables of the run's data set.", show_default=False)
@@ -34,7 +34,7 @@ def score(
     """Score recordings or rows with a run's model: a tidy table and WFDB annotations that viewers open."""
     import torch
 
-    from common.processes import interruptible
+    from common.processes import interrupt_on_signals
     from experiments.scoring import output
     from experiments.scoring import score as scoring
 
@@ -42,11 +42,11 @@ def score(
     output.check_extension(extension, annotator)
     opened = scoring.open_model(run, model, site)
     place, table = _place(out, opened.run)
-    result = output.Output(place, table, opened, extension if annotations else None)
+    result = output.ScoreWriter(place, table, opened, extension if annotations else None)
     complete = False
     try:
-        with interruptible(), _counting(quiet or as_json) as tell:
-            for found in scoring.records(opened, data, beats, annotator, tell):
+        with interrupt_on_signals(), _counting(quiet or as_json) as tell:
+            for found in scoring.score_records(opened, data, beats, annotator, tell):
                 result.add(found)
         complete = True
     except KeyboardInterrupt:
@@ -84,7 +84,7 @@ def _counting(silent: bool) -> Any:
 
     if silent:
         return nullcontext(lambda done, of: None)
-    return download_progress.counting(
+    return download_progress.show_count(
         Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=110), "scored"
     )
 

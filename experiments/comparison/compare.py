@@ -15,23 +15,23 @@ from typing import Any
 
 from common.errors import UsageError
 from common.metrics import figures
-from common.metrics.evaluation import value_of
+from common.metrics.evaluation import metric_value
 from common.metrics.figures import Evaluation, Figure
-from common.metrics.paired_resamples import POOLED, Drawn, file_of, load
-from common.metrics.table_names import ALL, PERSONAL
-from experiments.report.document.report import Report, read
+from common.metrics.paired_resamples import POOLED, Drawn, load_resamples, resamples_file_name
+from common.metrics.table_names import ALL_PATIENTS, PERSONAL
+from experiments.report.document.report import Report, read_report
 from experiments.report.document.results import ModelResult
 from experiments.report.document.run import Notice
 from experiments.report.text import formatting
 
-SAME = ("data.dataset", "data.options", "sites", "seed", "evaluation.bootstrap")
+KEYS_THAT_MUST_MATCH = ("data.dataset", "data.options", "sites", "seed", "evaluation.bootstrap")
 """What two configurations must share for their resamples to be draws of the same patients."""
-TOLD = ("data.path", "data.scaling", "shift")
+KEYS_THAT_MAY_DIFFER = ("data.path", "data.scaling", "shift")
 """What may differ between paired runs, and is told: the same patients, perhaps prepared otherwise."""
 
 
 @dataclass(frozen=True)
-class Kept:
+class ComparedRun:
     """A run as it is compared: by which label, its report, and its models' resampled figures by hospital."""
 
     label: str
@@ -76,7 +76,7 @@ class Comparison:
     """Runs side by side. `unpaired`: for each run but the first why it cannot be paired, empty where it can."""
 
     metric: str
-    runs: tuple[Kept, ...]
+    runs: tuple[ComparedRun, ...]
     rows: tuple[Row, ...]
     unpaired: Mapping[str, tuple[str, ...]]
     warnings: tuple[str, ...]
@@ -88,7 +88,7 @@ class Comparison:
         return [row for row in self.rows if row.model == model and row.metric == (metric or self.metric)]
 
 
-def compare(folders: Sequence[Path], metric: str | None = None) -> Comparison:
+def compare_runs(folders: Sequence[Path], metric: str | None = None) -> Comparison:
     """Return runs side by side, each against the first.
 
     Raises:
@@ -100,7 +100,9 @@ def compare(folders: Sequence[Path], metric: str | None = None) -> Comparison:
     runs = _read(folders)
     first, *others = runs
     metric = metric or first.report.metric
-    metrics = list(dict.fromkeys([metric, *(name for run in runs for name in formatting.columns(run.report))]))
+    metrics = list(
+        dict.fromkeys([metric, *(name for run in runs for name in formatting.list_table_metrics(run.report))])
+    )
     unpaired = {run.label: tuple(_unpaired(first, run)) for run in others}
     rows: list[Row] = []
     titles: dict[str, str] = {}
@@ -118,19 +120,19 @@ def compare(folders: Sequence[Path], metric: str | None = None) -> Comparison:
     return Comparison(metric, runs, tuple(rows), unpaired, tuple(_warnings(runs)), _notices(runs), titles)
 
 
-def _read(folders: Sequence[Path]) -> tuple[Kept, ...]:
-    found: list[Kept] = []
+def _read(folders: Sequence[Path]) -> tuple[ComparedRun, ...]:
+    found: list[ComparedRun] = []
     for folder in folders:
-        report = read(folder)
+        report = read_report(folder)
         drawn: dict[str, Mapping[str, Drawn]] = {}
         for model in report.models:
-            own = PERSONAL if model.name == "personal" else ALL
-            kept = load(folder / file_of(model.name))
+            own = PERSONAL if model.name == "personal" else ALL_PATIENTS
+            kept = load_resamples(folder / resamples_file_name(model.name))
             drawn[model.name] = {site: values for (table, site), values in kept.items() if table == own}
-        found.append(Kept(report.run.id, folder, report, drawn))
+        found.append(ComparedRun(report.run.id, folder, report, drawn))
     for place, run in enumerate(found):
         if run.label in [other.label for other in found[:place]]:
-            found[place] = Kept(f"{run.label} ({place + 1})", run.folder, run.report, run.drawn)
+            found[place] = ComparedRun(f"{run.label} ({place + 1})", run.folder, run.report, run.drawn)
     return tuple(found)
 
 
@@ -139,8 +141,8 @@ def _at(model: ModelResult, site: str) -> Evaluation | None:
 
 
 def _row(
-    runs: Sequence[Kept], unpaired: Mapping[str, tuple[str, ...]], model: str, title: str, site: str, metric: str,
-    items: Mapping[str, Evaluation],
+    runs: Sequence[ComparedRun], unpaired: Mapping[str, tuple[str, ...]], model: str, title: str, site: str,
+    metric: str, items: Mapping[str, Evaluation],
 ) -> Row:  # fmt: skip
     first, *others = runs
     differences: dict[str, Difference] = {}
@@ -148,7 +150,7 @@ def _row(
         one, other = items.get(first.label), items.get(run.label)
         if one is None or other is None:
             continue
-        values = [value_of(item, metric) for item in (other, one)]
+        values = [metric_value(item, metric) for item in (other, one)]
         if values[0] is None or values[1] is None:
             continue
         delta = values[0] - values[1]
@@ -159,17 +161,17 @@ def _row(
         if why or samples[0] is None or samples[1] is None:
             differences[run.label] = Difference(Figure(value=delta), why)
             continue
-        found = figures.figure(delta, samples[0] - samples[1], one.patients)
+        found = figures.make_figure(delta, samples[0] - samples[1], one.patients)
         differences[run.label] = Difference(found, "" if found.low is not None else "too few patients or resamples")
     return Row(model, title, site, metric, items, differences)
 
 
-def _unpaired(first: Kept, run: Kept) -> list[str]:
+def _unpaired(first: ComparedRun, run: ComparedRun) -> list[str]:
     """Return why no figure of a run can be paired with the first's."""
     one, other = first.report.run.config, run.report.run.config
     found = [
         f"{key} differs ({_shown(_get(one, key))} and {_shown(_get(other, key))})"
-        for key in SAME
+        for key in KEYS_THAT_MUST_MATCH
         if _get(one, key) != _get(other, key)
     ]
     if first.report.task.get("classes") != run.report.task.get("classes"):
@@ -180,7 +182,7 @@ def _unpaired(first: Kept, run: Kept) -> list[str]:
     return found
 
 
-def _other_patients(first: Kept, run: Kept, model: str, site: str) -> str:
+def _other_patients(first: ComparedRun, run: ComparedRun, model: str, site: str) -> str:
     """Return why the figures of one hospital, or of all, are not of the same patients; "" where they are."""
     sides = [kept.report.model(model) for kept in (first, run)]
     one, other = sides
@@ -200,7 +202,7 @@ def _other_patients(first: Kept, run: Kept, model: str, site: str) -> str:
     return ""
 
 
-def _warnings(runs: Sequence[Kept]) -> list[str]:
+def _warnings(runs: Sequence[ComparedRun]) -> list[str]:
     first, *others = runs
     found = []
     for run in runs:
@@ -213,7 +215,7 @@ def _warnings(runs: Sequence[Kept]) -> list[str]:
         for what, keys in (("data", ("data.dataset", "data.options")), ("splits", ("sites", "seed"))):
             if any(_get(one.run.config, key) != _get(other.run.config, key) for key in keys):
                 found.append(f"{run.label} has other {what} than {first.label}: a difference may be the patients'")
-        for key in TOLD:
+        for key in KEYS_THAT_MAY_DIFFER:
             if _get(one.run.config, key) != _get(other.run.config, key):
                 found.append(f"{run.label} has another {key} than {first.label}")
         if one.metric != other.metric:
@@ -221,7 +223,7 @@ def _warnings(runs: Sequence[Kept]) -> list[str]:
     return found
 
 
-def _notices(runs: Sequence[Kept]) -> tuple[Notice, ...]:
+def _notices(runs: Sequence[ComparedRun]) -> tuple[Notice, ...]:
     found: list[Notice] = []
     for run in runs:
         found += [notice for notice in run.report.notices if notice not in found]
@@ -240,7 +242,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def document(found: Comparison) -> dict[str, Any]:
+def comparison_to_dict(found: Comparison) -> dict[str, Any]:
     """Return what compare.json holds."""
     return {
         "schema": "wardround.compare/1",

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from common.metrics.figures import FEW_PATIENTS, Figure
 from common.metrics.paired_resamples import POOLED
-from experiments.comparison.compare import Comparison, Row, document
+from experiments.comparison.compare import Comparison, Row, comparison_to_dict
 from experiments.report.document.report import Report
-from experiments.report.plots.drawing import INK, RULE, SERIES, canvas, drawn, finish, style
+from experiments.report.plots.drawing import INK, RULE, SERIES, create_canvas, draw_plot, finish_svg, page_style
 from experiments.report.text import formatting
 from experiments.report.text.formatting import Cell
 
@@ -26,17 +26,17 @@ HEADER = ("model", "site", "metric", "run", "value", "low", "high", "patients", 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 
 
-def place(site: str) -> str:
+def site_label(site: str) -> str:
     """Return a hospital's name for readers."""
     return "all hospitals" if site == POOLED else site
 
 
-def value(row: Row, label: str) -> Cell:
+def value_cell(row: Row, label: str) -> Cell:
     """Return a run's figure, ready to be shown."""
-    return formatting.cell(row.items.get(label), row.metric, missing="this run has no such figure")
+    return formatting.make_cell(row.items.get(label), row.metric, missing="this run has no such figure")
 
 
-def difference(row: Row, label: str) -> Cell:
+def difference_cell(row: Row, label: str) -> Cell:
     """Return how much a run's figure differs from the first run's, with its sign, ready to be shown."""
     found = row.differences.get(label)
     if found is None or found.figure.value is None:
@@ -48,18 +48,18 @@ def difference(row: Row, label: str) -> Cell:
     return Cell(f"{found.figure.value:+.3f}", interval, few, why, found.figure.value)
 
 
-def verdicts(found: Comparison) -> list[str]:
+def verdict_sentences(found: Comparison) -> list[str]:
     """Return for each run but the first how its federated model differs over all hospitals, as sentences."""
     first, *others = found.runs
     said = []
-    name = formatting.title(found.metric)
+    name = formatting.metric_title(found.metric)
     for run in others:
         row = next((row for row in found.of("federated") if row.site == POOLED and run.label in row.differences), None)
         if row is None:
             said.append(f"{run.label}: no {name} over all hospitals to compare.")
             continue
         item = row.differences[run.label]
-        shown = difference(row, run.label)
+        shown = difference_cell(row, run.label)
         text = f"{run.label} against {first.label}, over all hospitals: {name} {shown.text}"
         if item.why:
             said.append(f"{text}; no interval, because the runs cannot be paired: {item.why}.")
@@ -69,17 +69,17 @@ def verdicts(found: Comparison) -> list[str]:
     return said
 
 
-def caution(found: Comparison) -> str:
+def multiple_comparison_note(found: Comparison) -> str:
     """Return what must be said of many intervals."""
     count = sum(len(row.differences) for row in found.rows if row.metric == found.metric)
     return (
-        f"{formatting.plural(count, 'difference')} of {formatting.title(found.metric)} stand here: of 20 "
+        f"{formatting.format_count(count, 'difference')} of {formatting.metric_title(found.metric)} stand here: of 20 "
         "intervals between "
         "equal models one leaves out 0 by chance. A run is one training: its differences say nothing of another seed."
     )
 
 
-def terminal(found: Comparison) -> RenderableType:
+def render_terminal(found: Comparison) -> RenderableType:
     """Return the notices, the warnings, the federated model at each hospital, and the verdicts."""
     from rich.console import Group
     from rich.panel import Panel
@@ -94,8 +94,8 @@ def terminal(found: Comparison) -> RenderableType:
     letters = {run.label: chr(ord("A") + number) for number, run in enumerate(found.runs)}
     parts += [Text(f"{letters[run.label]}  {run.label}: {run.report.run.title}") for run in found.runs]
     table = Table(
-        title=f"{formatting.capital(formatting.title(found.metric))}, federated model", title_justify="left", box=None,
-        padding=(0, 2, 0, 0), header_style="bold underline",
+        title=f"{formatting.capitalise(formatting.metric_title(found.metric))}, federated model",
+        title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold underline",
     )  # fmt: skip
     table.add_column("hospital", overflow="fold")
     table.add_column("patients", justify="right")
@@ -104,13 +104,13 @@ def terminal(found: Comparison) -> RenderableType:
     for run in others:
         table.add_column(f"{letters[run.label]} - A", justify="right")
     for row in found.of("federated"):
-        cells = [value(row, run.label) for run in found.runs]
+        cells = [value_cell(row, run.label) for run in found.runs]
         texts = [
             f"{cell.text}{'†' if cell.few else ''}" + (f" ({cell.interval})" if cell.interval else "") for cell in cells
         ]
         deltas = []
         for run in others:
-            cell, item = difference(row, run.label), row.differences.get(run.label)
+            cell, item = difference_cell(row, run.label), row.differences.get(run.label)
             deltas.append(
                 Text(
                     f"{cell.text}{'†' if cell.few else ''}" + (f" ({cell.interval})" if cell.interval else ""),
@@ -118,18 +118,18 @@ def terminal(found: Comparison) -> RenderableType:
                 )
             )
         patients = next(iter(row.items.values())).patients
-        table.add_row(place(row.site), str(patients), *texts, *deltas, style="bold" if row.site == POOLED else "")
+        table.add_row(site_label(row.site), str(patients), *texts, *deltas, style="bold" if row.site == POOLED else "")
     parts.append(table)
-    parts += [Text(text) for text in (*verdicts(found), caution(found))]
+    parts += [Text(text) for text in (*verdict_sentences(found), multiple_comparison_note(found))]
     return Group(*parts)
 
 
-def csv_text(found: Comparison) -> str:
+def render_csv(found: Comparison) -> str:
     """Return a line for each figure of each run, with its difference from the first run's."""
     out = io.StringIO()
     lines = csv.writer(out, lineterminator="\n")
     lines.writerow(HEADER)
-    notice = " ".join(formatting.labelled(item) for item in found.notices)
+    notice = " ".join(formatting.format_notice(item) for item in found.notices)
     synthetic = "yes" if any(item.level == "synthetic" for item in found.notices) else "no"
     for row in found.rows:
         for run in found.runs:
@@ -165,42 +165,48 @@ def csv_text(found: Comparison) -> str:
     return out.getvalue()
 
 
-def page(found: Comparison) -> str:
+def render_page(found: Comparison) -> str:
     """Return compare.html."""
     from markupsafe import Markup
 
-    from experiments.report.pages.html import environment, shared
+    from experiments.report.pages.html import build_page_context, make_html_environment
 
-    report, plot = _report(found), drawn(partial(differences, found), _report(found))
+    report, plot = _report(found), draw_plot(partial(draw_differences, found), _report(found))
     return (
-        environment()
+        make_html_environment()
         .get_template("compare.html.j2")
-        .render(**shared(report, "Comparison of runs") | _told(found), plot=Markup(plot.svg) if plot else "")
+        .render(
+            **build_page_context(report, "Comparison of runs") | _told(found), plot=Markup(plot.svg) if plot else ""
+        )
     )
 
 
-def markdown(found: Comparison) -> str:
+def render_markdown(found: Comparison) -> str:
     """Return compare.md."""
-    from experiments.report.pages.markdown import Code, environment
+    from experiments.report.pages.markdown import Verbatim, make_markdown_environment
 
     return (
-        environment().get_template("compare.md.j2").render(words=formatting, code=Code, **_told(found)).rstrip() + "\n"
+        make_markdown_environment()
+        .get_template("compare.md.j2")
+        .render(words=formatting, code=Verbatim, **_told(found))
+        .rstrip()
+        + "\n"
     )
 
 
-def differences(found: Comparison, report: Report) -> str:
+def draw_differences(found: Comparison, report: Report) -> str:
     """Return how much each run's federated model differs from the first's at each hospital, as `<svg>`."""
     rows = [row for row in found.of("federated") if row.differences]
     others = [run.label for run in found.runs[1:]][: len(SERIES)]
     if not rows:
         return ""
-    title = f"{formatting.capital(formatting.title(found.metric))}: difference from {found.runs[0].label}"
-    with style():
-        left = min(3.4, 0.75 + 0.075 * max(len(place(row.site)) for row in rows))
+    title = f"{formatting.capitalise(formatting.metric_title(found.metric))}: difference from {found.runs[0].label}"
+    with page_style():
+        left = min(3.4, 0.75 + 0.075 * max(len(site_label(row.site)) for row in rows))
         height = 1.3 + (0.2 + 0.14 * len(others)) * len(rows) + 0.22 * len(others)
-        canvas_, [axes] = canvas(height, 1, left=left, right=0.3, top=0.4, bottom=0.75 + 0.22 * len(others))
+        canvas_, [axes] = create_canvas(height, 1, left=left, right=0.3, top=0.4, bottom=0.75 + 0.22 * len(others))
         for at, row in enumerate(rows):
-            axes.text(-0.01, at, place(row.site), transform=axes.get_yaxis_transform(), ha="right", va="center")
+            axes.text(-0.01, at, site_label(row.site), transform=axes.get_yaxis_transform(), ha="right", va="center")
             for order, label in enumerate(others):
                 item = row.differences.get(label)
                 if item is None or item.figure.value is None:
@@ -227,10 +233,11 @@ def differences(found: Comparison, report: Report) -> str:
             axes.plot([], [], color=SERIES[order], marker=MARKERS[order], lw=1.6, ms=5.6, label=label)
         canvas_.legend(loc="lower left", ncols=1, frameon=False, handlelength=2.6)
         said = "; ".join(
-            f"{place(row.site)}: " + ", ".join(f"{label} {difference(row, label).text}" for label in row.differences)
+            f"{site_label(row.site)}: "
+            + ", ".join(f"{label} {difference_cell(row, label).text}" for label in row.differences)
             for row in rows
         )
-        return finish(canvas_, report, "differences", title, said)
+        return finish_svg(canvas_, report, "differences", title, said)
 
 
 def _report(found: Comparison) -> Report:
@@ -243,24 +250,24 @@ def _told(found: Comparison) -> dict[str, Any]:
         "found": found,
         "first": found.runs[0],
         "others": found.runs[1:],
-        "place": place,
-        "value": value,
-        "difference": difference,
-        "verdicts": verdicts(found),
-        "caution": caution(found),
-        "metric_title": formatting.title(found.metric),
+        "place": site_label,
+        "value": value_cell,
+        "difference": difference_cell,
+        "verdicts": verdict_sentences(found),
+        "caution": multiple_comparison_note(found),
+        "metric_title": formatting.metric_title(found.metric),
         "whole": [row for row in found.rows if row.site == POOLED],
         "federated": found.of("federated"),
     }
 
 
-def write(found: Comparison, folder: Path) -> list[Path]:
+def write_comparison(found: Comparison, folder: Path) -> list[Path]:
     """Write compare.json, compare.csv, compare.md and compare.html into `folder`; return their paths."""
-    from experiments.report.write import place as put
+    from experiments.report.write import write_file_atomically as put
 
     return [
-        put(folder / "compare.json", json.dumps(document(found), indent=1, allow_nan=False) + "\n"),
-        put(folder / "compare.csv", csv_text(found)),
-        put(folder / "compare.md", markdown(found)),
-        put(folder / "compare.html", page(found)),
+        put(folder / "compare.json", json.dumps(comparison_to_dict(found), indent=1, allow_nan=False) + "\n"),
+        put(folder / "compare.csv", render_csv(found)),
+        put(folder / "compare.md", render_markdown(found)),
+        put(folder / "compare.html", render_page(found)),
     ]

@@ -23,26 +23,26 @@ def carry_messages(
     if engine == "local":
         from experiments.engines import local
 
-        local.run(config, folder, len(dealt), listen)
+        local.run_local(config, folder, len(dealt), listen)
         return
     if dealt:  # real nodes come one after another: wait for all of them, by name
         named = config.federation.model_copy(update={"expect": tuple(sorted(dealt))})
         config = config.model_copy(update={"federation": named})
-    text = configuration.to_json(config)
+    text = configuration.config_to_json(config)
     if engine == "ray":
         import os
 
         from experiments.engines import ray_runtime
 
         workers = min(config.federation.workers or os.cpu_count() or 1, len(dealt))
-        ray_runtime.run(text, folder.resolve(), sites=len(dealt), workers=workers, on_event=listen)
+        ray_runtime.run_on_ray(text, folder.resolve(), sites=len(dealt), workers=workers, on_event=listen)
         return
     from experiments.engines import federation
 
     if config.federation.address is not None:
         if config.federation.ca is None:
             raise ConfigError("federation.ca: name the certificate authority of the server at federation.address")
-        federation.submit(
+        federation.submit_run(
             text,
             folder.resolve(),
             address=config.federation.address,
@@ -87,6 +87,6 @@ def link_site_folders(source: Any, ids: tuple[str, ...], folder: Path) -> None:
                 f"federation.engine=federation: {source.card.name} cannot be laid out as hospitals on one machine; "
                 "use local or ray, or start each hospital with its own folder"
             )
-        for file in recordings.files(place, name):
+        for file in recordings.recording_files(place, name):
             (folder / file.name).symlink_to(file.resolve())
     (folder / "RECORDS").write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")

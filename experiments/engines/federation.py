@@ -16,9 +16,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.supernode import Node, NodeSettings, make_key
+from client.supernode import Node, NodeSettings, create_node_key
 from common.errors import ConfigError, EngineError
-from common.processes import ONE_THREAD, free_port, interruptible
+from common.processes import ONE_THREAD_VARIABLES, find_free_port, interrupt_on_signals
 from server import credentials
 from server.superlink import Connection, SuperLink
 
@@ -51,13 +51,13 @@ class Federation:
         with ExitStack() as ends:
             state = Path(tempfile.mkdtemp(prefix="wardround-"))
             ends.callback(shutil.rmtree, state, ignore_errors=True)
-            made = credentials.create(state / "server", [])
-            port = self._port or free_port()
+            made = credentials.create_credentials(state / "server", [])
+            port = self._port or find_free_port()
             log = self._log_dir / "superlink.log"
             self.link = ends.enter_context(SuperLink(state / "server", made, port=port, log=log))
             for site in self._sites:
                 key = state / site.name / "node.key"
-                make_key(key)
+                create_node_key(key)
                 self.link.connection.register(site.name, key.with_name("node.key.pub"))
                 settings = NodeSettings(
                     site=site.name,
@@ -68,7 +68,7 @@ class Federation:
                     node_config=site.node_config,
                 )
                 # One thread a site, as in the other engines: their number changes sums, and so the weights.
-                node = Node(settings, log=self._log_dir / f"{site.name}.log", variables=ONE_THREAD)
+                node = Node(settings, log=self._log_dir / f"{site.name}.log", variables=ONE_THREAD_VARIABLES)
                 self.nodes[site.name] = node
                 ends.callback(node.stop)
                 node.launch()
@@ -86,7 +86,7 @@ class Federation:
 
     def run(self, config_json: str, out: Path, on_event: OnEvent | None = None) -> None:
         """Run to the end; raises `EngineError` with the server's reason if it fails."""
-        follow(self.link.connection, config_json, out, on_event, self._watch)
+        follow_run(self.link.connection, config_json, out, on_event, self._watch)
 
     def _watch(self, tell: OnEvent) -> None:
         if self.link.poll() is not None:
@@ -113,21 +113,21 @@ def run_on_one_machine(
     `on_event` gets every line of `out/events.jsonl` as it appears, and `{"event": "site-ended", ...}` where a
     site's process ends early; the run goes on without it. Raises `EngineError` if the run fails.
     """
-    with interruptible(), Federation(sites, log_dir=log_dir, port=port) as federation:
+    with interrupt_on_signals(), Federation(sites, log_dir=log_dir, port=port) as federation:
         federation.run(config_json, out, on_event)
 
 
-def submit(config_json: str, out: Path, *, address: str, ca: Path, on_event: OnEvent | None = None) -> None:
+def submit_run(config_json: str, out: Path, *, address: str, ca: Path, on_event: OnEvent | None = None) -> None:
     """Hand a run to the server that stands at `address`, follow it, and stop it there if this is interrupted.
 
     The server's app writes into `out`, so this runs on the coordinator's machine: the Control API should be
     reachable from there alone.
     """
-    with interruptible(), tempfile.TemporaryDirectory(prefix="wardround-") as state:
-        follow(Connection(address, ca, Path(state)), config_json, out, on_event)
+    with interrupt_on_signals(), tempfile.TemporaryDirectory(prefix="wardround-") as state:
+        follow_run(Connection(address, ca, Path(state)), config_json, out, on_event)
 
 
-def follow(
+def follow_run(
     connection: Connection,
     config_json: str,
     out: Path,

@@ -129,7 +129,7 @@ class LocalGrid(Grid):
             self._changed.notify_all()
 
 
-def run(config: RunConfig, out: Path, sites: int, listen: Listener | None = None) -> None:
+def run_local(config: RunConfig, out: Path, sites: int, listen: Listener | None = None) -> None:
     """Run a federation of `sites` simulated hospitals in this process; the server writes into `out`.
 
     Raises:

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from client.site_context import STATE_VARIABLE
 from common.errors import ConfigError, EngineError
-from common.processes import ONE_THREAD, free_port, interruptible
-from experiments.engines.federation import OnEvent, follow
+from common.processes import ONE_THREAD_VARIABLES, find_free_port, interrupt_on_signals
+from experiments.engines.federation import OnEvent, follow_run
 from server.superlink import SuperLink
 
 
-def run(
+def run_on_ray(
     config_json: str,
     out: Path,
     *,
@@ -38,19 +38,19 @@ def run(
     if sites < 1 or workers < 1:
         raise ConfigError(f"the ray engine needs at least one site and one worker, not {sites} and {workers}")
     settings = f"num-supernodes={sites} client-resources-num-cpus=1 init-args-num-cpus={workers}"
-    with interruptible(), ExitStack() as ends:
+    with interrupt_on_signals(), ExitStack() as ends:
         state = Path(tempfile.mkdtemp(prefix="wr-"))  # short: Ray puts socket names of this folder into 107 bytes
         ends.callback(shutil.rmtree, state, ignore_errors=True)
-        variables = {**ONE_THREAD, "RAY_TMPDIR": str(state), STATE_VARIABLE: str((out / "sites").resolve())}
+        variables = {**ONE_THREAD_VARIABLES, "RAY_TMPDIR": str(state), STATE_VARIABLE: str((out / "sites").resolve())}
         link = ends.enter_context(
-            SuperLink(state / "link", None, port=free_port(), log=log or out / "ray.log", variables=variables)
+            SuperLink(state / "link", None, port=find_free_port(), log=log or out / "ray.log", variables=variables)
         )
 
         def watch(_: OnEvent) -> None:
             if link.poll() is not None:
                 raise EngineError(f"Flower's simulation ended in the middle of the run: see {link.log}")
 
-        follow(link.connection, config_json, out, on_event, watch, "--federation-config", settings)
+        follow_run(link.connection, config_json, out, on_event, watch, "--federation-config", settings)
 
 
 def require_ray() -> None:

@@ -31,10 +31,10 @@ import torch
 from torch import Tensor, nn
 
 from client.privacy import budget
-from client.privacy.accounting import Spent, epsilon, steps_of
-from client.privacy.budget import Plan
+from client.privacy.accounting import GaussianSteps, compute_epsilon, count_steps
+from client.privacy.budget import DpSgdPlan
 from client.privacy.dp_sgd import train_privately
-from client.privacy.units import UNITS, count_units
+from client.privacy.units import UNIT_NAMES, count_units
 from client.training.loop import Schedule
 from common import models
 from common.config import RunConfig
@@ -45,9 +45,9 @@ from experiments.privacy import audit_bounds as bounds
 from sites.cohort import Cohort
 
 Floats = npt.NDArray[np.float64]
-LONG = 1e3
+CANARY_LENGTH = 1e3
 """Length of a canary's gradient before it is clipped, in clipping norms."""
-UNBOUNDED = 1e6
+UNBOUNDED_EPSILON = 1e6
 """An epsilon that stands for any from here on."""
 
 
@@ -82,7 +82,7 @@ class Audit:
     noise: float
     weight: float
     one_run: bounds.OneRun
-    pairs: bounds.Pairs
+    pairs: bounds.SingleCanaries
 
     @property
     def bound(self) -> float:
@@ -96,7 +96,7 @@ class Audit:
 
     def verdict(self) -> str:
         """Return one line."""
-        bound = "any that can be told" if self.bound >= UNBOUNDED else f"{self.bound:.3f}"
+        bound = "any that can be told" if self.bound >= UNBOUNDED_EPSILON else f"{self.bound:.3f}"
         words = "claims" if self.passed else "FAILED: training claims"
         return (
             f"privacy audit {'passed: training ' if self.passed else ''}{words} epsilon {self.claimed:.3f} per "
@@ -139,7 +139,7 @@ class Audit:
         return {**asdict(self), "bound": self.bound, "passed": self.passed, "verdict": self.verdict()}
 
 
-class Probed(nn.Module):
+class ProbedModel(nn.Module):
     """A model beside a layer that canaries alone move; it gives patients the outputs and gradients it gave before.
 
     The last feature is 0 for patients and else a canary's number. A canary's outputs are 0, whatever the layer's
@@ -162,7 +162,7 @@ class Probed(nn.Module):
         return patients + mark - mark.detach()
 
 
-def with_canaries(train: Cohort, included: npt.NDArray[np.bool_], level: str) -> Cohort:
+def add_canaries(train: Cohort, included: npt.NDArray[np.bool_], level: str) -> Cohort:
     """Return the patients, a 0 as last feature, and the canaries whose coins fell so, each with its number there."""
     recordings, each = (2, 2) if level == "patient" else (1, 1)
     numbers = np.flatnonzero(included) + 1
@@ -194,7 +194,7 @@ class Attacker:
     `total`: the sum of the steps' gradients along the canary's direction, in clipping norms; `squares`: of the same.
     """
 
-    def __init__(self, probe: nn.Linear, plan: Plan, units: int, multilabel: bool) -> None:
+    def __init__(self, probe: nn.Linear, plan: DpSgdPlan, units: int, multilabel: bool) -> None:
         canaries, classes = probe.in_features, probe.out_features
         slope = np.full(classes, 0.5 if multilabel else 1 / classes)  # of the loss at outputs of 0 and label 0
         if not multilabel:
@@ -219,7 +219,7 @@ class Attacker:
 
 
 @contextmanager
-def watching(look: Callable[[], None], layer: nn.Module) -> Iterator[None]:
+def call_before_each_step(look: Callable[[], None], layer: nn.Module) -> Iterator[None]:
     """Call a function before each step that any optimiser takes with a layer's parameters."""
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -236,7 +236,7 @@ def watching(look: Callable[[], None], layer: nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-def examine(
+def audit_training(
     config: RunConfig,
     train: Cohort,
     *,
@@ -265,20 +265,22 @@ def examine(
         raise ConfigError(f"privacy audit: no canaries for a task of kind {train.task.kind}")
     if canaries < 50 or not 0.5 < confidence < 1:
         raise ConfigError("privacy audit: at least 50 canaries, and a confidence between 0.5 and 1")
-    claim = budget.sigma_of(config, statistics=budget.spends(config, train.task))
-    per_round = steps_of(1, config.training.epochs, wanted.sampling)
-    plan = Plan(wanted.kind, wanted.sampling, claim, wanted.clip, per_round, wanted.examples, wanted.noise == "secure")
+    claim = budget.solve_training_noise(config, statistics=budget.needs_noisy_sums(config, train.task))
+    per_round = count_steps(1, config.training.epochs, wanted.sampling)
+    plan = DpSgdPlan(
+        wanted.kind, wanted.sampling, claim, wanted.clip, per_round, wanted.examples, wanted.noise == "secure"
+    )
     included = rng_for(config.seed, "audit").random(canaries) < 0.5
-    cohort = with_canaries(train, included, plan.level)
-    inner = models.build(train.task, config.model, config.seed)
-    models.refuse_without_units(inner, plan.level)
+    cohort = add_canaries(train, included, plan.level)
+    inner = models.build_model(train.task, config.model, config.seed)
+    models.check_per_unit_gradients(inner, plan.level)
     classes = len(train.task.classes)
-    model = Probed(inner, canaries, classes, LONG * plan.clip)
+    model = ProbedModel(inner, canaries, classes, CANARY_LENGTH * plan.clip)
     training = config.training.model_copy(update={"freeze": tuple(f"inner.{name}" for name in config.training.freeze)})
     units = count_units(cohort, plan.level)
     attacker = Attacker(model.probe, plan, units, train.task.kind == "multilabel")
     rounds = config.federation.rounds
-    with watching(attacker.look, model.probe):
+    with call_before_each_step(attacker.look, model.probe):
         for number in range(1, rounds + 1):
             _round(model, cohort, training, plan, seed_for(config.seed, site, number, "audit"), number, rounds)
             if tell:
@@ -286,32 +288,37 @@ def examine(
     steps = plan.steps * rounds
     if attacker.steps != steps:
         raise AuditError(f"privacy audit: {attacker.steps} steps were seen, but {steps} are charged for")
-    spent = Spent(plan.q, plan.sigma, steps)
+    spent = GaussianSteps(plan.q, plan.sigma, steps)
     error = (1 - confidence) / 4
-    one = bounds.one_run(attacker.llr, included, wanted.delta, error)
-    two = bounds.pairs(attacker.llr, included, wanted.delta, error)
+    one = bounds.bound_from_guesses(attacker.llr, included, wanted.delta, error)
+    two = bounds.bound_from_single_canaries(attacker.llr, included, wanted.delta, error)
     absent = ~included
-    noise = bounds.deviation_at_most(float(attacker.squares[absent].sum()), steps * int(absent.sum()), error)
-    weight = bounds.mean_at_least(attacker.total[included] / (steps * plan.q), error)
+    noise = bounds.max_deviation(float(attacker.squares[absent].sum()), steps * int(absent.sum()), error)
+    weight = bounds.min_mean(attacker.total[included] / (steps * plan.q), error)
     return Audit(
-        plan.level, UNITS[plan.level], site, train.synthetic, count_units(train, plan.level), canaries,
+        plan.level, UNIT_NAMES[plan.level], site, train.synthetic, count_units(train, plan.level), canaries,
         int(included.sum()), rounds, steps, plan.q, plan.sigma, plan.clip, wanted.delta, wanted.accountant,
-        plan.private, confidence, epsilon([spent], wanted.delta, wanted.accountant), max(one.epsilon, two.epsilon),
+        plan.private, confidence, compute_epsilon([spent], wanted.delta, wanted.accountant),
+        max(one.epsilon, two.epsilon),
         _as_seen(spent, noise, weight, wanted.delta, wanted.accountant), noise, weight, one, two,
     )  # fmt: skip
 
 
 def _round(
-    model: nn.Module, cohort: Cohort, training: TrainingConfig, plan: Plan, seed: int, number: int, rounds: int
+    model: nn.Module, cohort: Cohort, training: TrainingConfig, plan: DpSgdPlan, seed: int, number: int, rounds: int
 ) -> None:
     """Train as a site does in a round."""
     epochs = training.epochs
     train_privately(model, cohort, training, plan, seed, schedule=Schedule((number - 1) * epochs, rounds * epochs))
 
 
-def _as_seen(spent: Spent, noise: float, weight: float, delta: float, accountant: Any) -> float:
+def _as_seen(spent: GaussianSteps, noise: float, weight: float, delta: float, accountant: Any) -> float:
     """Return the epsilon of the planned steps with the noise and the weight that were measured."""
     if weight <= 0:
         return 0.0
     sigma = noise / weight
-    return UNBOUNDED if sigma < 0.02 else min(epsilon([spent._replace(sigma=sigma)], delta, accountant), UNBOUNDED)
+    return (
+        UNBOUNDED_EPSILON
+        if sigma < 0.02
+        else min(compute_epsilon([spent._replace(sigma=sigma)], delta, accountant), UNBOUNDED_EPSILON)
+    )

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-SHARES = (0.02, 0.1, 0.4, 1.0)
+GUESSED_SHARES = (0.02, 0.1, 0.4, 1.0)
 """Of the canaries, how many are guessed: the error is divided among these, chosen before anything is seen."""
-LARGEST = 64.0
+MAX_EPSILON = 64.0
 """Epsilons above it are not told apart."""
 
 
@@ -35,7 +35,7 @@ class OneRun:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class SingleCanaries:
     """Of a test of single canaries: false alarms among `absent`, misses among `present`; epsilon is at least that."""
 
     epsilon: float
@@ -45,7 +45,7 @@ class Pairs:
     misses: int
 
 
-def one_run_chance(canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
+def guesses_probability(canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
     """Return a bound on the chance of so many right guesses, or more, under (epsilon, delta)-DP.
 
     Without delta it is the tail of a binomial whose chance is that of randomised response:
@@ -66,19 +66,19 @@ def one_run_chance(canaries: int, guesses: int, correct: int, epsilon: float, de
     return min(tail + 2 * canaries * delta * steepest, 1.0)
 
 
-def one_run_bound(canaries: int, guesses: int, correct: int, delta: float, error: float) -> float:
+def guesses_epsilon(canaries: int, guesses: int, correct: int, delta: float, error: float) -> float:
     """Return the epsilon below which so many right guesses have a chance of at most `error`; 0 if none."""
-    if one_run_chance(canaries, guesses, correct, 0.0, delta) > error:
+    if guesses_probability(canaries, guesses, correct, 0.0, delta) > error:
         return 0.0
-    low, high = 0.0, LARGEST
+    low, high = 0.0, MAX_EPSILON
     while high - low > 1e-4:
         middle = (low + high) / 2
-        below = one_run_chance(canaries, guesses, correct, middle, delta) <= error
+        below = guesses_probability(canaries, guesses, correct, middle, delta) <= error
         low, high = (middle, high) if below else (low, middle)
     return low
 
 
-def one_run(scores: Floats, included: npt.NDArray[np.bool_], delta: float, error: float) -> OneRun:
+def bound_from_guesses(scores: Floats, included: npt.NDArray[np.bool_], delta: float, error: float) -> OneRun:
     """Guess that the canaries of the highest scores were included and those of the lowest were not.
 
     Args:
@@ -89,54 +89,56 @@ def one_run(scores: Floats, included: npt.NDArray[np.bool_], delta: float, error
     """
     order = np.argsort(scores, kind="stable")
     found = []
-    for share in SHARES:
+    for share in GUESSED_SHARES:
         half = max(1, int(share * len(scores)) // 2)
         correct = int(included[order[-half:]].sum() + (~included[order[:half]]).sum())
-        bound = one_run_bound(len(scores), 2 * half, correct, delta, error / len(SHARES))
+        bound = guesses_epsilon(len(scores), 2 * half, correct, delta, error / len(GUESSED_SHARES))
         found.append(OneRun(bound, len(scores), 2 * half, correct))
     return max(found, key=lambda item: item.epsilon)
 
 
-def at_most(hits: int, trials: int, error: float) -> float:
+def max_rate(hits: int, trials: int, error: float) -> float:
     """Return the highest rate that so few hits allow (Clopper and Pearson, one side)."""
     from scipy.stats import beta
 
     return 1.0 if hits >= trials else float(beta.ppf(1 - error, hits + 1, trials - hits))
 
 
-def pairs_bound(false_alarms: int, absent: int, misses: int, present: int, delta: float, error: float) -> float:
+def error_rates_epsilon(false_alarms: int, absent: int, misses: int, present: int, delta: float, error: float) -> float:
     """Return a lower bound on epsilon from a test's errors: under (epsilon, delta)-DP, where a is the rate of false
     alarms and b of misses, a * exp(epsilon) + b and a + b * exp(epsilon) are at least 1 - delta.
     """
-    a, b = at_most(false_alarms, absent, error / 2), at_most(misses, present, error / 2)
+    a, b = max_rate(false_alarms, absent, error / 2), max_rate(misses, present, error / 2)
     best = max((1 - delta - b) / a, (1 - delta - a) / b)
-    return min(max(0.0, math.log(best)), LARGEST) if best > 0 else 0.0
+    return min(max(0.0, math.log(best)), MAX_EPSILON) if best > 0 else 0.0
 
 
-def pairs(scores: Floats, included: npt.NDArray[np.bool_], delta: float, error: float) -> Pairs:
+def bound_from_single_canaries(
+    scores: Floats, included: npt.NDArray[np.bool_], delta: float, error: float
+) -> SingleCanaries:
     """Test single canaries, at a threshold chosen on every third of them and judged on the others."""
     tuning = np.arange(len(scores)) % 3 == 0
 
-    def at(threshold: float, part: npt.NDArray[np.bool_]) -> Pairs:
+    def at(threshold: float, part: npt.NDArray[np.bool_]) -> SingleCanaries:
         there, gone, alarm = included & part, ~included & part, scores > threshold
         counts = int((gone & alarm).sum()), int(gone.sum()), int((there & ~alarm).sum()), int(there.sum())
         if not counts[1] or not counts[3]:
-            return Pairs(0.0, counts[1], counts[0], counts[3], counts[2])
-        return Pairs(pairs_bound(*counts, delta, error), counts[1], counts[0], counts[3], counts[2])
+            return SingleCanaries(0.0, counts[1], counts[0], counts[3], counts[2])
+        return SingleCanaries(error_rates_epsilon(*counts, delta, error), counts[1], counts[0], counts[3], counts[2])
 
     candidates = np.unique(np.quantile(scores[tuning], np.linspace(0.01, 0.99, 99)))
     threshold = max(map(float, candidates), key=lambda value: at(value, tuning).epsilon)
     return at(threshold, ~tuning)
 
 
-def deviation_at_most(squares: float, count: int, error: float) -> float:
+def max_deviation(squares: float, count: int, error: float) -> float:
     """Return the largest deviation of Gaussian noise, known to be centred, that a sum of squares allows."""
     from scipy.stats import chi2
 
     return math.sqrt(squares / float(chi2.ppf(error, count)))
 
 
-def mean_at_least(values: Floats, error: float) -> float:
+def min_mean(values: Floats, error: float) -> float:
     """Return the least mean that values allow (Student 1908)."""
     from scipy.stats import t
 

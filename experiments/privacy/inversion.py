@@ -29,17 +29,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from client.privacy import budget
-from client.privacy.budget import Plan
+from client.privacy.budget import DpSgdPlan
 from client.privacy.dp_sgd import train_privately
-from client.training.batches import tensors
-from client.training.losses import each_loss
+from client.training.batches import load_tensors
+from client.training.losses import build_example_loss
 from common import models
 from common.config import RunConfig
 from common.errors import ConfigError
 from common.models._layers import Dropout
 from common.seeds import rng_for, seed_for
 from common.task import Task
-from experiments.privacy.audit import watching
+from experiments.privacy.audit import call_before_each_step
 from sites.cohort import Cohort
 
 Floats = npt.NDArray[np.float32]
@@ -49,7 +49,7 @@ STEPS, RESTARTS, RATE, SMOOTH = 400, 2, 0.05, 1e-3
 
 
 @dataclass(frozen=True)
-class View:
+class Reconstruction:
     """What the attacker made of one gradient.
 
     `correlation`: of the beat and its reconstruction, over all leads; `error`: mean squared difference over the beat's
@@ -80,7 +80,7 @@ class Demonstration:
     clip: float
     level: str
     original: Floats
-    views: tuple[View, ...]
+    views: tuple[Reconstruction, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form without signals, of which real ones must not lie about."""
@@ -97,7 +97,7 @@ class Demonstration:
         return "\n".join([head + ("; SYNTHETIC" if self.synthetic else ""), *lines])
 
 
-def gradient_of(model: nn.Module, beats: Cohort, config: RunConfig, plan: Plan) -> dict[str, Tensor]:
+def step_gradient(model: nn.Module, beats: Cohort, config: RunConfig, plan: DpSgdPlan) -> dict[str, Tensor]:
     """Return the gradient of one step of private training on beats, each a unit: what leaves is made of it."""
     found: dict[str, Tensor] = {}
 
@@ -106,13 +106,13 @@ def gradient_of(model: nn.Module, beats: Cohort, config: RunConfig, plan: Plan) 
 
     state = {name: value.detach().clone() for name, value in model.state_dict().items()}
     training = config.training.model_copy(update={"augment": 0.0, "device": "cpu", "freeze": ()})
-    with watching(look, model):
+    with call_before_each_step(look, model):
         train_privately(model, beats, training, plan, seed_for(config.seed, "inversion"))
     model.load_state_dict(state)
     return found
 
 
-def demonstrate(
+def demonstrate_inversion(
     config: RunConfig, train: Cohort, *, beats: int = 8, site: str = "", tell: Callable[[str], None] | None = None
 ) -> Demonstration:
     """Reconstruct one training beat from gradients that hold it.
@@ -134,17 +134,17 @@ def demonstrate(
         raise ConfigError("privacy inversion: it needs a signal and classes")
     if not 2 <= beats <= len(train.y):
         raise ConfigError(f"--beats {beats}: from 2 to the hospital's {len(train.y)} training examples")
-    model = models.build(task, config.model, config.seed)
+    model = models.build_model(task, config.model, config.seed)
     for module in model.modules():
         if isinstance(module, Dropout):
             module.rate = 0.0
     rng = rng_for(config.seed, "inversion")
     chosen = rng.choice(len(train.y), beats, replace=False)
-    several = alone_each(train.take(chosen))
+    several = one_person_per_example(train.take(chosen))
     one = several.take(np.arange(1))
-    cut, *_ = tensors(one, torch.device("cpu"))
+    cut, *_ = load_tensors(one, torch.device("cpu"))
     original = cut(torch.zeros(1, dtype=torch.long))[0].numpy()
-    sigma = budget.sigma_of(config, statistics=budget.spends(config, task))
+    sigma = budget.solve_training_noise(config, statistics=budget.needs_noisy_sums(config, task))
     attack = _linear(model, task)
     views = [_view(GUESS, "a guess without any update", 0, False, original, _typical(train, chosen[0]))]
     for protected in (False, True):
@@ -156,8 +156,8 @@ def demonstrate(
             if tell:
                 tell(title)
             noise, clip = (sigma, config.privacy.clip) if protected else (0.0, math.inf)
-            plan = Plan("patient", 1.0, noise, clip, 1, 1, config.privacy.noise == "secure")
-            seen = gradient_of(model, group, config, plan)
+            plan = DpSgdPlan("patient", 1.0, noise, clip, 1, 1, config.privacy.noise == "secure")
+            seen = step_gradient(model, group, config, plan)
             made = attack(seen) if attack else _searched(model, group, seen, config.seed, original)
             name = f"{'protected' if protected else 'open'}-{count}"
             views.append(_view(name, title, count, protected, original, made))
@@ -168,7 +168,7 @@ def demonstrate(
     )  # fmt: skip
 
 
-def alone_each(train: Cohort) -> Cohort:
+def one_person_per_example(train: Cohort) -> Cohort:
     """Return the same examples, each as of a person of its own."""
     names = tuple(f"beat {i}" for i in range(len(train.y)))
     return replace(
@@ -178,12 +178,12 @@ def alone_each(train: Cohort) -> Cohort:
     )  # fmt: skip
 
 
-def _view(name: str, title: str, beats: int, protected: bool, original: Floats, made: Floats) -> View:
+def _view(name: str, title: str, beats: int, protected: bool, original: Floats, made: Floats) -> Reconstruction:
     a, b = original.ravel().astype(float), made.ravel().astype(float)
     spread = a.std() * b.std()
     correlation = float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread > 0 else 0.0
     error = float(((a - b) ** 2).mean() / max(a.var(), 1e-12))
-    return View(name, title, beats, protected, correlation, error, made.astype(np.float32))
+    return Reconstruction(name, title, beats, protected, correlation, error, made.astype(np.float32))
 
 
 def _typical(train: Cohort, row: int) -> Floats:
@@ -191,7 +191,7 @@ def _typical(train: Cohort, row: int) -> Floats:
     other = train.patient != train.patient[row]
     same = other & (train.y == train.y[row]) if train.y.ndim == 1 else other
     rows = np.flatnonzero(same if same.any() else np.arange(len(train.y)) != row)
-    cut, *_ = tensors(train.take(rows), torch.device("cpu"))
+    cut, *_ = load_tensors(train.take(rows), torch.device("cpu"))
     made: Floats = cut(torch.arange(len(rows))).mean(0).numpy()
     return made
 
@@ -226,8 +226,8 @@ def _searched(model: nn.Module, group: Cohort, seen: dict[str, Tensor], seed: in
 
     Choosing by the original is in the attacker's favour, as is the attacker's knowledge of all labels and features.
     """
-    _, features, y = tensors(group, torch.device("cpu"))
-    loss, shape = each_loss(group.task), (len(group.y), *original.shape)
+    _, features, y = load_tensors(group, torch.device("cpu"))
+    loss, shape = build_example_loss(group.task), (len(group.y), *original.shape)
     target = torch.cat([part.flatten() for part in seen.values()])
     parameters = [p for name, p in model.named_parameters() if name in seen]
     generator = torch.Generator().manual_seed(seed_for(seed, "search"))
@@ -252,19 +252,19 @@ def _searched(model: nn.Module, group: Cohort, seen: dict[str, Tensor], seed: in
     return max(best, key=lambda made: _view("", "", 0, False, original, made).correlation)
 
 
-def draw(shown: Demonstration, folder: Path, title: str) -> list[Path]:
+def draw_inversion(shown: Demonstration, folder: Path, title: str) -> list[Path]:
     """Write inversion.svg and inversion.png: the beat's strongest channel, with what was made of it, panel by panel.
 
     A reconstruction is drawn with the beat's own mean and spread: a cosine does not tell how large the input was.
     """
     from experiments.report.plots import drawing as plot_kit
-    from experiments.report.plots.drawing import GREEN, INK, MUTED, RED, matplotlib_style, save
+    from experiments.report.plots.drawing import GREEN, INK, MUTED, RED, matplotlib_style, save_drawing
 
     channel = int(shown.original.std(axis=1).argmax())
     beat = shown.original[channel].astype(float)
     times = np.arange(len(beat)) / shown.rate_hz * 1000
     with matplotlib_style():
-        drawing, panels = plot_kit.panels(len(shown.views) - 1, 2, each=2.3)
+        drawing, panels = plot_kit.create_panel_grid(len(shown.views) - 1, 2, each=2.3)
         guess = next(view for view in shown.views if view.name == GUESS)
         for panel, view in zip(panels, [view for view in shown.views if view.name != GUESS], strict=True):
             made = view.reconstruction[channel].astype(float)
@@ -278,4 +278,4 @@ def draw(shown: Demonstration, folder: Path, title: str) -> list[Path]:
             panel.set_xlabel("ms")
         panels[0].legend(frameon=False, loc="upper right")
         tags = ["SYNTHETIC"] if shown.synthetic else []
-        return save(drawing, folder, "inversion", title, tags)
+        return save_drawing(drawing, folder, "inversion", title, tags)

@@ -21,19 +21,19 @@ from common.config import RunConfig
 from common.errors import ConfigError
 from common.files import write_json
 from common.metrics.figures import Evaluation, Figure
-from experiments.privacy.sweep_page import NONE, POOLED, markdown
+from experiments.privacy.sweep_page import NONE, POOLED, render_sweep_markdown
 from experiments.report.document import report as reports
 from experiments.report.text import formatting
-from experiments.report.write import place
+from experiments.report.write import write_file_atomically
 from experiments.runs import series
 from experiments.watcher import Watcher
 
-FORCED = {
+FORCED_SETTINGS = {
     "training.loss": "cross_entropy", "training.patience": "0", "baselines.local": "false",
     "baselines.pooled": "false", "baselines.classical": "[]", "privacy.sigma": "null",
 }  # fmt: skip
 """What every point is run with; all but the baselines because privacy needs it."""
-CHOSEN = {"federation.choose": "last", "evaluation.threshold": "likelier"}
+SELECTION_SETTINGS = {"federation.choose": "last", "evaluation.threshold": "likelier"}
 """The same, unless validation patients are said to be unprotected (privacy.validation)."""
 
 
@@ -65,7 +65,7 @@ class Point:
     each: tuple[float, ...]
 
 
-def epsilons(text: str) -> tuple[str, ...]:
+def parse_epsilons(text: str) -> tuple[str, ...]:
     """Read `none,10,8`.
 
     Raises:
@@ -82,7 +82,7 @@ def epsilons(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def seeds(text: str) -> tuple[int, ...]:
+def parse_seeds(text: str) -> tuple[int, ...]:
     """Read `1,2,3`; empty: the configuration's own.
 
     Raises:
@@ -94,7 +94,7 @@ def seeds(text: str) -> tuple[int, ...]:
     return tuple(int(item) for item in parts)
 
 
-def plan(
+def plan_runs(
     path: Path, settings: Sequence[str], asked: Sequence[str], drawn: Sequence[int]
 ) -> tuple[list[tuple[dict[str, str], RunConfig]], list[str]]:
     """Return what is chosen for each run with its configuration, and the settings that all were given beside their own.
@@ -102,10 +102,10 @@ def plan(
     Raises:
         ConfigError: a key or value is wrong, also with privacy.
     """
-    given = configuration.load(path, settings)
-    forced = dict(FORCED)
+    given = configuration.load_config(path, settings)
+    forced = dict(FORCED_SETTINGS)
     if given.privacy.validation == NONE:
-        forced |= CHOSEN
+        forced |= SELECTION_SETTINGS
     if given.data.scaling not in ("none", "auto", "standard"):
         forced["data.scaling"] = "auto"
     level = "auto" if given.privacy.level == NONE else given.privacy.level
@@ -118,7 +118,7 @@ def plan(
         )
         for seed in drawn or (given.seed,):
             every = [*settings, *_set(forced), *own, f"seed={seed}"]
-            runs.append(({"epsilon": value, "seed": str(seed)}, configuration.load(path, every)))
+            runs.append(({"epsilon": value, "seed": str(seed)}, configuration.load_config(path, every)))
     first = runs[0][1]
     changed = [f"{key}={value}" for key, value in forced.items() if _of(given, key) != _of(first, key)]
     return runs, changed
@@ -133,7 +133,7 @@ def _of(config: RunConfig, key: str) -> Any:
     return getattr(getattr(config, section), name)
 
 
-def run(
+def run_sweep(
     path: Path, settings: Sequence[str], asked: Sequence[str], drawn: Sequence[int], folder: Path, watcher: Watcher
 ) -> dict[str, Any]:
     """Run every point that is not there yet; write and return what they say (sweep.json, .csv, .svg, .png, .html).
@@ -143,20 +143,20 @@ def run(
     """
     from experiments.privacy import sweep_page
 
-    configs, changed = plan(path, settings, asked, drawn)
-    done = series.carry(configs, folder, watcher)
+    configs, changed = plan_runs(path, settings, asked, drawn)
+    done = series.run_configurations(configs, folder, watcher)
     cells: list[Cell] = []
     tags: list[str] = []
     notices: list[str] = []
     title = configs[0][1].title or configs[0][1].name
     for chosen, held in done:
-        report = reports.read(held)
-        cells += cells_of(report, chosen["epsilon"], int(chosen["seed"]))
+        report = reports.read_report(held)
+        cells += list_cells(report, chosen["epsilon"], int(chosen["seed"]))
         for notice in report.notices:
-            tag = formatting.TAGS.get(notice.level)
+            tag = formatting.NOTICE_TAGS.get(notice.level)
             if tag and tag not in tags:
                 tags.append(tag)
-            if (text := formatting.labelled(notice)) not in notices:
+            if (text := formatting.format_notice(notice)) not in notices:
                 notices.append(text)
     private = next((config.privacy for chosen, config in configs if chosen["epsilon"] != NONE), None)
     found: dict[str, Any] = {
@@ -169,22 +169,23 @@ def run(
         "settings_of_all_points": changed,
         "tags": tags,
         "notices": notices,
-        "sites": sites_of(cells),
+        "sites": training_patients_by_site(cells),
         "cells": [asdict(cell) for cell in cells],
         "runs": [{"settings": chosen, "folder": str(held)} for chosen, held in done],
     }
     found["points"] = {
-        site: {value: asdict(point_of(cells, site, value)) for value in asked} for site in [*found["sites"], POOLED]
+        site: {value: asdict(summarise_point(cells, site, value)) for value in asked}
+        for site in [*found["sites"], POOLED]
     }
     write_json(folder / "sweep.json", found)
-    place(folder / "sweep.csv", table(cells))
-    place(folder / "sweep.md", markdown(found))
-    svg = sweep_page.draw(found, folder)
-    place(folder / "sweep.html", sweep_page.page(found, svg))
+    write_file_atomically(folder / "sweep.csv", render_csv(cells))
+    write_file_atomically(folder / "sweep.md", render_sweep_markdown(found))
+    svg = sweep_page.draw_sweep(found, folder)
+    write_file_atomically(folder / "sweep.html", sweep_page.render_sweep_page(found, svg))
     return found
 
 
-def cells_of(report: reports.Report, epsilon: str, seed: int) -> list[Cell]:
+def list_cells(report: reports.Report, epsilon: str, seed: int) -> list[Cell]:
     """Return the federated model's figures at each hospital and over all."""
     model = report.federated
     if model is None:
@@ -217,7 +218,7 @@ def cells_of(report: reports.Report, epsilon: str, seed: int) -> list[Cell]:
     return cells
 
 
-def sites_of(cells: Sequence[Cell]) -> dict[str, int]:
+def training_patients_by_site(cells: Sequence[Cell]) -> dict[str, int]:
     """Return each hospital's training patients (the mean over runs), fewest first."""
     many: dict[str, list[int]] = {}
     for cell in cells:
@@ -227,7 +228,7 @@ def sites_of(cells: Sequence[Cell]) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: (item[1], item[0])))
 
 
-def point_of(cells: Sequence[Cell], site: str, epsilon: str) -> Point:
+def summarise_point(cells: Sequence[Cell], site: str, epsilon: str) -> Point:
     """Return the mean of a hospital's figures at an epsilon, over runs."""
     here = [cell for cell in cells if (cell.site, cell.epsilon) == (site, epsilon)]
     each = tuple(cell.value for cell in here if cell.value is not None)
@@ -240,7 +241,7 @@ def point_of(cells: Sequence[Cell], site: str, epsilon: str) -> Point:
     )
 
 
-def table(cells: Sequence[Cell]) -> str:
+def render_csv(cells: Sequence[Cell]) -> str:
     """Return every run's figures as CSV."""
     out = io.StringIO()
     writer = csv.DictWriter(out, list(asdict(cells[0])), lineterminator="\n")

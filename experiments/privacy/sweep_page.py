@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.report.plots import drawing as plot_kit
-from experiments.report.plots.drawing import BLUE, MUTED, RED, RULE, matplotlib_style, save
+from experiments.report.plots.drawing import BLUE, MUTED, RED, RULE, matplotlib_style, save_drawing
 from experiments.report.text import formatting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST = 15
+MAX_PANELS = 15
 """Hospitals drawn; of more, those of the fewest and of the most training patients. The table has all."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #17212b; background: #fff;
@@ -27,21 +27,21 @@ svg { width: 100%; height: auto; }
 """
 
 
-def draw(found: dict[str, Any], folder: Path) -> str:
+def draw_sweep(found: dict[str, Any], folder: Path) -> str:
     """Write sweep.svg and sweep.png; return the SVG."""
     names = list(found["sites"])
-    shown = names if len(names) <= MOST else [*names[: MOST - 3], *names[-3:]]
+    shown = names if len(names) <= MAX_PANELS else [*names[: MAX_PANELS - 3], *names[-3:]]
     with matplotlib_style():
-        drawing, panels = plot_kit.panels(len(shown) + 1, 4)
+        drawing, panels = plot_kit.create_panel_grid(len(shown) + 1, 4)
         for panel, site in zip(panels, [*shown, POOLED], strict=True):
             _panel(panel, found, site)
-        metric = formatting.title(found["metric"])
+        metric = formatting.metric_title(found["metric"])
         for panel in panels[::4]:
             panel.set_ylabel(metric)
-        title = f"{formatting.capital(metric)} by epsilon: {found['title']}"
+        title = f"{formatting.capitalise(metric)} by epsilon: {found['title']}"
         if len(shown) < len(names):
             title += f" ({len(shown)} of {len(names)} hospitals drawn)"
-        svg, _ = save(drawing, folder, "sweep", title, found["tags"])
+        svg, _ = save_drawing(drawing, folder, "sweep", title, found["tags"])
     return svg.read_text(encoding="utf-8")
 
 
@@ -68,16 +68,16 @@ def _panel(panel: Axes, found: dict[str, Any], site: str) -> None:
     name = "all hospitals" if site == POOLED else site
     people = found["sites"].get(site, sum(found["sites"].values()))
     weight = "bold" if site == POOLED else "normal"
-    panel.set_title(f"{name}, trained on {formatting.plural(people, 'patient')}", loc="left", weight=weight)
+    panel.set_title(f"{name}, trained on {formatting.format_count(people, 'patient')}", loc="left", weight=weight)
     panel.set_xticks(range(last + 1), ["none" if value == NONE else value for value in found["epsilons"]])
     panel.set_xlim(-0.5, last + 0.5)
     panel.set_xlabel("epsilon")
 
 
-def page(found: dict[str, Any], svg: str) -> str:
+def render_sweep_page(found: dict[str, Any], svg: str) -> str:
     """Return the page."""
     notices = "".join(f'<p class="notice">{escape(text)}</p>' for text in found["notices"])
-    said = "".join(f"<p>{escape(text)}</p>" for text in explained(found))
+    said = "".join(f"<p>{escape(text)}</p>" for text in explanation_sentences(found))
     title = f"What privacy costs: {escape(found['title'])}"
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
@@ -96,7 +96,7 @@ def _table(found: dict[str, Any]) -> str:
     rows = []
     for site in [*found["sites"], POOLED]:
         count = found["sites"].get(site, sum(found["sites"].values()))
-        cells = "".join(f"<td>{spoken(found['points'][site][value])}</td>" for value in found["epsilons"])
+        cells = "".join(f"<td>{format_point(found['points'][site][value])}</td>" for value in found["epsilons"])
         name = "all hospitals" if site == POOLED else site
         rows.append(f'<tr><th scope="row">{escape(name)}</th><td>{count}</td>{cells}</tr>')
     head = f'<thead><tr><th scope="col">Hospital</th><th scope="col">Training patients</th>{heads}</tr></thead>'
@@ -109,7 +109,7 @@ NONE = "none"
 POOLED = "(pooled)"
 
 
-def spoken(point: dict[str, Any]) -> str:
+def format_point(point: dict[str, Any]) -> str:
     """Return a point as `0.712 (0.641 to 0.780)`."""
     if point["value"] is None:
         return "n/a"
@@ -117,12 +117,12 @@ def spoken(point: dict[str, Any]) -> str:
     return f"{point['value']:.3f}{ends}"
 
 
-def explained(found: dict[str, Any]) -> list[str]:
+def explanation_sentences(found: dict[str, Any]) -> list[str]:
     """Return the sentences that stand beside the figures."""
     unit = {"patient": "per patient", "record": "per example", "hospital": "per hospital"}.get(found["level"], "")
     runs = len(found["seeds"])
     lines = [
-        f"{formatting.capital(formatting.title(found['metric']))} of the federated model on test patients"
+        f"{formatting.capitalise(formatting.metric_title(found['metric']))} of the federated model on test patients"
         + (f", epsilon {unit} at delta {found['delta']:g}." if unit else ".")
     ]
     several = f"Mean over {runs} seeds, with the outermost ends of the runs' " if runs > 1 else "With "
@@ -132,10 +132,10 @@ def explained(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def markdown(found: dict[str, Any]) -> str:
+def render_sweep_markdown(found: dict[str, Any]) -> str:
     """Return the table that is printed and quoted."""
     lines = [f"> {text}\n" for text in found["notices"]]
-    lines += [*explained(found), ""]
+    lines += [*explanation_sentences(found), ""]
     heads = ["no privacy" if value == NONE else f"epsilon {value}" for value in found["epsilons"]]
     lines += [
         "| hospital | training patients | " + " | ".join(heads) + " |",
@@ -144,6 +144,6 @@ def markdown(found: dict[str, Any]) -> str:
     for site in [*found["sites"], POOLED]:
         count = found["sites"].get(site, sum(found["sites"].values()))
         name = "all hospitals" if site == POOLED else site
-        points = [spoken(found["points"][site][value]) for value in found["epsilons"]]
+        points = [format_point(found["points"][site][value]) for value in found["epsilons"]]
         lines.append(f"| {name} | {count} | " + " | ".join(points) + " |")
     return "\n".join(lines) + "\n"

@@ -20,11 +20,11 @@ from common.errors import DataError
 from common.metrics import evaluation
 from common.metrics.figures import Evaluation
 from experiments.report import differences
-from experiments.report.document.privacy import Audited, Privacy
+from experiments.report.document.privacy import AuditResult, PrivacySpent
 from experiments.report.document.report import Report
-from experiments.report.document.results import ModelResult, Subset, Worst
+from experiments.report.document.results import ModelResult, Subset, WorstSite
 from experiments.report.document.run import Data, Notice, Round, RoundFigures, RoundSite, Run, Site, SplitCounts
-from experiments.report.document.shift import LeftOut, Shift, Travel
+from experiments.report.document.shift import LeftOutSite, Shift, TransferResult
 
 ALL, WITHOUT, AGAINST, GROUP, PERSONAL, AGAIN = "all", "without ", "against ", "group ", "personal", "recalibrated "
 """Names of tables in federated.json and baselines.json: `all`, `without LABEL`, `against CLASS`, `group NAME=GROUP`,
@@ -40,7 +40,7 @@ NOISY = (
 LEAK = "Patients stand in both training and test, so every figure is too good to hold for a new patient."
 
 
-def build(run_dir: Path) -> Report:
+def build_report(run_dir: Path) -> Report:
     """Return the report of the run in `run_dir`.
 
     Raises:
@@ -73,7 +73,9 @@ def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any],
     models = [_model(item, metric) for item in (ours, *_personal(outcome), *baselines.get("models", ()))]
     binary = task.get("kind") == "multiclass" and len(task.get("classes", ())) == 2
     models = [
-        model.model_copy(update={"gaps": differences.gaps(model, metric, binary, run_dir)}) if model.groups else model
+        model.model_copy(update={"gaps": differences.compare_groups(model, metric, binary, run_dir)})
+        if model.groups
+        else model
         for model in models
     ]
     planned = config.get("federation", {}).get("rounds") or (lines[-1].get("of", len(lines)) if lines else 0)
@@ -102,36 +104,38 @@ def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any],
         chosen_round=chosen,
         metric=metric,
         models=tuple(model for model in models if model.sites or model.pooled),
-        differences=differences.differences(models, metric, binary, run_dir),
+        differences=differences.compare_models(models, metric, binary, run_dir),
         privacy=spent,
         views=outcome.get("views") or {},
         audit=_audited(_read(run_dir / "audit.json")),
         shift=_shift(outcome.get("shift"), _read(run_dir / "two-sample.json") or {}),
         explanations=outcome.get("explanations") or {},
-        travel=tuple(Travel.model_validate(item) for item in baselines.get("travel", ())),
+        travel=tuple(TransferResult.model_validate(item) for item in baselines.get("travel", ())),
         external=tuple(config.get("sites", {}).get("external", ())),
-        **left_out(_read(run_dir / "leave-one-out.json") or {}),
+        **parse_left_out(_read(run_dir / "leave-one-out.json") or {}),
         lost=dict(sorted(lost.items())),
     )
 
 
-def _audited(found: Mapping[str, Any] | None) -> Audited | None:
+def _audited(found: Mapping[str, Any] | None) -> AuditResult | None:
     """Return what an audit of the run's training found, where there was one."""
-    return None if found is None else Audited.model_validate({key: found.get(key) for key in Audited.model_fields})
+    return (
+        None if found is None else AuditResult.model_validate({key: found.get(key) for key in AuditResult.model_fields})
+    )
 
 
 def _shift(found: Mapping[str, Any] | None, exact: Mapping[str, Any]) -> Shift | None:
     return Shift.model_validate({**found, "two_sample": exact.get("pairs", ())}) if found else None
 
 
-def left_out(found: Mapping[str, Any]) -> dict[str, Any]:
+def parse_left_out(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return what leaving each hospital out gave, where that was done (experiments/runs/leave_one_out.py)."""
-    told = [{key: item[key] for key in LeftOut.model_fields if key in item} for item in found.get("sites", ())]
-    sites = tuple(LeftOut.model_validate(item) for item in told)
+    told = [{key: item[key] for key in LeftOutSite.model_fields if key in item} for item in found.get("sites", ())]
+    sites = tuple(LeftOutSite.model_validate(item) for item in told)
     return {"left_out": sites, "left_out_worst": found.get("worst")}
 
 
-def _privacy(lines: Iterable[Mapping[str, Any]]) -> tuple[Privacy, ...]:
+def _privacy(lines: Iterable[Mapping[str, Any]]) -> tuple[PrivacySpent, ...]:
     """Return what each hospital told of its spending in the last round that it trained in, with all its steps."""
     last: dict[str, Mapping[str, Any]] = {}
     steps: dict[str, int] = {}
@@ -141,7 +145,9 @@ def _privacy(lines: Iterable[Mapping[str, Any]]) -> tuple[Privacy, ...]:
             if told:
                 steps[site] = steps.get(site, 0) + int(told["steps"])
                 last[site] = told
-    return tuple(Privacy.model_validate({**last[site], "site": site, "steps": steps[site]}) for site in sorted(last))
+    return tuple(
+        PrivacySpent.model_validate({**last[site], "site": site, "steps": steps[site]}) for site in sorted(last)
+    )
 
 
 def _notices(
@@ -262,9 +268,9 @@ def _personal(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{**about, "threshold": outcome.get("threshold"), **parts}]
 
 
-def _worst(sites: Mapping[str, Evaluation], metric: str) -> Worst | None:
-    found = evaluation.worst(sites, metric) if len(sites) > 1 else None
-    return Worst(site=found[0], metric=metric, value=found[1]) if found else None
+def _worst(sites: Mapping[str, Evaluation], metric: str) -> WorstSite | None:
+    found = evaluation.find_worst_site(sites, metric) if len(sites) > 1 else None
+    return WorstSite(site=found[0], metric=metric, value=found[1]) if found else None
 
 
 def _unfinished(run_dir: Path) -> dict[str, Any]:

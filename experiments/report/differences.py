@@ -9,22 +9,24 @@ import numpy as np
 import numpy.typing as npt
 
 from common.metrics import paired_resamples
-from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure, figure
+from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure, make_figure
 from common.metrics.paired_resamples import POOLED, Draws
-from common.metrics.subgroups import UNKNOWN, Frame
-from experiments.report.document.results import Difference, Gap, ModelResult, Subset
+from common.metrics.subgroups import UNKNOWN, GroupComparison
+from experiments.report.document.results import GroupGap, ModelDifference, ModelResult, Subset
 
 ALL, GROUP = "all", "group "
-NO_DRAWS = "no interval: the hospitals share no resamples of their counts, or the run kept none"
+NO_RESAMPLES = "no interval: the hospitals share no resamples of their counts, or the run kept none"
 
 
-def metrics_of(metric: str, binary: bool) -> list[str]:
+def list_compared_metrics(metric: str, binary: bool) -> list[str]:
     """Return the figures that are compared: the run's own first."""
     more = ["auroc", "sensitivity", "specificity"] if binary else ["macro_f1", "macro_auroc", "accuracy"]
     return list(dict.fromkeys([metric, *more, "brier"]))
 
 
-def differences(models: Sequence[ModelResult], metric: str, binary: bool, folder: Path) -> tuple[Difference, ...]:
+def compare_models(
+    models: Sequence[ModelResult], metric: str, binary: bool, folder: Path
+) -> tuple[ModelDifference, ...]:
     """Return what the federated model has more of a figure than each other, on the same patients.
 
     A model that one hospital trained alone is compared there; others at every hospital and over all.
@@ -32,11 +34,11 @@ def differences(models: Sequence[ModelResult], metric: str, binary: bool, folder
     ours = next((model for model in models if model.kind == "federated"), None)
     if ours is None:
         return ()
-    own, found = paired_resamples.load(folder / paired_resamples.file_of(ours.name)), []
+    own, found = paired_resamples.load_resamples(folder / paired_resamples.resamples_file_name(ours.name)), []
     for other in models:
         if other is ours:
             continue
-        drawn = paired_resamples.load(folder / paired_resamples.file_of(other.name))
+        drawn = paired_resamples.load_resamples(folder / paired_resamples.resamples_file_name(other.name))
         table = "personal" if other.kind == "personal" else ALL
         places: dict[str, tuple[Evaluation | None, Evaluation | None]] = {
             site: (ours.sites.get(site), item) for site, item in other.sites.items() if other.trained_at in (None, site)
@@ -46,19 +48,19 @@ def differences(models: Sequence[ModelResult], metric: str, binary: bool, folder
         for site, (one, two) in places.items():
             if one is None or two is None:
                 continue
-            for name in metrics_of(metric, binary):
+            for name in list_compared_metrics(metric, binary):
                 mine, theirs = getattr(one, name), getattr(two, name)
                 if mine is None or theirs is None or mine.value is None or theirs.value is None:
                     continue
                 sample = _paired(own.get((ALL, site), {}).get(name), drawn.get((table, site), {}).get(name))
                 found.append(
-                    Difference(
+                    ModelDifference(
                         model=other.name,
                         site=site,
                         metric=name,
                         patients=one.patients,
-                        figure=figure(mine.value - theirs.value, sample, one.patients),
-                        note="" if sample is not None else NO_DRAWS,
+                        figure=make_figure(mine.value - theirs.value, sample, one.patients),
+                        note="" if sample is not None else NO_RESAMPLES,
                     )
                 )
     return tuple(found)
@@ -72,12 +74,16 @@ def _paired(
     return one - other
 
 
-def gaps(model: ModelResult, metric: str, binary: bool, folder: Path) -> tuple[Gap, ...]:
+def compare_groups(model: ModelResult, metric: str, binary: bool, folder: Path) -> tuple[GroupGap, ...]:
     """Return for each attribute, hospital and figure what lies between the best and the worst off group.
 
     Groups of fewer than FEW_PATIENTS patients are named and not compared; nor are patients of whom it is not known.
     """
-    drawn = paired_resamples.load(folder / paired_resamples.file_of(model.name)) if model.groups else {}
+    drawn = (
+        paired_resamples.load_resamples(folder / paired_resamples.resamples_file_name(model.name))
+        if model.groups
+        else {}
+    )
     found = []
     for attribute, groups in model.groups.items():
         sites = [site for site in model.sites if any(site in subset.sites for subset in groups.values())]
@@ -86,7 +92,7 @@ def gaps(model: ModelResult, metric: str, binary: bool, folder: Path) -> tuple[G
             items = {name: item for name, subset in groups.items() if (item := _at(subset, site)) is not None}
             less = [name for name, item in items.items() if item.patients < FEW_PATIENTS and name != UNKNOWN]
             chosen = {name: item for name, item in items.items() if name not in less and name != UNKNOWN}
-            for name in metrics_of(metric, binary):
+            for name in list_compared_metrics(metric, binary):
                 if (gap := _gap(attribute, site, name, chosen, whole, drawn)) is not None:
                     found.append(gap.model_copy(update={"left_out": tuple(less)}))
     return tuple(found)
@@ -98,7 +104,7 @@ def _at(subset: Subset, site: str) -> Evaluation | None:
 
 def _gap(
     attribute: str, site: str, name: str, items: Mapping[str, Evaluation], whole: Evaluation | None, drawn: Draws
-) -> Gap | None:
+) -> GroupGap | None:
     figures: dict[str, Figure] = {
         key: value for key, item in items.items() if (value := getattr(item, name)) is not None
     }
@@ -109,7 +115,7 @@ def _gap(
     samples = {
         key: drawn[table][name] for key in values if name in drawn.get(table := (f"{GROUP}{attribute}={key}", site), {})
     }
-    frame = Frame(
+    frame = GroupComparison(
         values,
         float("nan") if overall is None or overall.value is None else overall.value,
         samples,
@@ -118,7 +124,7 @@ def _gap(
     low, high = frame.group_min(), frame.group_max()
     if low is None or high is None:
         return None
-    return Gap(
+    return GroupGap(
         attribute=attribute,
         site=site,
         metric=name,

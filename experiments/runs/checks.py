@@ -7,7 +7,7 @@ from typing import Any
 
 from common.config import RunConfig
 from common.sections.evaluation import ReportConfig
-from common.settings import check
+from common.settings import validate_settings
 
 
 def resolve_paths(config: RunConfig) -> RunConfig:
@@ -32,24 +32,24 @@ def check_plugins(config: RunConfig) -> None:
     from common import plugins
     from server import strategies
 
-    module = plugins.load("common.models", "build", config.model.name, "model")
-    check(module.Options, config.model.options, f"model.options of {config.model.name}")
-    strategies.require(config)
+    module = plugins.load_plugin("common.models", "build", config.model.name, "model")
+    validate_settings(module.Options, config.model.options, f"model.options of {config.model.name}")
+    strategies.check_strategy(config)
     if config.privacy.on:
         from client.privacy import budget
 
-        budget.sigma_of(config)
+        budget.solve_training_noise(config)
     if config.federation.address is None:
         from client.training.batches import choose_device
         from server import initial_model
 
         choose_device(config.training.device)
         if config.federation.start is not None:
-            initial_model.saved(config.federation.start)
+            initial_model.load_saved_weights(config.federation.start)
 
 
 def data_card(config: RunConfig) -> Any:
     """Return the data card of the run's data set."""
     from common import plugins
 
-    return plugins.load("sites.datasets", "CARD", config.data.dataset, "data set").CARD
+    return plugins.load_plugin("sites.datasets", "CARD", config.data.dataset, "data set").CARD

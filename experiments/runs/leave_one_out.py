@@ -19,8 +19,8 @@ from common.config import RunConfig
 from common.errors import ConfigError
 from common.files import write_json
 from common.metrics import evaluation
-from common.metrics.figures import Evaluation, difference
-from common.metrics.table_names import ALL
+from common.metrics.figures import Evaluation, paired_difference
+from common.metrics.table_names import ALL_PATIENTS
 from common.run_folder import load_tables
 from common.task import Task
 from experiments.baselines import transfer
@@ -31,45 +31,47 @@ from experiments.runs import series
 from experiments.runs.checks import resolve_paths
 from experiments.watcher import Watcher
 
-FILE = "leave-one-out.json"
-KEEP = "evaluation.keep_counts=true"
-ALONE = ("baselines.local=false", "baselines.pooled=false", "baselines.classical=[]")
+SUMMARY_FILE = "leave-one-out.json"
+KEEP_COUNTS = "evaluation.keep_counts=true"
+WITHOUT_BASELINES = ("baselines.local=false", "baselines.pooled=false", "baselines.classical=[]")
 """The run with all hospitals has the baselines; they would be no other in the folds."""
 
 
-def run(path: Path, settings: Sequence[str], folder: Path, watcher: Watcher) -> Path:
+def run_leave_one_out(path: Path, settings: Sequence[str], folder: Path, watcher: Watcher) -> Path:
     """Run all folds below `folder`; return the folder of the run with all hospitals, whose report holds the summary.
 
     Raises:
         WardroundError: as a single run; what was done so far is in the folder and is not done again.
     """
-    whole = configuration.load(path, [*settings, KEEP])
+    whole = configuration.load_config(path, [*settings, KEEP_COUNTS])
     watcher.doing("reading the data")
-    sites = names(whole)
+    sites = list_left_out_hospitals(whole)
     if len(sites) < 2:
         raise ConfigError("--leave-one-out needs at least two hospitals that train")
     plan = [("all", whole)]
     for site in sites:
         external = [*whole.sites.external, site]
-        fold = configuration.load(path, [*settings, KEEP, *ALONE, f"sites.external={external!r}"])
+        fold = configuration.load_config(
+            path, [*settings, KEEP_COUNTS, *WITHOUT_BASELINES, f"sites.external={external!r}"]
+        )
         plan.append((f"without-{site.replace('/', '-')}", fold))
     done: dict[str, Path] = {}
     for place, (name, config) in enumerate(plan, 1):
-        found = series.complete(folder / name, config)
+        found = series.find_complete_run(folder / name, config)
         if found is None:
             watcher.doing(f"run {place} of {len(plan)}: {name}")
-            found = launch.run(config, folder / name, watcher)
+            found = launch.run_experiment(config, folder / name, watcher)
         done[name] = found
     first, *folds = done.values()
-    summary = summarise(whole, first, dict(zip(sites, folds, strict=True)))
+    summary = summarise_folds(whole, first, dict(zip(sites, folds, strict=True)))
     for where in (folder, first):
-        write_json(where / FILE, summary)
+        write_json(where / SUMMARY_FILE, summary)
     report = launch.write_report(first)
-    (folder / "leave-one-out.md").write_text(markdown(report), encoding="utf-8")
+    (folder / "leave-one-out.md").write_text(render_leave_one_out_markdown(report), encoding="utf-8")
     return first
 
 
-def names(config: RunConfig) -> list[str]:
+def list_left_out_hospitals(config: RunConfig) -> list[str]:
     """Return the hospitals that may be left out: all that are not external already.
 
     Raises:
@@ -83,20 +85,20 @@ def names(config: RunConfig) -> list[str]:
         from sites import datasets
 
         settled = resolve_paths(config)
-        found = sorted(datasets.hospitals(datasets.open_source(settled, None), settled)[0])
+        found = sorted(datasets.assign_hospitals(datasets.open_source(settled, None), settled)[0])
     return [name for name in found if name not in config.sites.external]
 
 
-def summarise(config: RunConfig, whole: Path, folds: Mapping[str, Path]) -> dict[str, Any]:
+def summarise_folds(config: RunConfig, whole: Path, folds: Mapping[str, Path]) -> dict[str, Any]:
     """Return for each hospital the figures of the model that trained there too, and of the one that did not."""
-    report = reports.read(whole)
+    report = reports.read_report(whole)
     task = Task.from_dict(report.task)
-    columns = [*formatting.columns(report), *(("brier", "ece") if task.probabilistic else ())]
+    columns = [*formatting.list_table_metrics(report), *(("brier", "ece") if task.probabilistic else ())]
     within = load_tables(whole / "counts.safetensors")
     found: list[dict[str, Any]] = []
     known: dict[str, Evaluation] = {}
     for site, folder in folds.items():
-        without = reports.read(folder)
+        without = reports.read_report(folder)
         internal, external = (item.federated.sites.get(site) if item.federated else None for item in (report, without))
         counts = [tables.get(site, {}) for tables in (within, load_tables(folder / "counts.safetensors"))]
         entry = {
@@ -109,18 +111,20 @@ def summarise(config: RunConfig, whole: Path, folds: Mapping[str, Path]) -> dict
         }
         if external:
             known[site] = external
-        if internal and external and all(ALL in tables for tables in counts):
+        if internal and external and all(ALL_PATIENTS in tables for tables in counts):
             told = [item.federated.recalibration.get(site) if item.federated else None for item in (report, without)]
             own, away = (
-                transfer.seen(task, tables, internal.patients, said.model_dump() if said else {})
+                transfer.summarise_model_at_site(task, tables, internal.patients, said.model_dump() if said else {})
                 for tables, said in zip(counts, told, strict=True)
             )
             shared = [name for name in columns if name in own.plain.values and name in away.plain.values]
-            entry["difference"] = {name: difference(away.plain, own.plain, name).model_dump() for name in shared}
-            why = transfer.compare(task, config, away, own, None, site, "the model that trained there too")
+            entry["difference"] = {name: paired_difference(away.plain, own.plain, name).model_dump() for name in shared}
+            why = transfer.compare_with_own_model(
+                task, config, away, own, None, site, "the model that trained there too"
+            )
             entry["travel"] = {"family": "federated", "trained": "all others", "tested": site, **why}
         found.append(entry)
-    lowest = evaluation.worst(known, report.metric)
+    lowest = evaluation.find_worst_site(known, report.metric)
     return {
         "metric": report.metric,
         "sites": found,
@@ -128,10 +132,10 @@ def summarise(config: RunConfig, whole: Path, folds: Mapping[str, Path]) -> dict
     }
 
 
-def markdown(report: reports.Report) -> str:
+def render_leave_one_out_markdown(report: reports.Report) -> str:
     """Return the table that documentation quotes."""
-    metrics = formatting.columns(report)
-    lines = [f"> {formatting.labelled(notice)}\n" for notice in report.notices]
+    metrics = formatting.list_table_metrics(report)
+    lines = [f"> {formatting.format_notice(notice)}\n" for notice in report.notices]
     lines += [
         "Each hospital left out in turn, on the same test patients; 95% intervals over patients.",
         "",
@@ -140,14 +144,19 @@ def markdown(report: reports.Report) -> str:
     ]
     for item in report.left_out:
         for metric in metrics:
-            cells = [formatting.spoken_short(one, metric) if one else "n/a" for one in (item.internal, item.external)]
-            change = formatting.change(item.difference.get(metric))
+            cells = [
+                formatting.format_figure_short(one, metric) if one else "n/a" for one in (item.internal, item.external)
+            ]
+            change = formatting.format_difference(item.difference.get(metric))
             patients = item.external.patients if item.external else 0
-            lines.append(f"| {item.site} | {patients} | {formatting.title(metric)} | {' | '.join(cells)} | {change} |")
+            lines.append(
+                f"| {item.site} | {patients} | {formatting.metric_title(metric)} | {' | '.join(cells)} | {change} |"
+            )
     if report.left_out_worst:
         worst = report.left_out_worst
         lines += [
             "",
-            f"Worst when left out: {worst.site}, {formatting.title(worst.metric)} {formatting.number(worst.value)}.",
+            f"Worst when left out: {worst.site}, {formatting.metric_title(worst.metric)} "
+            f"{formatting.format_number(worst.value)}.",
         ]
     return "\n".join(lines) + "\n"

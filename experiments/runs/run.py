@@ -15,7 +15,7 @@ from experiments.runs.checks import check_plugins, data_card, resolve_paths
 from experiments.watcher import Watcher
 
 
-def run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
+def run_experiment(config: RunConfig, root: Path, watcher: Watcher) -> Path:
     """Run a configuration; return its folder, which holds a report also when the run fails or is interrupted.
 
     Raises:
@@ -23,14 +23,14 @@ def run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
     """
     from experiments.runs import sinks
 
-    with sinks.told(config.report.sinks, watcher) as told:
+    with sinks.watch_with_sinks(config.report.sinks, watcher) as told:
         return _run(config, root, told)
 
 
 def _run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
     from sites import datasets, shift
 
-    clock = run_folder.Clock()
+    clock = run_folder.Stopwatch()
     config = resolve_paths(config)
     real_sites = config.federation.engine == "federation" and config.federation.address is not None
     if config.federation.engine == "ray":
@@ -42,12 +42,12 @@ def _run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
     if not real_sites:
         watcher.doing("reading the data")
         source = datasets.open_source(config, None)
-        dealt, _, _ = datasets.hospitals(source, config)
-        shift.check(config, dealt)
+        dealt, _, _ = datasets.assign_hospitals(source, config)
+        shift.check_sites(config, dealt)
         if config.baselines.anomaly.models:
             from experiments.baselines import anomaly_detectors
 
-            anomaly_detectors.require(config, source.task())
+            anomaly_detectors.check_anomaly_baselines(config, source.task())
         if unknown := sorted(set(config.sites.external) - set(dealt)):
             raise ConfigError(f"sites.external: no hospital {unknown[0]}; there are {', '.join(dealt)}")
         if config.data.path is None:
@@ -55,7 +55,7 @@ def _run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
             config = config.model_copy(update={"data": data})
     check_plugins(config)
     card = asdict(source.card) if source else asdict(data_card(config))
-    folder = run_folder.create_run(config, root)
+    folder = run_folder.create_run_folder(config, root)
     notices = [{"level": "leak", "text": text} for text in config.notices]
     if config.not_private:
         notices.append({"level": "not-private", "text": config.not_private})
@@ -70,13 +70,14 @@ def _run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
             from experiments.baselines import two_sample_test
 
             write_json(
-                folder / "two-sample.json", {"pairs": two_sample_test.measure(config, len(dealt), watcher.doing)}
+                folder / "two-sample.json",
+                {"pairs": two_sample_test.run_two_sample_tests(config, len(dealt), watcher.doing)},
             )
         if dealt and (config.baselines.local or config.baselines.pooled):
             from experiments.baselines import networks
 
             watcher.doing("training the baselines")
-            for name, why in networks.run(config, folder, len(dealt), watcher.baseline).items():
+            for name, why in networks.train_baselines(config, folder, len(dealt), watcher.baseline).items():
                 watcher.event({"event": "baseline-failed", "model": name, "error": why})
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -97,6 +98,6 @@ def write_report(folder: Path) -> Any:
 
     if run_folder.read_run(folder)["status"] == "running":  # it was killed: a run that ends writes how
         run_folder.update_run(folder, status="interrupted")
-    report = build.build(folder)
-    write.write(report, folder)
+    report = build.build_report(folder)
+    write.write_report(report, folder)
     return report

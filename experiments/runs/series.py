@@ -23,7 +23,7 @@ from common.errors import ConfigError, DataError
 from common.files import write_json
 from common.metrics import evaluation
 from common.metrics.figures import Evaluation
-from common.metrics.table_names import ALL, RESAMPLED
+from common.metrics.table_names import ALL_PATIENTS, RESAMPLED_SUFFIX
 from common.run_folder import load_tables
 from common.task import Task
 from experiments.report.document import report as reports
@@ -32,7 +32,7 @@ from experiments.runs import run as launch
 from experiments.runs.checks import resolve_paths
 from experiments.watcher import Watcher
 
-FOLD = "sites.fold"
+FOLD_KEY = "sites.fold"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Plan:
         return [dict(zip(self.keys, chosen, strict=True)) for chosen in itertools.product(*self.values)]
 
 
-def run(path: Path, settings: Sequence[str], plan: Plan, folder: Path, watcher: Watcher) -> dict[str, Any]:
+def run_series(path: Path, settings: Sequence[str], plan: Plan, folder: Path, watcher: Watcher) -> dict[str, Any]:
     """Run all of a plan below `folder`; return and write what they say together (series.json, series.md).
 
     Raises:
@@ -75,17 +75,17 @@ def run(path: Path, settings: Sequence[str], plan: Plan, folder: Path, watcher: 
     configs = []
     for chosen in plan.runs():
         every = [*settings, *(f"{key}={value}" for key, value in chosen.items())]
-        if FOLD in plan.keys:
+        if FOLD_KEY in plan.keys:
             every.append("evaluation.keep_counts=true")
-        configs.append((chosen, configuration.load(path, every)))
-    done = carry(configs, folder, watcher)
-    together = summarise(done)
+        configs.append((chosen, configuration.load_config(path, every)))
+    done = run_configurations(configs, folder, watcher)
+    together = summarise_runs(done)
     write_json(folder / "series.json", together)
-    (folder / "series.md").write_text(markdown(together), encoding="utf-8")
+    (folder / "series.md").write_text(render_series_markdown(together), encoding="utf-8")
     return together
 
 
-def carry(
+def run_configurations(
     configs: Sequence[tuple[dict[str, str], RunConfig]], folder: Path, watcher: Watcher
 ) -> list[tuple[dict[str, str], Path]]:
     """Run configurations below `folder`, each under the name of what was chosen for it, but those complete already.
@@ -100,22 +100,22 @@ def carry(
     for place, (chosen, config) in enumerate(configs, 1):
         name = "_".join(f"{key.rpartition('.')[2]}-{value}" for key, value in chosen.items()).replace("/", "-")
         root = folder / name
-        found = complete(root, config)
+        found = find_complete_run(root, config)
         if found is None:
             watcher.doing(f"run {place} of {len(configs)}: {', '.join(f'{k}={v}' for k, v in chosen.items())}")
-            found = launch.run(config, root, watcher)
+            found = launch.run_experiment(config, root, watcher)
         done.append((chosen, found))
     return done
 
 
-def complete(root: Path, config: RunConfig) -> Path | None:
+def find_complete_run(root: Path, config: RunConfig) -> Path | None:
     """Return the folder of a complete run of just this configuration, if there is one."""
     for folder in sorted(root.glob("*/run.json")):
         about = json.loads(folder.read_text(encoding="utf-8"))
         kept = folder.parent / "config.yaml"
         if about.get("status") == "complete" and kept.is_file():
             asked = resolve_paths(config).model_dump(mode="json")
-            had = configuration.load(kept).model_dump(mode="json")
+            had = configuration.load_config(kept).model_dump(mode="json")
             if asked["data"]["path"] is None:  # where generated data came to lie
                 had["data"]["path"] = None
             if asked == had:
@@ -123,32 +123,32 @@ def complete(root: Path, config: RunConfig) -> Path | None:
     return None
 
 
-def summarise(done: Sequence[tuple[Mapping[str, str], Path]]) -> dict[str, Any]:
+def summarise_runs(done: Sequence[tuple[Mapping[str, str], Path]]) -> dict[str, Any]:
     """Return the runs' figures together: for each model, hospital and figure the mean, least and most."""
     found: dict[str, Any] = {"runs": [], "models": {}, "merged": {}, "notices": []}
     groups: dict[str, list[Path]] = {}
     values: dict[str, dict[str, dict[str, list[float | None]]]] = {}
     for chosen, folder in done:
-        report = reports.read(folder)
+        report = reports.read_report(folder)
         found["runs"].append({"settings": dict(chosen), "folder": str(folder), "status": report.run.status})
-        found["notices"] = [formatting.labelled(notice) for notice in report.notices]
+        found["notices"] = [formatting.format_notice(notice) for notice in report.notices]
         found["metric"], found["task"] = report.metric, report.task
-        columns = formatting.columns(report)
+        columns = formatting.list_table_metrics(report)
         for model in report.models:
             places: dict[str, Evaluation | None] = {**model.sites, "(pooled)": model.pooled}
             for site, item in places.items():
                 if item is not None:
                     here = values.setdefault(model.name, {}).setdefault(site, {})
                     for metric in columns:
-                        here.setdefault(metric, []).append(evaluation.value_of(item, metric))
+                        here.setdefault(metric, []).append(evaluation.metric_value(item, metric))
             for metric in columns:
-                each = [evaluation.value_of(item, metric) for item in model.sites.values()]
+                each = [evaluation.metric_value(item, metric) for item in model.sites.values()]
                 known = [value for value in each if value is not None]
                 least = max if metric == "loss" else min
                 for name, value in (("(site mean)", _mean(known)), ("(worst site)", least(known, default=None))):
                     values[model.name].setdefault(name, {}).setdefault(metric, []).append(value)
-        if FOLD in chosen:
-            rest = ", ".join(f"{key}={value}" for key, value in chosen.items() if key != FOLD)
+        if FOLD_KEY in chosen:
+            rest = ", ".join(f"{key}={value}" for key, value in chosen.items() if key != FOLD_KEY)
             groups.setdefault(rest, []).append(folder)
     for name, sites in values.items():
         found["models"][name] = {
@@ -163,7 +163,7 @@ def _merge(folders: Sequence[Path], task: Task) -> dict[str, Any]:
     """Return for each model the figures of all folds' test patients together, from their counts."""
     models: dict[str, dict[str, dict[str, Any]]] = {}
     for folder in folders:
-        report = reports.read(folder)
+        report = reports.read_report(folder)
         for model in report.models:
             suffix = "" if model.name == "federated" else f".{model.name.replace(':', '.')}"
             path = folder / f"counts{suffix}.safetensors"
@@ -186,9 +186,13 @@ def _merge(folders: Sequence[Path], task: Task) -> dict[str, Any]:
 def _together(task: Task, folds: Mapping[str, Any], keys: Sequence[tuple[str, str]]) -> dict[str, Any]:
     results = {f"{fold}/{site}": folds[fold]["sites"][site] for fold, site in keys}
     tables = {f"{fold}/{site}": folds[fold]["tables"][site] for fold, site in keys}
-    totals = {key: item[ALL] for key, item in tables.items()}
-    drawn = {key: item[ALL + RESAMPLED] for key, item in tables.items() if ALL + RESAMPLED in item}
-    return evaluation.pooled(task, results, totals, drawn).model_dump()
+    totals = {key: item[ALL_PATIENTS] for key, item in tables.items()}
+    drawn = {
+        key: item[ALL_PATIENTS + RESAMPLED_SUFFIX]
+        for key, item in tables.items()
+        if ALL_PATIENTS + RESAMPLED_SUFFIX in item
+    }
+    return evaluation.pool_evaluations(task, results, totals, drawn).model_dump()
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -202,7 +206,7 @@ def _spread(values: Sequence[float | None]) -> dict[str, Any]:
     return {"mean": mean(known), "least": min(known), "most": max(known), "runs": len(known)}
 
 
-def markdown(together: Mapping[str, Any]) -> str:
+def render_series_markdown(together: Mapping[str, Any]) -> str:
     """Return the tables that documentation quotes: each model's mean over runs (least to most), and merged folds."""
     lines = [f"> {notice}\n" for notice in together["notices"]]
     first: dict[str, Any] = next(iter(together["models"].values()), {})
@@ -210,7 +214,7 @@ def markdown(together: Mapping[str, Any]) -> str:
     lines += [
         f"Mean over {len(together['runs'])} runs (least to most).",
         "",
-        "| model | at | " + " | ".join(formatting.title(metric) for metric in metrics) + " |",
+        "| model | at | " + " | ".join(formatting.metric_title(metric) for metric in metrics) + " |",
         "| --- | --- |" + " --- |" * len(metrics),
     ]
     for name, sites in together["models"].items():
@@ -223,12 +227,17 @@ def markdown(together: Mapping[str, Any]) -> str:
         title = (
             f"All folds together{f' ({rest})' if rest else ''}: each patient tested once, 95% intervals over patients."
         )
-        lines += ["", title, "", "| model | at | patients | " + " | ".join(map(formatting.title, metrics)) + " |"]
+        lines += [
+            "",
+            title,
+            "",
+            "| model | at | patients | " + " | ".join(map(formatting.metric_title, metrics)) + " |",
+        ]
         lines.append("| --- | --- | --- |" + " --- |" * len(metrics))
         for name, sites in models.items():
             for site, raw in sites.items():
                 item = Evaluation.model_validate(raw)
-                cells = [formatting.spoken_short(item, metric) for metric in metrics]
+                cells = [formatting.format_figure_short(item, metric) for metric in metrics]
                 lines.append(f"| {name} | {site} | {item.patients} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -237,11 +246,11 @@ def _cell(spread: Mapping[str, Any] | None) -> str:
     if not spread or spread["mean"] is None:
         return "n/a"
     if spread["runs"] == 1:
-        return formatting.number(spread["mean"])
+        return formatting.format_number(spread["mean"])
     return f"{spread['mean']:.3f} ({spread['least']:.3f} to {spread['most']:.3f})"
 
 
-def folder_of(path: Path, root: Path, kind: str = "series") -> Path:
+def make_series_folder(path: Path, root: Path, kind: str = "series") -> Path:
     """Return the folder of a series (or sweep) of one configuration, made where it is not there.
 
     Raises:

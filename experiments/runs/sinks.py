@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from experiments.report.document.report import Report
     from experiments.watcher import Watcher
 
-WORD = "SYNTHETIC"
+SYNTHETIC_PREFIX = "SYNTHETIC"
 """Begins the name of a run on made-up data wherever a sink shows it."""
-BATCH = 100
+BATCH_SIZE = 100
 """Parameters and metrics that an MLflow store takes at once."""
 
 
@@ -112,24 +112,26 @@ class MLflow:
             found = self._client.get_experiment_by_name("wardround")
             where = found.experiment_id if found else self._client.create_experiment("wardround", self._artifacts)
             self._run = self._client.create_run(where, run_name=name).info.run_id
-            told = [Param(plain(key), value[:6000]) for key, value in settings.items()]
-            for start in range(0, len(told), BATCH):
-                self._batch(params=told[start : start + BATCH])
+            told = [Param(to_sink_name(key), value[:6000]) for key, value in settings.items()]
+            for start in range(0, len(told), BATCH_SIZE):
+                self._batch(params=told[start : start + BATCH_SIZE])
             self._batch(tags=[RunTag(f"notice.{place}", text) for place, text in enumerate(notices, 1)])
 
     def figure(self, name: str, value: float, step: int) -> None:
         """Hold a metric until the next round: a store takes many at once as fast as one."""
         if self._held and self._held[-1][2] != step:
             self._flush()
-        self._held.append((plain(name), value, step))
+        self._held.append((to_sink_name(name), value, step))
 
     def _flush(self) -> None:
         from mlflow.entities import Metric
 
         now, held = int(time.time() * 1000), self._held
         self._held = []
-        for start in range(0, len(held), BATCH):
-            self._batch(metrics=[Metric(name, value, now, step) for name, value, step in held[start : start + BATCH]])
+        for start in range(0, len(held), BATCH_SIZE):
+            self._batch(
+                metrics=[Metric(name, value, now, step) for name, value, step in held[start : start + BATCH_SIZE]]
+            )
 
     def _batch(self, **what: Any) -> None:
         with _quiet():
@@ -149,7 +151,7 @@ class MLflow:
             self._client.set_terminated(self._run, ends.get(status, "FAILED"))
 
 
-KINDS: dict[str, Callable[[str], Sink]] = {"mlflow": MLflow, "tensorboard": TensorBoard}
+SINK_KINDS: dict[str, Callable[[str], Sink]] = {"mlflow": MLflow, "tensorboard": TensorBoard}
 """Every sink by its name: what makes one of a path."""
 
 
@@ -161,7 +163,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def plain(name: str) -> str:
+def to_sink_name(name: str) -> str:
     """Return a name of the letters that every sink takes.
 
     >>> plain("test/federated/macro_f1/St. Mary's [east]")
@@ -170,24 +172,24 @@ def plain(name: str) -> str:
     return re.sub(r"[^\w./ -]", "_", name)
 
 
-def sink(text: str) -> Sink:
+def open_sink(text: str) -> Sink:
     """Return the sink that `KIND:PATH` names.
 
     Raises:
         ConfigError: it names none, or the extra is not installed, or the path cannot be written.
     """
     kind, colon, where = text.partition(":")
-    if kind not in KINDS or not colon or not where:
-        raise ConfigError(f"report.sinks: {text!r}: write it as {' or '.join(f'{name}:PATH' for name in KINDS)}")
+    if kind not in SINK_KINDS or not colon or not where:
+        raise ConfigError(f"report.sinks: {text!r}: write it as {' or '.join(f'{name}:PATH' for name in SINK_KINDS)}")
     try:
-        return KINDS[kind](where)
+        return SINK_KINDS[kind](where)
     except ImportError:
         raise ConfigError(f"report.sinks: {kind} is not installed: pip install 'wardround[{kind}]'") from None
     except OSError as error:
         raise ConfigError(f"report.sinks: cannot write {where}: {error.strerror}") from None
 
 
-class Told:
+class SinkWatcher:
     """A watcher that passes on what it is told, and gives the figures in it to sinks."""
 
     def __init__(self, watcher: Watcher, sinks: Sequence[tuple[str, Sink]]) -> None:
@@ -222,15 +224,15 @@ class Told:
         """Open the sinks."""
         if self.folder is None or not self._waiting:
             return
-        from experiments.report.pages.html import flat
+        from experiments.report.pages.html import flatten_settings
 
         about = run_folder.read_run(self.folder)
         synthetic = synthetic or bool(about["data"].get("synthetic"))
         notices = [f"{item['level'].upper()}: {item['text']}" for item in about["notices"]]
         if synthetic:
-            notices.insert(0, f"{WORD}: made-up data; the figures show the program and nothing of patients")
-        name = f"{WORD} {about['id']}" if synthetic else str(about["id"])
-        settings = dict(flat(about["config"]))
+            notices.insert(0, f"{SYNTHETIC_PREFIX}: made-up data; the figures show the program and nothing of patients")
+        name = f"{SYNTHETIC_PREFIX} {about['id']}" if synthetic else str(about["id"])
+        settings = dict(flatten_settings(about["config"]))
         self._open, self._waiting = self._waiting, []
         self._each(lambda one: one.open(name, settings, notices))
 
@@ -238,10 +240,10 @@ class Told:
         """Give the sinks the report, if there is one, and close them."""
         self.begin(False)
         if self.folder is not None and (self.folder / "report.json").is_file():
-            from experiments.report.document.report import read
+            from experiments.report.document.report import read_report
 
-            report = read(self.folder)
-            for name, value, step in tested(report):
+            report = read_report(self.folder)
+            for name, value, step in iterate_test_figures(report):
                 self._each(lambda one, n=name, v=value, s=step: one.figure(n, v, s))  # type: ignore[misc]
             files = [self.folder / name for name in ("report.json", "report.html", "summary.md", "model_card.md")]
             for path in [*files, *sorted((self.folder / "plots").glob("*.png"))]:
@@ -271,7 +273,7 @@ def _round(event: dict[str, Any]) -> Iterator[tuple[str, float]]:
             yield f"train/loss/{site}", float(loss)
 
 
-def tested(report: Report) -> Iterator[tuple[str, float, int]]:
+def iterate_test_figures(report: Report) -> Iterator[tuple[str, float, int]]:
     """Yield every model's figures on test patients by path, with both ends of their intervals, at the kept round."""
     from experiments.report.text import formatting
 
@@ -279,7 +281,7 @@ def tested(report: Report) -> Iterator[tuple[str, float, int]]:
     for model in report.models:
         places = {**model.sites, **({"all hospitals": model.pooled} if model.pooled else {})}
         for site, item in places.items():
-            for metric in formatting.columns(report):
+            for metric in formatting.list_table_metrics(report):
                 figure = getattr(item, metric)
                 for end in ("value", "low", "high"):
                     if figure is not None and (value := getattr(figure, end)) is not None:
@@ -287,7 +289,7 @@ def tested(report: Report) -> Iterator[tuple[str, float, int]]:
 
 
 @contextmanager
-def told(texts: Sequence[str], watcher: Watcher) -> Iterator[Watcher]:
+def watch_with_sinks(texts: Sequence[str], watcher: Watcher) -> Iterator[Watcher]:
     """Yield a watcher that gives a run's figures to the sinks that are named; without any, the watcher itself.
 
     Raises:
@@ -296,7 +298,7 @@ def told(texts: Sequence[str], watcher: Watcher) -> Iterator[Watcher]:
     if not texts:
         yield watcher
         return
-    found = Told(watcher, [(text, sink(text)) for text in texts])
+    found = SinkWatcher(watcher, [(text, open_sink(text)) for text in texts])
     status = "failed"
     try:
         yield found

@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 
 from common.errors import DataError, UsageError
-from experiments.scoring.score import Model, Scored, Tally, as_json, notice
-from sites.unlabelled_rows import Left
+from experiments.scoring.score import Scored, ScoringModel, Tally, synthetic_notice, to_json
+from sites.unlabelled_rows import Exclusion
 
 SYMBOLS = {name: name for name in "NSVFQ"} | {"normal": "N", "abnormal": "?", "NORM": "N", "": "Q"}
 """WFDB's symbol of a class (of a beat that is not called anything Q, not classified); of any other it is "?", with the
 class as a note."""
 NOTE, SIGNED = '"', "wardround"
-TAKEN = ("hea", "dat", "xyz", "csv", "json", "edf", "mat", "xws")
+RESERVED_SUFFIXES = ("hea", "dat", "xyz", "csv", "json", "edf", "mat", "xws")
 DIGITS = 6
 """Significant digits of a probability or of log odds."""
 
@@ -33,11 +33,11 @@ def check_extension(extension: str, annotator: str) -> None:
     """Raise `UsageError` if annotations may not bear a suffix: reference annotations are never written."""
     if not (extension.isascii() and extension.isalpha() and len(extension) <= 16):
         raise UsageError(f"--extension {extension}: use 1 to 16 letters, which is what WFDB programs take")
-    if extension in ("atr", annotator, *TAKEN):
+    if extension in ("atr", annotator, *RESERVED_SUFFIXES):
         raise UsageError(f"--extension {extension}: that is the suffix of other files; take another, such as wrd")
 
 
-class Output:
+class ScoreWriter:
     """Writes scores into a folder.
 
     Args:
@@ -51,12 +51,12 @@ class Output:
         UsageError: the suffix is another.
     """
 
-    def __init__(self, folder: Path, table: str, model: Model, extension: str | None) -> None:
+    def __init__(self, folder: Path, table: str, model: ScoringModel, extension: str | None) -> None:
         self.path, self.model, self.extension = folder / table, model, extension
         if self.path.suffix not in (".csv", ".parquet"):
             raise UsageError(f"{self.path.name}: scores are written as .csv or .parquet")
         self.tally, self.synthetic = Tally(), False
-        self._left: list[Left] = []
+        self._left: list[Exclusion] = []
         self._records: list[dict[str, Any]] = []
         self._part = folder / f".{table}.{os.getpid()}.part"
         self._parquet: Any = None
@@ -67,9 +67,9 @@ class Output:
             raise DataError(f"cannot write {folder}: {error.strerror}; see --out") from None
         self._begun = False
 
-    def add(self, found: Scored | Left) -> None:
+    def add(self, found: Scored | Exclusion) -> None:
         """Write the scores of a record, or keep why it has none."""
-        if isinstance(found, Left):
+        if isinstance(found, Exclusion):
             self.tally.leave(found)
             self._left.append(found)
             return
@@ -109,7 +109,7 @@ class Output:
             "run": self.model.run,
             "model": self.model.name,
             "complete": complete,
-            "notice": notice(self.model, self.synthetic),
+            "notice": synthetic_notice(self.model, self.synthetic),
             "records": tally.records,
             "rows": tally.rows,
             "classes": dict(sorted(tally.classes.items())),
@@ -122,7 +122,7 @@ class Output:
             "annotations": f"*.{self.extension}" if self.extension and self._records else None,
         }
         with _whole(self.path.with_name("score.json" if stem == "scores" else f"{stem}.json")) as part:
-            part.write_text(as_json(summary | {"each": self._records}), encoding="utf-8")
+            part.write_text(to_json(summary | {"each": self._records}), encoding="utf-8")
         if not tally.rows and complete:
             first = next(iter(tally.without), None) or next(iter(tally.left), "it holds no row")
             raise DataError(f"nothing could be scored ({first}); every reason stands in {left}")
@@ -172,7 +172,7 @@ class Output:
     def _annotate(self, found: Scored) -> None:
         rows, task = found.rows, self.model.task
         where = rows.about.get("beats", "strips")
-        said = notice(self.model, rows.cohort.synthetic).partition(":")[0]
+        said = synthetic_notice(self.model, rows.cohort.synthetic).partition(":")[0]
         head = "; ".join(filter(None, (SIGNED, said, "not for clinical use", self.model.run, self.model.name, where)))
         beats = where != "strips"
         symbols = [SYMBOLS.get(name, "?") if beats else NOTE for name in found.predicted]
@@ -188,10 +188,10 @@ class Output:
         sample = np.concatenate([rows.columns["sample"] if beats else np.maximum(rows.columns["sample"], 1), [1]])
         order = np.argsort(sample, kind="stable")
         symbols, notes = [*symbols, NOTE], [*notes, head]
-        annotate(path, sample[order], [symbols[i] for i in order], [notes[i] for i in order], rows.rate)
+        write_annotations(path, sample[order], [symbols[i] for i in order], [notes[i] for i in order], rows.rate)
 
 
-def annotate(path: Path, sample: Any, symbol: Sequence[str], note: Sequence[str], rate: float) -> None:
+def write_annotations(path: Path, sample: Any, symbol: Sequence[str], note: Sequence[str], rate: float) -> None:
     """Write a WFDB annotation file whole or not at all.
 
     Raises:

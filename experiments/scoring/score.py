@@ -1,6 +1,6 @@
 """Scoring: a run's saved model on recordings or rows that need no label, one after another.
 
-A model gives logits for a cohort (`client.evaluation.predictions.Predict`), and so does everything else that can be
+A model gives logits for a cohort (`client.evaluation.predictions.Predictor`), and so does everything else that can be
 scored: of a task of
 two classes their difference is the log odds of the event, and a detector of the abnormal gives there its log anomaly
 score. What cannot be scored is told with its reason; what is scored is a finite number.
@@ -19,16 +19,16 @@ import numpy as np
 import numpy.typing as npt
 
 from client import input_scaling
-from client.evaluation.anomaly_scores import Scored as Anomalies
-from client.evaluation.predictions import Predict, predictor
-from client.policy import SIMULATION
+from client.evaluation.anomaly_scores import AnomalyScores as Anomalies
+from client.evaluation.predictions import Predictor, build_predictor
+from client.policy import SIMULATION_POLICY
 from client.site import load_site
 from client.site_context import SiteContext
 from common import config as configuration
 from common import run_folder
 from common.config import RunConfig
 from common.errors import DataError, UsageError
-from common.metrics.counts import margins
+from common.metrics.counts import class_log_odds
 from common.scaling import Scaling
 from common.task import Task
 from experiments import restore
@@ -36,16 +36,16 @@ from sites import datasets
 from sites.cohort import Cohort
 from sites.datasets import Source
 from sites.unlabelled import recordings, tables
-from sites.unlabelled.recordings import Where
-from sites.unlabelled_rows import Left, Rows
+from sites.unlabelled.recordings import BeatSource
+from sites.unlabelled_rows import Exclusion, ScorableRows
 
 Floats = npt.NDArray[np.float64]
-Tell = Callable[[int, int], None]
+CountCallback = Callable[[int, int], None]
 NOT_FINITE = "the model's output is not a finite number"
 
 
 @dataclass(frozen=True)
-class Model:
+class ScoringModel:
     """A run's model, ready to score.
 
     `threshold`: log odds of the event, none: the likelier class; `synthetic`: it was trained on generated data.
@@ -55,7 +55,7 @@ class Model:
     name: str
     config: RunConfig
     task: Task
-    predict: Predict
+    predict: Predictor
     scaling: Scaling | None = None
     threshold: float | None = None
     synthetic: bool = False
@@ -86,7 +86,7 @@ class Scored:
     labels joined by `+`, of a detector without a threshold "".
     """
 
-    rows: Rows
+    rows: ScorableRows
     odds: Floats
     probability: Floats
     predicted: npt.NDArray[Any]
@@ -116,7 +116,7 @@ class Tally:
         elif "beats" in found.rows.about:
             self.beats[found.rows.about["beats"]] += 1
 
-    def leave(self, item: Left) -> None:
+    def leave(self, item: Exclusion) -> None:
         """Count what was left out."""
         if item.rows:
             self.left[item.why] += item.rows
@@ -124,7 +124,7 @@ class Tally:
             self.without[item.why] += 1
 
 
-def open_model(folder: Path, name: str = "federated", site: str | None = None) -> Model:
+def open_model(folder: Path, name: str = "federated", site: str | None = None) -> ScoringModel:
     """Return a run's model.
 
     Args:
@@ -138,21 +138,21 @@ def open_model(folder: Path, name: str = "federated", site: str | None = None) -
     about = run_folder.read_run(folder)
     base = "federated" if name == "personal" else name
     model, task = restore.model(folder, base)
-    config = configuration.load(folder / "config.yaml")
-    outcome = restore.outcome(folder, base)
-    if own := restore.site_weights(folder, model, config, name, site):
+    config = configuration.load_config(folder / "config.yaml")
+    outcome = restore.load_outcome(folder, base)
+    if own := restore.load_site_weights(folder, model, config, name, site):
         model.load_state_dict({**model.state_dict(), **own})
-    scaling = restore.scaling(folder, base)
-    if input_scaling.how(config.data, task) == "site":
+    scaling = restore.load_scaling(folder, base)
+    if input_scaling.resolve_scaling(config.data, task) == "site":
         where = site or (base.partition(":")[2] if base.startswith("local:") else None)
         scaling = _own_scaling(config, where)
-    synthetic = bool(about.get("data", {}).get("synthetic")) or restore.synthetic(folder)
-    return Model(
+    synthetic = bool(about.get("data", {}).get("synthetic")) or restore.has_synthetic_data(folder)
+    return ScoringModel(
         about.get("id", folder.name),
         name,
         config,
         task,
-        predictor(model, config, restore.latent(folder, base)),
+        build_predictor(model, config, restore.load_latent(folder, base)),
         scaling,
         outcome.get("threshold"),
         synthetic,
@@ -163,30 +163,30 @@ def _own_scaling(config: RunConfig, site: str | None) -> Scaling | None:
     """Return the scaling that a hospital of a simulated run makes of its own training patients."""
     if site is None:
         raise UsageError("data.scaling=site: each hospital scales by its own patients: say which with --site NAME")
-    dealt = sorted(datasets.hospitals(datasets.open_source(config, None), config)[0])
+    dealt = sorted(datasets.assign_hospitals(datasets.open_source(config, None), config)[0])
     if site not in dealt:
         raise UsageError(f"--site {site}: the run's hospitals are {', '.join(dealt)}")
-    place = SiteContext(SIMULATION, index=dealt.index(site), count=len(dealt))
-    return input_scaling.fit([load_site(place, config).train], "site")
+    place = SiteContext(SIMULATION_POLICY, index=dealt.index(site), count=len(dealt))
+    return input_scaling.fit_scaling([load_site(place, config).train], "site")
 
 
-def apply(model: Model, rows: Rows) -> Scored:
+def score_rows(model: ScoringModel, rows: ScorableRows) -> Scored:
     """Score some rows; one whose score is not a finite number is left out."""
-    found = model.predict(input_scaling.apply(_posed(rows.cohort, model.task), model.scaling))
+    found = model.predict(input_scaling.apply_scaling(_posed(rows.cohort, model.task), model.scaling))
     logits = np.asarray(found.logits if isinstance(found, Anomalies) else found, dtype=np.float64)
     good: npt.NDArray[np.bool_] = np.asarray(np.isfinite(logits).all(1))
     if not good.all():
         record = rows.columns.get("record", np.repeat(np.asarray(rows.cohort.patients[:1]), len(good)))
-        lost = [Left(str(name), NOT_FINITE, rows=1) for name in record[~good]]
+        lost = [Exclusion(str(name), NOT_FINITE, rows=1) for name in record[~good]]
         columns = {name: column[good] for name, column in rows.columns.items()}
-        rows = Rows(rows.cohort.take(good), columns, (*rows.left, *lost), rows.rate, rows.about)
+        rows = ScorableRows(rows.cohort.take(good), columns, (*rows.left, *lost), rows.rate, rows.about)
         logits = logits[good]
     classes = np.asarray(model.task.classes, dtype=object)
     if model.task.kind == "multilabel":
         odds = logits
         said = np.asarray(["+".join(classes[row > 0]) for row in odds], dtype=object)
     else:
-        odds = margins(logits)
+        odds = class_log_odds(logits)
         classes = classes if model.threshold is not None or not model.task.anomaly else np.asarray(["", ""], object)
         above = None if model.threshold is None else (odds[:, 1] >= model.threshold).astype(np.int64)
         said = classes[logits.argmax(1) if above is None else above] if len(logits) else np.zeros(0, object)
@@ -200,7 +200,9 @@ def _posed(cohort: Cohort, task: Task) -> Cohort:
     return replace(cohort, task=task, y=np.zeros(len(cohort.y), np.int64), utility=None)
 
 
-def records(model: Model, folder: Path, where: Where, annotator: str, tell: Tell) -> Iterator[Scored | Left]:
+def score_records(
+    model: ScoringModel, folder: Path, where: BeatSource, annotator: str, tell: CountCallback
+) -> Iterator[Scored | Exclusion]:
     """Yield the scores of each recording of a folder, or why it has none; or those of the rows of its tables.
 
     Raises:
@@ -209,23 +211,23 @@ def records(model: Model, folder: Path, where: Where, annotator: str, tell: Tell
     source = model.source(folder)
     if not model.task.channels or model.task.rate_hz < 1:
         done = 0
-        for rows in tables.read(source):
-            yield apply(model, rows)
+        for rows in tables.read_unlabelled_tables(source):
+            yield score_rows(model, rows)
             done += len(rows.cohort.y)
             tell(done, 0)
         return
-    form = recordings.form(source)
-    names = recordings.names(folder)
+    form = recordings.input_form(source)
+    names = recordings.find_recordings(folder)
     for i, name in enumerate(names):
         try:
-            found: Scored | Left = apply(model, recordings.read(folder, name, form, where, annotator))
+            found: Scored | Exclusion = score_rows(model, recordings.read_rows(folder, name, form, where, annotator))
         except DataError as error:
-            found = Left(name, str(error))
+            found = Exclusion(name, str(error))
         yield found
         tell(i + 1, len(names))
 
 
-def notice(model: Model, synthetic: bool) -> str:
+def synthetic_notice(model: ScoringModel, synthetic: bool) -> str:
     """Return what must stand beside every score, or nothing; `synthetic`: the recordings are generated."""
     if model.synthetic and synthetic:
         return "SYNTHETIC: the model was trained on generated data, and the data scored are generated"
@@ -234,6 +236,6 @@ def notice(model: Model, synthetic: bool) -> str:
     return "SYNTHETIC: the data scored are generated" if synthetic else ""
 
 
-def as_json(values: dict[str, Any]) -> str:
+def to_json(values: dict[str, Any]) -> str:
     """Return JSON with an end of line."""
     return json.dumps(values, indent=1) + "\n"

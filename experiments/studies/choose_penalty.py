@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client import input_scaling
-from client.policy import SIMULATION
+from client.policy import SIMULATION_POLICY
 from client.site import load_site
 from client.site_context import SiteContext
 from common import config as configuration
@@ -29,14 +29,14 @@ from common.config import RunConfig
 from common.errors import ConfigError
 from common.seeds import seed_for
 from sites import datasets
-from sites.cohort import Cohort, join
+from sites.cohort import Cohort, join_cohorts
 
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-FREE = 10.0
+INTERCEPT_SIZE = 10.0
 """Size of the columns that stand for the hospitals' intercepts: so large that the penalty hardly counts for them."""
 
 
-def table(config: RunConfig, penalties: Sequence[float] = PENALTIES) -> list[dict[str, Any]]:
+def penalty_losses(config: RunConfig, penalties: Sequence[float] = PENALTIES) -> list[dict[str, Any]]:
     """Return for each penalty the mean log loss of the patients left out, best first.
 
     Raises:
@@ -45,11 +45,11 @@ def table(config: RunConfig, penalties: Sequence[float] = PENALTIES) -> list[dic
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import RepeatedStratifiedKFold
 
-    count = len(datasets.hospitals(datasets.open_source(config, None), config)[0])
-    sites = [load_site(SiteContext(SIMULATION, index=i, count=count), config) for i in range(count)]
+    count = len(datasets.assign_hospitals(datasets.open_source(config, None), config)[0])
+    sites = [load_site(SiteContext(SIMULATION_POLICY, index=i, count=count), config) for i in range(count)]
     if not sites[0].task.binary or sites[0].task.channels:
         raise ConfigError("the penalty is chosen for tasks of two classes without a signal")
-    train = join([site.train for site in sites])
+    train = join_cohorts([site.train for site in sites])
     at = np.repeat(np.arange(count), [len(site.train.y) for site in sites])
     folds = RepeatedStratifiedKFold(n_splits=5, n_repeats=5, random_state=seed_for(config.seed, "penalty") % 2**32)
     with warnings.catch_warnings():
@@ -71,9 +71,9 @@ def table(config: RunConfig, penalties: Sequence[float] = PENALTIES) -> list[dic
 def _inputs(
     cohort: Cohort, learned: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], at: npt.NDArray[np.int64], count: int
 ) -> npt.NDArray[np.float64]:
-    scaling = input_scaling.fit([cohort.take(learned)], "standard")
-    features = input_scaling.apply(cohort.take(rows), scaling).features.astype(np.float64)
-    return np.hstack([features, FREE * np.eye(count)[at[rows]]])
+    scaling = input_scaling.fit_scaling([cohort.take(learned)], "standard")
+    features = input_scaling.apply_scaling(cohort.take(rows), scaling).features.astype(np.float64)
+    return np.hstack([features, INTERCEPT_SIZE * np.eye(count)[at[rows]]])
 
 
 if __name__ == "__main__":
@@ -81,5 +81,5 @@ if __name__ == "__main__":
     arguments.add_argument("config", type=Path)
     arguments.add_argument("--set", action="append", default=[], dest="settings")
     given = arguments.parse_args()
-    for row in table(configuration.load(given.config, given.settings)):
+    for row in penalty_losses(configuration.load_config(given.config, given.settings)):
         print(f"C {row['C']:<6g} weight_decay {row['weight_decay']:.4f}  log loss {row['log_loss']:.4f}  n {row['n']}")

@@ -24,17 +24,17 @@ program itself.
 """
 
 
-def markdown() -> str:
+def render_configuration_page() -> str:
     """Return the page."""
     parts = [HEAD, *_section("", RunConfig)]
     kinds = [
-        ("data.options", "sites.datasets", "CARD", datasets.names()),
-        ("model.options", "common.models", "build", models.names()),
-        ("federation.strategy.options", "server.strategies", "build", strategies.names()),
+        ("data.options", "sites.datasets", "CARD", datasets.dataset_names()),
+        ("model.options", "common.models", "build", models.list_models()),
+        ("federation.strategy.options", "server.strategies", "build", strategies.list_strategies()),
     ]
     for path, package, marker, names in kinds:
         for name in names:
-            options = plugins.load(package, marker, name, "plug-in").Options
+            options = plugins.load_plugin(package, marker, name, "plug-in").Options
             parts += [f"\n## `{path}` of `{name}`\n", _words(options), *_table(options)]
     return "\n".join(parts) + "\n"
 
@@ -110,4 +110,4 @@ def _kind(annotation: Any) -> str:
 
 
 if __name__ == "__main__":
-    print(markdown(), end="")
+    print(render_configuration_page(), end="")

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from common.metrics import counts as metrics
 from common.metrics import evaluation, figures
-from common.metrics.resampling import COARSER, sampled
+from common.metrics.resampling import COARSE_FACTOR, compute_figures
 from common.seeds import rng_for
 from common.task import Task
 
@@ -38,7 +38,7 @@ FIGURES = {
 """Shown figures: their names in common/metrics/resampling.py and the class."""
 
 
-def patients(
+def draw_patients(
     count: int, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return log odds of two models `(beats, 2)`, truth and patient of each beat of so many patients."""
@@ -51,22 +51,24 @@ def patients(
     return np.stack([signal, signal * 0.7 + rng.normal(0, 1.0, len(owner))], axis=1), truth, owner
 
 
-def study(count: int, resamples: int, seed: int, rng: np.random.Generator) -> tuple[Any, Any]:
+def run_study(count: int, resamples: int, seed: int, rng: np.random.Generator) -> tuple[Any, Any]:
     """Return the figures of both models on the patients of one study, resampled together."""
-    odds, truth, owner = patients(count, rng)
+    odds, truth, owner = draw_patients(count, rng)
     found = []
     for model in (0, 1):
         logits = np.stack([np.zeros(len(truth)), odds[:, model]], axis=1)
-        each = metrics.count(logits, truth, owner, count, BINS, coarse=COARSER)
-        total = metrics.count(logits, truth, np.zeros(len(truth), np.int64), 1, BINS).total()
-        drawn = evaluation.resample(each, resamples, np.random.default_rng(seed)) if resamples else None
-        found.append(sampled(TASK, total, drawn, count))
+        each = metrics.count_predictions(logits, truth, owner, count, BINS, coarse=COARSE_FACTOR)
+        total = metrics.count_predictions(logits, truth, np.zeros(len(truth), np.int64), 1, BINS).total()
+        drawn = evaluation.resample_patients(each, resamples, np.random.default_rng(seed)) if resamples else None
+        found.append(compute_figures(TASK, total, drawn, count))
     return found[0], found[1]
 
 
-def measure(counts: Sequence[int], studies: int, resamples: int, seed: int = 1, many: int = 20_000) -> dict[str, Any]:
+def measure_coverage(
+    counts: Sequence[int], studies: int, resamples: int, seed: int = 1, many: int = 20_000
+) -> dict[str, Any]:
     """Return for each number of patients and figure the share of intervals that hold the truth, and the plain ones'."""
-    one, other = study(many, 0, 0, rng_for(seed, "population"))
+    one, other = run_study(many, 0, 0, rng_for(seed, "population"))
 
     def value(of: Any, name: str, place: int | None) -> float:
         return float(of.values[name] if place is None else of.values[name][place])
@@ -77,14 +79,14 @@ def measure(counts: Sequence[int], studies: int, resamples: int, seed: int = 1, 
     for count in counts:
         hits: dict[str, list[tuple[bool, bool]]] = {name: [] for name in truth}
         for number in range(studies):
-            a, b = study(count, resamples, number, rng_for(seed, "study", count, number))
+            a, b = run_study(count, resamples, number, rng_for(seed, "study", count, number))
             for name in truth:
                 key, place = FIGURES["AUROC" if name.startswith("difference") else name]
                 sample = a.drawn[key] if place is None else a.drawn[key][:, place]
                 figure = a.figure(key, place)
                 if name.startswith("difference"):
                     sample = sample - b.drawn[key][:, place]
-                    figure = figures.figure(value(a, key, place) - value(b, key, place), sample, count)
+                    figure = figures.make_figure(value(a, key, place) - value(b, key, place), sample, count)
                 if figure.low is None or figure.high is None:
                     continue
                 low, high = np.nanquantile(sample, [0.025, 0.975])
@@ -101,7 +103,7 @@ def measure(counts: Sequence[int], studies: int, resamples: int, seed: int = 1, 
     return found
 
 
-def markdown(found: dict[str, Any]) -> str:
+def render_coverage_table(found: dict[str, Any]) -> str:
     """Return the table that documentation quotes: the share that holds the truth, and the plain interval's."""
     counts = list(found["patients"])
     lines = [
@@ -128,8 +130,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print all numbers")
     given = parser.parse_args()
     counts = [int(part) for part in given.patients.split(",")]
-    found = measure(counts, given.studies, given.resamples, given.seed)
-    print(json.dumps(found, indent=1) if given.json else markdown(found))
+    found = measure_coverage(counts, given.studies, given.resamples, given.seed)
+    print(json.dumps(found, indent=1) if given.json else render_coverage_table(found))
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ from experiments.report.document.results import ModelResult
 FIGURES = ("macro_f1", "macro_auroc", "macro_auprc", "accuracy")
 
 
-def rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
+def list_rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """Return a row for each run, kind of model and subset of patients: its figures, as numbers or None."""
     found = []
     for folder in folders:
-        report = reports.read(folder)
+        report = reports.read_report(folder)
         if report.run.status != "complete":
             raise DataError(f"{folder}: the run is {report.run.status}, not complete")
         kinds: dict[tuple[str, str], list[dict[str, float | None]]] = {}
@@ -42,9 +42,9 @@ def rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
     return found
 
 
-def markdown(folders: Sequence[Path]) -> str:
+def render_summary_table(folders: Sequence[Path]) -> str:
     """Return one table: mean over runs (least to most)."""
-    every = rows(folders)
+    every = list_rows(folders)
     names = [name for name in every[0] if name not in ("run", "seed", "model", "patients")]
     seeds = sorted({row["seed"] for row in every})
     shown = [name for name in names if not name.startswith("AUPRC")]
@@ -82,4 +82,4 @@ def _cell(values: Sequence[float | None]) -> str:
 
 
 if __name__ == "__main__":
-    print(markdown([Path(name) for name in sys.argv[1:]]), end="")
+    print(render_summary_table([Path(name) for name in sys.argv[1:]]), end="")

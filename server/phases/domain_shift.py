@@ -11,16 +11,16 @@ import numpy as np
 from flwr.app import Message
 
 from common import distance, messages, scaling
-from common.distance import HIDDEN, Summary
+from common.distance import SUPPRESSED, ColumnSummary
 from common.messages import Reply, Request
 from server.run import Outcome, Run
 
-TOP = 10
+TOP_COLUMNS = 10
 """Columns that are named of a pair: those that lie farthest apart."""
-TRAINING = "all that trained"
+TRAINING_SITES = "all that trained"
 
 
-def measure(run: Run, outcome: Outcome) -> dict[str, Any]:
+def measure_domain_shift(run: Run, outcome: Outcome) -> dict[str, Any]:
     """Return the distances of each pair of hospitals, and of each external one to all that trained together.
 
     Training patients are compared, an external hospital's likewise: nothing is trained with them. What a hospital
@@ -32,15 +32,15 @@ def measure(run: Run, outcome: Outcome) -> dict[str, Any]:
     trained = [site for site in moments if site not in run.federation.external]
     if len(moments) < 2 or not trained:
         return {"pairs": [], "lost": lost}
-    base = scaling.standard(scaling.add(moments[site].statistics for site in trained))
+    base = scaling.fit_standard_scaling(scaling.add_statistics(moments[site].statistics for site in trained))
     width = len(base.centre)
     replies, more = _ask(run, list(moments), base.to_bytes(), lambda reply: _unusable(reply, width))
-    found = {site: Summary.of(reply.statistics, width) for site, reply in replies.items()}
+    found = {site: ColumnSummary.of(reply.statistics, width) for site, reply in replies.items()}
     named = next((list(reply.report["columns"]) for reply in moments.values()), [])
     told = {site: hello[site]["counts"]["train"]["classes"] for site in found}
     labels = {site: [] if None in counts else counts for site, counts in told.items()}  # a hospital may hide some
     pairs = [
-        pair(one, other, found[one], found[other], labels[one], labels[other], named)
+        compare_pair(one, other, found[one], found[other], labels[one], labels[other], named)
         for one, other in itertools.combinations(sorted(found), 2)
     ]
     inner = [site for site in found if site not in run.federation.external]
@@ -48,17 +48,23 @@ def measure(run: Run, outcome: Outcome) -> dict[str, Any]:
         together = reduce(lambda a, b: a + b, (found[name] for name in inner))
         known = all(labels[name] for name in inner)
         summed = np.sum([labels[name] for name in inner], axis=0).tolist() if known else []
-        pairs.append(pair(TRAINING, site, together, found[site], summed, labels[site], named))
+        pairs.append(compare_pair(TRAINING_SITES, site, together, found[site], summed, labels[site], named))
     shares = {site: (np.asarray(count) / max(sum(count), 1)).tolist() for site, count in labels.items() if count}
     return {"pairs": pairs, "lost": lost | more, "shares": shares, "columns": width}
 
 
-def pair(
-    one: str, other: str, first: Summary, second: Summary, labels: list[int], others: list[int], named: list[str]
+def compare_pair(
+    one: str,
+    other: str,
+    first: ColumnSummary,
+    second: ColumnSummary,
+    labels: list[int],
+    others: list[int],
+    named: list[str],
 ) -> dict[str, Any]:
     """Return the distances of two hospitals, or sums of hospitals."""
     index, gap = distance.psi(first.cells, second.cells), distance.ks(first.cells, second.cells)
-    hidden = ((first.cells == HIDDEN) | (second.cells == HIDDEN)).sum(1)
+    hidden = ((first.cells == SUPPRESSED) | (second.cells == SUPPRESSED)).sum(1)
     order = sorted(range(len(named)), key=lambda i: (-np.nan_to_num(index[i], nan=-1.0), named[i]))
     shift, association = distance.label_shift(labels, others) if labels and others else (np.nan, np.nan)
     known = index[np.isfinite(index)]
@@ -70,10 +76,10 @@ def pair(
         "mmd": _number(distance.mmd(first, second)),
         "lda_auroc": _number(distance.lda_auroc(first, second)),
         "psi_median": _number(float(np.median(known))) if len(known) else None,
-        "psi_large": int((known > max(0.25, distance.psi_of_chance(first.rows, second.rows))).sum()),
+        "psi_large": int((known > max(0.25, distance.psi_null_quantile(first.rows, second.rows))).sum()),
         "columns": [
             {"name": named[i], "psi": _number(index[i]), "ks": _number(gap[i]), "suppressed": int(hidden[i])}
-            for i in order[:TOP]
+            for i in order[:TOP_COLUMNS]
         ],
         "suppressed": int(hidden.sum()),
     }
@@ -95,7 +101,7 @@ def _misfit(reply: Reply) -> str:
 
 def _unusable(reply: Reply, width: int) -> str:
     try:
-        Summary.of(reply.statistics, width)
+        ColumnSummary.of(reply.statistics, width)
     except ValueError as error:
         return str(error)
     return ""

@@ -13,14 +13,14 @@ from common.config import RunConfig
 from common.errors import ConfigError, EngineError
 from common.messages import Reply, Request
 from common.task import Task
-from server.exchange import Listener, exchange
+from server.exchange import Listener, send_and_collect
 from server.run import Federation
 
-SETTLE = 5.0
+SETTLE_SECONDS = 5.0
 """Seconds to wait for further sites when none was named and enough are there."""
 
 
-def connect(grid: Grid, config: RunConfig, listen: Listener) -> tuple[Federation, dict[str, str]]:
+def run_handshake(grid: Grid, config: RunConfig, listen: Listener) -> tuple[Federation, dict[str, str]]:
     """Wait for the sites, ask each for its task and counts, and refuse to start where they disagree.
 
     Returns:
@@ -35,7 +35,7 @@ def connect(grid: Grid, config: RunConfig, listen: Listener) -> tuple[Federation
     wanted = set(config.federation.expect)
     need = max(config.federation.min_sites, len(wanted), 1)
     fixed = bool(getattr(grid, "fixed_nodes", False))
-    settle = 0.0 if fixed else SETTLE
+    settle = 0.0 if fixed else SETTLE_SECONDS
     began = settled = time.monotonic()
     refused: dict[str, str] = {}
     asked: set[int] = set()
@@ -93,7 +93,7 @@ def _greet(
     """Ask some nodes who they are; fill `federation`, return who refused and why."""
     content = messages.pack_request(Request("hello", config))
     outgoing = [Message(content, node, messages.MESSAGE_TYPES["hello"]) for node in nodes]
-    answers, lost = exchange(grid, outgoing, {}, left, listen, {"phase": "hello", "round": 0}, _check)
+    answers, lost = send_and_collect(grid, outgoing, {}, left, listen, {"phase": "hello", "round": 0}, _check)
     for answer, reply in answers.values():
         if reply.site in federation.hello:
             raise ConfigError(f"two nodes call themselves {reply.site}: give each site a name of its own")

@@ -9,12 +9,12 @@ from flwr.app import Message
 
 from common import latent, messages, models, scaling
 from common.errors import EngineError
-from common.latent import Latent
+from common.latent import LatentStatistics
 from common.messages import Reply, Request
 from server.run import Outcome, Run
 
 
-def gather(run: Run, outcome: Outcome) -> Run:
+def gather_latent_sums(run: Run, outcome: Outcome) -> Run:
     """Return the run with the latent statistics of the chosen model, where it reconstructs and is not private.
 
     Where they change the score, the validation counts of the rounds do not fit it any more and are dropped, so that
@@ -26,8 +26,8 @@ def gather(run: Run, outcome: Outcome) -> Run:
     config = run.config
     if not run.task.anomaly or config.privacy.on:
         return run
-    wide = models.latent_of(models.build(run.task, config.model, config.seed))
-    shapes = latent.shapes(wide)
+    wide = models.count_latent_values(models.build_model(run.task, config.model, config.seed))
+    shapes = latent.latent_moment_shapes(wide)
 
     def check(reply: Reply) -> str:
         found = reply.statistics
@@ -48,8 +48,8 @@ def gather(run: Run, outcome: Outcome) -> Run:
     if len(answers) < config.federation.min_sites:
         why = "; ".join(f"{site}: {text}" for site, text in sorted(lost.items()))
         raise EngineError(f"latent statistics: {len(answers)} of {len(holders)} sites sent sums ({why})")
-    merged = scaling.add([reply.statistics for _, reply in answers.values()])
-    outcome.latent = Latent.of(merged).to_bytes()
+    merged = scaling.add_statistics([reply.statistics for _, reply in answers.values()])
+    outcome.latent = LatentStatistics.of(merged).to_bytes()
     if config.detection.score != "reconstruction" or config.detection.relative:
         outcome.validation = {}
     return replace(run, latent=outcome.latent)

@@ -11,12 +11,12 @@ from flwr.app import Message
 from common import messages, noisy_scaling, scaling
 from common.errors import EngineError
 from common.messages import Reply, Request
-from common.noisy_scaling import Noisy
-from common.scaling import CELLS, Scaling
+from common.noisy_scaling import NoisyMoments
+from common.scaling import RANK_BINS, Scaling
 from server.run import Outcome, Run
 
 
-def agree(run: Run, outcome: Outcome) -> Run:
+def gather_scaling(run: Run, outcome: Outcome) -> Run:
     """Return the run with the scaling of its sites' training inputs, if its configuration asks for one.
 
     Raises:
@@ -27,12 +27,12 @@ def agree(run: Run, outcome: Outcome) -> Run:
         return run
     if run.config.privacy.on:
         return replace(run, scaling=_private(run, outcome).to_bytes())
-    merged = scaling.add([reply.statistics for reply in _ask(run, outcome, None, _check(run, None))])
-    found = scaling.standard(merged)
+    merged = scaling.add_statistics([reply.statistics for reply in _ask(run, outcome, None, _check(run, None))])
+    found = scaling.fit_standard_scaling(merged)
     if wanted == "quantile":
         answers = _ask(run, outcome, found, _check(run, found))
-        histograms = scaling.add([reply.statistics for reply in answers])
-        found = scaling.quantile(found, histograms["histogram"])
+        histograms = scaling.add_statistics([reply.statistics for reply in answers])
+        found = scaling.fit_quantile_scaling(found, histograms["histogram"])
     return replace(run, scaling=found.to_bytes())
 
 
@@ -46,14 +46,16 @@ def _private(run: Run, outcome: Outcome) -> Scaling:
 
     def check(reply: Reply) -> str:
         try:
-            found = Noisy.of(reply.statistics, float(reply.report["deviation"]))
+            found = NoisyMoments.of(reply.statistics, float(reply.report["deviation"]))
         except ValueError as error:
             return str(error)
         return "" if len(found.low) == width else "its sums do not fit the task's inputs"
 
     answers = _ask(run, outcome, None, check)
     try:
-        return noisy_scaling.agreed([Noisy.of(item.statistics, float(item.report["deviation"])) for item in answers])
+        return noisy_scaling.fit_noisy_scaling(
+            [NoisyMoments.of(item.statistics, float(item.report["deviation"])) for item in answers]
+        )
     except ValueError as error:
         raise EngineError(f"scaling: {error}") from None
 
@@ -63,7 +65,7 @@ def _check(run: Run, base: Scaling | None) -> Callable[[Reply], str]:
     width = len(run.task.features) + run.task.channels
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("count", "missing", "total", "square"), (width,))
     if base is not None:
-        shapes = {"histogram": (width, CELLS)}
+        shapes = {"histogram": (width, RANK_BINS)}
 
     def check(reply: Reply) -> str:
         if {name: value.shape for name, value in reply.statistics.items()} != shapes:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from common.metrics.figures import Evaluation
-from common.metrics.paired_resamples import Draws, of_tables
-from common.metrics.table_names import ALL, RESAMPLED
+from common.metrics.paired_resamples import Draws, resample_tables
+from common.metrics.table_names import ALL_PATIENTS, RESAMPLED_SUFFIX
 from common.task import Task
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ from common.errors import EngineError
 from common.messages import Reply, Request
 from common.metrics import evaluation
 from common.metrics.figures import Explanation, Recalibration
-from server.phases.validate import best_threshold, validate_round, why_uncountable
+from server.phases.validate import choose_threshold, find_counts_fault, validate_round
 from server.run import Outcome, Run
 
 
-def of_replies(task: Task, replies: Mapping[str, Reply], by_table: Mapping[str, Mapping[str, Evaluation]]) -> Draws:
+def collect_draws(task: Task, replies: Mapping[str, Reply], by_table: Mapping[str, Mapping[str, Evaluation]]) -> Draws:
     """Return the resampled figures of what sites answered, `by_table` its evaluations."""
     patients = {name: {site: item.patients for site, item in found.items()} for name, found in by_table.items()}
-    return of_tables(task, {site: reply.tables for site, reply in replies.items()}, patients)
+    return resample_tables(task, {site: reply.tables for site, reply in replies.items()}, patients)
 
 
 def run_test(run: Run, outcome: Outcome) -> None:
@@ -54,19 +54,19 @@ def run_test(run: Run, outcome: Outcome) -> None:
     )
     outgoing = [Message(content, node, messages.MESSAGE_TYPES["test"]) for node in run.online(holders)]
     outgoing = run.addressed(outgoing, outcome.chosen, outcome)
-    answers, lost = run.ask("test", outcome.chosen, holders, outgoing, lambda reply: why_unusable(reply, run))
+    answers, lost = run.ask("test", outcome.chosen, holders, outgoing, lambda reply: find_figures_fault(reply, run))
     outcome.lost |= {site: f"final evaluation: {text}" for site, text in lost.items()}
     if holders and not answers:
         why = "; ".join(f"{site}: {text}" for site, text in sorted(lost.items()))
         raise EngineError(f"final evaluation: none of {len(holders)} sites answered ({why})")
     replies = {site: reply for site, (_, reply) in answers.items()}
-    outcome.test, outcome.pooled = combine(run.task, replies)
-    outcome.recalibration = recalibrations(replies)
-    outcome.explanations = explanations(replies)
+    outcome.test, outcome.pooled = combine_evaluations(run.task, replies)
+    outcome.recalibration = collect_recalibrations(replies)
+    outcome.explanations = collect_explanations(replies)
     outcome.tables = {site: reply.tables for site, reply in replies.items()}
-    outcome.suppressed = withheld(replies)
+    outcome.suppressed = list_suppressed_tables(replies)
     if run.config.evaluation.keep_resamples:
-        outcome.draws = of_replies(run.task, replies, outcome.test)
+        outcome.draws = collect_draws(run.task, replies, outcome.test)
     outcome.views = {site: view for site, reply in replies.items() if (view := reply.report.get("view"))}
 
 
@@ -81,48 +81,54 @@ def _chosen_threshold(run: Run, outcome: Outcome) -> float | None:
     if not outcome.validation:
         return None
     first, *rest = [outcome.validation[site] for site in sorted(outcome.validation)]
-    return best_threshold(run, sum(rest, first))
+    return choose_threshold(run, sum(rest, first))
 
 
-def why_unusable(reply: Reply, run: Run) -> str:
+def find_figures_fault(reply: Reply, run: Run) -> str:
     """Return why a site's figures cannot be used, or ""; what is not a figure at all raises."""
     figures = {name: Evaluation.model_validate(item) for name, item in reply.report["evaluations"].items()}
-    if ALL not in figures or not set(figures) <= set(reply.tables):
+    if ALL_PATIENTS not in figures or not set(figures) <= set(reply.tables):
         return "it sent figures without counts"
     if any(tuple(item.classes) != run.task.classes for item in figures.values()):
         return "its figures do not fit the task"
-    recalibrations({reply.site: reply})
-    explanations({reply.site: reply})
-    return why_uncountable(reply, run)
+    collect_recalibrations({reply.site: reply})
+    collect_explanations({reply.site: reply})
+    return find_counts_fault(reply, run)
 
 
-def recalibrations(replies: Mapping[str, Reply]) -> dict[str, Recalibration]:
+def collect_recalibrations(replies: Mapping[str, Reply]) -> dict[str, Recalibration]:
     """Return what each site told of recalibration, of those that tried or told why not."""
     told = {site: reply.report.get("recalibration") for site, reply in replies.items()}
     return {site: Recalibration.model_validate(item) for site, item in told.items() if item}
 
 
-def explanations(replies: Mapping[str, Reply]) -> dict[str, Explanation]:
+def collect_explanations(replies: Mapping[str, Reply]) -> dict[str, Explanation]:
     """Return what each site told of the inputs' importance, of those that told anything."""
     told = {site: reply.report.get("explanation") for site, reply in replies.items()}
     return {site: Explanation.model_validate(item) for site, item in told.items() if item}
 
 
-def combine(task: Task, replies: Mapping[str, Reply]) -> tuple[dict[str, dict[str, Evaluation]], dict[str, Evaluation]]:
+def combine_evaluations(
+    task: Task, replies: Mapping[str, Reply]
+) -> tuple[dict[str, dict[str, Evaluation]], dict[str, Evaluation]]:
     """Return figures by table name and site, and pooled figures by table name, from the replies."""
     by_table: dict[str, dict[str, Evaluation]] = {}
-    suppressed = withheld(replies)
+    suppressed = list_suppressed_tables(replies)
     for site, reply in replies.items():
         for name, item in reply.report["evaluations"].items():
             by_table.setdefault(name, {})[site] = Evaluation.model_validate(item)
     pooled = {}
     for name, results in by_table.items():
         tables = {site: replies[site].tables for site in results}
-        pooled[name] = evaluation.pooled(
+        pooled[name] = evaluation.pool_evaluations(
             task,
             results,
             {site: found[name] for site, found in tables.items()},
-            {site: drawn for site, found in tables.items() if (drawn := found.get(name + RESAMPLED)) is not None},
+            {
+                site: drawn
+                for site, found in tables.items()
+                if (drawn := found.get(name + RESAMPLED_SUFFIX)) is not None
+            },
         )
         if less := suppressed.get(name):
             each = ", ".join(f"{site} (fewer than {least} patients)" for site, least in less.items())
@@ -131,7 +137,7 @@ def combine(task: Task, replies: Mapping[str, Reply]) -> tuple[dict[str, dict[st
     return by_table, pooled
 
 
-def withheld(replies: Mapping[str, Reply]) -> dict[str, dict[str, int]]:
+def list_suppressed_tables(replies: Mapping[str, Reply]) -> dict[str, dict[str, int]]:
     """Return by table the sites that tell none, because too few patients are in it, and how many it needs."""
     found: dict[str, dict[str, int]] = {}
     for site, reply in sorted(replies.items()):

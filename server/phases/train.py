@@ -20,11 +20,11 @@ from common.messages import Reply, Weights
 from common.metrics.counts import Counts
 from server import initial_model
 from server.exchange import NodeSubsetGrid
-from server.phases.validate import better, validate_round
-from server.run import Outcome, Run, digest
+from server.phases.validate import is_better, validate_round
+from server.run import Outcome, Run, digest_weights
 
 
-def train(run: Run, keep: Callable[[int, Weights], None], outcome: Outcome) -> None:
+def run_rounds(run: Run, keep: Callable[[int, Weights], None], outcome: Outcome) -> None:
     """Run the rounds and choose a model.
 
     Args:
@@ -39,7 +39,7 @@ def train(run: Run, keep: Callable[[int, Weights], None], outcome: Outcome) -> N
     trainers = run.federation.holders("train")
     if not trainers:
         raise EngineError("no site has training examples: nothing to train on")
-    begin = initial_model.first(config, run.task)
+    begin = initial_model.build_initial_model(config, run.task)
     if config.federation.start is not None:
         outcome.start = {"from": config.federation.start, "taken": list(begin.taken), "frozen": list(begin.frozen)}
         run.listen({"event": "begin", **outcome.start})
@@ -56,7 +56,7 @@ def train(run: Run, keep: Callable[[int, Weights], None], outcome: Outcome) -> N
         outgoing = run.addressed(outgoing, number - 1, outcome)
         answers, lost = run.ask("train", number, trainers, outgoing, lambda reply: _misfit(reply, shared, control))
         outcome.lost |= {site: f"round {number}: {why}" for site, why in lost.items()}
-        spent = [site for site, why in sorted(lost.items()) if why.startswith(messages.SPENT)]
+        spent = [site for site, why in sorted(lost.items()) if why.startswith(messages.BUDGET_SPENT)]
         if spent and config.privacy.on_budget == "stop":
             raise EngineError(f"round {number}: {spent[0]}: {lost[spent[0]]} (privacy.on_budget=stop)")
         if len(answers) < config.federation.min_sites:
@@ -86,12 +86,12 @@ def train(run: Run, keep: Callable[[int, Weights], None], outcome: Outcome) -> N
             "round": number,
             "sites": {s: {"train": {"examples": r.examples, **r.report}} for s, (_, r) in answers.items()},
             "lost": lost,
-            "weights": digest(weights),
+            "weights": digest_weights(weights),
         }
         checked: dict[str, Counts] = {}
         if config.federation.choose == "best":
             checked = validate_round(run, number, arrays, line, outcome)
-        if best is None or better(run, checked, best):
+        if best is None or is_better(run, checked, best):
             best = checked or best
             outcome.validation = checked
             outcome.chosen, outcome.weights = number, weights

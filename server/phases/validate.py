@@ -11,14 +11,14 @@ from common.messages import Reply
 from common.metrics import counts as metrics
 from common.metrics import evaluation
 from common.metrics.counts import Counts
-from common.metrics.early_warning import WIDTH
+from common.metrics.early_warning import LEAD_TABLE_WIDTH
 from common.metrics.figures import Evaluation
-from common.metrics.table_names import ALL, RESAMPLED
+from common.metrics.table_names import ALL_PATIENTS, RESAMPLED_SUFFIX
 from server.exchange import NodeSubsetGrid
 from server.run import Outcome, Run
 
 
-def better(run: Run, one: Mapping[str, Counts], other: Mapping[str, Counts]) -> bool:
+def is_better(run: Run, one: Mapping[str, Counts], other: Mapping[str, Counts]) -> bool:
     """Return whether one round's validation is better than another's, on the sites that answered in both.
 
     A site that is lost for a round would otherwise make that round look better or worse than it is.
@@ -28,7 +28,7 @@ def better(run: Run, one: Mapping[str, Counts], other: Mapping[str, Counts]) -> 
         return False
     metric = run.config.chooses_by
     new, old = (
-        evaluation.value_of(merge_validation(run, [counts[s] for s in sites]), metric) for counts in (one, other)
+        evaluation.metric_value(merge_validation(run, [counts[s] for s in sites]), metric) for counts in (one, other)
     )
     if new is None or old is None:
         return False
@@ -51,7 +51,7 @@ def validate_round(
     shown = NodeSubsetGrid(run.grid, nodes)
     outgoing = run.strategy.configure_evaluate(number, arrays, record, shown) if nodes else []
     outgoing = run.addressed(outgoing, number, outcome)
-    answers, lost = run.ask("validate", number, checkers, outgoing, lambda reply: why_uncountable(reply, run))
+    answers, lost = run.ask("validate", number, checkers, outgoing, lambda reply: find_counts_fault(reply, run))
     for site, why in lost.items():
         if site not in line["lost"]:
             line["lost"][site] = f"validation: {why}"
@@ -59,10 +59,12 @@ def validate_round(
     if not answers:
         return {}
     held = {site: int(reply.report["patients"]) for site, (_, reply) in answers.items()}
-    found = {site: reply.tables[ALL] for site, (_, reply) in answers.items()}
+    found = {site: reply.tables[ALL_PATIENTS] for site, (_, reply) in answers.items()}
     for site, counts in found.items():
-        line["sites"].setdefault(site, {})["validation"] = summary_of(merge_validation(run, [counts], held[site]))
-    line["validation"] = summary_of(merge_validation(run, list(found.values()), sum(held.values())))
+        line["sites"].setdefault(site, {})["validation"] = summarise_validation(
+            merge_validation(run, [counts], held[site])
+        )
+    line["validation"] = summarise_validation(merge_validation(run, list(found.values()), sum(held.values())))
     return found if line["validation"].get(run.config.chooses_by) is not None else {}
 
 
@@ -70,30 +72,30 @@ def merge_validation(run: Run, counts: Sequence[Counts], patients: int = 0) -> E
     """Return the figures of merged validation counts, at the threshold that is best on them if one is sought."""
     first, *rest = counts
     total = sum(rest, first)
-    threshold = best_threshold(run, total)
+    threshold = choose_threshold(run, total)
     if threshold is not None:
-        total = metrics.moved(total, threshold)
+        total = metrics.apply_threshold(total, threshold)
     absent = [0] * len(run.task.classes)
-    return evaluation.summarise(run.task, total, None, patients, absent, threshold=threshold)
+    return evaluation.build_evaluation(run.task, total, None, patients, absent, threshold=threshold)
 
 
-def best_threshold(run: Run, counts: Counts) -> float | None:
+def choose_threshold(run: Run, counts: Counts) -> float | None:
     """Return the threshold that is best on validation counts, None where none is sought."""
     wanted = run.config.evaluation
     seeks = wanted.threshold != "likelier" and run.task.binary
-    return metrics.threshold(counts, wanted.threshold, wanted.false_alarms) if seeks else None
+    return metrics.choose_threshold(counts, wanted.threshold, wanted.false_alarms) if seeks else None
 
 
-def summary_of(item: Evaluation) -> dict[str, Any]:
+def summarise_validation(item: Evaluation) -> dict[str, Any]:
     """Return the figures of a validation that stand in rounds.jsonl."""
     names = ("accuracy", "macro_f1", "macro_auroc", "macro_auprc", "auroc", "auprc", "loss", "utility")
-    found = {name: evaluation.value_of(item, name) for name in names if getattr(item, name) is not None}
+    found = {name: evaluation.metric_value(item, name) for name in names if getattr(item, name) is not None}
     if item.threshold is not None:
         found["threshold"] = item.threshold
     return {"examples": item.examples, "patients": item.patients} | found
 
 
-def why_uncountable(reply: Reply, run: Run) -> str:
+def find_counts_fault(reply: Reply, run: Run) -> str:
     """Return why a site's counts cannot be added to the others', or ""."""
     shape, bins = run.task.confusion_shape, run.config.evaluation.bins
     for name, counts in reply.tables.items():
@@ -101,7 +103,7 @@ def why_uncountable(reply: Reply, run: Run) -> str:
         if run.task.utility:
             fits = fits and counts.utility.shape[-1:] == (3,) and bool(np.isfinite(counts.utility).all())
         fits = fits and all(np.isfinite(part).all() for part in (counts.time, counts.lead))
-        fits = fits and counts.time.shape[-1] in (0, shape[0]) and counts.lead.shape[-1] in (0, WIDTH)
-        if not fits or (not name.endswith(RESAMPLED) and counts.scores.shape[-1] != bins):
+        fits = fits and counts.time.shape[-1] in (0, shape[0]) and counts.lead.shape[-1] in (0, LEAD_TABLE_WIDTH)
+        if not fits or (not name.endswith(RESAMPLED_SUFFIX) and counts.scores.shape[-1] != bins):
             return f"its counts {name} do not fit the task"
-    return "" if ALL in reply.tables else "it sent no counts"
+    return "" if ALL_PATIENTS in reply.tables else "it sent no counts"

@@ -15,18 +15,18 @@ from common import plugins
 from common.config import RunConfig
 from common.messages import Method
 from common.sections.training import StrategyConfig
-from common.settings import check
+from common.settings import validate_settings
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def names() -> tuple[str, ...]:
+def list_strategies() -> tuple[str, ...]:
     """Return the names of the strategies."""
-    return plugins.names("server.strategies", "build")
+    return plugins.list_plugins("server.strategies", "build")
 
 
-def build(wanted: StrategyConfig) -> Strategy:
+def build_strategy(wanted: StrategyConfig) -> Strategy:
     """Return a strategy that takes every site that it is shown.
 
     Raises:
@@ -37,7 +37,7 @@ def build(wanted: StrategyConfig) -> Strategy:
     return strategy
 
 
-def method(wanted: StrategyConfig, model: nn.Module) -> Method:
+def build_method(wanted: StrategyConfig, model: nn.Module) -> Method:
     """Return what a strategy asks of the sites for a model.
 
     Raises:
@@ -48,7 +48,7 @@ def method(wanted: StrategyConfig, model: nn.Module) -> Method:
     return found
 
 
-def require(wanted: RunConfig) -> None:
+def check_strategy(wanted: RunConfig) -> None:
     """Raise `ConfigError` if a configuration's strategy is wrong or does not go with its other settings."""
     module, options = _load(wanted.federation.strategy)
     if hasattr(module, "require"):
@@ -56,5 +56,5 @@ def require(wanted: RunConfig) -> None:
 
 
 def _load(wanted: StrategyConfig) -> tuple[ModuleType, Any]:
-    module = plugins.load("server.strategies", "build", wanted.name, "strategy")
-    return module, check(module.Options, wanted.options, f"federation.strategy.options of {wanted.name}")
+    module = plugins.load_plugin("server.strategies", "build", wanted.name, "strategy")
+    return module, validate_settings(module.Options, wanted.options, f"federation.strategy.options of {wanted.name}")

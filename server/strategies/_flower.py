@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.messages import ARRAYS, CONFIG, WEIGHT
+from common.messages import ARRAYS_KEY, CONFIG_KEY, WEIGHT_KEY
 
 EVERY_SITE: dict[str, Any] = {
     "fraction_train": 1.0,
@@ -12,7 +12,7 @@ EVERY_SITE: dict[str, Any] = {
     "min_train_nodes": 1,
     "min_evaluate_nodes": 1,
     "min_available_nodes": 1,
-    "weighted_by_key": WEIGHT,
-    "arrayrecord_key": ARRAYS,
-    "configrecord_key": CONFIG,
+    "weighted_by_key": WEIGHT_KEY,
+    "arrayrecord_key": ARRAYS_KEY,
+    "configrecord_key": CONFIG_KEY,
 }

@@ -1,7 +1,7 @@
 """FedProx (Li et al. 2020, arXiv:1812.06127): FedAvg whose sites are held near the model that they were sent.
 
 Each site minimises its loss + mu/2 ||w - w0||^2, with w0 the weights of the round's start. The server only says
-mu; `client.training.loop.fit` adds the term's gradient, mu (w - w0), to every step's.
+mu; `client.training.loop.train_model` adds the term's gradient, mu (w - w0), to every step's.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from common.settings import Section
 from server.strategies._flower import EVERY_SITE
-from server.strategies.multikrum import Selecting
+from server.strategies.multikrum import CheckedMultiKrum
 
 
 class Options(Section):
@@ -22,4 +22,4 @@ class Options(Section):
 
 def build(options: Options) -> Strategy:
     """Return Flower's MultiKrum that selects one model, which is its Krum."""
-    return Selecting(**EVERY_SITE, num_malicious_nodes=options.malicious, num_nodes_to_select=1)
+    return CheckedMultiKrum(**EVERY_SITE, num_malicious_nodes=options.malicious, num_nodes_to_select=1)

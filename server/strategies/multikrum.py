@@ -30,7 +30,7 @@ class Options(Section):
     select: int = Field(2, ge=1, le=1000, description="models to average; at most n - f")
 
 
-class Selecting(MultiKrum):
+class CheckedMultiKrum(MultiKrum):
     """Flower's, with double precision, and with a refusal where its promise does not hold."""
 
     def aggregate_train(
@@ -48,10 +48,10 @@ class Selecting(MultiKrum):
             raise EngineError(
                 f"krum that selects {wanted} with {wrong} malicious sites needs {need} answers a round, {given} came"
             )
-        exact = [messages.with_arrays(answer, lambda value: value.astype(np.float64)) for answer in answers]
+        exact = [messages.map_arrays(answer, lambda value: value.astype(np.float64)) for answer in answers]
         return super().aggregate_train(server_round, exact)
 
 
 def build(options: Options) -> Strategy:
     """Return Flower's MultiKrum."""
-    return Selecting(**EVERY_SITE, num_malicious_nodes=options.malicious, num_nodes_to_select=options.select)
+    return CheckedMultiKrum(**EVERY_SITE, num_malicious_nodes=options.malicious, num_nodes_to_select=options.select)

@@ -54,7 +54,7 @@ class _Scaffold(FedAvg):
         self.model = messages.unpack_weights(arrays)
         if not self.control:
             self.control = {name: np.zeros_like(value) for name, value in self.model.items()}
-        both = messages.pack_weights(self.model | messages.named_control(self.control))
+        both = messages.pack_weights(self.model | messages.prefix_control(self.control))
         return super().configure_train(server_round, both, config, grid)
 
     def aggregate_train(
@@ -66,7 +66,7 @@ class _Scaffold(FedAvg):
             return None, metrics
         model, change = messages.split_control(messages.unpack_weights(merged))
         before = sum(self.shares.values())
-        answered = {answer.metadata.src_node_id: messages.weight_of(answer.content) for answer in answers}
+        answered = {answer.metadata.src_node_id: messages.read_weight(answer.content) for answer in answers}
         self.shares |= answered
         known, new = sum(self.shares.values()), sum(answered.values())
         for name, value in self.control.items():

@@ -10,15 +10,15 @@ from typing import Any
 from common import plugins
 from common.config import RunConfig
 from common.errors import ConfigError
-from common.settings import check
+from common.settings import validate_settings
 from common.task import Task
 from sites import cache, splits
 from sites.cohort import Cohort, DataCard, Patient
 
 
-def names() -> tuple[str, ...]:
+def dataset_names() -> tuple[str, ...]:
     """Return the names of the data sets."""
-    return plugins.names("sites.datasets", "CARD")
+    return plugins.list_plugins("sites.datasets", "CARD")
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ def open_source(run: RunConfig, folder: Path | None) -> Source:
     Raises:
         ConfigError: no such data set, a wrong option, or no folder where one is needed.
     """
-    module = plugins.load("sites.datasets", "CARD", run.data.dataset, "data set")
-    options = check(module.Options, run.data.options, f"data.options of {run.data.dataset}")
-    store = Path(run.data.cache) if run.data.cache and folder is None else cache.default_folder()
+    module = plugins.load_plugin("sites.datasets", "CARD", run.data.dataset, "data set")
+    options = validate_settings(module.Options, run.data.options, f"data.options of {run.data.dataset}")
+    store = Path(run.data.cache) if run.data.cache and folder is None else cache.cache_folder()
     if folder is None:
         if run.data.path is not None:
             folder = Path(run.data.path)
@@ -73,25 +73,25 @@ def open_source(run: RunConfig, folder: Path | None) -> Source:
     return Source(module, options, folder, store / run.data.dataset)
 
 
-def hospitals(source: Source, run: RunConfig) -> tuple[dict[str, tuple[str, ...]], list[Patient], int]:
+def assign_hospitals(source: Source, run: RunConfig) -> tuple[dict[str, tuple[str, ...]], list[Patient], int]:
     """Return a simulation's hospitals with their recordings, everyone kept, and how many were left out."""
-    kept, dropped = splits.drop_shared(source.patients(), run.sites)
-    dealt = splits.partition(kept, run.sites, run.seed)
+    kept, dropped = splits.drop_shared_persons(source.patients(), run.sites)
+    dealt = splits.partition_patients(kept, run.sites, run.seed)
     by_id = {item.id: item.person for item in kept}
     if not (run.sites.split == "published" and run.sites.shared_person == "keep"):
-        splits.guard_sites({site: {by_id[name] for name in ids} for site, ids in dealt.items()})
+        splits.refuse_shared_persons({site: {by_id[name] for name in ids} for site, ids in dealt.items()})
     return dealt, kept, dropped
 
 
-def bounds(run: RunConfig) -> dict[str, tuple[float, float]]:
+def public_bounds(run: RunConfig) -> dict[str, tuple[float, float]]:
     """Return the public ranges that a data set states of its inputs, by name; none where it states none.
 
     Raises:
         ConfigError: no such data set, or a wrong option.
     """
-    module = plugins.load("sites.datasets", "CARD", run.data.dataset, "data set")
+    module = plugins.load_plugin("sites.datasets", "CARD", run.data.dataset, "data set")
     if not hasattr(module, "bounds"):
         return {}
-    options = check(module.Options, run.data.options, f"data.options of {run.data.dataset}")
+    options = validate_settings(module.Options, run.data.options, f"data.options of {run.data.dataset}")
     found: dict[str, tuple[float, float]] = module.bounds(options)
     return found

@@ -21,9 +21,11 @@ from pathlib import Path
 from common.errors import DataError
 from sites.cohort import Cohort, DataCard, Patient
 from sites.ecg import recordings
-from sites.ecg.beat_reader import Options, prepared_counts, read_beats, task
+from sites.ecg.beat_reader import Options, beat_task, count_beats, read_beats
 
-__all__ = ["CARD", "Options", "patients", "prepared_counts", "read", "task"]
+__all__ = ["CARD", "Options", "patients", "read", "task"]
+
+task = beat_task
 
 CARD = DataCard(
     name="mitdb",
@@ -52,7 +54,7 @@ DS2 = (
 
 def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
     """Return the recordings to use, with the counts of their classes."""
-    wanted = [name for name in recordings.names(folder) if options.paced or name not in PACED]
+    wanted = [name for name in recordings.recording_names(folder) if options.paced or name not in PACED]
     if not wanted:
         raise DataError(f"no recordings left in {folder}: all are paced; see data.options.paced")
     return [
@@ -62,7 +64,7 @@ def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
             examples=counts,
             published="train" if name in DS1 else "test" if name in DS2 else None,
         )
-        for name, counts in zip(wanted, prepared_counts(folder, wanted, options, store), strict=True)
+        for name, counts in zip(wanted, count_beats(folder, wanted, options, store), strict=True)
     ]
 
 

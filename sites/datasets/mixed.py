@@ -28,7 +28,7 @@ from pydantic import Field
 from common.errors import DataError
 from common.settings import Section
 from common.task import Task
-from sites.cohort import Cohort, DataCard, Patient, join
+from sites.cohort import Cohort, DataCard, Patient, join_cohorts
 from sites.datasets import mitdb, ptbxl
 from sites.ecg import beat_reader
 
@@ -60,7 +60,7 @@ class Options(Section):
 
 def task(options: Options) -> Task:
     """Return what is predicted from what: of beats of one lead, normal or abnormal."""
-    beats = beat_reader.task(_mitdb(options))
+    beats = beat_reader.beat_task(_mitdb(options))
     return replace(beats, name="normal or abnormal beats of one lead")
 
 
@@ -99,7 +99,7 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
             )
     if not parts:
         raise DataError(f"no recordings of {folder} to read")
-    return join(parts)
+    return join_cohorts(parts)
 
 
 def _dealt(people: Sequence[Patient], hospitals: int) -> dict[str, str]:

@@ -23,9 +23,9 @@ from pydantic import Field
 from common.errors import DataError
 from common.settings import Section
 from common.task import Task
-from sites.cohort import Cohort, DataCard, Patient, join
+from sites.cohort import Cohort, DataCard, Patient, join_cohorts
 from sites.ecg import beat_reader, recordings
-from sites.ecg.beat_reader import prepared_counts, read_beats
+from sites.ecg.beat_reader import count_beats, read_beats
 from sites.ecg.simulate import hospitals as generator
 from sites.ecg.simulate.profiles import default_profiles
 
@@ -68,15 +68,15 @@ def default_folder(options: Options, store: Path, seed: int) -> Path:
 
 def task(options: Options) -> Task:
     """Return what is predicted from what."""
-    return beat_reader.task(_beats(options))
+    return beat_reader.beat_task(_beats(options))
 
 
 def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
     """Return everyone in the folder: of all hospitals below it, or of the one hospital that it is."""
     found = []
     for site, place in _hospitals(folder).items():
-        names = recordings.names(place)
-        counts = prepared_counts(place, names, _beats(options), store)
+        names = recordings.recording_names(place)
+        counts = count_beats(place, names, _beats(options), store)
         found += [Patient(name, name, count, site=site) for name, count in zip(names, counts, strict=True)]
     return found
 
@@ -86,10 +86,10 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
     wanted = set(ids)
     parts = []
     for place in _hospitals(folder).values():
-        here = [name for name in recordings.names(place) if name in wanted]
+        here = [name for name in recordings.recording_names(place) if name in wanted]
         if here:
             parts.append(read_beats(place, _beats(options), here, store, here))
-    return join(parts)
+    return join_cohorts(parts)
 
 
 def _hospitals(folder: Path) -> dict[str | None, Path]:

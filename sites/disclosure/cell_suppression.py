@@ -20,12 +20,12 @@ import numpy.typing as npt
 SHOWN, SMALL, HIDDEN = range(3)
 """What is done with a cell: shown; small, so `<5`; hidden, to protect another or since its row or column has few."""
 
-Rows = Literal["exact", "at least", "free"]
+RowSums = Literal["exact", "at least", "free"]
 GROUND = -1
 Table = npt.NDArray[np.int64]
 
 
-def suppress(table: Table, least: int = 5, rows: Rows = "exact") -> npt.NDArray[np.int8]:
+def suppress_cells(table: Table, least: int = 5, rows: RowSums = "exact") -> npt.NDArray[np.int8]:
     """Return what to do with each cell of a table of counts of people.
 
     `table`: `(rows + 1, columns + 1)`; the last row and the last column hold the totals that are shown too. Columns
@@ -42,7 +42,7 @@ def suppress(table: Table, least: int = 5, rows: Rows = "exact") -> npt.NDArray[
     return net.state
 
 
-def shown(table: Table, state: npt.NDArray[np.int8], least: int = 5) -> list[list[int | str]]:
+def format_cells(table: Table, state: npt.NDArray[np.int8], least: int = 5) -> list[list[int | str]]:
     """Return the table as it may be shown: numbers, `<5`, or `hidden`.
 
     >>> counts = np.array([[3, 40, 43], [20, 50, 70], [23, 90, 113]])
@@ -59,7 +59,7 @@ def shown(table: Table, state: npt.NDArray[np.int8], least: int = 5) -> list[lis
 class _Network:
     """The table as a network: an edge a cell, a node for each row and each column, and one for what rows leave over."""
 
-    def __init__(self, table: Table, least: int, rows: Rows) -> None:
+    def __init__(self, table: Table, least: int, rows: RowSums) -> None:
         self.table, self.least, self.rows = table, least, rows
         self.height, self.width = table.shape[0] - 1, table.shape[1] - 1
         self.state = np.where((table > 0) & (table < least), SMALL, SHOWN).astype(np.int8)

@@ -21,16 +21,16 @@ from common.errors import DataError
 from common.task import Task
 from sites.cohort import Cohort, Patient, Windows
 from sites.datasets import Source
-from sites.disclosure.cell_suppression import SHOWN, Rows, shown, suppress
+from sites.disclosure.cell_suppression import SHOWN, RowSums, format_cells, suppress_cells
 
-LEAST = 5
-OLDEST = 89
+MIN_PATIENTS = 5
+MAX_AGE_SHOWN = 89
 """Ages above are told as such (45 CFR 164.514(b)(2)(i)(C))."""
 
-BLOCK = 1 << 30
+BLOCK_BYTES = 1 << 30
 """Bytes of examples that are read at a time, about."""
 
-EACH = 12
+MAX_SITES_LISTED = 12
 """What is missing is told of every hospital where there are at most so many."""
 
 Key = tuple[str, str]
@@ -53,8 +53,8 @@ class _Found:
     lacking: dict[str, set[Key]] = field(default_factory=dict)
 
 
-def describe(
-    source: Source, least: int = LEAST, tell: Callable[[int, int], None] = lambda done, of: None
+def describe_folder(
+    source: Source, least: int = MIN_PATIENTS, tell: Callable[[int, int], None] = lambda done, of: None
 ) -> dict[str, Any]:
     """Return the card and the counts, JSON-ready; `tell(done, of)` says how many recordings were read.
 
@@ -80,8 +80,8 @@ def describe(
     used, mode = _counted(everyone, task, label)
     names = sorted({site for site, _ in used}, key=_natural)
     counts = _table(used, names, len(task.classes))
-    state = suppress(counts, least, mode)
-    cells = shown(counts, state, least)
+    state = suppress_cells(counts, least, mode)
+    cells = format_cells(counts, state, least)
     recordings = Counter(label[item.id] for item in everyone)
     open_rows = state[:, -1] == SHOWN
     excluded = dict(found.excluded)
@@ -127,7 +127,7 @@ def _blocks(everyone: Sequence[Patient], task: Task) -> Iterator[list[Patient]]:
     for item in everyone:
         block.append(item)
         held += width * max(1, sum(item.examples))
-        if held >= BLOCK:
+        if held >= BLOCK_BYTES:
             yield block
             block, held = [], 0
     if block:
@@ -185,7 +185,7 @@ def _note(
     found.lacking.setdefault(name, set()).update(keys[int(i)] for i in np.flatnonzero(lacks))
 
 
-def _counted(everyone: Sequence[Patient], task: Task, label: dict[str, str]) -> tuple[dict[Key, set[int]], Rows]:
+def _counted(everyone: Sequence[Patient], task: Task, label: dict[str, str]) -> tuple[dict[Key, set[int]], RowSums]:
     """Return the classes of everyone who counts, and how a hospital's classes add up.
 
     With several labels an example need not have any, so there everyone counts.
@@ -230,7 +230,7 @@ def _examples(
 def _line(numbers: Sequence[int], least: int) -> list[Cell]:
     """Return counts that make up a total that is shown too, and the total."""
     table = np.array([[*numbers, sum(numbers)]] * 2, dtype=np.int64)
-    return shown(table, suppress(table, least), least)[-1]
+    return format_cells(table, suppress_cells(table, least), least)[-1]
 
 
 def _lines(cells: list[list[Cell]]) -> list[list[Cell]]:
@@ -251,7 +251,7 @@ def _ages(found: _Found, used: dict[Key, set[int]], least: int) -> dict[str, Any
 
 
 def _year(age: float) -> Cell:
-    return f">{OLDEST}" if round(age) > OLDEST else round(age)
+    return f">{MAX_AGE_SHOWN}" if round(age) > MAX_AGE_SHOWN else round(age)
 
 
 def _sexes(found: _Found, used: dict[Key, set[int]], least: int) -> dict[str, Cell]:
@@ -260,7 +260,7 @@ def _sexes(found: _Found, used: dict[Key, set[int]], least: int) -> dict[str, Ce
 
 
 def _missing(found: _Found, used: dict[Key, set[int]], names: Sequence[str], least: int) -> list[dict[str, Any]]:
-    each = list(names) if len(names) <= EACH else []
+    each = list(names) if len(names) <= MAX_SITES_LISTED else []
     rows = {name: i for i, name in enumerate(each)}
     lines = []
     for name, (values, lacks) in found.values.items():
@@ -271,8 +271,8 @@ def _missing(found: _Found, used: dict[Key, set[int]], names: Sequence[str], lea
             table[rows.get(key[0], 0), 0 if key in found.measured[name] else 1] += 1
         table[:, 2] = table.sum(1)
         table[-1] = table.sum(0)
-        state = suppress(table, least)
-        cells = shown(table, state, least)
+        state = suppress_cells(table, least)
+        cells = format_cells(table, state, least)
         told = (state[-1, :2] == SHOWN).all() and not 0 < len(found.lacking[name]) < least
         lines.append(
             {

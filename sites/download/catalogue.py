@@ -13,7 +13,7 @@ from pathlib import Path
 
 from common.errors import ConfigError, DataError
 
-LISTING = "SHA256SUMS.txt"
+SUMS_FILE = "SHA256SUMS.txt"
 
 
 @dataclass(frozen=True)
@@ -132,19 +132,19 @@ _ALL = (
 SOURCES: Mapping[str, Download] = {item.name: item for item in _ALL}
 
 
-def find(name: str) -> Download | None:
+def find_download(name: str) -> Download | None:
     """Return how a data set is had, by its name here or by its publisher's; none where nothing is published."""
     return SOURCES.get(name) or next((item for item in _ALL if item.slug == name), None)
 
 
-def fetchable(name: str) -> Download:
+def require_download(name: str) -> Download:
     """Return how to fetch a data set.
 
     Raises:
         ConfigError: there is no such data set to fetch.
         DataError: it can be had by hand only; the message says where.
     """
-    found = find(name)
+    found = find_download(name)
     if found is None:
         known = ", ".join(sorted(item.name for item in _ALL if item.files))
         raise ConfigError(f"nothing to fetch for {name!r}: choose one of {known}")

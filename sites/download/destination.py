@@ -16,11 +16,11 @@ from pathlib import Path, PurePosixPath
 
 from common.errors import DataError, FetchError
 
-SPARE = 64 << 20
+SPARE_BYTES = 64 << 20
 """Bytes of disk that a download leaves free."""
 
 
-def inside(folder: Path, path: str) -> Path:
+def resolve_inside(folder: Path, path: str) -> Path:
     """Return where a published path lies in a folder, never outside of it.
 
     Raises:
@@ -40,18 +40,18 @@ def inside(folder: Path, path: str) -> Path:
     return here / plain.name
 
 
-def part_of(target: Path) -> tuple[Path, Path]:
+def partial_paths(target: Path) -> tuple[Path, Path]:
     """Return the part of a file and its tag; what else goes by these names is removed."""
     part = target.with_name(target.name + ".part")
     tag = target.with_name(target.name + ".part.tag")
     for path in (part, tag):
         if path.is_symlink():
-            with writing(path):
+            with report_disk_errors(path):
                 path.unlink()
     return part, tag
 
 
-def length(path: Path) -> int:
+def file_size(path: Path) -> int:
     """Return the length of a file in bytes, 0 where there is none."""
     try:
         return path.stat().st_size
@@ -59,24 +59,27 @@ def length(path: Path) -> int:
         return 0
 
 
-def digest(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hex digits."""
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def need_space(folder: Path, count: int) -> None:
+def require_space(folder: Path, count: int) -> None:
     """Raise `DataError` unless `count` more bytes fit on the disk of a folder, which need not be there yet."""
     place = folder
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
-    if count + SPARE > free:
-        raise DataError(f"{big(count)} do not fit: {folder} has {big(free)} free, and {big(SPARE)} should stay so")
+    if count + SPARE_BYTES > free:
+        raise DataError(
+            f"{format_bytes(count)} do not fit: {folder} has {format_bytes(free)} free, "
+            f"and {format_bytes(SPARE_BYTES)} should stay so"
+        )
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def report_disk_errors(path: Path) -> Iterator[None]:
     """Turn what the disk refuses into a DataError."""
     try:
         yield
@@ -85,13 +88,13 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Hold a folder, making it first; it is free again when this process ends, however it ends.
 
     Raises:
         DataError: another process holds it, or it cannot be made.
     """
-    with writing(folder):
+    with report_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -104,7 +107,7 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def big(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Return a number of bytes for people.
 
     >>> big(1_234_567), big(999)

@@ -19,25 +19,33 @@ from typing import Any, TypeVar
 
 from common.errors import ConfigError, FetchError
 from sites.cohort import DataCard
-from sites.download.catalogue import LISTING, Download
-from sites.download.destination import alone, digest, inside, length, need_space, part_of, writing
-from sites.download.http import Client, Manners, Refused, Stopped
+from sites.download.catalogue import SUMS_FILE, Download
+from sites.download.destination import (
+    file_sha256,
+    file_size,
+    lock_folder,
+    partial_paths,
+    report_disk_errors,
+    require_space,
+    resolve_inside,
+)
+from sites.download.http import DownloadStopped, FileUnavailable, HttpClient, RetryPolicy
 
 RECORD = ".wardround-fetch.json"
 """What was asked for, so that `verify` knows what should be there."""
 
 NOTE = "SOURCE.md"
-OURS = "<!-- written by wardround data fetch -->"
-ASKED = 200
+NOTE_MARK = "<!-- written by wardround data fetch -->"
+MAX_SIZE_REQUESTS = 200
 """Sizes are asked of so many files at most; beyond, of half as many, and the sum is an estimate."""
 
-TOO_MANY = 20
+MAX_FAILED_FILES = 20
 T = TypeVar("T")
-Tell = Callable[[dict[str, Any]], None]
+EventListener = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchResult:
     """What a fetch did: counts of files, bytes that came, and why each file that is not there is not."""
 
     fetched: int
@@ -46,7 +54,7 @@ class Fetched:
     failed: Mapping[str, str]
 
 
-def fetch(
+def fetch_data_set(
     source: Download,
     card: DataCard,
     folder: Path,
@@ -55,9 +63,9 @@ def fetch(
     part: str | None = None,
     everything: bool = False,
     base: str | None = None,
-    manners: Manners | None = None,
-    tell: Tell = lambda event: None,
-) -> Fetched:
+    manners: RetryPolicy | None = None,
+    tell: EventListener = lambda event: None,
+) -> FetchResult:
     """Bring a data set into a folder; see `choose` for `only`, `part` and `everything`.
 
     `base`: fetch from there, http allowed, in place of where the data set is published. `tell` is called from
@@ -74,23 +82,23 @@ def fetch(
         with lock:
             tell({"event": event, **values})
 
-    client = Client(
+    client = HttpClient(
         base or source.files,
-        manners or Manners(),
+        manners or RetryPolicy(),
         insecure=base is not None,
         retry=lambda path, why, wait: say("retry", path=path, why=why, wait=wait),
     )
-    with alone(folder):
+    with lock_folder(folder):
         sums = source.sums or _listing(client, folder)
-        wanted = choose(source, sums, only, part, everything)
-        targets = {path: inside(folder, path) for path in wanted}
+        wanted = select_paths(source, sums, only, part, everything)
+        targets = {path: resolve_inside(folder, path) for path in wanted}
         right = _right(client, targets, sums)
         todo = [path for path in wanted if path not in right]
         total, exact = _size(client, todo)
-        already = sum(length(part_of(targets[path])[0]) for path in todo)
+        already = sum(file_size(partial_paths(targets[path])[0]) for path in todo)
         if total is not None:
             total = max(total, already)
-            need_space(folder, total - already)
+            require_space(folder, total - already)
         replaced = sum(targets[path].exists() for path in todo)
         say("plan", files=len(todo), kept=len(right), replaced=replaced, bytes=total, already=already, exact=exact)
         _note(folder, source, card, client.base, _patterns(source, only, part, everything))
@@ -98,7 +106,7 @@ def fetch(
         return _bring(client, targets, todo, sums, len(right), say)
 
 
-def choose(
+def select_paths(
     source: Download, paths: Sequence[str] | Mapping[str, str], only: Sequence[str], part: str | None, everything: bool
 ) -> list[str]:
     """Return the paths to fetch: those that match `only`, or all, or else what the reader needs.
@@ -121,7 +129,7 @@ def choose(
     return found
 
 
-def read_sums(text: str) -> dict[str, str]:
+def parse_sums(text: str) -> dict[str, str]:
     """Return the SHA-256 of each path of a `sha256sum` list.
 
     Raises:
@@ -133,17 +141,17 @@ def read_sums(text: str) -> dict[str, str]:
             continue
         match = re.fullmatch(r"([0-9a-fA-F]{64})[ \t]+\*?(?:\./)?(\S.*)", line)
         if match is None:
-            raise FetchError(f"line {number} of {LISTING} is not a SHA-256 and a path")
+            raise FetchError(f"line {number} of {SUMS_FILE} is not a SHA-256 and a path")
         path = match[2]
-        inside(Path(), path)
+        resolve_inside(Path(), path)
         if found.setdefault(path, match[1].lower()) != match[1].lower():
-            raise FetchError(f"{LISTING} names {path} twice, with two sums")
+            raise FetchError(f"{SUMS_FILE} names {path} twice, with two sums")
     if not found or not text.endswith("\n"):
-        raise FetchError(f"{LISTING} is {'cut off' if found else 'empty'}")
+        raise FetchError(f"{SUMS_FILE} is {'cut off' if found else 'empty'}")
     return found
 
 
-def asked(folder: Path) -> list[str] | None:
+def fetched_patterns(folder: Path) -> list[str] | None:
     """Return the patterns of what was fetched into a folder, none where it was not fetched by this program."""
     try:
         raw = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -164,42 +172,46 @@ def _patterns(source: Download, only: Sequence[str], part: str | None, everythin
     return [*source.wanted, *(pattern for patterns in chosen.values() for pattern in patterns)]
 
 
-def _listing(client: Client, folder: Path) -> dict[str, str]:
-    fresh = folder / f".{LISTING}"
+def _listing(client: HttpClient, folder: Path) -> dict[str, str]:
+    fresh = folder / f".{SUMS_FILE}"
     try:
-        client.fetch(LISTING, fresh, None)
-        found = read_sums(fresh.read_text(encoding="utf-8"))
-        with writing(folder / LISTING):
-            fresh.replace(folder / LISTING)
+        client.fetch(SUMS_FILE, fresh, None)
+        found = parse_sums(fresh.read_text(encoding="utf-8"))
+        with report_disk_errors(folder / SUMS_FILE):
+            fresh.replace(folder / SUMS_FILE)
         return found
-    except (Refused, UnicodeDecodeError) as error:
+    except (FileUnavailable, UnicodeDecodeError) as error:
         why = "it is no text" if isinstance(error, UnicodeDecodeError) else error
         raise FetchError(f"cannot get the list of files from {client.base}: {why}") from None
     finally:
         fresh.unlink(missing_ok=True)
 
 
-def _right(client: Client, targets: Mapping[str, Path], sums: Mapping[str, str]) -> set[str]:
+def _right(client: HttpClient, targets: Mapping[str, Path], sums: Mapping[str, str]) -> set[str]:
     """Return the paths whose files are there already, as published."""
     found: set[str] = set()
 
     def look(path: str) -> None:
-        if targets[path].is_file() and digest(targets[path]) == sums[path]:
+        if targets[path].is_file() and file_sha256(targets[path]) == sums[path]:
             found.add(path)
 
     _spread(client, list(targets), look)
     return found
 
 
-def _size(client: Client, paths: Sequence[str]) -> tuple[int | None, bool]:
+def _size(client: HttpClient, paths: Sequence[str]) -> tuple[int | None, bool]:
     """Return how many bytes the files have together, and whether all were asked; none where the server says nothing."""
-    some = list(paths) if len(paths) <= ASKED else [paths[i * len(paths) // (ASKED // 2)] for i in range(ASKED // 2)]
+    some = (
+        list(paths)
+        if len(paths) <= MAX_SIZE_REQUESTS
+        else [paths[i * len(paths) // (MAX_SIZE_REQUESTS // 2)] for i in range(MAX_SIZE_REQUESTS // 2)]
+    )
     sizes: list[int] = []
 
     def ask(path: str) -> None:
         try:
             size = client.size(path)
-        except Refused:
+        except FileUnavailable:
             return  # told when it is fetched
         if size is not None:
             sizes.append(size)
@@ -212,38 +224,38 @@ def _size(client: Client, paths: Sequence[str]) -> tuple[int | None, bool]:
 
 
 def _bring(
-    client: Client,
+    client: HttpClient,
     targets: Mapping[str, Path],
     todo: Sequence[str],
     sums: Mapping[str, str],
     kept: int,
     say: Callable[..., None],
-) -> Fetched:
+) -> FetchResult:
     failed: dict[str, str] = {}
     done: list[int] = []
 
     def one(path: str) -> None:
         target = targets[path]
-        with writing(target.parent):
+        with report_disk_errors(target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
         try:
             client.fetch(path, target, sums[path])
-        except Refused as error:
+        except FileUnavailable as error:
             failed[path] = str(error)
             say("failed", path=path, why=str(error))
-            if len(failed) >= TOO_MANY:
+            if len(failed) >= MAX_FAILED_FILES:
                 raise FetchError(
                     f"{len(failed)} files could not be had; the first: {next(iter(failed.values()))}"
                 ) from None
             return
-        done.append(length(target))
+        done.append(file_size(target))
         say("file", path=path, bytes=done[-1])
 
     _spread(client, todo, one)
-    return Fetched(len(done), kept, sum(done), dict(sorted(failed.items())))
+    return FetchResult(len(done), kept, sum(done), dict(sorted(failed.items())))
 
 
-def _spread(client: Client, items: Sequence[T], work: Callable[[T], None]) -> None:
+def _spread(client: HttpClient, items: Sequence[T], work: Callable[[T], None]) -> None:
     """Work through the items with a few threads; the first error, or Ctrl-C, ends them all.
 
     The threads are daemons: what waits for a server that says nothing does not hold up the end of the program.
@@ -272,7 +284,7 @@ def _spread(client: Client, items: Sequence[T], work: Callable[[T], None]) -> No
             thread.start()
         for _ in threads:
             error = ended.get(timeout=patience)
-            if error is not None and not isinstance(error, Stopped) and first is None:
+            if error is not None and not isinstance(error, DownloadStopped) and first is None:
                 first, patience = error, 3.0
                 client.interrupt()
     except queue.Empty:
@@ -290,7 +302,7 @@ def _spread(client: Client, items: Sequence[T], work: Callable[[T], None]) -> No
 
 def _note(folder: Path, source: Download, card: DataCard, base: str, patterns: Sequence[str]) -> None:
     """Write down what was asked for, and for people where it comes from and under which licence."""
-    every = list(dict.fromkeys([*(asked(folder) or []), *patterns]))
+    every = list(dict.fromkeys([*(fetched_patterns(folder) or []), *patterns]))
     record = {"name": source.name, "version": source.version, "from": base, "patterns": every}
     sums = (
         "its publisher's SHA256SUMS.txt"
@@ -298,7 +310,7 @@ def _note(folder: Path, source: Download, card: DataCard, base: str, patterns: S
         else "the sums that wardround holds, its publisher gives none"
     )
     lines = [
-        OURS,
+        NOTE_MARK,
         f"# {card.title}",
         "",
         f"- Licence: {card.licence}",
@@ -308,8 +320,8 @@ def _note(folder: Path, source: Download, card: DataCard, base: str, patterns: S
         f"- Fetched: {' '.join(every)}",
         f"- Each file's SHA-256 was compared with {sums}; check again with `wardround data verify {source.name}`.",
     ]
-    with writing(folder):
+    with report_disk_errors(folder):
         (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         note = folder / NOTE
-        if not note.exists() or note.read_text(encoding="utf-8", errors="replace").startswith(OURS):
+        if not note.exists() or note.read_text(encoding="utf-8", errors="replace").startswith(NOTE_MARK):
             note.write_text("\n".join(lines) + "\n", encoding="utf-8")

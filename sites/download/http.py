@@ -26,20 +26,20 @@ from requests.exceptions import RequestException, SSLError, Timeout
 from urllib3.exceptions import HTTPError, NameResolutionError
 
 from common.errors import FetchError
-from sites.download.destination import digest, length, need_space, part_of, writing
+from sites.download.destination import file_sha256, file_size, partial_paths, report_disk_errors, require_space
 
 CHUNK = 1 << 13
 """Bytes at a time; as much is lost at most when a connection breaks off."""
 
-TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-MOVED = frozenset({301, 302, 303, 307, 308})
+RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+REDIRECT_STATUS = frozenset({301, 302, 303, 307, 308})
 
 
-class Stopped(Exception):
+class DownloadStopped(Exception):
     """Someone asked to stop; what has come so far is kept."""
 
 
-class Refused(Exception):
+class FileUnavailable(Exception):
     """One file cannot be had, and asking again would not help."""
 
 
@@ -52,7 +52,7 @@ class _Again(Exception):
 
 
 @dataclass(frozen=True)
-class Manners:
+class RetryPolicy:
     """How a server is treated: how many connections, how long to wait for it, how often to ask again.
 
     A file is given up after `attempts` failures in a row that brought no byte, or `failures` altogether, or when
@@ -70,7 +70,7 @@ class Manners:
 
 
 @dataclass
-class Client:
+class HttpClient:
     """Downloads below one URL, from several threads.
 
     `insecure`: the base may be http, for a server on one's own machine. `came`: called with the number of bytes that
@@ -78,7 +78,7 @@ class Client:
     """
 
     base: str
-    manners: Manners = field(default_factory=Manners)
+    manners: RetryPolicy = field(default_factory=RetryPolicy)
     insecure: bool = False
     came: Callable[[int], None] = lambda count: None
     retry: Callable[[str, str, float], None] = lambda path, why, wait: None
@@ -129,25 +129,25 @@ class Client:
             DataError: the disk is full or cannot be written.
             Stopped: `interrupt` was called.
         """
-        part, tag = part_of(target)
+        part, tag = partial_paths(target)
         idle = failures = wrong = 0
         while True:
-            had = length(part)
+            had = file_size(part)
             try:
                 self._continue(path, part, tag, sha256)
             except _Again as again:
                 failures += 1
-                idle = 1 if length(part) > had else idle + 1
+                idle = 1 if file_size(part) > had else idle + 1
                 self._pause(path, again, idle, failures)
                 continue
-            if sha256 is not None and digest(part) != sha256:
+            if sha256 is not None and file_sha256(part) != sha256:
                 self._drop(part, tag)
                 wrong += 1
                 if wrong == 2:
-                    raise Refused(f"{path}: what the server sends has another SHA-256 than was published")
+                    raise FileUnavailable(f"{path}: what the server sends has another SHA-256 than was published")
                 self.retry(path, "its SHA-256 differs from the published one: from the start", 0.0)
                 continue
-            with writing(target):
+            with report_disk_errors(target):
                 os.replace(part, target)
                 tag.unlink(missing_ok=True)
             return
@@ -155,7 +155,7 @@ class Client:
     def _continue(self, path: str, part: Path, tag: Path, sha256: str | None) -> None:
         """Bring what is missing of a part, or all of it where the server will not go on."""
         version = _text(tag)
-        have = length(part) if version or sha256 else 0
+        have = file_size(part) if version or sha256 else 0
         headers = {"Range": f"bytes={have}-"} if have else {}
         if have and version:
             headers["If-Range"] = version
@@ -168,7 +168,7 @@ class Client:
                 raise _Again("the server has less of it than had come: from the start", 0.0)
             _accept(path, answer, {200, 206} if have else {200})
             if answer.headers.get("Content-Encoding", "identity") != "identity":
-                raise Refused(f"{path}: the server sends it compressed, which was not asked for")
+                raise FileUnavailable(f"{path}: the server sends it compressed, which was not asked for")
             if answer.status_code == 206:
                 if _start(answer) != have or not same:
                     self._drop(part, tag)
@@ -177,13 +177,15 @@ class Client:
             else:
                 expected, have = _number(answer.headers.get("Content-Length")), 0
                 if expected is None and sha256 is None and "Transfer-Encoding" not in answer.headers:
-                    raise Refused(f"{path}: the server does not say how long it is, so none can tell if it is whole")
+                    raise FileUnavailable(
+                        f"{path}: the server does not say how long it is, so none can tell if it is whole"
+                    )
                 self._drop(part, tag)  # before the new tag: no old bytes under it
-                with writing(tag):
+                with report_disk_errors(tag):
                     tag.write_text(_etag(answer) or answer.headers.get("Last-Modified", ""), encoding="utf-8")
-            need_space(part.parent, max(0, (expected or have) - have))
+            require_space(part.parent, max(0, (expected or have) - have))
             self._write(part, answer)
-        got = length(part)
+        got = file_size(part)
         if expected is not None and got > expected:
             self._drop(part, tag)
             raise _Again("more of it came than was promised: from the start")
@@ -194,7 +196,7 @@ class Client:
         with self._lock:
             self._open.add(answer)
         try:
-            with writing(part), part.open("ab") as out:
+            with report_disk_errors(part), part.open("ab") as out:
                 chunks = answer.iter_content(CHUNK)
                 while True:
                     self._heed()
@@ -236,17 +238,17 @@ class Client:
             except (RequestException, HTTPError) as error:
                 self._heed()
                 raise _Again(_why(error, self.manners)) from None
-            if answer.status_code in TRY_AGAIN:
+            if answer.status_code in RETRY_STATUS:
                 answer.close()
                 wait = _retry_after(answer.headers.get("Retry-After"))
                 raise _Again(f"the server answers {answer.status_code} {answer.reason}", wait)
-            if answer.status_code not in MOVED or "Location" not in answer.headers:
+            if answer.status_code not in REDIRECT_STATUS or "Location" not in answer.headers:
                 return answer
             answer.close()
             url = urljoin(url, answer.headers["Location"])
             if urlsplit(url).scheme != self._scheme:
-                raise Refused(f"{path}: the server redirects to {urlsplit(url).scheme}:, which is not followed")
-        raise Refused(f"{path}: the server redirects in a circle")
+                raise FileUnavailable(f"{path}: the server redirects to {urlsplit(url).scheme}:, which is not followed")
+        raise FileUnavailable(f"{path}: the server redirects in a circle")
 
     def _pause(self, path: str, again: _Again, idle: int, failures: int) -> None:
         """Wait before asking again, longer each time, or give up."""
@@ -265,11 +267,11 @@ class Client:
 
     def _heed(self) -> None:
         if self._stop.is_set():
-            raise Stopped
+            raise DownloadStopped
 
     def _drop(self, part: Path, tag: Path) -> None:
-        self.came(-length(part))
-        with writing(part):
+        self.came(-file_size(part))
+        with report_disk_errors(part):
             part.unlink(missing_ok=True)
             tag.unlink(missing_ok=True)
 
@@ -285,10 +287,10 @@ def _accept(path: str, answer: requests.Response, good: set[int]) -> None:
     if code in good:
         return
     if code in (401, 403):
-        raise Refused(f"{path}: the server asks for a login ({code})")
+        raise FileUnavailable(f"{path}: the server asks for a login ({code})")
     if code in (404, 410):
-        raise Refused(f"{path}: the server does not have it ({code})")
-    raise Refused(f"{path}: the server answers {code} {answer.reason}")
+        raise FileUnavailable(f"{path}: the server does not have it ({code})")
+    raise FileUnavailable(f"{path}: the server answers {code} {answer.reason}")
 
 
 def _text(path: Path) -> str:
@@ -334,7 +336,7 @@ def _retry_after(text: str | None) -> float | None:
         return None
 
 
-def _why(error: Exception, manners: Manners) -> str:
+def _why(error: Exception, manners: RetryPolicy) -> str:
     causes: list[Any] = [error, *error.args, *(getattr(item, "reason", None) for item in error.args)]
     if any(isinstance(item, NameResolutionError) for item in causes):
         return "the server's name is not known: is there a network, or a proxy to name in HTTPS_PROXY?"

@@ -22,15 +22,15 @@ from common.errors import DataError, FetchError
 from sites import synthetic_folder
 from sites.datasets import Source
 from sites.download import fetch
-from sites.download.catalogue import LISTING, Download
-from sites.download.destination import digest, inside
+from sites.download.catalogue import SUMS_FILE, Download
+from sites.download.destination import file_sha256, resolve_inside
 from sites.ecg.simulate import hospitals
 
-Tell = Callable[[int, int], None]
+ProgressListener = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Checked:
+class Verification:
     """What was found: how it was checked, in words; counts, and what is wrong with which file.
 
     `unchecked`: files of a kind that nothing can be said of; `unfinished`: downloads that broke off; `records`: how
@@ -51,9 +51,9 @@ class Checked:
         return not self.damaged and not self.missing and self.ok > 0
 
 
-def verify(
-    source: Source, published: Download | None, only: Sequence[str] = (), tell: Tell = lambda done, of: None
-) -> Checked:
+def verify_files(
+    source: Source, published: Download | None, only: Sequence[str] = (), tell: ProgressListener = lambda done, of: None
+) -> Verification:
     """Check the files of a folder; `tell(done, of)` says how far it is.
 
     `only`: patterns of what should be there, else what `data fetch` was asked for, else all.
@@ -67,16 +67,16 @@ def verify(
     sums, by = _sums(folder, published)
     if not sums:
         return _by_reading(source, tell)
-    patterns = only or fetch.asked(folder) or ("*",)
+    patterns = only or fetch.fetched_patterns(folder) or ("*",)
     wanted = sorted(path for path in sums if any(fnmatchcase(path, pattern) for pattern in patterns))
     missing, damaged = [], {}
 
     def look(path: str) -> str | None:
-        place = inside(folder, path)
+        place = resolve_inside(folder, path)
         if not place.is_file():
             return "missing"
         try:
-            return None if digest(place) == sums[path] else "its SHA-256 is another"
+            return None if file_sha256(place) == sums[path] else "its SHA-256 is another"
         except OSError as error:
             return f"cannot be read: {error.strerror}"
 
@@ -88,15 +88,15 @@ def verify(
                 damaged[path] = wrong
             tell(done, len(wanted))
     ok = len(wanted) - len(missing) - len(damaged)
-    return Checked(by, ok, damaged, tuple(missing), unfinished=_unfinished(folder))
+    return Verification(by, ok, damaged, tuple(missing), unfinished=_unfinished(folder))
 
 
 def _sums(folder: Path, published: Download | None) -> tuple[dict[str, str], str]:
     """Return the sums to hold the files against: of the folder's own list, or those known of the publisher's files."""
-    listing = folder / LISTING
+    listing = folder / SUMS_FILE
     if listing.is_file():
         try:
-            return fetch.read_sums(listing.read_text(encoding="utf-8")), f"the SHA-256 sums in {LISTING}"
+            return fetch.parse_sums(listing.read_text(encoding="utf-8")), f"the SHA-256 sums in {SUMS_FILE}"
         except (FetchError, UnicodeDecodeError) as error:
             why = "it is no text" if isinstance(error, UnicodeDecodeError) else error
             raise DataError(f"cannot use {listing}: {why}; fetch it again, or remove it to check by reading") from None
@@ -106,7 +106,7 @@ def _sums(folder: Path, published: Download | None) -> tuple[dict[str, str], str
     return {}, ""
 
 
-def _by_reading(source: Source, tell: Tell) -> Checked:
+def _by_reading(source: Source, tell: ProgressListener) -> Verification:
     folder = source.folder
     every = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _ours(path)]
     checks = [(path, check) for path in every if (check := _check(path)) is not None]
@@ -136,7 +136,7 @@ def _by_reading(source: Source, tell: Tell) -> Checked:
     heads = {path.with_suffix("") for path, check in checks if check is _wfdb}
     unchecked = sum(_check(path) is None and path.with_suffix("") not in heads for path in every)
     by = f"reading every file, and the reader of {source.card.name}"
-    return Checked(by, ok, damaged, tuple(missing), unchecked, _unfinished(folder), records)
+    return Verification(by, ok, damaged, tuple(missing), unchecked, _unfinished(folder), records)
 
 
 def _ours(path: Path) -> bool:

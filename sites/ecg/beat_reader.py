@@ -41,14 +41,14 @@ class Options(Section):
     )
 
 
-def task(options: Options) -> Task:
+def beat_task(options: Options) -> Task:
     """Return what is predicted from what."""
     names = [f"lead {i + 1}" for i in range(options.leads)]
     features: tuple[str, ...] = ()
     if options.view == "window":
-        every = beats.feature_names(options.leads)
+        every = beats.window_feature_names(options.leads)
         features = every if options.relative else every[: len(beats.RR_FEATURES)]
-        features += ecg_features.beat_names(options.shape)
+        features += ecg_features.beat_feature_names(options.shape)
         if options.relative:
             names += [f"lead {i + 1} minus median beat" for i in range(options.leads)]
     classes, titles = tuple(options.classes), tuple(beats.CLASS_TITLES[c] for c in options.classes)
@@ -67,12 +67,12 @@ def task(options: Options) -> Task:
     )
 
 
-def prepared_counts(folder: Path, names: Sequence[str], options: Options, store: Path) -> list[tuple[int, ...]]:
+def count_beats(folder: Path, names: Sequence[str], options: Options, store: Path) -> list[tuple[int, ...]]:
     """Return each recording's count of every class, preparing it first where it is not cached."""
 
     def one(name: str) -> tuple[int, ...]:
         key = _key(folder, name, options)
-        about = cache.notes(store, key)
+        about = cache.read_notes(store, key)
         if about is None:
             about = cache.load_or_make(store, key, lambda: _prepare(folder, name, options))[1]
         found = tuple(about["labels"].count(c) for c in options.classes)
@@ -92,7 +92,7 @@ def read_beats(folder: Path, options: Options, ids: Sequence[str], store: Path, 
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         parts = list(pool.map(one, ids))
-    what = task(options)
+    what = beat_task(options)
     labels = [np.frombuffer(about["labels"].encode(), dtype=np.uint8) for _, about in parts]
     code = np.full(256, -1, dtype=np.int64)
     code[[ord(name) for name in options.classes]] = np.arange(len(options.classes))
@@ -102,7 +102,7 @@ def read_beats(folder: Path, options: Options, ids: Sequence[str], store: Path, 
     total = sum(int((y >= 0).sum()) for y in truth)
     x = np.zeros((total, what.channels, what.samples), dtype=np.float32)
     features = np.zeros((total, len(what.features)), dtype=np.float32)
-    measured = len(ecg_features.beat_names(options.shape)) if options.view == "window" else 0
+    measured = len(ecg_features.beat_feature_names(options.shape)) if options.view == "window" else 0
     excluded: dict[str, int] = {}
     hours, seconds = np.zeros(total, dtype=np.float32), np.zeros(total)
     at = 0
@@ -119,7 +119,7 @@ def read_beats(folder: Path, options: Options, ids: Sequence[str], store: Path, 
         if measured:
             features[rows, -measured:] = arrays["shape"][keep]
         since = np.diff(arrays["sample"], prepend=0)  # the time from the beat before, the first's from the beginning
-        rate = recordings.rate(folder, name)
+        rate = recordings.read_rate(folder, name)
         hours[rows], seconds[rows] = since[keep] / (3600 * rate), arrays["sample"][keep] / rate
         for note, number in _excluded(about).items():
             excluded[note] = excluded.get(note, 0) + number
@@ -130,7 +130,7 @@ def read_beats(folder: Path, options: Options, ids: Sequence[str], store: Path, 
     owner = np.repeat(np.arange(len(parts)), [len(y) for y in truth])
     y, owner = every[every >= 0], owner[every >= 0]
     synthetic = any(about["synthetic"] == "yes" for _, about in parts)
-    people = [recordings.person(folder, name) for name in ids]
+    people = [recordings.read_age_and_sex(folder, name) for name in ids]
     return Cohort(
         what,
         x,
@@ -153,12 +153,12 @@ def _key(folder: Path, name: str, options: Options) -> str:
     settings: dict[str, Any] = {"version": beats.VERSION, "view": options.view, "leads": options.leads}
     if options.shape and options.view == "window":
         settings["shape"] = options.shape
-    return cache.key(recordings.files(folder, name), settings)
+    return cache.content_key(recordings.recording_files(folder, name), settings)
 
 
 def _prepare(folder: Path, name: str, options: Options) -> tuple[cache.Arrays, dict[str, str]]:
-    recording = recordings.read(folder, name)
-    found = beats.cut(recording, options.view, options.leads)
+    recording = recordings.read_recording(folder, name)
+    found = beats.cut_beats(recording, options.view, options.leads)
     about = {
         "labels": "".join(found.label),
         "excluded": "\n".join(f"{number}\t{what}" for what, number in found.excluded.items()),
@@ -177,10 +177,10 @@ def _prepare(folder: Path, name: str, options: Options) -> tuple[cache.Arrays, d
 
 def _shape(recording: recordings.Recording, found: beats.Beats, options: Options) -> npt.NDArray[np.float32]:
     """Return the measures of the waves `(beats, features)` of the first leads; of a lead that is not there, zeros."""
-    measured = np.zeros((len(found.label), len(ecg_features.beat_names(options.shape))), dtype=np.float32)
-    seen = found if options.shape <= options.leads else beats.cut(recording, "window", options.shape)
+    measured = np.zeros((len(found.label), len(ecg_features.beat_feature_names(options.shape))), dtype=np.float32)
+    seen = found if options.shape <= options.leads else beats.cut_beats(recording, "window", options.shape)
     here = min(options.shape, seen.x.shape[1])
-    values = ecg_features.against_own(ecg_features.of_beats(seen.x[:, :here], seen.template[:here]))
+    values = ecg_features.scale_to_own_spread(ecg_features.measure_beats(seen.x[:, :here], seen.template[:here]))
     measured[:, : values.shape[1]] = values
     return measured
 

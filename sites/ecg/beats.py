@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
 
-from sites.ecg.filtering import condition, fill_gaps
+from sites.ecg.filtering import fill_gaps, resample_and_filter
 from sites.ecg.recordings import Recording
 
 RATE = 125.0
@@ -32,7 +32,7 @@ KACHUEE_SAMPLES = 187
 VERSION = 5
 """Counts up when this file changes what it computes: part of the cache's key."""
 
-AAMI: dict[str, str] = {
+AAMI_CLASSES: dict[str, str] = {
     **dict.fromkeys("NLRej", "N"),
     **dict.fromkeys("AaJS", "S"),
     **dict.fromkeys("VE", "V"),
@@ -73,13 +73,13 @@ class Beats:
     excluded: dict[str, int]
 
 
-def feature_names(leads: int) -> tuple[str, ...]:
+def window_feature_names(leads: int) -> tuple[str, ...]:
     """Return the names of all features of the window view, relative ones last."""
     per_lead = tuple(f"{name}_{lead + 1}" for lead in range(leads) for name in LEAD_FEATURES)
     return (*RR_FEATURES, *RELATIVE_FEATURES, *per_lead)
 
 
-def leads_of(recording: Recording, wanted: int) -> list[int]:
+def choose_leads(recording: Recording, wanted: int) -> list[int]:
     """Return the indices of the leads to use: MLII first where present (else II, else the first)."""
     order = list(range(len(recording.leads)))
     for name in ("II", "MLII"):
@@ -89,20 +89,20 @@ def leads_of(recording: Recording, wanted: int) -> list[int]:
     return order[:wanted]
 
 
-def cut(recording: Recording, view: Literal["window", "kachuee"], leads: int) -> Beats:
+def cut_beats(recording: Recording, view: Literal["window", "kachuee"], leads: int) -> Beats:
     """Cut a recording into beats of the wanted view."""
-    chosen = leads_of(recording, leads)
+    chosen = choose_leads(recording, leads)
     signal, lost = fill_gaps(recording.signal[:, chosen])
-    is_beat = np.isin(recording.symbol, list(AAMI))
+    is_beat = np.isin(recording.symbol, list(AAMI_CLASSES))
     sample = recording.sample[is_beat]
     symbol = recording.symbol[is_beat]
-    label = np.asarray([AAMI[mark] for mark in symbol], dtype="<U1")
+    label = np.asarray([AAMI_CLASSES[mark] for mark in symbol], dtype="<U1")
     scale = RATE / recording.rate
     place = np.rint(sample * scale).astype(np.int64)
     if len(sample) < 3:
         return _empty(len(chosen), view, {"recordings with fewer than three beats": 1})
     band = (0.5, 40.0) if view == "window" else None
-    x = condition(signal, recording.rate, RATE, band)
+    x = resample_and_filter(signal, recording.rate, RATE, band)
     if view == "window":
         beats, template, height = _windows(x, place)
         features = _features(np.diff(sample) / recording.rate, beats, template, height)
@@ -134,7 +134,7 @@ def cut(recording: Recording, view: Literal["window", "kachuee"], leads: int) ->
 
 def _empty(leads: int, view: str, excluded: dict[str, int]) -> Beats:
     samples = SAMPLES if view == "window" else KACHUEE_SAMPLES
-    width = len(feature_names(leads)) if view == "window" else 0
+    width = len(window_feature_names(leads)) if view == "window" else 0
     return Beats(
         np.zeros((0, leads, samples), np.float32),
         np.zeros((leads, samples), np.float32),

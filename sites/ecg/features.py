@@ -30,35 +30,35 @@ Floats = npt.NDArray[np.float32]
 
 BEFORE, LENGTH = beats.BEFORE / beats.RATE, beats.SAMPLES / beats.RATE
 """Seconds of a window before the R peak, and in all."""
-STRIP = 2.5
+MIN_STRIP_SECONDS = 2.5
 """A signal of at least so many seconds is a strip."""
 PR, ST, QRS, P, T = (-96, -56), (80, 120), (-120, 160), (-240, -96), (160, 440)
 """Regions in ms from the R peak."""
 HERMITE, SIGMA = 6, 0.024
 """Hermite functions, and their width in seconds."""
 WAVELET = "db2"
-TYPICAL = 400
+MEDIAN_BEATS = 400
 """Beats of a patient, evenly spaced, of which the median beat is made; fewer than FEW have none."""
-FEW = 5
+MIN_BEATS = 5
 SHAPE = ("r", "q", "s", "t", "t_time", "p", "st", "qrs_width", "qrs_area", "qrs_size", "rise", "fall")
 RELATION = ("correlation", "difference")
 SPREAD = ("sd", "low", "high")
 RHYTHM = ("rr", "rr_sd", "rr_change", "beats", "sameness", "qrs_width")
 AXIS = ("axis_sin", "axis_cos")
-OWN = 50.0
+MAX_IQRS = 50.0
 """`against_own` takes what lies further out than so many interquartile ranges for that."""
 RELATIVE = "minus median beat"
 """Channels whose names end so are another view of channels that are there too."""
 
 
-def kind(task: Task) -> str:
+def signal_kind(task: Task) -> str:
     """Return what the signal is: `window` or `kachuee` (beats), or `strip`.
 
     Raises:
         DataError: it is none of them.
     """
     if task.channels and task.rate_hz >= 50:
-        if task.samples / task.rate_hz >= STRIP:
+        if task.samples / task.rate_hz >= MIN_STRIP_SECONDS:
             return "strip"
         views = {beats.SAMPLES: "window", beats.KACHUEE_SAMPLES: "kachuee"}
         if task.rate_hz == beats.RATE and task.samples in views:
@@ -66,26 +66,26 @@ def kind(task: Task) -> str:
     raise DataError(f"{task.name}: no hand-crafted features for {task.samples} samples at {task.rate_hz:g} Hz")
 
 
-def names(task: Task) -> tuple[str, ...]:
+def feature_names(task: Task) -> tuple[str, ...]:
     """Return the names of the columns of `table`."""
-    what, leads = kind(task), [task.channel_names[i] for i in _leads(task)]
+    what, leads = signal_kind(task), [task.channel_names[i] for i in _leads(task)]
     each = (*SHAPE, *(f"hermite_{i}" for i in range(HERMITE)), *(f"band_{i}" for i in range(_level(task.rate_hz) + 1)))
     each += SPREAD if what == "strip" else RELATION
     once = {"window": (), "kachuee": ("rr",), "strip": RHYTHM + AXIS * (_axis_leads(task) is not None)}[what]
     return (*(f"{lead} {name}" for lead in leads for name in each), *once)
 
 
-def table(cohort: Cohort, block: int = 8192) -> Floats:
+def feature_table(cohort: Cohort, block: int = 8192) -> Floats:
     """Return `(examples, features)`: hand-crafted features of a cohort's signals, `block` examples at a time.
 
     Raises:
         DataError: the signals are neither beats nor strips of an ECG.
     """
     task = cohort.task
-    what, n = kind(task), len(cohort.y)
+    what, n = signal_kind(task), len(cohort.y)
     if isinstance(cohort.x, Windows):
         raise DataError(f"{task.name}: no hand-crafted features for windows of a table")
-    out = np.empty((n, len(names(task))), dtype=np.float32)
+    out = np.empty((n, len(feature_names(task))), dtype=np.float32)
     usual = None if what == "strip" else _median_beats(cohort, what)
     for start in range(0, n, block):
         rows = slice(start, start + block)
@@ -102,13 +102,13 @@ def table(cohort: Cohort, block: int = 8192) -> Floats:
     return out
 
 
-def beat_names(leads: int) -> tuple[str, ...]:
+def beat_feature_names(leads: int) -> tuple[str, ...]:
     """Return the names of the columns of `of_beats` for so many leads."""
     each = (*SHAPE, *(f"hermite_{i}" for i in range(HERMITE)), *(f"band_{i}" for i in range(_level(beats.RATE) + 1)))
     return tuple(f"own_{name}_{lead + 1}" for lead in range(leads) for name in (*each, *RELATION))
 
 
-def of_beats(x: Floats, usual: Floats) -> Floats:
+def measure_beats(x: Floats, usual: Floats) -> Floats:
     """Return `(beats, features)` of one recording's windows `(beats, leads, samples)`.
 
     Args:
@@ -116,24 +116,24 @@ def of_beats(x: Floats, usual: Floats) -> Floats:
         usual: the recording's median beat, `(leads, samples)`.
     """
     if not len(x):
-        return np.zeros((0, len(beat_names(x.shape[1]))), dtype=np.float32)
+        return np.zeros((0, len(beat_feature_names(x.shape[1]))), dtype=np.float32)
     parts = [_beat(x, beats.BEFORE, beats.RATE), _relation(x, np.broadcast_to(usual, x.shape))]
     return np.concatenate(parts, axis=2).reshape(len(x), -1)
 
 
-def against_own(values: Floats) -> Floats:
+def scale_to_own_spread(values: Floats) -> Floats:
     """Return one recording's features `(beats, features)` in its own spread, without labels; what is NaN becomes 0.
 
     `asinh((value - median) / interquartile range) / 2`: a patient's usual beats lie near 0 whatever the patient and
     the gain, so that nothing needs to be scaled over patients; a wild beat is far out, but not by orders of magnitude.
     """
     out = np.zeros(values.shape, dtype=np.float32)
-    some = np.flatnonzero(np.isfinite(values).sum(0) >= FEW)
+    some = np.flatnonzero(np.isfinite(values).sum(0) >= MIN_BEATS)
     if not len(some):
         return out
     low, middle, high = np.nanpercentile(values[:, some], [25, 50, 75], axis=0)
     z = (values[:, some] - middle) / (high - low + 1e-3 * np.abs(middle) + 1e-6)
-    out[:, some] = np.nan_to_num(np.arcsinh(np.clip(z, -OWN, OWN)) / 2)
+    out[:, some] = np.nan_to_num(np.arcsinh(np.clip(z, -MAX_IQRS, MAX_IQRS)) / 2)
     return out
 
 
@@ -248,8 +248,10 @@ def _median_beats(cohort: Cohort, what: str) -> Floats:
     out = np.full((len(cohort.patients), len(leads), beats.SAMPLES), np.nan, dtype=np.float32)
     order = np.argsort(cohort.patient, kind="stable")
     owner, first, count = np.unique(cohort.patient[order], return_index=True, return_counts=True)
-    for who, begin, size in zip(owner[count >= FEW], first[count >= FEW], count[count >= FEW], strict=True):
-        some = order[begin : begin + size][:: max(1, size // TYPICAL)]
+    for who, begin, size in zip(
+        owner[count >= MIN_BEATS], first[count >= MIN_BEATS], count[count >= MIN_BEATS], strict=True
+    ):
+        some = order[begin : begin + size][:: max(1, size // MEDIAN_BEATS)]
         out[who] = np.median(_window(cohort.x[some][:, leads], what)[0], axis=0)
     return out
 
@@ -274,7 +276,7 @@ def _strips(x: Floats, task: Task) -> Floats:
     upper = _upper(task)
     searched = upper.index("II") if "II" in upper else 0
     for i, strip in enumerate(x):
-        places = r_peaks.qrs(strip[searched], rate)
+        places = r_peaks.detect_qrs(strip[searched], rate)
         rr = np.diff(places) / rate
         rhythm[i, 3] = len(places) * rate / x.shape[2]
         if len(rr):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import scipy.fft
 
 
-def condition(
+def resample_and_filter(
     signal: npt.NDArray[np.float32], rate: float, target: float, band: tuple[float, float] | None
 ) -> npt.NDArray[np.float32]:
     """Resample and band-pass in one zero-phase step in the frequency domain.

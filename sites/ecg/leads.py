@@ -18,7 +18,7 @@ import numpy.typing as npt
 import wfdb
 
 from common.errors import DataError
-from sites.ecg.recordings import MILLIVOLTS, MISSING
+from sites.ecg.recordings import MILLIVOLTS, MISSING_VALUES
 
 Lead = Literal["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
 STANDARD: tuple[Lead, ...] = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -130,7 +130,7 @@ def _by_wfdb(path: Path, comments: tuple[str, ...]) -> Header:
         raise DataError(f"cannot read the header {path}: {type(error).__name__}; fetch it again") from None
 
 
-def read(header: Header, wanted: Sequence[str]) -> npt.NDArray[np.float32]:
+def read_leads(header: Header, wanted: Sequence[str]) -> npt.NDArray[np.float32]:
     """Return the wanted leads in mV, `(samples, leads)`; a missing sample is NaN.
 
     Raises:
@@ -168,7 +168,7 @@ def _plain(header: Header, files: Sequence[Path]) -> dict[int, tuple[npt.NDArray
                 f"{file.stat().st_size} of {want} bytes; fetch the file again"
             )
         rows = values[: header.samples * len(held)].reshape(header.samples, len(held))
-        found |= {i: (rows[:, k], MISSING.get("16", -(2**15))) for k, i in enumerate(held)}
+        found |= {i: (rows[:, k], MISSING_VALUES.get("16", -(2**15))) for k, i in enumerate(held)}
     return found
 
 
@@ -177,7 +177,7 @@ def _any_format(header: Header, files: Sequence[Path]) -> dict[int, tuple[npt.ND
     held = [i for i, name in enumerate(header.files) if name in names]
     try:
         record = wfdb.rdrecord(str(header.path.with_suffix("")), channels=held, physical=False, return_res=32)
-        marks = [MISSING.get(str(form), -(2**15)) for form in record.fmt]
+        marks = [MISSING_VALUES.get(str(form), -(2**15)) for form in record.fmt]
         return {i: (record.d_signal[:, k], marks[k]) for k, i in enumerate(held)}
     except Exception as error:
         raise DataError(

@@ -16,13 +16,13 @@ import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import butter, sosfiltfilt
 
-from sites.ecg.filtering import condition
+from sites.ecg.filtering import resample_and_filter
 
 QRS_SECONDS, BEAT_SECONDS, OFFSET, REFRACTORY_SECONDS = 0.097, 0.611, 0.08, 0.2
 WINDOW_SECONDS, TALL = 10, 0.9
 
 
-def qrs(lead: npt.NDArray[np.float32], rate: float) -> npt.NDArray[np.int64]:
+def detect_qrs(lead: npt.NDArray[np.float32], rate: float) -> npt.NDArray[np.int64]:
     """Return the R peaks of one lead.
 
     Args:
@@ -46,7 +46,7 @@ def qrs(lead: npt.NDArray[np.float32], rate: float) -> npt.NDArray[np.int64]:
     wide = end - begin >= QRS_SECONDS * rate
     begin, end = begin[wide], end[wide]
     # High-passed, so that a wandering baseline does not choose the peak.
-    level = condition(lead[:, None], rate, rate, (0.5, 40.0))[:, 0]
+    level = resample_and_filter(lead[:, None], rate, rate, (0.5, 40.0))[:, 0]
     found: list[int] = []
     strength: list[float] = []
     for first, last in zip(begin, end, strict=True):
@@ -65,7 +65,7 @@ def qrs(lead: npt.NDArray[np.float32], rate: float) -> npt.NDArray[np.int64]:
     return np.asarray(found, dtype=np.int64)
 
 
-def kachuee(lead: npt.NDArray[np.float32], rate: float) -> npt.NDArray[np.int64]:
+def detect_kachuee(lead: npt.NDArray[np.float32], rate: float) -> npt.NDArray[np.int64]:
     """Return what Kachuee's steps 1 to 4 take for R peaks, of the whole windows of 10 s of one lead `(samples,)`."""
     width = int(WINDOW_SECONDS * rate)
     count = len(lead) // width

@@ -17,7 +17,7 @@ import wfdb
 
 from common.errors import DataError
 
-MISSING = {"80": -(2**7), "310": -(2**9), "311": -(2**9), "212": -(2**11), "24": -(2**23), "32": -(2**31)}
+MISSING_VALUES = {"80": -(2**7), "310": -(2**9), "311": -(2**9), "212": -(2**11), "24": -(2**23), "32": -(2**31)}
 """What marks a missing sample in a WFDB storage format (signal(5) of the WFDB manual); else -(2**15)."""
 
 MILLIVOLTS = {"mV": 1.0, "uV": 1e-3, "\N{MICRO SIGN}V": 1e-3, "V": 1e3}
@@ -40,7 +40,7 @@ class Recording:
     comments: tuple[str, ...]
 
 
-def names(folder: Path) -> tuple[str, ...]:
+def recording_names(folder: Path) -> tuple[str, ...]:
     """Return the recordings of a folder: those RECORDS lists, or else every `.hea` file, sorted.
 
     Raises:
@@ -68,7 +68,7 @@ def names(folder: Path) -> tuple[str, ...]:
     return found
 
 
-def files(folder: Path, name: str, annotator: str | None = "atr") -> tuple[Path, ...]:
+def recording_files(folder: Path, name: str, annotator: str | None = "atr") -> tuple[Path, ...]:
     """Return the files of one recording: header, signal files, and the annotator's beats where one is named.
 
     Raises:
@@ -95,7 +95,7 @@ def files(folder: Path, name: str, annotator: str | None = "atr") -> tuple[Path,
     return (*found, beats)
 
 
-def person(folder: Path, name: str) -> tuple[float, int]:
+def read_age_and_sex(folder: Path, name: str) -> tuple[float, int]:
     """Return age (years, NaN unknown) and sex (0 female, 1 male, -1 unknown) from a header's comments.
 
     As in the MIT-BIH Arrhythmia Database (`# 69 M ...`, -1 for an unknown age), or `# age: 69 sex: M`.
@@ -107,21 +107,21 @@ def person(folder: Path, name: str) -> tuple[float, int]:
     return float("nan"), -1
 
 
-def rate(folder: Path, name: str) -> float:
+def read_rate(folder: Path, name: str) -> float:
     """Return the sampling rate that a header gives, in Hz."""
     lines = (folder / f"{name}.hea").read_text(encoding="latin-1").splitlines()
     first = next(line for line in lines if line.strip() and not line.startswith("#")).split()
     return float(re.split("[/(]", first[2])[0]) if len(first) > 2 else 250.0
 
 
-def read(folder: Path, name: str, annotator: str | None = "atr") -> Recording:
+def read_recording(folder: Path, name: str, annotator: str | None = "atr") -> Recording:
     """Read one recording, with an annotator's beats or with none.
 
     Raises:
         DataError: a file is missing, truncated or damaged, or an annotation lies beyond the signal.
     """
-    header, *signals = files(folder, name, None)
-    beats = None if annotator is None else files(folder, name, annotator)[-1]
+    header, *signals = recording_files(folder, name, None)
+    beats = None if annotator is None else recording_files(folder, name, annotator)[-1]
     stem = str(folder / name)
     try:
         wide = {"24", "32"} & {str(fmt) for fmt in wfdb.rdheader(stem).fmt or []}
@@ -145,7 +145,7 @@ def read(folder: Path, name: str, annotator: str | None = "atr") -> Recording:
     gain = (np.asarray(record.adc_gain) / unit).astype(np.float32)
     baseline = np.asarray(record.baseline, dtype=np.float32)
     signal = (digital.astype(np.float32) - baseline) / gain
-    lost = digital == np.asarray([MISSING.get(str(fmt), -(2**15)) for fmt in record.fmt])
+    lost = digital == np.asarray([MISSING_VALUES.get(str(fmt), -(2**15)) for fmt in record.fmt])
     if lost.any():
         signal[lost] = np.nan
     return Recording(

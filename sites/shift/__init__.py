@@ -21,7 +21,7 @@ from sites.shift.site_shift import Notes, SiteShift
 EVERY = "*"
 
 
-def check(config: RunConfig, sites: Iterable[str]) -> None:
+def check_sites(config: RunConfig, sites: Iterable[str]) -> None:
     """Refuse a shift of a hospital that is not there.
 
     Raises:
@@ -34,7 +34,7 @@ def check(config: RunConfig, sites: Iterable[str]) -> None:
         raise ConfigError(f"shift.{name}: this run has no such hospital ({hint})")
 
 
-def refuse(config: RunConfig) -> None:
+def refuse_at_hospital(config: RunConfig) -> None:
     """Let no run's configuration alter what a real hospital holds.
 
     Raises:
@@ -44,7 +44,7 @@ def refuse(config: RunConfig) -> None:
         raise SiteError("shift is for simulation only: a real hospital's data stay as they are; leave it out")
 
 
-def options(config: RunConfig, site: str) -> ShiftConfig:
+def site_options(config: RunConfig, site: str) -> ShiftConfig:
     """Return a site's options: those of `*`, and the site's own, which count before them."""
     merged: dict[str, object] = {}
     for name in (EVERY, site):
@@ -54,7 +54,7 @@ def options(config: RunConfig, site: str) -> ShiftConfig:
     return ShiftConfig.model_validate(merged)
 
 
-def apply(cohort: Cohort, asked: ShiftConfig, seed: int, site: str) -> tuple[Cohort, Mapping[str, str]]:
+def apply_shift(cohort: Cohort, asked: ShiftConfig, seed: int, site: str) -> tuple[Cohort, Mapping[str, str]]:
     """Return the shifted cohort, and in words what each option did; the same cohort if nothing is asked.
 
     People who were left out are counted in `Cohort.excluded`. The cohort that was given is not changed.
@@ -64,6 +64,6 @@ def apply(cohort: Cohort, asked: ShiftConfig, seed: int, site: str) -> tuple[Coh
     """
     notes: Notes = {}
     at = SiteShift(asked, seed, site)
-    for step in (people.leave_out, labels.mislabel, signals.disturb, tables.alter):
+    for step in (people.adjust_case_mix, labels.mislabel, signals.disturb_signals, tables.alter_tables):
         cohort = step(cohort, at, notes)
     return cohort, notes

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sites.cohort import Cohort
-from sites.shift.site_shift import IN_WORDS, Notes, SiteShift, class_of, rows_of
+from sites.shift.site_shift import IN_WORDS, Notes, SiteShift, class_index, selected_rows
 
 
 def mislabel(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
@@ -22,7 +22,7 @@ def mislabel(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
         return cohort
     if cohort.task.utility and option.where != "train":
         raise at.wrong("label_noise.where", "use train: what an alarm is worth is told by the true labels")
-    to = None if option.to is None else class_of(cohort, option.to, at, "label_noise.to")
+    to = None if option.to is None else class_index(cohort, option.to, at, "label_noise.to")
     multilabel = cohort.task.kind == "multilabel"
     labels = len(cohort.task.classes) if multilabel else 1
     others = 2 if multilabel else len(cohort.task.classes)
@@ -36,7 +36,7 @@ def mislabel(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
         size = (len(rows) if option.by == "example" else 1, labels)
         wrong[rows] = rng.random(size) < option.probability
         step[rows] = rng.integers(1, others, size)
-    wrong &= rows_of(cohort, option.where)[:, None]
+    wrong &= selected_rows(cohort, option.where)[:, None]
     y = cohort.y.reshape(len(cohort.y), labels)
     new: npt.NDArray[np.int64]
     if to is None:
@@ -46,6 +46,6 @@ def mislabel(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
         new[wrong[:, to], to] = 1
     else:
         new = np.where(wrong, to, y)
-    changed, among = int((new != y).any(1).sum()), int(rows_of(cohort, option.where).sum())
+    changed, among = int((new != y).any(1).sum()), int(selected_rows(cohort, option.where).sum())
     notes["label_noise"] = f"labels of {changed} of {among} examples changed{IN_WORDS[option.where]}"
     return replace(cohort, y=new.reshape(cohort.y.shape))

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from common.sections.shift import Where
 from sites.cohort import SPLITS, Cohort
-from sites.shift.site_shift import Mask, Notes, SiteShift, class_of, members, rows_of
+from sites.shift.site_shift import Mask, Notes, SiteShift, class_index, has_class, selected_rows
 
 UNKNOWN = -1
 
@@ -33,7 +33,7 @@ class _Mix:
     mark: Callable[[Cohort, Mask], npt.NDArray[np.int64]]
 
 
-def leave_out(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
+def adjust_case_mix(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
     """Return the cohort with its mix of ages, sexes and classes as asked."""
     mixes = [mix for mix in (_age(cohort, at), _sex(cohort, at), _prevalence(cohort, at)) if mix]
     if not mixes:
@@ -44,12 +44,12 @@ def leave_out(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
     gone: set[int] = set()
     for name, side in _sides(cohort, "all"):
         here = np.unique(person[side])
-        mine = [mix for mix in mixes if (side & rows_of(cohort, mix.where)).any()]
+        mine = [mix for mix in mixes if (side & selected_rows(cohort, mix.where)).any()]
         if not mine:
             continue
         marks = np.stack([mix.mark(cohort, side)[here] for mix in mine], axis=1)
         rng = at.rng(",".join(mix.option for mix in mine), name)
-        out = here[~keep(marks, [mix.share for mix in mine], rng)]
+        out = here[~draw_kept(marks, [mix.share for mix in mine], rng)]
         stays &= ~(side & np.isin(person, out))
         gone |= set(out.tolist())
     if gone:
@@ -94,12 +94,12 @@ def _prevalence(cohort: Cohort, at: SiteShift) -> _Mix | None:
         return None
     if option.of is None and not cohort.task.binary:
         raise at.wrong("prevalence", f"say `of` which class: {', '.join(cohort.task.classes)}")
-    which = class_of(cohort, option.of or cohort.task.classes[-1], at, "prevalence")
+    which = class_index(cohort, option.of or cohort.task.classes[-1], at, "prevalence")
 
     def mark(cohort: Cohort, side: Mask) -> npt.NDArray[np.int64]:
         names, code = _persons(cohort)
         found = np.zeros(len(names), dtype=np.int64)
-        found[code[cohort.patient[side & members(cohort, which)]]] = 1
+        found[code[cohort.patient[side & has_class(cohort, which)]]] = 1
         return found
 
     return _Mix("prevalence", f"people with {cohort.task.classes[which]}", option.share, option.where, mark)
@@ -113,12 +113,12 @@ def _persons(cohort: Cohort) -> tuple[list[str], npt.NDArray[np.int64]]:
 
 
 def _sides(cohort: Cohort, where: Where) -> list[tuple[str, Mask]]:
-    allowed = rows_of(cohort, where)
+    allowed = selected_rows(cohort, where)
     sides = [(name, allowed & (cohort.split == code)) for code, name in enumerate(SPLITS)]
     return [(name, side) for name, side in [*sides, ("unsplit", allowed & (cohort.split < 0))] if side.any()]
 
 
-def keep(marks: npt.NDArray[np.int64], wanted: Sequence[float], rng: np.random.Generator) -> Mask:
+def draw_kept(marks: npt.NDArray[np.int64], wanted: Sequence[float], rng: np.random.Generator) -> Mask:
     """Return who stays, so that of each column of marks the wanted share is 1, to about a person.
 
     Args:

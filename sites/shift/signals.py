@@ -25,9 +25,9 @@ from common.sections.shift import ShiftConfig, Where
 from common.task import Task
 from sites.cohort import Cohort, Windows
 from sites.ecg import beats
-from sites.ecg.filtering import condition
+from sites.ecg.filtering import resample_and_filter
 from sites.shift import tables
-from sites.shift.site_shift import IN_WORDS, Mask, Notes, SiteShift, rows_of
+from sites.shift.site_shift import IN_WORDS, Mask, Notes, SiteShift, selected_rows
 
 OPTIONS = ("lead_swap", "wander", "hum", "emg", "gain", "sampling_rate", "resolution")
 RELATIVE = " minus median beat"
@@ -86,7 +86,7 @@ class _Leads:
                 x[rows, beside] += change[:, lead].astype(np.float32)
 
 
-def disturb(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
+def disturb_signals(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
     """Return the cohort with its ECG as another hospital would have recorded it."""
     asked = [name for name in OPTIONS if getattr(at.options, name) is not None]
     if not asked:
@@ -105,7 +105,7 @@ def disturb(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
     _slow_down(cohort, x, at, notes)
     _round(cohort, x, at, leads, notes)
     if scaled:
-        touched = np.logical_or.reduce([rows_of(cohort, getattr(at.options, name).where) for name in asked])
+        touched = np.logical_or.reduce([selected_rows(cohort, getattr(at.options, name).where) for name in asked])
         _rescale(cohort.x, x, np.flatnonzero(touched))
     return replace(cohort, x=x, features=features)
 
@@ -146,7 +146,7 @@ def _recordings(
     cohort: Cohort, where: Where, at: SiteShift, option: str
 ) -> Iterator[tuple[Rows, Mask, np.random.Generator]]:
     """Yield each recording's examples in order, which of them may be changed (at least one), and its draws."""
-    allowed = rows_of(cohort, where)
+    allowed = selected_rows(cohort, where)
     order = np.argsort(cohort.patient, kind="stable")
     edges = np.searchsorted(cohort.patient[order], np.arange(len(cohort.patients) + 1))
     for which, name in enumerate(cohort.patients):
@@ -217,7 +217,7 @@ def _words(cohort: Cohort, leads: _Leads, where: Where, amount: str) -> str:
 
 
 def _touched(cohort: Cohort, where: Where) -> str:
-    return f"{len(np.unique(cohort.patient[rows_of(cohort, where)]))} recordings{IN_WORDS[where]}"
+    return f"{len(np.unique(cohort.patient[selected_rows(cohort, where)]))} recordings{IN_WORDS[where]}"
 
 
 def _phases(rng: np.random.Generator, tones: int, leads: _Leads) -> npt.NDArray[np.complex128]:
@@ -267,13 +267,17 @@ def _slow_down(cohort: Cohort, x: Signals, at: SiteShift, notes: Notes) -> None:
     option = at.options.sampling_rate
     if option is None:
         return
-    rows, (channels, samples), rate = np.flatnonzero(rows_of(cohort, option.where)), x.shape[1:], cohort.task.rate_hz
+    rows, (channels, samples), rate = (
+        np.flatnonzero(selected_rows(cohort, option.where)),
+        x.shape[1:],
+        cohort.task.rate_hz,
+    )
     step = max(1, 16 * _CHUNK // (channels * samples))
     for first in range(0, len(rows), step):
         part = rows[first : first + step]
         fast = np.ascontiguousarray(x[part].reshape(-1, samples).T)
-        slow = condition(fast, rate, option.hz, None)
-        x[part] = condition(slow, option.hz, rate, None)[:samples].T.reshape(len(part), channels, samples)
+        slow = resample_and_filter(fast, rate, option.hz, None)
+        x[part] = resample_and_filter(slow, option.hz, rate, None)[:samples].T.reshape(len(part), channels, samples)
     notes["sampling_rate"] = f"{option.hz:g} Hz; {_touched(cohort, option.where)}"
 
 
@@ -283,7 +287,7 @@ def _round(cohort: Cohort, x: Signals, at: SiteShift, leads: _Leads, notes: Note
     if option is None:
         return
     step, top = option.range_mv / 2**option.bits / leads.unit, 2 ** (option.bits - 1)
-    rows = np.flatnonzero(rows_of(cohort, option.where))
+    rows = np.flatnonzero(selected_rows(cohort, option.where))
     clipped = 0
     for first in range(0, len(rows), 4096):
         part = rows[first : first + 4096]

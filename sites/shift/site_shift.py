@@ -36,20 +36,20 @@ class SiteShift:
         return ConfigError(f"shift.{self.site}.{option}: {why}")
 
 
-def rows_of(cohort: Cohort, where: Where) -> Mask:
+def selected_rows(cohort: Cohort, where: Where) -> Mask:
     """Return which examples an option may change."""
     if where == "all":
         return np.ones(len(cohort.y), dtype=np.bool_)
     return np.asarray((cohort.split == TEST) == (where == "test"))
 
 
-def class_of(cohort: Cohort, name: str, at: SiteShift, option: str) -> int:
+def class_index(cohort: Cohort, name: str, at: SiteShift, option: str) -> int:
     """Return the index of a class."""
     if name not in cohort.task.classes:
         raise at.wrong(option, f"no class {name!r}: the classes are {', '.join(cohort.task.classes)}")
     return cohort.task.classes.index(name)
 
 
-def members(cohort: Cohort, which: int) -> Mask:
+def has_class(cohort: Cohort, which: int) -> Mask:
     """Return which examples are of a class."""
     return np.asarray(cohort.y[:, which] == 1 if cohort.task.kind == "multilabel" else cohort.y == which)

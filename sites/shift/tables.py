@@ -22,7 +22,7 @@ import numpy.typing as npt
 from common.errors import ConfigError
 from common.sections.shift import Missingness
 from sites.cohort import Cohort, Windows
-from sites.shift.site_shift import IN_WORDS, Mask, Notes, SiteShift, rows_of
+from sites.shift.site_shift import IN_WORDS, Mask, Notes, SiteShift, selected_rows
 
 MEASURED, LOG, COUNT = " measured", "log ", re.compile(r" times in \d+ h$")
 SLOW_HZ = 40.0
@@ -42,7 +42,7 @@ class _Variable:
     categories: list[int] = field(default_factory=list)
 
 
-def alter(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
+def alter_tables(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
     """Return the cohort as another hospital's laboratory and charts would have it."""
     if at.options.calibration is None and at.options.missingness is None:
         return cohort
@@ -54,7 +54,7 @@ def alter(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
     return table.back(cohort)
 
 
-def hourly(cohort: Cohort) -> tuple[str, ...]:
+def hourly_channels(cohort: Cohort) -> tuple[str, ...]:
     """Return the names of the channels of an EHR: none of an ECG."""
     return cohort.task.channel_names if cohort.task.rate_hz < SLOW_HZ else ()
 
@@ -76,7 +76,7 @@ class _Table:
     def of(cls, cohort: Cohort) -> _Table:
         """Return copies of a cohort's values."""
         features, x = cohort.features.copy(), cohort.x
-        if not hourly(cohort):
+        if not hourly_channels(cohort):
             none = np.zeros(0, dtype=np.int64)
             return cls(features, np.zeros((0, 0), np.float32), none, none)
         if not isinstance(x, Windows):
@@ -94,7 +94,7 @@ class _Table:
     def back(self, cohort: Cohort) -> Cohort:
         """Return the cohort with the changed values."""
         x = cohort.x
-        if not hourly(cohort):
+        if not hourly_channels(cohort):
             return replace(cohort, features=self.features)
         if isinstance(x, Windows):
             return replace(cohort, x=replace(x, rows=self.rows), features=self.features)
@@ -117,11 +117,11 @@ def _rows(cohort: Cohort) -> Values:
     return np.ascontiguousarray(x.transpose(0, 2, 1)).reshape(-1, x.shape[1])
 
 
-def variables(cohort: Cohort) -> dict[str, _Variable]:
+def table_variables(cohort: Cohort) -> dict[str, _Variable]:
     """Return the variables of a cohort by name, in the order of its columns."""
     sides: list[tuple[str, tuple[str, ...], Values]] = [("feature", cohort.task.features, cohort.features)]
-    if hourly(cohort):
-        sides.append(("channel", hourly(cohort), _rows(cohort)))
+    if hourly_channels(cohort):
+        sides.append(("channel", hourly_channels(cohort), _rows(cohort)))
     flags = {
         name
         for _, names, values in sides
@@ -150,7 +150,7 @@ def _base(name: str) -> str:
 def _calibrate(cohort: Cohort, table: _Table, at: SiteShift, notes: Notes) -> None:
     option = at.options.calibration
     assert option is not None
-    names, channels, mask = cohort.task.features, hourly(cohort), rows_of(cohort, option.where)
+    names, channels, mask = cohort.task.features, hourly_channels(cohort), selected_rows(cohort, option.where)
     _refuse_shared_hours(cohort, at, "calibration", option.where)
     inside = table.allowed(cohort, mask)
     for name, scale in option.features.items():
@@ -172,7 +172,7 @@ def _lose(cohort: Cohort, table: _Table, at: SiteShift, notes: Notes) -> None:
     if not cohort.task.missing:
         raise at.wrong("missingness", f"{cohort.task.name} takes no missing values; see the data set's own options")
     _refuse_shared_hours(cohort, at, "missingness", option.where)
-    known = variables(cohort)
+    known = table_variables(cohort)
     for pattern in option.features:
         if not any(fnmatchcase(name, pattern) for name in known):
             raise _unknown(at, "missingness.features", pattern, tuple(known))
@@ -181,7 +181,7 @@ def _lose(cohort: Cohort, table: _Table, at: SiteShift, notes: Notes) -> None:
     else:
         chosen = [name for name, columns in known.items() if columns.features or columns.channels or columns.categories]
     groups = [chosen] if option.together else [[name] for name in chosen]
-    mask = rows_of(cohort, option.where)
+    mask = selected_rows(cohort, option.where)
     inside = table.allowed(cohort, mask)
     gone, gone_rows = _draw(cohort, table, option, len(groups), at)
     gone, gone_rows = gone & mask[:, None], gone_rows & inside[:, None]
@@ -233,7 +233,7 @@ def _refuse_shared_hours(cohort: Cohort, at: SiteShift, option: str, where: Any)
     """A recording on both sides of a split shares its hours between them."""
     if where == "all" or not isinstance(cohort.x, Windows):
         return
-    mask = rows_of(cohort, where)
+    mask = selected_rows(cohort, where)
     if np.intersect1d(cohort.patient[mask], cohort.patient[~mask]).size:
         raise at.wrong(f"{option}.where", "use all: one recording's hours are in training and in test here")
 

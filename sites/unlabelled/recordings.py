@@ -22,12 +22,12 @@ from common.task import Task
 from sites.datasets import Source
 from sites.ecg import beats, r_peaks, recordings
 from sites.ecg import features as ecg_features
-from sites.ecg.filtering import condition, fill_gaps
+from sites.ecg.filtering import fill_gaps, resample_and_filter
 from sites.ecg.leads import FRANK, STANDARD
 from sites.ecg.recordings import Recording
-from sites.unlabelled_rows import Left, Rows, cohort
+from sites.unlabelled_rows import Exclusion, ScorableRows, unlabelled_cohort
 
-Where = Literal["auto", "reference", "detect"]
+BeatSource = Literal["auto", "reference", "detect"]
 Mask = npt.NDArray[np.bool_]
 
 FLAT_SECONDS, RAIL_SECONDS, FLAT_SHARE, RAIL_SHARE = 0.3, 0.04, 0.02, 0.25
@@ -40,7 +40,7 @@ MISSING, FLAT, RAIL = "missing samples", "flat lead", "saturated lead"
 
 
 @dataclass(frozen=True)
-class Form:
+class InputForm:
     """How a recording becomes a model's inputs.
 
     `kind`: `window`, `kachuee` (beats) or `strip`; `leads`: by name, or how many, MLII or II first; `peaks`: the
@@ -63,7 +63,7 @@ class Form:
         return self.leads if isinstance(self.leads, int) else len(self.leads)
 
 
-def form(source: Source) -> Form:
+def input_form(source: Source) -> InputForm:
     """Return how a data set, with the options of a run, makes inputs of recordings.
 
     Raises:
@@ -71,19 +71,19 @@ def form(source: Source) -> Form:
     """
     task, options = source.task(), source.options
     try:
-        kind = ecg_features.kind(task)
+        kind = ecg_features.signal_kind(task)
     except DataError:
         raise ConfigError(f"{source.card.name} has no recordings to score: its task is {task.name}") from None
     named = tuple(name for name in task.channel_names if not name.endswith(RELATIVE))
     real = all(name in STANDARD or name in FRANK for name in named)
     shape = getattr(options, "shape", 0) if kind == "window" else 0
-    given = len(task.features) - len(ecg_features.beat_names(shape))
+    given = len(task.features) - len(ecg_features.beat_feature_names(shape))
     if shape > len(named):
         raise ConfigError(f"{source.card.name}: data.options.shape={shape} measures leads that the model does not see")
-    if kind != "strip" and task.features[:given] != beats.feature_names(len(named))[:given]:
+    if kind != "strip" and task.features[:given] != beats.window_feature_names(len(named))[:given]:
         raise ConfigError(f"{source.card.name}: features that recordings alone do not give: {', '.join(task.features)}")
     filtered = getattr(options, "filtered", source.card.name == "ptbdb")
-    return Form(
+    return InputForm(
         task,
         kind,
         named if real else len(named),
@@ -95,7 +95,7 @@ def form(source: Source) -> Form:
     )
 
 
-def names(folder: Path) -> tuple[str, ...]:
+def find_recordings(folder: Path) -> tuple[str, ...]:
     """Return the recordings of a folder and, where there are none in it, of the folders below it, as relative paths.
 
     Raises:
@@ -106,10 +106,12 @@ def names(folder: Path) -> tuple[str, ...]:
         if below:
             return tuple(below)
         raise DataError(f"no recordings in {folder}: neither it nor a folder below it holds a .hea file")
-    return recordings.names(folder)
+    return recordings.recording_names(folder)
 
 
-def read(folder: Path, name: str, wanted: Form, where: Where = "auto", annotator: str = "atr") -> Rows:
+def read_rows(
+    folder: Path, name: str, wanted: InputForm, where: BeatSource = "auto", annotator: str = "atr"
+) -> ScorableRows:
     """Return the beats or strips of one recording.
 
     Args:
@@ -127,7 +129,7 @@ def read(folder: Path, name: str, wanted: Form, where: Where = "auto", annotator
     stem = name.rpartition("/")[2]
     given = (place / f"{stem}.{annotator}").is_file() or where == "reference"
     used = annotator if given and where != "detect" and wanted.kind != "strip" else None
-    recording = recordings.read(place, stem, used)
+    recording = recordings.read_recording(place, stem, used)
     chosen = _leads(recording, wanted)
     recording = replace(recording, leads=tuple(recording.leads[i] for i in chosen), signal=recording.signal[:, chosen])
     seconds, least = len(recording.signal) / recording.rate, wanted.task.samples / wanted.task.rate_hz
@@ -142,7 +144,7 @@ def read(folder: Path, name: str, wanted: Form, where: Where = "auto", annotator
     about = {"leads": " ".join(recording.leads)}
     if wanted.kind == "strip":
         return _strips(recording, name, wanted, about)
-    is_beat = np.isin(recording.symbol, list(beats.AAMI))
+    is_beat = np.isin(recording.symbol, list(beats.AAMI_CLASSES))
     if is_beat.any() or where == "reference":
         about["beats"] = f"reference annotations (.{annotator})"
     else:
@@ -152,7 +154,7 @@ def read(folder: Path, name: str, wanted: Form, where: Where = "auto", annotator
     return _beats(recording, name, wanted, about)
 
 
-def _leads(recording: Recording, wanted: Form) -> list[int]:
+def _leads(recording: Recording, wanted: InputForm) -> list[int]:
     """Return which leads of a recording to use.
 
     Raises:
@@ -163,33 +165,35 @@ def _leads(recording: Recording, wanted: Form) -> list[int]:
             raise DataError(
                 f"{recording.name}: {len(recording.leads)} lead(s), but the model was trained on {wanted.leads}"
             )
-        return beats.leads_of(recording, wanted.leads)
+        return beats.choose_leads(recording, wanted.leads)
     known = {("ii" if lead.lower() == "mlii" else lead.lower()): i for i, lead in enumerate(recording.leads)}
     if lost := [lead for lead in wanted.leads if lead.lower() not in known]:
         raise DataError(f"{recording.name}: no lead {lost[0]}, which the model was trained on")
     return [known[lead.lower()] for lead in wanted.leads]
 
 
-def _peaks(recording: Recording, wanted: Form) -> npt.NDArray[np.int64]:
+def _peaks(recording: Recording, wanted: InputForm) -> npt.NDArray[np.int64]:
     signal = fill_gaps(recording.signal[:, :1])[0]
     if wanted.peaks == "qrs":
-        return r_peaks.qrs(signal[:, 0], recording.rate)
-    found = r_peaks.kachuee(condition(signal, recording.rate, beats.RATE, None)[:, 0], beats.RATE)
+        return r_peaks.detect_qrs(signal[:, 0], recording.rate)
+    found = r_peaks.detect_kachuee(resample_and_filter(signal, recording.rate, beats.RATE, None)[:, 0], beats.RATE)
     place = np.rint(found * recording.rate / beats.RATE).astype(np.int64)
     return np.asarray(np.minimum(place, len(signal) - 1), dtype=np.int64)
 
 
-def _beats(recording: Recording, name: str, wanted: Form, about: dict[str, str]) -> Rows:
+def _beats(recording: Recording, name: str, wanted: InputForm, about: dict[str, str]) -> ScorableRows:
     task, rate = wanted.task, recording.rate
     order = tuple(f"lead {i + 1}" for i in range(wanted.count))  # without names cut() keeps this order
-    found = beats.cut(replace(recording, leads=order), "window" if wanted.kind == "window" else "kachuee", wanted.count)
-    every = np.isin(recording.symbol, list(beats.AAMI))
+    found = beats.cut_beats(
+        replace(recording, leads=order), "window" if wanted.kind == "window" else "kachuee", wanted.count
+    )
+    every = np.isin(recording.symbol, list(beats.AAMI_CLASSES))
     sample = recording.sample[every]
     if len(sample) < 3:
         raise DataError(f"{name}: fewer than three beats, by the {about['beats']}")
     ends = wanted.kind == "kachuee"
     left = [
-        Left(name, "last beat, which has no next one" if ends and at == sample[-1] else MISSING, int(at))
+        Exclusion(name, "last beat, which has no next one" if ends and at == sample[-1] else MISSING, int(at))
         for at in np.setdiff1d(sample, found.sample)
     ]
     before, after = (beats.BEFORE, beats.SAMPLES - beats.BEFORE) if wanted.kind == "window" else (0, beats.SAMPLES)
@@ -203,21 +207,23 @@ def _beats(recording: Recording, name: str, wanted: Form, about: dict[str, str])
         out = (begin < 0) | (end > len(recording.signal))
         bad = np.where(out & (bad == ""), "cut off by an end of the recording", bad)
     good = bad == ""
-    left += [Left(name, str(why), int(at)) for why, at in zip(bad[~good], found.sample[~good], strict=True)]
+    left += [Exclusion(name, str(why), int(at)) for why, at in zip(bad[~good], found.sample[~good], strict=True)]
     x = found.x[good]
     if wanted.relative:
         x = np.concatenate([x, x - found.template], axis=1)
     columns: dict[str, npt.NDArray[Any]] = {"sample": found.sample[good]}
     if about["beats"].startswith("reference"):
         columns["reference"] = found.label[good]
-    own = ecg_features.of_beats(found.x[:, : wanted.shape], found.template[: wanted.shape]) if wanted.shape else None
+    own = (
+        ecg_features.measure_beats(found.x[:, : wanted.shape], found.template[: wanted.shape]) if wanted.shape else None
+    )
     features = found.features[:, : len(task.features) - (0 if own is None else own.shape[1])]
     if own is not None:
-        features = np.concatenate([features, ecg_features.against_own(own)], axis=1)
+        features = np.concatenate([features, ecg_features.scale_to_own_spread(own)], axis=1)
     return _rows(recording, name, task, x, features[good], columns, left, about)
 
 
-def _strips(recording: Recording, name: str, wanted: Form, about: dict[str, str]) -> Rows:
+def _strips(recording: Recording, name: str, wanted: InputForm, about: dict[str, str]) -> ScorableRows:
     task, rate = wanted.task, recording.rate
     filled, lost = fill_gaps(recording.signal)
     count = int(len(filled) / rate * task.rate_hz) // task.samples
@@ -226,12 +232,14 @@ def _strips(recording: Recording, name: str, wanted: Form, about: dict[str, str]
     sums = np.concatenate([[0], np.cumsum(lost)])
     bad = np.where(sums[end] > sums[begin], MISSING, _spoilt(recording, begin, end, throughout=True))
     if wanted.band is not None or rate != task.rate_hz:
-        filled = condition(filled, rate, task.rate_hz, wanted.band)
+        filled = resample_and_filter(filled, rate, task.rate_hz, wanted.band)
     strips = filled[: count * task.samples].reshape(count, task.samples, wanted.count).transpose(0, 2, 1)
     good = bad == ""
-    left = [Left(name, str(why), int(at)) for why, at in zip(bad[~good], begin[~good], strict=True)]
+    left = [Exclusion(name, str(why), int(at)) for why, at in zip(bad[~good], begin[~good], strict=True)]
     if count and end[-1] < len(recording.signal):
-        left.append(Left(name, f"end of the recording, shorter than {task.samples / task.rate_hz:g} s", int(end[-1])))
+        left.append(
+            Exclusion(name, f"end of the recording, shorter than {task.samples / task.rate_hz:g} s", int(end[-1]))
+        )
     none = np.zeros((int(good.sum()), 0), np.float32)
     return _rows(recording, name, task, strips[good], none, {"sample": begin[good]}, left, about)
 
@@ -277,11 +285,11 @@ def _rows(
     x: npt.NDArray[np.float32],
     features: npt.NDArray[np.float32],
     columns: dict[str, npt.NDArray[Any]],
-    left: list[Left],
+    left: list[Exclusion],
     about: dict[str, str],
-) -> Rows:
+) -> ScorableRows:
     columns = {"sample": columns["sample"], "seconds": columns["sample"] / recording.rate} | columns
     left = [replace(item, seconds=(item.sample or 0) / recording.rate, rows=1) for item in left]
     synthetic = any("SYNTHETIC" in line for line in recording.comments)
-    found = replace(cohort(task, x, features, (name,), synthetic), seconds=columns["seconds"])
-    return Rows(found, columns, tuple(left), recording.rate, about)
+    found = replace(unlabelled_cohort(task, x, features, (name,), synthetic), seconds=columns["seconds"])
+    return ScorableRows(found, columns, tuple(left), recording.rate, about)

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from sites.datasets import Source
-from sites.unlabelled_rows import Left, Rows
+from sites.unlabelled_rows import Exclusion, ScorableRows
 
 
-def read(source: Source) -> Iterator[Rows]:
+def read_unlabelled_tables(source: Source) -> Iterator[ScorableRows]:
     """Yield the rows of a folder, a hospital or some hundred patients at a time.
 
     Raises:
@@ -29,9 +29,9 @@ def read(source: Source) -> Iterator[Rows]:
         yield from own(source)
 
 
-def _labelled(source: Source) -> Rows:
+def _labelled(source: Source) -> ScorableRows:
     found = source.read([item.id for item in source.patients()])
-    left = tuple(Left(why, why, rows=number) for why, number in found.excluded.items())
+    left = tuple(Exclusion(why, why, rows=number) for why, number in found.excluded.items())
     index = np.concatenate([np.arange(n) for n in np.bincount(found.patient, minlength=len(found.patients))])
     record = np.asarray(found.patients, dtype=object)[found.patient]
-    return Rows(found, {"record": record, "row": index}, left)
+    return ScorableRows(found, {"record": record, "row": index}, left)

@@ -17,7 +17,7 @@ from client import requests as work
 from client.site_context import SiteContext
 from common import messages
 from common.errors import DataError, SiteError
-from common.messages import MESSAGE_TYPES, Kind, Reply, Request
+from common.messages import MESSAGE_TYPES, Reply, Request, RequestKind
 from tests import tiny
 from tests.wire import FakeGrid
 
@@ -26,7 +26,7 @@ SIMULATED = {"partition-id": 0, "num-partitions": 1}
 PATIENT = "Jane Roe born 1950-01-01"
 
 
-def ask(kind: Kind, node_config: dict[str, Any], **run_config: Any) -> Message:
+def ask(kind: RequestKind, node_config: dict[str, Any], **run_config: Any) -> Message:
     FakeGrid([])
     context = Context(run_id=1, node_id=1, node_config=node_config, state=RecordDict(), run_config=run_config)
     request = messages.pack_request(Request(kind, tiny.run_config(data__path="/etc")))
@@ -50,7 +50,7 @@ def told(reply: Message) -> dict[str, str]:
 @pytest.mark.parametrize("kind", list(MESSAGE_TYPES))
 @pytest.mark.parametrize("error", [ValueError(PATIENT), DataError(PATIENT), KeyError(PATIENT)])
 def test_a_patients_value_never_leaves_a_hospital(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: Kind, error: Exception
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: RequestKind, error: Exception
 ) -> None:
     failing(monkeypatch, error)
     reply = ask(kind, HOSPITAL)
@@ -98,7 +98,7 @@ def test_a_node_that_is_neither() -> None:
 def test_another_protocol_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "handle", lambda place, request: pytest.fail("it must not come here"))
     content = messages.pack_request(Request("hello", tiny.run_config()))
-    content.config_records[messages.CONFIG]["protocol"] = messages.PROTOCOL + 1
+    content.config_records[messages.CONFIG_KEY]["protocol"] = messages.PROTOCOL + 1
     FakeGrid([])
     context = Context(run_id=1, node_id=1, node_config=SIMULATED, state=RecordDict(), run_config={})
     reply = app.app(Message(content, 1, "query"), context)
@@ -106,7 +106,7 @@ def test_another_protocol_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), MESSAGE_TYPES.items())
-def test_each_message_reaches_its_function(monkeypatch: pytest.MonkeyPatch, kind: Kind, name: str) -> None:
+def test_each_message_reaches_its_function(monkeypatch: pytest.MonkeyPatch, kind: RequestKind, name: str) -> None:
     seen: list[tuple[SiteContext, Request]] = []
 
     def handle(place: SiteContext, request: Request) -> Reply:

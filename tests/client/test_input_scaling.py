@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from client import input_scaling
-from client.training.batches import choose_device, tensors
+from client.training.batches import choose_device, load_tensors
 from common.errors import SiteError
 from common.scaling import Scaling
 from common.sections.data import DataConfig
@@ -49,17 +49,17 @@ def test_windows_start_with_what_is_not_measured() -> None:
 
 def test_scaled_windows_are_the_windows_of_scaled_hours() -> None:
     cohorts = [hourly(1), hourly(2, (3, 5))]
-    found = input_scaling.fit(cohorts, "standard")
+    found = input_scaling.fit_scaling(cohorts, "standard")
     assert found is not None
     rows = np.concatenate([item.x.rows for item in cohorts]).astype(np.float64)
     age = np.concatenate([item.features for item in cohorts])
     np.testing.assert_allclose(found.centre, [age.mean(), np.nanmean(rows[:, 0]), rows[:, 1].mean()], rtol=1e-6)
     np.testing.assert_allclose(found.spread, [age.std(), np.nanstd(rows[:, 0]), rows[:, 1].std()], rtol=1e-5)
-    scaled = input_scaling.apply(cohorts[0], found)
+    scaled = input_scaling.apply_scaling(cohorts[0], found)
     centre, spread = found.centre[1:, None], found.spread[1:, None]
     slow = np.nan_to_num((cohorts[0].x.dense() - centre) / spread, nan=0.0)
     np.testing.assert_allclose(scaled.x.dense(), slow, atol=1e-5)
-    cut, _, _ = tensors(scaled, choose_device("cpu"))
+    cut, _, _ = load_tensors(scaled, choose_device("cpu"))
     import torch
 
     np.testing.assert_allclose(cut(torch.tensor([0, 4, 7, 10])).numpy(), slow[[0, 4, 7, 10]], atol=1e-5)
@@ -68,10 +68,10 @@ def test_scaled_windows_are_the_windows_of_scaled_hours() -> None:
 def test_a_dense_signal_is_scaled_by_channel() -> None:
     whole = hourly(3)
     dense = replace(whole, x=whole.x.dense())
-    found = input_scaling.fit([dense], "quantile")
+    found = input_scaling.fit_scaling([dense], "quantile")
     assert found is not None
     assert len(found.ranks) == 3
-    one = input_scaling.apply(dense, input_scaling.fit([dense], "standard"))
+    one = input_scaling.apply_scaling(dense, input_scaling.fit_scaling([dense], "standard"))
     flat = dense.x[:, 0].ravel().astype(np.float64)
     wanted = np.nan_to_num((flat - np.nanmean(flat)) / np.nanstd(flat), nan=0.0)
     np.testing.assert_allclose(one.x[:, 0].ravel(), wanted, atol=1e-5)
@@ -79,17 +79,17 @@ def test_a_dense_signal_is_scaled_by_channel() -> None:
 
 def test_what_is_not_scaled_still_has_no_gaps() -> None:
     whole = hourly(4)
-    bare = input_scaling.apply(whole, None)
+    bare = input_scaling.apply_scaling(whole, None)
     assert not np.isnan(bare.x.dense()).any()
     np.testing.assert_array_equal(bare.x.rows[whole.x.rows[:, 1] == 1], whole.x.rows[whole.x.rows[:, 1] == 1])
     beats = tiny.cohort(1)
-    assert input_scaling.apply(beats, None) is beats
+    assert input_scaling.apply_scaling(beats, None) is beats
     with pytest.raises(SiteError, match="of 5 inputs, this task has 3"):
-        input_scaling.apply(whole, Scaling(np.zeros(5), np.ones(5)))
+        input_scaling.apply_scaling(whole, Scaling(np.zeros(5), np.ones(5)))
 
 
 def test_only_inputs_with_units_are_scaled_by_themselves() -> None:
-    assert input_scaling.how(DataConfig(), HOURS) == "standard"
-    assert input_scaling.how(DataConfig(), tiny.TASK) == "none"
-    assert input_scaling.how(DataConfig(scaling="site"), tiny.TASK) == "site"
-    assert input_scaling.fit([hourly(1)], "none") is None
+    assert input_scaling.resolve_scaling(DataConfig(), HOURS) == "standard"
+    assert input_scaling.resolve_scaling(DataConfig(), tiny.TASK) == "none"
+    assert input_scaling.resolve_scaling(DataConfig(scaling="site"), tiny.TASK) == "site"
+    assert input_scaling.fit_scaling([hourly(1)], "none") is None

@@ -15,9 +15,9 @@ from common.metrics.figures import FEW_PATIENTS
 def test_strict_by_default(tmp_path: Path) -> None:
     empty = tmp_path / "policy.yaml"
     empty.write_text("# nothing\n")
-    assert policy.load(None) == policy.load(empty) == SitePolicy()
+    assert policy.load_policy(None) == policy.load_policy(empty) == SitePolicy()
     assert not SitePolicy().share_resamples
-    assert (SitePolicy().min_cell_patients, policy.SIMULATION.min_cell_patients) == (FEW_PATIENTS, 1)
+    assert (SitePolicy().min_cell_patients, policy.SIMULATION_POLICY.min_cell_patients) == (FEW_PATIENTS, 1)
     assert FEW_PATIENTS == 5
 
 
@@ -36,11 +36,11 @@ def test_a_wrong_policy_is_refused(tmp_path: Path, text: str, why: str) -> None:
     file = tmp_path / "policy.yaml"
     file.write_text(text, encoding="latin-1")
     with pytest.raises(ConfigError, match=why) as caught:
-        policy.load(file)
+        policy.load_policy(file)
     assert "\n" not in str(caught.value)
     assert str(file) in str(caught.value)
 
 
 def test_a_missing_policy_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read the policy"):
-        policy.load(tmp_path / "none.yaml")
+        policy.load_policy(tmp_path / "none.yaml")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from client.policy import SIMULATION, SitePolicy
-from client.site_context import SiteContext, site_context_of
+from client.policy import SIMULATION_POLICY, SitePolicy
+from client.site_context import SiteContext, read_site_context
 from common.errors import ConfigError
 
 
 def test_a_hospital() -> None:
-    place = site_context_of({"site": "north", "data": "/data/north"})
+    place = read_site_context({"site": "north", "data": "/data/north"})
     assert place == SiteContext(SitePolicy(), site="north", data=Path("/data/north"))
     assert not place.simulated
     assert not place.policy.share_resamples
@@ -21,22 +21,24 @@ def test_a_hospital() -> None:
 def test_a_hospital_with_a_policy(tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
     file.write_text("share_resamples: true\nmin_training_patients: 7\n")
-    place = site_context_of({"site": "north", "data": "/data/north", "policy": str(file)})
+    place = read_site_context({"site": "north", "data": "/data/north", "policy": str(file)})
     assert place.policy == SitePolicy(share_resamples=True, min_training_patients=7)
 
 
 def test_a_hospital_stays_one_whatever_else_the_node_is_told() -> None:
-    place = site_context_of({"site": "north", "data": "/data", "partition-id": 0, "num-partitions": 2})
+    place = read_site_context({"site": "north", "data": "/data", "partition-id": 0, "num-partitions": 2})
     assert not place.simulated
     assert place.policy == SitePolicy()
 
 
 def test_a_simulation() -> None:
-    assert site_context_of({"partition-id": 1, "num-partitions": 3}) == SiteContext(SIMULATION, index=1, count=3)
-    assert site_context_of({"partition-id": 1, "num-partitions": 3}).simulated
+    assert read_site_context({"partition-id": 1, "num-partitions": 3}) == SiteContext(
+        SIMULATION_POLICY, index=1, count=3
+    )
+    assert read_site_context({"partition-id": 1, "num-partitions": 3}).simulated
 
 
 @pytest.mark.parametrize("config", [{}, {"site": "north"}, {"data": "/data"}, {"partition-id": 1}])
 def test_neither(config: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="does not know its site: start it with wardround client"):
-        site_context_of(config)
+        read_site_context(config)

@@ -14,15 +14,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
 from client import supernode
-from client.supernode import Node, NodeSettings, Refused, look_at_server, make_key, require_settings_only
+from client.supernode import Node, NodeRefused, NodeSettings, check_server, create_node_key, require_settings_only
 from common.errors import ConfigError, EngineError
-from server.credentials import create
-from server.superlink import app_settings
+from server.credentials import create_credentials
+from server.superlink import format_app_settings
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> NodeSettings:
-    make_key(tmp_path / "node.key")
+    create_node_key(tmp_path / "node.key")
     (tmp_path / "ca.pem").write_text("x")
     config = {"site": "north", "data": 'C:\\d "x"', "n": 3, "cold": True}
     return NodeSettings(
@@ -37,7 +37,7 @@ def settings(tmp_path: Path) -> NodeSettings:
 
 def test_a_key_is_private_and_in_the_form_that_flower_reads(tmp_path: Path) -> None:
     path = tmp_path / "keys" / "node.key"
-    public = make_key(path)
+    public = create_node_key(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.read_bytes().startswith(b"-----BEGIN OPENSSH PRIVATE KEY-----")
     private = load_ssh_private_key(path.read_bytes(), None)
@@ -48,10 +48,10 @@ def test_a_key_is_private_and_in_the_form_that_flower_reads(tmp_path: Path) -> N
 
 
 def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
-    make_key(tmp_path / "node.key")
+    create_node_key(tmp_path / "node.key")
     before = (tmp_path / "node.key").read_bytes()
     with pytest.raises(ConfigError, match=r"node\.key exists"):
-        make_key(tmp_path / "node.key")
+        create_node_key(tmp_path / "node.key")
     assert (tmp_path / "node.key").read_bytes() == before
 
 
@@ -76,8 +76,8 @@ def test_what_is_missing_is_named(settings: NodeSettings, tmp_path: Path) -> Non
 
 
 def test_the_command_line_shows_neither_data_nor_key(settings: NodeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supernode, "look_at_server", lambda address, ca: None)
-    monkeypatch.setattr(supernode, "program", lambda name: "/bin/true")
+    monkeypatch.setattr(supernode, "check_server", lambda address, ca: None)
+    monkeypatch.setattr(supernode, "find_command", lambda name: "/bin/true")
     started = Node(settings)
     started.launch()
     started.stop()
@@ -90,8 +90,8 @@ def test_the_command_line_shows_neither_data_nor_key(settings: NodeSettings, mon
 
 
 def test_only_the_client_app_can_be_started_here(settings: NodeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supernode, "look_at_server", lambda address, ca: None)
-    monkeypatch.setattr(supernode, "program", lambda name: "/bin/true")
+    monkeypatch.setattr(supernode, "check_server", lambda address, ca: None)
+    monkeypatch.setattr(supernode, "find_command", lambda name: "/bin/true")
     started = Node(settings)
     started.launch()
     started.stop()
@@ -105,10 +105,10 @@ def test_only_the_client_app_can_be_started_here(settings: NodeSettings, monkeyp
 def test_the_check_stands_where_flower_unpacks_a_bundle() -> None:
     source = (
         "import sys, flwr.supernode.cli as cli, flwr.supernode.runtime.run_clientapp as runtime\n"
-        "from client.supernode import client_app_process\n"
+        "from client.supernode import run_client_app_process\n"
         "cli.flwr_clientapp = lambda: None\n"
         "before = runtime.install_from_fab\n"
-        "client_app_process()\n"
+        "run_client_app_process()\n"
         "called = runtime.run_clientapp.__code__.co_names\n"
         "sys.exit(not ('install_from_fab' in called and runtime.install_from_fab is not before))\n"
     )
@@ -127,7 +127,7 @@ def bundle(settings: str, **files: str) -> bytes:
 
 
 def test_settings_pass_and_code_does_not(tmp_path: Path) -> None:
-    plain = app_settings("{}", tmp_path)
+    plain = format_app_settings("{}", tmp_path)
     require_settings_only(bundle(plain))
     with pytest.raises(EngineError, match="a run that carries code"):
         require_settings_only(bundle(plain, **{"client/app.py": "app = 1"}))
@@ -136,18 +136,18 @@ def test_settings_pass_and_code_does_not(tmp_path: Path) -> None:
 
 
 def test_no_server_is_one_line(tmp_path: Path) -> None:
-    ca = create(tmp_path, []).ca
+    ca = create_credentials(tmp_path, []).ca
     with pytest.raises(EngineError, match=r"cannot reach 127\.0\.0\.1:1 \(Connection refused\)"):
-        look_at_server("127.0.0.1:1", ca)
+        check_server("127.0.0.1:1", ca)
     with pytest.raises(EngineError, match=r"host no-such-host\.invalid is unknown"):
-        look_at_server("no-such-host.invalid:443", ca)
+        check_server("no-such-host.invalid:443", ca)
     (tmp_path / "empty.pem").write_text("")
     with pytest.raises(ConfigError, match=r"empty\.pem holds no certificate"):
-        look_at_server("127.0.0.1:1", tmp_path / "empty.pem")
+        check_server("127.0.0.1:1", tmp_path / "empty.pem")
 
 
 def test_a_wrong_authority_and_a_right_one(tmp_path: Path) -> None:
-    right, wrong = create(tmp_path / "right", []), create(tmp_path / "wrong", [])
+    right, wrong = create_credentials(tmp_path / "right", []), create_credentials(tmp_path / "wrong", [])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(right.certificate, right.key)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -165,8 +165,8 @@ def test_a_wrong_authority_and_a_right_one(tmp_path: Path) -> None:
         server = threading.Thread(target=serve)
         server.start()
         with pytest.raises(EngineError, match=r"a certificate that .*wrong/ca\.pem does not vouch for"):
-            look_at_server(address, wrong.ca)
-        look_at_server(address, right.ca)
+            check_server(address, wrong.ca)
+        check_server(address, right.ca)
         server.join()
 
 
@@ -199,14 +199,14 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_waiting")
 def test_a_first_refusal_ends_it(settings: NodeSettings) -> None:
-    with pytest.raises(Refused, match="not registered"):
-        Scripted(settings, [Refused("not registered"), None]).run(print)
+    with pytest.raises(NodeRefused, match="not registered"):
+        Scripted(settings, [NodeRefused("not registered"), None]).run(print)
 
 
 @pytest.mark.usefixtures("no_waiting")
 def test_after_a_first_contact_all_is_waited_out(settings: NodeSettings) -> None:
     said: list[str] = []
-    ends: list[EngineError | None] = [None, Refused("still open"), EngineError("cannot reach"), None]
+    ends: list[EngineError | None] = [None, NodeRefused("still open"), EngineError("cannot reach"), None]
     with pytest.raises(ScriptOver):
         Scripted(settings, ends).run(said.append)
     assert [line for line in said if "trying again in 10 s" in line] == [
@@ -222,9 +222,9 @@ def test_a_key_that_was_admitted_before_may_wait_but_not_for_ever(
 ) -> None:
     clock = iter(range(0, 10_000, 60))
     monkeypatch.setattr(supernode.time, "monotonic", lambda: float(next(clock)))
-    waiting = Scripted(settings, [Refused("still open")] * 20)
+    waiting = Scripted(settings, [NodeRefused("still open")] * 20)
     settings.state.mkdir()
     (settings.state / "admitted").write_text(waiting._identity())
-    with pytest.raises(Refused, match="still open"):
+    with pytest.raises(NodeRefused, match="still open"):
         waiting.run(print)
     assert 1 < len(waiting.ends) < 19

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common import config
-from common.config import RunConfig, parse
+from common.config import RunConfig, parse_config
 from common.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,12 +19,12 @@ def written(folder: Path, text: str, name: str = "trial.yaml") -> Path:
 
 
 def test_an_empty_file_is_the_defaults_named_by_the_file(tmp_path: Path) -> None:
-    assert config.load(written(tmp_path, "", "Trial.yaml")) == RunConfig(name="trial")
+    assert config.load_config(written(tmp_path, "", "Trial.yaml")) == RunConfig(name="trial")
 
 
 def test_a_value_of_the_file_yields_to_an_override(tmp_path: Path) -> None:
     path = written(tmp_path, "seed: 3\ntraining: {lr: 0.5, epochs: 4}\n")
-    read = config.load(path, ["training.lr=0.01", "federation.strategy.name=fedprox"])
+    read = config.load_config(path, ["training.lr=0.01", "federation.strategy.name=fedprox"])
     assert (read.seed, read.training.lr, read.training.epochs) == (3, 0.01, 4)
     assert read.federation.strategy.name == "fedprox"
 
@@ -63,7 +63,7 @@ def test_a_value_of_the_file_yields_to_an_override(tmp_path: Path) -> None:
 )
 def test_a_wrong_key_or_value_is_named_with_its_path(raw: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse(raw)
+        parse_config(raw)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -71,7 +71,7 @@ def test_a_wrong_key_or_value_is_named_with_its_path(raw: dict[str, object], sai
 def test_several_wrong_keys_are_named_at_once_with_the_file(tmp_path: Path) -> None:
     path = written(tmp_path, "sede: 1\ntraining: {lr: -1}\n")
     with pytest.raises(ConfigError, match=rf"{path}: .*training\.lr.*unknown key sede \(did you mean seed\?\)"):
-        config.load(path)
+        config.load_config(path)
 
 
 @pytest.mark.parametrize(
@@ -81,23 +81,23 @@ def test_several_wrong_keys_are_named_at_once_with_the_file(tmp_path: Path) -> N
 def test_numbers_as_people_write_them(tmp_path: Path, text: str, number: float) -> None:
     path = written(tmp_path, f"training: {{weight_decay: {text}}}\n" if number < 10 else f"seed: {text}\n")
     if number < 10:
-        assert config.load(path).training.weight_decay == number
-        assert parse({}, [f"training.weight_decay={text}"]).training.weight_decay == number
+        assert config.load_config(path).training.weight_decay == number
+        assert parse_config({}, [f"training.weight_decay={text}"]).training.weight_decay == number
     else:
         with pytest.raises(ConfigError, match=r"seed: .*valid integer, got 1000\.0"):
-            config.load(path)
+            config.load_config(path)
 
 
 def test_quoted_numbers_stay_text(tmp_path: Path) -> None:
     text = "title: '1e3'\nfederation: {expect: ['1e3', north]}\nmodel: {options: {a: [1e-3, 2]}}\n"
-    read = config.load(written(tmp_path, text))
+    read = config.load_config(written(tmp_path, text))
     assert read.title == "1e3"
     assert read.federation.expect == ("1e3", "north")
     assert read.model.options == {"a": (0.001, 2)}
 
 
 def test_overrides_reach_every_kind_of_value() -> None:
-    read = parse(
+    read = parse_config(
         {},
         [
             "data.path=/a=b",
@@ -129,13 +129,13 @@ def test_overrides_reach_every_kind_of_value() -> None:
 )
 def test_a_wrong_override_is_named(override: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse({"seed": 1}, [override])
+        parse_config({"seed": 1}, [override])
     assert said in str(caught.value)
 
 
 def test_an_override_leaves_the_mapping_it_was_given_alone() -> None:
     raw = {"training": {"lr": 0.5}}
-    parse(raw, ["training.lr=0.1", "training.epochs=2"])
+    parse_config(raw, ["training.lr=0.1", "training.epochs=2"])
     assert raw == {"training": {"lr": 0.5}}
 
 
@@ -152,7 +152,7 @@ def test_an_override_leaves_the_mapping_it_was_given_alone() -> None:
 def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, text: str, said: str) -> None:
     path = written(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
-        config.load(path)
+        config.load_config(path)
     assert said in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -160,16 +160,16 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, text: str, sai
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no configuration file .*none\.yaml: see experiments"):
-        config.load(tmp_path / "none.yaml")
+        config.load_config(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="cannot read"):
-        config.load(tmp_path)
+        config.load_config(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"title: M\xfcller")
     with pytest.raises(ConfigError, match="cannot read"):
-        config.load(tmp_path / "latin.yaml")
+        config.load_config(tmp_path / "latin.yaml")
 
 
 def test_the_flat_form_gives_the_same_configuration_back() -> None:
-    asked = parse(
+    asked = parse_config(
         {
             "seed": 5,
             "title": "zwei Häuser",
@@ -179,33 +179,33 @@ def test_the_flat_form_gives_the_same_configuration_back() -> None:
             "training": {"lr": 1, "clip_norm": 1e-30},
         }
     )
-    assert config.from_json(config.to_json(asked)) == asked
-    assert config.to_json(config.from_json(config.to_json(asked))) == config.to_json(asked)
+    assert config.config_from_json(config.config_to_json(asked)) == asked
+    assert config.config_to_json(config.config_from_json(config.config_to_json(asked))) == config.config_to_json(asked)
 
 
 def test_a_flat_form_of_another_version_is_refused() -> None:
-    raw = json.loads(config.to_json(RunConfig()))
+    raw = json.loads(config.config_to_json(RunConfig()))
     with pytest.raises(ConfigError, match="unknown key later"):
-        config.from_json(json.dumps(raw | {"later": 1}))
+        config.config_from_json(json.dumps(raw | {"later": 1}))
     with pytest.raises(ConfigError, match="not JSON"):
-        config.from_json("{")
+        config.config_from_json("{")
     with pytest.raises(ConfigError, match="no keys and values, but a list"):
-        config.from_json("[]")
+        config.config_from_json("[]")
 
 
 def test_leaks_that_are_asked_for_are_announced() -> None:
-    assert parse({}).notices == ()
-    assert parse({"sites": {"split": "published"}}).notices == ()
-    assert parse({"sites": {"shared_person": "keep"}}).notices == ()
-    (leaky,) = parse({"sites": {"split": "beat-level"}}).notices
+    assert parse_config({}).notices == ()
+    assert parse_config({"sites": {"split": "published"}}).notices == ()
+    assert parse_config({"sites": {"shared_person": "keep"}}).notices == ()
+    (leaky,) = parse_config({"sites": {"split": "beat-level"}}).notices
     assert leaky.startswith("LEAKY beat-level split")
-    (kept,) = parse({"sites": {"split": "published", "shared_person": "keep"}}).notices
+    (kept,) = parse_config({"sites": {"split": "published", "shared_person": "keep"}}).notices
     assert kept.startswith("LEAK kept on purpose")
 
 
 def test_leaving_patients_out_needs_a_split_by_patient() -> None:
     with pytest.raises(ConfigError, match=r"evaluation\.without needs a split by patient"):
-        parse({"sites": {"split": "beat-level"}, "evaluation": {"without": {"a": ["1"]}}})
+        parse_config({"sites": {"split": "beat-level"}, "evaluation": {"without": {"a": ["1"]}}})
 
 
 def test_a_configuration_cannot_be_changed() -> None:
@@ -215,4 +215,4 @@ def test_a_configuration_cannot_be_changed() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_stored_experiment_is_a_valid_configuration(path: Path) -> None:
-    assert config.load(path).name == path.stem.replace("_", "-")
+    assert config.load_config(path).name == path.stem.replace("_", "-")

@@ -10,15 +10,15 @@ from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import rbf_kernel
 
 from common import distance
-from common.distance import CELLS, HIDDEN, MISSING, Summary
+from common.distance import HISTOGRAM_BINS, MISSING_BIN, SUPPRESSED, ColumnSummary
 
 
 def rows(seed: int, n: int, shift: float = 0.0, width: int = 4) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n, width)) + shift
 
 
-def summary(z: np.ndarray, least: int = 1, each: int = 1) -> Summary:
-    return distance.summarise(z, np.arange(len(z)) // each, least, seed=3)
+def summary(z: np.ndarray, least: int = 1, each: int = 1) -> ColumnSummary:
+    return distance.summarise_columns(z, np.arange(len(z)) // each, least, seed=3)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.3, 1.5])
@@ -27,14 +27,14 @@ def test_ks_is_scipys_but_for_what_lies_within_a_cell(shift: float) -> None:
     found = distance.ks(summary(one).cells, summary(other).cells)
     for column in range(4):
         exact = ks_2samp(one[:, column], other[:, column]).statistic
-        cells = ks_2samp(*(distance.place_of(z)[:, column] for z in (one, other))).statistic
+        cells = ks_2samp(*(distance.histogram_bins(z)[:, column] for z in (one, other))).statistic
         assert found[column] == pytest.approx(cells)
         assert exact - 0.06 <= found[column] <= exact
 
 
 def test_psi_is_the_hand_computed_one() -> None:
-    one, other = np.zeros((1, CELLS + 1)), np.zeros((1, CELLS + 1))
-    one[0, [3, 7, MISSING]] = 50, 30, 20
+    one, other = np.zeros((1, HISTOGRAM_BINS + 1)), np.zeros((1, HISTOGRAM_BINS + 1))
+    one[0, [3, 7, MISSING_BIN]] = 50, 30, 20
     other[0, [3, 7]] = 20, 60
     # shares .5, .3, .2 against .25, .75, 0 which counts as 0.0001
     expected = 0.25 * np.log(0.5 / 0.25) + -0.45 * np.log(0.3 / 0.75) + (0.2 - 1e-4) * np.log(0.2 / 1e-4)
@@ -47,24 +47,24 @@ def test_psi_is_the_hand_computed_one() -> None:
 
 def test_psi_of_like_samples_stays_below_chance_in_95_of_100() -> None:
     found = [distance.psi(*(summary(rows(2 * i + k, 300, width=1)).cells for k in (0, 1)))[0] for i in range(80)]
-    assert 0.88 <= np.mean(np.array(found) < distance.psi_of_chance(300, 300)) <= 0.995
+    assert 0.88 <= np.mean(np.array(found) < distance.psi_null_quantile(300, 300)) <= 0.995
     far = distance.psi(summary(rows(1, 300, width=1)).cells, summary(rows(2, 300, 0.5, width=1)).cells)[0]
-    assert far > 2 * distance.psi_of_chance(300, 300)
+    assert far > 2 * distance.psi_null_quantile(300, 300)
 
 
 def test_groups_are_about_tenths() -> None:
     one, other = (np.abs(summary(rows(i, 5000)).cells) for i in (1, 2))
-    group = distance.group_of(one, other)
-    assert (np.diff(group[:, :CELLS], axis=1) >= 0).all()
-    assert (group[:, MISSING] == distance.GROUPS).all()
-    sizes = np.bincount(group[0, :CELLS], weights=(one + other)[0, :CELLS], minlength=10)
+    group = distance.assign_psi_groups(one, other)
+    assert (np.diff(group[:, :HISTOGRAM_BINS], axis=1) >= 0).all()
+    assert (group[:, MISSING_BIN] == distance.PSI_GROUPS).all()
+    sizes = np.bincount(group[0, :HISTOGRAM_BINS], weights=(one + other)[0, :HISTOGRAM_BINS], minlength=10)
     assert sizes.min() > 400
     assert sizes.max() < 1800
 
 
 def test_suppressed_cells_are_left_out_of_both() -> None:
-    one, other = np.zeros((1, CELLS + 1)), np.zeros((1, CELLS + 1))
-    one[0, [3, 7, 9]] = 50, 30, HIDDEN
+    one, other = np.zeros((1, HISTOGRAM_BINS + 1)), np.zeros((1, HISTOGRAM_BINS + 1))
+    one[0, [3, 7, 9]] = 50, 30, SUPPRESSED
     other[0, [3, 7, 9]] = 20, 60, 500
     bare = one.copy(), other.copy()
     bare[0][0, 9] = bare[1][0, 9] = 0
@@ -75,12 +75,12 @@ def test_suppressed_cells_are_left_out_of_both() -> None:
 def test_cells_of_few_people_are_suppressed_and_never_one_alone() -> None:
     z = np.concatenate([np.zeros(60), np.full(40, 2.0), np.full(12, -2.0)])[:, None]
     people = np.concatenate([np.arange(60), np.arange(40), np.repeat([0, 1, 2], 4)])
-    cells = distance.summarise(z, people, 5, 1).cells[0]
-    low, high = (int(distance.place_of(np.array([[v]]))[0, 0]) for v in (-2.0, 2.0))
-    assert set(np.flatnonzero(cells == HIDDEN)) == {low, high}  # three people, and the fewest of the others
+    cells = distance.summarise_columns(z, people, 5, 1).cells[0]
+    low, high = (int(distance.histogram_bins(np.array([[v]]))[0, 0]) for v in (-2.0, 2.0))
+    assert set(np.flatnonzero(cells == SUPPRESSED)) == {low, high}  # three people, and the fewest of the others
     assert cells.max() == 60
-    assert (distance.summarise(z, people, 3, 1).cells >= 0).all()
-    assert (summary(rows(1, 9, width=1)) + distance.summarise(z, people, 5, 1)).cells[0, low] == HIDDEN
+    assert (distance.summarise_columns(z, people, 3, 1).cells >= 0).all()
+    assert (summary(rows(1, 9, width=1)) + distance.summarise_columns(z, people, 5, 1)).cells[0, low] == SUPPRESSED
 
 
 def test_sites_add_up_to_all_their_rows() -> None:
@@ -89,7 +89,7 @@ def test_sites_add_up_to_all_their_rows() -> None:
     added, whole = summary(one) + summary(other), summary(np.concatenate([one, other]))
     for name, value in whole.arrays().items():
         np.testing.assert_allclose(added.arrays()[name], value, err_msg=name)
-    assert added.cells[2, MISSING] == 1
+    assert added.cells[2, MISSING_BIN] == 1
     np.testing.assert_allclose(added.second, sum(np.nan_to_num(z).T @ np.nan_to_num(z) for z in (one, other)))
 
 
@@ -148,7 +148,7 @@ def test_label_shift_is_scipys() -> None:
 
 def test_aggregates_that_do_not_fit_are_refused() -> None:
     arrays = summary(rows(1, 50)).arrays()
-    assert Summary.of(arrays, 4).rows == 50
+    assert ColumnSummary.of(arrays, 4).rows == 50
     wrong = [
         {**arrays, "first": np.zeros(5)},
         {**arrays, "cells": arrays["cells"] - 2},
@@ -157,4 +157,4 @@ def test_aggregates_that_do_not_fit_are_refused() -> None:
     ]
     for item in wrong:
         with pytest.raises(ValueError, match="aggregates"):
-            Summary.of(item, 4)
+            ColumnSummary.of(item, 4)

@@ -11,7 +11,7 @@ from sklearn.covariance import OAS
 from sklearn.decomposition import PCA
 
 from common import latent, scaling
-from common.latent import Latent
+from common.latent import LatentStatistics
 
 
 def drawn(n: int, wide: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -24,9 +24,9 @@ def drawn(n: int, wide: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
 def test_merged_sums_give_what_all_examples_together_give(n: int, wide: int) -> None:
     z, errors = drawn(n, wide)
     cuts = [0, n // 3, n // 2, n]
-    parts = [latent.moments(z[a:b], errors[a:b]) for a, b in pairwise(cuts)]
-    assert {name: value.shape for name, value in parts[0].items()} == latent.shapes(wide)
-    found = Latent.of(scaling.add(parts))
+    parts = [latent.compute_latent_moments(z[a:b], errors[a:b]) for a, b in pairwise(cuts)]
+    assert {name: value.shape for name, value in parts[0].items()} == latent.latent_moment_shapes(wide)
+    found = LatentStatistics.of(scaling.add_statistics(parts))
     expected = OAS().fit(z)
     np.testing.assert_allclose(found.mean, expected.location_, rtol=1e-9)
     np.testing.assert_allclose(found.covariance, expected.covariance_, rtol=1e-6, atol=1e-9)
@@ -38,23 +38,23 @@ def test_merged_sums_give_what_all_examples_together_give(n: int, wide: int) -> 
 
 def test_the_plane_is_that_of_principal_components() -> None:
     z, errors = drawn(5000, 5)
-    found = Latent.of(latent.moments(z, errors)).plane(z)
+    found = LatentStatistics.of(latent.compute_latent_moments(z, errors)).plane(z)
     expected = PCA(2).fit_transform(z)
     for axis in range(2):
         assert abs(np.corrcoef(found[:, axis], expected[:, axis])[0, 1]) == pytest.approx(1.0, abs=1e-6)
         assert found[:, axis].std() == pytest.approx(1.0, abs=0.02)
-    again = Latent.from_bytes(Latent.of(latent.moments(z, errors)).to_bytes())
+    again = LatentStatistics.from_bytes(LatentStatistics.of(latent.compute_latent_moments(z, errors)).to_bytes())
     np.testing.assert_array_equal(again.plane(z), found)
-    assert Latent.of(latent.moments(z[:, :1], errors)).plane(z[:, :1]).shape == (5000, 2)
+    assert LatentStatistics.of(latent.compute_latent_moments(z[:, :1], errors)).plane(z[:, :1]).shape == (5000, 2)
 
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_examples_that_are_all_alike_give_finite_distances(n: int) -> None:
-    found = Latent.of(latent.moments(np.ones((n, 3)), np.zeros(n)))
+    found = LatentStatistics.of(latent.compute_latent_moments(np.ones((n, 3)), np.zeros(n)))
     assert np.isfinite(found.distance(np.asarray([[1.0, 1, 1], [2, 1, 1]]))).all()
     assert np.isfinite(found.plane(np.ones((2, 3)))).all()
 
 
 def test_what_is_no_statistics_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot be read"):
-        Latent.from_bytes(b"other")
+        LatentStatistics.from_bytes(b"other")

@@ -7,7 +7,7 @@ import pytest
 from flwr.app import ConfigRecord, RecordDict
 
 from common import messages
-from common.config import RunConfig, parse
+from common.config import RunConfig, parse_config
 from common.errors import ConfigError
 from common.messages import Reply, Request
 from common.metrics import counts as metrics
@@ -37,8 +37,10 @@ def assert_same_arrays(one: messages.Weights, other: messages.Weights) -> None:
 
 
 @pytest.mark.parametrize("kind", ["hello", "train", "validate", "test"])
-def test_a_request_arrives_as_it_was_sent(kind: messages.Kind) -> None:
-    config = parse({"seed": 3, "model": {"options": {"widths": [8, 16]}}, "evaluation": {"without": {"a": ["1"]}}})
+def test_a_request_arrives_as_it_was_sent(kind: messages.RequestKind) -> None:
+    config = parse_config(
+        {"seed": 3, "model": {"options": {"widths": [8, 16]}}, "evaluation": {"without": {"a": ["1"]}}}
+    )
     sent = Request(kind, config, 4, WEIGHTS, (100, 0, 3))
     got = messages.unpack_request(kind, over_the_wire(messages.pack_request(sent)))
     assert (got.kind, got.config, got.round, got.class_counts) == (kind, config, 4, (100, 0, 3))
@@ -52,7 +54,7 @@ def test_a_request_without_weights_or_counts_arrives_so() -> None:
 
 def test_a_reply_arrives_as_it_was_sent() -> None:
     rng = np.random.default_rng(1)
-    counts = metrics.count(rng.normal(size=(50, 3)), rng.integers(0, 3, 50), rng.integers(0, 4, 50), 4, 32)
+    counts = metrics.count_predictions(rng.normal(size=(50, 3)), rng.integers(0, 3, 50), rng.integers(0, 4, 50), 4, 32)
     tables = {"all": counts.total(), "all/resampled": counts, "without some/one": counts.total()}
     report = {"patients": 4, "loss": [0.5, None], "wörter": {"a": True}}
     sent = Reply("north", 50, report, WEIGHTS, 0.25, tables)
@@ -69,7 +71,7 @@ def test_a_reply_arrives_as_it_was_sent() -> None:
 
 
 def test_a_reply_of_counts_alone_has_one_array_record_and_no_weights() -> None:
-    content = messages.pack_reply(Reply("north", 5, {}, tables={"all": metrics.zero((2, 2), 16)}))
+    content = messages.pack_reply(Reply("north", 5, {}, tables={"all": metrics.empty_counts((2, 2), 16)}))
     assert len(content.array_records) == len(content.metric_records) == 1
     got = messages.unpack_reply(over_the_wire(content))
     assert got.weights == {}
@@ -85,7 +87,7 @@ def test_a_weight_that_is_named_like_a_table_stays_a_weight() -> None:
 
 def test_packing_changes_nothing_it_was_given() -> None:
     before = {name: value.copy() for name, value in WEIGHTS.items()}
-    messages.pack_reply(Reply("north", 1, {}, WEIGHTS, tables={"all": metrics.zero((2, 2), 16)}))
+    messages.pack_reply(Reply("north", 1, {}, WEIGHTS, tables={"all": metrics.empty_counts((2, 2), 16)}))
     assert_same_arrays(WEIGHTS, before)
 
 

@@ -17,7 +17,7 @@ from torch.func import functional_call, grad, vmap
 from common import models, plugins
 from common.errors import ConfigError
 from common.models import gru, tcn, transformer
-from common.models._layers import Dropout, FeatureHead, group_norm, steps
+from common.models._layers import Dropout, FeatureHead, fold_into_steps, group_norm
 from common.models._reconstruct import Reconstruction
 from common.sections.training import ModelConfig
 from common.seeds import seed_for
@@ -43,11 +43,11 @@ TASKS = {
 
 
 def build(name: str, task: Task, seed: int = 1, **options: object) -> nn.Module:
-    return models.build(task, ModelConfig(name=name, options=dict(options)), seed)
+    return models.build_model(task, ModelConfig(name=name, options=dict(options)), seed)
 
 
 def options_of(name: str) -> set[str]:
-    return set(plugins.load("common.models", "build", name, "model").Options.model_fields)
+    return set(plugins.load_plugin("common.models", "build", name, "model").Options.model_fields)
 
 
 def _takes(name: str, task: Task) -> bool:
@@ -58,7 +58,7 @@ def _takes(name: str, task: Task) -> bool:
     return True
 
 
-PAIRS = [(name, title) for name in models.names() for title, task in TASKS.items() if _takes(name, task)]
+PAIRS = [(name, title) for name in models.list_models() for title, task in TASKS.items() if _takes(name, task)]
 
 
 def inputs(task: Task, batch: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -119,7 +119,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(params=models.names())
+@pytest.fixture(params=models.list_models())
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -128,7 +128,7 @@ each_pair = pytest.mark.parametrize(("name", "title"), PAIRS)
 
 
 def test_every_model_takes_every_signal_or_every_table() -> None:
-    missing = {(name, title) for name in models.names() for title in TASKS} - set(PAIRS)
+    missing = {(name, title) for name in models.list_models() for title in TASKS} - set(PAIRS)
     assert {title for name, title in missing if name != "tabular_autoencoder"} == {"table"}
     assert {title for name, title in missing if name == "tabular_autoencoder"} == {
         title for title, task in TASKS.items() if not task.features
@@ -136,7 +136,7 @@ def test_every_model_takes_every_signal_or_every_table() -> None:
     assert {name for name, title in PAIRS if title == "table"} >= {"logreg", "mlp", "tabular_autoencoder"}
 
 
-@pytest.mark.parametrize("name", [name for name in models.names() if (name, "table") not in PAIRS])
+@pytest.mark.parametrize("name", [name for name in models.list_models() if (name, "table") not in PAIRS])
 def test_a_model_of_signals_refuses_a_table_in_one_line(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build(name, TASKS["table"])
@@ -195,7 +195,7 @@ def test_each_parameter_trains_while_all_others_rest(name: str, title: str) -> N
     loss(model(x, features), y).backward()
     wanted = {path: parameter.grad for path, parameter in model.named_parameters()}
     for path in wanted:
-        models.frozen(model, [other for other in wanted if other != path])
+        models.freeze_parameters(model, [other for other in wanted if other != path])
         model.zero_grad()
         loss(model(x, features), y).backward()
         for other, parameter in model.named_parameters():
@@ -262,7 +262,7 @@ def test_building_leaves_the_global_generator_where_it_was(name: str) -> None:
 
 @each_pair
 def test_the_first_weights_are_those_of_the_plain_constructor(name: str, title: str) -> None:
-    module = plugins.load("common.models", "build", name, "model")
+    module = plugins.load_plugin("common.models", "build", name, "model")
     torch.manual_seed(seed_for(3, "initial weights"))
     plain = module.build(TASKS[title], module.Options()).state_dict()
     built = build(name, TASKS[title], 3).state_dict()
@@ -344,7 +344,12 @@ WRONG: list[tuple[dict[str, object], str]] = [
 
 @pytest.mark.parametrize(
     ("name", "options", "said"),
-    [(name, options, said) for name in models.names() for options, said in WRONG if set(options) <= options_of(name)],
+    [
+        (name, options, said)
+        for name in models.list_models()
+        for options, said in WRONG
+        if set(options) <= options_of(name)
+    ],
 )
 def test_a_wrong_option_is_named(name: str, options: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -404,9 +409,9 @@ def test_a_transformer_whose_heads_do_not_divide_is_refused() -> None:
 
 def test_steps_end_with_the_last_sample() -> None:
     x = torch.arange(1.0, 11).view(1, 2, 5)  # channels 1..5 and 6..10
-    assert steps(x, 1).tolist() == [[[1, 6], [2, 7], [3, 8], [4, 9], [5, 10]]]
-    assert steps(x, 2).tolist() == [[[0, 0, 1, 6], [2, 7, 3, 8], [4, 9, 5, 10]]]
-    assert steps(x, 8).tolist() == [[[0] * 6 + [1, 6, 2, 7, 3, 8, 4, 9, 5, 10]]]
+    assert fold_into_steps(x, 1).tolist() == [[[1, 6], [2, 7], [3, 8], [4, 9], [5, 10]]]
+    assert fold_into_steps(x, 2).tolist() == [[[0, 0, 1, 6], [2, 7, 3, 8], [4, 9, 5, 10]]]
+    assert fold_into_steps(x, 8).tolist() == [[[0] * 6 + [1, 6, 2, 7, 3, 8, 4, 9, 5, 10]]]
 
 
 def test_a_gru_layer_is_torch_s() -> None:
@@ -470,7 +475,7 @@ class TestStart:
     @each_pair
     def test_all_of_a_model_is_taken(self, name: str, title: str) -> None:
         model, saved = build(name, TASKS[title], 1), self.weights(name, TASKS[title])
-        assert models.start_from(model, saved) == list(saved)
+        assert models.transfer_weights(model, saved) == list(saved)
         assert all(np.array_equal(value.numpy(), saved[key]) for key, value in model.state_dict().items())
         next(iter(model.parameters())).data.add_(1)  # the arrays stay as they were
         assert np.array_equal(saved[next(iter(saved))], self.weights(name, TASKS[title])[next(iter(saved))])
@@ -479,7 +484,7 @@ class TestStart:
         model = build("cnn", TASKS["beats"], 1)
         before = {key: value.clone() for key, value in model.state_dict().items()}
         saved = self.weights("cnn", TASKS["beats"])
-        taken = models.start_from(model, saved, ("head.out.*", "*norm1.bias"))
+        taken = models.transfer_weights(model, saved, ("head.out.*", "*norm1.bias"))
         for key, value in model.state_dict().items():
             fresh = key.startswith("head.out.") or key.endswith("norm1.bias")
             assert (key in taken) != fresh
@@ -489,32 +494,32 @@ class TestStart:
         saved = self.weights("cnn", TASKS["beats"])
         fewer = made("multiclass", 2, 4, 96, 8)
         with pytest.raises(ConfigError) as caught:
-            models.start_from(build("cnn", fewer), saved)
+            models.transfer_weights(build("cnn", fewer), saved)
         assert str(caught.value) == (
             "federation.start: the saved model does not fit in head.out.weight (saved as [4, 64], here [2, 64]); "
             "head.out.bias (saved as [4], here [2]): give model.options as it had them, or let these layers begin "
             "anew with federation.start_except=[head.out.*]"
         )
-        assert len(models.start_from(build("cnn", fewer), saved, ["head.out.*"])) == len(saved) - 2
+        assert len(models.transfer_weights(build("cnn", fewer), saved, ["head.out.*"])) == len(saved) - 2
 
     def test_the_advice_is_enough(self) -> None:
         # Another count of leads, no features, other classes: what the error says to put in is what is needed.
         saved, other = self.weights("cnn", TASKS["beats"]), TASKS["beats without features"]
         with pytest.raises(ConfigError) as caught:
-            models.start_from(build("cnn", other), saved)
+            models.transfer_weights(build("cnn", other), saved)
         found = re.search(r"start_except=\[(.*)\]$", str(caught.value))
         assert found is not None
         assert "head.embed.0.*" in found[1].split(", ")
-        taken = models.start_from(build("cnn", other), saved, found[1].split(", "))
+        taken = models.transfer_weights(build("cnn", other), saved, found[1].split(", "))
         assert {name.partition(".")[0] for name in taken} == {"stem_norm", "stages"}
 
     def test_a_layer_on_one_side_alone_is_said(self) -> None:
         saved = self.weights("tcn", TASKS["hours with features"])
         with pytest.raises(ConfigError, match=r"head\.embed\.0\.weight \(in the saved model alone\)"):
-            models.start_from(build("tcn", TASKS["hours with features"], features=False), saved)
+            models.transfer_weights(build("tcn", TASKS["hours with features"], features=False), saved)
         saved = self.weights("gru", TASKS["hours with features"])
         with pytest.raises(ConfigError, match=r"layers\.1\.input\.weight \(not in the saved model\)"):
-            models.start_from(build("gru", TASKS["hours with features"], layers=2), saved)
+            models.transfer_weights(build("gru", TASKS["hours with features"], layers=2), saved)
 
     def test_a_failed_start_changes_nothing(self) -> None:
         model = build("cnn", TASKS["beats"], 1)
@@ -522,38 +527,38 @@ class TestStart:
         saved = self.weights("cnn", TASKS["beats"])
         saved["head.out.bias"] = saved["head.out.bias"][:2]
         with pytest.raises(ConfigError):
-            models.start_from(model, saved)
+            models.transfer_weights(model, saved)
         assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
     def test_patterns_that_fit_nothing_or_everything_are_refused(self) -> None:
         model, saved = build("mlp", TASKS["table"], 1), self.weights("mlp", TASKS["table"])
         with pytest.raises(ConfigError) as caught:
-            models.start_from(model, saved, ["head.*"])
+            models.transfer_weights(model, saved, ["head.*"])
         assert str(caught.value) == (
             "federation.start_except: 'head.*' fits no parameter; there are body.0.*, body.1.*, body.4.*, body.5.*, "
             "out.*"
         )
         with pytest.raises(ConfigError, match="leaves nothing of the saved model to take"):
-            models.start_from(model, saved, ["*"])
+            models.transfer_weights(model, saved, ["*"])
 
 
 class TestFrozen:
     def test_what_matches_rests_and_the_rest_trains(self) -> None:
         model = build("mlp", TASKS["table"])
-        assert models.frozen(model, ["body.0.*"]) == ["body.0.weight", "body.0.bias"]
+        assert models.freeze_parameters(model, ["body.0.*"]) == ["body.0.weight", "body.0.bias"]
         rests = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
         assert rests == {"body.0.weight", "body.0.bias"}
-        assert models.frozen(model, ["out.bias"]) == ["out.bias"]  # the last word counts
+        assert models.freeze_parameters(model, ["out.bias"]) == ["out.bias"]  # the last word counts
         assert [name for name, parameter in model.named_parameters() if not parameter.requires_grad] == ["out.bias"]
-        assert models.frozen(model, []) == []
+        assert models.freeze_parameters(model, []) == []
         assert all(parameter.requires_grad for parameter in model.parameters())
 
     def test_patterns_that_fit_nothing_or_everything_are_refused(self) -> None:
         model = build("logreg", TASKS["table"])
         with pytest.raises(ConfigError, match=r"training\.freeze: 'body\.\*' fits no parameter; there are out\.\*$"):
-            models.frozen(model, ["body.*"])
+            models.freeze_parameters(model, ["body.*"])
         with pytest.raises(ConfigError, match=r"training\.freeze: all parameters are frozen"):
-            models.frozen(model, ["out.*"])
+            models.freeze_parameters(model, ["out.*"])
         assert all(parameter.requires_grad for parameter in model.parameters())
 
 
@@ -563,6 +568,6 @@ def test_the_page_of_models_gives_their_sizes() -> None:
     tasks = (made("multiclass", 4, 2, 96, 14), made("multiclass", 2, 40, 24, 6))
     wanted = {
         name: tuple(f"{sum(p.numel() for p in build(name, task).parameters()):,}" for task in tasks)
-        for name in models.names()
+        for name in models.list_models()
     }
     assert shown == wanted

@@ -7,14 +7,14 @@ import pytest
 from scipy import stats
 
 from common import noise
-from common.noise import GRAIN, Secure, Seeded, noisy, normal
+from common.noise import GRAIN, SecureSource, SeededSource, add_noise, draw_normal
 
-SOURCES = {"secure": Secure, "seeded": lambda: Seeded(3)}
+SOURCES = {"secure": SecureSource, "seeded": lambda: SeededSource(3)}
 
 
 @pytest.mark.parametrize("kind", SOURCES)
 def test_noise_is_gaussian_of_the_deviation_asked_for(kind: str) -> None:
-    found = noisy(np.zeros(200_000), 2.5, SOURCES[kind]()) / 2.5
+    found = add_noise(np.zeros(200_000), 2.5, SOURCES[kind]()) / 2.5
     # a p-value below 1e-9 happens by chance once in a thousand million runs
     assert stats.kstest(found, "norm").pvalue > 1e-9
     assert found.var() == pytest.approx(1.0, abs=6 * np.sqrt(2 / 200_000))
@@ -25,70 +25,76 @@ def test_noise_is_gaussian_of_the_deviation_asked_for(kind: str) -> None:
 @pytest.mark.parametrize("kind", SOURCES)
 def test_units_are_drawn_each_on_its_own(kind: str) -> None:
     source = SOURCES[kind]()
-    sizes = np.asarray([len(noise.drawn(source, 40, 0.05)) for _ in range(4000)])
+    sizes = np.asarray([len(noise.draw_units(source, 40, 0.05)) for _ in range(4000)])
     counts = np.bincount(np.minimum(sizes, 7), minlength=8)
     expected = stats.binom.pmf(np.arange(7), 40, 0.05)
     assert stats.chisquare(counts, 4000 * np.append(expected, 1 - expected.sum())).pvalue > 1e-9
     assert counts[0] > 0  # a step may draw nobody
-    many = len(noise.drawn(source, 2_000_000, 0.05))
+    many = len(noise.draw_units(source, 2_000_000, 0.05))
     assert many == pytest.approx(100_000, abs=6 * np.sqrt(2e6 * 0.05 * 0.95))
 
 
 def test_secure_noise_is_another_each_time_and_seeded_is_not() -> None:
-    assert not np.array_equal(normal(Secure(), 8), normal(Secure(), 8))
-    np.testing.assert_array_equal(normal(Seeded(1), 8), normal(Seeded(1), 8))
-    assert not np.array_equal(normal(Seeded(1), 8), normal(Seeded(2), 8))
-    assert (Secure.private, Seeded.private) == (True, False)
+    assert not np.array_equal(draw_normal(SecureSource(), 8), draw_normal(SecureSource(), 8))
+    np.testing.assert_array_equal(draw_normal(SeededSource(1), 8), draw_normal(SeededSource(1), 8))
+    assert not np.array_equal(draw_normal(SeededSource(1), 8), draw_normal(SeededSource(2), 8))
+    assert (SecureSource.private, SeededSource.private) == (True, False)
 
 
 def test_the_secure_stream_is_chacha20(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noise.os, "urandom", bytes)  # key and nonce of zeros: RFC 8439, appendix A.1, test vector 1
     first = bytes.fromhex("76b8e0ada0f13d90405d6ae55386bd28bdd219b8a08ded1aa836efcc8b770dc7")
     bits = np.frombuffer(first, np.uint64)
-    np.testing.assert_array_equal(Secure().uniform(4), ((bits >> np.uint64(11)) + 0.5) * 2.0**-53)
+    np.testing.assert_array_equal(SecureSource().uniform(4), ((bits >> np.uint64(11)) + 0.5) * 2.0**-53)
 
 
 def test_blocks_give_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noise.os, "urandom", bytes)
-    whole = Secure().uniform(100)
+    whole = SecureSource().uniform(100)
     monkeypatch.setattr(noise, "BLOCK", 7)
-    np.testing.assert_array_equal(Secure().uniform(100), whole)
+    np.testing.assert_array_equal(SecureSource().uniform(100), whole)
 
 
 def test_what_leaves_is_whole_grains_whatever_the_data() -> None:
     rng = np.random.default_rng(1)
     for scale in (0.0, 1e-9, 1.0, 1e3):
-        found = noisy(rng.normal(size=5000) * scale, 1.7, Secure())
+        found = add_noise(rng.normal(size=5000) * scale, 1.7, SecureSource())
         grains = found / GRAIN  # 2**0 is the power of two below 1.7
         np.testing.assert_array_equal(grains, np.rint(grains))
     # without the grains the low bits tell whether a contribution was added
-    plain = rng.normal(size=5000) * 1e3 + normal(Secure(), 5000) * 1.7
+    plain = rng.normal(size=5000) * 1e3 + draw_normal(SecureSource(), 5000) * 1.7
     assert not np.array_equal(plain / GRAIN, np.rint(plain / GRAIN))
-    assert (noise.grain_of(1.7), noise.grain_of(0.3), noise.grain_of(4.0)) == (GRAIN, GRAIN / 4, 4 * GRAIN)
+    assert (noise.compute_grain(1.7), noise.compute_grain(0.3), noise.compute_grain(4.0)) == (
+        GRAIN,
+        GRAIN / 4,
+        4 * GRAIN,
+    )
 
 
 def test_noise_moves_with_the_sum_exactly() -> None:
     shift = np.full(1000, 12345 * GRAIN)
-    np.testing.assert_array_equal(noisy(shift, 1.0, Seeded(4)) - noisy(np.zeros(1000), 1.0, Seeded(4)), shift)
+    np.testing.assert_array_equal(
+        add_noise(shift, 1.0, SeededSource(4)) - add_noise(np.zeros(1000), 1.0, SeededSource(4)), shift
+    )
 
 
 @pytest.mark.parametrize("deviation", [0.0, -1.0, float("inf"), float("nan")])
 def test_noise_of_no_deviation(deviation: float) -> None:
     with pytest.raises(ValueError, match="above 0"):
-        noisy(np.zeros(3), deviation, Seeded(1))
+        add_noise(np.zeros(3), deviation, SeededSource(1))
 
 
 @pytest.mark.parametrize("value", [1e9, -1e9, float("nan"), float("-inf")])
 def test_a_sum_that_drowns_the_grains(value: float) -> None:
     with pytest.raises(ValueError, match="too large"):
-        noisy(np.asarray([0.0, value, 0.0]), 1.0, Seeded(1))
+        add_noise(np.asarray([0.0, value, 0.0]), 1.0, SeededSource(1))
 
 
 def test_cosines_and_sines_of_one_angle_are_independent() -> None:
     for count in (200_000, 2 * noise.PAIRS, 2 * noise.PAIRS + 1, 7, 1, 0):
-        assert normal(Seeded(5), count).shape == (count,)
-        assert len(set(normal(Seeded(5), count).tolist())) == count
-    one, other = normal(Secure(), 13 * 2 * noise.PAIRS).reshape(13, 2, -1).swapaxes(0, 1).reshape(2, -1)
+        assert draw_normal(SeededSource(5), count).shape == (count,)
+        assert len(set(draw_normal(SeededSource(5), count).tolist())) == count
+    one, other = draw_normal(SecureSource(), 13 * 2 * noise.PAIRS).reshape(13, 2, -1).swapaxes(0, 1).reshape(2, -1)
     for power in (1, 2):
         assert abs(np.corrcoef(one**power, other**power)[0, 1]) < 6 / np.sqrt(100_000)
     assert stats.kstest((one + other) / np.sqrt(2), "norm").pvalue > 1e-9

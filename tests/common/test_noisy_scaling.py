@@ -7,34 +7,34 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from common.noisy_scaling import Noisy, agreed, summed
+from common.noisy_scaling import NoisyMoments, fit_noisy_scaling, inputs_with_units
 
 LOW, HIGH = np.array([40.0, 0.0, -10.0]), np.array([140.0, 1.0, 10.0])
 
 
-def sums(units: np.ndarray, deviation: float = 0.0) -> Noisy:
+def sums(units: np.ndarray, deviation: float = 0.0) -> NoisyMoments:
     """Of people with one value each of the first and the last input, `(people, 2)`, NaN where not measured."""
     u = (units - [90.0, 0.0]) / [50.0, 10.0]
     here = ~np.isnan(u)
     u = np.where(here, u, 0)
-    return Noisy(here.sum(0).astype(float), u.sum(0), (u * u).sum(0), LOW, HIGH, deviation)
+    return NoisyMoments(here.sum(0).astype(float), u.sum(0), (u * u).sum(0), LOW, HIGH, deviation)
 
 
 def test_without_noise_it_is_the_mean_and_deviation_of_all_people() -> None:
     rng = np.random.default_rng(1)
     units = np.stack([rng.normal(100, 12, 400), rng.normal(1, 3, 400)], 1)
     units[rng.random((400, 2)) < 0.3] = np.nan
-    found = agreed([sums(units[:100]), sums(units[100:])])
+    found = fit_noisy_scaling([sums(units[:100]), sums(units[100:])])
     np.testing.assert_allclose(found.centre[[0, 2]], np.nanmean(units, 0), rtol=1e-9)
     np.testing.assert_allclose(found.spread[[0, 2]], np.nanstd(units, 0), rtol=1e-9)
     assert (found.centre[1], found.spread[1]) == (0.5, 0.5)
-    np.testing.assert_array_equal(summed(LOW, HIGH), [True, False, True])
+    np.testing.assert_array_equal(inputs_with_units(LOW, HIGH), [True, False, True])
 
 
 def test_without_people_it_is_the_range() -> None:
     for deviation in (0.0, 30.0):
         zero = np.zeros(2)
-        found = agreed([Noisy(zero, zero, zero, LOW, HIGH, deviation)])
+        found = fit_noisy_scaling([NoisyMoments(zero, zero, zero, LOW, HIGH, deviation)])
         np.testing.assert_allclose(found.centre, [90, 0.5, 0])
         third = np.sqrt(1 / 9 + (0.5 if deviation else 0))  # with noise, one deviation more of variance
         np.testing.assert_allclose(found.spread, [50 * third, 0.5, 10 * third])
@@ -49,7 +49,7 @@ def test_noise_neither_blows_up_nor_moves_far() -> None:
         noise = rng.normal(0, 10, (3, 2))
         noisy = replace(exact, seen=exact.seen + 4 * noise[0], first=exact.first + noise[1],
                         second=exact.second + noise[2], deviation=10.0)  # fmt: skip
-        found = agreed([noisy])
+        found = fit_noisy_scaling([noisy])
         assert np.isfinite(found.centre).all()
         assert (found.centre >= LOW).all()
         assert (found.centre <= HIGH).all()
@@ -71,19 +71,19 @@ def test_noise_neither_blows_up_nor_moves_far() -> None:
 )
 def test_what_is_no_such_sum(change: dict[str, np.ndarray], says: str) -> None:
     good = sums(np.ones((3, 2)))
-    assert Noisy.of(good.arrays(), 0.0) is not None
+    assert NoisyMoments.of(good.arrays(), 0.0) is not None
     with pytest.raises(ValueError, match=says):
-        Noisy.of(good.arrays() | change, 0.0)
+        NoisyMoments.of(good.arrays() | change, 0.0)
     for wrong in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="not numbers that can be"):
-            Noisy.of(good.arrays(), wrong)
+            NoisyMoments.of(good.arrays(), wrong)
     with pytest.raises(ValueError, match="not the sums of a private"):
-        Noisy.of({"count": np.zeros(2)}, 0.0)
+        NoisyMoments.of({"count": np.zeros(2)}, 0.0)
 
 
 def test_sites_must_state_the_same_ranges() -> None:
     one = sums(np.ones((3, 2)))
     with pytest.raises(ValueError, match="different ranges"):
-        agreed([one, replace(one, low=LOW - 1)])
+        fit_noisy_scaling([one, replace(one, low=LOW - 1)])
     with pytest.raises(ValueError, match="no sums"):
-        agreed([])
+        fit_noisy_scaling([])

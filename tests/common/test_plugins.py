@@ -31,23 +31,23 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_names_are_the_files_that_define_the_marker(package: str) -> None:
-    assert plugins.names(package, "build") == ("alpha", "beta")
-    assert plugins.names(package, "CARD") == ("card", "typed")
+    assert plugins.list_plugins(package, "build") == ("alpha", "beta")
+    assert plugins.list_plugins(package, "CARD") == ("card", "typed")
 
 
 def test_listing_imports_no_plugin(package: str) -> None:
-    plugins.names(package, "build")
+    plugins.list_plugins(package, "build")
     assert not hasattr(sys, "loaded_beta")
-    assert plugins.load(package, "build", "alpha", "thing").build() == "a"
+    assert plugins.load_plugin(package, "build", "alpha", "thing").build() == "a"
 
 
 @pytest.mark.parametrize("name", ["gamma", "_private", "mentions", "", "../alpha"])
 def test_a_wrong_name_lists_the_right_ones(package: str, name: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        plugins.load(package, "build", name, "thing")
+        plugins.load_plugin(package, "build", name, "thing")
     assert str(caught.value) == f"no thing named {name!r}: choose one of alpha, beta"
 
 
 def test_our_own_folders_have_plugins() -> None:
-    assert {"cnn", "lstm"} <= set(plugins.names("common.models", "build"))
-    assert {"mitdb", "synthetic"} <= set(plugins.names("sites.datasets", "CARD"))
+    assert {"cnn", "lstm"} <= set(plugins.list_plugins("common.models", "build"))
+    assert {"mitdb", "synthetic"} <= set(plugins.list_plugins("sites.datasets", "CARD"))

@@ -15,7 +15,7 @@ from tests import tiny
 
 
 def test_folders_have_names_of_their_own(tmp_path: Path) -> None:
-    made = [run_folder.create_run(tiny.run_config(), tmp_path / "new" / "runs") for _ in range(5)]
+    made = [run_folder.create_run_folder(tiny.run_config(), tmp_path / "new" / "runs") for _ in range(5)]
     assert len(set(made)) == 5
     assert all(folder.is_dir() and folder.name.startswith("tiny-") for folder in made)
 
@@ -23,7 +23,7 @@ def test_folders_have_names_of_their_own(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot write the run folder .*see --runs"):
-        run_folder.create_run(tiny.run_config(), tmp_path / "file")
+        run_folder.create_run_folder(tiny.run_config(), tmp_path / "file")
 
 
 def test_what_a_run_says_about_itself(tmp_path: Path) -> None:
@@ -34,10 +34,10 @@ def test_what_a_run_says_about_itself(tmp_path: Path) -> None:
         federation__expect=["a", "b"],
     )
     run_folder.describe_run(config, tmp_path, {"title": "data"}, [{"level": "leak", "text": "x"}])
-    assert configuration.load(tmp_path / "config.yaml") == config
+    assert configuration.load_config(tmp_path / "config.yaml") == config
     about = json.loads((tmp_path / "run.json").read_text())
     assert (about["id"], about["status"], about["seed"]) == (tmp_path.name, "running", 1)
-    assert configuration.parse(about["config"]) == config
+    assert configuration.parse_config(about["config"]) == config
     assert about["versions"].keys() >= {"python", "torch", "flwr"}
     run_folder.update_run(tmp_path, status="complete", seconds=2.5)
     assert json.loads((tmp_path / "run.json").read_text()) == {**about, "status": "complete", "seconds": 2.5}
@@ -60,9 +60,9 @@ def git(folder: Path, *arguments: str) -> None:
 
 def test_the_commit_is_unknown_outside_git(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(program.parent))
-    assert run_folder.commit() is None
+    assert run_folder.source_commit() is None
     monkeypatch.setenv("PATH", "")
-    assert run_folder.commit() is None
+    assert run_folder.source_commit() is None
 
 
 def test_the_commit_of_the_program_and_whether_it_was_changed(program: Path) -> None:
@@ -70,11 +70,11 @@ def test_the_commit_of_the_program_and_whether_it_was_changed(program: Path) -> 
     (program / "a.py").write_text("1")
     git(program, "add", ".")
     git(program, "commit", "-m", "x")
-    name = run_folder.commit()
+    name = run_folder.source_commit()
     assert name is not None
     assert len(name) == 40
     (program / "a.py").write_text("2")
-    assert run_folder.commit() == f"{name}+changes"
+    assert run_folder.source_commit() == f"{name}+changes"
 
 
 def test_a_repository_around_the_program_is_not_its_own(program: Path) -> None:
@@ -82,4 +82,4 @@ def test_a_repository_around_the_program_is_not_its_own(program: Path) -> None:
     (program / "a.py").write_text("1")
     git(program.parent, "add", ".")
     git(program.parent, "commit", "-m", "x")
-    assert run_folder.commit() is None
+    assert run_folder.source_commit() is None

@@ -33,13 +33,13 @@ def _parts() -> list[np.ndarray]:
 
 
 def merged(parts: list[np.ndarray]) -> dict[str, np.ndarray]:
-    return scaling.add(scaling.moments(part) for part in parts)
+    return scaling.add_statistics(scaling.compute_column_moments(part) for part in parts)
 
 
 def test_merged_moments_give_the_scaling_of_all_rows(parts: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scaling, "BLOCK", 64)
     rows = np.concatenate(parts)
-    found = scaling.standard(merged(parts))
+    found = scaling.fit_standard_scaling(merged(parts))
     wanted = StandardScaler().fit(rows[:, :4].astype(np.float64))
     np.testing.assert_allclose(found.centre[:4], wanted.mean_, rtol=1e-9)
     np.testing.assert_allclose(found.spread[:4], wanted.scale_, rtol=1e-5)
@@ -53,10 +53,12 @@ def test_merged_moments_give_the_scaling_of_all_rows(parts: list[np.ndarray], mo
 def test_ranks_are_those_of_all_rows(parts: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scaling, "BLOCK", 64)
     rows = np.concatenate(parts)
-    base = scaling.standard(merged(parts))
-    counts = scaling.add({"h": scaling.histogram(part, base.centre, base.spread)} for part in parts)["h"]
+    base = scaling.fit_standard_scaling(merged(parts))
+    counts = scaling.add_statistics({"h": scaling.count_rank_bins(part, base.centre, base.spread)} for part in parts)[
+        "h"
+    ]
     np.testing.assert_array_equal(counts.sum(1), (~np.isnan(rows)).sum(0))
-    scaled = scaling.quantile(base, counts).apply(rows)
+    scaled = scaling.fit_quantile_scaling(base, counts).apply(rows)
     for column in range(4):
         here = ~np.isnan(rows[:, column])
         values = rows[here, column]
@@ -71,14 +73,14 @@ def test_ranks_are_those_of_all_rows(parts: list[np.ndarray], monkeypatch: pytes
 
 def test_columns_can_be_scaled_apart(parts: list[np.ndarray]) -> None:
     rows = parts[0]
-    found = scaling.standard(merged(parts))
+    found = scaling.fit_standard_scaling(merged(parts))
     np.testing.assert_array_equal(found.apply(rows)[:, 2:], found.apply(rows[:, 2:], 2))
 
 
 def test_a_scaling_survives_the_wire(parts: list[np.ndarray]) -> None:
-    base = scaling.standard(merged(parts))
-    counts = scaling.histogram(parts[0], base.centre, base.spread)
-    for found in (base, scaling.quantile(base, counts)):
+    base = scaling.fit_standard_scaling(merged(parts))
+    counts = scaling.count_rank_bins(parts[0], base.centre, base.spread)
+    for found in (base, scaling.fit_quantile_scaling(base, counts)):
         again = Scaling.from_bytes(found.to_bytes())
         np.testing.assert_array_equal(again.apply(parts[1]), found.apply(parts[1]))
     with pytest.raises(ValueError, match="cannot be read"):

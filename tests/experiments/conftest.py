@@ -14,7 +14,7 @@ from common.metrics import counts as metrics
 from common.metrics import evaluation
 from common.metrics.counts import Counts
 from common.metrics.figures import Evaluation
-from common.metrics.resampling import COARSER
+from common.metrics.resampling import COARSE_FACTOR
 from common.task import Task
 
 CLASSES, TITLES = ("N", "V", "F"), ("normal", "ventricular", "fusion")
@@ -28,7 +28,7 @@ def _counts(patients: int, seed: int, skill: float) -> tuple[Counts, list[int]]:
     who = np.repeat(np.arange(patients), 20)
     truth = rng.choice(2, len(who), p=[0.8, 0.2])
     logits = rng.normal(size=(len(who), 3)) + skill * np.eye(3)[truth]
-    counts = metrics.count(logits, truth, who, patients, 32)
+    counts = metrics.count_predictions(logits, truth, who, patients, 32)
     return counts, [len(set(who[truth == c])) for c in range(3)]
 
 
@@ -40,11 +40,11 @@ def _figures(seed: int, skill: float, sites: Mapping[str, int]) -> dict[str, Any
     for place, (site, patients) in enumerate(sites.items()):
         counts, held = _counts(patients, seed + place, skill * (0.1 if site == "south" else 1))
         totals[site] = counts.total()
-        drawn[site] = evaluation.resample(counts.coarser(COARSER), 50, np.random.default_rng(place))
-        test[site] = evaluation.summarise(TASK, totals[site], drawn[site], patients, held)
-    together = evaluation.pooled(TASK, test, totals, drawn)
+        drawn[site] = evaluation.resample_patients(counts.coarser(COARSE_FACTOR), 50, np.random.default_rng(place))
+        test[site] = evaluation.build_evaluation(TASK, totals[site], drawn[site], patients, held)
+    together = evaluation.pool_evaluations(TASK, test, totals, drawn)
     first, last = next(iter(sites)), list(sites)[-1]
-    without = {**test, first: evaluation.summarise(TASK, totals[last], None, 5, [5, 5, 0])}
+    without = {**test, first: evaluation.build_evaluation(TASK, totals[last], None, 5, [5, 5, 0])}
     return {
         "test": {
             "all": {site: item.model_dump() for site, item in test.items()},

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from common import config
 from common.errors import DataError
-from common.latent import Latent
+from common.latent import LatentStatistics
 from common.scaling import Scaling
 from experiments import restore
 from experiments.cli import run_progress
@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "evaluation": {"bootstrap": 20},
         "baselines": {"local": False},
     }
-    return launch.run(config.parse(raw), tmp_path_factory.mktemp("runs"), run_progress.Quiet())
+    return launch.run_experiment(config.parse_config(raw), tmp_path_factory.mktemp("runs"), run_progress.QuietPrinter())
 
 
 @pytest.mark.parametrize(("name", "file"), [("federated", "model"), ("pooled", "model.pooled")])
@@ -78,7 +78,7 @@ def test_the_program_of_a_model_that_reconstructs_gives_its_errors(
         "evaluation": {"bootstrap": 0},
         "baselines": {"local": False},
     }
-    there = launch.run(config.parse(raw), tmp_path / "runs", run_progress.Quiet())
+    there = launch.run_experiment(config.parse_config(raw), tmp_path / "runs", run_progress.QuietPrinter())
     [program] = re.findall(r"```python\n(.*?)```", (there / "model_card.md").read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
@@ -87,11 +87,11 @@ def test_the_program_of_a_model_that_reconstructs_gives_its_errors(
     expected = 0.5 * (made.signal**2).mean() + 0.5 * (made.columns**2).mean()  # all inputs are 0
     assert torch.allclose(found["errors"], expected)
     for name in ("federated", "pooled"):
-        assert len(Latent.from_bytes(restore.latent(there, name)).mean) == 2
+        assert len(LatentStatistics.from_bytes(restore.load_latent(there, name)).mean) == 2
     (there / "latent.safetensors").write_bytes(b"other")
     with pytest.raises(DataError, match="damaged"):
-        restore.latent(there)
-    assert restore.latent(there, "local:x") == b""
+        restore.load_latent(there)
+    assert restore.load_latent(there, "local:x") == b""
 
 
 def test_what_is_missing_or_does_not_fit_is_named(run: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_main_reads_the_run_from_the_context(tmp_path: Path, monkeypatch: pytest
     config, grid = tiny.run_config(), FakeGrid([])
     context = Context(
         run_id=1, node_id=0, node_config={}, state=RecordDict(),
-        run_config={"wardround-config": configuration.to_json(config), "wardround-out": str(tmp_path)},
+        run_config={"wardround-config": configuration.config_to_json(config), "wardround-out": str(tmp_path)},
     )  # fmt: skip
     app.main(grid, context)
     assert given == [grid, config, tmp_path]
@@ -47,7 +47,7 @@ def test_an_unexpected_error_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     def breaks(*_: Any) -> None:
         raise RuntimeError("first line\nsecond line")
 
-    monkeypatch.setattr(app, "connect", breaks)
+    monkeypatch.setattr(app, "run_handshake", breaks)
     with pytest.raises(RuntimeError):
         app.run_federation(FakeGrid([]), tiny.run_config(), tmp_path)
     assert json.loads((tmp_path / "server.done").read_text())["error"] == "RuntimeError: first line"

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from torch.nn import functional
 
 from client.site import Site
-from client.training.local_update import weights_of
+from client.training.local_update import copy_weights
 from common import models
 from common.config import RunConfig
 from common.seeds import seed_for
@@ -26,7 +26,7 @@ from experiments.cli import run_progress
 from experiments.engines import local as simulation
 from experiments.runs import run as launch
 from server import strategies
-from server.run import digest
+from server.run import digest_weights
 from sites.cohort import Cohort
 from tests import tiny
 
@@ -84,7 +84,7 @@ class World:
 
 def network(weights: Mapping[str, np.ndarray]) -> torch.nn.Module:
     config = run_config("fedavg")
-    model = models.build(tiny.TASK, config.model, 0)
+    model = models.build_model(tiny.TASK, config.model, 0)
     model.load_state_dict({name: torch.tensor(np.asarray(value, np.float32)) for name, value in weights.items()})
     return model
 
@@ -350,7 +350,7 @@ def confusion(weights: Model, cohort: Cohort) -> list[list[int]]:
     return counts.tolist()
 
 
-ALL_WEIGHTS = [(name, "patients") for name in strategies.names()]
+ALL_WEIGHTS = [(name, "patients") for name in strategies.list_strategies()]
 ALL_WEIGHTS += [(name, how) for name in ("fedavg", "multikrum", "scaffold") for how in ("examples", "equal")]
 
 
@@ -359,8 +359,8 @@ def test_a_strategy_does_what_its_paper_says(sites: list[Site], tmp_path: Path, 
     assert name in CASES, f"server/strategies/{name}.py has no expectation in CASES"
     _, count, reference = CASES[name]
     config = run_config(name, federation__weights=weights)
-    simulation.run(config, tmp_path, count)
-    first = weights_of(models.build(tiny.TASK, config.model, config.seed))
+    simulation.run_local(config, tmp_path, count)
+    first = copy_weights(models.build_model(tiny.TASK, config.model, config.seed))
     members = sites[:count]
     world = World(
         members, [WEIGHTS[weights](site.train) for site in members], config.seed, first, config.federation.rounds
@@ -402,8 +402,8 @@ def test_two_workers_give_the_weights_and_the_state_of_one(sites: list[Site], tm
     for count in (1, 2):
         out = tmp_path / str(count)
         more = {"training__optimizer": "adamw"} if name != "scaffold" else {}
-        simulation.run(run_config(name, federation__workers=count, federation__rounds=3, **more), out, 3)
-        kept = {site.name: digest(state(out, site.name, 3)) for site in sites[:3]}
+        simulation.run_local(run_config(name, federation__workers=count, federation__rounds=3, **more), out, 3)
+        kept = {site.name: digest_weights(state(out, site.name, 3)) for site in sites[:3]}
         found.append(({**done(out), "seconds": 0}, kept))
     assert found[0] == found[1]
 
@@ -420,10 +420,10 @@ def engine_outcome(tmp_path: Path, name: str, *settings: str) -> tuple[Any, ...]
     }  # fmt: skip
     from common import config
 
-    out = launch.run(config.parse(raw, settings), tmp_path, run_progress.Quiet())
+    out = launch.run_experiment(config.parse_config(raw, settings), tmp_path, run_progress.QuietPrinter())
     outcome = done(out)
     kept = {
-        (path.parent.parent.name, path.name): digest(dict(load_file(path)))
+        (path.parent.parent.name, path.name): digest_weights(dict(load_file(path)))
         for path in (out / "sites").glob("*/*/*.safetensors")
     }
     assert {number for _, number in kept} >= {"round-00002.safetensors"}

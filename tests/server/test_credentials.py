@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError
-from server.credentials import Credentials, check, create
+from server.credentials import Credentials, check_credentials, create_credentials
 
 HOST = "coordinator.example.org"
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Credentials:
-    return create(tmp_path_factory.mktemp("pki"), [HOST, "192.0.2.7"])
+    return create_credentials(tmp_path_factory.mktemp("pki"), [HOST, "192.0.2.7"])
 
 
 def test_what_was_made_passes_the_check(made: Credentials) -> None:
-    check(made, [HOST, "192.0.2.7", "localhost", "127.0.0.1"])
+    check_credentials(made, [HOST, "192.0.2.7", "localhost", "127.0.0.1"])
 
 
 def test_openssl_accepts_the_pair(made: Credentials) -> None:
@@ -34,46 +34,46 @@ def test_private_keys_are_private(made: Credentials) -> None:
 def test_nothing_is_overwritten(made: Credentials) -> None:
     before = made.certificate.read_bytes()
     with pytest.raises(ConfigError, match=r"server\.pem exists"):
-        create(made.ca.parent, [HOST])
+        create_credentials(made.ca.parent, [HOST])
     assert made.certificate.read_bytes() == before
 
 
 def test_renewal_keeps_the_authority(tmp_path: Path) -> None:
-    first = create(tmp_path, [HOST])
+    first = create_credentials(tmp_path, [HOST])
     authority = first.ca.read_bytes()
     first.certificate.unlink()
     first.key.unlink()
-    again = create(tmp_path, [HOST, "new.example.org"])
-    check(again, ["new.example.org"])
+    again = create_credentials(tmp_path, [HOST, "new.example.org"])
+    check_credentials(again, ["new.example.org"])
     assert again.ca.read_bytes() == authority
 
 
 def test_half_an_authority_is_named(tmp_path: Path) -> None:
-    made = create(tmp_path, [HOST])
+    made = create_credentials(tmp_path, [HOST])
     for path in (made.certificate, made.key, tmp_path / "ca.key"):
         path.unlink()
     with pytest.raises(ConfigError, match=r"ca\.pem exists but .*ca\.key does not"):
-        create(tmp_path, [HOST])
+        create_credentials(tmp_path, [HOST])
 
 
 def test_another_host_is_named(made: Credentials) -> None:
     with pytest.raises(ConfigError, match=r"does not name other\.example\.org"):
-        check(made, ["other.example.org"])
+        check_credentials(made, ["other.example.org"])
 
 
 def test_expired_and_early(made: Credentials) -> None:
     with pytest.raises(ConfigError, match=r"server\.pem expired on .*: renew it"):
-        check(made, now=datetime.now(UTC) + timedelta(days=500))
+        check_credentials(made, now=datetime.now(UTC) + timedelta(days=500))
     with pytest.raises(ConfigError, match="check the clock"):
-        check(made, now=datetime.now(UTC) - timedelta(days=2))
+        check_credentials(made, now=datetime.now(UTC) - timedelta(days=2))
 
 
 def test_strangers(made: Credentials, tmp_path: Path) -> None:
-    other = create(tmp_path, [HOST])
+    other = create_credentials(tmp_path, [HOST])
     with pytest.raises(ConfigError, match="is not the key of"):
-        check(Credentials(made.ca, made.certificate, other.key))
+        check_credentials(Credentials(made.ca, made.certificate, other.key))
     with pytest.raises(ConfigError, match="did not sign"):
-        check(Credentials(other.ca, made.certificate, made.key))
+        check_credentials(Credentials(other.ca, made.certificate, made.key))
 
 
 @pytest.mark.parametrize("field", ["ca", "certificate", "key"])
@@ -81,13 +81,13 @@ def test_missing_and_damaged_files_are_named(made: Credentials, tmp_path: Path, 
     files = {"ca": made.ca, "certificate": made.certificate, "key": made.key}
     files[field] = tmp_path / "absent.pem"
     with pytest.raises(ConfigError, match=r"cannot read .*absent\.pem: No such file"):
-        check(Credentials(**files))
+        check_credentials(Credentials(**files))
     files[field].write_text("not PEM")
     with pytest.raises(ConfigError, match=r"absent\.pem holds no PEM"):
-        check(Credentials(**files))
+        check_credentials(Credentials(**files))
 
 
 @pytest.mark.parametrize("host", ["https://x.example.org", "x.example.org:8000", ""])
 def test_a_url_is_no_host(tmp_path: Path, host: str) -> None:
     with pytest.raises(ConfigError, match="is no host name or address"):
-        create(tmp_path, [host])
+        create_credentials(tmp_path, [host])

@@ -12,10 +12,10 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from client.site import Site
-from client.training.local_update import weights_of
-from client.training.loop import Schedule, fit
+from client.training.local_update import copy_weights
+from client.training.loop import Schedule, train_model
 from common import models
-from common.config import RunConfig, parse
+from common.config import RunConfig, parse_config
 from common.errors import ConfigError
 from common.seeds import seed_for
 from server import app, initial_model
@@ -47,7 +47,7 @@ def other(tmp_path: Path) -> Path:
     folder = tmp_path / "other"
     folder.mkdir()
     config = tiny.run_config()
-    save_file(weights_of(models.build(tiny.TASK, config.model, 99)), folder / "model.safetensors")
+    save_file(copy_weights(models.build_model(tiny.TASK, config.model, 99)), folder / "model.safetensors")
     return folder
 
 
@@ -65,7 +65,7 @@ def test_round_one_begins_with_the_saved_weights(sites: dict[str, Site], other: 
     saved = load_file(other / "model.safetensors")
     config = transfer(other, federation__start_except=["head.out.*"])
     grid, done, _, events = lead(sites, config, tmp_path / "run")
-    fresh = weights_of(models.build(tiny.TASK, config.model, config.seed))
+    fresh = copy_weights(models.build_model(tiny.TASK, config.model, config.seed))
     first = [request for _, request in grid.sent if request.kind == "train" and request.round == 1]
     assert len(first) == 3
     for request in first:
@@ -87,11 +87,11 @@ def test_rounds_from_saved_weights_are_the_plain_loop(sites: dict[str, Site], ot
     for number in (1, 2):
         merged = {name: np.zeros(value.shape, np.float64) for name, value in saved.items()}
         for name, site in sites.items():
-            model = models.build(tiny.TASK, config.model, 0)
+            model = models.build_model(tiny.TASK, config.model, 0)
             model.load_state_dict({key: torch.tensor(value) for key, value in current.items()})
             seed, when = seed_for(config.seed, name, number, "train"), Schedule(number - 1, 2)
-            fit(model, site.train, config.training, seed, counts=counts, schedule=when)
-            for key, value in weights_of(model).items():
+            train_model(model, site.train, config.training, seed, counts=counts, schedule=when)
+            for key, value in copy_weights(model).items():
                 merged[key] += value.astype(np.float64) * len(site.train.y) / total
         current = {key: value.astype(np.float32) for key, value in merged.items()}
     resting = {name for name in saved if name.startswith(("stem", "stages."))}
@@ -128,21 +128,23 @@ def test_what_cannot_be_a_start_is_told_before_training(sites: dict[str, Site], 
         "training__freeze": r"training\.freeze: 'nothing\.\*' fits no parameter",
     }.items():
         with pytest.raises(ConfigError, match=said):
-            initial_model.first(transfer(other, **{section: ["nothing.*"]}), tiny.TASK)
+            initial_model.build_initial_model(transfer(other, **{section: ["nothing.*"]}), tiny.TASK)
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_a_start_may_lie_at_home(other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(other.parent))
-    assert list(initial_model.saved("~/other")) == list(load_file(other / "model.safetensors"))
+    assert list(initial_model.load_saved_weights("~/other")) == list(load_file(other / "model.safetensors"))
 
 
 def test_parts_of_a_transfer_need_a_start() -> None:
     for section, key in (({"training": {"freeze": ["stem.*"]}}, "training.freeze"),
                          ({"federation": {"start_except": ["stem.*"]}}, "federation.start_except")):  # fmt: skip
         with pytest.raises(ConfigError, match=f"{key} needs federation.start: a run folder or .safetensors file"):
-            parse(section)
-    both = parse({"training": {"freeze": ["stem.*"]}, "federation": {"start": "runs/x", "start_except": ["head.*"]}})
+            parse_config(section)
+    both = parse_config(
+        {"training": {"freeze": ["stem.*"]}, "federation": {"start": "runs/x", "start_except": ["head.*"]}}
+    )
     assert (both.training.freeze, both.federation.start_except) == (("stem.*",), ("head.*",))
 
 
@@ -150,19 +152,25 @@ class TestFit:
     """What `training.freeze` does to fit()."""
 
     def model(self, seed: int = 1) -> torch.nn.Module:
-        return models.build(tiny.TASK, tiny.run_config().model, seed)
+        return models.build_model(tiny.TASK, tiny.run_config().model, seed)
 
     def fitted(self, model: torch.nn.Module, **options: Any) -> Weights:
         raw = {"device": "cpu", "batch_size": 16, "lr": 0.05} | options
-        fit(model, tiny.cohort(1), parse({"training": raw, "federation": {"start": "x"}}).training, 5, counts=(1, 1, 1))
-        return weights_of(model)
+        train_model(
+            model,
+            tiny.cohort(1),
+            parse_config({"training": raw, "federation": {"start": "x"}}).training,
+            5,
+            counts=(1, 1, 1),
+        )
+        return copy_weights(model)
 
     @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
     @pytest.mark.parametrize("freeze", [("stem.weight", "stages.*"), ("*.weight",), ("*bias",)])
     def test_what_is_frozen_rests_and_the_rest_moves(self, optimizer: str, freeze: tuple[str, ...]) -> None:
         model = self.model()
-        before = weights_of(model)
-        resting = models.frozen(model, freeze)
+        before = copy_weights(model)
+        resting = models.freeze_parameters(model, freeze)
         after = self.fitted(model, optimizer=optimizer, freeze=list(freeze), weight_decay=0.1)
         for name in before:
             assert np.array_equal(before[name], after[name]) == (name in resting), name
@@ -170,7 +178,7 @@ class TestFit:
     def test_a_step_is_that_of_the_free_parameters_alone(self) -> None:
         # Plain gradient descent, one batch; the gradient norm that is clipped is that of what trains.
         model, data, lr, clip = self.model(), tiny.cohort(1), 0.05, 0.01
-        before = weights_of(model)
+        before = copy_weights(model)
         options = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "lr": lr}
         after = self.fitted(model, batch_size=len(data.y), clip_norm=clip, freeze=["head.*"],
                             loss="cross_entropy", **options)  # fmt: skip
@@ -194,7 +202,7 @@ class TestFit:
     def test_a_network_that_is_used_again_is_thawed(self) -> None:
         model = self.model()
         self.fitted(model, freeze=["stem*"])
-        before = weights_of(model)
+        before = copy_weights(model)
         after = self.fitted(model)
         assert not any(np.array_equal(before[name], after[name]) for name in before)
 

@@ -12,7 +12,7 @@ from flwr.app import Message
 from flwr.serverapp.strategy import FedAvg, MultiKrum
 
 from client import requests as work
-from client.policy import SIMULATION
+from client.policy import SIMULATION_POLICY
 from client.site import Site
 from client.site_context import SiteContext
 from common import messages, models, plugins
@@ -22,7 +22,7 @@ from common.messages import Method, Reply, Request, Weights
 from common.sections.training import StrategyConfig
 from server import app, strategies
 from server.phases import train
-from server.phases.handshake import connect
+from server.phases.handshake import run_handshake
 from server.run import Outcome, Run
 from tests import tiny
 from tests.wire import Answer, FakeGrid, Script
@@ -31,7 +31,7 @@ Numbers = Sequence[float]
 
 
 def strategy(name: str, **options: Any) -> FedAvg:
-    found = strategies.build(StrategyConfig(name=name, options=options))
+    found = strategies.build_strategy(StrategyConfig(name=name, options=options))
     assert isinstance(found, FedAvg)
     return found
 
@@ -54,7 +54,7 @@ def w(*values: float) -> Weights:
 
 def merge(found: FedAvg, answers: list[Message], start: Weights | None = None, number: int = 1) -> list[float]:
     grid = FakeGrid([lambda request: None] * len(answers))
-    record = messages.request_config(tiny.run_config(), number)
+    record = messages.build_request_record(tiny.run_config(), number)
     asked = found.configure_train(number, messages.pack_weights(start or w(0, 0)), record, grid)
     assert sorted(message.metadata.dst_node_id for message in asked) == [*range(1, len(answers) + 1)]
     merged, _ = found.aggregate_train(number, answers)
@@ -64,7 +64,7 @@ def merge(found: FedAvg, answers: list[Message], start: Weights | None = None, n
     return [float(value) for value in weights["w"]]
 
 
-@pytest.mark.parametrize("name", strategies.names())
+@pytest.mark.parametrize("name", strategies.list_strategies())
 def test_every_strategy_asks_all_sites_and_leaves_alone_what_all_agree_on(name: str) -> None:
     found = strategy(name)
     sent = [w(1, 2)] * 5
@@ -154,7 +154,7 @@ def test_scaffolds_server_with_a_site_that_comes_late() -> None:
 def test_scaffolds_server_sends_its_control_variates_with_the_model() -> None:
     found = strategy("scaffold")
     grid = FakeGrid([lambda request: None])
-    record = messages.request_config(tiny.run_config(), 1, method=Method(control=True))
+    record = messages.build_request_record(tiny.run_config(), 1, method=Method(control=True))
     (message,) = found.configure_train(1, messages.pack_weights(w(1, 2)), record, grid)
     request = messages.unpack_request("train", message.content)
     assert (request.weights["w"].tolist(), request.control["w"].tolist()) == ([1, 2], [0, 0])
@@ -164,7 +164,7 @@ def test_scaffolds_server_sends_its_control_variates_with_the_model() -> None:
 def test_fedprox_says_mu() -> None:
     grid = FakeGrid([lambda request: None])
     (message,) = strategy("fedprox", mu=0.25).configure_train(
-        1, messages.pack_weights(w(1)), messages.request_config(tiny.run_config(), 1), grid
+        1, messages.pack_weights(w(1)), messages.build_request_record(tiny.run_config(), 1), grid
     )
     assert messages.unpack_request("train", message.content).proximal == 0.25
 
@@ -173,11 +173,13 @@ def test_fedprox_says_mu() -> None:
 
 
 def model(**options: Any) -> Any:
-    return models.build(tiny.TASK, tiny.run_config(model__options={"widths": [4], "hidden": 4} | options).model, 1)
+    return models.build_model(
+        tiny.TASK, tiny.run_config(model__options={"widths": [4], "hidden": 4} | options).model, 1
+    )
 
 
 def method(name: str, **options: Any) -> Method:
-    return strategies.method(StrategyConfig(name=name, options=options), model())
+    return strategies.build_method(StrategyConfig(name=name, options=options), model())
 
 
 def test_what_a_strategy_asks_of_the_sites() -> None:
@@ -188,16 +190,16 @@ def test_what_a_strategy_asks_of_the_sites() -> None:
     assert method("fedper", layers=["head.*", "stem.weight"]).local[0] == "stem.weight"
     assert method("ditto", pull=0.5) == Method(pull=0.5)
     assert method("scaffold") == Method(control=True)
-    plain = [name for name in strategies.names() if not method(name).keeps_state]
-    assert set(strategies.names()) - set(plain) == {"fedbn", "fedper", "ditto", "scaffold"}
+    plain = [name for name in strategies.list_strategies() if not method(name).keeps_state]
+    assert set(strategies.list_strategies()) - set(plain) == {"fedbn", "fedper", "ditto", "scaffold"}
 
 
 def test_every_strategy_and_option_is_in_the_documentation() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "strategies.md").read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if line.startswith("| `")]
-    for name in strategies.names():
+    for name in strategies.list_strategies():
         (row,) = [line for line in rows if f"`{name}`" in line.split("|")[1]]
-        options = plugins.load("server.strategies", "build", name, "strategy").Options.model_fields
+        options = plugins.load_plugin("server.strategies", "build", name, "strategy").Options.model_fields
         for option, field in options.items():
             default = field.default if not isinstance(field.default, tuple) else f"[{', '.join(field.default)}]"
             shown = f"{default:g}" if isinstance(default, float) else f"{default}"
@@ -208,9 +210,9 @@ def test_every_strategy_and_option_is_in_the_documentation() -> None:
 
 def test_wrong_names_and_options() -> None:
     with pytest.raises(ConfigError, match=r"no strategy named 'fedavgg': choose one of .*fedavg"):
-        strategies.build(StrategyConfig(name="fedavgg"))
+        strategies.build_strategy(StrategyConfig(name="fedavgg"))
     with pytest.raises(ConfigError, match="unknown key mu"):
-        strategies.build(StrategyConfig(options={"mu": 1}))
+        strategies.build_strategy(StrategyConfig(options={"mu": 1}))
     for name, options in (
         ("fedprox", {"mu": 0.0}), ("fedtrimmedavg", {"cut": 0.5}), ("fedper", {"layers": []}), ("fedavgm", {"lr": 0.0}),
         ("krum", {"malicious": -1}), ("fedadam", {"beta1": 1.0}), ("ditto", {"pull": -0.1}),
@@ -227,7 +229,7 @@ def test_layers_that_cannot_stay_local() -> None:
     with pytest.raises(ConfigError, match="keeps all parameters local"):
         method("fedper", layers=["*"])
     with pytest.raises(ConfigError, match="0 norm arrays of 2: use fedper or fedavg"):
-        strategies.method(StrategyConfig(name="fedbn"), nn.Linear(2, 2))
+        strategies.build_method(StrategyConfig(name="fedbn"), nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize(
@@ -237,10 +239,10 @@ def test_layers_that_cannot_stay_local() -> None:
 def test_scaffold_is_for_plain_gradient_steps(tmp_path: Path, training: dict[str, Any], fits: bool) -> None:
     config = tiny.run_config(federation__strategy={"name": "scaffold"}, training=training)
     if fits:
-        strategies.require(config)
+        strategies.check_strategy(config)
         return
     with pytest.raises(ConfigError, match=r"set training.optimizer=sgd and training.momentum=0"):
-        strategies.require(config)
+        strategies.check_strategy(config)
 
 
 # Over rounds, with sites that fail.
@@ -254,7 +256,7 @@ def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
 
 
 def at(site: Site, folder: Path) -> Script:
-    return lambda request: work.handle(SiteContext(SIMULATION, site=site.name, state=folder), request)
+    return lambda request: work.handle(SiteContext(SIMULATION_POLICY, site=site.name, state=folder), request)
 
 
 def changed(script: Script, change: Callable[[Reply], Answer], kind: str, number: int) -> Script:
@@ -303,7 +305,7 @@ def test_the_final_test_is_of_the_chosen_rounds_layers(
     sites: dict[str, Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # round 2 is best in the servers' eyes, whatever the sites' validation says
-    monkeypatch.setattr(train, "better", lambda run, one, other: len(outcomes) == 2)
+    monkeypatch.setattr(train, "is_better", lambda run, one, other: len(outcomes) == 2)
     outcomes: list[Reply] = []
 
     def watched(script: Script) -> Script:
@@ -388,11 +390,11 @@ def test_a_merge_that_is_not_finite_ends_the_run(sites: dict[str, Site], tmp_pat
     from server.strategies._flower import EVERY_SITE
 
     grid, config = FakeGrid([at(site, tmp_path) for site in sites.values()]), tiny.run_config()
-    federation, _ = connect(grid, config, lambda event: None)
+    federation, _ = run_handshake(grid, config, lambda event: None)
     run = Run.of(grid, config, Wild(**EVERY_SITE), federation, lambda event: None)
     outcome = Outcome()
     with pytest.raises(EngineError, match="round 1: the strategy fedavg gave weights that are not finite"):
-        train.train(run, lambda number, weights: None, outcome)
+        train.run_rounds(run, lambda number, weights: None, outcome)
     assert (outcome.chosen, outcome.counted) == (0, {})
 
 
@@ -429,6 +431,6 @@ def test_an_addressed_message_leaves_the_others_alone() -> None:
     FakeGrid([])
     content = messages.pack_request(Request("train", tiny.run_config(), 1, w(1)))
     one, other = (Message(content, node, "train") for node in (1, 2))
-    told = messages.addressed(one, 4, 3)
+    told = messages.set_state_rounds(one, 4, 3)
     assert [messages.unpack_request("train", m.content).base for m in (told, one, other)] == [4, 0, 0]
     assert told.metadata.dst_node_id == 1

@@ -9,15 +9,22 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError, EngineError
-from common.processes import Child, check_site_name, environment, free_port, interruptible, toml_value
-from server.credentials import Credentials, create
-from server.superlink import Connection, SuperLink, app_settings
+from common.processes import (
+    ProcessTree,
+    build_environment,
+    check_site_name,
+    find_free_port,
+    interrupt_on_signals,
+    to_toml,
+)
+from server.credentials import Credentials, create_credentials
+from server.superlink import Connection, SuperLink, format_app_settings
 
 NASTY = 'a "quote", a \\ and \n a line, \x7f, é, 😀, ${x} %s {y}'
 
 
 def test_settings_carry_any_text_and_no_code(tmp_path: Path) -> None:
-    read = tomllib.loads(app_settings(NASTY, tmp_path))
+    read = tomllib.loads(format_app_settings(NASTY, tmp_path))
     app = read["tool"]["flwr"]["app"]
     assert app["config"] == {"wardround-config": NASTY, "wardround-out": str(tmp_path)}
     assert app["components"] == {"serverapp": "server.app:app", "clientapp": "client.app:app"}
@@ -25,7 +32,7 @@ def test_settings_carry_any_text_and_no_code(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [True, 3, 0.25, 1e-9, NASTY])
 def test_toml_values_come_back(value: str | int | float | bool) -> None:
-    assert tomllib.loads(f"x = {toml_value(value)}") == {"x": value}
+    assert tomllib.loads(f"x = {to_toml(value)}") == {"x": value}
 
 
 @pytest.mark.parametrize("name", ["", "North", "a b", "north/1", "é", "n" * 41, "north\n"])
@@ -53,7 +60,7 @@ def test_command_lines(tmp_path: Path) -> None:
 
 def test_commands_are_quiet_and_use_this_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLWR_TELEMETRY_ENABLED", "1")
-    found = environment(tmp_path)
+    found = build_environment(tmp_path)
     assert found["FLWR_TELEMETRY_ENABLED"] == "0"
     assert found["FLWR_DISABLE_UPDATE_CHECK"] == "1"
     assert found["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] == "1"
@@ -64,14 +71,14 @@ def test_commands_are_quiet_and_use_this_installation(tmp_path: Path, monkeypatc
 def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
-        link = SuperLink(tmp_path / "state", create(tmp_path, []), port=port)
+        link = SuperLink(tmp_path / "state", create_credentials(tmp_path, []), port=port)
         with pytest.raises(EngineError, match=f"port {port} on 127.0.0.1 is in use"):
             link.start()
     assert not link.log.exists()
 
 
 def test_bad_credentials_stop_the_start(tmp_path: Path) -> None:
-    link = SuperLink(tmp_path, Credentials.in_folder(tmp_path), port=free_port())
+    link = SuperLink(tmp_path, Credentials.in_folder(tmp_path), port=find_free_port())
     with pytest.raises(ConfigError, match=r"cannot read .*ca\.pem"):
         link.start()
 
@@ -100,7 +107,7 @@ def test_a_child_ends_with_all_it_started(tmp_path: Path) -> None:
         f"p = subprocess.Popen([sys.executable, '-c', {grandchild!r}], start_new_session=True)\n"
         "print('grandchild', p.pid, flush=True)\ntime.sleep(60)\n"
     )
-    child = Child([sys.executable, "-c", source], home=tmp_path / "home", log=tmp_path / "log")
+    child = ProcessTree([sys.executable, "-c", source], home=tmp_path / "home", log=tmp_path / "log")
     while "up" not in child.output():
         time.sleep(0.02)
     pid = int(child.output().split()[1])
@@ -114,7 +121,7 @@ def test_a_child_ends_with_all_it_started(tmp_path: Path) -> None:
 
 def test_the_reason_of_a_death_is_its_last_error(tmp_path: Path) -> None:
     source = "print('\\x1b[91mERROR \\x1b[0m: no such key'); print('bye')"
-    child = Child([sys.executable, "-c", source], home=tmp_path / "home", log=tmp_path / "log")
+    child = ProcessTree([sys.executable, "-c", source], home=tmp_path / "home", log=tmp_path / "log")
     while child.poll() is None:
         time.sleep(0.02)
     assert child.reason() == "ERROR : no such key"
@@ -123,7 +130,7 @@ def test_the_reason_of_a_death_is_its_last_error(tmp_path: Path) -> None:
 
 def test_sigterm_interrupts_and_the_handler_goes_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), interruptible():
+    with pytest.raises(KeyboardInterrupt), interrupt_on_signals():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
 

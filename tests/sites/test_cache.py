@@ -23,20 +23,20 @@ def make() -> tuple[Arrays, dict[str, str]]:
 
 
 def test_what_is_stored_comes_back(tmp_path: Path) -> None:
-    cache.store(tmp_path / "deep" / "er", "k", *make())
-    found = cache.load(tmp_path / "deep" / "er", "k")
+    cache.store_arrays(tmp_path / "deep" / "er", "k", *make())
+    found = cache.load_arrays(tmp_path / "deep" / "er", "k")
     assert found is not None
     assert found[0].keys() == ARRAYS.keys()
     for name, value in ARRAYS.items():
         assert found[0][name].dtype == value.dtype
         np.testing.assert_array_equal(found[0][name], value)
-    assert found[1] == make()[1] == cache.notes(tmp_path / "deep" / "er", "k")
+    assert found[1] == make()[1] == cache.read_notes(tmp_path / "deep" / "er", "k")
 
 
 def test_arrays_that_are_views_are_stored_as_they_look(tmp_path: Path) -> None:
     view = ARRAYS["x"].T[::2]
-    cache.store(tmp_path, "k", {"x": view}, {})
-    found = cache.load(tmp_path, "k")
+    cache.store_arrays(tmp_path, "k", {"x": view}, {})
+    found = cache.load_arrays(tmp_path, "k")
     assert found is not None
     np.testing.assert_array_equal(found[0]["x"], view)
 
@@ -50,7 +50,7 @@ def test_what_is_stored_is_not_made_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["empty", "head", "half", "one byte short", "one byte long", "garbage", "zeros"])
 def test_a_damaged_file_is_never_read_but_made_again(tmp_path: Path, damage: str) -> None:
-    cache.store(tmp_path, "k", *make())
+    cache.store_arrays(tmp_path, "k", *make())
     path = tmp_path / "k.safetensors"
     whole = path.read_bytes()
     path.write_bytes(
@@ -64,30 +64,30 @@ def test_a_damaged_file_is_never_read_but_made_again(tmp_path: Path, damage: str
             "zeros": bytes(len(whole)),
         }[damage]
     )
-    assert cache.load(tmp_path, "k") is None
-    assert cache.notes(tmp_path, "k") is None
+    assert cache.load_arrays(tmp_path, "k") is None
+    assert cache.read_notes(tmp_path, "k") is None
     np.testing.assert_array_equal(cache.load_or_make(tmp_path, "k", make)[0]["x"], ARRAYS["x"])
     assert len(path.read_bytes()) == len(whole)
-    assert cache.notes(tmp_path, "k") == make()[1]
+    assert cache.read_notes(tmp_path, "k") == make()[1]
 
 
 def test_what_is_not_there_is_none(tmp_path: Path) -> None:
-    assert cache.load(tmp_path, "k") is None
-    assert cache.load(tmp_path / "none", "k") is None
-    assert cache.notes(tmp_path / "none", "k") is None
+    assert cache.load_arrays(tmp_path, "k") is None
+    assert cache.load_arrays(tmp_path / "none", "k") is None
+    assert cache.read_notes(tmp_path / "none", "k") is None
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache.store(tmp_path, "k", *make())
+    cache.store_arrays(tmp_path, "k", *make())
 
     def full(source: str, target: str) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(DataError, match=r"cannot write prepared data .*No space left on device; set WARDROUND_CACHE"):
-        cache.store(tmp_path, "k", {"x": np.zeros(1)}, {})
+        cache.store_arrays(tmp_path, "k", {"x": np.zeros(1)}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["k.safetensors"]
-    found = cache.load(tmp_path, "k")
+    found = cache.load_arrays(tmp_path, "k")
     assert found is not None
     assert found[1] == make()[1]
 
@@ -98,14 +98,14 @@ def test_an_interrupted_write_leaves_no_part(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(os, "replace", stop)
     with pytest.raises(KeyboardInterrupt):
-        cache.store(tmp_path, "k", *make())
+        cache.store_arrays(tmp_path, "k", *make())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"cannot write prepared data into .*file"):
-        cache.store(tmp_path / "file", "k", *make())
+        cache.store_arrays(tmp_path / "file", "k", *make())
 
 
 def test_many_writers_and_readers_meet_whole_files_alone(tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_many_writers_and_readers_meet_whole_files_alone(tmp_path: Path) -> None
         start.wait()
         for _ in range(20):
             value = np.full((50, 50), number, dtype=np.float32)
-            cache.store(tmp_path, "k", {"x": value}, {"number": str(number)})
-            found = cache.load(tmp_path, "k")
+            cache.store_arrays(tmp_path, "k", {"x": value}, {"number": str(number)})
+            found = cache.load_arrays(tmp_path, "k")
             if found is None or not (found[0]["x"] == float(found[1]["number"])).all():
                 wrong.append(found)
 
@@ -139,32 +139,32 @@ def test_the_key_depends_on_contents_names_order_and_settings(tmp_path: Path) ->
 
     a, b, a2, ab = put("a", b"1"), put("b", b"2"), put("a2", b"12"), put("ab", b"1")
     keys = [
-        cache.key([a, b], {"v": 1}),
-        cache.key([b, a], {"v": 1}),
-        cache.key([a], {"v": 1}),
-        cache.key([ab, b], {"v": 1}),
-        cache.key([a2, b], {"v": 1}),
-        cache.key([a, b], {"v": 2}),
-        cache.key([a, b], {"v": "1"}),
-        cache.key([a, b], {"v": 1, "w": None}),
-        cache.key([], {"v": 1}),
+        cache.content_key([a, b], {"v": 1}),
+        cache.content_key([b, a], {"v": 1}),
+        cache.content_key([a], {"v": 1}),
+        cache.content_key([ab, b], {"v": 1}),
+        cache.content_key([a2, b], {"v": 1}),
+        cache.content_key([a, b], {"v": 2}),
+        cache.content_key([a, b], {"v": "1"}),
+        cache.content_key([a, b], {"v": 1, "w": None}),
+        cache.content_key([], {"v": 1}),
     ]
     assert len(set(keys)) == len(keys)
-    assert cache.key([a, b], {"w": 1, "v": 2}) == cache.key([a, b], {"v": 2, "w": 1})
-    before = cache.key([a], {})
+    assert cache.content_key([a, b], {"w": 1, "v": 2}) == cache.content_key([a, b], {"v": 2, "w": 1})
+    before = cache.content_key([a], {})
     put("a", b"2")
-    assert cache.key([a], {}) != before
+    assert cache.content_key([a], {}) != before
     put("a", b"1")
-    assert cache.key([a], {}) == before
-    assert cache.key([put("elsewhere/a", b"1")], {}) == before
+    assert cache.content_key([a], {}) == before
+    assert cache.content_key([put("elsewhere/a", b"1")], {}) == before
 
 
 def test_the_folder_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WARDROUND_CACHE", "/one")
     monkeypatch.setenv("XDG_CACHE_HOME", "/two")
-    assert cache.default_folder() == Path("/one")
+    assert cache.cache_folder() == Path("/one")
     monkeypatch.delenv("WARDROUND_CACHE")
-    assert cache.default_folder() == Path("/two/wardround")
+    assert cache.cache_folder() == Path("/two/wardround")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/three")
-    assert cache.default_folder() == Path("/three/.cache/wardround")
+    assert cache.cache_folder() == Path("/three/.cache/wardround")

@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import DataError
 from common.task import Task
-from sites.cohort import SPLITS, Cohort, join
+from sites.cohort import SPLITS, Cohort, join_cohorts
 
 TASK = Task("t", "multiclass", ("N", "V"), ("n", "v"), 1, 4, 125.0, ("rr", "height"), ("lead",))
 
@@ -102,12 +102,12 @@ def test_a_summary_counts_patients_examples_and_classes() -> None:
 
 def test_joining_keeps_every_row_with_its_own_patient() -> None:
     one, other = cohort(6), replace(cohort(4, ("a", "d")), synthetic=True, excluded={"what": 1, "else": 2})
-    both = join([one, other])
+    both = join_cohorts([one, other])
     np.testing.assert_array_equal(both.x, np.concatenate([one.x, other.x]))
     owners = [both.patients[i] for i in both.patient]
     assert owners == [one.patients[i] for i in one.patient] + [other.patients[i] for i in other.patient]
     assert both.excluded == {"what": 7, "else": 2}
     assert both.synthetic
-    assert join([one]).people() == one.people()
+    assert join_cohorts([one]).people() == one.people()
     with pytest.raises(DataError, match="every site is empty"):
-        join([])
+        join_cohorts([])

@@ -19,11 +19,11 @@ BLOCKS: dict[str, memory_map.Blocks] = {
 
 
 def test_blocks_come_back_as_one_array_and_any_reader_of_safetensors_knows_them(tmp_path: Path) -> None:
-    memory_map.store(tmp_path / "deep" / "er", "k", BLOCKS, {"what": "äö\n"})
-    found = memory_map.load(tmp_path / "deep" / "er", "k")
+    memory_map.write_tables(tmp_path / "deep" / "er", "k", BLOCKS, {"what": "äö\n"})
+    found = memory_map.open_tables(tmp_path / "deep" / "er", "k")
     assert found is not None
     arrays, about = found
-    assert about == {"what": "äö\n"} == cache.notes(tmp_path / "deep" / "er", "k")
+    assert about == {"what": "äö\n"} == cache.read_notes(tmp_path / "deep" / "er", "k")
     other = load_file(tmp_path / "deep" / "er" / "k.safetensors")
     assert arrays.keys() == other.keys() == BLOCKS.keys()
     for name, (shape, kind, _) in BLOCKS.items():
@@ -35,9 +35,9 @@ def test_blocks_come_back_as_one_array_and_any_reader_of_safetensors_knows_them(
 
 
 def test_a_mapped_array_may_be_changed_and_the_file_stays(tmp_path: Path) -> None:
-    memory_map.store(tmp_path, "k", BLOCKS, {})
+    memory_map.write_tables(tmp_path, "k", BLOCKS, {})
     for _ in range(2):
-        found = memory_map.load(tmp_path, "k")
+        found = memory_map.open_tables(tmp_path, "k")
         assert found is not None
         np.testing.assert_array_equal(found[0]["rows"], ROWS)
         found[0]["rows"] += 1
@@ -45,20 +45,20 @@ def test_a_mapped_array_may_be_changed_and_the_file_stays(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("keep", [0, 4, 8, 40, -1])
 def test_a_damaged_file_is_none(tmp_path: Path, keep: int) -> None:
-    assert memory_map.load(tmp_path, "k") is None
-    memory_map.store(tmp_path, "k", BLOCKS, {})
+    assert memory_map.open_tables(tmp_path, "k") is None
+    memory_map.write_tables(tmp_path, "k", BLOCKS, {})
     path = tmp_path / "k.safetensors"
     content = path.read_bytes()
     path.write_bytes(content[:keep])
-    assert memory_map.load(tmp_path, "k") is None
+    assert memory_map.open_tables(tmp_path, "k") is None
     path.write_bytes(content + b"x")
-    assert memory_map.load(tmp_path, "k") is None
+    assert memory_map.open_tables(tmp_path, "k") is None
 
 
 def test_what_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not of the shape"):
-        memory_map.store(tmp_path, "k", {"rows": ((8, 5), np.float32, [ROWS])}, {})
+        memory_map.write_tables(tmp_path, "k", {"rows": ((8, 5), np.float32, [ROWS])}, {})
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"cannot write prepared data into .*set WARDROUND_CACHE"):
-        memory_map.store(tmp_path / "file", "k", BLOCKS, {})
+        memory_map.write_tables(tmp_path / "file", "k", BLOCKS, {})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from common import config
 from common.errors import ConfigError, DataError, LeakError
 from common.sections.data import SitesConfig
-from common.settings import check
+from common.settings import validate_settings
 from common.task import Task
 from sites import splits
 from sites.cohort import Cohort, Patient
@@ -20,7 +20,7 @@ few = settings(max_examples=80, deadline=None)
 
 
 def asked(**changes: object) -> SitesConfig:
-    return check(SitesConfig, changes, "sites")
+    return validate_settings(SitesConfig, changes, "sites")
 
 
 def patients_of(examples: Sequence[Sequence[int]], persons: Sequence[str] | None = None) -> list[Patient]:
@@ -73,16 +73,16 @@ def test_a_partition_gives_everyone_to_one_hospital_and_cuts_no_one(
     persons = {item.person for item in patients}
     if len(persons) < wanted.count:
         with pytest.raises(ConfigError, match=f"sites.count={wanted.count}: only {len(persons)} people"):
-            splits.partition(patients, wanted, seed)
+            splits.partition_patients(patients, wanted, seed)
         return
-    dealt = splits.partition(patients, wanted, seed)
+    dealt = splits.partition_patients(patients, wanted, seed)
     assert len(dealt) == wanted.count
     assert sorted(name for ids in dealt.values() for name in ids) == sorted(item.id for item in patients)
     of = {item.id: item.person for item in patients}
     homes = [{of[name] for name in ids} for ids in dealt.values()]
     assert all(homes)
     assert sum(len(home) for home in homes) == len(persons)
-    assert splits.partition(patients[::-1], wanted, seed) == dealt
+    assert splits.partition_patients(patients[::-1], wanted, seed) == dealt
     if wanted.scheme == "even":
         assert max(map(len, homes)) - min(map(len, homes)) <= 1
 
@@ -91,13 +91,13 @@ def test_a_partition_gives_everyone_to_one_hospital_and_cuts_no_one(
 @given(everyone(), st.integers(1, 3), st.integers(0, 1000), st.sampled_from(["even", "size", "labels"]))
 def test_a_published_split_is_dealt_on_both_sides(patients: list[Patient], count: int, seed: int, scheme: str) -> None:
     wanted = asked(scheme=scheme, count=count, split="published")
-    kept, dropped = splits.drop_shared(patients, wanted)
+    kept, dropped = splits.drop_shared_persons(patients, wanted)
     sides = [{item.person for item in kept if (item.published == "test") == side} for side in (True, False)]
     if not any(item.published for item in kept) or min(map(len, sides)) < count:
         with pytest.raises(ConfigError):
-            splits.partition(kept, wanted, seed)
+            splits.partition_patients(kept, wanted, seed)
         return
-    dealt = splits.partition(kept, wanted, seed)
+    dealt = splits.partition_patients(kept, wanted, seed)
     assert sorted(name for ids in dealt.values() for name in ids) == sorted(item.id for item in kept)
     by_id = {item.id: item for item in kept}
     for ids in dealt.values():
@@ -109,13 +109,13 @@ def test_a_published_split_is_dealt_on_both_sides(patients: list[Patient], count
 def test_the_seed_decides_the_partition() -> None:
     patients = patients_of([(5, 1, 1)] * 20)
     for scheme in ("even", "size", "labels"):
-        dealt = [splits.partition(patients, asked(scheme=scheme, count=4), seed) for seed in range(4)]
+        dealt = [splits.partition_patients(patients, asked(scheme=scheme, count=4), seed) for seed in range(4)]
         assert len({tuple(item.values()) for item in dealt}) == 4
 
 
 @pytest.mark.parametrize(("skew", "sizes"), [(0.0, [25, 25, 25, 25]), (1.0, [47, 24, 16, 13]), (5.0, [94, 4, 1, 1])])
 def test_sizes_fall_as_asked(skew: float, sizes: list[int]) -> None:
-    dealt = splits.partition(patients_of([(1, 1, 1)] * 100), asked(scheme="size", count=4, skew=skew), 1)
+    dealt = splits.partition_patients(patients_of([(1, 1, 1)] * 100), asked(scheme="size", count=4, skew=skew), 1)
     assert list(dealt) == ["hospital-1", "hospital-2", "hospital-3", "hospital-4"]
     assert [len(ids) for ids in dealt.values()] == sizes
     share = np.array([1, 1 / 2, 1 / 3, 1 / 4]) ** skew
@@ -124,7 +124,7 @@ def test_sizes_fall_as_asked(skew: float, sizes: list[int]) -> None:
 
 
 def test_names_of_many_hospitals_sort_by_number() -> None:
-    dealt = splits.partition(patients_of([(1, 0, 0)] * 12), asked(scheme="even", count=12), 1)
+    dealt = splits.partition_patients(patients_of([(1, 0, 0)] * 12), asked(scheme="even", count=12), 1)
     assert list(dealt) == [f"hospital-{i:02d}" for i in range(1, 13)]
 
 
@@ -136,7 +136,7 @@ def test_a_small_alpha_concentrates_labels() -> None:
     def concentration(alpha: float) -> float:
         shares = []
         for seed in range(15):
-            dealt = splits.partition(patients, asked(scheme="labels", count=3, alpha=alpha), seed)
+            dealt = splits.partition_patients(patients, asked(scheme="labels", count=3, alpha=alpha), seed)
             table = np.array([np.bincount([label[name] for name in ids], minlength=3) for ids in dealt.values()])
             assert table.sum(1).tolist() == [12, 12, 12]
             shares.append((table.max(0) / table.sum(0)).mean())
@@ -153,21 +153,24 @@ def test_natural_hospitals_are_those_of_the_data() -> None:
         Patient("c", "c", (1, 0, 0), site="east"),
         Patient("a", "a", (1, 0, 0), site="west"),
     ]
-    assert splits.partition(patients, asked(scheme="natural", count=99), 1) == {"east": ("c",), "west": ("a", "b")}
+    assert splits.partition_patients(patients, asked(scheme="natural", count=99), 1) == {
+        "east": ("c",),
+        "west": ("a", "b"),
+    }
     with pytest.raises(ConfigError, match=r"knows no hospitals; use even, size or labels"):
-        splits.partition([*patients, Patient("d", "d", (1, 0, 0))], asked(scheme="natural"), 1)
+        splits.partition_patients([*patients, Patient("d", "d", (1, 0, 0))], asked(scheme="natural"), 1)
 
 
 def test_a_published_split_needs_one() -> None:
     with pytest.raises(ConfigError, match="has no published split"):
-        splits.partition(patients_of([(1, 0, 0)] * 9), asked(scheme="even", split="published"), 1)
+        splits.partition_patients(patients_of([(1, 0, 0)] * 9), asked(scheme="even", split="published"), 1)
 
 
 def test_a_recording_twice_or_a_person_at_two_sites_is_refused() -> None:
     with pytest.raises(DataError, match="listed twice"):
-        splits.people([Patient("a", "a", (1,)), Patient("a", "a", (1,))])
+        splits.group_by_person([Patient("a", "a", (1,)), Patient("a", "a", (1,))])
     with pytest.raises(DataError, match="at two sites"):
-        splits.people([Patient("a", "p", (1,), site="x"), Patient("b", "p", (1,), site="y")])
+        splits.group_by_person([Patient("a", "p", (1,), site="x"), Patient("b", "p", (1,), site="y")])
 
 
 def test_who_is_tested_is_dropped_from_training() -> None:
@@ -177,11 +180,11 @@ def test_who_is_tested_is_dropped_from_training() -> None:
         Patient("203", "q", (1, 0, 0), published="train"),
         Patient("204", "p", (1, 0, 0)),
     ]
-    kept, dropped = splits.drop_shared(patients, asked(split="published"))
+    kept, dropped = splits.drop_shared_persons(patients, asked(split="published"))
     assert [item.id for item in kept] == ["202", "203"]
     assert dropped == 2
     for other in (asked(split="published", shared_person="keep"), asked(), asked(split="beat-level")):
-        assert splits.drop_shared(patients, other) == (patients, 0)
+        assert splits.drop_shared_persons(patients, other) == (patients, 0)
 
 
 def sides(cohort: Cohort) -> dict[int, set[str]]:
@@ -203,9 +206,9 @@ def test_a_split_loses_nothing_and_cuts_no_one(
     patients: list[Patient], validation: float, test: float, split: str, seed: int
 ) -> None:
     wanted = asked(validation=validation, test=test, split=split)
-    patients, _ = splits.drop_shared(patients, wanted)
+    patients, _ = splits.drop_shared_persons(patients, wanted)
     whole = cohort_of(patients)
-    done = splits.assign(whole, patients, wanted, seed, "north")
+    done = splits.assign_split(whole, patients, wanted, seed, "north")
     np.testing.assert_array_equal(done.x, whole.x)
     np.testing.assert_array_equal(done.y, whole.y)
     assert set(done.split.tolist()) <= {0, 1, 2}
@@ -216,7 +219,7 @@ def test_a_split_loses_nothing_and_cuts_no_one(
     if split == "published":
         tested = {item.person for item in patients if item.published == "test" and sum(item.examples)}
         assert found[splits.TEST] == tested
-    again = splits.assign(whole, patients[::-1], wanted, seed, "north")
+    again = splits.assign_split(whole, patients[::-1], wanted, seed, "north")
     np.testing.assert_array_equal(done.split, again.split)
 
 
@@ -235,7 +238,7 @@ def test_a_split_loses_nothing_and_cuts_no_one(
 )
 def test_shares_of_people_are_as_asked(count: int, validation: float, test: float, sizes: list[int]) -> None:
     patients = patients_of([(3, 2, 1)] * count)
-    done = splits.assign(cohort_of(patients), patients, asked(validation=validation, test=test), 1, "north")
+    done = splits.assign_split(cohort_of(patients), patients, asked(validation=validation, test=test), 1, "north")
     assert [len(side) for side in sides(done).values()] == sizes
 
 
@@ -243,7 +246,7 @@ def test_a_rare_class_is_on_both_sides_where_it_can_be() -> None:
     patients = patients_of([(100, 0, 0)] * 12 + [(100, 9, 0)] * 2 + [(100, 0, 9)] * 2)
     whole = cohort_of(patients)
     for seed in range(5):
-        done = splits.assign(whole, patients, asked(validation=0.0, test=0.5), seed, "north")
+        done = splits.assign_split(whole, patients, asked(validation=0.0, test=0.5), seed, "north")
         for code in (splits.TRAIN, splits.TEST):
             assert set(done.y[done.split == code].tolist()) == {0, 1, 2}
 
@@ -252,7 +255,7 @@ def test_the_seed_and_the_site_decide_who_is_tested() -> None:
     patients = patients_of([(3, 2, 1)] * 20)
     whole = cohort_of(patients)
     tested = {
-        frozenset(sides(splits.assign(whole, patients, asked(), seed, site))[splits.TEST])
+        frozenset(sides(splits.assign_split(whole, patients, asked(), seed, site))[splits.TEST])
         for seed in (1, 2)
         for site in ("north", "south")
     }
@@ -261,26 +264,28 @@ def test_the_seed_and_the_site_decide_who_is_tested() -> None:
 
 def test_a_beat_level_split_leaks_and_says_so() -> None:
     patients = patients_of([(40, 20, 10)] * 5)
-    done = splits.assign(cohort_of(patients), patients, asked(split="beat-level", validation=0.2, test=0.25), 1, "n")
+    done = splits.assign_split(
+        cohort_of(patients), patients, asked(split="beat-level", validation=0.2, test=0.25), 1, "n"
+    )
     found = sides(done)
     assert found[splits.TRAIN] & found[splits.TEST]
     assert np.bincount(done.split).tolist() == [210, 52, 88]
     with pytest.raises(LeakError):
-        splits.guard(done, "north")
-    assert config.parse({"sites": {"split": "beat-level"}}).notices
+        splits.refuse_leaking_split(done, "north")
+    assert config.parse_config({"sites": {"split": "beat-level"}}).notices
 
 
 def test_the_guard_names_the_site_and_never_the_person() -> None:
     patients = patients_of([(2, 0, 0), (2, 0, 0), (2, 0, 0)], ["secret-1", "secret-1", "secret-2"])
     whole = cohort_of(patients)
-    splits.guard(whole.with_split(np.array([0, 0, 0, 0, 2, 2], np.int8)), "north")
+    splits.refuse_leaking_split(whole.with_split(np.array([0, 0, 0, 0, 2, 2], np.int8)), "north")
     for leak, said in (
         ([0, 0, 2, 2, 0, 0], "train and in test"),
         ([0, 0, 1, 1, 0, 0], "train and in validation"),
         ([1, 1, 1, 1, 1, 2], "validation and in test"),
     ):
         with pytest.raises(LeakError) as caught:
-            splits.guard(whole.with_split(np.array(leak, np.int8)), "north")
+            splits.refuse_leaking_split(whole.with_split(np.array(leak, np.int8)), "north")
         assert str(caught.value).startswith("north: one person is in " + said)
         assert "secret" not in str(caught.value)
 
@@ -293,15 +298,15 @@ def test_a_leak_in_a_published_split_is_refused_unless_it_is_kept_on_purpose() -
     ]
     whole = cohort_of(patients)
     with pytest.raises(LeakError):
-        splits.assign(whole, patients, asked(split="published", validation=0.0), 1, "north")
-    kept = splits.assign(whole, patients, asked(split="published", shared_person="keep", validation=0.0), 1, "n")
+        splits.assign_split(whole, patients, asked(split="published", validation=0.0), 1, "north")
+    kept = splits.assign_split(whole, patients, asked(split="published", shared_person="keep", validation=0.0), 1, "n")
     assert sides(kept) == {0: {"p", "q"}, 1: set(), 2: {"p"}}
 
 
 def test_a_person_at_two_hospitals_is_refused_without_a_name() -> None:
-    splits.guard_sites({"north": {"a", "b"}, "south": {"c"}})
+    splits.refuse_shared_persons({"north": {"a", "b"}, "south": {"c"}})
     with pytest.raises(LeakError, match="one person is at north and at south") as caught:
-        splits.guard_sites({"south": {"secret"}, "north": {"a", "secret"}})
+        splits.refuse_shared_persons({"south": {"secret"}, "north": {"a", "secret"}})
     assert "secret" not in str(caught.value)
 
 
@@ -309,15 +314,15 @@ def test_a_person_at_two_hospitals_is_refused_without_a_name() -> None:
 def test_a_limit_thins_training_alone(split: str) -> None:
     patients = patients_of([(30, 20, 10)] * 10)
     whole = cohort_of(patients)
-    full = splits.assign(whole, patients, asked(split=split), 1, "north")
-    thin = splits.assign(whole, patients, asked(split=split, limit=50), 1, "north")
+    full = splits.assign_split(whole, patients, asked(split=split), 1, "north")
+    thin = splits.assign_split(whole, patients, asked(split=split, limit=50), 1, "north")
     assert len(thin.part("train").y) == 50
     for name in ("validation", "test"):
         np.testing.assert_array_equal(thin.part(name).x, full.part(name).x)
     assert set(thin.part("train").x[:, 0, 0]) <= set(full.part("train").x[:, 0, 0])
-    again = splits.assign(whole, patients, asked(split=split, limit=50), 1, "north")
+    again = splits.assign_split(whole, patients, asked(split=split, limit=50), 1, "north")
     np.testing.assert_array_equal(thin.x, again.x)
-    loose = splits.assign(whole, patients, asked(split=split, limit=10_000), 1, "north")
+    loose = splits.assign_split(whole, patients, asked(split=split, limit=10_000), 1, "north")
     np.testing.assert_array_equal(loose.x, full.x)
     assert len(np.unique(thin.part("train").patient)) > 3
 
@@ -326,11 +331,11 @@ def test_a_limit_thins_training_alone(split: str) -> None:
 def test_a_share_of_labels_thins_training_alone_and_says_so(split: str) -> None:
     patients = patients_of([(30, 20, 10)] * 10)
     whole = cohort_of(patients)
-    full = splits.assign(whole, patients, asked(split=split), 1, "north")
+    full = splits.assign_split(whole, patients, asked(split=split), 1, "north")
     count = len(full.part("train").y)
     seen: set[float] = set()
     for share, kept in ((1e-6, 1), (0.1, round(count / 10)), (0.5, round(count / 2)), (1.0, count)):
-        thin = splits.assign(whole, patients, asked(split=split, label_share=share), 1, "north")
+        thin = splits.assign_split(whole, patients, asked(split=split, label_share=share), 1, "north")
         here = set(thin.part("train").x[:, 0, 0].tolist())
         assert len(thin.part("train").y) == kept
         assert seen <= here  # fewer labels are some of more
@@ -348,7 +353,7 @@ def test_folds_keep_groups_and_persons_whole_and_cover_everyone_once() -> None:
     ]
     tested: dict[str, int] = {}
     for fold in range(4):
-        done = splits.assign(cohort_of(patients), patients, asked(split="folds", folds=4, fold=fold), 7, "north")
+        done = splits.assign_split(cohort_of(patients), patients, asked(split="folds", folds=4, fold=fold), 7, "north")
         for i, item in enumerate(patients):
             codes = set(done.split[done.patient == i].tolist())
             assert len(codes) == 1
@@ -366,7 +371,7 @@ def test_folds_without_groups_are_even_and_another_draw_is_another_split() -> No
     patients = patients_of([[2, 1, 0]] * 30)
     seen = []
     for draw in (0, 0, 1):
-        done = splits.assign(cohort_of(patients), patients, asked(split="folds", folds=3, draw=draw), 7, "north")
+        done = splits.assign_split(cohort_of(patients), patients, asked(split="folds", folds=3, draw=draw), 7, "north")
         test = np.unique(done.patient[done.split == splits.TEST])
         assert len(test) == 10
         seen.append(tuple(test))
@@ -376,8 +381,8 @@ def test_folds_without_groups_are_even_and_another_draw_is_another_split() -> No
 def test_a_published_validation_side_is_the_validation_side() -> None:
     sides = ["train"] * 6 + ["validation"] * 2 + ["test"] * 2
     patients = [Patient(f"r{i}", f"r{i}", (1, 1, 1), published=side) for i, side in enumerate(sides)]
-    done = splits.assign(cohort_of(patients), patients, asked(split="published", validation=0.5), 1, "north")
+    done = splits.assign_split(cohort_of(patients), patients, asked(split="published", validation=0.5), 1, "north")
     assert [int(done.split[done.patient == i][0]) for i in range(10)] == [0] * 6 + [1] * 2 + [2] * 2
-    dealt = splits.partition(patients, asked(split="published", scheme="even", count=2), 1)
+    dealt = splits.partition_patients(patients, asked(split="published", scheme="even", count=2), 1)
     for ids in dealt.values():
         assert sorted(sides[int(name[1:])] for name in ids) == ["test"] + ["train"] * 3 + ["validation"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import ConfigDict, Field
 
-from common.metrics.figures import Frozen
+from common.metrics.figures import FrozenModel
 
 
-class Overlay(Frozen):
+class ReconstructionExample(FrozenModel):
     """One example beside what a model made of it, `(channels, samples)` each; `which`: best, median or worst."""
 
     kind: str = Field(alias="class")
@@ -19,7 +19,7 @@ class Overlay(Frozen):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-class LatentView(Frozen):
+class LatentView(FrozenModel):
     """A hospital's test examples in the plane of most latent variance, as counts by class and cell.
 
     `cells`: along each axis; `reach`: standard deviations to either side; a cell's number is `cells * row + column`;
@@ -30,4 +30,4 @@ class LatentView(Frozen):
     reach: float
     counts: dict[str, dict[int, int]]
     hidden: dict[str, int] = Field(default_factory=dict)
-    examples: tuple[Overlay, ...] = ()
+    examples: tuple[ReconstructionExample, ...] = ()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from common.metrics.figures import Frozen
+from common.metrics.figures import FrozenModel
 
 
-class Privacy(Frozen):
+class PrivacySpent(FrozenModel):
     """What one hospital's training spent of its patients' privacy, by its own ledger.
 
     `epsilon_run`, `epsilon`: of this run, and of all runs on the hospital's data, at `delta`; `units`: people (level
@@ -34,7 +34,7 @@ class Privacy(Frozen):
     noise_at: Literal["site", "server"] = "site"
 
 
-class Audited(Frozen):
+class AuditResult(FrozenModel):
     """What an attack on the run's private training, repeated with canaries, proved (experiments/privacy/audit.py).
 
     `claimed`: epsilon of the training's steps, at most; `attack`, `seen`: lower bounds, by guesses and by the noise and

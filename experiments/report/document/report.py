@@ -14,17 +14,17 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import DataError
-from common.metrics.figures import Explanation, Frozen
+from common.metrics.figures import Explanation, FrozenModel
 from experiments.report.document.latent import LatentView
-from experiments.report.document.privacy import Audited, Privacy
-from experiments.report.document.results import Difference, ModelResult, Worst
+from experiments.report.document.privacy import AuditResult, PrivacySpent
+from experiments.report.document.results import ModelDifference, ModelResult, WorstSite
 from experiments.report.document.run import Data, Level, Notice, Round, Run, Site
-from experiments.report.document.shift import LeftOut, Shift, Travel
+from experiments.report.document.shift import LeftOutSite, Shift, TransferResult
 
 SCHEMA_FILE = Path(__file__).parents[1] / "schema" / "report-1.json"
 
 
-class Report(Frozen):
+class Report(FrozenModel):
     """A run's report. Refuses to exist for made-up data without a notice that says so."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -40,16 +40,16 @@ class Report(Frozen):
     chosen_round: int | None = None
     metric: str = "macro_f1"
     models: tuple[ModelResult, ...] = ()
-    differences: tuple[Difference, ...] = ()
-    privacy: tuple[Privacy, ...] = ()
+    differences: tuple[ModelDifference, ...] = ()
+    privacy: tuple[PrivacySpent, ...] = ()
     views: dict[str, LatentView] = Field(default_factory=dict)
-    audit: Audited | None = None
+    audit: AuditResult | None = None
     external: tuple[str, ...] = ()
     shift: Shift | None = None
-    travel: tuple[Travel, ...] = ()
+    travel: tuple[TransferResult, ...] = ()
     explanations: dict[str, Explanation] = Field(default_factory=dict)
-    left_out: tuple[LeftOut, ...] = ()
-    left_out_worst: Worst | None = None
+    left_out: tuple[LeftOutSite, ...] = ()
+    left_out_worst: WorstSite | None = None
     lost: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -115,7 +115,7 @@ def from_json(text: str) -> Report:
         raise DataError(f"not a wardround.report/1: {where}: {first['msg']}; make it anew") from None
 
 
-def read(folder: Path) -> Report:
+def read_report(folder: Path) -> Report:
     """Return the report of the run in `folder`.
 
     Raises:
@@ -130,7 +130,7 @@ def read(folder: Path) -> Report:
         raise DataError(f"{source} is {problem}") from None
 
 
-def json_schema() -> dict[str, Any]:
+def build_json_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) that every report.json fulfils."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -140,4 +140,4 @@ def json_schema() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    SCHEMA_FILE.write_text(json.dumps(json_schema(), indent=1) + "\n", encoding="utf-8")
+    SCHEMA_FILE.write_text(json.dumps(build_json_schema(), indent=1) + "\n", encoding="utf-8")

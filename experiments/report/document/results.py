@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from common.metrics.figures import Evaluation, Figure, Frozen, Recalibration
+from common.metrics.figures import Evaluation, Figure, FrozenModel, Recalibration
 
 
-class Subset(Frozen):
+class Subset(FrozenModel):
     """A model's figures by hospital and over all hospitals' patients.
 
     `suppressed`: hospitals that tell none, for fewer than so many patients.
@@ -20,7 +20,7 @@ class Subset(Frozen):
     suppressed: dict[str, int] = Field(default_factory=dict)
 
 
-class Worst(Frozen):
+class WorstSite(FrozenModel):
     """The hospital where a model does worst, by one metric."""
 
     site: str
@@ -28,7 +28,7 @@ class Worst(Frozen):
     value: float
 
 
-class Difference(Frozen):
+class ModelDifference(FrozenModel):
     """What the federated model has more of a figure than another `model` on a hospital's test patients.
 
     `site`: a hospital, or `(pooled)`. `figure`: with a paired interval, both models resampled together; `note`: why
@@ -43,7 +43,7 @@ class Difference(Frozen):
     note: str = ""
 
 
-class Gap(Frozen):
+class GroupGap(FrozenModel):
     """What lies between groups of patients of one attribute, at a hospital or `(pooled)`.
 
     `lowest`, `highest`: the groups with the least and the greatest value; `difference`, `ratio`: between them;
@@ -78,8 +78,8 @@ class ModelResult(Subset):
     without: dict[str, Subset] = Field(default_factory=dict)
     against: dict[str, Subset] = Field(default_factory=dict)
     groups: dict[str, dict[str, Subset]] = Field(default_factory=dict)
-    gaps: tuple[Gap, ...] = ()
-    worst: Worst | None = None
+    gaps: tuple[GroupGap, ...] = ()
+    worst: WorstSite | None = None
     threshold: float | None = None
     recalibrated: dict[str, Subset] = Field(default_factory=dict)
     recalibration: dict[str, Recalibration] = Field(default_factory=dict)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from common.metrics.figures import Frozen
+from common.metrics.figures import FrozenModel
 
 Split = Literal["train", "validation", "test"]
 
@@ -14,7 +14,7 @@ Split = Literal["train", "validation", "test"]
 Level = Literal["synthetic", "leak", "not-private", "warning"]
 
 
-class Run(Frozen):
+class Run(FrozenModel):
     """Which run this was. `created`: ISO 8601 in UTC; `commit`: of the code that ran, where known."""
 
     id: str
@@ -31,14 +31,14 @@ class Run(Frozen):
     commit: str | None = None
 
 
-class Notice(Frozen):
+class Notice(FrozenModel):
     """A sentence that must stand beside every figure."""
 
     level: Level
     text: str
 
 
-class Data(Frozen):
+class Data(FrozenModel):
     """What the data are, in the words of their publishers."""
 
     title: str = ""
@@ -53,7 +53,7 @@ class Data(Frozen):
     warning: str = ""
 
 
-class SplitCounts(Frozen):
+class SplitCounts(FrozenModel):
     """How much one split of one hospital holds; `classes`: examples of each class, None: suppressed.
 
     `suppressed`: the least patients that the hospital tells of, where the split has fewer.
@@ -65,7 +65,7 @@ class SplitCounts(Frozen):
     suppressed: int | None = None
 
 
-class Site(Frozen):
+class Site(FrozenModel):
     """One hospital.
 
     `excluded`: what was left out, counted; `shift`: how a simulation made it differ, in words; `lost`: why it
@@ -79,7 +79,7 @@ class Site(Frozen):
     lost: str | None = None
 
 
-class RoundFigures(Frozen):
+class RoundFigures(FrozenModel):
     """A round's model on validation patients."""
 
     examples: int
@@ -95,14 +95,14 @@ class RoundFigures(Frozen):
     threshold: float | None = None
 
 
-class RoundSite(Frozen):
+class RoundSite(FrozenModel):
     """One hospital in one round. `train`: what its training told (examples, loss, steps, ...)."""
 
     train: dict[str, float | int | bool | str | None] | None = None
     validation: RoundFigures | None = None
 
 
-class Round(Frozen):
+class Round(FrozenModel):
     """One round. `validation`: over all hospitals' validation patients; `chosen`: the best round so far."""
 
     number: int

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from common.metrics.figures import Evaluation, Figure, Frozen
+from common.metrics.figures import Evaluation, Figure, FrozenModel
 
 
-class ColumnShift(Frozen):
+class ColumnShift(FrozenModel):
     """A column of two hospitals: population stability index, KS, and the cells that a hospital suppressed."""
 
     name: str
@@ -18,7 +18,7 @@ class ColumnShift(Frozen):
     suppressed: int = 0
 
 
-class PairShift(Frozen):
+class PairShift(FrozenModel):
     """How far two hospitals' training patients lie apart (common/distance.py); `columns`: those farthest apart.
 
     `psi_large`: columns with a PSI over 0.25; `suppressed`: cells, over all columns.
@@ -36,7 +36,7 @@ class PairShift(Frozen):
     suppressed: int = 0
 
 
-class TwoSample(Frozen):
+class TwoSample(FrozenModel):
     """How well trees tell two hospitals' patients apart, in simulation (experiments/baselines/two_sample_test.py)."""
 
     one: str
@@ -44,7 +44,7 @@ class TwoSample(Frozen):
     auroc: Figure | None
 
 
-class Shift(Frozen):
+class Shift(FrozenModel):
     """How far the hospitals lie apart; `shares`: of classes at each; `lost`: who was not compared, and why."""
 
     pairs: tuple[PairShift, ...]
@@ -63,7 +63,7 @@ class Shift(Frozen):
         return sum(item.suppressed for item in self.pairs)
 
 
-class Travel(Frozen):
+class TransferResult(FrozenModel):
     """A model of one hospital at another, and why it does worse there, if it does (experiments/baselines/transfer.py).
 
     `family`: which kind of model; `ranking`, `decision`: the two figures, which `home` (where it was trained),
@@ -89,7 +89,7 @@ class Travel(Frozen):
     verdict: str
 
 
-class LeftOut(Frozen):
+class LeftOutSite(FrozenModel):
     """A hospital that was left out in turn: figures on its test patients of the model that trained there too
     (`internal`) and of the one that did not (`external`), and how much more the latter has, with paired intervals;
     `travel`: why, where the model that trained there too stands for the hospital's own.
@@ -99,4 +99,4 @@ class LeftOut(Frozen):
     internal: Evaluation | None = None
     external: Evaluation | None = None
     difference: dict[str, Figure] = Field(default_factory=dict)
-    travel: Travel | None = None
+    travel: TransferResult | None = None

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from common.metrics.figures import FEW_PATIENTS
 from experiments.report import plots
 from experiments.report.document.report import Report
-from experiments.report.pages.sections import AT_HOSPITAL, SECTIONS
+from experiments.report.pages.sections import HOSPITAL_TEMPLATES, SECTIONS
 from experiments.report.plots import attribution
-from experiments.report.plots.drawing import Drawn
+from experiments.report.plots.drawing import Plot
 from experiments.report.text import findings, formatting, key_facts
-from experiments.report.text.model_matrix import matrix
+from experiments.report.text.model_matrix import build_matrix
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -28,34 +28,36 @@ ROUNDS_SHOWN = 100
 """Runs of more rounds show their curves, and leave the numbers to report.json."""
 
 
-def html(report: Report, drawn: Mapping[str, Drawn] | None = None) -> str:
+def render_html(report: Report, drawn: Mapping[str, Plot] | None = None) -> str:
     """Return the whole page; `drawn`: its plots, where they are drawn already."""
     from markupsafe import Markup
 
-    found = plots.every(report) if drawn is None else drawn
+    found = plots.draw_plots(report) if drawn is None else drawn
     return (
-        environment()
+        make_html_environment()
         .get_template("report.html.j2")
         .render(
             federated=report.federated,
             findings=findings,
             attribution=attribution,
-            columns=formatting.columns(report),
+            columns=formatting.list_table_metrics(report),
             rounds_shown=ROUNDS_SHOWN,
-            facts=key_facts.facts(report),
-            matrix=matrix(report),
-            losses=losses(report),
-            settings=flat(report.run.config),
-            mean_local={metric: findings.mean_local(report, metric) for metric in formatting.columns(report)},
+            facts=key_facts.list_facts(report),
+            matrix=build_matrix(report),
+            losses=list_losses(report),
+            settings=flatten_settings(report.run.config),
+            mean_local={
+                metric: findings.compute_local_mean(report, metric) for metric in formatting.list_table_metrics(report)
+            },
             sections=[section for section in SECTIONS if section.when(report)],
-            at_hospital=AT_HOSPITAL,
+            at_hospital=HOSPITAL_TEMPLATES,
             drawn=dict.fromkeys(plots.PLOTS, "") | {name: Markup(plot.svg) for name, plot in found.items()},
-            **shared(report, report.run.title or report.run.name),
+            **build_page_context(report, report.run.title or report.run.name),
         )
     )
 
 
-def environment() -> Environment:
+def make_html_environment() -> Environment:
     """Return the engine of the pages' templates; it escapes every text that is put in."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -68,7 +70,7 @@ def environment() -> Environment:
     )
 
 
-def shared(report: Report, title: str) -> dict[str, Any]:
+def build_page_context(report: Report, title: str) -> dict[str, Any]:
     """Return what every page needs, under a title: the notices of a report, the style, the script."""
     from markupsafe import Markup
 
@@ -77,8 +79,8 @@ def shared(report: Report, title: str) -> dict[str, Any]:
         "page_title": title,
         "report": report,
         "words": formatting,
-        "metric_title": formatting.title(report.metric),
-        "tags": [(level, tag) for level, tag in formatting.TAGS.items() if report.has(level)],
+        "metric_title": formatting.metric_title(report.metric),
+        "tags": [(level, tag) for level, tag in formatting.NOTICE_TAGS.items() if report.has(level)],
         "few_patients": FEW_PATIENTS,
         "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         "script": Markup(script),
@@ -86,7 +88,7 @@ def shared(report: Report, title: str) -> dict[str, Any]:
     }
 
 
-def losses(report: Report) -> list[tuple[str, str, str]]:
+def list_losses(report: Report) -> list[tuple[str, str, str]]:
     """Return what was lost: who, when and why; a hospital's like failures in several rounds as one."""
     rounds: dict[tuple[str, str], list[int]] = {}
     for line in report.rounds:
@@ -95,12 +97,12 @@ def losses(report: Report) -> list[tuple[str, str, str]]:
     found = [(site, _rounds(numbers), why) for (site, why), numbers in rounds.items()]
     for site, why in report.lost.items():
         if (site, why) not in rounds:
-            when = "final evaluation" if why.startswith(findings.FINAL) else "handshake or training"
-            found.append((site, when, why.removeprefix(findings.FINAL)))
+            when = "final evaluation" if why.startswith(findings.FINAL_EVALUATION) else "handshake or training"
+            found.append((site, when, why.removeprefix(findings.FINAL_EVALUATION)))
     return sorted(found)
 
 
-def flat(value: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
+def flatten_settings(value: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
     """Return nested settings as dotted names with their values.
 
     >>> flat({"seed": 1, "training": {"lr": 0.01}})
@@ -109,7 +111,7 @@ def flat(value: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for key, item in value.items():
         if isinstance(item, Mapping) and item:
-            found += flat(item, f"{before}{key}.")
+            found += flatten_settings(item, f"{before}{key}.")
         else:
             found.append((f"{before}{key}", _setting(item)))
     return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.metrics.figures import FEW_PATIENTS, Evaluation
 from experiments.report.document.report import Report
-from experiments.report.plots.drawing import Drawn
+from experiments.report.plots.drawing import Plot
 from experiments.report.text import findings, formatting, key_facts
 
 if TYPE_CHECKING:
@@ -28,23 +28,23 @@ PLOT_TITLES = {
 }
 
 
-class Code(str):
+class Verbatim(str):
     """Text that stands in a template as it is."""
 
     __slots__ = ()
 
 
-def summary(report: Report, drawn: Mapping[str, Drawn]) -> str:
+def render_summary(report: Report, drawn: Mapping[str, Plot]) -> str:
     """Return summary.md; `drawn`: the plots that lie beside it in plots/."""
-    plots = {name: PLOT_TITLES.get(name, formatting.capital(name.replace("_", " "))) for name in drawn}
-    return render("summary.md.j2", report, facts=key_facts.facts(report), plots=plots)
+    plots = {name: PLOT_TITLES.get(name, formatting.capitalise(name.replace("_", " "))) for name in drawn}
+    return render_markdown("summary.md.j2", report, facts=key_facts.list_facts(report), plots=plots)
 
 
-def render(template: str, report: Report, **more: Any) -> str:
+def render_markdown(template: str, report: Report, **more: Any) -> str:
     """Return a template filled from a report."""
-    columns = formatting.columns(report)
+    columns = formatting.list_table_metrics(report)
     text = (
-        environment()
+        make_markdown_environment()
         .get_template(template)
         .render(
             report=report,
@@ -52,7 +52,7 @@ def render(template: str, report: Report, **more: Any) -> str:
             words=formatting,
             findings=findings,
             columns=columns,
-            titles=[formatting.capital(formatting.title(metric)) for metric in columns],
+            titles=[formatting.capitalise(formatting.metric_title(metric)) for metric in columns],
             few_patients=FEW_PATIENTS,
             short=_short,
             **more,
@@ -61,7 +61,7 @@ def render(template: str, report: Report, **more: Any) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def environment() -> Environment:
+def make_markdown_environment() -> Environment:
     """Return the engine of the Markdown templates; it escapes every value that is put in."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -70,11 +70,11 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: value if isinstance(value, Code) else escaped(str(value)),
+        finalize=lambda value: value if isinstance(value, Verbatim) else escape_markdown(str(value)),
     )
 
 
-def escaped(text: str) -> str:
+def escape_markdown(text: str) -> str:
     r"""Return text that Markdown shows as it is, in a line and in a table's cell.
 
     >>> escaped("a|b *c* <d>\n1_2")
@@ -85,5 +85,5 @@ def escaped(text: str) -> str:
 
 def _short(item: Evaluation | None, metric: str) -> str:
     """Return a figure with its interval and the mark of few patients, for a cell."""
-    shown = formatting.cell(item, metric)
+    shown = formatting.make_cell(item, metric)
     return f"{shown.text}{'†' if shown.few else ''}" + (f" ({shown.interval})" if shown.interval else "")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from experiments.report.document.report import Report
-from experiments.report.pages.markdown import Code, render
+from experiments.report.pages.markdown import Verbatim, render_markdown
 
-LOAD = """\
+LOADING_PROGRAM = """\
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 
 folder = Path({folder!r})
 model, task = restore.model(folder)
-scaling = restore.scaling(folder)  # None: the inputs are taken as they are
+scaling = restore.load_scaling(folder)  # None: the inputs are taken as they are
 x = np.zeros((1, task.channels, task.samples), np.float32)  # an example: {signal}
 features = np.zeros((1, len(task.features)), np.float32)  # {features}
 if scaling is not None:
@@ -29,21 +29,26 @@ with torch.no_grad():
     logits = model(torch.from_numpy(x), torch.from_numpy(features))
 {read}
 """
-READ = {
+OUTPUT_LINES = {
     "multiclass": "chances = torch.softmax(logits, dim=-1)  # of each of task.classes, which add up to 1",
     "multilabel": "chances = torch.sigmoid(logits)  # of each of task.classes, on its own",
-    "anomaly": "errors = models.errors(task)(logits)  # of what the model made of the inputs: higher is less normal",
+    "anomaly": "errors = models.reconstruction_error_function(task)(logits)  # "
+    "of what the model made of the inputs: higher is less normal",
 }
 
 
-def model_card(report: Report) -> str:
+def render_model_card(report: Report) -> str:
     """Return model_card.md."""
-    return render(
-        "model_card.md.j2", report, load=Code(load(report)), code=Code, model=report.run.config.get("model", {})
+    return render_markdown(
+        "model_card.md.j2",
+        report,
+        load=Verbatim(build_loading_program(report)),
+        code=Verbatim,
+        model=report.run.config.get("model", {}),
     )
 
 
-def load(report: Report, folder: str | None = None) -> str:
+def build_loading_program(report: Report, folder: str | None = None) -> str:
     """Return the program that loads the federated model of a run and asks it; `folder`: where the run lies."""
     task: dict[str, Any] = report.task
     names = [str(name) for name in task.get("channel_names", ())]
@@ -54,9 +59,9 @@ def load(report: Report, folder: str | None = None) -> str:
         signal = f"{channels} x {samples} samples" + (f" at {rate:g} Hz" if rate else "") + f" ({listed})"
     found = [str(name) for name in task.get("features", ())]
     features = ", ".join(found[:4]) + (" ..." if len(found) > 4 else "") if found else "none"
-    read = READ.get("anomaly" if report.detecting else str(task.get("kind")), "scores = logits")
+    read = OUTPUT_LINES.get("anomaly" if report.detecting else str(task.get("kind")), "scores = logits")
     imports = "from common import models\n" if report.detecting else ""
-    return LOAD.format(
+    return LOADING_PROGRAM.format(
         folder=folder or f"runs/{report.run.id}",
         signal=_line(signal),
         features=_line(features),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from experiments.report.document.report import Report
-from experiments.report.text.model_matrix import matrix
+from experiments.report.text.model_matrix import build_matrix
 
 if TYPE_CHECKING:
     pass
@@ -39,7 +39,9 @@ SECTIONS = (
     Section("summary", "Summary"),
     Section("hospitals", "Hospitals"),
     Section("comparison", "Comparison of models", "Comparison"),
-    Section("matrix", "Every model at every hospital", "Models by hospital", lambda report: matrix(report) is not None),
+    Section(
+        "matrix", "Every model at every hospital", "Models by hospital", lambda report: build_matrix(report) is not None
+    ),
     Section("differences", "Differences between models", "Differences", lambda report: bool(report.differences)),
     Section("detection", "What is normal, and what is not", "Detection", lambda report: report.detecting),
     Section("classes", "Classes"),
@@ -93,5 +95,5 @@ SECTIONS = (
 """The page from top to bottom. A new part is a line here and a file of its own."""
 
 
-AT_HOSPITAL: tuple[str, ...] = ()
+HOSPITAL_TEMPLATES: tuple[str, ...] = ()
 """Templates that each hospital's part ends with; they see `site`, its number `place` and its figures `item`."""

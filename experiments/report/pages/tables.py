@@ -8,17 +8,25 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from common.metrics.figures import Evaluation, Figure
-from common.metrics.resampling import CALIBRATION
+from common.metrics.resampling import CALIBRATION_FIGURES
 from experiments.report.document.report import Report
 from experiments.report.document.results import Subset
-from experiments.report.text.findings import no_test, privacy, status
-from experiments.report.text.formatting import CLASS_METRICS, METRICS, capital, cell, columns, labelled, title
+from experiments.report.text.findings import describe_privacy, describe_status, explain_missing_test
+from experiments.report.text.formatting import (
+    CLASS_METRICS,
+    METRICS,
+    capitalise,
+    format_notice,
+    list_table_metrics,
+    make_cell,
+    metric_title,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-HEADER = (
+CSV_HEADER = (
     "model", "subset", "site", "class", "metric", "value", "low", "high", "patients", "examples",
     "synthetic", "notice",
 )  # fmt: skip
@@ -28,7 +36,7 @@ POOLED = "(pooled)"
 Row = tuple[str | int, ...]
 
 
-def sites_csv(report: Report) -> str:
+def render_csv(report: Report) -> str:
     """Return one line a figure: of each model, subset of patients, hospital, class and metric.
 
     `class` is empty for figures over all classes; `value`, `low` and `high` have all digits, and are empty
@@ -36,8 +44,8 @@ def sites_csv(report: Report) -> str:
     """
     out = io.StringIO()
     lines = csv.writer(out, lineterminator="\n")
-    lines.writerow(HEADER)
-    notice = " ".join(labelled(item) for item in report.notices)
+    lines.writerow(CSV_HEADER)
+    notice = " ".join(format_notice(item) for item in report.notices)
     synthetic = "yes" if report.has("synthetic") else "no"
     lines.writerows((*row, synthetic, notice) for row in _rows(report))
     return out.getvalue()
@@ -69,7 +77,7 @@ def _figures(start: Row, item: Evaluation) -> Iterator[Row]:
             continue
         for metric in CLASS_METRICS:
             yield (*start, name, metric, *_numbers(getattr(part, metric)), part.patients, part.examples)
-        found = {key: getattr(part.calibration, key) for key in CALIBRATION} if part.calibration else {}
+        found = {key: getattr(part.calibration, key) for key in CALIBRATION_FIGURES} if part.calibration else {}
         for point in part.operating:
             found[f"sensitivity_at_specificity_{point.at:g}"] = point.sensitivity
             found[f"specificity_at_sensitivity_{point.at:g}"] = point.specificity
@@ -84,7 +92,7 @@ def _numbers(figure: Figure) -> tuple[str, str, str]:
     return value, low, high
 
 
-def terminal(report: Report) -> RenderableType:
+def render_terminal_summary(report: Report) -> RenderableType:
     """Return the notices, the hospitals with their figures and the worst one, at most 100 columns wide."""
     from rich.console import Group
     from rich.panel import Panel
@@ -97,18 +105,18 @@ def terminal(report: Report) -> RenderableType:
         for item in report.notices
     ]
     model = report.federated
-    parts.append(Text(f"{report.run.title or report.run.name}: {status(report)}", style="bold"))
+    parts.append(Text(f"{report.run.title or report.run.name}: {describe_status(report)}", style="bold"))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold underline")
     table.add_column("hospital", overflow="fold", min_width=18, max_width=22)
     table.add_column("patients", justify="right")
-    every = columns(report)
+    every = list_table_metrics(report)
     shown = [metric for metric in every if metric != "macro_auprc"][-3:]
     if report.binary:
         shown = ["auroc", "sensitivity", "utility" if "utility" in every else "specificity"]
     if report.metric not in shown:
         shown = [*shown[:-1], report.metric]
     for metric in shown:
-        table.add_column(title(metric), justify="right", no_wrap=True)
+        table.add_column(metric_title(metric), justify="right", no_wrap=True)
     for site in report.sites:
         item = model.sites.get(site.name) if model else None
         worst = bool(model and model.worst and model.worst.site == site.name)
@@ -120,12 +128,12 @@ def terminal(report: Report) -> RenderableType:
         figures = [_cell(model.pooled, metric) for metric in shown]
         table.add_row("all hospitals", str(model.pooled.patients), *figures, style="bold")
     parts.append(table)
-    few = model is not None and any(cell(item, report.metric).few for item in model.sites.values())
+    few = model is not None and any(make_cell(item, report.metric).few for item in model.sites.values())
     if few:
         parts.append(Text("† rests on few patients: one more or less can change it much"))
     if model is None:
-        parts.append(Text(capital(f"{no_test(report)}: no test figures")))
-    parts += [Text(sentence) for sentence in privacy(report)]
+        parts.append(Text(capitalise(f"{explain_missing_test(report)}: no test figures")))
+    parts += [Text(sentence) for sentence in describe_privacy(report)]
     if report.run.error:
         parts.append(Text(report.run.error, style="red"))
     parts += [Text(f"lost: {site}: {why}", style="red") for site, why in report.lost.items()]
@@ -135,6 +143,6 @@ def terminal(report: Report) -> RenderableType:
 def _cell(item: Evaluation | None, metric: str) -> Text:
     from rich.text import Text
 
-    shown = cell(item, metric)
+    shown = make_cell(item, metric)
     mark = "†" if shown.few else ""
     return Text(f"{shown.text}{mark} {shown.interval and f'({shown.interval})'}".strip())

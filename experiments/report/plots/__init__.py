@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from common.metrics.evaluation import value_of
+from common.metrics.evaluation import metric_value
 from common.metrics.figures import Evaluation, Figure
 from experiments.report.document.report import Report
 from experiments.report.document.results import ModelResult
 from experiments.report.document.run import RoundFigures, RoundSite
 from experiments.report.plots import attribution, latent
-from experiments.report.plots.calibration import decision, reliability, reliability_sites
+from experiments.report.plots.calibration import draw_decision_curves, draw_reliability, draw_site_reliability
 from experiments.report.plots.drawing import (
     FEDERATED,
     INK,
@@ -23,13 +23,13 @@ from experiments.report.plots.drawing import (
     RULE,
     SERIES,
     WIDTH,
-    Drawn,
-    canvas,
-    drawn,
-    finish,
-    style,
+    Plot,
+    create_canvas,
+    draw_plot,
+    finish_svg,
+    page_style,
 )
-from experiments.report.text.formatting import METRICS, interval, number, plural
+from experiments.report.text.formatting import METRICS, format_count, format_interval, format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ DASHES: tuple[Any, ...] = (
 Row = tuple[str, dict[str, Evaluation]]
 
 
-def forest(report: Report) -> str:
+def draw_forest_plot(report: Report) -> str:
     """Return each hospital's figure, federated against local and pooled, as `<svg>`; empty without any."""
     model = report.federated
     if model is None or not model.sites:
@@ -54,10 +54,10 @@ def forest(report: Report) -> str:
     rows = _rows(report, model)
     kinds = [kind for kind in MARKS if any(kind in items for _, items in rows)]
     title = METRICS.get(report.metric, report.metric)
-    with style():
+    with page_style():
         height = 1.25 + (0.2 + 0.13 * len(kinds)) * len(rows)
         left = min(3.4, 0.75 + 0.075 * max(len(name) for name, _ in rows))
-        drawing, [axes] = canvas(height, 1, left=left, right=2.75, top=0.45, bottom=0.8)
+        drawing, [axes] = create_canvas(height, 1, left=left, right=2.75, top=0.45, bottom=0.8)
         across = axes.get_yaxis_transform()
         inch = 1 / (WIDTH - left - 2.75)
         people_at, figure_at = 1 + 0.62 * inch, 1 + 0.85 * inch
@@ -72,7 +72,9 @@ def forest(report: Report) -> str:
             axes.text(-0.1 * inch, place, label, transform=across, ha="right", va="center", weight=weight)
             if "federated" in items:
                 figure = _figure(items["federated"], report.metric)
-                shown = number(figure.value) + (f"  ({interval(figure)})" if interval(figure) else "")
+                shown = format_number(figure.value) + (
+                    f"  ({format_interval(figure)})" if format_interval(figure) else ""
+                )
                 people = f"{items['federated'].patients}"
                 axes.text(people_at, place, people, transform=across, ha="right", va="center")
                 axes.text(figure_at, place, shown, transform=across, ha="left", va="center", weight=weight)
@@ -88,10 +90,10 @@ def forest(report: Report) -> str:
         axes.grid(axis="x", color=RULE, lw=0.6)
         _legend(drawing, kinds)
         said = "; ".join(f"{name}: {_spoken(items, report.metric)}" for name, items in rows)
-        return finish(drawing, report, "forest", f"{title} of each hospital, with 95% intervals", said)
+        return finish_svg(drawing, report, "forest", f"{title} of each hospital, with 95% intervals", said)
 
 
-def curves(report: Report) -> str:
+def draw_training_curves(report: Report) -> str:
     """Return validation figures over the rounds by hospital, as `<svg>`; empty without validation."""
     if all(line.validation is None for line in report.rounds):
         return ""
@@ -102,9 +104,9 @@ def curves(report: Report) -> str:
     numbers = [line.number for line in report.rounds]
     legend_rows = math.ceil((min(len(sites), len(SERIES)) + 2) / 5)
     dot = "o" if len(numbers) <= 15 else None
-    with style():
+    with page_style():
         bottom = 0.6 + 0.2 * legend_rows
-        drawing, pair = canvas(2.9 + bottom, 2, left=0.45, right=0.1, top=0.5, bottom=bottom)
+        drawing, pair = create_canvas(2.9 + bottom, 2, left=0.45, right=0.1, top=0.5, bottom=bottom)
         for axes, metric in zip(pair, metrics, strict=True):
             for site, look in _looks(report, sites).items():
                 here = [line.sites.get(site, RoundSite()).validation for line in report.rounds]
@@ -122,8 +124,8 @@ def curves(report: Report) -> str:
         handles, labels = pair[0].get_legend_handles_labels()
         labelled = dict(zip(labels, handles, strict=True))
         drawing.legend(labelled.values(), labelled.keys(), loc="lower center", ncols=5, frameon=False, handlelength=3.4)
-        said = f"{plural(len(numbers), 'round')}; the table below the plot holds the numbers."
-        return finish(drawing, report, "curves", "Validation figures over the rounds", said)
+        said = f"{format_count(len(numbers), 'round')}; the table below the plot holds the numbers."
+        return finish_svg(drawing, report, "curves", "Validation figures over the rounds", said)
 
 
 def _rows(report: Report, model: ModelResult) -> list[Row]:
@@ -139,7 +141,7 @@ def _rows(report: Report, model: ModelResult) -> list[Row]:
 
 
 def _spoken(items: dict[str, Evaluation], metric: str) -> str:
-    return ", ".join(f"{kind} {number(value_of(item, metric))}" for kind, item in items.items())
+    return ", ".join(f"{kind} {format_number(metric_value(item, metric))}" for kind, item in items.items())
 
 
 def _figure(item: Evaluation, metric: str) -> Figure:
@@ -188,15 +190,15 @@ def _values(found: list[RoundFigures | None], metric: str) -> list[float]:
 
 
 PLOTS: dict[str, Callable[[Report], str]] = {
-    "forest": forest,
-    "curves": curves,
-    "reliability": reliability,
-    "reliability_sites": reliability_sites,
-    "decision": decision,
-    "latent": latent.picture,
-    "overlays": latent.overlays,
-    "importance": attribution.bars,
-    "overlay": attribution.beats,
+    "forest": draw_forest_plot,
+    "curves": draw_training_curves,
+    "reliability": draw_reliability,
+    "reliability_sites": draw_site_reliability,
+    "decision": draw_decision_curves,
+    "latent": latent.draw_latent_space,
+    "overlays": latent.draw_reconstructions,
+    "importance": attribution.draw_importance,
+    "overlay": attribution.draw_mean_signals,
 }
 """Every plot by its name: a function that returns an `<svg>`, empty where a report has nothing to draw.
 
@@ -205,7 +207,7 @@ within `drawing.style` and end with `drawing.finish`.
 """
 
 
-def every(report: Report) -> dict[str, Drawn]:
+def draw_plots(report: Report) -> dict[str, Plot]:
     """Return the plots of a report by name, without those that have nothing to show."""
-    found = {name: drawn(draw, report) for name, draw in PLOTS.items()}
+    found = {name: draw_plot(draw, report) for name, draw in PLOTS.items()}
     return {name: plot for name, plot in found.items() if plot is not None}

@@ -8,15 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.report.document.report import Report
-from experiments.report.plots.drawing import FEDERATED, INK, MUTED, canvas, finish, style
-from experiments.report.text.formatting import plural
+from experiments.report.plots.drawing import FEDERATED, INK, MUTED, create_canvas, finish_svg, page_style
+from experiments.report.text.formatting import format_count
 
 SHOWN, PANELS = 15, 3
 """Inputs in the bar chart; panels beside each other."""
 METHODS = {"integrated_gradients": "integrated gradients", "occlusion": "occlusion"}
 
 
-def importance(report: Report) -> list[tuple[str, float]]:
+def rank_inputs(report: Report) -> list[tuple[str, float]]:
     """Return every feature and channel with its mean |attribution| over all hospitals' patients, the largest first."""
     found: dict[str, float] = {}
     total = sum(item.patients for item in report.explanations.values())
@@ -26,7 +26,7 @@ def importance(report: Report) -> list[tuple[str, float]]:
     return sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
-def courses(report: Report) -> dict[str, tuple[int, npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+def merge_class_signals(report: Report) -> dict[str, tuple[int, npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
     """Return of each class its patients, mean signal and mean importance `(channels, samples)`, over all hospitals."""
     found: dict[str, tuple[int, npt.NDArray[np.float64], npt.NDArray[np.float64]]] = {}
     for name in report.class_titles:
@@ -41,19 +41,19 @@ def courses(report: Report) -> dict[str, tuple[int, npt.NDArray[np.float64], npt
     return found
 
 
-def suppressed(report: Report) -> Mapping[str, tuple[str, ...]]:
+def list_suppressed_classes(report: Report) -> Mapping[str, tuple[str, ...]]:
     """Return the hospitals that told nothing of some classes, for too few patients."""
     return {site: item.suppressed for site, item in report.explanations.items() if item.suppressed}
 
 
-def bars(report: Report) -> str:
+def draw_importance(report: Report) -> str:
     """Return the most important inputs as `<svg>`; empty where none was told or there is one alone."""
-    rows = importance(report)[:SHOWN]
+    rows = rank_inputs(report)[:SHOWN]
     if len(rows) < 2 or rows[0][1] <= 0:
         return ""
-    with style():
+    with page_style():
         left = min(3.4, 0.5 + 0.075 * max(len(name) for name, _ in rows))
-        drawing, [axes] = canvas(0.9 + 0.24 * len(rows), 1, left=left, right=0.9, top=0.3, bottom=0.55)
+        drawing, [axes] = create_canvas(0.9 + 0.24 * len(rows), 1, left=left, right=0.9, top=0.3, bottom=0.55)
         places = np.arange(len(rows))
         axes.barh(places, [value for _, value in rows], color=FEDERATED, height=0.6)
         for place, (_, value) in zip(places, rows, strict=True):
@@ -62,22 +62,22 @@ def bars(report: Report) -> str:
         axes.invert_yaxis()
         axes.set_xlabel("mean |attribution|, log odds of the true class")
         said = ", ".join(f"{name} {value:.3f}" for name, value in rows)
-        return finish(drawing, report, "importance", "Importance of the inputs", f"The largest: {said}.")
+        return finish_svg(drawing, report, "importance", "Importance of the inputs", f"The largest: {said}.")
 
 
-def beats(report: Report) -> str:
+def draw_mean_signals(report: Report) -> str:
     """Return each class's mean signal with the importance of its samples, as `<svg>`; empty where none was told."""
     from matplotlib.collections import LineCollection
 
-    found = courses(report)
+    found = merge_class_signals(report)
     lines = [(name, channel) for name, (_, signal, _) in found.items() for channel in range(min(len(signal), 2))]
     if not lines:
         return ""
     names = [str(item) for item in report.task.get("channel_names", ())]
     rate = float(report.task.get("rate_hz") or 1.0)
     rows = -(-len(lines) // PANELS)
-    with style():
-        drawing, _ = canvas(0.3 + 2.1 * rows, 0, left=0.6, right=0.2, top=0.35, bottom=0.5)
+    with page_style():
+        drawing, _ = create_canvas(0.3 + 2.1 * rows, 0, left=0.6, right=0.2, top=0.35, bottom=0.5)
         for place, (name, channel) in enumerate(lines):
             people, signal, weight = found[name]
             axes = drawing.add_subplot(rows, PANELS, place + 1)
@@ -90,15 +90,15 @@ def beats(report: Report) -> str:
             axes.set_xlim(x[0], x[-1])
             axes.set_ylim(y.min() - 0.05 * np.ptp(y), y.max() + 0.1 * np.ptp(y) + 1e-9)
             lead = f", {names[channel]}" if channel < len(names) else ""
-            axes.set_title(f"{name}{lead} ({plural(people, 'patient')})", fontsize=9)
+            axes.set_title(f"{name}{lead} ({format_count(people, 'patient')})", fontsize=9)
             axes.tick_params(labelsize=7, colors=MUTED)
             axes.set_xlabel("seconds" if rate >= 1 else "steps", fontsize=7)
         drawing.tight_layout()
-        said = "; ".join(f"{name}: most at {most_at(weight[0], rate)}" for name, (_, _, weight) in found.items())
-        return finish(drawing, report, "overlay", "Mean signal of each class, thick where it matters", f"{said}.")
+        said = "; ".join(f"{name}: most at {describe_peak(weight[0], rate)}" for name, (_, _, weight) in found.items())
+        return finish_svg(drawing, report, "overlay", "Mean signal of each class, thick where it matters", f"{said}.")
 
 
-def most_at(weight: npt.NDArray[np.float64], rate: float) -> str:
+def describe_peak(weight: npt.NDArray[np.float64], rate: float) -> str:
     """Return where the importance of a signal is largest, in words."""
     place = int(weight.argmax())
     return f"{place / rate:.2f} s" if rate >= 1 else f"step {place}"

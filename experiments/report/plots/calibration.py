@@ -15,23 +15,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import logit
 
-from common.metrics.figures import FEW_PATIENTS, Calibration, Evaluation, Group
+from common.metrics.figures import FEW_PATIENTS, Calibration, Evaluation, ReliabilityGroup
 from experiments.report.document.report import Report
-from experiments.report.plots.drawing import FEDERATED, INK, MUTED, RULE, SERIES, canvas, finish, style
-from experiments.report.text.formatting import cell, number
+from experiments.report.plots.drawing import FEDERATED, INK, MUTED, RULE, SERIES, create_canvas, finish_svg, page_style
+from experiments.report.text.formatting import format_number, make_cell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
 COLUMNS = 5
-MOST = 40
+MAX_SITES = 40
 """More hospitals than these are not drawn: those with the greatest expected calibration error are."""
-END = 8.0
+MAX_LOG_ODDS = 8.0
 """Log odds at which the axes of a reliability diagram end; what lies beyond stands there, as a triangle."""
 SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 PERCENT = (0.1, 1, 10, 50, 90, 99, 99.9)
-EVERYWHERE = "all hospitals"
+ALL_HOSPITALS = "all hospitals"
 
 
 @dataclass(frozen=True)
@@ -54,23 +54,23 @@ class Panel:
         return min(held) < FEW_PATIENTS
 
 
-def reliability(report: Report) -> str:
+def draw_reliability(report: Report) -> str:
     """Return the reliability diagram as `<svg>`: of an event everywhere and at each hospital, of several classes each.
 
     Empty where no reliability diagram was computed.
     """
     if report.binary:
         panels, left = _everywhere_and_sites(report)
-        title = f"Reliability diagram of the event, {EVERYWHERE} and each{_limit(left)}"
+        title = f"Reliability diagram of the event, {ALL_HOSPITALS} and each{_limit(left)}"
     else:
         whole = report.federated.pooled if report.federated else None
-        names = list(whole.classes)[:MOST] if whole else []
+        names = list(whole.classes)[:MAX_SITES] if whole else []
         panels = [Panel(report.class_titles.get(name, name), whole, (name,)) for name in names] if whole else []
-        title = f"Reliability diagram of each class, {EVERYWHERE} together"
+        title = f"Reliability diagram of each class, {ALL_HOSPITALS} together"
     return _reliability(report, "reliability", title, panels)
 
 
-def reliability_sites(report: Report) -> str:
+def draw_site_reliability(report: Report) -> str:
     """Return reliability diagrams of several classes at each hospital as `<svg>`; empty where there are none."""
     model = report.federated
     if report.binary or model is None or model.pooled is None:
@@ -84,12 +84,12 @@ def reliability_sites(report: Report) -> str:
     return _reliability(report, "reliability_sites", f"{title} hospital{_limit(left)}", panels)
 
 
-def decision(report: Report) -> str:
+def draw_decision_curves(report: Report) -> str:
     """Return the decision curve of an event, everywhere and at each hospital, as `<svg>`; empty where there is none."""
     panels, left = _everywhere_and_sites(report) if report.binary else ([], 0)
     if not any(_curve(panel) for panel in panels):
         return ""
-    with style():
+    with page_style():
         drawing, axes, at = _grid(len(panels), 1.35, legend=2)
         said = []
         for place, (panel, here) in enumerate(zip(panels, axes, strict=True)):
@@ -108,23 +108,30 @@ def decision(report: Report) -> str:
                    if any(panel.few for panel in panels) else {}),
             },
         )  # fmt: skip
-        title = f"Decision curve of the event, {EVERYWHERE} and each{_limit(left)}"
-        return finish(drawing, report, "decision", title, "; ".join(said))
+        title = f"Decision curve of the event, {ALL_HOSPITALS} and each{_limit(left)}"
+        return finish_svg(drawing, report, "decision", title, "; ".join(said))
 
 
 def _reliability(report: Report, name: str, title: str, panels: Sequence[Panel]) -> str:
     if not any((found := panel.calibration(c)) and found.groups for panel in panels for c in panel.classes):
         return ""
     looks = _looks(report, panels[0].classes) if len(panels[0].classes) > 1 else {}
-    with style():
+    with page_style():
         drawing, axes, at = _grid(len(panels), 1.7, legend=math.ceil((len(looks) or 1) / 3) + 1)
         said = []
         for place, (panel, here) in enumerate(zip(panels, axes, strict=True)):
             _head(here, panel)
-            here.plot([-END, END], [-END, END], color=MUTED, lw=0.9, ls=(0, (4, 2)), zorder=1)
+            here.plot(
+                [-MAX_LOG_ODDS, MAX_LOG_ODDS],
+                [-MAX_LOG_ODDS, MAX_LOG_ODDS],
+                color=MUTED,
+                lw=0.9,
+                ls=(0, (4, 2)),
+                zorder=1,
+            )
             said.append(f"{panel.name}: {_points(here, panel, looks)}")
             _ends(here, place + at >= len(panels), "mean chance (%)", "observed share (%)" if place % at == 0 else "")
-            here.set(xlim=(-END, END), ylim=(-END, END))
+            here.set(xlim=(-MAX_LOG_ODDS, MAX_LOG_ODDS), ylim=(-MAX_LOG_ODDS, MAX_LOG_ODDS))
             here.set_yticks(logit(np.asarray(PERCENT) / 100), [f"{n:g}" for n in PERCENT] if place % at == 0 else [])
         dot = {"color": INK if looks else FEDERATED, "marker": "o", "ls": "none", "ms": 5.0}
         entries: dict[str, dict[str, Any]] = {
@@ -138,7 +145,7 @@ def _reliability(report: Report, name: str, title: str, panels: Sequence[Panel])
             "best: share and chance agree": {"color": MUTED, "lw": 0.9, "ls": (0, (4, 2))},
         }
         _legend(drawing, entries)
-        return finish(drawing, report, name, title, "; ".join(said))
+        return finish_svg(drawing, report, name, title, "; ".join(said))
 
 
 def _everywhere_and_sites(report: Report) -> tuple[list[Panel], int]:
@@ -146,19 +153,19 @@ def _everywhere_and_sites(report: Report) -> tuple[list[Panel], int]:
     event = tuple(report.class_titles)[1:2]
     sites, left = _sites(report)
     whole = report.federated.pooled if report.federated else None
-    first = [Panel(EVERYWHERE, whole, event)] if whole else []
+    first = [Panel(ALL_HOSPITALS, whole, event)] if whole else []
     return first + [Panel(name, item, event) for name, item in sites], left
 
 
 def _sites(report: Report) -> tuple[list[tuple[str, Evaluation]], int]:
     found = dict(report.federated.sites) if report.federated else {}
     error = {name: item.ece.value if item.ece and item.ece.value is not None else -1.0 for name, item in found.items()}
-    chosen = sorted(error, key=lambda name: -error[name])[:MOST]
+    chosen = sorted(error, key=lambda name: -error[name])[:MAX_SITES]
     return [(name, item) for name, item in found.items() if name in chosen], len(found) - len(chosen)
 
 
 def _limit(left: int) -> str:
-    return f" ({MOST} with the greatest calibration error; {left} more not drawn)" if left else ""
+    return f" ({MAX_SITES} with the greatest calibration error; {left} more not drawn)" if left else ""
 
 
 def _grid(panels: int, tall: float, legend: int) -> tuple[Any, list[Axes], int]:
@@ -167,7 +174,7 @@ def _grid(panels: int, tall: float, legend: int) -> tuple[Any, list[Axes], int]:
     rows = math.ceil(panels / at)
     top, bottom, between = 0.5, 0.65 + 0.19 * legend, 0.5
     height = top + bottom + rows * tall + (rows - 1) * between
-    drawing, axes = canvas(
+    drawing, axes = create_canvas(
         height, panels, columns=at, left=0.65, right=0.15, top=top, bottom=bottom, apart=0.26, below=between / tall
     )
     return drawing, axes, at
@@ -175,7 +182,7 @@ def _grid(panels: int, tall: float, legend: int) -> tuple[Any, list[Axes], int]:
 
 def _head(axes: Axes, panel: Panel) -> None:
     name = panel.name if len(panel.name) <= 24 else f"{panel.name[:23]}…"
-    weight = "bold" if panel.name == EVERYWHERE else "normal"
+    weight = "bold" if panel.name == ALL_HOSPITALS else "normal"
     mark = "†" if panel.few and len(panel.classes) == 1 else ""
     axes.set_title(f"{name}{mark}", loc="left", fontsize=9, fontweight=weight, pad=4)
     axes.tick_params(labelsize=7, pad=2)
@@ -210,45 +217,47 @@ def _points(axes: Axes, panel: Panel, looks: dict[str, dict[str, Any]]) -> str:
         look = looks.get(name, {"color": FEDERATED, "marker": "o", "ms": 4.4, "lw": 1.0})
         x = [_odds(group.predicted or 0.0) for group in groups]
         y = [_odds(group.observed.value or 0.0) for group in groups]
-        joined = [math.nan if _few(group) or abs(at) == END else at for group, at in zip(groups, y, strict=True)]
+        joined = [
+            math.nan if _few(group) or abs(at) == MAX_LOG_ODDS else at for group, at in zip(groups, y, strict=True)
+        ]
         axes.plot(x, joined, color=look["color"], lw=look["lw"], alpha=0.7, zorder=2)
         for here, there, group in zip(x, y, groups, strict=True):
             _point(axes, here, there, group, look, whisker=not looks)
         said.append((f"{name} " if looks else "") + _spoken(found))
         if not looks:
-            text = f"slope {number(found.slope.value)}\nerror {number(found.ece.value)}"
+            text = f"slope {format_number(found.slope.value)}\nerror {format_number(found.ece.value)}"
             axes.text(0.97, 0.04, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=7, color=MUTED)
     if not said:
         said = [_nothing(axes, panel)]
     return ", ".join(said)
 
 
-def _few(group: Group) -> bool:
+def _few(group: ReliabilityGroup) -> bool:
     return group.patients is None or group.patients < FEW_PATIENTS
 
 
-def _point(axes: Axes, x: float, y: float, group: Group, look: dict[str, Any], whisker: bool) -> None:
+def _point(axes: Axes, x: float, y: float, group: ReliabilityGroup, look: dict[str, Any], whisker: bool) -> None:
     share = group.observed
     if whisker and share.low is not None and share.high is not None:
         axes.plot([x, x], [_odds(share.low), _odds(share.high)], color=look["color"], lw=1.2, zorder=3)
-    marker = "v" if y == -END else "^" if y == END else look["marker"]
+    marker = "v" if y == -MAX_LOG_ODDS else "^" if y == MAX_LOG_ODDS else look["marker"]
     fill = "none" if _few(group) else look["color"]
     axes.plot([x], [y], color=look["color"], marker=marker, mfc=fill, ms=look["ms"], ls="none", clip_on=False, zorder=4)
 
 
 def _odds(chance: float) -> float:
     """Return log odds within the axes."""
-    return float(np.clip(logit(chance), -END, END))
+    return float(np.clip(logit(chance), -MAX_LOG_ODDS, MAX_LOG_ODDS))
 
 
 def _spoken(found: Calibration) -> str:
     parts = {"slope": found.slope, "intercept": found.intercept, "expected calibration error": found.ece}
-    return ", ".join(f"{name} {number(figure.value)}" for name, figure in parts.items())
+    return ", ".join(f"{name} {format_number(figure.value)}" for name, figure in parts.items())
 
 
 def _nothing(axes: Axes, panel: Panel) -> str:
     """Say in a panel why it is empty; return the reason."""
-    why = cell(panel.item, "ece").reason or "no such examples here"
+    why = make_cell(panel.item, "ece").reason or "no such examples here"
     axes.text(0.5, 0.5, why.replace(" (", "\n("), transform=axes.transAxes, ha="center", va="center", fontsize=7)
     return why
 
@@ -287,8 +296,8 @@ def _benefit(axes: Axes, panel: Panel) -> str:
     chances = [1 / (1 + math.exp(-x[i])) for i in (best[0], best[-1])]
     gaps = "" if len(best) == best[-1] - best[0] + 1 else ", not everywhere between"
     return (
-        f"{panel.name}: the model is better than treating all or none from a chance of {number(chances[0])} "
-        f"to {number(chances[1])}{gaps}"
+        f"{panel.name}: the model is better than treating all or none from a chance of {format_number(chances[0])} "
+        f"to {format_number(chances[1])}{gaps}"
     )
 
 

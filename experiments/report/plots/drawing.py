@@ -28,7 +28,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from experiments.report.document.report import Report
-from experiments.report.text.formatting import TAGS
+from experiments.report.text.formatting import NOTICE_TAGS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ _RASTERS: ContextVar[list[bytes] | None] = ContextVar("rasters", default=None)
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Plot:
     """A finished drawing: `svg` for the page, in its variables; `png` of the same, in its light colours."""
 
     svg: str
@@ -61,23 +61,23 @@ class Drawn:
     @property
     def file(self) -> str:
         """The drawing as an SVG file that stands alone."""
-        text = re.sub(r"var\(--([\w-]+)\)", lambda found: light()[found[1]], self.svg)
+        text = re.sub(r"var\(--([\w-]+)\)", lambda found: read_light_colours()[found[1]], self.svg)
         size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
         assert size is not None  # finish wrote it
         own = f'<svg width="{size[1]}pt" height="{size[2]}pt" font-family="Helvetica, Arial, sans-serif"'
-        ground = f'</desc><rect width="100%" height="100%" fill="{light()["paper"]}"/>'
+        ground = f'</desc><rect width="100%" height="100%" fill="{read_light_colours()["paper"]}"/>'
         text = text.replace("<svg", own, 1).replace("</desc>", ground, 1)
         return f'<?xml version="1.0" encoding="utf-8"?>\n{text.rstrip()}\n'
 
 
 @cache
-def light() -> dict[str, str]:
+def read_light_colours() -> dict[str, str]:
     """Return the page's light colours by the name of their variable."""
     text = (Path(__file__).parents[1] / "templates" / "report.css").read_text(encoding="utf-8")
     return dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", text[: text.index("}")]))
 
 
-def drawn(draw: Callable[[Report], str], report: Report) -> Drawn | None:
+def draw_plot(draw: Callable[[Report], str], report: Report) -> Plot | None:
     """Return what a plot's function draws of a report, for the page and for files; None where it draws nothing."""
     kept: list[bytes] = []
     token = _RASTERS.set(kept)
@@ -85,11 +85,11 @@ def drawn(draw: Callable[[Report], str], report: Report) -> Drawn | None:
         svg = draw(report)
     finally:
         _RASTERS.reset(token)
-    return Drawn(svg, kept[-1]) if svg else None
+    return Plot(svg, kept[-1]) if svg else None
 
 
 @contextmanager
-def style() -> Iterator[None]:
+def page_style() -> Iterator[None]:
     """Make matplotlib write text as text, in the page's colours; a `$` in a hospital's name is no formula."""
     from matplotlib import rc_context
 
@@ -104,7 +104,7 @@ def style() -> Iterator[None]:
         yield
 
 
-def canvas(
+def create_canvas(
     height: float, panels: int, *, columns: int = 0, apart: float = 0.14, below: float = 0.2, **margins: float
 ) -> tuple[Canvas, list[Axes]]:
     """Return a drawing of `height` inches with panels side by side; call it within `style`.
@@ -139,7 +139,7 @@ def canvas(
     return drawing, axes
 
 
-def finish(drawing: Canvas, report: Report, name: str, title: str, description: str) -> str:
+def finish_svg(drawing: Canvas, report: Report, name: str, title: str, description: str) -> str:
     """Return the drawing as an `<svg>` element; call it within `style`.
 
     Args:
@@ -149,7 +149,7 @@ def finish(drawing: Canvas, report: Report, name: str, title: str, description: 
         title: what it shows, for screen readers.
         description: what is to be seen in it, for screen readers.
     """
-    tags = [tag for level, tag in TAGS.items() if report.has(level)]
+    tags = [tag for level, tag in NOTICE_TAGS.items() if report.has(level)]
     if tags:
         drawing.text(
             1 - 0.05 / WIDTH, 1 - 0.06 / drawing.get_figheight(), " · ".join(tags),
@@ -185,7 +185,7 @@ def _raster(drawing: Canvas) -> bytes:
     """Return the drawing as PNG; its placeholder colours become the page's light ones, in place."""
     from matplotlib.colors import to_hex, to_rgba, to_rgba_array
 
-    real = {colour: to_rgba(light()[name])[:3] for colour, name in VARIABLES.items()}
+    real = {colour: to_rgba(read_light_colours()[name])[:3] for colour, name in VARIABLES.items()}
     for artist in drawing.findobj():
         for what in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
             read, write = getattr(artist, f"get_{what}", None), getattr(artist, f"set_{what}", None)
@@ -196,7 +196,7 @@ def _raster(drawing: Canvas) -> bytes:
             if fixed != [tuple(row) for row in rows]:
                 write(fixed[0] if len(fixed) == 1 else fixed)
     out = io.BytesIO()
-    drawing.savefig(out, format="png", dpi=DPI, facecolor=light()["paper"], metadata={"Software": None})
+    drawing.savefig(out, format="png", dpi=DPI, facecolor=read_light_colours()["paper"], metadata={"Software": None})
     return out.getvalue()
 
 
@@ -221,7 +221,7 @@ def matplotlib_style() -> Iterator[None]:
         yield
 
 
-def panels(count: int, columns: int, *, width: float = 10.0, each: float = 2.2) -> tuple[Canvas, list[Axes]]:
+def create_panel_grid(count: int, columns: int, *, width: float = 10.0, each: float = 2.2) -> tuple[Canvas, list[Axes]]:
     """Return a drawing with so many panels, row after row, all on the same scale; call it within `style`.
 
     Args:
@@ -249,7 +249,7 @@ def panels(count: int, columns: int, *, width: float = 10.0, each: float = 2.2) 
     return drawing, flat[:count]
 
 
-def save(drawing: Canvas, folder: Path, stem: str, title: str, tags: Sequence[str]) -> list[Path]:
+def save_drawing(drawing: Canvas, folder: Path, stem: str, title: str, tags: Sequence[str]) -> list[Path]:
     """Write a drawing as SVG and PNG, each whole or not at all; call it within `style`."""
     drawing.suptitle("   ".join([*tags, title]), x=0.01, ha="left", fontsize=11, color=ALARM if tags else INK)
     paths = []

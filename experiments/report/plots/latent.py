@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from experiments.report.document.latent import LatentView, Overlay
+from experiments.report.document.latent import LatentView, ReconstructionExample
 from experiments.report.document.report import Report
-from experiments.report.plots.drawing import FEDERATED, INK, MUTED, SERIES, canvas, finish, style
-from experiments.report.text.formatting import plural
+from experiments.report.plots.drawing import FEDERATED, INK, MUTED, SERIES, create_canvas, finish_svg, page_style
+from experiments.report.text.formatting import format_count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PANELS = 5
 """Hospitals side by side; of more the first are drawn, and the others stand in report.json."""
-ALL = "all hospitals"
+ALL_HOSPITALS = "all hospitals"
 MARKS = ("s", "^", "o", "D", "v", "P", "X")
 
 
-def merged(report: Report) -> dict[str, LatentView]:
+def merge_views(report: Report) -> dict[str, LatentView]:
     """Return the views to draw: of all hospitals together, then of each, as many as fit."""
     first = next(iter(report.views.values()))
     counts: dict[str, dict[int, int]] = {}
@@ -31,17 +31,17 @@ def merged(report: Report) -> dict[str, LatentView]:
     if len(report.views) == 1:
         return dict(report.views)
     together = LatentView(cells=first.cells, reach=first.reach, counts=counts)
-    return {ALL: together, **dict(sorted(report.views.items())[: PANELS - 1])}
+    return {ALL_HOSPITALS: together, **dict(sorted(report.views.items())[: PANELS - 1])}
 
 
-def picture(report: Report) -> str:
+def draw_latent_space(report: Report) -> str:
     """Return where test examples lie in latent space, by hospital and class, as `<svg>`; empty without any."""
     if not report.views:
         return ""
-    views = merged(report)
+    views = merge_views(report)
     kinds = list(dict.fromkeys(name for view in views.values() for name in view.counts))
-    with style():
-        drawing, panels = canvas(3.1, len(views), left=0.55, right=0.15, top=0.6, bottom=0.6)
+    with page_style():
+        drawing, panels = create_canvas(3.1, len(views), left=0.55, right=0.15, top=0.6, bottom=0.6)
         for panel, (name, view) in zip(panels, views.items(), strict=True):
             _cells(panel, view, kinds)
             panel.set_title(name, fontsize=9)
@@ -54,7 +54,7 @@ def picture(report: Report) -> str:
             f"{name}: " + ", ".join(f"{kind} {sum(cells.values())}" for kind, cells in view.counts.items())
             for name, view in views.items()
         )
-        return finish(drawing, report, "latent", title, f"Counts of cells, larger marks for more examples. {told}.")
+        return finish_svg(drawing, report, "latent", title, f"Counts of cells, larger marks for more examples. {told}.")
 
 
 def _look(place: int) -> tuple[str, str, float]:
@@ -83,23 +83,23 @@ def _cells(panel: Axes, view: LatentView, kinds: list[str]) -> None:
     panel.set_ylim(-view.reach, view.reach)
 
 
-def shown(report: Report) -> list[tuple[str, Overlay]]:
+def select_examples(report: Report) -> list[tuple[str, ReconstructionExample]]:
     """Return the examples to draw, with their hospital: of the first two classes that any shows."""
-    found: dict[str, list[tuple[str, Overlay]]] = {}
+    found: dict[str, list[tuple[str, ReconstructionExample]]] = {}
     for site, view in sorted(report.views.items()):
         for kind in dict.fromkeys(item.kind for item in view.examples):
             found.setdefault(kind, [(site, item) for item in view.examples if item.kind == kind])
     return [item for kind in list(found)[:2] for item in found[kind]]
 
 
-def overlays(report: Report) -> str:
+def draw_reconstructions(report: Report) -> str:
     """Return examples over what the federated model made of them, their first lead, as `<svg>`; empty without any."""
-    items = shown(report)
+    items = select_examples(report)
     if not items:
         return ""
     rate = float(report.task.get("rate_hz") or 1.0)
-    with style():
-        drawing, panels = canvas(2.4, len(items), left=0.35, right=0.15, top=0.75, bottom=0.55)
+    with page_style():
+        drawing, panels = create_canvas(2.4, len(items), left=0.35, right=0.15, top=0.75, bottom=0.55)
         for panel, (site, item) in zip(panels, items, strict=True):
             seconds = [place / rate for place in range(len(item.wanted[0]))]
             panel.plot(seconds, item.wanted[0], color=INK, linewidth=1.1)
@@ -109,5 +109,5 @@ def overlays(report: Report) -> str:
             panel.tick_params(labelsize=7)
             panel.locator_params(nbins=4)
         told = "; ".join(f"{item.kind}, {item.which}, error {item.error:.3g}" for _, item in items)
-        title = f"{plural(len(items), 'example')} (line) and what the federated model made of them (dashes)"
-        return finish(drawing, report, "overlays", title, told)
+        title = f"{format_count(len(items), 'example')} (line) and what the federated model made of them (dashes)"
+        return finish_svg(drawing, report, "overlays", title, told)

@@ -4,55 +4,55 @@ from __future__ import annotations
 
 import math
 
-from common.metrics.evaluation import value_of
+from common.metrics.evaluation import metric_value
 from common.metrics.figures import FEW_PATIENTS, Evaluation
 from experiments.report.document.report import Report
 from experiments.report.document.results import ModelResult, Subset
 from experiments.report.document.run import Site, Split
-from experiments.report.text.formatting import number, plural, spoken, title
+from experiments.report.text.formatting import format_count, format_figure, format_number, metric_title
 
 LOCAL_LAYERS = {"fedper": "the layers that federation.strategy.options names", "fedbn": "the normalisation layers"}
 """What the strategies that keep layers at the hospitals keep."""
-FINAL = "final evaluation: "
+FINAL_EVALUATION = "final evaluation: "
 """How the reason begins when a hospital was lost after the rounds."""
 
 
-def status(report: Report) -> str:
+def describe_status(report: Report) -> str:
     """Return how the run ended, in one line."""
     done, planned = (report.rounds[-1].number if report.rounds else 0), report.planned_rounds
     where = f"round {done} of {planned}" if done else "the first round was done"
     if report.run.status == "complete":
-        return f"Complete: {plural(done, 'round')}" if done else "Complete"
+        return f"Complete: {format_count(done, 'round')}" if done else "Complete"
     word = "Interrupted" if report.run.status == "interrupted" else "Failed"
     return f"{word} {'after' if done else 'before'} {where}"
 
 
-def summary(report: Report) -> list[str]:
+def summarise_findings(report: Report) -> list[str]:
     """Return the findings as sentences that need no table."""
-    name = title(report.metric)
+    name = metric_title(report.metric)
     found = [_training(report, name)]
-    found += privacy(report)
+    found += describe_privacy(report)
     model = report.federated
     if model is None or model.pooled is None:
         text = "There are no test figures: the run ended before the final evaluation."
         kept = next((line for line in report.rounds if line.number == report.chosen_round), None)
         value = getattr(kept.validation, report.metric, None) if kept else None
         if kept and kept.validation and value is not None:
-            people = plural(kept.validation.patients, "validation patient")
-            text += f" After round {kept.number} the {name} was {number(value)} on {people}."
+            people = format_count(kept.validation.patients, "validation patient")
+            text += f" After round {kept.number} the {name} was {format_number(value)} on {people}."
         return [*found, text]
-    people = plural(model.pooled.patients, "patient")
+    people = format_count(model.pooled.patients, "patient")
     if report.has("leak"):
         who = f"test examples of {people}, some of them also seen in training"
     else:
         who = f"{people} never seen in training"
-    found.append(f"On {who}, its {name} is {spoken(model.pooled, report.metric)}.")
+    found.append(f"On {who}, its {name} is {format_figure(model.pooled, report.metric)}.")
     if model.threshold is not None:
         rule = report.run.config.get("evaluation", {}).get("threshold", "")
         what = f"an anomaly score of {math.exp(model.threshold):.3g}"
         if not report.detecting:
             what = f"a predicted probability of {1 / (1 + math.exp(-model.threshold)):.3f}"
-        chosen = f"chosen by {title(rule)}"
+        chosen = f"chosen by {metric_title(rule)}"
         if rule == "false_alarms":
             share = report.run.config.get("evaluation", {}).get("false_alarms", 0.05)
             chosen = f"chosen for {100 * share:g}% false alarms"
@@ -61,8 +61,8 @@ def summary(report: Report) -> list[str]:
     if model.worst:
         item = model.sites[model.worst.site]
         found.append(
-            f"The worst hospital is {model.worst.site}, with {spoken(item, report.metric)} on "
-            f"{plural(item.patients, 'patient')}."
+            f"The worst hospital is {model.worst.site}, with {format_figure(item, report.metric)} on "
+            f"{format_count(item.patients, 'patient')}."
         )
     found += _comparison(report, name)
     few = [name for name, item in model.sites.items() if item.patients < FEW_PATIENTS]
@@ -79,8 +79,8 @@ def _training(report: Report, name: str) -> str:
     trained = {name for line in report.rounds for name, site in line.sites.items() if site.train}
     if not report.rounds:
         return "No round of training was finished."
-    text = f"One model was trained by {plural(len(trained), 'hospital')} over "
-    text += plural(len(report.rounds), "round")
+    text = f"One model was trained by {format_count(len(trained), 'hospital')} over "
+    text += format_count(len(report.rounds), "round")
     local = LOCAL_LAYERS.get(report.run.config.get("federation", {}).get("strategy", {}).get("name", ""))
     if local:
         text += f"; {local} stayed at each hospital, so that its model is the shared layers with its own"
@@ -92,7 +92,7 @@ def _training(report: Report, name: str) -> str:
     return f"{text}; round {report.chosen_round} is kept, the best by {by}."
 
 
-def privacy(report: Report) -> list[str]:
+def describe_privacy(report: Report) -> list[str]:
     """Return what was spent of patients' privacy, in one sentence; nothing if training was not private."""
     if not report.privacy:
         return []
@@ -105,27 +105,27 @@ def privacy(report: Report) -> list[str]:
     return [text]
 
 
-def mean_local(report: Report, metric: str) -> float | None:
+def compute_local_mean(report: Report, metric: str) -> float | None:
     """Return the plain mean over the local models of their figure on all hospitals' patients."""
-    values = [value_of(model.pooled, metric) for model in report.locals if model.pooled]
+    values = [metric_value(model.pooled, metric) for model in report.locals if model.pooled]
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(report.locals) else None
 
 
 def _comparison(report: Report, name: str) -> list[str]:
-    pooled, alone = report.model("pooled"), mean_local(report, report.metric)
+    pooled, alone = report.model("pooled"), compute_local_mean(report, report.metric)
     parts = []
     if pooled and pooled.pooled:
-        reached = spoken(pooled.pooled, report.metric)
+        reached = format_figure(pooled.pooled, report.metric)
         parts.append(f"a model trained on all hospitals' data in one place reaches {reached}")
     if alone is not None:
-        parts.append(f"a model trained at one hospital alone reaches {number(alone)} on average")
+        parts.append(f"a model trained at one hospital alone reaches {format_number(alone)} on average")
     return [f"For comparison, by {name} on the same patients: {'; '.join(parts)}."] if parts else []
 
 
-def no_test(report: Report, site: Site | None = None) -> str:
+def explain_missing_test(report: Report, site: Site | None = None) -> str:
     """Return why there are no test figures, of one hospital or of all."""
-    if site is not None and site.lost and (site.lost.startswith(FINAL) or report.run.status == "complete"):
+    if site is not None and site.lost and (site.lost.startswith(FINAL_EVALUATION) or report.run.status == "complete"):
         return site.lost
     if report.run.status != "complete":
         return "the run ended before the final evaluation"
@@ -134,7 +134,7 @@ def no_test(report: Report, site: Site | None = None) -> str:
     return "not evaluated"
 
 
-def models_at(report: Report, site: str) -> list[tuple[str, Evaluation]]:
+def list_models_at(report: Report, site: str) -> list[tuple[str, Evaluation]]:
     """Return the models that concern one hospital, with their figures on its patients."""
     found = []
     for model in report.models:
@@ -143,7 +143,7 @@ def models_at(report: Report, site: str) -> list[tuple[str, Evaluation]]:
     return found
 
 
-def total(report: Report, split: Split, what: str) -> int:
+def sum_over_sites(report: Report, split: Split, what: str) -> int:
     """Return a sum over hospitals of `patients`, `examples` or the examples of a class."""
     counts = [site.counts[split] for site in report.sites if split in site.counts]
     if what in ("patients", "examples"):
@@ -151,7 +151,7 @@ def total(report: Report, split: Split, what: str) -> int:
     return sum(item.classes.get(what) or 0 for item in counts)
 
 
-def subsets(report: Report) -> list[tuple[str, ModelResult, Evaluation]]:
+def list_subsets(report: Report) -> list[tuple[str, ModelResult, Evaluation]]:
     """Return the figures over all hospitals with all patients and without some: label, model, figures."""
     labels = report.federated.without if report.federated else {}
     found = []

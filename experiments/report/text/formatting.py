@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
-from experiments.report.document.privacy import Privacy
+from experiments.report.document.privacy import PrivacySpent
 from experiments.report.document.report import Report
 from experiments.report.document.run import Level, Notice
 
@@ -31,12 +31,17 @@ METRICS = {
     "warned": "patients warned",
     "lead_hours": "median lead time (hours)",
 }
-MENDS = {"threshold": "own threshold", "platt": "Platt scaling", "temperature": "temperature", "isotonic": "isotonic"}
+RECALIBRATION_TITLES = {
+    "threshold": "own threshold",
+    "platt": "Platt scaling",
+    "temperature": "temperature",
+    "isotonic": "isotonic",
+}
 CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1", "auroc": "AUROC", "auprc": "AUPRC"}
-TAGS: dict[Level, str] = {"synthetic": "SYNTHETIC", "leak": "LEAK", "not-private": "NOT PRIVATE"}
+NOTICE_TAGS: dict[Level, str] = {"synthetic": "SYNTHETIC", "leak": "LEAK", "not-private": "NOT PRIVATE"}
 """Notices that are repeated beside every table and figure."""
 
-PRIVACY = {
+PRIVACY_DEFINITIONS = {
     "patient": "Two data sets are neighbours if one holds a person more: all of that person's recordings and examples "
     "at the hospital. Protected is whether a person took part in training, and all that they gave to it.",
     "record": "Two data sets are neighbours if one holds an example more, such as one heartbeat. Protected is that one "
@@ -55,7 +60,7 @@ UNPROTECTED_HOSPITAL = (
     "hospital's validation and test patients, and that it is named here. A person who was at two hospitals has both "
     "contributions in the sum."
 )
-SEEN = {
+SERVER_VIEW = {
     "site": "The server sees each hospital's update, not only their sum; the noise is in it before it leaves.",
     "server": "The server sees each hospital's update without noise and is trusted with it: it adds the noise to their "
     "sum, so that the promise holds against those who get the models.",
@@ -63,9 +68,9 @@ SEEN = {
 """What the server sees, by who adds the noise."""
 
 
-def unprotected(spent: Privacy) -> str:
+def describe_unprotected(spent: PrivacySpent) -> str:
     """Return what a run's privacy does not cover, and what the server sees."""
-    return f"{UNPROTECTED_HOSPITAL if spent.level == 'hospital' else UNPROTECTED} {SEEN[spent.noise_at]}"
+    return f"{UNPROTECTED_HOSPITAL if spent.level == 'hospital' else UNPROTECTED} {SERVER_VIEW[spent.noise_at]}"
 
 
 MONTHS = (
@@ -85,7 +90,7 @@ class Cell:
     value: float | None = None
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """Return three digits after the point.
 
     >>> number(0.60349), number(None)
@@ -94,7 +99,7 @@ def number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}"
 
 
-def interval(figure: Figure) -> str:
+def format_interval(figure: Figure) -> str:
     """Return the 95% interval, or nothing where there is none.
 
     >>> interval(Figure(value=0.6, low=0.512, high=0.678))
@@ -103,15 +108,17 @@ def interval(figure: Figure) -> str:
     return "" if figure.low is None or figure.high is None else f"{figure.low:.2f} to {figure.high:.2f}"
 
 
-def plain(figure: Figure) -> Cell:
+def format_figure_without_evaluation(figure: Figure) -> Cell:
     """Return a figure that stands in no evaluation, ready to be shown."""
     if figure.value is None:
         return Cell("n/a", reason="cannot be computed from these patients")
-    shown = interval(figure)
-    return Cell(number(figure.value), shown, False, "" if shown else "no interval: too few patients", figure.value)
+    shown = format_interval(figure)
+    return Cell(
+        format_number(figure.value), shown, False, "" if shown else "no interval: too few patients", figure.value
+    )
 
 
-def change(figure: Figure | None) -> str:
+def format_difference(figure: Figure | None) -> str:
     """Return a difference with its sign and interval, three digits each, for it may be small.
 
     >>> change(Figure(value=-0.0214, low=-0.0403, high=0.001)), change(None)
@@ -124,7 +131,7 @@ def change(figure: Figure | None) -> str:
     return f"{shown} ({figure.low:+.3f} to {figure.high:+.3f})" if known else shown
 
 
-def capital(text: str) -> str:
+def capitalise(text: str) -> str:
     """Return the text with a capital at its start, the rest as it is.
 
     >>> capital("macro-AUROC")
@@ -133,7 +140,7 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def moment(created: str) -> str:
+def format_time(created: str) -> str:
     """Return an ISO 8601 time for readers, to the minute, in UTC; what cannot be read stays as it is.
 
     >>> moment("2026-02-03T14:05:59+01:00")
@@ -147,7 +154,7 @@ def moment(created: str) -> str:
     return f"{when.day} {MONTHS[when.month - 1]} {when.year}, {when:%H:%M} UTC"
 
 
-def plural(count: int, one: str, many: str = "") -> str:
+def format_count(count: int, one: str, many: str = "") -> str:
     """Return a count with its noun.
 
     >>> plural(1, "patient"), plural(10954, "patient"), plural(2, "class", "classes")
@@ -156,7 +163,7 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a time that a person reads at a glance.
 
     >>> duration(7.7), duration(125), duration(7260)
@@ -170,7 +177,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def cell(item: Evaluation | None, metric: str, name: str | None = None, missing: str = "") -> Cell:
+def make_cell(item: Evaluation | None, metric: str, name: str | None = None, missing: str = "") -> Cell:
     """Return one figure of an evaluation, ready to be shown.
 
     Args:
@@ -193,18 +200,18 @@ def cell(item: Evaluation | None, metric: str, name: str | None = None, missing:
         return Cell("suppressed", reason=f"suppressed (fewer than {least} patients)")
     if figure.value is None:
         return Cell("n/a", reason=_why_missing(item, metric, None if part is None else part.examples))
-    shown = interval(figure)
+    shown = format_interval(figure)
     why = "" if shown else _why_no_interval(item)
-    return Cell(number(figure.value), shown, patients < FEW_PATIENTS, why, figure.value)
+    return Cell(format_number(figure.value), shown, patients < FEW_PATIENTS, why, figure.value)
 
 
-def shown(figure: Figure, patients: int = FEW_PATIENTS, note: str = "") -> Cell:
+def make_figure_cell(figure: Figure, patients: int = FEW_PATIENTS, note: str = "") -> Cell:
     """Return a figure that stands by itself, ready to be shown; `note`: why it has no interval."""
     if figure.value is None:
         return Cell("n/a", reason="cannot be computed from these patients")
-    written = interval(figure)
+    written = format_interval(figure)
     why = "" if written else note or "no interval"
-    return Cell(number(figure.value), written, patients < FEW_PATIENTS, why, figure.value)
+    return Cell(format_number(figure.value), written, patients < FEW_PATIENTS, why, figure.value)
 
 
 def _why_missing(item: Evaluation, metric: str, examples: int | None) -> str:
@@ -227,7 +234,7 @@ def _why_no_interval(item: Evaluation) -> str:
     return "no interval: too few resamples have this figure"
 
 
-def columns(report: Report) -> list[str]:
+def list_table_metrics(report: Report) -> list[str]:
     """Return the figures that tables of models and hospitals show: the run's own metric is always one."""
     found = ["macro_f1", "macro_auroc", "macro_auprc", "accuracy"]
     if report.binary:
@@ -239,7 +246,7 @@ def columns(report: Report) -> list[str]:
     return found if report.metric in found else [*found, report.metric]
 
 
-def labelled(notice: Notice) -> str:
+def format_notice(notice: Notice) -> str:
     """Return a notice that begins with its level.
 
     >>> labelled(Notice(level="warning", text="Few resamples."))
@@ -251,20 +258,20 @@ def labelled(notice: Notice) -> str:
     return notice.text if notice.text.upper().startswith(level) else f"{level}: {notice.text}"
 
 
-def title(metric: str) -> str:
+def metric_title(metric: str) -> str:
     """Return a metric's name within a sentence."""
     return METRICS.get(metric, metric)
 
 
-def spoken_short(item: Evaluation, metric: str) -> str:
+def format_figure_short(item: Evaluation, metric: str) -> str:
     """Return a figure with its interval, for a table's cell."""
-    shown = cell(item, metric)
+    shown = make_cell(item, metric)
     return f"{shown.text} ({shown.interval})" if shown.interval else shown.text
 
 
-def spoken(item: Evaluation, metric: str) -> str:
+def format_figure(item: Evaluation, metric: str) -> str:
     """Return a figure with its interval, within a sentence."""
-    shown = cell(item, metric)
+    shown = make_cell(item, metric)
     if shown.value is None:
         return f"n/a ({shown.reason})"
     return f"{shown.text} ({f'95% interval {shown.interval}' if shown.interval else 'no interval'})"

@@ -9,11 +9,11 @@ from common.metrics.figures import Evaluation
 from experiments.report.document.report import Report
 from experiments.report.document.results import ModelResult
 from experiments.report.text import findings
-from experiments.report.text.formatting import Cell, cell, plural, title
+from experiments.report.text.formatting import Cell, format_count, make_cell, metric_title
 
 
 @dataclass(frozen=True)
-class Square:
+class MatrixCell:
     """One model at one hospital.
 
     `share`: 0 for the worst figure of the table to 1 for the best; `hint`: the figure with its interval and its
@@ -32,13 +32,13 @@ class Matrix:
     """`models`: a name and a title for each column; `rows`: a hospital with its squares; `last`: all hospitals."""
 
     models: tuple[tuple[str, str], ...]
-    rows: tuple[tuple[str, tuple[Square, ...]], ...]
-    last: tuple[Square, ...]
+    rows: tuple[tuple[str, tuple[MatrixCell, ...]], ...]
+    last: tuple[MatrixCell, ...]
     least: float | None
     most: float | None
 
 
-def matrix(report: Report) -> Matrix | None:
+def build_matrix(report: Report) -> Matrix | None:
     """Return the table of a report; None where there are not two models or two hospitals to compare."""
     models = [model for model in report.models if model.sites]
     names = [site.name for site in report.sites if any(site.name in model.sites for model in models)]
@@ -48,13 +48,13 @@ def matrix(report: Report) -> Matrix | None:
         v
         for model in models
         for item in model.sites.values()
-        if (v := evaluation.value_of(item, report.metric)) is not None
+        if (v := evaluation.metric_value(item, report.metric)) is not None
     ]
     least, most = min(values, default=None), max(values, default=None)
 
-    def square(model: ModelResult, where: str, item: Evaluation | None) -> Square:
+    def square(model: ModelResult, where: str, item: Evaluation | None) -> MatrixCell:
         site = next((site for site in report.sites if site.name == where), None)
-        shown = cell(item, report.metric, missing=findings.no_test(report, site))
+        shown = make_cell(item, report.metric, missing=findings.explain_missing_test(report, site))
         share = None
         if shown.value is not None and least is not None and most is not None:
             share = (shown.value - least) / (most - least) if most > least else 1.0
@@ -63,10 +63,14 @@ def matrix(report: Report) -> Matrix | None:
         if shown.interval:
             said += f" (95% interval {shown.interval})"
         if item is not None:
-            said += f" on {plural(item.patients, 'test patient')}" + (", few" if shown.few else "")
+            said += f" on {format_count(item.patients, 'test patient')}" + (", few" if shown.few else "")
         bad = model.worst is not None and model.worst.site == where
-        return Square(
-            shown, share, f"{model.title} at {where}: {title(report.metric)} {said}", bad, model.trained_at == where
+        return MatrixCell(
+            shown,
+            share,
+            f"{model.title} at {where}: {metric_title(report.metric)} {said}",
+            bad,
+            model.trained_at == where,
         )
 
     return Matrix(

@@ -76,10 +76,10 @@ class Options(Section):
     def _known_on_day_one(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
         for name in columns:
             plain = name.rpartition(".")[2].strip().lower()
-            if plain in features.OUTCOMES:
+            if plain in features.OUTCOME_COLUMNS:
                 raise ValueError(f"{plain} holds the outcome, or is known only after it: it cannot be an input")
-            if features.extra_table(name) is None:
-                known = sorted(column for table in features.EXTRA.values() for column in table)
+            if features.table_of_extra_column(name) is None:
+                known = sorted(column for table in features.EXTRA_COLUMNS.values() for column in table)
                 raise ValueError(f"no further column {name}; choose from {', '.join(known)}")
         if len(set(columns)) < len(columns):
             raise ValueError("a column stands twice")
@@ -102,7 +102,9 @@ def task(options: Options) -> Task:
         channels=len(channels),
         samples=hourly.HOURS if hours else 0,
         rate_hz=1 / 3600 if hours else 0.0,
-        features=hourly.STATIC if hours else features.names(options.encoding, options.diagnosis, options.columns),
+        features=hourly.STATIC
+        if hours
+        else features.feature_names(options.encoding, options.diagnosis, options.columns),
         channel_names=channels,
         units=True,
         missing=True,
@@ -112,8 +114,8 @@ def task(options: Options) -> Task:
 def bounds(options: Options) -> dict[str, tuple[float, float]]:
     """Return the public range of each input; of further columns none."""
     if options.view == "hours":
-        return public_ranges.hourly()
-    return public_ranges.of(options.encoding, features.names(options.encoding, options.diagnosis, ()))
+        return public_ranges.hourly_ranges()
+    return public_ranges.day_ranges(options.encoding, features.feature_names(options.encoding, options.diagnosis, ()))
 
 
 def default_folder(options: Options, store: Path, seed: int) -> Path:
@@ -172,7 +174,7 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
     x = stays.x[rows]
     if options.view == "hours":
         measured = (~np.isnan(x)).astype(np.float32)
-        x = hourly.carried(x) if options.carry else x
+        x = hourly.carry_forward(x) if options.carry else x
         x = np.concatenate([x, measured], axis=1) if options.mask else x
     return Cohort(
         task(options),
@@ -190,9 +192,9 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
     )
 
 
-def _placed(folder: Path, options: Options, store: Path) -> tuple[eicu_stays.Stays, eicu_places.Places]:
-    stays = eicu_stays.load(folder, options, store)
-    places = eicu_places.settle(
+def _placed(folder: Path, options: Options, store: Path) -> tuple[eicu_stays.Stays, eicu_places.SiteAssignment]:
+    stays = eicu_stays.load_stays(folder, options, store)
+    places = eicu_places.assign_sites(
         stays.hospital.tolist(), stays.persons, stays.y.tolist(), stays.region, options.by, options.min_patients
     )
     if not any(places.site):
@@ -203,7 +205,7 @@ def _placed(folder: Path, options: Options, store: Path) -> tuple[eicu_stays.Sta
     return stays, places
 
 
-def _left_out(stays: eicu_stays.Stays, places: eicu_places.Places) -> Iterator[tuple[int, str, int]]:
+def _left_out(stays: eicu_stays.Stays, places: eicu_places.SiteAssignment) -> Iterator[tuple[int, str, int]]:
     for hospital, found in stays.excluded.items():
         for what, number in found.items():
             yield hospital, what, number

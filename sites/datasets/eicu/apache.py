@@ -47,7 +47,7 @@ ACID = (
 """Points of pH below the first number, by PaCO2 (mmHg) below the inner first numbers."""
 
 
-def normal() -> dict[str, tuple[float, float]]:
+def normal_bands() -> dict[str, tuple[float, float]]:
     """Return the band without points of each variable: from the first number up to the second.
 
     PaO2 has one from 80 mmHg; pH and PaCO2 share a table, so theirs are its rows and columns about the normal.
@@ -62,7 +62,7 @@ def normal() -> dict[str, tuple[float, float]]:
     return found | {"pao2": (80, np.inf), "ph": (7.35, 7.45), "pco2": (35, 45)}
 
 
-def points(day: pd.DataFrame) -> dict[str, Floats]:
+def compute_points(day: pd.DataFrame) -> dict[str, Floats]:
     """Return the points of each of APACHE III's variables, `(stays,)` each, NaN where not measured.
 
     `day`: the columns of apacheApsVar with NaN for -1, and `age` in years.
@@ -75,7 +75,7 @@ def points(day: pd.DataFrame) -> dict[str, Floats]:
     return found | {"oxygen": _oxygen(day), "acid and base": _acid(day), "neurologic": _neurologic(day)}
 
 
-def physiology(found: dict[str, Floats]) -> Floats:
+def physiology_score(found: dict[str, Floats]) -> Floats:
     """Return the acute physiology score from the points: their sum but for age, where not measured counts 0."""
     total: Floats = np.nansum([values for name, values in found.items() if name != "age"], axis=0)
     return total

@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 View = Literal["day", "hours"]
 Encoding = Literal["raw", "bands", "points"]
 
-OUTCOMES = frozenset(
+OUTCOME_COLUMNS = frozenset(
     (
         "hospitaldischargeyear", "hospitaldischargetime24", "hospitaldischargeoffset",
         "hospitaldischargelocation", "hospitaldischargestatus", "unitdischargetime24", "unitdischargeoffset",
@@ -60,7 +60,7 @@ PREDICTED = {
     "oobventday1": "ventilated at some time of day 1",
     "oobintubday1": "intubated at some time of day 1",
 }
-EXTRA = {
+EXTRA_COLUMNS = {
     "patient": ("admissionheight", "admissionweight", "hospitaladmitoffset", "unitvisitnumber"),
     "apachePredVar": ("activetx", "bedcount", "ejectfx", "graftcount", "ima", "midur", "visitnumber"),
 }
@@ -98,24 +98,26 @@ DIAGNOSES = {
 }
 """Groups of APACHE's admission diagnoses, by the beginnings of their codes."""
 
-APS = (*UNITS, *NEURO, *APS_FLAGS)
-PRED = (*PREDICTED, "electivesurgery")
-TEXTS = ("admitdiagnosis", "unitadmitsource")
+APS_COLUMNS = (*UNITS, *NEURO, *APS_FLAGS)
+PRED_COLUMNS = (*PREDICTED, "electivesurgery")
+TEXT_COLUMNS = ("admitdiagnosis", "unitadmitsource")
 
 
-def extra_table(column: str) -> str | None:
+def table_of_extra_column(column: str) -> str | None:
     """Return the table that holds a further column, or None where it may not be asked for."""
-    return next((table for table, columns in EXTRA.items() if column in columns), None)
+    return next((table for table, columns in EXTRA_COLUMNS.items() if column in columns), None)
 
 
-def names(encoding: Encoding, diagnosis: bool, columns: tuple[str, ...]) -> tuple[str, ...]:
+def feature_names(encoding: Encoding, diagnosis: bool, columns: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of the features, in order."""
-    numbers = ("age", "male", *APS, *PRED, *columns)
-    frame = pd.DataFrame({name: np.zeros(0) for name in numbers} | dict.fromkeys(TEXTS, np.zeros(0, object)))
-    return tuple(build(frame, encoding, diagnosis, columns))
+    numbers = ("age", "male", *APS_COLUMNS, *PRED_COLUMNS, *columns)
+    frame = pd.DataFrame({name: np.zeros(0) for name in numbers} | dict.fromkeys(TEXT_COLUMNS, np.zeros(0, object)))
+    return tuple(build_features(frame, encoding, diagnosis, columns))
 
 
-def build(day: pd.DataFrame, encoding: Encoding, diagnosis: bool, columns: tuple[str, ...]) -> dict[str, Floats]:
+def build_features(
+    day: pd.DataFrame, encoding: Encoding, diagnosis: bool, columns: tuple[str, ...]
+) -> dict[str, Floats]:
     """Return features by name, `(stays,)` each, NaN where not known.
 
     `day`: `age` (years), `male` (0, 1), APS, PRED, TEXTS and the further columns; in eICU's units, NaN for -1.
@@ -129,12 +131,12 @@ def build(day: pd.DataFrame, encoding: Encoding, diagnosis: bool, columns: tuple
 
     found = {"age": column("age"), "male": column("male")}
     if encoding == "points":
-        found |= {f"{name} points": values for name, values in apache.points(day).items()}
+        found |= {f"{name} points": values for name, values in apache.compute_points(day).items()}
     elif encoding == "raw":
         found |= {name: column(name) for name in (*UNITS, *NEURO)}
     else:
         found |= {f"log {name}" if name in SKEWED else name: scale(name, column(name)) for name in (*UNITS, *NEURO)}
-        for name, (low, high) in apache.normal().items():
+        for name, (low, high) in apache.normal_bands().items():
             if np.isfinite(low):
                 found[f"{name} below {low:g}"] = scale(name, np.maximum(low - column(name), 0.0))
             if np.isfinite(high):

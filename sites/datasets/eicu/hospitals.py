@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-TWICE = "stays of people who are kept at another site"
-SMALL = "stays at sites with too few people or one outcome only"
+KEPT_ELSEWHERE = "stays of people who are kept at another site"
+SITE_TOO_SMALL = "stays at sites with too few people or one outcome only"
 
 
 @dataclass(frozen=True)
-class Places:
+class SiteAssignment:
     """Where everyone is.
 
     `site`: of each stay, or none where it is left out for the reason in `why`; `home`: of each hospital;
@@ -28,14 +28,14 @@ class Places:
     several: frozenset[str]
 
 
-def settle(
+def assign_sites(
     hospital: Sequence[int],
     person: Sequence[str],
     died: Sequence[int],
     region: Mapping[int, str],
     by: Literal["hospital", "region"],
     fewest: int,
-) -> Places:
+) -> SiteAssignment:
     """Give every stay to a site.
 
     A person with stays at several hospitals (or regions) is kept where most of them are; between equals, where the
@@ -47,19 +47,19 @@ def settle(
     for where, who in zip(hospital, person, strict=True):
         seen[who][home[where]] += 1
     chosen = {who: places.most_common(1)[0][0] for who, places in seen.items()}
-    why = [None if chosen[who] == home[where] else TWICE for where, who in zip(hospital, person, strict=True)]
+    why = [None if chosen[who] == home[where] else KEPT_ELSEWHERE for where, who in zip(hospital, person, strict=True)]
     small = _small(home, hospital, person, died, why, fewest)
     home |= {name: region[name] for name in region if home[name] in small}
     small = _small(home, hospital, person, died, why, fewest)
     why = [
-        SMALL if reason is None and home[where] in small else reason
+        SITE_TOO_SMALL if reason is None and home[where] in small else reason
         for where, reason in zip(hospital, why, strict=True)
     ]
     holds: dict[str, set[int]] = defaultdict(set)
     for where, reason in zip(hospital, why, strict=True):
         if reason is None:
             holds[home[where]].add(where)
-    return Places(
+    return SiteAssignment(
         tuple(home[where] if reason is None else None for where, reason in zip(hospital, why, strict=True)),
         tuple(why),
         home,

@@ -28,7 +28,7 @@ CHANNELS = (
 STATIC = ("age", "male", "height", "weight")
 
 
-def place(folder: Path) -> Path:
+def find_cohort_folder(folder: Path) -> Path:
     """Return the folder of the three files: `eicu_demo` of `yaib-demo`, inside of a data folder or beside it.
 
     Raises:
@@ -40,7 +40,7 @@ def place(folder: Path) -> Path:
     raise DataError(f"no hourly cohort: put yaib-demo (eicu_demo/dyn.parquet, ...) into {folder} or beside it")
 
 
-def read(folder: Path) -> tuple[pd.DataFrame, npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+def read_cohort(folder: Path) -> tuple[pd.DataFrame, npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Return who is in the cohort, the hours, and how many values of each stay could not be and were left out.
 
     The frame is by stay, in rising order: `age` (years), `male` (0, 1, NaN unknown), `height` (cm), `weight`
@@ -70,7 +70,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, npt.NDArray[np.float32], npt.NDArr
         raise DataError(f"{folder}/dyn.parquet: the hours of a stay do not run from 0 to {HOURS - 1}")
     if not who["label"].isin([0, 1]).all():
         raise DataError(f"{folder}/outc.parquet: the column label holds other than 0 and 1")
-    hours, impossible = units.clean(hours, units.HOURLY, folder / "dyn.parquet")
+    hours, impossible = units.check_units(hours, units.DAY_NAME_OF_HOURLY, folder / "dyn.parquet")
     x = hours[list(CHANNELS)].to_numpy(np.float32).reshape(-1, HOURS, len(CHANNELS)).transpose(0, 2, 1)
     who = who.assign(male=who["sex"].map({"Female": 0.0, "Male": 1.0}).astype(float)).set_index("stay_id")
     return who, np.ascontiguousarray(x), impossible.reshape(-1, HOURS).sum(1)
@@ -93,7 +93,7 @@ def _parquet(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     return found[["stay_id", *columns]]
 
 
-def carried(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def carry_forward(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return `(stays, channels, hours)` with each hour's last value known by then; NaN before the first.
 
     >>> carried(np.array([[[np.nan, 2.0, np.nan, 5.0]]], np.float32))[0, 0].tolist()

@@ -12,13 +12,14 @@ import math
 from sites.datasets.eicu import apache
 from sites.datasets.eicu.features import NEURO, SKEWED, Encoding
 from sites.datasets.eicu.hourly import CHANNELS, STATIC
-from sites.datasets.eicu.units import HOURLY, UNITS
+from sites.datasets.eicu.units import DAY_NAME_OF_HOURLY, UNITS
 
 Range = tuple[float, float]
 
-OTHERS: dict[str, Range] = {"age": (16, 90), "eyes": (1, 4), "motor": (1, 6), "verbal": (1, 5), "height": (140, 200),
-                            "weight": (40, 150)}  # fmt: skip
-HOURS: dict[str, Range] = {
+OTHER_RANGES: dict[str, Range] = {
+    "age": (16, 90), "eyes": (1, 4), "motor": (1, 6), "verbal": (1, 5), "height": (140, 200), "weight": (40, 150)
+}  # fmt: skip
+HOURLY_RANGES: dict[str, Range] = {
     "alp": (0, 300), "alt": (0, 400), "ast": (0, 400), "be": (-15, 15), "bicar": (12, 36), "bili_dir": (0, 8),
     "bnd": (0, 30), "ca": (6, 11), "cai": (0.8, 1.5), "ck": (0, 2000), "ckmb": (0, 60), "cl": (90, 120),
     "crp": (0, 300), "dbp": (30, 110), "fgn": (80, 700), "hgb": (6, 16), "inr_pt": (0.8, 4), "k": (2.8, 5.8),
@@ -28,7 +29,7 @@ HOURS: dict[str, Range] = {
 }  # fmt: skip
 
 
-def of(encoding: Encoding, names: tuple[str, ...]) -> dict[str, Range]:
+def day_ranges(encoding: Encoding, names: tuple[str, ...]) -> dict[str, Range]:
     """Return the range of each input of the first day that has one by this file; of a 0/1 input, 0 to 1.
 
     >>> of("bands", ("heartrate", "heartrate above 100", "sepsis"))
@@ -38,12 +39,12 @@ def of(encoding: Encoding, names: tuple[str, ...]) -> dict[str, Range]:
     for name in names:
         plain = name.removeprefix("log ")
         variable, _, what = plain.partition(" ")
-        if name in OTHERS:
-            found[name] = OTHERS[name]
+        if name in OTHER_RANGES:
+            found[name] = OTHER_RANGES[name]
         elif encoding == "points" and plain.endswith(" points"):
             found[name] = 0.0, float(max(apache.BANDS.get(variable, ((), (20,)))[1]))
         elif (variable in UNITS or variable == "age") and what != "measured":
-            low, high = (float(end) for end in (UNITS[variable][1:] if variable in UNITS else OTHERS[variable]))
+            low, high = (float(end) for end in (UNITS[variable][1:] if variable in UNITS else OTHER_RANGES[variable]))
             if what.startswith("below"):
                 low, high = 0.0, float(what.split()[1]) - low
             elif what.startswith("above"):
@@ -56,10 +57,12 @@ def of(encoding: Encoding, names: tuple[str, ...]) -> dict[str, Range]:
     return found
 
 
-def hourly() -> dict[str, Range]:
+def hourly_ranges() -> dict[str, Range]:
     """Return the range of each input of the hourly view."""
-    found: dict[str, Range] = {"male": (0.0, 1.0)} | {name: OTHERS[name] for name in STATIC if name in OTHERS}
+    found: dict[str, Range] = {"male": (0.0, 1.0)} | {
+        name: OTHER_RANGES[name] for name in STATIC if name in OTHER_RANGES
+    }
     for name in CHANNELS:
-        found[name] = HOURS[name] if name in HOURS else UNITS[HOURLY[name]][1:]
+        found[name] = HOURLY_RANGES[name] if name in HOURLY_RANGES else UNITS[DAY_NAME_OF_HOURLY[name]][1:]
         found[f"{name} measured"] = 0.0, 1.0
     return found

@@ -23,8 +23,8 @@ REGION_UNKNOWN = "region-unknown"
 NO_APACHE = "stays without APACHE variables of the first day"
 NO_OUTCOME = "stays whose outcome is not known"
 NO_HOURS = "stays outside of the hourly cohort"
-UNLISTED = "stays that the patient table does not list"
-IMPOSSIBLE = "impossible values, taken as not measured"
+NOT_IN_PATIENT_TABLE = "stays that the patient table does not list"
+IMPLAUSIBLE = "impossible values, taken as not measured"
 
 
 class Options(Protocol):
@@ -67,7 +67,7 @@ class Stays:
     synthetic: bool
 
 
-def load(folder: Path, options: Options, store: Path) -> Stays:
+def load_stays(folder: Path, options: Options, store: Path) -> Stays:
     """Return all stays of a folder, prepared before or now.
 
     Raises:
@@ -75,16 +75,16 @@ def load(folder: Path, options: Options, store: Path) -> Stays:
     """
     home = _home(folder)
     names = ("patient", "hospital") + (() if options.view == "hours" else ("apacheApsVar", "apachePredVar"))
-    paths = [tables.place(home, name) for name in names]
+    paths = [tables.find_table(home, name) for name in names]
     settings: dict[str, object] = {"version": VERSION, "view": options.view}
     if options.view == "hours":
-        paths += [hourly.place(folder) / f"{name}.parquet" for name in hourly.FILES]
+        paths += [hourly.find_cohort_folder(folder) / f"{name}.parquet" for name in hourly.FILES]
     else:
         settings |= {"encoding": options.encoding, "diagnosis": options.diagnosis, "columns": options.columns}
     synthetic = any((place / MARKER).is_file() for place in (folder, home))
     settings["synthetic"] = synthetic
     try:
-        key = cache.key(paths, settings)
+        key = cache.content_key(paths, settings)
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
     make = _prepare_hours if options.view == "hours" else _prepare_day
@@ -112,19 +112,19 @@ def _home(folder: Path) -> Path:
 
 def _people(home: Path, numbers: tuple[str, ...], texts: tuple[str, ...]) -> tuple[pd.DataFrame, dict[int, str]]:
     """Return the patient table, with age (years; over 89 is 90), male and died, and the region of every hospital."""
-    path = tables.place(home, "patient")
+    path = tables.find_table(home, "patient")
     wanted = ("gender", "age", "hospitaldischargestatus", "uniquepid", *texts)
-    found = tables.read(home, "patient", ("patientunitstayid", "hospitalid", *numbers), wanted)
-    found = tables.stays(found, path)
-    tables.one_of(found["hospitaldischargestatus"], ("Alive", "Expired"), path)
+    found = tables.read_table(home, "patient", ("patientunitstayid", "hospitalid", *numbers), wanted)
+    found = tables.index_by_stay(found, path)
+    tables.check_words(found["hospitaldischargestatus"], ("Alive", "Expired"), path)
     if found["uniquepid"].isna().any() or found["hospitalid"].isna().any():
         raise DataError(f"{path}: rows without uniquepid or hospitalid; every stay needs its person and its hospital")
     age = found["age"].str.replace(r"^\s*>\s*89\s*$", "90", regex=True)
     years = pd.to_numeric(age, errors="coerce").astype(float)
     if wrong := int((years.isna() & age.notna()).sum() + (~years.between(0, 120) & years.notna()).sum()):
         raise DataError(f"{path}: {wrong} cells of the column age are no age in years (or > 89)")
-    listed = tables.place(home, "hospital")
-    places = tables.read(home, "hospital", ("hospitalid",), ("region",))
+    listed = tables.find_table(home, "hospital")
+    places = tables.read_table(home, "hospital", ("hospitalid",), ("region",))
     if places["hospitalid"].isna().any() or places["hospitalid"].duplicated().any():
         raise DataError(f"{listed}: a hospital stands twice or without hospitalid")
     region = {
@@ -154,29 +154,31 @@ class _Counts(dict[int, dict[str, int]]):
 
 def _prepare_day(folder: Path, options: Options) -> tuple[cache.Arrays, dict[str, str]]:
     home, counts = _home(folder), _Counts()
-    extra = {name: [c for c in options.columns if c in known] for name, known in eicu_features.EXTRA.items()}
+    extra = {name: [c for c in options.columns if c in known] for name, known in eicu_features.EXTRA_COLUMNS.items()}
     people, region = _people(home, tuple(extra["patient"]), ("unitadmitsource",))
-    aps = _apache(home, "apacheApsVar", eicu_features.APS, ())
-    aps, impossible = units.clean(aps, {name: name for name in units.UNITS}, tables.place(home, "apacheApsVar"))
-    pred = _apache(home, "apachePredVar", (*eicu_features.PRED, *extra["apachePredVar"]), ("admitdiagnosis",))
+    aps = _apache(home, "apacheApsVar", eicu_features.APS_COLUMNS, ())
+    aps, impossible = units.check_units(
+        aps, {name: name for name in units.UNITS}, tables.find_table(home, "apacheApsVar")
+    )
+    pred = _apache(home, "apachePredVar", (*eicu_features.PRED_COLUMNS, *extra["apachePredVar"]), ("admitdiagnosis",))
     apache = aps.assign(impossible=impossible).join(pred, how="inner")
-    counts.add(UNLISTED, [-1] * int((~apache.index.isin(people.index)).sum()))
+    counts.add(NOT_IN_PATIENT_TABLE, [-1] * int((~apache.index.isin(people.index)).sum()))
     counts.add(NO_APACHE, people["hospitalid"][~people.index.isin(apache.index)].to_numpy())
     day = people.join(apache, how="inner")
     counts.add(NO_OUTCOME, day["hospitalid"][day["died"].isna()].to_numpy())
     day = day[day["died"].notna()]
     for hospital, number in zip(day["hospitalid"], day["impossible"], strict=True):
         if number:
-            counts.add(IMPOSSIBLE, [hospital], int(number))
-    built = eicu_features.build(day, options.encoding, options.diagnosis, options.columns)
+            counts.add(IMPLAUSIBLE, [hospital], int(number))
+    built = eicu_features.build_features(day, options.encoding, options.diagnosis, options.columns)
     features = np.column_stack([values.astype(np.float32) for values in built.values()])
     return _stored(day, day["died"], features, np.zeros((len(day), 0, 0), np.float32), region, counts)
 
 
 def _apache(home: Path, name: str, numbers: tuple[str, ...], texts: tuple[str, ...]) -> pd.DataFrame:
     """Return an APACHE table by stay; -1 becomes NaN, and nothing else may be below 0."""
-    path = tables.place(home, name)
-    found = tables.stays(tables.read(home, name, ("patientunitstayid", *numbers), texts), path)
+    path = tables.find_table(home, name)
+    found = tables.index_by_stay(tables.read_table(home, name, ("patientunitstayid", *numbers), texts), path)
     values = found[list(numbers)]
     values = values.mask(values == -1)
     if wrong := [column for column in numbers if (values[column] < 0).any()]:
@@ -187,14 +189,14 @@ def _apache(home: Path, name: str, numbers: tuple[str, ...], texts: tuple[str, .
 def _prepare_hours(folder: Path, options: Options) -> tuple[cache.Arrays, dict[str, str]]:
     counts = _Counts()
     people, region = _people(_home(folder), (), ())
-    who, x, impossible = hourly.read(hourly.place(folder))
+    who, x, impossible = hourly.read_cohort(hourly.find_cohort_folder(folder))
     known = who.index.isin(people.index)
-    counts.add(UNLISTED, [-1] * int((~known).sum()))
+    counts.add(NOT_IN_PATIENT_TABLE, [-1] * int((~known).sum()))
     counts.add(NO_HOURS, people["hospitalid"][~people.index.isin(who.index)].to_numpy())
     who, x = who[known], x[known]
     for hospital, number in zip(people["hospitalid"].loc[who.index], impossible[known], strict=True):
         if number:
-            counts.add(IMPOSSIBLE, [hospital], int(number))
+            counts.add(IMPLAUSIBLE, [hospital], int(number))
     features = who[list(hourly.STATIC)].to_numpy(np.float32)
     return _stored(people.loc[who.index], who["label"], features, x, region, counts)
 

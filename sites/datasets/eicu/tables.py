@@ -10,10 +10,10 @@ import pandas as pd
 
 from common.errors import DataError
 
-STAY = "patientunitstayid"
+STAY_ID = "patientunitstayid"
 
 
-def place(folder: Path, name: str) -> Path:
+def find_table(folder: Path, name: str) -> Path:
     """Return the file of a table: `name`.csv.gz or `name`.csv, in capitals or not.
 
     Raises:
@@ -28,13 +28,13 @@ def place(folder: Path, name: str) -> Path:
     return found[-1]
 
 
-def read(folder: Path, name: str, numbers: Sequence[str], texts: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(folder: Path, name: str, numbers: Sequence[str], texts: Sequence[str] = ()) -> pd.DataFrame:
     """Return some columns of a table: `numbers` as float64 (NaN: an empty cell), `texts` as they stand, or None.
 
     Raises:
         DataError: the table or a column is missing or damaged, or a cell that should hold a number does not.
     """
-    path = place(folder, name)
+    path = find_table(folder, name)
     wanted = [*numbers, *texts]
     try:
         found = pd.read_csv(path, dtype=str, usecols=lambda column: column.strip().lower() in wanted)
@@ -56,20 +56,20 @@ def _numbers(cells: pd.Series[str], path: Path) -> pd.Series[float]:
     return found
 
 
-def stays(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+def index_by_stay(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Return a table by stay, in rising order: its index is the stay's number.
 
     Raises:
         DataError: a row without a number, or two rows of one stay.
     """
-    if missing := int(frame[STAY].isna().sum()):
-        raise DataError(f"{path}: {missing} rows have no {STAY}")
-    if twice := int(frame[STAY].duplicated().sum()):
-        raise DataError(f"{path}: {twice} rows repeat the {STAY} of another row; every stay may stand there once")
-    return frame.assign(**{STAY: frame[STAY].astype("int64")}).set_index(STAY).sort_index()
+    if missing := int(frame[STAY_ID].isna().sum()):
+        raise DataError(f"{path}: {missing} rows have no {STAY_ID}")
+    if twice := int(frame[STAY_ID].duplicated().sum()):
+        raise DataError(f"{path}: {twice} rows repeat the {STAY_ID} of another row; every stay may stand there once")
+    return frame.assign(**{STAY_ID: frame[STAY_ID].astype("int64")}).set_index(STAY_ID).sort_index()
 
 
-def one_of(cells: pd.Series[str], known: Collection[str], path: Path) -> None:
+def check_words(cells: pd.Series[str], known: Collection[str], path: Path) -> None:
     """Refuse a column that holds anything but the known words and empty cells.
 
     Raises:

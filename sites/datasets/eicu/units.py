@@ -14,7 +14,7 @@ import pandas as pd
 
 from common.errors import DataError
 
-FEWEST = 5
+MIN_VALUES_FOR_MEDIAN = 5
 """With fewer values than this a median says nothing of the unit."""
 UNITS = {
     "urine": ("mL in a day", 50, 12_000),
@@ -36,7 +36,7 @@ UNITS = {
     "fio2": ("%", 20, 100),
 }
 """Unit of each variable, and between what the median of a hospital's patients lies whoever they are."""
-LIMITS = {
+CELL_LIMITS = {
     "urine": (0, 20_000),
     "wbc": (0, 500),
     "temperature": (15, 45),
@@ -56,7 +56,7 @@ LIMITS = {
     "fio2": (18, 100),
 }
 """Between what a single value can lie."""
-HOURLY = {
+DAY_NAME_OF_HOURLY = {
     "temp": "temperature", "resp": "respiratoryrate", "na": "sodium", "hr": "heartrate", "map": "meanbp", "ph": "ph",
     "crea": "creatinine", "alb": "albumin", "po2": "pao2", "pco2": "pco2", "bun": "bun", "glu": "glucose",
     "bili": "bilirubin", "fio2": "fio2", "wbc": "wbc",
@@ -64,7 +64,7 @@ HOURLY = {
 """Which hourly variable is which of the above."""
 
 
-def clean(frame: pd.DataFrame, same: dict[str, str], path: Path) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
+def check_units(frame: pd.DataFrame, same: dict[str, str], path: Path) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
     """Return the frame with impossible values made NaN, and how many of them each row had.
 
     `same`: column of the frame -> name in UNITS.
@@ -77,9 +77,9 @@ def clean(frame: pd.DataFrame, same: dict[str, str], path: Path) -> tuple[pd.Dat
     for column, name in same.items():
         values = frame[column]
         unit, low, high = UNITS[name]
-        if values.count() >= FEWEST and not low <= float(values.median()) <= high:
+        if values.count() >= MIN_VALUES_FOR_MEDIAN and not low <= float(values.median()) <= high:
             raise DataError(f"{path}: the column {column} cannot be in {unit}; convert it to the unit of eICU")
-        wrong = (values < LIMITS[name][0]) | (values > LIMITS[name][1])
+        wrong = (values < CELL_LIMITS[name][0]) | (values > CELL_LIMITS[name][1])
         impossible += wrong.to_numpy()
         fixed[column] = values.mask(wrong)
     return frame.assign(**fixed), impossible

@@ -50,24 +50,24 @@ from sites.datasets.heart_disease.rows import (
     FLAMBY_COLUMNS,
     FLAMBY_DUMMIES,
     FLAMBY_NUMBERS,
-    INDICATED,
-    NEVER_ZERO,
-    RANGES,
+    INDICATED_COLUMNS,
+    PLAUSIBLE_RANGES,
     YES_OR_NO,
+    ZERO_MEANS_MISSING,
     Mask,
-    _files,
-    _first_equal,
-    _inputs,
-    _limits,
-    _name,
-    _outside,
-    _table,
-    _test_rows,
+    build_inputs,
+    choose_test_rows,
+    describe_limits,
+    find_implausible,
+    first_equal_lines,
+    hospital_files,
+    read_rows,
+    row_id,
 )
 
 if TYPE_CHECKING:
     from sites.datasets import Source
-    from sites.unlabelled_rows import Rows
+    from sites.unlabelled_rows import ScorableRows
 
 CARD = DataCard(
     name="heart_disease",
@@ -83,7 +83,7 @@ CARD = DataCard(
 )
 
 VERSION = 1
-USUAL = {"age": (20.0, 90.0), "trestbps": (80.0, 200.0), "chol": (0.0, 450.0), "thalach": (60.0, 205.0),
+PUBLIC_RANGES = {"age": (20.0, 90.0), "trestbps": (80.0, 200.0), "chol": (0.0, 450.0), "thalach": (60.0, 205.0),
          "oldpeak": (-2.0, 6.0), "ca": (0.0, 3.0)}  # fmt: skip
 """Between what most adults sent to angiography lie, by textbook: for noisy sums, where values beyond count as the edge.
 
@@ -129,7 +129,7 @@ def task(options: Options) -> Task:
     features = (
         *numbers,
         *(f"{name}={code}" for name, codes in dummies.items() for code in codes),
-        *(() if flamby else (f"{name} measured" for name in INDICATED)),
+        *(() if flamby else (f"{name} measured" for name in INDICATED_COLUMNS)),
     )
     return Task(
         name=f"coronary heart disease, {options.protocol} protocol",
@@ -149,19 +149,19 @@ def task(options: Options) -> Task:
 
 def bounds(options: Options) -> dict[str, tuple[float, float]]:
     """Return the public range of each input: of a 0/1 input, 0 to 1."""
-    return {name: USUAL.get(name, (0.0, 1.0)) for name in task(options).features}
+    return {name: PUBLIC_RANGES.get(name, (0.0, 1.0)) for name in task(options).features}
 
 
 def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
     """Return every row that is used, as a patient of the hospital in whose file it stands."""
-    files = _files(folder)
+    files = hospital_files(folder)
     found = []
     for site, path in files.items():
         arrays, _ = _prepared(path, options, store)
         found += [
             Patient(
-                id=_name(site, line),
-                person=_name(site, first),
+                id=row_id(site, line),
+                person=row_id(site, first),
                 examples=(1 - label, label),
                 site=site if len(files) > 1 else None,
                 published="test" if test else "train",
@@ -186,9 +186,9 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
     names: list[str] = []
     persons: list[str] = []
     excluded: dict[str, int] = {}
-    for site, path in _files(folder).items():
+    for site, path in hospital_files(folder).items():
         arrays, about = _prepared(path, options, store)
-        here = [_name(site, line) for line in arrays["line"].tolist()]
+        here = [row_id(site, line) for line in arrays["line"].tolist()]
         keep = [row for row, name in enumerate(here) if name in wanted]
         if not keep:
             continue
@@ -199,7 +199,7 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
                 excluded[why] = excluded.get(why, 0) + int(number)
         parts.append({name: arrays[name][keep] for name in ("features", "y", "age", "sex")})
         names += [here[row] for row in keep]
-        persons += [_name(site, int(arrays["person"][row])) for row in keep]
+        persons += [row_id(site, int(arrays["person"][row])) for row in keep]
     row_of = {name: row for row, name in enumerate(names)}
     if lost := wanted - set(row_of):
         raise DataError(f"{folder}: {len(lost)} of the {len(wanted)} rows asked for are not there, or not used")
@@ -224,14 +224,14 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
 
 def _prepared(path: Path, options: Options, store: Path) -> tuple[cache.Arrays, dict[str, str]]:
     settings = {"version": VERSION} | options.model_dump(include={"protocol", "draw", "tested"})
-    key = cache.key([path], settings)
+    key = cache.content_key([path], settings)
     return cache.load_or_make(store, key, lambda: _prepare(path, options))
 
 
 def _prepare(path: Path, options: Options) -> tuple[cache.Arrays, dict[str, str]]:
     """Return the rows that are used, with their side of the split, and what was left out."""
-    values, lines = _table(path)
-    outside = _outside(path, values)
+    values, lines = read_rows(path)
+    outside = find_implausible(path, values)
     inputs = [COLUMNS.index(name) for name in FLAMBY_COLUMNS]
     labelled = ~np.isnan(values[:, -1])
     measured = labelled & ~np.isnan(values[:, inputs]).any(1)
@@ -240,7 +240,7 @@ def _prepare(path: Path, options: Options) -> tuple[cache.Arrays, dict[str, str]
     test = np.zeros(len(values), dtype=np.bool_)
     for part in (complete, labelled & ~complete):
         if part is complete or options.tested == "all":
-            test[part] = _test_rows(disease[part], options.draw)
+            test[part] = choose_test_rows(disease[part], options.draw)
     excluded = {"rows without a diagnosis": int((~labelled).sum())}
     unread: dict[str, Mask] = {}
     person = np.asarray(lines)
@@ -248,22 +248,22 @@ def _prepare(path: Path, options: Options) -> tuple[cache.Arrays, dict[str, str]
         kept = complete
         excluded["rows with a missing value"] = int((labelled & ~measured).sum())
         first = np.where(measured & ~complete, outside.argmax(1), -1)
-        for name in RANGES:
-            excluded[f"rows with {name} {_limits(name)}"] = int((first == COLUMNS.index(name)).sum())
-        features = _inputs(values, FLAMBY_NUMBERS, FLAMBY_DUMMIES)
+        for name in PLAUSIBLE_RANGES:
+            excluded[f"rows with {name} {describe_limits(name)}"] = int((first == COLUMNS.index(name)).sum())
+        features = build_inputs(values, FLAMBY_NUMBERS, FLAMBY_DUMMIES)
     else:
         kept = labelled
-        person = _first_equal(values, person)
-        for name in NEVER_ZERO:
+        person = first_equal_lines(values, person)
+        for name in ZERO_MEANS_MISSING:
             unread[f"{name} of 0, read as not measured"] = values[:, COLUMNS.index(name)] == 0
-        for name in RANGES:
-            unread[f"{name} {_limits(name)}, read as not measured"] = outside[:, COLUMNS.index(name)]
+        for name in PLAUSIBLE_RANGES:
+            unread[f"{name} {describe_limits(name)}, read as not measured"] = outside[:, COLUMNS.index(name)]
         values[outside] = np.nan
-        for name in NEVER_ZERO:
+        for name in ZERO_MEANS_MISSING:
             column = values[:, COLUMNS.index(name)]
             column[column == 0] = np.nan
-        numbers = [COLUMNS.index(name) for name in INDICATED]
-        features = np.hstack([_inputs(values, EXPLICIT_NUMBERS, EXPLICIT_DUMMIES), ~np.isnan(values[:, numbers])])
+        numbers = [COLUMNS.index(name) for name in INDICATED_COLUMNS]
+        features = np.hstack([build_inputs(values, EXPLICIT_NUMBERS, EXPLICIT_DUMMIES), ~np.isnan(values[:, numbers])])
     if not kept.any():
         raise DataError(
             f"{path}: none of its {len(values)} rows can be used "
@@ -284,7 +284,7 @@ def _prepare(path: Path, options: Options) -> tuple[cache.Arrays, dict[str, str]
     return arrays, {"excluded": json.dumps(excluded), "unread": json.dumps(list(unread))}
 
 
-def unlabelled_rows(source: Source) -> Iterator[Rows]:
+def unlabelled_rows(source: Source) -> Iterator[ScorableRows]:
     """Yield the rows of a folder in this layout that need not be labelled, for `wardround score`.
 
     Raises:
@@ -292,4 +292,4 @@ def unlabelled_rows(source: Source) -> Iterator[Rows]:
     """
     from sites.datasets.heart_disease import unlabelled
 
-    yield from unlabelled.rows_of(source)
+    yield from unlabelled.read_unlabelled(source)

@@ -19,7 +19,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-RANGES = {
+PLAUSIBLE_RANGES = {
     "age": (0.0, 130.0, "years"),
     "trestbps": (40.0, 300.0, "mm Hg"),
     "chol": (50.0, 1000.0, "mg/dl"),
@@ -38,16 +38,16 @@ CODES = {
 YES_OR_NO = tuple(name for name, codes in CODES.items() if codes == (0, 1))
 
 
-NEVER_ZERO = ("trestbps", "chol", "thalach")
+ZERO_MEANS_MISSING = ("trestbps", "chol", "thalach")
 
 
-MISSING = ("?", "-9", "-9.0")
+MISSING_CELLS = ("?", "-9", "-9.0")
 
 
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)", re.ASCII)
+NUMBER_PATTERN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)", re.ASCII)
 
 
-FILE = re.compile(r"processed\.([A-Za-z0-9][A-Za-z0-9_-]*)\.data", re.ASCII)
+FILE_PATTERN = re.compile(r"processed\.([A-Za-z0-9][A-Za-z0-9_-]*)\.data", re.ASCII)
 
 
 FLAMBY_COLUMNS = COLUMNS[:10]
@@ -65,7 +65,7 @@ EXPLICIT_NUMBERS = (*FLAMBY_NUMBERS, "ca")
 EXPLICIT_DUMMIES = {name: CODES[name] for name in ("cp", "restecg", "slope", "thal")}
 
 
-INDICATED = tuple(name for name in EXPLICIT_NUMBERS if name not in ("age", "sex"))
+INDICATED_COLUMNS = tuple(name for name in EXPLICIT_NUMBERS if name not in ("age", "sex"))
 
 
 TRAIN_FRACTION, SEED = 0.66, 43
@@ -77,17 +77,18 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 
-def _name(site: str, line: int) -> str:
+def row_id(site: str, line: int) -> str:
+    """Return the identifier of a row: its hospital and its line in the file."""
     return f"{site}-{line:04d}"
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def hospital_files(folder: Path) -> dict[str, Path]:
     """Return each hospital's file, in the order of their names."""
     if not folder.is_dir():
         raise DataError(f"no data folder {folder}: give the folder that holds UCI's processed.<hospital>.data")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if match := FILE.fullmatch(path.name):
+        if match := FILE_PATTERN.fullmatch(path.name):
             site = match[1].lower()
             if site in found:
                 raise DataError(f"{folder}: {found[site].name} and {path.name} name one hospital twice: remove one")
@@ -111,7 +112,7 @@ def _bytes(path: Path) -> bytes:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _table(path: Path) -> tuple[Floats, list[int]]:
+def read_rows(path: Path) -> tuple[Floats, list[int]]:
     """Return the file as `(rows, 14)`, NaN where not measured, and the line of each row.
 
     Raises:
@@ -139,9 +140,9 @@ def _table(path: Path) -> tuple[Floats, list[int]]:
 
 
 def _value(path: Path, line: int, column: str, cell: str) -> float:
-    if cell in MISSING:
+    if cell in MISSING_CELLS:
         return float("nan")
-    if not NUMBER.fullmatch(cell):
+    if not NUMBER_PATTERN.fullmatch(cell):
         hint = "; UCI's files have no header line" if line == 1 else ""
         raise DataError(f"{path}: line {line}, column {column}: neither a number nor ? (not measured){hint}")
     value = float(cell)
@@ -153,17 +154,17 @@ def _value(path: Path, line: int, column: str, cell: str) -> float:
     return value
 
 
-def _outside(path: Path, values: Floats) -> Mask:
+def find_implausible(path: Path, values: Floats) -> Mask:
     """Return which values no one can have, `(rows, 14)`.
 
     Raises:
         DataError: they are more than half of a column: the unit is another.
     """
     found = np.zeros(values.shape, dtype=np.bool_)
-    for name, (low, high, unit) in RANGES.items():
+    for name, (low, high, unit) in PLAUSIBLE_RANGES.items():
         place = COLUMNS.index(name)
         column = values[:, place]
-        given = ~np.isnan(column) & ~((column == 0) & (name in NEVER_ZERO))
+        given = ~np.isnan(column) & ~((column == 0) & (name in ZERO_MEANS_MISSING))
         found[:, place] = given & ((column < low) | (column > high))
         if 2 * found[:, place].sum() > given.sum():
             raise DataError(
@@ -173,12 +174,13 @@ def _outside(path: Path, values: Floats) -> Mask:
     return found
 
 
-def _limits(name: str) -> str:
-    low, high, unit = RANGES[name]
+def describe_limits(name: str) -> str:
+    """Return why a value is refused: the limits of its column."""
+    low, high, unit = PLAUSIBLE_RANGES[name]
     return f"outside {low:g} to {high:g} {unit}"
 
 
-def _test_rows(disease: Mask, draw: int) -> Mask:
+def choose_test_rows(disease: Mask, draw: int) -> Mask:
     """Return which of a hospital's rows are tested on, as FLamby chooses them with scikit-learn.
 
     Stratified by label where each occurs more than twice; a single row trains.
@@ -199,13 +201,13 @@ def _test_rows(disease: Mask, draw: int) -> Mask:
     return test
 
 
-def _inputs(values: Floats, numbers: Sequence[str], dummies: dict[str, Any]) -> Floats:
+def build_inputs(values: Floats, numbers: Sequence[str], dummies: dict[str, Any]) -> Floats:
     """Return the numbers, then a 0/1 column for each code; of a missing code all are 0."""
     codes = [values[:, COLUMNS.index(name)] == code for name, every in dummies.items() for code in every]
     return np.column_stack([values[:, [COLUMNS.index(name) for name in numbers]], *codes])
 
 
-def _first_equal(values: Floats, lines: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def first_equal_lines(values: Floats, lines: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return for each row the line of the first row that equals it."""
     first: dict[bytes, int] = {}
     return np.asarray(

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.seeds import rng_for
-from sites.synthetic_folder import building
+from sites.synthetic_folder import build_folder
 
 VERSION = 1
 Floats = npt.NDArray[np.float64]
@@ -59,7 +59,7 @@ def generate(folder: Path, *, hospitals: int, patients: int, seed: int) -> None:
         DataError: the folder holds something else.
     """
     sentence = f"{hospitals} hospitals of {patients} in UCI Heart Disease's layout, seed {seed}, version {VERSION}"
-    with building(folder, sentence) as build:
+    with build_folder(folder, sentence) as build:
         if build is None:
             return
         for place in range(hospitals):

@@ -15,48 +15,48 @@ from sites.datasets.heart_disease.rows import (
     FLAMBY_COLUMNS,
     FLAMBY_DUMMIES,
     FLAMBY_NUMBERS,
-    INDICATED,
-    NEVER_ZERO,
-    RANGES,
-    _files,
-    _inputs,
-    _limits,
-    _name,
-    _outside,
-    _table,
+    INDICATED_COLUMNS,
+    PLAUSIBLE_RANGES,
+    ZERO_MEANS_MISSING,
+    build_inputs,
+    describe_limits,
+    find_implausible,
+    hospital_files,
+    read_rows,
+    row_id,
 )
-from sites.unlabelled_rows import NOTHING, Left, Rows, cohort
+from sites.unlabelled_rows import ALL_MISSING, Exclusion, ScorableRows, unlabelled_cohort
 
 
-def rows_of(source: Source) -> Iterator[Rows]:
+def read_unlabelled(source: Source) -> Iterator[ScorableRows]:
     """Yield the rows of a folder."""
     what, flamby = source.task(), source.options.protocol == "flamby"
-    for site, path in _files(source.folder).items():
-        values, lines = _table(path)
-        names = [_name(site, line) for line in lines]
-        outside = _outside(path, values)
+    for site, path in hospital_files(source.folder).items():
+        values, lines = read_rows(path)
+        names = [row_id(site, line) for line in lines]
+        outside = find_implausible(path, values)
         inputs = [COLUMNS.index(name) for name in (FLAMBY_COLUMNS if flamby else COLUMNS[:-1])]
         why = np.full(len(values), "", dtype=object)
         if flamby:
-            for name in RANGES:
-                why[outside[:, COLUMNS.index(name)]] = f"{name} {_limits(name)}"
+            for name in PLAUSIBLE_RANGES:
+                why[outside[:, COLUMNS.index(name)]] = f"{name} {describe_limits(name)}"
             why[np.isnan(values[:, inputs]).any(1)] = "a value is missing, which data.options.protocol=flamby refuses"
         else:
             values[outside] = np.nan
-            for name in NEVER_ZERO:
+            for name in ZERO_MEANS_MISSING:
                 values[values[:, COLUMNS.index(name)] == 0, COLUMNS.index(name)] = np.nan
-        why[np.isnan(values[:, inputs]).all(1)] = NOTHING
+        why[np.isnan(values[:, inputs]).all(1)] = ALL_MISSING
         keep = why == ""
         kept = values[keep]
         if flamby:
-            features = _inputs(kept, FLAMBY_NUMBERS, FLAMBY_DUMMIES)
+            features = build_inputs(kept, FLAMBY_NUMBERS, FLAMBY_DUMMIES)
         else:
-            measured = ~np.isnan(kept[:, [COLUMNS.index(name) for name in INDICATED]])
-            made = _inputs(kept, EXPLICIT_NUMBERS, EXPLICIT_DUMMIES)
+            measured = ~np.isnan(kept[:, [COLUMNS.index(name) for name in INDICATED_COLUMNS]])
+            made = build_inputs(kept, EXPLICIT_NUMBERS, EXPLICIT_DUMMIES)
             features = np.hstack([made, measured])
         here = tuple(name for name, good in zip(names, keep, strict=True) if good)
         n = len(here)
-        rows = cohort(
+        rows = unlabelled_cohort(
             what,
             np.zeros((n, 0, 0), np.float32),
             features.astype(np.float32),
@@ -65,5 +65,5 @@ def rows_of(source: Source) -> Iterator[Rows]:
             np.arange(n),
         )
         columns = {"record": np.asarray(here, dtype=object), "line": np.asarray(lines)[keep]}
-        left = tuple(Left(name, str(text), rows=1) for name, text in zip(names, why, strict=True) if text)
-        yield Rows(rows, columns, left, about={"file": path.name})
+        left = tuple(Exclusion(name, str(text), rows=1) for name, text in zip(names, why, strict=True) if text)
+        yield ScorableRows(rows, columns, left, about={"file": path.name})

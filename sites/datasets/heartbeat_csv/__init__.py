@@ -72,7 +72,7 @@ class Options(Section):
 
 def task(options: Options) -> Task:
     """Return what is predicted from what: of mitbih what mitdb's kachuee view of one lead predicts."""
-    same = beat_reader.task(beat_reader.Options(view="kachuee", leads=1, classes="NSVFQ"))
+    same = beat_reader.beat_task(beat_reader.Options(view="kachuee", leads=1, classes="NSVFQ"))
     if options.set == "mitbih":
         return replace(same, name="heartbeat CSV, AAMI classes")
     titles = ("beat of a healthy control", "beat of an ill person")
@@ -157,7 +157,7 @@ def _load(folder: Path, name: str, options: Options, store: Path) -> cache.Array
 @lru_cache(maxsize=16)
 def _key(path: Path, changed: int, size: int, labels: tuple[int, ...]) -> str:
     """Return the cache's key; a process reads the 400 MB of a file for it once, not once a hospital."""
-    return cache.key([path], {"version": VERSION, "labels": labels})
+    return cache.content_key([path], {"version": VERSION, "labels": labels})
 
 
 def _parse(path: Path, labels: Sequence[int]) -> cache.Arrays:

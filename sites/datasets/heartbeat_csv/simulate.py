@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from common.seeds import rng_for
-from sites.cohort import Cohort, join
+from sites.cohort import Cohort, join_cohorts
 from sites.datasets import ptbdb
 from sites.datasets.ptbdb import simulate
 from sites.ecg import recordings
 from sites.ecg.beat_reader import Options, read_beats
 from sites.ecg.simulate import hospitals
 from sites.ecg.simulate.profiles import default_profiles
-from sites.synthetic_folder import building
+from sites.synthetic_folder import build_folder
 
 VERSION = 1
 MINUTES, SECONDS = 3.0, 60.0
@@ -36,7 +36,7 @@ def generate(folder: Path, *, which: Literal["mitbih", "ptbdb"], patients: int, 
         DataError: the folder holds something else.
     """
     sentence = f"beats of {patients} people in the layout of the Kaggle files ({which}), seed {seed}, version {VERSION}"
-    with building(folder, sentence) as build:
+    with build_folder(folder, sentence) as build:
         if build is None:
             return
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
@@ -49,10 +49,10 @@ def generate(folder: Path, *, which: Literal["mitbih", "ptbdb"], patients: int, 
             label = beats.y[order]
             parts = {"ptbdb_normal": order[label == 0], "ptbdb_abnormal": order[label == 1]}
         for name, rows in parts.items():
-            write(build / f"{name}.csv", np.asarray(beats.x)[rows, 0], beats.y[rows])
+            write_beats(build / f"{name}.csv", np.asarray(beats.x)[rows, 0], beats.y[rows])
 
 
-def write(path: Path, x: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> None:
+def write_beats(path: Path, x: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> None:
     """Write beats `(rows, 187)` and their labels as the published files are written."""
     np.savetxt(path, np.column_stack([x.astype(np.float64), y]), fmt="%.18e", delimiter=",")
 
@@ -62,10 +62,10 @@ def _mitbih(scratch: Path, patients: int, seed: int) -> Cohort:
     hospitals.generate(scratch / "made", profiles, minutes=MINUTES, seed=seed)
     options = Options(view="kachuee", leads=1, classes="NSVFQ", paced=True)
     homes = [scratch / "made" / profile.name for profile in profiles]
-    return join(
+    return join_cohorts(
         [
             read_beats(home, options, names, scratch / "store", names)
-            for home, names in ((home, recordings.names(home)) for home in homes)
+            for home, names in ((home, recordings.recording_names(home)) for home in homes)
         ]
     )
 

@@ -36,7 +36,7 @@ from sites import cache, synthetic_folder
 from sites.cohort import Cohort, DataCard, Patient
 from sites.datasets.ptbdb import recordings as ptbdb_records
 from sites.datasets.ptbdb import simulate
-from sites.datasets.ptbdb.recordings import STRIP_SECONDS, summary
+from sites.datasets.ptbdb.recordings import STRIP_SECONDS, parse_summary
 from sites.ecg import beats
 from sites.ecg import recordings as records
 from sites.ecg.leads import STANDARD, Header, Lead, read_header
@@ -168,7 +168,7 @@ def _names(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise DataError(f"no data folder {folder}: give the folder that holds the patients' folders (patient001, ...)")
     if (folder / "RECORDS").is_file():
-        found = list(records.names(folder))
+        found = list(records.recording_names(folder))
     else:
         found = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*.hea"))
     if not found:
@@ -207,7 +207,7 @@ def _prepared(
 
     def one(name: str) -> tuple[cache.Arrays, dict[str, str]]:
         header = read_header(folder / f"{name}.hea")
-        known = summary(header)
+        known = parse_summary(header)
         about = {
             "reason": known.reason,
             "age": str(known.age),
@@ -217,8 +217,8 @@ def _prepared(
         if _label(known.reason, options) < 0:
             why = OTHER_DIAGNOSIS if known.reason else NO_DIAGNOSIS
             return {}, about | {"count": "0", "excluded": f"1\t{why}"}
-        key = cache.key([header.path, *header.signal_files(wanted)], settings)
-        held = None if arrays else cache.notes(store, key)
+        key = cache.content_key([header.path, *header.signal_files(wanted)], settings)
+        held = None if arrays else cache.read_notes(store, key)
         if held is not None:
             return {}, held | about
         found, notes = cache.load_or_make(store, key, lambda: _prepare(header, options))

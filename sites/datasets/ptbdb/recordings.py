@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from common.errors import DataError
 from sites.ecg import beats, r_peaks, recordings
-from sites.ecg.filtering import condition, fill_gaps
+from sites.ecg.filtering import fill_gaps, resample_and_filter
 from sites.ecg.leads import Header, Lead
-from sites.ecg.leads import read as read_leads
+from sites.ecg.leads import read_leads as read_leads
 
 VERSION = 1
 """Counts up when this file changes what it computes: part of the cache's key."""
@@ -22,7 +22,7 @@ Examples = tuple[npt.NDArray[np.float32], dict[str, int]]
 
 
 @dataclass(frozen=True)
-class Summary:
+class ClinicalSummary:
     """What a header says of the person: `reason` in lower case, "" not known; `age` NaN and `sex` -1 not known."""
 
     reason: str
@@ -30,7 +30,7 @@ class Summary:
     sex: int
 
 
-def summary(header: Header) -> Summary:
+def parse_summary(header: Header) -> ClinicalSummary:
     """Read a header's clinical summary.
 
     Raises:
@@ -47,7 +47,7 @@ def summary(header: Header) -> Summary:
         raise DataError(f"{header.path}: the comment age holds no age in years: mend it or write n/a")
     if sex not in ("", "female", "male"):
         raise DataError(f"{header.path}: the comment sex must be female, male or n/a")
-    return Summary(
+    return ClinicalSummary(
         said.get("reason for admission", ""),
         float(age) if age else float("nan"),
         {"female": 0, "male": 1}.get(sex, -1),
@@ -59,7 +59,7 @@ def _resampled(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Return the signal at another rate, and where it rests on a missing sample."""
     filled, lost = fill_gaps(signal)
-    found = condition(filled, rate, target, band)
+    found = resample_and_filter(filled, rate, target, band)
     near = np.zeros(len(found), dtype=np.bool_)
     at = np.flatnonzero(lost) * target / rate
     for side in (np.floor(at), np.ceil(at)):
@@ -70,10 +70,10 @@ def _resampled(
 def cut_beats(header: Header, peaks: Literal["kachuee", "qrs"]) -> Examples:
     """Return beats `(beats, 1, 187)` of lead II as in Kachuee 2018, and what was left out, counted."""
     x, lost = _resampled(read_leads(header, ("II",)), header.rate, beats.RATE, None)
-    place = (r_peaks.kachuee if peaks == "kachuee" else r_peaks.qrs)(x[:, 0], beats.RATE)
+    place = (r_peaks.detect_kachuee if peaks == "kachuee" else r_peaks.detect_qrs)(x[:, 0], beats.RATE)
     x[lost] = np.nan
     marks = np.full(len(place), "N")
-    found = beats.cut(
+    found = beats.cut_beats(
         recordings.Recording(header.path.stem, beats.RATE, ("II",), x, place, marks, header.comments), "kachuee", 1
     )
     end = peaks == "kachuee" and len(x) % int(r_peaks.WINDOW_SECONDS * beats.RATE) > 0

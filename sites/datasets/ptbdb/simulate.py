@@ -12,9 +12,9 @@ from pathlib import Path
 
 from common.seeds import rng_for
 from sites.ecg.leads import FRANK, STANDARD
-from sites.ecg.simulate.dipole import Condition, Heart, conditions, heart, record
+from sites.ecg.simulate.dipole import Condition, Heart, draw_conditions, draw_heart, simulate_recording
 from sites.ecg.simulate.patients import Floats
-from sites.synthetic_folder import COMMENT, building, write_recording
+from sites.synthetic_folder import COMMENT, build_folder, write_recording
 
 VERSION = 1
 RATE, UNITS_A_MILLIVOLT = 1000, 2000.0
@@ -43,13 +43,13 @@ def generate(folder: Path, *, patients: int, seconds: float, seed: int) -> None:
         DataError: the folder holds something else.
     """
     sentence = f"{patients} people in the layout of PTB, {seconds:g} s a recording, seed {seed}, version {VERSION}"
-    with building(folder, sentence) as build:
+    with build_folder(folder, sentence) as build:
         if build is None:
             return
         names, controls, number = [], [], 0
-        for index, condition in enumerate(conditions(patients, SHARES, seed, "ptbdb")):
+        for index, condition in enumerate(draw_conditions(patients, SHARES, seed, "ptbdb")):
             rng = rng_for(seed, "ptbdb", index)
-            person = heart(condition, rng)
+            person = draw_heart(condition, rng)
             home = build / f"patient{index + 1:03d}"
             home.mkdir()
             reason = str(rng.choice(REASONS[condition]))
@@ -57,7 +57,7 @@ def generate(folder: Path, *, patients: int, seconds: float, seed: int) -> None:
                 number += 1
                 short = rng.random() < 0.1
                 name = f"s{number:04d}" + ("lre" if short else "_re")
-                signal = record(person, seconds, RATE, rng)
+                signal = simulate_recording(person, seconds, RATE, rng)
                 _write(home, name, signal[:, :12] if short else signal, _summary(person, reason))
                 names.append(f"{home.name}/{name}")
                 if condition == "healthy":

@@ -38,7 +38,7 @@ from common.task import Task
 from sites import synthetic_folder
 from sites.cohort import Cohort, DataCard, Patient
 from sites.datasets.ptbxl import metadata, simulate
-from sites.datasets.ptbxl.recordings import LEFT_OUT, SECONDS, View, parts, spans
+from sites.datasets.ptbxl.recordings import LEFT_OUT, SECONDS, PreparedView, expand_spans, load_parts
 from sites.ecg import beat_reader
 from sites.ecg import features as ecg_features
 from sites.ecg.leads import STANDARD, Lead
@@ -104,10 +104,10 @@ class Options(Section):
         return self.leads or (STANDARD if self.view == "strip" else ("II",))
 
     @property
-    def cut(self) -> View:
+    def cut(self) -> PreparedView:
         """What is prepared of the files."""
         strip = self.view == "strip"
-        return View(self.view, self.rate, STANDARD if strip else self.channels, self.filtered and strip)
+        return PreparedView(self.view, self.rate, STANDARD if strip else self.channels, self.filtered and strip)
 
 
 def task(options: Options) -> Task:
@@ -122,7 +122,7 @@ def task(options: Options) -> Task:
         name, classes, titles = "PTB-XL superclasses", tuple(TITLES), tuple(TITLES.values())
     kind: Literal["multiclass", "multilabel"] = "multiclass" if options.task == "norm" else "multilabel"
     if options.view == "beats":
-        window = beat_reader.task(beat_reader.Options(leads=len(options.channels), relative=options.relative))
+        window = beat_reader.beat_task(beat_reader.Options(leads=len(options.channels), relative=options.relative))
         return replace(window, name=f"{name}, beats", kind=kind, classes=classes, class_titles=titles)
     strips = Task(
         name=f"{name}, strips",
@@ -137,7 +137,7 @@ def task(options: Options) -> Task:
     )
     if not options.measures:
         return strips
-    return replace(strips, features=ecg_features.names(strips), units=True, missing=True)
+    return replace(strips, features=ecg_features.feature_names(strips), units=True, missing=True)
 
 
 def default_folder(options: Options, store: Path, seed: int) -> Path:
@@ -158,14 +158,14 @@ def default_folder(options: Options, store: Path, seed: int) -> Path:
 
 def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
     """Return all recordings with what they count; one without examples is there to be counted as left out."""
-    table = metadata.read(folder)
+    table = metadata.read_metadata(folder)
     truth, diagnosed = _truth(table, options)
     held = np.zeros(len(table), dtype=np.int64)
-    for part in parts(folder, _names(table, options), np.arange(len(table)), options.cut, store, arrays=False):
+    for part in load_parts(folder, _names(table, options), np.arange(len(table)), options.cut, store, arrays=False):
         held[part.rows] = part.held
     held *= diagnosed
     each = truth if truth.ndim == 2 else np.eye(2, dtype=np.int64)[truth]
-    place = metadata.joined(table, options.smallest)
+    place = metadata.merge_small_sites(table, options.smallest)
     return [
         Patient(name, person, tuple(count), site=site, published=_published(fold))
         for name, person, count, site, fold in zip(
@@ -178,11 +178,11 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
     """Return the strips or beats of the recordings `ids`, in that order, without a split."""
     if not ids:
         raise DataError(f"no recordings of {folder} to read")
-    table = metadata.read(folder)
+    table = metadata.read_metadata(folder)
     rows = table.index.get_indexer(pd.Index(ids))
     if (rows < 0).any():
         raise DataError(f"{int((rows < 0).sum())} recordings to read are not in {folder / metadata.DATABASE}")
-    found = parts(folder, _names(table, options), rows, options.cut, store, arrays=True)
+    found = load_parts(folder, _names(table, options), rows, options.cut, store, arrays=True)
     mine, what = table.iloc[rows], task(options)
     truth, diagnosed = _truth(mine, options)
     held = np.zeros(len(rows), dtype=np.int64)
@@ -195,7 +195,7 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
     features = np.zeros((len(x), len(what.features)), dtype=np.float32)
     for part in found:
         wanted = held[part.rows] > 0
-        source, target = (spans(at[wanted], part.held[wanted]) for at in (part.first, first[part.rows]))
+        source, target = (expand_spans(at[wanted], part.held[wanted]) for at in (part.first, first[part.rows]))
         if options.view == "strip":
             x[target] = part.arrays["x"][source][:, [STANDARD.index(lead) for lead in options.channels]]
             continue
@@ -221,7 +221,7 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
         age=mine["age"].to_numpy(np.float32),
         sex=mine["sex"].to_numpy(np.int8),
     )
-    return replace(cohort, features=ecg_features.table(cohort)) if options.measures and len(owner) else cohort
+    return replace(cohort, features=ecg_features.feature_table(cohort)) if options.measures and len(owner) else cohort
 
 
 def _published(fold: int) -> str:

@@ -22,11 +22,11 @@ COLUMNS = (
     "ecg_id", "patient_id", "age", "sex", "site", "recording_date", "scp_codes", "strat_fold",
     "filename_lr", "filename_hr",
 )  # fmt: skip
-OLDEST = 300
+ABOVE_89 = 300
 """How the publishers write an age above 89."""
 
 
-def read(folder: Path) -> pd.DataFrame:
+def read_metadata(folder: Path) -> pd.DataFrame:
     """Return a row for each recording, in the order of the file.
 
     Index: the recording (ecg_id, text). Columns: `person`, `site`, `moved` (kept at another site than its own,
@@ -57,11 +57,11 @@ def _read(folder: Path, stamps: tuple[tuple[int, int], ...]) -> pd.DataFrame:
         _refuse(raw[name].duplicated().to_numpy(), path, f"{name} stands twice: every recording counts once")
     found = pd.DataFrame({"person": [f"person-{n}" for n in person]}, index=[str(n) for n in ecg])
     age, sex, place, fold = (_number(raw, name, path) for name in ("age", "sex", "site", "strat_fold"))
-    _refuse((age < 0) | ((age > 120) & (age != OLDEST)), path, "age is no number of years (300 stands for above 89)")
+    _refuse((age < 0) | ((age > 120) & (age != ABOVE_89)), path, "age is no number of years (300 stands for above 89)")
     _refuse(~np.isnan(sex) & ~np.isin(sex, (0, 1)), path, "sex is neither 0 (male) nor 1 (female)")
     _refuse(~np.isin(fold, np.arange(1, 11)), path, "strat_fold is not 1 to 10")
     _refuse(~np.isnan(place) & ((place < 0) | (place % 1 != 0)), path, "site is no whole number")
-    found["age"] = np.where(age == OLDEST, 90, age).astype(np.float32)
+    found["age"] = np.where(age == ABOVE_89, 90, age).astype(np.float32)
     found["sex"] = np.where(np.isnan(sex), -1, 1 - sex).astype(np.int8)
     found["fold"] = fold.astype(np.int64)
     own = np.asarray([UNKNOWN if np.isnan(n) else f"site-{int(n)}" for n in place], dtype=object)
@@ -76,7 +76,7 @@ def _read(folder: Path, stamps: tuple[tuple[int, int], ...]) -> pd.DataFrame:
     return found
 
 
-def joined(table: pd.DataFrame, smallest: int) -> npt.NDArray[np.object_]:
+def merge_small_sites(table: pd.DataFrame, smallest: int) -> npt.NDArray[np.object_]:
     """Return each recording's site, those of fewer than `smallest` people as one."""
     people = table.groupby("site")["person"].nunique()
     place = table["site"].to_numpy()

@@ -18,9 +18,9 @@ import numpy.typing as npt
 from common.errors import DataError
 from sites import cache
 from sites.ecg import beats, r_peaks, recordings
-from sites.ecg.filtering import condition, fill_gaps
+from sites.ecg.filtering import fill_gaps, resample_and_filter
 from sites.ecg.leads import Header, Lead, read_header
-from sites.ecg.leads import read as read_leads
+from sites.ecg.leads import read_leads as read_leads
 
 VERSION = 1
 """Counts up when this file changes what it computes: part of the cache's key."""
@@ -34,7 +34,7 @@ LEFT_OUT = (
 
 
 @dataclass(frozen=True)
-class View:
+class PreparedView:
     """What is cut from which files, and of which leads; a strip is prepared with all 12."""
 
     view: Literal["strip", "beats"]
@@ -43,13 +43,13 @@ class View:
     filtered: bool
 
 
-def spans(first: npt.NDArray[np.int64], count: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def expand_spans(first: npt.NDArray[np.int64], count: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return first, first + 1, ... (`count` of them) of each span, one span behind the other."""
     return np.repeat(first - (np.cumsum(count) - count), count) + np.arange(int(count.sum()))
 
 
 @dataclass(frozen=True)
-class Part:
+class FolderPart:
     """The recordings of one folder of files, of those asked for.
 
     `rows`: where they stand among those asked for; `first` and `held`: their examples in the arrays; `left`:
@@ -64,9 +64,9 @@ class Part:
     arrays: cache.Arrays
 
 
-def parts(
-    folder: Path, names: Sequence[str], rows: npt.NDArray[np.int64], view: View, store: Path, *, arrays: bool
-) -> list[Part]:
+def load_parts(
+    folder: Path, names: Sequence[str], rows: npt.NDArray[np.int64], view: PreparedView, store: Path, *, arrays: bool
+) -> list[FolderPart]:
     """Return some recordings by the folder of their files.
 
     Args:
@@ -83,12 +83,12 @@ def parts(
     home = np.asarray([name.rpartition("/")[0] for name in names], dtype=object)
     settings: dict[str, Any] = {"version": VERSION, "beats": beats.VERSION, **asdict(view)}
 
-    def one(place: str) -> Part:
+    def one(place: str) -> FolderPart:
         here = np.flatnonzero(home == place)
         headers = [read_header(folder / f"{names[int(i)]}.hea") for i in here]
         files = [path for header in headers for path in (header.path, *header.signal_files(view.leads))]
-        key = cache.key(files, settings)
-        about = None if arrays else cache.notes(store, key)
+        key = cache.content_key(files, settings)
+        about = None if arrays else cache.read_notes(store, key)
         found: cache.Arrays = {}
         if about is None:
             found, about = cache.load_or_make(store, key, lambda: _prepare(headers, view))
@@ -97,13 +97,13 @@ def parts(
         asked = np.flatnonzero(home[rows] == place)
         inside = np.searchsorted(here, rows[asked])
         template = found["template"][inside] if "template" in found else np.zeros((0, 0, 0), np.float32)
-        return Part(asked, (np.cumsum(held) - held)[inside], held[inside], left[inside], template, found)
+        return FolderPart(asked, (np.cumsum(held) - held)[inside], held[inside], left[inside], template, found)
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         return list(pool.map(one, sorted(set(home[rows]))))
 
 
-def _prepare(headers: Sequence[Header], view: View) -> tuple[cache.Arrays, dict[str, str]]:
+def _prepare(headers: Sequence[Header], view: PreparedView) -> tuple[cache.Arrays, dict[str, str]]:
     """Return all examples of some recordings, with how many each holds and what was left out of it."""
     done = [(_strip if view.view == "strip" else _beats)(header, view) for header in headers]
     arrays = {name: np.concatenate([item[name] for item, _ in done]) for name in done[0][0]}
@@ -112,7 +112,7 @@ def _prepare(headers: Sequence[Header], view: View) -> tuple[cache.Arrays, dict[
     return arrays, {"held": held, "left": left}
 
 
-def _signal(header: Header, view: View) -> npt.NDArray[np.float32]:
+def _signal(header: Header, view: PreparedView) -> npt.NDArray[np.float32]:
     if header.rate != view.rate or header.samples != SECONDS * view.rate:
         raise DataError(
             f"{header.path}: {header.samples} samples at {header.rate:g} Hz, not {SECONDS} s at {view.rate} Hz: "
@@ -121,22 +121,22 @@ def _signal(header: Header, view: View) -> npt.NDArray[np.float32]:
     return read_leads(header, view.leads)
 
 
-def _strip(header: Header, view: View) -> tuple[cache.Arrays, dict[str, int]]:
+def _strip(header: Header, view: PreparedView) -> tuple[cache.Arrays, dict[str, int]]:
     signal = _signal(header, view)
     whole = bool(np.isfinite(signal).all())
     if whole and view.filtered:
-        signal = condition(signal, view.rate, view.rate, BAND)
+        signal = resample_and_filter(signal, view.rate, view.rate, BAND)
     return {"x": np.ascontiguousarray(signal.T)[None][: int(whole)]}, {} if whole else {MISSING_SAMPLES: 1}
 
 
-def _beats(header: Header, view: View) -> tuple[cache.Arrays, dict[str, int]]:
+def _beats(header: Header, view: PreparedView) -> tuple[cache.Arrays, dict[str, int]]:
     """Return beats as mitdb's window view cuts them, of R peaks found here in the first lead (rpeaks.qrs)."""
     signal = _signal(header, view)
-    peaks = r_peaks.qrs(fill_gaps(signal)[0][:, 0], header.rate)
+    peaks = r_peaks.detect_qrs(fill_gaps(signal)[0][:, 0], header.rate)
     order = tuple(f"lead {i + 1}" for i in range(len(view.leads)))  # without names cut() keeps this order
     marks = np.full(len(peaks), "N")
     recording = recordings.Recording(header.path.stem, header.rate, order, signal, peaks, marks, ())
-    found = beats.cut(recording, "window", len(order))
+    found = beats.cut_beats(recording, "window", len(order))
     place = np.rint(found.sample * beats.RATE / header.rate)
     whole = (place >= beats.BEFORE) & (place + beats.SAMPLES - beats.BEFORE <= SECONDS * beats.RATE)
     lost = dict(found.excluded) | {CUT_OFF: int((~whole).sum())}

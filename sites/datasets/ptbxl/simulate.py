@@ -10,8 +10,8 @@ import pandas as pd
 
 from common.seeds import rng_for
 from sites.ecg.leads import STANDARD
-from sites.ecg.simulate.dipole import Condition, conditions, heart, record
-from sites.synthetic_folder import COMMENT, building, write_recording
+from sites.ecg.simulate.dipole import Condition, draw_conditions, draw_heart, simulate_recording
+from sites.synthetic_folder import COMMENT, build_folder, write_recording
 
 VERSION = 1
 SITES: tuple[Mapping[Condition, float], ...] = (
@@ -44,18 +44,20 @@ def generate(folder: Path, *, patients: int, rate: int, seed: int) -> None:
         DataError: the folder holds something else.
     """
     sentence = f"{patients} people in the layout of PTB-XL at {rate} Hz, seed {seed}, version {VERSION}"
-    with building(folder, sentence) as build:
+    with build_folder(folder, sentence) as build:
         if build is None:
             return
         home = build / f"records{rate}" / "00000"
         home.mkdir(parents=True)
         site = np.repeat(np.arange(len(SITES)), _counts(patients))
-        kinds = [kind for s, mix in enumerate(SITES) for kind in conditions(int((site == s).sum()), mix, seed, f"{s}")]
+        kinds = [
+            kind for s, mix in enumerate(SITES) for kind in draw_conditions(int((site == s).sum()), mix, seed, f"{s}")
+        ]
         fold = rng_for(seed, "ptbxl", "folds").permutation(patients) % 10 + 1
         rows: list[dict[str, object]] = []
         for who in range(patients):
             rng = rng_for(seed, "ptbxl", who)
-            person = heart(kinds[who], rng)
+            person = draw_heart(kinds[who], rng)
             for _ in range(1 + int(rng.random() < 0.1)):
                 number = len(rows) + 1
                 code = _WALLS.get(person.wall, "AMI") if person.wall else str(rng.choice(CODES[kinds[who]]))
@@ -75,7 +77,7 @@ def generate(folder: Path, *, patients: int, rate: int, seed: int) -> None:
                         "filename_hr": f"records500/00000/{number:05d}_hr",
                     }
                 )
-                signal = record(person, 10, rate, rng)[:, :12] * (0.9 + 0.1 * site[who])
+                signal = simulate_recording(person, 10, rate, rng)[:, :12] * (0.9 + 0.1 * site[who])
                 signal += rng.normal(0, 0.005 + 0.005 * site[who], signal.shape)
                 name = f"{number:05d}_{'lr' if rate == 100 else 'hr'}"
                 leads = [lead.upper() for lead in STANDARD]

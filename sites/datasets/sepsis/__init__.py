@@ -44,12 +44,12 @@ from sites import memory_map
 from sites.cohort import Cohort, DataCard, Patient, Windows
 from sites.datasets.sepsis import features as sepsis_features
 from sites.datasets.sepsis import hospitals, public_ranges, simulate, utility
-from sites.datasets.sepsis.columns import AGE, GENDER, MEASURED
-from sites.datasets.sepsis.hour_table import Table
+from sites.datasets.sepsis.columns import AGE, GENDER, N_MEASURED
+from sites.datasets.sepsis.hour_table import HourTable
 
 if TYPE_CHECKING:
     from sites.datasets import Source
-    from sites.unlabelled_rows import Rows
+    from sites.unlabelled_rows import ScorableRows
 
 CARD = DataCard(
     name="sepsis",
@@ -109,7 +109,7 @@ def task(options: Options) -> Task:
 def bounds(options: Options) -> dict[str, tuple[float, float]]:
     """Return the public range of each input."""
     made = task(options)
-    return {name: public_ranges.of(name) for name in (*made.features, *made.channel_names)}
+    return {name: public_ranges.range_of_input(name) for name in (*made.features, *made.channel_names)}
 
 
 def _features(options: Options) -> tuple[str, ...]:
@@ -120,7 +120,7 @@ def _features(options: Options) -> tuple[str, ...]:
 
 
 def _channels(options: Options) -> tuple[str, ...]:
-    return sepsis_features.CHANNELS[: None if options.mask and options.habit else MEASURED]
+    return sepsis_features.CHANNELS[: None if options.mask and options.habit else N_MEASURED]
 
 
 def default_folder(options: Options, store: Path, seed: int) -> Path:
@@ -142,7 +142,7 @@ def default_folder(options: Options, store: Path, seed: int) -> Path:
 def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
     """Return every patient with an hour, with the hours of each class."""
     found = []
-    for place in hospitals.find(folder, store):
+    for place in hospitals.load_hospitals(folder, store):
         table = place.table
         sick = np.add.reduceat(table.label, table.first, dtype=np.int64)
         counts = zip((table.hours - sick).tolist(), sick.tolist(), strict=True)
@@ -158,7 +158,7 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
     """Return the hours of the patients `ids`, in that order, without a split."""
     if not ids:
         raise DataError(f"no recordings of {folder} to read")
-    places = hospitals.find(folder, store)
+    places = hospitals.load_hospitals(folder, store)
     index = {
         name: (k, i)
         for k, place in enumerate(places)
@@ -169,7 +169,7 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
         raise DataError(f"{folder}: no patient {unknown[0]}: the .psv file is missing, or was left out")
     chosen = [index[name] for name in ids]
     tables = [place.table for place in places]
-    pick = hospitals.Pick(tables, chosen)
+    pick = hospitals.PatientSelection(tables, chosen)
     label = pick(lambda table: table.label)
     hours = np.concatenate([np.diff(pick.edges[k][begin : stop + 1]) for k, begin, stop in pick.runs])
     first = np.cumsum(hours) - hours
@@ -180,7 +180,7 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
         kind: _Kind = "carried" if options.carry else "raw"
         rows = pick(lambda table: _prepared(table, kind, store)[:, : what.channels])
         x = Windows(rows, np.arange(len(label)), np.repeat(first, hours), options.hours)
-        features = sepsis_features.static(pick(lambda table: table.rows))[:, :wide]
+        features = sepsis_features.static_features(pick(lambda table: table.rows))[:, :wide]
     else:
         features = pick(lambda table: _prepared(table, "features", store)[:, :wide])
     age, sex = (np.array([tables[k].rows[tables[k].first[i], j] for k, i in chosen]) for j in (AGE, GENDER))
@@ -193,44 +193,44 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
         tuple(ids),
         tuple(ids),
         np.full(len(label), -1, np.int8),
-        hospitals.excluded(places, set(chosen)),
+        hospitals.count_excluded(places, set(chosen)),
         any(place.synthetic for place in places),
         age,
         np.where(np.isnan(sex), -1, sex).astype(np.int8),
-        utility.worth(label, first),
+        utility.hourly_utility(label, first),
         np.ones(len(label), np.float32),
-        utility.until(label, first),
+        utility.hours_until_sepsis(label, first),
     )
 
 
-def _prepared(table: Table, kind: _Kind, store: Path) -> npt.NDArray[np.float32]:
+def _prepared(table: HourTable, kind: _Kind, store: Path) -> npt.NDArray[np.float32]:
     """Return the features or channels of every hour of a hospital, mapped, made first where they are not there."""
     settings = (table.key, kind, sepsis_features.VERSION)
     key = hashlib.blake2b(repr(settings).encode(), digest_size=16).hexdigest()
-    if (stored := memory_map.load(store, key)) is None:
+    if (stored := memory_map.open_tables(store, key)) is None:
         width = len(sepsis_features.FEATURES if kind == "features" else sepsis_features.CHANNELS)
         shape = (len(table.rows), width)
-        memory_map.store(store, key, {"rows": (shape, np.float32, _made(table, kind))}, {})
-        stored = memory_map.load(store, key)
+        memory_map.write_tables(store, key, {"rows": (shape, np.float32, _made(table, kind))}, {})
+        stored = memory_map.open_tables(store, key)
     if stored is None:
         raise DataError(f"prepared data vanished from {store}: keep other programs from clearing it")
     rows: npt.NDArray[np.float32] = stored[0]["rows"]
     return rows
 
 
-def _made(table: Table, kind: _Kind) -> Iterator[npt.NDArray[np.float32]]:
+def _made(table: HourTable, kind: _Kind) -> Iterator[npt.NDArray[np.float32]]:
     def one(block: tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
         if kind == "features":
-            return sepsis_features.features(*block)
-        return sepsis_features.channels(*block, carry=kind == "carried")
+            return sepsis_features.compute_features(*block)
+        return sepsis_features.compute_channels(*block, carry=kind == "carried")
 
-    blocks = sepsis_features.blocks(table.rows, table.first)
+    blocks = sepsis_features.patient_blocks(table.rows, table.first)
     with ThreadPoolExecutor(2) as pool:
         while some := list(islice(blocks, _BATCH)):
             yield from pool.map(one, some)
 
 
-def unlabelled_rows(source: Source) -> Iterator[Rows]:
+def unlabelled_rows(source: Source) -> Iterator[ScorableRows]:
     """Yield the rows of a folder in this layout that need not be labelled, for `wardround score`.
 
     Raises:
@@ -238,4 +238,4 @@ def unlabelled_rows(source: Source) -> Iterator[Rows]:
     """
     from sites.datasets.sepsis import unlabelled
 
-    yield from unlabelled.rows_of(source)
+    yield from unlabelled.read_unlabelled(source)

@@ -32,14 +32,14 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from sites.datasets.sepsis.columns import ADMITTED, AGE, GENDER, ICULOS, MEASURED, NAMES, UNIT1, UNIT2, VITALS
+from sites.datasets.sepsis.columns import AGE, GENDER, HOSP_ADM_TIME, ICULOS, N_MEASURED, NAMES, UNIT1, UNIT2, VITALS
 
 VERSION = 1
 
 Rows = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
 
-_X = NAMES[:MEASURED]
+_X = NAMES[:N_MEASURED]
 _SIGNS = tuple(column.name for column in VITALS if column.name != "EtCO2")
 _OFTEN = ("HCO3", "pH", "BUN", "Creatinine", "Glucose", "Lactate", "Potassium", "Hgb", "WBC", "Platelets")
 _CHANGING = [_X.index(name) for name in _OFTEN]
@@ -64,7 +64,7 @@ STATIC = ("Age", "male", "Unit1", "Unit2", "unit unknown", "HospAdmTime", *STAY)
 """What stands beside the hours: the first two clinical, the next four habit, then stay."""
 
 
-def blocks(rows: Rows, first: Index) -> Iterator[tuple[Rows, Index]]:
+def patient_blocks(rows: Rows, first: Index) -> Iterator[tuple[Rows, Index]]:
     """Yield rows of whole patients, some thousand at a time, and of each row the one at which its patient begins.
 
     `rows`: `(hours, 40)`; `first`: `(patients,)`, the row at which each patient begins.
@@ -80,7 +80,7 @@ def blocks(rows: Rows, first: Index) -> Iterator[tuple[Rows, Index]]:
         at = stop
 
 
-def carried(values: Rows, start: Index) -> tuple[Rows, npt.NDArray[np.int32]]:
+def carry_forward(values: Rows, start: Index) -> tuple[Rows, npt.NDArray[np.int32]]:
     """Return each column's last value measured, and the row where that was (-1 and NaN: not yet)."""
     here = np.arange(len(values), dtype=np.int32)[:, None]
     last = np.maximum.accumulate(np.where(np.isnan(values), np.int32(-1), here), axis=0)
@@ -90,13 +90,13 @@ def carried(values: Rows, start: Index) -> tuple[Rows, npt.NDArray[np.int32]]:
     return held, last
 
 
-def features(rows: Rows, start: Index) -> Rows:
+def compute_features(rows: Rows, start: Index) -> Rows:
     """Return FEATURES, float32 `(hours, features)`, of whole patients; `start` as `blocks` gives it."""
-    values = rows[:, :MEASURED]
+    values = rows[:, :N_MEASURED]
     here = np.arange(len(rows))
-    held, last = carried(values, start)
+    held, last = carry_forward(values, start)
     since = (here[:, None] - last).astype(np.float32)
-    count = np.zeros((len(rows) + 1, MEASURED), dtype=np.int32)
+    count = np.zeros((len(rows) + 1, N_MEASURED), dtype=np.int32)
     np.cumsum(~np.isnan(values), axis=0, out=count[1:])
     parts = [
         held,
@@ -106,25 +106,25 @@ def features(rows: Rows, start: Index) -> Rows:
         rows[:, [AGE, GENDER]],
         np.where(last < 0, np.float32(0), 1 / (1 + since)),
         count[1:] - count[np.maximum(here - 23, start)],
-        static(rows)[:, 2:],
+        static_features(rows)[:, 2:],
     ]
     found: Rows = np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
     return found
 
 
-def channels(rows: Rows, start: Index, carry: bool) -> Rows:
+def compute_channels(rows: Rows, start: Index, carry: bool) -> Rows:
     """Return CHANNELS, float32 `(hours, 68)`: values, where `carry` the last ones measured, and 1 where measured."""
-    values = rows[:, :MEASURED]
-    held = carried(values, start)[0] if carry else values
+    values = rows[:, :N_MEASURED]
+    held = carry_forward(values, start)[0] if carry else values
     return np.concatenate([held, ~np.isnan(values)], axis=1, dtype=np.float32)
 
 
-def static(rows: Rows) -> Rows:
+def static_features(rows: Rows) -> Rows:
     """Return STATIC, float32 `(hours, 16)`."""
     units, stay = rows[:, [UNIT1, UNIT2]], rows[:, [ICULOS]]
     unknown = np.isnan(units).all(axis=1, keepdims=True)
     long = stay > np.asarray(_STAYS, np.float32)
-    parts = [rows[:, [AGE, GENDER]], units, unknown, rows[:, [ADMITTED]], stay, long]
+    parts = [rows[:, [AGE, GENDER]], units, unknown, rows[:, [HOSP_ADM_TIME]], stay, long]
     return np.concatenate(parts, axis=1, dtype=np.float32)
 
 

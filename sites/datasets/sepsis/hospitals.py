@@ -13,7 +13,7 @@ import numpy.typing as npt
 from common.errors import DataError
 from sites import synthetic_folder
 from sites.datasets.sepsis import hour_table
-from sites.datasets.sepsis.hour_table import Table
+from sites.datasets.sepsis.hour_table import HourTable
 
 PREFIX = "training_set"
 
@@ -23,12 +23,12 @@ class Hospital:
     """One hospital: its name, its table, and the patients (indices) whose files are another's."""
 
     site: str | None
-    table: Table
+    table: HourTable
     twins: frozenset[int]
     synthetic: bool
 
 
-def find(folder: Path, store: Path) -> list[Hospital]:
+def load_hospitals(folder: Path, store: Path) -> list[Hospital]:
     """Return the hospitals of a folder, or the one hospital that it is.
 
     Raises:
@@ -46,7 +46,7 @@ def find(folder: Path, store: Path) -> list[Hospital]:
     owner: dict[str, int] = {}
     seen: set[bytes] = set()
     for site, path in (hospitals or {None: folder}).items():
-        table = hour_table.read(path, store)
+        table = hour_table.read_hour_table(path, store)
         for name in table.names:
             if owner.setdefault(name, len(found)) != len(found):
                 other = list(hospitals.values())[owner[name]]
@@ -66,7 +66,7 @@ def find(folder: Path, store: Path) -> list[Hospital]:
     return found
 
 
-def excluded(places: Sequence[Hospital], chosen: set[tuple[int, int]]) -> dict[str, int]:
+def count_excluded(places: Sequence[Hospital], chosen: set[tuple[int, int]]) -> dict[str, int]:
     """Return what was left out, counted, for a site that has the chosen patients (hospital, patient).
 
     Whole files count for the site with their hospital's first patient: sites made from one hospital count each once.
@@ -85,14 +85,14 @@ def excluded(places: Sequence[Hospital], chosen: set[tuple[int, int]]) -> dict[s
     return {what: count for what, count in found.items() if count}
 
 
-class Pick:
+class PatientSelection:
     """Takes the hours of some patients (hospital, patient) from an array of each hospital, in that order.
 
     `runs`: a hospital, and its patients from one to before another; `edges`: of each hospital the rows at which its
     patients begin, and its end. One run is not copied but stays mapped.
     """
 
-    def __init__(self, tables: Sequence[Table], chosen: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, tables: Sequence[HourTable], chosen: Sequence[tuple[int, int]]) -> None:
         self.tables = tables
         self.edges = [np.append(table.first, len(table.label)) for table in tables]
         self.runs: list[tuple[int, int, int]] = []
@@ -102,7 +102,7 @@ class Pick:
             else:
                 self.runs.append((k, i, i + 1))
 
-    def __call__(self, of: Callable[[Table], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    def __call__(self, of: Callable[[HourTable], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Return the rows of what `of` gives for each hospital that is needed."""
         values = {k: of(self.tables[k]) for k in sorted({k for k, _, _ in self.runs})}
         parts = [values[k][self.edges[k][begin] : self.edges[k][stop]] for k, begin, stop in self.runs]

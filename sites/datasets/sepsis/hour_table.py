@@ -30,7 +30,7 @@ _SETTLED_NS = 2_000_000_000
 
 
 @dataclass(frozen=True)
-class Table:
+class HourTable:
     """The hours of one hospital's patients, patient after patient in the order of their names.
 
     `rows`: float32 `(hours, 40)`, COLUMNS in their units, NaN where not measured; `label`: uint8 `(hours,)`;
@@ -54,7 +54,7 @@ class Table:
         return np.diff(self.first, append=len(self.label))
 
 
-def read(folder: Path, store: Path) -> Table:
+def read_hour_table(folder: Path, store: Path) -> HourTable:
     """Return the patients of a folder of `.psv` files, prepared before or now.
 
     Raises:
@@ -67,7 +67,7 @@ def read(folder: Path, store: Path) -> Table:
         raise DataError(f"no recordings in {folder}: it holds no .psv file")
     names = [fact[0] for fact in facts]
     stamp = _digest(VERSION, str(folder.resolve()), facts)
-    known = cache.notes(store, stamp)
+    known = cache.read_notes(store, stamp)
     if known and (table := _load(store, known["content"])):
         return table
     contents = _contents(folder, [fact[:2] for fact in facts])
@@ -80,7 +80,7 @@ def read(folder: Path, store: Path) -> Table:
     if table is None:
         raise DataError(f"prepared data vanished from {store}: keep other programs from clearing it")
     if time.time_ns() - max(max(fact[2:4]) for fact in facts) > _SETTLED_NS:
-        cache.store(store, stamp, {}, {"content": key})
+        cache.store_arrays(store, stamp, {}, {"content": key})
     return table
 
 
@@ -101,12 +101,12 @@ def _digest(*parts: object) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
-def _load(store: Path, key: str) -> Table | None:
-    found = memory_map.load(store, key)
+def _load(store: Path, key: str) -> HourTable | None:
+    found = memory_map.open_tables(store, key)
     if found is None:
         return None
     arrays, about = found
-    return Table(
+    return HourTable(
         key=key,
         names=tuple(about["names"].split("\n")) if about["names"] else (),
         rows=arrays["rows"],
@@ -147,7 +147,7 @@ def _contents(folder: Path, files: Sequence[tuple[str, int]]) -> list[bytes]:
 def _prepare(
     folder: Path, names: list[str], contents: list[bytes], digests: list[bytes], store: Path, key: str
 ) -> None:
-    hours = psv.parse(folder, names, contents)
+    hours = psv.parse_files(folder, names, contents)
     of = dict(zip(names, digests, strict=True))
     digest = np.frombuffer(b"".join(of[name] for name in hours.files), np.uint8).reshape(-1, 16)
     arrays: dict[str, npt.NDArray[Any]] = {
@@ -161,4 +161,6 @@ def _prepare(
         "empty": str(len(names) - len(hours.files)),
         "impossible": json.dumps(hours.impossible),
     }
-    memory_map.store(store, key, {name: (item.shape, item.dtype, [item]) for name, item in arrays.items()}, about)
+    memory_map.write_tables(
+        store, key, {name: (item.shape, item.dtype, [item]) for name, item in arrays.items()}, about
+    )

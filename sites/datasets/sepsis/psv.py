@@ -44,7 +44,7 @@ class Hours:
         return f"{folder / self.files[which]}: line {row - int(self.first[which]) + 2}"
 
 
-def parse(folder: Path, files: Sequence[str], contents: Sequence[bytes]) -> Hours:
+def parse_files(folder: Path, files: Sequence[str], contents: Sequence[bytes]) -> Hours:
     """Return the hours of all files in order.
 
     Raises:

@@ -7,7 +7,7 @@ its units.
 
 from __future__ import annotations
 
-USUAL = {
+VARIABLE_RANGES = {
     "HR": (40, 140), "O2Sat": (85, 100), "Temp": (34.5, 39.5), "SBP": (70, 190), "MAP": (45, 130), "DBP": (30, 110),
     "Resp": (6, 36), "EtCO2": (15, 60), "BaseExcess": (-15, 15), "HCO3": (12, 36), "FiO2": (0.2, 1), "pH": (7.15, 7.6),
     "PaCO2": (20, 70), "SaO2": (60, 100), "AST": (0, 400), "BUN": (0, 80), "Alkalinephos": (0, 300),
@@ -17,25 +17,25 @@ USUAL = {
     "Fibrinogen": (80, 700), "Platelets": (0, 500),
 }  # fmt: skip
 """By measured variable, in its unit there."""
-OTHERS = {
+OTHER_RANGES = {
     "shock index": (0.3, 1.5), "pulse pressure": (15, 110), "BUN/Creatinine": (0, 50), "O2Sat/FiO2": (90, 480),
     "SaO2/FiO2": (80, 480), "SIRS": (0, 4), "organ points": (0, 8), "Age": (18, 95), "HospAdmTime": (-200, 0),
     "ICULOS": (0, 120),
 }  # fmt: skip
 
 
-def of(name: str) -> tuple[float, float]:
+def range_of_input(name: str) -> tuple[float, float]:
     """Return the range of an input by its name (sites/datasets/sepsis/features.py); of a 0/1 input, 0 to 1.
 
     >>> of("HR"), of("HR 6 h trend"), of("HR times in 24 h"), of("HR measured")
     ((40, 140), (-50.0, 50.0), (0, 24), (0, 1))
     """
-    if name in OTHERS:
-        return OTHERS[name]
+    if name in OTHER_RANGES:
+        return OTHER_RANGES[name]
     variable, _, what = name.partition(" ")
-    if variable not in USUAL:
+    if variable not in VARIABLE_RANGES:
         return 0, 1
-    low, high = USUAL[variable]
+    low, high = VARIABLE_RANGES[variable]
     wide = high - low
     if what in ("", "6 h low", "6 h high", "6 h mean"):
         return low, high

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from common.seeds import rng_for
 from sites.datasets.sepsis.columns import LABEL, LABS, NAMES, VITALS
 from sites.datasets.sepsis.utility import AHEAD, LATE
-from sites.synthetic_folder import MARKER, building
+from sites.synthetic_folder import MARKER, build_folder
 
 VERSION = 1
 Floats = npt.NDArray[np.float64]
@@ -88,7 +88,7 @@ def generate(folder: Path, *, patients: int, seed: int) -> None:
     sentence = (
         f"{len(PROFILES)} hospitals of {patients} in the layout of challenge-2019, seed {seed}, version {VERSION}"
     )
-    with building(folder, sentence) as build:
+    with build_folder(folder, sentence) as build:
         if build is None:
             return
         for name, profile in PROFILES.items():

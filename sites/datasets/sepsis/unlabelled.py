@@ -14,21 +14,21 @@ from sites.cohort import Cohort, Windows
 from sites.datasets import Source
 from sites.datasets.sepsis import features as sepsis_features
 from sites.datasets.sepsis import psv
-from sites.datasets.sepsis.columns import ICULOS, LABEL, MEASURED, NAMES
+from sites.datasets.sepsis.columns import ICULOS, LABEL, N_MEASURED, NAMES
 from sites.datasets.sepsis.hospitals import PREFIX
-from sites.unlabelled_rows import NOTHING, Left, Rows, cohort
+from sites.unlabelled_rows import ALL_MISSING, Exclusion, ScorableRows, unlabelled_cohort
 
-FILES = 512
+FILES_PER_BATCH = 512
 """Patients' files that are scored together."""
 
 
-def rows_of(source: Source) -> Iterator[Rows]:
+def read_unlabelled(source: Source) -> Iterator[ScorableRows]:
     """Yield the rows of a folder."""
     for folder in _psv_folders(source.folder):
         files = sorted(path.name for path in folder.glob("*.psv") if path.name[0] != ".")
         synthetic = synthetic_folder.is_marked(folder) or synthetic_folder.is_marked(folder.parent)
-        for start in range(0, len(files), FILES):
-            yield _hours(source, folder, files[start : start + FILES], synthetic)
+        for start in range(0, len(files), FILES_PER_BATCH):
+            yield _hours(source, folder, files[start : start + FILES_PER_BATCH], synthetic)
 
 
 def _psv_folders(folder: Path) -> list[Path]:
@@ -46,44 +46,44 @@ def _psv_folders(folder: Path) -> list[Path]:
     return found
 
 
-def _hours(source: Source, folder: Path, files: Sequence[str], synthetic: bool) -> Rows:
+def _hours(source: Source, folder: Path, files: Sequence[str], synthetic: bool) -> ScorableRows:
     contents: list[bytes] = []
     for name in files:
         try:
             contents.append(_with_label((folder / name).read_bytes()))
         except OSError as error:
             raise DataError(f"{folder / name}: cannot be read: {error.strerror}") from None
-    left: list[Left] = []
+    left: list[Exclusion] = []
     try:
-        hours = psv.parse(folder, files, contents)
+        hours = psv.parse_files(folder, files, contents)
     except DataError as whole:
         good = []
         for i, name in enumerate(files):
             try:
-                psv.parse(folder, [name], [contents[i]])
+                psv.parse_files(folder, [name], [contents[i]])
                 good.append(i)
             except DataError as error:
-                left.append(Left(name.removesuffix(".psv"), str(error)))
+                left.append(Exclusion(name.removesuffix(".psv"), str(error)))
         if not left:
             raise whole from None  # no file alone: a unit, say, that the hospital's median betrays
         files, contents = [files[i] for i in good], [contents[i] for i in good]
-        hours = psv.parse(folder, files, contents)
-    left += [Left(name.removesuffix(".psv"), "no hour") for name in files if name not in set(hours.files)]
+        hours = psv.parse_files(folder, files, contents)
+    left += [Exclusion(name.removesuffix(".psv"), "no hour") for name in files if name not in set(hours.files)]
     count = np.diff(hours.first, append=len(hours.rows))
     owner, first = np.repeat(np.arange(len(count)), count), np.repeat(hours.first, count)
     names = tuple(name.removesuffix(".psv") for name in hours.files)
-    seen = ~np.isnan(hours.rows[:, :MEASURED]).all(1)
+    seen = ~np.isnan(hours.rows[:, :N_MEASURED]).all(1)
     total = np.concatenate([[0], np.cumsum(seen)])
     known = total[1:] > total[first]
     for i, gone in enumerate(np.bincount(owner[~known], minlength=len(names))):
         if gone:
-            why = NOTHING if gone == count[i] else "hours before anything was measured"
-            left.append(Left(names[i], why, rows=int(gone)))
+            why = ALL_MISSING if gone == count[i] else "hours before anything was measured"
+            left.append(Exclusion(names[i], why, rows=int(gone)))
     columns = {
         "record": np.asarray(names, dtype=object)[owner[known]],
         "hour": hours.rows[known, ICULOS].astype(np.int64),
     }
-    return Rows(_inputs(source, hours, owner, first, names, synthetic).take(known), columns, tuple(left))
+    return ScorableRows(_inputs(source, hours, owner, first, names, synthetic).take(known), columns, tuple(left))
 
 
 def _with_label(content: bytes) -> bytes:
@@ -105,15 +105,15 @@ def _inputs(
     what, options = source.task(), source.options
     wide = len(what.features)
     made = [
-        sepsis_features.features(*block)
+        sepsis_features.compute_features(*block)
         if options.view == "features"
-        else sepsis_features.channels(*block, carry=options.carry)
-        for block in sepsis_features.blocks(hours.rows, hours.first)
+        else sepsis_features.compute_channels(*block, carry=options.carry)
+        for block in sepsis_features.patient_blocks(hours.rows, hours.first)
     ]
     x: npt.NDArray[np.float32] | Windows = np.zeros((len(owner), 0, 0), np.float32)
     if options.view == "features":
         features = np.concatenate(made)[:, :wide]
     else:
         x = Windows(np.concatenate(made)[:, : what.channels], np.arange(len(owner)), first, options.hours)
-        features = sepsis_features.static(hours.rows)[:, :wide]
-    return cohort(what, x, features, names, synthetic, owner)
+        features = sepsis_features.static_features(hours.rows)[:, :wide]
+    return unlabelled_cohort(what, x, features, names, synthetic, owner)

@@ -21,7 +21,7 @@ EARLY, OPTIMAL, LATE = -12, -6, 3
 ALARM_BEST, SILENCE_WORST, FALSE_ALARM = 1.0, -2.0, -0.05
 
 
-def worth(
+def hourly_utility(
     label: npt.NDArray[np.integer] | npt.NDArray[np.floating] | npt.NDArray[np.bool_], first: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
     """Return what silence (column 0) and an alarm (column 1) are worth at each hour, float32 `(rows, 2)`.
@@ -49,7 +49,7 @@ def worth(
     return found
 
 
-def until(
+def hours_until_sepsis(
     label: npt.NDArray[np.integer] | npt.NDArray[np.floating] | npt.NDArray[np.bool_], first: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
     """Return the hours until sepsis begins, float32 `(rows,)`, below 0 after it, NaN for who never has it.
@@ -69,7 +69,9 @@ def until(
     return found
 
 
-def normalised(values: npt.NDArray[np.floating], alarm: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> float:
+def normalised_utility(
+    values: npt.NDArray[np.floating], alarm: npt.NDArray[np.bool_] | npt.NDArray[np.integer]
+) -> float:
     """Return the utility of the alarms, on the scale where silence throughout is 0 and the best choice 1.
 
     `values`: `(rows, 2)`, what `worth` gives; `alarm`: `(rows,)`, true where an alarm is given. The best choice takes

@@ -23,7 +23,7 @@ from scipy import signal as filters
 
 from common.seeds import rng_for
 from sites.ecg.simulate.patients import Floats, Patient
-from sites.ecg.simulate.waveforms import rhythm
+from sites.ecg.simulate.waveforms import simulate_rhythm
 
 Condition = Literal["healthy", "infarction", "block", "hypertrophy", "repolarisation", "irregular"]
 
@@ -76,7 +76,7 @@ class Heart:
     """`(waves, 5)`: delay after R (s), width (s), and height on x, y, z (mV)."""
 
 
-def heart(condition: Condition, rng: np.random.Generator) -> Heart:
+def draw_heart(condition: Condition, rng: np.random.Generator) -> Heart:
     """Draw a person with a condition."""
     centre = 46 if condition == "healthy" else 60
     age = int(np.clip(rng.normal(centre, 12), 18, 89))
@@ -173,10 +173,10 @@ def _infarct(shape: Floats, wall: Floats, acute: bool, extent: float, rng: np.ra
     return np.vstack([found, rows])
 
 
-def record(person: Heart, seconds: float, rate: int, rng: np.random.Generator) -> Floats:
+def simulate_recording(person: Heart, seconds: float, rate: int, rng: np.random.Generator) -> Floats:
     """Return one recording of a person in mV, `(samples, 15)`, with breathing, baseline, muscle and mains."""
     samples = round(seconds * rate)
-    beats = rhythm(person.beat, seconds, rng)
+    beats = simulate_rhythm(person.beat, seconds, rng)
     axes = np.zeros((samples, 3))
     electrodes = rng.lognormal(0, 0.05)
     for time, interval in zip(beats.times, beats.intervals, strict=True):
@@ -203,7 +203,7 @@ def record(person: Heart, seconds: float, rate: int, rng: np.random.Generator) -
     return np.asarray(seen + rng.uniform(0, 0.01, leads) * np.sin(2 * np.pi * 50 * clock + rng.uniform(0, 6.3, leads)))
 
 
-def conditions(count: int, shares: Mapping[Condition, float], seed: int, where: str) -> list[Condition]:
+def draw_conditions(count: int, shares: Mapping[Condition, float], seed: int, where: str) -> list[Condition]:
     """Return as many conditions in the shares' proportions, shuffled; each asked for is there where it can be."""
     names = sorted(shares)
     weight = np.array([shares[name] for name in names])

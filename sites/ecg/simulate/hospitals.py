@@ -23,9 +23,9 @@ import numpy as np
 
 from common.errors import ConfigError, DataError
 from common.seeds import rng_for
-from sites.ecg.simulate.patients import Patient, patients_of
+from sites.ecg.simulate.patients import Patient, draw_patients
 from sites.ecg.simulate.profiles import HospitalProfile, default_profiles
-from sites.ecg.simulate.waveforms import disturbances, rhythm, waves
+from sites.ecg.simulate.waveforms import simulate_noise, simulate_rhythm, simulate_waves
 
 __all__ = ["MARKER", "HospitalProfile", "default_profiles", "generate"]
 
@@ -79,7 +79,7 @@ def generate(
             home = build / profile.name
             home.mkdir(parents=True)
             records = [f"{profile.name}-{number:03d}" for number in range(1, profile.patients + 1)]
-            for index, patient in enumerate(patients_of(profile, seed)):
+            for index, patient in enumerate(draw_patients(profile, seed)):
                 rng = rng_for(seed, "record", profile.name, index)
                 _write_record(home, records[index], profile, patient, 60 * minutes, rng)
                 done += 1
@@ -124,9 +124,9 @@ def _write_record(
     rng: np.random.Generator,
 ) -> None:
     samples = round(duration * profile.rate)
-    beats = rhythm(patient, duration, rng)
-    ecg = waves(patient, beats, samples, profile, rng)
-    disturbed, bursts = disturbances(patient, samples, profile, rng)
+    beats = simulate_rhythm(patient, duration, rng)
+    ecg = simulate_waves(patient, beats, samples, profile, rng)
+    disturbed, bursts = simulate_noise(patient, samples, profile, rng)
     digital = np.rint((ecg + disturbed) * profile.gain * profile.adc_gain).astype(np.int64) + profile.baseline
     limit = 2**11 if profile.storage == "212" else 2**15
     if np.abs(digital).max() >= limit:

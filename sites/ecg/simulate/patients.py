@@ -64,7 +64,7 @@ class Patient:
     """Factor on the hospital's muscle noise."""
 
 
-def patients_of(profile: HospitalProfile, seed: int) -> Iterator[Patient]:
+def draw_patients(profile: HospitalProfile, seed: int) -> Iterator[Patient]:
     """Yield the hospital's patients in order; none depends on another hospital."""
     shares = _unequal_shares(profile, rng_for(seed, "ectopy", profile.name))
     for index in range(profile.patients):

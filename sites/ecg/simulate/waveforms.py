@@ -39,7 +39,7 @@ class Beats:
     """AAMI classes, one letter a beat."""
 
 
-def rhythm(patient: Patient, duration: float, rng: np.random.Generator) -> Beats:
+def simulate_rhythm(patient: Patient, duration: float, rng: np.random.Generator) -> Beats:
     """Place the patient's beats over a little more than `duration` seconds."""
     normal_rr = _tachogram(patient, duration + 4, rng)
     kinds = _order(patient.mix, int(1.5 * duration / patient.rr) + 8, rng)
@@ -102,7 +102,9 @@ def _order(mix: Mapping[str, float], count: int, rng: np.random.Generator) -> st
     return "".join("N" * gap + episodes[k] for gap, k in zip(gaps, order, strict=False)) + "N" * int(gaps[-1])
 
 
-def waves(patient: Patient, beats: Beats, samples: int, profile: HospitalProfile, rng: np.random.Generator) -> Floats:
+def simulate_waves(
+    patient: Patient, beats: Beats, samples: int, profile: HospitalProfile, rng: np.random.Generator
+) -> Floats:
     """Return the model's z of each lead with its wandering baseline, mV, `(samples, leads)`."""
     rows = []
     for time, interval, kind in zip(beats.times, beats.intervals, beats.kinds, strict=True):
@@ -155,7 +157,7 @@ def _shape(patient: Patient, kind: str, rng: np.random.Generator) -> Floats:
     return choices[1 if rarer else 0].copy()
 
 
-def disturbances(
+def simulate_noise(
     patient: Patient, samples: int, profile: HospitalProfile, rng: np.random.Generator
 ) -> tuple[Floats, list[int]]:
     """Return muscle noise and mains hum, mV, `(samples, leads)`, and the samples at which bursts begin."""

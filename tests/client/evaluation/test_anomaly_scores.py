@@ -14,29 +14,29 @@ from sklearn.covariance import OAS
 
 from client import requests as work
 from client.evaluation import anomaly_scores, latent_view
-from client.evaluation.evaluate import assess
-from client.evaluation.predictions import counted, predictor
-from client.policy import SIMULATION, SitePolicy
-from client.privacy.unit_gradients import Gradients
+from client.evaluation.evaluate import evaluate_site
+from client.evaluation.predictions import build_predictor, predict_and_count
+from client.policy import SIMULATION_POLICY, SitePolicy
+from client.privacy.unit_gradients import UnitGradients
 from client.site import Site, load_scaled_site, load_site
 from client.site_context import SiteContext
-from client.training.batches import tensors
-from client.training.local_update import weights_of
-from client.training.loop import Schedule, fit
-from client.training.losses import each_loss
+from client.training.batches import load_tensors
+from client.training.local_update import copy_weights
+from client.training.loop import Schedule, train_model
+from client.training.losses import build_example_loss
 from common import models
 from common.config import RunConfig
 from common.errors import SiteError
-from common.latent import Latent, shapes
+from common.latent import LatentStatistics, latent_moment_shapes
 from common.messages import Reply, Request
 from common.metrics.counts import LOGIT_RANGE
 from common.sections.training import ModelConfig
 from common.task import Task
-from sites.anomaly_task import ABNORMAL, FLAT, prepared
+from sites.anomaly_task import ABNORMAL, FLAT, to_anomaly_task
 from sites.cohort import Cohort, Windows
 from tests import tiny
 
-PLACE = SiteContext(SIMULATION, index=0, count=1)
+PLACE = SiteContext(SIMULATION_POLICY, index=0, count=1)
 
 
 def run_config(**sections: Any) -> RunConfig:
@@ -47,13 +47,13 @@ def run_config(**sections: Any) -> RunConfig:
 def opened(run: RunConfig, cohort: Cohort | None = None) -> Site:
     whole = tiny.cohort(1, people=6, each=30) if cohort is None else cohort
     split = np.asarray((0, 0, 0, 1, 2, 2), np.int8)[whole.patient]
-    return Site.of("north", prepared(whole.with_split(split), run), synthetic=True)
+    return Site.of("north", to_anomaly_task(whole.with_split(split), run), synthetic=True)
 
 
 def trained(run: RunConfig, site: Site, epochs: int = 3) -> torch.nn.Module:
-    model = models.build(site.task, run.model, run.seed)
+    model = models.build_model(site.task, run.model, run.seed)
     settings = run.training.model_copy(update={"epochs": epochs})
-    fit(model, site.train, settings, 1, counts=(1, 1), schedule=Schedule(0, epochs))
+    train_model(model, site.train, settings, 1, counts=(1, 1), schedule=Schedule(0, epochs))
     return model
 
 
@@ -84,7 +84,7 @@ def test_labels_that_go_together() -> None:
     task = replace(tiny.TASK, kind="multilabel", classes=("NORM", "MI", "CD"))
     y = np.asarray([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 0]], np.int64)
     plain = replace(tiny.cohort(1, people=4, each=1), task=task, y=y)
-    found = prepared(plain, run_config())
+    found = to_anomaly_task(plain, run_config())
     assert found.y.tolist() == [0, 1, 1, 0]
     assert found.kinds is not None
     assert found.kinds.astype(int).tolist() == [[0, 0], [1, 0], [1, 1], [0, 0]]
@@ -105,10 +105,10 @@ def test_a_flat_lead_among_others_stays() -> None:
     plain = tiny.cohort(1, people=6, each=30)
     x = np.concatenate([np.asarray(plain.x)] * 2, axis=1)
     x[0, 0] = 1.0  # all that was recorded: the median beat is of other beats
-    found = prepared(replace(plain, task=task, x=x), run_config(detection__train_on="all"))
+    found = to_anomaly_task(replace(plain, task=task, x=x), run_config(detection__train_on="all"))
     assert found.excluded == {FLAT: 1}
     two = replace(task, channel_names=("I", "II"))
-    assert prepared(replace(plain, task=two, x=x), run_config(detection__train_on="all")).excluded == {}
+    assert to_anomaly_task(replace(plain, task=two, x=x), run_config(detection__train_on="all")).excluded == {}
 
 
 @pytest.mark.parametrize("shape", ["dense", "windows", "table"])
@@ -127,7 +127,7 @@ def test_what_nothing_was_measured_of_is_left_out(shape: str) -> None:
     ids, split = tuple("abcdef"), np.full(6, -1, np.int8)
     found = Cohort(task, x, features, np.zeros(6, np.int64), np.arange(6), ids, ids, split)
     config = run_config(model={"name": "tabular_autoencoder"})
-    kept = prepared(found, config).patient.tolist()
+    kept = to_anomaly_task(found, config).patient.tolist()
     if shape == "table":
         assert kept == [4]
     else:
@@ -141,7 +141,7 @@ def test_figures_are_sklearn_s() -> None:
     run = run_config(evaluation__bins=4096)
     site = opened(run)
     model = trained(run, site)
-    results = assess(predictor(model, run), site, run, True).results
+    results = evaluate_site(build_predictor(model, run), site, run, True).results
     with torch.inference_mode():
         made = model.eval()(torch.tensor(site.test.x), torch.tensor(site.test.features))
     errors = (
@@ -174,7 +174,7 @@ def test_a_score_is_never_nan(value: float) -> None:
     assert np.isfinite(scored.losses).all()
     assert odds[:3].min() > np.quantile(odds[3:], 0.9)
     assert odds.max() <= LOGIT_RANGE
-    assert np.isfinite(counted(lambda cohort: scored, broken, run).total.loss)
+    assert np.isfinite(predict_and_count(lambda cohort: scored, broken, run).total.loss)
 
 
 @pytest.mark.parametrize("score", ["reconstruction", "both"])
@@ -186,7 +186,7 @@ def test_a_missing_lead_is_scored_and_higher(score: str) -> None:
     run = run_config(detection__score=score)
     site = opened(run, replace(plain, task=task, x=np.concatenate([np.asarray(plain.x), second], axis=1)))
     model = trained(run, site, 10)
-    known = Latent.of(anomaly_scores.Detector(model, run).moments(site.train))
+    known = LatentStatistics.of(anomaly_scores.Detector(model, run).moments(site.train))
     x = np.asarray(site.test.x).copy()
     x[:, 1] = 0.0  # what a reader gives where a recording lacks the lead
     whole, lacking = (
@@ -214,7 +214,7 @@ def test_a_site_where_all_are_abnormal_has_nothing_to_train_on(monkeypatch: pyte
     hello = work.handle(PLACE, Request("hello", run))
     assert hello.report["counts"]["train"] == {"patients": 0, "examples": 0, "classes": [0, 0]}
     assert hello.report["excluded"] == {ABNORMAL: 90}
-    weights = weights_of(models.build(site.task, run.model, run.seed))
+    weights = copy_weights(models.build_model(site.task, run.model, run.seed))
     reply = work.handle(PLACE, Request("test", run, 1, weights, threshold=0.0))
     found = reply.report["evaluations"]["all"]
     assert found["macro_auroc"]["value"] is None
@@ -223,7 +223,7 @@ def test_a_site_where_all_are_abnormal_has_nothing_to_train_on(monkeypatch: pyte
 
 
 def asked(run: RunConfig, kind: Any, **more: Any) -> Reply:
-    weights = weights_of(models.build(load_site(PLACE, run).task, run.model, run.seed))
+    weights = copy_weights(models.build_model(load_site(PLACE, run).task, run.model, run.seed))
     return work.handle(PLACE, Request(kind, run, 1, weights, **more))
 
 
@@ -237,7 +237,7 @@ def test_missing_values_stay_missing_and_count_in_no_error(monkeypatch: pytest.M
     nothing, y = np.zeros((40, 0, 0), np.float32), np.arange(40) % 5 // 4
     cohort = Cohort(task, nothing, features, y, np.arange(40), ids, ids, split)
     run = run_config(model={"name": "tabular_autoencoder"}, data__scaling="site")
-    site = Site.of("north", prepared(cohort, run), synthetic=True)
+    site = Site.of("north", to_anomaly_task(cohort, run), synthetic=True)
     monkeypatch.setattr("client.site.read_site", lambda place, config: site)
     ready = load_scaled_site(PLACE, run, b"")
     assert np.array_equal(np.isnan(ready.test.features), np.isnan(site.test.features))
@@ -251,9 +251,9 @@ def test_missing_values_stay_missing_and_count_in_no_error(monkeypatch: pytest.M
 def test_gradients_of_units_are_those_of_a_backward_pass(name: str, options: dict[str, Any]) -> None:
     site = opened(run_config())
     built = {"widths": [4], "latent": 2, **options}
-    model = models.build(site.task, ModelConfig(name=name, options=built), 1).eval()  # nothing is drawn
-    loss, part = each_loss(site.task), site.train.take(np.arange(9))
-    cut, features, y = tensors(part, torch.device("cpu"))
+    model = models.build_model(site.task, ModelConfig(name=name, options=built), 1).eval()  # nothing is drawn
+    loss, part = build_example_loss(site.task), site.train.take(np.arange(9))
+    cut, features, y = load_tensors(part, torch.device("cpu"))
 
     def read(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return cut(rows), features[rows], y[rows]
@@ -265,7 +265,7 @@ def test_gradients_of_units_are_those_of_a_backward_pass(name: str, options: dic
             x, columns, labels = read(torch.from_numpy(unit))
             loss(model(x, columns), x, columns, labels).mean().backward()  # type: ignore[no-untyped-call]
             slow.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
-        found = Gradients(model, loss).each(units, read)
+        found = UnitGradients(model, loss).each(units, read)
         torch.testing.assert_close(found, torch.stack(slow), rtol=1e-3, atol=1e-5)
 
 
@@ -278,7 +278,7 @@ def timed(cohort: Cohort) -> Cohort:
 def test_a_score_relative_to_the_recording_s_first_minutes() -> None:
     cohort = timed(tiny.cohort(1, people=6, each=30)).take(np.arange(10, 180))
     score = np.random.default_rng(2).normal(size=len(cohort.y))
-    found = anomaly_scores.relative(score, cohort, 1.5)
+    found = anomaly_scores.subtract_baseline(score, cohort, 1.5)
     for patient in range(6):
         rows = [i for i in range(len(score)) if cohort.patient[i] == patient]
         assert cohort.seconds is not None
@@ -300,7 +300,7 @@ def test_relative_scores_need_times(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, own = (
         anomaly_scores.Detector(trained(run, site), config)(site.test).logits[:, 1] for config in (run_config(), run)
     )
-    np.testing.assert_allclose(own, anomaly_scores.relative(plain.astype(float), site.test, 5.0), atol=1e-5)
+    np.testing.assert_allclose(own, anomaly_scores.subtract_baseline(plain.astype(float), site.test, 5.0), atol=1e-5)
 
 
 @pytest.mark.parametrize("score", ["latent", "both"])
@@ -309,7 +309,7 @@ def test_latent_scores(score: str) -> None:
     site = opened(run)
     model = trained(run, site)
     plain = anomaly_scores.Detector(model, run)
-    known = Latent.of(plain.moments(site.train))
+    known = LatentStatistics.of(plain.moments(site.train))
     errors, latent = plain.measure(site.test)
     z = plain.measure(site.train)[1]
     away = [mahalanobis(row, z.mean(0), np.linalg.inv(known.covariance)) ** 2 / 2 for row in latent]
@@ -327,7 +327,7 @@ def test_a_site_s_own_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_config(detection__threshold="site", evaluation__false_alarms=0.2)
     site = opened(run)
     monkeypatch.setattr("client.site.read_site", lambda place, config: site)
-    model = models.build(site.task, run.model, run.seed)
+    model = models.build_model(site.task, run.model, run.seed)
     detector = anomaly_scores.Detector(model, run)
     scores = detector(site.validation).logits[site.validation.y == 0, 1]
     found = asked(run, "test", threshold=3.0).report["evaluations"]["all"]["threshold"]
@@ -344,9 +344,9 @@ def test_latent_sums_may_not_leave_while_training_is_private(monkeypatch: pytest
     monkeypatch.setattr("client.site.read_site", lambda place, config: site)
     sums = asked(run, "latent").statistics
     assert sums["count"].tolist() == [len(site.train.y)]
-    assert {name: value.shape for name, value in sums.items()} == shapes(2)
-    strict = replace(PLACE, policy=SIMULATION.model_copy(update={"min_training_patients": 4}))
-    weights = weights_of(models.build(site.task, run.model, run.seed))
+    assert {name: value.shape for name, value in sums.items()} == latent_moment_shapes(2)
+    strict = replace(PLACE, policy=SIMULATION_POLICY.model_copy(update={"min_training_patients": 4}))
+    weights = copy_weights(models.build_model(site.task, run.model, run.seed))
     with pytest.raises(SiteError, match="fewer than 4 people"):
         work.handle(strict, Request("latent", run, 1, weights))
     private = run_config(privacy={"sigma": 1.0, "delta": 0.01}, federation__choose="last")
@@ -359,9 +359,9 @@ def test_a_picture_of_latent_space_tells_no_cell_of_few(least: int) -> None:
     run = run_config()
     site = opened(run)
     detector = anomaly_scores.Detector(trained(run, site), run)
-    known = Latent.of(detector.moments(site.train))
-    policy = SIMULATION.model_copy(update={"min_cell_patients": least})
-    view = latent_view.of(detector, site, policy, known.to_bytes())
+    known = LatentStatistics.of(detector.moments(site.train))
+    policy = SIMULATION_POLICY.model_copy(update={"min_cell_patients": least})
+    view = latent_view.build_latent_view(detector, site, policy, known.to_bytes())
     plane = known.plane(detector.measure(site.test)[1])
     assert set(view["counts"]) == {"normal", "V", "F"}
     assert site.test.kinds is not None
@@ -381,11 +381,11 @@ def test_single_examples_leave_where_they_are_made_up_or_the_policy_says_so() ->
     made_up = opened(run)
     real = replace(made_up, synthetic=False)
     detector = anomaly_scores.Detector(trained(run, made_up), run)
-    latent = Latent.of(detector.moments(made_up.train)).to_bytes()
-    assert "examples" not in latent_view.of(detector, real, SIMULATION, latent)
-    assert "examples" not in latent_view.of(detector, real, SitePolicy(), latent)
-    allowed = latent_view.of(detector, real, SitePolicy(share_examples=True), latent)["examples"]
-    shown = latent_view.of(detector, made_up, SitePolicy(), latent)["examples"]
+    latent = LatentStatistics.of(detector.moments(made_up.train)).to_bytes()
+    assert "examples" not in latent_view.build_latent_view(detector, real, SIMULATION_POLICY, latent)
+    assert "examples" not in latent_view.build_latent_view(detector, real, SitePolicy(), latent)
+    allowed = latent_view.build_latent_view(detector, real, SitePolicy(share_examples=True), latent)["examples"]
+    shown = latent_view.build_latent_view(detector, made_up, SitePolicy(), latent)["examples"]
     assert shown == allowed
     errors = detector.measure(made_up.test)[0]
     normal = np.sort(errors[made_up.test.y == 0])
@@ -403,7 +403,7 @@ def test_single_examples_leave_where_they_are_made_up_or_the_policy_says_so() ->
 def test_a_variational_model_pays_for_leaving_the_standard_normal_law(name: str) -> None:
     site = opened(run_config())
     options = {"widths": [4], "latent": 2, "variational": True, "beta": 0.3}
-    model = models.build(site.task, ModelConfig(name=name, options=options), 1)
+    model = models.build_model(site.task, ModelConfig(name=name, options=options), 1)
     x, features = torch.tensor(site.test.x), torch.tensor(site.test.features)
     seen: dict[str, torch.Tensor] = {}
     for part in ("latent", "spread"):
@@ -412,8 +412,8 @@ def test_a_variational_model_pays_for_leaving_the_standard_normal_law(name: str)
     law = torch.distributions.Normal(seen["latent"], (0.5 * seen["spread"]).exp())
     kl = torch.distributions.kl_divergence(law, torch.distributions.Normal(0.0, 1.0)).sum(1)
     torch.testing.assert_close(found.penalty, 0.3 * kl, rtol=1e-4, atol=1e-6)
-    loss = each_loss(site.task)(found, x, features, torch.tensor(site.test.y))
-    torch.testing.assert_close(loss, models.errors(site.task)(found) + found.penalty)
+    loss = build_example_loss(site.task)(found, x, features, torch.tensor(site.test.y))
+    torch.testing.assert_close(loss, models.reconstruction_error_function(site.task)(found) + found.penalty)
     drawn = [model.train()(x, features) for _ in range(2)]
     assert not torch.equal(*((one.signal if one.signal is not None else one.columns) for one in drawn))
     torch.testing.assert_close(drawn[0].latent, found.latent if name == "autoencoder" else drawn[0].latent)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from client.evaluation import attribution
-from client.policy import SIMULATION, SitePolicy
+from client.policy import SIMULATION_POLICY, SitePolicy
 from client.site_context import SiteContext
 from common import models
 from common.sections.training import ModelConfig
@@ -41,7 +41,7 @@ def batch(seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("how", ["integrated_gradients", "occlusion"])
 def test_of_a_linear_model_each_part_is_weight_times_value(how: str) -> None:
     model, (x, features, y) = Linear(), batch()
-    signal, table = attribution.attribute(model, x, features, y, how)
+    signal, table = attribution.attribute_batch(model, x, features, y, how)
     sign = np.where(y.numpy() == 1, 1.0, -1.0)
     np.testing.assert_allclose(table, sign[:, None] * (features * model.table).detach().numpy(), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(signal, sign[:, None, None] * (x * model.signal).detach().numpy(), rtol=1e-4, atol=1e-4)
@@ -49,40 +49,45 @@ def test_of_a_linear_model_each_part_is_weight_times_value(how: str) -> None:
 
 @pytest.mark.parametrize("name", ["cnn", "gru", "mlp", "logreg", "transformer"])
 def test_integrated_gradients_add_up_to_the_difference_of_scores(name: str) -> None:
-    model = models.build(tiny.TASK, ModelConfig(name=name), 3).eval()
+    model = models.build_model(tiny.TASK, ModelConfig(name=name), 3).eval()
     cohort = tiny.cohort(5, people=2)
     x, features, y = torch.from_numpy(cohort.x), torch.from_numpy(cohort.features), torch.from_numpy(cohort.y)  # type: ignore[arg-type]
-    found = attribution.integrated(model, x, features, y)
+    found = attribution.integrate_gradients(model, x, features, y)
     sums = found[0].sum((1, 2)) + found[1].sum(1)
     with torch.no_grad():
-        gap = attribution.score(model, x, features, y) - attribution.score(model, 0 * x, 0 * features, y)
+        gap = attribution.true_class_log_odds(model, x, features, y) - attribution.true_class_log_odds(
+            model, 0 * x, 0 * features, y
+        )
     torch.testing.assert_close(sums, gap, atol=2e-2, rtol=1e-2)
 
 
 def test_what_the_model_does_not_see_has_no_part() -> None:
     model, (x, features, y) = Linear(), batch()
     for how in ("integrated_gradients", "occlusion"):
-        _, table = attribution.attribute(model, x, features, y, how)
+        _, table = attribution.attribute_batch(model, x, features, y, how)
         assert np.abs(table[:, 2]).max() == 0
         assert np.abs(table[:, 0]).min() > 0
 
 
 def test_occlusion_is_the_slow_one() -> None:
-    model = models.build(tiny.TASK, ModelConfig(name="cnn"), 3).eval()
+    model = models.build_model(tiny.TASK, ModelConfig(name="cnn"), 3).eval()
     cohort = tiny.cohort(5, people=1)
     x, features, y = torch.from_numpy(cohort.x), torch.from_numpy(cohort.features), torch.from_numpy(cohort.y)  # type: ignore[arg-type]
-    signal, _ = attribution.attribute(model, x, features, y, "occlusion")
+    signal, _ = attribution.attribute_batch(model, x, features, y, "occlusion")
     with torch.no_grad():
         for sample in range(tiny.TASK.samples):  # 16 samples, each a stretch of its own
             gone = x.clone()
             gone[3, 0, sample] = 0
-            fall = attribution.score(model, x, features, y)[3] - attribution.score(model, gone, features, y)[3]
+            fall = (
+                attribution.true_class_log_odds(model, x, features, y)[3]
+                - attribution.true_class_log_odds(model, gone, features, y)[3]
+            )
             assert signal[3, 0, sample] == pytest.approx(float(fall), abs=1e-5)
 
 
 def test_each_person_counts_once() -> None:
     values = np.array([[1.0], [1.0], [1.0], [5.0]])
-    assert attribution.over_people(values, np.array([0, 0, 0, 1]))[0] == 3.0
+    assert attribution.mean_over_people(values, np.array([0, 0, 0, 1]))[0] == 3.0
 
 
 def config(how: str = "integrated_gradients") -> Any:
@@ -94,25 +99,25 @@ def test_classes_of_few_people_are_suppressed() -> None:
     rare = cohort.y.copy()
     rare[cohort.patient < 3] = 2  # three people
     cohort = replace(cohort, y=rare)
-    model = models.build(tiny.TASK, ModelConfig(name="cnn"), 3)
+    model = models.build_model(tiny.TASK, ModelConfig(name="cnn"), 3)
 
     def told(**place: Any) -> Any:
-        return attribution.told(SiteContext(**place), "a", model, cohort, config("occlusion"))
+        return attribution.compute_attributions(SiteContext(**place), "a", model, cohort, config("occlusion"))
 
-    strict = SIMULATION.model_copy(update={"min_cell_patients": 5})
+    strict = SIMULATION_POLICY.model_copy(update={"min_cell_patients": 5})
     for found in (told(policy=strict), told(policy=SitePolicy(), site="a", data=Path("here"))):  # a floor at hospitals
         assert found["suppressed"] == ["F"]
         assert set(found["classes"]) == {"N", "V"}
         assert found["patients"] == 5
-    assert set(told(policy=SIMULATION)["classes"]) == {"N", "V", "F"}
-    none = told(policy=SIMULATION.model_copy(update={"min_cell_patients": 9}))
+    assert set(told(policy=SIMULATION_POLICY)["classes"]) == {"N", "V", "F"}
+    none = told(policy=SIMULATION_POLICY.model_copy(update={"min_cell_patients": 9}))
     assert (none["classes"], none["features"], none["patients"]) == ({}, {}, 0)
 
 
 def test_the_mean_signal_is_that_of_the_people(monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = tiny.cohort(5, people=6, each=4)
-    model = models.build(tiny.TASK, ModelConfig(name="cnn"), 3)
-    found = attribution.told(SiteContext(SIMULATION), "a", model, cohort, config())
+    model = models.build_model(tiny.TASK, ModelConfig(name="cnn"), 3)
+    found = attribution.compute_attributions(SiteContext(SIMULATION_POLICY), "a", model, cohort, config())
     for c, name in enumerate(tiny.TASK.classes):
         people = [cohort.x[(cohort.patient == i) & (cohort.y == c)] for i in range(6)]
         means = [beats.mean(0) for beats in people if len(beats)]
@@ -120,12 +125,12 @@ def test_the_mean_signal_is_that_of_the_people(monkeypatch: pytest.MonkeyPatch) 
         assert found["classes"][name]["patients"] == len(means)
     assert found["features"].keys() == {"rr"}
     assert found["channels"]["lead"] > 0
-    assert attribution.told(SiteContext(SIMULATION), "a", model, cohort, config("none")) == {}
+    assert attribution.compute_attributions(SiteContext(SIMULATION_POLICY), "a", model, cohort, config("none")) == {}
 
 
 def test_everybody_is_among_the_few_that_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = tiny.cohort(5, people=10, each=30, classes=(0,))
-    few = attribution.some(cohort, config(), "a")
-    assert np.bincount(few.patient).tolist() == [attribution.EACH] * 10
-    monkeypatch.setattr(attribution, "MOST", 10)
-    assert np.bincount(attribution.some(cohort, config(), "a").patient).tolist() == [1] * 10
+    few = attribution.sample_examples(cohort, config(), "a")
+    assert np.bincount(few.patient).tolist() == [attribution.MAX_EXAMPLES_PER_PERSON] * 10
+    monkeypatch.setattr(attribution, "MAX_EXAMPLES", 10)
+    assert np.bincount(attribution.sample_examples(cohort, config(), "a").patient).tolist() == [1] * 10

@@ -14,12 +14,12 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from client.evaluation import recalibration
-from client.evaluation.evaluate import assess as assess_plain
+from client.evaluation.evaluate import evaluate_site as assess_plain
 from client.site import Site
 from common import messages
 from common.messages import Request
 from common.metrics import counts
-from common.metrics.table_names import RESAMPLED
+from common.metrics.table_names import RESAMPLED_SUFFIX
 from common.task import Task
 from sites.cohort import Cohort
 from tests import tiny
@@ -61,7 +61,7 @@ def test_it_is_scikit_learns(name: str, method: str, seed: int) -> None:
     z, y = odds(seed)
     other, _ = odds(seed + 10)
     wanted = CalibratedClassifierCV(FrozenEstimator(Given().fit(None, None)), method=method).fit(z[:, None], y)
-    chance = expit(counts.margins(recalibration.fit(name, pair(z), y, PAIR)(pair(other)))[:, 1])
+    chance = expit(counts.class_log_odds(recalibration.fit_recalibration(name, pair(z), y, PAIR)(pair(other)))[:, 1])
     expected = wanted.predict_proba(other[:, None])[:, 1]
     edge = 0.5 / (len(y) + 1)
     np.testing.assert_allclose(chance, np.clip(expected, edge, 1 - edge) if name == "isotonic" else expected, atol=2e-4)
@@ -70,7 +70,7 @@ def test_it_is_scikit_learns(name: str, method: str, seed: int) -> None:
 def test_a_score_that_separates_stays_finite() -> None:
     z, y = np.array([-2.0, -1.0, 1.0, 2.0]), np.array([0, 0, 1, 1])
     for name in ("platt", "isotonic", "temperature"):
-        assert np.isfinite(recalibration.fit(name, pair(z), y, PAIR)(pair(z))).all()
+        assert np.isfinite(recalibration.fit_recalibration(name, pair(z), y, PAIR)(pair(z))).all()
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
@@ -82,7 +82,7 @@ def test_a_temperature_is_the_best_of_a_slow_search(kind: Any) -> None:
     else:
         y = np.array([rng.choice(3, p=row) for row in softmax(true, 1)])
     task = Task("t", kind, ("a", "b", "c"), ("a", "b", "c"), 0, 0, 0.0, ("z",), ())
-    scale = recalibration.fit("temperature", 2.5 * true, y, task)(np.ones((1, 3)))[0, 0]
+    scale = recalibration.fit_recalibration("temperature", 2.5 * true, y, task)(np.ones((1, 3)))[0, 0]
 
     def loss(by: float) -> float:
         z = 2.5 * true * by
@@ -112,7 +112,7 @@ def config(**more: Any) -> Any:
 
 def test_figures_after_each_are_those_of_the_mended_scores() -> None:
     site = site_of()
-    results, tables, told = recalibration.assess(model, site, config(), True, 0.5)
+    results, tables, told = recalibration.evaluate_recalibrations(model, site, config(), True, 0.5)
     names = ["threshold", "platt", "temperature", "isotonic"]
     assert list(results) == [f"recalibrated {name}" for name in names]
     assert set(tables) == {f"recalibrated {name}{end}" for name in names for end in ("", "/resampled")}
@@ -120,8 +120,8 @@ def test_figures_after_each_are_those_of_the_mended_scores() -> None:
     plain = assess_plain(model, site, config(), True, 0.5)
     before, before_tables = plain.results, plain.tables
     for name in names:
-        change = recalibration.fit(name, held, site.validation.y, VITALS)
-        event = counts.margins(change(tested))[:, 1]
+        change = recalibration.fit_recalibration(name, held, site.validation.y, VITALS)
+        event = counts.class_log_odds(change(tested))[:, 1]
         item = results[f"recalibrated {name}"]
         assert item.auroc is not None
         assert item.brier is not None
@@ -135,7 +135,7 @@ def test_figures_after_each_are_those_of_the_mended_scores() -> None:
         change_in = told["methods"][name]["difference"]
         assert change_in["brier"]["value"] == pytest.approx(item.brier.value - before["all"].brier.value)  # type: ignore[union-attr, operator]
         drawn = [
-            counts.utility(t.utility)
+            counts.normalised_utility(t.utility)
             for t in (tables[f"recalibrated {name}/resampled"], before_tables["all/resampled"])
         ]
         assert change_in["utility"]["low"] <= np.median(drawn[0] - drawn[1]) <= change_in["utility"]["high"]
@@ -145,19 +145,21 @@ def test_figures_after_each_are_those_of_the_mended_scores() -> None:
 
 def test_the_threshold_is_the_best_on_validation_patients() -> None:
     site = site_of()
-    _, _, told = recalibration.assess(model, site, config(), True, 0.5)
+    _, _, told = recalibration.evaluate_recalibrations(model, site, config(), True, 0.5)
     held = model(site.validation)
     event = (held[:, 1] - held[:, 0]).astype(float)
     worth = site.validation.utility
     assert worth is not None
-    gain = {at: (worth[:, 1] - worth[:, 0])[event >= at].sum() for at in counts.edges(4096)}
+    gain = {at: (worth[:, 1] - worth[:, 0])[event >= at].sum() for at in counts.bin_edges(4096)}
     assert gain[told["methods"]["threshold"]["threshold"]] == pytest.approx(max(gain.values()), abs=1e-4)
 
 
 def test_no_test_patient_shapes_it() -> None:
     site = site_of()
     turned = replace(site, test=replace(site.test, y=1 - site.test.y), train=replace(site.train, y=1 - site.train.y))
-    told = [recalibration.assess(model, one, config(), True, 0.5)[2] for one in (site, turned, site_of(2))]
+    told = [
+        recalibration.evaluate_recalibrations(model, one, config(), True, 0.5)[2] for one in (site, turned, site_of(2))
+    ]
     at = [{name: item["threshold"] for name, item in one["methods"].items()} for one in told]
     assert at[0] == at[1]
     assert at[0] != at[2]
@@ -165,34 +167,38 @@ def test_no_test_patient_shapes_it() -> None:
 
 def test_resamples_stay_where_the_site_keeps_them_but_paired_intervals_are_told() -> None:
     site = site_of()
-    _, open_, told = recalibration.assess(model, site, config(), True, 0.5)
-    _, strict, same = recalibration.assess(model, site, config(), False, 0.5)
-    assert not any(name.endswith(RESAMPLED) for name in strict)
-    assert {name for name in open_ if not name.endswith(RESAMPLED)} == set(strict)
+    _, open_, told = recalibration.evaluate_recalibrations(model, site, config(), True, 0.5)
+    _, strict, same = recalibration.evaluate_recalibrations(model, site, config(), False, 0.5)
+    assert not any(name.endswith(RESAMPLED_SUFFIX) for name in strict)
+    assert {name for name in open_ if not name.endswith(RESAMPLED_SUFFIX)} == set(strict)
     assert told == same
     assert told["methods"]["platt"]["difference"]["loss"]["high"] < 0
 
 
 def test_why_there_is_none() -> None:
     few = site_of(parts=(0,) * 6 + (1,) * 4 + (2,) * 6)
-    results, tables, told = recalibration.assess(model, few, config(), True, 0.5)
+    results, tables, told = recalibration.evaluate_recalibrations(model, few, config(), True, 0.5)
     assert (results, tables) == ({}, {})
     assert told["reason"] == "fewer than 5 validation patients of each class"
     private = tiny.run_config(
         model={"name": "logreg"}, training__loss="cross_entropy", federation__choose="last", privacy={"epsilon": 5.0}
     )
-    assert "private" in recalibration.assess(model, site_of(), private, True, None)[2]["reason"]
-    assert recalibration.assess(model, site_of(), config(evaluation__recalibrate=[]), True, 0.5) == ({}, {}, {})
+    assert "private" in recalibration.evaluate_recalibrations(model, site_of(), private, True, None)[2]["reason"]
+    assert recalibration.evaluate_recalibrations(model, site_of(), config(evaluation__recalibrate=[]), True, 0.5) == (
+        {},
+        {},
+        {},
+    )
 
 
 def test_what_does_not_apply_is_not_tried() -> None:
     likelier = tiny.run_config(model={"name": "logreg"})
-    assert [*recalibration.assess(model, site_of(), likelier, True, None)[0]] == [
+    assert [*recalibration.evaluate_recalibrations(model, site_of(), likelier, True, None)[0]] == [
         "recalibrated platt", "recalibrated temperature", "recalibrated isotonic"
     ]  # fmt: skip
     three = tiny.site("north", 1, parts=(0, 0, 1, 1, 1, 1, 1, 1, 2, 2))
     rng = np.random.default_rng(0)
-    results, _, told = recalibration.assess(
+    results, _, told = recalibration.evaluate_recalibrations(
         lambda cohort: rng.normal(size=(len(cohort.y), 3)).astype(np.float32), three, tiny.run_config(), True, None
     )
     assert list(results) == ["recalibrated temperature"]

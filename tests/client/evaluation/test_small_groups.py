@@ -12,19 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.evaluation import small_groups
-from client.evaluation.predictions import counted, predictor, tallied
+from client.evaluation.predictions import build_predictor, count_predictions, predict_and_count
 from client.policy import SitePolicy
 from client.requests import handle
 from client.site import Site
 from client.site_context import SiteContext
-from client.training.local_update import weights_of
+from client.training.local_update import copy_weights
 from common import messages, models
 from common.config import RunConfig
 from common.errors import SiteError
 from common.messages import Request
-from common.metrics.table_names import ALL, GROUP
+from common.metrics.table_names import ALL_PATIENTS, GROUP_PREFIX
 from common.sections.evaluation import SubgroupsConfig
-from server.phases.test import combine
+from server.phases.test import combine_evaluations
 from sites.cohort import Cohort
 from tests import tiny
 
@@ -36,8 +36,8 @@ def people(seed: int, sexes: list[int], ages: list[float], each: int = 6) -> Coh
     return replace(cohort, sex=np.asarray(sexes, np.int8), age=np.asarray(ages, np.float32))
 
 
-def cells(cohort: Cohort, minimum: int, wanted: SubgroupsConfig = WANTED) -> small_groups.Cells:
-    return small_groups.cells(cohort, wanted, minimum, ALL, GROUP)
+def cells(cohort: Cohort, minimum: int, wanted: SubgroupsConfig = WANTED) -> small_groups.ReleasableTables:
+    return small_groups.select_releasable_tables(cohort, wanted, minimum, ALL_PATIENTS, GROUP_PREFIX)
 
 
 def test_every_person_is_in_one_group_of_each_attribute() -> None:
@@ -121,15 +121,15 @@ def _site(monkeypatch: pytest.MonkeyPatch) -> Site:
 
 
 def asked(site: Site, config: RunConfig, **policy: Any) -> messages.Reply:
-    model = models.build(site.task, config.model, 1)
+    model = models.build_model(site.task, config.model, 1)
     place = SiteContext(SitePolicy(**{"min_cell_patients": 1, **policy}), site=site.name)
-    return handle(place, Request("test", config, 1, weights_of(model)))
+    return handle(place, Request("test", config, 1, copy_weights(model)))
 
 
 def test_groups_figures_are_those_of_their_rows_alone(site: Site) -> None:
     config = run()
     reply = asked(site, config, share_resamples=True)
-    predict = predictor(models.build(site.task, config.model, 1), config)
+    predict = build_predictor(models.build_model(site.task, config.model, 1), config)
     everyone = reply.tables["all/resampled"].confusion
     for attribute in ("sex", "age", "rr"):
         names = [name for name in reply.report["evaluations"] if name.startswith(f"group {attribute}=")]
@@ -138,7 +138,7 @@ def test_groups_figures_are_those_of_their_rows_alone(site: Site) -> None:
         )
         np.testing.assert_array_equal(sum(reply.tables[name + "/resampled"].confusion for name in names), everyone)
     women = site.test.take(np.isin(site.test.patient, np.flatnonzero(site.test.sex == 0)))
-    alone = counted(predict, women, config).total
+    alone = predict_and_count(predict, women, config).total
     np.testing.assert_array_equal(reply.tables["group sex=female"].scores, alone.scores)
     item = reply.report["evaluations"]["group sex=female"]
     assert (item["patients"], item["examples"]) == (women.people(), len(women.y))
@@ -151,13 +151,13 @@ def test_what_is_suppressed_is_said_and_not_in_the_reply(site: Site) -> None:
     assert {name for name in reply.report["suppressed"] if "age" in name} == ages
     assert not set(reply.report["suppressed"]) & {name.partition("/")[0] for name in reply.tables}
     assert {name for name in reply.tables if "age" in name} == {"group age=under 40"}
-    by_table, pooled = combine(site.task, {"north": reply, "south": asked(site, run())})
+    by_table, pooled = combine_evaluations(site.task, {"north": reply, "south": asked(site, run())})
     assert set(by_table["group age=65 and over"]) == {"south"}
     assert "suppressed at, and so without, north (fewer than 4 patients)" in pooled["group age=65 and over"].notes
     with pytest.raises(SiteError, match="policy: fewer than 4 patients"):
         handle(
             SiteContext(SitePolicy(min_cell_patients=4), site="north"),
-            Request("validate", run(), 1, weights_of(models.build(site.task, run().model, 1))),
+            Request("validate", run(), 1, copy_weights(models.build_model(site.task, run().model, 1))),
         )
 
 
@@ -184,7 +184,7 @@ def test_a_class_of_too_few_patients_is_left_out_everywhere(monkeypatch: pytest.
     hello = handle(SiteContext(SitePolicy(min_cell_patients=3), site="north"), Request("hello", config))
     assert hello.report["counts"]["test"]["classes"] == [int((y == 0).sum()), int((y == 1).sum()), None]
     assert hello.report["counts"]["test"]["examples"] == int((y < 2).sum())
-    _, pooled = combine(site.task, {"north": reply})
+    _, pooled = combine_evaluations(site.task, {"north": reply})
     assert pooled["all"].suppressed == {"F": 3}
     assert any("class F is suppressed at" in note for note in pooled["all"].notes)
     small = handle(SiteContext(SitePolicy(min_cell_patients=11), site="north"), Request("hello", config))
@@ -210,8 +210,8 @@ def test_multilabel_hidden_labels_are_zero() -> None:
     assert may.classes["all"].tolist() == [False, False, True]
     logits = rng.normal(size=y.shape).astype(np.float32)
     config = tiny.run_config()
-    found = tallied(logits, cohort, config, rows=may.rows["all"], hidden=may.classes["all"])
-    whole = tallied(logits, cohort, config)
+    found = count_predictions(logits, cohort, config, rows=may.rows["all"], hidden=may.classes["all"])
+    whole = count_predictions(logits, cohort, config)
     np.testing.assert_array_equal(found.total.confusion[:2], whole.total.confusion[:2])
     assert not found.total.confusion[2].any()
     assert not found.people.scores[:, 2].any()

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from client.privacy import accounting
-from client.privacy.accounting import Spent, epsilon, noise_for
+from client.privacy.accounting import GaussianSteps, compute_epsilon, solve_noise
 from common.errors import ConfigError
 
 TABLE = [
@@ -30,10 +30,12 @@ def test_rdp_is_googles(q: float, sigma: float, steps: int, delta: float) -> Non
     accounting_ = pytest.importorskip("dp_accounting")
     from dp_accounting import rdp
 
-    theirs = rdp.RdpAccountant(orders=list(accounting.ORDERS))
+    theirs = rdp.RdpAccountant(orders=list(accounting.RENYI_ORDERS))
     event = accounting_.PoissonSampledDpEvent(q, accounting_.GaussianDpEvent(sigma))
     theirs.compose(accounting_.SelfComposedDpEvent(event, steps))
-    assert epsilon([Spent(q, sigma, steps)], delta, "rdp") == pytest.approx(theirs.get_epsilon(delta), rel=0.005)
+    assert compute_epsilon([GaussianSteps(q, sigma, steps)], delta, "rdp") == pytest.approx(
+        theirs.get_epsilon(delta), rel=0.005
+    )
 
 
 @pytest.mark.parametrize(("q", "sigma", "steps", "delta"), TABLE)
@@ -44,18 +46,18 @@ def test_prv_is_googles_pld(q: float, sigma: float, steps: int, delta: float) ->
     theirs = pld.PLDAccountant(value_discretization_interval=1e-4)
     event = accounting_.PoissonSampledDpEvent(q, accounting_.GaussianDpEvent(sigma))
     theirs.compose(accounting_.SelfComposedDpEvent(event, steps))
-    found = epsilon([Spent(q, sigma, steps)], delta, "prv")
+    found = compute_epsilon([GaussianSteps(q, sigma, steps)], delta, "prv")
     assert found == pytest.approx(theirs.get_epsilon(delta), rel=0.005)
-    assert found <= epsilon([Spent(q, sigma, steps)], delta, "rdp")
+    assert found <= compute_epsilon([GaussianSteps(q, sigma, steps)], delta, "rdp")
 
 
 def test_a_history_is_one_mechanism_however_it_was_written_down() -> None:
-    parts = [Spent(0.1, 2.0, 7), Spent(0.2, 3.0, 5), Spent(0.1, 2.0, 13)]
+    parts = [GaussianSteps(0.1, 2.0, 7), GaussianSteps(0.2, 3.0, 5), GaussianSteps(0.1, 2.0, 13)]
     for method in ("rdp", "prv"):
-        together = epsilon([Spent(0.1, 2.0, 20), Spent(0.2, 3.0, 5)], 1e-5, method)
-        assert epsilon(parts, 1e-5, method) == together
-        assert together > epsilon(parts[:2], 1e-5, method) > epsilon(parts[:1], 1e-5, method) > 0
-    assert epsilon([], 1e-5, "rdp") == 0
+        together = compute_epsilon([GaussianSteps(0.1, 2.0, 20), GaussianSteps(0.2, 3.0, 5)], 1e-5, method)
+        assert compute_epsilon(parts, 1e-5, method) == together
+        assert together > compute_epsilon(parts[:2], 1e-5, method) > compute_epsilon(parts[:1], 1e-5, method) > 0
+    assert compute_epsilon([], 1e-5, "rdp") == 0
 
 
 def test_the_full_gaussian_mechanism_is_the_analytic_one() -> None:
@@ -64,7 +66,7 @@ def test_the_full_gaussian_mechanism_is_the_analytic_one() -> None:
         return math.erfc(-x / math.sqrt(2)) / 2
 
     sigma, delta = 3.0, 1e-5
-    found = epsilon([Spent(1.0, sigma, 1)], delta, "prv")
+    found = compute_epsilon([GaussianSteps(1.0, sigma, 1)], delta, "prv")
     a, b = 1 / (2 * sigma), found * sigma
     exact = normal(a - b) - math.exp(found) * normal(-a - b)
     assert exact <= delta
@@ -75,26 +77,29 @@ def test_the_full_gaussian_mechanism_is_the_analytic_one() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["rdp", "prv"])
 @pytest.mark.parametrize("target", [0.5, 2.0, 8.0, 40.0])
-def test_the_noise_keeps_the_target_and_hardly_less(method: accounting.Method, target: float) -> None:
-    sigma = noise_for(target, 1e-5, 0.1, 100, method)
-    assert 0.99 * target < epsilon([Spent(0.1, sigma, 100)], 1e-5, method) <= target
+def test_the_noise_keeps_the_target_and_hardly_less(method: accounting.Accountant, target: float) -> None:
+    sigma = solve_noise(target, 1e-5, 0.1, 100, method)
+    assert 0.99 * target < compute_epsilon([GaussianSteps(0.1, sigma, 100)], 1e-5, method) <= target
 
 
 def test_prv_needs_less_noise_than_rdp() -> None:
-    assert noise_for(2.0, 1e-5, 0.1, 100, "prv") < noise_for(2.0, 1e-5, 0.1, 100, "rdp")
+    assert solve_noise(2.0, 1e-5, 0.1, 100, "prv") < solve_noise(2.0, 1e-5, 0.1, 100, "rdp")
 
 
 def test_no_noise_keeps_an_epsilon_of_nothing() -> None:
     with pytest.raises(ConfigError, match="cannot be kept"):
-        noise_for(1e-9, 1e-5, 0.5, 1_000_000, "rdp")
+        solve_noise(1e-9, 1e-5, 0.5, 1_000_000, "rdp")
 
 
-@pytest.mark.parametrize("wrong", [Spent(0.0, 1.0, 1), Spent(1.1, 1.0, 1), Spent(0.1, 0.0, 1), Spent(0.1, 1.0, -1)])
-def test_what_is_no_step(wrong: Spent) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [GaussianSteps(0.0, 1.0, 1), GaussianSteps(1.1, 1.0, 1), GaussianSteps(0.1, 0.0, 1), GaussianSteps(0.1, 1.0, -1)],
+)
+def test_what_is_no_step(wrong: GaussianSteps) -> None:
     with pytest.raises(ValueError, match="no step"):
-        epsilon([wrong], 1e-5, "rdp")
+        compute_epsilon([wrong], 1e-5, "rdp")
     with pytest.raises(ValueError, match="delta"):
-        epsilon([Spent(0.1, 1.0, 1)], 0.0, "rdp")
+        compute_epsilon([GaussianSteps(0.1, 1.0, 1)], 0.0, "rdp")
 
 
 @pytest.mark.parametrize(
@@ -106,10 +111,10 @@ def test_a_sum_before_the_steps_composes_as_googles_do(sums: float, q: float, si
 
     step = theirs.PoissonSampledDpEvent(q, theirs.GaussianDpEvent(sigma))
     both = theirs.ComposedDpEvent([theirs.GaussianDpEvent(sums), theirs.SelfComposedDpEvent(step, steps)])
-    history = [Spent(1.0, sums, 1), Spent(q, sigma, steps)]
-    exact = rdp.RdpAccountant(orders=list(accounting.ORDERS)).compose(both).get_epsilon(1e-5)
-    assert epsilon(history, 1e-5, "rdp") == pytest.approx(exact, rel=0.005)
+    history = [GaussianSteps(1.0, sums, 1), GaussianSteps(q, sigma, steps)]
+    exact = rdp.RdpAccountant(orders=list(accounting.RENYI_ORDERS)).compose(both).get_epsilon(1e-5)
+    assert compute_epsilon(history, 1e-5, "rdp") == pytest.approx(exact, rel=0.005)
     tight = pld.PLDAccountant().compose(both).get_epsilon(1e-5)
-    assert epsilon(history, 1e-5, "prv") == pytest.approx(tight, rel=0.005)
-    solved = noise_for(exact, 1e-5, q, steps, "rdp", (Spent(1.0, sums, 1),))
+    assert compute_epsilon(history, 1e-5, "prv") == pytest.approx(tight, rel=0.005)
+    solved = solve_noise(exact, 1e-5, q, steps, "rdp", (GaussianSteps(1.0, sums, 1),))
     assert solved == pytest.approx(sigma, rel=0.01)

@@ -13,21 +13,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from client.policy import SIMULATION, SitePolicy
+from client.policy import SIMULATION_POLICY, SitePolicy
 from client.privacy import budget, unit_gradients
-from client.privacy.accounting import Method as Method_
-from client.privacy.accounting import Spent, epsilon, noise_for
-from client.privacy.budget import Plan
+from client.privacy.accounting import Accountant as Method_
+from client.privacy.accounting import GaussianSteps, compute_epsilon, solve_noise
+from client.privacy.budget import DpSgdPlan
 from client.privacy.dp_sgd import _some, train_privately
-from client.privacy.ledger import BudgetSpent, Ledger, path_of
-from client.privacy.unit_gradients import Gradients
-from client.privacy.units import _digests, count_units, units_of
+from client.privacy.ledger import BudgetSpent, Ledger, get_ledger_path
+from client.privacy.unit_gradients import UnitGradients
+from client.privacy.units import _digests, count_units, group_rows_by_unit
 from client.requests import handle
 from client.site import Site, load_site
 from client.site_context import SiteContext
-from client.training.batches import tensors
-from client.training.local_update import weights_of
-from client.training.losses import each_loss
+from client.training.batches import load_tensors
+from client.training.local_update import copy_weights
+from client.training.losses import build_example_loss
 from common import config as configuration
 from common import models, noise
 from common.config import RunConfig
@@ -57,7 +57,7 @@ def _one_thread() -> Any:
 
 def network(task: Task, name: str, **more: Any) -> nn.Module:
     """Return a model whose dropout is off, so that two ways give one gradient."""
-    model = models.build(task, ModelConfig(name=name, options={**MODELS[name], **more}), seed=1).train()
+    model = models.build_model(task, ModelConfig(name=name, options={**MODELS[name], **more}), seed=1).train()
     for module in model.modules():
         if isinstance(module, Dropout):
             module.rate = 0.0
@@ -65,13 +65,13 @@ def network(task: Task, name: str, **more: Any) -> nn.Module:
 
 
 def reader(cohort: Cohort) -> Any:
-    cut, features, y = tensors(cohort, torch.device("cpu"))
+    cut, features, y = load_tensors(cohort, torch.device("cpu"))
     return lambda rows: (cut(rows), features[rows], y[rows])
 
 
 def slow(model: nn.Module, cohort: Cohort, units: Any) -> Tensor:
     """The gradients of units, one ordinary backward pass each."""
-    read, loss, found = reader(cohort), each_loss(cohort.task), []
+    read, loss, found = reader(cohort), build_example_loss(cohort.task), []
     for unit in units:
         model.zero_grad()
         x, features, y = read(torch.from_numpy(unit))
@@ -87,12 +87,12 @@ def slow(model: nn.Module, cohort: Cohort, units: Any) -> Tensor:
 def test_gradients_of_units_are_the_slow_loops(name: str, each: int) -> None:
     if name == "lstm" and each == 1:
         with pytest.raises(ConfigError, match=r"nn\.LSTM"):
-            models.refuse_without_units(network(tiny.TASK, name), "record")
+            models.check_per_unit_gradients(network(tiny.TASK, name), "record")
     cohort = tiny.cohort(1, people=4, each=each)
-    units = [rows[: len(rows) - i % 2 * (each > 1)] for i, rows in enumerate(units_of(cohort, "patient"))]
+    units = [rows[: len(rows) - i % 2 * (each > 1)] for i, rows in enumerate(group_rows_by_unit(cohort, "patient"))]
     model = network(tiny.TASK, name)
-    models.refuse_without_units(model, "patient")
-    found = Gradients(model, each_loss(cohort.task)).each(units, reader(cohort))
+    models.check_per_unit_gradients(model, "patient")
+    found = UnitGradients(model, build_example_loss(cohort.task)).each(units, reader(cohort))
     expected = slow(model, cohort, units)
     assert (found - expected).norm(dim=1).div(expected.norm(dim=1)).max() < 1e-5
     assert expected.norm(dim=1).min() > 1e-3
@@ -103,9 +103,9 @@ def test_many_labels_and_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = tiny.cohort(2, people=5, each=2)
     y = np.random.default_rng(1).integers(0, 2, (10, 3))
     cohort = replace(whole, task=task, y=y)
-    model, units = network(task, "cnn"), units_of(cohort, "patient")
-    monkeypatch.setattr(unit_gradients, "AT_ONCE", 1)
-    found = Gradients(model, each_loss(task)).each(units, reader(cohort))
+    model, units = network(task, "cnn"), group_rows_by_unit(cohort, "patient")
+    monkeypatch.setattr(unit_gradients, "MAX_GRADIENT_BYTES", 1)
+    found = UnitGradients(model, build_example_loss(task)).each(units, reader(cohort))
     assert torch.allclose(found, slow(model, cohort, units), rtol=1e-4, atol=1e-6)
 
 
@@ -122,22 +122,24 @@ def test_layers_that_are_not_known_are_mapped_over() -> None:
             found: Tensor = self.out(x.flatten(1)) * self.scale
             return found
 
-    found = Gradients(Odd(), each_loss(cohort.task))
+    found = UnitGradients(Odd(), build_example_loss(cohort.task))
     assert found.way == "vmap"
     for name in MODELS:
-        known = Gradients(network(tiny.TASK, name), each_loss(cohort.task)).way == "ghost"
+        known = UnitGradients(network(tiny.TASK, name), build_example_loss(cohort.task)).way == "ghost"
         assert known == (name != "lstm")
     model = Odd()
     expected = slow(model, cohort, units)
-    assert torch.allclose(Gradients(model, each_loss(cohort.task)).each(units, reader(cohort)), expected, atol=1e-6)
+    assert torch.allclose(
+        UnitGradients(model, build_example_loss(cohort.task)).each(units, reader(cohort)), expected, atol=1e-6
+    )
 
 
 def test_frozen_layers_are_left_out() -> None:
     cohort, units = tiny.cohort(1, people=4, each=1), [np.asarray([i]) for i in range(4)]
     whole, part = network(tiny.TASK, "cnn"), network(tiny.TASK, "cnn")
-    models.frozen(part, ["stem*", "head.hidden.bias"])
-    expected = Gradients(whole, each_loss(cohort.task)).each(units, reader(cohort))
-    found = Gradients(part, each_loss(cohort.task))
+    models.freeze_parameters(part, ["stem*", "head.hidden.bias"])
+    expected = UnitGradients(whole, build_example_loss(cohort.task)).each(units, reader(cohort))
+    found = UnitGradients(part, build_example_loss(cohort.task))
     keep = torch.cat([torch.full((p.numel(),), name in found.trained) for name, p in whole.named_parameters()])
     assert 0 < int((~keep).sum()) < len(keep)
     assert torch.allclose(found.each(units, reader(cohort)), expected[:, keep], rtol=1e-4, atol=1e-6)
@@ -146,35 +148,35 @@ def test_frozen_layers_are_left_out() -> None:
 @pytest.mark.parametrize("each", [1, 3, 12])
 def test_clipping_is_the_slow_loops(each: int) -> None:
     cohort = tiny.cohort(3, people=6, each=each)
-    units, model = units_of(cohort, "patient"), network(tiny.TASK, "cnn")
+    units, model = group_rows_by_unit(cohort, "patient"), network(tiny.TASK, "cnn")
     gradients = slow(model, cohort, units).double()
     limit = float(gradients.norm(dim=1).median())
     expected = sum(g * min(1.0, limit / float(g.norm())) for g in gradients)
-    found = Gradients(model, each_loss(cohort.task)).clipped_sum(units, reader(cohort), limit)
+    found = UnitGradients(model, build_example_loss(cohort.task)).clipped_sum(units, reader(cohort), limit)
     np.testing.assert_allclose(found, np.asarray(expected), rtol=1e-4, atol=1e-6)
-    without = Gradients(model, each_loss(cohort.task)).clipped_sum(units[1:], reader(cohort), limit)
+    without = UnitGradients(model, build_example_loss(cohort.task)).clipped_sum(units[1:], reader(cohort), limit)
     assert np.linalg.norm(found - without) <= limit * (1 + 1e-6)
 
 
 def test_a_gradient_that_is_no_number_adds_nothing() -> None:
     cohort = tiny.cohort(3, people=3, each=1)
-    units, model = units_of(cohort, "patient"), network(tiny.TASK, "mlp", inputs="both")
+    units, model = group_rows_by_unit(cohort, "patient"), network(tiny.TASK, "mlp", inputs="both")
     broken = replace(cohort, x=cohort.x.copy())  # type: ignore[union-attr]
     broken.x[units[1]] = np.nan  # type: ignore[index]
-    found = Gradients(model, each_loss(cohort.task)).clipped_sum(units, reader(broken), 1.0)
-    rest = Gradients(model, each_loss(cohort.task)).clipped_sum([units[0], units[2]], reader(cohort), 1.0)
+    found = UnitGradients(model, build_example_loss(cohort.task)).clipped_sum(units, reader(broken), 1.0)
+    rest = UnitGradients(model, build_example_loss(cohort.task)).clipped_sum([units[0], units[2]], reader(cohort), 1.0)
     np.testing.assert_allclose(found, rest, atol=1e-6)
     assert np.linalg.norm(rest) > 0.01
 
 
 def test_a_person_is_a_unit_whatever_their_recordings() -> None:
     cohort = replace(tiny.cohort(1, people=3, each=2), persons=("b", "a", "b"))
-    assert [unit.tolist() for unit in units_of(cohort, "patient")] == [[2, 3], [0, 1, 4, 5]]
-    assert [unit.tolist() for unit in units_of(cohort, "record")] == [[i] for i in range(6)]
+    assert [unit.tolist() for unit in group_rows_by_unit(cohort, "patient")] == [[2, 3], [0, 1, 4, 5]]
+    assert [unit.tolist() for unit in group_rows_by_unit(cohort, "record")] == [[i] for i in range(6)]
     assert (count_units(cohort, "patient"), count_units(cohort, "record")) == (2, 6)
 
 
-PLAIN = Plan("record", 1.0, 0.0, float("inf"), 1, 64, private=False)
+PLAIN = DpSgdPlan("record", 1.0, 0.0, float("inf"), 1, 64, private=False)
 
 
 def test_no_noise_and_no_clipping_is_the_plain_step() -> None:
@@ -193,7 +195,9 @@ def test_no_noise_and_no_clipping_is_the_plain_step() -> None:
 
 def test_dropout_differs_between_units_and_is_seeded() -> None:
     cohort, options = tiny.cohort(5, people=3, each=1), {"dropout": 0.9}
-    one, other, third = (models.build(tiny.TASK, ModelConfig(name="mlp", options=options), seed=1) for _ in range(3))
+    one, other, third = (
+        models.build_model(tiny.TASK, ModelConfig(name="mlp", options=options), seed=1) for _ in range(3)
+    )
     config = tiny.run_config().training
     for model, seed in ((one, 1), (other, 1), (third, 2)):
         train_privately(model, cohort, config, PLAIN, seed)
@@ -204,7 +208,7 @@ def test_dropout_differs_between_units_and_is_seeded() -> None:
 def test_where_noise_is_secret_so_is_dropout() -> None:
     cohort, options, found = tiny.cohort(5, people=3, each=1), {"dropout": 0.5}, []
     for private_ in (True, True, False, False):
-        model = models.build(tiny.TASK, ModelConfig(name="mlp", options=options), seed=1)
+        model = models.build_model(tiny.TASK, ModelConfig(name="mlp", options=options), seed=1)
         train_privately(model, cohort, tiny.run_config().training, replace(PLAIN, private=private_), 1)
         found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert not torch.equal(found[0], found[1])
@@ -217,7 +221,7 @@ class Nobody:
     private = False
 
     def __init__(self, units: int) -> None:
-        self._units, self._inner = units, noise.Seeded(1)
+        self._units, self._inner = units, noise.SeededSource(1)
 
     def uniform(self, count: int) -> Any:
         return np.full(count, 0.999) if count == self._units else self._inner.uniform(count)
@@ -228,7 +232,7 @@ def test_a_step_that_draws_nobody_is_noise_alone() -> None:
                              training__schedule="constant", training__lr=1.0).training  # fmt: skip
     cohort, model = tiny.cohort(5), network(tiny.TASK, "cnn", widths=[64, 64], hidden=64)
     before = torch.cat([p.detach().flatten() for p in model.parameters()]).clone()
-    plan = Plan("patient", 0.5, 3.0, 0.25, 2, 64)
+    plan = DpSgdPlan("patient", 0.5, 3.0, 0.25, 2, 64)
     train_privately(model, cohort, config, plan, 1, source=Nobody(cohort.people()))
     moved = torch.cat([p.detach().flatten() for p in model.parameters()]) - before
     expected = 3.0 * 0.25 / (0.5 * cohort.people()) * np.sqrt(2)
@@ -240,7 +244,7 @@ def test_the_noise_in_the_weights_has_the_variance_that_is_charged() -> None:
                              training__schedule="constant", training__lr=1.0).training  # fmt: skip
     cohort, model = tiny.cohort(5), network(tiny.TASK, "cnn", widths=[64, 64], hidden=64)
     plain = copy.deepcopy(model)
-    plan = Plan("patient", 1.0, 2.0, 0.5, 1, 64)
+    plan = DpSgdPlan("patient", 1.0, 2.0, 0.5, 1, 64)
     train_privately(model, cohort, config, plan, 1)
     train_privately(plain, cohort, config, replace(plan, sigma=0.0), 1)
     difference = torch.cat([(a - b).flatten() for a, b in zip(model.parameters(), plain.parameters(), strict=True)])
@@ -248,7 +252,7 @@ def test_the_noise_in_the_weights_has_the_variance_that_is_charged() -> None:
 
 
 def test_few_of_a_persons_examples_are_drawn_anew() -> None:
-    unit, source = np.arange(100), noise.Seeded(1)
+    unit, source = np.arange(100), noise.SeededSource(1)
     some = [_some(unit, 10, source) for _ in range(50)]
     assert all(len(set(rows.tolist())) == 10 for rows in some)
     assert len(set(np.concatenate(some).tolist())) > 80
@@ -277,7 +281,7 @@ def here(state: Path, site: str = "north", **policy: Any) -> SiteContext:
 
 
 def asked(config: RunConfig, number: int, run: str = RUN, kind: Any = "train", method: Method = METHOD) -> Request:
-    weights = weights_of(models.build(tiny.TASK, config.model, config.seed))
+    weights = copy_weights(models.build_model(tiny.TASK, config.model, config.seed))
     return Request(kind, config, number, weights, (1, 1, 1), run_id=run, method=method)
 
 
@@ -286,15 +290,15 @@ def test_ten_rounds_are_one_accountant_before_and_after_a_restart(
     sites: dict[str, Site], tmp_path: Path, how: Method_
 ) -> None:
     config = private(privacy__accountant=how)
-    sigma = noise_for(8.0, 1e-3, 0.5, 20, how)
+    sigma = solve_noise(8.0, 1e-3, 0.5, 20, how)
     told = []
     for number in range(1, 11):
         if number == 5:  # another process: nothing of it is in memory
             _digests.clear()
-            noise_for.cache_clear()
+            solve_noise.cache_clear()
             sites["north"] = tiny.site("north", 1, parts=(0,) * 8 + (2,))
         told.append(handle(here(tmp_path), asked(config, number)).report["privacy"])
-        expected = epsilon([Spent(0.5, sigma, 2)] * number, 1e-3, how)
+        expected = compute_epsilon([GaussianSteps(0.5, sigma, 2)] * number, 1e-3, how)
         assert told[-1]["epsilon_run"] == told[-1]["epsilon"] == expected
         assert (told[-1]["sigma"], told[-1]["steps"], told[-1]["units"]) == (sigma, 2, 8)
     assert 7.9 < told[-1]["epsilon"] <= 8.0
@@ -302,8 +306,8 @@ def test_ten_rounds_are_one_accountant_before_and_after_a_restart(
         handle(here(tmp_path), asked(config, 11))
     # a second run on the same data adds up
     second = handle(here(tmp_path), asked(config, 1, "b" * 32)).report["privacy"]
-    assert second["epsilon_run"] == epsilon([Spent(0.5, sigma, 2)], 1e-3, how)
-    assert second["epsilon"] == epsilon([Spent(0.5, sigma, 22)], 1e-3, how)
+    assert second["epsilon_run"] == compute_epsilon([GaussianSteps(0.5, sigma, 2)], 1e-3, how)
+    assert second["epsilon"] == compute_epsilon([GaussianSteps(0.5, sigma, 22)], 1e-3, how)
 
 
 def test_the_charge_stands_before_the_step_is_taken(
@@ -315,7 +319,7 @@ def test_the_charge_stands_before_the_step_is_taken(
     monkeypatch.setattr("client.requests.train.train_privately", crash)
     with pytest.raises(KeyboardInterrupt):
         handle(here(tmp_path), asked(private(), 1))
-    assert len(Ledger.read(path_of(tmp_path, "north")).rows()) == 1
+    assert len(Ledger.read(get_ledger_path(tmp_path, "north")).rows()) == 1
 
 
 def test_what_leaves_a_private_site(sites: dict[str, Site], tmp_path: Path) -> None:
@@ -357,7 +361,7 @@ def test_a_site_spends_no_more_than_its_policy_over_runs(sites: dict[str, Site],
                 handle(place, asked(config, number, run))
                 done += 1
     assert 10 <= done < 20
-    assert budget.ledger_of(place, sites["north"]).total(1e-3, "rdp") <= 4.5
+    assert budget.open_ledger(place, sites["north"]).total(1e-3, "rdp") <= 4.5
 
 
 def test_what_else_is_refused(sites: dict[str, Site], tmp_path: Path) -> None:
@@ -378,7 +382,7 @@ def test_other_data_and_damage_stop_the_handshake(sites: dict[str, Site], tmp_pa
     sites["north"] = tiny.site("north", 7, parts=(0,) * 8 + (2,))
     with pytest.raises(DataError, match="belongs to other data"):
         handle(place, asked(private(), 1, kind="hello"))
-    path_of(tmp_path, "north").write_bytes(b"nonsense" * 1000)
+    get_ledger_path(tmp_path, "north").write_bytes(b"nonsense" * 1000)
     with pytest.raises(DataError, match="cannot be used"):
         handle(place, asked(private(), 1, kind="hello"))
 
@@ -391,7 +395,7 @@ def test_another_split_of_the_same_people_is_the_same_data(sites: dict[str, Site
             handle(here(tmp_path), asked(private(), 1, "b" * 32, kind))
     allowed = here(tmp_path, several_splits=True)
     assert handle(allowed, asked(private(), 1, "b" * 32)).report["privacy"]["epsilon"] > 0
-    assert len(Ledger.read(path_of(tmp_path, "north")).rows()) == 2
+    assert len(Ledger.read(get_ledger_path(tmp_path, "north")).rows()) == 2
 
 
 def test_seeded_noise_repeats_and_is_marked(sites: dict[str, Site], tmp_path: Path) -> None:
@@ -410,7 +414,7 @@ def test_a_run_without_privacy_needs_no_ledger(sites: dict[str, Site], tmp_path:
 
 
 def test_a_hospitals_ledger_is_bound_to_its_folder(hospitals: Path, tmp_path: Path) -> None:
-    run = configuration.parse({
+    run = configuration.parse_config({
         "name": "privacy", "sites": {"validation": 0.5},
         "model": {"options": {"widths": [4], "kernel": 3, "hidden": 4}},
         "training": {"device": "cpu", "loss": "cross_entropy"}, "federation": {"choose": "last"},
@@ -418,7 +422,7 @@ def test_a_hospitals_ledger_is_bound_to_its_folder(hospitals: Path, tmp_path: Pa
     })  # fmt: skip
     place = SiteContext(SitePolicy(max_delta=0.01), site="north", data=hospitals / "north", state=tmp_path)
     found = handle(place, Request("hello", run))
-    weights = weights_of(models.build(load_site(place, run).task, run.model, run.seed))
+    weights = copy_weights(models.build_model(load_site(place, run).task, run.model, run.seed))
     told = handle(place, Request("train", run, 1, weights, run_id=RUN)).report["privacy"]
     assert told["steps"] == 20
     assert told["units"] == found.report["counts"]["train"]["patients"]
@@ -435,8 +439,8 @@ def test_models_that_mix_patients() -> None:
 
     for level in ("record", "patient"):
         with pytest.raises(ConfigError, match="BatchNorm1d, which mixes patients"):
-            models.refuse_without_units(Mixed(), level)
-    assert SIMULATION.privacy_levels == ("record", "patient", "hospital")
+            models.check_per_unit_gradients(Mixed(), level)
+    assert SIMULATION_POLICY.privacy_levels == ("record", "patient", "hospital")
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from client.privacy import ghost_norms, unit_gradients
-from client.privacy.ghost_norms import Group, Pass, Seen, layers_of
-from client.privacy.unit_gradients import Gradients, Way
-from client.privacy.units import units_of
-from client.training.batches import tensors
-from client.training.losses import Loss, each_loss
+from client.privacy.ghost_norms import GradientPass, LayerCall, UnitGroup, find_trained_layers
+from client.privacy.unit_gradients import GradientMethod, UnitGradients
+from client.privacy.units import group_rows_by_unit
+from client.training.batches import load_tensors
+from client.training.losses import Loss, build_example_loss
 from common import models
 from common.models._layers import Dropout
 from common.sections.training import ModelConfig
@@ -28,8 +28,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "cnn": {"widths": [8, 16], "hidden": 8}, "gru": {"width": 8, "hidden": 8, "layers": 2}, "tcn": {"width": 8},
     "autoencoder": {"widths": [8, 16]}, "lstm": {"width": 8, "hidden": 8}, "transformer": {"width": 8, "hidden": 8},
 }  # fmt: skip
-LOSS = each_loss(tiny.TASK)
-REBUILT = each_loss(replace(tiny.TASK, classes=("N", "A"), class_titles=("normal", "other"), anomaly=True))
+LOSS = build_example_loss(tiny.TASK)
+REBUILT = build_example_loss(replace(tiny.TASK, classes=("N", "A"), class_titles=("normal", "other"), anomaly=True))
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def _one_thread() -> Any:
 
 def network(name: str) -> nn.Module:
     """Return a model in training whose dropout is off, so that two ways give one gradient."""
-    model = models.build(tiny.TASK, ModelConfig(name=name, options=SMALL.get(name, {})), seed=1).train()
+    model = models.build_model(tiny.TASK, ModelConfig(name=name, options=SMALL.get(name, {})), seed=1).train()
     for module in model.modules():
         if isinstance(module, Dropout):
             module.rate = 0.0
@@ -51,8 +51,11 @@ def network(name: str) -> nn.Module:
 
 def units_and_rows(each: int, ragged: bool = True) -> tuple[list[npt.NDArray[np.int64]], Any, Cohort]:
     cohort = tiny.cohort(1, people=6, each=each)
-    units = [rows[: len(rows) - i % 2 * (each > 1 and ragged)] for i, rows in enumerate(units_of(cohort, "patient"))]
-    cut, features, y = tensors(cohort, torch.device("cpu"))
+    units = [
+        rows[: len(rows) - i % 2 * (each > 1 and ragged)]
+        for i, rows in enumerate(group_rows_by_unit(cohort, "patient"))
+    ]
+    cut, features, y = load_tensors(cohort, torch.device("cpu"))
     return units, lambda rows: (cut(rows), features[rows], y[rows]), cohort
 
 
@@ -70,52 +73,52 @@ def slow(model: nn.Module, units: Any, rows: Any) -> Tensor:
     return torch.stack(found).double()
 
 
-def check(model: nn.Module, each: int, way: Way | None = None) -> None:
+def check(model: nn.Module, each: int, way: GradientMethod | None = None) -> None:
     """Compare the clipped sum with the slow loop's, at a limit that clips half of the units."""
     units, rows, _ = units_and_rows(each)
     expected = slow(model, units, rows)
     norm = expected.norm(dim=1)
     limit = float(norm.median())
     truth = (expected * (limit / norm).clamp(max=1)[:, None]).sum(0).numpy()
-    found = Gradients(model, loss_of(model), way).clipped_sum(units, rows, limit)
+    found = UnitGradients(model, loss_of(model), way).clipped_sum(units, rows, limit)
     assert np.linalg.norm(found - truth) < 1e-5 * np.linalg.norm(truth)
-    whole = Gradients(model, loss_of(model), way).clipped_sum(units, rows, float("inf"))
+    whole = UnitGradients(model, loss_of(model), way).clipped_sum(units, rows, float("inf"))
     assert np.linalg.norm(whole - expected.sum(0).numpy()) < 1e-5 * np.linalg.norm(whole)
     assert np.linalg.norm(whole - truth) > 1e-3 * np.linalg.norm(truth)
 
 
 @pytest.mark.parametrize("each", [1, 3, 20])
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", models.list_models())
 def test_every_models_clipped_sum_is_the_slow_loops(name: str, each: int) -> None:
     model = network(name)
-    assert (Gradients(model, loss_of(model)).way == "ghost") == (name != "lstm")
+    assert (UnitGradients(model, loss_of(model)).way == "ghost") == (name != "lstm")
     check(model, each)
 
 
 @pytest.mark.parametrize("always", [True, False])
 @pytest.mark.parametrize("name", ["cnn", "tcn", "transformer", "gru", "mlp"])
 def test_made_or_not_a_gradient_has_one_norm(name: str, always: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def choose(one: Seen) -> bool:
+    def choose(one: LayerCall) -> bool:
         return always and (one.group.longest == 1 or isinstance(one.module, nn.Linear))
 
-    monkeypatch.setattr(Seen, "ghost", choose)
+    monkeypatch.setattr(LayerCall, "ghost", choose)
     for each in (1, 4):
         check(network(name), each)
 
 
 @pytest.mark.parametrize("way", ["ghost", "vmap", "loop"])
-def test_each_way_gives_one_sum(way: Way) -> None:
+def test_each_way_gives_one_sum(way: GradientMethod) -> None:
     check(network("cnn"), 3, way)
 
 
 def test_gradients_that_are_not_kept_are_summed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ghost_norms, "KEPT", 0)
-    monkeypatch.setattr(Seen, "ghost", lambda one: False)
+    monkeypatch.setattr(ghost_norms, "MAX_KEPT_BYTES", 0)
+    monkeypatch.setattr(LayerCall, "ghost", lambda one: False)
     for name in ("cnn", "tcn", "gru"):
         check(network(name), 3)
     summed: list[str] = []
-    whole = Seen.weighted
-    monkeypatch.setattr(Seen, "weighted", lambda one, share: (summed.append(one.name), whole(one, share))[1])
+    whole = LayerCall.weighted
+    monkeypatch.setattr(LayerCall, "weighted", lambda one, share: (summed.append(one.name), whole(one, share))[1])
     check(network("cnn"), 1)
     assert "stem" in summed
 
@@ -127,9 +130,9 @@ def test_groups_hold_every_unit_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert sorted(len(unit) for some in groups for unit in some) == sorted(map(len, units))
         assert all(len(some) == 1 or (len(some) <= most and sum(map(len, some)) <= 128) for some in groups)
     assert unit_gradients._groups([], 128, 3) == []
-    none = Gradients(network("cnn"), LOSS)
+    none = UnitGradients(network("cnn"), LOSS)
     assert none.clipped_sum([], units_and_rows(1)[1], 1.0).tolist() == [0.0] * none.size
-    monkeypatch.setattr(unit_gradients, "ROWS", 7)
+    monkeypatch.setattr(unit_gradients, "FIRST_ROWS", 7)
     check(network("cnn"), 3)
     units, rows, _ = units_and_rows(3)
     sizes: list[int] = []
@@ -138,7 +141,7 @@ def test_groups_hold_every_unit_once(monkeypatch: pytest.MonkeyPatch) -> None:
         sizes.append(len(index))
         return rows(index)
 
-    some = Gradients(network("cnn"), LOSS)
+    some = UnitGradients(network("cnn"), LOSS)
     once = some.clipped_sum(units, reading, 0.1)
     assert sizes == [4, 5, 6]  # units of 2, 2, 2, 3, 3 and 3 rows, at most 7 together
     np.testing.assert_allclose(some.clipped_sum(units, reading, 0.1), once, atol=1e-7)
@@ -166,16 +169,16 @@ class Twice(nn.Module):
 @pytest.mark.parametrize("ghosts", [True, False])
 def test_a_layer_that_is_called_twice_has_the_sum(each: int, ghosts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(3)
-    monkeypatch.setattr(Seen, "ghost", lambda one: ghosts and isinstance(one.module, nn.Linear))
+    monkeypatch.setattr(LayerCall, "ghost", lambda one: ghosts and isinstance(one.module, nn.Linear))
     check(Twice(), each, "ghost")
     units, rows, _ = units_and_rows(each)
     model = Twice()
-    assert torch.allclose(Gradients(model, LOSS).each(units, rows).double(), slow(model, units, rows), atol=1e-6)
+    assert torch.allclose(UnitGradients(model, LOSS).each(units, rows).double(), slow(model, units, rows), atol=1e-6)
 
 
 def test_frozen_layers_have_no_part() -> None:
     model = network("cnn")
-    models.frozen(model, ["stem*", "stages.0.*", "head.hidden.bias"])
+    models.freeze_parameters(model, ["stem*", "stages.0.*", "head.hidden.bias"])
     check(model, 1)
     check(model, 3)
 
@@ -184,11 +187,11 @@ def test_units_that_are_not_finite_add_nothing() -> None:
     units, rows, cohort = units_and_rows(2)
     cohort.x[units[1][0]] = np.nan  # type: ignore[index]
     cohort.features[units[4]] = np.inf
-    found = Gradients(network("cnn"), LOSS).clipped_sum(units, rows, 0.1)
-    rest = Gradients(network("cnn"), LOSS).clipped_sum([units[i] for i in (0, 2, 3, 5)], rows, 0.1)
+    found = UnitGradients(network("cnn"), LOSS).clipped_sum(units, rows, 0.1)
+    rest = UnitGradients(network("cnn"), LOSS).clipped_sum([units[i] for i in (0, 2, 3, 5)], rows, 0.1)
     np.testing.assert_allclose(found, rest, atol=1e-7)
     assert np.linalg.norm(rest) > 0.05
-    assert not Gradients(network("cnn"), LOSS).clipped_sum([units[1]], rows, 1.0).any()
+    assert not UnitGradients(network("cnn"), LOSS).clipped_sum([units[1]], rows, 1.0).any()
 
 
 class Alternating(nn.Module):
@@ -208,7 +211,7 @@ class Alternating(nn.Module):
 @pytest.mark.parametrize("ghosts", [True, False])
 def test_what_cancels_is_not_clipped_to_more(ghosts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     # the products are 10**8 times what is left of them: their sum in float32 tells next to nothing of the norm
-    monkeypatch.setattr(Seen, "ghost", lambda one: ghosts)
+    monkeypatch.setattr(LayerCall, "ghost", lambda one: ghosts)
     torch.manual_seed(1)
     x = 100 + 1e-3 * torch.randn(200, 1, 64)
     y = torch.arange(200) % 3
@@ -216,7 +219,7 @@ def test_what_cancels_is_not_clipped_to_more(ghosts: bool, monkeypatch: pytest.M
     model = Alternating()
     nn.init.zeros_(model.conv.weight)
     for unit in range(200):
-        one = Gradients(model, LOSS, "ghost")
+        one = UnitGradients(model, LOSS, "ghost")
         limit = 1e-3
         found = one.clipped_sum([np.asarray([unit])], lambda rows: (x[rows], features[rows], y[rows]), limit)
         assert np.linalg.norm(found) <= limit * 1.001
@@ -227,13 +230,13 @@ def test_squared_norms_are_those_of_the_gradients() -> None:
     units, rows, _ = units_and_rows(1)
     model = network("cnn")
     trained = dict(model.named_parameters())
-    layers = layers_of(model, trained)
+    layers = find_trained_layers(model, trained)
     assert layers is not None
-    group = Group(np.ones(len(units), np.int64), torch.device("cpu"))
+    group = UnitGroup(np.ones(len(units), np.int64), torch.device("cpu"))
     x, features, y = rows(torch.from_numpy(np.concatenate(units)))
-    seen: list[Seen] = []
+    seen: list[LayerCall] = []
     run: Callable[[], Tensor] = lambda: LOSS(model(x, features), x, features, y).sum()  # noqa: E731
-    Pass(layers, trained, group)._back(run, seen.append)
+    GradientPass(layers, trained, group)._back(run, seen.append)
     heavy = [one for one in seen if isinstance(one.module, nn.Linear | nn.Conv2d)]
     assert len(heavy) == 9
     for one in heavy:
@@ -245,10 +248,10 @@ def test_squared_norms_are_those_of_the_gradients() -> None:
 
 def test_layers_that_a_way_does_not_know() -> None:
     with pytest.raises(ValueError, match="way=ghost does not know"):
-        Gradients(network("lstm"), LOSS, "ghost")
+        UnitGradients(network("lstm"), LOSS, "ghost")
     with pytest.raises(ValueError, match="way=vmap does not know"):
-        Gradients(network("lstm"), LOSS, "vmap")
+        UnitGradients(network("lstm"), LOSS, "vmap")
     for layer in (nn.Conv1d(2, 2, 3, groups=2), nn.Conv1d(1, 1, 3, padding_mode="circular"), nn.Conv2d(1, 1, 3),
                   nn.Conv1d(1, 1, 3, padding="same"), nn.Embedding(3, 3)):  # fmt: skip
         whole = nn.Sequential(layer)
-        assert layers_of(whole, dict(whole.named_parameters())) is None
+        assert find_trained_layers(whole, dict(whole.named_parameters())) is None

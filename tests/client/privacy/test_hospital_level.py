@@ -14,14 +14,14 @@ import torch
 
 from client.policy import SitePolicy
 from client.privacy import hospital_level
-from client.privacy.accounting import Spent, epsilon, noise_for
-from client.privacy.hospital_level import Share, contribution
-from client.privacy.ledger import BudgetSpent, Ledger, path_of
+from client.privacy.accounting import GaussianSteps, compute_epsilon, solve_noise
+from client.privacy.hospital_level import ContributionPlan, build_contribution
+from client.privacy.ledger import BudgetSpent, Ledger, get_ledger_path
 from client.requests import handle
 from client.site import Site, load_site
 from client.site_context import SiteContext
-from client.training.local_update import weights_of
-from client.training.loop import Schedule, fit
+from client.training.local_update import copy_weights
+from client.training.loop import Schedule, train_model
 from common import models, noise
 from common.config import RunConfig
 from common.errors import ConfigError, EngineError, SiteError
@@ -59,13 +59,13 @@ def here(state: Path, site: str = "north", **policy: Any) -> SiteContext:
 
 
 def asked(wanted: RunConfig, number: int = 1, run: str = "a" * 32) -> Request:
-    weights = weights_of(models.build(tiny.TASK, wanted.model, wanted.seed))
+    weights = copy_weights(models.build_model(tiny.TASK, wanted.model, wanted.seed))
     return Request("train", wanted, number, weights, (1, 1, 1), run_id=run)
 
 
-def share(weight: float, cap: float = 5.0, clip: float = 0.5, **more: Any) -> Share:
-    return Share(**{"weight": min(weight, cap), "cap": cap, "clip": clip, "sigma": 1.0, "noisy": False,
-                    "source": noise.Seeded(1), **more})  # fmt: skip
+def share(weight: float, cap: float = 5.0, clip: float = 0.5, **more: Any) -> ContributionPlan:
+    return ContributionPlan(**{"weight": min(weight, cap), "cap": cap, "clip": clip, "sigma": 1.0, "noisy": False,
+                    "source": noise.SeededSource(1), **more})  # fmt: skip
 
 
 def changed(seed: int, size: float) -> tuple[Weights, Weights]:
@@ -83,19 +83,19 @@ def flat(weights: Weights) -> np.ndarray:
 @pytest.mark.parametrize(("size", "weight"), [(0.1, 2.0), (7.0, 2.0), (0.1, 60.0), (7.0, 60.0)])
 def test_a_contribution_is_the_clipped_update_with_its_capped_weight(size: float, weight: float) -> None:
     came, after = changed(1, size)
-    found = contribution(came, after, share(weight))
+    found = build_contribution(came, after, share(weight))
     expected = (flat(after) - flat(came)) * min(1.0, 0.5 / size) * min(weight, 5.0)
     np.testing.assert_allclose(flat(found), expected, rtol=2e-3, atol=1e-6)
     assert np.linalg.norm(flat(found)) <= 5.0 * 0.5
     assert [value.shape for value in found.values()] == [(3, 4), (5,)]
-    assert not flat(contribution(came, after, share(weight, drawn=False))).any()
+    assert not flat(build_contribution(came, after, share(weight, drawn=False))).any()
 
 
 def test_one_hospital_moves_the_sum_by_at_most_cap_times_clip() -> None:
     rng = np.random.default_rng(7)
     updates = [changed(i, size) for i, size in enumerate((0.01, 0.3, 0.5, 2.0, 40.0, 1000.0))]
     weights = [1.0, 3.0, 5.0, 9.0, 400.0, 0.5]
-    sent = [flat(contribution(*update, share(weight))) for update, weight in zip(updates, weights, strict=True)]
+    sent = [flat(build_contribution(*update, share(weight))) for update, weight in zip(updates, weights, strict=True)]
     largest = 0.0
     for present in itertools.product((False, True), repeat=6):
         whole = sum((one for one, there in zip(sent, present, strict=True) if there), np.zeros(17))
@@ -117,16 +117,18 @@ def test_one_hospital_moves_the_sum_by_at_most_cap_times_clip() -> None:
 
 def test_the_noise_of_a_site_is_what_is_charged() -> None:
     came = {"a": np.zeros(4000, np.float32)}
-    found = contribution(came, came, share(1.0, cap=3.0, clip=0.25, sigma=2.0, noisy=True, source=noise.Secure()))
+    found = build_contribution(
+        came, came, share(1.0, cap=3.0, clip=0.25, sigma=2.0, noisy=True, source=noise.SecureSource())
+    )
     assert flat(found).std() == pytest.approx(2.0 * 3.0 * 0.25, rel=0.06)
 
 
 def test_what_cannot_be_noised() -> None:
     came, after = changed(1, 1.0)
     with pytest.raises(SiteError, match="whole numbers"):
-        contribution(came, after | {"n": np.ones(1, np.int64)}, share(1.0))
+        build_contribution(came, after | {"n": np.ones(1, np.int64)}, share(1.0))
     with pytest.raises(SiteError, match="not a finite number"):
-        contribution(came, after | {"b": np.full(5, np.nan, np.float32)}, share(1.0))
+        build_contribution(came, after | {"b": np.full(5, np.nan, np.float32)}, share(1.0))
 
 
 # --- a federation ---------------------------------------------------------------------------------------------------
@@ -154,26 +156,26 @@ def test_a_round_is_the_slow_sum_of_all_hospitals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sites: dict[str, Site]
 ) -> None:
     """Without the noise: each hospital trained by hand, clipped, weighted, summed over the public total."""
-    monkeypatch.setattr(noise, "noisy", lambda total, deviation, source: total)
+    monkeypatch.setattr(noise, "add_noise", lambda total, deviation, source: total)
     wanted = config(federation__rounds=2)
     lead(wanted, tmp_path)
-    current = weights_of(models.build(tiny.TASK, wanted.model, wanted.seed))
+    current = copy_weights(models.build_model(tiny.TASK, wanted.model, wanted.seed))
     clipped = 0
     for number in (1, 2):
         total = {name: np.zeros(value.shape) for name, value in current.items()}
         for name, site in sites.items():
-            model = models.build(tiny.TASK, wanted.model, 0)
+            model = models.build_model(tiny.TASK, wanted.model, 0)
             model.load_state_dict({key: torch.tensor(value) for key, value in current.items()})
-            fit(model, site.train, wanted.training, seed_for(wanted.seed, name, number, "train"),
+            train_model(model, site.train, wanted.training, seed_for(wanted.seed, name, number, "train"),
                 counts=site.train.class_counts(), schedule=Schedule(number - 1, 2))  # fmt: skip
-            step = {key: weights_of(model)[key].astype(float) - value for key, value in current.items()}
+            step = {key: copy_weights(model)[key].astype(float) - value for key, value in current.items()}
             norm = float(np.sqrt(sum((value**2).sum() for value in step.values())))
             clipped += norm > 0.05
             for key, value in step.items():
                 total[key] += min(site.train.people(), 5) * min(1, 0.05 / norm) * value
         current = {key: (value + total[key] / 9).astype(np.float32) for key, value in current.items()}
     assert clipped >= 3
-    start = flat(dict(sorted(weights_of(models.build(tiny.TASK, wanted.model, wanted.seed)).items())))
+    start = flat(dict(sorted(copy_weights(models.build_model(tiny.TASK, wanted.model, wanted.seed)).items())))
     expected = flat(dict(sorted(current.items())))
     assert np.linalg.norm(kept(tmp_path) - expected) < 3e-3 * np.linalg.norm(expected - start)
 
@@ -183,8 +185,8 @@ def test_the_model_moves_by_the_noise_that_is_charged(tmp_path: Path, at: str) -
     wide = {"name": "cnn", "options": {"widths": [32, 32], "kernel": 3, "hidden": 32}}
     wanted = config(federation__rounds=1, privacy__noise_at=at, privacy__clip=1e-3, model=wide)
     lead(wanted, tmp_path)
-    start = flat(dict(sorted(weights_of(models.build(tiny.TASK, wanted.model, wanted.seed)).items())))
-    sigma = noise_for(6.0, 1e-3, 1.0, 1, "rdp")
+    start = flat(dict(sorted(copy_weights(models.build_model(tiny.TASK, wanted.model, wanted.seed)).items())))
+    sigma = solve_noise(6.0, 1e-3, 1.0, 1, "rdp")
     expected = sigma * 5.0 * 1e-3 / 9.0 * (np.sqrt(3) if at == "site" else 1)
     moved = kept(tmp_path) - start
     assert moved.std() == pytest.approx(expected, rel=5 / np.sqrt(len(moved)))
@@ -198,20 +200,20 @@ def test_rounds_and_runs_add_up_at_each_hospital(tmp_path: Path, more: dict[str,
     wanted = config(**more)
     done = lead(wanted, tmp_path)
     assert done["status"] == "complete"
-    sigma = noise_for(6.0, 1e-3, q, 3, "rdp")
+    sigma = solve_noise(6.0, 1e-3, q, 3, "rdp")
     for name in PARTS:
-        rows = Ledger.read(path_of(tmp_path / "state", name)).rows()
+        rows = Ledger.read(get_ledger_path(tmp_path / "state", name)).rows()
         assert [(row.level, row.unit, row.units, row.spent) for row in rows] == [
-            ("hospital", "hospital", 1, Spent(q, sigma, 1))
+            ("hospital", "hospital", 1, GaussianSteps(q, sigma, 1))
         ] * 3
-        assert rows[-1].epsilon == epsilon([Spent(q, sigma, 3)], 1e-3, "rdp")
+        assert rows[-1].epsilon == compute_epsilon([GaussianSteps(q, sigma, 3)], 1e-3, "rdp")
         assert 5.9 < rows[-1].epsilon <= 6.0
     lines = [json.loads(line) for line in (tmp_path / "run" / "rounds.jsonl").read_text().splitlines()]
     for line in lines:
         for item in line["sites"].values():
             assert set(item["train"]) == {"examples", "privacy"}  # no loss, no time: they tell of a hospital
     with pytest.raises(BudgetSpent, match="round 4"):
-        run = Ledger.read(path_of(tmp_path / "state", "north")).rows()[0].run
+        run = Ledger.read(get_ledger_path(tmp_path / "state", "north")).rows()[0].run
         handle(here(tmp_path / "state"), asked(wanted, 4, run))
     assert handle(here(tmp_path / "state"), asked(wanted, 1, "b" * 32)).report["privacy"]["epsilon"] > 6
 
@@ -225,7 +227,7 @@ def test_hospitals_draw_themselves_independently_and_are_charged_all_the_same(tm
         reply = handle(here(tmp_path), asked(wanted, number))
         drawn.append(bool(flat(reply.weights).any()))
     assert 5 <= sum(drawn) <= 35  # 20 on average; a chance below 1e-6 of anything else
-    assert len(Ledger.read(path_of(tmp_path, "north")).rows()) == 40
+    assert len(Ledger.read(get_ledger_path(tmp_path, "north")).rows()) == 40
     runs = sum(a != b for a, b in itertools.pairwise(drawn))
     assert runs > 4
 
@@ -234,10 +236,10 @@ def test_the_charge_stands_before_the_update_leaves(tmp_path: Path, monkeypatch:
     def crash(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("client.requests.train.fit", crash)
+    monkeypatch.setattr("client.requests.train.train_model", crash)
     with pytest.raises(KeyboardInterrupt):
         handle(here(tmp_path), asked(config()))
-    assert len(Ledger.read(path_of(tmp_path, "north")).rows()) == 1
+    assert len(Ledger.read(get_ledger_path(tmp_path, "north")).rows()) == 1
 
 
 def test_seeded_noise_repeats(tmp_path: Path) -> None:
@@ -299,5 +301,5 @@ def test_too_large_a_delta_and_a_site_that_does_not_say_its_noise(tmp_path: Path
         one, *rest = scripts(tmp_path / "state")
         lead(config(privacy__noise_at="server"), tmp_path / "2", [silent(one), *rest])
     with pytest.raises(ConfigError, match="fedavg alone"):
-        hospital_level.begin(here(tmp_path / "3"), load_site(here(tmp_path), config()),
+        hospital_level.start_hospital_round(here(tmp_path / "3"), load_site(here(tmp_path), config()),
                        replace(asked(config()), proximal=0.1), 1.0)  # fmt: skip

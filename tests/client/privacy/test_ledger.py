@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from client.privacy import ledger
-from client.privacy.accounting import Spent, epsilon
-from client.privacy.data_digest import folder_digest
-from client.privacy.ledger import START, BudgetSpent, Charge, Ledger
+from client.privacy.accounting import GaussianSteps, compute_epsilon
+from client.privacy.data_digest import digest_folder
+from client.privacy.ledger import INITIAL_HASH, BudgetSpent, Charge, Ledger
 from common.errors import DataError
 
 RUN, OTHER = "a" * 32, "b" * 32
-STEP = Spent(0.1, 4.0, 10)
+STEP = GaussianSteps(0.1, 4.0, 10)
 
 
 def wanted(round_: int = 1, **more: Any) -> Charge:
@@ -36,17 +36,21 @@ def book(tmp_path: Path) -> Ledger:
 def test_rounds_runs_and_restarts_add_up(book: Ledger) -> None:
     for number in range(1, 4):
         row = Ledger(book.path, "d1").charge(wanted(number))
-    second = Ledger(book.path, "d1").charge(wanted(1, run=OTHER, spent=Spent(0.2, 6.0, 5)))
-    assert row.epsilon == row.epsilon_run == epsilon([Spent(0.1, 4.0, 30)], 1e-5, "rdp")
-    assert second.epsilon_run == epsilon([Spent(0.2, 6.0, 5)], 1e-5, "rdp")
-    assert second.epsilon == epsilon([Spent(0.1, 4.0, 30), Spent(0.2, 6.0, 5)], 1e-5, "rdp") > row.epsilon
+    second = Ledger(book.path, "d1").charge(wanted(1, run=OTHER, spent=GaussianSteps(0.2, 6.0, 5)))
+    assert row.epsilon == row.epsilon_run == compute_epsilon([GaussianSteps(0.1, 4.0, 30)], 1e-5, "rdp")
+    assert second.epsilon_run == compute_epsilon([GaussianSteps(0.2, 6.0, 5)], 1e-5, "rdp")
+    assert (
+        second.epsilon
+        == compute_epsilon([GaussianSteps(0.1, 4.0, 30), GaussianSteps(0.2, 6.0, 5)], 1e-5, "rdp")
+        > row.epsilon
+    )
     assert [item.number for item in book.rows()] == [1, 2, 3, 4]
     assert book.total(1e-5, "rdp", RUN) == row.epsilon
     assert book.total(1e-5, "rdp") == second.epsilon
 
 
 def test_what_would_overspend_is_refused_and_not_written(book: Ledger) -> None:
-    limit = epsilon([Spent(0.1, 4.0, 20)], 1e-5, "rdp")
+    limit = compute_epsilon([GaussianSteps(0.1, 4.0, 20)], 1e-5, "rdp")
     for number in (1, 2):
         book.charge(wanted(number, run_limit=limit))
     with pytest.raises(BudgetSpent, match=r"privacy budget spent: round 3 .* of the run's"):
@@ -119,7 +123,7 @@ def test_a_charge_that_the_head_does_not_show_yet_is_no_damage(book: Ledger) -> 
 @pytest.mark.parametrize("damage", [lambda raw: b"not a database at all" * 100, lambda raw: raw[: len(raw) // 2]])
 def test_a_damaged_file(book: Ledger, damage: Any) -> None:
     for number in range(1, 30):
-        book.charge(wanted(number, spent=Spent(0.1, 50.0, 1)))
+        book.charge(wanted(number, spent=GaussianSteps(0.1, 50.0, 1)))
     book.path.write_bytes(damage(book.path.read_bytes()))
     with pytest.raises(DataError, match=r"cannot be used|changed at row|cut off"):
         book.rows()
@@ -131,24 +135,24 @@ def test_a_ledger_of_other_data(book: Ledger) -> None:
     with pytest.raises(DataError, match="belongs to other data"):
         other.charge(wanted(2))
     Ledger.read(book.path).accept("d2")
-    assert other.charge(wanted(2)).epsilon == epsilon([Spent(0.1, 4.0, 20)], 1e-5, "rdp")
+    assert other.charge(wanted(2)).epsilon == compute_epsilon([GaussianSteps(0.1, 4.0, 20)], 1e-5, "rdp")
 
 
 def test_a_full_disk(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     book.charge(wanted())
-    real = ledger.connect
+    real = ledger.connect_sqlite
 
     def full(path: Path) -> sqlite3.Connection:
         found = real(path)
         found.execute(f"PRAGMA max_page_count = {found.execute('PRAGMA page_count').fetchone()[0]}")
         return found
 
-    monkeypatch.setattr(ledger, "connect", full)
+    monkeypatch.setattr(ledger, "connect_sqlite", full)
     with pytest.raises(DataError, match="full"):
         book.check()
     with pytest.raises(DataError, match="full"):
         for number in range(2, 100):
-            book.charge(wanted(number, spent=Spent(0.1, 50.0, 1)))
+            book.charge(wanted(number, spent=GaussianSteps(0.1, 50.0, 1)))
     monkeypatch.undo()
     assert book.check() == book.rows()
 
@@ -156,7 +160,7 @@ def test_a_full_disk(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_read_only_file(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     book.charge(wanted())
     monkeypatch.setattr(
-        ledger, "connect", lambda path: sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+        ledger, "connect_sqlite", lambda path: sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
     )
     assert len(book.rows()) == 1
     with pytest.raises(DataError, match="readonly"):
@@ -177,18 +181,18 @@ def test_threads_take_turns(book: Ledger) -> None:
         thread.join()
     rows = book.rows()
     assert len(rows) == 15
-    assert rows[-1].epsilon == epsilon([Spent(0.1, 4.0, 150)], 1e-5, "rdp")
+    assert rows[-1].epsilon == compute_epsilon([GaussianSteps(0.1, 4.0, 150)], 1e-5, "rdp")
 
 
 CHARGING = """
 import sys
 from pathlib import Path
 from client.privacy import ledger
-from client.privacy.accounting import Spent
-ledger.epsilon = lambda *_: 1.0
+from client.privacy.accounting import GaussianSteps
+ledger.compute_epsilon = lambda *_: 1.0
 book = ledger.Ledger(Path(sys.argv[1]), "d1")
 for number in range(1, 100000):
-    step = Spent(0.1, 4.0, 10)
+    step = GaussianSteps(0.1, 4.0, 10)
     book.charge(ledger.Charge(sys.argv[2] * 32, number, "patient", "person", 50, step, 1e-5, "rdp"))
     print(number, flush=True)
 """
@@ -220,15 +224,15 @@ def test_the_digest_is_of_content(tmp_path: Path) -> None:
     folder, known = tmp_path / "data", tmp_path / "known.json"
     folder.mkdir()
     (folder / "a.csv").write_text("1,2\n")
-    first = folder_digest(folder, known)
+    first = digest_folder(folder, known)
     os.utime(folder / "a.csv", (1, 1))
     (folder / ".hidden").write_text("x")
-    assert folder_digest(folder, known) == folder_digest(folder) == first
+    assert digest_folder(folder, known) == digest_folder(folder) == first
     (folder / "a.csv").write_text("1,3\n")
-    assert folder_digest(folder, known) == folder_digest(folder) != first
+    assert digest_folder(folder, known) == digest_folder(folder) != first
 
 
 def test_no_ledger_to_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no privacy ledger"):
         Ledger.read(tmp_path / "none.sqlite")
-    assert START == "0" * 64
+    assert INITIAL_HASH == "0" * 64

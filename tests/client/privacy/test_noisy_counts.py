@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.policy import SIMULATION, SitePolicy
+from client.policy import SIMULATION_POLICY, SitePolicy
 from client.privacy import budget, noisy_counts
-from client.privacy.accounting import Spent, epsilon, noise_for
-from client.privacy.ledger import BudgetSpent, Ledger, path_of
-from client.privacy.units import people_digest, units_of
+from client.privacy.accounting import GaussianSteps, compute_epsilon, solve_noise
+from client.privacy.ledger import BudgetSpent, Ledger, get_ledger_path
+from client.privacy.units import digest_training_people, group_rows_by_unit
 from client.requests import handle
 from client.site import Site
 from client.site_context import SiteContext
-from client.training.local_update import weights_of
+from client.training.local_update import copy_weights
 from common import models
 from common.config import RunConfig
 from common.errors import SiteError
@@ -47,12 +47,12 @@ def here(state: Path, **policy: Any) -> SiteContext:
 
 
 def asked(config: RunConfig, kind: Any = "hello", run: str = "a" * 32) -> Request:
-    weights = weights_of(models.build(tiny.TASK, config.model, 1))
+    weights = copy_weights(models.build_model(tiny.TASK, config.model, 1))
     return Request(kind, config, 1, weights, (1, 1, 1), run_id=run)
 
 
 def test_counts_are_noisy_charged_once_and_the_same_at_every_asking(sites: dict[str, Site], tmp_path: Path) -> None:
-    place, sigma = here(tmp_path), noise_for(0.2, 1e-3, 1.0, 1, "rdp")
+    place, sigma = here(tmp_path), solve_noise(0.2, 1e-3, 1.0, 1, "rdp")
     first = handle(place, asked(private())).report
     assert first["noisy"] is True
     assert first["excluded"] == {}
@@ -61,23 +61,29 @@ def test_counts_are_noisy_charged_once_and_the_same_at_every_asking(sites: dict[
     assert first["counts"]["test"] == sites["north"].test.summary()
     for _ in range(3):
         assert handle(place, asked(private())).report["counts"]["train"] == held
-    rows = Ledger.read(path_of(tmp_path, "north")).rows()
-    assert [(row.run, row.round, row.spent) for row in rows] == [("counts", 0, Spent(1.0, sigma, 1))]
-    assert rows[0].epsilon == epsilon([Spent(1.0, sigma, 1)], 1e-3, "rdp") == pytest.approx(0.2, rel=2e-3)
+    rows = Ledger.read(get_ledger_path(tmp_path, "north")).rows()
+    assert [(row.run, row.round, row.spent) for row in rows] == [("counts", 0, GaussianSteps(1.0, sigma, 1))]
+    assert (
+        rows[0].epsilon == compute_epsilon([GaussianSteps(1.0, sigma, 1)], 1e-3, "rdp") == pytest.approx(0.2, rel=2e-3)
+    )
     reply = handle(place, asked(private(), "train"))
     assert reply.examples == reply.weight == reply.report["privacy"]["units"] == held["examples"]
-    assert Ledger.read(path_of(tmp_path, "north")).rows()[-1].units == PEOPLE  # the ledger stays at the hospital
+    assert (
+        Ledger.read(get_ledger_path(tmp_path, "north")).rows()[-1].units == PEOPLE
+    )  # the ledger stays at the hospital
     assert str(PEOPLE) not in str(reply.report)
 
 
 def test_the_noise_is_what_is_charged(sites: dict[str, Site], tmp_path: Path) -> None:
-    sigma, off = noise_for(0.2, 1e-3, 1.0, 1, "rdp"), []
+    sigma, off = solve_noise(0.2, 1e-3, 1.0, 1, "rdp"), []
     for i in range(40):
         place = here(tmp_path / str(i))
         handle(place, asked(private()))
-        kept = budget.ledger_of(place, sites["north"]).kept(f"counts/patient/{people_digest(sites['north'].train)}")
+        kept = budget.open_ledger(place, sites["north"]).kept(
+            f"counts/patient/{digest_training_people(sites['north'].train)}"
+        )
         assert kept is not None
-        off.append(np.asarray(json.loads(kept)) - noisy_counts.exact(sites["north"].train, "patient"))
+        off.append(np.asarray(json.loads(kept)) - noisy_counts.sum_unit_counts(sites["north"].train, "patient"))
     assert np.std(off) == pytest.approx(sigma * np.sqrt(2), rel=0.25)
     assert abs(np.mean(off)) < sigma * 0.5
 
@@ -90,11 +96,11 @@ def test_one_unit_moves_the_counts_by_at_most_the_root_of_two(level: str, kind: 
         y = np.random.default_rng(1).integers(0, 2, (54, 3))
         y[:9] = 1
         whole = replace(whole, task=replace(tiny.TASK, kind=kind), y=y)
-    exact = noisy_counts.exact(whole, level)
+    exact = noisy_counts.sum_unit_counts(whole, level)
     moved = []
-    for unit in units_of(whole, level):
+    for unit in group_rows_by_unit(whole, level):
         rest: Cohort = whole.take(np.setdiff1d(np.arange(54), unit))
-        moved.append(float(np.linalg.norm(exact - noisy_counts.exact(rest, level))))
+        moved.append(float(np.linalg.norm(exact - noisy_counts.sum_unit_counts(rest, level))))
     assert max(moved) <= np.sqrt(2) + 1e-9
     assert max(moved) > (1.4 if level == "record" or kind == "multilabel" else 1.1)
     assert exact[0] == (6 if level == "patient" else 54)
@@ -104,8 +110,8 @@ def test_a_policy_may_declare_counts_public_and_a_simulation_does(sites: dict[st
     reply = handle(here(tmp_path, counts="public"), asked(private()))
     assert reply.report["counts"]["train"] == sites["north"].train.summary()
     assert "noisy" not in reply.report
-    assert Ledger.read(path_of(tmp_path, "north")).rows() == []
-    assert SIMULATION.counts == "public"
+    assert Ledger.read(get_ledger_path(tmp_path, "north")).rows() == []
+    assert SIMULATION_POLICY.counts == "public"
     without = handle(here(tmp_path), asked(tiny.run_config()))
     assert without.report["counts"]["train"]["patients"] == PEOPLE
 
@@ -113,7 +119,7 @@ def test_a_policy_may_declare_counts_public_and_a_simulation_does(sites: dict[st
 def test_counts_that_the_budget_does_not_bear(sites: dict[str, Site], tmp_path: Path) -> None:
     with pytest.raises(BudgetSpent, match=r"of the site's 0\.1"):
         handle(here(tmp_path, max_epsilon=0.1), asked(private(privacy__epsilon=0.05)))
-    assert Ledger.read(path_of(tmp_path, "north")).rows() == []
+    assert Ledger.read(get_ledger_path(tmp_path, "north")).rows() == []
 
 
 def test_small_counts_are_never_below_what_is_public(sites: dict[str, Site], tmp_path: Path) -> None:

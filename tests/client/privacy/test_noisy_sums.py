@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.policy import SIMULATION, SitePolicy
+from client.policy import SIMULATION_POLICY, SitePolicy
 from client.privacy import noisy_sums
-from client.privacy.accounting import Spent, epsilon, noise_for
-from client.privacy.ledger import BudgetSpent, Ledger, path_of
-from client.privacy.units import units_of
+from client.privacy.accounting import GaussianSteps, compute_epsilon, solve_noise
+from client.privacy.ledger import BudgetSpent, Ledger, get_ledger_path
+from client.privacy.units import group_rows_by_unit
 from client.requests import handle
 from client.site import Site
 from client.site_context import SiteContext
-from client.training.local_update import weights_of
+from client.training.local_update import copy_weights
 from common import config as configuration
 from common import models
 from common.config import RunConfig
 from common.errors import ConfigError, SiteError
 from common.messages import Request
-from common.noisy_scaling import Noisy
+from common.noisy_scaling import NoisyMoments
 from common.task import Task
 from sites import datasets
 from sites.cohort import Cohort, Windows
@@ -80,19 +80,19 @@ def slow(cohort: Cohort, level: str, limit: float) -> list[np.ndarray]:
 def test_sums_are_the_slow_loops_and_one_unit_moves_them_by_the_clip(
     level: str, missing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(noisy_sums, "BLOCK", 4)
+    monkeypatch.setattr(noisy_sums, "BLOCK_ROWS", 4)
     cohort = vitals(3, task=replace(VITALS, missing=missing))
     low, high = np.array([60.0, 0, -3]), np.array([200.0, 1, 5])
     for limit in (0.5, 100.0):
         expected = slow(cohort, level, limit)
-        found = noisy_sums.clipped_sum(cohort, level, low, high, limit)
+        found = noisy_sums.sum_clipped_units(cohort, level, low, high, limit)
         np.testing.assert_allclose(found, np.sum(expected, axis=0), rtol=1e-6, atol=1e-9)
-    units = units_of(cohort, level)
+    units = group_rows_by_unit(cohort, level)
     assert any(np.linalg.norm(one) > 0.49 for one in slow(cohort, level, 0.5))
-    whole = noisy_sums.clipped_sum(cohort, level, low, high, 0.5)
+    whole = noisy_sums.sum_clipped_units(cohort, level, low, high, 0.5)
     for unit in units:
         rest = cohort.take(np.setdiff1d(np.arange(len(cohort.y)), unit))
-        assert np.linalg.norm(whole - noisy_sums.clipped_sum(rest, level, low, high, 0.5)) <= 0.5 + 1e-9
+        assert np.linalg.norm(whole - noisy_sums.sum_clipped_units(rest, level, low, high, 0.5)) <= 0.5 + 1e-9
 
 
 def test_hours_count_once_and_dense_signals_alike() -> None:
@@ -105,7 +105,7 @@ def test_hours_count_once_and_dense_signals_alike() -> None:
     names, owner = ("a", "b", "c"), np.repeat([0, 1, 2], (4, 1, 6))
     whole = Cohort(HOURS, windows, age, rng.integers(0, 2, 11), owner, names, names, np.full(11, -1, np.int8))
     low, high = np.array([18.0, 40, 0]), np.array([95.0, 140, 1])
-    found = noisy_sums.clipped_sum(whole, "patient", low, high, 1e9)
+    found = noisy_sums.sum_clipped_units(whole, "patient", low, high, 1e9)
     first = 0.0
     for person in range(3):
         hr = np.clip(rows[owner == person, 0], 40, 140)
@@ -113,7 +113,7 @@ def test_hours_count_once_and_dense_signals_alike() -> None:
             first += float(np.nanmean((hr - 90) / 50))
     assert found[3] == pytest.approx(first, rel=1e-6)
     dense = replace(whole, x=windows.dense())
-    held = noisy_sums.clipped_sum(dense, "record", low, high, 1e9)
+    held = noisy_sums.sum_clipped_units(dense, "record", low, high, 1e9)
     u = (np.clip(windows.dense()[:, 0], 40, 140) - 90) / 50
     seen = ~np.isnan(u).all(1)
     assert held[1] == pytest.approx(0.25 * seen.sum())
@@ -148,7 +148,9 @@ def here(state: Path, **policy: Any) -> SiteContext:
 def asked(config: RunConfig, number: int = 0, run: str = RUN) -> Request:
     if not number:
         return Request("statistics", config, run_id=run)
-    return Request("train", config, number, weights_of(models.build(VITALS, config.model, 1)), (1, 1), run_id=run)
+    return Request(
+        "train", config, number, copy_weights(models.build_model(VITALS, config.model, 1)), (1, 1), run_id=run
+    )
 
 
 @pytest.mark.slow
@@ -158,20 +160,20 @@ def test_sums_and_steps_share_one_epsilon(sites: dict[str, Site], tmp_path: Path
     reply = handle(here(tmp_path), asked(config))
     told = reply.report["privacy"]
     assert (told["q"], told["steps"]) == (1.0, 1)
-    row = Ledger.read(path_of(tmp_path, "north")).rows()[0]
-    assert (row.round, row.spent, row.units) == (0, Spent(1.0, told["sigma"], 1), 19)
+    row = Ledger.read(get_ledger_path(tmp_path, "north")).rows()[0]
+    assert (row.round, row.spent, row.units) == (0, GaussianSteps(1.0, told["sigma"], 1), 19)
     for number in range(1, 6):
         done = handle(here(tmp_path), asked(config, number)).report["privacy"]
-    spent = [Spent(1.0, told["sigma"], 1), Spent(0.5, done["sigma"], 10)]
-    assert done["epsilon_run"] == done["epsilon"] == epsilon(spent, 1e-3, "rdp")
+    spent = [GaussianSteps(1.0, told["sigma"], 1), GaussianSteps(0.5, done["sigma"], 10)]
+    assert done["epsilon_run"] == done["epsilon"] == compute_epsilon(spent, 1e-3, "rdp")
     assert done["statistics"] == told["sigma"]
     if given:
-        alone = epsilon([Spent(0.5, 2.0, 10)], 1e-3, "rdp")
+        alone = compute_epsilon([GaussianSteps(0.5, 2.0, 10)], 1e-3, "rdp")
         assert told["epsilon"] == pytest.approx(alone / 9, rel=2e-3)
         return
     assert told["epsilon"] == pytest.approx(0.4, rel=2e-3)
     assert 3.99 < done["epsilon"] <= 4.0
-    assert done["sigma"] > noise_for(4.0, 1e-3, 0.5, 10, "rdp")
+    assert done["sigma"] > solve_noise(4.0, 1e-3, 0.5, 10, "rdp")
     with pytest.raises(BudgetSpent, match="of the run's 4"):
         handle(here(tmp_path), asked(config))
 
@@ -181,9 +183,12 @@ def test_the_noise_is_what_is_charged(sites: dict[str, Site], tmp_path: Path) ->
     config, found = private(), []
     for i in range(60):
         reply = handle(here(tmp_path / str(i)), asked(config))
-        noisy, sigma = Noisy.of(dict(reply.statistics), reply.report["deviation"]), reply.report["privacy"]["sigma"]
+        noisy, sigma = (
+            NoisyMoments.of(dict(reply.statistics), reply.report["deviation"]),
+            reply.report["privacy"]["sigma"],
+        )
         found.append(np.concatenate([noisy.seen * 0.25, noisy.first, noisy.second]))
-    exact = noisy_sums.clipped_sum(sites["north"].train, "patient", low, high, 0.6 * math.sqrt(2))
+    exact = noisy_sums.sum_clipped_units(sites["north"].train, "patient", low, high, 0.6 * math.sqrt(2))
     deviation = sigma * 0.6 * math.sqrt(2)
     assert reply.report["deviation"] == pytest.approx(deviation)
     off = (np.asarray(found) - exact) / deviation
@@ -196,7 +201,7 @@ def test_nothing_is_summed_where_the_range_is_to_do(sites: dict[str, Site], tmp_
     reply = handle(here(tmp_path), asked(private(privacy__statistics_share=0.0)))
     assert not reply.statistics["first"].any()
     assert reply.report["deviation"] == 0
-    assert Ledger.read(path_of(tmp_path, "north")).rows() == []
+    assert Ledger.read(get_ledger_path(tmp_path, "north")).rows() == []
 
 
 def test_sums_that_would_overspend_are_not_made(sites: dict[str, Site], tmp_path: Path) -> None:
@@ -205,13 +210,13 @@ def test_sums_that_would_overspend_are_not_made(sites: dict[str, Site], tmp_path
         handle(place, asked(private(), number))
     with pytest.raises(BudgetSpent, match="of the site's 4"):
         handle(place, asked(private(), run="b" * 32))
-    assert len(Ledger.read(path_of(tmp_path, "north")).rows()) == 6
+    assert len(Ledger.read(get_ledger_path(tmp_path, "north")).rows()) == 6
 
 
 def test_an_input_without_a_public_range(sites: dict[str, Site], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"public range of the input 'lab'.*privacy\.bounds"):
         handle(here(tmp_path), asked(private(privacy__bounds={"bp": [60, 200], "m*": [0, 1]})))
-    assert Ledger.read(path_of(tmp_path, "north")).rows() == []
+    assert Ledger.read(get_ledger_path(tmp_path, "north")).rows() == []
     with pytest.raises(ConfigError, match="range of bp must rise"):
         private(privacy__bounds={"bp": [5, 5]})
 
@@ -224,7 +229,7 @@ def test_validation_patients_are_used_only_where_all_say_so(sites: dict[str, Sit
         handle(here(tmp_path), Request("hello", open_))
     assert not list(tmp_path.iterdir())
     handle(here(tmp_path, unprotected_validation=True), Request("hello", open_))
-    assert SIMULATION.unprotected_validation
+    assert SIMULATION_POLICY.unprotected_validation
 
 
 @pytest.mark.parametrize(
@@ -236,11 +241,11 @@ def test_validation_patients_are_used_only_where_all_say_so(sites: dict[str, Sit
     ],
 )  # fmt: skip
 def test_every_data_set_with_units_states_ranges(dataset: str, options: dict[str, Any]) -> None:
-    run = configuration.parse({"data": {"dataset": dataset, "options": options}})
+    run = configuration.parse_config({"data": {"dataset": dataset, "options": options}})
     module = __import__(f"sites.datasets.{dataset}", fromlist=["task"])
     task = module.task(module.Options(**options))
     assert task.units
-    low, high = noisy_sums.ranges(task, run)
+    low, high = noisy_sums.get_public_ranges(task, run)
     assert len(low) == len(task.features) + task.channels
     assert (low < high).all()
-    assert set(datasets.bounds(run)) >= set(task.features)
+    assert set(datasets.public_bounds(run)) >= set(task.features)

@@ -11,13 +11,13 @@ import pytest
 
 import client
 from client import requests as work
-from client.policy import SIMULATION
+from client.policy import SIMULATION_POLICY
 from client.requests.outgoing import build_update_reply
 from client.site_context import SiteContext
-from client.training.local_update import weights_of
+from client.training.local_update import copy_weights
 from common import messages, models
 from common.errors import SiteError
-from common.messages import Kind, Method, Reply, Request
+from common.messages import Method, Reply, Request, RequestKind
 from tests import tiny
 
 CLIENT = Path(client.__file__).parent
@@ -61,15 +61,15 @@ def test_every_update_passes_by_it_and_nothing_else_carries_weights(monkeypatch:
 
     monkeypatch.setattr("client.requests.train.build_update_reply", spy)
     config = tiny.run_config()
-    weights = weights_of(models.build(tiny.TASK, config.model, 1))
-    kinds: tuple[Kind, ...] = ("hello", "statistics", "train", "validate", "test", "shift", "latent")
+    weights = copy_weights(models.build_model(tiny.TASK, config.model, 1))
+    kinds: tuple[RequestKind, ...] = ("hello", "statistics", "train", "validate", "test", "shift", "latent")
     assert set(kinds) == set(messages.MESSAGE_TYPES)
     with pytest.raises(SiteError, match=r"model\.name=cnn has no latent space"):
-        work.handle(SiteContext(SIMULATION, site="north"), Request("latent", config, 1, weights, (1, 1, 1)))
+        work.handle(SiteContext(SIMULATION_POLICY, site="north"), Request("latent", config, 1, weights, (1, 1, 1)))
     for kind in kinds:
         if kind == "latent":
             continue
-        reply = work.handle(SiteContext(SIMULATION, site="north"), Request(kind, config, 1, weights, (1, 1, 1)))
+        reply = work.handle(SiteContext(SIMULATION_POLICY, site="north"), Request(kind, config, 1, weights, (1, 1, 1)))
         if kind == "train":
             assert [reply] == passed
             assert set(reply.weights) == set(weights)
@@ -86,12 +86,12 @@ def test_control_variates_pass_by_it_too(tmp_path: Path, monkeypatch: pytest.Mon
     site = tiny.site("north", 1)
     monkeypatch.setattr("client.site.read_site", lambda place, config: site)
     config = tiny.run_config(training__optimizer="sgd", training__momentum=0.0)
-    weights = weights_of(models.build(tiny.TASK, config.model, 1))
+    weights = copy_weights(models.build_model(tiny.TASK, config.model, 1))
     zero = {name: np.zeros_like(value) for name, value in weights.items()}
     request = Request(
         "train", config, 1, weights, (1, 1, 1), method=Method(control=True), control=zero, run_id="a" * 32
     )
-    place = SiteContext(SIMULATION, site="north", state=tmp_path)
+    place = SiteContext(SIMULATION_POLICY, site="north", state=tmp_path)
     assert set(work.handle(place, request).control) == set(weights)
     monkeypatch.setattr("client.requests.train.build_update_reply", lambda *_: Reply("north", 1, {}))
     assert not work.handle(place, request).control

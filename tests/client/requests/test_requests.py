@@ -12,13 +12,13 @@ import pytest
 import torch
 from sklearn import metrics as truth
 
-from client.evaluation.predictions import class_patients, counted, predictor
-from client.policy import SIMULATION, SitePolicy
+from client.evaluation.predictions import build_predictor, count_class_patients, predict_and_count
+from client.policy import SIMULATION_POLICY, SitePolicy
 from client.requests import handle
 from client.site import load_site
 from client.site_context import SiteContext
-from client.training.batches import predict
-from client.training.local_update import weights_of
+from client.training.batches import predict_logits
+from client.training.local_update import copy_weights
 from common import config, models
 from common.config import RunConfig
 from common.errors import ConfigError, SiteError
@@ -28,7 +28,7 @@ from tests import tiny
 
 @pytest.fixture
 def run(hospitals: Path) -> RunConfig:
-    return config.parse(
+    return config.parse_config(
         {
             "name": "work",
             "data": {"path": str(hospitals)},
@@ -41,7 +41,7 @@ def run(hospitals: Path) -> RunConfig:
 
 
 def simulated(index: int) -> SiteContext:
-    return SiteContext(SIMULATION, index=index, count=2)
+    return SiteContext(SIMULATION_POLICY, index=index, count=2)
 
 
 def hospital(folder: Path, **policy: Any) -> SiteContext:
@@ -49,7 +49,7 @@ def hospital(folder: Path, **policy: Any) -> SiteContext:
 
 
 def weights(run: RunConfig) -> dict[str, np.ndarray]:
-    return weights_of(models.build(load_site(simulated(0), run).task, run.model, run.seed))
+    return copy_weights(models.build_model(load_site(simulated(0), run).task, run.model, run.seed))
 
 
 def test_hello_tells_counts_and_no_names(run: RunConfig, hospitals: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_hospital_opens_its_own_folder_whatever_the_run_names(run: RunConfig, 
 
 def test_a_wrong_number_of_nodes(run: RunConfig) -> None:
     with pytest.raises(ConfigError, match="2 hospitals, but 3 nodes"):
-        load_site(SiteContext(SIMULATION, index=0, count=3), run)
+        load_site(SiteContext(SIMULATION_POLICY, index=0, count=3), run)
 
 
 def test_train_changes_the_weights_and_is_the_same_twice(run: RunConfig) -> None:
@@ -154,9 +154,9 @@ def test_figures_are_sklearns(run: RunConfig) -> None:
     given = handle(simulated(0), Request("train", run, 1, given)).weights
     reply = handle(simulated(0), Request("test", run, 1, given))
     site = load_site(simulated(0), run)
-    model = models.build(site.task, run.model, run.seed)
+    model = models.build_model(site.task, run.model, run.seed)
     model.load_state_dict({key: torch.tensor(value) for key, value in given.items()})
-    logits = torch.from_numpy(predict(model, site.test, torch.device("cpu"))).double()
+    logits = torch.from_numpy(predict_logits(model, site.test, torch.device("cpu"))).double()
     predicted, y = logits.argmax(1).numpy(), site.test.y
     found = reply.report["evaluations"]["all"]
     present = sorted(set(y.tolist()))
@@ -180,7 +180,7 @@ def test_an_empty_split(monkeypatch: pytest.MonkeyPatch, parts: tuple[int, ...],
     site = tiny.site("north", 1, parts=parts)
     monkeypatch.setattr("client.site.read_site", lambda place, config: site)
     run = tiny.run_config()
-    request = Request(kind, run, 1, weights_of(models.build(tiny.TASK, run.model, run.seed)))
+    request = Request(kind, run, 1, copy_weights(models.build_model(tiny.TASK, run.model, run.seed)))
     if kind == "train":
         with pytest.raises(SiteError, match=r"fewer than 1 people|no training examples"):
             handle(simulated(0), request)
@@ -195,7 +195,7 @@ def test_recordings_of_one_person_count_as_one(monkeypatch: pytest.MonkeyPatch) 
     twins = replace(whole, persons=("a", "a", "b"))
     site = tiny.site("north", 1, twins, parts=(2, 2, 2))
     run = tiny.run_config()
-    predict = predictor(models.build(tiny.TASK, run.model, 1), run)
-    counts = counted(predict, site.test, run).people
+    predict = build_predictor(models.build_model(tiny.TASK, run.model, 1), run)
+    counts = predict_and_count(predict, site.test, run).people
     assert [int(n) for n in counts.confusion.sum((1, 2))] == [16, 8]
-    assert class_patients(site.test)[0] == 2
+    assert count_class_patients(site.test)[0] == 2

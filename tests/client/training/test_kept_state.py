@@ -13,23 +13,23 @@ import pytest
 
 from client import requests as work
 from client import supernode
-from client.policy import SIMULATION
+from client.policy import SIMULATION_POLICY
 from client.site import Site
-from client.site_context import STATE_VARIABLE, SiteContext, site_context_of
-from client.training.kept_state import State
-from client.training.local_update import weights_of
+from client.site_context import STATE_VARIABLE, SiteContext, read_site_context
+from client.training.kept_state import StateFiles
+from client.training.local_update import copy_weights
 from common import models
 from common.errors import DataError, SiteError
 from common.messages import Method, Reply, Request, Weights
-from server.run import digest
+from server.run import digest_weights
 from tests import tiny
 
 RUN = "0123456789abcdef" * 2
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def at(folder: Path, site: str = "north", run: str = RUN) -> State:
-    return State.of(SiteContext(SIMULATION, state=folder), site, run)
+def at(folder: Path, site: str = "north", run: str = RUN) -> StateFiles:
+    return StateFiles.of(SiteContext(SIMULATION_POLICY, state=folder), site, run)
 
 
 def test_what_was_kept_comes_back(tmp_path: Path) -> None:
@@ -96,11 +96,11 @@ def test_a_hospitals_state_is_on_its_disk_before_it_is_named(tmp_path: Path, mon
     monkeypatch.setattr(os, "fsync", lambda file: (done.append("sync"), sync(file)))
     monkeypatch.setattr(os, "replace", lambda *paths: (done.append("name"), rename(*paths)))
     for place, expected in (
-        (SiteContext(SIMULATION, site="north", data=tmp_path, state=tmp_path), ["sync", "name"]),
-        (SiteContext(SIMULATION, index=1, count=2, state=tmp_path), ["name"]),
+        (SiteContext(SIMULATION_POLICY, site="north", data=tmp_path, state=tmp_path), ["sync", "name"]),
+        (SiteContext(SIMULATION_POLICY, index=1, count=2, state=tmp_path), ["name"]),
     ):
         done.clear()
-        State.of(place, "north", RUN).write(1, {"w": np.zeros(2)}, ())
+        StateFiles.of(place, "north", RUN).write(1, {"w": np.zeros(2)}, ())
         assert done == expected
 
 
@@ -128,7 +128,7 @@ def test_only_named_rounds_stay(tmp_path: Path) -> None:
 
 def test_a_site_without_a_folder_says_so() -> None:
     with pytest.raises(SiteError, match="no folder for it: give --state"):
-        State.of(SiteContext(SIMULATION), "north", RUN)
+        StateFiles.of(SiteContext(SIMULATION_POLICY), "north", RUN)
 
 
 # Where the folder is.
@@ -138,24 +138,27 @@ def test_the_state_folder_is_the_nodes_own_word(monkeypatch: pytest.MonkeyPatch)
     hospital: dict[str, object] = {"site": "north", "data": "/data"}
     simulated: dict[str, object] = {"partition-id": 0, "num-partitions": 2}
     assert (
-        site_context_of(hospital).state
-        is site_context_of(simulated).state
-        is site_context_of({**simulated, "state": ""}).state
+        read_site_context(hospital).state
+        is read_site_context(simulated).state
+        is read_site_context({**simulated, "state": ""}).state
         is None
     )
     assert (
-        site_context_of({**hospital, "state": "/s"}).state
-        == site_context_of({**simulated, "state": "/s"}).state
+        read_site_context({**hospital, "state": "/s"}).state
+        == read_site_context({**simulated, "state": "/s"}).state
         == Path("/s")
     )
     monkeypatch.setenv(STATE_VARIABLE, "/env")
-    assert site_context_of(simulated).state == Path("/env")
-    assert site_context_of({**simulated, "state": "/s"}).state == Path("/s")
-    assert site_context_of(hospital).state is None
+    assert read_site_context(simulated).state == Path("/env")
+    assert read_site_context({**simulated, "state": "/s"}).state == Path("/s")
+    assert read_site_context(hospital).state is None
 
 
 def test_a_state_folder_opens_no_site_twice() -> None:
-    one, other = SiteContext(SIMULATION, index=1, count=2), SiteContext(SIMULATION, index=1, count=2, state=Path("/s"))
+    one, other = (
+        SiteContext(SIMULATION_POLICY, index=1, count=2),
+        SiteContext(SIMULATION_POLICY, index=1, count=2, state=Path("/s")),
+    )
     assert one == other
     assert hash(one) == hash(other)
 
@@ -181,7 +184,7 @@ def test_a_hospitals_client_keeps_state_below_its_own_folder(tmp_path: Path, mon
     words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
     result = CliRunner().invoke(main.app, ["client", *words])
     assert result.exit_code == 0, result.output
-    assert site_context_of(seen[0].node_config).state == tmp_path / "kept" / "runs"
+    assert read_site_context(seen[0].node_config).state == tmp_path / "kept" / "runs"
 
 
 # A site over several rounds.
@@ -197,7 +200,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Site:
 
 
 def first() -> Weights:
-    return weights_of(models.build(tiny.TASK, tiny.run_config().model, 1))
+    return copy_weights(models.build_model(tiny.TASK, tiny.run_config().model, 1))
 
 
 def ask(folder: Path, number: int, base: int, kept: int = 0, method: Method = PER, **more: Any) -> Reply:
@@ -206,7 +209,7 @@ def ask(folder: Path, number: int, base: int, kept: int = 0, method: Method = PE
         kind, tiny.run_config(), number, more.pop("weights", first()), method=method, run_id=RUN, base=base, kept=kept,
         **more,
     )  # fmt: skip
-    return work.handle(SiteContext(SIMULATION, site="north", state=folder), request)
+    return work.handle(SiteContext(SIMULATION_POLICY, site="north", state=folder), request)
 
 
 def test_local_layers_never_leave(site: Site, tmp_path: Path) -> None:
@@ -229,10 +232,10 @@ def test_the_state_that_belongs_to_the_weights_is_taken(site: Site, tmp_path: Pa
     assert at(tmp_path).rounds() == [1, 3]
     at(tmp_path).write(9, kept[0] or {}, (1,))
     same = ask(tmp_path, 3, 9, weights=sent)
-    assert digest(three.weights) == digest(same.weights)
+    assert digest_weights(three.weights) == digest_weights(same.weights)
     at(tmp_path).write(9, kept[1] or {}, (1,))
     other = ask(tmp_path, 3, 9, weights=sent)
-    assert digest(three.weights) != digest(other.weights)
+    assert digest_weights(three.weights) != digest_weights(other.weights)
     assert "state" not in {**one.report, **two.report, **three.report}
 
 
@@ -241,7 +244,7 @@ def test_a_site_that_lost_its_state_goes_on_with_the_servers_values_and_says_so(
 ) -> None:
     fresh = ask(tmp_path, 2, 0)
     lost = ask(tmp_path / "new", 2, 1)
-    assert digest(lost.weights) == digest(fresh.weights)
+    assert digest_weights(lost.weights) == digest_weights(fresh.weights)
     assert (fresh.report.get("state"), lost.report["state"]) == (None, "lost")
     assert "no state of round 1" in caplog.text
 
@@ -264,7 +267,7 @@ def test_figures_say_when_a_site_has_nothing_of_its_own(site: Site, tmp_path: Pa
 def test_a_personal_model_has_tables_of_its_own_for_each_subset(site: Site, tmp_path: Path) -> None:
     config = tiny.run_config(evaluation__without={"one": ["1-5"]})
     request = Request("test", config, 1, first(), method=Method(pull=0.5), run_id=RUN)
-    reply = work.handle(SiteContext(SIMULATION, site="north", state=tmp_path), request)
+    reply = work.handle(SiteContext(SIMULATION_POLICY, site="north", state=tmp_path), request)
     names = ["all", "without one", "personal", "personal without one"]
     assert list(reply.report["evaluations"]) == names
     assert set(reply.tables) == {name + end for name in names for end in ("", "/resampled")}
@@ -292,15 +295,15 @@ def test_a_request_that_does_not_fit(
 
 def test_plain_training_needs_no_folder_and_writes_none(site: Site, tmp_path: Path) -> None:
     request = Request("train", tiny.run_config(), 1, first(), run_id="not even an id")
-    assert work.handle(SiteContext(SIMULATION, site="north"), request).weights.keys() == first().keys()
-    assert work.handle(SiteContext(SIMULATION, site="north", state=tmp_path / "s"), request)
+    assert work.handle(SiteContext(SIMULATION_POLICY, site="north"), request).weights.keys() == first().keys()
+    assert work.handle(SiteContext(SIMULATION_POLICY, site="north", state=tmp_path / "s"), request)
     assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize(("weights", "expected"), [("examples", 24.0), ("patients", 3.0), ("equal", 1.0)])
 def test_what_an_update_weighs(site: Site, weights: str, expected: float) -> None:
     request = Request("train", tiny.run_config(federation__weights=weights), 1, first())
-    reply = work.handle(SiteContext(SIMULATION, site="north"), request)
+    reply = work.handle(SiteContext(SIMULATION_POLICY, site="north"), request)
     assert (reply.weight, reply.examples) == (expected, 24)
 
 
@@ -326,5 +329,5 @@ def test_a_restarted_client_goes_on(site: Site, tmp_path: Path) -> None:
     assert kept is not None
     command = [sys.executable, "-c", PROCESS, str(tmp_path / "two")]
     fresh = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
-    assert fresh.stdout.split() == [digest(here.weights), digest(kept)]
-    assert digest(kept) != digest(at(tmp_path / "one").read(1) or {})
+    assert fresh.stdout.split() == [digest_weights(here.weights), digest_weights(kept)]
+    assert digest_weights(kept) != digest_weights(at(tmp_path / "one").read(1) or {})

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from client.training import loop
-from client.training.local_update import weights_of
-from client.training.loop import fit
-from client.training.losses import loss_function
+from client.training.local_update import copy_weights
+from client.training.loop import train_model
+from client.training.losses import build_mean_loss
 from common import models
 from common.messages import Weights
 from common.sections.training import ModelConfig, TrainingConfig
@@ -33,7 +33,7 @@ def _one_thread() -> Iterator[None]:
 
 def model_of(seed: int = 1) -> nn.Module:
     options = {"widths": (4,), "kernel": 3, "hidden": 4, "dropout": 0.0}
-    return models.build(tiny.TASK, ModelConfig(name="cnn", options=options), seed)
+    return models.build_model(tiny.TASK, ModelConfig(name="cnn", options=options), seed)
 
 
 def config_of(**values: Any) -> TrainingConfig:
@@ -64,7 +64,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, config: TrainingConfig, **more: Any
 
     monkeypatch.setattr(loop, "make_optimizer", watching)
     model = model_of()
-    fit(model, tiny.cohort(3, people=4), config, 7, counts=COUNTS, **more)
+    train_model(model, tiny.cohort(3, people=4), config, 7, counts=COUNTS, **more)
     return seen, model
 
 
@@ -75,7 +75,7 @@ def loss_gradients(weights: list[torch.Tensor], step: int, config: TrainingConfi
         parameter.data.copy_(value)
     order = torch.randperm(len(data.y), generator=torch.Generator().manual_seed(seed_for(7, "shuffle")))
     rows = order[step * config.batch_size : (step + 1) * config.batch_size]
-    loss_of = loss_function(config, COUNTS, torch.device("cpu"))
+    loss_of = build_mean_loss(config, COUNTS, torch.device("cpu"))
     x, features = torch.tensor(data.x)[rows], torch.tensor(data.features)[rows]
     loss = loss_of(model(x, features), x, features, torch.tensor(data.y)[rows])
     return list(torch.autograd.grad(loss, list(model.parameters())))
@@ -98,7 +98,7 @@ def test_the_proximal_term_is_mu_times_the_way_from_the_start(monkeypatch: pytes
 
 
 def test_the_anchor_may_be_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    config, home = config_of(), weights_of(model_of(2))
+    config, home = config_of(), copy_weights(model_of(2))
     seen, _ = watched(monkeypatch, config, proximal=0.5, anchor=home)
     weights, gradients = seen[0]
     plain = loss_gradients(weights, 0, config)
@@ -108,16 +108,16 @@ def test_the_anchor_may_be_another_model(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_strong_pull_holds_the_model_at_its_anchor() -> None:
     # a step of lr * mu = 1 along the term alone jumps onto the anchor
-    home = weights_of(model_of(2))
+    home = copy_weights(model_of(2))
     model = model_of()
-    fit(model, tiny.cohort(3), config_of(lr=1e-3, epochs=5), 7, counts=COUNTS, proximal=1e3, anchor=home)
-    for name, value in weights_of(model).items():
+    train_model(model, tiny.cohort(3), config_of(lr=1e-3, epochs=5), 7, counts=COUNTS, proximal=1e3, anchor=home)
+    for name, value in copy_weights(model).items():
         np.testing.assert_allclose(value, home[name], atol=0.02)
 
 
 def some(seed: int) -> Weights:
     rng = np.random.default_rng(seed)
-    return {name: rng.normal(size=v.shape).astype(v.dtype) * 0.1 for name, v in weights_of(model_of()).items()}
+    return {name: rng.normal(size=v.shape).astype(v.dtype) * 0.1 for name, v in copy_weights(model_of()).items()}
 
 
 def test_a_correction_is_added_to_every_step_after_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,11 +134,11 @@ def test_a_correction_is_added_to_every_step_after_clipping(monkeypatch: pytest.
 
 def test_a_frozen_parameter_is_neither_pulled_nor_corrected() -> None:
     model = model_of()
-    before = weights_of(model)
-    home = weights_of(model_of(2))
+    before = copy_weights(model)
+    home = copy_weights(model_of(2))
     config = config_of(freeze=("head.*",))
-    fit(model, tiny.cohort(3), config, 7, counts=COUNTS, proximal=1.0, anchor=home, correction=some(1))
-    for name, value in weights_of(model).items():
+    train_model(model, tiny.cohort(3), config, 7, counts=COUNTS, proximal=1.0, anchor=home, correction=some(1))
+    for name, value in copy_weights(model).items():
         assert np.array_equal(value, before[name]) == name.startswith("head.")
 
 
@@ -146,10 +146,10 @@ def test_a_frozen_parameter_is_neither_pulled_nor_corrected() -> None:
 def test_the_rates_are_those_of_the_steps_that_led_to_the_weights(schedule: str) -> None:
     # steps along a constant direction: the way gone is the sum of the rates
     config = config_of(schedule=schedule, epochs=3, clip_norm=1e-12)
-    model, extra = model_of(), {name: np.ones_like(value) for name, value in weights_of(model_of()).items()}
-    before = weights_of(model)
-    result = fit(model, tiny.cohort(3, people=4), config, 7, counts=COUNTS, correction=extra)
-    for name, value in weights_of(model).items():
+    model, extra = model_of(), {name: np.ones_like(value) for name, value in copy_weights(model_of()).items()}
+    before = copy_weights(model)
+    result = train_model(model, tiny.cohort(3, people=4), config, 7, counts=COUNTS, correction=extra)
+    for name, value in copy_weights(model).items():
         np.testing.assert_allclose(before[name] - value, result.rates, rtol=1e-3, atol=1e-5)
     assert result.rates == pytest.approx(12 * 0.05) or schedule == "cosine"
 
@@ -157,8 +157,8 @@ def test_the_rates_are_those_of_the_steps_that_led_to_the_weights(schedule: str)
 def test_the_rates_end_at_the_epoch_that_early_stopping_keeps() -> None:
     # a correction that spoils the model epoch by epoch: the first is the best
     config = config_of(epochs=4, patience=2)
-    wrong = {name: -50 * np.sign(value) for name, value in weights_of(model_of()).items()}
-    result = fit(
+    wrong = {name: -50 * np.sign(value) for name, value in copy_weights(model_of()).items()}
+    result = train_model(
         model_of(), tiny.cohort(3, people=4), config, 7, counts=COUNTS, validation=tiny.cohort(4), correction=wrong
     )
     assert result.stopped_early

@@ -16,9 +16,9 @@ from torch import nn
 from torch.nn import functional
 
 from client.training import loop
-from client.training.batches import augmented, choose_device, predict
-from client.training.loop import Schedule, Stopped, fit
-from client.training.losses import class_weights, loss_function
+from client.training.batches import augment_signals, choose_device, predict_logits
+from client.training.loop import Schedule, TrainingStopped, train_model
+from client.training.losses import build_mean_loss, compute_class_weights
 from common import models
 from common.errors import ConfigError, SiteError
 from common.models._layers import Dropout
@@ -40,7 +40,7 @@ def _one_thread() -> Any:
 
 def model_of(seed: int = 1) -> nn.Module:
     options = {"widths": (4,), "kernel": 3, "hidden": 4, "dropout": 0.3}
-    return models.build(tiny.TASK, ModelConfig(name="cnn", options=options), seed)
+    return models.build_model(tiny.TASK, ModelConfig(name="cnn", options=options), seed)
 
 
 def config_of(**values: Any) -> TrainingConfig:
@@ -76,7 +76,7 @@ def plain_fit(model: nn.Module, data: Cohort, config: TrainingConfig, seed: int)
     for module in model.modules():
         if isinstance(module, Dropout):
             module.generator = drop
-    weight = class_weights(COUNTS, config.weight_power)
+    weight = compute_class_weights(COUNTS, config.weight_power)
     kinds = {True: config.weight_decay, False: 0.0}
     groups = [
         {"params": [p for p in model.parameters() if (p.ndim > 1) == kind], "weight_decay": decay}
@@ -117,7 +117,7 @@ def plain_fit(model: nn.Module, data: Cohort, config: TrainingConfig, seed: int)
 def test_fit_is_the_plain_loop_to_the_bit(optimizer: str, loss: str, schedule: str) -> None:
     data, config = tiny.cohort(3), config_of(optimizer=optimizer, loss=loss, schedule=schedule, clip_norm=0.5)
     ours, plain, start = model_of(), model_of(), model_of()
-    result = fit(ours, data, config, 7, counts=COUNTS)
+    result = train_model(ours, data, config, 7, counts=COUNTS)
     plain_fit(plain, data, config, 7)
     assert not same(ours, start)
     assert same(ours, plain)
@@ -129,15 +129,15 @@ def test_losses_against_their_formulas(loss: str) -> None:
     config = config_of(loss=loss, focal_gamma=1.5, weight_power=0.7)
     logits = torch.randn(20, 3, generator=torch.Generator().manual_seed(1))
     y = torch.arange(20) % 3
-    found = loss_function(config, COUNTS, torch.device("cpu"))(logits, logits, logits, y)
+    found = build_mean_loss(config, COUNTS, torch.device("cpu"))(logits, logits, logits, y)
     assert float(found) == pytest.approx(float(plain_loss(config, logits, y)), rel=1e-5)
 
 
 def test_class_weights_by_hand() -> None:
     # shares 3/4 and 1/4; power 1: 4/3 and 4, whose mean over the examples is 2
-    assert class_weights([3, 1, 0], 1.0).tolist() == pytest.approx([2 / 3, 2.0, 0.0])
-    assert class_weights([3, 1], 0.0).tolist() == [1.0, 1.0]
-    assert class_weights([0, 0], 0.5).tolist() == [0.0, 0.0]
+    assert compute_class_weights([3, 1, 0], 1.0).tolist() == pytest.approx([2 / 3, 2.0, 0.0])
+    assert compute_class_weights([3, 1], 0.0).tolist() == [1.0, 1.0]
+    assert compute_class_weights([0, 0], 0.5).tolist() == [0.0, 0.0]
 
 
 class Recorder(torch.optim.SGD):
@@ -155,7 +155,7 @@ def test_cosine_schedule_runs_over_the_whole_run(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(loop, "make_optimizer", lambda m, c: Recorder(m.parameters(), lr=c.lr))
     config = config_of(lr=1e-3, epochs=1, batch_size=24)
     for done in range(2):
-        fit(model_of(), tiny.cohort(3), config, 1, counts=COUNTS, schedule=Schedule(done, 2))
+        train_model(model_of(), tiny.cohort(3), config, 1, counts=COUNTS, schedule=Schedule(done, 2))
     # two calls of two steps: a quarter of half a cosine each, from lr towards lr / 100
     by_hand = [1e-3 * (0.01 + 0.99 * (1 + math.cos(math.pi * k / 4)) / 2) for k in range(4)]
     assert Recorder.rates == pytest.approx(by_hand)
@@ -170,19 +170,19 @@ def test_early_stopping_keeps_the_best_epoch() -> None:
         kept.append(copy.deepcopy(model.state_dict()))
 
     model = model_of()
-    result = fit(model, data, config, 1, counts=COUNTS, validation=check, after_epoch=keep)
+    result = train_model(model, data, config, 1, counts=COUNTS, validation=check, after_epoch=keep)
     best = int(np.argmin(result.validation))
     assert result.stopped_early
     assert len(result.loss) == len(result.validation) == best + 1 + 3 < 30
     assert all(torch.equal(value, kept[best][key]) for key, value in model.state_dict().items())
-    logits = torch.from_numpy(predict(model, check, torch.device("cpu")))
+    logits = torch.from_numpy(predict_logits(model, check, torch.device("cpu")))
     assert result.validation[best] == pytest.approx(float(plain_loss(config, logits, torch.tensor(check.y))), rel=1e-4)
 
 
 def test_without_patience_validation_changes_nothing() -> None:
     one, other = model_of(), model_of()
-    fit(one, tiny.cohort(3), config_of(), 1, counts=COUNTS)
-    fit(other, tiny.cohort(3), config_of(), 1, counts=COUNTS, validation=tiny.cohort(4))
+    train_model(one, tiny.cohort(3), config_of(), 1, counts=COUNTS)
+    train_model(other, tiny.cohort(3), config_of(), 1, counts=COUNTS, validation=tiny.cohort(4))
     assert same(one, other)
 
 
@@ -190,28 +190,28 @@ def test_without_patience_validation_changes_nothing() -> None:
 def test_augmentation_is_drawn_from_the_seed(strength: float) -> None:
     found = [model_of() for _ in range(3)]
     for model, seed in zip(found, (1, 1, 2), strict=True):
-        fit(model, tiny.cohort(3), config_of(augment=strength), seed, counts=COUNTS)
+        train_model(model, tiny.cohort(3), config_of(augment=strength), seed, counts=COUNTS)
     assert same(found[0], found[1])
     assert not same(found[0], found[2])
 
 
 def test_augmentation_changes_inputs_within_its_bounds() -> None:
     x = torch.linspace(1, 2, 16).repeat(50, 1, 1)
-    moved = augmented(x, 1.0, torch.Generator().manual_seed(1))
+    moved = augment_signals(x, 1.0, torch.Generator().manual_seed(1))
     assert not torch.equal(moved, x)
     assert float(moved.max()) < 2 * 1.2 + 6 * 0.05
     assert float(moved.min()) > 0.8 - 6 * 0.05
-    assert torch.allclose(augmented(x, 1e-6, torch.Generator().manual_seed(1)), x, atol=1e-5)
+    assert torch.allclose(augment_signals(x, 1e-6, torch.Generator().manual_seed(1)), x, atol=1e-5)
     plain, other = model_of(), model_of()
-    fit(plain, tiny.cohort(3), config_of(), 1, counts=COUNTS)
-    fit(other, tiny.cohort(3), config_of(augment=0.5), 1, counts=COUNTS)
+    train_model(plain, tiny.cohort(3), config_of(), 1, counts=COUNTS)
+    train_model(other, tiny.cohort(3), config_of(augment=0.5), 1, counts=COUNTS)
     assert not same(plain, other)
 
 
 def test_two_threads_give_the_weights_of_one() -> None:
     def train(seed: int) -> nn.Module:
         model = model_of(seed)
-        fit(model, tiny.cohort(seed, people=20), config_of(augment=0.3, epochs=3), seed, counts=COUNTS)
+        train_model(model, tiny.cohort(seed, people=20), config_of(augment=0.3, epochs=3), seed, counts=COUNTS)
         return model
 
     alone = [train(seed) for seed in range(4)]
@@ -234,12 +234,12 @@ def test_models_built_at_once_start_from_their_own_seeds() -> None:
 
 def test_nothing_to_train_on() -> None:
     with pytest.raises(SiteError, match="no training examples"):
-        fit(model_of(), tiny.cohort(1, people=0), config_of(), 1, counts=COUNTS)
+        train_model(model_of(), tiny.cohort(1, people=0), config_of(), 1, counts=COUNTS)
 
 
 def test_a_loss_that_is_not_finite_is_an_error() -> None:
     with pytest.raises(SiteError, match="not a finite number"):
-        fit(model_of(), tiny.cohort(3), config_of(), 1, counts=(float("nan"), 1, 1))  # type: ignore[arg-type]
+        train_model(model_of(), tiny.cohort(3), config_of(), 1, counts=(float("nan"), 1, 1))  # type: ignore[arg-type]
 
 
 def test_a_weight_that_is_not_finite_is_an_error() -> None:
@@ -251,7 +251,7 @@ def test_a_weight_that_is_not_finite_is_an_error() -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SiteError, match="a weight"):
         patch.setattr(loop, "make_optimizer", lambda m, c: Breaks(m.parameters(), lr=c.lr))
         # one step: the loss was computed before the weights broke
-        fit(model_of(), tiny.cohort(3), config_of(epochs=1, batch_size=64), 1, counts=COUNTS)
+        train_model(model_of(), tiny.cohort(3), config_of(epochs=1, batch_size=64), 1, counts=COUNTS)
 
 
 def test_stop_is_heard_between_steps() -> None:
@@ -265,21 +265,21 @@ def test_stop_is_heard_between_steps() -> None:
                 stop.set()
             return super().step(closure)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(TrainingStopped):
         patch.setattr(loop, "make_optimizer", lambda m, c: Counts(m.parameters(), lr=c.lr))
-        fit(model_of(), tiny.cohort(3), config_of(), 1, counts=COUNTS, stop=stop)
+        train_model(model_of(), tiny.cohort(3), config_of(), 1, counts=COUNTS, stop=stop)
     assert len(steps) == 2
 
 
 def test_predict_in_batches_is_one_pass() -> None:
     model, data = model_of(), tiny.cohort(3)
-    found = predict(model, data, torch.device("cpu"), batch=7)
+    found = predict_logits(model, data, torch.device("cpu"), batch=7)
     model.eval()
     with torch.no_grad():
         whole = model(torch.tensor(data.x), torch.tensor(data.features)).numpy()
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-6)
-    assert predict(model, tiny.cohort(3, people=0), torch.device("cpu")).shape == (0, 3)
+    assert predict_logits(model, tiny.cohort(3, people=0), torch.device("cpu")).shape == (0, 3)
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:

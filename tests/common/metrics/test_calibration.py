@@ -38,7 +38,7 @@ def histogram(odds: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarr
     place = np.clip(np.floor((odds + 16) * BINS / 32), 0, BINS - 1).astype(int)
     found = np.zeros((1, 2, BINS), np.int64)
     np.add.at(found, (0, truth, place), 1)
-    return found, calibration.odds(BINS)[place]
+    return found, calibration.bin_centres(BINS)[place]
 
 
 @few
@@ -58,7 +58,7 @@ def test_the_expected_error_has_scikit_learns_groups(given: Any, strategy: str) 
     odds, truth = given
     scores, binned = histogram(odds, truth)
     chance = expit(binned)
-    found = calibration.expected_error(scores, mass=strategy == "quantile")[0]
+    found = calibration.expected_calibration_error(scores, mass=strategy == "quantile")[0]
     inner = (
         np.linspace(0, 1, 11)[1:-1]
         if strategy == "uniform"
@@ -81,7 +81,7 @@ def test_the_expected_error_has_scikit_learns_groups(given: Any, strategy: str) 
 def test_slope_and_intercept_are_those_of_an_unpenalised_logistic_regression(given: Any) -> None:
     odds, truth = given
     scores, binned = histogram(odds, truth)
-    slope, intercept = calibration.recalibration(scores)
+    slope, intercept = calibration.calibration_line(scores)
     yes, no = binned[truth == 1], binned[truth == 0]
     if not len(yes) or not len(no) or yes.max() <= no.min() or no.max() <= yes.min():
         assert np.isnan(slope[0])
@@ -100,10 +100,10 @@ def test_slope_and_intercept_equal_scikit_learns() -> None:
         truth = (rng.random(3000) < expit(0.5 + steep * odds)).astype(int)
         scores, binned = histogram(odds, truth)
         fitted = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(binned[:, None], truth)
-        slope, intercept = calibration.recalibration(scores)
+        slope, intercept = calibration.calibration_line(scores)
         assert slope[0] == pytest.approx(fitted.coef_[0, 0], abs=1e-4)
         assert intercept[0] == pytest.approx(fitted.intercept_[0], abs=1e-4)
-        large = float(calibration.in_the_large(scores)[0])
+        large = float(calibration.calibration_in_the_large(scores)[0])
         assert expit(large + binned).sum() == pytest.approx(truth.sum())
 
 
@@ -112,10 +112,10 @@ def test_many_fits_at_once_equal_one_at_a_time_whatever_they_start_from() -> Non
     scores = rng.poisson(rng.random((7, 3, 2, BINS)) * 2)
     scores[2, 1, 1] = 0
     far = (np.full(3, 40.0), np.full(3, -300.0))
-    together, begun = calibration.recalibration(scores), calibration.recalibration(scores, far)
+    together, begun = calibration.calibration_line(scores), calibration.calibration_line(scores, far)
     for i in range(7):
         for c in range(3):
-            alone = calibration.recalibration(scores[i, c][None])
+            alone = calibration.calibration_line(scores[i, c][None])
             for side in (0, 1):
                 np.testing.assert_allclose(together[side][i, c], alone[side][0], rtol=1e-6)
                 np.testing.assert_allclose(begun[side][i, c], alone[side][0], rtol=1e-6)
@@ -158,7 +158,7 @@ def test_net_benefit_is_true_positives_less_weighed_false_ones() -> None:
     odds = rng.normal(size=500) * 2 + truth
     scores, _ = histogram(odds, truth)
     benefit, every = calibration.net_benefit(scores)
-    for i, cut in enumerate(calibration.THRESHOLDS):
+    for i, cut in enumerate(calibration.DECISION_THRESHOLDS):
         p = expit(cut)
         called = odds >= cut
         expected = np.mean(called & (truth == 1)) - np.mean(called & (truth == 0)) * p / (1 - p)
@@ -169,12 +169,14 @@ def test_net_benefit_is_true_positives_less_weighed_false_ones() -> None:
 def test_groups_hold_every_example_once() -> None:
     rng = np.random.default_rng(7)
     odds, truth, owner = rng.normal(size=400) * 4, rng.integers(0, 2, 400), rng.integers(0, 9, 400)
-    counts = metrics.count(np.stack([0 * odds, odds], 1), truth, owner, 9, 1024, coarse=16)
-    fine = metrics.count(np.stack([0 * odds, odds], 1), truth, owner, 9, 1024).total()
-    every, events, chance = calibration.groups_of(fine.scores)
-    people = calibration.people_in_groups(counts.scores)
+    counts = metrics.count_predictions(np.stack([0 * odds, odds], 1), truth, owner, 9, 1024, coarse=16)
+    fine = metrics.count_predictions(np.stack([0 * odds, odds], 1), truth, owner, 9, 1024).total()
+    every, events, chance = calibration.count_reliability_groups(fine.scores)
+    people = calibration.count_patients_in_groups(counts.scores)
     assert people is not None
-    for g, place in enumerate(np.searchsorted(calibration.CUTS, odds, side="right") == np.arange(14)[:, None]):
+    for g, place in enumerate(
+        np.searchsorted(calibration.RELIABILITY_CUTS, odds, side="right") == np.arange(14)[:, None]
+    ):
         assert (every[1, g], events[1, g]) == (place.sum(), truth[place].sum())
         assert chance[1, g] == pytest.approx(expit(odds[place]).sum(), abs=0.02 * max(1, place.sum()))
         assert people[1, g] == len(set(owner[place].tolist()))
@@ -184,10 +186,10 @@ def test_bins_are_fine_enough_for_a_brier_score_and_a_slope() -> None:
     rng = np.random.default_rng(1)
     odds = rng.normal(-3, 2, 20_000)
     truth = (rng.random(20_000) < expit(0.7 * odds)).astype(int)
-    scores = metrics.count(np.stack([0 * odds, odds], 1), truth, truth * 0, 1, 1024).total().scores[1:]
+    scores = metrics.count_predictions(np.stack([0 * odds, odds], 1), truth, truth * 0, 1, 1024).total().scores[1:]
     assert calibration.brier(scores)[0] == pytest.approx(np.mean((expit(odds) - truth) ** 2), abs=1e-4)
     exact = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(odds[:, None], truth)
-    assert calibration.recalibration(scores)[0][0] == pytest.approx(exact.coef_[0, 0], abs=2e-3)
+    assert calibration.calibration_line(scores)[0][0] == pytest.approx(exact.coef_[0, 0], abs=2e-3)
 
 
 def test_an_evaluation_holds_calibration_with_intervals_for_the_event() -> None:
@@ -196,11 +198,11 @@ def test_an_evaluation_holds_calibration_with_intervals_for_the_event() -> None:
     odds = rng.normal(-1, 1.5, 2000)
     truth = (rng.random(2000) < expit(odds)).astype(int)
     logits = np.stack([0 * odds, odds], 1)
-    each = metrics.count(logits, truth, owner, 100, 1024, coarse=16)
-    total = metrics.count(logits, truth, owner, 100, 1024).total()
-    drawn = evaluation.resample(each, 300, np.random.default_rng(1))
-    people = calibration.people_in_groups(each.scores)
-    found = evaluation.summarise(
+    each = metrics.count_predictions(logits, truth, owner, 100, 1024, coarse=16)
+    total = metrics.count_predictions(logits, truth, owner, 100, 1024).total()
+    drawn = evaluation.resample_patients(each, 300, np.random.default_rng(1))
+    people = calibration.count_patients_in_groups(each.scores)
+    found = evaluation.build_evaluation(
         TASK, total, drawn, 100, [100, 100], operating=(0.9,), curves=True, group_patients=people
     )
     event = found.classes["yes"]
@@ -219,7 +221,9 @@ def test_an_evaluation_holds_calibration_with_intervals_for_the_event() -> None:
     assert event.operating[0].sensitivity.low < event.operating[0].sensitivity.value  # type: ignore[operator]
     middle = next(point for point in event.calibration.curve if point.chance == pytest.approx(0.5))
     assert middle.value.low < middle.value.value < middle.value.high  # type: ignore[operator]
-    both = evaluation.pooled(TASK, {"a": found, "b": found}, {"a": total, "b": total}, {"a": drawn, "b": drawn})
+    both = evaluation.pool_evaluations(
+        TASK, {"a": found, "b": found}, {"a": total, "b": total}, {"a": drawn, "b": drawn}
+    )
     part = both.classes["yes"].calibration
     assert part is not None
     assert [group.patients for group in part.groups] == [

@@ -54,7 +54,7 @@ def assert_equal(one: Counts, other: Counts) -> None:
 
 
 def near_an_edge(logits: np.ndarray, bins: int) -> bool:
-    place = (metrics.margins(logits) + 16) * bins / 32
+    place = (metrics.class_log_odds(logits) + 16) * bins / 32
     return bool((np.abs(place - np.rint(place)) < 1e-9).any())
 
 
@@ -64,7 +64,9 @@ def test_counts_equal_counting_one_by_one(given: Any) -> None:
     logits, truth, owner, groups = given
     logits = logits + 0.0123 * np.arange(1, logits.shape[1] + 1) * 1.37
     if not near_an_edge(logits, BINS):
-        assert_equal(metrics.count(logits, truth, owner, groups, BINS), slowly(logits, truth, owner, groups, BINS))
+        assert_equal(
+            metrics.count_predictions(logits, truth, owner, groups, BINS), slowly(logits, truth, owner, groups, BINS)
+        )
 
 
 @few
@@ -74,7 +76,7 @@ def test_figures_of_the_confusion_matrix_equal_scikit_learns(given: Any) -> None
     classes = logits.shape[1]
     every = list(range(classes))
     predicted = logits.argmax(1)
-    total = metrics.count(logits, truth, owner, groups, BINS).total()
+    total = metrics.count_predictions(logits, truth, owner, groups, BINS).total()
     np.testing.assert_array_equal(total.confusion, theirs.confusion_matrix(truth, predicted, labels=every))
     precision, recall, f1, support = theirs.precision_recall_fscore_support(
         truth, predicted, labels=every, zero_division=0
@@ -87,15 +89,15 @@ def test_figures_of_the_confusion_matrix_equal_scikit_learns(given: Any) -> None
     assert np.isnan(metrics.f1(total.confusion)[~present]).all()
     assert metrics.accuracy(total.confusion) == pytest.approx(theirs.accuracy_score(truth, predicted))
     macro = theirs.f1_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)
-    assert metrics.macro(metrics.f1(total.confusion), present) == pytest.approx(macro)
+    assert metrics.macro_mean(metrics.f1(total.confusion), present) == pytest.approx(macro)
 
 
 @few
 @given(predictions())
 def test_areas_equal_scikit_learns_on_the_binned_scores(given: Any) -> None:
     logits, truth, owner, groups = given
-    total = metrics.count(logits, truth, owner, groups, BINS).total()
-    binned = np.floor((np.clip(metrics.margins(logits), -16, 15.999999) + 16) * BINS / 32)
+    total = metrics.count_predictions(logits, truth, owner, groups, BINS).total()
+    binned = np.floor((np.clip(metrics.class_log_odds(logits), -16, 15.999999) + 16) * BINS / 32)
     for c in range(logits.shape[1]):
         own = truth == c
         if own.any() and not own.all():
@@ -113,8 +115,8 @@ def test_areas_are_near_those_of_the_raw_scores(bins: int, area: float, precisio
     truth = rng.choice(4, size=20_000, p=[0.8, 0.1, 0.07, 0.03])
     logits = rng.normal(size=(20_000, 4)) * 2
     logits[np.arange(20_000), truth] += rng.normal(1.5, 1.5, 20_000)
-    scores = metrics.count(logits, truth, np.zeros(20_000, int), 1, bins).total().scores
-    odds = metrics.margins(logits)
+    scores = metrics.count_predictions(logits, truth, np.zeros(20_000, int), 1, bins).total().scores
+    odds = metrics.class_log_odds(logits)
     for c in range(4):
         own = truth == c
         assert metrics.auroc(scores)[c] == pytest.approx(theirs.roc_auc_score(own, odds[:, c]), abs=area)
@@ -128,7 +130,7 @@ def test_the_loss_is_the_log_loss(given: Any) -> None:
     logits, truth, owner, groups = given
     logits = np.clip(logits, -10, 10)
     chance = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    loss = metrics.count(logits, truth, owner, groups, BINS).loss.sum()
+    loss = metrics.count_predictions(logits, truth, owner, groups, BINS).loss.sum()
     expected = theirs.log_loss(truth, chance, labels=list(range(logits.shape[1])), normalize=False)
     assert loss == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
@@ -138,11 +140,11 @@ def test_the_loss_is_the_log_loss(given: Any) -> None:
 def test_log_odds_equal_the_plain_formula(given: Any) -> None:
     logits = np.clip(given[0], -8, 8)
     chance = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    np.testing.assert_allclose(metrics.margins(logits), np.log(chance / (1 - chance)), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(metrics.class_log_odds(logits), np.log(chance / (1 - chance)), rtol=1e-6, atol=1e-6)
 
 
 def test_log_odds_keep_their_digits_where_the_plain_formula_has_none() -> None:
-    odds = metrics.margins(np.array([[800.0, 0.0], [0.0, 40.0], [1e4, -1e4]]))
+    odds = metrics.class_log_odds(np.array([[800.0, 0.0], [0.0, 40.0], [1e4, -1e4]]))
     np.testing.assert_allclose(odds, [[800, -800], [-40, 40], [2e4, -2e4]])
 
 
@@ -151,11 +153,11 @@ def test_log_odds_keep_their_digits_where_the_plain_formula_has_none() -> None:
 def test_adding_counts_is_counting_together(given: Any, cut: int) -> None:
     logits, truth, owner, groups = given
     here, there = (
-        metrics.count(logits[part], truth[part], owner[part], groups, BINS)
+        metrics.count_predictions(logits[part], truth[part], owner[part], groups, BINS)
         for part in (slice(None, cut), slice(cut, None))
     )
-    assert_equal(here + there, metrics.count(logits, truth, owner, groups, BINS))
-    nothing = metrics.zero((logits.shape[1],) * 2, BINS)
+    assert_equal(here + there, metrics.count_predictions(logits, truth, owner, groups, BINS))
+    nothing = metrics.empty_counts((logits.shape[1],) * 2, BINS)
     assert_equal((here + there).total() + nothing, (here.total() + there.total()))
 
 
@@ -164,10 +166,10 @@ def test_adding_counts_is_counting_together(given: Any, cut: int) -> None:
 def test_resampling_counts_is_counting_the_drawn_patients_again(given: Any, seed: int) -> None:
     logits, truth, owner, groups = given
     weights = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=3)
-    drawn = metrics.count(logits, truth, owner, groups, BINS).resample(weights.astype(float))
+    drawn = metrics.count_predictions(logits, truth, owner, groups, BINS).resample(weights.astype(float))
     for i, times in enumerate(weights):
         rows = np.repeat(np.arange(len(truth)), times[owner])
-        again = metrics.count(logits[rows], truth[rows], owner[rows] * 0, 1, BINS).total()
+        again = metrics.count_predictions(logits[rows], truth[rows], owner[rows] * 0, 1, BINS).total()
         assert_equal(Counts(drawn.confusion[i], drawn.scores[i], drawn.loss[i]), again)
 
 
@@ -181,7 +183,7 @@ def test_coarser_bins_are_sums_of_neighbours(bins: int, factor: int) -> None:
 
 
 def test_figures_of_one_class_alone() -> None:
-    total = metrics.count([[2.0, 0.0], [0.0, 1.0]], [0, 0], [0, 0], 1, BINS).total()
+    total = metrics.count_predictions([[2.0, 0.0], [0.0, 1.0]], [0, 0], [0, 0], 1, BINS).total()
     np.testing.assert_array_equal(metrics.precision(total.confusion), [1.0, 0.0])
     np.testing.assert_array_equal(metrics.recall(total.confusion), [0.5, np.nan])
     assert np.isnan(metrics.auroc(total.scores)).all()
@@ -195,26 +197,26 @@ def test_a_class_that_is_there_and_never_predicted_has_precision_0_and_one_that_
 
 
 def test_figures_of_nothing_are_nan() -> None:
-    nothing = metrics.count(np.zeros((0, 3)), np.zeros(0), np.zeros(0), 2, BINS).total()
-    assert_equal(nothing, metrics.zero((3, 3), BINS))
+    nothing = metrics.count_predictions(np.zeros((0, 3)), np.zeros(0), np.zeros(0), 2, BINS).total()
+    assert_equal(nothing, metrics.empty_counts((3, 3), BINS))
     for value in (
         metrics.accuracy(nothing.confusion),
         metrics.precision(nothing.confusion),
         metrics.auroc(nothing.scores),
         metrics.auprc(nothing.scores),
-        metrics.macro(metrics.f1(nothing.confusion), np.zeros(3, bool)),
+        metrics.macro_mean(metrics.f1(nothing.confusion), np.zeros(3, bool)),
     ):
         assert np.isnan(value).all()
 
 
 def test_scores_that_all_tie_are_worth_a_coin() -> None:
-    total = metrics.count(np.zeros((10, 2)), [0] * 7 + [1] * 3, [0] * 10, 1, BINS).total()
+    total = metrics.count_predictions(np.zeros((10, 2)), [0] * 7 + [1] * 3, [0] * 10, 1, BINS).total()
     np.testing.assert_allclose(metrics.auroc(total.scores), [0.5, 0.5])
     np.testing.assert_allclose(metrics.auprc(total.scores), [0.7, 0.3])
 
 
 def test_scores_beyond_the_range_fall_into_the_end_bins() -> None:
-    total = metrics.count([[50.0, -50.0], [-50.0, 50.0]], [0, 1], [0, 0], 1, BINS).total()
+    total = metrics.count_predictions([[50.0, -50.0], [-50.0, 50.0]], [0, 1], [0, 0], 1, BINS).total()
     assert total.scores[0, 1, -1] == total.scores[0, 0, 0] == 1
     assert total.scores.sum() == 4
 
@@ -222,7 +224,7 @@ def test_scores_beyond_the_range_fall_into_the_end_bins() -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_prediction_that_is_no_number_is_refused(bad: float) -> None:
     with pytest.raises(ValueError, match="not a finite number"):
-        metrics.count([[bad, 0.0]], [0], [0], 1, BINS)
+        metrics.count_predictions([[bad, 0.0]], [0], [0], 1, BINS)
 
 
 def test_leading_axes_are_computed_as_one_by_one() -> None:

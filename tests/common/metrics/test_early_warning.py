@@ -13,7 +13,7 @@ from common import messages
 from common.messages import Reply
 from common.metrics import counts as metrics
 from common.metrics import early_warning, evaluation
-from common.metrics.figures import tail
+from common.metrics.figures import tail_probability
 from common.task import Task
 
 TASK = Task("t", "multiclass", ("quiet", "event"), ("q", "e"), 0, 0, 0.0, ("a",), ())
@@ -37,17 +37,23 @@ def stays(draw: st.DrawFn) -> list[tuple[list[float], list[bool]]]:
 def test_a_lead_is_that_of_the_first_alarm_within_the_horizon(given: list[tuple[list[float], list[bool]]]) -> None:
     owner = np.concatenate([np.full(len(left), i) for i, (left, _) in enumerate(given)])
     until, alarm = (np.concatenate([np.asarray(part[i]) for part in given]) for i in (0, 1))
-    found = early_warning.leads(until, alarm.astype(bool), owner, len(given))
+    found = early_warning.count_lead_times(until, alarm.astype(bool), owner, len(given))
     told = []
     for i, (left, calls) in enumerate(given):
         ill = not np.isnan(left).all()
-        first = next((a for a, call in zip(left, calls, strict=True) if call and 0 <= a <= early_warning.HORIZON), None)
-        row = [float(ill)] + [float(first is not None and int(first) == k) for k in range(early_warning.HORIZON + 1)]
+        first = next(
+            (a for a, call in zip(left, calls, strict=True) if call and 0 <= a <= early_warning.WARNING_HORIZON), None
+        )
+        row = [float(ill)] + [
+            float(first is not None and int(first) == k) for k in range(early_warning.WARNING_HORIZON + 1)
+        ]
         assert found[i].tolist() == row
         told += [] if first is None else [int(first)]
-    median = early_warning.median_lead(found.sum(0))
+    median = early_warning.median_lead_time(found.sum(0))
     assert np.isnan(median) if not told else median == np.median(told)
-    np.testing.assert_array_equal(np.nan_to_num(early_warning.median_lead(found[None])[0], nan=-1).shape, (len(given),))
+    np.testing.assert_array_equal(
+        np.nan_to_num(early_warning.median_lead_time(found[None])[0], nan=-1).shape, (len(given),)
+    )
 
 
 def test_false_alarms_are_counted_over_the_hours_without_the_event() -> None:
@@ -57,8 +63,8 @@ def test_false_alarms_are_counted_over_the_hours_without_the_event() -> None:
     until = np.array([np.nan, 20, 12.5, 7, 1, np.nan])
     owner = np.array([0, 1, 1, 1, 1, 2])
     logits = np.stack([0 * odds, odds], 1)
-    counts = metrics.count(logits, truth, owner, 3, BINS, hours=hours, until=until).total()
-    found = evaluation.summarise(TASK, counts, None, 3, [3, 1])
+    counts = metrics.count_predictions(logits, truth, owner, 3, BINS, hours=hours, until=until).total()
+    found = evaluation.build_evaluation(TASK, counts, None, 3, [3, 1])
     alarms = found.classes["event"].alarms
     assert alarms is not None
     assert alarms.hours == 17
@@ -74,9 +80,11 @@ def test_false_alarms_are_counted_over_the_hours_without_the_event() -> None:
 def test_alarms_of_several_classes_are_counted_each_on_its_own() -> None:
     task = Task("t", "multiclass", ("N", "S", "V"), ("n", "s", "v"), 1, 8, 125.0, (), ("lead",))
     logits = np.eye(3)[[0, 1, 1, 2, 2]]
-    counts = metrics.count(logits, [0, 0, 1, 2, 1], np.zeros(5, int), 1, BINS, hours=np.full(5, 0.5)).total()
+    counts = metrics.count_predictions(
+        logits, [0, 0, 1, 2, 1], np.zeros(5, int), 1, BINS, hours=np.full(5, 0.5)
+    ).total()
     assert counts.lead.size == 0
-    parts = evaluation.summarise(task, counts, None, 1, [1, 1, 1]).classes
+    parts = evaluation.build_evaluation(task, counts, None, 1, [1, 1, 1]).classes
     rates = {name: (part.alarms.per_day.value, part.alarms.false_per_hour.value) for name, part in parts.items()}  # type: ignore[union-attr]
     assert rates["V"] == (pytest.approx(24 * 2 / 2.5), pytest.approx(1 / 2.0))
     assert rates["S"] == (pytest.approx(24 * 2 / 2.5), pytest.approx(1 / 1.5))
@@ -91,10 +99,10 @@ def test_intervals_equal_a_slow_bootstrap() -> None:
     odds = rng.normal(size=600) + 2 * truth - 1
     logits = np.stack([0 * odds, odds], 1)
     given = {"hours": np.ones(600), "until": until}
-    each = metrics.count(logits, truth, owner, 30, BINS, coarse=4, **given)
-    drawn = evaluation.resample(each, 60, np.random.default_rng(4))
-    found = evaluation.summarise(TASK, each.total(), drawn, 30, [30, int(ill.sum())])
-    weights = evaluation.bootstrap_weights(30, 60, np.random.default_rng(4)).astype(int)
+    each = metrics.count_predictions(logits, truth, owner, 30, BINS, coarse=4, **given)
+    drawn = evaluation.resample_patients(each, 60, np.random.default_rng(4))
+    found = evaluation.build_evaluation(TASK, each.total(), drawn, 30, [30, int(ill.sum())])
+    weights = evaluation.draw_bootstrap_weights(30, 60, np.random.default_rng(4)).astype(int)
     rates, leads = [], []
     for times in weights:
         rows = np.concatenate([np.flatnonzero(owner == p) for p in range(30) for _ in range(times[p])])
@@ -105,7 +113,7 @@ def test_intervals_equal_a_slow_bootstrap() -> None:
         ]
         leads.append(np.median(np.repeat(first, times)[np.repeat(np.asarray(first) >= 0, times)]))
     assert found.false_per_hour is not None
-    assert found.false_per_hour.low == pytest.approx(np.quantile(rates, share := tail(30)))
+    assert found.false_per_hour.low == pytest.approx(np.quantile(rates, share := tail_probability(30)))
     assert found.false_per_hour.high == pytest.approx(np.quantile(rates, 1 - share))
     assert found.lead_hours is not None
     assert found.lead_hours.low == pytest.approx(np.quantile(leads, share))
@@ -116,7 +124,7 @@ def test_time_and_leads_add_up_travel_and_leave_with_another_threshold() -> None
     odds, truth, owner = rng.normal(size=50), rng.integers(0, 2, 50), rng.integers(0, 5, 50)
     given = {"hours": rng.random(50), "until": np.where(truth == 1, 3.0, np.nan)}
     logits = np.stack([0 * odds, odds], 1)
-    each = metrics.count(logits, truth, owner, 5, BINS, **given)
+    each = metrics.count_predictions(logits, truth, owner, 5, BINS, **given)
     total = each.total()
     again = messages.unpack_reply(messages.pack_reply(Reply("a", 1, {}, tables={"all": total}))).tables["all"]
     np.testing.assert_allclose(again.time, total.time)
@@ -124,5 +132,5 @@ def test_time_and_leads_add_up_travel_and_leave_with_another_threshold() -> None
     np.testing.assert_allclose((total + total).time, 2 * total.time)
     assert (total + replace(total, time=np.zeros(0))).time.size == 0
     assert total.time == pytest.approx([given["hours"][truth == c].sum() for c in (0, 1)])
-    assert metrics.moved(total, 0.5).lead.size == 0
-    assert metrics.moved(total, 0.5).time.size == 2
+    assert metrics.apply_threshold(total, 0.5).lead.size == 0
+    assert metrics.apply_threshold(total, 0.5).time.size == 2

@@ -10,7 +10,7 @@ from common.errors import ConfigError
 from common.metrics import counts, evaluation
 from common.metrics.counts import Counts
 from common.metrics.figures import Evaluation, Figure
-from common.metrics.resampling import COARSER
+from common.metrics.resampling import COARSE_FACTOR
 from common.sections.evaluation import EvaluationConfig
 from common.task import Task
 
@@ -35,10 +35,10 @@ def assessed(
     resamples: int = 40,
     seed: int = 9,
 ) -> tuple[Evaluation, Counts, Counts]:
-    by_patient = counts.count(logits, truth, owner, patients, BINS)
-    drawn = evaluation.resample(by_patient.coarser(COARSER), resamples, np.random.default_rng(seed))
+    by_patient = counts.count_predictions(logits, truth, owner, patients, BINS)
+    drawn = evaluation.resample_patients(by_patient.coarser(COARSE_FACTOR), resamples, np.random.default_rng(seed))
     having = [len(np.unique(owner[truth == c])) for c in range(3)]
-    return evaluation.summarise(TASK, by_patient.total(), drawn, patients, having), by_patient.total(), drawn
+    return evaluation.build_evaluation(TASK, by_patient.total(), drawn, patients, having), by_patient.total(), drawn
 
 
 def ends(sample: Sequence[float] | np.ndarray, patients: int) -> list[float]:
@@ -50,12 +50,12 @@ def ends(sample: Sequence[float] | np.ndarray, patients: int) -> list[float]:
 def test_intervals_equal_a_slow_bootstrap_with_the_same_draws() -> None:
     logits, truth, owner = examples(1, 6)
     found, _, _ = assessed(logits, truth, owner, 6)
-    weights = evaluation.bootstrap_weights(6, 40, np.random.default_rng(9)).astype(int)
+    weights = evaluation.draw_bootstrap_weights(6, 40, np.random.default_rng(9)).astype(int)
     accuracy, macro, loss, auroc = [], [], [], []
-    few = BINS // COARSER
+    few = BINS // COARSE_FACTOR
 
     def area(z: np.ndarray, y: np.ndarray, bins: int) -> float:
-        return float(counts.auroc(counts.count(z, y, y * 0, 1, bins).scores)[0, 1])
+        return float(counts.auroc(counts.count_predictions(z, y, y * 0, 1, bins).scores)[0, 1])
 
     for times in weights:
         rows = np.concatenate([np.flatnonzero(owner == p) for p in range(6) for _ in range(times[p])])
@@ -128,7 +128,7 @@ def test_one_patient_gives_no_interval() -> None:
 
 
 def test_no_examples_give_no_figures() -> None:
-    found = evaluation.summarise(TASK, counts.zero((3, 3), BINS), None, 0, [0, 0, 0], ["kept"])
+    found = evaluation.build_evaluation(TASK, counts.empty_counts((3, 3), BINS), None, 0, [0, 0, 0], ["kept"])
     assert found.accuracy == found.loss == found.macro_f1 == Figure(value=None)
     assert found.notes[0] == "kept"
     assert not any("no examples" in note for note in found.notes)
@@ -141,38 +141,38 @@ def test_one_class_alone_has_an_f1_and_no_area() -> None:
 
 
 def test_a_figure_that_most_resamples_lack_has_no_interval() -> None:
-    total = counts.count(np.eye(3), [0, 1, 2], [0, 0, 0], 1, BINS).total()
+    total = counts.count_predictions(np.eye(3), [0, 1, 2], [0, 0, 0], 1, BINS).total()
     draws = np.zeros((9, 3, 3), np.int64)
     draws[:, 0, 0] = draws[:, 1, 1] = 1
     draws[:3, 2, 2] = 1
     replicates = Counts(draws, np.zeros((9, 3, 2, BINS), np.int64), np.zeros(9))
-    found = evaluation.summarise(TASK, total, replicates, 4, [4, 4, 4])
+    found = evaluation.build_evaluation(TASK, total, replicates, 4, [4, 4, 4])
     assert found.classes["V"].recall == Figure(value=1.0)
     assert found.classes["S"].recall == Figure(value=1.0, low=1.0, high=1.0)
 
 
 def test_weights_draw_as_many_patients_as_there_are() -> None:
-    weights = evaluation.bootstrap_weights(7, 500, np.random.default_rng(1))
+    weights = evaluation.draw_bootstrap_weights(7, 500, np.random.default_rng(1))
     assert weights.shape == (500, 7)
     assert (weights.sum(1) == 7).all()
     assert weights.mean(0) == pytest.approx(np.ones(7), abs=0.2)
-    assert evaluation.bootstrap_weights(0, 5, np.random.default_rng(1)).shape == (0, 0)
-    assert evaluation.bootstrap_weights(3, 0, np.random.default_rng(1)).shape == (0, 3)
+    assert evaluation.draw_bootstrap_weights(0, 5, np.random.default_rng(1)).shape == (0, 0)
+    assert evaluation.draw_bootstrap_weights(3, 0, np.random.default_rng(1)).shape == (0, 3)
 
 
 def test_the_worst_site_is_the_lowest_or_for_the_loss_the_highest() -> None:
     logits, truth, owner = examples(6, 4)
     good, _, _ = assessed(logits + 3 * np.eye(3)[truth], truth, owner, 4)
     bad, _, _ = assessed(logits, truth, owner, 4)
-    none = evaluation.summarise(TASK, counts.zero((3, 3), BINS), None, 0, [0, 0, 0])
+    none = evaluation.build_evaluation(TASK, counts.empty_counts((3, 3), BINS), None, 0, [0, 0, 0])
     sites = {"a": good, "b": bad, "c": none, "d": bad}
     assert bad.macro_f1.value is not None
     assert good.macro_f1.value is not None
     assert bad.macro_f1.value < good.macro_f1.value
-    assert evaluation.worst(sites, "macro_f1") == ("b", bad.macro_f1.value)
-    assert evaluation.worst(sites, "loss") == ("b", bad.loss.value)
-    assert evaluation.worst({"c": none}, "macro_f1") is None
-    assert evaluation.worst({}, "loss") is None
+    assert evaluation.find_worst_site(sites, "macro_f1") == ("b", bad.macro_f1.value)
+    assert evaluation.find_worst_site(sites, "loss") == ("b", bad.loss.value)
+    assert evaluation.find_worst_site({"c": none}, "macro_f1") is None
+    assert evaluation.find_worst_site({}, "loss") is None
 
 
 def test_pooled_figures_equal_counting_all_sites_at_one_place() -> None:
@@ -181,7 +181,7 @@ def test_pooled_figures_equal_counting_all_sites_at_one_place() -> None:
     results = {name: item[0] for name, item in done.items()}
     totals = {name: item[1] for name, item in done.items()}
     drawn = {name: item[2] for name, item in done.items()}
-    found = evaluation.pooled(TASK, results, totals, drawn)
+    found = evaluation.pool_evaluations(TASK, results, totals, drawn)
     logits, truth = (np.concatenate([part[i] for part in parts.values()]) for i in (0, 1))
     owner = np.concatenate([part[2] + 5 * i for i, part in enumerate(parts.values())])
     alone, _, _ = assessed(logits, truth, owner, 15)
@@ -199,7 +199,7 @@ def test_pooled_figures_equal_counting_all_sites_at_one_place() -> None:
 
 def test_pooled_resamples_add_the_sites_resamples_one_by_one() -> None:
     parts = {name: assessed(*examples(seed, 5), 5, seed=seed) for name, seed in (("a", 1), ("b", 2))}
-    found = evaluation.pooled(
+    found = evaluation.pool_evaluations(
         TASK,
         *({name: item[i] for name, item in parts.items()} for i in range(3)),  # type: ignore[arg-type]
     )
@@ -212,7 +212,7 @@ def test_pooled_resamples_add_the_sites_resamples_one_by_one() -> None:
 def test_pooled_intervals_need_every_sites_resamples() -> None:
     parts = {name: assessed(*examples(seed, 5), 5) for name, seed in (("a", 1), ("b", 2))}
     results, totals, drawn = ({name: item[i] for name, item in parts.items()} for i in range(3))
-    found = evaluation.pooled(TASK, results, totals, {"a": drawn["a"]})  # type: ignore[arg-type,dict-item]
+    found = evaluation.pool_evaluations(TASK, results, totals, {"a": drawn["a"]})  # type: ignore[arg-type,dict-item]
     assert found.accuracy.value is not None
     assert found.accuracy.low is None
     assert found.notes[0] == "no pooled intervals: not every site shares its resamples"
@@ -226,9 +226,9 @@ def test_an_evaluation_survives_json() -> None:
 def test_a_site_with_one_test_patient_is_said_to_narrow_the_pooled_intervals() -> None:
     parts = {"a": assessed(*examples(1, 5), 5), "lone": assessed(*examples(2, 1), 1)}
     results, totals, drawn = ({name: item[i] for name, item in parts.items()} for i in range(3))
-    found = evaluation.pooled(TASK, results, totals, drawn)  # type: ignore[arg-type]
+    found = evaluation.pool_evaluations(TASK, results, totals, drawn)  # type: ignore[arg-type]
     assert "the intervals are too narrow: lone with one test patient adds no spread" in found.notes
-    two = evaluation.pooled(TASK, *({"a": part["a"]} for part in (results, totals, drawn)))  # type: ignore[arg-type]
+    two = evaluation.pool_evaluations(TASK, *({"a": part["a"]} for part in (results, totals, drawn)))  # type: ignore[arg-type]
     assert not any("too narrow" in note for note in two.notes)
 
 
@@ -246,10 +246,10 @@ def test_a_site_with_one_test_patient_is_said_to_narrow_the_pooled_intervals() -
 def test_a_figure_that_the_task_cannot_have_is_refused(key: str, value: str, said: str) -> None:
     wanted = EvaluationConfig.model_validate({key: value})
     with pytest.raises(ConfigError, match=rf"evaluation\.{key}={value}.*{said}"):
-        evaluation.require(wanted, TASK)
+        evaluation.check_evaluation_fits_task(wanted, TASK)
     event = Task("e", "multiclass", ("no", "yes"), ("n", "y"), 0, 0, 0.0, ("a",), (), utility=True)
-    evaluation.require(wanted, event)
-    evaluation.require(EvaluationConfig(), TASK)
+    evaluation.check_evaluation_fits_task(wanted, event)
+    evaluation.check_evaluation_fits_task(EvaluationConfig(), TASK)
 
 
 def test_intervals_stay_where_a_figure_can_lie() -> None:
@@ -259,10 +259,10 @@ def test_intervals_stay_where_a_figure_can_lie() -> None:
     group, truth = rng.integers(0, 8, 400), rng.integers(0, 3, 400)
     wrong = -8.0 * np.eye(3)[truth] + rng.normal(0, 2.0, (400, 3))  # nearly always sure of another class
     task = Task("t", "multiclass", ("A", "B", "C"), ("a", "b", "c"), 1, 96, 125.0, (), ("lead",))
-    each = counts.count(wrong, truth, group, 8, 1024, coarse=COARSER)
-    total = counts.count(wrong, truth, np.zeros(400, int), 1, 1024).total()
-    drawn = evaluation.resample(each, 300, rng)
-    found = evaluation.summarise(task, total, drawn, 8, [8, 8, 8], operating=(0.95,))
+    each = counts.count_predictions(wrong, truth, group, 8, 1024, coarse=COARSE_FACTOR)
+    total = counts.count_predictions(wrong, truth, np.zeros(400, int), 1, 1024).total()
+    drawn = evaluation.resample_patients(each, 300, rng)
+    found = evaluation.build_evaluation(task, total, drawn, 8, [8, 8, 8], operating=(0.95,))
     assert found.brier is not None
     assert found.brier.value is not None
     assert found.brier.high is not None

@@ -12,11 +12,11 @@ from common.errors import DataError
 from common.messages import Reply
 from common.metrics import counts as metrics
 from common.metrics import evaluation, paired_resamples
-from common.metrics.figures import Evaluation, figure, tail
-from common.metrics.resampling import COARSER, sampled
+from common.metrics.figures import Evaluation, make_figure, tail_probability
+from common.metrics.resampling import COARSE_FACTOR, compute_figures
 from common.seeds import rng_for
 from common.task import Task
-from server.phases.test import combine, of_replies
+from server.phases.test import collect_draws, combine_evaluations
 
 TASK = Task("t", "multiclass", ("no", "yes"), ("n", "y"), 0, 0, 0.0, ("a",), ())
 BINS, RESAMPLES = 1024, 80
@@ -36,25 +36,26 @@ def rows(site: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
 def reply(site: str, model: int) -> Reply:
     odds, truth, owner, people = rows(site)
     logits = np.stack([0 * odds[model], odds[model]], 1)
-    each = metrics.count(logits, truth, owner, people, BINS, coarse=COARSER)
-    total = metrics.count(logits, truth, owner * 0, 1, BINS).total()
-    drawn = evaluation.resample(each, RESAMPLES, rng_for(5, site, "bootstrap"))
-    item = evaluation.summarise(TASK, total, drawn, people, [people, people])
+    each = metrics.count_predictions(logits, truth, owner, people, BINS, coarse=COARSE_FACTOR)
+    total = metrics.count_predictions(logits, truth, owner * 0, 1, BINS).total()
+    drawn = evaluation.resample_patients(each, RESAMPLES, rng_for(5, site, "bootstrap"))
+    item = evaluation.build_evaluation(TASK, total, drawn, people, [people, people])
     report = {"evaluations": {"all": item.model_dump()}}
     return Reply(site, len(truth), report, tables={"all": total, "all/resampled": drawn})
 
 
 def of(model: int) -> tuple[paired_resamples.Draws, dict[str, dict[str, Evaluation]], dict[str, Evaluation]]:
     replies = {site: reply(site, model) for site in ("a", "b")}
-    by_table, pooled = combine(TASK, replies)
-    return of_replies(TASK, replies, by_table), by_table, pooled
+    by_table, pooled = combine_evaluations(TASK, replies)
+    return collect_draws(TASK, replies, by_table), by_table, pooled
 
 
 def test_the_difference_of_draws_is_a_paired_bootstrap() -> None:
     (one, *_), (two, *_) = of(0), of(1)
     slow: dict[str, list[float]] = {"a": [], "b": [], paired_resamples.POOLED: []}
     weights = {
-        s: evaluation.bootstrap_weights(rows(s)[3], RESAMPLES, rng_for(5, s, "bootstrap")).astype(int) for s in "ab"
+        s: evaluation.draw_bootstrap_weights(rows(s)[3], RESAMPLES, rng_for(5, s, "bootstrap")).astype(int)
+        for s in "ab"
     }
     for i in range(RESAMPLES):
         right = []
@@ -79,8 +80,8 @@ def test_pairing_narrows_the_interval_of_a_difference() -> None:
     assert a.auroc is not None
     assert b.auroc is not None
     mine, theirs_ = (part["all", "a"]["auroc"].astype(float) for part in (one, two))
-    paired = figure(a.auroc.value - b.auroc.value, mine - theirs_, 12)  # type: ignore[operator]
-    shuffled = figure(a.auroc.value - b.auroc.value, mine - np.roll(theirs_, 1), 12)  # type: ignore[operator]
+    paired = make_figure(a.auroc.value - b.auroc.value, mine - theirs_, 12)  # type: ignore[operator]
+    shuffled = make_figure(a.auroc.value - b.auroc.value, mine - np.roll(theirs_, 1), 12)  # type: ignore[operator]
     assert paired.high - paired.low < 0.7 * (shuffled.high - shuffled.low)  # type: ignore[operator]
 
 
@@ -89,7 +90,7 @@ def test_draws_hold_an_events_figures_and_lie_about_them() -> None:
     for place, item in {**by_table["all"], paired_resamples.POOLED: pooled["all"]}.items():
         for name in ("accuracy", "auroc", "auprc", "sensitivity", "specificity", "brier", "loss"):
             told = getattr(item, name)
-            share = tail(item.patients)
+            share = tail_probability(item.patients)
             ends = np.quantile(found["all", place][name].astype(float), [share, 1 - share])
             np.testing.assert_allclose([told.low, told.high], ends, atol=1e-6)
 
@@ -97,21 +98,21 @@ def test_draws_hold_an_events_figures_and_lie_about_them() -> None:
 def test_draws_survive_the_disk_and_a_damaged_file_is_named(tmp_path: Path) -> None:
     found, *_ = of(0)
     path = tmp_path / "draws.safetensors"
-    path.write_bytes(paired_resamples.pack(found))
-    again = paired_resamples.load(path)
+    path.write_bytes(paired_resamples.pack_resamples(found))
+    again = paired_resamples.load_resamples(path)
     assert again.keys() == found.keys()
     np.testing.assert_allclose(again["all", "a"]["auroc"], found["all", "a"]["auroc"], rtol=1e-6)
     path.write_bytes(b"no")
     with pytest.raises(DataError, match="damaged"):
-        paired_resamples.load(path)
-    assert paired_resamples.load(tmp_path / "none") == {}
+        paired_resamples.load_resamples(path)
+    assert paired_resamples.load_resamples(tmp_path / "none") == {}
 
 
 def test_a_site_that_shares_nothing_leaves_the_others_draws_and_none_for_all() -> None:
     replies = {site: reply(site, 0) for site in ("a", "b")}
     del replies["b"].tables["all/resampled"]  # type: ignore[attr-defined]
-    by_table, _ = combine(TASK, replies)
-    assert set(of_replies(TASK, replies, by_table)) == {("all", "a")}
+    by_table, _ = combine_evaluations(TASK, replies)
+    assert set(collect_draws(TASK, replies, by_table)) == {("all", "a")}
 
 
 def test_pooled_auroc_from_merged_histograms_is_the_exact_one() -> None:
@@ -121,12 +122,12 @@ def test_pooled_auroc_from_merged_histograms_is_the_exact_one() -> None:
     for level, spread, share in ((-4.0, 3.0, 0.02), (-1.0, 1.0, 0.2), (-9.0, 6.0, 0.05)):
         y = (rng.random(8000) < share).astype(int)
         z = level + spread * (rng.standard_t(4, 8000) + 1.6 * y)
-        counts.append(metrics.count(np.stack([0 * z, z], 1), y, y * 0, 1, BINS).total())
+        counts.append(metrics.count_predictions(np.stack([0 * z, z], 1), y, y * 0, 1, BINS).total())
         odds.append(z)
         truth.append(y)
     merged = counts[0] + counts[1] + counts[2]
     exact = theirs.roc_auc_score(np.concatenate(truth), np.concatenate(odds))
-    found = sampled(TASK, merged, None, 100).values["class_auroc"][1]
+    found = compute_figures(TASK, merged, None, 100).values["class_auroc"][1]
     assert found == pytest.approx(exact, abs=1e-3)
     mean = np.mean([metrics.auroc(item.scores)[1] for item in counts])
     assert abs(mean - exact) > 0.01

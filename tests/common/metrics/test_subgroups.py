@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as theirs
 
 from common.metrics import counts
-from common.metrics.subgroups import Frame, band_of, bands
+from common.metrics.subgroups import GroupComparison, band_indices, name_bands
 from common.sections.evaluation import SubgroupsConfig
 
 
@@ -32,10 +32,12 @@ def test_a_frame_says_what_fairlearns_says(name: str, rows: list[tuple[int, int,
 
     def ours(chosen: np.ndarray) -> float:
         logits = np.eye(2)[predicted[chosen]]
-        confusion = counts.count(logits, truth[chosen], np.zeros(chosen.sum(), int), 1, 16).total().confusion
+        confusion = (
+            counts.count_predictions(logits, truth[chosen], np.zeros(chosen.sum(), int), 1, 16).total().confusion
+        )
         return float(counts.accuracy(confusion) if name == "accuracy" else counts.recall(confusion)[1])
 
-    found = Frame({key: ours(group == key) for key in sorted(set(group))}, ours(group == group))
+    found = GroupComparison({key: ours(group == key) for key in sorted(set(group))}, ours(group == group))
     np.testing.assert_allclose(list(found.by_group.values()), frame.by_group.to_numpy(float))
     np.testing.assert_allclose(found.overall, frame.overall)
     known = [value for value in found.by_group.values() if np.isfinite(value)]
@@ -54,14 +56,14 @@ def test_a_frame_says_what_fairlearns_says(name: str, rows: list[tuple[int, int,
 
 def test_the_gaps_interval_is_that_of_the_gap_in_each_resample() -> None:
     drawn = {"a": np.array([0.1, 0.5, 0.3, 0.9]), "b": np.array([0.4, 0.4, np.nan, 0.1])}
-    found = Frame({"a": 0.3, "b": 0.4}, 0.35, drawn, patients=1000).difference()
+    found = GroupComparison({"a": 0.3, "b": 0.4}, 0.35, drawn, patients=1000).difference()
     assert found.value == pytest.approx(0.1)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile([0.3, 0.1, 0.8], [0.025, 0.975])), abs=0.002)
 
 
 def test_bands_hold_their_lower_edge() -> None:
-    names = bands((40, 65))
-    assert [names[i] for i in band_of([39.9, 40, 64.9, 65, np.nan], (40, 65))] == [
+    names = name_bands((40, 65))
+    assert [names[i] for i in band_indices([39.9, 40, 64.9, 65, np.nan], (40, 65))] == [
         "under 40",
         "40 to under 65",
         "40 to under 65",

@@ -26,7 +26,7 @@ MANY = Task("t", "multilabel", ("NORM", "MI", "CD"), ("n", "m", "c"), 1, 4, 125.
     [(TASK, (), ("S", "V")), (TASK, ("V",), ("N", "S")), (TASK, ("S", "N"), ("V",)), (MANY, (), ("MI", "CD"))],
 )
 def test_what_is_not_normal_is_abnormal(task: Task, normal: tuple[str, ...], against: tuple[str, ...]) -> None:
-    found = detection.task_of(task, DetectionConfig(normal=normal))
+    found = detection.to_detection_task(task, DetectionConfig(normal=normal))
     assert (found.classes, found.against, found.anomaly, found.binary) == (("normal", "abnormal"), against, True, True)
     assert (found.channels, found.samples, found.features) == (task.channels, task.samples, task.features)
     assert found.fingerprint() != task.fingerprint()
@@ -38,16 +38,16 @@ def test_what_is_not_normal_is_abnormal(task: Task, normal: tuple[str, ...], aga
 )
 def test_normal_classes_that_cannot_be_are_refused(normal: tuple[str, ...], said: str) -> None:
     with pytest.raises(ConfigError, match=rf"^detection\.normal: {said}"):
-        detection.task_of(TASK, DetectionConfig(normal=normal))
+        detection.to_detection_task(TASK, DetectionConfig(normal=normal))
 
 
 def test_a_file_says_that_its_model_reconstructs() -> None:
-    every = plugins.names("common.models", "build")
-    assert [name for name in every if detection.detects(name)] == ["autoencoder", "tabular_autoencoder"]
+    every = plugins.list_plugins("common.models", "build")
+    assert [name for name in every if detection.is_reconstruction_model(name)] == ["autoencoder", "tabular_autoencoder"]
 
 
 def run(**sections: Any) -> config.RunConfig:
-    return config.parse({"model": {"name": "autoencoder"}} | sections)
+    return config.parse_config({"model": {"name": "autoencoder"}} | sections)
 
 
 def test_a_model_that_reconstructs_has_a_metric_and_a_threshold_that_suit_it() -> None:
@@ -56,9 +56,9 @@ def test_a_model_that_reconstructs_has_a_metric_and_a_threshold_that_suit_it() -
     assert found.chooses_by == "loss"
     asked = run(evaluation={"metric": "auprc", "threshold": "youden"})
     assert (asked.evaluation.metric, asked.evaluation.threshold) == ("auprc", "youden")
-    plain = config.parse({})
+    plain = config.parse_config({})
     assert (plain.detecting, plain.evaluation.threshold, plain.chooses_by) == (False, "likelier", "macro_f1")
-    assert config.from_json(config.to_json(found)) == found
+    assert config.config_from_json(config.config_to_json(found)) == found
 
 
 def test_private_training_seeks_no_threshold_and_sends_no_sums() -> None:
@@ -70,7 +70,7 @@ def test_private_training_seeks_no_threshold_and_sends_no_sums() -> None:
 
 def test_a_classifier_takes_no_detection() -> None:
     with pytest.raises(ConfigError, match="detection: needs a model that reconstructs, such as autoencoder, not cnn"):
-        config.parse({"detection": {"relative": True}})
+        config.parse_config({"detection": {"relative": True}})
 
 
 def slow_error(task: Task, outputs: Reconstruction) -> list[float]:
@@ -115,7 +115,7 @@ def test_the_error_is_that_of_what_was_measured(which: str, binary: tuple[str, .
         made = made._replace(**dict.fromkeys(lost))
     signal.requires_grad_()
     columns.requires_grad_()
-    found = _reconstruct.error(task)(made)
+    found = _reconstruct.build_reconstruction_error(task)(made)
     np.testing.assert_allclose(found.detach(), slow_error(task, made), rtol=1e-5)
     assert float(found[3].detach()) == 0
     found.sum().backward()
@@ -131,15 +131,15 @@ def counts(negative: list[int], positive: list[int]) -> metrics.Counts:
 @pytest.mark.parametrize(("rate", "edge"), [(0.5, 2), (0.2, 3), (0.19, 4), (0.05, 5), (0.04, 16)])
 def test_a_threshold_keeps_to_its_false_alarms(rate: float, edge: int) -> None:
     negative = [10, 40, 30, 10, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5]
-    found = metrics.threshold(counts(negative, []), "false_alarms", rate)
+    found = metrics.choose_threshold(counts(negative, []), "false_alarms", rate)
     called = [sum(negative[i:]) / 100 for i in range(17)]
     first = next(i for i, share in enumerate(called) if share <= rate)
     assert first == edge
     assert found == (-16 + 2 * first)
-    assert metrics.threshold(counts([], [3]), "false_alarms", rate) is None
+    assert metrics.choose_threshold(counts([], [3]), "false_alarms", rate) is None
 
 
 def test_losses_may_be_given() -> None:
     logits = np.asarray([[0.0, 1.0], [0.0, -2.0], [0.0, 3.0]])
-    found = metrics.count(logits, [0, 1, 1], [0, 0, 1], 2, 16, losses=[0.5, 0.25, 2.0])
+    found = metrics.count_predictions(logits, [0, 1, 1], [0, 0, 1], 2, 16, losses=[0.5, 0.25, 2.0])
     assert found.loss.tolist() == [0.75, 2.0]

@@ -19,13 +19,13 @@ from sklearn.neighbors import LocalOutlierFactor
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 
-from client.policy import SIMULATION
+from client.policy import SIMULATION_POLICY
 from client.site import load_site
 from client.site_context import SiteContext
-from common.config import parse
+from common.config import parse_config
 from common.errors import ConfigError, SiteError
 from common.scaling import Scaling
-from common.sections.anomaly_baselines import AnomalyConfig, Input, Kind
+from common.sections.anomaly_baselines import AnomalyConfig, DetectorInput, DetectorKind
 from common.seeds import seed_for
 from common.task import Task
 from experiments.baselines import anomaly_detectors
@@ -33,7 +33,7 @@ from experiments.baselines.anomaly_detectors import fit_anomaly
 from experiments.baselines.classical import Predict
 from experiments.cli import run_progress
 from experiments.runs import run
-from sites.cohort import Cohort, join
+from sites.cohort import Cohort, join_cohorts
 from sites.ecg import beats
 
 LEARNED = pytest.mark.parametrize("kind", ["isolation_forest", "one_class_svm", "lof", "pca"])
@@ -197,14 +197,14 @@ def ecg(relative: bool, kachuee: bool = False) -> Cohort:
 @pytest.mark.parametrize("relative", [True, False])
 def test_the_template_is_the_share_of_energy_that_differs(relative: bool) -> None:
     cohort = ecg(relative)
-    found = np.exp(anomaly_detectors.template(cohort))
+    found = np.exp(anomaly_detectors.template_scores(cohort))
     for row in (0, 19, 25, 39):
         beat = cohort.x[row, 0].astype(float)
         usual = np.median(cohort.x[:20, 0] if row < 20 else cohort.x[20:, 0], axis=0).astype(float)
         share = ((beat - usual) ** 2).sum() / ((usual - usual.mean()) ** 2).sum()
         assert found[row] == pytest.approx(share + 1e-6, rel=1e-3)
     assert found[19] == pytest.approx(found[39], rel=0.05)  # the same change, of a heart three times as loud
-    predict = fit_anomaly("template", anomaly_detectors.normal(cohort, parse({})), 1, CONFIG)
+    predict = fit_anomaly("template", anomaly_detectors.select_normal_rows(cohort, parse_config({})), 1, CONFIG)
     assert roc_auc_score(cohort.y, odds(predict, cohort)) == 1
 
 
@@ -220,7 +220,7 @@ def test_the_template_of_strips_and_of_what_is_no_ecg() -> None:
     strips = Cohort(
         task, x, np.zeros((3, 0), np.float32), np.zeros(3, np.int64), np.arange(3), who, who, np.full(3, -1, np.int8)
     )
-    regular, irregular, flat = anomaly_detectors.template(strips)
+    regular, irregular, flat = anomaly_detectors.template_scores(strips)
     assert irregular > regular + 1
     assert np.isnan(flat)
     with pytest.raises(SiteError, match="these data are no ECG"):
@@ -230,8 +230,8 @@ def test_the_template_of_strips_and_of_what_is_no_ecg() -> None:
 def test_what_is_learnt_from() -> None:
     y = (np.arange(30) % 3 == 0).astype(np.int64)
     train = table(drawn(1, 30), y)
-    assert anomaly_detectors.normal(train, parse({})).y.tolist() == [0] * 20
-    assert anomaly_detectors.normal(train, parse({"model": {"name": "autoencoder"}})) is train
+    assert anomaly_detectors.select_normal_rows(train, parse_config({})).y.tolist() == [0] * 20
+    assert anomaly_detectors.select_normal_rows(train, parse_config({"model": {"name": "autoencoder"}})) is train
     with pytest.raises(SiteError, match="fewer than 10 normal training examples"):
         fit_anomaly("pca", train.take(np.arange(9)), 1, CONFIG)
     with pytest.raises(ConfigError, match="no detector of the abnormal named 'svm': choose from age_sex, isolation_"):
@@ -240,28 +240,32 @@ def test_what_is_learnt_from() -> None:
 
 
 def test_names_and_what_a_configuration_may_ask_for() -> None:
-    assert set(typing.get_args(Kind)) == set(anomaly_detectors.TITLES)
-    assert set(typing.get_args(Input)) == set(anomaly_detectors.ON)
+    assert set(typing.get_args(DetectorKind)) == set(anomaly_detectors.TITLES)
+    assert set(typing.get_args(DetectorInput)) == set(anomaly_detectors.INPUT_TITLES)
     config = AnomalyConfig(models=("template", "lof"), inputs=("features", "signal"))
-    assert anomaly_detectors.variants(config) == [
+    assert anomaly_detectors.list_variants(config) == [
         ("template", "template", ""), ("lof-features", "lof", "features"), ("lof-signal", "lof", "signal")
     ]  # fmt: skip
-    assert anomaly_detectors.title("pca", "signal") == "PCA reconstruction on samples"
-    assert anomaly_detectors.title("lof", "features") == "Local outlier factor on hand-crafted features"
+    assert anomaly_detectors.detector_title("pca", "signal") == "PCA reconstruction on samples"
+    assert anomaly_detectors.detector_title("lof", "features") == "Local outlier factor on hand-crafted features"
 
 
 def test_what_a_run_cannot_have_is_refused_first() -> None:
     four = replace(TASK, classes=tuple("NSVF"), class_titles=("",) * 4)
     wanted = {"baselines": {"anomaly": {"models": ["lof"]}}}
-    anomaly_detectors.require(parse({}), four)
-    anomaly_detectors.require(parse(wanted), TASK)
+    anomaly_detectors.check_anomaly_baselines(parse_config({}), four)
+    anomaly_detectors.check_anomaly_baselines(parse_config(wanted), TASK)
     with pytest.raises(ConfigError, match=r"baselines\.anomaly\.models: t has 4 classes"):
-        anomaly_detectors.require(parse(wanted), four)
+        anomaly_detectors.check_anomaly_baselines(parse_config(wanted), four)
     with pytest.raises(ConfigError, match="trained as the networks are: set pooled or local"):
-        anomaly_detectors.require(parse(wanted, ["baselines.pooled=false", "baselines.local=false"]), TASK)
+        anomaly_detectors.check_anomaly_baselines(
+            parse_config(wanted, ["baselines.pooled=false", "baselines.local=false"]), TASK
+        )
     with pytest.raises(ConfigError, match="latent values are an autoencoder's"):
-        anomaly_detectors.require(parse(wanted, ["baselines.anomaly.inputs=[latent]"]), TASK)
-    anomaly_detectors.require(parse(wanted, ["baselines.anomaly.inputs=[latent]", "model.name=autoencoder"]), four)
+        anomaly_detectors.check_anomaly_baselines(parse_config(wanted, ["baselines.anomaly.inputs=[latent]"]), TASK)
+    anomaly_detectors.check_anomaly_baselines(
+        parse_config(wanted, ["baselines.anomaly.inputs=[latent]", "model.name=autoencoder"]), four
+    )
 
 
 def test_a_run_tests_them_beside_its_networks(tmp_path: Path) -> None:
@@ -280,7 +284,7 @@ def test_a_run_tests_them_beside_its_networks(tmp_path: Path) -> None:
             },
         },
     }
-    folder = run.run(parse(raw), tmp_path, run_progress.Quiet())
+    folder = run.run_experiment(parse_config(raw), tmp_path, run_progress.QuietPrinter())
     found = json.loads((folder / "baselines.json").read_text())
     models = {item["name"]: item for item in found["models"]}
     made = {"isolation_forest-features", "isolation_forest-signal", "pca-features", "pca-signal"}
@@ -289,9 +293,9 @@ def test_a_run_tests_them_beside_its_networks(tmp_path: Path) -> None:
     assert len([name for name in models if name.startswith("pca-signal:")]) == 1 + len(sites) == 3
     assert [name for name in models if name.startswith("age_sex")] == ["age_sex:pooled"]
     assert found["failed"] == {"template:pooled": "the difference from a median beat: these data are no ECG"}
-    config = parse(raw)
-    opened = [load_site(SiteContext(SIMULATION, index=i, count=2), config) for i in range(2)]
-    train, test = (join([getattr(site, part) for site in opened]) for part in ("train", "test"))
+    config = parse_config(raw)
+    opened = [load_site(SiteContext(SIMULATION_POLICY, index=i, count=2), config) for i in range(2)]
+    train, test = (join_cohorts([getattr(site, part) for site in opened]) for part in ("train", "test"))
     seed = seed_for(config.seed, "pca-features:pooled")
     score = odds(fit_anomaly("pca", train.take(train.y == 0), seed, config.baselines.anomaly), test)
     told = models["pca-features:pooled"]["pooled"]["all"]["classes"]["disease"]["auroc"]
@@ -308,9 +312,9 @@ def test_latent_values_are_those_of_the_run_s_model(tmp_path: Path, monkeypatch:
 
     scaling = Scaling(np.full(4, 5.0), np.full(4, 10.0))
     monkeypatch.setattr(anomaly_detectors.restore, "model", lambda folder: (Doubling(), TASK))
-    monkeypatch.setattr(anomaly_detectors.restore, "scaling", lambda folder: scaling)
+    monkeypatch.setattr(anomaly_detectors.restore, "load_scaling", lambda folder: scaling)
     cohort = table(drawn(1, 30))
-    found = anomaly_detectors.Tables(parse({}), tmp_path).of("latent")(cohort)
+    found = anomaly_detectors.InputTables(parse_config({}), tmp_path).of("latent")(cohort)
     np.testing.assert_allclose(found, (cohort.features - 5) / 5, rtol=1e-5)
     with pytest.raises(SiteError, match=r"data\.scaling=site"):
-        anomaly_detectors.Tables(parse({"data": {"scaling": "site"}}), tmp_path).of("latent")
+        anomaly_detectors.InputTables(parse_config({"data": {"scaling": "site"}}), tmp_path).of("latent")

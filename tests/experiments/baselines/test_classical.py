@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from common.config import parse
+from common.config import parse_config
 from common.errors import ConfigError, SiteError
-from common.metrics.counts import margins
+from common.metrics.counts import class_log_odds
 from common.sections.evaluation import BaselinesConfig
 from common.task import Task
 from experiments.baselines import classical
-from experiments.baselines.classical import Options, fit_classical
+from experiments.baselines.classical import ClassicalOptions, fit_classical
 from sites.cohort import Cohort, Windows
 from sites.ecg import features as ecg_features
 
-EACH = pytest.mark.parametrize("name", classical.names())
+EACH = pytest.mark.parametrize("name", classical.classical_names())
 
 
 @pytest.fixture(autouse=True)
@@ -62,15 +62,15 @@ def without_class(given: Cohort, gone: int) -> Cohort:
 def test_names_are_what_a_configuration_may_ask_for() -> None:
     annotation = BaselinesConfig.model_fields["classical"].annotation
     (allowed, _) = typing.get_args(annotation)
-    assert set(typing.get_args(allowed)) == set(classical.names()) == set(classical.TITLES)
-    assert parse({"baselines": {"classical": ["forest", "logreg"]}}).baselines.classical == ("forest", "logreg")
+    assert set(typing.get_args(allowed)) == set(classical.classical_names()) == set(classical.TITLES)
+    assert parse_config({"baselines": {"classical": ["forest", "logreg"]}}).baselines.classical == ("forest", "logreg")
     with pytest.raises(ConfigError, match=r"baselines\.classical\.0: Input should be 'logreg', 'forest' or 'boosting'"):
-        parse({"baselines": {"classical": ["svm"]}})
+        parse_config({"baselines": {"classical": ["svm"]}})
 
 
 def test_options_follow_the_loss_of_the_networks() -> None:
-    assert Options.of(parse({"training": {"weight_power": 0.3}}), 3) == Options(0.3, 3)
-    assert Options.of(parse({"training": {"loss": "cross_entropy"}}), 0) == Options(0.0, 1)
+    assert ClassicalOptions.of(parse_config({"training": {"weight_power": 0.3}}), 3) == ClassicalOptions(0.3, 3)
+    assert ClassicalOptions.of(parse_config({"training": {"loss": "cross_entropy"}}), 0) == ClassicalOptions(0.0, 1)
 
 
 @EACH
@@ -90,7 +90,7 @@ def test_every_model_learns_and_gives_logits(name: str, classes: int) -> None:
 def test_logistic_regression_is_at_its_minimum(power: float) -> None:
     # The gradient of sum w log loss + |coefficients|^2 / 2 over standardised inputs is zero, also to the intercept.
     train = drawn(3)
-    logits = fit_classical("logreg", train, 1, Options(power))(train).astype(np.float64)
+    logits = fit_classical("logreg", train, 1, ClassicalOptions(power))(train).astype(np.float64)
     z = (train.features - train.features.mean(0)) / train.features.std(0)
     design = np.column_stack([z, np.ones(len(z))])
     line, rest, *_ = np.linalg.lstsq(design, logits[:, 1] - logits[:, 0], rcond=None)
@@ -108,7 +108,7 @@ def test_weights_make_the_rare_class_likelier(name: str) -> None:
     train = cohort(rng.normal(size=(300, 2)), (np.arange(300) % 10 == 0).astype(np.int64))
     asked = cohort(rng.normal(size=(500, 2)), np.zeros(500, np.int64))
     plain, balanced = (
-        np.exp(fit_classical(name, train, 1, Options(power))(asked))[:, 1].mean() for power in (0.0, 1.0)
+        np.exp(fit_classical(name, train, 1, ClassicalOptions(power))(asked))[:, 1].mean() for power in (0.0, 1.0)
     )
     assert plain == pytest.approx(0.1, abs=0.04)
     assert balanced > plain + 0.12
@@ -167,7 +167,7 @@ def test_what_fills_gaps_comes_from_training_rows(name: str) -> None:
     if name == "forest":
         assert np.array_equal(one, other)
     else:  # the indicator of what is missing adds the same to all
-        shift = (margins(one) - margins(other))[:, 1]
+        shift = (class_log_odds(one) - class_log_odds(other))[:, 1]
         assert np.ptp(shift) < 1e-4
         assert abs(shift[0]) > 1e-3
 
@@ -176,7 +176,7 @@ def test_what_fills_gaps_comes_from_training_rows(name: str) -> None:
 def test_a_class_that_a_site_lacks_is_unlikely(name: str) -> None:
     train = without_class(drawn(11, 300, 4), 2)
     logits = fit_classical(name, train, 1)(drawn(12, 50, 4))
-    np.testing.assert_allclose(logits[:, 2], np.log(classical.SMALLEST), rtol=1e-6)
+    np.testing.assert_allclose(logits[:, 2], np.log(classical.MIN_PROBABILITY), rtol=1e-6)
     np.testing.assert_allclose(softmax(logits, axis=1)[:, [0, 1, 3]].sum(1), 1, atol=1e-5)
 
 
@@ -198,9 +198,11 @@ def test_a_wrong_name_lists_the_right_ones() -> None:
 @EACH
 def test_the_seed_alone_decides(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classical, "ROUNDS", 1)  # threads that wait for busy cores are slow
-    monkeypatch.setattr(classical, "THREADED", 0)
+    monkeypatch.setattr(classical, "MIN_THREADED_VALUES", 0)
     train, test = drawn(15, 60), drawn(16, 50)
-    first, again, threads = (fit_classical(name, train, 5, Options(workers=workers))(test) for workers in (1, 1, 2))
+    first, again, threads = (
+        fit_classical(name, train, 5, ClassicalOptions(workers=workers))(test) for workers in (1, 1, 2)
+    )
     assert np.array_equal(first, again)
     assert np.array_equal(first, threads)
     if name == "forest":
@@ -209,12 +211,12 @@ def test_the_seed_alone_decides(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_few_values_are_worked_on_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    real = classical._threads
-    monkeypatch.setattr(classical, "_threads", lambda count: asked.append(count) or real(1))
+    real = classical.limit_threads
+    monkeypatch.setattr(classical, "limit_threads", lambda count: asked.append(count) or real(1))
     train = drawn(20, 60)
     for least in (train.features.size, train.features.size + 1):
-        monkeypatch.setattr(classical, "THREADED", least)
-        fit_classical("logreg", train, 1, Options(workers=3))(train)
+        monkeypatch.setattr(classical, "MIN_THREADED_VALUES", least)
+        fit_classical("logreg", train, 1, ClassicalOptions(workers=3))(train)
     assert asked == [3, 3, 1, 1]
 
 
@@ -232,7 +234,7 @@ def hour(values: Sequence[float], missing: bool = True) -> list[float]:
 
 @pytest.mark.parametrize("block", [1, 1 << 24])
 def test_hours_are_summed_up(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classical, "BLOCK", block)
+    monkeypatch.setattr(classical, "WINDOW_BLOCK", block)
     rng = np.random.default_rng(17)
     x = np.where(rng.random((6, 3, 5)) < 0.5, np.nan, rng.normal(size=(6, 3, 5))).astype(np.float32)
     x[2, 1] = np.nan
@@ -240,11 +242,11 @@ def test_hours_are_summed_up(block: int, monkeypatch: pytest.MonkeyPatch) -> Non
     static = rng.normal(size=(6, 2)).astype(np.float32)
     given = cohort(static, y, x=x, rate=1 / 3600)
     wanted = np.array([np.transpose([hour(channel) for channel in example]).ravel() for example in x])
-    found = classical.inputs(given)
+    found = classical.raw_inputs(given)
     np.testing.assert_allclose(found, np.concatenate([wanted, static], axis=1), rtol=1e-5)
     whole = replace(given, x=np.nan_to_num(x), task=replace(given.task, missing=False))
     wanted = np.array([np.transpose([hour(c, False) for c in example]).ravel() for example in np.nan_to_num(x)])
-    np.testing.assert_allclose(classical.inputs(whole)[:, :-2], wanted, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(classical.raw_inputs(whole)[:, :-2], wanted, rtol=1e-5, atol=1e-7)
 
 
 def test_windows_are_summed_up_as_what_they_show() -> None:
@@ -252,8 +254,8 @@ def test_windows_are_summed_up_as_what_they_show() -> None:
     windows = Windows(rows, np.array([1, 9, 6]), np.array([0, 4, 4]), 4)
     y = np.zeros(3, np.int64)
     sparse, dense = (cohort(np.zeros((3, 0)), y, x=x, rate=1 / 3600) for x in (windows, windows.dense()))
-    assert np.array_equal(classical.inputs(sparse), classical.inputs(dense))
-    assert classical.inputs(sparse)[0].tolist() == [2, 3, 1, 2, 0, 1, 2, 3, 0.5, 0.5]
+    assert np.array_equal(classical.raw_inputs(sparse), classical.raw_inputs(dense))
+    assert classical.raw_inputs(sparse)[0].tolist() == [2, 3, 1, 2, 0, 1, 2, 3, 0.5, 0.5]
 
 
 def test_an_ecg_is_seen_by_its_features() -> None:
@@ -261,21 +263,21 @@ def test_an_ecg_is_seen_by_its_features() -> None:
     given = cohort(
         rng.normal(size=(8, 2)), np.zeros(8, np.int64), x=rng.normal(size=(8, 1, 96)).astype(np.float32), rate=125
     )
-    found = classical.inputs(given)
-    assert np.array_equal(found[:, :-2], ecg_features.table(given))
+    found = classical.raw_inputs(given)
+    assert np.array_equal(found[:, :-2], ecg_features.feature_table(given))
     assert np.array_equal(found[:, -2:], given.features)
 
 
 def test_a_table_is_seen_as_it_is_and_inputs_are_made_once() -> None:
     given, made = drawn(19), []
-    assert classical.inputs(given) is given.features
+    assert classical.raw_inputs(given) is given.features
 
     def table(what: Cohort) -> np.ndarray:
         made.append(what)
         return what.features
 
-    remembered = classical.remembering(table)
-    for name in classical.names():
+    remembered = classical.cached_inputs(table)
+    for name in classical.classical_names():
         model = fit_classical(name, given, 1, table=remembered)
         assert np.array_equal(model(given), fit_classical(name, given, 1)(given))
     assert [id(item) for item in made] == [id(given)]

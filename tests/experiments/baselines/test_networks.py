@@ -14,16 +14,16 @@ import torch
 from safetensors.numpy import load_file
 
 from client.site import Site
-from client.training.batches import predict
-from client.training.local_update import weights_of
-from client.training.loop import Schedule, fit
+from client.training.batches import predict_logits
+from client.training.local_update import copy_weights
+from client.training.loop import Schedule, train_model
 from common import models
 from common.errors import SiteError
 from common.scaling import Scaling
 from common.seeds import seed_for
 from experiments.baselines import classical, networks
-from server.run import digest
-from sites.cohort import join
+from server.run import digest_weights
+from sites.cohort import join_cohorts
 from tests import tiny
 
 
@@ -41,13 +41,13 @@ def read(out: Path) -> Any:
 def test_pooled_is_fit_on_all_rows_joined(sites: list[Site], tmp_path: Path) -> None:
     config = tiny.run_config(federation__choose="last", training__epochs=2, baselines__local=False)
     before = torch.get_num_threads()
-    assert networks.run(config, tmp_path, 3) == {}
+    assert networks.train_baselines(config, tmp_path, 3) == {}
     assert torch.get_num_threads() == before
-    train = join([site.train for site in sites])
+    train = join_cohorts([site.train for site in sites])
     assert len(train.y) == sum(len(site.train.y) for site in sites)
-    model = models.build(tiny.TASK, config.model, config.seed)
+    model = models.build_model(tiny.TASK, config.model, config.seed)
     torch.set_num_threads(1)
-    fit(
+    train_model(
         model,
         train,
         config.training.model_copy(update={"epochs": 4}),
@@ -57,11 +57,11 @@ def test_pooled_is_fit_on_all_rows_joined(sites: list[Site], tmp_path: Path) -> 
     )
     torch.set_num_threads(before)
     kept = load_file(tmp_path / "model.pooled.safetensors")
-    assert digest(kept) == digest(weights_of(model))
+    assert digest_weights(kept) == digest_weights(copy_weights(model))
     (found,) = read(tmp_path)["models"]
     right = total = 0
     for site in sites[:2]:
-        hits = predict(model, site.test, torch.device("cpu")).argmax(1) == site.test.y
+        hits = predict_logits(model, site.test, torch.device("cpu")).argmax(1) == site.test.y
         assert found["test"]["all"][site.name]["accuracy"]["value"] == pytest.approx(hits.mean())
         right, total = right + hits.sum(), total + len(hits)
     assert found["pooled"]["all"]["accuracy"]["value"] == pytest.approx(right / total)
@@ -69,7 +69,7 @@ def test_pooled_is_fit_on_all_rows_joined(sites: list[Site], tmp_path: Path) -> 
 
 def test_each_hospital_alone_is_evaluated_at_all(sites: list[Site], tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
-    networks.run(tiny.run_config(), tmp_path, 3, lambda *what: told.append(what))
+    networks.train_baselines(tiny.run_config(), tmp_path, 3, lambda *what: told.append(what))
     found = {item["name"]: item for item in read(tmp_path)["models"]}
     assert list(found) == ["pooled", "local:north", "local:south", "local:west"]
     assert [found[f"local:{name}"]["trained_at"] for name in ("north", "south", "west")] == ["north", "south", "west"]
@@ -87,27 +87,27 @@ def test_workers_do_not_change_a_baseline(sites: list[Site], tmp_path: Path) -> 
     for workers in (1, 2):
         out = tmp_path / str(workers)
         out.mkdir()
-        networks.run(tiny.run_config(federation__workers=workers), out, 3)
+        networks.train_baselines(tiny.run_config(federation__workers=workers), out, 3)
         found.append(read(out))
     assert found[0] == found[1]
 
 
 def test_the_best_epoch_is_kept(sites: list[Site], tmp_path: Path) -> None:
     config = tiny.run_config(federation__rounds=6, training__lr=0.2, baselines__local=False, evaluation__metric="loss")
-    networks.run(config, tmp_path, 3)
+    networks.train_baselines(config, tmp_path, 3)
     (found,) = read(tmp_path)["models"]
-    validation = join([site.validation for site in sites])
+    validation = join_cohorts([site.validation for site in sites])
     losses = []
 
     def after(epoch: int, model: torch.nn.Module) -> None:
-        z = torch.from_numpy(predict(model, validation, torch.device("cpu"))).double()
+        z = torch.from_numpy(predict_logits(model, validation, torch.device("cpu"))).double()
         losses.append(float(torch.nn.functional.cross_entropy(z, torch.tensor(validation.y))))
 
-    train = join([site.train for site in sites])
+    train = join_cohorts([site.train for site in sites])
     seed, training = seed_for(config.seed, "pooled", "baseline"), config.training.model_copy(update={"epochs": 6})
-    model = models.build(tiny.TASK, config.model, config.seed)
+    model = models.build_model(tiny.TASK, config.model, config.seed)
     torch.set_num_threads(1)
-    fit(model, train, training, seed, counts=train.class_counts(), schedule=Schedule(0, 6), after_epoch=after)
+    train_model(model, train, training, seed, counts=train.class_counts(), schedule=Schedule(0, 6), after_epoch=after)
     assert found["epoch"] == int(np.argmin(losses)) + 1
 
 
@@ -117,10 +117,10 @@ def test_one_that_fails_does_not_end_the_others(
     def breaks(model: Any, train: Any, *args: Any, **kwargs: Any) -> Any:
         if train is sites[0].train:
             raise SiteError("the training loss is not a finite number")
-        return fit(model, train, *args, **kwargs)
+        return train_model(model, train, *args, **kwargs)
 
-    monkeypatch.setattr(networks, "fit", breaks)
-    failed = networks.run(tiny.run_config(), tmp_path, 3)
+    monkeypatch.setattr(networks, "train_model", breaks)
+    failed = networks.train_baselines(tiny.run_config(), tmp_path, 3)
     assert failed == {"local:north": "the training loss is not a finite number"}
     assert read(tmp_path)["failed"] == failed
     assert [item["name"] for item in read(tmp_path)["models"]] == ["pooled", "local:south", "local:west"]
@@ -137,7 +137,7 @@ def test_an_interrupt_keeps_what_is_done(sites: list[Site], tmp_path: Path, monk
 
     monkeypatch.setattr(networks, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        networks.run(tiny.run_config(federation__workers=1), tmp_path, 3)
+        networks.train_baselines(tiny.run_config(federation__workers=1), tmp_path, 3)
     assert read(tmp_path)["models"][0]["name"] == "pooled"
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("baseline")]
 
@@ -153,16 +153,16 @@ def test_classical_models_train_on_raw_rows_and_are_tested_alike(sites: list[Sit
         }
         sites[i] = replace(site, task=flat, **parts)
     config = config.model_copy(update={"model": config.model.model_copy(update={"name": "logreg", "options": {}})})
-    assert networks.run(config, tmp_path, 3) == {}
+    assert networks.train_baselines(config, tmp_path, 3) == {}
     found = {item["name"]: item for item in read(tmp_path)["models"]}
     assert [name for name in found if name.startswith("logreg")] == [
         "logreg:pooled", "logreg:north", "logreg:south", "logreg:west",
     ]  # fmt: skip
     assert found["logreg:north"]["kind"] == "classical-local"
     assert found["logreg:pooled"]["trained_at"] is None
-    train = join([site.train for site in sites])
+    train = join_cohorts([site.train for site in sites])
     predict = classical.fit_classical(
-        "logreg", train, seed_for(config.seed, "logreg:pooled"), classical.Options.of(config, 1)
+        "logreg", train, seed_for(config.seed, "logreg:pooled"), classical.ClassicalOptions.of(config, 1)
     )
     for site in sites[:2]:
         right = (predict(site.test).argmax(1) == site.test.y).mean()
@@ -175,7 +175,7 @@ def test_each_hospitals_own_scaling_is_no_models_scaling(sites: list[Site], tmp_
         config = tiny.run_config(federation__rounds=1, data__scaling=how)
         out = tmp_path / how
         out.mkdir()
-        networks.run(config, out, 3)
+        networks.train_baselines(config, out, 3)
         kept = sorted(path.name for path in out.glob("scaling.*"))
         names = ["scaling.local.north.safetensors", "scaling.local.south.safetensors", "scaling.local.west.safetensors"]
         assert kept == ([] if how == "site" else [*names, "scaling.pooled.safetensors"])

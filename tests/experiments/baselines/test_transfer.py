@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from common.metrics import counts as metrics
 from common.metrics import evaluation
 from common.metrics.figures import Figure
-from common.metrics.resampling import COARSER
+from common.metrics.resampling import COARSE_FACTOR
 from common.task import Task
 from experiments.baselines import transfer
 from tests import tiny
@@ -23,22 +23,22 @@ TRUTH = (np.random.default_rng(0).random(PEOPLE * EACH) < 0.3).astype(np.int64)
 GOOD = np.random.default_rng(1).normal(size=PEOPLE * EACH) + 2.5 * TRUTH - 1.2
 
 
-def seen(event: np.ndarray, shipped: float, own: float | None, reason: str = "") -> transfer.Seen:
+def seen(event: np.ndarray, shipped: float, own: float | None, reason: str = "") -> transfer.ModelAtSite:
     """Return what is seen of scores at the shipped threshold, and at the hospital's own."""
     tables = {}
     for name, at in (("all", shipped), ("recalibrated threshold", own)):
         if at is None:
             continue
         logits, who = np.stack([np.zeros_like(event), event], 1), np.repeat(np.arange(PEOPLE), EACH)
-        counts = metrics.count(logits, TRUTH, who, PEOPLE, 512, threshold=at)
+        counts = metrics.count_predictions(logits, TRUTH, who, PEOPLE, 512, threshold=at)
         tables[name] = counts.total()
-        coarse = counts.coarser(COARSER)
-        tables[name + "/resampled"] = evaluation.resample(coarse, 200, np.random.default_rng(5))
-    return transfer.seen(TASK, tables, PEOPLE, {"reason": reason})
+        coarse = counts.coarser(COARSE_FACTOR)
+        tables[name + "/resampled"] = evaluation.resample_patients(coarse, 200, np.random.default_rng(5))
+    return transfer.summarise_model_at_site(TASK, tables, PEOPLE, {"reason": reason})
 
 
 def told(event: np.ndarray, shipped: float, own: float | None = 0.0, reason: str = "") -> dict[str, Any]:
-    return transfer.compare(
+    return transfer.compare_with_own_model(
         TASK, CONFIG, seen(event, shipped, own, reason), seen(GOOD, 0.0, 0.0), None, "B", "B's model"
     )
 
@@ -78,7 +78,7 @@ def test_what_cannot_be_told() -> None:
     assert found["won"] is None
     assert "No threshold of B's own: fewer than 5" in found["verdict"]
     assert told(GOOD, 5.0, None)["cause"] == "unknown"
-    assert transfer.cause_of(Figure(value=-0.1), None) == "unknown"
+    assert transfer.classify_loss(Figure(value=-0.1), None) == "unknown"
 
 
 def test_pairs_are_of_one_family_and_of_two_hospitals() -> None:
@@ -88,7 +88,7 @@ def test_pairs_are_of_one_family_and_of_two_hospitals() -> None:
         ("local", "B", {"A": bad, "B": good}),
         ("boosting", "A", {"A": good, "B": good}),
     ]
-    found = transfer.pairs(TASK, CONFIG, models)
+    found = transfer.compare_transfers(TASK, CONFIG, models)
     assert [(one["family"], one["trained"], one["tested"], one["cause"]) for one in found] == [
         ("local", "A", "B", "ranking"), ("local", "B", "A", "ranking")
     ]  # fmt: skip

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from client.privacy.budget import Plan
+from client.privacy.budget import DpSgdPlan
 from client.privacy.dp_sgd import train_privately
-from client.privacy.units import units_of
-from client.training.batches import tensors
-from client.training.losses import each_loss
+from client.privacy.units import group_rows_by_unit
+from client.training.batches import load_tensors
+from client.training.losses import build_example_loss
 from common import models
 from common.models._layers import Dropout
 from common.sections.training import ModelConfig
@@ -27,7 +27,7 @@ CNN = ModelConfig(name="cnn", options={"widths": [8, 16], "hidden": 8})
 
 
 def network() -> Any:
-    model = models.build(tiny.TASK, CNN, seed=1).train()
+    model = models.build_model(tiny.TASK, CNN, seed=1).train()
     for module in model.modules():
         if isinstance(module, Dropout):
             module.rate = 0.0
@@ -38,13 +38,13 @@ def network() -> Any:
 @pytest.mark.filterwarnings("ignore")  # torch's, of Opacus's hooks
 def test_every_way_gives_the_sum_of_opacus(each: int) -> None:
     cohort = tiny.cohort(1, people=8, each=each)
-    cut, features, y = tensors(cohort, torch.device("cpu"))
-    units, loss = units_of(cohort, "patient"), each_loss(cohort.task)
+    cut, features, y = load_tensors(cohort, torch.device("cpu"))
+    units, loss = group_rows_by_unit(cohort, "patient"), build_example_loss(cohort.task)
     found = {}
     for way in private_step.WAYS:
         if each > 1 and way == "opacus-ghost":
             continue
-        one = private_step.gradients(way)(network(), loss)
+        one = private_step.make_gradients(way)(network(), loss)
         for _ in range(2):  # the second call finds its hooks there
             found[way] = one.clipped_sum(units, lambda rows: (cut(rows), features[rows], y[rows]), 1.3)
         assert isinstance(one, OpacusHooks) == way.startswith("opacus")
@@ -89,7 +89,7 @@ def test_a_step_takes_its_gradients_from_what_it_is_given() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         train_privately(
-            model, cohort, tiny.run_config().training, Plan("record", 0.5, 1.0, 1.0, 2, 64), 1, gradients=way
+            model, cohort, tiny.run_config().training, DpSgdPlan("record", 0.5, 1.0, 1.0, 2, 64), 1, gradients=way
         )
     assert len(asked) == 1
     assert not all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
@@ -107,11 +107,11 @@ def test_the_table_says_what_was_measured_and_what_was_not(monkeypatch: pytest.M
         return subprocess.CompletedProcess(command, 0, "something\n" + json.dumps(one) + "\n", "")
 
     monkeypatch.setattr(private_step.subprocess, "run", run)
-    found = private_step.measure(64, 8, 3)
+    found = private_step.measure_private_steps(64, 8, 3)
     assert [command[:2] for command in asked].count(["patient", "opacus-ghost"]) == 0
     assert len(asked) == 9
     assert all(command[2:] == ["64", "8", "3"] for command in asked)
-    lines = private_step.table(found).splitlines()
+    lines = private_step.render_steps_table(found).splitlines()
     assert len(lines) == 11
     assert "1.75 (1.50 to 2.00) | 7.0 | 4.0 | 521 MB | 500 MB |" in lines[2]
     assert "RuntimeError: no room" in lines[3]
@@ -120,9 +120,9 @@ def test_the_table_says_what_was_measured_and_what_was_not(monkeypatch: pytest.M
 def test_one_way_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     train = tiny.cohort(1, people=40, each=2)
     monkeypatch.setattr(private_step, "_people", lambda each: train)
-    monkeypatch.setattr(private_step, "_data_folder", lambda sites: tiny)
-    monkeypatch.setattr(private_step, "_config", lambda *_: tiny.run_config())
-    found = private_step.one("patient", "ghost", 16, 2, 2)
+    monkeypatch.setattr(private_step, "make_bench_data", lambda sites: tiny)
+    monkeypatch.setattr(private_step, "bench_config", lambda *_: tiny.run_config())
+    found = private_step.measure_way("patient", "ghost", 16, 2, 2)
     assert found["units"] == 8
     assert 0 < found["ratio"][0] <= found["ratio"][1] <= found["ratio"][2]
     assert found["private_mb"] > 50

@@ -20,7 +20,7 @@ from experiments import generate_data
 from experiments.cli import data_tables, download_progress, main
 from sites import datasets
 from sites.download import catalogue
-from sites.download.fetch import Fetched
+from sites.download.fetch import FetchResult
 from tests.webserver import Server, sha
 
 COMMAND = [sys.executable, "-c", "from experiments.cli.main import main; main()"]
@@ -85,12 +85,12 @@ def test_the_list_names_every_data_set_and_how_it_is_had(wardround) -> None:  # 
     done = wardround("list")
     assert (done.code, done.err) == (0, "")
     lines = {line.split()[0]: line for line in done.out.splitlines() if line[:1].strip()}
-    assert set(datasets.names()) <= set(lines)
+    assert set(datasets.dataset_names()) <= set(lines)
     assert "94 MB" in lines["mitdb"]
     assert "SYNTHETIC" in lines["synthetic"]
     assert max(map(len, done.out.splitlines())) <= 110
     rows = {row["name"]: row for row in json.loads(wardround("list", "--json").out)}
-    assert tuple(rows) == datasets.names()
+    assert tuple(rows) == datasets.dataset_names()
     assert rows["mitdb"]["licence"] == "Open Data Commons Attribution License v1.0"
     assert (rows["mitdb"]["fetch"], rows["mitdb"]["synth"], rows["mitdb"]["folder"]) == (True, False, "data/mitdb")
     assert (rows["synthetic"]["fetch"], rows["synthetic"]["synth"], rows["synthetic"]["synthetic"]) == (
@@ -222,7 +222,7 @@ def test_very_many_bad_files_are_cut_short(wardround, fetched: Path) -> None:  #
         sums.writelines(f"{'0' * 64}  1{i:02}.atr\n" for i in range(50, 90))
     done = wardround("verify", "mitdb", str(fetched))
     assert "40 missing" in done.out
-    assert done.out.count("missing: ") == data_tables.MANY
+    assert done.out.count("missing: ") == data_tables.MAX_LINES
     assert "and 20 more: --json names all" in done.out
 
 
@@ -258,7 +258,7 @@ def test_describe_finds_the_usual_folder_and_the_publishers_name(wardround, fetc
     assert json.loads(made.out)["card"]["name"] == "heart_disease"
 
 
-@pytest.mark.parametrize("name", sorted(set(generate_data.generators()) - {"synthetic"}))
+@pytest.mark.parametrize("name", sorted(set(generate_data.list_generators()) - {"synthetic"}))
 def test_every_generator_is_found_and_checks_its_settings(wardround, name: str) -> None:  # type: ignore[no-untyped-def]
     done = wardround("synth", name, "x", "--set", "nothing=1")
     assert done.code == 2
@@ -291,9 +291,9 @@ def test_the_help_answers_at_once_and_names_the_arguments(wardround) -> None:  #
     assert done.stderr.strip() == ""
 
 
-def terminal() -> tuple[download_progress.Terminal, Console]:
+def terminal() -> tuple[download_progress.TerminalDownload, Console]:
     console = Console(force_terminal=True, width=100, record=True, file=io.StringIO(), color_system=None)
-    return download_progress.Terminal(console), console
+    return download_progress.TerminalDownload(console), console
 
 
 def test_on_a_terminal_there_is_a_bar() -> None:
@@ -318,11 +318,11 @@ def test_on_a_terminal_there_is_a_bar() -> None:
 
 
 def test_without_a_terminal_there_is_a_line_a_tenth(capsys: pytest.CaptureFixture[str]) -> None:
-    screen = download_progress.Terminal(Console(stderr=True, width=100))
+    screen = download_progress.TerminalDownload(Console(stderr=True, width=100))
     screen.event({"event": "plan", "files": 2, "kept": 0, "replaced": 0, "bytes": 1000, "already": 0, "exact": True})
     for _ in range(100):
         screen.event({"event": "bytes", "count": 10})
-    screen.done(Fetched(2, 0, 1000, {}), Path("x"))
+    screen.done(FetchResult(2, 0, 1000, {}), Path("x"))
     captured = capsys.readouterr()
     lines = captured.err.splitlines()
     assert [line.split(":")[0].strip() for line in lines[1:-1]] == [f"{n}0%" for n in range(1, 11)]

@@ -117,7 +117,7 @@ def test_a_bug_is_called_one(wardround, experiment: Path, monkeypatch: pytest.Mo
     def breaks(*_: object) -> None:
         raise ZeroDivisionError("what\nelse")
 
-    monkeypatch.setattr(run, "run", breaks)
+    monkeypatch.setattr(run, "run_experiment", breaks)
     done = wardround("run", str(experiment), "-q")
     assert done.code == 1
     assert done.err.startswith("wardround: unexpected ZeroDivisionError: what (a bug: run again with --debug")
@@ -128,7 +128,7 @@ def test_an_interrupt_is_exit_code_130(wardround, experiment: Path, monkeypatch:
     def stops(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "run", stops)
+    monkeypatch.setattr(run, "run_experiment", stops)
     done = wardround("run", str(experiment), "-q")
     assert done.code == 130
     assert "stopped" in done.err
@@ -260,7 +260,7 @@ def test_killed_in_mid_run(wardround, experiment: Path, tmp_path: Path) -> None:
     for line in (folder / "events.jsonl").read_text().splitlines():
         json.loads(line)
     assert load_file(folder / "model.safetensors")
-    assert config.load(folder / "config.yaml").name == "small"
+    assert config.load_config(folder / "config.yaml").name == "small"
     assert json.loads((folder / "run.json").read_text())["status"] == "running"
     done = wardround("report", str(folder))
     assert (done.code, done.err) == (0, "")

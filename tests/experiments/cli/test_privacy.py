@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from client.privacy.accounting import Spent, epsilon
-from client.privacy.data_digest import folder_digest
-from client.privacy.ledger import Charge, Ledger, path_of
+from client.privacy.accounting import GaussianSteps, compute_epsilon
+from client.privacy.data_digest import digest_folder
+from client.privacy.ledger import Charge, Ledger, get_ledger_path
 from common.errors import ConfigError, DataError
 from experiments.cli.main import app
 
@@ -22,9 +22,9 @@ def state(tmp_path: Path) -> Path:
     data = tmp_path / "data"
     data.mkdir()
     (data / "a.csv").write_text("1\n")
-    book = Ledger(path_of(tmp_path / "state" / "runs", "north"), folder_digest(data))
+    book = Ledger(get_ledger_path(tmp_path / "state" / "runs", "north"), digest_folder(data))
     for number in (1, 2):
-        book.charge(Charge("a" * 32, number, "patient", "person", 44, Spent(0.1, 4.0, 10), 1e-5, "rdp"))
+        book.charge(Charge("a" * 32, number, "patient", "person", 44, GaussianSteps(0.1, 4.0, 10), 1e-5, "rdp"))
     return tmp_path / "state"
 
 
@@ -38,12 +38,12 @@ def said(*arguments: Any) -> str:
 def test_the_charges_are_printed(state: Path) -> None:
     text = said("--site", "north", "--state", state)
     assert "2 charges, each as it was written" in text
-    total = epsilon([Spent(0.1, 4.0, 20)], 1e-5, "rdp")
+    total = compute_epsilon([GaussianSteps(0.1, 4.0, 20)], 1e-5, "rdp")
     assert f"{total:.3f}" in text
     rows = [json.loads(line) for line in said("--site", "north", "--state", state, "--json").splitlines()]
     assert [(row["round"], row["units"], row["level"]) for row in rows] == [(1, 44, "patient"), (2, 44, "patient")]
     assert rows[-1]["epsilon"] == total
-    path = path_of(state / "runs", "north")
+    path = get_ledger_path(state / "runs", "north")
     assert said("--path", path, "--verify").strip() == f"{path}: 2 charges, each as it was written"
 
 
@@ -52,7 +52,7 @@ def test_what_is_wrong_is_said(state: Path, tmp_path: Path) -> None:
         said()
     with pytest.raises(DataError, match="no privacy ledger"):
         said("--site", "south", "--state", state)
-    path = path_of(state / "runs", "north")
+    path = get_ledger_path(state / "runs", "north")
     plain = sqlite3.connect(path)
     plain.executescript("DROP TRIGGER charges_stay; UPDATE charges SET sigma = 400 WHERE number = 1;")
     plain.close()
@@ -64,8 +64,8 @@ def test_what_is_wrong_is_said(state: Path, tmp_path: Path) -> None:
 def test_data_that_grew_goes_on(state: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "b.csv").write_text("2\n")
-    path = path_of(state / "runs", "north")
+    path = get_ledger_path(state / "runs", "north")
     with pytest.raises(DataError, match="belongs to other data"):
-        Ledger(path, folder_digest(data)).rows()
+        Ledger(path, digest_folder(data)).rows()
     said("--path", path, "--accept-data", data)
-    assert len(Ledger(path, folder_digest(data)).rows()) == 2
+    assert len(Ledger(path, digest_folder(data)).rows()) == 2

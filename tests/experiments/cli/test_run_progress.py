@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from experiments.cli.run_progress import Lines, Quiet, Terminal, _left
+from experiments.cli.run_progress import JsonPrinter, QuietPrinter, TerminalPrinter, _left
 from tests import tiny
 
 
@@ -35,12 +35,12 @@ def round_(number: int, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def screen() -> tuple[Terminal, io.StringIO]:
+def screen() -> tuple[TerminalPrinter, io.StringIO]:
     out = io.StringIO()
-    return Terminal(Console(file=out, width=100, force_terminal=False)), out
+    return TerminalPrinter(Console(file=out, width=100, force_terminal=False)), out
 
 
-def test_the_lines_of_a_run(screen: tuple[Terminal, io.StringIO]) -> None:
+def test_the_lines_of_a_run(screen: tuple[TerminalPrinter, io.StringIO]) -> None:
     terminal, out = screen
     config = tiny.run_config(title="A title [not markup]", federation__rounds=3, sites__split="beat-level")
     terminal.start(Path("runs/x"), config)
@@ -79,7 +79,7 @@ def test_the_lines_of_a_run(screen: tuple[Terminal, io.StringIO]) -> None:
         assert line in text
 
 
-def test_one_bar_that_only_moves_on(screen: tuple[Terminal, io.StringIO]) -> None:
+def test_one_bar_that_only_moves_on(screen: tuple[TerminalPrinter, io.StringIO]) -> None:
     terminal, _ = screen
     terminal.start(Path("runs/x"), tiny.run_config(federation__rounds=3))
     terminal.event({"event": "hello", "sites": {"east": said()}, "refused": {}})
@@ -111,7 +111,7 @@ def test_one_bar_that_only_moves_on(screen: tuple[Terminal, io.StringIO]) -> Non
     assert texts[-1] == "final evaluation, 1 site to go"
 
 
-def test_the_bar_of_the_baselines(screen: tuple[Terminal, io.StringIO]) -> None:
+def test_the_bar_of_the_baselines(screen: tuple[TerminalPrinter, io.StringIO]) -> None:
     terminal, _ = screen
     for name in ("pooled", "local:a"):
         terminal.baseline(name, 0, 4)
@@ -135,7 +135,7 @@ def test_time_left_in_words() -> None:
 
 
 def test_json_lines_are_json_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = Lines()
+    lines = JsonPrinter()
     lines.start(Path("runs/x"), tiny.run_config())
     lines.doing("reading")
     lines.event(round_(1))
@@ -146,7 +146,7 @@ def test_json_lines_are_json_and_nothing_else(capsys: pytest.CaptureFixture[str]
 
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    quiet = Quiet()
+    quiet = QuietPrinter()
     quiet.start(Path("x"), tiny.run_config())
     quiet.doing("x")
     quiet.event(round_(1))

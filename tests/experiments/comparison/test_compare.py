@@ -16,11 +16,11 @@ from scipy import stats
 from common.errors import DataError, UsageError
 from common.metrics import counts as metrics
 from common.metrics import evaluation, paired_resamples
-from common.metrics.resampling import COARSER
-from common.metrics.table_names import ALL, RESAMPLED
+from common.metrics.resampling import COARSE_FACTOR
+from common.metrics.table_names import ALL_PATIENTS, RESAMPLED_SUFFIX
 from common.task import Task
 from experiments.comparison import output
-from experiments.comparison.compare import compare, document
+from experiments.comparison.compare import compare_runs, comparison_to_dict
 from experiments.report.document.report import Report, to_json
 from experiments.report.document.results import ModelResult
 from experiments.report.document.run import Notice, Run, Site
@@ -59,12 +59,14 @@ def make(
     for site, people in SITES.items():
         if only and site != only:
             continue
-        counts = metrics.count(*predictions(site, skill, model), people, 64)
-        drawn = evaluation.resample(counts.coarser(COARSER), DRAWS, draws(site))
-        tables[site] = {ALL: counts.total(), ALL + RESAMPLED: drawn}
-        results[site] = evaluation.summarise(TASK, counts.total(), drawn, people, [people, people])
-    totals, drawn = ({site: part[ALL + more] for site, part in tables.items()} for more in ("", RESAMPLED))
-    whole = evaluation.pooled(TASK, results, totals, drawn)
+        counts = metrics.count_predictions(*predictions(site, skill, model), people, 64)
+        drawn = evaluation.resample_patients(counts.coarser(COARSE_FACTOR), DRAWS, draws(site))
+        tables[site] = {ALL_PATIENTS: counts.total(), ALL_PATIENTS + RESAMPLED_SUFFIX: drawn}
+        results[site] = evaluation.build_evaluation(TASK, counts.total(), drawn, people, [people, people])
+    totals, drawn = (
+        {site: part[ALL_PATIENTS + more] for site, part in tables.items()} for more in ("", RESAMPLED_SUFFIX)
+    )
+    whole = evaluation.pool_evaluations(TASK, results, totals, drawn)
     federated = ModelResult(name="federated", title="Federated model", kind="federated", sites=results, pooled=whole)
     asked = {
         "seed": 1, "data": {"dataset": "toy", "options": {}, "scaling": "auto"}, "sites": {"scheme": "natural"},
@@ -81,8 +83,8 @@ def make(
     (folder / "report.json").write_text(to_json(report), encoding="utf-8")
     if keep:
         people = {site: item.patients for site, item in results.items()}
-        kept = paired_resamples.pack(paired_resamples.of_tables(TASK, tables, {ALL: people}))
-        (folder / paired_resamples.file_of("federated")).write_bytes(kept)
+        kept = paired_resamples.pack_resamples(paired_resamples.resample_tables(TASK, tables, {ALL_PATIENTS: people}))
+        (folder / paired_resamples.resamples_file_name("federated")).write_bytes(kept)
     return folder
 
 
@@ -121,7 +123,7 @@ def pair(tmp_path: Path) -> list[Path]:
 
 
 def test_differences_are_paired_by_patient(pair) -> None:
-    found = compare(pair)
+    found = compare_runs(pair)
     assert found.metric == "accuracy"
     assert found.unpaired == {"two": ()}
     rows = {row.site: row for row in found.of("federated")}
@@ -134,7 +136,7 @@ def test_differences_are_paired_by_patient(pair) -> None:
 
 
 def test_pairing_narrows_the_interval(pair) -> None:
-    row = next(row for row in compare(pair).of("federated") if row.site == paired_resamples.POOLED)
+    row = next(row for row in compare_runs(pair).of("federated") if row.site == paired_resamples.POOLED)
     widths = [figure.high - figure.low for figure in (row.figure("one"), row.figure("two"))]
     shown = row.differences["two"].figure
     assert shown.high - shown.low < 0.8 * np.hypot(*widths)
@@ -151,26 +153,26 @@ def test_pairing_narrows_the_interval(pair) -> None:
     ],
 )  # fmt: skip
 def test_runs_that_cannot_be_paired_say_why(tmp_path, change, why, warned) -> None:
-    found = compare([make(tmp_path / "one", 0.6), make(tmp_path / "two", 1.2, model=1, **change)])
+    found = compare_runs([make(tmp_path / "one", 0.6), make(tmp_path / "two", 1.2, model=1, **change)])
     for row in found.rows:
         item = row.differences["two"]
         assert why in item.why
         assert (item.figure.low, item.figure.high) == (None, None)
         assert item.figure.value == pytest.approx(row.figure("two").value - row.figure("one").value)
     assert any(warned in text for text in found.warnings) if warned else not found.warnings
-    [said] = output.verdicts(found)
+    [said] = output.verdict_sentences(found)
     assert why in said
 
 
 def test_what_may_differ_in_a_pair_is_told(tmp_path) -> None:
     data = {"dataset": "toy", "options": {}, "scaling": "none"}
-    found = compare([make(tmp_path / "one", 0.6), make(tmp_path / "two", 1.2, data=data)])
+    found = compare_runs([make(tmp_path / "one", 0.6), make(tmp_path / "two", 1.2, data=data)])
     assert found.unpaired == {"two": ()}
     assert found.warnings == ("two has another data.scaling than one",)
 
 
 def test_a_hospital_that_one_run_lost_leaves_the_whole_unpaired(tmp_path) -> None:
-    found = compare([make(tmp_path / "one", 0.6), make(tmp_path / "two", 1.2, only="north")])
+    found = compare_runs([make(tmp_path / "one", 0.6), make(tmp_path / "two", 1.2, only="north")])
     rows = {row.site: row for row in found.of("federated")}
     assert rows["north"].differences["two"].why == ""
     assert rows[paired_resamples.POOLED].differences["two"].why == "one run has no figures of south"
@@ -181,26 +183,26 @@ def test_other_patients_are_noticed(pair) -> None:
     raw = json.loads((pair[1] / "report.json").read_text())
     raw["models"][0]["sites"]["south"]["classes"]["V"]["patients"] = 3
     (pair[1] / "report.json").write_text(json.dumps(raw))
-    rows = {row.site: row for row in compare(pair).of("federated")}
+    rows = {row.site: row for row in compare_runs(pair).of("federated")}
     assert rows["south"].differences["two"].why == "the test patients or examples of south differ"
     assert rows["north"].differences["two"].why == ""
 
 
 def test_every_form_shows_the_same_numbers(tmp_path, pair) -> None:
     make(tmp_path / "three", 1.0, model=2, synthetic=True, seed=5)
-    found = compare([*pair, tmp_path / "three"])
-    paths = output.write(found, tmp_path / "out")
+    found = compare_runs([*pair, tmp_path / "three"])
+    paths = output.write_comparison(found, tmp_path / "out")
     assert [path.name for path in paths] == ["compare.json", "compare.csv", "compare.md", "compare.html"]
     raw, table, text, page = (path.read_text(encoding="utf-8") for path in paths)
     row = next(row for row in found.of("federated") if row.site == "north")
     shown = row.differences["two"].figure
     cell = f"{shown.value:+.3f} ({shown.low:+.3f} to {shown.high:+.3f})"
     screen = Console(width=160, file=io.StringIO())
-    screen.print(output.terminal(found))
+    screen.print(output.render_terminal(found))
     assert cell in screen.file.getvalue()
     assert cell in text
     assert f"{shown.value:+.3f}<span" in page.replace("\n", "")
-    assert json.loads(raw) == json.loads(json.dumps(document(found)))
+    assert json.loads(raw) == json.loads(json.dumps(comparison_to_dict(found)))
     [line] = [
         line
         for line in csv.DictReader(io.StringIO(table))
@@ -213,17 +215,17 @@ def test_every_form_shows_the_same_numbers(tmp_path, pair) -> None:
     assert "seed differs (1 and 5)" in text
     assert ">SYNTHETIC</text>" in page
     few = next(row for row in found.of("federated") if row.site == "south")
-    assert output.difference(few, "two").few
-    assert not output.difference(row, "two").few
+    assert output.difference_cell(few, "two").few
+    assert not output.difference_cell(row, "two").few
 
 
 def test_mistakes_are_named(tmp_path, pair) -> None:
     with pytest.raises(UsageError, match="name two run folders"):
-        compare([pair[0], pair[0]])
+        compare_runs([pair[0], pair[0]])
     with pytest.raises(UsageError, match="have test figures of utility"):
-        compare(pair, "utility")
+        compare_runs(pair, "utility")
     with pytest.raises(DataError, match=r"cannot read .*none.report\.json: name the folder of a run"):
-        compare([pair[0], tmp_path / "none"])
+        compare_runs([pair[0], tmp_path / "none"])
 
 
 def test_the_command_writes_and_needs_no_torch(tmp_path, pair) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from client.supernode import Node, Refused, make_key
+from client.supernode import Node, NodeRefused, create_node_key
 from common.errors import ConfigError, EngineError
 from experiments.engines import federation
-from experiments.engines.federation import Event, Federation, SiteProcess, Tail, follow
-from server.credentials import create
-from server.superlink import app_settings
+from experiments.engines.federation import Event, Federation, SiteProcess, Tail, follow_run
+from server.credentials import create_credentials
+from server.superlink import format_app_settings
 
 ROOT = Path(__file__).parents[3]
 TRACE = "WARDROUND_TEST_TRACE"
@@ -134,16 +134,16 @@ def test_a_failing_server_app_gives_its_one_line(two_sites: Federation, place: P
 
 @pytest.mark.processes
 def test_a_key_that_is_not_registered(two_sites: Federation, place: Path) -> None:
-    make_key(place / "stranger.key")
+    create_node_key(place / "stranger.key")
     known = two_sites.nodes["north"].settings
     stranger = Node(replace(known, key=place / "stranger.key", state=place / "stranger"))
-    with pytest.raises(Refused, match=r"does not admit .*stranger\.key: send .*stranger\.key\.pub to the coord"):
+    with pytest.raises(NodeRefused, match=r"does not admit .*stranger\.key: send .*stranger\.key\.pub to the coord"):
         stranger.run(print)
 
 
 @pytest.mark.processes
 def test_a_wrong_authority(two_sites: Federation, place: Path) -> None:
-    other = create(place / "other", []).ca
+    other = create_credentials(place / "other", []).ca
     known = two_sites.nodes["north"].settings
     with pytest.raises(EngineError, match=r"shows a certificate that .*other/ca\.pem does not vouch for"):
         Node(replace(known, ca=other, state=place / "lost")).run(print)
@@ -155,7 +155,7 @@ def test_code_that_a_run_brings_along_is_refused(two_sites: Federation, place: P
     (app / "client").mkdir(parents=True)
     out.mkdir()
     config = {"sites": 2, "rounds": 1, "timeout": 60}
-    (app / "pyproject.toml").write_text(app_settings(json.dumps(config), out))
+    (app / "pyproject.toml").write_text(format_app_settings(json.dumps(config), out))
     (app / "client" / "__init__.py").write_text("")
     (app / "client" / "app.py").write_text(f"open({str(place / 'trodden')!r}, 'w')\n{CLIENT}")
     two_sites.link.connection.flwr("run", str(app), "wardround")
@@ -245,7 +245,7 @@ def test_a_run_that_ends_without_a_word_is_no_hang(tmp_path: Path, monkeypatch: 
     (tmp_path / "server.done").write_text('{"status": "complete", "error": null}')  # of an earlier run
     server = Answers("finished:failed", "ServerApp failed:\n no such strategy")
     with pytest.raises(EngineError, match="without a result: ServerApp failed: no such strategy"):
-        follow(server, "{}", tmp_path)  # type: ignore[arg-type]
+        follow_run(server, "{}", tmp_path)  # type: ignore[arg-type]
     assert server.stopped
 
 

@@ -16,7 +16,7 @@ from common import messages
 from common.messages import Reply, Request
 from experiments.engines import local
 from experiments.engines.local import LocalGrid
-from server.exchange import exchange
+from server.exchange import send_and_collect
 from tests import tiny
 
 
@@ -38,7 +38,7 @@ def test_one_worker_or_two_give_the_same(tmp_path: Path) -> None:
     found = []
     for count in (1, 2):
         out = tmp_path / str(count)
-        local.run(tiny.run_config(federation__workers=count, training__augment=0.2), out, 3)
+        local.run_local(tiny.run_config(federation__workers=count, training__augment=0.2), out, 3)
         found.append({**read(out / "federated.json"), "seconds": 0})
     assert found[0] == found[1]
     assert found[0]["status"] == "complete"
@@ -59,7 +59,7 @@ def test_whatever_breaks_at_a_site_is_a_lost_site(error: BaseException) -> None:
     content = messages.pack_request(Request("hello", tiny.run_config()))
     outgoing = [Message(content, node, "query") for node in grid.get_node_ids()]
     what = {"phase": "hello", "round": 0}
-    found, lost = exchange(grid, outgoing, {1: "north", 2: "south"}, 5, lambda event: None, what)
+    found, lost = send_and_collect(grid, outgoing, {1: "north", 2: "south"}, 5, lambda event: None, what)
     grid.close()
     assert list(found) == ["north"]
     assert lost == {"south": f"transport error 0: {type(error).__name__}: {error}"}
@@ -103,7 +103,7 @@ def test_an_interrupt_ends_a_long_epoch_at_once(tmp_path: Path) -> None:
 
     timer = threading.Timer(0.5, interrupt)
     with pytest.raises(KeyboardInterrupt):
-        local.run(config, tmp_path, 3, listen)
+        local.run_local(config, tmp_path, 3, listen)
     began = time.monotonic()
     assert not workers()
     assert time.monotonic() - began < 1
@@ -119,7 +119,7 @@ def test_an_interrupt_from_the_listener(tmp_path: Path) -> None:
 
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        local.run(tiny.run_config(federation__rounds=50), tmp_path, 3, listen)
+        local.run_local(tiny.run_config(federation__rounds=50), tmp_path, 3, listen)
     assert time.monotonic() - began < 10
     done = read(tmp_path / "federated.json")
     assert (done["status"], done["chosen"]) == ("interrupted", 1)

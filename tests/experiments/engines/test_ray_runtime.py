@@ -86,7 +86,7 @@ def running(trace: str) -> list[str]:
 @pytest.mark.usefixtures("installed")
 def test_three_sites_on_two_workers(tmp_path: Path) -> None:
     events: list[Event] = []
-    ray_runtime.run("{}", tmp_path / "out", sites=3, workers=2, on_event=events.append)
+    ray_runtime.run_on_ray("{}", tmp_path / "out", sites=3, workers=2, on_event=events.append)
     assert [event["round"] for event in events] == [0, 1]
     said = [json.dumps(line, sort_keys=True) for line in events[-1]["said"]]  # type: ignore[attr-defined]
     assert sorted(said) == [f'{{"of": 3, "site": {site}, "threads": "1"}}' for site in range(3)]
@@ -98,14 +98,14 @@ def test_three_sites_on_two_workers(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("installed")
 def test_a_failing_server_app_gives_its_one_line(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"^no such strategy$"):
-        ray_runtime.run('{"fail": "no such strategy"}', tmp_path / "out", sites=2, workers=1)
+        ray_runtime.run_on_ray('{"fail": "no such strategy"}', tmp_path / "out", sites=2, workers=1)
     assert running(str(tmp_path)) == []
 
 
 def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'wardround\[ray\]'"):
-        ray_runtime.run("{}", tmp_path, sites=2, workers=2)
+        ray_runtime.run_on_ray("{}", tmp_path, sites=2, workers=2)
 
 
 @pytest.mark.parametrize(("sites", "workers"), [(0, 1), (1, 0)])
@@ -114,5 +114,5 @@ def test_sites_and_workers_are_counted(
 ) -> None:
     monkeypatch.setattr(ray_runtime, "require_ray", lambda: None)
     with pytest.raises(ConfigError, match="at least one site and one worker"):
-        ray_runtime.run("{}", tmp_path, sites=sites, workers=workers)
+        ray_runtime.run_on_ray("{}", tmp_path, sites=sites, workers=workers)
     assert "RAY_TMPDIR" not in os.environ

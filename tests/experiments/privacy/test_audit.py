@@ -14,20 +14,20 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from client.privacy.accounting import Spent, epsilon
-from client.privacy.unit_gradients import Gradients
-from client.privacy.units import units_of
-from client.training.batches import tensors
-from client.training.losses import each_loss
+from client.privacy.accounting import GaussianSteps, compute_epsilon
+from client.privacy.unit_gradients import UnitGradients
+from client.privacy.units import group_rows_by_unit
+from client.training.batches import load_tensors
+from client.training.losses import build_example_loss
 from common import models, noise
-from common.config import RunConfig, load
+from common.config import RunConfig, load_config
 from common.errors import AuditError, ConfigError
 from common.sections.training import ModelConfig
 from experiments import simulated_site
 from experiments.cli import run_progress
 from experiments.cli.main import app
 from experiments.privacy import audit
-from experiments.privacy.audit import Audit, Probed, examine, with_canaries
+from experiments.privacy.audit import Audit, ProbedModel, add_canaries, audit_training
 from experiments.runs import run as launch
 from tests import tiny
 
@@ -43,7 +43,7 @@ def config(**more: Any) -> RunConfig:
 
 def audited(canaries: int = 1500, **more: Any) -> Audit:
     torch.set_num_threads(1)
-    return examine(config(**more), tiny.cohort(1), canaries=canaries, site="north")
+    return audit_training(config(**more), tiny.cohort(1), canaries=canaries, site="north")
 
 
 @pytest.mark.parametrize("level", ["patient", "record"])
@@ -51,7 +51,7 @@ def test_honest_training_passes(level: str) -> None:
     for seed in (1, 2):
         found = audited(privacy__level=level, seed=seed)
         assert found.passed
-        assert found.claimed == epsilon([Spent(0.2, found.sigma, 25)], 1e-4, "rdp") <= 2.0
+        assert found.claimed == compute_epsilon([GaussianSteps(0.2, found.sigma, 25)], 1e-4, "rdp") <= 2.0
         assert 0.5 * found.claimed < found.seen < found.claimed
         assert 0 <= found.attack < found.claimed
         assert (found.units, found.steps, found.rounds) == (6 if level == "patient" else 48, 25, 5)
@@ -61,37 +61,37 @@ def test_honest_training_passes(level: str) -> None:
 
 
 def without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(noise, "noisy", lambda total, deviation, source: total)
+    monkeypatch.setattr(noise, "add_noise", lambda total, deviation, source: total)
 
 
 def half_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    true = noise.noisy
-    monkeypatch.setattr(noise, "noisy", lambda total, deviation, source: true(total, deviation / 2, source))
+    true = noise.add_noise
+    monkeypatch.setattr(noise, "add_noise", lambda total, deviation, source: true(total, deviation / 2, source))
 
 
 def a_fifth_of_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    true = noise.noisy
-    monkeypatch.setattr(noise, "noisy", lambda total, deviation, source: true(total, deviation / 5, source))
+    true = noise.add_noise
+    monkeypatch.setattr(noise, "add_noise", lambda total, deviation, source: true(total, deviation / 5, source))
 
 
 def examples_clipped_for_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    def each(self: Gradients, units: Any, rows: Any, limit: float) -> Any:
+    def each(self: UnitGradients, units: Any, rows: Any, limit: float) -> Any:
         return true(self, [np.asarray([row]) for unit in units for row in unit], rows, limit)
 
-    true = Gradients.clipped_sum
-    monkeypatch.setattr(Gradients, "clipped_sum", each)
+    true = UnitGradients.clipped_sum
+    monkeypatch.setattr(UnitGradients, "clipped_sum", each)
 
 
 def recordings_as_persons(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "client.privacy.dp_sgd.units_of",
+        "client.privacy.dp_sgd.group_rows_by_unit",
         lambda train, level: [np.flatnonzero(train.patient == i) for i in set(train.patient)],
     )
 
 
 def drawn_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    true = noise.drawn
-    monkeypatch.setattr(noise, "drawn", lambda source, units, q: true(source, units, 2 * q))
+    true = noise.draw_units
+    monkeypatch.setattr(noise, "draw_units", lambda source, units, q: true(source, units, 2 * q))
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_training_that_reveals_more_than_it_claims_fails(
 
 def test_the_guesses_prove_it_where_noise_is_not_what_it_seems(monkeypatch: pytest.MonkeyPatch) -> None:
     # the noise of all coordinates is one number: its deviation is as charged for, and yet it can be taken away
-    def common(total: Any, deviation: float, source: noise.Source) -> Any:
-        return total + noise.normal(source, 1) * deviation
+    def common(total: Any, deviation: float, source: noise.RandomSource) -> Any:
+        return total + noise.draw_normal(source, 1) * deviation
 
     def without_what_is_common(self: audit.Attacker) -> None:
         gradient = self._probe.weight.grad
@@ -126,7 +126,7 @@ def test_the_guesses_prove_it_where_noise_is_not_what_it_seems(monkeypatch: pyte
         self._probe.weight.grad = kept
 
     look = audit.Attacker.look
-    monkeypatch.setattr(noise, "noisy", common)
+    monkeypatch.setattr(noise, "add_noise", common)
     monkeypatch.setattr(audit.Attacker, "look", without_what_is_common)
     found = audited()
     assert found.attack > found.claimed
@@ -135,26 +135,30 @@ def test_the_guesses_prove_it_where_noise_is_not_what_it_seems(monkeypatch: pyte
 def test_patients_are_trained_on_as_without_canaries() -> None:
     train = tiny.cohort(1)
     included = np.asarray([True, False, True, True])
-    both = with_canaries(train, included, "patient")
+    both = add_canaries(train, included, "patient")
     assert both.people() == train.people() + 3
-    units = units_of(both, "patient")
+    units = group_rows_by_unit(both, "patient")
     ids = [set(both.features[unit, -1].tolist()) for unit in units]
     assert sorted(map(tuple, ids))[-3:] == [(1.0,), (3.0,), (4.0,)]
     assert [len(unit) for unit, name in zip(units, ids, strict=True) if name != {0.0}] == [4, 4, 4]
-    inner = models.build(train.task, ModelConfig(**MLP), seed=1)
+    inner = models.build_model(train.task, ModelConfig(**MLP), seed=1)
     plain = copy.deepcopy(inner)
-    model = Probed(inner, 4, 3, 1000.0)
+    model = ProbedModel(inner, 4, 3, 1000.0)
     real = [unit for unit, name in zip(units, ids, strict=True) if name == {0.0}]
-    cut, features, y = tensors(both, torch.device("cpu"))
-    found = Gradients(model, each_loss(train.task)).each(real, lambda rows: (cut(rows), features[rows], y[rows]))
-    cut_, features_, y_ = tensors(train, torch.device("cpu"))
-    expected = Gradients(plain, each_loss(train.task)).each(
-        units_of(train, "patient"), lambda rows: (cut_(rows), features_[rows], y_[rows])
+    cut, features, y = load_tensors(both, torch.device("cpu"))
+    found = UnitGradients(model, build_example_loss(train.task)).each(
+        real, lambda rows: (cut(rows), features[rows], y[rows])
+    )
+    cut_, features_, y_ = load_tensors(train, torch.device("cpu"))
+    expected = UnitGradients(plain, build_example_loss(train.task)).each(
+        group_rows_by_unit(train, "patient"), lambda rows: (cut_(rows), features_[rows], y_[rows])
     )
     torch.testing.assert_close(found[:, : expected.shape[1]], expected)
     assert not found[:, expected.shape[1] :].any()
     canary = [unit for unit, name in zip(units, ids, strict=True) if name == {3.0}]
-    moved = Gradients(model, each_loss(train.task)).each(canary, lambda rows: (cut(rows), features[rows], y[rows]))[0]
+    moved = UnitGradients(model, build_example_loss(train.task)).each(
+        canary, lambda rows: (cut(rows), features[rows], y[rows])
+    )[0]
     assert not moved[: expected.shape[1]].any()
     weight = moved[expected.shape[1] :].view(3, 4)
     torch.testing.assert_close(weight[:, 2], torch.tensor([-2000.0, 1000.0, 1000.0]) / 3)
@@ -167,7 +171,7 @@ def test_models_and_frozen_layers(name: str, more: dict[str, Any]) -> None:
     if more and name != "mlp":
         more = {"training__freeze": ["*.bias" if name == "logreg" else "stem.*"], "federation__start": "x"}
     kind = {"model": {"name": name, "options": {"widths": [4]} if name != "logreg" else {}}}
-    names = [key for key, _ in models.build(tiny.TASK, ModelConfig(**kind["model"]), 0).named_parameters()]
+    names = [key for key, _ in models.build_model(tiny.TASK, ModelConfig(**kind["model"]), 0).named_parameters()]
     if more and name == "mlp":
         more["training__freeze"] = [names[0]]
     found = audited(60, **kind, **more, federation__rounds=1)
@@ -222,20 +226,20 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_verdict_names_both_bounds() -> None:
     found = audited(60, federation__rounds=1)
     assert f"{found.claimed:.3f}" in found.verdict()
-    assert "any that can be told" in replace(found, seen=audit.UNBOUNDED).verdict()
+    assert "any that can be told" in replace(found, seen=audit.UNBOUNDED_EPSILON).verdict()
 
 
 def test_a_runs_own_report_shows_its_audit(tmp_path: Path) -> None:
     path = tmp_path / "small.yaml"
     path.write_text(YAML + "baselines: {local: false, pooled: false}\nevaluation: {bootstrap: 0}\n")
-    run = launch.run(load(path), tmp_path, run_progress.Quiet())
+    run = launch.run_experiment(load_config(path), tmp_path, run_progress.QuietPrinter())
     assert "<h3>Audit</h3>" not in (run / "report.html").read_text()
     done = CliRunner().invoke(app, ["privacy", "audit", str(run), "--canaries", "60", "--quiet"])
     assert done.exit_code == 0, done.output
     assert "<h3>Audit</h3>" in (run / "report.html").read_text()
     assert "FAILED" not in (run / "report.html").read_text()
     with pytest.raises(ConfigError, match="holds no config"):
-        simulated_site.asked(tmp_path, [])
+        simulated_site.load_target(tmp_path, [])
 
 
 def test_the_level_of_hospitals_has_no_canaries() -> None:

@@ -19,49 +19,47 @@ def test_the_chance_of_right_guesses_is_the_sum_by_hand() -> None:
     tail = pmf[3]
     steepest = max((pmf[2]) / 1, (pmf[2] + pmf[1]) / 2, (pmf[2] + pmf[1] + pmf[0]) / 3)
     expected = float(tail + 2 * m * delta * steepest)
-    assert bounds.one_run_chance(4, 3, 3, math.log(3), 0.01) == pytest.approx(expected, rel=1e-12)
-    assert bounds.one_run_chance(4, 3, 3, math.log(3), 0.0) == pytest.approx(27 / 64, rel=1e-12)
+    assert bounds.guesses_probability(4, 3, 3, math.log(3), 0.01) == pytest.approx(expected, rel=1e-12)
+    assert bounds.guesses_probability(4, 3, 3, math.log(3), 0.0) == pytest.approx(27 / 64, rel=1e-12)
     for wrong in ((4, 5, 3), (4, 3, 4), (4, 3, -1)):
         with pytest.raises(ValueError, match="canaries"):
-            bounds.one_run_chance(*wrong, 1.0, 0.0)
+            bounds.guesses_probability(*wrong, 1.0, 0.0)
 
 
 @pytest.mark.parametrize("guesses", [20, 100, 1000])
 def test_all_guesses_right_without_delta(guesses: int) -> None:
     rate = 0.05 ** (1 / guesses)  # the chance p with p ** guesses = 0.05
-    found = bounds.one_run_bound(guesses, guesses, guesses, 0.0, 0.05)
+    found = bounds.guesses_epsilon(guesses, guesses, guesses, 0.0, 0.05)
     assert found == pytest.approx(math.log(rate / (1 - rate)), abs=2e-4)
-    assert bounds.one_run_bound(guesses, guesses, guesses // 2, 0.0, 0.05) == 0.0
-    assert bounds.one_run_bound(guesses, guesses, guesses, 1e-3, 0.05) < found
+    assert bounds.guesses_epsilon(guesses, guesses, guesses // 2, 0.0, 0.05) == 0.0
+    assert bounds.guesses_epsilon(guesses, guesses, guesses, 1e-3, 0.05) < found
 
 
 def test_clopper_and_pearson_are_scipys() -> None:
     for hits, trials in ((0, 40), (3, 40), (39, 40), (40, 40)):
         expected = stats.binomtest(hits, trials, alternative="less").proportion_ci(0.99, method="exact").high
-        assert bounds.at_most(hits, trials, 0.01) == pytest.approx(expected, rel=1e-9)
+        assert bounds.max_rate(hits, trials, 0.01) == pytest.approx(expected, rel=1e-9)
 
 
 def test_errors_of_a_test_by_hand() -> None:
     # nothing wrong among 100 and 100: the rates are at most 1 - 0.025 ** 0.01
     rate = 1 - 0.025**0.01
     expected = math.log((1 - 0.01 - rate) / rate)
-    assert bounds.pairs_bound(0, 100, 0, 100, 0.01, 0.05) == pytest.approx(expected, rel=1e-9)
-    assert bounds.pairs_bound(50, 100, 50, 100, 0.01, 0.05) == 0.0
-    assert bounds.pairs_bound(100, 100, 100, 100, 0.01, 0.05) == 0.0
+    assert bounds.error_rates_epsilon(0, 100, 0, 100, 0.01, 0.05) == pytest.approx(expected, rel=1e-9)
+    assert bounds.error_rates_epsilon(50, 100, 50, 100, 0.01, 0.05) == 0.0
+    assert bounds.error_rates_epsilon(100, 100, 100, 100, 0.01, 0.05) == 0.0
     # few false alarms alone suffice, whatever is missed
-    low = bounds.at_most(0, 1000, 0.025)
-    missed = bounds.at_most(500, 1000, 0.025)
-    assert bounds.pairs_bound(0, 1000, 500, 1000, 0.0, 0.05) == pytest.approx(math.log((1 - missed) / low))
+    low = bounds.max_rate(0, 1000, 0.025)
+    missed = bounds.max_rate(500, 1000, 0.025)
+    assert bounds.error_rates_epsilon(0, 1000, 500, 1000, 0.0, 0.05) == pytest.approx(math.log((1 - missed) / low))
 
 
 def test_noise_and_means_are_scipys() -> None:
     rng = np.random.default_rng(1)
     values = rng.normal(0.9, 0.3, 200)
-    assert stats.ttest_1samp(values, bounds.mean_at_least(values, 0.01), alternative="greater").pvalue == pytest.approx(
-        0.01
-    )
+    assert stats.ttest_1samp(values, bounds.min_mean(values, 0.01), alternative="greater").pvalue == pytest.approx(0.01)
     drawn = rng.normal(0, 2, 500)
-    high = bounds.deviation_at_most(float((drawn**2).sum()), 500, 0.01)
+    high = bounds.max_deviation(float((drawn**2).sum()), 500, 0.01)
     assert stats.chi2.cdf((drawn**2).sum() / high**2, 500) == pytest.approx(0.01)
     assert 2 < high < 2.3
 
@@ -85,7 +83,12 @@ def test_bounds_of_a_gaussian_mechanism_are_below_its_epsilon_and_say_something(
         rng = np.random.default_rng(seed)
         included = rng.random(canaries) < 0.5
         scores = mu * included + rng.normal(size=canaries)
-        found.append((bounds.one_run(scores, included, delta, 0.01), bounds.pairs(scores, included, delta, 0.01)))
+        found.append(
+            (
+                bounds.bound_from_guesses(scores, included, delta, 0.01),
+                bounds.bound_from_single_canaries(scores, included, delta, 0.01),
+            )
+        )
     for one, two in found:
         assert one.epsilon <= true
         assert two.epsilon <= true
@@ -99,7 +102,7 @@ def test_a_bound_is_too_high_no_oftener_than_it_says() -> None:
         rng = np.random.default_rng(seed)
         included = rng.random(300) < 0.5
         told = np.where(rng.random(300) < right, included, ~included).astype(float) + 1e-6 * rng.normal(size=300)
-        above[0] += bounds.one_run(told, included, 0.0, 0.1).epsilon > epsilon
-        above[1] += bounds.pairs(told, included, 0.0, 0.1).epsilon > epsilon
+        above[0] += bounds.bound_from_guesses(told, included, 0.0, 0.1).epsilon > epsilon
+        above[1] += bounds.bound_from_single_canaries(told, included, 0.0, 0.1).epsilon > epsilon
     assert max(above) <= stats.binom.ppf(0.999, 200, 0.1)
     assert above[1] > 0  # or the test would prove nothing

@@ -15,17 +15,17 @@ import torch
 from torch.nn import functional
 from typer.testing import CliRunner
 
-from client.privacy.budget import Plan
+from client.privacy.budget import DpSgdPlan
 from common import models
 from common.config import RunConfig
 from common.errors import ConfigError
 from common.sections.training import ModelConfig
 from experiments.cli.main import app
 from experiments.privacy import inversion
-from experiments.privacy.inversion import alone_each, demonstrate, gradient_of
+from experiments.privacy.inversion import demonstrate_inversion, one_person_per_example, step_gradient
 from tests import tiny
 
-OPEN = Plan("patient", 1.0, 0.0, math.inf, 1, 1, private=False)
+OPEN = DpSgdPlan("patient", 1.0, 0.0, math.inf, 1, 1, private=False)
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ LINEAR = [
 
 @pytest.mark.parametrize("model", LINEAR)
 def test_behind_a_linear_layer_a_beat_lies_open_until_it_is_clipped_and_noisy(model: dict[str, Any]) -> None:
-    found = demonstrate(config(model), tiny.cohort(1), beats=4, site="north")
+    found = demonstrate_inversion(config(model), tiny.cohort(1), beats=4, site="north")
     assert found.attack == "linear"
     views = {view.name: view for view in found.views}
     assert list(views) == ["guess", "open-1", "open-4", "protected-1", "protected-4"]
@@ -73,10 +73,10 @@ def test_behind_a_linear_layer_a_beat_lies_open_until_it_is_clipped_and_noisy(mo
 
 
 def test_of_several_beats_a_mixture_is_seen_that_can_be_worked_out() -> None:
-    several = replace(alone_each(tiny.cohort(1).take(np.arange(3))), y=np.asarray([0, 0, 1]))
+    several = replace(one_person_per_example(tiny.cohort(1).take(np.arange(3))), y=np.asarray([0, 0, 1]))
     wanted = config({"name": "logreg", "options": {"inputs": "signal"}})
-    model = models.build(tiny.TASK, wanted.model, seed=1)  # all weights are 0: every class has chance 1/3
-    seen = gradient_of(model, several, wanted, OPEN)
+    model = models.build_model(tiny.TASK, wanted.model, seed=1)  # all weights are 0: every class has chance 1/3
+    seen = step_gradient(model, several, wanted, OPEN)
     slopes = np.full((3, 3), 1 / 3) - np.eye(3)[several.y]
     weight = slopes.T @ np.asarray(several.x).reshape(3, 16) / 3
     bias = slopes.mean(0)
@@ -87,11 +87,11 @@ def test_of_several_beats_a_mixture_is_seen_that_can_be_worked_out() -> None:
 
 
 def test_what_is_attacked_is_the_gradient_of_the_step_and_its_noise() -> None:
-    one = alone_each(tiny.cohort(1).take(np.arange(1)))
+    one = one_person_per_example(tiny.cohort(1).take(np.arange(1)))
     wanted = config({"name": "cnn", "options": {"widths": [64, 64], "kernel": 3, "hidden": 64, "dropout": 0.0}})
-    model = models.build(tiny.TASK, wanted.model, seed=1)
+    model = models.build_model(tiny.TASK, wanted.model, seed=1)
     before = copy.deepcopy(model.state_dict())
-    seen = gradient_of(model, one, wanted, OPEN)
+    seen = step_gradient(model, one, wanted, OPEN)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     x, features = torch.as_tensor(np.asarray(one.x)), torch.as_tensor(one.features)
     loss = functional.cross_entropy(model(x, features), torch.as_tensor(one.y))
@@ -99,7 +99,7 @@ def test_what_is_attacked_is_the_gradient_of_the_step_and_its_noise() -> None:
         model.named_parameters(), torch.autograd.grad(loss, list(model.parameters())), strict=True
     ):
         torch.testing.assert_close(seen[name], part, rtol=1e-4, atol=1e-6)
-    noisy = gradient_of(model, one, wanted, Plan("patient", 1.0, 3.0, 0.5, 1, 1, private=False))
+    noisy = step_gradient(model, one, wanted, DpSgdPlan("patient", 1.0, 3.0, 0.5, 1, 1, private=False))
     every = torch.cat([part.flatten() for part in noisy.values()])
     assert every.std().item() == pytest.approx(3.0 * 0.5, rel=5 / math.sqrt(len(every)))
 
@@ -114,7 +114,7 @@ def test_a_guess_is_the_mean_of_other_patients_beats_of_the_class() -> None:
 def test_a_search_finds_inputs_of_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inversion, "_linear", lambda model, task: None)
     monkeypatch.setattr(inversion, "STEPS", 300)
-    found = demonstrate(
+    found = demonstrate_inversion(
         config({"name": "mlp", "options": {"inputs": "signal", "widths": [64]}}), tiny.cohort(1), beats=2
     )
     views = {view.name: view for view in found.views}
@@ -129,8 +129,8 @@ def test_what_cannot_be_shown_is_refused() -> None:
         ({"privacy__epsilon": None}, 4, "set privacy.epsilon"), ({}, 1, "--beats 1"), ({}, 49, "48 training examples"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=says):
-            demonstrate(config(mlp, **more), tiny.cohort(1), beats=beats)
-    model = models.build(tiny.TASK, ModelConfig(name="mlp", options={"inputs": "features"}), 0)
+            demonstrate_inversion(config(mlp, **more), tiny.cohort(1), beats=beats)
+    model = models.build_model(tiny.TASK, ModelConfig(name="mlp", options={"inputs": "features"}), 0)
     assert inversion._linear(model, tiny.TASK) is None
 
 

@@ -15,7 +15,7 @@ from common.errors import ConfigError
 from experiments.cli import run_progress
 from experiments.cli.main import app
 from experiments.privacy import sweep
-from experiments.privacy.sweep_page import POOLED, spoken
+from experiments.privacy.sweep_page import POOLED, format_point
 from experiments.report.document import report as reports
 from experiments.runs import series
 
@@ -37,7 +37,7 @@ def _swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[s
     path.write_text(CONFIG)
     folder = root / "out"
     folder.mkdir()
-    return path, folder, sweep.run(path, [], ("none", "4"), (1, 2), folder, run_progress.Quiet())
+    return path, folder, sweep.run_sweep(path, [], ("none", "4"), (1, 2), folder, run_progress.QuietPrinter())
 
 
 @pytest.mark.slow
@@ -70,7 +70,7 @@ def test_every_point_is_what_its_runs_say(swept: tuple[Path, Path, dict[str, Any
 @pytest.mark.slow
 def test_the_points_differ_in_privacy_and_seed_alone(swept: tuple[Path, Path, dict[str, Any]]) -> None:
     path, _, found = swept
-    runs, changed = sweep.plan(path, [], ("none", "4"), (1, 2))
+    runs, changed = sweep.plan_runs(path, [], ("none", "4"), (1, 2))
     plain = []
     for _, config in runs:
         raw = config.model_dump(exclude={"seed"})
@@ -81,9 +81,9 @@ def test_the_points_differ_in_privacy_and_seed_alone(swept: tuple[Path, Path, di
     assert "training.patience=0" not in changed  # it was so already
     assert changed == found["settings_of_all_points"]
     for scaling, expected in (("standard", "standard"), ("quantile", "auto"), ("site", "auto")):
-        assert sweep.plan(path, [f"data.scaling={scaling}"], ("1",), ())[0][0][1].data.scaling == expected
+        assert sweep.plan_runs(path, [f"data.scaling={scaling}"], ("1",), ())[0][0][1].data.scaling == expected
     assert runs[0][1].federation.choose == "last"
-    unprotected = sweep.plan(path, ["privacy.validation=unprotected"], ("1", "none"), ())[0]
+    unprotected = sweep.plan_runs(path, ["privacy.validation=unprotected"], ("1", "none"), ())[0]
     assert [config.federation.choose for _, config in unprotected] == ["best", "best"]
 
 
@@ -101,7 +101,7 @@ def test_page_drawing_and_table_say_synthetic_and_all_sites(swept: tuple[Path, P
         "http://creativecommons", ""
     ).replace("https://matplotlib.org", "")
     assert "training.loss=cross_entropy" in table
-    assert spoken(found["points"][POOLED]["4"]) in page
+    assert format_point(found["points"][POOLED]["4"]) in page
     assert (folder / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -113,9 +113,9 @@ def test_a_sweep_goes_on_where_it_was(
     ran: list[Any] = []
     original = series.launch.run
     monkeypatch.setattr(series.launch, "run", lambda *a: ran.append(a) or original(*a))
-    assert sweep.run(path, [], ("none", "4"), (1, 2), folder, run_progress.Quiet()) == found
+    assert sweep.run_sweep(path, [], ("none", "4"), (1, 2), folder, run_progress.QuietPrinter()) == found
     assert not ran
-    again = sweep.run(path, [], ("none", "4", "2"), (1,), folder, run_progress.Quiet())
+    again = sweep.run_sweep(path, [], ("none", "4", "2"), (1,), folder, run_progress.QuietPrinter())
     assert len(ran) == 1
     assert list(again["points"][POOLED]) == ["none", "4", "2"]
 
@@ -125,26 +125,26 @@ def test_hospitals_of_few_patients_come_first_and_missing_figures_are_said() -> 
         return sweep.Cell(epsilon, 1, site, patients, 3, None, None, None, "auroc", value, None, None)
 
     cells = [cell("b", 9, 0.5), cell("a", 30, None), cell("c", 2, 0.75), cell(POOLED, 41, 0.6)]
-    assert list(sweep.sites_of(cells).items()) == [("c", 2), ("b", 9), ("a", 30)]
-    point = sweep.point_of(cells, "a", "1")
+    assert list(sweep.training_patients_by_site(cells).items()) == [("c", 2), ("b", 9), ("a", 30)]
+    point = sweep.summarise_point(cells, "a", "1")
     assert (point.value, point.each) == (None, ())
-    assert spoken({"value": None}) == "n/a"
-    assert spoken({"value": 0.5, "low": None}) == "0.500"
+    assert format_point({"value": None}) == "n/a"
+    assert format_point({"value": 0.5, "low": None}) == "0.500"
 
 
 @pytest.mark.parametrize("wrong", ["", "x", "1,1.0", "none,none"])
 def test_wrong_epsilons(wrong: str) -> None:
     with pytest.raises(ConfigError, match="--epsilons"):
-        sweep.epsilons(wrong)
+        sweep.parse_epsilons(wrong)
 
 
 def test_what_is_asked_for_is_read(tmp_path: Path) -> None:
-    assert sweep.epsilons("None, 10,0.5") == ("none", "10", "0.5")
-    assert sweep.seeds("") == ()
-    assert sweep.seeds("1, 2") == (1, 2)
+    assert sweep.parse_epsilons("None, 10,0.5") == ("none", "10", "0.5")
+    assert sweep.parse_seeds("") == ()
+    assert sweep.parse_seeds("1, 2") == (1, 2)
     for wrong in ("a", "1,1", "-1"):
         with pytest.raises(ConfigError, match="--seeds"):
-            sweep.seeds(wrong)
+            sweep.parse_seeds(wrong)
     path = tmp_path / "small.yaml"
     path.write_text(CONFIG)
     refused = CliRunner().invoke(app, ["privacy", "sweep", str(path), "--epsilons", "0", "--runs", str(tmp_path / "r")])

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from common.errors import DataError
-from experiments.report.build import build
+from experiments.report.build import build_report
 
 
 def test_build_reads_the_whole_run(make_run) -> None:
-    report = build(make_run())
+    report = build_report(make_run())
     assert [site.name for site in report.sites] == ["north", "south", "west"]
     assert report.sites[1].counts["test"].classes == {"N": 48, "V": 12, "F": 0}
     assert (report.run.seconds, report.run.commit) == (5.0, "0123abc")
@@ -26,7 +26,7 @@ def test_worst_is_the_lowest_figure(make_run) -> None:
     folder = make_run()
     raw = json.loads((folder / "federated.json").read_text())
     values = {site: item["macro_f1"]["value"] for site, item in raw["test"]["all"].items()}
-    worst = build(folder).federated.worst
+    worst = build_report(folder).federated.worst
     assert (worst.site, worst.metric, worst.value) == ("south", "macro_f1", min(values.values()))
 
 
@@ -34,13 +34,13 @@ def test_worst_by_loss_is_the_highest(make_run) -> None:
     folder = make_run()
     text = (folder / "rounds.jsonl").read_text().replace('"macro_f1"}', '"loss"}')
     (folder / "rounds.jsonl").write_text(text)
-    report = build(folder)
+    report = build_report(folder)
     assert report.metric == "loss"
     assert report.federated.worst.value == max(item.loss.value for item in report.federated.sites.values())
 
 
 def test_interrupted_run_keeps_what_is_there(make_run) -> None:
-    report = build(make_run(status="interrupted", rounds=2, of=8))
+    report = build_report(make_run(status="interrupted", rounds=2, of=8))
     assert (report.run.status, report.planned_rounds, len(report.rounds)) == ("interrupted", 8, 2)
     assert report.models == ()
     assert len(report.sites) == 3
@@ -50,7 +50,7 @@ def test_run_without_outcome_is_built_from_its_events(make_run) -> None:
     folder = make_run(outcome=False, rounds=2, baselines=False)
     with (folder / "rounds.jsonl").open("a") as out:
         out.write('{"round": 3, "sites"')
-    report = build(folder)
+    report = build_report(folder)
     assert (report.run.status, len(report.rounds), len(report.sites)) == ("interrupted", 2, 3)
     assert report.task["classes"] == ["N", "V", "F"]
 
@@ -59,11 +59,11 @@ def test_status_of_the_runner_wins(make_run) -> None:
     folder = make_run(status="failed")
     about = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**about, "status": "interrupted"}))
-    assert build(folder).run.status == "interrupted"
+    assert build_report(folder).run.status == "interrupted"
 
 
 def test_made_up_data_bring_their_notice_even_if_the_run_forgot_it(make_run) -> None:
-    assert [item.level for item in build(make_run(synthetic=True)).notices] == ["synthetic"]
+    assert [item.level for item in build_report(make_run(synthetic=True)).notices] == ["synthetic"]
 
 
 def test_one_made_up_site_is_enough(make_run) -> None:
@@ -71,7 +71,7 @@ def test_one_made_up_site_is_enough(make_run) -> None:
     raw = json.loads((folder / "federated.json").read_text())
     raw["sites"]["west"]["synthetic"] = True
     (folder / "federated.json").write_text(json.dumps(raw))
-    [notice] = build(folder).notices
+    [notice] = build_report(folder).notices
     assert notice.level == "synthetic"
     assert notice.text.startswith("Some hospitals")
 
@@ -81,19 +81,19 @@ def test_beat_level_split_brings_its_notice(make_run) -> None:
     raw = json.loads((folder / "federated.json").read_text())
     raw["sites"]["west"]["split"] = "beat-level"
     (folder / "federated.json").write_text(json.dumps(raw))
-    assert [item.level for item in build(folder).notices] == ["leak"]
+    assert [item.level for item in build_report(folder).notices] == ["leak"]
 
 
 def test_not_a_number_becomes_missing(make_run) -> None:
     folder = make_run()
     text = (folder / "rounds.jsonl").read_text().replace('"macro_auroc": null', '"macro_auroc": NaN')
     (folder / "rounds.jsonl").write_text(text)
-    assert build(folder).rounds[0].validation.macro_auroc is None
+    assert build_report(folder).rounds[0].validation.macro_auroc is None
 
 
 def test_folder_without_a_run_is_named(tmp_path) -> None:
     with pytest.raises(DataError, match=r"neither federated\.json nor events\.jsonl"):
-        build(tmp_path)
+        build_report(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -109,4 +109,4 @@ def test_damaged_files_are_named(make_run, name, text, message) -> None:
     folder = make_run()
     (folder / name).write_text(text)
     with pytest.raises(DataError, match=message):
-        build(folder)
+        build_report(folder)

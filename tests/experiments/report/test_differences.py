@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from common.metrics import paired_resamples
-from common.metrics.figures import tail
+from common.metrics.figures import tail_probability
 from experiments.report import differences
-from experiments.report.build import build
+from experiments.report.build import build_report
 
 
 @pytest.fixture(name="folder")
@@ -39,42 +39,42 @@ def _folder(make_run) -> Path:
         }
         for group in ("female", "male"):
             found[f"group sex={group}", "south"] = {"accuracy": rng.random(50).astype(np.float32)}
-        (folder / paired_resamples.file_of(model)).write_bytes(paired_resamples.pack(found))
+        (folder / paired_resamples.resamples_file_name(model)).write_bytes(paired_resamples.pack_resamples(found))
     return folder
 
 
 def test_differences_are_paired_where_there_are_draws_and_say_why_where_not(folder: Path) -> None:
-    report = build(folder)
+    report = build_report(folder)
     found = {(item.model, item.site, item.metric): item for item in report.differences}
     ours, other = report.model("federated"), report.model("pooled")
     one, two = (
-        paired_resamples.load(folder / paired_resamples.file_of(name))["all", "south"]["accuracy"]
+        paired_resamples.load_resamples(folder / paired_resamples.resamples_file_name(name))["all", "south"]["accuracy"]
         for name in ("federated", "pooled")
     )
     item = found["pooled", "south", "accuracy"]
     assert item.figure.value == pytest.approx(ours.sites["south"].accuracy.value - other.sites["south"].accuracy.value)
-    share = tail(item.patients)
+    share = tail_probability(item.patients)
     ends = np.quantile(one.astype(float) - two.astype(float), [share, 1 - share])
     assert [item.figure.low, item.figure.high] == pytest.approx(ends.tolist())
     assert item.note == ""
     bare = found["pooled", "west", "accuracy"]
     assert bare.figure.low is None
-    assert bare.note == differences.NO_DRAWS
+    assert bare.note == differences.NO_RESAMPLES
     assert {site for name, site, _ in found if name == "pooled"} == {*ours.sites, paired_resamples.POOLED}
     assert {site for name, site, _ in found if name == "local:west"} == {"west"}
     assert not any(name == "federated" for name, *_ in found)
 
 
 def test_gaps_are_between_groups_of_enough_patients(folder: Path) -> None:
-    report = build(folder)
+    report = build_report(folder)
     found = {(gap.site, gap.metric): gap for gap in report.model("federated").gaps}
     gap = found["south", "accuracy"]
     assert (gap.lowest, gap.highest) == ("male", "female")
     assert gap.difference.value == pytest.approx(0.3)
     assert gap.ratio.value == pytest.approx(0.6 / 0.9)
-    drawn = paired_resamples.load(folder / paired_resamples.file_of("federated"))
+    drawn = paired_resamples.load_resamples(folder / paired_resamples.resamples_file_name("federated"))
     both = np.stack([drawn[f"group sex={name}", "south"]["accuracy"].astype(float) for name in ("female", "male")])
-    share = tail(16)
+    share = tail_probability(16)
     assert gap.difference.high == pytest.approx(np.quantile(np.ptp(both, axis=0), 1 - share))
     assert found["west", "accuracy"].difference.low is None
     assert ("north", "accuracy") not in found
@@ -82,6 +82,6 @@ def test_gaps_are_between_groups_of_enough_patients(folder: Path) -> None:
 
 
 def test_a_suppressed_group_is_in_the_report(folder: Path) -> None:
-    groups = build(folder).model("federated").groups["sex"]
+    groups = build_report(folder).model("federated").groups["sex"]
     assert groups["other"].suppressed == {"north": 5}
     assert set(groups) == {"female", "male", "unknown", "other"}

@@ -15,7 +15,7 @@ from common import config as configuration
 from common.errors import ConfigError, SiteError
 from common.messages import Request
 from common.metrics.counts import accuracy
-from common.metrics.table_names import ALL, RESAMPLED
+from common.metrics.table_names import ALL_PATIENTS, RESAMPLED_SUFFIX
 from common.run_folder import load_tables
 from common.scaling import Scaling
 from experiments.baselines import networks
@@ -23,7 +23,7 @@ from experiments.cli import run_progress
 from experiments.report.document import report as reports
 from experiments.runs import leave_one_out, run
 from server import app
-from server.run import digest
+from server.run import digest_weights
 from tests import tiny
 from tests.server.phases.test_rounds import plain_rounds
 from tests.server.phases.test_scaling import vitals
@@ -69,7 +69,7 @@ def test_an_external_hospital_is_tested_and_nothing_else(sites: dict[str, Site],
     }
     assert set(done["test"]["all"]) == {"north", "south", "west"}
     others = {name: site for name, site in sites.items() if name != "west"}
-    expected = [digest(weights) for weights in plain_rounds(others, config)]
+    expected = [digest_weights(weights) for weights in plain_rounds(others, config)]
     rounds = [json.loads(line)["weights"] for line in (tmp_path / "rounds.jsonl").read_text().splitlines()]
     assert rounds == expected
 
@@ -119,7 +119,7 @@ def test_baselines_leave_external_hospitals_out(
     for name, count, external in (("three", 3, ["west"]), ("two", 2, [])):
         (tmp_path / name).mkdir()
         config = tiny.run_config(sites__external=external)
-        assert networks.run(config, tmp_path / name, count) == {}
+        assert networks.train_baselines(config, tmp_path / name, count) == {}
         weights[name] = (tmp_path / name / "model.pooled.safetensors").read_bytes()
     assert weights["three"] == weights["two"]
     models = json.loads((tmp_path / "three" / "baselines.json").read_text())["models"]
@@ -134,13 +134,13 @@ def _done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     path.write_text(CONFIG)
     folder = root / "out"
     folder.mkdir()
-    return path, folder, leave_one_out.run(path, [], folder, run_progress.Quiet())
+    return path, folder, leave_one_out.run_leave_one_out(path, [], folder, run_progress.QuietPrinter())
 
 
 def test_each_hospital_is_left_out_once(done: tuple[Path, Path, Path]) -> None:
     path, folder, first = done
-    summary = json.loads((folder / leave_one_out.FILE).read_text())
-    names = leave_one_out.names(configuration.load(path))
+    summary = json.loads((folder / leave_one_out.SUMMARY_FILE).read_text())
+    names = leave_one_out.list_left_out_hospitals(configuration.load_config(path))
     assert [item["site"] for item in summary["sites"]] == names
     within = load_tables(first / "counts.safetensors")
     for item in summary["sites"]:
@@ -156,7 +156,7 @@ def test_each_hospital_is_left_out_once(done: tuple[Path, Path, Path]) -> None:
         assert change["value"] == pytest.approx(
             item["external"]["accuracy"]["value"] - item["internal"]["accuracy"]["value"]
         )
-        drawn = [accuracy(tables[ALL + RESAMPLED].confusion) for tables in (without, within[site])]
+        drawn = [accuracy(tables[ALL_PATIENTS + RESAMPLED_SUFFIX].confusion) for tables in (without, within[site])]
         assert change["low"] <= np.quantile(drawn[0] - drawn[1], 0.025)  # few patients move the percentiles outwards
         assert change["high"] >= np.quantile(drawn[0] - drawn[1], 0.975)
     values = {item["site"]: item["external"]["macro_f1"]["value"] for item in summary["sites"]}
@@ -174,23 +174,25 @@ def test_each_hospital_is_left_out_once(done: tuple[Path, Path, Path]) -> None:
 def test_it_goes_on_where_it_was(done: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path, folder, first = done
     ran: list[Path] = []
-    original = run.run
+    original = run.run_experiment
     monkeypatch.setattr(
-        leave_one_out.launch, "run", lambda config, root, watcher: ran.append(root) or original(config, root, watcher)
+        leave_one_out.launch,
+        "run_experiment",
+        lambda config, root, watcher: ran.append(root) or original(config, root, watcher),
     )  # type: ignore[func-returns-value]
-    assert leave_one_out.run(path, [], folder, run_progress.Quiet()) == first
+    assert leave_one_out.run_leave_one_out(path, [], folder, run_progress.QuietPrinter()) == first
     assert ran == []
-    summary = json.loads((folder / leave_one_out.FILE).read_text())
+    summary = json.loads((folder / leave_one_out.SUMMARY_FILE).read_text())
     gone = Path(summary["sites"][1]["folder"])
     about = json.loads((gone / "run.json").read_text())
     (gone / "run.json").write_text(json.dumps(about | {"status": "interrupted"}))
-    assert leave_one_out.run(path, [], folder, run_progress.Quiet()) == first
+    assert leave_one_out.run_leave_one_out(path, [], folder, run_progress.QuietPrinter()) == first
     assert ran == [gone.parent]
 
 
 def test_one_hospital_cannot_be_left_out(tmp_path: Path) -> None:
     path = tmp_path / "two.yaml"
     path.write_text(CONFIG)
-    names = leave_one_out.names(configuration.load(path))
+    names = leave_one_out.list_left_out_hospitals(configuration.load_config(path))
     with pytest.raises(ConfigError, match="at least two"):
-        leave_one_out.run(path, [f"sites.external=[{names[0]}]"], tmp_path, run_progress.Quiet())
+        leave_one_out.run_leave_one_out(path, [f"sites.external=[{names[0]}]"], tmp_path, run_progress.QuietPrinter())

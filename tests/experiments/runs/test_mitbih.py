@@ -28,8 +28,8 @@ def test_the_main_job_on_real_recordings(mitdb_folder: Path, tmp_path: Path) -> 
         "evaluation.bootstrap=100",
         "training.augment=0",
     ]
-    wanted = config.load(ROOT / "experiments" / "mitbih.yaml", settings)
-    folder = run.run(wanted, tmp_path, run_progress.Quiet())
+    wanted = config.load_config(ROOT / "experiments" / "mitbih.yaml", settings)
+    folder = run.run_experiment(wanted, tmp_path, run_progress.QuietPrinter())
 
     names = {"config.yaml", "run.json", "rounds.jsonl", "report.json", "report.html", "sites.csv", "model.safetensors"}
     assert names <= {path.name for path in folder.iterdir()}
@@ -42,7 +42,7 @@ def test_the_main_job_on_real_recordings(mitdb_folder: Path, tmp_path: Path) -> 
     truth: Counter[str] = Counter()
     for name in mitdb.DS2:
         symbols = wfdb.rdann(str(mitdb_folder / name), "atr").symbol
-        truth.update(beats.AAMI[symbol] for symbol in symbols if symbol in beats.AAMI)
+        truth.update(beats.AAMI_CLASSES[symbol] for symbol in symbols if symbol in beats.AAMI_CLASSES)
     for model in report["models"]:
         pooled = model["pooled"]
         assert pooled["patients"] == 22

@@ -28,7 +28,7 @@ RAW: dict[str, Any] = {
 
 
 def run(root: Path, *settings: str) -> tuple[Path, model.Report]:
-    folder = launch.run(config.parse(RAW, settings), root, run_progress.Quiet())
+    folder = launch.run_experiment(config.parse_config(RAW, settings), root, run_progress.QuietPrinter())
     return folder, model.from_json((folder / "report.json").read_text())
 
 

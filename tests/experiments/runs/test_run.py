@@ -20,7 +20,7 @@ from experiments.runs import run as launch
 from sites import datasets
 
 
-class Heard(run_progress.Quiet):
+class Heard(run_progress.QuietPrinter):
     """Remembers the stages and events."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 @pytest.fixture
 def run(hospitals: Path) -> RunConfig:
-    return config.parse(
+    return config.parse_config(
         {
             "name": "launch",
             "data": {"path": str(hospitals)},
@@ -62,7 +62,7 @@ def about(folder: Path) -> Any:
 
 def test_a_whole_run(run: RunConfig, tmp_path: Path, reports: list[Path]) -> None:
     heard = Heard()
-    folder = launch.run(run, tmp_path, heard)
+    folder = launch.run_experiment(run, tmp_path, heard)
     assert reports == [folder]
     assert about(folder)["status"] == "complete"
     assert about(folder)["seconds"] > 0
@@ -75,7 +75,7 @@ def test_a_whole_run(run: RunConfig, tmp_path: Path, reports: list[Path]) -> Non
     assert not list(folder.glob("*.part"))
     assert [event["event"] for event in heard.events if event["event"] == "round"] == ["round"] * 2
     assert heard.stages[-2:] == ["training the baselines", "writing the report"]
-    assert config.load(folder / "config.yaml").federation.rounds == 2
+    assert config.load_config(folder / "config.yaml").federation.rounds == 2
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), "interrupted"), (EngineError("x"), "failed")])
@@ -86,9 +86,9 @@ def test_a_run_that_ends_early_says_so(
         (out / "events.jsonl").write_text("")
         raise error
 
-    monkeypatch.setattr(local, "run", breaks)
+    monkeypatch.setattr(local, "run_local", breaks)
     with pytest.raises(type(error)):
-        launch.run(run, tmp_path, Heard())
+        launch.run_experiment(run, tmp_path, Heard())
     assert len(reports) == 1
     assert about(reports[0])["status"] == status
 
@@ -100,9 +100,9 @@ def test_the_first_error_is_not_hidden_by_the_report(
         raise ValueError("no report")
 
     monkeypatch.setattr(launch, "write_report", breaks)
-    monkeypatch.setattr(networks, "run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(networks, "train_baselines", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        launch.run(run, tmp_path, Heard())
+        launch.run_experiment(run, tmp_path, Heard())
     (folder,) = tmp_path.iterdir()
     assert about(folder)["status"] == "interrupted"
     assert json.loads((folder / "federated.json").read_text())["status"] == "complete"
@@ -111,15 +111,15 @@ def test_the_first_error_is_not_hidden_by_the_report(
 def test_baselines_that_fail_are_told(
     run: RunConfig, tmp_path: Path, reports: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(networks, "run", lambda *_: {"local:north": "loss"})
+    monkeypatch.setattr(networks, "train_baselines", lambda *_: {"local:north": "loss"})
     heard = Heard()
-    launch.run(run, tmp_path, heard)
+    launch.run_experiment(run, tmp_path, heard)
     assert heard.events[-1] == {"event": "baseline-failed", "model": "local:north", "error": "loss"}
 
 
 def test_no_baselines_where_none_are_asked_for(run: RunConfig, tmp_path: Path, reports: list[Path]) -> None:
     none = run.model_copy(update={"baselines": BaselinesConfig(local=False, pooled=False)})
-    folder = launch.run(none, tmp_path, Heard())
+    folder = launch.run_experiment(none, tmp_path, Heard())
     assert not (folder / "baselines.json").exists()
 
 
@@ -140,7 +140,7 @@ def test_what_is_wrong_is_told_before_a_folder_is_made(
     raw = json.loads(run.model_dump_json())
     raw[section] |= values
     with pytest.raises(kind, match=why):
-        launch.run(config.parse(raw), tmp_path, Heard())
+        launch.run_experiment(config.parse_config(raw), tmp_path, Heard())
     assert not list(tmp_path.iterdir())
 
 
@@ -150,7 +150,7 @@ def test_a_device_that_is_not_there(run: RunConfig, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     wants = run.model_copy(update={"training": TrainingConfig(device="cuda")})
     with pytest.raises(ConfigError, match="no CUDA device"):
-        launch.run(wants, tmp_path, Heard())
+        launch.run_experiment(wants, tmp_path, Heard())
     assert not list(tmp_path.iterdir())
 
 
@@ -160,18 +160,18 @@ def test_the_ray_extra_is_missing(run: RunConfig, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     wants = run.model_copy(update={"federation": FederationConfig(engine="ray")})
     with pytest.raises(ConfigError, match=r"pip install 'wardround\[ray\]'"):
-        launch.run(wants, tmp_path, Heard())
+        launch.run_experiment(wants, tmp_path, Heard())
 
 
 def test_a_server_elsewhere_needs_its_authority(run: RunConfig, tmp_path: Path) -> None:
     wants = run.model_copy(update={"federation": FederationConfig(engine="federation", address="127.0.0.1:1")})
     with pytest.raises(ConfigError, match=r"federation.ca"):
-        launch.run(wants, tmp_path, Heard())
+        launch.run_experiment(wants, tmp_path, Heard())
 
 
 def test_a_hospital_laid_out_holds_its_recordings_alone(run: RunConfig, tmp_path: Path) -> None:
     source = datasets.open_source(run, None)
-    dealt, _, _ = datasets.hospitals(source, run)
+    dealt, _, _ = datasets.assign_hospitals(source, run)
     link_site_folders(source, dealt["south"], tmp_path / "south")
     made = datasets.open_source(run, tmp_path / "south")
     assert {item.id for item in made.patients()} == set(dealt["south"])

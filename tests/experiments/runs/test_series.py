@@ -41,7 +41,7 @@ def _cross(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     path.write_text(CONFIG + "sites: {split: folds, folds: 3, validation: 0}\n")
     folder = root / "out"
     folder.mkdir()
-    series.run(path, [], Plan.of(["sites.fold=0,1,2"]), folder, run_progress.Quiet())
+    series.run_series(path, [], Plan.of(["sites.fold=0,1,2"]), folder, run_progress.QuietPrinter())
     return path, folder
 
 
@@ -76,10 +76,10 @@ def test_a_series_goes_on_where_it_was(cross: tuple[Path, Path], monkeypatch: py
     path, folder = cross
     before = (folder / "series.json").read_text()
     ran = []
-    original = series.launch.run
-    monkeypatch.setattr(series.launch, "run", lambda *a: ran.append(a) or original(*a))
-    series.run(path, [], Plan.of(["sites.fold=0,1,2"]), folder, run_progress.Quiet())
+    original = series.launch.run_experiment
+    monkeypatch.setattr(series.launch, "run_experiment", lambda *a: ran.append(a) or original(*a))
+    series.run_series(path, [], Plan.of(["sites.fold=0,1,2"]), folder, run_progress.QuietPrinter())
     assert not ran
     assert (folder / "series.json").read_text() == before
-    series.run(path, ["training.lr=0.005"], Plan.of(["sites.fold=0"]), folder, run_progress.Quiet())
+    series.run_series(path, ["training.lr=0.005"], Plan.of(["sites.fold=0"]), folder, run_progress.QuietPrinter())
     assert len(ran) == 1

@@ -10,8 +10,8 @@ import pytest
 from common import config as configuration
 from common.errors import ConfigError
 from experiments.cli import run_progress
-from experiments.report.build import build
-from experiments.report.write import write
+from experiments.report.build import build_report
+from experiments.report.write import write_report
 from experiments.runs import run, sinks
 
 
@@ -40,7 +40,7 @@ class Kept:
         self.status = status
 
 
-class Seen(run_progress.Quiet):
+class Seen(run_progress.QuietPrinter):
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
 
@@ -61,10 +61,10 @@ ROUND = {
 
 def tell(sink: Any, folder: Path, status: str = "complete", synthetic: bool = False) -> Seen:
     """Tell a sink of a run that has ended, as launch.run does."""
-    write(build(folder), folder)
+    write_report(build_report(folder), folder)
     seen = Seen()
-    found = sinks.Told(seen, [("kept:x", sink)])
-    found.start(folder, configuration.parse({}))
+    found = sinks.SinkWatcher(seen, [("kept:x", sink)])
+    found.start(folder, configuration.parse_config({}))
     found.event({"event": "hello", "sites": {"north": {"synthetic": synthetic}}})
     found.event(ROUND)
     found.end(status)
@@ -79,7 +79,7 @@ def test_rounds_and_test_figures_reach_a_sink(make_run) -> None:
     assert sink.figures["validation/macro_f1/all hospitals", 2] == 0.5
     assert sink.figures["validation/macro_f1/north", 2] == 0.75
     assert sink.figures["train/loss/north", 2] == 0.25
-    report = build(folder)
+    report = build_report(folder)
     for model in report.models:
         for site, item in {**model.sites, "all hospitals": model.pooled}.items():
             path = f"test/{model.name}/macro_f1/{site}"
@@ -110,19 +110,19 @@ def test_a_sink_that_fails_is_told_of_and_left(make_run) -> None:
 @pytest.mark.parametrize("text", ["mlflow", "mlflow:", "wandb:x", ""])
 def test_a_sink_that_is_none_is_refused(text) -> None:
     with pytest.raises(ConfigError, match="write it as mlflow:PATH or tensorboard:PATH"):
-        sinks.sink(text)
+        sinks.open_sink(text)
 
 
 @pytest.mark.parametrize(("kind", "module"), [("mlflow", "mlflow"), ("tensorboard", "torch.utils.tensorboard")])
 def test_an_extra_that_is_not_installed_is_named(monkeypatch, tmp_path, kind, module) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=rf"pip install 'wardround\[{kind}\]'"):
-        sinks.sink(f"{kind}:{tmp_path}")
+        sinks.open_sink(f"{kind}:{tmp_path}")
 
 
 def test_figures_stay_on_this_machine() -> None:
     with pytest.raises(ConfigError, match="a local store only"):
-        sinks.sink("mlflow:https://example.org")
+        sinks.open_sink("mlflow:https://example.org")
 
 
 @pytest.mark.slow
@@ -130,7 +130,7 @@ def test_figures_stay_on_this_machine() -> None:
 def test_mlflow_holds_the_figures(make_run, tmp_path, name) -> None:
     pytest.importorskip("mlflow")
     folder = make_run(synthetic=True, rename=("south", "St. Mary's [s]"))
-    seen = tell(sinks.sink(f"mlflow:{tmp_path / name}"), folder)
+    seen = tell(sinks.open_sink(f"mlflow:{tmp_path / name}"), folder)
     assert not [event for event in seen.events if event["event"] == "sink-failed"]
     base = sqlite3.connect(tmp_path / name / "mlflow.db" if name == "store" else tmp_path / name)
     try:
@@ -141,7 +141,7 @@ def test_mlflow_holds_the_figures(make_run, tmp_path, name) -> None:
         [tag] = base.execute("select value from tags where key = 'notice.1'").fetchone()
     finally:
         base.close()
-    item = build(folder).federated.sites["St. Mary's [s]"].macro_f1
+    item = build_report(folder).federated.sites["St. Mary's [s]"].macro_f1
     assert found["test/federated/macro_f1/St. Mary_s _s_"] == item.value
     assert found["test/federated/macro_f1/St. Mary_s _s_/high"] == item.high
     assert parameters["federation.rounds"] == "3"
@@ -155,7 +155,7 @@ def test_tensorboard_holds_the_figures(make_run, tmp_path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder = make_run(synthetic=True)
-    seen = tell(sinks.sink(f"tensorboard:{tmp_path / 'board'}"), folder)
+    seen = tell(sinks.open_sink(f"tensorboard:{tmp_path / 'board'}"), folder)
     assert not [event for event in seen.events if event["event"] == "sink-failed"]
     [place] = (tmp_path / "board").iterdir()
     assert place.name == "SYNTHETIC-run-1"
@@ -163,14 +163,14 @@ def test_tensorboard_holds_the_figures(make_run, tmp_path) -> None:
     [event] = found.Scalars("validation/macro_f1/north")
     assert (event.step, event.value) == (2, 0.75)
     [event] = found.Scalars("test/federated/macro_f1/all hospitals")
-    assert event.value == pytest.approx(build(folder).federated.pooled.macro_f1.value, abs=1e-6)
+    assert event.value == pytest.approx(build_report(folder).federated.pooled.macro_f1.value, abs=1e-6)
     assert "plots/forest" in found.Tags()["images"]
 
 
 @pytest.mark.slow
 def test_a_run_opens_its_sinks_first_and_tells_no_hospital_of_them(tmp_path, monkeypatch) -> None:
     made: list[Kept] = []
-    monkeypatch.setitem(sinks.KINDS, "tensorboard", lambda where: made.append(Kept(where)) or made[-1])
+    monkeypatch.setitem(sinks.SINK_KINDS, "tensorboard", lambda where: made.append(Kept(where)) or made[-1])
     raw = {
         "data": {"options": {"hospitals": 2, "patients": 4, "minutes": 1.0}},
         "model": {"name": "logreg"},
@@ -179,7 +179,7 @@ def test_a_run_opens_its_sinks_first_and_tells_no_hospital_of_them(tmp_path, mon
         "baselines": {"local": False, "pooled": False},
         "report": {"sinks": ["tensorboard:here"]},
     }
-    folder = run.run(configuration.parse(raw), tmp_path, run_progress.Quiet())
+    folder = run.run_experiment(configuration.parse_config(raw), tmp_path, run_progress.QuietPrinter())
     [sink] = made
     assert (sink.where, sink.status) == ("here", "complete")
     assert sink.opened[0] == f"SYNTHETIC {folder.name}"
@@ -188,5 +188,5 @@ def test_a_run_opens_its_sinks_first_and_tells_no_hospital_of_them(tmp_path, mon
     assert "here" not in (folder / "config.yaml").read_text()
     raw["report"]["sinks"] = ["tensorboard:here", "no"]
     with pytest.raises(ConfigError, match=r"report\.sinks: 'no'"):
-        run.run(configuration.parse(raw), tmp_path, run_progress.Quiet())
+        run.run_experiment(configuration.parse_config(raw), tmp_path, run_progress.QuietPrinter())
     assert len(list(tmp_path.iterdir())) == 1

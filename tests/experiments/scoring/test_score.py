@@ -28,9 +28,9 @@ from experiments import restore
 from experiments.cli import main
 from experiments.scoring import output as score_output
 from experiments.scoring import score
-from experiments.scoring.score import Model, open_model
+from experiments.scoring.score import ScoringModel, open_model
 from sites import datasets
-from sites.unlabelled_rows import Left, Rows, cohort
+from sites.unlabelled_rows import Exclusion, ScorableRows, unlabelled_cohort
 
 runner = CliRunner()
 TASK = Task("t", "multiclass", ("normal", "abnormal"), ("", ""), 0, 0, 0.0, ("a", "b"), ())
@@ -38,13 +38,13 @@ TASK = Task("t", "multiclass", ("normal", "abnormal"), ("", ""), 0, 0, 0.0, ("a"
 
 def run_of(folder: Path, raw: dict[str, Any], *, synthetic: bool = False, **outcome: Any) -> Path:
     """Write a run's folder with an untrained model."""
-    wanted: RunConfig = configuration.parse(raw)
+    wanted: RunConfig = configuration.parse_config(raw)
     task = datasets.open_source(wanted, folder).task()
     if wanted.detecting:
-        task = detection.task_of(task, wanted.detection)
+        task = detection.to_detection_task(task, wanted.detection)
     folder.mkdir(parents=True, exist_ok=True)
-    built = models.build(task, wanted.model, 1)
-    (folder / "config.yaml").write_text(configuration.to_json(wanted))
+    built = models.build_model(task, wanted.model, 1)
+    (folder / "config.yaml").write_text(configuration.config_to_json(wanted))
     (folder / "run.json").write_text(json.dumps({"id": "trial-1", "status": "complete", "data": {}}))
     sites = {"north": {"synthetic": synthetic}}
     told = {"task": task.to_dict(), "threshold": None, "chosen": 1, "sites": sites}
@@ -62,18 +62,22 @@ def scored(*words: object) -> Any:
     return runner.invoke(main.app, ["score", *(str(word) for word in words)])
 
 
-def model_of(task: Task, logits: np.ndarray, threshold: float | None = None, **more: Any) -> Model:
-    return Model("r", "federated", configuration.parse({}), task, lambda given: logits, None, threshold, **more)
+def model_of(task: Task, logits: np.ndarray, threshold: float | None = None, **more: Any) -> ScoringModel:
+    return ScoringModel(
+        "r", "federated", configuration.parse_config({}), task, lambda given: logits, None, threshold, **more
+    )
 
 
-def rows_of(task: Task, n: int) -> Rows:
-    return Rows(cohort(task, np.zeros((n, 0, 0), np.float32), np.zeros((n, 2), np.float32), ("p",), False), {})
+def rows_of(task: Task, n: int) -> ScorableRows:
+    return ScorableRows(
+        unlabelled_cohort(task, np.zeros((n, 0, 0), np.float32), np.zeros((n, 2), np.float32), ("p",), False), {}
+    )
 
 
 @pytest.mark.parametrize("threshold", [None, 1.5])
 def test_probabilities_and_classes(threshold: float | None) -> None:
     logits = np.asarray([[0.0, 1.0], [2.0, 0.0], [-1.0, 3.0]], dtype=np.float32)
-    found = score.apply(model_of(TASK, logits, threshold), rows_of(TASK, 3))
+    found = score.score_rows(model_of(TASK, logits, threshold), rows_of(TASK, 3))
     np.testing.assert_allclose(found.probability, softmax(logits.astype(float), axis=1))
     np.testing.assert_allclose(found.odds[:, 1], [1, -2, 4])
     first = "normal" if threshold else "abnormal"
@@ -83,7 +87,7 @@ def test_probabilities_and_classes(threshold: float | None) -> None:
 def test_labels_each_on_their_own() -> None:
     task = Task("t", "multilabel", ("A", "B", "C"), ("", "", ""), 0, 0, 0.0, ("a", "b"), ())
     logits = np.asarray([[1.0, -2.0, 3.0], [-1.0, -1.0, -1.0]], dtype=np.float32)
-    found = score.apply(model_of(task, logits), rows_of(task, 2))
+    found = score.score_rows(model_of(task, logits), rows_of(task, 2))
     np.testing.assert_allclose(found.probability, expit(logits.astype(float)))
     assert found.predicted.tolist() == ["A+C", ""]
 
@@ -91,10 +95,10 @@ def test_labels_each_on_their_own() -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_score_is_never_nan(bad: float) -> None:
     logits = np.asarray([[0.0, 1.0], [bad, 0.0], [1.0, 0.0]], dtype=np.float32)
-    found = score.apply(model_of(TASK, logits), rows_of(TASK, 3))
+    found = score.score_rows(model_of(TASK, logits), rows_of(TASK, 3))
     assert np.isfinite(found.odds).all()
     assert found.predicted.tolist() == ["abnormal", "normal"]
-    assert found.rows.left == (Left("p", score.NOT_FINITE, rows=1),)
+    assert found.rows.left == (Exclusion("p", score.NOT_FINITE, rows=1),)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -150,8 +154,10 @@ def test_a_model_of_generated_data_says_so(tmp_path: Path, place: str, hospitals
     folder = run_of(tmp_path / "run", {"data": {"dataset": "mitdb"}}, synthetic=place == "hello")
     if place == "model":
         (folder / "run.json").write_text(json.dumps({"id": "x", "data": {"synthetic": True}}))
-    assert score.notice(open_model(folder), False).startswith("SYNTHETIC: the model was trained on generated data")
-    assert score.notice(open_model(folder), True).count("generated") == 2
+    assert score.synthetic_notice(open_model(folder), False).startswith(
+        "SYNTHETIC: the model was trained on generated data"
+    )
+    assert score.synthetic_notice(open_model(folder), True).count("generated") == 2
 
 
 def test_bad_recordings_do_not_stop_the_others(
@@ -196,8 +202,8 @@ def test_nothing_to_score_is_an_error_that_names_the_reasons(
 ) -> None:
     write_recording(tmp_path, "r", np.zeros((5000, 1)), [100], ["N"])
     opened = open_model(beats_run)
-    output = score_output.Output(tmp_path / "out", "scores.csv", opened, None)
-    for item in score.records(opened, tmp_path, "auto", "atr", lambda done, of: None):
+    output = score_output.ScoreWriter(tmp_path / "out", "scores.csv", opened, None)
+    for item in score.score_records(opened, tmp_path, "auto", "atr", lambda done, of: None):
         output.add(item)
     with pytest.raises(DataError, match=r"nothing could be scored \(r: lead MLII is flat .*excluded\.csv"):
         output.close(complete=True)
@@ -223,15 +229,15 @@ def test_rows_of_a_table(tmp_path: Path) -> None:
 def test_ctrl_c_keeps_what_is_done(
     beats_run: Path, hospitals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = score.apply, []
+    real, calls = score.score_rows, []
 
-    def stopping(model: Model, rows: Rows) -> Any:
+    def stopping(model: ScoringModel, rows: ScorableRows) -> Any:
         calls.append(rows)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return real(model, rows)
 
-    monkeypatch.setattr(score, "apply", stopping)
+    monkeypatch.setattr(score, "score_rows", stopping)
     done = scored("--run", beats_run, "--data", hospitals / "north", "--out", tmp_path / "out")
     assert done.exit_code == 130
     assert f"stopped; 2 record(s) scored so far are in {tmp_path / 'out'}" in done.stderr
@@ -246,7 +252,7 @@ def test_wrong_folders_and_runs(beats_run: Path, tmp_path: Path, hospitals: Path
     with pytest.raises(DataError, match=r"is no run folder: it holds no whole run\.json"):
         open_model(hospitals)
     with pytest.raises(DataError, match="no recordings"):
-        list(score.records(open_model(beats_run), beats_run, "auto", "atr", lambda done, of: None))
+        list(score.score_records(open_model(beats_run), beats_run, "auto", "atr", lambda done, of: None))
     with pytest.raises(DataError, match="no whole model 'pooled'"):
         open_model(beats_run, "pooled")
     (beats_run / "model.safetensors").unlink()
@@ -259,7 +265,7 @@ def test_a_model_of_other_inputs_is_refused(tmp_path: Path) -> None:
     told = json.loads((folder / "federated.json").read_text())
     opened = open_model(folder)
     task = Task.from_dict(told["task"] | {"rate_hz": 250.0})
-    other = Model("old", "federated", opened.config, task, opened.predict)
+    other = ScoringModel("old", "federated", opened.config, task, opened.predict)
     with pytest.raises(DataError, match=r"run old: .* of mitdb \(rate_hz\): train again"):
         other.source(tmp_path)
 
@@ -275,11 +281,11 @@ def test_reference_annotations_are_never_written(tmp_path: Path) -> None:
     wfdb.wrann("r", "wrd", np.asarray([5]), ["N"], write_dir=str(tmp_path))
     theirs = (tmp_path / "r.wrd").read_bytes()
     with pytest.raises(DataError, match=r"r\.wrd was not written by this program"):
-        score_output.annotate(tmp_path / "r.wrd", [1, 5], ['"', "V"], ["wardround", ""], 360)
+        score_output.write_annotations(tmp_path / "r.wrd", [1, 5], ['"', "V"], ["wardround", ""], 360)
     assert (tmp_path / "r.wrd").read_bytes() == theirs
     (tmp_path / "r.wrd").unlink()
     for symbol in ("V", "S"):  # its own file it may write again
-        score_output.annotate(tmp_path / "r.wrd", [1, 5], ['"', symbol], ["wardround", ""], 360)
+        score_output.write_annotations(tmp_path / "r.wrd", [1, 5], ['"', symbol], ["wardround", ""], 360)
         assert wfdb.rdann(str(tmp_path / "r"), "wrd").symbol == ['"', symbol]
 
 
@@ -291,10 +297,12 @@ def test_strips_and_abnormal_beats_as_annotations(tmp_path: Path) -> None:
         (beats, {"beats": "reference"}, (["N", '"', "?"], ["", "", ""])),
     ):
         logits = np.asarray([[2.0, -1.0], [-1.0, -1.5 if task is strips else 1.0]], dtype=np.float32)
-        given = cohort(task, np.zeros((2, 1, task.samples), np.float32), np.zeros((2, 0), np.float32), ("r",), False)
+        given = unlabelled_cohort(
+            task, np.zeros((2, 1, task.samples), np.float32), np.zeros((2, 0), np.float32), ("r",), False
+        )
         place = {"sample": np.asarray([0 if task is strips else 1, 50]), "seconds": np.asarray([0.0, 0.5])}
-        output = score_output.Output(tmp_path / task.kind, "scores.csv", model_of(task, logits), "wrd")
-        output.add(score.apply(model_of(task, logits), Rows(given, place, rate=100.0, about=about)))
+        output = score_output.ScoreWriter(tmp_path / task.kind, "scores.csv", model_of(task, logits), "wrd")
+        output.add(score.score_rows(model_of(task, logits), ScorableRows(given, place, rate=100.0, about=about)))
         output.close(complete=True)
         found = wfdb.rdann(str(tmp_path / task.kind / "r"), "wrd")
         symbols, notes = expected
@@ -321,7 +329,7 @@ def test_a_detector_s_scores_are_those_of_its_evaluation(
     given = source.read([name])
     with torch.inference_mode():
         made = model(torch.from_numpy(given.x), torch.from_numpy(given.features))
-        error = reconstruct.error(task)(made).double().numpy()
+        error = reconstruct.build_reconstruction_error(task)(made).double().numpy()
     part = table[table["record"] == name]
     np.testing.assert_allclose(part["log_anomaly"], np.log(error), rtol=1e-4, atol=1e-4)
     found = wfdb.rdann(str(out / name), "wrd")
@@ -360,17 +368,17 @@ def test_a_hospital_s_own_layers(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds nothing of north's own; it has that of: no hospital"):
         open_model(folder, site="north")
     built, _ = restore.model(folder)
-    local = restore.site_weights
+    local = restore.load_site_weights
     from server import strategies
 
-    names = strategies.method(configuration.load(folder / "config.yaml").federation.strategy, built).local
+    names = strategies.build_method(configuration.load_config(folder / "config.yaml").federation.strategy, built).local
     own = {name: torch.full_like(built.state_dict()[name], 0.5) for name in names}
     place = folder / "sites" / "north" / ("0" * 32)
     place.mkdir(parents=True)
     save_file(own, place / "round-00003.safetensors")
-    found = local(folder, built, configuration.load(folder / "config.yaml"), "federated", "north")
+    found = local(folder, built, configuration.load_config(folder / "config.yaml"), "federated", "north")
     assert {name: value.tolist() for name, value in found.items()} == {n: v.tolist() for n, v in own.items()}
-    given = cohort(
+    given = unlabelled_cohort(
         restore.model(folder)[1], np.ones((2, 4, 96), np.float32), np.ones((2, 21), np.float32), ("p",), False
     )
     built.load_state_dict({**built.state_dict(), **own})

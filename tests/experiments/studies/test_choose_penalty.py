@@ -14,12 +14,12 @@ from sites import datasets
 
 def asked(cache: Path, **options: object) -> config.RunConfig:
     data = {"dataset": "heart_disease", "cache": str(cache), "options": {"simulated": True, "patients": 60} | options}
-    return config.parse({"data": data, "sites": {"split": "published", "validation": 0.0}})
+    return config.parse_config({"data": data, "sites": {"split": "published", "validation": 0.0}})
 
 
 def test_the_penalty_is_that_of_the_patients_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = asked(tmp_path)
-    found = choose_penalty.table(wanted, (1e-5, 0.1, 1e5))
+    found = choose_penalty.penalty_losses(wanted, (1e-5, 0.1, 1e5))
     assert [row["log_loss"] for row in found] == sorted(row["log_loss"] for row in found)
     assert found[0]["C"] != 1e-5  # which can tell nothing from anything
     source = datasets.open_source(wanted, None)
@@ -32,7 +32,7 @@ def test_the_penalty_is_that_of_the_patients_left_out(tmp_path: Path, monkeypatc
     seen: list[int] = []
     original = LogisticRegression.fit
     monkeypatch.setattr(LogisticRegression, "fit", lambda self, x, y: seen.append(len(y)) or original(self, x, y))
-    choose_penalty.table(wanted, (1.0,))
+    choose_penalty.penalty_losses(wanted, (1.0,))
     assert len(seen) == 25
     assert np.mean(seen) == pytest.approx(0.8 * n)
 
@@ -40,4 +40,4 @@ def test_the_penalty_is_that_of_the_patients_left_out(tmp_path: Path, monkeypatc
 def test_a_signal_has_no_penalty_to_choose(tmp_path: Path) -> None:
     raw = {"data": {"cache": str(tmp_path), "options": {"hospitals": 2, "patients": 2, "minutes": 0.2}}}
     with pytest.raises(ConfigError, match="without a signal"):
-        choose_penalty.table(config.parse(raw))
+        choose_penalty.penalty_losses(config.parse_config(raw))

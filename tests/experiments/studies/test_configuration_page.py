@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[3]
 
 def test_the_configuration_page_is_what_the_program_says() -> None:
     page = (ROOT / "docs" / "reference" / "configuration.md").read_text()
-    assert page == configuration_page.markdown(), (
+    assert page == configuration_page.render_configuration_page(), (
         "run: python -m experiments.studies.configuration_page > docs/reference/configuration.md"
     )
 
@@ -20,4 +20,4 @@ def test_every_configuration_under_experiments_is_valid() -> None:
     files = sorted((ROOT / "experiments").glob("*.yaml"))
     assert files
     for file in files:
-        assert config.load(file).name == file.stem.replace("_", "-")
+        assert config.load_config(file).name == file.stem.replace("_", "-")

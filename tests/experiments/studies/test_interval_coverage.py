@@ -8,8 +8,8 @@ from experiments.studies import interval_coverage
 
 
 def test_the_table_names_every_figure_and_size() -> None:
-    found = interval_coverage.measure([5], 3, 20, many=200)
-    text = interval_coverage.markdown(found)
+    found = interval_coverage.measure_coverage([5], 3, 20, many=200)
+    text = interval_coverage.render_coverage_table(found)
     assert all(f"| {name} |" in text for name in found["truth"])
     assert "5 patients" in text
     assert 0.5 < found["truth"]["AUROC"] < 1
@@ -17,7 +17,7 @@ def test_the_table_names_every_figure_and_size() -> None:
 
 @pytest.mark.slow
 def test_intervals_of_ten_patients_hold_the_truth_far_more_often_than_plain_ones() -> None:
-    found = interval_coverage.measure([10], 120, 400, many=5000)["patients"][10]
+    found = interval_coverage.measure_coverage([10], 120, 400, many=5000)["patients"][10]
     for name in ("accuracy", "sensitivity", "AUROC", "Brier", "difference in AUROC"):
         assert found[name]["holds"] >= 0.85, name
         assert found[name]["holds"] >= found[name]["plain"], name

@@ -16,11 +16,11 @@ from sklearn.covariance import OAS
 
 from client.evaluation import anomaly_scores
 from client.site import Site
-from client.training.local_update import weights_of
+from client.training.local_update import copy_weights
 from common import models
 from common.config import RunConfig
 from common.errors import ConfigError
-from common.latent import Latent
+from common.latent import LatentStatistics
 from common.seeds import seed_for
 from experiments.engines import local
 from server import strategies
@@ -62,7 +62,7 @@ def sites(monkeypatch: pytest.MonkeyPatch) -> list[Site]:
     for i, (people, each) in enumerate(((6, 20), (8, 9), (7, 15), (6, 12), (9, 10))):
         whole = tiny.cohort(i, people=people, each=each)
         split = np.asarray((1, 2, 2, *[0] * (people - 3)), np.int8)[whole.patient]
-        prepared = anomaly_task.prepared(whole.with_split(split), run_config())
+        prepared = anomaly_task.to_anomaly_task(whole.with_split(split), run_config())
         found.append(Site.of(f"site-{i}", prepared, synthetic=True))
     monkeypatch.setattr("client.site.read_site", lambda place, config: found[place.index])
     return found
@@ -75,7 +75,7 @@ def outcome(out: Path) -> dict[str, Any]:
 
 
 def network(run: RunConfig, site: Site, weights: dict[str, np.ndarray]) -> torch.nn.Module:
-    model = models.build(site.task, run.model, 0)
+    model = models.build_model(site.task, run.model, 0)
     model.load_state_dict({name: torch.tensor(value.astype(np.float32)) for name, value in weights.items()})
     return model
 
@@ -92,8 +92,10 @@ def errors(model: torch.nn.Module, x: torch.Tensor, features: torch.Tensor) -> t
 @pytest.mark.parametrize("name", ["autoencoder", "tabular_autoencoder"])
 def test_federated_averaging_of_autoencoders(sites: list[Site], tmp_path: Path, name: str) -> None:
     run, few = run_config(name), sites[:2]
-    local.run(run, tmp_path, 2)
-    weights = {k: v.astype(float) for k, v in weights_of(models.build(few[0].task, run.model, run.seed)).items()}
+    local.run_local(run, tmp_path, 2)
+    weights = {
+        k: v.astype(float) for k, v in copy_weights(models.build_model(few[0].task, run.model, run.seed)).items()
+    }
     first = weights
     for number in (1, 2):
         trained = []
@@ -129,7 +131,7 @@ def scores(run: RunConfig, site: Site, part: str, out: Path) -> np.ndarray:
 
 def test_pooled_figures_are_those_of_all_examples_together(sites: list[Site], tmp_path: Path) -> None:
     run, few = run_config(evaluation__false_alarms=0.1), sites[:3]
-    local.run(run, tmp_path, 3)
+    local.run_local(run, tmp_path, 3)
     found = outcome(tmp_path)
     each = np.concatenate([scores(run, site, "test", tmp_path) for site in few])
     y = np.concatenate([site.test.y for site in few])
@@ -152,7 +154,7 @@ def test_pooled_figures_are_those_of_all_examples_together(sites: list[Site], tm
 
 def test_the_round_is_chosen_by_the_error_of_normal_validation_examples(sites: list[Site], tmp_path: Path) -> None:
     run = run_config(federation__rounds=4, training__lr=0.3)  # steps so large that a later round may be worse
-    local.run(run, tmp_path, 3)
+    local.run_local(run, tmp_path, 3)
     lines = [json.loads(line) for line in (tmp_path / "rounds.jsonl").read_text().splitlines()]
     losses = [line["validation"]["loss"] for line in lines]
     assert int(np.argmin(losses)) != 3
@@ -161,13 +163,13 @@ def test_the_round_is_chosen_by_the_error_of_normal_validation_examples(sites: l
     assert min(losses) == pytest.approx(np.concatenate(checked).mean(), rel=1e-5)
 
 
-@pytest.mark.parametrize("strategy", strategies.names())
+@pytest.mark.parametrize("strategy", strategies.list_strategies())
 def test_every_strategy_trains_an_autoencoder(sites: list[Site], tmp_path: Path, strategy: str) -> None:
     options: dict[str, Any] = {"fedper": {"layers": ["out.*"]}}.get(strategy, {})
     run = run_config(federation__strategy={"name": strategy, "options": options}, evaluation__bootstrap=0)
-    local.run(run, tmp_path, 5)
+    local.run_local(run, tmp_path, 5)
     found = outcome(tmp_path)
-    before = models.build(sites[0].task, run.model, run.seed).state_dict()
+    before = models.build_model(sites[0].task, run.model, run.seed).state_dict()
     after = load_file(tmp_path / "model.safetensors")
     assert any(not np.array_equal(after[name], value.numpy()) for name, value in before.items())
     assert found["pooled"]["all"]["loss"]["value"] > 0
@@ -176,7 +178,7 @@ def test_every_strategy_trains_an_autoencoder(sites: list[Site], tmp_path: Path,
 def test_a_private_federation_of_autoencoders(sites: list[Site], tmp_path: Path) -> None:
     private = {"sigma": 1.0, "delta": 0.01, "clip": 1.0, "sampling": 0.5, "noise": "seeded"}
     run = run_config(privacy=private, federation__choose="last", training__lr=0.01)
-    local.run(run, tmp_path, 3)
+    local.run_local(run, tmp_path, 3)
     found = outcome(tmp_path)
     assert found["threshold"] is None
     assert found["pooled"]["all"]["loss"]["value"] > 0
@@ -189,12 +191,12 @@ def test_latent_statistics_are_those_of_all_sites_training_examples(
     sites: list[Site], tmp_path: Path, score: str
 ) -> None:
     run, few = run_config(detection__score=score), sites[:3]
-    local.run(run, tmp_path, 3)
+    local.run_local(run, tmp_path, 3)
     found = outcome(tmp_path)
     detector = anomaly_scores.Detector(network(run, few[0], dict(load_file(tmp_path / "model.safetensors"))), run)
     each = [detector.measure(site.train) for site in few]
     z = np.concatenate([latent for _, latent in each])
-    known = Latent.from_bytes((tmp_path / "latent.safetensors").read_bytes())
+    known = LatentStatistics.from_bytes((tmp_path / "latent.safetensors").read_bytes())
     np.testing.assert_allclose(known.mean, z.mean(0), rtol=1e-6)
     np.testing.assert_allclose(known.covariance, OAS().fit(z).covariance_, rtol=1e-4, atol=1e-6)
     assert known.error == pytest.approx(np.concatenate([errors for errors, _ in each]).mean(), rel=1e-6)
@@ -213,4 +215,4 @@ def test_latent_statistics_are_those_of_all_sites_training_examples(
 def test_personal_models_have_no_shared_latent_space(sites: list[Site], tmp_path: Path) -> None:
     run = run_config(detection__score="both", federation__strategy={"name": "ditto"})
     with pytest.raises(ConfigError, match=r"federation\.strategy=ditto: .* use detection\.score=reconstruction"):
-        local.run(run, tmp_path, 2)
+        local.run_local(run, tmp_path, 2)

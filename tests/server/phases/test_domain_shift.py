@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flwr.app import Error
 
-from client.policy import SIMULATION, SitePolicy
+from client.policy import SIMULATION_POLICY, SitePolicy
 from client.requests import domain_shift
 from client.site import Site
 from client.site_context import SiteContext
@@ -53,7 +53,7 @@ def told(site: Site, policy: SitePolicy) -> Any:
 
 
 def lead(sites: dict[str, Site], run: Any, out: Path, policies: dict[str, SitePolicy] | None = None) -> Any:
-    scripts = [told(site, (policies or {}).get(name, SIMULATION)) for name, site in sites.items()]
+    scripts = [told(site, (policies or {}).get(name, SIMULATION_POLICY)) for name, site in sites.items()]
     app.run_federation(FakeGrid(scripts), run, out)
     return json.loads((out / "federated.json").read_text())
 
@@ -63,10 +63,12 @@ def test_pairs_are_those_of_the_rows(sites: dict[str, Site], tmp_path: Path) -> 
     ends = [(item["one"], item["other"]) for item in found["pairs"]]
     assert ends == [("east", "north"), ("east", "west"), ("north", "west")]
     values = {name: column_table(site.train) for name, site in sites.items()}
-    base = scaling.standard(scaling.moments(np.concatenate(list(values.values()))))
+    base = scaling.fit_standard_scaling(scaling.compute_column_moments(np.concatenate(list(values.values()))))
     z = {name: (rows - base.centre) / base.spread for name, rows in values.items()}
     for item in found["pairs"]:
-        one, other = (distance.summarise(z[item[end]], np.zeros(len(z[item[end]])), 1, 0) for end in ("one", "other"))
+        one, other = (
+            distance.summarise_columns(z[item[end]], np.zeros(len(z[item[end]])), 1, 0) for end in ("one", "other")
+        )
         index, gap = distance.psi(one.cells, other.cells), distance.ks(one.cells, other.cells)
         told = {part["name"]: (part["psi"], part["ks"]) for part in item["columns"]}
         np.testing.assert_allclose([told["bp"], told["lab"]], np.stack([index, gap], 1), rtol=1e-6)
@@ -83,9 +85,9 @@ def test_an_external_hospital_is_compared_to_all_that_trained(sites: dict[str, S
     last = found["pairs"][-1]
     assert (last["one"], last["other"]) == ("all that trained", "west")
     values = [column_table(sites[name].train) for name in ("east", "north")]
-    base = scaling.standard(scaling.moments(np.concatenate(values)))
+    base = scaling.fit_standard_scaling(scaling.compute_column_moments(np.concatenate(values)))
     z = [(rows - base.centre) / base.spread for rows in (np.concatenate(values), column_table(sites["west"].train))]
-    both = [distance.summarise(part, np.zeros(len(part)), 1, 0) for part in z]
+    both = [distance.summarise_columns(part, np.zeros(len(part)), 1, 0) for part in z]
     assert last["lda_auroc"] == pytest.approx(distance.lda_auroc(*both))
 
 
@@ -102,17 +104,17 @@ def test_a_hospital_suppresses_small_cells_or_refuses(sites: dict[str, Site], tm
 
 
 def replace_policy(**changes: Any) -> SitePolicy:
-    return SIMULATION.model_copy(update=changes)
+    return SIMULATION_POLICY.model_copy(update=changes)
 
 
 def test_a_real_hospital_has_a_floor_and_a_private_one_refuses(sites: dict[str, Site]) -> None:
-    base = scaling.standard(scaling.moments(column_table(sites["west"].train))).to_bytes()
+    base = scaling.fit_standard_scaling(scaling.compute_column_moments(column_table(sites["west"].train))).to_bytes()
     place = SiteContext(SitePolicy(), site="west", data=Path("here"))
     cells = {
         one.simulated: domain_shift.handle_domain_shift(one, sites["west"].train, config(), base)["cells"]
-        for one in (place, SiteContext(SIMULATION, site="west"))
+        for one in (place, SiteContext(SIMULATION_POLICY, site="west"))
     }
-    assert (cells[False] == distance.HIDDEN).any()
+    assert (cells[False] == distance.SUPPRESSED).any()
     assert (cells[True] >= 0).all()
     for policy in (SitePolicy(private_only=True), SitePolicy(max_epsilon=3.0)):
         with pytest.raises(Exception, match="no epsilon counts"):
@@ -132,8 +134,8 @@ def test_columns_of_each_kind_of_task(sites: dict[str, Site]) -> None:
 
 def test_trees_tell_other_hospitals_apart_and_not_like_ones(sites: dict[str, Site]) -> None:
     run = config(evaluation__bootstrap=50)
-    rows = {name: two_sample_test.rows(site, run) for name, site in sites.items()}
-    like, far = (two_sample_test.auroc(rows["east"], rows[name], 1, run) for name in ("north", "west"))
+    rows = {name: two_sample_test.sample_rows(site, run) for name, site in sites.items()}
+    like, far = (two_sample_test.pair_auroc(rows["east"], rows[name], 1, run) for name in ("north", "west"))
     assert like is not None
     assert far is not None
     assert like.value is not None
@@ -142,7 +144,7 @@ def test_trees_tell_other_hospitals_apart_and_not_like_ones(sites: dict[str, Sit
     assert far.low is not None
     assert far.value > far.low > 0.7
     few = rows["west"][0], np.zeros(len(rows["west"][0]), np.int64)
-    assert two_sample_test.auroc(rows["east"], few, 1, run) is None
+    assert two_sample_test.pair_auroc(rows["east"], few, 1, run) is None
 
 
 def test_no_person_is_on_both_sides_of_a_fold() -> None:

@@ -51,7 +51,7 @@ def test_labels_are_learned_and_counted_each_on_its_own(sites: dict[str, Site], 
     app.run_federation(FakeGrid([site_script(site) for site in sites.values()]), wanted, tmp_path)
     done = json.loads((tmp_path / "federated.json").read_text())
     assert done["sites"]["north"]["counts"]["test"]["classes"] == sites["north"].test.y.sum(0).tolist()
-    model = models.build(LABELS, wanted.model, 0)
+    model = models.build_model(LABELS, wanted.model, 0)
     kept = load_file(tmp_path / "model.safetensors")
     model.load_state_dict({key: torch.tensor(value) for key, value in kept.items()})
     tests = [site.test for site in sites.values()]

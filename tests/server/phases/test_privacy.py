@@ -13,8 +13,8 @@ import torch
 
 from client import requests as work
 from client.policy import SitePolicy
-from client.privacy.accounting import Spent, epsilon, noise_for
-from client.privacy.ledger import Ledger, path_of
+from client.privacy.accounting import GaussianSteps, compute_epsilon, solve_noise
+from client.privacy.ledger import Ledger, get_ledger_path
 from client.site import load_site
 from client.site_context import SiteContext
 from common.config import RunConfig
@@ -79,17 +79,17 @@ def test_a_federation_of_ten_rounds_spends_what_one_accountant_says(tmp_path: Pa
     state = tmp_path / "state"
     done = lead([script(state, "north"), script(state, "south")], private(), tmp_path / "run")
     assert (done["status"], done["chosen"]) == ("complete", 10)
-    sigma = noise_for(6.0, 1e-3, 0.5, 20, "rdp")
+    sigma = solve_noise(6.0, 1e-3, 0.5, 20, "rdp")
     for number, line in enumerate(rounds(tmp_path / "run"), 1):
         for site in ("north", "south"):
             told = line["sites"][site]["train"]["privacy"]
-            assert told["epsilon"] == epsilon([Spent(0.5, sigma, 2 * number)], 1e-3, "rdp")
-    assert len(Ledger.read(path_of(state, "north")).rows()) == 10
+            assert told["epsilon"] == compute_epsilon([GaussianSteps(0.5, sigma, 2 * number)], 1e-3, "rdp")
+    assert len(Ledger.read(get_ledger_path(state, "north")).rows()) == 10
     assert not any("loss" in item["train"] for line in rounds(tmp_path / "run") for item in line["sites"].values())
     again = lead([script(state, "north"), script(state, "south")], private(), tmp_path / "again")
     assert again["status"] == "complete"
     total = rounds(tmp_path / "again")[-1]["sites"]["north"]["train"]["privacy"]["epsilon"]
-    assert total == epsilon([Spent(0.5, sigma, 40)], 1e-3, "rdp") > 6
+    assert total == compute_epsilon([GaussianSteps(0.5, sigma, 40)], 1e-3, "rdp") > 6
 
 
 def spender(state: Path, most: float) -> list[Script]:
@@ -108,7 +108,7 @@ def test_a_site_whose_budget_is_spent_leaves_and_the_run_goes_on(tmp_path: Path)
     assert sorted(with_north, reverse=True) == with_north
     assert found[-1]["lost"]["north"].startswith("privacy budget spent: round 10")
     assert "south" in found[-1]["sites"]
-    assert Ledger.read(path_of(state, "north")).total(1e-3, "rdp") <= 7.0
+    assert Ledger.read(get_ledger_path(state, "north")).total(1e-3, "rdp") <= 7.0
     assert done["lost"]["north"].startswith("round 10: privacy budget spent")
 
 
@@ -125,7 +125,7 @@ def test_strategies_that_train_what_is_not_charged(tmp_path: Path, strategy: str
     config = private(federation__strategy={"name": strategy}, **plain)
     with pytest.raises(ConfigError, match=f"{strategy}.*privacy"):
         lead([script(tmp_path / "state", "north")], config, tmp_path / "run")
-    assert Ledger.read(path_of(tmp_path / "state", "north")).rows() == []
+    assert Ledger.read(get_ledger_path(tmp_path / "state", "north")).rows() == []
 
 
 def test_a_model_without_gradients_of_examples_ends_at_the_handshake(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_inputs_with_units_are_scaled_by_noisy_sums_of_all_sites(
         assert abs(found.centre[j] - every.mean()) < 0.3 * every.std()
         assert 0.7 < found.spread[j] / every.std() < 1.5
     for name in ("north", "south"):
-        rows = Ledger.read(path_of(tmp_path, name)).rows()
+        rows = Ledger.read(get_ledger_path(tmp_path, name)).rows()
         assert [row.round for row in rows] == [0, 1, 2]
         assert rows[-1].epsilon_run <= 900
         assert rows[-1].run == rows[0].run
@@ -183,4 +183,6 @@ def test_round_and_threshold_may_be_chosen_on_patients_whom_nothing_protects(
     lines = rounds(tmp_path / "run")
     values = [line["validation"]["macro_f1"] for line in lines]
     assert done["chosen"] == 1 + int(np.argmax(values))
-    assert len(Ledger.read(path_of(tmp_path, "north")).rows()) == 3  # validation costs training patients nothing
+    assert (
+        len(Ledger.read(get_ledger_path(tmp_path, "north")).rows()) == 3
+    )  # validation costs training patients nothing

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from client import requests as work
 from client.policy import SitePolicy
 from client.privacy import ledger
-from client.privacy.accounting import Spent
-from client.privacy.ledger import Charge, Ledger, path_of
+from client.privacy.accounting import GaussianSteps
+from client.privacy.ledger import Charge, Ledger, get_ledger_path
 from client.site import load_site
 from client.site_context import SiteContext
 from common import messages, models
@@ -53,8 +53,8 @@ def script(state: Path, site: str, **policy: Any) -> Script:
 
 def charged(state: Path, site: str = "north", data: str = "other data") -> Ledger:
     """A ledger of `data` with a charge."""
-    book = Ledger(path_of(state, site), data)
-    book.charge(Charge("b" * 32, 1, "patient", "person", 3, Spent(0.5, 9.0, 1), 1e-3, "rdp"))
+    book = Ledger(get_ledger_path(state, site), data)
+    book.charge(Charge("b" * 32, 1, "patient", "person", 3, GaussianSteps(0.5, 9.0, 1), 1e-3, "rdp"))
     return book
 
 
@@ -78,23 +78,23 @@ def own(state: Path) -> Ledger:
     place = SiteContext(SitePolicy(), site="north", state=state)
     from client.privacy import budget
 
-    book = budget.ledger_of(place, load_site(place, private()))
+    book = budget.open_ledger(place, load_site(place, private()))
     return charged(state, data=book.data)
 
 
 def read_only(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, true = own(state).path, ledger.connect
+    path, true = own(state).path, ledger.connect_sqlite
 
     def connect(wanted: Path) -> sqlite3.Connection:
         if wanted != path:
             return true(wanted)
         return sqlite3.connect(f"file:{wanted}?mode=ro", uri=True, isolation_level=None)
 
-    monkeypatch.setattr(ledger, "connect", connect)
+    monkeypatch.setattr(ledger, "connect_sqlite", connect)
 
 
 def full_disk(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, true = own(state).path, ledger.connect
+    path, true = own(state).path, ledger.connect_sqlite
 
     def connect(wanted: Path) -> sqlite3.Connection:
         found = true(wanted)
@@ -102,7 +102,7 @@ def full_disk(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             found.execute(f"PRAGMA max_page_count = {found.execute('PRAGMA page_count').fetchone()[0]}")
         return found
 
-    monkeypatch.setattr(ledger, "connect", connect)
+    monkeypatch.setattr(ledger, "connect_sqlite", connect)
 
 
 def no_folder(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ class Mixing(nn.Module):
 
 
 def batch_norm(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "build", lambda task, wanted, seed: Mixing())
+    monkeypatch.setattr(models, "build_model", lambda task, wanted, seed: Mixing())
 
 
 def nothing(state: Path, monkeypatch: pytest.MonkeyPatch) -> None: ...
@@ -159,7 +159,7 @@ def test_a_site_that_refuses_ends_the_run_before_anything_happens(
     assert {request.kind for _, request in grid.sent} == {"hello"}
     assert not (tmp_path / "run" / "model.safetensors").exists()
     monkeypatch.undo()
-    south = path_of(state, "south")
+    south = get_ledger_path(state, "south")
     assert not south.exists() or Ledger.read(south).rows() == []
 
 

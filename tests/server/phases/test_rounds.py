@@ -14,23 +14,23 @@ import torch
 from flwr.app import Error, RecordDict
 
 from client.site import Site
-from client.training.local_update import weights_of
-from client.training.loop import Schedule, fit
+from client.training.local_update import copy_weights
+from client.training.loop import Schedule, train_model
 from common import messages, models
 from common.config import RunConfig
 from common.errors import ConfigError, EngineError
 from common.messages import Reply, Request
 from common.metrics import evaluation
 from common.metrics.counts import Counts
-from common.metrics.table_names import ALL
+from common.metrics.table_names import ALL_PATIENTS
 from common.seeds import seed_for
 from server import app, exchange, strategies
 from server.phases import handshake
-from server.phases.handshake import connect
+from server.phases.handshake import run_handshake
 from server.phases.test import run_test
-from server.phases.train import train
-from server.phases.validate import better
-from server.run import Federation, Outcome, Run, digest
+from server.phases.train import run_rounds
+from server.phases.validate import is_better
+from server.run import Federation, Outcome, Run, digest_weights
 from tests import tiny
 from tests.wire import Answer, FakeGrid, Script, site_script
 
@@ -89,21 +89,21 @@ def lines(out: Path) -> list[Any]:
 
 def plain_rounds(sites: dict[str, Site], config: RunConfig) -> list[dict[str, np.ndarray]]:
     """Federated averaging as a plain loop over the sites in the order of their names; the weights of each round."""
-    current = weights_of(models.build(tiny.TASK, config.model, config.seed))
+    current = copy_weights(models.build_model(tiny.TASK, config.model, config.seed))
     counts = [sum(s.train.class_counts()[c] for s in sites.values()) for c in range(3)]
     total = sum(len(s.train.y) for s in sites.values())
     found = []
     for number in range(1, config.federation.rounds + 1):
         merged: dict[str, np.ndarray] = {}
         for name in sorted(sites):
-            model = models.build(tiny.TASK, config.model, config.seed)
+            model = models.build_model(tiny.TASK, config.model, config.seed)
             model.load_state_dict({key: torch.tensor(value) for key, value in current.items()})
             seed = seed_for(config.seed, name, number, "train")
             epochs = config.training.epochs
             schedule = Schedule((number - 1) * epochs, config.federation.rounds * epochs)
-            fit(model, sites[name].train, config.training, seed, counts=counts, schedule=schedule)
+            train_model(model, sites[name].train, config.training, seed, counts=counts, schedule=schedule)
             share = len(sites[name].train.y) / total
-            for key, value in weights_of(model).items():
+            for key, value in copy_weights(model).items():
                 merged[key] = merged[key] + value * share if key in merged else value * share
         found.append(merged)
         current = merged
@@ -114,20 +114,20 @@ def test_rounds_are_the_plain_loop_over_sites(sites: dict[str, Site], tmp_path: 
     config = tiny.run_config(federation__rounds=3, training__epochs=2, federation__choose="last")
     done = lead(FakeGrid(scripts(sites)), config, tmp_path)
     expected = plain_rounds(sites, config)
-    assert [line["weights"] for line in lines(tmp_path)] == [digest(w) for w in expected]
-    assert (done["status"], done["chosen"], done["weights"]) == ("complete", 3, digest(expected[-1]))
+    assert [line["weights"] for line in lines(tmp_path)] == [digest_weights(w) for w in expected]
+    assert (done["status"], done["chosen"], done["weights"]) == ("complete", 3, digest_weights(expected[-1]))
 
 
 def test_one_site_with_all_data_is_ordinary_training(sites: dict[str, Site], tmp_path: Path) -> None:
     config = tiny.run_config(federation__choose="last")
     north = sites["north"]
     lead(FakeGrid([site_script(north)]), config, tmp_path)
-    model = models.build(tiny.TASK, config.model, config.seed)
+    model = models.build_model(tiny.TASK, config.model, config.seed)
     for number in (1, 2):
         seed = seed_for(config.seed, "north", number, "train")
         counts = north.train.class_counts()
-        fit(model, north.train, config.training, seed, counts=counts, schedule=Schedule(number - 1, 2))
-        assert lines(tmp_path)[number - 1]["weights"] == digest(weights_of(model))
+        train_model(model, north.train, config.training, seed, counts=counts, schedule=Schedule(number - 1, 2))
+        assert lines(tmp_path)[number - 1]["weights"] == digest_weights(copy_weights(model))
 
 
 def test_any_order_of_answers_gives_the_same_weights(sites: dict[str, Site], tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_exchange_sorts_and_waits_no_longer_than_asked(sites: dict[str, Site]) -
     content = messages.pack_request(Request("hello", config))
     outgoing = [exchange.Message(content, node, "query") for node in (1, 2, 3)]
     names = {1: "south", 2: "north", 3: "west"}
-    found, lost = exchange.exchange(grid, outgoing, names, 0.2, heard.append, {"phase": "hello", "round": 0})
+    found, lost = exchange.send_and_collect(grid, outgoing, names, 0.2, heard.append, {"phase": "hello", "round": 0})
     assert list(found) == ["north", "south"]
     assert lost == {"west": "no answer within 0.2 s"}
     assert [(e["site"], e["ok"], e["waiting"]) for e in heard] == [("south", True, 2), ("north", True, 1)]
@@ -293,7 +293,7 @@ def checked(script: Script, by_round: dict[int, np.ndarray]) -> Script:
         if request.kind != "validate":
             return script(request)
         counts = constant(by_round[request.round])
-        return Reply("ignored", 1, {"patients": 1}, tables={ALL: counts})
+        return Reply("ignored", 1, {"patients": 1}, tables={ALL_PATIENTS: counts})
 
     return answer
 
@@ -332,12 +332,14 @@ def test_a_lost_site_does_not_make_a_round_look_better(sites: dict[str, Site], t
 
 def test_a_smaller_loss_is_better(sites: dict[str, Site]) -> None:
     config = tiny.run_config(evaluation__metric="loss")
-    run = Run(FakeGrid([]), config, strategies.build(config.federation.strategy), Federation(), tiny.TASK, quiet)
+    run = Run(
+        FakeGrid([]), config, strategies.build_strategy(config.federation.strategy), Federation(), tiny.TASK, quiet
+    )
     low, high = (Counts(np.diag([5, 5, 0]), np.zeros((3, 2, 64), int), np.asarray(v)) for v in (1.0, 2.0))
-    assert better(run, {"a": low}, {"a": high})
-    assert not better(run, {"a": high}, {"a": low})
-    assert not better(run, {"a": low}, {"a": low})
-    assert not better(run, {"a": low}, {"b": high})
+    assert is_better(run, {"a": low}, {"a": high})
+    assert not is_better(run, {"a": high}, {"a": low})
+    assert not is_better(run, {"a": low}, {"a": low})
+    assert not is_better(run, {"a": low}, {"b": high})
 
 
 def test_the_kept_weights_are_the_chosen_rounds(sites: dict[str, Site], tmp_path: Path) -> None:
@@ -349,7 +351,7 @@ def test_the_kept_weights_are_the_chosen_rounds(sites: dict[str, Site], tmp_path
     done = lead(FakeGrid(both), tiny.run_config(), tmp_path)
     first = lines(tmp_path)[0]["weights"]
     assert (done["chosen"], done["weights"]) == (1, first)
-    assert digest(load_file(tmp_path / "model.safetensors")) == first
+    assert digest_weights(load_file(tmp_path / "model.safetensors")) == first
 
 
 def test_pooled_figures_come_from_added_counts(sites: dict[str, Site], tmp_path: Path) -> None:
@@ -378,7 +380,7 @@ def hello(name: str, task: Any = tiny.TASK, **changes: Any) -> Script:
 def test_two_sites_of_one_name_are_refused_before_training() -> None:
     grid = FakeGrid([hello("north"), hello("north")])
     with pytest.raises(ConfigError, match="two nodes call themselves north"):
-        connect(grid, tiny.run_config(), quiet)
+        run_handshake(grid, tiny.run_config(), quiet)
     assert {request.kind for _, request in grid.sent} == {"hello"}
 
 
@@ -394,7 +396,7 @@ def test_sites_of_different_tasks_are_refused_before_training(tmp_path: Path) ->
 def test_a_named_site_that_does_not_come_is_named() -> None:
     config = tiny.run_config(federation__expect=["north", "west"])
     with pytest.raises(EngineError, match="missing west"):
-        connect(FakeGrid([hello("north"), hello("south")]), config, quiet)
+        run_handshake(FakeGrid([hello("north"), hello("south")]), config, quiet)
 
 
 def test_a_named_site_that_refuses_is_not_waited_for() -> None:
@@ -403,12 +405,12 @@ def test_a_named_site_that_refuses_is_not_waited_for() -> None:
     grid = FakeGrid([hello("north"), lambda request: Error(code=messages.ERROR_CODE, reason=reason)])
     grid.fixed_nodes = False
     with pytest.raises(EngineError, match=r"missing west \(west: hello failed with DataError\)"):
-        connect(grid, config, quiet)
+        run_handshake(grid, config, quiet)
 
 
 def test_only_named_sites_take_part() -> None:
     config = tiny.run_config(federation__expect=["north"])
-    federation, refused = connect(FakeGrid([hello("north"), hello("south")]), config, quiet)
+    federation, refused = run_handshake(FakeGrid([hello("north"), hello("south")]), config, quiet)
     assert federation.names == {1: "north"}
     assert list(federation.hello) == ["north"]
     assert refused == {"south": "not named in federation.expect"}
@@ -416,7 +418,7 @@ def test_only_named_sites_take_part() -> None:
 
 def test_a_site_whose_hello_is_broken_does_not_take_part() -> None:
     broken = hello("south", counts={"train": {"examples": 1}})
-    federation, refused = connect(FakeGrid([hello("north"), broken]), tiny.run_config(), quiet)
+    federation, refused = run_handshake(FakeGrid([hello("north"), broken]), tiny.run_config(), quiet)
     assert list(federation.hello) == ["north"]
     assert refused == {"south": "its answer cannot be read: KeyError"}
 
@@ -430,16 +432,16 @@ def test_nobody_comes(fixed: bool) -> None:
     heard: list[dict[str, Any]] = []
     began = time.monotonic()
     with pytest.raises(EngineError, match=r"0 of 1 sites came \(no site is connected"):
-        connect(grid, tiny.run_config(federation__connect_timeout=0.5), heard.append)
+        run_handshake(grid, tiny.run_config(federation__connect_timeout=0.5), heard.append)
     assert time.monotonic() - began < 2
     assert len(heard) <= 1
 
 
 def test_a_silent_node_does_not_keep_the_others_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handshake, "SETTLE", 60.0)
+    monkeypatch.setattr(handshake, "SETTLE_SECONDS", 60.0)
     grid = FakeGrid([hello("north"), lambda request: None])
     grid.fixed_nodes = False
-    federation, refused = connect(grid, tiny.run_config(federation__connect_timeout=0.5), quiet)
+    federation, refused = run_handshake(grid, tiny.run_config(federation__connect_timeout=0.5), quiet)
     assert list(federation.hello) == ["north"]
     assert refused == {"node 2": "no answer within 1 s"}
 
@@ -449,14 +451,14 @@ def test_a_site_that_comes_late_is_taken_in(monkeypatch: pytest.MonkeyPatch) -> 
     grid.fixed_nodes = False
     grid.offline = {2}
     config = tiny.run_config(federation__min_sites=2, federation__connect_timeout=4.0)
-    monkeypatch.setattr(handshake, "SETTLE", 0.0)
+    monkeypatch.setattr(handshake, "SETTLE_SECONDS", 0.0)
     heard: list[dict[str, Any]] = []
 
     def listen(event: dict[str, Any]) -> None:
         heard.append(event)
         grid.offline.clear()
 
-    federation, _ = connect(grid, config, listen)
+    federation, _ = run_handshake(grid, config, listen)
     assert sorted(federation.hello) == ["north", "south"]
     assert {"event": "connect", "online": 1, "ready": 1, "need": 2} in heard
 
@@ -521,12 +523,15 @@ def test_an_interrupt_in_a_round_leaves_a_readable_folder(sites: dict[str, Site]
 def test_train_leaves_what_it_was_given_alone(sites: dict[str, Site]) -> None:
     config = tiny.run_config()
     grid = FakeGrid(scripts(sites))
-    federation, _ = connect(grid, config, quiet)
+    federation, _ = run_handshake(grid, config, quiet)
     before = copy.deepcopy(federation.hello)
-    run, found = Run.of(grid, config, strategies.build(config.federation.strategy), federation, quiet), Outcome()
+    run, found = (
+        Run.of(grid, config, strategies.build_strategy(config.federation.strategy), federation, quiet),
+        Outcome(),
+    )
     kept: list[int] = []
-    train(run, lambda number, weights: kept.append(number), found)
+    run_rounds(run, lambda number, weights: kept.append(number), found)
     run_test(run, found)
     assert federation.hello == before
     assert kept[-1] == found.chosen
-    assert evaluation.worst(found.test["all"], "accuracy") is not None
+    assert evaluation.find_worst_site(found.test["all"], "accuracy") is not None

@@ -16,8 +16,8 @@ from safetensors.numpy import load_file
 from client import input_scaling
 from client.policy import SitePolicy
 from client.site import Site, load_scaled_site
-from client.training.local_update import weights_of
-from client.training.loop import Schedule, fit
+from client.training.local_update import copy_weights
+from client.training.loop import Schedule, train_model
 from common import messages, models
 from common.errors import EngineError, SiteError
 from common.messages import Reply, Request
@@ -26,7 +26,7 @@ from common.scaling import Scaling
 from common.seeds import seed_for
 from common.task import Task
 from server import app
-from server.run import digest
+from server.run import digest_weights
 from sites.cohort import Cohort
 from tests import tiny
 from tests.wire import FakeGrid, Script, site_script
@@ -78,44 +78,44 @@ def test_sites_train_on_inputs_scaled_as_all_rows_would_be(how: str, sites: dict
     np.testing.assert_allclose(found.centre, np.nanmean(rows, 0), rtol=1e-6)
     np.testing.assert_allclose(found.spread, np.nanstd(rows, 0), rtol=1e-5)
     assert len(found.ranks) == (0 if how == "auto" else 2)
-    current = weights_of(models.build(VITALS, wanted.model, wanted.seed))
+    current = copy_weights(models.build_model(VITALS, wanted.model, wanted.seed))
     counts = np.sum([site.train.class_counts() for site in sites.values()], 0).tolist()
     total = sum(len(site.train.y) for site in sites.values())
     for number in (1, 2):
         merged = {key: np.zeros_like(value) for key, value in current.items()}
         for name, site in sites.items():
-            model = models.build(VITALS, wanted.model, 0)
+            model = models.build_model(VITALS, wanted.model, 0)
             model.load_state_dict({key: torch.tensor(value) for key, value in current.items()})
-            train = input_scaling.apply(site.train, found)
+            train = input_scaling.apply_scaling(site.train, found)
             seed = seed_for(wanted.seed, name, number, "train")
-            fit(model, train, wanted.training, seed, counts=counts, schedule=Schedule(number - 1, 2))
-            for key, value in weights_of(model).items():
+            train_model(model, train, wanted.training, seed, counts=counts, schedule=Schedule(number - 1, 2))
+            for key, value in copy_weights(model).items():
                 merged[key] += value * np.float32(len(train.y) / total)
         current = merged
     kept = load_file(tmp_path / "model.safetensors")
     for key, value in current.items():
         np.testing.assert_allclose(kept[key], value, rtol=1e-4, atol=1e-6)
-    assert digest(kept) == done["weights"]
+    assert digest_weights(kept) == done["weights"]
 
 
 def test_the_threshold_is_the_best_on_all_validation_patients(sites: dict[str, Site], tmp_path: Path) -> None:
     wanted = config()
     done = lead(sites, wanted, tmp_path)
     found = Scaling.from_bytes((tmp_path / "scaling.safetensors").read_bytes())
-    model = models.build(VITALS, wanted.model, 0)
+    model = models.build_model(VITALS, wanted.model, 0)
     model.load_state_dict(
         {key: torch.tensor(value) for key, value in load_file(tmp_path / "model.safetensors").items()}
     )
 
     def odds(part: Cohort) -> np.ndarray:
         with torch.inference_mode():
-            scaled = input_scaling.apply(part, found)
+            scaled = input_scaling.apply_scaling(part, found)
             z = model(torch.from_numpy(scaled.x), torch.from_numpy(scaled.features)).numpy().astype(np.float64)
         return z[:, 1] - z[:, 0]
 
     checked = [site.validation for site in sites.values()]
     z, worth = np.concatenate([odds(part) for part in checked]), np.concatenate([part.utility for part in checked])
-    values = {edge: np.where(z >= edge, worth[:, 1], worth[:, 0]).sum() for edge in metrics.edges(64)}
+    values = {edge: np.where(z >= edge, worth[:, 1], worth[:, 0]).sum() for edge in metrics.bin_edges(64)}
     assert values[done["threshold"]] == pytest.approx(max(values.values()))
     for name, site in sites.items():
         called = odds(site.test) >= done["threshold"]
@@ -131,11 +131,11 @@ def test_the_threshold_is_the_best_on_all_validation_patients(sites: dict[str, S
 def test_each_site_may_scale_by_its_own_sums(sites: dict[str, Site], tmp_path: Path) -> None:
     lead(sites, config(data__scaling="site"), tmp_path)
     assert not (tmp_path / "scaling.safetensors").exists()
-    from client.policy import SIMULATION
+    from client.policy import SIMULATION_POLICY
     from client.site_context import SiteContext
 
     for name, site in sites.items():
-        ready = load_scaled_site(SiteContext(SIMULATION, site=name), config(data__scaling="site"), b"")
+        ready = load_scaled_site(SiteContext(SIMULATION_POLICY, site=name), config(data__scaling="site"), b"")
         mean = np.nanmean(site.train.features, 0)
         sd = np.nanstd(site.train.features, 0)
         np.testing.assert_allclose(ready.test.features, np.nan_to_num((site.test.features - mean) / sd), atol=1e-4)

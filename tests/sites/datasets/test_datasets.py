@@ -14,7 +14,7 @@ import pytest
 from common import config, plugins
 from common.config import RunConfig
 from common.errors import ConfigError, DataError, LeakError
-from common.settings import check
+from common.settings import validate_settings
 from sites import cache, datasets, splits
 from sites.cohort import Cohort, DataCard, Patient, Windows
 from sites.datasets import Source, mitdb, mixed, ptbxl, synthetic
@@ -47,8 +47,8 @@ MIXED = "mixed"
 
 
 def variants() -> Iterator[Any]:
-    for name in datasets.names():
-        known = plugins.load("sites.datasets", "CARD", name, "data set").Options.model_fields
+    for name in datasets.dataset_names():
+        known = plugins.load_plugin("sites.datasets", "CARD", name, "data set").Options.model_fields
         tried = GENERATED.get(name, [{}] if name == MIXED else OPTIONS["default"] + OPTIONS["ecg"])
         for options in tried:
             if options.keys() <= known.keys():
@@ -64,7 +64,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def source(request: pytest.FixtureRequest, hospitals: Path, store: Path) -> Source:
     """A data set on generated recordings: of several hospitals where it knows them, else of one folder."""
     name, options = request.param
-    module = plugins.load("sites.datasets", "CARD", name, "data set")
+    module = plugins.load_plugin("sites.datasets", "CARD", name, "data set")
     if name == MIXED:
         both = store / "both"
         if not both.is_dir():
@@ -74,15 +74,15 @@ def source(request: pytest.FixtureRequest, hospitals: Path, store: Path) -> Sour
             (both / "ptb-xl").symlink_to(ptbxl.default_folder(generated, store / "ptbxl", 1))
         return Source(module, module.Options(), both, store / name)
     if name in GENERATED:
-        wanted = check(module.Options, options | {"simulated": True}, name)
+        wanted = validate_settings(module.Options, options | {"simulated": True}, name)
         return Source(module, wanted, module.default_folder(wanted, store / name, 1), store / name)
     folder = hospitals if module.CARD.synthetic else hospitals / "north"
-    return Source(module, check(module.Options, options, name), folder, store / name)
+    return Source(module, validate_settings(module.Options, options, name), folder, store / name)
 
 
 def test_the_card_says_everything() -> None:
-    for name in datasets.names():
-        module: ModuleType = plugins.load("sites.datasets", "CARD", name, "data set")
+    for name in datasets.dataset_names():
+        module: ModuleType = plugins.load_plugin("sites.datasets", "CARD", name, "data set")
         card = module.CARD
         assert isinstance(card, DataCard)
         assert card.name == name
@@ -166,17 +166,17 @@ def test_some_are_read_as_among_all(source: Source) -> None:
 
 @pytest.mark.parametrize("scheme", ["natural", "even"])
 def test_no_one_stands_in_two_splits_or_at_two_hospitals(source: Source, scheme: str) -> None:
-    run = config.parse({"sites": {"scheme": scheme, "count": 1}})
+    run = config.parse_config({"sites": {"scheme": scheme, "count": 1}})
     if scheme == "natural" and any(item.site is None for item in source.patients()):
         with pytest.raises(ConfigError, match="knows no hospitals"):
-            datasets.hospitals(source, run)
+            datasets.assign_hospitals(source, run)
         return
-    dealt, kept, dropped = datasets.hospitals(source, run)
+    dealt, kept, dropped = datasets.assign_hospitals(source, run)
     sites = {item.site for item in source.patients()} if scheme == "natural" else {"hospital-1"}
     assert (set(dealt), dropped) == (sites, 0)
     for site, ids in dealt.items():
         cohort = source.read(ids)
-        done = splits.assign(cohort, [item for item in kept if item.id in ids], run.sites, run.seed, site)
+        done = splits.assign_split(cohort, [item for item in kept if item.id in ids], run.sites, run.seed, site)
         owners = [{done.persons[i] for i in np.unique(done.part(name).patient)} for name in ("train", "test")]
         assert owners[0]
         assert owners[1] or done.people() < 4
@@ -200,9 +200,9 @@ def test_a_missing_folder_is_named(source: Source, tmp_path: Path) -> None:
 
 
 def test_what_names_no_data_asks_for_them() -> None:
-    for name in sorted(set(GENERATED) & set(datasets.names())):
+    for name in sorted(set(GENERATED) & set(datasets.dataset_names())):
         with pytest.raises(ConfigError, match=rf"data\.path: say where {name} lies"):
-            datasets.open_source(config.parse({"data": {"dataset": name}}), None)
+            datasets.open_source(config.parse_config({"data": {"dataset": name}}), None)
 
 
 def test_nothing_to_read_is_an_error_of_ours(source: Source) -> None:
@@ -213,12 +213,12 @@ def test_nothing_to_read_is_an_error_of_ours(source: Source) -> None:
 def test_the_synthetic_task_is_that_of_mitdb() -> None:
     """A model trained on generated recordings can be tried on real ones."""
     for options in OPTIONS["default"] + OPTIONS["ecg"]:
-        one = synthetic.task(check(synthetic.Options, options, "a"))
-        assert one == beat_reader.task(check(Options, options, "b"))
+        one = synthetic.task(validate_settings(synthetic.Options, options, "a"))
+        assert one == beat_reader.beat_task(validate_settings(Options, options, "b"))
 
 
 def test_relative_channels_are_the_signal_less_the_median_beat(hospitals: Path, store: Path) -> None:
-    ids = list(recordings.names(hospitals / "north"))
+    ids = list(recordings.recording_names(hospitals / "north"))
     cohort = mitdb.read(hospitals / "north", Options(), ids, store)
     plain = mitdb.read(hospitals / "north", Options(relative=False), ids, store)
     np.testing.assert_array_equal(cohort.x[:, :2], plain.x)
@@ -231,17 +231,17 @@ def test_relative_channels_are_the_signal_less_the_median_beat(hospitals: Path, 
 
 
 def test_waves_are_measured_against_the_recordings_own_spread(hospitals: Path, store: Path) -> None:
-    ids = list(recordings.names(hospitals / "north"))[:2]
+    ids = list(recordings.recording_names(hospitals / "north"))[:2]
     plain = mitdb.read(hospitals / "north", Options(leads=1), ids, store)
     both = mitdb.read(hospitals / "north", Options(leads=2, relative=False), ids, store)
     cohort = mitdb.read(hospitals / "north", Options(leads=1, shape=2), ids, store)
     width = plain.features.shape[1]
     np.testing.assert_array_equal(cohort.x, plain.x)  # the second lead is measured, and not an input
     np.testing.assert_array_equal(cohort.features[:, :width], plain.features)
-    assert cohort.task.features[width:] == features.beat_names(2)
+    assert cohort.task.features[width:] == features.beat_feature_names(2)
     for which in range(len(ids)):
         own = both.x[both.patient == which]
-        slow = features.against_own(features.of_beats(own, np.median(own, axis=0)))
+        slow = features.scale_to_own_spread(features.measure_beats(own, np.median(own, axis=0)))
         np.testing.assert_allclose(cohort.features[cohort.patient == which, width:], slow, atol=2e-3)
     again = mitdb.read(hospitals / "north", Options(leads=1, shape=2), ids, store)
     np.testing.assert_array_equal(again.features, cohort.features)
@@ -252,7 +252,7 @@ def test_of_a_lead_that_is_not_there_nothing_is_measured(tmp_path: Path, write_r
     places = list(range(100, 2000, 125))
     write_recording(tmp_path, "one", rng.integers(-500, 500, size=(2000, 1)), places, ["N"] * len(places))
     cohort = mitdb.read(tmp_path, Options(shape=2), ["one"], tmp_path / "store")
-    of = [i for i, name in enumerate(cohort.task.features) if name in features.beat_names(2)]
+    of = [i for i, name in enumerate(cohort.task.features) if name in features.beat_feature_names(2)]
     half = len(of) // 2
     assert (cohort.features[:, of[half:]] == 0).all()
     assert cohort.features[:, of[:half]].std() > 0.1
@@ -295,9 +295,9 @@ def test_the_paced_and_the_person_with_two_recordings(tmp_path: Path, write_reco
         ("102", None),
         ("217", None),
     ]
-    run = config.parse({"sites": {"scheme": "even", "count": 1, "split": "published"}})
+    run = config.parse_config({"sites": {"scheme": "even", "count": 1, "split": "published"}})
     source = Source(mitdb, Options(paced=True), tmp_path, tmp_path / "store")
-    dealt, _, dropped = datasets.hospitals(source, run)
+    dealt, _, dropped = datasets.assign_hospitals(source, run)
     assert dealt == {"hospital-1": ("100", "102", "202", "217")}
     assert dropped == 1
     for name in ("100", "201", "202"):
@@ -336,7 +336,7 @@ def test_one_hospitals_folder_is_read_as_that_hospital(hospitals: Path, store: P
 
 def test_hospitals_are_generated_where_no_folder_is_named(tmp_path: Path) -> None:
     raw = {"seed": 3, "data": {"cache": str(tmp_path), "options": {"hospitals": 2, "patients": 2, "minutes": 0.2}}}
-    run = config.parse(raw)
+    run = config.parse_config(raw)
     source = datasets.open_source(run, None)
     assert source.folder.parent == tmp_path
     assert source.store == tmp_path / "synthetic"
@@ -349,10 +349,10 @@ def test_hospitals_are_generated_where_no_folder_is_named(tmp_path: Path) -> Non
 
 
 def test_a_hospital_opens_its_own_folder_and_cache_whatever_the_run_says(hospitals: Path) -> None:
-    run = config.parse({"data": {"path": "/etc", "cache": "/etc/cache"}})
+    run = config.parse_config({"data": {"path": "/etc", "cache": "/etc/cache"}})
     source = datasets.open_source(run, hospitals / "north")
     assert source.folder == hospitals / "north"
-    assert source.store == cache.default_folder() / "synthetic"
+    assert source.store == cache.cache_folder() / "synthetic"
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_a_hospital_opens_its_own_folder_and_cache_whatever_the_run_says(hospita
 )
 def test_a_wrong_data_set_or_option_is_named(raw: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        datasets.open_source(config.parse({"data": raw}), None)
+        datasets.open_source(config.parse_config({"data": raw}), None)
     assert str(caught.value).startswith(said)
 
 
@@ -380,18 +380,18 @@ def test_a_data_set_that_gives_a_person_to_two_hospitals_is_refused(tmp_path: Pa
             return [Patient(site, "same", (1, 1), site=site) for site in ("north", "south")]
 
     with pytest.raises(LeakError, match="at north and at south"):
-        datasets.hospitals(Source(Leaky, None, tmp_path, tmp_path), RunConfig())
+        datasets.assign_hospitals(Source(Leaky, None, tmp_path, tmp_path), RunConfig())
 
 
 def test_generated_hospitals_carry_their_mark_into_the_cohort(hospitals: Path, store: Path) -> None:
     assert (hospitals / generator.MARKER).is_file()
-    ids = list(recordings.names(hospitals / "north"))
+    ids = list(recordings.recording_names(hospitals / "north"))
     assert mitdb.read(hospitals / "north", Options(), ids, store).synthetic
 
 
 def test_normal_against_abnormal_is_n_against_the_rest(hospitals: Path, store: Path) -> None:
     folder = hospitals / "north"
-    ids = list(recordings.names(folder))
+    ids = list(recordings.recording_names(folder))
     every = mitdb.read(folder, Options(leads=1), ids, store)
     two = mitdb.read(folder, Options(leads=1, target="abnormal"), ids, store)
     np.testing.assert_array_equal(two.x, every.x)

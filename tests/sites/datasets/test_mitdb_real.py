@@ -38,13 +38,13 @@ def annotated(folder: Path, name: str) -> tuple[np.ndarray, list[str]]:
 def test_the_published_sides_are_apart_and_leave_out_the_paced(mitdb_folder: Path) -> None:
     assert len(mitdb.DS1) == len(mitdb.DS2) == 22
     assert not set(mitdb.DS1) & set(mitdb.DS2)
-    assert set(mitdb.DS1) | set(mitdb.DS2) | set(mitdb.PACED) == set(recordings.names(mitdb_folder))
-    assert len(recordings.names(mitdb_folder)) == 48
+    assert set(mitdb.DS1) | set(mitdb.DS2) | set(mitdb.PACED) == set(recordings.recording_names(mitdb_folder))
+    assert len(recordings.recording_names(mitdb_folder)) == 48
 
 
 def test_every_recording_is_whole(mitdb_folder: Path) -> None:
-    for name in recordings.names(mitdb_folder):
-        found = recordings.read(mitdb_folder, name)
+    for name in recordings.recording_names(mitdb_folder):
+        found = recordings.read_recording(mitdb_folder, name)
         assert found.signal.shape == (650_000, 2)
         assert found.rate == 360
         assert not np.isnan(found.signal).any()
@@ -70,9 +70,9 @@ def test_class_counts_of_the_published_sides_are_those_of_the_annotations(mitdb_
 
 
 def test_the_person_of_201_and_202_is_dropped_from_training(mitdb_folder: Path, prepared: Path) -> None:
-    run = config.parse({"sites": {"scheme": "even", "count": 4, "split": "published"}})
+    run = config.parse_config({"sites": {"scheme": "even", "count": 4, "split": "published"}})
     source = Source(mitdb, Options(), mitdb_folder, prepared)
-    dealt, _, dropped = datasets.hospitals(source, run)
+    dealt, _, dropped = datasets.assign_hospitals(source, run)
     assert dropped == 1
     every = {name for ids in dealt.values() for name in ids}
     assert every == (set(mitdb.DS1) | set(mitdb.DS2)) - {"201"}

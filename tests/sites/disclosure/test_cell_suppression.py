@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sites.disclosure.cell_suppression import HIDDEN, SHOWN, SMALL, Rows, shown, suppress
+from sites.disclosure.cell_suppression import HIDDEN, SHOWN, SMALL, RowSums, format_cells, suppress_cells
 
 LEAST = 3
 
@@ -16,7 +16,7 @@ def with_totals(inner: np.ndarray, totals: np.ndarray | None = None) -> np.ndarr
     return np.vstack([table, table.sum(0)])
 
 
-def possible(table: np.ndarray, state: np.ndarray, rows: Rows, top: int) -> np.ndarray:
+def possible(table: np.ndarray, state: np.ndarray, rows: RowSums, top: int) -> np.ndarray:
     """Return all tables `(n, rows + 1, columns + 1)` with counts up to `top` that look the same to an onlooker."""
     height, width = table.shape[0] - 1, table.shape[1] - 1
 
@@ -50,7 +50,7 @@ def possible(table: np.ndarray, state: np.ndarray, rows: Rows, top: int) -> np.n
     return made[keep]
 
 
-def draw(rng: np.random.Generator, shape: tuple[int, int], rows: Rows, top: int) -> np.ndarray:
+def draw(rng: np.random.Generator, shape: tuple[int, int], rows: RowSums, top: int) -> np.ndarray:
     inner = rng.integers(0, top, shape)
     if rows == "exact":
         return with_totals(inner)
@@ -58,7 +58,7 @@ def draw(rng: np.random.Generator, shape: tuple[int, int], rows: Rows, top: int)
     return with_totals(inner, rng.integers(inner.max(1), np.maximum(inner.max(1), np.minimum(most, top)) + 1))
 
 
-SHAPES: dict[Rows, list[tuple[int, int]]] = {
+SHAPES: dict[RowSums, list[tuple[int, int]]] = {
     "exact": [(2, 2), (3, 2), (2, 3), (1, 3)],
     "at least": [(2, 2), (1, 3)],
     "free": [(2, 2), (1, 3)],
@@ -67,9 +67,9 @@ CASES = [(rows, shape, seed) for rows, shapes in SHAPES.items() for shape in sha
 
 
 @pytest.mark.parametrize(("rows", "shape", "seed"), CASES)
-def test_an_onlooker_learns_no_more_than_if_all_were_hidden(rows: Rows, shape: tuple[int, int], seed: int) -> None:
+def test_an_onlooker_learns_no_more_than_if_all_were_hidden(rows: RowSums, shape: tuple[int, int], seed: int) -> None:
     table = draw(np.random.default_rng(seed), shape, rows, 6)
-    state = suppress(table, LEAST, rows)
+    state = suppress_cells(table, LEAST, rows)
     assert (state[(table > 0) & (table < LEAST)] != SHOWN).all()
     assert ((table[state == SMALL] > 0) & (table[state == SMALL] < LEAST)).all()
     top = 7
@@ -82,47 +82,47 @@ def test_an_onlooker_learns_no_more_than_if_all_were_hidden(rows: Rows, shape: t
 
 def test_a_total_minus_the_rest_gives_nothing_away() -> None:
     table = with_totals(np.array([[3, 40], [20, 50], [30, 60]]))
-    assert shown(table, suppress(table)) == [
+    assert format_cells(table, suppress_cells(table)) == [
         ["<5", "hidden", 43],
         ["hidden", "hidden", 70],
         [30, 60, 90],
         [53, 150, 203],
     ]
     one = with_totals(np.array([[3, 97]]))
-    assert shown(one, suppress(one))[-1] == ["<5", "hidden", 100]
+    assert format_cells(one, suppress_cells(one))[-1] == ["<5", "hidden", 100]
 
 
 def test_two_small_counts_protect_one_another_only_if_their_sum_leaves_room() -> None:
     wide = with_totals(np.array([[2, 40], [3, 40], [20, 40]]))  # 2 + 3 could be 1 + 4 or 4 + 1
-    assert (suppress(wide)[:, 0] == [SMALL, SMALL, SHOWN, SHOWN]).all()
+    assert (suppress_cells(wide)[:, 0] == [SMALL, SMALL, SHOWN, SHOWN]).all()
     tight = with_totals(np.array([[1, 40], [1, 40], [20, 40]]))  # 1 + 1 could be nothing else
-    assert (suppress(tight)[:, 0] == [SMALL, SMALL, HIDDEN, SHOWN]).all()
+    assert (suppress_cells(tight)[:, 0] == [SMALL, SMALL, HIDDEN, SHOWN]).all()
 
 
 def test_of_a_hospital_with_few_people_only_that_is_shown() -> None:
     table = with_totals(np.array([[0, 3], [20, 50], [30, 60]]))
-    text = shown(table, suppress(table))
+    text = format_cells(table, suppress_cells(table))
     assert text[0] == ["hidden", "hidden", "<5"]
     assert text[-1] == ["hidden", "hidden", "hidden"] or text[1:3] != [[20, 50, 70], [30, 60, 90]]
 
 
 def test_nothing_is_hidden_where_nothing_is_small() -> None:
     table = with_totals(np.array([[0, 5], [17, 8]]))
-    assert shown(table, suppress(table)) == table.tolist()
-    assert (suppress(with_totals(np.array([[1, 2], [3, 4]])), least=1) == SHOWN).all()
+    assert format_cells(table, suppress_cells(table)) == table.tolist()
+    assert (suppress_cells(with_totals(np.array([[1, 2], [3, 4]])), least=1) == SHOWN).all()
 
 
 def test_of_fewer_people_than_that_in_all_nothing_is_shown() -> None:
     table = with_totals(np.array([[1, 1], [0, 2]]))
-    state = suppress(table)
+    state = suppress_cells(table)
     assert state[-1, -1] == SMALL
     assert (np.delete(state.ravel(), -1) == HIDDEN).all()
 
 
 def test_a_person_in_several_classes_bounds_a_small_count_from_below() -> None:
     table = np.array([[18, 4, 20], [50, 30, 70], [68, 34, 90]])
-    assert suppress(table, rows="at least")[0].tolist() != [SHOWN, SMALL, SHOWN]  # 20 - 18 would tell: 2 or more
-    assert suppress(table, rows="free")[0].tolist() == [SHOWN, SMALL, SHOWN]
+    assert suppress_cells(table, rows="at least")[0].tolist() != [SHOWN, SMALL, SHOWN]  # 20 - 18 would tell: 2 or more
+    assert suppress_cells(table, rows="free")[0].tolist() == [SHOWN, SMALL, SHOWN]
 
 
 def test_many_hospitals_are_quick() -> None:
@@ -130,6 +130,6 @@ def test_many_hospitals_are_quick() -> None:
     stays = rng.integers(2, 24, 186)
     deaths = rng.binomial(stays, 0.09)
     table = with_totals(np.column_stack([stays - deaths, deaths]))
-    state = suppress(table)
+    state = suppress_cells(table)
     assert (state[-1] == SHOWN).all()
     assert (state[:-1, 1] == SHOWN).sum() == (deaths == 0)[stays >= 5].sum() + (deaths >= 5).sum()

@@ -18,7 +18,7 @@ from common.task import Task
 from sites.cohort import Cohort, DataCard, Patient, Windows
 from sites.datasets import Source, synthetic
 from sites.disclosure import describe as module
-from sites.disclosure.describe import describe
+from sites.disclosure.describe import describe_folder
 
 CARD = DataCard("toy", "Toy", "rows", "ill or not", "two", "none", "nowhere", "nobody", "none")
 TASK = Task("toy", "multiclass", ("well", "ill"), ("not ill", "ill"), 0, 0, 0.0, ("age", "chol"), (), missing=True)
@@ -71,7 +71,7 @@ ROWS = [
 
 
 def test_people_classes_age_sex_and_what_is_missing() -> None:
-    found = describe(table(ROWS))
+    found = describe_folder(table(ROWS))
     assert (found["patients"], found["recordings"], found["examples"]) == (93, 93, 93)
     assert found["sites"] == [
         {
@@ -100,10 +100,10 @@ def test_people_classes_age_sex_and_what_is_missing() -> None:
 
 def test_the_share_of_missing_values_does_not_tell_of_a_few() -> None:
     few = [("a", i % 2, 50.0, NAN if i < 3 else 1.0, 0) for i in range(60)]
-    assert describe(table(few))["missing"] == [
+    assert describe_folder(table(few))["missing"] == [
         {"input": "chol", "share": "hidden", "never": "<5", "sites": {"a": "<5"}}
     ]
-    assert describe(table(few), least=3)["missing"][0] == {
+    assert describe_folder(table(few), least=3)["missing"][0] == {
         "input": "chol",
         "share": 0.05,
         "never": 3,
@@ -112,15 +112,15 @@ def test_the_share_of_missing_values_does_not_tell_of_a_few() -> None:
 
 
 def test_no_small_count_stands_anywhere() -> None:
-    numbers = {int(text) for text in re.findall(r": (\d+)[,}]", json.dumps(describe(table(ROWS))))}
+    numbers = {int(text) for text in re.findall(r": (\d+)[,}]", json.dumps(describe_folder(table(ROWS))))}
     assert not numbers & {1, 2, 3, 4} - {1, 2}  # `complete` is 1, the task has 2 features
-    everything = describe(table(ROWS), least=1)
+    everything = describe_folder(table(ROWS), least=1)
     assert everything["sites"][1]["classes"] == {"well": 40, "ill": 3}
     assert everything["missing"][0]["sites"] == {"north": 20, "south": 3}
 
 
 def test_the_folder_of_one_hospital() -> None:
-    found = describe(table([("", *row[1:]) for row in ROWS]))
+    found = describe_folder(table([("", *row[1:]) for row in ROWS]))
     assert [(line["site"], line["patients"]) for line in found["sites"]] == [("all", 93)]
     assert found["classes"]["well"]["patients"] == 70
 
@@ -134,7 +134,7 @@ def test_the_folder_of_one_hospital() -> None:
     ],
 )
 def test_ages_are_told_of_enough_people_and_not_above_89(rows: list[Any], quartiles: list[Any] | None) -> None:
-    assert describe(table(rows))["age"]["quartiles"] == quartiles
+    assert describe_folder(table(rows))["age"]["quartiles"] == quartiles
 
 
 def beats(counts: dict[str, tuple[int, ...]], classes: int, kind: str = "multiclass") -> Source:
@@ -161,7 +161,7 @@ def beats(counts: dict[str, tuple[int, ...]], classes: int, kind: str = "multicl
 
 
 def test_people_are_counted_not_beats_nor_recordings() -> None:
-    found = describe(beats({"a-1": (50, 2), "a-2": (40, 0), **{f"b{i}": (9, 1) for i in range(9)}}, 2))
+    found = describe_folder(beats({"a-1": (50, 2), "a-2": (40, 0), **{f"b{i}": (9, 1) for i in range(9)}}, 2))
     assert (found["patients"], found["recordings"], found["examples"]) == (10, 11, 182)
     assert found["classes"]["N"] == {"title": "N", "patients": 10, "examples": 171}
     assert found["classes"]["S"] == {"title": "S", "patients": 10, "examples": 11}
@@ -169,21 +169,21 @@ def test_people_are_counted_not_beats_nor_recordings() -> None:
 
 def test_beats_do_not_give_away_what_the_people_of_a_class_are() -> None:
     counts = {f"p{i}": (100, 50 if i < 8 else 0, 7 if i < 6 else 0, 2 if i == 0 else 0) for i in range(12)}
-    found = describe(beats(counts, 4))
+    found = describe_folder(beats(counts, 4))
     assert found["classes"]["F"]["patients"] in ("<5", "hidden")
     assert [found["classes"][name]["examples"] for name in "NSVF"] == [1200, 400, "hidden", "hidden"]
     assert found["examples"] == 1200 + 400 + 42 + 2  # 44 beats of V and F: 6 people with V leave F anything
 
 
 def test_people_without_an_example_are_told() -> None:
-    found = describe(beats({**{f"p{i}": (3, 3) for i in range(9)}, **{f"q{i}": (0, 0) for i in range(6)}}, 2))
+    found = describe_folder(beats({**{f"p{i}": (3, 3) for i in range(9)}, **{f"q{i}": (0, 0) for i in range(6)}}, 2))
     assert found["patients"] == 9
     assert found["excluded"] == {"people without an example": 6}
 
 
 def test_of_several_labels_a_person_may_have_none() -> None:
     counts = {f"p{i}": (1, 1 if i < 12 else 0) for i in range(20)} | {f"q{i}": (0, 0) for i in range(10)}
-    found = describe(beats(counts, 2, "multilabel"))
+    found = describe_folder(beats(counts, 2, "multilabel"))
     assert (found["patients"], found["examples"]) == (30, 30)
     assert [found["classes"][name]["patients"] for name in "NS"] == [20, 12]
 
@@ -206,15 +206,15 @@ def test_hours_are_counted_once_though_windows_overlap() -> None:
         features = np.zeros((len(y), 0), np.float32)
         return Cohort(task, x, features, y, owner, tuple(ids), tuple(ids), np.full(len(y), -1, np.int8))
 
-    found = describe(source([Patient(f"p{i}", f"p{i}", (3, 3)) for i in range(people)], task, cohort))
+    found = describe_folder(source([Patient(f"p{i}", f"p{i}", (3, 3)) for i in range(people)], task, cohort))
     assert found["missing"] == [{"input": "lactate", "share": 0.75, "never": 5, "sites": {"all": 5}}]
 
 
 def test_block_by_block_is_the_same_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = describe(table(ROWS))
+    whole = describe_folder(table(ROWS))
     seen: list[tuple[int, int]] = []
-    monkeypatch.setattr(module, "BLOCK", 100)
-    parts = describe(table(ROWS), tell=lambda done, of: seen.append((done, of)))
+    monkeypatch.setattr(module, "BLOCK_BYTES", 100)
+    parts = describe_folder(table(ROWS), tell=lambda done, of: seen.append((done, of)))
     assert len(seen) > 5
     assert seen[-1] == (93, 93)
     assert parts == whole
@@ -223,12 +223,12 @@ def test_block_by_block_is_the_same_as_at_once(monkeypatch: pytest.MonkeyPatch) 
 def test_generated_data_say_so(hospitals: Path, store: Path) -> None:
     options = synthetic.Options()
     made = Source(replace_card(synthetic), options, hospitals, store / "synthetic")
-    found = describe(made)
+    found = describe_folder(made)
     assert found["synthetic"]
     assert [line["site"] for line in found["sites"]] == ["north", "south"]
     assert [line["patients"] for line in found["sites"]] == ["<5", "<5"]
     assert found["patients"] == "hidden"  # 6: none of the two can be 1
-    assert describe(made, least=1)["patients"] == 6
+    assert describe_folder(made, least=1)["patients"] == 6
 
 
 def replace_card(original: Any) -> Any:
@@ -240,9 +240,9 @@ def replace_card(original: Any) -> Any:
 
 def test_nobody_is_one_clear_line() -> None:
     with pytest.raises(DataError, match="nobody's data are in toy"):
-        describe(source([], TASK, None))
+        describe_folder(source([], TASK, None))
 
 
 def test_hospitals_stand_in_the_order_of_their_numbers() -> None:
-    found = describe(table([(f"h{n}", i % 2, 50.0, 1.0, 0) for n in (10, 9, 100) for i in range(12)]))
+    found = describe_folder(table([(f"h{n}", i % 2, 50.0, 1.0, 0) for n in (10, 9, 100) for i in range(12)]))
     assert [line["site"] for line in found["sites"]] == ["h9", "h10", "h100"]

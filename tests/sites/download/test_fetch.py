@@ -25,7 +25,7 @@ from sites import datasets
 from sites.cohort import DataCard
 from sites.download import catalogue, destination, fetch
 from sites.download.catalogue import Download
-from sites.download.http import CHUNK, Client, Manners, Refused
+from sites.download.http import CHUNK, FileUnavailable, HttpClient, RetryPolicy
 from tests.webserver import BIG, FILES, Server, certificate, sha
 
 CARD = DataCard("toy", "Toy 1.0", *["some"] * 4, "example.org", "Moody GB et al. 2001", "ODC-By 1.0")
@@ -49,19 +49,19 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     made.close()
 
 
-MANNERS = Manners(connect=2, read=2, attempts=3, first_wait=0.001, longest_wait=5)
+MANNERS = RetryPolicy(connect=2, read=2, attempts=3, first_wait=0.001, longest_wait=5)
 
 
-def get(server: Server, folder: Path, events: list[dict[str, Any]] | None = None, **more: Any) -> fetch.Fetched:
+def get(server: Server, folder: Path, events: list[dict[str, Any]] | None = None, **more: Any) -> fetch.FetchResult:
     given = {"base": server.base, "manners": MANNERS, **more}
-    return fetch.fetch(SOURCE, CARD, folder, tell=(events if events is not None else []).append, **given)
+    return fetch.fetch_data_set(SOURCE, CARD, folder, tell=(events if events is not None else []).append, **given)
 
 
 def one(server: Server, folder: Path, path: str = "100.dat", known: bool = True, **changes: Any) -> list[str]:
     """Fetch one file; return why it was asked again."""
     said: list[str] = []
-    client = Client(
-        server.base, Manners(**{**vars(MANNERS), **changes}), True, retry=lambda p, why, w: said.append(why)
+    client = HttpClient(
+        server.base, RetryPolicy(**{**vars(MANNERS), **changes}), True, retry=lambda p, why, w: said.append(why)
     )
     client.fetch(path, folder / Path(path).name, sha(FILES[path]) if known else None)
     return said
@@ -89,7 +89,7 @@ def test_what_the_reader_needs_comes_and_says_where_from(server: Server, tmp_pat
     assert "Moody GB" in note
     assert server.base in note
     assert "sub/*" in note
-    assert fetch.asked(tmp_path / "new") == ["*.hea", "*.dat", "LICENSE.txt", "sub/*"]
+    assert fetch.fetched_patterns(tmp_path / "new") == ["*.hea", "*.dat", "LICENSE.txt", "sub/*"]
     assert all(headers["Accept-Encoding"] == "identity" for _, _, headers in server.log)
     assert all("wardround" in headers["User-Agent"] for _, _, headers in server.log)
 
@@ -106,7 +106,7 @@ def test_the_second_fetch_keeps_what_is_right_and_mends_what_is_not(server: Serv
     assert (tmp_path / "100.hea").read_bytes() == FILES["100.hea"]
     assert (tmp_path / "SOURCE.md").read_text() == "my own note"
     assert {path for how, path, _ in server.log if how == "GET"} == {"SHA256SUMS.txt", "100.hea"}
-    assert "*" in (fetch.asked(tmp_path) or [])
+    assert "*" in (fetch.fetched_patterns(tmp_path) or [])
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["sha-256", "etag"])
@@ -180,7 +180,9 @@ def test_a_file_cut_short_with_a_length_that_fits_is_found_out_by_its_sum(server
 
 def test_what_has_another_sum_twice_is_refused_and_not_kept(server: Server, tmp_path: Path) -> None:
     server.faults["100.dat"] = ["other bytes"] * 2
-    with pytest.raises(Refused, match=r"100\.dat: what the server sends has another SHA-256 than was published"):
+    with pytest.raises(
+        FileUnavailable, match=r"100\.dat: what the server sends has another SHA-256 than was published"
+    ):
         one(server, tmp_path)
     assert files(tmp_path) == {}
     assert len(server.asked("100.dat")) == 2
@@ -197,7 +199,7 @@ def test_one_file_that_cannot_be_had_does_not_keep_the_others(server: Server, tm
 
 
 def test_many_that_cannot_be_had_end_it(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "TOO_MANY", 2)
+    monkeypatch.setattr(fetch, "MAX_FAILED_FILES", 2)
     for path in FILES:
         del server.files[path]
     with pytest.raises(FetchError, match=r"2 files could not be had; the first: .* \(404\)"):
@@ -209,7 +211,7 @@ def test_a_busy_server_is_asked_again_when_it_says(server: Server, tmp_path: Pat
     waits: list[float] = []
     soon = formatdate(time.time() + 2, usegmt=True)
     server.faults["100.hea"] = [(status, {}), (status, {"Retry-After": "0"}), (status, {"Retry-After": soon})]
-    client = Client(server.base, MANNERS, True, retry=lambda path, why, wait: waits.append(wait))
+    client = HttpClient(server.base, MANNERS, True, retry=lambda path, why, wait: waits.append(wait))
     client._stop.wait = lambda seconds: None  # type: ignore[method-assign,assignment,return-value]
     client.fetch("100.hea", tmp_path / "100.hea", None)
     assert files(tmp_path) == {"100.hea": FILES["100.hea"]}
@@ -221,8 +223,8 @@ def test_a_busy_server_is_asked_again_when_it_says(server: Server, tmp_path: Pat
 def test_the_waits_grow(server: Server, tmp_path: Path) -> None:
     waits: list[float] = []
     server.always["100.hea"] = (503, {})
-    manners = Manners(**{**vars(MANNERS), "attempts": 5, "first_wait": 1.0, "longest_wait": 10.0})
-    client = Client(server.base, manners, True, retry=lambda path, why, wait: waits.append(wait))
+    manners = RetryPolicy(**{**vars(MANNERS), "attempts": 5, "first_wait": 1.0, "longest_wait": 10.0})
+    client = HttpClient(server.base, manners, True, retry=lambda path, why, wait: waits.append(wait))
     client._stop.wait = lambda seconds: None  # type: ignore[method-assign,assignment,return-value]
     with pytest.raises(FetchError, match=r"100\.hea: the server answers 503 .*; given up after 6 attempts"):
         client.fetch("100.hea", tmp_path / "100.hea", None)
@@ -246,7 +248,7 @@ def test_a_server_that_says_nothing_is_not_waited_for_longer_than_agreed(server:
 def test_no_server_is_one_clear_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    client = Client(f"http://127.0.0.1:{port}/", MANNERS, True)
+    client = HttpClient(f"http://127.0.0.1:{port}/", MANNERS, True)
     with pytest.raises(FetchError, match=r"^x: the server refuses connections; given up after 4 attempts$"):
         client.fetch("x", tmp_path / "x", None)
 
@@ -258,7 +260,7 @@ def test_a_name_that_is_not_known_is_one_clear_line(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(socket, "getaddrinfo", fails)
     monkeypatch.setenv("NO_PROXY", "*")
     with pytest.raises(FetchError, match="the server's name is not known: is there a network"):
-        Client("https://physionet.org/files/", MANNERS).fetch("x", tmp_path / "x", None)
+        HttpClient("https://physionet.org/files/", MANNERS).fetch("x", tmp_path / "x", None)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +278,7 @@ def test_a_name_that_is_not_known_is_one_clear_line(tmp_path: Path, monkeypatch:
 )
 def test_what_is_not_accepted(server: Server, tmp_path: Path, fault: Any, why: str) -> None:
     server.always["100.dat"] = fault
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(FileUnavailable, match=why):
         one(server, tmp_path, known=False)
     assert files(tmp_path) == {}
 
@@ -290,10 +292,10 @@ def test_a_redirect_to_another_place_is_followed_and_its_sum_checked(server: Ser
 
 def test_only_https_is_fetched_from(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match="is not https"):
-        Client("http://physionet.org/files/")
+        HttpClient("http://physionet.org/files/")
     for base in ("file:///etc/", "ftp://example.org/"):
         with pytest.raises(FetchError, match="is not https"):
-            Client(base, insecure=True)
+            HttpClient(base, insecure=True)
     assert all(item.files.startswith("https://") or item.by_hand for item in catalogue.SOURCES.values())
 
 
@@ -302,7 +304,7 @@ def test_only_https_is_fetched_from(tmp_path: Path) -> None:
 )
 def test_a_list_that_leads_out_of_the_folder_is_refused(server: Server, tmp_path: Path, path: str) -> None:
     with pytest.raises(FetchError, match="is no path inside the folder"):
-        destination.inside(tmp_path, path)
+        destination.resolve_inside(tmp_path, path)
     if path.strip() == path and path and "\x00" not in path and "\n" not in path and not path.startswith("./"):
         server.files["SHA256SUMS.txt"] += f"{sha(b'')}  {path}\n".encode()
         with pytest.raises(FetchError, match="is no path inside the folder"):
@@ -348,7 +350,7 @@ def test_a_list_that_is_none(server: Server, tmp_path: Path, text: str, why: str
 
 def test_the_forms_of_a_list() -> None:
     text = f"{sha(b'1').upper()} *a b.csv\n\n{sha(b'2')}  ./c/d\n{sha(b'2')}  c/d\n"
-    assert fetch.read_sums(text) == {"a b.csv": sha(b"1"), "c/d": sha(b"2")}
+    assert fetch.parse_sums(text) == {"a b.csv": sha(b"1"), "c/d": sha(b"2")}
 
 
 def test_no_list_is_one_clear_line(server: Server, tmp_path: Path) -> None:
@@ -361,7 +363,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_comes(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = sum(len(content) for path, content in FILES.items())
-    for free, fits in ((destination.SPARE + whole - 1, False), (destination.SPARE + whole, True)):
+    for free, fits in ((destination.SPARE_BYTES + whole - 1, False), (destination.SPARE_BYTES + whole, True)):
         monkeypatch.setattr(shutil, "disk_usage", lambda place, free=free: shutil._ntuple_diskusage(free, 0, free))  # type: ignore[attr-defined]
         if fits:
             get(server, tmp_path)
@@ -375,7 +377,9 @@ def test_a_disk_that_is_too_small_is_told_before_anything_comes(
 
 def test_what_had_come_needs_no_space_again(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "100.dat.part").write_bytes(BIG[:-10])
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(0, 0, destination.SPARE + 1000))  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(0, 0, destination.SPARE_BYTES + 1000)
+    )  # type: ignore[attr-defined]
     events: list[dict[str, Any]] = []
     done = get(server, tmp_path, events)
     assert done.fetched == 5
@@ -387,7 +391,9 @@ def test_a_file_whose_size_none_told_before_is_checked_when_it_comes(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.head = False
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(0, 0, destination.SPARE + 1000))  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(0, 0, destination.SPARE_BYTES + 1000)
+    )  # type: ignore[attr-defined]
     with pytest.raises(DataError, match=r"307\.2 kB do not fit"):
         get(server, tmp_path)
     assert not (tmp_path / "100.dat.part").exists()
@@ -398,9 +404,9 @@ def test_a_disk_that_fills_up_is_one_clear_line(
 ) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    real = destination.part_of
-    monkeypatch.setattr("sites.download.http.part_of", lambda target: (Path("/dev/full"), real(target)[1]))
-    monkeypatch.setattr(Client, "_drop", lambda self, part, tag: None)
+    real = destination.partial_paths
+    monkeypatch.setattr("sites.download.http.partial_paths", lambda target: (Path("/dev/full"), real(target)[1]))
+    monkeypatch.setattr(HttpClient, "_drop", lambda self, part, tag: None)
     with pytest.raises(DataError, match="cannot write /dev/full: No space left on device"):
         one(server, tmp_path)
 
@@ -408,7 +414,7 @@ def test_a_disk_that_fills_up_is_one_clear_line(
 def test_sizes_of_many_files_are_estimated_from_some(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "ASKED", 8)
+    monkeypatch.setattr(fetch, "MAX_SIZE_REQUESTS", 8)
     server.files = {f"{i:03}.hea": b"x" * (10 if i % 2 else 30) for i in range(40)}
     server.sums()
     events: list[dict[str, Any]] = []
@@ -439,13 +445,13 @@ def test_a_certificate_that_no_one_knows_is_not_accepted(
     server.http.socket = context.wrap_socket(server.http.socket, server_side=True)
     base = server.base.replace("http:", "https:")
     with pytest.raises(FetchError, match=r"the certificate of 127\.0\.0\.1 is not accepted"):
-        Client(base, MANNERS).fetch("100.hea", tmp_path / "100.hea", None)
+        HttpClient(base, MANNERS).fetch("100.hea", tmp_path / "100.hea", None)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority))
-    Client(base, MANNERS).fetch("100.hea", tmp_path / "100.hea", None)
+    HttpClient(base, MANNERS).fetch("100.hea", tmp_path / "100.hea", None)
     assert (tmp_path / "100.hea").read_bytes() == FILES["100.hea"]
     server.always["100.dat"] = (302, {"Location": server.base + "100.hea"})
-    with pytest.raises(Refused, match="redirects to http:, which is not followed"):
-        Client(base, MANNERS).fetch("100.dat", tmp_path / "100.dat", None)
+    with pytest.raises(FileUnavailable, match="redirects to http:, which is not followed"):
+        HttpClient(base, MANNERS).fetch("100.dat", tmp_path / "100.dat", None)
 
 
 def test_at_most_the_agreed_number_of_connections(server: Server, tmp_path: Path) -> None:
@@ -464,20 +470,20 @@ def test_at_most_the_agreed_number_of_connections(server: Server, tmp_path: Path
         plain(request, body)
 
     server.answer = count  # type: ignore[method-assign]
-    done = get(server, tmp_path, manners=Manners(**{**vars(MANNERS), "threads": 3}))
+    done = get(server, tmp_path, manners=RetryPolicy(**{**vars(MANNERS), "threads": 3}))
     assert done.fetched == 30
     assert 2 <= most[0] <= 3
 
 
 def test_two_at_once_do_not_write_over_one_another(server: Server, tmp_path: Path) -> None:
-    with destination.alone(tmp_path), pytest.raises(DataError, match="another wardround fetches into"):
+    with destination.lock_folder(tmp_path), pytest.raises(DataError, match="another wardround fetches into"):
         get(server, tmp_path)
     get(server, tmp_path)
 
 
 def test_what_to_fetch(server: Server, tmp_path: Path) -> None:
     def chosen(*only: str, part: str | None = None, everything: bool = False) -> list[str]:
-        return fetch.choose(SOURCE, FILES, only, part, everything)
+        return fetch.select_paths(SOURCE, FILES, only, part, everything)
 
     assert chosen(everything=True) == sorted(FILES)
     assert chosen("sub/*") == ["LICENSE.txt", "sub/deep/x.csv"]
@@ -502,7 +508,9 @@ def test_an_interrupt_ends_it_at_once_and_keeps_what_came(server: Server, tmp_pa
 
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        fetch.fetch(SOURCE, CARD, tmp_path, base=server.base, tell=tell, manners=Manners(threads=2, read=30))
+        fetch.fetch_data_set(
+            SOURCE, CARD, tmp_path, base=server.base, tell=tell, manners=RetryPolicy(threads=2, read=30)
+        )
     assert time.monotonic() - began < 2.5
     assert not (tmp_path / "100.dat").exists()
     server.always.clear()
@@ -515,8 +523,8 @@ import sys
 from pathlib import Path
 from sites.download.catalogue import SOURCES
 from sites.cohort import DataCard
-from sites.download.fetch import fetch
-fetch(SOURCES["mitdb"], DataCard(*"123456789"), Path(sys.argv[2]), base=sys.argv[1], everything=True)
+from sites.download.fetch import fetch_data_set
+fetch_data_set(SOURCES["mitdb"], DataCard(*"123456789"), Path(sys.argv[2]), base=sys.argv[1], everything=True)
 """
 
 
@@ -542,30 +550,30 @@ def test_a_process_that_is_killed_leaves_whole_files_and_the_next_goes_on(server
 
 
 def test_the_catalogue_names_data_sets_and_where_they_are_published() -> None:
-    assert {item.name for item in catalogue.SOURCES.values()} <= set(datasets.names())
+    assert {item.name for item in catalogue.SOURCES.values()} <= set(datasets.dataset_names())
     for item in catalogue.SOURCES.values():
         assert item.page.startswith("https://")
-        assert catalogue.find(item.slug) is catalogue.find(item.name) is item
+        assert catalogue.find_download(item.slug) is catalogue.find_download(item.name) is item
         assert bool(item.files) != bool(item.by_hand)
         assert all(len(value) == 64 for value in item.sums.values())
     assert catalogue.SOURCES["mitdb"].files == "https://physionet.org/files/mitdb/1.0.0/"
     with pytest.raises(DataError, match="Kaggle"):
-        catalogue.fetchable("heartbeat_csv")
+        catalogue.require_download("heartbeat_csv")
     with pytest.raises(ConfigError, match="choose one of eicu, heart_disease, mitdb, ptbdb, ptbxl, sepsis"):
-        catalogue.fetchable("synthetic")
+        catalogue.require_download("synthetic")
 
 
 def test_which_files_of_the_published_ones_are_chosen() -> None:
     mit = ["100.hea", "100.dat", "100.atr", "100.xws", "102-0.atr", "mitdbdir/x.htm", "x_mitdb/x_100.dat", "RECORDS"]
-    assert fetch.choose(catalogue.SOURCES["mitdb"], mit, (), None, False) == [
+    assert fetch.select_paths(catalogue.SOURCES["mitdb"], mit, (), None, False) == [
         "100.atr",
         "100.dat",
         "100.hea",
         "RECORDS",
     ]
     xl = ["ptbxl_database.csv", "records100/00000/00001_lr.hea", "records500/00000/00001_hr.hea", "RECORDS"]
-    assert fetch.choose(catalogue.SOURCES["ptbxl"], xl, (), "100", False) == xl[:2]
-    assert fetch.choose(catalogue.SOURCES["ptbxl"], xl, (), None, False) == xl[:3]
+    assert fetch.select_paths(catalogue.SOURCES["ptbxl"], xl, (), "100", False) == xl[:2]
+    assert fetch.select_paths(catalogue.SOURCES["ptbxl"], xl, (), None, False) == xl[:3]
 
 
 def test_errors_have_the_exit_codes_that_the_command_line_promises() -> None:
@@ -579,10 +587,10 @@ def test_the_sums_of_the_heart_disease_files_are_those_of_the_files() -> None:
     if not folder.is_dir():
         pytest.skip("no data/heart-disease")
     for path, value in catalogue.SOURCES["heart_disease"].sums.items():
-        assert destination.digest(folder / path) == value
+        assert destination.file_sha256(folder / path) == value
 
 
 def test_the_record_of_what_was_asked_for(tmp_path: Path) -> None:
-    assert fetch.asked(tmp_path) is None
+    assert fetch.fetched_patterns(tmp_path) is None
     (tmp_path / fetch.RECORD).write_text(json.dumps({"patterns": ["a"]}))
-    assert fetch.asked(tmp_path) == ["a"]
+    assert fetch.fetched_patterns(tmp_path) == ["a"]

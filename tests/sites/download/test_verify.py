@@ -14,8 +14,8 @@ from common.errors import DataError
 from sites.datasets import Source, heart_disease, mitdb, synthetic
 from sites.datasets.heart_disease import simulate
 from sites.download import catalogue, fetch
-from sites.download.destination import digest
-from sites.download.verify import Checked, verify
+from sites.download.destination import file_sha256
+from sites.download.verify import Verification, verify_files
 from sites.ecg.beat_reader import Options
 
 
@@ -25,13 +25,13 @@ def folder(hospitals: Path, tmp_path: Path) -> Path:
     return shutil.copytree(hospitals / "north", tmp_path / "north")
 
 
-def check(folder: Path, *only: str) -> Checked:
-    return verify(Source(synthetic, synthetic.Options(), folder, folder.parent / "store"), None, only)
+def check(folder: Path, *only: str) -> Verification:
+    return verify_files(Source(synthetic, synthetic.Options(), folder, folder.parent / "store"), None, only)
 
 
 def write_sums(folder: Path) -> None:
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "SHA256SUMS.txt")
-    lines = [f"{digest(path)}  {path.relative_to(folder)}\n" for path in paths]
+    lines = [f"{file_sha256(path)}  {path.relative_to(folder)}\n" for path in paths]
     (folder / "SHA256SUMS.txt").write_text("".join(lines))
 
 
@@ -49,7 +49,7 @@ def test_by_sums_each_file_is_right_damaged_or_missing(folder: Path) -> None:
     write_sums(folder)
     seen: list[tuple[int, int]] = []
     source = Source(synthetic, synthetic.Options(), folder, folder.parent / "store")
-    whole = verify(source, None, tell=lambda done, of: seen.append((done, of)))
+    whole = verify_files(source, None, tell=lambda done, of: seen.append((done, of)))
     assert (whole.ok, whole.damaged, whole.missing, whole.good) == (10, {}, (), True)
     assert seen[-1] == (10, 10)
     flip(folder / "north-002.dat")
@@ -150,19 +150,19 @@ def test_whole_tables_are_good(folder: Path) -> None:
 def test_sums_of_the_program_are_used_where_the_publisher_lists_none(tmp_path: Path) -> None:
     (tmp_path / "processed.va.data").write_text("63,1,1,140,260,0,1,112,1,3,2,?,?,2\n")
     source = Source(heart_disease, heart_disease.Options(), tmp_path, tmp_path / "store")
-    found = verify(source, catalogue.find("heart_disease"))
+    found = verify_files(source, catalogue.find_download("heart_disease"))
     assert set(found.damaged) == {"processed.va.data"}
     assert len(found.missing) == 3
     made = tmp_path / "made"
     simulate.generate(made, hospitals=2, patients=30, seed=1)
     source = Source(heart_disease, heart_disease.Options(), made, tmp_path / "store")
-    found = verify(source, catalogue.find("heart_disease"))
+    found = verify_files(source, catalogue.find_download("heart_disease"))
     assert "reading" in found.by
     assert found.good
 
 
 @pytest.mark.realdata
 def test_the_published_recordings_are_whole(mitdb_folder: Path, tmp_path: Path) -> None:
-    found = verify(Source(mitdb, Options(), mitdb_folder, tmp_path), catalogue.find("mitdb"))
+    found = verify_files(Source(mitdb, Options(), mitdb_folder, tmp_path), catalogue.find_download("mitdb"))
     assert found.good
     assert found.ok >= 144

@@ -46,7 +46,7 @@ def wave(seconds: np.ndarray, *bumps: tuple[float, float, float]) -> np.ndarray:
 
 
 def columns(found: np.ndarray, what: Task) -> dict[str, np.ndarray]:
-    names = ecg.names(what)
+    names = ecg.feature_names(what)
     assert found.shape[1] == len(names) == len(set(names))
     assert found.dtype == np.float32
     return dict(zip(names, found.T, strict=True))
@@ -59,7 +59,7 @@ HEART = ((0.15, -0.16, 0.02), (-0.1, -0.032, 0.008), (1.0, 0.0, 0.010), (-0.25, 
 def test_the_waves_of_a_beat_are_measured() -> None:
     level = np.where(TIME > 0.05, 0.08, 0.0)  # a raised ST segment
     x = np.stack([wave(TIME, *HEART) + 5, 5 + level, -2 * wave(TIME, *HEART)])[None]
-    found = {name: float(value[0]) for name, value in columns(ecg.table(cohort(x)), cohort(x).task).items()}
+    found = {name: float(value[0]) for name, value in columns(ecg.feature_table(cohort(x)), cohort(x).task).items()}
     about = {"r": 1.0, "q": -0.1, "s": -0.25, "t": 0.3, "t_time": 2.8, "p": 0.15, "st": 0.0}
     for name, value in about.items():
         assert found[f"lead 1 {name}"] == pytest.approx(value, abs=0.02), name
@@ -154,7 +154,7 @@ def test_a_beat_is_held_against_its_patient_s_median_beat() -> None:
     rng = np.random.default_rng(2)
     owner = np.array([0, 1, 2, 2, 0, 0, 1, 0, 0, 0, 1, 1, 1])
     x = (np.sin(np.arange(96) / 7) + 0.4 * rng.normal(size=(13, 2, 96))).astype(np.float32)
-    found = columns(ecg.table(cohort(x, owner)), cohort(x).task)
+    found = columns(ecg.feature_table(cohort(x, owner)), cohort(x).task)
     for i in range(13):
         mine = x[owner == owner[i]]
         for lead in (0, 1):
@@ -174,8 +174,8 @@ def test_a_view_of_the_same_lead_is_not_described_twice() -> None:
     x = rng.normal(size=(6, 2, 96))
     both = cohort(x, leads=("lead 1", "lead 1 minus median beat"))
     alone = cohort(x[:, :1], leads=("lead 1",))
-    assert ecg.names(both.task) == ecg.names(alone.task)
-    assert np.array_equal(ecg.table(both), ecg.table(alone))
+    assert ecg.feature_names(both.task) == ecg.feature_names(alone.task)
+    assert np.array_equal(ecg.feature_table(both), ecg.feature_table(alone))
 
 
 def test_a_kachuee_beat_is_read_around_the_r_peak() -> None:
@@ -196,7 +196,7 @@ def test_both_views_of_one_signal_agree() -> None:
     x = signal[:, None].astype(np.float32)
     window = cohort(beats._windows(x, place)[0])
     kachuee = cohort(beats._kachuee(x, place)[0])
-    one, other = columns(ecg.table(window), window.task), columns(ecg.table(kachuee), kachuee.task)
+    one, other = columns(ecg.feature_table(window), window.task), columns(ecg.feature_table(kachuee), kachuee.task)
     scale = np.ptp(signal)
     assert set(other) - set(one) == {"rr"}
     np.testing.assert_allclose(other["rr"], math.log(0.8), rtol=1e-6)
@@ -209,7 +209,7 @@ def test_both_views_of_one_signal_agree() -> None:
 def test_blocks_change_nothing() -> None:
     x = np.random.default_rng(4).normal(size=(11, 1, 96))
     owner = [0] * 6 + [1] * 5
-    assert np.array_equal(ecg.table(cohort(x, owner), block=3), ecg.table(cohort(x, owner)))
+    assert np.array_equal(ecg.feature_table(cohort(x, owner), block=3), ecg.feature_table(cohort(x, owner)))
 
 
 def strip(angle: float, rate: float, period: float, extra: Sequence[float] = (), seconds: float = 10) -> np.ndarray:
@@ -229,7 +229,7 @@ def test_a_strip_tells_rhythm_waves_and_axis(rate: float) -> None:
     angles = (-30.0, 10.0, 75.0, 130.0)
     x = np.stack([strip(angle, rate, 0.8) for angle in angles])
     given = cohort(x, rate=rate, leads=STANDARD)
-    found = columns(ecg.table(given), given.task)
+    found = columns(ecg.feature_table(given), given.task)
     assert np.degrees(np.arctan2(found["axis_sin"], found["axis_cos"])) == pytest.approx(angles, abs=0.5)
     for i in (1, 2):  # where lead II stands upright
         assert found["rr"][i] == pytest.approx(math.log(0.8), abs=0.01)
@@ -244,7 +244,7 @@ def test_a_strip_tells_rhythm_waves_and_axis(rate: float) -> None:
         assert found["qrs_width"][i] == pytest.approx(found["V3 qrs_width"][i], rel=0.05)
     late = x.copy()
     late[:, 11] = np.roll(late[:, 11], round(0.05 * rate), axis=-1)  # the last lead's QRS comes 50 ms after the others'
-    later = columns(ecg.table(cohort(late, rate=rate, leads=STANDARD)), given.task)
+    later = columns(ecg.feature_table(cohort(late, rate=rate, leads=STANDARD)), given.task)
     assert later["V3 qrs_width"] == pytest.approx(found["V3 qrs_width"])
     assert (later["qrs_width"] > found["qrs_width"] + 0.2).all()
 
@@ -252,8 +252,8 @@ def test_a_strip_tells_rhythm_waves_and_axis(rate: float) -> None:
 def test_ectopic_beats_are_irregular_and_unlike() -> None:
     regular, ectopic = strip(40, 100, 0.9), strip(40, 100, 0.9, extra=(2.75, 6.35))
     given = cohort(np.stack([regular, ectopic]), rate=100, leads=STANDARD)
-    found = columns(ecg.table(given), given.task)
-    places = r_peaks.qrs(ectopic[1].astype(np.float32), 100)
+    found = columns(ecg.feature_table(given), given.task)
+    places = r_peaks.detect_qrs(ectopic[1].astype(np.float32), 100)
     rr = np.diff(places) / 100
     assert found["rr"][1] == pytest.approx(math.log(np.median(rr)), rel=1e-5)
     assert found["rr_sd"][1] == pytest.approx(rr.std() / rr.mean(), rel=1e-5)
@@ -266,7 +266,7 @@ def test_ectopic_beats_are_irregular_and_unlike() -> None:
 def test_leads_without_i_and_avf_have_no_axis() -> None:
     x = strip(40, 100, 0.9)[None, 6:]
     given = cohort(x, rate=100, leads=STANDARD[6:])
-    assert not set(ecg.AXIS) & set(columns(ecg.table(given), given.task))
+    assert not set(ecg.AXIS) & set(columns(ecg.feature_table(given), given.task))
 
 
 def test_what_cannot_be_measured_is_nan() -> None:
@@ -275,13 +275,13 @@ def test_what_cannot_be_measured_is_nan() -> None:
     x[1, 8] = 3.0  # a flat lead
     x[2] = strip(40, 100, 0.9)
     given = cohort(x, rate=100, leads=STANDARD)
-    found = columns(ecg.table(given), given.task)
+    found = columns(ecg.feature_table(given), given.task)
     assert found["beats"][0] == 0
     assert np.isnan([found[name][0] for name in ("rr", "sameness", "qrs_width", "V3 r", "V3 t_time", "axis_sin")]).all()
     assert np.isnan([found[f"V3 {name}"][1] for name in ("qrs_width", "t_time", "band_0")]).all()
     assert found["V3 sd"][1] == 0
     assert not np.isnan([value[2] for value in found.values()]).any()
-    flat = columns(ecg.table(cohort(np.zeros((6, 1, 96)))), task(["lead 1"], 96))
+    flat = columns(ecg.feature_table(cohort(np.zeros((6, 1, 96)))), task(["lead 1"], 96))
     assert np.isnan([flat[f"lead 1 {name}"][0] for name in ("qrs_width", "t_time", "band_0", "correlation")]).all()
 
 
@@ -289,19 +289,21 @@ def test_other_signals_are_refused() -> None:
     for leads, samples, rate in ((["a"], 24, 1 / 3600), (["a"], 100, 125.0), ([], 0, 0.0), (["a"], 96, 100.0)):
         what = Task("odd", "multiclass", ("a", "b"), ("", ""), len(leads), samples, rate, ("f",), tuple(leads))
         with pytest.raises(DataError, match="odd: no hand-crafted features for"):
-            ecg.names(what)
+            ecg.feature_names(what)
     what = task(["a"], 1000, 100.0)
     rows = Windows(np.zeros((1000, 1), np.float32), np.array([999]), np.array([0]), 1000)
     one = np.zeros(1, np.int64)
     with pytest.raises(DataError, match="windows of a table"):
-        ecg.table(Cohort(what, rows, np.zeros((1, 0), np.float32), one, one, ("p",), ("p",), np.full(1, -1, np.int8)))
+        ecg.feature_table(
+            Cohort(what, rows, np.zeros((1, 0), np.float32), one, one, ("p",), ("p",), np.full(1, -1, np.int8))
+        )
 
 
 @pytest.mark.realdata
 def test_ventricular_beats_are_wider_and_unlike_the_rest(mitdb_folder: Path, store: Path) -> None:
     ids = ["106", "119", "200", "208", "221", "233"]
     found = mitdb.read(mitdb_folder, Options(leads=1), ids, store)
-    table = columns(ecg.table(found), found.task)
+    table = columns(ecg.feature_table(found), found.task)
     assert not any(np.isnan(value).any() for value in table.values())
     for who in range(len(ids)):
         normal, ventricular = (np.flatnonzero((found.patient == who) & (found.y == c)) for c in (0, 2))
@@ -315,7 +317,7 @@ def test_measures_against_a_recordings_own_spread_are_a_slow_loops() -> None:
     values = rng.normal(size=(60, 4)).astype(np.float32) * [1, 5, 0.1, 2] + [0, 40, 0, 1]
     values[7, 0], values[9, 1], values[:, 3] = np.nan, 1e6, np.nan
     values[:3, 3] = 1.0  # fewer than five are measured: nothing is usual
-    found = ecg.against_own(values.astype(np.float32))
+    found = ecg.scale_to_own_spread(values.astype(np.float32))
     slow = np.zeros_like(values)
     for column in range(3):
         known = sorted(float(v) for v in np.float32(values[:, column]) if not math.isnan(v))
@@ -332,8 +334,8 @@ def test_beats_of_one_recording_are_measured_as_a_cohort_of_it_is() -> None:
     rng = np.random.default_rng(4)
     x = (wave(TIME, *HEART) + 0.05 * rng.normal(size=(40, 2, 96))).astype(np.float32)
     one = cohort(x)
-    named = dict(zip(ecg.beat_names(2), ecg.of_beats(one.x, np.median(one.x, axis=0)).T, strict=True))
-    for name, values in columns(ecg.table(one), one.task).items():
+    named = dict(zip(ecg.beat_feature_names(2), ecg.measure_beats(one.x, np.median(one.x, axis=0)).T, strict=True))
+    for name, values in columns(ecg.feature_table(one), one.task).items():
         _, lead, measure = name.split(" ")
         np.testing.assert_allclose(named[f"own_{measure}_{lead}"], values, rtol=1e-5, atol=1e-6)
-    assert ecg.of_beats(one.x[:0], one.x[0]).shape == (0, len(named))
+    assert ecg.measure_beats(one.x[:0], one.x[0]).shape == (0, len(named))

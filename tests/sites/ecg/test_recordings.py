@@ -46,7 +46,7 @@ def test_a_recording_reads_as_wfdb_reads_it(hospitals: Path) -> None:
     for place in ("north/north-001", "south/south-002"):
         path = hospitals / place
         theirs, marks = wfdb.rdrecord(str(path)), wfdb.rdann(str(path), "atr")
-        ours = recordings.read(path.parent, path.name)
+        ours = recordings.read_recording(path.parent, path.name)
         np.testing.assert_allclose(ours.signal, theirs.p_signal, atol=1e-5)
         assert ours.signal.dtype == np.float32
         assert (ours.rate, ours.leads, ours.name) == (theirs.fs, tuple(theirs.sig_name), path.name)
@@ -57,38 +57,40 @@ def test_a_recording_reads_as_wfdb_reads_it(hospitals: Path) -> None:
 
 def test_recordings_are_those_that_the_list_names_in_its_order(folder: Path) -> None:
     (folder / "RECORDS").write_text("two\n\n  one \n")
-    assert recordings.names(folder) == ("two", "one")
+    assert recordings.recording_names(folder) == ("two", "one")
     (folder / "RECORDS").unlink()
-    assert recordings.names(folder) == ("one", "two")
+    assert recordings.recording_names(folder) == ("one", "two")
 
 
 def test_the_files_of_a_recording_are_its_header_signals_and_beats(folder: Path) -> None:
-    assert [path.name for path in recordings.files(folder, "one")] == ["one.hea", "one.dat", "one.atr"]
+    assert [path.name for path in recordings.recording_files(folder, "one")] == ["one.hea", "one.dat", "one.atr"]
 
 
 def test_a_folder_that_is_not_there_or_empty_is_named(tmp_path: Path, folder: Path) -> None:
-    refused(lambda: recordings.names(tmp_path / "none"), f"no data folder {tmp_path / 'none'}", "give the folder")
-    refused(lambda: recordings.names(folder / "one.hea"), f"no data folder {folder / 'one.hea'}")
+    refused(
+        lambda: recordings.recording_names(tmp_path / "none"), f"no data folder {tmp_path / 'none'}", "give the folder"
+    )
+    refused(lambda: recordings.recording_names(folder / "one.hea"), f"no data folder {folder / 'one.hea'}")
     (tmp_path / "empty").mkdir()
-    refused(lambda: recordings.names(tmp_path / "empty"), f"no recordings in {tmp_path / 'empty'}")
+    refused(lambda: recordings.recording_names(tmp_path / "empty"), f"no recordings in {tmp_path / 'empty'}")
     (tmp_path / "empty" / "RECORDS").write_text("\n")
-    refused(lambda: recordings.names(tmp_path / "empty"), f"no recordings in {tmp_path / 'empty'}")
+    refused(lambda: recordings.recording_names(tmp_path / "empty"), f"no recordings in {tmp_path / 'empty'}")
 
 
 def test_a_list_that_names_a_missing_recording_or_one_twice_is_refused(folder: Path) -> None:
     (folder / "RECORDS").write_text("one\nthree\n")
-    refused(lambda: recordings.names(folder), str(folder / "RECORDS"), "three.hea is not in")
+    refused(lambda: recordings.recording_names(folder), str(folder / "RECORDS"), "three.hea is not in")
     (folder / "RECORDS").write_text("one\ntwo\none\n")
-    refused(lambda: recordings.names(folder), str(folder / "RECORDS"), "names one twice")
+    refused(lambda: recordings.recording_names(folder), str(folder / "RECORDS"), "names one twice")
     (folder / "RECORDS").write_bytes(b"\xff\xfe\x00\x01")
-    refused(lambda: recordings.names(folder), str(folder / "RECORDS"), "not a list of recordings")
+    refused(lambda: recordings.recording_names(folder), str(folder / "RECORDS"), "not a list of recordings")
 
 
 @pytest.mark.parametrize("ending", ["hea", "dat", "atr"])
 def test_a_missing_file_is_named(folder: Path, ending: str) -> None:
     (folder / f"one.{ending}").unlink()
-    refused(lambda: recordings.read(folder, "one"), f"one.{ending}", str(folder))
-    recordings.read(folder, "two")
+    refused(lambda: recordings.read_recording(folder, "one"), f"one.{ending}", str(folder))
+    recordings.read_recording(folder, "two")
 
 
 @pytest.mark.parametrize("ending", ["hea", "dat", "atr"])
@@ -96,20 +98,24 @@ def test_a_missing_file_is_named(folder: Path, ending: str) -> None:
 def test_a_file_that_was_cut_off_is_named(folder: Path, ending: str, size: int) -> None:
     path = folder / f"one.{ending}"
     path.write_bytes(path.read_bytes()[:size])
-    refused(lambda: recordings.read(folder, "one"), "one.hea" if ending != "atr" else "one.atr")
+    refused(lambda: recordings.read_recording(folder, "one"), "one.hea" if ending != "atr" else "one.atr")
 
 
 def test_a_signal_that_was_cut_off_tells_how_much_is_there(folder: Path) -> None:
     path = folder / "one.dat"
     path.write_bytes(path.read_bytes()[:-2])
-    refused(lambda: recordings.read(folder, "one"), "one.dat is truncated, 7998 of 8000 bytes", "fetch the file again")
+    refused(
+        lambda: recordings.read_recording(folder, "one"),
+        "one.dat is truncated, 7998 of 8000 bytes",
+        "fetch the file again",
+    )
 
 
 def test_annotations_that_were_cut_off_do_not_pass_for_fewer_beats(folder: Path) -> None:
     whole = (folder / "one.atr").read_bytes()
     for size in range(len(whole)):
         (folder / "one.atr").write_bytes(whole[:size])
-        refused(lambda: recordings.read(folder, "one"), "one.atr")
+        refused(lambda: recordings.read_recording(folder, "one"), "one.atr")
 
 
 def test_a_changed_byte_of_the_signal_is_found_wherever_it_is(folder: Path) -> None:
@@ -119,7 +125,12 @@ def test_a_changed_byte_of_the_signal_is_found_wherever_it_is(folder: Path) -> N
         damaged = bytearray(whole)
         damaged[at] ^= 0x10
         path.write_bytes(damaged)
-        refused(lambda: recordings.read(folder, "one"), "one.hea: the checksum of lead", "one.dat", "fetch it again")
+        refused(
+            lambda: recordings.read_recording(folder, "one"),
+            "one.hea: the checksum of lead",
+            "one.dat",
+            "fetch it again",
+        )
 
 
 def test_changed_bytes_of_format_212_are_found(hospitals: Path, tmp_path: Path) -> None:
@@ -128,7 +139,7 @@ def test_changed_bytes_of_format_212_are_found(hospitals: Path, tmp_path: Path) 
     damaged = bytearray(path.read_bytes())
     damaged[301] ^= 0x01
     path.write_bytes(damaged)
-    refused(lambda: recordings.read(path.parent, "north-001"), "the checksum of lead", "north-001.dat")
+    refused(lambda: recordings.read_recording(path.parent, "north-001"), "the checksum of lead", "north-001.dat")
 
 
 @pytest.mark.parametrize(
@@ -136,14 +147,14 @@ def test_changed_bytes_of_format_212_are_found(hospitals: Path, tmp_path: Path) 
 )
 def test_a_header_that_is_none_is_named(folder: Path, content: bytes) -> None:
     (folder / "one.hea").write_bytes(content)
-    refused(lambda: recordings.read(folder, "one"), "one.hea")
+    refused(lambda: recordings.read_recording(folder, "one"), "one.hea")
 
 
 def test_annotations_of_another_recording_are_refused(folder: Path) -> None:
     wfdb.wrann("one", "atr", sample=np.array([5, SAMPLES]), symbol=["N", "N"], fs=125, write_dir=str(folder))
-    refused(lambda: recordings.read(folder, "one"), "one.atr", "beyond the 2000 samples")
+    refused(lambda: recordings.read_recording(folder, "one"), "one.atr", "beyond the 2000 samples")
     wfdb.wrann("one", "atr", sample=np.array([5, SAMPLES - 1]), symbol=["N", "N"], fs=125, write_dir=str(folder))
-    assert recordings.read(folder, "one").sample.tolist() == [5, SAMPLES - 1]
+    assert recordings.read_recording(folder, "one").sample.tolist() == [5, SAMPLES - 1]
 
 
 def test_annotations_that_go_back_in_time_are_refused(folder: Path) -> None:
@@ -152,7 +163,7 @@ def test_annotations_that_go_back_in_time_are_refused(folder: Path) -> None:
     head = bytes([200, 4])
     (folder / "one.atr").write_bytes(head + back + b"\0\0")
     assert wfdb.rdann(str(folder / "one"), "atr").sample.tolist() == [200, 205, 105]
-    refused(lambda: recordings.read(folder, "one"), "one.atr", "not in the order of time")
+    refused(lambda: recordings.read_recording(folder, "one"), "one.atr", "not in the order of time")
 
 
 @pytest.mark.parametrize(
@@ -166,7 +177,7 @@ def test_a_missing_sample_is_nan_in_every_format(
         digital *= 1000
     digital[7, 0] = digital[9, 1] = missing
     write_recording(tmp_path, "a", digital, [50], ["N"], fmt=fmt, baseline=3, gain=200.0)
-    signal = recordings.read(tmp_path, "a").signal
+    signal = recordings.read_recording(tmp_path, "a").signal
     lost = np.zeros((300, 2), bool)
     lost[7, 0] = lost[9, 1] = True
     np.testing.assert_array_equal(np.isnan(signal), lost)
@@ -177,7 +188,7 @@ def test_a_missing_sample_is_nan_in_every_format(
 def test_signals_come_in_millivolts(tmp_path: Path, write_recording: Write, units: str, factor: float) -> None:
     digital = np.arange(600).reshape(300, 2)
     write_recording(tmp_path, "a", digital, [50], ["N"], units=units, gain=100.0)
-    np.testing.assert_allclose(recordings.read(tmp_path, "a").signal, digital / 100 * factor, rtol=1e-6)
+    np.testing.assert_allclose(recordings.read_recording(tmp_path, "a").signal, digital / 100 * factor, rtol=1e-6)
 
 
 @pytest.mark.parametrize("view", ["window", "kachuee"])
@@ -189,7 +200,7 @@ def test_beats_that_touch_missing_samples_are_left_out_and_counted(
     digital[places[3] + 10, 1] = -32768
     digital[places[7] - 60 : places[7] - 55, 0] = -32768
     write_recording(folder, "one", digital, places, ["N"] * len(places))
-    found = beats.cut(recordings.read(folder, "one"), view, 2)
+    found = beats.cut_beats(recordings.read_recording(folder, "one"), view, 2)
     # At 125 Hz a window reaches from 36 samples before to 60 after; a Kachuee beat of a beat a second, 150 after.
     before, after = (36, 60) if view == "window" else (0, 150)
     missing = [places[3] + 10, *range(places[7] - 60, places[7] - 55)]
@@ -207,10 +218,10 @@ def test_a_lead_that_was_never_recorded_leaves_no_beat(folder: Path, write_recor
     digital[:, 1] = -32768
     places = list(range(100, SAMPLES, 125))
     write_recording(folder, "one", digital, places, ["N"] * len(places))
-    both = beats.cut(recordings.read(folder, "one"), "window", 2)
+    both = beats.cut_beats(recordings.read_recording(folder, "one"), "window", 2)
     assert len(both.sample) == 0
     assert both.excluded == {"beats with missing samples": len(places)}
-    assert len(beats.cut(recordings.read(folder, "one"), "window", 1).sample) == len(places)
+    assert len(beats.cut_beats(recordings.read_recording(folder, "one"), "window", 1).sample) == len(places)
 
 
 @pytest.mark.parametrize(
@@ -225,21 +236,21 @@ def test_a_lead_that_was_never_recorded_leaves_no_beat(folder: Path, write_recor
 )
 def test_a_headers_comments_tell_age_and_sex(tmp_path: Path, line: str, age: float, sex: int) -> None:
     (tmp_path / "x.hea").write_text(f"# made\nx 2 360/720(0) 650000\n# SYNTHETIC\n{line}\n# Aldomet\n", "latin-1")
-    found = recordings.person(tmp_path, "x")
+    found = recordings.read_age_and_sex(tmp_path, "x")
     np.testing.assert_equal(found, (age, sex))
-    assert recordings.rate(tmp_path, "x") == 360
+    assert recordings.read_rate(tmp_path, "x") == 360
 
 
 def test_a_beat_stands_for_the_time_since_the_one_before(hospitals: Path, tmp_path: Path) -> None:
     place = hospitals / "north"
-    names = recordings.names(place)
+    names = recordings.recording_names(place)
     cohort = read_beats(place, Options(paced=True), names, tmp_path, names)
     assert cohort.hours is not None
     assert cohort.age is not None
     assert cohort.sex is not None
     for i, name in enumerate(names):
         marks = wfdb.rdann(str(place / name), "atr")
-        last = marks.sample[np.isin(marks.symbol, list(beats.AAMI))][-1]
+        last = marks.sample[np.isin(marks.symbol, list(beats.AAMI_CLASSES))][-1]
         spent = float(cohort.hours[cohort.patient == i].sum())
         assert spent <= last / wfdb.rdheader(str(place / name)).fs / 3600 * (1 + 1e-5)
         assert spent > 0.8 * last / wfdb.rdheader(str(place / name)).fs / 3600

@@ -14,20 +14,20 @@ from hypothesis import strategies as st
 from scipy import signal, stats
 
 from client import requests as work
-from client.policy import SIMULATION, SitePolicy
+from client.policy import SIMULATION_POLICY, SitePolicy
 from client.site import load_site
 from client.site_context import SiteContext
 from common import config
 from common.errors import ConfigError, SiteError
 from common.messages import Request
 from common.sections.shift import ShiftConfig
-from common.settings import check
+from common.settings import validate_settings
 from common.task import Task
 from sites import shift
 from sites.cohort import SPLITS, Cohort, Windows
 from sites.datasets import synthetic
 from sites.ecg import beats
-from sites.ecg.filtering import condition
+from sites.ecg.filtering import resample_and_filter
 from sites.shift import people, tables
 
 TWELVE = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -36,11 +36,11 @@ CLASSES = ("N", "S", "V")
 
 
 def asked(**options: Any) -> ShiftConfig:
-    return check(ShiftConfig, options, "shift")
+    return validate_settings(ShiftConfig, options, "shift")
 
 
 def shifted(cohort: Cohort, seed: int = 1, site: str = "north", **options: Any) -> tuple[Cohort, Mapping[str, str]]:
-    return shift.apply(cohort, asked(**options), seed, site)
+    return shift.apply_shift(cohort, asked(**options), seed, site)
 
 
 def ecg(
@@ -65,7 +65,7 @@ def flat(n: int = 6, leads: int = 12, seconds: float = 10.0, rate: float = 500.0
 def window(n: int = 40, each: int = 10) -> Cohort:
     """Beats as the window view of sites/ecg/beats.py gives them, with the names of its features."""
     rng = np.random.default_rng(3)
-    names = beats.feature_names(2)
+    names = beats.window_feature_names(2)
     lead = rng.normal(0, 0.2, (n, 2, beats.SAMPLES))
     return ecg(np.concatenate([lead, lead - np.median(lead, 0)], 1), beats.RATE, PAIR, each, names)
 
@@ -300,7 +300,7 @@ def test_the_filter_that_disturbances_pass_is_the_one_the_window_view_applies() 
     time = np.arange(0, 60, 1 / 500)
     tones = {0.4: 0.0, 3.0: 0.0, 50.0: 0.0}
     for hz in tones:
-        out = condition(np.sin(2 * np.pi * hz * time).astype(np.float32)[:, None], 500.0, 125.0, (0.5, 40.0))
+        out = resample_and_filter(np.sin(2 * np.pi * hz * time).astype(np.float32)[:, None], 500.0, 125.0, (0.5, 40.0))
         tones[hz] = float(np.sqrt(2 * (out[1250:-1250] ** 2).mean()))
     for hz, left in tones.items():
         assert 1 / (1 + (0.5 / hz) ** 4) / (1 + (hz / 40) ** 4) == pytest.approx(left, rel=0.02)
@@ -445,7 +445,7 @@ def test_an_early_warning_is_tested_on_true_labels_alone() -> None:
 def left(a: int, b: int, share: float, unknown: int = 0, seed: int = 0) -> tuple[int, int, int]:
     """How many of `a` marked, `b` others and some unknown people stay."""
     marks = np.repeat([1, 0, -1], (a, b, unknown))[:, None]
-    stays = people.keep(marks, [share], np.random.default_rng(seed))
+    stays = people.draw_kept(marks, [share], np.random.default_rng(seed))
     return tuple(int((marks[stays, 0] == mark).sum()) for mark in (1, 0, -1))  # type: ignore[return-value]
 
 
@@ -561,7 +561,7 @@ def test_shares_of_what_hangs_together_hold_together_too() -> None:
     older = rng.random(3000) < 0.4
     event = rng.random(3000) < np.where(older, 0.7, 0.1)
     marks = np.stack([older, event], axis=1).astype(np.int64)
-    stays = people.keep(marks, [0.2, 0.5], np.random.default_rng(0))
+    stays = people.draw_kept(marks, [0.2, 0.5], np.random.default_rng(0))
     np.testing.assert_allclose(marks[stays].mean(0), [0.2, 0.5], atol=2 / stays.sum())
     kinds = [(marks == kind).all(1) for kind in ((0, 0), (0, 1), (1, 0), (1, 1))]
     kept = np.array([stays[kind].mean() for kind in kinds])
@@ -639,7 +639,7 @@ def chart(n: int = 3000, each: int = 2) -> Cohort:
 
 
 def test_variables_are_columns_that_belong_together() -> None:
-    found = {name: (v.features, v.feature_flags, v.categories) for name, v in tables.variables(chart()).items()}
+    found = {name: (v.features, v.feature_flags, v.categories) for name, v in tables.table_variables(chart()).items()}
     assert found == {
         "chol": ([0], [1], []),
         "age": ([2], [], []),
@@ -774,16 +774,16 @@ def test_a_laboratory_reads_on_another_line() -> None:
 
 
 def test_a_site_has_the_options_of_all_and_its_own_before_them() -> None:
-    run = config.parse(
+    run = config.parse_config(
         {"shift": {"*": {"hum": {"mv": 0.1}, "gain": {"factor": 2.0}}, "south": {"hum": {"mv": 0.3, "mains": 60}}}}
     )
-    run = config.from_json(config.to_json(run))
-    north, south = (shift.options(run, site) for site in ("north", "south"))
+    run = config.config_from_json(config.config_to_json(run))
+    north, south = (shift.site_options(run, site) for site in ("north", "south"))
     assert north == asked(hum={"mv": 0.1}, gain={"factor": 2.0})
     assert south == asked(hum={"mv": 0.3, "mains": 60}, gain={"factor": 2.0})
-    shift.check(run, ["north", "south"])
+    shift.check_sites(run, ["north", "south"])
     with pytest.raises(ConfigError, match=r"shift\.south: this run has no such hospital \(did you mean mouth\?\)"):
-        shift.check(run, ["north", "mouth"])
+        shift.check_sites(run, ["north", "mouth"])
 
 
 @pytest.mark.parametrize(
@@ -798,22 +798,22 @@ def test_a_site_has_the_options_of_all_and_its_own_before_them() -> None:
 )
 def test_a_wrong_option_is_named(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        config.parse({"shift": given})
+        config.parse_config({"shift": given})
 
 
 def test_real_sites_are_never_shifted(hospitals: Path) -> None:
     with pytest.raises(ConfigError, match="shift: is for simulation only"):
-        config.parse({"shift": {"*": {}}, "federation": {"engine": "federation"}})
-    run = config.parse({"data": {"path": str(hospitals)}, "shift": {"*": {"gain": {"factor": 2.0}}}})
+        config.parse_config({"shift": {"*": {}}, "federation": {"engine": "federation"}})
+    run = config.parse_config({"data": {"path": str(hospitals)}, "shift": {"*": {"gain": {"factor": 2.0}}}})
     with pytest.raises(SiteError, match="a real hospital's data stay as they are"):
         load_site(SiteContext(SitePolicy(), site="north", data=hospitals / "north"), run)
 
 
 def test_a_simulated_site_is_shifted_after_its_split_and_says_so(hospitals: Path) -> None:
     raw = {"data": {"path": str(hospitals)}, "sites": {"validation": 0.5}}
-    plain = config.parse(raw)
-    run = config.parse(raw | {"shift": {"south": {"hum": {"mv": 0.2}, "label_noise": {"probability": 0.5}}}})
-    north, south = (SiteContext(SIMULATION, index=i, count=2) for i in range(2))
+    plain = config.parse_config(raw)
+    run = config.parse_config(raw | {"shift": {"south": {"hum": {"mv": 0.2}, "label_noise": {"probability": 0.5}}}})
+    north, south = (SiteContext(SIMULATION_POLICY, index=i, count=2) for i in range(2))
     assert synthetic.CARD.synthetic
     for split in SPLITS:
         was, now = (getattr(load_site(north, it), split) for it in (plain, run))

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.config import parse
+from common.config import parse_config
 from common.errors import ConfigError, DataError
 from sites import datasets
 from sites.datasets import Source
 from sites.unlabelled import recordings
-from sites.unlabelled.recordings import FLAT, MISSING, RAIL, Form, read
+from sites.unlabelled.recordings import FLAT, MISSING, RAIL, InputForm, read_rows
 
 RATE, SECONDS = 250, 30
 AT = np.arange(60, RATE * SECONDS - 60, 200)
@@ -22,11 +22,11 @@ LOW = -(2**15)
 
 
 def source(folder: Path, dataset: str = "mitdb", **options: object) -> Source:
-    return datasets.open_source(parse({"data": {"dataset": dataset, "options": options}}), folder)
+    return datasets.open_source(parse_config({"data": {"dataset": dataset, "options": options}}), folder)
 
 
-def form(leads: int = 1, **options: object) -> Form:
-    return recordings.form(source(Path(), leads=leads, **options))
+def form(leads: int = 1, **options: object) -> InputForm:
+    return recordings.input_form(source(Path(), leads=leads, **options))
 
 
 def ecg(leads: int = 1, seconds: float = SECONDS) -> np.ndarray:
@@ -56,9 +56,9 @@ def put(tmp_path: Path, write_recording: Callable[..., None]) -> Callable[..., P
 )
 def test_inputs_are_those_of_training(hospitals: Path, store: Path, options: dict[str, object]) -> None:
     trained = replace(source(hospitals / "north", "synthetic", **options), store=store)
-    wanted = recordings.form(trained)
-    for name in recordings.names(trained.folder):
-        found, theirs = read(trained.folder, name, wanted), trained.read([name])
+    wanted = recordings.input_form(trained)
+    for name in recordings.find_recordings(trained.folder):
+        found, theirs = read_rows(trained.folder, name, wanted), trained.read([name])
         assert np.array_equal(found.cohort.x, theirs.x)
         assert np.array_equal(found.cohort.features, theirs.features)
         assert [theirs.task.classes[k] for k in theirs.y] == found.columns["reference"].tolist()
@@ -69,23 +69,23 @@ def test_inputs_are_those_of_training(hospitals: Path, store: Path, options: dic
 
 def test_beats_are_found_where_nobody_marked_them(put: Callable[..., Path]) -> None:
     folder = put(ecg(), None)
-    found = read(folder, "r", form())
+    found = read_rows(folder, "r", form())
     assert found.about["beats"] == "R peaks found by this program (qrs)"
     assert "reference" not in found.columns
     assert len(found.columns["sample"]) == len(AT)
     assert np.abs(found.columns["sample"] - AT).max() <= 1
     with pytest.raises(DataError, match=r"no beat annotations .*r\.atr"):
-        read(folder, "r", form(), "reference")
+        read_rows(folder, "r", form(), "reference")
 
 
 def test_the_detector_is_used_where_annotations_hold_no_beat_or_are_not_wanted(put: Callable[..., Path]) -> None:
     folder = put(ecg(), AT[:0])
-    assert "found by this program" in read(folder, "r", form()).about["beats"]
+    assert "found by this program" in read_rows(folder, "r", form()).about["beats"]
     with pytest.raises(DataError, match=r"r: fewer than three beats, by the reference annotations \(\.atr\)"):
-        read(folder, "r", form(), "reference")
+        read_rows(folder, "r", form(), "reference")
     folder = put(ecg(), AT[::2])
-    assert len(read(folder, "r", form()).cohort.y) == len(AT[::2])
-    assert len(read(folder, "r", form(), "detect").cohort.y) == len(AT)
+    assert len(read_rows(folder, "r", form()).cohort.y) == len(AT[::2])
+    assert len(read_rows(folder, "r", form(), "detect").cohort.y) == len(AT)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_beats_on_a_bad_stretch_are_left_out_and_told(
 ) -> None:
     digital = ecg()
     spoil(digital)
-    found = read(put(digital), "r", form())
+    found = read_rows(put(digital), "r", form())
     gone = np.asarray([item.sample for item in found.left])
     assert {item.why for item in found.left} == {why}
     assert sorted([*gone, *found.columns["sample"]]) == AT.tolist()
@@ -117,14 +117,14 @@ def test_beats_on_a_bad_stretch_are_left_out_and_told(
 
 
 def test_a_beat_at_the_record_s_own_peak_is_not_saturated(put: Callable[..., Path]) -> None:
-    assert read(put(ecg()), "r", form()).left == ()
+    assert read_rows(put(ecg()), "r", form()).left == ()
 
 
 def test_a_quiet_line_below_all_else_is_no_rail(put: Callable[..., Path]) -> None:
     time = np.arange(RATE * SECONDS)
     beat = 1000 * np.exp(-0.5 * ((time % 200 - 60) / 6) ** 2) + 200 * np.exp(-0.5 * ((time % 200 - 130) / 14) ** 2)
     digital = 50 * np.rint(beat[:, None] / 50) + 20 * ((time[:, None] // 9) % 2)  # coarse: runs of 36 ms, at least
-    assert read(put(np.where(digital > 20, digital, 20 * ((time[:, None] // 20) % 2))), "r", form()).left == ()
+    assert read_rows(put(np.where(digital > 20, digital, 20 * ((time[:, None] // 20) % 2))), "r", form()).left == ()
 
 
 @pytest.mark.parametrize(("seconds", "spoilt"), [(0.06, False), (0.2, True)])
@@ -135,7 +135,7 @@ def test_the_end_of_a_slow_wave_is_a_rail_only_if_it_lasts(
     at = 3120  # between two beats
     fall = np.concatenate([np.linspace(0, -1200, 60), np.full(length, -1200), np.linspace(-1200, 0, 60)])
     digital[at : at + len(fall), 0] = np.rint(fall)
-    found = read(put(digital), "r", form())
+    found = read_rows(put(digital), "r", form())
     assert (RAIL in {item.why for item in found.left}) == spoilt
 
 
@@ -143,16 +143,16 @@ def test_the_end_of_a_slow_wave_is_a_rail_only_if_it_lasts(
 def test_a_lead_that_is_flat_or_lost_throughout(put: Callable[..., Path], value: int) -> None:
     what = "holds no sample" if value == LOW else "is flat throughout"
     with pytest.raises(DataError, match=f"r: lead MLII {what}"):
-        read(put(np.full((5000, 1), value)), "r", form())
+        read_rows(put(np.full((5000, 1), value)), "r", form())
 
 
 def test_missing_leads(put: Callable[..., Path], tmp_path: Path) -> None:
     folder = put(ecg())
     with pytest.raises(DataError, match=r"r: 1 lead\(s\), but the model was trained on 2"):
-        read(folder, "r", form(2))
-    strips = recordings.form(source(tmp_path, "ptbxl", leads=["II", "V1"]))
+        read_rows(folder, "r", form(2))
+    strips = recordings.input_form(source(tmp_path, "ptbxl", leads=["II", "V1"]))
     with pytest.raises(DataError, match="r: no lead V1, which the model was trained on"):
-        read(folder, "r", strips)
+        read_rows(folder, "r", strips)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.5])
@@ -160,20 +160,20 @@ def test_recordings_too_short(put: Callable[..., Path], seconds: float) -> None:
     why = "shorter than one window of 0.768 s" if seconds < 1 else "fewer than three beats"
     for where in ("reference", "detect"):
         with pytest.raises(DataError, match=why):
-            read(put(ecg(seconds=seconds)), "r", form(), where)  # type: ignore[arg-type]
+            read_rows(put(ecg(seconds=seconds)), "r", form(), where)  # type: ignore[arg-type]
 
 
 def test_the_last_beat_has_no_next_one(put: Callable[..., Path]) -> None:
-    found = read(put(ecg()), "r", form(view="kachuee"))
+    found = read_rows(put(ecg()), "r", form(view="kachuee"))
     assert [(item.why, item.sample) for item in found.left] == [("last beat, which has no next one", AT[-1])]
 
 
 def test_strips_follow_one_another(put: Callable[..., Path], tmp_path: Path) -> None:
     digital = ecg(2, 25)
     digital[2600:2610] = LOW
-    wanted = replace(recordings.form(source(tmp_path, "ptbxl", leads=["II", "V1"], rate=500)))
+    wanted = replace(recordings.input_form(source(tmp_path, "ptbxl", leads=["II", "V1"], rate=500)))
     wanted = replace(wanted, task=replace(wanted.task, rate_hz=float(RATE), samples=10 * RATE))
-    found = read(put(digital), "r", wanted)
+    found = read_rows(put(digital), "r", wanted)
     assert np.array_equal(found.cohort.x[0], (digital[:2500].T / 1000).astype(np.float32))
     assert found.columns["sample"].tolist() == [0]
     assert [(item.why, item.sample) for item in found.left] == [
@@ -185,7 +185,7 @@ def test_strips_follow_one_another(put: Callable[..., Path], tmp_path: Path) -> 
 def test_strips_at_another_rate_keep_the_signal(put: Callable[..., Path], tmp_path: Path) -> None:
     time = np.arange(RATE * 20) / RATE
     digital = np.rint(1000 * np.sin(2 * np.pi * 3 * time))[:, None]
-    found = read(put(digital), "r", recordings.form(source(tmp_path, "ptbxl", leads=["II"])))
+    found = read_rows(put(digital), "r", recordings.input_form(source(tmp_path, "ptbxl", leads=["II"])))
     assert found.cohort.x.shape == (2, 1, 1000)
     expected = np.sin(2 * np.pi * 3 * np.arange(2000) / 100)
     assert np.abs(found.cohort.x[:, 0].ravel()[50:-50] - expected[50:-50]).max() < 0.01
@@ -197,7 +197,7 @@ def test_a_strip_with_a_flat_lead_is_left_out_and_one_with_a_flat_stretch_is_not
     digital = ecg(2, 20)
     digital[0:2500, 1] = 0
     digital[3000:3200, 1] = 7
-    found = read(put(digital), "r", recordings.form(source(tmp_path, "ptbxl", leads=["II", "V1"])))
+    found = read_rows(put(digital), "r", recordings.input_form(source(tmp_path, "ptbxl", leads=["II", "V1"])))
     assert found.columns["sample"].tolist() == [2500]
     assert [(item.why, item.sample) for item in found.left] == [(FLAT, 0)]
 
@@ -206,11 +206,11 @@ def test_recordings_lie_in_the_folder_or_below_it(tmp_path: Path) -> None:
     for place in ("a", "b"):
         (tmp_path / place).mkdir()
         (tmp_path / place / "x.hea").touch()
-    assert recordings.names(tmp_path) == ("a/x", "b/x")
+    assert recordings.find_recordings(tmp_path) == ("a/x", "b/x")
     with pytest.raises(DataError, match=r"neither it nor a folder below it holds a \.hea file"):
-        recordings.names(_empty(tmp_path))
+        recordings.find_recordings(_empty(tmp_path))
     with pytest.raises(DataError, match="no data folder"):
-        recordings.names(tmp_path / "none")
+        recordings.find_recordings(tmp_path / "none")
 
 
 def _empty(folder: Path) -> Path:
@@ -220,7 +220,7 @@ def _empty(folder: Path) -> Path:
 
 def test_data_that_are_no_recordings() -> None:
     with pytest.raises(ConfigError, match="heart_disease has no recordings to score"):
-        recordings.form(source(Path(), "heart_disease"))
+        recordings.input_form(source(Path(), "heart_disease"))
 
 
 def test_measures_of_a_lead_that_the_model_does_not_see_are_refused() -> None:

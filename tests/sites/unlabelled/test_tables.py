@@ -8,24 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.config import parse
+from common.config import parse_config
 from common.errors import DataError
 from sites import datasets
 from sites.datasets import Source
 from sites.datasets.sepsis.columns import LABEL, NAMES
 from sites.unlabelled import tables
-from sites.unlabelled_rows import Left, Rows
+from sites.unlabelled_rows import Exclusion, ScorableRows
 
 ROW = "63.0,1.0,1.0,145.0,233.0,1.0,2.0,150.0,0.0,2.3,3.0,0.0,6.0,0"
 NOTHING = ",".join("?" * 14)
 
 
 def source(folder: Path, dataset: str, store: Path, **options: object) -> Source:
-    opened = datasets.open_source(parse({"data": {"dataset": dataset, "options": options}}), folder)
+    opened = datasets.open_source(parse_config({"data": {"dataset": dataset, "options": options}}), folder)
     return replace(opened, store=store)
 
 
-def whole(found: list[Rows]) -> tuple[np.ndarray, list[str], list[Left]]:
+def whole(found: list[ScorableRows]) -> tuple[np.ndarray, list[str], list[Exclusion]]:
     features = np.concatenate([part.cohort.features for part in found])
     names = [str(name) for part in found for name in part.columns["record"]]
     return features, names, [item for part in found for item in part.left]
@@ -36,16 +36,16 @@ def heart(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     store = tmp_path_factory.mktemp("heart")
     config = {"dataset": "heart_disease", "cache": str(store)}
     options = {"simulated": True, "hospitals": 2, "patients": 40, "protocol": request.param}
-    return datasets.open_source(parse({"data": {**config, "options": options}}), None)
+    return datasets.open_source(parse_config({"data": {**config, "options": options}}), None)
 
 
 def test_heart_disease_inputs_are_those_of_training(heart: Source) -> None:
-    features, names, _ = whole(list(tables.read(heart)))
+    features, names, _ = whole(list(tables.read_unlabelled_tables(heart)))
     trained = [item.id for item in heart.patients()]
     theirs = heart.read(trained)
     row = {name: i for i, name in enumerate(names)}
     assert np.array_equal(features[[row[name] for name in trained]], theirs.features, equal_nan=True)
-    assert all(part.cohort.synthetic for part in tables.read(heart))
+    assert all(part.cohort.synthetic for part in tables.read_unlabelled_tables(heart))
 
 
 @pytest.mark.parametrize("protocol", ["flamby", "explicit"])
@@ -54,7 +54,7 @@ def test_a_row_of_nothing_is_left_out_and_one_without_a_diagnosis_is_not(
 ) -> None:
     undiagnosed, partial = ROW[:-1] + "?", ROW.replace("233.0", "?")
     (tmp_path / "processed.here.data").write_text("\n".join([ROW, undiagnosed, NOTHING, partial]) + "\n")
-    (found,) = tables.read(source(tmp_path, "heart_disease", store, protocol=protocol))
+    (found,) = tables.read_unlabelled_tables(source(tmp_path, "heart_disease", store, protocol=protocol))
     assert found.columns["line"].tolist()[:2] == [1, 2]
     assert np.array_equal(found.cohort.features[0], found.cohort.features[1])
     reasons = {item.record: (item.why, item.rows) for item in found.left}
@@ -70,7 +70,7 @@ def test_what_no_one_can_have_and_a_zero_are_not_measured(tmp_path: Path, store:
     rows = [ROW.replace("233.0", value) for value in ("?", "0", "20", "233.0")]
     plain = ",".join(["63.0", *ROW.split(",")[1:]])
     (tmp_path / "processed.here.data").write_text("\n".join([*rows, plain, plain, plain]) + "\n")
-    (found,) = tables.read(source(tmp_path, "heart_disease", store, protocol="explicit"))
+    (found,) = tables.read_unlabelled_tables(source(tmp_path, "heart_disease", store, protocol="explicit"))
     gone, zero, outside, there = found.cohort.features[:4]
     assert np.array_equal(gone, zero, equal_nan=True)
     assert np.array_equal(gone, outside, equal_nan=True)
@@ -103,27 +103,27 @@ def test_sepsis_inputs_are_those_of_training_with_or_without_labels(
         psv(folder, "p2", 3, has, HR=[70.0, 71.0, NAN], Lactate=[NAN, 2.0, NAN])
     trained = source(train, "sepsis", store, view=view, hours=4)
     theirs = trained.read(["p1", "p2"]).take(np.asarray([2, 3, 4, 5, 6, 7]))
-    (found,) = tables.read(source(new, "sepsis", store, view=view, hours=4))
+    (found,) = tables.read_unlabelled_tables(source(new, "sepsis", store, view=view, hours=4))
     assert np.array_equal(found.cohort.features, theirs.features, equal_nan=True)
     if view == "hours":
         assert np.array_equal(found.cohort.x.dense(), theirs.x.dense(), equal_nan=True)  # type: ignore[union-attr]
     assert found.columns["record"].tolist() == ["p1"] * 3 + ["p2"] * 3
     assert found.columns["hour"].tolist() == [3, 4, 5, 1, 2, 3]
     assert found.cohort.patient.tolist() == [0, 0, 0, 1, 1, 1]
-    assert found.left == (Left("p1", "hours before anything was measured", rows=2),)
+    assert found.left == (Exclusion("p1", "hours before anything was measured", rows=2),)
 
 
 def test_sepsis_patients_of_nothing_and_bad_files_are_told(
     tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sites.datasets.sepsis.unlabelled.FILES", 4)
+    monkeypatch.setattr("sites.datasets.sepsis.unlabelled.FILES_PER_BATCH", 4)
     psv(tmp_path, "p1", 5, HR=HR)
     psv(tmp_path, "p2", 2)
     psv(tmp_path, "p3", 0)
     psv(tmp_path, "p4", 2, HR=[80.0, 81.0])
     (tmp_path / "p4.psv").write_text((tmp_path / "p4.psv").read_text().replace("81", "high"))
     psv(tmp_path, "p5", 1, HR=[70.0])
-    features, names, left = whole(list(tables.read(source(tmp_path, "sepsis", store))))
+    features, names, left = whole(list(tables.read_unlabelled_tables(source(tmp_path, "sepsis", store))))
     assert names == ["p1"] * 3 + ["p5"]
     assert len(features) == 4
     said = {item.record: (item.why, item.rows) for item in left}
@@ -137,21 +137,21 @@ def test_a_hospital_in_other_units_is_refused_whole(tmp_path: Path, store: Path)
     for i in range(25):
         psv(tmp_path, f"p{i:02}", 2, Temp=[98.6, 99.0])
     with pytest.raises(DataError, match="column Temp: half of the values are over what can be"):
-        list(tables.read(source(tmp_path, "sepsis", store)))
+        list(tables.read_unlabelled_tables(source(tmp_path, "sepsis", store)))
 
 
 def test_a_wrong_folder(tmp_path: Path, store: Path) -> None:
     for name, what in (("sepsis", r"holds no \.psv file"), ("heart_disease", r"processed\.<hospital>\.data")):
         with pytest.raises(DataError, match=what):
-            list(tables.read(source(tmp_path, name, store)))
+            list(tables.read_unlabelled_tables(source(tmp_path, name, store)))
         with pytest.raises(DataError, match="no data folder"):
-            list(tables.read(source(tmp_path / "none", name, store)))
+            list(tables.read_unlabelled_tables(source(tmp_path / "none", name, store)))
 
 
 def test_any_other_data_set_comes_through_its_own_reader(tmp_path: Path) -> None:
     raw = {"dataset": "heartbeat_csv", "cache": str(tmp_path), "options": {"simulated": True, "patients": 4}}
-    opened = datasets.open_source(parse({"data": raw}), None)
-    (found,) = tables.read(opened)
+    opened = datasets.open_source(parse_config({"data": raw}), None)
+    (found,) = tables.read_unlabelled_tables(opened)
     assert np.array_equal(found.cohort.x, opened.read([item.id for item in opened.patients()]).x)
     for name in set(found.columns["record"]):
         rows = found.columns["row"][found.columns["record"] == name]

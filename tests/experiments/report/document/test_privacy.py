@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 
 from common.errors import DataError
-from experiments.report.build import build
+from experiments.report.build import build_report
 from experiments.report.document import report as model
 from experiments.report.pages import tables
-from experiments.report.pages.html import html
+from experiments.report.pages.html import render_html
 
 TOLD = {"level": "patient", "unit": "person", "units": 40, "epsilon_run": 1.5, "epsilon": 4.25, "delta": 1e-5, "q": 0.1,
         "sigma": 2.5, "clip": 0.7, "steps": 30, "accountant": "prv", "private": True}  # fmt: skip
@@ -35,18 +35,18 @@ def spend(folder: Path, **changes: Any) -> Path:
 
 def shown(report: model.Report) -> str:
     screen = Console(width=300, record=True, file=io.StringIO())
-    screen.print(tables.terminal(report))
+    screen.print(tables.render_terminal_summary(report))
     return screen.export_text()
 
 
 def test_each_hospitals_spending_stands_in_every_form(make_run) -> None:
-    report = build(spend(make_run()))
+    report = build_report(spend(make_run()))
     found = {item.site: item for item in report.privacy}
     assert sorted(found) == ["north", "south", "west"]
     assert (found["north"].epsilon_run, found["north"].epsilon, found["north"].units) == (1.5, 4.25, 123)
     assert (found["north"].steps, found["west"].steps) == (90, 60)  # west was lost in round 2
     assert model.from_json(model.to_json(report)) == report
-    page = html(report)
+    page = render_html(report)
     for text in ("123 people", "4.250", "1.500", "1e-05", "2.500", "PRV", "Two data sets are neighbours",
                  "a person more",
                  "The server sees each hospital"):  # fmt: skip
@@ -57,19 +57,19 @@ def test_each_hospitals_spending_stands_in_every_form(make_run) -> None:
 
 
 def test_a_record_level_run_says_that_it_is_no_promise_to_a_person(make_run) -> None:
-    page = html(build(spend(make_run(), level="record", unit="example", units=9000)))
+    page = render_html(build_report(spend(make_run(), level="record", unit="example", units=9000)))
     assert "9,000 examples" in page
     assert "A person with many examples has no such promise" in page
 
 
 def test_noise_that_can_be_repeated_is_marked_everywhere(make_run) -> None:
-    report = build(spend(make_run(), private=False))
-    page = html(report)
+    report = build_report(spend(make_run(), private=False))
+    page = render_html(report)
     assert "NOT PRIVATE: the noise can be taken away" in page
     assert page.count(">NOT PRIVATE</strong>") > 5
     assert '@top-center { content: "NOT PRIVATE"' in page
     assert "NOT PRIVATE" in shown(report)
-    assert all("NOT PRIVATE: the noise" in line for line in tables.sites_csv(report).splitlines()[1:])
+    assert all("NOT PRIVATE: the noise" in line for line in tables.render_csv(report).splitlines()[1:])
     raw = json.loads(model.to_json(report))
     raw["notices"] = []
     with pytest.raises(DataError, match="not-private"):
@@ -77,9 +77,9 @@ def test_noise_that_can_be_repeated_is_marked_everywhere(make_run) -> None:
 
 
 def test_a_run_without_privacy_says_nothing_of_it(make_run) -> None:
-    report = build(make_run())
+    report = build_report(make_run())
     assert report.privacy == ()
-    assert 'id="privacy"' not in html(report)
+    assert 'id="privacy"' not in render_html(report)
     assert "epsilon" not in shown(report).lower()
 
 
@@ -90,14 +90,14 @@ AUDIT = {"site": "north", "unit": "person", "canaries": 1500, "confidence": 0.99
 @pytest.mark.parametrize("passed", [True, False])
 def test_an_audit_in_the_folder_is_shown(make_run: Any, passed: bool) -> None:
     folder = spend(make_run())
-    assert "<h3>Audit</h3>" not in html(build(folder))
+    assert "<h3>Audit</h3>" not in render_html(build_report(folder))
     (folder / "audit.json").write_text(json.dumps({**AUDIT, "passed": passed}))
-    report = build(folder)
+    report = build_report(folder)
     assert report.audit is not None
-    page = html(report)
+    page = render_html(report)
     assert "<h3>Audit</h3>" in page
     assert all(text in page for text in ("4.250", "1.125", "3.875", "1,500 people", "99% confidence"))
     assert ("FAILED: this training" in page) is not passed
     (folder / "audit.json").write_text("{}")
     with pytest.raises(DataError):
-        build(folder)
+        build_report(folder)

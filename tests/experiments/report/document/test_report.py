@@ -9,20 +9,20 @@ import pytest
 from pydantic import ValidationError
 
 from common.errors import DataError
-from experiments.report.build import build
+from experiments.report.build import build_report
 from experiments.report.document import report as model
 from experiments.report.document.run import Data, Run
 
 
 def test_published_schema_is_the_models() -> None:
-    assert json.loads(model.SCHEMA_FILE.read_text(encoding="utf-8")) == model.json_schema(), (
+    assert json.loads(model.SCHEMA_FILE.read_text(encoding="utf-8")) == model.build_json_schema(), (
         "run python -m experiments.report.document.report"
     )
 
 
 @pytest.mark.parametrize("status", ["complete", "interrupted"])
 def test_a_report_fulfils_the_schema_and_survives_json(make_run, status) -> None:
-    report = build(make_run(status=status))
+    report = build_report(make_run(status=status))
     text = model.to_json(report)
     schema = json.loads(model.SCHEMA_FILE.read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -32,10 +32,10 @@ def test_a_report_fulfils_the_schema_and_survives_json(make_run, status) -> None
 
 
 def test_schema_refuses_what_is_no_report(make_run) -> None:
-    raw = json.loads(model.to_json(build(make_run())))
+    raw = json.loads(model.to_json(build_report(make_run())))
     raw["models"][0]["worst"]["value"] = "low"
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(raw, model.json_schema())
+        jsonschema.validate(raw, model.build_json_schema())
     with pytest.raises(DataError, match=r"models\.0\.worst\.value"):
         model.from_json(json.dumps(raw))
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.report.build import build
-from experiments.report.pages.html import html
+from experiments.report.build import build_report
+from experiments.report.pages.html import render_html
 
 
 def test_travel_recalibration_and_leaving_out_stand_on_the_page(make_run: Callable[..., Path]) -> None:
@@ -35,7 +35,7 @@ def test_travel_recalibration_and_leaving_out_stand_on_the_page(make_run: Callab
     held = trip | {"verdict": "It held."}
     sites = [left, {**left, "site": "west", "travel": held}]
     (folder / "leave-one-out.json").write_text(json.dumps({"sites": sites, "worst": worst}))
-    text = html(build(folder))
+    text = render_html(build_report(folder))
     for part in (
         "From one hospital to another", "A loss of &lt;ranking&gt;.", "-0.081 (-0.120 to -0.040)", "temperature",
         "south: not recalibrated, fewer than 5 validation patients.", "Worst when left out: west, macro-F1 0.500",
@@ -44,8 +44,8 @@ def test_travel_recalibration_and_leaving_out_stand_on_the_page(make_run: Callab
         assert part in text, part
     outcome["recalibration"].pop("north")
     (folder / "federated.json").write_text(json.dumps(outcome))
-    assert "recalibrated at each hospital, with" not in html(build(folder))  # no table without a row
-    bare = html(build(make_run_again(folder)))
+    assert "recalibrated at each hospital, with" not in render_html(build_report(folder))  # no table without a row
+    bare = render_html(build_report(make_run_again(folder)))
     assert "From one hospital to another" not in bare
     assert "What recalibration wins back" not in bare
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report.build import build
-from experiments.report.write import write
+from experiments.report.build import build_report
+from experiments.report.write import write_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
@@ -42,10 +42,10 @@ def _resize(browser, width: int, scheme: str = "light") -> None:
 
 def test_page_in_a_browser(make_run, tmp_path, browser) -> None:
     leak = {"level": "leak", "text": "LEAKY split."}
-    report = build(
+    report = build_report(
         make_run(synthetic=True, notices=(leak,), rename=("west", "a-hospital-with-a-name-of-forty-letters-x"))
     )
-    page = write(report, tmp_path / "out")[1]
+    page = write_report(report, tmp_path / "out")[1]
     _resize(browser, 1280)
     browser.get(page.as_uri())
     wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -88,8 +88,8 @@ OPENED = "const t = performance.getEntriesByType('navigation')[0]; return t.load
 
 
 def test_twenty_hospitals_open_in_two_seconds_and_each_is_reachable(twenty, tmp_path, browser) -> None:
-    report = build(twenty)
-    page = write(report, tmp_path / "out")[1]
+    report = build_report(twenty)
+    page = write_report(report, tmp_path / "out")[1]
     assert page.stat().st_size < 5_000_000
     _resize(browser, 1280)
     browser.get(page.as_uri())
@@ -128,8 +128,8 @@ def test_twenty_hospitals_open_in_two_seconds_and_each_is_reachable(twenty, tmp_
 
 
 def test_the_matrix_is_read_with_the_keyboard(make_run, tmp_path, browser) -> None:
-    report = build(make_run())
-    browser.get(write(report, tmp_path / "out")[1].as_uri())
+    report = build_report(make_run())
+    browser.get(write_report(report, tmp_path / "out")[1].as_uri())
     assert len(browser.find_elements("css selector", "table.matrix td[tabindex='0']")) == 1
     browser.execute_script("document.querySelector('table.matrix td[tabindex=\"0\"]').focus()")
     browser.switch_to.active_element.send_keys("\ue015\ue014")  # down, right
@@ -145,7 +145,7 @@ def test_the_matrix_is_read_with_the_keyboard(make_run, tmp_path, browser) -> No
 def test_the_readers_colours_win_over_the_systems_and_are_kept(make_run, tmp_path, browser) -> None:
     from selenium.webdriver.support.select import Select
 
-    page = write(build(make_run()), tmp_path / "out")[1]
+    page = write_report(build_report(make_run()), tmp_path / "out")[1]
     paper = "return getComputedStyle(document.body).backgroundColor"
     _resize(browser, 1280, "light")
     browser.get(page.as_uri())
@@ -167,7 +167,7 @@ def test_the_readers_colours_win_over_the_systems_and_are_kept(make_run, tmp_pat
 
 def test_the_page_is_whole_without_its_script(make_run, tmp_path, browser) -> None:
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-    browser.get(write(build(make_run()), tmp_path / "out")[1].as_uri())
+    browser.get(write_report(build_report(make_run()), tmp_path / "out")[1].as_uri())
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
     assert browser.find_element("css selector", "nav .sites a").is_displayed()
     assert not browser.find_element("css selector", "#theme").is_displayed()
@@ -175,7 +175,7 @@ def test_the_page_is_whole_without_its_script(make_run, tmp_path, browser) -> No
 
 
 def test_the_skip_link_comes_first_and_goes_to_the_report(make_run, tmp_path, browser) -> None:
-    browser.get(write(build(make_run()), tmp_path / "out")[1].as_uri())
+    browser.get(write_report(build_report(make_run()), tmp_path / "out")[1].as_uri())
     browser.find_element("css selector", "body").send_keys("\ue004")
     first = browser.switch_to.active_element
     assert first.text == "Skip to the report"

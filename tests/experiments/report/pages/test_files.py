@@ -9,27 +9,29 @@ import pytest
 from matplotlib import image
 
 from common.metrics.figures import Figure
-from experiments.report.build import build
-from experiments.report.document.results import Gap, Subset
+from experiments.report.build import build_report
+from experiments.report.document.results import GroupGap, Subset
 from experiments.report.document.run import SplitCounts
-from experiments.report.pages.markdown import escaped, summary
-from experiments.report.pages.model_card import model_card
-from experiments.report.plots import every
-from experiments.report.plots.drawing import light
+from experiments.report.pages.markdown import escape_markdown, render_summary
+from experiments.report.pages.model_card import render_model_card
+from experiments.report.plots import draw_plots
+from experiments.report.plots.drawing import read_light_colours
 from experiments.report.text import formatting
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_light_colours_are_the_pages() -> None:
-    assert light()["federated"] == "#0072b2"  # Okabe and Ito's blue
-    assert light()["paper"] == "#ffffff"
-    assert {"ink", "muted", "rule", "alarm", "local", "pooled", *(f"series-{n}" for n in range(1, 8))} <= set(light())
+    assert read_light_colours()["federated"] == "#0072b2"  # Okabe and Ito's blue
+    assert read_light_colours()["paper"] == "#ffffff"
+    assert {"ink", "muted", "rule", "alarm", "local", "pooled", *(f"series-{n}" for n in range(1, 8))} <= set(
+        read_light_colours()
+    )
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_an_svg_file_stands_alone(make_run, synthetic) -> None:
-    plots = every(build(make_run(synthetic=synthetic)))
+    plots = draw_plots(build_report(make_run(synthetic=synthetic)))
     assert {"forest", "curves"} <= set(plots)
     for plot in plots.values():
         root = ElementTree.fromstring(plot.file)
@@ -40,11 +42,11 @@ def test_an_svg_file_stands_alone(make_run, synthetic) -> None:
         assert root.find(f"{SVG}title").text
         assert root.find(f"{SVG}rect").attrib["fill"] == "#ffffff"
         colours = set(re.findall(r"#[0-9a-f]{6}", plot.file))
-        assert colours <= {*light().values(), "#000000", "#ffffff"}
+        assert colours <= {*read_light_colours().values(), "#000000", "#ffffff"}
 
 
 def test_a_png_has_the_pages_colours_and_no_placeholder(make_run) -> None:
-    plots = every(build(make_run()))
+    plots = draw_plots(build_report(make_run()))
     for name in ("forest", "curves"):
         plot = plots[name]
         found = (image.imread(io.BytesIO(plot.png))[..., :3] * 255).round().astype(int).reshape(-1, 3)
@@ -54,7 +56,7 @@ def test_a_png_has_the_pages_colours_and_no_placeholder(make_run) -> None:
         wanted = (
             ("federated", "local", "pooled", "ink") if name == "forest" else ("series-1", "series-2", "ink", "muted")
         )
-        assert {light()[colour] for colour in wanted} <= solid
+        assert {read_light_colours()[colour] for colour in wanted} <= solid
         assert not {
             colour for colour in solid if colour.endswith("0a0a") or colour in ("#010101", "#050505", "#060606")
         }
@@ -66,8 +68,8 @@ def _rows(text: str) -> dict[str, list[str]]:
 
 
 def test_the_summary_holds_the_pages_figures(make_run) -> None:
-    report = build(make_run(synthetic=True))
-    text = summary(report, every(report))
+    report = build_report(make_run(synthetic=True))
+    text = render_summary(report, draw_plots(report))
     assert text.startswith("# A run\n")
     assert "> **SYNTHETIC: " in text
     rows = _rows(text)
@@ -83,8 +85,8 @@ def test_the_summary_holds_the_pages_figures(make_run) -> None:
 
 
 def test_every_table_of_the_markdown_files_is_whole(make_run) -> None:
-    report = build(make_run(rename=("south", "so|uth")))
-    for text in (summary(report, every(report)), model_card(report)):
+    report = build_report(make_run(rename=("south", "so|uth")))
+    for text in (render_summary(report, draw_plots(report)), render_model_card(report)):
         tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
         assert len(tables) >= 2
         for table in tables:
@@ -93,16 +95,16 @@ def test_every_table_of_the_markdown_files_is_whole(make_run) -> None:
 
 def test_names_are_text_in_markdown_too(make_run) -> None:
     evil = "<b>[x](y)|`z`\n# h"
-    report = build(make_run(rename=("south", evil)))
-    for text in (summary(report, {}), model_card(report)):
+    report = build_report(make_run(rename=("south", evil)))
+    for text in (render_summary(report, {}), render_model_card(report)):
         assert "<b>" not in text.replace("\\<b\\>", "")
         assert "\n# h" not in text
-        assert escaped(evil) in text
+        assert escape_markdown(evil) in text
 
 
 def test_the_card_says_for_what_on_whom_how_good_and_what_is_not_promised(make_run) -> None:
-    report = build(make_run())
-    text = model_card(report)
+    report = build_report(make_run())
+    text = render_model_card(report)
     heads = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert heads == [
         "Model details", "Intended use", "Out-of-scope use", "Factors", "Metrics", "Training and evaluation data",
@@ -124,16 +126,16 @@ def test_the_card_says_for_what_on_whom_how_good_and_what_is_not_promised(make_r
 
 
 def test_the_card_of_a_run_without_test_figures_is_readable(make_run) -> None:
-    text = model_card(build(make_run(status="interrupted", rounds=0)))
+    text = render_model_card(build_report(make_run(status="interrupted", rounds=0)))
     assert "Interrupted before the first round" in text
     assert "There are no test figures" in text
 
 
 def test_the_card_tells_of_groups_and_of_what_is_suppressed(make_run) -> None:
-    report = build(make_run())
+    report = build_report(make_run())
     federated = report.federated
     item, worse = federated.sites["north"], federated.sites["south"]
-    gap = Gap(
+    gap = GroupGap(
         attribute="sex", site="(pooled)", metric="macro_f1", overall=federated.pooled.macro_f1, lowest="male",
         highest="female", difference=Figure(value=0.25, low=0.125, high=0.5), ratio=Figure(value=0.5),
         left_out=("other",),
@@ -148,11 +150,11 @@ def test_the_card_tells_of_groups_and_of_what_is_suppressed(make_run) -> None:
     )
     counts = {"test": SplitCounts(patients=0, examples=0, classes={}, suppressed=5)}
     sites = (report.sites[0].model_copy(update={"counts": counts}), *report.sites[1:])
-    text = model_card(report.model_copy(update={"models": (grouped, *report.models[1:]), "sites": sites}))
+    text = render_model_card(report.model_copy(update={"models": (grouped, *report.models[1:]), "sites": sites}))
     rows = _rows(text)
     assert rows["female"][1:3] == [
         str(item.patients),
-        f"{item.macro_f1.value:.3f} ({formatting.interval(item.macro_f1)})",
+        f"{item.macro_f1.value:.3f} ({formatting.format_interval(item.macro_f1)})",
     ]
     assert rows["male"][1] == "3"
     assert "Between male (lowest) and female (highest) lie 0.250 (95% interval 0.12 to 0.50) of macro-F1." in text

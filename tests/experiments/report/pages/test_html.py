@@ -10,16 +10,16 @@ import pytest
 from common.metrics import counts as metrics
 from common.metrics import evaluation
 from common.metrics.figures import Calibration, Figure
-from common.metrics.resampling import COARSER
+from common.metrics.resampling import COARSE_FACTOR
 from common.task import Task
-from experiments.report.build import build
+from experiments.report.build import build_report
 from experiments.report.document.report import Report, to_json
 from experiments.report.document.run import Notice, Run
-from experiments.report.pages.html import TEMPLATES, flat, html, losses
-from experiments.report.pages.sections import AT_HOSPITAL, SECTIONS
-from experiments.report.text.findings import no_test
-from experiments.report.text.key_facts import facts, verdict
-from experiments.report.text.model_matrix import matrix
+from experiments.report.pages.html import TEMPLATES, flatten_settings, list_losses, render_html
+from experiments.report.pages.sections import HOSPITAL_TEMPLATES, SECTIONS
+from experiments.report.text.findings import explain_missing_test
+from experiments.report.text.key_facts import describe_calibration, list_facts
+from experiments.report.text.model_matrix import build_matrix
 
 LEAK = {"level": "leak", "text": "LEAKY split: for comparison, nothing else."}
 
@@ -51,7 +51,7 @@ class Page(HTMLParser):
 
 
 def test_every_hospital_has_a_row_a_link_and_a_section(make_run) -> None:
-    page = Page(html(build(make_run())))
+    page = Page(render_html(build_report(make_run())))
     for place, site in enumerate(("north", "south", "west"), 1):
         assert f"#hospital-{place}" in page.links
         assert f"hospital-{place}" in page.ids
@@ -59,7 +59,7 @@ def test_every_hospital_has_a_row_a_link_and_a_section(make_run) -> None:
 
 
 def test_page_is_well_made(make_run) -> None:
-    text = html(build(make_run(notices=(LEAK,))))
+    text = render_html(build_report(make_run(notices=(LEAK,))))
     page = Page(text)
     assert len(page.ids) == len(set(page.ids))
     assert {link[1:] for link in page.links} <= set(page.ids)
@@ -75,13 +75,13 @@ def test_page_is_well_made(make_run) -> None:
 
 def test_every_section_has_its_file_and_every_file_its_place() -> None:
     found = {f"sections/{path.name}" for path in (TEMPLATES / "sections").glob("*.j2")}
-    assert found == {section.template for section in SECTIONS} | {*AT_HOSPITAL, "sections/hospital.html.j2"}
+    assert found == {section.template for section in SECTIONS} | {*HOSPITAL_TEMPLATES, "sections/hospital.html.j2"}
     assert len({section.id for section in SECTIONS}) == len(SECTIONS)
 
 
 def test_sections_stand_in_order_with_their_entry_in_the_contents(make_run) -> None:
-    report = build(make_run())
-    page = Page(html(report))
+    report = build_report(make_run())
+    page = Page(render_html(report))
     here = [section.id for section in SECTIONS if section.when(report)]
     assert [found for found in page.ids if found in here] == here
     contents = page.links[1 : page.links.index("#hospital-1")]
@@ -91,7 +91,7 @@ def test_sections_stand_in_order_with_their_entry_in_the_contents(make_run) -> N
 
 
 def test_page_needs_no_network(make_run) -> None:
-    text = html(build(make_run()))
+    text = render_html(build_report(make_run()))
     page = Page(text)
     assert not [attrs for _, attrs in page.tags if "src" in attrs]
     assert {attrs["href"][:6] for tag, attrs in page.tags if tag != "a" and "href" in attrs} == {"data:,"}
@@ -100,14 +100,14 @@ def test_page_needs_no_network(make_run) -> None:
 
 
 def test_bare_report_of_a_run_that_failed_at_once_is_readable() -> None:
-    page = html(Report(run=Run(id="x", name="x", status="failed", error="no site came")))
+    page = render_html(Report(run=Run(id="x", name="x", status="failed", error="no site came")))
     assert "Failed before the first round was done" in page
     assert "no site came" in page
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_synthetic_stands_beside_everything_or_nowhere(make_run, synthetic) -> None:
-    text = html(build(make_run(synthetic=synthetic)))
+    text = render_html(build_report(make_run(synthetic=synthetic)))
     captions = re.findall(r"<(caption|figcaption)>(.*?)</\1>", text, re.DOTALL)
     assert all(("SYNTHETIC" in caption) is synthetic for _, caption in captions)
     assert ("SYNTHETIC DATA: not real patients" in text) is synthetic
@@ -118,7 +118,7 @@ def test_synthetic_stands_beside_everything_or_nowhere(make_run, synthetic) -> N
 
 @pytest.mark.parametrize("notices", [(LEAK,), ()])
 def test_leak_stands_beside_everything_or_nowhere(make_run, notices) -> None:
-    text = html(build(make_run(notices=notices)))
+    text = render_html(build_report(make_run(notices=notices)))
     captions = re.findall(r"<(caption|figcaption)>(.*?)</\1>", text, re.DOTALL)
     assert all(("LEAK" in caption) is bool(notices) for _, caption in captions)
     assert ("LEAK: patients stand in training and in test" in text) is bool(notices)
@@ -128,14 +128,14 @@ def test_leak_stands_beside_everything_or_nowhere(make_run, notices) -> None:
 
 def test_names_and_titles_are_text_never_markup(make_run) -> None:
     evil = "<script>alert(1)</script>$x_1$\"'&"
-    text = html(build(make_run(title=evil, rename=("south", evil))))
+    text = render_html(build_report(make_run(title=evil, rename=("south", evil))))
     assert text.count("<script>") == 1
     assert "alert(1)</script>" not in text
     assert Page(text).text.count(evil) > 10
 
 
 def test_interrupted_run_says_how_far_it_came(make_run) -> None:
-    text = html(build(make_run(status="interrupted", rounds=2, of=8)))
+    text = render_html(build_report(make_run(status="interrupted", rounds=2, of=8)))
     assert "Interrupted after round 2 of 8" in text
     assert "There are no test figures: the run ended before the final evaluation." in text
     assert 'title="the run ended before the final evaluation"' in text
@@ -148,21 +148,21 @@ def _row(text: str, name: str) -> str:
 
 
 def test_figures_on_few_patients_wear_a_dagger(make_run) -> None:
-    text = html(build(make_run()))
+    text = render_html(build_report(make_run()))
     assert _row(text, "south").count("†") == 4
     assert _row(text, "north").count("†") == 0
     assert "† rests on fewer than 5 patients" in text
 
 
 def test_worst_hospital_is_marked_once(make_run) -> None:
-    text = html(build(make_run()))
+    text = render_html(build_report(make_run()))
     assert text.count('class="is-worst"') == 1
     assert "is-worst" in _row(text, "south")
     assert "The worst hospital is south, with " in text
 
 
 def test_missing_figures_say_why(make_run) -> None:
-    text = html(build(make_run()))
+    text = render_html(build_report(make_run()))
     assert '<span class="missing" title="no examples of this class among these patients">n/a' in text
 
 
@@ -173,16 +173,16 @@ def test_hospital_lost_in_the_final_evaluation_says_so(make_run) -> None:
     for table in raw["test"].values():
         del table["west"]
     (folder / "federated.json").write_text(json.dumps(raw))
-    report = build(folder)
-    assert _row(html(report), "west").count('title="final evaluation: went offline"') == 4
-    assert losses(report) == [
+    report = build_report(folder)
+    assert _row(render_html(report), "west").count('title="final evaluation: went offline"') == 4
+    assert list_losses(report) == [
         ("west", "final evaluation", "went offline"),
         ("west", "round 2", "no answer within 9 s"),
     ]
 
 
 def test_a_loss_within_a_round_is_told_once(make_run) -> None:
-    assert losses(build(make_run())) == [("west", "round 2", "no answer within 9 s")]
+    assert list_losses(build_report(make_run())) == [("west", "round 2", "no answer within 9 s")]
 
 
 @pytest.mark.parametrize(
@@ -193,13 +193,13 @@ def test_a_loss_within_a_round_is_told_once(make_run) -> None:
     ],
 )
 def test_an_unfinished_run_blames_a_hospital_only_for_its_own_absence(make_run, lost, said) -> None:
-    report = build(make_run(status="interrupted"))
-    assert no_test(report, report.sites[2].model_copy(update={"lost": lost})) == said
+    report = build_report(make_run(status="interrupted"))
+    assert explain_missing_test(report, report.sites[2].model_copy(update={"lost": lost})) == said
 
 
 def test_models_are_compared(make_run) -> None:
-    report = build(make_run())
-    text = html(report)
+    report = build_report(make_run())
+    text = render_html(report)
     values = [model.pooled.macro_f1.value for model in report.locals]
     assert "Mean of the 3 local models" in text
     assert f"alone reaches {sum(values) / 3:.3f} on average" in text
@@ -207,8 +207,8 @@ def test_models_are_compared(make_run) -> None:
 
 
 def test_first_screen_tells_who_how_good_how_sure_and_where_it_fails(make_run) -> None:
-    report = build(make_run(synthetic=True))
-    found = {fact.label: fact for fact in facts(report)}
+    report = build_report(make_run(synthetic=True))
+    found = {fact.label: fact for fact in list_facts(report)}
     figure, item = report.federated.pooled.macro_f1, report.federated.sites["south"]
     assert found["What it tells"].detail == "SYNTHETIC: Toy beats"
     assert (found["Patients"].value, found["Patients"].alarm) == ("14", False)
@@ -220,7 +220,7 @@ def test_first_screen_tells_who_how_good_how_sure_and_where_it_fails(make_run) -
     assert found["Worst hospital"].link == "hospital-2"
     assert found["Worst hospital"].detail.startswith(f"{item.macro_f1.value:.3f} ({item.macro_f1.low:.2f} to ")
     assert found["Worst hospital"].detail.endswith("on 3 test patients, few")
-    text = html(report)
+    text = render_html(report)
     assert text.index('<dl class="facts">') < text.index('<section id="summary"')
     assert all(f'<a href="#{fact.link}" class="value' in text for fact in found.values())
 
@@ -242,8 +242,8 @@ def figure(low: float, high: float) -> Figure:
 def test_probabilities_are_judged_by_slope_and_level(slope, level, said) -> None:
     fine = figure(0.0, 0.1)
     found = Calibration(brier=fine, ece=fine, ece_mass=fine, slope=figure(*slope), intercept=fine, large=figure(*level))
-    assert verdict(found) == said
-    assert verdict(found.model_copy(update={"slope": Figure(value=1.0)})) == ""
+    assert describe_calibration(found) == said
+    assert describe_calibration(found.model_copy(update={"slope": Figure(value=1.0)})) == ""
 
 
 def test_the_verdict_means_what_it_says() -> None:
@@ -260,17 +260,17 @@ def test_the_verdict_means_what_it_says() -> None:
         (odds - 1, "too low"),
         (odds + 1, "too high"),
     ):
-        counts = metrics.count(np.stack([np.zeros(6000), change], 1), truth, patient, 300, 1024)
-        drawn = evaluation.resample(counts.coarser(COARSER), 200, np.random.default_rng(1))
-        item = evaluation.summarise(task, counts.total(), drawn, 300, [300, 300])
-        assert verdict(item.classes["V"].calibration) == said
+        counts = metrics.count_predictions(np.stack([np.zeros(6000), change], 1), truth, patient, 300, 1024)
+        drawn = evaluation.resample_patients(counts.coarser(COARSE_FACTOR), 200, np.random.default_rng(1))
+        item = evaluation.build_evaluation(task, counts.total(), drawn, 300, [300, 300])
+        assert describe_calibration(item.classes["V"].calibration) == said
 
 
 def test_first_screen_says_which_classes_cannot_be_read(make_run) -> None:
-    report = build(make_run())
-    [fact] = [fact for fact in facts(report) if fact.label == "Probabilities"]
+    report = build_report(make_run())
+    [fact] = [fact for fact in list_facts(report) if fact.label == "Probabilities"]
     parts = {name: part.calibration for name, part in report.federated.pooled.classes.items() if part.calibration}
-    bad = [name for name, found in parts.items() if verdict(found) not in ("", "no fault seen")]
+    bad = [name for name, found in parts.items() if describe_calibration(found) not in ("", "no fault seen")]
     assert fact.alarm is bool(bad)
     titles = report.class_titles
     assert all(f"for {titles[name]}" in fact.detail for name in bad)
@@ -278,7 +278,7 @@ def test_first_screen_says_which_classes_cannot_be_read(make_run) -> None:
 
 
 def test_first_screen_of_a_run_without_test_figures_alarms(make_run) -> None:
-    found = {fact.label: fact for fact in facts(build(make_run(status="interrupted")))}
+    found = {fact.label: fact for fact in list_facts(build_report(make_run(status="interrupted")))}
     assert (found["Patients"].value, found["How good"].value) == ("none tested", "not known")
     assert found["How good"].detail == "the run ended before the final evaluation"
     assert found["How good"].alarm
@@ -286,14 +286,14 @@ def test_first_screen_of_a_run_without_test_figures_alarms(make_run) -> None:
 
 
 def test_patients_seen_in_training_are_never_called_unseen(make_run) -> None:
-    found = {fact.label: fact for fact in facts(build(make_run(notices=(LEAK,))))}
+    found = {fact.label: fact for fact in list_facts(build_report(make_run(notices=(LEAK,))))}
     assert found["Patients"].alarm
     assert "some of them also seen in training" in found["Patients"].detail
 
 
 def test_matrix_holds_every_model_at_every_hospital(make_run) -> None:
-    report = build(make_run())
-    found = matrix(report)
+    report = build_report(make_run())
+    found = build_matrix(report)
     assert [name for name, _ in found.models] == [model.name for model in report.models]
     assert [name for name, _ in found.rows] == ["north", "south", "west"]
     values = [model.sites[site].macro_f1.value for model in report.models for site in model.sites]
@@ -310,43 +310,49 @@ def test_matrix_holds_every_model_at_every_hospital(make_run) -> None:
 
 
 def test_matrix_by_loss_shades_the_lowest_most(make_run) -> None:
-    report = build(make_run()).model_copy(update={"metric": "loss"})
-    found = matrix(report)
+    report = build_report(make_run()).model_copy(update={"metric": "loss"})
+    found = build_matrix(report)
     best = min((square for _, squares in found.rows for square in squares), key=lambda square: square.cell.value)
     assert (best.cell.value, best.share) == (found.least, 1.0)
 
 
 def test_one_model_makes_no_matrix(make_run) -> None:
-    report = build(make_run(baselines=False))
-    assert matrix(report) is None
-    assert 'id="matrix"' not in html(report)
+    report = build_report(make_run(baselines=False))
+    assert build_matrix(report) is None
+    assert 'id="matrix"' not in render_html(report)
 
 
 def test_run_without_baselines_says_so(make_run) -> None:
-    assert "No other model was trained to compare with." in html(build(make_run(baselines=False)))
+    assert "No other model was trained to compare with." in render_html(build_report(make_run(baselines=False)))
 
 
 def test_long_runs_leave_numbers_to_the_file(make_run) -> None:
-    assert "The numbers of all 101 rounds are in report.json." in html(build(make_run(rounds=101, of=101)))
+    assert "The numbers of all 101 rounds are in report.json." in render_html(
+        build_report(make_run(rounds=101, of=101))
+    )
 
 
 def test_many_hospitals_stay_below_5_mb(twenty) -> None:
-    report = build(twenty)
+    report = build_report(twenty)
     assert (len(report.sites), len(report.models)) == (20, 22)
-    assert len(html(report).encode()) < 5_000_000
+    assert len(render_html(report).encode()) < 5_000_000
 
 
 def test_settings_are_flat() -> None:
-    assert flat({"a": {"b": [1, 2], "c": {}}, "d": None}) == [("a.b", "1, 2"), ("a.c", "none"), ("d", "none")]
+    assert flatten_settings({"a": {"b": [1, 2], "c": {}}, "d": None}) == [
+        ("a.b", "1, 2"),
+        ("a.c", "none"),
+        ("d", "none"),
+    ]
 
 
 def test_page_is_the_same_each_time(make_run) -> None:
-    report = build(make_run())
-    assert html(report) == html(Report.model_validate_json(to_json(report)))
+    report = build_report(make_run())
+    assert render_html(report) == render_html(Report.model_validate_json(to_json(report)))
 
 
 def test_warning_is_shown_without_a_tag(make_run) -> None:
-    report = build(make_run())
-    text = html(report.model_copy(update={"notices": (Notice(level="warning", text="Few resamples."),)}))
+    report = build_report(make_run())
+    text = render_html(report.model_copy(update={"notices": (Notice(level="warning", text="Few resamples."),)}))
     assert "WARNING: Few resamples." in text
     assert '<div class="bar"' not in text

@@ -9,27 +9,27 @@ import pytest
 from pydantic import BaseModel
 from rich.console import Console
 
-from common.metrics.figures import Alarms, Figure, Lead, Operating
-from common.metrics.resampling import CALIBRATION
-from experiments.report.build import build
-from experiments.report.pages.tables import HEADER, POOLED, sites_csv, terminal
+from common.metrics.figures import Alarms, Figure, LeadTimes, OperatingPoint
+from common.metrics.resampling import CALIBRATION_FIGURES
+from experiments.report.build import build_report
+from experiments.report.pages.tables import CSV_HEADER, POOLED, render_csv, render_terminal_summary
 from experiments.report.text.formatting import CLASS_METRICS, METRICS
 
 
 def _lines(report) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(sites_csv(report))))
+    return list(csv.DictReader(io.StringIO(render_csv(report))))
 
 
 def _printed(report) -> str:
     out = Console(width=100, file=io.StringIO())
-    out.print(terminal(report))
+    out.print(render_terminal_summary(report))
     return out.file.getvalue()
 
 
 def test_csv_holds_every_figure_with_all_digits(make_run) -> None:
-    report = build(make_run())
+    report = build_report(make_run())
     lines = _lines(report)
-    assert tuple(lines[0]) == HEADER
+    assert tuple(lines[0]) == CSV_HEADER
     key = ("model", "subset", "site", "class", "metric")
     found = {tuple(line[name] for name in key): line for line in lines}
     assert len(found) == len(lines)
@@ -43,7 +43,7 @@ def test_csv_holds_every_figure_with_all_digits(make_run) -> None:
         "brier",
         "ece",
     ]  # the task has three classes
-    each = len(here) + 3 * (len(CLASS_METRICS) + len(CALIBRATION))
+    each = len(here) + 3 * (len(CLASS_METRICS) + len(CALIBRATION_FIGURES))
     assert len(lines) == 5 * 2 * 4 * each
     for model in report.models:
         for subset, part in {"all": model, "without patient 7": model.without["patient 7"]}.items():
@@ -63,17 +63,17 @@ def test_csv_holds_every_figure_with_all_digits(make_run) -> None:
 
 
 def test_csv_carries_the_notices_in_every_line(make_run) -> None:
-    lines = _lines(build(make_run(synthetic=True)))
+    lines = _lines(build_report(make_run(synthetic=True)))
     assert {line["synthetic"] for line in lines} == {"yes"}
     assert all(line["notice"].startswith("SYNTHETIC: ") for line in lines)
 
 
 def test_csv_of_real_data_has_no_notice(make_run) -> None:
-    assert {(line["synthetic"], line["notice"]) for line in _lines(build(make_run()))} == {("no", "")}
+    assert {(line["synthetic"], line["notice"]) for line in _lines(build_report(make_run()))} == {("no", "")}
 
 
 def test_terminal_shows_notices_first_then_hospitals_and_the_worst(make_run) -> None:
-    report = build(make_run(synthetic=True))
+    report = build_report(make_run(synthetic=True))
     text = _printed(report)
     assert text.index("SYNTHETIC") < text.index("north")
     assert "south (worst)" in text
@@ -84,27 +84,27 @@ def test_terminal_shows_notices_first_then_hospitals_and_the_worst(make_run) -> 
 
 
 def test_terminal_takes_names_as_text(make_run) -> None:
-    assert "[red]x[/blue]" in _printed(build(make_run(rename=("south", "[red]x[/blue]"))))
+    assert "[red]x[/blue]" in _printed(build_report(make_run(rename=("south", "[red]x[/blue]"))))
 
 
 @pytest.mark.parametrize("rounds", [0, 2])
 def test_terminal_of_an_interrupted_run(make_run, rounds) -> None:
-    text = _printed(build(make_run(status="interrupted", rounds=rounds, of=8)))
+    text = _printed(build_report(make_run(status="interrupted", rounds=rounds, of=8)))
     assert ("Interrupted after round 2 of 8" if rounds else "Interrupted before the first round") in text
     assert "n/a" in text
 
 
 def test_csv_leaves_no_figure_of_an_evaluation_out(make_run) -> None:
     """Every number of type Figure in report.json's federated model at a hospital stands in a line of the table."""
-    report = build(make_run())
+    report = build_report(make_run())
     part = report.federated.sites["north"].classes["V"]
     told = {
-        "operating": (Operating(at=0.9, sensitivity=Figure(value=0.111), specificity=Figure(value=0.222)),),
+        "operating": (OperatingPoint(at=0.9, sensitivity=Figure(value=0.111), specificity=Figure(value=0.222)),),
         "alarms": Alarms(hours=9.0, per_day=Figure(value=3.33), false_per_hour=Figure(value=4.44)),
     }
     more = {
         "classes": report.federated.sites["north"].classes | {"V": part.model_copy(update=told)},
-        "lead": Lead(patients=6, warned=Figure(value=0.555), hours=Figure(value=6.66), histogram=(1,)),
+        "lead": LeadTimes(patients=6, warned=Figure(value=0.555), hours=Figure(value=6.66), histogram=(1,)),
         "utility": Figure(value=0.777),
     }
     item = report.federated.sites["north"].model_copy(update=more)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments.report.build import build
-from experiments.report.pages.html import html
+from experiments.report.build import build_report
+from experiments.report.pages.html import render_html
 from experiments.report.plots import attribution
 
 
 def test_importance_is_the_mean_over_patients_and_stands_on_the_page(make_run: Callable[..., Path]) -> None:
     folder = make_run()
-    assert "What the model looks at" not in html(build(folder))
+    assert "What the model looks at" not in render_html(build_report(folder))
     outcome = json.loads((folder / "federated.json").read_text())
     told = {"method": "occlusion", "patients": 6, "features": {"<rr>": 1.0}, "channels": {"I": 0.5}}
     course = {"patients": 6, "signal": [[0.0, 1.0, 0.0]], "importance": [[0.0, 2.0, 0.0]]}
@@ -25,13 +25,13 @@ def test_importance_is_the_mean_over_patients_and_stands_on_the_page(make_run: C
         "west": {**told, "patients": 2, "features": {"<rr>": 3.0}, "classes": {"N": other}, "suppressed": ["V"]},
     }
     (folder / "federated.json").write_text(json.dumps(outcome))
-    report = build(folder)
-    assert attribution.importance(report) == [("<rr>", pytest.approx(1.5)), ("I", pytest.approx(0.5))]
-    people, signal, weight = attribution.courses(report)["N"]
+    report = build_report(folder)
+    assert attribution.rank_inputs(report) == [("<rr>", pytest.approx(1.5)), ("I", pytest.approx(0.5))]
+    people, signal, weight = attribution.merge_class_signals(report)["N"]
     assert people == 8
     assert signal.tolist() == [[1.0, 1.0, 0.0]]
     assert weight.tolist() == [[0.0, 2.0, 1.0]]
-    text = html(report)
+    text = render_html(report)
     for part in ("What the model looks at", "by occlusion", "&lt;rr&gt;", "1.5000", "west: suppressed", 'id="overlay-'):
         assert part in text, part
     assert "N: most at 0.01 s" in text

@@ -12,16 +12,16 @@ from scipy.special import expit, logit
 
 from common.metrics import calibration, counts, evaluation
 from common.metrics.figures import Evaluation, Figure
-from common.metrics.resampling import COARSER
+from common.metrics.resampling import COARSE_FACTOR
 from common.task import Task
-from experiments.report.build import build
+from experiments.report.build import build_report
 from experiments.report.document.report import Report
 from experiments.report.document.results import ModelResult
 from experiments.report.document.run import Notice, Run
-from experiments.report.pages.html import html
+from experiments.report.pages.html import render_html
 from experiments.report.plots import PLOTS
 from experiments.report.plots import calibration as chances
-from experiments.report.plots.drawing import Drawn
+from experiments.report.plots.drawing import Plot
 
 EVENT = Task("sepsis", "multiclass", ("no", "yes"), ("quiet", "sepsis"), 0, 0, 0.0, ("age",), ())
 BEATS = Task("beats", "multiclass", ("N", "V", "F"), ("normal", "ventricular", "fusion"), 1, 8, 125.0, (), ("I",))
@@ -43,15 +43,15 @@ def report_of(task: Task, sites: dict[str, int], least: int = 1, **more: Any) ->
     raw = {site: rows(task, place, patients) for place, (site, patients) in enumerate(sites.items())}
     totals, resampled = {}, {}
     for site, (logits, truth, owner) in raw.items():
-        each = counts.count(logits, truth, owner, sites[site], 1024)
+        each = counts.count_predictions(logits, truth, owner, sites[site], 1024)
         held = [len(set(owner[truth == c].tolist())) for c in range(len(task.classes))]
         totals[site] = each.total()
-        resampled[site] = evaluation.resample(each.coarser(COARSER), 40, np.random.default_rng(1))
-        people = calibration.people_in_groups(each.scores)
-        found[site] = evaluation.summarise(
+        resampled[site] = evaluation.resample_patients(each.coarser(COARSE_FACTOR), 40, np.random.default_rng(1))
+        people = calibration.count_patients_in_groups(each.scores)
+        found[site] = evaluation.build_evaluation(
             task, totals[site], resampled[site], sites[site], held, curves=True, group_patients=people
         )
-    whole = evaluation.pooled(task, found, totals, resampled)
+    whole = evaluation.pool_evaluations(task, found, totals, resampled)
     model = ModelResult(name="federated", title="Federated", kind="federated", sites=found, pooled=whole)
     run = Run(id="r", name="r", status="complete")
     return Report(run=run, task=task.to_dict(), models=(model,), **more), raw
@@ -66,7 +66,7 @@ def drawings(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         kept[name] = (drawing.axes, title, said)
         return "<svg/>"
 
-    monkeypatch.setattr(chances, "finish", keep)
+    monkeypatch.setattr(chances, "finish_svg", keep)
     return kept
 
 
@@ -79,14 +79,14 @@ def marks(axes: Any) -> list[tuple[float, float, str, bool]]:
 
 def test_marks_stand_where_the_rows_say_and_hollow_where_few_patients_do(drawings) -> None:
     report, raw = report_of(EVENT, {"north": 9, "south": 4})
-    assert chances.reliability(report)
+    assert chances.draw_reliability(report)
     axes, _, said = drawings["reliability"]
     assert [panel.get_title(loc="left") for panel in axes] == ["all hospitals", "north", "south†"]
     both = tuple(np.concatenate([raw["north"][i], raw["south"][i] + (100 if i == 2 else 0)]) for i in range(3))
     shapes = set()
     for panel, (logits, truth, owner) in zip(axes, (both, raw["north"], raw["south"]), strict=True):
         odds = logits[:, 1] - logits[:, 0]
-        group = np.searchsorted(calibration.CUTS, odds)
+        group = np.searchsorted(calibration.RELIABILITY_CUTS, odds)
         expected = []
         for g in np.unique(group):
             here = group == g
@@ -105,7 +105,7 @@ def test_marks_stand_where_the_rows_say_and_hollow_where_few_patients_do(drawing
 
 def test_a_whisker_is_the_interval_of_the_share(drawings) -> None:
     report, _ = report_of(EVENT, {"north": 9})
-    chances.reliability(report)
+    chances.draw_reliability(report)
     axes = drawings["reliability"][0][1]
     groups = report.federated.sites["north"].classes["yes"].calibration.groups
     ends = [(g.observed.low, g.observed.high) for g in groups if g.observed.low is not None]
@@ -116,30 +116,32 @@ def test_a_whisker_is_the_interval_of_the_share(drawings) -> None:
 
 def test_the_decision_curve_is_the_net_benefit_of_the_rows(drawings) -> None:
     report, raw = report_of(EVENT, {"north": 9, "south": 4})
-    assert chances.decision(report)
+    assert chances.draw_decision_curves(report)
     axes, _, said = drawings["decision"]
     assert len(axes) == 3
     logits, truth, _ = raw["north"]
     odds = logits[:, 1] - logits[:, 0]
     curves = {tuple(np.round(line.get_ydata(), 9)) for line in axes[1].lines if len(line.get_xdata()) > 2}
     mine, all_ = [], []
-    for at in calibration.THRESHOLDS:
+    for at in calibration.DECISION_THRESHOLDS:
         called = odds >= at
         mine.append(np.mean(called & (truth == 1)) - np.mean(called & (truth == 0)) * np.exp(at))
         all_.append(np.mean(truth == 1) - np.mean(truth == 0) * np.exp(at))
     assert {tuple(np.round(mine, 9)), tuple(np.round(all_, 9))} == curves
     assert axes[0].lines[-1].get_linestyle() == "-"
     assert axes[2].lines[-1].get_linestyle() == "--"  # four patients: broken, and marked in the title
-    better = [expit(at) for at, a, b in zip(calibration.THRESHOLDS, mine, all_, strict=True) if a > max(b, 0) + 1e-9]
+    better = [
+        expit(at) for at, a, b in zip(calibration.DECISION_THRESHOLDS, mine, all_, strict=True) if a > max(b, 0) + 1e-9
+    ]
     assert f"north: the model is better than treating all or none from a chance of {better[0]:.3f} to" in said
     assert f"{better[-1]:.3f}" in said
 
 
 def test_classes_have_shapes_of_their_own_and_a_panel_everywhere_and_at_each_hospital(drawings) -> None:
     report, _ = report_of(BEATS, {"north": 9, "south": 6})
-    assert chances.decision(report) == ""
-    assert chances.reliability(report)
-    assert chances.reliability_sites(report)
+    assert chances.draw_decision_curves(report) == ""
+    assert chances.draw_reliability(report)
+    assert chances.draw_site_reliability(report)
     axes = drawings["reliability"][0]
     assert [panel.get_title(loc="left") for panel in axes] == ["normal", "ventricular", "fusion†"]
     assert {mark[2] for mark in marks(axes[2])} == {"v"}  # nobody had it
@@ -158,16 +160,16 @@ def test_a_hospital_that_tells_too_little_says_so_in_its_panel(drawings) -> None
     sites = {**model.sites, "south": part.model_copy(update=nothing)}
     report = report.model_copy(update={"models": (model.model_copy(update={"sites": sites}),)})
     for name in ("reliability", "decision"):
-        getattr(chances, name)(report)
+        {"reliability": chances.draw_reliability, "decision": chances.draw_decision_curves}[name](report)
         axes, _, said = drawings[name]
         assert [text.get_text() for text in axes[2].texts] == ["suppressed\n(fewer than 5 patients)"]
         assert "south: suppressed (fewer than 5 patients)" in said
 
 
 def test_of_very_many_hospitals_the_worst_are_drawn_and_the_rest_counted(drawings, monkeypatch) -> None:
-    monkeypatch.setattr(chances, "MOST", 3)
+    monkeypatch.setattr(chances, "MAX_SITES", 3)
     report, _ = report_of(EVENT, {f"h{n}": 5 + n for n in range(5)})
-    chances.reliability(report)
+    chances.draw_reliability(report)
     axes, title, _ = drawings["reliability"]
     errors = {site: item.ece.value for site, item in report.federated.sites.items()}
     worst = sorted(errors, key=errors.get)[-3:]
@@ -176,16 +178,21 @@ def test_of_very_many_hospitals_the_worst_are_drawn_and_the_rest_counted(drawing
 
 
 def test_a_report_without_curves_has_no_such_plot(make_run) -> None:
-    report = build(make_run())
-    assert chances.reliability(report) == chances.reliability_sites(report) == chances.decision(report) == ""
+    report = build_report(make_run())
+    assert (
+        chances.draw_reliability(report)
+        == chances.draw_site_reliability(report)
+        == chances.draw_decision_curves(report)
+        == ""
+    )
 
 
 def test_twenty_hospitals_fit_on_the_page_and_in_words() -> None:
     names = {f"ward-{n:02d}": 3 + n % 7 for n in range(1, 21)}
     notice = Notice(level="synthetic", text="SYNTHETIC patients.")
     report, _ = report_of(EVENT, names, notices=(notice,))
-    plots = {name: Drawn(PLOTS[name](report), b"") for name in ("reliability", "decision")}
-    text = html(report, plots)
+    plots = {name: Plot(PLOTS[name](report), b"") for name in ("reliability", "decision")}
+    text = render_html(report, plots)
     assert len(text.encode()) < 5_000_000
     for name, plot in plots.items():
         root = ElementTree.fromstring(plot.file)

@@ -12,12 +12,12 @@ import pytest
 from client.site import Site
 from experiments.engines import local
 from experiments.report import plots
-from experiments.report.build import build
+from experiments.report.build import build_report
 from experiments.report.document.report import Report, from_json, to_json
-from experiments.report.pages.html import html
+from experiments.report.pages.html import render_html
 from experiments.report.plots import latent
 from experiments.report.text import findings
-from sites.anomaly_task import prepared
+from sites.anomaly_task import to_anomaly_task
 from tests import tiny
 
 
@@ -28,11 +28,11 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Report:
     for i in range(3):
         whole = tiny.cohort(i, people=6, each=20)
         split = np.asarray((0, 0, 0, 1, 2, 2), np.int8)[whole.patient]
-        sites.append(Site.of(f"site-{i}", prepared(whole.with_split(split), config), synthetic=True))
+        sites.append(Site.of(f"site-{i}", to_anomaly_task(whole.with_split(split), config), synthetic=True))
     monkeypatch.setattr("client.site.read_site", lambda place, config: sites[place.index])
-    local.run(config, folder, 3)
+    local.run_local(config, folder, 3)
     (folder / "run.json").write_text(json.dumps({"config": config.model_dump(mode="json"), "status": "complete"}))
-    return build(folder)
+    return build_report(folder)
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +50,19 @@ def test_the_report_keeps_classes_and_views(report: Report) -> None:
     pooled = report.federated.pooled
     assert pooled is not None
     assert pooled.brier is None
-    merged = latent.merged(report)["all hospitals"]
+    merged = latent.merge_views(report)["all hospitals"]
     told = sum(sum(cells.values()) for name, cells in merged.counts.items() if name == "normal")
     assert told == next(iter(pooled.classes.values())).examples
 
 
 def test_the_page_says_what_is_normal_and_what_the_score_is(report: Report) -> None:
-    page = html(report)
+    page = render_html(report)
     assert 'id="detection"' in page
     assert "learned the normal training examples" in page
     assert "reconstruction error and distance in latent space" in page
     assert "10% false alarms on the normal examples of all hospitals&#39; validation patients" in page
     assert "Against V" in page
-    summary = " ".join(findings.summary(report))
+    summary = " ".join(findings.summarise_findings(report))
     assert "from an anomaly score of" in summary
     assert "chosen for 10% false alarms" in summary
     assert "predicted probability" not in summary
@@ -70,10 +70,10 @@ def test_the_page_says_what_is_normal_and_what_the_score_is(report: Report) -> N
 
 
 def test_the_drawings_tell_their_numbers(report: Report) -> None:
-    drawn = plots.every(report)
+    drawn = plots.draw_plots(report)
     assert {"latent", "overlays"} <= set(drawn)
     assert drawn["latent"].svg.count("site-") >= 3
-    errors = [item.error for _, item in latent.shown(report)]
+    errors = [item.error for _, item in latent.select_examples(report)]
     assert len(errors) == 6
     assert errors[:3] == sorted(errors[:3])
     assert f"{errors[2]:.3g}" in drawn["overlays"].svg
@@ -81,5 +81,5 @@ def test_the_drawings_tell_their_numbers(report: Report) -> None:
 
 def test_a_classifier_s_report_has_no_such_part(report: Report) -> None:
     plain = report.model_copy(update={"task": {**report.task, "anomaly": False}, "views": {}})
-    assert 'id="detection"' not in html(plain)
-    assert latent.picture(plain) == latent.overlays(plain) == ""
+    assert 'id="detection"' not in render_html(plain)
+    assert latent.draw_latent_space(plain) == latent.draw_reconstructions(plain) == ""

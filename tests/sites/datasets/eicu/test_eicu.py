@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from common.errors import ConfigError, DataError
 from common.sections.data import SitesConfig
-from common.settings import check
+from common.settings import validate_settings
 from sites import splits
 from sites.datasets import eicu
 from sites.datasets.eicu import Options, apache, features, hospitals, simulate, tables
@@ -40,7 +40,7 @@ RESULT = (
 
 
 def asked(**changes: object) -> Options:
-    return check(Options, changes, "data.options of eicu")
+    return validate_settings(Options, changes, "data.options of eicu")
 
 
 @pytest.fixture(scope="module")
@@ -134,13 +134,13 @@ DAY = {
     ],
 )
 def test_points_are_those_of_the_score_sheet(changes: dict[str, float], where: str, marks: float) -> None:
-    found = apache.points(pd.DataFrame([DAY | changes]))
+    found = apache.compute_points(pd.DataFrame([DAY | changes]))
     np.testing.assert_array_equal(found[where], [marks])
 
 
 def test_a_healthy_day_has_no_points_and_what_is_not_measured_adds_none() -> None:
     for changes in ({}, {"wbc": np.nan, "glucose": np.nan, "age": 90}):
-        assert apache.physiology(apache.points(pd.DataFrame([DAY | changes]))) == [0]
+        assert apache.physiology_score(apache.compute_points(pd.DataFrame([DAY | changes]))) == [0]
 
 
 def test_bands_say_how_far_from_normal_a_value_lies_and_on_which_side() -> None:
@@ -149,7 +149,7 @@ def test_bands_say_how_far_from_normal_a_value_lies_and_on_which_side() -> None:
     day = pd.DataFrame([DAY | extra | row for row in rows]).assign(
         admitdiagnosis=["SEPSISGI", None, "S-CABG"], unitadmitsource=["Floor", None, "PACU"]
     )
-    found = features.build(day, "bands", True, ())
+    found = features.build_features(day, "bands", True, ())
     expected = {
         "heartrate": [38, 70, 130],
         "heartrate below 50": [12, 0, 0],
@@ -189,7 +189,7 @@ def test_no_feature_tells_the_outcome_alone(made: Path, store: Path) -> None:
 
 def test_features_do_not_move_when_everything_known_later_does(made: Path, mine: Path, store: Path) -> None:
     options = asked(columns=("activetx", "bedcount", "ejectfx", "graftcount", "ima", "midur", "visitnumber"))
-    before = eicu_stays.load(made, options, store)
+    before = eicu_stays.load_stays(made, options, store)
 
     def spoil(names: str) -> Callable[[pd.DataFrame], None]:
         def change(found: pd.DataFrame) -> None:
@@ -206,7 +206,7 @@ def test_features_do_not_move_when_everything_known_later_does(made: Path, mine:
 
     rewrite(mine, "patient", turned)
     rewrite(mine, "apachePredVar", spoil(RELEASED["apachePredVar"]))
-    after = eicu_stays.load(mine, options, store)
+    after = eicu_stays.load_stays(mine, options, store)
     assert before.ids == after.ids
     np.testing.assert_array_equal(before.y, 1 - after.y)
     np.testing.assert_array_equal(before.features, after.features)
@@ -237,16 +237,16 @@ def test_a_further_column_stands_last_with_its_values(made: Path, store: Path) -
 REGION = {1: "west", 2: "west", 3: "south", 4: "south"}
 
 
-def settled(stays: Sequence[tuple[int, str, int]], by: str, fewest: int) -> hospitals.Places:
+def settled(stays: Sequence[tuple[int, str, int]], by: str, fewest: int) -> hospitals.SiteAssignment:
     hospital, person, died = zip(*stays, strict=True)
-    return hospitals.settle(hospital, person, died, REGION, by, fewest)  # type: ignore[arg-type]
+    return hospitals.assign_sites(hospital, person, died, REGION, by, fewest)  # type: ignore[arg-type]
 
 
 def test_a_person_stays_where_most_of_their_stays_are_and_else_where_the_first_is() -> None:
     others = [(1, "a", 0), (1, "b", 1), (3, "c", 0), (3, "d", 1)]
     found = settled([*others, (1, "x", 0), (3, "x", 1), (3, "x", 0), (3, "y", 0), (2, "y", 1)], "region", 1)
     assert found.site[4:] == (None, "south", "south", "south", None)
-    assert Counter(found.why) == {None: 7, hospitals.TWICE: 2}
+    assert Counter(found.why) == {None: 7, hospitals.KEPT_ELSEWHERE: 2}
     # hospitals 1 and 2 are both in the west: no second site, nobody is left out
     assert None not in settled([*others, (1, "x", 0), (2, "x", 1)], "region", 1).site
 
@@ -256,7 +256,7 @@ def test_a_small_hospital_joins_its_region_and_a_small_region_is_left_out() -> N
     stays += [(2, f"b{i}", i % 2) for i in range(5)] + [(3, f"c{i}", i % 2) for i in range(3)]
     found = settled(stays, "hospital", 6)
     assert Counter(found.site) == {"hospital-1": 6, None: 8}  # the west without hospital 1 has five people
-    assert Counter(found.why) == {None: 6, hospitals.SMALL: 8}
+    assert Counter(found.why) == {None: 6, hospitals.SITE_TOO_SMALL: 8}
     assert Counter(settled(stays, "hospital", 5).site) == {"hospital-1": 6, "hospital-2": 5, None: 3}
     assert Counter(settled([*stays, (4, "d", 1)], "hospital", 4).site)["south"] == 4
 
@@ -266,7 +266,7 @@ def test_a_hospital_with_one_outcome_joins_its_region() -> None:
     found = settled([*stays, *((4, f"d{i}", 0) for i in range(6)), *((2, f"b{i}", 1) for i in range(6))], "hospital", 3)
     # what is left of the south are the survivors of hospital 4, and of the west the dead of hospital 2
     assert Counter(found.site) == {"hospital-1": 6, "hospital-3": 6, None: 12}
-    assert set(found.why[12:]) == {hospitals.SMALL}
+    assert set(found.why[12:]) == {hospitals.SITE_TOO_SMALL}
 
 
 def test_what_was_left_out_is_counted_once_over_all_sites(mine: Path, store: Path) -> None:
@@ -287,9 +287,9 @@ def test_what_was_left_out_is_counted_once_over_all_sites(mine: Path, store: Pat
             total += Counter(eicu.read(mine, options, [p.id for p in patients if p.site == site], store).excluded)
         assert total[eicu_stays.NO_APACHE] == len(rows) - len(scored) > 0
         assert total[eicu_stays.NO_OUTCOME] == len(unknown & scored) > 0
-        assert total[eicu_stays.IMPOSSIBLE] == 1
-        assert total[hospitals.TWICE] >= 1
-        assert len(rows) == len(patients) + sum(total.values()) - total[eicu_stays.IMPOSSIBLE]
+        assert total[eicu_stays.IMPLAUSIBLE] == 1
+        assert total[hospitals.KEPT_ELSEWHERE] >= 1
+        assert len(rows) == len(patients) + sum(total.values()) - total[eicu_stays.IMPLAUSIBLE]
 
 
 def test_regions_hold_whole_hospitals_that_folds_keep_together(made: Path, mine: Path, store: Path) -> None:
@@ -302,8 +302,10 @@ def test_regions_hold_whole_hospitals_that_folds_keep_together(made: Path, mine:
     cohort = eicu.read(mine, asked(), [item.id for item in west], store)
     tested = []
     for fold in range(3):
-        wanted = check(SitesConfig, {"split": "folds", "folds": 3, "fold": fold, "validation": 0.0}, "sites")
-        done = splits.assign(cohort, west, wanted, 1, "west")
+        wanted = validate_settings(
+            SitesConfig, {"split": "folds", "folds": 3, "fold": fold, "validation": 0.0}, "sites"
+        )
+        done = splits.assign_split(cohort, west, wanted, 1, "west")
         sides = {side: {hospital[done.patients[i]] for i in done.part(side).patient} for side in ("train", "test")}
         assert not sides["train"] & sides["test"]
         tested += sorted(sides["test"])
@@ -322,7 +324,7 @@ def test_one_hospitals_own_folder_is_one_site(mine: Path, store: Path) -> None:
     assert {(item.site, item.group) for item in patients} == {("hospital-67", None)}
     cohort = eicu.read(mine, asked(by="hospital"), [item.id for item in patients], store)
     # the APACHE tables were left whole: rows of others are counted, and not read
-    assert cohort.excluded[eicu_stays.UNLISTED] > len(patients)
+    assert cohort.excluded[eicu_stays.NOT_IN_PATIENT_TABLE] > len(patients)
     # the same rows in the folder itself, not below eicu-crd-demo, and not packed
     flat = mine / "flat"
     flat.mkdir()
@@ -361,7 +363,7 @@ def test_age_sex_and_missing_values_of_a_row(mine: Path, store: Path) -> None:
         assert not column[f"{name} measured"].any()
     assert np.isnan(column["sodium"][::-1][1])
     assert column["sodium measured"][::-1][1] == 0
-    assert cohort.excluded[eicu_stays.IMPOSSIBLE] == 1
+    assert cohort.excluded[eicu_stays.IMPLAUSIBLE] == 1
     assert cohort.patients == tuple(chosen[::-1])
     assert cohort.synthetic
 
@@ -371,7 +373,7 @@ def test_a_second_reading_opens_no_table_and_a_changed_table_is_read_again(
 ) -> None:
     ids, first = everyone(mine, asked(), tmp_path / "store")
     with monkeypatch.context() as patch:
-        patch.setattr(tables, "read", None)
+        patch.setattr(tables, "read_table", None)
         again = everyone(mine, asked(by="hospital"), tmp_path / "store")[1]
     same = [name for name in ids if name in again]
     assert len(same) > 100
@@ -532,7 +534,7 @@ def test_hourly_stays_that_no_patient_row_has_are_counted(mine: Path, store: Pat
     after = eicu.patients(mine, asked(view="hours"), store)
     assert after == before[2:]
     cohort = eicu.read(mine, asked(view="hours"), [item.id for item in after], store)
-    assert cohort.excluded[eicu_stays.UNLISTED] == 2
+    assert cohort.excluded[eicu_stays.NOT_IN_PATIENT_TABLE] == 2
 
 
 def test_generated_hospitals_are_the_same_again_and_say_what_they_are(made: Path, tmp_path: Path) -> None:

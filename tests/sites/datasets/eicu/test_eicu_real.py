@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from common.sections.data import SitesConfig
-from common.settings import check
+from common.settings import validate_settings
 from sites import splits
 from sites.datasets import eicu
 from sites.datasets.eicu import Options, apache, features, hospitals
@@ -53,7 +53,7 @@ def test_the_counts_are_those_of_the_release(folder: Path, store: Path) -> None:
         mine = [item for item in patients if item.site == site]
         cohort = eicu.read(folder, options, [item.id for item in mine], store)
         excluded += Counter(cohort.excluded)
-        left = cohort.excluded[eicu_stays.NO_OUTCOME] + cohort.excluded.get(hospitals.TWICE, 0)
+        left = cohort.excluded[eicu_stays.NO_OUTCOME] + cohort.excluded.get(hospitals.KEPT_ELSEWHERE, 0)
         stays[site] = len(mine) + left
         deaths += int(cohort.y.sum())
         people += cohort.people()
@@ -62,8 +62,8 @@ def test_the_counts_are_those_of_the_release(folder: Path, store: Path) -> None:
     assert excluded == {
         eicu_stays.NO_APACHE: 315,
         eicu_stays.NO_OUTCOME: 26,
-        eicu_stays.IMPOSSIBLE: 1,
-        hospitals.TWICE: 7,
+        eicu_stays.IMPLAUSIBLE: 1,
+        hospitals.KEPT_ELSEWHERE: 7,
     }
     assert len(patients) == 2520 - 315 - 26 - 7
     assert deaths == 196
@@ -73,7 +73,7 @@ def test_the_counts_are_those_of_the_release(folder: Path, store: Path) -> None:
 
 def test_by_hospital_nobody_is_at_two_and_small_ones_join_their_region(folder: Path, store: Path) -> None:
     patients = eicu.patients(folder, Options(by="hospital"), store)
-    splits.guard_sites(
+    splits.refuse_shared_persons(
         {site: {p.person for p in patients if p.site == site} for site in {str(p.site) for p in patients}}
     )
     sizes = Counter(str(item.site) for item in patients)
@@ -124,7 +124,7 @@ def test_our_points_are_the_score_that_apache_gave_in_every_scored_stay(folder: 
     scored = raw(folder, "apachePatientResult").query("apacheversion == 'IVa'").set_index("patientunitstayid")
     published = scored["acutephysiologyscore"]
     day = aps.loc[published.index].assign(age=50.0)
-    ours = apache.physiology(apache.points(day))
+    ours = apache.physiology_score(apache.compute_points(day))
     known = published.to_numpy() >= 0
     assert known.sum() >= 1797
     np.testing.assert_array_equal(ours[known], published.to_numpy()[known])
@@ -147,7 +147,7 @@ def test_the_hourly_cohort_joins_whole(folder: Path, store: Path) -> None:
     options = Options(view="hours")
     patients = eicu.patients(folder, options, store)
     cohort = eicu.read(folder, options, [item.id for item in patients], store)
-    assert (len(patients), cohort.excluded[hospitals.TWICE]) == (1364, 3)
+    assert (len(patients), cohort.excluded[hospitals.KEPT_ELSEWHERE]) == (1364, 3)
     assert cohort.y.sum() == 70
     assert cohort.excluded[eicu_stays.NO_HOURS] == 2520 - 1367
     assert cohort.age is not None
@@ -176,8 +176,10 @@ def test_folds_test_every_stay_once_and_no_hospital_or_person_is_on_both_sides(f
         group = np.array([item.group for item in mine])
         times = np.zeros(len(mine), int)
         for fold in range(5):
-            wanted = check(SitesConfig, {"split": "folds", "folds": 5, "fold": fold, "validation": 0.0}, "sites")
-            split = splits.assign(cohort, mine, wanted, 1, site).split
+            wanted = validate_settings(
+                SitesConfig, {"split": "folds", "folds": 5, "fold": fold, "validation": 0.0}, "sites"
+            )
+            split = splits.assign_split(cohort, mine, wanted, 1, site).split
             times += split == 2
             assert not set(group[split == 2]) & set(group[split == 0])
             persons = np.array(cohort.persons)

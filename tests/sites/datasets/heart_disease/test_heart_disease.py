@@ -198,8 +198,8 @@ def test_what_a_file_left_out_is_counted_once_however_patients_are_dealt(simulat
     missing = sum("?" in ",".join(line.split(",")[:10]) for line in _lines(simulated))
     assert missing > 100
     for scheme in ("natural", "even"):
-        run = config.parse({"sites": {"scheme": scheme, "count": 7, "split": "published"}})
-        dealt, _, dropped = datasets.hospitals(source, run)
+        run = config.parse_config({"sites": {"scheme": scheme, "count": 7, "split": "published"}})
+        dealt, _, dropped = datasets.assign_hospitals(source, run)
         counts: Counter[str] = Counter()
         for ids in dealt.values():
             counts.update(source.read(ids).excluded)
@@ -245,7 +245,7 @@ def test_a_second_reading_parses_nothing_and_is_the_same(
 ) -> None:
     first = everyone(simulated, EXPLICIT, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(heart_disease, "_table", lambda path: pytest.fail(f"{path} was parsed again"))
+        patch.setattr(heart_disease, "read_rows", lambda path: pytest.fail(f"{path} was parsed again"))
         again = everyone(simulated, EXPLICIT, tmp_path)
     for field in ("features", "y", "patient", "age", "sex"):
         np.testing.assert_array_equal(getattr(first, field), getattr(again, field))
@@ -381,9 +381,9 @@ def test_hospitals_are_generated_only_where_asked_for(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"data\.path: say where heart_disease lies .* or data\.options\.simulated=tr"
     ):
-        datasets.open_source(config.parse({"data": raw}), None)
+        datasets.open_source(config.parse_config({"data": raw}), None)
     asked = {"simulated": True, "hospitals": 3, "patients": 12, "protocol": "explicit"}
-    source = datasets.open_source(config.parse({"data": raw | {"options": asked}}), None)
+    source = datasets.open_source(config.parse_config({"data": raw | {"options": asked}}), None)
     assert source.folder.parent == tmp_path
     assert synthetic_folder.is_marked(source.folder)
     assert Counter(item.site for item in source.patients()) == {"north": 12, "south": 12, "west": 12}

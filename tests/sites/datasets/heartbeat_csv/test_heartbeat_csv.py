@@ -11,12 +11,12 @@ import pytest
 
 from common import config
 from common.errors import ConfigError, DataError
-from common.settings import check
+from common.settings import validate_settings
 from sites import datasets, splits
 from sites.cohort import Cohort
 from sites.datasets import Source, heartbeat_csv, mitdb
 from sites.datasets.heartbeat_csv import simulate
-from sites.ecg.beat_reader import Options, task
+from sites.ecg.beat_reader import Options, beat_task
 from sites.synthetic_folder import MARKER
 
 
@@ -32,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def options(**given: Any) -> heartbeat_csv.Options:
-    return check(heartbeat_csv.Options, given, "test")
+    return validate_settings(heartbeat_csv.Options, given, "test")
 
 
 def read_all(folder: Path, store: Path, **given: Any) -> Cohort:
@@ -91,18 +91,20 @@ def test_any_rows_in_any_order(made: dict[str, Path], tmp_path: Path) -> None:
 def test_every_figure_carries_that_patients_overlap(made: dict[str, Path], tmp_path: Path) -> None:
     assert "Patients overlap" in heartbeat_csv.CARD.warning
     source = Source(heartbeat_csv, options(), made["mitbih"], tmp_path)
-    run = config.parse({"sites": {"scheme": "even", "count": 2, "split": "published", "validation": 0.1}})
-    dealt, kept, dropped = datasets.hospitals(source, run)
+    run = config.parse_config({"sites": {"scheme": "even", "count": 2, "split": "published", "validation": 0.1}})
+    dealt, kept, dropped = datasets.assign_hospitals(source, run)
     assert dropped == 0
     assert sum(len(ids) for ids in dealt.values()) == len(kept)
     ids = dealt["hospital-1"]
-    done = splits.assign(source.read(ids), [item for item in kept if item.id in set(ids)], run.sites, 1, "hospital-1")
+    done = splits.assign_split(
+        source.read(ids), [item for item in kept if item.id in set(ids)], run.sites, 1, "hospital-1"
+    )
     assert all(name.startswith("mitbih_test") for name in np.asarray(done.patients)[done.part("test").patient])
 
 
 def test_the_task_is_that_of_the_same_beats_with_patients() -> None:
     ours = heartbeat_csv.task(options())
-    theirs = task(Options(view="kachuee", leads=1, classes="NSVFQ"))
+    theirs = beat_task(Options(view="kachuee", leads=1, classes="NSVFQ"))
     for field in ("kind", "classes", "channels", "samples", "rate_hz", "features"):
         assert getattr(ours, field) == getattr(theirs, field)
     binary = heartbeat_csv.task(options(set="ptbdb"))
@@ -193,8 +195,8 @@ def test_mitdbs_kachuee_view_reads_back_the_same(mitdb_folder: Path, tmp_path: P
     chosen = Options(view="kachuee", leads=1, classes="NSVFQ", paced=True)
     truth = mitdb.read(mitdb_folder, chosen, ["102", "208", "232"], tmp_path / "mitdb")
     cut = len(truth.y) * 4 // 5
-    simulate.write(tmp_path / "mitbih_train.csv", truth.x[:cut, 0], truth.y[:cut])
-    simulate.write(tmp_path / "mitbih_test.csv", truth.x[cut:, 0], truth.y[cut:])
+    simulate.write_beats(tmp_path / "mitbih_train.csv", truth.x[:cut, 0], truth.y[:cut])
+    simulate.write_beats(tmp_path / "mitbih_test.csv", truth.x[cut:, 0], truth.y[cut:])
     cohort = read_all(tmp_path, tmp_path / "store")
     np.testing.assert_array_equal(cohort.x, truth.x)
     np.testing.assert_array_equal(cohort.y, truth.y)

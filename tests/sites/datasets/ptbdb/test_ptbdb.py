@@ -13,7 +13,7 @@ import wfdb
 
 from common import config
 from common.errors import ConfigError, DataError
-from common.settings import check
+from common.settings import validate_settings
 from sites import datasets, splits
 from sites.datasets import Source, ptbdb
 from sites.datasets.ptbdb import recordings as ptbdb_records
@@ -22,7 +22,7 @@ from sites.ecg import filtering, leads, r_peaks
 from sites.ecg import recordings as records
 from sites.ecg.leads import FRANK, STANDARD
 from sites.ecg.simulate import dipole
-from sites.synthetic_folder import COMMENT, MARKER, building, write_recording
+from sites.synthetic_folder import COMMENT, MARKER, build_folder, write_recording
 
 ROOT = Path(__file__).resolve().parents[4]
 INFARCTION = ["age: 61", "sex: male", "Diagnose:", "Reason for admission: Myocardial infarction", "Smoker: yes"]
@@ -56,7 +56,7 @@ def put(folder: Path, name: str, lead: np.ndarray, comments: list[str], rate: in
 
 
 def options(**given: Any) -> ptbdb.Options:
-    return check(ptbdb.Options, given, "test")
+    return validate_settings(ptbdb.Options, given, "test")
 
 
 def read_all(folder: Path, store: Path, **given: Any) -> Any:
@@ -84,11 +84,11 @@ def test_leads_read_as_wfdb_reads_them(made: Path, hospitals: Path, tmp_path: Pa
     assert header.leads == (*STANDARD, *FRANK)
     wanted = ("V2", "II", "vz")
     columns = [theirs.sig_name.index(name.lower()) for name in wanted]
-    np.testing.assert_allclose(leads.read(header, wanted), theirs.p_signal[:, columns], atol=1e-6)
+    np.testing.assert_allclose(leads.read_leads(header, wanted), theirs.p_signal[:, columns], atol=1e-6)
     packed = leads.read_header(hospitals / "north" / "north-001.hea")  # format 212: read through wfdb
     assert not packed.plain
     theirs = wfdb.rdrecord(str(packed.path.with_suffix("")))
-    np.testing.assert_allclose(leads.read(packed, packed.leads), theirs.p_signal, atol=1e-5)
+    np.testing.assert_allclose(leads.read_leads(packed, packed.leads), theirs.p_signal, atol=1e-5)
     odd = tmp_path / "odd.hea"
     odd.write_text(
         "odd 3 250 4 12:00:00 01/02/1990\n"
@@ -102,7 +102,7 @@ def test_leads_read_as_wfdb_reads_them(made: Path, hospitals: Path, tmp_path: Pa
         ours, theirs = leads.read_header(odd), wfdb.rdrecord(str(tmp_path / "odd"))
         assert ours.plain == plain
         assert (ours.rate, ours.leads) == (250, ("I", "my lead", "aVR"))
-        np.testing.assert_allclose(leads.read(ours, ours.leads), theirs.p_signal * [1e-3, 1, 1], rtol=1e-6)
+        np.testing.assert_allclose(leads.read_leads(ours, ours.leads), theirs.p_signal * [1e-3, 1, 1], rtol=1e-6)
 
 
 def test_only_the_files_of_the_wanted_leads_are_needed(made: Path, tmp_path: Path) -> None:
@@ -111,9 +111,9 @@ def test_only_the_files_of_the_wanted_leads_are_needed(made: Path, tmp_path: Pat
         shutil.copy(path, tmp_path)
     (tmp_path / f"{source.stem}.xyz").unlink()
     header = leads.read_header(tmp_path / source.name)
-    assert leads.read(header, STANDARD).shape[1] == 12
-    refused(lambda: leads.read(header, ("I", "vx")), f"{source.stem}.xyz", "is not in")
-    refused(lambda: leads.read(header, ("V7",)), "has no lead V7")
+    assert leads.read_leads(header, STANDARD).shape[1] == 12
+    refused(lambda: leads.read_leads(header, ("I", "vx")), f"{source.stem}.xyz", "is not in")
+    refused(lambda: leads.read_leads(header, ("V7",)), "has no lead V7")
 
 
 def test_a_damaged_signal_is_refused_and_a_missing_checksum_is_not(tmp_path: Path) -> None:
@@ -121,16 +121,16 @@ def test_a_damaged_signal_is_refused_and_a_missing_checksum_is_not(tmp_path: Pat
     data = path.with_suffix(".dat")
     whole = data.read_bytes()
     data.write_bytes(whole[:-2])
-    refused(lambda: leads.read(leads.read_header(path), ("II",)), "s.dat is truncated, 8998 of 9000 bytes")
+    refused(lambda: leads.read_leads(leads.read_header(path), ("II",)), "s.dat is truncated, 8998 of 9000 bytes")
     data.write_bytes(whole[:2] + bytes([whole[2] ^ 1]) + whole[3:])
-    refused(lambda: leads.read(leads.read_header(path), ("II",)), "checksum of lead II", "fetch it again")
-    leads.read(leads.read_header(path), ("I",))
+    refused(lambda: leads.read_leads(leads.read_header(path), ("II",)), "checksum of lead II", "fetch it again")
+    leads.read_leads(leads.read_header(path), ("I",))
     lines = path.read_text().splitlines()
     path.write_text(
         "\n".join([lines[0], *(" ".join([*x.split()[:5], "0", "0", "0", x.split()[-1]]) for x in lines[1:13])])
     )
     assert leads.read_header(path).checksum is None
-    leads.read(leads.read_header(path), ("II",))
+    leads.read_leads(leads.read_header(path), ("II",))
     refused(lambda: leads.read_header(tmp_path / "none.hea"), "no header")
     path.write_text("nonsense")
     refused(lambda: leads.read_header(path), "cannot read the header")
@@ -143,10 +143,10 @@ def test_a_damaged_signal_is_refused_and_a_missing_checksum_is_not(tmp_path: Pat
 def test_the_detector_finds_the_beats_that_were_generated(hospitals: Path, rate: float) -> None:
     found = wrong = missed = 0
     for path in sorted(hospitals.glob("*/*.hea")):
-        recording = records.read(path.parent, path.stem)
+        recording = records.read_recording(path.parent, path.stem)
         truth = recording.sample[np.isin(recording.symbol, list("NLRAVF"))] / recording.rate
-        lead = filtering.condition(recording.signal[:, :1], recording.rate, rate, None)[:, 0]
-        ours = r_peaks.qrs(lead, rate) / rate
+        lead = filtering.resample_and_filter(recording.signal[:, :1], recording.rate, rate, None)[:, 0]
+        ours = r_peaks.detect_qrs(lead, rate) / rate
         assert (np.diff(ours) >= 0.2 - 1e-9).all()
         apart = np.abs(ours[:, None] - truth).min(1)
         found += int((apart < 0.05).sum())
@@ -159,16 +159,16 @@ def test_the_detector_finds_the_beats_that_were_generated(hospitals: Path, rate:
 
 def test_the_detector_follows_a_beat_that_points_down_and_finds_none_in_a_flat_lead() -> None:
     lead = beat_train(9.8, 250, 0.8).astype(np.float32)
-    up = r_peaks.qrs(lead, 250)
+    up = r_peaks.detect_qrs(lead, 250)
     truth = np.arange(0.4, 9.8, 0.8) * 250
     np.testing.assert_allclose(up, truth, atol=1)
-    np.testing.assert_allclose(r_peaks.qrs(-lead + 3, 250), truth, atol=1)
+    np.testing.assert_allclose(r_peaks.detect_qrs(-lead + 3, 250), truth, atol=1)
     again = lead + 0.8 * np.roll(lead, 45)  # within the 200 ms in which no second beat can be
-    np.testing.assert_allclose(r_peaks.qrs(again, 250), truth, atol=1)
+    np.testing.assert_allclose(r_peaks.detect_qrs(again, 250), truth, atol=1)
     again = 0.8 * lead + np.roll(lead, 45)
-    np.testing.assert_allclose(r_peaks.qrs(again, 250)[:-1], truth[:-1] + 45, atol=1)
-    assert len(r_peaks.qrs(np.zeros(2500, np.float32), 250)) == 0
-    assert len(r_peaks.qrs(lead[:100], 250)) == 0
+    np.testing.assert_allclose(r_peaks.detect_qrs(again, 250)[:-1], truth[:-1] + 45, atol=1)
+    assert len(r_peaks.detect_qrs(np.zeros(2500, np.float32), 250)) == 0
+    assert len(r_peaks.detect_qrs(lead[:100], 250)) == 0
 
 
 def slow_kachuee(lead: np.ndarray) -> list[int]:
@@ -187,7 +187,7 @@ def slow_kachuee(lead: np.ndarray) -> list[int]:
 def test_kachuees_peaks_are_those_of_a_slow_loop() -> None:
     rng = np.random.default_rng(4)
     lead = np.cumsum(rng.normal(size=4000)).astype(np.float32)
-    ours = r_peaks.kachuee(lead, 125)
+    ours = r_peaks.detect_kachuee(lead, 125)
     assert ours.tolist() == slow_kachuee(lead)
     assert len(ours) > 10
     assert ours.max() < 3750
@@ -198,7 +198,7 @@ def test_beats_are_those_of_a_slow_loop(tmp_path: Path) -> None:
     lead = beat_train(25, 125, 0.83) + 0.05 * rng.normal(size=3125)
     path = put(tmp_path, "patient001/s0001_re", lead, INFARCTION)
     cohort = read_all(tmp_path, tmp_path / "store")
-    signal = leads.read(leads.read_header(path), ("II",))[:, 0]
+    signal = leads.read_leads(leads.read_header(path), ("II",))[:, 0]
     peaks = slow_kachuee(signal)
     truth = []
     for at in peaks[:-1]:
@@ -331,10 +331,10 @@ def test_one_person_has_several_recordings_and_stays_on_one_side(made: Path, sto
     source = Source(ptbdb, options(task="record"), made, store / "ptbdb")
     found = source.patients()
     assert len({item.person for item in found}) == 10 < len(found)
-    run = config.parse({"sites": {"scheme": "even", "count": 2}})
-    dealt, kept, _ = datasets.hospitals(source, run)
+    run = config.parse_config({"sites": {"scheme": "even", "count": 2}})
+    dealt, kept, _ = datasets.assign_hospitals(source, run)
     for site, ids in dealt.items():
-        done = splits.assign(source.read(ids), [p for p in kept if p.id in ids], run.sites, run.seed, site)
+        done = splits.assign_split(source.read(ids), [p for p in kept if p.id in ids], run.sites, run.seed, site)
         sides = [{done.persons[i] for i in np.unique(done.part(name).patient)} for name in ("train", "test")]
         assert not sides[0] & sides[1]
 
@@ -393,7 +393,7 @@ def test_generated_people_say_so_and_are_the_same_again(made: Path, tmp_path: Pa
 
 def test_a_half_made_folder_is_never_there(tmp_path: Path) -> None:
     def fail() -> None:
-        with building(tmp_path / "made", "something") as build:
+        with build_folder(tmp_path / "made", "something") as build:
             assert build is not None
             (build / "file").write_text("half")
             raise KeyboardInterrupt
@@ -423,7 +423,7 @@ def test_a_fresh_inferior_infarction_raises_st_in_avf_and_lowers_it_in_avl() -> 
     levels = {"healthy": [], "infarction": []}
     for condition in levels:
         while len(levels[condition]) < 15:
-            person = dipole.heart(condition, rng)
+            person = dipole.draw_heart(condition, rng)
             if condition == "healthy" or (person.wall == "inferior" and person.acute):
                 delay, width, *height = person.waves.T
                 st = (np.exp(-0.5 * ((0.12 - delay) / width) ** 2) * np.stack(height)).sum(1)
@@ -454,6 +454,6 @@ def test_the_real_recordings_read_as_wfdb_reads_them(tmp_path: Path) -> None:
         infarcted = said["Reason for admission"].strip() == "Myocardial infarction"
         if infarcted:
             assert item.examples == (0, header.sig_len // 10_000)
-        ours = leads.read(leads.read_header(stem.with_suffix(".hea")), STANDARD)
+        ours = leads.read_leads(leads.read_header(stem.with_suffix(".hea")), STANDARD)
         theirs = wfdb.rdrecord(str(stem), channels=list(range(12))).p_signal
         np.testing.assert_allclose(ours, theirs, atol=1e-6)

@@ -17,7 +17,7 @@ import wfdb
 from common import config, models
 from common.errors import ConfigError, DataError
 from common.sections.training import ModelConfig
-from common.settings import check
+from common.settings import validate_settings
 from sites import datasets, splits
 from sites.cohort import Cohort
 from sites.datasets import Source, ptbxl
@@ -25,9 +25,9 @@ from sites.datasets.ptbxl import metadata, simulate
 from sites.datasets.ptbxl import recordings as ptbxl_records
 from sites.ecg import beats, features, r_peaks
 from sites.ecg import recordings as records
-from sites.ecg.beat_reader import Options, task
-from sites.ecg.filtering import condition
-from sites.ecg.leads import STANDARD, read
+from sites.ecg.beat_reader import Options, beat_task
+from sites.ecg.filtering import resample_and_filter
+from sites.ecg.leads import STANDARD, read_leads
 from sites.synthetic_folder import MARKER
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -61,7 +61,7 @@ def copy(small: Path, tmp_path: Path) -> Path:
 
 
 def options(**given: Any) -> ptbxl.Options:
-    return check(ptbxl.Options, given, "test")
+    return validate_settings(ptbxl.Options, given, "test")
 
 
 def read_all(folder: Path, store: Path, **given: Any) -> Cohort:
@@ -164,11 +164,11 @@ def test_sites_and_folds_are_those_of_the_table(made: Path, prepared: Path) -> N
     assert [item.published for item in found] == [side[n] for n in table.strat_fold]
     assert [item.person for item in found] == [f"person-{int(n)}" for n in table.patient_id]
     source = Source(ptbxl, options(), made, prepared)
-    run = config.parse({"sites": {"scheme": "natural", "split": "published"}})
-    dealt, kept, _ = datasets.hospitals(source, run)
+    run = config.parse_config({"sites": {"scheme": "natural", "split": "published"}})
+    dealt, kept, _ = datasets.assign_hospitals(source, run)
     assert sorted(dealt) == ["site-0", "site-1", "site-2", "site-3"]
     ids = dealt["site-0"]
-    done = splits.assign(source.read(ids), [p for p in kept if p.id in ids], run.sites, run.seed, "site-0")
+    done = splits.assign_split(source.read(ids), [p for p in kept if p.id in ids], run.sites, run.seed, "site-0")
     for name, folds in (("train", range(1, 9)), ("validation", [9]), ("test", [10])):
         there = {done.patients[i] for i in done.part(name).patient}
         rows = table[(table.site == 0) & table.strat_fold.isin(folds)]
@@ -187,7 +187,7 @@ def test_one_person_at_two_sites_counts_at_the_site_of_most(copy: Path, prepared
     assert [item.site for item in found[:8]] == [
         "site-7", "site-7", "site-7", "site-7", "site-7", "site-5", "site-5", "site-unknown",
     ]  # fmt: skip
-    datasets.hospitals(Source(ptbxl, options(), copy, prepared), config.parse({}))
+    datasets.assign_hospitals(Source(ptbxl, options(), copy, prepared), config.parse_config({}))
     moved = "recordings moved to the site of the person's others (not left out)"
     assert read_all(copy, prepared).excluded[moved] == 3
     assert ptbxl.read(copy, options(), [found[0].id], prepared).excluded == {moved: 1}
@@ -218,7 +218,7 @@ def test_strips_are_the_signals_that_wfdb_reads(made: Path, prepared: Path) -> N
         theirs = wfdb.rdrecord(str(made / name)).p_signal
         np.testing.assert_allclose(cohort.x[i], theirs.T, atol=1e-6)
         np.testing.assert_array_equal(few.x[i], cohort.x[i][[8, 0]])
-        alone = condition(cohort.x[i].T[:, [1]].copy(), 100, 100, (0.5, 40.0))
+        alone = resample_and_filter(cohort.x[i].T[:, [1]].copy(), 100, 100, (0.5, 40.0))
         np.testing.assert_allclose(smooth.x[i][0], alone[:, 0], atol=1e-5)
     assert cohort.synthetic
     assert (made / MARKER).is_file()
@@ -227,8 +227,8 @@ def test_strips_are_the_signals_that_wfdb_reads(made: Path, prepared: Path) -> N
 def test_measures_of_a_strip_stand_beside_it(made: Path, prepared: Path) -> None:
     plain, measured = (read_all(made, prepared, task="norm", measures=on) for on in (False, True))
     np.testing.assert_array_equal(measured.x, plain.x)
-    np.testing.assert_array_equal(measured.features, features.table(plain))
-    assert measured.task.features == features.names(plain.task)
+    np.testing.assert_array_equal(measured.features, features.feature_table(plain))
+    assert measured.task.features == features.feature_names(plain.task)
     assert (measured.task.units, measured.task.missing) == (True, True)  # mV and ms; a wave may not be found
     with pytest.raises(ConfigError, match="measures: they are of strips"):
         options(view="beats", measures=True)
@@ -280,13 +280,13 @@ def test_a_strip_with_a_missing_sample_is_left_out_and_counted(copy: Path, tmp_p
 
 @pytest.mark.parametrize("relative", [True, False])
 def test_a_model_of_mitdbs_beats_fits_but_for_the_head(relative: bool) -> None:
-    theirs = task(Options(leads=1, relative=relative))
+    theirs = beat_task(Options(leads=1, relative=relative))
     for name in ("superclasses", "norm"):
         ours = ptbxl.task(options(view="beats", task=name, relative=relative))
         for field in ("channels", "samples", "rate_hz", "features", "channel_names"):
             assert getattr(ours, field) == getattr(theirs, field)
         shapes = [
-            {key: value.shape for key, value in models.build(item, ModelConfig(), 1).state_dict().items()}
+            {key: value.shape for key, value in models.build_model(item, ModelConfig(), 1).state_dict().items()}
             for item in (ours, theirs)
         ]
         different = {key for key in shapes[0] if shapes[0][key] != shapes[1].get(key)}
@@ -304,9 +304,9 @@ def test_beats_are_those_that_mitdbs_view_cuts_of_the_same_peaks(made: Path, pre
         name = cohort.patients[i]
         signal = wfdb.rdrecord(str(made / "records100" / "00000" / f"{int(name):05d}_lr")).p_signal[:, 1:2]
         signal = signal.astype(np.float32)
-        peaks = r_peaks.qrs(signal[:, 0], 100)
+        peaks = r_peaks.detect_qrs(signal[:, 0], 100)
         marks = np.full(len(peaks), "N")
-        cut = beats.cut(records.Recording("x", 100, ("II",), signal, peaks, marks, ()), "window", 1)
+        cut = beats.cut_beats(records.Recording("x", 100, ("II",), signal, peaks, marks, ()), "window", 1)
         place = np.rint(cut.sample * 1.25)
         inside = (place >= 36) & (place + 60 <= 1250)
         mine = cohort.patient == i
@@ -322,10 +322,10 @@ def test_beats_are_those_that_mitdbs_view_cuts_of_the_same_peaks(made: Path, pre
 def test_a_beat_too_near_to_an_end_is_left_out_and_counted(copy: Path, tmp_path: Path) -> None:
     path = copy / "records100" / "00000" / "00001_lr.dat"
     values = np.fromfile(path, dtype="<i2").reshape(1000, 12)
-    first = int(r_peaks.qrs(values[:, 1].astype(np.float32), 100)[0])
+    first = int(r_peaks.detect_qrs(values[:, 1].astype(np.float32), 100)[0])
     values = np.roll(values, 20 - first, axis=0)  # the first beat at 0.2 s; checksums stay
     values.tofile(path)
-    peaks = r_peaks.qrs(values[:, 1].astype(np.float32), 100) / 100
+    peaks = r_peaks.detect_qrs(values[:, 1].astype(np.float32), 100) / 100
     whole = (peaks >= 36 / 125) & (peaks <= 10 - 60 / 125)
     assert peaks[0] == 0.2
     cohort = ptbxl.read(copy, options(view="beats"), ["1"], tmp_path)
@@ -432,7 +432,7 @@ def test_a_second_reading_opens_no_signal_and_a_changed_file_does(
 ) -> None:
     first = read_all(copy, tmp_path)
     counted = Counter[str]()
-    real = read
+    real = read_leads
 
     def counting(*given: Any) -> Any:
         counted["signals"] += 1
@@ -479,7 +479,7 @@ def test_the_real_counts_are_those_of_the_table(real: Path, prepared: Path) -> N
 @pytest.mark.realdata
 def test_the_real_strips_are_the_signals_that_wfdb_reads(real: Path, prepared: Path) -> None:
     cohort = read_all(real, prepared)
-    table = metadata.read(real)
+    table = metadata.read_metadata(real)
     for i in range(0, len(cohort.y), 50):
         name = table.filename_lr[cohort.patients[cohort.patient[i]]]
         np.testing.assert_allclose(cohort.x[i], wfdb.rdrecord(str(real / name)).p_signal.T, atol=1e-6)

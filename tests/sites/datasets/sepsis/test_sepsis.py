@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 
 from common.errors import ConfigError, DataError
-from sites.cohort import Cohort, Windows, join
+from sites.cohort import Cohort, Windows, join_cohorts
 from sites.datasets import sepsis
 from sites.datasets.sepsis import Options, features, hour_table, psv, simulate
-from sites.datasets.sepsis.columns import COLUMNS, LABEL, MEASURED, NAMES
+from sites.datasets.sepsis.columns import COLUMNS, LABEL, N_MEASURED, NAMES
 from tests.sites.datasets.sepsis import sepsis_slow
 
 HEADER = [*NAMES, LABEL]
@@ -174,13 +174,13 @@ def test_windows_of_hours_equal_slices_of_the_files(folder: Path, store: Path, c
     cohort = whole(folder, store, Options(view="hours", hours=5, carry=carry))
     assert isinstance(cohort.x, Windows)
     dense = cohort.x.dense()
-    assert dense.shape == (len(cohort.y), 2 * MEASURED, 5)
+    assert dense.shape == (len(cohort.y), 2 * N_MEASURED, 5)
     for i in range(0, len(cohort.patients), 5):
         path = next((folder / "training").glob(f"*/{cohort.patients[i]}.psv"))
-        raw = sepsis_slow.frame(path)[list(NAMES[:MEASURED])]
+        raw = sepsis_slow.frame(path)[list(NAMES[:N_MEASURED])]
         known = raw.notna().to_numpy(dtype=float)
         values = (raw.ffill() if carry else raw).to_numpy()
-        both = np.vstack([np.full((4, 2 * MEASURED), np.nan), np.hstack([values, known])])
+        both = np.vstack([np.full((4, 2 * N_MEASURED), np.nan), np.hstack([values, known])])
         slow = np.stack([both[t : t + 5].T for t in range(len(raw))])
         np.testing.assert_allclose(dense[cohort.patient == i], slow, rtol=1e-6)
 
@@ -235,11 +235,11 @@ def test_what_was_prepared_is_not_read_again(folder: Path, tmp_path: Path, monke
         raise AssertionError("read again")
 
     first = whole(folder, tmp_path)
-    monkeypatch.setattr(psv, "parse", never)
+    monkeypatch.setattr(psv, "parse_files", never)
     monkeypatch.setattr(hour_table, "_SETTLED_NS", 0)
     whole(folder, tmp_path)
     monkeypatch.setattr(hour_table, "_contents", never)
-    monkeypatch.setattr(features, "features", never)
+    monkeypatch.setattr(features, "compute_features", never)
     np.testing.assert_array_equal(whole(folder, tmp_path).features, first.features)
 
 
@@ -401,7 +401,7 @@ def test_the_same_content_twice_and_files_without_an_hour_are_left_out_and_count
     }
     assert parts[1].excluded == {}
     assert parts[2].excluded == {"patients whose file is the same as another's": 1}
-    assert join(parts).excluded == whole(tmp_path, store).excluded
+    assert join_cohorts(parts).excluded == whole(tmp_path, store).excluded
     with pytest.raises(DataError, match="no patient p4"):
         sepsis.read(tmp_path, STAYS, ["p4"], store)
 

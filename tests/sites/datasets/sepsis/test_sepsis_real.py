@@ -98,7 +98,7 @@ def test_alarms_by_the_labels_have_the_utility_of_a_plain_loop(cohorts: dict[str
             best += sepsis_slow.worth(hours, t, begin - 12 <= t <= begin + 3)
             inaction += sepsis_slow.worth(hours, t, False)
     expected = (observed - inaction) / (best - inaction)
-    assert utility.normalised(cohort.utility, cohort.y) == pytest.approx(expected, rel=1e-5)
+    assert utility.normalised_utility(cohort.utility, cohort.y) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_two_hospitals_measure_differently(cohorts: dict[str, Cohort]) -> None:

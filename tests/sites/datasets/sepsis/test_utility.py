@@ -30,13 +30,13 @@ def joined(labels: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_example_that_the_organisers_print() -> None:
     """compute_prediction_utility([0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1]) gives 3.388888888888889."""
-    worth = utility.worth(np.array([0, 0, 0, 0, 1, 1]), FIRST)
+    worth = utility.hourly_utility(np.array([0, 0, 0, 0, 1, 1]), FIRST)
     assert worth[range(6), [0, 0, 1, 1, 1, 1]].sum() == pytest.approx(3.388888888888889, abs=1e-6)
 
 
 def test_every_hour_of_one_patient_by_hand() -> None:
     """The label rises at row 8, so sepsis begins at row 14: alarms gain from row 2 on, most at row 8, until row 17."""
-    worth = utility.worth(np.array([0] * 8 + [1] * 12), FIRST)
+    worth = utility.hourly_utility(np.array([0] * 8 + [1] * 12), FIRST)
     alarm = [-0.05, -0.05, 0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1]
     alarm += [8 / 9, 7 / 9, 6 / 9, 5 / 9, 4 / 9, 3 / 9, 2 / 9, 1 / 9, 0, 0, 0]
     silence = [0.0] * 9 + [-2 * k / 9 for k in range(1, 10)] + [0, 0]
@@ -45,7 +45,7 @@ def test_every_hour_of_one_patient_by_hand() -> None:
 
 
 def test_who_never_has_sepsis_and_who_has_it_from_the_first_hour() -> None:
-    worth = utility.worth(np.array([0, 0, 1, 1, 1]), np.array([0, 2]))
+    worth = utility.hourly_utility(np.array([0, 0, 1, 1, 1]), np.array([0, 2]))
     np.testing.assert_allclose(worth, [[0, -0.05], [0, -0.05], [0, 1], [-2 / 9, 8 / 9], [-4 / 9, 7 / 9]], atol=1e-7)
 
 
@@ -56,14 +56,14 @@ def test_all_hours_of_many_patients_equal_a_plain_loop() -> None:
     ]
     flat, first = joined(labels)
     for kind in (np.uint8, np.int64, np.float32, np.bool_):
-        np.testing.assert_allclose(utility.worth(flat.astype(kind), first), slow, atol=1e-6)
+        np.testing.assert_allclose(utility.hourly_utility(flat.astype(kind), first), slow, atol=1e-6)
 
 
 def test_nobody_has_sepsis_or_nobody_is_there() -> None:
-    np.testing.assert_allclose(utility.worth(np.zeros(5, int), np.array([0, 1])), [[0, -0.05]] * 5)
-    assert utility.worth(np.zeros(0, int), np.zeros(0, int)).shape == (0, 2)
-    assert np.isnan(utility.normalised(utility.worth(np.zeros(5, int), FIRST), np.ones(5)))
-    assert np.isnan(utility.normalised(np.zeros((0, 2)), np.zeros(0)))
+    np.testing.assert_allclose(utility.hourly_utility(np.zeros(5, int), np.array([0, 1])), [[0, -0.05]] * 5)
+    assert utility.hourly_utility(np.zeros(0, int), np.zeros(0, int)).shape == (0, 2)
+    assert np.isnan(utility.normalised_utility(utility.hourly_utility(np.zeros(5, int), FIRST), np.ones(5)))
+    assert np.isnan(utility.normalised_utility(np.zeros((0, 2)), np.zeros(0)))
 
 
 def test_the_scale_is_that_of_the_organisers() -> None:
@@ -71,7 +71,7 @@ def test_the_scale_is_that_of_the_organisers() -> None:
     rng = np.random.default_rng(2)
     labels = cohort(rng, 200)
     flat, first = joined(labels)
-    worth = utility.worth(flat, first)
+    worth = utility.hourly_utility(flat, first)
     alarm = rng.random(len(flat)) < 0.3
     observed = best = inaction = 0.0
     at = 0
@@ -82,17 +82,19 @@ def test_the_scale_is_that_of_the_organisers() -> None:
             best += sepsis_slow.worth(label, t, begin - 12 <= t <= begin + 3)
             inaction += sepsis_slow.worth(label, t, False)
             at += 1
-    assert utility.normalised(worth, alarm) == pytest.approx((observed - inaction) / (best - inaction), rel=1e-5)
-    assert utility.normalised(worth, np.zeros(len(flat))) == 0
-    assert utility.normalised(worth, worth[:, 1] > worth[:, 0]) == pytest.approx(1)
-    assert utility.normalised(worth, worth[:, 1] < worth[:, 0]) < 0
+    assert utility.normalised_utility(worth, alarm) == pytest.approx(
+        (observed - inaction) / (best - inaction), rel=1e-5
+    )
+    assert utility.normalised_utility(worth, np.zeros(len(flat))) == 0
+    assert utility.normalised_utility(worth, worth[:, 1] > worth[:, 0]) == pytest.approx(1)
+    assert utility.normalised_utility(worth, worth[:, 1] < worth[:, 0]) < 0
 
 
 def test_a_false_alarm_costs_by_hand() -> None:
     """One ill from the first of three hours (best 1 + 10/9 + 11/9), one healthy: two false alarms cost 0.1."""
-    worth = utility.worth(np.array([1, 1, 1, 0, 0, 0]), np.array([0, 3]))
+    worth = utility.hourly_utility(np.array([1, 1, 1, 0, 0, 0]), np.array([0, 3]))
     best = 1 + 10 / 9 + 11 / 9
-    assert utility.normalised(worth, np.array([1, 0, 0, 1, 1, 0])) == pytest.approx((1 - 0.1) / best, rel=1e-6)
+    assert utility.normalised_utility(worth, np.array([1, 0, 0, 1, 1, 0])) == pytest.approx((1 - 0.1) / best, rel=1e-6)
 
 
 def test_a_million_and_a_half_hours_take_a_fifth_of_a_second() -> None:
@@ -104,7 +106,7 @@ def test_a_million_and_a_half_hours_take_a_fifth_of_a_second() -> None:
     best = np.inf
     for _ in range(5):
         start = time.perf_counter()
-        worth = utility.worth(label, first)
+        worth = utility.hourly_utility(label, first)
         best = min(best, time.perf_counter() - start)
     assert len(worth) > 1_400_000
     assert best < 0.2
@@ -116,5 +118,5 @@ def test_the_hours_until_sepsis_equal_a_plain_loop() -> None:
     for item in labels:
         begin = item.index(1) + utility.AHEAD if 1 in item else np.nan
         told += [begin - row for row in range(len(item))]
-    np.testing.assert_array_equal(utility.until(*joined(labels)), np.asarray(told, np.float32))
-    assert utility.until(np.zeros(0), np.zeros(0, int)).shape == (0,)
+    np.testing.assert_array_equal(utility.hours_until_sepsis(*joined(labels)), np.asarray(told, np.float32))
+    assert utility.hours_until_sepsis(np.zeros(0), np.zeros(0, int)).shape == (0,)

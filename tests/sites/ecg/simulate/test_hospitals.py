@@ -13,7 +13,7 @@ import pytest
 from common.errors import ConfigError, DataError
 from sites.ecg.simulate import hospitals as generator
 from sites.ecg.simulate.hospitals import generate
-from sites.ecg.simulate.patients import patients_of
+from sites.ecg.simulate.patients import draw_patients
 from sites.ecg.simulate.profiles import LEAD_DEGREES, HospitalProfile, default_profiles
 
 AAMI = {"N": "N", "L": "N", "R": "N", "A": "S", "V": "V", "F": "F"}
@@ -65,7 +65,7 @@ def test_an_ordinary_reader_finds_what_the_profile_says(hospitals: Path, profile
     for profile in profiles:
         records = (hospitals / profile.name / "RECORDS").read_text().split()
         assert records == [f"{profile.name}-001", f"{profile.name}-002"]
-        for record, patient in zip(records, patients_of(profile, SEED), strict=True):
+        for record, patient in zip(records, draw_patients(profile, SEED), strict=True):
             signals, notes = read(hospitals, record)
             assert signals.fs == notes.fs == profile.rate
             assert signals.units == ["mV", "mV"]
@@ -98,7 +98,7 @@ def test_same_seed_same_bytes_and_another_seed_others(
     generate(tmp_path / "other", profiles[:1], minutes=0.5, seed=SEED + 1)
     other, same = content(tmp_path / "other" / "north"), content(hospitals / "north")
     assert all(other[name] != same[name] for name in same if name != "RECORDS")
-    here, there = (next(patients_of(profiles[0], seed)) for seed in (SEED, SEED + 1))
+    here, there = (next(draw_patients(profiles[0], seed)) for seed in (SEED, SEED + 1))
     assert here.rr != there.rr
 
 
