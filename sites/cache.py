@@ -1,8 +1,7 @@
-"""Prepared data on disk: one safetensors file per key, memory-mappable, written beside and renamed.
+"""Prepared data on disk: one safetensors file a key, written completely or not at all.
 
-The key is a digest of the files' contents and of every setting that matters, so a changed file or setting
-never meets an old result. A file that is damaged, or half-written by something that does not rename, fails
-safetensors' own length check and is made again.
+The key is a digest of the contents of the files and of every setting that affects the result, so a changed file or
+setting never meets an old result. A damaged file fails safetensors' own length check and is prepared again.
 """
 
 from __future__ import annotations
@@ -11,9 +10,10 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,7 @@ def cache_folder() -> Path:
 
 
 def content_key(paths: Iterable[Path], settings: Mapping[str, Any]) -> str:
-    """Return 32 hex digits for the contents of the files and the settings."""
+    """Return 32 hex digits of a digest of the files' contents and the settings."""
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=16)
     for path in paths:
         content = path.read_bytes()
@@ -43,7 +43,7 @@ def content_key(paths: Iterable[Path], settings: Mapping[str, Any]) -> str:
 
 
 def load_arrays(folder: Path, name: str) -> tuple[Arrays, dict[str, str]] | None:
-    """Return arrays and notes, or None if there is no whole file of that name."""
+    """Return arrays and notes, or None if there is no complete file of that name."""
     try:
         with safe_open(folder / f"{name}.safetensors", framework="numpy") as stored:
             items = stored.keys()
@@ -53,7 +53,7 @@ def load_arrays(folder: Path, name: str) -> tuple[Arrays, dict[str, str]] | None
 
 
 def read_notes(folder: Path, name: str) -> dict[str, str] | None:
-    """Return only the notes, without reading the arrays."""
+    """Return the notes alone, without reading the arrays, or None if there is no complete file of that name."""
     try:
         with safe_open(folder / f"{name}.safetensors", framework="numpy") as stored:
             return dict(stored.metadata() or {})
@@ -61,44 +61,42 @@ def read_notes(folder: Path, name: str) -> dict[str, str] | None:
         return None
 
 
-def store_arrays(folder: Path, name: str, arrays: Arrays, about: Mapping[str, str]) -> None:
-    """Write a whole file or none.
+def store_arrays(folder: Path, name: str, arrays: Arrays, notes: Mapping[str, str]) -> None:
+    """Write a complete file or none.
 
     Raises:
         DataError: the folder cannot be written, or the disk is full.
     """
-    content = save({key: np.ascontiguousarray(value) for key, value in arrays.items()}, dict(about))
-    write_whole(folder, name, lambda out: out.write(content))
-
-
-def write_whole(folder: Path, name: str, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill the file of `name`, which is there whole at the end or not at all.
-
-    Raises:
-        DataError: the folder cannot be written, or the disk is full.
-    """
-    try:
+    content = save({key: np.ascontiguousarray(value) for key, value in arrays.items()}, dict(notes))
+    with report_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=folder)
         try:
             with os.fdopen(handle, "wb") as out:
-                write(out)
+                out.write(content)
             os.replace(part, folder / f"{name}.safetensors")
         except BaseException:
             Path(part).unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def report_write_errors(folder: Path) -> Iterator[None]:
+    """Turn an error of the disk into a DataError that names the folder of prepared data."""
+    try:
+        yield
     except OSError as error:
         raise DataError(
-            f"cannot write prepared data into {folder}: {error.strerror}; set WARDROUND_CACHE to another"
+            f"cannot write prepared data into {folder}: {error.strerror}; set WARDROUND_CACHE to another folder"
         ) from None
 
 
 def load_or_make(
     folder: Path, name: str, make: Callable[[], tuple[Arrays, dict[str, str]]]
 ) -> tuple[Arrays, dict[str, str]]:
-    """Return what is stored under `name`, or make and store it."""
-    found = load_arrays(folder, name)
-    if found is None:
-        found = make()
-        store_arrays(folder, name, *found)
-    return found
+    """Return the arrays and notes stored under `name`; prepare and store them first where there are none."""
+    prepared = load_arrays(folder, name)
+    if prepared is None:
+        prepared = make()
+        store_arrays(folder, name, *prepared)
+    return prepared

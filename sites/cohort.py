@@ -1,4 +1,7 @@
-"""Cohort: one site's examples. It never leaves the site; neither do its patients' names."""
+"""One site's examples with their patients, which never leave the site; and what a data set is.
+
+Names of patients and recordings stay at the site too.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,18 @@ SPLITS = ("train", "validation", "test")
 class DataCard:
     """What a data set is, in the words of its publishers; the report quotes it.
 
-    `warning`: a sentence that must stand beside every figure from these data, or nothing.
+    Attributes:
+        name: the data set's name in a configuration.
+        title: its full name and version.
+        inputs: what is measured, at which rate, and how it becomes examples.
+        labels: what is predicted, and who labelled it.
+        sites: which hospitals there are, or how they are simulated.
+        splits: the published split, or how patients are split.
+        source: the publisher's page.
+        citation: the papers to cite.
+        licence: the licence of the data.
+        synthetic: whether the data are generated.
+        warning: a sentence that is printed with every figure from these data, or "".
     """
 
     name: str
@@ -37,11 +51,15 @@ class DataCard:
 
 @dataclass(frozen=True)
 class Patient:
-    """One recording's owner, as far as partitions and splits need to know.
+    """One recording and its owner, as far as partitions and splits need to know.
 
-    `id` names the recording; `person` is shared by recordings of one person; `site` is the natural hospital;
-    `published` the side of a published split ("train", "validation", "test"); `examples` the count of each
-    class; `group` what a split into folds keeps together beside the person (a ward, a hospital of a region).
+    Attributes:
+        id: name of the recording.
+        person: name of its owner, the same for all recordings of one person.
+        examples: number of examples of each class.
+        site: natural hospital, where the data set has hospitals.
+        published: side of a published split: "train", "validation" or "test".
+        group: people of one group (a ward, a hospital of a region) share a fold.
     """
 
     id: str
@@ -53,16 +71,19 @@ class Patient:
 
 
 Selection = npt.NDArray[np.bool_] | npt.NDArray[np.int64] | slice
+"""Which examples: a mask, indices, or a slice."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Overlapping windows over a table of hours: the rows are held once, windows are cut a batch at a time.
+    """Overlapping windows over a table of hours; the rows are held once and windows are cut a batch at a time.
 
-    `rows`: float32 `(rows, channels)`, in order of time within each patient; `end`: int64 `(examples,)`, the
-    last row of each window; `first`: int64 `(examples,)`, the first row of the same patient; `samples`: the
-    length of a window; `pad`: float32 `(channels,)`, what stands before the patient's first row, none: NaN,
-    not measured.
+    Attributes:
+        rows: float32 `(rows, channels)`, in order of time within each patient.
+        end: int64 `(examples,)`, last row of each window.
+        first: int64 `(examples,)`, first row of the same patient.
+        samples: length of a window, in rows.
+        pad: float32 `(channels,)`, values before the patient's first row; None: NaN, not measured.
     """
 
     rows: npt.NDArray[np.float32]
@@ -73,7 +94,7 @@ class Windows:
 
     @property
     def padding(self) -> npt.NDArray[np.float32]:
-        """What stands before a patient's first row, `(channels,)`."""
+        """Values before a patient's first row, `(channels,)`."""
         return np.full(self.rows.shape[1], np.nan, np.float32) if self.pad is None else self.pad
 
     def __len__(self) -> int:
@@ -86,32 +107,39 @@ class Windows:
         return len(self.end), self.rows.shape[1], self.samples
 
     def __getitem__(self, chosen: Selection) -> Windows:
-        """Return some of the windows, over the same rows."""
+        """Return a selection of the windows, over the same rows."""
         return replace(self, end=self.end[chosen], first=self.first[chosen])
 
     def dense(self) -> npt.NDArray[np.float32]:
         """Return the windows as an array `(examples, channels, samples)`."""
         index = self.end[:, None] + np.arange(1 - self.samples, 1)
-        found = self.rows[np.maximum(index, 0)]
-        found[index < self.first[:, None]] = self.padding
-        return np.ascontiguousarray(found.transpose(0, 2, 1))
+        windows = self.rows[np.maximum(index, 0)]
+        windows[index < self.first[:, None]] = self.padding
+        return np.ascontiguousarray(windows.transpose(0, 2, 1))
 
 
 @dataclass(frozen=True)
 class Cohort:
     """Examples with their patients.
 
-    `x`: float32 `(examples, channels, samples)`, or Windows of that shape; `features`: float32 `(examples,
-    features)`; `y`: int64 `(examples,)`, or `(examples, classes)` of 0 and 1 where the task is multilabel;
-    `patient`: int64 `(examples,)`, an index into `patients`, rising in time within a patient; `persons`: the
-    person behind each patient; `split`: int8 `(examples,)`, an index into SPLITS, or -1 where not assigned.
-    `excluded`: what was left out, counted; `synthetic`: whether the files say that they were generated.
-    `age` (years, NaN unknown) and `sex` (0 female, 1 male, -1 unknown): of each of `patients`, where the data
-    has them. `utility`: float32 `(examples, 2)`, what silence and what an alarm are worth at each example.
-    `hours`: float32 `(examples,)`, the time that each stands for, and `until`: float32 `(examples,)`, hours until the
-    patient's event begins, NaN where none does; where the data has them.
-    `seconds`: float64 `(examples,)`, since the beginning of the recording, where the data have a time. `kinds`: bool
-    `(examples, against)`, which of the abnormal classes an example has, where the task names them.
+    Attributes:
+        task: what is predicted from what.
+        x: float32 `(examples, channels, samples)`, or Windows of that shape.
+        features: float32 `(examples, features)`.
+        y: int64 `(examples,)`, or `(examples, classes)` of 0 and 1 where the task is multilabel.
+        patient: int64 `(examples,)`, index into `patients`; examples of a patient are in order of time.
+        patients: names of the recordings.
+        persons: the person of each of `patients`.
+        split: int8 `(examples,)`, index into SPLITS; -1: not assigned.
+        excluded: number of examples or recordings left out, by reason.
+        synthetic: whether the files say that they were generated.
+        age: years of each of `patients`, NaN unknown; None where the data set has no ages.
+        sex: 0 female, 1 male, -1 unknown, of each of `patients`; None where the data set has no sexes.
+        utility: float32 `(examples, 2)`, utility of no alarm and of an alarm; None where the task has none.
+        hours: float32 `(examples,)`, hours that each example covers, where the data have a time.
+        until: float32 `(examples,)`, hours until the patient's event, NaN without one, where the data have it.
+        seconds: float64 `(examples,)`, seconds since the start of the recording, where the data have a time.
+        kinds: bool `(examples, against)`, which of the abnormal classes an example has, where the task names them.
     """
 
     task: Task
@@ -164,23 +192,23 @@ class Cohort:
             raise DataError(f"{self.task.name}: an example belongs to none of the {len(self.patients)} patients")
         if len(self.patients) != len(self.persons):
             raise DataError(f"{self.task.name}: patients and persons differ in number")
-        if not (_usable(self.x, self.task.missing) and _usable(self.features, self.task.missing)):
+        if not (_is_usable(self.x, self.task.missing) and _is_usable(self.features, self.task.missing)):
             raise DataError(f"{self.task.name}: an input is {'' if self.task.missing else 'NaN or '}infinite")
 
-    def take(self, chosen: Selection) -> Cohort:
-        """Return the chosen examples, as a mask or as indices; patients without examples stay listed."""
+    def take(self, selection: Selection) -> Cohort:
+        """Return a selection of the examples; patients without examples stay listed."""
         return replace(
             self,
-            x=self.x[chosen],
-            features=self.features[chosen],
-            y=self.y[chosen],
-            patient=self.patient[chosen],
-            split=self.split[chosen],
-            utility=None if self.utility is None else self.utility[chosen],
-            hours=None if self.hours is None else self.hours[chosen],
-            until=None if self.until is None else self.until[chosen],
-            seconds=None if self.seconds is None else self.seconds[chosen],
-            kinds=None if self.kinds is None else self.kinds[chosen],
+            x=self.x[selection],
+            features=self.features[selection],
+            y=self.y[selection],
+            patient=self.patient[selection],
+            split=self.split[selection],
+            utility=None if self.utility is None else self.utility[selection],
+            hours=None if self.hours is None else self.hours[selection],
+            until=None if self.until is None else self.until[selection],
+            seconds=None if self.seconds is None else self.seconds[selection],
+            kinds=None if self.kinds is None else self.kinds[selection],
         )
 
     def part(self, name: str) -> Cohort:
@@ -192,40 +220,44 @@ class Cohort:
         return replace(self, split=split)
 
     def people(self) -> int:
-        """Return how many persons have examples here."""
+        """Return the number of persons who have examples."""
         return len({self.persons[i] for i in np.unique(self.patient)})
 
     def class_counts(self) -> tuple[int, ...]:
-        """Return the number of examples of each class (multilabel: that have it)."""
+        """Return the number of examples of each class (multilabel: of examples that have it)."""
         if self.task.kind == "multilabel":
             return tuple(int(n) for n in self.y.sum(0))
         return tuple(int(n) for n in np.bincount(self.y, minlength=len(self.task.classes)))
 
     def summary(self) -> dict[str, Any]:
-        """Return the counts of people, examples and classes: what the handshake tells of each split."""
+        """Return the counts of people, examples and classes, as the handshake reports them for each split."""
         return {"patients": self.people(), "examples": len(self.y), "classes": list(self.class_counts())}
 
 
-def _usable(values: npt.NDArray[np.float32] | Windows, missing: bool) -> bool:
-    """Return whether all values are finite, or missing where that may be."""
+def _is_usable(values: npt.NDArray[np.float32] | Windows, missing: bool) -> bool:
+    """Return whether all values are finite, or NaN where the task allows missing values."""
     flat = values.rows if isinstance(values, Windows) else values
     if missing:
         return not np.isinf(flat).any()
     with np.errstate(invalid="ignore"):
-        # The sum is infinite or NaN if a value is, and needs no mask of the size of the array.
+        # The sum is infinite or NaN if any value is, and needs no mask of the size of the array.
         return bool(np.isfinite(flat.sum(dtype=np.float64)))
 
 
 def join_cohorts(cohorts: list[Cohort]) -> Cohort:
-    """Return all examples as one cohort: what only a simulation may do."""
+    """Return the examples of all sites as one cohort, which only a simulation can do.
+
+    Raises:
+        DataError: there is no cohort.
+    """
     if not cohorts:
         raise DataError("no examples to join: every site is empty")
     offsets = np.cumsum([0, *(len(item.patients) for item in cohorts[:-1])])
     excluded: dict[str, int] = {}
     for item in cohorts:
-        for what, number in item.excluded.items():
-            excluded[what] = excluded.get(what, 0) + number
-    known = {
+        for reason, count in item.excluded.items():
+            excluded[reason] = excluded.get(reason, 0) + count
+    optional = {
         name: None
         if any(getattr(item, name) is None for item in cohorts)
         else np.concatenate([getattr(item, name) for item in cohorts])
@@ -233,7 +265,7 @@ def join_cohorts(cohorts: list[Cohort]) -> Cohort:
     }
     return Cohort(
         cohorts[0].task,
-        _joined([item.x for item in cohorts]),
+        _concatenate([item.x for item in cohorts]),
         np.concatenate([item.features for item in cohorts]),
         np.concatenate([item.y for item in cohorts]),
         np.concatenate([item.patient + offset for item, offset in zip(cohorts, offsets, strict=True)]),
@@ -242,11 +274,11 @@ def join_cohorts(cohorts: list[Cohort]) -> Cohort:
         np.concatenate([item.split for item in cohorts]),
         excluded,
         any(item.synthetic for item in cohorts),
-        **known,
+        **optional,
     )
 
 
-def _joined(parts: list[npt.NDArray[np.float32] | Windows]) -> npt.NDArray[np.float32] | Windows:
+def _concatenate(parts: list[npt.NDArray[np.float32] | Windows]) -> npt.NDArray[np.float32] | Windows:
     windows = [item for item in parts if isinstance(item, Windows)]
     if not windows:
         return np.concatenate([item for item in parts if not isinstance(item, Windows)])

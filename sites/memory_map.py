@@ -1,78 +1,93 @@
-"""Large prepared tables: safetensors files (as sites/cache.py writes) that are written in blocks and mapped.
+"""Large prepared tables: a folder of `.npy` files that are written in blocks and opened memory-mapped.
 
-A table of a gigabyte is then made without being held whole, opened without being read, and its pages are shared
-by every process that opens it. A mapped array may be written to: the change stays in this process.
+A table of a gigabyte is written without being held in memory, opened without being read, and its pages are shared by
+all processes that open it. A mapped array may be written to: the change stays in this process.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sites import cache
-from sites.cache import Arrays
+from sites.cache import Arrays, report_write_errors
 
-_TYPES: dict[str, type[np.generic]] = {"F32": np.float32, "I64": np.int64, "U8": np.uint8}
-_NAMES = {np.dtype(kind): name for name, kind in _TYPES.items()}
+NOTES = "notes.json"
+"""The file of a table's folder that holds its notes."""
 
 Blocks = tuple[tuple[int, ...], npt.DTypeLike, Iterable[npt.NDArray[Any]]]
 """An array's shape, its type, and its blocks along the first axis, in order."""
 
 
 def open_tables(folder: Path, name: str) -> tuple[Arrays, dict[str, str]] | None:
-    """Return arrays, mapped, and notes; or None if there is no whole file of that name."""
-    path = folder / f"{name}.safetensors"
+    """Return the mapped arrays and the notes, or None if there is no complete table of that name."""
+    home = _table_folder(folder, name)
     try:
-        with path.open("rb") as stored:
-            length = int.from_bytes(stored.read(8), "little")
-            size = os.fstat(stored.fileno()).st_size
-            if not 0 < length <= size - 8:
-                return None
-            header: dict[str, Any] = json.loads(stored.read(length))
-        about: dict[str, str] = header.pop("__metadata__", {})
-        if 8 + length + max((item["data_offsets"][1] for item in header.values()), default=0) != size:
-            return None
-        return {key: _mapped(path, 8 + length, item) for key, item in header.items()}, about
+        notes: dict[str, str] = json.loads((home / NOTES).read_text(encoding="utf-8"))
+        return {path.stem: _open_array(path) for path in sorted(home.glob("*.npy"))}, notes
     except (OSError, ValueError):
         return None
 
 
-def _mapped(path: Path, begin: int, item: dict[str, Any]) -> npt.NDArray[Any]:
-    shape, kind = tuple(item["shape"]), _TYPES[item["dtype"]]
-    if 0 in shape:
-        return np.zeros(shape, kind)
-    return np.asarray(np.memmap(path, kind, "c", begin + item["data_offsets"][0], shape))
-
-
-def write_tables(folder: Path, name: str, arrays: Mapping[str, Blocks], about: Mapping[str, str]) -> None:
-    """Write a whole file or none.
+def write_tables(folder: Path, name: str, arrays: Mapping[str, Blocks], notes: Mapping[str, str]) -> None:
+    """Write all arrays of a table or none.
 
     Raises:
         DataError: the folder cannot be written, or the disk is full.
+        ValueError: the blocks do not fill the shape.
     """
-    # The widest types first: what follows the header, which is padded to 8 bytes, is then aligned.
-    ordered = dict(sorted(arrays.items(), key=lambda entry: -np.dtype(entry[1][1]).itemsize))
-    header: dict[str, Any] = {"__metadata__": dict(about)}
-    end = 0
-    for key, (shape, kind, _) in ordered.items():
-        begin, end = end, end + math.prod(shape) * np.dtype(kind).itemsize
-        header[key] = {"dtype": _NAMES[np.dtype(kind)], "shape": list(shape), "data_offsets": [begin, end]}
-    head = json.dumps(header).encode()
-    head += b" " * (-len(head) % 8)
+    with report_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder) as scratch:
+            build = Path(scratch) / "table"
+            build.mkdir()
+            for key, (shape, dtype, blocks) in arrays.items():
+                _write_blocks(build / f"{key}.npy", shape, dtype, blocks)
+            (build / NOTES).write_text(json.dumps(dict(notes)), encoding="utf-8")
+            home = _table_folder(folder, name)
+            if home.exists() and open_tables(folder, name) is None:
+                shutil.rmtree(home)
+            if not home.exists():
+                try:
+                    build.rename(home)
+                except OSError:
+                    # another process may have finished the same table first
+                    if open_tables(folder, name) is None:
+                        raise
 
-    def write(out: BinaryIO) -> None:
-        out.write(len(head).to_bytes(8, "little") + head)
-        for _, kind, blocks in ordered.values():
-            for block in blocks:
-                out.write(np.ascontiguousarray(block, kind).reshape(-1).view(np.uint8).data)
-        if out.tell() != 8 + len(head) + end:
-            raise ValueError(f"{name}: the blocks are not of the shape that was announced")
 
-    cache.write_whole(folder, name, write)
+def _table_folder(folder: Path, name: str) -> Path:
+    return folder / f"{name}.tables"
+
+
+def _open_array(path: Path) -> npt.NDArray[Any]:
+    """Return a mapped array.
+
+    Raises:
+        ValueError: the file is damaged, shorter or longer than its array.
+    """
+    array = np.lib.format.open_memmap(path, mode="c")
+    if array.offset + array.nbytes != path.stat().st_size:
+        raise ValueError(f"{path} is not of the length of its array")
+    return np.asarray(array)
+
+
+def _write_blocks(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, blocks: Iterable[npt.NDArray[Any]]) -> None:
+    # Written, not mapped: a full disk is then an error of the write, where a mapped page would end the process.
+    kind = np.dtype(dtype)
+    header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+    filled = 0
+    with path.open("wb") as out:
+        np.lib.format.write_array_header_1_0(out, header)
+        for block in blocks:
+            out.write(np.ascontiguousarray(block, kind).reshape(-1).view(np.uint8).data)
+            filled += block.size
+    if filled != math.prod(shape):
+        raise ValueError(f"{path.stem}: the blocks hold {filled} values, the shape {math.prod(shape)}")

@@ -1,6 +1,7 @@
-"""Hospitals from patients, and train, validation and test from a hospital's patients.
+"""Simulated hospitals from patients, and train, validation and test from a hospital's patients.
 
-The unit is the person: no partition and no split cuts one. `guard` checks that on every run.
+The unit is the person: recordings of one person are never divided between hospitals or between the sides of a split.
+`refuse_leaking_split` checks that on every run.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ UNLABELLED = "training examples that count as not labelled (sites.label_share)"
 
 
 def group_by_person(patients: Sequence[Patient]) -> dict[str, list[Patient]]:
-    """Return recordings by person, in a fixed order.
+    """Return the recordings of each person, sorted by recording.
 
     Raises:
         DataError: one recording is listed twice, or one person at two natural sites.
     """
     if len({item.id for item in patients}) != len(patients):
         raise DataError("a recording is listed twice: every recording needs a name of its own")
-    found: dict[str, list[Patient]] = {}
+    persons: dict[str, list[Patient]] = {}
     for item in sorted(patients, key=lambda item: item.id):
-        found.setdefault(item.person, []).append(item)
-    for items in found.values():
+        persons.setdefault(item.person, []).append(item)
+    for items in persons.values():
         if len({item.site for item in items}) > 1:
-            raise DataError("one person stands at two sites: give both recordings to one site")
-    return found
+            raise DataError("one person is listed at two sites: give both recordings to one site")
+    return persons
 
 
 def drop_shared_persons(patients: Sequence[Patient], config: SitesConfig) -> tuple[list[Patient], int]:
-    """Leave out of training who is also in the published test set; return the rest and how many went."""
+    """Drop training recordings of persons in the published test set; return the rest and the number dropped."""
     if config.split != "published" or config.shared_person == "keep":
         return list(patients), 0
     tested = {item.person for item in patients if item.published == "test"}
@@ -47,23 +48,23 @@ def drop_shared_persons(patients: Sequence[Patient], config: SitesConfig) -> tup
 
 
 def partition_patients(patients: Sequence[Patient], config: SitesConfig, seed: int) -> dict[str, tuple[str, ...]]:
-    """Return each hospital's recordings by the scheme of the configuration, sorted by hospital.
+    """Return each hospital's recordings by the configured scheme, sorted by hospital.
 
-    With a published split both of its sides are dealt over the hospitals, each by the scheme, so that every
-    hospital trains on some of the one and is tested on some of the other. Who is on neither side, trains.
+    With a published split each of its sides is divided over the hospitals, so that every hospital has training and
+    test patients. A recording on neither side is used for training.
 
     Raises:
-        ConfigError: fewer people than hospitals, or no published split or natural sites where asked for.
+        ConfigError: fewer people than hospitals, or the data set has no published split or natural sites.
     """
     if config.scheme == "natural":
         if any(item.site is None for item in patients):
             raise ConfigError(
-                "sites.scheme=natural: this data set knows no hospitals; use even, size or labels with sites.count"
+                "sites.scheme=natural: this data set has no hospitals; use even, size or labels with sites.count"
             )
-        found: dict[str, list[str]] = {}
+        natural: dict[str, list[str]] = {}
         for item in patients:
-            found.setdefault(str(item.site), []).append(item.id)
-        return {site: tuple(sorted(ids)) for site, ids in sorted(found.items())}
+            natural.setdefault(str(item.site), []).append(item.id)
+        return {site: tuple(sorted(ids)) for site, ids in sorted(natural.items())}
     groups: list[tuple[str, list[Patient]]] = [("all", list(patients))]
     if config.split == "published":
         if not any(item.published for item in patients):
@@ -72,19 +73,19 @@ def partition_patients(patients: Sequence[Patient], config: SitesConfig, seed: i
             ("train", [item for item in patients if item.published not in ("validation", "test")]),
             ("test", [item for item in patients if item.published == "test"]),
         ]
-        if held := [item for item in patients if item.published == "validation"]:
-            groups.append(("validation", held))
+        if validation := [item for item in patients if item.published == "validation"]:
+            groups.append(("validation", validation))
     width = len(str(config.count))
     names = [f"hospital-{i + 1:0{width}d}" for i in range(config.count)]
     preference = rng_for(seed, "partition", "labels").dirichlet(
         np.full(config.count, config.alpha), size=len(patients[0].examples) if patients else 1
     )
-    dealt: dict[str, list[str]] = {name: [] for name in names}
+    recordings: dict[str, list[str]] = {name: [] for name in names}
     for side, group in groups:
         persons = group_by_person(group)
         if len(persons) < config.count:
             raise ConfigError(
-                f"sites.count={config.count}: only {len(persons)} people to share out ({side}); use fewer hospitals"
+                f"sites.count={config.count}: only {len(persons)} people to divide ({side}); use fewer hospitals"
             )
         rng = rng_for(seed, "partition", config.scheme, side)
         order = [sorted(persons)[i] for i in rng.permutation(len(persons))]
@@ -94,12 +95,12 @@ def partition_patients(patients: Sequence[Patient], config: SitesConfig, seed: i
         else:
             owners = np.repeat(np.arange(config.count), sizes)
         for person, owner in zip(order, owners, strict=True):
-            dealt[names[int(owner)]].extend(item.id for item in persons[person])
-    return {name: tuple(sorted(ids)) for name, ids in dealt.items()}
+            recordings[names[int(owner)]].extend(item.id for item in persons[person])
+    return {name: tuple(sorted(ids)) for name, ids in recordings.items()}
 
 
 def _sizes(count: int, config: SitesConfig) -> npt.NDArray[np.int64]:
-    """Return each hospital's number of people: at least one, even or skewed as asked (largest remainders)."""
+    """Return each hospital's number of people, at least one: even or skewed, by largest remainders."""
     share = np.ones(config.count)
     if config.scheme == "size":
         share = 1 / np.arange(1, config.count + 1) ** config.skew
@@ -117,28 +118,27 @@ def _by_labels(
     sizes: npt.NDArray[np.int64],
     rng: np.random.Generator,
 ) -> npt.NDArray[np.int64]:
-    """Deal people to hospitals that prefer their labels, each hospital up to its size.
+    """Return the hospital of each person, drawn by each hospital's preference for their labels, up to its size.
 
-    A person's weight on a class is the share of all examples of the class that are theirs, so that rare
-    classes count.
+    A person's weight on a class is their share of all examples of that class, so that rare classes count.
     """
     table = np.asarray([np.sum([item.examples for item in persons[name]], axis=0) for name in order], dtype=float)
     share = table / np.maximum(table.sum(0), 1)
     share /= np.maximum(share.sum(1, keepdims=True), 1e-12)
-    left = sizes.copy()
+    free = sizes.copy()
     owners = np.zeros(len(order), dtype=np.int64)
     for i in range(len(order)):
-        chance = (share[i] @ preference + 1e-9) * (left > 0)
-        owners[i] = rng.choice(len(left), p=chance / chance.sum())
-        left[owners[i]] -= 1
+        weight = (share[i] @ preference + 1e-9) * (free > 0)
+        owners[i] = rng.choice(len(free), p=weight / weight.sum())
+        free[owners[i]] -= 1
     return owners
 
 
 def assign_split(cohort: Cohort, patients: Sequence[Patient], config: SitesConfig, seed: int, site: str) -> Cohort:
-    """Return one hospital's cohort with its examples split as the configuration says, after the guard.
+    """Return one hospital's cohort with its examples split as configured.
 
     Raises:
-        LeakError: a person would be on both sides.
+        LeakError: a person would be on two sides of the split.
     """
     rng = rng_for(seed, site, "split", config.draw) if config.draw else rng_for(seed, site, "split")
     index = {name: i for i, name in enumerate(cohort.patients)}
@@ -146,7 +146,7 @@ def assign_split(cohort: Cohort, patients: Sequence[Patient], config: SitesConfi
         draw = rng.permutation(len(cohort.y)) / max(1, len(cohort.y))
         inner = config.test + (1 - config.test) * config.validation
         split = np.where(draw < config.test, TEST, np.where(draw < inner, VALIDATION, TRAIN)).astype(np.int8)
-        return _limited(cohort.with_split(split), config, seed, site)
+        return _limit_training(cohort.with_split(split), config, seed, site)
     by_person = group_by_person(patients)
     sides: dict[str, int] = {}
     side_of = np.full(len(cohort.patients), TRAIN, dtype=np.int8)
@@ -161,22 +161,22 @@ def assign_split(cohort: Cohort, patients: Sequence[Patient], config: SitesConfi
         sides = {name: TEST for name in by_person if fold_of[name] == config.fold}
         rest = {name: items for name, items in by_person.items() if name not in sides}
     else:
-        sides = _choose(by_person, config.test, TEST, rng)
+        sides = _draw_persons(by_person, config.test, TEST, rng)
         rest = {name: items for name, items in by_person.items() if name not in sides}
-    sides |= _choose(rest, config.validation, VALIDATION, rng)
+    sides |= _draw_persons(rest, config.validation, VALIDATION, rng)
     for item in patients:
         if item.person in sides and side_of[index[item.id]] == TRAIN:
             side_of[index[item.id]] = sides[item.person]
-    done = cohort.with_split(side_of[cohort.patient] if len(cohort.y) else cohort.split)
+    assigned = cohort.with_split(side_of[cohort.patient] if len(cohort.y) else cohort.split)
     if not (config.split == "published" and config.shared_person == "keep"):
-        refuse_leaking_split(done, site)
-    return _limited(done, config, seed, site)
+        refuse_leaking_split(assigned, site)
+    return _limit_training(assigned, config, seed, site)
 
 
 def _folds(persons: dict[str, list[Patient]], config: SitesConfig, seed: int) -> dict[str, int]:
-    """Return each person's fold; persons of one group share it, and so do groups that share a person.
+    """Return each person's fold: persons of one group share a fold, and so do groups that share a person.
 
-    The folds of one site are of about the same number of people.
+    Folds hold about the same number of people.
     """
     parent: dict[str, str] = {}
 
@@ -204,10 +204,12 @@ def _folds(persons: dict[str, list[Patient]], config: SitesConfig, seed: int) ->
     return {person: fold[root(f"p{person}")] for person in persons}
 
 
-def _choose(persons: dict[str, list[Patient]], share: float, side: int, rng: np.random.Generator) -> dict[str, int]:
-    """Choose about `share` of the people, so that each class keeps examples on both sides where it can.
+def _draw_persons(
+    persons: dict[str, list[Patient]], share: float, side: int, rng: np.random.Generator
+) -> dict[str, int]:
+    """Return about `share` of the people, each with `side`, so that every class has examples on both sides if possible.
 
-    Draws many candidate sets and keeps the one whose share of each class is nearest to the wanted share.
+    Of many drawn sets, the one whose share of each class is nearest to `share`.
     """
     names = sorted(persons)
     count = min(round(share * len(names)) or (1 if share > 0 and len(names) > 2 else 0), max(0, len(names) - 1))
@@ -225,8 +227,9 @@ def _choose(persons: dict[str, list[Patient]], share: float, side: int, rng: np.
     return {names[int(i)]: side for i in best}
 
 
-def _limited(cohort: Cohort, config: SitesConfig, seed: int, site: str) -> Cohort:
-    cohort = _labelled(cohort, config, seed, site)
+def _limit_training(cohort: Cohort, config: SitesConfig, seed: int, site: str) -> Cohort:
+    """Return the cohort with at most `config.limit` training examples, after some labels were hidden."""
+    cohort = _hide_labels(cohort, config, seed, site)
     train = np.flatnonzero(cohort.split == TRAIN)
     if config.limit is None or len(train) <= config.limit:
         return cohort
@@ -236,8 +239,8 @@ def _limited(cohort: Cohort, config: SitesConfig, seed: int, site: str) -> Cohor
     return cohort.take(mask)
 
 
-def _labelled(cohort: Cohort, config: SitesConfig, seed: int, site: str) -> Cohort:
-    """Return the cohort with a share of its training examples; a smaller share is part of a larger one."""
+def _hide_labels(cohort: Cohort, config: SitesConfig, seed: int, site: str) -> Cohort:
+    """Return the cohort with a labelled share of its training examples; a smaller share is part of a larger one."""
     train = np.flatnonzero(cohort.split == TRAIN)
     count = max(1, round(config.label_share * len(train)))
     if count >= len(train):
@@ -249,24 +252,24 @@ def _labelled(cohort: Cohort, config: SitesConfig, seed: int, site: str) -> Coho
 
 
 def refuse_leaking_split(cohort: Cohort, site: str) -> None:
-    """Refuse a cohort in which one person stands in two splits.
+    """Refuse a cohort in which one person is in two splits.
 
     Raises:
         LeakError: names the site and the splits, never the person.
     """
     seen: dict[str, int] = {}
     for code in range(len(SPLITS)):
-        for which in np.unique(cohort.patient[cohort.split == code]):
-            person = cohort.persons[int(which)]
+        for index in np.unique(cohort.patient[cohort.split == code]):
+            person = cohort.persons[int(index)]
             if seen.setdefault(person, code) != code:
                 raise LeakError(
-                    f"{site}: one person is in {SPLITS[seen[person]]} and in {SPLITS[code]}: refused: "
-                    "figures from a leaky split do not hold for a new patient"
+                    f"{site}: one person is in {SPLITS[seen[person]]} and in {SPLITS[code]}: refused, because "
+                    "figures from a leaking split do not hold for a new patient"
                 )
 
 
 def refuse_shared_persons(persons: dict[str, set[str]]) -> None:
-    """Refuse a partition that gives one person to two hospitals.
+    """Refuse a partition that assigns one person to two hospitals.
 
     Raises:
         LeakError: names the two hospitals.
@@ -275,4 +278,7 @@ def refuse_shared_persons(persons: dict[str, set[str]]) -> None:
     for site, names in sorted(persons.items()):
         for name in names:
             if owner.setdefault(name, site) != site:
-                raise LeakError(f"one person is at {owner[name]} and at {site}: a partition must not cut a person")
+                raise LeakError(
+                    f"one person is at {owner[name]} and at {site}: "
+                    "a partition must keep all recordings of a person together"
+                )

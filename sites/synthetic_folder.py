@@ -1,4 +1,4 @@
-"""Folders of generated data: marked, and there whole or not at all; and recordings to put into them."""
+"""Folders of generated data, which carry a marker and are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ COMMENT = "SYNTHETIC: simulated by wardround, not a patient"
 
 @contextmanager
 def build_folder(folder: Path, sentence: str) -> Iterator[Path | None]:
-    """Yield a folder to fill, which takes the name `folder` at the end; None where the same is there already.
+    """Yield a folder to fill, renamed to `folder` at the end; None if `folder` holds the same data already.
 
-    `sentence` says what is made from which settings: it is the content of the marker.
+    Args:
+        folder: its final path.
+        sentence: what is generated from which settings, written into the marker.
 
     Raises:
-        DataError: `folder` holds something else.
+        DataError: `folder` holds other data.
     """
     marker = f"{COMMENT}: {sentence}\n"
-    if _there(folder, marker):
+    if _is_complete(folder, marker):
         yield None
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -38,13 +40,13 @@ def build_folder(folder: Path, sentence: str) -> Iterator[Path | None]:
         try:
             build.rename(folder)
         except OSError:
-            # Another process may have finished first: the same data, or `_there` raises.
-            if not _there(folder, marker):
+            # Another process may have finished first with the same data; else `_is_complete` raises.
+            if not _is_complete(folder, marker):
                 raise
 
 
 def is_marked(folder: Path) -> bool:
-    """Return whether a folder says that its data were generated."""
+    """Return whether a folder carries the marker of generated data."""
     return (folder / MARKER).is_file()
 
 
@@ -60,16 +62,16 @@ def write_recording(
 ) -> None:
     """Write a WFDB recording in format 16: `stem.hea` and its signal files.
 
-    wfdb would spend most of the generator's time on checks of what is known here.
+    Faster than wfdb's writer, whose checks would take most of the generator's time.
 
     Args:
-        stem: its path without a suffix.
+        stem: path without a suffix.
         signal: `(samples, leads)`, mV.
-        leads: their names.
-        files: the name of each lead's file; leads of one file stand together.
-        rate: samples a second (Hz).
-        gain: converter units a mV.
-        comments: lines of the header, without `#`.
+        leads: names of the leads.
+        files: the file name of each lead; leads of one file are adjacent.
+        rate: sampling rate (Hz).
+        gain: converter units per mV.
+        comments: comment lines of the header, without `#`.
     """
     digital = np.clip(np.rint(signal * gain), -(2**15) + 1, 2**15 - 1).astype("<i2")
     sums = digital.sum(axis=0, dtype=np.int64) & 0xFFFF
@@ -81,11 +83,11 @@ def write_recording(
     lines += [f"# {comment}" for comment in comments]
     stem.with_name(f"{stem.name}.hea").write_text("".join(f"{line}\n" for line in lines))
     for file in dict.fromkeys(files):
-        held = [i for i, name in enumerate(files) if name == file]
-        np.ascontiguousarray(digital[:, held]).tofile(stem.with_name(file))
+        columns = [i for i, name in enumerate(files) if name == file]
+        np.ascontiguousarray(digital[:, columns]).tofile(stem.with_name(file))
 
 
-def _there(folder: Path, marker: str) -> bool:
+def _is_complete(folder: Path, marker: str) -> bool:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     path = folder / MARKER

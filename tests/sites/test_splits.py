@@ -157,7 +157,7 @@ def test_natural_hospitals_are_those_of_the_data() -> None:
         "east": ("c",),
         "west": ("a", "b"),
     }
-    with pytest.raises(ConfigError, match=r"knows no hospitals; use even, size or labels"):
+    with pytest.raises(ConfigError, match=r"has no hospitals; use even, size or labels"):
         splits.partition_patients([*patients, Patient("d", "d", (1, 0, 0))], asked(scheme="natural"), 1)
 
 

@@ -168,7 +168,7 @@ def test_some_are_read_as_among_all(source: Source) -> None:
 def test_no_one_stands_in_two_splits_or_at_two_hospitals(source: Source, scheme: str) -> None:
     run = config.parse_config({"sites": {"scheme": scheme, "count": 1}})
     if scheme == "natural" and any(item.site is None for item in source.patients()):
-        with pytest.raises(ConfigError, match="knows no hospitals"):
+        with pytest.raises(ConfigError, match="has no hospitals"):
             datasets.assign_hospitals(source, run)
         return
     dealt, kept, dropped = datasets.assign_hospitals(source, run)
