@@ -48,7 +48,7 @@ def benchmark_engines(sites: int, examples: int, rounds: int, ray: bool) -> dict
 
 def _alone(what: str, sites: int, examples: int, rounds: int) -> dict[str, Any]:
     """Return what one engine took in a process of its own, or its error."""
-    command = [sys.executable, "-m", "experiments.bench", what, str(sites), str(examples), str(rounds)]
+    command = [sys.executable, "-m", "experiments.bench.engines", what, str(sites), str(examples), str(rounds)]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=out, stderr=log, text=True)
         megabytes = _peak(process)

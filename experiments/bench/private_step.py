@@ -132,7 +132,14 @@ def measure_private_steps(batch: int, each: int, turns: int) -> dict[str, Any]:
         for way in WAYS:
             if level == "patient" and way == "opacus-ghost":
                 continue  # it clips single examples
-            command = [sys.executable, "-m", "experiments.bench_privacy", level, way, *map(str, (batch, each, turns))]
+            command = [
+                sys.executable,
+                "-m",
+                "experiments.bench.private_step",
+                level,
+                way,
+                *map(str, (batch, each, turns)),
+            ]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 found.append({"level": level, "way": way, "error": (done.stderr.strip().splitlines() or ["?"])[-1]})

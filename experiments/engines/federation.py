@@ -29,7 +29,7 @@ STATUS_EVERY = 5.0  # seconds between questions to the server; each costs a proc
 
 @dataclass(frozen=True)
 class SiteProcess:
-    """One site to start: its name, and what `client.place` reads there (numbers, truth values and text)."""
+    """One site to start: its name, and what `client.site_context` reads there (numbers, truth values and text)."""
 
     name: str
     node_config: Mapping[str, str | int | float | bool]
