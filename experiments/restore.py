@@ -17,6 +17,8 @@ from common.task import Task
 if TYPE_CHECKING:
     from torch import nn
 
+__all__ = ["has_synthetic_data", "load_latent", "load_outcome", "load_scaling", "load_site_weights", "model"]
+
 
 def load_latent(folder: Path, name: str = "federated") -> bytes:
     """Return what a run's model knows of its latent space (common/latent.py), or nothing.

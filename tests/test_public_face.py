@@ -1,0 +1,141 @@
+"""The names and signatures that docs/reference/python.md promises to those who use Wardround from outside."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from common import plugins
+from common.settings import Section
+from experiments.cli.main import app, main
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "python.md"
+
+RESTORE = {
+    "has_synthetic_data": "(folder: Path) -> bool",
+    "load_latent": "(folder: Path, name: str = federated) -> bytes",
+    "load_outcome": "(folder: Path, name: str = federated) -> dict[str, Any]",
+    "load_scaling": "(folder: Path, name: str = federated) -> Scaling | None",
+    "load_site_weights": (
+        "(folder: Path, built: nn.Module, config: RunConfig, name: str, site: str | None) -> dict[str, Any]"
+    ),
+    "model": "(folder: Path, name: str = federated) -> tuple[nn.Module, Task]",
+}
+COMMANDS = {"run", "series", "score", "report", "compare", "doctor", "data", "server", "client", "privacy", "bench"}
+ERRORS = {
+    "WardroundError": 1,
+    "SiteError": 1,
+    "EngineError": 1,
+    "FetchError": 1,
+    "AuditError": 1,
+    "UsageError": 2,
+    "ConfigError": 2,
+    "DataError": 2,
+    "LeakError": 2,
+}
+# Of a dataclass the fields in their order; those after "*" have defaults.
+FIELDS = {
+    "sites.cohort:DataCard": "name title inputs labels sites splits source citation licence * synthetic warning",
+    "sites.cohort:Patient": "id person examples * site published group",
+    "sites.cohort:Cohort": (
+        "task x features y patient patients persons split"
+        " * excluded synthetic age sex utility hours until seconds kinds"
+    ),
+    "common.task:Task": (
+        "name kind classes class_titles channels samples rate_hz features channel_names"
+        " * units missing utility binary_features anomaly against"
+    ),
+}
+# Of a plug-in: names that it must have, and the parameters of its functions, those that it may have included.
+CONTRACTS: dict[str, tuple[str, set[str], dict[str, tuple[str, ...]]]] = {
+    "sites.datasets": (
+        "CARD",
+        {"CARD", "Options", "task", "patients", "read"},
+        {
+            "task": ("options",),
+            "patients": ("folder", "options", "store"),
+            "read": ("folder", "options", "ids", "store"),
+            "default_folder": ("options", "store", "seed"),
+            "bounds": ("options",),
+            "unlabelled_rows": ("source",),
+        },
+    ),
+    "common.models": ("build", {"Options", "build"}, {"build": ("task", "options")}),
+    "server.strategies": (
+        "build",
+        {"Options", "build"},
+        {"build": ("options",), "method": ("options", "model"), "require": ("options", "config")},
+    ),
+}
+PLUGINS = [
+    (package, name) for package, (marker, *_) in CONTRACTS.items() for name in plugins.list_plugins(package, marker)
+]
+
+
+def signature(function: Any) -> str:
+    return str(inspect.signature(function)).replace("'", "")
+
+
+def fields(kind: Any) -> str:
+    """Return the names of a dataclass's fields, with `*` before the first that has a default."""
+    names: list[str] = []
+    for field in dataclasses.fields(kind):
+        optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        names += ["*"] if optional and "*" not in names else []
+        names.append(field.name)
+    return " ".join(names)
+
+
+def test_a_trained_model_is_restored_by_these_functions() -> None:
+    restore = importlib.import_module("experiments.restore")
+    assert sorted(restore.__all__) == sorted(RESTORE)
+    assert {name: signature(getattr(restore, name)) for name in restore.__all__} == RESTORE
+
+
+def test_the_command_has_these_subcommands() -> None:
+    assert set(typer.main.get_command(app).commands) == COMMANDS  # type: ignore[attr-defined]
+    assert signature(main) == "() -> None"
+
+
+def test_errors_keep_their_names_and_exit_codes() -> None:
+    errors = importlib.import_module("common.errors")
+    kinds = {name: kind for name, kind in vars(errors).items() if inspect.isclass(kind)}
+    assert {name: kind.exit_code for name, kind in kinds.items()} == ERRORS
+    assert all(issubclass(kind, errors.WardroundError) for kind in kinds.values())
+
+
+@pytest.mark.parametrize("where", FIELDS)
+def test_types_that_plug_ins_build_keep_their_fields(where: str) -> None:
+    module, _, name = where.partition(":")
+    assert fields(getattr(importlib.import_module(module), name)) == FIELDS[where]
+
+
+@pytest.mark.parametrize(("package", "name"), PLUGINS, ids=[f"{package}.{name}" for package, name in PLUGINS])
+def test_plug_ins_have_the_names_and_parameters_of_their_contract(package: str, name: str) -> None:
+    marker, needed, parameters = CONTRACTS[package]
+    module = plugins.load_plugin(package, marker, name, "plug-in")
+    assert needed <= set(vars(module))
+    assert issubclass(module.Options, Section)
+    for function, expected in parameters.items():
+        if hasattr(module, function):
+            assert tuple(inspect.signature(getattr(module, function)).parameters) == expected
+
+
+def test_flower_finds_its_apps() -> None:
+    from flwr.clientapp import ClientApp
+    from flwr.serverapp import ServerApp
+
+    assert isinstance(importlib.import_module("client.app").app, ClientApp)
+    assert isinstance(importlib.import_module("server.app").app, ServerApp)
+
+
+def test_the_page_names_all_of_it() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    functions = [*RESTORE, *(name for _, needed, may in CONTRACTS.values() for name in (*needed, *may))]
+    assert [name for name in functions if f"`{name}`" not in page and f"`{name}(" not in page] == []
