@@ -51,7 +51,7 @@ def data_fetch(
     from common.processes import interrupt_on_signals
     from experiments.cli import data_tables, download_progress
     from sites.download import catalogue, fetch
-    from sites.download.http import RetryPolicy
+    from sites.download.retry_policy import RetryPolicy
 
     source = catalogue.require_download(name)
     place = folder or source.folder
@@ -75,8 +75,8 @@ def data_fetch(
                 part=rate,
                 everything=everything,
                 base=base,
-                manners=RetryPolicy(threads=connections),
-                tell=screen.event,
+                policy=RetryPolicy(threads=connections),
+                on_event=screen.event,
             )
     except KeyboardInterrupt:
         screen.close()

@@ -1,8 +1,8 @@
-"""Where the data sets are published: what `wardround data fetch` may bring, and what must be fetched by hand.
+"""Where the data sets are published: what `wardround data fetch` can fetch, and what must be downloaded by hand.
 
-Title, licence and citation stand in the data set's own file (its CARD); here is only what a download needs.
-PhysioNet keeps a `SHA256SUMS.txt` beside the files of every project version, which is fetched first. UCI publishes
-no sums: those below were taken from its files and agree with what several public projects note of theirs.
+Title, licence and citation are in the data set's own module (its CARD); here is only what a download needs. PhysioNet
+publishes a `SHA256SUMS.txt` with every project version, which is fetched first. UCI publishes no sums: those below
+were computed from its files and agree with those that several public projects record.
 """
 
 from __future__ import annotations
@@ -18,13 +18,19 @@ SUMS_FILE = "SHA256SUMS.txt"
 
 @dataclass(frozen=True)
 class Download:
-    """How one data set is had.
+    """How one data set is downloaded.
 
-    `name`: the data set's file in sites/; `slug`: its publisher's name for it, and its folder under `data/`.
-    `files`: the URL below which its files lie, with a slash at the end; none where they need a login, and
-    `by_hand` then says what to do. `wanted`: patterns of the paths that the reader needs; `parts`: patterns to
-    choose among by name (the sampling rates of PTB-XL). `sums`: SHA-256 of files whose publisher lists none.
-    `size`: of what is wanted, in words.
+    Attributes:
+        name: the data set's name in a configuration.
+        slug: the publisher's name for it, and its folder under `data/`.
+        version: the published version.
+        page: URL of its page.
+        size: size of the files that the reader needs, in words.
+        files: URL of the folder of its files, with a slash at the end; "" where a login is needed.
+        wanted: patterns of the paths that the reader needs.
+        parts: patterns of parts to choose from by name, such as the sampling rates of PTB-XL.
+        sums: SHA-256 of each file, where the publisher lists none.
+        by_hand: instructions where the program cannot fetch the files, else "".
     """
 
     name: str
@@ -40,7 +46,7 @@ class Download:
 
     @property
     def folder(self) -> Path:
-        """Where it is put unless another folder is named."""
+        """Default folder of the files."""
         return Path("data") / self.slug
 
 
@@ -133,21 +139,21 @@ SOURCES: Mapping[str, Download] = {item.name: item for item in _ALL}
 
 
 def find_download(name: str) -> Download | None:
-    """Return how a data set is had, by its name here or by its publisher's; none where nothing is published."""
+    """Return the download of a data set, by its name here or the publisher's; None if there is none."""
     return SOURCES.get(name) or next((item for item in _ALL if item.slug == name), None)
 
 
 def require_download(name: str) -> Download:
-    """Return how to fetch a data set.
+    """Return the download of a data set that the program can fetch.
 
     Raises:
         ConfigError: there is no such data set to fetch.
-        DataError: it can be had by hand only; the message says where.
+        DataError: it must be downloaded by hand; the message says where.
     """
-    found = find_download(name)
-    if found is None:
+    download = find_download(name)
+    if download is None:
         known = ", ".join(sorted(item.name for item in _ALL if item.files))
         raise ConfigError(f"nothing to fetch for {name!r}: choose one of {known}")
-    if not found.files:
-        raise DataError(f"{found.name} cannot be fetched by this program: {found.by_hand}")
-    return found
+    if not download.files:
+        raise DataError(f"{download.name} cannot be fetched by this program: {download.by_hand}")
+    return download

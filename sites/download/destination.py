@@ -1,6 +1,6 @@
-"""Where a download lands: inside its folder, on a disk with room, in one piece.
+"""Paths of a download: inside its folder, on a disk with room, each file written completely.
 
-What has come so far of a file is `NAME.part` beside it, and `NAME.part.tag` the version it is of.
+The bytes received so far of a file are `NAME.part`, and `NAME.part.tag` holds the version that they are of.
 """
 
 from __future__ import annotations
@@ -21,27 +21,29 @@ SPARE_BYTES = 64 << 20
 
 
 def resolve_inside(folder: Path, path: str) -> Path:
-    """Return where a published path lies in a folder, never outside of it.
+    """Return the place of a published path in a folder, never outside of it.
 
     Raises:
-        FetchError: the path is absolute, climbs out with `..`, or leads through a link.
+        FetchError: the path is absolute, climbs out with `..`, or passes through a link.
     """
     plain = PurePosixPath(path)
-    odd = not path or path != str(plain) or plain.is_absolute() or ".." in plain.parts or not plain.name
-    if odd or re.search(r"[\x00-\x1f\x7f\\:]", path):
+    unsafe = not path or path != str(plain) or plain.is_absolute() or ".." in plain.parts or not plain.name
+    if unsafe or re.search(r"[\x00-\x1f\x7f\\:]", path):
         raise FetchError(
-            f"the list of files names {path[:80]!r}, which is no path inside the folder: nothing is fetched"
+            f"the list of files names {path[:80]!r}, which is not a path inside the folder: nothing is fetched"
         )
-    here = folder
+    parent = folder
     for step in plain.parts[:-1]:
-        here = here / step
-        if here.is_symlink():
-            raise FetchError(f"{here} is a link, which could lead out of {folder}: remove it, or choose another folder")
-    return here / plain.name
+        parent = parent / step
+        if parent.is_symlink():
+            raise FetchError(
+                f"{parent} is a link, which could point outside of {folder}: remove it, or choose another folder"
+            )
+    return parent / plain.name
 
 
 def partial_paths(target: Path) -> tuple[Path, Path]:
-    """Return the part of a file and its tag; what else goes by these names is removed."""
+    """Return the paths of a partial file and its tag; links of these names are removed."""
     part = target.with_name(target.name + ".part")
     tag = target.with_name(target.name + ".part.tag")
     for path in (part, tag):
@@ -52,7 +54,7 @@ def partial_paths(target: Path) -> tuple[Path, Path]:
 
 
 def file_size(path: Path) -> int:
-    """Return the length of a file in bytes, 0 where there is none."""
+    """Return the length of a file in bytes, 0 if it does not exist."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -66,11 +68,11 @@ def file_sha256(path: Path) -> str:
 
 
 def require_space(folder: Path, count: int) -> None:
-    """Raise `DataError` unless `count` more bytes fit on the disk of a folder, which need not be there yet."""
-    place = folder
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    """Raise `DataError` unless `count` more bytes fit on the disk of a folder, which need not exist yet."""
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
     if count + SPARE_BYTES > free:
         raise DataError(
             f"{format_bytes(count)} do not fit: {folder} has {format_bytes(free)} free, "
@@ -80,7 +82,7 @@ def require_space(folder: Path, count: int) -> None:
 
 @contextmanager
 def report_disk_errors(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a DataError."""
+    """Turn an error of the disk into a DataError that names the path."""
     try:
         yield
     except OSError as error:
@@ -89,10 +91,10 @@ def report_disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold a folder, making it first; it is free again when this process ends, however it ends.
+    """Lock a folder, created first if needed; the lock ends with this process, however it ends.
 
     Raises:
-        DataError: another process holds it, or it cannot be made.
+        DataError: another process has locked it, or it cannot be created.
     """
     with report_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,14 +103,16 @@ def lock_folder(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DataError(f"another wardround fetches into {folder} at this moment: let it finish") from None
+            raise DataError(
+                f"another wardround fetches into {folder} at this moment: wait until it has finished"
+            ) from None
         yield
     finally:
         os.close(handle)
 
 
 def format_bytes(count: int) -> str:
-    """Return a number of bytes for people.
+    """Return a number of bytes in words.
 
     >>> big(1_234_567), big(999)
     ('1.2 MB', '999 bytes')

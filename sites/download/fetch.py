@@ -1,7 +1,7 @@
-"""Fetch a published data set: its list of SHA-256 sums first, then the files that a run needs, a few at a time.
+"""Fetching a published data set: its list of SHA-256 sums first, then the files of a run, a few at a time.
 
-What is there already and right is kept; what broke off is continued (sites/download/http.py). A fetch that was stopped,
-or whose process was killed, goes on where it was when it is started again.
+A file that is there and right is kept; a partial file is continued (sites/download/http.py). A fetch that was stopped,
+or whose process was killed, continues where it was when it is started again.
 """
 
 from __future__ import annotations
@@ -29,24 +29,33 @@ from sites.download.destination import (
     require_space,
     resolve_inside,
 )
-from sites.download.http import DownloadStopped, FileUnavailable, HttpClient, RetryPolicy
+from sites.download.http import DownloadStopped, FileUnavailable, HttpClient
+from sites.download.retry_policy import RetryPolicy
 
 RECORD = ".wardround-fetch.json"
-"""What was asked for, so that `verify` knows what should be there."""
+"""File that records the patterns fetched, so that `verify_files` knows which files should be there."""
 
 NOTE = "SOURCE.md"
 NOTE_MARK = "<!-- written by wardround data fetch -->"
 MAX_SIZE_REQUESTS = 200
-"""Sizes are asked of so many files at most; beyond, of half as many, and the sum is an estimate."""
+"""Up to this many files the sizes of all are requested; beyond, of half as many, and the sum is an estimate."""
 
 MAX_FAILED_FILES = 20
+"""A fetch ends after this many files could not be fetched."""
 T = TypeVar("T")
 EventListener = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class FetchResult:
-    """What a fetch did: counts of files, bytes that came, and why each file that is not there is not."""
+    """What a fetch did.
+
+    Attributes:
+        fetched: number of files fetched.
+        kept: number of files that were there and right.
+        bytes: length of the fetched files together.
+        failed: reason for each file that could not be fetched, by path.
+    """
 
     fetched: int
     kept: int
@@ -63,55 +72,65 @@ def fetch_data_set(
     part: str | None = None,
     everything: bool = False,
     base: str | None = None,
-    manners: RetryPolicy | None = None,
-    tell: EventListener = lambda event: None,
+    policy: RetryPolicy | None = None,
+    on_event: EventListener = lambda event: None,
 ) -> FetchResult:
-    """Bring a data set into a folder; see `choose` for `only`, `part` and `everything`.
+    """Fetch a data set into a folder.
 
-    `base`: fetch from there, http allowed, in place of where the data set is published. `tell` is called from
-    several threads, one at a time, with events: `plan`, `bytes`, `file`, `retry`, `failed`.
+    Args:
+        source: the published data set.
+        card: its data card, quoted in the folder's SOURCE.md.
+        folder: created if it does not exist.
+        only: patterns of paths; see `select_paths`.
+        part: one of `source.parts`; see `select_paths`.
+        everything: fetch all files; see `select_paths`.
+        base: fetch from this URL, which may be http, and not from where the data set is published.
+        policy: connections, timeouts and repeats.
+        on_event: called from several threads, one at a time, with events `plan`, `bytes`, `file`, `retry`, `failed`.
 
     Raises:
-        FetchError: the server cannot be reached, or its list of files is none.
-        ConfigError: `only` or `part` names nothing.
+        FetchError: the server cannot be reached, or its list of files cannot be read.
+        ConfigError: `only` or `part` matches nothing.
         DataError: the disk is full or cannot be written, or another process fetches into the folder.
     """
     lock = threading.Lock()
 
-    def say(event: str, **values: Any) -> None:
+    def report(event: str, **values: Any) -> None:
         with lock:
-            tell({"event": event, **values})
+            on_event({"event": event, **values})
 
     client = HttpClient(
         base or source.files,
-        manners or RetryPolicy(),
+        policy or RetryPolicy(),
         insecure=base is not None,
-        retry=lambda path, why, wait: say("retry", path=path, why=why, wait=wait),
+        on_retry=lambda path, reason, wait: report("retry", path=path, why=reason, wait=wait),
     )
     with lock_folder(folder):
-        sums = source.sums or _listing(client, folder)
+        sums = source.sums or _fetch_sums(client, folder)
         wanted = select_paths(source, sums, only, part, everything)
         targets = {path: resolve_inside(folder, path) for path in wanted}
-        right = _right(client, targets, sums)
-        todo = [path for path in wanted if path not in right]
-        total, exact = _size(client, todo)
+        complete = _complete_files(client, targets, sums)
+        todo = [path for path in wanted if path not in complete]
+        total, exact = _total_size(client, todo)
         already = sum(file_size(partial_paths(targets[path])[0]) for path in todo)
         if total is not None:
             total = max(total, already)
             require_space(folder, total - already)
         replaced = sum(targets[path].exists() for path in todo)
-        say("plan", files=len(todo), kept=len(right), replaced=replaced, bytes=total, already=already, exact=exact)
-        _note(folder, source, card, client.base, _patterns(source, only, part, everything))
-        client.came = lambda count: say("bytes", count=count)
-        return _bring(client, targets, todo, sums, len(right), say)
+        report(
+            "plan", files=len(todo), kept=len(complete), replaced=replaced, bytes=total, already=already, exact=exact
+        )
+        _write_notes(folder, source, card, client.base, _patterns(source, only, part, everything))
+        client.on_bytes = lambda count: report("bytes", count=count)
+        return _fetch_files(client, targets, todo, sums, len(complete), report)
 
 
 def select_paths(
     source: Download, paths: Sequence[str] | Mapping[str, str], only: Sequence[str], part: str | None, everything: bool
 ) -> list[str]:
-    """Return the paths to fetch: those that match `only`, or all, or else what the reader needs.
+    """Return the paths to fetch: those that match `only`, or all, or else those that the data set's reader needs.
 
-    `part` chooses among `source.parts`, such as one of PTB-XL's two sampling rates.
+    `part` selects one of `source.parts`, such as one of PTB-XL's two sampling rates.
 
     Raises:
         ConfigError: no such part, or nothing matches.
@@ -123,19 +142,19 @@ def select_paths(
             raise ConfigError(
                 f"--only {pattern}: none of the {len(paths)} files of {source.slug} is so named ({some}, ...)"
             )
-    found = sorted(path for path in paths if any(fnmatchcase(path, pattern) for pattern in patterns))
-    if not found:
+    selected = sorted(path for path in paths if any(fnmatchcase(path, pattern) for pattern in patterns))
+    if not selected:
         raise FetchError(f"the list of {source.slug} names none of the files that its reader needs: has it changed?")
-    return found
+    return selected
 
 
 def parse_sums(text: str) -> dict[str, str]:
     """Return the SHA-256 of each path of a `sha256sum` list.
 
     Raises:
-        FetchError: a line is none of such a list, or names a path outside of the folder, or twice.
+        FetchError: a line is not of that form, or names a path outside of the folder, or one path twice.
     """
-    found: dict[str, str] = {}
+    sums: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -144,15 +163,15 @@ def parse_sums(text: str) -> dict[str, str]:
             raise FetchError(f"line {number} of {SUMS_FILE} is not a SHA-256 and a path")
         path = match[2]
         resolve_inside(Path(), path)
-        if found.setdefault(path, match[1].lower()) != match[1].lower():
+        if sums.setdefault(path, match[1].lower()) != match[1].lower():
             raise FetchError(f"{SUMS_FILE} names {path} twice, with two sums")
-    if not found or not text.endswith("\n"):
-        raise FetchError(f"{SUMS_FILE} is {'cut off' if found else 'empty'}")
-    return found
+    if not sums or not text.endswith("\n"):
+        raise FetchError(f"{SUMS_FILE} is {'cut off' if sums else 'empty'}")
+    return sums
 
 
 def fetched_patterns(folder: Path) -> list[str] | None:
-    """Return the patterns of what was fetched into a folder, none where it was not fetched by this program."""
+    """Return the patterns that were fetched into a folder, None if this program did not fetch it."""
     try:
         raw = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return [str(item) for item in raw["patterns"]]
@@ -172,69 +191,66 @@ def _patterns(source: Download, only: Sequence[str], part: str | None, everythin
     return [*source.wanted, *(pattern for patterns in chosen.values() for pattern in patterns)]
 
 
-def _listing(client: HttpClient, folder: Path) -> dict[str, str]:
+def _fetch_sums(client: HttpClient, folder: Path) -> dict[str, str]:
     fresh = folder / f".{SUMS_FILE}"
     try:
         client.fetch(SUMS_FILE, fresh, None)
-        found = parse_sums(fresh.read_text(encoding="utf-8"))
+        sums = parse_sums(fresh.read_text(encoding="utf-8"))
         with report_disk_errors(folder / SUMS_FILE):
             fresh.replace(folder / SUMS_FILE)
-        return found
+        return sums
     except (FileUnavailable, UnicodeDecodeError) as error:
-        why = "it is no text" if isinstance(error, UnicodeDecodeError) else error
-        raise FetchError(f"cannot get the list of files from {client.base}: {why}") from None
+        reason = "it is no text" if isinstance(error, UnicodeDecodeError) else error
+        raise FetchError(f"cannot get the list of files from {client.base}: {reason}") from None
     finally:
         fresh.unlink(missing_ok=True)
 
 
-def _right(client: HttpClient, targets: Mapping[str, Path], sums: Mapping[str, str]) -> set[str]:
+def _complete_files(client: HttpClient, targets: Mapping[str, Path], sums: Mapping[str, str]) -> set[str]:
     """Return the paths whose files are there already, as published."""
-    found: set[str] = set()
+    complete: set[str] = set()
 
-    def look(path: str) -> None:
+    def check(path: str) -> None:
         if targets[path].is_file() and file_sha256(targets[path]) == sums[path]:
-            found.add(path)
+            complete.add(path)
 
-    _spread(client, list(targets), look)
-    return found
+    _run_in_threads(client, list(targets), check)
+    return complete
 
 
-def _size(client: HttpClient, paths: Sequence[str]) -> tuple[int | None, bool]:
-    """Return how many bytes the files have together, and whether all were asked; none where the server says nothing."""
-    some = (
-        list(paths)
-        if len(paths) <= MAX_SIZE_REQUESTS
-        else [paths[i * len(paths) // (MAX_SIZE_REQUESTS // 2)] for i in range(MAX_SIZE_REQUESTS // 2)]
-    )
+def _total_size(client: HttpClient, paths: Sequence[str]) -> tuple[int | None, bool]:
+    """Return the bytes of all files, None if the server reports no sizes, and whether the number is exact."""
+    step = MAX_SIZE_REQUESTS // 2
+    some = list(paths) if len(paths) <= MAX_SIZE_REQUESTS else [paths[i * len(paths) // step] for i in range(step)]
     sizes: list[int] = []
 
-    def ask(path: str) -> None:
+    def request_size(path: str) -> None:
         try:
             size = client.size(path)
         except FileUnavailable:
-            return  # told when it is fetched
+            return  # reported when it is fetched
         if size is not None:
             sizes.append(size)
 
-    _spread(client, some, ask)
+    _run_in_threads(client, some, request_size)
     if paths and not sizes:
         return None, False
     exact = len(sizes) == len(paths)
     return (sum(sizes) if exact else round(sum(sizes) * len(paths) / len(sizes))), exact
 
 
-def _bring(
+def _fetch_files(
     client: HttpClient,
     targets: Mapping[str, Path],
     todo: Sequence[str],
     sums: Mapping[str, str],
     kept: int,
-    say: Callable[..., None],
+    report: Callable[..., None],
 ) -> FetchResult:
     failed: dict[str, str] = {}
-    done: list[int] = []
+    sizes: list[int] = []
 
-    def one(path: str) -> None:
+    def fetch_one(path: str) -> None:
         target = targets[path]
         with report_disk_errors(target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -242,25 +258,25 @@ def _bring(
             client.fetch(path, target, sums[path])
         except FileUnavailable as error:
             failed[path] = str(error)
-            say("failed", path=path, why=str(error))
+            report("failed", path=path, why=str(error))
             if len(failed) >= MAX_FAILED_FILES:
                 raise FetchError(
                     f"{len(failed)} files could not be had; the first: {next(iter(failed.values()))}"
                 ) from None
             return
-        done.append(file_size(target))
-        say("file", path=path, bytes=done[-1])
+        sizes.append(file_size(target))
+        report("file", path=path, bytes=sizes[-1])
 
-    _spread(client, todo, one)
-    return FetchResult(len(done), kept, sum(done), dict(sorted(failed.items())))
+    _run_in_threads(client, todo, fetch_one)
+    return FetchResult(len(sizes), kept, sum(sizes), dict(sorted(failed.items())))
 
 
-def _spread(client: HttpClient, items: Sequence[T], work: Callable[[T], None]) -> None:
-    """Work through the items with a few threads; the first error, or Ctrl-C, ends them all.
+def _run_in_threads(client: HttpClient, items: Sequence[T], work: Callable[[T], None]) -> None:
+    """Apply `work` to all items in a few threads; the first error, or Ctrl-C, stops them all.
 
-    The threads are daemons: what waits for a server that says nothing does not hold up the end of the program.
+    The threads are daemons: one that waits for a silent server does not delay the end of the program.
     """
-    taken: Iterator[T] = iter(items)
+    pending: Iterator[T] = iter(items)
     lock = threading.Lock()
     ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
@@ -268,7 +284,7 @@ def _spread(client: HttpClient, items: Sequence[T], work: Callable[[T], None]) -
         try:
             while True:
                 with lock:
-                    item = next(taken, None)
+                    item = next(pending, None)
                 if item is None:
                     ended.put(None)
                     return
@@ -276,7 +292,7 @@ def _spread(client: HttpClient, items: Sequence[T], work: Callable[[T], None]) -
         except BaseException as error:
             ended.put(error)
 
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(client.manners.threads, len(items)))]
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(client.policy.threads, len(items)))]
     first: BaseException | None = None
     patience: float | None = None
     try:
@@ -288,7 +304,7 @@ def _spread(client: HttpClient, items: Sequence[T], work: Callable[[T], None]) -
                 first, patience = error, 3.0
                 client.interrupt()
     except queue.Empty:
-        pass  # one still waits for the server; it dies with the program
+        pass  # one thread still waits for the server; it ends with the program
     except BaseException:
         client.interrupt()
         deadline = time.monotonic() + 3
@@ -300,8 +316,8 @@ def _spread(client: HttpClient, items: Sequence[T], work: Callable[[T], None]) -
         raise first
 
 
-def _note(folder: Path, source: Download, card: DataCard, base: str, patterns: Sequence[str]) -> None:
-    """Write down what was asked for, and for people where it comes from and under which licence."""
+def _write_notes(folder: Path, source: Download, card: DataCard, base: str, patterns: Sequence[str]) -> None:
+    """Write the fetched patterns, and SOURCE.md with the source, the licence and the citation."""
     every = list(dict.fromkeys([*(fetched_patterns(folder) or []), *patterns]))
     record = {"name": source.name, "version": source.version, "from": base, "patterns": every}
     sums = (

@@ -1,8 +1,8 @@
-"""Are the files of a data set there, and whole? By their publisher's SHA-256 sums, or else by reading them.
+"""Checking that the files of a data set are there and complete: by the publisher's SHA-256 sums, or by reading them.
 
-Without sums, a file is whole if it can be read to its end: a WFDB header with its signals and their checksums,
-annotations with their end mark, tables whose rows are of one width, archives with their checksums. The data set's own
-reader has the last word then.
+Without sums, a file is complete if it can be read to its end: a WFDB header with its signals and their checksums,
+annotations with their end mark, tables whose rows are of one width, archives with their checksums. Then the data set's
+own reader reads the folder.
 """
 
 from __future__ import annotations
@@ -31,10 +31,16 @@ ProgressListener = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found: how it was checked, in words; counts, and what is wrong with which file.
+    """The result of a check.
 
-    `unchecked`: files of a kind that nothing can be said of; `unfinished`: downloads that broke off; `records`: how
-    many the reader read, none where it was not asked.
+    Attributes:
+        by: how the files were checked, in words.
+        ok: number of complete files.
+        damaged: what is wrong with each damaged file, by path.
+        missing: paths of missing files.
+        unchecked: number of files of a kind that cannot be checked.
+        unfinished: number of partial downloads.
+        records: number of records that the data set's reader read; None if it was not used.
     """
 
     by: str
@@ -47,31 +53,38 @@ class Verification:
 
     @property
     def good(self) -> bool:
-        """Whether everything that should be there is, and is whole."""
+        """Whether all expected files are there and complete."""
         return not self.damaged and not self.missing and self.ok > 0
 
 
 def verify_files(
-    source: Source, published: Download | None, only: Sequence[str] = (), tell: ProgressListener = lambda done, of: None
+    source: Source,
+    published: Download | None,
+    only: Sequence[str] = (),
+    on_progress: ProgressListener = lambda done, total: None,
 ) -> Verification:
-    """Check the files of a folder; `tell(done, of)` says how far it is.
+    """Check the files of a data set's folder.
 
-    `only`: patterns of what should be there, else what `data fetch` was asked for, else all.
+    Args:
+        source: the data set in its folder.
+        published: its download, if it is published.
+        only: patterns of the files that should be there; else those that `data fetch` fetched, else all.
+        on_progress: called with the number of files checked and their total.
 
     Raises:
         DataError: there is no such folder, or its list of sums cannot be read.
     """
     folder = source.folder
     if not folder.is_dir():
-        raise DataError(f"no data folder {folder}: say where {source.card.name} lies, or fetch it")
-    sums, by = _sums(folder, published)
+        raise DataError(f"no data folder {folder}: name the folder of {source.card.name}, or fetch it")
+    sums, by = _known_sums(folder, published)
     if not sums:
-        return _by_reading(source, tell)
+        return _check_by_reading(source, on_progress)
     patterns = only or fetch.fetched_patterns(folder) or ("*",)
     wanted = sorted(path for path in sums if any(fnmatchcase(path, pattern) for pattern in patterns))
     missing, damaged = [], {}
 
-    def look(path: str) -> str | None:
+    def compare(path: str) -> str | None:
         place = resolve_inside(folder, path)
         if not place.is_file():
             return "missing"
@@ -81,74 +94,76 @@ def verify_files(
             return f"cannot be read: {error.strerror}"
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        for done, (path, wrong) in enumerate(zip(wanted, pool.map(look, wanted), strict=True), 1):
+        for done, (path, wrong) in enumerate(zip(wanted, pool.map(compare, wanted), strict=True), 1):
             if wrong == "missing":
                 missing.append(path)
             elif wrong:
                 damaged[path] = wrong
-            tell(done, len(wanted))
+            on_progress(done, len(wanted))
     ok = len(wanted) - len(missing) - len(damaged)
-    return Verification(by, ok, damaged, tuple(missing), unfinished=_unfinished(folder))
+    return Verification(by, ok, damaged, tuple(missing), unfinished=_count_partial(folder))
 
 
-def _sums(folder: Path, published: Download | None) -> tuple[dict[str, str], str]:
-    """Return the sums to hold the files against: of the folder's own list, or those known of the publisher's files."""
+def _known_sums(folder: Path, published: Download | None) -> tuple[dict[str, str], str]:
+    """Return the expected sums, of the folder or the catalogue, and their origin in words; none: {} and ""."""
     listing = folder / SUMS_FILE
     if listing.is_file():
         try:
             return fetch.parse_sums(listing.read_text(encoding="utf-8")), f"the SHA-256 sums in {SUMS_FILE}"
         except (FetchError, UnicodeDecodeError) as error:
-            why = "it is no text" if isinstance(error, UnicodeDecodeError) else error
-            raise DataError(f"cannot use {listing}: {why}; fetch it again, or remove it to check by reading") from None
-    made = synthetic_folder.is_marked(folder) or (folder / hospitals.MARKER).exists()
-    if published is not None and published.sums and not made:
+            reason = "it is no text" if isinstance(error, UnicodeDecodeError) else error
+            raise DataError(
+                f"cannot use {listing}: {reason}; fetch it again, or remove it to check by reading"
+            ) from None
+    generated = synthetic_folder.is_marked(folder) or (folder / hospitals.MARKER).exists()
+    if published is not None and published.sums and not generated:
         return dict(published.sums), "the SHA-256 sums of the published files"
     return {}, ""
 
 
-def _by_reading(source: Source, tell: ProgressListener) -> Verification:
+def _check_by_reading(source: Source, on_progress: ProgressListener) -> Verification:
     folder = source.folder
-    every = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _ours(path)]
-    checks = [(path, check) for path in every if (check := _check(path)) is not None]
-    missing = dict.fromkeys(_unlisted(folder, every))
+    every = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_own(path)]
+    checks = [(path, check) for path in every if (check := _find_check(path)) is not None]
+    missing = dict.fromkeys(_missing_headers(folder, every))
     damaged: dict[str, str] = {}
 
-    def look(item: tuple[Path, Callable[[Path], Iterator[str]]]) -> list[str]:
+    def find_faults(item: tuple[Path, Callable[[Path], Iterator[str]]]) -> list[str]:
         path, check = item
         try:
             return list(check(path))
-        except Exception as error:  # whatever a reader makes of damaged bytes; its text may quote them
+        except Exception as error:  # a reader may raise anything on damaged bytes; its text may quote them
             return [f"cannot be read ({type(error).__name__})"]
 
-    for done, (item, wrong) in enumerate(zip(checks, map(look, checks), strict=True), 1):
-        for why in wrong:
-            if why.startswith("missing "):
-                missing[str((item[0].parent / why.removeprefix("missing ")).relative_to(folder))] = None
+    for done, (item, faults) in enumerate(zip(checks, map(find_faults, checks), strict=True), 1):
+        for fault in faults:
+            if fault.startswith("missing "):
+                missing[str((item[0].parent / fault.removeprefix("missing ")).relative_to(folder))] = None
             else:
-                damaged.setdefault(str(item[0].relative_to(folder)), why)
-        tell(done, len(checks))
+                damaged.setdefault(str(item[0].relative_to(folder)), fault)
+        on_progress(done, len(checks))
     records = 0
     try:
         records = len(source.patients())
     except DataError as error:
         damaged.setdefault(f"the reader of {source.card.name}", str(error))
     ok = sum(str(path.relative_to(folder)) not in damaged for path, _ in checks)
-    heads = {path.with_suffix("") for path, check in checks if check is _wfdb}
-    unchecked = sum(_check(path) is None and path.with_suffix("") not in heads for path in every)
+    headers = {path.with_suffix("") for path, check in checks if check is _recording_faults}
+    unchecked = sum(_find_check(path) is None and path.with_suffix("") not in headers for path in every)
     by = f"reading every file, and the reader of {source.card.name}"
-    return Verification(by, ok, damaged, tuple(missing), unchecked, _unfinished(folder), records)
+    return Verification(by, ok, damaged, tuple(missing), unchecked, _count_partial(folder), records)
 
 
-def _ours(path: Path) -> bool:
+def _is_own(path: Path) -> bool:
     return path.name.startswith(".") or path.name.endswith((".part", ".part.tag"))
 
 
-def _unfinished(folder: Path) -> int:
+def _count_partial(folder: Path) -> int:
     return sum(1 for _ in folder.rglob("*.part"))
 
 
-def _unlisted(folder: Path, every: Sequence[Path]) -> Iterator[str]:
-    """Yield the headers of recordings that a RECORDS list names and that are not there."""
+def _missing_headers(folder: Path, every: Sequence[Path]) -> Iterator[str]:
+    """Yield the missing headers of recordings that a RECORDS file lists."""
     for listing in every:
         if listing.name == "RECORDS":
             for name in listing.read_text(encoding="utf-8", errors="replace").split():
@@ -157,18 +172,19 @@ def _unlisted(folder: Path, every: Sequence[Path]) -> Iterator[str]:
                     yield str(header.relative_to(folder))
 
 
-def _check(path: Path) -> Callable[[Path], Iterator[str]] | None:
+def _find_check(path: Path) -> Callable[[Path], Iterator[str]] | None:
+    """Return the function that yields the faults of a file of this kind, None if there is none."""
     name = path.name.removesuffix(".gz")
     if name.endswith(".hea"):
-        return _wfdb
+        return _recording_faults
     if name.endswith(".atr"):
-        return _annotations
+        return _annotation_faults
     if name.endswith((".csv", ".psv", ".data")):
-        return _table
-    return _parquet if name.endswith(".parquet") else None
+        return _table_faults
+    return _parquet_faults if name.endswith(".parquet") else None
 
 
-def _wfdb(header: Path) -> Iterator[str]:
+def _recording_faults(header: Path) -> Iterator[str]:
     import wfdb
 
     stem = str(header.with_suffix(""))
@@ -179,18 +195,18 @@ def _wfdb(header: Path) -> Iterator[str]:
     record = wfdb.rdrecord(stem, physical=False)
     sums = np.asarray(record.d_signal).sum(axis=0, dtype=np.int64) & 0xFFFF
     wanted = [None if value is None else int(value) & 0xFFFF for value in record.checksum or []]
-    if any(wanted):  # all zero: whoever wrote the header left them out
+    if any(wanted):  # all zero: the header gives no checksums
         for lead, (want, got) in enumerate(zip(wanted, sums, strict=False)):
             if want is not None and want != int(got):
                 yield f"the checksum of lead {record.sig_name[lead]} does not fit"
 
 
-def _annotations(path: Path) -> Iterator[str]:
+def _annotation_faults(path: Path) -> Iterator[str]:
     if not path.read_bytes().endswith(b"\0\0"):
         yield "has no end mark: truncated"
 
 
-def _table(path: Path) -> Iterator[str]:
+def _table_faults(path: Path) -> Iterator[str]:
     opened = gzip.open if path.name.endswith(".gz") else open
     with opened(path, "rt", encoding="utf-8", errors="strict", newline="") as lines:
         width = None
@@ -203,7 +219,7 @@ def _table(path: Path) -> Iterator[str]:
             yield "is empty"
 
 
-def _parquet(path: Path) -> Iterator[str]:
+def _parquet_faults(path: Path) -> Iterator[str]:
     import pyarrow.parquet as parquet
 
     parquet.read_table(path)

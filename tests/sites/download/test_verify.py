@@ -49,7 +49,7 @@ def test_by_sums_each_file_is_right_damaged_or_missing(folder: Path) -> None:
     write_sums(folder)
     seen: list[tuple[int, int]] = []
     source = Source(synthetic, synthetic.Options(), folder, folder.parent / "store")
-    whole = verify_files(source, None, tell=lambda done, of: seen.append((done, of)))
+    whole = verify_files(source, None, on_progress=lambda done, total: seen.append((done, total)))
     assert (whole.ok, whole.damaged, whole.missing, whole.good) == (10, {}, (), True)
     assert seen[-1] == (10, 10)
     flip(folder / "north-002.dat")
