@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from client.privacy.ghost_norms import GradientPass, ParameterGradients, UnitGroup, find_trained_layers
+from client.training.batches import RowLoader
 from client.training.losses import Loss
 
-RowLoader = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
-"""From row numbers to inputs, features and labels."""
 UnitRows = Sequence[npt.NDArray[np.int64]]
 """The rows of each unit, at least one."""
 GradientMethod = Literal["ghost", "vmap", "loop"]

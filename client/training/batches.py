@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from common.errors import ConfigError
 from sites.cohort import Cohort, Windows
 
+RowLoader = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+"""From row numbers to the rows' signals, features and labels."""
+
 
 def choose_device(wanted: str) -> torch.device:
     """Return the device for cpu, cuda or auto.
@@ -65,6 +68,18 @@ def load_tensors(cohort: Cohort, device: torch.device) -> tuple[Callable[[Tensor
         return torch.where(before[:, :, None], pad, found).transpose(1, 2).contiguous()
 
     return cut, features, y
+
+
+def make_row_loader(cohort: Cohort, device: torch.device, augmentation: float, generator: torch.Generator) -> RowLoader:
+    """Return a function from row numbers to those rows, their signals augmented with some strength (0: not at all)."""
+    signals, features, y = load_tensors(cohort, device)
+
+    def load_rows(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rows = rows.to(device)
+        x = signals(rows)
+        return (augment_signals(x, augmentation, generator) if augmentation else x), features[rows], y[rows]
+
+    return load_rows
 
 
 def augment_signals(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:

@@ -132,7 +132,7 @@ def _with_control(
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     new, change = {}, {}
     for name, old in own.items():
-        moved = (before[name].astype(np.float64) - after[name]) / result.rates
+        moved = (before[name].astype(np.float64) - after[name]) / result.rate_sum
         new[name] = (old - common[name] + moved).astype(old.dtype) if name in trained else old
         change[name] = new[name] - old
     return result, new, change

@@ -29,9 +29,10 @@ from torch import Tensor, nn
 
 from client.privacy.budget import DpSgdPlan
 from client.privacy.dp_sgd import train_privately
-from client.privacy.unit_gradients import GradientMethod, RowLoader, UnitClipper, UnitGradients, UnitRows
+from client.privacy.unit_gradients import GradientMethod, UnitClipper, UnitGradients, UnitRows
 from client.privacy.units import count_units
 from client.training import loop
+from client.training.batches import RowLoader
 from client.training.losses import Loss
 from common import models
 from experiments.bench.engines import bench_config, make_bench_data

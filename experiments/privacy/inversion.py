@@ -105,7 +105,7 @@ def step_gradient(model: nn.Module, beats: Cohort, config: RunConfig, plan: DpSg
         found.update({name: p.grad.detach().clone() for name, p in model.named_parameters() if p.grad is not None})
 
     state = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    training = config.training.model_copy(update={"augment": 0.0, "device": "cpu", "freeze": ()})
+    training = config.training.model_copy(update={"epochs": 1, "augment": 0.0, "device": "cpu", "freeze": ()})
     with call_before_each_step(look, model):
         train_privately(model, beats, training, plan, seed_for(config.seed, "inversion"))
     model.load_state_dict(state)

@@ -18,7 +18,7 @@ from client.privacy import budget, unit_gradients
 from client.privacy.accounting import Accountant as Method_
 from client.privacy.accounting import GaussianSteps, compute_epsilon, solve_noise
 from client.privacy.budget import DpSgdPlan
-from client.privacy.dp_sgd import _some, train_privately
+from client.privacy.dp_sgd import _sample_rows, train_privately
 from client.privacy.ledger import BudgetSpent, Ledger, get_ledger_path
 from client.privacy.unit_gradients import UnitGradients
 from client.privacy.units import _digests, count_units, group_rows_by_unit
@@ -27,6 +27,7 @@ from client.site import Site, load_site
 from client.site_context import SiteContext
 from client.training.batches import load_tensors
 from client.training.local_update import copy_weights
+from client.training.loop import Schedule
 from client.training.losses import build_example_loss
 from common import config as configuration
 from common import models, noise
@@ -188,9 +189,24 @@ def test_no_noise_and_no_clipping_is_the_plain_step() -> None:
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
     result = train_privately(model, cohort, config, PLAIN, 1)
     after = torch.cat([p.detach().flatten() for p in model.parameters()])
-    rate = result.rates
+    rate = result.rate_sum
     assert (after - (before - rate * gradient)).norm() < 1e-5 * rate * gradient.norm()
     assert result.loss == ()
+
+
+def test_private_training_follows_the_learning_rate_of_the_run() -> None:
+    config = tiny.run_config(training__epochs=2, training__lr=0.1).training
+    cohort, plan = tiny.cohort(5), replace(PLAIN, sigma=1.0, clip=0.5, q=0.25, steps=8)
+    result = train_privately(network(tiny.TASK, "mlp"), cohort, config, plan, 1, schedule=Schedule(1, 4))
+    done = [(1 + step / 4) / 4 for step in range(8)]
+    by_hand = sum(0.1 * (0.01 + 0.99 * (1 + np.cos(np.pi * share)) / 2) for share in done)
+    assert (result.steps, result.rate_sum) == (8, pytest.approx(by_hand))
+
+
+def test_private_steps_fill_whole_epochs() -> None:
+    config = tiny.run_config(training__epochs=2).training
+    with pytest.raises(ValueError, match="3 private steps cannot be spread evenly over 2 epochs"):
+        train_privately(network(tiny.TASK, "mlp"), tiny.cohort(5), config, replace(PLAIN, steps=3), 1)
 
 
 def test_dropout_differs_between_units_and_is_seeded() -> None:
@@ -253,10 +269,10 @@ def test_the_noise_in_the_weights_has_the_variance_that_is_charged() -> None:
 
 def test_few_of_a_persons_examples_are_drawn_anew() -> None:
     unit, source = np.arange(100), noise.SeededSource(1)
-    some = [_some(unit, 10, source) for _ in range(50)]
+    some = [_sample_rows(unit, 10, source) for _ in range(50)]
     assert all(len(set(rows.tolist())) == 10 for rows in some)
     assert len(set(np.concatenate(some).tolist())) > 80
-    np.testing.assert_array_equal(_some(unit, 100, source), unit)
+    np.testing.assert_array_equal(_sample_rows(unit, 100, source), unit)
 
 
 # --- a site -------------------------------------------------------------------------------------------------------

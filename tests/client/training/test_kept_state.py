@@ -315,7 +315,7 @@ from tests import tiny
 from tests.client.training import test_kept_state as test_state
 site.read_site = lambda place, config: tiny.site("north", 1)
 reply = test_state.ask(Path(sys.argv[1]), 2, 1, method=test_state.Method(pull=0.5), weights=test_state.first())
-print(test_state.digest(reply.weights), test_state.digest(test_state.at(Path(sys.argv[1])).read(2)))
+print(test_state.digest_weights(reply.weights), test_state.digest_weights(test_state.at(Path(sys.argv[1])).read(2)))
 """
 
 

@@ -150,8 +150,8 @@ def test_the_rates_are_those_of_the_steps_that_led_to_the_weights(schedule: str)
     before = copy_weights(model)
     result = train_model(model, tiny.cohort(3, people=4), config, 7, counts=COUNTS, correction=extra)
     for name, value in copy_weights(model).items():
-        np.testing.assert_allclose(before[name] - value, result.rates, rtol=1e-3, atol=1e-5)
-    assert result.rates == pytest.approx(12 * 0.05) or schedule == "cosine"
+        np.testing.assert_allclose(before[name] - value, result.rate_sum, rtol=1e-3, atol=1e-5)
+    assert result.rate_sum == pytest.approx(12 * 0.05) or schedule == "cosine"
 
 
 def test_the_rates_end_at_the_epoch_that_early_stopping_keeps() -> None:
@@ -164,4 +164,4 @@ def test_the_rates_end_at_the_epoch_that_early_stopping_keeps() -> None:
     assert result.stopped_early
     best = int(np.argmin(result.validation)) + 1
     assert best < len(result.validation)
-    assert result.rates == pytest.approx(best * 4 * 0.05)
+    assert result.rate_sum == pytest.approx(best * 4 * 0.05)
