@@ -6,6 +6,7 @@ import ast
 import doctest
 import importlib
 import importlib.util
+import inspect
 import re
 import shlex
 from collections.abc import Iterator
@@ -68,8 +69,10 @@ def parse(command: str) -> dict[str, Any]:
     Raises:
         click.UsageError: the program has no such command or option.
     """
-    line = re.sub(r"\s\|\s\S+", "", command.replace(" ...", "").replace("...", ""))
-    arguments = shlex.split(re.sub(r"(?<=\s)\[|\](?=\s|$)", "", line))
+    words = [word for word in shlex.split(command) if word not in ("...", "...]")]
+    words = [word for before, word in zip(["", *words], words, strict=False) if "|" not in (before, word)]
+    arguments = [word[word.count("[") > word.count("]") or word.startswith("[-") :] for word in words]
+    arguments = [word[:-1] if word.count("]") > word.count("[") else word for word in arguments]
     current: click.Command = typer.main.get_command(app)
     context = click.Context(current, info_name="wardround")
     while isinstance(current, click.Group) and arguments and not arguments[0].startswith("-"):
@@ -119,7 +122,7 @@ def settings_of(command: str) -> tuple[Path, list[str]] | None:
     """Return the configuration file and the settings that a command gives, if the file is one of ours."""
     values = parse(command)
     file = next((value for value in values.values() if isinstance(value, str) and value.endswith(".yaml")), "")
-    settings = [value for value in values.get("--set") or () if "..." not in value and "$" not in value]
+    settings = [value for value in values.get("--set") or () if not value.endswith("=...") and "$" not in value]
     return (ROOT / file, settings) if file and (ROOT / file).is_file() else None
 
 
@@ -194,17 +197,38 @@ def python_sources(text: str) -> Iterator[str]:
             yield from re.findall(r"<<'END'\n(.*?)^END$", content, re.DOTALL | re.MULTILINE)
 
 
+def missing_names(source: str) -> list[str]:
+    """Return the modules, and the names in our modules, that a program imports or uses and that do not exist."""
+    tree, modules, missing = ast.parse(source), {}, []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and re.match(rf"(?:{FOLDERS})\b", node.module or ""):
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                package = importlib.import_module(str(node.module))
+                if not hasattr(package, alias.name) and hasattr(package, "__path__") and importlib.util.find_spec(full):
+                    importlib.import_module(full)
+                value = getattr(package, alias.name, None)
+                missing += [full] if value is None else []
+                if inspect.ismodule(value):
+                    modules[alias.asname or alias.name] = value
+        elif isinstance(node, ast.Import):
+            missing += [alias.name for alias in node.names if not importlib.util.find_spec(alias.name)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = modules.get(node.value.id)
+            missing += [f"{node.value.id}.{node.attr}"] if module and not hasattr(module, node.attr) else []
+    return missing
+
+
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
-def test_python_code_compiles_and_its_imports_exist(page: Path) -> None:
+def test_python_code_compiles_and_its_names_exist(page: Path) -> None:
     for source in python_sources(page.read_text(encoding="utf-8")):
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ImportFrom) and re.match(rf"(?:{FOLDERS})\b", node.module or ""):
-                module = importlib.import_module(str(node.module))
-                for alias in node.names:
-                    assert hasattr(module, alias.name) or importlib.util.find_spec(f"{node.module}.{alias.name}")
-            elif isinstance(node, ast.Import):
-                for alias in node.names:
-                    assert importlib.util.find_spec(alias.name), alias.name
+        assert missing_names(source) == []
+
+
+def test_the_check_of_python_code_finds_wrong_names() -> None:
+    source = "from common import seeds\nfrom common.seeds import nothing\nimport no_such_package\nseeds.no_such_name(1)"
+    assert missing_names(source) == ["common.seeds.nothing", "no_such_package", "seeds.no_such_name"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
