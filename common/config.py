@@ -180,7 +180,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 def parse_config(raw: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "configuration") -> RunConfig:
     """Check a mapping against RunConfig, after applying `a.b=c` overrides.
 
-    >>> parse({"seed": 7}, ["training.lr=0.01"]).training.lr
+    >>> parse_config({"seed": 7}, ["training.lr=0.01"]).training.lr
     0.01
     """
     merged = copy_mappings(raw)

@@ -123,7 +123,7 @@ def bins_to_suppress(people: npt.NDArray[np.int64], least: int) -> npt.NDArray[n
 
     A single one could be told from the sum, so the cell with the fewest people of the others goes too.
 
-    >>> suppressed(np.array([0, 3, 20, 9]), 5).tolist()
+    >>> bins_to_suppress(np.array([0, 3, 20, 9]), 5).tolist()
     [False, True, False, True]
     """
     hidden = (people > 0) & (people < least)

@@ -125,7 +125,7 @@ def add_noise(total: Floats, deviation: float, source: RandomSource) -> Floats:
 def compute_grain(deviation: float) -> float:
     """Return the power of two of which sums and noise are whole multiples.
 
-    >>> grain_of(3.0) == 2.0 * GRAIN
+    >>> compute_grain(3.0) == 2.0 * GRAIN
     True
     """
     return 2.0 ** math.floor(math.log2(deviation)) * GRAIN

@@ -15,7 +15,7 @@ def list_plugins(package: str, marker: str) -> tuple[str, ...]:
 
     The files are read, not imported: listing models must not load torch.
 
-    >>> "cnn" in names("common.models", "build")
+    >>> "cnn" in list_plugins("common.models", "build")
     True
     """
     folder = Path(str(importlib.import_module(package).__file__)).parent

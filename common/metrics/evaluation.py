@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from common.errors import ConfigError
 from common.metrics import calibration, counts
+from common.metrics.count_statistics import count_examples
 from common.metrics.counts import Counts
 from common.metrics.early_warning import Ints
 from common.metrics.figures import (
@@ -22,37 +23,46 @@ from common.metrics.figures import (
     Calibration,
     ClassFigures,
     Evaluation,
-    Figure,
     LeadTimes,
     NetBenefit,
     OperatingPoint,
     ReliabilityGroup,
     ResampledFigures,
+    is_derived,
 )
-from common.metrics.resampling import (
-    CALIBRATION_FIGURES,
-    CLASS_FIGURES,
-    OVERALL_FIGURES,
-    compute_figures,
-    count_examples,
-)
+from common.metrics.registry import CALIBRATION_METRICS, CLASS_METRICS, METRICS, Requirement
+from common.metrics.resampling import compute_figures, with_event_figures
 from common.sections.evaluation import EvaluationConfig
 from common.task import Task
 
 
 def check_evaluation_fits_task(wanted: EvaluationConfig, task: Task) -> None:
-    """Refuse a metric or a threshold that the task cannot have, before anything is trained for it.
+    """Refuse a metric or a threshold rule that the task does not support, before any training.
 
     Raises:
-        ConfigError: names the key and what it needs.
+        ConfigError: names the key and what it requires.
     """
-    for key, value in (("metric", wanted.metric), ("threshold", wanted.threshold)):
-        if value == "utility" and not task.utility:
-            raise ConfigError(f"evaluation.{key}=utility: {task.name} says of no alarm what it is worth; take another")
-        event = (key == "threshold" and value != "likelier") or value in ("auroc", "auprc")
-        if event and not task.binary:
-            other = "macro_auroc or macro_auprc" if key == "metric" else "likelier"
-            raise ConfigError(f"evaluation.{key}={value} needs a task of one event (two classes): take {other}")
+    threshold: Requirement = "nothing" if wanted.threshold == "likelier" else "event"
+    for key, value, requires in (
+        ("metric", wanted.metric, METRICS[wanted.metric].requires),
+        ("threshold", wanted.threshold, "utility" if wanted.threshold == "utility" else threshold),
+    ):
+        if requires == "utility" and not task.utility:
+            raise ConfigError(
+                f"evaluation.{key}=utility: {task.name} defines no utility of an alarm; choose another {key}"
+            )
+        if requires == "probabilities" and not task.probabilistic:
+            raise ConfigError(f"evaluation.{key}={value} needs scores that are probabilities: {task.name} has none")
+        if requires == "event" and not task.binary:
+            others = "likelier"
+            if key == "metric":
+                same = METRICS[value].judges
+                others = " or ".join(
+                    item.name
+                    for item in METRICS.values()
+                    if item.selectable and item.judges == same and item.requires == "nothing"
+                )
+            raise ConfigError(f"evaluation.{key}={value} needs a task of one event (two classes): use {others}")
 
 
 def draw_bootstrap_weights(patients: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -99,14 +109,14 @@ def build_evaluation(
     examples = int(count_examples(total, many))
     resamples = 0 if replicates is None or patients < 2 else len(replicates.confusion)
     found = list(notes)
-    figures = compute_figures(task, total, replicates, patients, operating, curves)
+    figures = with_event_figures(task, compute_figures(task, total, replicates, patients, operating, curves))
     sought = (1,) if task.binary else range(len(task.classes))
 
     def calibrated(place: int) -> Calibration | None:
         if not task.probabilistic or place not in sought:
             return None
         at = 0 if task.binary else place
-        named = {name: figures.figure(f"class_{name}", at) for name in CALIBRATION_FIGURES}
+        named = {name: figures.figure(f"class_{name}", at) for name in CALIBRATION_METRICS}
         if not curves:
             return Calibration(**named)
         people = None if group_patients is None else group_patients[place]
@@ -120,7 +130,7 @@ def build_evaluation(
         name: ClassFigures(
             examples=int(support[i]),
             patients=int(class_patients[i]),
-            **{key: figures.figure(f"class_{key}", i) for key in CLASS_FIGURES},
+            **{key: figures.figure(f"class_{key}", i) for key in CLASS_METRICS},
             calibration=calibrated(i),
             operating=tuple(
                 OperatingPoint(
@@ -161,7 +171,7 @@ def build_evaluation(
         notes=tuple(found),
         threshold=threshold,
         lead=_lead(figures, total),
-        **{name: figures.figure(name) for name in OVERALL_FIGURES if name in figures.values},
+        **{name: figures.figure(name) for name in METRICS if name in figures.values and not is_derived(name)},
     )
 
 
@@ -204,18 +214,17 @@ def _curve(figures: ResampledFigures, scores: Ints, place: int) -> tuple[NetBene
 
 
 def metric_value(item: Evaluation, metric: str) -> float | None:
-    """Return the value of a metric, None where it has none."""
-    found: Figure | None = getattr(item, metric)
-    return None if found is None else found.value
+    """Return the value of a metric, None where the task has no such metric or it cannot be computed."""
+    figure = item.figure(metric)
+    return None if figure is None else figure.value
 
 
 def find_worst_site(evaluations: Mapping[str, Evaluation], metric: str) -> tuple[str, float] | None:
-    """Return the site with the worst value of `metric`, and that value; None if no site has one."""
+    """Return the site with the worst value of a metric, and that value; None if no site has one."""
     values = {site: value for site, item in evaluations.items() if (value := metric_value(item, metric)) is not None}
     if not values:
         return None
-    pick = max if metric == "loss" else min
-    site = pick(sorted(values), key=lambda name: values[name])
+    site = max(sorted(values), key=lambda name: METRICS[metric].badness(values[name]))
     return site, values[site]
 
 

@@ -1,4 +1,4 @@
-"""Figures with their 95% intervals: the parts of an evaluation, and the resampled values intervals are read off.
+"""Figures with their 95% intervals: the parts of an evaluation, and the resampled values that give the intervals.
 
 Intervals are percentile bootstraps over patients (Efron and Tibshirani 1993, ch. 13), because beats of one
 person are not independent, with the percentiles moved outwards for few patients (Hesterberg 2015, The American
@@ -13,23 +13,31 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import special
+
+from common.metrics.registry import METRICS
 
 Floats = npt.NDArray[np.float64]
 
 FEW_PATIENTS = 5
-"""A figure that rests on fewer patients than this is marked wherever it is shown."""
+"""Figures from fewer patients than this are marked wherever they are shown."""
 
 
 class FrozenModel(BaseModel):
-    """Base of the report's parts."""
+    """Base of the parts of a report."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Figure(FrozenModel):
-    """A figure and its 95% interval; None where it cannot be computed."""
+    """A value and its 95% interval.
+
+    Attributes:
+        value: None where it cannot be computed.
+        low: lower end of the interval; None without one.
+        high: upper end.
+    """
 
     value: float | None
     low: float | None = None
@@ -37,10 +45,16 @@ class Figure(FrozenModel):
 
 
 class ReliabilityGroup(FrozenModel):
-    """Examples of like scores in a reliability diagram, `low` to `high` log odds (None: open).
+    """Examples of similar scores in a reliability diagram.
 
-    `patients`: that have one of the examples, None where it is not known; `predicted`: their mean chance;
-    `observed`: the share of them that had the class.
+    Attributes:
+        low: least log odds of the group; None: unbounded.
+        high: greatest log odds; None: unbounded.
+        examples: number of examples.
+        events: how many of them have the class.
+        patients: patients with at least one of the examples; None where that is unknown.
+        predicted: mean predicted probability.
+        observed: share of the examples that have the class.
     """
 
     low: float | None
@@ -53,9 +67,12 @@ class ReliabilityGroup(FrozenModel):
 
 
 class NetBenefit(FrozenModel):
-    """One threshold of a decision curve: what calling the class from this chance on is worth, `treat_all` calling all.
+    """One threshold of a decision curve; benefits in true positives an example, where treating no one is worth 0.
 
-    In true positives an example; calling none is worth 0.
+    Attributes:
+        chance: probability from which on the class is called.
+        value: net benefit of calling it from there on.
+        treat_all: net benefit of calling it always.
     """
 
     chance: float
@@ -64,11 +81,17 @@ class NetBenefit(FrozenModel):
 
 
 class Calibration(FrozenModel):
-    """How far a class's scores can be read as chances (common/metrics/calibration.py).
+    """How well a class's scores can be read as probabilities (common/metrics/calibration.py).
 
-    `ece`, `ece_mass`: expected calibration error over groups of equal width, of equal size; `slope`, `intercept`:
-    logistic recalibration, 1 and 0 at best; `large`: the intercept at slope 1. `groups`, `curve`: the reliability
-    diagram and the decision curve, where they were asked for.
+    Attributes:
+        brier: Brier score.
+        ece: expected calibration error over groups of equal width.
+        ece_mass: expected calibration error over groups of equal size.
+        slope: slope of the logistic recalibration, 1 at best.
+        intercept: its intercept, 0 at best.
+        large: the intercept at slope 1 (calibration in the large).
+        groups: the reliability diagram, where it was asked for.
+        curve: the decision curve, where it was asked for.
     """
 
     brier: Figure
@@ -82,7 +105,13 @@ class Calibration(FrozenModel):
 
 
 class OperatingPoint(FrozenModel):
-    """A point of the ROC curve: the sensitivity where the specificity is `at`, and the reverse."""
+    """Two points of the ROC curve.
+
+    Attributes:
+        at: the given specificity, or sensitivity.
+        sensitivity: sensitivity at that specificity.
+        specificity: specificity at that sensitivity.
+    """
 
     at: float
     sensitivity: Figure
@@ -92,7 +121,10 @@ class OperatingPoint(FrozenModel):
 class Alarms(FrozenModel):
     """How often a class is called where examples stand for time.
 
-    `hours`: of all examples; `per_day`: calls a patient-day; `false_per_hour`: wrong calls an hour without the class.
+    Attributes:
+        hours: hours of all examples.
+        per_day: alarms a patient-day.
+        false_per_hour: false alarms an hour without the class.
     """
 
     hours: float
@@ -101,10 +133,13 @@ class Alarms(FrozenModel):
 
 
 class LeadTimes(FrozenModel):
-    """How long before the event patients were warned (common/metrics/early_warning.py).
+    """How long before the event patients were first warned (common/metrics/early_warning.py).
 
-    `patients`: with the event; `warned`: the share of them; `hours`: the median lead of those; `histogram`: how many
-    were first warned 0, 1, ... full hours before.
+    Attributes:
+        patients: patients with the event.
+        warned: share of them who were warned.
+        hours: median lead time of those, in hours.
+        histogram: how many were first warned 0, 1, ... full hours before.
     """
 
     patients: int
@@ -114,7 +149,20 @@ class LeadTimes(FrozenModel):
 
 
 class ClassFigures(FrozenModel):
-    """One class against the rest; of two classes only the second, the event, has what follows `auprc`."""
+    """One class against the rest.
+
+    Attributes:
+        examples: examples of the class.
+        patients: patients with at least one example of it.
+        precision: positive predictive value.
+        recall: sensitivity.
+        f1: harmonic mean of precision and recall.
+        auroc: area under the ROC curve.
+        auprc: average precision.
+        calibration: of two classes only the second, the event, has one.
+        operating: points of the ROC curve, likewise.
+        alarms: alarm rates where examples stand for time, likewise.
+    """
 
     examples: int
     patients: int
@@ -129,15 +177,32 @@ class ClassFigures(FrozenModel):
 
 
 class Evaluation(FrozenModel):
-    """A model's figures on some patients.
+    """A model's metrics on a set of patients; a metric of common/metrics/registry.py without a field is one more key.
 
-    `confusion`: rows truth, columns prediction, in class order; multilabel: a row for each class, of its true
-    negatives, false positives, false negatives, true positives. `threshold`: the log odds from which on the
-    event was called, none: the likelier class. `utility`: normalised (common/metrics/counts.py), where the task has it.
-    `brier`: of the event, or summed over classes; `ece`: of the event, or the mean over classes. `loss`: mean negative
-    log likelihood; of an anomaly score the mean reconstruction error of what is normal. `suppressed`: classes that too
-    few patients have to be told, with the least that the hospital tells.
+    Attributes:
+        patients: number of patients.
+        examples: number of examples.
+        resamples: bootstrap resamples behind the intervals.
+        confusion: rows truth, columns prediction, in class order; multilabel: for each class a row of its true
+            negatives, false positives, false negatives and true positives.
+        accuracy: share of examples predicted right.
+        macro_f1: mean F1 over classes.
+        macro_auroc: mean AUROC over classes.
+        macro_auprc: mean average precision over classes.
+        loss: mean negative log likelihood, in nats; of an anomaly score the mean reconstruction error of normal
+            examples.
+        classes: figures of each class by name, in class order.
+        notes: sentences that limit what the figures say.
+        threshold: log odds from which on the event was called; None: the likelier class.
+        utility: normalised utility, where the task defines one.
+        brier: Brier score of the event, or summed over classes.
+        ece: expected calibration error of the event, or its mean over classes.
+        lead: lead times, where the event has an onset.
+        suppressed: classes withheld because too few patients have them, with the hospital's minimum of patients.
     """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, Figure] = Field(init=False)
 
     patients: int
     examples: int
@@ -157,6 +222,17 @@ class Evaluation(FrozenModel):
     lead: LeadTimes | None = None
     suppressed: dict[str, int] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _check_extra(self) -> Evaluation:
+        if unknown := sorted(name for name in self.__pydantic_extra__ if name not in METRICS or is_derived(name)):
+            raise ValueError(f"unknown metric {unknown[0]}")
+        return self
+
+    def figure(self, metric: str) -> Figure | None:
+        """Return a metric of the registry by name, None where these patients or this task have no such metric."""
+        figure = getattr(self, metric, None)
+        return figure if isinstance(figure, Figure) else None
+
     @property
     def binary(self) -> bool:
         """Whether there is one event, the second of two classes."""
@@ -164,69 +240,80 @@ class Evaluation(FrozenModel):
 
     @property
     def auroc(self) -> Figure | None:
-        """The event's AUROC, which is the other class's too."""
-        return self._of(1).auroc if self.binary else None
+        """AUROC of the event, which is that of the other class too."""
+        return self._class_at(-1).auroc if self.binary else None
 
     @property
     def auprc(self) -> Figure | None:
-        """The event's average precision."""
-        return self._of(1).auprc if self.binary else None
+        """Average precision of the event."""
+        return self._class_at(-1).auprc if self.binary else None
 
     @property
     def sensitivity(self) -> Figure | None:
-        """The event's recall."""
-        return self._of(1).recall if self.binary else None
+        """Recall of the event."""
+        return self._class_at(-1).recall if self.binary else None
 
     @property
     def specificity(self) -> Figure | None:
-        """The other class's recall."""
-        return self._of(0).recall if self.binary else None
+        """Recall of the class that is not the event."""
+        return self._class_at(0).recall if self.binary else None
 
     @property
     def ppv(self) -> Figure | None:
-        """The event's precision, the positive predictive value."""
-        return self._of(1).precision if self.binary else None
+        """Precision of the event, the positive predictive value."""
+        return self._class_at(-1).precision if self.binary else None
 
     @property
     def slope(self) -> Figure | None:
-        """The event's calibration slope."""
-        found = self._of(1).calibration if self.binary else None
-        return found.slope if found else None
+        """Calibration slope of the event."""
+        calibration = self._class_at(-1).calibration if self.binary else None
+        return calibration.slope if calibration else None
 
     @property
     def intercept(self) -> Figure | None:
-        """The event's calibration intercept."""
-        found = self._of(1).calibration if self.binary else None
-        return found.intercept if found else None
+        """Calibration intercept of the event."""
+        calibration = self._class_at(-1).calibration if self.binary else None
+        return calibration.intercept if calibration else None
 
     @property
     def alarms_per_day(self) -> Figure | None:
-        """How often the event is called in a patient-day."""
-        found = self._of(1).alarms if self.binary else None
-        return found.per_day if found else None
+        """Alarms of the event a patient-day."""
+        alarms = self._class_at(-1).alarms if self.binary else None
+        return alarms.per_day if alarms else None
 
     @property
     def false_per_hour(self) -> Figure | None:
-        """How often the event is called wrongly in an hour without it."""
-        found = self._of(1).alarms if self.binary else None
-        return found.false_per_hour if found else None
+        """False alarms of the event an hour without it."""
+        alarms = self._class_at(-1).alarms if self.binary else None
+        return alarms.false_per_hour if alarms else None
 
     @property
     def warned(self) -> Figure | None:
-        """The share of patients with the event who were warned of it."""
+        """Share of the patients with the event who were warned of it."""
         return self.lead.warned if self.lead else None
 
     @property
     def lead_hours(self) -> Figure | None:
-        """The median hours from the first alarm to the event."""
+        """Median hours from the first warning to the event."""
         return self.lead.hours if self.lead else None
 
-    def _of(self, place: int) -> ClassFigures:
+    def _class_at(self, place: int) -> ClassFigures:
         return list(self.classes.values())[place]
 
 
+def is_derived(metric: str) -> bool:
+    """Return whether a metric is read from another part of an Evaluation, and so no key of its own."""
+    return isinstance(getattr(Evaluation, metric, None), property)
+
+
 class MeanSignal(FrozenModel):
-    """A class's mean signal and the mean importance of each sample, `(channels, samples)`, over so many patients."""
+    """Mean signal of a class and mean importance of its samples.
+
+    Attributes:
+        patients: patients behind the means.
+        signal: `(channels, samples)`, in the data set's units.
+        importance: `(channels, samples)`, mean absolute attribution.
+    """
 
     patients: int
     signal: tuple[tuple[float, ...], ...]
@@ -234,8 +321,15 @@ class MeanSignal(FrozenModel):
 
 
 class Explanation(FrozenModel):
-    """Which inputs move a model's score at a site, as means of |attribution| over patients
-    (client/evaluation/attribution.py).
+    """Which inputs move a model's score at a site: mean absolute attributions (client/evaluation/attribution.py).
+
+    Attributes:
+        method: how attributions were computed.
+        patients: patients behind the means.
+        features: mean attribution by feature.
+        channels: mean attribution by channel.
+        classes: mean signal and importance by class.
+        suppressed: classes withheld because too few patients have them.
     """
 
     method: str
@@ -247,14 +341,25 @@ class Explanation(FrozenModel):
 
 
 class RecalibrationEffect(FrozenModel):
-    """One recalibration at one site: the threshold after it (log odds), and how much more it has of each figure."""
+    """One recalibration method at one site.
+
+    Attributes:
+        threshold: log odds from which on the event is called after it.
+        difference: paired difference of each metric, recalibrated minus original model.
+    """
 
     threshold: float | None = None
     difference: dict[str, Figure] = {}
 
 
 class Recalibration(FrozenModel):
-    """What recalibration wins back at a site: by method, fitted on so many validation patients; or why none was."""
+    """What recalibration recovers at a site.
+
+    Attributes:
+        patients: validation patients that the methods were fitted on.
+        methods: effect by method.
+        reason: why nothing was recalibrated, or empty.
+    """
 
     patients: int
     methods: dict[str, RecalibrationEffect] = {}
@@ -262,11 +367,12 @@ class Recalibration(FrozenModel):
 
 
 def tail_probability(patients: int) -> float:
-    """Return the share of resamples below a 95% interval from so many patients, 0.025 for very many.
+    """Return the share of resamples below the lower end of a 95% interval, given the number of patients.
 
-    Phi(-sqrt(n / (n - 1)) t), t the 97.5% point of Student's distribution with n - 1 degrees of freedom.
+    Phi(-sqrt(n / (n - 1)) t), where t is the 97.5% point of Student's distribution with n - 1 degrees of freedom; it
+    tends to 0.025.
 
-    >>> round(tail(10_000), 4), round(tail(20), 4), round(tail(5), 5)
+    >>> round(tail_probability(10_000), 4), round(tail_probability(20), 4), round(tail_probability(5), 5)
     (0.025, 0.0159, 0.00095)
     """
     if patients < 2:
@@ -275,12 +381,13 @@ def tail_probability(patients: int) -> float:
 
 
 def make_figure(value: float, sample: Floats | None, patients: int) -> Figure:
-    """Return a figure with the interval of its resampled values.
+    """Return a value with the interval of its resampled values.
 
     Args:
-        value: the figure; NaN or infinite: there is none.
-        sample: `(resamples,)`, NaN where a resample has none; None for no interval.
-        patients: how many were resampled.
+        value: NaN or infinite where it cannot be computed.
+        sample: `(resamples,)`, NaN where a resample has no value; None for no interval. Fewer than half of the
+            resamples with a value give no interval either.
+        patients: number of resampled patients.
     """
     if not np.isfinite(value):
         return Figure(value=None)
@@ -296,27 +403,32 @@ def make_figure(value: float, sample: Floats | None, patients: int) -> Figure:
 
 @dataclass(frozen=True)
 class ResampledFigures:
-    """Figures by name, `(...)`, and their values in resamples of patients, `(resamples, ...)`."""
+    """Metrics by name, and their values in resamples of the patients.
+
+    Attributes:
+        values: arrays `(...)` by name.
+        patients: number of resampled patients.
+        drawn: arrays `(resamples, ...)` by name.
+    """
 
     values: Mapping[str, Floats]
     patients: int
     drawn: Mapping[str, Floats] = field(default_factory=dict)
 
     def figure(self, name: str, index: int | tuple[int, ...] | None = None) -> Figure:
-        """Return one figure, of an array the one at `index`."""
+        """Return one figure: a metric of one value, or the entry at `index` of an array."""
         at = () if index is None else index
         sample = np.moveaxis(self.drawn[name], 0, -1)[at] if name in self.drawn else None
         return make_figure(float(self.values[name][at]), sample, self.patients)
 
 
 def paired_difference(one: ResampledFigures, other: ResampledFigures, name: str) -> Figure:
-    """Return how much more one model has of a figure than another, with a paired interval.
+    """Return the difference of a metric, one model minus another, with a paired interval.
 
-    Both were resampled with the same draws of the same patients, so that what makes patients hard for both
-    cancels.
+    Both models were resampled with the same draws of the same patients, so what makes patients hard for both cancels.
 
     Raises:
-        ValueError: the resamples differ in number, so they are not the same draws.
+        ValueError: the numbers of resamples differ, so the draws are not the same.
     """
     first, second = one.drawn.get(name), other.drawn.get(name)
     if first is not None and second is not None and first.shape != second.shape:

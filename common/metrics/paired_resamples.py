@@ -61,15 +61,14 @@ def resample_tables(
             places.append((POOLED, sum(rest, first), sum(others, start), sum(held.values())))
         for site, total, drawn, people in places:
             if len(drawn.confusion):
-                found[name, site] = resample_figures(
-                    task, total, drawn, people, judge=not name.startswith(GROUP_PREFIX)
-                )
+                slow = not name.startswith(GROUP_PREFIX)
+                found[name, site] = resample_figures(task, total, drawn, people, slow)
     return found
 
 
-def resample_figures(task: Task, total: Counts, drawn: Counts, patients: int, judge: bool = True) -> Drawn:
-    """Return the resampled figures that are one number; `judge`: slope and intercept too, which take the longest."""
-    found = with_event_figures(task, compute_figures(task, total, drawn, patients, judge=judge))
+def resample_figures(task: Task, total: Counts, drawn: Counts, patients: int, slow: bool = True) -> Drawn:
+    """Return the resampled values of the metrics of one value; `slow`: also of those that take long (registry)."""
+    found = with_event_figures(task, compute_figures(task, total, drawn, patients, slow=slow))
     return {name: sample for name, sample in found.drawn.items() if sample.ndim == 1}
 
 
@@ -111,7 +110,7 @@ def load_resamples(path: Path) -> Draws:
 def resamples_file_name(model: str) -> str:
     """Return the name of a model's file in the run's folder; the federated model's holds the personal ones too.
 
-    >>> file_of("personal"), file_of("local:north")
+    >>> resamples_file_name("personal"), resamples_file_name("local:north")
     ('resamples.safetensors', 'resamples.local.north.safetensors')
     """
     return (

@@ -22,7 +22,7 @@ SEXES = ("female", "male", UNKNOWN)
 def name_bands(edges: Sequence[float]) -> tuple[str, ...]:
     """Return the names of the bands between rising edges, the last for what is not known.
 
-    >>> bands((40, 65.5))
+    >>> name_bands((40, 65.5))
     ('under 40', '40 to under 65.5', '65.5 and over', 'unknown')
     """
     middle = [f"{low:g} to under {high:g}" for low, high in itertools.pairwise(edges)]

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from common.metrics.registry import SelectableMetric
 from common.sections.anomaly_baselines import AnomalyConfig
 from common.settings import Section
 
@@ -34,7 +35,7 @@ class SubgroupsConfig(Section):
 class EvaluationConfig(Section):
     """What is measured on test patients, and how sure."""
 
-    metric: Literal["macro_f1", "macro_auroc", "macro_auprc", "auroc", "auprc", "accuracy", "loss", "utility"] = Field(
+    metric: SelectableMetric = Field(
         "macro_f1", description="chooses the round (on merged validation counts) and the worst site"
     )
     threshold: Literal["likelier", "f1", "youden", "utility", "false_alarms"] = Field(

@@ -37,6 +37,7 @@ from common.latent import LatentStatistics
 from common.messages import Reply
 from common.metrics import counts as metrics
 from common.metrics import evaluation, paired_resamples
+from common.metrics.registry import METRICS
 from common.metrics.table_names import ALL_PATIENTS
 from common.run_folder import save_tables
 from common.scaling import Scaling
@@ -327,7 +328,7 @@ class _Chooser:
         value = evaluation.metric_value(found, metric)
         if value is None:
             return
-        value = -value if metric == "loss" else value
+        value = -METRICS[metric].badness(value)
         if value > self.value:
             self.value, self.epoch = value, epoch + 1
             self.best = {key: item.detach().clone() for key, item in model.state_dict().items()}

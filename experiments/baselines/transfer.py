@@ -18,6 +18,7 @@ from common.config import RunConfig
 from common.metrics import resampling
 from common.metrics.counts import Counts
 from common.metrics.figures import Figure, ResampledFigures, paired_difference
+from common.metrics.registry import METRICS
 from common.metrics.table_names import ALL_PATIENTS, RECALIBRATED_PREFIX, RESAMPLED_SUFFIX
 from common.task import Task
 from experiments.report.text import formatting
@@ -64,7 +65,7 @@ def decision_metric(task: Task, config: RunConfig) -> str:
     """Return the figure of the decisions: the utility, or the run's metric if it rests on decisions."""
     if task.utility:
         return "utility"
-    return config.evaluation.metric if config.evaluation.metric in ("accuracy", "macro_f1") else "macro_f1"
+    return config.evaluation.metric if METRICS[config.evaluation.metric].judges == "decisions" else "macro_f1"
 
 
 def compare_transfers(

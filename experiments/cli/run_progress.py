@@ -13,14 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.text import Text
 
 from common.config import RunConfig
-
-_LABELS = {
-    "macro_f1": "macro-F1",
-    "macro_auroc": "macro-AUROC",
-    "macro_auprc": "macro-AUPRC",
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-}
+from common.metrics.registry import METRICS
 
 
 class QuietPrinter:
@@ -179,8 +172,9 @@ class TerminalPrinter(QuietPrinter):
             text += f", loss {sum(item['loss'] * item['examples'] for item in told) / weight:.3f}"
         if spent := [item["privacy"]["epsilon_run"] for item in trained if item.get("privacy")]:
             text += f", epsilon {max(spent):.3f} at most"
-        if (checked := event.get("validation")) and checked.get(self._metric) is not None:
-            text += f", validation {_LABELS.get(self._metric, self._metric)} {checked[self._metric]:.3f}"
+        metric = METRICS[self._metric]
+        if (checked := event.get("validation")) and checked.get(metric.name) is not None:
+            text += f", validation {metric.title} {metric.format(checked[metric.name])}"
             text += " (best so far)" if event["chosen"] == number else ""
         self.console.print(f"{text}, {event['seconds']:.1f} s", highlight=False)
         for site, why in event["lost"].items():

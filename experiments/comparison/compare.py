@@ -67,7 +67,7 @@ class Row:
 
     def figure(self, label: str) -> Figure:
         """Return the figure of a run."""
-        found: Figure | None = getattr(self.items[label], self.metric) if label in self.items else None
+        found: Figure | None = self.items[label].figure(self.metric) if label in self.items else None
         return found or Figure(value=None)
 
 

@@ -197,7 +197,7 @@ def list_cells(report: reports.Report, epsilon: str, seed: int) -> list[Cell]:
     for site, item in places.items():
         if item is None:
             continue
-        figure: Figure = getattr(item, report.metric, None) or Figure(value=None)
+        figure: Figure = item.figure(report.metric) or Figure(value=None)
         own = spent.get(site)
         cells.append(
             Cell(

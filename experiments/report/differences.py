@@ -49,7 +49,7 @@ def compare_models(
             if one is None or two is None:
                 continue
             for name in list_compared_metrics(metric, binary):
-                mine, theirs = getattr(one, name), getattr(two, name)
+                mine, theirs = one.figure(name), two.figure(name)
                 if mine is None or theirs is None or mine.value is None or theirs.value is None:
                     continue
                 sample = _paired(own.get((ALL, site), {}).get(name), drawn.get((table, site), {}).get(name))
@@ -105,13 +105,11 @@ def _at(subset: Subset, site: str) -> Evaluation | None:
 def _gap(
     attribute: str, site: str, name: str, items: Mapping[str, Evaluation], whole: Evaluation | None, drawn: Draws
 ) -> GroupGap | None:
-    figures: dict[str, Figure] = {
-        key: value for key, item in items.items() if (value := getattr(item, name)) is not None
-    }
+    figures: dict[str, Figure] = {key: value for key, item in items.items() if (value := item.figure(name)) is not None}
     values = {key: item.value for key, item in figures.items() if item.value is not None}
     if len(values) < 2:
         return None
-    overall = getattr(whole, name) if whole is not None else None
+    overall = whole.figure(name) if whole is not None else None
     samples = {
         key: drawn[table][name] for key in values if name in drawn.get(table := (f"{GROUP}{attribute}={key}", site), {})
     }

@@ -23,6 +23,7 @@ from common.errors import ConfigError, DataError
 from common.files import write_json
 from common.metrics import evaluation
 from common.metrics.figures import Evaluation
+from common.metrics.registry import METRICS
 from common.metrics.table_names import ALL_PATIENTS, RESAMPLED_SUFFIX
 from common.run_folder import load_tables
 from common.task import Task
@@ -144,8 +145,7 @@ def summarise_runs(done: Sequence[tuple[Mapping[str, str], Path]]) -> dict[str, 
             for metric in columns:
                 each = [evaluation.metric_value(item, metric) for item in model.sites.values()]
                 known = [value for value in each if value is not None]
-                least = max if metric == "loss" else min
-                for name, value in (("(site mean)", _mean(known)), ("(worst site)", least(known, default=None))):
+                for name, value in (("(site mean)", _mean(known)), ("(worst site)", METRICS[metric].worst(known))):
                     values[model.name].setdefault(name, {}).setdefault(metric, []).append(value)
         if FOLD_KEY in chosen:
             rest = ", ".join(f"{key}={value}" for key, value in chosen.items() if key != FOLD_KEY)

@@ -282,7 +282,7 @@ def iterate_test_figures(report: Report) -> Iterator[tuple[str, float, int]]:
         places = {**model.sites, **({"all hospitals": model.pooled} if model.pooled else {})}
         for site, item in places.items():
             for metric in formatting.list_table_metrics(report):
-                figure = getattr(item, metric)
+                figure = item.figure(metric)
                 for end in ("value", "low", "high"):
                     if figure is not None and (value := getattr(figure, end)) is not None:
                         yield f"test/{model.name}/{metric}/{site}" + ("" if end == "value" else f"/{end}"), value, step

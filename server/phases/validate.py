@@ -13,6 +13,7 @@ from common.metrics import evaluation
 from common.metrics.counts import Counts
 from common.metrics.early_warning import LEAD_TABLE_WIDTH
 from common.metrics.figures import Evaluation
+from common.metrics.registry import METRICS, SELECTABLE
 from common.metrics.table_names import ALL_PATIENTS, RESAMPLED_SUFFIX
 from server.exchange import NodeSubsetGrid
 from server.run import Outcome, Run
@@ -32,7 +33,7 @@ def is_better(run: Run, one: Mapping[str, Counts], other: Mapping[str, Counts]) 
     )
     if new is None or old is None:
         return False
-    return bool(new < old if metric == "loss" else new > old)
+    return METRICS[metric].is_better(new, old)
 
 
 def validate_round(
@@ -88,8 +89,7 @@ def choose_threshold(run: Run, counts: Counts) -> float | None:
 
 def summarise_validation(item: Evaluation) -> dict[str, Any]:
     """Return the figures of a validation that stand in rounds.jsonl."""
-    names = ("accuracy", "macro_f1", "macro_auroc", "macro_auprc", "auroc", "auprc", "loss", "utility")
-    found = {name: evaluation.metric_value(item, name) for name in names if getattr(item, name) is not None}
+    found = {name: figure.value for name in SELECTABLE if (figure := item.figure(name)) is not None}
     if item.threshold is not None:
         found["threshold"] = item.threshold
     return {"examples": item.examples, "patients": item.patients} | found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from common.metrics.figures import FrozenModel
 
@@ -80,7 +80,16 @@ class Site(FrozenModel):
 
 
 class RoundFigures(FrozenModel):
-    """A round's model on validation patients."""
+    """A round's model on validation patients; a selectable metric without a field is one more key.
+
+    Attributes:
+        examples: validation examples.
+        patients: validation patients.
+        threshold: log odds from which on the event was called; None: the likelier class.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, float | None] = Field(init=False)
 
     examples: int
     patients: int

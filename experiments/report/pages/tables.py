@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from common.metrics.figures import Evaluation, Figure
-from common.metrics.resampling import CALIBRATION_FIGURES
+from common.metrics.registry import CALIBRATION_METRICS
 from experiments.report.document.report import Report
 from experiments.report.document.results import Subset
 from experiments.report.text.findings import describe_privacy, describe_status, explain_missing_test
@@ -68,7 +68,7 @@ def _rows(report: Report) -> Iterator[Row]:
 
 def _figures(start: Row, item: Evaluation) -> Iterator[Row]:
     for metric in METRICS:
-        if (figure := getattr(item, metric)) is not None:
+        if (figure := item.figure(metric)) is not None:
             yield (*start, "", metric, *_numbers(figure), item.patients, item.examples)
     for name, part in item.classes.items():
         if name in item.suppressed:
@@ -77,7 +77,7 @@ def _figures(start: Row, item: Evaluation) -> Iterator[Row]:
             continue
         for metric in CLASS_METRICS:
             yield (*start, name, metric, *_numbers(getattr(part, metric)), part.patients, part.examples)
-        found = {key: getattr(part.calibration, key) for key in CALIBRATION_FIGURES} if part.calibration else {}
+        found = {key: getattr(part.calibration, key) for key in CALIBRATION_METRICS} if part.calibration else {}
         for point in part.operating:
             found[f"sensitivity_at_specificity_{point.at:g}"] = point.sensitivity
             found[f"specificity_at_sensitivity_{point.at:g}"] = point.specificity

@@ -145,7 +145,7 @@ def _spoken(items: dict[str, Evaluation], metric: str) -> str:
 
 
 def _figure(item: Evaluation, metric: str) -> Figure:
-    found: Figure | None = getattr(item, metric)
+    found = item.figure(metric)
     return found or Figure(value=None)
 
 

@@ -5,39 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from common.metrics import registry
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
 from experiments.report.document.privacy import PrivacySpent
 from experiments.report.document.report import Report
 from experiments.report.document.run import Level, Notice
 
-METRICS = {
-    "macro_f1": "macro-F1",
-    "macro_auroc": "macro-AUROC",
-    "macro_auprc": "macro-AUPRC",
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "utility": "utility",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "ppv": "positive predictive value",
-    "accuracy": "accuracy",
-    "loss": "loss",
-    "brier": "Brier score",
-    "ece": "expected calibration error",
-    "slope": "calibration slope",
-    "intercept": "calibration intercept",
-    "alarms_per_day": "alarms a patient-day",
-    "false_per_hour": "false alarms an hour",
-    "warned": "patients warned",
-    "lead_hours": "median lead time (hours)",
-}
+METRICS = {metric.name: metric.title for metric in registry.METRICS.values()}
+"""Titles of the metrics of one value."""
 RECALIBRATION_TITLES = {
     "threshold": "own threshold",
     "platt": "Platt scaling",
     "temperature": "temperature",
     "isotonic": "isotonic",
 }
-CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1", "auroc": "AUROC", "auprc": "AUPRC"}
+CLASS_METRICS = {metric.name: metric.title for metric in registry.CLASS_METRICS.values()}
+"""Titles of the metrics of each class."""
 NOTICE_TAGS: dict[Level, str] = {"synthetic": "SYNTHETIC", "leak": "LEAK", "not-private": "NOT PRIVATE"}
 """Notices that are repeated beside every table and figure."""
 
@@ -191,7 +174,7 @@ def make_cell(item: Evaluation | None, metric: str, name: str | None = None, mis
     part = None if name is None else item.classes.get(name)
     if name is not None and part is None:
         return Cell("n/a", reason="no figures of this class")
-    figure: Figure | None = getattr(item if part is None else part, metric)
+    figure: Figure | None = item.figure(metric) if part is None else getattr(part, metric)
     if figure is None:
         return Cell("n/a", reason="not a figure of this task")
     patients = item.patients if part is None else part.patients

@@ -235,15 +235,15 @@ def test_a_site_with_one_test_patient_is_said_to_narrow_the_pooled_intervals() -
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("metric", "utility", "what it is worth"),
-        ("threshold", "utility", "what it is worth"),
-        ("metric", "auroc", "take macro_auroc"),
-        ("metric", "auprc", "take macro_auroc or macro_auprc"),
-        ("threshold", "f1", "take likelier"),
-        ("threshold", "youden", "take likelier"),
+        ("metric", "utility", "defines no utility of an alarm"),
+        ("threshold", "utility", "defines no utility of an alarm"),
+        ("metric", "auroc", "use macro_auroc"),
+        ("metric", "auprc", "use macro_auroc or macro_auprc"),
+        ("threshold", "f1", "use likelier"),
+        ("threshold", "youden", "use likelier"),
     ],
 )
-def test_a_figure_that_the_task_cannot_have_is_refused(key: str, value: str, said: str) -> None:
+def test_a_metric_that_the_task_does_not_support_is_refused(key: str, value: str, said: str) -> None:
     wanted = EvaluationConfig.model_validate({key: value})
     with pytest.raises(ConfigError, match=rf"evaluation\.{key}={value}.*{said}"):
         evaluation.check_evaluation_fits_task(wanted, TASK)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from common.metrics.figures import Alarms, Figure, LeadTimes, OperatingPoint
-from common.metrics.resampling import CALIBRATION_FIGURES
+from common.metrics.registry import CALIBRATION_METRICS
 from experiments.report.build import build_report
 from experiments.report.pages.tables import CSV_HEADER, POOLED, render_csv, render_terminal_summary
 from experiments.report.text.formatting import CLASS_METRICS, METRICS
@@ -43,7 +43,7 @@ def test_csv_holds_every_figure_with_all_digits(make_run) -> None:
         "brier",
         "ece",
     ]  # the task has three classes
-    each = len(here) + 3 * (len(CLASS_METRICS) + len(CALIBRATION_FIGURES))
+    each = len(here) + 3 * (len(CLASS_METRICS) + len(CALIBRATION_METRICS))
     assert len(lines) == 5 * 2 * 4 * each
     for model in report.models:
         for subset, part in {"all": model, "without patient 7": model.without["patient 7"]}.items():
