@@ -24,7 +24,8 @@ from common.metrics import counts as metrics
 from common.metrics import resampling
 from common.metrics.counts import Counts
 from common.metrics.early_warning import Floats
-from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure, ResampledFigures, paired_difference
+from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
+from common.metrics.intervals import ResampledFigures, paired_difference
 from common.metrics.table_names import ALL_PATIENTS, RECALIBRATED_PREFIX, RESAMPLED_SUFFIX
 from common.sections.evaluation import SubgroupsConfig
 from common.task import Task

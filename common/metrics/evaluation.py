@@ -1,6 +1,6 @@
 """Evaluation: one model on one set of patients, as figures with counts and 95% intervals.
 
-Intervals (common/metrics/figures.py) are over patients. Resamples are sums of the patients' counts, so they cost one
+Intervals (common/metrics/intervals.py) are over patients. Resamples are sums of the patients' counts, so they cost one
 matrix product, not a pass over the beats. A site's figures come from its own counts; pooled ones from the sum of
 the sites' counts and, where every site shares them, of its resampled counts (patients resampled within each site).
 """
@@ -27,9 +27,9 @@ from common.metrics.figures import (
     NetBenefit,
     OperatingPoint,
     ReliabilityGroup,
-    ResampledFigures,
     is_derived,
 )
+from common.metrics.intervals import ResampledFigures
 from common.metrics.registry import CALIBRATION_METRICS, CLASS_METRICS, METRICS, Requirement
 from common.metrics.resampling import compute_figures, with_event_figures
 from common.sections.evaluation import EvaluationConfig

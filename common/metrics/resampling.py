@@ -11,7 +11,7 @@ from common.metrics import counts as metrics
 from common.metrics.count_statistics import CountStatistics
 from common.metrics.counts import Counts
 from common.metrics.early_warning import Floats
-from common.metrics.figures import ResampledFigures
+from common.metrics.intervals import ResampledFigures
 from common.metrics.registry import ALARM_METRICS, CALIBRATION_METRICS, CLASS_METRICS, METRICS, Requirement
 from common.task import Task
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from common.metrics.figures import Figure, make_figure
+from common.metrics.figures import Figure
+from common.metrics.intervals import make_figure
 
 UNKNOWN = "unknown"
 SEXES = ("female", "male", UNKNOWN)

@@ -17,7 +17,8 @@ import numpy as np
 from common.config import RunConfig
 from common.metrics import resampling
 from common.metrics.counts import Counts
-from common.metrics.figures import Figure, ResampledFigures, paired_difference
+from common.metrics.figures import Figure
+from common.metrics.intervals import ResampledFigures, paired_difference
 from common.metrics.registry import METRICS
 from common.metrics.table_names import ALL_PATIENTS, RECALIBRATED_PREFIX, RESAMPLED_SUFFIX
 from common.task import Task

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UsageError
-from common.metrics import figures
+from common.metrics import intervals
 from common.metrics.evaluation import metric_value
 from common.metrics.figures import Evaluation, Figure
 from common.metrics.paired_resamples import POOLED, Drawn, load_resamples, resamples_file_name
@@ -161,7 +161,7 @@ def _row(
         if why or samples[0] is None or samples[1] is None:
             differences[run.label] = Difference(Figure(value=delta), why)
             continue
-        found = figures.make_figure(delta, samples[0] - samples[1], one.patients)
+        found = intervals.make_figure(delta, samples[0] - samples[1], one.patients)
         differences[run.label] = Difference(found, "" if found.low is not None else "too few patients or resamples")
     return Row(model, title, site, metric, items, differences)
 

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from common.metrics import paired_resamples
-from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure, make_figure
+from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
+from common.metrics.intervals import make_figure
 from common.metrics.paired_resamples import POOLED, Draws
 from common.metrics.subgroups import UNKNOWN, GroupComparison
 from experiments.report.document.results import GroupGap, ModelDifference, ModelResult, Subset

@@ -19,7 +19,8 @@ from common.config import RunConfig
 from common.errors import ConfigError
 from common.files import write_json
 from common.metrics import evaluation
-from common.metrics.figures import Evaluation, paired_difference
+from common.metrics.figures import Evaluation
+from common.metrics.intervals import paired_difference
 from common.metrics.table_names import ALL_PATIENTS
 from common.run_folder import load_tables
 from common.task import Task

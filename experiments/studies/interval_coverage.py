@@ -3,7 +3,7 @@ experiments.studies.interval_coverage`.
 
 Beats of one patient are alike: a patient's share of events, how hard the events are to tell, and how far off the
 model's scores lie are each drawn once a patient. Studies of a few patients up to many are drawn from that population,
-each gets its intervals as a site computes them (common/metrics/figures.py), and counted is how often they hold the
+each gets its intervals as a site computes them (common/metrics/intervals.py), and counted is how often they hold the
 figure
 of the whole population, taken from very many patients. Beside them stands the plain percentile interval.
 """
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.metrics import counts as metrics
-from common.metrics import evaluation, figures
+from common.metrics import evaluation, intervals
 from common.metrics.resampling import COARSE_FACTOR, compute_figures
 from common.seeds import rng_for
 from common.task import Task
@@ -86,7 +86,7 @@ def measure_coverage(
                 figure = a.figure(key, place)
                 if name.startswith("difference"):
                     sample = sample - b.drawn[key][:, place]
-                    figure = figures.make_figure(value(a, key, place) - value(b, key, place), sample, count)
+                    figure = intervals.make_figure(value(a, key, place) - value(b, key, place), sample, count)
                 if figure.low is None or figure.high is None:
                     continue
                 low, high = np.nanquantile(sample, [0.025, 0.975])

@@ -13,7 +13,7 @@ from common import messages
 from common.messages import Reply
 from common.metrics import counts as metrics
 from common.metrics import early_warning, evaluation
-from common.metrics.figures import tail_probability
+from common.metrics.intervals import tail_probability
 from common.task import Task
 
 TASK = Task("t", "multiclass", ("quiet", "event"), ("q", "e"), 0, 0, 0.0, ("a",), ())

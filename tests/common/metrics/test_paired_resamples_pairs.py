@@ -12,7 +12,8 @@ from common.errors import DataError
 from common.messages import Reply
 from common.metrics import counts as metrics
 from common.metrics import evaluation, paired_resamples
-from common.metrics.figures import Evaluation, make_figure, tail_probability
+from common.metrics.figures import Evaluation
+from common.metrics.intervals import make_figure, tail_probability
 from common.metrics.resampling import COARSE_FACTOR, compute_figures
 from common.seeds import rng_for
 from common.task import Task

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from common.metrics import paired_resamples
-from common.metrics.figures import tail_probability
+from common.metrics.intervals import tail_probability
 from experiments.report import differences
 from experiments.report.build import build_report
 

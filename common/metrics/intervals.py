@@ -1,0 +1,89 @@
+"""95% intervals of figures, read from values in resamples of the patients.
+
+Intervals are percentile bootstraps over patients (Efron and Tibshirani 1993, ch. 13), because the examples of one
+person are not independent. For few patients the percentiles are moved outwards (Hesterberg 2015, The American
+Statistician 69(4):371-386, sec. 4.2.1): the plain percentile interval of n patients is as much too narrow as a normal
+interval with divisor n of the variance is, compared with Student's with n - 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import special
+
+from common.metrics.early_warning import Floats
+from common.metrics.figures import Figure
+
+
+def tail_probability(patients: int) -> float:
+    """Return the share of resamples below the lower end of a 95% interval, given the number of patients.
+
+    Phi(-sqrt(n / (n - 1)) t), where t is the 97.5% point of Student's distribution with n - 1 degrees of freedom; it
+    tends to 0.025.
+
+    >>> round(tail_probability(10_000), 4), round(tail_probability(20), 4), round(tail_probability(5), 5)
+    (0.025, 0.0159, 0.00095)
+    """
+    if patients < 2:
+        return 0.0
+    return float(special.ndtr(special.stdtrit(patients - 1, 0.025) * np.sqrt(patients / (patients - 1))))
+
+
+def make_figure(value: float, sample: Floats | None, patients: int) -> Figure:
+    """Return a value with the interval of its resampled values.
+
+    Args:
+        value: NaN or infinite where it cannot be computed.
+        sample: `(resamples,)`, NaN where a resample has no value; None for no interval. Fewer than half of the
+            resamples with a value give no interval either.
+        patients: number of resampled patients.
+    """
+    if not np.isfinite(value):
+        return Figure(value=None)
+    if sample is None:
+        return Figure(value=float(value))
+    known = sample[np.isfinite(sample)]
+    if len(known) < max(2, len(sample) // 2):
+        return Figure(value=float(value))
+    alpha = tail_probability(patients)
+    low, high = np.quantile(known, [alpha, 1 - alpha])
+    return Figure(value=float(value), low=float(low), high=float(high))
+
+
+@dataclass(frozen=True)
+class ResampledFigures:
+    """Metrics by name, and their values in resamples of the patients.
+
+    Attributes:
+        values: arrays `(...)` by name.
+        patients: number of resampled patients.
+        drawn: arrays `(resamples, ...)` by name.
+    """
+
+    values: Mapping[str, Floats]
+    patients: int
+    drawn: Mapping[str, Floats] = field(default_factory=dict)
+
+    def figure(self, name: str, index: int | tuple[int, ...] | None = None) -> Figure:
+        """Return one figure: a metric of one value, or the entry at `index` of an array."""
+        at = () if index is None else index
+        sample = np.moveaxis(self.drawn[name], 0, -1)[at] if name in self.drawn else None
+        return make_figure(float(self.values[name][at]), sample, self.patients)
+
+
+def paired_difference(one: ResampledFigures, other: ResampledFigures, name: str) -> Figure:
+    """Return the difference of a metric, one model minus another, with a paired interval.
+
+    Both models were resampled with the same draws of the same patients, so what makes patients hard for both cancels.
+
+    Raises:
+        ValueError: the numbers of resamples differ, so the draws are not the same.
+    """
+    first, second = one.drawn.get(name), other.drawn.get(name)
+    if first is not None and second is not None and first.shape != second.shape:
+        raise ValueError("the models were not resampled together")
+    sample = None if first is None or second is None else first - second
+    return make_figure(float(one.values[name] - other.values[name]), sample, one.patients)
