@@ -18,7 +18,8 @@ from common.errors import ConfigError, EngineError
 from common.messages import Method, Reply, Weights
 from common.metrics import evaluation, paired_resamples
 from common.metrics.counts import Counts
-from common.metrics.figures import Evaluation, Explanation, Recalibration
+from common.metrics.explanations import Explanation
+from common.metrics.figures import Evaluation, Recalibration
 from common.task import Task
 from server import hospital_level, strategies
 from server.exchange import Listener, send_and_collect

@@ -20,7 +20,8 @@ from common import messages
 from common.errors import EngineError
 from common.messages import Reply, Request
 from common.metrics import evaluation
-from common.metrics.figures import Explanation, Recalibration
+from common.metrics.explanations import Explanation
+from common.metrics.figures import Recalibration
 from server.phases.validate import choose_threshold, find_counts_fault, validate_round
 from server.run import Outcome, Run
 

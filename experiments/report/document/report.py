@@ -14,7 +14,8 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import DataError
-from common.metrics.figures import Explanation, FrozenModel
+from common.metrics.explanations import Explanation
+from common.metrics.figures import FrozenModel
 from experiments.report.document.latent import LatentView
 from experiments.report.document.privacy import AuditResult, PrivacySpent
 from experiments.report.document.results import ModelDifference, ModelResult, WorstSite
