@@ -1,4 +1,4 @@
-"""What shows the progress of a run."""
+"""The events by which a run reports its progress, and who receives them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,34 @@ from typing import Any, Protocol
 
 from common.config import RunConfig
 
+Event = dict[str, Any]
+"""`event` names its kind; the other keys depend on the kind. Every value can be written as JSON."""
+
 
 class Watcher(Protocol):
-    """Told what a run is doing."""
+    """Receives the events of a run, in order."""
 
-    def start(self, folder: Path, config: RunConfig) -> None:
-        """The run's folder is there."""
+    def handle(self, event: Event) -> None:
+        """Take one event."""
 
-    def doing(self, what: str) -> None:
-        """A new stage began."""
 
-    def event(self, event: dict[str, Any]) -> None:
-        """The server told something."""
+def start_event(folder: Path, config: RunConfig) -> Event:
+    """Return the event of a run whose folder has just been created."""
+    return {
+        "event": "start",
+        "folder": str(folder),
+        "title": config.title or config.name,
+        "notices": list(config.notices),
+        "rounds": config.federation.rounds,
+        "metric": config.evaluation.metric,
+    }
 
-    def baseline(self, name: str, done: int, total: int) -> None:
-        """A baseline finished an epoch."""
+
+def stage_event(what: str) -> Event:
+    """Return the event of a new stage, described in a few words."""
+    return {"event": "stage", "what": what}
+
+
+def baseline_event(model: str, epoch: int, of: int) -> Event:
+    """Return the event of a baseline that has trained `epoch` of its `of` epochs."""
+    return {"event": "baseline", "model": model, "epoch": epoch, "of": of}

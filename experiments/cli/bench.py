@@ -1,4 +1,4 @@
-"""`wardround bench`: ratios measured in one run."""
+"""`wardround bench`: times and memory as ratios to a baseline measured in the same run."""
 
 from __future__ import annotations
 
@@ -8,50 +8,50 @@ from typing import Annotated
 
 import typer
 
-bench_app = typer.Typer(help="Benchmarks: ratios measured in one run.", no_args_is_help=True)
+app = typer.Typer(help="Benchmarks: ratios to a baseline measured in the same run.", no_args_is_help=True)
 
 
-@bench_app.command("engine")
+@app.command("engine")
 def bench_engine(
-    sites: int = 10,
-    examples: int = 2000,
+    sites: Annotated[int, typer.Option(help="Simulated hospitals.")] = 10,
+    examples: Annotated[int, typer.Option(help="Training examples of each hospital.")] = 2000,
     rounds: Annotated[int, typer.Option(help="Rounds measured for each engine.")] = 3,
-    ray: Annotated[bool, typer.Option(help="Measure ray too.")] = True,
+    ray: Annotated[bool, typer.Option(help="Measure the ray engine too.")] = True,
 ) -> None:
-    """A round of each engine beside a bare loop that does the same steps."""
-    from experiments.bench import engines
+    """Compare a round of each engine with a bare loop that takes the same steps."""
+    from experiments.bench.engines import benchmark_engines
 
-    typer.echo(json.dumps(engines.benchmark_engines(sites, examples, rounds, ray), indent=1))
+    typer.echo(json.dumps(benchmark_engines(sites, examples, rounds, ray), indent=1))
 
 
-@bench_app.command("data")
+@app.command("data")
 def bench_data(folder: Annotated[Path, typer.Argument(help="MIT-BIH records.")] = Path("data/mitdb")) -> None:
-    """Preparing recordings, cold and from the cache, beside bare wfdb reads of the same files."""
-    from experiments.bench import engines
+    """Compare preparing recordings, with and without the cache, with bare wfdb reads of the same files."""
+    from experiments.bench.engines import benchmark_data
 
-    typer.echo(json.dumps(engines.benchmark_data(folder), indent=1))
+    typer.echo(json.dumps(benchmark_data(folder), indent=1))
 
 
-@bench_app.command("score")
+@app.command("score")
 def bench_score(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
     record: Annotated[Path, typer.Argument(help="A recording, without .hea.")] = Path("data/mitdb/100"),
 ) -> None:
-    """Scoring one recording, from its files to its annotations, beside wfdb alone."""
-    from experiments.bench import engines
+    """Compare scoring one recording, from its files to its annotations, with wfdb alone."""
+    from experiments.bench.engines import benchmark_scoring
 
-    typer.echo(json.dumps(engines.benchmark_scoring(run, record), indent=1))
+    typer.echo(json.dumps(benchmark_scoring(run, record), indent=1))
 
 
-@bench_app.command("privacy")
+@app.command("privacy")
 def bench_privacy(
     batch: Annotated[int, typer.Option(min=1, help="Examples in a step.")] = 64,
-    each: Annotated[int, typer.Option(min=1, help="Examples of one person, level patient.")] = 8,
-    turns: Annotated[int, typer.Option(min=1, help="Times that plain and private training take turns.")] = 15,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    each: Annotated[int, typer.Option(min=1, help="Examples of one person at level patient.")] = 8,
+    turns: Annotated[int, typer.Option(min=1, help="Pairs of plain and private training that are timed.")] = 15,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """A private step beside a plain one, by every way of getting gradients of single examples or people."""
-    from experiments.bench import private_step
+    """Compare a private step with a plain one, for every way to compute gradients of single examples or people."""
+    from experiments.bench.private_step import measure_private_steps, render_steps_table
 
-    found = private_step.measure_private_steps(batch, each, turns)
-    typer.echo(json.dumps(found, indent=1) if as_json else private_step.render_steps_table(found))
+    measured = measure_private_steps(batch, each, turns)
+    typer.echo(json.dumps(measured, indent=1) if as_json else render_steps_table(measured))

@@ -1,4 +1,4 @@
-"""`wardround data`: what data sets there are, fetching and checking them, what is in them, generated ones."""
+"""`wardround data`: list, fetch, check, describe and generate data sets."""
 
 from __future__ import annotations
 
@@ -10,117 +10,122 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from common.config import RunConfig
+    from experiments.watcher import Event
     from sites.datasets import Source
 
-app = typer.Typer(help="Data sets: what there is, fetch, check, describe, generate.", no_args_is_help=True)
+app = typer.Typer(help="Data sets: list, fetch, check, describe, generate.", no_args_is_help=True)
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Override a value: section.key=value.")]
-Name = Annotated[str, typer.Argument(help="A data set, as wardround data list names it.", show_default=False)]
-Folder = Annotated[Path | None, typer.Argument(help="Where it lies.", show_default="data/NAME")]
+Name = Annotated[str, typer.Argument(help="A data set's name, see wardround data list.", show_default=False)]
+Folder = Annotated[Path | None, typer.Argument(help="The data set's folder.", show_default="data/NAME")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")
 def data_list(as_json: Json = False) -> None:
-    """List the data sets: licence, and how each is had."""
-    from experiments.cli import data_tables
+    """List the data sets, with their licences and how to get them."""
+    from experiments.cli.data_tables import catalogue_rows, render_list
+    from experiments.cli.run_progress import open_console
 
-    rows = data_tables.catalogue_rows()
+    rows = catalogue_rows()
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     else:
-        _out().print(data_tables.render_list(rows))
+        open_console().print(render_list(rows))
 
 
 @app.command("fetch")
 def data_fetch(
     name: Name,
-    folder: Annotated[Path | None, typer.Argument(help="Where to put it.", show_default="data/NAME")] = None,
-    only: Annotated[list[str] | None, typer.Option("--only", help="Fetch the files of this pattern alone.")] = None,
-    rate: Annotated[str | None, typer.Option(help="ptbxl: the recordings at 100 or at 500 Hz alone.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Fetch all that is published, needed or not.")] = False,
-    connections: Annotated[int, typer.Option(min=1, max=8, help="Files at a time.")] = 4,
+    folder: Annotated[Path | None, typer.Argument(help="The folder to fetch into.", show_default="data/NAME")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Fetch only files that match this pattern.")] = None,
+    rate: Annotated[str | None, typer.Option(help="ptbxl: fetch only the recordings at 100 or at 500 Hz.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Fetch everything that is published.")] = False,
+    connections: Annotated[int, typer.Option(min=1, max=8, help="Files to fetch at the same time.")] = 4,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
     base: Annotated[str | None, typer.Option("--base-url", hidden=True, envvar="WARDROUND_BASE_URL")] = None,
 ) -> None:
-    """Fetch a data set from PhysioNet or UCI, checked by SHA-256; goes on where it was stopped."""
+    """Fetch a data set from PhysioNet or UCI and check its SHA-256 sums; resumes where it was stopped."""
     from common.errors import FetchError
     from common.processes import interrupt_on_signals
-    from experiments.cli import data_tables, download_progress
-    from sites.download import catalogue, fetch
+    from experiments.cli.data_tables import load_card
+    from experiments.cli.download_progress import DownloadPrinter, download_done_event, download_start_event
+    from experiments.cli.run_progress import choose_printer
+    from sites.download.catalogue import require_download
+    from sites.download.fetch import fetch_data_set
     from sites.download.retry_policy import RetryPolicy
 
-    source = catalogue.require_download(name)
-    place = folder or source.folder
-    card = data_tables.load_card(source.name)
-    screen = (
-        download_progress.JsonDownload()
-        if as_json
-        else download_progress.QuietDownload()
-        if quiet
-        else download_progress.TerminalDownload(_err())
-    )
-    screen.start(card, source, place)
-    again = f"what has come is kept in {place}: the same command goes on from there"
+    source = require_download(name)
+    target = folder or source.folder
+    card = load_card(source.name)
+    printer = choose_printer(DownloadPrinter, quiet=quiet, as_json=as_json)
+    printer.handle(download_start_event(card, source, target))
+    resume = f"files fetched so far are kept in {target}: the same command resumes there"
+    planned = False
+
+    def handle(event: Event) -> None:
+        nonlocal planned
+        planned |= event["event"] == "plan"
+        printer.handle(event)
+
     try:
         with interrupt_on_signals():
-            done = fetch.fetch_data_set(
+            result = fetch_data_set(
                 source,
                 card,
-                place,
+                target,
                 only=tuple(only or ()),
                 part=rate,
                 everything=everything,
                 base=base,
                 policy=RetryPolicy(threads=connections),
-                on_event=screen.event,
+                on_event=handle,
             )
     except KeyboardInterrupt:
-        screen.close()
-        typer.echo(f"wardround: stopped; {again}", err=True)
+        printer.close()
+        typer.echo(f"wardround: stopped; {resume}", err=True)
         raise SystemExit(130) from None
     except FetchError as error:
-        screen.close()
-        raise FetchError(f"{error}; {again}" if screen.planned else str(error)) from None
+        raise FetchError(f"{error}; {resume}" if planned else str(error)) from None
     finally:
-        screen.close()
-    if done.failed:
-        first = next(iter(done.failed.values()))
+        printer.close()
+    if result.failed:
+        first = next(iter(result.failed.values()))
         raise FetchError(
-            f"{len(done.failed)} of {len(done.failed) + done.fetched + done.kept} files could not be had ({first}); "
-            f"the others are in {place}: the same command tries again"
+            f"{len(result.failed)} of {len(result.failed) + result.fetched + result.kept} files could not be fetched "
+            f"({first}); the others are in {target}: the same command tries again"
         )
-    screen.done(done, place)
+    printer.handle(download_done_event(result, target))
+    if not as_json:
+        typer.echo(target)
 
 
 @app.command("verify")
 def data_verify(
     name: Name,
     folder: Folder = None,
-    only: Annotated[list[str] | None, typer.Option("--only", help="Expect the files of this pattern alone.")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Check only files that match this pattern.")] = None,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Check a data set's files by their SHA-256 sums, or else by reading them; exit code 2 if one is bad."""
+    """Check a data set's files by their SHA-256 sums, or without sums by reading them; exit code 2 if one is bad."""
     from dataclasses import asdict
 
-    from experiments.cli import data_tables, download_progress
-    from sites.download import catalogue
+    from experiments.cli.data_tables import render_verification
+    from experiments.cli.download_progress import show_count
+    from experiments.cli.run_progress import open_console
+    from sites.download.catalogue import find_download
     from sites.download.verify import verify_files
 
-    source = _source(name, folder, settings)
-    with download_progress.show_count(_err(), "files checked") as tell:
-        found = verify_files(source, catalogue.find_download(source.card.name), tuple(only or ()), tell)
+    source = _open_source(name, folder, settings)
+    with show_count(open_console(stderr=True), "files checked") as report_count:
+        result = verify_files(source, find_download(source.card.name), tuple(only or ()), report_count)
     if as_json:
-        typer.echo(
-            json.dumps({"name": source.card.name, "folder": str(source.folder), "good": found.good, **asdict(found)})
-        )
+        about = {"name": source.card.name, "folder": str(source.folder), "good": result.good}
+        typer.echo(json.dumps(about | asdict(result)))
     else:
-        _out().print(data_tables.render_verification(source.card.name, source.folder, found), soft_wrap=True)
-    if not found.good:
+        open_console().print(render_verification(source.card.name, source.folder, result), soft_wrap=True)
+    if not result.good:
         raise typer.Exit(2)
 
 
@@ -132,106 +137,96 @@ def data_describe(
     least: Annotated[int, typer.Option(min=1, max=1000, help="Hide counts of fewer people than this.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """Show a data set's card with counts of its patients, small ones hidden; or the hospitals of a run."""
+    """Show a data set's card with counts of its patients, small counts hidden; or the hospitals of a run."""
     if name.endswith((".yaml", ".yml")) or Path(name).is_file():
         _describe_run(Path(name), settings)
         return
-    from experiments.cli import data_tables, download_progress
+    from experiments.cli.data_tables import render_description
+    from experiments.cli.download_progress import show_count
+    from experiments.cli.run_progress import open_console
     from sites.disclosure.describe import describe_folder
 
-    source = _source(name, folder, settings)
-    with download_progress.show_count(_err(), "recordings read") as tell:
-        found = describe_folder(source, least, tell)
+    source = _open_source(name, folder, settings)
+    with show_count(open_console(stderr=True), "recordings read") as report_count:
+        description = describe_folder(source, least, report_count)
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps(description, indent=1))
     else:
-        _out().print(data_tables.render_description(found))
+        open_console().print(render_description(description))
 
 
 @app.command("synth")
 def data_synth(
     where: Annotated[
         list[str],
-        typer.Argument(metavar="[NAME] DIR", help="A data set (else ECG hospitals), and the folder to make."),
+        typer.Argument(metavar="[NAME] DIR", help="A data set (default: ECG hospitals), and the folder to create."),
     ],
-    hospitals: Annotated[int | None, typer.Option(help="Hospitals to make.")] = None,
+    hospitals: Annotated[int | None, typer.Option(help="Number of hospitals.")] = None,
     patients: Annotated[
-        int | None, typer.Option(help="Patients, of a hospital where there are several, about.")
+        int | None, typer.Option(help="Number of patients; where there are several hospitals, about that many in each.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="ECG hospitals: minutes a recording.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="ECG hospitals: minutes of each recording.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Another value of the data set: key=value.")
+        list[str] | None, typer.Option("--set", help="Another option of the data set: key=value.")
     ] = None,
-    seed: int = 1,
+    seed: Annotated[int, typer.Option(help="The same seed generates the same data.")] = 1,
 ) -> None:
     """Generate SYNTHETIC hospitals in the layout of a data set."""
     from common.errors import UsageError
-    from experiments import generate_data as synthetic
+    from experiments.generate_data import generate_data_set
 
     if len(where) > 2:
         raise UsageError(f"data synth: give a data set and a folder, not {len(where)} words")
-    given = {"hospitals": hospitals, "patients": patients, "minutes": minutes}
-    known = {key: value for key, value in given.items() if value is not None}
+    numbers = {"hospitals": hospitals, "patients": patients, "minutes": minutes}
+    given = {key: value for key, value in numbers.items() if value is not None}
 
-    def progress(done: int, total: int) -> None:
+    def show_progress(done: int, total: int) -> None:
         if sys.stderr.isatty():
             typer.echo(f"\r{done} of {total} recordings", err=True, nl=done == total)
 
     name, folder = (where[0] if len(where) == 2 else "synthetic"), Path(where[-1])
-    typer.echo(synthetic.generate_data_set(name, folder, known, settings or [], seed, progress))
+    typer.echo(generate_data_set(name, folder, given, settings or [], seed, show_progress))
 
 
-def _source(name: str, folder: Path | None, settings: list[str] | None) -> Source:
-    """Return a data set by its name here or its publisher's, where it lies, with options from `--set`."""
-    from common import config as configuration
+def _open_source(name: str, folder: Path | None, settings: list[str] | None) -> Source:
+    """Open a data set by its name here or at its publisher, with `data` options from `--set`."""
+    from common.config import parse_config
     from common.errors import ConfigError
-    from sites import datasets
-    from sites.download import catalogue
+    from sites.datasets import open_source
+    from sites.download.catalogue import find_download
 
-    found = catalogue.find_download(name)
-    data: dict[str, Any] = {"dataset": found.name if found else name}
-    if folder is None and found is not None and found.folder.is_dir() and not _simulated(settings):
-        folder = found.folder
+    download = find_download(name)
+    data: dict[str, Any] = {"dataset": download.name if download else name}
+    if folder is None and download is not None and download.folder.is_dir() and not _is_simulated(settings):
+        folder = download.folder
     if folder is not None:
         data["path"] = str(folder)
     for setting in settings or []:
         if not setting.startswith("data."):
             raise ConfigError(f"--set {setting}: only values of data are used here, such as data.options.KEY=VALUE")
-    wanted: RunConfig = configuration.parse_config({"data": data}, settings or [], source="data")
-    return datasets.open_source(wanted, None)
+    return open_source(parse_config({"data": data}, settings or [], source="data"), None)
 
 
-def _simulated(settings: list[str] | None) -> bool:
+def _is_simulated(settings: list[str] | None) -> bool:
     return any(setting.replace(" ", "").startswith("data.options.simulated=true") for setting in settings or [])
 
 
-def _describe_run(config: Path, settings: list[str] | None) -> None:
-    """Show the hospitals that a run would have, with the counts of their patients and classes."""
-    from common import config as configuration
+def _describe_run(config_file: Path, settings: list[str] | None) -> None:
+    """Print the hospitals of a run, with the counts of their recordings and classes."""
+    from common.config import load_config
     from experiments.runs.checks import resolve_paths
-    from sites import datasets
+    from experiments.runs.experiment_files import find_experiment
+    from sites.datasets import assign_hospitals, open_source
 
-    wanted = resolve_paths(configuration.load_config(config, settings or []))
-    source = datasets.open_source(wanted, None)
-    dealt, patients, dropped = datasets.assign_hospitals(source, wanted)
+    config = resolve_paths(load_config(find_experiment(config_file), settings or []))
+    source = open_source(config, None)
+    hospitals, patients, dropped = assign_hospitals(source, config)
     counts = {item.id: item.examples for item in patients}
     classes = source.task().classes
     typer.echo(source.card.title)
-    for site, ids in dealt.items():
+    for site, ids in hospitals.items():
         sums = [sum(column) for column in zip(*(counts[name] for name in ids), strict=True)]
         text = ", ".join(f"{name} {number:,}" for name, number in zip(classes, sums, strict=True))
         typer.echo(f"  {site}: {len(ids)} recordings; {text}")
     if dropped:
-        typer.echo(f"  left out of training: {dropped} recording(s) of a person in the published test set")
-
-
-def _out() -> Console:
-    from rich.console import Console
-
-    return Console() if sys.stdout.isatty() else Console(width=110)
-
-
-def _err() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=110)
+        typer.echo(f"  excluded from training: {dropped} recording(s) of a person in the published test set")

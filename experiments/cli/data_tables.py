@@ -1,4 +1,4 @@
-"""`wardround data`'s tables: the list of data sets, what was checked, a data set's card with its counts."""
+"""The tables of `wardround data`: the list of data sets, checked files, a data set's card with its counts."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from common import plugins
 from experiments import generate_data
 from sites import datasets
 from sites.cohort import DataCard
-from sites.download import catalogue as published
+from sites.download.catalogue import find_download
 from sites.download.verify import Verification
 
-NOTICE = "SYNTHETIC data: generated, no patient's"
+NOTICE = "SYNTHETIC data: generated, not from patients"
 MAX_LINES = 20
-"""Lines of one kind that are shown; --json has all."""
+"""Lines of one kind that are printed; --json has all."""
 
 
 def load_card(name: str) -> DataCard:
     """Return a data set's card."""
-    found: DataCard = plugins.load_plugin("sites.datasets", "CARD", name, "data set").CARD
-    return found
+    card: DataCard = plugins.load_plugin("sites.datasets", "CARD", name, "data set").CARD
+    return card
 
 
 def catalogue_rows() -> list[dict[str, Any]]:
-    """Return what there is to know of every data set: its card, and how it is had."""
-    made = generate_data.list_generators()
+    """Return every data set's card and how to get it, JSON-ready."""
+    generators = generate_data.list_generators()
     rows = []
     for name in datasets.dataset_names():
-        source = published.find_download(name)
+        source = find_download(name)
         rows.append(
             {
                 **asdict(load_card(name)),
@@ -43,14 +43,14 @@ def catalogue_rows() -> list[dict[str, Any]]:
                 "by_hand": source.by_hand or None if source else None,
                 "folder": str(source.folder) if source else None,
                 "parts": sorted(source.parts) if source else [],
-                "synth": name in made,
+                "synth": name in generators,
             }
         )
     return rows
 
 
 def render_list(rows: list[dict[str, Any]]) -> Group:
-    """Return the list of data sets."""
+    """Return the list of data sets as a table, with a hint at the other commands."""
     table = _table("name", "data set", "fetch", "synth", "licence")
     for row in rows:
         fetched = row["size"] if row["fetch"] else "by hand (login)" if row["by_hand"] else "-"
@@ -60,60 +60,60 @@ def render_list(rows: list[dict[str, Any]]) -> Group:
     return Group(table, Text(), Text(hint, style="dim"))
 
 
-def render_verification(name: str, folder: Path, found: Verification) -> Group:
-    """Return what was checked, and what is wrong with which file."""
-    counts = [f"{found.ok:,} ok", f"{len(found.damaged):,} damaged", f"{len(found.missing):,} missing"]
-    if found.unchecked:
-        counts.append(f"{found.unchecked:,} of other kinds not checked")
-    if found.unfinished:
-        counts.append(f"{found.unfinished:,} unfinished downloads")
-    if found.records is not None:
-        counts.append(f"{found.records:,} recordings or stays readable")
+def render_verification(name: str, folder: Path, result: Verification) -> Group:
+    """Return the counts of checked files, and what is wrong with which file."""
+    counts = [f"{result.ok:,} ok", f"{len(result.damaged):,} damaged", f"{len(result.missing):,} missing"]
+    if result.unchecked:
+        counts.append(f"{result.unchecked:,} of other kinds not checked")
+    if result.unfinished:
+        counts.append(f"{result.unfinished:,} unfinished downloads")
+    if result.records is not None:
+        counts.append(f"{result.records:,} recordings or stays readable")
     parts: list[Any] = [
-        Text(f"{name} in {folder}, by {found.by}"),
-        Text(f"  {', '.join(counts)}", style="green" if found.good else "bold red"),
+        Text(f"{name} in {folder}, by {result.by}"),
+        Text(f"  {', '.join(counts)}", style="green" if result.good else "bold red"),
     ]
-    lines = [f"  damaged: {path}: {why}" for path, why in found.damaged.items()]
-    lines += [f"  missing: {path}" for path in found.missing]
+    lines = [f"  damaged: {path}: {why}" for path, why in result.damaged.items()]
+    lines += [f"  missing: {path}" for path in result.missing]
     parts += [Text(line) for line in lines[:MAX_LINES]]
     if len(lines) > MAX_LINES:
         parts.append(Text(f"  and {len(lines) - MAX_LINES:,} more: --json names all", style="dim"))
-    if not found.good and (source := published.find_download(name)) and source.files:
-        parts.append(Text(f"  wardround data fetch {name} {folder} fetches what is damaged or missing", style="dim"))
+    if not result.good and (source := find_download(name)) and source.files:
+        parts.append(Text(f"  wardround data fetch {name} {folder} fetches the damaged and missing files", style="dim"))
     return Group(*parts)
 
 
-def render_description(found: dict[str, Any]) -> Group:
-    """Return a data set's card with its counts."""
-    about = found["card"]
+def render_description(described: dict[str, Any]) -> Group:
+    """Return a data set's card with its counts; `described` is as from `sites.disclosure.describe`."""
+    about = described["card"]
     parts: list[Any] = [Text(about["title"], style="bold")]
-    if found["synthetic"]:
+    if described["synthetic"]:
         parts.append(Text(f" {NOTICE} ", style="bold black on yellow"))
     if about["warning"]:
         parts.append(Text(f" {about['warning']} ", style="bold white on red"))
     grid = Table.grid(padding=(0, 2))
     for key in ("inputs", "labels", "sites", "splits", "licence", "source", "citation"):
         grid.add_row(Text(key, style="dim"), Text(about[key]))
-    grid.add_row(Text("task", style="dim"), Text(_task(found["task"])))
-    grid.add_row(Text("folder", style="dim"), Text(found["folder"]))
-    note = "of a class: patients who have examples of it"
-    parts += [grid, Text(), _hospitals(found), Text(note, style="dim"), *map(Text, _people(found))]
-    if found["missing"]:
-        parts += [Text(), *_missing(found)]
-    if found["excluded"]:
-        parts += [Text(), Text("left out", style="bold")]
-        parts += [Text(f"  {what}: {_cell(number)}") for what, number in found["excluded"].items()]
-    if found["least"] > 1:
-        note = f"Counts of fewer than {found['least']} people are not shown, nor what would give them away (hidden)."
+    grid.add_row(Text("task", style="dim"), Text(_task(described["task"])))
+    grid.add_row(Text("folder", style="dim"), Text(described["folder"]))
+    note = "class columns: patients with at least one example of the class"
+    parts += [grid, Text(), _hospitals(described), Text(note, style="dim"), *map(Text, _people(described))]
+    if described["missing"]:
+        parts += [Text(), *_missing(described)]
+    if described["excluded"]:
+        parts += [Text(), Text("excluded", style="bold")]
+        parts += [Text(f"  {what}: {_cell(number)}") for what, number in described["excluded"].items()]
+    if described["least"] > 1:
+        note = f"Counts of fewer than {described['least']} people, and counts that would reveal them, are hidden."
         parts += [Text(), Text(note, style="dim")]
     return Group(*parts)
 
 
-def _hospitals(found: dict[str, Any]) -> Table:
-    """Return people by hospital and class; of very many hospitals the largest."""
-    names = list(found["classes"])
+def _hospitals(described: dict[str, Any]) -> Table:
+    """Return a table of patients by hospital and class; of more than MAX_LINES hospitals the largest."""
+    names = list(described["classes"])
     table = _table("hospital", "patients", "recordings", "examples", *names, numbers=True)
-    rows = found["sites"] if len(found["sites"]) > 1 else []
+    rows = described["sites"] if len(described["sites"]) > 1 else []
     if len(rows) > MAX_LINES:
         rows = sorted(rows, key=lambda row: -row["recordings"] if isinstance(row["recordings"], int) else 0)
     for row in rows[:MAX_LINES]:
@@ -121,46 +121,47 @@ def _hospitals(found: dict[str, Any]) -> Table:
         table.add_row(row["site"], *map(_cell, cells))
     if len(rows) > MAX_LINES:
         table.add_row(Text(f"{len(rows) - MAX_LINES} smaller: --json", style="dim"))
-    people = [found["classes"][name]["patients"] for name in names]
-    every = [found["patients"], found["recordings"], found["examples"], *people]
+    people = [described["classes"][name]["patients"] for name in names]
+    every = [described["patients"], described["recordings"], described["examples"], *people]
     table.add_row(Text("all", style="bold"), *map(_cell, every))
-    examples = [found["classes"][name]["examples"] for name in names]
-    table.add_row(Text("examples of it", style="dim"), "", "", "", *map(_cell, examples))
+    examples = [described["classes"][name]["examples"] for name in names]
+    table.add_row(Text("examples", style="dim"), "", "", "", *map(_cell, examples))
     return table
 
 
-def _people(found: dict[str, Any]) -> list[str]:
+def _people(described: dict[str, Any]) -> list[str]:
     lines = []
-    if (age := found["age"]) is not None:
+    if (age := described["age"]) is not None:
         low, middle, high = age["quartiles"] or (None, None, None)
-        spread = f"median {middle}, half of them {low} to {high}" if age["quartiles"] else "too few to tell"
+        spread = f"median {middle}, quartiles {low} and {high}" if age["quartiles"] else "too few to show"
         lines.append(
             f"age: {spread}" + (f", unknown of {_cell(age['unknown'])}" if age["unknown"] not in (0, "hidden") else "")
         )
-    if (sex := found["sex"]) is not None:
-        told = {name: number for name, number in sex.items() if number != 0 or name != "unknown"}
-        few = all(number == "hidden" for number in told.values())
-        lines.append("sex: " + ("too few to tell" if few else ", ".join(f"{k} {_cell(n)}" for k, n in told.items())))
+    if (sex := described["sex"]) is not None:
+        shown = {name: number for name, number in sex.items() if number != 0 or name != "unknown"}
+        few = all(number == "hidden" for number in shown.values())
+        counts = ", ".join(f"{name} {_cell(number)}" for name, number in shown.items())
+        lines.append(f"sex: {'too few to show' if few else counts}")
     return ["", *lines] if lines else []
 
 
-def _missing(found: dict[str, Any]) -> list[Any]:
-    """Return what is missing; inputs that are missing alike, since one is made of the other, share a line."""
+def _missing(described: dict[str, Any]) -> list[Any]:
+    """Return the table of missing values; inputs with the same counts, such as derived ones, share a line."""
     alike: dict[tuple[Any, ...], list[str]] = {}
-    for line in found["missing"]:
+    for line in described["missing"]:
         alike.setdefault((line["share"], line["never"], *line["sites"].values()), []).append(line["input"])
-    sites = list(found["missing"][0]["sites"])
+    sites = list(described["missing"][0]["sites"])
     sites = sites if 1 < len(sites) <= 6 else []
     table = _table("missing values", "share", "never in", *sites, numbers=True)
     for (share, never, *each), inputs in list(alike.items())[:MAX_LINES]:
         name = ", ".join(inputs[:3]) + (f" and {len(inputs) - 3} more" if len(inputs) > 3 else "")
         shown = f"{share:.0%}" if isinstance(share, float) else share
         table.add_row(name, shown, _cell(never), *(map(_cell, each) if sites else ()))
-    notes = [f"never in: people in whom it was never measured{', in all and by hospital' if sites else ''}"]
+    notes = [f"never in: people without a single measurement{', in all and by hospital' if sites else ''}"]
     if len(alike) > MAX_LINES:
         notes.append(f"{len(alike) - MAX_LINES} more lines: --json")
-    if found["complete"]:
-        notes.append(f"{found['complete']} other inputs are always there")
+    if described["complete"]:
+        notes.append(f"{described['complete']} other inputs have no missing values")
     return [table, *(Text(note, style="dim") for note in notes)]
 
 

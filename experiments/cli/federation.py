@@ -24,7 +24,7 @@ def run_server(
     state: State = Path(".wardround/server"),
     listen: Annotated[str, typer.Option(help="HOST:PORT to listen on.")] = "127.0.0.1:8000",
 ) -> None:
-    """The coordinator's server for real hospitals: without a command, runs it until Ctrl-C."""
+    """Run the coordinator's server for real hospitals until Ctrl-C, or one of the commands below."""
     if context.invoked_subcommand:
         return
     import time
@@ -32,28 +32,28 @@ def run_server(
     from client.supernode import split_address
     from common.errors import EngineError
     from common.processes import interrupt_on_signals
-    from server import credentials
+    from server.credentials import Credentials
     from server.superlink import SuperLink
 
     host, port = split_address(listen)
-    found = credentials.Credentials.in_folder(state.resolve())
-    with interrupt_on_signals(), SuperLink(state.resolve(), found, host=host, port=port) as link:
+    credentials = Credentials.in_folder(state.resolve())
+    with interrupt_on_signals(), SuperLink(state.resolve(), credentials, host=host, port=port) as link:
         typer.echo(f"serving on {listen}, log in {link.log}; Ctrl-C stops it")
         while link.poll() is None:
             time.sleep(0.5)
-        raise EngineError(f"the server ended by itself; see {link.log}")
+        raise EngineError(f"the server process ended unexpectedly; see {link.log}")
 
 
 @server_app.command("init")
 def server_init(
-    name: Annotated[list[str], typer.Option(help="Name or address by which hospitals reach the server; repeat it.")],
+    name: Annotated[list[str], typer.Option(help="A name or address by which hospitals reach the server; repeatable.")],
     state: State = Path(".wardround/server"),
 ) -> None:
-    """Make a certificate authority and the server's certificate."""
-    from server import credentials
+    """Create a certificate authority and the server's certificate."""
+    from server.credentials import create_credentials
 
-    made = credentials.create_credentials(state.resolve(), name)
-    typer.echo(f"made {made.ca} (give this file to every hospital) and the server's certificate and key")
+    credentials = create_credentials(state.resolve(), name)
+    typer.echo(f"created {credentials.ca} (give this file to every hospital) and the server's certificate and key")
 
 
 @server_app.command("register")
@@ -74,7 +74,7 @@ def server_unregister(
     state: State = Path(".wardround/server"),
     address: Address = "127.0.0.1:8000",
 ) -> None:
-    """Cut a hospital off."""
+    """Revoke a hospital's admission."""
     _connection(state, address).unregister(site)
     typer.echo(f"{site} is no longer admitted")
 
@@ -87,13 +87,15 @@ def server_nodes(state: State = Path(".wardround/server"), address: Address = "1
 
 
 def _connection(state: Path, address: str) -> Connection:
-    from server import credentials
+    from server.credentials import Credentials
     from server.superlink import Connection
 
     state = state.resolve()
-    ca = credentials.Credentials.in_folder(state).ca
+    ca = Credentials.in_folder(state).ca
     if not ca.is_file():
-        raise ConfigError(f"no certificates in {state}: make them with wardround server init, or name it with --state")
+        raise ConfigError(
+            f"no certificates in {state}: create them with wardround server init, or name their folder with --state"
+        )
     return Connection(address, ca, state)
 
 
@@ -101,10 +103,10 @@ def _connection(state: Path, address: str) -> Connection:
 def client_keygen(
     key: Annotated[Path, typer.Argument(help="Where to write the private key.")] = Path(".wardround/node.key"),
 ) -> None:
-    """Make this hospital's node key, and print the public half to send to the coordinator."""
-    from client import supernode
+    """Create this hospital's node key, and print the public half to send to the coordinator."""
+    from client.supernode import create_node_key
 
-    typer.echo(supernode.create_node_key(key.resolve()))
+    typer.echo(create_node_key(key.resolve()))
 
 
 @client_app.callback(invoke_without_command=True)
@@ -117,26 +119,26 @@ def run_client(
     key: Annotated[Path, typer.Option(help="This hospital's node key.")] = Path(".wardround/node.key"),
     policy: Annotated[Path | None, typer.Option(help="What this hospital allows (YAML).")] = None,
     state: Annotated[
-        Path, typer.Option(help="Folder for what this site keeps: logs, and its own layers of runs.")
+        Path, typer.Option(help="Folder for this hospital's own state: logs, privacy ledger, local layers of runs.")
     ] = Path(".wardround/client"),
 ) -> None:
-    """A hospital's client: without a command, runs it until Ctrl-C."""
+    """Run a hospital's client until Ctrl-C, or the command below."""
     if context.invoked_subcommand:
         return
     if not site or data is None or not superlink:
         raise ConfigError("wardround client needs --site NAME, --data DIR and --superlink HOST:PORT")
-    from client import policy as policies
-    from client import supernode
+    from client.policy import load_policy
+    from client.supernode import Node, NodeSettings
     from common.errors import DataError
     from common.processes import interrupt_on_signals
 
     if not data.is_dir():
         raise DataError(f"no data folder {data}: give the folder that holds this hospital's data")
-    policies.load_policy(policy)
+    load_policy(policy)
     config: dict[str, str | int | float | bool] = {"site": site, "data": str(data.resolve())}
     config["state"] = str(state.resolve() / "runs")
     if policy is not None:
         config["policy"] = str(policy.resolve())
-    settings = supernode.NodeSettings(site, superlink, ca.resolve(), key.resolve(), state.resolve(), config)
+    settings = NodeSettings(site, superlink, ca.resolve(), key.resolve(), state.resolve(), config)
     with interrupt_on_signals():
-        supernode.Node(settings).run(say=typer.echo)
+        Node(settings).run(say=typer.echo)

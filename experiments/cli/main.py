@@ -1,9 +1,11 @@
-"""The command line. Everything heavy is imported inside the command that needs it: --help answers at once."""
+"""The `wardround` command. Each command imports what it needs when it is called, so that --help answers at once."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,12 +13,11 @@ from typing import Annotated
 import typer
 
 from common.errors import UsageError, WardroundError
-from experiments.cli import data, federation, privacy, score
-from experiments.cli.bench import bench_app
+from experiments.cli import bench, data, federation, privacy, score
 
 app = typer.Typer(
     name="wardround",
-    help="Federated learning for hospitals: train together, keep the data, read how the model holds at each.",
+    help="Federated learning for hospitals: train a model together, keep the data, see how it performs at each.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -25,227 +26,244 @@ app.add_typer(data.app, name="data")
 app.add_typer(federation.server_app, name="server")
 app.add_typer(federation.client_app, name="client")
 app.add_typer(privacy.app, name="privacy")
-app.add_typer(bench_app, name="bench")
+app.add_typer(bench.app, name="bench")
 app.command("score")(score.score_command)
 
 Settings = data.Settings
+Config = Annotated[Path, typer.Argument(help="A YAML file, or the name of an experiment, such as synthetic.")]
+Runs = Annotated[Path, typer.Option("--runs", help="The folder of all run folders.")]
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM)
+"""Errors of the disk: not the program's fault, so reported with the file and without the word bug."""
 
 
 @app.callback()
-def _options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
+def set_options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
+    """Apply the options that stand before a command."""
     if debug:
         os.environ["WARDROUND_DEBUG"] = "1"
 
 
-@app.command()
-def run(
-    config: Annotated[Path, typer.Argument(help="A YAML file, such as experiments/synthetic.yaml.")],
+@app.command("run")
+def run_command(
+    config: Config,
     settings: Settings = None,
-    root: Annotated[Path, typer.Option("--runs", help="Folder that holds run folders.")] = Path("runs"),
+    root: Runs = Path("runs"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the run's folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
-    sink: Annotated[list[str] | None, typer.Option("--sink", help="mlflow:PATH or tensorboard:PATH, also.")] = None,
+    sink: Annotated[
+        list[str] | None, typer.Option("--sink", help="Also log figures to mlflow:PATH or tensorboard:PATH.")
+    ] = None,
     leave_one_out: Annotated[
-        bool, typer.Option("--leave-one-out", help="Also leave each hospital out in turn; goes on where it stopped.")
+        bool,
+        typer.Option("--leave-one-out", help="Also train once without each hospital; resumes where it was stopped."),
     ] = False,
 ) -> None:
     """Train a federation and write its report."""
-    from common import config as configuration
+    from common.config import load_config
     from common.processes import interrupt_on_signals
-    from experiments.cli import run_progress
-    from experiments.runs import run as launch
+    from experiments.cli.run_progress import RunPrinter, choose_printer
+    from experiments.runs.experiment_files import find_experiment
+    from experiments.runs.leave_one_out import run_leave_one_out
+    from experiments.runs.run import run_experiment
+    from experiments.runs.series import make_series_folder
 
-    given = list(settings or [])
-    wanted = configuration.load_config(config, given)
+    config = find_experiment(config)
+    overrides = list(settings or [])
+    loaded = load_config(config, overrides)
     if sink:
-        given.append(f"report.sinks={json.dumps([*wanted.report.sinks, *sink])}")
-        wanted = configuration.load_config(config, given)
-    from rich.console import Console
-
-    screen = Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=120)
-    watcher = (
-        run_progress.JsonPrinter()
-        if as_json
-        else run_progress.QuietPrinter()
-        if quiet
-        else run_progress.TerminalPrinter(screen)
-    )
+        overrides.append(f"report.sinks={json.dumps([*loaded.report.sinks, *sink])}")
+        loaded = load_config(config, overrides)
+    printer = choose_printer(RunPrinter, quiet=quiet, as_json=as_json)
     try:
         with interrupt_on_signals():
             if leave_one_out:
-                from experiments.runs import leave_one_out as leave_out
-                from experiments.runs import series
-
-                folder = leave_out.run_leave_one_out(
-                    config, given, series.make_series_folder(config, root, "leave-one-out"), watcher
-                )
+                series_folder = make_series_folder(config, root, "leave-one-out")
+                folder = run_leave_one_out(config, overrides, series_folder, printer)
             else:
-                folder = launch.run_experiment(wanted, root, watcher)
+                folder = run_experiment(loaded, root, printer)
     finally:
-        watcher.close()
+        printer.close()
     if as_json:
-        watcher.event({"event": "report", "folder": str(folder), "report": str(folder / "report.json")})
+        printer.handle({"event": "report", "folder": str(folder), "report": str(folder / "report.json")})
     elif quiet:
         typer.echo(folder)
     else:
-        _show(folder)
+        _print_summary(folder)
 
 
-@app.command()
-def series(
-    config: Annotated[Path, typer.Argument(help="A YAML file, such as experiments/eicu.yaml.")],
+@app.command("series")
+def series_command(
+    config: Config,
     over: Annotated[list[str], typer.Option("--over", help="What varies: seed=1,2,3 or sites.fold=0,1,2,3,4.")],
     settings: Settings = None,
-    root: Annotated[Path, typer.Option("--runs", help="Folder that holds run folders.")] = Path("runs"),
+    root: Runs = Path("runs"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the tables.")] = False,
 ) -> None:
-    """Run one configuration several times, such as all folds, and say what the runs say together.
+    """Run one configuration several times, such as all folds, and summarise the runs.
 
-    Runs that are complete are not run again, so a series that was stopped goes on.
+    Complete runs are not repeated, so the same command resumes a series that was stopped.
     """
-    from rich.console import Console
-
+    from common.config import load_config
     from common.processes import interrupt_on_signals
-    from experiments.cli import run_progress
-    from experiments.runs import series as several
+    from experiments.cli.run_progress import RunPrinter, choose_printer
+    from experiments.runs.experiment_files import find_experiment
+    from experiments.runs.series import Plan, make_series_folder, run_series
 
-    screen = Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=120)
-    watcher = run_progress.QuietPrinter() if quiet else run_progress.TerminalPrinter(screen)
-    folder = several.make_series_folder(config, root)
+    config, plan = find_experiment(config), Plan.from_texts(over)
+    load_config(config, settings or [])
+    printer = choose_printer(RunPrinter, quiet=quiet)
+    folder = make_series_folder(config, root)
     try:
         with interrupt_on_signals():
-            several.run_series(config, settings or [], several.Plan.of(over), folder, watcher)
+            run_series(config, settings or [], plan, folder, printer)
     finally:
-        watcher.close()
+        printer.close()
     typer.echo((folder / "series.md").read_text(encoding="utf-8"))
 
 
-@app.command()
-def report(
+@app.command("report")
+def report_command(
     folder: Annotated[Path, typer.Argument(help="A run folder.")],
     show: Annotated[bool, typer.Option(help="Print the summary.")] = True,
 ) -> None:
     """Render a run's report again, from its report.json alone."""
     from common.errors import DataError
 
-    if not (folder / "report.json").is_file() and not (folder / "run.json").is_file():
-        raise DataError(f"{folder} is no run folder: it holds no report.json")
     if (folder / "report.json").is_file():
-        from experiments.report import write
+        from experiments.report.write import render_report
 
-        write.render_report(folder)
+        render_report(folder)
+    elif (folder / "run.json").is_file():
+        from experiments.runs.run import write_run_report
+
+        write_run_report(folder)
     else:
-        from experiments.runs import run as launch
-
-        launch.write_report(folder)
+        raise DataError(f"{folder} is no run folder: it holds no report.json")
     if show:
-        _show(folder)
+        _print_summary(folder)
 
 
-@app.command()
-def compare(
+@app.command("compare")
+def compare_command(
     folders: Annotated[list[Path], typer.Argument(help="Run folders; the others are compared with the first.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Write compare.html, .md, .csv and .json there.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for compare.html, .md, .csv and .json.")] = None,
     metric: Annotated[
-        str | None, typer.Option("--metric", help="The figure of the table; else the first run's.")
+        str | None, typer.Option("--metric", help="The metric of the table; default: the first run's.")
     ] = None,
 ) -> None:
-    """Put runs side by side, with paired intervals of their differences where they tested the same patients."""
-    from rich.console import Console
-
+    """Compare runs, with paired intervals of their differences where they tested the same patients."""
     from common.errors import DataError
-    from experiments.comparison import compare as comparing
-    from experiments.comparison import output
+    from experiments.cli.run_progress import open_console
+    from experiments.comparison.compare import compare_runs
+    from experiments.comparison.output import render_terminal, write_comparison
     from experiments.report.text.formatting import METRICS
 
     if metric is not None and metric not in METRICS:
-        raise UsageError(f"compare: --metric {metric!r} is none of {', '.join(METRICS)}")
-    found = comparing.compare_runs(folders, metric)
-    screen = Console() if sys.stdout.isatty() else Console(width=140)
-    screen.print(output.render_terminal(found))
+        raise UsageError(f"compare: no metric named {metric!r}: choose one of {', '.join(METRICS)}")
+    comparison = compare_runs(folders, metric)
+    console = open_console(width=140)
+    console.print(render_terminal(comparison))
     if out is not None:
         try:
-            files = output.write_comparison(found, out)
+            files = write_comparison(comparison, out)
         except OSError as error:
             raise DataError(f"cannot write {out}: {error.strerror}") from None
-        screen.print(f"comparison: {files[-1]}", soft_wrap=True, highlight=False)
+        console.print(f"comparison: {files[-1]}", soft_wrap=True, highlight=False)
 
 
-def _show(folder: Path) -> None:
-    from rich.console import Console
+def _print_summary(folder: Path) -> None:
+    """Print a report's summary and its path."""
+    from experiments.cli.run_progress import open_console
+    from experiments.report.document.report import read_report
+    from experiments.report.pages.tables import render_terminal_summary
 
-    from experiments.report.document import report as model
-    from experiments.report.pages import tables
-
-    screen = Console() if sys.stdout.isatty() else Console(width=110)
-    screen.print(tables.render_terminal_summary(model.read_report(folder)))
-    screen.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
+    console = open_console()
+    console.print(render_terminal_summary(read_report(folder)))
+    console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 
-@app.command()
-def doctor() -> None:
-    """Check what this machine has for each engine."""
+@app.command("doctor")
+def doctor_command() -> None:
+    """Show the versions and devices of this machine, and which engines can run on it."""
     import shutil
 
-    from common import run_folder
-
-    for name, version in run_folder.installed_versions().items():
-        typer.echo(f"{name:14} {version}")
     import torch
 
+    from common.processes import find_command
+    from common.run_folder import installed_versions
+    from experiments.engines.ray_runtime import require_ray
+
+    for name, version in installed_versions().items():
+        typer.echo(f"{name:14} {version}")
     typer.echo(f"{'device':14} {'cuda' if torch.cuda.is_available() else 'cpu'}, {os.cpu_count()} cores")
     typer.echo(f"{'engine local':14} ready")
     try:
-        from experiments.engines.ray_runtime import require_ray
-
         require_ray()
         typer.echo(f"{'engine ray':14} ready")
     except UsageError as error:
         typer.echo(f"{'engine ray':14} {error}")
-    from common.processes import find_command
-
-    missing = [
-        tool for tool in ("flower-superlink", "flower-supernode", "flwr") if not shutil.which(find_command(tool))
-    ]
+    commands = ("flower-superlink", "flower-supernode", "flwr")
+    missing = [command for command in commands if not shutil.which(find_command(command))]
     state = f"missing programs: {', '.join(missing)}" if missing else "ready"
     typer.echo(f"{'engine federation':14} {state}")
 
 
 def main() -> None:
-    """Run the command line; one clear line for every error, exit code 2 for the user's."""
+    """Run the command line: one line for each error; exit code 2 where the user can correct it, 130 for Ctrl-C."""
     try:
-        left = app(prog_name="wardround", standalone_mode=False)
-        if left == 130:  # how typer tells of Ctrl-C
+        result = app(prog_name="wardround", standalone_mode=False)
+        if result == 130:  # what typer returns after Ctrl-C
             raise KeyboardInterrupt
-        sys.exit(left if isinstance(left, int) else 0)
-    except WardroundError as error:
-        if os.environ.get("WARDROUND_DEBUG"):
-            raise
-        typer.echo(f"wardround: {error}", err=True)
-        sys.exit(error.exit_code)
-    except typer.Exit as leave:
-        sys.exit(leave.exit_code)
+        sys.exit(result if isinstance(result, int) else 0)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except BrokenPipeError:  # the reader of standard output has ended, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("wardround: stopped; what was done so far is in the run's folder", err=True)
         sys.exit(130)
     except Exception as error:
-        import click
-
-        if isinstance(error, click.exceptions.NoArgsIsHelpError):
-            error.show()
-            sys.exit(error.exit_code)
-        if isinstance(error, click.ClickException):
-            place = getattr(error, "ctx", None)
-            command = place.command_path if place else "wardround"
-            what = " ".join(error.format_message().split())
-            typer.echo(f"wardround: {what} (see {command} --help)", err=True)
-            sys.exit(error.exit_code)
-        if os.environ.get("WARDROUND_DEBUG"):
+        if os.environ.get("WARDROUND_DEBUG") and not _is_usage_error(error):
             raise
-        text = str(error).strip().splitlines()
-        typer.echo(
-            f"wardround: unexpected {type(error).__name__}: {text[0] if text else ''} "
-            "(a bug: run again with --debug before the command for the traceback)",
-            err=True,
-        )
-        sys.exit(1)
+        _report_error(error)
+
+
+def _is_usage_error(error: Exception) -> bool:
+    import click
+
+    return isinstance(error, click.ClickException)
+
+
+def _report_error(error: Exception) -> None:
+    """Print one line about an error, and end the process with its exit code."""
+    import click
+
+    if isinstance(error, WardroundError):
+        text, code = str(error), error.exit_code
+    elif isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        sys.exit(error.exit_code)
+    elif isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "wardround"
+        text, code = f"{_without_repeats(error.format_message())} (see {command} --help)", error.exit_code
+    elif isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        where = f"cannot write or read {error.filename}" if error.filename else "cannot write or read a file"
+        text, code = f"{where}: {error.strerror}; free the disk or choose another folder, then run again", 2
+    else:
+        lines = str(error).strip().splitlines()
+        text, code = f"unexpected {type(error).__name__}: {lines[0] if lines else ''} ", 1
+        text += "(a bug: run again with --debug before the command for the traceback)"
+    typer.echo(f"wardround: {text}", err=True)
+    sys.exit(code)
+
+
+def _without_repeats(text: str) -> str:
+    """Return a message on one line, with the hint that typer and click both append only once.
+
+    >>> _without_repeats("No such command 'rum'. Did you mean 'run'? Did you mean 'run'?")
+    "No such command 'rum'. Did you mean 'run'?"
+    """
+    return re.sub(r"(Did you mean [^?]*\?)(?: \1)+", r"\1", " ".join(text.split()))

@@ -1,192 +1,243 @@
-"""What a person sees while a run works: stages, rounds, sites, loss, time left; the quiet and JSON modes."""
+"""Printers of events: nothing, JSON lines, or text with a progress bar; and the text of a run's events.
+
+Commands that report progress choose one of the three with `choose_printer`. Where standard error is a pipe there is
+no bar, and the number of lines does not grow with the number of rounds.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from common.config import RunConfig
 from common.metrics.registry import METRICS
+from experiments.watcher import Event
+
+MAX_PIPE_LINES = 20
+"""Lines of one kind of event (rounds, lost sites, ...) that are printed into a pipe."""
+
+
+def open_console(*, stderr: bool = False, width: int = 110) -> Console:
+    """Return a console on standard output or error; `width` (characters) applies where that is not a terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr) if stream.isatty() else Console(stderr=stderr, width=width)
 
 
 class QuietPrinter:
-    """Says nothing."""
+    """Prints no event."""
 
-    def start(self, folder: Path, config: RunConfig) -> None:
-        """Say nothing."""
-
-    def doing(self, what: str) -> None:
-        """Say nothing."""
-
-    def event(self, event: dict[str, Any]) -> None:
-        """Say nothing."""
-
-    def baseline(self, name: str, done: int, total: int) -> None:
-        """Say nothing."""
+    def handle(self, event: Event) -> None:
+        """Ignore an event."""
 
     def close(self) -> None:
-        """Say nothing."""
+        """End the progress bar, if there is one."""
 
 
 class JsonPrinter(QuietPrinter):
-    """A JSON object a line on standard output, for scripts."""
+    """Prints each event as one line of JSON on standard output, except those of single chunks of a download."""
 
-    def start(self, folder: Path, config: RunConfig) -> None:
-        """Tell the folder."""
-        self._say({"event": "start", "folder": str(folder)})
-
-    def doing(self, what: str) -> None:
-        """Tell the stage."""
-        self._say({"event": "stage", "what": what})
-
-    def event(self, event: dict[str, Any]) -> None:
-        """Pass on what the server tells."""
-        self._say(event)
-
-    def baseline(self, name: str, done: int, total: int) -> None:
-        """Tell how far a baseline is."""
-        self._say({"event": "baseline", "model": name, "epoch": done, "of": total})
-
-    def _say(self, value: dict[str, Any]) -> None:
-        sys.stdout.write(json.dumps(value) + "\n")
-        sys.stdout.flush()
+    def handle(self, event: Event) -> None:
+        """Print an event."""
+        if event["event"] != "bytes":
+            sys.stdout.write(json.dumps(event) + "\n")
+            sys.stdout.flush()
 
 
 class TerminalPrinter(QuietPrinter):
-    """A line a round and, below, one progress bar a stage; on standard error."""
+    """Prints events as text, with at most one progress bar below; subclasses say how each kind is printed."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._progress: Progress | None = None
+        self.bar: Progress | None = None
         self._task: TaskID | None = None
-        self._epochs: dict[str, tuple[int, int]] = {}
-        self._began = time.monotonic()
-        self._rounds = 1
-        self._metric = "macro_f1"
+        self._started = time.monotonic()
+        self._printed: Counter[str] = Counter()
 
-    def start(self, folder: Path, config: RunConfig) -> None:
-        """Show the title, notices and folder."""
-        self._metric, self._rounds = config.evaluation.metric, config.federation.rounds
-        self.console.print(Text(config.title or config.name, style="bold"))
-        for notice in config.notices:
-            self.console.print(Text(f" {notice} ", style="bold white on red"))
-        self.console.print(Text(f"run folder: {folder}", style="dim"), soft_wrap=True)
+    def printers(self) -> dict[str, Callable[[Event], None]]:
+        """Return the method that prints each kind of event; other kinds are not shown."""
+        raise NotImplementedError
 
-    def doing(self, what: str) -> None:
-        """Name the stage; the bar of the last one ends."""
-        self.close()
-        self.console.print(Text(f"· {what}", style="cyan"))
-
-    def event(self, event: dict[str, Any]) -> None:
-        """Show what the server tells."""
-        kind = event["event"]
-        if kind == "connect":
-            self.console.print(f"  waiting: {event['ready']} of {_count(event['need'], 'site')} ready")
-        elif kind == "hello":
-            self._hello(event)
-            self._show(0, self._rounds, f"round 1 of {self._rounds}: train")
-        elif kind == "reply" and event["phase"] != "hello":
-            self._reply(event)
-        elif kind == "round":
-            self._round(event)
-        elif kind == "site-ended":
-            self._warn(f"{event['site']}: its process ended, see {event['log']}")
-        elif kind == "baseline-failed":
-            self._warn(f"baseline {event['model']} could not be trained: {event['error']}")
-        elif kind == "sink-failed":
-            self._warn(f"{event['sink']} takes no more figures: {event['error']}")
-
-    def baseline(self, name: str, done: int, total: int) -> None:
-        """Move the one bar of all baselines."""
-        self._epochs[name] = done, total
-        every = list(self._epochs.values())
-        ready = sum(epochs == of for epochs, of in every)
-        text = f"{ready} of {_count(len(every), 'baseline')} trained"
-        self._show(sum(epochs for epochs, _ in every), sum(of for _, of in every), text)
+    def handle(self, event: Event) -> None:
+        """Print an event."""
+        if printer := self.printers().get(event["event"]):
+            printer(event)
 
     def close(self) -> None:
-        """End the bar."""
-        if self._progress is not None:
-            self._progress.stop()
-        self._progress = self._task = None
+        """End the progress bar, if there is one."""
+        if self.bar is not None:
+            self.bar.stop()
+        self.bar = self._task = None
 
-    def _show(self, done: float, total: float, text: str) -> None:
-        """Move the bar; the time left is what the rest takes at the pace so far."""
-        if self._progress is None:
-            self._began = time.monotonic()
-            self._progress = Progress(
-                TextColumn("  {task.description:<44}"),
-                BarColumn(bar_width=24),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[left]}"),
-                console=self.console,
-                transient=True,
-            )
-            self._task = self._progress.add_task(text, total=total, left="")
-            self._progress.start()
-        assert self._task is not None
-        spent = time.monotonic() - self._began
-        left = _left(spent / done * (total - done)) if 0 < done < total else ""
-        self._progress.update(self._task, completed=done, total=total, description=text, left=left)
+    def print_line(self, text: str, kind: str = "", style: str = "") -> None:
+        """Print a line; into a pipe at most MAX_PIPE_LINES of one kind, unless the kind is empty."""
+        if kind and not self.console.is_terminal:
+            self._printed[kind] += 1
+            if self._printed[kind] > MAX_PIPE_LINES:
+                return
+            if self._printed[kind] == MAX_PIPE_LINES:
+                text += " (further lines of this kind are not printed)"
+        self.console.print(Text(text, style=style), soft_wrap=True)
 
-    def _warn(self, text: str) -> None:
-        self.console.print(Text(f"  {text}", style="yellow"), soft_wrap=True)
+    def start_bar(self, columns: Sequence[ProgressColumn], text: str, **fields: Any) -> None:
+        """Start the progress bar; `fields` are those of rich's `Progress.add_task`."""
+        self._started = time.monotonic()
+        self.bar = Progress(*columns, console=self.console, transient=True)
+        self._task = self.bar.add_task(text, **fields)
+        self.bar.start()
 
-    def _hello(self, event: dict[str, Any]) -> None:
+    def update_bar(self, **fields: Any) -> None:
+        """Change the progress bar; `fields` are those of rich's `Progress.update`."""
+        if self.bar is not None and self._task is not None:
+            self.bar.update(self._task, **fields)
+
+
+def choose_printer(terminal: type[TerminalPrinter], *, quiet: bool = False, as_json: bool = False) -> QuietPrinter:
+    """Return the printer for a command's --quiet and --json options; `terminal` prints without either."""
+    if as_json:
+        return JsonPrinter()
+    return QuietPrinter() if quiet else terminal(open_console(stderr=True, width=120))
+
+
+class RunPrinter(TerminalPrinter):
+    """Prints a run on standard error: a line a round and one progress bar a stage."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._epochs: dict[str, tuple[int, int]] = {}
+        self._rounds = 1
+        self._metric = "macro_f1"
+        self._ready: int | None = None
+
+    def printers(self) -> dict[str, Callable[[Event], None]]:
+        """Return the method that prints each kind of event."""
+        return {
+            "start": self._start,
+            "stage": self._stage,
+            "connect": self._connect,
+            "hello": self._hello,
+            "reply": self._reply,
+            "round": self._round,
+            "baseline": self._baseline,
+            "site-ended": lambda event: self._warn(f"{event['site']}: its process ended, see {event['log']}", "ended"),
+            "baseline-failed": lambda event: self._warn(
+                f"baseline {event['model']} could not be trained: {event['error']}"
+            ),
+            "sink-failed": lambda event: self._warn(f"{event['sink']} accepts no more figures: {event['error']}"),
+        }
+
+    def _start(self, event: Event) -> None:
+        self._metric, self._rounds = event["metric"], event["rounds"]
+        self._printed.clear()
+        self._epochs.clear()
+        self._ready = None
+        self.console.print(Text(event["title"], style="bold"))
+        for notice in event["notices"]:
+            self.console.print(Text(f" {notice} ", style="bold white on red"))
+        self.print_line(f"run folder: {event['folder']}", style="dim")
+
+    def _stage(self, event: Event) -> None:
+        self.close()
+        self.print_line(f"· {event['what']}", style="cyan")
+
+    def _connect(self, event: Event) -> None:
+        if event["ready"] != self._ready:
+            self._ready = event["ready"]
+            self.print_line(f"  waiting: {event['ready']} of {_count(event['need'], 'site')} ready", "connect")
+
+    def _hello(self, event: Event) -> None:
         sites = event["sites"]
-        if any(said["synthetic"] for said in sites.values()):
-            notice = " SYNTHETIC data: generated, no patient's; figures show the program only "
+        if any(site["synthetic"] for site in sites.values()):
+            notice = " SYNTHETIC data: generated, not from patients; the figures only show that the program works "
             self.console.print(Text(notice, "bold black on yellow"))
-        for name, said in sorted(sites.items()):
-            parts = {part: said["counts"][part] for part in ("train", "validation", "test")}
+        for name, site in sorted(sites.items()):
+            parts = {part: site["counts"][part] for part in ("train", "validation", "test")}
             split = ", ".join(f"{part} {item['patients']} ({item['examples']:,})" for part, item in parts.items())
-            self.console.print(f"  {name}: patients (examples) {split}", highlight=False)
+            self.print_line(f"  {name}: patients (examples) {split}", "sites")
             if empty := [part for part, item in parts.items() if not item["examples"]]:
-                self._warn(f"{name} has no patients for {' or '.join(empty)}")
-        for name, why in event.get("refused", {}).items():
-            self._warn(f"{name} does not take part: {why}")
+                self._warn(f"{name} has no patients for {' or '.join(empty)}", "empty")
+        for name, reason in event.get("refused", {}).items():
+            self._warn(f"{name} does not take part: {reason}", "refused")
+        self._show(0, self._rounds, f"round 1 of {self._rounds}: train")
 
-    def _reply(self, event: dict[str, Any]) -> None:
+    def _reply(self, event: Event) -> None:
+        if event["phase"] == "hello":
+            return
         number, waiting = event["round"], event["waiting"]
-        togo = f", {_count(waiting, 'site')} to go" if waiting else ""
+        remaining = f", {_count(waiting, 'site')} to go" if waiting else ""
         if event["phase"] == "test":
-            self._show(self._rounds, self._rounds, f"final evaluation{togo}")
+            self._show(self._rounds, self._rounds, f"final evaluation{remaining}")
             return
         share = 0.0 if event["phase"] == "validate" else waiting / max(event["sites"], 1)
-        text = f"round {number} of {self._rounds}: {event['phase']}{togo}"
+        text = f"round {number} of {self._rounds}: {event['phase']}{remaining}"
         self._show(number - 1 + 0.95 * (1 - share), self._rounds, text)
 
-    def _round(self, event: dict[str, Any]) -> None:
+    def _round(self, event: Event) -> None:
         number, total = event["round"], event["of"]
+        if self._is_printed(number, total):
+            self.print_line(self._describe_round(event))
+        for site, reason in event["lost"].items():
+            self._warn(f"{site} lost in round {number}: {reason}", "lost")
+        self._show(number, total, f"round {min(number + 1, total)} of {total}: train")
+
+    def _is_printed(self, number: int, total: int) -> bool:
+        """Return whether a round gets a line: each on a terminal, in a pipe evenly spaced ones and both ends."""
+        step = 1 if self.console.is_terminal else math.ceil(total / MAX_PIPE_LINES)
+        return number in (1, total) or number % step == 0
+
+    def _describe_round(self, event: Event) -> str:
+        number = event["round"]
         trained = [site["train"] for site in event["sites"].values() if "train" in site]
-        text = f"  round {number} of {total}: {_count(len(trained), 'site')}"
-        told = [item for item in trained if "loss" in item]  # a private site tells none
-        if weight := sum(item["examples"] for item in told):
-            text += f", loss {sum(item['loss'] * item['examples'] for item in told) / weight:.3f}"
+        text = f"  round {number} of {event['of']}: {_count(len(trained), 'site')}"
+        known = [item for item in trained if "loss" in item]  # a site that trains privately reports no loss
+        if weight := sum(item["examples"] for item in known):
+            text += f", loss {sum(item['loss'] * item['examples'] for item in known) / weight:.3f}"
         if spent := [item["privacy"]["epsilon_run"] for item in trained if item.get("privacy")]:
             text += f", epsilon {max(spent):.3f} at most"
         metric = METRICS[self._metric]
         if (checked := event.get("validation")) and checked.get(metric.name) is not None:
             text += f", validation {metric.title} {metric.format(checked[metric.name])}"
             text += " (best so far)" if event["chosen"] == number else ""
-        self.console.print(f"{text}, {event['seconds']:.1f} s", highlight=False)
-        for site, why in event["lost"].items():
-            self._warn(f"{site} lost in round {number}: {why}")
-        self._show(number, total, f"round {min(number + 1, total)} of {total}: train")
+        return f"{text}, {event['seconds']:.1f} s"
+
+    def _baseline(self, event: Event) -> None:
+        """Move the one bar of all baselines."""
+        self._epochs[event["model"]] = event["epoch"], event["of"]
+        every = list(self._epochs.values())
+        trained = sum(epoch == of for epoch, of in every)
+        text = f"{trained} of {_count(len(every), 'baseline')} trained"
+        self._show(sum(epoch for epoch, _ in every), sum(of for _, of in every), text)
+
+    def _warn(self, text: str, kind: str = "") -> None:
+        self.print_line(f"  {text}", kind, "yellow")
+
+    def _show(self, done: float, total: float, text: str) -> None:
+        """Move the bar; the time left assumes the pace so far."""
+        if self.bar is None:
+            columns = [
+                TextColumn("  {task.description:<44}"),
+                BarColumn(bar_width=24),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[left]}"),
+            ]
+            self.start_bar(columns, text, total=total, left="")
+        elapsed = time.monotonic() - self._started
+        left = _format_time_left(elapsed / done * (total - done)) if 0 < done < total else ""
+        self.update_bar(completed=done, total=total, description=text, left=left)
 
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
-def _left(seconds: float) -> str:
+def _format_time_left(seconds: float) -> str:
     if seconds < 100:
         return f"about {max(seconds, 1):.0f} s left"
     return f"about {seconds / 60:.0f} min left" if seconds < 6000 else f"about {seconds / 3600:.1f} h left"

@@ -1,72 +1,81 @@
-"""`wardround score`: a run's model on recordings or rows that need no label."""
+"""`wardround score`: a run's model on recordings or rows without labels."""
 
 from __future__ import annotations
 
 import json
-import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+if TYPE_CHECKING:
+    from experiments.scoring.score import CountCallback
+
+RunFolder = Annotated[Path, typer.Option("--run", help="A run's folder.", show_default=False)]
+ModelName = Annotated[str, typer.Option("--model", help="federated, pooled, local:SITE, or personal (with --site).")]
+SiteName = Annotated[
+    str | None, typer.Option("--site", help="The hospital whose own layers or scaling complete the model.")
+]
+
 
 def score_command(
-    run: Annotated[Path, typer.Option("--run", help="A run's folder.", show_default=False)],
+    run: RunFolder,
     data: Annotated[
         Path, typer.Option("--data", help="WFDB recordings, or tables of the run's data set.", show_default=False)
     ],
-    model: Annotated[str, typer.Option(help="federated, pooled, local:SITE, or personal (with --site).")] = "federated",
+    model: ModelName = "federated",
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for the scores; a name in .csv or .parquet says the table's form too."),
+        typer.Option("--out", help="Folder for the scores, or the name of the table, which ends in .csv or .parquet."),
     ] = None,
-    site: Annotated[str | None, typer.Option(help="The hospital whose own layers or scaling to use.")] = None,
+    site: SiteName = None,
     beats: Annotated[
         Literal["auto", "reference", "detect"],
-        typer.Option(help="Where beats are: at reference annotations, at R peaks found here, or the first there is."),
+        typer.Option(help="Locate beats by reference annotations, by detecting R peaks, or by whichever is available."),
     ] = "auto",
     annotator: Annotated[str, typer.Option(help="Suffix of the reference annotations.")] = "atr",
-    extension: Annotated[str, typer.Option(help="Suffix of the annotations that are written.")] = "wrd",
+    extension: Annotated[str, typer.Option(help="Suffix of the annotations to write.")] = "wrd",
     annotations: Annotated[bool, typer.Option(help="Write WFDB annotations too.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the table's path.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Score recordings or rows with a run's model: a tidy table and WFDB annotations that viewers open."""
+    """Score recordings or rows with a run's model; writes a table, and WFDB annotations for ECG viewers."""
     import torch
 
     from common.processes import interrupt_on_signals
-    from experiments.scoring import output
-    from experiments.scoring import score as scoring
+    from experiments.scoring.output import ScoreWriter, check_extension
+    from experiments.scoring.score import open_model, score_records
 
     torch.set_num_threads(1)
-    output.check_extension(extension, annotator)
-    opened = scoring.open_model(run, model, site)
-    place, table = _place(out, opened.run)
-    result = output.ScoreWriter(place, table, opened, extension if annotations else None)
+    check_extension(extension, annotator)
+    opened = open_model(run, model, site)
+    folder, table = _output_path(out, opened.run)
+    writer = ScoreWriter(folder, table, opened, extension if annotations else None)
     complete = False
     try:
-        with interrupt_on_signals(), _counting(quiet or as_json) as tell:
-            for found in scoring.score_records(opened, data, beats, annotator, tell):
-                result.add(found)
+        with interrupt_on_signals(), count_scored(quiet or as_json) as report_count:
+            for scored in score_records(opened, data, beats, annotator, report_count):
+                writer.add(scored)
         complete = True
     except KeyboardInterrupt:
         pass
     finally:
         if not complete:
-            summary = result.close(complete=False)
+            summary = writer.close(complete=False)
     if not complete:
-        typer.echo(f"wardround: stopped; {summary['records']} record(s) scored so far are in {place}", err=True)
+        typer.echo(f"wardround: stopped; {summary['records']} record(s) scored so far are in {folder}", err=True)
         raise SystemExit(130)
-    summary = result.close(complete=True)
+    summary = writer.close(complete=True)
     if as_json:
         typer.echo(json.dumps(summary))
     elif quiet:
         typer.echo(summary["scores"])
     else:
-        _say(summary)
+        _print_summary(summary)
 
 
-def _place(out: Path | None, run: str) -> tuple[Path, str]:
+def _output_path(out: Path | None, run: str) -> tuple[Path, str]:
     """Return the folder to write into, and the table's name."""
     if out is None:
         return Path("scores") / run, "scores.csv"
@@ -75,36 +84,32 @@ def _place(out: Path | None, run: str) -> tuple[Path, str]:
     return out, "scores.csv"
 
 
-def _counting(silent: bool) -> Any:
-    from contextlib import nullcontext
-
-    from rich.console import Console
-
-    from experiments.cli import download_progress
+def count_scored(silent: bool) -> AbstractContextManager[CountCallback]:
+    """Return a context that shows how much is scored, or nothing where `silent`."""
+    from experiments.cli.download_progress import show_count
+    from experiments.cli.run_progress import open_console
 
     if silent:
         return nullcontext(lambda done, of: None)
-    return download_progress.show_count(
-        Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=110), "scored"
-    )
+    return show_count(open_console(stderr=True), "scored")
 
 
-def _say(summary: dict[str, Any]) -> None:
-    from rich.console import Console
+def _print_summary(summary: dict[str, Any]) -> None:
+    from experiments.cli.run_progress import open_console
 
-    screen = Console() if sys.stdout.isatty() else Console(width=110)
+    console = open_console()
 
-    def line(text: str, style: str = "") -> None:
-        screen.print(text, style=style, soft_wrap=True, highlight=False, markup=False)
+    def print_line(text: str, style: str = "") -> None:
+        console.print(text, style=style, soft_wrap=True, highlight=False, markup=False)
 
     if summary["notice"]:
-        line(summary["notice"], "bold yellow")
+        print_line(summary["notice"], "bold yellow")
     classes = ", ".join(f"{name or 'none'} {number:,}" for name, number in summary["classes"].items())
-    line(f"{summary['records']:,} record(s), {summary['rows']:,} rows: {classes}")
-    for where, number in summary["beats"].items():
-        line(f"  beats of {number:,} record(s): {where}")
-    for why, number in summary["left out"].items():
-        line(f"  left out: {number:,} x {why}")
+    print_line(f"{summary['records']:,} record(s), {summary['rows']:,} rows: {classes}")
+    for location, number in summary["beats"].items():
+        print_line(f"  beats of {number:,} record(s): {location}")
+    for reason, number in summary["left out"].items():
+        print_line(f"  left out: {number:,} x {reason}")
     if summary["records without a score"]:
-        line(f"  records without a score: {summary['records without a score']:,}; see {summary['excluded']}")
-    line(f"scores: {summary['scores']}")
+        print_line(f"  records without a score: {summary['records without a score']:,}; see {summary['excluded']}")
+    print_line(f"scores: {summary['scores']}")

@@ -10,7 +10,7 @@ from typing import Any
 from common import config as configuration
 from common.config import RunConfig
 from common.errors import ConfigError
-from experiments.watcher import Watcher
+from experiments.watcher import Watcher, stage_event
 
 
 def carry_messages(
@@ -18,8 +18,8 @@ def carry_messages(
 ) -> None:
     """Hand the run to its engine."""
     engine = config.federation.engine
-    watcher.doing(f"federation on the {engine} engine")
-    listen: Callable[[dict[str, Any]], None] = watcher.event
+    watcher.handle(stage_event(f"federation on the {engine} engine"))
+    listen: Callable[[dict[str, Any]], None] = watcher.handle
     if engine == "local":
         from experiments.engines import local
 

@@ -243,7 +243,7 @@ def audit_training(
     canaries: int,
     confidence: float = 0.99,
     site: str = "",
-    tell: Callable[[int, int], None] | None = None,
+    on_round: Callable[[int, int], None] | None = None,
 ) -> Audit:
     """Audit the training that a configuration plans, on one hospital's patients and canaries.
 
@@ -253,7 +253,7 @@ def audit_training(
         canaries: how many coins; half of them, about, are trained on.
         confidence: that no bound is too high.
         site: the hospital's name.
-        tell: called with the rounds done and in all.
+        on_round: called with the number of rounds done and of all rounds.
 
     Raises:
         ConfigError: privacy is off, or of a level without units at the site, or the task or model has no canaries.
@@ -283,8 +283,8 @@ def audit_training(
     with call_before_each_step(attacker.look, model.probe):
         for number in range(1, rounds + 1):
             _round(model, cohort, training, plan, seed_for(config.seed, site, number, "audit"), number, rounds)
-            if tell:
-                tell(number, rounds)
+            if on_round:
+                on_round(number, rounds)
     steps = plan.steps * rounds
     if attacker.steps != steps:
         raise AuditError(f"privacy audit: {attacker.steps} steps were seen, but {steps} are charged for")

@@ -113,7 +113,7 @@ def step_gradient(model: nn.Module, beats: Cohort, config: RunConfig, plan: DpSg
 
 
 def demonstrate_inversion(
-    config: RunConfig, train: Cohort, *, beats: int = 8, site: str = "", tell: Callable[[str], None] | None = None
+    config: RunConfig, train: Cohort, *, beats: int = 8, site: str = "", on_step: Callable[[str], None] | None = None
 ) -> Demonstration:
     """Reconstruct one training beat from gradients that hold it.
 
@@ -122,7 +122,7 @@ def demonstrate_inversion(
         train: the patients.
         beats: how many in a step with several.
         site: the hospital's name.
-        tell: called with what is being attacked.
+        on_step: called with a description of each gradient before it is attacked.
 
     Raises:
         ConfigError: privacy is off, or there is no signal to reconstruct.
@@ -153,8 +153,8 @@ def demonstrate_inversion(
             title = ("one beat" if count == 1 else f"{count} beats together") + (
                 ", clipped and noisy" if protected else ", no protection"
             )
-            if tell:
-                tell(title)
+            if on_step:
+                on_step(title)
             noise, clip = (sigma, config.privacy.clip) if protected else (0.0, math.inf)
             plan = DpSgdPlan("patient", 1.0, noise, clip, 1, 1, config.privacy.noise == "secure")
             seen = step_gradient(model, group, config, plan)

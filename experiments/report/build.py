@@ -40,13 +40,13 @@ NOISY = (
 LEAK = "Patients stand in both training and test, so every figure is too good to hold for a new patient."
 
 
-def build_report(run_dir: Path) -> Report:
-    """Return the report of the run in `run_dir`.
+def build_report(run_dir: Path, **ending: Any) -> Report:
+    """Return the report of the run in `run_dir`; `ending`: entries that run.json gets after the report is written.
 
     Raises:
         DataError: the folder holds no run, or a file of it is damaged; the message names the file.
     """
-    about = _read(run_dir / "run.json") or {}
+    about = (_read(run_dir / "run.json") or {}) | ending
     outcome = _read(run_dir / "federated.json")
     if outcome is None:
         outcome = _unfinished(run_dir)

@@ -11,9 +11,9 @@ from common.settings import validate_settings
 
 
 def resolve_paths(config: RunConfig) -> RunConfig:
-    """Return the configuration with absolute paths, because engines run in folders of their own, and without sinks.
+    """Return the configuration with absolute paths (engines change the folder) and without sinks.
 
-    Sinks shape nothing in a run, and no hospital need know of them.
+    Sinks do not affect a run, and no hospital needs to know of them.
     """
     data = config.data
     if data.path is not None:
@@ -21,14 +21,20 @@ def resolve_paths(config: RunConfig) -> RunConfig:
     if data.cache is not None:
         data = data.model_copy(update={"cache": str(Path(data.cache).expanduser().resolve())})
     federation = config.federation
-    if federation.start is not None and federation.address is None:  # else it lies where the server runs
-        where = str(Path(federation.start).expanduser().resolve())
-        federation = federation.model_copy(update={"start": where})
+    if (
+        federation.start is not None and federation.address is None
+    ):  # with an address it is a file where the server runs
+        start = str(Path(federation.start).expanduser().resolve())
+        federation = federation.model_copy(update={"start": start})
     return config.model_copy(update={"data": data, "federation": federation, "report": ReportConfig()})
 
 
 def check_plugins(config: RunConfig) -> None:
-    """Refuse wrong names and options before anything starts."""
+    """Check the names and options of the model, strategy, privacy and device before anything starts.
+
+    Raises:
+        ConfigError: one of them is wrong.
+    """
     from common import plugins
     from server import strategies
 
@@ -48,7 +54,7 @@ def check_plugins(config: RunConfig) -> None:
             initial_model.load_saved_weights(config.federation.start)
 
 
-def data_card(config: RunConfig) -> Any:
+def load_data_card(config: RunConfig) -> Any:
     """Return the data card of the run's data set."""
     from common import plugins
 

@@ -27,10 +27,9 @@ from common.task import Task
 from experiments.baselines import transfer
 from experiments.report.document import report as reports
 from experiments.report.text import formatting
-from experiments.runs import run as launch
-from experiments.runs import series
+from experiments.runs import run, series
 from experiments.runs.checks import resolve_paths
-from experiments.watcher import Watcher
+from experiments.watcher import Watcher, stage_event
 
 SUMMARY_FILE = "leave-one-out.json"
 KEEP_COUNTS = "evaluation.keep_counts=true"
@@ -45,7 +44,7 @@ def run_leave_one_out(path: Path, settings: Sequence[str], folder: Path, watcher
         WardroundError: as a single run; what was done so far is in the folder and is not done again.
     """
     whole = configuration.load_config(path, [*settings, KEEP_COUNTS])
-    watcher.doing("reading the data")
+    watcher.handle(stage_event("reading the data"))
     sites = list_left_out_hospitals(whole)
     if len(sites) < 2:
         raise ConfigError("--leave-one-out needs at least two hospitals that train")
@@ -60,14 +59,14 @@ def run_leave_one_out(path: Path, settings: Sequence[str], folder: Path, watcher
     for place, (name, config) in enumerate(plan, 1):
         found = series.find_complete_run(folder / name, config)
         if found is None:
-            watcher.doing(f"run {place} of {len(plan)}: {name}")
-            found = launch.run_experiment(config, folder / name, watcher)
+            watcher.handle(stage_event(f"run {place} of {len(plan)}: {name}"))
+            found = run.run_experiment(config, folder / name, watcher)
         done[name] = found
     first, *folds = done.values()
     summary = summarise_folds(whole, first, dict(zip(sites, folds, strict=True)))
     for where in (folder, first):
         write_json(where / SUMMARY_FILE, summary)
-    report = launch.write_report(first)
+    report = run.write_run_report(first)
     (folder / "leave-one-out.md").write_text(render_leave_one_out_markdown(report), encoding="utf-8")
     return first
 

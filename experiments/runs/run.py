@@ -1,4 +1,4 @@
-"""One run from configuration to report: the data, the engine, the baselines, the report."""
+"""One run, from its configuration to its report: data, engine, baselines, report."""
 
 from __future__ import annotations
 
@@ -11,93 +11,127 @@ from common import run_folder
 from common.config import RunConfig
 from common.errors import ConfigError
 from experiments.engines import carry_messages
-from experiments.runs.checks import check_plugins, data_card, resolve_paths
-from experiments.watcher import Watcher
+from experiments.runs.checks import check_plugins, load_data_card, resolve_paths
+from experiments.watcher import Watcher, baseline_event, stage_event, start_event
 
 
 def run_experiment(config: RunConfig, root: Path, watcher: Watcher) -> Path:
-    """Run a configuration; return its folder, which holds a report also when the run fails or is interrupted.
+    """Run a configuration and return its folder; it holds a report also if the run fails or is interrupted.
+
+    Args:
+        config: what to run.
+        root: the folder in which the run's folder is created.
+        watcher: receives the events.
 
     Raises:
-        WardroundError: what went wrong, in one line; what there was by then is in the folder.
+        WardroundError: what went wrong, in one line; results up to then are in the folder.
     """
-    from experiments.runs import sinks
+    from experiments.runs.sinks import watch_with_sinks
 
-    with sinks.watch_with_sinks(config.report.sinks, watcher) as told:
-        return _run(config, root, told)
+    with watch_with_sinks(config.report.sinks, watcher) as sink_watcher:
+        return _run(config, root, sink_watcher)
 
 
 def _run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
+    stopwatch = run_folder.Stopwatch()
+    config, source, hospitals = _prepare(config, watcher)
+    check_plugins(config)
+    card = asdict(source.card) if source else asdict(load_data_card(config))
+    folder = run_folder.create_run_folder(config, root)
+    run_folder.describe_run(config, folder, card, _list_notices(config))
+    watcher.handle(start_event(folder, config))
+    try:
+        carry_messages(config, folder, hospitals, source, watcher)
+        if hospitals:
+            _run_baselines(config, folder, len(hospitals), watcher)
+        watcher.handle(stage_event("writing the report"))
+        write_run_report(folder, status="complete", seconds=stopwatch.seconds())
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        with suppress(Exception):  # the user must read the first error, not one that follows from it
+            run_folder.update_run(folder, status=status, seconds=stopwatch.seconds())
+            if any((folder / name).is_file() for name in ("federated.json", "events.jsonl")):
+                write_run_report(folder)
+        raise
+    return folder
+
+
+def _prepare(config: RunConfig, watcher: Watcher) -> tuple[RunConfig, Any, dict[str, tuple[str, ...]]]:
+    """Return the configuration with absolute paths and, for simulated hospitals, the data and each one's recordings.
+
+    Raises:
+        ConfigError: a key does not fit the data.
+        DataError: the data cannot be read.
+    """
     from sites import datasets, shift
 
-    clock = run_folder.Stopwatch()
     config = resolve_paths(config)
-    real_sites = config.federation.engine == "federation" and config.federation.address is not None
     if config.federation.engine == "ray":
         from experiments.engines.ray_runtime import require_ray
 
         require_ray()
-    dealt: dict[str, tuple[str, ...]] = {}
-    source = None
-    if not real_sites:
-        watcher.doing("reading the data")
-        source = datasets.open_source(config, None)
-        dealt, _, _ = datasets.assign_hospitals(source, config)
-        shift.check_sites(config, dealt)
-        if config.baselines.anomaly.models:
-            from experiments.baselines import anomaly_detectors
+    if config.federation.engine == "federation" and config.federation.address is not None:
+        return config, None, {}
+    watcher.handle(stage_event("reading the data"))
+    source = datasets.open_source(config, None)
+    hospitals, _, _ = datasets.assign_hospitals(source, config)
+    shift.check_sites(config, hospitals)
+    if config.baselines.anomaly.models:
+        from experiments.baselines.anomaly_detectors import check_anomaly_baselines
 
-            anomaly_detectors.check_anomaly_baselines(config, source.task())
-        if unknown := sorted(set(config.sites.external) - set(dealt)):
-            raise ConfigError(f"sites.external: no hospital {unknown[0]}; there are {', '.join(dealt)}")
-        if config.data.path is None:
-            data = config.data.model_copy(update={"path": str(source.folder.resolve())})
-            config = config.model_copy(update={"data": data})
-    check_plugins(config)
-    card = asdict(source.card) if source else asdict(data_card(config))
-    folder = run_folder.create_run_folder(config, root)
+        check_anomaly_baselines(config, source.task())
+    if unknown := sorted(set(config.sites.external) - set(hospitals)):
+        raise ConfigError(f"sites.external: no hospital {unknown[0]}; there are {', '.join(hospitals)}")
+    if config.data.path is None:
+        data = config.data.model_copy(update={"path": str(source.folder.resolve())})
+        config = config.model_copy(update={"data": data})
+    return config, source, hospitals
+
+
+def _list_notices(config: RunConfig) -> list[dict[str, str]]:
+    """Return the notices that must stand beside every figure of the run."""
     notices = [{"level": "leak", "text": text} for text in config.notices]
     if config.not_private:
         notices.append({"level": "not-private", "text": config.not_private})
     if config.unprotected:
         notices.append({"level": "warning", "text": config.unprotected})
-    run_folder.describe_run(config, folder, card, notices)
-    watcher.start(folder, config)
-    try:
-        carry_messages(config, folder, dealt, source, watcher)
-        if dealt and config.evaluation.domain_shift and not config.privacy.on:
-            from common.files import write_json
-            from experiments.baselines import two_sample_test
-
-            write_json(
-                folder / "two-sample.json",
-                {"pairs": two_sample_test.run_two_sample_tests(config, len(dealt), watcher.doing)},
-            )
-        if dealt and (config.baselines.local or config.baselines.pooled):
-            from experiments.baselines import networks
-
-            watcher.doing("training the baselines")
-            for name, why in networks.train_baselines(config, folder, len(dealt), watcher.baseline).items():
-                watcher.event({"event": "baseline-failed", "model": name, "error": why})
-    except BaseException as error:
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        run_folder.update_run(folder, status=status, seconds=clock.seconds())
-        if any((folder / name).is_file() for name in ("federated.json", "events.jsonl")):
-            with suppress(Exception):  # what went wrong first is what the user must read
-                write_report(folder)
-        raise
-    run_folder.update_run(folder, status="complete", seconds=clock.seconds())
-    watcher.doing("writing the report")
-    write_report(folder)
-    return folder
+    return notices
 
 
-def write_report(folder: Path) -> Any:
-    """Build and write the report of a run folder; return it."""
-    from experiments.report import build, write
+def _run_baselines(config: RunConfig, folder: Path, count: int, watcher: Watcher) -> None:
+    """Run what a simulation compares the federation with: the two-sample tests and the baselines."""
+    if config.evaluation.domain_shift and not config.privacy.on:
+        from common.files import write_json
+        from experiments.baselines.two_sample_test import run_two_sample_tests
 
-    if run_folder.read_run(folder)["status"] == "running":  # it was killed: a run that ends writes how
-        run_folder.update_run(folder, status="interrupted")
-    report = build.build_report(folder)
-    write.write_report(report, folder)
+        pairs = run_two_sample_tests(config, count, lambda what: watcher.handle(stage_event(what)))
+        write_json(folder / "two-sample.json", {"pairs": pairs})
+    if config.baselines.local or config.baselines.pooled:
+        from experiments.baselines.networks import train_baselines
+
+        def report_epoch(name: str, epoch: int, of: int) -> None:
+            watcher.handle(baseline_event(name, epoch, of))
+
+        watcher.handle(stage_event("training the baselines"))
+        for name, reason in train_baselines(config, folder, count, report_epoch).items():
+            watcher.handle({"event": "baseline-failed", "model": name, "error": reason})
+
+
+def write_run_report(folder: Path, **ending: Any) -> Any:
+    """Build and write the report of a run folder; return it.
+
+    Args:
+        folder: the run's folder.
+        ending: entries of run.json that hold once the report is there, such as status="complete"; run.json gets them
+            last, so that it never calls a run complete whose report could not be written.
+    """
+    from experiments.report.build import build_report
+    from experiments.report.write import write_report
+
+    if not ending and run_folder.read_run(folder)["status"] == "running":  # its process was killed
+        ending = {"status": "interrupted"}
+    report = build_report(folder, **ending)
+    write_report(report, folder)
+    if ending:
+        run_folder.update_run(folder, **ending)
     return report

@@ -29,9 +29,9 @@ from common.run_folder import load_tables
 from common.task import Task
 from experiments.report.document import report as reports
 from experiments.report.text import formatting
-from experiments.runs import run as launch
+from experiments.runs import run
 from experiments.runs.checks import resolve_paths
-from experiments.watcher import Watcher
+from experiments.watcher import Watcher, stage_event
 
 FOLD_KEY = "sites.fold"
 
@@ -44,7 +44,7 @@ class Plan:
     values: tuple[tuple[str, ...], ...]
 
     @classmethod
-    def of(cls, over: Sequence[str]) -> Plan:
+    def from_texts(cls, over: Sequence[str]) -> Plan:
         """Read `key=a,b,c` texts.
 
         Raises:
@@ -103,8 +103,9 @@ def run_configurations(
         root = folder / name
         found = find_complete_run(root, config)
         if found is None:
-            watcher.doing(f"run {place} of {len(configs)}: {', '.join(f'{k}={v}' for k, v in chosen.items())}")
-            found = launch.run_experiment(config, root, watcher)
+            values = ", ".join(f"{key}={value}" for key, value in chosen.items())
+            watcher.handle(stage_event(f"run {place} of {len(configs)}: {values}"))
+            found = run.run_experiment(config, root, watcher)
         done.append((chosen, found))
     return done
 

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from common import run_folder
-from common.config import RunConfig
 from common.errors import ConfigError
 
 if TYPE_CHECKING:
     from experiments.report.document.report import Report
-    from experiments.watcher import Watcher
+    from experiments.watcher import Event, Watcher
 
 SYNTHETIC_PREFIX = "SYNTHETIC"
 """Begins the name of a run on made-up data wherever a sink shows it."""
@@ -190,7 +189,7 @@ def open_sink(text: str) -> Sink:
 
 
 class SinkWatcher:
-    """A watcher that passes on what it is told, and gives the figures in it to sinks."""
+    """Passes a run's events on to another watcher, and their figures to the sinks."""
 
     def __init__(self, watcher: Watcher, sinks: Sequence[tuple[str, Sink]]) -> None:
         self._watcher = watcher
@@ -198,29 +197,18 @@ class SinkWatcher:
         self._open: list[tuple[str, Sink]] = []
         self.folder: Path | None = None
 
-    def start(self, folder: Path, config: RunConfig) -> None:
-        """Remember the folder; the sinks open when the hospitals have said whether their data are made up."""
-        self.folder = folder
-        self._watcher.start(folder, config)
-
-    def doing(self, what: str) -> None:
-        """Pass on."""
-        self._watcher.doing(what)
-
-    def baseline(self, name: str, done: int, total: int) -> None:
-        """Pass on."""
-        self._watcher.baseline(name, done, total)
-
-    def event(self, event: dict[str, Any]) -> None:
-        """Pass on; a round's figures go to the sinks."""
-        self._watcher.event(event)
-        if event["event"] == "hello":
-            self.begin(any(said.get("synthetic") for said in event["sites"].values()))
+    def handle(self, event: Event) -> None:
+        """Pass an event on; the hospitals' first answers open the sinks, and a round's figures go to them."""
+        self._watcher.handle(event)
+        if event["event"] == "start":
+            self.folder = Path(event["folder"])
+        elif event["event"] == "hello":
+            self.open_sinks(any(site.get("synthetic") for site in event["sites"].values()))
         elif event["event"] == "round":
-            for name, value in _round(event):
-                self._each(lambda one, name=name, value=value: one.figure(name, value, event["round"]))  # type: ignore[misc]
+            for name, value in _list_round_figures(event):
+                self._call_each(lambda sink, name=name, value=value: sink.figure(name, value, event["round"]))  # type: ignore[misc]
 
-    def begin(self, synthetic: bool) -> None:
+    def open_sinks(self, synthetic: bool) -> None:
         """Open the sinks."""
         if self.folder is None or not self._waiting:
             return
@@ -234,34 +222,34 @@ class SinkWatcher:
         name = f"{SYNTHETIC_PREFIX} {about['id']}" if synthetic else str(about["id"])
         settings = dict(flatten_settings(about["config"]))
         self._open, self._waiting = self._waiting, []
-        self._each(lambda one: one.open(name, settings, notices))
+        self._call_each(lambda one: one.open(name, settings, notices))
 
-    def end(self, status: str) -> None:
+    def close_sinks(self, status: str) -> None:
         """Give the sinks the report, if there is one, and close them."""
-        self.begin(False)
+        self.open_sinks(False)
         if self.folder is not None and (self.folder / "report.json").is_file():
             from experiments.report.document.report import read_report
 
             report = read_report(self.folder)
             for name, value, step in iterate_test_figures(report):
-                self._each(lambda one, n=name, v=value, s=step: one.figure(n, v, s))  # type: ignore[misc]
+                self._call_each(lambda one, n=name, v=value, s=step: one.figure(n, v, s))  # type: ignore[misc]
             files = [self.folder / name for name in ("report.json", "report.html", "summary.md", "model_card.md")]
             for path in [*files, *sorted((self.folder / "plots").glob("*.png"))]:
                 if path.is_file():
-                    self._each(lambda one, path=path: one.file(path))  # type: ignore[misc]
-        self._each(lambda one: one.close(status))
+                    self._call_each(lambda one, path=path: one.file(path))  # type: ignore[misc]
+        self._call_each(lambda one: one.close(status))
 
-    def _each(self, act: Callable[[Sink], None]) -> None:
+    def _call_each(self, act: Callable[[Sink], None]) -> None:
         for item in list(self._open):
             try:
                 act(item[1])
             except Exception as problem:
                 self._open.remove(item)
                 text = str(problem).strip().splitlines()
-                self._watcher.event({"event": "sink-failed", "sink": item[0], "error": text[0] if text else ""})
+                self._watcher.handle({"event": "sink-failed", "sink": item[0], "error": text[0] if text else ""})
 
 
-def _round(event: dict[str, Any]) -> Iterator[tuple[str, float]]:
+def _list_round_figures(event: Event) -> Iterator[tuple[str, float]]:
     """Yield a round's figures by path: of all hospitals, of each, and each one's training loss."""
     parts = {"all hospitals": event, **event.get("sites", {})}
     for site, item in parts.items():
@@ -298,13 +286,13 @@ def watch_with_sinks(texts: Sequence[str], watcher: Watcher) -> Iterator[Watcher
     if not texts:
         yield watcher
         return
-    found = SinkWatcher(watcher, [(text, open_sink(text)) for text in texts])
+    sink_watcher = SinkWatcher(watcher, [(text, open_sink(text)) for text in texts])
     status = "failed"
     try:
-        yield found
+        yield sink_watcher
         status = "complete"
     except KeyboardInterrupt:
         status = "interrupted"
         raise
     finally:
-        found.end(status)
+        sink_watcher.close_sinks(status)

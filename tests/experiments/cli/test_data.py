@@ -117,10 +117,10 @@ def test_fetch_shows_the_licence_first_and_ends_with_the_folder(wardround, serve
     (plan,) = (line for line in said if "to fetch" in line)
     assert plan.startswith(f"11 files to fetch, {size / 1000:.1f} kB")
     assert said[-1].startswith("11 files fetched (")
-    assert said[-1].endswith("every SHA-256 is right")
+    assert said[-1].endswith("every SHA-256 matches")
     assert not (Path("data") / "mitdb" / "x_mitdb").exists()
     again = wardround("fetch", "mitdb", "--base-url", server.base)
-    assert "nothing new, 11 files kept; every SHA-256 is right" in again.err
+    assert "nothing new, 11 files kept; every SHA-256 matches" in again.err
 
 
 def test_fetch_quiet_and_json_and_all(wardround, server: Server) -> None:  # type: ignore[no-untyped-def]
@@ -147,7 +147,7 @@ def test_a_file_that_cannot_be_had_is_exit_code_1_and_the_next_fetch_mends_it(wa
     done = wardround("fetch", "mitdb", "a", "-q", "--base-url", server.base)
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        "wardround: 1 of 11 files could not be had (100.dat: what the server sends has another SHA-256 than was "
+        "wardround: 1 of 11 files could not be fetched (100.dat: what the server sends has another SHA-256 than was "
         "published); the others are in a: the same command tries again\n"
     )
     bad = wardround("verify", "mitdb", "a")
@@ -232,7 +232,7 @@ def test_describe_shows_the_card_and_hides_small_counts(wardround) -> None:  # t
     assert made.out == "SYNTHETIC heart_disease data in made: hospitals 3, patients 60, seed 5\n"
     done = wardround("describe", "heart_disease", "made", "--set", "data.options.protocol=explicit")
     assert (done.code, done.err) == (0, "")
-    assert "SYNTHETIC data: generated, no patient's" in done.out
+    assert "SYNTHETIC data: generated, not from patients" in done.out
     assert "CC BY 4.0" in done.out
     assert "Janosi A" in done.out
     words = ["describe", "heart_disease", "made", "--json", "--set", "data.options.protocol=explicit"]
@@ -246,7 +246,7 @@ def test_describe_shows_the_card_and_hides_small_counts(wardround) -> None:  # t
     assert not set(told) & {1, 2, 3, 4}
     assert set(real) & {1, 2, 3, 4}
     assert "<5" in done.out
-    assert "Counts of fewer than 5 people are not shown" in done.out
+    assert "Counts of fewer than 5 people, and" in done.out
 
 
 def test_describe_finds_the_usual_folder_and_the_publishers_name(wardround, fetched: Path) -> None:  # type: ignore[no-untyped-def]
@@ -291,42 +291,42 @@ def test_the_help_answers_at_once_and_names_the_arguments(wardround) -> None:  #
     assert done.stderr.strip() == ""
 
 
-def terminal() -> tuple[download_progress.TerminalDownload, Console]:
+def terminal() -> tuple[download_progress.DownloadPrinter, Console]:
     console = Console(force_terminal=True, width=100, record=True, file=io.StringIO(), color_system=None)
-    return download_progress.TerminalDownload(console), console
+    return download_progress.DownloadPrinter(console), console
 
 
 def test_on_a_terminal_there_is_a_bar() -> None:
     screen, console = terminal()
-    screen.event(
+    screen.handle(
         {"event": "plan", "files": 3, "kept": 2, "replaced": 1, "bytes": 3_000_000, "already": 500_000, "exact": False}
     )
-    screen.event({"event": "bytes", "count": 1_000_000})
-    screen.event({"event": "file", "path": "a", "bytes": 1_000_000})
-    screen.event({"event": "retry", "path": "b", "why": "the server is busy", "wait": 7.0})
-    screen.event({"event": "retry", "path": "b", "why": "a hiccup", "wait": 0.2})
-    assert screen._bar is not None
-    (task,) = screen._bar.tasks
+    screen.handle({"event": "bytes", "count": 1_000_000})
+    screen.handle({"event": "file", "path": "a", "bytes": 1_000_000})
+    screen.handle({"event": "retry", "path": "b", "why": "the server is busy", "wait": 7.0})
+    screen.handle({"event": "retry", "path": "b", "why": "a hiccup", "wait": 0.2})
+    assert screen.bar is not None
+    (task,) = screen.bar.tasks
     assert (task.completed, task.total, task.description) == (1_500_000, 3_000_000, "1 of 3 files")
-    screen.event({"event": "bytes", "count": 2_000_000})
+    screen.handle({"event": "bytes", "count": 2_000_000})
     assert task.total == 3_500_000  # it was an estimate
     screen.close()
     text = console.export_text()
-    assert "3 files to fetch, about 3.0 MB; 500.0 kB of it had come before; 2 here already; 1 here are not as" in text
+    assert "3 files to fetch, about 3.0 MB; 500.0 kB of it fetched earlier; 2 here already; 1 here differ from" in text
     assert "b: the server is busy, again in 7 s" in text
     assert "hiccup" not in text
 
 
 def test_without_a_terminal_there_is_a_line_a_tenth(capsys: pytest.CaptureFixture[str]) -> None:
-    screen = download_progress.TerminalDownload(Console(stderr=True, width=100))
-    screen.event({"event": "plan", "files": 2, "kept": 0, "replaced": 0, "bytes": 1000, "already": 0, "exact": True})
+    screen = download_progress.DownloadPrinter(Console(stderr=True, width=100))
+    screen.handle({"event": "plan", "files": 2, "kept": 0, "replaced": 0, "bytes": 1000, "already": 0, "exact": True})
     for _ in range(100):
-        screen.event({"event": "bytes", "count": 10})
-    screen.done(FetchResult(2, 0, 1000, {}), Path("x"))
+        screen.handle({"event": "bytes", "count": 10})
+    screen.handle(download_progress.download_done_event(FetchResult(2, 0, 1000, {}), Path("x")))
     captured = capsys.readouterr()
     lines = captured.err.splitlines()
     assert [line.split(":")[0].strip() for line in lines[1:-1]] == [f"{n}0%" for n in range(1, 11)]
-    assert captured.out == "x\n"
+    assert captured.out == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
@@ -347,6 +347,8 @@ def test_stopped_in_the_middle(server: Server, tmp_path: Path, number: signal.Si
     assert time.monotonic() - began < 5
     assert (process.returncode, out) == (130, "")
     last = err.splitlines()[-1]
-    assert last == f"wardround: stopped; what has come is kept in {tmp_path / 'a'}: the same command goes on from there"
+    assert (
+        last == f"wardround: stopped; files fetched so far are kept in {tmp_path / 'a'}: the same command resumes there"
+    )
     assert part.stat().st_size
     assert (tmp_path / "a" / "100.hea").is_file()

@@ -136,7 +136,7 @@ def test_an_interrupt_is_exit_code_130(wardround, experiment: Path, monkeypatch:
 
 @pytest.fixture
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "write_report", lambda folder: None)
+    monkeypatch.setattr(run, "write_run_report", lambda folder, **ending: None)
 
 
 @pytest.mark.usefixtures("without_report")

@@ -37,14 +37,14 @@ def said(*arguments: Any) -> str:
 
 def test_the_charges_are_printed(state: Path) -> None:
     text = said("--site", "north", "--state", state)
-    assert "2 charges, each as it was written" in text
+    assert "2 charges, none changed or removed" in text
     total = compute_epsilon([GaussianSteps(0.1, 4.0, 20)], 1e-5, "rdp")
     assert f"{total:.3f}" in text
     rows = [json.loads(line) for line in said("--site", "north", "--state", state, "--json").splitlines()]
     assert [(row["round"], row["units"], row["level"]) for row in rows] == [(1, 44, "patient"), (2, 44, "patient")]
     assert rows[-1]["epsilon"] == total
     path = get_ledger_path(state / "runs", "north")
-    assert said("--path", path, "--verify").strip() == f"{path}: 2 charges, each as it was written"
+    assert said("--path", path, "--verify").strip() == f"{path}: 2 charges, none changed or removed"
 
 
 def test_what_is_wrong_is_said(state: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from experiments.cli.run_progress import JsonPrinter, QuietPrinter, TerminalPrinter, _left
+from experiments.cli.run_progress import JsonPrinter, QuietPrinter, RunPrinter, _format_time_left
+from experiments.watcher import baseline_event, stage_event, start_event
 from tests import tiny
 
 
@@ -35,29 +36,29 @@ def round_(number: int, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def screen() -> tuple[TerminalPrinter, io.StringIO]:
+def screen() -> tuple[RunPrinter, io.StringIO]:
     out = io.StringIO()
-    return TerminalPrinter(Console(file=out, width=100, force_terminal=False)), out
+    return RunPrinter(Console(file=out, width=100, force_terminal=False)), out
 
 
-def test_the_lines_of_a_run(screen: tuple[TerminalPrinter, io.StringIO]) -> None:
+def test_the_lines_of_a_run(screen: tuple[RunPrinter, io.StringIO]) -> None:
     terminal, out = screen
     config = tiny.run_config(title="A title [not markup]", federation__rounds=3, sites__split="beat-level")
-    terminal.start(Path("runs/x"), config)
-    terminal.doing("federation on the local engine")
-    terminal.event({"event": "connect", "online": 0, "ready": 0, "need": 1})
+    terminal.handle(start_event(Path("runs/x"), config))
+    terminal.handle(stage_event("federation on the local engine"))
+    terminal.handle({"event": "connect", "online": 0, "ready": 0, "need": 1})
     sites = {"east": said(), "north": said(test=part(0, 0))}
-    terminal.event({"event": "hello", "sites": sites, "refused": {"west": "no data"}})
+    terminal.handle({"event": "hello", "sites": sites, "refused": {"west": "no data"}})
     reply = {"event": "reply", "phase": "train", "round": 1, "sites": 2, "site": "east", "ok": True}
-    terminal.event({**reply, "waiting": 1})
-    terminal.event(round_(1))
-    terminal.event(round_(2, chosen=1, lost={"north": "went offline"}))
-    terminal.event({"event": "reply", "phase": "test", "round": 1, "sites": 2, "waiting": 0, "site": "e", "ok": True})
-    terminal.event({"event": "site-ended", "site": "north", "log": "logs/north.log"})
-    terminal.event({"event": "baseline-failed", "model": "local:north", "error": "loss"})
-    terminal.event({"event": "done", "status": "complete"})
-    terminal.baseline("pooled", 0, 3)
-    terminal.baseline("pooled", 3, 3)
+    terminal.handle({**reply, "waiting": 1})
+    terminal.handle(round_(1))
+    terminal.handle(round_(2, chosen=1, lost={"north": "went offline"}))
+    terminal.handle({"event": "reply", "phase": "test", "round": 1, "sites": 2, "waiting": 0, "site": "e", "ok": True})
+    terminal.handle({"event": "site-ended", "site": "north", "log": "logs/north.log"})
+    terminal.handle({"event": "baseline-failed", "model": "local:north", "error": "loss"})
+    terminal.handle({"event": "done", "status": "complete"})
+    terminal.handle(baseline_event("pooled", 0, 3))
+    terminal.handle(baseline_event("pooled", 3, 3))
     terminal.close()
     text = out.getvalue()
     for line in (
@@ -79,16 +80,16 @@ def test_the_lines_of_a_run(screen: tuple[TerminalPrinter, io.StringIO]) -> None
         assert line in text
 
 
-def test_one_bar_that_only_moves_on(screen: tuple[TerminalPrinter, io.StringIO]) -> None:
+def test_one_bar_that_only_moves_on(screen: tuple[RunPrinter, io.StringIO]) -> None:
     terminal, _ = screen
-    terminal.start(Path("runs/x"), tiny.run_config(federation__rounds=3))
-    terminal.event({"event": "hello", "sites": {"east": said()}, "refused": {}})
+    terminal.handle(start_event(Path("runs/x"), tiny.run_config(federation__rounds=3)))
+    terminal.handle({"event": "hello", "sites": {"east": said()}, "refused": {}})
     done: list[float] = []
     texts: list[str] = []
 
     def look() -> None:
-        assert terminal._progress is not None
-        (task,) = terminal._progress.tasks
+        assert terminal.bar is not None
+        (task,) = terminal.bar.tasks
         assert task.total == 3
         done.append(task.completed)
         texts.append(task.description)
@@ -98,11 +99,11 @@ def test_one_bar_that_only_moves_on(screen: tuple[TerminalPrinter, io.StringIO])
         for phase in ("train", "validate"):
             for waiting in (1, 0):
                 what = {"phase": phase, "round": number, "sites": 2, "waiting": waiting}
-                terminal.event({"event": "reply", **what})
+                terminal.handle({"event": "reply", **what})
                 look()
-        terminal.event(round_(number))
+        terminal.handle(round_(number))
         look()
-    terminal.event({"event": "reply", "phase": "test", "round": 2, "sites": 2, "waiting": 1})
+    terminal.handle({"event": "reply", "phase": "test", "round": 2, "sites": 2, "waiting": 1})
     look()
     terminal.close()
     assert done == sorted(done)
@@ -111,14 +112,14 @@ def test_one_bar_that_only_moves_on(screen: tuple[TerminalPrinter, io.StringIO])
     assert texts[-1] == "final evaluation, 1 site to go"
 
 
-def test_the_bar_of_the_baselines(screen: tuple[TerminalPrinter, io.StringIO]) -> None:
+def test_the_bar_of_the_baselines(screen: tuple[RunPrinter, io.StringIO]) -> None:
     terminal, _ = screen
     for name in ("pooled", "local:a"):
-        terminal.baseline(name, 0, 4)
-    terminal.baseline("pooled", 4, 4)
-    terminal.baseline("local:a", 1, 4)
-    assert terminal._progress is not None
-    (task,) = terminal._progress.tasks
+        terminal.handle(baseline_event(name, 0, 4))
+    terminal.handle(baseline_event("pooled", 4, 4))
+    terminal.handle(baseline_event("local:a", 1, 4))
+    assert terminal.bar is not None
+    (task,) = terminal.bar.tasks
     assert (task.completed, task.total, task.description) == (5, 8, "1 of 2 baselines trained")
     assert task.fields["left"].endswith("left")
     terminal.close()
@@ -126,7 +127,7 @@ def test_the_bar_of_the_baselines(screen: tuple[TerminalPrinter, io.StringIO]) -
 
 
 def test_time_left_in_words() -> None:
-    assert [_left(n) for n in (0.2, 59.6, 150, 7300)] == [
+    assert [_format_time_left(n) for n in (0.2, 59.6, 150, 7300)] == [
         "about 1 s left",
         "about 60 s left",
         "about 2 min left",
@@ -136,10 +137,10 @@ def test_time_left_in_words() -> None:
 
 def test_json_lines_are_json_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     lines = JsonPrinter()
-    lines.start(Path("runs/x"), tiny.run_config())
-    lines.doing("reading")
-    lines.event(round_(1))
-    lines.baseline("pooled", 1, 2)
+    lines.handle(start_event(Path("runs/x"), tiny.run_config()))
+    lines.handle(stage_event("reading"))
+    lines.handle(round_(1))
+    lines.handle(baseline_event("pooled", 1, 2))
     lines.close()
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [item["event"] for item in found] == ["start", "stage", "round", "baseline"]
@@ -147,9 +148,9 @@ def test_json_lines_are_json_and_nothing_else(capsys: pytest.CaptureFixture[str]
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     quiet = QuietPrinter()
-    quiet.start(Path("x"), tiny.run_config())
-    quiet.doing("x")
-    quiet.event(round_(1))
-    quiet.baseline("x", 1, 2)
+    quiet.handle(start_event(Path("x"), tiny.run_config()))
+    quiet.handle(stage_event("x"))
+    quiet.handle(round_(1))
+    quiet.handle(baseline_event("x", 1, 2))
     quiet.close()
     assert capsys.readouterr() == ("", "")

@@ -176,7 +176,7 @@ def test_it_goes_on_where_it_was(done: tuple[Path, Path, Path], monkeypatch: pyt
     ran: list[Path] = []
     original = run.run_experiment
     monkeypatch.setattr(
-        leave_one_out.launch,
+        leave_one_out.run,
         "run_experiment",
         lambda config, root, watcher: ran.append(root) or original(config, root, watcher),
     )  # type: ignore[func-returns-value]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from common import config
+from common import config, run_folder
 from common.config import RunConfig
 from common.errors import ConfigError, DataError, EngineError
 from common.sections.evaluation import BaselinesConfig
@@ -27,18 +27,24 @@ class Heard(run_progress.QuietPrinter):
         self.stages: list[str] = []
         self.events: list[dict[str, Any]] = []
 
-    def doing(self, what: str) -> None:
-        self.stages.append(what)
-
-    def event(self, event: dict[str, Any]) -> None:
-        self.events.append(event)
+    def handle(self, event: dict[str, Any]) -> None:
+        if event["event"] == "stage":
+            self.stages.append(event["what"])
+        else:
+            self.events.append(event)
 
 
 @pytest.fixture
 def reports(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders of which a report was asked; none is drawn."""
     found: list[Path] = []
-    monkeypatch.setattr(launch, "write_report", found.append)
+
+    def write(folder: Path, **ending: Any) -> None:
+        found.append(folder)
+        if ending:
+            run_folder.update_run(folder, **ending)
+
+    monkeypatch.setattr(launch, "write_run_report", write)
     return found
 
 
@@ -96,10 +102,10 @@ def test_a_run_that_ends_early_says_so(
 def test_the_first_error_is_not_hidden_by_the_report(
     run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks(*_: Any) -> None:
+    def breaks(*_: Any, **__: Any) -> None:
         raise ValueError("no report")
 
-    monkeypatch.setattr(launch, "write_report", breaks)
+    monkeypatch.setattr(launch, "write_run_report", breaks)
     monkeypatch.setattr(networks, "train_baselines", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         launch.run_experiment(run, tmp_path, Heard())

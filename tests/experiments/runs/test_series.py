@@ -26,12 +26,12 @@ baselines: {local: false, pooled: true}
 
 
 def test_a_plan_is_every_combination() -> None:
-    plan = Plan.of(["seed=1,2", "sites.fold=0,1,2"])
+    plan = Plan.from_texts(["seed=1,2", "sites.fold=0,1,2"])
     assert len(plan.runs()) == 6
     assert plan.runs()[4] == {"seed": "2", "sites.fold": "1"}
     for wrong in (["seed"], ["seed="], ["=1"], ["seed=1", "seed=2"]):
         with pytest.raises(ConfigError, match="--over"):
-            Plan.of(wrong)
+            Plan.from_texts(wrong)
 
 
 @pytest.fixture(name="cross", scope="module")
@@ -41,7 +41,7 @@ def _cross(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     path.write_text(CONFIG + "sites: {split: folds, folds: 3, validation: 0}\n")
     folder = root / "out"
     folder.mkdir()
-    series.run_series(path, [], Plan.of(["sites.fold=0,1,2"]), folder, run_progress.QuietPrinter())
+    series.run_series(path, [], Plan.from_texts(["sites.fold=0,1,2"]), folder, run_progress.QuietPrinter())
     return path, folder
 
 
@@ -76,10 +76,12 @@ def test_a_series_goes_on_where_it_was(cross: tuple[Path, Path], monkeypatch: py
     path, folder = cross
     before = (folder / "series.json").read_text()
     ran = []
-    original = series.launch.run_experiment
-    monkeypatch.setattr(series.launch, "run_experiment", lambda *a: ran.append(a) or original(*a))
-    series.run_series(path, [], Plan.of(["sites.fold=0,1,2"]), folder, run_progress.QuietPrinter())
+    original = series.run.run_experiment
+    monkeypatch.setattr(series.run, "run_experiment", lambda *a: ran.append(a) or original(*a))
+    series.run_series(path, [], Plan.from_texts(["sites.fold=0,1,2"]), folder, run_progress.QuietPrinter())
     assert not ran
     assert (folder / "series.json").read_text() == before
-    series.run_series(path, ["training.lr=0.005"], Plan.of(["sites.fold=0"]), folder, run_progress.QuietPrinter())
+    series.run_series(
+        path, ["training.lr=0.005"], Plan.from_texts(["sites.fold=0"]), folder, run_progress.QuietPrinter()
+    )
     assert len(ran) == 1

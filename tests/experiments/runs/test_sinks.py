@@ -13,6 +13,7 @@ from experiments.cli import run_progress
 from experiments.report.build import build_report
 from experiments.report.write import write_report
 from experiments.runs import run, sinks
+from experiments.watcher import start_event
 
 
 class Kept:
@@ -44,7 +45,7 @@ class Seen(run_progress.QuietPrinter):
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
 
-    def event(self, event) -> None:
+    def handle(self, event) -> None:
         self.events.append(event)
 
 
@@ -64,10 +65,10 @@ def tell(sink: Any, folder: Path, status: str = "complete", synthetic: bool = Fa
     write_report(build_report(folder), folder)
     seen = Seen()
     found = sinks.SinkWatcher(seen, [("kept:x", sink)])
-    found.start(folder, configuration.parse_config({}))
-    found.event({"event": "hello", "sites": {"north": {"synthetic": synthetic}}})
-    found.event(ROUND)
-    found.end(status)
+    found.handle(start_event(folder, configuration.parse_config({})))
+    found.handle({"event": "hello", "sites": {"north": {"synthetic": synthetic}}})
+    found.handle(ROUND)
+    found.close_sinks(status)
     return seen
 
 
@@ -87,7 +88,7 @@ def test_rounds_and_test_figures_reach_a_sink(make_run) -> None:
             assert ends == [item.macro_f1.value, item.macro_f1.low, item.macro_f1.high]
     assert {"report.json", "report.html", "summary.md", "model_card.md", "forest.png", "curves.png"} <= set(sink.files)
     assert sink.status == "complete"
-    assert [event["event"] for event in seen.events] == ["hello", "round"]
+    assert [event["event"] for event in seen.events] == ["start", "hello", "round"]
 
 
 @pytest.mark.parametrize(("card", "told"), [(True, False), (False, True), (False, False)])
