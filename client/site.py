@@ -22,15 +22,23 @@ from sites.anomaly_task import to_anomaly_task
 from sites.cohort import Cohort, Patient
 from sites.datasets import Source
 
-_dealing = threading.Lock()
+_assigning = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Site:
-    """An opened site: its name, its task, its examples by split, how many recordings a split left out.
+    """A loaded site.
 
-    `warning`: what must stand beside every figure from its data, or nothing; `shift`: what a simulated difference
-    did to them, by option.
+    Attributes:
+        name: the site's name.
+        task: what is predicted, from what.
+        synthetic: whether the data are generated.
+        train: training examples.
+        validation: validation examples.
+        test: test examples.
+        dropped: recordings that the split left out.
+        warning: what must stand beside every result from these data; empty: nothing.
+        shift: what a simulated shift did to the data, by option.
     """
 
     name: str
@@ -44,76 +52,94 @@ class Site:
     shift: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, cohort: Cohort, synthetic: bool, dropped: int = 0, warning: str = "") -> Site:
-        """Return a site with its splits taken apart once."""
+    def from_cohort(cls, name: str, cohort: Cohort, synthetic: bool, dropped: int = 0, warning: str = "") -> Site:
+        """Return the site of a cohort whose examples have been assigned to splits."""
         train, validation, test = (cohort.part(split) for split in ("train", "validation", "test"))
         return cls(name, cohort.task, synthetic, train, validation, test, dropped, warning)
 
 
-def load_site(place: SiteContext, config: RunConfig) -> Site:
-    """Open a site, or return it if it is open; only what shapes the data counts for which is the same."""
+def load_site(context: SiteContext, config: RunConfig) -> Site:
+    """Load a site, cached by the settings that affect its data."""
     sites = config.sites.model_copy(update={"external": ()})  # what a site holds does not depend on who trains
-    shape = RunConfig(name=config.name, seed=config.seed, data=config.data, sites=sites, shift=config.shift)
+    reduced = RunConfig(name=config.name, seed=config.seed, data=config.data, sites=sites, shift=config.shift)
     if config.detecting:
-        shape = shape.model_copy(
-            update={"model": ModelConfig(name=config.model.name), "detection": _labelling(config.detection)}
+        reduced = reduced.model_copy(
+            update={"model": ModelConfig(name=config.model.name), "detection": _select_labelling(config.detection)}
         )
-    return read_site(place, configuration.config_to_json(shape))
+    return read_site(context, configuration.config_to_json(reduced))
 
 
 @lru_cache(maxsize=1024)
-def read_site(place: SiteContext, shape: str) -> Site:
-    """Read a site; `shape` is the configuration as JSON, reduced to what affects its data."""
-    config = configuration.config_from_json(shape)
-    if place.simulated:
-        with _dealing:
-            source, dealt, patients, dropped = _hospitals(shape)
-        if place.count != len(dealt):
-            raise ConfigError(f"the run has {len(dealt)} hospitals, but {place.count} nodes were started")
-        name, ids = sorted(dealt.items())[place.index]
-        here = set(ids)
-        mine = [item for item in patients if item.id in here]
+def read_site(context: SiteContext, reduced_config: str) -> Site:
+    """Read a site's data.
+
+    Args:
+        context: which site.
+        reduced_config: the configuration as JSON, reduced to the settings that affect the site's data.
+
+    Raises:
+        ConfigError: a simulation's number of nodes is not the run's number of hospitals, or a setting does not fit.
+    """
+    config = configuration.config_from_json(reduced_config)
+    if context.simulated:
+        with _assigning:
+            source, hospitals, patients, dropped = _assign_hospitals(reduced_config)
+        if context.count != len(hospitals):
+            raise ConfigError(
+                f"the run has {len(hospitals)} hospitals, but {context.count} nodes were started: start one for each"
+            )
+        name, ids = sorted(hospitals.items())[context.index]
+        own = set(ids)
+        patients = [patient for patient in patients if patient.id in own]
     else:
         shift.refuse_at_hospital(config)
-        source = datasets.open_source(config, place.data)
-        mine, dropped = splits.drop_shared_persons(source.patients(), config.sites)
-        name, ids = str(place.site), tuple(sorted(item.id for item in mine))
+        source = datasets.open_source(config, context.data)
+        patients, dropped = splits.drop_shared_persons(source.patients(), config.sites)
+        name, ids = str(context.site), tuple(sorted(patient.id for patient in patients))
     cohort = source.read(ids)
-    split = splits.assign_split(cohort, mine, config.sites, config.seed, name)
-    split, shifted = shift.apply_shift(split, shift.site_options(config, name), config.seed, name)
+    synthetic = source.card.synthetic or cohort.synthetic
+    cohort = splits.assign_split(cohort, patients, config.sites, config.seed, name)
+    cohort, shifted = shift.apply_shift(cohort, shift.site_options(config, name), config.seed, name)
     if config.detecting:
-        split = to_anomaly_task(split, config)
-    return replace(
-        Site.of(name, split, source.card.synthetic or cohort.synthetic, dropped, source.card.warning), shift=shifted
-    )
+        cohort = to_anomaly_task(cohort, config)
+    return replace(Site.from_cohort(name, cohort, synthetic, dropped, source.card.warning), shift=shifted)
 
 
 _scaled_sites: dict[SiteContext, tuple[Site, str, Site]] = {}
-"""The last scaled form of each place's site: the site, how it was scaled, the form."""
+"""By context, the site that was scaled last, a digest of the scaling, and the scaled site."""
 
 
-def _labelling(config: DetectionConfig) -> DetectionConfig:
-    """Return what of it shapes the data."""
+def _select_labelling(config: DetectionConfig) -> DetectionConfig:
+    """Return the settings of anomaly detection that affect the data, all others at their defaults."""
     return DetectionConfig(normal=config.normal, train_on=config.train_on)
 
 
-def load_scaled_site(place: SiteContext, config: RunConfig, scaling: bytes) -> Site:
-    """Return a site with its inputs as the model takes them: scaled as the server says, or by its own sums."""
-    site = load_site(place, config)
+def load_scaled_site(context: SiteContext, config: RunConfig, scaling: bytes) -> Site:
+    """Load a site with its inputs scaled for the model, cached while the scaling stays the same.
+
+    Args:
+        context: which site.
+        config: the run; `data.scaling=site` scales by the site's own training examples.
+        scaling: the scaling that the server sent, or empty.
+    """
+    site = load_site(context, config)
     own = input_scaling.resolve_scaling(config.data, site.task) == "site"
     if not scaling and not own and not site.task.missing:
         return site
     key = hashlib.sha256(scaling).hexdigest() if scaling else "own" if own else "none"
-    last = _scaled_sites.get(place)
+    last = _scaled_sites.get(context)
     if last is not None and last[0] is site and last[1] == key:
         return last[2]
-    found = Scaling.from_bytes(scaling) if scaling else input_scaling.fit_scaling([site.train], "site") if own else None
-    _scaled_sites[place] = site, key, scale_site(site, found)
-    return _scaled_sites[place][2]
+    fitted = Scaling.from_bytes(scaling) if scaling else None
+    if fitted is None and own:
+        fitted = input_scaling.fit_scaling([site.train], "site")
+    scaled = scale_site(site, fitted)
+    _scaled_sites[context] = site, key, scaled
+    return scaled
 
 
 def scale_site(site: Site, scaling: Scaling | None) -> Site:
-    """Return a site with its inputs scaled and without NaN."""
+    """Return a site with its inputs scaled and missing values filled in; None only fills them in."""
     train, validation, test = (
         input_scaling.apply_scaling(part, scaling) for part in (site.train, site.validation, site.test)
     )
@@ -121,8 +147,11 @@ def scale_site(site: Site, scaling: Scaling | None) -> Site:
 
 
 @lru_cache(maxsize=4)
-def _hospitals(shape: str) -> tuple[Source, dict[str, tuple[str, ...]], list[Patient], int]:
-    """Return a simulation's hospitals; once for all of them, because it looks at every file."""
-    config = configuration.config_from_json(shape)
+def _assign_hospitals(reduced_config: str) -> tuple[Source, dict[str, tuple[str, ...]], list[Patient], int]:
+    """Return a simulation's source, its hospitals' patients, all patients and how many were dropped.
+
+    Cached for all hospitals together, because it reads every file.
+    """
+    config = configuration.config_from_json(reduced_config)
     source = datasets.open_source(config, None)
     return source, *datasets.assign_hospitals(source, config)

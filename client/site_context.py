@@ -1,4 +1,4 @@
-"""Who am I, where is my data, what do I allow: the one place that tells a simulation from a hospital."""
+"""Which site this process is, where its data are, what it allows; no other module tells simulations from hospitals."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from client.policy import SitePolicy
 from common.errors import ConfigError
 
 STATE_VARIABLE = "WARDROUND_STATE"
-"""Names the state folder of simulated sites whose engine gives them no other word."""
+"""Environment variable with the simulated sites' state folder, for engines that cannot set it node by node."""
 
 
 @dataclass(frozen=True)
 class SiteContext:
-    """A site. In a simulation `index` of `count` says which; at a hospital `site` and `data` do.
+    """A site as its own node knows it: `site` and `data` name a hospital's, `index` and `count` a simulated one.
 
-    `state`: the folder of what sites keep from round to round (client/training/kept_state.py); it tells no two places
-    apart.
+    Attributes:
+        policy: what the site allows.
+        site: the hospital's name; None in a simulation.
+        data: the hospital's data folder; None in a simulation.
+        index: number of the simulated site, from 0.
+        count: how many sites are simulated.
+        state: folder of what must last from message to message: ledger, local layers. Ignored when comparing contexts.
     """
 
     policy: SitePolicy
@@ -37,14 +42,14 @@ class SiteContext:
 
 
 def read_site_context(node_config: Mapping[str, object]) -> SiteContext:
-    """Read what the node was started with.
+    """Read a site's context from the settings that its node was started with; a run's configuration changes none of it.
 
-    A hospital's node has `site` and `data` from the hospital's own command line; a simulated one has
-    `partition-id` and `num-partitions`. Its `state` folder stands there too, or, where a simulation cannot say
-    more to its nodes, in the environment. Nothing of a run's configuration counts here.
+    Args:
+        node_config: `site` and `data` (from the hospital's own command line) or, in a simulation, `partition-id` and
+            `num-partitions`; optionally `policy` and `state`. Without `state`, a simulation reads STATE_VARIABLE.
 
     Raises:
-        ConfigError: neither is there, or the policy file is wrong.
+        ConfigError: neither pair is complete, or the policy file is wrong.
     """
     state = node_config.get("state")
     if "site" in node_config and "data" in node_config:

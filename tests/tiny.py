@@ -36,7 +36,7 @@ def site(name: str, seed: int, whole: Cohort | None = None, parts: Sequence[int]
     everyone = cohort(seed, people=len(parts)) if whole is None else whole
     split = np.asarray(parts, dtype=np.int8)[everyone.patient]
     assert set(parts) <= set(range(len(SPLITS)))
-    return Site.of(name, everyone.with_split(split), synthetic=True)
+    return Site.from_cohort(name, everyone.with_split(split), synthetic=True)
 
 
 def run_config(**sections: Any) -> RunConfig:

@@ -36,7 +36,7 @@ MAX_SIGNAL_VALUES = 2000
 
 
 def compute_attributions(
-    place: SiteContext, site: str, model: nn.Module, cohort: Cohort, config: RunConfig
+    context: SiteContext, site: str, model: nn.Module, cohort: Cohort, config: RunConfig
 ) -> dict[str, Any]:
     """Return a site's aggregates, JSON-ready; empty where none are asked for or possible.
 
@@ -44,7 +44,7 @@ def compute_attributions(
     enough people the mean signal and the mean |attribution| of each sample; `suppressed`: classes with too few.
     """
     how, task = config.evaluation.explain, cohort.task
-    least = max(place.policy.min_cell_patients, 1 if place.simulated else MIN_PATIENTS)
+    least = max(context.policy.min_cell_patients, 1 if context.simulated else MIN_PATIENTS)
     if how == "none" or task.kind != "multiclass" or not len(cohort.y):
         return {}
     _, owner = small_groups.index_people(cohort)

@@ -130,22 +130,22 @@ def solve_training_noise(
     return solve_noise(privacy.epsilon, privacy.delta, privacy.chance, _steps(config), privacy.accountant, beside)
 
 
-def open_ledger(place: SiteContext, site: Site) -> Ledger:
+def open_ledger(context: SiteContext, site: Site) -> Ledger:
     """Return a site's ledger; a hospital's is bound to the content of its folder, a simulated one's to its cohort.
 
     Raises:
         SiteError: the site has no folder for it.
     """
-    if place.state is None:
+    if context.state is None:
         raise SiteError("privacy needs a folder for the ledger of what was spent: give --state")
-    path = get_ledger_path(place.state, site.name)
-    if place.data is not None:
-        return Ledger(path, digest_folder(place.data, path.with_name("data-digests.json")))
+    path = get_ledger_path(context.state, site.name)
+    if context.data is not None:
+        return Ledger(path, digest_folder(context.data, path.with_name("data-digests.json")))
     return Ledger(path, digest_cohort(site))
 
 
 def start_private_round(
-    place: SiteContext, site: Site, request: Request, units: int
+    context: SiteContext, site: Site, request: Request, units: int
 ) -> tuple[DpSgdPlan, dict[str, Any]]:
     """Charge a round that `refuse` has let pass; return how it trains, and what the report tells of it.
 
@@ -159,35 +159,35 @@ def start_private_round(
     if request.method.control or request.method.pull is not None:
         raise ConfigError(f"federation.strategy={config.federation.strategy.name}: not with privacy: use fedavg")
     steps = count_steps(1, config.training.epochs, privacy.sampling)
-    ledger = open_ledger(place, site)
+    ledger = open_ledger(context, site)
     rows = ledger.rows()
     sigma = solve_training_noise(config, rows, request.run_id, needs_noisy_sums(config, site.task))
     secure = privacy.noise == "secure"
     plan = DpSgdPlan(privacy.kind, privacy.sampling, sigma, privacy.clip, steps, privacy.examples, secure, units)
     row = charge_ledger(
-        place,
+        context,
         site,
-        build_charge(place, site, request.run_id, config, GaussianSteps(plan.q, sigma, steps), request.round),
+        build_charge(context, site, request.run_id, config, GaussianSteps(plan.q, sigma, steps), request.round),
     )
     sums = [item.sigma for item in rows if item.run == request.run_id and item.round == STATISTICS_ROUND]
     return plan, build_spending_report(row, plan.clip, units) | ({"statistics": sums[-1]} if sums else {})
 
 
-def charge_ledger(place: SiteContext, site: Site, wanted: Charge) -> LedgerRow:
+def charge_ledger(context: SiteContext, site: Site, wanted: Charge) -> LedgerRow:
     """Charge, and keep who trains: a later run with other people is refused (`refuse`).
 
     Raises:
         BudgetSpent: it would overspend; nothing was charged.
         DataError: the ledger cannot be used.
     """
-    ledger = open_ledger(place, site)
-    if wanted.level != "hospital" and not place.policy.several_splits:
+    ledger = open_ledger(context, site)
+    if wanted.level != "hospital" and not context.policy.several_splits:
         ledger.keep(TRAINING_PEOPLE_KEY, digest_training_people(site.train))
     return ledger.charge(wanted)
 
 
 def build_charge(
-    place: SiteContext, site: Site, run: str, config: RunConfig, spent: GaussianSteps, number: int
+    context: SiteContext, site: Site, run: str, config: RunConfig, spent: GaussianSteps, number: int
 ) -> Charge:
     """Return what to charge for a round, or for STATISTICS."""
     privacy = config.privacy
@@ -201,7 +201,7 @@ def build_charge(
         privacy.delta,
         privacy.accountant,
         privacy.epsilon,
-        place.policy.max_epsilon,
+        context.policy.max_epsilon,
         privacy.noise == "secure",
     )
 

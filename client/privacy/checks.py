@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from client.site import Site
 
 
-def check_private_training(place: SiteContext, site: Site, config: RunConfig) -> None:
+def check_private_training(context: SiteContext, site: Site, config: RunConfig) -> None:
     """Refuse, before anything is trained or sent, what policy, data or model do not allow.
 
     Raises:
@@ -23,7 +23,7 @@ def check_private_training(place: SiteContext, site: Site, config: RunConfig) ->
         ConfigError: the model has no gradients of single units.
         DataError: the ledger cannot be used.
     """
-    policy, privacy = place.policy, config.privacy
+    policy, privacy = context.policy, config.privacy
     if not privacy.on:
         if policy.needs_privacy:
             raise SiteError("policy: nothing trains here without differential privacy: set privacy.epsilon")
@@ -54,7 +54,7 @@ def check_private_training(place: SiteContext, site: Site, config: RunConfig) ->
             )
     if privacy.kind != "hospital":
         models.check_per_unit_gradients(models.build_model(site.task, config.model, seed=0), privacy.kind)
-    ledger = open_ledger(place, site)
+    ledger = open_ledger(context, site)
     ledger.check()
     if privacy.kind != "hospital" and not policy.several_splits:
         before = ledger.kept(TRAINING_PEOPLE_KEY)

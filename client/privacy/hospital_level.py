@@ -51,7 +51,7 @@ class ContributionPlan:
 
 
 def start_hospital_round(
-    place: SiteContext, site: Any, request: Request, weight: float
+    context: SiteContext, site: Any, request: Request, weight: float
 ) -> tuple[ContributionPlan, dict[str, Any]]:
     """Charge a round; return what the update becomes, and what the report tells.
 
@@ -62,11 +62,11 @@ def start_hospital_round(
     config, wanted = request.config, request.config.privacy
     if config.federation.strategy.name != "fedavg" or request.method.keeps_state or request.proximal:
         raise ConfigError("privacy.level=hospital: contributions are summed, so it goes with fedavg alone")
-    ledger = budget.open_ledger(place, site)
+    ledger = budget.open_ledger(context, site)
     sigma = budget.solve_training_noise(config, ledger.rows(), request.run_id)
     spent = GaussianSteps(wanted.chance, sigma, 1)
     row = budget.charge_ledger(
-        place, site, budget.build_charge(place, site, request.run_id, config, spent, request.round)
+        context, site, budget.build_charge(context, site, request.run_id, config, spent, request.round)
     )
     secure = wanted.noise == "secure"
     seed = seed_for(config.seed, site.name, request.round, "hospital")

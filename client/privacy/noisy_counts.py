@@ -47,7 +47,7 @@ class TrainingCounts:
         return {"patients": self.patients, "examples": self.examples, "classes": list(self.classes)}
 
 
-def release_training_counts(place: SiteContext, site: Any, config: RunConfig) -> TrainingCounts:
+def release_training_counts(context: SiteContext, site: Any, config: RunConfig) -> TrainingCounts:
     """Return a site's counts of training units, noisy where they must be; the first time that is charged.
 
     Raises:
@@ -55,14 +55,14 @@ def release_training_counts(place: SiteContext, site: Any, config: RunConfig) ->
         DataError: the ledger cannot be used.
     """
     train: Cohort = site.train
-    level, policy = config.privacy.kind, place.policy
+    level, policy = config.privacy.kind, context.policy
     if not len(train.y) or level not in ("patient", "record") or policy.counts == "public":
         return TrainingCounts(train.people(), len(train.y), train.class_counts())
-    ledger = budget.open_ledger(place, site)
+    ledger = budget.open_ledger(context, site)
     key = f"counts/{level}/{digest_training_people(train)}"
     kept = ledger.kept(key)
     if kept is None:
-        ledger.keep(key, json.dumps(_release(place, site, config)))
+        ledger.keep(key, json.dumps(_release(context, site, config)))
         kept = ledger.kept(key)  # another process may have been first
     assert kept is not None
     least = policy.min_training_patients
@@ -79,14 +79,14 @@ def release_training_counts(place: SiteContext, site: Any, config: RunConfig) ->
     return TrainingCounts(units, units, tuple(int(number) for number in found), noisy=True)
 
 
-def _release(place: SiteContext, site: Any, config: RunConfig) -> list[float]:
+def _release(context: SiteContext, site: Any, config: RunConfig) -> list[float]:
     wanted, train = config.privacy, site.train
-    sigma = solve_noise(place.policy.counts_epsilon, wanted.delta, 1.0, 1, wanted.accountant)
+    sigma = solve_noise(context.policy.counts_epsilon, wanted.delta, 1.0, 1, wanted.accountant)
     charge: Charge = replace(
-        budget.build_charge(place, site, COUNTS_RUN, config, GaussianSteps(1.0, sigma, 1), STATISTICS_ROUND),
+        budget.build_charge(context, site, COUNTS_RUN, config, GaussianSteps(1.0, sigma, 1), STATISTICS_ROUND),
         run_limit=None,
     )
-    budget.charge_ledger(place, site, charge)
+    budget.charge_ledger(context, site, charge)
     source: noise.RandomSource = noise.SecureSource()
     if wanted.noise == "seeded":
         source = noise.SeededSource(seed_for(config.seed, site.name, "counts"))

@@ -66,7 +66,7 @@ def get_public_ranges(task: Task, config: RunConfig) -> tuple[Floats, Floats]:
 
 
 def release_noisy_sums(
-    place: SiteContext, site: Any, request: Request, units: int
+    context: SiteContext, site: Any, request: Request, units: int
 ) -> tuple[NoisyMoments, dict[str, Any]]:
     """Charge and return a site's noisy sums, and what the report tells of them; `units`: as the server may know.
 
@@ -81,11 +81,11 @@ def release_noisy_sums(
     if not budget.needs_noisy_sums(config, site.task) or not width:
         zero = np.zeros(width)
         return NoisyMoments(np.zeros(counted), zero, zero, low, high, 0.0), {"deviation": 0.0}
-    ledger = budget.open_ledger(place, site)
+    ledger = budget.open_ledger(context, site)
     sigma = budget.solve_sums_noise(config, ledger.rows(), request.run_id)
     spent = GaussianSteps(1.0, sigma, 1)
     row = budget.charge_ledger(
-        place, site, budget.build_charge(place, site, request.run_id, config, spent, STATISTICS_ROUND)
+        context, site, budget.build_charge(context, site, request.run_id, config, spent, STATISTICS_ROUND)
     )
     clip = CLIP_PER_ROOT_INPUT * math.sqrt(width)
     limit = clip * noise.clip_margin(counted + 2 * width, sigma)
@@ -106,8 +106,8 @@ def sum_clipped_units(train: Cohort, level: str, low: Floats, high: Floats, limi
     chosen, missing = inputs_with_units(low, high), train.task.missing
     width = int(chosen.sum())
     total = np.zeros((width if missing else 1) + 2 * width)
-    for rows, starts in _blocks(group_rows_by_unit(train, level)):
-        held = [np.add.reduceat(part[:, chosen], starts, axis=0) for part in _sums(train, rows, low, high)]
+    for rows, starts in _group_units(group_rows_by_unit(train, level)):
+        held = [np.add.reduceat(part[:, chosen], starts, axis=0) for part in _sum_values(train, rows, low, high)]
         seen, (first, second) = held[0], (part / np.maximum(held[0], 1) for part in held[1:])
         weight = (
             MEASURED_WEIGHT * (seen > 0) if missing else np.full((len(seen), 1), MEASURED_WEIGHT * math.sqrt(width))
@@ -118,29 +118,32 @@ def sum_clipped_units(train: Cohort, level: str, low: Floats, high: Floats, limi
     return total
 
 
-def _blocks(units: list[npt.NDArray[np.int64]]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Yield the rows of some whole units together, and where in them each unit begins."""
-    held: list[npt.NDArray[np.int64]] = []
+def _group_units(units: list[npt.NDArray[np.int64]]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Yield the rows of some whole units, about BLOCK_ROWS at a time, and the position at which each unit begins."""
+    block: list[npt.NDArray[np.int64]] = []
     size = 0
     for i, unit in enumerate(units):
-        held.append(unit)
+        block.append(unit)
         size += len(unit)
         if size >= BLOCK_ROWS or i == len(units) - 1:
-            yield np.concatenate(held), np.cumsum([0, *(len(one) for one in held[:-1])])
-            held, size = [], 0
+            yield np.concatenate(block), np.cumsum([0, *(len(rows) for rows in block[:-1])])
+            block, size = [], 0
 
 
-def _sums(train: Cohort, rows: npt.NDArray[np.int64], low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return of each row how many values each input has, their sum and their sum of squares, `(rows, inputs)` each."""
+def _sum_values(train: Cohort, rows: npt.NDArray[np.int64], low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return each row's number of measured values of each input, their sum and sum of squares, `(rows, inputs)` each.
+
+    Values are mapped from their public range to -1 to 1, and clipped to it.
+    """
     wide = train.features.shape[1]
     x = train.x.rows[train.x.end[rows]][:, :, None] if isinstance(train.x, Windows) else train.x[rows]
     parts: list[list[Floats]] = [[], [], []]
     for values, columns in ((train.features[rows][:, :, None], slice(0, wide)), (x, slice(wide, None))):
         ends = low[columns, None], high[columns, None]
-        place = (np.clip(values.astype(np.float64), *ends) - (ends[0] + ends[1]) / 2) / ((ends[1] - ends[0]) / 2)
-        here = ~np.isnan(place)
-        place = np.where(here, place, 0.0)
-        for part, found in zip(parts, (here, place, place * place), strict=True):
-            part.append(found.sum(2, dtype=np.float64))
-    seen, first, second = (np.concatenate(part, axis=1) for part in parts)
-    return seen, first, second
+        mapped = (np.clip(values.astype(np.float64), *ends) - (ends[0] + ends[1]) / 2) / ((ends[1] - ends[0]) / 2)
+        measured = ~np.isnan(mapped)
+        mapped = np.where(measured, mapped, 0.0)
+        for part, summand in zip(parts, (measured, mapped, mapped * mapped), strict=True):
+            part.append(summand.sum(2, dtype=np.float64))
+    count, first, second = (np.concatenate(part, axis=1) for part in parts)
+    return count, first, second

@@ -29,18 +29,18 @@ class StateFiles:
     durable: bool = True
 
     @classmethod
-    def of(cls, place: SiteContext, site: str, run_id: str) -> StateFiles:
+    def of(cls, context: SiteContext, site: str, run_id: str) -> StateFiles:
         """Return the state of a run; nothing is made yet.
 
         Raises:
             SiteError: the site has no folder for it, or the server's name for the run could not be a folder's.
         """
-        if place.state is None:
+        if context.state is None:
             raise SiteError("the strategy keeps state at the site, but this node has no folder for it: give --state")
         if not re.fullmatch(r"[0-9a-f]{32}", run_id):
             raise SiteError("the server's id of the run is not 32 hex digits: it cannot name a folder here")
         plain = re.sub(r"[^A-Za-z0-9_-]", lambda found: f"%{ord(found[0]):02x}", site)
-        return cls(place.state / plain / run_id, not place.simulated)
+        return cls(context.state / plain / run_id, not context.simulated)
 
     def read(self, number: int) -> Weights | None:
         """Return what was kept of a round, or None if nothing was.

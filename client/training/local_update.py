@@ -47,7 +47,7 @@ class SavedState:
     lost: bool = False
 
     @classmethod
-    def of(cls, place: SiteContext, site: str, request: Request) -> SavedState:
+    def of(cls, context: SiteContext, site: str, request: Request) -> SavedState:
         """Return what a site kept.
 
         Raises:
@@ -56,7 +56,7 @@ class SavedState:
         """
         if not request.method.keeps_state:
             return cls()
-        files = StateFiles.of(place, site, request.run_id)
+        files = StateFiles.of(context, site, request.run_id)
         found = files.read(request.base) if request.base else None
         lost = request.base > 0 and found is None
         if lost:

@@ -12,23 +12,23 @@ from common.errors import ConfigError
 
 
 def test_a_hospital() -> None:
-    place = read_site_context({"site": "north", "data": "/data/north"})
-    assert place == SiteContext(SitePolicy(), site="north", data=Path("/data/north"))
-    assert not place.simulated
-    assert not place.policy.share_resamples
+    context = read_site_context({"site": "north", "data": "/data/north"})
+    assert context == SiteContext(SitePolicy(), site="north", data=Path("/data/north"))
+    assert not context.simulated
+    assert not context.policy.share_resamples
 
 
 def test_a_hospital_with_a_policy(tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
     file.write_text("share_resamples: true\nmin_training_patients: 7\n")
-    place = read_site_context({"site": "north", "data": "/data/north", "policy": str(file)})
-    assert place.policy == SitePolicy(share_resamples=True, min_training_patients=7)
+    context = read_site_context({"site": "north", "data": "/data/north", "policy": str(file)})
+    assert context.policy == SitePolicy(share_resamples=True, min_training_patients=7)
 
 
 def test_a_hospital_stays_one_whatever_else_the_node_is_told() -> None:
-    place = read_site_context({"site": "north", "data": "/data", "partition-id": 0, "num-partitions": 2})
-    assert not place.simulated
-    assert place.policy == SitePolicy()
+    context = read_site_context({"site": "north", "data": "/data", "partition-id": 0, "num-partitions": 2})
+    assert not context.simulated
+    assert context.policy == SitePolicy()
 
 
 def test_a_simulation() -> None:

@@ -47,7 +47,7 @@ def run_config(**sections: Any) -> RunConfig:
 def opened(run: RunConfig, cohort: Cohort | None = None) -> Site:
     whole = tiny.cohort(1, people=6, each=30) if cohort is None else cohort
     split = np.asarray((0, 0, 0, 1, 2, 2), np.int8)[whole.patient]
-    return Site.of("north", to_anomaly_task(whole.with_split(split), run), synthetic=True)
+    return Site.from_cohort("north", to_anomaly_task(whole.with_split(split), run), synthetic=True)
 
 
 def trained(run: RunConfig, site: Site, epochs: int = 3) -> torch.nn.Module:
@@ -237,7 +237,7 @@ def test_missing_values_stay_missing_and_count_in_no_error(monkeypatch: pytest.M
     nothing, y = np.zeros((40, 0, 0), np.float32), np.arange(40) % 5 // 4
     cohort = Cohort(task, nothing, features, y, np.arange(40), ids, ids, split)
     run = run_config(model={"name": "tabular_autoencoder"}, data__scaling="site")
-    site = Site.of("north", to_anomaly_task(cohort, run), synthetic=True)
+    site = Site.from_cohort("north", to_anomaly_task(cohort, run), synthetic=True)
     monkeypatch.setattr("client.site.read_site", lambda place, config: site)
     ready = load_scaled_site(PLACE, run, b"")
     assert np.array_equal(np.isnan(ready.test.features), np.isnan(site.test.features))

@@ -129,7 +129,7 @@ def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
     for name, seed in (("north", 1), ("south", 2)):
         whole = vitals(seed, 30)
         split = np.where(whole.patient < 20, 0, 2).astype(np.int8)
-        found[name] = Site.of(name, whole.with_split(split), synthetic=True)
+        found[name] = Site.from_cohort(name, whole.with_split(split), synthetic=True)
     monkeypatch.setattr("client.site.read_site", lambda place, config: found[str(place.site)])
     return found
 

@@ -63,7 +63,7 @@ def sites(monkeypatch: pytest.MonkeyPatch) -> list[Site]:
         whole = tiny.cohort(i, people=people, each=each)
         split = np.asarray((1, 2, 2, *[0] * (people - 3)), np.int8)[whole.patient]
         prepared = anomaly_task.to_anomaly_task(whole.with_split(split), run_config())
-        found.append(Site.of(f"site-{i}", prepared, synthetic=True))
+        found.append(Site.from_cohort(f"site-{i}", prepared, synthetic=True))
     monkeypatch.setattr("client.site.read_site", lambda place, config: found[place.index])
     return found
 

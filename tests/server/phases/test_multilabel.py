@@ -31,7 +31,7 @@ def labelled(name: str, seed: int) -> Site:
     features = (rng.normal(size=(n, 2)) + y[:, :2] * 2).astype(np.float32)
     people = tuple(f"{seed}-{i}" for i in range(8))
     owner = np.repeat(np.arange(8), 10)
-    return Site.of(
+    return Site.from_cohort(
         name, Cohort(LABELS, np.zeros((n, 0, 0), np.float32), features, y, owner, people, people, parts), True
     )
 

@@ -47,7 +47,7 @@ def vitals(name: str, seed: int, parts: tuple[int, ...] = (0, 0, 0, 0, 1, 1, 2, 
     owner = np.repeat(np.arange(len(parts)), 12)
     split = np.asarray(parts, np.int8)[owner]
     empty = np.zeros((n, 0, 0), np.float32)
-    return Site.of(name, Cohort(VITALS, empty, features, y, owner, names, names, split, utility=worth), True)
+    return Site.from_cohort(name, Cohort(VITALS, empty, features, y, owner, names, names, split, utility=worth), True)
 
 
 @pytest.fixture(name="sites")

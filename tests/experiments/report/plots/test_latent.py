@@ -28,7 +28,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Report:
     for i in range(3):
         whole = tiny.cohort(i, people=6, each=20)
         split = np.asarray((0, 0, 0, 1, 2, 2), np.int8)[whole.patient]
-        sites.append(Site.of(f"site-{i}", to_anomaly_task(whole.with_split(split), config), synthetic=True))
+        sites.append(Site.from_cohort(f"site-{i}", to_anomaly_task(whole.with_split(split), config), synthetic=True))
     monkeypatch.setattr("client.site.read_site", lambda place, config: sites[place.index])
     local.run_local(config, folder, 3)
     (folder / "run.json").write_text(json.dumps({"config": config.model_dump(mode="json"), "status": "complete"}))
