@@ -1,9 +1,9 @@
-"""Which cells of a table of counts must not be shown, so that no person behind a small count stands out.
+"""Cell suppression: which cells of a table of counts must be hidden, so that nobody behind a small count is disclosed.
 
-A count of 1 to 4 people is shown as `<5`. Where the totals would give it away again (a total minus the rest), further
-cells are hidden: complementary suppression. Sums over rows and over columns make the table a network in which each
-cell is an edge; what an onlooker can tell of a hidden cell is how far it can be moved along closed paths of hidden
-cells, and where it cannot be moved enough, the cheapest path is opened. (Fischetti, Salazar 1999, Math. Program.
+A count of 1 to 4 people is shown as `<5`. Where totals would give it away again (a total minus the rest), further cells
+are hidden: complementary suppression. Sums over rows and over columns make the table a network in which each cell is an
+edge. The values that a reader could deduce for a hidden cell are those it can take when counts move along closed paths
+of hidden cells; where these are too few, the cheapest path is hidden too. (Fischetti, Salazar 1999, Math. Program.
 84:283-312; Castro 2012, Eur. J. Oper. Res. 216(2):251-261 survey such methods.)
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 SHOWN, SMALL, HIDDEN = range(3)
-"""What is done with a cell: shown; small, so `<5`; hidden, to protect another or since its row or column has few."""
+"""State of a cell: shown; small, shown as `<5`; hidden, to protect another cell or because its total is small."""
 
 RowSums = Literal["exact", "at least", "free"]
 GROUND = -1
@@ -26,24 +26,27 @@ Table = npt.NDArray[np.int64]
 
 
 def suppress_cells(table: Table, least: int = 5, rows: RowSums = "exact") -> npt.NDArray[np.int8]:
-    """Return what to do with each cell of a table of counts of people.
+    """Return the state of each cell of a table of counts of people: SHOWN, SMALL or HIDDEN.
 
-    `table`: `(rows + 1, columns + 1)`; the last row and the last column hold the totals that are shown too. Columns
-    add up. `rows`: whether a row's cells add up to its total (`exact`), to that or more, because a person may count in
-    several columns (`at least`), or to anything (`free`). No cell is above the total of its row.
+    Zeros are shown, except in a row or column whose total is small, where nothing but that total is shown. Where the
+    rest of the table allows it, a small count could be anything from 1 to `least - 1`, and a count below a small total
+    anything from 0.
 
-    Zeros are shown, but nothing of a row or column whose total is small, but for that total. The result has the
-    table's shape and holds SHOWN, SMALL or HIDDEN. Where the rest of the table allows, a small count could then be
-    anything from 1 to least - 1, and a count below a small total anything from 0.
+    Args:
+        table: `(rows + 1, columns + 1)`; the last row and the last column are the totals, which are shown too.
+            Columns add up to their totals, and no cell is above the total of its row.
+        least: smallest count that may be shown.
+        rows: whether a row's cells add up to its total (`exact`), to that or more because a person may count in
+            several columns (`at least`), or to anything (`free`).
     """
-    net = _Network(np.asarray(table, dtype=np.int64), least, rows)
-    for cell in net.protected():
-        net.protect(cell)
-    return net.state
+    network = _Network(np.asarray(table, dtype=np.int64), least, rows)
+    for cell in network.sensitive_cells():
+        network.protect(cell)
+    return network.state
 
 
 def format_cells(table: Table, state: npt.NDArray[np.int8], least: int = 5) -> list[list[int | str]]:
-    """Return the table as it may be shown: numbers, `<5`, or `hidden`.
+    """Return the table with its cells as numbers, `<5` or `hidden`.
 
     >>> counts = np.array([[3, 40, 43], [20, 50, 70], [23, 90, 113]])
     >>> shown(counts, suppress(counts))
@@ -51,13 +54,13 @@ def format_cells(table: Table, state: npt.NDArray[np.int8], least: int = 5) -> l
     """
     texts = {SMALL: f"<{least}", HIDDEN: "hidden"}
     return [
-        [int(value) if how == SHOWN else texts[int(how)] for value, how in zip(line, states, strict=True)]
+        [int(value) if cell == SHOWN else texts[int(cell)] for value, cell in zip(line, states, strict=True)]
         for line, states in zip(table, state, strict=True)
     ]
 
 
 class _Network:
-    """The table as a network: an edge a cell, a node for each row and each column, and one for what rows leave over."""
+    """The table as a network: cells are edges; nodes are rows, columns, and one for what rows do not add up to."""
 
     def __init__(self, table: Table, least: int, rows: RowSums) -> None:
         self.table, self.least, self.rows = table, least, rows
@@ -69,47 +72,47 @@ class _Network:
         self.blank[:-1, :] |= small[-1:, :]
         self.state[self.blank] = HIDDEN
 
-    def protected(self) -> list[tuple[int, int]]:
-        """Return the cells that must not be told."""
+    def sensitive_cells(self) -> list[tuple[int, int]]:
+        """Return the cells that must not be disclosed."""
         return [(int(i), int(j)) for i, j in np.argwhere((self.state == SMALL) | self.blank)]
 
     def protect(self, cell: tuple[int, int]) -> None:
-        """Hide what is needed for the cell to be movable from its lowest to its highest possible value."""
+        """Hide further cells until the cell could take any of its possible values."""
         low, high = self._bounds(cell)
         for step in (1, -1):
             values = self.table.astype(np.int64).copy()
-            over = self._over(values)
+            excess = self._row_excess(values)
             goal = high if step > 0 else low
             while values[cell] != goal:
-                path = self._path(values, over, cell, step)
+                path = self._path(values, excess, cell, step)
                 if path is None:
                     break
                 for edge, direction in [*path, (cell, step)]:
                     if edge[1] == GROUND:
-                        over[edge[0]] += direction
+                        excess[edge[0]] += direction
                         continue
                     values[edge] += direction
                     if self.state[edge] == SHOWN:
                         self.state[edge] = HIDDEN
 
     def _bounds(self, cell: tuple[int, int]) -> tuple[int, float]:
-        """Return what an onlooker knows of a cell that is not shown (or that would not be)."""
-        most = math.inf
+        """Return the range that a reader knows for a cell that is not shown."""
+        highest = math.inf
         if self.rows != "exact" and cell[1] < self.width and self.state[cell[0], -1] == SHOWN:
-            most = float(self.table[cell[0], -1])
+            highest = float(self.table[cell[0], -1])
         if self.blank[cell]:
-            return 0, min(self.least - 1, most)
+            return 0, min(self.least - 1, highest)
         if self.state[cell] == SMALL:
-            return 1, min(self.least - 1, most)
-        return self.least, most
+            return 1, min(self.least - 1, highest)
+        return self.least, highest
 
-    def _over(self, values: Table) -> Table:
-        """Return by how much the cells of each row are more than its total."""
-        over: Table = values[:, :-1].sum(1) - values[:, -1]
-        return over
+    def _row_excess(self, values: Table) -> Table:
+        """Return by how much the cells of each row exceed its total."""
+        excess: Table = values[:, :-1].sum(1) - values[:, -1]
+        return excess
 
     def _ends(self, cell: tuple[int, int]) -> tuple[int, int]:
-        """Return the edge's tail and head: raising it takes one from the tail's balance and gives one to the head's.
+        """Return the nodes of an edge: raising the cell by one moves one unit from the first to the second.
 
         Nodes: rows 0 to height, then columns.
         """
@@ -117,8 +120,8 @@ class _Network:
         row, column = i, self.height + 1 + j
         return (row, column) if (i == self.height) != (j == self.width) else (column, row)
 
-    def _edges(self, values: Table, over: Table) -> Iterator[tuple[int, int, tuple[int, int], int, float]]:
-        """Yield each way along an edge: from node, to node, the cell, up or down, and what it costs to open it."""
+    def _edges(self, values: Table, excess: Table) -> Iterator[tuple[int, int, tuple[int, int], int, float]]:
+        """Yield each direction of an edge: start node, end node, cell, up (1) or down (-1), cost of hiding it."""
         for cell in np.ndindex(*self.table.shape):
             state, value = self.state[cell], int(values[cell])
             cost = 0.0
@@ -139,34 +142,34 @@ class _Network:
         for i in range(self.height + 1):
             tail, head = (ground, i) if i == self.height else (i, ground)
             yield tail, head, (i, GROUND), 1, 0.0
-            if self.rows == "free" or over[i] > 0:
+            if self.rows == "free" or excess[i] > 0:
                 yield head, tail, (i, GROUND), -1, 0.0
 
     def _path(
-        self, values: Table, over: Table, cell: tuple[int, int], step: int
+        self, values: Table, excess: Table, cell: tuple[int, int], step: int
     ) -> list[tuple[tuple[int, int], int]] | None:
-        """Return the cheapest path that makes up for moving a cell by one: cells, each with up or down."""
+        """Return the cheapest path that balances a step of a cell: cells, up (1) or down (-1); None: no path."""
         tail, head = self._ends(cell)
         start, goal = (head, tail) if step > 0 else (tail, head)
-        ways: dict[int, list[tuple[int, tuple[int, int], int, float]]] = {}
-        for source, target, edge, direction, cost in self._edges(values, over):
+        steps: dict[int, list[tuple[int, tuple[int, int], int, float]]] = {}
+        for source, target, edge, direction, cost in self._edges(values, excess):
             if edge != cell:
-                ways.setdefault(source, []).append((target, edge, direction, cost))
+                steps.setdefault(source, []).append((target, edge, direction, cost))
         best: dict[int, float] = {start: 0.0}
-        came: dict[int, tuple[int, tuple[int, int], int]] = {}
+        previous: dict[int, tuple[int, tuple[int, int], int]] = {}
         heap = [(0.0, start)]
         while heap:
             spent, node = heapq.heappop(heap)
             if node == goal:
                 path = []
                 while node != start:
-                    node, edge, direction = came[node]
+                    node, edge, direction = previous[node]
                     path.append((edge, direction))
                 return path
             if spent > best[node]:
                 continue
-            for target, edge, direction, cost in ways.get(node, ()):
+            for target, edge, direction, cost in steps.get(node, ()):
                 if (total := spent + cost + 1e-6) < best.get(target, math.inf):
-                    best[target], came[target] = total, (node, edge, direction)
+                    best[target], previous[target] = total, (node, edge, direction)
                     heapq.heappush(heap, (total, target))
         return None

@@ -1,9 +1,8 @@
-"""A data set's card with the counts of one folder, so that no person behind a small count stands out.
+"""A data set's card with the counts of one folder, in which nobody behind a small count is disclosed.
 
-What is counted is people. Counts of 1 to 4 are `<5`, and what would give them away is hidden
-(sites/disclosure/cell_suppression.py);
-counts of examples stand only at totals whose count of people is shown; ages only as median and quartiles of enough
-people, in whole years, above 89 as `>89`.
+People are counted. Counts of 1 to 4 are `<5`, and cells that would give them away are hidden
+(sites/disclosure/cell_suppression.py); counts of examples are given only for totals whose count of people is shown;
+ages only as median and quartiles of enough people, in whole years, above 89 as `>89`.
 """
 
 from __future__ import annotations
@@ -24,22 +23,37 @@ from sites.datasets import Source
 from sites.disclosure.cell_suppression import SHOWN, RowSums, format_cells, suppress_cells
 
 MIN_PATIENTS = 5
+"""Smallest count of people that is shown."""
+
 MAX_AGE_SHOWN = 89
-"""Ages above are told as such (45 CFR 164.514(b)(2)(i)(C))."""
+"""Ages above are shown as `>89` (45 CFR 164.514(b)(2)(i)(C))."""
 
 BLOCK_BYTES = 1 << 30
-"""Bytes of examples that are read at a time, about."""
+"""Approximate bytes of examples that are read at a time."""
 
 MAX_SITES_LISTED = 12
-"""What is missing is told of every hospital where there are at most so many."""
+"""Missing inputs are counted for each hospital if there are at most this many."""
 
 Key = tuple[str, str]
 Cell = int | str
 
 
 @dataclass
-class _Found:
-    """What the examples say, gathered block by block."""
+class _Tally:
+    """Counts of the examples, added up block by block.
+
+    Attributes:
+        examples: examples of each hospital.
+        classes: examples of each class.
+        excluded: examples left out, by reason.
+        synthetic: whether any file says that it was generated.
+        age: age of each person (years), where known.
+        sex: sex of each person (0 female, 1 male), where known.
+        available: which of "age" and "sex" the data set has.
+        values: number of values and of missing values of each input.
+        measured: people with a measured value of each input.
+        lacking: people with a missing value of each input.
+    """
 
     examples: Counter[str] = field(default_factory=Counter)
     classes: npt.NDArray[np.int64] | None = None
@@ -47,62 +61,67 @@ class _Found:
     synthetic: bool = False
     age: dict[Key, float] = field(default_factory=dict)
     sex: dict[Key, int] = field(default_factory=dict)
-    knows: set[str] = field(default_factory=set)
+    available: set[str] = field(default_factory=set)
     values: dict[str, list[int]] = field(default_factory=dict)
     measured: dict[str, set[Key]] = field(default_factory=dict)
     lacking: dict[str, set[Key]] = field(default_factory=dict)
 
 
 def describe_folder(
-    source: Source, least: int = MIN_PATIENTS, tell: Callable[[int, int], None] = lambda done, of: None
+    source: Source, least: int = MIN_PATIENTS, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[str, Any]:
-    """Return the card and the counts, JSON-ready; `tell(done, of)` says how many recordings were read.
+    """Return the data card and the counts of a folder, ready for JSON.
 
-    `card`: the data card. A count is a number, `<5`, or `hidden`. `sites`: of each hospital the people, recordings,
-    examples, and people with examples of each class; `classes`: people and examples of each; `missing`: of each
-    input that is not always there the share of missing values, and how many people it was never measured in.
+    A count is a number, `<5`, or `hidden`. `sites`: people, recordings, examples of each hospital, and its people with
+    examples of each class; `classes`: people and examples of each class; `missing`: of each input that is sometimes
+    missing, the share of missing values and the number of people in whom it was never measured.
+
+    Args:
+        source: the data set in its folder.
+        least: smallest count of people that is shown.
+        on_progress: called with the number of recordings read and their total.
 
     Raises:
-        DataError: the folder cannot be read, or nobody is in it.
+        DataError: the folder cannot be read, or holds no patients.
     """
     everyone = source.patients()
     if not everyone:
-        raise DataError(f"nobody's data are in {source.folder}")
+        raise DataError(f"{source.folder} holds no patients: name the folder of {source.card.name}")
     task = source.task()
     label = {item.id: item.site or "all" for item in everyone}
-    found = _Found()
+    tally = _Tally()
     total = len(everyone)
     done = 0
     for block in _blocks(everyone, task):
-        _gather(found, source.read([item.id for item in block]), label)
+        _add_cohort(tally, source.read([item.id for item in block]), label)
         done += len(block)
-        tell(done, total)
-    used, mode = _counted(everyone, task, label)
+        on_progress(done, total)
+    used, mode = _classes_by_person(everyone, task, label)
     names = sorted({site for site, _ in used}, key=_natural)
     counts = _table(used, names, len(task.classes))
     state = suppress_cells(counts, least, mode)
     cells = format_cells(counts, state, least)
     recordings = Counter(label[item.id] for item in everyone)
     open_rows = state[:, -1] == SHOWN
-    excluded = dict(found.excluded)
+    excluded = dict(tally.excluded)
     if unused := len({(label[item.id], item.person) for item in everyone}) - len(used):
         excluded["people without an example"] = unused
-    by_class = _examples(found, counts[-1, :-1], state[-1, :-1] == SHOWN, task, least)
+    by_class = _examples(tally, counts[-1, :-1], state[-1, :-1] == SHOWN, task, least)
     return {
         "card": asdict(source.card),
-        "synthetic": source.card.synthetic or found.synthetic,
+        "synthetic": source.card.synthetic or tally.synthetic,
         "folder": str(source.folder),
         "task": _about(task),
         "least": least,
         "patients": cells[-1][-1],
         "recordings": total if open_rows[-1] else "hidden",
-        "examples": sum(found.examples.values()) if open_rows[-1] else "hidden",
+        "examples": sum(tally.examples.values()) if open_rows[-1] else "hidden",
         "sites": [
             {
                 "site": name,
                 "patients": line[-1],
                 "recordings": recordings[name] if is_open else "hidden",
-                "examples": found.examples[name] if is_open else "hidden",
+                "examples": tally.examples[name] if is_open else "hidden",
                 "classes": dict(zip(task.classes, line[:-1], strict=True)),
             }
             for name, line, is_open in zip(names, _lines(cells), open_rows, strict=False)
@@ -111,60 +130,60 @@ def describe_folder(
             name: {"title": title, "patients": cell, "examples": number}
             for name, title, cell, number in zip(task.classes, task.class_titles, cells[-1], by_class, strict=False)
         },
-        "age": _ages(found, used, least) if "age" in found.knows else None,
-        "sex": _sexes(found, used, least) if "sex" in found.knows else None,
-        "missing": _missing(found, used, names, least),
-        "complete": sum(not lacks for _, lacks in found.values.values()),
+        "age": _ages(tally, used, least) if "age" in tally.available else None,
+        "sex": _sexes(tally, used, least) if "sex" in tally.available else None,
+        "missing": _missing(tally, used, names, least),
+        "complete": sum(not lacks for _, lacks in tally.values.values()),
         "excluded": {what: _few(number, least) for what, number in sorted(excluded.items())},
     }
 
 
 def _blocks(everyone: Sequence[Patient], task: Task) -> Iterator[list[Patient]]:
-    """Yield recordings whose examples are about BLOCK bytes together."""
+    """Yield groups of recordings whose examples take about BLOCK_BYTES."""
     width = 4 * (task.channels * task.samples + len(task.features) + 1)
     block: list[Patient] = []
-    held = 0
+    size = 0
     for item in everyone:
         block.append(item)
-        held += width * max(1, sum(item.examples))
-        if held >= BLOCK_BYTES:
+        size += width * max(1, sum(item.examples))
+        if size >= BLOCK_BYTES:
             yield block
-            block, held = [], 0
+            block, size = [], 0
     if block:
         yield block
 
 
-def _gather(found: _Found, cohort: Cohort, label: dict[str, str]) -> None:
+def _add_cohort(tally: _Tally, cohort: Cohort, label: dict[str, str]) -> None:
     keys = [(label[name], person) for name, person in zip(cohort.patients, cohort.persons, strict=True)]
-    held = np.bincount(cohort.patient, minlength=len(keys))
-    for (site, _), number in zip(keys, held, strict=True):
-        found.examples[site] += int(number)
+    examples = np.bincount(cohort.patient, minlength=len(keys))
+    for (site, _), number in zip(keys, examples, strict=True):
+        tally.examples[site] += int(number)
     counts = np.asarray(cohort.class_counts())
-    found.classes = counts if found.classes is None else found.classes + counts
-    found.excluded.update(cohort.excluded)
-    found.synthetic |= cohort.synthetic
+    tally.classes = counts if tally.classes is None else tally.classes + counts
+    tally.excluded.update(cohort.excluded)
+    tally.synthetic |= cohort.synthetic
     if cohort.age is not None:
-        found.knows.add("age")
-        found.age |= {key: float(age) for key, age in zip(keys, cohort.age, strict=True) if np.isfinite(age)}
+        tally.available.add("age")
+        tally.age |= {key: float(age) for key, age in zip(keys, cohort.age, strict=True) if np.isfinite(age)}
     if cohort.sex is not None:
-        found.knows.add("sex")
-        found.sex |= {key: int(sex) for key, sex in zip(keys, cohort.sex, strict=True) if sex >= 0}
+        tally.available.add("sex")
+        tally.sex |= {key: int(sex) for key, sex in zip(keys, cohort.sex, strict=True) if sex >= 0}
     if not cohort.task.missing:
         return
     for index, name in enumerate(cohort.task.features):
-        _note(found, name, np.isnan(cohort.features[:, index]), cohort.patient, keys)
+        _add_input(tally, name, np.isnan(cohort.features[:, index]), cohort.patient, keys)
     x = cohort.x
     for index, name in enumerate(cohort.task.channel_names):
         if isinstance(x, Windows):
-            rows, owner = _hours(x, cohort.patient)
-            _note(found, name, np.isnan(x.rows[rows, index]), owner, keys)
+            rows, owner = _window_rows(x, cohort.patient)
+            _add_input(tally, name, np.isnan(x.rows[rows, index]), owner, keys)
         else:
             lost = np.isnan(x[:, index])
-            _note(found, name, lost.ravel(), np.repeat(cohort.patient, x.shape[2]), keys)
+            _add_input(tally, name, lost.ravel(), np.repeat(cohort.patient, x.shape[2]), keys)
 
 
-def _hours(x: Windows, patient: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the rows that the windows look at, each once, and whose they are."""
+def _window_rows(x: Windows, patient: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the rows that the windows cover, each once, and the patient of each."""
     first, place = np.unique(x.first, return_index=True)
     last = np.zeros(len(first), dtype=np.int64)
     np.maximum.at(last, np.searchsorted(first, x.first), x.end)
@@ -173,34 +192,36 @@ def _hours(x: Windows, patient: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.i
     return np.arange(sizes.sum()) + start, np.repeat(patient[place], sizes)
 
 
-def _note(
-    found: _Found, name: str, lost: npt.NDArray[np.bool_], owner: npt.NDArray[np.int64], keys: Sequence[Key]
+def _add_input(
+    tally: _Tally, name: str, lost: npt.NDArray[np.bool_], owner: npt.NDArray[np.int64], keys: Sequence[Key]
 ) -> None:
-    value = found.values.setdefault(name, [0, 0])
+    value = tally.values.setdefault(name, [0, 0])
     value[0] += len(lost)
     value[1] += int(lost.sum())
     lacks = np.bincount(owner[lost], minlength=len(keys))
     every = np.bincount(owner, minlength=len(keys))
-    found.measured.setdefault(name, set()).update(keys[int(i)] for i in np.flatnonzero(every > lacks))
-    found.lacking.setdefault(name, set()).update(keys[int(i)] for i in np.flatnonzero(lacks))
+    tally.measured.setdefault(name, set()).update(keys[int(i)] for i in np.flatnonzero(every > lacks))
+    tally.lacking.setdefault(name, set()).update(keys[int(i)] for i in np.flatnonzero(lacks))
 
 
-def _counted(everyone: Sequence[Patient], task: Task, label: dict[str, str]) -> tuple[dict[Key, set[int]], RowSums]:
-    """Return the classes of everyone who counts, and how a hospital's classes add up.
+def _classes_by_person(
+    everyone: Sequence[Patient], task: Task, label: dict[str, str]
+) -> tuple[dict[Key, set[int]], RowSums]:
+    """Return the classes of each person with an example, and how a hospital's classes add up.
 
-    With several labels an example need not have any, so there everyone counts.
+    In a multilabel task an example need not have a label, so everyone is counted.
     """
-    found: dict[Key, set[int]] = {}
+    classes_of: dict[Key, set[int]] = {}
     for item in everyone:
-        found.setdefault((label[item.id], item.person), set()).update(i for i, n in enumerate(item.examples) if n)
+        classes_of.setdefault((label[item.id], item.person), set()).update(i for i, n in enumerate(item.examples) if n)
     if task.kind == "multilabel":
-        return found, "free"
-    used = {key: classes for key, classes in found.items() if classes}
+        return classes_of, "free"
+    used = {key: classes for key, classes in classes_of.items() if classes}
     return used, "exact" if all(len(classes) == 1 for classes in used.values()) else "at least"
 
 
 def _table(used: dict[Key, set[int]], names: Sequence[str], classes: int) -> npt.NDArray[np.int64]:
-    """Return people by hospital and class, with totals of both."""
+    """Return the number of people by hospital and class, with totals of both."""
     row = {name: i for i, name in enumerate(names)}
     table = np.zeros((len(names) + 1, classes + 1), dtype=np.int64)
     for (site, _), held in used.items():
@@ -210,14 +231,14 @@ def _table(used: dict[Key, set[int]], names: Sequence[str], classes: int) -> npt
 
 
 def _examples(
-    found: _Found, people: npt.NDArray[np.int64], shown_people: npt.NDArray[np.bool_], task: Task, least: int
+    tally: _Tally, people: npt.NDArray[np.int64], shown_people: npt.NDArray[np.bool_], task: Task, least: int
 ) -> list[Cell]:
-    """Return the examples of each class: hidden where its people are, and enough others that the sum tells nothing.
+    """Return the examples of each class, hidden where its people are, and in more classes if the sum discloses them.
 
-    The examples of all classes add up, and none has fewer than people. So where a class is hidden, others join it,
-    the rarest first, until the hidden ones have `least - 1` examples more than people between them.
+    The examples of all classes add up, and a class has at least as many examples as people. So where a class is
+    hidden, others are too, the rarest first, until the hidden ones have `least - 1` more examples than people.
     """
-    numbers = np.zeros(len(people), dtype=np.int64) if found.classes is None else found.classes
+    numbers = np.zeros(len(people), dtype=np.int64) if tally.classes is None else tally.classes
     hidden = ~shown_people
     if task.kind == "multiclass" and hidden.any() and (numbers > people).any():
         for index in np.argsort(numbers):
@@ -228,13 +249,13 @@ def _examples(
 
 
 def _line(numbers: Sequence[int], least: int) -> list[Cell]:
-    """Return counts that make up a total that is shown too, and the total."""
+    """Return counts and, last, their total, with cells hidden that the total would disclose."""
     table = np.array([[*numbers, sum(numbers)]] * 2, dtype=np.int64)
     return format_cells(table, suppress_cells(table, least), least)[-1]
 
 
 def _lines(cells: list[list[Cell]]) -> list[list[Cell]]:
-    """Return the lines of the hospitals: of a single one its totals."""
+    """Return the lines of the hospitals; of a single hospital, the totals."""
     return cells[:-1] if len(cells) > 2 else cells[-1:]
 
 
@@ -242,8 +263,8 @@ def _few(number: int, least: int) -> Cell:
     return f"<{least}" if 0 < number < least else number
 
 
-def _ages(found: _Found, used: dict[Key, set[int]], least: int) -> dict[str, Any]:
-    ages = np.array([found.age[key] for key in used if key in found.age])
+def _ages(tally: _Tally, used: dict[Key, set[int]], least: int) -> dict[str, Any]:
+    ages = np.array([tally.age[key] for key in used if key in tally.age])
     known, unknown, _ = _line([len(ages), len(used) - len(ages)], least)
     enough = len(ages) >= 4 * least
     quartiles = [_year(age) for age in np.quantile(ages, (0.25, 0.5, 0.75))] if enough else None
@@ -254,30 +275,30 @@ def _year(age: float) -> Cell:
     return f">{MAX_AGE_SHOWN}" if round(age) > MAX_AGE_SHOWN else round(age)
 
 
-def _sexes(found: _Found, used: dict[Key, set[int]], least: int) -> dict[str, Cell]:
-    counts = Counter(found.sex.get(key, -1) for key in used)
+def _sexes(tally: _Tally, used: dict[Key, set[int]], least: int) -> dict[str, Cell]:
+    counts = Counter(tally.sex.get(key, -1) for key in used)
     return dict(zip(("female", "male", "unknown"), _line([counts[0], counts[1], counts[-1]], least), strict=False))
 
 
-def _missing(found: _Found, used: dict[Key, set[int]], names: Sequence[str], least: int) -> list[dict[str, Any]]:
+def _missing(tally: _Tally, used: dict[Key, set[int]], names: Sequence[str], least: int) -> list[dict[str, Any]]:
     each = list(names) if len(names) <= MAX_SITES_LISTED else []
     rows = {name: i for i, name in enumerate(each)}
     lines = []
-    for name, (values, lacks) in found.values.items():
+    for name, (values, lacks) in tally.values.items():
         if not lacks:
             continue
         table = np.zeros((max(1, len(each)) + 1, 3), dtype=np.int64)
         for key in used:
-            table[rows.get(key[0], 0), 0 if key in found.measured[name] else 1] += 1
+            table[rows.get(key[0], 0), 0 if key in tally.measured[name] else 1] += 1
         table[:, 2] = table.sum(1)
         table[-1] = table.sum(0)
         state = suppress_cells(table, least)
         cells = format_cells(table, state, least)
-        told = (state[-1, :2] == SHOWN).all() and not 0 < len(found.lacking[name]) < least
+        releasable = (state[-1, :2] == SHOWN).all() and not 0 < len(tally.lacking[name]) < least
         lines.append(
             {
                 "input": name,
-                "share": round(lacks / values, 2) if told else "hidden",
+                "share": round(lacks / values, 2) if releasable else "hidden",
                 "never": cells[-1][1],
                 "sites": {site: line[1] for site, line in zip(each, _lines(cells), strict=False)},
             }

@@ -1,9 +1,8 @@
-"""Simulated differences between hospitals, put on a hospital's examples after it was split.
+"""Simulated differences between hospitals, applied to a hospital's examples after the split.
 
-Every draw comes from (run seed, site, "shift", option, recording or person), so that a site's data are the same
-whatever the other sites are, which worker opens them and in which order. The order of the steps is that of a
-recording: who comes, who labels, electrodes, amplifier, recorder, then tables. The options are in
-common/sections/shift.py.
+Every draw comes from (run seed, site, "shift", option, recording or person), so that a site's data do not depend on
+the other sites, nor on which worker loads them and in which order. The steps follow the order of a recording: case mix,
+labels, electrodes, amplifier, recorder, then tables. The options are in common/sections/shift.py.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ EVERY = "*"
 
 
 def check_sites(config: RunConfig, sites: Iterable[str]) -> None:
-    """Refuse a shift of a hospital that is not there.
+    """Refuse a shift of a hospital that the run does not have.
 
     Raises:
-        ConfigError: names it, and the nearest that is.
+        ConfigError: the message names it and the hospital of the most similar name.
     """
     known = sorted(sites)
     for name in sorted(set(config.shift) - {EVERY} - set(known)):
@@ -35,7 +34,7 @@ def check_sites(config: RunConfig, sites: Iterable[str]) -> None:
 
 
 def refuse_at_hospital(config: RunConfig) -> None:
-    """Let no run's configuration alter what a real hospital holds.
+    """Refuse a shift at a real hospital, whose data a run may not alter.
 
     Raises:
         SiteError: the run has a shift.
@@ -45,7 +44,7 @@ def refuse_at_hospital(config: RunConfig) -> None:
 
 
 def site_options(config: RunConfig, site: str) -> ShiftConfig:
-    """Return a site's options: those of `*`, and the site's own, which count before them."""
+    """Return a site's options: those of `*`, overridden by the site's own."""
     merged: dict[str, object] = {}
     for name in (EVERY, site):
         if name in config.shift:
@@ -54,16 +53,16 @@ def site_options(config: RunConfig, site: str) -> ShiftConfig:
     return ShiftConfig.model_validate(merged)
 
 
-def apply_shift(cohort: Cohort, asked: ShiftConfig, seed: int, site: str) -> tuple[Cohort, Mapping[str, str]]:
-    """Return the shifted cohort, and in words what each option did; the same cohort if nothing is asked.
+def apply_shift(cohort: Cohort, options: ShiftConfig, seed: int, site: str) -> tuple[Cohort, Mapping[str, str]]:
+    """Return the shifted cohort and a description of what each option did; without options, the same cohort.
 
-    People who were left out are counted in `Cohort.excluded`. The cohort that was given is not changed.
+    People left out are counted in `Cohort.excluded`. The given cohort is not changed.
 
     Raises:
         ConfigError: an option does not fit the data (no ages, no signal, no such class, ...).
     """
     notes: Notes = {}
-    at = SiteShift(asked, seed, site)
+    at = SiteShift(options, seed, site)
     for step in (people.adjust_case_mix, labels.mislabel, signals.disturb_signals, tables.alter_tables):
         cohort = step(cohort, at, notes)
     return cohort, notes

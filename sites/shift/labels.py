@@ -1,4 +1,4 @@
-"""Who labels: some labels are wrong."""
+"""Wrong labels."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sites.shift.site_shift import IN_WORDS, Notes, SiteShift, class_index, sele
 def mislabel(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
     """Return the cohort with wrong labels, drawn for each example or each recording.
 
-    Which of the other classes is written is drawn evenly (symmetric noise; Frenay, Verleysen 2014, IEEE TNNLS
-    25(5):845-869, noise completely at random). In a multilabel task each label by itself is turned.
+    The wrong class is drawn evenly from the other classes (symmetric noise; Frenay, Verleysen 2014, IEEE TNNLS
+    25(5):845-869, noise completely at random). In a multilabel task each label is flipped independently.
     """
     option = at.options.label_noise
     if option is None:
         return cohort
     if cohort.task.utility and option.where != "train":
-        raise at.wrong("label_noise.where", "use train: what an alarm is worth is told by the true labels")
+        raise at.error("label_noise.where", "use train: the utility of an alarm is computed from the true labels")
     to = None if option.to is None else class_index(cohort, option.to, at, "label_noise.to")
     multilabel = cohort.task.kind == "multilabel"
     labels = len(cohort.task.classes) if multilabel else 1
@@ -30,8 +30,8 @@ def mislabel(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
     step = np.zeros((len(cohort.y), labels), dtype=np.int64)
     order = np.argsort(cohort.patient, kind="stable")
     edges = np.searchsorted(cohort.patient[order], np.arange(len(cohort.patients) + 1))
-    for which, name in enumerate(cohort.patients):
-        rows = order[edges[which] : edges[which + 1]]
+    for index, name in enumerate(cohort.patients):
+        rows = order[edges[index] : edges[index + 1]]
         rng = at.rng("label_noise", name)
         size = (len(rows) if option.by == "example" else 1, labels)
         wrong[rows] = rng.random(size) < option.probability

@@ -1,9 +1,9 @@
-"""Who comes to a hospital: people are left out, without replacement, until shares are as wanted.
+"""Case mix: people are left out, without replacement, until shares of age, sex and class are as configured.
 
-The unit is the person, on each side of the split by itself, so that training, validation and test patients all have
-the wanted shares. Shares of age, sex and class that are asked together hold together: each kind of person (older
-woman with the event, ...) is kept in a proportion that comes of raking (iterative proportional fitting; Deming,
-Stephan 1940, Annals of Mathematical Statistics 11(4):427-444), scaled so that as many stay as can.
+The unit is the person, on each side of the split separately, so that training, validation and test patients all have
+the configured shares. Shares of age, sex and class that are configured together hold together: each kind of person
+(older woman with the event, ...) is kept in a proportion that raking gives (iterative proportional fitting; Deming,
+Stephan 1940, Annals of Mathematical Statistics 11(4):427-444), scaled so that as many people stay as possible.
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class _Mix:
-    """A wanted share of marked people. `mark` gives 1, 0 or UNKNOWN for each code of the cohort's persons."""
+    """A share of people of one kind.
+
+    Attributes:
+        option: the option that asks for it.
+        words: the kind, in words.
+        share: the share of the kind among people of known kind.
+        where: the sides of the split that it applies to.
+        mark: returns 1 (of the kind), 0 or UNKNOWN for each of the cohort's persons.
+    """
 
     option: str
     words: str
@@ -34,7 +42,7 @@ class _Mix:
 
 
 def adjust_case_mix(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
-    """Return the cohort with its mix of ages, sexes and classes as asked."""
+    """Return the cohort with its mix of ages, sexes and classes as configured."""
     mixes = [mix for mix in (_age(cohort, at), _sex(cohort, at), _prevalence(cohort, at)) if mix]
     if not mixes:
         return cohort
@@ -43,13 +51,13 @@ def adjust_case_mix(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
     stays = np.ones(len(cohort.y), dtype=np.bool_)
     gone: set[int] = set()
     for name, side in _sides(cohort, "all"):
-        here = np.unique(person[side])
-        mine = [mix for mix in mixes if (side & selected_rows(cohort, mix.where)).any()]
-        if not mine:
+        present = np.unique(person[side])
+        applied = [mix for mix in mixes if (side & selected_rows(cohort, mix.where)).any()]
+        if not applied:
             continue
-        marks = np.stack([mix.mark(cohort, side)[here] for mix in mine], axis=1)
-        rng = at.rng(",".join(mix.option for mix in mine), name)
-        out = here[~draw_kept(marks, [mix.share for mix in mine], rng)]
+        marks = np.stack([mix.mark(cohort, side)[present] for mix in applied], axis=1)
+        rng = at.rng(",".join(mix.option for mix in applied), name)
+        out = present[~draw_kept(marks, [mix.share for mix in applied], rng)]
         stays &= ~(side & np.isin(person, out))
         gone |= set(out.tolist())
     if gone:
@@ -65,7 +73,7 @@ def _age(cohort: Cohort, at: SiteShift) -> _Mix | None:
     if option is None:
         return None
     if cohort.age is None:
-        raise at.wrong("age_mix", f"{cohort.task.name} does not know how old its patients are")
+        raise at.error("age_mix", f"{cohort.task.name} has no ages of its patients")
     names, code = _persons(cohort)
     oldest = np.full(len(names), -np.inf)
     known = np.isfinite(cohort.age)
@@ -80,7 +88,7 @@ def _sex(cohort: Cohort, at: SiteShift) -> _Mix | None:
     if option is None:
         return None
     if cohort.sex is None:
-        raise at.wrong("sex_mix", f"{cohort.task.name} does not know the sex of its patients")
+        raise at.error("sex_mix", f"{cohort.task.name} has no sexes of its patients")
     names, code = _persons(cohort)
     mark = np.full(len(names), UNKNOWN, dtype=np.int64)
     known = cohort.sex >= 0
@@ -93,20 +101,20 @@ def _prevalence(cohort: Cohort, at: SiteShift) -> _Mix | None:
     if option is None:
         return None
     if option.of is None and not cohort.task.binary:
-        raise at.wrong("prevalence", f"say `of` which class: {', '.join(cohort.task.classes)}")
-    which = class_index(cohort, option.of or cohort.task.classes[-1], at, "prevalence")
+        raise at.error("prevalence", f"set `of` to one of the classes: {', '.join(cohort.task.classes)}")
+    index = class_index(cohort, option.of or cohort.task.classes[-1], at, "prevalence")
 
     def mark(cohort: Cohort, side: Mask) -> npt.NDArray[np.int64]:
         names, code = _persons(cohort)
-        found = np.zeros(len(names), dtype=np.int64)
-        found[code[cohort.patient[side & has_class(cohort, which)]]] = 1
-        return found
+        marks = np.zeros(len(names), dtype=np.int64)
+        marks[code[cohort.patient[side & has_class(cohort, index)]]] = 1
+        return marks
 
-    return _Mix("prevalence", f"people with {cohort.task.classes[which]}", option.share, option.where, mark)
+    return _Mix("prevalence", f"people with {cohort.task.classes[index]}", option.share, option.where, mark)
 
 
 def _persons(cohort: Cohort) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """Return all persons, sorted, and the index of each recording's."""
+    """Return all persons, sorted, and the index of each recording's person."""
     names = sorted(set(cohort.persons))
     index = {name: i for i, name in enumerate(names)}
     return names, np.asarray([index[name] for name in cohort.persons], dtype=np.int64)
@@ -119,15 +127,15 @@ def _sides(cohort: Cohort, where: Where) -> list[tuple[str, Mask]]:
 
 
 def draw_kept(marks: npt.NDArray[np.int64], wanted: Sequence[float], rng: np.random.Generator) -> Mask:
-    """Return who stays, so that of each column of marks the wanted share is 1, to about a person.
+    """Return which people stay, so that the share of 1 in each column of marks is as wanted, within about one person.
 
     Args:
-        marks: `(people, columns)` of 1, 0 and UNKNOWN; whose mark is unknown counts as of the rarer kind, and so stays.
-        wanted: the share of 1 among 1 and 0, for each column.
+        marks: `(people, columns)` of 1, 0 and UNKNOWN; an unknown mark counts as the rarer kind, which stays.
+        wanted: share of 1 among 1 and 0, for each column.
         rng: draws who of one kind stays.
 
     Returns:
-        `(people,)`; everyone, where a group that should be there is empty or would be emptied.
+        `(people,)`; all True if a group that should have people is empty or would be emptied.
     """
     everyone = np.ones(len(marks), dtype=np.bool_)
     columns = [(marks[:, i] == 1, marks[:, i] == 0, share) for i, share in enumerate(wanted)]
@@ -148,8 +156,8 @@ def draw_kept(marks: npt.NDArray[np.int64], wanted: Sequence[float], rng: np.ran
     stays = np.zeros(len(marks), dtype=np.bool_)
     for kind in np.unique(marks, axis=0):
         same = np.flatnonzero((marks == kind).all(axis=1))
-        many = math.floor(len(same) * weight[same[0]] + 0.5 + 1e-9)
-        stays[rng.permutation(same)[:many]] = True
+        count = math.floor(len(same) * weight[same[0]] + 0.5 + 1e-9)
+        stays[rng.permutation(same)[:count]] = True
     emptied = any(
         (share > 0 and not stays[yes].any()) or (share < 1 and not stays[no].any()) for yes, no, share in columns
     )

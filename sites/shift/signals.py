@@ -1,13 +1,12 @@
-"""What electrodes, amplifier and recorder do to an ECG.
+"""Disturbances of an ECG by electrodes, amplifier and recorder.
 
-Disturbances arise at the electrodes and reach the leads as the leads are wired, so Einthoven's and Goldberger's
-equations hold of twelve disturbed leads as of clean ones. A lead and the same lead minus its median beat are
-changed alike. An amplitude in mV is that at the input, before any filter that the data passed, taken over the leads:
-the root of the mean of their squares.
+A disturbance arises at the electrodes and reaches the leads as they are wired, so Einthoven's and Goldberger's
+equations hold for twelve disturbed leads as for clean ones. A lead and the same lead minus its median beat are changed
+alike. An amplitude in mV is that at the input, before any filter that the data passed: the root of the mean square over
+the leads.
 
-Examples of a recording are laid end to end in time for slow waves and hum: true of a whole recording, and an
-approximation for beats, which overlap or have gaps between them. Features that were computed from the signal are
-not computed anew.
+For slow waves and hum the examples of a recording follow one another in time without gaps: true of a whole recording,
+an approximation for beats, which overlap or have gaps. Features computed from the signal are not computed again.
 """
 
 from __future__ import annotations
@@ -34,8 +33,7 @@ RELATIVE = " minus median beat"
 WANDER_HZ, EMG_FROM_HZ = (0.05, 0.5), 20.0
 WAVES = 8
 SCALED_BEAT_MV = 1.5
-"""mV of one unit where sites/ecg/beats.py divided by the height of the beat (its median over MIT-BIH:
-docs/reference/simulated_shift.md)."""
+"""mV of one unit where sites/ecg/beats.py divided by the height of the beat (its median over MIT-BIH)."""
 _CHUNK = 1 << 16
 
 Floats = npt.NDArray[np.float64]
@@ -54,24 +52,31 @@ WIRING: dict[str, dict[str, float]] = {
 }
 """The standard leads as differences of electrode potentials (Kligfield et al. 2007, Circulation 115:1306-1324)."""
 SWAPPED = {"i": ("i", -1.0), "ii": ("iii", 1.0), "iii": ("ii", 1.0), "avr": ("avl", 1.0), "avl": ("avr", 1.0)}
-"""Each lead after the electrodes of both arms were exchanged: the old lead, and its sign."""
+"""The lead, with its sign, that each lead shows after the electrodes of both arms were exchanged."""
 
 
 @dataclass(frozen=True)
 class _Leads:
-    """The leads of a signal: their `channels`, `relative` those minus the median beat (-1: none), wiring."""
+    """The leads of a signal.
+
+    Attributes:
+        channels: channel of each lead.
+        relative: channel of each lead minus its median beat, -1 if there is none.
+        mixing: `(leads, electrodes)`, scaled so that electrodes of root mean square 1 give leads of mean square 1.
+        unit: mV of one unit of the signal.
+        band: edges in Hz of the filter that the data passed, if any.
+        rate: sampling rate in Hz.
+    """
 
     channels: list[int]
     relative: list[int]
     mixing: Floats
-    """`(leads, electrodes)`, scaled so that electrodes of root mean square 1 give leads of mean square 1."""
     unit: float
-    """mV of one unit of the signal."""
     band: tuple[float, float] | None
     rate: float
 
     def passes(self, hz: Floats | float) -> Floats:
-        """Return what the data's filter lets through at a frequency (sites/ecg/filtering.py)."""
+        """Return the gain of the data's filter at a frequency (sites/ecg/filtering.py)."""
         f = np.maximum(np.asarray(hz, dtype=np.float64), 1e-9)
         if self.band is None:
             return np.ones_like(f)
@@ -80,37 +85,37 @@ class _Leads:
 
     def add(self, x: Signals, rows: npt.NDArray[np.int64], change: npt.NDArray[Any]) -> None:
         """Add `(rows, leads, samples)` to the leads, and to the same leads minus their median beat."""
-        for lead, (here, beside) in enumerate(zip(self.channels, self.relative, strict=True)):
-            x[rows, here] += change[:, lead].astype(np.float32)
-            if beside >= 0:
-                x[rows, beside] += change[:, lead].astype(np.float32)
+        for lead, (channel, relative) in enumerate(zip(self.channels, self.relative, strict=True)):
+            x[rows, channel] += change[:, lead].astype(np.float32)
+            if relative >= 0:
+                x[rows, relative] += change[:, lead].astype(np.float32)
 
 
 def disturb_signals(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
     """Return the cohort with its ECG as another hospital would have recorded it."""
-    asked = [name for name in OPTIONS if getattr(at.options, name) is not None]
-    if not asked:
+    given = [name for name in OPTIONS if getattr(at.options, name) is not None]
+    if not given:
         return cohort
     task = cohort.task
     if isinstance(cohort.x, Windows) or not task.channels or task.rate_hz < tables.SLOW_HZ:
-        raise at.wrong(asked[0], f"needs an ECG, and {task.name} is none")
-    leads = _leads(task, at.options)
-    _check(task, at)
+        raise at.error(given[0], f"needs an ECG, and {task.name} is none")
+    leads = _find_leads(task, at.options)
+    _check_rates(task, at)
     x, features = cohort.x.copy(), cohort.features
     scaled = len(x) > 0 and bool(x.min() == 0 and x.max() == 1)
     if at.options.lead_swap is not None:
-        features = _swap(cohort, x, at, leads, notes)
+        features = _swap_leads(cohort, x, at, leads, notes)
     _add_noise(cohort, x, at, leads, notes)
-    _gain(cohort, x, at, notes)
-    _slow_down(cohort, x, at, notes)
-    _round(cohort, x, at, leads, notes)
+    _change_gain(cohort, x, at, notes)
+    _resample(cohort, x, at, notes)
+    _round_to_steps(cohort, x, at, leads, notes)
     if scaled:
-        touched = np.logical_or.reduce([selected_rows(cohort, getattr(at.options, name).where) for name in asked])
+        touched = np.logical_or.reduce([selected_rows(cohort, getattr(at.options, name).where) for name in given])
         _rescale(cohort.x, x, np.flatnonzero(touched))
     return replace(cohort, x=x, features=features)
 
 
-def _leads(task: Task, options: ShiftConfig) -> _Leads:
+def _find_leads(task: Task, options: ShiftConfig) -> _Leads:
     names = task.channel_names
     channels = [i for i, name in enumerate(names) if not name.endswith(RELATIVE)]
     relative = [names.index(names[i] + RELATIVE) if names[i] + RELATIVE in names else -1 for i in channels]
@@ -129,33 +134,33 @@ def _leads(task: Task, options: ShiftConfig) -> _Leads:
     return _Leads(channels, relative, mixing, unit, band, task.rate_hz)
 
 
-def _check(task: Task, at: SiteShift) -> None:
+def _check_rates(task: Task, at: SiteShift) -> None:
     hum, emg, slow = at.options.hum, at.options.emg, at.options.sampling_rate
     if emg is not None and task.rate_hz <= 2 * EMG_FROM_HZ:
-        raise at.wrong("emg", f"data at {task.rate_hz:g} Hz cannot hold muscle noise above {EMG_FROM_HZ:g} Hz")
+        raise at.error("emg", f"data at {task.rate_hz:g} Hz cannot hold muscle noise above {EMG_FROM_HZ:g} Hz")
     if hum is not None and hum.mains >= task.rate_hz / 2:
-        raise at.wrong(
+        raise at.error(
             "hum",
             f"data at {task.rate_hz:g} Hz cannot hold {hum.mains} Hz: a recorder's own filter would have removed it",
         )
     if slow is not None and slow.hz >= task.rate_hz:
-        raise at.wrong("sampling_rate", f"{slow.hz:g} Hz is not below the {task.rate_hz:g} Hz of the data")
+        raise at.error("sampling_rate", f"{slow.hz:g} Hz is not below the {task.rate_hz:g} Hz of the data")
 
 
 def _recordings(
     cohort: Cohort, where: Where, at: SiteShift, option: str
 ) -> Iterator[tuple[Rows, Mask, np.random.Generator]]:
-    """Yield each recording's examples in order, which of them may be changed (at least one), and its draws."""
+    """Yield each recording's examples in order, which of them may be changed (at least one), and its generator."""
     allowed = selected_rows(cohort, where)
     order = np.argsort(cohort.patient, kind="stable")
     edges = np.searchsorted(cohort.patient[order], np.arange(len(cohort.patients) + 1))
-    for which, name in enumerate(cohort.patients):
-        rows = order[edges[which] : edges[which + 1]]
+    for index, name in enumerate(cohort.patients):
+        rows = order[edges[index] : edges[index + 1]]
         if allowed[rows].any():
             yield rows, allowed[rows], at.rng(option, name)
 
 
-def _swap(cohort: Cohort, x: Signals, at: SiteShift, leads: _Leads, notes: Notes) -> Signals:
+def _swap_leads(cohort: Cohort, x: Signals, at: SiteShift, leads: _Leads, notes: Notes) -> Signals:
     """Exchange leads in place; return the features with those of the exchanged leads."""
     option = at.options.lead_swap
     assert option is not None
@@ -171,7 +176,7 @@ def _swap(cohort: Cohort, x: Signals, at: SiteShift, leads: _Leads, notes: Notes
         partner = {name: re.sub(r"_([12])$", lambda m: "_" + "21"[int(m[1]) - 1], name) for name in task.features}
         columns = [task.features.index(partner.get(name, name)) for name in task.features]
     else:
-        raise at.wrong("lead_swap", "needs the leads I, II, III, aVR and aVL, or a record of two leads")
+        raise at.error("lead_swap", "needs the leads I, II, III, aVR and aVL, or a record of two leads")
     for new, old, factor in moves:
         for channels in (leads.channels, leads.relative):
             if channels[new] >= 0:
@@ -181,9 +186,9 @@ def _swap(cohort: Cohort, x: Signals, at: SiteShift, leads: _Leads, notes: Notes
         total += 1
         if rng.random() < option.probability:
             swapped += 1
-            here = rows[allowed]
-            x[here] = x[here][:, source] * sign[:, None]
-            features[here] = features[here][:, columns]
+            changed = rows[allowed]
+            x[changed] = x[changed][:, source] * sign[:, None]
+            features[changed] = features[changed][:, columns]
     notes["lead_swap"] = f"{swapped} of {total} recordings{IN_WORDS[option.where]}"
     return features
 
@@ -205,18 +210,18 @@ def _add_noise(cohort: Cohort, x: Signals, at: SiteShift, leads: _Leads, notes: 
         notes["hum"] = _words(cohort, leads, hum.where, f"{hum.mv:g} mV at {hum.mains} Hz")
     if emg is not None:
         for rows, allowed, rng in _recordings(cohort, emg.where, at, "emg"):
-            noise = emg.mv / leads.unit * _muscle(leads, len(rows) * x.shape[2], rng)
+            noise = emg.mv / leads.unit * _muscle_noise(leads, len(rows) * x.shape[2], rng)
             leads.add(x, rows[allowed], noise.reshape(len(leads.channels), -1, x.shape[2]).transpose(1, 0, 2)[allowed])
         notes["emg"] = _words(cohort, leads, emg.where, f"{emg.mv:g} mV rms")
 
 
 def _words(cohort: Cohort, leads: _Leads, where: Where, amount: str) -> str:
     filtered = f", then the data's filter of {leads.band[0]:g} to {leads.band[1]:g} Hz" if leads.band else ""
-    unit = f", a unit of the signal taken for {leads.unit:g} mV" if leads.unit != 1 else ""
-    return f"{amount}{filtered}{unit}; {_touched(cohort, where)}"
+    unit = f", one unit of the signal counted as {leads.unit:g} mV" if leads.unit != 1 else ""
+    return f"{amount}{filtered}{unit}; {_count_recordings(cohort, where)}"
 
 
-def _touched(cohort: Cohort, where: Where) -> str:
+def _count_recordings(cohort: Cohort, where: Where) -> str:
     return f"{len(np.unique(cohort.patient[selected_rows(cohort, where)]))} recordings{IN_WORDS[where]}"
 
 
@@ -234,14 +239,14 @@ def _add_tones(
     inside = np.exp(2j * np.pi * hz[:, None] * np.arange(samples) / leads.rate)
     basis = np.concatenate([inside.real, -inside.imag])
     start = np.exp(2j * np.pi * np.arange(len(rows))[allowed, None] * hz * samples / leads.rate)
-    mine = rows[allowed]
+    changed = rows[allowed]
     step = max(1, _CHUNK // samples)
-    for first in range(0, len(mine), step):
+    for first in range(0, len(changed), step):
         phase = start[first : first + step, None] * size.T  # (examples, leads, tones)
-        leads.add(x, mine[first : first + step], np.concatenate([phase.real, phase.imag], axis=2) @ basis)
+        leads.add(x, changed[first : first + step], np.concatenate([phase.real, phase.imag], axis=2) @ basis)
 
 
-def _muscle(leads: _Leads, length: int, rng: np.random.Generator) -> Signals:
+def _muscle_noise(leads: _Leads, length: int, rng: np.random.Generator) -> Signals:
     """Return noise `(leads, length)` of root mean square 1 before the data's filter, from 20 Hz upwards."""
     whole = scipy.fft.next_fast_len(max(length, int(leads.rate)), real=True)
     hz = scipy.fft.rfftfreq(whole, 1 / leads.rate)
@@ -252,18 +257,18 @@ def _muscle(leads: _Leads, length: int, rng: np.random.Generator) -> Signals:
     return np.asarray(leads.mixing.astype(np.float32) @ scipy.fft.irfft(spectrum, n=whole, axis=1)[:, :length])
 
 
-def _gain(cohort: Cohort, x: Signals, at: SiteShift, notes: Notes) -> None:
+def _change_gain(cohort: Cohort, x: Signals, at: SiteShift, notes: Notes) -> None:
     option = at.options.gain
     if option is None:
         return
     for rows, allowed, rng in _recordings(cohort, option.where, at, "gain"):
         x[rows[allowed]] *= np.float32(option.factor * np.exp(option.spread * rng.standard_normal()))
     spread = f", spread {option.spread:g} between recordings" if option.spread else ""
-    notes["gain"] = f"factor {option.factor:g}{spread}; {_touched(cohort, option.where)}"
+    notes["gain"] = f"factor {option.factor:g}{spread}; {_count_recordings(cohort, option.where)}"
 
 
-def _slow_down(cohort: Cohort, x: Signals, at: SiteShift, notes: Notes) -> None:
-    """Resample down and back up: sites/ecg/filtering.py keeps what lies below half the lower rate."""
+def _resample(cohort: Cohort, x: Signals, at: SiteShift, notes: Notes) -> None:
+    """Resample down and back up; frequencies below half the lower rate stay."""
     option = at.options.sampling_rate
     if option is None:
         return
@@ -278,11 +283,11 @@ def _slow_down(cohort: Cohort, x: Signals, at: SiteShift, notes: Notes) -> None:
         fast = np.ascontiguousarray(x[part].reshape(-1, samples).T)
         slow = resample_and_filter(fast, rate, option.hz, None)
         x[part] = resample_and_filter(slow, option.hz, rate, None)[:samples].T.reshape(len(part), channels, samples)
-    notes["sampling_rate"] = f"{option.hz:g} Hz; {_touched(cohort, option.where)}"
+    notes["sampling_rate"] = f"{option.hz:g} Hz; {_count_recordings(cohort, option.where)}"
 
 
-def _round(cohort: Cohort, x: Signals, at: SiteShift, leads: _Leads, notes: Notes) -> None:
-    """Round the leads to the converter's steps; what rounding moved is moved beside the median beat too."""
+def _round_to_steps(cohort: Cohort, x: Signals, at: SiteShift, leads: _Leads, notes: Notes) -> None:
+    """Round the leads to the converter's steps, and change the leads minus their median beat by the same amounts."""
     option = at.options.resolution
     if option is None:
         return
@@ -298,12 +303,12 @@ def _round(cohort: Cohort, x: Signals, at: SiteShift, leads: _Leads, notes: Note
     lost = f", {clipped} samples clipped" if clipped else ""
     notes["resolution"] = (
         f"{option.bits} bits over {option.range_mv:g} mV, steps of {1000 * option.range_mv / 2**option.bits:.3g} uV"
-        f"{lost}; {_touched(cohort, option.where)}"
+        f"{lost}; {_count_recordings(cohort, option.where)}"
     )
 
 
 def _rescale(before: Signals, x: Signals, rows: Rows) -> None:
-    """Scale beats to [0, 1] again, as they were: each lead over the beat's own length, zeros behind it."""
+    """Scale beats to [0, 1] again: each lead over the beat's own length, with zeros after it."""
     samples = x.shape[2]
     for first in range(0, len(rows), 4096):
         part = rows[first : first + 4096]

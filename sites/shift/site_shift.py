@@ -1,4 +1,4 @@
-"""Asked: one site's options with its seeds, and how errors name them."""
+"""One site's shift options with its random draws and its errors."""
 
 from __future__ import annotations
 
@@ -14,26 +14,32 @@ from sites.cohort import SPLITS, Cohort
 
 Mask = npt.NDArray[np.bool_]
 Notes = dict[str, str]
-"""Option: what it did, in words."""
+"""What each option did, in words."""
 TEST = SPLITS.index("test")
 IN_WORDS = {"all": "", "train": " (training and validation patients only)", "test": " (test patients only)"}
 
 
 @dataclass(frozen=True)
 class SiteShift:
-    """What is asked of one site."""
+    """The shift of one site.
+
+    Attributes:
+        options: the site's options.
+        seed: the run's seed.
+        site: the site's name.
+    """
 
     options: ShiftConfig
     seed: int
     site: str
 
     def rng(self, option: str, *parts: str | int) -> np.random.Generator:
-        """Return the generator of one option, for one recording or person."""
+        """Return the random generator of one option, for one recording or person."""
         return rng_for(self.seed, self.site, "shift", option, *parts)
 
-    def wrong(self, option: str, why: str) -> ConfigError:
-        """Return the error that names the option."""
-        return ConfigError(f"shift.{self.site}.{option}: {why}")
+    def error(self, option: str, reason: str) -> ConfigError:
+        """Return an error that names the site and the option."""
+        return ConfigError(f"shift.{self.site}.{option}: {reason}")
 
 
 def selected_rows(cohort: Cohort, where: Where) -> Mask:
@@ -46,10 +52,10 @@ def selected_rows(cohort: Cohort, where: Where) -> Mask:
 def class_index(cohort: Cohort, name: str, at: SiteShift, option: str) -> int:
     """Return the index of a class."""
     if name not in cohort.task.classes:
-        raise at.wrong(option, f"no class {name!r}: the classes are {', '.join(cohort.task.classes)}")
+        raise at.error(option, f"no class {name!r}: the classes are {', '.join(cohort.task.classes)}")
     return cohort.task.classes.index(name)
 
 
-def has_class(cohort: Cohort, which: int) -> Mask:
-    """Return which examples are of a class."""
-    return np.asarray(cohort.y[:, which] == 1 if cohort.task.kind == "multilabel" else cohort.y == which)
+def has_class(cohort: Cohort, index: int) -> Mask:
+    """Return which examples have a class."""
+    return np.asarray(cohort.y[:, index] == 1 if cohort.task.kind == "multilabel" else cohort.y == index)

@@ -1,10 +1,10 @@
-"""What laboratories and charts do to an EHR: other calibrations, and more that is missing.
+"""Changes of tables (EHR): other calibrations, and more missing values.
 
-A variable is a column with all columns whose names begin with its own and go on after a space, such as `HR`, `HR
-change` and `HR hours since`, and its logarithm, `log HR`; so is a name that only its indicator and others begin with,
-such as `ph` of `ph points` and `ph measured`. An indicator, 0 or 1, is called `NAME measured`, a count of measurements
-`NAME times in 24 h`, and a category `NAME=code`: 0 in all of a variable's categories means that it was not measured.
-The channels of hourly tables are columns too; those of an ECG are not.
+A variable is a column together with all columns whose names start with its name and a space, such as `HR`, `HR change`
+and `HR hours since`, and its logarithm, `log HR`; so is a name that only its indicator and others start with, such as
+`ph` of `ph points` and `ph measured`. An indicator, 0 or 1, is called `NAME measured`, a count of measurements
+`NAME times in 24 h`, and a category `NAME=code`: 0 in all of a variable's categories means not measured. The channels
+of hourly tables are columns too; those of an ECG are not.
 """
 
 from __future__ import annotations
@@ -26,14 +26,22 @@ from sites.shift.site_shift import IN_WORDS, Mask, Notes, SiteShift, selected_ro
 
 MEASURED, LOG, COUNT = " measured", "log ", re.compile(r" times in \d+ h$")
 SLOW_HZ = 40.0
-"""Channels that are sampled more slowly than this are those of a table, not of an ECG."""
+"""Channels sampled more slowly than this belong to a table, not to an ECG."""
 Values = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
 
 @dataclass
 class _Variable:
-    """A variable's columns, in the features and in the channels: values, flags that tell of measuring, categories."""
+    """The columns of a variable.
+
+    Attributes:
+        features: its values among the features.
+        channels: its values among the channels.
+        feature_flags: indicators and counts of measurements among the features.
+        channel_flags: indicators and counts of measurements among the channels.
+        categories: its categories among the features.
+    """
 
     features: list[int] = field(default_factory=list)
     channels: list[int] = field(default_factory=list)
@@ -43,28 +51,31 @@ class _Variable:
 
 
 def alter_tables(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
-    """Return the cohort as another hospital's laboratory and charts would have it."""
+    """Return the cohort with another calibration and more missing values, as configured."""
     if at.options.calibration is None and at.options.missingness is None:
         return cohort
-    table = _Table.of(cohort)
+    table = _Table.from_cohort(cohort)
     if at.options.calibration is not None:
         _calibrate(cohort, table, at, notes)
     if at.options.missingness is not None:
-        _lose(cohort, table, at, notes)
-    return table.back(cohort)
+        _remove_values(cohort, table, at, notes)
+    return table.to_cohort(cohort)
 
 
 def hourly_channels(cohort: Cohort) -> tuple[str, ...]:
-    """Return the names of the channels of an EHR: none of an ECG."""
+    """Return the names of a table's channels; none of an ECG's."""
     return cohort.task.channel_names if cohort.task.rate_hz < SLOW_HZ else ()
 
 
 @dataclass
 class _Table:
-    """Copies of what may be changed: features `(examples, ...)`, and channels as rows `(rows, channels)` of time.
+    """Copies of the values that may be changed.
 
-    The rows of Windows are the shared hours, those of a dense array each sample of each example. `owner` gives the
-    recording of a row, -1 where none of the examples' recordings holds it; `example`, of a dense array, the example.
+    Attributes:
+        features: `(examples, features)`.
+        rows: channels as rows of time `(rows, channels)`: of Windows the shared hours, of a dense array every sample.
+        owner: recording of each row, -1 if none of the examples' recordings has it.
+        example: example of each row of a dense array; None for Windows.
     """
 
     features: Values
@@ -73,7 +84,7 @@ class _Table:
     example: Rows | None
 
     @classmethod
-    def of(cls, cohort: Cohort) -> _Table:
+    def from_cohort(cls, cohort: Cohort) -> _Table:
         """Return copies of a cohort's values."""
         features, x = cohort.features.copy(), cohort.x
         if not hourly_channels(cohort):
@@ -87,11 +98,11 @@ class _Table:
         last = np.full(len(cohort.patients), -1, dtype=np.int64)
         first[cohort.patient] = x.first
         np.maximum.at(last, cohort.patient, x.end)
-        for which in np.flatnonzero(last >= 0):
-            owner[first[which] : last[which] + 1] = which
+        for index in np.flatnonzero(last >= 0):
+            owner[first[index] : last[index] + 1] = index
         return cls(features, x.rows.copy(), owner, None)
 
-    def back(self, cohort: Cohort) -> Cohort:
+    def to_cohort(self, cohort: Cohort) -> Cohort:
         """Return the cohort with the changed values."""
         x = cohort.x
         if not hourly_channels(cohort):
@@ -105,9 +116,9 @@ class _Table:
         """Return which rows belong to examples that may be changed (Windows: to recordings that have one)."""
         if self.example is not None:
             return np.asarray(mask[self.example])
-        held = np.zeros(len(cohort.patients) + 1, dtype=np.bool_)
-        held[cohort.patient[mask]] = True
-        return np.asarray(held[self.owner])
+        chosen = np.zeros(len(cohort.patients) + 1, dtype=np.bool_)
+        chosen[cohort.patient[mask]] = True
+        return np.asarray(chosen[self.owner])
 
 
 def _rows(cohort: Cohort) -> Values:
@@ -129,14 +140,14 @@ def table_variables(cohort: Cohort) -> dict[str, _Variable]:
         if COUNT.search(name) or (name.endswith(MEASURED) and _is_flag(values[:, i]))
     }
     bases = sorted({_base(name) for _, names, _ in sides for name in names}, key=len)
-    found: dict[str, _Variable] = {}
+    variables: dict[str, _Variable] = {}
     for side, names, _ in sides:
         for i, name in enumerate(names):
             own = _base(name) if name in flags or "=" in name else name.removeprefix(LOG)
             base = next(base for base in bases if own == base or own.startswith(base + " "))
             kind = f"{side}_flags" if name in flags else "categories" if "=" in name else f"{side}s"
-            getattr(found.setdefault(base, _Variable()), kind).append(i)
-    return found
+            getattr(variables.setdefault(base, _Variable()), kind).append(i)
+    return variables
 
 
 def _is_flag(values: Values) -> bool:
@@ -166,11 +177,13 @@ def _calibrate(cohort: Cohort, table: _Table, at: SiteShift, notes: Notes) -> No
     notes["calibration"] = ", ".join(lines) + IN_WORDS[option.where]
 
 
-def _lose(cohort: Cohort, table: _Table, at: SiteShift, notes: Notes) -> None:
+def _remove_values(cohort: Cohort, table: _Table, at: SiteShift, notes: Notes) -> None:
     option = at.options.missingness
     assert option is not None
     if not cohort.task.missing:
-        raise at.wrong("missingness", f"{cohort.task.name} takes no missing values; see the data set's own options")
+        raise at.error(
+            "missingness", f"{cohort.task.name} does not allow missing values; see the data set's own options"
+        )
     _refuse_shared_hours(cohort, at, "missingness", option.where)
     known = table_variables(cohort)
     for pattern in option.features:
@@ -183,8 +196,8 @@ def _lose(cohort: Cohort, table: _Table, at: SiteShift, notes: Notes) -> None:
     groups = [chosen] if option.together else [[name] for name in chosen]
     mask = selected_rows(cohort, option.where)
     inside = table.allowed(cohort, mask)
-    gone, gone_rows = _draw(cohort, table, option, len(groups), at)
-    gone, gone_rows = gone & mask[:, None], gone_rows & inside[:, None]
+    removed, removed_rows = _draw(cohort, table, option, len(groups), at)
+    removed, removed_rows = removed & mask[:, None], removed_rows & inside[:, None]
     before = lost = 0
     for group, names in enumerate(groups):
         for columns in (known[name] for name in names):
@@ -194,28 +207,28 @@ def _lose(cohort: Cohort, table: _Table, at: SiteShift, notes: Notes) -> None:
                 had.append((table.features[:, columns.categories] != 0).any(1))
             held = [np.isfinite(table.rows[:, column]) for column in columns.channels]
             before += sum(int((one & mask).sum()) for one in had) + sum(int((one & inside).sum()) for one in held)
-            lost += sum(int((one & gone[:, group]).sum()) for one in had)
-            lost += sum(int((one & gone_rows[:, group]).sum()) for one in held)
-            _take(table.features, gone[:, group], columns.features, zero)
-            _take(table.rows, gone_rows[:, group], columns.channels, columns.channel_flags)
+            lost += sum(int((one & removed[:, group]).sum()) for one in had)
+            lost += sum(int((one & removed_rows[:, group]).sum()) for one in held)
+            _set_missing(table.features, removed[:, group], columns.features, zero)
+            _set_missing(table.rows, removed_rows[:, group], columns.channels, columns.channel_flags)
     what = f"{len(chosen)} variables" if len(chosen) > 3 else ", ".join(chosen)
     notes["missingness"] = f"{lost} of {before} measured values of {what} taken away{IN_WORDS[option.where]}"
 
 
 def _draw(cohort: Cohort, table: _Table, option: Missingness, groups: int, at: SiteShift) -> tuple[Mask, Mask]:
-    """Return which groups of variables each example `(examples, groups)` and each row `(rows, groups)` would lose."""
-    gone = np.zeros((len(cohort.y), groups), dtype=np.bool_)
-    gone_rows = np.zeros((len(table.rows), groups), dtype=np.bool_)
+    """Return the drawn groups of variables to remove from each example and each row, both `(..., groups)`."""
+    removed = np.zeros((len(cohort.y), groups), dtype=np.bool_)
+    removed_rows = np.zeros((len(table.rows), groups), dtype=np.bool_)
     examples, rows = _spans(cohort.patient, len(cohort.patients)), _spans(table.owner, len(cohort.patients))
-    for which, name in enumerate(cohort.patients):
+    for index, name in enumerate(cohort.patients):
         rng = at.rng("missingness", name)
         whole = rng.random(groups) < option.probability
-        for lose, of in ((gone, examples[which]), (gone_rows, rows[which])):
-            lose[of] = whole if option.by == "patient" else rng.random((len(of), groups)) < option.probability
-    return gone, gone_rows
+        for target, chosen in ((removed, examples[index]), (removed_rows, rows[index])):
+            target[chosen] = whole if option.by == "patient" else rng.random((len(chosen), groups)) < option.probability
+    return removed, removed_rows
 
 
-def _take(values: Values, lose: Mask, columns: Sequence[int], zero: Sequence[int]) -> None:
+def _set_missing(values: Values, lose: Mask, columns: Sequence[int], zero: Sequence[int]) -> None:
     for column in columns:
         values[lose, column] = np.nan
     for column in zero:
@@ -230,15 +243,15 @@ def _spans(owner: Rows, patients: int) -> list[Rows]:
 
 
 def _refuse_shared_hours(cohort: Cohort, at: SiteShift, option: str, where: Any) -> None:
-    """A recording on both sides of a split shares its hours between them."""
+    """Raise ConfigError if a recording on both sides of a split would share changed hours between them."""
     if where == "all" or not isinstance(cohort.x, Windows):
         return
     mask = selected_rows(cohort, where)
     if np.intersect1d(cohort.patient[mask], cohort.patient[~mask]).size:
-        raise at.wrong(f"{option}.where", "use all: one recording's hours are in training and in test here")
+        raise at.error(f"{option}.where", "use all: one recording's hours are in training and in test here")
 
 
 def _unknown(at: SiteShift, option: str, name: str, known: Sequence[str]) -> ConfigError:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else "there are: " + ", ".join(known[:12])
-    return at.wrong(option, f"no variable {name!r} ({hint})")
+    return at.error(option, f"no variable {name!r} ({hint})")

@@ -214,7 +214,7 @@ def test_block_by_block_is_the_same_as_at_once(monkeypatch: pytest.MonkeyPatch) 
     whole = describe_folder(table(ROWS))
     seen: list[tuple[int, int]] = []
     monkeypatch.setattr(module, "BLOCK_BYTES", 100)
-    parts = describe_folder(table(ROWS), tell=lambda done, of: seen.append((done, of)))
+    parts = describe_folder(table(ROWS), on_progress=lambda done, total: seen.append((done, total)))
     assert len(seen) > 5
     assert seen[-1] == (93, 93)
     assert parts == whole
@@ -239,7 +239,7 @@ def replace_card(original: Any) -> Any:
 
 
 def test_nobody_is_one_clear_line() -> None:
-    with pytest.raises(DataError, match="nobody's data are in toy"):
+    with pytest.raises(DataError, match="toy holds no patients"):
         describe_folder(source([], TASK, None))
 
 

@@ -289,7 +289,7 @@ def test_the_view_of_beats_is_disturbed_as_its_filter_and_its_unit_say() -> None
     left = 0.3 / 1.5 / (1 + (50 / 40) ** 4) / (1 + (0.5 / 50) ** 4)
     assert amplitude(found.x[:, 0].ravel(), beats.RATE, 50) == pytest.approx(left, rel=1e-4)
     assert notes["hum"] == (
-        "0.3 mV at 50 Hz, then the data's filter of 0.5 to 40 Hz, a unit of the signal taken for 1.5 mV; 1 recordings"
+        "0.3 mV at 50 Hz, then the data's filter of 0.5 to 40 Hz, one unit of the signal counted as 1.5 mV; 1 recordings"
     )
     own, _ = shifted(cohort, hum={"mv": 0.3}, signal={"unit_mv": 3.0, "band": [5.0, 50.0]})
     left = 0.3 / 3 / (1 + 1) / (1 + (5 / 50) ** 4)
@@ -594,11 +594,11 @@ def test_one_side_of_the_split_alone() -> None:
 
 def test_what_the_data_do_not_know_is_named() -> None:
     cohort = crowd()
-    with pytest.raises(ConfigError, match=r"shift\.north\.age_mix: ecg does not know how old"):
+    with pytest.raises(ConfigError, match=r"shift\.north\.age_mix: ecg has no ages"):
         shifted(replace(cohort, age=None), age_mix={"older": 0.5})
-    with pytest.raises(ConfigError, match="sex_mix: ecg does not know the sex"):
+    with pytest.raises(ConfigError, match="sex_mix: ecg has no sexes"):
         shifted(replace(cohort, sex=None), sex_mix={"women": 0.5})
-    with pytest.raises(ConfigError, match="prevalence: say `of` which class: N, S, V"):
+    with pytest.raises(ConfigError, match="prevalence: set `of` to one of the classes: N, S, V"):
         shifted(cohort, prevalence={"share": 0.5})
 
 
@@ -742,7 +742,7 @@ def test_hours_in_a_dense_array_go_missing_too() -> None:
 def test_missingness_that_does_not_fit_is_named() -> None:
     full = chart()
     full = replace(full, task=replace(full.task, missing=False), features=np.nan_to_num(full.features))
-    with pytest.raises(ConfigError, match=r"missingness: chart takes no missing values"):
+    with pytest.raises(ConfigError, match=r"missingness: chart does not allow missing values"):
         shifted(full, missingness={"probability": 0.1})
     with pytest.raises(ConfigError, match=r"missingness\.features: no variable 'cholesterol' \(did you mean chol\?\)"):
         shifted(chart(), missingness={"probability": 0.1, "features": ["cholesterol"]})
