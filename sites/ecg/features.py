@@ -1,16 +1,16 @@
-"""Hand-crafted features of an ECG: what classical models see in the place of samples.
+"""Hand-crafted features of an ECG: the inputs of classical models in place of samples.
 
 A beat is described lead by lead: amplitudes of P, Q, R, S and T and the level of ST against the PR segment, width,
 area and slopes of the QRS complex, its coefficients on Hermite functions (Lagerholm, Peterson, Braccini, Edenbrandt,
 Sörnmo 2000, IEEE TBME 47(7):838-848), the shares of energy in wavelet bands (Ye, Kumar, Coimbra 2012, IEEE TBME
-59(10):2930-2941, use wavelet coefficients), and how it differs from its patient's median beat. A strip of several
-seconds is described by its median beat in the same way, by each lead's spread, by the rhythm of its R peaks (found in
-lead II, else the first, by sites/ecg/r_peaks.py), and by the electrical axis.
+59(10):2930-2941, use wavelet coefficients), and its difference from the patient's median beat. A strip of several
+seconds is described by its median beat in the same way, by each lead's spread, by the rhythm of its R peaks (detected
+in lead II, else the first, by sites/ecg/r_peaks.py), and by the electrical axis.
 
-The beats are those of `sites/ecg/beats.py`. A beat of the `kachuee` view begins at its R peak, so what lies before an R
-peak is read before the next one, 1 / 1.2 of the beat's length on. Amplitudes are in the units of the signal, times in
-units of 100 ms. NaN: cannot be measured, as where a lead is flat, a strip has no whole beat, or a patient has fewer
-than five beats.
+The beats are those of `sites/ecg/beats.py`. A beat of the `kachuee` view starts at its R peak, so samples before an R
+peak are read before the next one, 1 / 1.2 of the beat's length later. Amplitudes are in the units of the signal, times
+in units of 100 ms. NaN: cannot be measured, because a lead is flat, a strip has no complete beat, or a patient has
+fewer than five beats.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from sites.ecg import beats, r_peaks
 Floats = npt.NDArray[np.float32]
 
 BEFORE, LENGTH = beats.BEFORE / beats.RATE, beats.SAMPLES / beats.RATE
-"""Seconds of a window before the R peak, and in all."""
+"""Seconds of a window before the R peak, and its length in seconds."""
 MIN_STRIP_SECONDS = 2.5
-"""A signal of at least so many seconds is a strip."""
+"""A signal of at least this length is a strip."""
 PR, ST, QRS, P, T = (-96, -56), (80, 120), (-120, 160), (-240, -96), (160, 440)
 """Regions in ms from the R peak."""
 HERMITE, SIGMA = 6, 0.024
 """Hermite functions, and their width in seconds."""
 WAVELET = "db2"
 MEDIAN_BEATS = 400
-"""Beats of a patient, evenly spaced, of which the median beat is made; fewer than FEW have none."""
+"""A median beat is computed from at most this many beats of a patient, evenly spaced, and at least MIN_BEATS."""
 MIN_BEATS = 5
 SHAPE = ("r", "q", "s", "t", "t_time", "p", "st", "qrs_width", "qrs_area", "qrs_size", "rise", "fall")
 RELATION = ("correlation", "difference")
@@ -46,13 +46,13 @@ SPREAD = ("sd", "low", "high")
 RHYTHM = ("rr", "rr_sd", "rr_change", "beats", "sameness", "qrs_width")
 AXIS = ("axis_sin", "axis_cos")
 MAX_IQRS = 50.0
-"""`against_own` takes what lies further out than so many interquartile ranges for that."""
+"""`scale_to_own_spread` clips values to this many interquartile ranges from the median."""
 RELATIVE = "minus median beat"
-"""Channels whose names end so are another view of channels that are there too."""
+"""Suffix of the names of channels that are another view of other channels."""
 
 
 def signal_kind(task: Task) -> str:
-    """Return what the signal is: `window` or `kachuee` (beats), or `strip`.
+    """Return the kind of the signal: `window` or `kachuee` (beats), or `strip`.
 
     Raises:
         DataError: it is none of them.
@@ -67,11 +67,11 @@ def signal_kind(task: Task) -> str:
 
 
 def feature_names(task: Task) -> tuple[str, ...]:
-    """Return the names of the columns of `table`."""
-    what, leads = signal_kind(task), [task.channel_names[i] for i in _leads(task)]
+    """Return the names of the columns of `feature_table`."""
+    kind, leads = signal_kind(task), [task.channel_names[i] for i in _leads(task)]
     each = (*SHAPE, *(f"hermite_{i}" for i in range(HERMITE)), *(f"band_{i}" for i in range(_level(task.rate_hz) + 1)))
-    each += SPREAD if what == "strip" else RELATION
-    once = {"window": (), "kachuee": ("rr",), "strip": RHYTHM + AXIS * (_axis_leads(task) is not None)}[what]
+    each += SPREAD if kind == "strip" else RELATION
+    once = {"window": (), "kachuee": ("rr",), "strip": RHYTHM + AXIS * (_axis_leads(task) is not None)}[kind]
     return (*(f"{lead} {name}" for lead in leads for name in each), *once)
 
 
@@ -82,18 +82,18 @@ def feature_table(cohort: Cohort, block: int = 8192) -> Floats:
         DataError: the signals are neither beats nor strips of an ECG.
     """
     task = cohort.task
-    what, n = signal_kind(task), len(cohort.y)
+    kind, n = signal_kind(task), len(cohort.y)
     if isinstance(cohort.x, Windows):
         raise DataError(f"{task.name}: no hand-crafted features for windows of a table")
     out = np.empty((n, len(feature_names(task))), dtype=np.float32)
-    usual = None if what == "strip" else _median_beats(cohort, what)
+    usual = None if kind == "strip" else _median_beats(cohort, kind)
     for start in range(0, n, block):
         rows = slice(start, start + block)
         x = cohort.x[rows][:, _leads(task)]
-        if what == "strip":
+        if kind == "strip":
             out[rows] = _strips(x, task)
             continue
-        window, rr = _window(x, what)
+        window, rr = _window(x, kind)
         parts = [_beat(window, round(BEFORE * beats.RATE), beats.RATE)]
         assert usual is not None
         parts.append(_relation(window, usual[cohort.patient[rows]]))
@@ -103,7 +103,7 @@ def feature_table(cohort: Cohort, block: int = 8192) -> Floats:
 
 
 def beat_feature_names(leads: int) -> tuple[str, ...]:
-    """Return the names of the columns of `of_beats` for so many leads."""
+    """Return the names of the columns of `measure_beats` for a number of leads."""
     each = (*SHAPE, *(f"hermite_{i}" for i in range(HERMITE)), *(f"band_{i}" for i in range(_level(beats.RATE) + 1)))
     return tuple(f"own_{name}_{lead + 1}" for lead in range(leads) for name in (*each, *RELATION))
 
@@ -122,10 +122,10 @@ def measure_beats(x: Floats, usual: Floats) -> Floats:
 
 
 def scale_to_own_spread(values: Floats) -> Floats:
-    """Return one recording's features `(beats, features)` in its own spread, without labels; what is NaN becomes 0.
+    """Return one recording's features `(beats, features)` relative to its own spread; NaN becomes 0. Needs no labels.
 
-    `asinh((value - median) / interquartile range) / 2`: a patient's usual beats lie near 0 whatever the patient and
-    the gain, so that nothing needs to be scaled over patients; a wild beat is far out, but not by orders of magnitude.
+    `asinh((value - median) / interquartile range) / 2`: a patient's usual beats are near 0 whatever the patient and the
+    gain, so that no scaling over patients is needed; an unusual beat is far from 0, but not by orders of magnitude.
     """
     out = np.zeros(values.shape, dtype=np.float32)
     some = np.flatnonzero(np.isfinite(values).sum(0) >= MIN_BEATS)
@@ -146,7 +146,7 @@ def _upper(task: Task) -> list[str]:
 
 
 def _level(rate: float) -> int:
-    """Return the wavelet level that leaves what is below about 4 Hz."""
+    """Return the wavelet level whose approximation holds frequencies below about 4 Hz."""
     return max(1, 4 + round(math.log2(rate / beats.RATE)))
 
 
@@ -188,7 +188,7 @@ def _beat(x: Floats, before: int, rate: float) -> Floats:
 
 
 def _width(energy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the time, in samples, that holds the middle nine tenths of an energy `(..., samples)`; NaN if all is 0."""
+    """Return the width, in samples, of the middle nine tenths of an energy `(..., samples)`; NaN if all is 0."""
     sums = np.concatenate([np.zeros_like(energy[..., :1]), energy.cumsum(-1)], axis=-1)
     total = sums[..., -1:]
     with np.errstate(invalid="ignore"):
@@ -215,17 +215,17 @@ def _hermite(time: npt.NDArray[np.float64]) -> Floats:
 
 
 def _bands(x: Floats, level: int) -> Floats:
-    """Return `(..., level + 1)`: the log share of energy in each wavelet band, the slowest first."""
+    """Return `(..., level + 1)`: the log share of energy in each wavelet band, the lowest frequencies first."""
     centred = x - x.mean(-1, keepdims=True)
-    found = np.stack([(part**2).sum(-1) for part in pywt.wavedec(centred, WAVELET, "periodization", level)], axis=-1)
-    total = found.sum(-1, keepdims=True)
+    energy = np.stack([(part**2).sum(-1) for part in pywt.wavedec(centred, WAVELET, "periodization", level)], axis=-1)
+    total = energy.sum(-1, keepdims=True)
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.log(found / np.where(total > 0, total, np.nan) + 1e-4), dtype=np.float32)
+        return np.asarray(np.log(energy / np.where(total > 0, total, np.nan) + 1e-4), dtype=np.float32)
 
 
-def _window(x: Floats, what: str) -> tuple[Floats, Floats]:
-    """Return beats as windows, and what their length tells: `(beats, 0)`, or `(beats, 1)`, the typical RR interval."""
-    if what == "window":
+def _window(x: Floats, kind: str) -> tuple[Floats, Floats]:
+    """Return beats as windows, and the features of their length: `(beats, 0)`, or `(beats, 1)`, the log RR interval."""
+    if kind == "window":
         return x, np.zeros((len(x), 0), dtype=np.float32)
     before = round(BEFORE * beats.RATE)
     length = x.shape[2] - (x[:, :, ::-1] != 0).any(axis=1).argmax(axis=1)
@@ -241,18 +241,18 @@ def _window(x: Floats, what: str) -> tuple[Floats, Floats]:
     return np.take_along_axis(x, index[:, None, :], axis=2), seconds
 
 
-def _median_beats(cohort: Cohort, what: str) -> Floats:
-    """Return each patient's median window `(patients, leads, samples)`, NaN where there are too few beats."""
+def _median_beats(cohort: Cohort, kind: str) -> Floats:
+    """Return each patient's median window `(patients, leads, samples)`; NaN if there are too few beats."""
     assert not isinstance(cohort.x, Windows)
     leads = _leads(cohort.task)
     out = np.full((len(cohort.patients), len(leads), beats.SAMPLES), np.nan, dtype=np.float32)
     order = np.argsort(cohort.patient, kind="stable")
     owner, first, count = np.unique(cohort.patient[order], return_index=True, return_counts=True)
-    for who, begin, size in zip(
+    for patient, begin, size in zip(
         owner[count >= MIN_BEATS], first[count >= MIN_BEATS], count[count >= MIN_BEATS], strict=True
     ):
         some = order[begin : begin + size][:: max(1, size // MEDIAN_BEATS)]
-        out[who] = np.median(_window(cohort.x[some][:, leads], what)[0], axis=0)
+        out[patient] = np.median(_window(cohort.x[some][:, leads], kind)[0], axis=0)
     return out
 
 
@@ -276,18 +276,18 @@ def _strips(x: Floats, task: Task) -> Floats:
     upper = _upper(task)
     searched = upper.index("II") if "II" in upper else 0
     for i, strip in enumerate(x):
-        places = r_peaks.detect_qrs(strip[searched], rate)
-        rr = np.diff(places) / rate
-        rhythm[i, 3] = len(places) * rate / x.shape[2]
+        peaks = r_peaks.detect_qrs(strip[searched], rate)
+        rr = np.diff(peaks) / rate
+        rhythm[i, 3] = len(peaks) * rate / x.shape[2]
         if len(rr):
             rhythm[i, 0] = np.log(np.median(rr))
         if len(rr) > 1:
             rhythm[i, 1:3] = rr.std() / rr.mean(), np.abs(np.diff(rr)).mean() / rr.mean()
-        whole = places[(places >= before) & (places - before + length <= x.shape[2])]
+        whole = peaks[(peaks >= before) & (peaks - before + length <= x.shape[2])]
         if len(whole):
-            found = strip[:, whole[:, None] - before + np.arange(length)]
-            typical[i] = np.median(found, axis=1)
-            rhythm[i, 4] = _sameness(found, typical[i])
+            strip_beats = strip[:, whole[:, None] - before + np.arange(length)]
+            typical[i] = np.median(strip_beats, axis=1)
+            rhythm[i, 4] = _sameness(strip_beats, typical[i])
     shape = _beat(typical, before, rate)
     qrs = np.diff(typical[..., _region(QRS, before, rate)]).astype(np.float64)
     rhythm[:, 5] = _width((qrs**2).sum(1)) / (0.1 * rate)
@@ -301,16 +301,16 @@ def _strips(x: Floats, task: Task) -> Floats:
     return np.concatenate(parts, axis=1)
 
 
-def _sameness(found: Floats, typical: Floats) -> float:
+def _sameness(strip_beats: Floats, typical: Floats) -> float:
     """Return the mean over beats `(leads, beats, samples)` of their correlation with the median beat."""
-    centred = found - found.mean(-1, keepdims=True)
+    centred = strip_beats - strip_beats.mean(-1, keepdims=True)
     norm = (typical - typical.mean(-1, keepdims=True))[:, None]
     size = np.sqrt((centred**2).sum((0, 2)) * (norm**2).sum())
     return float(((centred * norm).sum((0, 2)) / np.where(size > 0, size, np.nan)).mean())
 
 
 def _axis_leads(task: Task) -> tuple[int, int] | None:
-    """Return the places of leads I and aVF among the leads, if both are there.
+    """Return the indices of leads I and aVF among the leads, if both are present.
 
     By Einthoven's triangle a dipole at angle a gives I = cos a and aVF = (II + III) / 2 = sqrt(3) / 2 sin a.
     """

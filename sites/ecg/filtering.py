@@ -1,4 +1,4 @@
-"""Signals: one pass that resamples and filters without moving the R peak."""
+"""Resampling and filtering of signals in one pass that does not move the R peak."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def resample_and_filter(
     """Resample and band-pass in one zero-phase step in the frequency domain.
 
     The magnitude is that of a Butterworth filter of order 2 run forwards and backwards, at both edges:
-    `1 / (1 + (low/f)^4)` and `1 / (1 + (f/high)^4)`. Resampling keeps the spectrum below both Nyquist limits.
-    The ends are mirrored, because the transform takes the signal for periodic.
+    `1 / (1 + (low/f)^4)` and `1 / (1 + (f/high)^4)`. Resampling keeps the spectrum below both Nyquist
+    limits. The ends are mirrored, because the transform treats the signal as periodic.
 
     Args:
         signal: `(samples, leads)`, finite.
         rate: its sampling rate, Hz.
-        target: the rate wanted, Hz.
+        target: sampling rate of the result, Hz.
         band: (low, high) edges in Hz, or None to resample only.
 
     Returns:
@@ -34,7 +34,7 @@ def resample_and_filter(
     blocks = scipy.fft.next_fast_len(-(-(len(signal) + 2 * edge) // down), real=True)
     length = blocks * down
     rows = np.zeros((signal.shape[1], length), dtype=np.float32)
-    # Between the mirrored ends lie zeros: a signal far from zero would make a step there that rings.
+    # There are zeros between the mirrored ends: a signal far from zero would have a step there, which rings.
     mean = signal.mean(axis=0, dtype=np.float64).astype(np.float32)
     body = np.ascontiguousarray((signal - mean).T)
     rows[:, : len(signal)] = body
@@ -57,13 +57,13 @@ def resample_and_filter(
 
 
 def fill_gaps(signal: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Interpolate missing samples `(samples, leads)`; also return where one was missing, `(samples,)`."""
-    lost = ~np.isfinite(signal)
-    if not lost.any():
+    """Return the signal `(samples, leads)` with missing samples interpolated, and where any was, `(samples,)`."""
+    missing = ~np.isfinite(signal)
+    if not missing.any():
         return signal, np.zeros(len(signal), dtype=np.bool_)
     filled = signal.copy()
     time = np.arange(len(signal))
     for lead in range(signal.shape[1]):
-        good = ~lost[:, lead]
+        good = ~missing[:, lead]
         filled[:, lead] = np.interp(time, time[good], signal[good, lead]) if good.any() else 0
-    return filled, np.asarray(lost.any(axis=1))
+    return filled, np.asarray(missing.any(axis=1))

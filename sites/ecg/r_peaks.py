@@ -1,12 +1,12 @@
-"""R peaks of recordings that nobody annotated: two published detectors.
+"""R peaks of recordings without annotations, by two published detectors.
 
-`qrs`: Elgendi 2013 (PLoS ONE 8(9):e73557): the squared 8 to 20 Hz band, and where its moving average over one
-QRS (97 ms) rises above that over one beat (611 ms) by 8 % of the mean. It has no learning phase, so it suits
-strips of ten seconds. The block's R peak is then its largest deflection; of two within 200 ms, when the
-ventricles cannot be excited again (Pan, Tompkins 1985, IEEE TBME 32(3):230-236), the stronger counts.
+`detect_qrs`: Elgendi 2013 (PLoS ONE 8(9):e73557): a block is where the moving average of the squared 8 to 20 Hz band
+over one QRS (97 ms) exceeds that over one beat (611 ms) by 8 % of the mean. It has no learning phase, so it suits
+strips of ten seconds. The R peak is the largest deflection of the block; of two within 200 ms, when the ventricles
+cannot be excited again (Pan, Tompkins 1985, IEEE TBME 32(3):230-236), the stronger is kept.
 
-`kachuee`: Kachuee, Fazeli, Sarrafzadeh 2018 (ICHI, arXiv:1805.00794): windows of 10 s scaled to [0, 1], and
-their local maxima above 0.9. It finds the tall beats alone, and as many T waves as are that tall.
+`detect_kachuee`: Kachuee, Fazeli, Sarrafzadeh 2018 (ICHI, arXiv:1805.00794): windows of 10 s scaled to [0, 1], and
+their local maxima above 0.9. It finds only the tall beats, and T waves that are as tall.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def detect_qrs(lead: npt.NDArray[np.float32], rate: float) -> npt.NDArray[np.int
         rate: sampling rate, Hz, above 40.
 
     Returns:
-        samples of the R peaks, rising; none of a flat lead.
+        samples of the R peaks, in order; empty for a flat lead.
     """
     if len(lead) < rate or np.ptp(lead) == 0:
         return np.zeros(0, dtype=np.int64)
@@ -45,28 +45,28 @@ def detect_qrs(lead: npt.NDArray[np.float32], rate: float) -> npt.NDArray[np.int
     begin, end = edges[::2], edges[1::2]
     wide = end - begin >= QRS_SECONDS * rate
     begin, end = begin[wide], end[wide]
-    # High-passed, so that a wandering baseline does not choose the peak.
+    # High-passed, so that a wandering baseline does not decide which sample is the peak.
     level = resample_and_filter(lead[:, None], rate, rate, (0.5, 40.0))[:, 0]
-    found: list[int] = []
+    peaks: list[int] = []
     strength: list[float] = []
     for first, last in zip(begin, end, strict=True):
         part = level[first:last]
         top, bottom = int(part.argmax()), int(part.argmin())
-        # A QRS that points down counts as such where it is half as deep again as it is high.
+        # A QRS points down if it is more than 1.5 times as deep as it is high.
         peak = int(first) + (bottom if -part[bottom] > 1.5 * part[top] else top)
         strong = float(energy[first:last].max())
-        if found and peak - found[-1] < REFRACTORY_SECONDS * rate:
+        if peaks and peak - peaks[-1] < REFRACTORY_SECONDS * rate:
             if strong <= strength[-1]:
                 continue
-            found.pop()
+            peaks.pop()
             strength.pop()
-        found.append(peak)
+        peaks.append(peak)
         strength.append(strong)
-    return np.asarray(found, dtype=np.int64)
+    return np.asarray(peaks, dtype=np.int64)
 
 
 def detect_kachuee(lead: npt.NDArray[np.float32], rate: float) -> npt.NDArray[np.int64]:
-    """Return what Kachuee's steps 1 to 4 take for R peaks, of the whole windows of 10 s of one lead `(samples,)`."""
+    """Return the R peaks by steps 1 to 4 of Kachuee's method, in the complete 10 s windows of a lead `(samples,)`."""
     width = int(WINDOW_SECONDS * rate)
     count = len(lead) // width
     windows = lead[: count * width].reshape(count, width)

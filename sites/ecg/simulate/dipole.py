@@ -1,14 +1,14 @@
-"""Simulated 15-lead ECGs of healthy and ill hearts, and of no one's.
+"""Simulated 15-lead ECGs of healthy and ill hearts, which belong to nobody.
 
 The heart is a dipole whose course is the sum of Gaussian waves of McSharry, Clifford, Tarassenko and Smith
 (IEEE Trans. Biomed. Eng. 50(3):289-294, 2003), on three axes as Sameni, Clifford, Jutten and Shamsollahi
 extend it (EURASIP J. Adv. Signal Process. 2007:043407): x to the left, y to the feet, z to the back. The 12 leads
-are what Dower's matrix makes of the axes (Dower, Machado, Osborne 1980, Clin. Cardiol. 3:87-95), the Frank
+follow from the axes by Dower's matrix (Dower, Machado, Osborne 1980, Clin. Cardiol. 3:87-95); the Frank
 leads are the axes themselves.
 
 An infarction points away from the dead wall where the beat begins (Q waves), towards it while it is fresh (ST
-elevation), and turns its T wave. How much is drawn for each patient, so that some infarctions hardly show and
-some healthy hearts look odd: after textbooks, in proportions of our own.
+elevation), and turns its T wave. Its extent is drawn for each patient, so that some infarctions hardly show and
+some healthy hearts look unusual: after textbooks, in proportions of our own.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _CHEST = (
 
 
 def lead_matrix() -> Floats:
-    """Return what each lead sees of the axes, `(15, 3)`: the 12 standard leads, then Frank's x, y, z.
+    """Return the weights of the axes in each lead, `(15, 3)`: the 12 standard leads, then Frank's x, y, z.
 
     III, aVR, aVL and aVF follow from I and II (Einthoven, Goldberger).
     """
@@ -55,7 +55,7 @@ WALLS: Mapping[str, tuple[float, float, float]] = {
     "antero-lateral": (0.75, -0.1, -0.65),
     "infero-lateral": (0.65, 0.76, 0.0),
 }
-"""Where the wall lies that an infarction kills: direction from the heart's middle."""
+"""Direction from the middle of the heart to the infarcted wall."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Heart:
     sex: Literal["female", "male"]
     condition: Condition
     wall: str
-    """Which wall is infarcted, or ""."""
+    """The infarcted wall, or ""."""
     acute: bool
     """Whether the infarction is fresh."""
     beat: Patient
@@ -118,7 +118,7 @@ def draw_heart(condition: Condition, rng: np.random.Generator) -> Heart:
 
 
 def _sinus(rng: np.random.Generator) -> Floats:
-    """Return the waves P Q R S T of a healthy heart, some of which look odd."""
+    """Return the waves P Q R S T of a healthy heart; some look unusual."""
     shape = np.array(
         [
             [-0.165, 0.025, 0.06, 0.12, -0.01],
@@ -134,12 +134,12 @@ def _sinus(rng: np.random.Generator) -> Floats:
     shape[:, 2:] += rng.normal(0, 0.16, (5, 3)) * size
     shape[:, 2:] *= rng.lognormal(0, 0.2, (5, 1)) * rng.lognormal(0, 0.2)
     shape[:, 2:] = shape[:, 2:] @ _turn(rng.normal(0, 0.2, 3)).T
-    odd = rng.random()
-    if odd < 0.12:  # a flat T
+    variant = rng.random()
+    if variant < 0.12:  # a flat T
         shape[4, 2:] *= rng.uniform(0.0, 0.4)
-    elif odd < 0.22:  # early repolarisation: ST is raised where T points
+    elif variant < 0.22:  # early repolarisation: ST is elevated in the direction of T
         shape = np.vstack([shape, [0.11, 0.045, *(shape[4, 2:] * rng.uniform(0.2, 0.4))]])
-    elif odd < 0.32:  # a deep septal q
+    elif variant < 0.32:  # a deep septal q
         shape[1, 2:] *= rng.uniform(1.5, 2.2)
     return shape
 
@@ -159,18 +159,18 @@ def _turn(angles: Floats) -> Floats:
 def _infarct(shape: Floats, wall: Floats, acute: bool, extent: float, rng: np.random.Generator) -> Floats:
     """Return the waves of a heart with an infarction of one wall; `extent` from 0, none, to 1, large."""
     wall = wall / np.linalg.norm(wall)
-    found = shape.copy()
+    waves = shape.copy()
     strength = float(np.linalg.norm(shape[2, 2:]))
     towards = max(0.0, float(shape[2, 2:] @ wall))
-    found[2, 2:] -= 0.6 * extent * towards * wall
+    waves[2, 2:] -= 0.6 * extent * towards * wall
     away = -extent * rng.uniform(0.25, 0.5) * (0.5 if acute else 1.0) * strength * wall
     rows = [[-0.020, 0.0125, *away]]
     if acute:
         rows.append([rng.uniform(0.10, 0.14), 0.05, *(extent * rng.uniform(0.15, 0.35) * wall)])
-        found[4, 2:] += extent * rng.uniform(0.0, 0.3) * wall
+        waves[4, 2:] += extent * rng.uniform(0.0, 0.3) * wall
     else:
-        found[4, 2:] -= extent * rng.uniform(0.25, 0.6) * wall
-    return np.vstack([found, rows])
+        waves[4, 2:] -= extent * rng.uniform(0.25, 0.6) * wall
+    return np.vstack([waves, rows])
 
 
 def simulate_recording(person: Heart, seconds: float, rate: int, rng: np.random.Generator) -> Floats:
@@ -204,7 +204,7 @@ def simulate_recording(person: Heart, seconds: float, rate: int, rng: np.random.
 
 
 def draw_conditions(count: int, shares: Mapping[Condition, float], seed: int, where: str) -> list[Condition]:
-    """Return as many conditions in the shares' proportions, shuffled; each asked for is there where it can be."""
+    """Return `count` conditions in the proportions of `shares`, shuffled; each with a share occurs if possible."""
     names = sorted(shares)
     weight = np.array([shares[name] for name in names])
     exact = weight / weight.sum() * count

@@ -1,12 +1,11 @@
-"""Simulated hospitals: writes WFDB records and annotations that look like ECGs, and like no one's.
+"""Simulated hospitals: WFDB recordings and annotations that look like ECGs and belong to nobody.
 
-`make run` must work where nothing was downloaded, so this module writes what a download would have brought: a
-folder of records for each hospital, their beats annotated in MIT-BIH's symbols. Whatever reads the real ones
-reads these. Who the patients are stands in `generator_patients.py`, what their hearts do in
-`generator_signal.py`.
+The default data set must work without a download, so this module writes the files that a download would bring: a folder
+of recordings for each hospital, with beats annotated by MIT-BIH's symbols. The readers of real recordings read them.
+`patients.py` draws the patients, `waveforms.py` their rhythm and waves.
 
-A model trained here knows a simulation (McSharry et al., IEEE Trans. Biomed. Eng. 50(3):289-294, 2003, with
-ectopic beats of our own design). How well it does says nothing about patients.
+A model trained here has learnt a simulation (McSharry et al., IEEE Trans. Biomed. Eng. 50(3):289-294, 2003, with
+ectopic beats of our own design). Its performance says nothing about patients.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ COMMENT = "SYNTHETIC: simulated by wardround, not a patient"
 
 @contextmanager
 def _old_pandas_calls() -> Iterator[None]:
-    """Hush wfdb 4.3's `set_index` and `drop` in place, which pandas 3.1 announces to remove."""
+    """Silence pandas 3.1's deprecation of the in-place calls that wfdb 4.3 makes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"The inplace keyword in DataFrame\.", DeprecationWarning)
         yield
@@ -54,21 +53,28 @@ def generate(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write `minutes` of ECG (mV) for every patient: `folder/<hospital>/<hospital>-001.{hea,dat,atr}` and on.
+    """Write the recordings of all patients: `folder/<hospital>/<hospital>-001.{hea,dat,atr}` and on.
 
-    Each hospital's folder has a RECORDS list, and `folder` the marker SYNTHETIC.json. The same arguments give
-    the same bytes, and a hospital's bytes do not depend on the other hospitals. The folder appears whole or
-    not at all; one that holds the same data already is left alone. `progress(done, total)` is called after
-    every record.
+    Each hospital's folder has a RECORDS list, and `folder` the marker SYNTHETIC.json. The same arguments give the same
+    bytes, and a hospital's bytes do not depend on the other hospitals. The folder is written completely or not at all;
+    one that holds the same data already is left unchanged.
 
-    Raises ConfigError where two hospitals share a name or `minutes` is under a tenth, and DataError where the
-    folder holds anything else or a signal does not fit its storage format.
+    Args:
+        folder: where the hospitals' folders go.
+        profiles: one for each hospital.
+        minutes: length of each patient's recording.
+        seed: seed of all draws.
+        progress: called with the number of recordings written and their total.
+
+    Raises:
+        ConfigError: two hospitals have the same name, or `minutes` is below 0.1.
+        DataError: the folder holds other data, or a signal does not fit its storage format.
     """
     names = [profile.name for profile in profiles]
     if not names or len(set(names)) < len(names) or not 0.1 <= minutes <= 24 * 60:
         raise ConfigError(f"cannot simulate {minutes} minutes at {names}: give 0.1 minutes or more, distinct names")
     marker = _marker(profiles, minutes, seed)
-    if _already_there(folder, marker):
+    if _is_complete(folder, marker):
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     total = sum(profile.patients for profile in profiles)
@@ -90,8 +96,8 @@ def generate(
         try:
             build.rename(folder)
         except OSError:
-            # Another process may have finished first; same data, or `_already_there` raises.
-            if not _already_there(folder, marker):
+            # Another process may have finished first with the same data; else `_is_complete` raises.
+            if not _is_complete(folder, marker):
                 raise
 
 
@@ -106,7 +112,7 @@ def _marker(profiles: Sequence[HospitalProfile], minutes: float, seed: int) -> s
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 
-def _already_there(folder: Path, marker: str) -> bool:
+def _is_complete(folder: Path, marker: str) -> bool:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     path = folder / MARKER
@@ -133,7 +139,7 @@ def _write_record(
         raise DataError(f"{record}: signal exceeds format {profile.storage}; lower the adc_gain of {profile.name}")
     notes = {round(beats.times[0] * profile.rate) // 2: "+"} | dict.fromkeys(bursts, "~")
     symbols = {"N": patient.normal, "S": "A", "V": "V", "F": "F"}
-    # A beat wins over a noise mark on its sample.
+    # A beat replaces a noise mark at the same sample.
     notes |= {
         round(float(time) * profile.rate): symbols[kind]
         for time, kind in zip(beats.times, beats.kinds, strict=True)

@@ -1,13 +1,13 @@
-"""How simulated patients differ: heart rate, axis, waves and ectopy, drawn once for the whole recording.
+"""Simulated patients: heart rate, axis, waves and ectopy, drawn once for a recording.
 
 Centres and spreads are our own choice around Table I of
 
     P. E. McSharry, G. D. Clifford, L. Tarassenko, L. A. Smith, "A dynamical model for generating synthetic
     electrocardiogram signals", IEEE Transactions on Biomedical Engineering 50(3):289-294, 2003.
 
-The paper has normal beats only; the premature, wide and fused ones are ours, after textbook descriptions.
-Some patients are hard on purpose: atrial beats that are barely early, sinus rhythms that breathe, blocked
-bundles.
+The paper has normal beats only; the premature, wide and fused ones are ours, after textbook descriptions. Some patients
+are difficult on purpose: atrial beats that are hardly premature, sinus rhythms that follow breathing, bundle branch
+blocks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ B = np.array([0.25, 0.1, 0.1, 0.1, 0.4])
 
 @dataclass(frozen=True)
 class Patient:
-    """What stays the same for one simulated person during a recording."""
+    """The properties of one simulated person that are constant during a recording."""
 
     age: int
     """Years."""
@@ -49,11 +49,11 @@ class Patient:
     breathing: float
     """Breaths a second (Hz)."""
     directions: Floats
-    """Where each lead looks on this body, rad, `(leads,)`."""
+    """Direction of each lead on this body, rad, `(leads,)`."""
     normal: str
     """Annotation symbol of the normal beats: `N`, `L` or `R`."""
     shapes: Mapping[str, tuple[Floats, ...]]
-    """Each AAMI class's shapes, `(waves, 4)`: delay after R and width (s), height (mV), direction (rad)."""
+    """Shapes of each AAMI class, `(waves, 4)`: delay after R and width (s), height (mV), direction (rad)."""
     prematurity: float
     """Time from a beat to a following S, as a share of the normal one."""
     coupling: float
@@ -65,7 +65,7 @@ class Patient:
 
 
 def draw_patients(profile: HospitalProfile, seed: int) -> Iterator[Patient]:
-    """Yield the hospital's patients in order; none depends on another hospital."""
+    """Yield the hospital's patients in order, independent of the other hospitals."""
     shares = _unequal_shares(profile, rng_for(seed, "ectopy", profile.name))
     for index in range(profile.patients):
         mix = {kind: float(shares[kind][index]) for kind in ECTOPY}
@@ -73,14 +73,14 @@ def draw_patients(profile: HospitalProfile, seed: int) -> Iterator[Patient]:
 
 
 def _unequal_shares(profile: HospitalProfile, rng: np.random.Generator) -> dict[str, Floats]:
-    """Deal the hospital's ectopy to its patients, `(patients,)` a class: log-normal, few have most of it."""
+    """Return each patient's share of the ectopic classes, `(patients,)` a class: log-normal, few patients have most."""
     count = profile.patients
     normal = NormalDist()
     weights = np.exp([1.1 * normal.inv_cdf((k + 0.5) / count) for k in range(count)])
     few = np.where(np.arange(count) >= math.floor(0.65 * count), weights, 0.0)
     by_v = rng.permutation(count)
-    dealt = {"S": weights[rng.permutation(count)], "V": weights[by_v], "F": few[by_v]}
-    shares = {kind: profile.mix.get(kind, 0.0) * w / w.mean() for kind, w in dealt.items()}
+    drawn = {"S": weights[rng.permutation(count)], "V": weights[by_v], "F": few[by_v]}
+    shares = {kind: profile.mix.get(kind, 0.0) * w / w.mean() for kind, w in drawn.items()}
     excess = np.maximum(sum(shares.values()) / 0.5, 1.0)
     return {kind: share / excess for kind, share in shares.items()}
 
@@ -112,7 +112,7 @@ def _patient(profile: HospitalProfile, mix: Mapping[str, float], rng: np.random.
 
 
 def _sinus_shape(normal: str, axis: float, rng: np.random.Generator) -> Floats:
-    """Rows P Q R S T around the published ones, then a late row where a bundle branch is blocked."""
+    """Return rows P Q R S T around the published ones, and a late row if a bundle branch is blocked."""
     delay = THETA / (2 * math.pi) * rng.uniform(0.85, 1.15, 5)
     width = B / (2 * math.pi) * rng.lognormal(0, 0.1, 5)
     height = A * B**2 / (A[2] * B[2] ** 2) * rng.lognormal(0, 0.25, 5)

@@ -1,7 +1,7 @@
-"""How simulated hospitals differ from one another.
+"""Profiles of simulated hospitals: how they differ from one another.
 
-A federation is only interesting where sites disagree. So a hospital has its own amplifier, converter, mains,
-leads and case mix. The values are our own choice; no hospital stood model for any of them.
+Each hospital has its own amplifier, converter, mains, leads and case mix. The values are our own choice; no real
+hospital was the model for any of them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ NAMES = (
 
 _MIX_SPANS: Mapping[str, tuple[float, float]] = {"S": (0.03, 0.10), "V": (0.05, 0.11), "F": (0.01, 0.03)}
 
-# Where a lead looks, in degrees: the frontal plane's own angles, and for the chest leads the angle at which a
-# plane model shows their usual shapes (a deep S in V1, a tall R in V5).
+# Direction of a lead, in degrees: the angle in the frontal plane, and for the chest leads the angle at which a plane
+# model shows their usual shapes (a deep S in V1, a tall R in V5).
 LEAD_DEGREES: Mapping[str, float] = {
     "I": 0.0, "II": 60.0, "III": 120.0, "aVF": 90.0, "MLII": 60.0,
     "V1": 185.0, "V2": 160.0, "V4": 45.0, "V5": 25.0, "V6": 10.0,
@@ -32,7 +32,8 @@ LEAD_DEGREES: Mapping[str, float] = {
 class HospitalProfile:
     """Everything that may differ between hospitals.
 
-    Raises ConfigError where a value cannot be simulated or written.
+    Raises:
+        ConfigError: a value cannot be simulated or written.
     """
 
     name: str
@@ -84,16 +85,17 @@ class HospitalProfile:
             "patients": self.patients >= 1,
             "heart_rate": 45 <= self.heart_rate <= 110,
         }
-        for name, sound in checks.items():
-            if not sound:
+        for name, valid in checks.items():
+            if not valid:
                 value = getattr(self, name)
                 raise ConfigError(f"hospital {self.name!r}: {name}={value!r} cannot be simulated")
 
 
 def default_profiles(hospitals: int, patients: int, seed: int) -> tuple[HospitalProfile, ...]:
-    """Return `hospitals` profiles of `patients` patients each, different and the same at every call.
+    """Return `hospitals` profiles of `patients` patients each, all different, and the same at every call.
 
-    Raises ConfigError where a count is below one.
+    Raises:
+        ConfigError: a count is below one.
 
     >>> [p.name for p in default_profiles(3, 5, seed=0)]
     ['north', 'south', 'east']

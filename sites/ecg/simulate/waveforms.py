@@ -1,4 +1,4 @@
-"""What electrodes see of a simulated patient: the rhythm, the waves of each beat, and what disturbs them.
+"""The signal of a simulated patient: the rhythm, the waves of each beat, and noise.
 
 The signal is the model of McSharry, Clifford, Tarassenko and Smith (IEEE Transactions on Biomedical
 Engineering 50(3):289-294, 2003). On its limit cycle
@@ -7,9 +7,9 @@ Engineering 50(3):289-294, 2003). On its limit cycle
 
 where d_i is the phase less theta_i, and z0 the wandering baseline. With the phase at w = 2 pi a second, each
 term is the slope of a Gaussian wave of height a_i b_i^2 / w and width b_i / w seconds. With G the sum of
-these waves, z = G + u leaves u' = -u + (z0 - G): a first-order filter, solved for all samples at once.
+these waves, z = G + u gives u' = -u + (z0 - G): a first-order filter, solved for all samples at once.
 
-Two departures from the paper: every beat restarts the phase at its R wave, so that a pause does not stretch
+Two differences from the paper: every beat restarts the phase at its R wave, so that a pause does not stretch
 the QRS, and T follows the square root of the interval before it (Bazett). A lead sees each wave times the
 cosine between the wave's direction and its own.
 """
@@ -40,7 +40,7 @@ class Beats:
 
 
 def simulate_rhythm(patient: Patient, duration: float, rng: np.random.Generator) -> Beats:
-    """Place the patient's beats over a little more than `duration` seconds."""
+    """Return the patient's beats over a little more than `duration` seconds."""
     normal_rr = _tachogram(patient, duration + 4, rng)
     kinds = _order(patient.mix, int(1.5 * duration / patient.rr) + 8, rng)
     times, intervals = [0.5 * patient.rr], [patient.rr]
@@ -56,7 +56,7 @@ def simulate_rhythm(patient: Patient, duration: float, rng: np.random.Generator)
             case "NF":
                 early = factor = rng.uniform(0.88, 1.0)
             case "VN" | "FN":
-                factor = 2 - early  # compensatory: the sinus node kept its time
+                factor = 2 - early  # compensatory: the sinus node was not reset
             case "SN":
                 factor = rng.uniform(1.0, 1.1)  # not compensatory: the early beat reset it
             case _:
@@ -83,18 +83,18 @@ def _tachogram(patient: Patient, duration: float, rng: np.random.Generator) -> F
 
 
 def _order(mix: Mapping[str, float], count: int, rng: np.random.Generator) -> str:
-    """Return `count` classes: S alone or in short runs, V alone, paired or in bigeminy, F alone."""
-    left = {kind: int(count * share + rng.random()) for kind, share in mix.items()}
+    """Return `count` classes of beats: S single or in short runs, V single, paired or in bigeminy, F single."""
+    remaining = {kind: int(count * share + rng.random()) for kind, share in mix.items()}
     episodes: list[str] = []
-    while left["S"] > 0:
-        episodes.append("S" * min(left["S"], 1 if rng.random() < 0.85 else int(rng.integers(2, 6))))
-        left["S"] -= len(episodes[-1])
-    while left["V"] > 0:
+    while remaining["S"] > 0:
+        episodes.append("S" * min(remaining["S"], 1 if rng.random() < 0.85 else int(rng.integers(2, 6))))
+        remaining["S"] -= len(episodes[-1])
+    while remaining["V"] > 0:
         draw = rng.random()
-        beats = min(left["V"], 1 if draw < 0.75 else 2 if draw < 0.88 else int(rng.integers(3, 7)))
+        beats = min(remaining["V"], 1 if draw < 0.75 else 2 if draw < 0.88 else int(rng.integers(3, 7)))
         episodes.append("VV" if beats == 2 else "N".join("V" * beats))
-        left["V"] -= beats
-    episodes += ["F"] * left["F"]
+        remaining["V"] -= beats
+    episodes += ["F"] * remaining["F"]
     order = rng.permutation(len(episodes))
     spare = max(0, count - sum(map(len, episodes)) - len(episodes) - 3)
     gaps = 1 + rng.multinomial(spare, rng.dirichlet(np.ones(len(episodes) + 1)))
@@ -105,7 +105,7 @@ def _order(mix: Mapping[str, float], count: int, rng: np.random.Generator) -> st
 def simulate_waves(
     patient: Patient, beats: Beats, samples: int, profile: HospitalProfile, rng: np.random.Generator
 ) -> Floats:
-    """Return the model's z of each lead with its wandering baseline, mV, `(samples, leads)`."""
+    """Return the model's signal z of each lead with its wandering baseline, mV, `(samples, leads)`."""
     rows = []
     for time, interval, kind in zip(beats.times, beats.intervals, beats.kinds, strict=True):
         breath = 1 + 0.05 * np.sin(2 * np.pi * patient.breathing * time)
@@ -116,7 +116,7 @@ def simulate_waves(
         shape[:, 0] += time
         rows.append(shape)
     drawn = np.zeros((samples, len(profile.leads)))
-    for block in range(0, len(rows), 256):  # a day's beats at once would not fit in memory
+    for block in range(0, len(rows), 256):  # the beats of a day at once would not fit in memory
         _draw(np.concatenate(rows[block : block + 256]), patient.directions, profile.rate, drawn)
     breathing = 2 * np.pi * patient.breathing * np.arange(samples) / profile.rate
     keep = np.exp(-1 / profile.rate)
@@ -128,24 +128,24 @@ def simulate_waves(
     return drawn
 
 
-def _draw(shapes: Floats, directions: Floats, rate: int, onto: Floats) -> None:
-    """Add Gaussian waves `(waves, 4)`, the delay being the time itself, to `onto`, mV, `(samples, leads)`."""
+def _draw(shapes: Floats, directions: Floats, rate: int, target: Floats) -> None:
+    """Add Gaussian waves `(waves, 4)`, with times in place of delays, to `target`, mV, `(samples, leads)`."""
     at, width, height, direction = shapes.T
     reach = int(4.5 * width.max() * rate)
     index = np.rint(at * rate).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
     wave = np.exp(-0.5 * ((index / rate - at[:, None]) / width[:, None]) ** 2)
-    inside = (index >= 0) & (index < len(onto))
+    inside = (index >= 0) & (index < len(target))
     if not inside.any():
         return
     index, first = index[inside], int(index[inside].min())
-    for lead, looks in enumerate(directions):
-        seen = wave * (height * np.cos(direction - looks))[:, None]
+    for lead, angle in enumerate(directions):
+        seen = wave * (height * np.cos(direction - angle))[:, None]
         total = np.bincount(index - first, weights=seen[inside])
-        onto[first : first + len(total), lead] += total
+        target[first : first + len(total), lead] += total
 
 
 def _shape(patient: Patient, kind: str, rng: np.random.Generator) -> Floats:
-    """Return a beat's own copy of its waves, `(waves, 4)`."""
+    """Return a copy of the waves of a beat, `(waves, 4)`."""
     if kind == "F":
         share = rng.uniform(0.25, 0.75)
         normal, ectopic = patient.shapes["N"][0].copy(), _shape(patient, "V", rng)

@@ -289,7 +289,8 @@ def test_the_view_of_beats_is_disturbed_as_its_filter_and_its_unit_say() -> None
     left = 0.3 / 1.5 / (1 + (50 / 40) ** 4) / (1 + (0.5 / 50) ** 4)
     assert amplitude(found.x[:, 0].ravel(), beats.RATE, 50) == pytest.approx(left, rel=1e-4)
     assert notes["hum"] == (
-        "0.3 mV at 50 Hz, then the data's filter of 0.5 to 40 Hz, one unit of the signal counted as 1.5 mV; 1 recordings"
+        "0.3 mV at 50 Hz, then the data's filter of 0.5 to 40 Hz, one unit of the signal counted as 1.5 mV; "
+        "1 recordings"
     )
     own, _ = shifted(cohort, hum={"mv": 0.3}, signal={"unit_mv": 3.0, "band": [5.0, 50.0]})
     left = 0.3 / 3 / (1 + 1) / (1 + (5 / 50) ** 4)
