@@ -1,1 +1,1 @@
-"""What runs at a hospital."""
+"""What runs at a hospital: its data, training, privacy, evaluation, and the replies to the server's requests."""

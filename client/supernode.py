@@ -1,9 +1,9 @@
-"""The hospital's end of the wire: its node key, and a SuperNode that is started, watched and started again.
+"""A hospital's Flower SuperNode: its node key, and a process that is started, watched and restarted.
 
-A SuperNode by itself retries in silence for ever. `Node` first looks at the server with this hospital's
-authority file, so that a wrong certificate or an unreachable host is one clear line. It tells a key that was
-never admitted from a session that the server still counts as open. And it lets a run bring settings, never
-code: each ClientApp process checks the bundle it was sent and loads `client.app` from this installation.
+A SuperNode by itself retries silently for ever. `Node` connects to the server first, with this hospital's certificate
+authority file, so that a wrong certificate or an unreachable host gives one clear line. It distinguishes a key that
+was never registered from a session that the server still counts as open. And it accepts settings from a run, never
+code: each ClientApp process checks the bundle that it was sent, and loads `client.app` from this installation.
 """
 
 from __future__ import annotations
@@ -30,18 +30,33 @@ from common.errors import ConfigError, EngineError
 from common.processes import ProcessTree, build_environment, check_site_name, find_command, find_free_port, to_toml
 
 FIRST_CONTACT_SECONDS = 60.0
+"""Time that the SuperNode has to connect."""
 RETRY_SECONDS = 10.0
-REFUSAL_RETRY_SECONDS = 150.0  # seconds; the server counts a node that vanished as online for about 60
+"""Pause before another attempt to connect."""
+REFUSAL_RETRY_SECONDS = 150.0
+"""How long to retry with a refused key that was admitted before: a lost node counts as online for about 60 s."""
 _APP = "client.app:app"
 
 
 class NodeRefused(EngineError):
-    """The server knows no such key, or counts its last session as open: it does not say which."""
+    """The server does not know the node key, or counts the key's last session as open: it does not say which."""
 
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """Who this hospital is and where the server is; `node_config` is what `client.place` reads."""
+    """Who this hospital is and where the server is.
+
+    Attributes:
+        site: the hospital's name.
+        superlink: the server's address, HOST:PORT.
+        ca: file of the certificate authority that signed the server's certificate.
+        key: file of the private node key.
+        state: folder for logs and for what must last from message to message.
+        node_config: what client/site_context.py reads: the site's name, data folder and policy.
+
+    Raises:
+        ConfigError: the name or address is malformed, or a file is missing.
+    """
 
     site: str
     superlink: str
@@ -55,14 +70,16 @@ class NodeSettings:
         split_address(self.superlink)
         for what, path in (("certificate authority", self.ca), ("node key", self.key)):
             if not path.is_file():
-                raise ConfigError(f"no {what} at {path}: {_where_from(what)}")
+                raise ConfigError(f"no {what} at {path}: {_explain_source(what)}")
 
 
 def create_node_key(path: Path) -> str:
-    """Write a new node key (P-384, OpenSSH format, mode 0600) and `path`.pub; returns the public line.
+    """Write a new node key (P-384, OpenSSH format, mode 0600) and `path`.pub, and return the public key's line.
 
-    The public file goes to the coordinator, the private one never leaves the hospital. Raises `ConfigError`
-    where either file exists.
+    The public file goes to the coordinator; the private file never leaves the hospital.
+
+    Raises:
+        ConfigError: one of the files exists.
     """
     public_path = path.with_name(path.name + ".pub")
     for present in (path, public_path):
@@ -81,7 +98,11 @@ def create_node_key(path: Path) -> str:
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Return host and port of `HOST:PORT`; raises `ConfigError` for anything else."""
+    """Return host and port of `HOST:PORT`.
+
+    Raises:
+        ConfigError: the address has another form.
+    """
     host, colon, port = address.rpartition(":")
     if not colon or not host.strip("[]") or "/" in address or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ConfigError(f"server address {address!r}: give it as HOST:PORT, without https://")
@@ -89,7 +110,12 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def check_server(address: str, ca: Path, *, timeout: float = 10.0) -> None:
-    """Raise `EngineError` with one line if no server that `ca` vouches for answers at `address`."""
+    """Connect once, to check that a server whose certificate `ca` signed answers at `address`.
+
+    Raises:
+        EngineError: it does not; the message is one line that says what to do.
+        ConfigError: `ca` is not a certificate file, or the address is malformed.
+    """
     host, port = split_address(address)
     try:
         context = ssl.create_default_context(cafile=ca)
@@ -118,9 +144,13 @@ def check_server(address: str, ca: Path, *, timeout: float = 10.0) -> None:
 
 
 def require_settings_only(bundle: bytes) -> None:
-    """Raise `EngineError` if a run's bundle holds anything but settings for the installed apps."""
+    """Check that a run's bundle (a Flower app as a zip file) holds nothing but settings for the installed apps.
+
+    Raises:
+        EngineError: it holds code, or names another client app.
+    """
     with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
-        extra = sorted(set(archive.namelist()) - {"pyproject.toml", ".info/CONTENT"})
+        extra = set(archive.namelist()) - {"pyproject.toml", ".info/CONTENT"}
         if extra:
             raise EngineError(f"refused a run that carries code ({len(extra)} files): this site runs its own")
         app = tomllib.loads(archive.read("pyproject.toml").decode())["tool"]["flwr"]["app"]
@@ -129,11 +159,12 @@ def require_settings_only(bundle: bytes) -> None:
 
 
 def run_client_app_process() -> None:
-    """Be the process of one ClientApp message: Flower's own, but it checks the bundle before unpacking."""
+    """Handle one ClientApp message in this process, as Flower does, but check the bundle before it is unpacked."""
     import flwr.supernode.runtime.run_clientapp as runtime
     from flwr.supernode.cli import flwr_clientapp
 
-    unpack = vars(runtime)["install_from_fab"]  # a Flower that renames this fails here, and so stays shut
+    # if Flower renames this function, the process fails here instead of running unchecked
+    unpack = vars(runtime)["install_from_fab"]
 
     def checked(bundle: bytes, **options: object) -> object:
         require_settings_only(bundle)
@@ -144,7 +175,13 @@ def run_client_app_process() -> None:
 
 
 class Node:
-    """One SuperNode and all it starts. `launch` and `wait_online`, or `run` to serve until interrupted."""
+    """One SuperNode and the processes that it starts: `launch` and `wait_online`, or `run` until interrupted.
+
+    Args:
+        settings: who and where.
+        log: file for the SuperNode's output; default: `supernode.log` in the state folder.
+        variables: further environment variables of the SuperNode.
+    """
 
     def __init__(
         self, settings: NodeSettings, *, log: Path | None = None, variables: Mapping[str, str] | None = None
@@ -155,7 +192,7 @@ class Node:
         self._child: ProcessTree | None = None
 
     def command(self, port: int) -> list[str]:
-        """Return the command line; the data's path stands in a file, not here."""
+        """Return the SuperNode's command line; the data's path is in a file, where other users cannot see it."""
         s = self.settings
         return [
             *(find_command("flower-supernode"), "--superlink", s.superlink, "--root-certificates", str(s.ca)),
@@ -164,26 +201,35 @@ class Node:
         ]
 
     def launch(self) -> None:
-        """Look at the server, then start the SuperNode; returns at once."""
+        """Check the server, then start the SuperNode without waiting for it.
+
+        Raises:
+            EngineError: the server cannot be reached.
+        """
         s = self.settings
         check_server(s.superlink, s.ca)
         s.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         config = "".join(f"{key} = {to_toml(value)}\n" for key, value in s.node_config.items())
         (s.state / "node.toml").write_text(config, encoding="utf-8")
-        path = os.pathsep.join([_programs(s.state / "bin"), build_environment(s.state)["PATH"]])
+        path = os.pathsep.join([_write_task_programs(s.state / "bin"), build_environment(s.state)["PATH"]])
         variables = {**self._variables, "PATH": path}
         self._child = ProcessTree(
             self.command(find_free_port()), home=s.state / "flower", log=self.log, variables=variables
         )
 
     def wait_online(self, timeout: float = FIRST_CONTACT_SECONDS) -> str:
-        """Return the node's number once the server has let it in; raises `Refused` or `EngineError`."""
+        """Return the node's number once the server has admitted it.
+
+        Raises:
+            NodeRefused: the server does not admit the key.
+            EngineError: the SuperNode ended, or did not connect within `timeout` seconds.
+        """
         s, deadline = self.settings, time.monotonic() + timeout
         child = self._child
         while child is not None and time.monotonic() < deadline:
-            if found := re.search(r"SuperNode ID: (\d+)", child.output()):
+            if match := re.search(r"SuperNode ID: (\d+)", child.output()):
                 (s.state / "admitted").write_text(self._identity())
-                return found[1]
+                return match[1]
             if child.poll() is not None:
                 self.stop()
                 if "Failed to activate SuperNode" in child.output():
@@ -194,12 +240,18 @@ class Node:
         raise EngineError(f"{s.site}: no answer from {s.superlink} in {timeout:.0f} s: see {self.log}")
 
     def run(self, say: Callable[[str], None] = print) -> None:
-        """Serve until interrupted, through restarts at either end; raises only before the first contact.
+        """Serve until interrupted, through restarts of node or server.
 
-        A refusal is waited out where this key was admitted before: a server counts a node that vanished
-        without a word (power cut, SIGKILL) as present for about a minute.
+        A refused key that was admitted before tries again for REFUSAL_RETRY_SECONDS: after a power cut or SIGKILL the
+        server counts the lost node as online for about a minute.
+
+        Args:
+            say: called with each line for the user.
+
+        Raises:
+            EngineError: the first contact failed; later failures are retried.
         """
-        s, met, refused_since = self.settings, False, None
+        s, connected, refused_since = self.settings, False, None
         try:
             while True:
                 try:
@@ -208,16 +260,16 @@ class Node:
                 except EngineError as error:
                     if isinstance(error, NodeRefused):
                         refused_since = refused_since or time.monotonic()
-                        patient = met or self._admitted_before()
-                        if not patient or time.monotonic() - refused_since > REFUSAL_RETRY_SECONDS:
+                        may_retry = connected or self._admitted_before()
+                        if not may_retry or time.monotonic() - refused_since > REFUSAL_RETRY_SECONDS:
                             raise
-                    elif not met:
+                    elif not connected:
                         raise
                     say(f"{error}; trying again in {RETRY_SECONDS:.0f} s")
                     time.sleep(RETRY_SECONDS)
                     continue
                 say(f"{s.site}: connected to {s.superlink} as node {node}; log: {self.log}")
-                met, refused_since = True, None
+                connected, refused_since = True, None
                 while self._child is not None and self._child.poll() is None:
                     time.sleep(0.5)
                 say(f"{s.site}: the SuperNode ended; starting it again (log: {self.log})")
@@ -231,13 +283,13 @@ class Node:
         return self._child.poll() if self._child else 0
 
     def stop(self) -> None:
-        """Sign off at the server, then end the SuperNode and every ClientApp; harmless if none runs."""
+        """End the SuperNode, which signs off at the server, and every ClientApp; does nothing if none runs."""
         if self._child is not None:
             self._child.stop()
             self._child = None
 
     def kill(self) -> None:
-        """End it all at once, as a power cut would: the server is not told."""
+        """End all processes at once without signing off, as a power cut would."""
         if self._child is not None:
             self._child.kill()
             self._child = None
@@ -257,9 +309,9 @@ class Node:
         return f"{s.site}: {s.superlink} does not admit {s.key}: send {s.key}.pub to the coordinator to be registered"
 
 
-def _programs(folder: Path) -> str:
-    # Flower finds the programs of its tasks on PATH. At a hospital there is one kind of task, the ClientApp,
-    # and it starts through the check of its bundle; the other kinds would run what the server sent.
+def _write_task_programs(folder: Path) -> str:
+    # Flower finds the programs of its tasks on PATH. A hospital runs one kind of task, the ClientApp, whose bundle is
+    # checked first; all other kinds are refused, because they would run code that the server sent.
     folder.mkdir(exist_ok=True)
     python, start = shlex.quote(sys.executable), "from client.supernode import run_client_app_process as p; p()"
     allowed = f'#!/bin/sh\nexec {python} -P -c "{start}" "$@"\n'
@@ -271,7 +323,7 @@ def _programs(folder: Path) -> str:
     return str(folder)
 
 
-def _where_from(what: str) -> str:
+def _explain_source(what: str) -> str:
     if what == "node key":
         return "make one with 'wardround client keygen'"
     return "ask the coordinator for ca.pem"

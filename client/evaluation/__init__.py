@@ -1,1 +1,1 @@
-"""Evaluation on a hospital's patients."""
+"""Evaluation at a site: predictions, the results and counts that may leave, recalibration, attributions."""

@@ -1,1 +1,1 @@
-"""Differential privacy at a hospital: checks, budget, ledger, accounting, noisy training and sums."""
+"""Differential privacy at a site: checks, budget, ledger, accounting, DP-SGD, noisy sums and counts."""

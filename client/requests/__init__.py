@@ -60,7 +60,7 @@ def handle(place: SiteContext, request: Request) -> Reply:
         return handle_scaling(place, load_site(place, request.config), request)
     site = load_scaled_site(place, request.config, request.scaling)
     model = _network(threading.get_ident(), site.task, request.config.model.model_dump_json())
-    kept = SavedState.of(place, site.name, request)
+    kept = SavedState.load(place, site.name, request)
     local_update.load_start_weights(model, request, kept)
     if request.kind == "train":
         return handle_train(place, site, model, request, kept)

@@ -1,4 +1,7 @@
-"""Batches of a cohort as tensors, and outputs of a model for them."""
+"""Batches of a cohort as tensors, and a model's outputs for them.
+
+Batches are rows of a tensor, taken by index: no loader, no per-sample collation.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ RowLoader = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Return the device for cpu, cuda or auto.
+    """Return the device for `cpu`, `cuda` or `auto` (cuda if there is one).
 
     Raises:
-        ConfigError: cuda was asked for and there is none.
+        ConfigError: `cuda` was asked for and there is none.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ConfigError("training.device=cuda: no CUDA device here; use auto or cpu")
@@ -31,15 +34,18 @@ def choose_device(wanted: str) -> torch.device:
 def predict_logits(
     model: nn.Module, cohort: Cohort, device: torch.device, batch: int = 2048
 ) -> npt.NDArray[np.float32]:
-    """Return logits `(examples, classes)`."""
-    parts = [found.float().cpu().numpy() for found, *_ in iterate_outputs(model, cohort, device, batch)]
+    """Return a classifier's logits `(examples, classes)`."""
+    parts = [logits.float().cpu().numpy() for logits, *_ in iterate_outputs(model, cohort, device, batch)]
     return np.concatenate(parts) if parts else np.zeros((0, len(cohort.task.classes)), np.float32)
 
 
 def iterate_outputs(
     model: nn.Module, cohort: Cohort, device: torch.device, batch: int = 2048
 ) -> Iterator[tuple[Any, Tensor, Tensor, Tensor]]:
-    """Yield what a model makes of a batch, with the batch's signals, features and labels, in the order of the rows."""
+    """Yield each batch's outputs, with its signals, features and labels, in the order of the rows.
+
+    The outputs are the model's own: logits, or a Reconstruction.
+    """
     model.to(device).eval()
     for start in range(0, len(cohort.y), batch):
         rows = slice(start, start + batch)
@@ -47,12 +53,12 @@ def iterate_outputs(
         x = torch.from_numpy(signal.dense() if isinstance(signal, Windows) else signal).to(device)
         features, y = (torch.from_numpy(part[rows]).to(device) for part in (cohort.features, cohort.y))
         with torch.inference_mode():
-            found = model(x, features)
-        yield found, x, features, y
+            output = model(x, features)
+        yield output, x, features, y
 
 
 def load_tensors(cohort: Cohort, device: torch.device) -> tuple[Callable[[Tensor], Tensor], Tensor, Tensor]:
-    """Return what cuts a batch of signals by index, the features, the labels."""
+    """Return a function from row numbers to signals `(rows, channels, samples)`, all features, and all labels."""
     features, y = torch.from_numpy(cohort.features).to(device), torch.from_numpy(cohort.y).to(device)
     if not isinstance(cohort.x, Windows):
         x = torch.from_numpy(cohort.x).to(device)
@@ -63,9 +69,9 @@ def load_tensors(cohort: Cohort, device: torch.device) -> tuple[Callable[[Tensor
 
     def cut(rows: Tensor) -> Tensor:
         index = end[rows][:, None] + steps
-        found = table[index.clamp(min=0)]
+        values = table[index.clamp(min=0)]
         before = index < first[rows][:, None]
-        return torch.where(before[:, :, None], pad, found).transpose(1, 2).contiguous()
+        return torch.where(before[:, :, None], pad, values).transpose(1, 2).contiguous()
 
     return cut, features, y
 
@@ -83,7 +89,13 @@ def make_row_loader(cohort: Cohort, device: torch.device, augmentation: float, g
 
 
 def augment_signals(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Scale channels (up to 20 %), shift in time (up to 4 samples), add noise (up to 0.05), by strength."""
+    """Return signals `(batch, channels, samples)` with random scale, time shift and noise.
+
+    Args:
+        x: the signals.
+        strength: at 1, channels are scaled by up to 20%, shifted by up to 4 samples, and get noise of deviation 0.05.
+        generator: of the random numbers, on the CPU.
+    """
     batch, channels, samples = x.shape
     scale = 1 + 0.2 * strength * (2 * torch.rand(batch, channels, 1, generator=generator) - 1)
     shift = torch.randint(-4, 5, (batch, 1), generator=generator) * strength

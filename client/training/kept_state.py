@@ -1,9 +1,9 @@
-"""What a site keeps from round to round: local layers, control variates or a personal model, as files of its own.
+"""The state that a site keeps from round to round, in files: local layers, control variates or a personal model.
 
-A node keeps nothing in memory: a message may be handled by a new process, and a hospital's client may be
-restarted in the middle of a run. So each round's state is a file, `STATE/SITE/RUN/round-00012.safetensors`,
-written whole or not at all. The server says with each message which round's state belongs to the weights that it
-sends, so that an update that never reached it does not count at the site either.
+Nothing is kept in memory: each message may be handled by a new process, and a hospital's client may be restarted in
+the middle of a run. So each round's state is a file, `STATE/SITE/RUN/round-00012.safetensors`, written whole or not
+at all. Each request says which round's state belongs to its weights, so that an update that never reached the server
+does not count at the site either.
 """
 
 from __future__ import annotations
@@ -23,27 +23,32 @@ from common.messages import Weights
 
 @dataclass(frozen=True)
 class StateFiles:
-    """The state files of one run at one site; `durable` ones outlast a power cut, at some 7 ms a round."""
+    """The state files of one run at one site.
+
+    Attributes:
+        folder: where they are.
+        durable: whether each is flushed to the disk, to survive a power cut (about 7 ms a round).
+    """
 
     folder: Path
     durable: bool = True
 
     @classmethod
-    def of(cls, context: SiteContext, site: str, run_id: str) -> StateFiles:
-        """Return the state of a run; nothing is made yet.
+    def for_run(cls, context: SiteContext, site: str, run_id: str) -> StateFiles:
+        """Return the state files of a run, without creating the folder.
 
         Raises:
-            SiteError: the site has no folder for it, or the server's name for the run could not be a folder's.
+            SiteError: the node was started without a state folder, or the run's id cannot be a folder's name.
         """
         if context.state is None:
             raise SiteError("the strategy keeps state at the site, but this node has no folder for it: give --state")
         if not re.fullmatch(r"[0-9a-f]{32}", run_id):
             raise SiteError("the server's id of the run is not 32 hex digits: it cannot name a folder here")
-        plain = re.sub(r"[^A-Za-z0-9_-]", lambda found: f"%{ord(found[0]):02x}", site)
+        plain = re.sub(r"[^A-Za-z0-9_-]", lambda match: f"%{ord(match[0]):02x}", site)
         return cls(context.state / plain / run_id, not context.simulated)
 
     def read(self, number: int) -> Weights | None:
-        """Return what was kept of a round, or None if nothing was.
+        """Return the arrays of a round by name, or None if nothing was kept of it.
 
         Raises:
             DataError: the file is damaged.
@@ -57,17 +62,17 @@ class StateFiles:
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, ValueError):
-            raise DataError(f"cannot read the state in {path}: move it away to go on without it") from None
+            raise DataError(f"cannot read the state in {path}: move the file away to continue without it") from None
 
     def write(self, number: int, arrays: Weights, keep: Collection[int]) -> None:
-        """Keep a round's arrays, then remove all rounds but this one and those of `keep`."""
+        """Write a round's arrays, then remove the files of all rounds but this one and those in `keep`."""
         from safetensors.numpy import save
 
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._path(number)
         part = path.with_name(path.name + ".part")
         with part.open("wb") as file:
-            # safetensors writes memory as it lies: an array in another order would come back scrambled
+            # safetensors writes raw memory: an array that is not in C order would come back scrambled
             file.write(save({name: np.asarray(value, order="C") for name, value in arrays.items()}))
             file.flush()
             if self.durable:
@@ -78,9 +83,9 @@ class StateFiles:
                 self._path(old).unlink(missing_ok=True)
 
     def rounds(self) -> list[int]:
-        """Return the rounds of which there is state."""
-        found = (re.fullmatch(r"round-(\d{5,})\.safetensors", path.name) for path in self.folder.glob("round-*"))
-        return sorted(int(match[1]) for match in found if match)
+        """Return the rounds whose state is on disk, ascending."""
+        matches = (re.fullmatch(r"round-(\d{5,})\.safetensors", path.name) for path in self.folder.glob("round-*"))
+        return sorted(int(match[1]) for match in matches if match)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"round-{number:05d}.safetensors"

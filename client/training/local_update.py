@@ -1,15 +1,14 @@
-"""What a strategy asks of a site beside training: local layers, control variates, a personal model.
+"""A round's update at a site, with what strategies add: local layers, control variates, a personal model.
 
-The server says what it asks (`messages.Method`); which strategy that is does not matter here. What must last
-from round to round goes through client/training/kept_state.py.
+The request says what is added (its `method`), so nothing here depends on which strategy the server uses. What must
+last from round to round is kept by client/training/kept_state.py.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,109 +24,126 @@ log = logging.getLogger("wardround.site")
 
 
 class TrainFunction(Protocol):
-    """client.training.loop.fit on a site's patients; `purpose` seeds it."""
+    """Trains a model on a site's training patients."""
 
     def __call__(
         self,
         purpose: str,
         *,
         proximal: float = 0.0,
-        anchor: Mapping[str, Any] | None = None,
-        correction: Mapping[str, Any] | None = None,
+        anchor: Weights | None = None,
+        correction: Weights | None = None,
     ) -> TrainingResult:
-        """Train the model in place."""
+        """Train the model in place, as client.training.loop.train_model; `purpose` goes into the seed."""
 
 
 @dataclass(frozen=True)
 class SavedState:
-    """What a site has kept of a run up to the weights that came: nothing, if it is new there or lost it."""
+    """What a site kept of a run when it last trained the weights that the server sent.
+
+    Attributes:
+        arrays: the kept arrays by name; empty at a site that is new to the run, or whose state is lost.
+        files: where the state of later rounds goes; None if the strategy keeps none.
+        lost: whether the server counts on a state that is not there.
+    """
 
     arrays: Weights = field(default_factory=dict)
     files: StateFiles | None = None
     lost: bool = False
 
     @classmethod
-    def of(cls, context: SiteContext, site: str, request: Request) -> SavedState:
-        """Return what a site kept.
+    def load(cls, context: SiteContext, site: str, request: Request) -> SavedState:
+        """Return the state that belongs to the weights of a request.
 
         Raises:
-            SiteError: it has no place for it.
+            SiteError: the strategy keeps state, but the site has no folder for it.
             DataError: a file is damaged.
         """
         if not request.method.keeps_state:
             return cls()
-        files = StateFiles.of(context, site, request.run_id)
-        found = files.read(request.base) if request.base else None
-        lost = request.base > 0 and found is None
+        files = StateFiles.for_run(context, site, request.run_id)
+        arrays = files.read(request.base) if request.base else None
+        lost = request.base > 0 and arrays is None
         if lost:
-            log.warning("%s: no state of round %d in %s: going on without", site, request.base, files.folder)
-        return cls(found or {}, files, lost)
+            log.warning(
+                "%s: no state of round %d in %s: training continues without it", site, request.base, files.folder
+            )
+        return cls(arrays or {}, files, lost)
 
 
 @dataclass(frozen=True)
 class Update:
-    """What training gave: `weights` and `control` leave the site."""
+    """What a round of training produced.
+
+    Attributes:
+        result: steps, losses and learning rates; what of it leaves is decided in client/requests/.
+        weights: the trained weights without local layers; they leave the site.
+        control: the change of the site's control variates (SCAFFOLD), else empty; it leaves the site.
+    """
 
     result: TrainingResult
     weights: Weights
     control: Weights
 
 
-def load_start_weights(model: nn.Module, request: Request, kept: SavedState) -> None:
-    """Give a model the weights that came, and the local layers that the site keeps.
+def load_start_weights(model: nn.Module, request: Request, saved: SavedState) -> None:
+    """Load the weights that the server sent into a model, and the site's own local layers over them.
 
     Raises:
-        SiteError: they do not fit the model.
+        SiteError: the weights or layers do not fit the model.
     """
     local = request.method.local
     if not set(local) <= set(model.state_dict()):
-        raise SiteError("the server wants layers kept local that the model does not have")
-    if kept.arrays and local and set(kept.arrays) != set(local):
-        raise SiteError("what this site keeps of the run is not the local layers that the server names")
-    load_weights(model, {**request.weights, **{name: kept.arrays[name] for name in local if name in kept.arrays}})
+        raise SiteError("the server names local layers that the model does not have")
+    if saved.arrays and local and set(saved.arrays) != set(local):
+        raise SiteError("the state that this site kept of the run does not hold the local layers that the server names")
+    load_weights(model, {**request.weights, **{name: saved.arrays[name] for name in local if name in saved.arrays}})
 
 
-def load_personal_weights(model: nn.Module, request: Request, kept: SavedState) -> None:
-    """Give a model the site's personal weights, which start as the federation's own.
+def load_personal_weights(model: nn.Module, request: Request, saved: SavedState) -> None:
+    """Load the site's personal weights into a model; those of the request, before it has any.
 
     Raises:
-        SiteError: they do not fit the model.
+        SiteError: the weights do not fit the model.
     """
-    load_weights(model, kept.arrays or request.weights)
+    load_weights(model, saved.arrays or request.weights)
 
 
-def train_locally(model: nn.Module, request: Request, kept: SavedState, fit: TrainFunction) -> Update:
-    """Train a model that `start` has prepared, and keep what must last.
+def train_locally(model: nn.Module, request: Request, saved: SavedState, train: TrainFunction) -> Update:
+    """Train a model that `load_start_weights` has prepared, and keep what must last.
 
     Raises:
-        SiteError: as fit, or the control variates that came do not fit the model.
+        SiteError: training failed, or the control variates of the request do not fit the model.
     """
     method = request.method
     if method.control:
-        result, state, change = _with_control(model, request, kept, fit)
+        result, state, change = _train_with_control_variates(model, request, saved, train)
     else:
-        result, change = fit("train", proximal=request.proximal), {}
+        result, change = train("train", proximal=request.proximal), {}
         state = {name: value for name, value in copy_weights(model).items() if name in method.local}
     weights = {name: value for name, value in copy_weights(model).items() if name not in method.local}
     if method.pull is not None:
-        load_personal_weights(model, request, kept)
-        fit("personal", proximal=method.pull, anchor=request.weights)
+        load_personal_weights(model, request, saved)
+        train("personal", proximal=method.pull, anchor=request.weights)
         state = copy_weights(model)
-    if kept.files is not None:
-        kept.files.write(request.round, state, keep=(request.base, request.kept))
+    if saved.files is not None:
+        saved.files.write(request.round, state, keep=(request.base, request.kept))
     return Update(result, weights, change)
 
 
-def _with_control(
-    model: nn.Module, request: Request, kept: SavedState, fit: TrainFunction
+def _train_with_control_variates(
+    model: nn.Module, request: Request, saved: SavedState, train: TrainFunction
 ) -> tuple[TrainingResult, Weights, Weights]:
-    """Train with corrected steps; return also the new control variates, and their change (SCAFFOLD, option II)."""
+    """Train with corrected steps; return also the site's new control variates, and their change.
+
+    SCAFFOLD (Karimireddy et al. 2020, arXiv:1910.06378), option II: c_i+ = c_i - c + (x - y_i) / (sum of the rates).
+    """
     before, common = copy_weights(model), request.control
-    own = {name: kept.arrays.get(name, np.zeros_like(value)) for name, value in before.items()}
+    own = {name: saved.arrays.get(name, np.zeros_like(value)) for name, value in before.items()}
     shapes = {name: value.shape for name, value in before.items()}
     if any({name: value.shape for name, value in arrays.items()} != shapes for arrays in (own, common)):
         raise SiteError("the control variates do not fit the model")
-    result = fit("train", proximal=request.proximal, correction={name: common[name] - own[name] for name in own})
+    result = train("train", proximal=request.proximal, correction={name: common[name] - own[name] for name in own})
     after = copy_weights(model)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     new, change = {}, {}
@@ -143,11 +159,11 @@ def copy_weights(model: nn.Module) -> Weights:
     return {name: value.detach().cpu().contiguous().numpy().copy() for name, value in model.state_dict().items()}
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
-    """Give a model weights.
+def load_weights(model: nn.Module, weights: Weights) -> None:
+    """Load arrays into a model by name.
 
     Raises:
-        SiteError: they do not fit.
+        SiteError: the arrays do not fit the model.
     """
     try:
         model.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})

@@ -1,4 +1,4 @@
-"""Losses of the tasks, with weights of classes."""
+"""The loss of each task, with class weights."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from common.sections.training import TrainingConfig
 from common.task import Task
 
 Loss = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
-"""From a model's outputs, and the signals, features and labels of the same examples, to their losses or their mean."""
+"""From a model's outputs and the batch's signals, features and labels to each example's loss, or their mean."""
 
 
 def build_example_loss(task: Task) -> Loss:
-    """Return the loss of each example, `(examples,)`: cross entropy of the logits, summed over many labels.
+    """Return the unweighted loss of each example, `(examples,)`.
 
-    Of a model that reconstructs: the reconstruction error, and what the model adds to it.
+    Classification: cross entropy; multilabel: binary cross entropy, summed over the labels; anomaly detection:
+    reconstruction error plus the model's own penalty.
     """
     if task.anomaly:
         error = _reconstruct.build_reconstruction_error(task)
@@ -34,7 +35,7 @@ def build_example_loss(task: Task) -> Loss:
 
 
 def compute_class_weights(counts: Sequence[int], power: float) -> Tensor:
-    """Return weights share**-power, scaled so that their mean over the examples is 1; absent classes get 0.
+    """Return class weights share**-power, scaled to a mean of 1 over the examples; absent classes get 0.
 
     >>> [round(weight, 3) for weight in class_weights([90, 10], 0.5).tolist()]
     [0.833, 2.5]
@@ -46,7 +47,7 @@ def compute_class_weights(counts: Sequence[int], power: float) -> Tensor:
 
 
 def compute_label_weights(counts: Sequence[int], total: int, power: float) -> Tensor:
-    """Return the weight of each label's presence, (examples without it / examples with it)**power; absent: 1.
+    """Return the weight of each label's presence, (examples without it / examples with it)**power; absent labels: 1.
 
     >>> label_weights([10, 0], 100, 0.5).tolist()
     [3.0, 1.0]
@@ -59,11 +60,16 @@ def compute_label_weights(counts: Sequence[int], total: int, power: float) -> Te
 def build_mean_loss(
     config: TrainingConfig, counts: Sequence[int], device: torch.device, total: int | None = None
 ) -> Loss:
-    """Return the mean loss of (logits, signals, features, labels); `counts`: the federation's merged class counts.
+    """Return the mean loss of a batch, weighted as `training.loss` says.
 
-    Labels `(batch, classes)` of 0 and 1 are each on its own (binary cross-entropy, summed over the classes), with
-    `total` the federation's number of examples. Focal loss: Lin et al. 2017, eq. 5, with the same class weights
-    as alpha.
+    Focal loss: Lin et al. 2017 (arXiv:1708.02002), eq. 5, with the class weights as alpha.
+
+    Args:
+        config: `loss`, `weight_power`, `focal_gamma`.
+        counts: class counts of the whole federation.
+        device: where the batches are.
+        total: multilabel only: the federation's number of examples; the labels `(batch, classes)` are then separate
+            binary ones, whose losses are summed.
     """
     plain = config.loss == "cross_entropy"
     gamma = config.focal_gamma if config.loss == "focal" else 0.0

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def at(folder: Path, site: str = "north", run: str = RUN) -> StateFiles:
-    return StateFiles.of(SiteContext(SIMULATION_POLICY, state=folder), site, run)
+    return StateFiles.for_run(SiteContext(SIMULATION_POLICY, state=folder), site, run)
 
 
 def test_what_was_kept_comes_back(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_hospitals_state_is_on_its_disk_before_it_is_named(tmp_path: Path, mon
         (SiteContext(SIMULATION_POLICY, index=1, count=2, state=tmp_path), ["name"]),
     ):
         done.clear()
-        StateFiles.of(place, "north", RUN).write(1, {"w": np.zeros(2)}, ())
+        StateFiles.for_run(place, "north", RUN).write(1, {"w": np.zeros(2)}, ())
         assert done == expected
 
 
@@ -112,7 +112,7 @@ def test_a_damaged_file_is_an_error_of_one_line(tmp_path: Path, content: bytes) 
     path.write_bytes(content)
     with pytest.raises(DataError) as told:
         state.read(3)
-    assert str(told.value) == f"cannot read the state in {path}: move it away to go on without it"
+    assert str(told.value) == f"cannot read the state in {path}: move the file away to continue without it"
 
 
 def test_only_named_rounds_stay(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_only_named_rounds_stay(tmp_path: Path) -> None:
 
 def test_a_site_without_a_folder_says_so() -> None:
     with pytest.raises(SiteError, match="no folder for it: give --state"):
-        StateFiles.of(SiteContext(SIMULATION_POLICY), "north", RUN)
+        StateFiles.for_run(SiteContext(SIMULATION_POLICY), "north", RUN)
 
 
 # Where the folder is.
@@ -277,8 +277,8 @@ def test_a_personal_model_has_tables_of_its_own_for_each_subset(site: Site, tmp_
 @pytest.mark.parametrize(
     ("method", "more", "why"),
     [
-        (Method(local=("head.none",)), {}, "layers kept local that the model does not have"),
-        (Method(local=("head.out.bias",)), {"base": 1}, "not the local layers that the server names"),
+        (Method(local=("head.none",)), {}, "local layers that the model does not have"),
+        (Method(local=("head.out.bias",)), {"base": 1}, "does not hold the local layers that the server names"),
         (Method(control=True), {}, "control variates do not fit the model"),
         (Method(control=True), {"control": {"w": np.zeros(2)}}, "control variates do not fit the model"),
     ],
