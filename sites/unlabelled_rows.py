@@ -1,4 +1,4 @@
-"""What can be scored of unlabelled recordings and tables, and what was left out."""
+"""Rows to score, of unlabelled recordings and tables, and what was excluded from them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,23 @@ from common.task import Task
 from sites.cohort import Cohort, Windows
 
 ALL_MISSING = "every value is missing"
-"""Why a row is left out that holds no measured value."""
+"""Why a row without a measured value is excluded."""
 
 
 @dataclass(frozen=True)
 class Exclusion:
-    """What was not scored and why: a window at `sample`, or, without one, `rows` of a record, or (0) all of it."""
+    """What was not scored, and why.
+
+    Attributes:
+        record: the recording or the table's record.
+        reason: why, in words.
+        sample: sample of an excluded window; none for other exclusions.
+        seconds: time of that sample.
+        rows: number of excluded rows; 0 means the whole record.
+    """
 
     record: str
-    why: str
+    reason: str
     sample: int | None = None
     seconds: float | None = None
     rows: int = 0
@@ -29,15 +37,19 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class ScorableRows:
-    """What can be scored of one recording or table: `cohort`, its labels meaningless, `columns` that say which row is
-    which, each `(rows,)`, and what was left out.
+    """The rows to score of one recording or table.
 
-    `rate`: Hz of the column `sample`, 0 where there is none; `about`: what was used, for whoever reads the scores.
+    Attributes:
+        cohort: the rows; their labels are meaningless.
+        columns: arrays `(rows,)` that identify each row.
+        exclusions: what was excluded.
+        rate: Hz of the column `sample`; 0 where there is none.
+        about: facts for the reader of the scores, such as the leads that were used.
     """
 
     cohort: Cohort
     columns: Mapping[str, npt.NDArray[Any]]
-    left: tuple[Exclusion, ...] = ()
+    exclusions: tuple[Exclusion, ...] = ()
     rate: float = 0.0
     about: Mapping[str, str] = field(default_factory=dict)
 
@@ -50,7 +62,15 @@ def unlabelled_cohort(
     synthetic: bool,
     owner: npt.NDArray[np.int64] | None = None,
 ) -> Cohort:
-    """Return examples without labels (all of the first class) of one patient, or of those that `owner` points to.
+    """Return examples without labels: all count as of the first class.
+
+    Args:
+        task: what is predicted.
+        x: signals, `(examples, channels, samples)`.
+        features: `(examples, features)`.
+        names: the patients.
+        synthetic: whether the data were generated.
+        owner: index into `names` of each example; default: all are of the first.
 
     Raises:
         DataError: an input is infinite, or NaN where the task has none missing.

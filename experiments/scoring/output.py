@@ -80,10 +80,10 @@ class ScoreWriter:
             self._annotate(found)
         self._write(frame)
         self.tally.add(found)
-        self._left += rows.left
+        self._left += rows.exclusions
         if rows.rate:
             name = rows.cohort.patients[0]
-            self._records.append({"record": name, "rows": len(frame), "left out": len(rows.left), **rows.about})
+            self._records.append({"record": name, "rows": len(frame), "left out": len(rows.exclusions), **rows.about})
 
     def close(self, complete: bool) -> dict[str, Any]:
         """Give the files their names and return the summary, which also lies beside them.
@@ -103,7 +103,7 @@ class ScoreWriter:
             write.writerow(("record", "sample", "seconds", "rows", "reason"))
             for item in self._left:
                 seconds = None if item.seconds is None else f"{item.seconds:.4f}"
-                write.writerow((item.record, item.sample, seconds, item.rows or "all", item.why))
+                write.writerow((item.record, item.sample, seconds, item.rows or "all", item.reason))
         tally = self.tally
         summary: dict[str, Any] = {
             "run": self.model.run,

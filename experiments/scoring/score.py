@@ -109,7 +109,7 @@ class Tally:
         self.records += len(set(here)) if here is not None else int(len(found.predicted) > 0)
         self.rows += len(found.predicted)
         self.classes.update(found.predicted.tolist())
-        for item in found.rows.left:
+        for item in found.rows.exclusions:
             self.leave(item)
         if found.rows.rate and not len(found.predicted):
             self.without["every window was left out"] += 1
@@ -119,9 +119,9 @@ class Tally:
     def leave(self, item: Exclusion) -> None:
         """Count what was left out."""
         if item.rows:
-            self.left[item.why] += item.rows
+            self.left[item.reason] += item.rows
         else:
-            self.without[item.why] += 1
+            self.without[item.reason] += 1
 
 
 def open_model(folder: Path, name: str = "federated", site: str | None = None) -> ScoringModel:
@@ -179,7 +179,7 @@ def score_rows(model: ScoringModel, rows: ScorableRows) -> Scored:
         record = rows.columns.get("record", np.repeat(np.asarray(rows.cohort.patients[:1]), len(good)))
         lost = [Exclusion(str(name), NOT_FINITE, rows=1) for name in record[~good]]
         columns = {name: column[good] for name, column in rows.columns.items()}
-        rows = ScorableRows(rows.cohort.take(good), columns, (*rows.left, *lost), rows.rate, rows.about)
+        rows = ScorableRows(rows.cohort.take(good), columns, (*rows.exclusions, *lost), rows.rate, rows.about)
         logits = logits[good]
     classes = np.asarray(model.task.classes, dtype=object)
     if model.task.kind == "multilabel":

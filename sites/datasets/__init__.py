@@ -1,4 +1,20 @@
-"""Data sets as plug-ins: a file of this folder that opens with a data card."""
+"""Data sets as plug-ins: one file or folder each, whose name is the data set's name in a configuration.
+
+A plug-in defines `CARD` (what the data are, as a `DataCard`), `Options` (the settings under `data.options`), and
+
+    task(options)                        what is predicted from what
+    patients(folder, options, store)     everyone in a data folder
+    read(folder, options, ids, store)    the examples of some recordings, as a `Cohort` without a split
+
+and, where they apply,
+
+    default_folder(options, store, seed)  a folder of generated data, for a run without `data.path`
+    bounds(options)                       public value ranges of the inputs, for sums with privacy noise
+    unlabelled_rows(source)               rows for `wardround score` that need no label
+    strip_band(options)                   pass band (Hz) of the filter that strips have passed; none: as recorded
+
+`folder` is where the data are, `store` where prepared data are kept.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +39,14 @@ def dataset_names() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set with its options, in one folder."""
+    """A data set with its options, in one folder.
+
+    Attributes:
+        module: the plug-in.
+        options: its validated `Options`.
+        folder: where the data are.
+        store: where prepared data are kept.
+    """
 
     module: Any
     options: Any
@@ -37,23 +60,27 @@ class Source:
         return card
 
     def task(self) -> Task:
-        """What is predicted from what."""
-        found: Task = self.module.task(self.options)
-        return found
+        """Return what is predicted from what."""
+        task: Task = self.module.task(self.options)
+        return task
 
     def patients(self) -> list[Patient]:
-        """Everyone whose data lie in the folder."""
-        found: list[Patient] = self.module.patients(self.folder, self.options, self.store)
-        return found
+        """Return everyone in the folder."""
+        patients: list[Patient] = self.module.patients(self.folder, self.options, self.store)
+        return patients
 
     def read(self, ids: Sequence[str]) -> Cohort:
         """Return the examples of some recordings."""
-        found: Cohort = self.module.read(self.folder, self.options, ids, self.store)
-        return found
+        cohort: Cohort = self.module.read(self.folder, self.options, ids, self.store)
+        return cohort
 
 
 def open_source(run: RunConfig, folder: Path | None) -> Source:
-    """Return the data set of a run; `folder` is where a hospital keeps it, none in a simulation.
+    """Return the data set of a run.
+
+    Args:
+        run: the configuration.
+        folder: a hospital's own data folder; none in a simulation, which takes `data.path` or generates data.
 
     Raises:
         ConfigError: no such data set, a wrong option, or no folder where one is needed.
@@ -67,24 +94,37 @@ def open_source(run: RunConfig, folder: Path | None) -> Source:
         elif hasattr(module, "default_folder"):
             folder = module.default_folder(options, store, run.seed)
         else:
-            raise ConfigError(
-                f"data.path: say where {run.data.dataset} lies on this machine, as in --set data.path=data/mitdb"
-            )
+            raise ConfigError(f"data.path: {_name_the_folder(run.data.dataset, run.data.dataset)}")
     return Source(module, options, folder, store / run.data.dataset)
 
 
+def no_data_folder(name: str, example: str) -> ConfigError:
+    """Return the error of a run that neither names a data folder nor asks for generated data."""
+    return ConfigError(
+        f"data.path: {_name_the_folder(name, example)}, or data.options.simulated=true for SYNTHETIC data"
+    )
+
+
+def _name_the_folder(name: str, example: str) -> str:
+    return f"name the folder of {name} on this machine, as in --set data.path=data/{example}"
+
+
 def assign_hospitals(source: Source, run: RunConfig) -> tuple[dict[str, tuple[str, ...]], list[Patient], int]:
-    """Return a simulation's hospitals with their recordings, everyone kept, and how many were left out."""
+    """Return a simulation's hospitals with their recordings, everyone kept, and the number left out.
+
+    Raises:
+        LeakError: a person is at two hospitals.
+    """
     kept, dropped = splits.drop_shared_persons(source.patients(), run.sites)
-    dealt = splits.partition_patients(kept, run.sites, run.seed)
-    by_id = {item.id: item.person for item in kept}
+    hospitals = splits.partition_patients(kept, run.sites, run.seed)
+    person = {item.id: item.person for item in kept}
     if not (run.sites.split == "published" and run.sites.shared_person == "keep"):
-        splits.refuse_shared_persons({site: {by_id[name] for name in ids} for site, ids in dealt.items()})
-    return dealt, kept, dropped
+        splits.refuse_shared_persons({site: {person[name] for name in ids} for site, ids in hospitals.items()})
+    return hospitals, kept, dropped
 
 
 def public_bounds(run: RunConfig) -> dict[str, tuple[float, float]]:
-    """Return the public ranges that a data set states of its inputs, by name; none where it states none.
+    """Return the public value ranges of a data set's inputs, by name; empty where it states none.
 
     Raises:
         ConfigError: no such data set, or a wrong option.
@@ -93,5 +133,5 @@ def public_bounds(run: RunConfig) -> dict[str, tuple[float, float]]:
     if not hasattr(module, "bounds"):
         return {}
     options = validate_settings(module.Options, run.data.options, f"data.options of {run.data.dataset}")
-    found: dict[str, tuple[float, float]] = module.bounds(options)
-    return found
+    bounds: dict[str, tuple[float, float]] = module.bounds(options)
+    return bounds

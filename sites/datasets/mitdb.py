@@ -1,16 +1,7 @@
-"""The MIT-BIH Arrhythmia Database: beats of 47 people, in the five classes of AAMI EC57.
+"""The MIT-BIH Arrhythmia Database: beats of 47 people, in the five classes of AAMI EC57; `CARD` describes the data.
 
-Data card
-    Inputs    two-lead ambulatory ECG, 360 Hz, 48 recordings of 30 minutes; cut into beats (sites/ecg/beats.py).
-    Labels    N, S, V, F, Q of ANSI/AAMI EC57 from the beat annotations of two cardiologists.
-    Sites     one laboratory (Beth Israel Hospital, Boston): hospitals are made by partition of patients.
-    Splits    DS1 (training) and DS2 (test) of de Chazal 2004, by recording.
-    Source    https://physionet.org/content/mitdb/1.0.0/  doi:10.13026/C2F305
-    Citation  Moody, Mark 2001, IEEE Eng Med Biol 20(3):45-50; Goldberger et al. 2000, Circ. 101(23):e215.
-    Licence   Open Data Commons Attribution License 1.0
-
-The paced recordings 102, 104, 107 and 217 are left out by default (AAMI EC57). 201 and 202 are one person,
-and de Chazal's DS1 and DS2 hold one of them each. Lead MLII is used first where a recording has it.
+The paced recordings 102, 104, 107 and 217 are excluded by default (AAMI EC57). Recordings 201 and 202 are of one
+person, and de Chazal's DS1 and DS2 hold one of them each. Lead MLII comes first where a recording has it.
 """
 
 from __future__ import annotations
@@ -31,9 +22,9 @@ CARD = DataCard(
     name="mitdb",
     title="MIT-BIH Arrhythmia Database 1.0.0",
     inputs="two-lead ambulatory ECG at 360 Hz, 48 recordings of 30 minutes, cut into beats",
-    labels="beat classes N, S, V, F, Q of ANSI/AAMI EC57",
-    sites="one laboratory; hospitals are made by partition of patients",
-    splits="DS1 and DS2 of de Chazal 2004, by recording",
+    labels="beat classes N, S, V, F, Q of ANSI/AAMI EC57, from the beat annotations of two cardiologists",
+    sites="one laboratory (Beth Israel Hospital, Boston); hospitals are made by partition of patients",
+    splits="DS1 (training) and DS2 (test) of de Chazal 2004, by recording",
     source="https://physionet.org/content/mitdb/1.0.0/ (doi:10.13026/C2F305)",
     citation="Moody GB, Mark RG. IEEE Eng Med Biol 20(3):45-50, 2001; "
     "Goldberger AL et al. Circulation 101(23):e215, 2000",
@@ -53,7 +44,7 @@ DS2 = (
 
 
 def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
-    """Return the recordings to use, with the counts of their classes."""
+    """Return the recordings to use, with the beats of each class."""
     wanted = [name for name in recordings.recording_names(folder) if options.paced or name not in PACED]
     if not wanted:
         raise DataError(f"no recordings left in {folder}: all are paced; see data.options.paced")
@@ -69,5 +60,5 @@ def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
 
 
 def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Cohort:
-    """Return the beats of the recordings `ids`, in that order, without a split."""
+    """Return the beats of the recordings `ids`, in that order."""
     return read_beats(folder, options, ids, store, [SAME_PERSON.get(name, name) for name in ids])

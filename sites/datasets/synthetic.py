@@ -1,13 +1,4 @@
-"""SYNTHETIC hospitals: generated WFDB recordings, the default that needs no download.
-
-Data card
-    Inputs    two-lead simulated ECG (McSharry 2003), 250 to 500 Hz by hospital; see sites/ecg/beats.py.
-    Labels    N, S, V, F of ANSI/AAMI EC57, known because the beats were made so.
-    Sites     generated hospitals that differ in gain, noise, sampling rate, leads and case mix.
-    Splits    none published: patients are split by the run's seed.
-    Source    sites/ecg/simulate/hospitals.py
-    Citation  McSharry, Clifford, Tarassenko, Smith 2003, IEEE Trans. Biomed. Eng. 50(3):289-294.
-    Licence   Apache-2.0, as the program that makes them.
+"""SYNTHETIC hospitals: generated WFDB recordings, the default that needs no download; `CARD` describes them.
 
 No figure from these data says anything about patients.
 """
@@ -32,7 +23,7 @@ from sites.ecg.simulate.profiles import default_profiles
 CARD = DataCard(
     name="synthetic",
     title="SYNTHETIC simulated hospitals",
-    inputs="two-lead simulated ECG at 250 to 500 Hz by hospital, cut into beats",
+    inputs="two-lead simulated ECG (McSharry 2003) at 250 to 500 Hz by hospital, cut into beats",
     labels="beat classes N, S, V, F of ANSI/AAMI EC57, known by construction",
     sites="generated hospitals that differ in gain, noise, sampling rate, leads and case mix",
     splits="none published; patients are split by the run's seed",
@@ -48,7 +39,7 @@ class Options(Section):
 
     view: Literal["window", "kachuee"] = Field("window", description="see sites/ecg/beats.py")
     leads: int = Field(2, ge=1, le=2, description="leads to use, MLII first")
-    relative: bool = Field(True, description="window view: add what is relative to the recording's median beat")
+    relative: bool = Field(True, description="window view: add the difference from the recording's median beat")
     shape: int = Field(0, ge=0, le=2, description="window view: leads whose waves are measured, as in mitdb")
     classes: Literal["NSVF", "NSVFQ"] = "NSVF"
     hospitals: int = Field(4, ge=1, le=200, description="hospitals to generate")
@@ -57,9 +48,9 @@ class Options(Section):
 
 
 def default_folder(options: Options, store: Path, seed: int) -> Path:
-    """Return the folder of the generated hospitals, generating them first where they are not there."""
-    made = f"{options.hospitals}x{options.patients}x{options.minutes:g}min-seed{seed}-v{generator.VERSION}"
-    folder = store / f"synthetic-{made}"
+    """Return the folder of the generated hospitals, generating them first if needed."""
+    name = f"{options.hospitals}x{options.patients}x{options.minutes:g}min-seed{seed}-v{generator.VERSION}"
+    folder = store / f"synthetic-{name}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     profiles = default_profiles(options.hospitals, options.patients, seed)
     generator.generate(folder, profiles, minutes=options.minutes, seed=seed)
@@ -68,31 +59,32 @@ def default_folder(options: Options, store: Path, seed: int) -> Path:
 
 def task(options: Options) -> Task:
     """Return what is predicted from what."""
-    return beat_reader.beat_task(_beats(options))
+    return beat_reader.beat_task(_beat_options(options))
 
 
 def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
     """Return everyone in the folder: of all hospitals below it, or of the one hospital that it is."""
-    found = []
-    for site, place in _hospitals(folder).items():
-        names = recordings.recording_names(place)
-        counts = count_beats(place, names, _beats(options), store)
-        found += [Patient(name, name, count, site=site) for name, count in zip(names, counts, strict=True)]
-    return found
+    everyone = []
+    for site, home in _hospitals(folder).items():
+        names = recordings.recording_names(home)
+        counts = count_beats(home, names, _beat_options(options), store)
+        everyone += [Patient(name, name, count, site=site) for name, count in zip(names, counts, strict=True)]
+    return everyone
 
 
 def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Cohort:
-    """Return the beats of the recordings `ids`, in the order of their hospitals, without a split."""
+    """Return the beats of the recordings `ids`, in the order of their hospitals."""
     wanted = set(ids)
     parts = []
-    for place in _hospitals(folder).values():
-        here = [name for name in recordings.recording_names(place) if name in wanted]
-        if here:
-            parts.append(read_beats(place, _beats(options), here, store, here))
+    for home in _hospitals(folder).values():
+        names = [name for name in recordings.recording_names(home) if name in wanted]
+        if names:
+            parts.append(read_beats(home, _beat_options(options), names, store, names))
     return join_cohorts(parts)
 
 
 def _hospitals(folder: Path) -> dict[str | None, Path]:
+    """Return the folder of each hospital by name; None names the one hospital that `folder` itself is."""
     if not folder.is_dir():
         raise DataError(f"no data folder {folder}: make one with wardround data synth {folder}")
     inner = sorted(path for path in folder.iterdir() if (path / "RECORDS").is_file())
@@ -101,6 +93,6 @@ def _hospitals(folder: Path) -> dict[str | None, Path]:
     return {path.name: path for path in inner}
 
 
-def _beats(options: Options) -> beat_reader.Options:
+def _beat_options(options: Options) -> beat_reader.Options:
     shared = {name: getattr(options, name) for name in ("view", "leads", "relative", "shape", "classes")}
     return beat_reader.Options(**shared, paced=True)

@@ -82,14 +82,14 @@ def input_form(source: Source) -> InputForm:
         raise ConfigError(f"{source.card.name}: data.options.shape={shape} measures leads that the model does not see")
     if kind != "strip" and task.features[:given] != beats.window_feature_names(len(named))[:given]:
         raise ConfigError(f"{source.card.name}: features that recordings alone do not give: {', '.join(task.features)}")
-    filtered = getattr(options, "filtered", source.card.name == "ptbdb")
+    strip_band = getattr(source.module, "strip_band", None)
     return InputForm(
         task,
         kind,
         named if real else len(named),
         len(named) < task.channels,
         "kachuee" if getattr(options, "peaks", "qrs") == "kachuee" else "qrs",
-        (0.5, 40.0) if kind == "strip" and filtered else None,
+        strip_band(options) if kind == "strip" and strip_band else None,
         real and kind == "window",
         shape,
     )

@@ -1,9 +1,9 @@
-"""Rows of health records that nobody has labelled, in the form that a model was trained on.
+"""Rows of health records that need no label, with the inputs that a model was trained on.
 
-UCI's heart disease: the same `processed.<hospital>.data`, in which the diagnosis may be `?`. Sepsis: the same `.psv`
-files, in which the column SepsisLabel may be missing. A row of which every value is missing, and the hours of a patient
-before anything was measured, are left out and told, because a score of them would rest on nothing. Any other data set
-comes through its own reader, with the rows that this keeps.
+A data set with a function `unlabelled_rows` reads them itself: UCI Heart Disease from the same
+`processed.<hospital>.data`, in which the diagnosis may be `?`; sepsis from the same `.psv` files, in which the column
+SepsisLabel may be missing. Rows without any measured value are excluded and reported, because their score would rest
+on nothing. Any other data set is read as for training.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ def read_unlabelled_tables(source: Source) -> Iterator[ScorableRows]:
     """Yield the rows of a folder, a hospital or some hundred patients at a time.
 
     Raises:
-        DataError: nothing is there, or it is not in the data set's layout.
+        DataError: no data there, or not in the data set's layout.
     """
-    own = getattr(source.module, "unlabelled_rows", None)
-    if own is None:
-        yield _labelled(source)
+    unlabelled_rows = getattr(source.module, "unlabelled_rows", None)
+    if unlabelled_rows is None:
+        yield _read_as_for_training(source)
     else:
-        yield from own(source)
+        yield from unlabelled_rows(source)
 
 
-def _labelled(source: Source) -> ScorableRows:
-    found = source.read([item.id for item in source.patients()])
-    left = tuple(Exclusion(why, why, rows=number) for why, number in found.excluded.items())
-    index = np.concatenate([np.arange(n) for n in np.bincount(found.patient, minlength=len(found.patients))])
-    record = np.asarray(found.patients, dtype=object)[found.patient]
-    return ScorableRows(found, {"record": record, "row": index}, left)
+def _read_as_for_training(source: Source) -> ScorableRows:
+    cohort = source.read([item.id for item in source.patients()])
+    exclusions = tuple(Exclusion(reason, reason, rows=number) for reason, number in cohort.excluded.items())
+    row = np.concatenate([np.arange(n) for n in np.bincount(cohort.patient, minlength=len(cohort.patients))])
+    record = np.asarray(cohort.patients, dtype=object)[cohort.patient]
+    return ScorableRows(cohort, {"record": record, "row": row}, exclusions)

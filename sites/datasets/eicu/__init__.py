@@ -1,22 +1,14 @@
-"""The eICU Collaborative Research Database: death in hospital, from an intensive care stay's first day.
+"""The eICU Collaborative Research Database: death in hospital, from the first day; `CARD` describes the data.
 
-Data card
-    Inputs    view day: APACHE's variables of the first day (17 measured, coma scale, ventilation, chronic disease,
-              admission); NaN where not measured. View hours: 48 variables in hours 0 to 24
-              (sites/datasets/eicu/hourly.py).
-    Labels    view day: death in hospital. View hours: death in the unit after hour 24, as YAIB derived it.
-    Sites     the demo's 186 hospitals, or the regions of the United States that they lie in.
-    Splits    none published; use sites.split=folds: folds of whole hospitals (and of whole persons).
-    Source    https://physionet.org/content/eicu-crd-demo/2.0.1/ ; hours: https://github.com/rvandewater/YAIB
-    Citation  Pollard et al. 2018, Sci Data 5:180178; Johnson et al., eICU demo, PhysioNet; van de Water et al. 2024,
-              ICLR; Goldberger et al. 2000, Circ. 101(23):e215.
-    Licence   Open Database License 1.0 (the demo; the full database needs a data use agreement)
+View `day`: APACHE's variables of the first day (17 measured, coma scale, ventilation, chronic disease, admission), NaN
+where not measured; the label is death in hospital. View `hours`: 48 variables in hours 0 to 24
+(sites/datasets/eicu/hourly.py); the label is death in the unit after hour 24, as YAIB derived it.
 
 A data folder holds the tables as published, patient.csv.gz, hospital.csv.gz, apacheApsVar.csv.gz and
-apachePredVar.csv.gz, itself or in `eicu-crd-demo`; at a hospital, its own rows of them. The hourly cohort lies in
-`yaib-demo` inside of that folder or beside it: a run's configuration cannot name another place. -1 means missing.
-Columns that hold the outcome, or are known only after the first day, are refused by name and never read.
-Hospitals whose region is not known make up a region of their own.
+apachePredVar.csv.gz, itself or in `eicu-crd-demo`; a hospital's folder holds its own rows of them. The hourly cohort
+is in `yaib-demo` inside that folder or next to it: a run's configuration cannot name another place. -1 means missing.
+Columns that hold the outcome, or are known only after the first day, are refused by name and never read. Hospitals of
+an unknown region form a region of their own.
 """
 
 from __future__ import annotations
@@ -28,30 +20,31 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from common.errors import ConfigError, DataError
+from common.errors import DataError
 from common.settings import Section
 from common.task import Task
 from sites.cohort import Cohort, DataCard, Patient
+from sites.datasets import no_data_folder
 from sites.datasets.eicu import features, hourly, public_ranges
-from sites.datasets.eicu import hospitals as eicu_places
-from sites.datasets.eicu import stays as eicu_stays
+from sites.datasets.eicu.hospitals import SiteAssignment, assign_sites
+from sites.datasets.eicu.stays import Stays, load_stays
 
 CARD = DataCard(
     name="eicu",
     title="eICU Collaborative Research Database, demo 2.0",
     inputs="APACHE variables of the first day of an intensive care stay, or 48 variables in each of its first 25 hours",
-    labels="death in hospital (view day); death in the unit after the first day (view hours)",
-    sites="186 hospitals of the United States, or their regions",
-    splits="none published; folds of whole hospitals and persons",
+    labels="death in hospital (view day); death in the unit after the first day, as YAIB derived it (view hours)",
+    sites="the demo's 186 hospitals of the United States, or their regions",
+    splits="none published; sites.split=folds makes folds of whole hospitals and persons",
     source="https://physionet.org/content/eicu-crd-demo/2.0.1/ ; hours: https://github.com/rvandewater/YAIB",
     citation="Pollard TJ et al. Sci Data 5:180178, 2018; Johnson A et al. eICU demo, PhysioNet; "
     "van de Water R et al. Yet Another ICU Benchmark, ICLR 2024; Goldberger AL et al. Circulation 101(23):e215, 2000",
-    licence="Open Database License (ODbL) v1.0",
+    licence="Open Database License (ODbL) v1.0 for the demo; the full database needs a data use agreement",
 )
 
 
 class Options(Section):
-    """Options of the stays, and of what is generated where there is no folder yet."""
+    """Options of the stays, and of what is generated where asked for."""
 
     view: features.View = Field("day", description="the first day's APACHE variables, or its hours")
     by: Literal["region", "hospital"] = Field("region", description="what a site is")
@@ -65,8 +58,8 @@ class Options(Section):
     )
     diagnosis: bool = Field(True, description="view day: groups of APACHE's admission diagnosis")
     columns: tuple[str, ...] = Field((), description="view day: further columns of patient and apachePredVar")
-    carry: bool = Field(True, description="view hours: the last value holds until the next")
-    mask: bool = Field(True, description="view hours: channels that say what was measured in this hour")
+    carry: bool = Field(True, description="view hours: carry the last value forward")
+    mask: bool = Field(True, description="view hours: 0/1 channels for what was measured in this hour")
     simulated: bool = Field(False, description="without data.path: generate SYNTHETIC hospitals")
     hospitals: int = Field(8, ge=1, le=200, description="simulated: hospitals to generate")
     stays: int = Field(150, ge=20, le=10_000, description="simulated: stays a hospital, about")
@@ -82,7 +75,7 @@ class Options(Section):
                 known = sorted(column for table in features.EXTRA_COLUMNS.values() for column in table)
                 raise ValueError(f"no further column {name}; choose from {', '.join(known)}")
         if len(set(columns)) < len(columns):
-            raise ValueError("a column stands twice")
+            raise ValueError("a column is listed twice")
         return columns
 
 
@@ -112,23 +105,20 @@ def task(options: Options) -> Task:
 
 
 def bounds(options: Options) -> dict[str, tuple[float, float]]:
-    """Return the public range of each input; of further columns none."""
+    """Return the public range of each input; further columns have none."""
     if options.view == "hours":
         return public_ranges.hourly_ranges()
     return public_ranges.day_ranges(options.encoding, features.feature_names(options.encoding, options.diagnosis, ()))
 
 
 def default_folder(options: Options, store: Path, seed: int) -> Path:
-    """Return the folder of the generated hospitals, generating them first where they are not there.
+    """Return the folder of the generated hospitals, generating them first if needed.
 
     Raises:
-        ConfigError: the options do not ask for simulated hospitals.
+        ConfigError: no generated data were asked for.
     """
     if not options.simulated:
-        raise ConfigError(
-            "data.path: say where eicu lies on this machine, as in --set data.path=data/eicu-crd-demo, "
-            "or data.options.simulated=true for SYNTHETIC data"
-        )
+        raise no_data_folder(CARD.name, "eicu-crd-demo")
     from sites.datasets.eicu import simulate
 
     folder = store / f"eicu-{options.hospitals}x{options.stays}-seed{seed}-v{simulate.VERSION}"
@@ -138,39 +128,39 @@ def default_folder(options: Options, store: Path, seed: int) -> Path:
 
 def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
     """Return the stays to use, each with its person, its site and the hospital that folds keep together."""
-    stays, places = _placed(folder, options, store)
+    stays, sites = _load_with_sites(folder, options, store)
     return [
         Patient(
             id=name,
             person=person,
             examples=(1 - int(died), int(died)),
             site=site,
-            group=str(hospital) if site in places.several else None,
+            group=str(hospital) if site in sites.of_several_hospitals else None,
         )
         for name, person, died, site, hospital in zip(
-            stays.ids, stays.persons, stays.y, places.site, stays.hospital, strict=True
+            stays.ids, stays.persons, stays.y, sites.site, stays.hospital, strict=True
         )
         if site is not None
     ]
 
 
 def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Cohort:
-    """Return the stays `ids`, in that order, without a split; what was left out is counted at their sites."""
+    """Return the stays `ids`, in that order; what is excluded is counted at their sites."""
     if not ids:
-        raise DataError(f"{folder}: no examples to read: no stay was asked for")
-    stays, places = _placed(folder, options, store)
-    at = {name: row for row, name in enumerate(stays.ids) if places.site[row] is not None}
+        raise DataError(f"{folder}: no examples to read: no stay was requested")
+    stays, sites = _load_with_sites(folder, options, store)
+    row_of = {name: row for row, name in enumerate(stays.ids) if sites.site[row] is not None}
     try:
-        rows = np.array([at[name] for name in ids], np.int64)
+        rows = np.array([row_of[name] for name in ids], np.int64)
     except KeyError:
-        raise DataError(f"{folder}: a stay that was asked for is not there, or was left out") from None
-    mine = {places.site[row] for row in rows}
-    everyone = sorted({site for site in places.site if site is not None})
+        raise DataError(f"{folder}: a requested stay is not there or was excluded") from None
+    own_sites = {sites.site[row] for row in rows}
+    all_sites = sorted({site for site in sites.site if site is not None})
     excluded: dict[str, int] = {}
-    for hospital, what, number in _left_out(stays, places):
-        home = places.home.get(hospital)
-        if (home if home in everyone else everyone[0]) in mine:
-            excluded[what] = excluded.get(what, 0) + number
+    for hospital, reason, number in _exclusions(stays, sites):
+        site = sites.site_of_hospital.get(hospital)
+        if (site if site in all_sites else all_sites[0]) in own_sites:
+            excluded[reason] = excluded.get(reason, 0) + number
     x = stays.x[rows]
     if options.view == "hours":
         measured = (~np.isnan(x)).astype(np.float32)
@@ -192,23 +182,29 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
     )
 
 
-def _placed(folder: Path, options: Options, store: Path) -> tuple[eicu_stays.Stays, eicu_places.SiteAssignment]:
-    stays = eicu_stays.load_stays(folder, options, store)
-    places = eicu_places.assign_sites(
+def _load_with_sites(folder: Path, options: Options, store: Path) -> tuple[Stays, SiteAssignment]:
+    """Return all stays of a folder, and the site of each.
+
+    Raises:
+        DataError: a table is not as published, or no site has enough people and both outcomes.
+    """
+    stays = load_stays(folder, options, store)
+    sites = assign_sites(
         stays.hospital.tolist(), stays.persons, stays.y.tolist(), stays.region, options.by, options.min_patients
     )
-    if not any(places.site):
+    if not any(sites.site):
         raise DataError(
-            f"{folder}: no site has both outcomes and the people that data.options.min_patients asks for; "
-            "bring more stays, or ask for fewer"
+            f"{folder}: no site has both outcomes and the number of people in data.options.min_patients; "
+            "add stays, or lower it"
         )
-    return stays, places
+    return stays, sites
 
 
-def _left_out(stays: eicu_stays.Stays, places: eicu_places.SiteAssignment) -> Iterator[tuple[int, str, int]]:
-    for hospital, found in stays.excluded.items():
-        for what, number in found.items():
-            yield hospital, what, number
-    for hospital, why in zip(stays.hospital.tolist(), places.why, strict=True):
+def _exclusions(stays: Stays, sites: SiteAssignment) -> Iterator[tuple[int, str, int]]:
+    """Yield hospital, reason and number of what is excluded."""
+    for hospital, counts in stays.excluded.items():
+        for reason, number in counts.items():
+            yield hospital, reason, number
+    for hospital, why in zip(stays.hospital.tolist(), sites.reason, strict=True):
         if why is not None:
             yield hospital, why, 1

@@ -1,11 +1,11 @@
-"""APACHE III's acute physiology points: the bands of its score table, and which of them count nothing.
+"""APACHE III's acute physiology points: the bands of its score table.
 
 Knaus WA et al. The APACHE III prognostic system. Chest 100(6):1619-1636, 1991, figures 1 to 3 (vital signs and
-laboratory values, acid and base, neurologic) and the points for age. Where the paper leaves room, the rule is
-the one with which the sum equals the `acutephysiologyscore` that eICU publishes, in all of the demo's 1,797
-scored stays: ventilated patients get no points for 6 to 12 breaths a minute, the alveolar-arterial difference
-takes no respiratory quotient (FiO2 * 713 - PaCO2 - PaO2, mmHg), and nobody whose coma scale could not be
-assessed under sedation gets points for it.
+laboratory values, acid and base, neurologic) and the points for age. Where the paper leaves room, the rule is the one
+whose sum equals the `acutephysiologyscore` that eICU publishes, in all of the demo's 1,797 scored stays: ventilated
+patients get no points for 6 to 12 breaths a minute, the alveolar-arterial difference has no respiratory quotient
+(FiO2 * 713 - PaCO2 - PaO2, mmHg), and a patient whose coma scale could not be assessed under sedation gets no points
+for it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BANDS: dict[str, tuple[tuple[float, ...], tuple[int, ...]]] = {
     "glucose": ((40, 60, 200, 350), (8, 9, 0, 3, 5)),
     "age": ((45, 60, 65, 70, 75, 85), (0, 5, 11, 13, 16, 17, 24)),
 }
-"""Of each variable, where the next band begins, and the points of each band."""
+"""Lower edge of each band after the first, and the points of each band, by variable."""
 OXYGEN = ((50, 70, 80), (15, 5, 2, 0))
 GRADIENT = ((100, 250, 350, 500), (0, 7, 9, 11, 14))
 ACID = (
@@ -50,66 +50,71 @@ ACID = (
 def normal_bands() -> dict[str, tuple[float, float]]:
     """Return the band without points of each variable: from the first number up to the second.
 
-    PaO2 has one from 80 mmHg; pH and PaCO2 share a table, so theirs are its rows and columns about the normal.
+    For PaO2 it starts at 80 mmHg; pH and PaCO2 share a table, so theirs are the rows and columns around the normal.
 
-    >>> normal()["heartrate"]
+    >>> normal_bands()["heartrate"]
     (50, 100)
     """
-    found = {}
+    bands = {}
     for name, (edges, points) in BANDS.items():
         ends = (-np.inf, *edges, np.inf)
-        found[name] = ends[points.index(0)], ends[points.index(0) + 1]
-    return found | {"pao2": (80, np.inf), "ph": (7.35, 7.45), "pco2": (35, 45)}
+        bands[name] = ends[points.index(0)], ends[points.index(0) + 1]
+    return bands | {"pao2": (80, np.inf), "ph": (7.35, 7.45), "pco2": (35, 45)}
 
 
 def compute_points(day: pd.DataFrame) -> dict[str, Floats]:
     """Return the points of each of APACHE III's variables, `(stays,)` each, NaN where not measured.
 
-    `day`: the columns of apacheApsVar with NaN for -1, and `age` in years.
+    Args:
+        day: the columns of apacheApsVar with NaN for -1, and `age` in years.
     """
-    found = {name: _banded(day[name].to_numpy(float), *bands) for name, bands in BANDS.items()}
+    points = {name: _band_points(day[name].to_numpy(float), *bands) for name, bands in BANDS.items()}
     breaths = day["respiratoryrate"].to_numpy(float)
-    found["respiratoryrate"][(day["vent"] == 1) & (breaths >= 6) & (breaths <= 12)] = 0
+    points["respiratoryrate"][(day["vent"] == 1) & (breaths >= 6) & (breaths <= 12)] = 0
     failing = (day["creatinine"] >= 1.5) & (day["urine"] < 410) & (day["dialysis"] != 1)
-    found["creatinine"][failing] = 10
-    return found | {"oxygen": _oxygen(day), "acid and base": _acid(day), "neurologic": _neurologic(day)}
+    points["creatinine"][failing] = 10
+    return points | {
+        "oxygen": _oxygen_points(day),
+        "acid and base": _acid_base_points(day),
+        "neurologic": _neurologic_points(day),
+    }
 
 
-def physiology_score(found: dict[str, Floats]) -> Floats:
-    """Return the acute physiology score from the points: their sum but for age, where not measured counts 0."""
-    total: Floats = np.nansum([values for name, values in found.items() if name != "age"], axis=0)
+def physiology_score(points: dict[str, Floats]) -> Floats:
+    """Return the acute physiology score: the sum of all points but age's; what was not measured counts 0."""
+    total: Floats = np.nansum([values for name, values in points.items() if name != "age"], axis=0)
     return total
 
 
-def _banded(values: Floats, edges: tuple[float, ...], marks: tuple[int, ...]) -> Floats:
-    found = np.array(marks, float)[np.digitize(values, edges)]
-    found[np.isnan(values)] = np.nan
-    return found
+def _band_points(values: Floats, edges: tuple[float, ...], marks: tuple[int, ...]) -> Floats:
+    points = np.array(marks, float)[np.digitize(values, edges)]
+    points[np.isnan(values)] = np.nan
+    return points
 
 
-def _oxygen(day: pd.DataFrame) -> Floats:
-    """PaO2 counts, or for who is intubated on half oxygen or more the alveolar-arterial difference."""
+def _oxygen_points(day: pd.DataFrame) -> Floats:
+    """Return the points of PaO2, or of the alveolar-arterial difference if intubated at an FiO2 of 50% or more."""
     pao2, pco2, fio2 = (day[name].to_numpy(float) for name in ("pao2", "pco2", "fio2"))
-    gradient = _banded(fio2 / 100 * 713 - pco2 - pao2, *GRADIENT)
-    helped = (day["intubated"].to_numpy() == 1) & (fio2 >= 50)
-    found: Floats = np.where(helped, gradient, _banded(pao2, *OXYGEN))
-    return found
+    gradient = _band_points(fio2 / 100 * 713 - pco2 - pao2, *GRADIENT)
+    intubated = (day["intubated"].to_numpy() == 1) & (fio2 >= 50)
+    points: Floats = np.where(intubated, gradient, _band_points(pao2, *OXYGEN))
+    return points
 
 
-def _acid(day: pd.DataFrame) -> Floats:
+def _acid_base_points(day: pd.DataFrame) -> Floats:
     ph, pco2 = day["ph"].to_numpy(float), day["pco2"].to_numpy(float)
-    found = np.full(len(ph), np.nan)
+    points = np.full(len(ph), np.nan)
     for top, row in reversed(ACID):
         for limit, mark in reversed(row):
-            found[(ph < top) & (pco2 < limit)] = mark
-    return found
+            points[(ph < top) & (pco2 < limit)] = mark
+    return points
 
 
-def _neurologic(day: pd.DataFrame) -> Floats:
-    """Points of motor and verbal answers, with eyes that open (2 to 4) or do not (1)."""
+def _neurologic_points(day: pd.DataFrame) -> Floats:
+    """Return the points of motor and verbal responses, given whether the eyes open (2 to 4) or not (1)."""
     eyes, motor, verbal = (day[name].to_numpy(float) for name in ("eyes", "motor", "verbal"))
     shut = eyes == 1
-    found = np.select(
+    points = np.select(
         [verbal == 5, verbal == 4, verbal >= 2, verbal == 1],
         [
             np.select([motor == 6], [0], 3),
@@ -121,6 +126,6 @@ def _neurologic(day: pd.DataFrame) -> Floats:
         ],
         np.nan,
     ).astype(float)
-    found[np.isnan(eyes) | np.isnan(motor)] = np.nan
-    found[day["meds"].to_numpy() == 1] = 0
-    return found
+    points[np.isnan(eyes) | np.isnan(motor)] = np.nan
+    points[day["meds"].to_numpy() == 1] = 0
+    return points

@@ -1,10 +1,10 @@
-"""Features of a stay's first day. What the outcome shows in is named here, and refused by name.
+"""Features of a stay's first day; columns that reveal the outcome are listed here and refused by name.
 
 Encodings of the measured variables, each with an indicator of whether it was measured:
 
     raw      the value
-    bands    the value, and how far it lies below and above the band that gets no points in APACHE III: what a
-             linear model needs to see that both ends are bad; of SKEWED variables log(1 + these)
+    bands    the value, and its distance below and above the band that gets no points in APACHE III, so that a linear
+             model can see that both ends are bad; of SKEWED variables log(1 + these)
     points   APACHE III's points (sites/datasets/eicu/apache.py)
 
 The knots are the publication's; nothing here is chosen by looking at these patients.
@@ -37,10 +37,10 @@ OUTCOME_COLUMNS = frozenset(
         "unabridgedunitlos", "unabridgedhosplos", "actualventdays", "predventdays", "unabridgedactualventdays",
     )
 )  # fmt: skip
-"""Columns that hold the outcome, or are known only after it; all of apachePatientResult among them.
+"""Columns that hold the outcome, or are known only after it, including all of apachePatientResult.
 
-APACHE's own predicted mortality is made from the first day, but by a model of many more patients, so that what is
-learned from it would be APACHE's; and its table holds the outcome in every row."""
+APACHE's own predicted mortality uses the first day alone, but comes from a model of many more patients, so that a model
+trained on it would reproduce APACHE's; and its table holds the outcome in every row."""
 
 SKEWED = ("urine", "wbc", "creatinine", "bun", "glucose", "bilirubin", "pao2")
 NEURO = ("eyes", "motor", "verbal")
@@ -64,7 +64,7 @@ EXTRA_COLUMNS = {
     "patient": ("admissionheight", "admissionweight", "hospitaladmitoffset", "unitvisitnumber"),
     "apachePredVar": ("activetx", "bedcount", "ejectfx", "graftcount", "ima", "midur", "visitnumber"),
 }
-"""Further columns that may be asked for, by table: all known on the first day."""
+"""Further columns that may be requested, by table; all are known on the first day."""
 SOURCES = {
     "from emergency": ("Emergency Department", "Chest Pain Center"),
     "from surgery": ("Operating Room", "Recovery Room", "PACU"),
@@ -96,7 +96,7 @@ DIAGNOSES = {
     "trauma": ("TR", "S-TR"),
     "heart surgery": ("S-CABG", "S-VALV"),
 }
-"""Groups of APACHE's admission diagnoses, by the beginnings of their codes."""
+"""Groups of APACHE's admission diagnoses, by the prefixes of their codes."""
 
 APS_COLUMNS = (*UNITS, *NEURO, *APS_FLAGS)
 PRED_COLUMNS = (*PREDICTED, "electivesurgery")
@@ -104,7 +104,7 @@ TEXT_COLUMNS = ("admitdiagnosis", "unitadmitsource")
 
 
 def table_of_extra_column(column: str) -> str | None:
-    """Return the table that holds a further column, or None where it may not be asked for."""
+    """Return the table that holds a further column, or None where it may not be requested."""
     return next((table for table, columns in EXTRA_COLUMNS.items() if column in columns), None)
 
 
@@ -120,7 +120,12 @@ def build_features(
 ) -> dict[str, Floats]:
     """Return features by name, `(stays,)` each, NaN where not known.
 
-    `day`: `age` (years), `male` (0, 1), APS, PRED, TEXTS and the further columns; in eICU's units, NaN for -1.
+    Args:
+        day: `age` (years), `male` (0, 1), APS_COLUMNS, PRED_COLUMNS, TEXT_COLUMNS and the further columns, in eICU's
+            units, with NaN for -1.
+        encoding: of the measured variables.
+        diagnosis: whether to add groups of admission diagnoses.
+        columns: further columns to add.
     """
 
     def column(name: str) -> Floats:
@@ -129,28 +134,28 @@ def build_features(
     def scale(name: str, values: Floats) -> Floats:
         return np.log1p(values) if name in SKEWED else values
 
-    found = {"age": column("age"), "male": column("male")}
+    features = {"age": column("age"), "male": column("male")}
     if encoding == "points":
-        found |= {f"{name} points": values for name, values in apache.compute_points(day).items()}
+        features |= {f"{name} points": values for name, values in apache.compute_points(day).items()}
     elif encoding == "raw":
-        found |= {name: column(name) for name in (*UNITS, *NEURO)}
+        features |= {name: column(name) for name in (*UNITS, *NEURO)}
     else:
-        found |= {f"log {name}" if name in SKEWED else name: scale(name, column(name)) for name in (*UNITS, *NEURO)}
+        features |= {f"log {name}" if name in SKEWED else name: scale(name, column(name)) for name in (*UNITS, *NEURO)}
         for name, (low, high) in apache.normal_bands().items():
             if np.isfinite(low):
-                found[f"{name} below {low:g}"] = scale(name, np.maximum(low - column(name), 0.0))
+                features[f"{name} below {low:g}"] = scale(name, np.maximum(low - column(name), 0.0))
             if np.isfinite(high):
-                found[f"{name} above {high:g}"] = scale(name, np.maximum(column(name) - high, 0.0))
+                features[f"{name} above {high:g}"] = scale(name, np.maximum(column(name) - high, 0.0))
     gases = ("pao2", "pco2", "fio2")  # measured with pH
     for name in (*(name for name in UNITS if name not in gases), "motor"):
-        found[f"{'coma scale' if name == 'motor' else name} measured"] = (~np.isnan(column(name))).astype(float)
-    found |= {title: column(name) for name, title in (APS_FLAGS | PREDICTED).items()}
-    found["after elective surgery"] = (column("electivesurgery") == 1).astype(float)
-    found["after other surgery"] = (column("electivesurgery") == 0).astype(float)
+        features[f"{'coma scale' if name == 'motor' else name} measured"] = (~np.isnan(column(name))).astype(float)
+    features |= {title: column(name) for name, title in (APS_FLAGS | PREDICTED).items()}
+    features["after elective surgery"] = (column("electivesurgery") == 1).astype(float)
+    features["after other surgery"] = (column("electivesurgery") == 0).astype(float)
     source = day["unitadmitsource"]
-    found |= {title: source.isin(words).to_numpy().astype(float) for title, words in SOURCES.items()}
+    features |= {title: source.isin(words).to_numpy().astype(float) for title, words in SOURCES.items()}
     if diagnosis:
         code = day["admitdiagnosis"].fillna("").astype(str).str.strip().str.upper()
-        found |= {title: code.str.startswith(starts).to_numpy().astype(float) for title, starts in DIAGNOSES.items()}
-        found["no diagnosis"] = (code == "").to_numpy().astype(float)
-    return found | {name: column(name) for name in columns}
+        features |= {title: code.str.startswith(starts).to_numpy().astype(float) for title, starts in DIAGNOSES.items()}
+        features["no diagnosis"] = (code == "").to_numpy().astype(float)
+    return features | {name: column(name) for name in columns}

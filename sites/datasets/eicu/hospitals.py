@@ -1,6 +1,6 @@
-"""Which site a stay belongs to: its hospital, or the region of a hospital that is too small.
+"""The site of a stay: its hospital, or the region of a hospital that is too small.
 
-No person is at two places, and every person left out is counted.
+No person is at two sites, and everyone excluded is counted.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ SITE_TOO_SMALL = "stays at sites with too few people or one outcome only"
 
 @dataclass(frozen=True)
 class SiteAssignment:
-    """Where everyone is.
+    """The site of every stay.
 
-    `site`: of each stay, or none where it is left out for the reason in `why`; `home`: of each hospital;
-    `several`: the sites that hold more than one hospital.
+    Attributes:
+        site: site of each stay; none where it is excluded.
+        reason: why a stay is excluded; none where it is not.
+        site_of_hospital: site of each hospital.
+        of_several_hospitals: the sites with more than one hospital.
     """
 
     site: tuple[str | None, ...]
-    why: tuple[str | None, ...]
-    home: Mapping[int, str]
-    several: frozenset[str]
+    reason: tuple[str | None, ...]
+    site_of_hospital: Mapping[int, str]
+    of_several_hospitals: frozenset[str]
 
 
 def assign_sites(
@@ -34,51 +37,62 @@ def assign_sites(
     died: Sequence[int],
     region: Mapping[int, str],
     by: Literal["hospital", "region"],
-    fewest: int,
+    min_patients: int,
 ) -> SiteAssignment:
-    """Give every stay to a site.
+    """Return the site of every stay.
 
-    A person with stays at several hospitals (or regions) is kept where most of them are; between equals, where the
-    first is. A hospital with fewer than `fewest` people, or with one outcome only, joins the others of its region.
-    What is then still that small, is left out.
+    A person with stays at several hospitals (or regions) is kept where most of them are; if equal, where the first is.
+    A hospital with fewer than `min_patients` people, or with one outcome only, joins the others of its region. A site
+    that is still too small is excluded.
+
+    Args:
+        hospital: of each stay.
+        person: of each stay.
+        died: outcome of each stay, 0 or 1.
+        region: of each hospital.
+        by: what a site is.
+        min_patients: the fewest people of a site.
     """
     home = {name: f"hospital-{name}" if by == "hospital" else region[name] for name in region}
-    seen: dict[str, Counter[str]] = defaultdict(Counter)
+    stays_at: dict[str, Counter[str]] = defaultdict(Counter)
     for where, who in zip(hospital, person, strict=True):
-        seen[who][home[where]] += 1
-    chosen = {who: places.most_common(1)[0][0] for who, places in seen.items()}
-    why = [None if chosen[who] == home[where] else KEPT_ELSEWHERE for where, who in zip(hospital, person, strict=True)]
-    small = _small(home, hospital, person, died, why, fewest)
-    home |= {name: region[name] for name in region if home[name] in small}
-    small = _small(home, hospital, person, died, why, fewest)
-    why = [
-        SITE_TOO_SMALL if reason is None and home[where] in small else reason
-        for where, reason in zip(hospital, why, strict=True)
+        stays_at[who][home[where]] += 1
+    kept_at = {who: counts.most_common(1)[0][0] for who, counts in stays_at.items()}
+    reason = [
+        None if kept_at[who] == home[where] else KEPT_ELSEWHERE for where, who in zip(hospital, person, strict=True)
     ]
-    holds: dict[str, set[int]] = defaultdict(set)
-    for where, reason in zip(hospital, why, strict=True):
-        if reason is None:
-            holds[home[where]].add(where)
+    small = _small_sites(home, hospital, person, died, reason, min_patients)
+    home |= {name: region[name] for name in region if home[name] in small}
+    small = _small_sites(home, hospital, person, died, reason, min_patients)
+    reason = [
+        SITE_TOO_SMALL if why is None and home[where] in small else why
+        for where, why in zip(hospital, reason, strict=True)
+    ]
+    hospitals_of: dict[str, set[int]] = defaultdict(set)
+    for where, why in zip(hospital, reason, strict=True):
+        if why is None:
+            hospitals_of[home[where]].add(where)
     return SiteAssignment(
-        tuple(home[where] if reason is None else None for where, reason in zip(hospital, why, strict=True)),
-        tuple(why),
+        tuple(home[where] if why is None else None for where, why in zip(hospital, reason, strict=True)),
+        tuple(reason),
         home,
-        frozenset(name for name, held in holds.items() if len(held) > 1),
+        frozenset(name for name, members in hospitals_of.items() if len(members) > 1),
     )
 
 
-def _small(
+def _small_sites(
     home: Mapping[int, str],
     hospital: Sequence[int],
     person: Sequence[str],
     died: Sequence[int],
-    why: Sequence[str | None],
-    fewest: int,
+    reason: Sequence[str | None],
+    min_patients: int,
 ) -> set[str]:
+    """Return the sites with too few people or one outcome only, of the stays without a reason for exclusion."""
     people: dict[str, set[str]] = {name: set() for name in home.values()}
     outcomes: dict[str, set[int]] = {name: set() for name in home.values()}
-    for where, who, end, reason in zip(hospital, person, died, why, strict=True):
-        if reason is None:
+    for where, who, outcome, why in zip(hospital, person, died, reason, strict=True):
+        if why is None:
             people[home[where]].add(who)
-            outcomes[home[where]].add(end)
-    return {name for name in people if len(people[name]) < fewest or len(outcomes[name]) < 2}
+            outcomes[home[where]].add(outcome)
+    return {name for name in people if len(people[name]) < min_patients or len(outcomes[name]) < 2}

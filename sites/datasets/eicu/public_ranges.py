@@ -1,8 +1,7 @@
-"""Between what an input of eICU usually lies, for noisy sums: values beyond count as the edge.
+"""The public value range of each input of eICU; noisy sums clip values to it.
 
-Of the variables of the first day, what sites/datasets/eicu/units.py gives as the limits of a hospital's median; of
-the hourly
-ones, which stand in the same units, the same or a textbook's reference interval widened. Never from these patients.
+Of the variables of the first day, the limits of a hospital's median in sites/datasets/eicu/units.py; of the hourly
+ones, which have the same units, the same or a textbook's reference interval widened. Never from these patients.
 """
 
 from __future__ import annotations
@@ -30,39 +29,39 @@ HOURLY_RANGES: dict[str, Range] = {
 
 
 def day_ranges(encoding: Encoding, names: tuple[str, ...]) -> dict[str, Range]:
-    """Return the range of each input of the first day that has one by this file; of a 0/1 input, 0 to 1.
+    """Return the range of each input of the first day that has one in this file; 0 to 1 for a 0/1 input.
 
-    >>> of("bands", ("heartrate", "heartrate above 100", "sepsis"))
+    >>> day_ranges("bands", ("heartrate", "heartrate above 100", "sepsis"))
     {'heartrate': (30.0, 200.0), 'heartrate above 100': (0.0, 100.0), 'sepsis': (0.0, 1.0)}
     """
-    found: dict[str, Range] = {}
+    ranges: dict[str, Range] = {}
     for name in names:
         plain = name.removeprefix("log ")
-        variable, _, what = plain.partition(" ")
+        variable, _, part = plain.partition(" ")
         if name in OTHER_RANGES:
-            found[name] = OTHER_RANGES[name]
+            ranges[name] = OTHER_RANGES[name]
         elif encoding == "points" and plain.endswith(" points"):
-            found[name] = 0.0, float(max(apache.BANDS.get(variable, ((), (20,)))[1]))
-        elif (variable in UNITS or variable == "age") and what != "measured":
+            ranges[name] = 0.0, float(max(apache.BANDS.get(variable, ((), (20,)))[1]))
+        elif (variable in UNITS or variable == "age") and part != "measured":
             low, high = (float(end) for end in (UNITS[variable][1:] if variable in UNITS else OTHER_RANGES[variable]))
-            if what.startswith("below"):
-                low, high = 0.0, float(what.split()[1]) - low
-            elif what.startswith("above"):
-                low, high = 0.0, high - float(what.split()[1])
+            if part.startswith("below"):
+                low, high = 0.0, float(part.split()[1]) - low
+            elif part.startswith("above"):
+                low, high = 0.0, high - float(part.split()[1])
             if (encoding == "bands" and variable in SKEWED) or name.startswith("log "):
                 low, high = math.log1p(low), math.log1p(high)
-            found[name] = low, high
+            ranges[name] = low, high
         elif variable not in NEURO:
-            found[name] = 0.0, 1.0
-    return found
+            ranges[name] = 0.0, 1.0
+    return ranges
 
 
 def hourly_ranges() -> dict[str, Range]:
     """Return the range of each input of the hourly view."""
-    found: dict[str, Range] = {"male": (0.0, 1.0)} | {
+    ranges: dict[str, Range] = {"male": (0.0, 1.0)} | {
         name: OTHER_RANGES[name] for name in STATIC if name in OTHER_RANGES
     }
     for name in CHANNELS:
-        found[name] = HOURLY_RANGES[name] if name in HOURLY_RANGES else UNITS[DAY_NAME_OF_HOURLY[name]][1:]
-        found[f"{name} measured"] = 0.0, 1.0
-    return found
+        ranges[name] = HOURLY_RANGES[name] if name in HOURLY_RANGES else UNITS[DAY_NAME_OF_HOURLY[name]][1:]
+        ranges[f"{name} measured"] = 0.0, 1.0
+    return ranges

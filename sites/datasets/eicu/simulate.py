@@ -1,10 +1,9 @@
-"""Simulated intensive care in eICU's layout: the tables of the demo and YAIB's hourly cohort, of nobody.
+"""Simulated intensive care in eICU's layout: the tables of the demo and YAIB's hourly cohort, of no real patients.
 
-Each stay has a hidden severity. It draws the vital signs and laboratory values away from normal, to the side that
-the disease takes them or to either, lowers the coma scale, brings ventilation and more frequent measuring, and with
-age, diagnosis and chronic disease it decides over death. Hospitals differ in age, severity, case mix and in what
-they measure. The figures are of our own making, near the demo's; how well a model does here says nothing about
-patients.
+Each stay has a hidden severity. It shifts the vital signs and laboratory values away from normal, to the side that the
+disease takes them or to either, lowers the coma scale, leads to ventilation and more frequent measuring, and with age,
+diagnosis and chronic disease it determines the probability of death. Hospitals differ in age, severity, case mix and in
+what they measure. The parameters are our own, near the demo's; a model's performance here says nothing about patients.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import pandas as pd
 
 from common.errors import DataError
 from common.seeds import rng_for
-from sites.datasets.eicu import simulated_values as figures
+from sites.datasets.eicu import simulated_values as parameters
 from sites.datasets.eicu.hourly import CHANNELS, HOURS
 from sites.datasets.eicu.stays import MARKER
 
@@ -32,7 +31,7 @@ COMMENT = "SYNTHETIC: simulated by wardround in the layout of eICU, not a patien
 
 @dataclass(frozen=True)
 class _Stays:
-    """The stays of one hospital: what is drawn before any table is written, `(stays,)` each."""
+    """The stays of one hospital, drawn before any table is written; arrays are `(stays,)`."""
 
     number: npt.NDArray[np.int64]
     hospital: int
@@ -51,7 +50,7 @@ class _Stays:
 def generate(folder: Path, *, hospitals: int = 8, stays: int = 150, seed: int = 1) -> None:
     """Write `eicu-crd-demo` and `yaib-demo` into a folder: the same bytes for the same arguments.
 
-    The folder appears whole or not at all; one that holds the same data already is left alone.
+    The folder appears whole or not at all; one that holds the same data already is not changed.
 
     Raises:
         DataError: the folder holds anything else.
@@ -60,26 +59,26 @@ def generate(folder: Path, *, hospitals: int = 8, stays: int = 150, seed: int = 
     if _already_there(folder, marker):
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = [_draw(index, stays, seed) for index in range(hospitals)]
+    drawn = [_draw_stays(index, stays, seed) for index in range(hospitals)]
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         build = Path(scratch) / "build"
         tables, hourly = build / "eicu-crd-demo", build / "yaib-demo" / "eicu_demo"
         tables.mkdir(parents=True)
         hourly.mkdir(parents=True)
-        _write(tables, "hospital", _hospitals(hospitals))
-        _write(tables, "patient", pd.concat([_patients(item, seed) for item in made], ignore_index=True))
-        days = [_day(item, seed) for item in made]
-        _write(tables, "apacheApsVar", pd.concat([aps for aps, _ in days], ignore_index=True))
-        _write(tables, "apachePredVar", pd.concat([pred for _, pred in days], ignore_index=True))
-        hours = [_hours(item, seed) for item in made]
+        _write_table(tables, "hospital", _hospital_table(hospitals))
+        _write_table(tables, "patient", pd.concat([_patient_table(item, seed) for item in drawn], ignore_index=True))
+        days = [_apache_tables(item, seed) for item in drawn]
+        _write_table(tables, "apacheApsVar", pd.concat([aps for aps, _ in days], ignore_index=True))
+        _write_table(tables, "apachePredVar", pd.concat([pred for _, pred in days], ignore_index=True))
+        hours = [_hourly_tables(item, seed) for item in drawn]
         for name, parts in zip(("dyn", "sta", "outc"), zip(*hours, strict=True), strict=True):
             pd.concat(parts, ignore_index=True).to_parquet(hourly / f"{name}.parquet", index=False)
-        for place in (build, tables, hourly):
-            (place / MARKER).write_text(marker + "\n", encoding="utf-8")
+        for path in (build, tables, hourly):
+            (path / MARKER).write_text(marker + "\n", encoding="utf-8")
         try:
             build.rename(folder)
         except OSError:
-            # Another process may have finished first; same data, or `_already_there` raises.
+            # Another process may have finished first: with the same data, or `_already_there` raises.
             if not _already_there(folder, marker):
                 raise
 
@@ -90,15 +89,15 @@ def _already_there(folder: Path, marker: str) -> bool:
     path = folder / MARKER
     if path.is_file() and path.read_text(encoding="utf-8").strip() == marker:
         return True
-    raise DataError(f"{folder}: holds other data than was asked for; remove it or name another folder")
+    raise DataError(f"{folder}: holds other data than requested; remove it or name another folder")
 
 
-def _write(folder: Path, name: str, table: pd.DataFrame) -> None:
+def _write_table(folder: Path, name: str, table: pd.DataFrame) -> None:
     packed = {"method": "gzip", "mtime": 0, "compresslevel": 6}
     table.to_csv(folder / f"{name}.csv.gz", index=False, compression=packed, lineterminator="\n")
 
 
-def _draw(index: int, stays: int, seed: int) -> _Stays:
+def _draw_stays(index: int, stays: int, seed: int) -> _Stays:
     rng = rng_for(seed, "eicu", "hospital", index)
     count = int(rng.integers(int(stays * 0.7), int(stays * 1.3) + 1))
     person = np.arange(count)
@@ -107,17 +106,17 @@ def _draw(index: int, stays: int, seed: int) -> _Stays:
     person[again] = person[np.flatnonzero(again) - 1]  # the person of the stay before
     age = np.clip(np.rint(rng.normal(rng.uniform(57, 70), 15, count)), 18, 95).astype(np.int64)[person]
     severity = rng.normal(rng.normal(0, 0.25), 1, count)
-    mix = rng.dirichlet(np.full(len(figures.DIAGNOSES), 3.0))
-    code = np.array(list(figures.DIAGNOSES))[rng.choice(len(figures.DIAGNOSES), count, p=mix)]
-    chronic = {name: rng.random(count) < share for name, (share, _) in figures.CHRONIC.items()}
+    mix = rng.dirichlet(np.full(len(parameters.DIAGNOSES), 3.0))
+    code = np.array(list(parameters.DIAGNOSES))[rng.choice(len(parameters.DIAGNOSES), count, p=mix)]
+    chronic = {name: rng.random(count) < share for name, (share, _) in parameters.CHRONIC.items()}
     logit = (
-        figures.INTERCEPT
-        + figures.SEVERITY * severity
-        + figures.AGE * (age - 65)
-        + np.array([figures.DIAGNOSES[name] for name in code])
+        parameters.INTERCEPT
+        + parameters.SEVERITY * severity
+        + parameters.AGE * (age - 65)
+        + np.array([parameters.DIAGNOSES[name] for name in code])
     )
-    logit += sum((chronic[name] * add for name, (_, add) in figures.CHRONIC.items()), np.zeros(count))
-    died = rng.random(count) < _chance(logit)
+    logit += sum((chronic[name] * add for name, (_, add) in parameters.CHRONIC.items()), np.zeros(count))
+    died = rng.random(count) < _logistic(logit)
     return _Stays(
         number=100_000 * (index + 1) + 3 * np.arange(count),
         hospital=60 + 7 * index,
@@ -127,49 +126,49 @@ def _draw(index: int, stays: int, seed: int) -> _Stays:
         severity=severity,
         code=code,
         chronic=chronic,
-        ventilated=rng.random(count) < _chance(1.2 * severity - 1.6),
+        ventilated=rng.random(count) < _logistic(1.2 * severity - 1.6),
         died=died,
         in_unit=died & (rng.random(count) < 0.75),
         laboratory=rng.uniform(0.55, 0.95),
     )
 
 
-def _chance(logit: Floats) -> Floats:
-    found: Floats = 1 / (1 + np.exp(-logit))
-    return found
+def _logistic(logit: Floats) -> Floats:
+    probability: Floats = 1 / (1 + np.exp(-logit))
+    return probability
 
 
-def _hospitals(count: int) -> pd.DataFrame:
+def _hospital_table(count: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "hospitalid": [60 + 7 * index for index in range(count)],
             "numbedscategory": [("<100", "100 - 249", "250 - 499", ">= 500")[index % 4] for index in range(count)],
             "teachingstatus": ["t" if index % 4 == 3 else "f" for index in range(count)],
-            "region": [figures.REGIONS[index % len(figures.REGIONS)] for index in range(count)],
+            "region": [parameters.REGIONS[index % len(parameters.REGIONS)] for index in range(count)],
         }
     )
 
 
-def _patients(made: _Stays, seed: int) -> pd.DataFrame:
-    rng, count = rng_for(seed, "eicu", "patient", made.hospital), len(made.number)
+def _patient_table(stays: _Stays, seed: int) -> pd.DataFrame:
+    rng, count = rng_for(seed, "eicu", "patient", stays.hospital), len(stays.number)
     before, stay = rng.integers(5, 3000, count), rng.integers(1500, 9000, count)
-    after = stay + np.where(made.in_unit, 0, rng.integers(0, 8000, count))
+    after = stay + np.where(stays.in_unit, 0, rng.integers(0, 8000, count))
     clock = [f"{hour:02d}:{minute:02d}:00" for hour, minute in rng.integers(0, (24, 60), (count, 2))]
     weight = np.round(rng.normal(82, 20, count).clip(38, 200), 1)
-    status = np.where(made.died, "Expired", "Alive").astype(object)
+    status = np.where(stays.died, "Expired", "Alive").astype(object)
     status[rng.random(count) < 0.01] = None
-    surgical = np.char.startswith(made.code, "S-")
+    surgical = np.char.startswith(stays.code, "S-")
     source = np.where(surgical, "Operating Room", rng.choice(["Emergency Department", "Floor", "Other ICU"], count))
     return pd.DataFrame(
         {
-            "patientunitstayid": made.number,
-            "patienthealthsystemstayid": made.number + 1,
-            "gender": np.where(made.female, "Female", "Male"),
-            "age": [str(years) if years <= 89 else "> 89" for years in made.age],
+            "patientunitstayid": stays.number,
+            "patienthealthsystemstayid": stays.number + 1,
+            "gender": np.where(stays.female, "Female", "Male"),
+            "age": [str(years) if years <= 89 else "> 89" for years in stays.age],
             "ethnicity": "Other/Unknown",
-            "hospitalid": made.hospital,
-            "wardid": made.hospital * 10,
-            "apacheadmissiondx": made.code,
+            "hospitalid": stays.hospital,
+            "wardid": stays.hospital * 10,
+            "apacheadmissiondx": stays.code,
             "admissionheight": np.round(rng.normal(169, 11, count), 1),
             "hospitaladmittime24": clock,
             "hospitaladmitoffset": -before,
@@ -177,7 +176,7 @@ def _patients(made: _Stays, seed: int) -> pd.DataFrame:
             "hospitaldischargeyear": 2015,
             "hospitaldischargetime24": clock,
             "hospitaldischargeoffset": after,
-            "hospitaldischargelocation": np.where(made.died, "Death", "Home"),
+            "hospitaldischargelocation": np.where(stays.died, "Death", "Home"),
             "hospitaldischargestatus": status,
             "unittype": "Med-Surg ICU",
             "unitadmittime24": clock,
@@ -185,39 +184,39 @@ def _patients(made: _Stays, seed: int) -> pd.DataFrame:
             "unitvisitnumber": 1,
             "unitstaytype": "admit",
             "admissionweight": weight,
-            "dischargeweight": np.where(made.died, np.nan, weight),
+            "dischargeweight": np.where(stays.died, np.nan, weight),
             "unitdischargetime24": clock,
             "unitdischargeoffset": stay,
-            "unitdischargelocation": np.where(made.in_unit, "Death", "Floor"),
-            "unitdischargestatus": np.where(made.in_unit, "Expired", "Alive"),
-            "uniquepid": [f"{made.hospital:03d}-{number}" for number in made.person],
+            "unitdischargelocation": np.where(stays.in_unit, "Death", "Floor"),
+            "unitdischargestatus": np.where(stays.in_unit, "Expired", "Alive"),
+            "uniquepid": [f"{stays.hospital:03d}-{number}" for number in stays.person],
         }
     )
 
 
-def _day(made: _Stays, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _apache_tables(stays: _Stays, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return apacheApsVar and apachePredVar; one stay in twelve has neither."""
-    rng, count = rng_for(seed, "eicu", "day", made.hospital), len(made.number)
-    ill = np.maximum(made.severity, 0)
-    gases = rng.random(count) < np.where(made.ventilated, 0.75, 0.08)
+    rng, count = rng_for(seed, "eicu", "day", stays.hospital), len(stays.number)
+    ill = np.maximum(stays.severity, 0)
+    gases = rng.random(count) < np.where(stays.ventilated, 0.75, 0.08)
     values = {}
-    for name, (centre, spread, pull, share, logs) in figures.DAY.items():
+    for name, (centre, spread, shift, share, logs) in parameters.DAY.items():
         side = np.where(rng.random(count) < share, 1, -1)
-        found = centre + spread * rng.normal(size=count) + side * pull * ill
-        found = np.clip(np.exp(found) if logs else found, *figures.BOUNDS[name])
-        chance = (
+        value = centre + spread * rng.normal(size=count) + side * shift * ill
+        value = np.clip(np.exp(value) if logs else value, *parameters.BOUNDS[name])
+        probability = (
             0.98
-            if name in figures.BEDSIDE
+            if name in parameters.BEDSIDE
             else 0.5
             if name == "urine"
-            else made.laboratory * np.where(ill > 0, 1.05, 0.9)
+            else stays.laboratory * np.where(ill > 0, 1.05, 0.9)
         )
         if name in ("albumin", "bilirubin"):
-            chance = np.asarray(chance) * 0.6
-        known = gases if name in figures.GASES else rng.random(count) < chance
-        values[name] = np.where(known, np.round(found, 2), -1)
-    worse = rng.normal(size=count) + 1.1 * ill + 1.2 * made.ventilated
-    asleep = made.ventilated & (rng.random(count) < 0.05)
+            probability = np.asarray(probability) * 0.6
+        measured = gases if name in parameters.GASES else rng.random(count) < probability
+        values[name] = np.where(measured, np.round(value, 2), -1)
+    worse = rng.normal(size=count) + 1.1 * ill + 1.2 * stays.ventilated
+    asleep = stays.ventilated & (rng.random(count) < 0.05)
     coma = {
         "eyes": np.select([worse > 3.2, worse > 2.4, worse > 1.4], [1, 2, 3], 4),
         "motor": np.select([worse > 3.6, worse > 2.8, worse > 1.8], [1, 4, 5], 6),
@@ -225,57 +224,57 @@ def _day(made: _Stays, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     }
     coma = {name: np.where(asleep, -1, marks) for name, marks in coma.items()}
     flags = {
-        "intubated": (made.ventilated & (rng.random(count) < 0.6)).astype(int),
-        "vent": made.ventilated.astype(int),
+        "intubated": (stays.ventilated & (rng.random(count) < 0.6)).astype(int),
+        "vent": stays.ventilated.astype(int),
     }
     kept = rng.random(count) > 1 / 12
-    aps = {"apacheapsvarid": made.number + 2, "patientunitstayid": made.number} | flags
+    aps = {"apacheapsvarid": stays.number + 2, "patientunitstayid": stays.number} | flags
     aps |= {"dialysis": (rng.random(count) < 0.03).astype(int)} | coma | {"meds": asleep.astype(int)} | values
-    surgical = np.char.startswith(made.code, "S-")
+    surgical = np.char.startswith(stays.code, "S-")
     pred = {
-        "apachepredvarid": made.number + 2, "patientunitstayid": made.number, "sicuday": 1, "saps3day1": 0,
-        "saps3today": 0, "saps3yesterday": 0, "gender": made.female.astype(int), "teachtype": 0, "region": 3,
+        "apachepredvarid": stays.number + 2, "patientunitstayid": stays.number, "sicuday": 1, "saps3day1": 0,
+        "saps3today": 0, "saps3yesterday": 0, "gender": stays.female.astype(int), "teachtype": 0, "region": 3,
         "bedcount": 14, "admitsource": np.where(surgical, 1, 8), "graftcount": 3, "meds": asleep.astype(int),
-        "verbal": coma["verbal"], "motor": coma["motor"], "eyes": coma["eyes"], "age": made.age,
-        "admitdiagnosis": made.code, "thrombolytics": ((made.code == "AMI") & (rng.random(count) < 0.2)).astype(int),
-        "diedinhospital": made.died.astype(int),
-        **{name: made.chronic[name].astype(int) for name in list(figures.CHRONIC)[:-1]},
-        "electivesurgery": np.where(surgical, (made.code == "S-CABG").astype(float), np.nan),
-        "activetx": (made.severity > 0).astype(int), "readmit": (rng.random(count) < 0.05).astype(int), "ima": 0,
-        "midur": 0, "ventday1": made.ventilated.astype(int), "oobventday1": made.ventilated.astype(int),
-        "oobintubday1": flags["intubated"], "diabetes": made.chronic["diabetes"].astype(int), "managementsystem": 1,
+        "verbal": coma["verbal"], "motor": coma["motor"], "eyes": coma["eyes"], "age": stays.age,
+        "admitdiagnosis": stays.code, "thrombolytics": ((stays.code == "AMI") & (rng.random(count) < 0.2)).astype(int),
+        "diedinhospital": stays.died.astype(int),
+        **{name: stays.chronic[name].astype(int) for name in list(parameters.CHRONIC)[:-1]},
+        "electivesurgery": np.where(surgical, (stays.code == "S-CABG").astype(float), np.nan),
+        "activetx": (stays.severity > 0).astype(int), "readmit": (rng.random(count) < 0.05).astype(int), "ima": 0,
+        "midur": 0, "ventday1": stays.ventilated.astype(int), "oobventday1": stays.ventilated.astype(int),
+        "oobintubday1": flags["intubated"], "diabetes": stays.chronic["diabetes"].astype(int), "managementsystem": 1,
         "var03hspxlos": 0.0, "pao2": values["pao2"], "fio2": values["fio2"], "ejectfx": -1.0,
-        "creatinine": values["creatinine"], "dischargelocation": np.where(made.died, 6, 4), "visitnumber": 1,
+        "creatinine": values["creatinine"], "dischargelocation": np.where(stays.died, 6, 4), "visitnumber": 1,
         "amilocation": -1, "day1meds": asleep.astype(int), "day1verbal": coma["verbal"], "day1motor": coma["motor"],
         "day1eyes": coma["eyes"], "day1pao2": values["pao2"], "day1fio2": values["fio2"],
     }  # fmt: skip
     return pd.DataFrame(aps)[kept], pd.DataFrame(pred)[kept]
 
 
-def _hours(made: _Stays, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def _hourly_tables(stays: _Stays, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Return dyn, sta and outc of the two thirds of the stays that the hourly cohort holds."""
-    rng = rng_for(seed, "eicu", "hours", made.hospital)
-    kept = np.flatnonzero(rng.random(len(made.number)) < 2 / 3)
-    count, ill = len(kept), np.maximum(made.severity[kept], -0.5)[:, None]
+    rng = rng_for(seed, "eicu", "hours", stays.hospital)
+    kept = np.flatnonzero(rng.random(len(stays.number)) < 2 / 3)
+    count, ill = len(kept), np.maximum(stays.severity[kept], -0.5)[:, None]
     drift = ill * np.linspace(0.9, 2.1, HOURS)
     drawn = rng.random((count, HOURS)) < 0.05 + 0.02 * (ill > 0)
     values = {}
     for name in CHANNELS:
-        if name in figures.VITAL:
-            centre, spread, pull, chance = figures.VITAL[name]
-            known = rng.random((count, HOURS)) < chance
+        if name in parameters.VITAL:
+            centre, spread, shift, probability = parameters.VITAL[name]
+            measured = rng.random((count, HOURS)) < probability
         else:
-            centre, spread, pull = figures.LABS[name]
-            known = drawn & (rng.random((count, HOURS)) < made.laboratory)
-        own, wander = rng.normal(size=(count, 1)), rng.normal(size=(count, HOURS))
-        found = centre + spread * (0.7 * own + 0.7 * wander) + pull * drift
-        low, high = figures.HOURLY_BOUNDS.get(name, (0.0, np.inf))
-        values[name] = np.where(known, np.clip(np.round(found, 3), low, high), np.nan).ravel()
+            centre, spread, shift = parameters.LABS[name]
+            measured = drawn & (rng.random((count, HOURS)) < stays.laboratory)
+        own, fluctuation = rng.normal(size=(count, 1)), rng.normal(size=(count, HOURS))
+        value = centre + spread * (0.7 * own + 0.7 * fluctuation) + shift * drift
+        low, high = parameters.HOURLY_BOUNDS.get(name, (0.0, np.inf))
+        values[name] = np.where(measured, np.clip(np.round(value, 3), low, high), np.nan).ravel()
     clock = pd.to_timedelta(np.tile(np.arange(HOURS), count), unit="h").astype("timedelta64[s]")
-    stay = made.number[kept].astype(np.int32)
+    stay = stays.number[kept].astype(np.int32)
     dyn = pd.DataFrame({"stay_id": np.repeat(stay, HOURS), "time": clock} | values)
-    sex = np.where(made.female[kept], "Female", "Male")
+    sex = np.where(stays.female[kept], "Female", "Male")
     height, weight = rng.normal(169, 11, count).round(1), rng.normal(82, 20, count).clip(38, 200).round(1)
-    age = np.minimum(made.age[kept], 90).astype(float)
+    age = np.minimum(stays.age[kept], 90).astype(float)
     sta = pd.DataFrame({"stay_id": stay, "age": age, "sex": sex, "height": height, "weight": weight})
-    return dyn, sta, pd.DataFrame({"stay_id": stay, "label": made.in_unit[kept].astype(np.int32)})
+    return dyn, sta, pd.DataFrame({"stay_id": stay, "label": stays.in_unit[kept].astype(np.int32)})

@@ -1,4 +1,4 @@
-"""The figures of sites/datasets/eicu/simulate.py: near the demo's, of our own making, and of nobody."""
+"""The parameters of sites/datasets/eicu/simulate.py: near the demo's, our own, and of no real patients."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ DAY: dict[str, tuple[float, float, float, float, bool]] = {
     "bilirubin": (-0.3, 0.7, 0.525, 1.0, True),
     "fio2": (48, 18, 21, 1.0, False),
 }
-"""Of each variable of the first day: centre and spread where severity is 0, shift for each unit of severity above
-it, share of the stays that go to this side (the others go to the opposite), whether all this is of its logarithm."""
+"""Each variable of the first day: centre and spread at severity 0, shift for each unit of severity above 0, share of
+the stays that shift to this side (the others shift to the opposite), whether all this is of its logarithm."""
 BOUNDS = {"urine": (0, 9000), "temperature": (28, 41.5), "respiratoryrate": (4, 60), "sodium": (105, 175),
           "heartrate": (25, 205), "meanbp": (40, 190), "ph": (6.9, 7.65), "hematocrit": (13, 56), "albumin": (1.2, 5.1),
           "pao2": (28, 500), "pco2": (12, 100), "fio2": (21, 100), "glucose": (20, 950), "wbc": (0.1, 80),
@@ -36,12 +36,12 @@ DIAGNOSES = {
     "AMI": -0.3, "CHF": 0.1, "RHYTHATR": -0.4, "PNEUMBACT": 0.1, "EMPHYSBRON": -0.1, "UGIBLEED": -0.3,
     "TRAUMHEAD": 0.0, "S-CABG": -1.2, "S-GIPERFOR": 0.3, "": -0.2,
 }  # fmt: skip
-"""Admission diagnoses, and what each adds to the logit of death."""
+"""Admission diagnosis -> added to the logit of death."""
 CHRONIC = {
     "aids": (0.003, 0.6), "hepaticfailure": (0.015, 0.8), "lymphoma": (0.008, 0.5), "metastaticcancer": (0.025, 0.9),
     "leukemia": (0.01, 0.6), "immunosuppression": (0.03, 0.4), "cirrhosis": (0.02, 0.5), "diabetes": (0.22, 0.0),
 }  # fmt: skip
-"""Chronic disease: how frequent, and what it adds to the logit of death."""
+"""Chronic disease -> frequency, and added to the logit of death."""
 INTERCEPT, SEVERITY, AGE = -2.9, 1.3, 0.035
 """The logit of death at age 65 and severity 0, and its slopes for severity and years."""
 VITAL = {
@@ -49,7 +49,7 @@ VITAL = {
     "dbp": (65, 12, -5, 0.88), "map": (81, 13, -7, 0.88), "temp": (36.8, 0.5, -0.15, 0.28),
     "urine": (150, 80, -35, 0.2), "glu": (150, 45, 12, 0.18), "fio2": (45, 14, 9, 0.12),
 }  # fmt: skip
-"""Hourly vital signs: centre, spread, shift for each unit of severity, chance of being measured in an hour."""
+"""Hourly vital signs: centre, spread, shift for each unit of severity, probability of being measured in an hour."""
 LABS = {
     "alb": (2.9, 0.5, -0.2), "alp": (97, 30, 8), "alt": (45, 15, 8), "ast": (55, 18, 14), "be": (-0.5, 4, -2),
     "bicar": (24, 4, -1.6), "bili": (1.0, 0.4, 0.4), "bili_dir": (0.5, 0.3, 0.2), "bnd": (9, 5, 2), "bun": (26, 9, 7),
@@ -60,9 +60,9 @@ LABS = {
     "neut": (76, 10, 2), "pco2": (42, 9, 2), "ph": (7.37, 0.06, -0.03), "phos": (3.4, 0.9, 0.3), "plt": (200, 60, -15),
     "po2": (115, 40, -8), "ptt": (42, 10, 4), "tnt": (0.4, 0.2, 0.2), "wbc": (12, 4, 1.4),
 }  # fmt: skip
-"""Hourly laboratory values, in the same way; they are measured every few hours, all at once."""
+"""Hourly laboratory values: centre, spread, shift; they are measured every few hours, all at once."""
 HOURLY_BOUNDS = {
     "be": (-25, 25), "bnd": (0, 100), "fio2": (21, 100), "hgb": (4, 20), "lymph": (0, 100), "neut": (0, 100),
     "o2sat": (50, 100), "pco2": (10, 120), "ph": (6.8, 7.7), "po2": (30, 500), "alb": (0.9, 5.5), "glu": (20, 900),
 }  # fmt: skip
-"""Between what an hourly value lies; the others are 0 or more."""
+"""Limits of an hourly value; the others are 0 or more."""

@@ -1,4 +1,4 @@
-"""All stays of a folder of eICU's tables: inputs, label, person, hospital, and what was left out; kept prepared."""
+"""All stays of a folder of eICU's tables: inputs, label, person, hospital, and counts of what is excluded; cached."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ NO_APACHE = "stays without APACHE variables of the first day"
 NO_OUTCOME = "stays whose outcome is not known"
 NO_HOURS = "stays outside of the hourly cohort"
 NOT_IN_PATIENT_TABLE = "stays that the patient table does not list"
-IMPLAUSIBLE = "impossible values, taken as not measured"
+IMPLAUSIBLE = "implausible values, read as not measured"
 
 
-class Options(Protocol):
-    """What matters to what is prepared."""
+class StayOptions(Protocol):
+    """The options that affect the prepared data."""
 
     @property
     def view(self) -> eicu_features.View:
@@ -36,7 +36,7 @@ class Options(Protocol):
 
     @property
     def encoding(self) -> eicu_features.Encoding:
-        """How the day's values stand."""
+        """Encoding of the day's values."""
 
     @property
     def diagnosis(self) -> bool:
@@ -49,9 +49,20 @@ class Options(Protocol):
 
 @dataclass(frozen=True)
 class Stays:
-    """All stays of a folder that have inputs and a label, in rising order, and what was left out at each hospital.
+    """All stays of a folder that have inputs and a label, in rising order.
 
-    `excluded`: of a hospital (-1: of none) what, and how often.
+    Attributes:
+        ids: numbers of the stays, as text.
+        persons: person of each stay.
+        hospital: int64 `(stays,)`, number of its hospital.
+        y: int64 `(stays,)`, 1 died.
+        age: float32 `(stays,)`, years, NaN unknown.
+        sex: int8 `(stays,)`, 0 female, 1 male, -1 unknown.
+        features: float32 `(stays, features)`.
+        x: float32 `(stays, channels, 25)`; no channels in the view day.
+        region: region of each hospital.
+        excluded: counts by reason for each hospital (-1: of no hospital).
+        synthetic: whether the files say that they were generated.
     """
 
     ids: tuple[str, ...]
@@ -67,13 +78,13 @@ class Stays:
     synthetic: bool
 
 
-def load_stays(folder: Path, options: Options, store: Path) -> Stays:
-    """Return all stays of a folder, prepared before or now.
+def load_stays(folder: Path, options: StayOptions, store: Path) -> Stays:
+    """Return all stays of a folder, from the cache where they are there.
 
     Raises:
         DataError: a table is missing, damaged, or not as published; the message names table and column.
     """
-    home = _home(folder)
+    home = _tables_folder(folder)
     names = ("patient", "hospital") + (() if options.view == "hours" else ("apacheApsVar", "apachePredVar"))
     paths = [tables.find_table(home, name) for name in names]
     settings: dict[str, object] = {"version": VERSION, "view": options.view}
@@ -81,133 +92,147 @@ def load_stays(folder: Path, options: Options, store: Path) -> Stays:
         paths += [hourly.find_cohort_folder(folder) / f"{name}.parquet" for name in hourly.FILES]
     else:
         settings |= {"encoding": options.encoding, "diagnosis": options.diagnosis, "columns": options.columns}
-    synthetic = any((place / MARKER).is_file() for place in (folder, home))
+    synthetic = any((path / MARKER).is_file() for path in (folder, home))
     settings["synthetic"] = synthetic
     try:
         key = cache.content_key(paths, settings)
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
     make = _prepare_hours if options.view == "hours" else _prepare_day
-    arrays, about = cache.load_or_make(store, key, lambda: make(folder, options))
+    arrays, notes = cache.load_or_make(store, key, lambda: make(folder, options))
     return Stays(
         ids=tuple(str(stay) for stay in arrays["stay"]),
-        persons=tuple(json.loads(about["persons"])),
+        persons=tuple(json.loads(notes["persons"])),
         hospital=arrays["hospital"],
         y=arrays["y"],
         age=arrays["age"],
         sex=arrays["sex"],
         features=arrays["features"],
         x=arrays["x"],
-        region={int(name): where for name, where in json.loads(about["region"]).items()},
-        excluded={int(name): found for name, found in json.loads(about["excluded"]).items()},
+        region={int(name): region for name, region in json.loads(notes["region"]).items()},
+        excluded={int(name): counts for name, counts in json.loads(notes["excluded"]).items()},
         synthetic=synthetic,
     )
 
 
-def _home(folder: Path) -> Path:
-    """Return where the tables lie: in the folder, or in `eicu-crd-demo` inside of it."""
+def _tables_folder(folder: Path) -> Path:
+    """Return the folder of the tables: `folder`, or `eicu-crd-demo` inside it."""
     inner = folder / "eicu-crd-demo"
     return inner if inner.is_dir() else folder
 
 
-def _people(home: Path, numbers: tuple[str, ...], texts: tuple[str, ...]) -> tuple[pd.DataFrame, dict[int, str]]:
-    """Return the patient table, with age (years; over 89 is 90), male and died, and the region of every hospital."""
+def _read_people(home: Path, numbers: tuple[str, ...], texts: tuple[str, ...]) -> tuple[pd.DataFrame, dict[int, str]]:
+    """Return the patient table, with age (years; above 89 is 90), male and died, and the region of every hospital.
+
+    Raises:
+        DataError: a table or column is missing, or a cell is not as eICU publishes it.
+    """
     path = tables.find_table(home, "patient")
     wanted = ("gender", "age", "hospitaldischargestatus", "uniquepid", *texts)
-    found = tables.read_table(home, "patient", ("patientunitstayid", "hospitalid", *numbers), wanted)
-    found = tables.index_by_stay(found, path)
-    tables.check_words(found["hospitaldischargestatus"], ("Alive", "Expired"), path)
-    if found["uniquepid"].isna().any() or found["hospitalid"].isna().any():
+    patients = tables.read_table(home, "patient", ("patientunitstayid", "hospitalid", *numbers), wanted)
+    patients = tables.index_by_stay(patients, path)
+    tables.check_words(patients["hospitaldischargestatus"], ("Alive", "Expired"), path)
+    if patients["uniquepid"].isna().any() or patients["hospitalid"].isna().any():
         raise DataError(f"{path}: rows without uniquepid or hospitalid; every stay needs its person and its hospital")
-    age = found["age"].str.replace(r"^\s*>\s*89\s*$", "90", regex=True)
+    age = patients["age"].str.replace(r"^\s*>\s*89\s*$", "90", regex=True)
     years = pd.to_numeric(age, errors="coerce").astype(float)
     if wrong := int((years.isna() & age.notna()).sum() + (~years.between(0, 120) & years.notna()).sum()):
-        raise DataError(f"{path}: {wrong} cells of the column age are no age in years (or > 89)")
+        raise DataError(f"{path}: {wrong} cells of the column age are not an age in years (or > 89)")
     listed = tables.find_table(home, "hospital")
-    places = tables.read_table(home, "hospital", ("hospitalid",), ("region",))
-    if places["hospitalid"].isna().any() or places["hospitalid"].duplicated().any():
-        raise DataError(f"{listed}: a hospital stands twice or without hospitalid")
+    hospitals = tables.read_table(home, "hospital", ("hospitalid",), ("region",))
+    if hospitals["hospitalid"].isna().any() or hospitals["hospitalid"].duplicated().any():
+        raise DataError(f"{listed}: a hospital has two rows, or a row no hospitalid")
     region = {
-        int(name): "-".join(where.lower().split()) if where else REGION_UNKNOWN
-        for name, where in zip(places["hospitalid"], places["region"], strict=True)
+        int(number): "-".join(name.lower().split()) if name else REGION_UNKNOWN
+        for number, name in zip(hospitals["hospitalid"], hospitals["region"], strict=True)
     }
-    if lost := int((~found["hospitalid"].isin(list(region))).sum()):
-        raise DataError(f"{path}: {lost} stays are at hospitals that {listed.name} does not list; copy both whole")
-    found = found.assign(
+    if unlisted := int((~patients["hospitalid"].isin(list(region))).sum()):
+        raise DataError(
+            f"{path}: {unlisted} stays are at hospitals that {listed.name} does not list; copy both tables whole"
+        )
+    patients = patients.assign(
         age=years,
-        male=found["gender"].map({"Female": 0.0, "Male": 1.0}).astype(float),
-        died=found["hospitaldischargestatus"].map({"Alive": 0.0, "Expired": 1.0}).astype(float),
-        hospitalid=found["hospitalid"].astype("int64"),
+        male=patients["gender"].map({"Female": 0.0, "Male": 1.0}).astype(float),
+        died=patients["hospitaldischargestatus"].map({"Alive": 0.0, "Expired": 1.0}).astype(float),
+        hospitalid=patients["hospitalid"].astype("int64"),
     )
-    return found, region
+    return patients, region
 
 
-class _Counts(dict[int, dict[str, int]]):
-    """What was left out, by hospital."""
+class _ExclusionCounts(dict[int, dict[str, int]]):
+    """Counts of what is excluded: hospital -> reason -> number."""
 
-    def add(self, what: str, hospitals: Sequence[int] | npt.NDArray[np.int64], number: int = 1) -> None:
-        """Count `number` at each of the hospitals, which may repeat."""
+    def add(self, reason: str, hospitals: Sequence[int] | npt.NDArray[np.int64], number: int = 1) -> None:
+        """Add `number` at each of the hospitals, which may repeat."""
         for hospital in hospitals:
-            found = self.setdefault(int(hospital), {})
-            found[what] = found.get(what, 0) + number
+            counts = self.setdefault(int(hospital), {})
+            counts[reason] = counts.get(reason, 0) + number
 
 
-def _prepare_day(folder: Path, options: Options) -> tuple[cache.Arrays, dict[str, str]]:
-    home, counts = _home(folder), _Counts()
+def _prepare_day(folder: Path, options: StayOptions) -> tuple[cache.Arrays, dict[str, str]]:
+    """Return the arrays and notes of the view day, as they are cached."""
+    home, counts = _tables_folder(folder), _ExclusionCounts()
     extra = {name: [c for c in options.columns if c in known] for name, known in eicu_features.EXTRA_COLUMNS.items()}
-    people, region = _people(home, tuple(extra["patient"]), ("unitadmitsource",))
-    aps = _apache(home, "apacheApsVar", eicu_features.APS_COLUMNS, ())
-    aps, impossible = units.check_units(
+    people, region = _read_people(home, tuple(extra["patient"]), ("unitadmitsource",))
+    aps = _read_apache(home, "apacheApsVar", eicu_features.APS_COLUMNS, ())
+    aps, implausible = units.check_units(
         aps, {name: name for name in units.UNITS}, tables.find_table(home, "apacheApsVar")
     )
-    pred = _apache(home, "apachePredVar", (*eicu_features.PRED_COLUMNS, *extra["apachePredVar"]), ("admitdiagnosis",))
-    apache = aps.assign(impossible=impossible).join(pred, how="inner")
+    pred = _read_apache(
+        home, "apachePredVar", (*eicu_features.PRED_COLUMNS, *extra["apachePredVar"]), ("admitdiagnosis",)
+    )
+    apache = aps.assign(implausible=implausible).join(pred, how="inner")
     counts.add(NOT_IN_PATIENT_TABLE, [-1] * int((~apache.index.isin(people.index)).sum()))
     counts.add(NO_APACHE, people["hospitalid"][~people.index.isin(apache.index)].to_numpy())
     day = people.join(apache, how="inner")
     counts.add(NO_OUTCOME, day["hospitalid"][day["died"].isna()].to_numpy())
     day = day[day["died"].notna()]
-    for hospital, number in zip(day["hospitalid"], day["impossible"], strict=True):
+    for hospital, number in zip(day["hospitalid"], day["implausible"], strict=True):
         if number:
             counts.add(IMPLAUSIBLE, [hospital], int(number))
     built = eicu_features.build_features(day, options.encoding, options.diagnosis, options.columns)
     features = np.column_stack([values.astype(np.float32) for values in built.values()])
-    return _stored(day, day["died"], features, np.zeros((len(day), 0, 0), np.float32), region, counts)
+    return _to_arrays(day, day["died"], features, np.zeros((len(day), 0, 0), np.float32), region, counts)
 
 
-def _apache(home: Path, name: str, numbers: tuple[str, ...], texts: tuple[str, ...]) -> pd.DataFrame:
-    """Return an APACHE table by stay; -1 becomes NaN, and nothing else may be below 0."""
+def _read_apache(home: Path, name: str, numbers: tuple[str, ...], texts: tuple[str, ...]) -> pd.DataFrame:
+    """Return an APACHE table by stay, with NaN for -1.
+
+    Raises:
+        DataError: another number is below 0.
+    """
     path = tables.find_table(home, name)
-    found = tables.index_by_stay(tables.read_table(home, name, ("patientunitstayid", *numbers), texts), path)
-    values = found[list(numbers)]
+    table = tables.index_by_stay(tables.read_table(home, name, ("patientunitstayid", *numbers), texts), path)
+    values = table[list(numbers)]
     values = values.mask(values == -1)
     if wrong := [column for column in numbers if (values[column] < 0).any()]:
         raise DataError(f"{path}: the column {wrong[0]} holds numbers below 0 other than -1, which means missing")
-    return values.join(found[list(texts)])
+    return values.join(table[list(texts)])
 
 
-def _prepare_hours(folder: Path, options: Options) -> tuple[cache.Arrays, dict[str, str]]:
-    counts = _Counts()
-    people, region = _people(_home(folder), (), ())
-    who, x, impossible = hourly.read_cohort(hourly.find_cohort_folder(folder))
-    known = who.index.isin(people.index)
+def _prepare_hours(folder: Path, options: StayOptions) -> tuple[cache.Arrays, dict[str, str]]:
+    """Return the arrays and notes of the view hours, as they are cached."""
+    counts = _ExclusionCounts()
+    people, region = _read_people(_tables_folder(folder), (), ())
+    stays, x, implausible = hourly.read_cohort(hourly.find_cohort_folder(folder))
+    known = stays.index.isin(people.index)
     counts.add(NOT_IN_PATIENT_TABLE, [-1] * int((~known).sum()))
-    counts.add(NO_HOURS, people["hospitalid"][~people.index.isin(who.index)].to_numpy())
-    who, x = who[known], x[known]
-    for hospital, number in zip(people["hospitalid"].loc[who.index], impossible[known], strict=True):
+    counts.add(NO_HOURS, people["hospitalid"][~people.index.isin(stays.index)].to_numpy())
+    stays, x = stays[known], x[known]
+    for hospital, number in zip(people["hospitalid"].loc[stays.index], implausible[known], strict=True):
         if number:
             counts.add(IMPLAUSIBLE, [hospital], int(number))
-    features = who[list(hourly.STATIC)].to_numpy(np.float32)
-    return _stored(people.loc[who.index], who["label"], features, x, region, counts)
+    features = stays[list(hourly.STATIC)].to_numpy(np.float32)
+    return _to_arrays(people.loc[stays.index], stays["label"], features, x, region, counts)
 
 
-def _stored(
+def _to_arrays(
     people: pd.DataFrame,
     died: pd.Series[float],
     features: npt.NDArray[np.float32],
     x: npt.NDArray[np.float32],
     region: dict[int, str],
-    counts: _Counts,
+    counts: _ExclusionCounts,
 ) -> tuple[cache.Arrays, dict[str, str]]:
     arrays: cache.Arrays = {
         "stay": people.index.to_numpy(np.int64),
@@ -218,9 +243,9 @@ def _stored(
         "features": features,
         "x": x,
     }
-    about = {
+    notes = {
         "persons": json.dumps(people["uniquepid"].tolist()),
         "region": json.dumps(region),
         "excluded": json.dumps(counts),
     }
-    return arrays, about
+    return arrays, notes

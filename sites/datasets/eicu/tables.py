@@ -1,4 +1,4 @@
-"""The tables of the eICU database as frames: only the columns asked for, every number checked to be one."""
+"""The tables of the eICU database as frames: only the columns requested, with every number checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STAY_ID = "patientunitstayid"
 
 
 def find_table(folder: Path, name: str) -> Path:
-    """Return the file of a table: `name`.csv.gz or `name`.csv, in capitals or not.
+    """Return the file of a table: `name`.csv.gz or `name`.csv, in any case.
 
     Raises:
         DataError: there is none, or no such folder.
@@ -22,14 +22,14 @@ def find_table(folder: Path, name: str) -> Path:
     if not folder.is_dir():
         raise DataError(f"no data folder {folder}: give the folder that holds the tables of eICU (patient.csv.gz, ...)")
     wanted = {f"{name}{end}".lower() for end in (".csv.gz", ".csv")}
-    found = sorted(path for path in folder.iterdir() if path.name.lower() in wanted)
-    if not found:
+    files = sorted(path for path in folder.iterdir() if path.name.lower() in wanted)
+    if not files:
         raise DataError(f"{folder}: no table {name}.csv.gz; copy it from the eICU release into the same folder")
-    return found[-1]
+    return files[-1]
 
 
 def read_table(folder: Path, name: str, numbers: Sequence[str], texts: Sequence[str] = ()) -> pd.DataFrame:
-    """Return some columns of a table: `numbers` as float64 (NaN: an empty cell), `texts` as they stand, or None.
+    """Return some columns of a table: `numbers` as float64 (NaN: an empty cell), `texts` as written, or None.
 
     Raises:
         DataError: the table or a column is missing or damaged, or a cell that should hold a number does not.
@@ -37,27 +37,27 @@ def read_table(folder: Path, name: str, numbers: Sequence[str], texts: Sequence[
     path = find_table(folder, name)
     wanted = [*numbers, *texts]
     try:
-        found = pd.read_csv(path, dtype=str, usecols=lambda column: column.strip().lower() in wanted)
+        frame = pd.read_csv(path, dtype=str, usecols=lambda column: column.strip().lower() in wanted)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError):
         raise DataError(f"{path}: cannot be read as a table; fetch the file again") from None
-    found.columns = found.columns.str.strip().str.lower()
-    if lost := [column for column in wanted if column not in found]:
-        raise DataError(f"{path}: no column {', '.join(lost)}; use the table as eICU publishes it")
+    frame.columns = frame.columns.str.strip().str.lower()
+    if absent := [column for column in wanted if column not in frame]:
+        raise DataError(f"{path}: no column {', '.join(absent)}; use the table as eICU publishes it")
     return pd.DataFrame(
-        {column: _numbers(found[column], path) for column in numbers}
-        | {column: found[column].astype(object).where(found[column].notna(), None) for column in texts}
+        {column: _parse_numbers(frame[column], path) for column in numbers}
+        | {column: frame[column].astype(object).where(frame[column].notna(), None) for column in texts}
     )
 
 
-def _numbers(cells: pd.Series[str], path: Path) -> pd.Series[float]:
-    found: pd.Series[float] = pd.to_numeric(cells, errors="coerce").astype(float)
-    if wrong := int((found.isna() & cells.notna()).sum()):
+def _parse_numbers(cells: pd.Series[str], path: Path) -> pd.Series[float]:
+    numbers: pd.Series[float] = pd.to_numeric(cells, errors="coerce").astype(float)
+    if wrong := int((numbers.isna() & cells.notna()).sum()):
         raise DataError(f"{path}: {wrong} cells of the column {cells.name} are not numbers")
-    return found
+    return numbers
 
 
 def index_by_stay(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Return a table by stay, in rising order: its index is the stay's number.
+    """Return a table indexed by the stay's number, in rising order.
 
     Raises:
         DataError: a row without a number, or two rows of one stay.
@@ -65,15 +65,15 @@ def index_by_stay(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     if missing := int(frame[STAY_ID].isna().sum()):
         raise DataError(f"{path}: {missing} rows have no {STAY_ID}")
     if twice := int(frame[STAY_ID].duplicated().sum()):
-        raise DataError(f"{path}: {twice} rows repeat the {STAY_ID} of another row; every stay may stand there once")
+        raise DataError(f"{path}: {twice} rows repeat the {STAY_ID} of another row; a stay may have one row")
     return frame.assign(**{STAY_ID: frame[STAY_ID].astype("int64")}).set_index(STAY_ID).sort_index()
 
 
 def check_words(cells: pd.Series[str], known: Collection[str], path: Path) -> None:
-    """Refuse a column that holds anything but the known words and empty cells.
+    """Check that a column holds only the known words and empty cells.
 
     Raises:
-        DataError: names the column and the words, never the cell.
+        DataError: it holds another; names the column and the words, never the cell.
     """
     if wrong := int((cells.notna() & ~cells.isin(list(known))).sum()):
         raise DataError(f"{path}: {wrong} cells of the column {cells.name} are none of {', '.join(sorted(known))}")

@@ -1,7 +1,7 @@
-"""What a value of the first day can be: another unit is refused, an impossible value counts as not measured.
+"""The unit of each variable: another unit is refused, and an implausible value counts as not measured.
 
-A whole column in another unit (Fahrenheit, mmol/L, a fraction for a percentage) shows in its median. Single
-values outside of `LIMITS` cannot be a living patient's and are read as missing, and counted.
+A whole column in another unit (Fahrenheit, mmol/L, a fraction for a percentage) shows in its median. Single values
+outside `CELL_LIMITS` cannot be a living patient's; they are read as missing, and counted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pandas as pd
 from common.errors import DataError
 
 MIN_VALUES_FOR_MEDIAN = 5
-"""With fewer values than this a median says nothing of the unit."""
+"""Fewest values whose median can reveal the unit."""
 UNITS = {
     "urine": ("mL in a day", 50, 12_000),
     "wbc": ("1000/µL", 1, 60),
@@ -35,7 +35,7 @@ UNITS = {
     "bilirubin": ("mg/dL", 0.1, 20),
     "fio2": ("%", 20, 100),
 }
-"""Unit of each variable, and between what the median of a hospital's patients lies whoever they are."""
+"""Unit of each variable, and the limits of the median over any hospital's patients."""
 CELL_LIMITS = {
     "urine": (0, 20_000),
     "wbc": (0, 500),
@@ -55,31 +55,34 @@ CELL_LIMITS = {
     "bilirubin": (0, 80),
     "fio2": (18, 100),
 }
-"""Between what a single value can lie."""
+"""Limits of a single value."""
 DAY_NAME_OF_HOURLY = {
     "temp": "temperature", "resp": "respiratoryrate", "na": "sodium", "hr": "heartrate", "map": "meanbp", "ph": "ph",
     "crea": "creatinine", "alb": "albumin", "po2": "pao2", "pco2": "pco2", "bun": "bun", "glu": "glucose",
     "bili": "bilirubin", "fio2": "fio2", "wbc": "wbc",
 }  # fmt: skip
-"""Which hourly variable is which of the above."""
+"""Hourly variable -> the name above."""
 
 
 def check_units(frame: pd.DataFrame, same: dict[str, str], path: Path) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
-    """Return the frame with impossible values made NaN, and how many of them each row had.
+    """Return the frame with implausible values set to NaN, and the number of them in each row.
 
-    `same`: column of the frame -> name in UNITS.
+    Args:
+        frame: values in columns.
+        same: column of the frame -> name in UNITS.
+        path: the file, for the error.
 
     Raises:
         DataError: the median of a column cannot be in the unit that eICU publishes.
     """
-    impossible = np.zeros(len(frame), np.int64)
-    fixed = {}
+    implausible = np.zeros(len(frame), np.int64)
+    cleared = {}
     for column, name in same.items():
         values = frame[column]
         unit, low, high = UNITS[name]
         if values.count() >= MIN_VALUES_FOR_MEDIAN and not low <= float(values.median()) <= high:
             raise DataError(f"{path}: the column {column} cannot be in {unit}; convert it to the unit of eICU")
         wrong = (values < CELL_LIMITS[name][0]) | (values > CELL_LIMITS[name][1])
-        impossible += wrong.to_numpy()
-        fixed[column] = values.mask(wrong)
-    return frame.assign(**fixed), impossible
+        implausible += wrong.to_numpy()
+        cleared[column] = values.mask(wrong)
+    return frame.assign(**cleared), implausible

@@ -1,30 +1,19 @@
-"""UCI Heart Disease: narrowed coronary arteries from fourteen clinical variables, at four real hospitals.
+"""UCI Heart Disease: narrowed coronary arteries from fourteen clinical variables; `CARD` describes the data.
 
-Data card
-    Inputs    age (years), sex, chest pain cp, resting blood pressure trestbps (mm Hg), cholesterol chol (mg/dl),
-              fasting sugar fbs, restecg, largest heart rate thalach (beats/min), exang, ST depression oldpeak
-              (mm), slope, vessels at fluoroscopy ca, thal; one row a patient.
-    Labels    disease: a coronary artery narrowed by more than half at angiography (num 1 to 4); healthy: num 0.
-    Sites     Cleveland Clinic 303 rows, Hungarian Institute of Cardiology 294, Zurich and Basel 123, Long Beach VA 200.
-    Splits    FLamby's: 66% train, 34% test in each hospital, stratified by label, seed 43; `draw` makes others.
-    Source    https://archive.ics.uci.edu/dataset/45/heart+disease  doi:10.24432/C52P4X
-    Citation  Janosi, Steinbrunn, Pfisterer, Detrano 1989, UCI; Detrano et al. 1989, Am J Cardiol 64:304-310;
-              the split: Ogier du Terrail et al. 2022, FLamby, NeurIPS (arXiv:2210.04620).
-    Licence   Creative Commons Attribution 4.0
-
-A hospital is a file `processed.<hospital>.data`: 14 columns with commas, no header, ? (or -9) not measured.
+A hospital is a file `processed.<hospital>.data`: 14 columns separated by commas, no header, ? (or -9) not measured.
 
 `flamby`: slope, ca and thal are dropped, then rows with a missing value; cp and restecg become dummies without the
 first; a cholesterol of 0 stays 0. 13 inputs, and train and test rows as FLamby's Fed-Heart-Disease has them.
 
-`explicit`: every row with a diagnosis and every column; what was not measured is NaN, with a 0/1 input "... measured"
-for each number or yes-or-no (not for age and sex, which all have); a code becomes one 0/1 input a value, all 0 where
-not measured. A pressure, cholesterol or heart rate of 0 is not measured: so is all of Switzerland's cholesterol.
-Complete rows stay on the side that FLamby gives them, and the others are split in the same way (`tested: complete`:
-train), so that no one is tested by one protocol and trained on by the other.
+`explicit`: every row with a diagnosis and every column. What was not measured is NaN, with a 0/1 input "... measured"
+for each number or yes-or-no column (not for age and sex, which all have); a code becomes one 0/1 input for each value,
+all 0 where not measured. A pressure, cholesterol or heart rate of 0 counts as not measured, as does all of
+Switzerland's cholesterol. Complete rows stay on the side that FLamby gives them, and the others are split in the same
+way (`tested: complete`: they train), so that no one is in the test set of one protocol and the training set of the
+other.
 
-Of rows that are equal in every column (two in Hungary, two in Long Beach) no one knows whether they are one patient:
-`explicit` takes them for one, `flamby` for two, as it must to keep the published sizes.
+Rows that are equal in every column (two in Hungary, two in Long Beach) may or may not be one patient: `explicit`
+counts them as one, `flamby` as two, as it must to keep the published sizes.
 """
 
 from __future__ import annotations
@@ -37,11 +26,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from common.errors import ConfigError, DataError
+from common.errors import DataError
 from common.settings import Section
 from common.task import Task
 from sites import cache, synthetic_folder
 from sites.cohort import Cohort, DataCard, Patient
+from sites.datasets import no_data_folder
 from sites.datasets.heart_disease import simulate
 from sites.datasets.heart_disease.rows import (
     COLUMNS,
@@ -72,22 +62,26 @@ if TYPE_CHECKING:
 CARD = DataCard(
     name="heart_disease",
     title="UCI Heart Disease, the four processed files",
-    inputs="13 clinical variables, one row a patient: age, sex, chest pain, pressure, cholesterol, exercise test, ...",
-    labels="healthy, or disease: a coronary artery narrowed by more than half at angiography",
-    sites="four hospitals: Cleveland, Hungary (Budapest), Switzerland (Zurich and Basel), VA Long Beach",
-    splits="FLamby's: 66% train and 34% test in each hospital, seed 43",
+    inputs="13 clinical variables, one row a patient: age (years), sex, chest pain cp, resting blood pressure trestbps "
+    "(mm Hg), cholesterol chol (mg/dl), fasting sugar fbs, restecg, largest heart rate thalach (beats/min), exang, ST "
+    "depression oldpeak (mm), slope, vessels at fluoroscopy ca, thal",
+    labels="healthy (num 0), or disease (num 1 to 4): a coronary artery narrowed by more than half at angiography",
+    sites="four hospitals: Cleveland Clinic 303 rows, Hungarian Institute of Cardiology 294, Zurich and Basel 123, VA "
+    "Long Beach 200",
+    splits="FLamby's: 66% train and 34% test in each hospital, stratified by label, seed 43; `draw` makes others",
     source="https://archive.ics.uci.edu/dataset/45/heart+disease (doi:10.24432/C52P4X)",
     citation="Janosi A, Steinbrunn W, Pfisterer M, Detrano R. Heart Disease. UCI Machine Learning Repository, 1989; "
-    "Ogier du Terrail J et al. FLamby. NeurIPS 2022",
+    "Detrano R et al. Am J Cardiol 64:304-310, 1989; the split: Ogier du Terrail J et al. FLamby. NeurIPS 2022, "
+    "arXiv:2210.04620",
     licence="CC BY 4.0",
 )
 
 VERSION = 1
 PUBLIC_RANGES = {"age": (20.0, 90.0), "trestbps": (80.0, 200.0), "chol": (0.0, 450.0), "thalach": (60.0, 205.0),
          "oldpeak": (-2.0, 6.0), "ca": (0.0, 3.0)}  # fmt: skip
-"""Between what most adults sent to angiography lie, by textbook: for noisy sums, where values beyond count as the edge.
+"""Public ranges of adults sent to angiography, from textbooks; noisy sums clip values to them.
 
-A cholesterol of 0 stands in UCI's files for one that was not measured."""
+They include 0 for cholesterol, which UCI's files write where it was not measured."""
 
 
 class Options(Section):
@@ -98,7 +92,7 @@ class Options(Section):
     )
     draw: int = Field(0, ge=0, le=10_000, description="another published-style split: seed 43 + draw")
     tested: Literal["all", "complete"] = Field(
-        "all", description="explicit: test incomplete rows too, or only those that flamby tests, and train on the rest"
+        "all", description="explicit: test incomplete rows too, or only those that flamby tests and train on the rest"
     )
     simulated: bool = Field(False, description="without data.path: generate hospitals in the same layout")
     hospitals: int = Field(4, ge=1, le=100, description="simulated: hospitals")
@@ -106,18 +100,15 @@ class Options(Section):
 
 
 def default_folder(options: Options, store: Path, seed: int) -> Path:
-    """Return the folder of generated hospitals, generating them first where they are not there.
+    """Return the folder of generated hospitals, generating them first if needed.
 
     Raises:
         ConfigError: no generated data were asked for.
     """
     if not options.simulated:
-        raise ConfigError(
-            "data.path: say where heart_disease lies on this machine, as in --set data.path=data/heart-disease, "
-            "or data.options.simulated=true for SYNTHETIC data"
-        )
-    made = f"{options.hospitals}x{options.patients}-seed{seed}-v{simulate.VERSION}"
-    folder = store / f"heart_disease-{made}"
+        raise no_data_folder(CARD.name, "heart-disease")
+    name = f"{options.hospitals}x{options.patients}-seed{seed}-v{simulate.VERSION}"
+    folder = store / f"heart_disease-{name}"
     simulate.generate(folder, hospitals=options.hospitals, patients=options.patients, seed=seed)
     return folder
 
@@ -148,17 +139,17 @@ def task(options: Options) -> Task:
 
 
 def bounds(options: Options) -> dict[str, tuple[float, float]]:
-    """Return the public range of each input: of a 0/1 input, 0 to 1."""
+    """Return the public range of each input; 0 to 1 for a 0/1 input."""
     return {name: PUBLIC_RANGES.get(name, (0.0, 1.0)) for name in task(options).features}
 
 
 def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
-    """Return every row that is used, as a patient of the hospital in whose file it stands."""
+    """Return every row that is used, as a patient of the hospital whose file holds it."""
     files = hospital_files(folder)
-    found = []
+    everyone = []
     for site, path in files.items():
-        arrays, _ = _prepared(path, options, store)
-        found += [
+        arrays, _ = _load_rows(path, options, store)
+        everyone += [
             Patient(
                 id=row_id(site, line),
                 person=row_id(site, first),
@@ -170,14 +161,14 @@ def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
                 *(arrays[name].tolist() for name in ("line", "person", "y", "test")), strict=True
             )
         ]
-    return found
+    return everyone
 
 
 def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Cohort:
-    """Return the rows `ids`, in that order, without a split.
+    """Return the rows `ids`, in that order.
 
-    What a whole file left out is counted where its first used row is read, so that it is counted once however the
-    rows are dealt to hospitals.
+    Excluded rows of a file are counted where its first used row is read, so that each counts once however the rows are
+    assigned to hospitals.
     """
     if not ids:
         raise DataError(f"no examples of {folder} to read")
@@ -187,22 +178,22 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
     persons: list[str] = []
     excluded: dict[str, int] = {}
     for site, path in hospital_files(folder).items():
-        arrays, about = _prepared(path, options, store)
-        here = [row_id(site, line) for line in arrays["line"].tolist()]
-        keep = [row for row, name in enumerate(here) if name in wanted]
+        arrays, notes = _load_rows(path, options, store)
+        row_ids = [row_id(site, line) for line in arrays["line"].tolist()]
+        keep = [row for row, name in enumerate(row_ids) if name in wanted]
         if not keep:
             continue
-        left_out = json.loads(about["excluded"]) if keep[0] == 0 else {}
-        unread = dict(zip(json.loads(about["unread"]), arrays["unread"][keep].sum(0).tolist(), strict=True))
-        for why, number in [*left_out.items(), *unread.items()]:
+        excluded_rows = json.loads(notes["excluded"]) if keep[0] == 0 else {}
+        cleared = dict(zip(json.loads(notes["unread"]), arrays["unread"][keep].sum(0).tolist(), strict=True))
+        for why, number in [*excluded_rows.items(), *cleared.items()]:
             if number:
                 excluded[why] = excluded.get(why, 0) + int(number)
         parts.append({name: arrays[name][keep] for name in ("features", "y", "age", "sex")})
-        names += [here[row] for row in keep]
+        names += [row_ids[row] for row in keep]
         persons += [row_id(site, int(arrays["person"][row])) for row in keep]
     row_of = {name: row for row, name in enumerate(names)}
-    if lost := wanted - set(row_of):
-        raise DataError(f"{folder}: {len(lost)} of the {len(wanted)} rows asked for are not there, or not used")
+    if absent := wanted - set(row_of):
+        raise DataError(f"{folder}: {len(absent)} of the {len(wanted)} requested rows are not there, or not used")
     order = [row_of[name] for name in ids]
     whole = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
     n = len(order)
@@ -222,32 +213,33 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
     )
 
 
-def _prepared(path: Path, options: Options, store: Path) -> tuple[cache.Arrays, dict[str, str]]:
+def _load_rows(path: Path, options: Options, store: Path) -> tuple[cache.Arrays, dict[str, str]]:
+    """Return what `_prepare` gives, from the cache where it is there."""
     settings = {"version": VERSION} | options.model_dump(include={"protocol", "draw", "tested"})
     key = cache.content_key([path], settings)
     return cache.load_or_make(store, key, lambda: _prepare(path, options))
 
 
 def _prepare(path: Path, options: Options) -> tuple[cache.Arrays, dict[str, str]]:
-    """Return the rows that are used, with their side of the split, and what was left out."""
+    """Return the rows that are used, with their side of the split, and counts of what is excluded or cleared."""
     values, lines = read_rows(path)
-    outside = find_implausible(path, values)
+    implausible = find_implausible(path, values)
     inputs = [COLUMNS.index(name) for name in FLAMBY_COLUMNS]
     labelled = ~np.isnan(values[:, -1])
     measured = labelled & ~np.isnan(values[:, inputs]).any(1)
-    complete = measured & ~outside[:, inputs].any(1)
+    complete = measured & ~implausible[:, inputs].any(1)
     disease = values[:, -1] > 0
     test = np.zeros(len(values), dtype=np.bool_)
     for part in (complete, labelled & ~complete):
         if part is complete or options.tested == "all":
             test[part] = choose_test_rows(disease[part], options.draw)
     excluded = {"rows without a diagnosis": int((~labelled).sum())}
-    unread: dict[str, Mask] = {}
+    cleared: dict[str, Mask] = {}
     person = np.asarray(lines)
     if options.protocol == "flamby":
         kept = complete
         excluded["rows with a missing value"] = int((labelled & ~measured).sum())
-        first = np.where(measured & ~complete, outside.argmax(1), -1)
+        first = np.where(measured & ~complete, implausible.argmax(1), -1)
         for name in PLAUSIBLE_RANGES:
             excluded[f"rows with {name} {describe_limits(name)}"] = int((first == COLUMNS.index(name)).sum())
         features = build_inputs(values, FLAMBY_NUMBERS, FLAMBY_DUMMIES)
@@ -255,10 +247,10 @@ def _prepare(path: Path, options: Options) -> tuple[cache.Arrays, dict[str, str]
         kept = labelled
         person = first_equal_lines(values, person)
         for name in ZERO_MEANS_MISSING:
-            unread[f"{name} of 0, read as not measured"] = values[:, COLUMNS.index(name)] == 0
+            cleared[f"{name} of 0, read as not measured"] = values[:, COLUMNS.index(name)] == 0
         for name in PLAUSIBLE_RANGES:
-            unread[f"{name} {describe_limits(name)}, read as not measured"] = outside[:, COLUMNS.index(name)]
-        values[outside] = np.nan
+            cleared[f"{name} {describe_limits(name)}, read as not measured"] = implausible[:, COLUMNS.index(name)]
+        values[implausible] = np.nan
         for name in ZERO_MEANS_MISSING:
             column = values[:, COLUMNS.index(name)]
             column[column == 0] = np.nan
@@ -279,13 +271,15 @@ def _prepare(path: Path, options: Options) -> tuple[cache.Arrays, dict[str, str]
         "test": test[kept],
         "age": values[kept, 0].astype(np.float32),
         "sex": np.where(np.isnan(sex), -1, sex)[kept].astype(np.int8),
-        "unread": np.stack([flag[kept] for flag in unread.values()], 1) if unread else np.zeros((kept.sum(), 0), bool),
+        "unread": np.stack([flag[kept] for flag in cleared.values()], 1)
+        if cleared
+        else np.zeros((kept.sum(), 0), bool),
     }
-    return arrays, {"excluded": json.dumps(excluded), "unread": json.dumps(list(unread))}
+    return arrays, {"excluded": json.dumps(excluded), "unread": json.dumps(list(cleared))}
 
 
 def unlabelled_rows(source: Source) -> Iterator[ScorableRows]:
-    """Yield the rows of a folder in this layout that need not be labelled, for `wardround score`.
+    """Yield the rows of a folder, with or without a diagnosis, for `wardround score`.
 
     Raises:
         DataError: nothing is there, or it is not in this layout.

@@ -1,4 +1,4 @@
-"""The rows of UCI's heart disease files: columns, public ranges, missing values, inputs."""
+"""The rows of UCI's heart disease files: columns, plausible ranges, missing values, inputs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ COLUMNS = (
     "age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak",
     "slope", "ca", "thal", "num",
 )  # fmt: skip
-
-
 PLAUSIBLE_RANGES = {
     "age": (0.0, 130.0, "years"),
     "trestbps": (40.0, 300.0, "mm Hg"),
@@ -26,54 +24,24 @@ PLAUSIBLE_RANGES = {
     "thalach": (30.0, 250.0, "beats/min"),
     "oldpeak": (-5.0, 10.0, "mm"),
 }
-"""What a living adult can have, in the unit of UCI's files: kPa, mmol/l or months fall outside."""
-
-
+"""What a living adult can have, in the unit of UCI's files; values in kPa, mmol/l or months are outside."""
 CODES = {
     "sex": (0, 1), "cp": (1, 2, 3, 4), "fbs": (0, 1), "restecg": (0, 1, 2), "exang": (0, 1),
     "slope": (1, 2, 3), "ca": (0, 1, 2, 3), "thal": (3, 6, 7), "num": (0, 1, 2, 3, 4),
 }  # fmt: skip
-
-
 YES_OR_NO = tuple(name for name, codes in CODES.items() if codes == (0, 1))
-
-
 ZERO_MEANS_MISSING = ("trestbps", "chol", "thalach")
-
-
 MISSING_CELLS = ("?", "-9", "-9.0")
-
-
 NUMBER_PATTERN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)", re.ASCII)
-
-
 FILE_PATTERN = re.compile(r"processed\.([A-Za-z0-9][A-Za-z0-9_-]*)\.data", re.ASCII)
-
-
 FLAMBY_COLUMNS = COLUMNS[:10]
-
-
 FLAMBY_NUMBERS = tuple(name for name in FLAMBY_COLUMNS if name not in ("cp", "restecg"))
-
-
 FLAMBY_DUMMIES = {"cp": (2, 3, 4), "restecg": (1, 2)}
-
-
 EXPLICIT_NUMBERS = (*FLAMBY_NUMBERS, "ca")
-
-
 EXPLICIT_DUMMIES = {name: CODES[name] for name in ("cp", "restecg", "slope", "thal")}
-
-
 INDICATED_COLUMNS = tuple(name for name in EXPLICIT_NUMBERS if name not in ("age", "sex"))
-
-
 TRAIN_FRACTION, SEED = 0.66, 43
-
-
 Floats = npt.NDArray[np.float64]
-
-
 Mask = npt.NDArray[np.bool_]
 
 
@@ -83,26 +51,30 @@ def row_id(site: str, line: int) -> str:
 
 
 def hospital_files(folder: Path) -> dict[str, Path]:
-    """Return each hospital's file, in the order of their names."""
+    """Return each hospital's file, in the order of their names.
+
+    Raises:
+        DataError: no such folder or file, two files of one hospital, or one file is a copy of another.
+    """
     if not folder.is_dir():
         raise DataError(f"no data folder {folder}: give the folder that holds UCI's processed.<hospital>.data")
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if match := FILE_PATTERN.fullmatch(path.name):
             site = match[1].lower()
-            if site in found:
-                raise DataError(f"{folder}: {found[site].name} and {path.name} name one hospital twice: remove one")
-            found[site] = path
-    if not found:
+            if site in files:
+                raise DataError(f"{folder}: {files[site].name} and {path.name} name one hospital twice: remove one")
+            files[site] = path
+    if not files:
         raise DataError(
             f"no recordings in {folder}: the files that are read are called processed.<hospital>.data, as in "
             "processed.cleveland.data (not UCI's files of 76 columns, nor its reprocessed one)"
         )
-    rows = {path.name: {line.strip() for line in _bytes(path).splitlines()} - {b""} for path in found.values()}
+    rows = {path.name: {line.strip() for line in _bytes(path).splitlines()} - {b""} for path in files.values()}
     for one, other in combinations(rows, 2):
         if 2 * len(rows[one] & rows[other]) > min(len(rows[one]), len(rows[other])):
             raise DataError(f"{folder}: {one} and {other} hold the same rows: remove the copy")
-    return found
+    return files
 
 
 def _bytes(path: Path) -> bytes:
@@ -113,10 +85,10 @@ def _bytes(path: Path) -> bytes:
 
 
 def read_rows(path: Path) -> tuple[Floats, list[int]]:
-    """Return the file as `(rows, 14)`, NaN where not measured, and the line of each row.
+    """Return a file as `(rows, 14)`, NaN where not measured, and the line of each row.
 
     Raises:
-        DataError: names the line and the column, never the value.
+        DataError: the file is not as UCI publishes it; names the line and the column, never the value.
     """
     try:
         text = _bytes(path).decode("utf-8-sig")
@@ -149,41 +121,41 @@ def _value(path: Path, line: int, column: str, cell: str) -> float:
     if column in CODES and value not in CODES[column]:
         raise DataError(
             f"{path}: line {line}, column {column}: not one of UCI's codes {', '.join(map(str, CODES[column]))}: is "
-            "the file recoded? The heart.csv that goes round is, and its label turned about; take UCI's own files"
+            "the file recoded? The heart.csv in wide circulation is, and its label is inverted; take UCI's own files"
         )
     return value
 
 
 def find_implausible(path: Path, values: Floats) -> Mask:
-    """Return which values no one can have, `(rows, 14)`.
+    """Return which values are outside PLAUSIBLE_RANGES, `(rows, 14)`.
 
     Raises:
-        DataError: they are more than half of a column: the unit is another.
+        DataError: more than half of a column is: it must be in another unit.
     """
-    found = np.zeros(values.shape, dtype=np.bool_)
+    implausible = np.zeros(values.shape, dtype=np.bool_)
     for name, (low, high, unit) in PLAUSIBLE_RANGES.items():
-        place = COLUMNS.index(name)
-        column = values[:, place]
+        index = COLUMNS.index(name)
+        column = values[:, index]
         given = ~np.isnan(column) & ~((column == 0) & (name in ZERO_MEANS_MISSING))
-        found[:, place] = given & ((column < low) | (column > high))
-        if 2 * found[:, place].sum() > given.sum():
+        implausible[:, index] = given & ((column < low) | (column > high))
+        if 2 * implausible[:, index].sum() > given.sum():
             raise DataError(
-                f"{path}: column {name} is outside {low:g} to {high:g} {unit} in {found[:, place].sum()} of "
+                f"{path}: column {name} is outside {low:g} to {high:g} {unit} in {implausible[:, index].sum()} of "
                 f"{given.sum()} rows: is it in another unit? UCI's is {unit}"
             )
-    return found
+    return implausible
 
 
 def describe_limits(name: str) -> str:
-    """Return why a value is refused: the limits of its column."""
+    """Return the words for a value beyond the limits of its column, as in `outside 40 to 300 mm Hg`."""
     low, high, unit = PLAUSIBLE_RANGES[name]
     return f"outside {low:g} to {high:g} {unit}"
 
 
 def choose_test_rows(disease: Mask, draw: int) -> Mask:
-    """Return which of a hospital's rows are tested on, as FLamby chooses them with scikit-learn.
+    """Return which of a hospital's rows are test rows, chosen with scikit-learn as FLamby does.
 
-    Stratified by label where each occurs more than twice; a single row trains.
+    Stratified by label where each occurs more than twice; a single row is for training.
     """
     from sklearn.model_selection import train_test_split
 
@@ -202,7 +174,7 @@ def choose_test_rows(disease: Mask, draw: int) -> Mask:
 
 
 def build_inputs(values: Floats, numbers: Sequence[str], dummies: dict[str, Any]) -> Floats:
-    """Return the numbers, then a 0/1 column for each code; of a missing code all are 0."""
+    """Return the numbers, then a 0/1 column for each code; all are 0 where the code is missing."""
     codes = [values[:, COLUMNS.index(name)] == code for name, every in dummies.items() for code in every]
     return np.column_stack([values[:, [COLUMNS.index(name) for name in numbers]], *codes])
 

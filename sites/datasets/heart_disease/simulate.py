@@ -1,10 +1,10 @@
-"""Simulated hospitals in the layout of UCI Heart Disease: one file `processed.<hospital>.data` each, and no one's data.
+"""Simulated hospitals in the layout of UCI Heart Disease: files `processed.<hospital>.data` of no real patients.
 
-A person's age, sex, pressure, cholesterol and sugar make narrowed arteries more or less likely; narrowed arteries show
-in the chest pain and in the exercise test (lower heart rate, ST depression, pain), and best at fluoroscopy and in the
-thallium scan. Hospitals differ in whom they see, in how many of them are ill, and in what they measure and write down.
+Age, sex, pressure, cholesterol and sugar make narrowed arteries more or less likely; narrowed arteries affect the chest
+pain and the exercise test (lower heart rate, ST depression, pain), and most clearly fluoroscopy and the thallium scan.
+Hospitals differ in their patients, in the share of ill ones, and in what they measure and record.
 
-A model trained here knows a simulation. How well it does says nothing about patients.
+A model trained on these data describes a simulation. Its performance says nothing about patients.
 """
 
 from __future__ import annotations
@@ -26,10 +26,15 @@ Floats = npt.NDArray[np.float64]
 class Profile:
     """How one hospital differs.
 
-    `age`: mean of its patients, years; `men`: their share; `ill`: log odds of disease added to those of its
-    patients' risk; `referral`: share seen for the scan and fluoroscopy; `tests`: share with a whole exercise test;
-    `blood`: share with pressure and fasting sugar; `chol`: share with cholesterol; `zero`: whether a missing
-    cholesterol is written as 0, as some do, and not as ?.
+    Attributes:
+        age: mean age, years.
+        men: share of men.
+        ill: added to the log odds of disease.
+        referral: share with a thallium scan and fluoroscopy.
+        tests: share with a complete exercise test.
+        blood: share with pressure and fasting sugar.
+        chol: share with cholesterol.
+        zero: whether a missing cholesterol is written as 0, as some hospitals do, and not as ?.
     """
 
     age: float
@@ -53,7 +58,7 @@ PROFILES = {
 def generate(folder: Path, *, hospitals: int, patients: int, seed: int) -> None:
     """Write `patients` rows for each of `hospitals`; a hospital's bytes do not depend on the other hospitals.
 
-    The first four are PROFILES, the others drawn between them.
+    The first four have PROFILES, the others a profile drawn at random.
 
     Raises:
         DataError: the folder holds something else.
@@ -62,14 +67,15 @@ def generate(folder: Path, *, hospitals: int, patients: int, seed: int) -> None:
     with build_folder(folder, sentence) as build:
         if build is None:
             return
-        for place in range(hospitals):
-            name = list(PROFILES)[place] if place < len(PROFILES) else f"hospital-{place + 1:03d}"
+        for index in range(hospitals):
+            name = list(PROFILES)[index] if index < len(PROFILES) else f"hospital-{index + 1:03d}"
             rng = rng_for(seed, "heart_disease", name)
-            profile = PROFILES[name] if name in PROFILES else _between(rng)
-            (build / f"processed.{name}.data").write_text("".join(_rows(profile, patients, rng)))
+            profile = PROFILES[name] if name in PROFILES else _draw_profile(rng)
+            (build / f"processed.{name}.data").write_text("".join(_draw_lines(profile, patients, rng)))
 
 
-def _between(rng: np.random.Generator) -> Profile:
+def _draw_profile(rng: np.random.Generator) -> Profile:
+    """Return a profile within the range of PROFILES."""
     share = rng.beta(1.5, 1.5, 4)
     return Profile(
         age=rng.uniform(47, 61),
@@ -83,8 +89,8 @@ def _between(rng: np.random.Generator) -> Profile:
     )
 
 
-def _rows(profile: Profile, count: int, rng: np.random.Generator) -> list[str]:
-    """Return the lines of a file."""
+def _draw_lines(profile: Profile, count: int, rng: np.random.Generator) -> list[str]:
+    """Return the lines of a file of `count` patients."""
     age = np.clip(rng.normal(profile.age, 8.5, count), 28, 79).round()
     male = rng.random(count) < profile.men
     pressure = np.clip(rng.normal(131 + 0.5 * (age - 54), 17, count), 84, 220)
@@ -94,15 +100,15 @@ def _rows(profile: Profile, count: int, rng: np.random.Generator) -> list[str]:
     ill = rng.random(count) < 1 / (1 + np.exp(-risk - profile.ill))
     burden = np.where(ill, rng.gamma(2.0, 0.5, count), 0.0)
 
-    pain = _pick(rng, np.where(ill[:, None], (0.05, 0.12, 0.23, 0.60), (0.08, 0.28, 0.31, 0.33)), (1, 2, 3, 4))
-    ecg = _pick(rng, np.where(ill[:, None], (0.50, 0.22, 0.28), (0.67, 0.11, 0.22)), (0, 1, 2))
+    pain = _draw_codes(rng, np.where(ill[:, None], (0.05, 0.12, 0.23, 0.60), (0.08, 0.28, 0.31, 0.33)), (1, 2, 3, 4))
+    ecg = _draw_codes(rng, np.where(ill[:, None], (0.50, 0.22, 0.28), (0.67, 0.11, 0.22)), (0, 1, 2))
     rate = np.clip(rng.normal(205 - 0.95 * age - np.where(ill, 6 + 3 * burden, 0), 19, count), 62, 202)
     angina = rng.random(count) < np.where(ill, 0.48, 0.19)
     depression = np.maximum(rng.normal(-0.25 + np.where(ill, 0.45 + 0.4 * burden, 0.3), 0.9, count), 0)
     flat = rng.random(count) < 1 / (1 + np.exp(0.9 - 1.3 * depression - 0.3 * ill))
     slope = np.where(flat, np.where(rng.random(count) < 0.13, 3, 2), 1)
     vessels = np.where(ill, np.minimum(rng.poisson(0.4 + 0.5 * burden), 3), rng.random(count) < 0.22)
-    scan = _pick(rng, np.where(ill[:, None], (0.40, 0.09, 0.51), (0.70, 0.06, 0.24)), (3, 6, 7))
+    scan = _draw_codes(rng, np.where(ill[:, None], (0.40, 0.09, 0.51), (0.70, 0.06, 0.24)), (3, 6, 7))
     grade = np.where(ill, np.minimum(1 + burden.astype(int) + (rng.random(count) < 0.4), 4), 0)
 
     tested = rng.random(count) < profile.tests
@@ -133,9 +139,9 @@ def _rows(profile: Profile, count: int, rng: np.random.Generator) -> list[str]:
     return [",".join(cells) + "\n" for cells in zip(*written, strict=True)]
 
 
-def _pick(rng: np.random.Generator, chances: Floats, codes: tuple[int, ...]) -> Floats:
-    """Return a code for each row of `chances`, `(rows, codes)`."""
-    upto = chances.cumsum(1)
-    place = (rng.random(len(chances))[:, None] > upto[:, :-1]).sum(1)
-    picked: Floats = np.asarray(codes, dtype=np.float64)[place]
-    return picked
+def _draw_codes(rng: np.random.Generator, probability: Floats, codes: tuple[int, ...]) -> Floats:
+    """Return a code for each row of `probability`, `(rows, codes)`."""
+    cumulative = probability.cumsum(1)
+    index = (rng.random(len(probability))[:, None] > cumulative[:, :-1]).sum(1)
+    drawn: Floats = np.asarray(codes, dtype=np.float64)[index]
+    return drawn

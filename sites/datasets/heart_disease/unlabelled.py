@@ -1,4 +1,4 @@
-"""Rows without a diagnosis, for scoring: `processed.<hospital>.data` in which the diagnosis may be `?`."""
+"""Rows for scoring: files `processed.<hospital>.data` in which the diagnosis may be `?`."""
 
 from __future__ import annotations
 
@@ -29,41 +29,43 @@ from sites.unlabelled_rows import ALL_MISSING, Exclusion, ScorableRows, unlabell
 
 
 def read_unlabelled(source: Source) -> Iterator[ScorableRows]:
-    """Yield the rows of a folder."""
-    what, flamby = source.task(), source.options.protocol == "flamby"
+    """Yield the rows of a folder, a hospital at a time."""
+    task, flamby = source.task(), source.options.protocol == "flamby"
     for site, path in hospital_files(source.folder).items():
         values, lines = read_rows(path)
         names = [row_id(site, line) for line in lines]
-        outside = find_implausible(path, values)
+        implausible = find_implausible(path, values)
         inputs = [COLUMNS.index(name) for name in (FLAMBY_COLUMNS if flamby else COLUMNS[:-1])]
-        why = np.full(len(values), "", dtype=object)
+        reason = np.full(len(values), "", dtype=object)
         if flamby:
             for name in PLAUSIBLE_RANGES:
-                why[outside[:, COLUMNS.index(name)]] = f"{name} {describe_limits(name)}"
-            why[np.isnan(values[:, inputs]).any(1)] = "a value is missing, which data.options.protocol=flamby refuses"
+                reason[implausible[:, COLUMNS.index(name)]] = f"{name} {describe_limits(name)}"
+            reason[np.isnan(values[:, inputs]).any(1)] = (
+                "a value is missing, which data.options.protocol=flamby refuses"
+            )
         else:
-            values[outside] = np.nan
+            values[implausible] = np.nan
             for name in ZERO_MEANS_MISSING:
                 values[values[:, COLUMNS.index(name)] == 0, COLUMNS.index(name)] = np.nan
-        why[np.isnan(values[:, inputs]).all(1)] = ALL_MISSING
-        keep = why == ""
+        reason[np.isnan(values[:, inputs]).all(1)] = ALL_MISSING
+        keep = reason == ""
         kept = values[keep]
         if flamby:
             features = build_inputs(kept, FLAMBY_NUMBERS, FLAMBY_DUMMIES)
         else:
             measured = ~np.isnan(kept[:, [COLUMNS.index(name) for name in INDICATED_COLUMNS]])
-            made = build_inputs(kept, EXPLICIT_NUMBERS, EXPLICIT_DUMMIES)
-            features = np.hstack([made, measured])
-        here = tuple(name for name, good in zip(names, keep, strict=True) if good)
-        n = len(here)
-        rows = unlabelled_cohort(
-            what,
+            values_and_codes = build_inputs(kept, EXPLICIT_NUMBERS, EXPLICIT_DUMMIES)
+            features = np.hstack([values_and_codes, measured])
+        records = tuple(name for name, good in zip(names, keep, strict=True) if good)
+        n = len(records)
+        cohort = unlabelled_cohort(
+            task,
             np.zeros((n, 0, 0), np.float32),
             features.astype(np.float32),
-            here,
+            records,
             synthetic_folder.is_marked(source.folder),
             np.arange(n),
         )
-        columns = {"record": np.asarray(here, dtype=object), "line": np.asarray(lines)[keep]}
-        left = tuple(Exclusion(name, str(text), rows=1) for name, text in zip(names, why, strict=True) if text)
-        yield ScorableRows(rows, columns, left, about={"file": path.name})
+        columns = {"record": np.asarray(records, dtype=object), "line": np.asarray(lines)[keep]}
+        excluded = tuple(Exclusion(name, str(text), rows=1) for name, text in zip(names, reason, strict=True) if text)
+        yield ScorableRows(cohort, columns, excluded, about={"file": path.name})

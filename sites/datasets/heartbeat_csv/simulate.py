@@ -1,9 +1,8 @@
-"""The Kaggle "heartbeat" files from generated recordings: the same layout, beats of no one.
+"""The Kaggle "heartbeat" files from generated recordings: the same layout, with beats of no real patients.
 
-mitbih: the beats of two generated hospitals (sites/ecg/simulate/hospitals.py), whose patients have no beats of class
-Q; PTB: the
-beats of generated people (sites/datasets/ptbdb/simulate.py). Rows of training and test are drawn beat by beat, four
-to one, so that patients overlap as they do in the published files.
+mitbih: beats of two generated hospitals (sites/ecg/simulate/hospitals.py), whose patients have no beats of class Q;
+PTB: beats of generated people (sites/datasets/ptbdb/simulate.py). Rows of training and test are drawn beat by beat,
+four to one, so that patients overlap as they do in the published files.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def generate(folder: Path, *, which: Literal["mitbih", "ptbdb"], patients: int, 
         if build is None:
             return
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            beats = (_mitbih if which == "mitbih" else _ptbdb)(Path(scratch), patients, seed)
+            beats = (_mitbih_beats if which == "mitbih" else _ptbdb_beats)(Path(scratch), patients, seed)
         order = rng_for(seed, "heartbeat", which).permutation(len(beats.y))
         if which == "mitbih":
             cut = len(order) * 4 // 5
@@ -53,15 +52,15 @@ def generate(folder: Path, *, which: Literal["mitbih", "ptbdb"], patients: int, 
 
 
 def write_beats(path: Path, x: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> None:
-    """Write beats `(rows, 187)` and their labels as the published files are written."""
+    """Write beats `(rows, 187)` and their labels in the format of the published files."""
     np.savetxt(path, np.column_stack([x.astype(np.float64), y]), fmt="%.18e", delimiter=",")
 
 
-def _mitbih(scratch: Path, patients: int, seed: int) -> Cohort:
+def _mitbih_beats(scratch: Path, patients: int, seed: int) -> Cohort:
     profiles = default_profiles(2, patients // 2, seed)
-    hospitals.generate(scratch / "made", profiles, minutes=MINUTES, seed=seed)
+    hospitals.generate(scratch / "generated", profiles, minutes=MINUTES, seed=seed)
     options = Options(view="kachuee", leads=1, classes="NSVFQ", paced=True)
-    homes = [scratch / "made" / profile.name for profile in profiles]
+    homes = [scratch / "generated" / profile.name for profile in profiles]
     return join_cohorts(
         [
             read_beats(home, options, names, scratch / "store", names)
@@ -70,8 +69,8 @@ def _mitbih(scratch: Path, patients: int, seed: int) -> Cohort:
     )
 
 
-def _ptbdb(scratch: Path, patients: int, seed: int) -> Cohort:
-    simulate.generate(scratch / "made", patients=patients, seconds=SECONDS, seed=seed)
+def _ptbdb_beats(scratch: Path, patients: int, seed: int) -> Cohort:
+    simulate.generate(scratch / "generated", patients=patients, seconds=SECONDS, seed=seed)
     options = ptbdb.Options(task="beats")
-    ids = [item.id for item in ptbdb.patients(scratch / "made", options, scratch / "store")]
-    return ptbdb.read(scratch / "made", options, ids, scratch / "store")
+    ids = [item.id for item in ptbdb.patients(scratch / "generated", options, scratch / "store")]
+    return ptbdb.read(scratch / "generated", options, ids, scratch / "store")

@@ -1,8 +1,8 @@
-"""Simulated patients in the layout of the PTB Diagnostic ECG Database: what the archive's few records cannot show.
+"""Simulated patients in the layout of the PTB Diagnostic ECG Database, with cases that the archive has few of.
 
-`patient001/s0001_re.{hea,dat,xyz}` and on: 15 leads at 1000 Hz and 2000 units a mV, the Frank leads in a file of
-their own, and the clinical summary in the header's comments, as PhysioNet lays the real ones out. Some patients
-have two recordings, some only 12 leads, some an illness that is no infarction, a few no diagnosis at all.
+`patient001/s0001_re.{hea,dat,xyz}` and so on: 15 leads at 1000 Hz and 2000 units a mV, the Frank leads in a file of
+their own, and the clinical summary in the header's comments, as PhysioNet publishes the real ones. Some patients have
+two recordings, some only 12 leads, some a disease other than infarction, a few no diagnosis.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sites.ecg.simulate.patients import Floats
 from sites.synthetic_folder import COMMENT, build_folder, write_recording
 
 VERSION = 1
-RATE, UNITS_A_MILLIVOLT = 1000, 2000.0
+RATE, UNITS_PER_MILLIVOLT = 1000, 2000.0
 SHARES: Mapping[Condition, float] = {
     "infarction": 0.50,
     "healthy": 0.32,
@@ -67,7 +67,7 @@ def generate(folder: Path, *, patients: int, seconds: float, seed: int) -> None:
 
 
 def _summary(person: Heart, reason: str) -> list[str]:
-    """Return the comments of a header; the places of the infarction as PTB words them."""
+    """Return the comments of a header, with the localisation of the infarction in PTB's words."""
     fresh, old = (person.wall, "no") if person.acute else ("no", person.wall or "no")
     return [
         f"age: {person.age}",
@@ -86,4 +86,4 @@ def _summary(person: Heart, reason: str) -> list[str]:
 def _write(home: Path, name: str, signal: Floats, comments: list[str]) -> None:
     leads = [lead.lower() for lead in (*STANDARD, *FRANK)][: signal.shape[1]]
     files = [f"{name}.{'xyz' if lead in FRANK else 'dat'}" for lead in leads]
-    write_recording(home / name, signal, leads, files, rate=RATE, gain=UNITS_A_MILLIVOLT, comments=comments)
+    write_recording(home / name, signal, leads, files, rate=RATE, gain=UNITS_PER_MILLIVOLT, comments=comments)

@@ -1,6 +1,6 @@
 """The recordings of PTB-XL as strips or beats, prepared once for each folder of files.
 
-A folder (records100/00000 and on) holds up to 1,000 recordings; each is one file of the cache.
+A folder (records100/00000 and so on) holds up to 1,000 recordings; each is one file of the cache.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from common.errors import DataError
 from sites import cache
 from sites.ecg import beats, r_peaks, recordings
 from sites.ecg.filtering import fill_gaps, resample_and_filter
-from sites.ecg.leads import Header, Lead, read_header
-from sites.ecg.leads import read_leads as read_leads
+from sites.ecg.leads import Header, Lead, read_header, read_leads
 
 VERSION = 1
-"""Counts up when this file changes what it computes: part of the cache's key."""
+"""Part of the cache's key; increased when this file computes something else."""
 SECONDS = 10
 BAND = (0.5, 40.0)
-"""Hz, of filtered strips; beats are filtered so by what cuts them."""
+"""Hz; of filtered strips. Beats are filtered alike when they are cut."""
 MISSING_SAMPLES, CUT_OFF = "strips with missing samples", "beats cut off by an end of the strip"
 LEFT_OUT = (
     MISSING_SAMPLES, CUT_OFF, "beats with missing samples", "recordings with fewer than three beats",
@@ -35,7 +34,14 @@ LEFT_OUT = (
 
 @dataclass(frozen=True)
 class PreparedView:
-    """What is cut from which files, and of which leads; a strip is prepared with all 12."""
+    """What is prepared from the files.
+
+    Attributes:
+        view: strips or beats.
+        rate: Hz of the files.
+        leads: leads of the beats; strips are prepared with all 12.
+        filtered: whether strips are filtered to BAND.
+    """
 
     view: Literal["strip", "beats"]
     rate: Literal[100, 500]
@@ -44,22 +50,27 @@ class PreparedView:
 
 
 def expand_spans(first: npt.NDArray[np.int64], count: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return first, first + 1, ... (`count` of them) of each span, one span behind the other."""
+    """Return first, first + 1, ... (`count` of them) of each span, one span after the other."""
     return np.repeat(first - (np.cumsum(count) - count), count) + np.arange(int(count.sum()))
 
 
 @dataclass(frozen=True)
 class FolderPart:
-    """The recordings of one folder of files, of those asked for.
+    """The requested recordings of one folder of files.
 
-    `rows`: where they stand among those asked for; `first` and `held`: their examples in the arrays; `left`:
-    what was left out of each, by LEFT_OUT; `template`: their median beats.
+    Attributes:
+        rows: their indices among all requested recordings.
+        first: index of each one's first example in `arrays`.
+        count: number of each one's examples.
+        left_out: counts of what was excluded of each, in the order of LEFT_OUT.
+        template: their median beats, `(recordings, leads, samples)`; empty for strips.
+        arrays: all examples of the folder; empty where only counts were requested.
     """
 
     rows: npt.NDArray[np.int64]
     first: npt.NDArray[np.int64]
-    held: npt.NDArray[np.int64]
-    left: npt.NDArray[np.int64]
+    count: npt.NDArray[np.int64]
+    left_out: npt.NDArray[np.int64]
     template: npt.NDArray[np.float32]
     arrays: cache.Arrays
 
@@ -67,77 +78,84 @@ class FolderPart:
 def load_parts(
     folder: Path, names: Sequence[str], rows: npt.NDArray[np.int64], view: PreparedView, store: Path, *, arrays: bool
 ) -> list[FolderPart]:
-    """Return some recordings by the folder of their files.
+    """Return the requested recordings, grouped by the folder of their files.
 
     Args:
         folder: what `names` are relative to.
         names: of every recording of the data set, without `.hea`.
-        rows: which of them are asked for.
-        view: what is cut of them.
+        rows: indices of the requested ones.
+        view: what is prepared from the files.
         store: folder of prepared data.
-        arrays: without them only the counts are read.
+        arrays: whether to read the examples, not only their counts.
 
     Raises:
         DataError: a file is missing, damaged, or of another rate or length.
     """
-    home = np.asarray([name.rpartition("/")[0] for name in names], dtype=object)
+    folder_of = np.asarray([name.rpartition("/")[0] for name in names], dtype=object)
     settings: dict[str, Any] = {"version": VERSION, "beats": beats.VERSION, **asdict(view)}
 
-    def one(place: str) -> FolderPart:
-        here = np.flatnonzero(home == place)
-        headers = [read_header(folder / f"{names[int(i)]}.hea") for i in here]
+    def load_folder(name: str) -> FolderPart:
+        members = np.flatnonzero(folder_of == name)
+        headers = [read_header(folder / f"{names[int(i)]}.hea") for i in members]
         files = [path for header in headers for path in (header.path, *header.signal_files(view.leads))]
         key = cache.content_key(files, settings)
-        about = None if arrays else cache.read_notes(store, key)
-        found: cache.Arrays = {}
-        if about is None:
-            found, about = cache.load_or_make(store, key, lambda: _prepare(headers, view))
-        held = np.asarray(about["held"].split(), dtype=np.int64)
-        left = np.asarray(about["left"].split(), dtype=np.int64).reshape(len(held), len(LEFT_OUT))
-        asked = np.flatnonzero(home[rows] == place)
-        inside = np.searchsorted(here, rows[asked])
-        template = found["template"][inside] if "template" in found else np.zeros((0, 0, 0), np.float32)
-        return FolderPart(asked, (np.cumsum(held) - held)[inside], held[inside], left[inside], template, found)
+        notes = None if arrays else cache.read_notes(store, key)
+        examples: cache.Arrays = {}
+        if notes is None:
+            examples, notes = cache.load_or_make(store, key, lambda: _prepare(headers, view))
+        count = np.asarray(notes["held"].split(), dtype=np.int64)
+        left_out = np.asarray(notes["left"].split(), dtype=np.int64).reshape(len(count), len(LEFT_OUT))
+        requested = np.flatnonzero(folder_of[rows] == name)
+        index = np.searchsorted(members, rows[requested])
+        template = examples["template"][index] if "template" in examples else np.zeros((0, 0, 0), np.float32)
+        first = np.cumsum(count) - count
+        return FolderPart(requested, first[index], count[index], left_out[index], template, examples)
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        return list(pool.map(one, sorted(set(home[rows]))))
+        return list(pool.map(load_folder, sorted(set(folder_of[rows]))))
 
 
 def _prepare(headers: Sequence[Header], view: PreparedView) -> tuple[cache.Arrays, dict[str, str]]:
-    """Return all examples of some recordings, with how many each holds and what was left out of it."""
-    done = [(_strip if view.view == "strip" else _beats)(header, view) for header in headers]
-    arrays = {name: np.concatenate([item[name] for item, _ in done]) for name in done[0][0]}
-    held = " ".join(str(len(item["x"])) for item, _ in done)
-    left = " ".join(str(lost.get(why, 0)) for _, lost in done for why in LEFT_OUT)
-    return arrays, {"held": held, "left": left}
+    """Return all examples of some recordings, with each one's number of examples and counts of what was excluded."""
+    prepared = [(_prepare_strip if view.view == "strip" else _prepare_beats)(header, view) for header in headers]
+    arrays = {name: np.concatenate([item[name] for item, _ in prepared]) for name in prepared[0][0]}
+    count = " ".join(str(len(item["x"])) for item, _ in prepared)
+    left_out = " ".join(str(excluded.get(reason, 0)) for _, excluded in prepared for reason in LEFT_OUT)
+    return arrays, {"held": count, "left": left_out}
 
 
-def _signal(header: Header, view: PreparedView) -> npt.NDArray[np.float32]:
+def _read_signal(header: Header, view: PreparedView) -> npt.NDArray[np.float32]:
+    """Return the samples of a recording, `(samples, leads)`.
+
+    Raises:
+        DataError: the recording is of another rate or length.
+    """
     if header.rate != view.rate or header.samples != SECONDS * view.rate:
         raise DataError(
             f"{header.path}: {header.samples} samples at {header.rate:g} Hz, not {SECONDS} s at {view.rate} Hz: "
-            "fetch the recording again, or ask for the other data.options.rate"
+            "fetch the recording again, or set the other data.options.rate"
         )
     return read_leads(header, view.leads)
 
 
-def _strip(header: Header, view: PreparedView) -> tuple[cache.Arrays, dict[str, int]]:
-    signal = _signal(header, view)
+def _prepare_strip(header: Header, view: PreparedView) -> tuple[cache.Arrays, dict[str, int]]:
+    """Return a recording as one strip, or none where a sample is missing."""
+    signal = _read_signal(header, view)
     whole = bool(np.isfinite(signal).all())
     if whole and view.filtered:
         signal = resample_and_filter(signal, view.rate, view.rate, BAND)
     return {"x": np.ascontiguousarray(signal.T)[None][: int(whole)]}, {} if whole else {MISSING_SAMPLES: 1}
 
 
-def _beats(header: Header, view: PreparedView) -> tuple[cache.Arrays, dict[str, int]]:
-    """Return beats as mitdb's window view cuts them, of R peaks found here in the first lead (rpeaks.qrs)."""
-    signal = _signal(header, view)
+def _prepare_beats(header: Header, view: PreparedView) -> tuple[cache.Arrays, dict[str, int]]:
+    """Return beats as mitdb's window view cuts them, around R peaks detected in the first lead (r_peaks.detect_qrs)."""
+    signal = _read_signal(header, view)
     peaks = r_peaks.detect_qrs(fill_gaps(signal)[0][:, 0], header.rate)
-    order = tuple(f"lead {i + 1}" for i in range(len(view.leads)))  # without names cut() keeps this order
+    order = tuple(f"lead {i + 1}" for i in range(len(view.leads)))  # without lead names cut_beats keeps this order
     marks = np.full(len(peaks), "N")
     recording = recordings.Recording(header.path.stem, header.rate, order, signal, peaks, marks, ())
-    found = beats.cut_beats(recording, "window", len(order))
-    place = np.rint(found.sample * beats.RATE / header.rate)
-    whole = (place >= beats.BEFORE) & (place + beats.SAMPLES - beats.BEFORE <= SECONDS * beats.RATE)
-    lost = dict(found.excluded) | {CUT_OFF: int((~whole).sum())}
-    return {"x": found.x[whole], "features": found.features[whole], "template": found.template[None]}, lost
+    cut = beats.cut_beats(recording, "window", len(order))
+    position = np.rint(cut.sample * beats.RATE / header.rate)
+    whole = (position >= beats.BEFORE) & (position + beats.SAMPLES - beats.BEFORE <= SECONDS * beats.RATE)
+    excluded = dict(cut.excluded) | {CUT_OFF: int((~whole).sum())}
+    return {"x": cut.x[whole], "features": cut.features[whole], "template": cut.template[None]}, excluded

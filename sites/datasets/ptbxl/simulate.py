@@ -38,7 +38,7 @@ _RHYTHMS = ("SR", "PACE")
 
 
 def generate(folder: Path, *, patients: int, rate: int, seed: int) -> None:
-    """Write the recordings of `patients` people at one rate (100 or 500 Hz); the same arguments, the same bytes.
+    """Write the recordings of `patients` people at one rate (100 or 500 Hz); the same arguments give the same bytes.
 
     Raises:
         DataError: the folder holds something else.
@@ -49,7 +49,7 @@ def generate(folder: Path, *, patients: int, rate: int, seed: int) -> None:
             return
         home = build / f"records{rate}" / "00000"
         home.mkdir(parents=True)
-        site = np.repeat(np.arange(len(SITES)), _counts(patients))
+        site = np.repeat(np.arange(len(SITES)), _site_sizes(patients))
         kinds = [
             kind for s, mix in enumerate(SITES) for kind in draw_conditions(int((site == s).sum()), mix, seed, f"{s}")
         ]
@@ -62,7 +62,7 @@ def generate(folder: Path, *, patients: int, rate: int, seed: int) -> None:
                 number = len(rows) + 1
                 code = _WALLS.get(person.wall, "AMI") if person.wall else str(rng.choice(CODES[kinds[who]]))
                 paced = rng.random() < 0.02
-                said = {"PACE": 100.0} if paced else {code: float(rng.choice([50.0, 80.0, 100.0])), "SR": 0.0}
+                statements = {"PACE": 100.0} if paced else {code: float(rng.choice([50.0, 80.0, 100.0])), "SR": 0.0}
                 rows.append(
                     {
                         "ecg_id": number,
@@ -71,7 +71,7 @@ def generate(folder: Path, *, patients: int, rate: int, seed: int) -> None:
                         "sex": int(person.sex == "female"),
                         "site": float(site[who]),
                         "recording_date": f"1990-01-01 00:{number // 60 % 60:02d}:{number % 60:02d}",
-                        "scp_codes": str(said),
+                        "scp_codes": str(statements),
                         "strat_fold": int(fold[who]),
                         "filename_lr": f"records100/00000/{number:05d}_lr",
                         "filename_hr": f"records500/00000/{number:05d}_hr",
@@ -85,12 +85,13 @@ def generate(folder: Path, *, patients: int, rate: int, seed: int) -> None:
                     home / name, signal, leads, [f"{name}.dat"] * 12, rate=rate, gain=1000.0, comments=[COMMENT]
                 )
         pd.DataFrame(rows).to_csv(build / "ptbxl_database.csv", index=False)
-        statements = [(code, "1.0", _CLASSES[kind]) for kind, codes in CODES.items() for code in codes]
-        statements += [(code, "", "") for code in _RHYTHMS]
-        table = pd.DataFrame(statements, columns=["", "diagnostic", "diagnostic_class"])
+        lines = [(code, "1.0", _CLASSES[kind]) for kind, codes in CODES.items() for code in codes]
+        lines += [(code, "", "") for code in _RHYTHMS]
+        table = pd.DataFrame(lines, columns=["", "diagnostic", "diagnostic_class"])
         table.to_csv(build / "scp_statements.csv", index=False)
 
 
-def _counts(patients: int) -> list[int]:
-    found = [max(1, round(share * patients)) for share in SIZES[1:]]
-    return [patients - sum(found), *found]
+def _site_sizes(patients: int) -> list[int]:
+    """Return the number of people at each site."""
+    others = [max(1, round(share * patients)) for share in SIZES[1:]]
+    return [patients - sum(others), *others]

@@ -1,27 +1,15 @@
-"""PhysioNet/CinC Challenge 2019: early warning of sepsis, hour by hour, at two hospital systems.
+"""PhysioNet/CinC Challenge 2019: early warning of sepsis, hour by hour; `CARD` describes the data.
 
-Data card
-    Inputs    40 variables an hour of intensive care: 8 vital signs, 26 laboratory values, age, sex, unit, hours in
-              hospital and in intensive care, in the units of sites/datasets/sepsis/columns.py; most laboratory values
-              missing.
-    Labels    sepsis (Sepsis-3) from 6 hours before it begins; quiet: every other hour.
-    Sites     A: Beth Israel Deaconess Medical Center; B: Emory University Hospital.
-    Splits    none published (the test sets stayed hidden): patients are split by the run's seed.
-    Source    https://physionet.org/content/challenge-2019/1.0.0/  doi:10.13026/v64v-d857
-    Citation  Reyna et al. 2020, Crit Care Med 48(2):210-217; Goldberger et al. 2000, Circ. 101(23):e215.
-    Licence   Creative Commons Attribution 4.0
-
-An example is one hour of one patient, and knows that hour and those before it. The folder holds `training_setA` and
+An example is one hour of one patient, with that hour and those before it. The folder holds `training_setA` and
 `training_setB` (or `training` with both); a hospital's own folder holds its `.psv` files, one a patient.
 
-View `features`: one vector an hour (sites/datasets/sepsis/features.py). View `hours`: the last hours as a table, a
-channel a
-variable, and what does not change beside it. What an alarm and what silence are worth is in
+View `features`: one vector an hour (sites/datasets/sepsis/features.py). View `hours`: the last hours as a table, one
+channel a variable, with what does not change as features. The worth of an alarm and of silence is in
 sites/datasets/sepsis/utility.py.
 
-What is left out is counted: a file without an hour; a file whose bytes are another patient's too; cells that cannot be,
-such as an FiO2 over 1, which become missing. Whole files are counted at the site that holds their hospital's first
-patient, so that sites made from one hospital count each once.
+Counted as excluded: a file without an hour; a file with the same bytes as another patient's; cells outside the limits
+of sites/datasets/sepsis/columns.py, such as an FiO2 over 1, which become missing. Whole files are counted at the site
+of their hospital's first patient, so that sites made from one hospital count each once.
 """
 
 from __future__ import annotations
@@ -37,11 +25,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from common.errors import ConfigError, DataError
+from common.errors import DataError
 from common.settings import Section
 from common.task import Task
 from sites import memory_map
 from sites.cohort import Cohort, DataCard, Patient, Windows
+from sites.datasets import no_data_folder
 from sites.datasets.sepsis import features as sepsis_features
 from sites.datasets.sepsis import hospitals, public_ranges, simulate, utility
 from sites.datasets.sepsis.columns import AGE, GENDER, N_MEASURED
@@ -54,10 +43,11 @@ if TYPE_CHECKING:
 CARD = DataCard(
     name="sepsis",
     title="PhysioNet/CinC Challenge 2019, early prediction of sepsis, 1.0.0",
-    inputs="40 variables an hour: 8 vital signs, 26 laboratory values, age, sex, unit, hours in hospital and in ICU",
-    labels="sepsis (Sepsis-3), from 6 hours before it begins, or quiet; one label an hour",
+    inputs="40 variables an hour of intensive care: 8 vital signs, 26 laboratory values, age, sex, unit, hours in "
+    "hospital and in intensive care, in the units of sites/datasets/sepsis/columns.py; most laboratory values missing",
+    labels="sepsis (Sepsis-3), from 6 hours before onset, or quiet; one label an hour",
     sites="two hospital systems: A (Beth Israel Deaconess Medical Center), B (Emory University Hospital)",
-    splits="none published; patients are split by the run's seed",
+    splits="none published (the test sets stayed hidden); patients are split by the run's seed",
     source="https://physionet.org/content/challenge-2019/1.0.0/ (doi:10.13026/v64v-d857)",
     citation="Reyna MA et al. Crit Care Med 48(2):210-217, 2020; Goldberger AL et al. Circulation 101(23):e215, 2000",
     licence="CC BY 4.0",
@@ -74,11 +64,11 @@ class Options(Section):
         "features", description="one vector an hour, or the last hours as a table"
     )
     hours: int = Field(12, ge=1, le=336, description="view hours: length of the table")
-    carry: bool = Field(True, description="view hours: the last value holds until the next")
-    mask: bool = Field(True, description="view hours: channels that say what was measured in this hour")
+    carry: bool = Field(True, description="view hours: carry the last value forward")
+    mask: bool = Field(True, description="view hours: 0/1 channels for what was measured in this hour")
     habit: bool = Field(
         True,
-        description="use what tells of the hospital's habits: when and how often it measures, its units, hours since "
+        description="use what reflects the hospital's habits: when and how often it measures, its units, hours since "
         "admission (and ICULOS)",
     )
     iculos: bool = Field(True, description="use the hours in intensive care")
@@ -108,8 +98,8 @@ def task(options: Options) -> Task:
 
 def bounds(options: Options) -> dict[str, tuple[float, float]]:
     """Return the public range of each input."""
-    made = task(options)
-    return {name: public_ranges.range_of_input(name) for name in (*made.features, *made.channel_names)}
+    inputs = task(options)
+    return {name: public_ranges.range_of_input(name) for name in (*inputs.features, *inputs.channel_names)}
 
 
 def _features(options: Options) -> tuple[str, ...]:
@@ -124,16 +114,13 @@ def _channels(options: Options) -> tuple[str, ...]:
 
 
 def default_folder(options: Options, store: Path, seed: int) -> Path:
-    """Return the folder of the generated hospitals, generating them first where they are not there.
+    """Return the folder of the generated hospitals, generating them first if needed.
 
     Raises:
         ConfigError: no generated data were asked for.
     """
     if not options.simulated:
-        raise ConfigError(
-            "data.path: say where sepsis lies on this machine, as in --set data.path=data/challenge-2019, "
-            "or data.options.simulated=true for SYNTHETIC data"
-        )
+        raise no_data_folder(CARD.name, "challenge-2019")
     folder = store / f"sepsis-{options.patients}-seed{seed}-v{simulate.VERSION}"
     simulate.generate(folder, patients=options.patients, seed=seed)
     return folder
@@ -141,51 +128,51 @@ def default_folder(options: Options, store: Path, seed: int) -> Path:
 
 def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
     """Return every patient with an hour, with the hours of each class."""
-    found = []
-    for place in hospitals.load_hospitals(folder, store):
-        table = place.table
+    everyone = []
+    for hospital in hospitals.load_hospitals(folder, store):
+        table = hospital.table
         sick = np.add.reduceat(table.label, table.first, dtype=np.int64)
         counts = zip((table.hours - sick).tolist(), sick.tolist(), strict=True)
-        found += [
-            Patient(name, name, count, site=place.site)
+        everyone += [
+            Patient(name, name, count, site=hospital.site)
             for i, (name, count) in enumerate(zip(table.names, counts, strict=True))
-            if i not in place.twins
+            if i not in hospital.duplicates
         ]
-    return found
+    return everyone
 
 
 def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Cohort:
-    """Return the hours of the patients `ids`, in that order, without a split."""
+    """Return the hours of the patients `ids`, in that order."""
     if not ids:
         raise DataError(f"no recordings of {folder} to read")
-    places = hospitals.load_hospitals(folder, store)
+    loaded = hospitals.load_hospitals(folder, store)
     index = {
         name: (k, i)
-        for k, place in enumerate(places)
-        for i, name in enumerate(place.table.names)
-        if i not in place.twins
+        for k, hospital in enumerate(loaded)
+        for i, name in enumerate(hospital.table.names)
+        if i not in hospital.duplicates
     }
     if unknown := [name for name in ids if name not in index]:
-        raise DataError(f"{folder}: no patient {unknown[0]}: the .psv file is missing, or was left out")
+        raise DataError(f"{folder}: no patient {unknown[0]}: the .psv file is missing or excluded")
     chosen = [index[name] for name in ids]
-    tables = [place.table for place in places]
-    pick = hospitals.PatientSelection(tables, chosen)
-    label = pick(lambda table: table.label)
-    hours = np.concatenate([np.diff(pick.edges[k][begin : stop + 1]) for k, begin, stop in pick.runs])
+    tables = [hospital.table for hospital in loaded]
+    select = hospitals.PatientSelection(tables, chosen)
+    label = select(lambda table: table.label)
+    hours = np.concatenate([np.diff(select.edges[k][start : stop + 1]) for k, start, stop in select.runs])
     first = np.cumsum(hours) - hours
-    what = task(options)
-    wide = len(what.features)
+    inputs = task(options)
+    width = len(inputs.features)
     x: npt.NDArray[np.float32] | Windows = np.zeros((len(label), 0, 0), np.float32)
     if options.view == "hours":
         kind: _Kind = "carried" if options.carry else "raw"
-        rows = pick(lambda table: _prepared(table, kind, store)[:, : what.channels])
+        rows = select(lambda table: _load_inputs(table, kind, store)[:, : inputs.channels])
         x = Windows(rows, np.arange(len(label)), np.repeat(first, hours), options.hours)
-        features = sepsis_features.static_features(pick(lambda table: table.rows))[:, :wide]
+        features = sepsis_features.static_features(select(lambda table: table.rows))[:, :width]
     else:
-        features = pick(lambda table: _prepared(table, "features", store)[:, :wide])
+        features = select(lambda table: _load_inputs(table, "features", store)[:, :width])
     age, sex = (np.array([tables[k].rows[tables[k].first[i], j] for k, i in chosen]) for j in (AGE, GENDER))
     return Cohort(
-        what,
+        inputs,
         x,
         features,
         label.astype(np.int64),
@@ -193,8 +180,8 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
         tuple(ids),
         tuple(ids),
         np.full(len(label), -1, np.int8),
-        hospitals.count_excluded(places, set(chosen)),
-        any(place.synthetic for place in places),
+        hospitals.count_excluded(loaded, set(chosen)),
+        any(hospital.synthetic for hospital in loaded),
         age,
         np.where(np.isnan(sex), -1, sex).astype(np.int8),
         utility.hourly_utility(label, first),
@@ -203,14 +190,14 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
     )
 
 
-def _prepared(table: HourTable, kind: _Kind, store: Path) -> npt.NDArray[np.float32]:
-    """Return the features or channels of every hour of a hospital, mapped, made first where they are not there."""
+def _load_inputs(table: HourTable, kind: _Kind, store: Path) -> npt.NDArray[np.float32]:
+    """Return the features or channels of every hour of a hospital, memory-mapped, computed first if needed."""
     settings = (table.key, kind, sepsis_features.VERSION)
     key = hashlib.blake2b(repr(settings).encode(), digest_size=16).hexdigest()
     if (stored := memory_map.open_tables(store, key)) is None:
         width = len(sepsis_features.FEATURES if kind == "features" else sepsis_features.CHANNELS)
         shape = (len(table.rows), width)
-        memory_map.write_tables(store, key, {"rows": (shape, np.float32, _made(table, kind))}, {})
+        memory_map.write_tables(store, key, {"rows": (shape, np.float32, _compute_inputs(table, kind))}, {})
         stored = memory_map.open_tables(store, key)
     if stored is None:
         raise DataError(f"prepared data vanished from {store}: keep other programs from clearing it")
@@ -218,20 +205,22 @@ def _prepared(table: HourTable, kind: _Kind, store: Path) -> npt.NDArray[np.floa
     return rows
 
 
-def _made(table: HourTable, kind: _Kind) -> Iterator[npt.NDArray[np.float32]]:
-    def one(block: tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
+def _compute_inputs(table: HourTable, kind: _Kind) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield the features or channels of whole patients, block by block."""
+
+    def compute(block: tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
         if kind == "features":
             return sepsis_features.compute_features(*block)
         return sepsis_features.compute_channels(*block, carry=kind == "carried")
 
     blocks = sepsis_features.patient_blocks(table.rows, table.first)
     with ThreadPoolExecutor(2) as pool:
-        while some := list(islice(blocks, _BATCH)):
-            yield from pool.map(one, some)
+        while batch := list(islice(blocks, _BATCH)):
+            yield from pool.map(compute, batch)
 
 
 def unlabelled_rows(source: Source) -> Iterator[ScorableRows]:
-    """Yield the rows of a folder in this layout that need not be labelled, for `wardround score`.
+    """Yield the rows of a folder, with or without labels, for `wardround score`.
 
     Raises:
         DataError: nothing is there, or it is not in this layout.

@@ -1,7 +1,7 @@
-"""The 41 columns of the PhysioNet/CinC Challenge 2019, their units, and what can and what cannot be.
+"""The 41 columns of the PhysioNet/CinC Challenge 2019, their units, and the limits of a plausible value.
 
-Units as the organisers print them (Reyna et al., Crit Care Med 48(2):210-217, 2020, table of variables). The
-limits are wide and ours: they are to tell a wrong unit (°F, kPa, µmol/L) from a sick patient, not to tidy.
+Units as the organisers print them (Reyna et al., Crit Care Med 48(2):210-217, 2020, table of variables). The limits are
+wide and our own: they separate a wrong unit (°F, kPa, µmol/L) from a sick patient, and do not tidy the data.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ INF = float("inf")
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its unit, what a cell may be (else it counts as not measured), what a hospital's median may be."""
+    """A column.
+
+    Attributes:
+        name: its name in the first line of a file.
+        unit: its unit.
+        cell: limits of a value; one outside counts as not measured.
+        median: limits of a hospital's median; one outside refuses the hospital, which must use another unit.
+    """
 
     name: str
     unit: str

@@ -1,7 +1,6 @@
 """What is known of a patient at each hour, as one vector: from that hour and the hours before it, never after.
 
-Names, with X one of the 34 measured columns (units: sites/datasets/sepsis/columns.py); NaN where there is nothing to
-say:
+Names, with X one of the 34 measured columns (units: sites/datasets/sepsis/columns.py); NaN where nothing is known yet:
 
     clinical   X                     the last value measured, however long ago
                L change              of ten laboratory values: the last one less the one before it
@@ -21,8 +20,8 @@ say:
     stay       ICULOS                hours in intensive care
                ICULOS over H h       0 or 1: the risk does not rise evenly with the hours
 
-`habit` tells more of what a hospital does than of how the patient is. The groups stand in this order, so that to
-leave out the last ones is to take the first columns.
+`habit` reflects the hospital's practice more than the patient's state. The groups are in this order, so that excluding
+the last ones is taking the first columns.
 """
 
 from __future__ import annotations
@@ -61,29 +60,31 @@ STAY = ("ICULOS", *(f"ICULOS over {hours} h" for hours in _STAYS))
 FEATURES = (*CLINICAL, *HABIT, *STAY)
 CHANNELS = (*_X, *(f"{x} measured" for x in _X))
 STATIC = ("Age", "male", "Unit1", "Unit2", "unit unknown", "HospAdmTime", *STAY)
-"""What stands beside the hours: the first two clinical, the next four habit, then stay."""
+"""Features of the view `hours`: the first two clinical, the next four habit, then stay."""
 
 
 def patient_blocks(rows: Rows, first: Index) -> Iterator[tuple[Rows, Index]]:
-    """Yield rows of whole patients, some thousand at a time, and of each row the one at which its patient begins.
+    """Yield the rows of whole patients, some thousand at a time, and for each row its patient's first row.
 
-    `rows`: `(hours, 40)`; `first`: `(patients,)`, the row at which each patient begins.
+    Args:
+        rows: `(hours, 40)`.
+        first: `(patients,)`, each patient's first row.
     """
     ends = np.append(first[1:], len(rows))
     at = 0
     while at < len(first):
         stop = max(at + 1, int(np.searchsorted(ends, first[at] + _BLOCK, side="right")))
-        begin = int(first[at])
-        mine = first[at:stop] - begin
-        hours = np.diff(mine, append=ends[stop - 1] - begin)
-        yield np.asarray(rows[begin : ends[stop - 1]]), np.repeat(mine, hours)
+        start = int(first[at])
+        first_in_block = first[at:stop] - start
+        hours = np.diff(first_in_block, append=ends[stop - 1] - start)
+        yield np.asarray(rows[start : ends[stop - 1]]), np.repeat(first_in_block, hours)
         at = stop
 
 
 def carry_forward(values: Rows, start: Index) -> tuple[Rows, npt.NDArray[np.int32]]:
-    """Return each column's last value measured, and the row where that was (-1 and NaN: not yet)."""
-    here = np.arange(len(values), dtype=np.int32)[:, None]
-    last = np.maximum.accumulate(np.where(np.isnan(values), np.int32(-1), here), axis=0)
+    """Return each column's last value measured, and its row (NaN and -1 before the first)."""
+    row = np.arange(len(values), dtype=np.int32)[:, None]
+    last = np.maximum.accumulate(np.where(np.isnan(values), np.int32(-1), row), axis=0)
     last[last < start[:, None]] = -1
     held = np.take_along_axis(values, np.maximum(last, 0), axis=0)
     held[last < 0] = np.nan
@@ -91,7 +92,7 @@ def carry_forward(values: Rows, start: Index) -> tuple[Rows, npt.NDArray[np.int3
 
 
 def compute_features(rows: Rows, start: Index) -> Rows:
-    """Return FEATURES, float32 `(hours, features)`, of whole patients; `start` as `blocks` gives it."""
+    """Return FEATURES, float32 `(hours, features)`, of whole patients; arguments as `patient_blocks` yields them."""
     values = rows[:, :N_MEASURED]
     here = np.arange(len(rows))
     held, last = carry_forward(values, start)
@@ -108,12 +109,12 @@ def compute_features(rows: Rows, start: Index) -> Rows:
         count[1:] - count[np.maximum(here - 23, start)],
         static_features(rows)[:, 2:],
     ]
-    found: Rows = np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
-    return found
+    features: Rows = np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
+    return features
 
 
 def compute_channels(rows: Rows, start: Index, carry: bool) -> Rows:
-    """Return CHANNELS, float32 `(hours, 68)`: values, where `carry` the last ones measured, and 1 where measured."""
+    """Return CHANNELS, float32 `(hours, 68)`: values (with `carry` the last ones measured), and 1 where measured."""
     values = rows[:, :N_MEASURED]
     held = carry_forward(values, start)[0] if carry else values
     return np.concatenate([held, ~np.isnan(values)], axis=1, dtype=np.float32)
@@ -129,13 +130,14 @@ def static_features(rows: Rows) -> Rows:
 
 
 def _change(held: Rows, last: npt.NDArray[np.int32], start: Index) -> Rows:
-    found: Rows = held - np.take_along_axis(held, np.maximum(last - 1, 0), axis=0)
-    found[last <= start[:, None]] = np.nan
-    return found
+    """Return the last value measured less the one before it; NaN before the second."""
+    change: Rows = held - np.take_along_axis(held, np.maximum(last - 1, 0), axis=0)
+    change[last <= start[:, None]] = np.nan
+    return change
 
 
 def _recent(signs: Rows, start: Index) -> list[Rows]:
-    """Return low, high, mean, standard deviation and trend over the last 6 hours, of what was known at each."""
+    """Return low, high, mean, standard deviation and trend over the last value known at each of the last 6 hours."""
     here = np.arange(len(signs))
     hours = np.stack([signs[np.maximum(here - back, 0)] for back in range(7)])
     for back in range(1, 7):
@@ -152,11 +154,12 @@ def _recent(signs: Rows, start: Index) -> list[Rows]:
 
 
 def _derived(held: Rows) -> list[npt.NDArray[np.floating] | npt.NDArray[np.integer]]:
+    """Return shock index, pulse pressure, three ratios, SIRS and organ points."""
     x = {name: held[:, j] for j, name in enumerate(_X)}
 
-    def ratio(over: Rows, under: Rows) -> Rows:
-        safe: Rows = np.where(under > 0, under, np.nan).astype(np.float32)
-        return np.asarray(np.divide(over, safe), dtype=np.float32)
+    def ratio(numerator: Rows, denominator: Rows) -> Rows:
+        positive: Rows = np.where(denominator > 0, denominator, np.nan).astype(np.float32)
+        return np.asarray(np.divide(numerator, positive), dtype=np.float32)
 
     sirs = (
         ((x["Temp"] > 38) | (x["Temp"] < 36)).astype(int)
@@ -168,8 +171,8 @@ def _derived(held: Rows) -> list[npt.NDArray[np.floating] | npt.NDArray[np.integ
     for limit in (150, 100, 50, 20):
         organ += x["Platelets"] < limit
     for name, limits in {"Bilirubin_total": (1.2, 2, 6, 12), "Creatinine": (1.2, 2, 3.5, 5)}.items():
-        for least in limits:
-            organ += x[name] >= least
+        for threshold in limits:
+            organ += x[name] >= threshold
     return [
         ratio(x["HR"], x["SBP"]),
         x["SBP"] - x["DBP"],

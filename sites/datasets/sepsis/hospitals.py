@@ -20,11 +20,18 @@ PREFIX = "training_set"
 
 @dataclass(frozen=True)
 class Hospital:
-    """One hospital: its name, its table, and the patients (indices) whose files are another's."""
+    """One hospital.
+
+    Attributes:
+        site: its name; none where the folder is one hospital.
+        table: its patients' hours.
+        duplicates: patients (indices) whose file has the same bytes as another's.
+        synthetic: whether the files say that they were generated.
+    """
 
     site: str | None
     table: HourTable
-    twins: frozenset[int]
+    duplicates: frozenset[int]
     synthetic: bool
 
 
@@ -32,64 +39,68 @@ def load_hospitals(folder: Path, store: Path) -> list[Hospital]:
     """Return the hospitals of a folder, or the one hospital that it is.
 
     Raises:
-        DataError: nothing is there, or two hospitals have a patient of the same name, or a hospital none of its own.
+        DataError: no folder or file, two hospitals have a patient of the same name, or one has no patient of its own.
     """
     if not folder.is_dir():
         raise DataError(f"no data folder {folder}: give the folder that holds {PREFIX}A and {PREFIX}B")
-    inner = [
+    candidates = [
         sorted(path for path in root.glob(f"{PREFIX}?*") if path.is_dir()) for root in (folder, folder / "training")
     ]
-    if any(inner) and any(folder.glob("*.psv")):
-        raise DataError(f"{folder}: patients lie beside the hospitals' folders: move each .psv into its hospital's")
-    hospitals: dict[str | None, Path] = {path.name.removeprefix(PREFIX): path for path in inner[0] or inner[1]}
-    found: list[Hospital] = []
+    if any(candidates) and any(folder.glob("*.psv")):
+        raise DataError(f"{folder}: .psv files are next to the hospitals' folders: move each into its hospital's")
+    folders: dict[str | None, Path] = {path.name.removeprefix(PREFIX): path for path in candidates[0] or candidates[1]}
+    hospitals: list[Hospital] = []
     owner: dict[str, int] = {}
     seen: set[bytes] = set()
-    for site, path in (hospitals or {None: folder}).items():
+    for site, path in (folders or {None: folder}).items():
         table = hour_table.read_hour_table(path, store)
         for name in table.names:
-            if owner.setdefault(name, len(found)) != len(found):
-                other = list(hospitals.values())[owner[name]]
+            if owner.setdefault(name, len(hospitals)) != len(hospitals):
+                other = list(folders.values())[owner[name]]
                 raise DataError(
                     f"{name}.psv is in {other.name} and in {path.name}: one patient at two sites, or one name "
-                    "for two patients: remove it from one, or name it anew"
+                    "for two patients: remove it from one, or rename it"
                 )
-        twins = set()
+        duplicates = set()
         for i, content in enumerate(table.digest.view("V16")[:, 0].tolist()):
             if content in seen:
-                twins.add(i)
+                duplicates.add(i)
             seen.add(content)
-        if len(twins) == len(table.names):
+        if len(duplicates) == len(table.names):
             raise DataError(f"no recordings in {path}: every .psv file is without an hour, or the same as another's")
         synthetic = synthetic_folder.is_marked(folder) or synthetic_folder.is_marked(path)
-        found.append(Hospital(site, table, frozenset(twins), synthetic))
-    return found
+        hospitals.append(Hospital(site, table, frozenset(duplicates), synthetic))
+    return hospitals
 
 
-def count_excluded(places: Sequence[Hospital], chosen: set[tuple[int, int]]) -> dict[str, int]:
-    """Return what was left out, counted, for a site that has the chosen patients (hospital, patient).
+def count_excluded(hospitals: Sequence[Hospital], chosen: set[tuple[int, int]]) -> dict[str, int]:
+    """Return counts of what is excluded, for a site that has the chosen patients (hospital, patient).
 
     Whole files count for the site with their hospital's first patient: sites made from one hospital count each once.
     """
-    found: dict[str, int] = {}
-    for k, place in enumerate(places):
-        kept = (i for i in range(len(place.table.names)) if i not in place.twins)
+    excluded: dict[str, int] = {}
+    for k, hospital in enumerate(hospitals):
+        kept = (i for i in range(len(hospital.table.names)) if i not in hospital.duplicates)
         if (k, next(kept, -1)) in chosen:
-            found["patients without an hour"] = found.get("patients without an hour", 0) + place.table.empty
+            excluded["patients without an hour"] = excluded.get("patients without an hour", 0) + hospital.table.empty
             what = "patients whose file is the same as another's"
-            found[what] = found.get(what, 0) + len(place.twins)
-        for i, column, count in place.table.impossible:
+            excluded[what] = excluded.get(what, 0) + len(hospital.duplicates)
+        for i, column, count in hospital.table.implausible:
             if (k, i) in chosen:
                 what = f"{column} values outside what can be (taken as not measured)"
-                found[what] = found.get(what, 0) + count
-    return {what: count for what, count in found.items() if count}
+                excluded[what] = excluded.get(what, 0) + count
+    return {what: count for what, count in excluded.items() if count}
 
 
 class PatientSelection:
-    """Takes the hours of some patients (hospital, patient) from an array of each hospital, in that order.
+    """Selects the hours of some patients (hospital, patient), in that order, from an array of each hospital.
 
-    `runs`: a hospital, and its patients from one to before another; `edges`: of each hospital the rows at which its
-    patients begin, and its end. One run is not copied but stays mapped.
+    One run of consecutive patients is not copied but stays memory-mapped.
+
+    Attributes:
+        tables: one for each hospital.
+        edges: of each hospital, each patient's first row and the end of the table.
+        runs: hospital, first patient and the patient after the last.
     """
 
     def __init__(self, tables: Sequence[HourTable], chosen: Sequence[tuple[int, int]]) -> None:
@@ -102,8 +113,8 @@ class PatientSelection:
             else:
                 self.runs.append((k, i, i + 1))
 
-    def __call__(self, of: Callable[[HourTable], npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        """Return the rows of what `of` gives for each hospital that is needed."""
-        values = {k: of(self.tables[k]) for k in sorted({k for k, _, _ in self.runs})}
-        parts = [values[k][self.edges[k][begin] : self.edges[k][stop]] for k, begin, stop in self.runs]
+    def __call__(self, rows_of: Callable[[HourTable], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Return the selected rows of the arrays that `rows_of` gives for the hospitals."""
+        values = {k: rows_of(self.tables[k]) for k in sorted({k for k, _, _ in self.runs})}
+        parts = [values[k][self.edges[k][start] : self.edges[k][stop]] for k, start, stop in self.runs]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,9 +1,9 @@
-"""One hospital's `.psv` files, a patient each, as one table of hours that is read once, kept, and mapped.
+"""One hospital's `.psv` files, a patient each, as one table of hours that is parsed once, cached and memory-mapped.
 
-What is prepared is kept under a digest of all contents. To read 18,000 files for that digest is most of the
-work, so a stamp leads to it: a digest of every file's name, size, inode and times of change, to the nanosecond.
-The inode's own time moves with every write and no program sets it back, so a stamp that fits means unchanged
-files. None is left while a file is younger than two seconds, when a second write may bear the same time.
+The cache's key is a digest of all contents. Reading 18,000 files for that digest is most of the work, so a stamp stands
+for it: a digest of every file's name, size, inode and times of change, to the nanosecond. The inode's own time changes
+with every write and no program sets it back, so an equal stamp means unchanged files. No stamp is stored while a file
+is younger than two seconds, when a second write may get the same time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from common.errors import DataError
 from sites import cache, memory_map
 from sites.datasets.sepsis import psv
 
-VERSION = 1
+VERSION = 2
 _SETTLED_NS = 2_000_000_000
 
 
@@ -33,10 +33,15 @@ _SETTLED_NS = 2_000_000_000
 class HourTable:
     """The hours of one hospital's patients, patient after patient in the order of their names.
 
-    `rows`: float32 `(hours, 40)`, COLUMNS in their units, NaN where not measured; `label`: uint8 `(hours,)`;
-    `first`: int64 `(patients,)`, the row at which each begins; `digest`: uint8 `(patients, 16)`, of each file;
-    `empty`: files without an hour, left out; `impossible`: of a patient (index) and a column, the number of
-    cells that could not be and became NaN; `key`: names what is made from this table.
+    Attributes:
+        key: name of what is computed from this table.
+        names: the patients.
+        rows: float32 `(hours, 40)`, COLUMNS in their units, NaN where not measured.
+        label: uint8 `(hours,)`.
+        first: int64 `(patients,)`, each patient's first row.
+        digest: uint8 `(patients, 16)`, of each file.
+        empty: number of files without an hour, which are excluded.
+        implausible: patient (index), column, and the number of its cells outside the column's limits, which became NaN.
     """
 
     key: str
@@ -46,7 +51,7 @@ class HourTable:
     first: npt.NDArray[np.int64]
     digest: npt.NDArray[np.uint8]
     empty: int
-    impossible: tuple[tuple[int, str, int], ...]
+    implausible: tuple[tuple[int, str, int], ...]
 
     @property
     def hours(self) -> npt.NDArray[np.int64]:
@@ -55,22 +60,22 @@ class HourTable:
 
 
 def read_hour_table(folder: Path, store: Path) -> HourTable:
-    """Return the patients of a folder of `.psv` files, prepared before or now.
+    """Return the patients of a folder of `.psv` files, from the cache where they are there.
 
     Raises:
         DataError: no folder or no file, or a file is not as published; the message names the place.
     """
     if not folder.is_dir():
         raise DataError(f"no data folder {folder}: give the folder that holds the patients (.psv)")
-    facts = _facts(folder)
-    if not facts:
+    files = _stat_files(folder)
+    if not files:
         raise DataError(f"no recordings in {folder}: it holds no .psv file")
-    names = [fact[0] for fact in facts]
-    stamp = _digest(VERSION, str(folder.resolve()), facts)
-    known = cache.read_notes(store, stamp)
-    if known and (table := _load(store, known["content"])):
+    names = [file[0] for file in files]
+    stamp = _digest(VERSION, str(folder.resolve()), files)
+    notes = cache.read_notes(store, stamp)
+    if notes and (table := _load(store, notes["content"])):
         return table
-    contents = _contents(folder, [fact[:2] for fact in facts])
+    contents = _contents(folder, [file[:2] for file in files])
     digests = [hashlib.blake2b(content, digest_size=16).digest() for content in contents]
     key = _digest(VERSION, names, digests)
     table = _load(store, key)
@@ -79,22 +84,22 @@ def read_hour_table(folder: Path, store: Path) -> HourTable:
         table = _load(store, key)
     if table is None:
         raise DataError(f"prepared data vanished from {store}: keep other programs from clearing it")
-    if time.time_ns() - max(max(fact[2:4]) for fact in facts) > _SETTLED_NS:
+    if time.time_ns() - max(max(file[2:4]) for file in files) > _SETTLED_NS:
         cache.store_arrays(store, stamp, {}, {"content": key})
     return table
 
 
-def _facts(folder: Path) -> list[tuple[str, int, int, int, int]]:
-    """Return of each patient's file, by name: name, size, times of change of the content and of the inode, inode."""
-    found = []
+def _stat_files(folder: Path) -> list[tuple[str, int, int, int, int]]:
+    """Return name, size, times of change of content and inode, and inode of each patient's file, sorted by name."""
+    files = []
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
             if name.endswith(".psv") and name[0] != "." and entry.is_file():
-                at = entry.stat()
-                found.append((name, at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino))
-    found.sort()
-    return found
+                status = entry.stat()
+                files.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
+    files.sort()
+    return files
 
 
 def _digest(*parts: object) -> str:
@@ -102,65 +107,67 @@ def _digest(*parts: object) -> str:
 
 
 def _load(store: Path, key: str) -> HourTable | None:
-    found = memory_map.open_tables(store, key)
-    if found is None:
+    stored = memory_map.open_tables(store, key)
+    if stored is None:
         return None
-    arrays, about = found
+    arrays, notes = stored
     return HourTable(
         key=key,
-        names=tuple(about["names"].split("\n")) if about["names"] else (),
+        names=tuple(notes["names"].split("\n")) if notes["names"] else (),
         rows=arrays["rows"],
         label=arrays["label"],
         first=arrays["first"],
         digest=arrays["digest"],
-        empty=int(about["empty"]),
-        impossible=tuple((who, column, count) for who, column, count in json.loads(about["impossible"])),
+        empty=int(notes["empty"]),
+        implausible=tuple((patient, column, count) for patient, column, count in json.loads(notes["implausible"])),
     )
 
 
 def _contents(folder: Path, files: Sequence[tuple[str, int]]) -> list[bytes]:
-    place = os.open(folder, os.O_RDONLY)
+    """Return the bytes of files, given by name and size."""
+    directory = os.open(folder, os.O_RDONLY)
 
-    def some(part: Sequence[tuple[str, int]]) -> list[bytes]:
-        found = []
+    def read_some(part: Sequence[tuple[str, int]]) -> list[bytes]:
+        contents = []
         for name, size in part:
             try:
-                handle = os.open(name, os.O_RDONLY, dir_fd=place)
+                handle = os.open(name, os.O_RDONLY, dir_fd=directory)
                 try:
-                    found.append(os.read(handle, size + 1))
+                    contents.append(os.read(handle, size + 1))
                 finally:
                     os.close(handle)
             except OSError as error:
                 raise DataError(f"{folder / name}: cannot be read: {error.strerror}") from None
-            if len(found[-1]) != size:
-                raise DataError(f"{folder / name}: changed while it was read: start again when it is at rest")
-        return found
+            if len(contents[-1]) != size:
+                raise DataError(f"{folder / name}: changed while it was read: start again when nothing writes to it")
+        return contents
 
     try:
         with ThreadPoolExecutor(2) as pool:
             parts = [files[at : at + 1024] for at in range(0, len(files), 1024)]
-            return [content for found in pool.map(some, parts) for content in found]
+            return [content for contents in pool.map(read_some, parts) for content in contents]
     finally:
-        os.close(place)
+        os.close(directory)
 
 
 def _prepare(
     folder: Path, names: list[str], contents: list[bytes], digests: list[bytes], store: Path, key: str
 ) -> None:
+    """Parse all files and write their table into the cache."""
     hours = psv.parse_files(folder, names, contents)
-    of = dict(zip(names, digests, strict=True))
-    digest = np.frombuffer(b"".join(of[name] for name in hours.files), np.uint8).reshape(-1, 16)
+    digest_of = dict(zip(names, digests, strict=True))
+    digest = np.frombuffer(b"".join(digest_of[name] for name in hours.files), np.uint8).reshape(-1, 16)
     arrays: dict[str, npt.NDArray[Any]] = {
         "rows": hours.rows,
         "label": hours.label,
         "first": hours.first,
         "digest": digest,
     }
-    about = {
+    notes = {
         "names": "\n".join(name.removesuffix(".psv") for name in hours.files),
         "empty": str(len(names) - len(hours.files)),
-        "impossible": json.dumps(hours.impossible),
+        "implausible": json.dumps(hours.implausible),
     }
     memory_map.write_tables(
-        store, key, {name: (item.shape, item.dtype, [item]) for name, item in arrays.items()}, about
+        store, key, {name: (item.shape, item.dtype, [item]) for name, item in arrays.items()}, notes
     )

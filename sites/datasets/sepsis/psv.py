@@ -1,7 +1,7 @@
 """Many `.psv` files of the PhysioNet/CinC Challenge 2019 as one table: joined, parsed once, checked.
 
-To parse the joined bytes takes a tenth of the time that file by file takes. If they do not parse, halving finds
-the file, so that an error still names the file, the line and the column (never what stands there).
+Parsing the joined bytes takes a tenth of the time of parsing file by file. If they do not parse, bisection finds the
+file, so that an error still names the file, the line and the column (never the content of a cell).
 """
 
 from __future__ import annotations
@@ -26,22 +26,26 @@ _PATIENTS_FOR_A_MEDIAN = 20
 
 @dataclass(frozen=True)
 class Hours:
-    """The rows of files: `rows` float32 `(hours, 40)`, `label` uint8 `(hours,)`, `first` row of each file.
+    """The rows of some files.
 
-    A file without a row is not in `files`. `impossible`: of a file (index) and a column, how many cells were
-    outside what can be and became NaN.
+    Attributes:
+        files: names of the files that have a row.
+        rows: float32 `(hours, 40)`.
+        label: uint8 `(hours,)`.
+        first: int64 `(files,)`, each file's first row.
+        implausible: file (index), column, and the number of its cells outside the column's limits, which became NaN.
     """
 
     files: tuple[str, ...]
     rows: npt.NDArray[np.float32]
     label: npt.NDArray[np.uint8]
     first: npt.NDArray[np.int64]
-    impossible: list[tuple[int, str, int]]
+    implausible: list[tuple[int, str, int]]
 
-    def where(self, folder: Path, row: int) -> str:
-        """Return the file and the line of a row."""
-        which = int(np.searchsorted(self.first, row, side="right")) - 1
-        return f"{folder / self.files[which]}: line {row - int(self.first[which]) + 2}"
+    def locate(self, folder: Path, row: int) -> str:
+        """Return the file and the line of a row, for an error."""
+        index = int(np.searchsorted(self.first, row, side="right")) - 1
+        return f"{folder / self.files[index]}: line {row - int(self.first[index]) + 2}"
 
 
 def parse_files(folder: Path, files: Sequence[str], contents: Sequence[bytes]) -> Hours:
@@ -49,7 +53,7 @@ def parse_files(folder: Path, files: Sequence[str], contents: Sequence[bytes]) -
 
     Raises:
         DataError: a column is missing or out of order, a cell is no number, the hours do not rise one by one,
-            the label falls, or a hospital's unit cannot be; the message names the place.
+            the label falls, or a hospital's median is implausible; the message names file, line and column.
     """
     bodies = {name: _body(folder / name, content) for name, content in zip(files, contents, strict=True)}
     bodies = {name: body for name, body in bodies.items() if body}
@@ -60,17 +64,17 @@ def parse_files(folder: Path, files: Sequence[str], contents: Sequence[bytes]) -
         batches = _table(list(bodies.values())).to_batches() if bodies else []
     except pa.ArrowInvalid:
         raise _unreadable(folder, bodies) from None
-    at = 0
+    start = 0
     for batch in batches:
-        part = slice(at, at + len(batch))
+        part = slice(start, start + len(batch))
         for j in range(len(COLUMNS)):
             rows[part, j] = batch.column(j).to_numpy()
         label[part] = batch.column(len(COLUMNS)).to_numpy()
-        at = part.stop
-    found = Hours(tuple(bodies), rows, (label == 1).astype(np.uint8), np.cumsum(count) - count, [])
-    _check_order(folder, found, label)
-    _check_units(folder, found)
-    return found
+        start = part.stop
+    hours = Hours(tuple(bodies), rows, (label == 1).astype(np.uint8), np.cumsum(count) - count, [])
+    _check_order(folder, hours, label)
+    _clear_implausible(folder, hours)
+    return hours
 
 
 def _body(path: Path, content: bytes) -> bytes:
@@ -78,13 +82,13 @@ def _body(path: Path, content: bytes) -> bytes:
     if b"\r" in content:
         content = content.replace(b"\r\n", b"\n")
         if b"\r" in content:
-            raise DataError(f"{path}: a carriage return stands within a line: end lines with a line feed")
+            raise DataError(f"{path}: a carriage return within a line: end lines with a line feed")
     head, _, body = content.partition(b"\n")
     if head == _HEADER:
         return body.rstrip(b"\n")
     wanted, given = [*NAMES, LABEL], head.decode("utf-8", "replace").split("|")
-    if lost := [name for name in wanted if name not in given]:
-        raise DataError(f"{path}: column {lost[0]} is missing: the first line names the 41 columns, split by |")
+    if absent := [name for name in wanted if name not in given]:
+        raise DataError(f"{path}: column {absent[0]} is missing: the first line names the 41 columns, split by |")
     at = next((i for i, (have, want) in enumerate(zip(given, wanted, strict=False)) if have != want), len(wanted))
     should = f"not {wanted[at]}" if at < len(wanted) else "one too many"
     raise DataError(f"{path}: column {at + 1} is {given[at][:40]!r}, {should}: keep the columns in the published order")
@@ -101,6 +105,7 @@ def _table(bodies: Sequence[bytes]) -> pa.Table:
 
 
 def _unreadable(folder: Path, bodies: dict[str, bytes]) -> DataError:
+    """Return the error of the first file that does not parse, found by bisection."""
     names = list(bodies)
     while len(names) > 1:
         half = names[: len(names) // 2]
@@ -125,7 +130,7 @@ def _unreadable(folder: Path, bodies: dict[str, bytes]) -> DataError:
 def _check_order(folder: Path, hours: Hours, label: npt.NDArray[np.float32]) -> None:
     def refuse(bad: npt.NDArray[np.bool_], what: str) -> None:
         if bad.any():
-            raise DataError(f"{hours.where(folder, int(np.argmax(bad)))}, {what}")
+            raise DataError(f"{hours.locate(folder, int(np.argmax(bad)))}, {what}")
 
     for j, name in enumerate(NAMES):
         refuse(np.isinf(hours.rows[:, j]), f"column {name}: not a finite number")
@@ -137,11 +142,18 @@ def _check_order(folder: Path, hours: Hours, label: npt.NDArray[np.float32]) -> 
     refuse(
         np.where(first, np.isnan(stay), ~rises), "column ICULOS: does not rise by 1: give each hour one row, in order"
     )
-    refuse((np.diff(label, prepend=0) < 0) & ~first, f"column {LABEL}: falls back to 0: who has sepsis keeps the label")
+    refuse(
+        (np.diff(label, prepend=0) < 0) & ~first,
+        f"column {LABEL}: falls back to 0: the label stays 1 once sepsis has begun",
+    )
 
 
-def _check_units(folder: Path, hours: Hours) -> None:
-    """Refuse a hospital whose median cannot be, and blank and count cells that cannot be."""
+def _clear_implausible(folder: Path, hours: Hours) -> None:
+    """Set cells outside their column's limits to NaN and count them.
+
+    Raises:
+        DataError: the median of a column is outside its limits: the hospital uses another unit.
+    """
     for j, column in enumerate(COLUMNS):
         values = hours.rows[:, j]
         low, high = column.cell
@@ -150,9 +162,12 @@ def _check_units(folder: Path, hours: Hours) -> None:
         if len(hours.files) and int(np.maximum.reduceat(known, hours.first).sum()) >= _PATIENTS_FOR_A_MEDIAN:
             middle = float(np.median(values[known]))
             if not column.median[0] <= middle <= column.median[1]:
-                wrong = f"half of the values are {'under' if middle < column.median[0] else 'over'} what can be"
-                raise DataError(f"{folder}: column {column.name}: {wrong}: give it in {column.unit}")
+                side = "below" if middle < column.median[0] else "above"
+                raise DataError(
+                    f"{folder}: column {column.name}: half of the values are {side} the plausible range: give it in "
+                    f"{column.unit}"
+                )
         if outside.any():
             counts = np.add.reduceat(outside, hours.first, dtype=np.int64)
-            hours.impossible.extend((int(i), column.name, int(counts[i])) for i in np.flatnonzero(counts))
+            hours.implausible.extend((int(i), column.name, int(counts[i])) for i in np.flatnonzero(counts))
             values[outside] = np.nan

@@ -1,8 +1,7 @@
-"""Between what an input of the sepsis challenge usually lies, for noisy sums: values beyond count as the edge.
+"""The public value range of each input of the sepsis challenge; noisy sums clip values to it.
 
 From textbooks' reference intervals of adults, widened to what intensive care sees daily; never from these patients.
-They are narrower than sites/datasets/sepsis/columns.py, which says what can be: the wider a range, the more noise in
-its units.
+They are narrower than the limits of sites/datasets/sepsis/columns.py, because a wider range needs more noise.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ VARIABLE_RANGES = {
     "Bilirubin_total": (0, 12), "TroponinI": (0, 20), "Hct": (18, 48), "Hgb": (6, 16), "PTT": (20, 100), "WBC": (0, 30),
     "Fibrinogen": (80, 700), "Platelets": (0, 500),
 }  # fmt: skip
-"""By measured variable, in its unit there."""
+"""Range of each measured variable, in the unit of sites/datasets/sepsis/columns.py."""
 OTHER_RANGES = {
     "shock index": (0.3, 1.5), "pulse pressure": (15, 110), "BUN/Creatinine": (0, 50), "O2Sat/FiO2": (90, 480),
     "SaO2/FiO2": (80, 480), "SIRS": (0, 4), "organ points": (0, 8), "Age": (18, 95), "HospAdmTime": (-200, 0),
@@ -25,20 +24,20 @@ OTHER_RANGES = {
 
 
 def range_of_input(name: str) -> tuple[float, float]:
-    """Return the range of an input by its name (sites/datasets/sepsis/features.py); of a 0/1 input, 0 to 1.
+    """Return the range of an input by its name (sites/datasets/sepsis/features.py); 0 to 1 for a 0/1 input.
 
-    >>> of("HR"), of("HR 6 h trend"), of("HR times in 24 h"), of("HR measured")
-    ((40, 140), (-50.0, 50.0), (0, 24), (0, 1))
+    >>> range_of_input("HR"), range_of_input("HR 6 h trend"), range_of_input("HR times in 24 h")
+    ((40, 140), (-50.0, 50.0), (0, 24))
     """
     if name in OTHER_RANGES:
         return OTHER_RANGES[name]
-    variable, _, what = name.partition(" ")
+    variable, _, statistic = name.partition(" ")
     if variable not in VARIABLE_RANGES:
         return 0, 1
     low, high = VARIABLE_RANGES[variable]
-    wide = high - low
-    if what in ("", "6 h low", "6 h high", "6 h mean"):
+    width = high - low
+    if statistic in ("", "6 h low", "6 h high", "6 h mean"):
         return low, high
-    if what in ("change", "6 h trend"):
-        return -wide / 2, wide / 2
-    return {"6 h sd": (0, wide / 4), "times in 24 h": (0, 24)}.get(what, (0, 1))
+    if statistic in ("change", "6 h trend"):
+        return -width / 2, width / 2
+    return {"6 h sd": (0, width / 4), "times in 24 h": (0, 24)}.get(statistic, (0, 1))

@@ -1,11 +1,11 @@
-"""Simulated patients in the layout of the PhysioNet/CinC Challenge 2019: hourly `.psv` files, and no one's data.
+"""Simulated patients in the layout of the PhysioNet/CinC Challenge 2019: hourly `.psv` files of no real patients.
 
-Each patient has a course of illness, which falls, wavers or rises; with sepsis it rises from about twelve hours before
-sepsis begins. Vital signs and blood follow it, with noise and with each patient's own level, and others are ill without
-sepsis. Staff measure more often who looks ill. Hospital A sees more sepsis and draws blood gases; hospital B
-measures less, and pressures always whole.
+Each patient has a course of illness, which falls, fluctuates or rises; with sepsis it rises from about twelve hours
+before onset. Vital signs and blood values follow it, with noise and each patient's own level, and others are ill
+without sepsis. Staff measure more often when a patient looks ill. Hospital A sees more sepsis and draws blood gases;
+hospital B measures less often, and always all blood pressures.
 
-A model trained here knows a simulation. How well it does says nothing about patients.
+A model trained on these data describes a simulation. Its performance says nothing about patients.
 """
 
 from __future__ import annotations
@@ -29,9 +29,17 @@ Floats = npt.NDArray[np.float64]
 class Profile:
     """How one hospital differs.
 
-    `first`: number of its first patient; `sepsis`: share who get it; `age`: mean, years; `ward`: mean hours in
-    hospital before; `units`: share whose unit is written down; `signs`: share of hours with a vital sign;
-    `temperature`, `diastolic`, `gases`: shares of hours with these; `draws`: blood draws a day.
+    Attributes:
+        first: number of its first patient.
+        sepsis: share of patients with sepsis.
+        age: mean age, years.
+        ward: mean hours in hospital before intensive care.
+        units: share of patients whose unit is recorded.
+        signs: share of hours with a vital sign.
+        temperature: share of hours with a temperature.
+        diastolic: share of hours with a diastolic pressure.
+        gases: share of hours with blood gases.
+        draws: blood draws a day.
     """
 
     first: int
@@ -65,7 +73,7 @@ LEVELS: dict[str, tuple[float, float, float, float, int]] = {
     "Hgb": (10.4, 1.4, 0.4, -0.3, 1), "PTT": (33, 6, 3, 4.0, 1), "WBC": (10.5, 2.6, 1.0, 2.4, 1),
     "Fibrinogen": (270, 60, 15, 20.0, 0), "Platelets": (205, 60, 12, -25.0, 0),
 }  # fmt: skip
-"""Of each variable its level, how it differs between patients and hours, what illness adds, and its decimals."""
+"""Mean of each variable, standard deviation between patients and within one, effect of illness, decimals."""
 
 PANELS = (
     (0.80, ("BUN", "Chloride", "Creatinine", "Glucose", "HCO3", "Potassium", "Magnesium", "Phosphate", "Calcium")),
@@ -78,7 +86,7 @@ GASES = ("BaseExcess", "FiO2", "pH", "PaCO2", "SaO2", "Lactate")
 
 
 def generate(folder: Path, *, patients: int, seed: int) -> None:
-    """Write `patients` files for each of PROFILES: `training/training_setA/p000001.psv` and on.
+    """Write `patients` files for each of PROFILES: `training/training_setA/p000001.psv` and so on.
 
     The same arguments give the same bytes, and a hospital's bytes do not depend on the other.
 
@@ -97,18 +105,18 @@ def generate(folder: Path, *, patients: int, seed: int) -> None:
             (home / MARKER).write_text(f"SYNTHETIC: one hospital of {sentence}\n")
             for number in range(patients):
                 rng = rng_for(seed, "sepsis", name, number)
-                text = _file(profile, number < round(profile.sepsis * patients), rng)
+                text = _draw_file(profile, number < round(profile.sepsis * patients), rng)
                 (home / f"p{profile.first + number:06d}.psv").write_text(text)
 
 
-def _file(profile: Profile, septic: bool, rng: np.random.Generator) -> str:
-    """Return a patient's file; the label stands from AHEAD hours before sepsis begins, the record ends LATE after."""
+def _draw_file(profile: Profile, septic: bool, rng: np.random.Generator) -> str:
+    """Return a patient's file; the label is 1 from AHEAD hours before onset, and the record ends LATE hours after."""
     hours = int(np.clip(rng.gamma(5, 8), 10, 120))
     onset = int(rng.integers(8, 60)) if septic else None
     if onset is not None:
         hours = onset + int(LATE) + 1
     time = np.arange(hours)
-    illness = rng.gamma(1.6, 0.35) + _wander(rng, hours, 0.35)
+    illness = rng.gamma(1.6, 0.35) + _correlated_noise(rng, hours, 0.35)
     if rng.random() < 0.3:
         illness += 0.7 * np.exp(-((time - rng.uniform(0, hours)) ** 2) / (2 * rng.uniform(4, 12) ** 2))
     if onset is not None:
@@ -117,11 +125,11 @@ def _file(profile: Profile, septic: bool, rng: np.random.Generator) -> str:
     cells = np.full((hours, len(NAMES)), np.nan)
     column = {name: j for j, name in enumerate(NAMES)}
     for name, (level, between, within, slope, decimals) in LEVELS.items():
-        value = level + rng.normal(0, between) + slope * illness + _wander(rng, hours, within)
+        value = level + rng.normal(0, between) + slope * illness + _correlated_noise(rng, hours, within)
         top = 100 if name in ("O2Sat", "SaO2") else 1 if name == "FiO2" else np.inf
         low = -30 if name == "BaseExcess" else 0.2 * level
         cells[:, column[name]] = np.clip(value, low, top).round(decimals)
-    known = _measured(profile, illness, hours, rng)
+    known = _draw_measured(profile, illness, hours, rng)
     cells[:, : known.shape[1]][~known] = np.nan
     unit = rng.integers(2) if rng.random() < profile.units else np.nan
     ward = -rng.exponential(profile.ward)
@@ -138,26 +146,26 @@ def _file(profile: Profile, septic: bool, rng: np.random.Generator) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _measured(profile: Profile, illness: Floats, hours: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+def _draw_measured(profile: Profile, illness: Floats, hours: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
     """Return which of the vital signs and laboratory values were measured when, `(hours, 34)`."""
     names = [column.name for column in (*VITALS, *LABS)]
     rare = {"Temp": profile.temperature, "DBP": profile.diastolic, "EtCO2": 0.0 if profile.gases > 0.05 else 0.08}
-    chance = np.array([rare.get(column.name, profile.signs) for column in VITALS])
-    found = np.zeros((hours, len(names)), dtype=bool)
-    found[:, : len(VITALS)] = rng.random((hours, len(VITALS))) < chance
-    found[0, : len(VITALS)] &= rng.random() < 0.5
+    probability = np.array([rare.get(column.name, profile.signs) for column in VITALS])
+    measured = np.zeros((hours, len(names)), dtype=bool)
+    measured[:, : len(VITALS)] = rng.random((hours, len(VITALS))) < probability
+    measured[0, : len(VITALS)] &= rng.random() < 0.5
     worry = np.exp(0.5 * (illness - 0.7))
     drawn = rng.random(hours) < np.minimum(profile.draws / 24 * worry, 0.9)
     for share, panel in PANELS:
         taken = drawn & (rng.random(hours) < share)
-        found[:, [names.index(name) for name in panel]] = taken[:, None]
+        measured[:, [names.index(name) for name in panel]] = taken[:, None]
     gas = rng.random(hours) < np.minimum(profile.gases * worry, 0.9)
-    found[:, [names.index(name) for name in GASES]] = gas[:, None]
-    return found
+    measured[:, [names.index(name) for name in GASES]] = gas[:, None]
+    return measured
 
 
-def _wander(rng: np.random.Generator, hours: int, size: float) -> Floats:
-    """Return noise of that standard deviation in which each hour resembles the one before."""
+def _correlated_noise(rng: np.random.Generator, hours: int, size: float) -> Floats:
+    """Return noise of standard deviation `size` with an autocorrelation of 0.8 from hour to hour."""
     noise = rng.normal(0, size, hours)
     for i in range(1, hours):
         noise[i] = 0.8 * noise[i - 1] + 0.6 * noise[i]

@@ -1,4 +1,4 @@
-"""Patients' hours without labels, for scoring: `.psv` files in which the column SepsisLabel may be missing."""
+"""Patients' hours for scoring: `.psv` files in which the column SepsisLabel may be missing."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from sites.datasets.sepsis.hospitals import PREFIX
 from sites.unlabelled_rows import ALL_MISSING, Exclusion, ScorableRows, unlabelled_cohort
 
 FILES_PER_BATCH = 512
-"""Patients' files that are scored together."""
+"""Number of patients' files that are scored together."""
 
 
 def read_unlabelled(source: Source) -> Iterator[ScorableRows]:
-    """Yield the rows of a folder."""
+    """Yield the rows of a folder, FILES_PER_BATCH patients at a time."""
     for folder in _psv_folders(source.folder):
         files = sorted(path.name for path in folder.glob("*.psv") if path.name[0] != ".")
         synthetic = synthetic_folder.is_marked(folder) or synthetic_folder.is_marked(folder.parent)
         for start in range(0, len(files), FILES_PER_BATCH):
-            yield _hours(source, folder, files[start : start + FILES_PER_BATCH], synthetic)
+            yield _read_files(source, folder, files[start : start + FILES_PER_BATCH], synthetic)
 
 
 def _psv_folders(folder: Path) -> list[Path]:
@@ -40,20 +40,21 @@ def _psv_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"no data folder {folder}: give the folder that holds the patients (.psv)")
     below = [path for root in (folder, folder / "training") for path in sorted(root.glob(f"{PREFIX}?*"))]
-    found = [path for path in (folder, *below) if path.is_dir() and any(path.glob("*.psv"))]
-    if not found:
+    folders = [path for path in (folder, *below) if path.is_dir() and any(path.glob("*.psv"))]
+    if not folders:
         raise DataError(f"no recordings in {folder}: it holds no .psv file")
-    return found
+    return folders
 
 
-def _hours(source: Source, folder: Path, files: Sequence[str], synthetic: bool) -> ScorableRows:
+def _read_files(source: Source, folder: Path, files: Sequence[str], synthetic: bool) -> ScorableRows:
+    """Return the rows of some patients' files; a file that cannot be read is excluded with its reason."""
     contents: list[bytes] = []
     for name in files:
         try:
             contents.append(_with_label((folder / name).read_bytes()))
         except OSError as error:
             raise DataError(f"{folder / name}: cannot be read: {error.strerror}") from None
-    left: list[Exclusion] = []
+    exclusions: list[Exclusion] = []
     try:
         hours = psv.parse_files(folder, files, contents)
     except DataError as whole:
@@ -63,27 +64,29 @@ def _hours(source: Source, folder: Path, files: Sequence[str], synthetic: bool) 
                 psv.parse_files(folder, [name], [contents[i]])
                 good.append(i)
             except DataError as error:
-                left.append(Exclusion(name.removesuffix(".psv"), str(error)))
-        if not left:
-            raise whole from None  # no file alone: a unit, say, that the hospital's median betrays
+                exclusions.append(Exclusion(name.removesuffix(".psv"), str(error)))
+        if not exclusions:
+            raise whole from None  # each file is readable: the median of all is implausible
         files, contents = [files[i] for i in good], [contents[i] for i in good]
         hours = psv.parse_files(folder, files, contents)
-    left += [Exclusion(name.removesuffix(".psv"), "no hour") for name in files if name not in set(hours.files)]
+    exclusions += [Exclusion(name.removesuffix(".psv"), "no hour") for name in files if name not in set(hours.files)]
     count = np.diff(hours.first, append=len(hours.rows))
     owner, first = np.repeat(np.arange(len(count)), count), np.repeat(hours.first, count)
     names = tuple(name.removesuffix(".psv") for name in hours.files)
-    seen = ~np.isnan(hours.rows[:, :N_MEASURED]).all(1)
-    total = np.concatenate([[0], np.cumsum(seen)])
+    measured = ~np.isnan(hours.rows[:, :N_MEASURED]).all(1)
+    total = np.concatenate([[0], np.cumsum(measured)])
     known = total[1:] > total[first]
-    for i, gone in enumerate(np.bincount(owner[~known], minlength=len(names))):
-        if gone:
-            why = ALL_MISSING if gone == count[i] else "hours before anything was measured"
-            left.append(Exclusion(names[i], why, rows=int(gone)))
+    for i, unknown in enumerate(np.bincount(owner[~known], minlength=len(names))):
+        if unknown:
+            reason = ALL_MISSING if unknown == count[i] else "hours before anything was measured"
+            exclusions.append(Exclusion(names[i], reason, rows=int(unknown)))
     columns = {
         "record": np.asarray(names, dtype=object)[owner[known]],
         "hour": hours.rows[known, ICULOS].astype(np.int64),
     }
-    return ScorableRows(_inputs(source, hours, owner, first, names, synthetic).take(known), columns, tuple(left))
+    return ScorableRows(
+        _build_cohort(source, hours, owner, first, names, synthetic).take(known), columns, tuple(exclusions)
+    )
 
 
 def _with_label(content: bytes) -> bytes:
@@ -94,7 +97,7 @@ def _with_label(content: bytes) -> bytes:
     return b"\n".join([lines[0] + b"|" + LABEL.encode(), *(line + b"|0" for line in lines[1:] if line)]) + b"\n"
 
 
-def _inputs(
+def _build_cohort(
     source: Source,
     hours: psv.Hours,
     owner: npt.NDArray[np.int64],
@@ -102,9 +105,10 @@ def _inputs(
     names: tuple[str, ...],
     synthetic: bool,
 ) -> Cohort:
-    what, options = source.task(), source.options
-    wide = len(what.features)
-    made = [
+    """Return every hour as an example, computed as for training."""
+    task, options = source.task(), source.options
+    width = len(task.features)
+    blocks = [
         sepsis_features.compute_features(*block)
         if options.view == "features"
         else sepsis_features.compute_channels(*block, carry=options.carry)
@@ -112,8 +116,8 @@ def _inputs(
     ]
     x: npt.NDArray[np.float32] | Windows = np.zeros((len(owner), 0, 0), np.float32)
     if options.view == "features":
-        features = np.concatenate(made)[:, :wide]
+        features = np.concatenate(blocks)[:, :width]
     else:
-        x = Windows(np.concatenate(made)[:, : what.channels], np.arange(len(owner)), first, options.hours)
-        features = sepsis_features.static_features(hours.rows)[:, :wide]
-    return unlabelled_cohort(what, x, features, names, synthetic, owner)
+        x = Windows(np.concatenate(blocks)[:, : task.channels], np.arange(len(owner)), first, options.hours)
+        features = sepsis_features.static_features(hours.rows)[:, :width]
+    return unlabelled_cohort(task, x, features, names, synthetic, owner)

@@ -1,8 +1,8 @@
-"""The utility of an early warning: what an alarm, and what silence, is worth at each hour.
+"""The utility of an early warning: the worth of an alarm, and of silence, at each hour.
 
 As the PhysioNet/CinC Challenge 2019 defines it (Reyna et al., Crit Care Med 48(2):210-217, 2020, and the
-organisers' evaluate_sepsis_score.py). Sepsis begins 6 hours after the first hour labelled 1, because the labels
-stand 6 hours ahead. With dt the hours since it began:
+organisers' evaluate_sepsis_score.py). Sepsis begins 6 hours after the first hour labelled 1, because the labels are
+shifted 6 hours ahead. With dt the hours since onset:
 
     dt                    alarm                          silence
     up to -6              (dt + 12) / 6, at least -0.05  0
@@ -24,13 +24,14 @@ ALARM_BEST, SILENCE_WORST, FALSE_ALARM = 1.0, -2.0, -0.05
 def hourly_utility(
     label: npt.NDArray[np.integer] | npt.NDArray[np.floating] | npt.NDArray[np.bool_], first: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
-    """Return what silence (column 0) and an alarm (column 1) are worth at each hour, float32 `(rows, 2)`.
+    """Return the worth of silence (column 0) and of an alarm (column 1) at each hour, float32 `(rows, 2)`.
 
-    `label`: 0 or 1 `(rows,)`, every hour of each patient in order, patient after patient; `first`: `(patients,)`,
-    the row at which each patient begins, rising from 0.
+    Args:
+        label: 0 or 1 `(rows,)`, every hour of each patient in order, patient after patient.
+        first: `(patients,)`, each patient's first row, rising from 0.
     """
-    found = np.zeros((len(label), 2), dtype=np.float32)
-    found[:, 1] = FALSE_ALARM
+    utility = np.zeros((len(label), 2), dtype=np.float32)
+    utility[:, 1] = FALSE_ALARM
     positive = np.flatnonzero(label)
     owner = np.searchsorted(first, positive, side="right") - 1
     septic, at = np.unique(owner, return_index=True)
@@ -44,42 +45,45 @@ def hourly_utility(
     fall = ALARM_BEST * (LATE - dt) / (LATE - OPTIMAL)
     miss = SILENCE_WORST * (dt - OPTIMAL) / (LATE - OPTIMAL)
     early, over = dt <= OPTIMAL, dt > LATE
-    found[rows, 0] = np.where(early | over, 0.0, miss)
-    found[rows, 1] = np.where(early, rise, np.where(over, 0.0, fall))
-    return found
+    utility[rows, 0] = np.where(early | over, 0.0, miss)
+    utility[rows, 1] = np.where(early, rise, np.where(over, 0.0, fall))
+    return utility
 
 
 def hours_until_sepsis(
     label: npt.NDArray[np.integer] | npt.NDArray[np.floating] | npt.NDArray[np.bool_], first: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
-    """Return the hours until sepsis begins, float32 `(rows,)`, below 0 after it, NaN for who never has it.
+    """Return the hours until sepsis begins, float32 `(rows,)`: negative after onset, NaN for patients without sepsis.
 
-    Arguments as of `worth`.
+    Arguments as of `hourly_utility`.
 
-    >>> until(np.array([0, 0, 1, 1, 0]), np.array([0, 4])).tolist()
+    >>> hours_until_sepsis(np.array([0, 0, 1, 1, 0]), np.array([0, 4])).tolist()
     [8.0, 7.0, 6.0, 5.0, nan]
     """
-    found = np.full(len(label), np.nan, dtype=np.float32)
+    until = np.full(len(label), np.nan, dtype=np.float32)
     positive = np.flatnonzero(label)
     septic, at = np.unique(np.searchsorted(first, positive, side="right") - 1, return_index=True)
     hours = np.append(first[1:], len(label))[septic] - first[septic]
     before = np.cumsum(hours) - hours
     rows = np.arange(hours.sum()) - np.repeat(before - first[septic], hours)
-    found[rows] = np.repeat(positive[at] + AHEAD, hours) - rows
-    return found
+    until[rows] = np.repeat(positive[at] + AHEAD, hours) - rows
+    return until
 
 
 def normalised_utility(
     values: npt.NDArray[np.floating], alarm: npt.NDArray[np.bool_] | npt.NDArray[np.integer]
 ) -> float:
-    """Return the utility of the alarms, on the scale where silence throughout is 0 and the best choice 1.
+    """Return the utility of the alarms, scaled so that silence throughout is 0 and the best choice 1.
 
-    `values`: `(rows, 2)`, what `worth` gives; `alarm`: `(rows,)`, true where an alarm is given. The best choice takes
-    the better of both at every hour, which is what the organisers' alarms from 12 hours before to 3 after come to.
-    NaN where no one has sepsis: then no choice is better than silence.
+    The best choice takes the better of both at every hour, which equals the organisers' alarms from 12 hours before to
+    3 hours after onset. NaN where no patient has sepsis: then no choice is better than silence.
 
-    >>> table = worth(np.array([0, 0, 1, 1]), np.array([0]))
-    >>> normalised(table, np.array([0, 0, 0, 0])), normalised(table, np.array([1, 1, 1, 1]))
+    Args:
+        values: `(rows, 2)`, as `hourly_utility` gives it.
+        alarm: `(rows,)`, true where an alarm is given.
+
+    >>> table = hourly_utility(np.array([0, 0, 1, 1]), np.array([0]))
+    >>> normalised_utility(table, np.array([0, 0, 0, 0])), normalised_utility(table, np.array([1, 1, 1, 1]))
     (0.0, 1.0)
     """
     silence = values[:, 0].sum(dtype=np.float64)

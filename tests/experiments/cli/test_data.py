@@ -174,7 +174,7 @@ def test_a_file_that_cannot_be_had_is_exit_code_1_and_the_next_fetch_mends_it(wa
         (["verify", "mitdb", "nowhere"], 2, "no data folder nowhere"),
         (["verify", "mitbd", "nowhere"], 2, "no data set named 'mitbd'"),
         (["describe", "mitdb", "nowhere"], 2, "no data folder nowhere"),
-        (["describe", "mitdb"], 2, "data.path: say where"),
+        (["describe", "mitdb"], 2, "data.path: name the folder"),
         (["describe", "mitdb", "nowhere", "--set", "training.lr=1"], 2, "only values of data are used here"),
         (["describe", "mitdb", "nowhere", "--set", "data.options.view=round"], 2, "view"),
         (["describe", "none.yaml"], 2, "no configuration file none.yaml"),

@@ -98,7 +98,7 @@ def test_a_score_is_never_nan(bad: float) -> None:
     found = score.score_rows(model_of(TASK, logits), rows_of(TASK, 3))
     assert np.isfinite(found.odds).all()
     assert found.predicted.tolist() == ["abnormal", "normal"]
-    assert found.rows.left == (Exclusion("p", score.NOT_FINITE, rows=1),)
+    assert found.rows.exclusions == (Exclusion("p", score.NOT_FINITE, rows=1),)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

@@ -105,26 +105,26 @@ def test_beats_on_a_bad_stretch_are_left_out_and_told(
     digital = ecg()
     spoil(digital)
     found = read_rows(put(digital), "r", form())
-    gone = np.asarray([item.sample for item in found.left])
-    assert {item.why for item in found.left} == {why}
+    gone = np.asarray([item.sample for item in found.exclusions])
+    assert {item.reason for item in found.exclusions} == {why}
     assert sorted([*gone, *found.columns["sample"]]) == AT.tolist()
     touched = AT[(AT + 0.48 * RATE >= 2000) & (end >= AT - 0.288 * RATE)]
     assert len(gone)
     assert set(gone) <= set(touched)
     assert end == 2600 or set(gone) >= set(touched[(touched < 2000) | (touched >= end)])
-    assert {item.seconds for item in found.left} == {place / RATE for place in gone}
+    assert {item.seconds for item in found.exclusions} == {place / RATE for place in gone}
     assert np.isfinite(found.cohort.x).all()
 
 
 def test_a_beat_at_the_record_s_own_peak_is_not_saturated(put: Callable[..., Path]) -> None:
-    assert read_rows(put(ecg()), "r", form()).left == ()
+    assert read_rows(put(ecg()), "r", form()).exclusions == ()
 
 
 def test_a_quiet_line_below_all_else_is_no_rail(put: Callable[..., Path]) -> None:
     time = np.arange(RATE * SECONDS)
     beat = 1000 * np.exp(-0.5 * ((time % 200 - 60) / 6) ** 2) + 200 * np.exp(-0.5 * ((time % 200 - 130) / 14) ** 2)
     digital = 50 * np.rint(beat[:, None] / 50) + 20 * ((time[:, None] // 9) % 2)  # coarse: runs of 36 ms, at least
-    assert read_rows(put(np.where(digital > 20, digital, 20 * ((time[:, None] // 20) % 2))), "r", form()).left == ()
+    assert read_rows(put(np.where(digital > 20, digital, 20 * ((time[:, None] // 20) % 2))), "r", form()).exclusions == ()
 
 
 @pytest.mark.parametrize(("seconds", "spoilt"), [(0.06, False), (0.2, True)])
@@ -136,7 +136,7 @@ def test_the_end_of_a_slow_wave_is_a_rail_only_if_it_lasts(
     fall = np.concatenate([np.linspace(0, -1200, 60), np.full(length, -1200), np.linspace(-1200, 0, 60)])
     digital[at : at + len(fall), 0] = np.rint(fall)
     found = read_rows(put(digital), "r", form())
-    assert (RAIL in {item.why for item in found.left}) == spoilt
+    assert (RAIL in {item.reason for item in found.exclusions}) == spoilt
 
 
 @pytest.mark.parametrize("value", [0, 500, LOW])
@@ -165,7 +165,7 @@ def test_recordings_too_short(put: Callable[..., Path], seconds: float) -> None:
 
 def test_the_last_beat_has_no_next_one(put: Callable[..., Path]) -> None:
     found = read_rows(put(ecg()), "r", form(view="kachuee"))
-    assert [(item.why, item.sample) for item in found.left] == [("last beat, which has no next one", AT[-1])]
+    assert [(item.reason, item.sample) for item in found.exclusions] == [("last beat, which has no next one", AT[-1])]
 
 
 def test_strips_follow_one_another(put: Callable[..., Path], tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_strips_follow_one_another(put: Callable[..., Path], tmp_path: Path) -> 
     found = read_rows(put(digital), "r", wanted)
     assert np.array_equal(found.cohort.x[0], (digital[:2500].T / 1000).astype(np.float32))
     assert found.columns["sample"].tolist() == [0]
-    assert [(item.why, item.sample) for item in found.left] == [
+    assert [(item.reason, item.sample) for item in found.exclusions] == [
         (MISSING, 2500),
         ("end of the recording, shorter than 10 s", 5000),
     ]
@@ -199,7 +199,7 @@ def test_a_strip_with_a_flat_lead_is_left_out_and_one_with_a_flat_stretch_is_not
     digital[3000:3200, 1] = 7
     found = read_rows(put(digital), "r", recordings.input_form(source(tmp_path, "ptbxl", leads=["II", "V1"])))
     assert found.columns["sample"].tolist() == [2500]
-    assert [(item.why, item.sample) for item in found.left] == [(FLAT, 0)]
+    assert [(item.reason, item.sample) for item in found.exclusions] == [(FLAT, 0)]
 
 
 def test_recordings_lie_in_the_folder_or_below_it(tmp_path: Path) -> None:

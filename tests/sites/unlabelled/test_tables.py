@@ -28,7 +28,7 @@ def source(folder: Path, dataset: str, store: Path, **options: object) -> Source
 def whole(found: list[ScorableRows]) -> tuple[np.ndarray, list[str], list[Exclusion]]:
     features = np.concatenate([part.cohort.features for part in found])
     names = [str(name) for part in found for name in part.columns["record"]]
-    return features, names, [item for part in found for item in part.left]
+    return features, names, [item for part in found for item in part.exclusions]
 
 
 @pytest.fixture(scope="module", params=["flamby", "explicit"])
@@ -57,7 +57,7 @@ def test_a_row_of_nothing_is_left_out_and_one_without_a_diagnosis_is_not(
     (found,) = tables.read_unlabelled_tables(source(tmp_path, "heart_disease", store, protocol=protocol))
     assert found.columns["line"].tolist()[:2] == [1, 2]
     assert np.array_equal(found.cohort.features[0], found.cohort.features[1])
-    reasons = {item.record: (item.why, item.rows) for item in found.left}
+    reasons = {item.record: (item.reason, item.rows) for item in found.exclusions}
     assert reasons["here-0003"] == ("every value is missing", 1)
     if protocol == "flamby":
         assert reasons["here-0004"] == ("a value is missing, which data.options.protocol=flamby refuses", 1)
@@ -110,7 +110,7 @@ def test_sepsis_inputs_are_those_of_training_with_or_without_labels(
     assert found.columns["record"].tolist() == ["p1"] * 3 + ["p2"] * 3
     assert found.columns["hour"].tolist() == [3, 4, 5, 1, 2, 3]
     assert found.cohort.patient.tolist() == [0, 0, 0, 1, 1, 1]
-    assert found.left == (Exclusion("p1", "hours before anything was measured", rows=2),)
+    assert found.exclusions == (Exclusion("p1", "hours before anything was measured", rows=2),)
 
 
 def test_sepsis_patients_of_nothing_and_bad_files_are_told(
@@ -126,7 +126,7 @@ def test_sepsis_patients_of_nothing_and_bad_files_are_told(
     features, names, left = whole(list(tables.read_unlabelled_tables(source(tmp_path, "sepsis", store))))
     assert names == ["p1"] * 3 + ["p5"]
     assert len(features) == 4
-    said = {item.record: (item.why, item.rows) for item in left}
+    said = {item.record: (item.reason, item.rows) for item in left}
     assert said["p2"] == ("every value is missing", 2)
     assert said["p3"] == ("no hour", 0)
     assert "p4.psv: line 3, column HR: a cell that is no number" in said["p4"][0]
@@ -136,7 +136,7 @@ def test_sepsis_patients_of_nothing_and_bad_files_are_told(
 def test_a_hospital_in_other_units_is_refused_whole(tmp_path: Path, store: Path) -> None:
     for i in range(25):
         psv(tmp_path, f"p{i:02}", 2, Temp=[98.6, 99.0])
-    with pytest.raises(DataError, match="column Temp: half of the values are over what can be"):
+    with pytest.raises(DataError, match="column Temp: half of the values are above the plausible range"):
         list(tables.read_unlabelled_tables(source(tmp_path, "sepsis", store)))
 
 

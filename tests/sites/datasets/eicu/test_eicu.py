@@ -246,7 +246,7 @@ def test_a_person_stays_where_most_of_their_stays_are_and_else_where_the_first_i
     others = [(1, "a", 0), (1, "b", 1), (3, "c", 0), (3, "d", 1)]
     found = settled([*others, (1, "x", 0), (3, "x", 1), (3, "x", 0), (3, "y", 0), (2, "y", 1)], "region", 1)
     assert found.site[4:] == (None, "south", "south", "south", None)
-    assert Counter(found.why) == {None: 7, hospitals.KEPT_ELSEWHERE: 2}
+    assert Counter(found.reason) == {None: 7, hospitals.KEPT_ELSEWHERE: 2}
     # hospitals 1 and 2 are both in the west: no second site, nobody is left out
     assert None not in settled([*others, (1, "x", 0), (2, "x", 1)], "region", 1).site
 
@@ -256,7 +256,7 @@ def test_a_small_hospital_joins_its_region_and_a_small_region_is_left_out() -> N
     stays += [(2, f"b{i}", i % 2) for i in range(5)] + [(3, f"c{i}", i % 2) for i in range(3)]
     found = settled(stays, "hospital", 6)
     assert Counter(found.site) == {"hospital-1": 6, None: 8}  # the west without hospital 1 has five people
-    assert Counter(found.why) == {None: 6, hospitals.SITE_TOO_SMALL: 8}
+    assert Counter(found.reason) == {None: 6, hospitals.SITE_TOO_SMALL: 8}
     assert Counter(settled(stays, "hospital", 5).site) == {"hospital-1": 6, "hospital-2": 5, None: 3}
     assert Counter(settled([*stays, (4, "d", 1)], "hospital", 4).site)["south"] == 4
 
@@ -266,7 +266,7 @@ def test_a_hospital_with_one_outcome_joins_its_region() -> None:
     found = settled([*stays, *((4, f"d{i}", 0) for i in range(6)), *((2, f"b{i}", 1) for i in range(6))], "hospital", 3)
     # what is left of the south are the survivors of hospital 4, and of the west the dead of hospital 2
     assert Counter(found.site) == {"hospital-1": 6, "hospital-3": 6, None: 12}
-    assert set(found.why[12:]) == {hospitals.SITE_TOO_SMALL}
+    assert set(found.reason[12:]) == {hospitals.SITE_TOO_SMALL}
 
 
 def test_what_was_left_out_is_counted_once_over_all_sites(mine: Path, store: Path) -> None:
@@ -398,13 +398,13 @@ BAD = [
     ("patient", wrong_cell("patientunitstayid", ""), "patient.csv.gz: 1 rows have no patientunitstayid"),
     ("patient", wrong_cell("hospitalid", "4711"), "patient.csv.gz: 1 stays are at hospitals that hospital.csv.gz does"),
     ("patient", wrong_cell("uniquepid", ""), "rows without uniquepid or hospitalid"),
-    ("patient", wrong_cell("age", "4711"), "patient.csv.gz: 1 cells of the column age are no age"),
-    ("patient", wrong_cell("age", "x4711"), "patient.csv.gz: 1 cells of the column age are no age"),
+    ("patient", wrong_cell("age", "4711"), "patient.csv.gz: 1 cells of the column age are not an age"),
+    ("patient", wrong_cell("age", "x4711"), "patient.csv.gz: 1 cells of the column age are not an age"),
     ("patient", wrong_cell("hospitaldischargestatus", "x4711"), "hospitaldischargestatus are none of Alive, Expired"),
-    ("patient", lambda t: t[:3], "no site has both outcomes and the people"),
-    ("patient", lambda t: t.assign(hospitaldischargestatus="Alive"), "no site has both outcomes and the people"),
+    ("patient", lambda t: t[:3], "no site has both outcomes and the number of people"),
+    ("patient", lambda t: t.assign(hospitaldischargestatus="Alive"), "no site has both outcomes and the number of people"),
     ("hospital", lambda t: t.drop(columns="region"), "hospital.csv.gz: no column region"),
-    ("hospital", lambda t: pd.concat([t, t[:1]]), "hospital.csv.gz: a hospital stands twice"),
+    ("hospital", lambda t: pd.concat([t, t[:1]]), "hospital.csv.gz: a hospital has two rows"),
     ("apacheApsVar", lambda t: t.drop(columns=["wbc", "ph"]), "apacheApsVar.csv.gz: no column wbc, ph"),
     ("apacheApsVar", wrong_cell("wbc", "x4711"), "apacheApsVar.csv.gz: 1 cells of the column wbc are not numbers"),
     ("apacheApsVar", wrong_cell("wbc", "-4711"), "apacheApsVar.csv.gz: the column wbc holds numbers below 0"),
@@ -443,7 +443,7 @@ def test_a_missing_or_damaged_table_is_one_clear_line(mine: Path, store: Path) -
 
 
 def test_a_stay_that_is_not_there_is_not_named(made: Path, store: Path) -> None:
-    with pytest.raises(DataError, match="a stay that was asked for is not there") as caught:
+    with pytest.raises(DataError, match="a requested stay is not there") as caught:
         eicu.read(made, asked(), ["4711"], store)
     assert "4711" not in str(caught.value)
 
@@ -545,13 +545,13 @@ def test_generated_hospitals_are_the_same_again_and_say_what_they_are(made: Path
         assert (made / path).read_bytes() == (tmp_path / "again" / path).read_bytes(), path
     assert "SYNTHETIC" in (made / "SYNTHETIC").read_text()
     simulate.generate(made, hospitals=5, stays=50, seed=3)  # left alone
-    with pytest.raises(DataError, match="holds other data than was asked for"):
+    with pytest.raises(DataError, match="holds other data than requested"):
         simulate.generate(made, hospitals=5, stays=50, seed=4)
     assert not [path for path in tmp_path.iterdir() if path.name != "again"]
 
 
 def test_without_a_folder_the_hospitals_are_simulated_only_when_asked(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data\.path: say where eicu lies"):
+    with pytest.raises(ConfigError, match=r"data\.path: name the folder of eicu"):
         eicu.default_folder(asked(), tmp_path, 1)
     folder = eicu.default_folder(asked(simulated=True, hospitals=2, stays=20), tmp_path, 1)
     assert (folder / "SYNTHETIC").is_file()

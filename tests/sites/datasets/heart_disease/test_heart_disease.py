@@ -225,7 +225,7 @@ def test_some_are_read_in_the_order_asked_for(simulated: Path, tmp_path: Path) -
         np.testing.assert_array_equal(few.features[place], whole.features[row])
         assert few.persons[place] == whole.persons[row]
         assert (few.y[place], few.age[place], few.sex[place]) == (whole.y[row], whole.age[row], whole.sex[row])
-    with pytest.raises(DataError, match="1 of the 2 rows asked for are not there"):
+    with pytest.raises(DataError, match="1 of the 2 requested rows are not there"):
         heart_disease.read(simulated, EXPLICIT, [ids[0], "north-9999"], tmp_path)
     with pytest.raises(DataError, match="no examples of"):
         heart_disease.read(simulated, EXPLICIT, [], tmp_path)
@@ -379,7 +379,7 @@ def test_a_generated_hospital_is_the_same_whatever_the_others(simulated: Path, t
 def test_hospitals_are_generated_only_where_asked_for(tmp_path: Path) -> None:
     raw = {"dataset": "heart_disease", "cache": str(tmp_path)}
     with pytest.raises(
-        ConfigError, match=r"data\.path: say where heart_disease lies .* or data\.options\.simulated=tr"
+        ConfigError, match=r"data\.path: name the folder of heart_disease .* or data\.options\.simulated=tr"
     ):
         datasets.open_source(config.parse_config({"data": raw}), None)
     asked = {"simulated": True, "hospitals": 3, "patients": 12, "protocol": "explicit"}
@@ -484,5 +484,5 @@ def test_real_rows_read_by_hand(uci: Path, tmp_path: Path) -> None:
     assert found.y.tolist() == [1, 0]
     one = heart_disease.read(uci, FLAMBY, ids[1:], tmp_path)
     np.testing.assert_array_equal(one.features, f32([FLAMBY_FULL]))
-    with pytest.raises(DataError, match="1 of the 1 rows asked for are not there, or not used"):
+    with pytest.raises(DataError, match="1 of the 1 requested rows are not there, or not used"):
         heart_disease.read(uci, FLAMBY, ids[:1], tmp_path)

@@ -310,7 +310,7 @@ BAD = {
     "no label": (broken(cell(1, LABEL, "NaN")), f": line 3, column {LABEL}: neither 0 nor 1"),
     "a line broken by a carriage return": (
         text(lines(3)).replace("|2|0\n", "|2|0\r"),
-        ": a carriage return stands within a line",
+        ": a carriage return within a line",
     ),
     "an empty file": ("", ": column HR is missing"),
     "another file": ("%PDF-1.4\n", ": column HR is missing"),
@@ -353,7 +353,7 @@ def test_a_hospital_with_another_unit_is_refused(
     with pytest.raises(DataError) as caught:
         sepsis.patients(tmp_path / "wrong", STAYS, tmp_path / "store")
     assert str(caught.value).startswith(f"{tmp_path / 'wrong'}: column {name}: half of the values are ")
-    assert str(caught.value).endswith(f" what can be: give it in {unit}")
+    assert str(caught.value).endswith(f" the plausible range: give it in {unit}")
 
 
 def test_one_patients_fahrenheit_is_taken_as_not_measured_and_counted(tmp_path: Path) -> None:
@@ -437,7 +437,7 @@ def test_what_is_no_patient_is_not_read(tmp_path: Path) -> None:
     assert [item.id for item in sepsis.patients(tmp_path, STAYS, tmp_path / "store")] == ["p1"]
     assert not whole(tmp_path, tmp_path / "store").synthetic
     write(tmp_path / "training_setA", "p2", lines(3, HR=70))
-    with pytest.raises(DataError, match="patients lie beside the hospitals' folders"):
+    with pytest.raises(DataError, match="files are next to the hospitals' folders"):
         sepsis.patients(tmp_path, STAYS, tmp_path / "store")
 
 
@@ -498,7 +498,7 @@ def test_a_model_can_learn_from_what_is_generated(tmp_path: Path) -> None:
 
 def test_without_a_folder_one_must_ask_for_generated_data(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"^data\.path: say where sepsis lies .*data\.options\.simulated=true for SYN"
+        ConfigError, match=r"^data\.path: name the folder of sepsis .*data\.options\.simulated=true for SYN"
     ):
         sepsis.default_folder(Options(), tmp_path, 1)
     made = sepsis.default_folder(Options(simulated=True, patients=10), tmp_path, 1)
