@@ -124,7 +124,8 @@ def test_a_quiet_line_below_all_else_is_no_rail(put: Callable[..., Path]) -> Non
     time = np.arange(RATE * SECONDS)
     beat = 1000 * np.exp(-0.5 * ((time % 200 - 60) / 6) ** 2) + 200 * np.exp(-0.5 * ((time % 200 - 130) / 14) ** 2)
     digital = 50 * np.rint(beat[:, None] / 50) + 20 * ((time[:, None] // 9) % 2)  # coarse: runs of 36 ms, at least
-    assert read_rows(put(np.where(digital > 20, digital, 20 * ((time[:, None] // 20) % 2))), "r", form()).exclusions == ()
+    quiet = np.where(digital > 20, digital, 20 * ((time[:, None] // 20) % 2))
+    assert read_rows(put(quiet), "r", form()).exclusions == ()
 
 
 @pytest.mark.parametrize(("seconds", "spoilt"), [(0.06, False), (0.2, True)])

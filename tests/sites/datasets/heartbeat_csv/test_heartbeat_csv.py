@@ -151,7 +151,7 @@ def test_a_row_of_the_other_kind_in_a_file_of_one_kind(tmp_path: Path) -> None:
     (tmp_path / "ptbdb_normal.csv").write_text(f"{row(0)}\n{row(1)}\n")
     refused(
         lambda: heartbeat_csv.patients(tmp_path, options(set="ptbdb"), tmp_path / "store"),
-        "ptbdb_normal.csv, line 2: the label is none of 0, as this file must hold",
+        "ptbdb_normal.csv, line 2: the label is none of 0",
     )
 
 

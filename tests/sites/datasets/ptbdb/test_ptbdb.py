@@ -344,13 +344,13 @@ def test_bad_folders_are_named(five: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     refused(lambda: ptbdb.patients(tmp_path / "empty", options(), tmp_path), "no recordings in", "patient001/s0010_re")
     shutil.copytree(five / "patient001", five / "patient006")
-    refused(lambda: ptbdb.patients(five, options(), five), "s0001_re lies in patient001 and in patient006")
+    refused(lambda: ptbdb.patients(five, options(), five), "s0001_re is in patient001 and in patient006")
     shutil.rmtree(five / "patient006")
     (five / "patient001" / "s0001_re.dat").unlink()
     refused(lambda: ptbdb.patients(five, options(), five), "names the signal file s0001_re.dat")
     flat = put(tmp_path / "flat", "s1", beat_train(10, 125, 0.8), HEALTHY)
     (flat.parent / "RECORDS").write_text("s1\n")
-    refused(lambda: ptbdb.patients(flat.parent, options(), flat.parent), "must lie in its patient's folder")
+    refused(lambda: ptbdb.patients(flat.parent, options(), flat.parent), "must be in its patient's folder")
     refused(lambda: ptbdb.read(five, options(), [], five), "no recordings of")
 
 

@@ -230,7 +230,7 @@ def test_measures_of_a_strip_stand_beside_it(made: Path, prepared: Path) -> None
     np.testing.assert_array_equal(measured.features, features.feature_table(plain))
     assert measured.task.features == features.feature_names(plain.task)
     assert (measured.task.units, measured.task.missing) == (True, True)  # mV and ms; a wave may not be found
-    with pytest.raises(ConfigError, match="measures: they are of strips"):
+    with pytest.raises(ConfigError, match="measures: only for strips"):
         options(view="beats", measures=True)
 
 
@@ -343,22 +343,22 @@ def test_beats_of_another_lead_first_keep_the_order(made: Path, prepared: Path) 
 # Bad input
 
 BAD_CELLS: list[tuple[dict[str, object], tuple[str, ...]]] = [
-    ({"ecg_id": 1}, ("line 4", "ecg_id stands twice")),
-    ({"ecg_id": "1.5"}, ("line 4", "ecg_id is no whole number")),
-    ({"patient_id": ""}, ("line 4", "patient_id is no whole number")),
-    ({"patient_id": "Meier"}, ("line 4", "patient_id is no number")),
-    ({"age": "sixty"}, ("line 4", "age is no number")),
-    ({"age": 222}, ("line 4", "age is no number of years")),
+    ({"ecg_id": 1}, ("line 4", "ecg_id appears twice")),
+    ({"ecg_id": "1.5"}, ("line 4", "ecg_id is not a whole number")),
+    ({"patient_id": ""}, ("line 4", "patient_id is not a whole number")),
+    ({"patient_id": "Meier"}, ("line 4", "patient_id is not a number")),
+    ({"age": "sixty"}, ("line 4", "age is not a number")),
+    ({"age": 222}, ("line 4", "age is not a number of years")),
     ({"sex": 2}, ("line 4", "sex is neither 0 (male) nor 1 (female)")),
-    ({"site": "north"}, ("line 4", "site is no number")),
+    ({"site": "north"}, ("line 4", "site is not a number")),
     ({"strat_fold": 11}, ("line 4", "strat_fold is not 1 to 10")),
     ({"strat_fold": ""}, ("line 4", "strat_fold is not 1 to 10")),
-    ({"scp_codes": "NORM"}, ("line 4", "scp_codes holds no statements")),
-    ({"scp_codes": "{'NORM': 'high'}"}, ("line 4", "scp_codes holds no statements")),
+    ({"scp_codes": "NORM"}, ("line 4", "scp_codes does not hold statements")),
+    ({"scp_codes": "{'NORM': 'high'}"}, ("line 4", "scp_codes does not hold statements")),
     ({"scp_codes": "{'XYZ': 100.0}"}, ("line 4", "a statement of scp_codes is not in scp_statements.csv")),
-    ({"filename_lr": "records100/00000/00001_lr"}, ("line 4", "filename_lr stands twice")),
-    ({"filename_lr": "../../other/00001_lr"}, ("line 4", "filename_lr names no file below this folder")),
-    ({"filename_hr": ""}, ("line 4", "filename_hr names no file below this folder")),
+    ({"filename_lr": "records100/00000/00001_lr"}, ("line 4", "filename_lr appears twice")),
+    ({"filename_lr": "../../other/00001_lr"}, ("line 4", "filename_lr does not name a file below this folder")),
+    ({"filename_hr": ""}, ("line 4", "filename_hr does not name a file below this folder")),
     ({"filename_lr": "records100/00000/99999_lr"}, ("no header", "99999_lr.hea")),
 ]
 
@@ -388,7 +388,7 @@ def test_bad_tables_and_folders_are_named(copy: Path, tmp_path: Path) -> None:
     table.iloc[:0].to_csv(database, index=False)
     refused(lambda: ptbxl.patients(copy, options(), tmp_path), "no recordings in", "has no rows")
     database.write_bytes(b"\xff\xfe\x00nonsense\n\x00")
-    refused(lambda: ptbxl.patients(copy, options(), tmp_path), "is no table")
+    refused(lambda: ptbxl.patients(copy, options(), tmp_path), "is not a table")
     table.to_csv(database, index=False)
     (copy / "scp_statements.csv").write_text(",diagnostic,diagnostic_class\nNORM,1.0,HEALTHY\n")
     refused(
@@ -415,7 +415,7 @@ def test_bad_signal_files_are_named(copy: Path, tmp_path: Path) -> None:
 def test_options_that_cannot_be(tmp_path: Path) -> None:
     for given, said in (
         ({"view": "beats", "leads": ["I", "II", "V1"]}, "the view beats takes one or two"),
-        ({"leads": ["I", "I"]}, "one of them stands twice"),
+        ({"leads": ["I", "I"]}, "one of them is listed twice"),
         ({"rate": 250}, "rate"),
         ({"leads": ["MLII"]}, "leads"),
     ):
