@@ -1,14 +1,18 @@
-"""A run's model, ready to predict: its weights with the task and configuration that they belong to."""
+"""A run's saved model, ready to predict: its weights, task, input scaling and outcome.
+
+The model cards of runs load their model with this module: `model` and `scaling` keep their names.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import config as configuration
 from common import models
-from common.config import RunConfig
+from common.config import RunConfig, load_config
 from common.errors import DataError
 from common.latent import LatentStatistics
 from common.scaling import Scaling
@@ -17,11 +21,119 @@ from common.task import Task
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["has_synthetic_data", "load_latent", "load_outcome", "load_scaling", "load_site_weights", "model"]
+
+def model(folder: Path, name: str = "federated", site: str | None = None) -> tuple[nn.Module, Task]:
+    """Return a run's model in evaluation mode, and its task.
+
+    Args:
+        folder: the run's folder.
+        name: "federated", "pooled", "local:SITE", or "personal" (Ditto's model of the hospital `site`).
+        site: the hospital whose own layers complete the federated model, where the strategy keeps layers local.
+
+    Raises:
+        DataError: the folder holds no such model, or weights that do not fit its configuration; or the strategy keeps
+            layers at each hospital, and `site` names none whose layers are in the folder.
+    """
+    built, task, config = _load_saved(folder, "federated" if name == "personal" else name)
+    if own := load_site_weights(folder, built, config, name, site):
+        built.load_state_dict({**built.state_dict(), **own})
+    return built.eval(), task
+
+
+def _load_saved(folder: Path, name: str) -> tuple[nn.Module, Task, RunConfig]:
+    """Return a model with the weights in its file, its task, and the run's configuration."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    stem = "model" if name == "federated" else f"model.{name.replace(':', '.')}"
+    path = folder / f"{stem}.safetensors"
+    try:
+        outcome = json.loads((folder / "federated.json").read_text(encoding="utf-8"))
+        task = Task.from_dict(outcome["task"])
+        config = load_config(folder / "config.yaml")
+        weights = load_file(path)
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError):
+        raise DataError(
+            f"{folder} holds no complete model {name!r}: it needs {path.name}, config.yaml and federated.json"
+        ) from None
+    built = models.build_model(task, config.model, config.seed)
+    try:
+        built.load_state_dict(weights)
+    except RuntimeError:
+        raise DataError(f"{path} does not fit the model of {folder / 'config.yaml'}") from None
+    return built, task, config
+
+
+def load_site_weights(folder: Path, built: nn.Module, config: RunConfig, name: str, site: str | None) -> dict[str, Any]:
+    """Return the weights that a hospital of a simulated run kept to itself; empty where the strategy keeps none.
+
+    Args:
+        folder: the run's folder.
+        built: the run's model.
+        config: the run's configuration.
+        name: "federated", "personal", or a baseline, which has no local layers.
+        site: the hospital.
+
+    Raises:
+        DataError: the strategy keeps weights at each hospital and no hospital is named, or the folder has none of it.
+    """
+    from safetensors.torch import load_file
+
+    wanted = _list_local_layers(folder, built, config, name)
+    if not wanted:
+        return {}
+    known = sorted(path.name for path in (folder / "sites").glob("*") if path.is_dir())
+    if site is None:
+        kept = "a personal model" if name == "personal" else _shorten(wanted)
+        choice = f"one of {', '.join(known)}" if known else "but its files are at the hospitals, not in this folder"
+        raise DataError(
+            f"{folder}: {config.federation.strategy.name} keeps {kept} at each hospital, so that the saved model is "
+            f"incomplete: name a hospital with --site (in Python: site=), {choice}"
+        )
+    number = int(load_outcome(folder)["chosen"])
+    paths = sorted((folder / "sites" / _site_folder(site)).glob(f"*/round-{number:05d}.safetensors"))
+    if not paths:
+        raise DataError(f"{folder} holds no layers of {site}; it has those of: {', '.join(known) or 'no hospital'}")
+    weights = load_file(paths[-1])
+    if set(weights) != wanted:
+        raise DataError(f"{paths[-1]} does not fit the model of the run")
+    return dict(weights)
+
+
+def list_local_layers(folder: Path) -> set[str]:
+    """Return the names of the federated model's arrays that each hospital keeps to itself.
+
+    Raises:
+        DataError: as `model`.
+    """
+    built, _, config = _load_saved(folder, "federated")
+    return _list_local_layers(folder, built, config, "federated")
+
+
+def _list_local_layers(folder: Path, built: nn.Module, config: RunConfig, name: str) -> set[str]:
+    from server import strategies
+
+    if name not in ("federated", "personal"):
+        return set()
+    method = strategies.build_method(config.federation.strategy, built)
+    if name == "federated":
+        return set(method.local)
+    if method.pull is None:
+        raise DataError(f"{folder} has no personal models: its strategy is {config.federation.strategy.name}")
+    return set(built.state_dict())
+
+
+def _shorten(names: set[str]) -> str:
+    listed: Sequence[str] = sorted(names)
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more arrays" if len(listed) > 3 else "")
+
+
+def _site_folder(site: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", lambda match: f"%{ord(match[0]):02x}", site)
 
 
 def load_latent(folder: Path, name: str = "federated") -> bytes:
-    """Return what a run's model knows of its latent space (common/latent.py), or nothing.
+    """Return the latent statistics of a run's model (common/latent.py) as bytes, empty where there are none.
 
     Raises:
         DataError: the file is damaged.
@@ -37,8 +149,8 @@ def load_latent(folder: Path, name: str = "federated") -> bytes:
     return raw
 
 
-def load_scaling(folder: Path, name: str = "federated") -> Scaling | None:
-    """Return how a run's model wants its inputs scaled, or None.
+def scaling(folder: Path, name: str = "federated") -> Scaling | None:
+    """Return how the inputs of a run's model must be scaled, or None if they are not.
 
     Raises:
         DataError: the file is damaged.
@@ -51,93 +163,26 @@ def load_scaling(folder: Path, name: str = "federated") -> Scaling | None:
         raise DataError(f"{path} is damaged: train again") from None
 
 
-def model(folder: Path, name: str = "federated") -> tuple[nn.Module, Task]:
-    """Return a run's model in evaluation mode, and its task.
-
-    Args:
-        folder: the run's folder.
-        name: "federated", "pooled" or "local:SITE".
-
-    Raises:
-        DataError: the folder holds no such model, or weights that do not fit its configuration.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    stem = "model" if name == "federated" else f"model.{name.replace(':', '.')}"
-    weights = folder / f"{stem}.safetensors"
-    try:
-        outcome = json.loads((folder / "federated.json").read_text(encoding="utf-8"))
-        task = Task.from_dict(outcome["task"])
-        config = configuration.load_config(folder / "config.yaml")
-        found = load_file(weights)
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError):
-        raise DataError(
-            f"{folder} holds no whole model {name!r}: it needs {weights.name}, config.yaml, federated.json"
-        ) from None
-    built = models.build_model(task, config.model, config.seed)
-    try:
-        built.load_state_dict(found)
-    except RuntimeError:
-        raise DataError(f"{weights} does not fit the model of {folder / 'config.yaml'}") from None
-    return built.eval(), task
+load_scaling = scaling
 
 
 def load_outcome(folder: Path, name: str = "federated") -> dict[str, Any]:
-    """Return what the run says of a model beside its weights: `threshold`, the `chosen` round, its figures.
+    """Return what the run recorded of a model besides its weights: `threshold`, the `chosen` round, its figures.
 
     Raises:
-        DataError: the run says nothing of it.
+        DataError: the run recorded nothing of it.
     """
     path = folder / ("federated.json" if name == "federated" else "baselines.json")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return dict(found if name == "federated" else next(item for item in found["models"] if item["name"] == name))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if name == "federated":
+            return dict(content)
+        return dict(next(item for item in content["models"] if item["name"] == name))
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
-        raise DataError(f"{path} says nothing of a model {name!r}: was the run stopped before its end?") from None
-
-
-scaling, latent = load_scaling, load_latent
-"""The names under which the model cards of earlier runs import them."""
+        raise DataError(f"{path} records no model {name!r}: was the run stopped before its end?") from None
 
 
 def has_synthetic_data(folder: Path) -> bool:
-    """Return whether a hospital of the run said that its data were generated."""
-    said = load_outcome(folder).get("sites") or {}
-    return any(item.get("synthetic") for item in said.values())
-
-
-def load_site_weights(folder: Path, built: nn.Module, config: RunConfig, name: str, site: str | None) -> dict[str, Any]:
-    """Return the weights that a hospital of a run on this machine kept to itself, empty where the strategy has none.
-
-    Args:
-        folder: the run's folder.
-        built: the run's model.
-        config: the run's configuration.
-        name: "federated" (with local layers), "personal" (Ditto), or a baseline, which has none.
-        site: the hospital.
-
-    Raises:
-        DataError: the strategy has a part for each hospital and no hospital is named, or it kept nothing here.
-    """
-    from safetensors.torch import load_file
-
-    from server import strategies
-
-    method = strategies.build_method(config.federation.strategy, built)
-    wanted = set(built.state_dict()) if name == "personal" else set(method.local)
-    if name == "personal" and method.pull is None:
-        raise DataError(f"{folder} has no personal models: its strategy is {config.federation.strategy.name}")
-    if not wanted or name not in ("federated", "personal"):
-        return {}
-    if site is None:
-        raise DataError(f"{folder}: the model has a part of each hospital's own: say whose with --site NAME")
-    number = int(load_outcome(folder)["chosen"])
-    kept = sorted((folder / "sites" / site).glob(f"*/round-{number:05d}.safetensors"))
-    if not kept:
-        known = sorted(path.name for path in (folder / "sites").glob("*") if path.is_dir())
-        raise DataError(f"{folder} holds nothing of {site}'s own; it has that of: {', '.join(known) or 'no hospital'}")
-    found = load_file(kept[-1])
-    if set(found) != wanted:
-        raise DataError(f"{kept[-1]} does not fit the model of the run")
-    return dict(found)
+    """Return whether a hospital of the run reported that its data were generated."""
+    sites = load_outcome(folder).get("sites") or {}
+    return any(site.get("synthetic") for site in sites.values())

@@ -140,6 +140,8 @@ def latent_inputs(config: RunConfig, folder: Path) -> MakeInputs:
     """
     if config.data.scaling == "site":
         raise SiteError("latent values: data.scaling=site gives each hospital inputs of its own form")
+    if restore.list_local_layers(folder):
+        raise SiteError("latent values: the strategy keeps layers at each hospital, so that there is no common form")
     model, task = restore.model(folder)
     scaling = restore.load_scaling(folder)
 

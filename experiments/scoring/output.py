@@ -1,7 +1,7 @@
-"""Scores as files: one tidy table, one of what was left out, a summary, and WFDB annotations that viewers open.
+"""Score files: a tidy table, a table of exclusions, a summary, and WFDB annotations for ECG viewers.
 
-Rows go into a file beside the table, record by record, and it takes its name at the end, be that by Ctrl-C: what is
-under the name is whole records. Each record's annotations are a file that is there whole or not at all.
+Rows are written to a temporary file, record by record, which gets the table's name at the end, also after Ctrl-C: the
+table holds complete records only. The annotations of a record are one file, written whole or not at all.
 """
 
 from __future__ import annotations
@@ -21,34 +21,33 @@ from experiments.scoring.score import Scored, ScoringModel, Tally, synthetic_not
 from sites.unlabelled_rows import Exclusion
 
 SYMBOLS = {name: name for name in "NSVFQ"} | {"normal": "N", "abnormal": "?", "NORM": "N", "": "Q"}
-"""WFDB's symbol of a class (of a beat that is not called anything Q, not classified); of any other it is "?", with the
-class as a note."""
-NOTE, SIGNED = '"', "wardround"
+"""WFDB's symbol of each class; Q is a beat without a class; other classes get "?", with the class as a note."""
+NOTE, SIGNATURE = '"', "wardround"
 RESERVED_SUFFIXES = ("hea", "dat", "xyz", "csv", "json", "edf", "mat", "xws")
 DIGITS = 6
 """Significant digits of a probability or of log odds."""
 
 
 def check_extension(extension: str, annotator: str) -> None:
-    """Raise `UsageError` if annotations may not bear a suffix: reference annotations are never written."""
+    """Raise `UsageError` if annotations must not have this suffix, such as that of reference annotations."""
     if not (extension.isascii() and extension.isalpha() and len(extension) <= 16):
-        raise UsageError(f"--extension {extension}: use 1 to 16 letters, which is what WFDB programs take")
+        raise UsageError(f"--extension {extension}: use 1 to 16 letters, as WFDB programs require")
     if extension in ("atr", annotator, *RESERVED_SUFFIXES):
-        raise UsageError(f"--extension {extension}: that is the suffix of other files; take another, such as wrd")
+        raise UsageError(f"--extension {extension}: other files have that suffix; choose another, such as wrd")
 
 
 class ScoreWriter:
     """Writes scores into a folder.
 
     Args:
-        folder: made if it is not there.
-        table: the name of the tidy file; its suffix, .csv or .parquet, is its format.
-        model: whose scores they are.
-        extension: of the annotations, none for no annotations.
+        folder: the folder to write to, created where needed.
+        table: the name of the table; its suffix, .csv or .parquet, is its format.
+        model: the model whose scores are written.
+        extension: suffix of the annotations; None: no annotations.
 
     Raises:
         DataError: the folder cannot be written.
-        UsageError: the suffix is another.
+        UsageError: the table has another suffix.
     """
 
     def __init__(self, folder: Path, table: str, model: ScoringModel, extension: str | None) -> None:
@@ -56,7 +55,7 @@ class ScoreWriter:
         if self.path.suffix not in (".csv", ".parquet"):
             raise UsageError(f"{self.path.name}: scores are written as .csv or .parquet")
         self.tally, self.synthetic = Tally(), False
-        self._left: list[Exclusion] = []
+        self._excluded: list[Exclusion] = []
         self._records: list[dict[str, Any]] = []
         self._part = folder / f".{table}.{os.getpid()}.part"
         self._parquet: Any = None
@@ -65,34 +64,34 @@ class ScoreWriter:
             self._file = self._part.open("wb")
         except OSError as error:
             raise DataError(f"cannot write {folder}: {error.strerror}; see --out") from None
-        self._begun = False
+        self._has_rows = False
 
-    def add(self, found: Scored | Exclusion) -> None:
-        """Write the scores of a record, or keep why it has none."""
-        if isinstance(found, Exclusion):
-            self.tally.leave(found)
-            self._left.append(found)
+    def add(self, scored: Scored | Exclusion) -> None:
+        """Write the scores of a record, or note why it has none."""
+        if isinstance(scored, Exclusion):
+            self.tally.add_exclusion(scored)
+            self._excluded.append(scored)
             return
-        rows = found.rows
+        rows = scored.rows
         self.synthetic |= rows.cohort.synthetic
-        frame = self._frame(found)
+        frame = self._frame(scored)
         if self.extension and rows.rate and len(frame):
-            self._annotate(found)
+            self._annotate(scored)
         self._write(frame)
-        self.tally.add(found)
-        self._left += rows.exclusions
+        self.tally.add(scored)
+        self._excluded += rows.exclusions
         if rows.rate:
             name = rows.cohort.patients[0]
             self._records.append({"record": name, "rows": len(frame), "left out": len(rows.exclusions), **rows.about})
 
     def close(self, complete: bool) -> dict[str, Any]:
-        """Give the files their names and return the summary, which also lies beside them.
+        """Finish the files and return the summary, which is also written beside them.
 
         Raises:
-            DataError: nothing could be scored; excluded.csv says why of each record.
+            DataError: nothing could be scored; excluded.csv gives the reason for each record.
         """
         self._end()
-        if self._begun:
+        if self._has_rows:
             os.replace(self._part, self.path)
         else:
             self._part.unlink(missing_ok=True)
@@ -101,7 +100,7 @@ class ScoreWriter:
         with _whole(left) as part, part.open("w", encoding="utf-8", newline="") as out:
             write = csv.writer(out)
             write.writerow(("record", "sample", "seconds", "rows", "reason"))
-            for item in self._left:
+            for item in self._excluded:
                 seconds = None if item.seconds is None else f"{item.seconds:.4f}"
                 write.writerow((item.record, item.sample, seconds, item.rows or "all", item.reason))
         tally = self.tally
@@ -117,7 +116,7 @@ class ScoreWriter:
             "beats": dict(tally.beats),
             "left out": dict(tally.left.most_common()),
             "records without a score": sum(tally.without.values()),
-            "scores": str(self.path) if self._begun else None,
+            "scores": str(self.path) if self._has_rows else None,
             "excluded": str(left),
             "annotations": f"*.{self.extension}" if self.extension and self._records else None,
         }
@@ -125,21 +124,21 @@ class ScoreWriter:
             part.write_text(to_json(summary | {"each": self._records}), encoding="utf-8")
         if not tally.rows and complete:
             first = next(iter(tally.without), None) or next(iter(tally.left), "it holds no row")
-            raise DataError(f"nothing could be scored ({first}); every reason stands in {left}")
+            raise DataError(f"nothing could be scored ({first}); see {left} for every reason")
         return summary
 
-    def _frame(self, found: Scored) -> pd.DataFrame:
-        rows, task = found.rows, self.model.task
-        names = rows.columns.get("record", np.full(len(found.predicted), rows.cohort.patients[0], dtype=object))
+    def _frame(self, scored: Scored) -> pd.DataFrame:
+        rows, task = scored.rows, self.model.task
+        names = rows.columns.get("record", np.full(len(scored.predicted), rows.cohort.patients[0], dtype=object))
         columns: dict[str, Any] = {"record": names}
         columns |= {key: value for key, value in rows.columns.items() if key not in ("record", "reference")}
-        columns["class"] = found.predicted
+        columns["class"] = scored.predicted
         if task.anomaly:
-            columns["log_anomaly"] = found.odds[:, 1]
+            columns["log_anomaly"] = scored.odds[:, 1]
         else:
-            columns |= {f"p_{name}": found.probability[:, k] for k, name in enumerate(task.classes)}
+            columns |= {f"p_{name}": scored.probability[:, k] for k, name in enumerate(task.classes)}
             if task.binary:
-                columns["log_odds"] = found.odds[:, 1]
+                columns["log_odds"] = scored.odds[:, 1]
         if "reference" in rows.columns:
             columns["reference"] = rows.columns["reference"]
         elif rows.rate:
@@ -149,7 +148,8 @@ class ScoreWriter:
 
     def _write(self, frame: pd.DataFrame) -> None:
         if self.path.suffix == ".csv":
-            text = frame.to_csv(index=False, header=not self._begun, float_format=f"%.{DIGITS}g", lineterminator="\n")
+            digits = f"%.{DIGITS}g"
+            text = frame.to_csv(index=False, header=not self._has_rows, float_format=digits, lineterminator="\n")
             self._file.write(text.encode())
         else:
             import pyarrow as pa
@@ -159,7 +159,7 @@ class ScoreWriter:
             if self._parquet is None:
                 self._parquet = parquet.ParquetWriter(self._file, table.schema)
             self._parquet.write_table(table.cast(self._parquet.schema))
-        self._begun = True
+        self._has_rows = True
 
     def _end(self) -> None:
         if self._parquet is not None:
@@ -169,22 +169,23 @@ class ScoreWriter:
             os.fsync(self._file.fileno())
             self._file.close()
 
-    def _annotate(self, found: Scored) -> None:
-        rows, task = found.rows, self.model.task
-        where = rows.about.get("beats", "strips")
-        said = synthetic_notice(self.model, rows.cohort.synthetic).partition(":")[0]
-        head = "; ".join(filter(None, (SIGNED, said, "not for clinical use", self.model.run, self.model.name, where)))
-        beats = where != "strips"
-        symbols = [SYMBOLS.get(name, "?") if beats else NOTE for name in found.predicted]
-        notes = ["" if name in SYMBOLS else name for name in found.predicted]
-        if task.anomaly:  # a note of each beat would bury the signal: of the abnormal ones alone
-            from_ = np.inf if self.model.threshold is None else self.model.threshold
-            notes = [f"{value:.2f}" if not beats or value >= from_ else "" for value in found.odds[:, 1]]
+    def _annotate(self, scored: Scored) -> None:
+        rows, task = scored.rows, self.model.task
+        location = rows.about.get("beats", "strips")
+        warning = synthetic_notice(self.model, rows.cohort.synthetic).partition(":")[0]
+        parts = (SIGNATURE, warning, "not for clinical use", self.model.run, self.model.name, location)
+        head = "; ".join(filter(None, parts))
+        beats = location != "strips"
+        symbols = [SYMBOLS.get(name, "?") if beats else NOTE for name in scored.predicted]
+        notes = ["" if name in SYMBOLS else name for name in scored.predicted]
+        if task.anomaly:  # notes on every beat would hide the signal: only abnormal ones get one
+            threshold = np.inf if self.model.threshold is None else self.model.threshold
+            notes = [f"{value:.2f}" if not beats or value >= threshold else "" for value in scored.odds[:, 1]]
         elif not beats:
-            best = found.probability.max(1)
-            notes = [f"{name or 'none'} {p:.2f}" for name, p in zip(found.predicted, best, strict=True)]
+            best = scored.probability.max(1)
+            notes = [f"{name or 'none'} {p:.2f}" for name, p in zip(scored.predicted, best, strict=True)]
         path = self.path.parent / f"{rows.cohort.patients[0]}.{self.extension}"
-        # At sample 0 wfdb takes a note for a definition of the file, and hides it.
+        # wfdb hides a note at sample 0, because definitions of the file are stored there.
         sample = np.concatenate([rows.columns["sample"] if beats else np.maximum(rows.columns["sample"], 1), [1]])
         order = np.argsort(sample, kind="stable")
         symbols, notes = [*symbols, NOTE], [*notes, head]
@@ -195,11 +196,11 @@ def write_annotations(path: Path, sample: Any, symbol: Sequence[str], note: Sequ
     """Write a WFDB annotation file whole or not at all.
 
     Raises:
-        DataError: another program's file of this name lies there.
+        DataError: another program has written a file of this name.
     """
     import wfdb
 
-    if path.is_file() and not _ours(path):
+    if path.is_file() and not _is_own_file(path):
         raise DataError(f"{path} was not written by this program: choose another --extension or --out")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".wardround-", dir=path.parent) as scratch:
@@ -216,8 +217,8 @@ def write_annotations(path: Path, sample: Any, symbol: Sequence[str], note: Sequ
         os.replace(Path(scratch) / path.name, path)
 
 
-def _ours(path: Path) -> bool:
-    return SIGNED.encode() in path.read_bytes()[:256]
+def _is_own_file(path: Path) -> bool:
+    return SIGNATURE.encode() in path.read_bytes()[:256]
 
 
 class _whole:

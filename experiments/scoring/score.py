@@ -1,9 +1,8 @@
-"""Scoring: a run's saved model on recordings or rows that need no label, one after another.
+"""Scoring of recordings and rows without labels by a run's saved model, one record after another.
 
-A model gives logits for a cohort (`client.evaluation.predictions.Predictor`), and so does everything else that can be
-scored: of a task of
-two classes their difference is the log odds of the event, and a detector of the abnormal gives there its log anomaly
-score. What cannot be scored is told with its reason; what is scored is a finite number.
+A model gives logits for a cohort (`client.evaluation.predictions.Predictor`). For two classes their difference is the
+log odds of the event; an anomaly detector gives its log anomaly score in that place. Whatever cannot be scored is
+reported with a reason; every score is a finite number.
 """
 
 from __future__ import annotations
@@ -19,14 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from client import input_scaling
-from client.evaluation.anomaly_scores import AnomalyScores as Anomalies
+from client.evaluation.anomaly_scores import AnomalyScores
 from client.evaluation.predictions import Predictor, build_predictor
 from client.policy import SIMULATION_POLICY
 from client.site import load_site
 from client.site_context import SiteContext
-from common import config as configuration
 from common import run_folder
-from common.config import RunConfig
+from common.config import RunConfig, load_config
 from common.errors import DataError, UsageError
 from common.metrics.counts import class_log_odds
 from common.scaling import Scaling
@@ -41,6 +39,7 @@ from sites.unlabelled_rows import Exclusion, ScorableRows
 
 Floats = npt.NDArray[np.float64]
 CountCallback = Callable[[int, int], None]
+"""Called with the number of records done and of all; of all is 0 where it is not known."""
 NOT_FINITE = "the model's output is not a finite number"
 
 
@@ -48,7 +47,15 @@ NOT_FINITE = "the model's output is not a finite number"
 class ScoringModel:
     """A run's model, ready to score.
 
-    `threshold`: log odds of the event, none: the likelier class; `synthetic`: it was trained on generated data.
+    Attributes:
+        run: the run's id.
+        name: "federated", "pooled", "local:SITE" or "personal".
+        config: the run's configuration.
+        task: what the model predicts, from which inputs.
+        predict: gives logits of a scaled cohort.
+        scaling: how inputs are scaled; None: not at all.
+        threshold: log odds at or above which the event is predicted; None: the likelier class is.
+        synthetic: whether the model was trained on generated data.
     """
 
     run: str
@@ -64,26 +71,33 @@ class ScoringModel:
         """Return a folder as a data set of the run's kind.
 
         Raises:
-            DataError: the program makes other inputs of recordings than it did when the model was trained.
+            DataError: this version of the program makes other inputs of recordings than the model was trained on.
         """
-        found = datasets.open_source(self.config, folder)
-        now = found.task()
+        source = datasets.open_source(self.config, folder)
+        now = source.task()
         for part in ("channels", "samples", "rate_hz", "features", "channel_names", "units", "missing"):
             if getattr(now, part) != getattr(self.task, part):
                 raise DataError(
                     f"run {self.run}: its model was trained on other inputs than this version makes of "
-                    f"{found.card.name} ({part}): train again"
+                    f"{source.card.name} ({part}): train again"
                 )
-        return found
+        return source
+
+    def scale(self, cohort: Cohort) -> Cohort:
+        """Return a cohort with its inputs as the model takes them."""
+        return input_scaling.apply_scaling(cohort, self.scaling)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What a model says of some rows.
+    """A model's scores of some rows.
 
-    `odds`: log odds of each class against the rest, `(rows, classes)`, finite, of a detector the log anomaly score and
-    its opposite; `probability`: of the same shape, of a detector meaningless; `predicted`: class names, of several
-    labels joined by `+`, of a detector without a threshold "".
+    Attributes:
+        rows: the rows that were scored, and those that were not.
+        odds: `(rows, classes)`, log odds of each class against the rest, finite; of a detector the log anomaly score
+            and its opposite.
+        probability: `(rows, classes)`; of a detector meaningless.
+        predicted: `(rows,)`, class names; several labels are joined by `+`; of a detector without a threshold "".
     """
 
     rows: ScorableRows
@@ -94,7 +108,16 @@ class Scored:
 
 @dataclass
 class Tally:
-    """What was done: records, rows, rows of each class, and rows left out by reason (of whole records: `records`)."""
+    """Counts of what was scored and what was not.
+
+    Attributes:
+        records: records with a score.
+        rows: rows with a score.
+        classes: rows by predicted class.
+        left: rows without a score, by reason.
+        without: records without any score, by reason.
+        beats: records by how their beats were located.
+    """
 
     records: int = 0
     rows: int = 0
@@ -103,21 +126,21 @@ class Tally:
     without: Counter[str] = field(default_factory=Counter)
     beats: Counter[str] = field(default_factory=Counter)
 
-    def add(self, found: Scored) -> None:
-        """Count some rows and what was left out beside them."""
-        here = found.rows.columns.get("record")
-        self.records += len(set(here)) if here is not None else int(len(found.predicted) > 0)
-        self.rows += len(found.predicted)
-        self.classes.update(found.predicted.tolist())
-        for item in found.rows.exclusions:
-            self.leave(item)
-        if found.rows.rate and not len(found.predicted):
+    def add(self, scored: Scored) -> None:
+        """Count some rows and those that were excluded beside them."""
+        records = scored.rows.columns.get("record")
+        self.records += len(set(records)) if records is not None else int(len(scored.predicted) > 0)
+        self.rows += len(scored.predicted)
+        self.classes.update(scored.predicted.tolist())
+        for item in scored.rows.exclusions:
+            self.add_exclusion(item)
+        if scored.rows.rate and not len(scored.predicted):
             self.without["every window was left out"] += 1
-        elif "beats" in found.rows.about:
-            self.beats[found.rows.about["beats"]] += 1
+        elif "beats" in scored.rows.about:
+            self.beats[scored.rows.about["beats"]] += 1
 
-    def leave(self, item: Exclusion) -> None:
-        """Count what was left out."""
+    def add_exclusion(self, item: Exclusion) -> None:
+        """Count rows, or a record, without a score."""
         if item.rows:
             self.left[item.reason] += item.rows
         else:
@@ -125,85 +148,94 @@ class Tally:
 
 
 def open_model(folder: Path, name: str = "federated", site: str | None = None) -> ScoringModel:
-    """Return a run's model.
+    """Return a run's model, ready to score.
 
     Args:
         folder: the run's folder.
-        name: "federated", "pooled", "local:SITE", or "personal" (Ditto's, of `site`).
-        site: the hospital whose own layers or scaling count, where the run has such.
+        name: "federated", "pooled", "local:SITE", or "personal" (Ditto's model of the hospital `site`).
+        site: the hospital whose own layers or scaling complete the model, where the run has such.
 
     Raises:
-        DataError: the folder is no run, holds no such model, or the model is not whole.
+        DataError: the folder is no run, or holds no such model, or not all of it.
+        UsageError: each hospital has its own scaling, and `site` names none.
     """
     about = run_folder.read_run(folder)
     base = "federated" if name == "personal" else name
-    model, task = restore.model(folder, base)
-    config = configuration.load_config(folder / "config.yaml")
-    outcome = restore.load_outcome(folder, base)
-    if own := restore.load_site_weights(folder, model, config, name, site):
-        model.load_state_dict({**model.state_dict(), **own})
+    model, task = restore.model(folder, name, site)
+    config = load_config(folder / "config.yaml")
     scaling = restore.load_scaling(folder, base)
     if input_scaling.resolve_scaling(config.data, task) == "site":
-        where = site or (base.partition(":")[2] if base.startswith("local:") else None)
-        scaling = _own_scaling(config, where)
-    synthetic = bool(about.get("data", {}).get("synthetic")) or restore.has_synthetic_data(folder)
+        scaling = _fit_own_scaling(config, site or (base.partition(":")[2] if base.startswith("local:") else None))
     return ScoringModel(
-        about.get("id", folder.name),
-        name,
-        config,
-        task,
-        build_predictor(model, config, restore.load_latent(folder, base)),
-        scaling,
-        outcome.get("threshold"),
-        synthetic,
+        run=about.get("id", folder.name),
+        name=name,
+        config=config,
+        task=task,
+        predict=build_predictor(model, config, restore.load_latent(folder, base)),
+        scaling=scaling,
+        threshold=restore.load_outcome(folder, base).get("threshold"),
+        synthetic=bool(about.get("data", {}).get("synthetic")) or restore.has_synthetic_data(folder),
     )
 
 
-def _own_scaling(config: RunConfig, site: str | None) -> Scaling | None:
-    """Return the scaling that a hospital of a simulated run makes of its own training patients."""
+def _fit_own_scaling(config: RunConfig, site: str | None) -> Scaling | None:
+    """Return the scaling that a hospital of a simulated run fits to its own training patients."""
     if site is None:
-        raise UsageError("data.scaling=site: each hospital scales by its own patients: say which with --site NAME")
-    dealt = sorted(datasets.assign_hospitals(datasets.open_source(config, None), config)[0])
-    if site not in dealt:
-        raise UsageError(f"--site {site}: the run's hospitals are {', '.join(dealt)}")
-    place = SiteContext(SIMULATION_POLICY, index=dealt.index(site), count=len(dealt))
-    return input_scaling.fit_scaling([load_site(place, config).train], "site")
+        raise UsageError("data.scaling=site: each hospital scales by its own patients: name one with --site NAME")
+    names = sorted(datasets.assign_hospitals(datasets.open_source(config, None), config)[0])
+    if site not in names:
+        raise UsageError(f"--site {site}: the run's hospitals are {', '.join(names)}")
+    context = SiteContext(SIMULATION_POLICY, index=names.index(site), count=len(names))
+    return input_scaling.fit_scaling([load_site(context, config).train], "site")
 
 
 def score_rows(model: ScoringModel, rows: ScorableRows) -> Scored:
-    """Score some rows; one whose score is not a finite number is left out."""
-    found = model.predict(input_scaling.apply_scaling(_posed(rows.cohort, model.task), model.scaling))
-    logits = np.asarray(found.logits if isinstance(found, Anomalies) else found, dtype=np.float64)
-    good: npt.NDArray[np.bool_] = np.asarray(np.isfinite(logits).all(1))
-    if not good.all():
-        record = rows.columns.get("record", np.repeat(np.asarray(rows.cohort.patients[:1]), len(good)))
-        lost = [Exclusion(str(name), NOT_FINITE, rows=1) for name in record[~good]]
-        columns = {name: column[good] for name, column in rows.columns.items()}
-        rows = ScorableRows(rows.cohort.take(good), columns, (*rows.exclusions, *lost), rows.rate, rows.about)
-        logits = logits[good]
+    """Score some rows; rows whose score is not a finite number are excluded with that reason."""
+    output = model.predict(model.scale(_set_task(rows.cohort, model.task)))
+    logits = np.asarray(output.logits if isinstance(output, AnomalyScores) else output, dtype=np.float64)
+    finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(logits).all(1))
+    if not finite.all():
+        record = rows.columns.get("record", np.repeat(np.asarray(rows.cohort.patients[:1]), len(finite)))
+        excluded = [Exclusion(str(name), NOT_FINITE, rows=1) for name in record[~finite]]
+        columns = {name: column[finite] for name, column in rows.columns.items()}
+        rows = ScorableRows(rows.cohort.take(finite), columns, (*rows.exclusions, *excluded), rows.rate, rows.about)
+        logits = logits[finite]
+    odds, predicted = _decide(model, logits)
+    return Scored(rows, odds, 1 / (1 + np.exp(-np.clip(odds, -700, 700))), predicted)
+
+
+def _decide(model: ScoringModel, logits: Floats) -> tuple[Floats, npt.NDArray[Any]]:
+    """Return log odds `(rows, classes)` and the predicted class names `(rows,)`."""
     classes = np.asarray(model.task.classes, dtype=object)
     if model.task.kind == "multilabel":
-        odds = logits
-        said = np.asarray(["+".join(classes[row > 0]) for row in odds], dtype=object)
-    else:
-        odds = class_log_odds(logits)
-        classes = classes if model.threshold is not None or not model.task.anomaly else np.asarray(["", ""], object)
-        above = None if model.threshold is None else (odds[:, 1] >= model.threshold).astype(np.int64)
-        said = classes[logits.argmax(1) if above is None else above] if len(logits) else np.zeros(0, object)
-    return Scored(rows, odds, 1 / (1 + np.exp(-np.clip(odds, -700, 700))), said)
+        return logits, np.asarray(["+".join(classes[row > 0]) for row in logits], dtype=object)
+    odds = class_log_odds(logits)
+    if model.task.anomaly and model.threshold is None:
+        classes = np.asarray(["", ""], object)
+    if not len(logits):
+        return odds, np.zeros(0, object)
+    chosen = logits.argmax(1) if model.threshold is None else (odds[:, 1] >= model.threshold).astype(np.int64)
+    return odds, classes[chosen]
 
 
-def _posed(cohort: Cohort, task: Task) -> Cohort:
-    """Return a cohort with the model's task: that of a detector differs from the data set's in its classes."""
+def _set_task(cohort: Cohort, task: Task) -> Cohort:
+    """Return a cohort with the model's task; a detector's differs from the data set's in its classes."""
     if not task.anomaly:
         return cohort
     return replace(cohort, task=task, y=np.zeros(len(cohort.y), np.int64), utility=None)
 
 
 def score_records(
-    model: ScoringModel, folder: Path, where: BeatSource, annotator: str, tell: CountCallback
+    model: ScoringModel, folder: Path, where: BeatSource, annotator: str, on_record: CountCallback
 ) -> Iterator[Scored | Exclusion]:
-    """Yield the scores of each recording of a folder, or why it has none; or those of the rows of its tables.
+    """Yield the scores of each recording of a folder, or why it has none; or the scores of the rows of its tables.
+
+    Args:
+        model: the model.
+        folder: recordings, or tables of the run's data set.
+        where: how beats are located.
+        annotator: suffix of reference annotations.
+        on_record: called after each record.
 
     Raises:
         UsageError: there is nothing to score, or not in the form of the run's data.
@@ -214,21 +246,21 @@ def score_records(
         for rows in tables.read_unlabelled_tables(source):
             yield score_rows(model, rows)
             done += len(rows.cohort.y)
-            tell(done, 0)
+            on_record(done, 0)
         return
     form = recordings.input_form(source)
     names = recordings.find_recordings(folder)
     for i, name in enumerate(names):
         try:
-            found: Scored | Exclusion = score_rows(model, recordings.read_rows(folder, name, form, where, annotator))
+            item: Scored | Exclusion = score_rows(model, recordings.read_rows(folder, name, form, where, annotator))
         except DataError as error:
-            found = Exclusion(name, str(error))
-        yield found
-        tell(i + 1, len(names))
+            item = Exclusion(name, str(error))
+        yield item
+        on_record(i + 1, len(names))
 
 
 def synthetic_notice(model: ScoringModel, synthetic: bool) -> str:
-    """Return what must stand beside every score, or nothing; `synthetic`: the recordings are generated."""
+    """Return the notice that must stand beside every score, or ""; `synthetic`: the scored data are generated."""
     if model.synthetic and synthetic:
         return "SYNTHETIC: the model was trained on generated data, and the data scored are generated"
     if model.synthetic:
@@ -237,5 +269,5 @@ def synthetic_notice(model: ScoringModel, synthetic: bool) -> str:
 
 
 def to_json(values: dict[str, Any]) -> str:
-    """Return JSON with an end of line."""
+    """Return indented JSON with a final newline."""
     return json.dumps(values, indent=1) + "\n"

@@ -16,7 +16,7 @@ from common.latent import LatentStatistics
 from common.scaling import Scaling
 from experiments import restore
 from experiments.cli import run_progress
-from experiments.runs import run as launch
+from experiments.runs.run import run_experiment
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "evaluation": {"bootstrap": 20},
         "baselines": {"local": False},
     }
-    return launch.run_experiment(config.parse_config(raw), tmp_path_factory.mktemp("runs"), run_progress.QuietPrinter())
+    return run_experiment(config.parse_config(raw), tmp_path_factory.mktemp("runs"), run_progress.QuietPrinter())
 
 
 @pytest.mark.parametrize(("name", "file"), [("federated", "model"), ("pooled", "model.pooled")])
@@ -78,7 +78,7 @@ def test_the_program_of_a_model_that_reconstructs_gives_its_errors(
         "evaluation": {"bootstrap": 0},
         "baselines": {"local": False},
     }
-    there = launch.run_experiment(config.parse_config(raw), tmp_path / "runs", run_progress.QuietPrinter())
+    there = run_experiment(config.parse_config(raw), tmp_path / "runs", run_progress.QuietPrinter())
     [program] = re.findall(r"```python\n(.*?)```", (there / "model_card.md").read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
@@ -95,7 +95,7 @@ def test_the_program_of_a_model_that_reconstructs_gives_its_errors(
 
 
 def test_what_is_missing_or_does_not_fit_is_named(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no whole model 'local:north': it needs model\.local\.north\.safetensors"):
+    with pytest.raises(DataError, match=r"no complete model 'local:north': it needs model\.local\.north\.safetensors"):
         restore.model(run, "local:north")
     for name in ("config.yaml", "federated.json"):
         (tmp_path / name).write_bytes((run / name).read_bytes())
@@ -103,5 +103,48 @@ def test_what_is_missing_or_does_not_fit_is_named(run: Path, tmp_path: Path) -> 
     with pytest.raises(DataError, match=r"model\.safetensors does not fit the model of .*config\.yaml"):
         restore.model(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"cut")
-    with pytest.raises(DataError, match="no whole model 'federated'"):
+    with pytest.raises(DataError, match="no complete model 'federated'"):
         restore.model(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def personalised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A FedPer run: the output layer is trained at each hospital and never sent."""
+    raw = {
+        "name": "fedper",
+        "data": {"options": {"hospitals": 2, "patients": 4, "minutes": 1.0}},
+        "model": {"name": "lstm", "options": {"width": 8}},
+        "federation": {"rounds": 2, "strategy": {"name": "fedper"}},
+        "evaluation": {"bootstrap": 0},
+        "baselines": {"local": False, "pooled": False},
+    }
+    root = tmp_path_factory.mktemp("runs")
+    return run_experiment(config.parse_config(raw), root, run_progress.QuietPrinter())
+
+
+def test_a_model_without_its_local_layers_is_refused(personalised: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"fedper keeps head\.out\.bias, head\.out\.weight at each hospital.*one of north, south"
+    ):
+        restore.model(personalised)
+    with pytest.raises(DataError, match=r"holds no layers of \.\./x; it has those of: north, south"):
+        restore.model(personalised, site="../x")
+    assert restore.list_local_layers(personalised) == {"head.out.bias", "head.out.weight"}
+
+
+def test_a_model_gets_the_local_layers_of_a_site(personalised: Path) -> None:
+    shared = load_file(personalised / "model.safetensors")
+    for site in ("north", "south"):
+        [path] = (personalised / "sites" / site).glob(f"*/round-{restore.load_outcome(personalised)['chosen']:05d}.*")
+        own = load_file(path)
+        built, _ = restore.model(personalised, site=site)
+        for name, value in built.state_dict().items():
+            assert torch.equal(value, own[name] if name in own else shared[name])
+    [program] = re.findall(
+        r"```python\n(.*?)```", (personalised / "model_card.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert "# if fedper keeps layers at each hospital: restore.model(folder, site=NAME)" in program
+
+
+def test_the_model_cards_of_earlier_runs_find_their_functions() -> None:
+    assert restore.scaling is restore.load_scaling

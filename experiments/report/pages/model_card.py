@@ -16,7 +16,7 @@ import torch
 {imports}from experiments import restore
 
 folder = Path({folder!r})
-model, task = restore.model(folder)
+model, task = restore.model(folder)  # {strategy}
 scaling = restore.load_scaling(folder)  # None: the inputs are taken as they are
 x = np.zeros((1, task.channels, task.samples), np.float32)  # an example: {signal}
 features = np.zeros((1, len(task.features)), np.float32)  # {features}
@@ -61,7 +61,9 @@ def build_loading_program(report: Report, folder: str | None = None) -> str:
     features = ", ".join(found[:4]) + (" ..." if len(found) > 4 else "") if found else "none"
     read = OUTPUT_LINES.get("anomaly" if report.detecting else str(task.get("kind")), "scores = logits")
     imports = "from common import models\n" if report.detecting else ""
+    strategy = report.run.config.get("federation", {}).get("strategy", {}).get("name", "fedavg")
     return LOADING_PROGRAM.format(
+        strategy=f"if {_line(strategy)} keeps layers at each hospital: restore.model(folder, site=NAME)",
         folder=folder or f"runs/{report.run.id}",
         signal=_line(signal),
         features=_line(features),

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import wfdb
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from scipy.special import expit, softmax
 from typer.testing import CliRunner
 from wfdb import processing
@@ -51,6 +51,10 @@ def run_of(folder: Path, raw: dict[str, Any], *, synthetic: bool = False, **outc
     (folder / "federated.json").write_text(json.dumps(told | outcome))
     save_file({key: value.contiguous() for key, value in built.state_dict().items()}, folder / "model.safetensors")
     return folder
+
+
+def saved_task(folder: Path) -> Task:
+    return Task.from_dict(json.loads((folder / "federated.json").read_text())["task"])
 
 
 @pytest.fixture
@@ -253,10 +257,10 @@ def test_wrong_folders_and_runs(beats_run: Path, tmp_path: Path, hospitals: Path
         open_model(hospitals)
     with pytest.raises(DataError, match="no recordings"):
         list(score.score_records(open_model(beats_run), beats_run, "auto", "atr", lambda done, of: None))
-    with pytest.raises(DataError, match="no whole model 'pooled'"):
+    with pytest.raises(DataError, match="no complete model 'pooled'"):
         open_model(beats_run, "pooled")
     (beats_run / "model.safetensors").unlink()
-    with pytest.raises(DataError, match="no whole model 'federated'"):
+    with pytest.raises(DataError, match="no complete model 'federated'"):
         open_model(beats_run)
 
 
@@ -272,7 +276,7 @@ def test_a_model_of_other_inputs_is_refused(tmp_path: Path) -> None:
 
 def test_reference_annotations_are_never_written(tmp_path: Path) -> None:
     for bad in ("atr", "hea", "dat", "qrs"):
-        with pytest.raises(UsageError, match="that is the suffix of other files"):
+        with pytest.raises(UsageError, match="other files have that suffix"):
             score_output.check_extension(bad, "qrs")
     for bad in ("w1", "", "../x"):
         with pytest.raises(UsageError, match="use 1 to 16 letters"):
@@ -363,11 +367,14 @@ def test_a_row_that_a_detector_scores_may_have_gaps(tmp_path: Path) -> None:
 def test_a_hospital_s_own_layers(tmp_path: Path) -> None:
     raw = {"data": {"dataset": "mitdb"}, "federation": {"strategy": {"name": "fedbn"}}}
     folder = run_of(tmp_path / "run", raw, chosen=3)
-    with pytest.raises(DataError, match="a part of each hospital's own: say whose with --site NAME"):
+    with pytest.raises(
+        DataError, match="at each hospital, so that the saved model is incomplete: name a hospital with --site"
+    ):
         open_model(folder)
-    with pytest.raises(DataError, match="holds nothing of north's own; it has that of: no hospital"):
+    with pytest.raises(DataError, match="holds no layers of north; it has those of: no hospital"):
         open_model(folder, site="north")
-    built, _ = restore.model(folder)
+    built = models.build_model(saved_task(folder), configuration.load_config(folder / "config.yaml").model, 1).eval()
+    built.load_state_dict(load_file(folder / "model.safetensors"))
     local = restore.load_site_weights
     from server import strategies
 
@@ -379,7 +386,7 @@ def test_a_hospital_s_own_layers(tmp_path: Path) -> None:
     found = local(folder, built, configuration.load_config(folder / "config.yaml"), "federated", "north")
     assert {name: value.tolist() for name, value in found.items()} == {n: v.tolist() for n, v in own.items()}
     given = unlabelled_cohort(
-        restore.model(folder)[1], np.ones((2, 4, 96), np.float32), np.ones((2, 21), np.float32), ("p",), False
+        saved_task(folder), np.ones((2, 4, 96), np.float32), np.ones((2, 21), np.float32), ("p",), False
     )
     built.load_state_dict({**built.state_dict(), **own})
     with torch.inference_mode():
