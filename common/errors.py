@@ -2,6 +2,7 @@
 
     WardroundError            exit code 1: something failed that the user did not cause
     ├── SiteError             a hospital could not do what it was asked (safe to send: no patient's value)
+    │   └── ProtocolError     a message is of another version, or does not fit the protocol
     ├── EngineError           the transport between the server and its sites failed
     ├── AuditError            training reveals more than is claimed
     ├── FetchError            a download failed: the network, or what the publisher's server sent
@@ -24,6 +25,10 @@ class WardroundError(Exception):
 
 class SiteError(WardroundError):
     """A hospital could not do what it was asked; its text may cross the wire, so it holds no data."""
+
+
+class ProtocolError(SiteError):
+    """A message of another version, or one that does not fit the protocol; its text may cross the wire."""
 
 
 class EngineError(WardroundError):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from common.messages import Weights
+from common.arrays import Weights
 
 
 def save_weights(path: Path, weights: Weights, about: dict[str, str]) -> None:

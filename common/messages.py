@@ -1,299 +1,178 @@
-"""The wire: the only file that knows the keys of Flower's records.
+"""The wire: the only module that knows Flower's records.
 
-A request goes from the server to a site, a reply comes back. Requests carry the whole configuration,
-because a client may be a new process for every message. What returns from evaluation is counts, which the
-server adds.
+A request goes from the server to a site, a reply comes back; their types are in common/requests.py and
+common/replies.py. What returns from evaluation is counts, which the server adds. What arrives is checked here for
+size, nesting, type and range before it becomes one of these types; whether it fits the run is the phases' to say.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from pydantic import ValidationError
 
-from common import config as configuration
-from common.config import RunConfig
-from common.metrics.counts import Counts
+from common.arrays import Weights, prefix_control, split_control
+from common.errors import ProtocolError
+from common.processes import SITE_NAME
+from common.replies import Reply, TrainReply
+from common.reply_arrays import SomeReply, build_reply, name_arrays
+from common.request_record import KEPT_ROUND_KEY, PROTOCOL, STATE_ROUND_KEY, from_record, to_record
+from common.requests import ModelRequest, Request, RequestKind, TrainRequest
+from common.untrusted import check_array_bytes, check_json, check_text, clean_text
 
-PROTOCOL = 3
-"""Counts up when a request or reply changes; both ends must hold the same."""
-
-Weights = dict[str, npt.NDArray[Any]]
-RequestKind = Literal["hello", "statistics", "latent", "train", "validate", "test", "shift"]
-
-ARRAYS_KEY, CONFIG_KEY, METRICS_KEY, SITE_KEY = "arrays", "config", "metrics", "site"
+ARRAYS_KEY, CONFIG_KEY, METRICS_KEY, REPLY_KEY = "arrays", "config", "metrics", "reply"
 EXAMPLES_KEY, WEIGHT_KEY = "num-examples", "weight"
-TABLE_PREFIX = "table/"
-OPTIONAL_PARTS = ("utility", "gain", "time", "lead")
-"""Parts of counts that only some tasks have."""
-STATISTIC_PREFIX = "statistic/"
-CONTROL_PREFIX = "control/"
 MESSAGE_TYPES: dict[RequestKind, str] = {
-    "hello": "query",
-    "statistics": "query.statistics",
-    "latent": "query.latent",
+    "handshake": "query",
+    "scaling": "query.scaling",
     "train": "train",
     "validate": "evaluate",
+    "latent": "query.latent",
     "test": "evaluate.test",
-    "shift": "query.shift",
+    "domain_shift": "query.domain_shift",
 }
-PROXIMAL_KEY = "proximal-mu"
-"""The key under which Flower's FedProx sends mu."""
 BUDGET_SPENT = "privacy budget spent"
 """How a site's reason begins when a round would overspend its privacy budget."""
 ERROR_CODE = 100
 """The code of an error reply that a site wrote itself: its reason is JSON and holds no data."""
+MAX_REASON = 10_000
+"""Characters of an error's reason that are read."""
+ARRAY_OVERHEAD = 1024
+"""Bytes of an array beyond its values, at most: NumPy's header."""
+_FOREIGN = "is not one of this federation's protocol"
 
 
-@dataclass(frozen=True)
-class Method:
-    """What a strategy asks of the sites beside training the model that was sent.
-
-    `local`: names of arrays that stay at the site; `control`: keep control variates (SCAFFOLD); `pull`: train a
-    personal model too, held to the one that was sent by so much (Ditto).
-    """
-
-    local: tuple[str, ...] = ()
-    control: bool = False
-    pull: float | None = None
-
-    @property
-    def keeps_state(self) -> bool:
-        """Whether a site must keep something from round to round."""
-        return bool(self.local) or self.control or self.pull is not None
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the server asks of a site.
-
-    `class_counts`: training examples of each class over all sites, and `total` of all of them; `scaling`: how
-    inputs are scaled (common/scaling.py), or empty; `threshold`: log odds from which on to call the event. `latent`:
-    where training examples lie in the model's latent space (common/latent.py), or empty.
-    `proximal`: mu of FedProx; `control`: the server's control variates. `run_id` names the run in a site's state
-    folder; `base` is the round whose state there belongs to `weights`, 0 for none yet, and `kept` that of the
-    best round so far: no other is needed any more.
-    """
-
-    kind: RequestKind
-    config: RunConfig
-    round: int = 0
-    weights: Weights = field(default_factory=dict)
-    class_counts: tuple[int, ...] = ()
-    total: int = 0
-    scaling: bytes = b""
-    threshold: float | None = None
-    method: Method = Method()
-    proximal: float = 0.0
-    control: Weights = field(default_factory=dict)
-    run_id: str = ""
-    base: int = 0
-    kept: int = 0
-    latent: bytes = b""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a site answers.
-
-    `report` is JSON-ready; `tables` are counts that add up; `weight` is what its update weighs, none: `examples`;
-    `control` is the change of its control variates.
-    """
-
-    site: str
-    examples: int
-    report: Mapping[str, Any]
-    weights: Weights = field(default_factory=dict)
-    loss: float = 0.0
-    tables: Mapping[str, Counts] = field(default_factory=dict)
-    statistics: Weights = field(default_factory=dict)
-    weight: float | None = None
-    control: Weights = field(default_factory=dict)
-
-
-def build_request_record(
-    config: RunConfig,
-    round_: int,
-    class_counts: tuple[int, ...] = (),
-    total: int = 0,
-    scaling: bytes = b"",
-    threshold: float | None = None,
-    method: Method = Method(),
-    run_id: str = "",
-    latent: bytes = b"",
-) -> ConfigRecord:
-    """Return the record that accompanies the weights; strategies may add keys of their own."""
-    record = ConfigRecord(
-        {
-            "protocol": PROTOCOL,
-            "run": configuration.config_to_json(config),
-            "round": round_,
-            "class-counts": [int(n) for n in class_counts],
-            "total": total,
-            "scaling": scaling,
-            "latent": latent,
-            "local": list(method.local),
-            "control": method.control,
-            "run-id": run_id,
-            "base": 0,
-            "kept": 0,
-        }
-    )
-    if threshold is not None:
-        record["threshold"] = float(threshold)
-    if method.pull is not None:
-        record["pull"] = float(method.pull)
-    return record
+def build_model_record(request: ModelRequest) -> ConfigRecord:
+    """Return the record that a strategy sends with weights; it adds keys of its own."""
+    return ConfigRecord(to_record(request))
 
 
 def pack_request(request: Request) -> RecordDict:
-    """Return the content of a message."""
-    record = build_request_record(
-        request.config,
-        request.round,
-        request.class_counts,
-        request.total,
-        request.scaling,
-        request.threshold,
-        request.method,
-        request.run_id,
-        request.latent,
-    )
-    record["base"], record["kept"] = request.base, request.kept
-    if request.proximal:
-        record[PROXIMAL_KEY] = request.proximal
-    content = RecordDict({CONFIG_KEY: record})
-    if request.weights:
-        content[ARRAYS_KEY] = pack_weights(request.weights | prefix_control(request.control))
+    """Return the content of a message to a site."""
+    content = RecordDict({CONFIG_KEY: ConfigRecord(to_record(request))})
+    if isinstance(request, ModelRequest) and request.weights:
+        control = request.control if isinstance(request, TrainRequest) else {}
+        content[ARRAYS_KEY] = pack_weights(request.weights | prefix_control(control))
     return content
 
 
-def set_state_rounds(message: Message, base: int, kept: int) -> Message:
-    """Return a message of a strategy that also says which rounds' state counts at the site it goes to."""
-    record = ConfigRecord({**message.content.config_records[CONFIG_KEY], "base": base, "kept": kept})
-    found = copy(message)
-    found.content = RecordDict({**message.content, CONFIG_KEY: record})
-    return found
+def build_messages(request: Request, nodes: Iterable[int]) -> list[Message]:
+    """Return a message with the same request for each node."""
+    content = pack_request(request)
+    return [Message(content, node, MESSAGE_TYPES[request.kind]) for node in nodes]
+
+
+def set_state_rounds(message: Message, state_round: int, kept_round: int) -> Message:
+    """Return a message of a strategy that also states which rounds' state counts at the site it goes to."""
+    record = ConfigRecord({**message.content.config_records[CONFIG_KEY]})
+    record[STATE_ROUND_KEY], record[KEPT_ROUND_KEY] = state_round, kept_round
+    return _replace_record(message, CONFIG_KEY, record)
 
 
 def unpack_request(kind: RequestKind, content: RecordDict) -> Request:
-    """Read a request.
+    """Return the request that a message holds.
 
     Raises:
-        ValueError: the server speaks another protocol.
+        ProtocolError: the server speaks another protocol, or the message does not fit this one.
     """
-    record = content.config_records[CONFIG_KEY]
-    if record["protocol"] != PROTOCOL:
-        raise ValueError(f"the server speaks protocol {record['protocol']!r}, this site {PROTOCOL}")
-    arrays = content.array_records.get(ARRAYS_KEY)
-    weights, control = split_control(unpack_weights(arrays) if arrays else {})
-    counts: Any = record["class-counts"]
-    local: Any = record["local"]
-    return Request(
-        kind,
-        configuration.config_from_json(str(record["run"])),
-        int(str(record["round"])),
-        weights,
-        tuple(int(n) for n in counts),
-        int(str(record["total"])),
-        scaling if isinstance(scaling := record["scaling"], bytes) else b"",
-        float(str(record["threshold"])) if "threshold" in record else None,
-        Method(
-            tuple(str(name) for name in local),
-            bool(record["control"]),
-            float(str(record["pull"])) if "pull" in record else None,
-        ),
-        float(str(record.get(PROXIMAL_KEY, 0.0))),
-        control,
-        str(record["run-id"]),
-        int(str(record["base"])),
-        int(str(record["kept"])),
-        latent if isinstance(latent := record["latent"], bytes) else b"",
-    )
+    if CONFIG_KEY not in content.config_records or set(content) - {CONFIG_KEY, ARRAYS_KEY}:
+        raise ProtocolError(f"the server's message {_FOREIGN}")
+    weights, control = split_control(_read_arrays(content))
+    return from_record(kind, dict(content.config_records[CONFIG_KEY]), weights, control)
 
 
 def pack_reply(reply: Reply) -> RecordDict:
-    """Return the content of an answer: at most one array record, one metric record, as strategies expect."""
-    weight = reply.examples if reply.weight is None else reply.weight
-    content = RecordDict(
-        {
-            METRICS_KEY: MetricRecord(
-                {EXAMPLES_KEY: reply.examples, "loss": float(reply.loss), WEIGHT_KEY: float(weight)}
-            ),
-            SITE_KEY: ConfigRecord({"name": reply.site, "report": json.dumps(reply.report)}),
-        }
-    )
-    arrays = reply.weights | prefix_control(reply.control)
-    for name, counts in reply.tables.items():
-        arrays[f"{TABLE_PREFIX}{name}/confusion"] = counts.confusion
-        arrays[f"{TABLE_PREFIX}{name}/scores"] = counts.scores.astype(np.int32)
-        arrays[f"{TABLE_PREFIX}{name}/loss"] = np.asarray(counts.loss)
-        for part in OPTIONAL_PARTS:
-            if (value := getattr(counts, part)).size:
-                arrays[f"{TABLE_PREFIX}{name}/{part}"] = value
-    arrays |= {f"{STATISTIC_PREFIX}{name}": value for name, value in reply.statistics.items()}
-    if arrays:
+    """Return the content of an answer: a record about it and at most one of arrays.
+
+    Raises:
+        ProtocolError: the site's name could not name a site.
+    """
+    about: dict[str, Any] = {
+        "protocol": PROTOCOL,
+        "kind": reply.kind,
+        "site": check_reply_site(reply.site),
+        "report": reply.report.to_json(),
+    }
+    content = RecordDict({REPLY_KEY: ConfigRecord(about)})
+    if arrays := name_arrays(reply):
         content[ARRAYS_KEY] = pack_weights(arrays)
     return content
 
 
-def unpack_reply(content: RecordDict) -> Reply:
-    """Read an answer."""
-    arrays = content.array_records.get(ARRAYS_KEY)
-    weights, control = split_control(unpack_weights(arrays) if arrays else {})
-    site = content.config_records[SITE_KEY]
-    metrics: Any = content.metric_records[METRICS_KEY]
-    return Reply(
-        site=str(site["name"]),
-        examples=int(metrics[EXAMPLES_KEY]),
-        report=json.loads(str(site["report"])),
-        loss=float(metrics["loss"]),
-        tables=_tables(weights),
-        weights={
-            name: value for name, value in weights.items() if not name.startswith((TABLE_PREFIX, STATISTIC_PREFIX))
-        },
-        statistics={
-            name[len(STATISTIC_PREFIX) :]: value for name, value in weights.items() if name.startswith(STATISTIC_PREFIX)
-        },
-        weight=read_weight(content),
-        control=control,
-    )
+def unpack_reply(wanted: type[SomeReply], content: RecordDict, max_bytes: int = sys.maxsize) -> SomeReply:
+    """Return the reply that an answer holds.
+
+    Args:
+        wanted: its type.
+        content: the answer.
+        max_bytes: what its arrays may have in all.
+
+    Raises:
+        ProtocolError: the answer is of another version or kind, or does not fit the type.
+    """
+    if REPLY_KEY not in content.config_records or set(content) - {REPLY_KEY, ARRAYS_KEY}:
+        raise ProtocolError(f"its answer {_FOREIGN}")
+    about: dict[str, Any] = dict(content.config_records[REPLY_KEY])
+    if about.get("protocol") != PROTOCOL:
+        stated = clean_text(repr(about.get("protocol")), 40)
+        raise ProtocolError(f"it speaks protocol {stated}, this server {PROTOCOL}: install the same version")
+    if set(about) != {"protocol", "kind", "site", "report"} or not isinstance(about["report"], str):
+        raise ProtocolError(f"its answer {_FOREIGN}")
+    if about["kind"] != wanted.kind:
+        raise ProtocolError(f"it answered another request than {wanted.kind}")
+    site = check_reply_site(about["site"])
+    check_json(about["report"])
+    try:
+        report = wanted.report_type.model_validate_json(about["report"], strict=True)
+    except ValidationError as error:
+        raise ProtocolError(f"its {wanted.kind} report is wrong: {_describe_error(error)}") from None
+    return build_reply(wanted, site, report, _read_arrays(content, max_bytes))
+
+
+def check_reply_site(name: object) -> str:
+    """Return the name that a site gives itself.
+
+    Raises:
+        ProtocolError: it could not name a site.
+    """
+    if not isinstance(name, str) or not SITE_NAME.fullmatch(name):
+        shown = clean_text(str(name), 60)
+        raise ProtocolError(f"its name {shown!r} cannot name a site: use 1 to 40 of the characters a-z, 0-9 and -")
+    return name
+
+
+def set_weight(message: Message, examples: int, weight: float) -> Message:
+    """Return a train reply with the record that Flower's strategies weigh it by: the server's own numbers."""
+    metrics = MetricRecord({EXAMPLES_KEY: examples, WEIGHT_KEY: float(weight)})
+    return _replace_record(message, METRICS_KEY, metrics)
 
 
 def read_weight(content: RecordDict) -> float:
-    """Return what a reply's update weighs."""
-    found: Any = content.metric_records[METRICS_KEY][WEIGHT_KEY]
-    return float(found)
+    """Return what `set_weight` gave a reply."""
+    weight: Any = content.metric_records[METRICS_KEY][WEIGHT_KEY]
+    return float(weight)
+
+
+def read_update(content: RecordDict) -> TrainReply:
+    """Return the reply to which `set_weight` gave its weight."""
+    return unpack_reply(TrainReply, RecordDict({name: content[name] for name in content if name != METRICS_KEY}))
 
 
 def map_arrays(message: Message, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Message:
     """Return a reply with each of its arrays changed."""
     arrays = unpack_weights(message.content.array_records[ARRAYS_KEY])
-    changed = pack_weights({name: change(value) for name, value in arrays.items()})
-    found = copy(message)
-    found.content = RecordDict({**message.content, ARRAYS_KEY: changed})
-    return found
+    return _replace_record(message, ARRAYS_KEY, pack_weights({name: change(arrays[name]) for name in arrays}))
 
 
-def prefix_control(control: Weights) -> Weights:
-    """Return control variates under the names by which they travel beside weights."""
-    return {CONTROL_PREFIX + name: value for name, value in control.items()}
-
-
-def split_control(arrays: Weights) -> tuple[Weights, Weights]:
-    """Return weights and control variates, the latter under their parameters' names."""
-    weights = {name: value for name, value in arrays.items() if not name.startswith(CONTROL_PREFIX)}
-    return weights, {name[len(CONTROL_PREFIX) :]: arrays[name] for name in arrays if name.startswith(CONTROL_PREFIX)}
-
-
-def pack_weights(weights: Weights) -> ArrayRecord:
+def pack_weights(weights: Mapping[str, npt.NDArray[Any]]) -> ArrayRecord:
     """Return arrays as a record, in the order given."""
     # ascontiguousarray would turn a scalar into an array of one
     return ArrayRecord({name: Array(np.asarray(value, order="C")) for name, value in weights.items()})
@@ -305,34 +184,43 @@ def unpack_weights(record: ArrayRecord) -> Weights:
 
 
 def pack_error(site: str, kind: str, text: str) -> str:
-    """Return the reason of an error reply: who, what kind, and a text without data."""
+    """Return the reason of an error reply: who, what kind of error, and a text without data."""
     return json.dumps({"site": site, "kind": kind, "text": text})
 
 
 def unpack_error(code: int, reason: str | None) -> tuple[str, str]:
-    """Return the site's name, if it told, and one line on why it failed; Flower's reasons cut to one."""
-    if code == ERROR_CODE and reason:
-        with suppress(ValueError, KeyError, TypeError):
-            told = json.loads(reason)
-            return str(told["site"]), str(told["text"])
-    first = (reason or "no reason given").strip().splitlines()
-    return "", f"transport error {code}: {first[0][:200] if first else ''}"
+    """Return the site's name, if it stated one, and one line on why it failed; Flower's reasons cut to one."""
+    reason = (reason or "no reason given")[:MAX_REASON]
+    if code == ERROR_CODE:
+        with suppress(ValueError, KeyError, TypeError, RecursionError, ProtocolError):
+            stated = json.loads(reason)
+            site, text = str(stated["site"]), clean_text(str(stated["text"]))
+            return check_reply_site(site) if site else "", text
+    return "", f"transport error {code}: {clean_text(reason, 200)}"
 
 
-def _tables(arrays: Weights) -> dict[str, Counts]:
-    end = "/confusion"
-    names = [
-        name[len(TABLE_PREFIX) : -len(end)] for name in arrays if name.startswith(TABLE_PREFIX) and name.endswith(end)
-    ]
-    return {
-        name: Counts(
-            arrays[f"{TABLE_PREFIX}{name}/confusion"].astype(np.int64),
-            arrays[f"{TABLE_PREFIX}{name}/scores"].astype(np.int64),
-            arrays[f"{TABLE_PREFIX}{name}/loss"].astype(np.float64),
-            **{
-                part: arrays.get(f"{TABLE_PREFIX}{name}/{part}", np.zeros(0)).astype(np.float64)
-                for part in OPTIONAL_PARTS
-            },
-        )
-        for name in names
-    }
+def _read_arrays(content: RecordDict, max_bytes: int = sys.maxsize) -> Weights:
+    record = content.array_records.get(ARRAYS_KEY)
+    if record is None:
+        return {}
+    size = sum(len(item.data) for item in record.values())
+    if size > max_bytes:
+        raise ProtocolError(f"its arrays have {size} bytes, at most {max_bytes} are expected")
+    for name, item in record.items():
+        check_text(name, "an array's name")
+        if item.stype != "numpy.ndarray":
+            raise ProtocolError(f"array {clean_text(name, 80)!r} is not in NumPy's format")
+        check_array_bytes(name, item.shape, item.data)
+    return unpack_weights(record)
+
+
+def _replace_record(message: Message, key: str, record: ArrayRecord | ConfigRecord | MetricRecord) -> Message:
+    changed = copy(message)
+    changed.content = RecordDict({**message.content, key: record})
+    return changed
+
+
+def _describe_error(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return clean_text(f"{where}: {first['msg']}" if where else first["msg"], 300)

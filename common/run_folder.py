@@ -8,6 +8,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any
 
 import yaml
 
-from common import messages
 from common.config import RunConfig
 from common.errors import ConfigError, DataError
 from common.files import save_weights
@@ -135,7 +135,7 @@ class Stopwatch:
         return round(time.monotonic() - self._began, 3)
 
 
-COUNT_PARTS = ("confusion", "scores", "loss", *messages.OPTIONAL_PARTS)
+COUNT_PARTS = tuple(part.name for part in fields(Counts))
 
 
 def save_tables(path: Path, tables: Mapping[str, Mapping[str, Counts]]) -> None:

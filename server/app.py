@@ -9,25 +9,26 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from common import config as configuration
-from common.config import RunConfig
+from common.arrays import Weights
+from common.config import RunConfig, config_from_json
 from common.errors import WardroundError
 from common.files import append_json_line, replace_non_finite, save_weights, write_bytes, write_json
-from common.messages import Weights
 from common.metrics import paired_resamples
 from common.run_folder import save_tables
 from server import hospital_level, strategies
-from server.exchange import Listener
+from server.events import DoneEvent, Event, HandshakeEvent, RoundEvent
 from server.phases import domain_shift, latent, scaling, train
-from server.phases.handshake import run_handshake
+from server.phases.handshake import ReadNames, run_handshake
 from server.phases.test import run_test
 from server.run import Federation, Outcome, Run, digest_weights
+from server.site_registry import registered_names
 
 app = ServerApp()
 
@@ -35,12 +36,25 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation that `wardround-config` describes; write into the folder `wardround-out`."""
-    config = configuration.config_from_json(str(context.run_config["wardround-config"]))
-    run_federation(grid, config, Path(str(context.run_config["wardround-out"])))
+    config = config_from_json(str(context.run_config["wardround-config"]))
+    run_federation(grid, config, Path(str(context.run_config["wardround-out"])), read_names=registered_names)
 
 
-def run_federation(grid: Grid, config: RunConfig, out: Path, listen: Listener | None = None) -> None:
+def run_federation(
+    grid: Grid,
+    config: RunConfig,
+    out: Path,
+    listen: Callable[[dict[str, Any]], None] | None = None,
+    read_names: ReadNames = lambda: None,
+) -> None:
     """Run the federation; the outcome so far is in `out` also when it fails.
+
+    Args:
+        grid: the transport.
+        config: the run.
+        out: the coordinator's run folder.
+        listen: gets each event as its line of events.jsonl.
+        read_names: as in `run_handshake`.
 
     Raises:
         WardroundError: as in server/phases/handshake.py and server/phases/train.py; server.done holds the same line.
@@ -50,29 +64,30 @@ def run_federation(grid: Grid, config: RunConfig, out: Path, listen: Listener | 
     events, lines = out / "events.jsonl", out / "rounds.jsonl"
     lines.touch()
 
-    def tell(event: dict[str, Any]) -> None:
-        event = replace_non_finite({"time": round(time.time(), 3), **event})
-        append_json_line(events, event)
-        if event["event"] == "round":
-            append_json_line(lines, {key: value for key, value in event.items() if key != "event"})
+    def record(event: Event) -> None:
+        now = round(time.time(), 3)
+        line = replace_non_finite({"time": now, **event.to_dict()})
+        append_json_line(events, line)
+        if isinstance(event, RoundEvent):
+            append_json_line(lines, replace_non_finite({"time": now, **event.fields()}))
         if listen:
-            listen(event)
+            listen(line)
 
     federation, outcome = Federation(), Outcome()
-    began = time.monotonic()
+    start_time = time.monotonic()
     status, error = "failed", "stopped before the end"
     try:
         strategy = strategies.build_strategy(config.federation.strategy)
         if config.privacy.kind == "hospital":
             strategy = hospital_level.build_summing_strategy(config)
-        federation, refused = run_handshake(grid, config, tell)
+        federation, refused = run_handshake(grid, config, record, read_names)
         outcome.lost |= refused
-        tell({"event": "hello", "sites": federation.hello, "refused": refused})
+        record(HandshakeEvent(federation.reports, refused))
 
         def keep(number: int, weights: Weights) -> None:
             save_weights(out / "model.safetensors", weights, {"round": str(number)})
 
-        run = scaling.gather_scaling(Run.of(grid, config, strategy, federation, tell), outcome)
+        run = scaling.gather_scaling(Run.from_handshake(grid, config, strategy, federation, record), outcome)
         if run.scaling:
             write_bytes(out / "scaling.safetensors", run.scaling)
         train.run_rounds(run, keep, outcome)
@@ -99,10 +114,10 @@ def run_federation(grid: Grid, config: RunConfig, out: Path, listen: Listener | 
         error = f"{type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"
         raise
     finally:
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - start_time
         write_json(out / "federated.json", describe_outcome(federation, outcome, status, error, seconds))
         try:
-            tell({"event": "done", "status": status, "error": error})
+            record(DoneEvent(status, error))
         finally:
             write_json(out / "server.done", {"status": status, "error": error or None})
 
@@ -116,7 +131,7 @@ def describe_outcome(
         "error": error,
         "seconds": round(seconds, 3),
         "task": federation.task.to_dict() if federation.task else None,
-        "sites": {name: dict(said) for name, said in sorted(federation.hello.items())},
+        "sites": {name: report.to_dict() for name, report in sorted(federation.reports.items())},
         "start": outcome.start or None,
         "chosen": outcome.chosen,
         "threshold": outcome.threshold,
@@ -131,5 +146,5 @@ def describe_outcome(
         "explanations": {site: item.model_dump() for site, item in sorted(outcome.explanations.items())},
         "recalibration": {site: item.model_dump() for site, item in sorted(outcome.recalibration.items())},
         "suppressed": outcome.suppressed,
-        "views": outcome.views,
+        "views": {site: view.to_dict() for site, view in outcome.views.items()},
     }

@@ -1,20 +1,25 @@
-"""Send messages and wait for the answers, never without limit: what came, and who gave none and why."""
+"""Send messages and collect the replies, never waiting without limit: what came, and who sent nothing usable."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from common import messages
-from common.messages import Reply
+from common.errors import ProtocolError
+from common.messages import unpack_error, unpack_reply
+from common.reply_arrays import SomeReply
+from common.requests import RequestKind
+from server.events import Listener, ReplyEvent
 
-Listener = Callable[[dict[str, Any]], None]
 OFFLINE_GRACE = 20.0
 """Seconds that a site may be offline before a round stops waiting for it."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.002, 1.0
+"""Seconds between two looks for replies, while none comes."""
 
 
 class NodeSubsetGrid(Grid):
@@ -53,33 +58,67 @@ class NodeSubsetGrid(Grid):
         return self._grid.send_and_receive(messages, timeout=timeout)
 
 
+@dataclass(frozen=True)
+class Expected(Generic[SomeReply]):
+    """What a phase accepts as a reply.
+
+    Attributes:
+        type: the reply's type.
+        find_fault: returns what is wrong with a reply, given the node that sent it, or "".
+        max_bytes: what its arrays may have in all.
+    """
+
+    type: type[SomeReply]
+    find_fault: Callable[[SomeReply, int], str]
+    max_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """Which part of a run asks, for ReplyEvent.
+
+    Attributes:
+        phase: the kind of the request.
+        round: the round; 0 before the first.
+        sites: sites that are asked; 0: not known.
+    """
+
+    phase: RequestKind
+    round: int = 0
+    sites: int = 0
+
+
+Answers = dict[str, tuple[Message, SomeReply]]
+"""Replies by site, or by `node N` where its name is not known, sorted; each with the message that it came in."""
+
+
 def send_and_collect(
     grid: Grid,
     outgoing: Iterable[Message],
     names: Mapping[int, str],
     timeout: float,
     listen: Listener,
-    what: Mapping[str, Any],
-    check: Callable[[Reply], str] | None = None,
-) -> tuple[dict[str, tuple[Message, Reply]], dict[str, str]]:
-    """Send messages and wait for the answers, at most `timeout` seconds.
+    step: Step,
+    expected: Expected[SomeReply],
+) -> tuple[Answers[SomeReply], dict[str, str]]:
+    """Send messages and wait for the replies, at most `timeout` seconds.
 
     Args:
         grid: the transport.
         outgoing: one message a node.
-        names: the site at each node; a node without one is called by its number, or as its error says.
+        names: the site at each node; a node without one is called by its number, or as its reply says.
         timeout: seconds.
-        listen: told of each answer as it comes.
-        what: the phase and the round, for `listen`.
-        check: returns what is wrong with a reply, or nothing; a wrong one counts as none.
+        listen: gets an event for each reply as it comes.
+        step: the phase and the round.
+        expected: what counts as a reply; anything else counts as none.
 
     Returns:
-        the answers by site, sorted by name, and the sites that gave none, with the reason in one line.
+        the replies by site, and the sites without a usable one, with the reason in one line.
     """
     waiting: dict[str, int] = {}
     lost: dict[str, str] = {}
 
-    def name(node: int) -> str:
+    def site_name(node: int) -> str:
         return names.get(node, f"node {node}")
 
     for message in outgoing:
@@ -88,54 +127,55 @@ def send_and_collect(
         if sent and sent[0]:
             waiting[sent[0]] = node
         else:
-            lost[name(node)] = "could not be reached"
-    found: dict[str, tuple[Message, Reply]] = {}
-    deadline = time.monotonic() + timeout
-    gone_since: dict[str, float] = {}
-    asked = time.monotonic()
-    pause = 0.002
+            lost[site_name(node)] = "could not be reached"
+    answers: Answers[SomeReply] = {}
+    start = time.monotonic()
+    deadline, last_look = start + timeout, start
+    offline_since: dict[str, float] = {}
+    pause = FIRST_PAUSE
     while waiting:
         arrived = list(grid.pull_messages(list(waiting)))
         for answer in arrived:
             sender = waiting.pop(answer.metadata.reply_to_message_id, None)
             if sender is None:
                 continue
-            said, reply, why = _read(answer, check)
-            site = name(sender)
+            stated, reply, fault = _read_answer(answer, expected, sender)
+            site = site_name(sender)
             if reply is None:
-                site = names.get(sender) or said or site
-                lost[site] = why
+                site = names.get(sender) or stated or site
+                lost[site] = fault
             else:
-                found[site] = answer, reply
-            listen({"event": "reply", "site": site, "ok": reply is not None, "waiting": len(waiting), **what})
+                answers[site] = answer, reply
+            listen(ReplyEvent(site, reply is not None, len(waiting), step.phase, step.round, step.sites))
         now = time.monotonic()
         if now > deadline:
-            lost |= {name(node): f"no answer within {timeout:g} s" for node in waiting.values()}
+            lost |= {site_name(node): f"no answer within {timeout:g} s" for node in waiting.values()}
             break
-        if waiting and now - asked > min(1.0, OFFLINE_GRACE / 4):
-            asked, online = now, set(grid.get_node_ids())
+        if waiting and now - last_look > min(1.0, OFFLINE_GRACE / 4):
+            last_look, online = now, set(grid.get_node_ids())
             for key, node in list(waiting.items()):
                 if node in online:
-                    gone_since.pop(key, None)
-                elif now - gone_since.setdefault(key, now) > OFFLINE_GRACE:
-                    lost[name(waiting.pop(key))] = "went offline"
-        pause = 0.002 if arrived else min(pause * 1.5, 1.0)
+                    offline_since.pop(key, None)
+                elif now - offline_since.setdefault(key, now) > OFFLINE_GRACE:
+                    lost[site_name(waiting.pop(key))] = "went offline"
+        pause = FIRST_PAUSE if arrived else min(pause * 1.5, LONGEST_PAUSE)
         if waiting and not arrived:
             time.sleep(min(pause, max(0.0, deadline - now)))
-    return dict(sorted(found.items())), dict(sorted(lost.items()))
+    return dict(sorted(answers.items())), dict(sorted(lost.items()))
 
 
-def _read(answer: Message, check: Callable[[Reply], str] | None) -> tuple[str, Reply | None, str]:
-    """Return the site's name as it says, and its reply or why there is none: a broken one ends no run."""
+def _read_answer(answer: Message, expected: Expected[SomeReply], node: int) -> tuple[str, SomeReply | None, str]:
+    """Return the site's name as it states it, and its reply, or why there is none: a broken one ends no run."""
     site = ""
     try:
         if answer.has_error():
-            site, why = messages.unpack_error(answer.error.code, answer.error.reason)
+            site, why = unpack_error(answer.error.code, answer.error.reason)
             return site, None, why
-        reply = messages.unpack_reply(answer.content)
+        reply = unpack_reply(expected.type, answer.content, expected.max_bytes)
         site = reply.site
-        if check and (why := check(reply)):
-            return site, None, why
+        fault = expected.find_fault(reply, node)
+    except ProtocolError as error:
+        return site, None, str(error)
     except Exception as error:
         return site, None, f"its answer cannot be read: {type(error).__name__}"
-    return site, reply, ""
+    return (site, None, fault) if fault else (site, reply, "")

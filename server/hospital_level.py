@@ -9,6 +9,7 @@ here if `privacy.noise_at=server`, once a round, with the largest sigma that a s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -17,11 +18,15 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Strategy
 
 from common import messages, noise
+from common.arrays import Weights
 from common.config import RunConfig
-from common.errors import ConfigError, EngineError
-from common.messages import Weights
+from common.errors import ConfigError
+from common.replies import TrainReply
 from common.seeds import seed_for
 from server.strategies._flower import EVERY_SITE
+
+MAX_SIGMA = 1e4
+"""Largest noise multiplier that a site may state: more would leave nothing of the sum."""
 
 
 class _Summed(FedAvg):
@@ -39,7 +44,7 @@ class _Summed(FedAvg):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        answers = [messages.unpack_reply(answer.content) for answer in replies]
+        answers = [messages.read_update(answer.content) for answer in replies]
         if not answers:
             return None, None
         privacy = self.config.privacy
@@ -47,9 +52,7 @@ class _Summed(FedAvg):
         flat = [np.concatenate([one.weights[name].astype(np.float64).ravel() for name in names]) for one in answers]
         total = np.sum(flat, axis=0)
         if privacy.noise_at == "server":
-            charged = [float((one.report.get("privacy") or {}).get("sigma", 0)) for one in answers]
-            if not all(0 < sigma < np.inf for sigma in charged):
-                raise EngineError(f"round {server_round}: a site does not say what noise it was charged for")
+            charged = [one.report.privacy.sigma for one in answers if one.report.privacy]
             secure = privacy.noise == "secure"
             seed = seed_for(self.config.seed, "server", server_round, "hospital")
             source: noise.RandomSource = noise.SecureSource() if secure else noise.SeededSource(seed)
@@ -67,6 +70,21 @@ class _Summed(FedAvg):
 def build_summing_strategy(config: RunConfig) -> Strategy:
     """Return FedAvg that adds up contributions."""
     return _Summed(config)
+
+
+def find_contribution_fault(reply: TrainReply, config: RunConfig) -> str:
+    """Return why a contribution must not go into the sum that the server adds noise to, or "".
+
+    The promise rests on its norm, and the amount of noise on what the site says it was charged for.
+    """
+    privacy = config.privacy
+    if privacy.kind != "hospital" or privacy.noise_at != "server":
+        return ""
+    if reply.report.privacy is None or not 0 < reply.report.privacy.sigma <= MAX_SIGMA:
+        return "it does not state what noise it was charged for"
+    norm = math.sqrt(sum(float((value.astype(np.float64) ** 2).sum()) for value in reply.weights.values()))
+    limit = privacy.cap * privacy.clip
+    return f"its contribution has norm {norm:.4g}, above {limit:g}" if norm > limit * (1 + 1e-6) else ""
 
 
 def check_delta(config: RunConfig, sites: int) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import models
+from common.arrays import Weights
 from common.config import RunConfig
 from common.errors import ConfigError
-from common.messages import Weights
 from common.task import Task
 
 if TYPE_CHECKING:

@@ -13,45 +13,73 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from common import messages, models
+from common.arrays import Weights
 from common.config import RunConfig
 from common.errors import ConfigError, EngineError
-from common.messages import Method, Reply, Weights
-from common.metrics import evaluation, paired_resamples
 from common.metrics.counts import Counts
+from common.metrics.evaluation import check_evaluation_fits_task
 from common.metrics.explanations import Explanation
 from common.metrics.figures import Evaluation, Recalibration
+from common.metrics.paired_resamples import Draws
+from common.reply_arrays import SomeReply
+from common.reports import HandshakeReport, LatentViewReport
+from common.requests import Method, Request, RequestKind, TrainRequest, ValidateRequest
 from common.task import Task
 from server import hospital_level, strategies
-from server.exchange import Listener, send_and_collect
+from server.events import Listener, RoundEvent
+from server.exchange import Answers, Expected, Step, send_and_collect
 
 
 @dataclass
 class Federation:
-    """The sites that take part: node id -> site name, what each said in the handshake, and which are external."""
+    """The sites that take part.
+
+    Attributes:
+        names: the site at each node, by node id.
+        reports: what each site stated in the handshake.
+        task: what all of them hold; None before the handshake.
+        external: sites that are only tested (`sites.external`).
+    """
 
     names: dict[int, str] = field(default_factory=dict)
-    hello: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    reports: dict[str, HandshakeReport] = field(default_factory=dict)
     task: Task | None = None
     external: frozenset[str] = frozenset()
 
     def holders(self, split: str) -> list[str]:
-        """Return the sites that have examples in a split, and may be asked for them: external ones are only tested."""
+        """Return the sites that have examples in a split and may be asked for them: external ones are only tested."""
         left_out = frozenset() if split == "test" else self.external
-        return sorted(site for site in set(self.hello) - left_out if self.hello[site]["counts"][split]["examples"])
+        return sorted(
+            site for site in set(self.reports) - left_out if self.reports[site].counts.of_split(split).examples
+        )
 
 
 @dataclass
 class Outcome:
-    """What the rounds gave.
+    """What the phases gave; filled as they go, so that it holds what there is when one fails.
 
-    `weights`: of the chosen round; `test`: figures by table name, then by site; `validation`: the chosen round's
-    counts by site; `threshold`: chosen on them, if one is sought; `counted`: the rounds in which each site's
-    update went into the model; `suppressed`: by table the sites that tell none for their patients are too few, with
-    how many it needs; `start`: what was taken from an earlier model, and what is frozen, if one was.
-    `latent`: where training examples lie in a latent space (common/latent.py); `views`: what each site shows of it.
+    Attributes:
+        rounds: the rounds so far.
+        chosen: the round whose model is chosen; 0: the first model.
+        weights: that model.
+        test: figures of the chosen model by table name, then by site.
+        pooled: figures of all sites' test patients together, by table name.
+        lost: sites without a usable reply: the last phase and reason.
+        validation: the chosen round's counts by site.
+        threshold: log odds chosen on them; None: the likelier class is called.
+        tables: counts of the final evaluation by site, then by table name.
+        counted: the rounds in which each site's update went into the model.
+        suppressed: by table name the sites that withheld it, and the least number of patients they require.
+        draws: resampled figures (common/metrics/paired_resamples.py).
+        start: where training started from, if from an earlier model.
+        recalibration: what recalibration achieves at each site.
+        explanations: which inputs move the score at each site.
+        latent: statistics of training examples in latent space (common/latent.py); empty: none.
+        views: each site's test examples in latent space.
+        shift: how far the hospitals' data lie apart, JSON-ready; empty: not measured.
     """
 
-    rounds: list[dict[str, Any]] = field(default_factory=list)
+    rounds: list[RoundEvent] = field(default_factory=list)
     chosen: int = 0
     weights: Weights = field(default_factory=dict)
     test: dict[str, dict[str, Evaluation]] = field(default_factory=dict)
@@ -62,22 +90,37 @@ class Outcome:
     tables: dict[str, Mapping[str, Counts]] = field(default_factory=dict)
     counted: dict[str, list[int]] = field(default_factory=dict)
     suppressed: dict[str, dict[str, int]] = field(default_factory=dict)
-    draws: paired_resamples.Draws = field(default_factory=dict)
+    draws: Draws = field(default_factory=dict)
     start: dict[str, Any] = field(default_factory=dict)
     recalibration: dict[str, Recalibration] = field(default_factory=dict)
     explanations: dict[str, Explanation] = field(default_factory=dict)
     latent: bytes = b""
-    views: dict[str, Any] = field(default_factory=dict)
+    views: dict[str, LatentViewReport] = field(default_factory=dict)
     shift: dict[str, Any] = field(default_factory=dict)
 
-    def base(self, site: str, number: int) -> int:
-        """Return the last round up to `number` in which a site's update counted: the state it keeps from then."""
+    def state_round(self, site: str, number: int) -> int:
+        """Return the last round up to `number` in which a site's update counted; its state is of then. 0: none."""
         return max((one for one in self.counted.get(site, []) if one <= number), default=0)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What every round needs. `listen` is told of every reply and round."""
+    """What every phase needs.
+
+    Attributes:
+        grid: the transport.
+        config: what the researcher asks.
+        strategy: merges the sites' updates.
+        federation: the sites.
+        task: what they all hold.
+        listen: gets the events.
+        class_counts: training examples of each class over all sites.
+        total: training examples over all sites.
+        scaling: how inputs are scaled (common/scaling.py); empty: as the configuration says.
+        method: what the strategy asks of the sites.
+        id: names the run in the sites' state folders, 32 hex digits.
+        latent: statistics of training examples in latent space (common/latent.py); empty: none.
+    """
 
     grid: Grid
     config: RunConfig
@@ -93,7 +136,9 @@ class Run:
     latent: bytes = b""
 
     @classmethod
-    def of(cls, grid: Grid, config: RunConfig, strategy: Strategy, federation: Federation, listen: Listener) -> Run:
+    def from_handshake(
+        cls, grid: Grid, config: RunConfig, strategy: Strategy, federation: Federation, listen: Listener
+    ) -> Run:
         """Return a run whose sites have agreed on a task.
 
         Raises:
@@ -101,83 +146,119 @@ class Run:
         """
         if federation.task is None:
             raise EngineError("no handshake took place")
-        evaluation.check_evaluation_fits_task(config.evaluation, federation.task)
-        within = {site: said for site, said in federation.hello.items() if site not in federation.external}
-        if not within:
+        check_evaluation_fits_task(config.evaluation, federation.task)
+        held = [report.counts.train for site, report in federation.reports.items() if site not in federation.external]
+        if not held:
             raise ConfigError("sites.external: every hospital is external, so none is left to train")
-        held = [said["counts"]["train"] for said in within.values()]
-        counts = tuple(int(sum(column)) for column in zip(*(item["classes"] for item in held), strict=True))
-        total = int(sum(item["examples"] for item in held))
+        columns = zip(*(counts.classes for counts in held), strict=True)
+        class_counts = tuple(sum(count or 0 for count in column) for column in columns)
         strategies.check_strategy(config)
         model = models.build_model(federation.task, config.model, config.seed)
         method = strategies.build_method(config.federation.strategy, model)
+        name = config.federation.strategy.name
         if config.privacy.on:
-            hospital_level.check_delta(config, len(federation.hello))
+            hospital_level.check_delta(config, len(federation.reports))
             if config.privacy.kind != "hospital":
                 models.check_per_unit_gradients(model, config.privacy.kind)
             if method.control or method.pull is not None:
-                name = config.federation.strategy.name
                 raise ConfigError(f"federation.strategy={name} trains what privacy does not count: use fedavg")
         if config.detecting and config.detection.score != "reconstruction" and method.pull is not None:
-            name = config.federation.strategy.name
-            raise ConfigError(f"federation.strategy={name}: personal models have latent spaces of their own: use "
-                              "detection.score=reconstruction")  # fmt: skip
-        token = secrets.token_hex(16)  # names the run in the state folders of sites: no two runs may share it
-        return cls(grid, config, strategy, federation, federation.task, listen, counts, total, method=method, id=token)
-
-    def record(self, number: int) -> ConfigRecord:
-        """Return what accompanies a round's weights."""
-        return messages.build_request_record(
-            self.config,
-            number,
-            self.class_counts,
-            self.total,
-            self.scaling,
-            method=self.method,
-            run_id=self.id,
-            latent=self.latent,
+            raise ConfigError(
+                f"federation.strategy={name}: personal models have latent spaces of their own: use "
+                "detection.score=reconstruction"
+            )
+        return cls(
+            grid,
+            config,
+            strategy,
+            federation,
+            federation.task,
+            listen,
+            class_counts,
+            sum(counts.examples for counts in held),
+            method=method,
+            id=secrets.token_hex(16),  # names the run in the state folders of sites: no two runs may share it
         )
 
-    def addressed(self, outgoing: Iterable[Message], number: int, outcome: Outcome) -> list[Message]:
-        """Return messages with the weights of a round that also tell each site which of its state goes with them."""
-        found = []
+    def train_record(self, number: int) -> ConfigRecord:
+        """Return what a strategy sends with the weights of a round of training."""
+        request = TrainRequest(
+            self.config,
+            number,
+            scaling=self.scaling,
+            method=self.method,
+            run_id=self.id,
+            class_counts=self.class_counts,
+            total=self.total,
+        )
+        return messages.build_model_record(request)
+
+    def validate_record(self, number: int) -> ConfigRecord:
+        """Return what a strategy sends with the weights of a round to validate."""
+        request = ValidateRequest(
+            self.config, number, scaling=self.scaling, method=self.method, run_id=self.id, latent=self.latent
+        )
+        return messages.build_model_record(request)
+
+    def add_state_rounds(self, outgoing: Iterable[Message], number: int, outcome: Outcome) -> list[Message]:
+        """Return messages with the weights of a round that also state which of each site's state belongs to them."""
+        changed = []
         for message in outgoing:
             site = self.federation.names[message.metadata.dst_node_id]
-            found.append(
-                messages.set_state_rounds(message, outcome.base(site, number), outcome.base(site, outcome.chosen))
-            )
-        return found
+            rounds = outcome.state_round(site, number), outcome.state_round(site, outcome.chosen)
+            changed.append(messages.set_state_rounds(message, *rounds))
+        return changed
 
-    def online(self, sites: Sequence[str]) -> list[int]:
+    def online_nodes(self, sites: Sequence[str]) -> list[int]:
         """Return the online nodes of some sites, in the order of the sites' names."""
         online = set(self.grid.get_node_ids())
         pairs = [(name, node) for node, name in self.federation.names.items() if name in sites and node in online]
         return [node for _, node in sorted(pairs)]
 
-    def ask(
+    def build_messages(self, request: Request, sites: Sequence[str]) -> list[Message]:
+        """Return a message with the same request for each of some sites that is online."""
+        return messages.build_messages(request, self.online_nodes(sites))
+
+    def collect(
         self,
-        phase: str,
+        phase: RequestKind,
         number: int,
         sites: Sequence[str],
         outgoing: Iterable[Message],
-        check: Callable[[Reply], str],
-    ) -> tuple[dict[str, tuple[Message, Reply]], dict[str, str]]:
-        """Send a phase's messages; return the answers by site, and why each other site gave none."""
+        expected: type[SomeReply],
+        find_fault: Callable[[SomeReply, str], str],
+        max_bytes: int,
+    ) -> tuple[Answers[SomeReply], dict[str, str]]:
+        """Send a phase's messages; return the replies by site, and why each other site gave none.
+
+        Args:
+            phase: the kind of the request.
+            number: the round.
+            sites: the sites that are asked.
+            outgoing: the messages to those of them that are online.
+            expected: the type of their replies.
+            find_fault: returns what is wrong with a reply of a site, or "".
+            max_bytes: what a reply's arrays may have in all.
+        """
+
+        def find_fault_at(reply: SomeReply, node: int) -> str:
+            return find_fault(reply, self.federation.names[node])
+
         answers, lost = send_and_collect(
             self.grid,
             outgoing,
             self.federation.names,
             self.config.federation.round_timeout,
             self.listen,
-            {"phase": phase, "round": number, "sites": len(sites)},
-            check,
+            Step(phase, number, len(sites)),
+            Expected(expected, find_fault_at, max_bytes),
         )
         return answers, lost | {site: "offline" for site in sites if site not in answers and site not in lost}
 
 
 def digest_weights(weights: Weights) -> str:
     """Return 16 hex digits that two models share only if all their weights are bit-for-bit equal."""
-    found = hashlib.blake2b(digest_size=8)
+    digest = hashlib.blake2b(digest_size=8)
     for name in sorted(weights):
-        found.update(name.encode() + b"\x1f" + weights[name].tobytes())
-    return found.hexdigest()
+        digest.update(name.encode() + b"\x1f" + weights[name].tobytes())
+    return digest.hexdigest()

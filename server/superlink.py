@@ -22,6 +22,7 @@ from typing import Any
 from common.errors import ConfigError, EngineError
 from common.processes import ProcessTree, build_environment, check_site_name, find_command, require_free_port, to_toml
 from server.credentials import Credentials, check_credentials
+from server.site_registry import REGISTRY_VARIABLE, read_registry, registry_path, write_registry
 
 _CONNECTION = "wardround"
 
@@ -73,7 +74,7 @@ class Connection:
             raise ConfigError(f"cannot read {public_key}: name the .pub file that the site sent")
         answer = self.flwr("supernode", "register", str(public_key), _CONNECTION, "--name", site)
         node = str(answer["node-id"])
-        self._remember({**known, site: node})
+        write_registry(self._registry, {**known, site: node})
         return node
 
     def unregister(self, site: str) -> None:
@@ -82,12 +83,11 @@ class Connection:
         if site not in known:
             raise ConfigError(f"no site {site}; registered: {', '.join(sorted(known)) or 'none'}")
         self.flwr("supernode", "unregister", known.pop(site), _CONNECTION)
-        self._remember(known)
+        write_registry(self._registry, known)
 
     def sites(self) -> dict[str, str]:
         """Return the registered sites: name -> node number."""
-        file = self.state / "sites.json"
-        return dict(json.loads(file.read_text())) if file.exists() else {}
+        return read_registry(self._registry)
 
     def nodes(self) -> dict[str, str]:
         """Return each registered site's status: `registered` (never seen), `online` or `offline`."""
@@ -112,11 +112,9 @@ class Connection:
         """Stop a run that has not finished; sites get no further work from it."""
         self.flwr("stop", run, _CONNECTION)
 
-    def _remember(self, sites: Mapping[str, str]) -> None:
-        file = self.state / "sites.json"
-        fresh = file.with_suffix(".new")
-        fresh.write_text(json.dumps(dict(sorted(sites.items())), indent=1))
-        fresh.replace(file)
+    @property
+    def _registry(self) -> Path:
+        return registry_path(self.state)
 
 
 class SuperLink:
@@ -161,7 +159,10 @@ class SuperLink:
             check_credentials(self.credentials, named)
         require_free_port(self.host, self.port)
         self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._child = ProcessTree(self.command(), home=self.state / "flower", log=self.log, variables=self._variables)
+        variables = dict(self._variables or {})
+        if self.credentials is not None:  # sites have registered keys, by which the ServerApp knows them
+            variables[REGISTRY_VARIABLE] = str(registry_path(self.state.resolve()))
+        self._child = ProcessTree(self.command(), home=self.state / "flower", log=self.log, variables=variables)
         deadline = time.monotonic() + timeout
         try:
             while not self._answers():

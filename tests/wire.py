@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 from flwr.app import Error, Message, RecordDict
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -14,9 +18,53 @@ from client.requests import handle
 from client.site import Site
 from client.site_context import SiteContext
 from common import messages
-from common.messages import MESSAGE_TYPES, Reply, Request, RequestKind
+from common.arrays import Weights
+from common.config import RunConfig
+from common.messages import MESSAGE_TYPES
+from common.metrics.counts import empty_counts
+from common.replies import (
+    DomainShiftReply,
+    FinalTestReply,
+    HandshakeReply,
+    LatentReply,
+    Reply,
+    ScalingReply,
+    TrainReply,
+    ValidateReply,
+)
+from common.reports import (
+    DomainShiftReport,
+    FinalTestReport,
+    HandshakeCounts,
+    HandshakeReport,
+    LatentReport,
+    ScalingReport,
+    SplitCounts,
+    TrainReport,
+    ValidateReport,
+)
+from common.request_record import PROTOCOL
+from common.requests import (
+    DomainShiftRequest,
+    FinalTestRequest,
+    HandshakeRequest,
+    LatentRequest,
+    Request,
+    RequestKind,
+    ScalingRequest,
+    TrainRequest,
+    ValidateRequest,
+)
+from tests import tiny
 
 KINDS: dict[str, RequestKind] = {name: kind for kind, name in MESSAGE_TYPES.items()}
+REQUEST_TYPES: dict[str, type[Request]] = {
+    each.kind: each
+    for each in (
+        HandshakeRequest, ScalingRequest, TrainRequest, ValidateRequest, LatentRequest, FinalTestRequest,
+        DomainShiftRequest,
+    )
+}  # fmt: skip
 Answer = Reply | RecordDict | Error | None
 Script = Callable[[Request], Answer]
 
@@ -87,3 +135,62 @@ def site_script(site: Site, policy: SitePolicy = SIMULATION_POLICY) -> Script:
         return handle(SiteContext(policy, site=site.name), request)
 
     return answer
+
+
+def build_request(
+    kind: str,
+    config: RunConfig,
+    number: int = 0,
+    weights: Weights | None = None,
+    class_counts: tuple[int, ...] = (),
+    **more: Any,
+) -> Any:
+    """Return a request of a kind, with what of the rest that kind has."""
+    wanted = REQUEST_TYPES[kind]
+    given = {"round": number, "weights": weights or {}, "class_counts": class_counts, **more}
+    names = {item.name for item in fields(wanted)}
+    assert set(more) <= names, (kind, more)
+    return wanted(config, **{name: value for name, value in given.items() if name in names})
+
+
+_COUNTS = SplitCounts(patients=1, examples=3, classes=(1, 1, 1))
+SAMPLE_REPLIES: dict[RequestKind, Reply] = {
+    each.kind: each
+    for each in (
+        HandshakeReply(
+            "north",
+            HandshakeReport(
+                protocol=PROTOCOL, task=tiny.TASK, fingerprint=tiny.TASK.fingerprint(), synthetic=True,
+                split="patient", warning="", excluded={}, shift={},
+                counts=HandshakeCounts(train=_COUNTS, validation=_COUNTS, test=_COUNTS), device="cpu",
+            ),
+        ),
+        ScalingReply("north", ScalingReport(), sums={"count": np.ones(2)}),
+        TrainReply("north", TrainReport(examples=3, loss=0.5), weights={"w": np.ones(2, np.float32)}),
+        ValidateReply("north", ValidateReport(patients=1), tables={"all": empty_counts((3, 3), 16)}),
+        LatentReply("north", LatentReport(), sums={"count": np.ones(1)}),
+        FinalTestReply("north", FinalTestReport(evaluations={}, suppressed={"all": 5})),
+        DomainShiftReply("north", DomainShiftReport(columns=("age",)), sums={"count": np.ones(1)}),
+    )
+}  # fmt: skip
+"""A reply of each kind."""
+
+
+def change_report(reply: Any, **changes: Any) -> Any:
+    """Return a reply with some of its report changed, unchecked."""
+    return replace(reply, report=reply.report.model_copy(update=changes))
+
+
+def change_json(reply: Reply, change: Callable[[dict[str, Any]], Any]) -> RecordDict:
+    """Return an answer whose report is anything: `change` changes the JSON in place, or returns another or a text."""
+    content = messages.pack_reply(reply)
+    record = content.config_records[messages.REPLY_KEY]
+    report = json.loads(str(record["report"]))
+    changed = change(report)
+    record["report"] = changed if isinstance(changed, str) else json.dumps(report if changed is None else changed)
+    return content
+
+
+def over_the_wire(content: RecordDict) -> RecordDict:
+    """Return records after a trip through Flower's serialisation."""
+    return recorddict_from_proto(recorddict_to_proto(content))

@@ -36,7 +36,7 @@ from client.privacy.units import (
 from client.site_context import SiteContext
 from common.config import RunConfig
 from common.errors import ConfigError, SiteError
-from common.messages import Request
+from common.requests import TrainRequest
 from common.task import Task
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def open_ledger(context: SiteContext, site: Site) -> Ledger:
 
 
 def start_private_round(
-    context: SiteContext, site: Site, request: Request, units: int
+    context: SiteContext, site: Site, request: TrainRequest, units: int
 ) -> tuple[DpSgdPlan, dict[str, Any]]:
     """Charge a round that `refuse` has let pass; return how it trains, and what the report tells of it.
 

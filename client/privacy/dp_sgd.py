@@ -20,7 +20,7 @@ from client.training.batches import RowLoader
 from client.training.loop import Schedule, TrainingResult, run_training_loop
 from client.training.losses import Loss, build_example_loss
 from common import noise
-from common.messages import Weights
+from common.arrays import Weights
 from common.sections.training import TrainingConfig
 from common.seeds import seed_for
 from sites.cohort import Cohort

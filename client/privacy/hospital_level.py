@@ -29,8 +29,9 @@ from client.privacy import budget
 from client.privacy.accounting import GaussianSteps
 from client.site_context import SiteContext
 from common import noise
+from common.arrays import Weights
 from common.errors import ConfigError, SiteError
-from common.messages import Request, Weights
+from common.requests import TrainRequest
 from common.seeds import seed_for
 
 
@@ -51,7 +52,7 @@ class ContributionPlan:
 
 
 def start_hospital_round(
-    context: SiteContext, site: Any, request: Request, weight: float
+    context: SiteContext, site: Any, request: TrainRequest, weight: float
 ) -> tuple[ContributionPlan, dict[str, Any]]:
     """Charge a round; return what the update becomes, and what the report tells.
 

@@ -26,8 +26,8 @@ from client.site_context import SiteContext
 from common import noise
 from common.config import RunConfig
 from common.errors import ConfigError
-from common.messages import Request
 from common.noisy_scaling import NoisyMoments, inputs_with_units
+from common.requests import ScalingRequest
 from common.seeds import seed_for
 from common.task import Task
 from sites import datasets
@@ -66,7 +66,7 @@ def get_public_ranges(task: Task, config: RunConfig) -> tuple[Floats, Floats]:
 
 
 def release_noisy_sums(
-    context: SiteContext, site: Any, request: Request, units: int
+    context: SiteContext, site: Any, request: ScalingRequest, units: int
 ) -> tuple[NoisyMoments, dict[str, Any]]:
     """Charge and return a site's noisy sums, and what the report tells of them; `units`: as the server may know.
 

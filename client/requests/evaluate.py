@@ -1,18 +1,99 @@
-"""Answers to the validation and test phases."""
+"""Answers to the validation and test phases: counts of predictions, figures, and what explains them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from common.metrics.figures import Evaluation
-from common.metrics.table_names import ALL_PATIENTS, PERSONAL
+from client.evaluation.anomaly_scores import Detector
+from client.evaluation.attribution import compute_attributions
+from client.evaluation.evaluate import SiteEvaluation, evaluate_site, require_releasable
+from client.evaluation.latent_view import build_latent_view
+from client.evaluation.predictions import build_predictor, compute_predictions, count_predictions
+from client.evaluation.recalibration import evaluate_recalibrations
+from client.requests.loaded_model import LoadedModel, load_model, refuse_external
+from client.site import load_site
+from client.site_context import SiteContext
+from client.training.local_update import load_personal_weights, load_start_weights
+from common.metrics.explanations import Explanation
+from common.metrics.figures import Evaluation, Recalibration
+from common.metrics.table_names import ALL_PATIENTS, personal_table
+from common.replies import FinalTestReply, ValidateReply
+from common.reports import FinalTestReport, LatentViewReport, ValidateReport
+from common.requests import FinalTestRequest, ValidateRequest
 
 
-def _of_personal(table: str) -> str:
-    """Return the name of the personal model's table beside one of the federated model's."""
-    head, tail = (ALL_PATIENTS, "") if table.startswith(ALL_PATIENTS) else ("", " ")
-    return PERSONAL + tail + table.removeprefix(head)
+def handle_validate(context: SiteContext, request: ValidateRequest) -> ValidateReply:
+    """Return counts of a model's predictions on the validation patients.
+
+    Raises:
+        SiteError: too few patients, or the site is only tested.
+    """
+    refuse_external(context, request.config)
+    loaded = load_model(context, request)
+    cohort = loaded.site.validation
+    releasable = require_releasable(cohort, context.policy.min_cell_patients)
+    rows, hidden = releasable.rows[ALL_PATIENTS], releasable.classes[ALL_PATIENTS]
+    logits = compute_predictions(build_predictor(loaded.model, request.config, request.latent), cohort)
+    counts = count_predictions(logits, cohort, request.config, rows=rows, hidden=hidden).total
+    return ValidateReply(loaded.site.name, ValidateReport(patients=cohort.people()), tables={ALL_PATIENTS: counts})
 
 
-def _noted(results: Mapping[str, Evaluation], note: str) -> dict[str, Evaluation]:
+def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestReply:
+    """Return figures and counts of the chosen model on the test patients.
+
+    A site that keeps a personal model is evaluated with both: the personal one's tables have names of their own.
+    """
+    loaded = load_model(context, request)
+    site, policy = loaded.site, context.policy
+    evaluated = _evaluate(context, request, loaded)
+    results, tables = dict(evaluated.results), dict(evaluated.tables)
+    suppressed = dict(evaluated.suppressed)
+    recalibration, explanation, view = None, None, None
+    if ALL_PATIENTS in results:
+        explained = compute_attributions(context, site.name, loaded.model, site.test, request.config)
+        explanation = Explanation.model_validate(explained) if explained else None
+        predict = build_predictor(loaded.model, request.config, request.latent)
+        more_results, more_tables, effects = evaluate_recalibrations(
+            predict, site, request.config, policy.share_resamples, request.threshold, policy.min_cell_patients
+        )
+        results |= more_results
+        tables |= more_tables
+        recalibration = Recalibration.model_validate(effects) if effects else None
+    if request.method.local and not loaded.saved.arrays:
+        results = add_note(results, "local layers: this site has none of its own, so the server's first ones")
+    if request.method.pull is not None:
+        load_personal_weights(loaded.model, request, loaded.saved)
+        own = _evaluate(context, request, loaded)
+        figures = own.results
+        if not loaded.saved.arrays:
+            figures = add_note(figures, "personal model: this site has none of its own, so the federated one")
+        results |= {personal_table(name): item for name, item in figures.items()}
+        tables |= {personal_table(name): item for name, item in own.tables.items()}
+        suppressed |= {personal_table(name): least for name, least in own.suppressed.items()}
+    if request.latent and ALL_PATIENTS in results and len(site.test.y):
+        load_start_weights(loaded.model, request, loaded.saved)
+        shown = build_latent_view(Detector(loaded.model, request.config), site, policy, request.latent)
+        view = LatentViewReport.model_validate(shown, strict=False)
+    report = FinalTestReport(
+        evaluations=results, recalibration=recalibration, explanation=explanation, suppressed=suppressed, view=view
+    )
+    return FinalTestReply(site.name, report, tables=tables)
+
+
+def add_note(results: Mapping[str, Evaluation], note: str) -> dict[str, Evaluation]:
+    """Return evaluations by table with one more note on each."""
     return {name: item.model_copy(update={"notes": (*item.notes, note)}) for name, item in results.items()}
+
+
+def _evaluate(context: SiteContext, request: FinalTestRequest, loaded: LoadedModel) -> SiteEvaluation:
+    """Return figures and counts of a model as it now is on the site's test patients."""
+    predict = build_predictor(loaded.model, request.config, request.latent)
+    return evaluate_site(
+        predict,
+        loaded.site,
+        request.config,
+        context.policy.share_resamples,
+        request.threshold,
+        minimum=context.policy.min_cell_patients,
+        raw=load_site(context, request.config),
+    )

@@ -2,63 +2,77 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from client import input_scaling
 from client.evaluation import small_groups
-from client.privacy import noisy_counts, noisy_sums
+from client.input_scaling import resolve_scaling
 from client.privacy.checks import check_private_training
-from client.site import Site
+from client.privacy.noisy_counts import release_training_counts
+from client.privacy.noisy_sums import get_public_ranges
+from client.site import load_site
 from client.site_context import SiteContext
 from client.training.batches import choose_device
-from common.config import RunConfig
 from common.errors import SiteError
-from common.messages import PROTOCOL, Reply
 from common.metrics.table_names import ALL_PATIENTS, GROUP_PREFIX
+from common.replies import HandshakeReply
+from common.reports import HandshakeCounts, HandshakeReport, SplitCounts
+from common.request_record import PROTOCOL
+from common.requests import HandshakeRequest
 from common.sections.evaluation import SubgroupsConfig
-from sites.cohort import SPLITS, Cohort
+from sites.cohort import Cohort
 
 
-def handle_handshake(place: SiteContext, site: Site, config: RunConfig) -> Reply:
-    """Return the site's task, counts and device."""
-    check_private_training(place, site, config)
-    if config.privacy.on and input_scaling.resolve_scaling(config.data, site.task) == "standard":
-        noisy_sums.get_public_ranges(site.task, config)  # refused here if an input has none
-    train = noisy_counts.release_training_counts(place, site, config)
-    if config.detecting and config.detection.relative and site.train.seconds is None:
-        raise SiteError("detection.relative: these data tell no times: leave it out")
-    report: dict[str, Any] = {
-        "protocol": PROTOCOL,
-        "task": site.task.to_dict(),
-        "fingerprint": site.task.fingerprint(),
-        "synthetic": site.synthetic,
-        "split": config.sites.split,
-        "warning": site.warning,
-        "excluded": {} if train.noisy else dict(site.train.excluded),  # rows and cells of those who train, among others
-        "shift": dict(site.shift),
-        "counts": {name: releasable_counts(getattr(site, name), place.policy.min_cell_patients) for name in SPLITS}
-        | {"train": train.summary()},
-        "device": str(choose_device(config.training.device)),
-    }
-    if train.noisy:
-        report["noisy"] = True
-    elif site.dropped:
-        report["excluded"]["recordings of a person in the published test set (whole data set)"] = site.dropped
-    return Reply(site.name, train.examples, report)
+def handle_handshake(context: SiteContext, request: HandshakeRequest) -> HandshakeReply:
+    """Return the site's task, counts and device.
 
-
-def releasable_counts(cohort: Cohort, minimum: int) -> dict[str, Any]:
-    """Return a split's counts, without classes that too few patients have to be told.
-
-    A split of too few patients counts as empty. Of training all is told: its counts weigh the classes.
+    Raises:
+        SiteError: the policy does not allow the run here.
     """
-    if minimum <= 1:
-        return cohort.summary()
-    may = small_groups.select_releasable_tables(cohort, SubgroupsConfig(), minimum, ALL_PATIENTS, GROUP_PREFIX)
-    none = [None] * len(cohort.task.classes)
-    if may.suppressed:
-        return {"patients": 0, "examples": 0, "classes": none, "suppressed": minimum}
-    rows, hidden = may.rows[ALL_PATIENTS], may.classes[ALL_PATIENTS]
-    found = cohort.take(rows).summary()
-    found["classes"] = [None if away else n for n, away in zip(found["classes"], hidden, strict=True)]
-    return found
+    config = request.config
+    site = load_site(context, config)
+    check_private_training(context, site, config)
+    if config.privacy.on and resolve_scaling(config.data, site.task) == "standard":
+        get_public_ranges(site.task, config)  # refused here if an input has none
+    train = release_training_counts(context, site, config)
+    if config.detecting and config.detection.relative and site.train.seconds is None:
+        raise SiteError("detection.relative: these data have no times: leave it out")
+    # excluded are rows and cells of those who train, among others
+    excluded = {} if train.noisy else {reason: int(count) for reason, count in site.train.excluded.items()}
+    if site.dropped and not train.noisy:
+        excluded["recordings of a person in the published test set (whole data set)"] = site.dropped
+    minimum = context.policy.min_cell_patients
+    report = HandshakeReport(
+        protocol=PROTOCOL,
+        task=site.task,
+        fingerprint=site.task.fingerprint(),
+        synthetic=site.synthetic,
+        split=config.sites.split,
+        warning=site.warning,
+        excluded=excluded,
+        shift=dict(site.shift),
+        counts=HandshakeCounts(
+            train=SplitCounts(patients=train.patients, examples=train.examples, classes=train.classes),
+            validation=releasable_counts(site.validation, minimum),
+            test=releasable_counts(site.test, minimum),
+        ),
+        device=str(choose_device(config.training.device)),
+        noisy=train.noisy,
+    )
+    return HandshakeReply(site.name, report)
+
+
+def releasable_counts(cohort: Cohort, minimum: int) -> SplitCounts:
+    """Return a split's counts; those of classes that fewer than `minimum` patients have are left out.
+
+    A split of fewer patients counts as empty. Of the training split all counts are sent: they weigh the classes.
+    """
+    summary = cohort.summary()
+    if minimum > 1:
+        releasable = small_groups.select_releasable_tables(
+            cohort, SubgroupsConfig(), minimum, ALL_PATIENTS, GROUP_PREFIX
+        )
+        if releasable.suppressed:
+            nothing = (None,) * len(cohort.task.classes)
+            return SplitCounts(patients=0, examples=0, classes=nothing, suppressed=minimum)
+        summary = cohort.take(releasable.rows[ALL_PATIENTS]).summary()
+        hidden = releasable.classes[ALL_PATIENTS]
+        summary["classes"] = [None if away else n for n, away in zip(summary["classes"], hidden, strict=True)]
+    return SplitCounts(patients=summary["patients"], examples=summary["examples"], classes=tuple(summary["classes"]))

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from client.evaluation import anomaly_scores
-from client.site import Site
+from client.evaluation.anomaly_scores import Detector
+from client.requests.loaded_model import load_model, refuse_external
 from client.site_context import SiteContext
 from common.errors import SiteError
-from common.messages import Reply, Request
+from common.replies import LatentReply
+from common.reports import LatentReport
+from common.requests import LatentRequest
 
 
-def handle_latent(place: SiteContext, site: Site, model: nn.Module, request: Request) -> Reply:
-    """Return sums over what the model makes of the training examples in its latent space."""
+def handle_latent(context: SiteContext, request: LatentRequest) -> LatentReply:
+    """Return sums over the latent values of the training examples (common/latent.py).
+
+    Raises:
+        SiteError: training is private, too few people train here, or the model has no latent space.
+    """
+    refuse_external(context, request.config)
     if request.config.privacy.on:
         raise SiteError("privacy: sums over patients do not leave here while training is private")
     if not request.config.detecting:
-        raise SiteError(f"model.name={request.config.model.name} has no latent space to tell of")
-    have = site.train.people()
-    if have < place.policy.min_training_patients:
-        raise SiteError(f"policy: fewer than {place.policy.min_training_patients} people to train on")
-    found = anomaly_scores.Detector(model, request.config).moments(site.train)
-    return Reply(site.name, len(site.train.y), {}, statistics=dict(found))
+        raise SiteError(f"model.name={request.config.model.name} has no latent space")
+    loaded = load_model(context, request)
+    train = loaded.site.train
+    if train.people() < context.policy.min_training_patients:
+        raise SiteError(f"policy: fewer than {context.policy.min_training_patients} people to train on")
+    sums = Detector(loaded.model, request.config).moments(train)
+    return LatentReply(loaded.site.name, LatentReport(), sums=dict(sums))

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from client import input_scaling
-from client.privacy import noisy_counts, noisy_sums
+from client.input_scaling import compute_input_histogram, compute_input_moments
 from client.privacy.checks import check_private_training
+from client.privacy.noisy_counts import release_training_counts
+from client.privacy.noisy_sums import release_noisy_sums
 from client.privacy.units import count_units
-from client.site import Site
+from client.requests.loaded_model import refuse_external
+from client.site import load_site
 from client.site_context import SiteContext
 from common.errors import SiteError
-from common.messages import Reply, Request
+from common.replies import ScalingReply
+from common.reports import ScalingReport
+from common.requests import ScalingRequest
 from common.scaling import Scaling
 
 
-def handle_scaling(place: SiteContext, site: Site, request: Request) -> Reply:
-    """Return sums over the training inputs, noisy if training is private; or, where a scaling came, histograms."""
-    check_private_training(place, site, request.config)
-    have = site.train.people()
-    if have < place.policy.min_training_patients:
-        raise SiteError(f"policy: fewer than {place.policy.min_training_patients} people to train on")
-    if request.config.privacy.on:
-        held = noisy_counts.release_training_counts(place, site, request.config)
-        units = held.examples if held.noisy else count_units(site.train, request.config.privacy.kind)
-        noisy, told = noisy_sums.release_noisy_sums(place, site, request, units)
-        return Reply(site.name, held.examples, told, statistics=dict(noisy.arrays()))
-    base = Scaling.from_bytes(request.scaling) if request.scaling else None
-    found = (
-        input_scaling.compute_input_histogram(site.train, base)
-        if base
-        else input_scaling.compute_input_moments(site.train)
-    )
-    return Reply(site.name, len(site.train.y), {}, statistics=dict(found))
+def handle_scaling(context: SiteContext, request: ScalingRequest) -> ScalingReply:
+    """Return sums over the training inputs, noisy if training is private; or, over a given scaling, histograms.
+
+    Raises:
+        SiteError: too few people train here, or the policy does not allow the run.
+    """
+    config = request.config
+    refuse_external(context, config)
+    site = load_site(context, config)
+    check_private_training(context, site, config)
+    if site.train.people() < context.policy.min_training_patients:
+        raise SiteError(f"policy: fewer than {context.policy.min_training_patients} people to train on")
+    if config.privacy.on:
+        held = release_training_counts(context, site, config)
+        units = held.examples if held.noisy else count_units(site.train, config.privacy.kind)
+        noisy, about = release_noisy_sums(context, site, request, units)
+        return ScalingReply(site.name, ScalingReport.model_validate(about, strict=False), sums=dict(noisy.arrays()))
+    base = Scaling.from_bytes(request.base) if request.base else None
+    sums = compute_input_histogram(site.train, base) if base else compute_input_moments(site.train)
+    return ScalingReply(site.name, ScalingReport(), sums=dict(sums))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from contextvars import ContextVar
@@ -9,52 +10,89 @@ from typing import Any
 
 from torch import nn
 
-from client.privacy import budget, hospital_level, noisy_counts
+from client.privacy import budget, hospital_level
+from client.privacy.budget import DpSgdPlan
 from client.privacy.checks import check_private_training
 from client.privacy.dp_sgd import train_privately
+from client.privacy.hospital_level import ContributionPlan
+from client.privacy.noisy_counts import TrainingCounts, release_training_counts
 from client.privacy.units import count_units
+from client.requests.loaded_model import load_model, refuse_external
 from client.requests.outgoing import build_update_reply
 from client.site import Site, load_site
 from client.site_context import SiteContext
-from client.training import local_update
-from client.training.local_update import SavedState
+from client.training.local_update import TrainFunction, train_locally
 from client.training.loop import Schedule, TrainingResult, train_model
 from common.errors import SiteError
-from common.messages import Reply, Request
+from common.replies import TrainReply
+from common.reports import PrivacySpent, TrainReport
+from common.requests import TrainRequest
 from common.seeds import seed_for
 
 stop_signal: ContextVar[threading.Event | None] = ContextVar("stop_signal", default=None)
 """Set by an engine that runs sites in threads of its own: Ctrl-C need not wait for an epoch to end."""
 
 
-def handle_train(place: SiteContext, site: Site, model: nn.Module, request: Request, kept: SavedState) -> Reply:
-    """Train one round on the site's patients and return the update."""
+def handle_train(context: SiteContext, request: TrainRequest) -> TrainReply:
+    """Train one round on the site's patients and return the update.
+
+    Raises:
+        SiteError: too few people train here, or the policy does not allow the run.
+    """
     config = request.config
-    have = site.train.people()
-    if have < place.policy.min_training_patients:
-        raise SiteError(f"policy: fewer than {place.policy.min_training_patients} people to train on")
-    check_private_training(place, load_site(place, config), config)
-    began = time.perf_counter()
-    epochs = config.training.epochs
-    schedule = Schedule((request.round - 1) * epochs, config.federation.rounds * epochs)
+    refuse_external(context, config)
+    loaded = load_model(context, request)
+    site = loaded.site
+    if site.train.people() < context.policy.min_training_patients:
+        raise SiteError(f"policy: fewer than {context.policy.min_training_patients} people to train on")
     # the unscaled site, whose content is what a simulated ledger is bound to
-    whole = load_site(place, config)
-    held = noisy_counts.release_training_counts(place, whole, config)
-    weight = {"examples": float(held.examples), "patients": float(held.patients), "equal": 1.0}[
-        config.federation.weights
-    ]
-    plan, share = None, None
+    unscaled = load_site(context, config)
+    check_private_training(context, unscaled, config)
+    start = time.perf_counter()
+    counts = release_training_counts(context, unscaled, config)
+    plan: DpSgdPlan | None = None
+    contribution: ContributionPlan | None = None
     spent: dict[str, Any] = {}
     if config.privacy.kind == "hospital":
-        share, spent = hospital_level.start_hospital_round(place, whole, request, weight)
+        weight = _contribution_weight(counts, config.federation.weights)
+        contribution, spent = hospital_level.start_hospital_round(context, unscaled, request, weight)
     elif config.privacy.on:
-        units = held.examples if held.noisy else count_units(whole.train, config.privacy.kind)
-        plan, spent = budget.start_private_round(place, whole, request, units)
+        units = counts.examples if counts.noisy else count_units(unscaled.train, config.privacy.kind)
+        plan, spent = budget.start_private_round(context, unscaled, request, units)
+    update = train_locally(loaded.model, request, loaded.saved, _training_function(loaded.model, site, request, plan))
+    result = update.result
+    about: dict[str, Any] = {
+        "examples": result.examples,
+        "privacy": PrivacySpent.model_validate(spent, strict=False) if spent else None,
+        "state": "lost" if loaded.saved.lost else None,
+    }
+    if contribution is None:  # loss and time would say something of a hospital, and whether it was drawn
+        loss = result.loss[-1] if result.loss and math.isfinite(result.loss[-1]) else None
+        about |= {
+            "loss": loss,  # none where training is private
+            "steps": result.steps,
+            "epochs": len(result.loss) or config.training.epochs,
+            "stopped_early": result.stopped_early,
+            "seconds": round(time.perf_counter() - start, 3),
+        }
+    return build_update_reply(site.name, request.weights, update, TrainReport(**about), contribution)
 
-    def fit_here(purpose: str, **more: Any) -> TrainingResult:
+
+def _contribution_weight(counts: TrainingCounts, wanted: str) -> float:
+    """Return what a hospital's contribution is multiplied by at privacy.level=hospital, before its cap."""
+    return {"examples": float(counts.examples), "patients": float(counts.patients), "equal": 1.0}[wanted]
+
+
+def _training_function(model: nn.Module, site: Site, request: TrainRequest, plan: DpSgdPlan | None) -> TrainFunction:
+    """Return the function that trains a model on a site's patients: privately by `plan`, or plainly."""
+    config = request.config
+    epochs = config.training.epochs
+    schedule = Schedule((request.round - 1) * epochs, config.federation.rounds * epochs)
+
+    def train(purpose: str, **more: Any) -> TrainingResult:
         seed = seed_for(config.seed, site.name, request.round, purpose)
         if plan is not None:
-            more.pop("correction", None)  # begin() refuses strategies that have one
+            more.pop("correction", None)  # start_private_round refuses strategies that have one
             return train_privately(
                 model, site.train, config.training, plan, seed, schedule=schedule, stop=stop_signal.get(), **more
             )
@@ -71,19 +109,4 @@ def handle_train(place: SiteContext, site: Site, model: nn.Module, request: Requ
             **more,
         )
 
-    update = local_update.train_locally(model, request, kept, fit_here)
-    result = update.result
-    report: dict[str, Any] = {
-        **({"loss": result.loss[-1]} if result.loss else {}),  # a private run tells no loss of its patients
-        "steps": result.steps,
-        "epochs": len(result.loss) or epochs,
-        "stopped_early": result.stopped_early,
-        "seconds": round(time.perf_counter() - began, 3),
-    }
-    if share is not None:
-        report = {}  # loss and time would tell of this hospital, and whether it was drawn
-    if spent:
-        report["privacy"] = spent
-    if kept.lost:
-        report["state"] = "lost"
-    return build_update_reply(site.name, request.weights, update, report, weight, share)
+    return train

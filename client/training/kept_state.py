@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from client.site_context import SiteContext
+from common.arrays import Weights
 from common.errors import DataError, SiteError
-from common.messages import Weights
 
 
 @dataclass(frozen=True)

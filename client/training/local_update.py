@@ -17,8 +17,9 @@ from torch import nn
 from client.site_context import SiteContext
 from client.training.kept_state import StateFiles
 from client.training.loop import TrainingResult
+from common.arrays import Weights
 from common.errors import SiteError
-from common.messages import Request, Weights
+from common.requests import ModelRequest, TrainRequest
 
 log = logging.getLogger("wardround.site")
 
@@ -52,7 +53,7 @@ class SavedState:
     lost: bool = False
 
     @classmethod
-    def load(cls, context: SiteContext, site: str, request: Request) -> SavedState:
+    def load(cls, context: SiteContext, site: str, request: ModelRequest) -> SavedState:
         """Return the state that belongs to the weights of a request.
 
         Raises:
@@ -62,11 +63,11 @@ class SavedState:
         if not request.method.keeps_state:
             return cls()
         files = StateFiles.for_run(context, site, request.run_id)
-        arrays = files.read(request.base) if request.base else None
-        lost = request.base > 0 and arrays is None
+        arrays = files.read(request.state_round) if request.state_round else None
+        lost = request.state_round > 0 and arrays is None
         if lost:
             log.warning(
-                "%s: no state of round %d in %s: training continues without it", site, request.base, files.folder
+                "%s: no state of round %d in %s: training continues without it", site, request.state_round, files.folder
             )
         return cls(arrays or {}, files, lost)
 
@@ -86,7 +87,7 @@ class Update:
     control: Weights
 
 
-def load_start_weights(model: nn.Module, request: Request, saved: SavedState) -> None:
+def load_start_weights(model: nn.Module, request: ModelRequest, saved: SavedState) -> None:
     """Load the weights that the server sent into a model, and the site's own local layers over them.
 
     Raises:
@@ -100,7 +101,7 @@ def load_start_weights(model: nn.Module, request: Request, saved: SavedState) ->
     load_weights(model, {**request.weights, **{name: saved.arrays[name] for name in local if name in saved.arrays}})
 
 
-def load_personal_weights(model: nn.Module, request: Request, saved: SavedState) -> None:
+def load_personal_weights(model: nn.Module, request: ModelRequest, saved: SavedState) -> None:
     """Load the site's personal weights into a model; those of the request, before it has any.
 
     Raises:
@@ -109,7 +110,7 @@ def load_personal_weights(model: nn.Module, request: Request, saved: SavedState)
     load_weights(model, saved.arrays or request.weights)
 
 
-def train_locally(model: nn.Module, request: Request, saved: SavedState, train: TrainFunction) -> Update:
+def train_locally(model: nn.Module, request: TrainRequest, saved: SavedState, train: TrainFunction) -> Update:
     """Train a model that `load_start_weights` has prepared, and keep what must last.
 
     Raises:
@@ -127,12 +128,12 @@ def train_locally(model: nn.Module, request: Request, saved: SavedState, train: 
         train("personal", proximal=method.pull, anchor=request.weights)
         state = copy_weights(model)
     if saved.files is not None:
-        saved.files.write(request.round, state, keep=(request.base, request.kept))
+        saved.files.write(request.round, state, keep=(request.state_round, request.kept_round))
     return Update(result, weights, change)
 
 
 def _train_with_control_variates(
-    model: nn.Module, request: Request, saved: SavedState, train: TrainFunction
+    model: nn.Module, request: TrainRequest, saved: SavedState, train: TrainFunction
 ) -> tuple[TrainingResult, Weights, Weights]:
     """Train with corrected steps; return also the site's new control variates, and their change.
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from client.training.batches import RowLoader, choose_device, iterate_outputs, make_row_loader
 from client.training.losses import Loss, build_example_loss, build_mean_loss
 from common import models
+from common.arrays import Weights
 from common.errors import SiteError
-from common.messages import Weights
 from common.models._layers import RandomLayer
 from common.sections.training import TrainingConfig
 from common.seeds import seed_for

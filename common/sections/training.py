@@ -56,6 +56,9 @@ class FederationConfig(Section):
     weights: Literal["examples", "patients", "equal"] = Field(
         "examples", description="what a site's update weighs: its training examples, its patients, or all sites alike"
     )
+    weight_cap: float | None = Field(
+        None, gt=0, le=1, description="largest share of a round's weight that one site may have; none: no limit"
+    )
     expect: tuple[str, ...] = Field((), description="names of the sites that must be there; empty: all that come")
     choose: Literal["best", "last"] = Field("best", description="the model of which round is kept")
     address: str | None = Field(None, description="HOST:PORT of a running server; none: start all here")

@@ -34,11 +34,13 @@ from common.config import RunConfig
 from common.errors import SiteError
 from common.files import save_weights, write_bytes, write_json
 from common.latent import LatentStatistics
-from common.messages import Reply
 from common.metrics import counts as metrics
 from common.metrics import evaluation, paired_resamples
+from common.metrics.figures import Recalibration
 from common.metrics.registry import METRICS
 from common.metrics.table_names import ALL_PATIENTS
+from common.replies import FinalTestReply
+from common.reports import FinalTestReport
 from common.run_folder import save_tables
 from common.scaling import Scaling
 from common.sections.evaluation import SubgroupsConfig
@@ -46,7 +48,7 @@ from common.seeds import seed_for
 from common.task import Task
 from experiments.baselines import transfer
 from server import initial_model
-from server.phases.test import collect_draws, collect_recalibrations, combine_evaluations
+from server.phases.test import collect_draws, combine_evaluations
 from sites.cohort import Cohort, join_cohorts
 
 EpochCallback = Callable[[str, int, int], None]
@@ -188,7 +190,7 @@ def _tested(
     sites: list[Site], ready: Callable[[Site], Site],
 ) -> dict[str, Any]:  # fmt: skip
     """Return a model's figures on every hospital's test patients, scaled by `ready` as the model takes them."""
-    replies: dict[str, Reply] = {}
+    replies: dict[str, FinalTestReply] = {}
     if len(sites) > 1 and name != "pooled":  # groups of patients beside the federated model's: the pooled model's do
         wanted = config.evaluation.model_copy(update={"subgroups": SubgroupsConfig()})
         config = config.model_copy(update={"evaluation": wanted})
@@ -199,9 +201,12 @@ def _tested(
         found = evaluate_site(predict, here, config, True, threshold, curves=False, raw=site)
         again, more, told = recalibration.evaluate_recalibrations(predict, here, config, True, threshold)
         results, tables = found.results | again, found.tables | more
-        report = {"evaluations": {key: item.model_dump() for key, item in results.items()}, "recalibration": told}
-        replies[site.name] = Reply(site.name, len(site.test.y), report, tables=tables)
+        effects = Recalibration.model_validate(told) if told else None
+        report = FinalTestReport(evaluations=results, recalibration=effects)
+        replies[site.name] = FinalTestReply(site.name, report, tables=tables)
     by_table, pooled = combine_evaluations(task, replies)
+    recalibrations = {site: item for site, reply in replies.items() if (item := reply.report.recalibration)}
+    reasons = {site: item.reason for site, item in recalibrations.items()}
     kept, stem = {where: reply.tables for where, reply in replies.items()}, name.replace(":", ".")
     if config.evaluation.keep_counts:
         save_tables(out / f"counts.{stem}.safetensors", kept)
@@ -214,10 +219,13 @@ def _tested(
         "threshold": threshold,
         "test": {key: {s: item.model_dump() for s, item in found.items()} for key, found in by_table.items()},
         "pooled": {key: item.model_dump() for key, item in pooled.items()},
-        "recalibration": {site: item.model_dump() for site, item in sorted(collect_recalibrations(replies).items())},
+        "recalibration": {site: item.model_dump() for site, item in sorted(recalibrations.items())},
         TRANSFER_KEY: {
             site: transfer.summarise_model_at_site(
-                task, reply.tables, by_table[ALL_PATIENTS][site].patients, reply.report["recalibration"]
+                task,
+                reply.tables,
+                by_table[ALL_PATIENTS][site].patients,
+                reasons.get(site, ""),
             )
             for site, reply in replies.items()
         },

@@ -39,9 +39,7 @@ class ModelAtSite:
     reason: str = field(default="")
 
 
-def summarise_model_at_site(
-    task: Task, tables: Mapping[str, Counts], patients: int, told: Mapping[str, Any]
-) -> ModelAtSite:
+def summarise_model_at_site(task: Task, tables: Mapping[str, Counts], patients: int, reason: str) -> ModelAtSite:
     """Return what is compared of a model at a hospital, from its tables with their resamples."""
 
     def figures(name: str) -> ResampledFigures:
@@ -54,7 +52,7 @@ def summarise_model_at_site(
 
     mend = next((name for name in OWN_THRESHOLD_METHODS if task.binary and RECALIBRATED_PREFIX + name in tables), "")
     mended = figures(RECALIBRATED_PREFIX + mend) if mend else None
-    return ModelAtSite(figures(ALL_PATIENTS), mended, mend, str(told.get("reason", "")))
+    return ModelAtSite(figures(ALL_PATIENTS), mended, mend, reason)
 
 
 def ranking_metric(task: Task) -> str:

@@ -168,7 +168,7 @@ class RunPrinter(TerminalPrinter):
         self._show(0, self._rounds, f"round 1 of {self._rounds}: train")
 
     def _reply(self, event: Event) -> None:
-        if event["phase"] == "hello":
+        if event["phase"] == "handshake":
             return
         number, waiting = event["round"], event["waiting"]
         remaining = f", {_count(waiting, 'site')} to go" if waiting else ""

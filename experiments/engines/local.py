@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from flwr.supercore.task_identity import TaskIdentity
 from client.requests.train import stop_signal
 from common.config import RunConfig
 from server import app as server
-from server.exchange import Listener
 
 
 class LocalGrid(Grid):
@@ -129,7 +128,7 @@ class LocalGrid(Grid):
             self._changed.notify_all()
 
 
-def run_local(config: RunConfig, out: Path, sites: int, listen: Listener | None = None) -> None:
+def run_local(config: RunConfig, out: Path, sites: int, listen: Callable[[dict[str, Any]], None] | None = None) -> None:
     """Run a federation of `sites` simulated hospitals in this process; the server writes into `out`.
 
     Raises:

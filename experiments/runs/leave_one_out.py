@@ -114,7 +114,7 @@ def summarise_folds(config: RunConfig, whole: Path, folds: Mapping[str, Path]) -
         if internal and external and all(ALL_PATIENTS in tables for tables in counts):
             told = [item.federated.recalibration.get(site) if item.federated else None for item in (report, without)]
             own, away = (
-                transfer.summarise_model_at_site(task, tables, internal.patients, said.model_dump() if said else {})
+                transfer.summarise_model_at_site(task, tables, internal.patients, said.reason if said else "")
                 for tables, said in zip(counts, told, strict=True)
             )
             shared = [name for name in columns if name in own.plain.values and name in away.plain.values]

@@ -1,18 +1,22 @@
-"""How far the hospitals lie apart, asked after the final evaluation: it changes nothing that was trained."""
+"""The domain shift phase: how far the hospitals' data lie apart, asked last, so that it changes nothing trained."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
 import numpy as np
-from flwr.app import Message
 
-from common import distance, messages, scaling
-from common.distance import SUPPRESSED, ColumnSummary
-from common.messages import Reply, Request
+from common import distance, scaling
+from common.distance import HISTOGRAM_BINS, N_FOURIER_FEATURES, SUPPRESSED, ColumnSummary
+from common.messages import ARRAY_OVERHEAD
+from common.replies import DomainShiftReply
+from common.reports import MAX_FEATURES
+from common.requests import DomainShiftRequest
+from server.reply_checks import find_sums_fault, training_examples
 from server.run import Outcome, Run
 
 TOP_COLUMNS = 10
@@ -26,29 +30,42 @@ def measure_domain_shift(run: Run, outcome: Outcome) -> dict[str, Any]:
     Training patients are compared, an external hospital's likewise: nothing is trained with them. What a hospital
     refuses is a reason in the result, and ends nothing.
     """
-    hello = run.federation.hello
-    here = [site for site in sorted(hello) if hello[site]["counts"]["train"]["examples"]]
-    moments, lost = _ask(run, here, b"", lambda reply: _misfit(reply))
+    reports = run.federation.reports
+    holders = [site for site in sorted(reports) if reports[site].counts.train.examples]
+    moments, lost = _collect_sums(run, holders, b"", MAX_FEATURES, _find_moments_fault)
+    columns = _most_common_columns(moments)
+    for site in [site for site, reply in moments.items() if reply.report.columns != columns]:
+        del moments[site]
+        lost[site] = "it has other columns to compare than most sites"
     trained = [site for site in moments if site not in run.federation.external]
     if len(moments) < 2 or not trained:
         return {"pairs": [], "lost": lost}
-    base = scaling.fit_standard_scaling(scaling.add_statistics(moments[site].statistics for site in trained))
-    width = len(base.centre)
-    replies, more = _ask(run, list(moments), base.to_bytes(), lambda reply: _unusable(reply, width))
-    found = {site: ColumnSummary.of(reply.statistics, width) for site, reply in replies.items()}
-    named = next((list(reply.report["columns"]) for reply in moments.values()), [])
-    told = {site: hello[site]["counts"]["train"]["classes"] for site in found}
-    labels = {site: [] if None in counts else counts for site, counts in told.items()}  # a hospital may hide some
+    base = scaling.fit_standard_scaling(scaling.add_statistics(dict(moments[site].sums) for site in trained))
+    width = len(columns)
+
+    def find_summary_fault(reply: DomainShiftReply, site: str) -> str:
+        try:
+            summary = ColumnSummary.of(reply.sums, width)
+        except ValueError as error:
+            return str(error)
+        examples = training_examples(run, site)
+        if summary.rows != examples or summary.cells.max(initial=0) > examples:
+            return f"its aggregates are not over the {examples} examples that it stated in the handshake"
+        return ""
+
+    replies, more = _collect_sums(run, list(moments), base.to_bytes(), width, find_summary_fault)
+    summaries = {site: ColumnSummary.of(reply.sums, width) for site, reply in replies.items()}
+    classes = {site: reports[site].counts.train.classes for site in summaries}
+    labels = {site: [count or 0 for count in counts] for site, counts in classes.items()}
     pairs = [
-        compare_pair(one, other, found[one], found[other], labels[one], labels[other], named)
-        for one, other in itertools.combinations(sorted(found), 2)
+        compare_pair(one, other, summaries[one], summaries[other], labels[one], labels[other], list(columns))
+        for one, other in itertools.combinations(sorted(summaries), 2)
     ]
-    inner = [site for site in found if site not in run.federation.external]
-    for site in sorted(set(found) & run.federation.external) if len(inner) > 1 else ():
-        together = reduce(lambda a, b: a + b, (found[name] for name in inner))
-        known = all(labels[name] for name in inner)
-        summed = np.sum([labels[name] for name in inner], axis=0).tolist() if known else []
-        pairs.append(compare_pair(TRAINING_SITES, site, together, found[site], summed, labels[site], named))
+    inner = [site for site in summaries if site not in run.federation.external]
+    for site in sorted(set(summaries) & run.federation.external) if len(inner) > 1 else ():
+        together = reduce(lambda a, b: a + b, (summaries[name] for name in inner))
+        summed = np.sum([labels[name] for name in inner], axis=0).tolist()
+        pairs.append(compare_pair(TRAINING_SITES, site, together, summaries[site], summed, labels[site], list(columns)))
     shares = {site: (np.asarray(count) / max(sum(count), 1)).tolist() for site, count in labels.items() if count}
     return {"pairs": pairs, "lost": lost | more, "shares": shares, "columns": width}
 
@@ -71,41 +88,50 @@ def compare_pair(
     return {
         "one": one,
         "other": other,
-        "label_distance": _number(shift),
-        "label_association": _number(association),
-        "mmd": _number(distance.mmd(first, second)),
-        "lda_auroc": _number(distance.lda_auroc(first, second)),
-        "psi_median": _number(float(np.median(known))) if len(known) else None,
+        "label_distance": _finite_or_none(shift),
+        "label_association": _finite_or_none(association),
+        "mmd": _finite_or_none(distance.mmd(first, second)),
+        "lda_auroc": _finite_or_none(distance.lda_auroc(first, second)),
+        "psi_median": _finite_or_none(float(np.median(known))) if len(known) else None,
         "psi_large": int((known > max(0.25, distance.psi_null_quantile(first.rows, second.rows))).sum()),
         "columns": [
-            {"name": named[i], "psi": _number(index[i]), "ks": _number(gap[i]), "suppressed": int(hidden[i])}
+            {
+                "name": named[i],
+                "psi": _finite_or_none(index[i]),
+                "ks": _finite_or_none(gap[i]),
+                "suppressed": int(hidden[i]),
+            }
             for i in order[:TOP_COLUMNS]
         ],
         "suppressed": int(hidden.sum()),
     }
 
 
-def _ask(run: Run, sites: list[str], base: bytes, check: Any) -> tuple[Mapping[str, Reply], dict[str, str]]:
-    content = messages.pack_request(Request("shift", run.config, scaling=base))
-    outgoing = [Message(content, node, messages.MESSAGE_TYPES["shift"]) for node in run.online(sites)]
-    answers, lost = run.ask("shift", 0, sites, outgoing, check)
-    return {site: reply for site, (_, reply) in sorted(answers.items())}, lost
+def _collect_sums(
+    run: Run, sites: list[str], base: bytes, width: int, find_fault: Callable[[DomainShiftReply, str], str]
+) -> tuple[dict[str, DomainShiftReply], dict[str, str]]:
+    """Return some sites' usable sums, or summaries over the scaling `base`, and why the others sent none.
+
+    `width`: the most columns that there may be.
+    """
+    outgoing = run.build_messages(DomainShiftRequest(run.config, base), sites)
+    values = width * (HISTOGRAM_BINS + 2 + width) + N_FOURIER_FEATURES if base else 4 * width
+    answers, lost = run.collect(
+        "domain_shift", 0, sites, outgoing, DomainShiftReply, find_fault, values * 8 + 8 * ARRAY_OVERHEAD
+    )
+    return {site: reply for site, (_, reply) in answers.items()}, lost
 
 
-def _misfit(reply: Reply) -> str:
-    width = len(reply.report["columns"])
-    fits = set(reply.statistics) == {"count", "missing", "total", "square"}
-    fits = fits and all(value.shape == (width,) and np.isfinite(value).all() for value in reply.statistics.values())
-    return "" if fits else "its sums do not fit its columns"
+def _find_moments_fault(reply: DomainShiftReply, site: str) -> str:
+    names, width = ("count", "missing", "total", "square"), len(reply.report.columns)
+    return find_sums_fault(reply.sums, dict.fromkeys(names, (width,)), ("total",))
 
 
-def _unusable(reply: Reply, width: int) -> str:
-    try:
-        ColumnSummary.of(reply.statistics, width)
-    except ValueError as error:
-        return str(error)
-    return ""
+def _most_common_columns(replies: dict[str, DomainShiftReply]) -> tuple[str, ...]:
+    """Return the columns that most sites have; of equally many, those of the first by name."""
+    ordered = Counter(replies[site].report.columns for site in sorted(replies))
+    return max(ordered, key=lambda columns: ordered[columns], default=())
 
 
-def _number(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None

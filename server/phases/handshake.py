@@ -1,27 +1,39 @@
-"""The handshake before round 1: who is there, what does each hold, and do they all speak of the same task."""
+"""The handshake before round 1: who is there, what does each hold, and do they all have the same task."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from flwr.app import Message
 from flwr.serverapp import Grid
 
-from common import messages
 from common.config import RunConfig
 from common.errors import ConfigError, EngineError
-from common.messages import Reply, Request
+from common.messages import build_messages
+from common.replies import HandshakeReply
+from common.requests import HandshakeRequest
 from common.task import Task
-from server.exchange import Listener, send_and_collect
+from server.events import Listener, WaitingEvent
+from server.exchange import Expected, Step, send_and_collect
 from server.run import Federation
 
 SETTLE_SECONDS = 5.0
 """Seconds to wait for further sites when none was named and enough are there."""
 
+ReadNames = Callable[[], Mapping[int, str] | None]
+"""Returns the registered site of each node, or None where no registry is kept."""
 
-def run_handshake(grid: Grid, config: RunConfig, listen: Listener) -> tuple[Federation, dict[str, str]]:
+
+def run_handshake(
+    grid: Grid, config: RunConfig, listen: Listener, read_names: ReadNames = lambda: None
+) -> tuple[Federation, dict[str, str]]:
     """Wait for the sites, ask each for its task and counts, and refuse to start where they disagree.
+
+    Args:
+        grid: the transport.
+        config: the run.
+        listen: gets the events.
+        read_names: the names that node keys were registered by; a site that calls itself otherwise is refused.
 
     Returns:
         the sites that take part, and those that answered but do not, with the reason in one line.
@@ -36,42 +48,42 @@ def run_handshake(grid: Grid, config: RunConfig, listen: Listener) -> tuple[Fede
     need = max(config.federation.min_sites, len(wanted), 1)
     fixed = bool(getattr(grid, "fixed_nodes", False))
     settle = 0.0 if fixed else SETTLE_SECONDS
-    began = settled = time.monotonic()
+    start = settled = time.monotonic()
     refused: dict[str, str] = {}
     asked: set[int] = set()
-    told: tuple[int, int] | None = None
+    reported: tuple[int, int] | None = None
     while True:
         online = sorted(grid.get_node_ids())
         fresh = [node for node in online if node not in asked]
         if fresh:
             asked |= set(fresh)
-            left = max(1.0, began + limit - time.monotonic())
-            refused |= _greet(grid, config, federation, fresh, left, listen)
+            left = max(1.0, start + limit - time.monotonic())
+            refused |= _ask_nodes(grid, config, federation, fresh, left, listen, read_names())
             settled = time.monotonic()
         now = time.monotonic()
-        late = now > began + limit
-        missing = wanted - set(federation.hello)
-        if len(federation.hello) >= need and not missing and (wanted or late or now - settled >= settle):
+        late = now > start + limit
+        missing = wanted - set(federation.reports)
+        if len(federation.reports) >= need and not missing and (wanted or late or now - settled >= settle):
             break
         if late or missing & set(refused) or (fixed and not fresh):
-            raise EngineError(_cannot_start(federation, need, missing, refused, len(online), limit))
-        if told != (len(online), len(federation.hello)):
-            told = len(online), len(federation.hello)
-            listen({"event": "connect", "online": told[0], "ready": told[1], "need": need})
+            raise EngineError(_describe_failure(federation, need, missing, refused, len(online), limit))
+        if reported != (len(online), len(federation.reports)):
+            reported = len(online), len(federation.reports)
+            listen(WaitingEvent(online=len(online), ready=len(federation.reports), need=need))
         time.sleep(min(0.5, limit / 4))
-    for site in sorted(set(federation.hello) - wanted if wanted else ()):
-        del federation.hello[site]
+    for site in sorted(set(federation.reports) - wanted if wanted else ()):
+        del federation.reports[site]
         refused[site] = "not named in federation.expect"
-    federation.names = {node: name for node, name in federation.names.items() if name in federation.hello}
-    if unknown := sorted(set(config.sites.external) - set(federation.hello)):
-        there = ", ".join(sorted(federation.hello))
+    federation.names = {node: name for node, name in federation.names.items() if name in federation.reports}
+    if unknown := sorted(set(config.sites.external) - set(federation.reports)):
+        there = ", ".join(sorted(federation.reports))
         raise ConfigError(f"sites.external: {unknown[0]} is not in the federation, which has {there}")
     federation.external = frozenset(config.sites.external)
-    _agree(federation)
+    federation.task = _agree_on_task(federation)
     return federation, refused
 
 
-def _cannot_start(
+def _describe_failure(
     federation: Federation,
     need: int,
     missing: set[str],
@@ -79,7 +91,7 @@ def _cannot_start(
     online: int,
     limit: float,
 ) -> str:
-    ready = len(federation.hello)
+    ready = len(federation.reports)
     who = f"missing {', '.join(sorted(missing))}" if missing else f"{ready} of {need} sites came"
     why = "; ".join(f"{site}: {text}" for site, text in sorted(refused.items()))
     if not online and not refused:
@@ -87,41 +99,77 @@ def _cannot_start(
     return f"the run cannot start: {who}" + (f" ({why})" if why else "")
 
 
-def _greet(
-    grid: Grid, config: RunConfig, federation: Federation, nodes: Sequence[int], left: float, listen: Listener
+def _ask_nodes(
+    grid: Grid,
+    config: RunConfig,
+    federation: Federation,
+    nodes: Sequence[int],
+    seconds: float,
+    listen: Listener,
+    registered: Mapping[int, str] | None,
 ) -> dict[str, str]:
-    """Ask some nodes who they are; fill `federation`, return who refused and why."""
-    content = messages.pack_request(Request("hello", config))
-    outgoing = [Message(content, node, messages.MESSAGE_TYPES["hello"]) for node in nodes]
-    answers, lost = send_and_collect(grid, outgoing, {}, left, listen, {"phase": "hello", "round": 0}, _check)
+    """Send some nodes the handshake; fill `federation`, return who is refused and why."""
+
+    def find_fault(reply: HandshakeReply, node: int) -> str:
+        return find_name_fault(reply.site, node, registered) or find_handshake_fault(reply)
+
+    expected = Expected(HandshakeReply, find_fault)
+    outgoing = build_messages(HandshakeRequest(config), nodes)
+    answers, lost = send_and_collect(grid, outgoing, registered or {}, seconds, listen, Step("handshake"), expected)
     for answer, reply in answers.values():
-        if reply.site in federation.hello:
+        if reply.site in federation.reports:
             raise ConfigError(f"two nodes call themselves {reply.site}: give each site a name of its own")
         federation.names[answer.metadata.src_node_id] = reply.site
-        federation.hello[reply.site] = reply.report
+        federation.reports[reply.site] = reply.report
     return lost
 
 
-def _check(reply: Reply) -> str:
-    """Return what is wrong with a hello; a KeyError or the like says so too."""
-    task = Task.from_dict(dict(reply.report["task"]))
+def find_name_fault(name: str, node: int, registered: Mapping[int, str] | None) -> str:
+    """Return why a node may not call itself by a name, or "".
+
+    Args:
+        name: what it calls itself.
+        node: its id, which its key decides.
+        registered: the site that each node's key was registered for; None: no registry is kept.
+    """
+    if registered is None:
+        return ""
+    if node not in registered:
+        return f"it calls itself {name}, but its key is registered for no site: wardround server register"
+    if name != registered[node]:
+        return f"it calls itself {name}, but its key is registered for {registered[node]}"
+    return ""
+
+
+def find_handshake_fault(reply: HandshakeReply) -> str:
+    """Return what is wrong with what a site states of itself, or ""."""
+    report, task = reply.report, reply.report.task
     for split in ("train", "validation", "test"):
-        counts = reply.report["counts"][split]
-        told = [n for n in counts["classes"] if n is not None]
+        counts = report.counts.of_split(split)
+        stated = [count for count in counts.classes if count is not None]
         if task.kind == "multilabel":
-            fits = max(told, default=0) <= counts["examples"]
+            fits = max(stated, default=0) <= counts.examples
         else:
-            fits = counts["examples"] == sum(told)
-        if len(counts["classes"]) != len(task.classes) or not fits:
+            fits = counts.examples == sum(stated)
+        if len(counts.classes) != len(task.classes) or not fits:
             return f"its {split} counts do not fit its classes"
-    return "" if reply.report["fingerprint"] == task.fingerprint() else "its fingerprint is not its task's"
+        if counts.patients > counts.examples:
+            return f"its {split} counts are of more patients than examples"
+    if None in report.counts.train.classes:
+        return "its train counts leave classes out"
+    return "" if report.fingerprint == task.fingerprint() else "its fingerprint is not its task's"
 
 
-def _agree(federation: Federation) -> None:
-    prints: dict[str, list[str]] = {}
-    for site, said in sorted(federation.hello.items()):
-        prints.setdefault(str(said["fingerprint"]), []).append(site)
-    if len(prints) > 1:
-        sides = " against ".join(", ".join(sites) for sites in prints.values())
+def _agree_on_task(federation: Federation) -> Task:
+    """Return the task that all sites hold.
+
+    Raises:
+        ConfigError: they hold different ones.
+    """
+    sites_by_print: dict[str, list[str]] = {}
+    for site, report in sorted(federation.reports.items()):
+        sites_by_print.setdefault(report.fingerprint, []).append(site)
+    if len(sites_by_print) > 1:
+        sides = " against ".join(", ".join(sites) for sites in sites_by_print.values())
         raise ConfigError(f"the sites hold different tasks: {sides}; give them the same data options and version")
-    federation.task = Task.from_dict(dict(next(iter(federation.hello.values()))["task"]))
+    return next(iter(federation.reports.values())).task

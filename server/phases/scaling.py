@@ -1,18 +1,19 @@
-"""A scaling that all sites share, from sums that they send: no row leaves a site."""
+"""The scaling phase: one scaling for all sites, from sums that they send; no row leaves a site."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
-from flwr.app import Message
-
-from common import messages, noisy_scaling, scaling
+from common import noisy_scaling, scaling
 from common.errors import EngineError
-from common.messages import Reply, Request
+from common.messages import ARRAY_OVERHEAD
 from common.noisy_scaling import NoisyMoments
+from common.replies import ScalingReply
+from common.requests import ScalingRequest
 from common.scaling import RANK_BINS, Scaling
+from server.reply_checks import find_moments_fault, find_sums_fault, training_examples
 from server.run import Outcome, Run
 
 
@@ -20,73 +21,101 @@ def gather_scaling(run: Run, outcome: Outcome) -> Run:
     """Return the run with the scaling of its sites' training inputs, if its configuration asks for one.
 
     Raises:
-        EngineError: no site sent sums.
+        EngineError: too few sites sent sums.
     """
     wanted = run.config.data.scaling
     if wanted in ("none", "site") or (wanted == "auto" and not run.task.units):
         return run
     if run.config.privacy.on:
-        return replace(run, scaling=_private(run, outcome).to_bytes())
-    merged = scaling.add_statistics([reply.statistics for reply in _ask(run, outcome, None, _check(run, None))])
-    found = scaling.fit_standard_scaling(merged)
+        return replace(run, scaling=_gather_noisy(run, outcome).to_bytes())
+
+    def find_fault(reply: ScalingReply, site: str) -> str:
+        return find_moments_fault(reply.sums, run.task, training_examples(run, site))
+
+    moments = _collect_sums(run, outcome, b"", find_fault)
+    agreed = scaling.fit_standard_scaling(scaling.add_statistics(dict(reply.sums) for reply in moments.values()))
     if wanted == "quantile":
-        answers = _ask(run, outcome, found, _check(run, found))
-        histograms = scaling.add_statistics([reply.statistics for reply in answers])
-        found = scaling.fit_quantile_scaling(found, histograms["histogram"])
-    return replace(run, scaling=found.to_bytes())
+        shapes = {"histogram": (_width(run), RANK_BINS)}
+        histograms = _collect_sums(
+            run, outcome, agreed.to_bytes(), lambda reply, _: find_sums_fault(reply.sums, shapes, ())
+        )
+        merged = scaling.add_statistics(dict(reply.sums) for reply in histograms.values())
+        agreed = scaling.fit_quantile_scaling(agreed, merged["histogram"])
+    return replace(run, scaling=agreed.to_bytes())
 
 
-def _private(run: Run, outcome: Outcome) -> Scaling:
-    """Return the scaling by sums that sites have made noisy.
+def _gather_noisy(run: Run, outcome: Outcome) -> Scaling:
+    """Return the scaling from sums that sites have made noisy.
+
+    The sums must be over the same public ranges: a site that states others than most sites do is lost.
 
     Raises:
-        EngineError: no site sent sums, or the sites state different ranges.
+        EngineError: too few sites sent sums.
     """
-    width = len(run.task.features) + run.task.channels
 
-    def check(reply: Reply) -> str:
+    def find_fault(reply: ScalingReply, site: str) -> str:
         try:
-            found = NoisyMoments.of(reply.statistics, float(reply.report["deviation"]))
+            moments = _read_noisy(reply)
         except ValueError as error:
             return str(error)
-        return "" if len(found.low) == width else "its sums do not fit the task's inputs"
+        return "" if len(moments.low) == _width(run) else "its sums do not fit the task's inputs"
 
-    answers = _ask(run, outcome, None, check)
-    try:
-        return noisy_scaling.fit_noisy_scaling(
-            [NoisyMoments.of(item.statistics, float(item.report["deviation"])) for item in answers]
+    replies = _collect_sums(run, outcome, b"", find_fault)
+    moments = {site: _read_noisy(reply) for site, reply in replies.items()}
+    ranges = {site: each.low.tobytes() + each.high.tobytes() for site, each in moments.items()}
+    (usual, count), *others = Counter(ranges.values()).most_common()
+    if others and others[0][1] == count:
+        raise EngineError(
+            "scaling: the sites state different ranges of their inputs: give them the same version and options"
         )
-    except ValueError as error:
-        raise EngineError(f"scaling: {error}") from None
+    for site in [site for site in moments if ranges[site] != usual]:
+        del moments[site]
+        outcome.lost[site] = "scaling: it states other ranges of its inputs than most sites"
+    _require_sites(run, outcome, list(moments))
+    return noisy_scaling.fit_noisy_scaling(list(moments.values()))
 
 
-def _check(run: Run, base: Scaling | None) -> Callable[[Reply], str]:
-    """Return what says whether a reply holds moments, or histograms over the bins of `base`."""
-    width = len(run.task.features) + run.task.channels
-    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("count", "missing", "total", "square"), (width,))
-    if base is not None:
-        shapes = {"histogram": (width, RANK_BINS)}
+def _read_noisy(reply: ScalingReply) -> NoisyMoments:
+    """Return the sums of a private site.
 
-    def check(reply: Reply) -> str:
-        if {name: value.shape for name, value in reply.statistics.items()} != shapes:
-            return "its sums do not fit the task's inputs"
-        usable = all(np.isfinite(value).all() for value in reply.statistics.values())
-        signed = {"total"}
-        positive = all((value >= 0).all() for name, value in reply.statistics.items() if name not in signed)
-        return "" if usable and positive else "its sums are not numbers that can be"
-
-    return check
+    Raises:
+        ValueError: they are no such sums.
+    """
+    if reply.report.deviation is None:
+        raise ValueError("its sums do not state their noise")
+    return NoisyMoments.of(dict(reply.sums), reply.report.deviation)
 
 
-def _ask(run: Run, outcome: Outcome, base: Scaling | None, check: Callable[[Reply], str]) -> list[Reply]:
-    """Return every site's answer that `check` finds nothing wrong with; sites sorted by name."""
+def _width(run: Run) -> int:
+    return len(run.task.features) + run.task.channels
+
+
+def _collect_sums(
+    run: Run, outcome: Outcome, base: bytes, find_fault: Callable[[ScalingReply, str], str]
+) -> dict[str, ScalingReply]:
+    """Return every site's usable sums, or histograms over the scaling `base`, by site.
+
+    Raises:
+        EngineError: too few sites sent any.
+    """
     holders = run.federation.holders("train")
-    request = Request("statistics", run.config, scaling=base.to_bytes() if base else b"", run_id=run.id)
-    content = messages.pack_request(request)
-    outgoing = [Message(content, node, messages.MESSAGE_TYPES["statistics"]) for node in run.online(holders)]
-    answers, lost = run.ask("statistics", 0, holders, outgoing, check)
-    outcome.lost |= {site: f"statistics: {why}" for site, why in lost.items()}
-    if len(answers) < run.config.federation.min_sites:
-        why = "; ".join(f"{site}: {text}" for site, text in sorted(lost.items()))
-        raise EngineError(f"scaling: {len(answers)} of {len(holders)} sites sent sums ({why})")
-    return [reply for _, reply in answers.values()]
+    outgoing = run.build_messages(ScalingRequest(run.config, base, run.id), holders)
+    values = _width(run) * (RANK_BINS if base else 1)
+    answers, lost = run.collect(
+        "scaling", 0, holders, outgoing, ScalingReply, find_fault, 5 * (values * 8 + ARRAY_OVERHEAD)
+    )
+    outcome.lost |= {site: f"scaling: {why}" for site, why in lost.items()}
+    _require_sites(run, outcome, list(answers))
+    return {site: reply for site, (_, reply) in answers.items()}
+
+
+def _require_sites(run: Run, outcome: Outcome, sites: list[str]) -> None:
+    """Raise `EngineError` where fewer sites sent sums than `federation.min_sites`."""
+    holders = run.federation.holders("train")
+    if len(sites) < run.config.federation.min_sites:
+        why = "; ".join(
+            f"{site}: {text.removeprefix('scaling: ')}"
+            for site, text in sorted(outcome.lost.items())
+            if site in holders
+        )
+        raise EngineError(f"scaling: {len(sites)} of {len(holders)} sites sent sums ({why})")

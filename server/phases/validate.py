@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from common.messages import Reply
+from common import messages
+from common.arrays import Weights
 from common.metrics import counts as metrics
-from common.metrics import evaluation
 from common.metrics.counts import Counts
-from common.metrics.early_warning import LEAD_TABLE_WIDTH
+from common.metrics.evaluation import build_evaluation, metric_value
 from common.metrics.figures import Evaluation
 from common.metrics.registry import METRICS, SELECTABLE
-from common.metrics.table_names import ALL_PATIENTS, RESAMPLED_SUFFIX
+from common.metrics.table_names import ALL_PATIENTS
+from common.replies import ValidateReply
 from server.exchange import NodeSubsetGrid
+from server.reply_checks import find_counts_fault, table_bytes
 from server.run import Outcome, Run
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a round's model does on the validation patients.
+
+    Attributes:
+        counts: by site; empty where they cannot choose a round.
+        by_site: figures by site, as they stand in rounds.jsonl.
+        merged: figures of all sites' patients together; None: there are none.
+        lost: sites without a usable reply, with the reason in one line.
+    """
+
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+    by_site: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    merged: Mapping[str, Any] | None = None
+    lost: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_better(run: Run, one: Mapping[str, Counts], other: Mapping[str, Counts]) -> bool:
@@ -28,45 +46,50 @@ def is_better(run: Run, one: Mapping[str, Counts], other: Mapping[str, Counts]) 
     if not sites:
         return False
     metric = run.config.chooses_by
-    new, old = (
-        evaluation.metric_value(merge_validation(run, [counts[s] for s in sites]), metric) for counts in (one, other)
-    )
+    new, old = (metric_value(merge_validation(run, [counts[s] for s in sites]), metric) for counts in (one, other))
     if new is None or old is None:
         return False
     return METRICS[metric].is_better(new, old)
 
 
-def validate_round(
-    run: Run,
-    number: int,
-    arrays: Any,
-    line: dict[str, Any],
-    outcome: Outcome,
-) -> dict[str, Counts]:
-    """Evaluate a round's model on the validation patients; return counts by site if they can choose."""
-    checkers = run.federation.holders("validation")
-    if not checkers:
-        return {}
-    record = run.record(number)
-    nodes = run.online(checkers)
+def validate_round(run: Run, number: int, weights: Weights, outcome: Outcome) -> Validation:
+    """Return what a round's model does on the validation patients of all sites that have any."""
+    holders = run.federation.holders("validation")
+    if not holders:
+        return Validation()
+    nodes = run.online_nodes(holders)
     shown = NodeSubsetGrid(run.grid, nodes)
-    outgoing = run.strategy.configure_evaluate(number, arrays, record, shown) if nodes else []
-    outgoing = run.addressed(outgoing, number, outcome)
-    answers, lost = run.ask("validate", number, checkers, outgoing, lambda reply: find_counts_fault(reply, run))
-    for site, why in lost.items():
-        if site not in line["lost"]:
-            line["lost"][site] = f"validation: {why}"
-            outcome.lost[site] = f"round {number}: validation: {why}"
+    record, arrays = run.validate_record(number), messages.pack_weights(weights)
+    outgoing = list(run.strategy.configure_evaluate(number, arrays, record, shown)) if nodes else []
+
+    def find_fault(reply: ValidateReply, site: str) -> str:
+        held = run.federation.reports[site].counts.validation
+        if set(reply.tables) != {ALL_PATIENTS}:
+            return "it sent other counts than those of all its validation patients"
+        return find_counts_fault(reply.tables, run, held)
+
+    answers, lost = run.collect(
+        "validate",
+        number,
+        holders,
+        run.add_state_rounds(outgoing, number, outcome),
+        ValidateReply,
+        find_fault,
+        table_bytes(run, 1, resampled=False),
+    )
     if not answers:
-        return {}
-    held = {site: int(reply.report["patients"]) for site, (_, reply) in answers.items()}
-    found = {site: reply.tables[ALL_PATIENTS] for site, (_, reply) in answers.items()}
-    for site, counts in found.items():
-        line["sites"].setdefault(site, {})["validation"] = summarise_validation(
-            merge_validation(run, [counts], held[site])
-        )
-    line["validation"] = summarise_validation(merge_validation(run, list(found.values()), sum(held.values())))
-    return found if line["validation"].get(run.config.chooses_by) is not None else {}
+        return Validation(lost=lost)
+    counts = {site: reply.tables[ALL_PATIENTS] for site, (_, reply) in answers.items()}
+    patients = {site: reply.report.patients for site, (_, reply) in answers.items()}
+    merged = summarise_validation(merge_validation(run, list(counts.values()), sum(patients.values())))
+    return Validation(
+        counts=counts if merged.get(run.config.chooses_by) is not None else {},
+        by_site={
+            site: summarise_validation(merge_validation(run, [each], patients[site])) for site, each in counts.items()
+        },
+        merged=merged,
+        lost=lost,
+    )
 
 
 def merge_validation(run: Run, counts: Sequence[Counts], patients: int = 0) -> Evaluation:
@@ -77,7 +100,7 @@ def merge_validation(run: Run, counts: Sequence[Counts], patients: int = 0) -> E
     if threshold is not None:
         total = metrics.apply_threshold(total, threshold)
     absent = [0] * len(run.task.classes)
-    return evaluation.build_evaluation(run.task, total, None, patients, absent, threshold=threshold)
+    return build_evaluation(run.task, total, None, patients, absent, threshold=threshold)
 
 
 def choose_threshold(run: Run, counts: Counts) -> float | None:
@@ -89,21 +112,7 @@ def choose_threshold(run: Run, counts: Counts) -> float | None:
 
 def summarise_validation(item: Evaluation) -> dict[str, Any]:
     """Return the figures of a validation that stand in rounds.jsonl."""
-    found = {name: figure.value for name in SELECTABLE if (figure := item.figure(name)) is not None}
+    figures = {name: figure.value for name in SELECTABLE if (figure := item.figure(name)) is not None}
     if item.threshold is not None:
-        found["threshold"] = item.threshold
-    return {"examples": item.examples, "patients": item.patients} | found
-
-
-def find_counts_fault(reply: Reply, run: Run) -> str:
-    """Return why a site's counts cannot be added to the others', or ""."""
-    shape, bins = run.task.confusion_shape, run.config.evaluation.bins
-    for name, counts in reply.tables.items():
-        fits = counts.confusion.shape[-len(shape) :] == shape and counts.scores.shape[-3:-1] == (shape[0], 2)
-        if run.task.utility:
-            fits = fits and counts.utility.shape[-1:] == (3,) and bool(np.isfinite(counts.utility).all())
-        fits = fits and all(np.isfinite(part).all() for part in (counts.time, counts.lead))
-        fits = fits and counts.time.shape[-1] in (0, shape[0]) and counts.lead.shape[-1] in (0, LEAD_TABLE_WIDTH)
-        if not fits or (not name.endswith(RESAMPLED_SUFFIX) and counts.scores.shape[-1] != bins):
-            return f"its counts {name} do not fit the task"
-    return "" if ALL_PATIENTS in reply.tables else "it sent no counts"
+        figures["threshold"] = item.threshold
+    return {"examples": item.examples, "patients": item.patients} | figures

@@ -13,7 +13,7 @@ from flwr.serverapp.strategy import Strategy
 
 from common import plugins
 from common.config import RunConfig
-from common.messages import Method
+from common.requests import Method
 from common.sections.training import StrategyConfig
 from common.settings import validate_settings
 

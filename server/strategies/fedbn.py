@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from flwr.serverapp.strategy import FedAvg, Strategy
 
 from common.errors import ConfigError
-from common.messages import Method
+from common.requests import Method
 from common.settings import Section
 from server.strategies._flower import EVERY_SITE
 

@@ -13,7 +13,7 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from pydantic import Field
 
 from common.errors import ConfigError
-from common.messages import Method
+from common.requests import Method
 from common.settings import Section
 from server.strategies._flower import EVERY_SITE
 

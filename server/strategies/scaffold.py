@@ -24,9 +24,10 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from pydantic import Field
 
 from common import messages
+from common.arrays import Weights, prefix_control, split_control
 from common.config import RunConfig
 from common.errors import ConfigError
-from common.messages import Method, Weights
+from common.requests import Method
 from common.settings import Section
 from server.strategies._flower import EVERY_SITE
 
@@ -54,7 +55,7 @@ class _Scaffold(FedAvg):
         self.model = messages.unpack_weights(arrays)
         if not self.control:
             self.control = {name: np.zeros_like(value) for name, value in self.model.items()}
-        both = messages.pack_weights(self.model | messages.prefix_control(self.control))
+        both = messages.pack_weights(self.model | prefix_control(self.control))
         return super().configure_train(server_round, both, config, grid)
 
     def aggregate_train(
@@ -64,7 +65,7 @@ class _Scaffold(FedAvg):
         merged, metrics = super().aggregate_train(server_round, answers)
         if merged is None:
             return None, metrics
-        model, change = messages.split_control(messages.unpack_weights(merged))
+        model, change = split_control(messages.unpack_weights(merged))
         before = sum(self.shares.values())
         answered = {answer.metadata.src_node_id: messages.read_weight(answer.content) for answer in answers}
         self.shares |= answered

@@ -17,9 +17,12 @@ from client import requests as work
 from client.site_context import SiteContext
 from common import messages
 from common.errors import DataError, SiteError
-from common.messages import MESSAGE_TYPES, Reply, Request, RequestKind
+from common.messages import MESSAGE_TYPES
+from common.replies import Reply
+from common.request_record import PROTOCOL
+from common.requests import Request, RequestKind
 from tests import tiny
-from tests.wire import FakeGrid
+from tests.wire import SAMPLE_REPLIES, FakeGrid, build_request
 
 HOSPITAL = {"site": "north", "data": "/data/north"}
 SIMULATED = {"partition-id": 0, "num-partitions": 1}
@@ -29,7 +32,7 @@ PATIENT = "Jane Roe born 1950-01-01"
 def ask(kind: RequestKind, node_config: dict[str, Any], **run_config: Any) -> Message:
     FakeGrid([])
     context = Context(run_id=1, node_id=1, node_config=node_config, state=RecordDict(), run_config=run_config)
-    request = messages.pack_request(Request(kind, tiny.run_config(data__path="/etc")))
+    request = messages.pack_request(build_request(kind, tiny.run_config(data__path="/etc")))
     return app.app(Message(request, 1, MESSAGE_TYPES[kind]), context)
 
 
@@ -91,14 +94,14 @@ def test_a_planned_error_of_a_simulation_stays_off_the_screen(
 
 
 def test_a_node_that_is_neither() -> None:
-    reply = told(ask("hello", {}))
+    reply = told(ask("handshake", {}))
     assert (reply["site"], reply["kind"]) == ("", "ConfigError")
 
 
 def test_another_protocol_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "handle", lambda place, request: pytest.fail("it must not come here"))
-    content = messages.pack_request(Request("hello", tiny.run_config()))
-    content.config_records[messages.CONFIG_KEY]["protocol"] = messages.PROTOCOL + 1
+    content = messages.pack_request(build_request("handshake", tiny.run_config()))
+    content.config_records[messages.CONFIG_KEY]["protocol"] = PROTOCOL + 1
     FakeGrid([])
     context = Context(run_id=1, node_id=1, node_config=SIMULATED, state=RecordDict(), run_config={})
     reply = app.app(Message(content, 1, "query"), context)
@@ -111,11 +114,11 @@ def test_each_message_reaches_its_function(monkeypatch: pytest.MonkeyPatch, kind
 
     def handle(place: SiteContext, request: Request) -> Reply:
         seen.append((place, request))
-        return Reply("north", 3, {"what": kind})
+        return SAMPLE_REPLIES[kind]
 
     monkeypatch.setattr(work, "handle", handle)
-    reply = messages.unpack_reply(ask(kind, HOSPITAL).content)
-    assert (reply.site, reply.examples, reply.report) == ("north", 3, {"what": kind})
+    reply = messages.unpack_reply(type(SAMPLE_REPLIES[kind]), ask(kind, HOSPITAL).content)
+    assert (type(reply), reply.site, reply.report) == (type(SAMPLE_REPLIES[kind]), "north", SAMPLE_REPLIES[kind].report)
     assert seen[0][1].kind == kind
 
 
@@ -124,10 +127,10 @@ def test_no_run_can_change_a_hospitals_path(monkeypatch: pytest.MonkeyPatch) -> 
 
     def handle(place: SiteContext, request: Request) -> Reply:
         seen.append(place)
-        return Reply("north", 3, {})
+        return SAMPLE_REPLIES["handshake"]
 
     monkeypatch.setattr(work, "handle", handle)
-    ask("hello", HOSPITAL, data="/etc", site="other", policy="/tmp/loose.yaml")
+    ask("handshake", HOSPITAL, data="/etc", site="other", policy="/tmp/loose.yaml")
     assert seen[0].data == Path("/data/north")
     assert seen[0].site == "north"
     assert not seen[0].policy.share_resamples

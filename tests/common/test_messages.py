@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import ConfigRecord
 
 from common import messages
+from common.arrays import Weights
 from common.config import RunConfig, parse_config
-from common.errors import ConfigError
-from common.messages import Reply, Request
+from common.errors import ProtocolError
 from common.metrics import counts as metrics
+from common.replies import TrainReply, ValidateReply
+from common.reports import TrainReport, ValidateReport
+from common.request_record import PROTOCOL
+from common.requests import RequestKind
+from tests.wire import SAMPLE_REPLIES, build_request, over_the_wire
 
 WEIGHTS = {
     "conv.weight": np.arange(12, dtype=np.float32).reshape(3, 4).T,
@@ -21,14 +27,7 @@ WEIGHTS = {
 }
 
 
-def over_the_wire(content: RecordDict) -> RecordDict:
-    """Send records as Flower does."""
-    from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
-
-    return recorddict_from_proto(recorddict_to_proto(content))
-
-
-def assert_same_arrays(one: messages.Weights, other: messages.Weights) -> None:
+def assert_same_arrays(one: Weights, other: Weights) -> None:
     assert list(one) == list(other)
     for name in one:
         assert one[name].shape == other[name].shape
@@ -36,31 +35,39 @@ def assert_same_arrays(one: messages.Weights, other: messages.Weights) -> None:
         np.testing.assert_array_equal(one[name], other[name])
 
 
-@pytest.mark.parametrize("kind", ["hello", "train", "validate", "test"])
-def test_a_request_arrives_as_it_was_sent(kind: messages.RequestKind) -> None:
+@pytest.mark.parametrize("kind", list(messages.MESSAGE_TYPES))
+def test_a_request_arrives_as_it_was_sent(kind: RequestKind) -> None:
     config = parse_config(
         {"seed": 3, "model": {"options": {"widths": [8, 16]}}, "evaluation": {"without": {"a": ["1"]}}}
     )
-    sent = Request(kind, config, 4, WEIGHTS, (100, 0, 3))
+    sent = build_request(kind, config, 4, WEIGHTS, (100, 0, 3))
     got = messages.unpack_request(kind, over_the_wire(messages.pack_request(sent)))
-    assert (got.kind, got.config, got.round, got.class_counts) == (kind, config, 4, (100, 0, 3))
-    assert_same_arrays(got.weights, WEIGHTS)
+    assert type(got) is type(sent)
+    assert got.config == config
+    for field in fields(sent):
+        value = getattr(sent, field.name)
+        if field.name in ("weights", "control"):
+            assert_same_arrays(getattr(got, field.name), value)
+        else:
+            assert getattr(got, field.name) == value
 
 
-def test_a_request_without_weights_or_counts_arrives_so() -> None:
-    got = messages.unpack_request("hello", over_the_wire(messages.pack_request(Request("hello", RunConfig()))))
-    assert (got.weights, got.class_counts, got.round) == ({}, (), 0)
+@pytest.mark.parametrize("kind", list(messages.MESSAGE_TYPES))
+def test_a_reply_of_each_kind_arrives_as_it_was_sent(kind: RequestKind) -> None:
+    sent = SAMPLE_REPLIES[kind]
+    got = messages.unpack_reply(type(sent), over_the_wire(messages.pack_reply(sent)))
+    assert (type(got), got.site, got.report) == (type(sent), "north", sent.report)
+    other = SAMPLE_REPLIES["train" if kind != "train" else "test"]
+    with pytest.raises(ProtocolError, match=f"it answered another request than {other.kind}"):
+        messages.unpack_reply(type(other), messages.pack_reply(sent))
 
 
-def test_a_reply_arrives_as_it_was_sent() -> None:
+def test_counts_arrive_as_they_were_sent() -> None:
     rng = np.random.default_rng(1)
     counts = metrics.count_predictions(rng.normal(size=(50, 3)), rng.integers(0, 3, 50), rng.integers(0, 4, 50), 4, 32)
     tables = {"all": counts.total(), "all/resampled": counts, "without some/one": counts.total()}
-    report = {"patients": 4, "loss": [0.5, None], "wörter": {"a": True}}
-    sent = Reply("north", 50, report, WEIGHTS, 0.25, tables)
-    got = messages.unpack_reply(over_the_wire(messages.pack_reply(sent)))
-    assert (got.site, got.examples, got.report, got.loss) == ("north", 50, report, 0.25)
-    assert_same_arrays(got.weights, WEIGHTS)
+    sent = ValidateReply("north", ValidateReport(patients=4), tables=tables)
+    got = messages.unpack_reply(ValidateReply, over_the_wire(messages.pack_reply(sent)))
     assert list(got.tables) == list(tables)
     for name, table in tables.items():
         for field in ("confusion", "scores", "loss"):
@@ -70,41 +77,40 @@ def test_a_reply_arrives_as_it_was_sent() -> None:
             np.testing.assert_array_equal(have, want)
 
 
-def test_a_reply_of_counts_alone_has_one_array_record_and_no_weights() -> None:
-    content = messages.pack_reply(Reply("north", 5, {}, tables={"all": metrics.empty_counts((2, 2), 16)}))
-    assert len(content.array_records) == len(content.metric_records) == 1
-    got = messages.unpack_reply(over_the_wire(content))
-    assert got.weights == {}
+def test_a_reply_has_one_array_record_and_one_about_it() -> None:
+    tables = {"all": metrics.empty_counts((2, 2), 16)}
+    content = messages.pack_reply(ValidateReply("north", ValidateReport(patients=5), tables=tables))
+    assert (len(content.array_records), len(content.config_records), len(content)) == (1, 1, 2)
+    got = messages.unpack_reply(ValidateReply, over_the_wire(content))
     assert got.tables["all"].loss.shape == ()
 
 
 def test_a_weight_that_is_named_like_a_table_stays_a_weight() -> None:
-    sent = Reply("north", 1, {}, {"head/confusion": np.zeros(2, np.float32)})
-    got = messages.unpack_reply(over_the_wire(messages.pack_reply(sent)))
-    assert list(got.weights) == ["head/confusion"]
-    assert got.tables == {}
+    sent = TrainReply("north", TrainReport(examples=1), weights={"table/all/confusion": np.zeros(2, np.float32)})
+    got = messages.unpack_reply(TrainReply, over_the_wire(messages.pack_reply(sent)))
+    assert list(got.weights) == ["table/all/confusion"]
 
 
 def test_packing_changes_nothing_it_was_given() -> None:
     before = {name: value.copy() for name, value in WEIGHTS.items()}
-    messages.pack_reply(Reply("north", 1, {}, WEIGHTS, tables={"all": metrics.empty_counts((2, 2), 16)}))
+    messages.pack_reply(TrainReply("north", TrainReport(examples=1), weights=WEIGHTS, control=WEIGHTS))
     assert_same_arrays(WEIGHTS, before)
 
 
 def test_a_server_of_another_protocol_is_refused() -> None:
-    content = messages.pack_request(Request("train", RunConfig()))
+    content = messages.pack_request(build_request("train", RunConfig()))
     record = dict(content.config_records["config"])
-    content["config"] = ConfigRecord(record | {"protocol": messages.PROTOCOL + 1})
-    with pytest.raises(ValueError, match=f"speaks protocol {messages.PROTOCOL + 1}, this site {messages.PROTOCOL}"):
+    content["config"] = ConfigRecord(record | {"protocol": PROTOCOL + 1})
+    with pytest.raises(ProtocolError, match=f"speaks protocol {PROTOCOL + 1}, this site {PROTOCOL}"):
         messages.unpack_request("train", content)
 
 
 def test_a_configuration_that_this_version_does_not_know_is_refused() -> None:
-    content = messages.pack_request(Request("train", RunConfig()))
+    content = messages.pack_request(build_request("train", RunConfig()))
     record = dict(content.config_records["config"])
     run = json.loads(str(record["run"])) | {"newer": 1}
     content["config"] = ConfigRecord(record | {"run": json.dumps(run)})
-    with pytest.raises(ConfigError, match="unknown key newer"):
+    with pytest.raises(ProtocolError, match="unknown key newer"):
         messages.unpack_request("train", content)
 
 

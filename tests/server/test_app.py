@@ -21,14 +21,16 @@ from tests.wire import FakeGrid
 
 def test_main_reads_the_run_from_the_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(app, "run_federation", lambda grid, config, out: given.extend([grid, config, out]))
+    monkeypatch.setattr(
+        app, "run_federation", lambda grid, config, out, read_names: given.extend([grid, config, out, read_names()])
+    )
     config, grid = tiny.run_config(), FakeGrid([])
     context = Context(
         run_id=1, node_id=0, node_config={}, state=RecordDict(),
         run_config={"wardround-config": configuration.config_to_json(config), "wardround-out": str(tmp_path)},
     )  # fmt: skip
     app.main(grid, context)
-    assert given == [grid, config, tmp_path]
+    assert given == [grid, config, tmp_path, None]
 
 
 def test_a_wrong_strategy_is_told_in_the_files_too(tmp_path: Path) -> None:

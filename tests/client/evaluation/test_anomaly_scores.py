@@ -28,13 +28,13 @@ from common import models
 from common.config import RunConfig
 from common.errors import SiteError
 from common.latent import LatentStatistics, latent_moment_shapes
-from common.messages import Reply, Request
 from common.metrics.counts import LOGIT_RANGE
 from common.sections.training import ModelConfig
 from common.task import Task
 from sites.anomaly_task import ABNORMAL, FLAT, to_anomaly_task
 from sites.cohort import Cohort, Windows
 from tests import tiny
+from tests.wire import build_request
 
 PLACE = SiteContext(SIMULATION_POLICY, index=0, count=1)
 
@@ -211,20 +211,20 @@ def test_a_site_where_all_are_abnormal_has_nothing_to_train_on(monkeypatch: pyte
     run = run_config()
     site = opened(run, replace(plain, y=np.ones_like(plain.y)))
     monkeypatch.setattr("client.site.read_site", lambda place, config: site)
-    hello = work.handle(PLACE, Request("hello", run))
-    assert hello.report["counts"]["train"] == {"patients": 0, "examples": 0, "classes": [0, 0]}
-    assert hello.report["excluded"] == {ABNORMAL: 90}
+    hello = work.handle(PLACE, build_request("handshake", run))
+    assert hello.report.to_dict()["counts"]["train"] == {"patients": 0, "examples": 0, "classes": [0, 0]}
+    assert hello.report.to_dict()["excluded"] == {ABNORMAL: 90}
     weights = copy_weights(models.build_model(site.task, run.model, run.seed))
-    reply = work.handle(PLACE, Request("test", run, 1, weights, threshold=0.0))
-    found = reply.report["evaluations"]["all"]
+    reply = work.handle(PLACE, build_request("test", run, 1, weights, threshold=0.0))
+    found = reply.report.to_dict()["evaluations"]["all"]
     assert found["macro_auroc"]["value"] is None
     assert found["loss"]["value"] is None
     assert found["examples"] == 60
 
 
-def asked(run: RunConfig, kind: Any, **more: Any) -> Reply:
+def asked(run: RunConfig, kind: Any, **more: Any) -> Any:
     weights = copy_weights(models.build_model(load_site(PLACE, run).task, run.model, run.seed))
-    return work.handle(PLACE, Request(kind, run, 1, weights, **more))
+    return work.handle(PLACE, build_request(kind, run, 1, weights, **more))
 
 
 def test_missing_values_stay_missing_and_count_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +243,7 @@ def test_missing_values_stay_missing_and_count_in_no_error(monkeypatch: pytest.M
     assert np.array_equal(np.isnan(ready.test.features), np.isnan(site.test.features))
     assert np.nanmax(np.abs(ready.test.features)) < 5
     assert np.isfinite(asked(run, "train").loss)
-    assert np.isfinite(asked(run, "test").report["evaluations"]["all"]["loss"]["value"])
+    assert np.isfinite(asked(run, "test").report.to_dict()["evaluations"]["all"]["loss"]["value"])
 
 
 @pytest.mark.parametrize("options", [{}, {"variational": True}, {"denoise": 0.1}])
@@ -293,10 +293,10 @@ def test_relative_scores_need_times(monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_config(detection__relative=True)
     monkeypatch.setattr("client.site.read_site", lambda place, config: opened(run))
     with pytest.raises(SiteError, match=r"detection\.relative: these data tell no times"):
-        work.handle(PLACE, Request("hello", run))
+        work.handle(PLACE, build_request("handshake", run))
     site = opened(run, timed(tiny.cohort(1, people=6, each=30)))
     monkeypatch.setattr("client.site.read_site", lambda place, config: site)
-    work.handle(PLACE, Request("hello", run))
+    work.handle(PLACE, build_request("handshake", run))
     plain, own = (
         anomaly_scores.Detector(trained(run, site), config)(site.test).logits[:, 1] for config in (run_config(), run)
     )
@@ -330,25 +330,25 @@ def test_a_site_s_own_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     model = models.build_model(site.task, run.model, run.seed)
     detector = anomaly_scores.Detector(model, run)
     scores = detector(site.validation).logits[site.validation.y == 0, 1]
-    found = asked(run, "test", threshold=3.0).report["evaluations"]["all"]["threshold"]
+    found = asked(run, "test", threshold=3.0).report.to_dict()["evaluations"]["all"]["threshold"]
     assert (scores >= found).mean() <= 0.2 < (scores >= found - 32 / run.evaluation.bins).mean()
-    assert asked(run_config(), "test", threshold=3.0).report["evaluations"]["all"]["threshold"] == 3.0
+    assert asked(run_config(), "test", threshold=3.0).report.to_dict()["evaluations"]["all"]["threshold"] == 3.0
     alone = replace(site, validation=site.validation.take(site.validation.y == 1))
     monkeypatch.setattr("client.site.read_site", lambda place, config: alone)
-    assert asked(run, "test", threshold=0.0).report["evaluations"]["all"]["threshold"] == 0.0
+    assert asked(run, "test", threshold=0.0).report.to_dict()["evaluations"]["all"]["threshold"] == 0.0
 
 
 def test_latent_sums_may_not_leave_while_training_is_private(monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_config()
     site = opened(run)
     monkeypatch.setattr("client.site.read_site", lambda place, config: site)
-    sums = asked(run, "latent").statistics
+    sums = asked(run, "latent").sums
     assert sums["count"].tolist() == [len(site.train.y)]
     assert {name: value.shape for name, value in sums.items()} == latent_moment_shapes(2)
     strict = replace(PLACE, policy=SIMULATION_POLICY.model_copy(update={"min_training_patients": 4}))
     weights = copy_weights(models.build_model(site.task, run.model, run.seed))
     with pytest.raises(SiteError, match="fewer than 4 people"):
-        work.handle(strict, Request("latent", run, 1, weights))
+        work.handle(strict, build_request("latent", run, 1, weights))
     private = run_config(privacy={"sigma": 1.0, "delta": 0.01}, federation__choose="last")
     with pytest.raises(SiteError, match="privacy"):
         asked(private, "latent")

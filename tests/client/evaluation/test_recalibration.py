@@ -17,14 +17,14 @@ from client.evaluation import recalibration
 from client.evaluation.evaluate import evaluate_site as assess_plain
 from client.site import Site
 from common import messages
-from common.messages import Request
 from common.metrics import counts
 from common.metrics.table_names import RESAMPLED_SUFFIX
+from common.replies import FinalTestReply
 from common.task import Task
 from sites.cohort import Cohort
 from tests import tiny
 from tests.server.phases.test_scaling import VITALS, vitals
-from tests.wire import site_script
+from tests.wire import build_request, site_script
 
 PAIR = Task("pair", "multiclass", ("no", "yes"), ("n", "y"), 0, 0, 0.0, ("z",), ())
 
@@ -210,7 +210,7 @@ def test_a_hospital_sends_it_with_its_test_figures(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("client.site.read_site", lambda place, config: site)
     run = config(data__scaling="site")
     weights = {"out.weight": np.array([[0, 0], [1, 0]], np.float32), "out.bias": np.array([0, 1], np.float32)}
-    reply = site_script(site)(Request("test", run, 1, weights, threshold=0.25))
-    back = messages.unpack_reply(messages.pack_reply(reply))
+    reply = site_script(site)(build_request("test", run, 1, weights, threshold=0.25))
+    back = messages.unpack_reply(FinalTestReply, messages.pack_reply(reply))
     assert {"recalibrated platt", "recalibrated platt/resampled"} <= set(back.tables)
-    assert set(back.report["recalibration"]["methods"]) == {"threshold", "platt", "temperature", "isotonic"}
+    assert set(back.report.to_dict()["recalibration"]["methods"]) == {"threshold", "platt", "temperature", "isotonic"}

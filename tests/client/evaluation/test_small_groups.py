@@ -21,12 +21,12 @@ from client.training.local_update import copy_weights
 from common import messages, models
 from common.config import RunConfig
 from common.errors import SiteError
-from common.messages import Request
 from common.metrics.table_names import ALL_PATIENTS, GROUP_PREFIX
 from common.sections.evaluation import SubgroupsConfig
 from server.phases.test import combine_evaluations
 from sites.cohort import Cohort
 from tests import tiny
+from tests.wire import build_request
 
 WANTED = SubgroupsConfig(sex=True, age=(40.0, 65.0), columns={"rr": (0.5, 1.5)})
 
@@ -123,7 +123,7 @@ def _site(monkeypatch: pytest.MonkeyPatch) -> Site:
 def asked(site: Site, config: RunConfig, **policy: Any) -> messages.Reply:
     model = models.build_model(site.task, config.model, 1)
     place = SiteContext(SitePolicy(**{"min_cell_patients": 1, **policy}), site=site.name)
-    return handle(place, Request("test", config, 1, copy_weights(model)))
+    return handle(place, build_request("test", config, 1, copy_weights(model)))
 
 
 def test_groups_figures_are_those_of_their_rows_alone(site: Site) -> None:
@@ -132,7 +132,7 @@ def test_groups_figures_are_those_of_their_rows_alone(site: Site) -> None:
     predict = build_predictor(models.build_model(site.task, config.model, 1), config)
     everyone = reply.tables["all/resampled"].confusion
     for attribute in ("sex", "age", "rr"):
-        names = [name for name in reply.report["evaluations"] if name.startswith(f"group {attribute}=")]
+        names = [name for name in reply.report.to_dict()["evaluations"] if name.startswith(f"group {attribute}=")]
         np.testing.assert_array_equal(
             sum(reply.tables[name].confusion for name in names), reply.tables["all"].confusion
         )
@@ -140,7 +140,7 @@ def test_groups_figures_are_those_of_their_rows_alone(site: Site) -> None:
     women = site.test.take(np.isin(site.test.patient, np.flatnonzero(site.test.sex == 0)))
     alone = predict_and_count(predict, women, config).total
     np.testing.assert_array_equal(reply.tables["group sex=female"].scores, alone.scores)
-    item = reply.report["evaluations"]["group sex=female"]
+    item = reply.report.to_dict()["evaluations"]["group sex=female"]
     assert (item["patients"], item["examples"]) == (women.people(), len(women.y))
     assert item["accuracy"]["low"] is not None
 
@@ -148,8 +148,8 @@ def test_groups_figures_are_those_of_their_rows_alone(site: Site) -> None:
 def test_what_is_suppressed_is_said_and_not_in_the_reply(site: Site) -> None:
     reply = asked(site, run(), min_cell_patients=4)
     ages = {"group age=40 to under 65", "group age=65 and over"}  # of 3 patients each, beside one of 4
-    assert {name for name in reply.report["suppressed"] if "age" in name} == ages
-    assert not set(reply.report["suppressed"]) & {name.partition("/")[0] for name in reply.tables}
+    assert {name for name in reply.report.to_dict()["suppressed"] if "age" in name} == ages
+    assert not set(reply.report.to_dict()["suppressed"]) & {name.partition("/")[0] for name in reply.tables}
     assert {name for name in reply.tables if "age" in name} == {"group age=under 40"}
     by_table, pooled = combine_evaluations(site.task, {"north": reply, "south": asked(site, run())})
     assert set(by_table["group age=65 and over"]) == {"south"}
@@ -157,16 +157,16 @@ def test_what_is_suppressed_is_said_and_not_in_the_reply(site: Site) -> None:
     with pytest.raises(SiteError, match="policy: fewer than 4 patients"):
         handle(
             SiteContext(SitePolicy(min_cell_patients=4), site="north"),
-            Request("validate", run(), 1, copy_weights(models.build_model(site.task, run().model, 1))),
+            build_request("validate", run(), 1, copy_weights(models.build_model(site.task, run().model, 1))),
         )
 
 
 def test_a_hospital_that_says_nothing_tells_of_no_group_of_fewer_than_five(site: Site) -> None:
     reply = asked(site, run(), **SitePolicy().model_dump(include={"min_cell_patients"}))
-    given = [item for name, item in reply.report["evaluations"].items() if name.startswith("group ")]
+    given = [item for name, item in reply.report.to_dict()["evaluations"].items() if name.startswith("group ")]
     assert given
     assert all(item["patients"] >= 5 for item in given)
-    assert set(reply.report["suppressed"].values()) == {5}  # age bands have three and four people
+    assert set(reply.report.to_dict()["suppressed"].values()) == {5}  # age bands have three and four people
 
 
 def test_a_class_of_too_few_patients_is_left_out_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,24 +177,29 @@ def test_a_class_of_too_few_patients_is_left_out_everywhere(monkeypatch: pytest.
     monkeypatch.setattr("client.site.read_site", lambda place, config: site)
     config = tiny.run_config()
     reply = asked(site, config, min_cell_patients=3)
-    item = reply.report["evaluations"]["all"]
+    item = reply.report.to_dict()["evaluations"]["all"]
     assert item["suppressed"] == {"F": 3}
     assert item["examples"] == int((y < 2).sum()) == reply.tables["all"].confusion.sum()
     assert item["classes"]["F"]["patients"] == item["classes"]["F"]["examples"] == 0
-    hello = handle(SiteContext(SitePolicy(min_cell_patients=3), site="north"), Request("hello", config))
-    assert hello.report["counts"]["test"]["classes"] == [int((y == 0).sum()), int((y == 1).sum()), None]
-    assert hello.report["counts"]["test"]["examples"] == int((y < 2).sum())
+    hello = handle(SiteContext(SitePolicy(min_cell_patients=3), site="north"), build_request("handshake", config))
+    assert hello.report.to_dict()["counts"]["test"]["classes"] == [int((y == 0).sum()), int((y == 1).sum()), None]
+    assert hello.report.to_dict()["counts"]["test"]["examples"] == int((y < 2).sum())
     _, pooled = combine_evaluations(site.task, {"north": reply})
     assert pooled["all"].suppressed == {"F": 3}
     assert any("class F is suppressed at" in note for note in pooled["all"].notes)
-    small = handle(SiteContext(SitePolicy(min_cell_patients=11), site="north"), Request("hello", config))
-    assert small.report["counts"]["test"] == {"patients": 0, "examples": 0, "classes": [None] * 3, "suppressed": 11}
+    small = handle(SiteContext(SitePolicy(min_cell_patients=11), site="north"), build_request("handshake", config))
+    assert small.report.to_dict()["counts"]["test"] == {
+        "patients": 0,
+        "examples": 0,
+        "classes": [None] * 3,
+        "suppressed": 11,
+    }
 
 
 def test_leaving_out_fewer_patients_than_the_minimum_is_refused(site: Site) -> None:
     config = run(evaluation__without={"two": list(site.test.patients[:2]), "four": list(site.test.patients[:4])})
     reply = asked(site, config, share_resamples=True, min_cell_patients=3)
-    assert reply.report["suppressed"]["without two"] == 3
+    assert reply.report.to_dict()["suppressed"]["without two"] == 3
     assert "without two" not in reply.tables
     assert "without four" in reply.tables
 

@@ -33,12 +33,13 @@ from common import config as configuration
 from common import models, noise
 from common.config import RunConfig
 from common.errors import ConfigError, DataError, SiteError
-from common.messages import Method, Request
 from common.models._layers import Dropout
+from common.requests import Method
 from common.sections.training import ModelConfig
 from common.task import Task
 from sites.cohort import Cohort
 from tests import tiny
+from tests.wire import build_request
 
 RUN = "a" * 32
 METHOD = Method()
@@ -296,9 +297,9 @@ def here(state: Path, site: str = "north", **policy: Any) -> SiteContext:
     return SiteContext(rules, site=site, state=state)
 
 
-def asked(config: RunConfig, number: int, run: str = RUN, kind: Any = "train", method: Method = METHOD) -> Request:
+def asked(config: RunConfig, number: int, run: str = RUN, kind: Any = "train", method: Method = METHOD) -> Any:
     weights = copy_weights(models.build_model(tiny.TASK, config.model, config.seed))
-    return Request(kind, config, number, weights, (1, 1, 1), run_id=run, method=method)
+    return build_request(kind, config, number, weights, (1, 1, 1), run_id=run, method=method)
 
 
 @pytest.mark.parametrize("how", ["rdp", pytest.param("prv", marks=pytest.mark.slow)])
@@ -313,7 +314,7 @@ def test_ten_rounds_are_one_accountant_before_and_after_a_restart(
             _digests.clear()
             solve_noise.cache_clear()
             sites["north"] = tiny.site("north", 1, parts=(0,) * 8 + (2,))
-        told.append(handle(here(tmp_path), asked(config, number)).report["privacy"])
+        told.append(handle(here(tmp_path), asked(config, number)).report.to_dict()["privacy"])
         expected = compute_epsilon([GaussianSteps(0.5, sigma, 2)] * number, 1e-3, how)
         assert told[-1]["epsilon_run"] == told[-1]["epsilon"] == expected
         assert (told[-1]["sigma"], told[-1]["steps"], told[-1]["units"]) == (sigma, 2, 8)
@@ -321,7 +322,7 @@ def test_ten_rounds_are_one_accountant_before_and_after_a_restart(
     with pytest.raises(BudgetSpent, match="privacy budget spent: round 11"):
         handle(here(tmp_path), asked(config, 11))
     # a second run on the same data adds up
-    second = handle(here(tmp_path), asked(config, 1, "b" * 32)).report["privacy"]
+    second = handle(here(tmp_path), asked(config, 1, "b" * 32)).report.to_dict()["privacy"]
     assert second["epsilon_run"] == compute_epsilon([GaussianSteps(0.5, sigma, 2)], 1e-3, how)
     assert second["epsilon"] == compute_epsilon([GaussianSteps(0.5, sigma, 22)], 1e-3, how)
 
@@ -340,8 +341,7 @@ def test_the_charge_stands_before_the_step_is_taken(
 
 def test_what_leaves_a_private_site(sites: dict[str, Site], tmp_path: Path) -> None:
     reply = handle(here(tmp_path), asked(private(), 1))
-    assert "loss" not in reply.report
-    assert reply.loss == 0.0
+    assert reply.report.loss is None
     other = handle(here(tmp_path / "2"), asked(private(), 1))
     assert any(not np.array_equal(reply.weights[name], other.weights[name]) for name in reply.weights)
 
@@ -388,7 +388,7 @@ def test_what_else_is_refused(sites: dict[str, Site], tmp_path: Path) -> None:
             handle(here(tmp_path), asked(private(), 1, method=method))
     sites["north"] = replace(sites["north"], task=replace(tiny.TASK, units=True))
     with pytest.raises(ConfigError, match="no public range of the input 'rr'"):
-        handle(here(tmp_path), asked(private(), 1, kind="hello"))
+        handle(here(tmp_path), asked(private(), 1, kind="handshake"))
     assert not list(tmp_path.rglob("*.head"))
 
 
@@ -397,10 +397,10 @@ def test_other_data_and_damage_stop_the_handshake(sites: dict[str, Site], tmp_pa
     handle(place, asked(private(), 1))
     sites["north"] = tiny.site("north", 7, parts=(0,) * 8 + (2,))
     with pytest.raises(DataError, match="belongs to other data"):
-        handle(place, asked(private(), 1, kind="hello"))
+        handle(place, asked(private(), 1, kind="handshake"))
     get_ledger_path(tmp_path, "north").write_bytes(b"nonsense" * 1000)
     with pytest.raises(DataError, match="cannot be used"):
-        handle(place, asked(private(), 1, kind="hello"))
+        handle(place, asked(private(), 1, kind="handshake"))
 
 
 def test_another_split_of_the_same_people_is_the_same_data(sites: dict[str, Site], tmp_path: Path) -> None:
@@ -410,7 +410,7 @@ def test_another_split_of_the_same_people_is_the_same_data(sites: dict[str, Site
         with pytest.raises(SiteError, match="other people would train here than in earlier private runs"):
             handle(here(tmp_path), asked(private(), 1, "b" * 32, kind))
     allowed = here(tmp_path, several_splits=True)
-    assert handle(allowed, asked(private(), 1, "b" * 32)).report["privacy"]["epsilon"] > 0
+    assert handle(allowed, asked(private(), 1, "b" * 32)).report.to_dict()["privacy"]["epsilon"] > 0
     assert len(Ledger.read(get_ledger_path(tmp_path, "north")).rows()) == 2
 
 
@@ -418,14 +418,14 @@ def test_seeded_noise_repeats_and_is_marked(sites: dict[str, Site], tmp_path: Pa
     config = private(privacy__noise="seeded")
     one, other = (handle(here(tmp_path / name, seeded_noise=True), asked(config, 1)) for name in "ab")
     assert all(np.array_equal(one.weights[name], other.weights[name]) for name in one.weights)
-    assert one.report["privacy"]["private"] is False
+    assert one.report.to_dict()["privacy"]["private"] is False
     assert config.not_private.startswith("NOT PRIVATE")
     assert private().not_private == ""
 
 
 def test_a_run_without_privacy_needs_no_ledger(sites: dict[str, Site], tmp_path: Path) -> None:
     reply = handle(here(tmp_path), asked(tiny.run_config(), 1))
-    assert "privacy" not in reply.report
+    assert reply.report.privacy is None
     assert not list(tmp_path.iterdir())
 
 
@@ -437,14 +437,14 @@ def test_a_hospitals_ledger_is_bound_to_its_folder(hospitals: Path, tmp_path: Pa
         "privacy": {"sigma": 2.0, "delta": 1e-3, "accountant": "rdp", "examples": 4},
     })  # fmt: skip
     place = SiteContext(SitePolicy(max_delta=0.01), site="north", data=hospitals / "north", state=tmp_path)
-    found = handle(place, Request("hello", run))
+    found = handle(place, build_request("handshake", run))
     weights = copy_weights(models.build_model(load_site(place, run).task, run.model, run.seed))
-    told = handle(place, Request("train", run, 1, weights, run_id=RUN)).report["privacy"]
+    told = handle(place, build_request("train", run, 1, weights, run_id=RUN)).report.to_dict()["privacy"]
     assert told["steps"] == 20
-    assert told["units"] == found.report["counts"]["train"]["patients"]
+    assert told["units"] == found.report.to_dict()["counts"]["train"]["patients"]
     south = replace(place, data=hospitals / "south")
     with pytest.raises(DataError, match="belongs to other data"):
-        handle(south, Request("hello", run))
+        handle(south, build_request("handshake", run))
 
 
 def test_models_that_mix_patients() -> None:

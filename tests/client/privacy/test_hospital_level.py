@@ -23,13 +23,14 @@ from client.site_context import SiteContext
 from client.training.local_update import copy_weights
 from client.training.loop import Schedule, train_model
 from common import models, noise
+from common.arrays import Weights
 from common.config import RunConfig
-from common.errors import ConfigError, EngineError, SiteError
-from common.messages import Reply, Request, Weights
+from common.errors import ConfigError, SiteError
+from common.requests import HandshakeRequest, Request
 from common.seeds import seed_for
 from server import app
 from tests import tiny
-from tests.wire import FakeGrid, Script
+from tests.wire import FakeGrid, Script, build_request, change_report
 
 PARTS = {"north": (0,) * 8 + (2,), "south": (0, 0, 0, 2), "west": (0, 2)}
 """Eight, three and one people train: weights as unequal as they come."""
@@ -58,9 +59,9 @@ def here(state: Path, site: str = "north", **policy: Any) -> SiteContext:
     return SiteContext(SitePolicy(**{**rules, **policy}), site=site, state=state)
 
 
-def asked(wanted: RunConfig, number: int = 1, run: str = "a" * 32) -> Request:
+def asked(wanted: RunConfig, number: int = 1, run: str = "a" * 32) -> Any:
     weights = copy_weights(models.build_model(tiny.TASK, wanted.model, wanted.seed))
-    return Request("train", wanted, number, weights, (1, 1, 1), run_id=run)
+    return build_request("train", wanted, number, weights, (1, 1, 1), run_id=run)
 
 
 def share(weight: float, cap: float = 5.0, clip: float = 0.5, **more: Any) -> ContributionPlan:
@@ -215,7 +216,7 @@ def test_rounds_and_runs_add_up_at_each_hospital(tmp_path: Path, more: dict[str,
     with pytest.raises(BudgetSpent, match="round 4"):
         run = Ledger.read(get_ledger_path(tmp_path / "state", "north")).rows()[0].run
         handle(here(tmp_path / "state"), asked(wanted, 4, run))
-    assert handle(here(tmp_path / "state"), asked(wanted, 1, "b" * 32)).report["privacy"]["epsilon"] > 6
+    assert handle(here(tmp_path / "state"), asked(wanted, 1, "b" * 32)).report.to_dict()["privacy"]["epsilon"] > 6
 
 
 @pytest.mark.slow
@@ -261,9 +262,9 @@ def test_seeded_noise_repeats(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_policy_refuses(tmp_path: Path, policy: dict[str, Any], more: dict[str, Any], says: str) -> None:
-    for kind in ("hello", "train"):
+    for request in (HandshakeRequest(config(**more)), asked(config(**more))):
         with pytest.raises(SiteError, match=says):
-            handle(here(tmp_path, **policy), replace(asked(config(**more)), kind=kind))
+            handle(here(tmp_path, **policy), request)
     assert not list(tmp_path.iterdir())
 
 
@@ -293,13 +294,13 @@ def test_too_large_a_delta_and_a_site_that_does_not_say_its_noise(tmp_path: Path
     def silent(inner: Script) -> Script:
         def answer(request: Request) -> Any:
             reply = inner(request)
-            return replace(reply, report={}) if request.kind == "train" and isinstance(reply, Reply) else reply
+            return change_report(reply, privacy=None) if request.kind == "train" else reply
 
         return answer
 
-    with pytest.raises(EngineError, match="what noise it was charged for"):
-        one, *rest = scripts(tmp_path / "state")
-        lead(config(privacy__noise_at="server"), tmp_path / "2", [silent(one), *rest])
+    one, *rest = scripts(tmp_path / "state")
+    done = lead(config(privacy__noise_at="server", federation__rounds=1), tmp_path / "2", [silent(one), *rest])
+    assert list(done["lost"].values()) == ["round 1: it does not state what noise it was charged for"]
     with pytest.raises(ConfigError, match="fedavg alone"):
         hospital_level.start_hospital_round(here(tmp_path / "3"), load_site(here(tmp_path), config()),
                        replace(asked(config()), proximal=0.1), 1.0)  # fmt: skip

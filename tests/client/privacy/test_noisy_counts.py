@@ -22,9 +22,9 @@ from client.training.local_update import copy_weights
 from common import models
 from common.config import RunConfig
 from common.errors import SiteError
-from common.messages import Request
 from sites.cohort import Cohort
 from tests import tiny
+from tests.wire import build_request
 
 PEOPLE = 300
 
@@ -46,28 +46,28 @@ def here(state: Path, **policy: Any) -> SiteContext:
     return SiteContext(SitePolicy(**{"max_delta": 0.01, "min_cell_patients": 1, **policy}), site="north", state=state)
 
 
-def asked(config: RunConfig, kind: Any = "hello", run: str = "a" * 32) -> Request:
+def asked(config: RunConfig, kind: Any = "handshake", run: str = "a" * 32) -> Any:
     weights = copy_weights(models.build_model(tiny.TASK, config.model, 1))
-    return Request(kind, config, 1, weights, (1, 1, 1), run_id=run)
+    return build_request(kind, config, 1, weights, (1, 1, 1), run_id=run)
 
 
 def test_counts_are_noisy_charged_once_and_the_same_at_every_asking(sites: dict[str, Site], tmp_path: Path) -> None:
     place, sigma = here(tmp_path), solve_noise(0.2, 1e-3, 1.0, 1, "rdp")
-    first = handle(place, asked(private())).report
+    first = handle(place, asked(private())).report.to_dict()
     assert first["noisy"] is True
     assert first["excluded"] == {}
     held = first["counts"]["train"]
     assert held["examples"] == held["patients"] == sum(held["classes"]) >= 1
     assert first["counts"]["test"] == sites["north"].test.summary()
     for _ in range(3):
-        assert handle(place, asked(private())).report["counts"]["train"] == held
+        assert handle(place, asked(private())).report.to_dict()["counts"]["train"] == held
     rows = Ledger.read(get_ledger_path(tmp_path, "north")).rows()
     assert [(row.run, row.round, row.spent) for row in rows] == [("counts", 0, GaussianSteps(1.0, sigma, 1))]
     assert (
         rows[0].epsilon == compute_epsilon([GaussianSteps(1.0, sigma, 1)], 1e-3, "rdp") == pytest.approx(0.2, rel=2e-3)
     )
     reply = handle(place, asked(private(), "train"))
-    assert reply.examples == reply.weight == reply.report["privacy"]["units"] == held["examples"]
+    assert reply.report.examples == reply.report.privacy.units == held["examples"]
     assert (
         Ledger.read(get_ledger_path(tmp_path, "north")).rows()[-1].units == PEOPLE
     )  # the ledger stays at the hospital
@@ -108,12 +108,12 @@ def test_one_unit_moves_the_counts_by_at_most_the_root_of_two(level: str, kind: 
 
 def test_a_policy_may_declare_counts_public_and_a_simulation_does(sites: dict[str, Site], tmp_path: Path) -> None:
     reply = handle(here(tmp_path, counts="public"), asked(private()))
-    assert reply.report["counts"]["train"] == sites["north"].train.summary()
-    assert "noisy" not in reply.report
+    assert reply.report.to_dict()["counts"]["train"] == sites["north"].train.summary()
+    assert "noisy" not in reply.report.to_dict()
     assert Ledger.read(get_ledger_path(tmp_path, "north")).rows() == []
     assert SIMULATION_POLICY.counts == "public"
     without = handle(here(tmp_path), asked(tiny.run_config()))
-    assert without.report["counts"]["train"]["patients"] == PEOPLE
+    assert without.report.to_dict()["counts"]["train"]["patients"] == PEOPLE
 
 
 def test_counts_that_the_budget_does_not_bear(sites: dict[str, Site], tmp_path: Path) -> None:
@@ -125,7 +125,9 @@ def test_counts_that_the_budget_does_not_bear(sites: dict[str, Site], tmp_path: 
 def test_small_counts_are_never_below_what_is_public(sites: dict[str, Site], tmp_path: Path) -> None:
     sites["north"] = tiny.site("north", 1)
     for i in range(6):
-        held = handle(here(tmp_path / str(i), min_training_patients=3), asked(private())).report["counts"]["train"]
+        held = handle(here(tmp_path / str(i), min_training_patients=3), asked(private())).report.to_dict()["counts"][
+            "train"
+        ]
         assert held["patients"] >= 3
 
 

@@ -23,12 +23,12 @@ from common import config as configuration
 from common import models
 from common.config import RunConfig
 from common.errors import ConfigError, SiteError
-from common.messages import Request
 from common.noisy_scaling import NoisyMoments
 from common.task import Task
 from sites import datasets
 from sites.cohort import Cohort, Windows
 from tests import tiny
+from tests.wire import build_request
 
 VITALS = Task("vitals", "multiclass", ("quiet", "event"), ("q", "e"), 0, 0, 0.0, ("bp", "male", "lab"), (), True, True)
 HOURS = Task(
@@ -145,10 +145,10 @@ def here(state: Path, **policy: Any) -> SiteContext:
     return SiteContext(SitePolicy(**{"max_delta": 0.01, "counts": "public", **policy}), site="north", state=state)
 
 
-def asked(config: RunConfig, number: int = 0, run: str = RUN) -> Request:
+def asked(config: RunConfig, number: int = 0, run: str = RUN) -> Any:
     if not number:
-        return Request("statistics", config, run_id=run)
-    return Request(
+        return build_request("scaling", config, run_id=run)
+    return build_request(
         "train", config, number, copy_weights(models.build_model(VITALS, config.model, 1)), (1, 1), run_id=run
     )
 
@@ -158,12 +158,12 @@ def asked(config: RunConfig, number: int = 0, run: str = RUN) -> Request:
 def test_sums_and_steps_share_one_epsilon(sites: dict[str, Site], tmp_path: Path, given: dict[str, Any]) -> None:
     config = private(**given)
     reply = handle(here(tmp_path), asked(config))
-    told = reply.report["privacy"]
+    told = reply.report.to_dict()["privacy"]
     assert (told["q"], told["steps"]) == (1.0, 1)
     row = Ledger.read(get_ledger_path(tmp_path, "north")).rows()[0]
     assert (row.round, row.spent, row.units) == (0, GaussianSteps(1.0, told["sigma"], 1), 19)
     for number in range(1, 6):
-        done = handle(here(tmp_path), asked(config, number)).report["privacy"]
+        done = handle(here(tmp_path), asked(config, number)).report.to_dict()["privacy"]
     spent = [GaussianSteps(1.0, told["sigma"], 1), GaussianSteps(0.5, done["sigma"], 10)]
     assert done["epsilon_run"] == done["epsilon"] == compute_epsilon(spent, 1e-3, "rdp")
     assert done["statistics"] == told["sigma"]
@@ -184,13 +184,13 @@ def test_the_noise_is_what_is_charged(sites: dict[str, Site], tmp_path: Path) ->
     for i in range(60):
         reply = handle(here(tmp_path / str(i)), asked(config))
         noisy, sigma = (
-            NoisyMoments.of(dict(reply.statistics), reply.report["deviation"]),
-            reply.report["privacy"]["sigma"],
+            NoisyMoments.of(dict(reply.sums), reply.report.to_dict()["deviation"]),
+            reply.report.to_dict()["privacy"]["sigma"],
         )
         found.append(np.concatenate([noisy.seen * 0.25, noisy.first, noisy.second]))
     exact = noisy_sums.sum_clipped_units(sites["north"].train, "patient", low, high, 0.6 * math.sqrt(2))
     deviation = sigma * 0.6 * math.sqrt(2)
-    assert reply.report["deviation"] == pytest.approx(deviation)
+    assert reply.report.to_dict()["deviation"] == pytest.approx(deviation)
     off = (np.asarray(found) - exact) / deviation
     assert off.std() == pytest.approx(1.0, abs=0.15)
     assert abs(off.mean()) < 0.2
@@ -199,8 +199,8 @@ def test_the_noise_is_what_is_charged(sites: dict[str, Site], tmp_path: Path) ->
 
 def test_nothing_is_summed_where_the_range_is_to_do(sites: dict[str, Site], tmp_path: Path) -> None:
     reply = handle(here(tmp_path), asked(private(privacy__statistics_share=0.0)))
-    assert not reply.statistics["first"].any()
-    assert reply.report["deviation"] == 0
+    assert not reply.sums["first"].any()
+    assert reply.report.to_dict()["deviation"] == 0
     assert Ledger.read(get_ledger_path(tmp_path, "north")).rows() == []
 
 
@@ -226,9 +226,9 @@ def test_validation_patients_are_used_only_where_all_say_so(sites: dict[str, Sit
     assert "not protected" in open_.unprotected
     assert private().unprotected == ""
     with pytest.raises(SiteError, match=r"policy: privacy\.validation=unprotected"):
-        handle(here(tmp_path), Request("hello", open_))
+        handle(here(tmp_path), build_request("handshake", open_))
     assert not list(tmp_path.iterdir())
-    handle(here(tmp_path, unprotected_validation=True), Request("hello", open_))
+    handle(here(tmp_path, unprotected_validation=True), build_request("handshake", open_))
     assert SIMULATION_POLICY.unprotected_validation
 
 

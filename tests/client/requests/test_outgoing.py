@@ -17,8 +17,11 @@ from client.site_context import SiteContext
 from client.training.local_update import copy_weights
 from common import messages, models
 from common.errors import SiteError
-from common.messages import Method, Reply, Request, RequestKind
+from common.replies import TrainReply
+from common.reports import TrainReport
+from common.requests import Method, RequestKind
 from tests import tiny
+from tests.wire import build_request
 
 CLIENT = Path(client.__file__).parent
 CARRY = {"weights", "control"}
@@ -33,7 +36,7 @@ def senders(source: str) -> list[int]:
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         given = {keyword.arg for keyword in node.keywords}
-        if name == "Reply" and (given & CARRY or None in given or len(node.args) > 3):
+        if name == "TrainReply" or (name.endswith("Reply") and (given & CARRY or None in given or len(node.args) > 2)):
             found.append(node.lineno)
         if (name == "replace" and given & CARRY) or name in ("pack_weights", "ArrayRecord", "Array"):
             found.append(node.lineno)
@@ -43,10 +46,11 @@ def senders(source: str) -> list[int]:
 def test_only_one_module_puts_weights_into_a_reply() -> None:
     where = {str(path.relative_to(CLIENT)) for path in CLIENT.rglob("*.py") if senders(path.read_text())}
     assert where == {"requests/outgoing.py"}
-    for text in ("Reply(s, 1, {}, weights=w)", "Reply(s, 1, {}, w)", "messages.Reply(s, 1, {}, control=c)",
-                 "replace(reply, weights=w)", "Reply(**all)", "messages.pack_weights(w)"):  # fmt: skip
+    for text in ("TrainReply(s, r, weights=w)", "TrainReply(s, r)", "replies.TrainReply(s, r, control=c)",
+                 "ValidateReply(s, r, w)", "replace(reply, weights=w)", "ScalingReply(**all)",
+                 "messages.pack_weights(w)"):  # fmt: skip
         assert senders(text)
-    assert not senders("Reply(s, 1, {}, tables=t)")
+    assert not senders("ValidateReply(s, r, tables=t)")
 
 
 def test_every_update_passes_by_it_and_nothing_else_carries_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,30 +59,33 @@ def test_every_update_passes_by_it_and_nothing_else_carries_weights(monkeypatch:
     passed: list[Any] = []
     true = build_update_reply
 
-    def spy(*args: Any, **more: Any) -> Reply:
+    def spy(*args: Any, **more: Any) -> Any:
         passed.append(true(*args, **more))
         return passed[-1]
 
     monkeypatch.setattr("client.requests.train.build_update_reply", spy)
     config = tiny.run_config()
     weights = copy_weights(models.build_model(tiny.TASK, config.model, 1))
-    kinds: tuple[RequestKind, ...] = ("hello", "statistics", "train", "validate", "test", "shift", "latent")
+    kinds: tuple[RequestKind, ...] = ("handshake", "scaling", "train", "validate", "test", "domain_shift", "latent")
     assert set(kinds) == set(messages.MESSAGE_TYPES)
     with pytest.raises(SiteError, match=r"model\.name=cnn has no latent space"):
-        work.handle(SiteContext(SIMULATION_POLICY, site="north"), Request("latent", config, 1, weights, (1, 1, 1)))
+        work.handle(
+            SiteContext(SIMULATION_POLICY, site="north"), build_request("latent", config, 1, weights, (1, 1, 1))
+        )
     for kind in kinds:
         if kind == "latent":
             continue
-        reply = work.handle(SiteContext(SIMULATION_POLICY, site="north"), Request(kind, config, 1, weights, (1, 1, 1)))
+        reply = work.handle(
+            SiteContext(SIMULATION_POLICY, site="north"), build_request(kind, config, 1, weights, (1, 1, 1))
+        )
         if kind == "train":
             assert [reply] == passed
             assert set(reply.weights) == set(weights)
             assert any(not np.array_equal(reply.weights[name], value) for name, value in weights.items())
         else:
-            assert not reply.weights
-            assert not reply.control
+            assert not isinstance(reply, TrainReply)
             shapes = {value.shape for value in weights.values()}
-            assert kind == "statistics" or not shapes & {value.shape for value in reply.statistics.values()}
+            assert kind == "scaling" or not shapes & {value.shape for value in getattr(reply, "sums", {}).values()}
     assert len(passed) == 1
 
 
@@ -88,10 +95,12 @@ def test_control_variates_pass_by_it_too(tmp_path: Path, monkeypatch: pytest.Mon
     config = tiny.run_config(training__optimizer="sgd", training__momentum=0.0)
     weights = copy_weights(models.build_model(tiny.TASK, config.model, 1))
     zero = {name: np.zeros_like(value) for name, value in weights.items()}
-    request = Request(
+    request = build_request(
         "train", config, 1, weights, (1, 1, 1), method=Method(control=True), control=zero, run_id="a" * 32
     )
     place = SiteContext(SIMULATION_POLICY, site="north", state=tmp_path)
     assert set(work.handle(place, request).control) == set(weights)
-    monkeypatch.setattr("client.requests.train.build_update_reply", lambda *_: Reply("north", 1, {}))
+    monkeypatch.setattr(
+        "client.requests.train.build_update_reply", lambda *_: TrainReply("north", TrainReport(examples=1))
+    )
     assert not work.handle(place, request).control

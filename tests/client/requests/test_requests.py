@@ -22,8 +22,9 @@ from client.training.local_update import copy_weights
 from common import config, models
 from common.config import RunConfig
 from common.errors import ConfigError, SiteError
-from common.messages import PROTOCOL, Request
+from common.request_record import PROTOCOL
 from tests import tiny
+from tests.wire import build_request
 
 
 @pytest.fixture
@@ -53,20 +54,20 @@ def weights(run: RunConfig) -> dict[str, np.ndarray]:
 
 
 def test_hello_tells_counts_and_no_names(run: RunConfig, hospitals: Path) -> None:
-    replies = [handle(simulated(i), Request("hello", run)) for i in range(2)]
+    replies = [handle(simulated(i), build_request("handshake", run)) for i in range(2)]
     assert [reply.site for reply in replies] == ["north", "south"]
     for i, reply in enumerate(replies):
         site = load_site(simulated(i), run)
-        counts = reply.report["counts"]
-        assert reply.report["protocol"] == PROTOCOL
-        assert reply.report["synthetic"] is True
+        counts = reply.report.to_dict()["counts"]
+        assert reply.report.to_dict()["protocol"] == PROTOCOL
+        assert reply.report.to_dict()["synthetic"] is True
         assert sum(part["examples"] for part in counts.values()) == sum(
             len(part.y) for part in (site.train, site.validation, site.test)
         )
         assert counts["train"]["classes"] == [Counter(site.train.y.tolist())[c] for c in range(4)]
         assert sum(part["patients"] for part in counts.values()) == 3
         assert not any(name in str(reply.report) for name in site.train.patients)
-    assert replies[0].report["fingerprint"] == replies[1].report["fingerprint"]
+    assert replies[0].report.to_dict()["fingerprint"] == replies[1].report.to_dict()["fingerprint"]
 
 
 def test_a_hospital_opens_its_own_folder_whatever_the_run_names(run: RunConfig, hospitals: Path) -> None:
@@ -86,13 +87,13 @@ def test_a_wrong_number_of_nodes(run: RunConfig) -> None:
 
 def test_train_changes_the_weights_and_is_the_same_twice(run: RunConfig) -> None:
     given = weights(run)
-    request = Request("train", run, 1, given, (100, 10, 10, 10))
+    request = build_request("train", run, 1, given, (100, 10, 10, 10))
     one, other = (handle(simulated(0), request) for _ in range(2))
-    assert one.examples == len(load_site(simulated(0), run).train.y)
+    assert one.report.examples == len(load_site(simulated(0), run).train.y)
     assert one.weights.keys() == given.keys()
     assert any(not np.array_equal(one.weights[key], given[key]) for key in given)
     assert all(np.array_equal(one.weights[key], other.weights[key]) for key in given)
-    assert one.loss == one.report["loss"] > 0
+    assert one.report.loss > 0
     next_round = handle(simulated(0), replace(request, round=2))
     assert any(not np.array_equal(one.weights[key], next_round.weights[key]) for key in given)
 
@@ -111,28 +112,28 @@ def test_train_changes_the_weights_and_is_the_same_twice(run: RunConfig) -> None
 def test_weights_that_do_not_fit(run: RunConfig, wrong: dict[str, np.ndarray], kind: Any) -> None:
     given = {**weights(run), **wrong} if wrong else {}
     with pytest.raises(SiteError, match="do not fit the model"):
-        handle(simulated(0), Request(kind, run, 1, given))
+        handle(simulated(0), build_request(kind, run, 1, given))
 
 
 def test_weights_that_are_not_numbers_give_no_figures(run: RunConfig) -> None:
     broken = {key: np.full_like(value, np.nan) for key, value in weights(run).items()}
     for kind in ("train", "validate", "test"):
         with pytest.raises(SiteError, match="not a finite number"):
-            handle(simulated(0), Request(kind, run, 1, broken))  # type: ignore[arg-type]
+            handle(simulated(0), build_request(kind, run, 1, broken))  # type: ignore[arg-type]
 
 
 def test_a_policy_refuses_to_train_on_few(run: RunConfig, hospitals: Path) -> None:
     have = load_site(hospital(hospitals), run).train.people()
-    request = Request("train", run, 1, weights(run))
+    request = build_request("train", run, 1, weights(run))
     handle(hospital(hospitals, min_training_patients=have), request)
     with pytest.raises(SiteError, match=f"policy: fewer than {have + 1} people"):
         handle(hospital(hospitals, min_training_patients=have + 1), request)
 
 
 def test_a_policy_decides_what_leaves(run: RunConfig, hospitals: Path) -> None:
-    request = Request("test", run, 1, weights(run))
+    request = build_request("test", run, 1, weights(run))
     strict, open_ = (handle(hospital(hospitals, share_resamples=share), request) for share in (False, True))
-    assert set(strict.tables) == set(strict.report["evaluations"]) == {"all"}
+    assert set(strict.tables) == set(strict.report.to_dict()["evaluations"]) == {"all"}
     assert set(open_.tables) == {"all", "all/resampled", "without one", "without one/resampled"}
     np.testing.assert_array_equal(strict.tables["all"].confusion, open_.tables["all"].confusion)
     assert strict.tables["all"].confusion.ndim == 2
@@ -143,7 +144,7 @@ def test_figures_without_named_patients(run: RunConfig) -> None:
     site = load_site(simulated(0), run)
     gone = site.test.patients[int(site.test.patient[0])]
     wanted = run.model_copy(update={"evaluation": run.evaluation.model_copy(update={"without": {"one": (gone,)}})})
-    reply = handle(simulated(0), Request("test", wanted, 1, weights(run)))
+    reply = handle(simulated(0), build_request("test", wanted, 1, weights(run)))
     left = [site.test.patients[i] != gone for i in site.test.patient]
     assert reply.tables["all"].confusion.sum() == len(site.test.y)
     assert reply.tables["without one"].confusion.sum() == sum(left) < len(site.test.y)
@@ -151,14 +152,14 @@ def test_figures_without_named_patients(run: RunConfig) -> None:
 
 def test_figures_are_sklearns(run: RunConfig) -> None:
     given = weights(run)
-    given = handle(simulated(0), Request("train", run, 1, given)).weights
-    reply = handle(simulated(0), Request("test", run, 1, given))
+    given = handle(simulated(0), build_request("train", run, 1, given)).weights
+    reply = handle(simulated(0), build_request("test", run, 1, given))
     site = load_site(simulated(0), run)
     model = models.build_model(site.task, run.model, run.seed)
     model.load_state_dict({key: torch.tensor(value) for key, value in given.items()})
     logits = torch.from_numpy(predict_logits(model, site.test, torch.device("cpu"))).double()
     predicted, y = logits.argmax(1).numpy(), site.test.y
-    found = reply.report["evaluations"]["all"]
+    found = reply.report.to_dict()["evaluations"]["all"]
     present = sorted(set(y.tolist()))
     expected = truth.confusion_matrix(y, predicted, labels=range(4))
     assert np.asarray(found["confusion"]).tolist() == expected.tolist()
@@ -170,9 +171,9 @@ def test_figures_are_sklearns(run: RunConfig) -> None:
     assert [item["patients"] for item in found["classes"].values()] == [
         len(set(site.test.patient[y == c])) for c in range(4)
     ]
-    validation = handle(simulated(0), Request("validate", run, 1, given))
-    assert validation.tables["all"].confusion.sum() == len(site.validation.y) == validation.examples
-    assert validation.report == {"patients": site.validation.people()}
+    validation = handle(simulated(0), build_request("validate", run, 1, given))
+    assert validation.tables["all"].confusion.sum() == len(site.validation.y)
+    assert validation.report.patients == site.validation.people()
 
 
 @pytest.mark.parametrize(("parts", "kind"), [((0, 0, 0), "validate"), ((0, 0, 0), "test"), ((1, 2, 2), "train")])
@@ -180,13 +181,12 @@ def test_an_empty_split(monkeypatch: pytest.MonkeyPatch, parts: tuple[int, ...],
     site = tiny.site("north", 1, parts=parts)
     monkeypatch.setattr("client.site.read_site", lambda place, config: site)
     run = tiny.run_config()
-    request = Request(kind, run, 1, copy_weights(models.build_model(tiny.TASK, run.model, run.seed)))
+    request = build_request(kind, run, 1, copy_weights(models.build_model(tiny.TASK, run.model, run.seed)))
     if kind == "train":
         with pytest.raises(SiteError, match=r"fewer than 1 people|no training examples"):
             handle(simulated(0), request)
         return
     reply = handle(simulated(0), request)
-    assert reply.examples == 0
     assert reply.tables["all"].confusion.sum() == 0
 
 

@@ -19,10 +19,12 @@ from client.site_context import STATE_VARIABLE, SiteContext, read_site_context
 from client.training.kept_state import StateFiles
 from client.training.local_update import copy_weights
 from common import models
+from common.arrays import Weights
 from common.errors import DataError, SiteError
-from common.messages import Method, Reply, Request, Weights
+from common.requests import Method
 from server.run import digest_weights
 from tests import tiny
+from tests.wire import build_request
 
 RUN = "0123456789abcdef" * 2
 ROOT = Path(__file__).resolve().parents[3]
@@ -203,11 +205,11 @@ def first() -> Weights:
     return copy_weights(models.build_model(tiny.TASK, tiny.run_config().model, 1))
 
 
-def ask(folder: Path, number: int, base: int, kept: int = 0, method: Method = PER, **more: Any) -> Reply:
+def ask(folder: Path, number: int, base: int, kept: int = 0, method: Method = PER, **more: Any) -> Any:
     kind = more.pop("kind", "train")
-    request = Request(
-        kind, tiny.run_config(), number, more.pop("weights", first()), method=method, run_id=RUN, base=base, kept=kept,
-        **more,
+    request = build_request(
+        kind, tiny.run_config(), number, more.pop("weights", first()), method=method, run_id=RUN, state_round=base,
+        kept_round=kept, **more,
     )  # fmt: skip
     return work.handle(SiteContext(SIMULATION_POLICY, site="north", state=folder), request)
 
@@ -236,7 +238,7 @@ def test_the_state_that_belongs_to_the_weights_is_taken(site: Site, tmp_path: Pa
     at(tmp_path).write(9, kept[1] or {}, (1,))
     other = ask(tmp_path, 3, 9, weights=sent)
     assert digest_weights(three.weights) != digest_weights(other.weights)
-    assert "state" not in {**one.report, **two.report, **three.report}
+    assert not any(reply.report.state for reply in (one, two, three))
 
 
 def test_a_site_that_lost_its_state_goes_on_with_the_servers_values_and_says_so(
@@ -245,7 +247,7 @@ def test_a_site_that_lost_its_state_goes_on_with_the_servers_values_and_says_so(
     fresh = ask(tmp_path, 2, 0)
     lost = ask(tmp_path / "new", 2, 1)
     assert digest_weights(lost.weights) == digest_weights(fresh.weights)
-    assert (fresh.report.get("state"), lost.report["state"]) == (None, "lost")
+    assert (fresh.report.to_dict().get("state"), lost.report.to_dict()["state"]) == (None, "lost")
     assert "no state of round 1" in caplog.text
 
 
@@ -256,20 +258,20 @@ def test_figures_say_when_a_site_has_nothing_of_its_own(site: Site, tmp_path: Pa
         (PER, tmp_path / "new", "all", "local layers: this site has none of its own, so the server's first ones"),
         (ditto, tmp_path / "new", "personal", "personal model: this site has none of its own, so the federated one"),
     ):
-        found = ask(folder, 1, 0, method=method, kind="test").report["evaluations"]
+        found = ask(folder, 1, 0, method=method, kind="test").report.to_dict()["evaluations"]
         assert words in found[table]["notes"]
     assert set(found) == {"all", "personal"}
     assert found["all"]["confusion"] == found["personal"]["confusion"]
-    for reply in (found, ask(tmp_path, 1, 1, kind="test").report["evaluations"]):
+    for reply in (found, ask(tmp_path, 1, 1, kind="test").report.to_dict()["evaluations"]):
         assert not any("of its own" in note for note in reply["all"]["notes"])
 
 
 def test_a_personal_model_has_tables_of_its_own_for_each_subset(site: Site, tmp_path: Path) -> None:
     config = tiny.run_config(evaluation__without={"one": ["1-5"]})
-    request = Request("test", config, 1, first(), method=Method(pull=0.5), run_id=RUN)
+    request = build_request("test", config, 1, first(), method=Method(pull=0.5), run_id=RUN)
     reply = work.handle(SiteContext(SIMULATION_POLICY, site="north", state=tmp_path), request)
     names = ["all", "without one", "personal", "personal without one"]
-    assert list(reply.report["evaluations"]) == names
+    assert list(reply.report.to_dict()["evaluations"]) == names
     assert set(reply.tables) == {name + end for name in names for end in ("", "/resampled")}
     assert reply.tables["personal without one"].confusion.sum() < reply.tables["personal"].confusion.sum()
 
@@ -294,17 +296,10 @@ def test_a_request_that_does_not_fit(
 
 
 def test_plain_training_needs_no_folder_and_writes_none(site: Site, tmp_path: Path) -> None:
-    request = Request("train", tiny.run_config(), 1, first(), run_id="not even an id")
+    request = build_request("train", tiny.run_config(), 1, first(), run_id="not even an id")
     assert work.handle(SiteContext(SIMULATION_POLICY, site="north"), request).weights.keys() == first().keys()
     assert work.handle(SiteContext(SIMULATION_POLICY, site="north", state=tmp_path / "s"), request)
     assert not (tmp_path / "s").exists()
-
-
-@pytest.mark.parametrize(("weights", "expected"), [("examples", 24.0), ("patients", 3.0), ("equal", 1.0)])
-def test_what_an_update_weighs(site: Site, weights: str, expected: float) -> None:
-    request = Request("train", tiny.run_config(federation__weights=weights), 1, first())
-    reply = work.handle(SiteContext(SIMULATION_POLICY, site="north"), request)
-    assert (reply.weight, reply.examples) == (expected, 24)
 
 
 PROCESS = """

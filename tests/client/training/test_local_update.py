@@ -15,7 +15,7 @@ from client.training.local_update import copy_weights
 from client.training.loop import train_model
 from client.training.losses import build_mean_loss
 from common import models
-from common.messages import Weights
+from common.arrays import Weights
 from common.sections.training import ModelConfig, TrainingConfig
 from common.seeds import seed_for
 from tests import tiny

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import messages
-from common.messages import Reply
 from common.metrics import counts as metrics
 from common.metrics import early_warning, evaluation
 from common.metrics.intervals import tail_probability
+from common.replies import ValidateReply
+from common.reports import ValidateReport
 from common.task import Task
 
 TASK = Task("t", "multiclass", ("quiet", "event"), ("q", "e"), 0, 0, 0.0, ("a",), ())
@@ -126,7 +127,8 @@ def test_time_and_leads_add_up_travel_and_leave_with_another_threshold() -> None
     logits = np.stack([0 * odds, odds], 1)
     each = metrics.count_predictions(logits, truth, owner, 5, BINS, **given)
     total = each.total()
-    again = messages.unpack_reply(messages.pack_reply(Reply("a", 1, {}, tables={"all": total}))).tables["all"]
+    sent = ValidateReply("a", ValidateReport(patients=5), tables={"all": total})
+    again = messages.unpack_reply(ValidateReply, messages.pack_reply(sent)).tables["all"]
     np.testing.assert_allclose(again.time, total.time)
     np.testing.assert_array_equal(again.lead, total.lead)
     np.testing.assert_allclose((total + total).time, 2 * total.time)

@@ -9,12 +9,13 @@ import pytest
 from sklearn import metrics as theirs
 
 from common.errors import DataError
-from common.messages import Reply
 from common.metrics import counts as metrics
 from common.metrics import evaluation, paired_resamples
 from common.metrics.figures import Evaluation
 from common.metrics.intervals import make_figure, tail_probability
 from common.metrics.resampling import COARSE_FACTOR, compute_figures
+from common.replies import FinalTestReply
+from common.reports import FinalTestReport
 from common.seeds import rng_for
 from common.task import Task
 from server.phases.test import collect_draws, combine_evaluations
@@ -34,15 +35,16 @@ def rows(site: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     return odds, truth, owner, people
 
 
-def reply(site: str, model: int) -> Reply:
+def reply(site: str, model: int) -> FinalTestReply:
     odds, truth, owner, people = rows(site)
     logits = np.stack([0 * odds[model], odds[model]], 1)
     each = metrics.count_predictions(logits, truth, owner, people, BINS, coarse=COARSE_FACTOR)
     total = metrics.count_predictions(logits, truth, owner * 0, 1, BINS).total()
     drawn = evaluation.resample_patients(each, RESAMPLES, rng_for(5, site, "bootstrap"))
     item = evaluation.build_evaluation(TASK, total, drawn, people, [people, people])
-    report = {"evaluations": {"all": item.model_dump()}}
-    return Reply(site, len(truth), report, tables={"all": total, "all/resampled": drawn})
+    return FinalTestReply(
+        site, FinalTestReport(evaluations={"all": item}), tables={"all": total, "all/resampled": drawn}
+    )
 
 
 def of(model: int) -> tuple[paired_resamples.Draws, dict[str, dict[str, Evaluation]], dict[str, Evaluation]]:

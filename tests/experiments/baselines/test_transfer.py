@@ -34,7 +34,7 @@ def seen(event: np.ndarray, shipped: float, own: float | None, reason: str = "")
         tables[name] = counts.total()
         coarse = counts.coarser(COARSE_FACTOR)
         tables[name + "/resampled"] = evaluation.resample_patients(coarse, 200, np.random.default_rng(5))
-    return transfer.summarise_model_at_site(TASK, tables, PEOPLE, {"reason": reason})
+    return transfer.summarise_model_at_site(TASK, tables, PEOPLE, reason)
 
 
 def told(event: np.ndarray, shipped: float, own: float | None = 0.0, reason: str = "") -> dict[str, Any]:

@@ -13,11 +13,13 @@ from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from common import messages
-from common.messages import Reply, Request
+from common.replies import HandshakeReply
+from common.requests import HandshakeRequest
 from experiments.engines import local
 from experiments.engines.local import LocalGrid
-from server.exchange import send_and_collect
+from server.exchange import Expected, Step, send_and_collect
 from tests import tiny
+from tests.wire import SAMPLE_REPLIES
 
 
 @pytest.fixture(autouse=True)
@@ -53,13 +55,12 @@ def test_whatever_breaks_at_a_site_is_a_lost_site(error: BaseException) -> None:
     def hello(message: Message, context: Any) -> Message:
         if context.node_id == 2:
             raise error
-        return Message(messages.pack_reply(Reply("north", 1, {})), reply_to=message)
+        return Message(messages.pack_reply(SAMPLE_REPLIES["handshake"]), reply_to=message)
 
     grid = LocalGrid(app, 2, 2)
-    content = messages.pack_request(Request("hello", tiny.run_config()))
-    outgoing = [Message(content, node, "query") for node in grid.get_node_ids()]
-    what = {"phase": "hello", "round": 0}
-    found, lost = send_and_collect(grid, outgoing, {1: "north", 2: "south"}, 5, lambda event: None, what)
+    outgoing = messages.build_messages(HandshakeRequest(tiny.run_config()), grid.get_node_ids())
+    expected, names = Expected(HandshakeReply, lambda reply, node: ""), {1: "north", 2: "south"}
+    found, lost = send_and_collect(grid, outgoing, names, 5, lambda event: None, Step("handshake"), expected)
     grid.close()
     assert list(found) == ["north"]
     assert lost == {"south": f"transport error 0: {type(error).__name__}: {error}"}

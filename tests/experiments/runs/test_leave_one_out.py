@@ -13,7 +13,6 @@ import torch
 from client.site import Site
 from common import config as configuration
 from common.errors import ConfigError, SiteError
-from common.messages import Request
 from common.metrics.counts import accuracy
 from common.metrics.table_names import ALL_PATIENTS, RESAMPLED_SUFFIX
 from common.run_folder import load_tables
@@ -27,7 +26,7 @@ from server.run import digest_weights
 from tests import tiny
 from tests.server.phases.test_rounds import plain_rounds
 from tests.server.phases.test_scaling import vitals
-from tests.wire import FakeGrid, site_script
+from tests.wire import FakeGrid, build_request, site_script
 
 CONFIG = """
 data: {options: {hospitals: 2, patients: 6, minutes: 0.5, leads: 1}}
@@ -53,7 +52,7 @@ def lead(sites: dict[str, Site], config: Any, out: Path) -> Any:
     app.run_federation(grid, config, out)
     asked = {
         kind: {list(sites)[node - 1] for node, item in grid.sent if item.kind == kind}
-        for kind in ("train", "validate", "statistics", "test")
+        for kind in ("train", "validate", "scaling", "test")
     }
     return json.loads((out / "federated.json").read_text()), asked
 
@@ -64,7 +63,7 @@ def test_an_external_hospital_is_tested_and_nothing_else(sites: dict[str, Site],
     assert asked == {
         "train": {"north", "south"},
         "validate": {"north", "south"},
-        "statistics": set(),
+        "scaling": set(),
         "test": {"north", "south", "west"},
     }
     assert set(done["test"]["all"]) == {"north", "south", "west"}
@@ -82,7 +81,7 @@ def test_nothing_is_scaled_or_chosen_by_an_external_hospital(monkeypatch: pytest
         sites__external=["west"],
     )  # fmt: skip
     done, asked = lead(found, config, tmp_path / "three")
-    assert asked["statistics"] == asked["validate"] == {"north", "south"}
+    assert asked["scaling"] == asked["validate"] == {"north", "south"}
     rows = np.concatenate([found[name].train.features for name in ("north", "south")]).astype(np.float64)
     scaling = Scaling.from_bytes((tmp_path / "three" / "scaling.safetensors").read_bytes())
     np.testing.assert_allclose(scaling.centre, np.nanmean(rows, 0))
@@ -96,9 +95,9 @@ def test_nothing_is_scaled_or_chosen_by_an_external_hospital(monkeypatch: pytest
 def test_a_hospital_refuses_to_train_where_it_is_external(sites: dict[str, Site]) -> None:
     config = tiny.run_config(sites__external=["west"])
     answer = site_script(sites["west"])
-    for kind in ("train", "validate", "statistics"):
+    for kind in ("train", "validate", "scaling"):
         with pytest.raises(SiteError, match="only tested"):
-            answer(Request(kind, config, 1))  # type: ignore[arg-type]
+            answer(build_request(kind, config, 1))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,14 @@ from client.site import Site
 from client.site_context import SiteContext
 from common import distance, messages, scaling
 from common.errors import SiteError
-from common.messages import Request
+from common.requests import Request
 from common.task import Task
 from experiments.baselines import two_sample_test
 from server import app
 from sites.comparison_columns import column_names, column_table
 from tests import tiny
 from tests.server.phases.test_scaling import vitals
-from tests.wire import FakeGrid, site_script
+from tests.wire import FakeGrid, build_request, site_script
 
 
 @pytest.fixture(name="sites")
@@ -111,14 +111,14 @@ def test_a_real_hospital_has_a_floor_and_a_private_one_refuses(sites: dict[str, 
     base = scaling.fit_standard_scaling(scaling.compute_column_moments(column_table(sites["west"].train))).to_bytes()
     place = SiteContext(SitePolicy(), site="west", data=Path("here"))
     cells = {
-        one.simulated: domain_shift.handle_domain_shift(one, sites["west"].train, config(), base)["cells"]
+        one.simulated: domain_shift.sum_columns(one, sites["west"].train, config(), base)["cells"]
         for one in (place, SiteContext(SIMULATION_POLICY, site="west"))
     }
     assert (cells[False] == distance.SUPPRESSED).any()
     assert (cells[True] >= 0).all()
     for policy in (SitePolicy(private_only=True), SitePolicy(max_epsilon=3.0)):
         with pytest.raises(Exception, match="no epsilon counts"):
-            site_script(sites["west"], policy)(Request("shift", config()))
+            site_script(sites["west"], policy)(build_request("domain_shift", config()))
 
 
 def test_columns_of_each_kind_of_task(sites: dict[str, Site]) -> None:

@@ -18,7 +18,7 @@ from common.task import Task
 from server import app
 from sites.cohort import Cohort
 from tests import tiny
-from tests.wire import FakeGrid, site_script
+from tests.wire import FakeGrid, change_report, site_script
 
 LABELS = Task("labels", "multilabel", ("A", "B", "C"), ("a", "b", "c"), 0, 0, 0.0, ("u", "v"), ())
 
@@ -69,15 +69,16 @@ def test_labels_are_learned_and_counted_each_on_its_own(sites: dict[str, Site], 
 
 def test_more_of_a_label_than_examples_is_refused(sites: dict[str, Site], tmp_path: Path) -> None:
     from common.errors import EngineError
-    from common.messages import Reply
 
     honest = site_script(sites["north"])
 
     def lying(request):  # type: ignore[no-untyped-def]
         reply = honest(request)
-        if request.kind == "hello" and isinstance(reply, Reply):
-            reply.report["counts"]["train"]["classes"][0] = 10_000
-        return reply
+        if request.kind != "handshake":
+            return reply
+        held = reply.report.counts.train
+        train = held.model_copy(update={"classes": (10_000, *held.classes[1:])})
+        return change_report(reply, counts=reply.report.counts.model_copy(update={"train": train}))
 
     with pytest.raises(EngineError, match="its train counts do not fit its classes"):
         app.run_federation(FakeGrid([lying]), tiny.run_config(model={"name": "logreg"}), tmp_path)

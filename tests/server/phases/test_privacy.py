@@ -19,7 +19,8 @@ from client.site import load_site
 from client.site_context import SiteContext
 from common.config import RunConfig
 from common.errors import ConfigError, EngineError
-from common.messages import Reply, Request
+from common.replies import Reply
+from common.requests import Request
 from common.scaling import Scaling
 from server import app
 from tests import tiny
@@ -165,10 +166,10 @@ def test_inputs_with_units_are_scaled_by_noisy_sums_of_all_sites(
     with pytest.raises(EngineError, match="different ranges"):
         one, other = script(tmp_path / "b", "north"), script(tmp_path / "b", "south")
 
-        def wider(request: Request) -> Reply:
-            reply = other(request)
-            if request.kind == "statistics":
-                return replace(reply, statistics={**reply.statistics, "high": reply.statistics["high"] + 1})
+        def wider(request: Request) -> Any:
+            reply: Any = other(request)
+            if request.kind == "scaling":
+                return replace(reply, sums={**reply.sums, "high": reply.sums["high"] + 1})
             return reply
 
         lead([one, wider], config, tmp_path / "other")

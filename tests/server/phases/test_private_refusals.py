@@ -21,7 +21,7 @@ from client.site_context import SiteContext
 from common import messages, models
 from common.config import RunConfig
 from common.errors import ConfigError, EngineError, WardroundError
-from common.messages import Request
+from common.requests import Request
 from server import app
 from tests import tiny
 from tests.wire import FakeGrid, Script
@@ -156,7 +156,7 @@ def test_a_site_that_refuses_ends_the_run_before_anything_happens(
         app.run_federation(grid, private(**more), tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert "north" in str(caught.value)
-    assert {request.kind for _, request in grid.sent} == {"hello"}
+    assert {request.kind for _, request in grid.sent} == {"handshake"}
     assert not (tmp_path / "run" / "model.safetensors").exists()
     monkeypatch.undo()
     south = get_ledger_path(state, "south")

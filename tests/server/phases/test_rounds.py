@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,17 @@ from client.training.loop import Schedule, train_model
 from common import messages, models
 from common.config import RunConfig
 from common.errors import ConfigError, EngineError
-from common.messages import Reply, Request
 from common.metrics import evaluation
 from common.metrics.counts import Counts
 from common.metrics.table_names import ALL_PATIENTS
+from common.replies import HandshakeReply, Reply, ValidateReply
+from common.reports import HandshakeCounts, HandshakeReport, SplitCounts, ValidateReport
+from common.request_record import PROTOCOL
+from common.requests import HandshakeRequest, Request, ValidateRequest
 from common.seeds import seed_for
 from server import app, exchange, strategies
+from server.events import Event, WaitingEvent
+from server.exchange import Expected, Step
 from server.phases import handshake
 from server.phases.handshake import run_handshake
 from server.phases.test import run_test
@@ -32,7 +38,7 @@ from server.phases.train import run_rounds
 from server.phases.validate import is_better
 from server.run import Federation, Outcome, Run, digest_weights
 from tests import tiny
-from tests.wire import Answer, FakeGrid, Script, site_script
+from tests.wire import Answer, FakeGrid, Script, change_json, change_report, site_script
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +178,7 @@ def spoilt(script: Script, **changes: Any) -> Callable[[Request], Answer]:
     def answer(request: Request) -> Answer:
         reply = script(request)
         assert isinstance(reply, Reply)
-        return Reply(**{**reply.__dict__, **changes})
+        return replace(reply, **changes)
 
     return answer
 
@@ -181,8 +187,11 @@ def spoilt(script: Script, **changes: Any) -> Callable[[Request], Answer]:
     ("wrong", "why"),
     [
         (lambda s: spoilt(s, weights={"other": np.zeros(3)}), "its weights do not fit the model"),
-        (lambda s: lambda request: RecordDict(), "its answer cannot be read: KeyError"),
-        (lambda s: spoilt(s, examples=0), "it trained on no examples"),
+        (lambda s: lambda request: RecordDict(), "its answer is not one of this federation's protocol"),
+        (
+            lambda s: lambda request: change_report(s(request), examples=0),
+            "it trained on 0 examples, in the handshake it stated 40",
+        ),
         (lambda s: lambda request: Error(code=7, reason="node\nunavailable"), "transport error 7: node"),
         (lambda s: lambda request: Error(code=100, reason="not JSON"), "transport error 100: not JSON"),
         (lambda s: lambda request: None, "no answer within 0.3 s"),
@@ -207,19 +216,11 @@ def test_weights_that_are_not_finite_do_not_reach_the_average(sites: dict[str, S
         reply = south(request)
         assert isinstance(reply, Reply)
         next(iter(reply.weights.values())).flat[0] = np.nan
-        report = {**reply.report, "loss": float("nan")}
-        return Reply(**{**reply.__dict__, "report": report})
+        return reply
 
     config = tiny.run_config(federation__rounds=1, federation__choose="last")
     lead(FakeGrid([north, fails_in(south, poison, "train", {1})]), config, tmp_path)
-    assert lines(tmp_path)[0]["lost"] == {"south": "its weights are not finite numbers"}
-
-
-def test_a_report_with_nan_is_written_as_null(sites: dict[str, Site], tmp_path: Path) -> None:
-    north, south = scripts(sites)
-    strange = spoilt(south, report={"loss": float("nan"), "more": [float("inf")]})
-    lead(FakeGrid([north, fails_in(south, strange, "train", {1})]), tiny.run_config(), tmp_path)
-    assert lines(tmp_path)[0]["sites"]["south"]["train"] == {"examples": 40, "loss": None, "more": [None]}
+    assert lines(tmp_path)[0]["lost"] == {"south": "its weights of stem.weight are not finite numbers"}
 
 
 def test_fewer_sites_than_needed_end_the_run(sites: dict[str, Site], tmp_path: Path) -> None:
@@ -267,14 +268,14 @@ def test_a_site_that_goes_offline_is_not_waited_for(
 def test_exchange_sorts_and_waits_no_longer_than_asked(sites: dict[str, Site]) -> None:
     config = tiny.run_config()
     grid = FakeGrid([*reversed(scripts(sites)), lambda request: None])
-    heard: list[dict[str, Any]] = []
-    content = messages.pack_request(Request("hello", config))
-    outgoing = [exchange.Message(content, node, "query") for node in (1, 2, 3)]
+    heard: list[Any] = []
+    outgoing = messages.build_messages(HandshakeRequest(config), (1, 2, 3))
+    expected = Expected(HandshakeReply, lambda reply, node: "")
     names = {1: "south", 2: "north", 3: "west"}
-    found, lost = exchange.send_and_collect(grid, outgoing, names, 0.2, heard.append, {"phase": "hello", "round": 0})
+    found, lost = exchange.send_and_collect(grid, outgoing, names, 0.2, heard.append, Step("handshake"), expected)
     assert list(found) == ["north", "south"]
     assert lost == {"west": "no answer within 0.2 s"}
-    assert [(e["site"], e["ok"], e["waiting"]) for e in heard] == [("south", True, 2), ("north", True, 1)]
+    assert [(event.site, event.ok, event.waiting) for event in heard] == [("south", True, 2), ("north", True, 1)]
 
 
 def constant(value: np.ndarray) -> Counts:
@@ -290,10 +291,15 @@ def checked(script: Script, by_round: dict[int, np.ndarray]) -> Script:
     """Return a script whose validation counts are given."""
 
     def answer(request: Request) -> Answer:
-        if request.kind != "validate":
+        if isinstance(request, HandshakeRequest):
+            reply = script(request)
+            examples = max(int(each.sum()) for each in by_round.values())
+            held = SplitCounts(patients=1, examples=examples, classes=(examples, 0, 0))
+            return change_report(reply, counts=reply.report.counts.model_copy(update={"validation": held}))
+        if not isinstance(request, ValidateRequest):
             return script(request)
         counts = constant(by_round[request.round])
-        return Reply("ignored", 1, {"patients": 1}, tables={ALL_PATIENTS: counts})
+        return ValidateReply("ignored", ValidateReport(patients=1), tables={ALL_PATIENTS: counts})
 
     return answer
 
@@ -369,19 +375,19 @@ def test_pooled_figures_come_from_added_counts(sites: dict[str, Site], tmp_path:
 
 def hello(name: str, task: Any = tiny.TASK, **changes: Any) -> Script:
     """Return a site that only says hello."""
-    part = {"patients": 1, "examples": 3, "classes": [1, 1, 1]}
-    report = {
-        "task": task.to_dict(), "fingerprint": task.fingerprint(), "synthetic": True,
-        "counts": {"train": part, "validation": part, "test": part}, **changes,
-    }  # fmt: skip
-    return lambda request: Reply(name, 3, report)
+    part = SplitCounts(patients=1, examples=3, classes=(1, 1, 1))
+    report = HandshakeReport(
+        protocol=PROTOCOL, task=task, fingerprint=task.fingerprint(), synthetic=True, split="patient", warning="",
+        excluded={}, shift={}, counts=HandshakeCounts(train=part, validation=part, test=part), device="cpu",
+    )  # fmt: skip
+    return lambda request: HandshakeReply(name, report.model_copy(update=changes))
 
 
 def test_two_sites_of_one_name_are_refused_before_training() -> None:
     grid = FakeGrid([hello("north"), hello("north")])
     with pytest.raises(ConfigError, match="two nodes call themselves north"):
         run_handshake(grid, tiny.run_config(), quiet)
-    assert {request.kind for _, request in grid.sent} == {"hello"}
+    assert {request.kind for _, request in grid.sent} == {"handshake"}
 
 
 def test_sites_of_different_tasks_are_refused_before_training(tmp_path: Path) -> None:
@@ -389,7 +395,7 @@ def test_sites_of_different_tasks_are_refused_before_training(tmp_path: Path) ->
     grid = FakeGrid([hello("east"), hello("north"), hello("south", other)])
     with pytest.raises(ConfigError, match="different tasks: east, north against south"):
         lead(grid, tiny.run_config(), tmp_path)
-    assert {request.kind for _, request in grid.sent} == {"hello"}
+    assert {request.kind for _, request in grid.sent} == {"handshake"}
     assert outcome(tmp_path)["status"] == "failed"
 
 
@@ -412,15 +418,19 @@ def test_only_named_sites_take_part() -> None:
     config = tiny.run_config(federation__expect=["north"])
     federation, refused = run_handshake(FakeGrid([hello("north"), hello("south")]), config, quiet)
     assert federation.names == {1: "north"}
-    assert list(federation.hello) == ["north"]
+    assert list(federation.reports) == ["north"]
     assert refused == {"south": "not named in federation.expect"}
 
 
 def test_a_site_whose_hello_is_broken_does_not_take_part() -> None:
-    broken = hello("south", counts={"train": {"examples": 1}})
+    whole = hello("south")
+
+    def broken(request: Request) -> Answer:
+        return change_json(whole(request), lambda report: report | {"counts": {}})
+
     federation, refused = run_handshake(FakeGrid([hello("north"), broken]), tiny.run_config(), quiet)
-    assert list(federation.hello) == ["north"]
-    assert refused == {"south": "its answer cannot be read: KeyError"}
+    assert list(federation.reports) == ["north"]
+    assert refused == {"node 2": "its handshake report is wrong: counts.train: Field required"}
 
 
 @pytest.mark.parametrize("fixed", [True, False])
@@ -429,7 +439,7 @@ def test_nobody_comes(fixed: bool) -> None:
 
     grid = FakeGrid([])
     grid.fixed_nodes = fixed
-    heard: list[dict[str, Any]] = []
+    heard: list[Event] = []
     began = time.monotonic()
     with pytest.raises(EngineError, match=r"0 of 1 sites came \(no site is connected"):
         run_handshake(grid, tiny.run_config(federation__connect_timeout=0.5), heard.append)
@@ -442,7 +452,7 @@ def test_a_silent_node_does_not_keep_the_others_from_starting(monkeypatch: pytes
     grid = FakeGrid([hello("north"), lambda request: None])
     grid.fixed_nodes = False
     federation, refused = run_handshake(grid, tiny.run_config(federation__connect_timeout=0.5), quiet)
-    assert list(federation.hello) == ["north"]
+    assert list(federation.reports) == ["north"]
     assert refused == {"node 2": "no answer within 1 s"}
 
 
@@ -452,20 +462,20 @@ def test_a_site_that_comes_late_is_taken_in(monkeypatch: pytest.MonkeyPatch) -> 
     grid.offline = {2}
     config = tiny.run_config(federation__min_sites=2, federation__connect_timeout=4.0)
     monkeypatch.setattr(handshake, "SETTLE_SECONDS", 0.0)
-    heard: list[dict[str, Any]] = []
+    heard: list[Event] = []
 
-    def listen(event: dict[str, Any]) -> None:
+    def listen(event: Event) -> None:
         heard.append(event)
         grid.offline.clear()
 
     federation, _ = run_handshake(grid, config, listen)
-    assert sorted(federation.hello) == ["north", "south"]
-    assert {"event": "connect", "online": 1, "ready": 1, "need": 2} in heard
+    assert sorted(federation.reports) == ["north", "south"]
+    assert WaitingEvent(online=1, ready=1, need=2) in heard
 
 
 def test_nothing_to_train_on_anywhere(tmp_path: Path) -> None:
-    none = {"patients": 0, "examples": 0, "classes": [0, 0, 0]}
-    grid = FakeGrid([hello("north", counts={"train": none, "validation": none, "test": none})])
+    none = SplitCounts(patients=0, examples=0, classes=(0, 0, 0))
+    grid = FakeGrid([hello("north", counts=HandshakeCounts(train=none, validation=none, test=none))])
     with pytest.raises(EngineError, match="no site has training examples"):
         lead(grid, tiny.run_config(), tmp_path)
 
@@ -524,14 +534,14 @@ def test_train_leaves_what_it_was_given_alone(sites: dict[str, Site]) -> None:
     config = tiny.run_config()
     grid = FakeGrid(scripts(sites))
     federation, _ = run_handshake(grid, config, quiet)
-    before = copy.deepcopy(federation.hello)
+    before = copy.deepcopy(federation.reports)
     run, found = (
-        Run.of(grid, config, strategies.build_strategy(config.federation.strategy), federation, quiet),
+        Run.from_handshake(grid, config, strategies.build_strategy(config.federation.strategy), federation, quiet),
         Outcome(),
     )
     kept: list[int] = []
     run_rounds(run, lambda number, weights: kept.append(number), found)
     run_test(run, found)
-    assert federation.hello == before
+    assert federation.reports == before
     assert kept[-1] == found.chosen
     assert evaluation.find_worst_site(found.test["all"], "accuracy") is not None

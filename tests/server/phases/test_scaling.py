@@ -20,8 +20,8 @@ from client.training.local_update import copy_weights
 from client.training.loop import Schedule, train_model
 from common import messages, models
 from common.errors import EngineError, SiteError
-from common.messages import Reply, Request
 from common.metrics import counts as metrics
+from common.requests import Request
 from common.scaling import Scaling
 from common.seeds import seed_for
 from common.task import Task
@@ -144,10 +144,9 @@ def test_each_site_may_scale_by_its_own_sums(sites: dict[str, Site], tmp_path: P
 def wrong(site: Site, change: Any) -> Script:
     honest = site_script(site)
 
-    def answer(request: Request) -> Reply:
-        reply = honest(request)
-        assert isinstance(reply, Reply)
-        return replace(reply, statistics=change(dict(reply.statistics))) if request.kind == "statistics" else reply
+    def answer(request: Request) -> Any:
+        reply: Any = honest(request)
+        return replace(reply, sums=change(dict(reply.sums))) if request.kind == "scaling" else reply
 
     return answer
 
@@ -155,8 +154,8 @@ def wrong(site: Site, change: Any) -> Script:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda sums: sums | {"total": np.array([np.nan, 0.0])}, "not numbers that can be"),
-        (lambda sums: sums | {"count": np.array([-1.0, 5.0])}, "not numbers that can be"),
+        (lambda sums: sums | {"total": np.array([np.nan, 0.0])}, "its sums total are not finite numbers"),
+        (lambda sums: sums | {"count": np.array([-1.0, 5.0])}, "its sums count are below 0"),
         (lambda sums: sums | {"count": np.zeros(3)}, "do not fit"),
         (lambda sums: {}, "do not fit"),
     ],

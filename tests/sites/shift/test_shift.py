@@ -19,7 +19,6 @@ from client.site import load_site
 from client.site_context import SiteContext
 from common import config
 from common.errors import ConfigError, SiteError
-from common.messages import Request
 from common.sections.shift import ShiftConfig
 from common.settings import validate_settings
 from common.task import Task
@@ -29,6 +28,7 @@ from sites.datasets import synthetic
 from sites.ecg import beats
 from sites.ecg.filtering import resample_and_filter
 from sites.shift import people, tables
+from tests.wire import build_request
 
 TWELVE = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 PAIR = ("lead 1", "lead 2", "lead 1 minus median beat", "lead 2 minus median beat")
@@ -824,7 +824,7 @@ def test_a_simulated_site_is_shifted_after_its_split_and_says_so(hospitals: Path
         np.testing.assert_array_equal(was.patient, now.patient)
         assert (was.x != now.x).any()
         assert (was.y != now.y).any() == (split != "test")
-    said = [work.handle(place, Request("hello", run)).report["shift"] for place in (north, south)]
+    said = [work.handle(place, build_request("handshake", run)).report.to_dict()["shift"] for place in (north, south)]
     assert said[0] == {}
     assert list(said[1]) == ["label_noise", "hum"]
     assert said[1]["hum"].startswith("0.2 mV at 50 Hz")

@@ -1,0 +1,96 @@
+"""A reply's arrays under the names by which they travel, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from common.arrays import Weights, prefix_control, split_control
+from common.errors import ProtocolError
+from common.metrics.counts import Counts
+from common.replies import (
+    DomainShiftReply,
+    FinalTestReply,
+    LatentReply,
+    Reply,
+    ScalingReply,
+    Sums,
+    TrainReply,
+    ValidateReply,
+)
+from common.reports import Report
+from common.untrusted import clean_text
+
+SomeReply = TypeVar("SomeReply", bound=Reply)
+
+TABLE_PREFIX, SUM_PREFIX = "table/", "sum/"
+_PARTS = {"confusion": np.int64, "scores": np.int32, "loss": np.float64}
+"""Parts that all counts have, and how they travel."""
+_OPTIONAL_PARTS = ("utility", "gain", "time", "lead")
+"""Parts of counts that only some tasks have; they travel as float64."""
+
+
+def name_arrays(reply: Reply) -> Weights:
+    """Return a reply's arrays as they travel."""
+    if isinstance(reply, TrainReply):
+        return reply.weights | prefix_control(reply.control)
+    if isinstance(reply, ScalingReply | LatentReply | DomainShiftReply):
+        return {f"{SUM_PREFIX}{name}": value for name, value in reply.sums.items()}
+    return _name_tables(reply.tables) if isinstance(reply, ValidateReply | FinalTestReply) else {}
+
+
+def build_reply(wanted: type[SomeReply], site: str, report: Report, arrays: Weights) -> SomeReply:
+    """Return a reply of the wanted type from its report and the arrays that came.
+
+    Raises:
+        ProtocolError: the arrays are not those of such a reply.
+    """
+    about: dict[str, Any] = {"site": site, "report": report}
+    if issubclass(wanted, TrainReply):
+        weights, control = split_control(arrays)
+        return wanted(**about, weights=weights, control=control)
+    if issubclass(wanted, ValidateReply | FinalTestReply):
+        return wanted(**about, tables=_read_tables(arrays))
+    if issubclass(wanted, ScalingReply | LatentReply | DomainShiftReply):
+        return wanted(**about, sums=_read_sums(arrays))
+    if arrays:
+        raise ProtocolError(f"its {wanted.kind} reply holds arrays")
+    return wanted(**about)
+
+
+def _name_tables(tables: Mapping[str, Counts]) -> Weights:
+    arrays: Weights = {}
+    for name, counts in tables.items():
+        for part, dtype in _PARTS.items():
+            arrays[f"{TABLE_PREFIX}{name}/{part}"] = np.asarray(getattr(counts, part), dtype)
+        for part in _OPTIONAL_PARTS:
+            if (value := getattr(counts, part)).size:
+                arrays[f"{TABLE_PREFIX}{name}/{part}"] = np.asarray(value, np.float64)
+    return arrays
+
+
+def _read_tables(arrays: Weights) -> dict[str, Counts]:
+    parts: dict[str, Weights] = {}
+    for key, value in arrays.items():
+        name, _, part = key.removeprefix(TABLE_PREFIX).rpartition("/")
+        dtype = _PARTS.get(part) or (np.float64 if part in _OPTIONAL_PARTS else None)
+        if not key.startswith(TABLE_PREFIX) or not name or value.dtype != dtype:
+            raise ProtocolError(f"its array {clean_text(key, 80)!r} is no part of a table of counts")
+        parts.setdefault(name, {})[part] = value
+    for name, found in parts.items():
+        if missing := sorted(set(_PARTS) - set(found)):
+            raise ProtocolError(f"its counts {clean_text(name, 80)!r} lack {missing[0]}")
+    return {
+        name: Counts(found["confusion"], found["scores"].astype(np.int64), found["loss"],
+                     **{part: found[part] for part in _OPTIONAL_PARTS if part in found})
+        for name, found in parts.items()
+    }  # fmt: skip
+
+
+def _read_sums(arrays: Weights) -> Sums:
+    for key, value in arrays.items():
+        if not key.startswith(SUM_PREFIX) or value.dtype != np.float64:
+            raise ProtocolError(f"its array {clean_text(key, 80)!r} is no sum")
+    return {key.removeprefix(SUM_PREFIX): value for key, value in arrays.items()}

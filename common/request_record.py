@@ -1,0 +1,144 @@
+"""A request as plain values by key, which is what a record of the wire holds, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from common.arrays import Weights
+from common.config import config_from_json, config_to_json
+from common.errors import ConfigError, ProtocolError
+from common.requests import (
+    DomainShiftRequest,
+    FinalTestRequest,
+    HandshakeRequest,
+    LatentRequest,
+    Method,
+    ModelRequest,
+    Request,
+    RequestKind,
+    ScalingRequest,
+    TrainRequest,
+    ValidateRequest,
+)
+from common.untrusted import clean_text
+
+PROTOCOL = 4
+"""Counts up when a request or reply changes; both ends must hold the same."""
+
+PROXIMAL_KEY = "proximal-mu"
+"""The key under which Flower's FedProx sends mu."""
+STATE_ROUND_KEY, KEPT_ROUND_KEY = "state-round", "kept-round"
+
+_MODEL_FIELDS: dict[str, type] = {
+    "round": int,
+    "scaling": bytes,
+    "local": list,
+    "control": bool,
+    "run-id": str,
+    STATE_ROUND_KEY: int,
+    KEPT_ROUND_KEY: int,
+}
+_FIELDS: dict[RequestKind, dict[str, type]] = {
+    "handshake": {},
+    "scaling": {"base": bytes, "run-id": str},
+    "domain_shift": {"base": bytes},
+    "train": {**_MODEL_FIELDS, "class-counts": list, "total": int},
+    "validate": {**_MODEL_FIELDS, "latent": bytes},
+    "latent": _MODEL_FIELDS,
+    "test": {**_MODEL_FIELDS, "latent": bytes},
+}
+_OPTIONAL_FIELDS: dict[str, type] = {"pull": float, PROXIMAL_KEY: float, "threshold": float, "server-round": int}
+"""Fields that may be absent; the last is Flower's own."""
+
+
+def to_record(request: Request) -> dict[str, Any]:
+    """Return the values of a request's record; its arrays travel in another."""
+    record: dict[str, Any] = {
+        "protocol": PROTOCOL,
+        "kind": request.kind,
+        "run": config_to_json(request.config),
+    }
+    if isinstance(request, ScalingRequest | DomainShiftRequest):
+        record["base"] = request.base
+    if isinstance(request, ScalingRequest):
+        record["run-id"] = request.run_id
+    if isinstance(request, ModelRequest):
+        record |= {
+            "round": request.round,
+            "scaling": request.scaling,
+            "local": list(request.method.local),
+            "control": request.method.control,
+            "run-id": request.run_id,
+            STATE_ROUND_KEY: request.state_round,
+            KEPT_ROUND_KEY: request.kept_round,
+        }
+        if request.method.pull is not None:
+            record["pull"] = float(request.method.pull)
+    if isinstance(request, TrainRequest):
+        record |= {"class-counts": [int(n) for n in request.class_counts], "total": request.total}
+        if request.proximal:
+            record[PROXIMAL_KEY] = float(request.proximal)
+    if isinstance(request, ValidateRequest | FinalTestRequest):
+        record["latent"] = request.latent
+    if isinstance(request, FinalTestRequest) and request.threshold is not None:
+        record["threshold"] = float(request.threshold)
+    return record
+
+
+def from_record(kind: RequestKind, record: Mapping[str, Any], weights: Weights, control: Weights) -> Request:
+    """Return the request that a record and its arrays hold.
+
+    Raises:
+        ProtocolError: the server speaks another protocol, or the record does not fit this one.
+    """
+    _check_record(kind, record)
+    try:
+        config = config_from_json(record["run"])
+    except ConfigError as error:
+        raise ProtocolError(clean_text(str(error))) from None
+    if kind == "handshake":
+        return HandshakeRequest(config)
+    if kind == "scaling":
+        return ScalingRequest(config, record["base"], record["run-id"])
+    if kind == "domain_shift":
+        return DomainShiftRequest(config, record["base"])
+    about: dict[str, Any] = {
+        "config": config,
+        "round": record["round"],
+        "weights": weights,
+        "scaling": record["scaling"],
+        "method": Method(tuple(record["local"]), record["control"], record.get("pull")),
+        "run_id": record["run-id"],
+        "state_round": record[STATE_ROUND_KEY],
+        "kept_round": record[KEPT_ROUND_KEY],
+    }
+    if kind == "train":
+        counts, mu = tuple(record["class-counts"]), record.get(PROXIMAL_KEY, 0.0)
+        return TrainRequest(**about, class_counts=counts, total=record["total"], proximal=mu, control=control)
+    if kind == "validate":
+        return ValidateRequest(**about, latent=record["latent"])
+    if kind == "test":
+        return FinalTestRequest(**about, latent=record["latent"], threshold=record.get("threshold"))
+    return LatentRequest(**about)
+
+
+def _check_record(kind: RequestKind, record: Mapping[str, Any]) -> None:
+    if record.get("protocol") != PROTOCOL:
+        stated = clean_text(repr(record.get("protocol")), 40)
+        raise ProtocolError(f"the server speaks protocol {stated}, this site {PROTOCOL}: install the same version")
+    if record.get("kind") != kind:
+        raise ProtocolError(f"the message's type is that of a {kind} request, its content is not")
+    wanted: dict[str, type] = {"protocol": int, "kind": str, "run": str, **_FIELDS[kind]}
+    if missing := sorted(set(wanted) - set(record)):
+        raise ProtocolError(f"the {kind} request lacks {missing[0]}")
+    for name, value in record.items():
+        expected = wanted.get(name, _OPTIONAL_FIELDS.get(name))
+        if expected is None:
+            raise ProtocolError(f"the {kind} request holds an unknown {clean_text(name, 40)}")
+        if type(value) is not expected or (isinstance(value, int) and value < 0):
+            raise ProtocolError(f"the {kind} request holds a wrong {clean_text(name, 40)}")
+    if any(type(name) is not str for name in record.get("local", ())):
+        raise ProtocolError(f"the {kind} request holds a wrong local")
+    if any(type(count) is not int or count < 0 for count in record.get("class-counts", ())):
+        raise ProtocolError(f"the {kind} request holds a wrong class-counts")

@@ -1,0 +1,143 @@
+"""Checks of text, JSON and arrays that came from another machine, before anything is built from them.
+
+The order is that of cost: sizes first, then how deep JSON is nested, then what it holds. Nothing here knows what a
+message means; common/replies.py and the phases of the server do.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from common.errors import ProtocolError
+
+MAX_TEXT = 500
+"""Characters of one text: a name, a note, a reason."""
+MAX_JSON_BYTES = 8 << 20
+"""Bytes of one message's JSON text."""
+MAX_DEPTH = 32
+"""Levels of nesting of JSON."""
+MAX_INTEGER = 2**53
+"""Largest whole number of JSON, which a double still holds exactly."""
+MAX_DIMENSIONS = 8
+MAX_VALUE = 1e12
+"""Largest absolute value of a model's weight: its square, summed over a model, is far below what float32 holds."""
+
+_DIRECTION_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that change the direction in which the text around them is shown."""
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode's control characters, lone surrogates, line and paragraph separators."""
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
+
+
+def is_unsafe(character: str) -> bool:
+    """Return whether a character may change how a terminal or a page shows the text around it."""
+    return character in _DIRECTION_MARKS or unicodedata.category(character) in _UNSAFE_CATEGORIES
+
+
+def check_text(text: str, what: str = "a text") -> str:
+    """Return a text unchanged.
+
+    Raises:
+        ProtocolError: it is longer than MAX_TEXT or holds control characters.
+    """
+    if len(text) > MAX_TEXT:
+        raise ProtocolError(f"{what} has {len(text)} characters, at most {MAX_TEXT} are allowed")
+    if any(is_unsafe(character) for character in text):
+        raise ProtocolError(f"{what} holds control characters")
+    return text
+
+
+def clean_text(text: str, limit: int = MAX_TEXT) -> str:
+    r"""Return the first line of a text, cut to `limit` characters, without control characters.
+
+    >>> clean_text("no data\x1b[2J\nTraceback", 20)
+    'no data[2J'
+    """
+    lines = text[: 4 * limit].strip().splitlines() or [""]
+    return "".join(character for character in lines[0] if not is_unsafe(character))[:limit]
+
+
+def check_json(text: str) -> None:
+    """Check a JSON text before it is parsed into types.
+
+    Raises:
+        ProtocolError: it is too long, nested too deep, not JSON, or holds a number that is not finite or a text that
+            `check_text` refuses.
+    """
+    size = len(text)
+    if size > MAX_JSON_BYTES or (size := len(text.encode("utf-8", "surrogatepass"))) > MAX_JSON_BYTES:
+        raise ProtocolError(f"its report has {size} bytes, at most {MAX_JSON_BYTES} are allowed")
+    _check_depth(text)
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise ProtocolError("its report is not JSON") from None
+    pending: list[Any] = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            pending += item.keys()
+            pending += item.values()
+        elif isinstance(item, list):
+            pending += item
+        elif isinstance(item, str):
+            check_text(item, "a text of its report")
+        elif isinstance(item, float) and not math.isfinite(item):
+            raise ProtocolError("its report holds a number that is not finite")
+        elif isinstance(item, int) and abs(item) > MAX_INTEGER:
+            raise ProtocolError("its report holds a whole number that is out of range")
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if depth > MAX_DEPTH:
+            raise ProtocolError(f"its report is nested more than {MAX_DEPTH} levels deep")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ProtocolError(f"its report holds {name}, which is not a finite number")
+
+
+def check_array_bytes(name: str, shape: Sequence[int], data: bytes) -> None:
+    """Check the bytes of an array in NumPy's format (numpy.lib.format) before it is read.
+
+    The header decides how much memory reading takes, so it must agree with the bytes that came.
+
+    Raises:
+        ProtocolError: it holds anything but real numbers of the machine's byte order, or its size does not fit.
+    """
+    what = f"array {clean_text(name, 80)!r}"
+    buffer = io.BytesIO(data)
+    try:
+        if np.lib.format.read_magic(buffer) != (1, 0):
+            raise ValueError
+        stated, _, dtype = np.lib.format.read_array_header_1_0(buffer)
+    except Exception:
+        raise ProtocolError(f"{what} is not in NumPy's format") from None
+    if dtype.kind not in "fiu" or not dtype.isnative:
+        raise ProtocolError(f"{what} holds {clean_text(str(dtype), 40)}, not real numbers")
+    if tuple(stated) != tuple(shape) or len(shape) > MAX_DIMENSIONS:
+        raise ProtocolError(f"{what} is not of the shape that it states")
+    if math.prod(stated) * dtype.itemsize != len(data) - buffer.tell():
+        raise ProtocolError(f"{what} has not the bytes that its shape needs")
+
+
+def find_range_fault(value: npt.NDArray[Any], limit: float = MAX_VALUE) -> str:
+    """Return how an array's values are out of range, such as "reach 3e+38 (at most 1e+12)", or ""."""
+    if not value.size or value.dtype.kind != "f":
+        return ""
+    largest = float(np.abs(value).max())
+    if not math.isfinite(largest):
+        return "are not finite numbers"
+    return f"reach {largest:.3g} (at most {limit:g})" if largest > limit else ""
