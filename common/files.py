@@ -1,48 +1,112 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all: the only place where the program replaces a file.
+
+A file is written under a temporary name of its own in the same folder and then renamed, so that a reader sees the old
+file or the new one and never a part. Temporary names are unique: two runs that write one file do not mix. With
+`durable=True` the content is on the disk before the name is (fsync), so that it outlasts a power cut.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from common.arrays import Weights
-
-
-def save_weights(path: Path, weights: Weights, about: dict[str, str]) -> None:
-    """Write weights whole or not at all."""
-    from safetensors.numpy import save
-
-    # safetensors writes memory as it lies: an array in another order would come back scrambled
-    write_bytes(path, save({key: np.asarray(value, order="C") for key, value in weights.items()}, about))
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
+def temporary_path(path: Path) -> Path:
+    """Return a hidden, unused path beside `path`, to write to before `replace_file`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(replace_non_finite(value), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+def replace_file(written: Path, path: Path, *, durable: bool = False) -> None:
+    """Give a file that was written the name `path`, in place of the file that has it."""
+    if durable:
+        with written.open("rb+") as file:
+            os.fsync(file.fileno())
+    os.replace(written, path)
+    if durable:
+        _sync_folder(path.parent)
 
 
-def append_json_line(path: Path, value: dict[str, Any]) -> None:
-    """Append one value as a line of JSON."""
+def _sync_folder(folder: Path) -> None:
+    """Write a folder's entries to the disk, where the system can do so."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def write_atomically(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Yield a temporary path to write to; what was written becomes `path` when the block ends without an error.
+
+    Raises:
+        OSError: the folder cannot be written, or nothing was written.
+    """
+    part = temporary_path(path)
+    try:
+        yield part
+        replace_file(part, path, durable=durable)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> Path:
+    """Write a file whole or not at all; return its path."""
+    with write_atomically(path, durable=durable) as part:
+        part.write_bytes(content)
+    return path
+
+
+def write_text(path: Path, content: str, *, durable: bool = False) -> Path:
+    """Write a UTF-8 text file whole or not at all; return its path."""
+    return write_bytes(path, content.encode(), durable=durable)
+
+
+def write_json(path: Path, value: Any, *, durable: bool = False) -> Path:
+    """Write a JSON file whole or not at all and return its path; numbers that are not finite become null."""
+    return write_text(path, json.dumps(replace_non_finite(value), indent=1, allow_nan=False) + "\n", durable=durable)
+
+
+def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
+    """Append a value as one line of JSON."""
     with path.open("a", encoding="utf-8") as out:
         out.write(json.dumps(value, allow_nan=False) + "\n")
 
 
+def pack_arrays(arrays: Mapping[str, npt.NDArray[np.generic]], notes: Mapping[str, str] | None = None) -> bytes:
+    """Return arrays and notes as the content of a .safetensors file."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    # safetensors writes memory in its present order: an array that is not C-contiguous would be read back scrambled
+    contiguous = {name: np.asarray(value, order="C") for name, value in arrays.items()}
+    return save(contiguous, None if notes is None else dict(notes))
+
+
+def write_arrays(
+    path: Path,
+    weights: Mapping[str, npt.NDArray[np.generic]],
+    notes: Mapping[str, str] | None = None,
+    *,
+    durable: bool = False,
+) -> None:
+    """Write arrays and notes as a .safetensors file, whole or not at all."""
+    write_bytes(path, pack_arrays(weights, notes), durable=durable)
+
+
 def replace_non_finite(value: Any) -> Any:
-    """Return a JSON value with null for what JSON has no number for: a site's report may hold anything."""
+    """Return a JSON-ready value with None in place of NaN and infinities, for which JSON has no numbers."""
     if isinstance(value, dict):
         return {key: replace_non_finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -18,7 +18,7 @@ import yaml
 
 from common.config import RunConfig
 from common.errors import ConfigError, DataError
-from common.files import save_weights
+from common.files import write_arrays
 from common.metrics.counts import Counts
 
 PACKAGES = ("flwr", "torch", "opacus", "numpy", "scipy", "pandas", "scikit-learn", "wfdb", "pydantic", "wardround")
@@ -146,7 +146,7 @@ def save_tables(path: Path, tables: Mapping[str, Mapping[str, Counts]]) -> None:
         for name, counts in found.items()
         for part in COUNT_PARTS
     }
-    save_weights(path, arrays, {})
+    write_arrays(path, arrays, {})
 
 
 def load_tables(path: Path) -> dict[str, dict[str, Counts]]:

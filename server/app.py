@@ -19,7 +19,7 @@ from flwr.serverapp import Grid, ServerApp
 from common.arrays import Weights
 from common.config import RunConfig, config_from_json
 from common.errors import WardroundError
-from common.files import append_json_line, replace_non_finite, save_weights, write_bytes, write_json
+from common.files import append_json_line, replace_non_finite, write_arrays, write_bytes, write_json
 from common.metrics import paired_resamples
 from common.run_folder import save_tables
 from server import hospital_level, strategies
@@ -85,7 +85,7 @@ def run_federation(
         record(HandshakeEvent(federation.reports, refused))
 
         def keep(number: int, weights: Weights) -> None:
-            save_weights(out / "model.safetensors", weights, {"round": str(number)})
+            write_arrays(out / "model.safetensors", weights, {"round": str(number)})
 
         run = scaling.gather_scaling(Run.from_handshake(grid, config, strategy, federation, record), outcome)
         if run.scaling:

@@ -9,18 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from common.errors import DataError
+from common.files import write_arrays
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -67,17 +65,9 @@ def store_arrays(folder: Path, name: str, arrays: Arrays, notes: Mapping[str, st
     Raises:
         DataError: the folder cannot be written, or the disk is full.
     """
-    content = save({key: np.ascontiguousarray(value) for key, value in arrays.items()}, dict(notes))
     with report_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=folder)
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(content)
-            os.replace(part, folder / f"{name}.safetensors")
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
+        write_arrays(folder / f"{name}.safetensors", arrays, notes)
 
 
 @contextmanager

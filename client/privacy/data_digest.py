@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
+
+from common.files import write_text
 
 
 def digest_folder(folder: Path, known: Path | None = None) -> str:
@@ -30,9 +31,7 @@ def digest_folder(folder: Path, known: Path | None = None) -> str:
         with path.open("rb") as file:
             found[name] = [*stamp, hashlib.file_digest(file, "sha256").hexdigest()]
     if known and found != remembered:
-        part = known.with_name(f"{known.name}.{os.getpid()}.part")
         known.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part.write_text(json.dumps(found), encoding="utf-8")
-        os.replace(part, known)
+        write_text(known, json.dumps(found))
     text = json.dumps([(name, item[2]) for name, item in found.items()])
     return hashlib.sha256(text.encode()).hexdigest()

@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from pathlib import Path
 
 from client.privacy.accounting import Accountant, GaussianSteps, compute_epsilon
 from common.errors import DataError, SiteError
+from common.files import write_text
 from common.messages import BUDGET_SPENT
 
 LEDGER_FORMAT = "wardround.ledger/1"
@@ -242,13 +242,8 @@ class Ledger:
         return self.path.with_name(self.path.name + ".head")
 
     def _anchor(self, row: LedgerRow) -> None:
-        part = self.head.with_name(f"{self.head.name}.{os.getpid()}.part")
         try:
-            with part.open("w", encoding="utf-8") as file:
-                file.write(f"{row.number} {row.hash}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, self.head)
+            write_text(self.head, f"{row.number} {row.hash}\n", durable=True)
         except OSError as error:
             raise DataError(f"cannot write {self.head}: {error.strerror}: the round does not train") from None
 

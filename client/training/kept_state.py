@@ -8,17 +8,15 @@ does not count at the site either.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from client.site_context import SiteContext
 from common.arrays import Weights
 from common.errors import DataError, SiteError
+from common.files import write_arrays
 
 
 @dataclass(frozen=True)
@@ -66,18 +64,9 @@ class StateFiles:
 
     def write(self, number: int, arrays: Weights, keep: Collection[int]) -> None:
         """Write a round's arrays, then remove the files of all rounds but this one and those in `keep`."""
-        from safetensors.numpy import save
-
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._path(number)
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
-            # safetensors writes raw memory: an array that is not in C order would come back scrambled
-            file.write(save({name: np.asarray(value, order="C") for name, value in arrays.items()}))
-            file.flush()
-            if self.durable:
-                os.fsync(file.fileno())
-        os.replace(part, path)
+        write_arrays(path, arrays, durable=self.durable)
         for old in self.rounds():
             if old != number and old not in keep:
                 self._path(old).unlink(missing_ok=True)

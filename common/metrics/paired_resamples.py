@@ -10,19 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from common.errors import DataError
+from common.files import pack_arrays
 from common.metrics.counts import Counts
 from common.metrics.resampling import compute_figures, with_event_figures
 from common.metrics.table_names import ALL_PATIENTS, GROUP_PREFIX, PERSONAL, RESAMPLED_SUFFIX
 from common.task import Task
-
-if TYPE_CHECKING:
-    pass
 
 POOLED = "(pooled)"
 """Stands for all sites together, as in sites.csv."""
@@ -74,12 +71,9 @@ def resample_figures(task: Task, total: Counts, drawn: Counts, patients: int, sl
 
 def pack_resamples(found: Draws) -> bytes:
     """Return the file of resampled figures, each `(resamples,)` of float32."""
-    from safetensors.numpy import save
-
-    # safetensors writes memory as it lies: a slice would come back scrambled
-    return save(
+    return pack_arrays(
         {
-            f"{table}\t{site}\t{name}": np.asarray(sample, dtype=np.float32, order="C")
+            f"{table}\t{site}\t{name}": np.asarray(sample, dtype=np.float32)
             for (table, site), drawn in found.items()
             for name, sample in drawn.items()
         }

@@ -32,7 +32,7 @@ from client.training.local_update import copy_weights
 from client.training.loop import Schedule, TrainingStopped, train_model
 from common.config import RunConfig
 from common.errors import SiteError
-from common.files import save_weights, write_bytes, write_json
+from common.files import write_arrays, write_bytes, write_json
 from common.latent import LatentStatistics
 from common.metrics import counts as metrics
 from common.metrics import evaluation, paired_resamples
@@ -170,7 +170,7 @@ def _one(
     )
     if chooser.best is not None:
         model.load_state_dict(chooser.best)
-    save_weights(
+    write_arrays(
         out / f"model.{name.replace(':', '.')}.safetensors", copy_weights(model), {"epoch": str(chooser.epoch)}
     )
     if scaling:

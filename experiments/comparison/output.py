@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.files import write_text
 from common.metrics.figures import FEW_PATIENTS, Figure
 from common.metrics.paired_resamples import POOLED
 from experiments.comparison.compare import Comparison, Row, comparison_to_dict
@@ -263,11 +264,10 @@ def _told(found: Comparison) -> dict[str, Any]:
 
 def write_comparison(found: Comparison, folder: Path) -> list[Path]:
     """Write compare.json, compare.csv, compare.md and compare.html into `folder`; return their paths."""
-    from experiments.report.write import write_file_atomically as put
-
+    folder.mkdir(parents=True, exist_ok=True)
     return [
-        put(folder / "compare.json", json.dumps(comparison_to_dict(found), indent=1, allow_nan=False) + "\n"),
-        put(folder / "compare.csv", render_csv(found)),
-        put(folder / "compare.md", render_markdown(found)),
-        put(folder / "compare.html", render_page(found)),
+        write_text(folder / "compare.json", json.dumps(comparison_to_dict(found), indent=1, allow_nan=False) + "\n"),
+        write_text(folder / "compare.csv", render_csv(found)),
+        write_text(folder / "compare.md", render_markdown(found)),
+        write_text(folder / "compare.html", render_page(found)),
     ]

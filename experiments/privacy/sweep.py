@@ -19,12 +19,11 @@ from typing import Any
 from common import config as configuration
 from common.config import RunConfig
 from common.errors import ConfigError
-from common.files import write_json
+from common.files import write_json, write_text
 from common.metrics.figures import Evaluation, Figure
 from experiments.privacy.sweep_page import NONE, POOLED, render_sweep_markdown
 from experiments.report.document import report as reports
 from experiments.report.text import formatting
-from experiments.report.write import write_file_atomically
 from experiments.runs import series
 from experiments.watcher import Watcher
 
@@ -178,10 +177,10 @@ def run_sweep(
         for site in [*found["sites"], POOLED]
     }
     write_json(folder / "sweep.json", found)
-    write_file_atomically(folder / "sweep.csv", render_csv(cells))
-    write_file_atomically(folder / "sweep.md", render_sweep_markdown(found))
+    write_text(folder / "sweep.csv", render_csv(cells))
+    write_text(folder / "sweep.md", render_sweep_markdown(found))
     svg = sweep_page.draw_sweep(found, folder)
-    write_file_atomically(folder / "sweep.html", sweep_page.render_sweep_page(found, svg))
+    write_text(folder / "sweep.html", sweep_page.render_sweep_page(found, svg))
     return found
 
 

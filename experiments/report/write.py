@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from common.files import write_bytes, write_text
 from experiments.report.document.report import Report, read_report, to_json
 from experiments.report.pages.html import render_html
 from experiments.report.pages.markdown import render_summary
@@ -15,7 +15,8 @@ from experiments.report.plots import PLOTS, draw_plots
 
 def write_report(report: Report, folder: Path) -> list[Path]:
     """Write report.json and all that is made from it into `folder`; return the paths, in the order of `render`."""
-    return [write_file_atomically(folder / "report.json", to_json(report)), *_drawn(report, folder)]
+    folder.mkdir(parents=True, exist_ok=True)
+    return [write_text(folder / "report.json", to_json(report)), *_drawn(report, folder)]
 
 
 def render_report(folder: Path) -> list[Path]:
@@ -43,16 +44,8 @@ def _drawn(report: Report, folder: Path) -> list[Path]:
         for kind in ("svg", "png"):
             if f"plots/{name}.{kind}" not in files:
                 (folder / "plots" / f"{name}.{kind}").unlink(missing_ok=True)
-    return [write_file_atomically(folder / name, content) for name, content in files.items()]
-
-
-def write_file_atomically(path: Path, content: str | bytes) -> Path:
-    """Write a file whole or not at all; return its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    (folder / "plots").mkdir(parents=True, exist_ok=True)
+    return [
+        write_text(folder / name, content) if isinstance(content, str) else write_bytes(folder / name, content)
+        for name, content in files.items()
+    ]

@@ -17,7 +17,7 @@ from typing import Any
 from common import config as configuration
 from common.config import RunConfig
 from common.errors import ConfigError
-from common.files import write_json
+from common.files import write_json, write_text
 from common.metrics import evaluation
 from common.metrics.figures import Evaluation
 from common.metrics.intervals import paired_difference
@@ -67,7 +67,7 @@ def run_leave_one_out(path: Path, settings: Sequence[str], folder: Path, watcher
     for where in (folder, first):
         write_json(where / SUMMARY_FILE, summary)
     report = run.write_run_report(first)
-    (folder / "leave-one-out.md").write_text(render_leave_one_out_markdown(report), encoding="utf-8")
+    write_text(folder / "leave-one-out.md", render_leave_one_out_markdown(report))
     return first
 
 

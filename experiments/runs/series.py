@@ -20,7 +20,7 @@ from typing import Any
 from common import config as configuration
 from common.config import RunConfig
 from common.errors import ConfigError, DataError
-from common.files import write_json
+from common.files import write_json, write_text
 from common.metrics import evaluation
 from common.metrics.figures import Evaluation
 from common.metrics.registry import METRICS
@@ -82,7 +82,7 @@ def run_series(path: Path, settings: Sequence[str], plan: Plan, folder: Path, wa
     done = run_configurations(configs, folder, watcher)
     together = summarise_runs(done)
     write_json(folder / "series.json", together)
-    (folder / "series.md").write_text(render_series_markdown(together), encoding="utf-8")
+    write_text(folder / "series.md", render_series_markdown(together))
     return together
 
 

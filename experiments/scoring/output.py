@@ -7,7 +7,6 @@ table holds complete records only. The annotations of a record are one file, wri
 from __future__ import annotations
 
 import csv
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from common.errors import DataError, UsageError
+from common.files import replace_file, temporary_path, write_atomically
 from experiments.scoring.score import Scored, ScoringModel, Tally, synthetic_notice, to_json
 from sites.unlabelled_rows import Exclusion
 
@@ -57,7 +57,7 @@ class ScoreWriter:
         self.tally, self.synthetic = Tally(), False
         self._excluded: list[Exclusion] = []
         self._records: list[dict[str, Any]] = []
-        self._part = folder / f".{table}.{os.getpid()}.part"
+        self._part = temporary_path(self.path)
         self._parquet: Any = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -92,12 +92,12 @@ class ScoreWriter:
         """
         self._end()
         if self._has_rows:
-            os.replace(self._part, self.path)
+            replace_file(self._part, self.path, durable=True)
         else:
             self._part.unlink(missing_ok=True)
         stem = self.path.stem
         left = self.path.with_name("excluded.csv" if stem == "scores" else f"{stem}.excluded.csv")
-        with _whole(left) as part, part.open("w", encoding="utf-8", newline="") as out:
+        with write_atomically(left) as part, part.open("w", encoding="utf-8", newline="") as out:
             write = csv.writer(out)
             write.writerow(("record", "sample", "seconds", "rows", "reason"))
             for item in self._excluded:
@@ -120,7 +120,7 @@ class ScoreWriter:
             "excluded": str(left),
             "annotations": f"*.{self.extension}" if self.extension and self._records else None,
         }
-        with _whole(self.path.with_name("score.json" if stem == "scores" else f"{stem}.json")) as part:
+        with write_atomically(self.path.with_name("score.json" if stem == "scores" else f"{stem}.json")) as part:
             part.write_text(to_json(summary | {"each": self._records}), encoding="utf-8")
         if not tally.rows and complete:
             first = next(iter(tally.without), None) or next(iter(tally.left), "it holds no row")
@@ -165,8 +165,6 @@ class ScoreWriter:
         if self._parquet is not None:
             self._parquet.close()
         if not self._file.closed:
-            self._file.flush()
-            os.fsync(self._file.fileno())
             self._file.close()
 
     def _annotate(self, scored: Scored) -> None:
@@ -214,24 +212,8 @@ def write_annotations(path: Path, sample: Any, symbol: Sequence[str], note: Sequ
             fs=rate,
             write_dir=scratch,
         )
-        os.replace(Path(scratch) / path.name, path)
+        replace_file(Path(scratch) / path.name, path)
 
 
 def _is_own_file(path: Path) -> bool:
     return SIGNATURE.encode() in path.read_bytes()[:256]
-
-
-class _whole:
-    """Gives a path to write to; what was written takes its name at the end."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._part = path, path.with_name(f".{path.name}.{os.getpid()}.part")
-
-    def __enter__(self) -> Path:
-        return self._part
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is None:
-            os.replace(self._part, self._path)
-        else:
-            self._part.unlink(missing_ok=True)

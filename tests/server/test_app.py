@@ -13,7 +13,7 @@ from flwr.app import Context, RecordDict
 
 from common import config as configuration
 from common.errors import ConfigError
-from common.files import save_weights, write_json
+from common.files import write_arrays, write_json
 from server import app
 from tests import tiny
 from tests.wire import FakeGrid
@@ -65,7 +65,7 @@ def test_json_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(OSError, match="power cut"):
         write_json(path, {"y": 2})
     with pytest.raises(OSError, match="power cut"):
-        save_weights(path, {"w": np.zeros(2)}, {})
+        write_arrays(path, {"w": np.zeros(2)}, {})
     assert json.loads(path.read_text()) == {"x": [1.0, None, [None]]}
 
 
@@ -74,7 +74,7 @@ def test_weights_come_back_as_they_were(tmp_path: Path) -> None:
 
     whole = np.arange(12, dtype=np.float32).reshape(3, 4)
     given = {"a": whole.T, "b": np.asarray(3.0), "c": whole[:, ::2]}
-    save_weights(tmp_path / "m.safetensors", given, {"round": "3"})
+    write_arrays(tmp_path / "m.safetensors", given, {"round": "3"})
     found = load_file(tmp_path / "m.safetensors")
     for key, value in given.items():
         np.testing.assert_array_equal(found[key], value)

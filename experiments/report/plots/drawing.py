@@ -7,7 +7,6 @@ description for screen readers. As a file of its own a drawing has the page's li
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from functools import cache
 from html import escape
 from typing import TYPE_CHECKING
 
+from common.files import write_atomically
 from experiments.report.document.report import Report
 from experiments.report.text.formatting import NOTICE_TAGS
 
@@ -255,9 +255,8 @@ def save_drawing(drawing: Canvas, folder: Path, stem: str, title: str, tags: Seq
     paths = []
     for kind in ("svg", "png"):
         path = folder / f"{stem}.{kind}"
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
         metadata = {"Date": None} if kind == "svg" else {}
-        drawing.savefig(part, format=kind, dpi=150, facecolor="white", metadata=metadata)
-        os.replace(part, path)
+        with write_atomically(path) as part:
+            drawing.savefig(part, format=kind, dpi=150, facecolor="white", metadata=metadata)
         paths.append(path)
     return paths

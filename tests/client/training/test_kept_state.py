@@ -98,7 +98,7 @@ def test_a_hospitals_state_is_on_its_disk_before_it_is_named(tmp_path: Path, mon
     monkeypatch.setattr(os, "fsync", lambda file: (done.append("sync"), sync(file)))
     monkeypatch.setattr(os, "replace", lambda *paths: (done.append("name"), rename(*paths)))
     for place, expected in (
-        (SiteContext(SIMULATION_POLICY, site="north", data=tmp_path, state=tmp_path), ["sync", "name"]),
+        (SiteContext(SIMULATION_POLICY, site="north", data=tmp_path, state=tmp_path), ["sync", "name", "sync"]),
         (SiteContext(SIMULATION_POLICY, index=1, count=2, state=tmp_path), ["name"]),
     ):
         done.clear()

@@ -6,7 +6,6 @@ import sys
 import pytest
 
 from common.errors import DataError
-from experiments.report import write as writing
 from experiments.report.build import build_report
 from experiments.report.document.report import from_json
 from experiments.report.plots import draw_plots
@@ -59,7 +58,7 @@ def test_a_write_that_fails_leaves_the_old_file(make_run, tmp_path, monkeypatch)
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(writing.os, "replace", fail)
+    monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write_report(report.model_copy(update={"planned_rounds": 99}), tmp_path)
     assert (tmp_path / "report.json").read_bytes() == before

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from common import files
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = files.write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(RuntimeError), files.write_atomically(path) as part:
+        part.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_write_replaces_the_file(tmp_path: Path, durable: bool) -> None:
+    path = tmp_path / "a.bin"
+    files.write_bytes(path, b"old", durable=durable)
+    assert files.write_bytes(path, b"new", durable=durable) == path
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_durable_write_reaches_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch) -> None:
+    path, synced = tmp_path / "a.bin", []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(path.exists()))
+    files.write_bytes(path, b"x", durable=True)
+    assert synced[0] is False
+    synced.clear()
+    files.write_bytes(path, b"y")
+    assert synced == []
+
+
+def test_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    texts = [letter * 200_000 for letter in "abcdefgh"]
+    threads = [threading.Thread(target=files.write_text, args=(path, text)) for text in texts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_text() in texts
+    assert list(tmp_path.iterdir()) == [path]
+    assert files.temporary_path(path) != files.temporary_path(path)
+
+
+def test_json_has_null_for_what_is_not_finite(tmp_path: Path) -> None:
+    path = files.write_json(tmp_path / "a.json", {"a": float("nan"), "b": [1.5, float("-inf")], "c": (True, None)})
+    assert json.loads(path.read_text()) == {"a": None, "b": [1.5, None], "c": [True, None]}
+
+
+def test_lines_are_appended(tmp_path: Path) -> None:
+    for number in (1, 2):
+        files.append_json_line(tmp_path / "a.jsonl", {"n": number})
+    assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()] == [{"n": 1}, {"n": 2}]
+
+
+def test_arrays_survive_whatever_their_order_in_memory(tmp_path: Path) -> None:
+    arrays = {
+        "f": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "slice": np.arange(10)[::2],
+        "scalar": np.float32(2),
+    }
+    files.write_arrays(tmp_path / "a.safetensors", arrays)
+    loaded = load_file(tmp_path / "a.safetensors")
+    assert set(loaded) == set(arrays)
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(loaded[name], value)
+        assert loaded[name].shape == np.shape(value)
