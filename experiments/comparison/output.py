@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from common.metrics.figures import FEW_PATIENTS, Figure
 from common.metrics.paired_resamples import POOLED
 from experiments.comparison.compare import Comparison, Row, comparison_to_dict
 from experiments.report.document.report import Report
-from experiments.report.plots.drawing import INK, RULE, SERIES, create_canvas, draw_plot, finish_svg, page_style
+from experiments.report.plots.drawing import INK, RULE, SERIES, Plot, create_canvas, finish_plot, plot_style
 from experiments.report.text import formatting
 from experiments.report.text.formatting import Cell
 
@@ -172,7 +171,8 @@ def render_page(found: Comparison) -> str:
 
     from experiments.report.pages.html import build_page_context, make_html_environment
 
-    report, plot = _report(found), draw_plot(partial(draw_differences, found), _report(found))
+    report = _report(found)
+    plot = draw_differences(found, report)
     return (
         make_html_environment()
         .get_template("compare.html.j2")
@@ -189,20 +189,20 @@ def render_markdown(found: Comparison) -> str:
     return (
         make_markdown_environment()
         .get_template("compare.md.j2")
-        .render(words=formatting, code=Verbatim, **_told(found))
+        .render(formatting=formatting, code=Verbatim, **_told(found))
         .rstrip()
         + "\n"
     )
 
 
-def draw_differences(found: Comparison, report: Report) -> str:
-    """Return how much each run's federated model differs from the first's at each hospital, as `<svg>`."""
+def draw_differences(found: Comparison, report: Report) -> Plot | None:
+    """Draw how much each run's federated model differs from the first run's at each hospital; None without rows."""
     rows = [row for row in found.of("federated") if row.differences]
     others = [run.label for run in found.runs[1:]][: len(SERIES)]
     if not rows:
-        return ""
+        return None
     title = f"{formatting.capitalise(formatting.metric_title(found.metric))}: difference from {found.runs[0].label}"
-    with page_style():
+    with plot_style():
         left = min(3.4, 0.75 + 0.075 * max(len(site_label(row.site)) for row in rows))
         height = 1.3 + (0.2 + 0.14 * len(others)) * len(rows) + 0.22 * len(others)
         canvas_, [axes] = create_canvas(height, 1, left=left, right=0.3, top=0.4, bottom=0.75 + 0.22 * len(others))
@@ -238,7 +238,7 @@ def draw_differences(found: Comparison, report: Report) -> str:
             + ", ".join(f"{label} {difference_cell(row, label).text}" for label in row.differences)
             for row in rows
         )
-        return finish_svg(canvas_, report, "differences", title, said)
+        return finish_plot(canvas_, report, "differences", title, said)
 
 
 def _report(found: Comparison) -> Report:

@@ -257,14 +257,13 @@ def draw_inversion(shown: Demonstration, folder: Path, title: str) -> list[Path]
 
     A reconstruction is drawn with the beat's own mean and spread: a cosine does not tell how large the input was.
     """
-    from experiments.report.plots import drawing as plot_kit
-    from experiments.report.plots.drawing import GREEN, INK, MUTED, RED, matplotlib_style, save_drawing
+    from experiments.report.plots.drawing import INK, LOCAL, MUTED, POOLED, create_panel_grid, plot_style, save_drawing
 
     channel = int(shown.original.std(axis=1).argmax())
     beat = shown.original[channel].astype(float)
     times = np.arange(len(beat)) / shown.rate_hz * 1000
-    with matplotlib_style():
-        drawing, panels = plot_kit.create_panel_grid(len(shown.views) - 1, 2, each=2.3)
+    with plot_style():
+        drawing, panels = create_panel_grid(len(shown.views) - 1, 2, row_height=2.3)
         guess = next(view for view in shown.views if view.name == GUESS)
         for panel, view in zip(panels, [view for view in shown.views if view.name != GUESS], strict=True):
             made = view.reconstruction[channel].astype(float)
@@ -272,7 +271,7 @@ def draw_inversion(shown: Demonstration, folder: Path, title: str) -> list[Path]
             panel.plot(times, beat, color=INK, lw=3.5, alpha=0.25, label="the beat")
             typical = guess.reconstruction[channel]
             panel.plot(times, typical, color=MUTED, lw=0.9, ls=(0, (4, 2)), label="a guess without any update")
-            colour = GREEN if view.protected else RED
+            colour = POOLED if view.protected else LOCAL
             panel.plot(times, made, color=colour, lw=1.2)
             panel.set_title(f"{view.title}: correlation {view.correlation:.2f}", loc="left")
             panel.set_xlabel("ms")

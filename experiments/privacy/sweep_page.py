@@ -6,12 +6,11 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.report.plots import drawing as plot_kit
-from experiments.report.plots.drawing import BLUE, MUTED, RED, RULE, matplotlib_style, save_drawing
+from experiments.report.plots.drawing import FEDERATED, LOCAL, MUTED, RULE, create_panel_grid, plot_style, save_drawing
 from experiments.report.text import formatting
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from experiments.report.plots.drawing import Axes
 
 MAX_PANELS = 15
 """Hospitals drawn; of more, those of the fewest and of the most training patients. The table has all."""
@@ -31,8 +30,8 @@ def draw_sweep(found: dict[str, Any], folder: Path) -> str:
     """Write sweep.svg and sweep.png; return the SVG."""
     names = list(found["sites"])
     shown = names if len(names) <= MAX_PANELS else [*names[: MAX_PANELS - 3], *names[-3:]]
-    with matplotlib_style():
-        drawing, panels = plot_kit.create_panel_grid(len(shown) + 1, 4)
+    with plot_style():
+        drawing, panels = create_panel_grid(len(shown) + 1, 4)
         for panel, site in zip(panels, [*shown, POOLED], strict=True):
             _panel(panel, found, site)
         metric = formatting.metric_title(found["metric"])
@@ -59,11 +58,11 @@ def _panel(panel: Axes, found: dict[str, Any], site: str) -> None:
         if point["value"] is None:
             panel.text(place, 0.02, "n/a", transform=panel.get_xaxis_transform(), ha="center", color=MUTED)
             continue
-        colour = MUTED if value == NONE else BLUE
+        colour = MUTED if value == NONE else FEDERATED
         if point["low"] is not None:
             panel.plot([place, place], [point["low"], point["high"]], color=colour, lw=1.8, solid_capstyle="butt")
         if len(point["each"]) > 1:
-            panel.plot([place + 0.18] * len(point["each"]), point["each"], ".", color=RED, ms=3.5)
+            panel.plot([place + 0.18] * len(point["each"]), point["each"], ".", color=LOCAL, ms=3.5)
         panel.plot([place], [point["value"]], "s" if value == NONE else "o", color=colour, ms=5.5)
     name = "all hospitals" if site == POOLED else site
     people = found["sites"].get(site, sum(found["sites"].values()))

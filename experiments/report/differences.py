@@ -12,6 +12,7 @@ from common.metrics import paired_resamples
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
 from common.metrics.intervals import make_figure
 from common.metrics.paired_resamples import POOLED, Draws
+from common.metrics.registry import METRICS
 from common.metrics.subgroups import UNKNOWN, GroupComparison
 from experiments.report.document.results import GroupGap, ModelDifference, ModelResult, Subset
 
@@ -131,5 +132,5 @@ def _gap(
         lowest=low[0],
         highest=high[0],
         difference=frame.difference(),
-        ratio=frame.ratio() if name not in ("loss",) and low[1] >= 0 else Figure(value=None),
+        ratio=frame.ratio() if METRICS[name].high is not None and low[1] >= 0 else Figure(value=None),
     )

@@ -70,9 +70,9 @@ class TensorBoard:
     def file(self, path: Path) -> None:
         """Write a plot as an image and Markdown as text; other files stay in the run's folder."""
         if path.suffix == ".png":
-            from matplotlib import image
+            from experiments.report.plots.drawing import read_png
 
-            self._writer.add_image(f"plots/{path.stem}", image.imread(path)[..., :3], dataformats="HWC")
+            self._writer.add_image(f"plots/{path.stem}", read_png(path)[..., :3], dataformats="HWC")
         elif path.suffix == ".md":
             self._writer.add_text(path.stem, path.read_text(encoding="utf-8"))
 
@@ -212,7 +212,7 @@ class SinkWatcher:
         """Open the sinks."""
         if self.folder is None or not self._waiting:
             return
-        from experiments.report.pages.html import flatten_settings
+        from experiments.report.text.formatting import flatten_settings
 
         about = run_folder.read_run(self.folder)
         synthetic = synthetic or bool(about["data"].get("synthetic"))

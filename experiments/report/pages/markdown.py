@@ -1,7 +1,7 @@
-"""The report in Markdown: the summary, and what it shares with the model card.
+"""The report in Markdown: summary.md, and what it shares with the model card.
 
-Every value that a template puts in is escaped, so that a hospital's name is text and never markup; what is code is
-marked as such by `Code`.
+Every value that a template inserts is escaped, so that a hospital's name is text and never markup; text that is meant
+as Markdown is marked by `Verbatim`.
 """
 
 from __future__ import annotations
@@ -19,50 +19,47 @@ from experiments.report.text import findings, formatting, key_facts
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-PLOT_TITLES = {
-    "forest": "Each hospital's figure with its 95% interval",
-    "curves": "Validation figures over the rounds",
-    "reliability": "Reliability diagram: foretold chance and observed share",
-    "reliability_sites": "Reliability diagram at each hospital",
-    "decision": "Decision curve: what acting on the model is worth",
-}
-
 
 class Verbatim(str):
-    """Text that stands in a template as it is."""
+    """Text that is inserted into a template without escaping."""
 
     __slots__ = ()
 
 
-def render_summary(report: Report, drawn: Mapping[str, Plot]) -> str:
-    """Return summary.md; `drawn`: the plots that lie beside it in plots/."""
-    plots = {name: PLOT_TITLES.get(name, formatting.capitalise(name.replace("_", " "))) for name in drawn}
-    return render_markdown("summary.md.j2", report, facts=key_facts.list_facts(report), plots=plots)
+def render_summary(report: Report, plots: Mapping[str, Plot]) -> str:
+    """Return summary.md.
+
+    Args:
+        report: what it shows.
+        plots: the report's plots by name, which are written to plots/NAME.png.
+    """
+    titles = {name: plot.title for name, plot in plots.items()}
+    return render_markdown("summary.md.j2", report, facts=key_facts.list_facts(report), plots=titles)
 
 
-def render_markdown(template: str, report: Report, **more: Any) -> str:
-    """Return a template filled from a report."""
-    columns = formatting.list_table_metrics(report)
+def render_markdown(template: str, report: Report, **variables: Any) -> str:
+    """Return a template filled with a report and further variables."""
+    metrics = formatting.list_table_metrics(report)
     text = (
         make_markdown_environment()
         .get_template(template)
         .render(
             report=report,
             federated=report.federated,
-            words=formatting,
+            formatting=formatting,
             findings=findings,
-            columns=columns,
-            titles=[formatting.capitalise(formatting.metric_title(metric)) for metric in columns],
+            metrics=metrics,
+            metric_titles=[formatting.capitalise(formatting.metric_title(metric)) for metric in metrics],
             few_patients=FEW_PATIENTS,
-            short=_short,
-            **more,
+            format_cell=_format_cell,
+            **variables,
         )
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def make_markdown_environment() -> Environment:
-    """Return the engine of the Markdown templates; it escapes every value that is put in."""
+    """Return the engine of the Markdown templates; it escapes every value that is inserted."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(
@@ -75,15 +72,15 @@ def make_markdown_environment() -> Environment:
 
 
 def escape_markdown(text: str) -> str:
-    r"""Return text that Markdown shows as it is, in a line and in a table's cell.
+    r"""Return text that Markdown shows unchanged, within a line or a table cell.
 
-    >>> escaped("a|b *c* <d>\n1_2")
+    >>> escape_markdown("a|b *c* <d>\n1_2")
     'a\\|b \\*c\\* \\<d\\> 1\\_2'
     """
     return re.sub(r"([\\`*_\[\]<>|~#$])", r"\\\1", re.sub(r"\s+", " ", text))
 
 
-def _short(item: Evaluation | None, metric: str) -> str:
-    """Return a figure with its interval and the mark of few patients, for a cell."""
-    shown = formatting.make_cell(item, metric)
-    return f"{shown.text}{'†' if shown.few else ''}" + (f" ({shown.interval})" if shown.interval else "")
+def _format_cell(evaluation: Evaluation | None, metric: str, class_name: str | None = None) -> str:
+    """Return a metric with its interval and the mark for few patients."""
+    cell = formatting.make_cell(evaluation, metric, class_name)
+    return f"{cell.text}{'†' if cell.few else ''}" + (f" ({cell.interval})" if cell.interval else "")

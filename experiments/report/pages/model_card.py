@@ -1,7 +1,8 @@
-"""The model card (Mitchell et al. 2019, arXiv:1810.03993): what a model is for, how good, how it fails and loads."""
+"""The model card (Mitchell et al. 2019, arXiv:1810.03993): use, performance and limits of a model, how to load it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from experiments.report.document.report import Report
@@ -17,24 +18,24 @@ import torch
 
 folder = Path({folder!r})
 model, task = restore.model(folder)  # {strategy}
-scaling = restore.load_scaling(folder)  # None: the inputs are taken as they are
-x = np.zeros((1, task.channels, task.samples), np.float32)  # an example: {signal}
+scaling = restore.load_scaling(folder)  # None: the inputs are not scaled
+x = np.zeros((1, task.channels, task.samples), np.float32)  # one example: {signal}
 features = np.zeros((1, len(task.features)), np.float32)  # {features}
 if scaling is not None:
-    wide = len(task.features)
     features = scaling.apply(features)
     steps = x.transpose(0, 2, 1)
-    x = scaling.apply(steps.reshape(-1, task.channels), wide).reshape(steps.shape).transpose(0, 2, 1).copy()
+    rows = scaling.apply(steps.reshape(-1, task.channels), len(task.features))
+    x = rows.reshape(steps.shape).transpose(0, 2, 1).copy()
 with torch.no_grad():
     logits = model(torch.from_numpy(x), torch.from_numpy(features))
-{read}
+{output}
 """
 OUTPUT_LINES = {
-    "multiclass": "chances = torch.softmax(logits, dim=-1)  # of each of task.classes, which add up to 1",
-    "multilabel": "chances = torch.sigmoid(logits)  # of each of task.classes, on its own",
-    "anomaly": "errors = models.reconstruction_error_function(task)(logits)  # "
-    "of what the model made of the inputs: higher is less normal",
+    "multiclass": "probabilities = torch.softmax(logits, dim=-1)  # of each of task.classes; they add up to 1",
+    "multilabel": "probabilities = torch.sigmoid(logits)  # of each of task.classes, independent of each other",
+    "anomaly": "errors = models.reconstruction_error_function(task)(logits)  # higher is less normal",
 }
+"""The last line of the program, by kind of task."""
 
 
 def render_model_card(report: Report) -> str:
@@ -42,35 +43,38 @@ def render_model_card(report: Report) -> str:
     return render_markdown(
         "model_card.md.j2",
         report,
-        load=Verbatim(build_loading_program(report)),
-        code=Verbatim,
+        loading_program=Verbatim(build_loading_program(report)),
+        verbatim=Verbatim,
         model=report.run.config.get("model", {}),
     )
 
 
 def build_loading_program(report: Report, folder: str | None = None) -> str:
-    """Return the program that loads the federated model of a run and asks it; `folder`: where the run lies."""
+    """Return a Python program that loads the federated model of a run and applies it to one example.
+
+    Args:
+        report: the run's report.
+        folder: the run's folder; None: runs/ID.
+    """
     task: dict[str, Any] = report.task
-    names = [str(name) for name in task.get("channel_names", ())]
     channels, samples, rate = task.get("channels", 0), task.get("samples", 0), task.get("rate_hz", 0)
     signal = "no signal"
     if channels:
-        listed = ", ".join(names[:4]) + (" ..." if len(names) > 4 else "")
-        signal = f"{channels} x {samples} samples" + (f" at {rate:g} Hz" if rate else "") + f" ({listed})"
-    found = [str(name) for name in task.get("features", ())]
-    features = ", ".join(found[:4]) + (" ..." if len(found) > 4 else "") if found else "none"
-    read = OUTPUT_LINES.get("anomaly" if report.detecting else str(task.get("kind")), "scores = logits")
-    imports = "from common import models\n" if report.detecting else ""
+        signal = f"{channels} x {samples} samples" + (f" at {rate:g} Hz" if rate else "")
+        signal += f" ({_list_first(task.get('channel_names', ()))})"
+    output = OUTPUT_LINES.get("anomaly" if report.detecting else str(task.get("kind")), "scores = logits")
     strategy = report.run.config.get("federation", {}).get("strategy", {}).get("name", "fedavg")
     return LOADING_PROGRAM.format(
-        strategy=f"if {_line(strategy)} keeps layers at each hospital: restore.model(folder, site=NAME)",
+        strategy=f"if {' '.join(str(strategy).split())} keeps layers at each hospital: restore.model(folder, site=NAME)",
         folder=folder or f"runs/{report.run.id}",
-        signal=_line(signal),
-        features=_line(features),
-        read=read,
-        imports=imports,
+        signal=signal,
+        features=_list_first(task.get("features", ())) or "none",
+        output=output,
+        imports="from common import models\n" if report.detecting else "",
     ).rstrip()
 
 
-def _line(text: str) -> str:
+def _list_first(names: Sequence[object]) -> str:
+    """Return the first names on one line."""
+    text = ", ".join(str(name) for name in names[:4]) + (" ..." if len(names) > 4 else "")
     return " ".join(text.split())

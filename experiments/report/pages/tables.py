@@ -1,13 +1,13 @@
-"""The figures as a tidy table for spreadsheets, and a short table for the terminal."""
+"""All results as a tidy CSV table, and a short table for the terminal."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from common.metrics.figures import Evaluation, Figure
+from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
 from common.metrics.registry import CALIBRATION_METRICS
 from experiments.report.document.report import Report
 from experiments.report.document.results import Subset
@@ -24,6 +24,7 @@ from experiments.report.text.formatting import (
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
     from rich.text import Text
 
 CSV_HEADER = (
@@ -31,72 +32,71 @@ CSV_HEADER = (
     "synthetic", "notice",
 )  # fmt: skip
 POOLED = "(pooled)"
-"""Stands for all hospitals together in the column `site`."""
+"""All hospitals together, in the column `site`."""
 
 Row = tuple[str | int, ...]
 
 
 def render_csv(report: Report) -> str:
-    """Return one line a figure: of each model, subset of patients, hospital, class and metric.
+    """Return sites.csv: one line per model, subset of patients, hospital, class and metric.
 
-    `class` is empty for figures over all classes; `value`, `low` and `high` have all digits, and are empty
-    where there is no figure. Every line carries the notices, because lines are copied without their table.
+    `class` is empty for metrics over all classes; `value`, `low` and `high` have all digits and are empty if the metric
+    cannot be computed. Every line carries the notices, because lines are copied without their table.
     """
     out = io.StringIO()
     lines = csv.writer(out, lineterminator="\n")
     lines.writerow(CSV_HEADER)
     notice = " ".join(format_notice(item) for item in report.notices)
     synthetic = "yes" if report.has("synthetic") else "no"
-    lines.writerows((*row, synthetic, notice) for row in _rows(report))
+    lines.writerows((*row, synthetic, notice) for row in _list_rows(report))
     return out.getvalue()
 
 
-def _rows(report: Report) -> Iterator[Row]:
+def _list_rows(report: Report) -> Iterator[Row]:
     for model in report.models:
-        parts: dict[str, Subset] = {"all": model}
-        parts |= {f"without {label}": subset for label, subset in model.without.items()}
+        subsets: dict[str, Subset] = {"all": model}
+        subsets |= {f"without {label}": subset for label, subset in model.without.items()}
         for attribute, groups in model.groups.items():
-            parts |= {f"group {attribute}={name}": subset for name, subset in groups.items()}
-        for name, subset in parts.items():
-            for site, least in subset.suppressed.items():
-                yield model.name, name, site, "", f"suppressed (fewer than {least} patients)", "", "", "", "", ""
-            for site, item in subset.sites.items():
-                yield from _figures((model.name, name, site), item)
+            subsets |= {f"group {attribute}={group}": subset for group, subset in groups.items()}
+        for name, subset in subsets.items():
+            for site, minimum in subset.suppressed.items():
+                yield model.name, name, site, "", f"suppressed (fewer than {minimum} patients)", "", "", "", "", ""
+            for site, evaluation in subset.sites.items():
+                yield from _list_metrics((model.name, name, site), evaluation)
             if subset.pooled is not None:
-                yield from _figures((model.name, name, POOLED), subset.pooled)
+                yield from _list_metrics((model.name, name, POOLED), subset.pooled)
 
 
-def _figures(start: Row, item: Evaluation) -> Iterator[Row]:
+def _list_metrics(prefix: Row, evaluation: Evaluation) -> Iterator[Row]:
     for metric in METRICS:
-        if (figure := item.figure(metric)) is not None:
-            yield (*start, "", metric, *_numbers(figure), item.patients, item.examples)
-    for name, part in item.classes.items():
-        if name in item.suppressed:
-            reason = f"suppressed (fewer than {item.suppressed[name]} patients)"
-            yield (*start, name, reason, "", "", "", "", "")
+        if (figure := evaluation.figure(metric)) is not None:
+            yield (*prefix, "", metric, *_format_numbers(figure), evaluation.patients, evaluation.examples)
+    for name, part in evaluation.classes.items():
+        if name in evaluation.suppressed:
+            reason = f"suppressed (fewer than {evaluation.suppressed[name]} patients)"
+            yield (*prefix, name, reason, "", "", "", "", "")
             continue
-        for metric in CLASS_METRICS:
-            yield (*start, name, metric, *_numbers(getattr(part, metric)), part.patients, part.examples)
-        found = {key: getattr(part.calibration, key) for key in CALIBRATION_METRICS} if part.calibration else {}
+        figures: dict[str, Figure] = {metric: getattr(part, metric) for metric in CLASS_METRICS}
+        if part.calibration:
+            figures |= {metric: getattr(part.calibration, metric) for metric in CALIBRATION_METRICS}
         for point in part.operating:
-            found[f"sensitivity_at_specificity_{point.at:g}"] = point.sensitivity
-            found[f"specificity_at_sensitivity_{point.at:g}"] = point.specificity
+            figures[f"sensitivity_at_specificity_{point.at:g}"] = point.sensitivity
+            figures[f"specificity_at_sensitivity_{point.at:g}"] = point.specificity
         if part.alarms:
-            found |= {"alarms_per_day": part.alarms.per_day, "false_per_hour": part.alarms.false_per_hour}
-        for metric, figure in found.items():
-            yield (*start, name, metric, *_numbers(figure), part.patients, part.examples)
+            figures |= {"alarms_per_day": part.alarms.per_day, "false_per_hour": part.alarms.false_per_hour}
+        for metric, figure in figures.items():
+            yield (*prefix, name, metric, *_format_numbers(figure), part.patients, part.examples)
 
 
-def _numbers(figure: Figure) -> tuple[str, str, str]:
-    low, value, high = ("" if n is None else repr(n) for n in (figure.low, figure.value, figure.high))
+def _format_numbers(figure: Figure) -> tuple[str, str, str]:
+    value, low, high = ("" if n is None else repr(n) for n in (figure.value, figure.low, figure.high))
     return value, low, high
 
 
 def render_terminal_summary(report: Report) -> RenderableType:
-    """Return the notices, the hospitals with their figures and the worst one, at most 100 columns wide."""
+    """Return the notices and the results of each hospital with the worst one marked, at most 100 columns wide."""
     from rich.console import Group
     from rich.panel import Panel
-    from rich.table import Table
     from rich.text import Text
 
     colours = {"synthetic": "yellow", "leak": "red", "not-private": "red", "warning": "blue"}
@@ -104,45 +104,59 @@ def render_terminal_summary(report: Report) -> RenderableType:
         Panel(Text(item.text), title=item.level.upper().replace("-", " "), border_style=colours[item.level], width=100)
         for item in report.notices
     ]
-    model = report.federated
     parts.append(Text(f"{report.run.title or report.run.name}: {describe_status(report)}", style="bold"))
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold underline")
-    table.add_column("hospital", overflow="fold", min_width=18, max_width=22)
-    table.add_column("patients", justify="right")
-    every = list_table_metrics(report)
-    shown = [metric for metric in every if metric != "macro_auprc"][-3:]
-    if report.binary:
-        shown = ["auroc", "sensitivity", "utility" if "utility" in every else "specificity"]
-    if report.metric not in shown:
-        shown = [*shown[:-1], report.metric]
-    for metric in shown:
-        table.add_column(metric_title(metric), justify="right", no_wrap=True)
-    for site in report.sites:
-        item = model.sites.get(site.name) if model else None
-        worst = bool(model and model.worst and model.worst.site == site.name)
-        label = Text(f"{site.name} (worst)" if worst else site.name, style="bold" if worst else "")
-        held = item.patients if item else site.counts["test"].patients if "test" in site.counts else 0
-        table.add_row(label, str(held), *(_cell(item, metric) for metric in shown))
-    if model and model.pooled:
-        table.add_section()
-        figures = [_cell(model.pooled, metric) for metric in shown]
-        table.add_row("all hospitals", str(model.pooled.patients), *figures, style="bold")
-    parts.append(table)
-    few = model is not None and any(make_cell(item, report.metric).few for item in model.sites.values())
-    if few:
-        parts.append(Text("† rests on few patients: one more or less can change it much"))
+    metrics, model = _choose_terminal_metrics(report), report.federated
+    parts.append(_make_terminal_table(report, metrics))
+    evaluations = [*model.sites.values(), *([model.pooled] if model.pooled else [])] if model else []
+    if any(make_cell(item, metric).few for item in evaluations for metric in metrics):
+        parts.append(
+            Text(f"† based on fewer than {FEW_PATIENTS} patients: one more or less can change it considerably")
+        )
     if model is None:
-        parts.append(Text(capitalise(f"{explain_missing_test(report)}: no test figures")))
+        parts.append(Text(capitalise(f"{explain_missing_test(report)}: no test results")))
     parts += [Text(sentence) for sentence in describe_privacy(report)]
     if report.run.error:
         parts.append(Text(report.run.error, style="red"))
-    parts += [Text(f"lost: {site}: {why}", style="red") for site, why in report.lost.items()]
+    parts += [Text(f"missing response: {site}: {reason}", style="red") for site, reason in report.lost.items()]
     return Group(*parts)
 
 
-def _cell(item: Evaluation | None, metric: str) -> Text:
+def _choose_terminal_metrics(report: Report) -> list[str]:
+    """Return the three metrics that fit; the run's own metric is always among them."""
+    all_metrics = list_table_metrics(report)
+    metrics = [metric for metric in all_metrics if metric != "macro_auprc"][-3:]
+    if report.binary:
+        metrics = ["auroc", "sensitivity", "utility" if "utility" in all_metrics else "specificity"]
+    return metrics if report.metric in metrics else [*metrics[:-1], report.metric]
+
+
+def _make_terminal_table(report: Report, metrics: Sequence[str]) -> Table:
+    from rich.table import Table
     from rich.text import Text
 
-    shown = make_cell(item, metric)
-    mark = "†" if shown.few else ""
-    return Text(f"{shown.text}{mark} {shown.interval and f'({shown.interval})'}".strip())
+    model = report.federated
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold underline")
+    table.add_column("hospital", overflow="fold", min_width=18, max_width=22)
+    table.add_column("patients", justify="right")
+    for metric in metrics:
+        table.add_column(metric_title(metric), justify="right", no_wrap=True)
+    for site in report.sites:
+        evaluation = model.sites.get(site.name) if model else None
+        worst = bool(model and model.worst and model.worst.site == site.name)
+        label = Text(f"{site.name} (worst)" if worst else site.name, style="bold" if worst else "")
+        test = site.counts.get("test")
+        patients = evaluation.patients if evaluation else test.patients if test else 0
+        table.add_row(label, str(patients), *(_format_terminal_cell(evaluation, metric) for metric in metrics))
+    if model and model.pooled:
+        table.add_section()
+        cells = [_format_terminal_cell(model.pooled, metric) for metric in metrics]
+        table.add_row("all hospitals", str(model.pooled.patients), *cells, style="bold")
+    return table
+
+
+def _format_terminal_cell(evaluation: Evaluation | None, metric: str) -> Text:
+    from rich.text import Text
+
+    cell = make_cell(evaluation, metric)
+    mark = "†" if cell.few else ""
+    return Text(f"{cell.text}{mark} {cell.interval and f'({cell.interval})'}".strip())

@@ -1,33 +1,33 @@
 "use strict";
-// The page is whole without this script: it only sorts, filters, remembers the colours and helps the keyboard.
+// The page works without this script: it adds sorting, a filter, the choice of colours and keyboard support.
 const root = document.documentElement;
-const kept = "wardround-theme";
-function stored() {
-  try { return localStorage.getItem(kept) || ""; } catch { return ""; }
+const themeKey = "wardround-theme";
+function storedTheme() {
+  try { return localStorage.getItem(themeKey) || ""; } catch { return ""; }
 }
-if (stored()) root.dataset.theme = stored();
+if (storedTheme()) root.dataset.theme = storedTheme();
 
 function each(selector, action, within = document) {
   Array.from(within.querySelectorAll(selector)).forEach(action);
 }
 
-function colours() {
+function addThemeChoice() {
   const choice = document.getElementById("theme");
   choice.closest("p").hidden = !CSS.supports("color", "light-dark(#000, #fff)");
-  choice.value = stored();
+  choice.value = storedTheme();
   choice.addEventListener("change", () => {
     if (choice.value) root.dataset.theme = choice.value;
     else delete root.dataset.theme;
-    try { localStorage.setItem(kept, choice.value); } catch { /* a page that may store nothing forgets it */ }
+    try { localStorage.setItem(themeKey, choice.value); } catch { /* without storage, the choice lasts until the page closes */ }
   });
 }
 
-function contents() {
+function followContents() {
   const part = document.querySelector("nav details");
   const narrow = matchMedia("(max-width: 62rem)");
-  const fold = () => { part.open = !narrow.matches; };
-  fold();
-  narrow.addEventListener("change", fold);
+  const update = () => { part.open = !narrow.matches; };
+  update();
+  narrow.addEventListener("change", update);
   const bar = document.querySelector(".bar");
   const measure = () => { if (bar) root.style.setProperty("--bar", `${bar.offsetHeight}px`); };
   measure();
@@ -44,21 +44,21 @@ function contents() {
   for (const id of links.keys()) watch.observe(document.getElementById(id));
 }
 
-function filter() {
+function addHospitalFilter() {
   const box = document.getElementById("find");
   if (!box || "few" in box.dataset) return;
   box.closest("p").hidden = false;
   const entries = Array.from(document.querySelectorAll("nav .sites li"));
   box.addEventListener("input", () => {
-    const wanted = box.value.trim().toLocaleLowerCase();
-    const fits = (item) => item.dataset.hospital.toLocaleLowerCase().includes(wanted);
-    each("[data-hospital]", (item) => item.classList.toggle("filtered", !fits(item)));
-    const left = entries.filter(fits).length;
-    document.querySelector("nav .found").textContent = wanted ? `${left} of ${entries.length} shown` : "";
+    const query = box.value.trim().toLocaleLowerCase();
+    const matches = (item) => item.dataset.hospital.toLocaleLowerCase().includes(query);
+    each("[data-hospital]", (item) => item.classList.toggle("filtered", !matches(item)));
+    const left = entries.filter(matches).length;
+    document.querySelector("nav .matches").textContent = query ? `${left} of ${entries.length} shown` : "";
   });
 }
 
-function sorting(table) {
+function makeSortable(table) {
   const heads = Array.from(table.tHead.rows[table.tHead.rows.length - 1].cells);
   const body = table.tBodies[0];
   const original = Array.from(body.rows);
@@ -98,18 +98,18 @@ function sorting(table) {
   });
 }
 
-// A table of shaded cells: one stop of the Tab key, arrows within, and the cell's words in a line of their own.
-function matrix(table) {
+// The matrix is one stop of the Tab key; arrow keys move within it, and the current cell is described in the line above.
+function makeNavigable(table) {
   const line = table.closest("section").querySelector(".readout");
   const cells = () => Array.from(table.querySelectorAll("tbody tr:not(.filtered), tfoot tr"), (row) => Array.from(row.querySelectorAll("td")));
   const all = Array.from(table.querySelectorAll("td[data-hint]"));
-  const tell = (cell) => { line.textContent = cell.dataset.hint; };
-  all.forEach((cell, place) => {
-    cell.tabIndex = place ? -1 : 0;
-    cell.addEventListener("mouseenter", () => tell(cell));
+  const show = (cell) => { line.textContent = cell.dataset.hint; };
+  all.forEach((cell, index) => {
+    cell.tabIndex = index ? -1 : 0;
+    cell.addEventListener("mouseenter", () => show(cell));
     cell.addEventListener("focus", () => {
       all.forEach((other) => { other.tabIndex = other === cell ? 0 : -1; });
-      tell(cell);
+      show(cell);
     });
   });
   const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
@@ -117,13 +117,13 @@ function matrix(table) {
     const move = moves[event.key], from = event.target.closest("td");
     if (!move || !from) return;
     event.preventDefault();
-    const rows = cells(), row = rows.findIndex((found) => found.includes(from));
-    rows[row + move[0]]?.[rows[row].indexOf(from) + move[1]]?.focus();
+    const rows = cells(), at = rows.findIndex((row) => row.includes(from));
+    rows[at + move[0]]?.[rows[at].indexOf(from) + move[1]]?.focus();
   });
 }
 
-// What fits needs no scrolling, and so no stop of the Tab key.
-function stops() {
+// A table that needs no scrolling needs no stop of the Tab key.
+function updateTabStops() {
   each(".scroll", (part) => {
     if (part.scrollWidth > part.clientWidth) part.tabIndex = 0;
     else part.removeAttribute("tabindex");
@@ -131,23 +131,23 @@ function stops() {
 }
 
 addEventListener("DOMContentLoaded", () => {
-  colours();
-  contents();
-  filter();
-  each("table.sortable", sorting);
-  each("table.matrix", matrix);
-  stops();
-  addEventListener("resize", stops);
+  addThemeChoice();
+  followContents();
+  addHospitalFilter();
+  each("table.sortable", makeSortable);
+  each("table.matrix", makeNavigable);
+  updateTabStops();
+  addEventListener("resize", updateTabStops);
 });
 
-// Paper has no buttons: open what is folded, and fold it again afterwards.
-const folded = [];
+// Printing opens all details elements and closes them again afterwards.
+const opened = [];
 addEventListener("beforeprint", () => {
   each("details:not([open])", (part) => {
     part.open = true;
-    folded.push(part);
+    opened.push(part);
   });
 });
 addEventListener("afterprint", () => {
-  for (const part of folded.splice(0)) part.open = false;
+  for (const part of opened.splice(0)) part.open = false;
 });

@@ -1,9 +1,11 @@
-"""Words and numbers: how a figure is written, and why one is missing."""
+"""How numbers, intervals and notices are written, and why a value or its interval is missing."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from common.metrics import registry
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
@@ -22,37 +24,45 @@ RECALIBRATION_TITLES = {
 CLASS_METRICS = {metric.name: metric.title for metric in registry.CLASS_METRICS.values()}
 """Titles of the metrics of each class."""
 NOTICE_TAGS: dict[Level, str] = {"synthetic": "SYNTHETIC", "leak": "LEAK", "not-private": "NOT PRIVATE"}
-"""Notices that are repeated beside every table and figure."""
+"""Notices that are repeated in the caption of every table and plot."""
+NOTICE_BARS: dict[Level, str] = {
+    "synthetic": "SYNTHETIC DATA: no real patients",
+    "leak": "LEAK: patients are in both the training and the test set",
+    "not-private": "NOT PRIVATE: the noise can be removed",
+}
+"""Notices in the bar that stays at the top of the page."""
 
 PRIVACY_DEFINITIONS = {
-    "patient": "Two data sets are neighbours if one holds a person more: all of that person's recordings and examples "
-    "at the hospital. Protected is whether a person took part in training, and all that they gave to it.",
-    "record": "Two data sets are neighbours if one holds an example more, such as one heartbeat. Protected is that one "
-    "example. A person with many examples has no such promise: their epsilon is many times as large.",
-    "hospital": "Two federations are neighbours if one hospital's contribution is nothing in one of them. Protected is "
-    "all that a hospital's updates tell: of its patients, its equipment, its ways, up to whether it took part.",
+    "patient": "Two data sets are neighbours if one contains one person more, with all recordings and examples of that "
+    "person at the hospital. Training protects whether a person took part, and all data that the person contributed.",
+    "record": "Two data sets are neighbours if one contains one example more, such as one heartbeat. Training protects "
+    "that one example. It does not protect a person with many examples to the same degree: the epsilon of a person is "
+    "larger by a factor of the number of examples.",
+    "hospital": "Two federations are neighbours if the contribution of one hospital is zero in one of them. Training "
+    "protects everything that a hospital's updates reveal: about its patients, equipment and practices, and whether it "
+    "took part.",
 }
-"""What a neighbouring data set is, and what is protected, by level."""
+"""The neighbouring relation and what is protected, by privacy level."""
 UNPROTECTED = (
-    "Not protected, and in no epsilon: the numbers of patients and examples in the tables (of those who trained unless "
-    "a notice says that they are noisy), the figures on validation and test patients, who are other people than those "
-    "who trained, and what holds for a hospital as a whole."
+    "Not protected, and not included in any epsilon: the numbers of patients and examples in the tables (of training "
+    "patients too, unless a notice says that they are noisy), the results on validation and test patients, who are not "
+    "the training patients, and properties of a hospital as a whole."
 )
 UNPROTECTED_HOSPITAL = (
-    "Not protected, and in no epsilon: the numbers of patients and examples in the tables, the figures on each "
-    "hospital's validation and test patients, and that it is named here. A person who was at two hospitals has both "
-    "contributions in the sum."
+    "Not protected, and not included in any epsilon: the numbers of patients and examples in the tables, the results "
+    "on each hospital's validation and test patients, and that the hospital is named here. A person treated at two "
+    "hospitals contributes to both."
 )
 SERVER_VIEW = {
-    "site": "The server sees each hospital's update, not only their sum; the noise is in it before it leaves.",
-    "server": "The server sees each hospital's update without noise and is trusted with it: it adds the noise to their "
-    "sum, so that the promise holds against those who get the models.",
+    "site": "The server receives each hospital's update, not only the sum; the noise is added at the hospital.",
+    "server": "The server receives each hospital's update without noise and must be trusted: it adds the noise to the "
+    "sum, so the guarantee holds against recipients of the models.",
 }
-"""What the server sees, by who adds the noise."""
+"""What the server receives, by where the noise is added."""
 
 
 def describe_unprotected(spent: PrivacySpent) -> str:
-    """Return what a run's privacy does not cover, and what the server sees."""
+    """Return what differential privacy does not cover in this run, and what the server receives."""
     return f"{UNPROTECTED_HOSPITAL if spent.level == 'hospital' else UNPROTECTED} {SERVER_VIEW[spent.noise_at]}"
 
 
@@ -64,7 +74,15 @@ MONTHS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure ready to be shown. `reason`: why the value or its interval is missing; `few`: few patients."""
+    """A value as it is shown.
+
+    Attributes:
+        text: the value, or a word for its absence.
+        interval: the 95% interval; empty if there is none.
+        few: whether it is based on fewer than FEW_PATIENTS patients.
+        reason: why the value or its interval is missing.
+        value: the number behind the text; None if there is none.
+    """
 
     text: str
     interval: str = ""
@@ -74,59 +92,51 @@ class Cell:
 
 
 def format_number(value: float | None) -> str:
-    """Return three digits after the point.
+    """Return a number with three digits after the point.
 
-    >>> number(0.60349), number(None)
+    >>> format_number(0.60349), format_number(None)
     ('0.603', 'n/a')
     """
     return "n/a" if value is None else f"{value:.3f}"
 
 
 def format_interval(figure: Figure) -> str:
-    """Return the 95% interval, or nothing where there is none.
+    """Return the 95% interval; empty if there is none.
 
-    >>> interval(Figure(value=0.6, low=0.512, high=0.678))
+    >>> format_interval(Figure(value=0.6, low=0.512, high=0.678))
     '0.51 to 0.68'
     """
     return "" if figure.low is None or figure.high is None else f"{figure.low:.2f} to {figure.high:.2f}"
 
 
-def format_figure_without_evaluation(figure: Figure) -> Cell:
-    """Return a figure that stands in no evaluation, ready to be shown."""
-    if figure.value is None:
-        return Cell("n/a", reason="cannot be computed from these patients")
-    shown = format_interval(figure)
-    return Cell(
-        format_number(figure.value), shown, False, "" if shown else "no interval: too few patients", figure.value
-    )
-
-
 def format_difference(figure: Figure | None) -> str:
-    """Return a difference with its sign and interval, three digits each, for it may be small.
+    """Return a difference with its sign and interval, three digits each because it may be small.
 
-    >>> change(Figure(value=-0.0214, low=-0.0403, high=0.001)), change(None)
+    >>> figure = Figure(value=-0.0214, low=-0.0403, high=0.001)
+    >>> format_difference(figure), format_difference(None)
     ('-0.021 (-0.040 to +0.001)', 'n/a')
     """
     if figure is None or figure.value is None:
         return "n/a"
-    shown = f"{figure.value:+.3f}"
-    known = figure.low is not None and figure.high is not None
-    return f"{shown} ({figure.low:+.3f} to {figure.high:+.3f})" if known else shown
+    text = f"{figure.value:+.3f}"
+    if figure.low is None or figure.high is None:
+        return text
+    return f"{text} ({figure.low:+.3f} to {figure.high:+.3f})"
 
 
 def capitalise(text: str) -> str:
-    """Return the text with a capital at its start, the rest as it is.
+    """Return the text with its first letter in upper case and the rest unchanged.
 
-    >>> capital("macro-AUROC")
+    >>> capitalise("macro-AUROC")
     'Macro-AUROC'
     """
     return text[:1].upper() + text[1:]
 
 
 def format_time(created: str) -> str:
-    """Return an ISO 8601 time for readers, to the minute, in UTC; what cannot be read stays as it is.
+    """Return an ISO 8601 time in words, to the minute, in UTC; text that is no such time is returned unchanged.
 
-    >>> moment("2026-02-03T14:05:59+01:00")
+    >>> format_time("2026-02-03T14:05:59+01:00")
     '3 February 2026, 13:05 UTC'
     """
     try:
@@ -140,16 +150,16 @@ def format_time(created: str) -> str:
 def format_count(count: int, one: str, many: str = "") -> str:
     """Return a count with its noun.
 
-    >>> plural(1, "patient"), plural(10954, "patient"), plural(2, "class", "classes")
+    >>> format_count(1, "patient"), format_count(10954, "patient"), format_count(2, "class", "classes")
     ('1 patient', '10,954 patients', '2 classes')
     """
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def format_duration(seconds: float) -> str:
-    """Return a time that a person reads at a glance.
+    """Return a duration in seconds, minutes or hours.
 
-    >>> duration(7.7), duration(125), duration(7260)
+    >>> format_duration(7.7), format_duration(125), format_duration(7260)
     ('8 s', '2 min 5 s', '2 h 1 min')
     """
     whole = round(seconds)
@@ -160,81 +170,85 @@ def format_duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def make_cell(item: Evaluation | None, metric: str, name: str | None = None, missing: str = "") -> Cell:
-    """Return one figure of an evaluation, ready to be shown.
+def make_cell(evaluation: Evaluation | None, metric: str, class_name: str | None = None, missing: str = "") -> Cell:
+    """Return one metric of an evaluation as it is shown.
 
     Args:
-        item: the evaluation; None where there was none.
+        evaluation: None if there was none.
         metric: a key of METRICS, or of CLASS_METRICS with a class.
-        name: the class; None for the figure over all classes.
-        missing: the reason to give where there is no evaluation.
+        class_name: the class; None for the metric over all classes.
+        missing: the reason to give if there is no evaluation.
     """
-    if item is None:
+    if evaluation is None:
         return Cell("n/a", reason=missing or "not evaluated")
-    part = None if name is None else item.classes.get(name)
-    if name is not None and part is None:
-        return Cell("n/a", reason="no figures of this class")
-    figure: Figure | None = item.figure(metric) if part is None else getattr(part, metric)
+    part = None if class_name is None else evaluation.classes.get(class_name)
+    if class_name is not None and part is None:
+        return Cell("n/a", reason="no results for this class")
+    figure: Figure | None = evaluation.figure(metric) if part is None else getattr(part, metric)
     if figure is None:
-        return Cell("n/a", reason="not a figure of this task")
-    patients = item.patients if part is None else part.patients
-    if figure.value is None and item.suppressed and (name is None or name in item.suppressed):
-        least = item.suppressed[name] if name else max(item.suppressed.values())
-        return Cell("suppressed", reason=f"suppressed (fewer than {least} patients)")
+        return Cell("n/a", reason="not defined for this task")
+    patients = evaluation.patients if part is None else part.patients
+    if figure.value is None and evaluation.suppressed and (class_name is None or class_name in evaluation.suppressed):
+        minimum = evaluation.suppressed[class_name] if class_name else max(evaluation.suppressed.values())
+        return Cell("suppressed", reason=f"suppressed (fewer than {minimum} patients)")
     if figure.value is None:
-        return Cell("n/a", reason=_why_missing(item, metric, None if part is None else part.examples))
-    shown = format_interval(figure)
-    why = "" if shown else _why_no_interval(item)
-    return Cell(format_number(figure.value), shown, patients < FEW_PATIENTS, why, figure.value)
+        return Cell("n/a", reason=_explain_missing_value(evaluation, metric, None if part is None else part.examples))
+    return make_figure_cell(figure, patients, _explain_missing_interval(evaluation))
 
 
 def make_figure_cell(figure: Figure, patients: int = FEW_PATIENTS, note: str = "") -> Cell:
-    """Return a figure that stands by itself, ready to be shown; `note`: why it has no interval."""
+    """Return a value with its interval as it is shown.
+
+    Args:
+        figure: the value.
+        patients: the number of patients that it is based on.
+        note: why there is no interval, if there is none.
+    """
     if figure.value is None:
         return Cell("n/a", reason="cannot be computed from these patients")
-    written = format_interval(figure)
-    why = "" if written else note or "no interval"
-    return Cell(format_number(figure.value), written, patients < FEW_PATIENTS, why, figure.value)
+    interval = format_interval(figure)
+    reason = "" if interval else note or "no interval"
+    return Cell(format_number(figure.value), interval, patients < FEW_PATIENTS, reason, figure.value)
 
 
-def _why_missing(item: Evaluation, metric: str, examples: int | None) -> str:
-    if item.examples == 0:
+def _explain_missing_value(evaluation: Evaluation, metric: str, examples: int | None) -> str:
+    if evaluation.examples == 0:
         return "no test examples"
     if examples == 0:
         return "no examples of this class among these patients"
-    if examples == item.examples and metric in ("auroc", "auprc"):
-        return "all examples are of this class: there is nothing to tell it from"
-    if examples is None and metric in ("macro_auroc", "macro_auprc"):
-        return "all examples are of one class: there is nothing to tell it from"
+    if examples == evaluation.examples and registry.CLASS_METRICS[metric].judges == "ranking":
+        return "all examples are of this class: there is no other class to compare with"
+    if examples is None and registry.METRICS[metric].judges == "ranking":
+        return "all examples are of one class: there is no other class to compare with"
     return "cannot be computed from these patients"
 
 
-def _why_no_interval(item: Evaluation) -> str:
-    if item.patients < 2:
+def _explain_missing_interval(evaluation: Evaluation) -> str:
+    if evaluation.patients < 2:
         return "no interval: it needs at least two patients"
-    if item.resamples == 0:
-        return next((note for note in item.notes if "interval" in note), "no interval: none was asked for")
-    return "no interval: too few resamples have this figure"
+    if evaluation.resamples == 0:
+        return next((note for note in evaluation.notes if "interval" in note), "no interval: none was requested")
+    return "no interval: the metric is undefined in too many resamples"
 
 
 def list_table_metrics(report: Report) -> list[str]:
-    """Return the figures that tables of models and hospitals show: the run's own metric is always one."""
-    found = ["macro_f1", "macro_auroc", "macro_auprc", "accuracy"]
+    """Return the metrics in the tables of models and hospitals; the run's own metric is always among them."""
+    metrics = ["macro_f1", "macro_auroc", "macro_auprc", "accuracy"]
     if report.binary:
-        found = ["auroc", "auprc", "sensitivity", "specificity", "accuracy"]
+        metrics = ["auroc", "auprc", "sensitivity", "specificity", "accuracy"]
         if report.task.get("utility"):
-            found[-1] = "utility"
+            metrics[-1] = "utility"
     elif report.task.get("kind") == "multilabel":
-        found = ["macro_auroc", "macro_auprc", "macro_f1", "accuracy"]
-    return found if report.metric in found else [*found, report.metric]
+        metrics = ["macro_auroc", "macro_auprc", "macro_f1", "accuracy"]
+    return metrics if report.metric in metrics else [*metrics, report.metric]
 
 
 def format_notice(notice: Notice) -> str:
-    """Return a notice that begins with its level.
+    """Return the text of a notice, starting with its level.
 
-    >>> labelled(Notice(level="warning", text="Few resamples."))
+    >>> format_notice(Notice(level="warning", text="Few resamples."))
     'WARNING: Few resamples.'
-    >>> labelled(Notice(level="leak", text="LEAKY split."))
+    >>> format_notice(Notice(level="leak", text="LEAKY split."))
     'LEAKY split.'
     """
     level = notice.level.upper().replace("-", " ")
@@ -242,19 +256,45 @@ def format_notice(notice: Notice) -> str:
 
 
 def metric_title(metric: str) -> str:
-    """Return a metric's name within a sentence."""
+    """Return the title of a metric, as it is written within a sentence."""
     return METRICS.get(metric, metric)
 
 
-def format_figure_short(item: Evaluation, metric: str) -> str:
-    """Return a figure with its interval, for a table's cell."""
-    shown = make_cell(item, metric)
-    return f"{shown.text} ({shown.interval})" if shown.interval else shown.text
+def higher_is_better(metric: str) -> bool:
+    """Return whether higher values of a metric are better."""
+    return registry.METRICS[metric].better == "higher"
 
 
-def format_figure(item: Evaluation, metric: str) -> str:
-    """Return a figure with its interval, within a sentence."""
-    shown = make_cell(item, metric)
-    if shown.value is None:
-        return f"n/a ({shown.reason})"
-    return f"{shown.text} ({f'95% interval {shown.interval}' if shown.interval else 'no interval'})"
+def format_figure_short(evaluation: Evaluation, metric: str) -> str:
+    """Return a metric with its interval, for a table cell."""
+    cell = make_cell(evaluation, metric)
+    return f"{cell.text} ({cell.interval})" if cell.interval else cell.text
+
+
+def format_figure(evaluation: Evaluation, metric: str) -> str:
+    """Return a metric with its interval, within a sentence."""
+    cell = make_cell(evaluation, metric)
+    if cell.value is None:
+        return f"n/a ({cell.reason})"
+    return f"{cell.text} ({f'95% interval {cell.interval}' if cell.interval else 'no interval'})"
+
+
+def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested settings as dotted names with their values as text.
+
+    >>> flatten_settings({"seed": 1, "training": {"lr": 0.01}})
+    [('seed', '1'), ('training.lr', '0.01')]
+    """
+    flat: list[tuple[str, str]] = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat += flatten_settings(value, f"{prefix}{name}.")
+        else:
+            flat.append((f"{prefix}{name}", _format_setting(value)))
+    return flat
+
+
+def _format_setting(value: Any) -> str:
+    if value is None or value in ({}, [], (), ""):
+        return "none"
+    return ", ".join(str(item) for item in value) if isinstance(value, list | tuple) else str(value)

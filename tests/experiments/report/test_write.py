@@ -8,7 +8,7 @@ import pytest
 from common.errors import DataError
 from experiments.report.build import build_report
 from experiments.report.document.report import from_json
-from experiments.report.plots import draw_plots
+from experiments.report.pages.sections import draw_plots
 from experiments.report.write import render_report, write_report
 
 FILES = ["report.html", "sites.csv", "summary.md", "model_card.md"]

@@ -48,24 +48,24 @@ def test_each_hospitals_spending_stands_in_every_form(make_run) -> None:
     assert model.from_json(model.to_json(report)) == report
     page = render_html(report)
     for text in ("123 people", "4.250", "1.500", "1e-05", "2.500", "PRV", "Two data sets are neighbours",
-                 "a person more",
-                 "The server sees each hospital"):  # fmt: skip
+                 "one person more",
+                 "The server receives each hospital"):  # fmt: skip
         assert text in page
     assert "heartbeat" not in page
-    assert "epsilon 1.50 at most at delta 1e-05" in shown(report)
+    assert "an epsilon of at most 1.50 at delta 1e-05" in shown(report)
     assert "NOT PRIVATE" not in page + shown(report)
 
 
 def test_a_record_level_run_says_that_it_is_no_promise_to_a_person(make_run) -> None:
     page = render_html(build_report(spend(make_run(), level="record", unit="example", units=9000)))
     assert "9,000 examples" in page
-    assert "A person with many examples has no such promise" in page
+    assert "It does not protect a person with many examples to the same degree" in page
 
 
 def test_noise_that_can_be_repeated_is_marked_everywhere(make_run) -> None:
     report = build_report(spend(make_run(), private=False))
     page = render_html(report)
-    assert "NOT PRIVATE: the noise can be taken away" in page
+    assert "NOT PRIVATE: the noise can be removed" in page
     assert page.count(">NOT PRIVATE</strong>") > 5
     assert '@top-center { content: "NOT PRIVATE"' in page
     assert "NOT PRIVATE" in shown(report)
@@ -96,7 +96,7 @@ def test_an_audit_in_the_folder_is_shown(make_run: Any, passed: bool) -> None:
     assert report.audit is not None
     page = render_html(report)
     assert "<h3>Audit</h3>" in page
-    assert all(text in page for text in ("4.250", "1.125", "3.875", "1,500 people", "99% confidence"))
+    assert all(text in page for text in ("4.250", "1.125", "3.875", "1,500 canaries", "99% confidence"))
     assert ("FAILED: this training" in page) is not passed
     (folder / "audit.json").write_text("{}")
     with pytest.raises(DataError):

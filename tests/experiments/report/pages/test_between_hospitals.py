@@ -37,17 +37,17 @@ def test_travel_recalibration_and_leaving_out_stand_on_the_page(make_run: Callab
     (folder / "leave-one-out.json").write_text(json.dumps({"sites": sites, "worst": worst}))
     text = render_html(build_report(folder))
     for part in (
-        "From one hospital to another", "A loss of &lt;ranking&gt;.", "-0.081 (-0.120 to -0.040)", "temperature",
-        "south: not recalibrated, fewer than 5 validation patients.", "Worst when left out: west, macro-F1 0.500",
-        "<dt>west left out</dt><dd>It held.</dd>", "no answer from this hospital",
+        "Transfer between hospitals", "A loss of &lt;ranking&gt;.", "-0.081 (-0.120 to -0.040)", "temperature",
+        "south: not recalibrated, fewer than 5 validation patients.", "when left out: west, macro-F1 0.500",
+        "<dt>west left out</dt><dd>It held.</dd>", "no response from this hospital",
     ):  # fmt: skip
         assert part in text, part
     outcome["recalibration"].pop("north")
     (folder / "federated.json").write_text(json.dumps(outcome))
     assert "recalibrated at each hospital, with" not in render_html(build_report(folder))  # no table without a row
     bare = render_html(build_report(make_run_again(folder)))
-    assert "From one hospital to another" not in bare
-    assert "What recalibration wins back" not in bare
+    assert "Transfer between hospitals" not in bare
+    assert "Recalibration at each hospital" not in bare
 
 
 def make_run_again(folder: Path) -> Path:

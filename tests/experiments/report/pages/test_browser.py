@@ -112,7 +112,7 @@ def test_twenty_hospitals_open_in_two_seconds_and_each_is_reachable(twenty, tmp_
     box = browser.find_element("css selector", "#find")
     box.send_keys("ward-1")
     assert len(shown()) == 2 * 10
-    assert browser.find_element("css selector", "nav .found").text == "10 of 20 shown"
+    assert browser.find_element("css selector", "nav .matches").text == "10 of 20 shown"
     box.clear()
     box.send_keys("\ue003 ")
     assert len(shown()) == 2 * 20

@@ -14,7 +14,7 @@ from experiments.report.document.results import GroupGap, Subset
 from experiments.report.document.run import SplitCounts
 from experiments.report.pages.markdown import escape_markdown, render_summary
 from experiments.report.pages.model_card import render_model_card
-from experiments.report.plots import draw_plots
+from experiments.report.pages.sections import draw_plots
 from experiments.report.plots.drawing import read_light_colours
 from experiments.report.text import formatting
 
@@ -80,7 +80,7 @@ def test_the_summary_holds_the_pages_figures(make_run) -> None:
         assert (row[1], row[2]) == (str(item.patients), shown)
     assert rows["all hospitals"][2].startswith(f"{report.federated.pooled.macro_f1.value:.3f} (")
     assert {model.title for model in report.models} <= set(rows)
-    assert "![Each hospital's figure with its 95% interval](plots/forest.png)" in text
+    assert "![macro-F1 of each hospital, with 95% intervals](plots/forest.png)" in text
     assert "(plots/curves.png)" in text
 
 
@@ -112,13 +112,13 @@ def test_the_card_says_for_what_on_whom_how_good_and_what_is_not_promised(make_r
         "Citation and licence",
     ]  # fmt: skip
     for said in (
-        "to tell normal, ventricular, fusion from one lead",
+        "to predict normal, ventricular, fusion from one lead",
         "| south | 3 | 3 | 3 | 60 | 60 |",
         "| all | 14 | 14 | 14 | 280 | 280 |",
-        "- south: 3 test patients; its figures can change much with one more.",
-        "- west did not always answer: no answer within 9 s.",
+        "- south: 3 test patients; one patient more can change its results considerably.",
+        "- west did not respond to every request: no answer within 9 s.",
         "Training was not differentially private",
-        "the server sees each hospital's update",
+        "the server receives each hospital's update",
         "Nobody 2026. Source: here. Licence: CC0.",
         f"The worst hospital is south, with {report.federated.worst.value:.3f}",
     ):
@@ -128,7 +128,7 @@ def test_the_card_says_for_what_on_whom_how_good_and_what_is_not_promised(make_r
 def test_the_card_of_a_run_without_test_figures_is_readable(make_run) -> None:
     text = render_model_card(build_report(make_run(status="interrupted", rounds=0)))
     assert "Interrupted before the first round" in text
-    assert "There are no test figures" in text
+    assert "There are no test results" in text
 
 
 def test_the_card_tells_of_groups_and_of_what_is_suppressed(make_run) -> None:
@@ -157,8 +157,9 @@ def test_the_card_tells_of_groups_and_of_what_is_suppressed(make_run) -> None:
         f"{item.macro_f1.value:.3f} ({formatting.format_interval(item.macro_f1)})",
     ]
     assert rows["male"][1] == "3"
-    assert "Between male (lowest) and female (highest) lie 0.250 (95% interval 0.12 to 0.50) of macro-F1." in text
+    said = "groups differs by 0.250 (95% interval 0.12 to 0.50) between male (lowest) and female (highest)."
+    assert f"The macro-F1 of the {said}" in text
     assert "Too few patients to compare: other." in text
-    assert "- west tells no figures: it has fewer than 5 test patients." in text
+    assert "- west reports no results because it has fewer than 5 test patients." in text
     assert rows["fusion"][1:3] == ["suppressed", "fewer than 5"]
     assert "| north | n/a | n/a | fewer than 5 patients | n/a | fewer than 5 patients |" in text

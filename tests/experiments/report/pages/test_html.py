@@ -15,11 +15,12 @@ from common.task import Task
 from experiments.report.build import build_report
 from experiments.report.document.report import Report, to_json
 from experiments.report.document.run import Notice, Run
-from experiments.report.pages.html import TEMPLATES, flatten_settings, list_losses, render_html
-from experiments.report.pages.sections import HOSPITAL_TEMPLATES, SECTIONS
-from experiments.report.text.findings import explain_missing_test
+from experiments.report.pages.html import TEMPLATES, render_html
+from experiments.report.pages.sections import HOSPITAL_TEMPLATES, list_sections
+from experiments.report.pages.sections.matrix import build_matrix, has_matrix
+from experiments.report.text.findings import explain_missing_test, list_losses
+from experiments.report.text.formatting import flatten_settings
 from experiments.report.text.key_facts import describe_calibration, list_facts
-from experiments.report.text.model_matrix import build_matrix
 
 LEAK = {"level": "leak", "text": "LEAKY split: for comparison, nothing else."}
 
@@ -75,19 +76,22 @@ def test_page_is_well_made(make_run) -> None:
 
 def test_every_section_has_its_file_and_every_file_its_place() -> None:
     found = {f"sections/{path.name}" for path in (TEMPLATES / "sections").glob("*.j2")}
-    assert found == {section.template for section in SECTIONS} | {*HOSPITAL_TEMPLATES, "sections/hospital.html.j2"}
-    assert len({section.id for section in SECTIONS}) == len(SECTIONS)
+    assert found == {section.template for section in list_sections()} | {
+        *HOSPITAL_TEMPLATES,
+        "sections/hospital.html.j2",
+    }
+    assert len({section.id for section in list_sections()}) == len(list_sections())
 
 
 def test_sections_stand_in_order_with_their_entry_in_the_contents(make_run) -> None:
     report = build_report(make_run())
     page = Page(render_html(report))
-    here = [section.id for section in SECTIONS if section.when(report)]
+    here = [section.id for section in list_sections() if section.applies(report)]
     assert [found for found in page.ids if found in here] == here
     contents = page.links[1 : page.links.index("#hospital-1")]
     assert [link[1:] for link in contents] == here
     assert "privacy" not in here
-    assert "without" in here
+    assert "exclusions" in here
 
 
 def test_page_needs_no_network(make_run) -> None:
@@ -101,7 +105,7 @@ def test_page_needs_no_network(make_run) -> None:
 
 def test_bare_report_of_a_run_that_failed_at_once_is_readable() -> None:
     page = render_html(Report(run=Run(id="x", name="x", status="failed", error="no site came")))
-    assert "Failed before the first round was done" in page
+    assert "Failed before the first round was completed" in page
     assert "no site came" in page
 
 
@@ -110,7 +114,7 @@ def test_synthetic_stands_beside_everything_or_nowhere(make_run, synthetic) -> N
     text = render_html(build_report(make_run(synthetic=synthetic)))
     captions = re.findall(r"<(caption|figcaption)>(.*?)</\1>", text, re.DOTALL)
     assert all(("SYNTHETIC" in caption) is synthetic for _, caption in captions)
-    assert ("SYNTHETIC DATA: not real patients" in text) is synthetic
+    assert ("SYNTHETIC DATA: no real patients" in text) is synthetic
     assert (text.count(">SYNTHETIC</text>") == 2) is synthetic
     assert ('@top-center { content: "SYNTHETIC"' in text) is synthetic
     assert ("SYNTHETIC" in text) is synthetic
@@ -121,7 +125,7 @@ def test_leak_stands_beside_everything_or_nowhere(make_run, notices) -> None:
     text = render_html(build_report(make_run(notices=notices)))
     captions = re.findall(r"<(caption|figcaption)>(.*?)</\1>", text, re.DOTALL)
     assert all(("LEAK" in caption) is bool(notices) for _, caption in captions)
-    assert ("LEAK: patients stand in training and in test" in text) is bool(notices)
+    assert ("LEAK: patients are in both the training and the test set" in text) is bool(notices)
     assert ("never seen in training" in text) is not bool(notices)
     assert (LEAK["text"] in text) is bool(notices)
 
@@ -137,9 +141,9 @@ def test_names_and_titles_are_text_never_markup(make_run) -> None:
 def test_interrupted_run_says_how_far_it_came(make_run) -> None:
     text = render_html(build_report(make_run(status="interrupted", rounds=2, of=8)))
     assert "Interrupted after round 2 of 8" in text
-    assert "There are no test figures: the run ended before the final evaluation." in text
+    assert "There are no test results: the run ended before the final evaluation." in text
     assert 'title="the run ended before the final evaluation"' in text
-    assert "Validation figures over the rounds" in text
+    assert "Validation metrics over the rounds" in text
 
 
 def _row(text: str, name: str) -> str:
@@ -151,7 +155,7 @@ def test_figures_on_few_patients_wear_a_dagger(make_run) -> None:
     text = render_html(build_report(make_run()))
     assert _row(text, "south").count("†") == 4
     assert _row(text, "north").count("†") == 0
-    assert "† rests on fewer than 5 patients" in text
+    assert "† based on fewer than 5 patients" in text
 
 
 def test_worst_hospital_is_marked_once(make_run) -> None:
@@ -203,19 +207,21 @@ def test_models_are_compared(make_run) -> None:
     values = [model.pooled.macro_f1.value for model in report.locals]
     assert "Mean of the 3 local models" in text
     assert f"alone reaches {sum(values) / 3:.3f} on average" in text
-    assert "With and without some patients" in text
+    assert "With and without selected patients" in text
 
 
 def test_first_screen_tells_who_how_good_how_sure_and_where_it_fails(make_run) -> None:
     report = build_report(make_run(synthetic=True))
     found = {fact.label: fact for fact in list_facts(report)}
     figure, item = report.federated.pooled.macro_f1, report.federated.sites["south"]
-    assert found["What it tells"].detail == "SYNTHETIC: Toy beats"
-    assert (found["Patients"].value, found["Patients"].alarm) == ("14", False)
-    assert found["Patients"].detail == "tested, never seen in training; 14 patients trained the model at 3 hospitals"
-    assert found["How good"].value == f"{figure.value:.3f}"
-    assert found["How sure"].value == f"{figure.low:.2f} to {figure.high:.2f}"
-    assert found["How sure"].detail == "95% interval over patients; 1 hospital with few test patients"
+    assert found["Predicts"].detail == "SYNTHETIC: Toy beats"
+    assert (found["Test patients"].value, found["Test patients"].alarm) == ("14", False)
+    assert found["Test patients"].detail == "never seen in training; trained on 14 patients of 3 hospitals"
+    assert found["Performance"].value == f"{figure.value:.3f}"
+    assert found["Uncertainty"].value == f"{figure.low:.2f} to {figure.high:.2f}"
+    assert (
+        found["Uncertainty"].detail == "95% interval of the macro-F1, over patients; 1 hospital with few test patients"
+    )
     assert found["Worst hospital"].value == "south"
     assert found["Worst hospital"].link == "hospital-2"
     assert found["Worst hospital"].detail.startswith(f"{item.macro_f1.value:.3f} ({item.macro_f1.low:.2f} to ")
@@ -232,9 +238,9 @@ def figure(low: float, high: float) -> Figure:
 @pytest.mark.parametrize(
     ("slope", "level", "said"),
     [
-        ((0.8, 1.2), (-0.1, 0.1), "no fault seen"),
+        ((0.8, 1.2), (-0.1, 0.1), "no miscalibration detected"),
         ((0.5, 0.9), (-0.1, 0.1), "too extreme"),
-        ((1.1, 1.9), (-0.1, 0.1), "too timid"),
+        ((1.1, 1.9), (-0.1, 0.1), "not extreme enough"),
         ((0.8, 1.2), (0.1, 0.3), "too low"),
         ((0.5, 0.9), (-0.3, -0.1), "too extreme and too high"),
     ],
@@ -254,9 +260,9 @@ def test_the_verdict_means_what_it_says() -> None:
     truth = (rng.random(6000) < 1 / (1 + np.exp(-odds))).astype(int)
     patient = np.repeat(np.arange(300), 20)
     for change, said in (
-        (odds, "no fault seen"),
+        (odds, "no miscalibration detected"),
         (2 * odds, "too extreme"),
-        (odds / 2, "too timid"),
+        (odds / 2, "not extreme enough"),
         (odds - 1, "too low"),
         (odds + 1, "too high"),
     ):
@@ -270,7 +276,9 @@ def test_first_screen_says_which_classes_cannot_be_read(make_run) -> None:
     report = build_report(make_run())
     [fact] = [fact for fact in list_facts(report) if fact.label == "Probabilities"]
     parts = {name: part.calibration for name, part in report.federated.pooled.classes.items() if part.calibration}
-    bad = [name for name, found in parts.items() if describe_calibration(found) not in ("", "no fault seen")]
+    bad = [
+        name for name, found in parts.items() if describe_calibration(found) not in ("", "no miscalibration detected")
+    ]
     assert fact.alarm is bool(bad)
     titles = report.class_titles
     assert all(f"for {titles[name]}" in fact.detail for name in bad)
@@ -279,16 +287,16 @@ def test_first_screen_says_which_classes_cannot_be_read(make_run) -> None:
 
 def test_first_screen_of_a_run_without_test_figures_alarms(make_run) -> None:
     found = {fact.label: fact for fact in list_facts(build_report(make_run(status="interrupted")))}
-    assert (found["Patients"].value, found["How good"].value) == ("none tested", "not known")
-    assert found["How good"].detail == "the run ended before the final evaluation"
-    assert found["How good"].alarm
+    assert (found["Test patients"].value, found["Performance"].value) == ("none", "not known")
+    assert found["Performance"].detail == "the run ended before the final evaluation"
+    assert found["Performance"].alarm
     assert "Worst hospital" not in found
 
 
 def test_patients_seen_in_training_are_never_called_unseen(make_run) -> None:
     found = {fact.label: fact for fact in list_facts(build_report(make_run(notices=(LEAK,))))}
-    assert found["Patients"].alarm
-    assert "some of them also seen in training" in found["Patients"].detail
+    assert found["Test patients"].alarm
+    assert "some of them also seen in training" in found["Test patients"].detail
 
 
 def test_matrix_holds_every_model_at_every_hospital(make_run) -> None:
@@ -297,7 +305,7 @@ def test_matrix_holds_every_model_at_every_hospital(make_run) -> None:
     assert [name for name, _ in found.models] == [model.name for model in report.models]
     assert [name for name, _ in found.rows] == ["north", "south", "west"]
     values = [model.sites[site].macro_f1.value for model in report.models for site in model.sites]
-    assert (found.least, found.most) == (min(values), max(values))
+    assert (found.worst, found.best) == (min(values), max(values))
     for column, model in enumerate(report.models):
         for name, squares in found.rows:
             square, figure = squares[column], model.sites[name].macro_f1
@@ -306,24 +314,24 @@ def test_matrix_holds_every_model_at_every_hospital(make_run) -> None:
             assert (square.own, square.worst) == (model.trained_at == name, model.worst.site == name)
             assert f"{model.title} at {name}: macro-F1 {figure.value:.3f}" in square.hint
             assert square.hint.endswith("patients, few") is (name == "south")
-    assert [square.cell.value for square in found.last] == [model.pooled.macro_f1.value for model in report.models]
+    assert [square.cell.value for square in found.pooled] == [model.pooled.macro_f1.value for model in report.models]
 
 
 def test_matrix_by_loss_shades_the_lowest_most(make_run) -> None:
     report = build_report(make_run()).model_copy(update={"metric": "loss"})
     found = build_matrix(report)
     best = min((square for _, squares in found.rows for square in squares), key=lambda square: square.cell.value)
-    assert (best.cell.value, best.share) == (found.least, 1.0)
+    assert (best.cell.value, best.share) == (found.best, 1.0)
 
 
 def test_one_model_makes_no_matrix(make_run) -> None:
     report = build_report(make_run(baselines=False))
-    assert build_matrix(report) is None
+    assert not has_matrix(report)
     assert 'id="matrix"' not in render_html(report)
 
 
 def test_run_without_baselines_says_so(make_run) -> None:
-    assert "No other model was trained to compare with." in render_html(build_report(make_run(baselines=False)))
+    assert "No other model was trained for comparison." in render_html(build_report(make_run(baselines=False)))
 
 
 def test_long_runs_leave_numbers_to_the_file(make_run) -> None:

@@ -78,7 +78,7 @@ def test_terminal_shows_notices_first_then_hospitals_and_the_worst(make_run) -> 
     assert text.index("SYNTHETIC") < text.index("north")
     assert "south (worst)" in text
     assert f"{report.federated.pooled.macro_f1.value:.3f}" in text
-    assert "lost: west: no answer within 9 s" in text
+    assert "missing response: west: no answer within 9 s" in text
     assert max(len(line) for line in text.splitlines()) <= 100
     assert "…" not in text
 

@@ -15,7 +15,7 @@ from experiments.report.plots import attribution
 
 def test_importance_is_the_mean_over_patients_and_stands_on_the_page(make_run: Callable[..., Path]) -> None:
     folder = make_run()
-    assert "What the model looks at" not in render_html(build_report(folder))
+    assert "Importance of the inputs" not in render_html(build_report(folder))
     outcome = json.loads((folder / "federated.json").read_text())
     told = {"method": "occlusion", "patients": 6, "features": {"<rr>": 1.0}, "channels": {"I": 0.5}}
     course = {"patients": 6, "signal": [[0.0, 1.0, 0.0]], "importance": [[0.0, 2.0, 0.0]]}
@@ -32,6 +32,13 @@ def test_importance_is_the_mean_over_patients_and_stands_on_the_page(make_run: C
     assert signal.tolist() == [[1.0, 1.0, 0.0]]
     assert weight.tolist() == [[0.0, 2.0, 1.0]]
     text = render_html(report)
-    for part in ("What the model looks at", "by occlusion", "&lt;rr&gt;", "1.5000", "west: suppressed", 'id="overlay-'):
+    for part in (
+        "Importance of the inputs",
+        "by occlusion",
+        "&lt;rr&gt;",
+        "1.5000",
+        "west: suppressed",
+        'id="overlay-',
+    ):
         assert part in text, part
-    assert "N: most at 0.01 s" in text
+    assert "N: peak at 0.01 s" in text

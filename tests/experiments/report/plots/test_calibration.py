@@ -19,8 +19,8 @@ from experiments.report.document.report import Report
 from experiments.report.document.results import ModelResult
 from experiments.report.document.run import Notice, Run
 from experiments.report.pages.html import render_html
-from experiments.report.plots import PLOTS
-from experiments.report.plots import calibration as chances
+from experiments.report.pages.sections import list_plots
+from experiments.report.plots import calibration as calibration_plots
 from experiments.report.plots.drawing import Plot
 
 EVENT = Task("sepsis", "multiclass", ("no", "yes"), ("quiet", "sepsis"), 0, 0, 0.0, ("age",), ())
@@ -62,11 +62,11 @@ def drawings(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return what the plots draw, by name, before it becomes SVG; `said` their descriptions."""
     kept: dict[str, Any] = {}
 
-    def keep(drawing: Any, report: Report, name: str, title: str, said: str) -> str:
-        kept[name] = (drawing.axes, title, said)
-        return "<svg/>"
+    def keep(canvas: Any, report: Report, name: str, title: str, said: str) -> Plot:
+        kept[name] = (canvas.axes, title, said)
+        return Plot(title, "<svg/>", canvas)
 
-    monkeypatch.setattr(chances, "finish_svg", keep)
+    monkeypatch.setattr(calibration_plots, "finish_plot", keep)
     return kept
 
 
@@ -79,7 +79,7 @@ def marks(axes: Any) -> list[tuple[float, float, str, bool]]:
 
 def test_marks_stand_where_the_rows_say_and_hollow_where_few_patients_do(drawings) -> None:
     report, raw = report_of(EVENT, {"north": 9, "south": 4})
-    assert chances.draw_reliability(report)
+    assert calibration_plots.draw_reliability(report)
     axes, _, said = drawings["reliability"]
     assert [panel.get_title(loc="left") for panel in axes] == ["all hospitals", "north", "south†"]
     both = tuple(np.concatenate([raw["north"][i], raw["south"][i] + (100 if i == 2 else 0)]) for i in range(3))
@@ -105,7 +105,7 @@ def test_marks_stand_where_the_rows_say_and_hollow_where_few_patients_do(drawing
 
 def test_a_whisker_is_the_interval_of_the_share(drawings) -> None:
     report, _ = report_of(EVENT, {"north": 9})
-    chances.draw_reliability(report)
+    calibration_plots.draw_reliability(report)
     axes = drawings["reliability"][0][1]
     groups = report.federated.sites["north"].classes["yes"].calibration.groups
     ends = [(g.observed.low, g.observed.high) for g in groups if g.observed.low is not None]
@@ -116,7 +116,7 @@ def test_a_whisker_is_the_interval_of_the_share(drawings) -> None:
 
 def test_the_decision_curve_is_the_net_benefit_of_the_rows(drawings) -> None:
     report, raw = report_of(EVENT, {"north": 9, "south": 4})
-    assert chances.draw_decision_curves(report)
+    assert calibration_plots.draw_decision_curves(report)
     axes, _, said = drawings["decision"]
     assert len(axes) == 3
     logits, truth, _ = raw["north"]
@@ -133,15 +133,15 @@ def test_the_decision_curve_is_the_net_benefit_of_the_rows(drawings) -> None:
     better = [
         expit(at) for at, a, b in zip(calibration.DECISION_THRESHOLDS, mine, all_, strict=True) if a > max(b, 0) + 1e-9
     ]
-    assert f"north: the model is better than treating all or none from a chance of {better[0]:.3f} to" in said
+    assert f"north: the model is better than treating all or none at thresholds from {better[0]:.3f} to" in said
     assert f"{better[-1]:.3f}" in said
 
 
 def test_classes_have_shapes_of_their_own_and_a_panel_everywhere_and_at_each_hospital(drawings) -> None:
     report, _ = report_of(BEATS, {"north": 9, "south": 6})
-    assert chances.draw_decision_curves(report) == ""
-    assert chances.draw_reliability(report)
-    assert chances.draw_site_reliability(report)
+    assert calibration_plots.draw_decision_curves(report) is None
+    assert calibration_plots.draw_reliability(report)
+    assert calibration_plots.draw_site_reliability(report)
     axes = drawings["reliability"][0]
     assert [panel.get_title(loc="left") for panel in axes] == ["normal", "ventricular", "fusion†"]
     assert {mark[2] for mark in marks(axes[2])} == {"v"}  # nobody had it
@@ -160,16 +160,18 @@ def test_a_hospital_that_tells_too_little_says_so_in_its_panel(drawings) -> None
     sites = {**model.sites, "south": part.model_copy(update=nothing)}
     report = report.model_copy(update={"models": (model.model_copy(update={"sites": sites}),)})
     for name in ("reliability", "decision"):
-        {"reliability": chances.draw_reliability, "decision": chances.draw_decision_curves}[name](report)
+        {"reliability": calibration_plots.draw_reliability, "decision": calibration_plots.draw_decision_curves}[name](
+            report
+        )
         axes, _, said = drawings[name]
         assert [text.get_text() for text in axes[2].texts] == ["suppressed\n(fewer than 5 patients)"]
         assert "south: suppressed (fewer than 5 patients)" in said
 
 
 def test_of_very_many_hospitals_the_worst_are_drawn_and_the_rest_counted(drawings, monkeypatch) -> None:
-    monkeypatch.setattr(chances, "MAX_SITES", 3)
+    monkeypatch.setattr(calibration_plots, "MAX_SITES", 3)
     report, _ = report_of(EVENT, {f"h{n}": 5 + n for n in range(5)})
-    chances.draw_reliability(report)
+    calibration_plots.draw_reliability(report)
     axes, title, _ = drawings["reliability"]
     errors = {site: item.ece.value for site, item in report.federated.sites.items()}
     worst = sorted(errors, key=errors.get)[-3:]
@@ -180,10 +182,10 @@ def test_of_very_many_hospitals_the_worst_are_drawn_and_the_rest_counted(drawing
 def test_a_report_without_curves_has_no_such_plot(make_run) -> None:
     report = build_report(make_run())
     assert (
-        chances.draw_reliability(report)
-        == chances.draw_site_reliability(report)
-        == chances.draw_decision_curves(report)
-        == ""
+        calibration_plots.draw_reliability(report)
+        is calibration_plots.draw_site_reliability(report)
+        is calibration_plots.draw_decision_curves(report)
+        is None
     )
 
 
@@ -191,7 +193,7 @@ def test_twenty_hospitals_fit_on_the_page_and_in_words() -> None:
     names = {f"ward-{n:02d}": 3 + n % 7 for n in range(1, 21)}
     notice = Notice(level="synthetic", text="SYNTHETIC patients.")
     report, _ = report_of(EVENT, names, notices=(notice,))
-    plots = {name: Plot(PLOTS[name](report), b"") for name in ("reliability", "decision")}
+    plots = {name: list_plots()[name](report) for name in ("reliability", "decision")}
     text = render_html(report, plots)
     assert len(text.encode()) < 5_000_000
     for name, plot in plots.items():

@@ -11,10 +11,10 @@ import pytest
 
 from client.site import Site
 from experiments.engines import local
-from experiments.report import plots
 from experiments.report.build import build_report
 from experiments.report.document.report import Report, from_json, to_json
 from experiments.report.pages.html import render_html
+from experiments.report.pages.sections import draw_plots
 from experiments.report.plots import latent
 from experiments.report.text import findings
 from sites.anomaly_task import to_anomaly_task
@@ -58,19 +58,19 @@ def test_the_report_keeps_classes_and_views(report: Report) -> None:
 def test_the_page_says_what_is_normal_and_what_the_score_is(report: Report) -> None:
     page = render_html(report)
     assert 'id="detection"' in page
-    assert "learned the normal training examples" in page
+    assert "was trained on the normal training examples" in page
     assert "reconstruction error and distance in latent space" in page
-    assert "10% false alarms on the normal examples of all hospitals&#39; validation patients" in page
+    assert "10% false alarms on the normal examples of the validation patients of all hospitals" in page
     assert "Against V" in page
     summary = " ".join(findings.summarise_findings(report))
-    assert "from an anomaly score of" in summary
+    assert "anomaly score is at least" in summary
     assert "chosen for 10% false alarms" in summary
     assert "predicted probability" not in summary
-    assert "the best by its error on the normal examples of validation patients" in summary
+    assert "the best by reconstruction error on the normal examples of validation patients" in summary
 
 
 def test_the_drawings_tell_their_numbers(report: Report) -> None:
-    drawn = plots.draw_plots(report)
+    drawn = draw_plots(report)
     assert {"latent", "overlays"} <= set(drawn)
     assert drawn["latent"].svg.count("site-") >= 3
     errors = [item.error for _, item in latent.select_examples(report)]
@@ -82,4 +82,4 @@ def test_the_drawings_tell_their_numbers(report: Report) -> None:
 def test_a_classifier_s_report_has_no_such_part(report: Report) -> None:
     plain = report.model_copy(update={"task": {**report.task, "anomaly": False}, "views": {}})
     assert 'id="detection"' not in render_html(plain)
-    assert latent.draw_latent_space(plain) == latent.draw_reconstructions(plain) == ""
+    assert latent.draw_latent_space(plain) is latent.draw_reconstructions(plain) is None
