@@ -63,9 +63,9 @@ def build_loading_program(report: Report, folder: str | None = None) -> str:
         signal = f"{channels} x {samples} samples" + (f" at {rate:g} Hz" if rate else "")
         signal += f" ({_list_first(task.get('channel_names', ()))})"
     output = OUTPUT_LINES.get("anomaly" if report.detecting else str(task.get("kind")), "scores = logits")
-    strategy = report.run.config.get("federation", {}).get("strategy", {}).get("name", "fedavg")
+    strategy = " ".join(str(report.run.config.get("federation", {}).get("strategy", {}).get("name", "fedavg")).split())
     return LOADING_PROGRAM.format(
-        strategy=f"if {' '.join(str(strategy).split())} keeps layers at each hospital: restore.model(folder, site=NAME)",
+        strategy=f"if {strategy} keeps layers at each hospital: restore.model(folder, site=NAME)",
         folder=folder or f"runs/{report.run.id}",
         signal=signal,
         features=_list_first(task.get("features", ())) or "none",
