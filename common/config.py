@@ -169,8 +169,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path} is not valid YAML{where}: {getattr(error, 'problem', error)}") from None
-    if raw is None:
-        raw = {}
+    if raw is None or raw == {}:
+        raise ConfigError(f"{path} is empty: it must hold keys and values, as experiments/synthetic.yaml does")
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold keys and values, not a {type(raw).__name__}")
     raw.setdefault("name", path.stem.lower())

@@ -99,9 +99,34 @@ _Loader.add_implicit_resolver(
 )
 
 
+MAX_VALUES = 100_000
+"""Values that a YAML text may hold, with every alias expanded."""
+
+
 def parse_yaml(text: str) -> Any:
-    """Return what a YAML text says."""
-    return yaml.load(text, Loader=_Loader)
+    """Return the value of a YAML text.
+
+    Raises:
+        yaml.YAMLError: the text is not YAML, an anchor contains itself, or aliases expand to too many values.
+    """
+    try:
+        value = yaml.load(text, Loader=_Loader)
+        _check_aliases(value, (), 0)
+    except RecursionError:
+        raise yaml.constructor.ConstructorError(None, None, "it is nested too deeply") from None
+    return value
+
+
+def _check_aliases(value: Any, parents: tuple[int, ...], count: int) -> int:
+    """Return `count` plus the number of values, with every alias expanded."""
+    if count > MAX_VALUES:
+        raise yaml.constructor.ConstructorError(None, None, f"aliases expand to more than {MAX_VALUES:,} values")
+    if isinstance(value, Mapping | list):
+        if id(value) in parents:
+            raise yaml.constructor.ConstructorError(None, None, "an anchor contains itself")
+        for item in value.values() if isinstance(value, Mapping) else value:
+            count = _check_aliases(item, (*parents, id(value)), count)
+    return count + 1
 
 
 def copy_mappings(value: Any) -> Any:

@@ -18,8 +18,14 @@ def written(folder: Path, text: str, name: str = "trial.yaml") -> Path:
     return path
 
 
-def test_an_empty_file_is_the_defaults_named_by_the_file(tmp_path: Path) -> None:
-    assert config.load_config(written(tmp_path, "", "Trial.yaml")) == RunConfig(name="trial")
+def test_a_run_is_named_by_its_file(tmp_path: Path) -> None:
+    assert config.load_config(written(tmp_path, "seed: 1", "Trial.yaml")) == RunConfig(name="trial")
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment", "{}"])
+def test_an_empty_file_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"Trial\.yaml is empty: it must hold keys and values"):
+        config.load_config(written(tmp_path, text, "Trial.yaml"))
 
 
 def test_a_value_of_the_file_yields_to_an_override(tmp_path: Path) -> None:

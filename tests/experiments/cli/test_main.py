@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import json
 import os
@@ -82,7 +83,13 @@ MISTAKES = [
     (["run", "FILE", "--runs", "FILE"], "cannot write the run folder"),
     (["run"], "Missing argument 'CONFIG'"),
     (["run", "FILE", "--sett", "x"], "No such option"),
-    (["rum"], "No such command 'rum'"),
+    (["rum"], "No such command 'rum'. Did you mean 'run'? (see"),
+    (["run", "."], ". is a folder: name a YAML file in it"),
+    (["run", "syntetic"], "no configuration file syntetic (did you mean synthetic?)"),
+    (["run", "EMPTY"], "is empty: it must hold keys and values"),
+    (["run", "LOOP"], "is not valid YAML: an anchor contains itself"),
+    (["run", "LAUGHS"], "is not valid YAML: aliases expand to more than 100,000 values"),
+    (["series", ".", "--over", "seed=1,2"], ". is a folder"),
     (["report", "/nowhere"], "is no run folder"),
     (["data", "describe", "none.yaml"], "no configuration file"),
     (["data", "synth", "x", "--hospitals", "0"], "hospitals"),
@@ -90,9 +97,20 @@ MISTAKES = [
 ]
 
 
+def laughs() -> str:
+    """Return a short YAML text whose aliases expand to ten million values."""
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 7)]
+    return "\n".join(lines)
+
+
 @pytest.mark.parametrize(("arguments", "why"), MISTAKES, ids=[" ".join(words)[:40] for words, _ in MISTAKES])
 def test_a_mistake_is_one_line_and_exit_code_2(wardround, experiment: Path, arguments: list[str], why: str) -> None:  # type: ignore[no-untyped-def]
-    given = [str(experiment) if word == "FILE" else word for word in arguments]
+    texts = {"EMPTY": "# nothing", "LOOP": "a: &a [*a]", "LAUGHS": laughs()}
+    for name, text in texts.items():
+        (experiment.parent / name).write_text(text)
+    files = {"FILE": str(experiment)} | {name: str(experiment.parent / name) for name in texts}
+    given = [files.get(word, word) for word in arguments]
     if given[0] == "run" and "--runs" not in given:
         given += ["--runs", str(experiment.parent / "runs")]
     if "--json" not in given and given[0] == "run":
@@ -124,6 +142,20 @@ def test_a_bug_is_called_one(wardround, experiment: Path, monkeypatch: pytest.Mo
     assert len(done.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["report.json", None])
+def test_a_full_disk_is_named_and_no_bug(wardround, experiment: Path, monkeypatch: pytest.MonkeyPatch, name) -> None:  # type: ignore[no-untyped-def]
+    def fills(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", name)
+
+    monkeypatch.setattr(run, "run_experiment", fills)
+    done = wardround("run", str(experiment), "-q")
+    assert done.code == 2
+    where = f"cannot write or read {name or 'a file'}: No space left on device; free the disk"
+    assert done.err.startswith(f"wardround: {where}")
+    assert "bug" not in done.err
+    assert len(done.err.splitlines()) == 1
+
+
 def test_an_interrupt_is_exit_code_130(wardround, experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     def stops(*_: object) -> None:
         raise KeyboardInterrupt
@@ -148,6 +180,20 @@ def test_json_prints_json_lines_alone(wardround, experiment: Path, tmp_path: Pat
     assert kinds[-1] == "report"
     assert {"start", "stage", "hello", "reply", "round", "done"} <= set(kinds)
     assert Path(events[-1]["folder"]).is_dir()
+
+
+def test_an_experiment_is_found_by_name_from_any_folder(
+    wardround, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    loaded: list[str] = []
+    monkeypatch.setattr(run, "run_experiment", lambda config, *_: loaded.append(config.name) or tmp_path)
+    for name in ("synthetic", "synthetic.yaml", "experiments/synthetic.yaml"):
+        assert wardround("run", name, "-q").code == 0
+    assert loaded == ["synthetic"] * 3
+    (tmp_path / "synthetic.yaml").write_text("name: mine")
+    assert wardround("run", "synthetic.yaml", "-q").code == 0
+    assert loaded[-1] == "mine"
 
 
 @pytest.mark.usefixtures("without_report")

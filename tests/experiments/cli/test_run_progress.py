@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from experiments.cli.run_progress import JsonPrinter, QuietPrinter, RunPrinter, _format_time_left
+from experiments.cli.run_progress import MAX_PIPE_LINES, JsonPrinter, QuietPrinter, RunPrinter, _format_time_left
 from experiments.watcher import baseline_event, stage_event, start_event
 from tests import tiny
 
@@ -154,3 +154,29 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     quiet.handle(baseline_event("x", 1, 2))
     quiet.close()
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_run_into_a_pipe_prints_a_bounded_number_of_lines(screen: tuple[RunPrinter, io.StringIO]) -> None:
+    terminal, out = screen
+    terminal.handle(start_event(Path("runs/x"), tiny.run_config(federation__rounds=200)))
+    for ready in (0, 0, 0, 1):
+        terminal.handle({"event": "connect", "ready": ready, "need": 1})
+    terminal.handle({"event": "hello", "sites": {f"site-{n}": said() for n in range(99)}, "refused": {}})
+    for number in range(1, 201):
+        terminal.handle(round_(number, of=200, lost={"north": "went offline"}))
+    lines = out.getvalue().splitlines()
+    assert len(lines) < 80
+    assert [line.split()[1] for line in lines if line.startswith("  round")] == ["1", *map(str, range(10, 201, 10))]
+    assert sum("lost in round" in line for line in lines) == MAX_PIPE_LINES
+    assert sum("waiting" in line for line in lines) == 2
+    assert sum("further lines of this kind are not printed" in line for line in lines) == 2  # hospitals, lost sites
+
+
+def test_a_terminal_shows_every_round() -> None:
+    out = io.StringIO()
+    terminal = RunPrinter(Console(file=out, width=100, force_terminal=True, color_system=None))
+    terminal.handle(start_event(Path("runs/x"), tiny.run_config(federation__rounds=60)))
+    for number in range(1, 61):
+        terminal.handle(round_(number, of=60))
+    terminal.close()
+    assert out.getvalue().count("loss 1.250") == 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,24 @@ def test_the_first_error_is_not_hidden_by_the_report(
     (folder,) = tmp_path.iterdir()
     assert about(folder)["status"] == "interrupted"
     assert json.loads((folder / "federated.json").read_text())["status"] == "complete"
+
+
+def test_a_run_whose_report_cannot_be_written_is_not_complete(
+    run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def fills(path: Path, content: object) -> None:
+        seen.append(about(path.parent)["status"])
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("experiments.report.write.write_file_atomically", fills)
+    with pytest.raises(OSError, match="No space left"):
+        launch.run_experiment(run, tmp_path, Heard())
+    (folder,) = tmp_path.iterdir()
+    assert seen[0] == "running"
+    assert about(folder)["status"] == "failed"
+    assert not (folder / "report.json").exists()
 
 
 def test_baselines_that_fail_are_told(

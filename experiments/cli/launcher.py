@@ -1,0 +1,55 @@
+"""The entry point of the `wardround` command: checks the installation, then loads the command line.
+
+It imports the standard library only, so that Ctrl-C ends the command without a traceback from the first moment on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+
+PACKAGES = ("common", "sites", "client", "server", "experiments")
+
+
+def main() -> None:
+    """Run the command line."""
+    signal.signal(signal.SIGINT, _exit_at_once)
+    if problem := find_shadowed_package():
+        sys.stderr.write(f"wardround: {problem}\n")
+        sys.exit(2)
+    from experiments.cli.main import main as run_command_line
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    run_command_line()
+
+
+def _exit_at_once(number: int, frame: FrameType | None) -> None:
+    """End the process while it is still importing; nothing has been started that needs to be ended."""
+    sys.stderr.write("wardround: stopped\n")
+    sys.stderr.flush()
+    os._exit(130)
+
+
+def find_shadowed_package() -> str:
+    """Return which other package Python would import in place of one of Wardround's, as one line; "" if none."""
+    root = Path(__file__).resolve().parents[2]
+    for name in PACKAGES:
+        spec = find_spec(name)
+        locations = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
+        paths = [Path(location).resolve() for location in locations if location]
+        own = root / name
+        if not any(own in (path, path.parent) for path in paths):
+            other = paths[0] if paths else "nothing"
+            return (
+                f"the package {name} that Python imports is {other}, not Wardround's {own}: remove it from PYTHONPATH "
+                "or the working folder, or install Wardround in an environment of its own"
+            )
+    return ""
+
+
+if __name__ == "__main__":
+    main()
