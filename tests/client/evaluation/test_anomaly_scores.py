@@ -242,7 +242,7 @@ def test_missing_values_stay_missing_and_count_in_no_error(monkeypatch: pytest.M
     ready = load_scaled_site(PLACE, run, b"")
     assert np.array_equal(np.isnan(ready.test.features), np.isnan(site.test.features))
     assert np.nanmax(np.abs(ready.test.features)) < 5
-    assert np.isfinite(asked(run, "train").loss)
+    assert np.isfinite(asked(run, "train").report.loss)
     assert np.isfinite(asked(run, "test").report.to_dict()["evaluations"]["all"]["loss"]["value"])
 
 
@@ -292,7 +292,7 @@ def test_a_score_relative_to_the_recording_s_first_minutes() -> None:
 def test_relative_scores_need_times(monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_config(detection__relative=True)
     monkeypatch.setattr("client.site.read_site", lambda place, config: opened(run))
-    with pytest.raises(SiteError, match=r"detection\.relative: these data tell no times"):
+    with pytest.raises(SiteError, match=r"detection\.relative: these data have no times"):
         work.handle(PLACE, build_request("handshake", run))
     site = opened(run, timed(tiny.cohort(1, people=6, each=30)))
     monkeypatch.setattr("client.site.read_site", lambda place, config: site)

@@ -358,7 +358,7 @@ def test_what_leaves_a_private_site(sites: dict[str, Site], tmp_path: Path) -> N
         ({"max_delta": 0.5}, {"privacy__delta": 0.125}, "below 1 / 8 persons"),
     ],
 )
-@pytest.mark.parametrize("kind", ["hello", "train", "statistics"])
+@pytest.mark.parametrize("kind", ["handshake", "train", "scaling"])
 def test_a_policy_refuses_before_anything_is_charged(
     sites: dict[str, Site], tmp_path: Path, policy: dict[str, Any], more: dict[str, Any], says: str, kind: str
 ) -> None:
@@ -406,7 +406,7 @@ def test_other_data_and_damage_stop_the_handshake(sites: dict[str, Site], tmp_pa
 def test_another_split_of_the_same_people_is_the_same_data(sites: dict[str, Site], tmp_path: Path) -> None:
     handle(here(tmp_path), asked(private(), 1))
     sites["north"] = tiny.site("north", 1, parts=(2, *(0,) * 8))
-    for kind in ("hello", "train", "statistics"):
+    for kind in ("handshake", "train", "scaling"):
         with pytest.raises(SiteError, match="other people would train here than in earlier private runs"):
             handle(here(tmp_path), asked(private(), 1, "b" * 32, kind))
     allowed = here(tmp_path, several_splits=True)
