@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -190,20 +191,21 @@ def parse_config(raw: Mapping[str, Any], overrides: Sequence[str] = (), source: 
 
 
 def config_to_json(config: RunConfig) -> str:
-    """Return the flat form that crosses the wire."""
+    """Return a configuration as it crosses the wire."""
     return config.model_dump_json()
 
 
+@lru_cache(maxsize=64)
 def config_from_json(text: str) -> RunConfig:
-    """Read what `to_json` wrote.
+    """Read what `config_to_json` wrote; cached, because every message of a run carries the same text.
 
     Raises:
-        ConfigError: the text is another version's, or not one of these.
+        ConfigError: the text was written by another version, or is no configuration.
     """
     try:
         raw = json.loads(text)
     except json.JSONDecodeError:
-        raise ConfigError("the configuration that came is not JSON") from None
+        raise ConfigError("the received configuration is not JSON") from None
     if not isinstance(raw, dict):
-        raise ConfigError(f"the configuration that came holds no keys and values, but a {type(raw).__name__}")
-    return validate_settings(RunConfig, raw, "the configuration that came")
+        raise ConfigError(f"the received configuration holds no keys and values, but a {type(raw).__name__}")
+    return validate_settings(RunConfig, raw, "the received configuration")

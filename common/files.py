@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +20,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+
+def escape_file_name(name: str) -> str:
+    """Return a name, such as a site's, as a file name: characters but letters, digits, - and _ become %xx.
+
+    >>> escape_file_name("north"), escape_file_name("St. Mary's/2")
+    ('north', 'St%2e%20Mary%27s%2f2')
+    """
+    return re.sub(r"[^A-Za-z0-9_-]", lambda match: f"%{ord(match[0]):02x}", name)
 
 
 def temporary_path(path: Path) -> Path:

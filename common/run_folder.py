@@ -1,34 +1,177 @@
-"""Run folders: runs/<name>-<time>/ with configuration, versions and commit, written before anything runs."""
+"""A run's folder: the names of its files, and what is written before anything runs.
+
+Only this module knows the layout of `runs/NAME-TIME/`; all others ask `RunFolder` for a file's path.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
 import time
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from common.config import RunConfig
 from common.errors import ConfigError, DataError
-from common.files import write_arrays
-from common.metrics.counts import Counts
+from common.files import escape_file_name, write_json, write_text
+from common.provenance import installed_versions, source_commit
 
-PACKAGES = ("flwr", "torch", "opacus", "numpy", "scipy", "pandas", "scikit-learn", "wfdb", "pydantic", "wardround")
+if TYPE_CHECKING:
+    from common.config import RunConfig
+
+FEDERATED = "federated"
+"""The name of the federated model; the others of a run are `pooled`, `local:SITE` and other baselines."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run. Each property is a path; whether there is such a file depends on how far the run came.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The configuration, complete."""
+        return self.path / "config.yaml"
+
+    @property
+    def about(self) -> Path:
+        """What was asked, with versions, and how the run ended: see `describe_run`."""
+        return self.path / "run.json"
+
+    @property
+    def events(self) -> Path:
+        """What happened, a line an event; the server appends to it."""
+        return self.path / "events.jsonl"
+
+    @property
+    def rounds(self) -> Path:
+        """A line for each finished round."""
+        return self.path / "rounds.jsonl"
+
+    @property
+    def outcome(self) -> Path:
+        """The server's results, written at the end whether the run succeeded or not."""
+        return self.path / "federated.json"
+
+    @property
+    def server_done(self) -> Path:
+        """How the server ended; written last, so that others may wait for it."""
+        return self.path / "server.done"
+
+    @property
+    def baselines(self) -> Path:
+        """The results of the models to compare with."""
+        return self.path / "baselines.json"
+
+    @property
+    def audit(self) -> Path:
+        """The result of a privacy audit of the run."""
+        return self.path / "audit.json"
+
+    @property
+    def inversion(self) -> Path:
+        """The result of reconstructing inputs from an update."""
+        return self.path / "inversion.json"
+
+    @property
+    def two_sample(self) -> Path:
+        """How well models tell pairs of hospitals apart."""
+        return self.path / "two-sample.json"
+
+    @property
+    def leave_one_out(self) -> Path:
+        """What each hospital gains when the others train without it."""
+        return self.path / "leave-one-out.json"
+
+    @property
+    def report(self) -> Path:
+        """The report, from which the files below are rendered."""
+        return self.path / "report.json"
+
+    @property
+    def report_page(self) -> Path:
+        """The report as a page."""
+        return self.path / "report.html"
+
+    @property
+    def sites_table(self) -> Path:
+        """Every figure of the report, a line each."""
+        return self.path / "sites.csv"
+
+    @property
+    def summary(self) -> Path:
+        """The report in short, as Markdown."""
+        return self.path / "summary.md"
+
+    @property
+    def model_card(self) -> Path:
+        """The federated model's card, as Markdown."""
+        return self.path / "model_card.md"
+
+    @property
+    def plots(self) -> Path:
+        """The folder of the report's plots."""
+        return self.path / "plots"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the processes' logs."""
+        return self.path / "logs"
+
+    @property
+    def sites(self) -> Path:
+        """The folder of what simulated hospitals keep to themselves."""
+        return self.path / "sites"
+
+    def site(self, name: str) -> Path:
+        """Return the folder of what a simulated hospital keeps to itself: ledger, and state of each round."""
+        return self.sites / escape_file_name(name)
+
+    def weights(self, model: str = FEDERATED) -> Path:
+        """Return the file of a model's weights."""
+        return self._of_model("model", model)
+
+    def scaling(self, model: str = FEDERATED) -> Path:
+        """Return the file of the scaling of a model's inputs (common/scaling.py)."""
+        return self._of_model("scaling", model)
+
+    def latent(self, model: str = FEDERATED) -> Path:
+        """Return the file of a model's latent statistics (common/latent.py)."""
+        return self._of_model("latent", model)
+
+    def counts(self, model: str = FEDERATED) -> Path:
+        """Return the file of the counts of a model's predictions (common/metrics/counts_file.py)."""
+        return self._of_model("counts", model)
+
+    def resamples(self, model: str = FEDERATED) -> Path:
+        """Return the file of a model's resampled figures (common/metrics/paired_resamples.py).
+
+        The federated model's file holds those of the personal models too.
+
+        >>> RunFolder(Path("r")).resamples("personal").name, RunFolder(Path("r")).resamples("local:north").name
+        ('resamples.safetensors', 'resamples.local.north.safetensors')
+        """
+        return self._of_model("resamples", FEDERATED if model == "personal" else model)
+
+    def _of_model(self, stem: str, model: str) -> Path:
+        if model == FEDERATED:
+            return self.path / f"{stem}.safetensors"
+        path = self.path / ".".join([stem, *map(escape_file_name, model.split(":")), "safetensors"])
+        unescaped = self.path / f"{stem}.{model.replace(':', '.')}.safetensors"  # as earlier versions named it
+        return unescaped if unescaped.is_file() and not path.is_file() else path
 
 
 def create_run_folder(config: RunConfig, root: Path) -> Path:
-    """Make the folder of a new run.
+    """Create and return the folder of a new run.
 
     Raises:
-        ConfigError: it cannot be made.
+        ConfigError: the folder cannot be created.
     """
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     for attempt in range(1000):
@@ -43,11 +186,25 @@ def create_run_folder(config: RunConfig, root: Path) -> Path:
     raise ConfigError(f"cannot find a free name for a run folder in {root}")
 
 
-def describe_run(config: RunConfig, folder: Path, card: dict[str, Any], notices: list[dict[str, str]]) -> None:
-    """Write config.yaml and run.json."""
-    (folder / "config.yaml").write_text(
-        yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False), encoding="utf-8"
-    )
+def write_config(config: RunConfig, folder: Path) -> None:
+    """Write the complete configuration into a run's folder."""
+    import yaml
+
+    write_text(RunFolder(folder).config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def describe_run(
+    config: RunConfig, folder: Path, card: Mapping[str, Any], notices: Sequence[Mapping[str, str]]
+) -> None:
+    """Write config.yaml and run.json, before anything runs.
+
+    Args:
+        config: what was asked.
+        folder: the run's folder.
+        card: the data set's card.
+        notices: sentences that must stand beside every figure.
+    """
+    write_config(config, folder)
     about = {
         "id": folder.name,
         "name": config.name,
@@ -55,7 +212,7 @@ def describe_run(config: RunConfig, folder: Path, card: dict[str, Any], notices:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "engine": config.federation.engine,
         "seed": config.seed,
-        "config": json.loads(config.model_dump_json()),
+        "config": config.model_dump(mode="json"),
         "versions": installed_versions(),
         "commit": source_commit(),
         "data": card,
@@ -63,106 +220,39 @@ def describe_run(config: RunConfig, folder: Path, card: dict[str, Any], notices:
         "status": "running",
         "seconds": 0.0,
     }
-    write_run(folder, about)
-
-
-def update_run(folder: Path, **changes: Any) -> dict[str, Any]:
-    """Change entries of run.json."""
-    about = read_run(folder) | changes
-    write_run(folder, about)
-    return about
+    write_json(RunFolder(folder).about, about)
 
 
 def read_run(folder: Path) -> dict[str, Any]:
     """Return run.json.
 
     Raises:
-        DataError: it is not there, or not whole.
+        DataError: the file is missing or incomplete.
     """
     try:
-        about: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        about: dict[str, Any] = json.loads(RunFolder(folder).about.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise DataError(f"{folder} is no run folder: it holds no whole run.json") from None
     return about
 
 
-def write_run(folder: Path, about: dict[str, Any]) -> None:
-    """Write run.json whole or not at all."""
-    part = folder / "run.json.part"
-    part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, folder / "run.json")
+def update_run(folder: Path, **changes: Any) -> dict[str, Any]:
+    """Change entries of run.json, and return all of them.
 
-
-def installed_versions() -> dict[str, str]:
-    """Return the versions of what shapes a result."""
-    found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def source_commit() -> str | None:
-    """Return the commit that the program runs from, with "+changes" if it was changed; None if unknown."""
-    here = Path(__file__).resolve().parent.parent
-    try:
-        if Path(_git(here, "rev-parse", "--show-toplevel")).resolve() != here:
-            return None  # installed below a repository of something else
-        name = _git(here, "rev-parse", "HEAD")
-        dirty = _git(here, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return name + ("+changes" if dirty else "")
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
-    )
-    return done.stdout.strip()
+    Raises:
+        DataError: as `read_run`.
+    """
+    about = read_run(folder) | changes
+    write_json(RunFolder(folder).about, about)
+    return about
 
 
 class Stopwatch:
-    """Seconds since it was made."""
+    """Measures the seconds since it was made."""
 
     def __init__(self) -> None:
-        self._began = time.monotonic()
+        self._start = time.monotonic()
 
     def seconds(self) -> float:
-        """Return them."""
-        return round(time.monotonic() - self._began, 3)
-
-
-COUNT_PARTS = tuple(part.name for part in fields(Counts))
-
-
-def save_tables(path: Path, tables: Mapping[str, Mapping[str, Counts]]) -> None:
-    """Write counts by site and table name."""
-    arrays = {
-        f"{site}\t{name}\t{part}": getattr(counts, part)
-        for site, found in tables.items()
-        for name, counts in found.items()
-        for part in COUNT_PARTS
-    }
-    write_arrays(path, arrays, {})
-
-
-def load_tables(path: Path) -> dict[str, dict[str, Counts]]:
-    """Read what `save_tables` wrote.
-
-    Raises:
-        DataError: it is not there or not whole.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    try:
-        for key, value in load_file(path).items():
-            site, name, part = key.split("\t")
-            found.setdefault(site, {}).setdefault(name, {})[part] = value
-        return {s: {n: Counts(**parts) for n, parts in tables.items()} for s, tables in found.items()}
-    except (OSError, SafetensorError, ValueError, TypeError):
-        raise DataError(f"{path} holds no counts: run with evaluation.keep_counts=true") from None
+        """Return the seconds since it was made, to the millisecond."""
+        return round(time.monotonic() - self._start, 3)

@@ -6,7 +6,6 @@ The model cards of runs load their model with this module: `model` and `scaling`
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from common import models
 from common.config import RunConfig, load_config
 from common.errors import DataError
 from common.latent import LatentStatistics
+from common.run_folder import RunFolder
 from common.scaling import Scaling
 from common.task import Task
 
@@ -45,12 +45,11 @@ def _load_saved(folder: Path, name: str) -> tuple[nn.Module, Task, RunConfig]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    stem = "model" if name == "federated" else f"model.{name.replace(':', '.')}"
-    path = folder / f"{stem}.safetensors"
+    path = RunFolder(folder).weights(name)
     try:
-        outcome = json.loads((folder / "federated.json").read_text(encoding="utf-8"))
+        outcome = json.loads(RunFolder(folder).outcome.read_text(encoding="utf-8"))
         task = Task.from_dict(outcome["task"])
-        config = load_config(folder / "config.yaml")
+        config = load_config(RunFolder(folder).config)
         weights = load_file(path)
     except (OSError, SafetensorError, ValueError, TypeError, KeyError):
         raise DataError(
@@ -60,7 +59,7 @@ def _load_saved(folder: Path, name: str) -> tuple[nn.Module, Task, RunConfig]:
     try:
         built.load_state_dict(weights)
     except RuntimeError:
-        raise DataError(f"{path} does not fit the model of {folder / 'config.yaml'}") from None
+        raise DataError(f"{path} does not fit the model of {RunFolder(folder).config}") from None
     return built, task, config
 
 
@@ -82,7 +81,7 @@ def load_site_weights(folder: Path, built: nn.Module, config: RunConfig, name: s
     wanted = _list_local_layers(folder, built, config, name)
     if not wanted:
         return {}
-    known = sorted(path.name for path in (folder / "sites").glob("*") if path.is_dir())
+    known = sorted(path.name for path in RunFolder(folder).sites.glob("*") if path.is_dir())
     if site is None:
         kept = "a personal model" if name == "personal" else _shorten(wanted)
         choice = f"one of {', '.join(known)}" if known else "but its files are at the hospitals, not in this folder"
@@ -91,7 +90,7 @@ def load_site_weights(folder: Path, built: nn.Module, config: RunConfig, name: s
             f"incomplete: name a hospital with --site (in Python: site=), {choice}"
         )
     number = int(load_outcome(folder)["chosen"])
-    paths = sorted((folder / "sites" / _site_folder(site)).glob(f"*/round-{number:05d}.safetensors"))
+    paths = sorted(RunFolder(folder).site(site).glob(f"*/round-{number:05d}.safetensors"))
     if not paths:
         raise DataError(f"{folder} holds no layers of {site}; it has those of: {', '.join(known) or 'no hospital'}")
     weights = load_file(paths[-1])
@@ -128,17 +127,13 @@ def _shorten(names: set[str]) -> str:
     return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more arrays" if len(listed) > 3 else "")
 
 
-def _site_folder(site: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", lambda match: f"%{ord(match[0]):02x}", site)
-
-
 def load_latent(folder: Path, name: str = "federated") -> bytes:
     """Return the latent statistics of a run's model (common/latent.py) as bytes, empty where there are none.
 
     Raises:
         DataError: the file is damaged.
     """
-    path = folder / ("latent.safetensors" if name == "federated" else f"latent.{name.replace(':', '.')}.safetensors")
+    path = RunFolder(folder).latent(name)
     try:
         if not path.is_file():
             return b""
@@ -155,8 +150,7 @@ def scaling(folder: Path, name: str = "federated") -> Scaling | None:
     Raises:
         DataError: the file is damaged.
     """
-    stem = "scaling" if name == "federated" else f"scaling.{name.replace(':', '.')}"
-    path = folder / f"{stem}.safetensors"
+    path = RunFolder(folder).scaling(name)
     try:
         return Scaling.from_bytes(path.read_bytes()) if path.is_file() else None
     except (OSError, ValueError):
@@ -172,7 +166,7 @@ def load_outcome(folder: Path, name: str = "federated") -> dict[str, Any]:
     Raises:
         DataError: the run recorded nothing of it.
     """
-    path = folder / ("federated.json" if name == "federated" else "baselines.json")
+    path = RunFolder(folder).outcome if name == "federated" else RunFolder(folder).baselines
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if name == "federated":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from client.site_context import SiteContext
 from common import run_folder
 from common.config import RunConfig
 from common.errors import ConfigError
+from common.provenance import installed_versions, source_commit
+from common.run_folder import RunFolder
 from experiments.runs.checks import resolve_paths
 from sites import datasets, shift
 
@@ -48,22 +49,18 @@ def open_simulated_site(config: RunConfig, name: str = "") -> Site:
     raise ConfigError("no hospital has patients to train on")
 
 
-def write_result(folder: Path, name: str, about: dict[str, Any]) -> Path:
+def write_result(path: Path, about: dict[str, Any]) -> Path:
     """Write what was found, with the versions and the commit it was found with, as JSON; return its path."""
     from common.files import write_json
 
-    path = folder / name
-    write_json(path, {**about, "versions": run_folder.installed_versions(), "commit": run_folder.source_commit()})
+    write_json(path, {**about, "versions": installed_versions(), "commit": source_commit()})
     return path
 
 
 def create_result_folder(config: RunConfig, root: Path, kind: str) -> Path:
     """Make a folder beside the runs' own, and write the configuration into it."""
-    import yaml
-
     folder = run_folder.create_run_folder(config.model_copy(update={"name": f"{config.name}-{kind}"}), root)
-    held = json.loads(config.model_dump_json())
-    (folder / "config.yaml").write_text(yaml.safe_dump(held, sort_keys=False), encoding="utf-8")
+    run_folder.write_config(config, folder)
     return folder
 
 
@@ -77,6 +74,6 @@ def load_target(target: Path, settings: list[str]) -> tuple[RunConfig, Path | No
 
     if not target.is_dir():
         return configuration.load_config(target, settings), None
-    if not (target / "config.yaml").is_file():
+    if not RunFolder(target).config.is_file():
         raise ConfigError(f"{target} is no run folder: it holds no config.yaml")
-    return configuration.load_config(target / "config.yaml", settings), target
+    return configuration.load_config(RunFolder(target).config, settings), target

@@ -21,7 +21,8 @@ from common.config import RunConfig, config_from_json
 from common.errors import WardroundError
 from common.files import append_json_line, replace_non_finite, write_arrays, write_bytes, write_json
 from common.metrics import paired_resamples
-from common.run_folder import save_tables
+from common.metrics.counts_file import save_tables
+from common.run_folder import RunFolder
 from server import hospital_level, strategies
 from server.events import DoneEvent, Event, HandshakeEvent, RoundEvent
 from server.phases import domain_shift, latent, scaling, train
@@ -61,7 +62,7 @@ def run_federation(
     """
     logging.getLogger("flwr").setLevel(logging.WARNING)
     out.mkdir(parents=True, exist_ok=True)
-    events, lines = out / "events.jsonl", out / "rounds.jsonl"
+    events, lines = RunFolder(out).events, RunFolder(out).rounds
     lines.touch()
 
     def record(event: Event) -> None:
@@ -85,24 +86,22 @@ def run_federation(
         record(HandshakeEvent(federation.reports, refused))
 
         def keep(number: int, weights: Weights) -> None:
-            write_arrays(out / "model.safetensors", weights, {"round": str(number)})
+            write_arrays(RunFolder(out).weights(), weights, {"round": str(number)})
 
         run = scaling.gather_scaling(Run.from_handshake(grid, config, strategy, federation, record), outcome)
         if run.scaling:
-            write_bytes(out / "scaling.safetensors", run.scaling)
+            write_bytes(RunFolder(out).scaling(), run.scaling)
         train.run_rounds(run, keep, outcome)
         run = latent.gather_latent_sums(run, outcome)
         if run.latent:
-            write_bytes(out / "latent.safetensors", run.latent)
+            write_bytes(RunFolder(out).latent(), run.latent)
         run_test(run, outcome)
         if outcome.draws:
-            write_bytes(
-                out / paired_resamples.resamples_file_name("federated"), paired_resamples.pack_resamples(outcome.draws)
-            )
+            write_bytes(RunFolder(out).resamples("federated"), paired_resamples.pack_resamples(outcome.draws))
         if config.evaluation.domain_shift and not config.privacy.on:
             outcome.shift = domain_shift.measure_domain_shift(run, outcome)
         if config.evaluation.keep_counts:
-            save_tables(out / "counts.safetensors", outcome.tables)
+            save_tables(RunFolder(out).counts(), outcome.tables)
         status, error = "complete", ""
     except WardroundError as problem:
         error = str(problem)
@@ -115,11 +114,11 @@ def run_federation(
         raise
     finally:
         seconds = time.monotonic() - start_time
-        write_json(out / "federated.json", describe_outcome(federation, outcome, status, error, seconds))
+        write_json(RunFolder(out).outcome, describe_outcome(federation, outcome, status, error, seconds))
         try:
             record(DoneEvent(status, error))
         finally:
-            write_json(out / "server.done", {"status": status, "error": error or None})
+            write_json(RunFolder(out).server_done, {"status": status, "error": error or None})
 
 
 def describe_outcome(

@@ -13,6 +13,7 @@ from common import models
 from common.arrays import Weights
 from common.config import RunConfig
 from common.errors import ConfigError
+from common.run_folder import RunFolder
 from common.task import Task
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def load_saved_weights(where: str) -> Weights:
 
     path = Path(where).expanduser()
     if path.is_dir():
-        path = path / "model.safetensors"
+        path = RunFolder(path).weights()
     try:
         found: Weights = load_file(path)
     except FileNotFoundError:

@@ -30,7 +30,7 @@ from pathlib import Path
 
 from client.privacy.accounting import Accountant, GaussianSteps, compute_epsilon
 from common.errors import DataError, SiteError
-from common.files import write_text
+from common.files import escape_file_name, write_text
 from common.messages import BUDGET_SPENT
 
 LEDGER_FORMAT = "wardround.ledger/1"
@@ -109,8 +109,7 @@ class Charge:
 
 def get_ledger_path(state: Path, site: str) -> Path:
     """Return where the ledger of a site lies in its state folder."""
-    plain = re.sub(r"[^A-Za-z0-9_-]", lambda found: f"%{ord(found[0]):02x}", site)
-    return state / plain / "privacy.sqlite"
+    return state / escape_file_name(site) / "privacy.sqlite"
 
 
 class Ledger:

@@ -16,7 +16,7 @@ from pathlib import Path
 from client.site_context import SiteContext
 from common.arrays import Weights
 from common.errors import DataError, SiteError
-from common.files import write_arrays
+from common.files import escape_file_name, write_arrays
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ class StateFiles:
             raise SiteError("the strategy keeps state at the site, but this node has no folder for it: give --state")
         if not re.fullmatch(r"[0-9a-f]{32}", run_id):
             raise SiteError("the server's id of the run is not 32 hex digits: it cannot name a folder here")
-        plain = re.sub(r"[^A-Za-z0-9_-]", lambda match: f"%{ord(match[0]):02x}", site)
-        return cls(context.state / plain / run_id, not context.simulated)
+        return cls(context.state / escape_file_name(site) / run_id, not context.simulated)
 
     def read(self, number: int) -> Weights | None:
         """Return the arrays of a round by name, or None if nothing was kept of it.

@@ -99,16 +99,3 @@ def load_resamples(path: Path) -> Draws:
     except (OSError, SafetensorError, ValueError):
         raise DataError(f"{path} is damaged: run again, or remove it to do without paired intervals") from None
     return found
-
-
-def resamples_file_name(model: str) -> str:
-    """Return the name of a model's file in the run's folder; the federated model's holds the personal ones too.
-
-    >>> resamples_file_name("personal"), resamples_file_name("local:north")
-    ('resamples.safetensors', 'resamples.local.north.safetensors')
-    """
-    return (
-        "resamples.safetensors"
-        if model in ("federated", "personal")
-        else f"resamples.{model.replace(':', '.')}.safetensors"
-    )

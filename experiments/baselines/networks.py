@@ -36,12 +36,13 @@ from common.files import write_arrays, write_bytes, write_json
 from common.latent import LatentStatistics
 from common.metrics import counts as metrics
 from common.metrics import evaluation, paired_resamples
+from common.metrics.counts_file import save_tables
 from common.metrics.figures import Recalibration
 from common.metrics.registry import METRICS
 from common.metrics.table_names import ALL_PATIENTS
 from common.replies import FinalTestReply
 from common.reports import FinalTestReport
-from common.run_folder import save_tables
+from common.run_folder import RunFolder
 from common.scaling import Scaling
 from common.sections.evaluation import SubgroupsConfig
 from common.seeds import seed_for
@@ -128,7 +129,7 @@ def train_baselines(config: RunConfig, out: Path, sites: int, tell: EpochCallbac
             if item["trained_at"]
         ]
         trips = transfer.compare_transfers(opened[0].task, config, alone)
-        write_json(out / "baselines.json", {"models": models, "failed": failed, "travel": trips})
+        write_json(RunFolder(out).baselines, {"models": models, "failed": failed, "travel": trips})
     return failed
 
 
@@ -170,15 +171,13 @@ def _one(
     )
     if chooser.best is not None:
         model.load_state_dict(chooser.best)
-    write_arrays(
-        out / f"model.{name.replace(':', '.')}.safetensors", copy_weights(model), {"epoch": str(chooser.epoch)}
-    )
+    write_arrays(RunFolder(out).weights(name), copy_weights(model), {"epoch": str(chooser.epoch)})
     if scaling:
-        write_bytes(out / f"scaling.{name.replace(':', '.')}.safetensors", scaling.to_bytes())
+        write_bytes(RunFolder(out).scaling(name), scaling.to_bytes())
     latent = b""
     if task.anomaly:
         latent = LatentStatistics.of(Detector(model, config).moments(train)).to_bytes()
-        write_bytes(out / f"latent.{name.replace(':', '.')}.safetensors", latent)
+        write_bytes(RunFolder(out).latent(name), latent)
     predict = build_predictor(model, config, latent)
     threshold = select_threshold(config, predict, validation)
     about = {"name": name, "title": title, "kind": name.partition(":")[0], "trained_at": at, "epoch": chooser.epoch}
@@ -207,12 +206,11 @@ def _tested(
     by_table, pooled = combine_evaluations(task, replies)
     recalibrations = {site: item for site, reply in replies.items() if (item := reply.report.recalibration)}
     reasons = {site: item.reason for site, item in recalibrations.items()}
-    kept, stem = {where: reply.tables for where, reply in replies.items()}, name.replace(":", ".")
     if config.evaluation.keep_counts:
-        save_tables(out / f"counts.{stem}.safetensors", kept)
+        save_tables(RunFolder(out).counts(name), {where: reply.tables for where, reply in replies.items()})
     if config.evaluation.keep_resamples:
         write_bytes(
-            out / paired_resamples.resamples_file_name(name),
+            RunFolder(out).resamples(name),
             paired_resamples.pack_resamples(collect_draws(task, replies, by_table)),
         )
     return {

@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from common.run_folder import RunFolder
+
 VARIANTS = ("bare", "local-1", "local-2", "ray-2")
 AT_ONCE = "two bare loops at once"
 """Two processes that share nothing, each with a bare loop: half of their time over one's is the least that two workers
@@ -204,7 +206,7 @@ def _measure(what: str, sites: int, examples: int, rounds: int) -> dict[str, Any
                 ray_runtime.run_on_ray(
                     configuration.config_to_json(config), Path(out), sites=sites, workers=int(workers)
                 )
-            lines = [json.loads(line) for line in (Path(out) / "rounds.jsonl").read_text().splitlines()]
+            lines = [json.loads(line) for line in RunFolder(Path(out)).rounds.read_text().splitlines()]
         seconds = [line["seconds"] for line in lines]
         weights = lines[-1]["weights"]
     return {"seconds": round(statistics.median(seconds[1:]), 3), "weights": weights}

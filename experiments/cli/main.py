@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from common.errors import UsageError, WardroundError
+from common.run_folder import RunFolder
 from experiments.cli import bench, data, federation, privacy, score
 
 app = typer.Typer(
@@ -85,7 +86,7 @@ def run_command(
     finally:
         printer.close()
     if as_json:
-        printer.handle({"event": "report", "folder": str(folder), "report": str(folder / "report.json")})
+        printer.handle({"event": "report", "folder": str(folder), "report": str(RunFolder(folder).report)})
     elif quiet:
         typer.echo(folder)
     else:
@@ -130,11 +131,11 @@ def report_command(
     """Render a run's report again, from its report.json alone."""
     from common.errors import DataError
 
-    if (folder / "report.json").is_file():
+    if RunFolder(folder).report.is_file():
         from experiments.report.write import render_report
 
         render_report(folder)
-    elif (folder / "run.json").is_file():
+    elif RunFolder(folder).about.is_file():
         from experiments.runs.run import write_run_report
 
         write_run_report(folder)
@@ -191,7 +192,7 @@ def doctor_command() -> None:
     import torch
 
     from common.processes import find_command
-    from common.run_folder import installed_versions
+    from common.provenance import installed_versions
     from experiments.engines.ray_runtime import require_ray
 
     for name, version in installed_versions().items():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.errors import ConfigError
+from common.run_folder import RunFolder
 from experiments.cli.data import Settings
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ def audit_command(
         audit = audit_training(
             config, hospital.train, canaries=canaries, confidence=confidence, site=hospital.name, on_round=show_round
         )
-    path = write_result(folder or create_result_folder(config, root, "audit"), "audit.json", audit.to_dict())
-    if folder is not None and (folder / "report.json").is_file():
+    path = write_result(RunFolder(folder or create_result_folder(config, root, "audit")).audit, audit.to_dict())
+    if folder is not None and RunFolder(folder).report.is_file():
         write_run_report(folder)
     if not quiet:
         typer.echo(audit.table())
@@ -131,7 +132,7 @@ def inversion_command(
             config, hospital.train, beats=beats, site=hospital.name, on_step=show_step
         )
     folder = folder or create_result_folder(config, root, "inversion")
-    write_result(folder, "inversion.json", demonstration.to_dict())
+    write_result(RunFolder(folder).inversion, demonstration.to_dict())
     title = f"One beat as a server could see it, model {demonstration.model}"
     _, picture = draw_inversion(demonstration, folder, title)
     typer.echo(demonstration.table())

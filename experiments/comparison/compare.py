@@ -17,8 +17,9 @@ from common.errors import UsageError
 from common.metrics import intervals
 from common.metrics.evaluation import metric_value
 from common.metrics.figures import Evaluation, Figure
-from common.metrics.paired_resamples import POOLED, Drawn, load_resamples, resamples_file_name
+from common.metrics.paired_resamples import POOLED, Drawn, load_resamples
 from common.metrics.table_names import ALL_PATIENTS, PERSONAL
+from common.run_folder import RunFolder
 from experiments.report.document.report import Report, read_report
 from experiments.report.document.results import ModelResult
 from experiments.report.document.run import Notice
@@ -127,7 +128,7 @@ def _read(folders: Sequence[Path]) -> tuple[ComparedRun, ...]:
         drawn: dict[str, Mapping[str, Drawn]] = {}
         for model in report.models:
             own = PERSONAL if model.name == "personal" else ALL_PATIENTS
-            kept = load_resamples(folder / resamples_file_name(model.name))
+            kept = load_resamples(RunFolder(folder).resamples(model.name))
             drawn[model.name] = {site: values for (table, site), values in kept.items() if table == own}
         found.append(ComparedRun(report.run.id, folder, report, drawn))
     for place, run in enumerate(found):

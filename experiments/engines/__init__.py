@@ -10,6 +10,7 @@ from typing import Any
 from common import config as configuration
 from common.config import RunConfig
 from common.errors import ConfigError
+from common.run_folder import RunFolder
 from experiments.watcher import Watcher, stage_event
 
 
@@ -61,11 +62,11 @@ def carry_messages(
             "site": name,
             "data": str((places / name).resolve()),
             "policy": str(policy.resolve()),
-            "state": str((folder / "sites").resolve()),
+            "state": str(RunFolder(folder).sites.resolve()),
         }
         sites.append(federation.SiteProcess(name, own))
     try:
-        federation.run_on_one_machine(text, folder.resolve(), sites, log_dir=folder / "logs", on_event=listen)
+        federation.run_on_one_machine(text, folder.resolve(), sites, log_dir=RunFolder(folder).logs, on_event=listen)
     finally:
         shutil.rmtree(places, ignore_errors=True)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from client.supernode import Node, NodeSettings, create_node_key
 from common.errors import ConfigError, EngineError
 from common.processes import ONE_THREAD_VARIABLES, find_free_port, interrupt_on_signals
+from common.run_folder import RunFolder
 from server import credentials
 from server.superlink import Connection, SuperLink
 
@@ -142,7 +143,7 @@ def follow_run(
     """
     tell: OnEvent = on_event or (lambda event: None)
     out.mkdir(parents=True, exist_ok=True)
-    done, lines = out / "server.done", Tail(out / "events.jsonl")
+    done, lines = RunFolder(out).server_done, Tail(RunFolder(out).events)
     done.unlink(missing_ok=True)
     run = connection.submit(config_json, out, *extra)
     asked = time.monotonic()

@@ -24,6 +24,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from client.requests.train import stop_signal
 from common.config import RunConfig
+from common.run_folder import RunFolder
 from server import app as server
 
 
@@ -140,7 +141,7 @@ def run_local(config: RunConfig, out: Path, sites: int, listen: Callable[[dict[s
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     workers = min(config.federation.workers or os.cpu_count() or 1, sites)
-    grid = LocalGrid(client_app, sites, workers, state=out / "sites")
+    grid = LocalGrid(client_app, sites, workers, state=RunFolder(out).sites)
     try:
         server.run_federation(grid, config, out, listen)
     finally:

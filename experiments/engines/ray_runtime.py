@@ -16,6 +16,7 @@ from pathlib import Path
 from client.site_context import STATE_VARIABLE
 from common.errors import ConfigError, EngineError
 from common.processes import ONE_THREAD_VARIABLES, find_free_port, interrupt_on_signals
+from common.run_folder import RunFolder
 from experiments.engines.federation import OnEvent, follow_run
 from server.superlink import SuperLink
 
@@ -41,7 +42,11 @@ def run_on_ray(
     with interrupt_on_signals(), ExitStack() as ends:
         state = Path(tempfile.mkdtemp(prefix="wr-"))  # short: Ray puts socket names of this folder into 107 bytes
         ends.callback(shutil.rmtree, state, ignore_errors=True)
-        variables = {**ONE_THREAD_VARIABLES, "RAY_TMPDIR": str(state), STATE_VARIABLE: str((out / "sites").resolve())}
+        variables = {
+            **ONE_THREAD_VARIABLES,
+            "RAY_TMPDIR": str(state),
+            STATE_VARIABLE: str(RunFolder(out).sites.resolve()),
+        }
         link = ends.enter_context(
             SuperLink(state / "link", None, port=find_free_port(), log=log or out / "ray.log", variables=variables)
         )

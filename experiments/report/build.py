@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from common.errors import DataError
 from common.metrics import evaluation
 from common.metrics.figures import Evaluation
+from common.run_folder import RunFolder
 from experiments.report import differences
 from experiments.report.document.privacy import AuditResult, PrivacySpent
 from experiments.report.document.report import Report
@@ -46,8 +47,8 @@ def build_report(run_dir: Path, **ending: Any) -> Report:
     Raises:
         DataError: the folder holds no run, or a file of it is damaged; the message names the file.
     """
-    about = (_read(run_dir / "run.json") or {}) | ending
-    outcome = _read(run_dir / "federated.json")
+    about = (_read(RunFolder(run_dir).about) or {}) | ending
+    outcome = _read(RunFolder(run_dir).outcome)
     if outcome is None:
         outcome = _unfinished(run_dir)
     try:
@@ -57,7 +58,7 @@ def build_report(run_dir: Path, **ending: Any) -> Report:
 
 
 def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any], run_dir: Path) -> Report:
-    lines = _lines(run_dir / "rounds.jsonl")
+    lines = _lines(RunFolder(run_dir).rounds)
     config = about.get("config") or {}
     card = about.get("data") or {}
     data = Data.model_validate({key: value for key, value in card.items() if key != "name"})
@@ -68,7 +69,7 @@ def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any],
         lost |= item.get("lost") or {}
     hello = outcome.get("sites") or {}
     ours = {"name": "federated", "title": "Federated model", "kind": "federated", **outcome}
-    baselines = _read(run_dir / "baselines.json") or {}
+    baselines = _read(RunFolder(run_dir).baselines) or {}
     spent = _privacy(lines)
     models = [_model(item, metric) for item in (ours, *_personal(outcome), *baselines.get("models", ()))]
     binary = task.get("kind") == "multiclass" and len(task.get("classes", ())) == 2
@@ -107,12 +108,12 @@ def _assemble(folder: str, about: Mapping[str, Any], outcome: Mapping[str, Any],
         differences=differences.compare_models(models, metric, binary, run_dir),
         privacy=spent,
         views=outcome.get("views") or {},
-        audit=_audited(_read(run_dir / "audit.json")),
-        shift=_shift(outcome.get("shift"), _read(run_dir / "two-sample.json") or {}),
+        audit=_audited(_read(RunFolder(run_dir).audit)),
+        shift=_shift(outcome.get("shift"), _read(RunFolder(run_dir).two_sample) or {}),
         explanations=outcome.get("explanations") or {},
         travel=tuple(TransferResult.model_validate(item) for item in baselines.get("travel", ())),
         external=tuple(config.get("sites", {}).get("external", ())),
-        **parse_left_out(_read(run_dir / "leave-one-out.json") or {}),
+        **parse_left_out(_read(RunFolder(run_dir).leave_one_out) or {}),
         lost=dict(sorted(lost.items())),
     )
 
@@ -275,7 +276,7 @@ def _worst(sites: Mapping[str, Evaluation], metric: str) -> WorstSite | None:
 
 def _unfinished(run_dir: Path) -> dict[str, Any]:
     """What the events tell of a run that has written no outcome."""
-    events = _lines(run_dir / "events.jsonl")
+    events = _lines(RunFolder(run_dir).events)
     if not events:
         raise DataError(f"{run_dir} holds no run: neither federated.json nor events.jsonl is there")
     hello = next((event for event in events if event.get("event") == "hello"), {})

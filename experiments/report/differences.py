@@ -14,6 +14,7 @@ from common.metrics.intervals import make_figure
 from common.metrics.paired_resamples import POOLED, Draws
 from common.metrics.registry import METRICS
 from common.metrics.subgroups import UNKNOWN, GroupComparison
+from common.run_folder import RunFolder
 from experiments.report.document.results import GroupGap, ModelDifference, ModelResult, Subset
 
 ALL, GROUP = "all", "group "
@@ -36,11 +37,11 @@ def compare_models(
     ours = next((model for model in models if model.kind == "federated"), None)
     if ours is None:
         return ()
-    own, found = paired_resamples.load_resamples(folder / paired_resamples.resamples_file_name(ours.name)), []
+    own, found = paired_resamples.load_resamples(RunFolder(folder).resamples(ours.name)), []
     for other in models:
         if other is ours:
             continue
-        drawn = paired_resamples.load_resamples(folder / paired_resamples.resamples_file_name(other.name))
+        drawn = paired_resamples.load_resamples(RunFolder(folder).resamples(other.name))
         table = "personal" if other.kind == "personal" else ALL
         places: dict[str, tuple[Evaluation | None, Evaluation | None]] = {
             site: (ours.sites.get(site), item) for site, item in other.sites.items() if other.trained_at in (None, site)
@@ -81,11 +82,7 @@ def compare_groups(model: ModelResult, metric: str, binary: bool, folder: Path) 
 
     Groups of fewer than FEW_PATIENTS patients are named and not compared; nor are patients of whom it is not known.
     """
-    drawn = (
-        paired_resamples.load_resamples(folder / paired_resamples.resamples_file_name(model.name))
-        if model.groups
-        else {}
-    )
+    drawn = paired_resamples.load_resamples(RunFolder(folder).resamples(model.name)) if model.groups else {}
     found = []
     for attribute, groups in model.groups.items():
         sites = [site for site in model.sites if any(site in subset.sites for subset in groups.values())]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.files import write_bytes, write_text
+from common.run_folder import RunFolder
 from experiments.report.document.report import Report, read_report, to_json
 from experiments.report.pages.html import render_html
 from experiments.report.pages.markdown import render_summary
@@ -16,7 +17,7 @@ from experiments.report.pages.tables import render_csv
 def write_report(report: Report, folder: Path) -> list[Path]:
     """Write report.json and everything made from it into a folder; return the paths, those of `render_report` last."""
     folder.mkdir(parents=True, exist_ok=True)
-    return [write_text(folder / "report.json", to_json(report)), *_write_pages(report, folder)]
+    return [write_text(RunFolder(folder).report, to_json(report)), *_write_pages(report, folder)]
 
 
 def render_report(folder: Path) -> list[Path]:
@@ -32,21 +33,21 @@ def render_report(folder: Path) -> list[Path]:
 
 
 def _write_pages(report: Report, folder: Path) -> list[Path]:
-    plots = draw_plots(report)
-    files: dict[str, str | bytes] = {
-        "report.html": render_html(report, plots),
-        "sites.csv": render_csv(report),
-        "summary.md": render_summary(report, plots),
-        "model_card.md": render_model_card(report),
+    files, plots = RunFolder(folder), draw_plots(report)
+    contents: dict[Path, str | bytes] = {
+        files.report_page: render_html(report, plots),
+        files.sites_table: render_csv(report),
+        files.summary: render_summary(report, plots),
+        files.model_card: render_model_card(report),
     }
     for name, plot in plots.items():
-        files |= {f"plots/{name}.svg": plot.file, f"plots/{name}.png": plot.png}
+        contents |= {files.plots / f"{name}.svg": plot.file, files.plots / f"{name}.png": plot.png}
     for name in list_plots():
         for kind in ("svg", "png"):
-            if f"plots/{name}.{kind}" not in files:
-                (folder / "plots" / f"{name}.{kind}").unlink(missing_ok=True)
-    (folder / "plots").mkdir(parents=True, exist_ok=True)
+            if (path := files.plots / f"{name}.{kind}") not in contents:
+                path.unlink(missing_ok=True)
+    files.plots.mkdir(parents=True, exist_ok=True)
     return [
-        write_text(folder / name, content) if isinstance(content, str) else write_bytes(folder / name, content)
-        for name, content in files.items()
+        write_text(path, content) if isinstance(content, str) else write_bytes(path, content)
+        for path, content in contents.items()
     ]

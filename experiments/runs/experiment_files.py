@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 
 from common.errors import ConfigError
+from common.run_folder import RunFolder
 
 FOLDER = Path(__file__).resolve().parents[1]
 """Where the configurations lie, in a checkout as in an installed package."""
@@ -21,7 +22,7 @@ def find_experiment(path: Path) -> Path:
         ConfigError: the path is a folder, or neither a file nor the name of an experiment.
     """
     if path.is_dir():
-        hint = f"name its {path / 'config.yaml'}" if (path / "config.yaml").is_file() else "name a YAML file in it"
+        hint = f"name its {RunFolder(path).config}" if RunFolder(path).config.is_file() else "name a YAML file in it"
         raise ConfigError(f"{path} is a folder: {hint}, or an experiment, such as synthetic")
     if path.exists():
         return path

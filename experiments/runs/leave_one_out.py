@@ -19,10 +19,11 @@ from common.config import RunConfig
 from common.errors import ConfigError
 from common.files import write_json, write_text
 from common.metrics import evaluation
+from common.metrics.counts_file import load_tables
 from common.metrics.figures import Evaluation
 from common.metrics.intervals import paired_difference
 from common.metrics.table_names import ALL_PATIENTS
-from common.run_folder import load_tables
+from common.run_folder import RunFolder
 from common.task import Task
 from experiments.baselines import transfer
 from experiments.report.document import report as reports
@@ -31,7 +32,6 @@ from experiments.runs import run, series
 from experiments.runs.checks import resolve_paths
 from experiments.watcher import Watcher, stage_event
 
-SUMMARY_FILE = "leave-one-out.json"
 KEEP_COUNTS = "evaluation.keep_counts=true"
 WITHOUT_BASELINES = ("baselines.local=false", "baselines.pooled=false", "baselines.classical=[]")
 """The run with all hospitals has the baselines; they would be no other in the folds."""
@@ -65,7 +65,7 @@ def run_leave_one_out(path: Path, settings: Sequence[str], folder: Path, watcher
     first, *folds = done.values()
     summary = summarise_folds(whole, first, dict(zip(sites, folds, strict=True)))
     for where in (folder, first):
-        write_json(where / SUMMARY_FILE, summary)
+        write_json(RunFolder(where).leave_one_out, summary)
     report = run.write_run_report(first)
     write_text(folder / "leave-one-out.md", render_leave_one_out_markdown(report))
     return first
@@ -94,13 +94,13 @@ def summarise_folds(config: RunConfig, whole: Path, folds: Mapping[str, Path]) -
     report = reports.read_report(whole)
     task = Task.from_dict(report.task)
     columns = [*formatting.list_table_metrics(report), *(("brier", "ece") if task.probabilistic else ())]
-    within = load_tables(whole / "counts.safetensors")
+    within = load_tables(RunFolder(whole).counts())
     found: list[dict[str, Any]] = []
     known: dict[str, Evaluation] = {}
     for site, folder in folds.items():
         without = reports.read_report(folder)
         internal, external = (item.federated.sites.get(site) if item.federated else None for item in (report, without))
-        counts = [tables.get(site, {}) for tables in (within, load_tables(folder / "counts.safetensors"))]
+        counts = [tables.get(site, {}) for tables in (within, load_tables(RunFolder(folder).counts()))]
         entry = {
             "site": site,
             "folder": str(folder),

@@ -10,6 +10,7 @@ from typing import Any
 from common import run_folder
 from common.config import RunConfig
 from common.errors import ConfigError
+from common.run_folder import RunFolder
 from experiments.engines import carry_messages
 from experiments.runs.checks import check_plugins, load_data_card, resolve_paths
 from experiments.watcher import Watcher, baseline_event, stage_event, start_event
@@ -50,7 +51,7 @@ def _run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with suppress(Exception):  # the user must read the first error, not one that follows from it
             run_folder.update_run(folder, status=status, seconds=stopwatch.seconds())
-            if any((folder / name).is_file() for name in ("federated.json", "events.jsonl")):
+            if RunFolder(folder).outcome.is_file() or RunFolder(folder).events.is_file():
                 write_run_report(folder)
         raise
     return folder
@@ -105,7 +106,7 @@ def _run_baselines(config: RunConfig, folder: Path, count: int, watcher: Watcher
         from experiments.baselines.two_sample_test import run_two_sample_tests
 
         pairs = run_two_sample_tests(config, count, lambda what: watcher.handle(stage_event(what)))
-        write_json(folder / "two-sample.json", {"pairs": pairs})
+        write_json(RunFolder(folder).two_sample, {"pairs": pairs})
     if config.baselines.local or config.baselines.pooled:
         from experiments.baselines.networks import train_baselines
 

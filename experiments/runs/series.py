@@ -22,10 +22,11 @@ from common.config import RunConfig
 from common.errors import ConfigError, DataError
 from common.files import write_json, write_text
 from common.metrics import evaluation
+from common.metrics.counts_file import load_tables
 from common.metrics.figures import Evaluation
 from common.metrics.registry import METRICS
 from common.metrics.table_names import ALL_PATIENTS, RESAMPLED_SUFFIX
-from common.run_folder import load_tables
+from common.run_folder import RunFolder
 from common.task import Task
 from experiments.report.document import report as reports
 from experiments.report.text import formatting
@@ -114,7 +115,7 @@ def find_complete_run(root: Path, config: RunConfig) -> Path | None:
     """Return the folder of a complete run of just this configuration, if there is one."""
     for folder in sorted(root.glob("*/run.json")):
         about = json.loads(folder.read_text(encoding="utf-8"))
-        kept = folder.parent / "config.yaml"
+        kept = RunFolder(folder.parent).config
         if about.get("status") == "complete" and kept.is_file():
             asked = resolve_paths(config).model_dump(mode="json")
             had = configuration.load_config(kept).model_dump(mode="json")
@@ -166,8 +167,7 @@ def _merge(folders: Sequence[Path], task: Task) -> dict[str, Any]:
     for folder in folders:
         report = reports.read_report(folder)
         for model in report.models:
-            suffix = "" if model.name == "federated" else f".{model.name.replace(':', '.')}"
-            path = folder / f"counts{suffix}.safetensors"
+            path = RunFolder(folder).counts(model.name)
             if path.is_file():
                 models.setdefault(model.name, {})[folder.parent.name] = {
                     "tables": load_tables(path),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from common import run_folder
 from common.errors import ConfigError
+from common.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from experiments.report.document.report import Report
@@ -227,14 +228,15 @@ class SinkWatcher:
     def close_sinks(self, status: str) -> None:
         """Give the sinks the report, if there is one, and close them."""
         self.open_sinks(False)
-        if self.folder is not None and (self.folder / "report.json").is_file():
+        if self.folder is not None and RunFolder(self.folder).report.is_file():
             from experiments.report.document.report import read_report
 
             report = read_report(self.folder)
             for name, value, step in iterate_test_figures(report):
                 self._call_each(lambda one, n=name, v=value, s=step: one.figure(n, v, s))  # type: ignore[misc]
-            files = [self.folder / name for name in ("report.json", "report.html", "summary.md", "model_card.md")]
-            for path in [*files, *sorted((self.folder / "plots").glob("*.png"))]:
+            of_run = RunFolder(self.folder)
+            files = [of_run.report, of_run.report_page, of_run.summary, of_run.model_card]
+            for path in [*files, *sorted(of_run.plots.glob("*.png"))]:
                 if path.is_file():
                     self._call_each(lambda one, path=path: one.file(path))  # type: ignore[misc]
         self._call_each(lambda one: one.close(status))

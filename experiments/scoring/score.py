@@ -27,6 +27,7 @@ from common import run_folder
 from common.config import RunConfig, load_config
 from common.errors import DataError, UsageError
 from common.metrics.counts import class_log_odds
+from common.run_folder import RunFolder
 from common.scaling import Scaling
 from common.task import Task
 from experiments import restore
@@ -162,7 +163,7 @@ def open_model(folder: Path, name: str = "federated", site: str | None = None) -
     about = run_folder.read_run(folder)
     base = "federated" if name == "personal" else name
     model, task = restore.model(folder, name, site)
-    config = load_config(folder / "config.yaml")
+    config = load_config(RunFolder(folder).config)
     scaling = restore.load_scaling(folder, base)
     if input_scaling.resolve_scaling(config.data, task) == "site":
         scaling = _fit_own_scaling(config, site or (base.partition(":")[2] if base.startswith("local:") else None))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from common import config as configuration
 from common import run_folder
-from common.errors import ConfigError
+from common.errors import ConfigError, DataError
+from common.run_folder import RunFolder
 from tests import tiny
 
 
@@ -44,42 +44,26 @@ def test_what_a_run_says_about_itself(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
-@pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that the program seems to run from."""
-    root = tmp_path / "program"
-    (root / "experiments").mkdir(parents=True)
-    monkeypatch.setattr(run_folder, "__file__", str(root / "experiments" / "runs.py"))
-    return root
+def test_files_of_models_are_named_by_the_model(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.weights().name == "model.safetensors"
+    assert folder.scaling("pooled").name == "scaling.pooled.safetensors"
+    assert folder.latent("local:north").name == "latent.local.north.safetensors"
+    assert folder.counts("local:St. Mary's/2").name == "counts.local.St%2e%20Mary%27s%2f2.safetensors"
+    assert folder.resamples("personal") == folder.resamples()
+    assert folder.site("a/../b").parent == folder.sites
 
 
-def git(folder: Path, *arguments: str) -> None:
-    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run(["git", "-C", str(folder), *who, *arguments], check=True, capture_output=True)
+def test_files_of_earlier_versions_are_found(tmp_path: Path) -> None:
+    folder, earlier = RunFolder(tmp_path), tmp_path / "model.local.St. Mary's.safetensors"
+    assert folder.weights("local:St. Mary's") != earlier
+    earlier.write_bytes(b"")
+    assert folder.weights("local:St. Mary's") == earlier
 
 
-def test_the_commit_is_unknown_outside_git(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(program.parent))
-    assert run_folder.source_commit() is None
-    monkeypatch.setenv("PATH", "")
-    assert run_folder.source_commit() is None
-
-
-def test_the_commit_of_the_program_and_whether_it_was_changed(program: Path) -> None:
-    git(program, "init")
-    (program / "a.py").write_text("1")
-    git(program, "add", ".")
-    git(program, "commit", "-m", "x")
-    name = run_folder.source_commit()
-    assert name is not None
-    assert len(name) == 40
-    (program / "a.py").write_text("2")
-    assert run_folder.source_commit() == f"{name}+changes"
-
-
-def test_a_repository_around_the_program_is_not_its_own(program: Path) -> None:
-    git(program.parent, "init")
-    (program / "a.py").write_text("1")
-    git(program.parent, "add", ".")
-    git(program.parent, "commit", "-m", "x")
-    assert run_folder.source_commit() is None
+@pytest.mark.parametrize("content", [None, '{"id": "x"'])
+def test_a_folder_without_a_whole_description_is_refused(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        RunFolder(tmp_path).about.write_text(content)
+    with pytest.raises(DataError, match=r"is no run folder: it holds no whole run\.json"):
+        run_folder.read_run(tmp_path)

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from common.errors import DataError
 from common.metrics.explanations import Explanation
 from common.metrics.figures import FrozenModel
+from common.run_folder import RunFolder
 from experiments.report.document.latent import LatentView
 from experiments.report.document.privacy import AuditResult, PrivacySpent
 from experiments.report.document.results import ModelDifference, ModelResult, WorstSite
@@ -122,7 +123,7 @@ def read_report(folder: Path) -> Report:
     Raises:
         DataError: there is no report.json, or it is no whole report of this version; the message names the file.
     """
-    source = folder / "report.json"
+    source = RunFolder(folder).report
     try:
         return from_json(source.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):

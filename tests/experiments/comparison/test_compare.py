@@ -18,6 +18,7 @@ from common.metrics import counts as metrics
 from common.metrics import evaluation, paired_resamples
 from common.metrics.resampling import COARSE_FACTOR
 from common.metrics.table_names import ALL_PATIENTS, RESAMPLED_SUFFIX
+from common.run_folder import RunFolder
 from common.task import Task
 from experiments.comparison import output
 from experiments.comparison.compare import compare_runs, comparison_to_dict
@@ -84,7 +85,7 @@ def make(
     if keep:
         people = {site: item.patients for site, item in results.items()}
         kept = paired_resamples.pack_resamples(paired_resamples.resample_tables(TASK, tables, {ALL_PATIENTS: people}))
-        (folder / paired_resamples.resamples_file_name("federated")).write_bytes(kept)
+        RunFolder(folder).resamples("federated").write_bytes(kept)
     return folder
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from common.metrics import paired_resamples
 from common.metrics.intervals import tail_probability
+from common.run_folder import RunFolder
 from experiments.report import differences
 from experiments.report.build import build_report
 
@@ -39,7 +40,7 @@ def _folder(make_run) -> Path:
         }
         for group in ("female", "male"):
             found[f"group sex={group}", "south"] = {"accuracy": rng.random(50).astype(np.float32)}
-        (folder / paired_resamples.resamples_file_name(model)).write_bytes(paired_resamples.pack_resamples(found))
+        RunFolder(folder).resamples(model).write_bytes(paired_resamples.pack_resamples(found))
     return folder
 
 
@@ -48,7 +49,7 @@ def test_differences_are_paired_where_there_are_draws_and_say_why_where_not(fold
     found = {(item.model, item.site, item.metric): item for item in report.differences}
     ours, other = report.model("federated"), report.model("pooled")
     one, two = (
-        paired_resamples.load_resamples(folder / paired_resamples.resamples_file_name(name))["all", "south"]["accuracy"]
+        paired_resamples.load_resamples(RunFolder(folder).resamples(name))["all", "south"]["accuracy"]
         for name in ("federated", "pooled")
     )
     item = found["pooled", "south", "accuracy"]
@@ -72,7 +73,7 @@ def test_gaps_are_between_groups_of_enough_patients(folder: Path) -> None:
     assert (gap.lowest, gap.highest) == ("male", "female")
     assert gap.difference.value == pytest.approx(0.3)
     assert gap.ratio.value == pytest.approx(0.6 / 0.9)
-    drawn = paired_resamples.load_resamples(folder / paired_resamples.resamples_file_name("federated"))
+    drawn = paired_resamples.load_resamples(RunFolder(folder).resamples("federated"))
     both = np.stack([drawn[f"group sex={name}", "south"]["accuracy"].astype(float) for name in ("female", "male")])
     share = tail_probability(16)
     assert gap.difference.high == pytest.approx(np.quantile(np.ptp(both, axis=0), 1 - share))

@@ -14,8 +14,8 @@ from client.site import Site
 from common import config as configuration
 from common.errors import ConfigError, SiteError
 from common.metrics.counts import accuracy
+from common.metrics.counts_file import load_tables
 from common.metrics.table_names import ALL_PATIENTS, RESAMPLED_SUFFIX
-from common.run_folder import load_tables
 from common.scaling import Scaling
 from experiments.baselines import networks
 from experiments.cli import run_progress

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from common.errors import ConfigError
-from common.run_folder import load_tables
+from common.metrics.counts_file import load_tables
 from experiments.cli import run_progress
 from experiments.report.document import report as reports
 from experiments.runs import series

@@ -1,0 +1,41 @@
+"""What a result was made with: versions of the packages that affect it, and the commit of the program."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("flwr", "torch", "opacus", "numpy", "scipy", "pandas", "scikit-learn", "wfdb", "pydantic", "wardround")
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of what shapes a result."""
+    found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def source_commit() -> str | None:
+    """Return the commit that the program runs from, with "+changes" if it was changed; None if unknown."""
+    here = Path(__file__).resolve().parent.parent
+    try:
+        if Path(_git(here, "rev-parse", "--show-toplevel")).resolve() != here:
+            return None  # installed below a repository of something else
+        name = _git(here, "rev-parse", "HEAD")
+        dirty = _git(here, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return name + ("+changes" if dirty else "")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
+    )
+    return done.stdout.strip()
