@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +14,8 @@ import torch
 from flwr.serverapp.strategy import Strategy
 
 from common.metrics.registry import Metric
+from experiments.report.pages.section import Section
+from experiments.report.pages.sections import SECTIONS
 from sites.datasets import Source
 from tests import tiny
 
@@ -54,6 +56,19 @@ def test_the_model_gives_logits(example: ModuleType) -> None:
 @pytest.mark.parametrize("example", ['class Options(Section):\n    """Options of FedRate'], indirect=True)
 def test_the_strategy_is_one_of_flower(example: ModuleType) -> None:
     assert isinstance(example.build(example.Options()), Strategy)
+
+
+@pytest.mark.parametrize("example", ["def build_sizes("], indirect=True)
+def test_the_section_has_what_its_template_shows(example: ModuleType) -> None:
+    section = example.SECTION
+    evaluations = {site: SimpleNamespace(patients=patients) for site, patients in {"a": 3, "b": 9}.items()}
+    report = SimpleNamespace(federated=SimpleNamespace(sites=evaluations))
+    assert isinstance(section, Section)
+    assert section.after in {item.id for item in SECTIONS}
+    assert section.applies(report)
+    assert section.build(report) == {"sizes": [("b", 9), ("a", 3)]}
+    (template,) = re.findall(r"^```html\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"\bdata\.(\w+)", template)) == {"sizes"}
 
 
 def test_the_metric_is_one_of_the_registry() -> None:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from common.errors import DataError
 from common.metrics import evaluation
 from common.metrics.figures import Evaluation
+from common.metrics.registry import SELECTABLE
 from common.run_folder import RunFolder
 from experiments.report import differences
 from experiments.report.document.privacy import AuditResult, PrivacySpent
@@ -218,7 +219,8 @@ def _training(raw: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _figures(raw: Mapping[str, Any] | None) -> RoundFigures | None:
     if raw is None:
         return None
-    return RoundFigures.model_validate({key: raw[key] for key in RoundFigures.model_fields if key in raw})
+    known = {*RoundFigures.model_fields, *SELECTABLE}
+    return RoundFigures.model_validate({key: value for key, value in raw.items() if key in known})
 
 
 def _model(raw: Mapping[str, Any], metric: str) -> ModelResult:

@@ -110,3 +110,16 @@ def test_damaged_files_are_named(make_run, name, text, message) -> None:
     (folder / name).write_text(text)
     with pytest.raises(DataError, match=message):
         build_report(folder)
+
+
+def test_rounds_keep_a_selectable_metric_without_a_field_and_nothing_else(make_run, monkeypatch) -> None:
+    monkeypatch.setattr("experiments.report.build.SELECTABLE", ("macro_f1", "new_metric"))
+    folder = make_run()
+    path = folder / "rounds.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        line["validation"] |= {"new_metric": 0.25, "unknown": 1.0}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    validation = build_report(folder).rounds[0].validation
+    assert validation.new_metric == 0.25
+    assert not hasattr(validation, "unknown")
