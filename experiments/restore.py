@@ -21,6 +21,8 @@ from common.task import Task
 if TYPE_CHECKING:
     from torch import nn
 
+__all__ = ["has_synthetic_data", "load_latent", "load_outcome", "load_site_weights", "model", "scaling"]
+
 
 def model(folder: Path, name: str = "federated", site: str | None = None) -> tuple[nn.Module, Task]:
     """Return a run's model in evaluation mode, and its task.

@@ -19,6 +19,7 @@ import typer
 
 from common import config
 from common.errors import ConfigError
+from common.sections.data import SitesConfig
 from experiments.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -229,6 +230,41 @@ def test_python_code_compiles_and_its_names_exist(page: Path) -> None:
 def test_the_check_of_python_code_finds_wrong_names() -> None:
     source = "from common import seeds\nfrom common.seeds import nothing\nimport no_such_package\nseeds.no_such_name(1)"
     assert missing_names(source) == ["common.seeds.nothing", "no_such_package", "seeds.no_such_name"]
+
+
+def resolves(dotted: str) -> bool:
+    """Return whether a dotted name is a module of ours, a name in one, or a key of the section `sites`."""
+    package, *names = dotted.split(".")
+    if package == "sites" and names[0] in SitesConfig.model_fields:
+        return True
+    value: object = importlib.import_module(package)
+    for i, name in enumerate(names, start=2):
+        if not hasattr(value, name):
+            if not inspect.ismodule(value) or not hasattr(value, "__path__"):
+                return False
+            module = ".".join(dotted.split(".")[:i])
+            if not importlib.util.find_spec(module):
+                return False
+            importlib.import_module(module)
+        value = getattr(value, name)
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_dotted_name_of_ours_exists(page: Path) -> None:
+    if page.name == "CHANGELOG.md":
+        return
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    names = re.findall(rf"`((?:{FOLDERS})(?:\.[A-Za-z_]\w*)+)(?:\([^`]*\))?`", prose)
+    files = (".csv", ".json", ".pem", ".key", ".md", ".done")
+    assert [name for name in names if not name.endswith(files) and not resolves(name)] == []
+
+
+def test_the_check_of_dotted_names_finds_wrong_ones() -> None:
+    assert resolves("common.seeds.seed_for")
+    assert resolves("sites.fold")
+    assert not resolves("common.seeds.nothing")
+    assert not resolves("common.nothing")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)

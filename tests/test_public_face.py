@@ -21,17 +21,18 @@ RESTORE = {
     "has_synthetic_data": "(folder: Path) -> bool",
     "load_latent": "(folder: Path, name: str = federated) -> bytes",
     "load_outcome": "(folder: Path, name: str = federated) -> dict[str, Any]",
-    "load_scaling": "(folder: Path, name: str = federated) -> Scaling | None",
     "load_site_weights": (
         "(folder: Path, built: nn.Module, config: RunConfig, name: str, site: str | None) -> dict[str, Any]"
     ),
-    "model": "(folder: Path, name: str = federated) -> tuple[nn.Module, Task]",
+    "model": "(folder: Path, name: str = federated, site: str | None = None) -> tuple[nn.Module, Task]",
+    "scaling": "(folder: Path, name: str = federated) -> Scaling | None",
 }
 COMMANDS = {"run", "series", "score", "report", "compare", "doctor", "data", "server", "client", "privacy", "bench"}
 ERRORS = {
     "WardroundError": 1,
     "SiteError": 1,
     "EngineError": 1,
+    "ProtocolError": 1,
     "FetchError": 1,
     "AuditError": 1,
     "UsageError": 2,
@@ -51,6 +52,26 @@ FIELDS = {
         "name kind classes class_titles channels samples rate_hz features channel_names"
         " * units missing utility binary_features anomaly against"
     ),
+}
+# What crosses the wire; a change of these fields needs another PROTOCOL, so that both ends notice.
+PROTOCOL = 4
+MODEL_REQUEST = "config * round weights scaling method run_id state_round kept_round"
+MESSAGES = {
+    "common.requests:Method": "* local control pull",
+    "common.requests:HandshakeRequest": "config",
+    "common.requests:ScalingRequest": "config * base run_id",
+    "common.requests:DomainShiftRequest": "config * base",
+    "common.requests:TrainRequest": f"{MODEL_REQUEST} class_counts total proximal control",
+    "common.requests:ValidateRequest": f"{MODEL_REQUEST} latent",
+    "common.requests:LatentRequest": MODEL_REQUEST,
+    "common.requests:FinalTestRequest": f"{MODEL_REQUEST} latent threshold",
+    "common.replies:HandshakeReply": "site report",
+    "common.replies:ScalingReply": "site report * sums",
+    "common.replies:TrainReply": "site report * weights control",
+    "common.replies:ValidateReply": "site report * tables",
+    "common.replies:LatentReply": "site report * sums",
+    "common.replies:FinalTestReply": "site report * tables",
+    "common.replies:DomainShiftReply": "site report * sums",
 }
 # Of a plug-in: names that it must have, and the parameters of its functions, those that it may have included.
 CONTRACTS: dict[str, tuple[str, set[str], dict[str, tuple[str, ...]]]] = {
@@ -114,6 +135,24 @@ def test_errors_keep_their_names_and_exit_codes() -> None:
 def test_types_that_plug_ins_build_keep_their_fields(where: str) -> None:
     module, _, name = where.partition(":")
     assert fields(getattr(importlib.import_module(module), name)) == FIELDS[where]
+
+
+@pytest.mark.parametrize("where", MESSAGES)
+def test_messages_keep_their_fields_while_the_protocol_has_its_number(where: str) -> None:
+    module, _, name = where.partition(":")
+    assert fields(getattr(importlib.import_module(module), name)) == MESSAGES[where], "raise PROTOCOL, here too"
+
+
+def test_every_message_is_held() -> None:
+    request_record = importlib.import_module("common.request_record")
+    assert request_record.PROTOCOL == PROTOCOL
+    kinds = [
+        f"{module}:{name}"
+        for module in ("common.requests", "common.replies")
+        for name, kind in vars(importlib.import_module(module)).items()
+        if inspect.isclass(kind) and kind.__module__ == module and "kind" in vars(kind)
+    ]
+    assert sorted([*kinds, "common.requests:Method"]) == sorted(MESSAGES)
 
 
 @pytest.mark.parametrize(("package", "name"), PLUGINS, ids=[f"{package}.{name}" for package, name in PLUGINS])
