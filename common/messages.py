@@ -137,6 +137,13 @@ def unpack_reply(wanted: type[SomeReply], content: RecordDict, max_bytes: int = 
     return build_reply(wanted, site, report, _read_arrays(content, max_bytes))
 
 
+def read_reply_site(content: RecordDict) -> str:
+    """Return the name that a site gives itself in an answer, whatever else is wrong with it; empty: none that fits."""
+    with suppress(KeyError, ProtocolError):
+        return check_reply_site(content.config_records[REPLY_KEY]["site"])
+    return ""
+
+
 def check_reply_site(name: object) -> str:
     """Return the name that a site gives itself.
 

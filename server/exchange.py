@@ -11,7 +11,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from common.errors import ProtocolError
-from common.messages import unpack_error, unpack_reply
+from common.messages import read_reply_site, unpack_error, unpack_reply
 from common.reply_arrays import SomeReply
 from common.requests import RequestKind
 from server.events import Listener, ReplyEvent
@@ -171,8 +171,8 @@ def _read_answer(answer: Message, expected: Expected[SomeReply], node: int) -> t
         if answer.has_error():
             site, why = unpack_error(answer.error.code, answer.error.reason)
             return site, None, why
+        site = read_reply_site(answer.content)
         reply = unpack_reply(expected.type, answer.content, expected.max_bytes)
-        site = reply.site
         fault = expected.find_fault(reply, node)
     except ProtocolError as error:
         return site, None, str(error)

@@ -35,7 +35,8 @@ def handle_validate(context: SiteContext, request: ValidateRequest) -> ValidateR
     rows, hidden = releasable.rows[ALL_PATIENTS], releasable.classes[ALL_PATIENTS]
     logits = compute_predictions(build_predictor(loaded.model, request.config, request.latent), cohort)
     counts = count_predictions(logits, cohort, request.config, rows=rows, hidden=hidden).total
-    return ValidateReply(loaded.site.name, ValidateReport(patients=cohort.people()), tables={ALL_PATIENTS: counts})
+    patients = cohort.take(rows).people()  # those whose examples are counted, as in the handshake
+    return ValidateReply(loaded.site.name, ValidateReport(patients=patients), tables={ALL_PATIENTS: counts})
 
 
 def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestReply:

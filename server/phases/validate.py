@@ -66,6 +66,8 @@ def validate_round(run: Run, number: int, weights: Weights, outcome: Outcome) ->
         held = run.federation.reports[site].counts.validation
         if set(reply.tables) != {ALL_PATIENTS}:
             return "it sent other counts than those of all its validation patients"
+        if reply.report.patients != held.patients:
+            return f"its counts are of {reply.report.patients} patients, in the handshake it stated {held.patients}"
         return find_counts_fault(reply.tables, run, held)
 
     answers, lost = run.collect(

@@ -430,7 +430,7 @@ def test_a_site_whose_hello_is_broken_does_not_take_part() -> None:
 
     federation, refused = run_handshake(FakeGrid([hello("north"), broken]), tiny.run_config(), quiet)
     assert list(federation.reports) == ["north"]
-    assert refused == {"node 2": "its handshake report is wrong: counts.train: Field required"}
+    assert refused == {"south": "its handshake report is wrong: counts.train: Field required"}
 
 
 @pytest.mark.parametrize("fixed", [True, False])
