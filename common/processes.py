@@ -1,8 +1,8 @@
-"""Child processes that end together, and what Flower's commands need around them.
+"""Trees of child processes that end together, and the environment that Flower's commands need.
 
-The coordinator's SuperLink and a hospital's SuperNode are started the same way: quiet (no telemetry, no
-update check, no installs at run time), with this installation's code and commands first, with a log file, and
-in a session of their own so that Ctrl-C reaches them through us alone.
+The coordinator's SuperLink and a hospital's SuperNode are started in the same way: without telemetry, update checks or
+installations at run time; with the code and commands of this installation first; with a log file; and in a session of
+their own, so that Ctrl-C reaches them through this program alone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from pathlib import Path
 from types import FrameType
 from uuid import uuid4
 
+import psutil
+
 from common.errors import ConfigError, EngineError
 
 QUIET_VARIABLES = {
@@ -35,21 +37,33 @@ QUIET_VARIABLES = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "PYTHONUNBUFFERED": "1",
 }
+"""Environment of Flower's commands: no telemetry, update checks or installations, and logs without delay."""
 ONE_THREAD_VARIABLES = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
+"""Environment of a worker that shares the machine with others: one thread for each numerical library."""
 SITE_NAME = re.compile(r"[a-z0-9-]{1,40}")
-_MARK = "WARDROUND_TREE"
+"""What a site may be called."""
+_MARK_VARIABLE = "WARDROUND_TREE"
+"""The environment variable whose value marks the processes of one tree."""
 
 
 def check_site_name(name: str) -> None:
-    """Raise `ConfigError` unless `name` can name a site."""
+    """Refuse a name that cannot be a site's.
+
+    Raises:
+        ConfigError: the name has other characters than a-z, 0-9 and -, or is too long.
+    """
     if not SITE_NAME.fullmatch(name):
         raise ConfigError(f"site name {name!r}: use 1 to 40 of the characters a-z, 0-9 and -")
 
 
 def build_environment(home: Path) -> dict[str, str]:
-    """Return the variables of a Flower command: quiet, this installation's code and commands first."""
+    """Return the environment of a Flower command, with this installation's code and commands first.
+
+    Args:
+        home: the folder of Flower's own files.
+    """
     code = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
     python_path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), code]))
@@ -57,33 +71,52 @@ def build_environment(home: Path) -> dict[str, str]:
 
 
 def find_free_port() -> int:
-    """Return a loopback port that nothing listens on at this moment."""
+    """Return a loopback port on which nothing listens at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
 
 
 def require_free_port(host: str, port: int) -> None:
-    """Raise `EngineError` if `host:port` cannot be listened on."""
+    """Refuse an address that cannot be listened on.
+
+    Raises:
+        EngineError: the port is in use, or the address is not this machine's.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise EngineError(f"port {port} on {host} is in use: stop what holds it, or choose another") from None
+            raise EngineError(
+                f"port {port} on {host} is in use: stop the program that uses it, or choose another port"
+            ) from None
         raise EngineError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
 class ProcessTree:
-    """A process and everything it starts, which end together.
+    """A process and all its descendants, which end together.
 
-    Flower detaches some of its helpers into sessions of their own, so the group alone is not enough: each
-    child carries a mark in its environment, which its descendants inherit and `/proc` shows.
+    Flower detaches some of its helpers into sessions of their own, so that the process group does not hold all of them
+    and a helper whose parent has ended is no child any more. Each tree therefore has a mark of its own in its
+    environment, which all its processes inherit.
+
+    Attributes:
+        log: the file of the processes' output.
+        pid: the first process.
     """
 
     def __init__(
         self, command: Sequence[str], *, home: Path, log: Path, variables: Mapping[str, str] | None = None
     ) -> None:
+        """Start a command.
+
+        Args:
+            command: program and arguments.
+            home: the folder of Flower's own files.
+            log: the file that output is appended to.
+            variables: environment variables, beyond those of `build_environment`.
+        """
         self.log = log
         self._mark = uuid4().hex
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +125,7 @@ class ProcessTree:
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 list(command),
-                env={**build_environment(home), **(variables or {}), _MARK: self._mark},
+                env={**build_environment(home), **(variables or {}), _MARK_VARIABLE: self._mark},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -101,24 +134,28 @@ class ProcessTree:
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
-        """Return the exit status, or None while it runs."""
+        """Return the exit status of the first process, None while it runs."""
         return self._process.poll()
 
     def output(self) -> str:
-        """Return what this process has written to its log so far."""
+        """Return what this tree has written to its log so far."""
         with self.log.open("rb") as file:
             file.seek(self._log_start)
             return file.read().decode(errors="replace")
 
     def reason(self) -> str:
-        """Return the most telling line of the log: the last error, else the last line."""
+        """Return the line of the log that explains best why the process ended: the last error, else the last line."""
         plain = re.sub(r"\x1b\[\d*m", "", self.output())
         lines = [line.strip() for line in plain.splitlines() if line.strip()]
-        telling = [line for line in lines if re.search(r"error|exception|failed|cannot|denied", line, re.I)]
-        return (telling or lines or ["it wrote nothing"])[-1]
+        errors = [line for line in lines if re.search(r"error|exception|failed|cannot|denied", line, re.I)]
+        return (errors or lines or ["it wrote nothing"])[-1]
 
     def stop(self, patience: float = 5.0) -> None:
-        """End the process, then whatever it left behind; returns when nothing of it runs any more."""
+        """End the first process, then all others; return when none of them runs any more.
+
+        Args:
+            patience: seconds in which the first process may end by itself.
+        """
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
@@ -133,40 +170,41 @@ class ProcessTree:
         self._process.wait()
 
     def kill(self) -> None:
-        """End everything at once, as a power cut would."""
+        """End all processes at once, as a power cut would."""
         self._signal_all(signal.SIGKILL)
         self.stop(patience=0)
 
     def _signal_all(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
-        for pid in self._members():
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        for process in self._members():
+            with suppress(psutil.Error):
+                process.send_signal(number)
 
-    def _members(self) -> list[int]:
-        mark, found = f"{_MARK}={self._mark}".encode(), []
-        for folder in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if mark in (folder / "environ").read_bytes().split(b"\0"):
-                    found.append(int(folder.name))
-        return found
+    def _members(self) -> list[psutil.Process]:
+        """Return the running processes that have this tree's mark."""
+        members = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):  # it ended meanwhile, or belongs to another user
+                if process.environ().get(_MARK_VARIABLE) == self._mark:
+                    members.append(process)
+        return members
 
 
 def find_command(name: str) -> str:
-    """Return the path of one of Flower's commands: the one installed beside this Python, if there is one."""
-    beside = Path(sysconfig.get_path("scripts")) / name
-    return str(beside) if beside.exists() else name
+    """Return the path of one of Flower's commands in this Python's environment; its bare name if it is not there."""
+    installed = Path(sysconfig.get_path("scripts")) / name
+    return str(installed) if installed.exists() else name
 
 
 def to_toml(value: str | int | float | bool) -> str:
-    """Return `value` as TOML: a JSON value is one, but for DEL, which JSON leaves bare."""
+    """Return a value as TOML, which JSON values are, except that TOML does not allow an unescaped DEL."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 @contextmanager
 def interrupt_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end this process as Ctrl-C does, so that what it started is ended too."""
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, so that child processes are ended too."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

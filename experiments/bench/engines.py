@@ -11,8 +11,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from common.run_folder import RunFolder
 
@@ -216,30 +219,21 @@ def _peak(process: subprocess.Popen[str]) -> int:
     """Wait for a process; return the most memory, in MB, that it and all below it held at one time."""
     most = 0
     while process.poll() is None:
-        most = max(most, sum(_held(pid) for pid in _below(process.pid)))
+        most = max(most, _memory_in_use(process.pid))
         time.sleep(0.2)
-    return round(most / 1024)
+    return round(most / 2**20)
 
 
-def _below(pid: int) -> list[int]:
-    found = [pid]
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            for child in task.read_text().split():
-                found += _below(int(child))
-        except OSError:
-            continue
-    return found
-
-
-def _held(pid: int) -> int:
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1])
-    except OSError:
-        pass
-    return 0
+def _memory_in_use(pid: int) -> int:
+    """Return the memory in bytes of a process and its descendants; shared pages count once where that is known."""
+    total = 0
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for item in (process, *process.children(recursive=True)):
+            with suppress(psutil.Error):
+                memory = item.memory_full_info()
+                total += getattr(memory, "pss", memory.rss)
+    return total
 
 
 def _bare(config: Any, sites: int) -> tuple[list[float], str]:

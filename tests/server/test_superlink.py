@@ -6,6 +6,7 @@ import time
 import tomllib
 from pathlib import Path
 
+import psutil
 import pytest
 
 from common.errors import ConfigError, EngineError
@@ -136,8 +137,4 @@ def test_sigterm_interrupts_and_the_handler_goes_back() -> None:
 
 
 def _runs(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

@@ -8,9 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from client.supernode import Node, NodeRefused, create_node_key
@@ -87,12 +89,10 @@ def write_apps(folder: Path) -> Path:
 def running(trace: str) -> list[str]:
     """The command lines of the processes that carry this mark in their environment."""
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"{TRACE}={trace}".encode() in (process / "environ").read_bytes().split(b"\0"):
-                found.append((process / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get(TRACE) == trace:
+                found.append(" ".join(process.cmdline()))
     return found
 
 
@@ -189,7 +189,7 @@ def test_sigterm_leaves_nothing_behind(place: Path) -> None:
     trace = f"{place}-terminated"
     source = (
         "from pathlib import Path\n"
-        "from experiments.federation import SiteProcess, run_on_one_machine\n"
+        "from experiments.engines.federation import SiteProcess, run_on_one_machine\n"
         f"out = Path({str(place / 'terminated')!r})\n"
         "sites = [SiteProcess('north', {'site': 'north', 'data': 'x'})]\n"
         'config = \'{"sites": 1, "rounds": 1, "timeout": 60, "sleep": 50.0}\'\n'

@@ -1,8 +1,10 @@
 import json
 import os
+from contextlib import suppress
 from importlib import util
 from pathlib import Path
 
+import psutil
 import pytest
 
 from common.errors import ConfigError, EngineError
@@ -72,12 +74,10 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def running(trace: str) -> list[str]:
     """The command lines of the processes that carry this mark in their environment."""
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"{TRACE}={trace}".encode() in (process / "environ").read_bytes().split(b"\0"):
-                found.append((process / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get(TRACE) == trace:
+                found.append(" ".join(process.cmdline()))
     return found
 
 
