@@ -1,4 +1,4 @@
-"""What lies between models on the same patients, and between groups of patients of one model."""
+"""Differences between models on the same patients, and between groups of patients of one model."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from common.metrics import paired_resamples
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
 from common.metrics.intervals import make_figure
-from common.metrics.paired_resamples import POOLED, Draws
+from common.metrics.paired_resamples import POOLED, Draws, load_resamples
 from common.metrics.registry import METRICS
 from common.metrics.subgroups import UNKNOWN, GroupComparison
+from common.metrics.table_names import ALL_PATIENTS, GROUP_PREFIX, PERSONAL
 from common.run_folder import RunFolder
 from experiments.report.document.results import GroupGap, ModelDifference, ModelResult, Subset
 
-ALL, GROUP = "all", "group "
-NO_RESAMPLES = "no interval: the hospitals share no resamples of their counts, or the run kept none"
+NO_RESAMPLES = "no interval: the hospitals share no resamples of their counts, or the run did not keep them"
 
 
 def list_compared_metrics(metric: str, binary: bool) -> list[str]:
-    """Return the figures that are compared: the run's own first."""
+    """Return the metrics that models and groups are compared by, the run's own first."""
     more = ["auroc", "sensitivity", "specificity"] if binary else ["macro_f1", "macro_auroc", "accuracy"]
     return list(dict.fromkeys([metric, *more, "brier"]))
 
@@ -30,33 +29,44 @@ def list_compared_metrics(metric: str, binary: bool) -> list[str]:
 def compare_models(
     models: Sequence[ModelResult], metric: str, binary: bool, folder: Path
 ) -> tuple[ModelDifference, ...]:
-    """Return what the federated model has more of a figure than each other, on the same patients.
+    """Return the federated model's metrics minus those of each other model, on the same patients.
 
-    A model that one hospital trained alone is compared there; others at every hospital and over all.
+    A local model is compared at the hospital where it was trained, other models at every hospital and over all.
+
+    Args:
+        models: the models of a run.
+        metric: the run's own metric.
+        binary: whether the task is one event.
+        folder: the run's folder, with the resampled metrics of each model.
     """
-    ours = next((model for model in models if model.kind == "federated"), None)
-    if ours is None:
+    federated = next((model for model in models if model.kind == "federated"), None)
+    if federated is None:
         return ()
-    own, found = paired_resamples.load_resamples(RunFolder(folder).resamples(ours.name)), []
+    own_samples = load_resamples(RunFolder(folder).resamples(federated.name))
+    differences = []
     for other in models:
-        if other is ours:
+        if other is federated:
             continue
-        drawn = paired_resamples.load_resamples(RunFolder(folder).resamples(other.name))
-        table = "personal" if other.kind == "personal" else ALL
-        places: dict[str, tuple[Evaluation | None, Evaluation | None]] = {
-            site: (ours.sites.get(site), item) for site, item in other.sites.items() if other.trained_at in (None, site)
+        other_samples = load_resamples(RunFolder(folder).resamples(other.name))
+        table = PERSONAL if other.kind == "personal" else ALL_PATIENTS
+        pairs: dict[str, tuple[Evaluation | None, Evaluation | None]] = {
+            site: (federated.sites.get(site), evaluation)
+            for site, evaluation in other.sites.items()
+            if other.trained_at in (None, site)
         }
         if other.trained_at is None:
-            places[POOLED] = ours.pooled, other.pooled
-        for site, (one, two) in places.items():
+            pairs[POOLED] = federated.pooled, other.pooled
+        for site, (one, two) in pairs.items():
             if one is None or two is None:
                 continue
             for name in list_compared_metrics(metric, binary):
                 mine, theirs = one.figure(name), two.figure(name)
                 if mine is None or theirs is None or mine.value is None or theirs.value is None:
                     continue
-                sample = _paired(own.get((ALL, site), {}).get(name), drawn.get((table, site), {}).get(name))
-                found.append(
+                sample = _subtract(
+                    own_samples.get((ALL_PATIENTS, site), {}).get(name), other_samples.get((table, site), {}).get(name)
+                )
+                differences.append(
                     ModelDifference(
                         model=other.name,
                         site=site,
@@ -66,68 +76,85 @@ def compare_models(
                         note="" if sample is not None else NO_RESAMPLES,
                     )
                 )
-    return tuple(found)
+    return tuple(differences)
 
 
-def _paired(
+def _subtract(
     one: npt.NDArray[np.float64] | None, other: npt.NDArray[np.float64] | None
 ) -> npt.NDArray[np.float64] | None:
+    """Return the difference in each resample, `(resamples,)`; None if the resamples are missing or not paired."""
     if one is None or other is None or one.shape != other.shape:
         return None
     return one - other
 
 
 def compare_groups(model: ModelResult, metric: str, binary: bool, folder: Path) -> tuple[GroupGap, ...]:
-    """Return for each attribute, hospital and figure what lies between the best and the worst off group.
+    """Return the difference between the groups with the highest and the lowest value.
 
-    Groups of fewer than FEW_PATIENTS patients are named and not compared; nor are patients of whom it is not known.
+    There is one for each attribute, hospital and metric. Groups of fewer than FEW_PATIENTS patients are named but not
+    compared; patients whose attribute is unknown are not compared either.
+
+    Args:
+        model: a model with groups.
+        metric: the run's own metric.
+        binary: whether the task is one event.
+        folder: the run's folder, with the resampled metrics of each group.
     """
-    drawn = paired_resamples.load_resamples(RunFolder(folder).resamples(model.name)) if model.groups else {}
-    found = []
+    samples = load_resamples(RunFolder(folder).resamples(model.name)) if model.groups else {}
+    gaps = []
     for attribute, groups in model.groups.items():
         sites = [site for site in model.sites if any(site in subset.sites for subset in groups.values())]
         for site in [*([POOLED] if model.pooled else []), *sites]:
-            whole = model.pooled if site == POOLED else model.sites[site]
-            items = {name: item for name, subset in groups.items() if (item := _at(subset, site)) is not None}
-            less = [name for name, item in items.items() if item.patients < FEW_PATIENTS and name != UNKNOWN]
-            chosen = {name: item for name, item in items.items() if name not in less and name != UNKNOWN}
+            everyone = model.pooled if site == POOLED else model.sites[site]
+            known = {
+                name: evaluation
+                for name, subset in groups.items()
+                if name != UNKNOWN and (evaluation := _get_evaluation(subset, site)) is not None
+            }
+            few = [name for name, evaluation in known.items() if evaluation.patients < FEW_PATIENTS]
+            compared = {name: evaluation for name, evaluation in known.items() if name not in few}
             for name in list_compared_metrics(metric, binary):
-                if (gap := _gap(attribute, site, name, chosen, whole, drawn)) is not None:
-                    found.append(gap.model_copy(update={"left_out": tuple(less)}))
-    return tuple(found)
+                if (gap := _compute_gap(attribute, site, name, compared, everyone, samples)) is not None:
+                    gaps.append(gap.model_copy(update={"left_out": tuple(few)}))
+    return tuple(gaps)
 
 
-def _at(subset: Subset, site: str) -> Evaluation | None:
+def _get_evaluation(subset: Subset, site: str) -> Evaluation | None:
     return subset.pooled if site == POOLED else subset.sites.get(site)
 
 
-def _gap(
-    attribute: str, site: str, name: str, items: Mapping[str, Evaluation], whole: Evaluation | None, drawn: Draws
+def _compute_gap(
+    attribute: str,
+    site: str,
+    metric: str,
+    groups: Mapping[str, Evaluation],
+    everyone: Evaluation | None,
+    samples: Draws,
 ) -> GroupGap | None:
-    figures: dict[str, Figure] = {key: value for key, item in items.items() if (value := item.figure(name)) is not None}
-    values = {key: item.value for key, item in figures.items() if item.value is not None}
+    """Return the gap between groups at one hospital by one metric; None if fewer than two groups have it."""
+    figures = {name: figure for name, item in groups.items() if (figure := item.figure(metric)) is not None}
+    values = {name: figure.value for name, figure in figures.items() if figure.value is not None}
     if len(values) < 2:
         return None
-    overall = whole.figure(name) if whole is not None else None
-    samples = {
-        key: drawn[table][name] for key in values if name in drawn.get(table := (f"{GROUP}{attribute}={key}", site), {})
-    }
-    frame = GroupComparison(
+    overall = everyone.figure(metric) if everyone is not None else None
+    tables = {name: samples.get((f"{GROUP_PREFIX}{attribute}={name}", site), {}) for name in values}
+    comparison = GroupComparison(
         values,
         float("nan") if overall is None or overall.value is None else overall.value,
-        samples,
-        sum(items[key].patients for key in values),
+        {name: table[metric] for name, table in tables.items() if metric in table},
+        sum(groups[name].patients for name in values),
     )
-    low, high = frame.group_min(), frame.group_max()
+    low, high = comparison.group_min(), comparison.group_max()
     if low is None or high is None:
         return None
+    has_ratio = METRICS[metric].high is not None and low[1] >= 0
     return GroupGap(
         attribute=attribute,
         site=site,
-        metric=name,
+        metric=metric,
         overall=overall or Figure(value=None),
         lowest=low[0],
         highest=high[0],
-        difference=frame.difference(),
-        ratio=frame.ratio() if METRICS[name].high is not None and low[1] >= 0 else Figure(value=None),
+        difference=comparison.difference(),
+        ratio=comparison.ratio() if has_ratio else Figure(value=None),
     )

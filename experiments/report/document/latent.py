@@ -1,4 +1,4 @@
-"""The report's latent space views."""
+"""Latent space views of an autoencoder in the report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from common.metrics.figures import FrozenModel
 
 
 class ReconstructionExample(FrozenModel):
-    """One example beside what a model made of it, `(channels, samples)` each; `which`: best, median or worst."""
+    """One example and its reconstruction.
+
+    Attributes:
+        kind: the class of the example.
+        which: whether its error is the class's best, median or worst.
+        error: reconstruction error.
+        wanted: the recorded signal, `(channels, samples)`.
+        made: the reconstruction, `(channels, samples)`.
+    """
 
     kind: str = Field(alias="class")
     which: str
@@ -20,10 +28,14 @@ class ReconstructionExample(FrozenModel):
 
 
 class LatentView(FrozenModel):
-    """A hospital's test examples in the plane of most latent variance, as counts by class and cell.
+    """A hospital's test examples in the plane of the two latent directions with the greatest variance.
 
-    `cells`: along each axis; `reach`: standard deviations to either side; a cell's number is `cells * row + column`;
-    `hidden`: examples in cells that hold too few people to be told.
+    Attributes:
+        cells: number of cells along each axis.
+        reach: half the width of the plane, in standard deviations.
+        counts: examples by class and cell; a cell's number is `cells * row + column`.
+        hidden: by class, examples in cells that hold too few patients to be reported.
+        examples: single examples, if the hospital may share them.
     """
 
     cells: int

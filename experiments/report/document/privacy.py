@@ -1,4 +1,4 @@
-"""The report's privacy: what was spent at each hospital, and what an audit found."""
+"""Privacy in the report: what each hospital spent, and the result of an audit."""
 
 from __future__ import annotations
 
@@ -8,13 +8,24 @@ from common.metrics.figures import FrozenModel
 
 
 class PrivacySpent(FrozenModel):
-    """What one hospital's training spent of its patients' privacy, by its own ledger.
+    """The privacy that one hospital's training spent, as recorded in its own ledger.
 
-    `epsilon_run`, `epsilon`: of this run, and of all runs on the hospital's data, at `delta`; `units`: people (level
-    patient) or examples (level record) that trained; `q`: chance of a unit to take part in a step; `sigma`: noise in
-    norms of `clip`; `steps`: of this run; `private`: false where the noise can be repeated and taken away;
-    `statistics`: noise of sums over patients that were charged before the first round, in norms of a unit's vector;
-    `noise_at`: who adds the noise (level hospital).
+    Attributes:
+        site: the hospital.
+        level: what is protected.
+        unit: noun of the protected unit: person, example or hospital.
+        units: number of units that trained.
+        epsilon_run: epsilon of this run at `delta`.
+        epsilon: epsilon of all runs on the hospital's data at `delta`.
+        delta: delta of both epsilons.
+        q: probability that a unit takes part in a step (level hospital: in a round).
+        sigma: noise multiplier: standard deviation of the noise in units of `clip`.
+        clip: clipping norm.
+        steps: steps of this run.
+        accountant: how epsilon was computed.
+        private: false if the noise can be repeated and therefore removed.
+        statistics: noise multiplier of sums over units that were charged before the first round; None: no such sums.
+        noise_at: who adds the noise.
     """
 
     site: str
@@ -35,10 +46,18 @@ class PrivacySpent(FrozenModel):
 
 
 class AuditResult(FrozenModel):
-    """What an attack on the run's private training, repeated with canaries, proved (experiments/privacy/audit.py).
+    """The result of attacking the run's private training, repeated with canaries (experiments/privacy/audit.py).
 
-    `claimed`: epsilon of the training's steps, at most; `attack`, `seen`: lower bounds, by guesses and by the noise and
-    weight measured, with `confidence`; `passed`: whether the claim is above both.
+    Attributes:
+        site: the hospital whose training was attacked.
+        unit: noun of the protected unit.
+        canaries: number of artificial units, half of which were trained on.
+        confidence: confidence of the lower bounds.
+        delta: delta of all epsilons here.
+        claimed: upper bound of epsilon that the training claims.
+        attack: lower bound of epsilon by the attacker's guesses.
+        seen: lower bound of epsilon by the measured noise and the measured contribution of one unit.
+        passed: whether the claim is above both lower bounds.
     """
 
     site: str

@@ -1,8 +1,7 @@
-"""Report: what came out of a run, as one frozen document that can be stored, published and drawn again.
+"""Report: the results of a run, as one frozen document that can be stored, published and rendered again.
 
-Everything that the page, the table and the terminal show is in here, so that report.json alone suffices to
-rebuild them. `schema/report-1.json` is the published JSON Schema; `python -m experiments.report.document.report` writes
-it anew.
+Everything that the page, the table and the terminal show is in here, so report.json alone suffices to rebuild them.
+`schema/report-1.json` is the published JSON Schema; `python -m experiments.report.document.report` regenerates it.
 """
 
 from __future__ import annotations
@@ -27,7 +26,32 @@ SCHEMA_FILE = Path(__file__).parents[1] / "schema" / "report-1.json"
 
 
 class Report(FrozenModel):
-    """A run's report. Refuses to exist for made-up data without a notice that says so."""
+    """A run's report; it cannot be created for synthetic data or repeatable noise without the notice of that.
+
+    Attributes:
+        format: version of this document.
+        run: which run it is.
+        notices: sentences that accompany every result.
+        data: what the data are.
+        task: what is predicted, from what (common/task.py).
+        sites: the hospitals.
+        rounds: the completed rounds.
+        planned_rounds: number of rounds requested.
+        chosen_round: the round whose model was selected; None before the first validation.
+        metric: the run's own metric, which selects the round and names the worst hospital.
+        models: the models on test patients.
+        differences: the federated model minus each other model.
+        privacy: privacy spent at each hospital.
+        views: latent space of each hospital, of an autoencoder.
+        audit: the result of a privacy audit of this run.
+        external: hospitals used for external validation only.
+        shift: differences between the hospitals' data.
+        travel: local models tested at other hospitals.
+        explanations: attributions of the inputs at each hospital.
+        left_out: results of leaving each hospital out in turn.
+        left_out_worst: the hospital with the worst result when left out.
+        lost: by hospital, why it last did not respond.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -55,7 +79,7 @@ class Report(FrozenModel):
     lost: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _say_what_is_made_up(self) -> Report:
+    def _require_notices(self) -> Report:
         if self.data.synthetic and not self.has("synthetic"):
             raise ValueError("synthetic data need a notice of level synthetic")
         if not all(item.private for item in self.privacy) and not self.has("not-private"):
@@ -63,77 +87,77 @@ class Report(FrozenModel):
         return self
 
     def has(self, level: Level) -> bool:
-        """Return whether a notice of this level stands beside the figures."""
+        """Return whether there is a notice of this level."""
         return any(notice.level == level for notice in self.notices)
 
     def model(self, name: str) -> ModelResult | None:
-        """Return the model of that name, if it was evaluated."""
+        """Return the model of that name; None if it was not evaluated."""
         return next((model for model in self.models if model.name == name), None)
 
     @property
     def federated(self) -> ModelResult | None:
-        """The federation's own model, if it was evaluated."""
+        """The federated model; None if it was not evaluated."""
         return self.model("federated")
 
     @property
     def locals(self) -> tuple[ModelResult, ...]:
-        """The models that one hospital trained alone."""
+        """The models that were trained at one hospital alone."""
         return tuple(model for model in self.models if model.kind == "local")
 
     @property
     def detecting(self) -> bool:
-        """Whether scores say how far from normal an example is."""
+        """Whether the task is anomaly detection."""
         return bool(self.task.get("anomaly"))
 
     @property
     def binary(self) -> bool:
-        """Whether the task is to tell one event from its absence."""
+        """Whether the task is to predict one event or its absence."""
         return self.task.get("kind") == "multiclass" and len(self.task.get("classes", ())) == 2
 
     @property
     def class_titles(self) -> dict[str, str]:
-        """The classes with their titles, in order; empty where no hospital told its task."""
+        """The title of each class, in order; empty if no hospital reported its task."""
         names = [str(name) for name in self.task.get("classes", ())]
         titles = [str(title) for title in self.task.get("class_titles", names)]
         return dict(zip(names, titles, strict=False))
 
 
 def to_json(report: Report) -> str:
-    """Return the document that report.json holds."""
+    """Return the report as the text of report.json."""
     return report.model_dump_json(by_alias=True, indent=1) + "\n"
 
 
 def from_json(text: str) -> Report:
-    """Read what `to_json` wrote.
+    """Return the report in the text of report.json.
 
     Raises:
-        DataError: it is not a report of this version; the message names the first wrong place.
+        DataError: it is not a report of this version; the message names the first field that is wrong.
     """
     try:
         return Report.model_validate_json(text)
     except ValidationError as problem:
         first = problem.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise DataError(f"not a wardround.report/1: {where}: {first['msg']}; make it anew") from None
+        raise DataError(f"not a wardround.report/1: {where}: {first['msg']}; build it again") from None
 
 
 def read_report(folder: Path) -> Report:
-    """Return the report of the run in `folder`.
+    """Return the report in a run's folder.
 
     Raises:
-        DataError: there is no report.json, or it is no whole report of this version; the message names the file.
+        DataError: there is no report.json, or it is not a report of this version; the message names the file.
     """
     source = RunFolder(folder).report
     try:
         return from_json(source.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
-        raise DataError(f"cannot read {source}: name the folder of a run that has a report") from None
+        raise DataError(f"cannot read {source}: give the folder of a run that has a report") from None
     except DataError as problem:
         raise DataError(f"{source} is {problem}") from None
 
 
 def build_json_schema() -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) that every report.json fulfils."""
+    """Return the JSON Schema (2020-12) of report.json."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:wardround:report:1",

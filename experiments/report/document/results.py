@@ -1,4 +1,4 @@
-"""The report's results of one model."""
+"""Results of models in the report."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from common.metrics.figures import Evaluation, Figure, FrozenModel, Recalibratio
 
 
 class Subset(FrozenModel):
-    """A model's figures by hospital and over all hospitals' patients.
+    """A model's results on a subset of the patients.
 
-    `suppressed`: hospitals that tell none, for fewer than so many patients.
+    Attributes:
+        sites: results at each hospital.
+        pooled: results on the patients of all hospitals together.
+        suppressed: hospitals that report none, with the minimum number of patients that they require.
     """
 
     sites: dict[str, Evaluation] = Field(default_factory=dict)
@@ -21,7 +24,13 @@ class Subset(FrozenModel):
 
 
 class WorstSite(FrozenModel):
-    """The hospital where a model does worst, by one metric."""
+    """The hospital where a model performs worst.
+
+    Attributes:
+        site: the hospital.
+        metric: the metric by which it is the worst.
+        value: the metric's value there.
+    """
 
     site: str
     metric: str
@@ -29,10 +38,15 @@ class WorstSite(FrozenModel):
 
 
 class ModelDifference(FrozenModel):
-    """What the federated model has more of a figure than another `model` on a hospital's test patients.
+    """The federated model minus another model, on the same test patients.
 
-    `site`: a hospital, or `(pooled)`. `figure`: with a paired interval, both models resampled together; `note`: why
-    there is no interval.
+    Attributes:
+        model: name of the other model.
+        site: a hospital, or `(pooled)`.
+        metric: the metric compared.
+        patients: number of test patients.
+        figure: the difference; its interval is paired: both models are evaluated on the same resamples.
+        note: why there is no interval; empty if there is one.
     """
 
     model: str
@@ -44,10 +58,18 @@ class ModelDifference(FrozenModel):
 
 
 class GroupGap(FrozenModel):
-    """What lies between groups of patients of one attribute, at a hospital or `(pooled)`.
+    """The difference between the groups of patients with the highest and the lowest value.
 
-    `lowest`, `highest`: the groups with the least and the greatest value; `difference`, `ratio`: between them;
-    `left_out`: groups of too few patients to compare.
+    Attributes:
+        attribute: what the patients are grouped by.
+        site: a hospital, or `(pooled)`.
+        metric: the metric compared.
+        overall: its value on all patients.
+        lowest: the group with the lowest value.
+        highest: the group with the highest value.
+        difference: highest minus lowest.
+        ratio: lowest divided by highest.
+        left_out: groups with too few patients to compare.
     """
 
     attribute: str
@@ -64,11 +86,19 @@ class GroupGap(FrozenModel):
 class ModelResult(Subset):
     """One model on test patients.
 
-    `name`: federated, pooled, local:SITE, or another's; `without`: patients left out; `against`: normal examples and
-    one abnormal class alone; `groups`: of patients (`sex=female`), by attribute, and `gaps` between them; `threshold`:
-    the log odds from which on the event is called, chosen on validation patients, none: the likelier class;
-    `recalibrated`: by method, its figures after each hospital recalibrated it on its validation patients;
-    `recalibration`: by hospital.
+    Attributes:
+        name: federated, pooled, local:SITE, or the name of another model.
+        title: its name for readers.
+        kind: how it was trained.
+        trained_at: the hospital where a local model was trained; None for other models.
+        without: results with selected patients excluded, by label.
+        against: results on normal examples and one abnormal class alone, by class.
+        groups: results in groups of patients, by attribute and group.
+        gaps: differences between these groups.
+        worst: the hospital where the model performs worst.
+        threshold: log odds from which the event is predicted, chosen on validation patients; None: the likelier class.
+        recalibrated: results after each hospital recalibrated the model on its validation patients, by method.
+        recalibration: what recalibration changed, by hospital.
     """
 
     name: str

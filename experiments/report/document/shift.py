@@ -1,4 +1,4 @@
-"""The report's comparison of hospitals: domain shift, transfer, hospitals left out."""
+"""Comparisons of hospitals in the report: domain shift, transfer, hospitals left out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from common.metrics.figures import Evaluation, Figure, FrozenModel
 
 
 class ColumnShift(FrozenModel):
-    """A column of two hospitals: population stability index, KS, and the cells that a hospital suppressed."""
+    """One column of two hospitals.
+
+    Attributes:
+        name: name of the column.
+        psi: population stability index.
+        ks: Kolmogorov-Smirnov statistic.
+        suppressed: number of histogram cells that a hospital suppressed.
+    """
 
     name: str
     psi: float | None
@@ -19,9 +26,19 @@ class ColumnShift(FrozenModel):
 
 
 class PairShift(FrozenModel):
-    """How far two hospitals' training patients lie apart (common/distance.py); `columns`: those farthest apart.
+    """How much the training patients of two hospitals differ (common/distance.py); None: not computable.
 
-    `psi_large`: columns with a PSI over 0.25; `suppressed`: cells, over all columns.
+    Attributes:
+        one: the first hospital.
+        other: the second hospital.
+        label_distance: Jensen-Shannon distance of the class proportions.
+        label_association: Cramér's V of hospital and class.
+        mmd: squared maximum mean discrepancy of the inputs, unbiased.
+        lda_auroc: AUROC of a linear discriminant between the hospitals.
+        psi_median: median population stability index over the columns.
+        psi_large: number of columns with a PSI over 0.25.
+        columns: the columns that differ most.
+        suppressed: number of suppressed cells over all columns.
     """
 
     one: str
@@ -37,7 +54,13 @@ class PairShift(FrozenModel):
 
 
 class TwoSample(FrozenModel):
-    """How well trees tell two hospitals' patients apart, in simulation (experiments/baselines/two_sample_test.py)."""
+    """A classifier two-sample test of two hospitals, in simulation (experiments/baselines/two_sample_test.py).
+
+    Attributes:
+        one: the first hospital.
+        other: the second hospital.
+        auroc: AUROC of a tree ensemble between the hospitals, on patients that it was not trained on.
+    """
 
     one: str
     other: str
@@ -45,7 +68,15 @@ class TwoSample(FrozenModel):
 
 
 class Shift(FrozenModel):
-    """How far the hospitals lie apart; `shares`: of classes at each; `lost`: who was not compared, and why."""
+    """How much the data of the hospitals differ.
+
+    Attributes:
+        pairs: each pair of hospitals.
+        two_sample: classifier two-sample tests, if requested.
+        shares: class proportions at each hospital.
+        columns: number of columns compared.
+        lost: hospitals that were not compared, and why.
+    """
 
     pairs: tuple[PairShift, ...]
     two_sample: tuple[TwoSample, ...] = ()
@@ -54,22 +85,34 @@ class Shift(FrozenModel):
     lost: dict[str, str] = Field(default_factory=dict)
 
     def exact(self, one: str, other: str) -> Figure | None:
-        """Return how well trees tell two hospitals apart, if it was asked."""
+        """Return the AUROC of the tree ensemble between two hospitals; None if it was not requested."""
         return next((item.auroc for item in self.two_sample if {item.one, item.other} == {one, other}), None)
 
     @property
     def hidden(self) -> int:
-        """The cells that were suppressed."""
+        """Number of suppressed cells over all pairs."""
         return sum(item.suppressed for item in self.pairs)
 
 
 class TransferResult(FrozenModel):
-    """A model of one hospital at another, and why it does worse there, if it does (experiments/baselines/transfer.py).
+    """A local model tested at another hospital, and why it performs worse there (experiments/baselines/transfer.py).
 
-    `family`: which kind of model; `ranking`, `decision`: the two figures, which `home` (where it was trained),
-    `away` (here), `mended` (here with a threshold of the hospital's own, made by `mend`) and `own` (this hospital's
-    own model here) give; `lost`: away minus own, of the ranking; `gap`: likewise of the decision; `won`: mended minus
-    away, of the decision.
+    Attributes:
+        family: kind of model.
+        trained: hospital where the model was trained.
+        tested: hospital where it is tested.
+        ranking: metric of the ranking.
+        decision: metric of the decisions at the threshold.
+        mend: method that made the local threshold; empty if there was none.
+        home: both metrics of the model where it was trained.
+        away: both metrics of the model where it is tested.
+        mended: both metrics where it is tested, with a local threshold.
+        own: both metrics of the tested hospital's own model there.
+        lost: ranking, away minus own.
+        gap: decision, away minus own.
+        won: decision, mended minus away.
+        cause: what explains the difference.
+        verdict: the result as sentences.
     """
 
     family: str
@@ -90,9 +133,14 @@ class TransferResult(FrozenModel):
 
 
 class LeftOutSite(FrozenModel):
-    """A hospital that was left out in turn: figures on its test patients of the model that trained there too
-    (`internal`) and of the one that did not (`external`), and how much more the latter has, with paired intervals;
-    `travel`: why, where the model that trained there too stands for the hospital's own.
+    """A hospital that was left out in turn, and two models on its test patients.
+
+    Attributes:
+        site: the hospital.
+        internal: results of the model trained with the hospital.
+        external: results of the model trained without it.
+        difference: external minus internal by metric, with paired intervals.
+        travel: why the results differ, with the internal model in the role of the hospital's own.
     """
 
     site: str

@@ -11,7 +11,7 @@ from experiments.report.document.results import ModelResult, Subset
 from experiments.report.document.run import Site, Split
 from experiments.report.text.formatting import format_count, format_figure, format_number, metric_title
 
-LOCAL_LAYERS = {"fedper": "the layers that federation.strategy.options names", "fedbn": "the normalisation layers"}
+LOCAL_LAYERS = {"fedper": "the layers named in federation.strategy.options", "fedbn": "the normalisation layers"}
 """The layers that stay at the hospitals, by strategy."""
 THRESHOLD_RULES = {"f1": "F1", "youden": "the Youden index", "utility": "utility"}
 """How the rules that choose a threshold are named in a sentence."""

@@ -116,12 +116,8 @@ def format_difference(figure: Figure | None) -> str:
     >>> format_difference(figure), format_difference(None)
     ('-0.021 (-0.040 to +0.001)', 'n/a')
     """
-    if figure is None or figure.value is None:
-        return "n/a"
-    text = f"{figure.value:+.3f}"
-    if figure.low is None or figure.high is None:
-        return text
-    return f"{text} ({figure.low:+.3f} to {figure.high:+.3f})"
+    cell = make_difference_cell(figure)
+    return f"{cell.text} ({cell.interval})" if cell.interval else cell.text
 
 
 def capitalise(text: str) -> str:
@@ -209,6 +205,22 @@ def make_figure_cell(figure: Figure, patients: int = FEW_PATIENTS, note: str = "
     interval = format_interval(figure)
     reason = "" if interval else note or "no interval"
     return Cell(format_number(figure.value), interval, patients < FEW_PATIENTS, reason, figure.value)
+
+
+def make_difference_cell(figure: Figure | None, patients: int = FEW_PATIENTS, note: str = "") -> Cell:
+    """Return a difference with its sign as it is shown.
+
+    Args:
+        figure: the difference; None if there is none.
+        patients: the number of patients that it is based on.
+        note: why there is no interval, if there is none.
+    """
+    if figure is None or figure.value is None:
+        return Cell("n/a", reason="cannot be computed from these patients")
+    known = figure.low is not None and figure.high is not None
+    interval = f"{figure.low:+.3f} to {figure.high:+.3f}" if known else ""
+    reason = "" if interval else note or "no interval"
+    return Cell(f"{figure.value:+.3f}", interval, patients < FEW_PATIENTS, reason, figure.value)
 
 
 def _explain_missing_value(evaluation: Evaluation, metric: str, examples: int | None) -> str:

@@ -37,7 +37,8 @@ def test_travel_recalibration_and_leaving_out_stand_on_the_page(make_run: Callab
     (folder / "leave-one-out.json").write_text(json.dumps({"sites": sites, "worst": worst}))
     text = render_html(build_report(folder))
     for part in (
-        "Transfer between hospitals", "A loss of &lt;ranking&gt;.", "-0.081 (-0.120 to -0.040)", "temperature",
+        "Transfer between hospitals", "A loss of &lt;ranking&gt;.", "-0.081 (-0.120 to -0.040)",
+        "-0.120 to -0.040<", "temperature",
         "south: not recalibrated, fewer than 5 validation patients.", "when left out: west, macro-F1 0.500",
         "<dt>west left out</dt><dd>It held.</dd>", "no response from this hospital",
     ):  # fmt: skip
