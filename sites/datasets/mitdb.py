@@ -13,6 +13,7 @@ from common.errors import DataError
 from sites.cohort import Cohort, DataCard, Patient
 from sites.ecg import recordings
 from sites.ecg.beat_reader import Options, beat_task, count_beats, read_beats
+from sites.ecg.persons import recording_persons
 
 __all__ = ["CARD", "Options", "patients", "read", "task"]
 
@@ -48,10 +49,11 @@ def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
     wanted = [name for name in recordings.recording_names(folder) if options.paced or name not in PACED]
     if not wanted:
         raise DataError(f"no recordings left in {folder}: all are paced; see data.options.paced")
+    persons = recording_persons(folder, wanted)
     return [
         Patient(
             id=name,
-            person=SAME_PERSON.get(name, name),
+            person=SAME_PERSON.get(name, persons[name]),
             examples=counts,
             published="train" if name in DS1 else "test" if name in DS2 else None,
         )
@@ -61,4 +63,5 @@ def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
 
 def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Cohort:
     """Return the beats of the recordings `ids`, in that order."""
-    return read_beats(folder, options, ids, store, [SAME_PERSON.get(name, name) for name in ids])
+    persons = recording_persons(folder, recordings.recording_names(folder))
+    return read_beats(folder, options, ids, store, [SAME_PERSON.get(name, persons[name]) for name in ids])

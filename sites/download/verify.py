@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import numpy as np
-
 from common.errors import DataError, FetchError
 from sites import synthetic_folder
 from sites.datasets import Source
 from sites.download import fetch
 from sites.download.catalogue import SUMS_FILE, Download
 from sites.download.destination import file_sha256, resolve_inside
+from sites.ecg.headers import NO_FILE, read_header
+from sites.ecg.signals import find_faults
 from sites.ecg.simulate import hospitals
 
 ProgressListener = Callable[[int, int], None]
@@ -184,21 +184,13 @@ def _find_check(path: Path) -> Callable[[Path], Iterator[str]] | None:
     return _parquet_faults if name.endswith(".parquet") else None
 
 
-def _recording_faults(header: Path) -> Iterator[str]:
-    import wfdb
-
-    stem = str(header.with_suffix(""))
-    lost = [name for name in dict.fromkeys(wfdb.rdheader(stem).file_name or []) if not (header.parent / name).is_file()]
-    yield from (f"missing {name}" for name in lost)
-    if lost:
-        return
-    record = wfdb.rdrecord(stem, physical=False)
-    sums = np.asarray(record.d_signal).sum(axis=0, dtype=np.int64) & 0xFFFF
-    wanted = [None if value is None else int(value) & 0xFFFF for value in record.checksum or []]
-    if any(wanted):  # all zero: the header gives no checksums
-        for lead, (want, got) in enumerate(zip(wanted, sums, strict=False)):
-            if want is not None and want != int(got):
-                yield f"the checksum of lead {record.sig_name[lead]} does not fit"
+def _recording_faults(path: Path) -> Iterator[str]:
+    header = read_header(path)
+    files = [f"{segment.name}.hea" for segment in header.segments] + [channel.file for channel in header.channels]
+    missing = [name for name in dict.fromkeys(files) if NO_FILE not in name and not (path.parent / name).is_file()]
+    yield from (f"missing {name}" for name in missing)
+    if not missing and header.channels:
+        yield from find_faults(header)
 
 
 def _annotation_faults(path: Path) -> Iterator[str]:

@@ -1,17 +1,17 @@
-"""Beats from recordings: the two views of a beat, and what is relative to the patient's own normal.
+"""Beats cut from recordings: the two views of a beat, and features relative to the patient's own normal beats.
 
-`window`: a window centred on the R peak at 125 Hz, 96 samples (0.288 s before to 0.48 s after), each lead
-divided by the recording's own typical beat height, with RR-interval features (de Chazal, O'Dwyer, Reilly
-2004, IEEE TBME 51(7), use previous, next, local and record averages). RR intervals come only as ratios,
-because the rate itself tells patients apart rather than beats; and with how irregular the rhythm around is,
-because a beat is premature only against a regular one. With `relative`, the recording's median beat, which
-needs no labels because most beats are normal, is subtracted to give further channels, and what differs from
-it (beat, P region, QRS) becomes features.
+`window`: a window around the R peak at 125 Hz, 96 samples (0.288 s before to 0.48 s after), each lead divided by the
+recording's own typical beat height, with RR-interval features (de Chazal, O'Dwyer, Reilly 2004, IEEE TBME 51(7), use
+previous, next, local and record averages). RR intervals are given only as ratios, because the rate itself identifies
+patients rather than beats; and the irregularity of the rhythm around is given, because a beat is premature only against
+a regular rhythm. With `relative`, the recording's median beat, which needs no labels because most beats are normal, is
+subtracted to give further channels, and the difference from it (beat, P region, QRS) becomes features.
 
-`kachuee`: as in the Kaggle "heartbeat" set (Kachuee, Fazeli, Sarrafzadeh 2018, ICHI, arXiv:1805.00794): at
-125 Hz, from the R peak for 1.2 times the median RR interval of its 10 s stretch, scaled to [0, 1], zero
-padded to 187 samples. The last beat of a recording has no next one and is left out, which gives the published
-counts exactly.
+`kachuee`: as in the Kaggle "heartbeat" set (Kachuee, Fazeli, Sarrafzadeh 2018, ICHI, arXiv:1805.00794): at 125 Hz, from
+the R peak for 1.2 times the median RR interval of its 10 s stretch, scaled to [0, 1], zero padded to 187 samples. The
+last beat of a recording has no next one and is left out, which gives the published counts exactly.
+
+A beat that has no class (WFDB's `?`) is cut like the others and counts in the RR intervals of its neighbours.
 """
 
 from __future__ import annotations
@@ -23,23 +23,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
 
+from sites.ecg.annotations import AAMI_CLASSES, is_beat
 from sites.ecg.filtering import fill_gaps, resample_and_filter
 from sites.ecg.recordings import Recording
 
 RATE = 125.0
 BEFORE, SAMPLES = 36, 96
 KACHUEE_SAMPLES = 187
-VERSION = 5
-"""Counts up when this file changes what it computes: part of the cache's key."""
-
-AAMI_CLASSES: dict[str, str] = {
-    **dict.fromkeys("NLRej", "N"),
-    **dict.fromkeys("AaJS", "S"),
-    **dict.fromkeys("VE", "V"),
-    "F": "F",
-    **dict.fromkeys("/fQ", "Q"),
-}
-"""MIT-BIH symbols to the classes of ANSI/AAMI EC57: 1998, as tabulated by de Chazal 2004."""
+VERSION = 6
+"""Part of the cache's key; increase it when the prepared beats change."""
 
 CLASS_TITLES = {
     "N": "normal or bundle branch block",
@@ -60,9 +52,13 @@ LEAD_FEATURES = (*BEAT_FEATURES, "p_correlation", "p_difference", "qrs_width", "
 class Beats:
     """The beats of one recording.
 
-    `x` `(beats, leads, samples)`; `template` `(leads, samples)`, the median beat; `features`
-    `(beats, features)`; `label` `(beats,)` of "NSVFQ"; `sample` `(beats,)` position in the
-    recording; `excluded` what was left out, counted.
+    Attributes:
+        x: float32 `(beats, leads, samples)`.
+        template: float32 `(leads, samples)`, the median beat.
+        features: float32 `(beats, features)`.
+        label: `(beats,)`, one of "NSVFQ", or "?" of a beat without a class.
+        sample: int64 `(beats,)`, position in the recording.
+        excluded: number of beats left out, by reason.
     """
 
     x: npt.NDArray[np.float32]
@@ -74,13 +70,13 @@ class Beats:
 
 
 def window_feature_names(leads: int) -> tuple[str, ...]:
-    """Return the names of all features of the window view, relative ones last."""
+    """Return the names of all features of the window view; those relative to the median beat are last."""
     per_lead = tuple(f"{name}_{lead + 1}" for lead in range(leads) for name in LEAD_FEATURES)
     return (*RR_FEATURES, *RELATIVE_FEATURES, *per_lead)
 
 
 def choose_leads(recording: Recording, wanted: int) -> list[int]:
-    """Return the indices of the leads to use: MLII first where present (else II, else the first)."""
+    """Return the indices of the leads to use: MLII first if present, else II, else the first lead."""
     order = list(range(len(recording.leads)))
     for name in ("II", "MLII"):
         if name in recording.leads:
@@ -90,38 +86,38 @@ def choose_leads(recording: Recording, wanted: int) -> list[int]:
 
 
 def cut_beats(recording: Recording, view: Literal["window", "kachuee"], leads: int) -> Beats:
-    """Cut a recording into beats of the wanted view."""
+    """Return the beats of a recording in one of the two views, from at most `leads` leads."""
     chosen = choose_leads(recording, leads)
-    signal, lost = fill_gaps(recording.signal[:, chosen])
-    is_beat = np.isin(recording.symbol, list(AAMI_CLASSES))
-    sample = recording.sample[is_beat]
-    symbol = recording.symbol[is_beat]
+    signal, missing = fill_gaps(recording.signal[:, chosen])
+    marked = is_beat(recording.symbol)
+    sample = recording.sample[marked]
+    symbol = recording.symbol[marked]
     label = np.asarray([AAMI_CLASSES[mark] for mark in symbol], dtype="<U1")
     scale = RATE / recording.rate
-    place = np.rint(sample * scale).astype(np.int64)
+    peaks = np.rint(sample * scale).astype(np.int64)
+    excluded = dict(recording.dropped)
     if len(sample) < 3:
-        return _empty(len(chosen), view, {"recordings with fewer than three beats": 1})
+        return _empty(len(chosen), view, excluded | {"recordings with fewer than three beats": 1})
     band = (0.5, 40.0) if view == "window" else None
     x = resample_and_filter(signal, recording.rate, RATE, band)
     if view == "window":
-        beats, template, height = _windows(x, place)
+        beats, template, height = _windows(x, peaks)
         features = _features(np.diff(sample) / recording.rate, beats, template, height)
         beats = beats / height[:, None]
         template = template / height[:, None]
         keep = np.ones(len(sample), dtype=np.bool_)
-        begin, end = place - BEFORE, place - BEFORE + SAMPLES
+        begin, end = peaks - BEFORE, peaks - BEFORE + SAMPLES
     else:
-        beats, begin, end = _kachuee(x, place)
+        beats, begin, end = _kachuee(x, peaks)
         template = np.zeros((len(chosen), KACHUEE_SAMPLES), dtype=np.float32)
         features = np.zeros((len(sample), 0), dtype=np.float32)
         keep = np.arange(len(sample)) < len(sample) - 1
-    excluded: dict[str, int] = {}
     if not keep.all():
         excluded["last beat of a recording"] = int((~keep).sum())
-    if lost.any():
-        before = np.concatenate([[0], np.cumsum(lost)])
-        first = np.clip((begin / scale).astype(np.int64), 0, len(lost))
-        last = np.clip((end / scale).astype(np.int64) + 1, 0, len(lost))
+    if missing.any():
+        before = np.concatenate([[0], np.cumsum(missing)])
+        first = np.clip((begin / scale).astype(np.int64), 0, len(missing))
+        last = np.clip((end / scale).astype(np.int64) + 1, 0, len(missing))
         broken = keep & (before[last] > before[first])
         if broken.any():
             excluded["beats with missing samples"] = int(broken.sum())
@@ -146,11 +142,11 @@ def _empty(leads: int, view: str, excluded: dict[str, int]) -> Beats:
 
 
 def _windows(
-    x: npt.NDArray[np.float32], place: npt.NDArray[np.int64]
+    x: npt.NDArray[np.float32], peaks: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return windows `(beats, leads, samples)`, their median `(leads, samples)`, each lead's height (mV)."""
+    """Return windows `(beats, leads, samples)`, their median `(leads, samples)`, each lead's typical height (mV)."""
     padded = np.pad(x, ((BEFORE, SAMPLES), (0, 0)), mode="edge").T
-    index = place[:, None] + np.arange(SAMPLES)
+    index = peaks[:, None] + np.arange(SAMPLES)
     beats = padded[:, index].transpose(1, 0, 2)
     some = beats[:: max(1, len(beats) // 400)]
     template = np.median(some, axis=0)
@@ -165,11 +161,10 @@ def _features(
     template: npt.NDArray[np.float32],
     height: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.float32]:
-    """Return features of order one: log ratios in units of 20 %, Fisher's z, log differences.
+    """Return features of about unit size: log ratios in units of 20 %, Fisher's z, log differences.
 
-    Irregularity is the log of the mean |log RR/previous RR| over 33 beats, each at most 0.5 lest one pause
-    count for many; a mean change below about 12 %, as a regular rhythm with some ectopic beats has, counts as
-    none.
+    Irregularity is the log of the mean |log RR/previous RR| over 33 beats, each limited to 0.5 so that one pause does
+    not dominate; a mean change below about 12 %, as in a regular rhythm with some ectopic beats, counts as 0.
     """
     rr = np.clip(rr, 0.15, 4.0)
     count = len(rr) + 1
@@ -224,26 +219,26 @@ def _spread(steep: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _kachuee(
-    x: npt.NDArray[np.float32], place: npt.NDArray[np.int64]
+    x: npt.NDArray[np.float32], peaks: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return beats `(beats, leads, 187)` and where each begins and ends, in samples at 125 Hz."""
-    stretch = place // int(10 * RATE)
-    gaps = np.diff(place)
+    """Return beats `(beats, leads, 187)` and the start and end of each, in samples at 125 Hz."""
+    stretch = peaks // int(10 * RATE)
+    gaps = np.diff(peaks)
     same = stretch[1:] == stretch[:-1]
     typical = float(np.median(gaps))
-    period = np.full(len(place), typical)
+    period = np.full(len(peaks), typical)
     inside, owner = gaps[same], stretch[:-1][same]
     starts = np.searchsorted(owner, np.unique(stretch))
-    for which, values in zip(np.unique(stretch), np.split(inside, starts[1:]), strict=True):
+    for number, values in zip(np.unique(stretch), np.split(inside, starts[1:]), strict=True):
         if len(values):
-            period[stretch == which] = np.median(values)
+            period[stretch == number] = np.median(values)
     length = np.clip(np.rint(1.2 * period).astype(np.int64), 2, KACHUEE_SAMPLES)
-    length = np.minimum(length, np.maximum(len(x) - place, 1))
+    length = np.minimum(length, np.maximum(len(x) - peaks, 1))
     grid = np.arange(KACHUEE_SAMPLES)
-    index = np.minimum(place[:, None] + grid, len(x) - 1)
+    index = np.minimum(peaks[:, None] + grid, len(x) - 1)
     beats = x.T[:, index].transpose(1, 0, 2)
     valid = (grid < length[:, None])[:, None, :]
     low = np.where(valid, beats, np.inf).min(-1, keepdims=True)
     high = np.where(valid, beats, -np.inf).max(-1, keepdims=True)
     scaled = np.where(valid, (beats - low) / np.maximum(high - low, 1e-6), 0)
-    return scaled.astype(np.float32), place, place + length
+    return scaled.astype(np.float32), peaks, peaks + length

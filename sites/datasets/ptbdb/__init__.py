@@ -34,7 +34,8 @@ from sites.datasets.ptbdb import simulate
 from sites.datasets.ptbdb.recordings import STRIP_BAND, STRIP_SECONDS, parse_summary
 from sites.ecg import beats
 from sites.ecg import recordings as records
-from sites.ecg.leads import STANDARD, Header, Lead, read_header
+from sites.ecg.headers import Header, read_header
+from sites.ecg.leads import STANDARD, Lead
 
 CARD = DataCard(
     name="ptbdb",

@@ -11,7 +11,9 @@ import numpy.typing as npt
 from common.errors import DataError
 from sites.ecg import beats, r_peaks, recordings
 from sites.ecg.filtering import fill_gaps, resample_and_filter
-from sites.ecg.leads import Header, Lead, read_leads
+from sites.ecg.headers import Header
+from sites.ecg.leads import Lead
+from sites.ecg.signals import read_leads
 
 VERSION = 1
 """Part of the cache's key; increased when this file computes something else."""

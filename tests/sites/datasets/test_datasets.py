@@ -285,8 +285,8 @@ def test_beats_of_class_q_are_left_out_and_counted_or_kept(tmp_path: Path, write
 
 def test_the_paced_and_the_person_with_two_recordings(tmp_path: Path, write_recording: Any) -> None:
     digital = np.random.default_rng(1).integers(-500, 500, size=(600, 2))
-    for name in ("100", "102", "201", "202", "217"):
-        write_recording(tmp_path, name, digital, [100, 200, 300, 400], ["N"] * 4)
+    for number, name in enumerate(("100", "102", "201", "202", "217")):
+        write_recording(tmp_path, name, digital + number, [100, 200, 300, 400], ["N"] * 4)
     found = mitdb.patients(tmp_path, Options(), tmp_path / "store")
     assert [(item.id, item.published) for item in found] == [("100", "test"), ("201", "train"), ("202", "test")]
     assert found[1].person == found[2].person != found[0].person

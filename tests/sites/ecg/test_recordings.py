@@ -13,6 +13,8 @@ import pytest
 from common.errors import DataError
 from sites.ecg import beats, recordings
 from sites.ecg.beat_reader import Options, read_beats
+from sites.ecg.headers import read_header
+from sites.ecg.persons import read_age_and_sex
 from sites.ecg.simulate.hospitals import wfdb
 
 Write = Callable[..., None]
@@ -151,7 +153,14 @@ def test_a_header_that_is_none_is_named(folder: Path, content: bytes) -> None:
 
 
 def test_annotations_of_another_recording_are_refused(folder: Path) -> None:
-    wfdb.wrann("one", "atr", sample=np.array([5, SAMPLES]), symbol=["N", "N"], fs=125, write_dir=str(folder))
+    wfdb.wrann(
+        "one",
+        "atr",
+        sample=np.array([5, SAMPLES, SAMPLES + 100, SAMPLES + 200]),
+        symbol=["N"] * 4,
+        fs=125,
+        write_dir=str(folder),
+    )
     refused(lambda: recordings.read_recording(folder, "one"), "one.atr", "beyond the 2000 samples")
     wfdb.wrann("one", "atr", sample=np.array([5, SAMPLES - 1]), symbol=["N", "N"], fs=125, write_dir=str(folder))
     assert recordings.read_recording(folder, "one").sample.tolist() == [5, SAMPLES - 1]
@@ -235,10 +244,12 @@ def test_a_lead_that_was_never_recorded_leaves_no_beat(folder: Path, write_recor
     ],
 )
 def test_a_headers_comments_tell_age_and_sex(tmp_path: Path, line: str, age: float, sex: int) -> None:
-    (tmp_path / "x.hea").write_text(f"# made\nx 2 360/720(0) 650000\n# SYNTHETIC\n{line}\n# Aldomet\n", "latin-1")
-    found = recordings.read_age_and_sex(tmp_path, "x")
-    np.testing.assert_equal(found, (age, sex))
-    assert recordings.read_rate(tmp_path, "x") == 360
+    (tmp_path / "x.hea").write_text(
+        f"# made\nx 1 360/720(0) 650000\nx.dat 16\n# SYNTHETIC\n{line}\n# Aldomet\n", "latin-1"
+    )
+    header = read_header(tmp_path / "x.hea")
+    np.testing.assert_equal(read_age_and_sex(header), (age, sex))
+    assert header.rate == 360
 
 
 def test_a_beat_stands_for_the_time_since_the_one_before(hospitals: Path, tmp_path: Path) -> None:

@@ -226,5 +226,5 @@ def test_data_that_are_no_recordings() -> None:
 
 def test_measures_of_a_lead_that_the_model_does_not_see_are_refused() -> None:
     assert form(leads=2, shape=2).shape == 2
-    with pytest.raises(ConfigError, match="shape=2 measures leads that the model does not see"):
+    with pytest.raises(ConfigError, match="shape=2 measures leads that are not inputs of the model"):
         form(leads=1, shape=2)

@@ -18,9 +18,11 @@ from sites import datasets, splits
 from sites.datasets import Source, ptbdb
 from sites.datasets.ptbdb import recordings as ptbdb_records
 from sites.datasets.ptbdb import simulate
-from sites.ecg import filtering, leads, r_peaks
+from sites.ecg import filtering, r_peaks
 from sites.ecg import recordings as records
+from sites.ecg.headers import read_header
 from sites.ecg.leads import FRANK, STANDARD
+from sites.ecg.signals import read_leads
 from sites.ecg.simulate import dipole
 from sites.synthetic_folder import COMMENT, MARKER, build_folder, write_recording
 
@@ -78,17 +80,15 @@ def refused(call: Callable[[], object], *said: str) -> str:
 
 
 def test_leads_read_as_wfdb_reads_them(made: Path, hospitals: Path, tmp_path: Path) -> None:
-    header = leads.read_header(next(made.glob("*/*_re.hea")))
+    header = read_header(next(made.glob("*/*_re.hea")))
     theirs = wfdb.rdrecord(str(header.path.with_suffix("")))
-    assert header.plain
     assert header.leads == (*STANDARD, *FRANK)
     wanted = ("V2", "II", "vz")
     columns = [theirs.sig_name.index(name.lower()) for name in wanted]
-    np.testing.assert_allclose(leads.read_leads(header, wanted), theirs.p_signal[:, columns], atol=1e-6)
-    packed = leads.read_header(hospitals / "north" / "north-001.hea")  # format 212: read through wfdb
-    assert not packed.plain
+    np.testing.assert_allclose(read_leads(header, wanted), theirs.p_signal[:, columns], atol=1e-6)
+    packed = read_header(hospitals / "north" / "north-001.hea")  # format 212: read through wfdb
     theirs = wfdb.rdrecord(str(packed.path.with_suffix("")))
-    np.testing.assert_allclose(leads.read_leads(packed, packed.leads), theirs.p_signal, atol=1e-5)
+    np.testing.assert_allclose(read_leads(packed, packed.leads), theirs.p_signal, atol=1e-5)
     odd = tmp_path / "odd.hea"
     odd.write_text(
         "odd 3 250 4 12:00:00 01/02/1990\n"
@@ -97,12 +97,11 @@ def test_leads_read_as_wfdb_reads_them(made: Path, hospitals: Path, tmp_path: Pa
     np.arange(1, 13, dtype="<i2").tofile(tmp_path / "odd.dat")
     text = odd.read_text().replace(" 1 0 0 I", " 1 22 0 I").replace("1 0 0 my", "1 26 0 my")
     odd.write_text(text.replace("1 0 0 aVR", "1 30 0 aVR"))
-    for first, plain in (("odd 3 250 4 12:00:00 01/02/1990", True), ("odd 3 250/250(0) 4", False)):
+    for first in ("odd 3 250 4 12:00:00 01/02/1990", "odd 3 250/250(0) 4"):
         odd.write_text(odd.read_text().replace("odd 3 250 4 12:00:00 01/02/1990", first))
-        ours, theirs = leads.read_header(odd), wfdb.rdrecord(str(tmp_path / "odd"))
-        assert ours.plain == plain
+        ours, theirs = read_header(odd), wfdb.rdrecord(str(tmp_path / "odd"))
         assert (ours.rate, ours.leads) == (250, ("I", "my lead", "aVR"))
-        np.testing.assert_allclose(leads.read_leads(ours, ours.leads), theirs.p_signal * [1e-3, 1, 1], rtol=1e-6)
+        np.testing.assert_allclose(read_leads(ours, ours.leads), theirs.p_signal * [1e-3, 1, 1], rtol=1e-6)
 
 
 def test_only_the_files_of_the_wanted_leads_are_needed(made: Path, tmp_path: Path) -> None:
@@ -110,10 +109,10 @@ def test_only_the_files_of_the_wanted_leads_are_needed(made: Path, tmp_path: Pat
     for path in source.parent.glob(f"{source.stem}.*"):
         shutil.copy(path, tmp_path)
     (tmp_path / f"{source.stem}.xyz").unlink()
-    header = leads.read_header(tmp_path / source.name)
-    assert leads.read_leads(header, STANDARD).shape[1] == 12
-    refused(lambda: leads.read_leads(header, ("I", "vx")), f"{source.stem}.xyz", "is not in")
-    refused(lambda: leads.read_leads(header, ("V7",)), "has no lead V7")
+    header = read_header(tmp_path / source.name)
+    assert read_leads(header, STANDARD).shape[1] == 12
+    refused(lambda: read_leads(header, ("I", "vx")), f"{source.stem}.xyz", "is not in")
+    refused(lambda: read_leads(header, ("V7",)), "has no lead V7")
 
 
 def test_a_damaged_signal_is_refused_and_a_missing_checksum_is_not(tmp_path: Path) -> None:
@@ -121,19 +120,19 @@ def test_a_damaged_signal_is_refused_and_a_missing_checksum_is_not(tmp_path: Pat
     data = path.with_suffix(".dat")
     whole = data.read_bytes()
     data.write_bytes(whole[:-2])
-    refused(lambda: leads.read_leads(leads.read_header(path), ("II",)), "s.dat is truncated, 8998 of 9000 bytes")
+    refused(lambda: read_leads(read_header(path), ("II",)), "s.dat is truncated, 8998 of 9000 bytes")
     data.write_bytes(whole[:2] + bytes([whole[2] ^ 1]) + whole[3:])
-    refused(lambda: leads.read_leads(leads.read_header(path), ("II",)), "checksum of lead II", "fetch it again")
-    leads.read_leads(leads.read_header(path), ("I",))
+    refused(lambda: read_leads(read_header(path), ("II",)), "checksum of lead II", "fetch it again")
+    read_leads(read_header(path), ("I",))
     lines = path.read_text().splitlines()
     path.write_text(
         "\n".join([lines[0], *(" ".join([*x.split()[:5], "0", "0", "0", x.split()[-1]]) for x in lines[1:13])])
     )
-    assert leads.read_header(path).checksum is None
-    leads.read_leads(leads.read_header(path), ("II",))
-    refused(lambda: leads.read_header(tmp_path / "none.hea"), "no header")
+    assert not read_header(path).has_checksums
+    read_leads(read_header(path), ("II",))
+    refused(lambda: read_header(tmp_path / "none.hea"), "no header")
     path.write_text("nonsense")
-    refused(lambda: leads.read_header(path), "cannot read the header")
+    refused(lambda: read_header(path), "'nonsense' is not understood")
 
 
 # R peaks
@@ -198,7 +197,7 @@ def test_beats_are_those_of_a_slow_loop(tmp_path: Path) -> None:
     lead = beat_train(25, 125, 0.83) + 0.05 * rng.normal(size=3125)
     path = put(tmp_path, "patient001/s0001_re", lead, INFARCTION)
     cohort = read_all(tmp_path, tmp_path / "store")
-    signal = leads.read_leads(leads.read_header(path), ("II",))[:, 0]
+    signal = read_leads(read_header(path), ("II",))[:, 0]
     peaks = slow_kachuee(signal)
     truth = []
     for at in peaks[:-1]:
@@ -454,6 +453,6 @@ def test_the_real_recordings_read_as_wfdb_reads_them(tmp_path: Path) -> None:
         infarcted = said["Reason for admission"].strip() == "Myocardial infarction"
         if infarcted:
             assert item.examples == (0, header.sig_len // 10_000)
-        ours = leads.read_leads(leads.read_header(stem.with_suffix(".hea")), STANDARD)
+        ours = read_leads(read_header(stem.with_suffix(".hea")), STANDARD)
         theirs = wfdb.rdrecord(str(stem), channels=list(range(12))).p_signal
         np.testing.assert_allclose(ours, theirs, atol=1e-6)

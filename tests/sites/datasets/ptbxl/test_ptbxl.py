@@ -27,7 +27,8 @@ from sites.ecg import beats, features, r_peaks
 from sites.ecg import recordings as records
 from sites.ecg.beat_reader import Options, beat_task
 from sites.ecg.filtering import resample_and_filter
-from sites.ecg.leads import STANDARD, read_leads
+from sites.ecg.leads import STANDARD
+from sites.ecg.signals import read_leads
 from sites.synthetic_folder import MARKER
 
 ROOT = Path(__file__).resolve().parents[4]

@@ -1,0 +1,149 @@
+"""The signals of a WFDB record in mV, with the checks that wfdb leaves to its caller.
+
+Format 16, that of most 12-lead databases, is read here; every other format is read by wfdb. Each channel comes at its
+own sampling rate and aligned in time (skew). A missing sample is NaN. Checksums are compared, so that a damaged file is
+not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import wfdb
+
+from common.errors import DataError
+from sites.ecg.headers import BYTES_PER_SAMPLE, Header
+
+MISSING_VALUES = {
+    "80": -(2**7), "508": -(2**7), "310": -(2**9), "311": -(2**9), "212": -(2**11),
+    "24": -(2**23), "524": -(2**23), "32": -(2**31),
+}  # fmt: skip
+"""Converter value of a missing sample in a storage format (signal(5) of the WFDB manual); in others -(2**15)."""
+WIDE_FORMATS = {"24", "32", "524"}
+"""Formats whose samples do not fit 16 bits."""
+
+Signals = npt.NDArray[np.float32]
+
+
+def read_leads(header: Header, wanted: Sequence[str]) -> Signals:
+    """Return the wanted leads in mV, `(samples, leads)`; a missing sample is NaN.
+
+    Only the files of the wanted leads are opened: PTB's Frank leads are in a file of their own, which a copy may lack.
+
+    Raises:
+        DataError: a lead or file is missing, a signal file is truncated or damaged, or the leads have several rates.
+    """
+    header.signal_files(wanted)
+    return read_channels(header, header.columns(wanted))
+
+
+def read_channels(header: Header, columns: Sequence[int]) -> Signals:
+    """Return voltages of one sampling rate in mV, `(samples, channels)`; a missing sample is NaN.
+
+    Raises:
+        DataError: a signal file is truncated or damaged, or the channels have several sampling rates.
+    """
+    channels = [header.channels[i] for i in columns]
+    if len({channel.samples_per_frame for channel in channels}) > 1:
+        names = ", ".join(f"{c.name} at {header.rate * c.samples_per_frame:g} Hz" for c in channels)
+        raise DataError(f"{header.path}: leads of several sampling rates are not read together: {names}")
+    values = np.stack(_read_digital(header, columns), axis=1)
+    if not len(values):
+        raise DataError(f"{header.path} holds no signal")
+    for fault in _checksum_faults(header, columns, values.T):
+        raise DataError(f"{header.path}: {fault}: the file is damaged; fetch it again")
+    units = np.asarray([channel.millivolts for channel in channels], dtype=np.float64)
+    gain = (np.asarray([channel.gain for channel in channels]) / units).astype(np.float32)
+    baseline = np.asarray([channel.baseline for channel in channels], dtype=np.float32)
+    signal = (values.astype(np.float32) - baseline) / gain
+    missing = values == np.asarray([MISSING_VALUES.get(channel.format, -(2**15)) for channel in channels])
+    if missing.any():
+        signal[missing] = np.nan
+    for lead, channel in enumerate(channels):
+        if shift := channel.skew * channel.samples_per_frame:
+            signal[:-shift, lead] = signal[shift:, lead].copy()
+            signal[-shift:, lead] = np.nan
+    return np.asarray(signal, dtype=np.float32)
+
+
+def find_faults(header: Header) -> Iterator[str]:
+    """Yield the checksums of a record's channels that do not fit its signal files.
+
+    Raises:
+        DataError: a signal file is truncated or damaged.
+    """
+    columns = range(len(header.channels))
+    yield from _checksum_faults(header, columns, _read_digital(header, columns))
+
+
+def _checksum_faults(header: Header, columns: Sequence[int], values: Iterable[npt.NDArray[Any]]) -> Iterator[str]:
+    if not header.has_checksums:
+        return
+    for column, samples in zip(columns, values, strict=True):
+        channel = header.channels[column]
+        if channel.checksum is not None and channel.checksum & 0xFFFF != int(samples.sum(dtype=np.int64)) & 0xFFFF:
+            yield f"the checksum of lead {channel.name} does not fit {channel.file}"
+
+
+def _read_digital(header: Header, columns: Sequence[int]) -> list[npt.NDArray[Any]]:
+    """Return the converter values of channels, each `(samples,)` at its own sampling rate and not shifted by skew."""
+    if all(header.channels[i].format == "16" for i in columns):
+        return _read_format_16(header, columns)
+    return _read_with_wfdb(header, columns)
+
+
+def _read_format_16(header: Header, columns: Sequence[int]) -> list[npt.NDArray[Any]]:
+    """Return the converter values of channels of format 16."""
+    frames: dict[str, npt.NDArray[np.int16]] = {}
+    digital = []
+    for column in columns:
+        channel = header.channels[column]
+        own = [i for i, other in enumerate(header.channels) if other.file == channel.file]
+        widths = [header.channels[i].samples_per_frame for i in own]
+        if channel.file not in frames:
+            path = header.path.parent / channel.file
+            values = np.fromfile(path, dtype="<i2", offset=header.channels[own[0]].byte_offset)
+            expected = header.samples * sum(widths)
+            if len(values) < expected:
+                raise _damaged(header, _truncation(header, path) or f"{path.name} is truncated")
+            frames[channel.file] = values[:expected].reshape(header.samples, sum(widths))
+        first = sum(widths[: own.index(column)])
+        digital.append(frames[channel.file][:, first : first + channel.samples_per_frame].ravel())
+    return digital
+
+
+def _read_with_wfdb(header: Header, columns: Sequence[int]) -> list[npt.NDArray[Any]]:
+    """Return the converter values of channels of any format."""
+    wide = WIDE_FORMATS & {header.channels[i].format for i in columns}
+    try:
+        record = wfdb.rdrecord(
+            str(header.path.with_suffix("")),
+            channels=list(columns),
+            physical=False,
+            smooth_frames=False,
+            ignore_skew=True,
+            return_res=32 if wide else 16,
+        )
+        return list(record.e_d_signal)
+    except Exception as error:
+        truncation = "".join(_truncation(header, path) for path in header.signal_files())
+        raise _damaged(header, truncation or f"{type(error).__name__}: damaged or truncated") from None
+
+
+def _damaged(header: Header, reason: str) -> DataError:
+    return DataError(f"cannot read the signal of {header.path}: {reason}; fetch the file again")
+
+
+def _truncation(header: Header, path: Path) -> str:
+    """Return by how much a signal file is shorter than the header says, "" if it is not."""
+    own = [channel for channel in header.channels if channel.file == path.name]
+    width = BYTES_PER_SAMPLE.get(own[0].format)
+    if width is None:
+        return ""
+    expected = int(header.samples * sum(channel.samples_per_frame for channel in own) * width) + own[0].byte_offset
+    size = path.stat().st_size
+    return f"{path.name} is truncated, {size} of {expected} bytes" if size < expected else ""
