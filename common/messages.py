@@ -8,6 +8,7 @@ size, nesting, type and range before it becomes one of these types; whether it f
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -21,7 +22,6 @@ from pydantic import ValidationError
 
 from common.arrays import Weights, prefix_control, split_control
 from common.errors import ProtocolError
-from common.processes import SITE_NAME
 from common.replies import Reply, TrainReply
 from common.reply_arrays import SomeReply, build_reply, name_arrays
 from common.request_record import KEPT_ROUND_KEY, PROTOCOL, STATE_ROUND_KEY, from_record, to_record
@@ -144,15 +144,21 @@ def read_reply_site(content: RecordDict) -> str:
     return ""
 
 
+REPLY_SITE = re.compile(r"[^\W_][\w .,'()\[\]&+-]{0,59}")
+"""A site's name in a reply: also those that data sets give their hospitals, such as A or St. Mary's."""
+
+
 def check_reply_site(name: object) -> str:
     """Return the name that a site gives itself.
 
     Raises:
         ProtocolError: it could not name a site.
     """
-    if not isinstance(name, str) or not SITE_NAME.fullmatch(name):
+    if not isinstance(name, str) or not REPLY_SITE.fullmatch(name):
         shown = clean_text(str(name), 60)
-        raise ProtocolError(f"its name {shown!r} cannot name a site: use 1 to 40 of the characters a-z, 0-9 and -")
+        raise ProtocolError(
+            f"its name {shown!r} cannot name a site: use up to 60 letters, digits, spaces and .,'()[]&+_-"
+        )
     return name
 
 

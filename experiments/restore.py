@@ -21,7 +21,15 @@ from common.task import Task
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["has_synthetic_data", "load_latent", "load_outcome", "load_site_weights", "model", "scaling"]
+__all__ = [
+    "has_synthetic_data",
+    "list_local_layers",
+    "load_latent",
+    "load_outcome",
+    "load_site_weights",
+    "model",
+    "scaling",
+]
 
 
 def model(folder: Path, name: str = "federated", site: str | None = None) -> tuple[nn.Module, Task]:

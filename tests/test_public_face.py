@@ -19,6 +19,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "python.md"
 
 RESTORE = {
     "has_synthetic_data": "(folder: Path) -> bool",
+    "list_local_layers": "(folder: Path) -> set[str]",
     "load_latent": "(folder: Path, name: str = federated) -> bytes",
     "load_outcome": "(folder: Path, name: str = federated) -> dict[str, Any]",
     "load_site_weights": (
@@ -27,7 +28,20 @@ RESTORE = {
     "model": "(folder: Path, name: str = federated, site: str | None = None) -> tuple[nn.Module, Task]",
     "scaling": "(folder: Path, name: str = federated) -> Scaling | None",
 }
-COMMANDS = {"run", "series", "score", "report", "compare", "doctor", "data", "server", "client", "privacy", "bench"}
+COMMANDS = {
+    "run",
+    "series",
+    "score",
+    "evaluate",
+    "report",
+    "compare",
+    "doctor",
+    "data",
+    "server",
+    "client",
+    "privacy",
+    "bench",
+}
 ERRORS = {
     "WardroundError": 1,
     "SiteError": 1,

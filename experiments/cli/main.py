@@ -14,7 +14,8 @@ import typer
 
 from common.errors import UsageError, WardroundError
 from common.run_folder import RunFolder
-from experiments.cli import bench, data, federation, privacy, score
+from experiments.cli import bench, data, evaluate, federation, privacy, score
+from experiments.cli.report_summary import print_summary
 
 app = typer.Typer(
     name="wardround",
@@ -29,6 +30,7 @@ app.add_typer(federation.client_app, name="client")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(bench.app, name="bench")
 app.command("score")(score.score_command)
+app.command("evaluate")(evaluate.evaluate_command)
 
 Settings = data.Settings
 Config = Annotated[Path, typer.Argument(help="A YAML file, or the name of an experiment, such as synthetic.")]
@@ -90,7 +92,7 @@ def run_command(
     elif quiet:
         typer.echo(folder)
     else:
-        _print_summary(folder)
+        print_summary(folder)
 
 
 @app.command("series")
@@ -142,7 +144,7 @@ def report_command(
     else:
         raise DataError(f"{folder} is no run folder: it holds no report.json")
     if show:
-        _print_summary(folder)
+        print_summary(folder)
 
 
 @app.command("compare")
@@ -171,17 +173,6 @@ def compare_command(
         except OSError as error:
             raise DataError(f"cannot write {out}: {error.strerror}") from None
         console.print(f"comparison: {files[-1]}", soft_wrap=True, highlight=False)
-
-
-def _print_summary(folder: Path) -> None:
-    """Print a report's summary and its path."""
-    from experiments.cli.run_progress import open_console
-    from experiments.report.document.report import read_report
-    from experiments.report.pages.tables import render_terminal_summary
-
-    console = open_console()
-    console.print(render_terminal_summary(read_report(folder)))
-    console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 
 @app.command("doctor")

@@ -134,3 +134,14 @@ def test_an_error_is_told_with_its_site() -> None:
 )
 def test_any_other_error_is_its_first_line(code: int, reason: str | None, text: str) -> None:
     assert messages.unpack_error(code, reason) == ("", text)
+
+
+@pytest.mark.parametrize("name", ["A", "north-2", "St. Mary's [east]", "Zürich", "1"])
+def test_a_name_that_a_data_set_gives_a_hospital_may_name_a_site(name: str) -> None:
+    assert messages.check_reply_site(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "a\tb", "a\nb", "<b>", "a" * 61, " a", None])
+def test_a_name_that_is_a_path_or_markup_names_no_site(name: object) -> None:
+    with pytest.raises(ProtocolError, match="cannot name a site"):
+        messages.check_reply_site(name)

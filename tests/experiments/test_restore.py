@@ -63,7 +63,7 @@ def test_the_program_in_the_model_card_runs_and_asks_the_model(
     with torch.no_grad():
         logits = restore.model(run)[0](x, torch.full((1, len(task.features)), value))
     assert torch.equal(found["logits"], logits)
-    assert torch.allclose(found["chances"], logits.softmax(-1))
+    assert torch.allclose(found["probabilities"], logits.softmax(-1))
 
 
 def test_the_program_of_a_model_that_reconstructs_gives_its_errors(

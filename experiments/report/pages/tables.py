@@ -23,7 +23,7 @@ from experiments.report.text.formatting import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.table import Table
     from rich.text import Text
 
@@ -106,7 +106,7 @@ def render_terminal_summary(report: Report) -> RenderableType:
     ]
     parts.append(Text(f"{report.run.title or report.run.name}: {describe_status(report)}", style="bold"))
     metrics, model = _choose_terminal_metrics(report), report.federated
-    parts.append(_make_terminal_table(report, metrics))
+    parts.append(_TerminalTable(report, metrics))
     evaluations = [*model.sites.values(), *([model.pooled] if model.pooled else [])] if model else []
     if any(make_cell(item, metric).few for item in evaluations for metric in metrics):
         parts.append(
@@ -122,12 +122,29 @@ def render_terminal_summary(report: Report) -> RenderableType:
 
 
 def _choose_terminal_metrics(report: Report) -> list[str]:
-    """Return the three metrics that fit; the run's own metric is always among them."""
+    """Return three metrics, the run's own first, because a narrow terminal shows only the first ones."""
     all_metrics = list_table_metrics(report)
     metrics = [metric for metric in all_metrics if metric != "macro_auprc"][-3:]
     if report.binary:
         metrics = ["auroc", "sensitivity", "utility" if "utility" in all_metrics else "specificity"]
-    return metrics if report.metric in metrics else [*metrics[:-1], report.metric]
+    return [report.metric, *(metric for metric in metrics if metric != report.metric)][:3]
+
+
+class _TerminalTable:
+    """The table of hospitals, with as many of the metrics as fit into the terminal's width."""
+
+    def __init__(self, report: Report, metrics: Sequence[str]) -> None:
+        self.report, self.metrics = report, metrics
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the widest table that fits, with the first metric at least."""
+        count = len(self.metrics)
+        while count > 1:
+            table = _make_terminal_table(self.report, self.metrics[:count])
+            if console.measure(table, options=options.update(max_width=200)).maximum <= options.max_width:
+                break
+            count -= 1
+        yield _make_terminal_table(self.report, self.metrics[:count])
 
 
 def _make_terminal_table(report: Report, metrics: Sequence[str]) -> Table:

@@ -20,8 +20,8 @@ def _lines(report) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(render_csv(report))))
 
 
-def _printed(report) -> str:
-    out = Console(width=100, file=io.StringIO())
+def _printed(report, width: int = 100) -> str:
+    out = Console(width=width, file=io.StringIO())
     out.print(render_terminal_summary(report))
     return out.file.getvalue()
 
@@ -131,3 +131,15 @@ def test_csv_leaves_no_figure_of_an_evaluation_out(make_run) -> None:
     }
     assert {0.111, 0.222, 3.33, 4.44, 0.555, 6.66, 0.777} <= set(wanted)
     assert not set(wanted) - shown
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "macro_auprc"])
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_narrow_terminal_shows_the_run_s_own_metric_uncut(make_run, metric: str, width: int) -> None:
+    report = build_report(make_run()).model_copy(update={"metric": metric})
+    text = _printed(report, width)
+    figure = getattr(report.federated.pooled, metric)
+    assert f"{figure.value:.3f} ({figure.low:.2f} to {figure.high:.2f})" in text
+    assert "…" not in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    assert METRICS[metric] in text.splitlines()[1]
