@@ -109,6 +109,7 @@ class RunConfig(Section):
                 "federation.strategy=fedavg": self.federation.strategy.name == "fedavg",
                 "privacy.weight_total": privacy.weight_total is not None,
                 "privacy.weight_cap (or federation.weights=equal)": equal or privacy.weight_cap is not None,
+                "privacy.weight_cap instead of federation.weight_cap": self.federation.weight_cap is None,
                 "privacy.noise_at=server for a privacy.hospital_sampling below 1": privacy.noise_at == "server"
                 or privacy.hospital_sampling == 1,
             }

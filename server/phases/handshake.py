@@ -153,8 +153,8 @@ def find_handshake_fault(reply: HandshakeReply) -> str:
             fits = counts.examples == sum(stated)
         if len(counts.classes) != len(task.classes) or not fits:
             return f"its {split} counts do not fit its classes"
-        if counts.patients > counts.examples:
-            return f"its {split} counts are of more patients than examples"
+        if counts.patients > counts.examples or (counts.examples and not counts.patients):
+            return f"its {split} counts are of {counts.patients} patients with {counts.examples} examples"
     if None in report.counts.train.classes:
         return "its train counts leave classes out"
     return "" if report.fingerprint == task.fingerprint() else "its fingerprint is not its task's"

@@ -32,6 +32,7 @@ import json, time
 from pathlib import Path
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import ServerApp
+from server.site_registry import registered_names
 
 app = ServerApp()
 
@@ -58,6 +59,10 @@ def main(grid, context):
             replies = list(grid.send_and_receive(sent, timeout=config["timeout"]))
             said = [r.content["c"]["said"] if r.has_content() else r.error.reason for r in replies]
             tell(event="round", round=number, said=sorted(said))
+            registered = registered_names()
+            answered = [r for r in replies if r.has_content()]
+            names = {r.content["c"]["said"].split()[0]: registered[r.metadata.src_node_id] for r in answered}
+            tell(event="names", names=names)
         status = {"status": "complete", "error": None}
     (out / "server.done").write_text(json.dumps(status))
 """
@@ -121,6 +126,8 @@ def test_two_sites_two_rounds(two_sites: Federation, place: Path) -> None:
     said = ['north /data of/"north"', 'south /data of/"south"']
     rounds = [event for event in events if event["event"] == "round"]
     assert rounds == [{"event": "round", "round": number, "said": said} for number in (1, 2)]
+    names = [event["names"] for event in events if event["event"] == "names"]
+    assert names == [{"north": "north", "south": "south"}] * 2  # the ServerApp knows whose key each node holds
     assert two_sites.link.connection.nodes() == {"north": "online", "south": "online"}
 
 
