@@ -45,6 +45,7 @@ class ScorableRows:
         exclusions: what was excluded.
         rate: Hz of the column `sample`; 0 where there is none.
         about: facts for the reader of the scores, such as the leads that were used.
+        cleared: number of implausible cells that were read as not measured, by column and limits.
     """
 
     cohort: Cohort
@@ -52,6 +53,7 @@ class ScorableRows:
     exclusions: tuple[Exclusion, ...] = ()
     rate: float = 0.0
     about: Mapping[str, str] = field(default_factory=dict)
+    cleared: Mapping[str, int] = field(default_factory=dict)
 
 
 def unlabelled_cohort(

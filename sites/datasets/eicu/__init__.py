@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from common.errors import DataError
@@ -28,6 +29,10 @@ from sites.datasets import no_data_folder
 from sites.datasets.eicu import features, hourly, public_ranges
 from sites.datasets.eicu.hospitals import SiteAssignment, assign_sites
 from sites.datasets.eicu.stays import Stays, load_stays
+
+if TYPE_CHECKING:
+    from sites.datasets import Source
+    from sites.unlabelled_rows import ScorableRows
 
 CARD = DataCard(
     name="eicu",
@@ -161,14 +166,9 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
         site = sites.site_of_hospital.get(hospital)
         if (site if site in all_sites else all_sites[0]) in own_sites:
             excluded[reason] = excluded.get(reason, 0) + number
-    x = stays.x[rows]
-    if options.view == "hours":
-        measured = (~np.isnan(x)).astype(np.float32)
-        x = hourly.carry_forward(x) if options.carry else x
-        x = np.concatenate([x, measured], axis=1) if options.mask else x
     return Cohort(
         task(options),
-        x,
+        signal_of(stays, options)[rows],
         stays.features[rows],
         stays.y[rows],
         np.arange(len(rows)),
@@ -180,6 +180,26 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
         stays.age[rows],
         stays.sex[rows],
     )
+
+
+def signal_of(stays: Stays, options: Options) -> npt.NDArray[np.float32]:
+    """Return the signal of every stay, `(stays, channels, samples)`: the hours, carried forward and masked as asked."""
+    if options.view != "hours":
+        return stays.x
+    measured = (~np.isnan(stays.x)).astype(np.float32)
+    x = hourly.carry_forward(stays.x) if options.carry else stays.x
+    return np.concatenate([x, measured], axis=1) if options.mask else x
+
+
+def unlabelled_rows(source: Source) -> Iterator[ScorableRows]:
+    """Yield the stays of a folder, whatever their outcome and their hospital's size, for `wardround score`.
+
+    Raises:
+        DataError: no data there, or not in this layout.
+    """
+    from sites.datasets.eicu import unlabelled
+
+    yield from unlabelled.read_unlabelled(source)
 
 
 def _load_with_sites(folder: Path, options: Options, store: Path) -> tuple[Stays, SiteAssignment]:
@@ -202,9 +222,10 @@ def _load_with_sites(folder: Path, options: Options, store: Path) -> tuple[Stays
 
 def _exclusions(stays: Stays, sites: SiteAssignment) -> Iterator[tuple[int, str, int]]:
     """Yield hospital, reason and number of what is excluded."""
-    for hospital, counts in stays.excluded.items():
-        for reason, number in counts.items():
-            yield hospital, reason, number
+    for by_hospital in (stays.excluded, stays.cleared):
+        for hospital, counts in by_hospital.items():
+            for reason, number in counts.items():
+                yield hospital, reason, number
     for hospital, why in zip(stays.hospital.tolist(), sites.reason, strict=True):
         if why is not None:
             yield hospital, why, 1

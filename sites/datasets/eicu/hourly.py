@@ -8,6 +8,7 @@ discharge from hospital, and 61 patients who left the unit alive died in hospita
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ import pandas as pd
 
 from common.errors import DataError
 from sites.datasets.eicu import units
+from sites.datasets.eicu.tables import parse_sex
+from sites.plausible_values import Limits
 
 HOURS = 25
 FILES = ("dyn", "sta", "outc")
@@ -26,6 +29,23 @@ CHANNELS = (
     "sbp", "temp", "tnt", "urine", "wbc",
 )  # fmt: skip
 STATIC = ("age", "male", "height", "weight")
+STATIC_LIMITS = {"age": Limits("years", (0, 120)), "height": Limits("cm", (30, 260)), "weight": Limits("kg", (1, 600))}
+
+
+@dataclass(frozen=True)
+class HourlyCohort:
+    """The stays of an hourly cohort, in rising order.
+
+    Attributes:
+        stays: a frame by stay: `age` (years), `male` (0, 1, NaN unknown), `height` (cm), `weight` (kg), `label` (1:
+            died in the unit; 0 where no labels are read).
+        x: float32 `(stays, 48, 25)`, in the order of CHANNELS, NaN where not measured.
+        cleared: for each column with implausible values, their number in each stay; they became NaN.
+    """
+
+    stays: pd.DataFrame
+    x: npt.NDArray[np.float32]
+    cleared: dict[str, npt.NDArray[np.int64]]
 
 
 def find_cohort_folder(folder: Path) -> Path:
@@ -40,25 +60,31 @@ def find_cohort_folder(folder: Path) -> Path:
     raise DataError(f"no hourly cohort: put yaib-demo (eicu_demo/dyn.parquet, ...) into {folder} or next to it")
 
 
-def read_cohort(folder: Path) -> tuple[pd.DataFrame, npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Return the stays, their hours, and the number of implausible values of each stay, which became NaN.
+def cohort_files(folder: Path, labelled: bool = True) -> list[Path]:
+    """Return the files that `read_cohort` reads: without labels, not `outc`."""
+    return [folder / f"{name}.parquet" for name in FILES if labelled or name != "outc"]
 
-    The stays are a frame in rising order: `age` (years), `male` (0, 1, NaN unknown), `height` (cm), `weight` (kg),
-    `label` (1: died in the unit); the hours are float32 `(stays, 48, 25)`, in the order of CHANNELS.
+
+def read_cohort(folder: Path, hospital_of: pd.Series[int] | None = None, *, labelled: bool = True) -> HourlyCohort:
+    """Return an hourly cohort in YAIB's layout.
+
+    Args:
+        folder: the folder of the three files.
+        hospital_of: hospital by stay; default: all stays are of one hospital.
+        labelled: whether to read the labels.
 
     Raises:
         DataError: a file or column is missing, or hours, labels or units are not as published.
     """
     hours = _read_parquet(folder / "dyn.parquet", ("time", *CHANNELS))
-    static = _read_parquet(folder / "sta.parquet", ("age", "sex", "height", "weight"))
-    label = _read_parquet(folder / "outc.parquet", ("label",))
-    for name, frame in (("sta", static), ("outc", label)):
-        if twice := int(frame["stay_id"].duplicated().sum()):
-            raise DataError(f"{folder / name}.parquet: {twice} rows repeat the stay_id of another row")
-    stays = static.merge(label, on="stay_id", how="outer", indicator=True).sort_values("stay_id")
+    stays = _read_parquet(folder / "sta.parquet", ("age", "sex", "height", "weight"))
+    _refuse_repeated(stays, folder / "sta.parquet")
+    stays = stays.sort_values("stay_id")
+    if labelled:
+        stays = _add_labels(stays, folder)
     hours = hours.sort_values(["stay_id", "time"], kind="stable")
-    numbers, counts = np.unique(hours["stay_id"].to_numpy(), return_counts=True)
-    if (stays["_merge"] != "both").any() or not np.array_equal(numbers, stays["stay_id"].to_numpy()):
+    numbers, counts = np.unique(hours["stay_id"].to_numpy(np.int64), return_counts=True)
+    if not np.array_equal(numbers, stays["stay_id"].to_numpy()):
         raise DataError(f"{folder}: dyn, sta and outc do not hold the same stays; fetch the three files again")
     if wrong := int((counts != HOURS).sum()):
         raise DataError(f"{folder}/dyn.parquet: {wrong} stays do not have {HOURS} hours")
@@ -68,12 +94,39 @@ def read_cohort(folder: Path) -> tuple[pd.DataFrame, npt.NDArray[np.float32], np
         raise DataError(f"{folder}/dyn.parquet: the column time does not hold times from admission") from None
     if (clock.reshape(-1, HOURS) != np.arange(HOURS)).any():
         raise DataError(f"{folder}/dyn.parquet: the hours of a stay do not run from 0 to {HOURS - 1}")
+    if hospital_of is None:
+        hospital_of = pd.Series(0, index=numbers)
+    hospital = hospital_of.reindex(numbers, fill_value=-1).to_numpy(np.int64)
+    hours, implausible = units.clear_implausible(
+        hours, units.HOURLY, folder / "dyn.parquet", np.repeat(numbers, HOURS), np.repeat(hospital, HOURS)
+    )
+    cleared = {reason: rows.reshape(-1, HOURS).sum(1) for reason, rows in implausible.items()}
+    stays, implausible = units.clear_implausible(stays, STATIC_LIMITS, folder / "sta.parquet", numbers, hospital)
+    cleared |= {reason: rows.astype(np.int64) for reason, rows in implausible.items()}
+    x = hours[list(CHANNELS)].to_numpy(np.float32).reshape(-1, HOURS, len(CHANNELS)).transpose(0, 2, 1)
+    stays = stays.assign(male=parse_sex(stays["sex"], folder / "sta.parquet")).set_index("stay_id")
+    return HourlyCohort(stays if labelled else stays.assign(label=0), np.ascontiguousarray(x), cleared)
+
+
+def _refuse_repeated(frame: pd.DataFrame, path: Path) -> None:
+    if repeated := int(frame["stay_id"].duplicated().sum()):
+        raise DataError(f"{path}: {repeated} rows repeat the stay_id of another row")
+
+
+def _add_labels(stays: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Return the stays with the column `label`.
+
+    Raises:
+        DataError: the labels are of other stays, or other than 0 and 1.
+    """
+    labels = _read_parquet(folder / "outc.parquet", ("label",))
+    _refuse_repeated(labels, folder / "outc.parquet")
+    stays = stays.merge(labels, on="stay_id", how="outer", indicator=True).sort_values("stay_id")
+    if (stays["_merge"] != "both").any():
+        raise DataError(f"{folder}: dyn, sta and outc do not hold the same stays; fetch the three files again")
     if not stays["label"].isin([0, 1]).all():
         raise DataError(f"{folder}/outc.parquet: the column label holds other than 0 and 1")
-    hours, implausible = units.check_units(hours, units.DAY_NAME_OF_HOURLY, folder / "dyn.parquet")
-    x = hours[list(CHANNELS)].to_numpy(np.float32).reshape(-1, HOURS, len(CHANNELS)).transpose(0, 2, 1)
-    stays = stays.assign(male=stays["sex"].map({"Female": 0.0, "Male": 1.0}).astype(float)).set_index("stay_id")
-    return stays, np.ascontiguousarray(x), implausible.reshape(-1, HOURS).sum(1)
+    return stays
 
 
 def _read_parquet(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

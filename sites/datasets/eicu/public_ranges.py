@@ -11,7 +11,7 @@ import math
 from sites.datasets.eicu import apache
 from sites.datasets.eicu.features import NEURO, SKEWED, Encoding
 from sites.datasets.eicu.hourly import CHANNELS, STATIC
-from sites.datasets.eicu.units import DAY_NAME_OF_HOURLY, UNITS
+from sites.datasets.eicu.units import HOURLY, UNITS
 
 Range = tuple[float, float]
 
@@ -43,7 +43,9 @@ def day_ranges(encoding: Encoding, names: tuple[str, ...]) -> dict[str, Range]:
         elif encoding == "points" and plain.endswith(" points"):
             ranges[name] = 0.0, float(max(apache.BANDS.get(variable, ((), (20,)))[1]))
         elif (variable in UNITS or variable == "age") and part != "measured":
-            low, high = (float(end) for end in (UNITS[variable][1:] if variable in UNITS else OTHER_RANGES[variable]))
+            low, high = (
+                float(end) for end in (UNITS[variable].median if variable in UNITS else OTHER_RANGES[variable])
+            )
             if part.startswith("below"):
                 low, high = 0.0, float(part.split()[1]) - low
             elif part.startswith("above"):
@@ -62,6 +64,6 @@ def hourly_ranges() -> dict[str, Range]:
         name: OTHER_RANGES[name] for name in STATIC if name in OTHER_RANGES
     }
     for name in CHANNELS:
-        ranges[name] = HOURLY_RANGES[name] if name in HOURLY_RANGES else UNITS[DAY_NAME_OF_HOURLY[name]][1:]
+        ranges[name] = HOURLY_RANGES[name] if name in HOURLY_RANGES else HOURLY[name].median
         ranges[f"{name} measured"] = 0.0, 1.0
     return ranges

@@ -17,14 +17,14 @@ from sites import cache
 from sites.datasets.eicu import features as eicu_features
 from sites.datasets.eicu import hourly, tables, units
 
-VERSION = 1
+VERSION = 2
 MARKER = "SYNTHETIC"
 REGION_UNKNOWN = "region-unknown"
 NO_APACHE = "stays without APACHE variables of the first day"
 NO_OUTCOME = "stays whose outcome is not known"
 NO_HOURS = "stays outside of the hourly cohort"
 NOT_IN_PATIENT_TABLE = "stays that the patient table does not list"
-IMPLAUSIBLE = "implausible values, read as not measured"
+DIED_OF_WORD = {"Alive": 0.0, "Expired": 1.0}
 
 
 class StayOptions(Protocol):
@@ -61,7 +61,8 @@ class Stays:
         features: float32 `(stays, features)`.
         x: float32 `(stays, channels, 25)`; no channels in the view day.
         region: region of each hospital.
-        excluded: counts by reason for each hospital (-1: of no hospital).
+        excluded: counts of excluded stays by reason, for each hospital (-1: of no hospital).
+        cleared: counts of implausible values that became NaN, by column, for each hospital.
         synthetic: whether the files say that they were generated.
     """
 
@@ -75,11 +76,18 @@ class Stays:
     x: npt.NDArray[np.float32]
     region: dict[int, str]
     excluded: dict[int, dict[str, int]]
+    cleared: dict[int, dict[str, int]]
     synthetic: bool
 
 
-def load_stays(folder: Path, options: StayOptions, store: Path) -> Stays:
+def load_stays(folder: Path, options: StayOptions, store: Path, *, labelled: bool = True) -> Stays:
     """Return all stays of a folder, from the cache where they are there.
+
+    Args:
+        folder: the data folder.
+        options: what is prepared.
+        store: folder of prepared data.
+        labelled: keep only stays of a known outcome; else outcomes are not read, and `y` is 0.
 
     Raises:
         DataError: a table is missing, damaged, or not as published; the message names table and column.
@@ -87,9 +95,9 @@ def load_stays(folder: Path, options: StayOptions, store: Path) -> Stays:
     home = _tables_folder(folder)
     names = ("patient", "hospital") + (() if options.view == "hours" else ("apacheApsVar", "apachePredVar"))
     paths = [tables.find_table(home, name) for name in names]
-    settings: dict[str, object] = {"version": VERSION, "view": options.view}
+    settings: dict[str, object] = {"version": VERSION, "view": options.view, "labelled": labelled}
     if options.view == "hours":
-        paths += [hourly.find_cohort_folder(folder) / f"{name}.parquet" for name in hourly.FILES]
+        paths += hourly.cohort_files(hourly.find_cohort_folder(folder), labelled)
     else:
         settings |= {"encoding": options.encoding, "diagnosis": options.diagnosis, "columns": options.columns}
     synthetic = any((path / MARKER).is_file() for path in (folder, home))
@@ -99,7 +107,7 @@ def load_stays(folder: Path, options: StayOptions, store: Path) -> Stays:
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
     make = _prepare_hours if options.view == "hours" else _prepare_day
-    arrays, notes = cache.load_or_make(store, key, lambda: make(folder, options))
+    arrays, notes = cache.load_or_make(store, key, lambda: make(folder, options, labelled))
     return Stays(
         ids=tuple(str(stay) for stay in arrays["stay"]),
         persons=tuple(json.loads(notes["persons"])),
@@ -111,6 +119,7 @@ def load_stays(folder: Path, options: StayOptions, store: Path) -> Stays:
         x=arrays["x"],
         region={int(name): region for name, region in json.loads(notes["region"]).items()},
         excluded={int(name): counts for name, counts in json.loads(notes["excluded"]).items()},
+        cleared={int(name): counts for name, counts in json.loads(notes["cleared"]).items()},
         synthetic=synthetic,
     )
 
@@ -121,46 +130,65 @@ def _tables_folder(folder: Path) -> Path:
     return inner if inner.is_dir() else folder
 
 
-def _read_people(home: Path, numbers: tuple[str, ...], texts: tuple[str, ...]) -> tuple[pd.DataFrame, dict[int, str]]:
+def _read_people(
+    home: Path, labelled: bool, numbers: tuple[str, ...] = (), texts: tuple[str, ...] = ()
+) -> tuple[pd.DataFrame, dict[int, str]]:
     """Return the patient table, with age (years; above 89 is 90), male and died, and the region of every hospital.
+
+    Without labels `died` is 0.
 
     Raises:
         DataError: a table or column is missing, or a cell is not as eICU publishes it.
     """
     path = tables.find_table(home, "patient")
-    wanted = ("gender", "age", "hospitaldischargestatus", "uniquepid", *texts)
+    wanted = ("gender", "age", "uniquepid", *(["hospitaldischargestatus"] if labelled else []), *texts)
     patients = tables.read_table(home, "patient", ("patientunitstayid", "hospitalid", *numbers), wanted)
     patients = tables.index_by_stay(patients, path)
-    tables.check_words(patients["hospitaldischargestatus"], ("Alive", "Expired"), path)
+    if labelled:
+        tables.check_words(patients["hospitaldischargestatus"], DIED_OF_WORD, path)
+        died = patients["hospitaldischargestatus"].map(DIED_OF_WORD).astype(float)
+    else:
+        died = pd.Series(0.0, index=patients.index)
     if patients["uniquepid"].isna().any() or patients["hospitalid"].isna().any():
         raise DataError(f"{path}: rows without uniquepid or hospitalid; every stay needs its person and its hospital")
+    tables.check_whole(patients["hospitalid"], path)
     age = patients["age"].str.replace(r"^\s*>\s*89\s*$", "90", regex=True)
     years = pd.to_numeric(age, errors="coerce").astype(float)
     if wrong := int((years.isna() & age.notna()).sum() + (~years.between(0, 120) & years.notna()).sum()):
         raise DataError(f"{path}: {wrong} cells of the column age are not an age in years (or > 89)")
+    patients = patients.assign(
+        age=years,
+        male=tables.parse_sex(patients["gender"], path),
+        died=died,
+        hospitalid=patients["hospitalid"].astype("int64"),
+    )
     listed = tables.find_table(home, "hospital")
-    hospitals = tables.read_table(home, "hospital", ("hospitalid",), ("region",))
-    if hospitals["hospitalid"].isna().any() or hospitals["hospitalid"].duplicated().any():
-        raise DataError(f"{listed}: a hospital has two rows, or a row no hospitalid")
-    region = {
-        int(number): "-".join(name.lower().split()) if name else REGION_UNKNOWN
-        for number, name in zip(hospitals["hospitalid"], hospitals["region"], strict=True)
-    }
+    region = _read_regions(home, listed)
     if unlisted := int((~patients["hospitalid"].isin(list(region))).sum()):
         raise DataError(
             f"{path}: {unlisted} stays are at hospitals that {listed.name} does not list; copy both tables whole"
         )
-    patients = patients.assign(
-        age=years,
-        male=patients["gender"].map({"Female": 0.0, "Male": 1.0}).astype(float),
-        died=patients["hospitaldischargestatus"].map({"Alive": 0.0, "Expired": 1.0}).astype(float),
-        hospitalid=patients["hospitalid"].astype("int64"),
-    )
     return patients, region
 
 
-class _ExclusionCounts(dict[int, dict[str, int]]):
-    """Counts of what is excluded: hospital -> reason -> number."""
+def _read_regions(home: Path, path: Path) -> dict[int, str]:
+    """Return the region of every hospital.
+
+    Raises:
+        DataError: the table is not as eICU publishes it.
+    """
+    hospitals = tables.read_table(home, "hospital", ("hospitalid",), ("region",))
+    if hospitals["hospitalid"].isna().any() or hospitals["hospitalid"].duplicated().any():
+        raise DataError(f"{path}: a hospital has two rows, or a row no hospitalid")
+    tables.check_whole(hospitals["hospitalid"], path)
+    return {
+        int(number): "-".join(name.lower().split()) if name else REGION_UNKNOWN
+        for number, name in zip(hospitals["hospitalid"], hospitals["region"], strict=True)
+    }
+
+
+class _Counts(dict[int, dict[str, int]]):
+    """Counts of what is excluded or cleared: hospital -> reason -> number."""
 
     def add(self, reason: str, hospitals: Sequence[int] | npt.NDArray[np.int64], number: int = 1) -> None:
         """Add `number` at each of the hospitals, which may repeat."""
@@ -169,30 +197,31 @@ class _ExclusionCounts(dict[int, dict[str, int]]):
             counts[reason] = counts.get(reason, 0) + number
 
 
-def _prepare_day(folder: Path, options: StayOptions) -> tuple[cache.Arrays, dict[str, str]]:
+def _prepare_day(folder: Path, options: StayOptions, labelled: bool) -> tuple[cache.Arrays, dict[str, str]]:
     """Return the arrays and notes of the view day, as they are cached."""
-    home, counts = _tables_folder(folder), _ExclusionCounts()
+    home, excluded = _tables_folder(folder), _Counts()
     extra = {name: [c for c in options.columns if c in known] for name, known in eicu_features.EXTRA_COLUMNS.items()}
-    people, region = _read_people(home, tuple(extra["patient"]), ("unitadmitsource",))
+    people, region = _read_people(home, labelled, tuple(extra["patient"]), ("unitadmitsource",))
     aps = _read_apache(home, "apacheApsVar", eicu_features.APS_COLUMNS, ())
-    aps, implausible = units.check_units(
-        aps, {name: name for name in units.UNITS}, tables.find_table(home, "apacheApsVar")
-    )
+    hospital = people["hospitalid"].reindex(aps.index, fill_value=-1).to_numpy(np.int64)
+    path = tables.find_table(home, "apacheApsVar")
+    aps, implausible = units.clear_implausible(aps, units.UNITS, path, aps.index.to_numpy(np.int64), hospital)
     pred = _read_apache(
         home, "apachePredVar", (*eicu_features.PRED_COLUMNS, *extra["apachePredVar"]), ("admitdiagnosis",)
     )
-    apache = aps.assign(implausible=implausible).join(pred, how="inner")
-    counts.add(NOT_IN_PATIENT_TABLE, [-1] * int((~apache.index.isin(people.index)).sum()))
-    counts.add(NO_APACHE, people["hospitalid"][~people.index.isin(apache.index)].to_numpy())
+    apache = aps.join(pred, how="inner")
+    excluded.add(NOT_IN_PATIENT_TABLE, [-1] * int((~apache.index.isin(people.index)).sum()))
+    excluded.add(NO_APACHE, people["hospitalid"][~people.index.isin(apache.index)].to_numpy())
     day = people.join(apache, how="inner")
-    counts.add(NO_OUTCOME, day["hospitalid"][day["died"].isna()].to_numpy())
+    excluded.add(NO_OUTCOME, day["hospitalid"][day["died"].isna()].to_numpy())
     day = day[day["died"].notna()]
-    for hospital, number in zip(day["hospitalid"], day["implausible"], strict=True):
-        if number:
-            counts.add(IMPLAUSIBLE, [hospital], int(number))
+    cleared = _Counts()
+    for reason, rows in implausible.items():
+        cleared.add(reason, hospital[rows & aps.index.isin(day.index)])
     built = eicu_features.build_features(day, options.encoding, options.diagnosis, options.columns)
     features = np.column_stack([values.astype(np.float32) for values in built.values()])
-    return _to_arrays(day, day["died"], features, np.zeros((len(day), 0, 0), np.float32), region, counts)
+    x = np.zeros((len(day), 0, 0), np.float32)
+    return _to_arrays(day, day["died"], features, x, region, excluded, cleared)
 
 
 def _read_apache(home: Path, name: str, numbers: tuple[str, ...], texts: tuple[str, ...]) -> pd.DataFrame:
@@ -210,20 +239,22 @@ def _read_apache(home: Path, name: str, numbers: tuple[str, ...], texts: tuple[s
     return values.join(table[list(texts)])
 
 
-def _prepare_hours(folder: Path, options: StayOptions) -> tuple[cache.Arrays, dict[str, str]]:
+def _prepare_hours(folder: Path, options: StayOptions, labelled: bool) -> tuple[cache.Arrays, dict[str, str]]:
     """Return the arrays and notes of the view hours, as they are cached."""
-    counts = _ExclusionCounts()
-    people, region = _read_people(_tables_folder(folder), (), ())
-    stays, x, implausible = hourly.read_cohort(hourly.find_cohort_folder(folder))
+    excluded, cleared = _Counts(), _Counts()
+    people, region = _read_people(_tables_folder(folder), labelled)
+    cohort = hourly.read_cohort(hourly.find_cohort_folder(folder), people["hospitalid"], labelled=labelled)
+    stays = cohort.stays
     known = stays.index.isin(people.index)
-    counts.add(NOT_IN_PATIENT_TABLE, [-1] * int((~known).sum()))
-    counts.add(NO_HOURS, people["hospitalid"][~people.index.isin(stays.index)].to_numpy())
-    stays, x = stays[known], x[known]
-    for hospital, number in zip(people["hospitalid"].loc[stays.index], implausible[known], strict=True):
-        if number:
-            counts.add(IMPLAUSIBLE, [hospital], int(number))
-    features = stays[list(hourly.STATIC)].to_numpy(np.float32)
-    return _to_arrays(people.loc[stays.index], stays["label"], features, x, region, counts)
+    excluded.add(NOT_IN_PATIENT_TABLE, [-1] * int((~known).sum()))
+    excluded.add(NO_HOURS, people["hospitalid"][~people.index.isin(stays.index)].to_numpy())
+    people = people.loc[stays.index[known]]
+    for reason, numbers in cohort.cleared.items():
+        for hospital, number in zip(people["hospitalid"], numbers[known].tolist(), strict=True):
+            if number:
+                cleared.add(reason, [hospital], number)
+    features = stays.loc[known, list(hourly.STATIC)].to_numpy(np.float32)
+    return _to_arrays(people, stays["label"][known], features, cohort.x[known], region, excluded, cleared)
 
 
 def _to_arrays(
@@ -232,7 +263,8 @@ def _to_arrays(
     features: npt.NDArray[np.float32],
     x: npt.NDArray[np.float32],
     region: dict[int, str],
-    counts: _ExclusionCounts,
+    excluded: _Counts,
+    cleared: _Counts,
 ) -> tuple[cache.Arrays, dict[str, str]]:
     arrays: cache.Arrays = {
         "stay": people.index.to_numpy(np.int64),
@@ -246,6 +278,7 @@ def _to_arrays(
     notes = {
         "persons": json.dumps(people["uniquepid"].tolist()),
         "region": json.dumps(region),
-        "excluded": json.dumps(counts),
+        "excluded": json.dumps(excluded),
+        "cleared": json.dumps(cleared),
     }
     return arrays, notes

@@ -1,11 +1,8 @@
-"""The unit of each variable: another unit is refused, and an implausible value counts as not measured.
-
-A whole column in another unit (Fahrenheit, mmol/L, a fraction for a percentage) shows in its median. Single values
-outside `CELL_LIMITS` cannot be a living patient's; they are read as missing, and counted.
-"""
+"""The unit and the limits of each variable (sites/plausible_values.py), of the first day and of the hours."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,76 +10,123 @@ import numpy.typing as npt
 import pandas as pd
 
 from common.errors import DataError
+from sites.plausible_values import Limits, describe_cleared
 
-MIN_VALUES_FOR_MEDIAN = 5
-"""Fewest values whose median can reveal the unit."""
+MIN_STAYS_FOR_MEDIAN = 5
+"""Fewest stays whose median can reveal the unit."""
 UNITS = {
-    "urine": ("mL in a day", 50, 12_000),
-    "wbc": ("1000/µL", 1, 60),
-    "temperature": ("°C", 30, 45),
-    "respiratoryrate": ("1/min", 4, 60),
-    "sodium": ("mmol/L", 110, 170),
-    "heartrate": ("1/min", 30, 200),
-    "meanbp": ("mmHg", 30, 180),
-    "ph": ("pH", 6.8, 7.8),
-    "hematocrit": ("%", 10, 65),
-    "creatinine": ("mg/dL", 0.2, 15),
-    "albumin": ("g/dL", 1, 6),
-    "pao2": ("mmHg", 30, 500),
-    "pco2": ("mmHg", 15, 120),
-    "bun": ("mg/dL", 4, 150),
-    "glucose": ("mg/dL", 40, 800),
-    "bilirubin": ("mg/dL", 0.1, 20),
-    "fio2": ("%", 20, 100),
+    "urine": Limits("mL in a day", (0, 20_000), (50, 12_000)),
+    "wbc": Limits("1000/µL", (0.05, 500), (1, 60)),
+    "temperature": Limits("°C", (15, 45), (30, 45)),
+    "respiratoryrate": Limits("1/min", (0, 100), (4, 60)),
+    "sodium": Limits("mmol/L", (80, 220), (110, 170)),
+    "heartrate": Limits("1/min", (10, 300), (30, 200)),
+    "meanbp": Limits("mmHg", (10, 300), (30, 180)),
+    "ph": Limits("pH", (6.3, 8.2), (6.8, 7.8)),
+    "hematocrit": Limits("%", (3, 80), (10, 65)),
+    "creatinine": Limits("mg/dL", (0.05, 50), (0.2, 15)),
+    "albumin": Limits("g/dL", (0.3, 8), (1, 6)),
+    "pao2": Limits("mmHg", (10, 760), (30, 500)),
+    "pco2": Limits("mmHg", (3, 250), (15, 120)),
+    "bun": Limits("mg/dL", (0.5, 400), (4, 150)),
+    "glucose": Limits("mg/dL", (10, 3000), (40, 800)),
+    "bilirubin": Limits("mg/dL", (0.02, 80), (0.1, 20)),
+    "fio2": Limits("%", (18, 100), (20, 100)),
 }
-"""Unit of each variable, and the limits of the median over any hospital's patients."""
-CELL_LIMITS = {
-    "urine": (0, 20_000),
-    "wbc": (0, 500),
-    "temperature": (15, 45),
-    "respiratoryrate": (0, 100),
-    "sodium": (80, 220),
-    "heartrate": (0, 300),
-    "meanbp": (0, 300),
-    "ph": (6.3, 8.2),
-    "hematocrit": (3, 80),
-    "creatinine": (0, 50),
-    "albumin": (0.3, 8),
-    "pao2": (10, 760),
-    "pco2": (3, 250),
-    "bun": (0, 400),
-    "glucose": (3, 3000),
-    "bilirubin": (0, 80),
-    "fio2": (18, 100),
-}
-"""Limits of a single value."""
-DAY_NAME_OF_HOURLY = {
+"""Limits of the variables of the first day."""
+_SAME_AS_DAY = {
     "temp": "temperature", "resp": "respiratoryrate", "na": "sodium", "hr": "heartrate", "map": "meanbp", "ph": "ph",
     "crea": "creatinine", "alb": "albumin", "po2": "pao2", "pco2": "pco2", "bun": "bun", "glu": "glucose",
     "bili": "bilirubin", "fio2": "fio2", "wbc": "wbc",
 }  # fmt: skip
-"""Hourly variable -> the name above."""
+HOURLY = {hourly: UNITS[day] for hourly, day in _SAME_AS_DAY.items()} | {
+    "alp": Limits("IU/L", (1, 20_000)),
+    "alt": Limits("IU/L", (1, 50_000)),
+    "ast": Limits("IU/L", (1, 50_000)),
+    "be": Limits("mmol/L", (-50, 50), (-20, 20)),
+    "bicar": Limits("mmol/L", (2, 80), (8, 45)),
+    "bili_dir": Limits("mg/dL", (0, 60)),
+    "bnd": Limits("%", (0, 100)),
+    "ca": Limits("mg/dL", (3, 30), (4.5, 15)),
+    "cai": Limits("mmol/L", (0.2, 4), (0.6, 1.8)),
+    "ck": Limits("IU/L", (1, 500_000)),
+    "ckmb": Limits("ng/mL", (0, 5000)),
+    "cl": Limits("mmol/L", (20, 200), (60, 150)),
+    "crp": Limits("mg/L", (0, 5000)),
+    "dbp": Limits("mmHg", (5, 350), (30, 120)),
+    "fgn": Limits("mg/dL", (5, 3000), (30, 1500)),
+    "hgb": Limits("g/dL", (1, 30), (3, 25)),
+    "inr_pt": Limits("ratio", (0.3, 30), (0.7, 8)),
+    "k": Limits("mmol/L", (0.5, 20), (1.5, 9)),
+    "lact": Limits("mmol/L", (0.05, 50), (0.2, 12)),
+    "lymph": Limits("%", (0, 100)),
+    "mch": Limits("pg", (5, 60), (20, 40)),
+    "mchc": Limits("g/dL", (10, 60), (25, 40)),
+    "mcv": Limits("fL", (30, 180), (60, 130)),
+    "methb": Limits("%", (0, 100)),
+    "mg": Limits("mg/dL", (0.1, 20), (1.1, 6)),
+    "neut": Limits("%", (0, 100)),
+    "o2sat": Limits("%", (10, 100), (70, 100)),
+    "phos": Limits("mg/dL", (0.1, 30), (1.2, 15)),
+    "plt": Limits("1000/µL", (0.5, 5000), (10, 1500)),
+    "ptt": Limits("s", (5, 400), (10, 200)),
+    "sbp": Limits("mmHg", (10, 350), (60, 220)),
+    "tnt": Limits("ng/mL", (0, 100), (0, 20)),
+    "urine": Limits("mL in an hour", (0, 10_000), (0, 2000)),
+}
+"""Limits of the hourly variables."""
+Cleared = dict[str, npt.NDArray[np.bool_]]
+"""Which rows had a value that was cleared, by what was cleared."""
 
 
-def check_units(frame: pd.DataFrame, same: dict[str, str], path: Path) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
-    """Return the frame with implausible values set to NaN, and the number of them in each row.
+def clear_implausible(
+    frame: pd.DataFrame,
+    limits: Mapping[str, Limits],
+    path: Path,
+    stay: npt.NDArray[np.int64],
+    hospital: npt.NDArray[np.int64],
+) -> tuple[pd.DataFrame, Cleared]:
+    """Return the frame with implausible values set to NaN, and which rows had one.
 
     Args:
         frame: values in columns.
-        same: column of the frame -> name in UNITS.
+        limits: of each column to check.
         path: the file, for the error.
+        stay: the stay of each row.
+        hospital: the hospital of each row; -1 where it is not known.
 
     Raises:
-        DataError: the median of a column cannot be in the unit that eICU publishes.
+        DataError: a hospital's median of a column, or that of all, cannot be in the unit that eICU publishes.
     """
-    implausible = np.zeros(len(frame), np.int64)
-    cleared = {}
-    for column, name in same.items():
-        values = frame[column]
-        unit, low, high = UNITS[name]
-        if values.count() >= MIN_VALUES_FOR_MEDIAN and not low <= float(values.median()) <= high:
-            raise DataError(f"{path}: the column {column} cannot be in {unit}; convert it to the unit of eICU")
-        wrong = (values < CELL_LIMITS[name][0]) | (values > CELL_LIMITS[name][1])
-        implausible += wrong.to_numpy()
-        cleared[column] = values.mask(wrong)
-    return frame.assign(**cleared), implausible
+    cleared: Cleared = {}
+    values: dict[str, pd.Series[float]] = {}
+    for name, bound in limits.items():
+        column = frame[name]
+        _check_medians(column, bound, path, stay, hospital)
+        outside = (column < bound.cell[0]) | (column > bound.cell[1])
+        if outside.any():
+            cleared[describe_cleared(name, bound)] = outside.to_numpy()
+        values[name] = column.mask(outside)
+    return frame.assign(**values), cleared
+
+
+def _check_medians(
+    column: pd.Series[float],
+    bound: Limits,
+    path: Path,
+    stay: npt.NDArray[np.int64],
+    hospital: npt.NDArray[np.int64],
+) -> None:
+    """Refuse a column whose median, over all stays or over one hospital's, is outside its limits."""
+    low, high = bound.median
+    if column.count() >= MIN_STAYS_FOR_MEDIAN and not low <= float(column.median()) <= high:
+        raise DataError(f"{path}: the column {column.name} cannot be in {bound.unit}; convert it to the unit of eICU")
+    rows = pd.DataFrame({"stay": stay, "hospital": hospital, "value": column.to_numpy(float)}).dropna()
+    of_stays = rows[rows["hospital"] >= 0].groupby(["hospital", "stay"])["value"].median()
+    of_hospitals = of_stays.groupby(level="hospital").agg(["count", "median"])
+    wrong = (of_hospitals["count"] >= MIN_STAYS_FOR_MEDIAN) & ~of_hospitals["median"].between(low, high)
+    if wrong.any():
+        raise DataError(
+            f"{path}: hospital {of_hospitals.index[wrong][0]}: the column {column.name} cannot be in {bound.unit}; "
+            "convert it to the unit of eICU"
+        )

@@ -1,0 +1,248 @@
+"""eICU's tables as hospitals export them: other units, other spellings, two copies, and what scoring does not need."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from common.config import parse_config
+from common.errors import DataError
+from common.settings import validate_settings
+from sites import datasets
+from sites.cohort import Cohort
+from sites.datasets import Source, eicu
+from sites.datasets.eicu import Options, simulate
+from sites.unlabelled.tables import read_unlabelled_tables
+from sites.unlabelled_rows import ScorableRows
+
+Edit = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("eicu") / "generated"
+    simulate.generate(folder, hospitals=3, stays=60, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+def options(**changes: object) -> Options:
+    return validate_settings(Options, {"by": "hospital", "min_patients": 5, "encoding": "raw"} | changes, "test")
+
+
+def copy(generated: Path, target: Path, table: str = "", edit: Edit | None = None, name: str = "") -> Path:
+    """Return a copy of the tables, one of them edited, under another file name if given."""
+    target.mkdir()
+    for path in (generated / "eicu-crd-demo").glob("*.csv.gz"):
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if path.name != f"{table}.csv.gz":
+            (target / path.name).write_bytes(path.read_bytes())
+            continue
+        frame = edit(frame) if edit else frame
+        text = frame.to_csv(index=False).encode()
+        name = name or path.name
+        (target / name).write_bytes(gzip.compress(text) if name.lower().endswith(".gz") else text)
+    return target
+
+
+def whole(folder: Path, store: Path, **changes: object) -> Cohort:
+    wanted = options(**changes)
+    return eicu.read(folder, wanted, [item.id for item in eicu.patients(folder, wanted, store)], store)
+
+
+def scored(folder: Path, store: Path, **changes: object) -> ScorableRows:
+    raw = {"data": {"dataset": "eicu", "options": options(**changes).model_dump(mode="json")}}
+    source: Source = replace(datasets.open_source(parse_config(raw), folder), store=store)
+    (rows,) = read_unlabelled_tables(source)
+    return rows
+
+
+def cleared(cohort: Cohort) -> dict[str, int]:
+    return {name: number for name, number in cohort.excluded.items() if name.endswith("read as not measured")}
+
+
+def in_unit(column: str, factor: float, offset: float = 0.0, *, stays: set[str] | None = None) -> Edit:
+    """Return what gives a column's measured values in another unit, at some stays."""
+
+    def edit(frame: pd.DataFrame) -> pd.DataFrame:
+        value = frame[column].astype(float)
+        chosen = (value != -1) & (frame["patientunitstayid"].isin(stays or set()) if stays is not None else True)
+        return frame.assign(**{column: value.where(~chosen, value * factor + offset)})
+
+    return edit
+
+
+OTHER_UNITS = {
+    "glucose in mmol/L": ("glucose", 1 / 18, 0.0),
+    "creatinine in µmol/L": ("creatinine", 88.4, 0.0),
+    "temperature in °F": ("temperature", 1.8, 32.0),
+}
+
+
+@pytest.mark.parametrize(("column", "factor", "offset"), OTHER_UNITS.values(), ids=OTHER_UNITS)
+@pytest.mark.parametrize("scoring", [False, True])
+def test_another_unit_at_one_hospital_is_refused_by_name(
+    generated: Path, tmp_path: Path, store: Path, column: str, factor: float, offset: float, scoring: bool
+) -> None:
+    patients = pd.read_csv(generated / "eicu-crd-demo" / "patient.csv.gz", dtype=str)
+    stays = set(patients["patientunitstayid"][patients["hospitalid"] == "67"])
+    folder = copy(generated, tmp_path / "case", "apacheApsVar", in_unit(column, factor, offset, stays=stays))
+    with pytest.raises(DataError, match=rf"apacheApsVar\.csv\.gz: hospital 67: the column {column} cannot be in"):
+        (scored if scoring else whole)(folder, store)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("glucose", 5.5), ("creatinine", 88), ("temperature", 98.6), ("meanbp", 0), ("glucose", 0), ("sodium", 9999)],
+)
+def test_an_implausible_cell_becomes_missing_and_is_counted_by_column(
+    generated: Path, tmp_path: Path, store: Path, column: str, value: float
+) -> None:
+    stay = whole(generated, store).patients[3]
+
+    def edit(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(**{column: frame[column].where(frame["patientunitstayid"] != stay, str(value))})
+
+    folder = copy(generated, tmp_path / "case", "apacheApsVar", edit)
+    cohort, rows = whole(folder, store), scored(folder, store)
+    counted = cleared(cohort)
+    assert [(name.partition(" ")[0], number) for name, number in counted.items()] == [(column, 1)]
+    assert rows.cleared == counted
+    index = cohort.task.features.index(column)
+    assert np.isnan(cohort.features[3, index])
+    assert np.isnan(rows.cohort.features[rows.cohort.patients.index(stay), index])
+
+
+@pytest.mark.parametrize(("channel", "value"), [("ast", 0), ("ca", 1.1), ("dbp", 0), ("weight", 9999), ("k", 400)])
+def test_every_hourly_value_has_limits(
+    generated: Path, tmp_path: Path, store: Path, channel: str, value: float
+) -> None:
+    folder = copy(generated, tmp_path / "case")
+    hourly = tmp_path / "yaib-demo" / "eicu_demo"
+    hourly.mkdir(parents=True)
+    for path in (generated / "yaib-demo" / "eicu_demo").glob("*.parquet"):
+        frame = pd.read_parquet(path)
+        if channel in frame:
+            frame.loc[7, channel] = value
+        frame.to_parquet(hourly / path.name, index=False)
+    before = cleared(whole(generated, store, view="hours"))  # generated values go down to 0
+    after = cleared(whole(folder, store, view="hours"))
+    assert [name.partition(" ")[0] for name in after if after[name] == before.get(name, 0) + 1] == [channel]
+    assert scored(folder, store, view="hours").cleared == after
+
+
+@pytest.mark.parametrize("edit", [str.lower, str.upper, lambda word: word[:1], lambda word: f" {word} "])
+def test_sex_is_read_in_any_spelling(generated: Path, tmp_path: Path, store: Path, edit: Callable[[str], str]) -> None:
+    folder = copy(generated, tmp_path / "case", "patient", lambda t: t.assign(gender=t["gender"].map(edit)))
+    plain, cohort = whole(generated, store), whole(folder, store)
+    assert plain.sex is not None
+    assert cohort.sex is not None
+    assert set(plain.sex.tolist()) == {0, 1}
+    np.testing.assert_array_equal(cohort.sex, plain.sex)
+
+
+def test_a_sex_in_words_that_are_not_known_is_refused(generated: Path, tmp_path: Path, store: Path) -> None:
+    folder = copy(generated, tmp_path / "case", "patient", lambda t: t.assign(gender="1"))
+    with pytest.raises(DataError, match=r"patient\.csv\.gz: \d+ cells of the column gender are none of f, female"):
+        whole(folder, store)
+
+
+WRONG: dict[str, tuple[str, Edit, str]] = {
+    "two spellings": ("patient", lambda t: t.assign(AGE=t["age"]), "2 columns are called age, in some spelling"),
+    "a column twice": (
+        "patient",
+        lambda t: t.set_axis([name if name != "wardid" else "age" for name in t], axis=1),
+        "2 columns are called age",
+    ),
+    "a stay with a fraction": (
+        "apacheApsVar",
+        lambda t: t.assign(patientunitstayid=t["patientunitstayid"] + ".5"),
+        "cells of the column patientunitstayid are not whole numbers",
+    ),
+    "a hospital with a fraction": (
+        "patient",
+        lambda t: t.assign(hospitalid=t["hospitalid"] + ".5"),
+        "cells of the column hospitalid are not whole numbers",
+    ),
+}
+
+
+@pytest.mark.parametrize(("table", "edit", "line"), WRONG.values(), ids=WRONG)
+def test_what_is_ambiguous_is_refused(
+    generated: Path, tmp_path: Path, store: Path, table: str, edit: Edit, line: str
+) -> None:
+    folder = copy(generated, tmp_path / "case", table, edit)
+    for read in (whole, scored):
+        with pytest.raises(DataError, match=line) as caught:
+            read(folder, store)
+        assert f"{table}.csv.gz: " in str(caught.value)
+
+
+def test_two_copies_of_a_table_are_refused(generated: Path, tmp_path: Path, store: Path) -> None:
+    folder = copy(generated, tmp_path / "case")
+    (folder / "patient.csv").write_bytes(gzip.decompress((folder / "patient.csv.gz").read_bytes())[:2000])
+    with pytest.raises(DataError, match=r"patient\.csv and patient\.csv\.gz are two copies of one table; remove one"):
+        whole(folder, store)
+
+
+SAME: dict[str, tuple[str, Edit, str]] = {
+    "upper-case names": ("patient", lambda t: t.rename(columns=str.upper), ""),
+    "upper-case file": ("patient", lambda t: t, "PATIENT.CSV.GZ"),
+    "not packed": ("apacheApsVar", lambda t: t, "apacheapsvar.CSV"),
+    "stays as 1.0": ("apacheApsVar", lambda t: t.assign(patientunitstayid=t["patientunitstayid"] + ".0"), ""),
+    "a column of text": ("patient", lambda t: t.assign(note='a, "b"\nc'), ""),
+    "missing as -1.0": ("apacheApsVar", lambda t: t.assign(albumin=t["albumin"].replace("-1.0", "-1")), ""),
+    "a byte order mark": ("patient", lambda t: t.rename(columns={t.columns[0]: "\ufeff" + t.columns[0]}), ""),
+}
+
+
+@pytest.mark.parametrize(("table", "edit", "name"), SAME.values(), ids=SAME)
+def test_what_means_the_same_is_read_alike(
+    generated: Path, tmp_path: Path, store: Path, table: str, edit: Edit, name: str
+) -> None:
+    folder = copy(generated, tmp_path / "case", table, edit, name)
+    plain, cohort = whole(generated, store), whole(folder, store)
+    np.testing.assert_array_equal(cohort.features, plain.features)
+    assert cohort.patients == plain.patients
+
+
+def unknown_outcome(table: pd.DataFrame) -> pd.DataFrame:
+    status = table["hospitaldischargestatus"]
+    return table.assign(hospitaldischargestatus=status.where(table.index >= 9, ""))
+
+
+@pytest.mark.parametrize("view", ["day", "hours"])
+def test_scoring_needs_no_outcome_and_leaves_out_no_one_for_training_s_reasons(
+    generated: Path, tmp_path: Path, store: Path, view: str
+) -> None:
+    def edit(table: pd.DataFrame) -> pd.DataFrame:
+        stays = table.drop(columns="hospitaldischargestatus")
+        return stays.assign(uniquepid=stays["uniquepid"].iloc[0])
+
+    folder = copy(generated, tmp_path / "case", "patient", edit)
+    hourly = tmp_path / "yaib-demo" / "eicu_demo"
+    hourly.mkdir(parents=True)
+    for name in ("dyn", "sta"):
+        path = generated / "yaib-demo" / "eicu_demo" / f"{name}.parquet"
+        (hourly / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(DataError):
+        whole(folder, store, view=view)
+    rows = scored(folder, store, view=view)
+    blank = copy(generated, tmp_path / "blank", "patient", unknown_outcome) if view == "day" else generated
+    plain = whole(blank, store, view=view)
+    index = {name: i for i, name in enumerate(rows.cohort.patients)}
+    assert len(index) > len(plain.patients) or view == "hours"
+    mine = rows.cohort.take(np.asarray([index[name] for name in plain.patients]))
+    np.testing.assert_array_equal(mine.features, plain.features)
+    np.testing.assert_array_equal(mine.x, plain.x)  # type: ignore[arg-type]
+    assert not [item for item in rows.exclusions if "outcome" in item.reason or "another site" in item.reason]
