@@ -110,6 +110,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
         print_line(f"  beats of {number:,} record(s): {location}")
     for reason, number in summary["left out"].items():
         print_line(f"  left out: {number:,} x {reason}")
+    for reason, number in summary["cells read as not measured"].items():
+        print_line(f"  cells: {number:,} x {reason}")
     if summary["records without a score"]:
         print_line(f"  records without a score: {summary['records without a score']:,}; see {summary['excluded']}")
     print_line(f"scores: {summary['scores']}")

@@ -115,6 +115,7 @@ class ScoreWriter:
             "threshold": self.model.threshold,
             "beats": dict(tally.beats),
             "left out": dict(tally.left.most_common()),
+            "cells read as not measured": dict(tally.cleared.most_common()),
             "records without a score": sum(tally.without.values()),
             "scores": str(self.path) if self._has_rows else None,
             "excluded": str(left),

@@ -118,6 +118,7 @@ class Tally:
         left: rows without a score, by reason.
         without: records without any score, by reason.
         beats: records by how their beats were located.
+        cleared: implausible cells that were read as not measured, by column and limits.
     """
 
     records: int = 0
@@ -126,6 +127,7 @@ class Tally:
     left: Counter[str] = field(default_factory=Counter)
     without: Counter[str] = field(default_factory=Counter)
     beats: Counter[str] = field(default_factory=Counter)
+    cleared: Counter[str] = field(default_factory=Counter)
 
     def add(self, scored: Scored) -> None:
         """Count some rows and those that were excluded beside them."""
@@ -133,6 +135,7 @@ class Tally:
         self.records += len(set(records)) if records is not None else int(len(scored.predicted) > 0)
         self.rows += len(scored.predicted)
         self.classes.update(scored.predicted.tolist())
+        self.cleared.update(scored.rows.cleared)
         for item in scored.rows.exclusions:
             self.add_exclusion(item)
         if scored.rows.rate and not len(scored.predicted):
@@ -199,7 +202,8 @@ def score_rows(model: ScoringModel, rows: ScorableRows) -> Scored:
         record = rows.columns.get("record", np.repeat(np.asarray(rows.cohort.patients[:1]), len(finite)))
         excluded = [Exclusion(str(name), NOT_FINITE, rows=1) for name in record[~finite]]
         columns = {name: column[finite] for name, column in rows.columns.items()}
-        rows = ScorableRows(rows.cohort.take(finite), columns, (*rows.exclusions, *excluded), rows.rate, rows.about)
+        exclusions = (*rows.exclusions, *excluded)
+        rows = replace(rows, cohort=rows.cohort.take(finite), columns=columns, exclusions=exclusions)
         logits = logits[finite]
     odds, predicted = _decide(model, logits)
     return Scored(rows, odds, 1 / (1 + np.exp(-np.clip(odds, -700, 700))), predicted)

@@ -83,7 +83,7 @@ def read_cohort(folder: Path, hospital_of: pd.Series[int] | None = None, *, labe
     if labelled:
         stays = _add_labels(stays, folder)
     hours = hours.sort_values(["stay_id", "time"], kind="stable")
-    numbers, counts = np.unique(hours["stay_id"].to_numpy(np.int64), return_counts=True)
+    numbers, counts = np.unique(np.asarray(hours["stay_id"], dtype=np.int64), return_counts=True)
     if not np.array_equal(numbers, stays["stay_id"].to_numpy()):
         raise DataError(f"{folder}: dyn, sta and outc do not hold the same stays; fetch the three files again")
     if wrong := int((counts != HOURS).sum()):
@@ -96,7 +96,7 @@ def read_cohort(folder: Path, hospital_of: pd.Series[int] | None = None, *, labe
         raise DataError(f"{folder}/dyn.parquet: the hours of a stay do not run from 0 to {HOURS - 1}")
     if hospital_of is None:
         hospital_of = pd.Series(0, index=numbers)
-    hospital = hospital_of.reindex(numbers, fill_value=-1).to_numpy(np.int64)
+    hospital = np.asarray(hospital_of.reindex(numbers, fill_value=-1), dtype=np.int64)
     hours, implausible = units.clear_implausible(
         hours, units.HOURLY, folder / "dyn.parquet", np.repeat(numbers, HOURS), np.repeat(hospital, HOURS)
     )

@@ -33,7 +33,7 @@ YES_OR_NO = tuple(name for name, codes in CODES.items() if codes == (0, 1))
 ZERO_MEANS_MISSING = ("trestbps", "chol", "thalach")
 MISSING_CELLS = ("?", "-9", "-9.0")
 NUMBER_PATTERN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)", re.ASCII)
-FILE_PATTERN = re.compile(r"processed\.([A-Za-z0-9][A-Za-z0-9_-]*)\.data", re.ASCII)
+FILE_PATTERN = re.compile(r"processed\.([A-Za-z0-9][A-Za-z0-9_-]*)\.data", re.ASCII | re.IGNORECASE)
 FLAMBY_COLUMNS = COLUMNS[:10]
 FLAMBY_NUMBERS = tuple(name for name in FLAMBY_COLUMNS if name not in ("cp", "restecg"))
 FLAMBY_DUMMIES = {"cp": (2, 3, 4), "restecg": (1, 2)}

@@ -37,6 +37,10 @@ def read_unlabelled(source: Source) -> Iterator[ScorableRows]:
         implausible = find_implausible(path, values)
         inputs = [COLUMNS.index(name) for name in (FLAMBY_COLUMNS if flamby else COLUMNS[:-1])]
         reason = np.full(len(values), "", dtype=object)
+        cleared = {
+            f"{name} {describe_limits(name)}, read as not measured": implausible[:, COLUMNS.index(name)]
+            for name in PLAUSIBLE_RANGES
+        } | {f"{name} of 0, read as not measured": values[:, COLUMNS.index(name)] == 0 for name in ZERO_MEANS_MISSING}
         if flamby:
             for name in PLAUSIBLE_RANGES:
                 reason[implausible[:, COLUMNS.index(name)]] = f"{name} {describe_limits(name)}"
@@ -68,4 +72,11 @@ def read_unlabelled(source: Source) -> Iterator[ScorableRows]:
         )
         columns = {"record": np.asarray(records, dtype=object), "line": np.asarray(lines)[keep]}
         excluded = tuple(Exclusion(name, str(text), rows=1) for name, text in zip(names, reason, strict=True) if text)
-        yield ScorableRows(cohort, columns, excluded, about={"file": path.name})
+        counts = {} if flamby else {what: int((cells & keep).sum()) for what, cells in cleared.items()}
+        yield ScorableRows(
+            cohort,
+            columns,
+            excluded,
+            about={"file": path.name},
+            cleared={what: number for what, number in counts.items() if number},
+        )

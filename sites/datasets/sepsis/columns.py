@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-INF = float("inf")
+from sites.plausible_values import INF, Limits
 
 
 @dataclass(frozen=True)
@@ -17,62 +17,62 @@ class Column:
 
     Attributes:
         name: its name in the first line of a file.
-        unit: its unit.
-        cell: limits of a value; one outside counts as not measured.
-        median: limits of a hospital's median; one outside refuses the hospital, which must use another unit.
+        limits: its unit, and the limits of a value and of a hospital's median (sites/plausible_values.py).
     """
 
     name: str
-    unit: str
-    cell: tuple[float, float] = (0, INF)
-    median: tuple[float, float] = (-INF, INF)
+    limits: Limits
+
+
+def _column(name: str, unit: str, cell: tuple[float, float], median: tuple[float, float] = (-INF, INF)) -> Column:
+    return Column(name, Limits(unit, cell, median))
 
 
 VITALS = (
-    Column("HR", "beats/min", (0, 400), (40, 160)),
-    Column("O2Sat", "%", (0, 100), (80, 100)),
-    Column("Temp", "°C", (10, 60), (30, 45)),
-    Column("SBP", "mmHg", (0, 400), (60, 200)),
-    Column("MAP", "mmHg", (0, 400), (40, 150)),
-    Column("DBP", "mmHg", (0, 400), (30, 120)),
-    Column("Resp", "breaths/min", (0, 150), (8, 40)),
-    Column("EtCO2", "mmHg", (0, 200), (10, 80)),
+    _column("HR", "beats/min", (10, 400), (40, 160)),
+    _column("O2Sat", "%", (10, 100), (80, 100)),
+    _column("Temp", "°C", (15, 45), (30, 45)),
+    _column("SBP", "mmHg", (10, 350), (60, 200)),
+    _column("MAP", "mmHg", (10, 350), (40, 150)),
+    _column("DBP", "mmHg", (5, 350), (30, 120)),
+    _column("Resp", "breaths/min", (1, 150), (8, 40)),
+    _column("EtCO2", "mmHg", (1, 200), (10, 80)),
 )
 LABS = (
-    Column("BaseExcess", "mmol/L", (-100, 100), (-20, 20)),
-    Column("HCO3", "mmol/L", (0, 100), (8, 45)),
-    Column("FiO2", "share, 0 to 1", (0, 1), (0.2, 1)),
-    Column("pH", "pH", (6, 8.5), (6.9, 7.7)),
-    Column("PaCO2", "mmHg", (0, 300), (15, 90)),
-    Column("SaO2", "%", (0, 100), (40, 100)),
-    Column("AST", "IU/L"),
-    Column("BUN", "mg/dL", median=(2, 120)),
-    Column("Alkalinephos", "IU/L"),
-    Column("Calcium", "mg/dL", median=(3.5, 16)),
-    Column("Chloride", "mmol/L", median=(60, 150)),
-    Column("Creatinine", "mg/dL", median=(0.1, 15)),
-    Column("Bilirubin_direct", "mg/dL"),
-    Column("Glucose", "mg/dL", median=(35, 600)),
-    Column("Lactate", "mmol/L", median=(0.2, 12)),
-    Column("Magnesium", "mg/dL", median=(1.1, 6)),
-    Column("Phosphate", "mg/dL", median=(1.5, 15)),
-    Column("Potassium", "mmol/L", median=(1.5, 9)),
-    Column("Bilirubin_total", "mg/dL", median=(0.05, 10)),
-    Column("TroponinI", "ng/mL"),
-    Column("Hct", "%", (0, 100), (10, 70)),
-    Column("Hgb", "g/dL", (0, 100), (3, 25)),
-    Column("PTT", "s", median=(10, 200)),
-    Column("WBC", "thousand/µL", median=(0.5, 100)),
-    Column("Fibrinogen", "mg/dL", median=(30, 1500)),
-    Column("Platelets", "thousand/µL", median=(10, 1500)),
+    _column("BaseExcess", "mmol/L", (-50, 50), (-20, 20)),
+    _column("HCO3", "mmol/L", (2, 80), (8, 45)),
+    _column("FiO2", "share, 0 to 1", (0.1, 1), (0.2, 1)),
+    _column("pH", "pH", (6.3, 8.2), (6.9, 7.7)),
+    _column("PaCO2", "mmHg", (3, 250), (15, 90)),
+    _column("SaO2", "%", (10, 100), (40, 100)),
+    _column("AST", "IU/L", (1, 50_000)),
+    _column("BUN", "mg/dL", (0.5, 400), (2, 120)),
+    _column("Alkalinephos", "IU/L", (1, 20_000)),
+    _column("Calcium", "mg/dL", (0.5, 30), (3.5, 16)),  # B has ionised calcium, mmol/L, in a fifth of its cells
+    _column("Chloride", "mmol/L", (20, 200), (60, 150)),
+    _column("Creatinine", "mg/dL", (0.05, 50), (0.1, 15)),
+    _column("Bilirubin_direct", "mg/dL", (0.005, 60)),
+    _column("Glucose", "mg/dL", (10, 3000), (35, 600)),
+    _column("Lactate", "mmol/L", (0.05, 50), (0.2, 12)),
+    _column("Magnesium", "mg/dL", (0.1, 20), (1.1, 6)),
+    _column("Phosphate", "mg/dL", (0.1, 30), (1.5, 15)),
+    _column("Potassium", "mmol/L", (0.5, 20), (1.5, 9)),
+    _column("Bilirubin_total", "mg/dL", (0.02, 80), (0.05, 10)),
+    _column("TroponinI", "ng/mL", (0, 1000)),
+    _column("Hct", "%", (3, 80), (10, 70)),
+    _column("Hgb", "g/dL", (1, 30), (3, 25)),
+    _column("PTT", "s", (5, 400), (10, 200)),
+    _column("WBC", "thousand/µL", (0.05, 500), (0.5, 100)),
+    _column("Fibrinogen", "mg/dL", (5, 3000), (30, 1500)),
+    _column("Platelets", "thousand/µL", (0.5, 5000), (10, 1500)),
 )
 DEMOGRAPHICS = (
-    Column("Age", "years", (0, 130), (14, 100)),
-    Column("Gender", "0 female, 1 male", (0, 1)),
-    Column("Unit1", "1: medical intensive care", (0, 1)),
-    Column("Unit2", "1: surgical intensive care", (0, 1)),
-    Column("HospAdmTime", "hours from admission to intensive care back to that to hospital", (-INF, INF)),
-    Column("ICULOS", "hours in intensive care", (0, INF)),
+    _column("Age", "years", (0, 130), (14, 100)),
+    _column("Gender", "0 female, 1 male", (0, 1)),
+    _column("Unit1", "1: medical intensive care", (0, 1)),
+    _column("Unit2", "1: surgical intensive care", (0, 1)),
+    _column("HospAdmTime", "hours from admission to intensive care back to that to hospital", (-9000, 1000)),
+    _column("ICULOS", "hours in intensive care", (0, INF)),
 )
 COLUMNS = (*VITALS, *LABS, *DEMOGRAPHICS)
 NAMES = tuple(column.name for column in COLUMNS)

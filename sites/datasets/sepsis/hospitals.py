@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from common.errors import DataError
 from sites import synthetic_folder
-from sites.datasets.sepsis import hour_table
+from sites.datasets.sepsis import hour_table, psv
 from sites.datasets.sepsis.hour_table import HourTable
 
 PREFIX = "training_set"
@@ -46,7 +46,7 @@ def load_hospitals(folder: Path, store: Path) -> list[Hospital]:
     candidates = [
         sorted(path for path in root.glob(f"{PREFIX}?*") if path.is_dir()) for root in (folder, folder / "training")
     ]
-    if any(candidates) and any(folder.glob("*.psv")):
+    if any(candidates) and any(psv.patient_of(path.name) for path in folder.iterdir()):
         raise DataError(f"{folder}: .psv files are next to the hospitals' folders: move each into its hospital's")
     folders: dict[str | None, Path] = {path.name.removeprefix(PREFIX): path for path in candidates[0] or candidates[1]}
     hospitals: list[Hospital] = []
@@ -85,10 +85,9 @@ def count_excluded(hospitals: Sequence[Hospital], chosen: set[tuple[int, int]]) 
             excluded["patients without an hour"] = excluded.get("patients without an hour", 0) + hospital.table.empty
             what = "patients whose file is the same as another's"
             excluded[what] = excluded.get(what, 0) + len(hospital.duplicates)
-        for i, column, count in hospital.table.implausible:
-            if (k, i) in chosen:
-                what = f"{column} values outside what can be (taken as not measured)"
-                excluded[what] = excluded.get(what, 0) + count
+        chosen_cells = [entry for entry in hospital.table.implausible if (k, entry[0]) in chosen]
+        for reason, number in psv.count_cleared(chosen_cells).items():
+            excluded[reason] = excluded.get(reason, 0) + number
     return {what: count for what, count in excluded.items() if count}
 
 

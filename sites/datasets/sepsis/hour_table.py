@@ -90,15 +90,20 @@ def read_hour_table(folder: Path, store: Path) -> HourTable:
 
 
 def _stat_files(folder: Path) -> list[tuple[str, int, int, int, int]]:
-    """Return name, size, times of change of content and inode, and inode of each patient's file, sorted by name."""
+    """Return name, size, times of change of content and inode, and inode of each patient's file, sorted by name.
+
+    Raises:
+        DataError: a patient has two files.
+    """
     files = []
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
-            if name.endswith(".psv") and name[0] != "." and entry.is_file():
+            if psv.patient_of(name) and entry.is_file():
                 status = entry.stat()
                 files.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
     files.sort()
+    psv.refuse_copies(folder, [file[0] for file in files])
     return files
 
 
@@ -140,7 +145,7 @@ def _contents(folder: Path, files: Sequence[tuple[str, int]]) -> list[bytes]:
                 raise DataError(f"{folder / name}: cannot be read: {error.strerror}") from None
             if len(contents[-1]) != size:
                 raise DataError(f"{folder / name}: changed while it was read: start again when nothing writes to it")
-        return contents
+        return [psv.unpack(folder / name, content) for (name, _), content in zip(part, contents, strict=True)]
 
     try:
         with ThreadPoolExecutor(2) as pool:
@@ -164,7 +169,7 @@ def _prepare(
         "digest": digest,
     }
     notes = {
-        "names": "\n".join(name.removesuffix(".psv") for name in hours.files),
+        "names": "\n".join(str(psv.patient_of(name)) for name in hours.files),
         "empty": str(len(names) - len(hours.files)),
         "implausible": json.dumps(hours.implausible),
     }

@@ -6,8 +6,10 @@ file, so that an error still names the file, the line and the column (never the 
 
 from __future__ import annotations
 
+import gzip
 import re
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +20,12 @@ from pyarrow import csv
 
 from common.errors import DataError
 from sites.datasets.sepsis.columns import COLUMNS, ICULOS, LABEL, NAMES
+from sites.plausible_values import describe_cleared
 
 _HEADER = "|".join([*NAMES, LABEL]).encode()
+_UNLABELLED_HEADER = "|".join(NAMES).encode()
+_FILE = re.compile(r"(?!\.)(.+)\.psv(\.gz)?", re.IGNORECASE | re.DOTALL)
+_BOM = b"\xef\xbb\xbf"
 _CELL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|NaN|nan")
 _PATIENTS_FOR_A_MEDIAN = 20
 
@@ -48,28 +54,81 @@ class Hours:
         return f"{folder / self.files[index]}: line {row - int(self.first[index]) + 2}"
 
 
-def parse_files(folder: Path, files: Sequence[str], contents: Sequence[bytes]) -> Hours:
+def patient_of(file: str) -> str | None:
+    """Return the patient of a file `PATIENT.psv` or `PATIENT.psv.gz`, in any case; None for any other file.
+
+    >>> patient_of("p000001.psv"), patient_of("p000001.PSV.gz"), patient_of("._p000001.psv")
+    ('p000001', 'p000001', None)
+    """
+    match = _FILE.fullmatch(file)
+    return match[1] if match else None
+
+
+def refuse_copies(folder: Path, files: Sequence[str]) -> None:
+    """Check that no patient has two files, as in `p1.psv` and `p1.psv.gz`.
+
+    Raises:
+        DataError: names both files.
+    """
+    file_of: dict[str | None, str] = {}
+    for file in files:
+        if (other := file_of.setdefault(patient_of(file), file)) != file:
+            raise DataError(f"{folder}: {other} and {file} are two copies of one patient; remove one")
+
+
+def unpack(path: Path, content: bytes) -> bytes:
+    """Return the text of a file, unpacked if its name ends in `.gz`.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    if not path.name.lower().endswith(".gz"):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error):
+        raise DataError(f"{path}: cannot be unpacked: the file is damaged or truncated; copy it again") from None
+
+
+def count_cleared(implausible: Sequence[tuple[int, str, int]]) -> dict[str, int]:
+    """Return the number of cleared cells by column and limits, of entries as in `Hours.implausible`."""
+    limits = {column.name: column.limits for column in COLUMNS}
+    cleared: dict[str, int] = {}
+    for _, column, number in implausible:
+        reason = describe_cleared(column, limits[column])
+        cleared[reason] = cleared.get(reason, 0) + number
+    return cleared
+
+
+def parse_files(folder: Path, files: Sequence[str], contents: Sequence[bytes], *, labelled: bool = True) -> Hours:
     """Return the hours of all files in order.
+
+    Args:
+        folder: where the files are.
+        files: their names.
+        contents: their text.
+        labelled: whether to read and check the labels; else the column may be absent, and the labels are 0.
 
     Raises:
         DataError: a column is missing or out of order, a cell is no number, the hours do not rise one by one,
             the label falls, or a hospital's median is implausible; the message names file, line and column.
     """
-    bodies = {name: _body(folder / name, content) for name, content in zip(files, contents, strict=True)}
+    bodies = {name: _body(folder / name, content, labelled) for name, content in zip(files, contents, strict=True)}
     bodies = {name: body for name, body in bodies.items() if body}
     count = np.array([body.count(b"\n") + 1 for body in bodies.values()], dtype=np.int64)
     total = int(count.sum())
-    rows, label = np.empty((total, len(COLUMNS)), np.float32), np.empty(total, np.float32)
+    rows, label = np.empty((total, len(COLUMNS)), np.float32), np.zeros(total, np.float32)
     try:
-        batches = _table(list(bodies.values())).to_batches() if bodies else []
+        batches = _table(list(bodies.values()), labelled).to_batches() if bodies else []
     except pa.ArrowInvalid:
-        raise _unreadable(folder, bodies) from None
+        raise _unreadable(folder, bodies, labelled) from None
     start = 0
     for batch in batches:
         part = slice(start, start + len(batch))
         for j in range(len(COLUMNS)):
             rows[part, j] = batch.column(j).to_numpy()
-        label[part] = batch.column(len(COLUMNS)).to_numpy()
+        if labelled:
+            label[part] = batch.column(len(COLUMNS)).to_numpy()
         start = part.stop
     hours = Hours(tuple(bodies), rows, (label == 1).astype(np.uint8), np.cumsum(count) - count, [])
     _check_order(folder, hours, label)
@@ -77,8 +136,9 @@ def parse_files(folder: Path, files: Sequence[str], contents: Sequence[bytes]) -
     return hours
 
 
-def _body(path: Path, content: bytes) -> bytes:
-    """Return the rows of a file, without its header and its last line end."""
+def _body(path: Path, content: bytes, labelled: bool) -> bytes:
+    """Return the rows of a file, without its header and its last line end; an absent label is an empty cell."""
+    content = content.removeprefix(_BOM)
     if b"\r" in content:
         content = content.replace(b"\r\n", b"\n")
         if b"\r" in content:
@@ -86,6 +146,9 @@ def _body(path: Path, content: bytes) -> bytes:
     head, _, body = content.partition(b"\n")
     if head == _HEADER:
         return body.rstrip(b"\n")
+    if head == _UNLABELLED_HEADER and not labelled:
+        body = body.rstrip(b"\n")
+        return body.replace(b"\n", b"|\n") + b"|" if body else body
     wanted, given = [*NAMES, LABEL], head.decode("utf-8", "replace").split("|")
     if absent := [name for name in wanted if name not in given]:
         raise DataError(f"{path}: column {absent[0]} is missing: the first line names the 41 columns, split by |")
@@ -94,23 +157,26 @@ def _body(path: Path, content: bytes) -> bytes:
     raise DataError(f"{path}: column {at + 1} is {given[at][:40]!r}, {should}: keep the columns in the published order")
 
 
-def _table(bodies: Sequence[bytes]) -> pa.Table:
+def _table(bodies: Sequence[bytes], labelled: bool) -> pa.Table:
     names = [*NAMES, LABEL]
+    types: Mapping[str, pa.DataType] = dict.fromkeys(names, pa.float32())
+    if not labelled:
+        types = {**types, LABEL: pa.string()}
     return csv.read_csv(
         pa.BufferReader(b"\n".join(bodies)),
         read_options=csv.ReadOptions(column_names=names),
         parse_options=csv.ParseOptions(delimiter="|", quote_char=False, ignore_empty_lines=False),
-        convert_options=csv.ConvertOptions(column_types=dict.fromkeys(names, pa.float32()), null_values=[]),
+        convert_options=csv.ConvertOptions(column_types=types, null_values=[]),
     )
 
 
-def _unreadable(folder: Path, bodies: dict[str, bytes]) -> DataError:
+def _unreadable(folder: Path, bodies: dict[str, bytes], labelled: bool) -> DataError:
     """Return the error of the first file that does not parse, found by bisection."""
     names = list(bodies)
     while len(names) > 1:
         half = names[: len(names) // 2]
         try:
-            _table([bodies[name] for name in half])
+            _table([bodies[name] for name in half], labelled)
         except pa.ArrowInvalid:
             names = half
         else:
@@ -121,7 +187,7 @@ def _unreadable(folder: Path, bodies: dict[str, bytes]) -> DataError:
         if len(cells) != len(columns):
             return DataError(f"{folder / names[0]}: line {i + 2} has {len(cells)} cells, not {len(columns)}")
         for cell, column in zip(cells, columns, strict=True):
-            if not _CELL.fullmatch(cell):
+            if not _CELL.fullmatch(cell) and (labelled or column != LABEL):
                 what = "a cell that is no number: write NaN where nothing was measured"
                 return DataError(f"{folder / names[0]}: line {i + 2}, column {column}: {what}")
     return DataError(f"{folder / names[0]}: cannot be read as a table of numbers, split by |")
@@ -156,16 +222,16 @@ def _clear_implausible(folder: Path, hours: Hours) -> None:
     """
     for j, column in enumerate(COLUMNS):
         values = hours.rows[:, j]
-        low, high = column.cell
+        low, high = column.limits.cell
         outside = (values < low) | (values > high)
         known = ~np.isnan(values)
         if len(hours.files) and int(np.maximum.reduceat(known, hours.first).sum()) >= _PATIENTS_FOR_A_MEDIAN:
             middle = float(np.median(values[known]))
-            if not column.median[0] <= middle <= column.median[1]:
-                side = "below" if middle < column.median[0] else "above"
+            if not column.limits.median[0] <= middle <= column.limits.median[1]:
+                side = "below" if middle < column.limits.median[0] else "above"
                 raise DataError(
                     f"{folder}: column {column.name}: half of the values are {side} the plausible range: give it in "
-                    f"{column.unit}"
+                    f"{column.limits.unit}"
                 )
         if outside.any():
             counts = np.add.reduceat(outside, hours.first, dtype=np.int64)

@@ -14,7 +14,7 @@ from sites.cohort import Cohort, Windows
 from sites.datasets import Source
 from sites.datasets.sepsis import features as sepsis_features
 from sites.datasets.sepsis import psv
-from sites.datasets.sepsis.columns import ICULOS, LABEL, N_MEASURED, NAMES
+from sites.datasets.sepsis.columns import ICULOS, N_MEASURED
 from sites.datasets.sepsis.hospitals import PREFIX
 from sites.unlabelled_rows import ALL_MISSING, Exclusion, ScorableRows, unlabelled_cohort
 
@@ -24,55 +24,60 @@ FILES_PER_BATCH = 512
 
 def read_unlabelled(source: Source) -> Iterator[ScorableRows]:
     """Yield the rows of a folder, FILES_PER_BATCH patients at a time."""
-    for folder in _psv_folders(source.folder):
-        files = sorted(path.name for path in folder.glob("*.psv") if path.name[0] != ".")
+    for folder, files in _patient_files(source.folder).items():
         synthetic = synthetic_folder.is_marked(folder) or synthetic_folder.is_marked(folder.parent)
         for start in range(0, len(files), FILES_PER_BATCH):
             yield _read_files(source, folder, files[start : start + FILES_PER_BATCH], synthetic)
 
 
-def _psv_folders(folder: Path) -> list[Path]:
-    """Return the folders with patients' files: this one, or those of the hospitals below it.
+def _patient_files(folder: Path) -> dict[Path, list[str]]:
+    """Return the patients' files by folder: this one, and those of the hospitals below it.
 
     Raises:
-        DataError: none has any.
+        DataError: there is none, or a patient has two.
     """
     if not folder.is_dir():
         raise DataError(f"no data folder {folder}: give the folder that holds the patients (.psv)")
     below = [path for root in (folder, folder / "training") for path in sorted(root.glob(f"{PREFIX}?*"))]
-    folders = [path for path in (folder, *below) if path.is_dir() and any(path.glob("*.psv"))]
-    if not folders:
+    files: dict[Path, list[str]] = {}
+    for path in (folder, *below):
+        if path.is_dir() and (names := sorted(item.name for item in path.iterdir() if psv.patient_of(item.name))):
+            psv.refuse_copies(path, names)
+            files[path] = names
+    if not files:
         raise DataError(f"no recordings in {folder}: it holds no .psv file")
-    return folders
+    return files
 
 
 def _read_files(source: Source, folder: Path, files: Sequence[str], synthetic: bool) -> ScorableRows:
     """Return the rows of some patients' files; a file that cannot be read is excluded with its reason."""
-    contents: list[bytes] = []
+    contents: dict[str, bytes] = {}
+    exclusions: list[Exclusion] = []
     for name in files:
         try:
-            contents.append(_with_label((folder / name).read_bytes()))
+            contents[name] = psv.unpack(folder / name, (folder / name).read_bytes())
         except OSError as error:
             raise DataError(f"{folder / name}: cannot be read: {error.strerror}") from None
-    exclusions: list[Exclusion] = []
+        except DataError as error:
+            exclusions.append(Exclusion(str(psv.patient_of(name)), str(error)))
     try:
-        hours = psv.parse_files(folder, files, contents)
+        hours = psv.parse_files(folder, list(contents), list(contents.values()), labelled=False)
     except DataError as whole:
-        good = []
-        for i, name in enumerate(files):
+        readable = {}
+        for name, content in contents.items():
             try:
-                psv.parse_files(folder, [name], [contents[i]])
-                good.append(i)
+                psv.parse_files(folder, [name], [content], labelled=False)
+                readable[name] = content
             except DataError as error:
-                exclusions.append(Exclusion(name.removesuffix(".psv"), str(error)))
-        if not exclusions:
+                exclusions.append(Exclusion(str(psv.patient_of(name)), str(error)))
+        if len(readable) == len(contents):
             raise whole from None  # each file is readable: the median of all is implausible
-        files, contents = [files[i] for i in good], [contents[i] for i in good]
-        hours = psv.parse_files(folder, files, contents)
-    exclusions += [Exclusion(name.removesuffix(".psv"), "no hour") for name in files if name not in set(hours.files)]
+        contents = readable
+        hours = psv.parse_files(folder, list(contents), list(contents.values()), labelled=False)
+    exclusions += [Exclusion(str(psv.patient_of(name)), "no hour") for name in contents if name not in hours.files]
     count = np.diff(hours.first, append=len(hours.rows))
     owner, first = np.repeat(np.arange(len(count)), count), np.repeat(hours.first, count)
-    names = tuple(name.removesuffix(".psv") for name in hours.files)
+    names = tuple(str(psv.patient_of(name)) for name in hours.files)
     measured = ~np.isnan(hours.rows[:, :N_MEASURED]).all(1)
     total = np.concatenate([[0], np.cumsum(measured)])
     known = total[1:] > total[first]
@@ -85,16 +90,11 @@ def _read_files(source: Source, folder: Path, files: Sequence[str], synthetic: b
         "hour": hours.rows[known, ICULOS].astype(np.int64),
     }
     return ScorableRows(
-        _build_cohort(source, hours, owner, first, names, synthetic).take(known), columns, tuple(exclusions)
+        _build_cohort(source, hours, owner, first, names, synthetic).take(known),
+        columns,
+        tuple(exclusions),
+        cleared=psv.count_cleared(hours.implausible),
     )
-
-
-def _with_label(content: bytes) -> bytes:
-    """Return a patient's file with a column of labels, all 0, where it has none."""
-    lines = content.replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")
-    if lines[0] != "|".join(NAMES).encode():
-        return content
-    return b"\n".join([lines[0] + b"|" + LABEL.encode(), *(line + b"|0" for line in lines[1:] if line)]) + b"\n"
 
 
 def _build_cohort(

@@ -230,6 +230,24 @@ def test_rows_of_a_table(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").glob("*.wrd"))
 
 
+def test_cells_that_became_missing_are_reported_by_column(tmp_path: Path) -> None:
+    raw = {"data": {"dataset": "heart_disease", "options": {"protocol": "explicit"}}, "model": {"name": "mlp"}}
+    run, data = run_of(tmp_path / "run", raw), tmp_path / "data"
+    data.mkdir()
+    row = "63.0,1.0,1.0,145.0,233.0,1.0,2.0,150.0,0.0,2.3,3.0,0.0,6.0,?"
+    rows = [row, row, row, row.replace("233.0", "6.0"), row.replace("145.0", "0").replace("150.0", "9999")]
+    (data / "processed.here.data").write_text("\n".join(rows) + "\n")
+    command = ("--run", run, "--data", data, "--out", tmp_path / "out")
+    counts = json.loads(scored(*command, "--json").stdout)["cells read as not measured"]
+    assert counts == {
+        "chol outside 50 to 1000 mg/dl, read as not measured": 1,
+        "thalach outside 30 to 250 beats/min, read as not measured": 1,
+        "trestbps of 0, read as not measured": 1,
+    }
+    printed = scored(*command).stdout
+    assert all(f"cells: 1 x {what}" in printed for what in counts)
+
+
 def test_ctrl_c_keeps_what_is_done(
     beats_run: Path, hospitals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

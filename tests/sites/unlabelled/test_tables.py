@@ -75,6 +75,10 @@ def test_what_no_one_can_have_and_a_zero_are_not_measured(tmp_path: Path, store:
     assert np.array_equal(gone, zero, equal_nan=True)
     assert np.array_equal(gone, outside, equal_nan=True)
     assert np.isfinite(there).all()
+    assert found.cleared == {
+        "chol outside 50 to 1000 mg/dl, read as not measured": 1,
+        "chol of 0, read as not measured": 1,
+    }
 
 
 def psv(folder: Path, name: str, hours: int, labelled: bool = True, **values: list[float]) -> None:
@@ -138,6 +142,15 @@ def test_a_hospital_in_other_units_is_refused_whole(tmp_path: Path, store: Path)
         psv(tmp_path, f"p{i:02}", 2, Temp=[98.6, 99.0])
     with pytest.raises(DataError, match="column Temp: half of the values are above the plausible range"):
         list(tables.read_unlabelled_tables(source(tmp_path, "sepsis", store)))
+
+
+def test_the_name_of_a_hospital_s_file_may_be_in_capitals(tmp_path: Path, store: Path) -> None:
+    (tmp_path / "Processed.Cleveland.DATA").write_text(f"{ROW}\n")
+    (tmp_path / "processed.va.data").write_text(f"{ROW.replace('63.0', '64.0')}\n")
+    opened = source(tmp_path, "heart_disease", store)
+    assert {item.site for item in opened.patients()} == {"cleveland", "va"}
+    _, names, _ = whole(list(tables.read_unlabelled_tables(opened)))
+    assert names == ["cleveland-0001", "va-0001"]
 
 
 def test_a_wrong_folder(tmp_path: Path, store: Path) -> None:

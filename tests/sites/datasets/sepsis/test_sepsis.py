@@ -360,7 +360,7 @@ def test_one_patients_fahrenheit_is_taken_as_not_measured_and_counted(tmp_path: 
     for i in range(25):
         write(tmp_path, f"p{i:02d}", lines(4, Temp=98.6 if i == 7 else 37, HR=70 + i))
     cohort = whole(tmp_path, tmp_path / "store")
-    assert cohort.excluded == {"Temp values outside what can be (taken as not measured)": 4}
+    assert cohort.excluded == {"Temp outside 15 to 45 °C, read as not measured": 4}
     temperature, recency = column(cohort, "Temp"), column(cohort, "Temp recency")
     assert np.isnan(temperature[cohort.patient == 7]).all()
     assert (recency[cohort.patient == 7] == 0).all()
@@ -372,9 +372,9 @@ def test_one_patients_fahrenheit_is_taken_as_not_measured_and_counted(tmp_path: 
 def test_every_column_has_a_unit_and_limits_that_fit_one_another() -> None:
     assert len(COLUMNS) == 40
     for item in COLUMNS:
-        assert item.unit
-        assert item.cell[0] < item.cell[1]
-        assert item.median[0] < item.median[1]
+        assert item.limits.unit
+        assert item.limits.cell[0] < item.limits.cell[1]
+        assert item.limits.median[0] < item.limits.median[1]
 
 
 def test_one_patient_at_two_hospitals_is_refused(tmp_path: Path) -> None:

@@ -51,9 +51,18 @@ def test_counts_are_those_of_the_files(folder: Path, cohorts: dict[str, Cohort])
         assert len(cohort.y) == lines
         assert cohort.people() == PATIENTS[site]
         assert not cohort.synthetic
-    # 2 and 30 cells of FiO2, a share, are over 1 or under 0; no other cell of either set cannot be.
-    what = "FiO2 values outside what can be (taken as not measured)"
-    assert {site: dict(cohort.excluded) for site, cohort in cohorts.items()} == {"A": {what: 2}, "B": {what: 30}}
+    assert {site: dict(cohort.excluded) for site, cohort in cohorts.items()} == {
+        "A": {
+            "BaseExcess outside -50 to 50 mmol/L, read as not measured": 1,
+            "HCO3 outside 2 to 80 mmol/L, read as not measured": 2,
+            "FiO2 outside 0.1 to 1 share, 0 to 1, read as not measured": 230,
+            "Potassium outside 0.5 to 20 mmol/L, read as not measured": 1,
+        },
+        "B": {
+            "Temp outside 15 to 45 °C, read as not measured": 2,
+            "FiO2 outside 0.1 to 1 share, 0 to 1, read as not measured": 65,
+        },
+    }
     assert {site: cohort.class_counts() for site, cohort in cohorts.items()} == {
         "A": (695_772, 15_347),
         "B": (675_476, 9_853),

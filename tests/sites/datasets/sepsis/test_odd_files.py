@@ -1,0 +1,152 @@
+"""Patients' files as hospitals export them: packed, in capitals, in other units, without labels."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.config import parse_config
+from common.errors import DataError
+from sites import datasets
+from sites.cohort import Cohort
+from sites.datasets import sepsis
+from sites.datasets.sepsis import Options
+from sites.datasets.sepsis.columns import COLUMNS, LABEL, NAMES
+from sites.unlabelled.tables import read_unlabelled_tables
+from sites.unlabelled_rows import ScorableRows
+
+USUAL = {
+    "HR": 80, "O2Sat": 97, "Temp": 36.9, "SBP": 120, "MAP": 80, "DBP": 60, "Resp": 18, "BaseExcess": -1, "BUN": 18,
+    "Creatinine": 1, "Glucose": 120, "WBC": 9, "Age": 61, "Gender": 1, "Unit1": 1, "Unit2": 0, "HospAdmTime": -3,
+}  # fmt: skip
+HOURS = 8
+
+
+def rows(**changes: Any) -> list[dict[str, str]]:
+    """Return a patient's hours; a change is one value for all hours, or a list."""
+    table = []
+    for hour in range(HOURS):
+        cells: dict[str, Any] = dict.fromkeys(NAMES, "NaN") | USUAL | {"ICULOS": hour + 1, LABEL: int(hour >= 5)}
+        cells |= {name: value[hour] if isinstance(value, list) else value for name, value in changes.items()}
+        table.append({name: str(value) for name, value in cells.items()})
+    return table
+
+
+def text(table: list[dict[str, str]], names: tuple[str, ...] = (*NAMES, LABEL)) -> bytes:
+    return "\n".join(["|".join(names), *("|".join(row[name] for name in names) for row in table), ""]).encode()
+
+
+def folder_with(tmp_path: Path, name: str, content: bytes) -> Path:
+    """Return a folder of three usual patients and the file."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for i in range(3):
+        (folder / f"p{i}.psv").write_bytes(text(rows(HR=70 + i)))
+    (folder / name).write_bytes(content)
+    return folder
+
+
+def whole(folder: Path, store: Path) -> Cohort:
+    return sepsis.read(folder, Options(), [item.id for item in sepsis.patients(folder, Options(), store)], store)
+
+
+def scored(folder: Path, store: Path) -> ScorableRows:
+    source = replace(datasets.open_source(parse_config({"data": {"dataset": "sepsis"}}), folder), store=store)
+    (found,) = read_unlabelled_tables(source)
+    return found
+
+
+ALIKE = {
+    "a byte order mark": ("q.psv", b"\xef\xbb\xbf" + text(rows(HR=90))),
+    "packed": ("q.psv.gz", gzip.compress(text(rows(HR=90)))),
+    "in capitals": ("q.PSV", text(rows(HR=90))),
+    "packed in capitals": ("q.PSV.GZ", gzip.compress(text(rows(HR=90)))),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), ALIKE.values(), ids=ALIKE)
+def test_a_file_is_read_however_it_is_packed_and_spelt(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = folder_with(tmp_path, name, content)
+    cohort, found = whole(folder, tmp_path / "store"), scored(folder, tmp_path / "store")
+    assert cohort.patients == found.cohort.patients == ("p0", "p1", "p2", "q")
+    index = cohort.task.features.index("HR")
+    for part in (cohort, found.cohort):
+        assert (part.features[part.patient == 3, index] == 90).all()
+    assert len(found.cohort.y) == len(cohort.y) == 4 * HOURS
+    assert found.exclusions == ()
+
+
+@pytest.mark.parametrize("other", ["p0.psv.gz", "p0.PSV"])
+def test_two_files_of_one_patient_are_refused(tmp_path: Path, other: str) -> None:
+    content = text(rows(HR=99))
+    folder = folder_with(tmp_path, other, gzip.compress(content) if other.endswith("gz") else content)
+    for read in (whole, scored):
+        with pytest.raises(DataError, match=r"p0\.\w+.* and p0\.\w+.* are two copies of one patient; remove one"):
+            read(folder, tmp_path / "store")
+
+
+def test_a_packed_file_that_is_damaged_is_named(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, "q.psv.gz", gzip.compress(text(rows()))[:-9])
+    with pytest.raises(DataError, match=r"q\.psv\.gz: cannot be unpacked"):
+        whole(folder, tmp_path / "store")
+    found = scored(folder, tmp_path / "store")
+    assert [item.record for item in found.exclusions] == ["q"]
+    assert "q.psv.gz: cannot be unpacked" in found.exclusions[0].reason
+
+
+LABELS = {"NaN": ["NaN"] * HOURS, "falling": [0, 0, 1, 0, 0, 0, 0, 0], "words": ["?"] * HOURS, "empty": [""] * HOURS}
+
+
+@pytest.mark.parametrize("label", LABELS.values(), ids=LABELS)
+def test_scoring_needs_no_label(tmp_path: Path, label: list[Any]) -> None:
+    folder = folder_with(tmp_path, "q.psv", text(rows(**{LABEL: label})))
+    found = scored(folder, tmp_path / "store")
+    assert len(found.cohort.y) == 4 * HOURS == 32
+    assert found.exclusions == ()
+    with pytest.raises(DataError, match=rf"q\.psv: line \d+, column {LABEL}"):
+        whole(folder, tmp_path / "store")
+
+
+def test_a_file_without_the_column_of_labels_is_scored(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, "q.psv", text(rows(HR=90), NAMES))
+    found = scored(folder, tmp_path / "store")
+    assert (found.cohort.features[found.cohort.patient == 3, 0] == 90).all()
+
+
+IMPLAUSIBLE: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
+    "mmol and µmol": ({"Glucose": 6.7, "Creatinine": 84}, {"Glucose": HOURS, "Creatinine": HOURS}),
+    "Fahrenheit": ({"Temp": 98.4}, {"Temp": HOURS}),
+    "missing as -9999, -1, -99": (
+        {"HR": -9999, "Glucose": -9999, "WBC": -1, "BaseExcess": -99},
+        {"HR": HOURS, "Glucose": HOURS, "WBC": HOURS, "BaseExcess": HOURS},
+    ),
+    "missing as 0": ({"Glucose": [0, *[120] * 7], "SBP": [120, 0, *[120] * 6]}, {"Glucose": 1, "SBP": 1}),
+    "9999": ({"AST": 999_999, "Platelets": 9999}, {"AST": HOURS, "Platelets": HOURS}),
+}
+
+
+@pytest.mark.parametrize(("changes", "counts"), IMPLAUSIBLE.values(), ids=IMPLAUSIBLE)
+def test_implausible_cells_become_missing_and_are_counted_by_column(
+    tmp_path: Path, changes: dict[str, Any], counts: dict[str, int]
+) -> None:
+    folder = folder_with(tmp_path, "q.psv", text(rows(**changes)))
+    cohort, found = whole(folder, tmp_path / "store"), scored(folder, tmp_path / "store")
+    assert {what.partition(" ")[0]: number for what, number in cohort.excluded.items()} == counts
+    assert dict(found.cleared) == cohort.excluded
+    assert all(what.endswith("read as not measured") for what in cohort.excluded)
+    for part in (cohort, found.cohort):
+        for name, number in counts.items():
+            values = part.features[part.patient == 3, part.task.features.index(name)]
+            assert np.isnan(values[0]) == (number == HOURS or name == "Glucose")
+
+
+def test_every_laboratory_value_and_vital_sign_has_limits() -> None:
+    for column in COLUMNS[:34]:
+        assert np.isfinite(column.limits.cell).all(), column.name
+        assert column.limits.cell[0] > -99, column.name
+        assert column.limits.cell[1] < 9999 or column.name in ("AST", "Alkalinephos"), column.name
