@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from common.errors import DataError
@@ -168,7 +167,7 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
             excluded[reason] = excluded.get(reason, 0) + number
     return Cohort(
         task(options),
-        signal_of(stays, options)[rows],
+        hourly.build_channels(stays.x[rows], carry=options.carry, mask=options.mask),
         stays.features[rows],
         stays.y[rows],
         np.arange(len(rows)),
@@ -180,15 +179,6 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
         stays.age[rows],
         stays.sex[rows],
     )
-
-
-def signal_of(stays: Stays, options: Options) -> npt.NDArray[np.float32]:
-    """Return the signal of every stay, `(stays, channels, samples)`: the hours, carried forward and masked as asked."""
-    if options.view != "hours":
-        return stays.x
-    measured = (~np.isnan(stays.x)).astype(np.float32)
-    x = hourly.carry_forward(stays.x) if options.carry else stays.x
-    return np.concatenate([x, measured], axis=1) if options.mask else x
 
 
 def unlabelled_rows(source: Source) -> Iterator[ScorableRows]:

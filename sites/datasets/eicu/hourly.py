@@ -159,3 +159,15 @@ def carry_forward(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """
     last = np.where(np.isnan(x), 0, np.arange(x.shape[2]))
     return np.take_along_axis(x, np.maximum.accumulate(last, axis=2), axis=2)
+
+
+def build_channels(x: npt.NDArray[np.float32], *, carry: bool, mask: bool) -> npt.NDArray[np.float32]:
+    """Return the channels of some stays, `(stays, channels, hours)`; of stays without hours, none.
+
+    Args:
+        x: values, NaN where not measured.
+        carry: whether the last value is carried forward.
+        mask: whether a 0/1 channel for each variable says what was measured in each hour.
+    """
+    values = carry_forward(x) if carry else x
+    return np.concatenate([values, (~np.isnan(x)).astype(np.float32)], axis=1) if mask else values

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from sites.datasets import Source
-from sites.datasets.eicu import signal_of, stays
+from sites.datasets.eicu import hourly, stays
 from sites.unlabelled_rows import ALL_MISSING, Exclusion, ScorableRows, unlabelled_cohort
 
 
@@ -24,7 +24,7 @@ def read_unlabelled(source: Source) -> Iterator[ScorableRows]:
     for total, by_hospital in ((excluded, loaded.excluded), (cleared, loaded.cleared)):
         for counts in by_hospital.values():
             total.update(counts)
-    task, x = source.task(), signal_of(loaded, source.options)
+    task, options = source.task(), source.options
     measured = np.zeros(len(loaded.ids), np.bool_)
     for i, name in enumerate(task.features):
         if name.endswith(" measured"):
@@ -34,7 +34,7 @@ def read_unlabelled(source: Source) -> Iterator[ScorableRows]:
     exclusions += [Exclusion(loaded.ids[row], ALL_MISSING, rows=1) for row in np.flatnonzero(~measured)]
     cohort = unlabelled_cohort(
         task,
-        x,
+        hourly.build_channels(loaded.x, carry=options.carry, mask=options.mask),
         loaded.features,
         loaded.ids,
         loaded.synthetic,
