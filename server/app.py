@@ -1,8 +1,8 @@
-"""The ServerApp: handshake, rounds, final evaluation; what comes out is written as it comes.
+"""The ServerApp: handshake, rounds, final evaluation; results are written as they come.
 
-It writes into the coordinator's run folder: events.jsonl (every reply), rounds.jsonl (a line a round),
-model.safetensors (the chosen weights so far), federated.json (the outcome) and at last server.done. Each is
-whole at any moment.
+It writes into the coordinator's run folder: events.jsonl (every event), rounds.jsonl (a line a round),
+model.safetensors (the chosen weights so far), federated.json (the outcome) and last server.done. Each file is
+complete at any moment.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Certificates for a federation that has no PKI of its own, and the check of those it has.
 
 A SuperLink serves its hospitals and its own child processes over one TLS port, so its certificate must
-name the host the hospitals dial **and** the loopback address. `create` makes a private certificate authority
-and one server certificate; the hospitals get `ca.pem` and nothing else. `check` reads a given set of files
-and says, in one line, what would make Flower fail later with a handshake error.
+name the host the hospitals dial **and** the loopback address. `create_credentials` makes a private certificate
+authority and one server certificate; the hospitals get `ca.pem` and nothing else. `check_credentials` reads a given
+set of files and raises, in one line, what would make Flower fail later with a handshake error.
 """
 
 from __future__ import annotations
@@ -31,7 +31,13 @@ CA_DAYS = 3650
 
 @dataclass(frozen=True)
 class Credentials:
-    """The three files a SuperLink is started with; only `ca` is ever handed to a hospital."""
+    """The three files that a SuperLink is started with.
+
+    Attributes:
+        ca: certificate of the authority; the only one that hospitals get.
+        certificate: certificate of the server, signed by the authority.
+        key: private key of the server.
+    """
 
     ca: Path
     certificate: Path
@@ -39,40 +45,47 @@ class Credentials:
 
     @classmethod
     def in_folder(cls, folder: Path) -> Credentials:
-        """Return the files that `create` writes in `folder`."""
+        """Return the files that `create_credentials` writes into `folder`."""
         return cls(ca=folder / "ca.pem", certificate=folder / "server.pem", key=folder / "server.key")
 
 
 def create_credentials(folder: Path, hosts: Sequence[str], *, days: int = SERVER_DAYS) -> Credentials:
     """Write `ca.pem`, `ca.key`, `server.pem` and `server.key` into `folder` and return their paths.
 
-    `hosts` are the names and addresses that hospitals dial; the loopback names are added. An existing
-    authority in the folder is used again, so a server certificate can be renewed without a visit to any
-    hospital. Raises `ConfigError` where a server certificate is there already: nothing is overwritten.
+    An existing authority in the folder is used again, so a server certificate can be renewed without a visit to
+    any hospital. Nothing is overwritten.
+
+    Args:
+        folder: created if it is not there, readable by its owner alone.
+        hosts: names and addresses that hospitals dial; the loopback names are added.
+        days: how long the server's certificate is valid.
+
+    Raises:
+        ConfigError: there is a server certificate already, half an authority, or a host name is wrong.
     """
-    made = Credentials.in_folder(folder)
-    for path in (made.certificate, made.key):
+    files = Credentials.in_folder(folder)
+    for path in (files.certificate, files.key):
         if path.exists():
             raise ConfigError(f"{path} exists: move server.pem and server.key away first, then run this again")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     ca_key_file = folder / "ca.key"
-    if made.ca.exists() != ca_key_file.exists():
-        present, absent = (made.ca, ca_key_file) if made.ca.exists() else (ca_key_file, made.ca)
+    if files.ca.exists() != ca_key_file.exists():
+        present, absent = (files.ca, ca_key_file) if files.ca.exists() else (ca_key_file, files.ca)
         raise ConfigError(f"{present} exists but {absent} does not: restore it, or move both away")
-    if made.ca.exists():
-        ca, ca_key = _certificates(made.ca)[0], _private_key(ca_key_file)
+    if files.ca.exists():
+        ca, ca_key = _certificates(files.ca)[0], _private_key(ca_key_file)
         if ca.public_key() != ca_key.public_key() or not isinstance(ca_key, ec.EllipticCurvePrivateKey):
-            raise ConfigError(f"{ca_key_file} does not belong to {made.ca}: restore the pair, or move both away")
+            raise ConfigError(f"{ca_key_file} does not belong to {files.ca}: restore the pair, or move both away")
     else:
         ca_key = ec.generate_private_key(ec.SECP384R1())
         ca = _authority(ca_key)
         write_private(ca_key_file, _pem(ca_key))
-        made.ca.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+        files.ca.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
     key = ec.generate_private_key(ec.SECP384R1())
     certificate = _server_certificate(key, ca, ca_key, [*hosts, *LOOPBACK], days)
-    write_private(made.key, _pem(key))
-    made.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return made
+    write_private(files.key, _pem(key))
+    files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return files
 
 
 def check_credentials(credentials: Credentials, hosts: Sequence[str] = (), *, now: datetime | None = None) -> None:
@@ -83,12 +96,12 @@ def check_credentials(credentials: Credentials, hosts: Sequence[str] = (), *, no
     key = _private_key(credentials.key)
     if certificate.public_key() != key.public_key():
         raise ConfigError(f"{credentials.key} is not the key of {credentials.certificate}: name the matching pair")
-    for path, found in ((credentials.certificate, certificate), (credentials.ca, authorities[0])):
-        if now > found.not_valid_after_utc:
-            raise ConfigError(f"{path} expired on {found.not_valid_after_utc:%Y-%m-%d}: renew it")
-        if now < found.not_valid_before_utc:
+    for path, checked in ((credentials.certificate, certificate), (credentials.ca, authorities[0])):
+        if now > checked.not_valid_after_utc:
+            raise ConfigError(f"{path} expired on {checked.not_valid_after_utc:%Y-%m-%d}: renew it")
+        if now < checked.not_valid_before_utc:
             raise ConfigError(
-                f"{path} is valid only from {found.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: check the clock"
+                f"{path} is valid only from {checked.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: check the clock"
             )
     if not any(_issued_by(certificate, issuer) for issuer in [*authorities, *chain]):
         raise ConfigError(f"{credentials.ca} did not sign {credentials.certificate}: name the authority that issued it")

@@ -1,7 +1,7 @@
 """The server's half of privacy.level=hospital (client/privacy/hospital_level.py): contributions are added up, not
 averaged.
 
-    new weights = weights + (sum of contributions + noise) / (chance of a hospital to take part * weight_total)
+    new weights = weights + (sum of contributions + noise) / (probability that a hospital takes part * weight_total)
 
 The divisor is public and the same whoever answers: the sum's sensitivity, cap * C, is all that counts. Noise is added
 here if `privacy.noise_at=server`, once a round, with the largest sigma that a site says it was charged for.
@@ -49,10 +49,10 @@ class _Summed(FedAvg):
             return None, None
         privacy = self.config.privacy
         names = list(self.model)
-        flat = [np.concatenate([one.weights[name].astype(np.float64).ravel() for name in names]) for one in answers]
+        flat = [np.concatenate([each.weights[name].astype(np.float64).ravel() for name in names]) for each in answers]
         total = np.sum(flat, axis=0)
         if privacy.noise_at == "server":
-            charged = [one.report.privacy.sigma for one in answers if one.report.privacy]
+            charged = [each.report.privacy.sigma for each in answers if each.report.privacy]
             secure = privacy.noise == "secure"
             seed = seed_for(self.config.seed, "server", server_round, "hospital")
             source: noise.RandomSource = noise.SecureSource() if secure else noise.SeededSource(seed)
@@ -91,7 +91,7 @@ def check_delta(config: RunConfig, sites: int) -> None:
     """Refuse a delta that does not fit the number of hospitals.
 
     Raises:
-        ConfigError: with such a delta one of them could be given away.
+        ConfigError: delta is so large that one hospital could be disclosed.
     """
     if config.privacy.kind == "hospital" and config.privacy.delta >= 1 / max(sites, 1):
         raise ConfigError(f"privacy.delta={config.privacy.delta:g} must be below 1 / {sites} hospitals")

@@ -1,6 +1,6 @@
 """What is wrong with a reply that has the right type, by what the run and the handshake say; "" where nothing is.
 
-A site that is found at fault is lost for the round, by name, with the fault as the reason; the run goes on.
+A site whose reply has a fault is lost for the round, by name and with the fault as the reason; the run continues.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ def _find_explanation_fault(reply: FinalTestReply, run: Run, held: SplitCounts) 
 
 
 def _find_view_fault(reply: FinalTestReply, run: Run, held: SplitCounts) -> str:
-    """Return why a view of latent space cannot be shown: it must name the task's classes and lie in its grid."""
+    """Return why a view of latent space cannot be shown: it must name the task's classes and stay within its grid."""
     view, task = reply.report.view, run.task
     if view is None:
         return ""

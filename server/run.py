@@ -76,7 +76,7 @@ class Outcome:
         explanations: which inputs move the score at each site.
         latent: statistics of training examples in latent space (common/latent.py); empty: none.
         views: each site's test examples in latent space.
-        shift: how far the hospitals' data lie apart, JSON-ready; empty: not measured.
+        shift: how different the hospitals' data are, JSON-ready; empty: not measured.
     """
 
     rounds: list[RoundEvent] = field(default_factory=list)

@@ -29,7 +29,13 @@ _CONNECTION = "wardround"
 
 @dataclass(frozen=True)
 class Connection:
-    """How to reach a SuperLink's Control API; the folder `state` remembers which site is which node."""
+    """How to reach a SuperLink's Control API.
+
+    Attributes:
+        address: HOST:PORT.
+        ca: certificate authority that signed the server's certificate; None: without TLS, on loopback alone.
+        state: folder with the registry of sites (server/site_registry.py) and Flower's own files.
+    """
 
     address: str
     ca: Path | None
@@ -59,8 +65,8 @@ class Connection:
             answer = {"error-message": done.stderr or done.stdout}
         if not answer.get("success"):
             lines = [line.strip() for line in str(answer.get("error-message", answer)).splitlines()]
-            told = [line for line in lines if line and not line.startswith("For more information")]
-            why = told[-1] if told else "it gave no reason"
+            reasons = [line for line in lines if line and not line.startswith("For more information")]
+            why = reasons[-1] if reasons else "it gave no reason"
             raise EngineError(f"the server at {self.address} did not accept '{arguments[0]}': {why}")
         return answer
 
@@ -105,8 +111,8 @@ class Connection:
 
     def run_status(self, run: str) -> tuple[str, str]:
         """Return a run's status, such as `running` or `finished:failed`, and Flower's details."""
-        found = self.flwr("list", _CONNECTION, "--run-id", run)["runs"][0]
-        return str(found["status"]), str(found.get("status-details", ""))
+        listed = self.flwr("list", _CONNECTION, "--run-id", run)["runs"][0]
+        return str(listed["status"]), str(listed.get("status-details", ""))
 
     def stop_run(self, run: str) -> None:
         """Stop a run that has not finished; sites get no further work from it."""

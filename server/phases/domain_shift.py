@@ -1,4 +1,4 @@
-"""The domain shift phase: how far the hospitals' data lie apart, asked last, so that it changes nothing trained."""
+"""The domain shift phase: how different the hospitals' data are. It comes last, so that it affects no training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from server.reply_checks import find_sums_fault, training_examples
 from server.run import Outcome, Run
 
 TOP_COLUMNS = 10
-"""Columns that are named of a pair: those that lie farthest apart."""
+"""Columns that are listed for a pair of hospitals: those that differ most."""
 TRAINING_SITES = "all that trained"
 
 
@@ -79,7 +79,20 @@ def compare_pair(
     others: list[int],
     named: list[str],
 ) -> dict[str, Any]:
-    """Return the distances of two hospitals, or sums of hospitals."""
+    """Return how far the data of two hospitals, or of groups of hospitals, are apart.
+
+    Args:
+        one: the name of the first.
+        other: the name of the second.
+        first: the summary of the first's columns.
+        second: the summary of the second's columns.
+        labels: the first's training examples of each class.
+        others: the second's.
+        named: the columns' names.
+
+    Returns:
+        JSON-ready; a distance is None where it cannot be computed.
+    """
     index, gap = distance.psi(first.cells, second.cells), distance.ks(first.cells, second.cells)
     hidden = ((first.cells == SUPPRESSED) | (second.cells == SUPPRESSED)).sum(1)
     order = sorted(range(len(named)), key=lambda i: (-np.nan_to_num(index[i], nan=-1.0), named[i]))

@@ -156,7 +156,7 @@ def find_handshake_fault(reply: HandshakeReply) -> str:
         if counts.patients > counts.examples or (counts.examples and not counts.patients):
             return f"its {split} counts are of {counts.patients} patients with {counts.examples} examples"
     if None in report.counts.train.classes:
-        return "its train counts leave classes out"
+        return "its train counts do not state every class"
     return "" if report.fingerprint == task.fingerprint() else "its fingerprint is not its task's"
 
 

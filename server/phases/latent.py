@@ -1,4 +1,4 @@
-"""The latent phase: where all sites' training examples lie in the chosen model's latent space, from sums they send."""
+"""The latent phase: mean and covariance of all training examples in latent space, from sums that sites send."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def gather_scaling(run: Run, outcome: Outcome) -> Run:
 
 
 def _gather_noisy(run: Run, outcome: Outcome) -> Scaling:
-    """Return the scaling from sums that sites have made noisy.
+    """Return the scaling from noisy sums.
 
     The sums must be over the same public ranges: a site that states others than most sites do is lost.
 

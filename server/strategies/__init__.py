@@ -1,7 +1,7 @@
 """Strategies: one file each, named by the file. `build(options) -> Strategy`; `Options` checks them.
 
-Two more functions where a strategy needs them: `method(options, model) -> Method` says what it asks of the sites
-beside training, `require(options, config)` refuses a configuration that it cannot work with.
+A strategy may have two more functions: `method(options, model) -> Method` returns what it asks of the sites besides
+training, `require(options, config)` raises `ConfigError` for a configuration that it does not work with.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def list_strategies() -> tuple[str, ...]:
 
 
 def build_strategy(wanted: StrategyConfig) -> Strategy:
-    """Return a strategy that takes every site that it is shown.
+    """Return a strategy, which takes every site that its grid shows it.
 
     Raises:
         ConfigError: no such strategy, or a wrong option.
@@ -41,11 +41,11 @@ def build_method(wanted: StrategyConfig, model: nn.Module) -> Method:
     """Return what a strategy asks of the sites for a model.
 
     Raises:
-        ConfigError: as `build`, or the model has not what the strategy needs.
+        ConfigError: as `build_strategy`, or the model lacks what the strategy needs.
     """
     module, options = _load(wanted)
-    found: Method = module.method(options, model) if hasattr(module, "method") else Method()
-    return found
+    method: Method = module.method(options, model) if hasattr(module, "method") else Method()
+    return method
 
 
 def check_strategy(wanted: RunConfig) -> None:

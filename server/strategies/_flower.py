@@ -1,4 +1,4 @@
-"""What all of Flower's strategies are given here: every site takes part in every round, our record keys."""
+"""The arguments that all of Flower's strategies get: every site takes part in every round, and our record keys."""
 
 from __future__ import annotations
 

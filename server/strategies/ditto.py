@@ -1,7 +1,7 @@
-"""Ditto (Li et al. 2021, arXiv:2012.04221, algorithm 1): FedAvg, and beside it a personal model at every site.
+"""Ditto (Li et al. 2021, arXiv:2012.04221, algorithm 1): FedAvg, with a personal model at every site.
 
 Each round a site trains the model that it was sent, w, as in FedAvg, and goes on training its own model v on
-loss(v) + pull/2 ||v - w||^2. v stays at the site; the final evaluation tells the figures of both.
+loss(v) + pull/2 ||v - w||^2. v stays at the site; the final evaluation reports both.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from server.strategies._flower import EVERY_SITE
 
 
 class Options(Section):
-    """FedAvg has none."""
+    """FedAvg has no options."""
 
 
 def build(options: Options) -> Strategy:

@@ -16,7 +16,7 @@ class Options(Section):
     """Options of FedAvgM; lr 1 and momentum 0 make it FedAvg."""
 
     lr: float = Field(1.0, gt=0, le=10, description="the server's learning rate")
-    momentum: float = Field(0.9, ge=0, lt=1, description="share of the last round's step that is made again")
+    momentum: float = Field(0.9, ge=0, lt=1, description="share of the last round's step that is added to this one")
 
 
 def build(options: Options) -> Strategy:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Options(Section):
-    """FedBN has none."""
+    """FedBN has no options."""
 
 
 def build(options: Options) -> Strategy:
@@ -29,7 +29,7 @@ def build(options: Options) -> Strategy:
 
 
 def method(options: Options, model: nn.Module) -> Method:
-    """Return what stays at a site.
+    """Return that the arrays of norm layers stay at a site.
 
     Raises:
         ConfigError: the model has no norm layers, or nothing else.
@@ -41,5 +41,7 @@ def method(options: Options, model: nn.Module) -> Method:
     every = tuple(model.state_dict())
     local = tuple(name for name in every if name.rpartition(".")[0] in norms)
     if not local or len(local) == len(every):
-        raise ConfigError(f"fedbn: the model has {len(local)} norm arrays of {len(every)}: use fedper or fedavg")
+        raise ConfigError(
+            f"fedbn: {len(local)} of the model's {len(every)} arrays are of norm layers: use fedper or fedavg"
+        )
     return Method(local=local)

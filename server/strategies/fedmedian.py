@@ -1,7 +1,7 @@
 """FedMedian (Yin et al. 2018, arXiv:1803.01498): the median of the sites' values, weight by weight.
 
-The sites count alike, whatever `federation.weights` says: fewer than half of them, wrong or hostile, cannot
-move a weight beyond what the others sent. With two sites it is their plain mean.
+All sites count equally, whatever `federation.weights` says: fewer than half of them, faulty or hostile, cannot
+move a weight beyond the range of what the others sent. With two sites it is their plain mean.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from server.strategies._flower import EVERY_SITE
 
 
 class Options(Section):
-    """FedMedian has none."""
+    """FedMedian has no options."""
 
 
 def build(options: Options) -> Strategy:

@@ -1,7 +1,7 @@
 """FedPer (Arivazhagan et al. 2019, arXiv:1912.00818): named layers stay at the site, all else is averaged.
 
 The paper keeps the last layers. The smallest case is `layers: [out.bias]`, an intercept for each hospital: it
-takes up how common the event is there, while what speaks for it is learned together.
+accounts for how common the event is there, while the effects of the inputs are learned together.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def build(options: Options) -> Strategy:
 
 
 def method(options: Options, model: nn.Module) -> Method:
-    """Return what stays at a site.
+    """Return that the parameters which fit a pattern stay at a site.
 
     Raises:
         ConfigError: a pattern fits no parameter, or all parameters are local.

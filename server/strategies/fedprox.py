@@ -1,7 +1,7 @@
-"""FedProx (Li et al. 2020, arXiv:1812.06127): FedAvg whose sites are held near the model that they were sent.
+"""FedProx (Li et al. 2020, arXiv:1812.06127): FedAvg with a penalty on the distance from the model that was sent.
 
-Each site minimises its loss + mu/2 ||w - w0||^2, with w0 the weights of the round's start. The server only says
-mu; `client.training.loop.train_model` adds the term's gradient, mu (w - w0), to every step's.
+Each site minimises its loss + mu/2 ||w - w0||^2, with w0 the weights at the start of the round. The server only
+sends mu; `client.training.loop.train_model` adds the term's gradient, mu (w - w0), to every step's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """FedTrimmedAvg (Yin et al. 2018, arXiv:1803.01498): the mean of the sites' values without the extreme ones.
 
-Of n values of a weight the floor(cut n) least and as many greatest are left out; the rest count alike, whatever
-`federation.weights` says. A round in which that is none at all would be a plain mean under a robust name: it
+Of the n sites' values of a weight, the floor(cut n) lowest and as many highest are left out; the others count equally,
+whatever `federation.weights` says. A round in which floor(cut n) is 0 would be a plain mean under a robust name: it
 is refused.
 """
 

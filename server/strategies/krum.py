@@ -1,7 +1,7 @@
-"""Krum (Blanchard et al. 2017, arXiv:1703.02757): the one model that lies nearest to others (see multikrum.py).
+"""Krum (Blanchard et al. 2017, arXiv:1703.02757): the one model that is nearest to the others (see multikrum.py).
 
-The new model is one site's own, so `federation.weights` counts for nothing, and what the others learned in the
-round is lost: for the case that sites may be hostile, and at a price in all others.
+The new model is one site's own: `federation.weights` has no effect, and what the other sites learned in the round is
+lost. That is the price of its robustness where no site is hostile.
 """
 
 from __future__ import annotations

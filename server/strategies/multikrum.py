@@ -1,11 +1,11 @@
-"""Multi-Krum (Blanchard et al. 2017, arXiv:1703.02757): the mean of the models that lie nearest to others.
+"""Multi-Krum (Blanchard et al. 2017, arXiv:1703.02757): the mean of the models that are nearest to the others.
 
 A site's score is the sum of the squared distances from its model to the n - f - 2 nearest others, with n answers
 of which f may be wrong or hostile; the `select` models of lowest score are averaged, weighted as
 `federation.weights` says. The paper's proof needs n >= 2 f + 3: a round with fewer answers is refused.
 
 Flower computes |a|^2 + |b|^2 - 2 a.b in the arrays' own precision. In float32 that loses the distance between
-models that differ by a thousandth of their length, as after a round they may; so they are handed over as float64.
+models that differ by a thousandth of their norm, as they may after a round; so they are passed on as float64.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Options(Section):
 
 
 class CheckedMultiKrum(MultiKrum):
-    """Flower's, with double precision, and with a refusal where its promise does not hold."""
+    """Flower's MultiKrum in double precision, which refuses a round that its proof does not cover."""
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -42,11 +42,11 @@ class CheckedMultiKrum(MultiKrum):
             EngineError: too few answers.
         """
         answers = list(replies)
-        wrong, wanted, given = self.num_malicious_nodes, self.num_nodes_to_select, len(answers)
-        need = max(2 * wrong + 3, wanted + wrong)
-        if given < need:
+        malicious, select, came = self.num_malicious_nodes, self.num_nodes_to_select, len(answers)
+        need = max(2 * malicious + 3, select + malicious)
+        if came < need:
             raise EngineError(
-                f"krum that selects {wanted} with {wrong} malicious sites needs {need} answers a round, {given} came"
+                f"krum that selects {select} with {malicious} malicious sites needs {need} answers a round, {came} came"
             )
         exact = [messages.map_arrays(answer, lambda value: value.astype(np.float64)) for answer in answers]
         return super().aggregate_train(server_round, exact)

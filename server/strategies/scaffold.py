@@ -1,15 +1,15 @@
 """SCAFFOLD (Karimireddy et al. 2020, arXiv:1910.06378, algorithm 1 with option II): steps corrected for drift.
 
 A site keeps an estimate c_i of its own gradient, the server the mean c of all. Every step of a site goes along
-g - c_i + c, so that sites with other patients than the rest do not pull the model to themselves. After K steps:
+g - c_i + c, so that a site whose patients differ does not pull the model towards itself. After K steps:
 
     at the site      c_i+ = c_i - c + (x - y) / (sum of the K learning rates)      sends y and c_i+ - c_i
     at the server    x = x + lr (mean of y - x)        c = sum over all sites of p_i c_i
 
 with x the model that was sent, y the site's, p_i its share of all sites' weights. The paper weighs sites alike
-(`federation.weights: equal`); other weights give the same algorithm for the loss that is weighted so. All sites
-are those that have answered at least once: before that a site's c_i is 0. The estimate holds for steps along
-the gradient alone, so it asks for plain SGD.
+(`federation.weights: equal`); other weights give the same algorithm for the loss weighted in that way. All sites
+are those that have answered at least once: before that a site's c_i is 0. The estimate holds for plain gradient
+steps only, so the strategy requires SGD without momentum.
 """
 
 from __future__ import annotations
@@ -88,9 +88,11 @@ def method(options: Options, model: nn.Module) -> Method:
 
 
 def require(options: Options, config: RunConfig) -> None:
-    """Raise `ConfigError` where sites would not take plain gradient steps."""
+    """Raise `ConfigError` unless sites take plain gradient steps, with weights that do not change."""
     if config.training.optimizer != "sgd" or config.training.momentum != 0:
         raise ConfigError(
             "scaffold corrects plain gradient steps: set training.optimizer=sgd and training.momentum=0, "
             "or take another strategy"
         )
+    if config.federation.weight_cap is not None:  # a capped weight depends on who else answers in the round
+        raise ConfigError("scaffold needs weights that are the same in every round: leave federation.weight_cap out")

@@ -234,7 +234,7 @@ def test_layers_that_cannot_stay_local() -> None:
         method("fedper", layers=["out.bias", "head.bias"])
     with pytest.raises(ConfigError, match="keeps all parameters local"):
         method("fedper", layers=["*"])
-    with pytest.raises(ConfigError, match="0 norm arrays of 2: use fedper or fedavg"):
+    with pytest.raises(ConfigError, match="0 of the model's 2 arrays are of norm layers: use fedper or fedavg"):
         strategies.build_method(StrategyConfig(name="fedbn"), nn.Linear(2, 2))
 
 

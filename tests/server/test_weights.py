@@ -136,3 +136,14 @@ def test_a_cap_on_shares_does_not_go_with_privacy_of_hospitals() -> None:
             privacy__level="hospital", privacy__epsilon=6.0, privacy__weight_total=3, privacy__weight_cap=10,
             training__loss="cross_entropy", federation__choose="last", federation__weight_cap=0.5,
         )  # fmt: skip
+
+
+def test_a_cap_on_shares_does_not_go_with_scaffold() -> None:
+    from server.strategies import check_strategy
+
+    config = tiny.run_config(
+        federation__strategy={"name": "scaffold"}, federation__weight_cap=0.5, training__optimizer="sgd",
+        training__momentum=0.0,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"leave federation\.weight_cap out"):
+        check_strategy(config)
