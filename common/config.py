@@ -29,9 +29,9 @@ from common.settings import Name, Section, apply_override, copy_mappings, parse_
 class RunConfig(Section):
     """One run: one YAML file under experiments/."""
 
-    name: Name = "run"
-    title: str = Field("", max_length=200)
-    seed: int = Field(1, ge=0, lt=2**31)
+    name: Name = Field("run", description="name of the run folder; the file's name where it is not given")
+    title: str = Field("", max_length=200, description="heading of the report; empty: the name")
+    seed: int = Field(1, ge=0, lt=2**31, description="seed of every random draw but privacy noise")
     data: DataConfig = DataConfig()
     sites: SitesConfig = SitesConfig()
     model: ModelConfig = ModelConfig()

@@ -56,9 +56,9 @@ class _Summed(FedAvg):
             secure = privacy.noise == "secure"
             seed = seed_for(self.config.seed, "server", server_round, "hospital")
             source: noise.RandomSource = noise.SecureSource() if secure else noise.SeededSource(seed)
-            total = noise.add_noise(total, max(charged) * privacy.cap * privacy.clip, source)
+            total = noise.add_noise(total, max(charged) * privacy.site_weight_cap * privacy.clip, source)
         assert privacy.weight_total is not None
-        total /= privacy.chance * privacy.weight_total
+        total /= privacy.participation * privacy.weight_total
         parts = np.split(total, np.cumsum([self.model[name].size for name in names])[:-1])
         moved = {
             name: (self.model[name] + part.reshape(self.model[name].shape)).astype(self.model[name].dtype)
@@ -83,7 +83,7 @@ def find_contribution_fault(reply: TrainReply, config: RunConfig) -> str:
     if reply.report.privacy is None or not 0 < reply.report.privacy.sigma <= MAX_SIGMA:
         return "it does not state what noise it was charged for"
     norm = math.sqrt(sum(float((value.astype(np.float64) ** 2).sum()) for value in reply.weights.values()))
-    limit = privacy.cap * privacy.clip
+    limit = privacy.site_weight_cap * privacy.clip
     return f"its contribution has norm {norm:.4g}, above {limit:g}" if norm > limit * (1 + 1e-6) else ""
 
 

@@ -73,7 +73,7 @@ def needs_noisy_sums(config: RunConfig, task: Task) -> bool:
 def get_planned_steps(config: RunConfig) -> GaussianSteps | None:
     """Return the steps of a run whose noise is given; none: it is to be solved."""
     privacy = config.privacy
-    return None if privacy.sigma is None else GaussianSteps(privacy.chance, privacy.sigma, _steps(config))
+    return None if privacy.sigma is None else GaussianSteps(privacy.participation, privacy.sigma, _steps(config))
 
 
 def _steps(config: RunConfig) -> int:
@@ -127,7 +127,9 @@ def solve_training_noise(
         return privacy.sigma
     assert privacy.epsilon is not None
     beside = (GaussianSteps(1.0, solve_sums_noise(config, rows, run), 1),) if statistics else ()
-    return solve_noise(privacy.epsilon, privacy.delta, privacy.chance, _steps(config), privacy.accountant, beside)
+    return solve_noise(
+        privacy.epsilon, privacy.delta, privacy.participation, _steps(config), privacy.accountant, beside
+    )
 
 
 def open_ledger(context: SiteContext, site: Site) -> Ledger:

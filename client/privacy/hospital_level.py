@@ -65,16 +65,22 @@ def start_hospital_round(
         raise ConfigError("privacy.level=hospital: contributions are summed, so it goes with fedavg alone")
     ledger = budget.open_ledger(context, site)
     sigma = budget.solve_training_noise(config, ledger.rows(), request.run_id)
-    spent = GaussianSteps(wanted.chance, sigma, 1)
+    spent = GaussianSteps(wanted.participation, sigma, 1)
     row = budget.charge_ledger(
         context, site, budget.build_charge(context, site, request.run_id, config, spent, request.round)
     )
     secure = wanted.noise == "secure"
     seed = seed_for(config.seed, site.name, request.round, "hospital")
     source: noise.RandomSource = noise.SecureSource() if secure else noise.SeededSource(seed)
-    drawn = wanted.chance >= 1 or bool(len(noise.draw_units(source, 1, wanted.chance)))
+    drawn = wanted.participation >= 1 or bool(len(noise.draw_units(source, 1, wanted.participation)))
     share = ContributionPlan(
-        min(weight, wanted.cap), wanted.cap, wanted.clip, sigma, wanted.noise_at == "site", source, drawn
+        min(weight, wanted.site_weight_cap),
+        wanted.site_weight_cap,
+        wanted.clip,
+        sigma,
+        wanted.noise_at == "site",
+        source,
+        drawn,
     )
     return share, budget.build_spending_report(row, wanted.clip, 1) | {"noise_at": wanted.noise_at}
 

@@ -1,4 +1,4 @@
-"""The section detection of a configuration: what is normal, and how an anomaly score is computed."""
+"""The section detection of a configuration: which examples are normal, and how the anomaly score is computed."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from common.settings import Section
 
 
 class DetectionConfig(Section):
-    """Of models that reconstruct (autoencoder, tabular_autoencoder): what is normal, and how far from it an example is.
+    """Anomaly detection with an autoencoder: which examples are normal, and how the anomaly score is computed."""
 
-    `score`: `reconstruction` (mean squared error of what the model makes of an example), `latent` (squared Mahalanobis
-    distance of its latent values from those of the training examples, from merged moments), or `both` (the mean of the
-    two, each divided by its mean over the training examples).
-    """
-
-    normal: tuple[str, ...] = Field((), description="classes that are normal; none: the first of the data set's")
+    normal: tuple[str, ...] = Field((), description="classes that are normal; empty: the data set's first class")
     train_on: Literal["normal", "all"] = Field(
-        "normal", description="train on what a site holds as normal, or on everything (no label is used)"
+        "normal", description="train on a site's normal examples, or on all of them (no label is used)"
     )
-    score: Literal["reconstruction", "latent", "both"] = "reconstruction"
+    score: Literal["reconstruction", "latent", "both"] = Field(
+        "reconstruction",
+        description="anomaly score: reconstruction: mean squared reconstruction error; latent: squared Mahalanobis "
+        "distance of the latent values from those of the training examples, by merged moments; both: the mean of the "
+        "two, "
+        "each divided by its mean over the training examples",
+    )
     relative: bool = Field(
-        False, description="score relative to the recording's own first minutes, whatever they hold; needs times"
+        False,
+        description="score relative to the first minutes of the same recording, whatever they contain; needs times",
     )
-    baseline_minutes: float = Field(5.0, gt=0, le=1440, description="relative: how long those minutes are")
+    baseline_minutes: float = Field(5.0, gt=0, le=1440, description="relative: length of that first part, in minutes")
     threshold: Literal["global", "site"] = Field(
-        "global", description="from the sites' merged validation counts, or at each site from its own"
+        "global", description="threshold chosen on the sites' merged validation counts, or by each site on its own"
     )

@@ -12,13 +12,17 @@ from common.settings import Section
 
 
 class SubgroupsConfig(Section):
-    """Figures of groups of patients beside those of all, where the data have what tells the groups apart."""
+    """Figures for subgroups of patients, where the data have the columns that define them."""
 
-    sex: bool = Field(False, description="female, male, unknown")
-    age: tuple[float, ...] = Field((), description="years at which age bands begin, rising, such as [40, 65, 80]")
+    sex: bool = Field(False, description="groups by sex: female, male, unknown")
+    age: tuple[float, ...] = Field(
+        (), description="lower bounds of age bands in years, increasing, such as [40, 65, 80]"
+    )
     columns: dict[str, tuple[float, ...]] = Field(
         default_factory=dict,
-        description="features of the task by name, each with the values at which bands begin; by a patient's median",
+        description="groups by a feature: its name with the increasing lower bounds of bands; a patient belongs to "
+        "the band of "
+        "the median of their values",
     )
 
     @model_validator(mode="after")
@@ -28,67 +32,84 @@ class SubgroupsConfig(Section):
             **{f"columns.{key}": value for key, value in self.columns.items()},
         }.items():
             if list(edges) != sorted(set(edges)) or (name != "age" and not edges):
-                raise ValueError(f"subgroups.{name}: give rising values at which bands begin, such as [40, 65]")
+                raise ValueError(f"subgroups.{name}: give increasing lower bounds of bands, such as [40, 65]")
         return self
 
 
 class EvaluationConfig(Section):
-    """What is measured on test patients, and how sure."""
+    """What is measured on test patients, and with which uncertainty."""
 
     metric: SelectableMetric = Field(
-        "macro_f1", description="chooses the round (on merged validation counts) and the worst site"
+        "macro_f1",
+        description="metric that selects the best round (on merged validation counts) and the worst site; detection "
+        "selects "
+        "the round by the loss",
     )
     threshold: Literal["likelier", "f1", "youden", "utility", "false_alarms"] = Field(
         "likelier",
-        description="two classes: call the event where it is likelier than not, or from the score on that is best "
-        "on the sites' merged validation counts, or that gives the wanted false alarms there",
+        description="two classes: where the event is called: likelier: above probability 0.5; f1, youden, utility: "
+        "from "
+        "the score that maximises this on the sites' merged validation counts; false_alarms: from the score that gives "
+        "the share `false_alarms` there",
     )
     false_alarms: float = Field(
-        0.05, gt=0, lt=1, description="threshold false_alarms: share of examples without the event that are called"
+        0.05,
+        gt=0,
+        lt=1,
+        description="threshold false_alarms: largest share of examples without the event that are called",
     )
-    bootstrap: int = Field(1000, ge=0, le=100_000, description="resamples of patients for 95% intervals")
-    bins: int = Field(1024, ge=16, le=4096, description="score histogram bins, spaced evenly in logit")
+    bootstrap: int = Field(
+        1000, ge=0, le=100_000, description="resamples of patients for 95% intervals; 0: no intervals"
+    )
+    bins: int = Field(1024, ge=16, le=4096, description="bins of the score histograms, evenly spaced in log odds")
     keep_counts: bool = Field(
-        False, description="keep the sites' counts in the run's folder, so that folds can be merged into one figure"
+        False, description="keep the sites' counts in the run's folder, so that the figures of folds can be merged"
     )
     keep_resamples: bool = Field(
         True,
-        description="keep each figure's resampled values, from which differences between models, and between runs "
-        "(`wardround compare`), have their intervals",
+        description="keep each figure's resampled values, which give paired intervals of differences between models "
+        "and "
+        "between runs (`wardround compare`)",
     )
     operating: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        (0.9, 0.95), description="the sensitivity at each such specificity is given, and the reverse"
+        (0.9, 0.95), description="specificities at which the sensitivity is given, and the reverse"
     )
     explain: Literal["none", "occlusion", "integrated_gradients"] = Field(
-        "none", description="tell which inputs move the score of the true class, as means over test patients"
+        "none", description="attribute the score of the true class to inputs, as means over test patients"
     )
     domain_shift: bool = Field(
-        False, description="measure how far the hospitals' inputs and labels lie apart (not in private runs)"
+        False, description="measure how much the hospitals' inputs and labels differ (not in private runs)"
     )
     recalibrate: tuple[Literal["threshold", "platt", "temperature", "isotonic"], ...] = Field(
         ("threshold", "platt", "temperature", "isotonic"),
-        description="what each alone wins back at a hospital, fitted on its validation patients (not in private runs)",
+        description="recalibration methods of which each is fitted on a hospital's validation patients and tested on "
+        "its "
+        "test patients (not in private runs)",
     )
     subgroups: SubgroupsConfig = SubgroupsConfig()
     without: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict, description="further figures with these patients left out (if the site allows)"
+        default_factory=dict,
+        description="further figures without these patients, by a label (if the site's policy allows)",
     )
 
 
 class BaselinesConfig(Section):
-    """What to compare with, in simulation: the same training on one hospital alone, or on all rows pooled."""
+    """Models to compare with, in simulation: the same training on each hospital alone, or on all data pooled."""
 
-    local: bool = True
-    pooled: bool = True
+    local: bool = Field(True, description="train a model on each hospital alone")
+    pooled: bool = Field(True, description="train a model on the data of all hospitals together")
     classical: tuple[Literal["logreg", "forest", "boosting"], ...] = Field(
-        (), description="scikit-learn's models, trained as local and pooled say (experiments/baselines/classical.py)"
+        (),
+        description="scikit-learn models, trained locally and pooled as set above (experiments/baselines/classical.py)",
     )
     anomaly: AnomalyConfig = AnomalyConfig()
 
 
 class ReportConfig(Section):
-    """Where a run's figures go beside its folder (experiments/runs/sinks.py)."""
+    """Where a run's figures are sent, in addition to its folder (experiments/runs/sinks.py)."""
 
     sinks: tuple[str, ...] = Field(
-        (), description="mlflow:PATH (an SQLite file, or a folder for one), tensorboard:PATH; each needs its extra"
+        (),
+        description="mlflow:PATH (an SQLite file, or a folder for one), tensorboard:PATH; each needs the extra of "
+        "its name",
     )

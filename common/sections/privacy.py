@@ -1,4 +1,4 @@
-"""Differential privacy, as a configuration asks for it."""
+"""The section privacy of a configuration."""
 
 from __future__ import annotations
 
@@ -10,65 +10,83 @@ from common.settings import Section
 
 
 class PrivacyConfig(Section):
-    """Differential privacy of training; off unless `epsilon` or `sigma` is given. See docs/explanation/privacy.md.
+    """Differential privacy of training, off unless `epsilon` or `sigma` is given. See docs/explanation/privacy.md.
 
-    `level`: whom the promise is about. `patient`: a person with all their examples; `record`: one example, which
-    is no promise to a person who has several; `hospital`: a whole hospital's contribution
-    (client/privacy/hospital_level.py); `auto`:
-    patient, once `epsilon` or `sigma` is given. A hospital's policy may allow less than is asked for here, and then
-    refuses.
+    A hospital whose policy allows less privacy loss than is asked for here refuses to train.
     """
 
-    level: Literal["auto", "none", "record", "patient", "hospital"] = "auto"
-    epsilon: float | None = Field(None, gt=0, le=1000, description="of the whole run; the noise is solved for it")
-    sigma: float | None = Field(None, gt=0, le=10_000, description="noise in clipping norms, instead of epsilon")
-    delta: float = Field(1e-5, gt=0, lt=1, description="must be below 1 / units at every site")
+    level: Literal["auto", "none", "record", "patient", "hospital"] = Field(
+        "auto",
+        description="the unit that is protected: patient: a person with all their examples; record: one example, which "
+        "does not protect a person who has several; hospital: a hospital's whole contribution; auto: patient where "
+        "`epsilon` or `sigma` is given, else none",
+    )
+    epsilon: float | None = Field(
+        None, gt=0, le=1000, description="privacy loss of the whole run; the noise is computed from it"
+    )
+    sigma: float | None = Field(
+        None, gt=0, le=10_000, description="standard deviation of the noise in clipping norms, instead of epsilon"
+    )
+    delta: float = Field(1e-5, gt=0, lt=1, description="must be below 1 / (number of units) at every site")
     clip: float = Field(
-        1.0, gt=0, le=1e6, description="largest norm of one unit's gradient; level hospital: of a site's update"
+        1.0, gt=0, le=1e6, description="clipping norm of one unit's gradient; level hospital: of a site's update"
     )
     sampling: float = Field(
-        0.05, gt=0, le=1, description="chance of a unit to take part in a step; 1 / it steps an epoch"
+        0.05, gt=0, le=1, description="probability that a unit takes part in a step; an epoch has 1 / sampling steps"
     )
     examples: int = Field(
-        64, ge=1, le=65_536, description="level patient: at most so many of a person's examples a step"
+        64, ge=1, le=65_536, description="level patient: at most this many examples of a person in a step"
     )
-    accountant: Literal["prv", "rdp"] = Field("prv", description="prv is tighter")
+    accountant: Literal["prv", "rdp"] = Field(
+        "prv", description="how privacy loss is composed over steps; prv gives tighter bounds"
+    )
     on_budget: Literal["leave", "stop"] = Field(
-        "leave", description="when a site's budget is spent: go on without it, or stop the run"
+        "leave", description="when a site's budget is spent: leave: continue without the site; stop: stop the run"
     )
     noise_at: Literal["site", "server"] = Field(
-        "site", description="level hospital: each site adds all the noise, or the server once, which is trusted then"
+        "site", description="level hospital: site: each site adds the full noise; server: a trusted server adds it once"
     )
     hospital_sampling: float = Field(
-        1.0, gt=0, le=1, description="level hospital, noise at the server: a site's chance to take part in a round"
+        1.0,
+        gt=0,
+        le=1,
+        description="level hospital, noise at the server: probability that a site takes part in a round",
     )
     weight_cap: float | None = Field(
-        None, gt=0, description="level hospital: largest weight of a site, public; needed unless weights are equal"
+        None,
+        gt=0,
+        description="level hospital: upper bound of a site's weight, public; needed unless weights are equal",
     )
     weight_total: float | None = Field(
-        None, gt=0, description="level hospital: what the sum is divided by: about all sites' capped weights, public"
+        None,
+        gt=0,
+        description="level hospital: divisor of the sum, public: about the total of all sites' capped weights",
     )
     statistics_share: float = Field(
         0.1,
         ge=0,
         le=0.5,
-        description="share of epsilon for noisy sums over patients, by which inputs with units are scaled; 0: none, "
-        "scale by public ranges alone",
+        description="share of epsilon for the noisy sums over patients that scale inputs with units; 0: scale by "
+        "public "
+        "ranges only",
     )
     bounds: dict[str, tuple[float, float]] = Field(
         default_factory=dict,
-        description="public range of inputs by name (* for anything), where the data set states none or another; never "
-        "taken from the data",
+        description="public range [low, high] of inputs by name (* for all), where the data set gives none or another "
+        "one is wanted; never taken from the data",
     )
     validation: Literal["none", "unprotected"] = Field(
         "none",
-        description="unprotected: choose round and threshold on validation patients, whom nothing then protects",
+        description="unprotected: choose the round and the threshold on validation patients, who are then not "
+        "protected",
     )
-    noise: Literal["secure", "seeded"] = Field("secure", description="seeded: repeatable, for tests, NOT PRIVATE")
+    noise: Literal["secure", "seeded"] = Field(
+        "secure", description="source of the noise; seeded: repeatable, for tests, NOT PRIVATE"
+    )
 
     @property
     def kind(self) -> Literal["none", "record", "patient", "hospital"]:
-        """The level in force."""
+        """The level in effect; never `auto`."""
         if self.level == "auto":
             return "none" if self.epsilon is None and self.sigma is None else "patient"
         return self.level
@@ -79,11 +97,11 @@ class PrivacyConfig(Section):
         return self.kind != "none"
 
     @property
-    def chance(self) -> float:
-        """The chance of a unit to take part: in a step, or of a hospital in a round."""
+    def participation(self) -> float:
+        """Probability that a unit takes part: a patient or record in a step, a hospital in a round."""
         return self.hospital_sampling if self.kind == "hospital" else self.sampling
 
     @property
-    def cap(self) -> float:
-        """Level hospital: the largest weight of a site."""
+    def site_weight_cap(self) -> float:
+        """Level hospital: upper bound of a site's weight; 1 where weights are equal."""
         return 1.0 if self.weight_cap is None else self.weight_cap

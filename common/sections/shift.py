@@ -1,8 +1,8 @@
-"""What a simulated hospital may do otherwise than its data say: the options of `shift`, one Section each.
+"""The sections of `shift`: how a simulated hospital differs from its data, one Section for each kind of shift.
 
-Each option says by `where` whose examples it changes: `all`, `train` (training and validation patients, what the
-hospital learns from) or `test`. An option that is not named changes nothing. docs/reference/simulated_shift.md
-gives usual values with their sources; sites/shift does it.
+`where` says whose examples a shift changes: `all`, `train` (training and validation patients) or `test`. A shift that
+is not named changes nothing. docs/reference/simulated_shift.md gives usual values with their sources; sites/shift
+applies them.
 """
 
 from __future__ import annotations
@@ -17,136 +17,150 @@ Where = Literal["all", "train", "test"]
 
 
 class Gain(Section):
-    """The amplifier is off calibration: every lead of a recording times one factor."""
+    """A miscalibrated amplifier: all leads of a recording are multiplied by one factor."""
 
-    factor: float = Field(ge=0.05, le=20)
-    spread: float = Field(0.0, ge=0, le=1, description="between recordings: standard deviation of the factor's log")
+    factor: float = Field(ge=0.05, le=20, description="the factor; its median where `spread` is above 0")
+    spread: float = Field(
+        0.0, ge=0, le=1, description="standard deviation of the factor's logarithm between recordings"
+    )
     where: Where = "all"
 
 
 class Wander(Section):
-    """The baseline moves with breathing and skin: slow sinusoids of 0.05 to 0.5 Hz."""
+    """Baseline wander from breathing and electrodes: slow sinusoids of 0.05 to 0.5 Hz."""
 
     mv: float = Field(ge=0, le=5, description="root mean square, mV")
     where: Where = "all"
 
 
 class Hum(Section):
-    """The mains couple into the leads: one sinusoid, its phase drawn for each recording and lead."""
+    """Mains interference: one sinusoid, with a random phase for each recording and lead."""
 
     mv: float = Field(ge=0, le=5, description="amplitude, mV")
-    mains: Literal[50, 60] = Field(50, description="Hz")
+    mains: Literal[50, 60] = Field(50, description="frequency of the mains, Hz")
     where: Where = "all"
 
 
 class Emg(Section):
-    """Muscles are heard: Gaussian noise from 20 Hz to the Nyquist limit."""
+    """Muscle artefacts: Gaussian noise from 20 Hz to the Nyquist frequency."""
 
     mv: float = Field(ge=0, le=5, description="root mean square, mV")
     where: Where = "all"
 
 
 class LeadSwap(Section):
-    """The electrodes of both arms are exchanged (12 leads), or the two channels (records of two leads)."""
+    """Exchanged electrodes: those of both arms (12 leads), or the two channels (records of two leads)."""
 
-    probability: float = Field(ge=0, le=1, description="of a recording")
+    probability: float = Field(ge=0, le=1, description="share of recordings affected")
     where: Where = "all"
 
 
 class SamplingRate(Section):
-    """The recorder samples more slowly: what lies above half its rate is lost."""
+    """A lower sampling rate: frequencies above half of it are lost."""
 
-    hz: float = Field(ge=20, le=10_000, description="below the rate of the data")
+    hz: float = Field(ge=20, le=10_000, description="sampling rate, below that of the data")
     where: Where = "all"
 
 
 class Resolution(Section):
-    """The recorder's converter is coarse: values are rounded to steps of `range_mv / 2**bits`, and clipped."""
+    """A coarse converter: values are rounded to steps of `range_mv / 2**bits` and clipped to the range."""
 
-    bits: int = Field(ge=2, le=24)
-    range_mv: float = Field(10.0, gt=0, le=1000, description="from the lowest to the highest value, mV")
+    bits: int = Field(ge=2, le=24, description="bits of the converter")
+    range_mv: float = Field(
+        10.0, gt=0, le=1000, description="from the lowest to the highest value of the converter, mV"
+    )
     where: Where = "all"
 
 
 class Signal(Section):
-    """What one unit of the signal is, and what the data set did to it, for the options in mV."""
+    """Unit of the signal and its filter, for the shifts that are given in mV."""
 
     unit_mv: float | None = Field(
-        None, gt=0, le=100, description="mV of one unit; none: 1.5 where sites/ecg/beats.py scaled the beats, else 1"
+        None,
+        gt=0,
+        le=100,
+        description="mV of one unit of the signal; none: 1.5 where sites/ecg/beats.py scaled the beats, else 1",
     )
     band: tuple[float, float] | None = Field(
         None,
-        description="filter, Hz, that the data passed and so disturbances pass too; none: 0.5 to 40 in "
-        "the window view of sites/ecg/beats.py, else no filter",
+        description="pass band of the data's filter, Hz, which disturbances pass too; none: 0.5 to 40 in the window "
+        "view "
+        "of sites/ecg/beats.py, else no filter",
     )
 
     @model_validator(mode="after")
     def _check_band(self) -> Signal:
         if self.band is not None and not 0 < self.band[0] < self.band[1]:
-            raise ValueError("band: give the lower edge and the higher one, Hz, as in [0.5, 40]")
+            raise ValueError("band: give the lower and the upper edge in Hz, as in [0.5, 40]")
         return self
 
 
 class LabelNoise(Section):
-    """Some labels are wrong: another class at random, or `to`; multilabel: a label is turned, or `to` is set."""
+    """Wrong labels: replaced by a random other class, or by `to`; multilabel: a label is inverted, or `to` is set."""
 
-    probability: float = Field(ge=0, le=1)
-    to: str | None = Field(None, description="the class that is written instead; none: any other")
-    by: Literal["example", "patient"] = Field("example", description="patient: all labels of a recording alike")
+    probability: float = Field(ge=0, le=1, description="probability that a label is wrong")
+    to: str | None = Field(None, description="the class that replaces the label; none: any other class")
+    by: Literal["example", "patient"] = Field(
+        "example", description="unit that gets wrong labels; patient: all labels of a recording change together"
+    )
     where: Where = "train"
 
 
 class Prevalence(Section):
-    """People are left out, never added, until the wanted share has at least one example of a class."""
+    """Prevalence: people are removed until the wanted share of them has at least one example of a class."""
 
-    share: float = Field(ge=0, le=1)
+    share: float = Field(ge=0, le=1, description="wanted share of people")
     of: str | None = Field(None, description="the class; none: the event of a task of two classes")
     where: Where = "all"
 
 
 class AgeMix(Section):
-    """People are left out until the wanted share of those with a known age is older."""
+    """Age distribution: people are removed until the wanted share of those with a known age is older."""
 
-    older: float = Field(ge=0, le=1, description="share of people of age `from_age` or more")
-    from_age: float = Field(65.0, ge=0, le=120, description="years")
+    older: float = Field(ge=0, le=1, description="wanted share of people of age `from_age` or more")
+    from_age: float = Field(65.0, ge=0, le=120, description="age from which on people count as older, years")
     where: Where = "all"
 
 
 class SexMix(Section):
-    """People are left out until the wanted share of those with a known sex is women."""
+    """Sex distribution: people are removed until the wanted share of those with a known sex is women."""
 
-    women: float = Field(ge=0, le=1)
+    women: float = Field(ge=0, le=1, description="wanted share of women")
     where: Where = "all"
 
 
 class Missingness(Section):
-    """More values are missing: NaN, and 0 in the indicator `NAME measured` where the data set has one."""
+    """Missing values: set to NaN, and to 0 in the indicator `NAME measured` where the data set has one."""
 
-    probability: float = Field(ge=0, le=1, description="that a value, or a recording's variable, goes missing")
-    features: tuple[str, ...] = Field((), description="variables, or patterns such as lab*; none: all")
-    by: Literal["value", "patient"] = Field("value", description="patient: a recording lacks the variable wholly")
-    together: bool = Field(False, description="the variables go missing together, as one panel of a laboratory")
+    probability: float = Field(
+        ge=0, le=1, description="probability that a value is missing; by patient: that a variable of a recording is"
+    )
+    features: tuple[str, ...] = Field((), description="variables, or patterns such as lab*; empty: all")
+    by: Literal["value", "patient"] = Field(
+        "value", description="patient: all values of the variable are missing in a recording"
+    )
+    together: bool = Field(False, description="the variables are missing together, as a laboratory panel is")
     where: Where = "all"
 
 
 class Scale(Section):
-    """A straight line: `gain * value + offset`."""
+    """A linear change: `gain * value + offset`."""
 
-    gain: float = Field(1.0, gt=0, le=1000)
-    offset: float = Field(0.0, description="in the variable's own units")
+    gain: float = Field(1.0, gt=0, le=1000, description="factor of the value")
+    offset: float = Field(0.0, description="added to the value, in its own units")
 
 
 class Calibration(Section):
-    """A laboratory or device reads otherwise: a variable of an EHR times `gain`, plus `offset`."""
+    """A laboratory or device that measures differently: a linear change of variables of health records."""
 
-    features: dict[str, Scale] = Field(description="variable: {gain, offset}")
+    features: dict[str, Scale] = Field(description="changes by variable: {gain, offset}")
     where: Where = "all"
 
 
 class ShiftConfig(Section):
-    """How one hospital differs, in simulation only; `*` stands for all of them, option by option.
+    """How one hospital differs, in simulation only; `*` stands for all of them, shift by shift.
 
-    `where`: whose examples an option changes: all, `train` (training and validation patients) or `test`.
+    `where` says whose examples a shift changes: all, `train` (training and validation patients) or `test`.
     See docs/reference/simulated_shift.md for usual values and their sources.
     """
 

@@ -10,62 +10,79 @@ from common.settings import Name, Section
 
 
 class ModelConfig(Section):
-    """A file of common/models, and its options."""
+    """The model: a file of common/models, and its options."""
 
-    name: Name = "cnn"
-    options: dict[str, Any] = Field(default_factory=dict)
+    name: Name = Field("cnn", description="name of the model")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the model")
 
 
 class TrainingConfig(Section):
-    """The local training loop."""
+    """How each site trains locally."""
 
-    epochs: int = Field(1, ge=1, le=10_000, description="local epochs a round")
-    batch_size: int = Field(64, ge=1, le=65_536)
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    lr: float = Field(0.001, gt=0, le=10)
-    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
-    weight_decay: float = Field(0.01, ge=0, le=10)
-    schedule: Literal["constant", "cosine"] = Field("cosine", description="over all rounds of the run")
-    loss: Literal["cross_entropy", "weighted", "focal"] = "weighted"
-    weight_power: float = Field(0.5, ge=0, le=1, description="class weight = (share of class)**-power")
-    focal_gamma: float = Field(2.0, ge=0, le=10)
-    clip_norm: float = Field(5.0, gt=0, description="largest gradient norm of a step")
-    augment: float = Field(0.0, ge=0, le=1, description="strength of random scaling, shift and noise of inputs")
+    epochs: int = Field(1, ge=1, le=10_000, description="local epochs per round")
+    batch_size: int = Field(
+        64, ge=1, le=65_536, description="examples per step; private training draws its own batches"
+    )
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimizer, started anew each round")
+    lr: float = Field(0.001, gt=0, le=10, description="learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="optimizer sgd: momentum")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="weight decay of the optimizer")
+    schedule: Literal["constant", "cosine"] = Field(
+        "cosine", description="of the learning rate, over all rounds of the run"
+    )
+    loss: Literal["cross_entropy", "weighted", "focal"] = Field(
+        "weighted", description="loss of classifiers; weighted: cross-entropy with class weights"
+    )
+    weight_power: float = Field(
+        0.5, ge=0, le=1, description="loss weighted: class weight = (share of the class)**-weight_power"
+    )
+    focal_gamma: float = Field(
+        2.0, ge=0, le=10, description="loss focal: exponent that reduces the weight of easy examples"
+    )
+    clip_norm: float = Field(5.0, gt=0, description="gradients are clipped to this norm at each step")
+    augment: float = Field(0.0, ge=0, le=1, description="strength of random scaling, shifts and noise of the inputs")
     patience: int = Field(0, ge=0, description="epochs without a better validation loss before stopping; 0: off")
-    freeze: tuple[str, ...] = Field((), description="patterns of parameters that do not train, such as stem.*")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    freeze: tuple[str, ...] = Field((), description="patterns of parameters that are not trained, such as stem.*")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
 
 
 class StrategyConfig(Section):
-    """A file of server/strategies, and its options."""
+    """The strategy: a file of server/strategies, and its options."""
 
-    name: Name = "fedavg"
-    options: dict[str, Any] = Field(default_factory=dict)
+    name: Name = Field("fedavg", description="name of the strategy")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the strategy")
 
 
 class FederationConfig(Section):
-    """Rounds, and what carries the messages."""
+    """Rounds, the engine that carries the messages, and the starting weights."""
 
-    rounds: int = Field(8, ge=1, le=100_000)
+    rounds: int = Field(8, ge=1, le=100_000, description="rounds of the federation")
     strategy: StrategyConfig = StrategyConfig()
-    engine: Literal["local", "ray", "federation"] = "local"
-    workers: int = Field(0, ge=0, le=1024, description="parallel workers; 0: one a core")
-    round_timeout: float = Field(3600.0, gt=0, description="seconds to wait for a round's replies")
-    connect_timeout: float = Field(120.0, gt=0, description="seconds to wait for the sites to connect")
-    min_sites: int = Field(1, ge=1, description="fewer answering sites than this end the run")
+    engine: Literal["local", "ray", "federation"] = Field(
+        "local", description="local: workers on this machine; ray: Flower's simulation; federation: server and nodes"
+    )
+    workers: int = Field(0, ge=0, le=1024, description="engine local: parallel workers; 0: one per core")
+    round_timeout: float = Field(3600.0, gt=0, description="seconds to wait for the replies of a round")
+    connect_timeout: float = Field(120.0, gt=0, description="seconds to wait for sites to connect")
+    min_sites: int = Field(1, ge=1, description="the run ends when fewer sites than this answer")
     weights: Literal["examples", "patients", "equal"] = Field(
-        "examples", description="what a site's update weighs: its training examples, its patients, or all sites alike"
+        "examples",
+        description="weight of a site's update: its training examples, its training patients, or the same for all",
     )
     weight_cap: float | None = Field(
         None, gt=0, le=1, description="largest share of a round's weight that one site may have; none: no limit"
     )
-    expect: tuple[str, ...] = Field((), description="names of the sites that must be there; empty: all that come")
-    choose: Literal["best", "last"] = Field("best", description="the model of which round is kept")
-    address: str | None = Field(None, description="HOST:PORT of a running server; none: start all here")
+    expect: tuple[str, ...] = Field((), description="names of the sites that must take part; empty: all that connect")
+    choose: Literal["best", "last"] = Field(
+        "best", description="keep the model of the best round on validation patients, or of the last"
+    )
+    address: str | None = Field(
+        None, description="HOST:PORT of a running server; none: start server and sites on this machine"
+    )
     ca: str | None = Field(None, description="certificate authority that signed the server's certificate")
     start: str | None = Field(
-        None, description="run folder or .safetensors file, where the server runs: weights to start from"
+        None, description="weights to start from: a run folder or a .safetensors file on the server's machine"
     )
     start_except: tuple[str, ...] = Field(
-        (), description="patterns of parameters that begin anew all the same, such as head.out.*"
+        (), description="patterns of parameters that keep their random initial values, such as head.out.*"
     )

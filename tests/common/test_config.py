@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import BaseModel
 
 from common import config
 from common.config import RunConfig, parse_config
@@ -222,3 +225,19 @@ def test_a_configuration_cannot_be_changed() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_stored_experiment_is_a_valid_configuration(path: Path) -> None:
     assert config.load_config(path).name == path.stem.replace("_", "-")
+
+
+def described(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, str | None]]:
+    for name, field in model.model_fields.items():
+        sections = [item for item in get_args(field.annotation) or (field.annotation,) if isinstance(item, type)]
+        inner = [item for item in sections if issubclass(item, BaseModel)]
+        if inner:
+            yield from described(inner[0], f"{path}{name}.")
+        elif name != "where":  # the docstring of ShiftConfig explains it once for all shifts
+            yield f"{path}{name}", field.description
+
+
+def test_every_key_says_what_it_means() -> None:
+    keys = dict(described(RunConfig))
+    assert len(keys) > 100
+    assert [key for key, description in keys.items() if not description] == []

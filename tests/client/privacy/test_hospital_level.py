@@ -282,7 +282,7 @@ def test_what_a_policy_refuses(tmp_path: Path, policy: dict[str, Any], more: dic
 def test_configurations_that_it_refuses(more: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         config(**more)
-    assert config(federation__weights="equal", privacy__weight_cap=None).privacy.cap == 1.0
+    assert config(federation__weights="equal", privacy__weight_cap=None).privacy.site_weight_cap == 1.0
     assert config(data__scaling="site").privacy.kind == "hospital"
 
 
