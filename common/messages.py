@@ -205,10 +205,11 @@ def unpack_error(code: int, reason: str | None) -> tuple[str, str]:
     """Return the site's name, if it stated one, and one line on why it failed; Flower's reasons cut to one."""
     reason = (reason or "no reason given")[:MAX_REASON]
     if code == ERROR_CODE:
-        with suppress(ValueError, KeyError, TypeError, RecursionError, ProtocolError):
+        with suppress(ValueError, KeyError, TypeError, RecursionError):
             stated = json.loads(reason)
-            site, text = str(stated["site"]), clean_text(str(stated["text"]))
-            return check_reply_site(site) if site else "", text
+            site = stated["site"]
+            named = isinstance(site, str) and REPLY_SITE.fullmatch(site) is not None
+            return site if named else "", clean_text(str(stated["text"]))
     return "", f"transport error {code}: {clean_text(reason, 200)}"
 
 

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord
+from flwr.app import ConfigRecord, RecordDict
 
 from common import messages
 from common.arrays import Weights
@@ -145,3 +146,46 @@ def test_a_name_that_a_data_set_gives_a_hospital_may_name_a_site(name: str) -> N
 def test_a_name_that_is_a_path_or_markup_names_no_site(name: object) -> None:
     with pytest.raises(ProtocolError, match="cannot name a site"):
         messages.check_reply_site(name)
+
+
+def test_an_errors_text_is_cut_and_cleaned() -> None:
+    reason = messages.pack_error('=cmd|"/C calc"!A0', "SiteError", "\x1b[2Jno data\nTraceback " + "x" * 9000)
+    assert messages.unpack_error(messages.ERROR_CODE, reason) == ("", "[2Jno data")
+    _, text = messages.unpack_error(messages.ERROR_CODE, messages.pack_error("north", "SiteError", "y" * 9000))
+    assert text == "y" * 500
+    assert messages.unpack_error(3, "\x1b]0;owned\x07" * 9)[1].isprintable()
+
+
+def test_a_reply_of_a_site_that_has_no_usable_name_is_not_sent() -> None:
+    with pytest.raises(ProtocolError, match="its name '=A' cannot name a site"):
+        messages.pack_reply(TrainReply("=A", TrainReport(examples=1)))
+
+
+@pytest.mark.parametrize("kind", list(messages.MESSAGE_TYPES))
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda record: record.pop("run"), "lacks run"),
+        (lambda record: record.update(extra=1), "holds an unknown extra"),
+        (lambda record: record.update(run=5), "holds a wrong run"),
+        (lambda record: record.update({"server-round": -1}), "holds a wrong server-round"),
+        (lambda record: record.update(kind="other"), "its content is not"),
+        (lambda record: record.update(protocol=3), "speaks protocol 3, this site"),
+        (lambda record: record.pop("protocol"), "speaks protocol None, this site"),
+        (lambda record: record.update(run="[1]"), "holds no keys and values"),
+    ],
+)
+def test_a_request_that_does_not_fit_is_refused_in_one_line(kind: RequestKind, change: Any, why: str) -> None:
+    content = messages.pack_request(build_request(kind, RunConfig(), 1))
+    record = dict(content.config_records["config"])
+    change(record)
+    content["config"] = ConfigRecord(record)
+    with pytest.raises(ProtocolError, match=why) as caught:
+        messages.unpack_request(kind, content)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_foreign_message_is_refused() -> None:
+    for content in (RecordDict(), RecordDict({"other": ConfigRecord({"a": 1})})):
+        with pytest.raises(ProtocolError, match="is not one of this federation's protocol"):
+            messages.unpack_request("train", content)
