@@ -21,6 +21,7 @@ from common.metrics.evaluation import check_evaluation_fits_task
 from common.metrics.explanations import Explanation
 from common.metrics.figures import Evaluation, Recalibration
 from common.metrics.paired_resamples import Draws
+from common.metrics.registry import METRICS
 from common.reply_arrays import SomeReply
 from common.reports import HandshakeReport, LatentViewReport
 from common.requests import Method, Request, RequestKind, TrainRequest, ValidateRequest
@@ -52,6 +53,34 @@ class Federation:
         return sorted(
             site for site in set(self.reports) - left_out if self.reports[site].counts.of_split(split).examples
         )
+
+
+def check_validation_patients(config: RunConfig, federation: Federation) -> None:
+    """Refuse a threshold rule, or a metric that chooses the round, on which no validation patient can decide.
+
+    Raises:
+        ConfigError: names the key and what is missing, before any training.
+    """
+    assert federation.task is not None
+    if not federation.task.binary:
+        return
+    holders = federation.holders("validation")
+    classes = [federation.reports[site].counts.validation.classes for site in holders]
+    rule = config.evaluation.threshold
+    keys: list[tuple[str, str, bool]] = []
+    if rule != "likelier":
+        keys.append(("evaluation.threshold", rule, rule != "false_alarms"))
+    if config.federation.choose == "best" and holders and METRICS[config.chooses_by].requires == "event":
+        keys.append(("evaluation.metric", config.chooses_by, True))
+    for key, value, needs_events in keys:
+        other = "evaluation.threshold=likelier" if key == "evaluation.threshold" else "federation.choose=last"
+        hint = f"enlarge sites.validation or set {other}"
+        if not holders:
+            raise ConfigError(f"{key}={value}: no hospital has validation patients to choose it on: {hint}")
+        for index, name in enumerate(federation.task.classes):
+            known = [counts[index] for counts in classes]
+            if (index == 0 or needs_events) and None not in known and not sum(filter(None, known)):
+                raise ConfigError(f"{key}={value}: no validation example is of the class {name}: {hint}")
 
 
 @dataclass
@@ -147,6 +176,7 @@ class Run:
         if federation.task is None:
             raise EngineError("no handshake took place")
         check_evaluation_fits_task(config.evaluation, federation.task)
+        check_validation_patients(config, federation)
         held = [report.counts.train for site, report in federation.reports.items() if site not in federation.external]
         if not held:
             raise ConfigError("sites.external: every hospital is external, so none is left to train")

@@ -33,7 +33,7 @@ from experiments.report.document.report import Report
 from experiments.report.document.results import ModelResult, Subset, WorstSite
 from experiments.report.document.run import Data, Round, RoundFigures, RoundSite, Run, Site, SplitCounts
 from experiments.report.document.shift import LeftOutSite, Shift, TransferResult
-from experiments.report.notices import collect_notices
+from experiments.report.notices import collect_notices, collect_selection_notices
 from experiments.report.run_files import describe_problem, read_lines, read_object
 
 
@@ -72,7 +72,13 @@ def _assemble(folder: Path, run: Mapping[str, Any], outcome: Mapping[str, Any]) 
     binary = task.get("kind") == "multiclass" and len(task.get("classes", ())) == 2
     return Report(
         run=_parse_run(run, outcome, folder.name),
-        notices=collect_notices(run, data, list(hospitals.values()), all(item.private for item in privacy)),
+        notices=collect_notices(
+            run,
+            data,
+            list(hospitals.values()),
+            all(item.private for item in privacy),
+            collect_selection_notices(run, outcome, lines),
+        ),
         data=data,
         task=task,
         sites=tuple(_parse_site(name, item, task, lost.get(name)) for name, item in sorted(hospitals.items())),

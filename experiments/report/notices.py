@@ -20,7 +20,11 @@ ORDER = {"synthetic": 0, "leak": 1, "not-private": 2, "warning": 3}
 
 
 def collect_notices(
-    run: Mapping[str, Any], data: Data, hospitals: Sequence[Mapping[str, Any]], private: bool
+    run: Mapping[str, Any],
+    data: Data,
+    hospitals: Sequence[Mapping[str, Any]],
+    private: bool,
+    further: Sequence[Notice] = (),
 ) -> tuple[Notice, ...]:
     """Return the notices of a run, in order of importance.
 
@@ -29,8 +33,9 @@ def collect_notices(
         data: what the data are.
         hospitals: what each hospital reported in the handshake.
         private: whether the noise of every hospital was secret.
+        further: notices from elsewhere in the run's files.
     """
-    notices = [Notice.model_validate(item) for item in run.get("notices") or ()]
+    notices = [*(Notice.model_validate(item) for item in run.get("notices") or ()), *further]
     levels = {notice.level for notice in notices}
     split = (run.get("config") or {}).get("sites", {}).get("split")
     if "synthetic" not in levels and (data.synthetic or any(item.get("synthetic") for item in hospitals)):
@@ -46,3 +51,38 @@ def collect_notices(
     if warning and warning not in {notice.text for notice in notices}:
         notices.append(Notice(level="warning", text=warning))
     return tuple(sorted(notices, key=lambda notice: ORDER[notice.level]))
+
+
+def collect_selection_notices(
+    run: Mapping[str, Any], outcome: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]
+) -> list[Notice]:
+    """Return a notice where a threshold or a round was to be chosen on validation patients and could not be.
+
+    Args:
+        run: run.json.
+        outcome: federated.json.
+        rounds: the lines of rounds.jsonl.
+    """
+    config = run.get("config") or {}
+    wanted, task = config.get("evaluation", {}), outcome.get("task") or {}
+    notices = []
+    rule = wanted.get("threshold", "likelier")
+    two_classes = task.get("kind") == "multiclass" and len(task.get("classes", ())) == 2
+    if rule != "likelier" and two_classes and outcome.get("test") and outcome.get("threshold") is None:
+        text = (
+            f"No threshold could be chosen by evaluation.threshold={rule}: too little is known of validation patients. "
+            "Every result that depends on a threshold predicts the likelier class instead."
+        )
+        notices.append(Notice(level="warning", text=text))
+    validated = [line["validation"] for line in rounds if line.get("validation")]
+    metric = "loss" if task.get("anomaly") else wanted.get("metric", "macro_f1")
+    if (
+        config.get("federation", {}).get("choose") == "best"
+        and validated
+        and not any(item.get(metric) is not None for item in validated)
+    ):
+        text = (
+            f"No round could be chosen by {metric}, which has no value on validation patients: the last round is kept."
+        )
+        notices.append(Notice(level="warning", text=text))
+    return notices

@@ -40,16 +40,24 @@ class Validation:
 def is_better(run: Run, one: Mapping[str, Counts], other: Mapping[str, Counts]) -> bool:
     """Return whether one round's validation is better than another's, on the sites that answered in both.
 
-    A site that is lost for a round would otherwise make that round look better or worse than it is.
+    A site that is lost for a round would otherwise make that round look better or worse than it is. Where no site
+    answered in both, or those that did cannot tell the metric, each round's sites count: else the first choice would
+    stand until its sites come back.
     """
-    sites = sorted(set(one) & set(other))
-    if not sites:
-        return False
-    metric = run.config.chooses_by
-    new, old = (metric_value(merge_validation(run, [counts[s] for s in sites]), metric) for counts in (one, other))
+    both = sorted(set(one) & set(other))
+    new, old = (_selection_value(run, counts, both) for counts in (one, other))
     if new is None or old is None:
-        return False
-    return METRICS[metric].is_better(new, old)
+        new, old = (_selection_value(run, counts, sorted(counts)) for counts in (one, other))
+    if new is None or old is None:
+        return new is not None
+    return METRICS[run.config.chooses_by].is_better(new, old)
+
+
+def _selection_value(run: Run, counts: Mapping[str, Counts], sites: Sequence[str]) -> float | None:
+    """Return the metric that chooses the round, on the counts of some sites; None: they do not tell it."""
+    if not sites:
+        return None
+    return metric_value(merge_validation(run, [counts[site] for site in sites]), run.config.chooses_by)
 
 
 def validate_round(run: Run, number: int, weights: Weights, outcome: Outcome) -> Validation:

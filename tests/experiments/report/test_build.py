@@ -123,3 +123,33 @@ def test_rounds_keep_a_selectable_metric_without_a_field_and_nothing_else(make_r
     validation = build_report(folder).rounds[0].validation
     assert validation.new_metric == 0.25
     assert not hasattr(validation, "unknown")
+
+
+def test_a_threshold_that_could_not_be_chosen_is_marked(make_run) -> None:
+    folder = make_run()
+    about, outcome = (json.loads((folder / name).read_text()) for name in ("run.json", "federated.json"))
+    about["config"]["evaluation"]["threshold"] = "youden"
+    (folder / "run.json").write_text(json.dumps(about))
+    assert build_report(folder).notices == ()  # of three classes there is no threshold
+    from experiments.report.notices import collect_selection_notices
+
+    outcome["task"]["classes"] = ["quiet", "sepsis"]
+    [notice] = collect_selection_notices(about, outcome | {"threshold": None}, [])
+    assert notice.text.startswith("No threshold could be chosen by evaluation.threshold=youden")
+    assert collect_selection_notices(about, outcome | {"threshold": 0.0}, []) == []
+    about["config"]["evaluation"]["threshold"] = "likelier"
+    assert collect_selection_notices(about, outcome | {"threshold": None}, []) == []
+
+
+def test_a_round_that_could_not_be_chosen_is_marked(make_run) -> None:
+    folder = make_run()
+    about = json.loads((folder / "run.json").read_text())
+    about["config"]["federation"]["choose"] = "best"
+    (folder / "run.json").write_text(json.dumps(about))
+    assert build_report(folder).notices == ()
+    lines = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["validation"]["macro_f1"] = None
+    (folder / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    [notice] = build_report(folder).notices
+    assert notice.text.startswith("No round could be chosen by macro_f1, which has no value")

@@ -48,7 +48,7 @@ def test_the_report_says_what_the_ledgers_say(tmp_path: Path, level: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("at", "says"), [("site", "the noise is in it before it leaves"), ("server", "is trusted with")]
+    ("at", "says"), [("site", "the noise is added at the hospital"), ("server", "must be trusted")]
 )
 def test_the_report_says_what_a_hospitals_privacy_is(tmp_path: Path, at: str, says: str) -> None:
     _, report = run(tmp_path, "privacy.level=hospital", f"privacy.noise_at={at}", "privacy.weight_total=2",
@@ -58,7 +58,7 @@ def test_the_report_says_what_a_hospitals_privacy_is(tmp_path: Path, at: str, sa
         ("hospital", "hospital", 1, 2, at)
     }
     page = next(tmp_path.glob("*/report.html")).read_text()
-    assert "if one hospital&#39;s contribution is nothing" in page
+    assert "if the contribution of one hospital is zero" in page
     assert says in page
 
 

@@ -345,7 +345,19 @@ def test_a_smaller_loss_is_better(sites: dict[str, Site]) -> None:
     assert is_better(run, {"a": low}, {"a": high})
     assert not is_better(run, {"a": high}, {"a": low})
     assert not is_better(run, {"a": low}, {"a": low})
-    assert not is_better(run, {"a": low}, {"b": high})
+    assert not is_better(run, {"b": high}, {"a": low})
+
+
+def test_the_choice_of_the_round_does_not_freeze_where_no_site_answers_in_both(sites: dict[str, Site]) -> None:
+    config = tiny.run_config(evaluation__metric="loss")
+    run = Run(
+        FakeGrid([]), config, strategies.build_strategy(config.federation.strategy), Federation(), tiny.TASK, quiet
+    )
+    low, high = (Counts(np.diag([5, 5, 0]), np.zeros((3, 2, 64), int), np.asarray(v)) for v in (1.0, 2.0))
+    assert is_better(run, {"a": low}, {"b": high})
+    assert not is_better(run, {"a": high}, {"b": low})
+    assert not is_better(run, {}, {"b": low})
+    assert is_better(run, {"a": high, "b": low}, {"b": high, "c": low})  # on b alone
 
 
 def test_the_kept_weights_are_the_chosen_rounds(sites: dict[str, Site], tmp_path: Path) -> None:
