@@ -21,6 +21,7 @@ from sites import datasets, shift, splits
 from sites.anomaly_task import to_anomaly_task
 from sites.cohort import Cohort, Patient
 from sites.datasets import Source
+from sites.outliers import clear_outliers
 
 _assigning = threading.Lock()
 
@@ -61,7 +62,9 @@ class Site:
 def load_site(context: SiteContext, config: RunConfig) -> Site:
     """Load a site, cached by the settings that affect its data."""
     sites = config.sites.model_copy(update={"external": ()})  # what a site holds does not depend on who trains
-    reduced = RunConfig(name=config.name, seed=config.seed, data=config.data, sites=sites, shift=config.shift)
+    # Limits of outliers from patients' own values would void private training: only a scaling without noise sets them.
+    data = config.data.model_copy(update={"scaling": "none"}) if config.privacy.on else config.data
+    reduced = RunConfig(name=config.name, seed=config.seed, data=data, sites=sites, shift=config.shift)
     if config.detecting:
         reduced = reduced.model_copy(
             update={"model": ModelConfig(name=config.model.name), "detection": _select_labelling(config.detection)}
@@ -99,6 +102,8 @@ def read_site(context: SiteContext, reduced_config: str) -> Site:
     cohort = source.read(ids)
     synthetic = source.card.synthetic or cohort.synthetic
     cohort = splits.assign_split(cohort, patients, config.sites, config.seed, name)
+    if input_scaling.resolve_scaling(config.data, cohort.task) != "none":
+        cohort = clear_outliers(cohort, source.bounds())
     cohort, shifted = shift.apply_shift(cohort, shift.site_options(config, name), config.seed, name)
     if config.detecting:
         cohort = to_anomaly_task(cohort, config)

@@ -9,7 +9,8 @@ A plug-in defines `CARD` (what the data are, as a `DataCard`), `Options` (the se
 and, where they apply,
 
     default_folder(options, store, seed)  a folder of generated data, for a run without `data.path`
-    bounds(options)                       public value ranges of the inputs, for sums with privacy noise
+    bounds(options)                       public value ranges of inputs, for sums with privacy noise; the data set reads
+                                          an implausible cell of such an input as missing, and counts it
     unlabelled_rows(source)               rows for `wardround score` that need no label
     strip_band(options)                   pass band (Hz) of the filter that strips have passed; none: as recorded
 
@@ -63,6 +64,13 @@ class Source:
         """Return what is predicted from what."""
         task: Task = self.module.task(self.options)
         return task
+
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """Return the public value ranges of the inputs, by name; empty where the data set states none."""
+        bounds: dict[str, tuple[float, float]] = {}
+        if hasattr(self.module, "bounds"):
+            bounds = self.module.bounds(self.options)
+        return bounds
 
     def patients(self) -> list[Patient]:
         """Return everyone in the folder."""
