@@ -1,16 +1,15 @@
-"""Differentially private training (Abadi et al. 2016, arXiv:1607.00133): whom it protects, what it costs.
+"""The privacy budget of differentially private training (Abadi et al. 2016, arXiv:1607.00133): levels, noise, charges.
 
-Levels. Neighbouring data sets differ in one unit, which is added or taken away:
-- `patient`: the unit is a person with all their recordings and examples. A step draws people, each with chance q,
-  takes at most `examples` of the examples of each (drawn anew at each step), and clips the gradient of their mean loss
-  as one. What is protected: whether a person took part at this hospital, and all that they contributed.
-- `record`: the unit is one example (a heartbeat, an hour). What is protected is that example alone: a person with a
-  thousand of them has no promise worth the name.
+Levels. Neighbouring data sets differ in one unit, which is added or removed:
+- `patient`: the unit is a person with all their recordings and examples. A step draws people, each with probability q,
+  takes at most `examples` examples of each (drawn anew at each step), and clips the gradient of their mean loss as one.
+  Protected is whether a person took part at this hospital, and everything that they contributed.
+- `record`: the unit is one example (a heartbeat, an hour). Only that example is protected: a person with a thousand of
+  them has no useful guarantee.
 - `hospital`: the unit is a hospital's contribution (client/privacy/hospital_level.py).
-At the first two levels are not protected: the figures on validation and test patients, who are other people; how many
-train, where the policy declares that public (client/privacy/noisy_counts.py); facts that hold for a whole hospital.
-The server
-sees each site's update: the promise holds for what it sees, because the noise is added here, before an update leaves.
+The first two levels do not protect: results on validation and test patients, who are other people; the number of units
+that train, if the policy declares it public (client/privacy/noisy_counts.py); facts about a hospital as a whole. The
+server sees each site's update, and the guarantee holds against it: noise is added here, before an update leaves.
 
 A round is charged to the site's ledger (client/privacy/ledger.py) before it trains, for all its steps.
 """
@@ -19,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
 
 from client import input_scaling
 from client.privacy.accounting import GaussianSteps, compute_epsilon, count_steps, solve_noise
@@ -33,21 +31,30 @@ from client.privacy.units import (
     digest_cohort,
     digest_training_people,
 )
+from client.site import Site
 from client.site_context import SiteContext
 from common.config import RunConfig
 from common.errors import ConfigError, SiteError
 from common.requests import TrainRequest
 from common.task import Task
 
-if TYPE_CHECKING:
-    from client.site import Site
+SpendingReport = dict[str, str | int | float | bool]
+"""What a site reports of a charge, JSON-ready; it holds nothing that depends on patients' values."""
 
 
 @dataclass(frozen=True)
 class DpSgdPlan:
-    """How a round trains. `sigma`: noise in norms of `clip`; `steps`: of this round; `private`: false in tests.
+    """How a round of DP-SGD trains.
 
-    `units`: how many there are, as the server may know; 0: as many as there are.
+    Attributes:
+        level: `patient` or `record`.
+        q: probability that a unit takes part in a step.
+        sigma: standard deviation of the noise, in clipping norms.
+        clip: largest norm of a unit's gradient.
+        steps: steps of this round.
+        examples: most examples of a unit in a step.
+        private: whether noise and sampling are secret; false only in tests.
+        units: number of units reported to the server; 0 means the true number.
     """
 
     level: str
@@ -61,7 +68,7 @@ class DpSgdPlan:
 
 
 def needs_noisy_sums(config: RunConfig, task: Task) -> bool:
-    """Return whether a private run sums over patients before it trains."""
+    """Return whether a private run pays for noisy sums of inputs before it trains."""
     privacy = config.privacy
     return (
         input_scaling.resolve_scaling(config.data, task) == "standard"
@@ -71,7 +78,7 @@ def needs_noisy_sums(config: RunConfig, task: Task) -> bool:
 
 
 def get_planned_steps(config: RunConfig) -> GaussianSteps | None:
-    """Return the steps of a run whose noise is given; none: it is to be solved."""
+    """Return all steps of a run whose noise is given, or None if the noise is to be solved."""
     privacy = config.privacy
     return None if privacy.sigma is None else GaussianSteps(privacy.participation, privacy.sigma, _steps(config))
 
@@ -84,9 +91,15 @@ def _steps(config: RunConfig) -> int:
 
 
 def solve_sums_noise(config: RunConfig, rows: Sequence[LedgerRow] = (), run: str = "") -> float:
-    """Return the noise of sums over patients, in norms of a unit's vector: so that they alone spend their share.
+    """Return the noise of the sums over patients, in clipping norms, with which they spend their share of epsilon.
 
-    The share is of the run's epsilon; where a run gives its noise instead, of what that spends.
+    The share is `privacy.statistics_share` of the run's epsilon, or, if the run gives its noise instead, of the epsilon
+    that sums and steps spend together. A run that has been charged for its sums keeps their noise.
+
+    Args:
+        config: the run.
+        rows: the site's charges.
+        run: the run's id in them.
 
     Raises:
         ConfigError: the epsilon cannot be kept.
@@ -105,16 +118,16 @@ def solve_sums_noise(config: RunConfig, rows: Sequence[LedgerRow] = (), run: str
 def solve_training_noise(
     config: RunConfig, rows: Sequence[LedgerRow] = (), run: str = "", statistics: bool = False
 ) -> float:
-    """Return the noise of a run's steps: as asked for, or solved from all steps that the run plans.
+    """Return the noise of a run's steps, in clipping norms: as configured, or solved for all steps that the run plans.
 
-    A run that has been charged before goes on with the noise it has: solving takes seconds, and a hospital's client
-    may be a new process for each message. The check of each charge holds whatever the noise.
+    A run that has been charged before keeps its noise: solving takes seconds, and a hospital's client may be a new
+    process for each message. Each charge is checked against the budget whatever the noise.
 
     Args:
         config: the run.
         rows: the site's charges.
-        run: its name in them.
-        statistics: whether sums over patients are paid from the same epsilon.
+        run: the run's id in them.
+        statistics: whether noisy sums are paid from the same epsilon.
 
     Raises:
         ConfigError: the epsilon cannot be kept.
@@ -126,17 +139,15 @@ def solve_training_noise(
     if privacy.sigma is not None:
         return privacy.sigma
     assert privacy.epsilon is not None
-    beside = (GaussianSteps(1.0, solve_sums_noise(config, rows, run), 1),) if statistics else ()
-    return solve_noise(
-        privacy.epsilon, privacy.delta, privacy.participation, _steps(config), privacy.accountant, beside
-    )
+    others = (GaussianSteps(1.0, solve_sums_noise(config, rows, run), 1),) if statistics else ()
+    return solve_noise(privacy.epsilon, privacy.delta, privacy.participation, _steps(config), privacy.accountant, others)
 
 
 def open_ledger(context: SiteContext, site: Site) -> Ledger:
-    """Return a site's ledger; a hospital's is bound to the content of its folder, a simulated one's to its cohort.
+    """Return a site's ledger, bound to the content of a hospital's data folder or of a simulated site's cohort.
 
     Raises:
-        SiteError: the site has no folder for it.
+        SiteError: the node was started without a state folder.
     """
     if context.state is None:
         raise SiteError("privacy needs a folder for the ledger of what was spent: give --state")
@@ -148,14 +159,18 @@ def open_ledger(context: SiteContext, site: Site) -> Ledger:
 
 def start_private_round(
     context: SiteContext, site: Site, request: TrainRequest, units: int
-) -> tuple[DpSgdPlan, dict[str, Any]]:
-    """Charge a round that `refuse` has let pass; return how it trains, and what the report tells of it.
+) -> tuple[DpSgdPlan, SpendingReport]:
+    """Charge a round of a checked run, and return how it trains and what the site reports of the charge.
 
-    `units`: how many there are, as the server may know (client/privacy/noisy_counts.py).
+    Args:
+        context: the site's context.
+        site: whose patients train.
+        request: of the round.
+        units: number of units reported to the server (client/privacy/noisy_counts.py).
 
     Raises:
         BudgetSpent: the round would overspend; nothing trains.
-        ConfigError: the strategy trains what is not charged.
+        ConfigError: the strategy trains something that is not charged.
     """
     config, privacy = request.config, request.config.privacy
     if request.method.control or request.method.pull is not None:
@@ -176,10 +191,10 @@ def start_private_round(
 
 
 def charge_ledger(context: SiteContext, site: Site, wanted: Charge) -> LedgerRow:
-    """Charge, and keep who trains: a later run with other people is refused (`refuse`).
+    """Charge the ledger, and record who trains: `check_private_training` refuses later runs with other people.
 
     Raises:
-        BudgetSpent: it would overspend; nothing was charged.
+        BudgetSpent: the charge would overspend; nothing was charged.
         DataError: the ledger cannot be used.
     """
     ledger = open_ledger(context, site)
@@ -208,12 +223,15 @@ def build_charge(
     )
 
 
-def build_spending_report(row: LedgerRow, clip: float, units: int) -> dict[str, Any]:
-    """Return what a site tells of its spending: figures of the plan and sums of steps, nothing of patients' values.
+def build_spending_report(row: LedgerRow, clip: float, units: int) -> SpendingReport:
+    """Return what a site reports of a charge: the plan, and the epsilon spent so far.
 
-    `units`: how many there are, as the server may know.
+    Args:
+        row: the charge.
+        clip: the clipping norm.
+        units: number of units reported to the server, which may differ from the ledger's.
     """
-    held = asdict(row)
+    fields = asdict(row)
     names = (
         "level",
         "unit",
@@ -226,4 +244,4 @@ def build_spending_report(row: LedgerRow, clip: float, units: int) -> dict[str, 
         "epsilon",
         "private",
     )
-    return {**{name: held[name] for name in names}, "clip": clip, "units": units}
+    return {**{name: fields[name] for name in names}, "clip": clip, "units": units}

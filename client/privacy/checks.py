@@ -1,25 +1,21 @@
-"""Checks of a private run against the policy, before any work."""
+"""Checks of a private run against policy, data and model, before any work is done."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from client.privacy.budget import open_ledger
 from client.privacy.units import TRAINING_PEOPLE_KEY, UNIT_NAMES, count_units, digest_training_people
+from client.site import Site
 from client.site_context import SiteContext
 from common import models
 from common.config import RunConfig
 from common.errors import SiteError
 
-if TYPE_CHECKING:
-    from client.site import Site
-
 
 def check_private_training(context: SiteContext, site: Site, config: RunConfig) -> None:
-    """Refuse, before anything is trained or sent, what policy, data or model do not allow.
+    """Refuse a run that policy, data or model do not allow, before anything is trained or sent.
 
     Raises:
-        SiteError: the policy or the data forbid it.
+        SiteError: the policy or the data forbid the run.
         ConfigError: the model has no gradients of single units.
         DataError: the ledger cannot be used.
     """
@@ -49,8 +45,8 @@ def check_private_training(context: SiteContext, site: Site, config: RunConfig) 
                 f"{units} {UNIT_NAMES[privacy.kind]}s" if policy.counts == "public" else f"the {privacy.kind}s here"
             )
             raise SiteError(
-                f"privacy.delta={privacy.delta:g} must be below 1 / {how_many}: with such a delta one of them could be "
-                "published"
+                f"privacy.delta={privacy.delta:g} must be below 1 / {how_many}: with a larger delta one of them could "
+                "be published"
             )
     if privacy.kind != "hospital":
         models.check_per_unit_gradients(models.build_model(site.task, config.model, seed=0), privacy.kind)
@@ -60,6 +56,6 @@ def check_private_training(context: SiteContext, site: Site, config: RunConfig) 
         before = ledger.kept(TRAINING_PEOPLE_KEY)
         if before is not None and before != digest_training_people(site.train):
             raise SiteError(
-                "policy: other people would train here than in earlier private runs, and who was tested then is not "
-                "protected: keep the sites section, or allow several_splits"
+                "policy: other patients would train here than in earlier private runs, and those tested then are not "
+                "protected: use the earlier runs' sites section, or allow several_splits in the policy"
             )

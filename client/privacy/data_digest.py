@@ -10,28 +10,28 @@ from common.files import write_text
 
 
 def digest_folder(folder: Path, known: Path | None = None) -> str:
-    """Return a digest of the content of all files in a folder, whatever their dates and the run's settings.
+    """Return a digest of the content of all files in a folder; dates and the run's settings do not change it.
 
     Args:
-        folder: read in the order of names; files whose name begins with a dot do not count.
-        known: a file that remembers digests by size and time of change, so that only new content is read again.
+        folder: files whose name begins with a dot are left out.
+        known: a cache file of digests by size and modification time, so that only changed files are read again.
     """
     try:
         remembered = json.loads(known.read_text(encoding="utf-8")) if known else {}
     except (OSError, ValueError):
         remembered = {}
-    found: dict[str, list[object]] = {}
+    digests: dict[str, list[object]] = {}
     for path in sorted(item for item in folder.rglob("*") if item.is_file() and not item.name.startswith(".")):
         name, about = path.relative_to(folder).as_posix(), path.stat()
         stamp: list[object] = [about.st_size, about.st_mtime_ns]
         old = remembered.get(name)
         if isinstance(old, list) and old[:2] == stamp and len(old) == 3:
-            found[name] = old
+            digests[name] = old
             continue
         with path.open("rb") as file:
-            found[name] = [*stamp, hashlib.file_digest(file, "sha256").hexdigest()]
-    if known and found != remembered:
+            digests[name] = [*stamp, hashlib.file_digest(file, "sha256").hexdigest()]
+    if known and digests != remembered:
         known.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_text(known, json.dumps(found))
-    text = json.dumps([(name, item[2]) for name, item in found.items()])
+        write_text(known, json.dumps(digests))
+    text = json.dumps([(name, item[2]) for name, item in digests.items()])
     return hashlib.sha256(text.encode()).hexdigest()

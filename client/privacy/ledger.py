@@ -1,18 +1,18 @@
 """The privacy ledger of a site: what each round was charged, in an append-only file of the hospital's own.
 
-One SQLite file holds one budget: all that was ever charged against a site's data, over rounds, restarts and runs.
-A row is written before a round trains, in one transaction with the check that the budget bears it, so that a crash
-can only overstate what was spent. Each row holds the hash of the one before it; the number and hash of the last row
-stand once more in a file beside it (`.head`).
+One SQLite file holds one budget: everything that was ever charged for a site's data, over rounds, restarts and runs.
+A row is written before a round trains, in one transaction with the check that the budget allows it, so that a crash
+can only overstate what was spent. Each row holds the hash of the row before; a second file (`.head`) repeats the
+number and hash of the last row.
 
-What survives: the rollback journal with `synchronous=EXTRA` writes each charge, and the folder's entry of the
-journal, through to the disk before `charge` returns. A charge is lost neither to kill -9 at any moment nor to a power
-cut, on a disk that keeps what it has confirmed. SQLite locks the file, so that processes take turns; over a network
-file system its locks may not hold: keep the ledger on a local disk.
+Durability: the rollback journal with `synchronous=EXTRA` writes each charge, and the journal's directory entry, to the
+disk before `charge` returns. Neither kill -9 nor a power cut loses a charge, on a disk that keeps what it has
+confirmed. SQLite locks the file, so that processes take turns; locks of network file systems are unreliable: keep the
+ledger on a local disk.
 
-What is found: a row that was changed, taken out or added out of turn, and rows cut off at the end. What cannot be
-found: someone who rewrites the whole chain and the file beside it, or removes both. The ledger is evidence for an
-honest hospital, not a defence against its own administrator.
+Tampering: a row that was changed, removed or inserted is detected, and so are rows cut off at the end. Someone who
+rewrites the whole chain and the second file, or removes both, is not: the ledger is an honest hospital's evidence, not
+a defence against its own administrator.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from common.messages import BUDGET_SPENT
 LEDGER_FORMAT = "wardround.ledger/1"
 INITIAL_HASH = "0" * 64
 LOCK_TIMEOUT_SECONDS = 60.0
+RESTORE = "restore the intact file, never an older copy; until then nothing trains"
 SCHEMA = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE charges (number INTEGER PRIMARY KEY, time TEXT NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL,
@@ -53,10 +54,26 @@ class BudgetSpent(SiteError):
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """One charge. `epsilon_run`, `epsilon`: spent with it by the run, and by all runs, at `delta`.
+    """One charge.
 
-    `units`: how many people (level patient) or examples (level record) there were; `private`: false where a test
-    used noise of a known seed; `data`: digest of the data's content.
+    Attributes:
+        number: of the row, from 1.
+        time: when it was charged, ISO 8601 in UTC.
+        run: the run's id.
+        round: the round that was charged; 0 for sums and counts before round 1.
+        level: privacy level: patient, record or hospital.
+        unit: what one unit of the level is.
+        units: how many units there were.
+        q: probability that a unit took part in a step.
+        sigma: standard deviation of the noise, in clipping norms.
+        steps: steps of this charge.
+        delta: of the epsilons.
+        accountant: how the epsilons were computed.
+        epsilon_run: spent by the run so far, with this charge.
+        epsilon: spent by all runs so far, with this charge.
+        private: false if the noise had a known seed (tests).
+        data: digest of the data's content.
+        hash: of this row and the one before.
     """
 
     number: int
@@ -79,20 +96,34 @@ class LedgerRow:
 
     @property
     def spent(self) -> GaussianSteps:
-        """The steps that were charged."""
+        """The charged steps."""
         return GaussianSteps(self.q, self.sigma, self.steps)
 
     def digest(self, previous: str) -> str:
-        """Return the hash of a row that follows another."""
-        held = asdict(self)
-        del held["hash"]
-        text = json.dumps([previous, held], sort_keys=True, separators=(",", ":"))
+        """Return the row's hash, given the hash of the row before."""
+        content = asdict(self)
+        del content["hash"]
+        text = json.dumps([previous, content], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Charge:
-    """What a round asks for. Limits: epsilons at `delta`, of this run and of all runs; none: no limit."""
+    """A request to charge the ledger.
+
+    Attributes:
+        run: the run's id.
+        round: the round; 0 for sums and counts before round 1.
+        level: privacy level: patient, record or hospital.
+        unit: what one unit of the level is.
+        units: how many units there are.
+        spent: the steps to charge.
+        delta: at which epsilons are computed.
+        accountant: how epsilons are computed.
+        run_limit: largest epsilon of this run; default: no limit.
+        total_limit: largest epsilon of all runs; default: no limit.
+        private: false if the noise has a known seed (tests).
+    """
 
     run: str
     round: int
@@ -108,15 +139,19 @@ class Charge:
 
 
 def get_ledger_path(state: Path, site: str) -> Path:
-    """Return where the ledger of a site lies in its state folder."""
+    """Return the path of a site's ledger in its state folder."""
     return state / escape_file_name(site) / "privacy.sqlite"
 
 
 class Ledger:
-    """The ledger in `path`, of data with the digest `data`; made when the first use finds none.
+    """The ledger of a site's data, created at first use.
+
+    Args:
+        path: the SQLite file.
+        data: digest of the data that the ledger is bound to.
 
     Raises:
-        DataError: it is damaged, cannot be written, or belongs to other data.
+        DataError: in every method: the file is damaged, cannot be written, or belongs to other data.
     """
 
     def __init__(self, path: Path, data: str) -> None:
@@ -124,63 +159,65 @@ class Ledger:
 
     @classmethod
     def read(cls, path: Path) -> Ledger:
-        """Return the ledger in a file, whatever its data.
+        """Return the ledger in an existing file, with the data that it is bound to.
 
         Raises:
-            DataError: there is none.
+            DataError: there is no such file.
         """
         if not path.is_file():
             raise DataError(f"no privacy ledger {path}: name the hospital and its --state folder, or --path")
-        found = cls(path, "")
-        with found._open() as connection:
-            found.data = found._about(connection).get("data", "")
-        return found
+        ledger = cls(path, "")
+        with ledger._open() as connection:
+            ledger.data = ledger._about(connection).get("data", "")
+        return ledger
 
     def rows(self) -> list[LedgerRow]:
-        """Return all charges, after checking that they are as they were written.
+        """Return all charges, after verifying the chain of hashes.
 
         Raises:
-            DataError: they are not.
+            DataError: a row was changed, removed or inserted.
         """
-        self._ready()
+        self._ensure_created()
         with self._open() as connection:
-            return self._checked(connection)
+            return self._verify(connection)
 
     def check(self) -> list[LedgerRow]:
-        """Return all charges, after checking also that another can be written.
+        """Return all charges, after verifying the chain and that another charge can be written.
 
         Raises:
             DataError: the file is read-only or its disk full.
         """
-        self._ready()
+        self._ensure_created()
         with self._open() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 connection.execute("INSERT INTO about VALUES ('room', ?)", ("x" * 8192,))
             finally:
-                with suppress(sqlite3.Error):  # a full disk has rolled back already, and is what the error must say
+                with suppress(
+                    sqlite3.Error
+                ):  # on a full disk SQLite has rolled back already; raise the error about the disk
                     connection.execute("ROLLBACK")
-            return self._checked(connection)
+            return self._verify(connection)
 
     def kept(self, key: str) -> str | None:
-        """Return what `keep` was given under a key; None where nothing was."""
-        self._ready()
+        """Return the text that `keep` stored under a key, or None."""
+        self._ensure_created()
         with self._open() as connection:
-            found = connection.execute("SELECT value FROM about WHERE key = ?", (f"kept/{key}",)).fetchone()
-        return None if found is None else str(found[0])
+            row = connection.execute("SELECT value FROM about WHERE key = ?", (f"kept/{key}",)).fetchone()
+        return None if row is None else str(row[0])
 
     def keep(self, key: str, value: str) -> None:
-        """Keep a text beside the charges; what is there already stays.
+        """Store a text under a key; a text that is stored already stays.
 
         Raises:
             DataError: the file cannot be written.
         """
-        self._ready()
+        self._ensure_created()
         with self._open() as connection:
             connection.execute("INSERT OR IGNORE INTO about VALUES (?, ?)", (f"kept/{key}", value))
 
     def total(self, delta: float, accountant: Accountant, run: str | None = None) -> float:
-        """Return the epsilon that one run, or all runs, have been charged."""
+        """Return the epsilon that one run (default: all runs together) has been charged."""
         return compute_epsilon((row.spent for row in self.rows() if run in (None, row.run)), delta, accountant)
 
     def charge(self, wanted: Charge) -> LedgerRow:
@@ -190,12 +227,12 @@ class Ledger:
             BudgetSpent: it would spend more than a limit; nothing is written.
             DataError: the ledger cannot be trusted or written: the round must not train.
         """
-        self._ready()
+        self._ensure_created()
         with self._open() as connection:
-            connection.execute("BEGIN IMMEDIATE")  # from the check to the commit nobody else charges
+            connection.execute("BEGIN IMMEDIATE")  # locks out other processes from the check to the commit
             try:
-                rows = self._checked(connection)
-                row = self._next(rows, wanted)
+                rows = self._verify(connection)
+                row = self._build_row(rows, wanted)
                 names = [item.name for item in fields(LedgerRow)]
                 marks = ", ".join("?" * len(names))
                 values = [getattr(row, name) for name in names]
@@ -205,24 +242,24 @@ class Ledger:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
                 raise
-        self._anchor(row)
+        self._write_head(row)
         return row
 
-    def _next(self, rows: list[LedgerRow], wanted: Charge) -> LedgerRow:
+    def _build_row(self, rows: list[LedgerRow], wanted: Charge) -> LedgerRow:
         other = next((row.level for row in rows if row.level != wanted.level), None)
         if other:
             raise BudgetSpent(
-                f"{BUDGET_SPENT}: this data has been charged per {other}, which bounds nothing per {wanted.level}: "
-                f"go on with privacy.level={other}"
+                f"{BUDGET_SPENT}: these data have been charged per {other}, which bounds nothing per {wanted.level}: "
+                f"use privacy.level={other}"
             )
         own = [row.spent for row in rows if row.run == wanted.run] + [wanted.spent]
         every = [row.spent for row in rows] + [wanted.spent]
         of_run = compute_epsilon(own, wanted.delta, wanted.accountant)
         total = of_run if len(own) == len(every) else compute_epsilon(every, wanted.delta, wanted.accountant)
-        for found, limit, whose in ((of_run, wanted.run_limit, "run"), (total, wanted.total_limit, "site")):
-            if limit is not None and not found <= limit:
+        for total_epsilon, limit, whose in ((of_run, wanted.run_limit, "run"), (total, wanted.total_limit, "site")):
+            if limit is not None and not total_epsilon <= limit:
                 raise BudgetSpent(
-                    f"{BUDGET_SPENT}: round {wanted.round} would bring epsilon to {found:.3f} of the "
+                    f"{BUDGET_SPENT}: round {wanted.round} would bring epsilon to {total_epsilon:.3f} of the "
                     f"{whose}'s {limit:g} "
                     f"at delta {wanted.delta:g}"
                 )
@@ -237,27 +274,27 @@ class Ledger:
 
     @property
     def head(self) -> Path:
-        """The file that says once more which row is the last."""
+        """The file that repeats the number and hash of the last row."""
         return self.path.with_name(self.path.name + ".head")
 
-    def _anchor(self, row: LedgerRow) -> None:
+    def _write_head(self, row: LedgerRow) -> None:
         try:
             write_text(self.head, f"{row.number} {row.hash}\n", durable=True)
         except OSError as error:
             raise DataError(f"cannot write {self.head}: {error.strerror}: the round does not train") from None
 
-    def _ready(self) -> None:
-        """Make the ledger if there is none, or one whose making was interrupted."""
+    def _ensure_created(self) -> None:
+        """Create the ledger if there is none, or if its creation was interrupted."""
         if self.path.is_file():
             with self._open() as connection:
                 if connection.execute("SELECT 1 FROM sqlite_master").fetchone():
                     return
-        self._make()
+        self._create()
 
-    def _make(self) -> None:
-        """Make an empty ledger, unless another process does so at the same time."""
+    def _create(self) -> None:
+        """Create an empty ledger, unless another process has just done so."""
         if self.head.is_file():
-            raise DataError(f"{self.path} is gone, but {self.head.name} shows that there was one: put it back")
+            raise DataError(f"{self.path} is gone, but {self.head.name} shows that there was one: restore it")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -284,57 +321,56 @@ class Ledger:
             connection.execute("PRAGMA synchronous=EXTRA")
             yield connection
         except sqlite3.DatabaseError as error:
-            raise DataError(
-                f"the privacy ledger {self.path} cannot be used ({error}): nothing trains until it can; put back a "
-                "copy that is whole, never an older one"
-            ) from None
+            raise DataError(f"the privacy ledger {self.path} cannot be used ({error}): {RESTORE}") from None
         finally:
             if connection is not None:
                 connection.close()
 
     def _about(self, connection: sqlite3.Connection) -> dict[str, str]:
-        found = dict(connection.execute("SELECT key, value FROM about").fetchall())
-        if found.get("format") != LEDGER_FORMAT:
-            raise DataError(f"{self.path} is no privacy ledger of this version ({LEDGER_FORMAT})")
-        return found
+        about = dict(connection.execute("SELECT key, value FROM about").fetchall())
+        if about.get("format") != LEDGER_FORMAT:
+            raise DataError(f"{self.path} is not a privacy ledger of this version ({LEDGER_FORMAT})")
+        return about
 
-    def _checked(self, connection: sqlite3.Connection) -> list[LedgerRow]:
-        """Return the rows, if the chain holds and reaches the head beside it."""
+    def _verify(self, connection: sqlite3.Connection) -> list[LedgerRow]:
+        """Return the rows, after verifying the chain of hashes up to the row that the head file names."""
         about = self._about(connection)
         if self.data != about["data"]:
             raise DataError(
-                f"the privacy ledger {self.path} belongs to other data: what people spent there would be forgotten "
-                "here; if the data only grew, run wardround privacy ledger --accept-data"
+                f"the privacy ledger {self.path} belongs to other data, and what was spent on those would be "
+                "forgotten; if the data only grew, run wardround privacy ledger --accept-data"
             )
         try:
-            anchor = self.head.read_text(encoding="utf-8").split()
+            head = self.head.read_text(encoding="utf-8").split()
         except FileNotFoundError:
-            anchor = ["0", INITIAL_HASH]
+            head = ["0", INITIAL_HASH]
         names = [item.name for item in fields(LedgerRow)]
         rows: list[LedgerRow] = []
         previous = INITIAL_HASH
         hashes = {0: INITIAL_HASH}
         for values in connection.execute(f"SELECT {', '.join(names)} FROM charges ORDER BY number"):
-            held = dict(zip(names, values, strict=True))
-            row = LedgerRow(**{**held, "private": bool(held["private"])})
+            content = dict(zip(names, values, strict=True))
+            row = LedgerRow(**{**content, "private": bool(content["private"])})
             if row.number != len(rows) + 1 or row.hash != row.digest(previous):
-                raise DataError(f"the privacy ledger {self.path} was changed at row {len(rows) + 1}: do not trust it")
+                raise DataError(f"the privacy ledger {self.path} was changed at row {len(rows) + 1}: {RESTORE}")
             rows.append(row)
             previous = hashes[row.number] = row.hash
-        number = int(anchor[0]) if len(anchor) == 2 and anchor[0].isdigit() else -1
-        if hashes.get(number) != anchor[-1]:
-            raise DataError(f"the privacy ledger {self.path} ends at row {len(rows)}: rows behind it were cut off")
+        number = int(head[0]) if len(head) == 2 and head[0].isdigit() else -1
+        if hashes.get(number) != head[-1]:
+            raise DataError(
+                f"the privacy ledger {self.path} ends at row {len(rows)}: rows after it were cut off: {RESTORE}"
+            )
         return rows
 
     def accept(self, data: str) -> None:
-        """Let the ledger go on with data that changed; all that was charged goes on counting."""
+        """Bind the ledger to data that were extended; all that was charged continues to count."""
         with self._open() as connection:
             self.data = self._about(connection)["data"]
-            self._checked(connection)
+            self._verify(connection)
             connection.execute("UPDATE about SET value = ? WHERE key = 'data'", (data,))
         self.data = data
 
 
 def connect_sqlite(path: Path) -> sqlite3.Connection:
-    """Open the file; transactions are begun by hand."""
+    """Open the file without implicit transactions: callers begin them."""
     return sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None)

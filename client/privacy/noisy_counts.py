@@ -1,11 +1,11 @@
-"""How many train at a site, as the server is told: exactly, or noisily where training is private.
+"""Training counts that a site reports: exact, or noisy if training is private.
 
-One person more changes a count by one, and who knows the count to the last digit knows that person. So a private site
-tells noisy counts (one release of the Gaussian mechanism per level and set of people who train), unless its policy
-declares them public. Each unit counts once, and its classes by the share of its examples that has each: norm at
-most sqrt(2), whatever a person's number of examples. The noise is drawn once and kept with the ledger, which is charged
-for it then, apart from any run: asking again gives the same numbers and costs nothing. Whether anybody trains at all is
-told as it is, and so is that they are fewer than the policy's least.
+One more person changes a count by one, so an exact count can reveal whether that person is in it. A private site
+therefore reports noisy counts (one release of the Gaussian mechanism per level and set of training people), unless its
+policy declares them public. Each unit counts once, and counts for each class by the share of its examples that have
+it: a vector of norm at most sqrt(2), whatever a person's number of examples. The noise is drawn once and stored with
+the ledger, which is charged then, separately from any run: later requests get the same numbers at no cost. Exact are
+only whether anybody trains at all, and whether they are fewer than the policy's minimum.
 
 Validation and test patients are other people, and are counted exactly.
 """
@@ -15,14 +15,15 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from client.privacy import budget
 from client.privacy.accounting import GaussianSteps, solve_noise
 from client.privacy.ledger import Charge
 from client.privacy.units import STATISTICS_ROUND, digest_training_people, group_rows_by_unit
+from client.site import Site
 from client.site_context import SiteContext
 from common import noise
 from common.config import RunConfig
@@ -30,32 +31,38 @@ from common.seeds import seed_for
 from sites.cohort import Cohort
 
 COUNTS_RUN = "counts"
-"""The run under which the ledger holds what counts cost."""
+"""The ledger's run of the charges for noisy counts."""
 
 
 @dataclass(frozen=True)
 class TrainingCounts:
-    """What the server may know of those who train. `noisy`: each unit counts once, in `patients` as in `examples`."""
+    """How many train at a site, as reported to the server.
+
+    Attributes:
+        patients: training patients; if noisy, units of the privacy level.
+        examples: training examples; if noisy, the same number as `patients`.
+        classes: examples of each class, in the task's order; if noisy, of units.
+        noisy: whether the counts hold noise.
+    """
 
     patients: int
     examples: int
     classes: tuple[int, ...]
     noisy: bool = False
 
-    def summary(self) -> dict[str, Any]:
-        """Return the form of Cohort.summary."""
+    def summary(self) -> dict[str, int | list[int]]:
+        """Return the counts as Cohort.summary gives them, JSON-ready."""
         return {"patients": self.patients, "examples": self.examples, "classes": list(self.classes)}
 
 
-def release_training_counts(context: SiteContext, site: Any, config: RunConfig) -> TrainingCounts:
-    """Return a site's counts of training units, noisy where they must be; the first time that is charged.
+def release_training_counts(context: SiteContext, site: Site, config: RunConfig) -> TrainingCounts:
+    """Return a site's training counts, with noise where the policy demands it; the first release is charged.
 
     Raises:
-        BudgetSpent: it would overspend.
+        BudgetSpent: the charge would overspend.
         DataError: the ledger cannot be used.
     """
-    train: Cohort = site.train
-    level, policy = config.privacy.kind, context.policy
+    train, level, policy = site.train, config.privacy.kind, context.policy
     if not len(train.y) or level not in ("patient", "record") or policy.counts == "public":
         return TrainingCounts(train.people(), len(train.y), train.class_counts())
     ledger = budget.open_ledger(context, site)
@@ -65,21 +72,22 @@ def release_training_counts(context: SiteContext, site: Any, config: RunConfig) 
         ledger.keep(key, json.dumps(_release(context, site, config)))
         kept = ledger.kept(key)  # another process may have been first
     assert kept is not None
-    least = policy.min_training_patients
     count, *shares = json.loads(kept)
-    units = max(round(count), least, 1)
-    part = np.clip(np.asarray(shares), 0, None)
+    units = max(round(count), policy.min_training_patients, 1)
+    shares = np.clip(np.asarray(shares), 0, None)
     if train.task.kind == "multilabel":
-        found = np.minimum(np.rint(part), units)
-    else:
-        part = part * units / part.sum() if part.sum() else np.full(len(part), units / len(part))
-        edges = np.rint(np.cumsum(part))
+        classes = np.minimum(np.rint(shares), units)
+    else:  # the classes add up to the units
+        total = shares.sum()
+        shares = shares * units / total if total else np.full(len(shares), units / len(shares))
+        edges = np.rint(np.cumsum(shares))
         edges[-1] = units
-        found = np.diff(edges, prepend=0)
-    return TrainingCounts(units, units, tuple(int(number) for number in found), noisy=True)
+        classes = np.diff(edges, prepend=0)
+    return TrainingCounts(units, units, tuple(int(number) for number in classes), noisy=True)
 
 
-def _release(context: SiteContext, site: Any, config: RunConfig) -> list[float]:
+def _release(context: SiteContext, site: Site, config: RunConfig) -> list[float]:
+    """Charge the ledger, and return noisy `sum_unit_counts`."""
     wanted, train = config.privacy, site.train
     sigma = solve_noise(context.policy.counts_epsilon, wanted.delta, 1.0, 1, wanted.accountant)
     charge: Charge = replace(
@@ -94,10 +102,10 @@ def _release(context: SiteContext, site: Any, config: RunConfig) -> list[float]:
     return [float(value) for value in noise.add_noise(total, sigma * math.sqrt(2) * 1.001, source)]
 
 
-def sum_unit_counts(train: Cohort, level: str) -> Any:
-    """Return the number of units, and the sum over them of the shares of their examples that have each class.
+def sum_unit_counts(train: Cohort, level: str) -> npt.NDArray[np.float64]:
+    """Return the number of units, then of each class the units' shares of examples that have it, summed.
 
-    One unit moves it by at most sqrt(2).
+    A vector `(1 + classes,)` that one unit changes by at most sqrt(2).
     """
     classes = len(train.task.classes)
     has = train.y.astype(float) if train.y.ndim == 2 else np.eye(classes)[train.y]

@@ -1,20 +1,20 @@
-"""Sums over patients for a scaling, made private: clipped per unit, noised here, charged before they leave.
+"""Private sums over training units, from which the inputs' scaling is computed.
 
 One release of the Gaussian mechanism (Dwork and Roth 2014, doi:10.1561/0400000042, appendix A): each unit's vector
-(common/noisy_scaling.py says of what) is clipped to norm CLIP * sqrt(summed inputs), so that one unit more or less
-moves the sum by at most that, and noise of `sigma` times it is added to every coordinate. The ledger gets a row of
-its own, round 0, q = 1, one step; the run's epsilon covers it together with the steps.
+(described in common/noisy_scaling.py) is clipped to norm CLIP_PER_ROOT_INPUT * sqrt(summed inputs), so that one unit
+changes the sum by at most that much, and noise of `sigma` times that norm is added to every coordinate. The release is
+charged before it leaves, as a row of its own (round 0, q = 1, one step); the run's epsilon covers it and the training
+steps together.
 
-The ranges are public: what the data set states (sites/datasets/, `bounds`), or `privacy.bounds`. They are never
-taken from the data. With `privacy.statistics_share=0` nothing is summed: inputs are scaled by their ranges alone.
+The ranges are public: those that the data set states (`bounds` in sites/datasets/), or `privacy.bounds`. They are
+never computed from the data. With `privacy.statistics_share=0` nothing is summed: inputs are scaled by their ranges.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from client.privacy import budget
 from client.privacy.accounting import GaussianSteps
 from client.privacy.units import STATISTICS_ROUND, group_rows_by_unit
+from client.site import Site
 from client.site_context import SiteContext
 from common import noise
 from common.config import RunConfig
@@ -36,42 +37,49 @@ from sites.cohort import Cohort, Windows
 Floats = npt.NDArray[np.float64]
 
 CLIP_PER_ROOT_INPUT = 0.6
-"""Norm of a unit's vector, in roots of the number of inputs that are summed."""
+"""Clipping norm of a unit's vector, divided by the square root of the number of summed inputs."""
 MEASURED_WEIGHT = 0.25
-"""Weight of `measured` beside the means: its noise may be larger, because it only divides."""
+"""Weight of the numbers of units in the vector, small because their noise matters less: they only divide."""
 BLOCK_ROWS = 1 << 13
+"""Rows that are summed at once, about."""
 
 
 def get_public_ranges(task: Task, config: RunConfig) -> tuple[Floats, Floats]:
     """Return the public range of each input, features first, then channels: low and high, `(inputs,)` each.
 
-    `privacy.bounds` goes before what the data set states; of its patterns the first that fits counts.
+    The first pattern of `privacy.bounds` that matches an input's name precedes what the data set states.
 
     Raises:
-        ConfigError: an input has none.
+        ConfigError: an input has no public range.
     """
-    stated: Mapping[str, tuple[float, float]] = datasets.public_bounds(config)
-    found = []
+    stated = datasets.public_bounds(config)
+    ranges = []
     for name in (*task.features, *task.channel_names):
-        given = next((ends for what, ends in config.privacy.bounds.items() if fnmatchcase(name, what)), None)
+        given = next((ends for pattern, ends in config.privacy.bounds.items() if fnmatchcase(name, pattern)), None)
         ends = given or stated.get(name)
         if ends is None:
             raise ConfigError(
-                f"privacy: no public range of the input {name!r} is known, and its own would tell of patients: give "
+                f"privacy: the input {name!r} has no public range, and its own would reveal patients' values: give "
                 "privacy.bounds={NAME: [low, high]}, or set data.scaling=none"
             )
-        found.append(ends)
-    low, high = np.asarray(found, np.float64).reshape(-1, 2).T
+        ranges.append(ends)
+    low, high = np.asarray(ranges, np.float64).reshape(-1, 2).T
     return low, high
 
 
 def release_noisy_sums(
-    context: SiteContext, site: Any, request: ScalingRequest, units: int
-) -> tuple[NoisyMoments, dict[str, Any]]:
-    """Charge and return a site's noisy sums, and what the report tells of them; `units`: as the server may know.
+    context: SiteContext, site: Site, request: ScalingRequest, units: int
+) -> tuple[NoisyMoments, dict[str, float | budget.SpendingReport]]:
+    """Charge and return a site's noisy sums, and what the site reports of them.
+
+    Args:
+        context: the site's context.
+        site: whose training units are summed, with inputs unscaled.
+        request: of the scaling phase.
+        units: number of units reported to the server.
 
     Raises:
-        BudgetSpent: they would overspend; nothing is summed.
+        BudgetSpent: the charge would overspend; nothing is summed.
         ConfigError: an input has no public range.
     """
     config, train = request.config, site.train
@@ -94,21 +102,21 @@ def release_noisy_sums(
     source = noise.SecureSource() if secure else noise.SeededSource(seed_for(config.seed, site.name, "statistics"))
     sent = noise.add_noise(total, sigma * clip, source)
     seen = sent[:counted] / (MEASURED_WEIGHT if site.task.missing else MEASURED_WEIGHT * math.sqrt(width))
-    found = NoisyMoments(seen, sent[counted : counted + width], sent[counted + width :], low, high, sigma * clip)
-    return found, {"deviation": found.deviation, "privacy": budget.build_spending_report(row, clip, units)}
+    moments = NoisyMoments(seen, sent[counted : counted + width], sent[counted + width :], low, high, sigma * clip)
+    return moments, {"deviation": moments.deviation, "privacy": budget.build_spending_report(row, clip, units)}
 
 
 def sum_clipped_units(train: Cohort, level: str, low: Floats, high: Floats, limit: float) -> Floats:
     """Return the sum of units' vectors `(seen, first, second)`, each clipped to norm `limit`.
 
-    One unit added or taken away moves it by at most `limit`.
+    One unit added or removed changes it by at most `limit`.
     """
     chosen, missing = inputs_with_units(low, high), train.task.missing
     width = int(chosen.sum())
     total = np.zeros((width if missing else 1) + 2 * width)
     for rows, starts in _group_units(group_rows_by_unit(train, level)):
-        held = [np.add.reduceat(part[:, chosen], starts, axis=0) for part in _sum_values(train, rows, low, high)]
-        seen, (first, second) = held[0], (part / np.maximum(held[0], 1) for part in held[1:])
+        sums = [np.add.reduceat(part[:, chosen], starts, axis=0) for part in _sum_values(train, rows, low, high)]
+        seen, (first, second) = sums[0], (part / np.maximum(sums[0], 1) for part in sums[1:])
         weight = (
             MEASURED_WEIGHT * (seen > 0) if missing else np.full((len(seen), 1), MEASURED_WEIGHT * math.sqrt(width))
         )

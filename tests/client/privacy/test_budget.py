@@ -387,7 +387,7 @@ def test_what_else_is_refused(sites: dict[str, Site], tmp_path: Path) -> None:
         with pytest.raises((ConfigError, SiteError), match=r"fedavg|control variates"):
             handle(here(tmp_path), asked(private(), 1, method=method))
     sites["north"] = replace(sites["north"], task=replace(tiny.TASK, units=True))
-    with pytest.raises(ConfigError, match="no public range of the input 'rr'"):
+    with pytest.raises(ConfigError, match="the input 'rr' has no public range"):
         handle(here(tmp_path), asked(private(), 1, kind="handshake"))
     assert not list(tmp_path.rglob("*.head"))
 
@@ -407,7 +407,7 @@ def test_another_split_of_the_same_people_is_the_same_data(sites: dict[str, Site
     handle(here(tmp_path), asked(private(), 1))
     sites["north"] = tiny.site("north", 1, parts=(2, *(0,) * 8))
     for kind in ("handshake", "train", "scaling"):
-        with pytest.raises(SiteError, match="other people would train here than in earlier private runs"):
+        with pytest.raises(SiteError, match="other patients would train here than in earlier private runs"):
             handle(here(tmp_path), asked(private(), 1, "b" * 32, kind))
     allowed = here(tmp_path, several_splits=True)
     assert handle(allowed, asked(private(), 1, "b" * 32)).report.to_dict()["privacy"]["epsilon"] > 0

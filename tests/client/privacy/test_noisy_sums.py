@@ -214,7 +214,7 @@ def test_sums_that_would_overspend_are_not_made(sites: dict[str, Site], tmp_path
 
 
 def test_an_input_without_a_public_range(sites: dict[str, Site], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"public range of the input 'lab'.*privacy\.bounds"):
+    with pytest.raises(ConfigError, match=r"input 'lab' has no public range.*privacy\.bounds"):
         handle(here(tmp_path), asked(private(privacy__bounds={"bp": [60, 200], "m*": [0, 1]})))
     assert Ledger.read(get_ledger_path(tmp_path, "north")).rows() == []
     with pytest.raises(ConfigError, match="range of bp must rise"):
