@@ -17,7 +17,8 @@ A round is charged to the site's ledger (client/privacy/ledger.py) before it tra
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Literal
 
 from client import input_scaling
 from client.privacy.accounting import GaussianSteps, compute_epsilon, count_steps, solve_noise
@@ -35,11 +36,9 @@ from client.site import Site
 from client.site_context import SiteContext
 from common.config import RunConfig
 from common.errors import ConfigError, SiteError
+from common.reports import PrivacySpent
 from common.requests import TrainRequest
 from common.task import Task
-
-SpendingReport = dict[str, str | int | float | bool]
-"""What a site reports of a charge, JSON-ready; it holds nothing that depends on patients' values."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ def open_ledger(context: SiteContext, site: Site) -> Ledger:
 
 def start_private_round(
     context: SiteContext, site: Site, request: TrainRequest, units: int
-) -> tuple[DpSgdPlan, SpendingReport]:
+) -> tuple[DpSgdPlan, PrivacySpent]:
     """Charge a round of a checked run, and return how it trains and what the site reports of the charge.
 
     Args:
@@ -186,8 +185,8 @@ def start_private_round(
         site,
         build_charge(context, site, request.run_id, config, GaussianSteps(plan.q, sigma, steps), request.round),
     )
-    sums = [item.sigma for item in rows if item.run == request.run_id and item.round == STATISTICS_ROUND]
-    return plan, build_spending_report(row, plan.clip, units) | ({"statistics": sums[-1]} if sums else {})
+    sums = [earlier.sigma for earlier in rows if earlier.run == request.run_id and earlier.round == STATISTICS_ROUND]
+    return plan, report_spending(row, plan.clip, units, statistics=sums[-1] if sums else None)
 
 
 def charge_ledger(context: SiteContext, site: Site, wanted: Charge) -> LedgerRow:
@@ -223,25 +222,36 @@ def build_charge(
     )
 
 
-def build_spending_report(row: LedgerRow, clip: float, units: int) -> SpendingReport:
-    """Return what a site reports of a charge: the plan, and the epsilon spent so far.
+def report_spending(
+    row: LedgerRow,
+    clip: float,
+    units: int,
+    *,
+    noise_at: Literal["site", "server"] | None = None,
+    statistics: float | None = None,
+) -> PrivacySpent:
+    """Return what a site reports of a charge: the plan and the epsilon spent, nothing that depends on patients' values.
 
     Args:
         row: the charge.
         clip: the clipping norm.
         units: number of units reported to the server, which may differ from the ledger's.
+        noise_at: who adds the noise; at level hospital only.
+        statistics: noise of the run's sums over patients, if it paid for them.
     """
-    fields = asdict(row)
-    names = (
-        "level",
-        "unit",
-        "q",
-        "sigma",
-        "steps",
-        "delta",
-        "accountant",
-        "epsilon_run",
-        "epsilon",
-        "private",
+    return PrivacySpent(
+        level=row.level,
+        unit=row.unit,
+        q=row.q,
+        sigma=row.sigma,
+        steps=row.steps,
+        delta=row.delta,
+        accountant=row.accountant,
+        epsilon_run=row.epsilon_run,
+        epsilon=row.epsilon,
+        private=row.private,
+        clip=clip,
+        units=units,
+        noise_at=noise_at,
+        statistics=statistics,
     )
-    return {**{name: fields[name] for name in names}, "clip": clip, "units": units}

@@ -31,6 +31,7 @@ from client.site_context import SiteContext
 from common import noise
 from common.arrays import Weights
 from common.errors import ConfigError, SiteError
+from common.reports import PrivacySpent
 from common.requests import TrainRequest
 from common.seeds import seed_for
 
@@ -60,7 +61,7 @@ class ContributionPlan:
 
 def start_hospital_round(
     context: SiteContext, site: Site, request: TrainRequest, weight: float
-) -> tuple[ContributionPlan, budget.SpendingReport]:
+) -> tuple[ContributionPlan, PrivacySpent]:
     """Charge a round, and return how the update is contributed and what the site reports of the charge.
 
     Args:
@@ -89,7 +90,7 @@ def start_hospital_round(
     plan = ContributionPlan(
         min(weight, wanted.site_weight_cap), wanted.site_weight_cap, wanted.clip, sigma, wanted.noise_at == "site", source, drawn
     )
-    return plan, budget.build_spending_report(row, wanted.clip, 1) | {"noise_at": wanted.noise_at}
+    return plan, budget.report_spending(row, wanted.clip, 1, noise_at=wanted.noise_at)
 
 
 def build_contribution(sent: Weights, trained: Weights, plan: ContributionPlan) -> Weights:

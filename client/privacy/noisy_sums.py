@@ -28,6 +28,7 @@ from common import noise
 from common.config import RunConfig
 from common.errors import ConfigError
 from common.noisy_scaling import NoisyMoments, inputs_with_units
+from common.reports import PrivacySpent
 from common.requests import ScalingRequest
 from common.seeds import seed_for
 from common.task import Task
@@ -69,8 +70,8 @@ def get_public_ranges(task: Task, config: RunConfig) -> tuple[Floats, Floats]:
 
 def release_noisy_sums(
     context: SiteContext, site: Site, request: ScalingRequest, units: int
-) -> tuple[NoisyMoments, dict[str, float | budget.SpendingReport]]:
-    """Charge and return a site's noisy sums, and what the site reports of them.
+) -> tuple[NoisyMoments, PrivacySpent | None]:
+    """Charge and return a site's noisy sums, and what the site reports of the charge (None if nothing is summed).
 
     Args:
         context: the site's context.
@@ -88,7 +89,7 @@ def release_noisy_sums(
     counted = width if site.task.missing else 1
     if not budget.needs_noisy_sums(config, site.task) or not width:
         zero = np.zeros(width)
-        return NoisyMoments(np.zeros(counted), zero, zero, low, high, 0.0), {"deviation": 0.0}
+        return NoisyMoments(np.zeros(counted), zero, zero, low, high, 0.0), None
     ledger = budget.open_ledger(context, site)
     sigma = budget.solve_sums_noise(config, ledger.rows(), request.run_id)
     spent = GaussianSteps(1.0, sigma, 1)
@@ -103,7 +104,7 @@ def release_noisy_sums(
     sent = noise.add_noise(total, sigma * clip, source)
     seen = sent[:counted] / (MEASURED_WEIGHT if site.task.missing else MEASURED_WEIGHT * math.sqrt(width))
     moments = NoisyMoments(seen, sent[counted : counted + width], sent[counted + width :], low, high, sigma * clip)
-    return moments, {"deviation": moments.deviation, "privacy": budget.build_spending_report(row, clip, units)}
+    return moments, budget.report_spending(row, clip, units)
 
 
 def sum_clipped_units(train: Cohort, level: str, low: Floats, high: Floats, limit: float) -> Floats:

@@ -32,8 +32,10 @@ def handle_scaling(context: SiteContext, request: ScalingRequest) -> ScalingRepl
     if config.privacy.on:
         held = release_training_counts(context, site, config)
         units = held.examples if held.noisy else count_units(site.train, config.privacy.kind)
-        noisy, about = release_noisy_sums(context, site, request, units)
-        return ScalingReply(site.name, ScalingReport.model_validate(about, strict=False), sums=dict(noisy.arrays()))
+        noisy, spent = release_noisy_sums(context, site, request, units)
+        return ScalingReply(
+            site.name, ScalingReport(deviation=noisy.deviation, privacy=spent), sums=dict(noisy.arrays())
+        )
     base = Scaling.from_bytes(request.base) if request.base else None
     sums = compute_input_histogram(site.train, base) if base else compute_input_moments(site.train)
     return ScalingReply(site.name, ScalingReport(), sums=dict(sums))

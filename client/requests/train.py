@@ -52,7 +52,7 @@ def handle_train(context: SiteContext, request: TrainRequest) -> TrainReply:
     counts = release_training_counts(context, unscaled, config)
     plan: DpSgdPlan | None = None
     contribution: ContributionPlan | None = None
-    spent: dict[str, Any] = {}
+    spent: PrivacySpent | None = None
     if config.privacy.kind == "hospital":
         weight = _contribution_weight(counts, config.federation.weights)
         contribution, spent = hospital_level.start_hospital_round(context, unscaled, request, weight)
@@ -63,7 +63,7 @@ def handle_train(context: SiteContext, request: TrainRequest) -> TrainReply:
     result = update.result
     about: dict[str, Any] = {
         "examples": result.examples,
-        "privacy": PrivacySpent.model_validate(spent, strict=False) if spent else None,
+        "privacy": spent,
         "state": "lost" if loaded.saved.lost else None,
     }
     if contribution is None:  # loss and time would say something of a hospital, and whether it was drawn
