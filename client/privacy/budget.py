@@ -22,8 +22,9 @@ from typing import Literal
 
 from client import input_scaling
 from client.privacy.accounting import GaussianSteps, compute_epsilon, count_steps, solve_noise
+from client.privacy.charges import Charge, LedgerRow
 from client.privacy.data_digest import digest_folder
-from client.privacy.ledger import Charge, Ledger, LedgerRow, get_ledger_path
+from client.privacy.ledger import Ledger, get_ledger_path
 from client.privacy.units import (
     STATISTICS_ROUND,
     TRAINING_PEOPLE_KEY,
@@ -139,7 +140,9 @@ def solve_training_noise(
         return privacy.sigma
     assert privacy.epsilon is not None
     others = (GaussianSteps(1.0, solve_sums_noise(config, rows, run), 1),) if statistics else ()
-    return solve_noise(privacy.epsilon, privacy.delta, privacy.participation, _steps(config), privacy.accountant, others)
+    return solve_noise(
+        privacy.epsilon, privacy.delta, privacy.participation, _steps(config), privacy.accountant, others
+    )
 
 
 def open_ledger(context: SiteContext, site: Site) -> Ledger:

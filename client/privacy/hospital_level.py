@@ -88,7 +88,13 @@ def start_hospital_round(
     source: noise.RandomSource = noise.SecureSource() if secure else noise.SeededSource(seed)
     drawn = wanted.participation >= 1 or bool(len(noise.draw_units(source, 1, wanted.participation)))
     plan = ContributionPlan(
-        min(weight, wanted.site_weight_cap), wanted.site_weight_cap, wanted.clip, sigma, wanted.noise_at == "site", source, drawn
+        min(weight, wanted.site_weight_cap),
+        wanted.site_weight_cap,
+        wanted.clip,
+        sigma,
+        wanted.noise_at == "site",
+        source,
+        drawn,
     )
     return plan, budget.report_spending(row, wanted.clip, 1, noise_at=wanted.noise_at)
 

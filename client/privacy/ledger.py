@@ -17,24 +17,19 @@ a defence against its own administrator.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from dataclasses import fields
 from pathlib import Path
 
-from client.privacy.accounting import Accountant, GaussianSteps, compute_epsilon
-from common.errors import DataError, SiteError
+from client.privacy.accounting import Accountant, compute_epsilon
+from client.privacy.charges import INITIAL_HASH, Charge, LedgerRow, build_row
+from common.errors import DataError
 from common.files import escape_file_name, write_text
-from common.messages import BUDGET_SPENT
 
 LEDGER_FORMAT = "wardround.ledger/1"
-INITIAL_HASH = "0" * 64
 LOCK_TIMEOUT_SECONDS = 60.0
 RESTORE = "restore the intact file, never an older copy; until then nothing trains"
 SCHEMA = """
@@ -46,96 +41,6 @@ CREATE TABLE charges (number INTEGER PRIMARY KEY, time TEXT NOT NULL, run TEXT N
 CREATE TRIGGER charges_stay BEFORE UPDATE ON charges BEGIN SELECT RAISE(ABORT, 'charges are never changed'); END;
 CREATE TRIGGER charges_last BEFORE DELETE ON charges BEGIN SELECT RAISE(ABORT, 'charges are never removed'); END;
 """
-
-
-class BudgetSpent(SiteError):
-    """A round would spend more than the site's policy or the run allow; nothing was charged."""
-
-
-@dataclass(frozen=True)
-class LedgerRow:
-    """One charge.
-
-    Attributes:
-        number: of the row, from 1.
-        time: when it was charged, ISO 8601 in UTC.
-        run: the run's id.
-        round: the round that was charged; 0 for sums and counts before round 1.
-        level: privacy level: patient, record or hospital.
-        unit: what one unit of the level is.
-        units: how many units there were.
-        q: probability that a unit took part in a step.
-        sigma: standard deviation of the noise, in clipping norms.
-        steps: steps of this charge.
-        delta: of the epsilons.
-        accountant: how the epsilons were computed.
-        epsilon_run: spent by the run so far, with this charge.
-        epsilon: spent by all runs so far, with this charge.
-        private: false if the noise had a known seed (tests).
-        data: digest of the data's content.
-        hash: of this row and the one before.
-    """
-
-    number: int
-    time: str
-    run: str
-    round: int
-    level: str
-    unit: str
-    units: int
-    q: float
-    sigma: float
-    steps: int
-    delta: float
-    accountant: Accountant
-    epsilon_run: float
-    epsilon: float
-    private: bool
-    data: str
-    hash: str = ""
-
-    @property
-    def spent(self) -> GaussianSteps:
-        """The charged steps."""
-        return GaussianSteps(self.q, self.sigma, self.steps)
-
-    def digest(self, previous: str) -> str:
-        """Return the row's hash, given the hash of the row before."""
-        content = asdict(self)
-        del content["hash"]
-        text = json.dumps([previous, content], sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Charge:
-    """A request to charge the ledger.
-
-    Attributes:
-        run: the run's id.
-        round: the round; 0 for sums and counts before round 1.
-        level: privacy level: patient, record or hospital.
-        unit: what one unit of the level is.
-        units: how many units there are.
-        spent: the steps to charge.
-        delta: at which epsilons are computed.
-        accountant: how epsilons are computed.
-        run_limit: largest epsilon of this run; default: no limit.
-        total_limit: largest epsilon of all runs; default: no limit.
-        private: false if the noise has a known seed (tests).
-    """
-
-    run: str
-    round: int
-    level: str
-    unit: str
-    units: int
-    spent: GaussianSteps
-    delta: float
-    accountant: Accountant
-    run_limit: float | None = None
-    total_limit: float | None = None
-    private: bool = True
 
 
 def get_ledger_path(state: Path, site: str) -> Path:
@@ -232,7 +137,7 @@ class Ledger:
             connection.execute("BEGIN IMMEDIATE")  # locks out other processes from the check to the commit
             try:
                 rows = self._verify(connection)
-                row = self._build_row(rows, wanted)
+                row = build_row(rows, wanted, self.data)
                 names = [item.name for item in fields(LedgerRow)]
                 marks = ", ".join("?" * len(names))
                 values = [getattr(row, name) for name in names]
@@ -244,33 +149,6 @@ class Ledger:
                 raise
         self._write_head(row)
         return row
-
-    def _build_row(self, rows: list[LedgerRow], wanted: Charge) -> LedgerRow:
-        other = next((row.level for row in rows if row.level != wanted.level), None)
-        if other:
-            raise BudgetSpent(
-                f"{BUDGET_SPENT}: these data have been charged per {other}, which bounds nothing per {wanted.level}: "
-                f"use privacy.level={other}"
-            )
-        own = [row.spent for row in rows if row.run == wanted.run] + [wanted.spent]
-        every = [row.spent for row in rows] + [wanted.spent]
-        of_run = compute_epsilon(own, wanted.delta, wanted.accountant)
-        total = of_run if len(own) == len(every) else compute_epsilon(every, wanted.delta, wanted.accountant)
-        for total_epsilon, limit, whose in ((of_run, wanted.run_limit, "run"), (total, wanted.total_limit, "site")):
-            if limit is not None and not total_epsilon <= limit:
-                raise BudgetSpent(
-                    f"{BUDGET_SPENT}: round {wanted.round} would bring epsilon to {total_epsilon:.3f} of the "
-                    f"{whose}'s {limit:g} "
-                    f"at delta {wanted.delta:g}"
-                )
-        if not math.isfinite(total):
-            raise BudgetSpent(f"{BUDGET_SPENT}: round {wanted.round} has no finite epsilon")
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        row = LedgerRow(
-            len(rows) + 1, now, wanted.run, wanted.round, wanted.level, wanted.unit, wanted.units, *wanted.spent,
-            wanted.delta, wanted.accountant, of_run, total, wanted.private, self.data,
-        )  # fmt: skip
-        return LedgerRow(**{**asdict(row), "hash": row.digest(rows[-1].hash if rows else INITIAL_HASH)})
 
     @property
     def head(self) -> Path:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from client.privacy import budget
 from client.privacy.accounting import GaussianSteps, solve_noise
-from client.privacy.ledger import Charge
+from client.privacy.charges import Charge
 from client.privacy.units import STATISTICS_ROUND, digest_training_people, group_rows_by_unit
 from client.site import Site
 from client.site_context import SiteContext

@@ -13,7 +13,7 @@ from common.run_folder import RunFolder
 from experiments.cli.data import Settings
 
 if TYPE_CHECKING:
-    from client.privacy.ledger import LedgerRow
+    from client.privacy.charges import LedgerRow
 
 app = typer.Typer(help="The privacy ledger, and tests of what private training promises.", no_args_is_help=True)
 Target = Annotated[

@@ -18,8 +18,9 @@ from client.privacy import budget, unit_gradients
 from client.privacy.accounting import Accountant as Method_
 from client.privacy.accounting import GaussianSteps, compute_epsilon, solve_noise
 from client.privacy.budget import DpSgdPlan
+from client.privacy.charges import BudgetSpent
 from client.privacy.dp_sgd import _sample_rows, train_privately
-from client.privacy.ledger import BudgetSpent, Ledger, get_ledger_path
+from client.privacy.ledger import Ledger, get_ledger_path
 from client.privacy.unit_gradients import UnitGradients
 from client.privacy.units import _digests, count_units, group_rows_by_unit
 from client.requests import handle

@@ -15,8 +15,9 @@ import torch
 from client.policy import SitePolicy
 from client.privacy import hospital_level
 from client.privacy.accounting import GaussianSteps, compute_epsilon, solve_noise
+from client.privacy.charges import BudgetSpent
 from client.privacy.hospital_level import ContributionPlan, build_contribution
-from client.privacy.ledger import BudgetSpent, Ledger, get_ledger_path
+from client.privacy.ledger import Ledger, get_ledger_path
 from client.requests import handle
 from client.site import Site, load_site
 from client.site_context import SiteContext

@@ -15,8 +15,9 @@ import pytest
 
 from client.privacy import ledger
 from client.privacy.accounting import GaussianSteps, compute_epsilon
+from client.privacy.charges import INITIAL_HASH, BudgetSpent, Charge
 from client.privacy.data_digest import digest_folder
-from client.privacy.ledger import INITIAL_HASH, BudgetSpent, Charge, Ledger
+from client.privacy.ledger import Ledger
 from common.errors import DataError
 
 RUN, OTHER = "a" * 32, "b" * 32
@@ -187,13 +188,13 @@ def test_threads_take_turns(book: Ledger) -> None:
 CHARGING = """
 import sys
 from pathlib import Path
-from client.privacy import ledger
+from client.privacy import charges, ledger
 from client.privacy.accounting import GaussianSteps
-ledger.compute_epsilon = lambda *_: 1.0
+charges.compute_epsilon = lambda *_: 1.0
 book = ledger.Ledger(Path(sys.argv[1]), "d1")
 for number in range(1, 100000):
     step = GaussianSteps(0.1, 4.0, 10)
-    book.charge(ledger.Charge(sys.argv[2] * 32, number, "patient", "person", 50, step, 1e-5, "rdp"))
+    book.charge(charges.Charge(sys.argv[2] * 32, number, "patient", "person", 50, step, 1e-5, "rdp"))
     print(number, flush=True)
 """
 

@@ -13,7 +13,8 @@ import pytest
 from client.policy import SIMULATION_POLICY, SitePolicy
 from client.privacy import noisy_sums
 from client.privacy.accounting import GaussianSteps, compute_epsilon, solve_noise
-from client.privacy.ledger import BudgetSpent, Ledger, get_ledger_path
+from client.privacy.charges import BudgetSpent
+from client.privacy.ledger import Ledger, get_ledger_path
 from client.privacy.units import group_rows_by_unit
 from client.requests import handle
 from client.site import Site

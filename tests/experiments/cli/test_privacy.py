@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from client.privacy.accounting import GaussianSteps, compute_epsilon
+from client.privacy.charges import Charge
 from client.privacy.data_digest import digest_folder
-from client.privacy.ledger import Charge, Ledger, get_ledger_path
+from client.privacy.ledger import Ledger, get_ledger_path
 from common.errors import ConfigError, DataError
 from experiments.cli.main import app
 

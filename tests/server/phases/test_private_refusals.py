@@ -15,7 +15,8 @@ from client import requests as work
 from client.policy import SitePolicy
 from client.privacy import ledger
 from client.privacy.accounting import GaussianSteps
-from client.privacy.ledger import Charge, Ledger, get_ledger_path
+from client.privacy.charges import Charge
+from client.privacy.ledger import Ledger, get_ledger_path
 from client.site import load_site
 from client.site_context import SiteContext
 from common import messages, models
