@@ -1,7 +1,7 @@
-"""RunConfig: what the researcher asks for, read from YAML into a frozen, checked model.
+"""RunConfig: a run as the researcher asks for it, read from YAML into a frozen, validated model.
 
-A wrong key, type or value is named with its path and the nearest right key. The configuration never names a
-path on a hospital's disk: `data.path` counts on the researcher's own machine (simulation) alone.
+Errors name a wrong key, type or value with its path and the nearest valid key. A configuration never names a path on a
+hospital's disk: `data.path` applies to simulations on the researcher's own machine only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from common.settings import Name, Section, apply_override, copy_mappings, parse_
 
 
 class RunConfig(Section):
-    """One run: one YAML file under experiments/."""
+    """The configuration of one run, as one YAML file holds it."""
 
     name: Name = Field("run", description="name of the run folder; the file's name where it is not given")
     title: str = Field("", max_length=200, description="heading of the report; empty: the name")
@@ -43,57 +43,59 @@ class RunConfig(Section):
     detection: DetectionConfig = DetectionConfig()
     report: ReportConfig = ReportConfig()
     shift: dict[str, ShiftConfig] = Field(
-        default_factory=dict, description="simulation only: how hospitals differ, by name; `*` is all of them"
+        default_factory=dict,
+        description="simulation only: how hospitals differ, by hospital; `*` stands for all",
     )
 
     @property
     def detecting(self) -> bool:
-        """Whether the model reconstructs, so that the task is to tell the abnormal (common/detection.py)."""
+        """Whether the model is an autoencoder, so that the task is anomaly detection (common/detection.py)."""
         return is_reconstruction_model(self.model.name)
 
     @property
-    def chooses_by(self) -> str:
-        """The metric that chooses the round; of a model that reconstructs its loss, which needs no abnormal example."""
+    def selection_metric(self) -> str:
+        """Metric that selects the round; for autoencoders the loss, which needs no abnormal example."""
         return "loss" if self.detecting else self.evaluation.metric
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_of_detection(cls, raw: Any) -> Any:
-        """Give a model that reconstructs the metric and the threshold that suit it, where none is given."""
+    def _set_detection_defaults(cls, raw: Any) -> Any:
+        """Set the metric and the threshold of an autoencoder where they are not given."""
         model = raw.get("model") if isinstance(raw, Mapping) else None
         if not isinstance(model, Mapping) or not is_reconstruction_model(str(model.get("name"))):
             return raw
         private = any((raw.get("privacy") or {}).get(key) is not None for key in ("epsilon", "sigma"))
-        suits = {"metric": "auroc", "threshold": "likelier" if private else "false_alarms"}
-        return {**raw, "evaluation": suits | dict(raw.get("evaluation") or {})}
+        defaults = {"metric": "auroc", "threshold": "likelier" if private else "false_alarms"}
+        return {**raw, "evaluation": defaults | dict(raw.get("evaluation") or {})}
 
     @model_validator(mode="after")
     def _check_together(self) -> RunConfig:
         if self.sites.split == "beat-level" and self.evaluation.without:
-            raise ValueError("evaluation.without needs a split by patient, not sites.split=beat-level")
+            raise ValueError("evaluation.without needs a split by patient: sites.split is beat-level")
         if self.federation.start is None and (self.training.freeze or self.federation.start_except):
             key = "training.freeze" if self.training.freeze else "federation.start_except"
             raise ValueError(f"{key} needs federation.start: a run folder or .safetensors file to start from")
         if self.sites.fold >= self.sites.folds:
             raise ValueError(f"sites.fold: folds are numbered from 0 to {self.sites.folds - 1}")
         if self.shift and self.federation.engine == "federation":
-            raise ValueError("shift: is for simulation only: use federation.engine local or ray, or leave it out")
+            raise ValueError("shift is for simulations only: use federation.engine local or ray, or remove it")
         if self.detection != DetectionConfig() and not self.detecting:
-            raise ValueError(f"detection: needs a model that reconstructs, such as autoencoder, not {self.model.name}")
+            raise ValueError(f"detection needs an autoencoder, such as model.name=autoencoder, not {self.model.name}")
         if self.privacy.on:
             self._check_privacy()
         return self
 
     def _check_privacy(self) -> None:
-        """Refuse what would use patients' data beside the training that is charged."""
+        """Refuse settings that use patients' data outside of the training that epsilon accounts for."""
         privacy = self.privacy
         if (privacy.epsilon is None) == (privacy.sigma is None):
             raise ValueError(f"privacy.level={privacy.kind} needs one of privacy.epsilon and privacy.sigma")
         needs = {
-            "training.loss=cross_entropy": self.training.loss == "cross_entropy"  # others weigh by counts of classes
+            "training.loss=cross_entropy": self.training.loss == "cross_entropy"  # other losses use class counts
             or self.detecting,
             "training.patience=0": self.training.patience == 0,
-            "detection.score=reconstruction": self.detection.score == "reconstruction",  # the other needs sums
+            "detection.score=reconstruction": self.detection.score
+            == "reconstruction",  # the others need sums over examples
             "data.scaling=standard or none": self.data.scaling in ("none", "auto", "standard")
             or (privacy.kind == "hospital" and self.data.scaling == "site"),
             "a split by patient, not sites.split=beat-level": self.sites.split != "beat-level",
@@ -115,49 +117,49 @@ class RunConfig(Section):
             }
         for name, (low, high) in privacy.bounds.items():
             if not low < high:
-                raise ValueError(f"privacy.bounds: the range of {name} must rise, as in [40, 180]")
+                raise ValueError(f"privacy.bounds: the range of {name} must be [low, high], as in [40, 180]")
         missing = [what for what, holds in needs.items() if not holds]
         if missing:
             raise ValueError(
-                f"privacy needs {' and '.join(missing)}: anything else uses patients' data that no epsilon counts"
+                f"privacy needs {' and '.join(missing)}: anything else uses patients' data that epsilon does not cover"
             )
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Sentences that must stand beside every figure of this run."""
-        found = []
+        """Warnings that must accompany every figure of this run."""
+        notices = []
         if self.sites.split == "beat-level":
-            found.append(
+            notices.append(
                 "LEAKY beat-level split: the same patients are in training and test, so every figure is "
-                "too good to hold for a new patient. For comparison with papers that split so, nothing else."
+                "too optimistic for new patients. Use it only to compare with papers that split in this way."
             )
         if self.sites.split == "published" and self.sites.shared_person == "keep":
-            found.append("LEAK kept on purpose: a person of the published split is in training and in test.")
-        return tuple(found)
+            notices.append("LEAK kept on purpose: a person of the published split is in training and in test.")
+        return tuple(notices)
 
     @property
-    def unprotected(self) -> str:
-        """A sentence that must stand beside every figure, where a private run uses patients whom nothing protects."""
+    def unprotected_notice(self) -> str:
+        """A warning that must accompany every figure of a private run that uses unprotected validation patients."""
         if self.privacy.on and self.privacy.validation == "unprotected":
             return (
                 "Validation patients are not protected: the round or the threshold was chosen on exact counts of "
-                "their predictions. The epsilon is that of training patients alone."
+                "their predictions. The epsilon covers training patients only."
             )
         return ""
 
     @property
-    def not_private(self) -> str:
-        """A sentence that must stand beside every figure, where noise can be repeated and so taken away."""
+    def not_private_notice(self) -> str:
+        """A warning that must accompany every figure of a run whose noise can be repeated and so removed."""
         if self.privacy.on and self.privacy.noise == "seeded":
             return "NOT PRIVATE: the noise comes from a known seed (privacy.noise=seeded), so its epsilons do not hold."
         return ""
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a YAML file, apply `a.b=c` overrides, check it.
+    """Read a YAML file, apply `a.b=c` overrides, and validate the result.
 
     Raises:
-        ConfigError: the file cannot be read, or a key or value is wrong; the message names it.
+        ConfigError: the file cannot be read, or a key or value is invalid; the message names it.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -180,7 +182,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def parse_config(raw: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "configuration") -> RunConfig:
-    """Check a mapping against RunConfig, after applying `a.b=c` overrides.
+    """Validate a mapping as a RunConfig, after applying `a.b=c` overrides.
 
     >>> parse_config({"seed": 7}, ["training.lr=0.01"]).training.lr
     0.01

@@ -1,8 +1,8 @@
-"""Detection of the abnormal: what a model that reconstructs is trained on, and what its figures are about.
+"""Anomaly detection with autoencoders: the task of telling abnormal examples from normal ones.
 
-Such a model learns what is normal, and an example's anomaly score says how badly it fits what was learned. The task of
-a data set becomes a task of two classes, normal and abnormal; the score's logarithm stands where a classifier's log
-odds do, so that the same merged histograms give AUROC, AUPRC and thresholds. It is no probability.
+An autoencoder learns normal examples; the anomaly score of an example says how badly it is reconstructed. A data set's
+task becomes one of two classes, normal and abnormal. The logarithm of the score takes the place of a classifier's log
+odds, so that the same merged histograms give AUROC, AUPRC and thresholds; it is not a probability.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ NORMAL, ABNORMAL = "normal", "abnormal"
 
 @cache
 def is_reconstruction_model(model: str) -> bool:
-    """Return whether a model of common/models reconstructs: its file says `RECONSTRUCTS = True`."""
+    """Return whether a model of common/models is an autoencoder: its file sets `RECONSTRUCTS = True`."""
     return model in plugins.list_plugins("common.models", "RECONSTRUCTS")
 
 
 def resolve_normal_classes(task: Task, config: DetectionConfig) -> tuple[str, ...]:
-    """Return the classes that are normal.
+    """Return the classes that are normal: those of the configuration, or the task's first.
 
     Raises:
-        ConfigError: the task has no such class, or no other.
+        ConfigError: the task has no such class, or no other class.
     """
     wanted = config.normal or task.classes[:1]
     unknown = [name for name in wanted if name not in task.classes]
     if unknown:
         raise ConfigError(f"detection.normal: no class {unknown[0]!r}; there are {', '.join(task.classes)}")
     if set(wanted) == set(task.classes):
-        raise ConfigError("detection.normal: nothing is left that could be abnormal")
+        raise ConfigError("detection.normal: names every class; leave at least one that is abnormal")
     return wanted
 
 
 def to_detection_task(task: Task, config: DetectionConfig) -> Task:
-    """Return the task of telling normal from abnormal examples; `against` keeps the names of what is abnormal.
+    """Return the task of telling abnormal from normal examples; `against` holds the names of the abnormal classes.
 
     Raises:
         ConfigError: as `normal_classes`.

@@ -1,9 +1,9 @@
-"""How far two hospitals' data lie apart, from aggregates that add up over sites: no row leaves one.
+"""Differences between the data of two hospitals, from aggregates that add up over sites: no row leaves a site.
 
-Every site sends, of its columns (EHR variables, or an ECG's hand-crafted features), scaled by the hospitals' merged
-means and deviations: histograms over common cells, the mean of random Fourier features, the first and second moments.
-From any two sites', or sums of sites', come label shift, PSI and KS of each column, the maximum mean discrepancy, and
-the AUROC by which a linear discriminant tells the two apart.
+Every site sends aggregates of its columns (variables of health records, or hand-crafted features of an ECG), scaled by
+the hospitals' merged means and standard deviations: histograms over common bins, sums of random Fourier features, and
+first and second moments. From the aggregates of two sites, or of two groups of sites, follow label shift, PSI and KS of
+each column, the maximum mean discrepancy, and the AUROC of a linear discriminant between the two.
 """
 
 from __future__ import annotations
@@ -22,24 +22,30 @@ from common.seeds import rng_for
 Floats = npt.NDArray[np.float64]
 
 ASINH_SCALE, MAX_DEVIATIONS, HISTOGRAM_BINS = 3.0, 10.0, 40
-"""Cells of a histogram: evenly spaced in asinh(INNER z), z in deviations, between -OUTER and OUTER."""
+"""Bins of a histogram: evenly spaced in asinh(ASINH_SCALE z), z in standard deviations, up to MAX_DEVIATIONS."""
 PSI_GROUPS = 10
-"""Groups of cells of a stability index, as is customary."""
+"""Groups of bins of a population stability index, as is customary."""
 SUPPRESSED = -1.0
-"""Stands for a cell that its site suppressed."""
+"""The count of a bin that its site suppressed."""
 N_FOURIER_FEATURES = 512
-"""Random Fourier features; the error of their kernel is about FOURIER ** -0.5."""
+"""Random Fourier features; the error of their kernel is about N_FOURIER_FEATURES ** -0.5."""
 BLOCK = 1 << 13
+"""Rows whose features are computed at a time."""
 MISSING_BIN = HISTOGRAM_BINS
-"""The place of the cell that counts missing values, behind the others."""
+"""Index of the bin that counts missing values, after the others."""
 
 
 @dataclass(frozen=True)
 class ColumnSummary:
-    """What a site sends of its columns, or what several do together.
+    """Aggregates of the columns of a site, or of several sites together; in sums, missing values are 0.
 
-    `cells`: `(columns, CELLS + 1)`, examples, the last: missing; HIDDEN: suppressed. `rows`: how many examples
-    `embedding` `(FOURIER,)`, `first` `(columns,)` and `second` `(columns, columns)` are sums over; missing is 0.
+    Attributes:
+        cells: examples in each bin, `(columns, HISTOGRAM_BINS + 1)`, the last for missing values; SUPPRESSED where the
+            site withholds a count.
+        rows: number of examples behind the sums.
+        embedding: sum of random Fourier features, `(N_FOURIER_FEATURES,)`.
+        first: sums, `(columns,)`.
+        second: sums of products, `(columns, columns)`.
     """
 
     cells: Floats
@@ -49,7 +55,7 @@ class ColumnSummary:
     second: Floats
 
     def __add__(self, other: ColumnSummary) -> ColumnSummary:
-        """Return the summary of both; a cell that one of them suppressed stays suppressed."""
+        """Return the summary of both; a bin that one of them suppressed stays suppressed."""
         hidden = (self.cells == SUPPRESSED) | (other.cells == SUPPRESSED)
         return ColumnSummary(
             np.where(hidden, SUPPRESSED, self.cells + other.cells),
@@ -60,16 +66,20 @@ class ColumnSummary:
         )
 
     def arrays(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Return the form that crosses the wire."""
+        """Return the arrays that cross the wire, by name."""
         rest = {"embedding": self.embedding, "first": self.first, "second": self.second}
         return {"cells": self.cells, "rows": np.asarray(self.rows, np.float64), **rest}
 
     @classmethod
-    def of(cls, arrays: Mapping[str, npt.NDArray[np.float64]], columns: int) -> ColumnSummary:
-        """Read what `arrays` gave.
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.float64]], columns: int) -> ColumnSummary:
+        """Return the summary of received arrays.
+
+        Args:
+            arrays: as `arrays` returns them.
+            columns: number of columns.
 
         Raises:
-            ValueError: an array is missing, of another shape, or holds what cannot be.
+            ValueError: an array is missing, has another shape, or holds impossible values.
         """
         shapes = {
             "cells": (columns, HISTOGRAM_BINS + 1), "rows": (), "embedding": (N_FOURIER_FEATURES,), "first": (columns,),
@@ -78,7 +88,7 @@ class ColumnSummary:
         if {name: value.shape for name, value in arrays.items()} != shapes:
             raise ValueError("its aggregates do not fit the columns")
         if not all(np.isfinite(value).all() for value in arrays.values()) or arrays["cells"].min() < SUPPRESSED:
-            raise ValueError("its aggregates are not numbers that can be")
+            raise ValueError("its aggregates hold impossible numbers")
         return cls(arrays["cells"], float(arrays["rows"]), *(arrays[name] for name in ("embedding", "first", "second")))
 
 
@@ -86,19 +96,19 @@ def summarise_columns(z: Floats, people: npt.NDArray[np.int64], least: int, seed
     """Return a site's summary.
 
     Args:
-        z: scaled columns `(examples, columns)`, NaN missing.
-        people: `(examples,)`, the person of each.
-        least: cells that rest on fewer people are suppressed, and one more of a column that has only one such.
-        seed: of the random features, the same at all sites.
+        z: scaled columns `(examples, columns)`; NaN: missing.
+        people: `(examples,)`, the person of each example.
+        least: bins with fewer people are suppressed, and one more where a column has only one such bin.
+        seed: seed of the random features, the same at all sites.
     """
     rows, width = z.shape
-    place = histogram_bins(z)
+    bins = histogram_bins(z)
     persons = np.unique(people, return_inverse=True)[1]
     cells = np.zeros((width, HISTOGRAM_BINS + 1))
     for column in range(width):
-        cells[column] = np.bincount(place[:, column], minlength=HISTOGRAM_BINS + 1)
+        cells[column] = np.bincount(bins[:, column], minlength=HISTOGRAM_BINS + 1)
         if least > 1:
-            pairs = np.unique(persons * (HISTOGRAM_BINS + 1) + place[:, column]) % (HISTOGRAM_BINS + 1)
+            pairs = np.unique(persons * (HISTOGRAM_BINS + 1) + bins[:, column]) % (HISTOGRAM_BINS + 1)
             cells[column, bins_to_suppress(np.bincount(pairs, minlength=HISTOGRAM_BINS + 1), least)] = SUPPRESSED
     embedding, first, second = np.zeros(N_FOURIER_FEATURES), np.zeros(width), np.zeros((width, width))
     directions, phases = draw_fourier_directions(width, seed)
@@ -111,7 +121,7 @@ def summarise_columns(z: Floats, people: npt.NDArray[np.int64], least: int, seed
 
 
 def histogram_bins(z: Floats) -> npt.NDArray[np.int64]:
-    """Return each value's cell, of the shape of `z`; MISSING for NaN."""
+    """Return the bin of each value, in the shape of `z`; MISSING_BIN for NaN."""
     scaled = (np.arcsinh(ASINH_SCALE * np.nan_to_num(z)) / np.arcsinh(ASINH_SCALE * MAX_DEVIATIONS) + 1) * (
         HISTOGRAM_BINS / 2
     )
@@ -119,9 +129,9 @@ def histogram_bins(z: Floats) -> npt.NDArray[np.int64]:
 
 
 def bins_to_suppress(people: npt.NDArray[np.int64], least: int) -> npt.NDArray[np.bool_]:
-    """Return which cells of a column are suppressed, given the people in each.
+    """Return which bins of a column to suppress, given the number of people in each.
 
-    A single one could be told from the sum, so the cell with the fewest people of the others goes too.
+    A single suppressed bin could be computed from the sum, so the bin with the next fewest people is suppressed too.
 
     >>> bins_to_suppress(np.array([0, 3, 20, 9]), 5).tolist()
     [False, True, False, True]
@@ -134,24 +144,25 @@ def bins_to_suppress(people: npt.NDArray[np.int64], least: int) -> npt.NDArray[n
 
 
 def draw_fourier_directions(width: int, seed: int) -> tuple[Floats, Floats]:
-    """Return directions `(width, FOURIER)` and phases `(FOURIER,)` of the random features (Rahimi and Recht 2007).
+    """Return directions `(width, N_FOURIER_FEATURES)` and phases `(N_FOURIER_FEATURES,)` of random Fourier features.
 
-    The kernel is exp(-|x - y|^2 / (2 width)): of two standardised, independent rows |x - y|^2 is 2 width on average.
+    Rahimi and Recht 2007, NIPS. The kernel is exp(-|x - y|^2 / (2 width)); for two standardised, independent rows
+    |x - y|^2 is 2 width on average.
     """
     rng = rng_for(seed, "domain shift", width)
     return rng.normal(size=(width, N_FOURIER_FEATURES)) / np.sqrt(width), rng.uniform(0, 2 * np.pi, N_FOURIER_FEATURES)
 
 
 def fourier_features(z: Floats, directions: Floats, phases: Floats) -> Floats:
-    """Return the random features of rows `(rows, FOURIER)`, whose products are about the kernel."""
+    """Return random Fourier features `(rows, N_FOURIER_FEATURES)`; their inner products approximate the kernel."""
     return np.asarray(np.sqrt(2 / N_FOURIER_FEATURES) * np.cos(z @ directions + phases), dtype=np.float64)
 
 
 def mmd(one: ColumnSummary, other: ColumnSummary) -> float:
-    """Return the squared maximum mean discrepancy of two sites, without bias (Gretton et al. 2012, JMLR 13:723-773).
+    """Return the unbiased squared maximum mean discrepancy of two sites (Gretton et al. 2012, JMLR 13:723-773).
 
-    A row's product with itself, 1, is taken out of the mean of a site's products, so that two samples of one
-    distribution give 0 on average, and may give less.
+    A row's product with itself, 1, is left out of the mean of a site's products. Two samples of one distribution
+    therefore give 0 on average, and sometimes less. NaN with fewer than two rows at a site.
     """
 
     def norm(item: ColumnSummary) -> float:
@@ -165,28 +176,28 @@ def mmd(one: ColumnSummary, other: ColumnSummary) -> float:
 
 
 def psi(one: Floats, other: Floats, floor: float = 1e-4) -> Floats:
-    """Return the population stability index of each column of two histograms `(columns, cells)`.
+    """Return the population stability index of each column, `(columns,)`, of two histograms `(columns, bins)`.
 
-    The sum over groups of (p - q) ln(p / q); a share below `floor` counts as `floor`. Groups are of cells, about GROUPS
-    of like size in both together, and missing values are one more. Cells that either suppressed are left out of both.
-    NaN without examples.
+    The sum over groups of (p - q) ln(p / q), where shares below `floor` count as `floor`. Bins are joined into about
+    PSI_GROUPS groups of equal size in both histograms together, and missing values are one more group. Bins that either
+    site suppressed are left out of both. NaN without examples.
     """
-    p, q = (_grouped(part, assign_psi_groups(one, other)) for part in _shares(one, other))
+    p, q = (_sum_groups(part, assign_psi_groups(one, other)) for part in _shares(one, other))
     value = ((np.maximum(p, floor) - np.maximum(q, floor)) * np.log(np.maximum(p, floor) / np.maximum(q, floor))).sum(1)
     return np.where(np.isnan(p + q).any(1), np.nan, value)
 
 
 def psi_null_quantile(n: float, m: float) -> float:
-    """Return the PSI that two samples of one distribution stay below in 95 of 100 cases, rows being independent.
+    """Return the 95% point of the PSI of two samples of one distribution, with `n` and `m` independent rows.
 
-    (1 / n + 1 / m) times chi-square's 95% point of GROUPS degrees of freedom (Yurdakul and Naranjo 2020, Journal of
-    Risk Model Validation 14(4)).
+    (1 / n + 1 / m) times the 95% point of the chi-square distribution with PSI_GROUPS degrees of freedom (Yurdakul and
+    Naranjo 2020, Journal of Risk Model Validation 14(4)).
     """
     return float((1 / n + 1 / m) * special.chdtri(PSI_GROUPS, 0.05)) if min(n, m) > 0 else float("nan")
 
 
 def assign_psi_groups(one: Floats, other: Floats) -> npt.NDArray[np.int64]:
-    """Return the group of each cell, `(columns, cells)`: by the middle of its rank in both together."""
+    """Return the group of each bin, `(columns, bins)`: by the middle of its rank in both histograms together."""
     known = (one != SUPPRESSED) & (other != SUPPRESSED)
     both = np.where(known, one + other, 0.0)[:, :HISTOGRAM_BINS]
     middle = (np.cumsum(both, 1) - both / 2) / np.maximum(both.sum(1, keepdims=True), 1)
@@ -194,17 +205,17 @@ def assign_psi_groups(one: Floats, other: Floats) -> npt.NDArray[np.int64]:
     return np.concatenate([group, np.full((len(one), 1), PSI_GROUPS)], axis=1)
 
 
-def _grouped(shares: Floats, group: npt.NDArray[np.int64]) -> Floats:
+def _sum_groups(shares: Floats, group: npt.NDArray[np.int64]) -> Floats:
     width = len(shares)
     index = group + np.arange(width)[:, None] * (PSI_GROUPS + 1)
-    found = np.bincount(index.ravel(), weights=shares.ravel(), minlength=width * (PSI_GROUPS + 1))
-    return found.reshape(width, PSI_GROUPS + 1).astype(np.float64)
+    sums = np.bincount(index.ravel(), weights=shares.ravel(), minlength=width * (PSI_GROUPS + 1))
+    return sums.reshape(width, PSI_GROUPS + 1).astype(np.float64)
 
 
 def ks(one: Floats, other: Floats) -> Floats:
-    """Return the largest distance of the two distribution functions of each column, at the cells' edges.
+    """Return the largest distance between the two distribution functions of each column, `(columns,)`.
 
-    Of values that are measured. It is the Kolmogorov-Smirnov statistic but for what lies within a cell.
+    Of measured values, at the edges of the bins: the Kolmogorov-Smirnov statistic up to differences within a bin.
     """
     p, q = _shares(one[:, :HISTOGRAM_BINS], other[:, :HISTOGRAM_BINS])
     return np.asarray(np.abs(np.cumsum(p, 1) - np.cumsum(q, 1)).max(1), dtype=np.float64)
@@ -218,10 +229,10 @@ def _shares(one: Floats, other: Floats) -> tuple[Floats, Floats]:
 
 
 def lda_auroc(one: ColumnSummary, other: ColumnSummary) -> float:
-    """Return the AUROC by which a linear discriminant tells two sites' rows apart, from means and second moments alone.
+    """Return the AUROC of a linear discriminant between the rows of two sites, from first and second moments.
 
-    Phi(D / sqrt(2)), D Mahalanobis' distance of the means over the pooled covariance, freed of the bias that it has in
-    small samples (McLachlan 1992, Discriminant Analysis, sec. 9.4). Rows count as if independent.
+    Phi(D / sqrt(2)), where D is the Mahalanobis distance of the means by the pooled covariance, corrected for its bias
+    in small samples (McLachlan 1992, Discriminant Analysis, sec. 9.4). Rows count as if independent.
     """
     n, m = one.rows, other.rows
     width = len(one.first)
@@ -231,7 +242,7 @@ def lda_auroc(one: ColumnSummary, other: ColumnSummary) -> float:
     scatter = sum(item.second - np.outer(item.first, item.first) / item.rows for item in (one, other))
     covariance = np.asarray(scatter) / (n + m - 2)
     values, vectors = np.linalg.eigh(covariance)
-    kept = values > 1e-6 * max(float(values.max()), 1e-12)  # columns that are sums of others
+    kept = values > 1e-6 * max(float(values.max()), 1e-12)  # without columns that are linear combinations
     rank = int(kept.sum())
     along = (vectors[:, kept].T @ gap) ** 2 / values[kept]
     distance = (n + m - rank - 3) / (n + m - 2) * float(along.sum()) - rank * (n + m) / (n * m)
@@ -239,9 +250,9 @@ def lda_auroc(one: ColumnSummary, other: ColumnSummary) -> float:
 
 
 def label_shift(one: Sequence[int], other: Sequence[int]) -> tuple[float, float]:
-    """Return how far two sites' counts of classes lie apart: Jensen-Shannon distance (base 2), and Cramer's V.
+    """Return two distances between the class counts of two sites: Jensen-Shannon distance (base 2), and Cramer's V.
 
-    Both are 0 for equal shares and 1 where no class is shared. NaN where a site has no example.
+    Both are 0 for equal shares and 1 where no class occurs at both. NaN where a site has no example.
     """
     table = np.array([one, other], dtype=np.float64)
     table = table[:, table.sum(0) > 0]

@@ -1,17 +1,17 @@
 """The errors that Wardround raises on purpose, as one small tree.
 
     WardroundError            exit code 1: something failed that the user did not cause
-    ├── SiteError             a hospital could not do what it was asked (safe to send: no patient's value)
+    ├── SiteError             a hospital could not handle a request (safe to send: no patient's value)
     │   └── ProtocolError     a message is of another version, or does not fit the protocol
     ├── EngineError           the transport between the server and its sites failed
-    ├── AuditError            training reveals more than is claimed
-    ├── FetchError            a download failed: the network, or what the publisher's server sent
-    └── UsageError            exit code 2: the user can mend it
+    ├── AuditError            training reveals more than its epsilon allows
+    ├── FetchError            a download failed: no network, or a bad answer of the publisher's server
+    └── UsageError            exit code 2: the user can correct it
         ├── ConfigError       a key, a value or an option is wrong
-        ├── DataError         a file is missing, damaged or not what it says
-        └── LeakError         a patient stands on both sides of a split
+        ├── DataError         a file is missing, damaged or of another kind than stated
+        └── LeakError         a patient is on both sides of a split
 
-Each message is one line that says what, where and what to do next, and never holds a patient's value.
+Each message is one line that says what happened, where, and what to do next; it never contains a patient's value.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class WardroundError(Exception):
 
 
 class SiteError(WardroundError):
-    """A hospital could not do what it was asked; its text may cross the wire, so it holds no data."""
+    """A hospital could not handle a request; the text may cross the wire, so it contains no data."""
 
 
 class ProtocolError(SiteError):
@@ -32,30 +32,30 @@ class ProtocolError(SiteError):
 
 
 class EngineError(WardroundError):
-    """The transport failed: no answer, a refused connection, a process that ended."""
+    """The transport failed: no answer, a refused connection, or a process that ended."""
 
 
 class FetchError(WardroundError):
-    """A download failed: no network, or a server that sends errors or what it did not promise."""
+    """A download failed: no network, or a server that sends errors or unexpected content."""
 
 
 class UsageError(WardroundError):
-    """Something that the user can mend."""
+    """An error that the user can correct."""
 
     exit_code = 2
 
 
 class ConfigError(UsageError):
-    """A configuration key, value or command-line option is wrong."""
+    """A configuration key, value or command-line option is invalid."""
 
 
 class DataError(UsageError):
-    """A data file is missing, damaged, or not what it claims to be."""
+    """A data file is missing, damaged, or of another kind than stated."""
 
 
 class LeakError(UsageError):
-    """One patient's examples stand on both sides of a split."""
+    """A patient's examples are on both sides of a split."""
 
 
 class AuditError(WardroundError):
-    """An audit found that training reveals more than is claimed."""
+    """An audit found that training reveals more than its epsilon allows."""

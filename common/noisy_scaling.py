@@ -1,16 +1,15 @@
-"""Scaling from noisy sums: what sites send of their inputs when their training is private.
+"""Scaling from noisy sums, for federations whose training is private.
 
-Every input has a public range [low, high]; u is a value's place in it, -1 to 1 (beyond it: the edge). Each unit
-(a person, or an example) gives of every input the mean of its u, the mean of its u^2, and whether it was measured; the
-whole vector is clipped to one norm, and a site sends the noisy sum over its units (client/privacy/noisy_sums.py). Of
-the
-clipped sums, mean and variance are those of units weighted by how much was left of each.
+Every input has a public range [low, high]; u is the position of a value in it, from -1 to 1 (values outside are moved
+to the edge). Each unit (a person, or an example) contributes, for every input, the mean of its u, the mean of its u^2,
+and whether it was measured. The whole vector is clipped to one norm, and a site sends the noisy sum over its units
+(client/privacy/noisy_sums.py). Mean and variance are then those of units weighted by the clipping.
 
-Inputs of the range [0, 1] (yes or no, a share) have no unit that a scaling must take away: they are not summed, which
-leaves the others less noise, and become -1 to 1. Where the noise is as large as the sum, as for what is seldom
-measured, the answer leans on the range alone: `LEAN` deviations of the noise count as so many more units, of which
-nothing is known but that the range is theirs. A variance is taken larger by what one deviation of the noise may have
-taken from it, so that noise does not blow an input up.
+Inputs of the range [0, 1] (yes or no, a share) have no unit that scaling must remove: they are not summed, which leaves
+less noise for the others, and are mapped to -1 to 1. Where the noise is as large as the sum, as for rarely measured
+inputs, a prior from the range dominates: it counts as PRIOR_WEIGHT standard deviations of the noise in further units.
+A variance is increased by what one standard deviation of the noise may have taken from it, so that noise does not
+magnify an input.
 """
 
 from __future__ import annotations
@@ -26,24 +25,29 @@ from common.scaling import Arrays, Scaling
 Floats = npt.NDArray[np.float64]
 
 PRIOR_WEIGHT = 2.0
+"""Weight of the prior, in standard deviations of the noise."""
 PRIOR_SECOND_MOMENT = 1 / 9
-"""Mean of u^2 of units of which only the range is known: three standard deviations to either end."""
+"""Mean of u^2 of the prior: three standard deviations reach to either end of the range."""
 MIN_SPREAD = 0.05
-"""Least standard deviation, in halves of the range."""
+"""Lower bound of a standard deviation, in halves of the range."""
 
 
 def inputs_with_units(low: Floats, high: Floats) -> npt.NDArray[np.bool_]:
-    """Return which inputs are summed: those whose range is not [0, 1]."""
+    """Return which inputs have units and so are summed: those whose range is not [0, 1]."""
     return np.asarray((low != 0) | (high != 1))
 
 
 @dataclass(frozen=True)
 class NoisyMoments:
-    """One site's noisy sums.
+    """One site's noisy sums over its units.
 
-    `seen`: units that have the input, `(summed,)`, or `(1,)` where all have all; `first`, `second`: sums of the units'
-    means of u and u^2, `(summed,)`; `low`, `high`: the public ranges, `(inputs,)`; `deviation`: of the noise on first
-    and second.
+    Attributes:
+        seen: number of units that have the input, `(summed,)`; `(1,)` where all units have all inputs.
+        first: sum of the units' means of u, `(summed,)`.
+        second: sum of the units' means of u^2, `(summed,)`.
+        low: lower ends of the public ranges, `(inputs,)`.
+        high: upper ends of the public ranges, `(inputs,)`.
+        deviation: standard deviation of the noise on `first` and `second`.
     """
 
     seen: Floats
@@ -54,15 +58,19 @@ class NoisyMoments:
     deviation: float
 
     def arrays(self) -> Arrays:
-        """Return what crosses the wire as arrays."""
+        """Return the arrays that cross the wire, by name."""
         return {name: getattr(self, name) for name in ("seen", "first", "second", "low", "high")}
 
     @classmethod
-    def of(cls, arrays: Arrays, deviation: float) -> NoisyMoments:
-        """Read what `arrays` gave.
+    def from_arrays(cls, arrays: Arrays, deviation: float) -> NoisyMoments:
+        """Return the sums of received arrays.
+
+        Args:
+            arrays: as `arrays` returns them.
+            deviation: standard deviation of the noise.
 
         Raises:
-            ValueError: they are no such sums.
+            ValueError: the arrays do not fit together or hold impossible values.
         """
         if set(arrays) != {"seen", "first", "second", "low", "high"}:
             raise ValueError("not the sums of a private federation")
@@ -74,12 +82,15 @@ class NoisyMoments:
             raise ValueError("its sums do not fit the task's inputs")
         usable = all(np.isfinite(value).all() for value in arrays.values()) and 0 <= deviation < np.inf
         if not usable or not (arrays["low"] < arrays["high"]).all():
-            raise ValueError("its sums are not numbers that can be")
+            raise ValueError("its sums hold impossible numbers")
         return cls(**{name: value.astype(np.float64) for name, value in arrays.items()}, deviation=float(deviation))
 
 
 def fit_noisy_scaling(parts: Sequence[NoisyMoments]) -> Scaling:
-    """Return the scaling to about mean 0 and standard deviation 1.
+    """Return the scaling to approximately mean 0 and standard deviation 1.
+
+    Args:
+        parts: the sites' sums.
 
     Raises:
         ValueError: there are no parts, or their ranges differ.
@@ -90,19 +101,21 @@ def fit_noisy_scaling(parts: Sequence[NoisyMoments]) -> Scaling:
     if any(not (np.array_equal(first.low, one.low) and np.array_equal(first.high, one.high)) for one in parts):
         raise ValueError("the sites state different ranges of their inputs: give them the same version and options")
     deviation = float(np.sqrt(sum(one.deviation**2 for one in parts)))
-    lean = PRIOR_WEIGHT * deviation
-    seen = np.maximum(np.sum([one.seen for one in parts], axis=0), 0.0) + lean
-    known = seen > 0  # without units and without noise only the range is known
-    over = np.where(known, seen, 1.0)
-    mean = np.where(known, np.sum([one.first for one in parts], axis=0) / over, 0.0)
+    prior = PRIOR_WEIGHT * deviation
+    seen = np.maximum(np.sum([one.seen for one in parts], axis=0), 0.0) + prior
+    known = seen > 0  # without units and noise only the range is known
+    divisor = np.where(known, seen, 1.0)
+    mean = np.where(known, np.sum([one.first for one in parts], axis=0) / divisor, 0.0)
     mean = np.clip(mean, -1.0, 1.0)
     second = np.where(
-        known, (np.sum([one.second for one in parts], axis=0) + lean * PRIOR_SECOND_MOMENT) / over, PRIOR_SECOND_MOMENT
+        known,
+        (np.sum([one.second for one in parts], axis=0) + prior * PRIOR_SECOND_MOMENT) / divisor,
+        PRIOR_SECOND_MOMENT,
     )
-    doubt = np.where(known, (1 + 2 * abs(mean)) * deviation / over, 0.0)
+    doubt = np.where(known, (1 + 2 * abs(mean)) * deviation / divisor, 0.0)
     spread = np.sqrt(np.clip(second - mean**2 + doubt, MIN_SPREAD**2, 1.0))
     middle, half = (first.low + first.high) / 2, (first.high - first.low) / 2
-    centre, wide, chosen = middle.copy(), half.copy(), inputs_with_units(first.low, first.high)
-    centre[chosen] += mean * half[chosen]
-    wide[chosen] *= spread
-    return Scaling(centre, wide)
+    centre, deviations, summed = middle.copy(), half.copy(), inputs_with_units(first.low, first.high)
+    centre[summed] += mean * half[summed]
+    deviations[summed] *= spread
+    return Scaling(centre, deviations)

@@ -1,4 +1,4 @@
-"""Plug-ins are files: a folder is the list of names, a wrong name lists the right ones."""
+"""Plug-ins: files of a package, named by their file; an unknown name is answered with the known ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from common.errors import ConfigError
 def list_plugins(package: str, marker: str) -> tuple[str, ...]:
     """Return the names of the modules and packages in `package` that define `marker` at top level, sorted.
 
-    The files are read, not imported: listing models must not load torch.
+    The files are searched, not imported, because listing models must not load torch.
 
     >>> "cnn" in list_plugins("common.models", "build")
     True
@@ -30,7 +30,17 @@ def list_plugins(package: str, marker: str) -> tuple[str, ...]:
 
 
 def load_plugin(package: str, marker: str, name: str, what: str) -> ModuleType:
-    """Import the plug-in `name`, or raise ConfigError that lists the right names."""
+    """Import and return a plug-in.
+
+    Args:
+        package: where plug-ins are, such as `common.models`.
+        marker: the name that every plug-in defines, such as `build`.
+        name: the plug-in.
+        what: the kind of plug-in, for the error message.
+
+    Raises:
+        ConfigError: there is no such plug-in; the message lists those that exist.
+    """
     known = list_plugins(package, marker)
     if name not in known:
         raise ConfigError(f"no {what} named {name!r}: choose one of {', '.join(known)}")

@@ -11,22 +11,22 @@ PACKAGES = ("flwr", "torch", "opacus", "numpy", "scipy", "pandas", "scikit-learn
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the versions of what shapes a result."""
-    found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
+    """Return the versions of Python, the platform and the packages that affect a result."""
+    versions = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def source_commit() -> str | None:
-    """Return the commit that the program runs from, with "+changes" if it was changed; None if unknown."""
+    """Return the commit of the running program, with "+changes" if its files differ from it; None if unknown."""
     here = Path(__file__).resolve().parent.parent
     try:
         if Path(_git(here, "rev-parse", "--show-toplevel")).resolve() != here:
-            return None  # installed below a repository of something else
+            return None  # installed inside the repository of another project
         name = _git(here, "rev-parse", "HEAD")
         dirty = _git(here, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):

@@ -1,10 +1,10 @@
-"""Federated scaling: inputs are scaled alike at every hospital, and no row leaves one.
+"""Federated scaling: inputs are scaled in the same way at every hospital, and no row leaves one.
 
-Two ways. `standard`: each site sends, of every feature and channel, how many values it has, how many are
-missing, their sum and their sum of squares; the server adds, and everyone uses the same mean and standard
-deviation. `quantile`: after that, each site sends histograms over bins that this mean and deviation place, the
-server adds, and a value becomes its rank in the merged histogram. Rank r becomes (r - 1/2) * sqrt(12): mean 0
-and variance 1, like a standardised value, but no outlier goes far. What was not measured becomes 0, the mean.
+`standard`: each site sends, for every feature and channel, the number of values, the number of missing values, their
+sum and their sum of squares; the server adds them, and all sites use the same mean and standard deviation. `quantile`:
+each site then sends histograms over bins placed by this mean and deviation; the server adds them, and a value is
+replaced by its rank r in the merged histogram, as (r - 1/2) * sqrt(12), which has mean 0 and variance 1 but bounds
+outliers. Missing values become 0, the mean.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ Floats = npt.NDArray[np.float64]
 Arrays = dict[str, npt.NDArray[np.float64]]
 
 RANK_BINS = 1024
-"""Histogram bins of a feature: evenly spaced in asinh, so that they are finest about the mean."""
+"""Histogram bins of a feature: evenly spaced in asinh(ASINH_SCALE z), so that they are finest near the mean."""
 ASINH_SCALE, MAX_DEVIATIONS = 20.0, 1000.0
-"""Spacing of the bins: linear within 1/FINEST standard deviations, the outermost at WIDEST deviations."""
+"""Bins are about equally wide within 1 / ASINH_SCALE standard deviations; the outermost is at MAX_DEVIATIONS."""
 BLOCK = 1 << 16
+"""Rows that are scaled at a time."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """How inputs are scaled: features first, then channels, `width` in all.
+    """How the `width` columns of the inputs are scaled: features first, then channels.
 
-    `centre`, `spread`: `(width,)`; `ranks`: `(width, CELLS)`, the scaled value of each bin, or no rows
-    (standard).
+    Attributes:
+        centre: mean of each column, `(width,)`, in its own units.
+        spread: standard deviation of each column, `(width,)`.
+        ranks: scaled value of each bin, `(width, RANK_BINS)`; no rows where scaling is standard.
     """
 
     centre: Floats
@@ -40,45 +43,51 @@ class Scaling:
     def apply(
         self, values: npt.NDArray[np.float32], first: int = 0, *, keep_missing: bool = False
     ) -> npt.NDArray[np.float32]:
-        """Return `(rows, columns)` scaled; its columns are those of the scaling from `first` on."""
+        """Return values `(rows, columns)` scaled, as float32.
+
+        Args:
+            values: rows of some columns.
+            first: the column of the scaling that the first column of `values` is.
+            keep_missing: keep NaN in place of 0.
+        """
         columns = slice(first, first + values.shape[1])
         out = np.empty(values.shape, dtype=np.float32)
         for start in range(0, len(values), BLOCK):
             rows = slice(start, start + BLOCK)
             if len(self.ranks):
                 place = rank_bins(values[rows], self.centre[columns], self.spread[columns])
-                found = np.take_along_axis(self.ranks[columns].T, place, axis=0)
+                scaled = np.take_along_axis(self.ranks[columns].T, place, axis=0)
             else:
-                found = ((values[rows] - self.centre[columns]) / self.spread[columns]).astype(np.float32)
-            found[np.isnan(values[rows])] = np.nan if keep_missing else 0.0
-            out[rows] = found
+                scaled = ((values[rows] - self.centre[columns]) / self.spread[columns]).astype(np.float32)
+            scaled[np.isnan(values[rows])] = np.nan if keep_missing else 0.0
+            out[rows] = scaled
         return out
 
     def to_bytes(self) -> bytes:
-        """Return the form that crosses the wire and lies in the run's folder."""
+        """Return the scaling as it crosses the wire and is stored in the run's folder."""
         from safetensors.numpy import save
 
         return save({"centre": self.centre, "spread": self.spread, "ranks": self.ranks})
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Scaling:
-        """Read what `to_bytes` gave.
+        """Return the scaling that `to_bytes` wrote.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: the content is something else.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
         try:
-            found = load(raw)
-            return cls(found["centre"], found["spread"], found["ranks"])
+            arrays = load(raw)
+            return cls(arrays["centre"], arrays["spread"], arrays["ranks"])
         except (SafetensorError, KeyError):
-            raise ValueError("the scaling that came cannot be read") from None
+            raise ValueError("the received scaling cannot be read") from None
 
 
 def compute_column_moments(values: npt.NDArray[np.float32]) -> Arrays:
-    """Return what a site sends of `(rows, columns)`: count, missing, total and square, each `(columns,)`."""
+    """Return a site's sums over `(rows, columns)`: count, missing, total and square, each `(columns,)`."""
     width = values.shape[1]
     count, total, square = np.zeros(width), np.zeros(width), np.zeros(width)
     for start in range(0, len(values), BLOCK):
@@ -92,46 +101,52 @@ def compute_column_moments(values: npt.NDArray[np.float32]) -> Arrays:
 
 
 def rank_bins(values: npt.NDArray[np.float32], centre: Floats, spread: Floats) -> npt.NDArray[np.int64]:
-    """Return each value's bin, of the shape of `values`; a missing one's is 0 and means nothing."""
+    """Return the bin of each value, in the shape of `values`; that of a missing value is 0 and has no meaning."""
     z = np.nan_to_num((values - centre) / spread, nan=-MAX_DEVIATIONS)
     place = (np.arcsinh(ASINH_SCALE * z) / np.arcsinh(ASINH_SCALE * MAX_DEVIATIONS) + 1) * (RANK_BINS / 2)
     return np.asarray(np.clip(place, 0, RANK_BINS - 1), dtype=np.int64)
 
 
 def count_rank_bins(values: npt.NDArray[np.float32], centre: Floats, spread: Floats) -> Floats:
-    """Return what a site sends for ranks: counts `(columns, CELLS)` of the values that are not missing."""
+    """Return a site's histograms `(columns, RANK_BINS)` of the values that are not missing."""
     width = values.shape[1]
-    found = np.zeros(width * RANK_BINS)
+    counts = np.zeros(width * RANK_BINS)
     for start in range(0, len(values), BLOCK):
         block = values[start : start + BLOCK]
         index = rank_bins(block, centre, spread) + np.arange(width) * RANK_BINS
-        found += np.bincount(index[~np.isnan(block)], minlength=width * RANK_BINS)
-    return found.reshape(width, RANK_BINS)
+        counts += np.bincount(index[~np.isnan(block)], minlength=width * RANK_BINS)
+    return counts.reshape(width, RANK_BINS)
 
 
 def add_statistics(parts: Iterable[Arrays]) -> Arrays:
-    """Return the sum of several sites' moments or histograms."""
-    found: Arrays = {}
+    """Return the sums, by name, of several sites' statistics."""
+    merged: Arrays = {}
     for part in parts:
         for name, value in part.items():
-            found[name] = found[name] + value if name in found else value.astype(np.float64)
-    return found
+            merged[name] = merged[name] + value if name in merged else value.astype(np.float64)
+    return merged
 
 
 def fit_standard_scaling(merged: Arrays) -> Scaling:
-    """Return the scaling to mean 0 and standard deviation 1; a feature that never varies keeps its scale."""
+    """Return the scaling to mean 0 and standard deviation 1; constant columns are only centred.
+
+    Args:
+        merged: the sites' sums, as `compute_column_moments` names them.
+    """
     count = np.maximum(merged["count"], 1)
     centre = merged["total"] / count
     variance = merged["square"] / count - centre**2
-    tiny = 1e-9 * np.maximum(merged["square"] / count, 1e-12)  # what rounding leaves of a constant's variance
+    tiny = 1e-9 * np.maximum(merged["square"] / count, 1e-12)  # a constant's variance, up to rounding
     spread = np.sqrt(np.where(variance > tiny, variance, 1.0))
     return Scaling(centre, spread)
 
 
 def fit_quantile_scaling(base: Scaling, counts: Floats) -> Scaling:
-    """Return the scaling to ranks; `counts`: merged histograms `(width, CELLS)` over the bins of `base`.
+    """Return the scaling to ranks; values in one bin share the middle of their ranks.
 
-    Equal values share the middle of their ranks.
+    Args:
+        base: standard scaling, which places the bins.
+        counts: merged histograms `(width, RANK_BINS)`.
     """
     total = counts.sum(1, keepdims=True)
     below = np.cumsum(counts, axis=1) - counts

@@ -1,7 +1,7 @@
-"""Seeds: every random draw is derived from (run seed, site, round, purpose).
+"""Seeds: every random draw derives its seed from (run seed, site, round, purpose).
 
-The same run then gives the same weights whatever the number of workers, the order in which sites answer,
-or the engine that carries the messages.
+A run therefore gives the same weights whatever the number of workers, the order in which sites answer, or the engine
+that carries the messages.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def seed_for(run_seed: int, *parts: str | int) -> int:
-    """Return a 63-bit seed that depends on the run's seed and on every part, in order.
+    """Return a 63-bit seed derived from the run's seed and the parts, in order.
 
     >>> seed_for(1, "north", 3, "shuffle") == seed_for(1, "north", 3, "shuffle")
     True

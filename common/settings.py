@@ -1,4 +1,4 @@
-"""Reading and checking of settings: YAML, `a.b=c` overrides, and errors that name the key and the nearest right one."""
+"""Reading and validation of settings: YAML, `a.b=c` overrides, errors that name the key and the nearest valid one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,22 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from common.errors import ConfigError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
-
+"""A name that can be part of a file name."""
 
 T = TypeVar("T", bound=BaseModel)
 
 
 def validate_settings(model: type[T], raw: Mapping[str, Any], source: str) -> T:
-    """Return `raw` as a `model`, or raise ConfigError that names the first wrong keys by path."""
+    """Return a mapping as a settings model.
+
+    Args:
+        model: the class to return.
+        raw: keys and values.
+        source: where they come from, for error messages.
+
+    Raises:
+        ConfigError: keys or values are invalid; the message names the first four by path.
+    """
     try:
         return model.model_validate(lists_to_tuples(raw))
     except ValidationError as error:
@@ -58,10 +67,10 @@ def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
 
 
 def apply_override(raw: dict[str, Any], override: str) -> None:
-    """Write one `a.b=c` into nested settings.
+    """Apply one `a.b=c` override to nested settings, in place.
 
     Raises:
-        ConfigError: it is not of this form, its value is not YAML, or a key on its way holds a value.
+        ConfigError: it is not of this form, its value is not YAML, or a key on its path holds a value.
     """
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
@@ -71,23 +80,23 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
         value = parse_yaml(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {key}: {text!r} is not a YAML value") from None
-    place = raw
+    section = raw
     for part in parts[:-1]:
-        inner = place.setdefault(part, {})
+        inner = section.setdefault(part, {})
         if not isinstance(inner, dict):
             raise ConfigError(f"--set {key}: {part} holds a value, not a section")
-        place = inner
-    place[parts[-1]] = copy_mappings(value)
+        section = inner
+    section[parts[-1]] = copy_mappings(value)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1, but an unquoted 1e-3 is a number, as in YAML 1.2, and a key that stands twice is an error."""
+    """YAML 1.1, but an unquoted 1e-3 is a number, as in YAML 1.2, and a repeated key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
             if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} stands twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} occurs twice", key.start_mark)
             seen.add(key.value if isinstance(key.value, str) else id(key))
         return super().construct_mapping(node, deep)
 
@@ -130,12 +139,12 @@ def _check_aliases(value: Any, parents: tuple[int, ...], count: int) -> int:
 
 
 def copy_mappings(value: Any) -> Any:
-    """A copy as dicts, deep enough for `_apply` to write into."""
+    """Return a copy in which nested mappings are new dicts, so that overrides leave the original unchanged."""
     return {key: copy_mappings(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def lists_to_tuples(value: Any) -> Any:
-    """YAML's lists as tuples and whole numbers as given: strict models take no list for a tuple."""
+    """Return nested settings with tuples in place of lists, because strict models accept no list for a tuple."""
     if isinstance(value, Mapping):
         return {key: lists_to_tuples(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -144,6 +153,6 @@ def lists_to_tuples(value: Any) -> Any:
 
 
 class Section(BaseModel):
-    """A frozen part of a configuration that refuses unknown keys and silent conversions."""
+    """Base of the parts of a configuration: frozen, and strict about unknown keys and types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""Task: what is predicted from what. Both ends must hold the same one before a run may start."""
+"""Task: what is predicted from what. Server and sites must agree on it before a run starts."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Task:
-    """A prediction task.
+    """A prediction task: an example is a signal `(channels, samples)` and a vector of features, and has a label.
 
-    An example is a signal of shape `(channels, samples)` at `rate_hz` (none: 0 channels, 0 samples), and a
-    vector of `features`; its label is an index into `classes` (`multiclass`; with two classes the second is
-    the event) or a 0 or 1 for each of them (`multilabel`).
-
-    `units`: the inputs stand in units of their own (mmHg, years), so they are scaled before training;
-    `missing`: an input may be NaN, which means not measured; `utility`: each example says what an alarm and
-    what silence are worth (early warning). `binary_features`: those of `features` that are 0 or 1. `anomaly`: its
-    score says how far from normal an example is, and is no probability (common/detection.py); `against` then names
-    the classes that are taken together as abnormal.
+    Attributes:
+        name: what is predicted, and from which data.
+        kind: multiclass: the label is an index into `classes`, and of two classes the second is the event; multilabel:
+            the label is a 0 or 1 for each class.
+        classes: short names of the classes.
+        class_titles: their names for readers.
+        channels: channels of the signal; 0: no signal.
+        samples: samples of each channel.
+        rate_hz: sampling rate, Hz; 0 without a signal.
+        features: names of the features.
+        channel_names: names of the channels.
+        units: whether inputs have units (mmHg, years), so that they are scaled before training.
+        missing: whether an input may be NaN, which means not measured.
+        utility: whether each example says what an alarm and what silence are worth (early warning).
+        binary_features: the features that are 0 or 1.
+        anomaly: whether the score is an anomaly score, not a probability (common/detection.py).
+        against: the classes that together are abnormal, where `anomaly` is set.
     """
 
     name: str
@@ -55,32 +63,32 @@ class Task:
 
     @property
     def binary(self) -> bool:
-        """Whether there is one event, the second class, to be told from the first."""
+        """Whether there are two classes, of which the second is the event."""
         return self.kind == "multiclass" and len(self.classes) == 2
 
     @property
     def probabilistic(self) -> bool:
-        """Whether a score is meant as the log odds of a class, so that its calibration can be judged."""
+        """Whether scores are log odds of classes, so that their calibration can be judged."""
         return not self.anomaly
 
     @property
     def confusion_shape(self) -> tuple[int, ...]:
-        """The shape of its confusion counts: truth x prediction, of all classes or for each label."""
+        """Shape of the confusion counts: `(truth, prediction)`; multilabel: `(classes, truth, prediction)`."""
         classes = len(self.classes)
         return (classes, 2, 2) if self.kind == "multilabel" else (classes, classes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready form."""
+        """Return the task as a dictionary that JSON can hold."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Task:
-        """Read what `to_dict` gave, after a trip through JSON."""
+        """Return the task of a dictionary that `to_dict` made, also after JSON has turned tuples into lists."""
         fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
         return cls(**fields)
 
     def fingerprint(self) -> str:
-        """Return 16 hex digits that are equal only for equal tasks; compared in the handshake.
+        """Return 16 hex digits that are equal only for equal tasks; the handshake compares them.
 
         >>> one = Task("t", "multiclass", ("N", "V"), ("a", "b"), 1, 96, 125.0, (), ("lead",))
         >>> one.fingerprint() == Task.from_dict(one.to_dict()).fingerprint()

@@ -176,7 +176,7 @@ def _one(
         write_bytes(RunFolder(out).scaling(name), scaling.to_bytes())
     latent = b""
     if task.anomaly:
-        latent = LatentStatistics.of(Detector(model, config).moments(train)).to_bytes()
+        latent = LatentStatistics.from_moments(Detector(model, config).moments(train)).to_bytes()
         write_bytes(RunFolder(out).latent(name), latent)
     predict = build_predictor(model, config, latent)
     threshold = select_threshold(config, predict, validation)
@@ -330,7 +330,7 @@ class _Chooser:
         found = evaluation.build_evaluation(
             task, counts, None, self.validation.people(), count_class_patients(self.validation)
         )
-        metric = self.config.chooses_by
+        metric = self.config.selection_metric
         value = evaluation.metric_value(found, metric)
         if value is None:
             return

@@ -92,10 +92,10 @@ def _prepare(config: RunConfig, watcher: Watcher) -> tuple[RunConfig, Any, dict[
 def _list_notices(config: RunConfig) -> list[dict[str, str]]:
     """Return the notices that must stand beside every figure of the run."""
     notices = [{"level": "leak", "text": text} for text in config.notices]
-    if config.not_private:
-        notices.append({"level": "not-private", "text": config.not_private})
-    if config.unprotected:
-        notices.append({"level": "warning", "text": config.unprotected})
+    if config.not_private_notice:
+        notices.append({"level": "not-private", "text": config.not_private_notice})
+    if config.unprotected_notice:
+        notices.append({"level": "warning", "text": config.unprotected_notice})
     return notices
 
 

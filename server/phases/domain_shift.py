@@ -45,7 +45,7 @@ def measure_domain_shift(run: Run, outcome: Outcome) -> dict[str, Any]:
 
     def find_summary_fault(reply: DomainShiftReply, site: str) -> str:
         try:
-            summary = ColumnSummary.of(reply.sums, width)
+            summary = ColumnSummary.from_arrays(reply.sums, width)
         except ValueError as error:
             return str(error)
         examples = training_examples(run, site)
@@ -54,7 +54,7 @@ def measure_domain_shift(run: Run, outcome: Outcome) -> dict[str, Any]:
         return ""
 
     replies, more = _collect_sums(run, list(moments), base.to_bytes(), width, find_summary_fault)
-    summaries = {site: ColumnSummary.of(reply.sums, width) for site, reply in replies.items()}
+    summaries = {site: ColumnSummary.from_arrays(reply.sums, width) for site, reply in replies.items()}
     classes = {site: reports[site].counts.train.classes for site in summaries}
     labels = {site: [count or 0 for count in counts] for site, counts in classes.items()}
     pairs = [

@@ -55,7 +55,7 @@ def gather_latent_sums(run: Run, outcome: Outcome) -> Run:
         why = "; ".join(f"{site}: {text}" for site, text in sorted(lost.items()))
         raise EngineError(f"latent statistics: {len(answers)} of {len(holders)} sites sent sums ({why})")
     merged = scaling.add_statistics(dict(reply.sums) for _, reply in answers.values())
-    outcome.latent = LatentStatistics.of(merged).to_bytes()
+    outcome.latent = LatentStatistics.from_moments(merged).to_bytes()
     if config.detection.score != "reconstruction" or config.detection.relative:
         outcome.validation = {}
     return replace(run, latent=outcome.latent)

@@ -83,7 +83,7 @@ def _read_noisy(reply: ScalingReply) -> NoisyMoments:
     """
     if reply.report.deviation is None:
         raise ValueError("its sums do not state their noise")
-    return NoisyMoments.of(dict(reply.sums), reply.report.deviation)
+    return NoisyMoments.from_arrays(dict(reply.sums), reply.report.deviation)
 
 
 def _width(run: Run) -> int:

@@ -93,7 +93,7 @@ def validate_round(run: Run, number: int, weights: Weights, outcome: Outcome) ->
     patients = {site: reply.report.patients for site, (_, reply) in answers.items()}
     merged = summarise_validation(merge_validation(run, list(counts.values()), sum(patients.values())))
     return Validation(
-        counts=counts if merged.get(run.config.chooses_by) is not None else {},
+        counts=counts if merged.get(run.config.selection_metric) is not None else {},
         by_site={
             site: summarise_validation(merge_validation(run, [each], patients[site])) for site, each in counts.items()
         },

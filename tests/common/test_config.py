@@ -152,7 +152,7 @@ def test_an_override_leaves_the_mapping_it_was_given_alone() -> None:
     ("text", "said"),
     [
         ("a: [1, 2\nb: 3\n", "is not valid YAML at line 2"),
-        ("training: {lr: 0.1}\nseed: 1\ntraining: {epochs: 2}\n", "at line 3: the key training stands twice"),
+        ("training: {lr: 0.1}\nseed: 1\ntraining: {epochs: 2}\n", "at line 3: the key training occurs twice"),
         ("- seed\n- 1\n", "must hold keys and values, not a list"),
         ("just words\n", "must hold keys and values, not a str"),
         ("!!python/object/apply:os.getcwd []\n", "is not valid YAML at line 1"),

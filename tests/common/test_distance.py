@@ -148,7 +148,7 @@ def test_label_shift_is_scipys() -> None:
 
 def test_aggregates_that_do_not_fit_are_refused() -> None:
     arrays = summary(rows(1, 50)).arrays()
-    assert ColumnSummary.of(arrays, 4).rows == 50
+    assert ColumnSummary.from_arrays(arrays, 4).rows == 50
     wrong = [
         {**arrays, "first": np.zeros(5)},
         {**arrays, "cells": arrays["cells"] - 2},
@@ -157,4 +157,4 @@ def test_aggregates_that_do_not_fit_are_refused() -> None:
     ]
     for item in wrong:
         with pytest.raises(ValueError, match="aggregates"):
-            ColumnSummary.of(item, 4)
+            ColumnSummary.from_arrays(item, 4)

@@ -71,14 +71,14 @@ def test_noise_neither_blows_up_nor_moves_far() -> None:
 )
 def test_what_is_no_such_sum(change: dict[str, np.ndarray], says: str) -> None:
     good = sums(np.ones((3, 2)))
-    assert NoisyMoments.of(good.arrays(), 0.0) is not None
+    assert NoisyMoments.from_arrays(good.arrays(), 0.0) is not None
     with pytest.raises(ValueError, match=says):
-        NoisyMoments.of(good.arrays() | change, 0.0)
+        NoisyMoments.from_arrays(good.arrays() | change, 0.0)
     for wrong in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="not numbers that can be"):
-            NoisyMoments.of(good.arrays(), wrong)
+            NoisyMoments.from_arrays(good.arrays(), wrong)
     with pytest.raises(ValueError, match="not the sums of a private"):
-        NoisyMoments.of({"count": np.zeros(2)}, 0.0)
+        NoisyMoments.from_arrays({"count": np.zeros(2)}, 0.0)
 
 
 def test_sites_must_state_the_same_ranges() -> None:

@@ -186,7 +186,7 @@ def test_a_missing_lead_is_scored_and_higher(score: str) -> None:
     run = run_config(detection__score=score)
     site = opened(run, replace(plain, task=task, x=np.concatenate([np.asarray(plain.x), second], axis=1)))
     model = trained(run, site, 10)
-    known = LatentStatistics.of(anomaly_scores.Detector(model, run).moments(site.train))
+    known = LatentStatistics.from_moments(anomaly_scores.Detector(model, run).moments(site.train))
     x = np.asarray(site.test.x).copy()
     x[:, 1] = 0.0  # what a reader gives where a recording lacks the lead
     whole, lacking = (
@@ -309,7 +309,7 @@ def test_latent_scores(score: str) -> None:
     site = opened(run)
     model = trained(run, site)
     plain = anomaly_scores.Detector(model, run)
-    known = LatentStatistics.of(plain.moments(site.train))
+    known = LatentStatistics.from_moments(plain.moments(site.train))
     errors, latent = plain.measure(site.test)
     z = plain.measure(site.train)[1]
     away = [mahalanobis(row, z.mean(0), np.linalg.inv(known.covariance)) ** 2 / 2 for row in latent]
@@ -359,7 +359,7 @@ def test_a_picture_of_latent_space_tells_no_cell_of_few(least: int) -> None:
     run = run_config()
     site = opened(run)
     detector = anomaly_scores.Detector(trained(run, site), run)
-    known = LatentStatistics.of(detector.moments(site.train))
+    known = LatentStatistics.from_moments(detector.moments(site.train))
     policy = SIMULATION_POLICY.model_copy(update={"min_cell_patients": least})
     view = latent_view.build_latent_view(detector, site, policy, known.to_bytes())
     plane = known.plane(detector.measure(site.test)[1])
@@ -381,7 +381,7 @@ def test_single_examples_leave_where_they_are_made_up_or_the_policy_says_so() ->
     made_up = opened(run)
     real = replace(made_up, synthetic=False)
     detector = anomaly_scores.Detector(trained(run, made_up), run)
-    latent = LatentStatistics.of(detector.moments(made_up.train)).to_bytes()
+    latent = LatentStatistics.from_moments(detector.moments(made_up.train)).to_bytes()
     assert "examples" not in latent_view.build_latent_view(detector, real, SIMULATION_POLICY, latent)
     assert "examples" not in latent_view.build_latent_view(detector, real, SitePolicy(), latent)
     allowed = latent_view.build_latent_view(detector, real, SitePolicy(share_examples=True), latent)["examples"]

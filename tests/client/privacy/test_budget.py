@@ -420,7 +420,7 @@ def test_seeded_noise_repeats_and_is_marked(sites: dict[str, Site], tmp_path: Pa
     one, other = (handle(here(tmp_path / name, seeded_noise=True), asked(config, 1)) for name in "ab")
     assert all(np.array_equal(one.weights[name], other.weights[name]) for name in one.weights)
     assert one.report.to_dict()["privacy"]["private"] is False
-    assert config.not_private.startswith("NOT PRIVATE")
+    assert config.not_private_notice.startswith("NOT PRIVATE")
     assert private().not_private == ""
 
 

@@ -185,7 +185,7 @@ def test_the_noise_is_what_is_charged(sites: dict[str, Site], tmp_path: Path) ->
     for i in range(60):
         reply = handle(here(tmp_path / str(i)), asked(config))
         noisy, sigma = (
-            NoisyMoments.of(dict(reply.sums), reply.report.to_dict()["deviation"]),
+            NoisyMoments.from_arrays(dict(reply.sums), reply.report.to_dict()["deviation"]),
             reply.report.to_dict()["privacy"]["sigma"],
         )
         found.append(np.concatenate([noisy.seen * 0.25, noisy.first, noisy.second]))
@@ -218,7 +218,7 @@ def test_an_input_without_a_public_range(sites: dict[str, Site], tmp_path: Path)
     with pytest.raises(ConfigError, match=r"input 'lab' has no public range.*privacy\.bounds"):
         handle(here(tmp_path), asked(private(privacy__bounds={"bp": [60, 200], "m*": [0, 1]})))
     assert Ledger.read(get_ledger_path(tmp_path, "north")).rows() == []
-    with pytest.raises(ConfigError, match="range of bp must rise"):
+    with pytest.raises(ConfigError, match="range of bp must be"):
         private(privacy__bounds={"bp": [5, 5]})
 
 

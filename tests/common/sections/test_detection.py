@@ -53,11 +53,11 @@ def run(**sections: Any) -> config.RunConfig:
 def test_a_model_that_reconstructs_has_a_metric_and_a_threshold_that_suit_it() -> None:
     found = run()
     assert (found.detecting, found.evaluation.metric, found.evaluation.threshold) == (True, "auroc", "false_alarms")
-    assert found.chooses_by == "loss"
+    assert found.selection_metric == "loss"
     asked = run(evaluation={"metric": "auprc", "threshold": "youden"})
     assert (asked.evaluation.metric, asked.evaluation.threshold) == ("auprc", "youden")
     plain = config.parse_config({})
-    assert (plain.detecting, plain.evaluation.threshold, plain.chooses_by) == (False, "likelier", "macro_f1")
+    assert (plain.detecting, plain.evaluation.threshold, plain.selection_metric) == (False, "likelier", "macro_f1")
     assert config.config_from_json(config.config_to_json(found)) == found
 
 
@@ -69,7 +69,7 @@ def test_private_training_seeks_no_threshold_and_sends_no_sums() -> None:
 
 
 def test_a_classifier_takes_no_detection() -> None:
-    with pytest.raises(ConfigError, match="detection: needs a model that reconstructs, such as autoencoder, not cnn"):
+    with pytest.raises(ConfigError, match=r"detection needs an autoencoder, such as model\.name=autoencoder, not cnn"):
         config.parse_config({"detection": {"relative": True}})
 
 
