@@ -70,8 +70,8 @@ def check_validation_patients(config: RunConfig, federation: Federation) -> None
     keys: list[tuple[str, str, bool]] = []
     if rule != "likelier":
         keys.append(("evaluation.threshold", rule, rule != "false_alarms"))
-    if config.federation.choose == "best" and holders and METRICS[config.chooses_by].requires == "event":
-        keys.append(("evaluation.metric", config.chooses_by, True))
+    if config.federation.choose == "best" and holders and METRICS[config.selection_metric].requires == "event":
+        keys.append(("evaluation.metric", config.selection_metric, True))
     for key, value, needs_events in keys:
         other = "evaluation.threshold=likelier" if key == "evaluation.threshold" else "federation.choose=last"
         hint = f"enlarge sites.validation or set {other}"

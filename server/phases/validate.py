@@ -50,14 +50,14 @@ def is_better(run: Run, one: Mapping[str, Counts], other: Mapping[str, Counts]) 
         new, old = (_selection_value(run, counts, sorted(counts)) for counts in (one, other))
     if new is None or old is None:
         return new is not None
-    return METRICS[run.config.chooses_by].is_better(new, old)
+    return METRICS[run.config.selection_metric].is_better(new, old)
 
 
 def _selection_value(run: Run, counts: Mapping[str, Counts], sites: Sequence[str]) -> float | None:
     """Return the metric that chooses the round, on the counts of some sites; None: they do not tell it."""
     if not sites:
         return None
-    return metric_value(merge_validation(run, [counts[site] for site in sites]), run.config.chooses_by)
+    return metric_value(merge_validation(run, [counts[site] for site in sites]), run.config.selection_metric)
 
 
 def validate_round(run: Run, number: int, weights: Weights, outcome: Outcome) -> Validation:

@@ -34,7 +34,7 @@ def test_what_is_not_normal_is_abnormal(task: Task, normal: tuple[str, ...], aga
 
 
 @pytest.mark.parametrize(
-    ("normal", "said"), [(("Q",), r"no class 'Q'; there are N, S, V"), (("N", "S", "V"), "nothing is left")]
+    ("normal", "said"), [(("Q",), r"no class 'Q'; there are N, S, V"), (("N", "S", "V"), "names every class")]
 )
 def test_normal_classes_that_cannot_be_are_refused(normal: tuple[str, ...], said: str) -> None:
     with pytest.raises(ConfigError, match=rf"^detection\.normal: {said}"):
