@@ -138,7 +138,7 @@ def test_a_model_without_gradients_of_examples_ends_at_the_handshake(tmp_path: P
 
 def with_units(monkeypatch: pytest.MonkeyPatch) -> None:
     held = {}
-    for name, seed in (("north", 1), ("south", 2)):
+    for name, seed in (("north", 1), ("south", 2), ("west", 3)):
         whole = tiny.cohort(seed, people=12, each=4)
         far = replace(whole, task=replace(tiny.TASK, units=True), x=whole.x * 20 + 100, features=whole.features * 5)
         held[name] = tiny.site(name, seed, far, parts=(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2))
@@ -173,6 +173,9 @@ def test_inputs_with_units_are_scaled_by_noisy_sums_of_all_sites(
             return reply
 
         lead([one, wider], config, tmp_path / "other")
+    third = script(tmp_path / "b", "west")
+    done = lead([one, wider, third], config, tmp_path / "three")
+    assert done["lost"] == {"south": "scaling: it states other ranges of its inputs than most sites"}
 
 
 def test_round_and_threshold_may_be_chosen_on_patients_whom_nothing_protects(
