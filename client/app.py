@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from client.site_context import SiteContext, read_site_context
-from common.errors import SiteError, WardroundError
+from common.errors import SiteError, WardroundError, describe_unexpected
 from common.requests import RequestKind
 
 log = logging.getLogger("wardround.site")
@@ -72,7 +73,8 @@ def answer_message(kind: RequestKind, message: Message, context: Context) -> Mes
     except Exception as error:
         simulated = site is not None and site.simulated
         planned = isinstance(error, WardroundError)
-        level = logging.DEBUG if simulated and planned else logging.ERROR  # a simulation's reply holds all of it
+        hidden = simulated and (planned or not os.environ.get("WARDROUND_DEBUG"))  # else the terminal would show data
+        level = logging.DEBUG if hidden else logging.ERROR
         log.log(level, "%s failed: %s", kind, error, exc_info=not planned)
         name = site.site if site is not None and site.site else ""
         reason = messages.pack_error(name, type(error).__name__, _describe_safely(kind, error, simulated))
@@ -80,8 +82,9 @@ def answer_message(kind: RequestKind, message: Message, context: Context) -> Mes
 
 
 def _describe_safely(kind: RequestKind, error: Exception, simulated: bool) -> str:
-    """Return what the server may read: a SiteError's text, or the error's type; of a simulation all texts."""
-    if isinstance(error, SiteError) or simulated:
-        text = str(error).strip().splitlines() or [""]
-        return text[0] if isinstance(error, WardroundError) else f"{type(error).__name__}: {text[0]}"
+    """Return what the server may read: a SiteError's text, or the error's type; of a simulation all planned texts."""
+    if isinstance(error, SiteError) or (simulated and isinstance(error, WardroundError)):
+        return (str(error).strip().splitlines() or [""])[0]
+    if simulated:
+        return f"unexpected {describe_unexpected(error)}"
     return f"{kind} failed with {type(error).__name__}; the site's own log says why"

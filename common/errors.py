@@ -16,6 +16,9 @@ Each message is one line that says what happened, where, and what to do next; it
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 
 class WardroundError(Exception):
     """Base of all errors raised on purpose; `exit_code` is what the command line returns."""
@@ -59,3 +62,24 @@ class LeakError(UsageError):
 
 class AuditError(WardroundError):
     """An audit found that training reveals more than its epsilon allows."""
+
+
+OWN_FOLDERS = ("common", "sites", "client", "server", "experiments", "tests")
+"""Where this program's own code is, seen from the folder above this one."""
+
+
+def describe_unexpected(error: BaseException) -> str:
+    """Return the kind of an error and where it was raised, without its text, which may quote a patient's value.
+
+    >>> try:
+    ...     float("<0.3")
+    ... except ValueError as error:
+    ...     "<0.3" in describe_unexpected(error)
+    False
+    """
+    root, where = Path(__file__).resolve().parents[1], ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        path = Path(frame.filename)
+        if path.is_relative_to(root) and path.relative_to(root).parts[0] in OWN_FOLDERS:
+            where = f" in {path.relative_to(root).as_posix()}, line {frame.lineno}"
+    return f"{type(error).__name__}{where}"

@@ -18,7 +18,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from common.arrays import Weights
 from common.config import RunConfig, config_from_json
-from common.errors import WardroundError
+from common.errors import WardroundError, describe_unexpected
 from common.files import append_json_line, replace_non_finite, write_arrays, write_bytes, write_json
 from common.metrics import paired_resamples
 from common.metrics.counts_file import save_tables
@@ -110,7 +110,7 @@ def run_federation(
         status, error = "interrupted", "stopped by the user"
         raise
     except Exception as problem:
-        error = f"{type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"
+        error = f"unexpected {describe_unexpected(problem)}"
         raise
     finally:
         seconds = time.monotonic() - start_time

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from common.errors import UsageError, WardroundError
+from common.errors import UsageError, WardroundError, describe_unexpected
 from common.run_folder import RunFolder
 from experiments.cli import bench, data, evaluate, federation, privacy, score
 from experiments.cli.report_summary import print_summary
@@ -245,9 +245,8 @@ def _report_error(error: Exception) -> None:
         where = f"cannot write or read {error.filename}" if error.filename else "cannot write or read a file"
         text, code = f"{where}: {error.strerror}; free the disk or choose another folder, then run again", 2
     else:
-        lines = str(error).strip().splitlines()
-        text, code = f"unexpected {type(error).__name__}: {lines[0] if lines else ''} ", 1
-        text += "(a bug: run again with --debug before the command for the traceback)"
+        text, code = f"unexpected {describe_unexpected(error)} (a bug: run again with --debug before the command ", 1
+        text += "for the traceback, which may quote patients' values)"
     typer.echo(f"wardround: {text}", err=True)
     sys.exit(code)
 

@@ -24,6 +24,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from client.requests.train import stop_signal
 from common.config import RunConfig
+from common.errors import describe_unexpected
 from common.run_folder import RunFolder
 from server import app as server
 
@@ -122,7 +123,7 @@ class LocalGrid(Grid):
         try:
             reply = self._app(message, context)
         except BaseException as error:  # without an answer the round would wait for its whole timeout
-            reply = Message(Error(code=0, reason=f"{type(error).__name__}: {error}"), reply_to=message)
+            reply = Message(Error(code=0, reason=f"unexpected {describe_unexpected(error)}"), reply_to=message)
         reply.metadata.__dict__["_reply_to_message_id"] = name
         with self._changed:
             self._replies[name] = reply

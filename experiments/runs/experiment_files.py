@@ -6,7 +6,6 @@ import difflib
 from pathlib import Path
 
 from common.errors import ConfigError
-from common.run_folder import RunFolder
 
 FOLDER = Path(__file__).resolve().parents[1]
 """Where the configurations lie, in a checkout as in an installed package."""
@@ -15,21 +14,21 @@ FOLDER = Path(__file__).resolve().parents[1]
 def find_experiment(path: Path) -> Path:
     """Return the configuration file that a command was given as a path or as a name.
 
-    A path that exists is returned as it is. Otherwise `synthetic`, `synthetic.yaml` and `experiments/synthetic.yaml`
+    A file is returned as it is. Otherwise `synthetic`, `synthetic.yaml` and `experiments/synthetic.yaml`
     are the file of that name that comes with Wardround.
 
     Raises:
         ConfigError: the path is a folder, or neither a file nor the name of an experiment.
     """
-    if path.is_dir():
-        hint = f"name its {RunFolder(path).config}" if RunFolder(path).config.is_file() else "name a YAML file in it"
-        raise ConfigError(f"{path} is a folder: {hint}, or an experiment, such as synthetic")
-    if path.exists():
+    if path.is_file():
         return path
     names = sorted(file.stem for file in FOLDER.glob("*.yaml"))
     is_name = path.suffix in ("", ".yaml") and path.parent in (Path(), Path("experiments"))
     if is_name and path.stem in names:
         return FOLDER / f"{path.stem}.yaml"
+    if path.is_dir():
+        hint = f"name its {path / 'config.yaml'}" if (path / "config.yaml").is_file() else "name a YAML file in it"
+        raise ConfigError(f"{path} is a folder: {hint}, or an experiment, such as synthetic")
     near = difflib.get_close_matches(path.stem, names, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]}?" if near else f"experiments: {', '.join(names)}"
     raise ConfigError(f"no configuration file {path} ({hint})")

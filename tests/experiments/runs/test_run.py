@@ -124,7 +124,7 @@ def test_a_run_whose_report_cannot_be_written_is_not_complete(
         seen.append(about(path.parent)["status"])
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("experiments.report.write.write_file_atomically", fills)
+    monkeypatch.setattr("experiments.report.write.write_text", fills)
     with pytest.raises(OSError, match="No space left"):
         launch.run_experiment(run, tmp_path, Heard())
     (folder,) = tmp_path.iterdir()
@@ -200,3 +200,29 @@ def test_a_hospital_laid_out_holds_its_recordings_alone(run: RunConfig, tmp_path
     link_site_folders(source, dealt["south"], tmp_path / "south")
     made = datasets.open_source(run, tmp_path / "south")
     assert {item.id for item in made.patients()} == set(dealt["south"])
+
+
+@pytest.mark.parametrize("reading", [True, False])
+def test_no_cell_of_a_patient_is_in_the_terminal_or_the_report(
+    run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, reading: bool
+) -> None:
+    where = "client.site.read_site" if reading else "client.evaluation.evaluate.evaluate_site"
+
+    def quotes(*_: Any, **__: Any) -> None:
+        raise ValueError("could not convert string to float: '<0.3'")
+
+    monkeypatch.setattr(where, quotes)
+    for name in ("evaluate", "handshake"):
+        monkeypatch.setattr(f"client.requests.{name}.evaluate_site", quotes, raising=False)
+    heard = Heard()
+    none = run.model_copy(update={"baselines": BaselinesConfig(local=False, pooled=False)})
+    with caplog.at_level("INFO"), pytest.raises(EngineError) as error:
+        launch.run_experiment(none, tmp_path, heard)
+    assert "unexpected ValueError in tests/experiments/runs/test_run.py" in str(error.value)
+    (folder,) = tmp_path.iterdir()
+    seen = [str(error.value), json.dumps(heard.events), caplog.text]
+    seen += [
+        path.read_text() for path in folder.iterdir() if path.suffix in (".json", ".jsonl", ".md", ".html", ".csv")
+    ]
+    assert (folder / "summary.md").is_file()
+    assert not any("<0.3" in text or "&lt;0.3" in text for text in seen)
