@@ -1,15 +1,15 @@
-"""Norms and weighted sums of single units' gradients, layer by layer, mostly without the gradients themselves.
+"""Norms and clipped sums of single units' gradients, layer by layer, mostly without computing the gradients.
 
-One backward pass to the outputs of the layers gives, of each, what went in (A) and the slopes of what came out (B).
-A unit's gradient of a weight is B^T A over the unit's rows and steps, so that
+One backward pass to the layers' outputs gives each layer's inputs (A) and the gradients of its outputs (B). A unit's
+gradient of a weight is B^T A over the unit's rows and steps. Therefore
 - its squared norm is the sum over pairs of steps of (A A^T) (B B^T), which needs no gradient ("ghost norm": Goodfellow
-  2015, arXiv:1510.01799; Li et al. 2022, arXiv:2110.05679). It costs the square of the number of steps: where that is
-  more than the gradient's size, the gradient is made and measured ("mixed": Bu, Mao and Xu 2022, arXiv:2205.10683);
-- the sum of clipped gradients is (share B)^T A over all units in one product, from the same A and B: no second backward
-  pass ("book-keeping": Bu, Wang, Zha and Karypis 2023, arXiv:2210.00038).
+  2015, arXiv:1510.01799; Li et al. 2022, arXiv:2110.05679). The cost grows with the square of the number of steps: if
+  it exceeds the gradient's size, the gradient is computed instead ("mixed": Bu, Mao and Xu 2022, arXiv:2205.10683);
+- the sum of clipped gradients is (factor B)^T A over all units in one product of the same A and B, without a second
+  backward pass ("book-keeping": Bu, Wang, Zha and Karypis 2023, arXiv:2210.00038).
 
-Ghost norms are differences of large terms where slopes cancel over time. What rounding can hide is added to them, so
-that no contribution is clipped to more than it may have: a unit counts as longer than it is, by less than 0.1% usually.
+If output gradients cancel over time, a ghost norm is a small difference of large terms. A bound on its rounding error
+is added to it, so that no contribution exceeds the clipping norm; usually this changes a norm by less than 0.1%.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from torch.nn import functional
 from torch.nn.grad import conv1d_weight, conv2d_weight
 
 ParameterGradients = tuple[Tensor, tuple[int, ...]]
-"""One parameter's gradients `(units, ...)`, and the order of axes that makes them `(units, *its shape)`."""
+"""Gradients of one parameter `(units, ...)`, and the permutation of axes that makes them `(units, *shape)`."""
 SUPPORTED_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)
 MAX_KEPT_BYTES = 32 * 2**20
-"""Gradients that were made are kept from norm to sum, up to this many bytes; others are summed anew."""
+"""Computed gradients are kept from norm to sum, up to this many bytes; the others are computed again."""
 ROUNDING = 2.0**-22
-"""Four units in the last place of float32, of the product of the norms of A and B."""
+"""Bound on a ghost norm's rounding error, relative to the product of the norms of A and B: 4 units of float32."""
 
 
 class UnitGroup:
-    """Some units that go through the network together, row after row.
+    """Units that go through the network together, as consecutive rows.
 
     Args:
-        count: rows of each unit, at least one.
+        count: rows of each unit, at least call.
         device: where the rows will be.
     """
 
@@ -46,17 +46,17 @@ class UnitGroup:
         owner = np.repeat(np.arange(self.units), count)
         self.owner = torch.from_numpy(owner).to(device)
         self.weight = torch.from_numpy((1 / count[owner]).astype(np.float32)).to(device)
-        self._place: Tensor | None = None
+        self._position: Tensor | None = None
         if count.min() < self.longest:
             within = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
-            self._place = torch.from_numpy(owner * self.longest + within).to(device)
+            self._position = torch.from_numpy(owner * self.longest + within).to(device)
 
     def spread(self, held: Tensor) -> Tensor:
-        """Return `(rows, ...)` as `(units, longest, ...)`, with zeros where a unit has fewer rows."""
-        if self._place is None:
+        """Return `(rows, ...)` as `(units, longest, ...)`, padded with zeros where a unit has fewer rows."""
+        if self._position is None:
             return held.view(self.units, self.longest, *held.shape[1:])
         found = held.new_zeros(self.units * self.longest, *held.shape[1:])
-        found[self._place] = held
+        found[self._position] = held
         return found.view(self.units, self.longest, *held.shape[1:])
 
     def summed(self, held: Tensor) -> Tensor:
@@ -66,7 +66,15 @@ class UnitGroup:
 
 @dataclass(frozen=True)
 class LayerCall:
-    """A layer in one pass: `into`: what went in; `slope`: the gradient of what came out, `(rows of the group, ...)`."""
+    """One call of a layer in a pass.
+
+    Attributes:
+        name: the layer's name in the model.
+        module: the layer.
+        into: its input, `(rows, ...)`.
+        slope: the loss's gradient with respect to its output, `(rows, ...)`.
+        group: the units that the rows belong to.
+    """
 
     name: str
     module: nn.Module
@@ -74,8 +82,8 @@ class LayerCall:
     slope: Tensor
     group: UnitGroup
 
-    def ghost(self) -> bool:
-        """Whether the weight's norms cost less than its gradients: 4 steps**2 < its size, as measured on a CPU."""
+    def prefers_ghost_norm(self) -> bool:
+        """Whether ghost norms of the weight cost less than its gradients: 4 steps**2 < size, as measured on a CPU."""
         if isinstance(self.module, nn.Linear):
             steps = self.group.longest * (self.into[0].numel() // self.into.shape[-1])
         elif isinstance(self.module, nn.Conv1d | nn.Conv2d) and self.group.longest == 1:
@@ -84,8 +92,8 @@ class LayerCall:
             return False
         return 4 * steps**2 < self.module.weight.numel()
 
-    def square(self) -> Tensor:
-        """Return the squared norms `(units,)` of the weight's gradients, and what rounding may have taken from them."""
+    def ghost_norms_squared(self) -> Tensor:
+        """Return the squared norms `(units,)` of the weight's gradients, with a bound on the rounding error added."""
         if isinstance(self.module, nn.Linear):
             into, slope = self._steps(self.into), self._steps(self.slope)
             if into.shape[1] == 1:
@@ -97,7 +105,7 @@ class LayerCall:
         traces = [held.diagonal(dim1=1, dim2=2).sum(1) for held in pairs]
         return (pairs[0] * pairs[1]).sum((1, 2)).clamp(min=0) + ROUNDING * traces[0] * traces[1]
 
-    def large(self) -> ParameterGradients | None:
+    def weight_gradients(self) -> ParameterGradients | None:
         """Return each unit's gradients of the weight of a linear layer or a convolution."""
         if isinstance(self.module, nn.Linear):
             into, slope = self._steps(self.into), self._steps(self.slope)
@@ -106,8 +114,8 @@ class LayerCall:
             return _conv_gradients(self.module, self.into, self.slope, self.group)
         return None
 
-    def small(self) -> dict[str, Tensor]:
-        """Return each unit's gradients of biases, and of the parameters of norms."""
+    def small_gradients(self) -> dict[str, Tensor]:
+        """Return each unit's gradients of the bias, or of the parameters of a norm layer, by parameter."""
         module, into, slope, group = self.module, self.into, self.slope, self.group
         if isinstance(module, nn.Linear):
             return {"bias": group.summed(slope if slope.ndim == 2 else slope.flatten(1, -2).sum(1))}
@@ -123,10 +131,10 @@ class LayerCall:
             found = (slope * normed).sum(axes) if axes else slope * normed, slope.sum(axes) if axes else slope
         return {"weight": group.summed(found[0]), "bias": group.summed(found[1])}
 
-    def weighted(self, share: Tensor) -> Tensor:
-        """Return the sum over units of the weight's gradients times `share` `(units,)`, in the weight's shape."""
+    def weighted_sum(self, factor: Tensor) -> Tensor:
+        """Return the sum over units of the weight's gradients times `factor` `(units,)`, in the weight's shape."""
         module = self.module
-        slope = self.slope * share[self.group.owner].view(-1, *(1,) * (self.slope.ndim - 1))
+        slope = self.slope * factor[self.group.owner].view(-1, *(1,) * (self.slope.ndim - 1))
         if isinstance(module, nn.Linear):
             return slope.flatten(0, -2).T @ self.into.flatten(0, -2)
         assert isinstance(module, nn.Conv1d | nn.Conv2d)
@@ -137,23 +145,25 @@ class LayerCall:
         return found
 
     def _steps(self, held: Tensor) -> Tensor:
-        """Return what goes into or comes out of a linear layer as `(units, rows * steps, width)`."""
+        """Return a linear layer's inputs or output gradients as `(units, rows * steps, width)`."""
         if held.ndim == 2 and self.group.longest == 1:
             return held[:, None]
         return self.group.spread(held).flatten(1, -2)
 
 
 class GradientPass:
-    """One pass of a group of units through a network and back to the outputs of its layers.
+    """One pass of a group of units through a network, and back to the outputs of its layers.
 
-    A layer is measured when the backward pass comes to it, so that its slopes are kept only where the sum needs them.
+    A layer's norms are computed when the backward pass reaches it, so that its output gradients are kept only if the
+    sum needs them.
 
     Args:
-        layers: those that hold the trained parameters.
+        layers: the layers with trained parameters, by name.
         wanted: names of the trained parameters.
         group: the units.
 
-    `held`: numbers that went into the layers and came out of them.
+    Attributes:
+        held: count of numbers in the layers' inputs and outputs.
     """
 
     def __init__(self, layers: dict[str, nn.Module], wanted: Iterable[str], group: UnitGroup) -> None:
@@ -163,76 +173,80 @@ class GradientPass:
         self._squares: list[Tensor] = []
         self._narrow: list[tuple[str, Tensor]] = []
         self._kept: list[tuple[str, ParameterGradients]] = []
-        self._anew: list[LayerCall] = []
+        self._recomputed: list[LayerCall] = []
 
     def gradients(self, run: Callable[[], Tensor]) -> dict[str, ParameterGradients]:
-        """Return the units' gradients by parameter; `run` returns the loss, summed over the rows."""
+        """Return the units' gradients by parameter; `run` computes the loss, summed over the rows."""
         parts: dict[str, ParameterGradients] = {}
 
-        def measure(one: LayerCall) -> None:
-            for which, raw in one.small().items():
-                parts[f"{one.name}.{which}"] = raw, tuple(range(raw.ndim))
-            if (large := one.large()) is not None:
-                parts[f"{one.name}.weight"] = large
+        def measure(call: LayerCall) -> None:
+            for which, raw in call.small_gradients().items():
+                parts[f"{call.name}.{which}"] = raw, tuple(range(raw.ndim))
+            if (large := call.weight_gradients()) is not None:
+                parts[f"{call.name}.weight"] = large
 
-        self._back(run, measure)
+        self._run_backward(run, measure)
         return {name: part for name, part in parts.items() if name in self._wanted}
 
     def clipped(self, run: Callable[[], Tensor], limit: float) -> dict[str, Tensor] | Tensor:
-        """Return the sum of the units' gradients, each clipped to a norm, by parameter; or which units are finite.
+        """Return the sum of the units' gradients, each clipped to norm `limit`, by parameter.
+
+        If a unit's gradient is not finite, return instead which units' are, `(units,)`.
 
         Args:
-            run: returns the loss, summed over the rows.
-            limit: the norm.
+            run: computes the loss, summed over the rows.
+            limit: largest norm of a unit's gradient.
         """
-        self._back(run, self._measure)
+        self._run_backward(run, self._measure)
         with torch.no_grad():
             none = self._group.weight.new_zeros(self._group.units, 0)
             narrow = torch.cat([none, *(raw.flatten(1) for _, raw in self._narrow)], dim=1)
-            norm = torch.stack([_square(narrow), *self._squares]).sum(0).sqrt()
+            norm = torch.stack([_squared_norm(narrow), *self._squares]).sum(0).sqrt()
             usable = norm.isfinite()
             if not bool(usable.all()):
                 return usable
-            share = torch.where(norm > limit, limit / norm, 1.0)
-            total = {name: (share @ raw.flatten(1)).view(1, *raw.shape[1:]).permute(order)[0]
+            factor = torch.where(norm > limit, limit / norm, 1.0)
+            total = {name: (factor @ raw.flatten(1)).view(1, *raw.shape[1:]).permute(order)[0]
                      for name, (raw, order) in self._kept}  # fmt: skip
             shapes = [raw.shape[1:] for _, raw in self._narrow]
-            sums = torch.split(share @ narrow, [shape.numel() for shape in shapes])
+            sums = torch.split(factor @ narrow, [shape.numel() for shape in shapes])
             total |= {name: sums[i].view(shapes[i]) for i, (name, _) in enumerate(self._narrow)}
-            total |= {f"{one.name}.weight": one.weighted(share) for one in self._anew}
+            total |= {f"{call.name}.weight": call.weighted_sum(factor) for call in self._recomputed}
         return total
 
-    def _measure(self, one: LayerCall) -> None:
+    def _measure(self, call: LayerCall) -> None:
         self._narrow += [
-            (full, raw) for which, raw in one.small().items() if (full := f"{one.name}.{which}") in self._wanted
+            (name, raw)
+            for parameter, raw in call.small_gradients().items()
+            if (name := f"{call.name}.{parameter}") in self._wanted
         ]
-        weight = f"{one.name}.weight"
-        if weight not in self._wanted or isinstance(one.module, nn.GroupNorm | nn.LayerNorm):
+        weight = f"{call.name}.weight"
+        if weight not in self._wanted or isinstance(call.module, nn.GroupNorm | nn.LayerNorm):
             return
-        if one.ghost():
-            self._squares.append(one.square())
-            self._anew.append(one)
+        if call.prefers_ghost_norm():
+            self._squares.append(call.ghost_norms_squared())
+            self._recomputed.append(call)
             return
-        large = one.large()
+        large = call.weight_gradients()
         assert large is not None
-        self._squares.append(_square(large[0].flatten(1)))
+        self._squares.append(_squared_norm(large[0].flatten(1)))
         size = 4 * large[0].numel()
         if size > self._room:
-            self._anew.append(one)
+            self._recomputed.append(call)
         else:
             self._room -= size
             self._kept.append((weight, large))
 
-    def _back(self, run: Callable[[], Tensor], measure: Callable[[LayerCall], None]) -> None:
+    def _run_backward(self, run: Callable[[], Tensor], measure: Callable[[LayerCall], None]) -> None:
         calls: dict[str, int] = {}
         waiting: dict[str, list[LayerCall]] = {}
         entries: list[Tensor] = []
 
-        def reached(one: LayerCall) -> None:
-            several = waiting.setdefault(one.name, [])
-            several.append(one)
-            if len(several) == calls[one.name]:
-                measure(_joined(waiting.pop(one.name)))
+        def reached(call: LayerCall) -> None:
+            several = waiting.setdefault(call.name, [])
+            several.append(call)
+            if len(several) == calls[call.name]:
+                measure(_join_calls(waiting.pop(call.name)))
 
         def seen(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
             def hook(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -257,13 +271,13 @@ class GradientPass:
 
 
 def find_trained_layers(model: nn.Module, trained: dict[str, nn.Parameter]) -> dict[str, nn.Module] | None:
-    """Return the layers that hold all trained parameters, or None if one is of another kind."""
+    """Return the layers with trained parameters by name, or None if one of them is not supported."""
     holders = {name.rpartition(".")[0] for name in trained}
     found = {name: module for name, module in model.named_modules() if name in holders}
-    return found if all(name and _known(module) for name, module in found.items()) else None
+    return found if all(name and _is_supported(module) for name, module in found.items()) else None
 
 
-def _known(module: nn.Module) -> bool:
+def _is_supported(module: nn.Module) -> bool:
     if isinstance(module, nn.Conv1d | nn.Conv2d):
         row = (module.kernel_size[0], module.stride[0], module.padding[0]) == (1, 1, 0)
         flat = type(module) is nn.Conv1d or (type(module) is nn.Conv2d and row)
@@ -271,28 +285,28 @@ def _known(module: nn.Module) -> bool:
     return type(module) in SUPPORTED_LAYERS
 
 
-def _square(raw: Tensor) -> Tensor:
-    found: Tensor = torch.linalg.vector_norm(raw, dim=1).square()
-    return found
+def _squared_norm(raw: Tensor) -> Tensor:
+    squared: Tensor = torch.linalg.vector_norm(raw, dim=1).square()
+    return squared
 
 
-def _joined(calls: Sequence[LayerCall]) -> LayerCall:
-    """Return several calls of one layer as one, in which each unit has the rows of all."""
+def _join_calls(calls: Sequence[LayerCall]) -> LayerCall:
+    """Return several calls of one layer as one call, in which each unit has the rows of all."""
     first = calls[0]
     if len(calls) == 1:
         return first
     group = first.group
     into, slope = (
         torch.cat([group.spread(held) for held in several], dim=1).flatten(0, 1)
-        for several in ([one.into for one in calls], [one.slope for one in calls])
+        for several in ([call.into for call in calls], [call.slope for call in calls])
     )
     whole = UnitGroup(np.full(group.units, group.longest * len(calls)), into.device)
     return LayerCall(first.name, first.module, into, slope, whole)
 
 
-def _line(module: nn.Conv1d | nn.Conv2d, into: Tensor) -> Tensor:
-    """Return `(rows, channels, [1,] samples)` as `(rows, samples, channels)`, with the layer's zeros on both sides."""
-    if isinstance(module, nn.Conv2d):  # 1 x k: what comes and goes is one row high
+def _pad_signal(module: nn.Conv1d | nn.Conv2d, into: Tensor) -> Tensor:
+    """Return `(rows, channels, [1,] samples)` as `(rows, samples, channels)`, padded as the layer pads."""
+    if isinstance(module, nn.Conv2d):  # 1 x k kernels: signals are one row high
         into = into.squeeze(2)
     pad = int(module.padding[-1])
     return functional.pad(into.transpose(1, 2), (0, 0, pad, pad))
@@ -300,8 +314,8 @@ def _line(module: nn.Conv1d | nn.Conv2d, into: Tensor) -> Tensor:
 
 def _conv_gradients(module: nn.Conv1d | nn.Conv2d, into: Tensor, slope: Tensor, group: UnitGroup) -> ParameterGradients:
     wide, step, apart = module.kernel_size[-1], module.stride[-1], module.dilation[-1]
-    windows = _line(module, into).unfold(1, (wide - 1) * apart + 1, step)[..., ::apart].transpose(2, 3)
-    # (rows, steps, kernel * channels), laid out anew: overlapping rows would be copied one by one
+    windows = _pad_signal(module, into).unfold(1, (wide - 1) * apart + 1, step)[..., ::apart].transpose(2, 3)
+    # (rows, steps, kernel * channels), made contiguous: overlapping rows would be copied one by one
     flat = windows.reshape(len(into), windows.shape[1], -1).contiguous()
     out = (slope.squeeze(2) if isinstance(module, nn.Conv2d) else slope).transpose(1, 2).contiguous()
     if group.longest > 1:
@@ -315,11 +329,11 @@ def _conv_gradients(module: nn.Conv1d | nn.Conv2d, into: Tensor, slope: Tensor, 
 def _conv_pairs(module: nn.Conv1d | nn.Conv2d, into: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
     """Return the products of all pairs of windows, and of all pairs of slopes, `(rows, steps, steps)` both.
 
-    A product of windows is a sum over the kernel of products of samples, which are a diagonal apart.
+    A product of two windows is the sum over the kernel of products of samples, each one diagonal further.
     """
     wide, step, apart = module.kernel_size[-1], module.stride[-1], module.dilation[-1]
     out = (slope.squeeze(2) if isinstance(module, nn.Conv2d) else slope).transpose(1, 2)
-    line = _line(module, into)
+    line = _pad_signal(module, into)
     samples = torch.bmm(line, line.transpose(1, 2))
     reach = (out.shape[1] - 1) * step + 1
     windows = samples[:, :reach:step, :reach:step]

@@ -117,7 +117,7 @@ def make_gradients(way: str) -> Callable[[nn.Module, Loss], UnitClipper]:
     if way.startswith("opacus"):
         return OpacusGhost if way == "opacus-ghost" else OpacusHooks
     own: GradientMethod = next(item for item in get_args(GradientMethod) if item == way)
-    return partial(UnitGradients, way=own)
+    return partial(UnitGradients, method=own)
 
 
 def measure_private_steps(batch: int, each: int, turns: int) -> dict[str, Any]:

@@ -126,9 +126,9 @@ def test_layers_that_are_not_known_are_mapped_over() -> None:
             return found
 
     found = UnitGradients(Odd(), build_example_loss(cohort.task))
-    assert found.way == "vmap"
+    assert found.method == "vmap"
     for name in MODELS:
-        known = UnitGradients(network(tiny.TASK, name), build_example_loss(cohort.task)).way == "ghost"
+        known = UnitGradients(network(tiny.TASK, name), build_example_loss(cohort.task)).method == "ghost"
         assert known == (name != "lstm")
     model = Odd()
     expected = slow(model, cohort, units)

@@ -91,7 +91,7 @@ def check(model: nn.Module, each: int, way: GradientMethod | None = None) -> Non
 @pytest.mark.parametrize("name", models.list_models())
 def test_every_models_clipped_sum_is_the_slow_loops(name: str, each: int) -> None:
     model = network(name)
-    assert (UnitGradients(model, loss_of(model)).way == "ghost") == (name != "lstm")
+    assert (UnitGradients(model, loss_of(model)).method == "ghost") == (name != "lstm")
     check(model, each)
 
 
@@ -101,7 +101,7 @@ def test_made_or_not_a_gradient_has_one_norm(name: str, always: bool, monkeypatc
     def choose(one: LayerCall) -> bool:
         return always and (one.group.longest == 1 or isinstance(one.module, nn.Linear))
 
-    monkeypatch.setattr(LayerCall, "ghost", choose)
+    monkeypatch.setattr(LayerCall, "prefers_ghost_norm", choose)
     for each in (1, 4):
         check(network(name), each)
 
@@ -113,7 +113,7 @@ def test_each_way_gives_one_sum(way: GradientMethod) -> None:
 
 def test_gradients_that_are_not_kept_are_summed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ghost_norms, "MAX_KEPT_BYTES", 0)
-    monkeypatch.setattr(LayerCall, "ghost", lambda one: False)
+    monkeypatch.setattr(LayerCall, "prefers_ghost_norm", lambda one: False)
     for name in ("cnn", "tcn", "gru"):
         check(network(name), 3)
     summed: list[str] = []
@@ -169,7 +169,7 @@ class Twice(nn.Module):
 @pytest.mark.parametrize("ghosts", [True, False])
 def test_a_layer_that_is_called_twice_has_the_sum(each: int, ghosts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(3)
-    monkeypatch.setattr(LayerCall, "ghost", lambda one: ghosts and isinstance(one.module, nn.Linear))
+    monkeypatch.setattr(LayerCall, "prefers_ghost_norm", lambda one: ghosts and isinstance(one.module, nn.Linear))
     check(Twice(), each, "ghost")
     units, rows, _ = units_and_rows(each)
     model = Twice()
@@ -211,7 +211,7 @@ class Alternating(nn.Module):
 @pytest.mark.parametrize("ghosts", [True, False])
 def test_what_cancels_is_not_clipped_to_more(ghosts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     # the products are 10**8 times what is left of them: their sum in float32 tells next to nothing of the norm
-    monkeypatch.setattr(LayerCall, "ghost", lambda one: ghosts)
+    monkeypatch.setattr(LayerCall, "prefers_ghost_norm", lambda one: ghosts)
     torch.manual_seed(1)
     x = 100 + 1e-3 * torch.randn(200, 1, 64)
     y = torch.arange(200) % 3
@@ -236,20 +236,20 @@ def test_squared_norms_are_those_of_the_gradients() -> None:
     x, features, y = rows(torch.from_numpy(np.concatenate(units)))
     seen: list[LayerCall] = []
     run: Callable[[], Tensor] = lambda: LOSS(model(x, features), x, features, y).sum()  # noqa: E731
-    GradientPass(layers, trained, group)._back(run, seen.append)
+    GradientPass(layers, trained, group)._run_backward(run, seen.append)
     heavy = [one for one in seen if isinstance(one.module, nn.Linear | nn.Conv2d)]
     assert len(heavy) == 9
     for one in heavy:
-        large = one.large()
+        large = one.weight_gradients()
         assert large is not None
         expected = large[0].double().flatten(1).norm(dim=1).square()
-        assert torch.allclose(one.square().double(), expected, rtol=1e-4)
+        assert torch.allclose(one.ghost_norms_squared().double(), expected, rtol=1e-4)
 
 
 def test_layers_that_a_way_does_not_know() -> None:
-    with pytest.raises(ValueError, match="way=ghost does not know"):
+    with pytest.raises(ValueError, match="method=ghost does not know"):
         UnitGradients(network("lstm"), LOSS, "ghost")
-    with pytest.raises(ValueError, match="way=vmap does not know"):
+    with pytest.raises(ValueError, match="method=vmap does not know"):
         UnitGradients(network("lstm"), LOSS, "vmap")
     for layer in (nn.Conv1d(2, 2, 3, groups=2), nn.Conv1d(1, 1, 3, padding_mode="circular"), nn.Conv2d(1, 1, 3),
                   nn.Conv1d(1, 1, 3, padding="same"), nn.Embedding(3, 3)):  # fmt: skip
