@@ -89,7 +89,9 @@ def read_cohort(folder: Path, hospital_of: pd.Series[int] | None = None, *, labe
     if wrong := int((counts != HOURS).sum()):
         raise DataError(f"{folder}/dyn.parquet: {wrong} stays do not have {HOURS} hours")
     try:
-        clock = (pd.to_timedelta(hours["time"]) / pd.Timedelta(hours=1)).to_numpy(float)
+        clock = hours["time"].to_numpy()
+        if not pd.api.types.is_numeric_dtype(hours["time"]):
+            clock = (pd.to_timedelta(hours["time"]) / pd.Timedelta(hours=1)).to_numpy(float)
     except (TypeError, ValueError):
         raise DataError(f"{folder}/dyn.parquet: the column time does not hold times from admission") from None
     if (clock.reshape(-1, HOURS) != np.arange(HOURS)).any():

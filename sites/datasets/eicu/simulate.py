@@ -83,6 +83,11 @@ def generate(folder: Path, *, hospitals: int = 8, stays: int = 150, seed: int = 
                 raise
 
 
+def draw_hourly_cohort(index: int, stays: int, seed: int) -> dict[str, pd.DataFrame]:
+    """Return the tables `dyn`, `sta` and `outc` of one hospital of about `stays` stays."""
+    return dict(zip(("dyn", "sta", "outc"), _hourly_tables(_draw_stays(index, stays, seed), seed), strict=True))
+
+
 def _already_there(folder: Path, marker: str) -> bool:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False

@@ -39,6 +39,7 @@ GENERATED: dict[str, list[dict[str, Any]]] = {
     "ptbxl": [{"patients": 24}, {"patients": 24, "task": "norm", "view": "beats"}],
     "heartbeat_csv": [{"patients": 6}, {"patients": 6, "set": "ptbdb"}],
     "sepsis": [{"patients": 30}, {"patients": 30, "view": "hours"}],
+    "yaib": [{"hospitals": 3, "stays": 30}, {"hospitals": 2, "stays": 30, "carry": False, "mask": False}],
     "eicu": [{"hospitals": 4, "stays": 25, "min_patients": 10}, {"hospitals": 4, "stays": 25, "view": "hours"}],
 }
 """What is tried on the others, which generate their own layout."""
