@@ -108,6 +108,17 @@ def _print_summary(summary: dict[str, Any]) -> None:
     print_line(f"{summary['records']:,} record(s), {summary['rows']:,} rows: {classes}")
     for location, number in summary["beats"].items():
         print_line(f"  beats of {number:,} record(s): {location}")
+    rhythm = summary["rhythm"]
+    if "warning" in rhythm:
+        print_line(f"  {rhythm['warning']}", "bold yellow")
+    for part in (
+        ("all beats", "regular rhythm", "irregular rhythm") if "warning" in rhythm and "all beats" in rhythm else ()
+    ):
+        counts = rhythm[part]
+        print_line(
+            f"  {part}: {counts['normal called abnormal']:,} of {counts['normal']:,} normal beats called abnormal, "
+            f"{counts['abnormal called abnormal']:,} of {counts['abnormal']:,} abnormal beats found"
+        )
     for reason, number in summary["left out"].items():
         print_line(f"  left out: {number:,} x {reason}")
     for reason, number in summary["cells read as not measured"].items():

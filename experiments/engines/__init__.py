@@ -89,5 +89,7 @@ def link_site_folders(source: Any, ids: tuple[str, ...], folder: Path) -> None:
                 "use local or ray, or start each hospital with its own folder"
             )
         for file in recordings.recording_files(place, name):
-            (folder / file.name).symlink_to(file.resolve())
+            link = folder / file.relative_to(place)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file.resolve())
     (folder / "RECORDS").write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")

@@ -114,6 +114,7 @@ class ScoreWriter:
             "classes": dict(sorted(tally.classes.items())),
             "threshold": self.model.threshold,
             "beats": dict(tally.beats),
+            "rhythm": tally.rhythm.summary(),
             "left out": dict(tally.left.most_common()),
             "cells read as not measured": dict(tally.cleared.most_common()),
             "records without a score": sum(tally.without.values()),
@@ -172,7 +173,8 @@ class ScoreWriter:
         rows, task = scored.rows, self.model.task
         location = rows.about.get("beats", "strips")
         warning = synthetic_notice(self.model, rows.cohort.synthetic).partition(":")[0]
-        parts = (SIGNATURE, warning, "not for clinical use", self.model.run, self.model.name, location)
+        rhythm = f"rhythm {rows.about['rhythm']}" if "rhythm" in rows.about else ""
+        parts = (SIGNATURE, warning, "not for clinical use", self.model.run, self.model.name, location, rhythm)
         head = "; ".join(filter(None, parts))
         beats = location != "strips"
         symbols = [SYMBOLS.get(name, "?") if beats else NOTE for name in scored.predicted]

@@ -31,6 +31,7 @@ from common.run_folder import RunFolder
 from common.scaling import Scaling
 from common.task import Task
 from experiments import restore
+from experiments.scoring.rhythm import RhythmTally
 from sites import datasets
 from sites.cohort import Cohort
 from sites.datasets import Source
@@ -119,6 +120,7 @@ class Tally:
         without: records without any score, by reason.
         beats: records by how their beats were located.
         cleared: implausible cells that were read as not measured, by column and limits.
+        rhythm: beats by rhythm.
     """
 
     records: int = 0
@@ -128,6 +130,7 @@ class Tally:
     without: Counter[str] = field(default_factory=Counter)
     beats: Counter[str] = field(default_factory=Counter)
     cleared: Counter[str] = field(default_factory=Counter)
+    rhythm: RhythmTally = field(default_factory=RhythmTally)
 
     def add(self, scored: Scored) -> None:
         """Count some rows and those that were excluded beside them."""
@@ -136,6 +139,7 @@ class Tally:
         self.rows += len(scored.predicted)
         self.classes.update(scored.predicted.tolist())
         self.cleared.update(scored.rows.cleared)
+        self.rhythm.add(dict(scored.rows.columns), scored.predicted)
         for item in scored.rows.exclusions:
             self.add_exclusion(item)
         if scored.rows.rate and not len(scored.predicted):
@@ -260,6 +264,10 @@ def score_records(
             item: Scored | Exclusion = score_rows(model, recordings.read_rows(folder, name, form, where, annotator))
         except DataError as error:
             item = Exclusion(name, str(error))
+        except Exception as error:  # of one recording: the others are still scored; its text may quote the data
+            item = Exclusion(
+                name, f"{name} cannot be read ({type(error).__name__}): check it with `wardround data verify`"
+            )
         yield item
         on_record(i + 1, len(names))
 

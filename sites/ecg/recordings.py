@@ -50,15 +50,22 @@ def recording_names(folder: Path) -> tuple[str, ...]:
         DataError: the folder does not exist or holds no recording; RECORDS is no text, or names a recording twice or
             one that is missing.
     """
-    names = listed_names(folder)
+    names = _all_names(folder)
+    listing = folder / "RECORDS"
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{listing} names {twice[0]} twice: every recording counts once")
     for name in names:
         if not (folder / f"{name}.hea").is_file():
-            raise DataError(f"{folder / 'RECORDS'} names {name}, but {name}.hea is not in {folder}")
+            raise DataError(f"{listing} names {name}, but {name}.hea is not in {folder}")
     return names
 
 
 def listed_names(folder: Path) -> tuple[str, ...]:
-    """Return the recordings of a folder as `recording_names` does, and those that RECORDS lists but are missing."""
+    """Return the recordings of a folder as `recording_names` does, each once, and those that only RECORDS lists."""
+    return tuple(dict.fromkeys(_all_names(folder)))
+
+
+def _all_names(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
         raise DataError(f"no data folder {folder}: give the folder that holds the recordings (.hea, .dat, .atr)")
     listing = folder / "RECORDS"
@@ -75,12 +82,10 @@ def _read_listing(folder: Path, listing: Path) -> tuple[str, ...]:
         raise DataError(f"{listing} is not a list of recordings, one name a line: fetch it again") from None
     names: list[str] = []
     for line in filter(None, lines):
-        if line.endswith("/"):
-            names += [f"{line}{name}" for name in listed_names(folder / line)]
+        if line.endswith("/") and (folder / line).is_dir():
+            names += [f"{line}{name}" for name in _all_names(folder / line)]
         else:
-            names.append(line)
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"{listing} names {twice[0]} twice: every recording counts once")
+            names.append(line.rstrip("/"))
     return tuple(names)
 
 

@@ -23,6 +23,7 @@ from sites.ecg.annotations import UNCLASSED, is_beat
 from sites.ecg.filtering import fill_gaps, resample_and_filter
 from sites.ecg.leads import FRANK, STANDARD
 from sites.ecg.recordings import Recording
+from sites.ecg.rhythm import find_irregular_rhythm
 from sites.unlabelled_rows import Exclusion, ScorableRows, unlabelled_cohort
 
 BeatSource = Literal["auto", "reference", "detect"]
@@ -230,7 +231,10 @@ def _beats(recording: Recording, name: str, form: InputForm, about: dict[str, st
     x = cut.x[good]
     if form.relative:
         x = np.concatenate([x, x - cut.template], axis=1)
-    columns: dict[str, npt.NDArray[Any]] = {"sample": cut.sample[good]}
+    irregular = find_irregular_rhythm(sample / rate)[np.searchsorted(sample, cut.sample[good])]
+    if irregular.any():
+        about["rhythm"] = f"irregular around {irregular.mean():.0%} of the beats"
+    columns: dict[str, npt.NDArray[Any]] = {"sample": cut.sample[good], "irregular": irregular}
     if about["beats"].startswith("reference"):
         label = cut.label[good]
         columns["reference"] = np.where(label == UNCLASSED, "", label)

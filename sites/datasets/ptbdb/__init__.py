@@ -173,7 +173,7 @@ def _recording_names(folder: Path) -> list[str]:
     if (folder / "RECORDS").is_file():
         names = list(records.recording_names(folder))
     else:
-        names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*.hea"))
+        names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/[!.]*.hea"))
     if not names:
         raise DataError(f"no recordings in {folder}: PTB's are one folder deep, as in patient001/s0010_re.hea")
     owner: dict[str, str] = {}

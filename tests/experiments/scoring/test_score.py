@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from experiments.scoring import output as score_output
 from experiments.scoring import score
 from experiments.scoring.score import ScoringModel, open_model
 from sites import datasets
+from sites.unlabelled import recordings
 from sites.unlabelled_rows import Exclusion, ScorableRows, unlabelled_cohort
 
 runner = CliRunner()
@@ -412,3 +414,59 @@ def test_a_hospital_s_own_layers(tmp_path: Path) -> None:
     np.testing.assert_allclose(open_model(folder, site="north").predict(given), expected, rtol=1e-5)
     with pytest.raises(DataError, match="has no personal models: its strategy is fedbn"):
         open_model(folder, "personal", "north")
+
+
+def test_no_recording_stops_the_others(
+    beats_run: Path, hospitals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ward = tmp_path / "ward"
+    shutil.copytree(hospitals / "north", ward)
+    header = ward / "north-002.hea"
+    header.write_text(header.read_text().replace(" 360 ", " 0 ", 1))
+    (ward / "RECORDS").write_text("north-001\nnorth-002\nnorth-003\nnorth-001\nmissing\nnone/\n")
+    real = recordings.read_rows
+
+    def failing(folder: Path, name: str, *rest: Any) -> ScorableRows:
+        if name == "north-003":
+            raise IndexError("secret")
+        return real(folder, name, *rest)
+
+    monkeypatch.setattr(recordings, "read_rows", failing)
+    out = tmp_path / "out"
+    summary = json.loads(scored("--run", beats_run, "--data", ward, "--out", out, "--json").stdout)
+    assert summary["records"] == 1
+    assert summary["records without a score"] == 4
+    excluded = pd.read_csv(out / "excluded.csv").set_index("record").reason
+    assert "sampling frequency of 0" in excluded["north-002"]
+    assert excluded["north-003"] == "north-003 cannot be read (IndexError): check it with `wardround data verify`"
+    assert "missing.hea" in excluded["missing"]
+    assert "none.hea" in excluded["none"]
+
+
+def test_an_irregular_rhythm_is_reported_with_the_figures_beside_it(beats_run: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    for name, at in (("af", 100 + np.cumsum(rng.uniform(100, 260, 150))), ("sinus", 100 + 180 * np.arange(150))):
+        beats = at.astype(int)
+        time = np.arange(beats[-1] + 300)[:, None]
+        signal = np.rint(200 * np.exp(-0.5 * ((time - beats) / 3) ** 2).sum(1) + rng.normal(0, 2, len(time)))
+        digital = np.stack([signal, signal // 2], axis=1).astype(np.int64)
+        wfdb.wrsamp(
+            name, fs=250, units=["mV"] * 2, sig_name=["II", "V1"], d_signal=digital, fmt=["16"] * 2,
+            adc_gain=[200.0] * 2, baseline=[0] * 2, write_dir=str(tmp_path),
+        )  # fmt: skip
+        wfdb.wrann(name, "atr", beats, ["N"] * len(beats), write_dir=str(tmp_path))
+    out = tmp_path / "out"
+    result = scored("--run", beats_run, "--data", tmp_path, "--out", out)
+    assert "irregular rhythm, as in atrial fibrillation, around 150 of 300 beats (1 record(s))" in result.output
+    assert "normal beats called abnormal" in result.output
+    rhythm = json.loads((out / "score.json").read_text())["rhythm"]
+    assert (rhythm["beats"], rhythm["irregular"], rhythm["records"]) == (300, 150, 1)
+    assert rhythm["all beats"]["normal"] == 300
+    assert rhythm["regular rhythm"]["normal"] == rhythm["irregular rhythm"]["normal"] == 150
+    table = pd.read_csv(out / "scores.csv")
+    assert table[table.irregular].record.unique().tolist() == ["af"]
+    for part, rows in (("regular rhythm", table[~table.irregular]), ("irregular rhythm", table[table.irregular])):
+        assert rhythm[part]["normal called abnormal"] == int((rows["class"] != "N").sum())
+    notes = wfdb.rdann(str(out / "af"), "wrd").aux_note
+    assert any("rhythm irregular around 100% of the beats" in note for note in notes)
+    assert not any("rhythm irregular" in note for note in wfdb.rdann(str(out / "sinus"), "wrd").aux_note)
