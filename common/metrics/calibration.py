@@ -1,12 +1,11 @@
 """Calibration, decision curves and operating points, from histograms of scores.
 
-A site's histograms (common/metrics/counts.py: 1024 bins, evenly in log odds) hold all that these need, so they add up
-over
-sites like everything else. A bin's examples count as if their score were the bin's middle: with 1024 bins a
-chance is off by 0.004 at most, and not in one direction.
+A site's histograms (common/metrics/counts.py: 1024 bins, evenly spaced in log odds) contain all that these metrics
+need, so they add up over sites like other counts. A bin's examples count with the score of the bin's centre: with 1024
+bins the error of a probability is at most 0.004, in either direction.
 
-All functions take `(..., classes, 2, bins)`, or a `Histogram` of it that shares what several of them need, and return
-`(..., classes)`, NaN where a figure is not defined.
+Functions take histograms `(..., classes, 2, bins)`, or a `ScoreHistogram` that shares intermediate sums between several
+of them, and return `(..., classes)`, NaN where a metric is not defined.
 """
 
 from __future__ import annotations
@@ -21,155 +20,178 @@ from common.metrics.counts import LOGIT_RANGE, bin_edges, ratio
 from common.metrics.early_warning import Floats, Ints
 
 ECE_GROUPS = 10
+"""Groups of an expected calibration error, as is customary."""
 RELIABILITY_CUTS = tuple(float(cut) for cut in range(-6, 7))
-"""Log odds between the groups of a reliability diagram, whose counts of examples and patients add up over sites."""
+"""Log odds that separate the groups of a reliability diagram; the same everywhere, so that counts add up over sites."""
 DECISION_THRESHOLDS = tuple(cut / 2 for cut in range(-10, 7))
-"""Log odds at which a decision curve is drawn: chances from 0.7% to 95%."""
+"""Log odds at which a decision curve is computed: probabilities from 0.7% to 95%."""
 
 
 def bin_centres(bins: int) -> Floats:
-    """Return the middle of each bin, `(bins,)`, in log odds."""
+    """Return the centre of each score bin, `(bins,)`, in log odds."""
     return bin_edges(bins) + LOGIT_RANGE / bins
 
 
 class ScoreHistogram:
-    """Score histograms `(..., classes, 2, bins)` with their sums, each computed once."""
+    """Score histograms with their sums, each computed once.
+
+    Attributes:
+        scores: `(..., classes, 2, bins)`, examples without and with the class.
+        bins: number of bins.
+        log_odds: centre of each bin, `(bins,)`.
+        probability: the probability there, `(bins,)`.
+    """
 
     def __init__(self, scores: Ints) -> None:
         self.scores = scores
         self.bins = scores.shape[-1]
-        self.x = bin_centres(self.bins)
-        self.chance = expit(self.x)
+        self.log_odds = bin_centres(self.bins)
+        self.probability = expit(self.log_odds)
 
     @classmethod
-    def of(cls, scores: Scores) -> ScoreHistogram:
-        """Return it, or the histogram of counts."""
+    def from_scores(cls, scores: Scores) -> ScoreHistogram:
+        """Return counts as a ScoreHistogram; one that is passed is returned as it is."""
         return scores if isinstance(scores, ScoreHistogram) else cls(scores)
 
     @cached_property
-    def sides(self) -> tuple[Floats, Floats]:
-        """Counts without and with the class, `(..., classes, bins)`."""
+    def by_outcome(self) -> tuple[Floats, Floats]:
+        """Examples without and with the class, `(..., classes, bins)` each."""
         return self.scores[..., 0, :].astype(np.float64), self.scores[..., 1, :].astype(np.float64)
 
     @cached_property
-    def every(self) -> Floats:
+    def total(self) -> Floats:
         """All examples, `(..., classes, bins)`."""
-        return self.sides[0] + self.sides[1]
+        return self.by_outcome[0] + self.by_outcome[1]
 
     @cached_property
-    def below(self) -> tuple[Floats, Floats]:
-        """Counts without and with the class below each bin, `(..., classes, bins + 1)`, the last of all."""
+    def cumulative(self) -> tuple[Floats, Floats]:
+        """Examples without and with the class below each bin, `(..., classes, bins + 1)` each; the last: all."""
 
-        def summed(side: Floats) -> Floats:
-            found = np.zeros((*side.shape[:-1], self.bins + 1))
-            np.cumsum(side, -1, out=found[..., 1:])
-            return found
+        def cumulate(part: Floats) -> Floats:
+            sums = np.zeros((*part.shape[:-1], self.bins + 1))
+            np.cumsum(part, -1, out=sums[..., 1:])
+            return sums
 
-        return summed(self.sides[0]), summed(self.sides[1])
+        return cumulate(self.by_outcome[0]), cumulate(self.by_outcome[1])
 
     @property
-    def hits(self) -> Floats:
-        """Examples with the class, `(..., classes)`."""
-        return self.below[1][..., -1]
+    def events(self) -> Floats:
+        """Number of examples with the class, `(..., classes)`."""
+        return self.cumulative[1][..., -1]
 
     @property
     def size(self) -> Floats:
-        """All examples, `(..., classes)`."""
-        return np.asarray(self.below[0][..., -1] + self.below[1][..., -1])
+        """Number of examples, `(..., classes)`."""
+        return np.asarray(self.cumulative[0][..., -1] + self.cumulative[1][..., -1])
 
 
 Scores = Ints | ScoreHistogram
 
 
 def brier(scores: Scores) -> Floats:
-    """Return the mean squared distance of the chance from what was (Brier 1950), of each class on its own.
+    """Return the Brier score of each class: mean squared difference between predicted probability and outcome.
 
-    Over several classes Brier's own score is the sum; scikit-learn's `brier_score_loss` likewise.
+    Brier 1950, Mon Weather Rev 78(1):1-3. His score of several classes is their sum, as is scikit-learn's
+    `brier_score_loss`.
     """
-    found = ScoreHistogram.of(scores)
-    negative, positive = found.sides
-    return ratio(negative @ found.chance**2 + positive @ (1 - found.chance) ** 2, found.size)
+    histogram = ScoreHistogram.from_scores(scores)
+    negative, positive = histogram.by_outcome
+    probability = histogram.probability
+    return ratio(negative @ probability**2 + positive @ (1 - probability) ** 2, histogram.size)
 
 
 def expected_calibration_error(scores: Scores, mass: bool = False, groups: int = ECE_GROUPS) -> Floats:
-    """Return the expected calibration error: the mean distance of chance and share over groups of like examples.
+    """Return the expected calibration error: mean distance of probability and frequency over groups of similar scores.
 
-    Naeini et al. 2015, AAAI 29, for each class against the rest: sum over groups of n_g / n |mean chance - share|.
-    Groups are as scikit-learn's `calibration_curve` makes them: of equal width in the chance, or (`mass`) of equally
-    many examples (quantiles of the chance).
-    """
-    found = ScoreHistogram.of(scores)
-    gaps = np.zeros((*found.every.shape[:-1], found.bins + 1))
-    np.cumsum(found.every * found.chance - found.sides[1], -1, out=gaps[..., 1:])
-    if mass:
-        last = np.searchsorted(found.chance, _quantiles(found, groups), side="right")
-        ends = np.concatenate(
-            [np.zeros((*last.shape[:-1], 1), int), last, np.full((*last.shape[:-1], 1), found.bins)], -1
-        )
-        gap = np.diff(np.take_along_axis(gaps, ends, -1), axis=-1)
-    else:
-        first = np.searchsorted(found.chance, np.linspace(0, 1, groups + 1)[1:-1], side="right")
-        gap = np.diff(gaps[..., [0, *first, found.bins]], axis=-1)
-    return ratio(np.abs(gap).sum(-1), found.size)
-
-
-def _quantiles(found: ScoreHistogram, groups: int) -> Floats:
-    """Return the chances between equally large groups, `(..., groups - 1)`, as numpy.percentile gives them."""
-    cumulated = (found.below[0] + found.below[1])[..., 1:]
-    most = np.maximum(found.size - 1, 0)[..., None]
-    place = np.linspace(0, 1, groups + 1)[1:-1] * most
-    low = np.floor(place)
-
-    def value(rank: Floats) -> Floats:
-        bins = np.stack([(cumulated <= rank[..., i, None]).sum(-1) for i in range(groups - 1)], -1)
-        return np.asarray(found.chance[np.minimum(bins, found.bins - 1)])
-
-    below, above = value(low), value(np.minimum(low + 1, most))
-    return np.asarray(below + (above - below) * (place - low))
-
-
-def calibration_line(scores: Scores, start: tuple[Floats, Floats] | None = None) -> tuple[Floats, Floats]:
-    """Return slope and intercept of the logistic regression of what was on the log odds.
-
-    Cox 1958, Biometrika 45(3/4):562-565: 1 and 0 for a calibrated model; a slope below 1 says that the chances
-    are too extreme. Found by Newton's method on the bins; none where both sides do not occur, all scores are in one
-    bin, or a threshold parts the sides and the fit has no end.
+    Naeini et al. 2015, AAAI 29, for each class against the rest: sum over groups of n_g / n |mean probability -
+    frequency|.
 
     Args:
         scores: histograms.
-        start: slope and intercept to begin at.
+        mass: groups of equally many examples (quantiles of the probability), not of equal width in the probability;
+            both as in scikit-learn's `calibration_curve`.
+        groups: number of groups.
     """
-    given = ScoreHistogram.of(scores)
-    shape, x = given.every.shape[:-1], given.x
-    negative, positive, every = (side.reshape(-1, len(x)) for side in (*given.sides, given.every))
-    fits = ~_parted(positive, negative)
-    begin = np.zeros((len(every), 2))
+    histogram = ScoreHistogram.from_scores(scores)
+    gaps = np.zeros((*histogram.total.shape[:-1], histogram.bins + 1))
+    np.cumsum(histogram.total * histogram.probability - histogram.by_outcome[1], -1, out=gaps[..., 1:])
+    if mass:
+        last = np.searchsorted(histogram.probability, _quantiles(histogram, groups), side="right")
+        ends = np.concatenate(
+            [np.zeros((*last.shape[:-1], 1), int), last, np.full((*last.shape[:-1], 1), histogram.bins)], -1
+        )
+        gap = np.diff(np.take_along_axis(gaps, ends, -1), axis=-1)
+    else:
+        first = np.searchsorted(histogram.probability, np.linspace(0, 1, groups + 1)[1:-1], side="right")
+        gap = np.diff(gaps[..., [0, *first, histogram.bins]], axis=-1)
+    return ratio(np.abs(gap).sum(-1), histogram.size)
+
+
+def _quantiles(histogram: ScoreHistogram, groups: int) -> Floats:
+    """Return the probabilities between groups of equal size, `(..., groups - 1)`, as numpy.percentile computes them."""
+    cumulative = (histogram.cumulative[0] + histogram.cumulative[1])[..., 1:]
+    last = np.maximum(histogram.size - 1, 0)[..., None]
+    position = np.linspace(0, 1, groups + 1)[1:-1] * last
+    rank = np.floor(position)
+
+    def probability_at(rank: Floats) -> Floats:
+        bins = np.stack([(cumulative <= rank[..., i, None]).sum(-1) for i in range(groups - 1)], -1)
+        return np.asarray(histogram.probability[np.minimum(bins, histogram.bins - 1)])
+
+    low, high = probability_at(rank), probability_at(np.minimum(rank + 1, last))
+    return np.asarray(low + (high - low) * (position - rank))
+
+
+def calibration_line(scores: Scores, start: tuple[Floats, Floats] | None = None) -> tuple[Floats, Floats]:
+    """Return slope and intercept of the logistic regression of the outcome on the log odds.
+
+    Cox 1958, Biometrika 45(3/4):562-565: 1 and 0 for a calibrated model; a slope below 1 means that the probabilities
+    are too extreme. Fitted by Newton's method on the bins. NaN where no finite fit exists: only one outcome occurs, all
+    scores are in one bin, or a threshold separates the outcomes.
+
+    Args:
+        scores: histograms.
+        start: slope and intercept at which the iteration starts; None: at 0.
+    """
+    histogram = ScoreHistogram.from_scores(scores)
+    shape, x = histogram.total.shape[:-1], histogram.log_odds
+    negative, positive, total = (part.reshape(-1, len(x)) for part in (*histogram.by_outcome, histogram.total))
+    fits = ~_is_separable(positive, negative)
+    initial = np.zeros((len(total), 2))
     if start is not None:
-        begin[:] = np.stack([np.broadcast_to(part, shape).ravel() for part in start], -1)
-        begin[~np.isfinite(begin).all(-1)] = 0
-    found = np.full((len(every), 2), np.nan)
-    found[fits] = _newton(x, positive[fits], every[fits], begin[fits], halve=start is None)
-    return found[:, 0].reshape(shape), found[:, 1].reshape(shape)
+        initial[:] = np.stack([np.broadcast_to(part, shape).ravel() for part in start], -1)
+        initial[~np.isfinite(initial).all(-1)] = 0
+    line = np.full((len(total), 2), np.nan)
+    line[fits] = _fit_logistic(x, positive[fits], total[fits], initial[fits], halve=start is None)
+    return line[:, 0].reshape(shape), line[:, 1].reshape(shape)
 
 
-def _parted(positive: Floats, negative: Floats) -> npt.NDArray[np.bool_]:
-    """Return where no finite fit exists, `(n,)`: one side is not there, or none of it lies beyond the other's least."""
+def _is_separable(positive: Floats, negative: Floats) -> npt.NDArray[np.bool_]:
+    """Return where no finite fit exists, `(n,)`: one class is absent, or a threshold separates the classes."""
     bins = np.arange(positive.shape[-1])
 
-    def ends(side: Floats) -> tuple[Ints, Ints]:
-        has = side > 0
-        return np.where(has, bins, len(bins)).min(-1), np.where(has, bins, -1).max(-1)
+    def find_range(part: Floats) -> tuple[Ints, Ints]:
+        occupied = part > 0
+        return np.where(occupied, bins, len(bins)).min(-1), np.where(occupied, bins, -1).max(-1)
 
-    (low, high), (least, most) = ends(positive), ends(negative)
-    found: npt.NDArray[np.bool_] = (high < 0) | (most < 0) | (high <= least) | (most <= low)
-    return found
+    (low, high), (other_low, other_high) = find_range(positive), find_range(negative)
+    separable: npt.NDArray[np.bool_] = (high < 0) | (other_high < 0) | (high <= other_low) | (other_high <= low)
+    return separable
 
 
-def _newton(x: Floats, positive: Floats, every: Floats, found: Floats, halve: bool) -> Floats:
-    """Return slope and intercept `(n, 2)` of each row's regression; NaN where it does not settle."""
-    open_ = np.arange(len(found))
+def _fit_logistic(x: Floats, positive: Floats, total: Floats, line: Floats, halve: bool) -> Floats:
+    """Return slope and intercept of each row's regression, `(n, 2)`, by Newton's method; NaN: no convergence.
+
+    Args:
+        x: log odds of the bins, `(bins,)`.
+        positive: examples with the class, `(n, bins)`.
+        total: all examples, `(n, bins)`.
+        line: where to start, `(n, 2)`; changed in place.
+        halve: halve steps that lower the likelihood; else such rows are fitted again from 0.
+    """
+    active = np.arange(len(line))
     for _ in range(60 if halve else 12):
-        a, b, p, n = found[open_, 1:], found[open_, :1], positive[open_], every[open_]
+        a, b, p, n = line[active, 1:], line[active, :1], positive[active], total[active]
         z = a + b * x
         mu = expit(z)
         rest, weight = p - n * mu, n * mu * (1 - mu)
@@ -179,29 +201,29 @@ def _newton(x: Floats, positive: Floats, every: Floats, found: Floats, halve: bo
         det = np.where(det > 0, det, np.nan)
         step = np.stack([(h00 * g1 - h01 * g0) / det, (h11 * g0 - h01 * g1) / det], -1)
         if halve:
-            step = _shortened(x, p, n, found[open_], step)
-        found[open_] += step
+            step = _halve_steps(x, p, n, line[active], step)
+        line[active] += step
         size = np.abs(step).max(-1)
-        open_ = open_[~(size < 1e-6) & np.isfinite(found[open_]).all(-1)]
-        if not len(open_):
+        active = active[~(size < 1e-6) & np.isfinite(line[active]).all(-1)]
+        if not len(active):
             break
-    found[open_] = np.nan
-    again = np.flatnonzero(~np.isfinite(found).all(-1))
+    line[active] = np.nan
+    again = np.flatnonzero(~np.isfinite(line).all(-1))
     if len(again) and not halve:
-        found[again] = _newton(x, positive[again], every[again], np.zeros((len(again), 2)), halve=True)
-    return found
+        line[again] = _fit_logistic(x, positive[again], total[again], np.zeros((len(again), 2)), halve=True)
+    return line
 
 
-def _shortened(x: Floats, positive: Floats, every: Floats, found: Floats, step: Floats) -> Floats:
-    """Return Newton's steps, halved until none lowers the likelihood."""
+def _halve_steps(x: Floats, positive: Floats, total: Floats, line: Floats, step: Floats) -> Floats:
+    """Return Newton's steps `(n, 2)`, halved until none lowers the likelihood."""
 
-    def likelihood(at: Floats) -> Floats:
-        z = at[:, 1:] + at[:, :1] * x
-        return np.asarray((positive * z - every * np.logaddexp(0, z)).sum(-1))
+    def log_likelihood(line: Floats) -> Floats:
+        z = line[:, 1:] + line[:, :1] * x
+        return np.asarray((positive * z - total * np.logaddexp(0, z)).sum(-1))
 
-    before = likelihood(found)
+    before = log_likelihood(line)
     for _ in range(30):
-        worse = likelihood(found + step) < before - 1e-9 * np.abs(before)
+        worse = log_likelihood(line + step) < before - 1e-9 * np.abs(before)
         if not worse.any():
             break
         step = np.where(worse[:, None], step / 2, step)
@@ -209,47 +231,55 @@ def _shortened(x: Floats, positive: Floats, every: Floats, found: Floats, step: 
 
 
 def calibration_in_the_large(scores: Scores, start: Floats | None = None) -> Floats:
-    """Return the intercept alone, with a slope of 1: above 0, the event is more frequent than foretold.
+    """Return the calibration intercept at slope 1: above 0, the event is more frequent than predicted.
 
-    Van Calster et al. 2019, BMC Medicine 17:230. `start`: where to begin.
+    Van Calster et al. 2019, BMC Medicine 17:230. NaN where only one outcome occurs.
+
+    Args:
+        scores: histograms.
+        start: intercept at which the iteration starts; None: at 0.
     """
-    given = ScoreHistogram.of(scores)
-    shape = given.size.shape
-    n, hits, every = given.size.ravel(), given.hits.ravel(), given.every.reshape(-1, given.bins)
-    found = np.zeros(len(n))
+    histogram = ScoreHistogram.from_scores(scores)
+    shape = histogram.size.shape
+    n, events, total = histogram.size.ravel(), histogram.events.ravel(), histogram.total.reshape(-1, histogram.bins)
+    intercept = np.zeros(len(n))
     if start is not None:
-        found[:] = np.nan_to_num(np.broadcast_to(start, shape)).ravel()
-    open_ = np.flatnonzero((hits > 0) & (hits < n))
+        intercept[:] = np.nan_to_num(np.broadcast_to(start, shape)).ravel()
+    active = np.flatnonzero((events > 0) & (events < n))
     for _ in range(200):
-        mu = expit(found[open_, None] + given.x)
-        weighed = every[open_] * mu
-        step = (hits[open_] - weighed.sum(-1)) / np.maximum((weighed * (1 - mu)).sum(-1), 1e-300)
-        found[open_] += np.clip(step, -1, 1)
-        open_ = open_[np.abs(step) > 1e-6]  # the error is then of the order of its square
-        if not len(open_):
+        mu = expit(intercept[active, None] + histogram.log_odds)
+        weighted = total[active] * mu
+        step = (events[active] - weighted.sum(-1)) / np.maximum((weighted * (1 - mu)).sum(-1), 1e-300)
+        intercept[active] += np.clip(step, -1, 1)
+        active = active[np.abs(step) > 1e-6]  # the error is then of the order of its square
+        if not len(active):
             break
-    return np.where((hits > 0) & (hits < n), found, np.nan).reshape(shape)
+    return np.where((events > 0) & (events < n), intercept, np.nan).reshape(shape)
 
 
 def count_reliability_groups(scores: Scores) -> tuple[Ints, Ints, Floats]:
-    """Return of each group between CUTS, `(..., classes, groups)`: examples, events, and the sum of their chances."""
-    given = ScoreHistogram.of(scores)
-    first = [0, *np.searchsorted(given.x, RELIABILITY_CUTS).tolist(), given.bins]
-    negative, positive = (np.diff(below[..., first], axis=-1) for below in given.below)
-    mass = np.zeros((*given.every.shape[:-1], given.bins + 1))
-    np.cumsum(given.every * given.chance, -1, out=mass[..., 1:])
-    every, events = (np.rint(part).astype(np.int64) for part in (negative + positive, positive))
-    return every, events, np.diff(mass[..., first], axis=-1)
+    """Return the groups of reliability diagrams, separated by RELIABILITY_CUTS.
+
+    Returns:
+        examples, events, and sums of predicted probabilities, `(..., classes, groups)` each.
+    """
+    histogram = ScoreHistogram.from_scores(scores)
+    first = [0, *np.searchsorted(histogram.log_odds, RELIABILITY_CUTS).tolist(), histogram.bins]
+    negative, positive = (np.diff(part[..., first], axis=-1) for part in histogram.cumulative)
+    mass = np.zeros((*histogram.total.shape[:-1], histogram.bins + 1))
+    np.cumsum(histogram.total * histogram.probability, -1, out=mass[..., 1:])
+    examples, events = (np.rint(part).astype(np.int64) for part in (negative + positive, positive))
+    return examples, events, np.diff(mass[..., first], axis=-1)
 
 
 def count_patients_in_groups(scores: Ints) -> Ints | None:
-    """Return how many people have an example in each group between CUTS, `(classes, groups)`.
+    """Return the number of people with an example in each group of a reliability diagram, `(classes, groups)`.
 
     Args:
-        scores: of each person, `(people, classes, 2, bins)`.
+        scores: histograms of each person, `(people, classes, 2, bins)`.
 
     Returns:
-        None where a bin lies across a cut.
+        None where a cut of the groups lies within a bin.
     """
     bins = scores.shape[-1]
     if not np.isin(RELIABILITY_CUTS, bin_edges(bins)).all():
@@ -260,37 +290,39 @@ def count_patients_in_groups(scores: Ints) -> Ints | None:
 
 
 def net_benefit(scores: Scores) -> tuple[Floats, Floats]:
-    """Return the net benefit of treating from each of THRESHOLDS on, and of treating all, `(..., classes, thresholds)`.
+    """Return net benefits `(..., classes, thresholds)` at DECISION_THRESHOLDS: of the model, and of treating all.
 
     Vickers and Elkin 2006, Med Decis Making 26(6):565-574: true positives / n - false positives / n * p / (1 - p).
     """
-    given = ScoreHistogram.of(scores)
-    first = np.searchsorted(bin_edges(given.bins), np.asarray(DECISION_THRESHOLDS) - 1e-9)
-    harm, n = np.exp(DECISION_THRESHOLDS), given.size[..., None]
-    false, true = (below[..., -1:] - below[..., first] for below in given.below)
-    every = ratio(given.hits[..., None] - given.below[0][..., -1:] * harm, n)
-    return ratio(true - false * harm, n), every
+    histogram = ScoreHistogram.from_scores(scores)
+    first = np.searchsorted(bin_edges(histogram.bins), np.asarray(DECISION_THRESHOLDS) - 1e-9)
+    harm, n = np.exp(DECISION_THRESHOLDS), histogram.size[..., None]
+    false, true = (part[..., -1:] - part[..., first] for part in histogram.cumulative)
+    treat_all = ratio(histogram.events[..., None] - histogram.cumulative[0][..., -1:] * harm, n)
+    return ratio(true - false * harm, n), treat_all
 
 
 def sensitivity_at(scores: Scores, specificity: float) -> Floats:
-    """Return the sensitivity where the ROC curve has this specificity; straight lines between its points."""
-    negative, positive = ScoreHistogram.of(scores).below
-    # from the highest bin down: what lies above, as a share
-    return _at(negative[..., -1:] - negative[..., ::-1], positive[..., -1:] - positive[..., ::-1], 1 - specificity)
+    """Return the sensitivity where the ROC curve has this specificity, by linear interpolation."""
+    negative, positive = ScoreHistogram.from_scores(scores).cumulative
+    # from the highest bin down: examples above each bin
+    return _interpolate(
+        negative[..., -1:] - negative[..., ::-1], positive[..., -1:] - positive[..., ::-1], 1 - specificity
+    )
 
 
 def specificity_at(scores: Scores, sensitivity: float) -> Floats:
-    """Return the specificity where the ROC curve has this sensitivity; straight lines between its points."""
-    negative, positive = ScoreHistogram.of(scores).below
-    return _at(positive, negative, 1 - sensitivity)
+    """Return the specificity where the ROC curve has this sensitivity, by linear interpolation."""
+    negative, positive = ScoreHistogram.from_scores(scores).cumulative
+    return _interpolate(positive, negative, 1 - sensitivity)
 
 
-def _at(x: Floats, y: Floats, share: float) -> Floats:
-    """Return what share of y is passed where x has passed `share` of its own; both `(..., steps)`, rising from 0."""
-    most, top = x[..., -1], y[..., -1]
-    goal = share * most
-    here = np.maximum((x <= goal[..., None] * (1 + 1e-12) + 1e-12).sum(-1) - 1, 0)[..., None]
-    there = np.minimum(here + 1, x.shape[-1] - 1)
-    x0, x1, y0, y1 = (np.take_along_axis(a, i, -1)[..., 0] for a, i in ((x, here), (x, there), (y, here), (y, there)))
+def _interpolate(x: Floats, y: Floats, share: float) -> Floats:
+    """Return y as a share of its end where x reaches a share of its end; both `(..., steps)` increase from 0."""
+    x_end, y_end = x[..., -1], y[..., -1]
+    goal = share * x_end
+    step = np.maximum((x <= goal[..., None] * (1 + 1e-12) + 1e-12).sum(-1) - 1, 0)[..., None]
+    after = np.minimum(step + 1, x.shape[-1] - 1)
+    x0, x1, y0, y1 = (np.take_along_axis(a, i, -1)[..., 0] for a, i in ((x, step), (x, after), (y, step), (y, after)))
     part = np.clip(np.nan_to_num(ratio(goal - x0, x1 - x0)), 0, 1)
-    return np.where(most > 0, ratio(y0 + (y1 - y0) * part, top), np.nan)
+    return np.where(x_end > 0, ratio(y0 + (y1 - y0) * part, y_end), np.nan)

@@ -1,8 +1,8 @@
-"""Mergeable counts, and the figures computed from them.
+"""Mergeable counts, and the metrics computed from them.
 
-A site never sends its AUROC for the server to average: it sends counts (a confusion matrix, histograms of
-scores for and against each class), the server adds them, and the pooled figure is computed from the sum.
-All functions work on any number of leading axes, so that a thousand bootstrap resamples are one call.
+A site does not send its AUROC for the server to average: it sends counts (a confusion matrix, and histograms of scores
+of examples with and without each class). The server adds them and computes the pooled metric from the sum. Functions
+accept any number of leading axes, so that a thousand bootstrap resamples are one call.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ from common.metrics import early_warning
 from common.metrics.early_warning import Floats, Ints
 
 LOGIT_RANGE = 16.0
-"""Scores are binned evenly in logit over [-16, 16]; what lies beyond falls into the end bins."""
-
+"""Scores are binned evenly in log odds over [-16, 16]; scores beyond fall into the end bins."""
 
 _NONE: Floats = np.zeros(0)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What evaluation adds up.
+    """Counts of predictions, which add up over patients, sites and resamples. Leading axes: patients or resamples.
 
-    `confusion`: `(..., classes, classes)`, rows truth, columns prediction; multilabel: `(..., classes, 2, 2)`.
-    `scores`: `(..., classes, 2, bins)`, for each class the histogram of its score among examples without it
-    `[c, 0]` and with it `[c, 1]`. `loss`: `(...)`, the summed negative log likelihood in nats. Where the task
-    has a utility, `utility`: `(..., 3)`, the sums of what the alarms achieved, of what silence alone would
-    have, and of the best that was possible; and `gain`: `(..., bins)`, what alarms win over silence, summed by
-    the event's score, from which a threshold is chosen (empty in resamples). Where examples stand for time,
-    `time`: `(..., classes)`, hours of the examples of each class; where the event has a beginning, `lead`: `(...,
-    warning.WIDTH)`, patients with the event and when they were first warned. Leading axes: patients or resamples.
+    Attributes:
+        confusion: `(..., classes, classes)`, rows truth, columns prediction; multilabel: `(..., classes, 2, 2)`.
+        scores: `(..., classes, 2, bins)`, for each class the histogram of its log odds among the examples without it
+            `[c, 0]` and with it `[c, 1]`.
+        loss: `(...)`, summed negative log likelihood in nats.
+        utility: `(..., 3)`, summed utility of the alarms, of silence, and the best possible; empty without a utility.
+        gain: `(..., bins)`, utility of an alarm minus that of silence, summed by the score of the event, from which a
+            threshold is chosen; empty without a utility, and in resamples.
+        time: `(..., classes)`, hours of the examples of each class; empty unless examples stand for time.
+        lead: `(..., LEAD_TABLE_WIDTH)`, patients with the event and when they were first warned
+            (common/metrics/early_warning.py); empty unless the event has an onset.
     """
 
     confusion: Ints
@@ -45,7 +47,7 @@ class Counts:
     lead: Floats = field(default_factory=lambda: _NONE)
 
     def __add__(self, other: Counts) -> Counts:
-        """Return the counts of both, as if their examples had been counted together."""
+        """Return the counts of the examples of both."""
         return Counts(
             self.confusion + other.confusion,
             self.scores + other.scores,
@@ -56,12 +58,16 @@ class Counts:
         )
 
     def total(self) -> Counts:
-        """Return the sum over the first axis."""
+        """Return the sum of the counts over the first axis."""
         rest = (part.sum(0) if part.size else _NONE for part in (self.utility, self.gain, self.time, self.lead))
         return Counts(self.confusion.sum(0), self.scores.sum(0), np.asarray(self.loss.sum(0)), *rest)
 
     def resample(self, weights: npt.NDArray[np.float64]) -> Counts:
-        """Return `weights @ self`: `(resamples, patients)` weights turn patients into resamples."""
+        """Return counts of resamples from counts by patient.
+
+        Args:
+            weights: `(resamples, patients)`, how often each patient is drawn.
+        """
         patients = len(self.confusion)
 
         def product(values: npt.NDArray[np.float64] | Ints) -> Floats:
@@ -78,13 +84,13 @@ class Counts:
         )
 
     def coarser(self, factor: int) -> Counts:
-        """Return the counts with `factor` neighbouring score bins merged into one, the last of fewer."""
+        """Return the counts with each `factor` neighbouring score bins merged into one; the last may have fewer."""
         merged = np.add.reduceat(self.scores, np.arange(0, self.scores.shape[-1], factor), axis=-1)
         return replace(self, scores=merged, gain=_NONE)
 
 
 def class_log_odds(logits: Floats) -> Floats:
-    """Return each class's log odds against the rest, `(examples, classes)`, exact near 0 and 1 too.
+    """Return the log odds of each class against the rest, `(examples, classes)`, accurate near 0 and 1 too.
 
     `logit(softmax(z)_c) = z_c - log(sum over k != c of exp(z_k))`.
     """
@@ -102,7 +108,7 @@ def class_log_odds(logits: Floats) -> Floats:
 
 
 def bin_edges(bins: int) -> Floats:
-    """Return the lower edges of the score bins, `(bins,)`, in log odds."""
+    """Return the lower edge of each score bin, `(bins,)`, in log odds."""
     return np.arange(bins, dtype=np.float64) * (2 * LOGIT_RANGE / bins) - LOGIT_RANGE
 
 
@@ -120,7 +126,7 @@ def count_predictions(
     until: npt.ArrayLike | None = None,
     losses: npt.ArrayLike | None = None,
 ) -> Counts:
-    """Count predictions per group (patient): the leading axis of the result has length `groups`.
+    """Return counts of predictions by group (patient): the leading axis of the result has length `groups`.
 
     Args:
         logits: `(examples, classes)`, finite.
@@ -128,12 +134,12 @@ def count_predictions(
         group: `(examples,)`, indices below `groups`.
         groups: the number of groups.
         bins: the number of score bins.
-        coarse: so many neighbouring bins are counted as one.
-        threshold: log odds from which on an example counts as the event (two classes); none: the likelier class.
-        worth: `(examples, 2)`, what silence and what an alarm are worth.
-        hours: `(examples,)`, the time that each example stands for (not multilabel).
-        until: `(examples,)`, hours until the event begins, NaN where none does (two classes).
-        losses: `(examples,)`, in the place of the negative log likelihood.
+        coarse: number of neighbouring bins that are merged into one.
+        threshold: log odds from which on the event is predicted (two classes); None: the likelier class.
+        worth: `(examples, 2)`, utility of silence and of an alarm.
+        hours: `(examples,)`, hours that each example stands for (not multilabel).
+        until: `(examples,)`, hours until the onset of the event; NaN: no event (two classes).
+        losses: `(examples,)`, in place of the negative log likelihood.
 
     Raises:
         ValueError: a logit is NaN or infinite.
@@ -149,22 +155,22 @@ def count_predictions(
         own = y.astype(bool)
         index = (g[:, None] * classes + np.arange(classes)) * 4 + 2 * y + (odds > 0)
         confusion: Ints = np.bincount(index.ravel(), minlength=groups * classes * 4).reshape(-1, classes, 2, 2)
-        surprise = np.logaddexp(0.0, np.where(own, -odds, odds)).sum(1)
+        loss_by_example = np.logaddexp(0.0, np.where(own, -odds, odds)).sum(1)
     else:
         own = y[:, None] == np.arange(classes)
         predicted = z.argmax(axis=1) if threshold is None else (odds[:, 1] >= threshold).astype(np.int64)
         index = (g * classes + y) * classes + predicted
         confusion = np.bincount(index, minlength=groups * classes * classes).reshape(-1, classes, classes)
-        surprise = np.logaddexp(0.0, -odds[np.arange(len(y)), y]) if len(y) else np.zeros(0)
-    place = np.clip((odds + LOGIT_RANGE) * (bins / (2 * LOGIT_RANGE)), 0, bins - 1).astype(np.int64)
+        loss_by_example = np.logaddexp(0.0, -odds[np.arange(len(y)), y]) if len(y) else np.zeros(0)
+    bin_index = np.clip((odds + LOGIT_RANGE) * (bins / (2 * LOGIT_RANGE)), 0, bins - 1).astype(np.int64)
     width = -(-bins // coarse)
     scores = np.zeros((groups, classes, 2, width), dtype=np.int64)
     for c in range(classes):
-        index = (g * 2 + own[:, c]) * width + place[:, c] // coarse
+        index = (g * 2 + own[:, c]) * width + bin_index[:, c] // coarse
         scores[:, c] = np.bincount(index, minlength=groups * 2 * width).reshape(groups, 2, width)
     if losses is not None:
-        surprise = np.asarray(losses, dtype=np.float64)
-    loss = np.bincount(g, weights=surprise, minlength=groups).astype(np.float64)
+        loss_by_example = np.asarray(losses, dtype=np.float64)
+    loss = np.bincount(g, weights=loss_by_example, minlength=groups).astype(np.float64)
     more: dict[str, Floats] = {}
     if hours is not None and y.ndim == 1:
         more["time"] = early_warning.sum_hours_by_class(hours, y, g, groups, classes)
@@ -177,12 +183,12 @@ def count_predictions(
     utility = np.stack([np.bincount(g, weights=part, minlength=groups) for part in sums], axis=-1).astype(np.float64)
     if coarse > 1:
         return Counts(confusion, scores, loss, utility, **more)
-    gain = np.bincount(g * bins + place[:, 1], weights=value[:, 1] - value[:, 0], minlength=groups * bins)
+    gain = np.bincount(g * bins + bin_index[:, 1], weights=value[:, 1] - value[:, 0], minlength=groups * bins)
     return Counts(confusion, scores, loss, utility, gain.reshape(groups, bins).astype(np.float64), **more)
 
 
 def empty_counts(confusion_shape: tuple[int, ...], bins: int, utility: bool = False) -> Counts:
-    """Return the counts of nothing."""
+    """Return counts of no examples."""
     return Counts(
         np.zeros(confusion_shape, np.int64),
         np.zeros((confusion_shape[0], 2, bins), np.int64),
@@ -193,16 +199,17 @@ def empty_counts(confusion_shape: tuple[int, ...], bins: int, utility: bool = Fa
 
 
 def choose_threshold(counts: Counts, rule: str, false_alarms: float = 0.05) -> float | None:
-    """Return the log odds from which on to call the event, chosen on counts of one task of two classes.
+    """Return the log odds from which on to predict the event, chosen on the counts of a task of two classes.
 
     Args:
-        counts: without leading axis.
-        rule: "f1" (of the event), "youden" (sensitivity + specificity), "utility", or "false_alarms".
-        false_alarms: largest share of examples without the event that the rule of that name lets be called.
+        counts: counts without leading axis.
+        rule: what is maximised: "f1" of the event, "youden" (sensitivity + specificity), or "utility"; or
+            "false_alarms": the lowest threshold that keeps to the share below.
+        false_alarms: largest share of the examples without the event that are predicted as the event.
 
     Returns:
-        a lower edge of a score bin, the highest of equally good ones; by false alarms the lowest that keeps to them,
-        the range's end where none does. None where both classes do not occur (false alarms: nothing without the event).
+        the lower edge of a score bin, the highest of equally good ones; LOGIT_RANGE where every threshold gives too
+        many false alarms. None where the counts lack a class that the rule needs.
     """
     negative, positive = (np.cumsum(counts.scores[1, side, ::-1])[::-1].astype(np.float64) for side in (0, 1))
     if rule == "false_alarms":
@@ -223,15 +230,19 @@ def choose_threshold(counts: Counts, rule: str, false_alarms: float = 0.05) -> f
 
 
 def apply_threshold(counts: Counts, threshold: float) -> Counts:
-    """Return counts of a task of two classes as they are with another threshold, a lower edge of a bin.
+    """Return the counts of a task of two classes with another threshold.
 
-    When patients were first warned is not known there: it is left out.
+    Lead times are left out, because counts do not say when patients would have been first warned.
+
+    Args:
+        counts: with any leading axes.
+        threshold: log odds from which on the event is predicted, the lower edge of a score bin.
     """
     bins = counts.scores.shape[-1]
     first = int(np.searchsorted(bin_edges(bins), threshold - 1e-9))
     called = counts.scores[..., 1, :, first:].sum(-1)
-    every = counts.scores[..., 1, :, :].sum(-1)
-    confusion = np.stack([every - called, called], axis=-1)
+    examples = counts.scores[..., 1, :, :].sum(-1)
+    confusion = np.stack([examples - called, called], axis=-1)
     if not counts.utility.size:
         return replace(counts, confusion=confusion, lead=_NONE)
     sums = counts.utility.copy()
@@ -240,7 +251,7 @@ def apply_threshold(counts: Counts, threshold: float) -> Counts:
 
 
 def normalised_utility(sums: Floats) -> Floats:
-    """Return the normalised utility `(...)` of `Counts.utility`: 1 the best possible, 0 silence.
+    """Return the normalised utility `(...)` from `Counts.utility`: 1 for the best possible, 0 for silence.
 
     Reyna et al. 2020, Crit Care Med 48(2):210-217: (achieved - silence) / (best - silence).
     """
@@ -248,7 +259,7 @@ def normalised_utility(sums: Floats) -> Floats:
 
 
 def class_totals(confusion: Ints, multilabel: bool = False) -> tuple[Ints, Ints, Ints]:
-    """Return for each class, `(..., classes)`: right predictions of it, all predictions of it, its examples."""
+    """Return correct predictions, predictions and examples of each class, `(..., classes)` each."""
     if multilabel:
         return confusion[..., 1, 1], confusion[..., 1].sum(-1), confusion[..., 1, :].sum(-1)
     return np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-2), confusion.sum(-1)
@@ -263,39 +274,40 @@ def ratio(top: npt.NDArray[np.generic], bottom: npt.NDArray[np.generic]) -> Floa
 
 
 def accuracy(confusion: Ints, multilabel: bool = False) -> Floats:
-    """Return the share of examples predicted right, `(...)`; NaN without examples.
+    """Return the share of correct predictions, `(...)`; NaN without examples.
 
-    Multilabel: the share of right answers over all labels (one minus the Hamming loss).
+    Multilabel: the share of correct labels (one minus the Hamming loss).
     """
     axes = (-3, -2, -1) if multilabel else (-2, -1)
-    right = np.trace(confusion, axis1=-2, axis2=-1)
-    return ratio(right.sum(-1) if multilabel else right, confusion.sum(axes))
+    correct = np.trace(confusion, axis1=-2, axis2=-1)
+    return ratio(correct.sum(-1) if multilabel else correct, confusion.sum(axes))
 
 
 def precision(confusion: Ints, multilabel: bool = False) -> Floats:
-    """Return per-class precision `(..., classes)`; 0 where the class occurs but is never predicted."""
+    """Return the precision of each class `(..., classes)`; 0 where the class occurs but is never predicted."""
     hits, predicted, actual = class_totals(confusion, multilabel)
     value = ratio(hits, predicted)
     return np.where(np.isnan(value) & (actual > 0), 0.0, value)
 
 
 def recall(confusion: Ints, multilabel: bool = False) -> Floats:
-    """Return per-class recall (sensitivity) `(..., classes)`; NaN where the class does not occur."""
+    """Return the recall (sensitivity) of each class `(..., classes)`; NaN where the class does not occur."""
     hits, _, actual = class_totals(confusion, multilabel)
     return ratio(hits, actual)
 
 
 def f1(confusion: Ints, multilabel: bool = False) -> Floats:
-    """Return per-class F1 `(..., classes)`; NaN where the class does not occur in the truth."""
+    """Return the F1 of each class `(..., classes)`; NaN where the class does not occur."""
     hits, predicted, actual = class_totals(confusion, multilabel)
     value = ratio(2 * hits, actual + predicted)
     return np.where(actual > 0, value, np.nan)
 
 
 def auroc(scores: Ints) -> Floats:
-    """Return the area under the ROC curve per class, `(..., classes)`; NaN unless both sides occur.
+    """Return the area under the ROC curve of each class, `(..., classes)`; NaN unless both outcomes occur.
 
-    The Mann-Whitney form: the chance that a positive scores above a negative, ties (one bin) counting half.
+    In the Mann-Whitney form: the probability that a positive scores above a negative, where ties (in one bin) count
+    half.
     """
     negative, positive = scores[..., 0, :].astype(np.float64), scores[..., 1, :].astype(np.float64)
     below = np.cumsum(negative, axis=-1) - negative
@@ -303,10 +315,10 @@ def auroc(scores: Ints) -> Floats:
 
 
 def auprc(scores: Ints) -> Floats:
-    """Return the average precision per class, `(..., classes)`; NaN unless both sides occur.
+    """Return the average precision of each class, `(..., classes)`; NaN unless both outcomes occur.
 
-    The step-wise sum of scikit-learn's `average_precision_score`: the mean of precision at each threshold,
-    weighted by the recall won there.
+    As scikit-learn's `average_precision_score`: the mean of the precision at each threshold, weighted by the increase
+    of recall.
     """
     negative = np.flip(scores[..., 0, :], -1).astype(np.float64)
     positive = np.flip(scores[..., 1, :], -1).astype(np.float64)
@@ -316,7 +328,7 @@ def auprc(scores: Ints) -> Floats:
 
 
 def macro_mean(per_class: Floats, present: npt.NDArray[np.bool_]) -> Floats:
-    """Return the plain mean over the classes marked `present`; NaN if one is NaN or none is present."""
+    """Return the mean `(...)` over the classes marked in `present`; NaN if one of them is NaN or none is marked."""
     if not present.any():
         return np.full(per_class.shape[:-1], np.nan)
     return np.asarray(per_class[..., present].mean(-1), dtype=np.float64)

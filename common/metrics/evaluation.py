@@ -1,8 +1,8 @@
-"""Evaluation: one model on one set of patients, as figures with counts and 95% intervals.
+"""Evaluations: the metrics of a model on a set of patients, with counts and 95% intervals.
 
 Intervals (common/metrics/intervals.py) are over patients. Resamples are sums of the patients' counts, so they cost one
-matrix product, not a pass over the beats. A site's figures come from its own counts; pooled ones from the sum of
-the sites' counts and, where every site shares them, of its resampled counts (patients resampled within each site).
+matrix product, not a pass over the examples. A site's figures come from its own counts, pooled figures from the sums of
+the sites' counts and, where every site shares them, of their resampled counts (patients resampled within each site).
 """
 
 from __future__ import annotations
@@ -66,14 +66,20 @@ def check_evaluation_fits_task(wanted: EvaluationConfig, task: Task) -> None:
 
 
 def draw_bootstrap_weights(patients: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Return `(resamples, patients)`: how often each patient is drawn, with replacement, in each resample."""
+    """Return how often each patient is drawn in each resample, with replacement, `(resamples, patients)`."""
     if patients == 0 or resamples == 0:
         return np.zeros((0, patients))
     return rng.multinomial(patients, np.full(patients, 1 / patients), size=resamples).astype(np.float64)
 
 
 def resample_patients(by_patient: Counts, resamples: int, rng: np.random.Generator) -> Counts:
-    """Return resampled counts, `(resamples, ...)`, of counts by patient whose score bins are COARSER already."""
+    """Return counts of resampled patients, `(resamples, ...)`.
+
+    Args:
+        by_patient: counts by patient, with score bins already merged by COARSE_FACTOR.
+        resamples: number of resamples.
+        rng: the generator.
+    """
     return by_patient.resample(draw_bootstrap_weights(len(by_patient.confusion), resamples, rng))
 
 
@@ -89,41 +95,41 @@ def build_evaluation(
     curves: bool = False,
     group_patients: Ints | None = None,
 ) -> Evaluation:
-    """Turn counts into figures.
+    """Return the evaluation that counts give.
 
     Args:
         task: names the classes.
         total: counts without leading axis.
-        replicates: resampled counts, or None for no intervals.
-        patients: how many patients the counts come from.
-        class_patients: for each class, how many patients have at least one example of it.
-        notes: sentences to carry along.
-        threshold: the log odds from which on the counts hold the event as predicted.
-        operating: sensitivities and specificities at which the other is sought.
-        curves: whether to give reliability diagrams and decision curves.
-        group_patients: `(classes, groups)`, patients in each group of a reliability diagram, where known.
+        replicates: resampled counts; None: no intervals.
+        patients: number of patients.
+        class_patients: for each class, the number of patients with at least one example of it.
+        notes: sentences to include.
+        threshold: log odds from which on the counts have the event as predicted; None: the likelier class.
+        operating: specificities and sensitivities at which the other is given.
+        curves: whether to include reliability diagrams and decision curves.
+        group_patients: `(classes, groups)`, patients in each group of a reliability diagram; None: unknown.
     """
     many = task.kind == "multilabel"
     support = counts.class_totals(total.confusion, many)[2]
     present = support > 0
     examples = int(count_examples(total, many))
     resamples = 0 if replicates is None or patients < 2 else len(replicates.confusion)
-    found = list(notes)
+    sentences = list(notes)
     figures = with_event_figures(task, compute_figures(task, total, replicates, patients, operating, curves))
-    sought = (1,) if task.binary else range(len(task.classes))
+    scored = (1,) if task.binary else range(len(task.classes))
 
-    def calibrated(place: int) -> Calibration | None:
-        if not task.probabilistic or place not in sought:
+    def build_calibration(index: int) -> Calibration | None:
+        if not task.probabilistic or index not in scored:
             return None
-        at = 0 if task.binary else place
+        at = 0 if task.binary else index
         named = {name: figures.figure(f"class_{name}", at) for name in CALIBRATION_METRICS}
         if not curves:
             return Calibration(**named)
-        people = None if group_patients is None else group_patients[place]
+        people = None if group_patients is None else group_patients[index]
         return Calibration(
             **named,
-            groups=_groups(figures, total.scores[place], at, people),
-            curve=_curve(figures, total.scores[place], at),
+            groups=_groups(figures, total.scores[index], at, people),
+            curve=_curve(figures, total.scores[index], at),
         )
 
     classes = {
@@ -131,56 +137,59 @@ def build_evaluation(
             examples=int(support[i]),
             patients=int(class_patients[i]),
             **{key: figures.figure(f"class_{key}", i) for key in CLASS_METRICS},
-            calibration=calibrated(i),
+            calibration=build_calibration(i),
             operating=tuple(
                 OperatingPoint(
                     at=at,
                     sensitivity=figures.figure(f"class_sensitivity_at_{at:g}", 0 if task.binary else i),
                     specificity=figures.figure(f"class_specificity_at_{at:g}", 0 if task.binary else i),
                 )
-                for at in (operating if i in sought else ())
+                for at in (operating if i in scored else ())
             ),
             alarms=Alarms(
                 hours=float(total.time.sum()),
                 per_day=figures.figure("class_alarms_per_day", 0 if task.binary else i),
                 false_per_hour=figures.figure("class_false_per_hour", 0 if task.binary else i),
             )
-            if total.time.size and i in sought
+            if total.time.size and i in scored
             else None,
         )
         for i, name in enumerate(task.classes)
     }
     absent = [name for name, here in zip(task.classes, present, strict=True) if not here]
     if absent and present.any():
-        found.append(f"no examples of {', '.join(absent)}: macro figures are over the other classes")
+        sentences.append(f"no examples of {', '.join(absent)}: macro figures are over the other classes")
     rare = [
         f"{name} ({classes[name].patients})"
         for name, here in zip(task.classes, present, strict=True)
         if here and classes[name].patients < FEW_PATIENTS
     ]
     if rare:
-        found.append(f"classes that rest on fewer than {FEW_PATIENTS} patients: {', '.join(rare)}")
+        sentences.append(f"classes that rest on fewer than {FEW_PATIENTS} patients: {', '.join(rare)}")
     if patients < 2:
-        found.append("no intervals: they need at least two patients")
+        sentences.append("no intervals: they need at least two patients")
     return Evaluation(
         patients=patients,
         examples=examples,
         resamples=resamples,
         confusion=tuple(tuple(int(n) for n in row) for row in total.confusion.reshape(len(support), -1)),
         classes=classes,
-        notes=tuple(found),
+        notes=tuple(sentences),
         threshold=threshold,
-        lead=_lead(figures, total),
+        lead=_build_lead_times(figures, total),
         **{name: figures.figure(name) for name in METRICS if name in figures.values and not is_derived(name)},
     )
 
 
-def _lead(figures: ResampledFigures, total: Counts) -> LeadTimes | None:
+def _build_lead_times(figures: ResampledFigures, total: Counts) -> LeadTimes | None:
     if not total.lead.size:
         return None
-    ill, *histogram = (int(n) for n in total.lead)
+    patients, *histogram = (int(n) for n in total.lead)
     return LeadTimes(
-        patients=ill, warned=figures.figure("warned"), hours=figures.figure("lead_hours"), histogram=tuple(histogram)
+        patients=patients,
+        warned=figures.figure("warned"),
+        hours=figures.figure("lead_hours"),
+        histogram=tuple(histogram),
     )
 
 
@@ -234,13 +243,13 @@ def pool_evaluations(
     totals: Mapping[str, Counts],
     replicates: Mapping[str, Counts],
 ) -> Evaluation:
-    """Return the figures of several sites' patients together, from their counts, as if counted at one place.
+    """Return the evaluation of several sites' patients together, from the sums of their counts.
 
     Args:
         task: names the classes.
-        results: each site's own figures, for the numbers of patients.
+        results: each site's own evaluation, for the numbers of patients.
         totals: each site's counts.
-        replicates: each site's resampled counts; intervals need all sites'.
+        replicates: the sites' resampled counts; without those of every site there are no intervals.
     """
     first, *rest = [totals[site] for site in sorted(totals)]
     together = sum(rest, first)
@@ -249,22 +258,22 @@ def pool_evaluations(
     if len(replicates) == len(totals) and len({len(item.confusion) for item in replicates.values()}) == 1:
         start, *others = [replicates[site] for site in sorted(replicates)]
         drawn = sum(others, start)
-        lone = sorted(site for site, item in results.items() if item.patients == 1)
-        if lone:
-            notes.append(f"the intervals are too narrow: {', '.join(lone)} with one test patient adds no spread")
+        single = sorted(site for site, item in results.items() if item.patients == 1)
+        if single:
+            notes.append(f"the intervals are too narrow: {', '.join(single)} with one test patient adds no spread")
     else:
         notes.append("no pooled intervals: not every site shares its resamples")
     each = list(results.values())
-    less: dict[str, dict[str, int]] = {}
+    suppressed: dict[str, dict[str, int]] = {}
     for site, item in sorted(results.items()):
-        for name, least in item.suppressed.items():
-            less.setdefault(name, {})[site] = least
-    for name, sites in less.items():
-        notes.append(f"class {name} is suppressed at, and so without its examples at, {', '.join(sites)}")
-    gone = {name: max(sites.values()) for name, sites in less.items() if len(sites) == len(each)}
+        for name, minimum in item.suppressed.items():
+            suppressed.setdefault(name, {})[site] = minimum
+    for name, sites in suppressed.items():
+        notes.append(f"class {name} is suppressed at {', '.join(sites)}: the figures are without its examples there")
+    everywhere = {name: max(sites.values()) for name, sites in suppressed.items() if len(sites) == len(each)}
     if len({item.threshold for item in each}) > 1:
         notes.append("each site has a threshold of its own")
-    found = build_evaluation(
+    evaluation = build_evaluation(
         task,
         together,
         drawn,
@@ -276,18 +285,18 @@ def pool_evaluations(
         any(part.calibration.groups for item in each for part in item.classes.values() if part.calibration),
         _group_patients(task, each),
     )
-    return found.model_copy(update={"suppressed": gone}) if gone else found
+    return evaluation.model_copy(update={"suppressed": everywhere}) if everywhere else evaluation
 
 
 def _group_patients(task: Task, results: Sequence[Evaluation]) -> Ints | None:
-    """Return the patients in each group of the classes' reliability diagrams, none if a site does not tell them."""
+    """Return the patients in each group of reliability diagrams, `(classes, groups)`; None: a site withholds them."""
     lows = [None, *calibration.RELIABILITY_CUTS]
-    found = np.zeros((len(task.classes), len(lows)), dtype=np.int64)
+    patients = np.zeros((len(task.classes), len(lows)), dtype=np.int64)
     for item in results:
         for place, name in enumerate(task.classes):
             part = item.classes[name].calibration
             for group in part.groups if part else ():
                 if group.patients is None:
                     return None
-                found[place, lows.index(group.low)] += group.patients
-    return found
+                patients[place, lows.index(group.low)] += group.patients
+    return patients

@@ -1,9 +1,8 @@
-"""Every figure in every resample of the patients, kept in the run's folder.
+"""Resampled figures: every metric in every resample of the patients, stored in the run's folder.
 
-All models are resampled with the same draws of a site's patients, so the difference of two models' values, one by one,
-is a draw of their difference: paired intervals are read off it, between the models of a run (experiments/report) and
-between runs on the same patients (`wardround compare`). Written are only figures, not counts, and only where a site
-shared its resampled counts.
+All models are resampled with the same draws of a site's patients, so that the difference of two models in one resample
+is a draw of their difference. This gives paired intervals between the models of a run (experiments/report) and between
+runs on the same patients (`wardround compare`). Stored are figures, not counts, and only of sites that share resamples.
 """
 
 from __future__ import annotations
@@ -25,23 +24,23 @@ POOLED = "(pooled)"
 """Stands for all sites together, as in sites.csv."""
 
 Drawn = dict[str, npt.NDArray[np.float64]]
-"""Of each figure, by its name in `Evaluation`, its value in each resample, `(resamples,)`."""
+"""Values in each resample, `(resamples,)`, by metric."""
 Draws = dict[tuple[str, str], Drawn]
-"""By table and site (or POOLED)."""
+"""Resampled figures by table and site (or POOLED)."""
 
 
 def resample_tables(
     task: Task, tables: Mapping[str, Mapping[str, Counts]], patients: Mapping[str, Mapping[str, int]]
 ) -> Draws:
-    """Return the resampled figures of each table and site, and of all of them where every site shares as many.
+    """Return the resampled figures of each table and site, and pooled where all sites share equally many resamples.
 
     Args:
         task: names the classes.
-        tables: each site's counts by table, resampled ones too.
-        patients: by table, each site's test patients. Only tables of all patients, of the sites' personal models, and
-            of groups of patients are resampled.
+        tables: each site's counts by table, with their resampled counts.
+        patients: number of test patients by table and site. Only tables of all patients, of the sites' personal
+            models, and of groups of patients are resampled.
     """
-    found: Draws = {}
+    draws: Draws = {}
     for name, held in patients.items():
         if name not in (ALL_PATIENTS, PERSONAL) and not name.startswith(GROUP_PREFIX):
             continue
@@ -59,29 +58,29 @@ def resample_tables(
         for site, total, drawn, people in places:
             if len(drawn.confusion):
                 slow = not name.startswith(GROUP_PREFIX)
-                found[name, site] = resample_figures(task, total, drawn, people, slow)
-    return found
+                draws[name, site] = resample_figures(task, total, drawn, people, slow)
+    return draws
 
 
 def resample_figures(task: Task, total: Counts, drawn: Counts, patients: int, slow: bool = True) -> Drawn:
     """Return the resampled values of the metrics of one value; `slow`: also of those that take long (registry)."""
-    found = with_event_figures(task, compute_figures(task, total, drawn, patients, slow=slow))
-    return {name: sample for name, sample in found.drawn.items() if sample.ndim == 1}
+    figures = with_event_figures(task, compute_figures(task, total, drawn, patients, slow=slow))
+    return {name: sample for name, sample in figures.drawn.items() if sample.ndim == 1}
 
 
-def pack_resamples(found: Draws) -> bytes:
-    """Return the file of resampled figures, each `(resamples,)` of float32."""
+def pack_resamples(draws: Draws) -> bytes:
+    """Return the content of a file of resampled figures, as float32."""
     return pack_arrays(
         {
             f"{table}\t{site}\t{name}": np.asarray(sample, dtype=np.float32)
-            for (table, site), drawn in found.items()
+            for (table, site), drawn in draws.items()
             for name, sample in drawn.items()
         }
     )
 
 
 def load_resamples(path: Path) -> Draws:
-    """Return what a file of `pack` holds; nothing where there is no file.
+    """Return the resampled figures of a file; none where there is no file.
 
     Raises:
         DataError: the file is damaged.
@@ -89,13 +88,13 @@ def load_resamples(path: Path) -> Draws:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    found: Draws = {}
+    draws: Draws = {}
     if not path.is_file():
-        return found
+        return draws
     try:
         for key, sample in load_file(path).items():
             table, site, name = key.split("\t")
-            found.setdefault((table, site), {})[name] = sample.astype(np.float64)
+            draws.setdefault((table, site), {})[name] = sample.astype(np.float64)
     except (OSError, SafetensorError, ValueError):
-        raise DataError(f"{path} is damaged: run again, or remove it to do without paired intervals") from None
-    return found
+        raise DataError(f"{path} is damaged: run again, or remove it to continue without paired intervals") from None
+    return draws

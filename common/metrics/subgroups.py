@@ -1,13 +1,13 @@
-"""Groups of patients: how they are named, and how figures of groups are compared.
+"""Groups of patients: their names, and comparisons of a metric between them.
 
-`Frame` has the shape of fairlearn's MetricFrame (Bird et al. 2020, MSR-TR-2020-32): one figure of every group, the
-overall one, and what lies between the best and the worst off.
+`GroupComparison` follows fairlearn's MetricFrame (Bird et al. 2020, MSR-TR-2020-32): a metric of every group and of all
+patients, and the difference and ratio between the extreme groups.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +21,7 @@ SEXES = ("female", "male", UNKNOWN)
 
 
 def name_bands(edges: Sequence[float]) -> tuple[str, ...]:
-    """Return the names of the bands between rising edges, the last for what is not known.
+    """Return the names of the bands between increasing edges, and last the name for unknown values.
 
     >>> name_bands((40, 65.5))
     ('under 40', '40 to under 65.5', '65.5 and over', 'unknown')
@@ -31,16 +31,20 @@ def name_bands(edges: Sequence[float]) -> tuple[str, ...]:
 
 
 def band_indices(values: npt.ArrayLike, edges: Sequence[float]) -> npt.NDArray[np.int64]:
-    """Return the index of each value's band among `bands(edges)`; NaN is not known."""
-    found = np.asarray(values, dtype=np.float64)
-    return np.where(np.isnan(found), len(edges) + 1, np.searchsorted(edges, found, side="right")).astype(np.int64)
+    """Return the index of each value's band among `name_bands(edges)`; NaN is unknown."""
+    numbers = np.asarray(values, dtype=np.float64)
+    return np.where(np.isnan(numbers), len(edges) + 1, np.searchsorted(edges, numbers, side="right")).astype(np.int64)
 
 
 @dataclass(frozen=True)
 class GroupComparison:
-    """One figure of each group and over all; groups that have none (NaN) are passed over in comparisons.
+    """A metric of each group and of all patients; groups without a value (NaN) are left out of comparisons.
 
-    `drawn`: of each group its values in resamples of the patients, drawn together; `patients`: how many in all.
+    Attributes:
+        by_group: value by group.
+        overall: value of all patients.
+        drawn: values of each group in resamples of the patients, which are drawn together.
+        patients: number of patients.
     """
 
     by_group: Mapping[str, float]
@@ -52,36 +56,37 @@ class GroupComparison:
         return {name: value for name, value in self.by_group.items() if np.isfinite(value)}
 
     def group_min(self) -> tuple[str, float] | None:
-        """Return the group with the least value, None if there is none."""
+        """Return the group with the lowest value, and the value; None: no group has one."""
         known = self._known()
         return min(known.items(), key=lambda item: (item[1], item[0])) if known else None
 
     def group_max(self) -> tuple[str, float] | None:
-        """Return the group with the greatest value."""
+        """Return the group with the highest value, and the value; None: no group has one."""
         known = self._known()
         return max(known.items(), key=lambda item: (item[1], item[0])) if known else None
 
     def difference(self) -> Figure:
-        """Return the greatest less the least value, fairlearn's `difference(method="between_groups")`.
+        """Return the highest minus the lowest value, as fairlearn's `difference(method="between_groups")`.
 
-        The interval is read off resamples, in each of which the greatest and least groups are sought anew: between
-        groups that do not differ at all the gap is above 0 all the same.
+        The extreme groups are determined anew in each resample, so that the interval lies above 0 even for groups that
+        do not differ.
         """
-        return self._between(lambda values: values.max(0) - values.min(0))
+        return self._compare(lambda values: values.max(0) - values.min(0))
 
     def ratio(self) -> Figure:
-        """Return the least over the greatest value, fairlearn's `ratio()`; of figures that are not below 0."""
+        """Return the lowest divided by the highest value, as fairlearn's `ratio()`; for metrics of at least 0."""
 
-        def share(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-            top = values.max(0)
-            return np.asarray(values.min(0) / np.where(top > 0, top, np.nan))
+        def divide(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+            highest = values.max(0)
+            return np.asarray(values.min(0) / np.where(highest > 0, highest, np.nan))
 
-        return self._between(share)
+        return self._compare(divide)
 
-    def _between(self, of: object) -> Figure:
+    def _compare(self, compare: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]) -> Figure:
+        """Return a comparison of groups, which takes values `(groups, resamples)` and returns `(resamples,)`."""
         known = self._known()
-        if len(known) < 2 or not callable(of):
+        if len(known) < 2:
             return Figure(value=None)
-        value = float(of(np.asarray(list(known.values()))[:, None])[0])
-        sample = of(np.stack([self.drawn[name] for name in known])) if set(known) <= set(self.drawn) else None
+        value = float(compare(np.asarray(list(known.values()))[:, None])[0])
+        sample = compare(np.stack([self.drawn[name] for name in known])) if set(known) <= set(self.drawn) else None
         return make_figure(value, sample, self.patients)

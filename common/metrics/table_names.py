@@ -1,10 +1,14 @@
-"""What tables of figures and counts are called, in messages, in a run's files and in its report."""
+"""Names of tables of figures and counts, in messages, in a run's files and in its report.
 
-ALL_PATIENTS, RESAMPLED_SUFFIX, WITHOUT_PREFIX, PERSONAL = "all", "/resampled", "without ", "personal"
-AGAINST_PREFIX, GROUP_PREFIX, RECALIBRATED_PREFIX = "against ", "group ", "recalibrated "
-"""Names of tables: `all`, `without NAME`, `against NAME` (normal examples and one abnormal class alone), `group
-NAME=GROUP`, each also with RESAMPLED behind it; where a site has a model of its own beside the federated one, its:
-`personal`, `personal without NAME` and so on; `recalibrated METHOD`."""
+`all`: all test patients; `without NAME`: without some of them; `against NAME`: normal examples and one abnormal class;
+`group ATTRIBUTE=GROUP`: a group of patients; `recalibrated METHOD`: after recalibration at each site. A personal model
+of a site has the tables `personal`, `personal without NAME` and so on. The resampled counts of a table have its name
+with RESAMPLED_SUFFIX.
+"""
+
+ALL_PATIENTS, PERSONAL = "all", "personal"
+WITHOUT_PREFIX, AGAINST_PREFIX, GROUP_PREFIX, RECALIBRATED_PREFIX = "without ", "against ", "group ", "recalibrated "
+RESAMPLED_SUFFIX = "/resampled"
 
 
 def personal_table(name: str) -> str:

@@ -74,5 +74,5 @@ def test_bands_hold_their_lower_edge() -> None:
 
 @pytest.mark.parametrize("wrong", [{"age": (65.0, 40.0)}, {"age": (40.0, 40.0)}, {"columns": {"bmi": ()}}])
 def test_bands_that_do_not_rise_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="rising values"):
+    with pytest.raises(ValueError, match="increasing lower bounds"):
         SubgroupsConfig(**wrong)
