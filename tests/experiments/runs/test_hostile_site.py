@@ -40,11 +40,6 @@ def another_warning(reply: Any) -> Any:
     [
         ("handshake", another_warning, "a text of its report holds control characters"),
         ("train", huge_weights, "reach 3e+38 (at most 1e+12)"),
-        (
-            "validate",
-            lambda reply: change_report(reply, patients=-1),
-            "validation: its validate report is wrong: patients",
-        ),
         ("test", better_figures, "state accuracy 0.999, their counts say"),
     ],
 )
