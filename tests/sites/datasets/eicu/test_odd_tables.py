@@ -246,3 +246,77 @@ def test_scoring_needs_no_outcome_and_leaves_out_no_one_for_training_s_reasons(
     np.testing.assert_array_equal(mine.features, plain.features)
     np.testing.assert_array_equal(mine.x, plain.x)  # type: ignore[arg-type]
     assert not [item for item in rows.exclusions if "outcome" in item.reason or "another site" in item.reason]
+
+
+def as_bytes(generated: Path, table: str) -> bytes:
+    return gzip.decompress((generated / "eicu-crd-demo" / f"{table}.csv.gz").read_bytes())
+
+
+UNREADABLE: dict[str, tuple[str, str, Callable[[bytes], bytes], str]] = {
+    "split by ;": ("patient", ".csv", lambda b: b.replace(b",", b";"), "no column patientunitstayid"),
+    "decimal commas": (
+        "apacheApsVar", ".csv", lambda b: b.replace(b",", b";").replace(b".", b","), "no column patientunitstayid",
+    ),
+    "packed under .csv": ("patient", ".csv", gzip.compress, "cannot be read as a table"),
+    "text under .csv.gz": ("patient", ".csv.gz", lambda b: b, "cannot be read as a table"),
+    "truncated": ("patient", ".csv.gz", lambda b: gzip.compress(b)[:-200], "cannot be read as a table"),
+    "UTF-16": ("patient", ".csv", lambda b: b.decode().encode("utf-16"), "cannot be read as a table"),
+    "Latin-1": (
+        "patient", ".csv", lambda b: b.replace(b"Emergency Department", b"Urg\xeances"), "cannot be read as a table",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "suffix", "edit", "line"), UNREADABLE.values(), ids=UNREADABLE)
+def test_a_table_in_another_form_is_refused(
+    generated: Path,
+    tmp_path: Path,
+    store: Path,
+    table: str,
+    suffix: str,
+    edit: Callable[[bytes], bytes],
+    line: str,
+) -> None:
+    folder = copy(generated, tmp_path / "case")
+    (folder / f"{table}.csv.gz").unlink()
+    (folder / f"{table}{suffix}").write_bytes(edit(as_bytes(generated, table)))
+    for read in (whole, scored):
+        with pytest.raises(DataError) as caught:
+            read(folder, store)
+        assert str(caught.value).startswith(f"{folder / table}{suffix}: ")
+        assert line in str(caught.value)
+
+
+CELLS: dict[str, tuple[str, str, str, str]] = {
+    "an age of 90+": ("patient", "age", "90+", "cells of the column age are not an age in years"),
+    "an age of -1": ("patient", "age", "-1", "cells of the column age are not an age in years"),
+    "an age of 300": ("patient", "age", "300", "cells of the column age are not an age in years"),
+    "missing as -9999": ("apacheApsVar", "glucose", "-9999", "glucose holds numbers below 0 other than -1"),
+    "missing as -": ("apacheApsVar", "glucose", "-", "cells of the column glucose are not numbers"),
+    "thousands": ("apacheApsVar", "urine", "1,234.5", "cells of the column urine are not numbers"),
+}
+
+
+@pytest.mark.parametrize(("table", "column", "value", "line"), CELLS.values(), ids=CELLS)
+def test_a_cell_that_cannot_be_understood_is_refused(
+    generated: Path, tmp_path: Path, store: Path, table: str, column: str, value: str, line: str
+) -> None:
+    folder = copy(generated, tmp_path / "case", table, lambda t: t.assign(**{column: [value, *t[column].iloc[1:]]}))
+    for read in (whole, scored):
+        with pytest.raises(DataError, match=line):
+            read(folder, store)
+
+
+@pytest.mark.parametrize(("column", "value"), [("age", ">89"), ("age", "NaN"), ("gender", "Unknown")])
+def test_an_unknown_age_or_sex_and_one_above_89_are_read(
+    generated: Path, tmp_path: Path, store: Path, column: str, value: str
+) -> None:
+    first = whole(generated, store).patients[0]
+
+    def edit(table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(**{column: table[column].where(table["patientunitstayid"] != first, value)})
+
+    cohort = whole(copy(generated, tmp_path / "case", "patient", edit), store)
+    assert cohort.age is not None
+    assert cohort.sex is not None
+    assert {">89": cohort.age[0] == 90, "NaN": np.isnan(cohort.age[0]), "Unknown": cohort.sex[0] == -1}[value]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,3 +151,57 @@ def test_every_laboratory_value_and_vital_sign_has_limits() -> None:
         assert np.isfinite(column.limits.cell).all(), column.name
         assert column.limits.cell[0] > -99, column.name
         assert column.limits.cell[1] < 9999 or column.name in ("AST", "Alkalinephos"), column.name
+
+
+def edited(change: Callable[[str], str]) -> bytes:
+    return change(text(rows()).decode()).encode()
+
+
+ROWS = rows()
+REFUSED: dict[str, tuple[bytes, str]] = {
+    "split by ;": (edited(lambda t: t.replace("|", ";")), "column HR is missing"),
+    "decimal commas": (edited(lambda t: t.replace("36.9", "36,9")), "line 2, column Temp: a cell that is no number"),
+    "empty cells": (edited(lambda t: t.replace("NaN", "")), "line 2, column EtCO2: a cell that is no number"),
+    "NA": (edited(lambda t: t.replace("NaN", "NA")), "line 2, column EtCO2: a cell that is no number"),
+    "quotes": (edited(lambda t: t.replace("36.9", '"36.9"')), "line 2, column Temp: a cell that is no number"),
+    "an age of 90+": (text(rows(Age="90+")), "line 2, column Age: a cell that is no number"),
+    "blank lines": (edited(lambda t: t.replace("\n", "\n\n")), "line 2 has 1 cells, not 41"),
+    "a bar at the end": (edited(lambda t: t.replace("\n", "|\n")), "column 42 is '', one too many"),
+    "UTF-16": (text(rows()).decode().encode("utf-16"), "column HR is missing"),
+    "a column more": (text([row | {"Ward": "3"} for row in ROWS], (*NAMES, LABEL, "Ward")), "column 42 is 'Ward'"),
+    "a column less": (text(ROWS, (*NAMES[:7], *NAMES[8:], LABEL)), "column EtCO2 is missing"),
+    "another order": (text(ROWS, (NAMES[1], NAMES[0], *NAMES[2:], LABEL)), "column 1 is 'O2Sat', not HR"),
+    "an hour missing": (text(ROWS[:3] + ROWS[4:]), "line 5, column ICULOS: does not rise by 1"),
+    "an hour twice": (text(ROWS[:3] + ROWS[2:]), "line 5, column ICULOS: does not rise by 1"),
+    "hours backwards": (text(ROWS[::-1]), "line 3, column ICULOS: does not rise by 1"),
+}
+
+
+@pytest.mark.parametrize(("content", "line"), REFUSED.values(), ids=REFUSED)
+def test_a_file_in_another_form_is_refused_or_left_out_with_its_reason(
+    tmp_path: Path, content: bytes, line: str
+) -> None:
+    folder = folder_with(tmp_path, "q.psv", content)
+    with pytest.raises(DataError) as caught:
+        whole(folder, tmp_path / "store")
+    found = scored(folder, tmp_path / "store")
+    for message in (str(caught.value), found.exclusions[0].reason):
+        assert message.startswith(f"{folder / 'q.psv'}: ")
+        assert line in message
+    assert [item.record for item in found.exclusions] == ["q"]
+    assert len(found.cohort.y) == 3 * HOURS
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        text(ROWS).replace(b"\n", b"\r\n"),
+        text(rows(**{LABEL: 0})),
+        text(rows(ICULOS=list(range(5, 13)))),
+        text(rows(Age=[40 + 5 * hour for hour in range(HOURS)])),
+    ],
+    ids=["Windows' line ends", "quiet throughout", "from the fifth hour", "an age that changes"],
+)
+def test_a_file_of_an_unusual_stay_is_read(tmp_path: Path, content: bytes) -> None:
+    folder = folder_with(tmp_path, "q.psv", content)
+    assert len(whole(folder, tmp_path / "store").y) == len(scored(folder, tmp_path / "store").cohort.y) == 4 * HOURS

@@ -1,0 +1,111 @@
+"""UCI's files as they come from elsewhere: other separators, spellings and units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.config import parse_config
+from common.errors import DataError
+from sites import datasets
+from sites.datasets import Source
+from sites.unlabelled.tables import read_unlabelled_tables
+
+ROWS = 40
+Edit = Callable[[str], str]
+
+
+def table(seed: int) -> str:
+    rng = np.random.default_rng(seed)
+    lines = []
+    for _ in range(ROWS):
+        cells = [rng.integers(35, 75), rng.integers(0, 2), rng.integers(1, 5), 130, rng.integers(180, 300), 0, 0]
+        cells += [rng.integers(110, 180), 0, 1.2, 2, 0, 3]
+        lines.append(",".join(f"{float(cell):.1f}" for cell in cells) + f",{rng.integers(0, 2)}")
+    return "\n".join(lines) + "\n"
+
+
+def source(tmp_path: Path, content: bytes, name: str = "processed.cleveland.data") -> Source:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "processed.hungarian.data").write_text(table(1))
+    (folder / name).write_bytes(content)
+    raw = {"data": {"dataset": "heart_disease", "options": {"protocol": "explicit"}}}
+    return replace(datasets.open_source(parse_config(raw), folder), store=tmp_path / "store")
+
+
+def scored_rows(opened: Source) -> int:
+    return sum(len(part.cohort.y) for part in read_unlabelled_tables(opened))
+
+
+PLAIN = table(3)
+READ: dict[str, bytes] = {
+    "plain": PLAIN.encode(),
+    "a byte order mark": b"\xef\xbb\xbf" + PLAIN.encode(),
+    "Windows' line ends": PLAIN.replace("\n", "\r\n").encode(),
+    "missing as -9": PLAIN.replace(",2.0,0.0,3.0,", ",-9,-9,-9,").encode(),
+}
+
+
+@pytest.mark.parametrize("content", READ.values(), ids=READ)
+def test_a_file_is_read_however_it_is_spelt(tmp_path: Path, content: bytes) -> None:
+    opened = source(tmp_path, content)
+    assert len(opened.patients()) == scored_rows(opened) == 2 * ROWS
+
+
+def each_line(change: Edit) -> bytes:
+    return "".join(change(line) + "\n" for line in PLAIN.splitlines()).encode()
+
+
+REFUSED: dict[str, tuple[bytes, str]] = {
+    "split by ;": (PLAIN.replace(",", ";").encode(), "line 1 has 1 columns, not the 14"),
+    "tabs": (PLAIN.replace(",", "\t").encode(), "line 1 has 1 columns, not the 14"),
+    "decimal commas": (PLAIN.replace(",", ";").replace(".", ",").encode(), "line 1, column sex: neither a number nor"),
+    "a header": (("age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal,num\n" + PLAIN).encode(),
+                 "line 1, column age: neither a number nor ? (not measured); UCI's files have no header line"),
+    "empty cells": (PLAIN.replace(",2.0,0.0,3.0,", ",,,,").encode(), "column slope: neither a number nor"),
+    "nan": (PLAIN.replace(",2.0,0.0,3.0,", ",nan,nan,nan,").encode(), "column slope: neither a number nor"),
+    "quotes": (each_line(lambda line: ",".join(f'"{cell}"' for cell in line.split(","))), "column age: neither"),
+    "a column more": (each_line(lambda line: line + ",7"), "line 1 has 15 columns, not the 14"),
+    "a column less": (each_line(lambda line: line.partition(",")[2]), "line 1 has 13 columns, not the 14"),
+    "an age of 90+": (("90+" + PLAIN[PLAIN.index(","):]).encode(), "line 1, column age: neither a number nor"),
+    "UTF-16": (PLAIN.encode("utf-16"), "is not a text file"),
+    "Latin-1": ((PLAIN + "# Müller\n").encode("latin-1"), "is not a text file"),
+    "cholesterol in mmol/l": (each_line(lambda line: line.replace(line.split(",")[4], "5.8")),
+                              "column chol is outside 50 to 1000 mg/dl in 40 of 40 rows: is it in another unit?"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "line"), REFUSED.values(), ids=REFUSED)
+def test_a_file_in_another_form_is_refused_in_training_and_in_scoring(
+    tmp_path: Path, content: bytes, line: str
+) -> None:
+    opened = source(tmp_path, content)
+    for read in (opened.patients, lambda: scored_rows(opened)):
+        with pytest.raises(DataError) as caught:
+            read()
+        assert "processed.cleveland.data" in str(caught.value)
+        assert line in str(caught.value)
+
+
+def test_a_quarter_of_the_cholesterol_in_mmol_is_missing_and_counted(tmp_path: Path) -> None:
+    lines = [line.split(",") for line in PLAIN.splitlines()]
+    for cells in lines[::4]:
+        cells[4] = f"{float(cells[4]) / 38.67:.1f}"
+    opened = source(tmp_path, "".join(",".join(cells) + "\n" for cells in lines).encode())
+    what = {"chol outside 50 to 1000 mg/dl, read as not measured": ROWS // 4}
+    cohort = opened.read([item.id for item in opened.patients()])
+    assert cohort.excluded == what
+    assert np.isnan(cohort.features[:, cohort.task.features.index("chol")]).sum() == ROWS // 4
+    assert [dict(part.cleared) for part in read_unlabelled_tables(opened) if part.cleared] == [what]
+
+
+def test_scoring_needs_no_diagnosis(tmp_path: Path) -> None:
+    opened = source(tmp_path, each_line(lambda line: line[:-1] + "?"))
+    with pytest.raises(DataError, match="none of its 40 rows can be used"):
+        opened.patients()
+    assert scored_rows(opened) == 2 * ROWS
