@@ -1,11 +1,11 @@
-"""Leave one hospital out: what a hospital may expect that did not train, each in turn.
+"""Leave-one-out: how the model performs at a hospital that took no part in its training, for each hospital in turn.
 
-One run with all hospitals gives the internal figures; then, for every hospital, a run in which it is external:
-the others train, choose and scale without it, and the model is tested at all of them. Internal and external
-figures rest on the same test patients and the same resamples, so their difference has a paired interval.
+One run with all hospitals gives the internal results. Then one run for each hospital treats it as external: the others
+train, select and scale without it, and the model is tested at all of them. Internal and external results rest on the
+same test patients and the same resamples, so their difference has a paired interval.
 
-Each run keeps its folder below the series', and complete ones are not run again; the hospitals' prepared data are
-shared. The summary stands in leave-one-out.json and leave-one-out.md, and in the report of the run with all.
+Each run has a folder of its own below that of the series; complete runs are not repeated. The summary is written to
+leave-one-out.json and leave-one-out.md, and is part of the report of the run with all hospitals.
 """
 
 from __future__ import annotations
@@ -14,36 +14,45 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import config as configuration
-from common.config import RunConfig
+from common.config import RunConfig, load_config
 from common.errors import ConfigError
-from common.files import write_json, write_text
-from common.metrics import evaluation
+from common.files import escape_file_name, write_json, write_text
+from common.metrics.counts import Counts
 from common.metrics.counts_file import load_tables
+from common.metrics.evaluation import find_worst_site
 from common.metrics.figures import Evaluation
 from common.metrics.intervals import paired_difference
 from common.metrics.table_names import ALL_PATIENTS
 from common.run_folder import RunFolder
 from common.task import Task
-from experiments.baselines import transfer
-from experiments.report.document import report as reports
-from experiments.report.text import formatting
-from experiments.runs import run, series
+from experiments.baselines.transfer import compare_with_own_model, summarise_model_at_site
+from experiments.markdown_table import render_markdown_table
+from experiments.report.document.report import Report, read_report
+from experiments.report.text.formatting import (
+    format_difference,
+    format_figure_short,
+    format_notice,
+    format_number,
+    list_table_metrics,
+    metric_title,
+)
+from experiments.runs import run
 from experiments.runs.checks import resolve_paths
+from experiments.runs.series import find_complete_run
 from experiments.watcher import Watcher, stage_event
 
 KEEP_COUNTS = "evaluation.keep_counts=true"
 WITHOUT_BASELINES = ("baselines.local=false", "baselines.pooled=false", "baselines.classical=[]")
-"""The run with all hospitals has the baselines; they would be no other in the folds."""
+"""Settings of the folds: their baselines would be those of the run with all hospitals."""
 
 
 def run_leave_one_out(path: Path, settings: Sequence[str], folder: Path, watcher: Watcher) -> Path:
-    """Run all folds below `folder`; return the folder of the run with all hospitals, whose report holds the summary.
+    """Run all folds below `folder`; return the folder of the run with all hospitals, whose report has the summary.
 
     Raises:
-        WardroundError: as a single run; what was done so far is in the folder and is not done again.
+        WardroundError: as a single run; complete runs are in the folder and are not repeated.
     """
-    whole = configuration.load_config(path, [*settings, KEEP_COUNTS])
+    whole = load_config(path, [*settings, KEEP_COUNTS])
     watcher.handle(stage_event("reading the data"))
     sites = list_left_out_hospitals(whole)
     if len(sites) < 2:
@@ -51,28 +60,26 @@ def run_leave_one_out(path: Path, settings: Sequence[str], folder: Path, watcher
     plan = [("all", whole)]
     for site in sites:
         external = [*whole.sites.external, site]
-        fold = configuration.load_config(
-            path, [*settings, KEEP_COUNTS, *WITHOUT_BASELINES, f"sites.external={external!r}"]
-        )
-        plan.append((f"without-{site.replace('/', '-')}", fold))
+        overrides = [*settings, KEEP_COUNTS, *WITHOUT_BASELINES, f"sites.external={external!r}"]
+        plan.append((f"without-{escape_file_name(site)}", load_config(path, overrides)))
     done: dict[str, Path] = {}
-    for place, (name, config) in enumerate(plan, 1):
-        found = series.find_complete_run(folder / name, config)
-        if found is None:
-            watcher.handle(stage_event(f"run {place} of {len(plan)}: {name}"))
-            found = run.run_experiment(config, folder / name, watcher)
-        done[name] = found
+    for number, (name, config) in enumerate(plan, 1):
+        run_folder = find_complete_run(folder / name, config)
+        if run_folder is None:
+            watcher.handle(stage_event(f"run {number} of {len(plan)}: {name}"))
+            run_folder = run.run_experiment(config, folder / name, watcher)
+        done[name] = run_folder
     first, *folds = done.values()
     summary = summarise_folds(whole, first, dict(zip(sites, folds, strict=True)))
-    for where in (folder, first):
-        write_json(RunFolder(where).leave_one_out, summary)
+    for target in (folder, first):
+        write_json(RunFolder(target).leave_one_out, summary)
     report = run.write_run_report(first)
     write_text(folder / "leave-one-out.md", render_leave_one_out_markdown(report))
     return first
 
 
 def list_left_out_hospitals(config: RunConfig) -> list[str]:
-    """Return the hospitals that may be left out: all that are not external already.
+    """Return the hospitals to leave out in turn: all that the configuration does not make external.
 
     Raises:
         ConfigError: they are real hospitals that the configuration does not name.
@@ -80,28 +87,33 @@ def list_left_out_hospitals(config: RunConfig) -> list[str]:
     if config.federation.engine == "federation" and config.federation.address is not None:
         if not config.federation.expect:
             raise ConfigError("--leave-one-out: name the hospitals in federation.expect")
-        found = sorted(config.federation.expect)
+        names = sorted(config.federation.expect)
     else:
-        from sites import datasets
+        from sites.datasets import assign_hospitals, open_source
 
-        settled = resolve_paths(config)
-        found = sorted(datasets.assign_hospitals(datasets.open_source(settled, None), settled)[0])
-    return [name for name in found if name not in config.sites.external]
+        resolved = resolve_paths(config)
+        names = sorted(assign_hospitals(open_source(resolved, None), resolved)[0])
+    return [name for name in names if name not in config.sites.external]
 
 
 def summarise_folds(config: RunConfig, whole: Path, folds: Mapping[str, Path]) -> dict[str, Any]:
-    """Return for each hospital the figures of the model that trained there too, and of the one that did not."""
-    report = reports.read_report(whole)
+    """Return for each hospital the results of the model that trained there too, and of the one that did not.
+
+    Args:
+        config: the configuration of the run with all hospitals.
+        whole: that run's folder.
+        folds: by hospital the folder of the run without it.
+    """
+    report = read_report(whole)
     task = Task.from_dict(report.task)
-    columns = [*formatting.list_table_metrics(report), *(("brier", "ece") if task.probabilistic else ())]
-    within = load_tables(RunFolder(whole).counts())
-    found: list[dict[str, Any]] = []
-    known: dict[str, Evaluation] = {}
+    internal_tables = load_tables(RunFolder(whole).counts())
+    entries: list[dict[str, Any]] = []
+    externals: dict[str, Evaluation] = {}
     for site, folder in folds.items():
-        without = reports.read_report(folder)
+        without = read_report(folder)
         internal, external = (item.federated.sites.get(site) if item.federated else None for item in (report, without))
-        counts = [tables.get(site, {}) for tables in (within, load_tables(RunFolder(folder).counts()))]
-        entry = {
+        tables = [item.get(site, {}) for item in (internal_tables, load_tables(RunFolder(folder).counts()))]
+        entry: dict[str, Any] = {
             "site": site,
             "folder": str(folder),
             "internal": internal.model_dump() if internal else None,
@@ -110,53 +122,63 @@ def summarise_folds(config: RunConfig, whole: Path, folds: Mapping[str, Path]) -
             "travel": None,
         }
         if external:
-            known[site] = external
-        if internal and external and all(ALL_PATIENTS in tables for tables in counts):
-            told = [item.federated.recalibration.get(site) if item.federated else None for item in (report, without)]
-            own, away = (
-                transfer.summarise_model_at_site(task, tables, internal.patients, said.reason if said else "")
-                for tables, said in zip(counts, told, strict=True)
-            )
-            shared = [name for name in columns if name in own.plain.values and name in away.plain.values]
-            entry["difference"] = {name: paired_difference(away.plain, own.plain, name).model_dump() for name in shared}
-            why = transfer.compare_with_own_model(
-                task, config, away, own, None, site, "the model that trained there too"
-            )
-            entry["travel"] = {"family": "federated", "trained": "all others", "tested": site, **why}
-        found.append(entry)
-    lowest = evaluation.find_worst_site(known, report.metric)
+            externals[site] = external
+        if internal and external and all(ALL_PATIENTS in item for item in tables):
+            entry |= _compare_fold(task, config, site, (report, without), tables, internal.patients)
+        entries.append(entry)
+    worst = find_worst_site(externals, report.metric)
     return {
         "metric": report.metric,
-        "sites": found,
-        "worst": {"site": lowest[0], "metric": report.metric, "value": lowest[1]} if lowest else None,
+        "sites": entries,
+        "worst": {"site": worst[0], "metric": report.metric, "value": worst[1]} if worst else None,
     }
 
 
-def render_leave_one_out_markdown(report: reports.Report) -> str:
-    """Return the table that documentation quotes."""
-    metrics = formatting.list_table_metrics(report)
-    lines = [f"> {formatting.format_notice(notice)}\n" for notice in report.notices]
-    lines += [
-        "Each hospital left out in turn, on the same test patients; 95% intervals over patients.",
-        "",
-        "| left out | patients | figure | trained there too | left out | difference |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+def _compare_fold(
+    task: Task,
+    config: RunConfig,
+    site: str,
+    reports: tuple[Report, Report],
+    tables: Sequence[Mapping[str, Counts]],
+    patients: int,
+) -> dict[str, Any]:
+    """Return the paired differences at a hospital, external minus internal, and why the external model is worse.
+
+    Args:
+        task: names the metrics.
+        config: the run's configuration.
+        site: the hospital.
+        reports: with the hospital in training, and without it.
+        tables: the hospital's counts in both.
+        patients: its test patients.
+    """
+    metrics = [*list_table_metrics(reports[0]), *(("brier", "ece") if task.probabilistic else ())]
+    recalibrations = [item.federated.recalibration.get(site) if item.federated else None for item in reports]
+    internal, external = (
+        summarise_model_at_site(task, counts, patients, item.reason if item else "")
+        for counts, item in zip(tables, recalibrations, strict=True)
+    )
+    shared = [name for name in metrics if name in internal.plain.values and name in external.plain.values]
+    cause = compare_with_own_model(task, config, external, internal, None, site, "the model that trained there too")
+    return {
+        "difference": {name: paired_difference(external.plain, internal.plain, name).model_dump() for name in shared},
+        "travel": {"family": "federated", "trained": "all others", "tested": site, **cause},
+    }
+
+
+def render_leave_one_out_markdown(report: Report) -> str:
+    """Return leave-one-out.md, a table of internal and external results."""
+    rows: list[list[object]] = []
     for item in report.left_out:
-        for metric in metrics:
-            cells = [
-                formatting.format_figure_short(one, metric) if one else "n/a" for one in (item.internal, item.external)
-            ]
-            change = formatting.format_difference(item.difference.get(metric))
+        for metric in list_table_metrics(report):
+            figures = [format_figure_short(one, metric) if one else "n/a" for one in (item.internal, item.external)]
             patients = item.external.patients if item.external else 0
-            lines.append(
-                f"| {item.site} | {patients} | {formatting.metric_title(metric)} | {' | '.join(cells)} | {change} |"
-            )
-    if report.left_out_worst:
-        worst = report.left_out_worst
-        lines += [
-            "",
-            f"Worst when left out: {worst.site}, {formatting.metric_title(worst.metric)} "
-            f"{formatting.format_number(worst.value)}.",
-        ]
-    return "\n".join(lines) + "\n"
+            change = format_difference(item.difference.get(metric))
+            rows.append([item.site, patients, metric_title(metric), *figures, change])
+    text = "".join(f"> {format_notice(notice)}\n\n" for notice in report.notices)
+    text += "Each hospital left out in turn, on the same test patients; 95% intervals over patients.\n\n"
+    header = ["left out", "patients", "metric", "trained there too", "left out", "difference"]
+    text += render_markdown_table(header, rows) + "\n"
+    if worst := report.left_out_worst:
+        text += f"\nWorst when left out: {worst.site}, {metric_title(worst.metric)} {format_number(worst.value)}.\n"
+    return text

@@ -1,4 +1,4 @@
-"""docs/reference/configuration.md, made from the models themselves: an option cannot be there and undocumented.
+"""docs/reference/configuration.md, generated from the configuration models, so that no option is undocumented.
 
 python -m experiments.studies.configuration_page > docs/reference/configuration.md
 """
@@ -13,20 +13,21 @@ from pydantic import BaseModel
 
 from common import models, plugins
 from common.config import RunConfig
+from experiments.markdown_table import render_markdown_table
 from server import strategies
 from sites import datasets
 
 HEAD = """# Configuration
 
-One YAML file a run. Every key below may be left out; an unknown key is refused, and the nearest right one named.
-`--set section.key=value` overrides a value. Made by `python -m experiments.studies.configuration_page` from the
-program itself.
+A run is configured by one YAML file. Every key below is optional; an unknown key is refused with the nearest known one.
+`--set section.key=value` overrides a value. This page is generated from the program by
+`python -m experiments.studies.configuration_page`.
 """
 
 
 def render_configuration_page() -> str:
-    """Return the page."""
-    parts = [HEAD, *_section("", RunConfig)]
+    """Return docs/reference/configuration.md."""
+    parts = [HEAD, *_describe_section("", RunConfig)]
     kinds = [
         ("data.options", "sites.datasets", "CARD", datasets.dataset_names()),
         ("model.options", "common.models", "build", models.list_models()),
@@ -35,26 +36,25 @@ def render_configuration_page() -> str:
     for path, package, marker, names in kinds:
         for name in names:
             options = plugins.load_plugin(package, marker, name, "plug-in").Options
-            parts += [f"\n## `{path}` of `{name}`\n", _words(options), *_table(options)]
+            parts += [f"\n## `{path}` of `{name}`\n", _docstring_text(options), *_list_keys(options)]
     return "\n".join(parts) + "\n"
 
 
-def _section(path: str, model: type[BaseModel]) -> list[str]:
-    inner = {
-        name: found for name, field in model.model_fields.items() if (found := _section_of(name, field.annotation))
-    }
-    parts = [f"\n## `{path}`\n", _words(model)] if path else ["\n## At the top\n"]
+def _describe_section(path: str, model: type[BaseModel]) -> list[str]:
+    sections = {name: _find_section(name, field.annotation) for name, field in model.model_fields.items()}
+    inner = {name: section for name, section in sections.items() if section}
+    parts = [f"\n## `{path}`\n", _docstring_text(model)] if path else ["\n## Top level\n"]
     if len(inner) < len(model.model_fields):
-        parts += _table(model, leave_out=tuple(inner))
+        parts += _list_keys(model, leave_out=tuple(inner))
     for name, annotation in inner.values():
-        parts += _section(f"{path}.{name}" if path else name, annotation)
+        parts += _describe_section(f"{path}.{name}" if path else name, annotation)
     return parts
 
 
-def _section_of(name: str, annotation: Any) -> tuple[str, type[BaseModel]] | None:
-    """Return the section that a key holds, also where it may be left out or there is one for each name."""
+def _find_section(name: str, annotation: Any) -> tuple[str, type[BaseModel]] | None:
+    """Return the section that a key holds, also where it is optional or there is one for each name."""
     if typing.get_origin(annotation) is dict:
-        inside = _section_of(name, typing.get_args(annotation)[1])
+        inside = _find_section(name, typing.get_args(annotation)[1])
         return (f"{name}.NAME", inside[1]) if inside else None
     for item in typing.get_args(annotation) or (annotation,):
         if isinstance(item, type) and issubclass(item, BaseModel):
@@ -62,29 +62,25 @@ def _section_of(name: str, annotation: Any) -> tuple[str, type[BaseModel]] | Non
     return None
 
 
-def _words(model: type[BaseModel]) -> str:
+def _docstring_text(model: type[BaseModel]) -> str:
     return " ".join(line.strip() for line in (model.__doc__ or "").strip().splitlines()) + "\n"
 
 
-def _table(model: type[BaseModel], leave_out: tuple[str, ...] = ()) -> list[str]:
+def _list_keys(model: type[BaseModel], leave_out: tuple[str, ...] = ()) -> list[str]:
     rows = []
     for name, field in model.model_fields.items():
         if name in leave_out:
             continue
         default = field.get_default(call_default_factory=True)
         shown = "none" if default is None else str(list(default) if isinstance(default, tuple) else default)
-        shown = "must be given" if field.is_required() else f"`{shown}`"
-        limits = ", ".join(_limit(item) for item in field.metadata if _limit(item))
+        shown = "required" if field.is_required() else f"`{shown}`"
+        limits = ", ".join(_describe_limit(item) for item in field.metadata if _describe_limit(item))
         meaning = "; ".join(filter(None, [field.description or "", limits]))
-        rows.append(f"| `{name}` | {_kind(field.annotation)} | {shown} | {meaning} |")
-    return (
-        ["| key | kind | default | meaning, limits |", "| --- | --- | --- | --- |", *rows]
-        if rows
-        else ["No options.\n"]
-    )
+        rows.append([f"`{name}`", _describe_kind(field.annotation), shown, meaning])
+    return [render_markdown_table(["key", "kind", "default", "meaning, limits"], rows) if rows else "No options.\n"]
 
 
-def _limit(item: Any) -> str:
+def _describe_limit(item: Any) -> str:
     signs = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "max_length": "at most (length)"}
     for attribute, words in signs.items():
         value = getattr(item, attribute, None)
@@ -93,16 +89,18 @@ def _limit(item: Any) -> str:
     return ""
 
 
-def _kind(annotation: Any) -> str:
+def _describe_kind(annotation: Any) -> str:
     origin = typing.get_origin(annotation)
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in typing.get_args(annotation))
     if origin in (types.UnionType, typing.Union):
-        return " or ".join("none" if item is type(None) else _kind(item) for item in typing.get_args(annotation))
+        return " or ".join(
+            "none" if item is type(None) else _describe_kind(item) for item in typing.get_args(annotation)
+        )
     if origin in (tuple, list):
-        return "list of " + _kind(typing.get_args(annotation)[0])
+        return "list of " + _describe_kind(typing.get_args(annotation)[0])
     if origin is typing.Annotated:
-        return _kind(typing.get_args(annotation)[0])
+        return _describe_kind(typing.get_args(annotation)[0])
     if origin is dict:
         return "keys and values"
     names = {str: "text", int: "whole number", float: "number", bool: "true or false"}

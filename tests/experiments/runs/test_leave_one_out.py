@@ -138,7 +138,7 @@ def _done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 
 def test_each_hospital_is_left_out_once(done: tuple[Path, Path, Path]) -> None:
     path, folder, first = done
-    summary = json.loads((folder / leave_one_out.SUMMARY_FILE).read_text())
+    summary = json.loads((folder / "leave-one-out.json").read_text())
     names = leave_one_out.list_left_out_hospitals(configuration.load_config(path))
     assert [item["site"] for item in summary["sites"]] == names
     within = load_tables(first / "counts.safetensors")
@@ -146,7 +146,7 @@ def test_each_hospital_is_left_out_once(done: tuple[Path, Path, Path]) -> None:
         site = item["site"]
         fold = reports.from_json((Path(item["folder"]) / "report.json").read_text())
         assert fold.external == (site,)
-        assert f"{site}: external, only tested" in (Path(item["folder"]) / "report.html").read_text()
+        assert f"{site}: external validation only" in (Path(item["folder"]) / "report.html").read_text()
         assert fold.federated is not None
         assert item["external"] == json.loads(fold.federated.sites[site].model_dump_json())
         assert item["internal"]["patients"] == item["external"]["patients"]
@@ -181,7 +181,7 @@ def test_it_goes_on_where_it_was(done: tuple[Path, Path, Path], monkeypatch: pyt
     )  # type: ignore[func-returns-value]
     assert leave_one_out.run_leave_one_out(path, [], folder, run_progress.QuietPrinter()) == first
     assert ran == []
-    summary = json.loads((folder / leave_one_out.SUMMARY_FILE).read_text())
+    summary = json.loads((folder / "leave-one-out.json").read_text())
     gone = Path(summary["sites"][1]["folder"])
     about = json.loads((gone / "run.json").read_text())
     (gone / "run.json").write_text(json.dumps(about | {"status": "interrupted"}))
