@@ -106,9 +106,9 @@ def cut_beats(recording: Recording, view: Literal["window", "kachuee"], leads: i
         beats = beats / height[:, None]
         template = template / height[:, None]
         keep = np.ones(len(sample), dtype=np.bool_)
-        begin, end = peaks - BEFORE, peaks - BEFORE + SAMPLES
+        start, end = peaks - BEFORE, peaks - BEFORE + SAMPLES
     else:
-        beats, begin, end = _kachuee(x, peaks)
+        beats, start, end = _kachuee(x, peaks)
         template = np.zeros((len(chosen), KACHUEE_SAMPLES), dtype=np.float32)
         features = np.zeros((len(sample), 0), dtype=np.float32)
         keep = np.arange(len(sample)) < len(sample) - 1
@@ -116,7 +116,7 @@ def cut_beats(recording: Recording, view: Literal["window", "kachuee"], leads: i
         excluded["last beat of a recording"] = int((~keep).sum())
     if missing.any():
         before = np.concatenate([[0], np.cumsum(missing)])
-        first = np.clip((begin / scale).astype(np.int64), 0, len(missing))
+        first = np.clip((start / scale).astype(np.int64), 0, len(missing))
         last = np.clip((end / scale).astype(np.int64) + 1, 0, len(missing))
         broken = keep & (before[last] > before[first])
         if broken.any():

@@ -248,10 +248,10 @@ def _median_beats(cohort: Cohort, kind: str) -> Floats:
     out = np.full((len(cohort.patients), len(leads), beats.SAMPLES), np.nan, dtype=np.float32)
     order = np.argsort(cohort.patient, kind="stable")
     owner, first, count = np.unique(cohort.patient[order], return_index=True, return_counts=True)
-    for patient, begin, size in zip(
+    for patient, start, size in zip(
         owner[count >= MIN_BEATS], first[count >= MIN_BEATS], count[count >= MIN_BEATS], strict=True
     ):
-        some = order[begin : begin + size][:: max(1, size // MEDIAN_BEATS)]
+        some = order[start : start + size][:: max(1, size // MEDIAN_BEATS)]
         out[patient] = np.median(_window(cohort.x[some][:, leads], kind)[0], axis=0)
     return out
 

@@ -42,14 +42,14 @@ def detect_qrs(lead: npt.NDArray[np.float32], rate: float) -> npt.NDArray[np.int
     )
     raised = np.concatenate([[False], short > long + OFFSET * energy.mean(), [False]])
     edges = np.flatnonzero(raised[1:] != raised[:-1])
-    begin, end = edges[::2], edges[1::2]
-    wide = end - begin >= QRS_SECONDS * rate
-    begin, end = begin[wide], end[wide]
+    start, end = edges[::2], edges[1::2]
+    wide = end - start >= QRS_SECONDS * rate
+    start, end = start[wide], end[wide]
     # High-passed, so that a wandering baseline does not decide which sample is the peak.
     level = resample_and_filter(lead[:, None], rate, rate, (0.5, 40.0))[:, 0]
     peaks: list[int] = []
     strength: list[float] = []
-    for first, last in zip(begin, end, strict=True):
+    for first, last in zip(start, end, strict=True):
         part = level[first:last]
         top, bottom = int(part.argmax()), int(part.argmin())
         # A QRS points down if it is more than 1.5 times as deep as it is high.

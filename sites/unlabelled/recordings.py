@@ -215,14 +215,14 @@ def _beats(recording: Recording, name: str, form: InputForm, about: dict[str, st
         for at in np.setdiff1d(sample, cut.sample)
     ]
     before, after = (beats.BEFORE, beats.SAMPLES - beats.BEFORE) if form.kind == "window" else (0, beats.SAMPLES)
-    begin = np.rint(cut.sample - before * rate / beats.RATE).astype(np.int64)
+    start = np.rint(cut.sample - before * rate / beats.RATE).astype(np.int64)
     end = np.rint(cut.sample + after * rate / beats.RATE).astype(np.int64)
-    fault = _unusable_windows(recording, begin, end)
+    fault = _unusable_windows(recording, start, end)
     if form.kind == "window" and len(cut.x):
         still = (np.ptp(cut.x, axis=2) < FLAT_SHARE).any(1)
         fault = np.where(still & (fault == ""), FLAT, fault)
     if form.whole:
-        out = (begin < 0) | (end > len(recording.signal))
+        out = (start < 0) | (end > len(recording.signal))
         fault = np.where(out & (fault == ""), "cut off by an end of the recording", fault)
     good = fault == ""
     exclusions += [
@@ -249,33 +249,33 @@ def _strips(recording: Recording, name: str, form: InputForm, about: dict[str, s
     task, rate = form.task, recording.rate
     filled, missing = fill_gaps(recording.signal)
     count = int(len(filled) / rate * task.rate_hz) // task.samples
-    begin = np.rint(np.arange(count) * task.samples * rate / task.rate_hz).astype(np.int64)
+    start = np.rint(np.arange(count) * task.samples * rate / task.rate_hz).astype(np.int64)
     end = np.rint((np.arange(count) + 1) * task.samples * rate / task.rate_hz).astype(np.int64)
     sums = np.concatenate([[0], np.cumsum(missing)])
-    fault = np.where(sums[end] > sums[begin], MISSING, _unusable_windows(recording, begin, end, throughout=True))
+    fault = np.where(sums[end] > sums[start], MISSING, _unusable_windows(recording, start, end, throughout=True))
     if form.band is not None or rate != task.rate_hz:
         filled = resample_and_filter(filled, rate, task.rate_hz, form.band)
     strips = filled[: count * task.samples].reshape(count, task.samples, form.count).transpose(0, 2, 1)
     good = fault == ""
-    exclusions = [Exclusion(name, str(reason), int(at)) for reason, at in zip(fault[~good], begin[~good], strict=True)]
+    exclusions = [Exclusion(name, str(reason), int(at)) for reason, at in zip(fault[~good], start[~good], strict=True)]
     if count and end[-1] < len(recording.signal):
         exclusions.append(
             Exclusion(name, f"end of the recording, shorter than {task.samples / task.rate_hz:g} s", int(end[-1]))
         )
     none = np.zeros((int(good.sum()), 0), np.float32)
-    return _scorable_rows(recording, name, task, strips[good], none, {"sample": begin[good]}, exclusions, about)
+    return _scorable_rows(recording, name, task, strips[good], none, {"sample": start[good]}, exclusions, about)
 
 
 def _unusable_windows(
-    recording: Recording, begin: npt.NDArray[np.int64], end: npt.NDArray[np.int64], throughout: bool = False
+    recording: Recording, start: npt.NDArray[np.int64], end: npt.NDArray[np.int64], throughout: bool = False
 ) -> npt.NDArray[np.str_]:
-    """Return why each window from `begin` to before `end` cannot be scored, or "".
+    """Return why each window from `start` to before `end` cannot be scored, or "".
 
     A window is flat if a lead is flat somewhere in it or, with `throughout`, from start to end.
     """
-    n, reason = len(recording.signal), np.full(len(begin), "", dtype="<U16")
-    first, last = np.clip(begin, 0, n), np.clip(end, 0, n)
-    flat, rail = np.zeros(len(begin), np.bool_), np.zeros(len(begin), np.bool_)
+    n, reason = len(recording.signal), np.full(len(start), "", dtype="<U16")
+    first, last = np.clip(start, 0, n), np.clip(end, 0, n)
+    flat, rail = np.zeros(len(start), np.bool_), np.zeros(len(start), np.bool_)
     for lead in recording.signal.T:
         starts = np.flatnonzero(np.concatenate([[True], lead[1:] != lead[:-1]]))
         length = np.diff(starts, append=n)

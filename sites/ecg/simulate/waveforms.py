@@ -160,7 +160,7 @@ def _shape(patient: Patient, kind: str, rng: np.random.Generator) -> Floats:
 def simulate_noise(
     patient: Patient, samples: int, profile: HospitalProfile, rng: np.random.Generator
 ) -> tuple[Floats, list[int]]:
-    """Return muscle noise and mains hum, mV, `(samples, leads)`, and the samples at which bursts begin."""
+    """Return muscle noise and mains hum, mV, `(samples, leads)`, and the samples at which bursts start."""
     leads, rate = len(profile.leads), profile.rate
     burst = np.zeros(samples)
     bursts = []

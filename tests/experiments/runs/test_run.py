@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,17 @@ def test_a_hospital_laid_out_holds_its_recordings_alone(run: RunConfig, tmp_path
     link_site_folders(source, dealt["south"], tmp_path / "south")
     made = datasets.open_source(run, tmp_path / "south")
     assert {item.id for item in made.patients()} == set(dealt["south"])
+
+
+def test_a_hospital_s_folder_keeps_the_folders_of_its_recordings(tmp_path: Path, hospitals: Path) -> None:
+    ward = tmp_path / "ward"
+    shutil.copytree(hospitals / "north", ward / "w1")
+    (ward / "w1" / "RECORDS").unlink()
+    (ward / "RECORDS").write_text("w1/north-001\nw1/north-002\n")
+    run = RunConfig.model_validate({"data": {"dataset": "mitdb", "path": str(ward)}})
+    link_site_folders(datasets.open_source(run, None), ("w1/north-002",), tmp_path / "site")
+    made = datasets.open_source(run, tmp_path / "site")
+    assert [item.id for item in made.patients()] == ["w1/north-002"]
 
 
 @pytest.mark.parametrize("reading", [True, False])

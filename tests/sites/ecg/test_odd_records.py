@@ -320,6 +320,28 @@ READABLE: dict[str, Form] = {
 }
 
 
+@pytest.mark.parametrize("gain", ["-200", "200"])
+def test_an_inverted_ecg_has_the_same_beats(tmp_path: Path, gain: str) -> None:
+    sign = 1 if gain == "-200" else -1
+    OddRecord(
+        tmp_path, channels=[Channel(sign * ecg(), gain=gain), Channel(sign * (ecg() // 2), "V5", gain=gain)]
+    ).write()
+    expect_all_beats(tmp_path, tolerance=0.02)
+    np.testing.assert_allclose(recordings.read_recording(tmp_path, "r", None).signal[BEATS, 0], -HEIGHT, atol=0.05)
+
+
+@pytest.mark.parametrize("content", [b"\0\0", None], ids=["an end mark alone", "a rhythm mark alone"])
+def test_beats_are_detected_where_annotations_hold_none(tmp_path: Path, content: bytes | None) -> None:
+    record = OddRecord(tmp_path)
+    record.write()
+    record.annotate([20], ["+"], aux_note=["(AFIB"])
+    if content is not None:
+        (tmp_path / "r.atr").write_bytes(content)
+    assert expect_all_beats(tmp_path, tolerance=0.02).about["beats"].startswith("R peaks found")
+    record.annotate(np.append(20, BEATS), ["+"] + ["N"] * len(BEATS), aux_note=["(AFIB"] + [""] * len(BEATS))
+    assert expect_all_beats(tmp_path).about["beats"].startswith("reference annotations")
+
+
 @pytest.mark.parametrize("case", READABLE.values(), ids=READABLE.keys())
 def test_a_header_of_another_form_is_read(tmp_path: Path, case: Form) -> None:
     record = case(tmp_path)
