@@ -99,6 +99,7 @@ CONTRACTS: dict[str, tuple[str, set[str], dict[str, tuple[str, ...]]]] = {
             "default_folder": ("options", "store", "seed"),
             "bounds": ("options",),
             "unlabelled_rows": ("source",),
+            "strip_band": ("options",),
         },
     ),
     "common.models": ("build", {"Options", "build"}, {"build": ("task", "options")}),
