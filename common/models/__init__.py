@@ -1,6 +1,7 @@
-"""Models: one file each, named by the file. `build(task, options) -> nn.Module`, `Options` checks the options.
+"""Models: one file each, whose name is the model's. It defines `Options`, and `build(task, options) -> nn.Module`.
 
-Transfer: `start_from` gives a model the weights of another, `frozen` says which of its parameters do not train.
+Transfer learning: `transfer_weights` copies the weights of another model, `freeze_parameters` excludes parameters from
+training.
 """
 
 from __future__ import annotations
@@ -21,19 +22,24 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _building = threading.Lock()
-"""Layers draw their weights from torch's one global stream: threads that build at once would share it."""
+"""Held while a model is built: layers draw initial weights from torch's global generator, which threads share."""
 
 
 def list_models() -> tuple[str, ...]:
-    """Return the names of the models."""
+    """Return the names of all models."""
     return plugins.list_plugins("common.models", "build")
 
 
 def build_model(task: Task, wanted: ModelConfig, seed: int) -> nn.Module:
-    """Return a freshly initialised model; the same seed gives the same weights.
+    """Return an initialised model; equal seeds give equal weights.
+
+    Args:
+        task: inputs and classes.
+        wanted: the model and its options.
+        seed: the run's seed.
 
     Raises:
-        ConfigError: no such model, or a wrong option.
+        ConfigError: there is no such model, an option is invalid, or the model does not fit the task.
     """
     import torch
 
@@ -46,84 +52,93 @@ def build_model(task: Task, wanted: ModelConfig, seed: int) -> nn.Module:
 
 
 def count_latent_values(model: nn.Module) -> int:
-    """Return how many latent values a model that reconstructs has."""
+    """Return the number of latent values of an autoencoder."""
     width: int = model.latent.out_features  # type: ignore[union-attr,assignment]
     return width
 
 
 def reconstruction_error_function(task: Task) -> Callable[[Any], Tensor]:
-    """Return what gives the reconstruction error of each example, `(batch,)`, from such a model's outputs."""
+    """Return a function from an autoencoder's output to the reconstruction error of each example, `(batch,)`."""
     from common.models import _reconstruct
 
     return _reconstruct.build_reconstruction_error(task)
 
 
-def transfer_weights(model: nn.Module, weights: Mapping[str, Any], anew: Sequence[str] = ()) -> list[str]:
-    """Give a model the weights of another; return the names of those taken.
+def transfer_weights(model: nn.Module, weights: Mapping[str, Any], excluded: Sequence[str] = ()) -> list[str]:
+    """Copy the weights of a saved model into a model; return the names of the copied parameters.
 
     Args:
-        model: changed in place; parameters that match `anew` keep the values they have.
-        weights: arrays by name.
-        anew: patterns of names, such as `head.*`, as fnmatch reads them.
+        model: changed in place.
+        weights: the saved arrays by name.
+        excluded: patterns (fnmatch) of parameters that keep their values, such as `head.*`.
 
     Raises:
-        ConfigError: a parameter that is not in `anew` is missing on one side or has another shape, a pattern
-            fits no name, or nothing would be taken.
+        ConfigError: a parameter that is not excluded is missing on one side or has another shape, a pattern matches no
+            name, or nothing would be copied.
     """
     import torch
 
     state = model.state_dict()
-    _fits_something("federation.start_except", anew, {**state, **weights})
+    _check_patterns("federation.start_except", excluded, {**state, **weights})
     wrong: dict[str, str] = {}
-    taken: dict[str, torch.Tensor] = {}
+    copied: dict[str, torch.Tensor] = {}
     for name in [*state, *(name for name in weights if name not in state)]:
-        if _matches(name, anew):
+        if _matches(name, excluded):
             continue
         if name not in weights:
             wrong[name] = "not in the saved model"
         elif name not in state:
-            wrong[name] = "in the saved model alone"
+            wrong[name] = "only in the saved model"
         elif tuple(weights[name].shape) != tuple(state[name].shape):
             wrong[name] = f"saved as {list(weights[name].shape)}, here {list(state[name].shape)}"
         else:
-            taken[name] = torch.as_tensor(weights[name], dtype=state[name].dtype)
+            copied[name] = torch.as_tensor(weights[name], dtype=state[name].dtype)
     if wrong:
         listed = "; ".join(f"{name} ({why})" for name, why in list(wrong.items())[:4])
         more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         layers = ", ".join(dict.fromkeys(f"{name.rpartition('.')[0] or name}.*" for name in wrong))
         raise ConfigError(
-            f"federation.start: the saved model does not fit in {listed}{more}: give model.options as it had them, "
-            f"or let these layers begin anew with federation.start_except=[{layers}]"
+            f"federation.start: the saved model does not fit in {listed}{more}: give the model.options that it had, "
+            f"or leave these layers out with federation.start_except=[{layers}]"
         )
-    if not taken:
-        raise ConfigError("federation.start: federation.start_except leaves nothing of the saved model to take")
-    model.load_state_dict({**state, **taken})
-    return list(taken)
+    if not copied:
+        raise ConfigError("federation.start: federation.start_except excludes every parameter of the saved model")
+    model.load_state_dict({**state, **copied})
+    return list(copied)
 
 
 def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Let the parameters that match a pattern rest and all others train; return the names of those that rest.
+    """Exclude the parameters that match a pattern from training; return their names.
 
-    Norms keep no running statistics, so a frozen norm acts as any other; dropout in frozen layers stays on in training.
+    Normalisation layers keep no running statistics, so freezing does not change what they compute; dropout in frozen
+    layers stays on in training.
+
+    Args:
+        model: changed in place.
+        patterns: patterns (fnmatch) of parameter names.
 
     Raises:
-        ConfigError: a pattern fits no parameter, or nothing is left to train.
+        ConfigError: a pattern matches no parameter, or nothing is left to train.
     """
     parameters = dict(model.named_parameters())
-    _fits_something("training.freeze", patterns, parameters)
-    resting = [name for name in parameters if _matches(name, patterns)]
-    if parameters and len(resting) == len(parameters):
+    _check_patterns("training.freeze", patterns, parameters)
+    frozen = [name for name in parameters if _matches(name, patterns)]
+    if parameters and len(frozen) == len(parameters):
         raise ConfigError("training.freeze: all parameters are frozen, nothing is left to train")
     for name, parameter in parameters.items():
-        parameter.requires_grad_(name not in resting)
-    return resting
+        parameter.requires_grad_(name not in frozen)
+    return frozen
 
 
 def check_per_unit_gradients(model: nn.Module, level: str) -> None:
-    """Refuse a model of which one unit's gradient cannot be had.
+    """Refuse a model without gradients of single units, which private training needs.
+
+    Args:
+        model: the model.
+        level: the level of privacy.
 
     Raises:
-        ConfigError: it mixes examples (BatchNorm), or it cannot be mapped over examples (level record: torch's
+        ConfigError: it mixes examples (BatchNorm), or gives no gradients of single examples (level record: torch's
             recurrent kernels, as in nn.LSTM).
     """
     from torch import nn
@@ -144,8 +159,8 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _fits_something(key: str, patterns: Sequence[str], names: Iterable[str]) -> None:
+def _check_patterns(key: str, patterns: Sequence[str], names: Iterable[str]) -> None:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             layers = ", ".join(dict.fromkeys(f"{name.rpartition('.')[0] or name}.*" for name in names))
-            raise ConfigError(f"{key}: {pattern!r} fits no parameter; there are {layers}")
+            raise ConfigError(f"{key}: {pattern!r} matches no parameter; there are {layers}")

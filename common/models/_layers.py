@@ -18,6 +18,11 @@ Inputs = Literal["auto", "features", "signal", "both"]
 def require_signal(task: Task, model: str, instead: str = "logreg or mlp") -> None:
     """Refuse a task without a signal.
 
+    Args:
+        task: the task.
+        model: name of the model, for the error message.
+        instead: models to suggest.
+
     Raises:
         ConfigError: the task has no channels.
     """
@@ -26,9 +31,9 @@ def require_signal(task: Task, model: str, instead: str = "logreg or mlp") -> No
 
 
 def fold_into_steps(x: Tensor, size: int) -> Tensor:
-    """Return `(batch, channels, samples)` as `(batch, steps, channels * size)`, `size` samples a step.
+    """Return a signal `(batch, channels, samples)` as steps of `size` samples, `(batch, steps, channels * size)`.
 
-    What is missing to whole steps is filled with zeros at the beginning, so that the last step ends now.
+    Zeros fill up the first step, so that the last step ends with the last sample.
     """
     batch, channels, samples = x.shape
     if spare := -samples % size:
@@ -38,19 +43,19 @@ def fold_into_steps(x: Tensor, size: int) -> Tensor:
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Return GroupNorm with about eight channels a group."""
+    """Return a GroupNorm layer with about eight channels per group."""
     groups = max(1, channels // 8)
     while channels % groups:
         groups -= 1
     norm = nn.GroupNorm(groups, channels)
-    norm.register_forward_pre_hook(_plain_layout)
+    norm.register_forward_pre_hook(_make_contiguous)
     return norm
 
 
-def _plain_layout(norm: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
-    """Lay out plainly what comes from frozen layers into a norm that trains.
+def _make_contiguous(norm: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+    """Make the input of a trained norm contiguous where it comes from frozen layers.
 
-    On a CPU the backward pass of torch 2.13's GroupNorm crashes where a channels-last input needs no gradient.
+    On a CPU the backward pass of GroupNorm in torch 2.13 crashes where a channels-last input needs no gradient.
     """
     (x,) = inputs
     if x.ndim < 4 or x.requires_grad or not torch.is_grad_enabled():
@@ -59,7 +64,11 @@ def _plain_layout(norm: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | Non
 
 
 class RandomLayer(nn.Module):
-    """What draws while training, from its own generator, so that threads do not share one stream of random numbers."""
+    """Base of layers that draw random numbers in training.
+
+    Attributes:
+        generator: the layer's own generator, so that threads do not share one; None: torch's global one.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,14 +76,14 @@ class RandomLayer(nn.Module):
 
 
 class Dropout(RandomLayer):
-    """Dropout."""
+    """Dropout that draws from its own generator."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x with a share of values zeroed while training."""
+        """Return x, in training with a share of its values set to 0 and the others scaled up."""
         if not self.training or self.rate == 0:
             return x
         keep = torch.rand(x.shape, generator=self.generator) >= self.rate
@@ -82,17 +91,17 @@ class Dropout(RandomLayer):
 
 
 class Noise(RandomLayer):
-    """Standard normal noise, while training."""
+    """Standard normal noise in training."""
 
     def forward(self, like: Tensor) -> Tensor:
-        """Return noise of a tensor's shape; zeros outside of training."""
+        """Return noise in the shape of a tensor; zeros outside of training."""
         if not self.training:
             return torch.zeros_like(like)
         return torch.randn(like.shape, generator=self.generator).to(device=like.device, dtype=like.dtype)
 
 
 class ResidualBlock(nn.Module):
-    """A residual block of two 1 x k convolutions with GroupNorm; the first may stride."""
+    """A residual block of two 1 x k convolutions with GroupNorm; the first may have a stride."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -115,8 +124,8 @@ class ResidualBlock(nn.Module):
 class Trunk(nn.Module):
     """`(batch, channels, samples)` -> `(batch, last width, 1, steps)`: a strided stem, then residual stages.
 
-    Its parameters, `stem`, `stem_norm` and `stages`, have the same names in every model that begins with it, so that
-    one can start from another. All but the first stage halve the time axis once more.
+    Its parameters `stem`, `stem_norm` and `stages` have the same names in every model that starts with it, so that
+    weights can be transferred. Each stage but the first halves the time axis.
     """
 
     def __init__(self, channels: int, widths: Sequence[int], blocks: int, kernel: int) -> None:
@@ -133,11 +142,11 @@ class Trunk(nn.Module):
         self.stages = nn.Sequential(*stages)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return what the last stage gives."""
-        # (batch, channels, 1, samples), channels last in memory, in a way that torch.func.vmap can follow
+        """Return the output of the last stage."""
+        # (batch, channels, 1, samples), channels last in memory, by operations that torch.func.vmap supports
         x = x.transpose(1, 2).contiguous().unsqueeze(1).permute(0, 3, 1, 2)
-        found: Tensor = self.stages(torch.relu(self.stem_norm(self.stem(x))))
-        return found
+        encoded: Tensor = self.stages(torch.relu(self.stem_norm(self.stem(x))))
+        return encoded
 
 
 class FeatureHead(nn.Module):
@@ -163,9 +172,9 @@ class FeatureHead(nn.Module):
 
 
 class Flatten(nn.Module):
-    """Features, the signal laid out as one row, or both, `(batch, width)`: what a model without convolutions sees.
+    """The inputs of a model without convolutions: features, the flattened signal, or both, `(batch, width)`.
 
-    `auto` means the features where the task has any, and else the signal.
+    `auto` selects the features where the task has any, else the signal.
     """
 
     def __init__(self, task: Task, inputs: Inputs, model: str) -> None:
@@ -180,7 +189,7 @@ class Flatten(nn.Module):
         self.width = len(task.features) * (inputs != "signal") + task.channels * task.samples * (inputs != "features")
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
-        """Return one row an example."""
+        """Return one row per example, `(batch, width)`."""
         if self.inputs == "features":
             return features
         return x.flatten(1) if self.inputs == "signal" else torch.cat([features, x.flatten(1)], dim=1)

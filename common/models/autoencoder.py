@@ -1,10 +1,10 @@
-"""A convolutional autoencoder over a beat or a strip of ECG, and the example's features, if it has any.
+"""A convolutional autoencoder of a beat or a strip of ECG, and of the example's features, if it has any.
 
-Hinton and Salakhutdinov 2006, Science 313:504-507; its encoder begins with the residual trunk of `cnn`, under the same
-names, so that a classifier may start from it. The decoder doubles the time axis by repetition and convolves, which
-leaves no checkerboard (Odena et al. 2016, doi:10.23915/distill.00003). `variational`: Kingma and Welling 2013
-(arXiv:1312.6114), with the weight beta of Higgins et al. 2017. `denoise`: Vincent et al. 2008, ICML. What was not
-measured is 0 on the way in, and counts in no error.
+Hinton and Salakhutdinov 2006, Science 313:504-507. The encoder starts with the residual trunk of `cnn`, under the same
+parameter names, so that weights can be transferred to a classifier. The decoder doubles the time axis by repetition and
+convolves, which avoids checkerboard artefacts (Odena et al. 2016, doi:10.23915/distill.00003). `variational`: Kingma
+and Welling 2013 (arXiv:1312.6114), with the weight beta of Higgins et al. 2017. `denoise`: Vincent et al. 2008, ICML.
+Values that were not measured are 0 in the input and left out of the error.
 """
 
 from __future__ import annotations
@@ -30,23 +30,29 @@ class Options(Section):
     widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
         (16, 32, 64), min_length=1, description="channels of each stage; each but the first halves the time axis"
     )
-    blocks: int = Field(1, ge=1, le=8, description="residual blocks a stage of the encoder")
+    blocks: int = Field(1, ge=1, le=8, description="residual blocks per stage of the encoder")
     kernel: int = Field(5, ge=1, le=31, description="convolution kernel, in samples; odd")
     latent: int = Field(16, ge=1, le=1024, description="latent values, the bottleneck")
-    variational: bool = Field(False, description="latent values are drawn, and held to a standard normal law")
-    beta: float = Field(0.001, ge=0, le=100, description="variational: weight of that law in the loss")
-    denoise: float = Field(0.0, ge=0, le=10, description="deviation of the noise that the encoder sees in training")
-    normalise: Literal["none", "example"] = Field(
-        "none", description="example: each signal is shifted and scaled to mean 0 and deviation 1 over all its leads"
+    variational: bool = Field(
+        False, description="draw latent values, with a penalty on their divergence from a standard normal distribution"
     )
-    features: bool = Field(True, description="reconstruct the features beside the signal")
-    share: float = Field(0.5, ge=0, le=1, description="of the features in the error")
+    beta: float = Field(
+        0.001, ge=0, le=100, description="variational: weight of the divergence from that distribution in the loss"
+    )
+    denoise: float = Field(
+        0.0, ge=0, le=10, description="standard deviation of the noise added to the encoder's input in training"
+    )
+    normalise: Literal["none", "example"] = Field(
+        "none", description="example: scale each signal to mean 0 and standard deviation 1 over all its leads"
+    )
+    features: bool = Field(True, description="reconstruct the features too")
+    share: float = Field(0.5, ge=0, le=1, description="weight of the features in the error")
 
     @field_validator("kernel")
     @classmethod
     def _odd(cls, value: int) -> int:
         if value % 2 == 0:
-            raise ValueError("must be odd, so that a convolution keeps the length of what it reads")
+            raise ValueError("must be odd, so that a convolution keeps the length of its input")
         return value
 
 
@@ -94,7 +100,7 @@ class Autoencoder(Trunk):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, features: Tensor) -> Reconstruction:
-        """Return what is made of the inputs, beside them."""
+        """Return the reconstruction of the inputs, with its targets."""
         options = self.options
         if options.normalise == "example":
             x = _normal(x)
@@ -122,9 +128,9 @@ class Autoencoder(Trunk):
 
 
 def _normal(x: Tensor) -> Tensor:
-    """Return signals of mean 0 and deviation 1 over all that was measured of each; a flat one is all 0."""
-    values, there = split_missing(x)
-    count = there.sum((1, 2), keepdim=True).clamp(min=1)
+    """Return signals scaled to mean 0 and standard deviation 1 over their measured values; constant ones become 0."""
+    values, mask = split_missing(x)
+    count = mask.sum((1, 2), keepdim=True).clamp(min=1)
     moved = x - values.sum((1, 2), keepdim=True) / count
     power = (split_missing(moved)[0] ** 2).sum((1, 2), keepdim=True) / count
     return moved / (power.sqrt() + 1e-3)

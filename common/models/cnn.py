@@ -1,8 +1,8 @@
 """A residual 1-D CNN over a beat or a strip of ECG, joined with the example's features, if it has any.
 
-Residual blocks as in He et al. 2016, with GroupNorm (Wu and He 2018) in the place of BatchNorm, whose running
-statistics do not average over hospitals. Convolutions are written as 1 x k in two dimensions and channels-last
-memory, which runs 1.4 to 1.7 times as fast on a CPU as Conv1d.
+Residual blocks as in He et al. 2016, with GroupNorm (Wu and He 2018) in place of BatchNorm, whose running
+statistics cannot be averaged over hospitals. Convolutions are written as 1 x k in two dimensions with channels-last
+memory, which is 1.4 to 1.7 times as fast as Conv1d on a CPU.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ class Options(Section):
     widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
         (16, 32, 64), min_length=1, description="channels of each stage; each but the first halves the time axis"
     )
-    blocks: int = Field(1, ge=1, le=8, description="residual blocks a stage")
+    blocks: int = Field(1, ge=1, le=8, description="residual blocks per stage")
     kernel: int = Field(5, ge=1, le=31, description="convolution kernel, in samples; odd")
-    hidden: int = Field(64, ge=4, le=1024, description="units of the head")
-    dropout: float = Field(0.2, ge=0, lt=1)
-    features: bool = Field(True, description="use the features beside the signal")
+    hidden: int = Field(64, ge=4, le=1024, description="units of the hidden layer of the head")
+    dropout: float = Field(0.2, ge=0, lt=1, description="share of values set to 0 in training")
+    features: bool = Field(True, description="use the features too")
 
     @field_validator("kernel")
     @classmethod
     def _odd(cls, value: int) -> int:
         if value % 2 == 0:
-            raise ValueError("must be odd, so that a convolution keeps the length of what it reads")
+            raise ValueError("must be odd, so that a convolution keeps the length of its input")
         return value
 
 

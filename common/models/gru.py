@@ -1,8 +1,8 @@
 """A gated recurrent unit over hours, joined with the example's features, if it has any.
 
 Cho et al. 2014 (arXiv:1406.1078), in the form of torch.nn.GRU, but made of linear layers: Opacus refuses nn.GRU, and on
-a CPU this is as fast. The last state goes into the head: a window ends now. For an ECG take `stride` of 4 or more,
-because time grows with the number of steps.
+a CPU this is as fast. The head takes the last state, because a window ends at the time of prediction. For an ECG use a
+`stride` of 4 or more, because the time grows with the number of steps.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class Options(Section):
     """Options of the GRU."""
 
     width: int = Field(64, ge=4, le=1024, description="units of the state")
-    layers: int = Field(1, ge=1, le=4)
-    stride: int = Field(1, ge=1, le=64, description="samples (hours) that become one step")
-    hidden: int = Field(64, ge=4, le=1024, description="units of the head")
-    dropout: float = Field(0.2, ge=0, lt=1)
-    features: bool = Field(True, description="use the features beside the signal")
+    layers: int = Field(1, ge=1, le=4, description="recurrent layers")
+    stride: int = Field(1, ge=1, le=64, description="samples (hours) per step")
+    hidden: int = Field(64, ge=4, le=1024, description="units of the hidden layer of the head")
+    dropout: float = Field(0.2, ge=0, lt=1, description="share of values set to 0 in training")
+    features: bool = Field(True, description="use the features too")
 
 
 class _Layer(nn.Module):

@@ -1,6 +1,6 @@
-"""Logistic regression: one linear layer, from zero.
+"""Logistic regression: one linear layer, initialised to zero.
 
-Over the features where the task has any, else over the signal laid out as one row. Its parameters are `out.weight` and
+Its inputs are the features where the task has any, else the flattened signal. Its parameters are `out.weight` and
 `out.bias`: a strategy that keeps `out.bias` local gives each hospital an intercept of its own.
 """
 
@@ -15,9 +15,9 @@ from common.task import Task
 
 
 class Options(Section):
-    """Options of logistic regression; penalise it with training.weight_decay."""
+    """Options of logistic regression; training.weight_decay sets its penalty."""
 
-    inputs: Inputs = Field("auto", description="what it sees; auto: features where there are any, else the signal")
+    inputs: Inputs = Field("auto", description="inputs; auto: the features where there are any, else the signal")
 
 
 class LogisticRegression(nn.Module):

@@ -1,6 +1,6 @@
 """A bidirectional LSTM over a beat, joined with the example's features, if it has any.
 
-A strided convolution shortens the signal first: an LSTM step costs time in proportion to the length of what it reads.
+A strided convolution shortens the signal first, because the time of an LSTM grows with the length of its input.
 
 Privacy: Opacus refuses nn.LSTM. Gradients of single examples come from torch.func.vmap, slowly (its LSTM kernel has
 no batching rule); `gru` and `tcn` have no such limit.
@@ -21,11 +21,11 @@ class Options(Section):
     """Options of the LSTM."""
 
     width: int = Field(32, ge=4, le=1024, description="units in each direction")
-    layers: int = Field(1, ge=1, le=4)
-    stride: int = Field(4, ge=1, le=32, description="samples that become one step")
-    hidden: int = Field(64, ge=4, le=1024, description="units of the head")
-    dropout: float = Field(0.2, ge=0, lt=1)
-    features: bool = Field(True, description="use the features beside the signal")
+    layers: int = Field(1, ge=1, le=4, description="recurrent layers")
+    stride: int = Field(4, ge=1, le=32, description="samples per step")
+    hidden: int = Field(64, ge=4, le=1024, description="units of the hidden layer of the head")
+    dropout: float = Field(0.2, ge=0, lt=1, description="share of values set to 0 in training")
+    features: bool = Field(True, description="use the features too")
 
 
 class LSTM(nn.Module):

@@ -1,4 +1,4 @@
-"""A multilayer perceptron over features, a signal laid out as one row, or both.
+"""A multilayer perceptron of features, of a flattened signal, or of both.
 
 Each hidden layer is linear, LayerNorm (Ba, Kiros, Hinton 2016, arXiv:1607.06450), ReLU and dropout.
 """
@@ -18,12 +18,12 @@ from common.task import Task
 class Options(Section):
     """Options of the multilayer perceptron."""
 
-    inputs: Inputs = Field("auto", description="what it sees; auto: features where there are any, else the signal")
+    inputs: Inputs = Field("auto", description="inputs; auto: the features where there are any, else the signal")
     widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
         (64, 32), min_length=1, description="units of each hidden layer"
     )
-    norm: bool = Field(True, description="LayerNorm in each hidden layer; it needs no counts of other examples")
-    dropout: float = Field(0.2, ge=0, lt=1)
+    norm: bool = Field(True, description="LayerNorm in each hidden layer; it does not mix examples")
+    dropout: float = Field(0.2, ge=0, lt=1, description="share of values set to 0 in training")
 
 
 class MLP(nn.Module):

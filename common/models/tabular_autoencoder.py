@@ -1,9 +1,9 @@
-"""An autoencoder over a table: continuous and 0/1 columns, of which some may not have been measured.
+"""An autoencoder of a table of continuous and 0/1 columns with missing values.
 
-Hinton and Salakhutdinov 2006, Science 313:504-507; layers with LayerNorm (Ba, Kiros, Hinton 2016). The encoder sees
-each value, 0 where it was not measured, and whether it was measured. What was not measured counts in no error. In
-training a share of the values is hidden (Vincent et al. 2008, ICML), so that the model must tell them from the others,
-and learns at the same time what a missing value looks like.
+Hinton and Salakhutdinov 2006, Science 313:504-507; layers with LayerNorm (Ba, Kiros, Hinton 2016). The encoder's
+inputs are the values, 0 where not measured, and whether each was measured. Missing values are left out of the error. In
+training a share of the values is hidden (Vincent et al. 2008, ICML), so that the model predicts them from the others
+and learns to handle missing values.
 """
 
 from __future__ import annotations
@@ -28,13 +28,19 @@ class Options(Section):
     """Options of the tabular autoencoder."""
 
     widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
-        (32,), min_length=1, description="units of the encoder's layers; the decoder has them in turn"
+        (32,), min_length=1, description="units of the encoder's layers; the decoder has the same in reverse order"
     )
     latent: int = Field(4, ge=1, le=1024, description="latent values, the bottleneck")
-    hide: float = Field(0.2, ge=0, lt=1, description="share of the values that the encoder does not see in training")
-    denoise: float = Field(0.0, ge=0, le=10, description="deviation of the noise that the encoder sees in training")
-    variational: bool = Field(False, description="latent values are drawn, and held to a standard normal law")
-    beta: float = Field(0.001, ge=0, le=100, description="variational: weight of that law in the loss")
+    hide: float = Field(0.2, ge=0, lt=1, description="share of the values that are hidden from the encoder in training")
+    denoise: float = Field(
+        0.0, ge=0, le=10, description="standard deviation of the noise added to the encoder's input in training"
+    )
+    variational: bool = Field(
+        False, description="draw latent values, with a penalty on their divergence from a standard normal distribution"
+    )
+    beta: float = Field(
+        0.001, ge=0, le=100, description="variational: weight of the divergence from that distribution in the loss"
+    )
 
 
 def _layers(widths: tuple[int, ...]) -> nn.Sequential:
@@ -59,10 +65,10 @@ class TabularAutoencoder(nn.Module):
         self.out = nn.Linear(options.widths[0], columns)
 
     def forward(self, x: Tensor, features: Tensor) -> Reconstruction:
-        """Return what is made of the features, beside them."""
+        """Return the reconstruction of the features, with its targets."""
         options = self.options
-        values, there = split_missing(features)
-        seen = there * (self.hide(torch.ones_like(there)) > 0).to(there.dtype)
+        values, mask = split_missing(features)
+        seen = mask * (self.hide(torch.ones_like(mask)) > 0).to(mask.dtype)
         if options.denoise:
             values = values + options.denoise * self.noise(values)
         inside = self.encoder(torch.cat([values * seen, seen], dim=1))

@@ -1,10 +1,11 @@
-"""A temporal convolution over hours, joined with the example's features, if it has any.
+"""A temporal convolutional network over hours, joined with the example's features, if it has any.
 
 Residual blocks of two causal convolutions, dilated by 1, 2, 4, ... (Bai, Kolter, Koltun 2018, arXiv:1803.01271), with
-GroupNorm in the place of weight normalisation. The last step, which sees `1 + 2 (kernel - 1) (2**blocks - 1)` steps
-back, and the mean over all steps go into the head. GroupNorm looks at the whole window: all of it is past.
+GroupNorm in place of weight normalisation. The head takes the last step, whose receptive field is
+`1 + 2 (kernel - 1) (2**blocks - 1)` steps, and the mean over all steps. GroupNorm uses the whole window, all of which
+is past.
 
-Plain Conv1d: the channels-last layout that makes `cnn` faster gains nothing at the length of hourly windows.
+It uses Conv1d: the channels-last layout that makes `cnn` faster does not help at the length of hourly windows.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ class Options(Section):
     width: int = Field(32, ge=4, le=1024, description="channels of each block")
     blocks: int = Field(4, ge=1, le=10, description="residual blocks; each doubles the dilation")
     kernel: int = Field(3, ge=2, le=15, description="convolution kernel, in steps")
-    stride: int = Field(1, ge=1, le=64, description="samples (hours) that become one step")
-    hidden: int = Field(64, ge=4, le=1024, description="units of the head")
-    dropout: float = Field(0.2, ge=0, lt=1)
-    features: bool = Field(True, description="use the features beside the signal")
+    stride: int = Field(1, ge=1, le=64, description="samples (hours) per step")
+    hidden: int = Field(64, ge=4, le=1024, description="units of the hidden layer of the head")
+    dropout: float = Field(0.2, ge=0, lt=1, description="share of values set to 0 in training")
+    features: bool = Field(True, description="use the features too")
 
 
 class _Block(nn.Module):
-    """`(batch, width, steps)` -> the same shape; nothing flows back in time through its convolutions."""
+    """`(batch, width, steps)` -> the same shape, by causal convolutions."""
 
     def __init__(self, width: int, kernel: int, dilation: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """A small transformer over hours, joined with the example's features, if it has any.
 
 Encoder blocks of Vaswani et al. 2017 (arXiv:1706.03762) with LayerNorm before each part (Xiong et al. 2020,
-arXiv:2002.04745) and their sinusoidal positions, counted backwards from the last step: a window ends now. Attention is
-made of linear layers, because Opacus refuses nn.MultiheadAttention. For an ECG take `stride` of 4 or more, because
+arXiv:2002.04745) and sinusoidal positions, counted backwards from the last step, at which a window ends. Attention is
+made of linear layers, because Opacus refuses nn.MultiheadAttention. For an ECG use a `stride` of 4 or more, because the
 time grows with the square of the number of steps.
 """
 
@@ -22,13 +22,13 @@ from common.task import Task
 class Options(Section):
     """Options of the transformer."""
 
-    width: int = Field(32, ge=4, le=1024, description="units of a step; even, and a multiple of heads")
-    blocks: int = Field(2, ge=1, le=12)
-    heads: int = Field(4, ge=1, le=16)
-    stride: int = Field(1, ge=1, le=64, description="samples (hours) that become one step")
-    hidden: int = Field(64, ge=4, le=1024, description="units of the head")
-    dropout: float = Field(0.2, ge=0, lt=1)
-    features: bool = Field(True, description="use the features beside the signal")
+    width: int = Field(32, ge=4, le=1024, description="units of each step; even, and a multiple of heads")
+    blocks: int = Field(2, ge=1, le=12, description="encoder blocks")
+    heads: int = Field(4, ge=1, le=16, description="attention heads")
+    stride: int = Field(1, ge=1, le=64, description="samples (hours) per step")
+    hidden: int = Field(64, ge=4, le=1024, description="units of the hidden layer of the head")
+    dropout: float = Field(0.2, ge=0, lt=1, description="share of values set to 0 in training")
+    features: bool = Field(True, description="use the features too")
 
     @model_validator(mode="after")
     def _divides(self) -> Options:
@@ -45,7 +45,7 @@ class _Block(nn.Module):
         self.heads = heads
         self.norm1 = nn.LayerNorm(width)
         self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width, bias=False)  # a bias would add the same to all scores of a query
+        self.key = nn.Linear(width, width, bias=False)  # a bias would add the same value to all scores of a query
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width)
@@ -84,13 +84,13 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
         """Return logits."""
         x = self.embed(fold_into_steps(x, self.stride))
-        x = self.norm(self.blocks(x + positions(x.shape[1], x.shape[2]).to(x)))
+        x = self.norm(self.blocks(x + encode_positions(x.shape[1], x.shape[2]).to(x)))
         logits: Tensor = self.head(torch.cat([x[:, -1], x.mean(1)], dim=1), features)
         return logits
 
 
-def positions(count: int, width: int) -> Tensor:
-    """Return `(count, width)`: sines and cosines of the distance to the last step, of wavelengths from 2 pi up."""
+def encode_positions(count: int, width: int) -> Tensor:
+    """Return sines and cosines of the distance to the last step, `(count, width)`, with wavelengths from 2 pi."""
     distance = torch.arange(count - 1, -1, -1, dtype=torch.float32)[:, None]
     angle = distance * torch.exp(-math.log(1e4) / (width // 2) * torch.arange(width // 2, dtype=torch.float32))
     return torch.cat([angle.sin(), angle.cos()], dim=1)

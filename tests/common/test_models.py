@@ -442,9 +442,9 @@ def test_a_transformer_block_is_torch_s() -> None:
 
 
 def test_positions_are_counted_from_the_last_step() -> None:
-    table = transformer.positions(30, 8)
+    table = transformer.encode_positions(30, 8)
     assert table[-1].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
-    assert torch.equal(table[-7:], transformer.positions(7, 8))
+    assert torch.equal(table[-7:], transformer.encode_positions(7, 8))
     for back, k in ((3, 0), (29, 2)):  # Vaswani 2017, section 3.5: sin(pos / 10000^(2k / width))
         assert table[-1 - back, k].item() == pytest.approx(np.sin(back / 10_000 ** (2 * k / 8)), abs=1e-6)
         assert table[-1 - back, 4 + k].item() == pytest.approx(np.cos(back / 10_000 ** (2 * k / 8)), abs=1e-6)
@@ -497,8 +497,8 @@ class TestStart:
             models.transfer_weights(build("cnn", fewer), saved)
         assert str(caught.value) == (
             "federation.start: the saved model does not fit in head.out.weight (saved as [4, 64], here [2, 64]); "
-            "head.out.bias (saved as [4], here [2]): give model.options as it had them, or let these layers begin "
-            "anew with federation.start_except=[head.out.*]"
+            "head.out.bias (saved as [4], here [2]): give the model.options that it had, or leave these layers "
+            "out with federation.start_except=[head.out.*]"
         )
         assert len(models.transfer_weights(build("cnn", fewer), saved, ["head.out.*"])) == len(saved) - 2
 
@@ -515,7 +515,7 @@ class TestStart:
 
     def test_a_layer_on_one_side_alone_is_said(self) -> None:
         saved = self.weights("tcn", TASKS["hours with features"])
-        with pytest.raises(ConfigError, match=r"head\.embed\.0\.weight \(in the saved model alone\)"):
+        with pytest.raises(ConfigError, match=r"head\.embed\.0\.weight \(only in the saved model\)"):
             models.transfer_weights(build("tcn", TASKS["hours with features"], features=False), saved)
         saved = self.weights("gru", TASKS["hours with features"])
         with pytest.raises(ConfigError, match=r"layers\.1\.input\.weight \(not in the saved model\)"):
@@ -535,10 +535,10 @@ class TestStart:
         with pytest.raises(ConfigError) as caught:
             models.transfer_weights(model, saved, ["head.*"])
         assert str(caught.value) == (
-            "federation.start_except: 'head.*' fits no parameter; there are body.0.*, body.1.*, body.4.*, body.5.*, "
+            "federation.start_except: 'head.*' matches no parameter; there are body.0.*, body.1.*, body.4.*, body.5.*, "
             "out.*"
         )
-        with pytest.raises(ConfigError, match="leaves nothing of the saved model to take"):
+        with pytest.raises(ConfigError, match="excludes every parameter of the saved model"):
             models.transfer_weights(model, saved, ["*"])
 
 
@@ -555,7 +555,7 @@ class TestFrozen:
 
     def test_patterns_that_fit_nothing_or_everything_are_refused(self) -> None:
         model = build("logreg", TASKS["table"])
-        with pytest.raises(ConfigError, match=r"training\.freeze: 'body\.\*' fits no parameter; there are out\.\*$"):
+        with pytest.raises(ConfigError, match=r"training\.freeze: 'body\.\*' matches no parameter; there are out\.\*$"):
             models.freeze_parameters(model, ["body.*"])
         with pytest.raises(ConfigError, match=r"training\.freeze: all parameters are frozen"):
             models.freeze_parameters(model, ["out.*"])

@@ -124,8 +124,8 @@ def test_what_cannot_be_a_start_is_told_before_training(sites: dict[str, Site], 
         with pytest.raises(ConfigError, match=said):
             lead(sites, transfer(tmp_path / name), tmp_path / "run")
     for section, said in {
-        "federation__start_except": r"federation\.start_except: 'nothing\.\*' fits no parameter",
-        "training__freeze": r"training\.freeze: 'nothing\.\*' fits no parameter",
+        "federation__start_except": r"federation\.start_except: 'nothing\.\*' matches no parameter",
+        "training__freeze": r"training\.freeze: 'nothing\.\*' matches no parameter",
     }.items():
         with pytest.raises(ConfigError, match=said):
             initial_model.build_initial_model(transfer(other, **{section: ["nothing.*"]}), tiny.TASK)
@@ -207,5 +207,5 @@ class TestFit:
         assert not any(np.array_equal(before[name], after[name]) for name in before)
 
     def test_a_pattern_that_fits_nothing_is_told(self) -> None:
-        with pytest.raises(ConfigError, match=r"training\.freeze: 'body\.\*' fits no parameter; there are stem\.\*"):
+        with pytest.raises(ConfigError, match=r"training\.freeze: 'body\.\*' matches no parameter; there are stem\.\*"):
             self.fitted(self.model(), freeze=["body.*"])
