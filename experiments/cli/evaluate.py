@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
+from common.run_folder import RunFolder
 from experiments.cli.report_summary import print_summary
-from experiments.cli.score import ModelName, RunFolder, SiteName
+from experiments.cli.score import ModelName, RunOption, SiteName
 
 
 def evaluate_command(
-    run: RunFolder,
+    run: RunOption,
     data: Annotated[
         Path, typer.Option("--data", help="Labelled data, in the layout of the run's data set.", show_default=False)
     ],
@@ -42,7 +43,7 @@ def evaluate_command(
     with interrupt_on_signals():
         folder = evaluate_model(opened, run, data, out or Path("evaluations") / opened.run / hospital, hospital)
     if as_json:
-        typer.echo(json.dumps(json.loads((folder / "report.json").read_text(encoding="utf-8"))))
+        typer.echo(json.dumps(json.loads(RunFolder(folder).report.read_text(encoding="utf-8"))))
     elif quiet:
         typer.echo(folder)
     else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from common.run_folder import RunFolder
+
 
 def print_summary(folder: Path) -> None:
     """Print a report's summary and its path."""
@@ -13,4 +15,4 @@ def print_summary(folder: Path) -> None:
 
     console = open_console()
     console.print(render_terminal_summary(read_report(folder)))
-    console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
+    console.print(f"report: {RunFolder(folder).report_page}", soft_wrap=True, highlight=False)

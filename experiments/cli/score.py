@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from experiments.scoring.score import CountCallback
 
-RunFolder = Annotated[Path, typer.Option("--run", help="A run's folder.", show_default=False)]
+RunOption = Annotated[Path, typer.Option("--run", help="A run's folder.", show_default=False)]
 ModelName = Annotated[str, typer.Option("--model", help="federated, pooled, local:SITE, or personal (with --site).")]
 SiteName = Annotated[
     str | None, typer.Option("--site", help="The hospital whose own layers or scaling complete the model.")
@@ -20,7 +20,7 @@ SiteName = Annotated[
 
 
 def score_command(
-    run: RunFolder,
+    run: RunOption,
     data: Annotated[
         Path, typer.Option("--data", help="WFDB recordings, or tables of the run's data set.", show_default=False)
     ],

@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 
 from common.errors import ConfigError
+from common.run_folder import RunFolder
 
 FOLDER = Path(__file__).resolve().parents[1]
 """Where the configurations lie, in a checkout as in an installed package."""
@@ -27,7 +28,8 @@ def find_experiment(path: Path) -> Path:
     if is_name and path.stem in names:
         return FOLDER / f"{path.stem}.yaml"
     if path.is_dir():
-        hint = f"name its {path / 'config.yaml'}" if (path / "config.yaml").is_file() else "name a YAML file in it"
+        config = RunFolder(path).config
+        hint = f"name its {config}" if config.is_file() else "name a YAML file in it"
         raise ConfigError(f"{path} is a folder: {hint}, or an experiment, such as synthetic")
     near = difflib.get_close_matches(path.stem, names, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]}?" if near else f"experiments: {', '.join(names)}"

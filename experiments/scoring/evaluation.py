@@ -26,7 +26,7 @@ from common.files import write_json
 from common.metrics.figures import Evaluation
 from common.replies import FinalTestReply
 from common.reports import FinalTestReport
-from common.run_folder import Stopwatch, describe_run, read_run, update_run
+from common.run_folder import RunFolder, Stopwatch, describe_run, read_run, update_run
 from experiments.scoring.score import ScoringModel
 from server.phases.test import combine_evaluations
 from sites.anomaly_task import to_anomaly_task
@@ -68,7 +68,7 @@ def evaluate_model(model: ScoringModel, run_folder: Path, data: Path, out: Path,
     """
     from experiments.runs.run import write_run_report
 
-    if (out / "events.jsonl").exists():
+    if RunFolder(out).events.exists():
         raise DataError(f"{out} is the folder of a run: choose another with --out")
     stopwatch = Stopwatch()
     source = model.source(data)
@@ -82,7 +82,7 @@ def evaluate_model(model: ScoringModel, run_folder: Path, data: Path, out: Path,
     title = f"{about.get('title') or model.run}, {model.name} model, evaluated at {', '.join(hospitals)}"
     describe_run(model.config, out, asdict(source.card), [*_keep_notices(model, about), *_unscored_notices(hospitals)])
     update_run(out, id=model.run, title=title[:200])
-    write_json(out / "federated.json", _describe_outcome(model, hospitals, by_table, pooled, stopwatch.seconds()))
+    write_json(RunFolder(out).outcome, _describe_outcome(model, hospitals, by_table, pooled, stopwatch.seconds()))
     write_run_report(out, status="complete", seconds=stopwatch.seconds())
     return out
 

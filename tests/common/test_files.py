@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import json
 import os
 import threading
@@ -10,6 +11,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from common import files
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -76,3 +79,15 @@ def test_arrays_survive_whatever_their_order_in_memory(tmp_path: Path) -> None:
     for name, value in arrays.items():
         np.testing.assert_array_equal(loaded[name], value)
         assert loaded[name].shape == np.shape(value)
+
+
+def test_only_this_module_replaces_files() -> None:
+    """The downloader has part files of its own, which it continues after an interruption."""
+    owners = {
+        str(path.relative_to(ROOT))
+        for package in ("common", "sites", "client", "server", "experiments")
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.replace", "os.rename")
+    }
+    assert owners == {"common/files.py", "sites/download/http.py"}

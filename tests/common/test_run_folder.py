@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from common import run_folder
 from common.errors import ConfigError, DataError
 from common.run_folder import RunFolder
 from tests import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_folders_have_names_of_their_own(tmp_path: Path) -> None:
@@ -67,3 +70,18 @@ def test_a_folder_without_a_whole_description_is_refused(tmp_path: Path, content
         RunFolder(tmp_path).about.write_text(content)
     with pytest.raises(DataError, match=r"is no run folder: it holds no whole run\.json"):
         run_folder.read_run(tmp_path)
+
+
+def test_only_this_module_names_the_files_of_a_run() -> None:
+    folder = RunFolder(Path("run"))
+    paths = [getattr(folder, name) for name, item in vars(RunFolder).items() if isinstance(item, property)]
+    names = {path.name for path in paths if path.suffix} | {folder.weights().name, folder.counts().name}
+    assert {"config.yaml", "federated.json", "report.json", "model.safetensors"} <= names
+    users = {
+        f"{path.relative_to(ROOT)}: {node.value}"
+        for package in ("common", "sites", "client", "server", "experiments")
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in names
+    }
+    assert {user for user in users if not user.startswith("common/run_folder.py")} == set()
