@@ -2,94 +2,105 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import config as configuration
-from common.config import RunConfig
+from common.config import RunConfig, config_to_json
 from common.errors import ConfigError
+from common.files import escape_file_name, write_text
 from common.run_folder import RunFolder
 from experiments.watcher import Watcher, stage_event
 
 
 def carry_messages(
-    config: RunConfig, folder: Path, dealt: dict[str, tuple[str, ...]], source: Any, watcher: Watcher
+    config: RunConfig, folder: Path, hospitals: dict[str, tuple[str, ...]], source: Any, watcher: Watcher
 ) -> None:
-    """Hand the run to its engine."""
+    """Run the federation on the engine that the configuration names.
+
+    Args:
+        config: the run.
+        folder: the run's folder.
+        hospitals: the recordings of each simulated hospital; empty: real hospitals.
+        source: the data set of a simulation.
+        watcher: receives the events.
+
+    Raises:
+        WardroundError: as the engine.
+    """
     engine = config.federation.engine
     watcher.handle(stage_event(f"federation on the {engine} engine"))
-    listen: Callable[[dict[str, Any]], None] = watcher.handle
     if engine == "local":
-        from experiments.engines import local
+        from experiments.engines.local import run_local
 
-        local.run_local(config, folder, len(dealt), listen)
+        run_local(config, folder, len(hospitals), watcher.handle)
         return
-    if dealt:  # real nodes come one after another: wait for all of them, by name
-        named = config.federation.model_copy(update={"expect": tuple(sorted(dealt))})
-        config = config.model_copy(update={"federation": named})
-    text = configuration.config_to_json(config)
+    if hospitals:  # nodes connect one after another: wait for all of them, by name
+        expected = config.federation.model_copy(update={"expect": tuple(sorted(hospitals))})
+        config = config.model_copy(update={"federation": expected})
+    text = config_to_json(config)
     if engine == "ray":
-        import os
+        from experiments.engines.ray_runtime import run_on_ray
 
-        from experiments.engines import ray_runtime
+        workers = min(config.federation.workers or os.cpu_count() or 1, len(hospitals))
+        run_on_ray(text, folder.resolve(), sites=len(hospitals), workers=workers, on_event=watcher.handle)
+    elif config.federation.address is None:
+        _run_site_processes(text, folder, hospitals, source, watcher)
+    elif config.federation.ca is None:
+        raise ConfigError("federation.ca: name the certificate authority of the server at federation.address")
+    else:
+        from experiments.engines.federation import submit_run
 
-        workers = min(config.federation.workers or os.cpu_count() or 1, len(dealt))
-        ray_runtime.run_on_ray(text, folder.resolve(), sites=len(dealt), workers=workers, on_event=listen)
-        return
-    from experiments.engines import federation
+        address, ca = config.federation.address, Path(config.federation.ca)
+        submit_run(text, folder.resolve(), address=address, ca=ca, on_event=watcher.handle)
 
-    if config.federation.address is not None:
-        if config.federation.ca is None:
-            raise ConfigError("federation.ca: name the certificate authority of the server at federation.address")
-        federation.submit_run(
-            text,
-            folder.resolve(),
-            address=config.federation.address,
-            ca=Path(config.federation.ca),
-            on_event=listen,
-        )
-        return
-    places = folder / "hospitals"
-    places.mkdir()
-    policy = places / "policy.yaml"  # whoever runs this holds all data: nothing is suppressed for want of patients
-    policy.write_text("min_cell_patients: 1\n", encoding="utf-8")
+
+def _run_site_processes(
+    text: str, folder: Path, hospitals: dict[str, tuple[str, ...]], source: Any, watcher: Watcher
+) -> None:
+    """Run the `federation` engine on this machine, with a process and a folder of links for each hospital."""
+    from experiments.engines.federation import SiteProcess, run_on_one_machine
+
+    files = RunFolder(folder)
+    root = folder / "hospitals"
+    root.mkdir()
+    policy = root / "policy.yaml"  # all data are on this machine anyway: small counts need not be suppressed
+    write_text(policy, "min_cell_patients: 1\n")
     sites = []
-    for name, ids in dealt.items():
-        link_site_folders(source, ids, places / name)
-        own = {
+    for name, ids in hospitals.items():
+        data = root / escape_file_name(name)
+        link_site_folders(source, ids, data)
+        node = {
             "site": name,
-            "data": str((places / name).resolve()),
+            "data": str(data.resolve()),
             "policy": str(policy.resolve()),
-            "state": str(RunFolder(folder).sites.resolve()),
+            "state": str(files.sites.resolve()),
         }
-        sites.append(federation.SiteProcess(name, own))
+        sites.append(SiteProcess(name, node))
     try:
-        federation.run_on_one_machine(text, folder.resolve(), sites, log_dir=RunFolder(folder).logs, on_event=listen)
+        run_on_one_machine(text, folder.resolve(), sites, log_dir=files.logs, on_event=watcher.handle)
     finally:
-        shutil.rmtree(places, ignore_errors=True)
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def link_site_folders(source: Any, ids: tuple[str, ...], folder: Path) -> None:
-    """Give one hospital a folder of its own, with links to its recordings.
+    """Create the folder of one hospital, with links to its recordings.
 
     Raises:
-        ConfigError: the data set is no folder of WFDB recordings.
+        ConfigError: the data set is not a folder of WFDB recordings.
     """
     from sites.ecg import recordings
 
     folder.mkdir(parents=True)
-    below = [source.folder, *sorted(path for path in source.folder.iterdir() if path.is_dir())]
+    folders = [source.folder, *sorted(path for path in source.folder.iterdir() if path.is_dir())]
     for name in ids:
-        place = next((path for path in below if (path / f"{name}.hea").is_file()), None)
-        if place is None:
+        holder = next((path for path in folders if (path / f"{name}.hea").is_file()), None)
+        if holder is None:
             raise ConfigError(
-                f"federation.engine=federation: {source.card.name} cannot be laid out as hospitals on one machine; "
+                f"federation.engine=federation: {source.card.name} cannot be divided into folders on one machine; "
                 "use local or ray, or start each hospital with its own folder"
             )
-        for file in recordings.recording_files(place, name):
-            link = folder / file.relative_to(place)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(file.resolve())
-    (folder / "RECORDS").write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
+        for file in recordings.recording_files(holder, name):
+            (folder / file.name).symlink_to(file.resolve())
+    write_text(folder / "RECORDS", "".join(f"{name}\n" for name in ids))

@@ -1,8 +1,8 @@
-"""The `local` engine: Flower's apps in one process, carried by a Grid without sockets.
+"""The `local` engine: Flower's apps in one process, connected by a Grid without sockets.
 
-Workers are threads: torch releases the interpreter lock in its kernels, so two threads train two hospitals at
-once and share one copy of the data. Each runs torch on one thread, because the number of threads within an
-operation changes the last digits of its result; so one worker or sixteen give the same weights.
+Workers are threads: torch releases the interpreter lock in its kernels, so two threads train two hospitals at the same
+time and share one copy of the data. Each runs torch with one thread, because the number of threads within an operation
+changes the last digits of its result; so the weights do not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from client.requests.train import stop_signal
 from common.config import RunConfig
 from common.errors import describe_unexpected
 from common.run_folder import RunFolder
-from server import app as server
+from server.app import run_federation
 
 
 class LocalGrid(Grid):
-    """A Grid whose nodes are numbered 1 to `sites` and live in a pool of threads."""
+    """A Grid whose nodes are numbered from 1 to `sites` and run in a pool of threads."""
 
     fixed_nodes = True
 
@@ -61,11 +61,11 @@ class LocalGrid(Grid):
         }
 
     def set_run(self, run: Any) -> None:
-        """There is one run."""
+        """Ignore the run: there is only one."""
 
     @property
     def run(self) -> Any:
-        """There is no run to describe."""
+        """Not available: there is no run record."""
         raise NotImplementedError("the local engine keeps no run record")
 
     def create_message(
@@ -76,65 +76,71 @@ class LocalGrid(Grid):
         group_id: str,
         ttl: float | None = None,
     ) -> Message:
-        """Return a message."""
+        """Return a message to a node."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
-        """Return all nodes: none is ever offline."""
+        """Return all nodes; none is ever offline."""
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Hand messages to the workers."""
-        names = []
+        """Queue messages for the workers; return their ids."""
+        ids = []
         for message in messages:
             self._sent += 1
-            name = str(self._sent)
-            message.metadata.__dict__["_message_id"] = name
-            self._pool.submit(self._work, name, message)
-            names.append(name)
-        return names
+            message_id = str(self._sent)
+            message.metadata.__dict__["_message_id"] = message_id
+            self._pool.submit(self._work, message_id, message)
+            ids.append(message_id)
+        return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return the answers that are there, waiting up to 0.2 s for a first one."""
+        """Return the replies that have arrived, waiting up to 0.2 s for the first."""
         wanted = set(message_ids)
         with self._changed:
             self._changed.wait_for(lambda: wanted & self._replies.keys(), timeout=0.2)
             return [self._replies.pop(name) for name in sorted(wanted & self._replies.keys())]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Send and wait for all answers."""
+        """Send messages and wait for all replies."""
         waiting = set(self.push_messages(messages))
         end = time.monotonic() + (timeout if timeout is not None else float("inf"))
-        found: list[Message] = []
+        replies: list[Message] = []
         while waiting and time.monotonic() < end:
             arrived = list(self.pull_messages(waiting))
             waiting -= {reply.metadata.reply_to_message_id for reply in arrived}
-            found += arrived
-        return found
+            replies += arrived
+        return replies
 
     def close(self) -> None:
-        """Drop what has not begun, stop what runs at its next step, and wait for that."""
+        """Cancel queued messages, stop running ones at their next step, and wait for them."""
         self._stop.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _work(self, name: str, message: Message) -> None:
+    def _work(self, message_id: str, message: Message) -> None:
         context = self._contexts[message.metadata.dst_node_id]
         stop_signal.set(self._stop)
         try:
             reply = self._app(message, context)
-        except BaseException as error:  # without an answer the round would wait for its whole timeout
+        except BaseException as error:  # without a reply the round would wait for its whole timeout
             reply = Message(Error(code=0, reason=f"unexpected {describe_unexpected(error)}"), reply_to=message)
-        reply.metadata.__dict__["_reply_to_message_id"] = name
+        reply.metadata.__dict__["_reply_to_message_id"] = message_id
         with self._changed:
-            self._replies[name] = reply
+            self._replies[message_id] = reply
             self._changed.notify_all()
 
 
 def run_local(config: RunConfig, out: Path, sites: int, listen: Callable[[dict[str, Any]], None] | None = None) -> None:
-    """Run a federation of `sites` simulated hospitals in this process; the server writes into `out`.
+    """Run a federation of simulated hospitals in this process.
+
+    Args:
+        config: the run.
+        out: the run's folder.
+        sites: the number of hospitals.
+        listen: receives each event as its line of events.jsonl.
 
     Raises:
-        WardroundError: as in server/app.py.
+        WardroundError: as `server.app.run_federation`.
     """
     from client.app import app as client_app
 
@@ -144,7 +150,7 @@ def run_local(config: RunConfig, out: Path, sites: int, listen: Callable[[dict[s
     workers = min(config.federation.workers or os.cpu_count() or 1, sites)
     grid = LocalGrid(client_app, sites, workers, state=RunFolder(out).sites)
     try:
-        server.run_federation(grid, config, out, listen)
+        run_federation(grid, config, out, listen)
     finally:
         grid.close()
         torch.set_num_threads(before)

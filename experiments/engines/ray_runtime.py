@@ -1,8 +1,8 @@
-"""The `ray` engine: the same two apps on Flower's simulation runtime, which spreads sites over Ray actors.
+"""The `ray` engine: the same two apps on Flower's simulation runtime, which distributes sites over Ray actors.
 
-This is `flwr run` on a SuperLink in simulation mode, with a private FLWR_HOME and port, so that neither the
-user's Flower settings nor a SuperLink that stands already are touched. One actor uses one core and one
-thread: the number of threads would change the sums, and with them the weights.
+This is `flwr run` on a SuperLink in simulation mode, with a private FLWR_HOME and port, so that neither the user's
+Flower settings nor a running SuperLink are affected. Each actor uses one core and one thread: the number of threads
+would change the sums, and so the weights.
 """
 
 from __future__ import annotations
@@ -30,35 +30,44 @@ def run_on_ray(
     on_event: OnEvent | None = None,
     log: Path | None = None,
 ) -> None:
-    """Run to the end over `sites` simulated sites and at most `workers` at a time; one core each.
+    """Run a configuration to its end on simulated sites; no process remains afterwards.
 
-    `on_event` gets every line of `out/events.jsonl`. Raises `ConfigError` if Ray is not installed and
-    `EngineError` if the run fails. No process is left behind.
+    Args:
+        config_json: the configuration, as JSON.
+        out: the run's folder.
+        sites: the number of simulated sites.
+        workers: sites that run at the same time, with one core each.
+        on_event: receives every line of `out/events.jsonl`.
+        log: the log file; None: `out/ray.log`.
+
+    Raises:
+        ConfigError: Ray is not installed.
+        EngineError: the run failed.
     """
     require_ray()
     if sites < 1 or workers < 1:
         raise ConfigError(f"the ray engine needs at least one site and one worker, not {sites} and {workers}")
     settings = f"num-supernodes={sites} client-resources-num-cpus=1 init-args-num-cpus={workers}"
-    with interrupt_on_signals(), ExitStack() as ends:
+    with interrupt_on_signals(), ExitStack() as exits:
         state = Path(tempfile.mkdtemp(prefix="wr-"))  # short: Ray puts socket names of this folder into 107 bytes
-        ends.callback(shutil.rmtree, state, ignore_errors=True)
+        exits.callback(shutil.rmtree, state, ignore_errors=True)
         variables = {
             **ONE_THREAD_VARIABLES,
             "RAY_TMPDIR": str(state),
             STATE_VARIABLE: str(RunFolder(out).sites.resolve()),
         }
-        link = ends.enter_context(
+        link = exits.enter_context(
             SuperLink(state / "link", None, port=find_free_port(), log=log or out / "ray.log", variables=variables)
         )
 
         def watch(_: OnEvent) -> None:
             if link.poll() is not None:
-                raise EngineError(f"Flower's simulation ended in the middle of the run: see {link.log}")
+                raise EngineError(f"Flower's simulation ended during the run: see {link.log}")
 
         follow_run(link.connection, config_json, out, on_event, watch, "--federation-config", settings)
 
 
 def require_ray() -> None:
-    """Raise `ConfigError` where the `ray` extra is not installed."""
+    """Raise `ConfigError` if the `ray` extra is not installed."""
     if importlib.util.find_spec("ray") is None:
         raise ConfigError("the ray engine needs the extra: pip install 'wardround[ray]'")

@@ -1,7 +1,7 @@
-"""Where a run's figures go beside its own folder: MLflow, TensorBoard, each an extra that is imported when asked for.
+"""Sinks: MLflow and TensorBoard, which receive a run's figures beside its folder; each is an extra, imported on use.
 
-A sink takes figures as they come, and the report when it is done. It gets what the report shows and nothing else. One
-that fails is told of and left: a run never ends because of it.
+A sink receives figures during the run and the report at its end, and nothing that the report does not show. A sink that
+fails is reported and gets no more figures; it never ends the run.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
     from experiments.watcher import Event, Watcher
 
 SYNTHETIC_PREFIX = "SYNTHETIC"
-"""Begins the name of a run on made-up data wherever a sink shows it."""
+"""First word of the name of a run on generated data in every sink."""
 BATCH_SIZE = 100
-"""Parameters and metrics that an MLflow store takes at once."""
+"""Parameters or metrics in one request to an MLflow store."""
 
 
 class Sink(Protocol):
-    """Takes a run's figures."""
+    """Receives a run's figures."""
 
     def open(self, name: str, settings: dict[str, str], notices: Sequence[str]) -> None:
-        """A run began: its name, its settings by dotted key, what must stand beside its figures."""
+        """Start a run, with its name, its settings by dotted key, and the notices for all its figures."""
 
     def figure(self, name: str, value: float, step: int) -> None:
-        """A figure at a round; `name`: its path, such as `validation/macro_f1/north`."""
+        """Log a figure of the round `step` under a path such as `validation/macro_f1/north`."""
 
     def file(self, path: Path) -> None:
-        """A file of the finished report."""
+        """Log a file of the finished report."""
 
     def close(self, status: str) -> None:
-        """The run ended: complete, failed or interrupted."""
+        """End the run; `status` is complete, failed or interrupted."""
 
 
 class TensorBoard:
-    """Event files below a folder, one folder a run."""
+    """Writes event files, in one subfolder for each run."""
 
     def __init__(self, where: str) -> None:
         with _quiet():
@@ -57,7 +57,7 @@ class TensorBoard:
         self._writer: Any = None
 
     def open(self, name: str, settings: dict[str, str], notices: Sequence[str]) -> None:
-        """Make the run's folder, and tell its settings and notices as texts."""
+        """Create the run's folder and log its settings and notices as texts."""
         self._writer = self._make(str(self._where / name.replace(" ", "-")))
         if notices:
             self._writer.add_text("notices", "\n\n".join(f"**{text}**" for text in notices))
@@ -65,11 +65,11 @@ class TensorBoard:
         self._writer.add_text("settings", rows)
 
     def figure(self, name: str, value: float, step: int) -> None:
-        """Write a scalar."""
+        """Log a scalar."""
         self._writer.add_scalar(name, value, step)
 
     def file(self, path: Path) -> None:
-        """Write a plot as an image and Markdown as text; other files stay in the run's folder."""
+        """Log a plot as an image and Markdown as text; ignore other files."""
         if path.suffix == ".png":
             from experiments.report.plots.drawing import read_png
 
@@ -78,20 +78,20 @@ class TensorBoard:
             self._writer.add_text(path.stem, path.read_text(encoding="utf-8"))
 
     def close(self, status: str) -> None:
-        """Write what is left."""
+        """Log the status and close the writer."""
         self._writer.add_text("status", status)
         self._writer.close()
 
 
 class MLflow:
-    """A run in a local store: an SQLite file `NAME.db`, or a folder, which holds `mlflow.db` then."""
+    """Logs a run to a local store: an SQLite file `NAME.db`, or a folder that gets a file `mlflow.db`."""
 
     def __init__(self, where: str) -> None:
         if "://" in where:
-            raise ConfigError(f"report.sinks: mlflow:{where} is no path: a run's figures go to a local store only")
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it would tell its makers of its use
+            raise ConfigError(f"report.sinks: mlflow:{where} is not a path: figures are only logged to a local store")
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it would report its use over the network
         with _quiet():
-            import alembic  # noqa: F401 - mlflow-skinny brings neither, and only fails when the store is opened
+            import alembic  # noqa: F401 - not installed with mlflow-skinny, whose store needs both
             import sqlalchemy  # noqa: F401
             from mlflow import MlflowClient
 
@@ -105,20 +105,20 @@ class MLflow:
         self._held: list[tuple[str, float, int]] = []
 
     def open(self, name: str, settings: dict[str, str], notices: Sequence[str]) -> None:
-        """Begin a run of the experiment `wardround`, with its settings as parameters and its notices as tags."""
+        """Start a run of the experiment `wardround`, with its settings as parameters and its notices as tags."""
         from mlflow.entities import Param, RunTag
 
         with _quiet():
-            found = self._client.get_experiment_by_name("wardround")
-            where = found.experiment_id if found else self._client.create_experiment("wardround", self._artifacts)
-            self._run = self._client.create_run(where, run_name=name).info.run_id
-            told = [Param(to_sink_name(key), value[:6000]) for key, value in settings.items()]
-            for start in range(0, len(told), BATCH_SIZE):
-                self._batch(params=told[start : start + BATCH_SIZE])
+            known = self._client.get_experiment_by_name("wardround")
+            experiment = known.experiment_id if known else self._client.create_experiment("wardround", self._artifacts)
+            self._run = self._client.create_run(experiment, run_name=name).info.run_id
+            parameters = [Param(to_sink_name(key), value[:6000]) for key, value in settings.items()]
+            for start in range(0, len(parameters), BATCH_SIZE):
+                self._batch(params=parameters[start : start + BATCH_SIZE])
             self._batch(tags=[RunTag(f"notice.{place}", text) for place, text in enumerate(notices, 1)])
 
     def figure(self, name: str, value: float, step: int) -> None:
-        """Hold a metric until the next round: a store takes many at once as fast as one."""
+        """Keep a metric until the next round: logging many takes as long as logging one."""
         if self._held and self._held[-1][2] != step:
             self._flush()
         self._held.append((to_sink_name(name), value, step))
@@ -152,19 +152,19 @@ class MLflow:
 
 
 SINK_KINDS: dict[str, Callable[[str], Sink]] = {"mlflow": MLflow, "tensorboard": TensorBoard}
-"""Every sink by its name: what makes one of a path."""
+"""The class of each sink by its name; it is called with the path."""
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep a library's warnings about its own libraries from the user."""
+    """Suppress warnings of libraries about their own dependencies."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def to_sink_name(name: str) -> str:
-    """Return a name of the letters that every sink takes.
+    """Return a name with only those characters that every sink accepts.
 
     >>> plain("test/federated/macro_f1/St. Mary's [east]")
     'test/federated/macro_f1/St. Mary_s _east_'
@@ -173,10 +173,10 @@ def to_sink_name(name: str) -> str:
 
 
 def open_sink(text: str) -> Sink:
-    """Return the sink that `KIND:PATH` names.
+    """Return the sink of a `KIND:PATH` text.
 
     Raises:
-        ConfigError: it names none, or the extra is not installed, or the path cannot be written.
+        ConfigError: there is no such kind, its extra is not installed, or the path cannot be written.
     """
     kind, colon, where = text.partition(":")
     if kind not in SINK_KINDS or not colon or not where:
@@ -210,7 +210,7 @@ class SinkWatcher:
                 self._call_each(lambda sink, name=name, value=value: sink.figure(name, value, event["round"]))  # type: ignore[misc]
 
     def open_sinks(self, synthetic: bool) -> None:
-        """Open the sinks."""
+        """Open the sinks, once."""
         if self.folder is None or not self._waiting:
             return
         from experiments.report.text.formatting import flatten_settings
@@ -219,14 +219,14 @@ class SinkWatcher:
         synthetic = synthetic or bool(about["data"].get("synthetic"))
         notices = [f"{item['level'].upper()}: {item['text']}" for item in about["notices"]]
         if synthetic:
-            notices.insert(0, f"{SYNTHETIC_PREFIX}: made-up data; the figures show the program and nothing of patients")
+            notices.insert(0, f"{SYNTHETIC_PREFIX}: generated data; the figures say nothing about patients")
         name = f"{SYNTHETIC_PREFIX} {about['id']}" if synthetic else str(about["id"])
         settings = dict(flatten_settings(about["config"]))
         self._open, self._waiting = self._waiting, []
         self._call_each(lambda one: one.open(name, settings, notices))
 
     def close_sinks(self, status: str) -> None:
-        """Give the sinks the report, if there is one, and close them."""
+        """Log the report, if there is one, and close the sinks."""
         self.open_sinks(False)
         if self.folder is not None and RunFolder(self.folder).report.is_file():
             from experiments.report.document.report import read_report
@@ -252,7 +252,7 @@ class SinkWatcher:
 
 
 def _list_round_figures(event: Event) -> Iterator[tuple[str, float]]:
-    """Yield a round's figures by path: of all hospitals, of each, and each one's training loss."""
+    """Yield a round's figures by path: of all hospitals, of each hospital, and their training losses."""
     parts = {"all hospitals": event, **event.get("sites", {})}
     for site, item in parts.items():
         for metric, value in (item.get("validation") or {}).items():
@@ -264,13 +264,13 @@ def _list_round_figures(event: Event) -> Iterator[tuple[str, float]]:
 
 
 def iterate_test_figures(report: Report) -> Iterator[tuple[str, float, int]]:
-    """Yield every model's figures on test patients by path, with both ends of their intervals, at the kept round."""
+    """Yield each model's test figures by path, with the ends of their intervals, and the chosen round."""
     from experiments.report.text import formatting
 
     step = report.chosen_round or 0
     for model in report.models:
-        places = {**model.sites, **({"all hospitals": model.pooled} if model.pooled else {})}
-        for site, item in places.items():
+        rows = {**model.sites, **({"all hospitals": model.pooled} if model.pooled else {})}
+        for site, item in rows.items():
             for metric in formatting.list_table_metrics(report):
                 figure = item.figure(metric)
                 for end in ("value", "low", "high"):
@@ -280,10 +280,10 @@ def iterate_test_figures(report: Report) -> Iterator[tuple[str, float, int]]:
 
 @contextmanager
 def watch_with_sinks(texts: Sequence[str], watcher: Watcher) -> Iterator[Watcher]:
-    """Yield a watcher that gives a run's figures to the sinks that are named; without any, the watcher itself.
+    """Yield a watcher that also passes a run's figures to sinks; without sinks, the watcher itself.
 
     Raises:
-        ConfigError: as `sink`, before anything runs.
+        ConfigError: as `open_sink`, before anything runs.
     """
     if not texts:
         yield watcher

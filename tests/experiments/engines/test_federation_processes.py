@@ -167,7 +167,7 @@ def test_code_that_a_run_brings_along_is_refused(two_sites: Federation, place: P
     (app / "client" / "app.py").write_text(f"open({str(place / 'trodden')!r}, 'w')\n{CLIENT}")
     two_sites.link.connection.flwr("run", str(app), "wardround")
     wait_for(lambda: (out / "server.done").exists())
-    (event,) = [event for event in Tail(out / "events.jsonl", 0).fresh() if event["event"] == "round"]
+    (event,) = [event for event in Tail(out / "events.jsonl", 0).read_new() if event["event"] == "round"]
     said = event["said"]
     assert isinstance(said, list)
     assert len(said) == 2
@@ -221,14 +221,14 @@ def test_a_tail_gives_whole_lines_that_are_new(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     file.write_text('{"old": 1}\n')
     tail = Tail(file)
-    assert list(tail.fresh()) == []
+    assert list(tail.read_new()) == []
     with file.open("a") as end:
         end.write('{"a": 1}\n\n{"b"')
         end.flush()
-        assert list(tail.fresh()) == [{"a": 1}]
+        assert list(tail.read_new()) == [{"a": 1}]
         end.write(": 2}\n")
-    assert list(tail.fresh()) == [{"b": 2}]
-    assert list(tail.fresh()) == []
+    assert list(tail.read_new()) == [{"b": 2}]
+    assert list(tail.read_new()) == []
 
 
 class Answers:
@@ -248,7 +248,7 @@ class Answers:
 
 
 def test_a_run_that_ends_without_a_word_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(federation, "STATUS_EVERY", 0.0)
+    monkeypatch.setattr(federation, "STATUS_SECONDS", 0.0)
     (tmp_path / "server.done").write_text('{"status": "complete", "error": null}')  # of an earlier run
     server = Answers("finished:failed", "ServerApp failed:\n no such strategy")
     with pytest.raises(EngineError, match="without a result: ServerApp failed: no such strategy"):

@@ -97,7 +97,7 @@ def test_made_up_data_say_so_in_the_runs_name(make_run, card, told) -> None:
     tell(sink, make_run(synthetic=card), synthetic=told)
     name, _, notices = sink.opened
     assert name == ("SYNTHETIC run-1" if card or told else "run-1")
-    assert any(text.startswith("SYNTHETIC: made-up") for text in notices) is (card or told)
+    assert any(text.startswith("SYNTHETIC: generated") for text in notices) is (card or told)
 
 
 def test_a_sink_that_fails_is_told_of_and_left(make_run) -> None:
