@@ -117,8 +117,8 @@ def test_gradients_that_are_not_kept_are_summed_anew(monkeypatch: pytest.MonkeyP
     for name in ("cnn", "tcn", "gru"):
         check(network(name), 3)
     summed: list[str] = []
-    whole = LayerCall.weighted
-    monkeypatch.setattr(LayerCall, "weighted", lambda one, share: (summed.append(one.name), whole(one, share))[1])
+    whole = LayerCall.weighted_sum
+    monkeypatch.setattr(LayerCall, "weighted_sum", lambda one, share: (summed.append(one.name), whole(one, share))[1])
     check(network("cnn"), 1)
     assert "stem" in summed
 
