@@ -1,17 +1,15 @@
-"""What a model looks at: how much each input moves the score of the true class, summed up at the site.
+"""Attributions: how much each input changes a model's score for the true class, averaged over a site's patients.
 
-`integrated_gradients` (Sundararajan, Taly and Yan 2017, ICML): the gradient along the straight line from a baseline to
-the example, times the way; its parts add up to the score's difference (completeness). `occlusion` (Zeiler and Fergus
-2014, ECCV): how much the score falls when an input, or a stretch of a signal, is set to the baseline. The baseline is
-zero: the mean of inputs that were scaled, no voltage of an ECG.
+`integrated_gradients` (Sundararajan, Taly and Yan 2017, ICML): the gradient, integrated along the straight line from a
+baseline to the example, times the difference; attributions add up to the difference of the scores (completeness).
+`occlusion` (Zeiler and Fergus 2014, ECCV): the decrease of the score when an input, or a stretch of a signal, is set to
+the baseline. The baseline is zero: the mean of scaled inputs, 0 mV of an ECG.
 
-The score is the log odds of the true class. Each person counts once, however many examples they have; only means over
-at least so many people leave the site, of a class with fewer nothing does.
+The score is the log odds of the true class. Each person counts once, whatever their number of examples. Only means over
+enough people leave the site; nothing does of a class that fewer people have.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,66 +20,77 @@ from client.evaluation import small_groups
 from client.evaluation.small_groups import MIN_PATIENTS
 from client.site_context import SiteContext
 from common.config import RunConfig
+from common.metrics.explanations import Explanation, MeanSignal
 from common.seeds import rng_for
 from sites.cohort import Cohort, Windows
 
 Floats = npt.NDArray[np.float64]
 
 PATH_STEPS, PATH_POWER = 200, 12
-"""Steps of the line, and how they crowd about its beginning."""
+"""Steps of the integration, and the exponent that concentrates them near the baseline."""
 OCCLUDED_STRETCHES, MAX_EXAMPLES_PER_PERSON, MAX_EXAMPLES, BATCH_SIZE = 24, 8, 400, 64
-"""Stretches of a signal that are hidden in turn; examples of a person, and in all; rows at once."""
+"""Stretches of a signal that are occluded one by one; examples of a person and class, and in all; rows at once."""
 MAX_SIGNAL_VALUES = 2000
-"""Values of a signal of which the mean course is told; of longer ones only each channel's importance."""
+"""Largest signal, in values, whose mean is reported; of larger ones only each channel's importance is."""
 
 
 def compute_attributions(
     context: SiteContext, site: str, model: nn.Module, cohort: Cohort, config: RunConfig
-) -> dict[str, Any]:
-    """Return a site's aggregates, JSON-ready; empty where none are asked for or possible.
+) -> Explanation | None:
+    """Return a site's mean absolute attributions, or None if none are wanted or the task is not multiclass.
 
-    `features`: of each the mean of |attribution|; `channels`: likewise, summed over samples; `classes`: of each with
-    enough people the mean signal and the mean |attribution| of each sample; `suppressed`: classes with too few.
+    Args:
+        context: whose policy says how few people a mean may be of.
+        site: the site's name, which seeds the choice of examples.
+        model: the network.
+        cohort: test examples, scaled as the model takes them.
+        config: the run; `evaluation.explain` says which attributions.
     """
-    how, task = config.evaluation.explain, cohort.task
-    least = max(context.policy.min_cell_patients, 1 if context.simulated else MIN_PATIENTS)
-    if how == "none" or task.kind != "multiclass" or not len(cohort.y):
-        return {}
+    method, task = config.evaluation.explain, cohort.task
+    minimum = max(context.policy.min_cell_patients, 1 if context.simulated else MIN_PATIENTS)
+    if method == "none" or task.kind != "multiclass" or not len(cohort.y):
+        return None
     _, owner = small_groups.index_people(cohort)
-    have = {c: len(np.unique(owner[cohort.y == c])) for c in range(len(task.classes))}
-    hidden = [task.classes[c] for c, n in have.items() if 0 < n < least]
-    found: dict[str, Any] = {"method": how, "patients": 0, "features": {}, "channels": {}, "classes": {}}
-    found["suppressed"] = hidden
-    cohort = sample_examples(cohort.take(np.isin(cohort.y, [c for c, n in have.items() if n >= least])), config, site)
+    people = {c: len(np.unique(owner[cohort.y == c])) for c in range(len(task.classes))}
+    suppressed = tuple(task.classes[c] for c, n in people.items() if 0 < n < minimum)
+    enough = np.isin(cohort.y, [c for c, n in people.items() if n >= minimum])
+    cohort = sample_examples(cohort.take(enough), config, site)
     if not len(cohort.y):
-        return found
+        return Explanation(method=method, patients=0, suppressed=suppressed)
     _, owner = small_groups.index_people(cohort)
     x = cohort.x.dense() if isinstance(cohort.x, Windows) else cohort.x
     signal, features = np.empty(x.shape), np.empty(cohort.features.shape)
     for start in range(0, len(x), BATCH_SIZE):
         rows = slice(start, start + BATCH_SIZE)
         parts = [torch.from_numpy(np.ascontiguousarray(part[rows])) for part in (x, cohort.features, cohort.y)]
-        signal[rows], features[rows] = attribute_batch(model, parts[0], parts[1], parts[2], how)
-    found["patients"] = len(np.unique(owner))
-    found["features"] = dict(zip(task.features, round_values(mean_over_people(np.abs(features), owner)), strict=True))
+        signal[rows], features[rows] = attribute_batch(model, parts[0], parts[1], parts[2], method)
+    by_channel: dict[str, float] = {}
     if task.channels:
-        by_channel = mean_over_people(np.abs(signal).sum(2), owner)
-        found["channels"] = dict(zip(task.channel_names, round_values(by_channel), strict=True))
+        importance = mean_over_people(np.abs(signal).sum(2), owner)
+        by_channel = dict(zip(task.channel_names, round_values(importance), strict=True))
+    classes = {}
     for c in np.unique(cohort.y) if 0 < x[0].size <= MAX_SIGNAL_VALUES else ():
-        of = cohort.y == c
-        if (people := len(np.unique(owner[of]))) >= least:
-            found["classes"][task.classes[c]] = {
-                "patients": people,
-                "signal": [round_values(line) for line in mean_over_people(x[of], owner[of])],
-                "importance": [round_values(line) for line in mean_over_people(np.abs(signal[of]), owner[of])],
-            }
-    return found
+        rows = cohort.y == c
+        if (patients := len(np.unique(owner[rows]))) >= minimum:
+            classes[task.classes[c]] = MeanSignal(
+                patients=patients,
+                signal=tuple(map(round_values, mean_over_people(x[rows], owner[rows]))),
+                importance=tuple(map(round_values, mean_over_people(np.abs(signal[rows]), owner[rows]))),
+            )
+    return Explanation(
+        method=method,
+        patients=len(np.unique(owner)),
+        features=dict(zip(task.features, round_values(mean_over_people(np.abs(features), owner)), strict=True)),
+        channels=by_channel,
+        classes=classes,
+        suppressed=suppressed,
+    )
 
 
 def sample_examples(cohort: Cohort, config: RunConfig, site: str) -> Cohort:
-    """Return at most EACH examples of a class of each person, and MOST in all, drawn by the run's seed.
+    """Return at most MAX_EXAMPLES_PER_PERSON examples of each person and class, and MAX_EXAMPLES in all, at random.
 
-    Everybody's first come before anybody's second, so that as many people as can be are among them.
+    Each person's first example is taken before any second one, so that as many people as possible are included.
     """
     order = rng_for(config.seed, site, "explain").permutation(len(cohort.y))
     _, owner = small_groups.index_people(cohort)
@@ -94,12 +103,20 @@ def sample_examples(cohort: Cohort, config: RunConfig, site: str) -> Cohort:
     return cohort.take(np.sort(order[ranked[turn[ranked] < MAX_EXAMPLES_PER_PERSON][:MAX_EXAMPLES]]))
 
 
-def attribute_batch(model: nn.Module, x: Tensor, features: Tensor, y: Tensor, how: str) -> tuple[Floats, Floats]:
-    """Return attributions of the shapes of `x` and `features`."""
+def attribute_batch(model: nn.Module, x: Tensor, features: Tensor, y: Tensor, method: str) -> tuple[Floats, Floats]:
+    """Return the attributions of a batch, in the shapes of `x` and `features`.
+
+    Args:
+        model: the network.
+        x: signals `(rows, channels, samples)`.
+        features: `(rows, features)`.
+        y: true classes `(rows,)`.
+        method: `integrated_gradients` or `occlusion`.
+    """
     device = next(model.parameters()).device
-    way = integrate_gradients if how == "integrated_gradients" else measure_occlusion
-    found = way(model.eval(), x.to(device), features.to(device), y.to(device))
-    signal, table = (part.detach().double().cpu().numpy() for part in found)
+    compute = integrate_gradients if method == "integrated_gradients" else measure_occlusion
+    attributions = compute(model.eval(), x.to(device), features.to(device), y.to(device))
+    signal, table = (part.detach().double().cpu().numpy() for part in attributions)
     return signal, table
 
 
@@ -114,10 +131,9 @@ def true_class_log_odds(model: nn.Module, x: Tensor, features: Tensor, y: Tensor
 def integrate_gradients(
     model: nn.Module, x: Tensor, features: Tensor, y: Tensor, steps: int = PATH_STEPS
 ) -> tuple[Tensor, Tensor]:
-    """Return integrated gradients from zero, by the midpoint rule in the root of the way.
+    """Return integrated gradients from zero, by the midpoint rule with PATH_POWER-th powers of equal steps.
 
-    Layers that normalise a signal give most of their change within a small way from zero, one behind the other each
-    within a smaller one: steps are the POWER-th power of even ones, finest there.
+    Layers that normalise a signal change most close to zero, and each later one even closer: steps are finest there.
     """
     sums = [torch.zeros_like(x), torch.zeros_like(features)]
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # its recurrent kernels need training mode
@@ -131,9 +147,9 @@ def integrate_gradients(
 
 
 def measure_occlusion(model: nn.Module, x: Tensor, features: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return by how much the score falls without each feature, and without each stretch of each channel.
+    """Return the decrease of the score without each feature, and without each stretch of each channel.
 
-    A stretch's fall is shared evenly by its samples.
+    A stretch's decrease is divided evenly among its samples.
     """
     signal, table = torch.zeros_like(x), torch.zeros_like(features)
     with torch.inference_mode():
@@ -152,8 +168,8 @@ def measure_occlusion(model: nn.Module, x: Tensor, features: Tensor, y: Tensor) 
     return signal, table
 
 
-def mean_over_people(values: npt.NDArray[Any], owner: npt.NDArray[np.int64]) -> Floats:
-    """Return the mean over people of each one's mean over examples."""
+def mean_over_people(values: npt.NDArray[np.floating], owner: npt.NDArray[np.int64]) -> Floats:
+    """Return the mean over persons of each person's mean over examples; `owner` is each example's person."""
     index = np.unique(owner, return_inverse=True)[1]
     sums = np.zeros((int(index.max()) + 1, *values.shape[1:]))
     np.add.at(sums, index, values)
@@ -161,6 +177,6 @@ def mean_over_people(values: npt.NDArray[Any], owner: npt.NDArray[np.int64]) -> 
     return np.asarray((sums / counts).mean(0), dtype=np.float64)
 
 
-def round_values(values: Floats) -> list[float]:
-    """Return four digits of each: more would tell nothing."""
-    return [float(f"{value:.4g}") for value in values]
+def round_values(values: Floats) -> tuple[float, ...]:
+    """Return values rounded to four significant digits."""
+    return tuple(float(f"{value:.4g}") for value in values)

@@ -1,9 +1,8 @@
-"""What a site's test patients say of a model: figures, and the tables of counts that may leave."""
+"""A model's results on a site's test patients: figures, and the tables of counts that may leave."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ from client.evaluation.predictions import (
     count_predictions,
     predict_and_count,
 )
+from client.site import Site
 from common.config import RunConfig
 from common.errors import SiteError
 from common.metrics import calibration, counts, evaluation
@@ -26,25 +26,28 @@ from common.sections.evaluation import SubgroupsConfig
 from common.seeds import rng_for
 from sites.cohort import Cohort
 
-if TYPE_CHECKING:
-    from client.site import Site
-
 
 def require_releasable(cohort: Cohort, minimum: int) -> small_groups.ReleasableTables:
-    """Return what of a cohort may leave as one table.
+    """Return what of a cohort's table of all examples may leave.
 
     Raises:
-        SiteError: nothing may, for it has fewer patients.
+        SiteError: the cohort has fewer than `minimum` patients.
     """
-    found = small_groups.select_releasable_tables(cohort, SubgroupsConfig(), minimum, ALL_PATIENTS, GROUP_PREFIX)
-    if found.suppressed:
-        raise SiteError(f"policy: fewer than {minimum} patients, so no figures of them leave")
-    return found
+    releasable = small_groups.select_releasable_tables(cohort, SubgroupsConfig(), minimum, ALL_PATIENTS, GROUP_PREFIX)
+    if releasable.suppressed:
+        raise SiteError(f"policy: fewer than {minimum} patients, so no results on them leave")
+    return releasable
 
 
 @dataclass(frozen=True)
 class SiteEvaluation:
-    """What may leave: figures and counts by table, and the tables that were suppressed, with the least patients."""
+    """The results of an evaluation that may leave the site.
+
+    Attributes:
+        results: figures by table.
+        tables: counts by table; if resamples may leave, those of a table are under its name and RESAMPLED_SUFFIX.
+        suppressed: suppressed tables, with the fewest patients that they would need.
+    """
 
     results: dict[str, Evaluation]
     tables: dict[str, Counts]
@@ -61,76 +64,78 @@ def evaluate_site(
     minimum: int = 1,
     raw: Site | None = None,
 ) -> SiteEvaluation:
-    """Evaluate on a site's test patients.
+    """Evaluate a model on a site's test patients.
 
     Args:
-        model: gives logits.
-        site: as the model takes its inputs.
+        model: predicts.
+        site: with its inputs scaled as the model takes them.
         config: the run.
         shares: whether resampled counts may leave, and figures without the patients of `evaluation.without`.
-        threshold: log odds from which on to call the event.
-        curves: whether to give reliability diagrams and decision curves (of all test patients).
-        minimum: patients that a table, a group or a class needs.
-        raw: the site with its inputs unscaled, by which groups are told apart; none: `site`.
+        threshold: log odds from which on the event is predicted; default: the likelier class.
+        curves: whether to compute reliability diagrams and decision curves (of all test patients).
+        minimum: fewest patients of a table, a group or a class.
+        raw: the site with its inputs unscaled, whose columns define the groups; default: `site`.
     """
     wanted, cohort = config.evaluation, site.test
     if site.task.anomaly and config.detection.threshold == "site" and site.validation.people() >= minimum:
         own = choose_own_threshold(model, site.validation, config)
         threshold = threshold if own is None else own
     scores = compute_predictions(model, cohort)
-    found = SiteEvaluation({}, {}, {})
-    may = small_groups.select_releasable_tables(
+    evaluated = SiteEvaluation({}, {}, {})
+    releasable = small_groups.select_releasable_tables(
         (raw or site).test, wanted.subgroups, minimum, ALL_PATIENTS, GROUP_PREFIX
     )
-    found.suppressed.update(dict.fromkeys(may.suppressed, minimum))
-    masks, hidden, owner = dict(may.rows), dict(may.classes), small_groups.index_people(cohort)[1]
+    evaluated.suppressed.update(dict.fromkeys(releasable.suppressed, minimum))
+    masks, hidden, owner = dict(releasable.rows), dict(releasable.classes), small_groups.index_people(cohort)[1]
     for name, left_out in wanted.without.items() if shares and ALL_PATIENTS in masks else ():
-        gone = [i for i, patient in enumerate(cohort.patients) if patient in left_out]
-        away = np.isin(cohort.patient, gone) & masks[ALL_PATIENTS]
+        left_out_rows = [i for i, patient in enumerate(cohort.patients) if patient in left_out]
+        away = np.isin(cohort.patient, left_out_rows) & masks[ALL_PATIENTS]
         if any(0 < people < minimum for people in (*count_class_patients(cohort, away), len(np.unique(owner[away])))):
-            found.suppressed[WITHOUT_PREFIX + name] = minimum
+            evaluated.suppressed[WITHOUT_PREFIX + name] = minimum
             continue
         masks[WITHOUT_PREFIX + name] = masks[ALL_PATIENTS] & ~away
         hidden[WITHOUT_PREFIX + name] = hidden[ALL_PATIENTS]
-    for name, rows in _against(cohort, masks[ALL_PATIENTS], minimum).items() if ALL_PATIENTS in masks else ():
+    for name, rows in _select_against(cohort, masks[ALL_PATIENTS], minimum).items() if ALL_PATIENTS in masks else ():
         if rows is None:
-            found.suppressed[AGAINST_PREFIX + name] = minimum
+            evaluated.suppressed[AGAINST_PREFIX + name] = minimum
         else:
             masks[AGAINST_PREFIX + name], hidden[AGAINST_PREFIX + name] = rows, hidden[ALL_PATIENTS]
     everyone: tuple[str, ...] = ()
     weights = np.zeros((0, 0))
     for name, rows in masks.items():
-        tally = count_predictions(scores, cohort, config, threshold, rows, hidden[name])
-        if name.startswith(GROUP_PREFIX):  # they follow the table of all, whose draws of patients they share
-            drawn_as_often = weights[:, np.searchsorted(everyone, tally.names)] if tally.names else weights[:, :1]
-            drawn = tally.people.resample(drawn_as_often)
+        counted = count_predictions(scores, cohort, config, threshold, rows, hidden[name])
+        if name.startswith(GROUP_PREFIX):  # they come after the table of all, whose resampled patients they share
+            own_weights = weights[:, np.searchsorted(everyone, counted.names)] if counted.names else weights[:, :1]
+            drawn = counted.people.resample(own_weights)
         else:
-            everyone = tally.names
+            everyone = counted.names
             weights = evaluation.draw_bootstrap_weights(
-                len(tally.people.confusion), wanted.bootstrap, rng_for(config.seed, site.name, "bootstrap")
+                len(counted.people.confusion), wanted.bootstrap, rng_for(config.seed, site.name, "bootstrap")
             )
-            drawn = tally.people.resample(weights)
+            drawn = counted.people.resample(weights)
         item = evaluation.build_evaluation(
             site.task,
-            tally.total,
+            counted.total,
             drawn,
-            len(tally.names),
-            count_class_patients(cohort, rows) if cohort.y.ndim == 1 else _labelled(cohort, rows, hidden[name]),
+            len(counted.names),
+            count_class_patients(cohort, rows)
+            if cohort.y.ndim == 1
+            else _count_label_patients(cohort, rows, hidden[name]),
             threshold=threshold,
             operating=wanted.operating,
             curves=curves and name == ALL_PATIENTS,
-            group_patients=calibration.count_patients_in_groups(tally.people.scores),
+            group_patients=calibration.count_patients_in_groups(counted.people.scores),
         )
-        less = {c: minimum for c, away in zip(site.task.classes, hidden[name], strict=True) if away}
-        found.results[name] = item.model_copy(update={"suppressed": less}) if less else item
-        found.tables[name] = tally.total
+        suppressed = {c: minimum for c, away in zip(site.task.classes, hidden[name], strict=True) if away}
+        evaluated.results[name] = item.model_copy(update={"suppressed": suppressed}) if suppressed else item
+        evaluated.tables[name] = counted.total
         if shares:
-            found.tables[name + RESAMPLED_SUFFIX] = drawn
-    return found
+            evaluated.tables[name + RESAMPLED_SUFFIX] = drawn
+    return evaluated
 
 
 def choose_own_threshold(model: Predictor, validation: Cohort, config: RunConfig) -> float | None:
-    """Return the threshold that a site's own validation patients give, None where it has none that could."""
+    """Return the threshold chosen on a site's own validation patients, or None if it has none to choose on."""
     wanted = config.evaluation
     if wanted.threshold == "likelier" or not len(validation.y):
         return None
@@ -139,16 +144,19 @@ def choose_own_threshold(model: Predictor, validation: Cohort, config: RunConfig
     )
 
 
-def _labelled(cohort: Cohort, rows: npt.NDArray[np.bool_], hidden: npt.NDArray[np.bool_]) -> list[int]:
+def _count_label_patients(cohort: Cohort, rows: npt.NDArray[np.bool_], hidden: npt.NDArray[np.bool_]) -> list[int]:
+    """Return the number of persons with each label among `rows`, 0 for suppressed labels."""
     return [0 if away else n for n, away in zip(count_class_patients(cohort, rows), hidden, strict=True)]
 
 
-def _against(cohort: Cohort, told: npt.NDArray[np.bool_], minimum: int) -> dict[str, npt.NDArray[np.bool_] | None]:
-    """Return the examples of what is normal and of one abnormal class, by class; None where they must not be told."""
+def _select_against(
+    cohort: Cohort, reported: npt.NDArray[np.bool_], minimum: int
+) -> dict[str, npt.NDArray[np.bool_] | None]:
+    """Return the normal examples and those of one abnormal class, by class; None where that class is suppressed."""
     if cohort.kinds is None or len(cohort.task.against) < 2:
         return {}
     abnormal = {
-        name: told & (cohort.y == 1) & has for name, has in zip(cohort.task.against, cohort.kinds.T, strict=True)
+        name: reported & (cohort.y == 1) & has for name, has in zip(cohort.task.against, cohort.kinds.T, strict=True)
     }
 
     def people(rows: npt.NDArray[np.bool_]) -> int:
@@ -157,7 +165,7 @@ def _against(cohort: Cohort, told: npt.NDArray[np.bool_], minimum: int) -> dict[
     shown = sorted(
         (name for name, rows in abnormal.items() if not 0 < people(rows) < minimum), key=lambda n: people(abnormal[n])
     )
-    rest = told & (cohort.y == 1)
+    rest = reported & (cohort.y == 1)
     while shown and 0 < people(rest & ~np.any([abnormal[name] for name in shown], axis=0)) < minimum:
         shown.pop(0)
-    return {name: told & ((cohort.y == 0) | rows) if name in shown else None for name, rows in abnormal.items()}
+    return {name: reported & ((cohort.y == 0) | rows) if name in shown else None for name, rows in abnormal.items()}

@@ -1,10 +1,10 @@
-"""A model's predictions for a cohort, and the counts of them."""
+"""A model's predictions for a cohort, and their counts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,24 +21,19 @@ from common.metrics.counts import Counts
 from common.metrics.resampling import COARSE_FACTOR
 from sites.cohort import Cohort
 
-if TYPE_CHECKING:
-    pass
-
-
 Predictions = npt.NDArray[np.float32] | AnomalyScores
-
-
+"""Logits `(examples, classes)`, or anomaly scores."""
 Predictor = Callable[[Cohort], Predictions]
-"""A model as evaluation sees it: from a cohort to logits `(examples, classes)`, or to anomaly scores."""
+"""A model as evaluation uses it: from a cohort to predictions."""
 
 
 def build_predictor(model: nn.Module, config: RunConfig, latent: bytes = b"") -> Predictor:
-    """Return the predictions of a network, for cohorts that are scaled as its training was.
+    """Return the predictor of a network, for cohorts that are scaled as its training data were.
 
     Args:
         model: the network.
         config: the run.
-        latent: of a model that reconstructs, what its score needs to know of latent space (common/latent.py).
+        latent: autoencoders only: statistics of latent space for the anomaly score (common/latent.py), or empty.
     """
     if config.detecting:
         return Detector(model, config, LatentStatistics.from_bytes(latent) if latent else None)
@@ -48,7 +43,13 @@ def build_predictor(model: nn.Module, config: RunConfig, latent: bytes = b"") ->
 
 @dataclass(frozen=True)
 class PredictionCounts:
-    """Counts of a cohort: of all, and of each person (`names`) with evaluation.COARSER score bins."""
+    """Counts of a cohort's predictions.
+
+    Attributes:
+        total: of all examples.
+        people: of each person, with COARSE_FACTOR times fewer score bins.
+        names: the persons, in the order of `people`.
+    """
 
     total: Counts
     people: Counts
@@ -58,7 +59,7 @@ class PredictionCounts:
 def predict_and_count(
     model: Predictor, cohort: Cohort, config: RunConfig, threshold: float | None = None
 ) -> PredictionCounts:
-    """Return the counts of a model's predictions.
+    """Return the counts of a model's predictions for a cohort.
 
     Raises:
         SiteError: a prediction is not a finite number.
@@ -67,7 +68,7 @@ def predict_and_count(
 
 
 def compute_predictions(model: Predictor, cohort: Cohort) -> Predictions:
-    """Return a model's logits or scores, of no examples too."""
+    """Return a model's predictions; for an empty cohort an empty array."""
     return model(cohort) if len(cohort.y) else np.zeros((0, len(cohort.task.classes)), np.float32)
 
 
@@ -79,9 +80,16 @@ def count_predictions(
     rows: npt.NDArray[np.bool_] | None = None,
     hidden: npt.NDArray[np.bool_] | None = None,
 ) -> PredictionCounts:
-    """Return the counts of predictions, of some examples (`rows`) only.
+    """Return the counts of predictions.
 
-    `hidden`: classes that must not be told; multilabel: theirs are zero (else `rows` holds none of their examples).
+    Args:
+        scores: predictions for the cohort.
+        cohort: the examples.
+        config: the run.
+        threshold: log odds from which on the event is predicted; default: the likelier class.
+        rows: the examples to count, bool `(examples,)`; default: all.
+        hidden: suppressed classes, bool `(classes,)`. Multilabel counts of them are zero; else `rows` must hold none
+            of their examples.
 
     Raises:
         SiteError: a prediction is not a finite number.
@@ -96,19 +104,22 @@ def count_predictions(
         return PredictionCounts(empty, Counts(coarse.confusion[None], coarse.scores[None], coarse.loss[None], utility))
     people, owner = small_groups.index_people(cohort)
     if not isinstance(chosen, slice):
-        people_, owner = np.unique(owner[chosen], return_inverse=True)
-        people = [people[i] for i in people_]
+        index, owner = np.unique(owner[chosen], return_inverse=True)
+        people = [people[i] for i in index]
     z = (scores.logits if isinstance(scores, AnomalyScores) else scores)[chosen]
     kept = slice(None) if hidden is None or truth.ndim == 1 or not hidden.any() else np.flatnonzero(~hidden)
     if not isinstance(kept, slice):
         z, truth = z[:, kept], truth[:, kept]
-    given: dict[str, Any] = {"threshold": threshold, "worth": _part(cohort.utility, chosen) if task.utility else None}
-    if task.anomaly:  # the loss is that of what is normal; a score that is no reconstruction error has none
+    given: dict[str, Any] = {
+        "threshold": threshold,
+        "worth": _select_rows(cohort.utility, chosen) if task.utility else None,
+    }
+    if task.anomaly:  # the loss is the reconstruction error of normal examples; other scores have none
         losses = scores.losses[chosen] if isinstance(scores, AnomalyScores) else np.full(len(truth), np.nan)
         given["losses"] = np.where(truth == 0, losses, 0.0)
-    spent: dict[str, Any] = {"hours": _part(cohort.hours, chosen), "until": _part(cohort.until, chosen)}
+    times: dict[str, Any] = {"hours": _select_rows(cohort.hours, chosen), "until": _select_rows(cohort.until, chosen)}
     try:
-        each = metrics.count_predictions(z, truth, owner, len(people), bins, coarse=COARSE_FACTOR, **given, **spent)
+        each = metrics.count_predictions(z, truth, owner, len(people), bins, coarse=COARSE_FACTOR, **given, **times)
         together = np.zeros(len(truth), np.int64)
         total = metrics.count_predictions(z, truth, together, 1, bins, **given).total()
     except ValueError as error:
@@ -116,16 +127,18 @@ def count_predictions(
     summed = each.total()
     total = replace(total, time=summed.time, lead=summed.lead)
     if not isinstance(kept, slice):
-        total, each = (_widened(part, kept, len(task.classes)) for part in (total, each))
+        total, each = (_restore_labels(part, kept, len(task.classes)) for part in (total, each))
     return PredictionCounts(total, each, tuple(people))
 
 
-def _part(values: npt.NDArray[Any] | None, chosen: slice | npt.NDArray[np.bool_]) -> npt.NDArray[Any] | None:
+def _select_rows(
+    values: npt.NDArray[np.float32] | None, chosen: slice | npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float32] | None:
     return None if values is None else values[chosen]
 
 
-def _widened(counts: Counts, kept: npt.NDArray[np.int64], classes: int) -> Counts:
-    """Return multilabel counts of some labels with zeros for the others."""
+def _restore_labels(counts: Counts, kept: npt.NDArray[np.int64], classes: int) -> Counts:
+    """Return multilabel counts of some labels as counts of all, zero for the others."""
     confusion = np.zeros((*counts.confusion.shape[:-3], classes, 2, 2), np.int64)
     scores = np.zeros((*counts.scores.shape[:-3], classes, *counts.scores.shape[-2:]), np.int64)
     confusion[..., kept, :, :], scores[..., kept, :, :] = counts.confusion, counts.scores
@@ -133,7 +146,7 @@ def _widened(counts: Counts, kept: npt.NDArray[np.int64], classes: int) -> Count
 
 
 def count_class_patients(cohort: Cohort, rows: npt.NDArray[np.bool_] | None = None) -> list[int]:
-    """Return for each class how many people have at least one example of it (among `rows`)."""
+    """Return the number of persons with at least one example of each class (among `rows`; default: all)."""
     _, owner = small_groups.index_people(cohort)
     has = cohort.y.astype(bool) if cohort.y.ndim == 2 else cohort.y[:, None] == np.arange(len(cohort.task.classes))
     if rows is not None:

@@ -1,72 +1,71 @@
-"""What recalibration alone wins back at a site: fitted on its validation patients, judged on its test patients.
+"""What recalibration alone recovers at a site: fitted on its validation patients, evaluated on its test patients.
 
-A model that comes from elsewhere may rank patients as well as ever and still alarm at the wrong score. Four mends
-leave the model alone: another `threshold`; Platt's logistic regression on the log odds (1999, Advances in Large Margin
-Classifiers: 61-74, with his targets, that no separable score runs away); one `temperature` for all classes (Guo et al.
-2017, ICML); a rising step function, `isotonic` (Zadrozny and Elkan 2002, KDD). After the last three the threshold is
-chosen anew on the recalibrated validation scores, by the run's own rule.
+At a new hospital a model may rank patients as well as before and still alarm at the wrong score. Four methods leave the
+model unchanged: another `threshold`; `platt`, logistic regression on the log odds (Platt 1999, Advances in Large Margin
+Classifiers: 61-74, with his targets, which bound the slope on separable scores); one `temperature` for all classes (Guo
+et al. 2017, ICML); `isotonic`, an increasing step function (Zadrozny and Elkan 2002, KDD). After the last three the
+threshold is chosen again on the recalibrated validation scores, by the run's own rule.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 from scipy.special import expit, logit
 
-from client.evaluation import evaluate as assessment
+from client.evaluation.evaluate import evaluate_site
 from client.evaluation.predictions import Predictor, count_class_patients
+from client.site import Site
 from common.config import RunConfig
 from common.metrics import counts as metrics
 from common.metrics import resampling
 from common.metrics.counts import Counts
 from common.metrics.early_warning import Floats
-from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
+from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure, Recalibration, RecalibrationEffect
 from common.metrics.intervals import ResampledFigures, paired_difference
 from common.metrics.table_names import ALL_PATIENTS, RECALIBRATED_PREFIX, RESAMPLED_SUFFIX
 from common.sections.evaluation import SubgroupsConfig
 from common.task import Task
 from sites.cohort import Cohort
 
-if TYPE_CHECKING:
-    from client.site import Site
-
 LogitMap = Callable[[Floats], Floats]
 """From logits `(examples, classes)` to recalibrated ones."""
 LOG_TEMPERATURE_BOUNDS = (-5.0, 5.0)
-"""The log of a temperature is sought here."""
+"""Range in which the logarithm of a temperature is searched."""
 
 
 def evaluate_recalibrations(
     model: Predictor, site: Site, config: RunConfig, shares: bool, threshold: float | None, minimum: int = 1
-) -> tuple[dict[str, Evaluation], dict[str, Counts], dict[str, Any]]:
-    """Judge a model on a site's test patients after each of `evaluation.recalibrate`.
+) -> tuple[dict[str, Evaluation], dict[str, Counts], Recalibration | None]:
+    """Evaluate a model on a site's test patients after each method of `evaluation.recalibrate`.
+
+    Args:
+        model, site, config, shares, minimum: as client.evaluation.evaluate.evaluate_site.
+        threshold: of the model without recalibration.
 
     Returns:
-        figures and tables by name, as `client.evaluation.evaluate.evaluate_site` gives them, and for the report:
-        the validation patients, each mend's threshold and paired differences to the model as it came, or why there
-        are none.
+        figures and counts by table, as `evaluate_site` gives them; and each method's threshold and paired differences
+        to the model without recalibration, or the reason why there are none (None: no method applies).
     """
-    wanted = [name for name in config.evaluation.recalibrate if _applies(name, site.task, config)]
-    told: dict[str, Any] = {"patients": site.validation.people(), "methods": {}, "reason": ""}
+    wanted = [name for name in config.evaluation.recalibrate if _is_applicable(name, site.task, config)]
     if not wanted or not len(site.test.y):
-        return {}, {}, {}
-    if reason := _cannot(site.validation, config):
-        return {}, {}, told | {"reason": reason}
+        return {}, {}, None
+    if reason := _explain_refusal(site.validation, config):
+        return {}, {}, Recalibration(patients=site.validation.people(), reason=reason)
     plain = config.evaluation.model_copy(update={"without": {}, "subgroups": SubgroupsConfig()})
     config = config.model_copy(update={"evaluation": plain})
-    held, tested = (np.asarray(model(part), dtype=np.float64) for part in (site.validation, site.test))
+    validation, test = (np.asarray(model(part), dtype=np.float64) for part in (site.validation, site.test))
 
-    def judged(change: LogitMap, at: float | None) -> tuple[Evaluation, dict[str, Counts]]:
-        found = assessment.evaluate_site(
-            lambda _: change(tested).astype(np.float32), site, config, True, at, curves=False, minimum=minimum
+    def evaluate(change: LogitMap, at: float | None) -> tuple[Evaluation, dict[str, Counts]]:
+        evaluated = evaluate_site(
+            lambda _: change(test).astype(np.float32), site, config, True, at, curves=False, minimum=minimum
         )
-        return found.results[ALL_PATIENTS], found.tables
+        return evaluated.results[ALL_PATIENTS], evaluated.tables
 
-    def figures(tables: dict[str, Counts]) -> ResampledFigures:
+    def compute_figures(tables: dict[str, Counts]) -> ResampledFigures:
         return resampling.with_event_figures(
             site.task,
             resampling.compute_figures(
@@ -74,44 +73,46 @@ def evaluate_recalibrations(
             ),
         )
 
-    before = figures(judged(lambda z: z, threshold)[1])
+    before = compute_figures(evaluate(lambda z: z, threshold)[1])
     results: dict[str, Evaluation] = {}
-    found: dict[str, Counts] = {}
+    released: dict[str, Counts] = {}
+    effects: dict[str, RecalibrationEffect] = {}
     for name in wanted:
-        change = fit_recalibration(name, held, site.validation.y, site.task)
-        at = _threshold(change(held), site.validation, config) if site.task.binary else None
-        results[RECALIBRATED_PREFIX + name], tables = judged(change, at)
-        found |= {
+        change = fit_recalibration(name, validation, site.validation.y, site.task)
+        at = _choose_threshold(change(validation), site.validation, config) if site.task.binary else None
+        results[RECALIBRATED_PREFIX + name], tables = evaluate(change, at)
+        released |= {
             RECALIBRATED_PREFIX + name + key.removeprefix(ALL_PATIENTS): tables[key]
             for key in tables
             if shares or key == ALL_PATIENTS
         }
-        told["methods"][name] = {"threshold": at, "difference": _differences(figures(tables), before)}
-    return results, found, told
+        difference = _compute_differences(compute_figures(tables), before)
+        effects[name] = RecalibrationEffect(threshold=at, difference=difference)
+    return results, released, Recalibration(patients=site.validation.people(), methods=effects)
 
 
 def fit_recalibration(name: str, logits: Floats, truth: npt.NDArray[np.int64], task: Task) -> LogitMap:
-    """Return a mend fitted on logits `(examples, classes)` and their labels."""
+    """Return a recalibration fitted on logits `(examples, classes)` and their labels."""
     if name == "threshold":
         return lambda z: z
     if name == "temperature":
-        scale = np.exp(-_temperature(logits, truth, task))
+        scale = np.exp(-_fit_log_temperature(logits, truth, task))
         return lambda z: z * scale
     event = metrics.class_log_odds(logits)[:, 1]
     if name == "platt":
         slope, intercept = fit_platt(event, truth)
-        return lambda z: _of_odds(slope * metrics.class_log_odds(z)[:, 1] + intercept)
+        return lambda z: _logits_from_odds(slope * metrics.class_log_odds(z)[:, 1] + intercept)
     from sklearn.isotonic import IsotonicRegression
 
     steps = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(event, truth)
-    least = 0.5 / (len(truth) + 1)  # a step on n examples cannot say that the chance is nothing
-    return lambda z: _of_odds(logit(np.clip(steps.predict(metrics.class_log_odds(z)[:, 1]), least, 1 - least)))
+    least = 0.5 / (len(truth) + 1)  # a step on n examples cannot estimate a probability of 0
+    return lambda z: _logits_from_odds(logit(np.clip(steps.predict(metrics.class_log_odds(z)[:, 1]), least, 1 - least)))
 
 
 def fit_platt(odds: Floats, truth: npt.NDArray[np.int64]) -> tuple[float, float]:
     """Return slope and intercept of the logistic regression of the event on log odds `(examples,)`.
 
-    Targets are Platt's: (n+ + 1) / (n+ + 2) of an event, 1 / (n- + 2) of none.
+    Platt's targets: (n+ + 1) / (n+ + 2) for events, 1 / (n- + 2) for others.
     """
     events = int(truth.sum())
     target = np.where(truth == 1, (events + 1) / (events + 2), 1 / (len(truth) - events + 2))
@@ -127,8 +128,8 @@ def fit_platt(odds: Floats, truth: npt.NDArray[np.int64]) -> tuple[float, float]
     return float(w[0] / spread), float(w[1] - w[0] * centre / spread)
 
 
-def _temperature(logits: Floats, truth: npt.NDArray[np.int64], task: Task) -> float:
-    """Return the log of the temperature of least negative log likelihood."""
+def _fit_log_temperature(logits: Floats, truth: npt.NDArray[np.int64], task: Task) -> float:
+    """Return the logarithm of the temperature that minimises the negative log likelihood."""
     rows = np.arange(len(truth))
 
     def loss(log: float) -> float:
@@ -143,21 +144,22 @@ def _temperature(logits: Floats, truth: npt.NDArray[np.int64], task: Task) -> fl
     )
 
 
-def _of_odds(event: Floats) -> Floats:
-    """Return logits of two classes whose log odds these are."""
+def _logits_from_odds(event: Floats) -> Floats:
+    """Return logits `(examples, 2)` with the given log odds of the event."""
     return np.stack([np.zeros_like(event), event], axis=1)
 
 
-def _applies(name: str, task: Task, config: RunConfig) -> bool:
+def _is_applicable(name: str, task: Task, config: RunConfig) -> bool:
+    """Return whether a method makes sense for a task and its threshold rule."""
     if name == "threshold":
         return task.binary and config.evaluation.threshold != "likelier"
     return task.probabilistic and (task.binary or name == "temperature")
 
 
-def _cannot(validation: Cohort, config: RunConfig) -> str:
-    """Return why nothing may or can be fitted on a site's validation patients, or nothing."""
+def _explain_refusal(validation: Cohort, config: RunConfig) -> str:
+    """Return why nothing can be fitted on a site's validation patients, or an empty string."""
     if config.privacy.on:
-        return "training is private, and a mend would use patients whom no epsilon counts"
+        return "training is private, and recalibration would use validation patients without privacy"
     least = (
         min(count_class_patients(validation)) if validation.task.binary and len(validation.y) else validation.people()
     )
@@ -167,7 +169,8 @@ def _cannot(validation: Cohort, config: RunConfig) -> str:
     return ""
 
 
-def _threshold(logits: Floats, validation: Cohort, config: RunConfig) -> float | None:
+def _choose_threshold(logits: Floats, validation: Cohort, config: RunConfig) -> float | None:
+    """Return the threshold that the run's rule chooses on validation logits, or None for the likelier class."""
     rule, task = config.evaluation.threshold, validation.task
     if rule == "likelier":
         return None
@@ -177,8 +180,7 @@ def _threshold(logits: Floats, validation: Cohort, config: RunConfig) -> float |
     return metrics.choose_threshold(counts.total(), rule)
 
 
-def _differences(after: ResampledFigures, before: ResampledFigures) -> dict[str, Any]:
-    """Return how much more each plain figure is after than before."""
+def _compute_differences(after: ResampledFigures, before: ResampledFigures) -> dict[str, Figure]:
+    """Return the paired difference of each scalar figure, after minus before."""
     names = [name for name, value in before.values.items() if np.ndim(value) == 0 and name in after.values]
-    shared: dict[str, Figure] = {name: paired_difference(after, before, name) for name in names}
-    return {name: item.model_dump() for name, item in shared.items()}
+    return {name: paired_difference(after, before, name) for name in names}

@@ -14,11 +14,10 @@ from client.requests.loaded_model import LoadedModel, load_model, refuse_externa
 from client.site import load_site
 from client.site_context import SiteContext
 from client.training.local_update import load_personal_weights, load_start_weights
-from common.metrics.explanations import Explanation
-from common.metrics.figures import Evaluation, Recalibration
+from common.metrics.figures import Evaluation
 from common.metrics.table_names import ALL_PATIENTS, personal_table
 from common.replies import FinalTestReply, ValidateReply
-from common.reports import FinalTestReport, LatentViewReport, ValidateReport
+from common.reports import FinalTestReport, ValidateReport
 from common.requests import FinalTestRequest, ValidateRequest
 
 
@@ -51,15 +50,13 @@ def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestRep
     suppressed = dict(evaluated.suppressed)
     recalibration, explanation, view = None, None, None
     if ALL_PATIENTS in results:
-        explained = compute_attributions(context, site.name, loaded.model, site.test, request.config)
-        explanation = Explanation.model_validate(explained) if explained else None
+        explanation = compute_attributions(context, site.name, loaded.model, site.test, request.config)
         predict = build_predictor(loaded.model, request.config, request.latent)
-        more_results, more_tables, effects = evaluate_recalibrations(
+        more_results, more_tables, recalibration = evaluate_recalibrations(
             predict, site, request.config, policy.share_resamples, request.threshold, policy.min_cell_patients
         )
         results |= more_results
         tables |= more_tables
-        recalibration = Recalibration.model_validate(effects) if effects else None
     if request.method.local and not loaded.saved.arrays:
         results = add_note(results, "local layers: this site has none of its own, so the server's first ones")
     if request.method.pull is not None:
@@ -73,8 +70,7 @@ def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestRep
         suppressed |= {personal_table(name): least for name, least in own.suppressed.items()}
     if request.latent and ALL_PATIENTS in results and len(site.test.y):
         load_start_weights(loaded.model, request, loaded.saved)
-        shown = build_latent_view(Detector(loaded.model, request.config), site, policy, request.latent)
-        view = LatentViewReport.model_validate(shown, strict=False)
+        view = build_latent_view(Detector(loaded.model, request.config), site, policy, request.latent)
     report = FinalTestReport(
         evaluations=results, recalibration=recalibration, explanation=explanation, suppressed=suppressed, view=view
     )

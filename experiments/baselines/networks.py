@@ -37,7 +37,6 @@ from common.latent import LatentStatistics
 from common.metrics import counts as metrics
 from common.metrics import evaluation, paired_resamples
 from common.metrics.counts_file import save_tables
-from common.metrics.figures import Recalibration
 from common.metrics.registry import METRICS
 from common.metrics.table_names import ALL_PATIENTS
 from common.replies import FinalTestReply
@@ -198,9 +197,8 @@ def _tested(
             continue
         here = ready(site)
         found = evaluate_site(predict, here, config, True, threshold, curves=False, raw=site)
-        again, more, told = recalibration.evaluate_recalibrations(predict, here, config, True, threshold)
+        again, more, effects = recalibration.evaluate_recalibrations(predict, here, config, True, threshold)
         results, tables = found.results | again, found.tables | more
-        effects = Recalibration.model_validate(told) if told else None
         report = FinalTestReport(evaluations=results, recalibration=effects)
         replies[site.name] = FinalTestReply(site.name, report, tables=tables)
     by_table, pooled = combine_evaluations(task, replies)

@@ -363,7 +363,7 @@ def test_a_picture_of_latent_space_tells_no_cell_of_few(least: int) -> None:
     policy = SIMULATION_POLICY.model_copy(update={"min_cell_patients": least})
     view = latent_view.build_latent_view(detector, site, policy, known.to_bytes())
     plane = known.plane(detector.measure(site.test)[1])
-    assert set(view["counts"]) == {"normal", "V", "F"}
+    assert set(view.counts) == {"normal", "V", "F"}
     assert site.test.kinds is not None
     for name, rows in (("normal", site.test.y == 0), ("V", site.test.kinds[:, 0]), ("F", site.test.kinds[:, 1])):
         cells: dict[int, list[int]] = {}
@@ -371,9 +371,9 @@ def test_a_picture_of_latent_space_tells_no_cell_of_few(least: int) -> None:
             column, row = (min(max(int((value + 4) * 3), 0), 23) for value in plane[i])
             cells.setdefault(24 * row + column, []).append(int(site.test.patient[i]))
         told = {cell: len(held) for cell, held in cells.items() if len(set(held)) >= least}
-        assert view["counts"][name] == told
-        assert view["hidden"][name] == rows.sum() - sum(told.values())
-    assert (least > 2) == (not any(view["counts"].values()))  # two people are tested
+        assert view.counts[name] == told
+        assert view.hidden[name] == rows.sum() - sum(told.values())
+    assert (least > 2) == (not any(view.counts.values()))  # two people are tested
 
 
 def test_single_examples_leave_where_they_are_made_up_or_the_policy_says_so() -> None:
@@ -382,21 +382,22 @@ def test_single_examples_leave_where_they_are_made_up_or_the_policy_says_so() ->
     real = replace(made_up, synthetic=False)
     detector = anomaly_scores.Detector(trained(run, made_up), run)
     latent = LatentStatistics.from_moments(detector.moments(made_up.train)).to_bytes()
-    assert "examples" not in latent_view.build_latent_view(detector, real, SIMULATION_POLICY, latent)
-    assert "examples" not in latent_view.build_latent_view(detector, real, SitePolicy(), latent)
-    allowed = latent_view.build_latent_view(detector, real, SitePolicy(share_examples=True), latent)["examples"]
-    shown = latent_view.build_latent_view(detector, made_up, SitePolicy(), latent)["examples"]
+    assert latent_view.build_latent_view(detector, real, SIMULATION_POLICY, latent).examples is None
+    assert latent_view.build_latent_view(detector, real, SitePolicy(), latent).examples is None
+    allowed = latent_view.build_latent_view(detector, real, SitePolicy(share_examples=True), latent).examples
+    shown = latent_view.build_latent_view(detector, made_up, SitePolicy(), latent).examples
+    assert shown is not None
     assert shown == allowed
     errors = detector.measure(made_up.test)[0]
     normal = np.sort(errors[made_up.test.y == 0])
     wanted = {"best": normal[0], "median": normal[len(normal) // 2], "worst": normal[-1]}
     for item in shown[:3]:
-        assert item["class"] == "normal"
-        row = int(np.argmin(np.abs(errors - wanted[item["which"]])))
-        assert item["error"] == pytest.approx(errors[row], rel=1e-3)
-        np.testing.assert_allclose(item["wanted"], np.asarray(made_up.test.x)[row], atol=1e-4)
+        assert item.kind == "normal"
+        row = int(np.argmin(np.abs(errors - wanted[item.which])))
+        assert item.error == pytest.approx(errors[row], rel=1e-3)
+        np.testing.assert_allclose(item.wanted, np.asarray(made_up.test.x)[row], atol=1e-4)
         made = detector.model(torch.tensor(made_up.test.x[[row]]), torch.tensor(made_up.test.features[[row]])).signal
-        np.testing.assert_allclose(item["made"], made[0].detach(), atol=1e-3)
+        np.testing.assert_allclose(item.made, made[0].detach(), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["autoencoder", "tabular_autoencoder"])

@@ -106,26 +106,27 @@ def test_classes_of_few_people_are_suppressed() -> None:
 
     strict = SIMULATION_POLICY.model_copy(update={"min_cell_patients": 5})
     for found in (told(policy=strict), told(policy=SitePolicy(), site="a", data=Path("here"))):  # a floor at hospitals
-        assert found["suppressed"] == ["F"]
-        assert set(found["classes"]) == {"N", "V"}
-        assert found["patients"] == 5
-    assert set(told(policy=SIMULATION_POLICY)["classes"]) == {"N", "V", "F"}
+        assert found.suppressed == ("F",)
+        assert set(found.classes) == {"N", "V"}
+        assert found.patients == 5
+    assert set(told(policy=SIMULATION_POLICY).classes) == {"N", "V", "F"}
     none = told(policy=SIMULATION_POLICY.model_copy(update={"min_cell_patients": 9}))
-    assert (none["classes"], none["features"], none["patients"]) == ({}, {}, 0)
+    assert (none.classes, none.features, none.patients) == ({}, {}, 0)
 
 
 def test_the_mean_signal_is_that_of_the_people(monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = tiny.cohort(5, people=6, each=4)
     model = models.build_model(tiny.TASK, ModelConfig(name="cnn"), 3)
     found = attribution.compute_attributions(SiteContext(SIMULATION_POLICY), "a", model, cohort, config())
+    assert found is not None
     for c, name in enumerate(tiny.TASK.classes):
         people = [cohort.x[(cohort.patient == i) & (cohort.y == c)] for i in range(6)]
         means = [beats.mean(0) for beats in people if len(beats)]
-        np.testing.assert_allclose(found["classes"][name]["signal"], np.mean(means, 0), rtol=1e-3)
-        assert found["classes"][name]["patients"] == len(means)
-    assert found["features"].keys() == {"rr"}
-    assert found["channels"]["lead"] > 0
-    assert attribution.compute_attributions(SiteContext(SIMULATION_POLICY), "a", model, cohort, config("none")) == {}
+        np.testing.assert_allclose(found.classes[name].signal, np.mean(means, 0), rtol=1e-3)
+        assert found.classes[name].patients == len(means)
+    assert found.features.keys() == {"rr"}
+    assert found.channels["lead"] > 0
+    assert attribution.compute_attributions(SiteContext(SIMULATION_POLICY), "a", model, cohort, config("none")) is None
 
 
 def test_everybody_is_among_the_few_that_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:

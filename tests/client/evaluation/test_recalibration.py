@@ -127,18 +127,18 @@ def test_figures_after_each_are_those_of_the_mended_scores() -> None:
         assert item.brier is not None
         assert item.auroc.value == pytest.approx(roc_auc_score(site.test.y, event), abs=0.02)
         assert item.brier.value == pytest.approx(brier_score_loss(site.test.y, expit(event)), abs=0.01)
-        at = told["methods"][name]["threshold"]
+        at = told.methods[name].threshold
         alarm = event.astype(np.float32) >= at
         np.testing.assert_array_equal(
             item.confusion, [[(alarm[site.test.y == c] == p).sum() for p in (False, True)] for c in (0, 1)]
         )
-        change_in = told["methods"][name]["difference"]
-        assert change_in["brier"]["value"] == pytest.approx(item.brier.value - before["all"].brier.value)  # type: ignore[union-attr, operator]
+        change_in = told.methods[name].difference
+        assert change_in["brier"].value == pytest.approx(item.brier.value - before["all"].brier.value)  # type: ignore[union-attr, operator]
         drawn = [
             counts.normalised_utility(t.utility)
             for t in (tables[f"recalibrated {name}/resampled"], before_tables["all/resampled"])
         ]
-        assert change_in["utility"]["low"] <= np.median(drawn[0] - drawn[1]) <= change_in["utility"]["high"]
+        assert change_in["utility"].low <= np.median(drawn[0] - drawn[1]) <= change_in["utility"].high
     loss = {name: results[f"recalibrated {name}"].loss.value for name in names}
     assert max(loss["platt"], loss["isotonic"]) < loss["threshold"] == before["all"].loss.value  # type: ignore[type-var, operator]
 
@@ -151,7 +151,7 @@ def test_the_threshold_is_the_best_on_validation_patients() -> None:
     worth = site.validation.utility
     assert worth is not None
     gain = {at: (worth[:, 1] - worth[:, 0])[event >= at].sum() for at in counts.bin_edges(4096)}
-    assert gain[told["methods"]["threshold"]["threshold"]] == pytest.approx(max(gain.values()), abs=1e-4)
+    assert gain[told.methods["threshold"].threshold] == pytest.approx(max(gain.values()), abs=1e-4)
 
 
 def test_no_test_patient_shapes_it() -> None:
@@ -160,7 +160,7 @@ def test_no_test_patient_shapes_it() -> None:
     told = [
         recalibration.evaluate_recalibrations(model, one, config(), True, 0.5)[2] for one in (site, turned, site_of(2))
     ]
-    at = [{name: item["threshold"] for name, item in one["methods"].items()} for one in told]
+    at = [{name: item.threshold for name, item in one.methods.items()} for one in told]
     assert at[0] == at[1]
     assert at[0] != at[2]
 
@@ -172,22 +172,22 @@ def test_resamples_stay_where_the_site_keeps_them_but_paired_intervals_are_told(
     assert not any(name.endswith(RESAMPLED_SUFFIX) for name in strict)
     assert {name for name in open_ if not name.endswith(RESAMPLED_SUFFIX)} == set(strict)
     assert told == same
-    assert told["methods"]["platt"]["difference"]["loss"]["high"] < 0
+    assert told.methods["platt"].difference["loss"].high < 0
 
 
 def test_why_there_is_none() -> None:
     few = site_of(parts=(0,) * 6 + (1,) * 4 + (2,) * 6)
     results, tables, told = recalibration.evaluate_recalibrations(model, few, config(), True, 0.5)
     assert (results, tables) == ({}, {})
-    assert told["reason"] == "fewer than 5 validation patients of each class"
+    assert told.reason == "fewer than 5 validation patients of each class"
     private = tiny.run_config(
         model={"name": "logreg"}, training__loss="cross_entropy", federation__choose="last", privacy={"epsilon": 5.0}
     )
-    assert "private" in recalibration.evaluate_recalibrations(model, site_of(), private, True, None)[2]["reason"]
+    assert "private" in recalibration.evaluate_recalibrations(model, site_of(), private, True, None)[2].reason
     assert recalibration.evaluate_recalibrations(model, site_of(), config(evaluation__recalibrate=[]), True, 0.5) == (
         {},
         {},
-        {},
+        None,
     )
 
 
@@ -202,7 +202,7 @@ def test_what_does_not_apply_is_not_tried() -> None:
         lambda cohort: rng.normal(size=(len(cohort.y), 3)).astype(np.float32), three, tiny.run_config(), True, None
     )
     assert list(results) == ["recalibrated temperature"]
-    assert told["patients"] == 6
+    assert told.patients == 6
 
 
 def test_a_hospital_sends_it_with_its_test_figures(monkeypatch: pytest.MonkeyPatch) -> None:

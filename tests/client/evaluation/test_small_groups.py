@@ -66,7 +66,7 @@ def test_recordings_of_one_person_are_in_one_group() -> None:
 
 
 def test_an_unknown_column_is_named() -> None:
-    with pytest.raises(SiteError, match="columns: weight is no feature of tiny"):
+    with pytest.raises(SiteError, match="columns: weight is not a feature of tiny"):
         cells(tiny.cohort(1), 1, SubgroupsConfig(columns={"weight": (1.0,)}))
 
 

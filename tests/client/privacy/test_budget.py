@@ -421,7 +421,7 @@ def test_seeded_noise_repeats_and_is_marked(sites: dict[str, Site], tmp_path: Pa
     assert all(np.array_equal(one.weights[name], other.weights[name]) for name in one.weights)
     assert one.report.to_dict()["privacy"]["private"] is False
     assert config.not_private_notice.startswith("NOT PRIVATE")
-    assert private().not_private == ""
+    assert private().not_private_notice == ""
 
 
 def test_a_run_without_privacy_needs_no_ledger(sites: dict[str, Site], tmp_path: Path) -> None:

@@ -224,8 +224,8 @@ def test_an_input_without_a_public_range(sites: dict[str, Site], tmp_path: Path)
 
 def test_validation_patients_are_used_only_where_all_say_so(sites: dict[str, Site], tmp_path: Path) -> None:
     open_ = private(privacy__validation="unprotected", federation__choose="best", evaluation__threshold="f1")
-    assert "not protected" in open_.unprotected
-    assert private().unprotected == ""
+    assert "not protected" in open_.unprotected_notice
+    assert private().unprotected_notice == ""
     with pytest.raises(SiteError, match=r"policy: privacy\.validation=unprotected"):
         handle(here(tmp_path), build_request("handshake", open_))
     assert not list(tmp_path.iterdir())
