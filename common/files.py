@@ -111,7 +111,14 @@ def write_arrays(
     *,
     durable: bool = False,
 ) -> None:
-    """Write arrays and notes as a .safetensors file, whole or not at all."""
+    """Write arrays as a .safetensors file, whole or not at all.
+
+    Args:
+        path: the file.
+        weights: arrays by name.
+        notes: texts by name, stored with them.
+        durable: whether the file must outlast a power cut.
+    """
     write_bytes(path, pack_arrays(weights, notes), durable=durable)
 
 

@@ -81,7 +81,7 @@ class RunFolder:
 
     @property
     def two_sample(self) -> Path:
-        """How well models tell pairs of hospitals apart."""
+        """How well classifiers distinguish pairs of hospitals."""
         return self.path / "two-sample.json"
 
     @property
@@ -202,7 +202,7 @@ def describe_run(
         config: what was asked.
         folder: the run's folder.
         card: the data set's card.
-        notices: sentences that must stand beside every figure.
+        notices: warnings that must accompany every figure.
     """
     write_config(config, folder)
     about = {
@@ -232,7 +232,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     try:
         about: dict[str, Any] = json.loads(RunFolder(folder).about.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise DataError(f"{folder} is no run folder: it holds no whole run.json") from None
+        raise DataError(f"{folder} is no run folder: its run.json is missing or incomplete") from None
     return about
 
 

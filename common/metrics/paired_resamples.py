@@ -63,7 +63,15 @@ def resample_tables(
 
 
 def resample_figures(task: Task, total: Counts, drawn: Counts, patients: int, slow: bool = True) -> Drawn:
-    """Return the resampled values of the metrics of one value; `slow`: also of those that take long (registry)."""
+    """Return the values of all metrics of one value in each resample.
+
+    Args:
+        task: names the classes.
+        total: counts without leading axis.
+        drawn: resampled counts.
+        patients: number of patients.
+        slow: whether to include the metrics that are marked as slow.
+    """
     figures = with_event_figures(task, compute_figures(task, total, drawn, patients, slow=slow))
     return {name: sample for name, sample in figures.drawn.items() if sample.ndim == 1}
 

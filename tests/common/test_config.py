@@ -31,7 +31,7 @@ def test_an_empty_file_is_refused(tmp_path: Path, text: str) -> None:
         config.load_config(written(tmp_path, text, "Trial.yaml"))
 
 
-def test_a_value_of_the_file_yields_to_an_override(tmp_path: Path) -> None:
+def test_an_override_replaces_a_value_of_the_file(tmp_path: Path) -> None:
     path = written(tmp_path, "seed: 3\ntraining: {lr: 0.5, epochs: 4}\n")
     read = config.load_config(path, ["training.lr=0.01", "federation.strategy.name=fedprox"])
     assert (read.seed, read.training.lr, read.training.epochs) == (3, 0.01, 4)
@@ -87,7 +87,7 @@ def test_several_wrong_keys_are_named_at_once_with_the_file(tmp_path: Path) -> N
     ("text", "number"),
     [("1e-3", 1e-3), ("1E3", 1e3), ("5.e-1", 0.5), (".5e0", 0.5), ("+2e-1", 0.2), ("0.25", 0.25), ("1", 1)],
 )
-def test_numbers_as_people_write_them(tmp_path: Path, text: str, number: float) -> None:
+def test_numbers_in_exponent_notation_are_numbers(tmp_path: Path, text: str, number: float) -> None:
     path = written(tmp_path, f"training: {{weight_decay: {text}}}\n" if number < 10 else f"seed: {text}\n")
     if number < 10:
         assert config.load_config(path).training.weight_decay == number
@@ -142,7 +142,7 @@ def test_a_wrong_override_is_named(override: str, said: str) -> None:
     assert said in str(caught.value)
 
 
-def test_an_override_leaves_the_mapping_it_was_given_alone() -> None:
+def test_an_override_does_not_change_the_given_mapping() -> None:
     raw = {"training": {"lr": 0.5}}
     parse_config(raw, ["training.lr=0.1", "training.epochs=2"])
     assert raw == {"training": {"lr": 0.5}}
@@ -177,7 +177,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         config.load_config(tmp_path / "latin.yaml")
 
 
-def test_the_flat_form_gives_the_same_configuration_back() -> None:
+def test_a_configuration_survives_json() -> None:
     asked = parse_config(
         {
             "seed": 5,
@@ -192,7 +192,7 @@ def test_the_flat_form_gives_the_same_configuration_back() -> None:
     assert config.config_to_json(config.config_from_json(config.config_to_json(asked))) == config.config_to_json(asked)
 
 
-def test_a_flat_form_of_another_version_is_refused() -> None:
+def test_the_json_of_another_version_is_refused() -> None:
     raw = json.loads(config.config_to_json(RunConfig()))
     with pytest.raises(ConfigError, match="unknown key later"):
         config.config_from_json(json.dumps(raw | {"later": 1}))
@@ -202,7 +202,7 @@ def test_a_flat_form_of_another_version_is_refused() -> None:
         config.config_from_json("[]")
 
 
-def test_leaks_that_are_asked_for_are_announced() -> None:
+def test_requested_leaks_have_a_notice() -> None:
     assert parse_config({}).notices == ()
     assert parse_config({"sites": {"split": "published"}}).notices == ()
     assert parse_config({"sites": {"shared_person": "keep"}}).notices == ()

@@ -22,7 +22,7 @@ def summary(z: np.ndarray, least: int = 1, each: int = 1) -> ColumnSummary:
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.3, 1.5])
-def test_ks_is_scipys_but_for_what_lies_within_a_cell(shift: float) -> None:
+def test_ks_is_scipys_up_to_differences_within_a_bin(shift: float) -> None:
     one, other = rows(1, 900), rows(2, 700, shift)
     found = distance.ks(summary(one).cells, summary(other).cells)
     for column in range(4):
@@ -45,7 +45,7 @@ def test_psi_is_the_hand_computed_one() -> None:
     assert np.isnan(distance.psi(one, 0 * one)[0])
 
 
-def test_psi_of_like_samples_stays_below_chance_in_95_of_100() -> None:
+def test_psi_of_equal_distributions_stays_below_its_null_quantile_in_95_of_100() -> None:
     found = [distance.psi(*(summary(rows(2 * i + k, 300, width=1)).cells for k in (0, 1)))[0] for i in range(80)]
     assert 0.88 <= np.mean(np.array(found) < distance.psi_null_quantile(300, 300)) <= 0.995
     far = distance.psi(summary(rows(1, 300, width=1)).cells, summary(rows(2, 300, 0.5, width=1)).cells)[0]
@@ -62,7 +62,7 @@ def test_groups_are_about_tenths() -> None:
     assert sizes.max() < 1800
 
 
-def test_suppressed_cells_are_left_out_of_both() -> None:
+def test_suppressed_bins_are_left_out_of_both() -> None:
     one, other = np.zeros((1, HISTOGRAM_BINS + 1)), np.zeros((1, HISTOGRAM_BINS + 1))
     one[0, [3, 7, 9]] = 50, 30, SUPPRESSED
     other[0, [3, 7, 9]] = 20, 60, 500
@@ -72,7 +72,7 @@ def test_suppressed_cells_are_left_out_of_both() -> None:
     assert distance.ks(one, other)[0] == pytest.approx(distance.ks(*bare)[0])
 
 
-def test_cells_of_few_people_are_suppressed_and_never_one_alone() -> None:
+def test_bins_of_few_people_are_suppressed_and_never_a_single_one() -> None:
     z = np.concatenate([np.zeros(60), np.full(40, 2.0), np.full(12, -2.0)])[:, None]
     people = np.concatenate([np.arange(60), np.arange(40), np.repeat([0, 1, 2], 4)])
     cells = distance.summarise_columns(z, people, 5, 1).cells[0]
@@ -106,7 +106,7 @@ def test_mmd_is_that_of_the_slow_kernel(shift: float) -> None:
         assert slow > 0.04 * shift
 
 
-def test_mmd_of_one_distribution_is_nothing_on_average() -> None:
+def test_mmd_of_one_distribution_is_0_on_average() -> None:
     values = [distance.mmd(summary(rows(2 * i, 30)), summary(rows(2 * i + 1, 20))) for i in range(60)]
     assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(60)
     assert np.std(values) > 0
@@ -122,7 +122,7 @@ def test_the_discriminant_is_scikit_learns_on_unseen_rows(shift: float) -> None:
     assert distance.lda_auroc(summary(one), summary(other)) == pytest.approx(expected, abs=0.02 if shift else 0.045)
 
 
-def test_the_discriminant_is_not_fooled_by_few_rows_or_by_columns_that_are_sums() -> None:
+def test_the_discriminant_handles_few_rows_and_linearly_dependent_columns() -> None:
     some = [summary(rows(i, 20, width=8)) for i in range(80)]
     drawn = [distance.lda_auroc(one, other) for one, other in zip(some[::2], some[1::2], strict=True)]
     assert np.median(drawn) < 0.6  # the apparent AUROC of such samples is about .8

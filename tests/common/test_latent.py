@@ -60,6 +60,6 @@ def test_examples_that_are_all_alike_give_finite_distances(n: int) -> None:
     assert np.isfinite(found.plane(np.ones((2, 3)))).all()
 
 
-def test_what_is_no_statistics_is_refused() -> None:
+def test_other_content_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot be read"):
         LatentStatistics.from_bytes(b"other")

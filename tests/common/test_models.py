@@ -127,7 +127,7 @@ def name(request: pytest.FixtureRequest) -> str:
 each_pair = pytest.mark.parametrize(("name", "title"), PAIRS)
 
 
-def test_every_model_takes_every_signal_or_every_table() -> None:
+def test_every_model_accepts_every_signal_or_every_table() -> None:
     missing = {(name, title) for name in models.list_models() for title in TASKS} - set(PAIRS)
     assert {title for name, title in missing if name != "tabular_autoencoder"} == {"table"}
     assert {title for name, title in missing if name == "tabular_autoencoder"} == {
@@ -145,7 +145,7 @@ def test_a_model_of_signals_refuses_a_table_in_one_line(name: str) -> None:
 
 
 @each_pair
-def test_logits_have_a_row_an_example_and_a_column_a_class(name: str, title: str) -> None:
+def test_logits_have_a_row_per_example_and_a_column_per_class(name: str, title: str) -> None:
     task = TASKS[title]
     model = stirred(build(name, task)).eval()
     for batch in (1, 5):
@@ -165,7 +165,7 @@ def test_logits_have_a_row_an_example_and_a_column_a_class(name: str, title: str
 
 
 @each_pair
-def test_an_example_is_judged_alone(name: str, title: str) -> None:
+def test_the_output_for_an_example_does_not_depend_on_others(name: str, title: str) -> None:
     task = TASKS[title]
     model = calm(stirred(build(name, task)))
     x, features = inputs(task)
@@ -188,7 +188,7 @@ def test_the_gradient_reaches_every_parameter(name: str, title: str) -> None:
 
 
 @each_pair
-def test_each_parameter_trains_while_all_others_rest(name: str, title: str) -> None:
+def test_each_parameter_trains_while_all_others_are_frozen(name: str, title: str) -> None:
     task = TASKS[title]
     (x, features), y = inputs(task, 3), labels(task, 3)
     model = calm(stirred(build(name, task))).train()
@@ -205,7 +205,7 @@ def test_each_parameter_trains_while_all_others_rest(name: str, title: str) -> N
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # nn.LSTM, see common/models/lstm.py
 @each_pair
-def test_gradients_of_single_examples_can_be_had(name: str, title: str) -> None:
+def test_gradients_of_single_examples_can_be_computed(name: str, title: str) -> None:
     # What differential privacy clips: all at once by vmap, against one example after the other.
     task = TASKS[title]
     model = calm(stirred(build(name, task))).train()
@@ -224,7 +224,7 @@ def test_gradients_of_single_examples_can_be_had(name: str, title: str) -> None:
 
 
 @each_pair
-def test_nothing_but_weights_travels(name: str, title: str) -> None:
+def test_state_consists_of_weights_alone(name: str, title: str) -> None:
     model = build(name, TASKS[title])
     modules = list(model.modules())
     refused = (nn.modules.batchnorm._BatchNorm, nn.InstanceNorm1d, nn.Dropout, nn.MultiheadAttention)
@@ -237,7 +237,7 @@ def test_nothing_but_weights_travels(name: str, title: str) -> None:
 
 
 @each_pair
-def test_the_seed_alone_decides_the_first_weights(name: str, title: str) -> None:
+def test_the_seed_determines_the_initial_weights(name: str, title: str) -> None:
     task = TASKS[title]
     torch.manual_seed(1)
     first = build(name, task, 3).state_dict()
@@ -252,7 +252,7 @@ def test_the_seed_alone_decides_the_first_weights(name: str, title: str) -> None
         assert not all(torch.equal(first[key], other[key]) for key in first)
 
 
-def test_building_leaves_the_global_generator_where_it_was(name: str) -> None:
+def test_building_does_not_advance_the_global_generator(name: str) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -261,7 +261,7 @@ def test_building_leaves_the_global_generator_where_it_was(name: str) -> None:
 
 
 @each_pair
-def test_the_first_weights_are_those_of_the_plain_constructor(name: str, title: str) -> None:
+def test_the_initial_weights_are_those_of_the_constructor(name: str, title: str) -> None:
     module = plugins.load_plugin("common.models", "build", name, "model")
     torch.manual_seed(seed_for(3, "initial weights"))
     plain = module.build(TASKS[title], module.Options()).state_dict()
@@ -270,7 +270,7 @@ def test_the_first_weights_are_those_of_the_plain_constructor(name: str, title: 
 
 
 @pytest.mark.parametrize("title", ["beats", "hours with features"])
-def test_features_count_unless_they_are_switched_off(name: str, title: str) -> None:
+def test_features_affect_the_output_unless_they_are_disabled(name: str, title: str) -> None:
     task = TASKS[title]
     x, features = inputs(task)
     using = stirred(build(name, task)).eval()
@@ -287,7 +287,7 @@ def test_features_count_unless_they_are_switched_off(name: str, title: str) -> N
 
 
 @each_pair
-def test_the_signal_counts(name: str, title: str) -> None:
+def test_the_signal_affects_the_output(name: str, title: str) -> None:
     task = TASKS[title]
     both = {"inputs": "both"} if "inputs" in options_of(name) and task.features and task.channels else {}
     model = stirred(build(name, task, **both)).eval()
@@ -300,7 +300,7 @@ def test_the_signal_counts(name: str, title: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["logreg", "mlp"])
-def test_what_a_flat_model_sees(name: str) -> None:
+def test_the_inputs_of_models_without_convolutions(name: str) -> None:
     task = TASKS["hours with features"]
     x, features = inputs(task)
     for wanted, width in (("auto", 5), ("features", 5), ("signal", 144), ("both", 149)):
@@ -313,7 +313,7 @@ def test_what_a_flat_model_sees(name: str) -> None:
             build(name, TASKS[title], inputs=refused)
 
 
-def test_dropout_acts_in_training_alone(name: str) -> None:
+def test_dropout_acts_in_training_only(name: str) -> None:
     if "dropout" not in options_of(name):
         assert "hide" in options_of(name) or not [
             module for module in build(name, TASKS["beats"]).modules() if isinstance(module, Dropout)
@@ -357,7 +357,7 @@ def test_a_wrong_option_is_named(name: str, options: dict[str, object], said: st
     assert str(caught.value).startswith(f"model.options of {name}: {said}")
 
 
-def test_an_unknown_option_and_a_wrong_name_list_the_right_ones(name: str) -> None:
+def test_an_unknown_option_or_model_is_answered_with_the_known_ones(name: str) -> None:
     with pytest.raises(ConfigError, match=f"model.options of {name}: unknown key depht"):
         build(name, TASKS["beats"], depht=3)
     with pytest.raises(
@@ -451,7 +451,7 @@ def test_positions_are_counted_from_the_last_step() -> None:
 
 
 @pytest.mark.parametrize(("blocks", "kernel"), [(1, 2), (3, 3)])
-def test_a_temporal_convolution_sees_so_far_back_and_never_ahead(blocks: int, kernel: int) -> None:
+def test_a_temporal_convolution_has_its_receptive_field_and_is_causal(blocks: int, kernel: int) -> None:
     model = build("tcn", TASKS["hours with features"], width=4, blocks=blocks, kernel=kernel)
     assert isinstance(model, tcn.TCN)
     stack = model.blocks
@@ -473,14 +473,14 @@ class TestStart:
         return {key: value.numpy() for key, value in build(name, task, seed, **options).state_dict().items()}
 
     @each_pair
-    def test_all_of_a_model_is_taken(self, name: str, title: str) -> None:
+    def test_all_weights_are_transferred(self, name: str, title: str) -> None:
         model, saved = build(name, TASKS[title], 1), self.weights(name, TASKS[title])
         assert models.transfer_weights(model, saved) == list(saved)
         assert all(np.array_equal(value.numpy(), saved[key]) for key, value in model.state_dict().items())
         next(iter(model.parameters())).data.add_(1)  # the arrays stay as they were
         assert np.array_equal(saved[next(iter(saved))], self.weights(name, TASKS[title])[next(iter(saved))])
 
-    def test_layers_that_begin_anew_keep_their_values(self) -> None:
+    def test_excluded_layers_keep_their_values(self) -> None:
         model = build("cnn", TASKS["beats"], 1)
         before = {key: value.clone() for key, value in model.state_dict().items()}
         saved = self.weights("cnn", TASKS["beats"])
@@ -490,7 +490,7 @@ class TestStart:
             assert (key in taken) != fresh
             assert np.array_equal(value.numpy(), before[key].numpy() if fresh else saved[key])
 
-    def test_another_task_needs_another_end(self) -> None:
+    def test_another_task_needs_another_output_layer(self) -> None:
         saved = self.weights("cnn", TASKS["beats"])
         fewer = made("multiclass", 2, 4, 96, 8)
         with pytest.raises(ConfigError) as caught:
@@ -502,7 +502,7 @@ class TestStart:
         )
         assert len(models.transfer_weights(build("cnn", fewer), saved, ["head.out.*"])) == len(saved) - 2
 
-    def test_the_advice_is_enough(self) -> None:
+    def test_following_the_errors_advice_is_enough(self) -> None:
         # Another count of leads, no features, other classes: what the error says to put in is what is needed.
         saved, other = self.weights("cnn", TASKS["beats"]), TASKS["beats without features"]
         with pytest.raises(ConfigError) as caught:
@@ -513,7 +513,7 @@ class TestStart:
         taken = models.transfer_weights(build("cnn", other), saved, found[1].split(", "))
         assert {name.partition(".")[0] for name in taken} == {"stem_norm", "stages"}
 
-    def test_a_layer_on_one_side_alone_is_said(self) -> None:
+    def test_a_layer_that_only_one_model_has_is_named(self) -> None:
         saved = self.weights("tcn", TASKS["hours with features"])
         with pytest.raises(ConfigError, match=r"head\.embed\.0\.weight \(only in the saved model\)"):
             models.transfer_weights(build("tcn", TASKS["hours with features"], features=False), saved)
@@ -521,7 +521,7 @@ class TestStart:
         with pytest.raises(ConfigError, match=r"layers\.1\.input\.weight \(not in the saved model\)"):
             models.transfer_weights(build("gru", TASKS["hours with features"], layers=2), saved)
 
-    def test_a_failed_start_changes_nothing(self) -> None:
+    def test_a_failed_transfer_changes_nothing(self) -> None:
         model = build("cnn", TASKS["beats"], 1)
         before = {key: value.clone() for key, value in model.state_dict().items()}
         saved = self.weights("cnn", TASKS["beats"])
@@ -530,7 +530,7 @@ class TestStart:
             models.transfer_weights(model, saved)
         assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
-    def test_patterns_that_fit_nothing_or_everything_are_refused(self) -> None:
+    def test_patterns_that_match_nothing_or_everything_are_refused(self) -> None:
         model, saved = build("mlp", TASKS["table"], 1), self.weights("mlp", TASKS["table"])
         with pytest.raises(ConfigError) as caught:
             models.transfer_weights(model, saved, ["head.*"])
@@ -543,7 +543,7 @@ class TestStart:
 
 
 class TestFrozen:
-    def test_what_matches_rests_and_the_rest_trains(self) -> None:
+    def test_matching_parameters_are_frozen_and_the_others_train(self) -> None:
         model = build("mlp", TASKS["table"])
         assert models.freeze_parameters(model, ["body.0.*"]) == ["body.0.weight", "body.0.bias"]
         rests = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
@@ -553,7 +553,7 @@ class TestFrozen:
         assert models.freeze_parameters(model, []) == []
         assert all(parameter.requires_grad for parameter in model.parameters())
 
-    def test_patterns_that_fit_nothing_or_everything_are_refused(self) -> None:
+    def test_patterns_that_match_nothing_or_everything_are_refused(self) -> None:
         model = build("logreg", TASKS["table"])
         with pytest.raises(ConfigError, match=r"training\.freeze: 'body\.\*' matches no parameter; there are out\.\*$"):
             models.freeze_parameters(model, ["body.*"])
@@ -562,7 +562,7 @@ class TestFrozen:
         assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_the_page_of_models_gives_their_sizes() -> None:
+def test_the_documentation_gives_the_sizes_of_models() -> None:
     rows = re.findall(r"^\| `(\w+)` \|.*\| ([\d,]+|none) \| ([\d,]+|none) \|$", PAGE.read_text(), re.MULTILINE)
     shown = {name: (beats, hours) for name, beats, hours in rows}
     tasks = (made("multiclass", 4, 2, 96, 14), made("multiclass", 2, 40, 24, 6))

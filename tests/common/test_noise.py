@@ -23,7 +23,7 @@ def test_noise_is_gaussian_of_the_deviation_asked_for(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_units_are_drawn_each_on_its_own(kind: str) -> None:
+def test_units_are_drawn_independently(kind: str) -> None:
     source = SOURCES[kind]()
     sizes = np.asarray([len(noise.draw_units(source, 40, 0.05)) for _ in range(4000)])
     counts = np.bincount(np.minimum(sizes, 7), minlength=8)
@@ -34,7 +34,7 @@ def test_units_are_drawn_each_on_its_own(kind: str) -> None:
     assert many == pytest.approx(100_000, abs=6 * np.sqrt(2e6 * 0.05 * 0.95))
 
 
-def test_secure_noise_is_another_each_time_and_seeded_is_not() -> None:
+def test_secure_noise_differs_each_time_and_seeded_noise_repeats() -> None:
     assert not np.array_equal(draw_normal(SecureSource(), 8), draw_normal(SecureSource(), 8))
     np.testing.assert_array_equal(draw_normal(SeededSource(1), 8), draw_normal(SeededSource(1), 8))
     assert not np.array_equal(draw_normal(SeededSource(1), 8), draw_normal(SeededSource(2), 8))
@@ -48,14 +48,14 @@ def test_the_secure_stream_is_chacha20(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(SecureSource().uniform(4), ((bits >> np.uint64(11)) + 0.5) * 2.0**-53)
 
 
-def test_blocks_give_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_continue_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noise.os, "urandom", bytes)
     whole = SecureSource().uniform(100)
     monkeypatch.setattr(noise, "BLOCK", 7)
     np.testing.assert_array_equal(SecureSource().uniform(100), whole)
 
 
-def test_what_leaves_is_whole_grains_whatever_the_data() -> None:
+def test_released_sums_are_whole_grains_whatever_the_data() -> None:
     rng = np.random.default_rng(1)
     for scale in (0.0, 1e-9, 1.0, 1e3):
         found = add_noise(rng.normal(size=5000) * scale, 1.7, SecureSource())
@@ -71,7 +71,7 @@ def test_what_leaves_is_whole_grains_whatever_the_data() -> None:
     )
 
 
-def test_noise_moves_with_the_sum_exactly() -> None:
+def test_adding_noise_commutes_with_shifting_the_sum() -> None:
     shift = np.full(1000, 12345 * GRAIN)
     np.testing.assert_array_equal(
         add_noise(shift, 1.0, SeededSource(4)) - add_noise(np.zeros(1000), 1.0, SeededSource(4)), shift
@@ -79,13 +79,13 @@ def test_noise_moves_with_the_sum_exactly() -> None:
 
 
 @pytest.mark.parametrize("deviation", [0.0, -1.0, float("inf"), float("nan")])
-def test_noise_of_no_deviation(deviation: float) -> None:
+def test_a_deviation_of_zero_is_refused(deviation: float) -> None:
     with pytest.raises(ValueError, match="above 0"):
         add_noise(np.zeros(3), deviation, SeededSource(1))
 
 
 @pytest.mark.parametrize("value", [1e9, -1e9, float("nan"), float("-inf")])
-def test_a_sum_that_drowns_the_grains(value: float) -> None:
+def test_a_sum_too_large_for_its_noise_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="too large"):
         add_noise(np.asarray([0.0, value, 0.0]), 1.0, SeededSource(1))
 

@@ -20,7 +20,7 @@ def sums(units: np.ndarray, deviation: float = 0.0) -> NoisyMoments:
     return NoisyMoments(here.sum(0).astype(float), u.sum(0), (u * u).sum(0), LOW, HIGH, deviation)
 
 
-def test_without_noise_it_is_the_mean_and_deviation_of_all_people() -> None:
+def test_without_noise_the_scaling_is_the_mean_and_deviation_of_all_people() -> None:
     rng = np.random.default_rng(1)
     units = np.stack([rng.normal(100, 12, 400), rng.normal(1, 3, 400)], 1)
     units[rng.random((400, 2)) < 0.3] = np.nan
@@ -31,7 +31,7 @@ def test_without_noise_it_is_the_mean_and_deviation_of_all_people() -> None:
     np.testing.assert_array_equal(inputs_with_units(LOW, HIGH), [True, False, True])
 
 
-def test_without_people_it_is_the_range() -> None:
+def test_without_people_the_scaling_is_the_range() -> None:
     for deviation in (0.0, 30.0):
         zero = np.zeros(2)
         found = fit_noisy_scaling([NoisyMoments(zero, zero, zero, LOW, HIGH, deviation)])
@@ -40,7 +40,7 @@ def test_without_people_it_is_the_range() -> None:
         np.testing.assert_allclose(found.spread, [50 * third, 0.5, 10 * third])
 
 
-def test_noise_neither_blows_up_nor_moves_far() -> None:
+def test_noise_neither_magnifies_inputs_nor_moves_them_far() -> None:
     rng = np.random.default_rng(2)
     units = np.stack([rng.normal(100, 12, 300), np.where(rng.random(300) < 0.02, 3.0, np.nan)], 1)
     exact = sums(units)
@@ -69,7 +69,7 @@ def test_noise_neither_blows_up_nor_moves_far() -> None:
         ({"low": HIGH}, "do not fit|impossible numbers"),
     ],
 )
-def test_what_is_no_such_sum(change: dict[str, np.ndarray], says: str) -> None:
+def test_sums_that_do_not_fit_are_refused(change: dict[str, np.ndarray], says: str) -> None:
     good = sums(np.ones((3, 2)))
     assert NoisyMoments.from_arrays(good.arrays(), 0.0) is not None
     with pytest.raises(ValueError, match=says):

@@ -42,7 +42,7 @@ def test_listing_imports_no_plugin(package: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gamma", "_private", "mentions", "", "../alpha"])
-def test_a_wrong_name_lists_the_right_ones(package: str, name: str) -> None:
+def test_an_unknown_name_is_answered_with_the_known_ones(package: str, name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         plugins.load_plugin(package, "build", name, "thing")
     assert str(caught.value) == f"no thing named {name!r}: choose one of alpha, beta"

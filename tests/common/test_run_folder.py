@@ -17,19 +17,19 @@ from tests import tiny
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_folders_have_names_of_their_own(tmp_path: Path) -> None:
+def test_every_run_has_a_new_folder(tmp_path: Path) -> None:
     made = [run_folder.create_run_folder(tiny.run_config(), tmp_path / "new" / "runs") for _ in range(5)]
     assert len(set(made)) == 5
     assert all(folder.is_dir() and folder.name.startswith("tiny-") for folder in made)
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot write the run folder .*see --runs"):
         run_folder.create_run_folder(tiny.run_config(), tmp_path / "file")
 
 
-def test_what_a_run_says_about_itself(tmp_path: Path) -> None:
+def test_a_run_is_described_before_it_starts(tmp_path: Path) -> None:
     config = tiny.run_config(
         title="Größe & <b>",
         training__lr=1e-05,
@@ -68,7 +68,7 @@ def test_files_of_earlier_versions_are_found(tmp_path: Path) -> None:
 def test_a_folder_without_a_whole_description_is_refused(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         RunFolder(tmp_path).about.write_text(content)
-    with pytest.raises(DataError, match=r"is no run folder: it holds no whole run\.json"):
+    with pytest.raises(DataError, match=r"is no run folder: its run\.json is missing"):
         run_folder.read_run(tmp_path)
 
 

@@ -71,7 +71,7 @@ def test_ranks_are_those_of_all_rows(parts: list[np.ndarray], monkeypatch: pytes
     assert (np.diff(scaled[order, 1]) >= 0).all()
 
 
-def test_columns_can_be_scaled_apart(parts: list[np.ndarray]) -> None:
+def test_columns_can_be_scaled_separately(parts: list[np.ndarray]) -> None:
     rows = parts[0]
     found = scaling.fit_standard_scaling(merged(parts))
     np.testing.assert_array_equal(found.apply(rows)[:, 2:], found.apply(rows[:, 2:], 2))

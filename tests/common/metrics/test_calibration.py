@@ -107,7 +107,7 @@ def test_slope_and_intercept_equal_scikit_learns() -> None:
         assert expit(large + binned).sum() == pytest.approx(truth.sum())
 
 
-def test_many_fits_at_once_equal_one_at_a_time_whatever_they_start_from() -> None:
+def test_fits_of_many_rows_equal_fits_one_at_a_time_from_any_start() -> None:
     rng = np.random.default_rng(5)
     scores = rng.poisson(rng.random((7, 3, 2, BINS)) * 2)
     scores[2, 1, 1] = 0
@@ -152,7 +152,7 @@ def test_operating_points_by_hand() -> None:
     assert calibration.specificity_at(scores, 1.0)[0] == pytest.approx(0.5)
 
 
-def test_net_benefit_is_true_positives_less_weighed_false_ones() -> None:
+def test_net_benefit_is_true_positives_minus_weighted_false_positives() -> None:
     rng = np.random.default_rng(4)
     truth = rng.integers(0, 2, 500)
     odds = rng.normal(size=500) * 2 + truth

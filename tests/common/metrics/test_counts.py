@@ -143,7 +143,7 @@ def test_log_odds_equal_the_plain_formula(given: Any) -> None:
     np.testing.assert_allclose(metrics.class_log_odds(logits), np.log(chance / (1 - chance)), rtol=1e-6, atol=1e-6)
 
 
-def test_log_odds_keep_their_digits_where_the_plain_formula_has_none() -> None:
+def test_log_odds_are_accurate_where_the_plain_formula_is_not() -> None:
     odds = metrics.class_log_odds(np.array([[800.0, 0.0], [0.0, 40.0], [1e4, -1e4]]))
     np.testing.assert_allclose(odds, [[800, -800], [-40, 40], [2e4, -2e4]])
 
@@ -182,7 +182,7 @@ def test_coarser_bins_are_sums_of_neighbours(bins: int, factor: int) -> None:
     np.testing.assert_array_equal(coarse, np.stack(expected, -1))
 
 
-def test_figures_of_one_class_alone() -> None:
+def test_metrics_of_a_single_class() -> None:
     total = metrics.count_predictions([[2.0, 0.0], [0.0, 1.0]], [0, 0], [0, 0], 1, BINS).total()
     np.testing.assert_array_equal(metrics.precision(total.confusion), [1.0, 0.0])
     np.testing.assert_array_equal(metrics.recall(total.confusion), [0.5, np.nan])
@@ -190,13 +190,13 @@ def test_figures_of_one_class_alone() -> None:
     assert np.isnan(metrics.auprc(total.scores)).all()
 
 
-def test_a_class_that_is_there_and_never_predicted_has_precision_0_and_one_that_is_neither_has_none() -> None:
+def test_precision_is_0_for_a_class_never_predicted_and_undefined_for_an_absent_one() -> None:
     confusion = np.array([[3, 0, 0], [1, 0, 0], [0, 0, 0]])
     np.testing.assert_array_equal(metrics.precision(confusion), [0.75, 0.0, np.nan])
     np.testing.assert_allclose(metrics.f1(confusion), [6 / 7, 0.0, np.nan])
 
 
-def test_figures_of_nothing_are_nan() -> None:
+def test_metrics_without_examples_are_nan() -> None:
     nothing = metrics.count_predictions(np.zeros((0, 3)), np.zeros(0), np.zeros(0), 2, BINS).total()
     assert_equal(nothing, metrics.empty_counts((3, 3), BINS))
     for value in (
@@ -209,7 +209,7 @@ def test_figures_of_nothing_are_nan() -> None:
         assert np.isnan(value).all()
 
 
-def test_scores_that_all_tie_are_worth_a_coin() -> None:
+def test_tied_scores_have_an_auroc_of_one_half() -> None:
     total = metrics.count_predictions(np.zeros((10, 2)), [0] * 7 + [1] * 3, [0] * 10, 1, BINS).total()
     np.testing.assert_allclose(metrics.auroc(total.scores), [0.5, 0.5])
     np.testing.assert_allclose(metrics.auprc(total.scores), [0.7, 0.3])
@@ -222,12 +222,12 @@ def test_scores_beyond_the_range_fall_into_the_end_bins() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_prediction_that_is_no_number_is_refused(bad: float) -> None:
+def test_a_prediction_that_is_not_finite_is_refused(bad: float) -> None:
     with pytest.raises(ValueError, match="not a finite number"):
         metrics.count_predictions([[bad, 0.0]], [0], [0], 1, BINS)
 
 
-def test_leading_axes_are_computed_as_one_by_one() -> None:
+def test_leading_axes_give_the_same_as_a_loop() -> None:
     rng = np.random.default_rng(5)
     scores = rng.integers(0, 5, size=(4, 3, 2, 16))
     confusion = rng.integers(0, 5, size=(4, 3, 3))

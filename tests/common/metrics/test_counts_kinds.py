@@ -113,7 +113,7 @@ def test_counts_at_a_threshold_are_those_of_its_histograms(binary: tuple[np.ndar
         np.testing.assert_allclose(moved.utility, there.utility)
 
 
-def test_utility_is_one_at_best_and_zero_in_silence(binary: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def test_utility_is_1_at_best_and_0_without_alarms(binary: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     logits, truth, worth = binary
     group = np.zeros(400, int)
     best = np.where(worth[:, 1] > worth[:, 0], 5.0, -5.0)
@@ -131,7 +131,7 @@ def test_utility_is_one_at_best_and_zero_in_silence(binary: tuple[np.ndarray, np
     assert found["model"] == pytest.approx((got - none) / (worth.max(1).sum() - none))
 
 
-def test_a_threshold_needs_both_classes() -> None:
+def test_choosing_a_threshold_needs_both_classes() -> None:
     counts = metrics.count_predictions(np.zeros((5, 2)), np.zeros(5, int), np.zeros(5, int), 1, BINS).total()
     assert metrics.choose_threshold(counts, "f1") is None
 

@@ -35,7 +35,9 @@ def stays(draw: st.DrawFn) -> list[tuple[list[float], list[bool]]]:
 
 @settings(max_examples=80, deadline=None)
 @given(stays())
-def test_a_lead_is_that_of_the_first_alarm_within_the_horizon(given: list[tuple[list[float], list[bool]]]) -> None:
+def test_the_lead_time_is_that_of_the_first_alarm_within_the_horizon(
+    given: list[tuple[list[float], list[bool]]],
+) -> None:
     owner = np.concatenate([np.full(len(left), i) for i, (left, _) in enumerate(given)])
     until, alarm = (np.concatenate([np.asarray(part[i]) for part in given]) for i in (0, 1))
     found = early_warning.count_lead_times(until, alarm.astype(bool), owner, len(given))
@@ -78,7 +80,7 @@ def test_false_alarms_are_counted_over_the_hours_without_the_event() -> None:
     assert found.classes["quiet"].alarms is None
 
 
-def test_alarms_of_several_classes_are_counted_each_on_its_own() -> None:
+def test_alarms_of_several_classes_are_counted_separately() -> None:
     task = Task("t", "multiclass", ("N", "S", "V"), ("n", "s", "v"), 1, 8, 125.0, (), ("lead",))
     logits = np.eye(3)[[0, 1, 1, 2, 2]]
     counts = metrics.count_predictions(
@@ -120,7 +122,7 @@ def test_intervals_equal_a_slow_bootstrap() -> None:
     assert found.lead_hours.low == pytest.approx(np.quantile(leads, share))
 
 
-def test_time_and_leads_add_up_travel_and_leave_with_another_threshold() -> None:
+def test_time_and_lead_times_add_up_and_lead_times_end_with_another_threshold() -> None:
     rng = np.random.default_rng(1)
     odds, truth, owner = rng.normal(size=50), rng.integers(0, 2, 50), rng.integers(0, 5, 50)
     given = {"hours": rng.random(50), "until": np.where(truth == 1, 3.0, np.nan)}

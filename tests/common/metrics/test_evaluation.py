@@ -101,7 +101,7 @@ def test_figures_are_those_of_the_whole_counts() -> None:
     assert found.notes == ()
 
 
-def test_an_absent_class_is_left_out_of_the_mean_and_told() -> None:
+def test_an_absent_class_is_left_out_of_the_mean_and_noted() -> None:
     logits, truth, owner = examples(3, 6)
     here = truth != 2
     found, total, _ = assessed(logits[here], truth[here], owner[here], 6)
@@ -111,7 +111,7 @@ def test_an_absent_class_is_left_out_of_the_mean_and_told() -> None:
     assert "no examples of V: macro figures are over the other classes" in found.notes
 
 
-def test_a_class_of_few_patients_is_told() -> None:
+def test_a_class_of_few_patients_is_noted() -> None:
     logits, truth, owner = examples(4, 8, n=2000)
     owner[truth == 2] %= 4
     found, _, _ = assessed(logits, truth, owner, 8)
@@ -134,7 +134,7 @@ def test_no_examples_give_no_figures() -> None:
     assert not any("no examples" in note for note in found.notes)
 
 
-def test_one_class_alone_has_an_f1_and_no_area() -> None:
+def test_a_single_class_has_an_f1_and_no_auroc() -> None:
     found, _, _ = assessed(np.array([[1.0, 0, 0]] * 4), np.zeros(4, int), np.array([0, 0, 1, 1]), 2)
     assert found.macro_f1.value == 1.0
     assert found.macro_auroc == Figure(value=None)
@@ -151,7 +151,7 @@ def test_a_figure_that_most_resamples_lack_has_no_interval() -> None:
     assert found.classes["S"].recall == Figure(value=1.0, low=1.0, high=1.0)
 
 
-def test_weights_draw_as_many_patients_as_there_are() -> None:
+def test_each_resample_draws_as_many_patients_as_there_are() -> None:
     weights = evaluation.draw_bootstrap_weights(7, 500, np.random.default_rng(1))
     assert weights.shape == (500, 7)
     assert (weights.sum(1) == 7).all()
@@ -175,7 +175,7 @@ def test_the_worst_site_is_the_lowest_or_for_the_loss_the_highest() -> None:
     assert evaluation.find_worst_site({}, "loss") is None
 
 
-def test_pooled_figures_equal_counting_all_sites_at_one_place() -> None:
+def test_pooled_figures_equal_those_of_all_sites_counted_together() -> None:
     parts = {name: examples(seed, 5) for name, seed in (("west", 7), ("east", 8), ("north", 9))}
     done = {name: assessed(*part, 5, seed=i) for i, (name, part) in enumerate(parts.items())}
     results = {name: item[0] for name, item in done.items()}
@@ -223,7 +223,7 @@ def test_an_evaluation_survives_json() -> None:
     assert Evaluation.model_validate_json(found.model_dump_json()) == found
 
 
-def test_a_site_with_one_test_patient_is_said_to_narrow_the_pooled_intervals() -> None:
+def test_a_site_with_one_test_patient_adds_a_note_on_narrow_intervals() -> None:
     parts = {"a": assessed(*examples(1, 5), 5), "lone": assessed(*examples(2, 1), 1)}
     results, totals, drawn = ({name: item[i] for name, item in parts.items()} for i in range(3))
     found = evaluation.pool_evaluations(TASK, results, totals, drawn)  # type: ignore[arg-type]
@@ -252,7 +252,7 @@ def test_a_metric_that_the_task_does_not_support_is_refused(key: str, value: str
     evaluation.check_evaluation_fits_task(EvaluationConfig(), TASK)
 
 
-def test_intervals_stay_where_a_figure_can_lie() -> None:
+def test_intervals_stay_within_the_range_of_the_metric() -> None:
     """Coarser bins in resamples are mended by a shift, which must not carry a share below 0 or a Brier score of all
     classes (at most 2) down to 1."""
     rng = np.random.default_rng(5)

@@ -23,7 +23,7 @@ def tables(seed: int, patients: int, draws: int = 20):
     return {ALL_PATIENTS: counts.total(), ALL_PATIENTS + RESAMPLED_SUFFIX: drawn}
 
 
-def test_resampled_figures_have_the_reports_intervals(tmp_path) -> None:
+def test_intervals_from_resampled_figures_equal_the_reports(tmp_path) -> None:
     each = {"a": tables(1, 6), "b": tables(2, 9)}
     people = {"a": 6, "b": 9}
     path = tmp_path / "x.safetensors"
@@ -59,7 +59,7 @@ def tail(patients: int) -> float:
     return float(stats.norm.cdf(stats.t.ppf(0.025, patients - 1) * np.sqrt(patients / (patients - 1))))
 
 
-def test_no_pooled_resamples_unless_every_site_shares_as_many() -> None:
+def test_pooled_resamples_need_equally_many_from_every_site() -> None:
     for other in ({ALL_PATIENTS: tables(2, 9)[ALL_PATIENTS]}, tables(2, 9, draws=10)):
         found = paired_resamples.resample_tables(
             TASK, {"a": tables(1, 6), "b": other}, {ALL_PATIENTS: {"a": 6, "b": 9}}
@@ -68,7 +68,7 @@ def test_no_pooled_resamples_unless_every_site_shares_as_many() -> None:
         assert (ALL_PATIENTS, paired_resamples.POOLED) not in found
 
 
-def test_personal_models_have_their_own() -> None:
+def test_personal_models_have_resamples_of_their_own() -> None:
     mine, shared = tables(3, 6), tables(1, 6)
     both = shared | {PERSONAL: mine[ALL_PATIENTS], PERSONAL + RESAMPLED_SUFFIX: mine[ALL_PATIENTS + RESAMPLED_SUFFIX]}
     found = paired_resamples.resample_tables(TASK, {"a": both}, {ALL_PATIENTS: {"a": 6}, PERSONAL: {"a": 6}})

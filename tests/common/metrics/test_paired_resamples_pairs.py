@@ -88,7 +88,7 @@ def test_pairing_narrows_the_interval_of_a_difference() -> None:
     assert paired.high - paired.low < 0.7 * (shuffled.high - shuffled.low)  # type: ignore[operator]
 
 
-def test_draws_hold_an_events_figures_and_lie_about_them() -> None:
+def test_resamples_hold_the_metrics_of_the_event_and_spread_around_them() -> None:
     found, by_table, pooled = of(0)
     for place, item in {**by_table["all"], paired_resamples.POOLED: pooled["all"]}.items():
         for name in ("accuracy", "auroc", "auprc", "sensitivity", "specificity", "brier", "loss"):
@@ -98,7 +98,7 @@ def test_draws_hold_an_events_figures_and_lie_about_them() -> None:
             np.testing.assert_allclose([told.low, told.high], ends, atol=1e-6)
 
 
-def test_draws_survive_the_disk_and_a_damaged_file_is_named(tmp_path: Path) -> None:
+def test_resamples_survive_a_file_and_a_damaged_file_is_named(tmp_path: Path) -> None:
     found, *_ = of(0)
     path = tmp_path / "draws.safetensors"
     path.write_bytes(paired_resamples.pack_resamples(found))
@@ -111,7 +111,7 @@ def test_draws_survive_the_disk_and_a_damaged_file_is_named(tmp_path: Path) -> N
     assert paired_resamples.load_resamples(tmp_path / "none") == {}
 
 
-def test_a_site_that_shares_nothing_leaves_the_others_draws_and_none_for_all() -> None:
+def test_a_site_that_shares_no_resamples_leaves_none_for_the_pool() -> None:
     replies = {site: reply(site, 0) for site in ("a", "b")}
     del replies["b"].tables["all/resampled"]  # type: ignore[attr-defined]
     by_table, _ = combine_evaluations(TASK, replies)

@@ -73,7 +73,7 @@ def test_entries_are_whole() -> None:
         ("ece", [], None),
     ],
 )
-def test_direction(name: str, values: list[float], worst: float | None) -> None:
+def test_each_metric_knows_which_values_are_better(name: str, values: list[float], worst: float | None) -> None:
     metric = METRICS[name]
     assert metric.worst(values) == worst
     assert all(metric.is_better(value, worst) for value in values if worst is not None and value != worst)

@@ -23,7 +23,7 @@ def recall(truth: Any, predicted: Any) -> float:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1), st.sampled_from("abc")), min_size=2, max_size=40))
 @pytest.mark.parametrize("name", ["accuracy", "recall"])
-def test_a_frame_says_what_fairlearns_says(name: str, rows: list[tuple[int, int, str]]) -> None:
+def test_group_comparisons_equal_fairlearns(name: str, rows: list[tuple[int, int, str]]) -> None:
     truth, predicted = (np.array([row[i] for row in rows]) for i in (0, 1))
     group = np.array([row[2] for row in rows])
     function = {"accuracy": theirs.accuracy_score, "recall": recall}[name]
@@ -54,14 +54,14 @@ def test_a_frame_says_what_fairlearns_says(name: str, rows: list[tuple[int, int,
         assert found.ratio().value is None
 
 
-def test_the_gaps_interval_is_that_of_the_gap_in_each_resample() -> None:
+def test_the_interval_of_a_gap_is_that_of_the_gap_in_each_resample() -> None:
     drawn = {"a": np.array([0.1, 0.5, 0.3, 0.9]), "b": np.array([0.4, 0.4, np.nan, 0.1])}
     found = GroupComparison({"a": 0.3, "b": 0.4}, 0.35, drawn, patients=1000).difference()
     assert found.value == pytest.approx(0.1)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile([0.3, 0.1, 0.8], [0.025, 0.975])), abs=0.002)
 
 
-def test_bands_hold_their_lower_edge() -> None:
+def test_bands_include_their_lower_edge() -> None:
     names = name_bands((40, 65))
     assert [names[i] for i in band_indices([39.9, 40, 64.9, 65, np.nan], (40, 65))] == [
         "under 40",
@@ -73,6 +73,6 @@ def test_bands_hold_their_lower_edge() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"age": (65.0, 40.0)}, {"age": (40.0, 40.0)}, {"columns": {"bmi": ()}}])
-def test_bands_that_do_not_rise_are_refused(wrong: dict[str, Any]) -> None:
+def test_bands_that_do_not_increase_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="increasing lower bounds"):
         SubgroupsConfig(**wrong)

@@ -25,7 +25,7 @@ MANY = Task("t", "multilabel", ("NORM", "MI", "CD"), ("n", "m", "c"), 1, 4, 125.
     ("task", "normal", "against"),
     [(TASK, (), ("S", "V")), (TASK, ("V",), ("N", "S")), (TASK, ("S", "N"), ("V",)), (MANY, (), ("MI", "CD"))],
 )
-def test_what_is_not_normal_is_abnormal(task: Task, normal: tuple[str, ...], against: tuple[str, ...]) -> None:
+def test_all_other_classes_are_abnormal(task: Task, normal: tuple[str, ...], against: tuple[str, ...]) -> None:
     found = detection.to_detection_task(task, DetectionConfig(normal=normal))
     assert (found.classes, found.against, found.anomaly, found.binary) == (("normal", "abnormal"), against, True, True)
     assert (found.channels, found.samples, found.features) == (task.channels, task.samples, task.features)
@@ -36,12 +36,12 @@ def test_what_is_not_normal_is_abnormal(task: Task, normal: tuple[str, ...], aga
 @pytest.mark.parametrize(
     ("normal", "said"), [(("Q",), r"no class 'Q'; there are N, S, V"), (("N", "S", "V"), "names every class")]
 )
-def test_normal_classes_that_cannot_be_are_refused(normal: tuple[str, ...], said: str) -> None:
+def test_invalid_normal_classes_are_refused(normal: tuple[str, ...], said: str) -> None:
     with pytest.raises(ConfigError, match=rf"^detection\.normal: {said}"):
         detection.to_detection_task(TASK, DetectionConfig(normal=normal))
 
 
-def test_a_file_says_that_its_model_reconstructs() -> None:
+def test_autoencoders_are_marked_in_their_files() -> None:
     every = plugins.list_plugins("common.models", "build")
     assert [name for name in every if detection.is_reconstruction_model(name)] == ["autoencoder", "tabular_autoencoder"]
 
@@ -50,7 +50,7 @@ def run(**sections: Any) -> config.RunConfig:
     return config.parse_config({"model": {"name": "autoencoder"}} | sections)
 
 
-def test_a_model_that_reconstructs_has_a_metric_and_a_threshold_that_suit_it() -> None:
+def test_autoencoders_have_a_default_metric_and_threshold_of_their_own() -> None:
     found = run()
     assert (found.detecting, found.evaluation.metric, found.evaluation.threshold) == (True, "auroc", "false_alarms")
     assert found.selection_metric == "loss"
@@ -61,14 +61,14 @@ def test_a_model_that_reconstructs_has_a_metric_and_a_threshold_that_suit_it() -
     assert config.config_from_json(config.config_to_json(found)) == found
 
 
-def test_private_training_seeks_no_threshold_and_sends_no_sums() -> None:
+def test_private_training_chooses_no_threshold_and_sends_no_sums() -> None:
     private = {"privacy": {"sigma": 1.0}, "federation": {"choose": "last"}}
     assert run(**private).evaluation.threshold == "likelier"
     with pytest.raises(ConfigError, match=r"privacy needs detection\.score=reconstruction"):
         run(**private, detection={"score": "both"})
 
 
-def test_a_classifier_takes_no_detection() -> None:
+def test_detection_settings_are_refused_with_a_classifier() -> None:
     with pytest.raises(ConfigError, match=r"detection needs an autoencoder, such as model\.name=autoencoder, not cnn"):
         config.parse_config({"detection": {"relative": True}})
 
@@ -99,7 +99,7 @@ def slow_error(task: Task, outputs: Reconstruction) -> list[float]:
 
 @pytest.mark.parametrize("which", ["both", "signal", "columns"])
 @pytest.mark.parametrize("binary", [(), ("sex",)])
-def test_the_error_is_that_of_what_was_measured(which: str, binary: tuple[str, ...]) -> None:
+def test_the_reconstruction_error_is_over_measured_values(which: str, binary: tuple[str, ...]) -> None:
     generator = torch.Generator().manual_seed(3)
     task = Task("t", "multiclass", ("N", "V"), ("n", "v"), 1, 4, 1.0, ("rr", "sex"), ("l",), binary_features=binary)
 
@@ -139,7 +139,7 @@ def test_a_threshold_keeps_to_its_false_alarms(rate: float, edge: int) -> None:
     assert metrics.choose_threshold(counts([], [3]), "false_alarms", rate) is None
 
 
-def test_losses_may_be_given() -> None:
+def test_given_losses_replace_the_log_likelihood() -> None:
     logits = np.asarray([[0.0, 1.0], [0.0, -2.0], [0.0, 3.0]])
     found = metrics.count_predictions(logits, [0, 1, 1], [0, 0, 1], 2, 16, losses=[0.5, 0.25, 2.0])
     assert found.loss.tolist() == [0.75, 2.0]

@@ -273,7 +273,7 @@ def test_ctrl_c_keeps_what_is_done(
 
 
 def test_wrong_folders_and_runs(beats_run: Path, tmp_path: Path, hospitals: Path) -> None:
-    with pytest.raises(DataError, match=r"is no run folder: it holds no whole run\.json"):
+    with pytest.raises(DataError, match=r"is no run folder: its run\.json is missing"):
         open_model(hospitals)
     with pytest.raises(DataError, match="no recordings"):
         list(score.score_records(open_model(beats_run), beats_run, "auto", "atr", lambda done, of: None))
