@@ -10,8 +10,7 @@ from functools import lru_cache
 
 from client import input_scaling
 from client.site_context import SiteContext
-from common import config as configuration
-from common.config import RunConfig
+from common.config import RunConfig, config_from_json, config_to_json
 from common.errors import ConfigError
 from common.scaling import Scaling
 from common.sections.detection import DetectionConfig
@@ -69,7 +68,7 @@ def load_site(context: SiteContext, config: RunConfig) -> Site:
         reduced = reduced.model_copy(
             update={"model": ModelConfig(name=config.model.name), "detection": _select_labelling(config.detection)}
         )
-    return read_site(context, configuration.config_to_json(reduced))
+    return read_site(context, config_to_json(reduced))
 
 
 @lru_cache(maxsize=1024)
@@ -83,7 +82,7 @@ def read_site(context: SiteContext, reduced_config: str) -> Site:
     Raises:
         ConfigError: a simulation's number of nodes is not the run's number of hospitals, or a setting does not fit.
     """
-    config = configuration.config_from_json(reduced_config)
+    config = config_from_json(reduced_config)
     if context.simulated:
         with _assigning:
             source, hospitals, patients, dropped = _assign_hospitals(reduced_config)
@@ -157,6 +156,6 @@ def _assign_hospitals(reduced_config: str) -> tuple[Source, dict[str, tuple[str,
 
     Cached for all hospitals together, because it reads every file.
     """
-    config = configuration.config_from_json(reduced_config)
+    config = config_from_json(reduced_config)
     source = datasets.open_source(config, None)
     return source, *datasets.assign_hospitals(source, config)

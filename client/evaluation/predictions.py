@@ -16,7 +16,7 @@ from client.training.batches import choose_device, predict_logits
 from common.config import RunConfig
 from common.errors import SiteError
 from common.latent import LatentStatistics
-from common.metrics import counts as metrics
+from common.metrics import counts
 from common.metrics.counts import Counts
 from common.metrics.resampling import COARSE_FACTOR
 from sites.cohort import Cohort
@@ -98,7 +98,7 @@ def count_predictions(
     chosen = slice(None) if rows is None or rows.all() else rows
     truth = cohort.y[chosen]
     if len(truth) == 0:
-        empty = metrics.empty_counts(task.confusion_shape, bins, task.utility)
+        empty = counts.empty_counts(task.confusion_shape, bins, task.utility)
         coarse = empty.coarser(COARSE_FACTOR)
         utility = coarse.utility[None] if task.utility else coarse.utility
         return PredictionCounts(empty, Counts(coarse.confusion[None], coarse.scores[None], coarse.loss[None], utility))
@@ -119,9 +119,9 @@ def count_predictions(
         given["losses"] = np.where(truth == 0, losses, 0.0)
     times: dict[str, Any] = {"hours": _select_rows(cohort.hours, chosen), "until": _select_rows(cohort.until, chosen)}
     try:
-        each = metrics.count_predictions(z, truth, owner, len(people), bins, coarse=COARSE_FACTOR, **given, **times)
+        each = counts.count_predictions(z, truth, owner, len(people), bins, coarse=COARSE_FACTOR, **given, **times)
         together = np.zeros(len(truth), np.int64)
-        total = metrics.count_predictions(z, truth, together, 1, bins, **given).total()
+        total = counts.count_predictions(z, truth, together, 1, bins, **given).total()
     except ValueError as error:
         raise SiteError(f"the model's output is not usable: {error}") from None
     summed = each.total()
@@ -137,12 +137,12 @@ def _select_rows(
     return None if values is None else values[chosen]
 
 
-def _restore_labels(counts: Counts, kept: npt.NDArray[np.int64], classes: int) -> Counts:
+def _restore_labels(labelled: Counts, kept: npt.NDArray[np.int64], classes: int) -> Counts:
     """Return multilabel counts of some labels as counts of all, zero for the others."""
-    confusion = np.zeros((*counts.confusion.shape[:-3], classes, 2, 2), np.int64)
-    scores = np.zeros((*counts.scores.shape[:-3], classes, *counts.scores.shape[-2:]), np.int64)
-    confusion[..., kept, :, :], scores[..., kept, :, :] = counts.confusion, counts.scores
-    return replace(counts, confusion=confusion, scores=scores)
+    confusion = np.zeros((*labelled.confusion.shape[:-3], classes, 2, 2), np.int64)
+    scores = np.zeros((*labelled.scores.shape[:-3], classes, *labelled.scores.shape[-2:]), np.int64)
+    confusion[..., kept, :, :], scores[..., kept, :, :] = labelled.confusion, labelled.scores
+    return replace(labelled, confusion=confusion, scores=scores)
 
 
 def count_class_patients(cohort: Cohort, rows: npt.NDArray[np.bool_] | None = None) -> list[int]:

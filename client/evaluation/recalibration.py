@@ -20,9 +20,8 @@ from client.evaluation.evaluate import evaluate_site
 from client.evaluation.predictions import Predictor, count_class_patients
 from client.site import Site
 from common.config import RunConfig
-from common.metrics import counts as metrics
 from common.metrics import resampling
-from common.metrics.counts import Counts
+from common.metrics.counts import Counts, choose_threshold, class_log_odds, count_predictions
 from common.metrics.early_warning import Floats
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure, Recalibration, RecalibrationEffect
 from common.metrics.intervals import ResampledFigures, paired_difference
@@ -98,15 +97,15 @@ def fit_recalibration(name: str, logits: Floats, truth: npt.NDArray[np.int64], t
     if name == "temperature":
         scale = np.exp(-_fit_log_temperature(logits, truth, task))
         return lambda z: z * scale
-    event = metrics.class_log_odds(logits)[:, 1]
+    event = class_log_odds(logits)[:, 1]
     if name == "platt":
         slope, intercept = fit_platt(event, truth)
-        return lambda z: _logits_from_odds(slope * metrics.class_log_odds(z)[:, 1] + intercept)
+        return lambda z: _logits_from_odds(slope * class_log_odds(z)[:, 1] + intercept)
     from sklearn.isotonic import IsotonicRegression
 
     steps = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(event, truth)
     least = 0.5 / (len(truth) + 1)  # a step on n examples cannot estimate a probability of 0
-    return lambda z: _logits_from_odds(logit(np.clip(steps.predict(metrics.class_log_odds(z)[:, 1]), least, 1 - least)))
+    return lambda z: _logits_from_odds(logit(np.clip(steps.predict(class_log_odds(z)[:, 1]), least, 1 - least)))
 
 
 def fit_platt(odds: Floats, truth: npt.NDArray[np.int64]) -> tuple[float, float]:
@@ -176,8 +175,8 @@ def _choose_threshold(logits: Floats, validation: Cohort, config: RunConfig) -> 
         return None
     worth = validation.utility if task.utility else None
     together = np.zeros(len(logits), np.int64)
-    counts = metrics.count_predictions(logits, validation.y, together, 1, config.evaluation.bins, worth=worth)
-    return metrics.choose_threshold(counts.total(), rule)
+    counts = count_predictions(logits, validation.y, together, 1, config.evaluation.bins, worth=worth)
+    return choose_threshold(counts.total(), rule)
 
 
 def _compute_differences(after: ResampledFigures, before: ResampledFigures) -> dict[str, Figure]:

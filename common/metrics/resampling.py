@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from common.metrics import calibration
-from common.metrics import counts as metrics
 from common.metrics.count_statistics import CountStatistics
-from common.metrics.counts import Counts
+from common.metrics.counts import Counts, ratio
 from common.metrics.early_warning import Floats
 from common.metrics.intervals import ResampledFigures
 from common.metrics.registry import ALARM_METRICS, CALIBRATION_METRICS, CLASS_METRICS, METRICS, Requirement
@@ -78,7 +77,7 @@ def _compute(statistics: CountStatistics, operating: Sequence[float], curves: bo
         figures[f"class_specificity_at_{at:g}"] = calibration.specificity_at(statistics.histogram, at)
     if curves and slow and statistics.task.probabilistic:
         every, events, _ = calibration.count_reliability_groups(statistics.histogram)
-        figures["group_observed"] = metrics.ratio(events, every)
+        figures["group_observed"] = ratio(events, every)
         figures["group_benefit"] = calibration.net_benefit(statistics.histogram)[0]
     return figures
 

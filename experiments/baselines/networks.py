@@ -34,8 +34,8 @@ from common.config import RunConfig
 from common.errors import SiteError
 from common.files import write_arrays, write_bytes, write_json
 from common.latent import LatentStatistics
-from common.metrics import counts as metrics
 from common.metrics import evaluation, paired_resamples
+from common.metrics.counts import apply_threshold, choose_threshold
 from common.metrics.counts_file import save_tables
 from common.metrics.registry import METRICS
 from common.metrics.table_names import ALL_PATIENTS
@@ -296,9 +296,7 @@ def select_threshold(config: RunConfig, predict: Predictor, validation: Cohort) 
     wanted = config.evaluation
     if wanted.threshold == "likelier" or not validation.task.binary or not len(validation.y):
         return None
-    return metrics.choose_threshold(
-        predict_and_count(predict, validation, config).total, wanted.threshold, wanted.false_alarms
-    )
+    return choose_threshold(predict_and_count(predict, validation, config).total, wanted.threshold, wanted.false_alarms)
 
 
 class _Chooser:
@@ -322,9 +320,9 @@ class _Chooser:
         wanted, task = self.config.evaluation, self.validation.task
         best = None
         if wanted.threshold != "likelier" and task.binary:
-            best = metrics.choose_threshold(counts, wanted.threshold, wanted.false_alarms)
+            best = choose_threshold(counts, wanted.threshold, wanted.false_alarms)
         if best is not None:
-            counts = metrics.apply_threshold(counts, best)
+            counts = apply_threshold(counts, best)
         found = evaluation.build_evaluation(
             task, counts, None, self.validation.people(), count_class_patients(self.validation)
         )

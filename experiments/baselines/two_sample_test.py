@@ -20,8 +20,8 @@ from client.policy import SIMULATION_POLICY
 from client.site import Site, load_site
 from client.site_context import SiteContext
 from common.config import RunConfig
-from common.metrics import counts as metrics
 from common.metrics import evaluation, resampling
+from common.metrics.counts import count_predictions
 from common.metrics.figures import Figure
 from common.metrics.resampling import COARSE_FACTOR
 from common.seeds import rng_for, seed_for
@@ -73,7 +73,7 @@ def pair_auroc(one: SampledRows, other: SampledRows, seed: int, config: RunConfi
         trees = HistGradientBoostingClassifier(max_iter=TREES, early_stopping=False, random_state=seed % 2**32)
         odds[test] = trees.fit(x[train], y[train], sample_weight=weight[train]).decision_function(x[test])
     group = np.unique(person, return_inverse=True)[1]
-    counts = metrics.count_predictions(np.stack([np.zeros_like(odds), odds], 1), y, group, int(group.max()) + 1, BINS)
+    counts = count_predictions(np.stack([np.zeros_like(odds), odds], 1), y, group, int(group.max()) + 1, BINS)
     drawn = evaluation.resample_patients(
         counts.coarser(COARSE_FACTOR), config.evaluation.bootstrap, rng_for(seed, "bootstrap")
     )

@@ -203,12 +203,10 @@ def _measure(what: str, sites: int, examples: int, rounds: int) -> dict[str, Any
 
                 local.run_local(config, Path(out), sites)
             else:
-                from common import config as configuration
+                from common.config import config_to_json
                 from experiments.engines import ray_runtime
 
-                ray_runtime.run_on_ray(
-                    configuration.config_to_json(config), Path(out), sites=sites, workers=int(workers)
-                )
+                ray_runtime.run_on_ray(config_to_json(config), Path(out), sites=sites, workers=int(workers))
             lines = [json.loads(line) for line in RunFolder(Path(out)).rounds.read_text().splitlines()]
         seconds = [line["seconds"] for line in lines]
         weights = lines[-1]["weights"]

@@ -12,7 +12,7 @@ from common.metrics.table_names import RESAMPLED_SUFFIX
 from common.replies import FinalTestReply
 from common.requests import FinalTestRequest
 from common.task import Task
-from server.phases.validate import choose_threshold, validate_round
+from server.phases.validate import choose_run_threshold, validate_round
 from server.reply_checks import expected_tables, find_figures_fault, table_bytes
 from server.run import Outcome, Run
 
@@ -75,7 +75,7 @@ def _choose_final_threshold(run: Run, outcome: Outcome) -> float | None:
     if not outcome.validation:
         return None
     first, *rest = [outcome.validation[site] for site in sorted(outcome.validation)]
-    return choose_threshold(run, sum(rest, first))
+    return choose_run_threshold(run, sum(rest, first))
 
 
 def combine_evaluations(

@@ -8,8 +8,7 @@ from typing import Any
 
 from common import messages
 from common.arrays import Weights
-from common.metrics import counts as metrics
-from common.metrics.counts import Counts
+from common.metrics.counts import Counts, apply_threshold, choose_threshold
 from common.metrics.evaluation import build_evaluation, metric_value
 from common.metrics.figures import Evaluation
 from common.metrics.registry import METRICS, SELECTABLE
@@ -106,18 +105,18 @@ def merge_validation(run: Run, counts: Sequence[Counts], patients: int = 0) -> E
     """Return the figures of merged validation counts, at the threshold that is best on them if one is sought."""
     first, *rest = counts
     total = sum(rest, first)
-    threshold = choose_threshold(run, total)
+    threshold = choose_run_threshold(run, total)
     if threshold is not None:
-        total = metrics.apply_threshold(total, threshold)
+        total = apply_threshold(total, threshold)
     absent = [0] * len(run.task.classes)
     return build_evaluation(run.task, total, None, patients, absent, threshold=threshold)
 
 
-def choose_threshold(run: Run, counts: Counts) -> float | None:
+def choose_run_threshold(run: Run, counts: Counts) -> float | None:
     """Return the threshold that is best on validation counts, None where none is sought."""
     wanted = run.config.evaluation
     seeks = wanted.threshold != "likelier" and run.task.binary
-    return metrics.choose_threshold(counts, wanted.threshold, wanted.false_alarms) if seeks else None
+    return choose_threshold(counts, wanted.threshold, wanted.false_alarms) if seeks else None
 
 
 def summarise_validation(item: Evaluation) -> dict[str, Any]:

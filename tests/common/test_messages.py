@@ -12,7 +12,7 @@ from common import messages
 from common.arrays import Weights
 from common.config import RunConfig, parse_config
 from common.errors import ProtocolError
-from common.metrics import counts as metrics
+from common.metrics.counts import count_predictions, empty_counts
 from common.replies import TrainReply, ValidateReply
 from common.reports import TrainReport, ValidateReport
 from common.request_record import PROTOCOL
@@ -65,7 +65,7 @@ def test_a_reply_of_each_kind_arrives_as_it_was_sent(kind: RequestKind) -> None:
 
 def test_counts_arrive_as_they_were_sent() -> None:
     rng = np.random.default_rng(1)
-    counts = metrics.count_predictions(rng.normal(size=(50, 3)), rng.integers(0, 3, 50), rng.integers(0, 4, 50), 4, 32)
+    counts = count_predictions(rng.normal(size=(50, 3)), rng.integers(0, 3, 50), rng.integers(0, 4, 50), 4, 32)
     tables = {"all": counts.total(), "all/resampled": counts, "without some/one": counts.total()}
     sent = ValidateReply("north", ValidateReport(patients=4), tables=tables)
     got = messages.unpack_reply(ValidateReply, over_the_wire(messages.pack_reply(sent)))
@@ -79,7 +79,7 @@ def test_counts_arrive_as_they_were_sent() -> None:
 
 
 def test_a_reply_has_one_array_record_and_one_about_it() -> None:
-    tables = {"all": metrics.empty_counts((2, 2), 16)}
+    tables = {"all": empty_counts((2, 2), 16)}
     content = messages.pack_reply(ValidateReply("north", ValidateReport(patients=5), tables=tables))
     assert (len(content.array_records), len(content.config_records), len(content)) == (1, 1, 2)
     got = messages.unpack_reply(ValidateReply, over_the_wire(content))

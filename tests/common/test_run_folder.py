@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from common import config as configuration
 from common import run_folder
+from common.config import load_config, parse_config
 from common.errors import ConfigError, DataError
 from common.run_folder import RunFolder
 from tests import tiny
@@ -37,10 +37,10 @@ def test_a_run_is_described_before_it_starts(tmp_path: Path) -> None:
         federation__expect=["a", "b"],
     )
     run_folder.describe_run(config, tmp_path, {"title": "data"}, [{"level": "leak", "text": "x"}])
-    assert configuration.load_config(tmp_path / "config.yaml") == config
+    assert load_config(tmp_path / "config.yaml") == config
     about = json.loads((tmp_path / "run.json").read_text())
     assert (about["id"], about["status"], about["seed"]) == (tmp_path.name, "running", 1)
-    assert configuration.parse_config(about["config"]) == config
+    assert parse_config(about["config"]) == config
     assert about["versions"].keys() >= {"python", "torch", "flwr"}
     run_folder.update_run(tmp_path, status="complete", seconds=2.5)
     assert json.loads((tmp_path / "run.json").read_text()) == {**about, "status": "complete", "seconds": 2.5}

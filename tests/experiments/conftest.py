@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.metrics import counts as metrics
 from common.metrics import evaluation
-from common.metrics.counts import Counts
+from common.metrics.counts import Counts, count_predictions
 from common.metrics.figures import Evaluation
 from common.metrics.resampling import COARSE_FACTOR
 from common.task import Task
@@ -28,7 +27,7 @@ def _counts(patients: int, seed: int, skill: float) -> tuple[Counts, list[int]]:
     who = np.repeat(np.arange(patients), 20)
     truth = rng.choice(2, len(who), p=[0.8, 0.2])
     logits = rng.normal(size=(len(who), 3)) + skill * np.eye(3)[truth]
-    counts = metrics.count_predictions(logits, truth, who, patients, 32)
+    counts = count_predictions(logits, truth, who, patients, 32)
     return counts, [len(set(who[truth == c])) for c in range(3)]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
 
-from common import config as configuration
+from common.config import config_to_json
 from common.errors import ConfigError
 from common.files import write_arrays, write_json
 from server import app
@@ -27,7 +27,7 @@ def test_main_reads_the_run_from_the_context(tmp_path: Path, monkeypatch: pytest
     config, grid = tiny.run_config(), FakeGrid([])
     context = Context(
         run_id=1, node_id=0, node_config={}, state=RecordDict(),
-        run_config={"wardround-config": configuration.config_to_json(config), "wardround-out": str(tmp_path)},
+        run_config={"wardround-config": config_to_json(config), "wardround-out": str(tmp_path)},
     )  # fmt: skip
     app.main(grid, context)
     assert given == [grid, config, tmp_path, None]

@@ -30,9 +30,8 @@ from client.training.batches import load_tensors
 from client.training.local_update import copy_weights
 from client.training.loop import Schedule
 from client.training.losses import build_example_loss
-from common import config as configuration
 from common import models, noise
-from common.config import RunConfig
+from common.config import RunConfig, parse_config
 from common.errors import ConfigError, DataError, SiteError
 from common.models._layers import Dropout
 from common.requests import Method
@@ -431,7 +430,7 @@ def test_a_run_without_privacy_needs_no_ledger(sites: dict[str, Site], tmp_path:
 
 
 def test_a_hospitals_ledger_is_bound_to_its_folder(hospitals: Path, tmp_path: Path) -> None:
-    run = configuration.parse_config({
+    run = parse_config({
         "name": "privacy", "sites": {"validation": 0.5},
         "model": {"options": {"widths": [4], "kernel": 3, "hidden": 4}},
         "training": {"device": "cpu", "loss": "cross_entropy"}, "federation": {"choose": "last"},

@@ -20,9 +20,8 @@ from client.requests import handle
 from client.site import Site
 from client.site_context import SiteContext
 from client.training.local_update import copy_weights
-from common import config as configuration
 from common import models
-from common.config import RunConfig
+from common.config import RunConfig, parse_config
 from common.errors import ConfigError, SiteError
 from common.noisy_scaling import NoisyMoments
 from common.task import Task
@@ -242,7 +241,7 @@ def test_validation_patients_are_used_only_where_all_say_so(sites: dict[str, Sit
     ],
 )  # fmt: skip
 def test_every_data_set_with_units_states_ranges(dataset: str, options: dict[str, Any]) -> None:
-    run = configuration.parse_config({"data": {"dataset": dataset, "options": options}})
+    run = parse_config({"data": {"dataset": dataset, "options": options}})
     module = __import__(f"sites.datasets.{dataset}", fromlist=["task"])
     task = module.task(module.Options(**options))
     assert task.units

@@ -15,7 +15,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
 from common.metrics import calibration, evaluation
-from common.metrics import counts as metrics
+from common.metrics.counts import count_predictions
 from common.task import Task
 
 BINS = 128
@@ -169,8 +169,8 @@ def test_net_benefit_is_true_positives_minus_weighted_false_positives() -> None:
 def test_groups_hold_every_example_once() -> None:
     rng = np.random.default_rng(7)
     odds, truth, owner = rng.normal(size=400) * 4, rng.integers(0, 2, 400), rng.integers(0, 9, 400)
-    counts = metrics.count_predictions(np.stack([0 * odds, odds], 1), truth, owner, 9, 1024, coarse=16)
-    fine = metrics.count_predictions(np.stack([0 * odds, odds], 1), truth, owner, 9, 1024).total()
+    counts = count_predictions(np.stack([0 * odds, odds], 1), truth, owner, 9, 1024, coarse=16)
+    fine = count_predictions(np.stack([0 * odds, odds], 1), truth, owner, 9, 1024).total()
     every, events, chance = calibration.count_reliability_groups(fine.scores)
     people = calibration.count_patients_in_groups(counts.scores)
     assert people is not None
@@ -186,7 +186,7 @@ def test_bins_are_fine_enough_for_a_brier_score_and_a_slope() -> None:
     rng = np.random.default_rng(1)
     odds = rng.normal(-3, 2, 20_000)
     truth = (rng.random(20_000) < expit(0.7 * odds)).astype(int)
-    scores = metrics.count_predictions(np.stack([0 * odds, odds], 1), truth, truth * 0, 1, 1024).total().scores[1:]
+    scores = count_predictions(np.stack([0 * odds, odds], 1), truth, truth * 0, 1, 1024).total().scores[1:]
     assert calibration.brier(scores)[0] == pytest.approx(np.mean((expit(odds) - truth) ** 2), abs=1e-4)
     exact = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(odds[:, None], truth)
     assert calibration.calibration_line(scores)[0][0] == pytest.approx(exact.coef_[0, 0], abs=2e-3)
@@ -198,8 +198,8 @@ def test_an_evaluation_holds_calibration_with_intervals_for_the_event() -> None:
     odds = rng.normal(-1, 1.5, 2000)
     truth = (rng.random(2000) < expit(odds)).astype(int)
     logits = np.stack([0 * odds, odds], 1)
-    each = metrics.count_predictions(logits, truth, owner, 100, 1024, coarse=16)
-    total = metrics.count_predictions(logits, truth, owner, 100, 1024).total()
+    each = count_predictions(logits, truth, owner, 100, 1024, coarse=16)
+    total = count_predictions(logits, truth, owner, 100, 1024).total()
     drawn = evaluation.resample_patients(each, 300, np.random.default_rng(1))
     people = calibration.count_patients_in_groups(each.scores)
     found = evaluation.build_evaluation(

@@ -7,8 +7,19 @@ import pytest
 from scipy import stats
 from sklearn import metrics as theirs
 
-from common.metrics import counts as metrics
 from common.metrics import evaluation
+from common.metrics.counts import (
+    accuracy,
+    apply_threshold,
+    auroc,
+    bin_edges,
+    choose_threshold,
+    count_predictions,
+    f1,
+    normalised_utility,
+    precision,
+    recall,
+)
 from common.metrics.resampling import COARSE_FACTOR
 from common.task import Task
 
@@ -24,28 +35,26 @@ def _labels() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_multilabel_counts_are_scikit_learns(labels: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     logits, truth, owner = labels
-    counts = metrics.count_predictions(logits, truth, owner, 7, BINS)
+    counts = count_predictions(logits, truth, owner, 7, BINS)
     assert counts.confusion.shape == (7, 3, 2, 2)
     total = counts.total()
     np.testing.assert_array_equal(total.confusion, theirs.multilabel_confusion_matrix(truth, logits > 0))
-    one = metrics.count_predictions(logits[owner == 2], truth[owner == 2], np.zeros((owner == 2).sum(), int), 1, BINS)
+    one = count_predictions(logits[owner == 2], truth[owner == 2], np.zeros((owner == 2).sum(), int), 1, BINS)
     np.testing.assert_array_equal(counts.confusion[2], one.confusion[0])
     p = 1 / (1 + np.exp(-logits))
     assert float(total.loss) == pytest.approx(sum(theirs.log_loss(truth[:, c], p[:, c]) for c in range(3)) * 300)
-    assert metrics.accuracy(total.confusion, True) == pytest.approx(1 - theirs.hamming_loss(truth, logits > 0))
-    for ours, name in ((metrics.precision, "precision"), (metrics.recall, "recall"), (metrics.f1, "f1")):
+    assert accuracy(total.confusion, True) == pytest.approx(1 - theirs.hamming_loss(truth, logits > 0))
+    for ours, name in ((precision, "precision"), (recall, "recall"), (f1, "f1")):
         wanted = getattr(theirs, f"{name}_score")(truth, logits > 0, average=None)
         np.testing.assert_allclose(ours(total.confusion, True), wanted)
-    np.testing.assert_allclose(
-        metrics.auroc(total.scores), theirs.roc_auc_score(truth, logits, average=None), atol=3e-3
-    )
+    np.testing.assert_allclose(auroc(total.scores), theirs.roc_auc_score(truth, logits, average=None), atol=3e-3)
 
 
 def test_multilabel_figures_know_their_examples(labels: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     logits, truth, owner = labels
     task = Task("t", "multilabel", ("A", "B", "C"), ("a", "b", "c"), 1, 8, 100.0, (), ("lead",))
-    each = metrics.count_predictions(logits, truth, owner, 7, BINS, coarse=COARSE_FACTOR)
-    total = metrics.count_predictions(logits, truth, owner, 7, BINS).total()
+    each = count_predictions(logits, truth, owner, 7, BINS, coarse=COARSE_FACTOR)
+    total = count_predictions(logits, truth, owner, 7, BINS).total()
     drawn = evaluation.resample_patients(each, 50, np.random.default_rng(1))
     found = evaluation.build_evaluation(task, total, drawn, 7, [7, 7, 7])
     assert found.examples == 300
@@ -62,8 +71,8 @@ def test_multilabel_figures_know_their_examples(labels: tuple[np.ndarray, np.nda
 def test_coarse_counting_is_counting_and_merging(labels: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     logits, truth, owner = labels
     for labels_ in (truth, truth.argmax(1)):
-        fine = metrics.count_predictions(logits, labels_, owner, 7, 100)
-        coarse = metrics.count_predictions(logits, labels_, owner, 7, 100, coarse=16)
+        fine = count_predictions(logits, labels_, owner, 7, 100)
+        coarse = count_predictions(logits, labels_, owner, 7, 100, coarse=16)
         np.testing.assert_array_equal(fine.coarser(16).scores, coarse.scores)
         np.testing.assert_array_equal(fine.confusion, coarse.confusion)
 
@@ -83,7 +92,7 @@ def test_the_threshold_is_the_best_of_all_bin_edges(
     rule: str, binary: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> None:
     logits, truth, worth = binary
-    counts = metrics.count_predictions(logits, truth, np.zeros(400, int), 1, BINS, worth=worth).total()
+    counts = count_predictions(logits, truth, np.zeros(400, int), 1, BINS, worth=worth).total()
 
     def value(threshold: float) -> float:
         called = logits[:, 1] >= threshold
@@ -94,7 +103,7 @@ def test_the_threshold_is_the_best_of_all_bin_edges(
         return float(np.where(called, worth[:, 1], worth[:, 0]).sum())
 
     tried = [(value(edge), edge) for edge in np.linspace(-16, 16, BINS + 1)[:-1]]
-    chosen = metrics.choose_threshold(counts, rule)
+    chosen = choose_threshold(counts, rule)
     assert chosen is not None
     assert value(chosen) == pytest.approx(max(tried)[0])
 
@@ -102,13 +111,13 @@ def test_the_threshold_is_the_best_of_all_bin_edges(
 def test_counts_at_a_threshold_are_those_of_its_histograms(binary: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     logits, truth, worth = binary
     owner = np.arange(400) % 3
-    plain = metrics.count_predictions(logits, truth, owner, 3, BINS, worth=worth)
-    for threshold in metrics.bin_edges(BINS)[[0, 200, 255, 256, 300, 511]]:
-        there = metrics.count_predictions(logits, truth, owner, 3, BINS, threshold=threshold, worth=worth)
+    plain = count_predictions(logits, truth, owner, 3, BINS, worth=worth)
+    for threshold in bin_edges(BINS)[[0, 200, 255, 256, 300, 511]]:
+        there = count_predictions(logits, truth, owner, 3, BINS, threshold=threshold, worth=worth)
         np.testing.assert_array_equal(
             there.total().confusion, theirs.confusion_matrix(truth, logits[:, 1] >= threshold, labels=[0, 1])
         )
-        moved = metrics.apply_threshold(plain, threshold)
+        moved = apply_threshold(plain, threshold)
         np.testing.assert_array_equal(moved.confusion, there.confusion)
         np.testing.assert_allclose(moved.utility, there.utility)
 
@@ -119,9 +128,7 @@ def test_utility_is_1_at_best_and_0_without_alarms(binary: tuple[np.ndarray, np.
     best = np.where(worth[:, 1] > worth[:, 0], 5.0, -5.0)
     always = {"best": np.stack([-best, best], 1), "silent": np.tile([9.0, -9.0], (400, 1)), "model": logits}
     found = {
-        name: float(
-            metrics.normalised_utility(metrics.count_predictions(z, truth, group, 1, BINS, worth=worth).total().utility)
-        )
+        name: float(normalised_utility(count_predictions(z, truth, group, 1, BINS, worth=worth).total().utility))
         for name, z in always.items()
     }
     assert found["best"] == pytest.approx(1)
@@ -132,8 +139,8 @@ def test_utility_is_1_at_best_and_0_without_alarms(binary: tuple[np.ndarray, np.
 
 
 def test_choosing_a_threshold_needs_both_classes() -> None:
-    counts = metrics.count_predictions(np.zeros((5, 2)), np.zeros(5, int), np.zeros(5, int), 1, BINS).total()
-    assert metrics.choose_threshold(counts, "f1") is None
+    counts = count_predictions(np.zeros((5, 2)), np.zeros(5, int), np.zeros(5, int), 1, BINS).total()
+    assert choose_threshold(counts, "f1") is None
 
 
 def test_utility_gets_an_interval_by_patients(binary: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
@@ -141,13 +148,13 @@ def test_utility_gets_an_interval_by_patients(binary: tuple[np.ndarray, np.ndarr
     owner = np.arange(400) // 8
     task = Task("t", "multiclass", ("quiet", "event"), ("q", "e"), 0, 0, 0.0, ("a",), (), utility=True)
     given = {"worth": worth, "threshold": -1.0}
-    each = metrics.count_predictions(logits, truth, owner, 50, BINS, coarse=COARSE_FACTOR, **given)
-    total = metrics.count_predictions(logits, truth, owner, 50, BINS, **given).total()
+    each = count_predictions(logits, truth, owner, 50, BINS, coarse=COARSE_FACTOR, **given)
+    total = count_predictions(logits, truth, owner, 50, BINS, **given).total()
     drawn = evaluation.resample_patients(each, 200, np.random.default_rng(1))
     found = evaluation.build_evaluation(task, total, drawn, 50, [50, 40], threshold=-1.0)
     assert found.threshold == -1.0
     assert found.utility is not None
-    assert found.utility.value == pytest.approx(float(metrics.normalised_utility(total.utility)))
+    assert found.utility.value == pytest.approx(float(normalised_utility(total.utility)))
     assert found.utility.low < found.utility.value < found.utility.high
     weights = evaluation.draw_bootstrap_weights(50, 200, np.random.default_rng(1))
     slow = []

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import messages
-from common.metrics import counts as metrics
 from common.metrics import early_warning, evaluation
+from common.metrics.counts import apply_threshold, count_predictions
 from common.metrics.intervals import tail_probability
 from common.replies import ValidateReply
 from common.reports import ValidateReport
@@ -66,7 +66,7 @@ def test_false_alarms_are_counted_over_the_hours_without_the_event() -> None:
     until = np.array([np.nan, 20, 12.5, 7, 1, np.nan])
     owner = np.array([0, 1, 1, 1, 1, 2])
     logits = np.stack([0 * odds, odds], 1)
-    counts = metrics.count_predictions(logits, truth, owner, 3, BINS, hours=hours, until=until).total()
+    counts = count_predictions(logits, truth, owner, 3, BINS, hours=hours, until=until).total()
     found = evaluation.build_evaluation(TASK, counts, None, 3, [3, 1])
     alarms = found.classes["event"].alarms
     assert alarms is not None
@@ -83,9 +83,7 @@ def test_false_alarms_are_counted_over_the_hours_without_the_event() -> None:
 def test_alarms_of_several_classes_are_counted_separately() -> None:
     task = Task("t", "multiclass", ("N", "S", "V"), ("n", "s", "v"), 1, 8, 125.0, (), ("lead",))
     logits = np.eye(3)[[0, 1, 1, 2, 2]]
-    counts = metrics.count_predictions(
-        logits, [0, 0, 1, 2, 1], np.zeros(5, int), 1, BINS, hours=np.full(5, 0.5)
-    ).total()
+    counts = count_predictions(logits, [0, 0, 1, 2, 1], np.zeros(5, int), 1, BINS, hours=np.full(5, 0.5)).total()
     assert counts.lead.size == 0
     parts = evaluation.build_evaluation(task, counts, None, 1, [1, 1, 1]).classes
     rates = {name: (part.alarms.per_day.value, part.alarms.false_per_hour.value) for name, part in parts.items()}  # type: ignore[union-attr]
@@ -102,7 +100,7 @@ def test_intervals_equal_a_slow_bootstrap() -> None:
     odds = rng.normal(size=600) + 2 * truth - 1
     logits = np.stack([0 * odds, odds], 1)
     given = {"hours": np.ones(600), "until": until}
-    each = metrics.count_predictions(logits, truth, owner, 30, BINS, coarse=4, **given)
+    each = count_predictions(logits, truth, owner, 30, BINS, coarse=4, **given)
     drawn = evaluation.resample_patients(each, 60, np.random.default_rng(4))
     found = evaluation.build_evaluation(TASK, each.total(), drawn, 30, [30, int(ill.sum())])
     weights = evaluation.draw_bootstrap_weights(30, 60, np.random.default_rng(4)).astype(int)
@@ -127,7 +125,7 @@ def test_time_and_lead_times_add_up_and_lead_times_end_with_another_threshold() 
     odds, truth, owner = rng.normal(size=50), rng.integers(0, 2, 50), rng.integers(0, 5, 50)
     given = {"hours": rng.random(50), "until": np.where(truth == 1, 3.0, np.nan)}
     logits = np.stack([0 * odds, odds], 1)
-    each = metrics.count_predictions(logits, truth, owner, 5, BINS, **given)
+    each = count_predictions(logits, truth, owner, 5, BINS, **given)
     total = each.total()
     sent = ValidateReply("a", ValidateReport(patients=5), tables={"all": total})
     again = messages.unpack_reply(ValidateReply, messages.pack_reply(sent)).tables["all"]
@@ -136,5 +134,5 @@ def test_time_and_lead_times_add_up_and_lead_times_end_with_another_threshold() 
     np.testing.assert_allclose((total + total).time, 2 * total.time)
     assert (total + replace(total, time=np.zeros(0))).time.size == 0
     assert total.time == pytest.approx([given["hours"][truth == c].sum() for c in (0, 1)])
-    assert metrics.apply_threshold(total, 0.5).lead.size == 0
-    assert metrics.apply_threshold(total, 0.5).time.size == 2
+    assert apply_threshold(total, 0.5).lead.size == 0
+    assert apply_threshold(total, 0.5).time.size == 2

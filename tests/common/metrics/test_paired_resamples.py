@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from common.errors import DataError
-from common.metrics import counts as metrics
 from common.metrics import evaluation, paired_resamples
+from common.metrics.counts import count_predictions
 from common.metrics.resampling import COARSE_FACTOR
 from common.metrics.table_names import ALL_PATIENTS, PERSONAL, RESAMPLED_SUFFIX
 from common.task import Task
@@ -18,7 +18,7 @@ def tables(seed: int, patients: int, draws: int = 20):
     rng = np.random.default_rng(seed)
     who = np.repeat(np.arange(patients), 15)
     truth = rng.choice(2, len(who))
-    counts = metrics.count_predictions(rng.normal(size=(len(who), 2)) + 2 * np.eye(2)[truth], truth, who, patients, 64)
+    counts = count_predictions(rng.normal(size=(len(who), 2)) + 2 * np.eye(2)[truth], truth, who, patients, 64)
     drawn = evaluation.resample_patients(counts.coarser(COARSE_FACTOR), draws, np.random.default_rng(0))
     return {ALL_PATIENTS: counts.total(), ALL_PATIENTS + RESAMPLED_SUFFIX: drawn}
 

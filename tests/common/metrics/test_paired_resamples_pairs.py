@@ -9,8 +9,8 @@ import pytest
 from sklearn import metrics as theirs
 
 from common.errors import DataError
-from common.metrics import counts as metrics
 from common.metrics import evaluation, paired_resamples
+from common.metrics.counts import auroc, count_predictions
 from common.metrics.figures import Evaluation
 from common.metrics.intervals import make_figure, tail_probability
 from common.metrics.resampling import COARSE_FACTOR, compute_figures
@@ -38,8 +38,8 @@ def rows(site: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
 def reply(site: str, model: int) -> FinalTestReply:
     odds, truth, owner, people = rows(site)
     logits = np.stack([0 * odds[model], odds[model]], 1)
-    each = metrics.count_predictions(logits, truth, owner, people, BINS, coarse=COARSE_FACTOR)
-    total = metrics.count_predictions(logits, truth, owner * 0, 1, BINS).total()
+    each = count_predictions(logits, truth, owner, people, BINS, coarse=COARSE_FACTOR)
+    total = count_predictions(logits, truth, owner * 0, 1, BINS).total()
     drawn = evaluation.resample_patients(each, RESAMPLES, rng_for(5, site, "bootstrap"))
     item = evaluation.build_evaluation(TASK, total, drawn, people, [people, people])
     return FinalTestReply(
@@ -125,12 +125,12 @@ def test_pooled_auroc_from_merged_histograms_is_the_exact_one() -> None:
     for level, spread, share in ((-4.0, 3.0, 0.02), (-1.0, 1.0, 0.2), (-9.0, 6.0, 0.05)):
         y = (rng.random(8000) < share).astype(int)
         z = level + spread * (rng.standard_t(4, 8000) + 1.6 * y)
-        counts.append(metrics.count_predictions(np.stack([0 * z, z], 1), y, y * 0, 1, BINS).total())
+        counts.append(count_predictions(np.stack([0 * z, z], 1), y, y * 0, 1, BINS).total())
         odds.append(z)
         truth.append(y)
     merged = counts[0] + counts[1] + counts[2]
     exact = theirs.roc_auc_score(np.concatenate(truth), np.concatenate(odds))
     found = compute_figures(TASK, merged, None, 100).values["class_auroc"][1]
     assert found == pytest.approx(exact, abs=1e-3)
-    mean = np.mean([metrics.auroc(item.scores)[1] for item in counts])
+    mean = np.mean([auroc(item.scores)[1] for item in counts])
     assert abs(mean - exact) > 0.01

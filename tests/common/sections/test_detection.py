@@ -11,7 +11,7 @@ from torch import Tensor
 
 from common import config, detection, plugins
 from common.errors import ConfigError
-from common.metrics import counts as metrics
+from common.metrics.counts import Counts, choose_threshold, count_predictions
 from common.models import _reconstruct
 from common.models._reconstruct import Reconstruction
 from common.sections.detection import DetectionConfig
@@ -122,24 +122,24 @@ def test_the_reconstruction_error_is_over_measured_values(which: str, binary: tu
     assert all(part.grad is None or bool(part.grad.isfinite().all()) for part in (signal, columns))
 
 
-def counts(negative: list[int], positive: list[int]) -> metrics.Counts:
+def counts(negative: list[int], positive: list[int]) -> Counts:
     scores = np.zeros((2, 2, 16), np.int64)
     scores[1, 0, : len(negative)], scores[1, 1, : len(positive)] = negative, positive
-    return metrics.Counts(np.zeros((2, 2), np.int64), scores, np.zeros(()))
+    return Counts(np.zeros((2, 2), np.int64), scores, np.zeros(()))
 
 
 @pytest.mark.parametrize(("rate", "edge"), [(0.5, 2), (0.2, 3), (0.19, 4), (0.05, 5), (0.04, 16)])
 def test_a_threshold_keeps_to_its_false_alarms(rate: float, edge: int) -> None:
     negative = [10, 40, 30, 10, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5]
-    found = metrics.choose_threshold(counts(negative, []), "false_alarms", rate)
+    found = choose_threshold(counts(negative, []), "false_alarms", rate)
     called = [sum(negative[i:]) / 100 for i in range(17)]
     first = next(i for i, share in enumerate(called) if share <= rate)
     assert first == edge
     assert found == (-16 + 2 * first)
-    assert metrics.choose_threshold(counts([], [3]), "false_alarms", rate) is None
+    assert choose_threshold(counts([], [3]), "false_alarms", rate) is None
 
 
 def test_given_losses_replace_the_log_likelihood() -> None:
     logits = np.asarray([[0.0, 1.0], [0.0, -2.0], [0.0, 3.0]])
-    found = metrics.count_predictions(logits, [0, 1, 1], [0, 0, 1], 2, 16, losses=[0.5, 0.25, 2.0])
+    found = count_predictions(logits, [0, 1, 1], [0, 0, 1], 2, 16, losses=[0.5, 0.25, 2.0])
     assert found.loss.tolist() == [0.75, 2.0]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
-from common.metrics import counts as metrics
 from common.metrics import evaluation
+from common.metrics.counts import count_predictions
 from common.metrics.figures import Figure
 from common.metrics.resampling import COARSE_FACTOR
 from common.task import Task
@@ -30,7 +30,7 @@ def seen(event: np.ndarray, shipped: float, own: float | None, reason: str = "")
         if at is None:
             continue
         logits, who = np.stack([np.zeros_like(event), event], 1), np.repeat(np.arange(PEOPLE), EACH)
-        counts = metrics.count_predictions(logits, TRUTH, who, PEOPLE, 512, threshold=at)
+        counts = count_predictions(logits, TRUTH, who, PEOPLE, 512, threshold=at)
         tables[name] = counts.total()
         coarse = counts.coarser(COARSE_FACTOR)
         tables[name + "/resampled"] = evaluation.resample_patients(coarse, 200, np.random.default_rng(5))

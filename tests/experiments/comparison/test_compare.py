@@ -14,8 +14,8 @@ from rich.console import Console
 from scipy import stats
 
 from common.errors import DataError, UsageError
-from common.metrics import counts as metrics
 from common.metrics import evaluation, paired_resamples
+from common.metrics.counts import count_predictions
 from common.metrics.resampling import COARSE_FACTOR
 from common.metrics.table_names import ALL_PATIENTS, RESAMPLED_SUFFIX
 from common.run_folder import RunFolder
@@ -60,7 +60,7 @@ def make(
     for site, people in SITES.items():
         if only and site != only:
             continue
-        counts = metrics.count_predictions(*predictions(site, skill, model), people, 64)
+        counts = count_predictions(*predictions(site, skill, model), people, 64)
         drawn = evaluation.resample_patients(counts.coarser(COARSE_FACTOR), DRAWS, draws(site))
         tables[site] = {ALL_PATIENTS: counts.total(), ALL_PATIENTS + RESAMPLED_SUFFIX: drawn}
         results[site] = evaluation.build_evaluation(TASK, counts.total(), drawn, people, [people, people])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from client.site import Site
-from common import config as configuration
+from common.config import load_config
 from common.errors import ConfigError, SiteError
 from common.metrics.counts import accuracy
 from common.metrics.counts_file import load_tables
@@ -139,7 +139,7 @@ def _done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 def test_each_hospital_is_left_out_once(done: tuple[Path, Path, Path]) -> None:
     path, folder, first = done
     summary = json.loads((folder / "leave-one-out.json").read_text())
-    names = leave_one_out.list_left_out_hospitals(configuration.load_config(path))
+    names = leave_one_out.list_left_out_hospitals(load_config(path))
     assert [item["site"] for item in summary["sites"]] == names
     within = load_tables(first / "counts.safetensors")
     for item in summary["sites"]:
@@ -192,6 +192,6 @@ def test_it_goes_on_where_it_was(done: tuple[Path, Path, Path], monkeypatch: pyt
 def test_one_hospital_cannot_be_left_out(tmp_path: Path) -> None:
     path = tmp_path / "two.yaml"
     path.write_text(CONFIG)
-    names = leave_one_out.list_left_out_hospitals(configuration.load_config(path))
+    names = leave_one_out.list_left_out_hospitals(load_config(path))
     with pytest.raises(ConfigError, match="at least two"):
         leave_one_out.run_leave_one_out(path, [f"sites.external=[{names[0]}]"], tmp_path, run_progress.QuietPrinter())

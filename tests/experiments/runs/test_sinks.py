@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from common import config as configuration
+from common.config import parse_config
 from common.errors import ConfigError
 from experiments.cli import run_progress
 from experiments.report.build import build_report
@@ -65,7 +65,7 @@ def tell(sink: Any, folder: Path, status: str = "complete", synthetic: bool = Fa
     write_report(build_report(folder), folder)
     seen = Seen()
     found = sinks.SinkWatcher(seen, [("kept:x", sink)])
-    found.handle(start_event(folder, configuration.parse_config({})))
+    found.handle(start_event(folder, parse_config({})))
     found.handle({"event": "hello", "sites": {"north": {"synthetic": synthetic}}})
     found.handle(ROUND)
     found.close_sinks(status)
@@ -180,7 +180,7 @@ def test_a_run_opens_its_sinks_first_and_tells_no_hospital_of_them(tmp_path, mon
         "baselines": {"local": False, "pooled": False},
         "report": {"sinks": ["tensorboard:here"]},
     }
-    folder = run.run_experiment(configuration.parse_config(raw), tmp_path, run_progress.QuietPrinter())
+    folder = run.run_experiment(parse_config(raw), tmp_path, run_progress.QuietPrinter())
     [sink] = made
     assert (sink.where, sink.status) == ("here", "complete")
     assert sink.opened[0] == f"SYNTHETIC {folder.name}"
@@ -189,5 +189,5 @@ def test_a_run_opens_its_sinks_first_and_tells_no_hospital_of_them(tmp_path, mon
     assert "here" not in (folder / "config.yaml").read_text()
     raw["report"]["sinks"] = ["tensorboard:here", "no"]
     with pytest.raises(ConfigError, match=r"report\.sinks: 'no'"):
-        run.run_experiment(configuration.parse_config(raw), tmp_path, run_progress.QuietPrinter())
+        run.run_experiment(parse_config(raw), tmp_path, run_progress.QuietPrinter())
     assert len(list(tmp_path.iterdir())) == 1

@@ -19,11 +19,10 @@ from scipy.special import expit, softmax
 from typer.testing import CliRunner
 from wfdb import processing
 
-from common import config as configuration
 from common import detection, models
-from common.config import RunConfig
+from common.config import RunConfig, config_to_json, load_config, parse_config
 from common.errors import DataError, UsageError
-from common.models import _reconstruct as reconstruct
+from common.models._reconstruct import build_reconstruction_error
 from common.task import Task
 from experiments import restore
 from experiments.cli import main
@@ -40,13 +39,13 @@ TASK = Task("t", "multiclass", ("normal", "abnormal"), ("", ""), 0, 0, 0.0, ("a"
 
 def run_of(folder: Path, raw: dict[str, Any], *, synthetic: bool = False, **outcome: Any) -> Path:
     """Write a run's folder with an untrained model."""
-    wanted: RunConfig = configuration.parse_config(raw)
+    wanted: RunConfig = parse_config(raw)
     task = datasets.open_source(wanted, folder).task()
     if wanted.detecting:
         task = detection.to_detection_task(task, wanted.detection)
     folder.mkdir(parents=True, exist_ok=True)
     built = models.build_model(task, wanted.model, 1)
-    (folder / "config.yaml").write_text(configuration.config_to_json(wanted))
+    (folder / "config.yaml").write_text(config_to_json(wanted))
     (folder / "run.json").write_text(json.dumps({"id": "trial-1", "status": "complete", "data": {}}))
     sites = {"north": {"synthetic": synthetic}}
     told = {"task": task.to_dict(), "threshold": None, "chosen": 1, "sites": sites}
@@ -69,9 +68,7 @@ def scored(*words: object) -> Any:
 
 
 def model_of(task: Task, logits: np.ndarray, threshold: float | None = None, **more: Any) -> ScoringModel:
-    return ScoringModel(
-        "r", "federated", configuration.parse_config({}), task, lambda given: logits, None, threshold, **more
-    )
+    return ScoringModel("r", "federated", parse_config({}), task, lambda given: logits, None, threshold, **more)
 
 
 def rows_of(task: Task, n: int) -> ScorableRows:
@@ -353,7 +350,7 @@ def test_a_detector_s_scores_are_those_of_its_evaluation(
     given = source.read([name])
     with torch.inference_mode():
         made = model(torch.from_numpy(given.x), torch.from_numpy(given.features))
-        error = reconstruct.build_reconstruction_error(task)(made).double().numpy()
+        error = build_reconstruction_error(task)(made).double().numpy()
     part = table[table["record"] == name]
     np.testing.assert_allclose(part["log_anomaly"], np.log(error), rtol=1e-4, atol=1e-4)
     found = wfdb.rdann(str(out / name), "wrd")
@@ -393,17 +390,17 @@ def test_a_hospital_s_own_layers(tmp_path: Path) -> None:
         open_model(folder)
     with pytest.raises(DataError, match="holds no layers of north; it has those of: no hospital"):
         open_model(folder, site="north")
-    built = models.build_model(saved_task(folder), configuration.load_config(folder / "config.yaml").model, 1).eval()
+    built = models.build_model(saved_task(folder), load_config(folder / "config.yaml").model, 1).eval()
     built.load_state_dict(load_file(folder / "model.safetensors"))
     local = restore.load_site_weights
     from server import strategies
 
-    names = strategies.build_method(configuration.load_config(folder / "config.yaml").federation.strategy, built).local
+    names = strategies.build_method(load_config(folder / "config.yaml").federation.strategy, built).local
     own = {name: torch.full_like(built.state_dict()[name], 0.5) for name in names}
     place = folder / "sites" / "north" / ("0" * 32)
     place.mkdir(parents=True)
     save_file(own, place / "round-00003.safetensors")
-    found = local(folder, built, configuration.load_config(folder / "config.yaml"), "federated", "north")
+    found = local(folder, built, load_config(folder / "config.yaml"), "federated", "north")
     assert {name: value.tolist() for name, value in found.items()} == {n: v.tolist() for n, v in own.items()}
     given = unlabelled_cohort(
         saved_task(folder), np.ones((2, 4, 96), np.float32), np.ones((2, 21), np.float32), ("p",), False

@@ -20,7 +20,7 @@ from client.training.local_update import copy_weights
 from client.training.loop import Schedule, train_model
 from common import messages, models
 from common.errors import EngineError, SiteError
-from common.metrics import counts as metrics
+from common.metrics.counts import bin_edges
 from common.requests import Request
 from common.scaling import Scaling
 from common.seeds import seed_for
@@ -115,7 +115,7 @@ def test_the_threshold_is_the_best_on_all_validation_patients(sites: dict[str, S
 
     checked = [site.validation for site in sites.values()]
     z, worth = np.concatenate([odds(part) for part in checked]), np.concatenate([part.utility for part in checked])
-    values = {edge: np.where(z >= edge, worth[:, 1], worth[:, 0]).sum() for edge in metrics.bin_edges(64)}
+    values = {edge: np.where(z >= edge, worth[:, 1], worth[:, 0]).sum() for edge in bin_edges(64)}
     assert values[done["threshold"]] == pytest.approx(max(values.values()))
     for name, site in sites.items():
         called = odds(site.test) >= done["threshold"]

@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from common.metrics import counts as metrics
 from common.metrics import evaluation
+from common.metrics.counts import count_predictions
 from common.metrics.figures import Calibration, Figure
 from common.metrics.resampling import COARSE_FACTOR
 from common.task import Task
@@ -266,7 +266,7 @@ def test_the_verdict_means_what_it_says() -> None:
         (odds - 1, "too low"),
         (odds + 1, "too high"),
     ):
-        counts = metrics.count_predictions(np.stack([np.zeros(6000), change], 1), truth, patient, 300, 1024)
+        counts = count_predictions(np.stack([np.zeros(6000), change], 1), truth, patient, 300, 1024)
         drawn = evaluation.resample_patients(counts.coarser(COARSE_FACTOR), 200, np.random.default_rng(1))
         item = evaluation.build_evaluation(task, counts.total(), drawn, 300, [300, 300])
         assert describe_calibration(item.classes["V"].calibration) == said
