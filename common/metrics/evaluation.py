@@ -31,9 +31,13 @@ from common.metrics.figures import (
 )
 from common.metrics.intervals import ResampledFigures
 from common.metrics.registry import CALIBRATION_METRICS, CLASS_METRICS, METRICS, Requirement
-from common.metrics.resampling import compute_figures, with_event_figures
+from common.metrics.resampling import compute_figures, find_unordered_classes, with_event_figures
 from common.sections.evaluation import EvaluationConfig
 from common.task import Task
+
+NO_ORDER = "no intervals of AUROC, AUPRC, calibration slope and operating points: the scores"
+WHY_NO_ORDER = "lie too close together, or beyond log odds of 16, for the score bins of the resamples"
+"""How the note starts and ends that names the classes of common.metrics.resampling.find_unordered_classes."""
 
 
 def check_evaluation_fits_task(wanted: EvaluationConfig, task: Task) -> None:
@@ -166,6 +170,10 @@ def build_evaluation(
     ]
     if rare:
         sentences.append(f"classes that rest on fewer than {FEW_PATIENTS} patients: {', '.join(rare)}")
+    if replicates is not None and resamples:
+        unordered = find_unordered_classes(total, replicates.scores.shape[-1])
+        if names := [name for name, close in zip(task.classes, unordered, strict=True) if close]:
+            sentences.append(f"{NO_ORDER} of {', '.join(names)} {WHY_NO_ORDER}")
     if patients < 2:
         sentences.append("no intervals: they need at least two patients")
     return Evaluation(

@@ -22,13 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from common.metrics.count_statistics import CountStatistics
     from common.metrics.early_warning import Floats
 
 Requirement = Literal["nothing", "event", "utility", "probabilities", "time", "onset"]
+Basis = Literal["all", "class", "others", "fewer", "predicted", "onset"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ class Metric:
         class_metric: the per-class metric of which this is the value for one class of a task of two classes.
         class_index: which class that is: -1 the event, 0 the other.
         slow: left out where speed matters more (resampled groups of patients).
+        basis: the patients whose number limits it: all; those with the class; those without it; the fewer of the two;
+            those for whom the class is predicted; those with an onset. A mean over classes: of its weakest class.
+        inflated: whether resampling inflates it, as it does a mean of absolute deviations: its interval is reflected
+            (common/metrics/intervals.py).
+        needs_order: whether its resampled values need the order of scores within a bin: no interval where score bins
+            are too coarse for it (common/metrics/resampling.py).
     """
 
     name: str
@@ -69,6 +76,9 @@ class Metric:
     class_metric: str | None = None
     class_index: int = -1
     slow: bool = False
+    basis: Basis = "all"
+    inflated: bool = False
+    needs_order: bool = False
 
     def badness(self, value: float) -> float:
         """Return a number that is greater the worse the value is."""
@@ -102,9 +112,25 @@ def _by_name(*metrics: Metric) -> dict[str, Metric]:
 
 
 METRICS = _by_name(
-    Metric("macro_f1", "macro-F1", lambda s: s.macro(s.f1), selectable=True),
-    Metric("macro_auroc", "macro-AUROC", lambda s: s.macro_ranking(s.auroc), judges="ranking", selectable=True),
-    Metric("macro_auprc", "macro-AUPRC", lambda s: s.macro_ranking(s.auprc), judges="ranking", selectable=True),
+    Metric("macro_f1", "macro-F1", lambda s: s.macro(s.f1), selectable=True, basis="class"),
+    Metric(
+        "macro_auroc",
+        "macro-AUROC",
+        lambda s: s.macro_ranking(s.auroc),
+        judges="ranking",
+        selectable=True,
+        basis="fewer",
+        needs_order=True,
+    ),
+    Metric(
+        "macro_auprc",
+        "macro-AUPRC",
+        lambda s: s.macro_ranking(s.auprc),
+        judges="ranking",
+        selectable=True,
+        basis="fewer",
+        needs_order=True,
+    ),
     Metric("auroc", "AUROC", requires="event", judges="ranking", selectable=True, class_metric="auroc"),
     Metric("auprc", "AUPRC", requires="event", judges="ranking", selectable=True, class_metric="auprc"),
     Metric("utility", "utility", lambda s: s.utility, low=None, requires="utility", selectable=True),
@@ -138,6 +164,7 @@ METRICS = _by_name(
         better="lower",
         requires="probabilities",
         judges="probabilities",
+        inflated=True,
     ),
     Metric(
         "slope",
@@ -179,17 +206,25 @@ METRICS = _by_name(
         requires="event",
         class_metric="false_per_hour",
     ),
-    Metric("warned", "patients warned", lambda s: s.warned, requires="onset"),
-    Metric("lead_hours", "median lead time (hours)", lambda s: s.lead_hours, unit="hours", high=None, requires="onset"),
+    Metric("warned", "patients warned", lambda s: s.warned, requires="onset", basis="onset"),
+    Metric(
+        "lead_hours",
+        "median lead time (hours)",
+        lambda s: s.lead_hours,
+        unit="hours",
+        high=None,
+        requires="onset",
+        basis="onset",
+    ),
 )
 """Metrics of one value, by name."""
 
 CLASS_METRICS = _by_name(
-    Metric("precision", "precision", lambda s: s.precision),
-    Metric("recall", "recall", lambda s: s.recall),
-    Metric("f1", "F1", lambda s: s.f1),
-    Metric("auroc", "AUROC", lambda s: s.auroc, judges="ranking"),
-    Metric("auprc", "AUPRC", lambda s: s.auprc, judges="ranking"),
+    Metric("precision", "precision", lambda s: s.precision, basis="predicted"),
+    Metric("recall", "recall", lambda s: s.recall, basis="class"),
+    Metric("f1", "F1", lambda s: s.f1, basis="class"),
+    Metric("auroc", "AUROC", lambda s: s.auroc, judges="ranking", basis="fewer", needs_order=True),
+    Metric("auprc", "AUPRC", lambda s: s.auprc, judges="ranking", basis="fewer", needs_order=True),
 )
 """Metrics of each class, by name; fields of common.metrics.figures.ClassFigures."""
 
@@ -201,6 +236,7 @@ def _calibration(
     unit: str = "",
     target: float | None = None,
     slow: bool = True,
+    **more: Any,
 ) -> Metric:
     """Return a calibration metric: of an unbounded one the values closer to `target` are better, else lower ones."""
     bounds: tuple[float | None, float | None] = (0.0, 1.0) if target is None else (None, None)
@@ -216,16 +252,39 @@ def _calibration(
         requires="probabilities",
         judges="probabilities",
         slow=slow,
+        **more,
     )
 
 
 CALIBRATION_METRICS = _by_name(
     _calibration("brier", "Brier score", lambda s: s.brier, slow=False),
-    _calibration("ece", "expected calibration error", lambda s: s.ece, slow=False),
-    _calibration("ece_mass", "expected calibration error, groups of equal size", lambda s: s.ece_mass),
-    _calibration("slope", "calibration slope", lambda s: s.calibration_line[0], target=1.0),
-    _calibration("intercept", "calibration intercept", lambda s: s.calibration_line[1], "log odds", 0.0),
-    _calibration("large", "calibration in the large", lambda s: s.calibration_in_the_large, "log odds", 0.0),
+    _calibration("ece", "expected calibration error", lambda s: s.ece, slow=False, inflated=True),
+    _calibration("ece_mass", "expected calibration error, groups of equal size", lambda s: s.ece_mass, inflated=True),
+    _calibration(
+        "slope",
+        "calibration slope",
+        lambda s: s.calibration_line[0],
+        target=1.0,
+        basis="fewer",
+        needs_order=True,
+    ),
+    _calibration(
+        "intercept",
+        "calibration intercept",
+        lambda s: s.calibration_line[1],
+        "log odds",
+        0.0,
+        basis="fewer",
+        needs_order=True,
+    ),
+    _calibration(
+        "large",
+        "calibration in the large",
+        lambda s: s.calibration_in_the_large,
+        "log odds",
+        0.0,
+        basis="fewer",
+    ),
 )
 """Calibration of each class whose probabilities are judged, by name; fields of common.metrics.figures.Calibration."""
 
@@ -247,9 +306,22 @@ ALARM_METRICS = _by_name(
         high=None,
         better="lower",
         requires="time",
+        basis="others",
     ),
 )
 """Alarm rates of each class that may alarm, by name; fields of common.metrics.figures.Alarms."""
+
+
+def find_metric(name: str) -> Metric | None:
+    """Return the metric of a name in `ResampledFigures`, where those of each class start with `class_`; None: a curve.
+
+    >>> find_metric("class_ece").title, find_metric("group_observed")
+    ('expected calibration error', None)
+    """
+    if name.startswith("class_"):
+        return (CLASS_METRICS | CALIBRATION_METRICS | ALARM_METRICS).get(name.removeprefix("class_"))
+    return METRICS.get(name)
+
 
 SELECTABLE = tuple(metric.name for metric in METRICS.values() if metric.selectable)
 """Names of the metrics that `evaluation.metric` accepts."""

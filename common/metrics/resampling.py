@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from common.metrics import calibration
 from common.metrics.count_statistics import CountStatistics
 from common.metrics.counts import Counts, ratio
 from common.metrics.early_warning import Floats
 from common.metrics.intervals import ResampledFigures
-from common.metrics.registry import ALARM_METRICS, CALIBRATION_METRICS, CLASS_METRICS, METRICS, Requirement
+from common.metrics.registry import ALARM_METRICS, CALIBRATION_METRICS, CLASS_METRICS, METRICS, Requirement, find_metric
 from common.task import Task
 
 COARSE_FACTOR = 16
 """Score bins merged into one in resamples; `compute_figures` corrects for the ties that this makes."""
+
+TIED_PAIRS = 0.02
+"""Share of pairs of examples that score bins may tie in any case: it moves an AUROC by 0.01."""
 
 _CURVES = {"group_observed": (0.0, 1.0), "group_benefit": (None, 1.0)}
 """Ranges of the points of reliability diagrams and decision curves."""
@@ -56,7 +60,45 @@ def compute_figures(
         resampled = CountStatistics(task, replicates, total, start)
         for name, sample in _compute(resampled, operating, curves, slow).items():
             drawn[name] = np.clip(sample + (values[name] - level[name]), *_range_of(name))
+        _remove_unordered(drawn, find_unordered_classes(total, replicates.scores.shape[-1]), whole.separable)
     return ResampledFigures(values, patients, drawn)
+
+
+def find_unordered_classes(total: Counts, bins: int) -> npt.NDArray[np.bool_]:
+    """Return the classes whose scores lie too close together for the score bins of the resamples, `(classes,)`.
+
+    Within a bin the order of scores is unknown: pairs of an example of the class and one of another in the same bin
+    count as tied. The shift in `compute_figures` corrects for that only while it is small. A class is found here if
+    more pairs are tied by the bins than the model orders wrongly: then an interval of the AUROC has 0.8 (little
+    separation of the classes) to 2 times (much) its proper width, and tends to a point with all scores in one bin.
+
+    Args:
+        total: counts without leading axis; scores in the same fine bin are taken as equal, except in the bins at
+            either end, which hold all scores beyond them.
+        bins: number of score bins in the resamples.
+    """
+    fine = total.scores.astype(np.float64)
+    inner = fine.copy()
+    inner[..., [0, -1]] = 0
+    coarse = fine if bins == fine.shape[-1] else total.coarser(COARSE_FACTOR).scores.astype(np.float64)
+    tied = (coarse[:, 0] * coarse[:, 1]).sum(-1) - (inner[:, 0] * inner[:, 1]).sum(-1)
+    share = metrics.ratio(tied, fine[:, 0].sum(-1) * fine[:, 1].sum(-1))
+    area = metrics.auroc(total.scores)
+    return np.asarray(share > np.maximum(np.minimum(area, 1 - area), TIED_PAIRS))
+
+
+def _remove_unordered(
+    drawn: dict[str, Floats], unordered: npt.NDArray[np.bool_], separable: npt.NDArray[np.bool_]
+) -> None:
+    """Replace by NaN the resampled values that need an order of scores that the bins do not give."""
+    for name, sample in drawn.items():
+        metric = find_metric(name)
+        if not (metric.needs_order if metric else name.startswith(("class_sensitivity_at", "class_specificity_at"))):
+            continue
+        if name.startswith("class_"):
+            sample[..., unordered[-sample.shape[-1] :]] = np.nan  # calibration: of the event alone
+        elif (unordered & separable).any():
+            sample[...] = np.nan
 
 
 def _compute(statistics: CountStatistics, operating: Sequence[float], curves: bool, slow: bool) -> dict[str, Floats]:
@@ -97,8 +139,7 @@ def _has(statistics: CountStatistics, requirement: Requirement) -> bool:
 
 def _range_of(name: str) -> tuple[float, float]:
     """Return the least and the greatest value that a figure of `compute_figures` can have."""
-    per_class = CLASS_METRICS | CALIBRATION_METRICS | ALARM_METRICS
-    metric = per_class.get(name.removeprefix("class_")) if name.startswith("class_") else METRICS.get(name)
+    metric = find_metric(name)
     low, high = (metric.low, metric.high) if metric else _CURVES.get(name, (0.0, 1.0))
     return -np.inf if low is None else low, np.inf if high is None else high
 

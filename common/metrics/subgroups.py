@@ -1,18 +1,19 @@
-"""Groups of patients: their names, and comparisons of a metric between them.
+"""Groups of patients: their names, and the comparison of a metric between groups.
 
-`GroupComparison` follows fairlearn's MetricFrame (Bird et al. 2020, MSR-TR-2020-32): a metric of every group and of all
-patients, and the difference and ratio between the extreme groups.
+`GroupComparison` has the shape of fairlearn's MetricFrame (Bird et al. 2020, MSR-TR-2020-32).
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from common.metrics.early_warning import Floats
 from common.metrics.figures import Figure
 from common.metrics.intervals import make_figure
 
@@ -21,7 +22,7 @@ SEXES = ("female", "male", UNKNOWN)
 
 
 def name_bands(edges: Sequence[float]) -> tuple[str, ...]:
-    """Return the names of the bands between increasing edges, and last the name for unknown values.
+    """Return the names of the bands between rising edges, the last for what is not known.
 
     >>> name_bands((40, 65.5))
     ('under 40', '40 to under 65.5', '65.5 and over', 'unknown')
@@ -31,62 +32,63 @@ def name_bands(edges: Sequence[float]) -> tuple[str, ...]:
 
 
 def band_indices(values: npt.ArrayLike, edges: Sequence[float]) -> npt.NDArray[np.int64]:
-    """Return the index of each value's band among `name_bands(edges)`; NaN is unknown."""
-    numbers = np.asarray(values, dtype=np.float64)
-    return np.where(np.isnan(numbers), len(edges) + 1, np.searchsorted(edges, numbers, side="right")).astype(np.int64)
+    """Return the index of each value's band among `bands(edges)`; NaN is not known."""
+    found = np.asarray(values, dtype=np.float64)
+    return np.where(np.isnan(found), len(edges) + 1, np.searchsorted(edges, found, side="right")).astype(np.int64)
 
 
 @dataclass(frozen=True)
 class GroupComparison:
-    """A metric of each group and of all patients; groups without a value (NaN) are left out of comparisons.
+    """One metric of each group and over all; groups without a value (NaN) are not compared.
+
+    The groups with the lowest and the highest value are named by the data, once; the interval is that of the signed
+    difference between these two. (If the extremes were sought again in each resample, the difference would be positive
+    in nearly all of them, and its interval would exclude 0 even if no groups differ.) Because the two are the extreme
+    ones of `pairs` pairs, the difference tends to be too large; the interval does not account for this choice.
 
     Attributes:
-        by_group: value by group.
-        overall: value of all patients.
-        drawn: values of each group in resamples of the patients, which are drawn together.
-        patients: number of patients.
+        by_group: the metric of each group.
+        overall: the metric over all patients.
+        drawn: the metric of each group in resamples of the patients, drawn together.
+        patients: number of patients of each group.
     """
 
     by_group: Mapping[str, float]
     overall: float
     drawn: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
-    patients: int = 0
+    patients: Mapping[str, int] = field(default_factory=dict)
 
     def _known(self) -> dict[str, float]:
         return {name: value for name, value in self.by_group.items() if np.isfinite(value)}
 
+    @property
+    def pairs(self) -> int:
+        """Number of pairs of groups from which the pair with the greatest difference is chosen."""
+        return math.comb(len(self._known()), 2)
+
     def group_min(self) -> tuple[str, float] | None:
-        """Return the group with the lowest value, and the value; None: no group has one."""
+        """Return the group with the lowest value and that value, None if there is none."""
         known = self._known()
         return min(known.items(), key=lambda item: (item[1], item[0])) if known else None
 
     def group_max(self) -> tuple[str, float] | None:
-        """Return the group with the highest value, and the value; None: no group has one."""
+        """Return the group with the highest value and that value, None if there is none."""
         known = self._known()
         return max(known.items(), key=lambda item: (item[1], item[0])) if known else None
 
     def difference(self) -> Figure:
-        """Return the highest minus the lowest value, as fairlearn's `difference(method="between_groups")`.
-
-        The extreme groups are determined anew in each resample, so that the interval lies above 0 even for groups that
-        do not differ.
-        """
-        return self._compare(lambda values: values.max(0) - values.min(0))
+        """Return the highest minus the lowest value, fairlearn's `difference(method="between_groups")`."""
+        return self._compare(lambda low, high: high - low)
 
     def ratio(self) -> Figure:
-        """Return the lowest divided by the highest value, as fairlearn's `ratio()`; for metrics of at least 0."""
+        """Return the lowest divided by the highest value, fairlearn's `ratio()`; for metrics that are not negative."""
+        return self._compare(lambda low, high: np.asarray(low / np.where(high > 0, high, np.nan)))
 
-        def divide(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-            highest = values.max(0)
-            return np.asarray(values.min(0) / np.where(highest > 0, highest, np.nan))
-
-        return self._compare(divide)
-
-    def _compare(self, compare: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]) -> Figure:
-        """Return a comparison of groups, which takes values `(groups, resamples)` and returns `(resamples,)`."""
-        known = self._known()
-        if len(known) < 2:
+    def _compare(self, compute: Callable[[Floats, Floats], Floats]) -> Figure:
+        low, high = self.group_min(), self.group_max()
+        if low is None or high is None or len(self._known()) < 2:
             return Figure(value=None)
-        value = float(compare(np.asarray(list(known.values()))[:, None])[0])
-        sample = compare(np.stack([self.drawn[name] for name in known])) if set(known) <= set(self.drawn) else None
-        return make_figure(value, sample, self.patients)
+        names = (low[0], high[0])
+        sample = compute(*(self.drawn[name] for name in names)) if set(names) <= set(self.drawn) else None
+        value = float(compute(np.asarray(low[1]), np.asarray(high[1])))
+        return make_figure(value, sample, sum(self.patients.get(name, 0) for name in names))

@@ -18,6 +18,7 @@ from common.metrics import intervals
 from common.metrics.evaluation import metric_value
 from common.metrics.figures import Evaluation, Figure
 from common.metrics.paired_resamples import POOLED, Drawn, load_resamples
+from common.metrics.registry import METRICS
 from common.metrics.table_names import ALL_PATIENTS, PERSONAL
 from common.run_folder import RunFolder
 from experiments.report.document.report import Report, read_report
@@ -162,7 +163,7 @@ def _row(
         if why or samples[0] is None or samples[1] is None:
             differences[run.label] = Difference(Figure(value=delta), why)
             continue
-        found = intervals.make_figure(delta, samples[0] - samples[1], one.patients)
+        found = intervals.make_figure(delta, samples[0] - samples[1], one.patients, METRICS[metric].inflated)
         differences[run.label] = Difference(found, "" if found.low is not None else "too few patients or resamples")
     return Row(model, title, site, metric, items, differences)
 

@@ -142,7 +142,7 @@ def _compute_gap(
         values,
         float("nan") if overall is None or overall.value is None else overall.value,
         {name: table[metric] for name, table in tables.items() if metric in table},
-        sum(groups[name].patients for name in values),
+        {name: groups[name].patients for name in values},
     )
     low, high = comparison.group_min(), comparison.group_max()
     if low is None or high is None:
@@ -157,4 +157,5 @@ def _compute_gap(
         highest=high[0],
         difference=comparison.difference(),
         ratio=comparison.ratio() if has_ratio else Figure(value=None),
+        pairs=comparison.pairs,
     )

@@ -27,7 +27,7 @@ def _counts(patients: int, seed: int, skill: float) -> tuple[Counts, list[int]]:
     who = np.repeat(np.arange(patients), 20)
     truth = rng.choice(2, len(who), p=[0.8, 0.2])
     logits = rng.normal(size=(len(who), 3)) + skill * np.eye(3)[truth]
-    counts = count_predictions(logits, truth, who, patients, 32)
+    counts = count_predictions(logits, truth, who, patients, 1024)
     return counts, [len(set(who[truth == c])) for c in range(3)]
 
 

@@ -70,6 +70,8 @@ class GroupGap(FrozenModel):
         difference: highest minus lowest.
         ratio: lowest divided by highest.
         left_out: groups with too few patients to compare.
+        pairs: number of pairs of groups from which these two were chosen as the extreme ones; None in reports whose
+            intervals were computed for the extreme groups of each resample.
     """
 
     attribute: str
@@ -81,6 +83,7 @@ class GroupGap(FrozenModel):
     difference: Figure
     ratio: Figure
     left_out: tuple[str, ...] = ()
+    pairs: int | None = None
 
 
 class ModelResult(Subset):

@@ -70,7 +70,8 @@ def _list_rows(report: Report) -> Iterator[Row]:
 def _list_metrics(prefix: Row, evaluation: Evaluation) -> Iterator[Row]:
     for metric in METRICS:
         if (figure := evaluation.figure(metric)) is not None:
-            yield (*prefix, "", metric, *_format_numbers(figure), evaluation.patients, evaluation.examples)
+            patients = evaluation.count_patients(metric)
+            yield (*prefix, "", metric, *_format_numbers(figure), patients, evaluation.examples)
     for name, part in evaluation.classes.items():
         if name in evaluation.suppressed:
             reason = f"suppressed (fewer than {evaluation.suppressed[name]} patients)"

@@ -66,9 +66,9 @@ class Panel:
 
     @property
     def few(self) -> bool:
-        """Whether it is based on fewer than FEW_PATIENTS patients, in all or with one of the classes."""
-        patients = [self.evaluation.patients, *(self.evaluation.classes[name].patients for name in self.classes)]
-        return min(patients) < FEW_PATIENTS
+        """Whether it is based on fewer than FEW_PATIENTS patients: in all, with one of the classes, or without it."""
+        patients = [self.evaluation.count_patients("slope", name) for name in self.classes]
+        return min([self.evaluation.patients, *patients]) < FEW_PATIENTS
 
 
 def draw_reliability(report: Report) -> Plot | None:
@@ -124,7 +124,10 @@ def draw_decision_curves(report: Report) -> Plot | None:
             "treat none": {"color": INK, "lw": 1.0, "ls": DOTTED},
         }
         if any(panel.few for panel in panels):
-            entries[f"† fewer than {FEW_PATIENTS} patients, in all or with the event"] = {**line, "ls": (0, (3, 1))}
+            entries[f"† fewer than {FEW_PATIENTS} patients with or without the event"] = {
+                **line,
+                "ls": (0, (3, 1)),
+            }
         _add_legend(canvas, entries)
         title = f"Decision curve of the event, {ALL_HOSPITALS} and each{_describe_omitted(omitted)}"
         return finish_plot(canvas, report, "decision", title, "; ".join(descriptions))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from common.metrics.evaluation import metric_value
-from common.metrics.figures import FEW_PATIENTS, Evaluation
+from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
+from common.metrics.paired_resamples import POOLED
 from experiments.report.document.report import Report
-from experiments.report.document.results import ModelResult, Subset
+from experiments.report.document.results import GroupGap, ModelResult, Subset
 from experiments.report.document.run import Site, Split
 from experiments.report.text.formatting import format_count, format_figure, format_number, metric_title
 
@@ -167,6 +169,39 @@ def list_subsets(report: Report) -> list[tuple[str, ModelResult, Evaluation]]:
             if evaluation is not None and (model.trained_at is None or model.without):
                 rows.append(("All patients" if label is None else f"Without {label}", model, evaluation))
     return rows
+
+
+UNFIXED_PAIR = "no interval: it was computed for the extreme groups of each resample; build the report again"
+"""Why a gap of an earlier report is shown without its interval."""
+
+
+def remove_unfixed_interval(gap: GroupGap, figure: Figure) -> Figure:
+    """Return a gap's difference or ratio, without an interval of extremes that were sought again in each resample."""
+    return figure if gap.pairs is not None else Figure(value=figure.value)
+
+
+def count_gap_patients(model: ModelResult, gap: GroupGap) -> int:
+    """Return the number of patients that limits a gap: of its two groups, the smaller number behind the metric."""
+    subsets = [model.groups.get(gap.attribute, {}).get(name, Subset()) for name in (gap.lowest, gap.highest)]
+    evaluations = [subset.pooled if gap.site == POOLED else subset.sites.get(gap.site) for subset in subsets]
+    return min((item.count_patients(gap.metric) for item in evaluations if item is not None), default=FEW_PATIENTS)
+
+
+def describe_multiplicity(gaps: Sequence[GroupGap]) -> str:
+    """Return from how many pairs of groups the gaps were chosen, and how many intervals exclude 0; empty if unknown."""
+    pairs = [gap.pairs for gap in gaps if gap.pairs is not None]
+    if not pairs:
+        return ""
+    known = [gap.difference for gap in gaps if gap.difference.low is not None]
+    excluding = sum(figure.low is not None and figure.low > 0 for figure in known)
+    differences = format_count(len(pairs), "difference")
+    text = f"The table has {differences}, chosen from {format_count(sum(pairs), 'pair')} of groups."
+    if known:
+        text += (
+            f" {excluding} of {format_count(len(known), 'interval')} exclude 0; without any true difference, about one "
+            "in twenty would with two groups, and more where a pair is chosen from several."
+        )
+    return text
 
 
 def list_losses(report: Report) -> list[tuple[str, str, str]]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from common.metrics import registry
+from common.metrics.evaluation import NO_ORDER, WHY_NO_ORDER
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
 from experiments.report.document.privacy import PrivacySpent
 from experiments.report.document.report import Report
@@ -183,13 +184,13 @@ def make_cell(evaluation: Evaluation | None, metric: str, class_name: str | None
     figure: Figure | None = evaluation.figure(metric) if part is None else getattr(part, metric)
     if figure is None:
         return Cell("n/a", reason="not defined for this task")
-    patients = evaluation.patients if part is None else part.patients
     if figure.value is None and evaluation.suppressed and (class_name is None or class_name in evaluation.suppressed):
         minimum = evaluation.suppressed[class_name] if class_name else max(evaluation.suppressed.values())
         return Cell("suppressed", reason=f"suppressed (fewer than {minimum} patients)")
     if figure.value is None:
         return Cell("n/a", reason=_explain_missing_value(evaluation, metric, None if part is None else part.examples))
-    return make_figure_cell(figure, patients, _explain_missing_interval(evaluation))
+    patients = evaluation.count_patients(metric, class_name)
+    return make_figure_cell(figure, patients, _explain_missing_interval(evaluation, metric, class_name))
 
 
 def make_figure_cell(figure: Figure, patients: int = FEW_PATIENTS, note: str = "") -> Cell:
@@ -235,11 +236,14 @@ def _explain_missing_value(evaluation: Evaluation, metric: str, examples: int | 
     return "cannot be computed from these patients"
 
 
-def _explain_missing_interval(evaluation: Evaluation) -> str:
+def _explain_missing_interval(evaluation: Evaluation, metric: str, class_name: str | None) -> str:
     if evaluation.patients < 2:
         return "no interval: it needs at least two patients"
     if evaluation.resamples == 0:
         return next((note for note in evaluation.notes if "interval" in note), "no interval: none was requested")
+    entry = registry.find_metric(metric if class_name is None else f"class_{metric}")
+    if entry is not None and entry.judges != "decisions" and any(NO_ORDER in note for note in evaluation.notes):
+        return f"no interval: the scores {WHY_NO_ORDER}"
     return "no interval: the metric is undefined in too many resamples"
 
 

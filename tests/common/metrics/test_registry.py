@@ -24,7 +24,7 @@ def counted(patients: int = 6) -> Counts:
         truth,
         np.arange(240) % patients,
         patients,
-        64,
+        1024,
         worth=np.stack([-truth, 1 - truth], axis=1).astype(float),
         hours=np.ones(240),
         until=np.where(truth == 1, 3.0, np.nan),

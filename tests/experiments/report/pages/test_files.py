@@ -138,7 +138,7 @@ def test_the_card_tells_of_groups_and_of_what_is_suppressed(make_run) -> None:
     gap = GroupGap(
         attribute="sex", site="(pooled)", metric="macro_f1", overall=federated.pooled.macro_f1, lowest="male",
         highest="female", difference=Figure(value=0.25, low=0.125, high=0.5), ratio=Figure(value=0.5),
-        left_out=("other",),
+        left_out=("other",), pairs=1,
     )  # fmt: skip
     grouped = federated.model_copy(
         update={
