@@ -30,7 +30,7 @@ def seen(event: np.ndarray, shipped: float, own: float | None, reason: str = "")
         if at is None:
             continue
         logits, who = np.stack([np.zeros_like(event), event], 1), np.repeat(np.arange(PEOPLE), EACH)
-        counts = count_predictions(logits, TRUTH, who, PEOPLE, 512, threshold=at)
+        counts = count_predictions(logits, TRUTH, who, PEOPLE, 1024, threshold=at)
         tables[name] = counts.total()
         coarse = counts.coarser(COARSE_FACTOR)
         tables[name + "/resampled"] = evaluation.resample_patients(coarse, 200, np.random.default_rng(5))
