@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from common.metrics.registry import METRICS, Basis, find_metric
+from common.metrics.registry import METRICS
 
 FEW_PATIENTS = 5
 """Figures from fewer patients than this are marked wherever they are shown."""
@@ -282,42 +282,6 @@ class Evaluation(FrozenModel):
     def lead_hours(self) -> Figure | None:
         """Median hours from the first warning to the event."""
         return self.lead.hours if self.lead else None
-
-    def count_patients(self, metric: str, class_name: str | None = None) -> int:
-        """Return the number of patients that limits a metric (its `basis` in the registry).
-
-        Of patients without a class only a lower bound is known where a patient has examples of several classes.
-
-        Args:
-            metric: a metric of one value, or of a class.
-            class_name: the class; None for metrics of one value.
-        """
-        if class_name is None:
-            entry = METRICS[metric]
-            if entry.class_metric is not None:
-                name = list(self.classes)[entry.class_index] if self.binary else None
-                return self.patients if name is None else self.count_patients(entry.class_metric, name)
-            if entry.basis == "onset":
-                return self.lead.patients if self.lead else 0
-            occurring = [name for name, part in self.classes.items() if part.examples]
-            return min((self._count_basis(entry.basis, name) for name in occurring), default=self.patients)
-        found = find_metric(f"class_{metric}")
-        return self.patients if found is None else self._count_basis(found.basis, class_name)
-
-    def _count_basis(self, basis: Basis, name: str) -> int:
-        """Return how many patients a metric of one class has of those that limit it."""
-        part, index = self.classes[name], list(self.classes).index(name)
-        one_class_each = sum(item.examples for item in self.classes.values()) == self.examples
-        multiclass = one_class_each and len(self.confusion) == len(self.confusion[0])
-        others = self.patients - part.patients  # these have no example of the class
-        if multiclass:
-            others = max([others, *(item.patients for key, item in self.classes.items() if key != name)])
-        if basis == "predicted":
-            row = self.confusion[index]  # multilabel: true negatives, false positives, false negatives, true positives
-            predicted = sum(truth[index] for truth in self.confusion) if multiclass else row[1] + row[3]
-            return min(self.patients, predicted)
-        held = {"class": part.patients, "others": others, "fewer": min(part.patients, others)}
-        return held.get(basis, self.patients)
 
     def _class_at(self, place: int) -> ClassFigures:
         return list(self.classes.values())[place]

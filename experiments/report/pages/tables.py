@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
+from common.metrics.patient_counts import count_patients
 from common.metrics.registry import CALIBRATION_METRICS
 from experiments.report.document.report import Report
 from experiments.report.document.results import Subset
@@ -70,7 +71,7 @@ def _list_rows(report: Report) -> Iterator[Row]:
 def _list_metrics(prefix: Row, evaluation: Evaluation) -> Iterator[Row]:
     for metric in METRICS:
         if (figure := evaluation.figure(metric)) is not None:
-            patients = evaluation.count_patients(metric)
+            patients = count_patients(evaluation, metric)
             yield (*prefix, "", metric, *_format_numbers(figure), patients, evaluation.examples)
     for name, part in evaluation.classes.items():
         if name in evaluation.suppressed:

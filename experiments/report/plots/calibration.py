@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import logit
 
 from common.metrics.figures import FEW_PATIENTS, Calibration, Evaluation, ReliabilityGroup
+from common.metrics.patient_counts import count_patients
 from experiments.report.document.report import Report
 from experiments.report.plots.drawing import (
     DASHED,
@@ -67,7 +68,7 @@ class Panel:
     @property
     def few(self) -> bool:
         """Whether it is based on fewer than FEW_PATIENTS patients: in all, with one of the classes, or without it."""
-        patients = [self.evaluation.count_patients("slope", name) for name in self.classes]
+        patients = [count_patients(self.evaluation, "slope", name) for name in self.classes]
         return min([self.evaluation.patients, *patients]) < FEW_PATIENTS
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from common.metrics.evaluation import metric_value
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
 from common.metrics.paired_resamples import POOLED
+from common.metrics.patient_counts import count_patients
 from experiments.report.document.report import Report
 from experiments.report.document.results import GroupGap, ModelResult, Subset
 from experiments.report.document.run import Site, Split
@@ -184,7 +185,7 @@ def count_gap_patients(model: ModelResult, gap: GroupGap) -> int:
     """Return the number of patients that limits a gap: of its two groups, the smaller number behind the metric."""
     subsets = [model.groups.get(gap.attribute, {}).get(name, Subset()) for name in (gap.lowest, gap.highest)]
     evaluations = [subset.pooled if gap.site == POOLED else subset.sites.get(gap.site) for subset in subsets]
-    return min((item.count_patients(gap.metric) for item in evaluations if item is not None), default=FEW_PATIENTS)
+    return min((count_patients(item, gap.metric) for item in evaluations if item is not None), default=FEW_PATIENTS)
 
 
 def describe_multiplicity(gaps: Sequence[GroupGap]) -> str:

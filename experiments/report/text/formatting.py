@@ -10,6 +10,7 @@ from typing import Any
 from common.metrics import registry
 from common.metrics.evaluation import NO_ORDER, WHY_NO_ORDER
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
+from common.metrics.patient_counts import count_patients
 from experiments.report.document.privacy import PrivacySpent
 from experiments.report.document.report import Report
 from experiments.report.document.run import Level, Notice
@@ -189,7 +190,7 @@ def make_cell(evaluation: Evaluation | None, metric: str, class_name: str | None
         return Cell("suppressed", reason=f"suppressed (fewer than {minimum} patients)")
     if figure.value is None:
         return Cell("n/a", reason=_explain_missing_value(evaluation, metric, None if part is None else part.examples))
-    patients = evaluation.count_patients(metric, class_name)
+    patients = count_patients(evaluation, metric, class_name)
     return make_figure_cell(figure, patients, _explain_missing_interval(evaluation, metric, class_name))
 
 

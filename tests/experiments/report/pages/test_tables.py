@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from common.metrics.figures import Alarms, Figure, LeadTimes, OperatingPoint
+from common.metrics.patient_counts import count_patients
 from common.metrics.registry import CALIBRATION_METRICS
 from experiments.report.build import build_report
 from experiments.report.pages.tables import CSV_HEADER, POOLED, render_csv, render_terminal_summary
@@ -51,7 +52,7 @@ def test_csv_holds_every_figure_with_all_digits(make_run) -> None:
                 line = found[(model.name, subset, site, "", "macro_f1")]
                 assert float(line["value"]) == item.macro_f1.value
                 assert (line["patients"], line["examples"]) == (
-                    str(item.count_patients("macro_f1")),
+                    str(count_patients(item, "macro_f1")),
                     str(item.examples),
                 )
                 low = item.classes["V"].recall.low
