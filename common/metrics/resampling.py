@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from common.metrics import calibration
 from common.metrics.count_statistics import CountStatistics
-from common.metrics.counts import Counts, ratio
+from common.metrics.counts import Counts, auroc, ratio
 from common.metrics.early_warning import Floats
 from common.metrics.intervals import ResampledFigures
 from common.metrics.registry import ALARM_METRICS, CALIBRATION_METRICS, CLASS_METRICS, METRICS, Requirement, find_metric
@@ -82,8 +82,8 @@ def find_unordered_classes(total: Counts, bins: int) -> npt.NDArray[np.bool_]:
     inner[..., [0, -1]] = 0
     coarse = fine if bins == fine.shape[-1] else total.coarser(COARSE_FACTOR).scores.astype(np.float64)
     tied = (coarse[:, 0] * coarse[:, 1]).sum(-1) - (inner[:, 0] * inner[:, 1]).sum(-1)
-    share = metrics.ratio(tied, fine[:, 0].sum(-1) * fine[:, 1].sum(-1))
-    area = metrics.auroc(total.scores)
+    share = ratio(tied, fine[:, 0].sum(-1) * fine[:, 1].sum(-1))
+    area = auroc(total.scores)
     return np.asarray(share > np.maximum(np.minimum(area, 1 - area), TIED_PAIRS))
 
 

@@ -18,9 +18,7 @@ def tables(seed: int, patients: int, draws: int = 20):
     rng = np.random.default_rng(seed)
     who = np.repeat(np.arange(patients), 15)
     truth = rng.choice(2, len(who))
-    counts = count_predictions(
-        rng.normal(size=(len(who), 2)) + 2 * np.eye(2)[truth], truth, who, patients, 1024
-    )
+    counts = count_predictions(rng.normal(size=(len(who), 2)) + 2 * np.eye(2)[truth], truth, who, patients, 1024)
     drawn = evaluation.resample_patients(counts.coarser(COARSE_FACTOR), draws, np.random.default_rng(0))
     return {ALL_PATIENTS: counts.total(), ALL_PATIENTS + RESAMPLED_SUFFIX: drawn}
 
