@@ -1,9 +1,8 @@
-"""Runs side by side: each model at each hospital, and how much a run differs from the first, in pairs where it can be.
+"""Comparison of runs: each model at each hospital, and each run's difference from the first, paired where possible.
 
-Two runs are paired when they tested the same patients and resampled them with the same draws: then what makes a
-patient hard for both cancels in each resample, and the interval of the difference is that of the models alone
-(Efron and Tibshirani 1993, ch. 16.4 for the paired bootstrap). Where they cannot be paired the difference stands
-without an interval, with the reason.
+Two runs are paired if they tested the same patients and resampled them with the same draws. What makes a patient hard
+for both then cancels in each resample, and the interval of the difference is that of the models (paired bootstrap;
+Efron and Tibshirani 1993, ch. 16.4). Where runs cannot be paired, the difference has no interval, with the reason.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UsageError
-from common.metrics import intervals
 from common.metrics.evaluation import metric_value
 from common.metrics.figures import Evaluation, Figure
+from common.metrics.intervals import make_figure
 from common.metrics.paired_resamples import POOLED, Drawn, load_resamples
 from common.metrics.registry import METRICS
 from common.metrics.table_names import ALL_PATIENTS, PERSONAL
@@ -24,17 +23,24 @@ from common.run_folder import RunFolder
 from experiments.report.document.report import Report, read_report
 from experiments.report.document.results import ModelResult
 from experiments.report.document.run import Notice
-from experiments.report.text import formatting
+from experiments.report.text.formatting import list_table_metrics
 
 KEYS_THAT_MUST_MATCH = ("data.dataset", "data.options", "sites", "seed", "evaluation.bootstrap")
-"""What two configurations must share for their resamples to be draws of the same patients."""
+"""Configuration keys that must be equal for the resamples of two runs to be draws of the same patients."""
 KEYS_THAT_MAY_DIFFER = ("data.path", "data.scaling", "shift")
-"""What may differ between paired runs, and is told: the same patients, perhaps prepared otherwise."""
+"""Keys that may differ between paired runs, with a warning: the patients are the same, their inputs may not be."""
 
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run as it is compared: by which label, its report, and its models' resampled figures by hospital."""
+    """A run in a comparison.
+
+    Attributes:
+        label: its id, made unique.
+        folder: its folder.
+        report: its report.
+        drawn: resampled figures by model, then by hospital.
+    """
 
     label: str
     folder: Path
@@ -44,21 +50,35 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much more a run has of a figure than the first run; `why`: it has no paired interval because of this."""
+    """The difference of a figure from the first run's.
+
+    Attributes:
+        figure: run minus first run, with its paired interval.
+        reason: why there is no paired interval; "": there is one.
+    """
 
     figure: Figure
-    why: str = ""
+    reason: str = ""
 
     @property
     def clear(self) -> bool:
-        """Whether its interval leaves out 0."""
+        """Whether the interval excludes 0."""
         low, high = self.figure.low, self.figure.high
         return low is not None and high is not None and not low <= 0 <= high
 
 
 @dataclass(frozen=True)
 class Row:
-    """A figure of a model at a hospital in each run, by label; `differences`: of each run but the first."""
+    """One metric of a model at a hospital, in each run.
+
+    Attributes:
+        model: the model's name.
+        title: the model's title.
+        site: the hospital, or POOLED.
+        metric: the metric's name.
+        items: the evaluation by run label.
+        differences: the difference from the first run, by run label.
+    """
 
     model: str
     title: str
@@ -68,14 +88,24 @@ class Row:
     differences: Mapping[str, Difference]
 
     def figure(self, label: str) -> Figure:
-        """Return the figure of a run."""
-        found: Figure | None = self.items[label].figure(self.metric) if label in self.items else None
-        return found or Figure(value=None)
+        """Return the figure of a run, without a value where it has none."""
+        figure = self.items[label].figure(self.metric) if label in self.items else None
+        return figure or Figure(value=None)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs side by side. `unpaired`: for each run but the first why it cannot be paired, empty where it can."""
+    """A comparison of runs.
+
+    Attributes:
+        metric: the metric of the main table.
+        runs: the runs; the others are compared with the first.
+        rows: all figures.
+        unpaired: reasons why a run cannot be paired with the first, by label; empty where it can.
+        warnings: sentences about what makes runs hard to compare.
+        notices: the notices of all runs.
+        titles: model titles by name.
+    """
 
     metric: str
     runs: tuple[ComparedRun, ...]
@@ -85,27 +115,29 @@ class Comparison:
     notices: tuple[Notice, ...]
     titles: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, model: str, metric: str | None = None) -> list[Row]:
-        """Return the rows of a model's figure."""
+    def rows_of(self, model: str, metric: str | None = None) -> list[Row]:
+        """Return the rows of a model's metric; default: the metric of the main table."""
         return [row for row in self.rows if row.model == model and row.metric == (metric or self.metric)]
 
 
 def compare_runs(folders: Sequence[Path], metric: str | None = None) -> Comparison:
-    """Return runs side by side, each against the first.
+    """Compare runs with the first of them.
+
+    Args:
+        folders: the folders of two runs or more.
+        metric: the metric of the main table; None: the first run's.
 
     Raises:
-        UsageError: there are not two runs, or no run has the metric.
+        UsageError: there are not two runs, or no two have the metric.
         DataError: a folder holds no report, or a file of it is damaged.
     """
     if len({folder.resolve() for folder in folders}) < 2:
-        raise UsageError("compare: name two run folders or more, each another")
-    runs = _read(folders)
+        raise UsageError("compare: give at least two different run folders")
+    runs = _load_runs(folders)
     first, *others = runs
     metric = metric or first.report.metric
-    metrics = list(
-        dict.fromkeys([metric, *(name for run in runs for name in formatting.list_table_metrics(run.report))])
-    )
-    unpaired = {run.label: tuple(_unpaired(first, run)) for run in others}
+    metrics = list(dict.fromkeys([metric, *(name for run in runs for name in list_table_metrics(run.report))]))
+    unpaired = {run.label: tuple(_list_pairing_obstacles(first, run)) for run in others}
     rows: list[Row] = []
     titles: dict[str, str] = {}
     for name in dict.fromkeys(model.name for run in runs for model in run.report.models):
@@ -114,143 +146,146 @@ def compare_runs(folders: Sequence[Path], metric: str | None = None) -> Comparis
             continue
         titles[name] = next(iter(models.values())).title
         for site in [*sorted({site for model in models.values() for site in model.sites}), POOLED]:
-            items = {label: item for label, model in models.items() if (item := _at(model, site)) is not None}
-            rows += [_row(runs, unpaired, name, titles[name], site, which, items) for which in metrics]
+            items = {
+                label: item for label, model in models.items() if (item := _evaluation_at(model, site)) is not None
+            }
+            rows += [_make_row(runs, unpaired, name, titles[name], site, each, items) for each in metrics]
     rows = [row for row in rows if any(row.figure(label).value is not None for label in row.items)]
     if not any(row.metric == metric for row in rows):
-        raise UsageError(f"compare: no two of these runs have test figures of {metric}; take another --metric")
-    return Comparison(metric, runs, tuple(rows), unpaired, tuple(_warnings(runs)), _notices(runs), titles)
+        raise UsageError(f"compare: no two of these runs have test results of {metric}: choose another --metric")
+    return Comparison(metric, runs, tuple(rows), unpaired, tuple(_list_warnings(runs)), _list_notices(runs), titles)
 
 
-def _read(folders: Sequence[Path]) -> tuple[ComparedRun, ...]:
-    found: list[ComparedRun] = []
-    for folder in folders:
+def _load_runs(folders: Sequence[Path]) -> tuple[ComparedRun, ...]:
+    runs: list[ComparedRun] = []
+    for number, folder in enumerate(folders, 1):
         report = read_report(folder)
         drawn: dict[str, Mapping[str, Drawn]] = {}
         for model in report.models:
-            own = PERSONAL if model.name == "personal" else ALL_PATIENTS
-            kept = load_resamples(RunFolder(folder).resamples(model.name))
-            drawn[model.name] = {site: values for (table, site), values in kept.items() if table == own}
-        found.append(ComparedRun(report.run.id, folder, report, drawn))
-    for place, run in enumerate(found):
-        if run.label in [other.label for other in found[:place]]:
-            found[place] = ComparedRun(f"{run.label} ({place + 1})", run.folder, run.report, run.drawn)
-    return tuple(found)
+            wanted = PERSONAL if model.name == "personal" else ALL_PATIENTS
+            resamples = load_resamples(RunFolder(folder).resamples(model.name))
+            drawn[model.name] = {site: values for (table, site), values in resamples.items() if table == wanted}
+        label = report.run.id
+        if label in [other.label for other in runs]:
+            label = f"{label} ({number})"
+        runs.append(ComparedRun(label, folder, report, drawn))
+    return tuple(runs)
 
 
-def _at(model: ModelResult, site: str) -> Evaluation | None:
+def _evaluation_at(model: ModelResult, site: str) -> Evaluation | None:
     return model.pooled if site == POOLED else model.sites.get(site)
 
 
-def _row(
+def _make_row(
     runs: Sequence[ComparedRun], unpaired: Mapping[str, tuple[str, ...]], model: str, title: str, site: str,
     metric: str, items: Mapping[str, Evaluation],
 ) -> Row:  # fmt: skip
     first, *others = runs
     differences: dict[str, Difference] = {}
     for run in others:
-        one, other = items.get(first.label), items.get(run.label)
-        if one is None or other is None:
+        if first.label not in items or run.label not in items:
             continue
-        values = [metric_value(item, metric) for item in (other, one)]
-        if values[0] is None or values[1] is None:
+        value, first_value = (metric_value(items[label], metric) for label in (run.label, first.label))
+        if value is None or first_value is None:
             continue
-        delta = values[0] - values[1]
-        why = "; ".join(unpaired[run.label]) or _other_patients(first, run, model, site)
-        samples = [kept.drawn.get(model, {}).get(site, {}).get(metric) for kept in (run, first)]
-        if not why and (samples[0] is None or samples[1] is None or samples[0].shape != samples[1].shape):
-            why = "no resampled values of this figure were kept"
-        if why or samples[0] is None or samples[1] is None:
-            differences[run.label] = Difference(Figure(value=delta), why)
+        reason = "; ".join(unpaired[run.label]) or _find_patient_difference(first, run, model, site)
+        own, base = (one.drawn.get(model, {}).get(site, {}).get(metric) for one in (run, first))
+        if not reason and (own is None or base is None or own.shape != base.shape):
+            reason = "no resampled values of this metric were kept"
+        if reason or own is None or base is None:
+            differences[run.label] = Difference(Figure(value=value - first_value), reason)
             continue
-        found = intervals.make_figure(delta, samples[0] - samples[1], one.patients, METRICS[metric].inflated)
-        differences[run.label] = Difference(found, "" if found.low is not None else "too few patients or resamples")
+        inflated = METRICS[metric].inflated
+        figure = make_figure(value - first_value, own - base, items[first.label].patients, inflated)
+        differences[run.label] = Difference(figure, "" if figure.low is not None else "too few patients or resamples")
     return Row(model, title, site, metric, items, differences)
 
 
-def _unpaired(first: ComparedRun, run: ComparedRun) -> list[str]:
-    """Return why no figure of a run can be paired with the first's."""
+def _list_pairing_obstacles(first: ComparedRun, run: ComparedRun) -> list[str]:
+    """Return the reasons why no figure of a run can be paired with the first run's."""
     one, other = first.report.run.config, run.report.run.config
-    found = [
-        f"{key} differs ({_shown(_get(one, key))} and {_shown(_get(other, key))})"
+    reasons = [
+        f"{key} differs ({_format_value(_get_value(one, key))} and {_format_value(_get_value(other, key))})"
         for key in KEYS_THAT_MUST_MATCH
-        if _get(one, key) != _get(other, key)
+        if _get_value(one, key) != _get_value(other, key)
     ]
     if first.report.task.get("classes") != run.report.task.get("classes"):
-        found.append("the classes differ")
-    for kept in (first, run):
-        if not any(kept.drawn.values()):
-            found.append(f"{kept.label} kept no resampled values: run it with evaluation.keep_resamples=true")
-    return found
+        reasons.append("the classes differ")
+    for each in (first, run):
+        if not any(each.drawn.values()):
+            reasons.append(f"{each.label} kept no resampled values: run it with evaluation.keep_resamples=true")
+    return reasons
 
 
-def _other_patients(first: ComparedRun, run: ComparedRun, model: str, site: str) -> str:
-    """Return why the figures of one hospital, or of all, are not of the same patients; "" where they are."""
-    sides = [kept.report.model(model) for kept in (first, run)]
-    one, other = sides
+def _find_patient_difference(first: ComparedRun, run: ComparedRun, model: str, site: str) -> str:
+    """Return why the figures of a hospital, or of all, are not of the same patients; "" if they are."""
+    one, other = (each.report.model(model) for each in (first, run))
     if one is None or other is None:
         return "one run has no such model"
-    names = [site] if site != POOLED else sorted({*one.sites, *other.sites})
-    for name in names:
-        here, there = one.sites.get(name), other.sites.get(name)
-        if here is None or there is None:
-            return f"one run has no figures of {name}"
-        same = [
+    for name in [site] if site != POOLED else sorted({*one.sites, *other.sites}):
+        if name not in one.sites or name not in other.sites:
+            return f"one run has no results of {name}"
+        first_counts, counts = (
             [(part.examples, part.patients) for part in item.classes.values()] + [(item.examples, item.patients)]
-            for item in (here, there)
-        ]
-        if same[0] != same[1]:
+            for item in (one.sites[name], other.sites[name])
+        )
+        if first_counts != counts:
             return f"the test patients or examples of {name} differ"
     return ""
 
 
-def _warnings(runs: Sequence[ComparedRun]) -> list[str]:
+def _list_warnings(runs: Sequence[ComparedRun]) -> list[str]:
     first, *others = runs
-    found = []
-    for run in runs:
-        if run.report.run.status != "complete":
-            found.append(f"{run.label} is not complete: {run.report.run.status}")
+    warnings = [
+        f"{run.label} is not complete: {run.report.run.status}" for run in runs if run.report.run.status != "complete"
+    ]
     for run in others:
         one, other = first.report, run.report
-        if [one.task.get(key) for key in ("kind", "classes")] != [other.task.get(key) for key in ("kind", "classes")]:
-            found.append(f"{run.label} has another task than {first.label}: its figures are of something else")
+
+        def differs(key: str, one: Report = one, other: Report = other) -> bool:
+            return bool(_get_value(one.run.config, key) != _get_value(other.run.config, key))
+
+        if any(one.task.get(key) != other.task.get(key) for key in ("kind", "classes")):
+            warnings.append(f"{run.label} has another task than {first.label}: their results are of different things")
         for what, keys in (("data", ("data.dataset", "data.options")), ("splits", ("sites", "seed"))):
-            if any(_get(one.run.config, key) != _get(other.run.config, key) for key in keys):
-                found.append(f"{run.label} has other {what} than {first.label}: a difference may be the patients'")
-        for key in KEYS_THAT_MAY_DIFFER:
-            if _get(one.run.config, key) != _get(other.run.config, key):
-                found.append(f"{run.label} has another {key} than {first.label}")
+            if any(map(differs, keys)):
+                warnings.append(f"{run.label} has other {what} than {first.label}: patients may cause a difference")
+        warnings += [
+            f"{run.label} has another {key} than {first.label}" for key in KEYS_THAT_MAY_DIFFER if differs(key)
+        ]
         if one.metric != other.metric:
-            found.append(f"{run.label} chose its round and threshold by {other.metric}, {first.label} by {one.metric}")
-    return found
+            warnings.append(
+                f"{run.label} chose its round and threshold by {other.metric}, {first.label} by {one.metric}"
+            )
+    return warnings
 
 
-def _notices(runs: Sequence[ComparedRun]) -> tuple[Notice, ...]:
-    found: list[Notice] = []
+def _list_notices(runs: Sequence[ComparedRun]) -> tuple[Notice, ...]:
+    notices: list[Notice] = []
     for run in runs:
-        found += [notice for notice in run.report.notices if notice not in found]
-    return tuple(found)
+        notices += [notice for notice in run.report.notices if notice not in notices]
+    return tuple(notices)
 
 
-def _get(config: Mapping[str, Any], key: str) -> Any:
+def _get_value(config: Mapping[str, Any], key: str) -> Any:
     value: Any = config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     text = "none" if value in (None, {}, [], ()) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def comparison_to_dict(found: Comparison) -> dict[str, Any]:
-    """Return what compare.json holds."""
+def comparison_to_dict(comparison: Comparison) -> dict[str, Any]:
+    """Return the content of compare.json."""
     return {
         "schema": "wardround.compare/1",
-        "metric": found.metric,
-        "notices": [notice.model_dump() for notice in found.notices],
-        "warnings": list(found.warnings),
+        "metric": comparison.metric,
+        "notices": [notice.model_dump() for notice in comparison.notices],
+        "warnings": list(comparison.warnings),
         "runs": [
             {
                 "label": run.label,
@@ -258,10 +293,10 @@ def comparison_to_dict(found: Comparison) -> dict[str, Any]:
                 "title": run.report.run.title,
                 "status": run.report.run.status,
             }
-            for run in found.runs
+            for run in comparison.runs
         ],
-        "against": found.runs[0].label,
-        "unpaired": {label: list(why) for label, why in found.unpaired.items()},
+        "against": comparison.runs[0].label,
+        "unpaired": {label: list(reasons) for label, reasons in comparison.unpaired.items()},
         "figures": [
             {
                 "model": row.model,
@@ -272,10 +307,10 @@ def comparison_to_dict(found: Comparison) -> dict[str, Any]:
                     for label, item in row.items.items()
                 },
                 "differences": {
-                    label: {**item.figure.model_dump(), "paired": not item.why, "why": item.why}
+                    label: {**item.figure.model_dump(), "paired": not item.reason, "why": item.reason}
                     for label, item in row.differences.items()
                 },
             }
-            for row in found.rows
+            for row in comparison.rows
         ],
     }

@@ -1,12 +1,13 @@
-"""What an attack's hits prove: lower bounds on epsilon, each with its confidence.
+"""Lower bounds on epsilon from the successes of an attack, each with its confidence.
 
-`one_run`: m canaries, each included by a fair coin; an attacker guesses r of the coins and gets v right. Steinke, Nasr
-and Jagielski 2023 (arXiv:2305.08846, theorem 5.2) bound how likely that is under (epsilon, delta)-DP, whatever the
-mechanism and however canaries depend on each other.
-`pairs`: false alarms and misses of a test for one canary, bounded by Clopper and Pearson 1934, and what (epsilon,
-delta)-DP allows of them (Kairouz, Oh and Viswanath 2015, arXiv:1311.0776; as Jagielski et al. 2020, arXiv:2006.07709).
-It takes canaries as independent of each other, which they are where training is what it claims to be.
-`deviation_at_most` and `mean_at_least`: of the noise and of one unit's weight, as they are to be seen.
+`bound_from_guesses`: m canaries are each included by a fair coin; an attacker guesses r of the coins and v guesses
+are correct. Steinke, Nasr and Jagielski 2023 (arXiv:2305.08846, theorem 5.2) bound the probability of that under
+(epsilon, delta)-DP, whatever the mechanism and however the canaries depend on each other.
+`bound_from_single_canaries`: the false alarms and misses of a test for one canary are bounded as by Clopper and
+Pearson 1934, and compared with what (epsilon, delta)-DP allows (Kairouz, Oh and Viswanath 2015, arXiv:1311.0776; used
+as by Jagielski et al. 2020, arXiv:2006.07709). It assumes that canaries are independent, which holds if training is
+as claimed.
+`max_deviation` and `min_mean`: bounds on the measured noise and on the measured weight of one unit.
 """
 
 from __future__ import annotations
@@ -19,14 +20,21 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 GUESSED_SHARES = (0.02, 0.1, 0.4, 1.0)
-"""Of the canaries, how many are guessed: the error is divided among these, chosen before anything is seen."""
+"""Shares of the canaries that are guessed. The error is divided among them; they are fixed in advance."""
 MAX_EPSILON = 64.0
-"""Epsilons above it are not told apart."""
+"""Largest lower bound that is computed."""
 
 
 @dataclass(frozen=True)
 class OneRun:
-    """Of `canaries` coins `guesses` were guessed, `correct` rightly: epsilon is at least `epsilon`."""
+    """A lower bound from guesses about all canaries of one training.
+
+    Attributes:
+        epsilon: the lower bound.
+        canaries: canaries, included or not.
+        guesses: canaries that were guessed.
+        correct: correct guesses.
+    """
 
     epsilon: float
     canaries: int
@@ -36,7 +44,15 @@ class OneRun:
 
 @dataclass(frozen=True)
 class SingleCanaries:
-    """Of a test of single canaries: false alarms among `absent`, misses among `present`; epsilon is at least that."""
+    """A lower bound from a test of single canaries.
+
+    Attributes:
+        epsilon: the lower bound.
+        absent: tested canaries that were not included.
+        false_alarms: those of them that the test called included.
+        present: tested canaries that were included.
+        misses: those of them that the test called absent.
+    """
 
     epsilon: float
     absent: int
@@ -46,9 +62,9 @@ class SingleCanaries:
 
 
 def guesses_probability(canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
-    """Return a bound on the chance of so many right guesses, or more, under (epsilon, delta)-DP.
+    """Return an upper bound on the probability of at least `correct` correct guesses under (epsilon, delta)-DP.
 
-    Without delta it is the tail of a binomial whose chance is that of randomised response:
+    With a delta of 0 it is the tail of a binomial distribution with the probability of randomised response:
 
     >>> one_run_chance(10, 10, 10, 0.0, 0.0) == 2.0 ** -10
     True
@@ -56,7 +72,7 @@ def guesses_probability(canaries: int, guesses: int, correct: int, epsilon: floa
     from scipy.stats import binom
 
     if not 0 <= correct <= guesses <= canaries:
-        raise ValueError(f"{correct} right of {guesses} guesses about {canaries} canaries")
+        raise ValueError(f"{correct} correct of {guesses} guesses about {canaries} canaries")
     right = 1 / (1 + math.exp(-epsilon))
     tail = float(binom.sf(correct - 1, guesses, right))
     if delta == 0 or correct == 0:
@@ -67,7 +83,7 @@ def guesses_probability(canaries: int, guesses: int, correct: int, epsilon: floa
 
 
 def guesses_epsilon(canaries: int, guesses: int, correct: int, delta: float, error: float) -> float:
-    """Return the epsilon below which so many right guesses have a chance of at most `error`; 0 if none."""
+    """Return the epsilon below which the correct guesses have a probability of at most `error`; 0 if there is none."""
     if guesses_probability(canaries, guesses, correct, 0.0, delta) > error:
         return 0.0
     low, high = 0.0, MAX_EPSILON
@@ -79,34 +95,36 @@ def guesses_epsilon(canaries: int, guesses: int, correct: int, delta: float, err
 
 
 def bound_from_guesses(scores: Floats, included: npt.NDArray[np.bool_], delta: float, error: float) -> OneRun:
-    """Guess that the canaries of the highest scores were included and those of the lowest were not.
+    """Return the bound from guessing that the canaries with the highest scores were included, the lowest not.
 
     Args:
-        scores: of each canary, higher for likelier included.
-        included: the coins.
-        delta: of the claim.
-        error: the chance that the bound is too high, at most.
+        scores: `(canaries,)`, higher for likelier included.
+        included: `(canaries,)`, whether each was included.
+        delta: delta of the claim.
+        error: upper bound of the probability that the bound is too high.
     """
     order = np.argsort(scores, kind="stable")
-    found = []
+    bounds = []
     for share in GUESSED_SHARES:
         half = max(1, int(share * len(scores)) // 2)
         correct = int(included[order[-half:]].sum() + (~included[order[:half]]).sum())
         bound = guesses_epsilon(len(scores), 2 * half, correct, delta, error / len(GUESSED_SHARES))
-        found.append(OneRun(bound, len(scores), 2 * half, correct))
-    return max(found, key=lambda item: item.epsilon)
+        bounds.append(OneRun(bound, len(scores), 2 * half, correct))
+    return max(bounds, key=lambda item: item.epsilon)
 
 
 def max_rate(hits: int, trials: int, error: float) -> float:
-    """Return the highest rate that so few hits allow (Clopper and Pearson, one side)."""
+    """Return the one-sided upper confidence bound of a rate (Clopper and Pearson)."""
     from scipy.stats import beta
 
     return 1.0 if hits >= trials else float(beta.ppf(1 - error, hits + 1, trials - hits))
 
 
 def error_rates_epsilon(false_alarms: int, absent: int, misses: int, present: int, delta: float, error: float) -> float:
-    """Return a lower bound on epsilon from a test's errors: under (epsilon, delta)-DP, where a is the rate of false
-    alarms and b of misses, a * exp(epsilon) + b and a + b * exp(epsilon) are at least 1 - delta.
+    """Return a lower bound on epsilon from a test's errors.
+
+    Under (epsilon, delta)-DP, with a the rate of false alarms and b the rate of misses, a * exp(epsilon) + b and
+    a + b * exp(epsilon) are at least 1 - delta.
     """
     a, b = max_rate(false_alarms, absent, error / 2), max_rate(misses, present, error / 2)
     best = max((1 - delta - b) / a, (1 - delta - a) / b)
@@ -116,7 +134,7 @@ def error_rates_epsilon(false_alarms: int, absent: int, misses: int, present: in
 def bound_from_single_canaries(
     scores: Floats, included: npt.NDArray[np.bool_], delta: float, error: float
 ) -> SingleCanaries:
-    """Test single canaries, at a threshold chosen on every third of them and judged on the others."""
+    """Return the bound from a test of single canaries; every third chooses the threshold, the others are tested."""
     tuning = np.arange(len(scores)) % 3 == 0
 
     def at(threshold: float, part: npt.NDArray[np.bool_]) -> SingleCanaries:
@@ -132,14 +150,14 @@ def bound_from_single_canaries(
 
 
 def max_deviation(squares: float, count: int, error: float) -> float:
-    """Return the largest deviation of Gaussian noise, known to be centred, that a sum of squares allows."""
+    """Return the upper confidence bound of the standard deviation of centred Gaussian noise from a sum of squares."""
     from scipy.stats import chi2
 
     return math.sqrt(squares / float(chi2.ppf(error, count)))
 
 
 def min_mean(values: Floats, error: float) -> float:
-    """Return the least mean that values allow (Student 1908)."""
+    """Return the lower confidence bound of the mean of values (Student 1908)."""
     from scipy.stats import t
 
     spread = float(values.std(ddof=1)) / math.sqrt(len(values))

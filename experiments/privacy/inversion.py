@@ -1,17 +1,16 @@
-"""What a server could see of one beat in a hospital's update: reconstruction from a gradient, as a demonstration.
+"""Reconstruction of one beat from a hospital's gradient: a demonstration of what a server could see in an update.
 
-An honest-but-curious server knows the model it sent and the gradient of a step that comes back. Two attacks:
-- `linear`: where the first layer is linear over the signal, its gradients are multiples of the input, which follows
+An honest-but-curious server knows the model that it sent and the gradient of one step. There are two attacks:
+- `linear`: if the first layer is linear in the signal, its gradients are multiples of the input, which can be computed
   exactly (Phong et al. 2018, doi:10.1109/TIFS.2017.2787987; Geiping et al. 2020, arXiv:2003.14053, proposition 3.1);
-- `search`: else inputs are sought whose gradient points the same way (Zhu et al. 2019, arXiv:1906.08935, with the
-  cosine distance and the smoothness of Geiping et al. 2020).
-The attacker is given what is not asked about: labels, features, and that dropout is off. The gradient is what
-client.privacy.dp_sgd.train_privately hands to its optimiser, without and with the configuration's clipping and noise,
-of one beat alone
-and of several together.
+- `search`: otherwise inputs are optimised until their gradient has the same direction (Zhu et al. 2019,
+  arXiv:1906.08935, with the cosine distance and the smoothness term of Geiping et al. 2020).
+The attacker also knows labels and features, and that dropout is off. The gradient is the one that
+`client.privacy.dp_sgd.train_privately` passes to its optimiser, without and with the configuration's clipping and
+noise, for one beat and for several together.
 
-Beats are much alike, so a reconstruction counts only by what it has beyond a guess: the mean training beat of the same
-class, which needs no update (GUESS).
+Beats resemble each other, so a reconstruction is only informative where it is better than a guess: the mean training
+beat of the same class, which needs no update (GUESS).
 """
 
 from __future__ import annotations
@@ -39,21 +38,27 @@ from common.errors import ConfigError
 from common.models._layers import Dropout
 from common.seeds import rng_for, seed_for
 from common.task import Task
-from experiments.privacy.audit import call_before_each_step
+from experiments.privacy.canaries import call_before_each_step
 from sites.cohort import Cohort
 
 Floats = npt.NDArray[np.float32]
 GUESS = "guess"
 STEPS, RESTARTS, RATE, SMOOTH = 400, 2, 0.05, 1e-3
-"""Of the search: steps, beginnings, learning rate, weight of the differences between neighbouring samples."""
+"""The search: steps, restarts, learning rate, weight of the differences between neighbouring samples."""
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What the attacker made of one gradient.
+    """A reconstruction from one gradient.
 
-    `correlation`: of the beat and its reconstruction, over all leads; `error`: mean squared difference over the beat's
-    variance; `reconstruction`: `(channels, samples)`.
+    Attributes:
+        name: "guess", "open-N" or "protected-N" for a step of N beats.
+        title: what the gradient was of.
+        beats: beats in the step; 0: a guess without a gradient.
+        protected: whether the gradient was clipped and noisy.
+        correlation: correlation of the beat with its reconstruction, over all leads.
+        error: mean squared difference divided by the beat's variance.
+        reconstruction: `(channels, samples)`.
     """
 
     name: str
@@ -67,7 +72,22 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One beat, and what was made of it; `sigma` and `clip` of the configuration."""
+    """One beat and its reconstructions.
+
+    Attributes:
+        site: the hospital.
+        synthetic: whether its data are generated.
+        model: the model's name.
+        attack: "linear" or "search".
+        label: the beat's class.
+        rate_hz: sampling rate.
+        channels: names of the leads.
+        sigma: noise multiplier of the configuration.
+        clip: clipping norm of the configuration.
+        level: privacy level.
+        original: `(channels, samples)`, the beat.
+        views: its reconstructions.
+    """
 
     site: str
     synthetic: bool
@@ -83,12 +103,12 @@ class Demonstration:
     views: tuple[Reconstruction, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready form without signals, of which real ones must not lie about."""
+        """Return a JSON-ready form without signals, because real ones must not be written to disk."""
         views = [{k: v for k, v in asdict(view).items() if k != "reconstruction"} for view in self.views]
         return {k: v for k, v in asdict(self).items() if k not in ("original", "views")} | {"views": views}
 
     def table(self) -> str:
-        """Return the figures, a line each."""
+        """Return the figures as text, one reconstruction on each line."""
         head = f"one beat ({self.label}) at {self.site or 'the hospital'}, model {self.model}, attack {self.attack}"
         lines = [
             f"  {view.title:44} correlation {view.correlation:6.3f}   squared error {view.error:10.3g}"
@@ -98,29 +118,29 @@ class Demonstration:
 
 
 def step_gradient(model: nn.Module, beats: Cohort, config: RunConfig, plan: DpSgdPlan) -> dict[str, Tensor]:
-    """Return the gradient of one step of private training on beats, each a unit: what leaves is made of it."""
-    found: dict[str, Tensor] = {}
+    """Return the gradient of one step of private training in which each beat is a unit."""
+    gradient: dict[str, Tensor] = {}
 
-    def look() -> None:
-        found.update({name: p.grad.detach().clone() for name, p in model.named_parameters() if p.grad is not None})
+    def observe() -> None:
+        gradient.update({name: p.grad.detach().clone() for name, p in model.named_parameters() if p.grad is not None})
 
     state = {name: value.detach().clone() for name, value in model.state_dict().items()}
     training = config.training.model_copy(update={"epochs": 1, "augment": 0.0, "device": "cpu", "freeze": ()})
-    with call_before_each_step(look, model):
+    with call_before_each_step(observe, model):
         train_privately(model, beats, training, plan, seed_for(config.seed, "inversion"))
     model.load_state_dict(state)
-    return found
+    return gradient
 
 
 def demonstrate_inversion(
     config: RunConfig, train: Cohort, *, beats: int = 8, site: str = "", on_step: Callable[[str], None] | None = None
 ) -> Demonstration:
-    """Reconstruct one training beat from gradients that hold it.
+    """Reconstruct one training beat from gradients that contain it.
 
     Args:
-        config: private; the model is as it is sent in the first round.
+        config: a private run; the model is that of the first round.
         train: the patients.
-        beats: how many in a step with several.
+        beats: beats in a step of several beats.
         site: the hospital's name.
         on_step: called with a description of each gradient before it is attacked.
 
@@ -145,8 +165,10 @@ def demonstrate_inversion(
     cut, *_ = load_tensors(one, torch.device("cpu"))
     original = cut(torch.zeros(1, dtype=torch.long))[0].numpy()
     sigma = budget.solve_training_noise(config, statistics=budget.needs_noisy_sums(config, task))
-    attack = _linear(model, task)
-    views = [_view(GUESS, "a guess without any update", 0, False, original, _typical(train, chosen[0]))]
+    attack = _linear_attack(model, task)
+    views = [
+        _make_reconstruction(GUESS, "a guess without any update", 0, False, original, _mean_beat(train, chosen[0]))
+    ]
     for protected in (False, True):
         for group in (one, several):
             count = len(group.y)
@@ -158,9 +180,9 @@ def demonstrate_inversion(
             noise, clip = (sigma, config.privacy.clip) if protected else (0.0, math.inf)
             plan = DpSgdPlan("patient", 1.0, noise, clip, 1, 1, config.privacy.noise == "secure")
             seen = step_gradient(model, group, config, plan)
-            made = attack(seen) if attack else _searched(model, group, seen, config.seed, original)
+            made = attack(seen) if attack else _search_attack(model, group, seen, config.seed, original)
             name = f"{'protected' if protected else 'open'}-{count}"
-            views.append(_view(name, title, count, protected, original, made))
+            views.append(_make_reconstruction(name, title, count, protected, original, made))
     label = task.classes[int(one.y[0])] if task.kind == "multiclass" else "several labels"
     return Demonstration(
         site, train.synthetic, config.model.name, "linear" if attack else "search", label, task.rate_hz,
@@ -169,7 +191,7 @@ def demonstrate_inversion(
 
 
 def one_person_per_example(train: Cohort) -> Cohort:
-    """Return the same examples, each as of a person of its own."""
+    """Return the same examples, each of a different person."""
     names = tuple(f"beat {i}" for i in range(len(train.y)))
     return replace(
         train, patient=np.arange(len(train.y)), patients=names, persons=names,
@@ -178,7 +200,9 @@ def one_person_per_example(train: Cohort) -> Cohort:
     )  # fmt: skip
 
 
-def _view(name: str, title: str, beats: int, protected: bool, original: Floats, made: Floats) -> Reconstruction:
+def _make_reconstruction(
+    name: str, title: str, beats: int, protected: bool, original: Floats, made: Floats
+) -> Reconstruction:
     a, b = original.ravel().astype(float), made.ravel().astype(float)
     spread = a.std() * b.std()
     correlation = float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread > 0 else 0.0
@@ -186,8 +210,8 @@ def _view(name: str, title: str, beats: int, protected: bool, original: Floats, 
     return Reconstruction(name, title, beats, protected, correlation, error, made.astype(np.float32))
 
 
-def _typical(train: Cohort, row: int) -> Floats:
-    """Return the mean of other patients' training beats of a class; of all, if no other patient has it."""
+def _mean_beat(train: Cohort, row: int) -> Floats:
+    """Return the mean beat of the same class of other patients; of any class if no other patient has that class."""
     other = train.patient != train.patient[row]
     same = other & (train.y == train.y[row]) if train.y.ndim == 1 else other
     rows = np.flatnonzero(same if same.any() else np.arange(len(train.y)) != row)
@@ -196,8 +220,8 @@ def _typical(train: Cohort, row: int) -> Floats:
     return made
 
 
-def _linear(model: nn.Module, task: Task) -> Callable[[dict[str, Tensor]], Floats] | None:
-    """Return the attack on a first layer that is linear over the signal, if the model has one.
+def _linear_attack(model: nn.Module, task: Task) -> Callable[[dict[str, Tensor]], Floats] | None:
+    """Return the attack on a first layer that is linear in the signal, or None if the model has no such layer.
 
     Each unit's weight gradient is its bias gradient times the input: least squares over units.
     """
@@ -221,10 +245,10 @@ def _linear(model: nn.Module, task: Task) -> Callable[[dict[str, Tensor]], Float
     return attack
 
 
-def _searched(model: nn.Module, group: Cohort, seen: dict[str, Tensor], seed: int, original: Floats) -> Floats:
-    """Return what has the gradient that was seen; of several beats, the one most like the original.
+def _search_attack(model: nn.Module, group: Cohort, seen: dict[str, Tensor], seed: int, original: Floats) -> Floats:
+    """Return the beat whose gradient is closest to the one seen; of several, the one most similar to the original.
 
-    Choosing by the original is in the attacker's favour, as is the attacker's knowledge of all labels and features.
+    Choosing by the original favours the attacker, as does the attacker's knowledge of labels and features.
     """
     _, features, y = load_tensors(group, torch.device("cpu"))
     loss, shape = build_example_loss(group.task), (len(group.y), *original.shape)
@@ -249,13 +273,13 @@ def _searched(model: nn.Module, group: Cohort, seen: dict[str, Tensor], seed: in
             schedule.step()
         found.append((distance, x.detach()))
     best = min(found, key=lambda item: item[0])[1].numpy()
-    return max(best, key=lambda made: _view("", "", 0, False, original, made).correlation)
+    return max(best, key=lambda made: _make_reconstruction("", "", 0, False, original, made).correlation)
 
 
 def draw_inversion(shown: Demonstration, folder: Path, title: str) -> list[Path]:
-    """Write inversion.svg and inversion.png: the beat's strongest channel, with what was made of it, panel by panel.
+    """Write inversion.svg and inversion.png: the channel with the largest variance, and each reconstruction in a panel.
 
-    A reconstruction is drawn with the beat's own mean and spread: a cosine does not tell how large the input was.
+    Reconstructions are scaled to the beat's mean and standard deviation, because the cosine distance ignores scale.
     """
     from experiments.report.plots.drawing import INK, LOCAL, MUTED, POOLED, create_panel_grid, plot_style, save_drawing
 

@@ -127,17 +127,17 @@ def test_differences_are_paired_by_patient(pair) -> None:
     found = compare_runs(pair)
     assert found.metric == "accuracy"
     assert found.unpaired == {"two": ()}
-    rows = {row.site: row for row in found.of("federated")}
+    rows = {row.site: row for row in found.rows_of("federated")}
     for site, members in {"north": ["north"], "south": ["south"], paired_resamples.POOLED: list(SITES)}.items():
         item = rows[site].differences["two"]
         shown = item.figure
         assert (shown.value, shown.low, shown.high) == pytest.approx(by_hand((0.6, 1.2), members), abs=1e-5)
-        assert item.why == ""
+        assert item.reason == ""
         assert item.clear is not (shown.low <= 0 <= shown.high)
 
 
 def test_pairing_narrows_the_interval(pair) -> None:
-    row = next(row for row in compare_runs(pair).of("federated") if row.site == paired_resamples.POOLED)
+    row = next(row for row in compare_runs(pair).rows_of("federated") if row.site == paired_resamples.POOLED)
     widths = [figure.high - figure.low for figure in (row.figure("one"), row.figure("two"))]
     shown = row.differences["two"].figure
     assert shown.high - shown.low < 0.8 * np.hypot(*widths)
@@ -157,7 +157,7 @@ def test_runs_that_cannot_be_paired_say_why(tmp_path, change, why, warned) -> No
     found = compare_runs([make(tmp_path / "one", 0.6), make(tmp_path / "two", 1.2, model=1, **change)])
     for row in found.rows:
         item = row.differences["two"]
-        assert why in item.why
+        assert why in item.reason
         assert (item.figure.low, item.figure.high) == (None, None)
         assert item.figure.value == pytest.approx(row.figure("two").value - row.figure("one").value)
     assert any(warned in text for text in found.warnings) if warned else not found.warnings
@@ -174,9 +174,9 @@ def test_what_may_differ_in_a_pair_is_told(tmp_path) -> None:
 
 def test_a_hospital_that_one_run_lost_leaves_the_whole_unpaired(tmp_path) -> None:
     found = compare_runs([make(tmp_path / "one", 0.6), make(tmp_path / "two", 1.2, only="north")])
-    rows = {row.site: row for row in found.of("federated")}
-    assert rows["north"].differences["two"].why == ""
-    assert rows[paired_resamples.POOLED].differences["two"].why == "one run has no figures of south"
+    rows = {row.site: row for row in found.rows_of("federated")}
+    assert rows["north"].differences["two"].reason == ""
+    assert rows[paired_resamples.POOLED].differences["two"].reason == "one run has no results of south"
     assert "two" not in rows["south"].differences
 
 
@@ -184,9 +184,9 @@ def test_other_patients_are_noticed(pair) -> None:
     raw = json.loads((pair[1] / "report.json").read_text())
     raw["models"][0]["sites"]["south"]["classes"]["V"]["patients"] = 3
     (pair[1] / "report.json").write_text(json.dumps(raw))
-    rows = {row.site: row for row in compare_runs(pair).of("federated")}
-    assert rows["south"].differences["two"].why == "the test patients or examples of south differ"
-    assert rows["north"].differences["two"].why == ""
+    rows = {row.site: row for row in compare_runs(pair).rows_of("federated")}
+    assert rows["south"].differences["two"].reason == "the test patients or examples of south differ"
+    assert rows["north"].differences["two"].reason == ""
 
 
 def test_every_form_shows_the_same_numbers(tmp_path, pair) -> None:
@@ -195,7 +195,7 @@ def test_every_form_shows_the_same_numbers(tmp_path, pair) -> None:
     paths = output.write_comparison(found, tmp_path / "out")
     assert [path.name for path in paths] == ["compare.json", "compare.csv", "compare.md", "compare.html"]
     raw, table, text, page = (path.read_text(encoding="utf-8") for path in paths)
-    row = next(row for row in found.of("federated") if row.site == "north")
+    row = next(row for row in found.rows_of("federated") if row.site == "north")
     shown = row.differences["two"].figure
     cell = f"{shown.value:+.3f} ({shown.low:+.3f} to {shown.high:+.3f})"
     screen = Console(width=160, file=io.StringIO())
@@ -215,17 +215,17 @@ def test_every_form_shows_the_same_numbers(tmp_path, pair) -> None:
         assert "SYNTHETIC" in form
     assert "seed differs (1 and 5)" in text
     assert ">SYNTHETIC</text>" in page
-    few = next(row for row in found.of("federated") if row.site == "south")
+    few = next(row for row in found.rows_of("federated") if row.site == "south")
     assert output.difference_cell(few, "two").few
     assert not output.difference_cell(row, "two").few
 
 
 def test_mistakes_are_named(tmp_path, pair) -> None:
-    with pytest.raises(UsageError, match="name two run folders"):
+    with pytest.raises(UsageError, match="at least two different run folders"):
         compare_runs([pair[0], pair[0]])
-    with pytest.raises(UsageError, match="have test figures of utility"):
+    with pytest.raises(UsageError, match="have test results of utility"):
         compare_runs(pair, "utility")
-    with pytest.raises(DataError, match=r"cannot read .*none.report\.json: name the folder of a run"):
+    with pytest.raises(DataError, match=r"cannot read .*none.report\.json: give the folder of a run"):
         compare_runs([pair[0], tmp_path / "none"])
 
 
@@ -248,4 +248,4 @@ main()
     assert json.loads((tmp_path / "out" / "compare.json").read_text())["metric"] == "auroc"
     done = subprocess.run([*order[:-4], "--metric", "best"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "--metric 'best' is none of macro_f1" in done.stderr
+    assert "no metric named 'best': choose one of macro_f1" in done.stderr

@@ -213,7 +213,7 @@ def test_sigterm_leaves_nothing_behind(place: Path) -> None:
 
 def test_sites_need_names_of_their_own(tmp_path: Path) -> None:
     twice = [SiteProcess("north", {}), SiteProcess("north", {})]
-    with pytest.raises(ConfigError, match="sites with names of their own"):
+    with pytest.raises(ConfigError, match="sites with different names"):
         Federation(twice, log_dir=tmp_path)
 
 

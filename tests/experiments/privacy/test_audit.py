@@ -27,7 +27,8 @@ from experiments import simulated_site
 from experiments.cli import run_progress
 from experiments.cli.main import app
 from experiments.privacy import audit
-from experiments.privacy.audit import Audit, ProbedModel, add_canaries, audit_training
+from experiments.privacy.audit import Audit, audit_training
+from experiments.privacy.canaries import Attacker, ProbedModel, add_canaries
 from experiments.runs import run as launch
 from tests import tiny
 
@@ -117,7 +118,7 @@ def test_the_guesses_prove_it_where_noise_is_not_what_it_seems(monkeypatch: pyte
     def common(total: Any, deviation: float, source: noise.RandomSource) -> Any:
         return total + noise.draw_normal(source, 1) * deviation
 
-    def without_what_is_common(self: audit.Attacker) -> None:
+    def without_what_is_common(self: Attacker) -> None:
         gradient = self._probe.weight.grad
         assert gradient is not None
         clean = gradient - gradient.median(dim=1, keepdim=True).values
@@ -125,9 +126,9 @@ def test_the_guesses_prove_it_where_noise_is_not_what_it_seems(monkeypatch: pyte
         look(self)
         self._probe.weight.grad = kept
 
-    look = audit.Attacker.look
+    look = Attacker.observe
     monkeypatch.setattr(noise, "add_noise", common)
-    monkeypatch.setattr(audit.Attacker, "look", without_what_is_common)
+    monkeypatch.setattr(Attacker, "observe", without_what_is_common)
     found = audited()
     assert found.attack > found.claimed
 
@@ -226,7 +227,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_verdict_names_both_bounds() -> None:
     found = audited(60, federation__rounds=1)
     assert f"{found.claimed:.3f}" in found.verdict()
-    assert "any that can be told" in replace(found, seen=audit.UNBOUNDED_EPSILON).verdict()
+    assert "above any that can be measured" in replace(found, seen=audit.UNBOUNDED_EPSILON).verdict()
 
 
 def test_a_runs_own_report_shows_its_audit(tmp_path: Path) -> None:
@@ -238,7 +239,7 @@ def test_a_runs_own_report_shows_its_audit(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "<h3>Audit</h3>" in (run / "report.html").read_text()
     assert "FAILED" not in (run / "report.html").read_text()
-    with pytest.raises(ConfigError, match="holds no config"):
+    with pytest.raises(ConfigError, match="is a folder: name a YAML file in it"):
         simulated_site.load_target(tmp_path, [])
 
 

@@ -81,7 +81,7 @@ def test_of_several_beats_a_mixture_is_seen_that_can_be_worked_out() -> None:
     weight = slopes.T @ np.asarray(several.x).reshape(3, 16) / 3
     bias = slopes.mean(0)
     np.testing.assert_allclose(seen["out.weight"], weight, atol=1e-6)
-    attack = inversion._linear(model, tiny.TASK)
+    attack = inversion._linear_attack(model, tiny.TASK)
     assert attack is not None
     np.testing.assert_allclose(attack(seen)[0], bias @ weight / (bias @ bias), rtol=1e-4, atol=1e-5)
 
@@ -108,11 +108,11 @@ def test_a_guess_is_the_mean_of_other_patients_beats_of_the_class() -> None:
     train = tiny.cohort(2)
     rows = (train.patient != train.patient[5]) & (train.y == train.y[5])
     expected = np.asarray(train.x)[rows].mean(0)
-    np.testing.assert_allclose(inversion._typical(train, 5), expected, rtol=1e-5)
+    np.testing.assert_allclose(inversion._mean_beat(train, 5), expected, rtol=1e-5)
 
 
 def test_a_search_finds_inputs_of_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inversion, "_linear", lambda model, task: None)
+    monkeypatch.setattr(inversion, "_linear_attack", lambda model, task: None)
     monkeypatch.setattr(inversion, "STEPS", 300)
     found = demonstrate_inversion(
         config({"name": "mlp", "options": {"inputs": "signal", "widths": [64]}}), tiny.cohort(1), beats=2
@@ -131,7 +131,7 @@ def test_what_cannot_be_shown_is_refused() -> None:
         with pytest.raises(ConfigError, match=says):
             demonstrate_inversion(config(mlp, **more), tiny.cohort(1), beats=beats)
     model = models.build_model(tiny.TASK, ModelConfig(name="mlp", options={"inputs": "features"}), 0)
-    assert inversion._linear(model, tiny.TASK) is None
+    assert inversion._linear_attack(model, tiny.TASK) is None
 
 
 YAML = """

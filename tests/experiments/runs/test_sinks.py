@@ -122,7 +122,7 @@ def test_an_extra_that_is_not_installed_is_named(monkeypatch, tmp_path, kind, mo
 
 
 def test_figures_stay_on_this_machine() -> None:
-    with pytest.raises(ConfigError, match="a local store only"):
+    with pytest.raises(ConfigError, match="only logged to a local store"):
         sinks.open_sink("mlflow:https://example.org")
 
 
