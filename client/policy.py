@@ -11,6 +11,9 @@ from pydantic import Field
 from common.errors import ConfigError
 from common.settings import Section, validate_settings
 
+DEFAULT_MAX_EPSILON = 8.0
+"""Epsilon of all runs together where a policy demands privacy and sets no limit."""
+
 
 class SitePolicy(Section):
     """What may leave this hospital, and which training it refuses.
@@ -21,15 +24,58 @@ class SitePolicy(Section):
       they could be computed by subtraction (client/evaluation/small_groups.py). The report says that they were
       suppressed. The default is FEW_PATIENTS of common/metrics/figures.py: fewer could identify a person.
     - `max_epsilon`: at the run's delta (docs/explanation/privacy.md). With it, as with `private_only`, nothing trains
-      here without differential privacy. A run may ask for less, never for more.
+      here without differential privacy. A run may ask for less, never for more. With `private_only` alone the limit is
+      DEFAULT_MAX_EPSILON.
+    - `allowed_settings`: some settings of a run select people, or the grain of an answer; `wardround site explain`
+      lists them. Each is refused unless its key stands here; "*" allows all.
+    - `max_weight_distance`: weights that the server sends in later rounds must lie near this site's own last update.
+      The unit is the length of that update.
     """
 
-    share_resamples: bool = Field(False, description="send bootstrap resamples of counts, for confidence intervals")
-    min_training_patients: int = Field(1, ge=1, description="refuse to train on fewer patients")
+    split: Literal["own", "requested"] = Field(
+        "own",
+        description="own: this site draws once who trains and who is tested, or takes the published split, the same "
+        "for every run; requested: as each run asks",
+    )
+    test_share: float = Field(0.25, gt=0, lt=1, description="split own: share of patients who are tested")
+    validation_share: float = Field(0.2, ge=0, lt=1, description="split own: share of the other patients who validate")
+    allowed_settings: tuple[str, ...] = Field((), description="guarded settings that a run may choose, or '*'")
+    min_training_patients: int = Field(20, ge=1, description="refuse updates and sums over fewer training patients")
     min_cell_patients: int = Field(5, ge=1, le=1000, description="suppress results and counts of fewer patients")
+    min_unit_patients: int = Field(
+        5, ge=0, description="withhold the update of a layer's unit that rests on fewer patients; 0: never"
+    )
+    update_noise: float = Field(
+        1.0, ge=0, le=100, description="noise on a unit's update, in lengths of the largest single patient's part of it"
+    )
+    round_counts_to: int = Field(5, ge=1, le=1000, description="round counts of predictions to multiples of this")
+    max_bins: int = Field(62, ge=16, le=4096, description="most bins of a score histogram")
+    start_weights: Literal["seed", "any"] = Field(
+        "seed", description="first weights that are accepted: those of the run's seed and approved ones, or any"
+    )
+    approved_weights: tuple[str, ...] = Field((), description="SHA-256 digests of further first weights")
+    max_weight_distance: float | None = Field(
+        25.0,
+        gt=0,
+        description="most lengths of this site's last update that later weights may differ from it; null: any",
+    )
+    max_rounds_per_run: int | None = Field(1000, ge=1, description="rounds that a run may train; null: any number")
+    max_rounds_per_month: int | None = Field(
+        10_000, ge=1, description="rounds that all runs of 30 days may train; null: any number"
+    )
+    max_tested_models_per_run: int | None = Field(
+        3, ge=1, description="models that a run may have tested; null: any number"
+    )
+    max_tested_models_per_month: int | None = Field(
+        100, ge=1, description="models that all runs of 30 days may have tested; null: any number"
+    )
+    share_training_loss: bool = Field(False, description="send the mean loss of training patients after each round")
+    share_resamples: bool = Field(False, description="send bootstrap resamples of counts, for confidence intervals")
     share_examples: bool = Field(False, description="send single examples with their reconstructions")
     private_only: bool = Field(False, description="refuse to train without differential privacy")
-    max_epsilon: float | None = Field(None, gt=0, description="epsilon of all runs together; default: no limit")
+    max_epsilon: float | None = Field(
+        None, gt=0, description="epsilon of all runs together; default: 8 with private_only, else no limit"
+    )
     max_delta: float = Field(1e-5, gt=0, lt=1, description="largest delta that a run may use")
     privacy_levels: tuple[Literal["record", "patient", "hospital"], ...] = Field(
         ("patient",), min_length=1, description="privacy levels that a run may use"
@@ -54,10 +100,31 @@ class SitePolicy(Section):
         """Whether this site refuses to train without differential privacy."""
         return self.private_only or self.max_epsilon is not None
 
+    @property
+    def epsilon_limit(self) -> float | None:
+        """Epsilon that all runs together may spend; None: no limit but each run's own."""
+        if self.max_epsilon is None and self.private_only:
+            return DEFAULT_MAX_EPSILON
+        return self.max_epsilon
+
 
 SIMULATION_POLICY = SitePolicy(
-    share_resamples=True,
+    split="requested",
+    allowed_settings=("*",),
+    min_training_patients=1,
     min_cell_patients=1,
+    min_unit_patients=0,
+    update_noise=0.0,
+    round_counts_to=1,
+    max_bins=4096,
+    start_weights="any",
+    max_weight_distance=None,
+    max_rounds_per_run=None,
+    max_rounds_per_month=None,
+    max_tested_models_per_run=None,
+    max_tested_models_per_month=None,
+    share_training_loss=True,
+    share_resamples=True,
     max_delta=0.5,
     privacy_levels=("record", "patient", "hospital"),
     server_noise=True,

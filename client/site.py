@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from client import input_scaling
+from client.gate.own_split import apply_own_split
+from client.gate.register import open_register
 from client.site_context import SiteContext
 from common.config import RunConfig, config_from_json, config_to_json
 from common.errors import ConfigError
@@ -96,11 +98,16 @@ def read_site(context: SiteContext, reduced_config: str) -> Site:
     else:
         shift.refuse_at_hospital(config)
         source = datasets.open_source(config, context.data)
-        patients, dropped = splits.drop_shared_persons(source.patients(), config.sites)
+        own_split = context.policy.split == "own"
+        wanted = config.sites if not own_split else config.sites.model_copy(update={"split": "published"})
+        patients, dropped = splits.drop_shared_persons(source.patients(), wanted)
         name, ids = str(context.site), tuple(sorted(patient.id for patient in patients))
     cohort = source.read(ids)
     synthetic = source.card.synthetic or cohort.synthetic
-    cohort = splits.assign_split(cohort, patients, config.sites, config.seed, name)
+    if not context.simulated and context.policy.split == "own":
+        cohort = apply_own_split(open_register(context), config.data.dataset, cohort, patients, context.policy)
+    else:
+        cohort = splits.assign_split(cohort, patients, config.sites, config.seed, name)
     if input_scaling.resolve_scaling(config.data, cohort.task) != "none":
         cohort = clear_outliers(cohort, source.bounds())
     cohort, shifted = shift.apply_shift(cohort, shift.site_options(config, name), config.seed, name)

@@ -36,6 +36,8 @@ RETRY_SECONDS = 10.0
 REFUSAL_RETRY_SECONDS = 150.0
 """How long to retry with a refused key that was admitted before: a lost node counts as online for about 60 s."""
 _APP = "client.app:app"
+MAX_BUNDLE_BYTES = 4 << 20
+"""Most bytes that a run's settings may unpack to."""
 
 
 class NodeRefused(EngineError):
@@ -150,6 +152,8 @@ def require_settings_only(bundle: bytes) -> None:
         EngineError: it holds code, or names another client app.
     """
     with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
+        if (size := sum(item.file_size for item in archive.infolist())) > MAX_BUNDLE_BYTES:
+            raise EngineError(f"refused a run whose bundle unpacks to {size} bytes: settings are small")
         extra = set(archive.namelist()) - {"pyproject.toml", ".info/CONTENT"}
         if extra:
             raise EngineError(f"refused a run that carries code ({len(extra)} files): this site runs its own")

@@ -111,6 +111,8 @@ class HandshakeReport(Report):
         counts: examples and patients by split.
         device: where its model trains.
         noisy: whether the training counts hold noise.
+        max_bins: most bins of a score histogram that the site sends.
+        count_grain: counts of predictions are multiples of this.
     """
 
     protocol: int
@@ -124,6 +126,8 @@ class HandshakeReport(Report):
     counts: HandshakeCounts
     device: Text
     noisy: bool = False
+    max_bins: Annotated[int, Field(ge=16, le=4096)] = 4096
+    count_grain: Annotated[int, Field(ge=1, le=1000)] = 1
 
     @field_serializer("task")
     def _task_to_dict(self, task: Task) -> dict[str, Any]:

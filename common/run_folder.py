@@ -177,10 +177,11 @@ def create_run_folder(config: RunConfig, root: Path) -> Path:
     for attempt in range(1000):
         folder = root / (f"{config.name}-{stamp}" + (f"-{attempt}" if attempt else ""))
         try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
+            root.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700)  # it may hold what hospitals answered
         except OSError as error:
+            if folder.exists():
+                continue
             raise ConfigError(f"cannot write the run folder {folder}: {error.strerror}; see --runs") from None
         return folder
     raise ConfigError(f"cannot find a free name for a run folder in {root}")

@@ -18,7 +18,7 @@ from common.metrics.early_warning import LEAD_TABLE_WIDTH
 from common.metrics.evaluation import build_evaluation, metric_value
 from common.metrics.figures import Evaluation
 from common.metrics.registry import METRICS
-from common.metrics.resampling import COARSE_FACTOR
+from common.metrics.resampling import coarse_factor
 from common.metrics.subgroups import SEXES, name_bands
 from common.metrics.table_names import (
     AGAINST_PREFIX,
@@ -30,7 +30,7 @@ from common.metrics.table_names import (
     personal_table,
 )
 from common.replies import FinalTestReply, Sums, TrainReply
-from common.reports import MAX_COUNT, HandshakeCounts, SplitCounts
+from common.reports import MAX_COUNT, HandshakeReport, SplitCounts
 from common.task import Task
 from common.untrusted import find_range_fault
 
@@ -132,13 +132,14 @@ def table_bytes(run: Run, tables: int, resampled: bool) -> int:
     return tables * each
 
 
-def find_counts_fault(tables: Mapping[str, Counts], run: Run, held: SplitCounts) -> str:
+def find_counts_fault(tables: Mapping[str, Counts], run: Run, held: SplitCounts, grain: int = 1) -> str:
     """Return why counts cannot be added to the others'.
 
     Args:
         tables: what the site sent.
         run: says what counts look like.
         held: what the site stated of the split in the handshake.
+        grain: the site's counts are multiples of this: their sum may be above what it stated.
     """
     if ALL_PATIENTS not in tables:
         return "it sent no counts"
@@ -149,7 +150,9 @@ def find_counts_fault(tables: Mapping[str, Counts], run: Run, held: SplitCounts)
         floats = (counts.loss, counts.utility, counts.gain, counts.time, counts.lead)
         if any(find_range_fault(part, MAX_SUM) for part in floats):
             return f"its counts {name} are not numbers that can be"
-        most = MAX_COUNT if resampled else held.examples
+        cells = int(np.prod(run.task.confusion_shape)) + counts.scores.shape[-1]
+        slack = grain * cells if grain > 1 else 0
+        most = MAX_COUNT if resampled else held.examples + slack
         examples = counts.confusion.sum((-2, -1))
         if min(counts.confusion.min(initial=0), counts.scores.min(initial=0)) < 0:
             return f"its counts {name} are below 0"
@@ -163,7 +166,7 @@ def _fits(counts: Counts, run: Run, resampled: bool) -> bool:
     task, wanted = run.task, run.config.evaluation
     classes = len(task.classes)
     lead: tuple[int, ...] = counts.confusion.shape[:1] if resampled else ()
-    bins = {wanted.bins, -(-wanted.bins // COARSE_FACTOR)} if resampled else {wanted.bins}
+    bins = {wanted.bins, -(-wanted.bins // coarse_factor(wanted.bins))} if resampled else {wanted.bins}
     if resampled and lead not in ((0,), (wanted.bootstrap,)):
         return False
     utility, gain = (*lead, 3) if task.utility else (0,), (wanted.bins,) if task.utility and not resampled else (0,)
@@ -179,15 +182,15 @@ def _fits(counts: Counts, run: Run, resampled: bool) -> bool:
     )
 
 
-def find_figures_fault(reply: FinalTestReply, run: Run, counts: HandshakeCounts) -> str:
+def find_figures_fault(reply: FinalTestReply, run: Run, stated: HandshakeReport) -> str:
     """Return why a site's figures of the final evaluation cannot be used.
 
     Args:
         reply: what the site sent.
         run: says which tables and classes there may be.
-        counts: what the site stated in the handshake.
+        stated: what the site stated in the handshake.
     """
-    report, task, held = reply.report, run.task, counts.test
+    report, task, held = reply.report, run.task, stated.counts.test
     expected = expected_tables(run)
     plain = {name.removesuffix(RESAMPLED_SUFFIX) for name in reply.tables}
     names, plain = set(report.evaluations), {name.removesuffix(RESAMPLED_SUFFIX) for name in reply.tables}
@@ -195,7 +198,7 @@ def find_figures_fault(reply: FinalTestReply, run: Run, counts: HandshakeCounts)
         return f"its table {unknown[0]!r} is none that this run asks for"
     if ALL_PATIENTS not in report.evaluations or not set(report.evaluations) <= set(reply.tables):
         return "it sent figures without counts"
-    if fault := find_counts_fault(reply.tables, run, held):
+    if fault := find_counts_fault(reply.tables, run, held, stated.count_grain):
         return fault
     for name, item in report.evaluations.items():
         if tuple(item.classes) != task.classes or not set(item.suppressed) <= set(task.classes):

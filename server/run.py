@@ -177,6 +177,7 @@ class Run:
             raise EngineError("no handshake took place")
         check_evaluation_fits_task(config.evaluation, federation.task)
         check_validation_patients(config, federation)
+        config = limit_bins(config, federation)
         held = [report.counts.train for site, report in federation.reports.items() if site not in federation.external]
         if not held:
             raise ConfigError("sites.external: every hospital is external, so none is left to train")
@@ -292,3 +293,11 @@ def digest_weights(weights: Weights) -> str:
     for name in sorted(weights):
         digest.update(name.encode() + b"\x1f" + weights[name].tobytes())
     return digest.hexdigest()
+
+
+def limit_bins(config: RunConfig, federation: Federation) -> RunConfig:
+    """Return the configuration with no more score bins than every site sends: counts add up only in equal bins."""
+    bins = min([config.evaluation.bins, *(report.max_bins for report in federation.reports.values())])
+    if bins == config.evaluation.bins:
+        return config
+    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"bins": bins})})

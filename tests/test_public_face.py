@@ -41,6 +41,7 @@ COMMANDS = {
     "client",
     "privacy",
     "bench",
+    "site",
 }
 ERRORS = {
     "WardroundError": 1,
@@ -141,7 +142,7 @@ def test_the_command_has_these_subcommands() -> None:
 
 def test_errors_keep_their_names_and_exit_codes() -> None:
     errors = importlib.import_module("common.errors")
-    kinds = {name: kind for name, kind in vars(errors).items() if inspect.isclass(kind)}
+    kinds = {name: kind for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, Exception)}
     assert {name: kind.exit_code for name, kind in kinds.items()} == ERRORS
     assert all(issubclass(kind, errors.WardroundError) for kind in kinds.values())
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from client.policy import SitePolicy
 from client.site import Site
 from common import config
 from common.config import RunConfig
@@ -55,3 +56,9 @@ def run_config(**sections: Any) -> RunConfig:
             place = place.setdefault(part, {})
         place[last] = value
     return config.parse_config(raw)
+
+
+def policy(**values: Any) -> SitePolicy:
+    """Return a policy for tiny sites: of few people, and with every digit; `values` are its other keys."""
+    exact = {"min_training_patients": 1, "min_unit_patients": 0, "update_noise": 0.0, "round_counts_to": 1}
+    return SitePolicy(**{**exact, "share_training_loss": True, **values})

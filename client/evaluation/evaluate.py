@@ -15,6 +15,8 @@ from client.evaluation.predictions import (
     count_predictions,
     predict_and_count,
 )
+from client.gate.disclosure import ReleaseRules, round_intervals
+from client.gate.register import TOO_FEW
 from client.site import Site
 from common.config import RunConfig
 from common.errors import SiteError
@@ -35,7 +37,7 @@ def require_releasable(cohort: Cohort, minimum: int) -> small_groups.ReleasableT
     """
     releasable = small_groups.select_releasable_tables(cohort, SubgroupsConfig(), minimum, ALL_PATIENTS, GROUP_PREFIX)
     if releasable.suppressed:
-        raise SiteError(f"policy: fewer than {minimum} patients, so no results on them leave")
+        raise SiteError(TOO_FEW)
     return releasable
 
 
@@ -63,6 +65,7 @@ def evaluate_site(
     curves: bool = True,
     minimum: int = 1,
     raw: Site | None = None,
+    rules: ReleaseRules | None = None,
 ) -> SiteEvaluation:
     """Evaluate a model on a site's test patients.
 
@@ -75,6 +78,7 @@ def evaluate_site(
         curves: whether to compute reliability diagrams and decision curves (of all test patients).
         minimum: fewest patients of a table, a group or a class.
         raw: the site with its inputs unscaled, whose columns define the groups; default: `site`.
+        rules: what may leave a hospital, and at what grain; default: everything, as in a simulation.
     """
     wanted, cohort = config.evaluation, site.test
     if site.task.anomaly and config.detection.threshold == "site" and site.validation.people() >= minimum:
@@ -87,7 +91,8 @@ def evaluate_site(
     )
     evaluated.suppressed.update(dict.fromkeys(releasable.suppressed, minimum))
     masks, hidden, owner = dict(releasable.rows), dict(releasable.classes), small_groups.index_people(cohort)[1]
-    for name, left_out in wanted.without.items() if shares and ALL_PATIENTS in masks else ():
+    named = shares and (rules is None or rules.allows("evaluation.without"))
+    for name, left_out in wanted.without.items() if named and ALL_PATIENTS in masks else ():
         left_out_rows = [i for i, patient in enumerate(cohort.patients) if patient in left_out]
         away = np.isin(cohort.patient, left_out_rows) & masks[ALL_PATIENTS]
         if any(0 < people < minimum for people in (*count_class_patients(cohort, away), len(np.unique(owner[away])))):
@@ -100,8 +105,11 @@ def evaluate_site(
             evaluated.suppressed[AGAINST_PREFIX + name] = minimum
         else:
             masks[AGAINST_PREFIX + name], hidden[AGAINST_PREFIX + name] = rows, hidden[ALL_PATIENTS]
+    if rules is not None:
+        _suppress_differences(rules, masks, evaluated.suppressed, cohort, minimum)
     everyone: tuple[str, ...] = ()
     weights = np.zeros((0, 0))
+    seed = config.seed if rules is None else rules.bootstrap_seed
     for name, rows in masks.items():
         counted = count_predictions(scores, cohort, config, threshold, rows, hidden[name])
         if name.startswith(GROUP_PREFIX):  # they come after the table of all, whose resampled patients they share
@@ -110,28 +118,49 @@ def evaluate_site(
         else:
             everyone = counted.names
             weights = evaluation.draw_bootstrap_weights(
-                len(counted.people.confusion), wanted.bootstrap, rng_for(config.seed, site.name, "bootstrap")
+                len(counted.people.confusion), wanted.bootstrap, rng_for(seed, site.name, "bootstrap")
             )
             drawn = counted.people.resample(weights)
+        total = counted.total if rules is None else rules.coarsen(counted.total, counted.people, counted.names)
+        one_class = cohort.y.ndim == 1
+        people = count_class_patients(cohort, rows) if one_class else _count_label_patients(cohort, rows, hidden[name])
+        groups = calibration.count_patients_in_groups(counted.people.scores)
         item = evaluation.build_evaluation(
             site.task,
-            counted.total,
+            total,
             drawn,
             len(counted.names),
-            count_class_patients(cohort, rows)
-            if cohort.y.ndim == 1
-            else _count_label_patients(cohort, rows, hidden[name]),
+            people if rules is None else rules.round_people(people),
             threshold=threshold,
             operating=wanted.operating,
             curves=curves and name == ALL_PATIENTS,
-            group_patients=calibration.count_patients_in_groups(counted.people.scores),
+            group_patients=groups if rules is None else rules.round_groups(groups),
         )
+        if rules is not None:
+            item = round_intervals(item)
         suppressed = {c: minimum for c, away in zip(site.task.classes, hidden[name], strict=True) if away}
         evaluated.results[name] = item.model_copy(update={"suppressed": suppressed}) if suppressed else item
-        evaluated.tables[name] = counted.total
+        evaluated.tables[name] = total
         if shares:
             evaluated.tables[name + RESAMPLED_SUFFIX] = drawn
     return evaluated
+
+
+def _suppress_differences(
+    rules: ReleaseRules,
+    masks: dict[str, npt.NDArray[np.bool_]],
+    suppressed: dict[str, int],
+    cohort: Cohort,
+    minimum: int,
+) -> None:
+    """Take out the tables whose people differ from those of an earlier answer by too few."""
+    groups = {
+        name: sorted({cohort.persons[int(i)] for i in np.unique(cohort.patient[rows])}) for name, rows in masks.items()
+    }
+    for name, allowed in rules.may_release(groups).items():
+        if not allowed:
+            del masks[name]
+            suppressed[name] = minimum
 
 
 def choose_own_threshold(model: Predictor, validation: Cohort, config: RunConfig) -> float | None:

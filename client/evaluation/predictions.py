@@ -18,7 +18,7 @@ from common.errors import SiteError
 from common.latent import LatentStatistics
 from common.metrics import counts
 from common.metrics.counts import Counts
-from common.metrics.resampling import COARSE_FACTOR
+from common.metrics.resampling import coarse_factor
 from sites.cohort import Cohort
 
 Predictions = npt.NDArray[np.float32] | AnomalyScores
@@ -99,7 +99,7 @@ def count_predictions(
     truth = cohort.y[chosen]
     if len(truth) == 0:
         empty = counts.empty_counts(task.confusion_shape, bins, task.utility)
-        coarse = empty.coarser(COARSE_FACTOR)
+        coarse = empty.coarser(coarse_factor(bins))
         utility = coarse.utility[None] if task.utility else coarse.utility
         return PredictionCounts(empty, Counts(coarse.confusion[None], coarse.scores[None], coarse.loss[None], utility))
     people, owner = small_groups.index_people(cohort)
@@ -119,7 +119,8 @@ def count_predictions(
         given["losses"] = np.where(truth == 0, losses, 0.0)
     times: dict[str, Any] = {"hours": _select_rows(cohort.hours, chosen), "until": _select_rows(cohort.until, chosen)}
     try:
-        each = counts.count_predictions(z, truth, owner, len(people), bins, coarse=COARSE_FACTOR, **given, **times)
+        factor = coarse_factor(bins)
+        each = counts.count_predictions(z, truth, owner, len(people), bins, coarse=factor, **given, **times)
         together = np.zeros(len(truth), np.int64)
         total = counts.count_predictions(z, truth, together, 1, bins, **given).total()
     except ValueError as error:

@@ -18,6 +18,7 @@ from scipy.special import expit, logit
 
 from client.evaluation.evaluate import evaluate_site
 from client.evaluation.predictions import Predictor, count_class_patients
+from client.gate.disclosure import ReleaseRules, round_intervals
 from client.site import Site
 from common.config import RunConfig
 from common.metrics import resampling
@@ -37,12 +38,18 @@ LOG_TEMPERATURE_BOUNDS = (-5.0, 5.0)
 
 
 def evaluate_recalibrations(
-    model: Predictor, site: Site, config: RunConfig, shares: bool, threshold: float | None, minimum: int = 1
+    model: Predictor,
+    site: Site,
+    config: RunConfig,
+    shares: bool,
+    threshold: float | None,
+    minimum: int = 1,
+    rules: ReleaseRules | None = None,
 ) -> tuple[dict[str, Evaluation], dict[str, Counts], Recalibration | None]:
     """Evaluate a model on a site's test patients after each method of `evaluation.recalibrate`.
 
     Args:
-        model, site, config, shares, minimum: as client.evaluation.evaluate.evaluate_site.
+        model, site, config, shares, minimum, rules: as client.evaluation.evaluate.evaluate_site.
         threshold: of the model without recalibration.
 
     Returns:
@@ -50,6 +57,8 @@ def evaluate_recalibrations(
         to the model without recalibration, or the reason why there are none (None: no method applies).
     """
     wanted = [name for name in config.evaluation.recalibrate if _is_applicable(name, site.task, config)]
+    if rules is not None:
+        wanted = [name for name in wanted if rules.allows_fit(name, site.validation.people())]
     if not wanted or not len(site.test.y):
         return {}, {}, None
     if reason := _explain_refusal(site.validation, config):
@@ -60,7 +69,14 @@ def evaluate_recalibrations(
 
     def evaluate(change: LogitMap, at: float | None) -> tuple[Evaluation, dict[str, Counts]]:
         evaluated = evaluate_site(
-            lambda _: change(test).astype(np.float32), site, config, True, at, curves=False, minimum=minimum
+            lambda _: change(test).astype(np.float32),
+            site,
+            config,
+            True,
+            at,
+            curves=False,
+            minimum=minimum,
+            rules=rules,
         )
         return evaluated.results[ALL_PATIENTS], evaluated.tables
 
@@ -86,7 +102,8 @@ def evaluate_recalibrations(
             if shares or key == ALL_PATIENTS
         }
         difference = _compute_differences(compute_figures(tables), before)
-        effects[name] = RecalibrationEffect(threshold=at, difference=difference)
+        effect = RecalibrationEffect(threshold=at, difference=difference)
+        effects[name] = effect if rules is None else round_intervals(effect)
     return results, released, Recalibration(patients=site.validation.people(), methods=effects)
 
 

@@ -220,7 +220,7 @@ def build_charge(
         privacy.delta,
         privacy.accountant,
         privacy.epsilon,
-        context.policy.max_epsilon,
+        context.policy.epsilon_limit,
         privacy.noise == "secure",
     )
 

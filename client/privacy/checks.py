@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
-from client.privacy.budget import open_ledger
+from client.gate.register import TOO_FEW
+from client.privacy.accounting import compute_epsilon
+from client.privacy.budget import get_planned_steps, open_ledger
 from client.privacy.units import TRAINING_PEOPLE_KEY, UNIT_NAMES, count_units, digest_training_people
 from client.site import Site
 from client.site_context import SiteContext
 from common import models
 from common.config import RunConfig
 from common.errors import SiteError
+
+MIN_SIGMA = 0.3
+"""Least noise multiplier that a hospital computes an epsilon for: below it that takes minutes, and promises nothing."""
+
+
+def check_planned_epsilon(context: SiteContext, config: RunConfig) -> None:
+    """Refuse a run that plans to spend more than the policy allows, whether it names its epsilon or its noise.
+
+    Raises:
+        SiteError: says what is planned and what is allowed.
+    """
+    limit, privacy = context.policy.epsilon_limit, config.privacy
+    if privacy.epsilon is not None and limit is not None and not privacy.epsilon <= limit:
+        raise SiteError(f"policy: privacy.epsilon={privacy.epsilon:g} is above the {limit:g} allowed here")
+    steps = get_planned_steps(config)
+    if steps is None or context.simulated:
+        return
+    if not privacy.sigma or not privacy.sigma >= MIN_SIGMA:
+        low = f"policy: privacy.sigma={privacy.sigma:g} is below {MIN_SIGMA:g}"
+        raise SiteError(f"{low}: so little noise protects nobody")
+    if limit is not None:
+        planned = compute_epsilon([steps], privacy.delta, "rdp")
+        if not planned <= limit and privacy.accountant != "rdp":
+            planned = compute_epsilon([steps], privacy.delta, privacy.accountant)
+        if not planned <= limit:
+            raise SiteError(f"policy: the run plans epsilon={planned:.4g}, above the {limit:g} allowed here")
 
 
 def check_private_training(context: SiteContext, site: Site, config: RunConfig) -> None:
@@ -30,14 +58,13 @@ def check_private_training(context: SiteContext, site: Site, config: RunConfig) 
         raise SiteError("policy: privacy.noise=seeded is NOT PRIVATE and not allowed here")
     if privacy.delta > policy.max_delta:
         raise SiteError(f"policy: privacy.delta={privacy.delta:g} is above the {policy.max_delta:g} allowed here")
-    if privacy.epsilon is not None and policy.max_epsilon is not None and privacy.epsilon > policy.max_epsilon:
-        raise SiteError(f"policy: privacy.epsilon={privacy.epsilon:g} is above the {policy.max_epsilon:g} allowed here")
+    check_planned_epsilon(context, config)
     if privacy.kind == "hospital" and privacy.noise_at == "server" and not policy.server_noise:
         raise SiteError("policy: privacy.noise_at=server is not allowed here: this hospital adds its noise itself")
     if privacy.validation == "unprotected" and not policy.unprotected_validation:
         raise SiteError("policy: privacy.validation=unprotected is not allowed here")
     if 0 < site.train.people() < policy.min_training_patients:
-        raise SiteError(f"policy: fewer than {policy.min_training_patients} people to train on")
+        raise SiteError(TOO_FEW)
     if len(site.train.y) and privacy.kind != "hospital":
         units = count_units(site.train, privacy.kind)
         if privacy.delta >= 1 / units:

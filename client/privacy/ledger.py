@@ -233,6 +233,8 @@ class Ledger:
                 raise DataError(f"the privacy ledger {self.path} was changed at row {len(rows) + 1}: {RESTORE}")
             rows.append(row)
             previous = hashes[row.number] = row.hash
+        if len(rows) > 1 and not self.head.is_file():
+            raise DataError(f"{self.head} is gone, though {len(rows)} rows were charged: {RESTORE}")
         number = int(head[0]) if len(head) == 2 and head[0].isdigit() else -1
         if hashes.get(number) != head[-1]:
             raise DataError(

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from client.gate.admission import admit
+from client.gate.release import check_reply
 from client.requests.domain_shift import handle_domain_shift
 from client.requests.evaluate import handle_test, handle_validate
 from client.requests.handshake import handle_handshake
@@ -43,10 +45,13 @@ HANDLERS: Mapping[type[Request], Callable[[SiteContext, Any], Reply]] = {
 
 
 def handle(context: SiteContext, request: Request) -> Reply:
-    """Return the site's reply to a request; every request is answered here.
+    """Return the site's reply to a request; every request is answered here, between the two sides of the gate.
 
     Raises:
         WardroundError: the site cannot or may not; its text is for the site's own log.
     """
     torch.set_num_threads(1)  # the number of threads changes the last digits of a sum, and so the weights
-    return HANDLERS[type(request)](context, request)
+    admit(context, request)
+    reply = HANDLERS[type(request)](context, request)
+    check_reply(context, request, reply)
+    return reply

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 from client.evaluation.small_groups import MIN_PATIENTS
+from client.gate.plausible_scaling import check_base_scaling
+from client.gate.register import TOO_FEW, open_register
+from client.gate.tables import round_sums
 from client.site import load_site
 from client.site_context import SiteContext
 from common import distance, scaling
@@ -17,6 +22,11 @@ from common.requests import DomainShiftRequest
 from common.scaling import Scaling
 from sites.cohort import Cohort
 from sites.comparison_columns import column_names, column_table
+
+COUNT_GRAIN = 5
+"""Counts of a summary that leaves a hospital are multiples of this."""
+MAX_SUMMARIES_PER_MONTH = 20
+"""Different scalings over which a hospital summarises its columns in 30 days."""
 
 
 def handle_domain_shift(context: SiteContext, request: DomainShiftRequest) -> DomainShiftReply:
@@ -40,7 +50,7 @@ def sum_columns(context: SiteContext, cohort: Cohort, config: RunConfig, base: b
         raise SiteError("domain shift: aggregates of patients would leave that no epsilon counts")
     least = max(context.policy.min_cell_patients, 1 if context.simulated else MIN_PATIENTS)
     if cohort.people() < max(least, context.policy.min_training_patients):
-        raise SiteError(f"policy: fewer than {max(least, context.policy.min_training_patients)} people to compare")
+        raise SiteError(TOO_FEW)
     if not column_names(cohort.task):
         raise SiteError("domain shift: this task has no columns to compare, only a signal that is no ECG")
     values = column_table(cohort)
@@ -49,6 +59,18 @@ def sum_columns(context: SiteContext, cohort: Cohort, config: RunConfig, base: b
     agreed = Scaling.from_bytes(base)
     if agreed.centre.shape != (values.shape[1],):
         raise SiteError(f"the scaling is of {agreed.centre.size} columns, this task has {values.shape[1]}")
+    if not context.simulated:
+        check_base_scaling(agreed, scaling.compute_column_moments(values))
+        register = open_register(context)
+        register.ask("", "domain shift", hashlib.sha256(base).hexdigest(), None, MAX_SUMMARIES_PER_MONTH)
     z = (values.astype(np.float64) - agreed.centre) / agreed.spread
     person = np.unique(np.asarray(cohort.persons, dtype=object), return_inverse=True)[1][cohort.patient]
-    return distance.summarise_columns(z, person, least, config.seed).arrays()
+    summary = distance.summarise_columns(z, person, least, config.seed).arrays()
+    return summary if context.simulated else {name: coarsen_sums(name, value) for name, value in summary.items()}
+
+
+def coarsen_sums(name: str, values: Floats) -> Floats:
+    """Return a part of a summary at the grain at which it may leave: counts to 5, sums to three digits."""
+    if name != "cells":
+        return values if name == "rows" else round_sums(values)
+    return np.where(values == distance.SUPPRESSED, values, np.floor(values / COUNT_GRAIN + 0.5) * COUNT_GRAIN)

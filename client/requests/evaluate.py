@@ -10,6 +10,9 @@ from client.evaluation.evaluate import SiteEvaluation, evaluate_site, require_re
 from client.evaluation.latent_view import build_latent_view
 from client.evaluation.predictions import build_predictor, compute_predictions, count_predictions
 from client.evaluation.recalibration import evaluate_recalibrations
+from client.gate.disclosure import ReleaseRules
+from client.gate.guarded_settings import allows
+from client.gate.register import open_register
 from client.requests.loaded_model import LoadedModel, load_model, refuse_external
 from client.site import load_site
 from client.site_context import SiteContext
@@ -18,7 +21,7 @@ from common.metrics.figures import Evaluation
 from common.metrics.table_names import ALL_PATIENTS, personal_table
 from common.replies import FinalTestReply, ValidateReply
 from common.reports import FinalTestReport, ValidateReport
-from common.requests import FinalTestRequest, ValidateRequest
+from common.requests import FinalTestRequest, ModelRequest, ValidateRequest
 
 
 def handle_validate(context: SiteContext, request: ValidateRequest) -> ValidateReply:
@@ -33,9 +36,11 @@ def handle_validate(context: SiteContext, request: ValidateRequest) -> ValidateR
     releasable = require_releasable(cohort, context.policy.min_cell_patients)
     rows, hidden = releasable.rows[ALL_PATIENTS], releasable.classes[ALL_PATIENTS]
     logits = compute_predictions(build_predictor(loaded.model, request.config, request.latent), cohort)
-    counts = count_predictions(logits, cohort, request.config, rows=rows, hidden=hidden).total
+    counts = count_predictions(logits, cohort, request.config, rows=rows, hidden=hidden)
+    rules = read_rules(context, request, "validation")
+    total = counts.total if rules is None else rules.coarsen(counts.total, counts.people, counts.names)
     patients = cohort.take(rows).people()  # those whose examples are counted, as in the handshake
-    return ValidateReply(loaded.site.name, ValidateReport(patients=patients), tables={ALL_PATIENTS: counts})
+    return ValidateReply(loaded.site.name, ValidateReport(patients=patients), tables={ALL_PATIENTS: total})
 
 
 def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestReply:
@@ -48,12 +53,14 @@ def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestRep
     evaluated = _evaluate(context, request, loaded)
     results, tables = dict(evaluated.results), dict(evaluated.tables)
     suppressed = dict(evaluated.suppressed)
+    rules = read_rules(context, request, "test")
     recalibration, explanation, view = None, None, None
     if ALL_PATIENTS in results:
-        explanation = compute_attributions(context, site.name, loaded.model, site.test, request.config)
+        if allows(policy, "evaluation.explain"):
+            explanation = compute_attributions(context, site.name, loaded.model, site.test, request.config)
         predict = build_predictor(loaded.model, request.config, request.latent)
         more_results, more_tables, recalibration = evaluate_recalibrations(
-            predict, site, request.config, policy.share_resamples, request.threshold, policy.min_cell_patients
+            predict, site, request.config, policy.share_resamples, request.threshold, policy.min_cell_patients, rules
         )
         results |= more_results
         tables |= more_tables
@@ -93,4 +100,13 @@ def _evaluate(context: SiteContext, request: FinalTestRequest, loaded: LoadedMod
         request.threshold,
         minimum=context.policy.min_cell_patients,
         raw=load_site(context, request.config),
+        rules=read_rules(context, request, "test"),
     )
+
+
+def read_rules(context: SiteContext, request: ModelRequest, split: str) -> ReleaseRules | None:
+    """Return what an answer about the patients of a split must keep to at a hospital; None in a simulation."""
+    if context.simulated:
+        return None
+    register = open_register(context)
+    return ReleaseRules.from_register(context.policy, register, request.config.data.dataset, request.run_id, split)

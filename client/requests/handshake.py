@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from client.evaluation import small_groups
+from client.evaluation.predictions import count_class_patients
+from client.gate.tables import round_counts
 from client.input_scaling import resolve_scaling
 from client.privacy.checks import check_private_training
 from client.privacy.noisy_counts import release_training_counts
@@ -38,25 +42,34 @@ def handle_handshake(context: SiteContext, request: HandshakeRequest) -> Handsha
     excluded = {} if train.noisy else {reason: int(count) for reason, count in site.train.excluded.items()}
     if site.dropped and not train.noisy:
         excluded["recordings of a person in the published test set (whole data set)"] = site.dropped
-    minimum = context.policy.min_cell_patients
+    minimum, grain = context.policy.min_cell_patients, context.policy.round_counts_to
+    excluded = {reason: count for reason, each in excluded.items() if (count := round_count(each, grain))}
+    classes = train.classes if train.noisy else hide_small_classes(site.train, minimum)
     report = HandshakeReport(
         protocol=PROTOCOL,
         task=site.task,
         fingerprint=site.task.fingerprint(),
         synthetic=site.synthetic,
-        split=config.sites.split,
+        split=config.sites.split if context.simulated or context.policy.split == "requested" else "own",
         warning=site.warning,
         excluded=excluded,
         shift=dict(site.shift),
         counts=HandshakeCounts(
-            train=SplitCounts(patients=train.patients, examples=train.examples, classes=train.classes),
+            train=SplitCounts(patients=train.patients, examples=train.examples, classes=classes),
             validation=releasable_counts(site.validation, minimum),
             test=releasable_counts(site.test, minimum),
         ),
         device=str(choose_device(config.training.device)),
         noisy=train.noisy,
+        max_bins=context.policy.max_bins,
+        count_grain=context.policy.round_counts_to,
     )
     return HandshakeReply(site.name, report)
+
+
+def round_count(count: int, grain: int) -> int:
+    """Return a count rounded to a multiple of `grain`."""
+    return count if grain <= 1 else int(round_counts(np.asarray(count), grain))
 
 
 def releasable_counts(cohort: Cohort, minimum: int) -> SplitCounts:
@@ -76,3 +89,22 @@ def releasable_counts(cohort: Cohort, minimum: int) -> SplitCounts:
         hidden = releasable.classes[ALL_PATIENTS]
         summary["classes"] = [None if away else n for n, away in zip(summary["classes"], hidden, strict=True)]
     return SplitCounts(patients=summary["patients"], examples=summary["examples"], classes=tuple(summary["classes"]))
+
+
+def hide_small_classes(train: Cohort, minimum: int) -> tuple[int, ...]:
+    """Return the examples of each class; of a class that fewer than `minimum` people have, `minimum` are stated.
+
+    What is stated too many is taken from the largest class, so that the sum stays.
+    """
+    classes = list(train.class_counts())
+    if minimum <= 1 or not len(train.y):
+        return tuple(classes)
+    for place, people in enumerate(count_class_patients(train)):
+        largest = int(np.argmax(classes))
+        if 0 < people < minimum and place != largest:
+            change = minimum - classes[place]
+            if train.task.kind != "multilabel":
+                change = min(change, classes[largest] - 1)
+                classes[largest] -= change
+            classes[place] += change
+    return tuple(classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from client.evaluation.anomaly_scores import Detector
+from client.gate.register import TOO_FEW
 from client.requests.loaded_model import load_model, refuse_external
 from client.site_context import SiteContext
 from common.errors import SiteError
@@ -25,6 +26,6 @@ def handle_latent(context: SiteContext, request: LatentRequest) -> LatentReply:
     loaded = load_model(context, request)
     train = loaded.site.train
     if train.people() < context.policy.min_training_patients:
-        raise SiteError(f"policy: fewer than {context.policy.min_training_patients} people to train on")
+        raise SiteError(TOO_FEW)
     sums = Detector(loaded.model, request.config).moments(train)
     return LatentReply(loaded.site.name, LatentReport(), sums=dict(sums))

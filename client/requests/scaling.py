@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+
+from client.gate.plausible_scaling import check_base_scaling
+from client.gate.register import TOO_FEW, open_register
+from client.gate.tables import merge_rank_bins
 from client.input_scaling import compute_input_histogram, compute_input_moments
 from client.privacy.checks import check_private_training
 from client.privacy.noisy_counts import release_training_counts
@@ -16,6 +21,9 @@ from common.reports import ScalingReport
 from common.requests import ScalingRequest
 from common.scaling import Scaling
 
+MAX_HISTOGRAMS_PER_MONTH = 100
+"""Different scalings by which a hospital places histograms of its inputs in 30 days."""
+
 
 def handle_scaling(context: SiteContext, request: ScalingRequest) -> ScalingReply:
     """Return sums over the training inputs, noisy if training is private; or, over a given scaling, histograms.
@@ -28,7 +36,7 @@ def handle_scaling(context: SiteContext, request: ScalingRequest) -> ScalingRepl
     site = load_site(context, config)
     check_private_training(context, site, config)
     if site.train.people() < context.policy.min_training_patients:
-        raise SiteError(f"policy: fewer than {context.policy.min_training_patients} people to train on")
+        raise SiteError(TOO_FEW)
     if config.privacy.on:
         held = release_training_counts(context, site, config)
         units = held.examples if held.noisy else count_units(site.train, config.privacy.kind)
@@ -37,5 +45,13 @@ def handle_scaling(context: SiteContext, request: ScalingRequest) -> ScalingRepl
             site.name, ScalingReport(deviation=noisy.deviation, privacy=spent), sums=dict(noisy.arrays())
         )
     base = Scaling.from_bytes(request.base) if request.base else None
-    sums = compute_input_histogram(site.train, base) if base else compute_input_moments(site.train)
+    sums = compute_input_moments(site.train)
+    if base is not None:
+        if not context.simulated:
+            check_base_scaling(base, sums)
+            register = open_register(context)
+            register.ask("", "histograms", hashlib.sha256(request.base).hexdigest(), None, MAX_HISTOGRAMS_PER_MONTH)
+        sums = compute_input_histogram(site.train, base)
+        if not context.simulated:
+            sums = {"histogram": merge_rank_bins(sums["histogram"], context.policy.min_cell_patients)}
     return ScalingReply(site.name, ScalingReport(), sums=dict(sums))

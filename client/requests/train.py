@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import secrets
 import threading
 import time
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
 from torch import nn
 
+from client.gate.register import TOO_FEW
+from client.gate.unit_support import UnitSupport
 from client.privacy import budget, hospital_level
 from client.privacy.budget import DpSgdPlan
 from client.privacy.checks import check_private_training
@@ -44,7 +48,7 @@ def handle_train(context: SiteContext, request: TrainRequest) -> TrainReply:
     loaded = load_model(context, request)
     site = loaded.site
     if site.train.people() < context.policy.min_training_patients:
-        raise SiteError(f"policy: fewer than {context.policy.min_training_patients} people to train on")
+        raise SiteError(TOO_FEW)
     # the unscaled site, whose content is what a simulated ledger is bound to
     unscaled = load_site(context, config)
     check_private_training(context, unscaled, config)
@@ -59,7 +63,9 @@ def handle_train(context: SiteContext, request: TrainRequest) -> TrainReply:
     elif config.privacy.on:
         units = counts.examples if counts.noisy else count_units(unscaled.train, config.privacy.kind)
         plan, spent = budget.start_private_round(context, unscaled, request, units)
-    update = train_locally(loaded.model, request, loaded.saved, _training_function(loaded.model, site, request, plan))
+    update = train_locally(
+        loaded.model, request, loaded.saved, _training_function(context, loaded.model, site, request, plan)
+    )
     result = update.result
     about: dict[str, Any] = {
         "examples": result.examples,
@@ -67,9 +73,9 @@ def handle_train(context: SiteContext, request: TrainRequest) -> TrainReply:
         "state": "lost" if loaded.saved.lost else None,
     }
     if contribution is None:  # loss and time would say something of a hospital, and whether it was drawn
-        loss = result.loss[-1] if result.loss and math.isfinite(result.loss[-1]) else None
+        shared = context.policy.share_training_loss and result.loss and math.isfinite(result.loss[-1])
         about |= {
-            "loss": loss,  # none where training is private
+            "loss": result.loss[-1] if shared else None,  # none where training is private
             "steps": result.steps,
             "epochs": len(result.loss) or config.training.epochs,
             "stopped_early": result.stopped_early,
@@ -83,7 +89,9 @@ def _contribution_weight(counts: TrainingCounts, wanted: str) -> float:
     return {"examples": float(counts.examples), "patients": float(counts.patients), "equal": 1.0}[wanted]
 
 
-def _training_function(model: nn.Module, site: Site, request: TrainRequest, plan: DpSgdPlan | None) -> TrainFunction:
+def _training_function(
+    context: SiteContext, model: nn.Module, site: Site, request: TrainRequest, plan: DpSgdPlan | None
+) -> TrainFunction:
     """Return the function that trains a model on a site's patients: privately by `plan`, or plainly."""
     config = request.config
     epochs = config.training.epochs
@@ -96,6 +104,17 @@ def _training_function(model: nn.Module, site: Site, request: TrainRequest, plan
             return train_privately(
                 model, site.train, config.training, plan, seed, schedule=schedule, stop=stop_signal.get(), **more
             )
+        policy = context.policy
+        if purpose != "train" or (policy.min_unit_patients <= 1 and not policy.update_noise):
+            return train_plainly(seed, **more)  # a simulation; or a personal model, which does not leave
+        support = UnitSupport(model, site.train)
+        with support.measure():
+            result = train_plainly(seed, on_rows=support.set_rows, **more)
+        entropy = np.random.default_rng(secrets.randbits(128))
+        support.protect(request.weights, policy.min_unit_patients, policy.update_noise, entropy)
+        return result
+
+    def train_plainly(seed: int, **more: Any) -> TrainingResult:
         return train_model(
             model,
             site.train,

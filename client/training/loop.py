@@ -93,6 +93,7 @@ class BatchGradients:
         batch_size: rows of a batch; the last batch of an epoch may be smaller.
         mean_loss: mean loss of a batch.
         shuffling: generator of the rows' order.
+        on_rows: called with the rows of each batch before its step; None: nothing is.
     """
 
     def __init__(
@@ -105,10 +106,11 @@ class BatchGradients:
         batch_size: int,
         mean_loss: Loss,
         shuffling: torch.Generator,
+        on_rows: Callable[[Tensor], None] | None = None,
     ) -> None:
         self._model, self._load_rows, self._mean_loss = model, load_rows, mean_loss
         self._device, self._examples, self._batch_size, self._shuffling = device, examples, batch_size, shuffling
-        self._order, self._loss_sum = torch.zeros(0), torch.zeros(())
+        self._order, self._loss_sum, self._on_rows = torch.zeros(0), torch.zeros(()), on_rows
         self.steps_per_epoch = math.ceil(examples / batch_size)
 
     def start_epoch(self) -> None:
@@ -119,6 +121,8 @@ class BatchGradients:
     def compute(self, step: int) -> None:
         """Set the gradient of one batch's mean loss."""
         rows = self._order[step * self._batch_size : (step + 1) * self._batch_size]
+        if self._on_rows is not None:
+            self._on_rows(rows)
         x, features, y = self._load_rows(rows)
         loss = self._mean_loss(self._model(x, features), x, features, y)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -159,6 +163,7 @@ def train_model(
     proximal: float = 0.0,
     anchor: Weights | None = None,
     correction: Weights | None = None,
+    on_rows: Callable[[Tensor], None] | None = None,
 ) -> TrainingResult:
     """Train `model` in place on `train`, without privacy.
 
@@ -177,6 +182,7 @@ def train_model(
         proximal: mu of mu/2 ||w - anchor||^2, whose gradient mu (w - anchor) is added to each step's (FedProx).
         anchor: arrays by name; default: the weights that the model has now.
         correction: arrays by name, added to each step's gradient after clipping (SCAFFOLD: c - c_i).
+        on_rows: called with the rows of each batch before its step.
 
     Raises:
         SiteError: there is nothing to train on, the loss or a weight is not finite, or `stop` was set.
@@ -203,6 +209,7 @@ def train_model(
             batch_size=config.batch_size,
             mean_loss=mean_loss,
             shuffling=torch.Generator().manual_seed(seed_for(seed, "shuffle")),
+            on_rows=on_rows,
         ),
         schedule=schedule,
         stop=stop,

@@ -29,7 +29,8 @@ DECISION_THRESHOLDS = tuple(cut / 2 for cut in range(-10, 7))
 
 def bin_centres(bins: int) -> Floats:
     """Return the centre of each score bin, `(bins,)`, in log odds."""
-    return bin_edges(bins) + LOGIT_RANGE / bins
+    edges = bin_edges(bins)
+    return np.asarray((edges + np.append(edges[1:], LOGIT_RANGE)) / 2, dtype=np.float64)
 
 
 class ScoreHistogram:

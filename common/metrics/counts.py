@@ -16,7 +16,10 @@ from common.metrics import early_warning
 from common.metrics.early_warning import Floats, Ints
 
 LOGIT_RANGE = 16.0
-"""Scores are binned evenly in log odds over [-16, 16]; scores beyond fall into the end bins."""
+"""Scores are binned in log odds over [-16, 16]; scores beyond fall into the end bins."""
+UNEVEN, FINENESS = range(16, 64), 4.0
+"""So many bins, as a hospital may allow, are evenly spaced in asinh(FINENESS x); more are equally wide."""
+
 
 _NONE: Floats = np.zeros(0)
 
@@ -108,8 +111,21 @@ def class_log_odds(logits: Floats) -> Floats:
 
 
 def bin_edges(bins: int) -> Floats:
-    """Return the lower edge of each score bin, `(bins,)`, in log odds."""
+    """Return the lower edge of each score bin, `(bins,)`, in log odds.
+
+    Where they are few, those about 0 are narrower, because most scores lie there.
+    """
+    if bins in UNEVEN:
+        place = np.arange(bins, dtype=np.float64) / (bins / 2) - 1
+        return np.asarray(np.sinh(np.arcsinh(FINENESS * LOGIT_RANGE) * place) / FINENESS)
     return np.arange(bins, dtype=np.float64) * (2 * LOGIT_RANGE / bins) - LOGIT_RANGE
+
+
+def locate_bins(odds: Floats, bins: int) -> Ints:
+    """Return the score bin of each log odds, of their shape."""
+    if bins in UNEVEN:
+        return np.clip(np.searchsorted(bin_edges(bins), odds, side="right") - 1, 0, bins - 1).astype(np.int64)
+    return np.clip((odds + LOGIT_RANGE) * (bins / (2 * LOGIT_RANGE)), 0, bins - 1).astype(np.int64)
 
 
 def count_predictions(
@@ -162,7 +178,7 @@ def count_predictions(
         index = (g * classes + y) * classes + predicted
         confusion = np.bincount(index, minlength=groups * classes * classes).reshape(-1, classes, classes)
         loss_by_example = np.logaddexp(0.0, -odds[np.arange(len(y)), y]) if len(y) else np.zeros(0)
-    bin_index = np.clip((odds + LOGIT_RANGE) * (bins / (2 * LOGIT_RANGE)), 0, bins - 1).astype(np.int64)
+    bin_index = locate_bins(odds, bins)
     width = -(-bins // coarse)
     scores = np.zeros((groups, classes, 2, width), dtype=np.int64)
     for c in range(classes):

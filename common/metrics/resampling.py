@@ -15,8 +15,22 @@ from common.metrics.intervals import ResampledFigures
 from common.metrics.registry import ALARM_METRICS, CALIBRATION_METRICS, CLASS_METRICS, METRICS, Requirement, find_metric
 from common.task import Task
 
+COARSE_BINS = 64
+"""Most score bins of resamples; `compute_figures` corrects for the ties that this makes."""
+
+
 COARSE_FACTOR = 16
-"""Score bins merged into one in resamples; `compute_figures` corrects for the ties that this makes."""
+"""Score bins of the default number, 1024, that are merged into one."""
+
+
+def coarse_factor(bins: int) -> int:
+    """Return how many neighbouring score bins are merged into one in resamples.
+
+    >>> coarse_factor(1024), coarse_factor(64)
+    (16, 1)
+    """
+    return max(1, bins // COARSE_BINS)
+
 
 TIED_PAIRS = 0.02
 """Share of pairs of examples that score bins may tie in any case: it moves an AUROC by 0.01."""
@@ -55,7 +69,8 @@ def compute_figures(
         # Coarser bins make ties, which pull an area towards 0.5: the resamples are shifted by the difference between
         # the metric on its own bins and on theirs.
         same = replicates.scores.shape[-1] == total.scores.shape[-1]
-        start = whole if same else CountStatistics(task, total.coarser(COARSE_FACTOR), total)
+        factor = -(-total.scores.shape[-1] // replicates.scores.shape[-1])
+        start = whole if same else CountStatistics(task, total.coarser(factor), total)
         level = values if same else _compute(start, operating, curves, slow)
         resampled = CountStatistics(task, replicates, total, start)
         for name, sample in _compute(resampled, operating, curves, slow).items():

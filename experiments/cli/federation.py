@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -128,6 +129,7 @@ def run_client(
     if not site or data is None or not superlink:
         raise ConfigError("wardround client needs --site NAME, --data DIR and --superlink HOST:PORT")
     from client.policy import load_policy
+    from client.state_folder import claim_state_folder
     from client.supernode import Node, NodeSettings
     from common.errors import DataError
     from common.processes import interrupt_on_signals
@@ -140,5 +142,6 @@ def run_client(
     if policy is not None:
         config["policy"] = str(policy.resolve())
     settings = NodeSettings(site, superlink, ca.resolve(), key.resolve(), state.resolve(), config)
-    with interrupt_on_signals():
+    os.umask(0o077)  # what a client writes is its hospital's alone
+    with interrupt_on_signals(), claim_state_folder(state.resolve(), site):
         Node(settings).run(say=typer.echo)

@@ -103,6 +103,28 @@ def audit_command(
     typer.echo(audit.verdict())
 
 
+@app.command("gate")
+def attack_gate(
+    config: Annotated[Path, typer.Argument(help="A YAML file whose task has two classes and a table of inputs.")],
+    data: Annotated[Path, typer.Option(help="The folder that holds one hospital's data.")],
+    settings: Settings = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="What this hospital allows (YAML); default: the defaults.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Attack a hospital's gate as a hostile coordinator would; fail if a patient's row is recovered."""
+    import json
+
+    from client.policy import load_policy
+    from common import config as configuration
+    from experiments.privacy import gate_audit
+
+    found = gate_audit.audit_gate(configuration.load_config(config, settings or []), data, load_policy(policy))
+    typer.echo(json.dumps(gate_audit.to_dict(found)) if as_json else gate_audit.render_table(found))
+    gate_audit.raise_if_recovered(found)
+
+
 @app.command("inversion")
 def inversion_command(
     target: Target,

@@ -60,13 +60,16 @@ def _run_site_processes(
     text: str, folder: Path, hospitals: dict[str, tuple[str, ...]], source: Any, watcher: Watcher
 ) -> None:
     """Run the `federation` engine on this machine, with a process and a folder of links for each hospital."""
+    import yaml
+
+    from client.policy import SIMULATION_POLICY
     from experiments.engines.federation import SiteProcess, run_on_one_machine
 
     files = RunFolder(folder)
     root = folder / "hospitals"
     root.mkdir()
-    policy = root / "policy.yaml"  # all data are on this machine anyway: small counts need not be suppressed
-    write_text(policy, "min_cell_patients: 1\n")
+    policy = root / "policy.yaml"  # all data are on this machine anyway: it allows what a simulation does
+    write_text(policy, yaml.safe_dump(SIMULATION_POLICY.model_dump(mode="json")))
     sites = []
     for name, ids in hospitals.items():
         data = root / escape_file_name(name)

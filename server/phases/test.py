@@ -37,7 +37,7 @@ def run_test(run: Run, outcome: Outcome) -> None:
     )
 
     def find_fault(reply: FinalTestReply, site: str) -> str:
-        return find_figures_fault(reply, run, run.federation.reports[site].counts)
+        return find_figures_fault(reply, run, run.federation.reports[site])
 
     answers, lost = run.collect(
         "test",

@@ -75,7 +75,7 @@ def validate_round(run: Run, number: int, weights: Weights, outcome: Outcome) ->
             return "it sent other counts than those of all its validation patients"
         if reply.report.patients != held.patients:
             return f"its counts are of {reply.report.patients} patients, in the handshake it stated {held.patients}"
-        return find_counts_fault(reply.tables, run, held)
+        return find_counts_fault(reply.tables, run, held, run.federation.reports[site].count_grain)
 
     answers, lost = run.collect(
         "validate",

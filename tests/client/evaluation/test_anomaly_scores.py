@@ -16,7 +16,7 @@ from client import requests as work
 from client.evaluation import anomaly_scores, latent_view
 from client.evaluation.evaluate import evaluate_site
 from client.evaluation.predictions import build_predictor, predict_and_count
-from client.policy import SIMULATION_POLICY, SitePolicy
+from client.policy import SIMULATION_POLICY
 from client.privacy.unit_gradients import UnitGradients
 from client.site import Site, load_scaled_site, load_site
 from client.site_context import SiteContext
@@ -347,7 +347,7 @@ def test_latent_sums_may_not_leave_while_training_is_private(monkeypatch: pytest
     assert {name: value.shape for name, value in sums.items()} == latent_moment_shapes(2)
     strict = replace(PLACE, policy=SIMULATION_POLICY.model_copy(update={"min_training_patients": 4}))
     weights = copy_weights(models.build_model(site.task, run.model, run.seed))
-    with pytest.raises(SiteError, match="fewer than 4 people"):
+    with pytest.raises(SiteError, match="too few people"):
         work.handle(strict, build_request("latent", run, 1, weights))
     private = run_config(privacy={"sigma": 1.0, "delta": 0.01}, federation__choose="last")
     with pytest.raises(SiteError, match="privacy"):
@@ -383,9 +383,9 @@ def test_single_examples_leave_where_they_are_made_up_or_the_policy_says_so() ->
     detector = anomaly_scores.Detector(trained(run, made_up), run)
     latent = LatentStatistics.from_moments(detector.moments(made_up.train)).to_bytes()
     assert latent_view.build_latent_view(detector, real, SIMULATION_POLICY, latent).examples is None
-    assert latent_view.build_latent_view(detector, real, SitePolicy(), latent).examples is None
-    allowed = latent_view.build_latent_view(detector, real, SitePolicy(share_examples=True), latent).examples
-    shown = latent_view.build_latent_view(detector, made_up, SitePolicy(), latent).examples
+    assert latent_view.build_latent_view(detector, real, tiny.policy(), latent).examples is None
+    allowed = latent_view.build_latent_view(detector, real, tiny.policy(share_examples=True), latent).examples
+    shown = latent_view.build_latent_view(detector, made_up, tiny.policy(), latent).examples
     assert shown is not None
     assert shown == allowed
     errors = detector.measure(made_up.test)[0]

@@ -154,7 +154,7 @@ def test_what_is_suppressed_is_said_and_not_in_the_reply(site: Site) -> None:
     by_table, pooled = combine_evaluations(site.task, {"north": reply, "south": asked(site, run())})
     assert set(by_table["group age=65 and over"]) == {"south"}
     assert "suppressed at, and so without, north (fewer than 4 patients)" in pooled["group age=65 and over"].notes
-    with pytest.raises(SiteError, match="policy: fewer than 4 patients"):
+    with pytest.raises(SiteError, match="too few people"):
         handle(
             SiteContext(SitePolicy(min_cell_patients=4), site="north"),
             build_request("validate", run(), 1, copy_weights(models.build_model(site.task, run().model, 1))),

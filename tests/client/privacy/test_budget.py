@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from client.policy import SIMULATION_POLICY, SitePolicy
+from client.policy import SIMULATION_POLICY
 from client.privacy import budget, unit_gradients
 from client.privacy.accounting import Accountant as Method_
 from client.privacy.accounting import GaussianSteps, compute_epsilon, solve_noise
@@ -293,7 +293,7 @@ def private(**more: Any) -> RunConfig:
 
 
 def here(state: Path, site: str = "north", **policy: Any) -> SiteContext:
-    rules = SitePolicy(**{"max_delta": 0.01, "counts": "public", **policy})
+    rules = tiny.policy(**{"max_delta": 0.01, "counts": "public", **policy})
     return SiteContext(rules, site=site, state=state)
 
 
@@ -382,7 +382,7 @@ def test_a_site_spends_no_more_than_its_policy_over_runs(sites: dict[str, Site],
 
 def test_what_else_is_refused(sites: dict[str, Site], tmp_path: Path) -> None:
     with pytest.raises(SiteError, match="give --state"):
-        handle(SiteContext(SitePolicy(max_delta=0.1), site="north"), asked(private(), 1))
+        handle(SiteContext(tiny.policy(max_delta=0.1), site="north"), asked(private(), 1))
     for method in (Method(control=True), Method(pull=0.1)):
         with pytest.raises((ConfigError, SiteError), match=r"fedavg|control variates"):
             handle(here(tmp_path), asked(private(), 1, method=method))
@@ -436,7 +436,7 @@ def test_a_hospitals_ledger_is_bound_to_its_folder(hospitals: Path, tmp_path: Pa
         "training": {"device": "cpu", "loss": "cross_entropy"}, "federation": {"choose": "last"},
         "privacy": {"sigma": 2.0, "delta": 1e-3, "accountant": "rdp", "examples": 4},
     })  # fmt: skip
-    place = SiteContext(SitePolicy(max_delta=0.01), site="north", data=hospitals / "north", state=tmp_path)
+    place = SiteContext(tiny.policy(max_delta=0.01), site="north", data=hospitals / "north", state=tmp_path)
     found = handle(place, build_request("handshake", run))
     weights = copy_weights(models.build_model(load_site(place, run).task, run.model, run.seed))
     told = handle(place, build_request("train", run, 1, weights, run_id=RUN)).report.to_dict()["privacy"]

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from client.policy import SitePolicy
 from client.privacy import hospital_level
 from client.privacy.accounting import GaussianSteps, compute_epsilon, solve_noise
 from client.privacy.charges import BudgetSpent
@@ -57,7 +56,7 @@ def config(**more: Any) -> RunConfig:
 
 def here(state: Path, site: str = "north", **policy: Any) -> SiteContext:
     rules = {"max_delta": 0.01, "privacy_levels": ("hospital",), "seeded_noise": True, "server_noise": True}
-    return SiteContext(SitePolicy(**{**rules, **policy}), site=site, state=state)
+    return SiteContext(tiny.policy(**{**rules, **policy}), site=site, state=state)
 
 
 def asked(wanted: RunConfig, number: int = 1, run: str = "a" * 32) -> Any:

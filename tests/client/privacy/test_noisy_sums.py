@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.policy import SIMULATION_POLICY, SitePolicy
+from client.policy import SIMULATION_POLICY
 from client.privacy import noisy_sums
 from client.privacy.accounting import GaussianSteps, compute_epsilon, solve_noise
 from client.privacy.charges import BudgetSpent
@@ -142,7 +142,7 @@ def private(**more: Any) -> RunConfig:
 
 
 def here(state: Path, **policy: Any) -> SiteContext:
-    return SiteContext(SitePolicy(**{"max_delta": 0.01, "counts": "public", **policy}), site="north", state=state)
+    return SiteContext(tiny.policy(**{"max_delta": 0.01, "counts": "public", **policy}), site="north", state=state)
 
 
 def asked(config: RunConfig, number: int = 0, run: str = RUN) -> Any:

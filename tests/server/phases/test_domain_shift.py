@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flwr.app import Error
 
+from client.gate.register import TOO_FEW
 from client.policy import SIMULATION_POLICY, SitePolicy
 from client.requests import domain_shift
 from client.site import Site
@@ -100,7 +101,7 @@ def test_a_hospital_suppresses_small_cells_or_refuses(sites: dict[str, Site], tm
     policies = {"west": replace_policy(min_cell_patients=13)}
     found = lead(sites, config(), tmp_path / "none", policies)["shift"]
     assert [(item["one"], item["other"]) for item in found["pairs"]] == [("east", "north")]
-    assert found["lost"] == {"west": "policy: fewer than 13 people to compare"}
+    assert found["lost"] == {"west": TOO_FEW}
 
 
 def replace_policy(**changes: Any) -> SitePolicy:
@@ -109,14 +110,14 @@ def replace_policy(**changes: Any) -> SitePolicy:
 
 def test_a_real_hospital_has_a_floor_and_a_private_one_refuses(sites: dict[str, Site]) -> None:
     base = scaling.fit_standard_scaling(scaling.compute_column_moments(column_table(sites["west"].train))).to_bytes()
-    place = SiteContext(SitePolicy(), site="west", data=Path("here"))
+    place = SiteContext(tiny.policy(), site="west", data=Path("here"))
     cells = {
         one.simulated: domain_shift.sum_columns(one, sites["west"].train, config(), base)["cells"]
         for one in (place, SiteContext(SIMULATION_POLICY, site="west"))
     }
     assert (cells[False] == distance.SUPPRESSED).any()
     assert (cells[True] >= 0).all()
-    for policy in (SitePolicy(private_only=True), SitePolicy(max_epsilon=3.0)):
+    for policy in (tiny.policy(private_only=True), tiny.policy(max_epsilon=3.0)):
         with pytest.raises(Exception, match="no epsilon counts"):
             site_script(sites["west"], policy)(build_request("domain_shift", config()))
 

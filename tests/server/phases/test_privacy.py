@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from client import requests as work
-from client.policy import SitePolicy
 from client.privacy.accounting import GaussianSteps, compute_epsilon, solve_noise
 from client.privacy.ledger import Ledger, get_ledger_path
 from client.site import load_site
@@ -45,7 +44,7 @@ def private(**more: Any) -> RunConfig:
 
 def script(state: Path, site: str, **policy: Any) -> Script:
     def answer(request: Request) -> Reply:
-        rules = SitePolicy(**{"max_delta": 0.01, "counts": "public", "min_cell_patients": 1, **policy})
+        rules = tiny.policy(**{"max_delta": 0.01, "counts": "public", "min_cell_patients": 1, **policy})
         return work.handle(SiteContext(rules, site=site, state=state), request)
 
     return answer
@@ -153,7 +152,7 @@ def test_inputs_with_units_are_scaled_by_noisy_sums_of_all_sites(
                      privacy__epsilon=900.0, privacy__statistics_share=0.5)  # fmt: skip
     lead([script(tmp_path, "north"), script(tmp_path, "south")], config, tmp_path / "run")
     found = Scaling.from_bytes((tmp_path / "run" / "scaling.safetensors").read_bytes())
-    sites = [load_site(SiteContext(SitePolicy(), site=name), config) for name in ("north", "south")]
+    sites = [load_site(SiteContext(tiny.policy(), site=name), config) for name in ("north", "south")]
     for j, values in enumerate(zip(*((s.train.features.ravel(), s.train.x.ravel()) for s in sites), strict=True)):
         every = np.concatenate(values)
         assert abs(found.centre[j] - every.mean()) < 0.3 * every.std()

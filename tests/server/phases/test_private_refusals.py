@@ -12,7 +12,6 @@ from flwr.app import Error
 from torch import Tensor, nn
 
 from client import requests as work
-from client.policy import SitePolicy
 from client.privacy import ledger
 from client.privacy.accounting import GaussianSteps
 from client.privacy.charges import Charge
@@ -41,7 +40,7 @@ def private(**more: Any) -> RunConfig:
 
 
 def script(state: Path, site: str, **policy: Any) -> Script:
-    place = SiteContext(SitePolicy(**{"max_delta": 0.5, "counts": "public", **policy}), site=site, state=state)
+    place = SiteContext(tiny.policy(**{"max_delta": 0.5, "counts": "public", **policy}), site=site, state=state)
 
     def answer(request: Request) -> Any:
         try:
@@ -76,7 +75,7 @@ def of_other_data(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def own(state: Path) -> Ledger:
-    place = SiteContext(SitePolicy(), site="north", state=state)
+    place = SiteContext(tiny.policy(), site="north", state=state)
     from client.privacy import budget
 
     book = budget.open_ledger(place, load_site(place, private()))
@@ -139,7 +138,7 @@ def nothing(state: Path, monkeypatch: pytest.MonkeyPatch) -> None: ...
         (full_disk, {}, {}, r"cannot be used \(database or disk is full"),
         (no_folder, {}, {}, r"cannot make the folder"),
         (batch_norm, {}, {}, r"norm is a BatchNorm1d, which mixes patients"),
-        (nothing, {"min_training_patients": 4}, {}, r"policy: fewer than 4 people to train on"),
+        (nothing, {"min_training_patients": 4}, {}, r"too few people"),
         (nothing, {}, {"privacy__delta": 0.34}, r"must be below 1 / 3 persons"),
         (nothing, {"private_only": True}, {"privacy__level": "none"}, r"nothing trains here without differential"),
         (nothing, {"max_epsilon": 5.0}, {}, r"epsilon=6 is above the 5"),

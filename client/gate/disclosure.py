@@ -1,0 +1,122 @@
+"""How the figures of a test answer are brought to the grain at which they may leave."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel
+
+from client.gate.guarded_settings import allows
+from client.gate.register import Register
+from client.gate.tables import coarsen_counts, round_counts
+from client.policy import SitePolicy
+from common.metrics.counts import Counts
+from common.metrics.early_warning import Ints
+from common.metrics.figures import Figure
+
+DECIMALS = 2
+"""Decimals of an interval's bounds, which are rounded outwards: they are computed from exact counts."""
+PEOPLE_PER_PARAMETER = 10
+"""People behind each parameter of a recalibration that is fitted at the site."""
+PARAMETERS = {"threshold": 1, "temperature": 1, "platt": 2, "isotonic": 20}
+"""Parameters of each recalibration; of isotonic regression, steps."""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class ReleaseRules:
+    """What an evaluation at a hospital must keep to; in a simulation there are none.
+
+    Attributes:
+        policy: the hospital's.
+        may_release: tells which groups of people may be answered for, by the name of their table.
+        answer_sizes: from people and groups of them, `(groups, people)`, to how many may be said to be in each.
+        bootstrap_seed: seeds the draws of patients; secret, so that nobody can work back from an interval.
+    """
+
+    policy: SitePolicy
+    may_release: Callable[[Mapping[str, Sequence[str]]], Mapping[str, bool]]
+    answer_sizes: Callable[[Sequence[str], npt.NDArray[np.bool_]], Ints]
+    bootstrap_seed: int
+
+    @classmethod
+    def from_register(
+        cls, policy: SitePolicy, register: Register, dataset: str, run: str, split: str = "test"
+    ) -> ReleaseRules:
+        """Return the rules of a hospital that keeps a register, for answers about the people of a split."""
+
+        def may_release(groups: Mapping[str, Sequence[str]]) -> Mapping[str, bool]:
+            allowed = register.release(dataset, split, list(groups.values()), policy.min_cell_patients, run)
+            return dict(zip(groups, allowed, strict=True))
+
+        def answer_sizes(names: Sequence[str], groups: npt.NDArray[np.bool_]) -> Ints:
+            return register.answer_sizes(dataset, f"cells of {split}", names, groups, policy.min_cell_patients, run)
+
+        with register.open() as connection:
+            seed = int.from_bytes(register.secret(connection)[8:14], "big")
+        return cls(policy, may_release, answer_sizes, seed)
+
+    def allows(self, key: str) -> bool:
+        """Return whether the policy lets a run choose a guarded setting."""
+        return allows(self.policy, key)
+
+    def coarsen(self, total: Counts, people: Counts, names: Sequence[str]) -> Counts:
+        """Return the counts of a table as they may leave; `names`: the people of the leading axis of `people`."""
+        return coarsen_counts(total, people, self.policy, lambda groups: self.answer_sizes(names, groups))
+
+    def round_people(self, counts: Sequence[int]) -> list[int]:
+        """Return numbers of people as they may leave."""
+        return [int(n) for n in round_counts(np.asarray(counts, dtype=np.int64), self.policy.round_counts_to)]
+
+    def round_groups(self, people: Ints | None) -> Ints | None:
+        """Return numbers of people in the groups of a reliability diagram as they may leave; those of few are 0."""
+        if people is None:
+            return None
+        enough: npt.NDArray[np.int64] = np.where(people >= self.policy.min_cell_patients, people, 0)
+        return round_counts(enough, self.policy.round_counts_to)
+
+    def allows_fit(self, name: str, people: int) -> bool:
+        """Return whether a recalibration may be fitted on so many validation patients."""
+        return PARAMETERS[name] * PEOPLE_PER_PARAMETER <= people
+
+
+def round_intervals(item: Model) -> Model:
+    """Return a model of figures, however deep they stand, with the bounds of its intervals rounded outwards."""
+    changed: dict[str, Any] = {}
+    for name in type(item).model_fields:
+        value = getattr(item, name)
+        new = _round_value(value)
+        if new is not value:
+            changed[name] = new
+    return item.model_copy(update=changed) if changed else item
+
+
+def _round_value(value: Any) -> Any:
+    if isinstance(value, Figure):
+        return round_interval(value)
+    if isinstance(value, BaseModel):
+        return round_intervals(value)
+    if isinstance(value, tuple) and any(isinstance(part, BaseModel) for part in value):
+        return tuple(_round_value(part) for part in value)
+    if isinstance(value, Mapping) and any(isinstance(part, BaseModel) for part in value.values()):
+        return {key: _round_value(part) for key, part in value.items()}
+    return value
+
+
+def round_interval(figure: Figure) -> Figure:
+    """Return a figure whose interval is rounded outwards, and holds its value."""
+    scale = 10**DECIMALS
+    changed: dict[str, float] = {}
+    if figure.low is not None and math.isfinite(figure.low):
+        changed["low"] = math.floor(figure.low * scale) / scale
+    if figure.high is not None and math.isfinite(figure.high):
+        changed["high"] = math.ceil(figure.high * scale) / scale
+    if figure.value is not None and changed:
+        changed = {key: (min if key == "low" else max)(bound, figure.value) for key, bound in changed.items()}
+    return figure.model_copy(update=changed)

@@ -1,0 +1,188 @@
+"""A policy in words: what may be asked, what leaves with each kind of reply, and what that can reveal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from client.gate.guarded_settings import GUARDED_SETTINGS, allows
+from client.policy import SitePolicy
+
+
+@dataclass(frozen=True)
+class ReplyRisk:
+    """What one kind of reply holds and can reveal.
+
+    Attributes:
+        reply: the kind, as the phases of a run are called.
+        holds: what leaves.
+        limits: how the policy limits it.
+        remains: what it can reveal all the same.
+    """
+
+    reply: str
+    holds: str
+    limits: Callable[[SitePolicy], str]
+    remains: Callable[[SitePolicy], str]
+
+
+def _people(policy: SitePolicy) -> str:
+    return f"at least {policy.min_training_patients} people"
+
+
+def _private(policy: SitePolicy) -> bool:
+    return policy.needs_privacy
+
+
+REPLY_RISKS = (
+    ReplyRisk(
+        "handshake",
+        "task, counts of patients, examples and classes by split, device",
+        lambda policy: (
+            f"{_people(policy)} train; classes and splits of fewer than {policy.min_cell_patients} are hidden"
+            + ("; training counts are noisy where training is private" if policy.counts == "noisy" else "")
+        ),
+        lambda policy: "how many patients a hospital has, by class",
+    ),
+    ReplyRisk(
+        "scaling",
+        "count, sum and sum of squares of each input over training patients, or histograms",
+        lambda policy: f"{_people(policy)}; noisy and charged where training is private",
+        lambda policy: (
+            "mean and spread of each input"
+            if not _private(policy)
+            else "noisy mean and spread of each input, within epsilon"
+        ),
+    ),
+    ReplyRisk(
+        "train",
+        "the model's update after a round",
+        lambda policy: (
+            f"{_people(policy)}; units that rest on fewer than {policy.min_unit_patients} send nothing"
+            + ("; differentially private" if _private(policy) else "")
+        ),
+        lambda policy: (
+            "bounded by epsilon, whatever weights are sent"
+            if _private(policy)
+            else "what groups of patients have in common; a server that sends crafted weights every round may "
+            f"learn more of groups of {policy.min_unit_patients}: only privacy.epsilon or a secure sum bounds that"
+        ),
+    ),
+    ReplyRisk(
+        "validate",
+        "confusion matrix and score histograms of validation patients, each round",
+        lambda policy: _table_limits(policy),
+        lambda policy: _table_remains(policy, "round"),
+    ),
+    ReplyRisk(
+        "test",
+        "figures, confusion matrices and score histograms of test patients and of groups of them",
+        lambda policy: (
+            _table_limits(policy)
+            + f"; {_limit(policy.max_tested_models_per_run)} models a run, "
+            + f"{_limit(policy.max_tested_models_per_month)} in 30 days"
+        ),
+        lambda policy: _table_remains(policy, "tested model"),
+    ),
+    ReplyRisk(
+        "latent",
+        "sums and products of latent values of training patients (autoencoders)",
+        lambda policy: f"{_people(policy)}; one model a run; none where training is private",
+        lambda policy: "mean and covariance of latent values",
+    ),
+    ReplyRisk(
+        "domain_shift",
+        "sums and histograms of inputs, to compare hospitals",
+        lambda policy: (
+            "refused: training is private"
+            if _private(policy)
+            else f"{_people(policy)}; cells of fewer than {policy.min_cell_patients} are hidden, counts are multiples "
+            "of 5; only by a scaling near this hospital's own; 20 scalings in 30 days"
+        ),
+        lambda policy: "nothing" if _private(policy) else "how inputs are distributed, to about five patients",
+    ),
+)
+
+
+def _limit(number: int | None) -> str:
+    return "any number of" if number is None else f"at most {number}"
+
+
+def _table_limits(policy: SitePolicy) -> str:
+    return (
+        f"at most {policy.max_bins} bins, merged until each holds {policy.min_cell_patients} people; "
+        f"counts are multiples of {policy.round_counts_to}; the same people every time"
+    )
+
+
+def _table_remains(policy: SitePolicy, what: str) -> str:
+    if policy.min_cell_patients <= 1 or policy.round_counts_to <= 1:
+        return f"with crafted weights, single patients: counts are exact, one question for each {what}"
+    return (
+        f"with crafted weights, about how many patients lie beyond a value, one question for each {what}; "
+        "differential privacy of training does not cover these patients"
+    )
+
+
+def describe_policy(policy: SitePolicy) -> list[str]:
+    """Return what a policy allows, one sentence a line."""
+    lines = [
+        "Who trains and who is tested: "
+        + (
+            "this hospital's own split, the same for every run."
+            if policy.split == "own"
+            else "as each run asks. A coordinator may have the people who trained tested."
+        ),
+        f"People: an update or a sum rests on at least {policy.min_training_patients}, a cell of counts on "
+        f"{policy.min_cell_patients}; counts are multiples of {policy.round_counts_to}.",
+        "First weights: "
+        + (
+            "those of the run's seed"
+            + (f", or one of {len(policy.approved_weights)} approved models." if policy.approved_weights else ".")
+            if policy.start_weights == "seed"
+            else "whatever the server sends."
+        ),
+        "Later weights: "
+        + (
+            f"at most {policy.max_weight_distance:g} lengths of this hospital's last update away from it."
+            if policy.max_weight_distance is not None
+            else "whatever the server sends."
+        ),
+        "Questions: "
+        f"{_limit(policy.max_tested_models_per_run)} tested models a run, "
+        f"{_limit(policy.max_tested_models_per_month)} in 30 days, "
+        f"{_limit(policy.max_rounds_per_run)} rounds a run.",
+    ]
+    if policy.needs_privacy:
+        lines.append(
+            f"Training is differentially private; all runs together spend at most epsilon {policy.epsilon_limit:g} at "
+            f"delta {policy.max_delta:g}, per {' or '.join(policy.privacy_levels)}."
+        )
+    else:
+        lines.append("Training need not be differentially private: a run may ask for it.")
+    for shares, what in (
+        (policy.share_resamples, "resampled counts leave: whoever knows their draws can work back to single patients"),
+        (policy.share_training_loss, "the mean loss of training patients leaves"),
+        (policy.share_examples, "single patients' examples leave"),
+        (policy.seeded_noise, "noise may be repeated: NOT PRIVATE"),
+    ):
+        if shares:
+            lines.append(f"WARNING: {what}.")
+    return lines
+
+
+def list_settings(policy: SitePolicy) -> list[tuple[str, str, str]]:
+    """Return the guarded settings: key, "allowed", "refused" or "left out", and what a coordinator could do with it."""
+    return [
+        (
+            setting.key,
+            "allowed" if allows(policy, setting.key) else "refused" if setting.refuses else "left out",
+            setting.why,
+        )
+        for setting in GUARDED_SETTINGS
+    ]
+
+
+def list_risks(policy: SitePolicy) -> list[tuple[str, str, str, str]]:
+    """Return for each kind of reply what it holds, how the policy limits it, and what it can reveal all the same."""
+    return [(risk.reply, risk.holds, risk.limits(policy), risk.remains(policy)) for risk in REPLY_RISKS]

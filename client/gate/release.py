@@ -1,0 +1,68 @@
+"""The last look at a reply before it leaves a hospital: whatever computed it, this holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from client.gate.register import open_register
+from client.gate.weights import keep_update
+from client.site_context import SiteContext
+from common.errors import SiteError
+from common.metrics.table_names import RESAMPLED_SUFFIX
+from common.replies import DomainShiftReply, FinalTestReply, LatentReply, Reply, ScalingReply, TrainReply, ValidateReply
+from common.requests import Request, TrainRequest
+
+
+def check_reply(context: SiteContext, request: Request, reply: Reply) -> None:
+    """Refuse to send a reply that the policy does not allow, and keep an update for the check of the next weights.
+
+    Raises:
+        SiteError: the reply is not sent.
+    """
+    if context.simulated:
+        return
+    if reply.site != context.site or reply.kind != request.kind:
+        raise SiteError("policy: the reply is not this site's to this request: it is not sent")
+    if not all(np.isfinite(values).all() for values in list_arrays(reply)):
+        raise SiteError("policy: the reply holds numbers that are not finite: it is not sent")
+    if isinstance(reply, ValidateReply | FinalTestReply):
+        check_tables(context, reply)
+    if isinstance(reply, TrainReply) and isinstance(request, TrainRequest) and not request.config.privacy.on:
+        if reply.report.loss is not None and not context.policy.share_training_loss:
+            raise SiteError("policy: the training loss does not leave here: the reply is not sent")
+        if context.policy.max_weight_distance is not None:
+            keep_update(open_register(context), request.run_id, request.weights, reply.weights)
+
+
+def list_arrays(reply: Reply) -> Iterable[npt.NDArray[np.generic]]:
+    """Return every array of a reply, whose numbers must be finite."""
+    if isinstance(reply, TrainReply):
+        return [*reply.weights.values(), *reply.control.values()]
+    if isinstance(reply, ScalingReply | LatentReply | DomainShiftReply):
+        return list(reply.sums.values())
+    if isinstance(reply, ValidateReply | FinalTestReply):
+        return [np.asarray(part) for table in reply.tables.values() for part in (table.confusion, table.scores)]
+    return []
+
+
+def check_tables(context: SiteContext, reply: ValidateReply | FinalTestReply) -> None:
+    """Refuse counts that are finer than the policy's grain.
+
+    Raises:
+        SiteError: the reply is not sent.
+    """
+    policy = context.policy
+    for name, table in reply.tables.items():
+        if name.endswith(RESAMPLED_SUFFIX):
+            if not policy.share_resamples:
+                raise SiteError("policy: resampled counts do not leave here: the reply is not sent")
+            continue
+        if table.scores.shape[-1] > policy.max_bins:
+            raise SiteError("policy: a histogram has more bins than max_bins: the reply is not sent")
+    if isinstance(reply, FinalTestReply) and reply.report.view is not None:
+        synthetic_or_shared = policy.share_examples or not reply.report.view.examples
+        if not synthetic_or_shared:
+            raise SiteError("policy: single examples do not leave here: the reply is not sent")

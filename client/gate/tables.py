@@ -1,0 +1,200 @@
+"""Counts at the grain at which they may leave a hospital.
+
+- Score histograms: neighbouring bins are merged in a fixed binary tree until each holds examples of enough people; a
+  merged bin's count stands at the mean bin of its examples.
+- Where each person has one example, a count is a group of people. A group that differs from one that was answered for
+  before by fewer people than the floor gets that answer again, so that no two crafted models have one person between
+  them; a cell of a confusion matrix that holds fewer people than the floor, none included, says 2, and the largest cell
+  of its row what is left. Counts are so at most a few people off.
+- Where people have many examples, such as beats, every count is rounded to a multiple of `round_counts_to`, and cells
+  of too few people are 0.
+- The loss is computed from the histogram: a sum of real numbers can carry a patient's value in its digits.
+
+Figures are computed from what is left, so that they say no more than the counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from client.policy import SitePolicy
+from common.metrics.calibration import bin_centres
+from common.metrics.counts import Counts
+from common.metrics.early_warning import Floats, Ints
+
+Sizes = Callable[[npt.NDArray[np.bool_]], Ints]
+"""From groups `(groups, people)` to how many people may be said to be in each (`Register.answer_sizes`)."""
+
+
+def coarsen_counts(total: Counts, people: Counts, policy: SitePolicy, sizes: Sizes) -> Counts:
+    """Return the counts of a table as they may leave.
+
+    Args:
+        total: counts of the table, without a leading axis.
+        people: the same by person, with a leading axis, and score bins that `total`'s are a multiple of.
+        policy: gives `min_cell_patients` and `round_counts_to`.
+        sizes: the register's answers for groups of the people.
+
+    Returns:
+        counts of the shape of `total`.
+    """
+    floor, grain = policy.min_cell_patients, policy.round_counts_to
+    if floor <= 1 and grain <= 1:
+        return total
+    single = bool((people.scores.sum((-2, -1)) <= 1).all())
+    scores = np.zeros_like(total.scores)
+    width = total.scores.shape[-1] // people.scores.shape[-1]
+    for place in range(len(scores)):
+        by_person = people.scores[:, place]
+        scores[place], stretches = merge_bins(total.scores[place], by_person, floor)
+        cells = [
+            (side, first, end) for side in (0, 1) for first, end in stretches if scores[place, side, first:end].any()
+        ]
+        if single and cells:
+            groups = [by_person[:, side, first // width : end // width].any(1) for side, first, end in cells]
+            for (side, first, end), count in zip(cells, sizes(np.stack(groups)), strict=True):
+                scores[place, side, first + int(scores[place, side, first:end].argmax())] = count
+    if single:
+        confusion = answer_rows(total.confusion, people.confusion, floor, sizes)
+    else:
+        confusion = round_counts(np.where((people.confusion > 0).sum(0) >= floor, total.confusion, 0), grain)
+        scores = round_counts(scores, grain)
+    gain = merge_gain(total.gain, stretches) if total.gain.size else total.gain  # of the event, the last class
+    lead = round_counts(np.where(total.lead >= floor, total.lead, 0), max(grain, floor))
+    return replace(
+        total,
+        confusion=confusion,
+        scores=scores,
+        loss=np.asarray(loss_of_histogram(scores, confusion)),
+        gain=round_sums(gain),
+        utility=round_sums(total.utility),
+        lead=np.asarray(lead, dtype=np.float64),
+    )
+
+
+def answer_rows(confusion: Ints, by_person: Ints, floor: int, sizes: Sizes) -> Ints:
+    """Return a confusion matrix `(..., rows, columns)` whose cells are what the register answers for their people.
+
+    The largest cell of each row is what the others leave of the row's people; a row of fewer than `floor` people is 0.
+    """
+    answered = np.zeros_like(confusion)
+    for row in np.ndindex(confusion.shape[:-1]):
+        whole = int(confusion[row].sum())
+        if whole < floor:
+            continue
+        counts = sizes((by_person[(slice(None), *row)] > 0).T)
+        largest = int(confusion[row].argmax())
+        counts[largest] = 0
+        counts[largest] = max(whole - int(counts.sum()), 0)
+        answered[row] = counts
+    return answered
+
+
+def merge_bins(counts: Ints, by_person: Ints, floor: int) -> tuple[Ints, list[tuple[int, int]]]:
+    """Merge neighbouring bins until each holds examples of at least `floor` people on each side, or of nobody.
+
+    Bins are merged in a fixed binary tree: a stretch is cut in its middle only if each half holds enough people or
+    nobody, without the class and with it. Both sides are merged alike, so that a merged bin is a tie of the two. A side
+    of too few people in all is 0.
+
+    Args:
+        counts: `(2, bins)`, without the class and with it.
+        by_person: `(people, 2, coarse bins)`; the number of bins is a multiple of that of coarse bins.
+        floor: the smallest number of people.
+
+    Returns:
+        counts `(2, bins)`, each stretch's at the mean bin of both sides; the stretches as (first, behind the last).
+    """
+    coarse = by_person.shape[-1]
+    width = counts.shape[-1] // coarse
+    has: npt.NDArray[np.bool_] = by_person > 0
+    enough_people = np.asarray(has.any(axis=2).sum(axis=0) >= floor)
+    counts = np.where(enough_people[:, None], counts, 0)
+    has = has & np.asarray(counts.any(axis=1))[None, :, None]
+    merged = np.zeros_like(counts)
+    stretches: list[tuple[int, int]] = []
+
+    def enough(first: int, end: int) -> bool:
+        people = has[:, :, first:end].any(axis=2).sum(0)
+        return bool(((people == 0) | (people >= floor)).all())
+
+    def cut(first: int, end: int) -> None:
+        middle = (first + end) // 2
+        if end - first > 1 and enough(first, middle) and enough(middle, end):
+            cut(first, middle)
+            cut(middle, end)
+            return
+        part = counts[:, first * width : end * width]
+        total = int(part.sum())
+        mean = round(float(part.sum(0) @ np.arange(part.shape[1])) / total) if total else part.shape[1] // 2
+        merged[:, first * width + mean] = part.sum(1)
+        stretches.append((first * width, end * width))
+
+    cut(0, coarse)
+    return merged, stretches
+
+
+def merge_gain(gain: Floats, stretches: Sequence[tuple[int, int]]) -> Floats:
+    """Return the gain of alarms by bin `(bins,)`, summed over stretches, each at its first bin."""
+    merged = np.zeros_like(gain)
+    for first, end in stretches:
+        merged[first] = gain[first:end].sum()
+    return merged
+
+
+def merge_rank_bins(histogram: Floats, floor: int) -> Floats:
+    """Return histograms of inputs `(inputs, bins)`, neighbouring bins merged until each holds `floor` values.
+
+    The merged bins are as in `merge_bins`, by values rather than people: a person with many rows counts many times.
+    """
+    merged = np.zeros_like(histogram)
+
+    def cut(row: int, first: int, end: int) -> None:
+        middle = (first + end) // 2
+        halves = histogram[row, first:middle].sum(), histogram[row, middle:end].sum()
+        if end - first > 1 and all(count == 0 or count >= floor for count in halves):
+            cut(row, first, middle)
+            cut(row, middle, end)
+        elif sum(halves) >= floor or end - first == histogram.shape[1]:
+            merged[row, middle] = sum(halves)
+
+    for row in range(len(histogram)):
+        cut(row, 0, histogram.shape[1])
+    return merged
+
+
+def round_counts(values: Ints, grain: int) -> Ints:
+    """Return counts rounded to multiples of `grain`; halves go up.
+
+    >>> round_counts(np.array([0, 2, 3, 7, 8]), 5).tolist()
+    [0, 0, 5, 5, 10]
+    """
+    return np.asarray(np.floor(np.asarray(values) / grain + 0.5) * grain, dtype=np.int64) if grain > 1 else values
+
+
+def round_sums(values: Floats) -> Floats:
+    """Return sums rounded to three significant digits.
+
+    >>> round_sums(np.array([123456.0, -0.0123456, 0.0])).tolist()
+    [123000.0, -0.0123, 0.0]
+    """
+    size = np.where(values == 0, 1.0, np.abs(values))
+    scale = 10.0 ** (np.floor(np.log10(size)) - 2)
+    return np.asarray(np.rint(values / scale) * scale, dtype=np.float64)
+
+
+def loss_of_histogram(scores: Ints, confusion: Ints) -> float:
+    """Return the summed negative log likelihood in nats that a histogram of log odds gives.
+
+    Of one true class: each class's histogram of its own score among examples that have it. Of several labels: of all
+    labels, with and without.
+    """
+    centres = bin_centres(scores.shape[-1])
+    positive = float((scores[:, 1] * np.logaddexp(0.0, -centres)).sum())
+    if confusion.ndim == 3:
+        return positive + float((scores[:, 0] * np.logaddexp(0.0, centres)).sum())
+    return positive

@@ -1,0 +1,127 @@
+"""Whether a model that a server sends is one that this run could have reached.
+
+The first round's weights are built again from the run's own seed, or their digest stands among those that the hospital
+approved. Later ones must lie within a stated distance of the update that this hospital sent last in the run. That does
+not prove that a server is honest: one that sends a crafted model every round, each a little further, stays within the
+distance. It keeps a crafted model from coming first, or out of nowhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+
+from client.gate.register import Register
+from client.policy import SitePolicy
+from common import files, models
+from common.arrays import Weights
+from common.config import RunConfig
+from common.errors import SiteError
+from common.task import Task
+
+SAME = 1e-5
+"""Largest difference of two weights that were drawn from one seed on different processors."""
+KEPT_RUNS = 20
+"""Runs of which the last update is kept; older ones can be tested no more."""
+
+
+def check_first_weights(policy: SitePolicy, config: RunConfig, task: Task, weights: Weights) -> None:
+    """Refuse a first round whose weights are neither those of the run's seed nor approved by the hospital.
+
+    Raises:
+        SiteError: says what the hospital would have to approve.
+    """
+    if policy.start_weights == "any":
+        return
+    digest = digest_weights(weights)
+    if digest in policy.approved_weights:
+        return
+    fresh = models.build_model(task, config.model, config.seed).state_dict()
+    for name, value in weights.items():
+        own = fresh.get(name)
+        if own is None or not np.allclose(own.numpy(), value, rtol=SAME, atol=SAME):
+            raise SiteError(
+                "policy: the first weights are not those of the run's seed; this hospital must approve them first "
+                f"(approved_weights: {digest})"
+            )
+
+
+def digest_weights(weights: Weights) -> str:
+    """Return the SHA-256 of a model's arrays, by name, as `approved_weights` holds it."""
+    found = hashlib.sha256()
+    for name in sorted(weights):
+        value = np.asarray(weights[name], order="C")
+        found.update(f"{name}\x1f{value.dtype}\x1f{value.shape}\x1f".encode() + value.tobytes())
+    return found.hexdigest()
+
+
+def get_update_path(register: Register, run: str) -> Path:
+    """Return where the last update of a run is kept."""
+    return register.path.with_name("updates") / f"{run}.safetensors"
+
+
+def keep_update(register: Register, run: str, sent: Weights, update: Weights) -> None:
+    """Keep what this hospital was sent and what it made of it, for the check of the next weights."""
+    from safetensors.numpy import save
+
+    path = get_update_path(register, run)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    longest = max(read_longest(path), measure_distance(update, sent))
+    arrays = {f"sent/{name}": np.asarray(value, order="C") for name, value in sent.items() if name in update}
+    arrays |= {f"update/{name}": np.asarray(value, order="C") for name, value in update.items()}
+    arrays["longest"] = np.asarray(longest)
+    files.write_bytes(path, save(arrays))
+    old = sorted(path.parent.glob("*.safetensors"), key=lambda item: item.stat().st_mtime)
+    for item in old[:-KEPT_RUNS]:
+        item.unlink(missing_ok=True)
+
+
+def check_later_weights(policy: SitePolicy, register: Register, run: str, weights: Weights) -> None:
+    """Refuse weights that lie further from this hospital's last update than the policy allows.
+
+    The distance is measured in lengths of this hospital's longest update in the run: the Euclidean norm of what it
+    changed, over all arrays.
+
+    Raises:
+        SiteError: there is no update of this run, or the weights lie too far from it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    if policy.max_weight_distance is None:
+        return
+    try:
+        kept = load(get_update_path(register, run).read_bytes())
+    except FileNotFoundError:
+        raise SiteError("policy: this hospital has not trained in this run, so it cannot check the weights") from None
+    except (OSError, SafetensorError):
+        raise SiteError("policy: this hospital's last update cannot be read, so it cannot check the weights") from None
+    update = {name.removeprefix("update/"): value for name, value in kept.items() if name.startswith("update/")}
+    if any(name not in weights or weights[name].shape != value.shape for name, value in update.items()):
+        raise SiteError("policy: the weights are not of the model that this hospital trained in this run")
+    allowed = policy.max_weight_distance * float(kept["longest"]) + SAME * max(1, len(update)) ** 0.5
+    if not measure_distance(weights, update) <= allowed:
+        raise SiteError(
+            "policy: the weights lie too far from this hospital's last update "
+            f"(more than {policy.max_weight_distance:g} times the length of its longest)"
+        )
+
+
+def read_longest(path: Path) -> float:
+    """Return the length of the longest update so far; 0 where there is none that can be read."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return float(load(path.read_bytes())["longest"])
+    except (OSError, KeyError, SafetensorError):
+        return 0.0
+
+
+def measure_distance(one: Weights, other: Weights) -> float:
+    """Return the Euclidean distance between the arrays of `other` and those of the same names in `one`."""
+    shared = [name for name in other if name in one]
+    return math.sqrt(sum(float(((one[name].astype(np.float64) - other[name]) ** 2).sum()) for name in shared))

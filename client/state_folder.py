@@ -1,0 +1,40 @@
+"""The state folder of a hospital's client: one site's, one process', readable by its owner alone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common import files
+from common.errors import ConfigError
+
+
+@contextmanager
+def claim_state_folder(folder: Path, site: str) -> Iterator[None]:
+    """Hold a state folder for a site while a client runs.
+
+    The folder holds what the site's patients have been charged and what was answered about them: with another name, or
+    shared by two clients, both would begin anew.
+
+    Raises:
+        ConfigError: the folder is another site's, or another client uses it now.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path in (folder, *(item for item in folder.rglob("*") if item.is_dir() and not item.is_symlink())):
+        path.chmod(path.stat().st_mode & 0o700)
+    owner = folder / "site"
+    with (folder / "lock").open("a+", encoding="utf-8") as lock:
+        os.chmod(lock.fileno(), 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"{folder} is in use by another client: give each client a --state of its own") from None
+        known = owner.read_text(encoding="utf-8").strip() if owner.is_file() else ""
+        if known and known != site:
+            raise ConfigError(f"{folder} belongs to the site {known}, not to {site}: give another --state")
+        if not known:
+            files.write_bytes(owner, f"{site}\n".encode())
+        yield

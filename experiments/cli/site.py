@@ -1,0 +1,85 @@
+"""`wardround site`: what a hospital's policy allows, and what its register holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="At a hospital: its policy in words, its split, its register.", no_args_is_help=True)
+
+SiteName = Annotated[str, typer.Option("--site", help="The hospital's name.")]
+StateFolder = Annotated[Path, typer.Option("--state", help="The hospital's state folder, as for wardround client.")]
+
+
+@app.command()
+def explain(
+    policy: Annotated[Path | None, typer.Argument(help="A policy file; none: the defaults.")] = None,
+) -> None:
+    """Print what a policy allows, and what each kind of reply can reveal under it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from client import policy as policies
+    from client.gate import explain as words
+
+    found = policies.load_policy(policy)
+    screen = Console()
+    for line in words.describe_policy(found):
+        screen.print(f"- {line}", markup=False, highlight=False)
+    for title, columns, rows in (
+        (
+            "Settings that a coordinator might choose people with",
+            ("setting", "here", "what for"),
+            words.list_settings(found),
+        ),
+        (
+            "What leaves, and what it can reveal",
+            ("reply", "holds", "limited by", "can still reveal"),
+            words.list_risks(found),
+        ),
+    ):
+        table = Table(title=f"\n{title}", title_justify="left", header_style="bold", show_lines=True)
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        screen.print(table)
+
+
+@app.command()
+def register(site: SiteName, state: StateFolder) -> None:
+    """Print how many people, answers and questions the hospital's register holds."""
+    found = _register(site, state)
+    for part, counts in found.summary().items():
+        for name, count in sorted(counts.items()):
+            typer.echo(f"{part}: {name}: {count}")
+
+
+@app.command()
+def redraw(
+    site: SiteName,
+    state: StateFolder,
+    dataset: Annotated[str, typer.Option(help="The data set's name in a configuration.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+) -> None:
+    """Draw anew who trains and who is tested: people who trained may be tested after it."""
+    from common.errors import UsageError
+
+    found = _register(site, state)
+    if not yes and not typer.confirm(f"{site}: draw {dataset}'s split anew? Earlier answers were about other people"):
+        raise UsageError("nothing was changed")
+    typer.echo(f"{site}: {found.redraw(dataset)} people will be drawn anew at the next request")
+
+
+def _register(site: str, state: Path):  # type: ignore[no-untyped-def]
+    from client.gate.register import open_register
+    from client.policy import SitePolicy
+    from client.site_context import SiteContext
+    from common.errors import UsageError
+
+    found = open_register(SiteContext(SitePolicy(), site=site, data=state, state=state / "runs"))
+    if not found.path.exists():
+        raise UsageError(f"no register at {found.path}: it is made at the first request; check --site and --state")
+    return found

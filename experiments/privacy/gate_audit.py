@@ -1,0 +1,82 @@
+"""Attacks on a hospital's gate by a coordinator who chooses all settings and weights, and how many rows they give.
+
+Each attack asks the hospital's own code as a server would, under a policy, and compares what comes back with the rows
+that the hospital holds. A row is recovered if the attack gives a person's inputs, or a count that rests on one person
+alone. The audit fails if any is: under the default policy none may be.
+
+The attacks, with where they come from:
+- one person from a sum: `sites.limit=1`; the difference of `limit=k+1` and `limit=k`;
+- one person from an update: training on one; a trap weight (Boenisch et al. 2021, arXiv:2112.02918) in the first round
+  and in a later one;
+- codes in a histogram: a linear model whose score is different for every person, with as many bins as are allowed;
+- a difference of two answers: thresholds, or edges of groups, that have one person between them;
+- people who trained, tested: another seed and a large share of test patients;
+- membership: whether the released figures tell test patients from others (a score above chance, not a row).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from client.policy import SitePolicy
+from client.site import load_site
+from client.site_context import SiteContext
+from common.config import RunConfig
+from common.errors import AuditError, ConfigError
+from experiments.privacy.gate_attacks import ATTACKS, AttackResult, Coordinator
+
+
+def audit_gate(config: RunConfig, data: Path, policy: SitePolicy, site: str = "hospital") -> list[AttackResult]:
+    """Attack a hospital's gate; each attack meets a new register, as at a hospital that answers its first run.
+
+    Args:
+        config: the run; its task must have tabular inputs and two classes.
+        data: the hospital's data folder.
+        policy: what the hospital allows.
+        site: the hospital's name.
+
+    Raises:
+        ConfigError: the task is of another kind.
+    """
+    results = []
+    for attack in ATTACKS:
+        with tempfile.TemporaryDirectory() as state:
+            context = SiteContext(policy, site=site, data=data, state=Path(state))
+            coordinator = Coordinator(config, context)
+            everything = SiteContext(replace_policy(policy), site=site, data=data, state=Path(state) / "own")
+            whole = load_site(everything, config)
+            if not whole.task.binary or whole.task.channels:
+                raise ConfigError(
+                    "the gate's audit needs a task of two classes with tabular inputs, such as heart_disease"
+                )
+            results.append(attack(coordinator, whole))
+    return results
+
+
+def replace_policy(policy: SitePolicy) -> SitePolicy:
+    """Return a policy under which the hospital itself looks at all its rows."""
+    return policy.model_copy(update={"split": "requested"})
+
+
+def raise_if_recovered(results: list[AttackResult]) -> None:
+    """Raise AuditError if an attack recovered a row."""
+    for item in results:
+        if item.rows:
+            raise AuditError(f"FAILED: {item.name}: {item.rows} of {item.people} rows recovered")
+
+
+def to_dict(results: list[AttackResult]) -> dict[str, Any]:
+    """Return the results, JSON-ready."""
+    return {"attacks": [asdict(item) for item in results], "rows": sum(item.rows for item in results)}
+
+
+def render_table(results: list[AttackResult]) -> str:
+    """Return the results as a Markdown table."""
+    lines = ["| attack | rows recovered | requests | first refusal |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {item.name} | {item.rows} of {item.people} | {item.asked} | {item.refused or 'none'} |" for item in results
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import sqlite3
+import stat
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.gate.register import Register, count_difference, unpack_people
+from common.errors import DataError, SiteError
+
+
+@pytest.fixture
+def register(tmp_path: Path) -> Register:
+    return Register(tmp_path / "north" / "register.sqlite", "north")
+
+
+def people(first: int, end: int) -> list[str]:
+    return [f"person-{i}" for i in range(first, end)]
+
+
+def test_the_same_people_may_leave_again_and_few_more_may_not(register: Register) -> None:
+    assert register.release("heart", "train", [people(0, 50)], 20, "a") == [True]
+    assert register.release("heart", "train", [people(0, 50)], 20, "b") == [True]
+    assert register.release("heart", "train", [people(0, 51)], 20, "b") == [False]
+    assert register.release("heart", "train", [people(1, 50)], 20, "b") == [False]
+    assert register.release("heart", "train", [people(0, 69)], 20, "b") == [False]
+    assert register.release("heart", "train", [people(0, 70)], 20, "b") == [True]
+    # what was refused left no trace: 69 people differ from both by fewer than 20
+    assert register.release("heart", "train", [people(0, 69)], 20, "b") == [False]
+
+
+def test_kinds_and_data_sets_are_compared_each_for_itself(register: Register) -> None:
+    assert register.release("heart", "train", [people(0, 50)], 20, "a") == [True]
+    assert register.release("heart", "test", [people(0, 49)], 5, "a") == [True]
+    assert register.release("mitdb", "train", [people(0, 49)], 20, "a") == [True]
+
+
+def test_groups_of_one_answer_are_compared_with_one_another(register: Register) -> None:
+    groups = [people(0, 30), people(0, 28), people(0, 25)]
+    assert register.release("heart", "test", groups, 5, "a") == [True, False, True]
+
+
+def test_a_swap_of_few_people_is_a_difference_too(register: Register) -> None:
+    register.release("heart", "test", [people(0, 30)], 5, "a")
+    swapped = [*people(0, 28), *people(40, 42)]
+    assert register.release("heart", "test", [swapped], 5, "a") == [False]
+    assert register.release("heart", "test", [[*people(0, 27), *people(40, 43)]], 5, "a") == [True]
+
+
+def test_differences_are_counted_as_sets_would(register: Register) -> None:
+    register.release("heart", "a", [people(0, 3), people(5, 30), people(2, 9)], 1, "a")
+    with register.open() as connection:
+        stored = [unpack_people(row[0]) for row in connection.execute("SELECT people FROM releases")]
+    sizes = sorted(int(bits.sum()) for bits in stored)
+    assert sizes == [3, 7, 25]
+    by_size = {int(bits.sum()): bits for bits in stored}
+    assert count_difference(by_size[3], by_size[7]) == len(set(people(0, 3)) ^ set(people(2, 9)))
+    assert count_difference(by_size[25], by_size[7]) == len(set(people(5, 30)) ^ set(people(2, 9)))
+
+
+def test_the_file_holds_no_name_and_is_the_owners_alone(register: Register) -> None:
+    register.release("heart", "train", [people(0, 5)], 1, "a")
+    assert b"person-1" not in register.path.read_bytes()
+    assert stat.S_IMODE(register.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(register.path.parent.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_others_can_read_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "north").mkdir(mode=0o755)
+    register = Register(tmp_path / "north" / "register.sqlite", "north")
+    register.ask("a", "a test", "1", 1, 1)
+    assert stat.S_IMODE(register.path.parent.stat().st_mode) == 0o700
+
+
+def test_it_belongs_to_one_site(register: Register) -> None:
+    register.ask("a", "a test", "1", 1, 1)
+    with pytest.raises(DataError, match="belongs to the site north, not to mallory"):
+        Register(register.path, "mallory").ask("a", "a test", "1", 1, 1)
+
+
+def test_a_damaged_file_stops(register: Register) -> None:
+    register.path.parent.mkdir()
+    register.path.write_bytes(b"not a database, but long enough to be looked at" * 40)
+    with pytest.raises(DataError, match="cannot be used"):
+        register.ask("a", "a test", "1", 1, 1)
+
+
+def test_questions_are_limited_by_run_and_month_and_repeats_are_free(register: Register) -> None:
+    for digest in ("1", "2", "1", "2", "1"):
+        register.ask("a", "a test", digest, 2, 3)
+    with pytest.raises(SiteError, match="at most 2 models in one run"):
+        register.ask("a", "a test", "3", 2, 3)
+    register.ask("b", "a test", "3", 2, 3)
+    with pytest.raises(SiteError, match="at most 3 models in one 30 days"):
+        register.ask("b", "a test", "4", 2, 3)
+    register.ask("b", "validation", "4", 2, 3)
+    with register.open() as connection:
+        connection.execute("UPDATE questions SET time = time - 31 * 24 * 3600 WHERE run = 'a'")
+    register.ask("b", "a test", "4", 2, 3)
+
+
+def test_simultaneous_questions_cannot_slip_past_the_limit(register: Register) -> None:
+    register.ask("a", "a test", "0", None, None)
+    answered, start = [], threading.Barrier(8)
+
+    def ask(number: int) -> None:
+        start.wait()
+        try:
+            register.ask("a", "a test", str(number), 4, None)
+            answered.append(number)
+        except SiteError:
+            pass
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answered) == 3
+
+
+def test_what_fails_leaves_nothing(register: Register) -> None:
+    with pytest.raises(RuntimeError), register.open() as connection:
+        connection.execute("INSERT INTO questions VALUES ('a', 'a test', '1', 0)")
+        raise RuntimeError
+    assert register.summary()["questions"] == {}
+
+
+def test_nobodys_split_changes(register: Register) -> None:
+    with register.open() as connection:
+        register.set_sides(connection, "heart", {"p": 0, "q": 2})
+    with register.open() as connection:
+        register.set_sides(connection, "heart", {"p": 2, "r": 1})
+        assert register.read_sides(connection, "heart", ["p", "q", "r", "s"]) == {"p": 0, "q": 2, "r": 1}
+    assert register.redraw("heart") == 3
+    with register.open() as connection:
+        assert register.read_sides(connection, "heart", ["p", "q", "r"]) == {}
+
+
+def test_another_version_is_refused(register: Register) -> None:
+    register.ask("a", "a test", "1", 1, 1)
+    with sqlite3.connect(register.path) as connection:
+        connection.execute("UPDATE about SET value = 'wardround.register/9' WHERE key = 'format'")
+    with pytest.raises(DataError, match="not a register of this version"):
+        register.ask("a", "a test", "1", 1, 1)
+
+
+def sizes(register: Register, *groups: list[int], kind: str = "cells") -> list[int]:
+    names = people(0, 40)
+    member = np.zeros((len(groups), 40), dtype=bool)
+    for row, group in zip(member, groups, strict=True):
+        row[group] = True
+    return register.answer_sizes("heart", kind, names, member, 5, "a").tolist()
+
+
+def test_groups_that_differ_by_few_get_one_answer(register: Register) -> None:
+    first = list(range(20))
+    assert sizes(register, first) == [20]
+    assert sizes(register, first[:-1], [*first, 30], list(range(4, 20))) == [20, 20, 20]
+    assert sizes(register, list(range(25))) == [25]
+    assert sizes(register, list(range(24))) == [25]  # nearest to what was answered last
+    assert sizes(register, first, kind="other cells") == [20]
+
+
+def test_small_groups_and_empty_ones_look_alike(register: Register) -> None:
+    assert sizes(register, [], [3], [1, 2, 3, 4]) == [2, 2, 2]
+    assert sizes(register, [1, 2, 3, 4, 5]) == [5]
+
+
+def test_people_who_come_later_are_compared_too(register: Register) -> None:
+    member = np.ones((1, 10), dtype=bool)
+    assert register.answer_sizes("heart", "cells", people(0, 10), member, 5, "a").tolist() == [10]
+    assert register.answer_sizes("heart", "cells", people(0, 12), np.ones((1, 12), bool), 5, "a").tolist() == [10]
+    assert register.answer_sizes("heart", "cells", people(0, 15), np.ones((1, 15), bool), 5, "a").tolist() == [15]
