@@ -73,7 +73,7 @@ def _round(number: int, of: int, sites: Mapping[str, int]) -> dict[str, Any]:
         "macro_f1": 0.3 + number / 10,
         "macro_auroc": None,
     }
-    told = {
+    site_results = {
         site: {"train": {"examples": 60, "loss": 1 / number}, "validation": {**short, "loss": 1 / number}}
         for site in sites
         if (number, site) != (2, "west")
@@ -82,7 +82,7 @@ def _round(number: int, of: int, sites: Mapping[str, int]) -> dict[str, Any]:
         "time": 1.0,
         "of": of,
         "round": number,
-        "sites": told,
+        "sites": site_results,
         "weights": "ab",
         "seconds": 0.5,
         "lost": {"west": "no answer within 9 s"} if number == 2 else {},

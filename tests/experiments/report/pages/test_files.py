@@ -131,7 +131,7 @@ def test_the_card_of_a_run_without_test_figures_is_readable(make_run) -> None:
     assert "There are no test results" in text
 
 
-def test_the_card_tells_of_groups_and_of_what_is_suppressed(make_run) -> None:
+def test_the_card_lists_groups_and_suppressed_results(make_run) -> None:
     report = build_report(make_run())
     federated = report.federated
     item, worse = federated.sites["north"], federated.sites["south"]

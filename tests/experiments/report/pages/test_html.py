@@ -185,7 +185,7 @@ def test_hospital_lost_in_the_final_evaluation_says_so(make_run) -> None:
     ]
 
 
-def test_a_loss_within_a_round_is_told_once(make_run) -> None:
+def test_a_missing_response_within_a_round_is_listed_once(make_run) -> None:
     assert list_losses(build_report(make_run())) == [("west", "round 2", "no answer within 9 s")]
 
 
@@ -210,7 +210,7 @@ def test_models_are_compared(make_run) -> None:
     assert "With and without selected patients" in text
 
 
-def test_first_screen_tells_who_how_good_how_sure_and_where_it_fails(make_run) -> None:
+def test_key_facts_state_patients_performance_uncertainty_and_worst_hospital(make_run) -> None:
     report = build_report(make_run(synthetic=True))
     found = {fact.label: fact for fact in list_facts(report)}
     figure, item = report.federated.pooled.macro_f1, report.federated.sites["south"]

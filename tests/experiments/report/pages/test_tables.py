@@ -102,12 +102,12 @@ def test_csv_leaves_no_figure_of_an_evaluation_out(make_run) -> None:
     """Every number of type Figure in report.json's federated model at a hospital stands in a line of the table."""
     report = build_report(make_run())
     part = report.federated.sites["north"].classes["V"]
-    told = {
+    changes = {
         "operating": (OperatingPoint(at=0.9, sensitivity=Figure(value=0.111), specificity=Figure(value=0.222)),),
         "alarms": Alarms(hours=9.0, per_day=Figure(value=3.33), false_per_hour=Figure(value=4.44)),
     }
     more = {
-        "classes": report.federated.sites["north"].classes | {"V": part.model_copy(update=told)},
+        "classes": report.federated.sites["north"].classes | {"V": part.model_copy(update=changes)},
         "lead": LeadTimes(patients=6, warned=Figure(value=0.555), hours=Figure(value=6.66), histogram=(1,)),
         "utility": Figure(value=0.777),
     }

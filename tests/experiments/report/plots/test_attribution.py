@@ -17,12 +17,12 @@ def test_importance_is_the_mean_over_patients_and_stands_on_the_page(make_run: C
     folder = make_run()
     assert "Importance of the inputs" not in render_html(build_report(folder))
     outcome = json.loads((folder / "federated.json").read_text())
-    told = {"method": "occlusion", "patients": 6, "features": {"<rr>": 1.0}, "channels": {"I": 0.5}}
+    explanation = {"method": "occlusion", "patients": 6, "features": {"<rr>": 1.0}, "channels": {"I": 0.5}}
     course = {"patients": 6, "signal": [[0.0, 1.0, 0.0]], "importance": [[0.0, 2.0, 0.0]]}
     other = {"patients": 2, "signal": [[4.0, 1.0, 0.0]], "importance": [[0.0, 2.0, 4.0]]}
     outcome["explanations"] = {
-        "north": {**told, "classes": {"N": course}},
-        "west": {**told, "patients": 2, "features": {"<rr>": 3.0}, "classes": {"N": other}, "suppressed": ["V"]},
+        "north": {**explanation, "classes": {"N": course}},
+        "west": {**explanation, "patients": 2, "features": {"<rr>": 3.0}, "classes": {"N": other}, "suppressed": ["V"]},
     }
     (folder / "federated.json").write_text(json.dumps(outcome))
     report = build_report(folder)

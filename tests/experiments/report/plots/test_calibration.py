@@ -71,7 +71,7 @@ def drawings(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def marks(axes: Any) -> list[tuple[float, float, str, bool]]:
-    """Return the marks of a panel from left to right: chance, share, shape, filled."""
+    """Return the marks of a panel from left to right: probability, share, shape, filled."""
     dots = [line for line in axes.lines if line.get_marker() not in ("None", "", None)]
     found = [(*(float(v[0]) for v in dot.get_data()), dot.get_marker(), dot.get_mfc() != "none") for dot in dots]
     return sorted(found)
@@ -90,10 +90,10 @@ def test_marks_stand_where_the_rows_say_and_hollow_where_few_patients_do(drawing
         expected = []
         for g in np.unique(group):
             here = group == g
-            chance, share, people = expit(odds[here]).mean(), truth[here].mean(), len(set(owner[here].tolist()))
+            probability, share, people = expit(odds[here]).mean(), truth[here].mean(), len(set(owner[here].tolist()))
             shape = {0.0: "v", 1.0: "^"}.get(share, "o")
             with np.errstate(divide="ignore"):
-                expected.append((*np.clip(logit([chance, share]), -8, 8), shape, people >= 5))
+                expected.append((*np.clip(logit([probability, share]), -8, 8), shape, people >= 5))
         found = marks(panel)
         shapes |= {(mark[2], mark[3]) for mark in found}
         assert [mark[2:] for mark in found] == [mark[2:] for mark in expected]
@@ -151,12 +151,12 @@ def test_classes_have_shapes_of_their_own_and_a_panel_everywhere_and_at_each_hos
     assert len({colour for colour, _ in looks}) == len({shape for _, shape in looks}) >= 2
 
 
-def test_a_hospital_that_tells_too_little_says_so_in_its_panel(drawings) -> None:
+def test_a_hospital_with_suppressed_results_says_so_in_its_panel(drawings) -> None:
     report, _ = report_of(EVENT, {"north": 9, "south": 4})
     model = report.federated
     part = model.sites["south"].model_copy(update={"suppressed": {"yes": 5}, "classes": model.sites["south"].classes})
-    told = {name: item.model_copy(update={"calibration": None}) for name, item in part.classes.items()}
-    nothing = {"ece": Figure(value=None), "classes": told}
+    suppressed = {name: item.model_copy(update={"calibration": None}) for name, item in part.classes.items()}
+    nothing = {"ece": Figure(value=None), "classes": suppressed}
     sites = {**model.sites, "south": part.model_copy(update=nothing)}
     report = report.model_copy(update={"models": (model.model_copy(update={"sites": sites}),)})
     for name in ("reliability", "decision"):

@@ -1,4 +1,4 @@
-"""What a report tells of a model that reconstructs."""
+"""The report of an autoencoder."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_the_report_keeps_classes_and_views(report: Report) -> None:
     assert pooled is not None
     assert pooled.brier is None
     merged = latent.merge_views(report)["all hospitals"]
-    told = sum(sum(cells.values()) for name, cells in merged.counts.items() if name == "normal")
-    assert told == next(iter(pooled.classes.values())).examples
+    counted = sum(sum(cells.values()) for name, cells in merged.counts.items() if name == "normal")
+    assert counted == next(iter(pooled.classes.values())).examples
 
 
 def test_the_page_says_what_is_normal_and_what_the_score_is(report: Report) -> None:
