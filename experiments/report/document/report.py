@@ -151,7 +151,7 @@ def read_report(folder: Path) -> Report:
     try:
         return from_json(source.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
-        raise DataError(f"cannot read {source}: name the folder of a run that has a report") from None
+        raise DataError(f"cannot read {source}: give the folder of a run that has a report") from None
     except DataError as problem:
         raise DataError(f"{source} is {problem}") from None
 
