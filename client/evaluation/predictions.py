@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -110,19 +110,16 @@ def count_predictions(
     kept = slice(None) if hidden is None or truth.ndim == 1 or not hidden.any() else np.flatnonzero(~hidden)
     if not isinstance(kept, slice):
         z, truth = z[:, kept], truth[:, kept]
-    given: dict[str, Any] = {
-        "threshold": threshold,
-        "worth": _select_rows(cohort.utility, chosen) if task.utility else None,
-    }
+    losses = None
     if task.anomaly:  # the loss is the reconstruction error of normal examples; other scores have none
         losses = scores.losses[chosen] if isinstance(scores, AnomalyScores) else np.full(len(truth), np.nan)
-        given["losses"] = np.where(truth == 0, losses, 0.0)
-    times: dict[str, Any] = {"hours": _select_rows(cohort.hours, chosen), "until": _select_rows(cohort.until, chosen)}
+        losses = np.where(truth == 0, losses, 0.0)
+    worth = _select_rows(cohort.utility, chosen) if task.utility else None
+    count = partial(counts.count_predictions, z, truth, bins=bins, threshold=threshold, worth=worth, losses=losses)
+    hours, until = _select_rows(cohort.hours, chosen), _select_rows(cohort.until, chosen)
     try:
-        factor = coarse_factor(bins)
-        each = counts.count_predictions(z, truth, owner, len(people), bins, coarse=factor, **given, **times)
-        together = np.zeros(len(truth), np.int64)
-        total = counts.count_predictions(z, truth, together, 1, bins, **given).total()
+        each = count(group=owner, groups=len(people), coarse=coarse_factor(bins), hours=hours, until=until)
+        total = count(group=np.zeros(len(truth), np.int64), groups=1).total()
     except ValueError as error:
         raise SiteError(f"the model's output is not usable: {error}") from None
     summed = each.total()

@@ -55,9 +55,9 @@ class UnitGroup:
         """Return `(rows, ...)` as `(units, longest, ...)`, padded with zeros where a unit has fewer rows."""
         if self._position is None:
             return held.view(self.units, self.longest, *held.shape[1:])
-        found = held.new_zeros(self.units * self.longest, *held.shape[1:])
-        found[self._position] = held
-        return found.view(self.units, self.longest, *held.shape[1:])
+        padded = held.new_zeros(self.units * self.longest, *held.shape[1:])
+        padded[self._position] = held
+        return padded.view(self.units, self.longest, *held.shape[1:])
 
     def summed(self, held: Tensor) -> Tensor:
         """Return the sum of `(rows, ...)` over each unit's rows, `(units, ...)`."""
@@ -123,13 +123,13 @@ class LayerCall:
             return {} if module.bias is None else {"bias": group.summed(slope.flatten(2).sum(2))}
         if isinstance(module, nn.GroupNorm):
             normed = functional.group_norm(into, module.num_groups, eps=module.eps)
-            found = (slope * normed).flatten(2).sum(2), slope.flatten(2).sum(2)
+            weight, bias = (slope * normed).flatten(2).sum(2), slope.flatten(2).sum(2)
         else:
             assert isinstance(module, nn.LayerNorm)
             normed = functional.layer_norm(into, module.normalized_shape, eps=module.eps)
             axes = tuple(range(1, into.ndim - len(module.normalized_shape)))
-            found = (slope * normed).sum(axes) if axes else slope * normed, slope.sum(axes) if axes else slope
-        return {"weight": group.summed(found[0]), "bias": group.summed(found[1])}
+            weight, bias = (part.sum(axes) if axes else part for part in (slope * normed, slope))
+        return {"weight": group.summed(weight), "bias": group.summed(bias)}
 
     def weighted_sum(self, factor: Tensor) -> Tensor:
         """Return the sum over units of the weight's gradients times `factor` `(units,)`, in the weight's shape."""
@@ -139,10 +139,10 @@ class LayerCall:
             return slope.flatten(0, -2).T @ self.into.flatten(0, -2)
         assert isinstance(module, nn.Conv1d | nn.Conv2d)
         weight_of = conv1d_weight if isinstance(module, nn.Conv1d) else conv2d_weight
-        found: Tensor = weight_of(  # type: ignore[no-untyped-call]
+        total: Tensor = weight_of(  # type: ignore[no-untyped-call]
             self.into, module.weight.shape, slope, module.stride, module.padding, module.dilation
         )
-        return found
+        return total
 
     def _steps(self, held: Tensor) -> Tensor:
         """Return a linear layer's inputs or output gradients as `(units, rows * steps, width)`."""
@@ -273,8 +273,8 @@ class GradientPass:
 def find_trained_layers(model: nn.Module, trained: dict[str, nn.Parameter]) -> dict[str, nn.Module] | None:
     """Return the layers with trained parameters by name, or None if one of them is not supported."""
     holders = {name.rpartition(".")[0] for name in trained}
-    found = {name: module for name, module in model.named_modules() if name in holders}
-    return found if all(name and _is_supported(module) for name, module in found.items()) else None
+    layers = {name: module for name, module in model.named_modules() if name in holders}
+    return layers if all(name and _is_supported(module) for name, module in layers.items()) else None
 
 
 def _is_supported(module: nn.Module) -> bool:

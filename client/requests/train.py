@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from contextvars import ContextVar
-from typing import Any
+from functools import partial
 
 import numpy as np
 from torch import nn
@@ -27,6 +27,7 @@ from client.site import Site, load_site
 from client.site_context import SiteContext
 from client.training.local_update import TrainFunction, train_locally
 from client.training.loop import Schedule, TrainingResult, train_model
+from common.arrays import Weights
 from common.errors import SiteError
 from common.replies import TrainReply
 from common.reports import PrivacySpent, TrainReport
@@ -67,21 +68,20 @@ def handle_train(context: SiteContext, request: TrainRequest) -> TrainReply:
         loaded.model, request, loaded.saved, _training_function(context, loaded.model, site, request, plan)
     )
     result = update.result
-    about: dict[str, Any] = {
-        "examples": result.examples,
-        "privacy": spent,
-        "state": "lost" if loaded.saved.lost else None,
-    }
-    if contribution is None:  # loss and time would say something of a hospital, and whether it was drawn
+    report = TrainReport(examples=result.examples, privacy=spent, state="lost" if loaded.saved.lost else None)
+    if contribution is None:  # at privacy.level=hospital these would reveal something of it, and whether it was drawn
         shared = context.policy.share_training_loss and result.loss and math.isfinite(result.loss[-1])
-        about |= {
-            "loss": result.loss[-1] if shared else None,  # none where training is private
-            "steps": result.steps,
-            "epochs": len(result.loss) or config.training.epochs,
-            "stopped_early": result.stopped_early,
-            "seconds": round(time.perf_counter() - start, 3),
-        }
-    return build_update_reply(site.name, request.weights, update, TrainReport(**about), contribution)
+        report = TrainReport(
+            examples=report.examples,
+            privacy=report.privacy,
+            state=report.state,
+            loss=result.loss[-1] if shared else None,  # None where training is private
+            steps=result.steps,
+            epochs=len(result.loss) or config.training.epochs,
+            stopped_early=result.stopped_early,
+            seconds=round(time.perf_counter() - start, 3),
+        )
+    return build_update_reply(site.name, request.weights, update, report, contribution)
 
 
 def _contribution_weight(counts: TrainingCounts, wanted: str) -> float:
@@ -97,25 +97,24 @@ def _training_function(
     epochs = config.training.epochs
     schedule = Schedule((request.round - 1) * epochs, config.federation.rounds * epochs)
 
-    def train(purpose: str, **more: Any) -> TrainingResult:
+    def train(
+        purpose: str, *, proximal: float = 0.0, anchor: Weights | None = None, correction: Weights | None = None
+    ) -> TrainingResult:
         seed = seed_for(config.seed, site.name, request.round, purpose)
-        if plan is not None:
-            more.pop("correction", None)  # start_private_round refuses strategies that have one
+        if plan is not None:  # start_private_round refuses strategies that have a correction
             return train_privately(
-                model, site.train, config.training, plan, seed, schedule=schedule, stop=stop_signal.get(), **more
+                model,
+                site.train,
+                config.training,
+                plan,
+                seed,
+                schedule=schedule,
+                stop=stop_signal.get(),
+                proximal=proximal,
+                anchor=anchor,
             )
-        policy = context.policy
-        if purpose != "train" or (policy.min_unit_patients <= 1 and not policy.update_noise):
-            return train_plainly(seed, **more)  # a simulation; or a personal model, which does not leave
-        support = UnitSupport(model, site.train)
-        with support.measure():
-            result = train_plainly(seed, on_rows=support.set_rows, **more)
-        entropy = np.random.default_rng(secrets.randbits(128))
-        support.protect(request.weights, policy.min_unit_patients, policy.update_noise, entropy)
-        return result
-
-    def train_plainly(seed: int, **more: Any) -> TrainingResult:
-        return train_model(
+        train_plainly = partial(
+            train_model,
             model,
             site.train,
             config.training,
@@ -125,7 +124,18 @@ def _training_function(
             schedule=schedule,
             validation=site.validation,
             stop=stop_signal.get(),
-            **more,
+            proximal=proximal,
+            anchor=anchor,
+            correction=correction,
         )
+        policy = context.policy
+        if purpose != "train" or (policy.min_unit_patients <= 1 and not policy.update_noise):
+            return train_plainly()  # a simulation; or a personal model, which does not leave
+        support = UnitSupport(model, site.train)
+        with support.measure():
+            result = train_plainly(on_rows=support.set_rows)
+        entropy = np.random.default_rng(secrets.randbits(128))
+        support.protect(request.weights, policy.min_unit_patients, policy.update_noise, entropy)
+        return result
 
     return train
