@@ -1,16 +1,17 @@
-"""Detectors of the abnormal to hold autoencoders against: scikit-learn's, and two rivals without any model.
+"""Anomaly detectors to compare autoencoders with: scikit-learn's, and two without a model.
 
 `isolation_forest` (Liu, Ting, Zhou 2008, ICDM 413-422), `one_class_svm` (Schölkopf et al. 2001, Neural Comput
 13(7):1443-1471), `lof` (local outlier factor, Breunig et al. 2000, SIGMOD 93-104) and `pca` (what leading components
-do not reconstruct) learn from normal rows. They see hand-crafted features (as classical models do), samples, or the
-latent values of the run's own autoencoder; a gap gets the median of the training rows, and each input is standardised.
+do not reconstruct) learn from normal rows. Their inputs are hand-crafted features (as of classical models), samples,
+or the latent values of the run's autoencoder; missing values are replaced with the median of the training rows, and
+inputs are standardised.
 
-`template` learns nothing: the energy of a beat minus its recording's own median beat, over that beat's energy; of a
-strip, how little its beats are like their median. `age_sex` is how much older a person is than the median of normal
-training patients of the same sex: what can be said without looking at the signal.
+`template` learns nothing: its score is the energy of a beat minus its recording's median beat, divided by that median
+beat's energy; for a strip, how much its beats differ from their median. `age_sex` is how much older a person is than
+the median of normal training patients of the same sex: a baseline that does not use the signal.
 
-All give log odds of the second class: 4 asinh of the score, less its quantile `1 - contamination` over the training
-rows, in units of its interquartile range. That keeps the order of the scores; it is no probability.
+All give log odds of the second class: 4 asinh of the score minus its quantile `1 - contamination` over the training
+rows, in units of its interquartile range. This keeps the order of the scores, but is not a probability.
 """
 
 from __future__ import annotations
@@ -49,15 +50,15 @@ TITLES = {
 INPUT_TITLES = {"features": "hand-crafted features", "signal": "samples", "latent": "latent values"}
 MODEL_FREE = ("template", "age_sex")
 MIN_NORMAL_ROWS = 10
-"""Fewer training rows say nothing of what is normal."""
+"""Smallest number of normal training rows."""
 SCORE_STRETCH = 4.0
-"""Stretches scores over the range in which evaluation counts them in bins (common/metrics/counts.py)."""
+"""Factor that spreads scores over the range of the histogram bins (common/metrics/counts.py)."""
 MAX_STANDARDISED = 10.0
-"""Standardised inputs end here, so that one broken value does not count for all."""
+"""Limit of standardised inputs, so that a single wrong value does not dominate."""
 
 
 def list_variants(config: AnomalyConfig) -> list[tuple[str, str, str]]:
-    """Return each detector's name, kind and input (none of the model-free), in the order asked for."""
+    """Return each detector's name, kind and input ("" for those without a model), in the configured order."""
     found: list[tuple[str, str, str]] = []
     for kind in config.models:
         if kind in MODEL_FREE:
@@ -68,49 +69,51 @@ def list_variants(config: AnomalyConfig) -> list[tuple[str, str, str]]:
 
 
 def detector_title(kind: str, on: str) -> str:
-    """Return what a person reads of a detector."""
+    """Return a detector's title."""
     text = f"{TITLES[kind]} on {INPUT_TITLES[on]}" if on else TITLES[kind]
     return text if text[1:2].isupper() else text[0].upper() + text[1:]
 
 
 def check_anomaly_baselines(config: RunConfig, task: Task) -> None:
-    """Refuse detectors that a run cannot have, before anything is trained for them.
+    """Check before any training that a run can have the configured detectors.
 
     Raises:
-        ConfigError: names the key and what it needs.
+        ConfigError: names the key and what it requires.
     """
     wanted = config.baselines.anomaly
     if not wanted.models:
         return
     if not (config.baselines.pooled or config.baselines.local):
-        raise ConfigError("baselines.anomaly.models: they are trained as the networks are: set pooled or local")
+        raise ConfigError(
+            "baselines.anomaly.models: they are trained on the same patients as the networks: set pooled or local"
+        )
     if not task.binary and not config.detecting:
         raise ConfigError(
-            f"baselines.anomaly.models: {task.name} has {len(task.classes)} classes: take a task of two (such as "
-            "data.options.target=abnormal), or a model that reconstructs"
+            f"baselines.anomaly.models: {task.name} has {len(task.classes)} classes: choose a task with two (such as "
+            "data.options.target=abnormal), or an autoencoder"
         )
     learned = any(kind not in MODEL_FREE for kind in wanted.models)
     if learned and "latent" in wanted.inputs and not config.detecting:
-        raise ConfigError("baselines.anomaly.inputs: latent values are an autoencoder's: set model.name to one")
+        raise ConfigError("baselines.anomaly.inputs: latent values need an autoencoder: set model.name to one")
 
 
 def select_normal_rows(train: Cohort, config: RunConfig) -> Cohort:
-    """Return the rows to learn from: where the run's model reconstructs all that it is trained on, else normal ones."""
+    """Return the rows to learn from: all that an autoencoder run trains on, otherwise the normal ones."""
     return train if config.detecting else train.take(train.y == 0)
 
 
 class InputTables:
-    """What makes inputs of a cohort, each made once while the cohort lives."""
+    """The functions that compute inputs of a cohort, each with a cache."""
 
     def __init__(self, config: RunConfig, folder: Path) -> None:
         self._config, self._folder = config, folder
         self._kept: dict[str, MakeInputs] = {}
 
-    def of(self, on: str) -> MakeInputs:
-        """Return what makes `features`, `signal` or `latent` values.
+    def table_for(self, on: str) -> MakeInputs:
+        """Return the function that computes `features`, `signal` or `latent` inputs.
 
         Raises:
-            SiteError: the run has no such values.
+            SiteError: the run has no such inputs.
         """
         if on not in self._kept:
             made = (
@@ -125,7 +128,7 @@ class InputTables:
 
 
 def signal_inputs(cohort: Cohort) -> Floats:
-    """Return the samples of each example side by side; of a task without a signal its features."""
+    """Return the samples of each example `(examples, channels x samples)`; without a signal, its features."""
     if not cohort.task.channels:
         return cohort.features
     x = cohort.x.dense() if isinstance(cohort.x, Windows) else cohort.x
@@ -133,16 +136,17 @@ def signal_inputs(cohort: Cohort) -> Floats:
 
 
 def latent_inputs(config: RunConfig, folder: Path) -> MakeInputs:
-    """Return what makes latent values `(examples, latent)` of a cohort, by the federation's own autoencoder.
+    """Return the function that computes latent values `(examples, latent)` with the federation's autoencoder.
 
     Raises:
-        SiteError: each hospital scales its inputs on its own, so that there is no common form of them.
+        SiteError: hospitals scale their inputs or keep layers on their own, so that there are no common latent values.
     """
     if config.data.scaling == "site":
-        raise SiteError("latent values: data.scaling=site gives each hospital inputs of its own form")
-    if restore.list_local_layers(folder):
-        raise SiteError("latent values: the strategy keeps layers at each hospital, so that there is no common form")
-    model, task = restore.model(folder)
+        raise SiteError("latent values: data.scaling=site gives each hospital a scaling of its own")
+    try:
+        model, task = restore.model(folder)
+    except DataError as error:  # the hospitals keep layers to themselves, so there are no common latent values
+        raise SiteError(f"latent values: {error}") from None
     scaling = restore.load_scaling(folder)
 
     def table(cohort: Cohort) -> Floats:
@@ -162,22 +166,22 @@ def latent_inputs(config: RunConfig, folder: Path) -> MakeInputs:
 def fit_anomaly(
     kind: str, train: Cohort, seed: int, config: AnomalyConfig, table: MakeInputs | None = None, workers: int = 1
 ) -> Predict:
-    """Learn what is normal; return what gives logits `(examples, 2)`, float32 and finite, for any cohort.
+    """Fit a detector to normal rows; return a function that gives finite float32 logits `(examples, 2)` of a cohort.
 
     Args:
         kind: one of TITLES.
-        train: what counts as normal.
+        train: normal rows.
         seed: the same seed gives the same detector.
-        config: their options.
-        table: what makes inputs of a cohort, for those of scikit-learn; none: hand-crafted features.
-        workers: threads that may be used.
+        config: the detectors' options.
+        table: computes the inputs of scikit-learn's detectors; None: hand-crafted features.
+        workers: number of threads.
 
     Raises:
         ConfigError: no detector has that name.
-        SiteError: there is too little to learn from, or the data do not hold what the detector looks at.
+        SiteError: there are too few normal rows, or the data lack what the detector uses.
     """
     if kind not in TITLES:
-        raise ConfigError(f"no detector of the abnormal named {kind!r}: choose from {', '.join(sorted(TITLES))}")
+        raise ConfigError(f"no anomaly detector named {kind!r}: choose from {', '.join(sorted(TITLES))}")
     if len(train.y) < MIN_NORMAL_ROWS:
         raise SiteError(f"fewer than {MIN_NORMAL_ROWS} normal training examples at this site")
     if kind == "template":
@@ -189,7 +193,7 @@ def fit_anomaly(
     usual = raw(train)
     usual = usual[np.isfinite(usual)]
     if not len(usual):
-        raise SiteError(f"{TITLES[kind]}: cannot be measured on this site's training examples")
+        raise SiteError(f"{TITLES[kind]}: cannot be computed for this site's training examples")
     low, middle, high = np.quantile(usual, [0.25, 0.5, 0.75])
     start = np.quantile(usual, 1 - config.contamination)
     spread = float(high - low) or float(usual.std()) or 1.0
@@ -198,7 +202,7 @@ def fit_anomaly(
         if not len(cohort.y):
             return np.zeros((0, 2), np.float32)
         found = raw(cohort)
-        # What cannot be measured is neither normal nor abnormal: it gets the training rows' median.
+        # What cannot be measured gets the median of the training rows: neither normal nor abnormal.
         score = SCORE_STRETCH * np.arcsinh((np.where(np.isnan(found), middle, found) - start) / spread)
         score = np.clip(score, -15.9, 15.9)
         return np.stack([np.zeros_like(score), score], axis=1).astype(np.float32)
@@ -207,7 +211,7 @@ def fit_anomaly(
 
 
 def template_scores(cohort: Cohort) -> Scores:
-    """Return how far each beat is from its recording's median beat, the log of a share of energy, NaN unknown.
+    """Return the log of each beat's relative energy of difference from its recording's median beat; NaN: unknown.
 
     Raises:
         SiteError: the data are neither beats nor strips of an ECG.
@@ -215,8 +219,8 @@ def template_scores(cohort: Cohort) -> Scores:
     try:
         what = features.signal_kind(cohort.task)
     except DataError:
-        raise SiteError("the difference from a median beat: these data are no ECG") from None
-    assert not isinstance(cohort.x, Windows)  # hours, which are no ECG
+        raise SiteError("the difference from a median beat needs an ECG") from None
+    assert not isinstance(cohort.x, Windows)  # hourly data are no ECG
     if what == "strip":
         sameness = features.feature_table(cohort)[:, features.feature_names(cohort.task).index("sameness")]
         return np.log(1.001 - sameness.astype(np.float64))
@@ -236,7 +240,7 @@ def template_scores(cohort: Cohort) -> Scores:
 
 def _age_sex(train: Cohort) -> RawScore:
     if train.age is None or not np.isfinite(train.age[np.unique(train.patient)]).any():
-        raise SiteError("age and sex alone: these data do not say how old a patient is")
+        raise SiteError("age and sex alone: these data have no ages")
 
     def people(cohort: Cohort) -> tuple[Scores, npt.NDArray[np.int64]]:
         age = np.full(len(cohort.patients), np.nan) if cohort.age is None else cohort.age.astype(np.float64)

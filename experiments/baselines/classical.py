@@ -1,13 +1,13 @@
-"""Classical models to hold networks against: scikit-learn's, with hand-crafted features where the data are an ECG.
+"""Classical models to compare networks with: scikit-learn's, with hand-crafted features for ECGs.
 
-`logreg` (logistic regression), `forest` (random forest) and `boosting` (gradient boosting on histograms) see raw
-inputs, not scaled ones: features as they are, NaN where not measured; of an ECG sites/ecg/features.py; of hours the
-last measured value, mean, least and greatest of each channel, and the share of hours in which it was measured.
-Boosting takes NaN as it is. The others get the median of the training rows, and logistic regression also an indicator
-for each input that is missing in one of them; it alone has its inputs standardised. Classes weigh as in the networks'
-loss (training.loss, training.weight_power).
+`logreg` (logistic regression), `forest` (random forest) and `boosting` (histogram gradient boosting) take unscaled
+inputs: features as they are, NaN where not measured; for an ECG the features of sites/ecg/features.py; for hourly data
+the last measured value, mean, minimum and maximum of each channel, and the share of hours in which it was measured.
+Boosting handles NaN itself. For the others, missing values are replaced with the median of the training rows; logistic
+regression also gets an indicator for each input with missing training values, and standardised inputs. Classes are
+weighted as in the networks' loss (training.loss, training.weight_power).
 
-Settings are fixed, not tuned: no validation or test patient is looked at.
+Settings are fixed, not tuned, so validation and test patients are not used.
 """
 
 from __future__ import annotations
@@ -35,27 +35,32 @@ MakeInputs = Callable[[Cohort], Floats]
 
 TITLES = {"boosting": "gradient boosting", "forest": "random forest", "logreg": "logistic regression"}
 MIN_PROBABILITY = 1e-6
-"""Probabilities are kept so far from 0 and 1, that log odds are finite."""
+"""Distance of probabilities from 0 and 1, so that log odds are finite."""
 TREES, TREE_ROWS, ROUNDS = 100, 50_000, 200
-"""Trees of a forest, the most rows that one tree draws, and rounds of boosting."""
+"""Trees of a forest, the largest number of rows drawn for a tree, and rounds of boosting."""
 HOURLY_STATISTICS = ("last", "mean", "min", "max", "measured")
 MIN_THREADED_VALUES = 2_000_000
-"""Fewer values are worked on by one thread: boosting's threads would wait for each other more than they work."""
+"""Fewer input values are processed with one thread, because threads of boosting would mostly wait for each other."""
 WINDOW_BLOCK = 1 << 24
-"""Values of windows that are laid out at a time."""
+"""Values of windows that are in memory at the same time."""
 _one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
 class ClassicalOptions:
-    """`weight_power`: as training.weight_power, 0 for equal weights; `workers`: threads that may be used."""
+    """Options of classical models.
+
+    Attributes:
+        weight_power: as training.weight_power; 0: equal weights.
+        workers: number of threads.
+    """
 
     weight_power: float = 0.5
     workers: int = 1
 
     @classmethod
-    def of(cls, config: RunConfig, workers: int = 1) -> ClassicalOptions:
-        """Return the options that weigh classes as a run's training does."""
+    def from_config(cls, config: RunConfig, workers: int = 1) -> ClassicalOptions:
+        """Return the options that weight classes as in a run's training."""
         training = config.training
         return cls(0.0 if training.loss == "cross_entropy" else training.weight_power, max(1, workers))
 
@@ -68,17 +73,17 @@ def classical_names() -> tuple[str, ...]:
 def fit_classical(
     name: str, train: Cohort, seed: int, options: ClassicalOptions | None = None, table: MakeInputs | None = None
 ) -> Predict:
-    """Train a classical model; return what gives its logits `(examples, classes)`, float32, for any cohort.
+    """Train a classical model; return a function that gives logits `(examples, classes)`, float32, of any cohort.
 
-    Softmax (a sigmoid each, if multilabel) of the logits is the model's probability, kept within SMALLEST of 0 and 1.
-    Where training rows have one class alone, what is predicted is how common the classes are there.
+    The softmax of the logits (for several labels the sigmoid) is the model's probability, limited by MIN_PROBABILITY.
+    If the training rows have only one class, the model predicts the frequencies of the classes.
 
     Args:
-        name: one of `names()`.
-        train: at least one example, its inputs not scaled.
-        seed: the same seed gives the same model, whatever the number of workers.
+        name: one of `classical_names()`.
+        train: at least one example, with unscaled inputs.
+        seed: the same seed gives the same model for any number of workers.
         options: class weights and threads.
-        table: what makes inputs of a cohort; none: `inputs`.
+        table: computes the inputs of a cohort; None: `raw_inputs`.
 
     Raises:
         ConfigError: no model has that name.
@@ -118,7 +123,7 @@ def fit_classical(
 
 
 def cached_inputs(table: MakeInputs | None = None) -> MakeInputs:
-    """Return `table`, or `inputs`, that keeps what it made of a cohort while the cohort lives, for several models."""
+    """Return `table`, or `raw_inputs`, with a cache: the inputs of a cohort are computed once while it exists."""
     kept: dict[int, Floats] = {}
 
     def remembered(cohort: Cohort) -> Floats:
@@ -131,10 +136,10 @@ def cached_inputs(table: MakeInputs | None = None) -> MakeInputs:
 
 
 def raw_inputs(cohort: Cohort) -> Floats:
-    """Return `(examples, inputs)`, NaN where not measured: of an ECG, of a table, or of hours.
+    """Return the inputs `(examples, inputs)` of an ECG, a table or hourly data; NaN where not measured.
 
     Raises:
-        DataError: the signal is an ECG of a form that has no hand-crafted features.
+        DataError: there are no hand-crafted features for this kind of ECG.
     """
     task = cohort.task
     if not task.channels:
@@ -144,7 +149,7 @@ def raw_inputs(cohort: Cohort) -> Floats:
 
 
 def _hours(cohort: Cohort) -> Floats:
-    """Return `(examples, HOURS x channels)`: each channel's HOURS, side by side."""
+    """Return the HOURLY_STATISTICS of each channel, `(examples, statistics x channels)`."""
     n, channels, samples = cohort.x.shape
     kinds = HOURLY_STATISTICS if cohort.task.missing else HOURLY_STATISTICS[:-1]
     out = np.empty((n, len(kinds), channels), dtype=np.float32)
@@ -177,18 +182,18 @@ def _fit(
     seed: int,
     workers: int,
 ) -> Callable[[Floats], npt.NDArray[np.float64]]:
-    """Return what gives probabilities `(examples, classes)`, 0 for classes that the training rows lack."""
+    """Return a function that gives probabilities `(examples, classes)`, 0 for classes absent from the training rows."""
     there = np.unique(y)
     if len(there) == 1:
         share = (np.bincount(y, minlength=classes) + 0.5) / (len(y) + 0.5 * classes)
         return lambda found: np.tile(share, (len(found), 1))
     empty = np.isnan(x).all(0)
-    if empty.any():  # scikit-learn 1.9 cannot find bins for an input without values
+    if empty.any():  # scikit-learn 1.9 cannot bin an input without values
         x = np.where(empty, np.float32(0), x)
-    model = _made(name, len(y), seed % 2**32, workers)
+    model = _build_model(name, len(y), seed % 2**32, workers)
     step = {"sample_weight": weight} if name == "boosting" else {f"{name}__sample_weight": weight}
     model.fit(x, y, **step)
-    if name == "forest":  # threads would add the trees' votes in the order in which they end
+    if name == "forest":  # with threads, the trees' votes would be added in the order in which they finish
         model.named_steps["forest"].set_params(n_jobs=1)
 
     def predict(found: Floats) -> npt.NDArray[np.float64]:
@@ -199,7 +204,7 @@ def _fit(
     return predict
 
 
-def _made(name: str, rows: int, seed: int, workers: int) -> Any:
+def _build_model(name: str, rows: int, seed: int, workers: int) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression
@@ -212,7 +217,7 @@ def _made(name: str, rows: int, seed: int, workers: int) -> Any:
             max_iter=ROUNDS,
             min_samples_leaf=max(5, min(20, rows // 10)),
             l2_regularization=1.0,
-            early_stopping=False,  # it would hold out rows at random, not patients
+            early_stopping=False,  # it would hold out random rows, not patients
             random_state=seed,
         )
     if name == "forest":
@@ -225,7 +230,7 @@ def _made(name: str, rows: int, seed: int, workers: int) -> Any:
 
 @contextmanager
 def limit_threads(count: int) -> Iterator[None]:
-    """Let numerical libraries use so many threads; one model at a time, because the limit is the whole process's."""
+    """Limit the threads of numerical libraries; one model at a time, because the limit applies to the whole process."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     with _one_at_a_time, threadpool_limits(count):

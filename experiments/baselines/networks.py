@@ -1,17 +1,16 @@
-"""What to compare a federation with, in simulation: pooled training and each hospital alone, by one fit().
+"""Baselines of a simulated federation: pooled training, each hospital alone, and other models trained in both ways.
 
-Each network trains for as many epochs as a site does in the federation, and its epoch is chosen as the
-federation's round is: on validation patients, its own (the pooled model: all hospitals').
+Each network trains for as many epochs as a site does in the federation. Its epoch is chosen as the federation's round
+is, on validation patients: its own hospital's, for the pooled model those of all hospitals.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,8 @@ import torch
 from torch import nn
 
 from client import input_scaling
-from client.evaluation import recalibration
 from client.evaluation.anomaly_scores import Detector
-from client.evaluation.evaluate import evaluate_site
-from client.evaluation.predictions import Predictor, build_predictor, count_class_patients, predict_and_count
+from client.evaluation.predictions import build_predictor, count_class_patients, predict_and_count
 from client.policy import SIMULATION_POLICY
 from client.site import Site, load_site, scale_site
 from client.site_context import SiteContext
@@ -34,303 +31,198 @@ from common.config import RunConfig
 from common.errors import SiteError
 from common.files import write_arrays, write_bytes, write_json
 from common.latent import LatentStatistics
-from common.metrics import evaluation, paired_resamples
 from common.metrics.counts import apply_threshold, choose_threshold
-from common.metrics.counts_file import save_tables
+from common.metrics.evaluation import build_evaluation, metric_value
 from common.metrics.registry import METRICS
-from common.metrics.table_names import ALL_PATIENTS
-from common.replies import FinalTestReply
-from common.reports import FinalTestReport
 from common.run_folder import RunFolder
 from common.scaling import Scaling
-from common.sections.evaluation import SubgroupsConfig
 from common.seeds import seed_for
-from common.task import Task
-from experiments.baselines import transfer
-from server import initial_model
-from server.phases.test import collect_draws, combine_evaluations
-from sites.cohort import Cohort, join_cohorts
+from experiments.baselines.evaluation import TRANSFER_KEY, Baseline, evaluate_baseline, join_split, select_threshold
+from experiments.baselines.other_models import list_classical, list_detectors
+from experiments.baselines.transfer import compare_transfers
+from server.initial_model import build_initial_model
+from sites.cohort import Cohort
 
 EpochCallback = Callable[[str, int, int], None]
-TRANSFER_KEY = "seen"
-"""What travel.py compares of a model, by hospital; it is not written."""
-BaselineSpec = tuple[str, str, str | None, list[Site]]
-"""A model's name, its title, the hospital that trains it alone or none, and whose patients train it."""
+"""Called with a baseline's name, the number of epochs done, and of all."""
 
 
-def train_baselines(config: RunConfig, out: Path, sites: int, tell: EpochCallback | None = None) -> dict[str, str]:
-    """Train and evaluate the baselines that the configuration asks for; write them and baselines.json.
+def train_baselines(
+    config: RunConfig, out: Path, sites: int, on_epoch: EpochCallback = lambda name, done, of: None
+) -> dict[str, str]:
+    """Train and evaluate the baselines of a configuration; write them and baselines.json.
 
-    A baseline that cannot be trained (its loss is not finite, say) does not end the others.
+    A baseline that cannot be trained, for example because its loss is not finite, does not stop the others.
 
     Args:
         config: the run.
         out: the run's folder.
         sites: the number of simulated hospitals.
-        tell: called with a model's name, its epochs done and its epochs in all.
+        on_epoch: called after each epoch.
 
     Returns:
-        the baselines that could not be trained, with the reason in one line.
+        the reasons why baselines could not be trained, by name, in one line each.
     """
-    opened = [load_site(SiteContext(SIMULATION_POLICY, index=i, count=sites), config) for i in range(sites)]
-    within = [site for site in opened if site.name not in config.sites.external]
-    wanted: list[BaselineSpec] = []
-    if config.baselines.pooled:
-        wanted.append(("pooled", "pooled training", None, within))
-    if config.baselines.local:
-        wanted += [(f"local:{s.name}", f"{s.name} alone", s.name, [s]) for s in within if len(s.train.y)]
-    if tell:
-        for name, *_ in wanted:
-            tell(name, 0, config.federation.rounds * config.training.epochs)
-    before = torch.get_num_threads()
+    loaded = [load_site(SiteContext(SIMULATION_POLICY, index=i, count=sites), config) for i in range(sites)]
+    networks = list_networks(config, loaded)
+    for baseline in networks:
+        on_epoch(baseline.name, 0, config.federation.rounds * config.training.epochs)
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    stop = threading.Event()
-    workers = min(config.federation.workers or os.cpu_count() or 1, max(1, len(wanted)))
-    done: dict[str, dict[str, Any]] = {}
+    all_baselines = list(networks)
+    results: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     try:
-        with ThreadPoolExecutor(workers, thread_name_prefix="baseline") as pool:
+        _train_networks(config, out, networks, loaded, on_epoch, results, failed)
+        for baseline, train in chain(
+            list_classical(config, out, networks, loaded), list_detectors(config, out, networks, loaded)
+        ):
+            all_baselines.append(baseline)
+            on_epoch(baseline.name, 0, 1)
             try:
-                names: dict[Future[dict[str, Any]], str] = {
-                    pool.submit(_one, config, out, name, title, at, members, opened, stop, tell): name
-                    for name, title, at, members in wanted
-                }
-                waiting = set(names)
-                while waiting:
-                    finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        try:
-                            done[names[future]] = future.result()
-                        except SiteError as error:
-                            failed[names[future]] = str(error)
-            except BaseException:
-                stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-        networks = list(wanted)
-        for item, make in chain(_classical(config, out, networks, opened), _anomaly(config, out, networks, opened)):
-            wanted.append(item)
-            if tell:
-                tell(item[0], 0, 1)
-            try:
-                done[item[0]] = make()
+                results[baseline.name] = train()
             except SiteError as error:
-                failed[item[0]] = str(error)
-            if tell:
-                tell(item[0], 1, 1)
+                failed[baseline.name] = str(error)
+            on_epoch(baseline.name, 1, 1)
     finally:
-        torch.set_num_threads(before)
-        models = [done[name] for name, *_ in wanted if name in done]
-        looks = [item.pop(TRANSFER_KEY) for item in models]
-        alone = [
-            (item["name"].partition(":")[0], str(item["trained_at"]), look)
-            for item, look in zip(models, looks, strict=True)
+        torch.set_num_threads(threads)
+        models = [results[baseline.name] for baseline in all_baselines if baseline.name in results]
+        at_sites = [item.pop(TRANSFER_KEY) for item in models]
+        local = [
+            (item["name"].partition(":")[0], str(item["trained_at"]), at_site)
+            for item, at_site in zip(models, at_sites, strict=True)
             if item["trained_at"]
         ]
-        trips = transfer.compare_transfers(opened[0].task, config, alone)
-        write_json(RunFolder(out).baselines, {"models": models, "failed": failed, "travel": trips})
+        transfers = compare_transfers(loaded[0].task, config, local)
+        write_json(RunFolder(out).baselines, {"models": models, "failed": failed, "travel": transfers})
     return failed
 
 
-def _one(
-    config: RunConfig, out: Path, name: str, title: str, at: str | None, members: list[Site],
-    all_sites: list[Site], stop: threading.Event, tell: EpochCallback | None,
+def list_networks(config: RunConfig, sites: Sequence[Site]) -> list[Baseline]:
+    """Return the networks to train: pooled over all hospitals that are not external, and each of these alone."""
+    members = [site for site in sites if site.name not in config.sites.external]
+    networks = [Baseline("pooled", "pooled training", None, members)] if config.baselines.pooled else []
+    if config.baselines.local:
+        networks += [
+            Baseline(f"local:{site.name}", f"{site.name} alone", site.name, [site])
+            for site in members
+            if len(site.train.y)
+        ]
+    return networks
+
+
+def _train_networks(
+    config: RunConfig, out: Path, networks: Sequence[Baseline], sites: Sequence[Site], on_epoch: EpochCallback,
+    results: dict[str, dict[str, Any]], failed: dict[str, str],
+) -> None:  # fmt: skip
+    """Train networks in parallel; fill `results` and `failed` by name as each ends."""
+    stop = threading.Event()
+    workers = min(config.federation.workers or os.cpu_count() or 1, max(1, len(networks)))
+    with ThreadPoolExecutor(workers, thread_name_prefix="baseline") as pool:
+        try:
+            names: dict[Future[dict[str, Any]], str] = {
+                pool.submit(_train_network, config, out, baseline, sites, stop, on_epoch): baseline.name
+                for baseline in networks
+            }
+            waiting = set(names)
+            while waiting:
+                finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    try:
+                        results[names[future]] = future.result()
+                    except SiteError as error:
+                        failed[names[future]] = str(error)
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _train_network(
+    config: RunConfig, out: Path, baseline: Baseline, sites: Sequence[Site], stop: threading.Event,
+    on_epoch: EpochCallback,
 ) -> dict[str, Any]:  # fmt: skip
+    """Train and test one network; write its weights, scaling and latent statistics; return its results."""
     if stop.is_set():
         raise TrainingStopped("stopped before the end")
-    task = members[0].task
-    how = input_scaling.resolve_scaling(config.data, task)
-    scaling = None if how == "site" else input_scaling.fit_scaling([site.train for site in members], how)
+    files, name, members, task = RunFolder(out), baseline.name, baseline.members, baseline.members[0].task
+    method = input_scaling.resolve_scaling(config.data, task)
+    pooled_scaling = None if method == "site" else input_scaling.fit_scaling([site.train for site in members], method)
 
-    def scaling_at(site: Site) -> Scaling | None:
-        return input_scaling.fit_scaling([site.train], how) if how == "site" else scaling
+    def scaling_of(site: Site) -> Scaling | None:
+        return input_scaling.fit_scaling([site.train], method) if method == "site" else pooled_scaling
 
-    def ready(site: Site) -> Site:
-        test, validation = (
-            input_scaling.apply_scaling(part, scaling_at(site)) for part in (site.test, site.validation)
-        )
+    def scale_held_out(site: Site) -> Site:
+        scaling = scaling_of(site)
+        test, validation = (input_scaling.apply_scaling(part, scaling) for part in (site.test, site.validation))
         return replace(site, test=test, validation=validation)
 
-    here = [scale_site(site, scaling_at(site)) for site in members]
-    train = join_cohorts([site.train for site in here]) if len(here) > 1 else here[0].train
-    validation = join_cohorts([site.validation for site in here]) if len(here) > 1 else here[0].validation
-    model = initial_model.build_initial_model(config, task).model
-    total = config.federation.rounds * config.training.epochs
-    chooser = _Chooser(config, validation, tell, name, total)
+    scaled = [scale_site(site, scaling_of(site)) for site in members]
+    train, validation = join_split(scaled, "train"), join_split(scaled, "validation")
+    model = build_initial_model(config, task).model
+    epochs = config.federation.rounds * config.training.epochs
+    selector = _EpochSelector(config, validation, on_epoch, name, epochs)
     train_model(
         model,
         train,
-        config.training.model_copy(update={"epochs": total, "patience": 0}),
+        config.training.model_copy(update={"epochs": epochs, "patience": 0}),
         seed_for(config.seed, name, "baseline"),
         counts=train.class_counts(),
         total=len(train.y),
-        schedule=Schedule(0, total),
+        schedule=Schedule(0, epochs),
         stop=stop,
-        after_epoch=chooser,
+        after_epoch=selector,
     )
-    if chooser.best is not None:
-        model.load_state_dict(chooser.best)
-    write_arrays(RunFolder(out).weights(name), copy_weights(model), {"epoch": str(chooser.epoch)})
-    if scaling:
-        write_bytes(RunFolder(out).scaling(name), scaling.to_bytes())
+    if selector.weights is not None:
+        model.load_state_dict(selector.weights)
+    write_arrays(files.weights(name), copy_weights(model), {"epoch": str(selector.epoch)})
+    if pooled_scaling:
+        write_bytes(files.scaling(name), pooled_scaling.to_bytes())
     latent = b""
     if task.anomaly:
         latent = LatentStatistics.from_moments(Detector(model, config).moments(train)).to_bytes()
-        write_bytes(RunFolder(out).latent(name), latent)
+        write_bytes(files.latent(name), latent)
     predict = build_predictor(model, config, latent)
     threshold = select_threshold(config, predict, validation)
-    about = {"name": name, "title": title, "kind": name.partition(":")[0], "trained_at": at, "epoch": chooser.epoch}
-    return about | _tested(config, out, name, task, predict, threshold, all_sites, ready)
+    kind = name.partition(":")[0]
+    about = {"name": name, "title": baseline.title, "kind": kind, "trained_at": baseline.site, "epoch": selector.epoch}
+    return about | evaluate_baseline(config, out, name, task, predict, threshold, sites, scale_held_out)
 
 
-def _tested(
-    config: RunConfig, out: Path, name: str, task: Task, predict: Predictor, threshold: float | None,
-    sites: list[Site], ready: Callable[[Site], Site],
-) -> dict[str, Any]:  # fmt: skip
-    """Return a model's figures on every hospital's test patients, scaled by `ready` as the model takes them."""
-    replies: dict[str, FinalTestReply] = {}
-    if len(sites) > 1 and name != "pooled":  # groups of patients beside the federated model's: the pooled model's do
-        wanted = config.evaluation.model_copy(update={"subgroups": SubgroupsConfig()})
-        config = config.model_copy(update={"evaluation": wanted})
-    for site in sites:
-        if len(site.test.y) == 0:
-            continue
-        here = ready(site)
-        found = evaluate_site(predict, here, config, True, threshold, curves=False, raw=site)
-        again, more, effects = recalibration.evaluate_recalibrations(predict, here, config, True, threshold)
-        results, tables = found.results | again, found.tables | more
-        report = FinalTestReport(evaluations=results, recalibration=effects)
-        replies[site.name] = FinalTestReply(site.name, report, tables=tables)
-    by_table, pooled = combine_evaluations(task, replies)
-    recalibrations = {site: item for site, reply in replies.items() if (item := reply.report.recalibration)}
-    reasons = {site: item.reason for site, item in recalibrations.items()}
-    if config.evaluation.keep_counts:
-        save_tables(RunFolder(out).counts(name), {where: reply.tables for where, reply in replies.items()})
-    if config.evaluation.keep_resamples:
-        write_bytes(
-            RunFolder(out).resamples(name),
-            paired_resamples.pack_resamples(collect_draws(task, replies, by_table)),
-        )
-    return {
-        "threshold": threshold,
-        "test": {key: {s: item.model_dump() for s, item in found.items()} for key, found in by_table.items()},
-        "pooled": {key: item.model_dump() for key, item in pooled.items()},
-        "recalibration": {site: item.model_dump() for site, item in sorted(recalibrations.items())},
-        TRANSFER_KEY: {
-            site: transfer.summarise_model_at_site(
-                task,
-                reply.tables,
-                by_table[ALL_PATIENTS][site].patients,
-                reasons.get(site, ""),
-            )
-            for site, reply in replies.items()
-        },
-    }
+class _EpochSelector:
+    """Keeps the weights of the epoch that is best on validation patients, if the federation selects its round so.
 
+    Attributes:
+        weights: the best epoch's weights; None: those of the last epoch.
+        epoch: the best epoch, from 1.
+    """
 
-def _classical(
-    config: RunConfig, out: Path, wanted: list[BaselineSpec], sites: list[Site]
-) -> Iterator[tuple[BaselineSpec, Callable[[], dict[str, Any]]]]:
-    """Yield scikit-learn's models, pooled and at each hospital as the networks are, with what makes each."""
-    if not config.baselines.classical:
-        return
-    from experiments.baselines import classical
-
-    task, table = sites[0].task, classical.cached_inputs()
-    options = classical.ClassicalOptions.of(config, config.federation.workers or os.cpu_count() or 1)
-
-    def make(kind: str, about: dict[str, Any], members: list[Site]) -> dict[str, Any]:
-        train, validation = (
-            join_cohorts([getattr(site, part) for site in members]) if len(members) > 1 else getattr(members[0], part)
-            for part in ("train", "validation")
-        )
-        predict = classical.fit_classical(kind, train, seed_for(config.seed, about["name"]), options, table)
-        threshold = select_threshold(config, predict, validation)
-        return about | _tested(config, out, about["name"], task, predict, threshold, sites, lambda site: site)
-
-    for kind in config.baselines.classical:
-        for _, _, at, members in wanted:
-            name = f"{kind}:{at or 'pooled'}"
-            title = classical.TITLES[kind]
-            title = f"{title[0].upper()}{title[1:]}, {f'{at} alone' if at else 'pooled'}"
-            about = {"name": name, "title": title, "trained_at": at, "kind": "classical-local" if at else "classical"}
-            yield (name, title, at, members), partial(make, kind, about, members)
-
-
-def _anomaly(
-    config: RunConfig, out: Path, wanted: list[BaselineSpec], sites: list[Site]
-) -> Iterator[tuple[BaselineSpec, Callable[[], dict[str, Any]]]]:
-    """Yield detectors of the abnormal, as `_classical` does; those without a model are the same wherever."""
-    options = config.baselines.anomaly
-    if not options.models or not wanted:
-        return
-    from experiments.baselines import anomaly_detectors
-
-    task, tables = sites[0].task, anomaly_detectors.InputTables(config, out)
-    workers = config.federation.workers or os.cpu_count() or 1
-
-    def make(kind: str, on: str, about: dict[str, Any], members: list[Site]) -> dict[str, Any]:
-        train, validation = (
-            join_cohorts([getattr(site, part) for site in members]) if len(members) > 1 else getattr(members[0], part)
-            for part in ("train", "validation")
-        )
-        known = anomaly_detectors.select_normal_rows(train, config)
-        seed = seed_for(config.seed, about["name"])
-        predict = anomaly_detectors.fit_anomaly(kind, known, seed, options, tables.of(on), workers)
-        threshold = select_threshold(config, predict, validation)
-        return about | _tested(config, out, about["name"], task, predict, threshold, sites, lambda site: site)
-
-    for variant, kind, on in anomaly_detectors.list_variants(options):
-        for _, _, at, members in wanted:
-            if kind in anomaly_detectors.MODEL_FREE and members is not wanted[0][3]:
-                continue
-            name = f"{variant}:{at or 'pooled'}"
-            where = "" if kind in anomaly_detectors.MODEL_FREE else f", {f'{at} alone' if at else 'pooled'}"
-            title = anomaly_detectors.detector_title(kind, on) + where
-            about = {"name": name, "title": title, "trained_at": at, "kind": "classical-local" if at else "classical"}
-            yield (name, title, at, members), partial(make, kind, on, about, members)
-
-
-def select_threshold(config: RunConfig, predict: Predictor, validation: Cohort) -> float | None:
-    """Return the threshold that is best on validation patients, where the configuration seeks one."""
-    wanted = config.evaluation
-    if wanted.threshold == "likelier" or not validation.task.binary or not len(validation.y):
-        return None
-    return choose_threshold(predict_and_count(predict, validation, config).total, wanted.threshold, wanted.false_alarms)
-
-
-class _Chooser:
-    """Keeps the weights of the best epoch on validation patients, if the federation chooses so too."""
-
-    def __init__(
-        self, config: RunConfig, validation: Cohort, tell: EpochCallback | None, name: str, total: int
-    ) -> None:
-        self.config, self.validation, self.tell, self.name, self.total = config, validation, tell, name, total
-        self.best: dict[str, Any] | None = None
-        self.value = -np.inf
-        self.epoch = total
+    def __init__(self, config: RunConfig, validation: Cohort, on_epoch: EpochCallback, name: str, epochs: int) -> None:
+        self._config, self._validation, self._on_epoch = config, validation, on_epoch
+        self._name, self._epochs = name, epochs
+        self._value = -np.inf
+        self.weights: dict[str, Any] | None = None
+        self.epoch = epochs
 
     def __call__(self, epoch: int, model: nn.Module) -> None:
-        if self.tell:
-            self.tell(self.name, epoch + 1, self.total)
-        chooses = self.config.federation.choose == "best" and len(self.validation.y)
-        if not chooses or (epoch + 1) % self.config.training.epochs:
+        """Compare the model after an epoch (from 0) with the best so far."""
+        config, validation = self._config, self._validation
+        self._on_epoch(self._name, epoch + 1, self._epochs)
+        selects = config.federation.choose == "best" and len(validation.y)
+        if not selects or (epoch + 1) % config.training.epochs:
             return
-        counts = predict_and_count(build_predictor(model, self.config), self.validation, self.config).total
-        wanted, task = self.config.evaluation, self.validation.task
-        best = None
+        counts = predict_and_count(build_predictor(model, config), validation, config).total
+        wanted, task = config.evaluation, validation.task
+        threshold = None
         if wanted.threshold != "likelier" and task.binary:
-            best = choose_threshold(counts, wanted.threshold, wanted.false_alarms)
-        if best is not None:
-            counts = apply_threshold(counts, best)
-        found = evaluation.build_evaluation(
-            task, counts, None, self.validation.people(), count_class_patients(self.validation)
-        )
-        metric = self.config.selection_metric
-        value = evaluation.metric_value(found, metric)
+            threshold = choose_threshold(counts, wanted.threshold, wanted.false_alarms)
+        if threshold is not None:
+            counts = apply_threshold(counts, threshold)
+        evaluation = build_evaluation(task, counts, None, validation.people(), count_class_patients(validation))
+        value = metric_value(evaluation, config.selection_metric)
         if value is None:
             return
-        value = -METRICS[metric].badness(value)
-        if value > self.value:
-            self.value, self.epoch = value, epoch + 1
-            self.best = {key: item.detach().clone() for key, item in model.state_dict().items()}
+        goodness = -METRICS[config.selection_metric].badness(value)
+        if goodness > self._value:
+            self._value, self.epoch = goodness, epoch + 1
+            self.weights = {key: item.detach().clone() for key, item in model.state_dict().items()}

@@ -1,67 +1,90 @@
-"""Why a model does worse at another hospital: ranking lost, or threshold lost.
+"""Why a model performs worse at another hospital: its ranking of patients is worse, or its threshold is wrong.
 
-A model trained at x and tested at y stands beside the model of y itself, on the same patients of y and the same
-resamples. What it lacks in AUROC is ranking lost, which no threshold brings back. What the decision at its shipped
-threshold gains when y chooses the threshold on its own validation patients is threshold lost. Either is said to be
-lost where its paired 95% interval leaves zero out.
+A model trained at hospital x and tested at y is compared with y's own model, on the same patients and resamples. A
+lower AUROC is a loss of ranking, which no threshold can recover. What decisions at the shipped threshold gain when y
+chooses the threshold on its own validation patients is a loss of threshold. A loss is reported if its paired 95%
+interval excludes zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from common.config import RunConfig
-from common.metrics import resampling
 from common.metrics.counts import Counts
 from common.metrics.figures import Figure
 from common.metrics.intervals import ResampledFigures, paired_difference
 from common.metrics.registry import METRICS
+from common.metrics.resampling import compute_figures, with_event_figures
 from common.metrics.table_names import ALL_PATIENTS, RECALIBRATED_PREFIX, RESAMPLED_SUFFIX
 from common.task import Task
-from experiments.report.text import formatting
+from experiments.report.text.formatting import (
+    capitalise,
+    format_difference,
+    format_interval,
+    format_number,
+    metric_title,
+)
 
 Cause = Literal["ranking", "threshold", "both", "neither", "unknown"]
 OWN_THRESHOLD_METHODS = ("threshold", "platt")
-"""The recalibration that gives a site a threshold of its own: the first of these that there is."""
+"""The recalibrations that give a site its own threshold; the first that is available is used."""
 
 
 @dataclass(frozen=True)
 class ModelAtSite:
-    """A model at a hospital: figures as it came, and after a threshold of the hospital's own (`mend`, if one was)."""
+    """A model's results at a hospital.
+
+    Attributes:
+        plain: with the threshold that it was shipped with.
+        recalibrated: with a threshold of the hospital's own; None: there is none.
+        method: the recalibration that gave that threshold; "": none.
+        reason: why there is no such threshold.
+    """
 
     plain: ResampledFigures
-    mended: ResampledFigures | None = None
-    mend: str = ""
-    reason: str = field(default="")
+    recalibrated: ResampledFigures | None = None
+    method: str = ""
+    reason: str = ""
 
 
 def summarise_model_at_site(task: Task, tables: Mapping[str, Counts], patients: int, reason: str) -> ModelAtSite:
-    """Return what is compared of a model at a hospital, from its tables with their resamples."""
+    """Return a model's results at a hospital, from its tables of counts and their resamples.
+
+    Args:
+        task: names the metrics.
+        tables: counts by table name.
+        patients: test patients.
+        reason: why there is no recalibration.
+    """
 
     def figures(name: str) -> ResampledFigures:
-        found = resampling.with_event_figures(
-            task, resampling.compute_figures(task, tables[name], tables.get(name + RESAMPLED_SUFFIX), patients)
+        drawn = tables.get(name + RESAMPLED_SUFFIX)
+        computed = with_event_figures(task, compute_figures(task, tables[name], drawn, patients))
+        scalars = {key for key, value in computed.values.items() if np.ndim(value) == 0}
+        return ResampledFigures(
+            {key: computed.values[key] for key in scalars},
+            patients,
+            {key: value for key, value in computed.drawn.items() if key in scalars},
         )
-        keep = {key for key, value in found.values.items() if np.ndim(value) == 0}
-        drawn = {key: value for key, value in found.drawn.items() if key in keep}
-        return ResampledFigures({key: found.values[key] for key in keep}, patients, drawn)
 
-    mend = next((name for name in OWN_THRESHOLD_METHODS if task.binary and RECALIBRATED_PREFIX + name in tables), "")
-    mended = figures(RECALIBRATED_PREFIX + mend) if mend else None
-    return ModelAtSite(figures(ALL_PATIENTS), mended, mend, reason)
+    available = (name for name in OWN_THRESHOLD_METHODS if task.binary and RECALIBRATED_PREFIX + name in tables)
+    method = next(available, "")
+    recalibrated = figures(RECALIBRATED_PREFIX + method) if method else None
+    return ModelAtSite(figures(ALL_PATIENTS), recalibrated, method, reason)
 
 
 def ranking_metric(task: Task) -> str:
-    """Return the figure that no threshold changes."""
+    """Return the metric that does not depend on a threshold."""
     return "auroc" if task.binary else "macro_auroc"
 
 
 def decision_metric(task: Task, config: RunConfig) -> str:
-    """Return the figure of the decisions: the utility, or the run's metric if it rests on decisions."""
+    """Return the metric of decisions: the utility, or the run's metric if it depends on decisions, or macro-F1."""
     if task.utility:
         return "utility"
     return config.evaluation.metric if METRICS[config.evaluation.metric].judges == "decisions" else "macro_f1"
@@ -70,21 +93,21 @@ def decision_metric(task: Task, config: RunConfig) -> str:
 def compare_transfers(
     task: Task, config: RunConfig, models: Sequence[tuple[str, str, Mapping[str, ModelAtSite]]]
 ) -> list[dict[str, Any]]:
-    """Return one entry for each model and each other hospital whose own model of the same family there is.
+    """Return an entry for each model and each other hospital that has a model of the same family.
 
     Args:
-        task: names the figures.
-        config: names the metric.
-        models: family, the hospital it was trained at, what was seen of it by hospital.
+        task: names the metrics.
+        config: the run.
+        models: of each model its family, the hospital that trained it, and its results by hospital.
     """
-    found = []
+    entries = []
     for family, trained, by_site in models:
-        for kind, site, own in models:
-            if kind == family and site != trained and site in by_site and site in own:
-                said = f"the model trained at {site} itself"
-                entry = compare_with_own_model(task, config, by_site[site], own[site], by_site.get(trained), site, said)
-                found.append({"family": family, "trained": trained, "tested": site, **entry})
-    return found
+        for other_family, site, own in models:
+            if other_family == family and site != trained and site in by_site and site in own:
+                name = f"the model trained at {site} itself"
+                entry = compare_with_own_model(task, config, by_site[site], own[site], by_site.get(trained), site, name)
+                entries.append({"family": family, "trained": trained, "tested": site, **entry})
+    return entries
 
 
 def compare_with_own_model(
@@ -94,69 +117,91 @@ def compare_with_own_model(
     own: ModelAtSite,
     home: ModelAtSite | None,
     site: str,
-    own_said: str,
+    own_name: str,
 ) -> dict[str, Any]:
-    """Return a model at a hospital beside the hospital's own: figures, paired differences, the cause in words."""
+    """Return a comparison of a model at a hospital with the hospital's own: metrics, paired differences, the cause.
+
+    Args:
+        task: names the metrics.
+        config: the run.
+        away: the model from elsewhere, at the hospital.
+        own: the hospital's own model.
+        home: the model from elsewhere, at the hospital that trained it.
+        site: the hospital.
+        own_name: how the hospital's own model is called in the verdict.
+    """
     rank, decide = ranking_metric(task), decision_metric(task, config)
-    entry: dict[str, Any] = {"ranking": rank, "decision": decide, "mend": away.mend}
-    for name, item in (("home", home.plain if home else None), ("away", away.plain), ("mended", away.mended)):
-        entry[name] = _both(item, rank, decide)
-    entry["own"] = _both(own.plain, rank, decide)
+    results = (
+        ("home", home.plain if home else None),
+        ("away", away.plain),
+        ("mended", away.recalibrated),
+        ("own", own.plain),
+    )
+    entry: dict[str, Any] = {"ranking": rank, "decision": decide, "mend": away.method}
+    for key, figures in results:
+        entry[key] = figures and {name: figures.figure(name).model_dump() for name in (rank, decide)}
     lost = paired_difference(away.plain, own.plain, rank)
     gap = paired_difference(away.plain, own.plain, decide)
-    won = paired_difference(away.mended, away.plain, decide) if away.mended else None
+    won = paired_difference(away.recalibrated, away.plain, decide) if away.recalibrated else None
     cause = classify_loss(lost, won)
-    entry |= {"lost": lost.model_dump(), "gap": gap.model_dump(), "won": won.model_dump() if won else None}
     text = (
-        f"{formatting.capitalise(formatting.metric_title(rank))} {_said(away.plain.figure(rank))} against "
-        f"{formatting.format_number(own.plain.figure(rank).value)} of {own_said}, "
-        f"{formatting.format_difference(lost)} paired. "
-        f"{formatting.capitalise(formatting.metric_title(decide))} at the shipped threshold "
-        f"{_said(away.plain.figure(decide))} against "
-        f"{formatting.format_number(own.plain.figure(decide).value)}. "
+        f"{capitalise(metric_title(rank))} {_format_figure(away.plain.figure(rank))} against "
+        f"{format_number(own.plain.figure(rank).value)} of {own_name}, {format_difference(lost)} paired. "
+        f"{capitalise(metric_title(decide))} at the shipped threshold "
+        f"{_format_figure(away.plain.figure(decide))} against {format_number(own.plain.figure(decide).value)}. "
     )
     if won is not None:
-        text += f"A threshold of {site}'s own{' after Platt scaling' if away.mend == 'platt' else ''} changes it by "
-        text += f"{formatting.format_difference(won)}. "
+        after = " after Platt scaling" if away.method == "platt" else ""
+        text += f"A threshold of {site}'s own{after} changes it by {format_difference(won)}. "
     elif away.reason:
         text += f"No threshold of {site}'s own: {away.reason}. "
-    entry |= {"cause": cause, "verdict": text + conclusion_sentence(cause, gap, won)}
-    return entry
+    return entry | {
+        "lost": lost.model_dump(),
+        "gap": gap.model_dump(),
+        "won": won.model_dump() if won else None,
+        "cause": cause,
+        "verdict": text + conclusion_sentence(cause, gap, won),
+    }
 
 
 def classify_loss(lost: Figure, won: Figure | None) -> Cause:
-    """Return what was lost, by the intervals of the difference in ranking and of what recalibration wins."""
+    """Return the cause of a loss, by the intervals of two paired differences.
+
+    Args:
+        lost: ranking metric, model from elsewhere minus the hospital's own.
+        won: decision metric, with the hospital's own threshold minus with the shipped one.
+    """
     if lost.high is None or (won is not None and won.low is None):
         return "unknown"
-    ranks = lost.high < 0
+    ranking = lost.high < 0
     if won is None:
-        return "ranking" if ranks else "unknown"
+        return "ranking" if ranking else "unknown"
     threshold = won.low is not None and won.low > 0
-    if ranks and threshold:
+    if ranking and threshold:
         return "both"
-    return "ranking" if ranks else "threshold" if threshold else "neither"
+    return "ranking" if ranking else "threshold" if threshold else "neither"
 
 
 def conclusion_sentence(cause: Cause, gap: Figure, won: Figure | None) -> str:
-    """Return the verdict in one sentence."""
+    """Return the conclusion of a comparison.
+
+    Args:
+        cause: as from `classify_loss`.
+        gap: decision metric, model from elsewhere minus the hospital's own.
+        won: as for `classify_loss`.
+    """
     if cause == "both" and gap.value is not None and gap.value < 0 and won is not None and won.value is not None:
-        share = f"{min(won.value / -gap.value, 1.0):.0%} of what it lacks there"
-        return f"Both ranking and threshold are lost; the threshold is {share}."
+        share = f"{min(won.value / -gap.value, 1.0):.0%} of the difference to the hospital's own model"
+        return f"Both ranking and threshold are lost; the threshold accounts for {share}."
     return {
         "both": "Both ranking and threshold are lost.",
-        "ranking": "A loss of ranking: no threshold brings it back.",
-        "threshold": "A loss of threshold: ranking held, and recalibration mends it.",
-        "neither": "No loss that these intervals can show.",
-        "unknown": "Too little to tell the causes apart.",
+        "ranking": "A loss of ranking: no threshold can recover it.",
+        "threshold": "A loss of threshold: the ranking is kept, and recalibration recovers the rest.",
+        "neither": "These intervals show no loss.",
+        "unknown": "There is too little data to distinguish the causes.",
     }[cause]
 
 
-def _both(item: ResampledFigures | None, rank: str, decide: str) -> dict[str, Any] | None:
-    if item is None:
-        return None
-    return {name: item.figure(name).model_dump() for name in (rank, decide)}
-
-
-def _said(figure: Figure) -> str:
-    shown = formatting.format_interval(figure)
-    return f"{formatting.format_number(figure.value)} ({shown})" if shown else formatting.format_number(figure.value)
+def _format_figure(figure: Figure) -> str:
+    interval = format_interval(figure)
+    return f"{format_number(figure.value)} ({interval})" if interval else format_number(figure.value)

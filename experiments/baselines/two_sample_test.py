@@ -1,8 +1,9 @@
-"""The classifier two-sample test between hospitals: what only a simulation can do, because it needs the rows of both.
+"""The classifier two-sample test between hospitals, for simulations only, because it needs the rows of both.
 
-A classifier learns to tell two hospitals' training patients apart; its AUROC on patients it did not see says how well
-(Lopez-Paz and Oquab 2017, ICLR): .5, they are alike in the columns; 1, each patient gives its hospital away. Between
-real hospitals the report has the linear discriminant from aggregates in its place (common/distance.py).
+A classifier is trained to distinguish two hospitals' training patients, and tested on other patients (Lopez-Paz and
+Oquab 2017, ICLR). An AUROC of 0.5 means that the patients have the same distribution in the columns; 1 means that every
+patient can be assigned to a hospital. For real hospitals the report has a linear discriminant computed from aggregates
+instead (common/distance.py).
 """
 
 from __future__ import annotations
@@ -29,29 +30,34 @@ from common.task import Task
 from sites.comparison_columns import column_names, column_table
 
 ROWS = 8000
-"""Rows of a hospital, drawn from all, that take part."""
+"""Largest number of rows drawn from a hospital."""
 FOLDS, TREES, BINS = 3, 60, 1024
+Ints = npt.NDArray[np.int64]
+SampledRows = tuple[npt.NDArray[np.float32], Ints]
+"""Columns `(rows, columns)` and the index of each row's person."""
 PAIR_TASK = Task("hospital", "multiclass", ("one", "other"), ("one", "other"), 0, 0, 0.0, ("z",), ())
 
 
-def run_two_sample_tests(config: RunConfig, count: int, tell: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Return the AUROC of each pair of a simulation's hospitals, with its interval over patients."""
+def run_two_sample_tests(config: RunConfig, count: int, on_pair: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Return the AUROC of each pair of a simulation's hospitals, with its interval over patients.
+
+    Args:
+        config: the run.
+        count: the number of hospitals.
+        on_pair: called with a description before each pair.
+    """
     sites = [load_site(SiteContext(SIMULATION_POLICY, index=i, count=count), config) for i in range(count)]
-    held = {site.name: sample_rows(site, config) for site in sites if len(site.train.y) and column_names(site.task)}
-    found = []
-    for one, other in itertools.combinations(sorted(held), 2):
-        tell(f"telling {one} from {other}")
-        figure = pair_auroc(held[one], held[other], seed_for(config.seed, one, other, "two-sample"), config)
-        found.append({"one": one, "other": other, "auroc": figure.model_dump() if figure else None})
-    return found
-
-
-Ints = npt.NDArray[np.int64]
-SampledRows = tuple[npt.NDArray[np.float32], Ints]
+    rows = {site.name: sample_rows(site, config) for site in sites if len(site.train.y) and column_names(site.task)}
+    pairs = []
+    for one, other in itertools.combinations(sorted(rows), 2):
+        on_pair(f"comparing {one} with {other}")
+        figure = pair_auroc(rows[one], rows[other], seed_for(config.seed, one, other, "two-sample"), config)
+        pairs.append({"one": one, "other": other, "auroc": figure.model_dump() if figure else None})
+    return pairs
 
 
 def sample_rows(site: Site, config: RunConfig) -> SampledRows:
-    """Return at most ROWS of a site's training columns, and the person of each."""
+    """Return at most ROWS of a site's training rows, and the person of each."""
     cohort = site.train
     if len(cohort.y) > ROWS:
         chosen = rng_for(config.seed, site.name, "two-sample").choice(len(cohort.y), ROWS, replace=False)
@@ -61,7 +67,7 @@ def sample_rows(site: Site, config: RunConfig) -> SampledRows:
 
 
 def pair_auroc(one: SampledRows, other: SampledRows, seed: int, config: RunConfig) -> Figure | None:
-    """Return how well trees tell two hospitals' rows apart, on persons they did not see; None with too few persons."""
+    """Return the AUROC of trees that distinguish two hospitals' rows, on held-out persons; None: too few persons."""
     if min(len(set(one[1].tolist())), len(set(other[1].tolist()))) < FOLDS:
         return None
     x = np.concatenate([one[0], other[0]])
@@ -84,10 +90,10 @@ def pair_auroc(one: SampledRows, other: SampledRows, seed: int, config: RunConfi
 
 
 def _folds(y: Ints, person: Ints, seed: int) -> list[tuple[Ints, Ints]]:
-    """Return folds of whole persons, each hospital's persons dealt over all folds."""
-    deal = GroupKFold(FOLDS, shuffle=True, random_state=seed % 2**32)
+    """Return folds of whole persons; each hospital's persons are spread over all folds."""
+    splitter = GroupKFold(FOLDS, shuffle=True, random_state=seed % 2**32)
     sides = [np.flatnonzero(y == side) for side in (0, 1)]
-    parts = [[(rows[a], rows[b]) for a, b in deal.split(rows, groups=person[rows])] for rows in sides]
+    parts = [[(rows[a], rows[b]) for a, b in splitter.split(rows, groups=person[rows])] for rows in sides]
     return [
         (np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]]))
         for one, other in zip(*parts, strict=True)

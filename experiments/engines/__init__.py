@@ -105,5 +105,7 @@ def link_site_folders(source: Any, ids: tuple[str, ...], folder: Path) -> None:
                 "use local or ray, or start each hospital with its own folder"
             )
         for file in recordings.recording_files(holder, name):
-            (folder / file.name).symlink_to(file.resolve())
+            link = folder / file.relative_to(holder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file.resolve())
     write_text(folder / "RECORDS", "".join(f"{name}\n" for name in ids))

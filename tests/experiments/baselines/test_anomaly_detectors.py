@@ -173,7 +173,7 @@ def test_age_counts_normal_people_who_have_examples() -> None:
     train = table(np.zeros((40, 4)), age=np.asarray([40] * 12 + [99] * 28, np.float32))
     assert anomaly_detectors._age_sex(train.take(np.arange(12)))(train)[-1] == 59
     for age in (None, np.full(40, np.nan, np.float32)):
-        with pytest.raises(SiteError, match="these data do not say how old a patient is"):
+        with pytest.raises(SiteError, match="these data have no ages"):
             fit_anomaly("age_sex", replace(train, age=age), 1, CONFIG)
 
 
@@ -223,7 +223,7 @@ def test_the_template_of_strips_and_of_what_is_no_ecg() -> None:
     regular, irregular, flat = anomaly_detectors.template_scores(strips)
     assert irregular > regular + 1
     assert np.isnan(flat)
-    with pytest.raises(SiteError, match="these data are no ECG"):
+    with pytest.raises(SiteError, match="needs an ECG"):
         fit_anomaly("template", table(drawn(1)), 1, CONFIG)
 
 
@@ -234,7 +234,7 @@ def test_what_is_learnt_from() -> None:
     assert anomaly_detectors.select_normal_rows(train, parse_config({"model": {"name": "autoencoder"}})) is train
     with pytest.raises(SiteError, match="fewer than 10 normal training examples"):
         fit_anomaly("pca", train.take(np.arange(9)), 1, CONFIG)
-    with pytest.raises(ConfigError, match="no detector of the abnormal named 'svm': choose from age_sex, isolation_"):
+    with pytest.raises(ConfigError, match="no anomaly detector named 'svm': choose from age_sex, isolation_"):
         fit_anomaly("svm", train, 1, CONFIG)
     assert fit_anomaly("pca", train, 1, CONFIG)(train.take(y > 5)).shape == (0, 2)
 
@@ -257,11 +257,11 @@ def test_what_a_run_cannot_have_is_refused_first() -> None:
     anomaly_detectors.check_anomaly_baselines(parse_config(wanted), TASK)
     with pytest.raises(ConfigError, match=r"baselines\.anomaly\.models: t has 4 classes"):
         anomaly_detectors.check_anomaly_baselines(parse_config(wanted), four)
-    with pytest.raises(ConfigError, match="trained as the networks are: set pooled or local"):
+    with pytest.raises(ConfigError, match="trained on the same patients as the networks: set pooled or local"):
         anomaly_detectors.check_anomaly_baselines(
             parse_config(wanted, ["baselines.pooled=false", "baselines.local=false"]), TASK
         )
-    with pytest.raises(ConfigError, match="latent values are an autoencoder's"):
+    with pytest.raises(ConfigError, match="latent values need an autoencoder"):
         anomaly_detectors.check_anomaly_baselines(parse_config(wanted, ["baselines.anomaly.inputs=[latent]"]), TASK)
     anomaly_detectors.check_anomaly_baselines(
         parse_config(wanted, ["baselines.anomaly.inputs=[latent]", "model.name=autoencoder"]), four
@@ -292,7 +292,7 @@ def test_a_run_tests_them_beside_its_networks(tmp_path: Path) -> None:
     assert {name.partition(":")[0] for name in models} >= made
     assert len([name for name in models if name.startswith("pca-signal:")]) == 1 + len(sites) == 3
     assert [name for name in models if name.startswith("age_sex")] == ["age_sex:pooled"]
-    assert found["failed"] == {"template:pooled": "the difference from a median beat: these data are no ECG"}
+    assert found["failed"] == {"template:pooled": "the difference from a median beat needs an ECG"}
     config = parse_config(raw)
     opened = [load_site(SiteContext(SIMULATION_POLICY, index=i, count=2), config) for i in range(2)]
     train, test = (join_cohorts([getattr(site, part) for site in opened]) for part in ("train", "test"))
@@ -314,7 +314,7 @@ def test_latent_values_are_those_of_the_run_s_model(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(anomaly_detectors.restore, "model", lambda folder: (Doubling(), TASK))
     monkeypatch.setattr(anomaly_detectors.restore, "load_scaling", lambda folder: scaling)
     cohort = table(drawn(1, 30))
-    found = anomaly_detectors.InputTables(parse_config({}), tmp_path).of("latent")(cohort)
+    found = anomaly_detectors.InputTables(parse_config({}), tmp_path).table_for("latent")(cohort)
     np.testing.assert_allclose(found, (cohort.features - 5) / 5, rtol=1e-5)
     with pytest.raises(SiteError, match=r"data\.scaling=site"):
-        anomaly_detectors.InputTables(parse_config({"data": {"scaling": "site"}}), tmp_path).of("latent")
+        anomaly_detectors.InputTables(parse_config({"data": {"scaling": "site"}}), tmp_path).table_for("latent")

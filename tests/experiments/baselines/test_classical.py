@@ -69,8 +69,12 @@ def test_names_are_what_a_configuration_may_ask_for() -> None:
 
 
 def test_options_follow_the_loss_of_the_networks() -> None:
-    assert ClassicalOptions.of(parse_config({"training": {"weight_power": 0.3}}), 3) == ClassicalOptions(0.3, 3)
-    assert ClassicalOptions.of(parse_config({"training": {"loss": "cross_entropy"}}), 0) == ClassicalOptions(0.0, 1)
+    assert ClassicalOptions.from_config(parse_config({"training": {"weight_power": 0.3}}), 3) == ClassicalOptions(
+        0.3, 3
+    )
+    assert ClassicalOptions.from_config(parse_config({"training": {"loss": "cross_entropy"}}), 0) == ClassicalOptions(
+        0.0, 1
+    )
 
 
 @EACH
@@ -221,8 +225,8 @@ def test_few_values_are_worked_on_by_one_thread(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_tree_of_many_rows_draws_some(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert classical._made("forest", 50_001, 1, 1).named_steps["forest"].max_samples == 50_000
-    assert classical._made("forest", 50_000, 1, 1).named_steps["forest"].max_samples is None
+    assert classical._build_model("forest", 50_001, 1, 1).named_steps["forest"].max_samples == 50_000
+    assert classical._build_model("forest", 50_000, 1, 1).named_steps["forest"].max_samples is None
 
 
 def hour(values: Sequence[float], missing: bool = True) -> list[float]:

@@ -162,7 +162,7 @@ def test_classical_models_train_on_raw_rows_and_are_tested_alike(sites: list[Sit
     assert found["logreg:pooled"]["trained_at"] is None
     train = join_cohorts([site.train for site in sites])
     predict = classical.fit_classical(
-        "logreg", train, seed_for(config.seed, "logreg:pooled"), classical.ClassicalOptions.of(config, 1)
+        "logreg", train, seed_for(config.seed, "logreg:pooled"), classical.ClassicalOptions.from_config(config, 1)
     )
     for site in sites[:2]:
         right = (predict(site.test).argmax(1) == site.test.y).mean()

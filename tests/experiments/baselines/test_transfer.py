@@ -61,7 +61,12 @@ def test_the_cause_is_the_one_that_was_made(event: np.ndarray, shipped: float, c
     assert found["gap"]["value"] == pytest.approx(f1[0] - f1[2])
     assert found["won"]["value"] == pytest.approx(f1[1] - f1[0])
     assert found["won"]["low"] <= found["won"]["value"] <= found["won"]["high"]
-    words = {"neither": "No loss", "threshold": "ranking held", "ranking": "no threshold brings", "both": "Both"}
+    words = {
+        "neither": "show no loss",
+        "threshold": "the ranking is kept",
+        "ranking": "no threshold can recover",
+        "both": "Both",
+    }
     assert words[cause] in found["verdict"]
     assert f"{roc_auc_score(TRUTH, GOOD):.3f} of B's model" in found["verdict"]
 
@@ -69,7 +74,7 @@ def test_the_cause_is_the_one_that_was_made(event: np.ndarray, shipped: float, c
 def test_of_both_the_share_of_the_threshold_is_told() -> None:
     found = told(NOISY, 5.0)
     share = found["won"]["value"] / -found["gap"]["value"]
-    assert f"the threshold is {share:.0%} of what it lacks" in found["verdict"]
+    assert f"the threshold accounts for {share:.0%} of the difference" in found["verdict"]
 
 
 def test_what_cannot_be_told() -> None:
