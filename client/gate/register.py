@@ -115,9 +115,17 @@ class Register:
     def redraw(self, dataset: str) -> int:
         """Forget who trains and who is tested in a data set, so that the next request draws anew; return how many."""
         with self.open() as connection:
-            found: int = connection.execute("DELETE FROM people WHERE dataset = ?", (dataset,)).rowcount
+            forgotten: int = connection.execute("DELETE FROM people WHERE dataset = ?", (dataset,)).rowcount
             connection.execute("DELETE FROM releases WHERE dataset = ?", (dataset,))
-        return found
+            redraws = str(self.count_redraws(connection, dataset) + 1)
+            connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (f"redraws of {dataset}", redraws))
+        return forgotten
+
+    def count_redraws(self, connection: sqlite3.Connection, dataset: str) -> int:
+        """Return how often a data set's split was redrawn; each time it is drawn from another seed."""
+        query = "SELECT value FROM about WHERE key = ?"
+        row = connection.execute(query, (f"redraws of {dataset}",)).fetchone()
+        return int(row[0]) if row else 0
 
     def release(self, dataset: str, kind: str, groups: Sequence[Iterable[str]], floor: int, run: str) -> list[bool]:
         """Record that figures over groups of people leave; return for each group whether it may.

@@ -75,6 +75,8 @@ def test_a_new_draw_is_made_on_purpose(register: Register) -> None:
     assert register.redraw("heart") == 80
     second = sides(apply_own_split(register, "heart", *data(80), POLICY))
     assert first.keys() == second.keys()
+    assert first != second
+    assert sides(apply_own_split(register, "heart", *data(80), POLICY)) == second
 
 
 def test_a_person_in_two_recordings_is_on_one_side(register: Register) -> None:
