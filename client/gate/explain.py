@@ -39,15 +39,28 @@ REPLY_RISKS = (
         "handshake",
         "task, counts of patients, examples and classes by split, device",
         lambda policy: (
-            f"{_people(policy)} train; classes and splits of fewer than {policy.min_cell_patients} are hidden"
+            f"{_people(policy)} train"
+            + (
+                f"; classes and splits of fewer than {policy.min_cell_patients} are suppressed"
+                if policy.min_cell_patients > 1
+                else ""
+            )
             + ("; training counts are noisy where training is private" if policy.counts == "noisy" else "")
         ),
-        lambda policy: "how many patients a hospital has, by class",
+        lambda policy: "how many patients this hospital has, by class",
     ),
     ReplyRisk(
         "scaling",
         "count, sum and sum of squares of each input over training patients, or histograms",
-        lambda policy: f"{_people(policy)}; noisy and charged where training is private",
+        lambda policy: (
+            f"{_people(policy)}; "
+            + (
+                "noisy, and charged to the ledger"
+                if _private(policy)
+                else "noisy and charged where a run is private; histograms only by a scaling near this hospital's "
+                "own, 100 scalings in 30 days"
+            )
+        ),
         lambda policy: (
             "mean and spread of each input"
             if not _private(policy)
@@ -58,14 +71,16 @@ REPLY_RISKS = (
         "train",
         "the model's update after a round",
         lambda policy: (
-            f"{_people(policy)}; units that rest on fewer than {policy.min_unit_patients} send nothing"
-            + ("; differentially private" if _private(policy) else "")
+            f"{_people(policy)}; differentially private"
+            if _private(policy)
+            else f"{_people(policy)}; {_unit_limits(policy)}"
         ),
         lambda policy: (
-            "bounded by epsilon, whatever weights are sent"
+            "about training patients no more than epsilon allows, whatever weights are sent"
             if _private(policy)
-            else "what groups of patients have in common; a server that sends crafted weights every round may "
-            f"learn more of groups of {policy.min_unit_patients}: only privacy.epsilon or a secure sum bounds that"
+            else "what groups of patients have in common; a server that sends crafted weights in many rounds can "
+            "average the noise away and learn about single patients: only differential privacy (privacy.epsilon) "
+            "bounds that"
         ),
     ),
     ReplyRisk(
@@ -79,16 +94,20 @@ REPLY_RISKS = (
         "figures, confusion matrices and score histograms of test patients and of groups of them",
         lambda policy: (
             _table_limits(policy)
-            + f"; {_limit(policy.max_tested_models_per_run)} models a run, "
-            + f"{_limit(policy.max_tested_models_per_month)} in 30 days"
+            + "; "
+            + _limit("tested models", policy.max_tested_models_per_run, policy.max_tested_models_per_month)
         ),
         lambda policy: _table_remains(policy, "tested model"),
     ),
     ReplyRisk(
         "latent",
         "sums and products of latent values of training patients (autoencoders)",
-        lambda policy: f"{_people(policy)}; one model a run; none where training is private",
-        lambda policy: "mean and covariance of latent values",
+        lambda policy: (
+            "refused: training is private"
+            if _private(policy)
+            else f"{_people(policy)}; one model a run; none where a run is private"
+        ),
+        lambda policy: "nothing" if _private(policy) else "mean and covariance of latent values",
     ),
     ReplyRisk(
         "domain_shift",
@@ -96,30 +115,53 @@ REPLY_RISKS = (
         lambda policy: (
             "refused: training is private"
             if _private(policy)
-            else f"{_people(policy)}; cells of fewer than {policy.min_cell_patients} are hidden, counts are multiples "
-            "of 5; only by a scaling near this hospital's own; 20 scalings in 30 days"
+            else f"{_people(policy)}; cells of fewer than {max(policy.min_cell_patients, 5)} are suppressed, counts "
+            "are multiples of 5; only by a scaling near this hospital's own; 20 scalings in 30 days"
         ),
         lambda policy: "nothing" if _private(policy) else "how inputs are distributed, to about five patients",
     ),
 )
 
 
-def _limit(number: int | None) -> str:
-    return "any number of" if number is None else f"at most {number}"
+def _limit(what: str, per_run: int | None, per_month: int | None) -> str:
+    """Return how many of something a run, and all runs of 30 days, may ask about."""
+    return f"{what}: {_at_most(per_run)} a run, {_at_most(per_month)} in 30 days"
 
 
-def _table_limits(policy: SitePolicy) -> str:
+def _at_most(number: int | None) -> str:
+    return "any number" if number is None else f"at most {number}"
+
+
+def _unit_limits(policy: SitePolicy) -> str:
+    if policy.min_unit_patients <= 1 and not policy.update_noise:
+        return "the update leaves as it is"
+    few, noise = policy.min_unit_patients, policy.update_noise
+    units = f"units that rest on fewer than {few} send nothing; " if few > 1 else ""
+    return units + (f"noise of {noise:g} times one person's part" if noise else "no noise")
+
+
+def _describe_counts(policy: SitePolicy) -> str:
+    floor, grain = policy.min_cell_patients, policy.round_counts_to
+    if floor <= 1 and grain <= 1:
+        return "counts are exact"
     return (
-        f"at most {policy.max_bins} bins, merged until each holds {policy.min_cell_patients} people; "
-        f"counts are multiples of {policy.round_counts_to}; the same people every time"
+        f"where each patient has one example, groups that differ by fewer than {floor} people get one answer; else "
+        f"counts are multiples of {grain}"
     )
 
 
+def _table_limits(policy: SitePolicy) -> str:
+    floor = policy.min_cell_patients
+    merged = f", merged until each holds {floor} people" if floor > 1 else ""
+    people = "; the same people in every run" if policy.split == "own" else ""
+    return f"at most {policy.max_bins} bins{merged}; {_describe_counts(policy)}{people}"
+
+
 def _table_remains(policy: SitePolicy, what: str) -> str:
-    if policy.min_cell_patients <= 1 or policy.round_counts_to <= 1:
+    if policy.min_cell_patients <= 1 and policy.round_counts_to <= 1:
         return f"with crafted weights, single patients: counts are exact, one question for each {what}"
     return (
-        f"with crafted weights, about how many patients lie beyond a value, one question for each {what}; "
+        f"with crafted weights, about how many patients lie beyond a value, one such question for each {what}; "
         "differential privacy of training does not cover these patients"
     )
 
@@ -133,8 +175,9 @@ def describe_policy(policy: SitePolicy) -> list[str]:
             if policy.split == "own"
             else "as each run asks. A coordinator may have the people who trained tested."
         ),
-        f"People: an update or a sum rests on at least {policy.min_training_patients}, a cell of counts on "
-        f"{policy.min_cell_patients}; counts are multiples of {policy.round_counts_to}.",
+        f"People: an update or a sum rests on at least {policy.min_training_patients}, a count on "
+        f"{policy.min_cell_patients}.",
+        f"Counts of predictions: {_describe_counts(policy)}.",
         "First weights: "
         + (
             "those of the run's seed"
@@ -144,14 +187,12 @@ def describe_policy(policy: SitePolicy) -> list[str]:
         ),
         "Later weights: "
         + (
-            f"at most {policy.max_weight_distance:g} lengths of this hospital's last update away from it."
-            if policy.max_weight_distance is not None
+            f"within {policy.max_weight_distance:g} lengths of this hospital's longest update in the run."
+            if policy.max_weight_distance is not None and not policy.needs_privacy
             else "whatever the server sends."
         ),
-        "Questions: "
-        f"{_limit(policy.max_tested_models_per_run)} tested models a run, "
-        f"{_limit(policy.max_tested_models_per_month)} in 30 days, "
-        f"{_limit(policy.max_rounds_per_run)} rounds a run.",
+        _limit("Tested models", policy.max_tested_models_per_run, policy.max_tested_models_per_month) + ".",
+        _limit("Rounds of training", policy.max_rounds_per_run, policy.max_rounds_per_month) + ".",
     ]
     if policy.needs_privacy:
         lines.append(
@@ -160,10 +201,18 @@ def describe_policy(policy: SitePolicy) -> list[str]:
         )
     else:
         lines.append("Training need not be differentially private: a run may ask for it.")
+        lines.append(f"Updates without differential privacy: {_unit_limits(policy)}.")
     for shares, what in (
         (policy.share_resamples, "resampled counts leave: whoever knows their draws can work back to single patients"),
         (policy.share_training_loss, "the mean loss of training patients leaves"),
         (policy.share_examples, "single patients' examples leave"),
+        ("*" in policy.allowed_settings, "a run may choose all of the settings below, and with them single patients"),
+        (policy.several_splits, "private runs may train people whom an earlier one tested without protection"),
+        (
+            policy.unprotected_validation,
+            "private runs may choose round and threshold on unprotected validation patients",
+        ),
+        (policy.server_noise, "at level hospital the server may add the noise: it sees the updates without it"),
         (policy.seeded_noise, "noise may be repeated: NOT PRIVATE"),
     ):
         if shares:

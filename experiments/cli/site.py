@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(help="At a hospital: its policy in words, its split, its register.", no_args_is_help=True)
+
+MAX_WIDTH = 100
+"""Widest line that is printed, in characters."""
 
 SiteName = Annotated[str, typer.Option("--site", help="The hospital's name.")]
 StateFolder = Annotated[Path, typer.Option("--state", help="The hospital's state folder, as for wardround client.")]
@@ -18,34 +23,26 @@ def explain(
     policy: Annotated[Path | None, typer.Argument(help="A policy file; none: the defaults.")] = None,
 ) -> None:
     """Print what a policy allows, and what each kind of reply can reveal under it."""
-    from rich.console import Console
-    from rich.table import Table
-
     from client import policy as policies
     from client.gate import explain as words
 
     found = policies.load_policy(policy)
-    screen = Console()
     for line in words.describe_policy(found):
-        screen.print(f"- {line}", markup=False, highlight=False)
-    for title, columns, rows in (
-        (
-            "Settings that a coordinator might choose people with",
-            ("setting", "here", "what for"),
-            words.list_settings(found),
-        ),
-        (
-            "What leaves, and what it can reveal",
-            ("reply", "holds", "limited by", "can still reveal"),
-            words.list_risks(found),
-        ),
-    ):
-        table = Table(title=f"\n{title}", title_justify="left", header_style="bold", show_lines=True)
-        for column in columns:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*row)
-        screen.print(table)
+        typer.echo(_wrap(line, "- "))
+    typer.echo("\nSettings with which a coordinator could select people\n")
+    for key, answer, why in words.list_settings(found):
+        typer.echo(_wrap(f"{key}: {answer}. Could be used to {why}.", "- "))
+    typer.echo("\nWhat leaves with each kind of reply")
+    for reply, holds, limits, remains in words.list_risks(found):
+        typer.echo(f"\n{reply}")
+        for label, text in (("holds", holds), ("limits", limits), ("can reveal", remains)):
+            typer.echo(_wrap(text, f"  {label + ':':12}"))
+
+
+def _wrap(text: str, label: str) -> str:
+    """Return text wrapped to the terminal's width behind a label, further lines indented below its first word."""
+    width = min(shutil.get_terminal_size().columns, MAX_WIDTH)
+    return textwrap.fill(text, width, initial_indent=label, subsequent_indent=" " * len(label), break_on_hyphens=False)
 
 
 @app.command()
