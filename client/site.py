@@ -39,7 +39,7 @@ class Site:
         validation: validation examples.
         test: test examples.
         dropped: recordings that the split left out.
-        warning: what must stand beside every result from these data; empty: nothing.
+        warning: notice that must accompany every result from these data; empty: none.
         shift: what a simulated shift did to the data, by option.
     """
 

@@ -1,4 +1,4 @@
-"""Which site this process is, where its data are, what it allows; no other module tells simulations from hospitals."""
+"""The identity, data and policy of this process's site; no other module distinguishes simulations from hospitals."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def claim_state_folder(folder: Path, site: str) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ConfigError(f"{folder} is in use by another client: give each client a --state of its own") from None
+            raise ConfigError(f"{folder} is in use by another client: give each client its own --state") from None
         known = owner.read_text(encoding="utf-8").strip() if owner.is_file() else ""
         if known and known != site:
             raise ConfigError(f"{folder} belongs to the site {known}, not to {site}: give another --state")

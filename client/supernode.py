@@ -46,15 +46,15 @@ class NodeRefused(EngineError):
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """Who this hospital is and where the server is.
+    """Identity of a hospital's node, and address of the server.
 
     Attributes:
         site: the hospital's name.
         superlink: the server's address, HOST:PORT.
         ca: file of the certificate authority that signed the server's certificate.
         key: file of the private node key.
-        state: folder for logs and for what must last from message to message.
-        node_config: what client/site_context.py reads: the site's name, data folder and policy.
+        state: folder of logs and of state that is kept between messages.
+        node_config: the site's name, data folder and policy, as client/site_context.py reads them.
 
     Raises:
         ConfigError: the name or address is malformed, or a file is missing.

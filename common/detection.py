@@ -1,4 +1,4 @@
-"""Anomaly detection with autoencoders: the task of telling abnormal examples from normal ones.
+"""Anomaly detection with autoencoders: the task of distinguishing abnormal from normal examples.
 
 An autoencoder learns normal examples; the anomaly score of an example says how badly it is reconstructed. A data set's
 task becomes one of two classes, normal and abnormal. The logarithm of the score takes the place of a classifier's log
@@ -40,7 +40,7 @@ def resolve_normal_classes(task: Task, config: DetectionConfig) -> tuple[str, ..
 
 
 def to_detection_task(task: Task, config: DetectionConfig) -> Task:
-    """Return the task of telling abnormal from normal examples; `against` holds the names of the abnormal classes.
+    """Return the task that distinguishes abnormal from normal examples; `against` names the abnormal classes.
 
     Raises:
         ConfigError: as `normal_classes`.

@@ -121,7 +121,7 @@ def summarise_columns(z: Floats, people: npt.NDArray[np.int64], least: int, seed
 
 
 def histogram_bins(z: Floats) -> npt.NDArray[np.int64]:
-    """Return the bin of each value, in the shape of `z`; MISSING_BIN for NaN."""
+    """Return the histogram bin of each scaled value, in the shape of `z`; MISSING_BIN for NaN."""
     scaled = (np.arcsinh(ASINH_SCALE * np.nan_to_num(z)) / np.arcsinh(ASINH_SCALE * MAX_DEVIATIONS) + 1) * (
         HISTOGRAM_BINS / 2
     )

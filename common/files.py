@@ -1,6 +1,6 @@
 """Writing files whole or not at all: the only place where the program replaces a file.
 
-A file is written under a temporary name of its own in the same folder and then renamed, so that a reader sees the old
+A file is written under a unique temporary name in the same folder and then renamed, so that a reader sees the old
 file or the new one and never a part. Temporary names are unique: two runs that write one file do not mix. With
 `durable=True` the content is on the disk before the name is (fsync), so that it outlasts a power cut.
 """
@@ -32,7 +32,7 @@ def escape_file_name(name: str) -> str:
 
 
 def temporary_path(path: Path) -> Path:
-    """Return a hidden, unused path beside `path`, to write to before `replace_file`."""
+    """Return a hidden, unused path in the folder of `path`, to write to before `replace_file`."""
     return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
 
 

@@ -51,7 +51,7 @@ _FOREIGN = "is not one of this federation's protocol"
 
 
 def build_model_record(request: ModelRequest) -> ConfigRecord:
-    """Return the record that a strategy sends with weights; it adds keys of its own."""
+    """Return the record that a strategy sends with weights; the strategy adds its own keys."""
     return ConfigRecord(to_record(request))
 
 
@@ -169,18 +169,18 @@ def set_weight(message: Message, examples: int, weight: float) -> Message:
 
 
 def read_weight(content: RecordDict) -> float:
-    """Return what `set_weight` gave a reply."""
+    """Return the aggregation weight that `set_weight` wrote into a reply."""
     weight: Any = content.metric_records[METRICS_KEY][WEIGHT_KEY]
     return float(weight)
 
 
 def read_update(content: RecordDict) -> TrainReply:
-    """Return the reply to which `set_weight` gave its weight."""
+    """Unpack a training reply into which `set_weight` wrote its aggregation weight."""
     return unpack_reply(TrainReply, RecordDict({name: content[name] for name in content if name != METRICS_KEY}))
 
 
 def map_arrays(message: Message, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Message:
-    """Return a reply with each of its arrays changed."""
+    """Return a copy of a reply with `change` applied to each of its arrays."""
     arrays = unpack_weights(message.content.array_records[ARRAYS_KEY])
     return _replace_record(message, ARRAYS_KEY, pack_weights({name: change(arrays[name]) for name in arrays}))
 

@@ -79,13 +79,13 @@ def _read_tables(arrays: Weights) -> dict[str, Counts]:
         if not key.startswith(TABLE_PREFIX) or not name or value.dtype != dtype:
             raise ProtocolError(f"its array {clean_text(key, 80)!r} is no part of a table of counts")
         parts.setdefault(name, {})[part] = value
-    for name, found in parts.items():
-        if missing := sorted(set(_PARTS) - set(found)):
+    for name, table in parts.items():
+        if missing := sorted(set(_PARTS) - set(table)):
             raise ProtocolError(f"its counts {clean_text(name, 80)!r} lack {missing[0]}")
     return {
-        name: Counts(found["confusion"], found["scores"].astype(np.int64), found["loss"],
-                     **{part: found[part] for part in _OPTIONAL_PARTS if part in found})
-        for name, found in parts.items()
+        name: Counts(table["confusion"], table["scores"].astype(np.int64), table["loss"],
+                     **{part: table[part] for part in _OPTIONAL_PARTS if part in table})
+        for name, table in parts.items()
     }  # fmt: skip
 
 

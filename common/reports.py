@@ -91,7 +91,7 @@ class HandshakeCounts(Report):
     validation: SplitCounts
     test: SplitCounts
 
-    def of_split(self, name: str) -> SplitCounts:
+    def select_split(self, name: str) -> SplitCounts:
         """Return the counts of a split by its name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 

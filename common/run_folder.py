@@ -135,19 +135,19 @@ class RunFolder:
 
     def weights(self, model: str = FEDERATED) -> Path:
         """Return the file of a model's weights."""
-        return self._of_model("model", model)
+        return self._model_file("model", model)
 
     def scaling(self, model: str = FEDERATED) -> Path:
         """Return the file of the scaling of a model's inputs (common/scaling.py)."""
-        return self._of_model("scaling", model)
+        return self._model_file("scaling", model)
 
     def latent(self, model: str = FEDERATED) -> Path:
         """Return the file of a model's latent statistics (common/latent.py)."""
-        return self._of_model("latent", model)
+        return self._model_file("latent", model)
 
     def counts(self, model: str = FEDERATED) -> Path:
         """Return the file of the counts of a model's predictions (common/metrics/counts_file.py)."""
-        return self._of_model("counts", model)
+        return self._model_file("counts", model)
 
     def resamples(self, model: str = FEDERATED) -> Path:
         """Return the file of a model's resampled figures (common/metrics/paired_resamples.py).
@@ -157,9 +157,9 @@ class RunFolder:
         >>> RunFolder(Path("r")).resamples("personal").name, RunFolder(Path("r")).resamples("local:north").name
         ('resamples.safetensors', 'resamples.local.north.safetensors')
         """
-        return self._of_model("resamples", FEDERATED if model == "personal" else model)
+        return self._model_file("resamples", FEDERATED if model == "personal" else model)
 
-    def _of_model(self, stem: str, model: str) -> Path:
+    def _model_file(self, stem: str, model: str) -> Path:
         if model == FEDERATED:
             return self.path / f"{stem}.safetensors"
         path = self.path / ".".join([stem, *map(escape_file_name, model.split(":")), "safetensors"])

@@ -83,7 +83,7 @@ class Task:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Task:
-        """Return the task of a dictionary that `to_dict` made, also after JSON has turned tuples into lists."""
+        """Build a task from the dictionary of `to_dict`; lists, which JSON makes of tuples, become tuples again."""
         fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
         return cls(**fields)
 

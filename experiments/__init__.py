@@ -1,1 +1,1 @@
-"""Questions and answers: the command line, the engines, the baselines, the report."""
+"""Running experiments: the command line, engines, baselines, evaluation of privacy, and reports."""

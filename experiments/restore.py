@@ -74,7 +74,7 @@ def _load_saved(folder: Path, name: str) -> tuple[nn.Module, Task, RunConfig]:
 
 
 def load_site_weights(folder: Path, built: nn.Module, config: RunConfig, name: str, site: str | None) -> dict[str, Any]:
-    """Return the weights that a hospital of a simulated run kept to itself; empty where the strategy keeps none.
+    """Return the local weights that a hospital of a simulated run did not send; empty if the strategy keeps none local.
 
     Args:
         folder: the run's folder.
@@ -84,7 +84,7 @@ def load_site_weights(folder: Path, built: nn.Module, config: RunConfig, name: s
         site: the hospital.
 
     Raises:
-        DataError: the strategy keeps weights at each hospital and no hospital is named, or the folder has none of it.
+        DataError: the strategy keeps weights local, and no hospital is named or the folder lacks its weights.
     """
     from safetensors.torch import load_file
 

@@ -35,6 +35,6 @@ def stage_event(what: str) -> Event:
     return {"event": "stage", "what": what}
 
 
-def baseline_event(model: str, epoch: int, of: int) -> Event:
-    """Return the event of a baseline that has trained `epoch` of its `of` epochs."""
-    return {"event": "baseline", "model": model, "epoch": epoch, "of": of}
+def baseline_event(model: str, epoch: int, epochs: int) -> Event:
+    """Return the event of a baseline that has trained `epoch` of `epochs` epochs."""
+    return {"event": "baseline", "model": model, "epoch": epoch, "of": epochs}

@@ -1,4 +1,4 @@
-"""Certificates for a federation that has no PKI of its own, and the check of those it has.
+"""Certificates for a federation without its own PKI, and validation of existing certificates.
 
 A SuperLink serves its hospitals and its own child processes over one TLS port, so its certificate must
 name the host the hospitals dial **and** the loopback address. `create_credentials` makes a private certificate

@@ -1,7 +1,6 @@
-"""What a run reports while it works: the events that listeners get and that events.jsonl keeps, one type each.
+"""Events that a run reports while it works: listeners get them and events.jsonl stores them, one type for each kind.
 
-Their JSON keys are read by the progress display, by sinks and from files of earlier runs: they are written here and
-nowhere else.
+The progress display, sinks and readers of earlier runs' files rely on the JSON keys, which are defined here only.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ class Event:
     name: ClassVar[str]
 
     def fields(self) -> dict[str, Any]:
-        """Return its JSON keys and values, but for its name."""
+        """Return the event's JSON keys and values, without its name."""
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,7 +57,7 @@ class ReplyEvent(Event):
     sites: int = 0
 
     def fields(self) -> dict[str, Any]:
-        """Return its JSON keys and values, but for its name."""
+        """Return the event's JSON keys and values, without its name."""
         about = {
             "site": self.site,
             "ok": self.ok,
@@ -85,7 +84,7 @@ class WaitingEvent(Event):
     need: int
 
     def fields(self) -> dict[str, Any]:
-        """Return its JSON keys and values, but for its name."""
+        """Return the event's JSON keys and values, without its name."""
         return {"online": self.online, "ready": self.ready, "need": self.need}
 
 
@@ -103,7 +102,7 @@ class HandshakeEvent(Event):
     refused: Mapping[str, str]
 
     def fields(self) -> dict[str, Any]:
-        """Return its JSON keys and values, but for its name."""
+        """Return the event's JSON keys and values, without its name."""
         return {"sites": {name: report.to_dict() for name, report in self.sites.items()}, "refused": dict(self.refused)}
 
 
@@ -123,7 +122,7 @@ class StartEvent(Event):
     frozen: tuple[str, ...]
 
     def fields(self) -> dict[str, Any]:
-        """Return its JSON keys and values, but for its name."""
+        """Return the event's JSON keys and values, without its name."""
         return {"from": self.source, "taken": list(self.taken), "frozen": list(self.frozen)}
 
 
@@ -157,7 +156,7 @@ class RoundEvent(Event):
     metric: str
 
     def fields(self) -> dict[str, Any]:
-        """Return its JSON keys and values, but for its name."""
+        """Return the event's JSON keys and values, without its name."""
         sites: dict[str, dict[str, Any]] = {site: {"train": report.to_dict()} for site, report in self.trained.items()}
         for site, figures in self.validated.items():
             sites.setdefault(site, {})["validation"] = dict(figures)
@@ -186,5 +185,5 @@ class DoneEvent(Event):
     error: str
 
     def fields(self) -> dict[str, Any]:
-        """Return its JSON keys and values, but for its name."""
+        """Return the event's JSON keys and values, without its name."""
         return {"status": self.status, "error": self.error}

@@ -123,7 +123,7 @@ def expected_tables(run: Run) -> set[str]:
 
 
 def table_bytes(run: Run, tables: int, resampled: bool) -> int:
-    """Return the most bytes that so many tables of counts have."""
+    """Return the maximum size in bytes of a number of count tables."""
     wanted, classes = run.config.evaluation, len(run.task.classes)
     row = int(np.prod(run.task.confusion_shape)) * 8 + (classes + LEAD_TABLE_WIDTH + 4) * 8
     each = row + classes * 2 * wanted.bins * 4 + wanted.bins * 8 + 7 * ARRAY_OVERHEAD

@@ -51,7 +51,7 @@ class Federation:
         """Return the sites that have examples in a split and may be asked for them: external ones are only tested."""
         left_out = frozenset() if split == "test" else self.external
         return sorted(
-            site for site in set(self.reports) - left_out if self.reports[site].counts.of_split(split).examples
+            site for site in set(self.reports) - left_out if self.reports[site].counts.select_split(split).examples
         )
 
 

@@ -24,7 +24,7 @@ def registry_path(state: Path) -> Path:
 
 
 def read_registry(path: Path) -> dict[str, str]:
-    """Return the registered sites: name -> node id as text; none where there is no file.
+    """Return the registered sites: name -> node id as text; empty if the file does not exist.
 
     Raises:
         DataError: the file is damaged.

@@ -1,6 +1,6 @@
 """The coordinator's SuperLink as a child process, and what is asked of it: register, list, submit, stop.
 
-Flower is used here only through its commands (`flower-superlink`, `flwr`), each with a FLWR_HOME of its own,
+Flower is used here only through its commands (`flower-superlink`, `flwr`), each with its own FLWR_HOME,
 so that nothing depends on the user's `~/.flwr`. The run that is submitted carries settings and no code: both
 ends load `server.app` and `client.app` from what is installed there. The Control API of a SuperLink has no
 login: whoever reaches its port can start a run, so the default is to listen on loopback alone.

@@ -1,4 +1,4 @@
-"""The columns in which hospitals are compared: features, and hand-crafted features of an ECG."""
+"""Columns by which the data of hospitals are compared: features, and hand-crafted features of an ECG."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sites.ecg import features
 
 
 def column_names(task: Task) -> tuple[str, ...]:
-    """Return the names of the columns: the task's features, and a table's last hour or features of an ECG."""
+    """Return the names of the columns: the task's features, then hourly channels or hand-crafted features of an ECG."""
     if not task.channels:
         return task.features
     if task.rate_hz < 1:
@@ -21,7 +21,10 @@ def column_names(task: Task) -> tuple[str, ...]:
 
 
 def column_table(cohort: Cohort) -> npt.NDArray[np.float32]:
-    """Return the values of the columns `(examples, columns)`; NaN is missing."""
+    """Return the columns of `column_names`, `(examples, columns)`; NaN: missing.
+
+    Of hourly channels, the last hour is used.
+    """
     task = cohort.task
     if not task.channels:
         return cohort.features

@@ -35,7 +35,7 @@ class ReleaseRules:
 
     Attributes:
         policy: the hospital's.
-        may_release: tells which groups of people may be answered for, by the name of their table.
+        may_release: whether a group of people may be reported, given the name of its table.
         answer_sizes: from people and groups of them, `(groups, people)`, to how many may be said to be in each.
         bootstrap_seed: seeds the draws of patients; secret, so that nobody can work back from an interval.
     """
@@ -82,7 +82,7 @@ class ReleaseRules:
         return round_counts(enough, self.policy.round_counts_to)
 
     def allows_fit(self, name: str, people: int) -> bool:
-        """Return whether a recalibration may be fitted on so many validation patients."""
+        """Return whether a recalibration may be fitted on this number of validation patients."""
         return PARAMETERS[name] * PEOPLE_PER_PARAMETER <= people
 
 

@@ -15,7 +15,7 @@ from common.config import RunConfig
 from common.errors import SiteError
 
 AGE_STEP = 5
-"""Age bands may begin at multiples of so many years."""
+"""Bounds of age bands must be multiples of this number of years."""
 ALL = "*"
 """In `SitePolicy.allowed_settings`: every guarded setting."""
 

@@ -1,16 +1,17 @@
-"""On how many people the update of each unit of a layer rests, and noise of the size of one of them.
+"""Protection of people against crafted models: the effective number of people behind each unit's update, and noise.
 
-The gradient of a unit's weights is a sum over people of their inputs, each times what reaches the unit from the loss. A
-crafted model can make that nearly zero for all people but one (a trap weight, arXiv:2112.02918); then the update of the
-unit, divided by its bias', is that one person's input; and the difference of two units that have one person between
-them is that person's too. So a hospital measures while it trains, for each unit of each linear or convolutional layer,
-how much of what reached it came from each person, and
+The gradient of a unit's weights is a sum over people: each person's input times the gradient of the loss at the unit's
+output. A crafted model can make that output gradient nearly zero for all people but one (a trap weight,
+arXiv:2112.02918). The update of the unit's weights, divided by that of its bias, is then that person's input. If two
+units differ by one person, the difference of their updates reveals that person's input in the same way. A hospital
+therefore measures during training how much each person contributes to each unit of each linear or convolutional layer,
+and
 
 - sends no update of a unit whose effective number of people, (sum of parts)^2 / (sum of squared parts), is too small;
-- adds noise to every unit's update whose length is a multiple of the largest single person's part of it, so that no
-  difference of units shows one person. With n people that part is about 1/n of the update: learning loses little.
+- adds noise to every unit's update, in proportion to the largest single person's part of it, so that a difference of
+  units does not reveal one person. With n people that part is about 1/n of the update, so training suffers little.
 
-This is no differential privacy: a server that repeats a crafted model over many rounds averages the noise away. Layers
+This is not differential privacy: a server that repeats a crafted model over many rounds averages the noise away. Layers
 of other kinds (recurrent, attention, norms) are not measured; their noise follows the largest part in any layer.
 """
 
@@ -31,9 +32,9 @@ MEASURED_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
 class UnitSupport:
-    """The parts of each person in what reached each unit, summed over the steps of a round.
+    """Measures each person's part of the gradient of each unit, summed over the steps of a round.
 
-    A part is the size of what reached the unit from the loss, times the length of the layer's input.
+    A part is the absolute gradient at the unit's output times the norm of the layer's input.
 
     Args:
         model: the model that trains.
@@ -50,12 +51,12 @@ class UnitSupport:
         self._rows: Tensor | None = None
 
     def set_rows(self, rows: Tensor) -> None:
-        """Say which examples the next step is taken on."""
+        """Set the rows of the examples that the next step trains on."""
         self._rows = rows
 
     @contextmanager
     def measure(self) -> Iterator[None]:
-        """Measure whatever is trained inside."""
+        """Return a context manager that measures all training steps inside it."""
         hooks = [
             part.register_forward_hook(lambda _, given, output, name=name: self._watch(name, given[0], output))
             for name, part in self._layers.items()
@@ -87,36 +88,38 @@ class UnitSupport:
         output.register_hook(add)  # type: ignore[no-untyped-call]
 
     def count_people(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Return the effective number of people of each unit, by layer; 0 where nothing reached a unit."""
-        found = {}
+        """Return the effective number of people of each unit, by layer; 0 for a unit without gradient."""
+        effective = {}
         for name, part in self._parts.items():
             squares = (part**2).sum(0)
-            found[name] = torch.where(squares > 0, part.sum(0) ** 2 / squares.clamp(min=1e-300), 0.0).numpy()
-        return found
+            effective[name] = torch.where(squares > 0, part.sum(0) ** 2 / squares.clamp(min=1e-300), 0.0).numpy()
+        return effective
 
     def find_largest_parts(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Return the largest single person's share of what reached each unit, by layer; 0 where nothing did."""
-        found = {}
+        """Return the largest single person's share of each unit's gradient, by layer; 0 for a unit without gradient."""
+        largest = {}
         for name, part in self._parts.items():
             total = part.sum(0)
-            found[name] = torch.where(total > 0, part.max(0).values / total.clamp(min=1e-300), 0.0).numpy()
-        return found
+            largest[name] = torch.where(total > 0, part.max(0).values / total.clamp(min=1e-300), 0.0).numpy()
+        return largest
 
     def protect(self, sent: Weights, floor: int, noise: float, rng: np.random.Generator) -> int:
-        """Change the trained model so that its update may leave; return how many units were withheld.
+        """Withhold units with few people, add noise to the others, and return the number of units withheld.
+
+        The trained model's weights are changed in place.
 
         Args:
             sent: the weights that the round started from.
-            floor: people that a unit's update needs; other units get the weights that were sent.
-            noise: length of the noise on a unit's update, in lengths of the largest single person's part of it.
-            rng: gives the noise; a hospital's comes from the operating system.
+            floor: minimum effective number of people of a unit; units below it keep the weights that were sent.
+            noise: norm of the noise on a unit's update, as a multiple of the largest single person's part of it.
+            rng: generator of the noise; a hospital seeds it from the operating system.
         """
         now = {name: value.detach().cpu().numpy() for name, value in self._model.state_dict().items()}
-        kept, count = self.withhold(sent, now, floor)
-        kept = self.add_noise(sent, kept, noise, rng)
+        update, count = self.withhold(sent, now, floor)
+        update = self.add_noise(sent, update, noise, rng)
         with torch.no_grad():
             for name, value in self._model.state_dict().items():
-                value.copy_(torch.from_numpy(np.array(kept[name])))
+                value.copy_(torch.from_numpy(np.array(update[name])))
         return count
 
     def add_noise(self, sent: Weights, update: Weights, noise: float, rng: np.random.Generator) -> Weights:
@@ -141,9 +144,9 @@ class UnitSupport:
         return changed
 
     def withhold(self, sent: Weights, update: Weights, floor: int) -> tuple[Weights, int]:
-        """Return an update in which units that rest on fewer than `floor` people are as they were sent, and how many.
+        """Return an update without the units that rest on fewer than `floor` people, and the number of these units.
 
-        A unit that nothing reached rests on nobody: only weight decay changed it, and it stays as it was sent too.
+        They keep the weights that were sent. So does a unit without gradient: only weight decay changed it.
         """
         changed = dict(update)
         count = 0

@@ -25,7 +25,7 @@ from common.task import Task
 SAME = 1e-5
 """Largest difference of two weights that were drawn from one seed on different processors."""
 KEPT_RUNS = 20
-"""Runs of which the last update is kept; older ones can be tested no more."""
+"""Number of runs whose last update is stored; older runs can no longer be tested."""
 
 
 def check_first_weights(policy: SitePolicy, config: RunConfig, task: Task, weights: Weights) -> None:
@@ -51,15 +51,15 @@ def check_first_weights(policy: SitePolicy, config: RunConfig, task: Task, weigh
 
 def digest_weights(weights: Weights) -> str:
     """Return the SHA-256 of a model's arrays, by name, as `approved_weights` holds it."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name in sorted(weights):
         value = np.asarray(weights[name], order="C")
-        found.update(f"{name}\x1f{value.dtype}\x1f{value.shape}\x1f".encode() + value.tobytes())
-    return found.hexdigest()
+        digest.update(f"{name}\x1f{value.dtype}\x1f{value.shape}\x1f".encode() + value.tobytes())
+    return digest.hexdigest()
 
 
 def get_update_path(register: Register, run: str) -> Path:
-    """Return where the last update of a run is kept."""
+    """Return the file of a run's last update."""
     return register.path.with_name("updates") / f"{run}.safetensors"
 
 
@@ -94,15 +94,15 @@ def check_later_weights(policy: SitePolicy, register: Register, run: str, weight
     if policy.max_weight_distance is None:
         return
     try:
-        kept = load(get_update_path(register, run).read_bytes())
+        previous = load(get_update_path(register, run).read_bytes())
     except FileNotFoundError:
         raise SiteError("policy: this hospital has not trained in this run, so it cannot check the weights") from None
     except (OSError, SafetensorError):
         raise SiteError("policy: this hospital's last update cannot be read, so it cannot check the weights") from None
-    update = {name.removeprefix("update/"): value for name, value in kept.items() if name.startswith("update/")}
+    update = {name.removeprefix("update/"): value for name, value in previous.items() if name.startswith("update/")}
     if any(name not in weights or weights[name].shape != value.shape for name, value in update.items()):
         raise SiteError("policy: the weights are not of the model that this hospital trained in this run")
-    allowed = policy.max_weight_distance * float(kept["longest"]) + SAME * max(1, len(update)) ** 0.5
+    allowed = policy.max_weight_distance * float(previous["longest"]) + SAME * max(1, len(update)) ** 0.5
     if not measure_distance(weights, update) <= allowed:
         raise SiteError(
             "policy: the weights lie too far from this hospital's last update "

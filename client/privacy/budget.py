@@ -201,7 +201,7 @@ def charge_ledger(context: SiteContext, site: Site, wanted: Charge) -> LedgerRow
     """
     ledger = open_ledger(context, site)
     if wanted.level != "hospital" and not context.policy.several_splits:
-        ledger.keep(TRAINING_PEOPLE_KEY, digest_training_people(site.train))
+        ledger.store_text(TRAINING_PEOPLE_KEY, digest_training_people(site.train))
     return ledger.charge(wanted)
 
 

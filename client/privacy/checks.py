@@ -80,7 +80,7 @@ def check_private_training(context: SiteContext, site: Site, config: RunConfig) 
     ledger = open_ledger(context, site)
     ledger.check()
     if privacy.kind != "hospital" and not policy.several_splits:
-        before = ledger.kept(TRAINING_PEOPLE_KEY)
+        before = ledger.read_text(TRAINING_PEOPLE_KEY)
         if before is not None and before != digest_training_people(site.train):
             raise SiteError(
                 "policy: other patients would train here than in earlier private runs, and those tested then are not "

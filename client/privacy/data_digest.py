@@ -13,7 +13,7 @@ def digest_folder(folder: Path, known: Path | None = None) -> str:
     """Return a digest of the content of all files in a folder; dates and the run's settings do not change it.
 
     Args:
-        folder: files whose name begins with a dot are left out.
+        folder: files whose name starts with a dot are ignored.
         known: a cache file of digests by size and modification time, so that only changed files are read again.
     """
     try:

@@ -126,7 +126,7 @@ class NoisyGradients:
             parameter.grad = part.view(parameter.shape).contiguous(memory_format=_get_layout(parameter))
 
     def finish_epoch(self) -> None:
-        """Return no loss: it depends on the patients."""
+        """Return None: the loss would reveal information about the patients."""
 
 
 def _sample_rows(unit: npt.NDArray[np.int64], limit: int, source: noise.RandomSource) -> npt.NDArray[np.int64]:

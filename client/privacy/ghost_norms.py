@@ -248,7 +248,7 @@ class GradientPass:
             if len(several) == calls[call.name]:
                 measure(_join_calls(waiting.pop(call.name)))
 
-        def seen(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
+        def make_hook(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
             def hook(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
                 calls[name] = calls.get(name, 0) + 1
                 if not inputs[0].requires_grad:
@@ -261,7 +261,7 @@ class GradientPass:
 
             return hook
 
-        hooks = [module.register_forward_hook(seen(name)) for name, module in self._layers.items()]
+        hooks = [module.register_forward_hook(make_hook(name)) for name, module in self._layers.items()]
         try:
             loss = run()
         finally:

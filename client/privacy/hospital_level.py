@@ -46,7 +46,7 @@ class ContributionPlan:
         clip: largest norm of an update.
         sigma: standard deviation of the noise, in units of cap * clip.
         noisy: whether the noise is added here.
-        source: of the noise.
+        source: random source of the noise.
         drawn: whether the hospital takes part in this round.
     """
 
@@ -62,16 +62,16 @@ class ContributionPlan:
 def start_hospital_round(
     context: SiteContext, site: Site, request: TrainRequest, weight: float
 ) -> tuple[ContributionPlan, PrivacySpent]:
-    """Charge a round, and return how the update is contributed and what the site reports of the charge.
+    """Charge a round to the ledger; return the plan of the contribution and the spending that the site reports.
 
     Args:
         context: the site's context.
-        site: whose patients train.
-        request: of the round.
+        site: the site whose patients train.
+        request: the round's training request.
         weight: the hospital's weight by `federation.weights`, before the cap.
 
     Raises:
-        BudgetSpent: the round would overspend; nothing trains.
+        BudgetSpent: the round would exceed the privacy budget; it is not trained.
         ConfigError: the strategy is not fedavg.
     """
     config, wanted = request.config, request.config.privacy
@@ -100,7 +100,7 @@ def start_hospital_round(
 
 
 def build_contribution(sent: Weights, trained: Weights, plan: ContributionPlan) -> Weights:
-    """Return what a hospital adds to the round's sum, by name, in the shapes of `trained`.
+    """Return the arrays that a hospital adds to the round's sum, by name, in the shapes of `trained`.
 
     Its norm is at most cap * clip before the noise.
 

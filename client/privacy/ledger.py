@@ -104,14 +104,14 @@ class Ledger:
                     connection.execute("ROLLBACK")
             return self._verify(connection)
 
-    def kept(self, key: str) -> str | None:
-        """Return the text that `keep` stored under a key, or None."""
+    def read_text(self, key: str) -> str | None:
+        """Return the text that `store_text` stored under a key, or None."""
         self._ensure_created()
         with self._open() as connection:
             row = connection.execute("SELECT value FROM about WHERE key = ?", (f"kept/{key}",)).fetchone()
         return None if row is None else str(row[0])
 
-    def keep(self, key: str, value: str) -> None:
+    def store_text(self, key: str, value: str) -> None:
         """Store a text under a key; a text that is stored already stays.
 
         Raises:

@@ -67,12 +67,12 @@ def release_training_counts(context: SiteContext, site: Site, config: RunConfig)
         return TrainingCounts(train.people(), len(train.y), train.class_counts())
     ledger = budget.open_ledger(context, site)
     key = f"counts/{level}/{digest_training_people(train)}"
-    kept = ledger.kept(key)
-    if kept is None:
-        ledger.keep(key, json.dumps(_release(context, site, config)))
-        kept = ledger.kept(key)  # another process may have been first
-    assert kept is not None
-    count, *shares = json.loads(kept)
+    text = ledger.read_text(key)
+    if text is None:
+        ledger.store_text(key, json.dumps(_release(context, site, config)))
+        text = ledger.read_text(key)  # another process may have been first
+    assert text is not None
+    count, *shares = json.loads(text)
     units = max(round(count), policy.min_training_patients, 1)
     shares = np.clip(np.asarray(shares), 0, None)
     if train.task.kind == "multilabel":

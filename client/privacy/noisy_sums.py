@@ -3,7 +3,7 @@
 One release of the Gaussian mechanism (Dwork and Roth 2014, doi:10.1561/0400000042, appendix A): each unit's vector
 (described in common/noisy_scaling.py) is clipped to norm CLIP_PER_ROOT_INPUT * sqrt(summed inputs), so that one unit
 changes the sum by at most that much, and noise of `sigma` times that norm is added to every coordinate. The release is
-charged before it leaves, as a row of its own (round 0, q = 1, one step); the run's epsilon covers it and the training
+charged before it is sent, as a separate row (round 0, q = 1, one step); the run's epsilon covers it and the training
 steps together.
 
 The ranges are public: those that the data set states (`bounds` in sites/datasets/), or `privacy.bounds`. They are

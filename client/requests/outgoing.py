@@ -28,7 +28,7 @@ def build_update_reply(
         site: its name.
         start: the weights that the round started from.
         update: what training gave.
-        report: what the server is told about the round.
+        report: what is reported to the server about the round.
         plan: at privacy.level=hospital, what the update becomes, with its weight in it; None: it is sent as it is.
     """
     if plan is not None:

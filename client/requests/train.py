@@ -35,7 +35,7 @@ from common.requests import TrainRequest
 from common.seeds import seed_for
 
 stop_signal: ContextVar[threading.Event | None] = ContextVar("stop_signal", default=None)
-"""Set by an engine that runs sites in threads of its own: Ctrl-C need not wait for an epoch to end."""
+"""Set by an engine that runs sites in its threads: Ctrl-C need not wait for an epoch to end."""
 
 
 def handle_train(context: SiteContext, request: TrainRequest) -> TrainReply:

@@ -77,7 +77,7 @@ class Update:
     """What a round of training produced.
 
     Attributes:
-        result: steps, losses and learning rates; what of it leaves is decided in client/requests/.
+        result: steps, losses and learning rates; client/requests/ decides which of them are sent.
         weights: the trained weights without local layers; they leave the site.
         control: the change of the site's control variates (SCAFFOLD), else empty; it leaves the site.
     """

@@ -48,7 +48,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What one call of the training loop did.
+    """Result of one call of the training loop.
 
     Attributes:
         examples: the number of training examples, as the server may know it.
@@ -68,7 +68,7 @@ class TrainingResult:
 
 
 class StepGradients(Protocol):
-    """Where the gradient of a training step comes from."""
+    """Source of the gradient of each training step."""
 
     steps_per_epoch: int
 
@@ -76,7 +76,7 @@ class StepGradients(Protocol):
         """Prepare the steps of an epoch."""
 
     def compute(self, step: int) -> None:
-        """Set `grad` of every trained parameter for one step of the epoch; it is None before."""
+        """Set `grad`, which is None on entry, of every trained parameter for one step of the epoch."""
 
     def finish_epoch(self) -> float | None:
         """Return the mean training loss of the epoch, or None if it must not be known."""
@@ -88,12 +88,12 @@ class BatchGradients:
     Args:
         model: the network.
         load_rows: returns a batch.
-        device: where the rows are.
-        examples: how many rows there are.
+        device: device of the rows.
+        examples: number of rows.
         batch_size: rows of a batch; the last batch of an epoch may be smaller.
         mean_loss: mean loss of a batch.
         shuffling: generator of the rows' order.
-        on_rows: called with the rows of each batch before its step; None: nothing is.
+        on_rows: called with the rows of each batch before its step; None: no call.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ def build_example_loss(task: Task) -> Loss:
 def compute_class_weights(counts: Sequence[int], power: float) -> Tensor:
     """Return class weights share**-power, scaled to a mean of 1 over the examples; absent classes get 0.
 
-    >>> [round(weight, 3) for weight in class_weights([90, 10], 0.5).tolist()]
+    >>> [round(weight, 3) for weight in compute_class_weights([90, 10], 0.5).tolist()]
     [0.833, 2.5]
     """
     total = np.asarray(counts, dtype=np.float64)
@@ -49,7 +49,7 @@ def compute_class_weights(counts: Sequence[int], power: float) -> Tensor:
 def compute_label_weights(counts: Sequence[int], total: int, power: float) -> Tensor:
     """Return the weight of each label's presence, (examples without it / examples with it)**power; absent labels: 1.
 
-    >>> label_weights([10, 0], 100, 0.5).tolist()
+    >>> compute_label_weights([10, 0], 100, 0.5).tolist()
     [3.0, 1.0]
     """
     have = np.asarray(counts, dtype=np.float64)

@@ -30,7 +30,7 @@ class CountStatistics:
     Attributes:
         task: names the classes.
         counts: counts `(...)`.
-        multilabel: whether each class is a label of its own.
+        multilabel: whether each class is a separate label.
         present: `(classes,)`, classes that have examples in the unresampled counts.
         separable: `(classes,)`, classes of which there are examples with and without them in the unresampled counts.
         start: statistics of nearby counts, whose recalibration fits start the iteration; None: start at zero.

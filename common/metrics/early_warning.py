@@ -35,16 +35,18 @@ def sum_hours_by_class(hours: npt.ArrayLike, truth: Ints, group: Ints, groups: i
 
 
 def count_lead_times(until: npt.ArrayLike, alarm: npt.NDArray[np.bool_], group: Ints, groups: int) -> Floats:
-    """Return a lead table of each group (patient): whether it has the event, and when it was first warned.
+    """Return each group's lead table: whether the patient has the event, and the lead time of the first warning.
+
+    A group is usually one patient; `LEAD_TABLE_WIDTH` describes the columns.
 
     Args:
-        until: `(examples,)`, hours until the event of the example's patient; NaN: no event.
+        until: `(examples,)`, hours from the example to its patient's event; NaN: the patient has no event.
         alarm: `(examples,)`, whether the event is predicted.
         group: `(examples,)`, indices below `groups`.
         groups: number of groups.
 
     Returns:
-        `(groups, LEAD_TABLE_WIDTH)`.
+        counts `(groups, LEAD_TABLE_WIDTH)`.
     """
     remaining = np.asarray(until, np.float64)
     ill = np.flatnonzero(np.isfinite(remaining))

@@ -202,7 +202,7 @@ def _build_lead_times(figures: ResampledFigures, total: Counts) -> LeadTimes | N
 
 
 def _groups(figures: ResampledFigures, scores: Ints, place: int, people: Ints | None) -> tuple[ReliabilityGroup, ...]:
-    every, events, chance = calibration.count_reliability_groups(scores)
+    every, events, predicted = calibration.count_reliability_groups(scores)
     bounds = [None, *calibration.RELIABILITY_CUTS, None]
     return tuple(
         ReliabilityGroup(
@@ -211,7 +211,7 @@ def _groups(figures: ResampledFigures, scores: Ints, place: int, people: Ints | 
             examples=int(every[g]),
             events=int(events[g]),
             patients=None if people is None else int(people[g]),
-            predicted=float(chance[g] / every[g]),
+            predicted=float(predicted[g] / every[g]),
             observed=figures.figure("group_observed", (place, int(g))),
         )
         for g in np.flatnonzero(every)

@@ -288,7 +288,7 @@ class Evaluation(FrozenModel):
 
 
 def is_derived(metric: str) -> bool:
-    """Return whether a metric is read from another part of an Evaluation, and so no key of its own."""
+    """Return whether a metric is read from another part of an Evaluation, and so has no separate key."""
     return isinstance(getattr(Evaluation, metric, None), property)
 
 

@@ -53,8 +53,9 @@ class Metric:
         class_metric: the per-class metric of which this is the value for one class of a task of two classes.
         class_index: which class that is: -1 the event, 0 the other.
         slow: left out where speed matters more (resampled groups of patients).
-        basis: the patients whose number limits it: all; those with the class; those without it; the fewer of the two;
-            those for whom the class is predicted; those with an onset. A mean over classes: of its weakest class.
+        basis: the patients whose number limits its precision: all; those with the class; those without it; the fewer of
+            the two; those for which the class is predicted; those with an onset. For a mean over classes: its smallest
+            class.
         inflated: whether resampling inflates it, as it does a mean of absolute deviations: its interval is reflected
             (common/metrics/intervals.py).
         needs_order: whether its resampled values need the order of scores within a bin: no interval where score bins

@@ -74,7 +74,7 @@ def compute_figures(
         level = values if same else _compute(start, operating, curves, slow)
         resampled = CountStatistics(task, replicates, total, start)
         for name, sample in _compute(resampled, operating, curves, slow).items():
-            drawn[name] = np.clip(sample + (values[name] - level[name]), *_range_of(name))
+            drawn[name] = np.clip(sample + (values[name] - level[name]), *_metric_range(name))
         _remove_unordered(drawn, find_unordered_classes(total, replicates.scores.shape[-1]), whole.separable)
     return ResampledFigures(values, patients, drawn)
 
@@ -152,7 +152,7 @@ def _has(statistics: CountStatistics, requirement: Requirement) -> bool:
     return held[requirement]()
 
 
-def _range_of(name: str) -> tuple[float, float]:
+def _metric_range(name: str) -> tuple[float, float]:
     """Return the least and the greatest value that a figure of `compute_figures` can have."""
     metric = find_metric(name)
     low, high = (metric.low, metric.high) if metric else _CURVES.get(name, (0.0, 1.0))

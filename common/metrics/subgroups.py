@@ -33,8 +33,8 @@ def name_bands(edges: Sequence[float]) -> tuple[str, ...]:
 
 def band_indices(values: npt.ArrayLike, edges: Sequence[float]) -> npt.NDArray[np.int64]:
     """Return the index of each value's band among `bands(edges)`; NaN is not known."""
-    found = np.asarray(values, dtype=np.float64)
-    return np.where(np.isnan(found), len(edges) + 1, np.searchsorted(edges, found, side="right")).astype(np.int64)
+    numbers = np.asarray(values, dtype=np.float64)
+    return np.where(np.isnan(numbers), len(edges) + 1, np.searchsorted(edges, numbers, side="right")).astype(np.int64)
 
 
 @dataclass(frozen=True)

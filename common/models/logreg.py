@@ -1,7 +1,7 @@
 """Logistic regression: one linear layer, initialised to zero.
 
 Its inputs are the features where the task has any, else the flattened signal. Its parameters are `out.weight` and
-`out.bias`: a strategy that keeps `out.bias` local gives each hospital an intercept of its own.
+`out.bias`: a strategy that keeps `out.bias` local gives each hospital its own intercept.
 """
 
 from __future__ import annotations

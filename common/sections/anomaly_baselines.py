@@ -1,4 +1,4 @@
-"""Anomaly detectors other than networks that a run compares with (experiments/baselines/anomaly_detectors.py)."""
+"""Settings of the anomaly detectors used as baselines (experiments/baselines/anomaly_detectors.py)."""
 
 from __future__ import annotations
 

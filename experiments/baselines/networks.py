@@ -149,15 +149,15 @@ def _train_network(
     method = input_scaling.resolve_scaling(config.data, task)
     pooled_scaling = None if method == "site" else input_scaling.fit_scaling([site.train for site in members], method)
 
-    def scaling_of(site: Site) -> Scaling | None:
+    def select_scaling(site: Site) -> Scaling | None:
         return input_scaling.fit_scaling([site.train], method) if method == "site" else pooled_scaling
 
     def scale_held_out(site: Site) -> Site:
-        scaling = scaling_of(site)
+        scaling = select_scaling(site)
         test, validation = (input_scaling.apply_scaling(part, scaling) for part in (site.test, site.validation))
         return replace(site, test=test, validation=validation)
 
-    scaled = [scale_site(site, scaling_of(site)) for site in members]
+    scaled = [scale_site(site, select_scaling(site)) for site in members]
     train, validation = join_split(scaled, "train"), join_split(scaled, "validation")
     model = build_initial_model(config, task).model
     epochs = config.federation.rounds * config.training.epochs

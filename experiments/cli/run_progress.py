@@ -211,9 +211,9 @@ class RunPrinter(TerminalPrinter):
         """Move the one bar of all baselines."""
         self._epochs[event["model"]] = event["epoch"], event["of"]
         every = list(self._epochs.values())
-        trained = sum(epoch == of for epoch, of in every)
+        trained = sum(epoch == epochs for epoch, epochs in every)
         text = f"{trained} of {_count(len(every), 'baseline')} trained"
-        self._show(sum(epoch for epoch, _ in every), sum(of for _, of in every), text)
+        self._show(sum(epoch for epoch, _ in every), sum(epochs for _, epochs in every), text)
 
     def _warn(self, text: str, kind: str = "") -> None:
         self.print_line(f"  {text}", kind, "yellow")

@@ -115,7 +115,7 @@ class Comparison:
     notices: tuple[Notice, ...]
     titles: Mapping[str, str] = field(default_factory=dict)
 
-    def rows_of(self, model: str, metric: str | None = None) -> list[Row]:
+    def select_rows(self, model: str, metric: str | None = None) -> list[Row]:
         """Return the rows of a model's metric; default: the metric of the main table."""
         return [row for row in self.rows if row.model == model and row.metric == (metric or self.metric)]
 

@@ -54,7 +54,7 @@ def verdict_sentences(comparison: Comparison) -> list[str]:
     name = metric_title(comparison.metric)
     for run in others:
         row = next(
-            (row for row in comparison.rows_of("federated") if row.site == POOLED and run.label in row.differences),
+            (row for row in comparison.select_rows("federated") if row.site == POOLED and run.label in row.differences),
             None,
         )
         if row is None:
@@ -105,7 +105,7 @@ def render_terminal(comparison: Comparison) -> RenderableType:
         table.add_column(letters[run.label], justify="right")
     for run in others:
         table.add_column(f"{letters[run.label]} - A", justify="right")
-    for row in comparison.rows_of("federated"):
+    for row in comparison.select_rows("federated"):
         texts = [_format_cell(value_cell(row, run.label)) for run in comparison.runs]
         deltas = []
         for run in others:
@@ -197,7 +197,7 @@ def render_markdown(comparison: Comparison) -> str:
 
 def draw_differences(comparison: Comparison, report: Report) -> Plot | None:
     """Draw the differences of each run's federated model from the first run's; None if there are none."""
-    rows = [row for row in comparison.rows_of("federated") if row.differences]
+    rows = [row for row in comparison.select_rows("federated") if row.differences]
     others = [run.label for run in comparison.runs[1:]][: len(SERIES)]
     if not rows:
         return None
@@ -260,7 +260,7 @@ def _template_values(comparison: Comparison) -> dict[str, Any]:
         "note": multiple_comparison_note(comparison),
         "metric_title": metric_title(comparison.metric),
         "pooled_rows": [row for row in comparison.rows if row.site == POOLED],
-        "federated_rows": comparison.rows_of("federated"),
+        "federated_rows": comparison.select_rows("federated"),
     }
 
 

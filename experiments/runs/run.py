@@ -90,7 +90,7 @@ def _prepare(config: RunConfig, watcher: Watcher) -> tuple[RunConfig, Any, dict[
 
 
 def _list_notices(config: RunConfig) -> list[dict[str, str]]:
-    """Return the notices that must stand beside every figure of the run."""
+    """Return the notices that must accompany every figure of the run."""
     notices = [{"level": "leak", "text": text} for text in config.notices]
     if config.not_private_notice:
         notices.append({"level": "not-private", "text": config.not_private_notice})
@@ -110,8 +110,8 @@ def _run_baselines(config: RunConfig, folder: Path, count: int, watcher: Watcher
     if config.baselines.local or config.baselines.pooled:
         from experiments.baselines.networks import train_baselines
 
-        def report_epoch(name: str, epoch: int, of: int) -> None:
-            watcher.handle(baseline_event(name, epoch, of))
+        def report_epoch(name: str, epoch: int, epochs: int) -> None:
+            watcher.handle(baseline_event(name, epoch, epochs))
 
         watcher.handle(stage_event("training the baselines"))
         for name, reason in train_baselines(config, folder, count, report_epoch).items():

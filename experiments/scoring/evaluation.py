@@ -136,8 +136,8 @@ def find_unscored(source: Source, cohort: Cohort) -> Mask:
     if scored and not scored.keys() & set(names):
         raise DataError(f"{source.folder}: the rows to score and the labelled ones name patients differently")
     for patient, name in enumerate(names):
-        rows_of = np.flatnonzero(cohort.patient == patient)
-        unscored[rows_of[: max(0, len(rows_of) - scored[name])]] = True
+        patient_rows = np.flatnonzero(cohort.patient == patient)
+        unscored[patient_rows[: max(0, len(patient_rows) - scored[name])]] = True
     return unscored
 
 

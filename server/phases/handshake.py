@@ -48,7 +48,7 @@ def run_handshake(
     need = max(config.federation.min_sites, len(wanted), 1)
     fixed = bool(getattr(grid, "fixed_nodes", False))
     settle = 0.0 if fixed else SETTLE_SECONDS
-    start = settled = time.monotonic()
+    start = last_change = time.monotonic()
     refused: dict[str, str] = {}
     asked: set[int] = set()
     reported: tuple[int, int] | None = None
@@ -59,11 +59,11 @@ def run_handshake(
             asked |= set(fresh)
             left = max(1.0, start + limit - time.monotonic())
             refused |= _ask_nodes(grid, config, federation, fresh, left, listen, read_names())
-            settled = time.monotonic()
+            last_change = time.monotonic()
         now = time.monotonic()
         late = now > start + limit
         missing = wanted - set(federation.reports)
-        if len(federation.reports) >= need and not missing and (wanted or late or now - settled >= settle):
+        if len(federation.reports) >= need and not missing and (wanted or late or now - last_change >= settle):
             break
         if late or missing & set(refused) or (fixed and not fresh):
             raise EngineError(_describe_failure(federation, need, missing, refused, len(online), limit))
@@ -118,7 +118,7 @@ def _ask_nodes(
     answers, lost = send_and_collect(grid, outgoing, registered or {}, seconds, listen, Step("handshake"), expected)
     for answer, reply in answers.values():
         if reply.site in federation.reports:
-            raise ConfigError(f"two nodes call themselves {reply.site}: give each site a name of its own")
+            raise ConfigError(f"two nodes call themselves {reply.site}: give each site its own name")
         federation.names[answer.metadata.src_node_id] = reply.site
         federation.reports[reply.site] = reply.report
     return lost
@@ -145,7 +145,7 @@ def find_handshake_fault(reply: HandshakeReply) -> str:
     """Return what is wrong with what a site states of itself, or ""."""
     report, task = reply.report, reply.report.task
     for split in ("train", "validation", "test"):
-        counts = report.counts.of_split(split)
+        counts = report.counts.select_split(split)
         stated = [count for count in counts.classes if count is not None]
         if task.kind == "multilabel":
             fits = max(stated, default=0) <= counts.examples

@@ -1,4 +1,4 @@
-"""The test phase: every hospital's figures of the chosen model, and the pooled ones from merged counts."""
+"""The test phase: the chosen model's metrics at every hospital, and pooled metrics from the merged counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from server.run import Outcome, Run
 
 
 def run_test(run: Run, outcome: Outcome) -> None:
-    """Evaluate the chosen model on every site's test patients; fills what `outcome` has of the final evaluation.
+    """Evaluate the chosen model on every site's test patients, and write the results into `outcome`.
 
     Raises:
         EngineError: no site that has test patients answered.
@@ -97,18 +97,18 @@ def combine_evaluations(
             {site: drawn for site, held in tables.items() if (drawn := held.get(name + RESAMPLED_SUFFIX)) is not None},
         )
         if withheld := suppressed.get(name):
-            each = ", ".join(f"{site} (fewer than {least} patients)" for site, least in withheld.items())
+            each = ", ".join(f"{site} (fewer than {minimum} patients)" for site, minimum in withheld.items())
             note = f"suppressed at, and so without, {each}"
             pooled[name] = pooled[name].model_copy(update={"notes": (*pooled[name].notes, note)})
     return by_table, pooled
 
 
 def list_suppressed_tables(replies: Mapping[str, FinalTestReply]) -> dict[str, dict[str, int]]:
-    """Return by table name the sites that withheld it, and the least number of patients they require."""
+    """Return by table name the sites that withheld it, and the minimum number of patients that each requires."""
     suppressed: dict[str, dict[str, int]] = {}
     for site, reply in sorted(replies.items()):
-        for name, least in reply.report.suppressed.items():
-            suppressed.setdefault(name, {})[site] = least
+        for name, minimum in reply.report.suppressed.items():
+            suppressed.setdefault(name, {})[site] = minimum
     return suppressed
 
 

@@ -40,7 +40,7 @@ def is_better(run: Run, one: Mapping[str, Counts], other: Mapping[str, Counts]) 
     """Return whether one round's validation is better than another's, on the sites that answered in both.
 
     A site that is lost for a round would otherwise make that round look better or worse than it is. Where no site
-    answered in both, or those that did cannot tell the metric, each round's sites count: else the first choice would
+    answered in both, or those that did cannot report the metric, each round's sites count: else the first choice would
     stand until its sites come back.
     """
     both = sorted(set(one) & set(other))
@@ -53,7 +53,7 @@ def is_better(run: Run, one: Mapping[str, Counts], other: Mapping[str, Counts]) 
 
 
 def _selection_value(run: Run, counts: Mapping[str, Counts], sites: Sequence[str]) -> float | None:
-    """Return the metric that chooses the round, on the counts of some sites; None: they do not tell it."""
+    """Return the metric that chooses the round, on the counts of some sites; None: it cannot be computed from them."""
     if not sites:
         return None
     return metric_value(merge_validation(run, [counts[site] for site in sites]), run.config.selection_metric)

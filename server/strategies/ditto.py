@@ -33,5 +33,5 @@ def build(options: Options) -> Strategy:
 
 
 def method(options: Options, model: nn.Module) -> Method:
-    """Return that a personal model is trained."""
+    """Return the method of a site: a personal model is trained too, pulled towards the global one."""
     return Method(pull=options.pull)

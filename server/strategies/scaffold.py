@@ -1,14 +1,15 @@
 """SCAFFOLD (Karimireddy et al. 2020, arXiv:1910.06378, algorithm 1 with option II): steps corrected for drift.
 
-A site keeps an estimate c_i of its own gradient, the server the mean c of all. Every step of a site goes along
-g - c_i + c, so that a site whose patients differ does not pull the model towards itself. After K steps:
+A site keeps an estimate c_i of its own gradient, and the server the mean c over all sites. A site's steps use
+g - c_i + c in place of the gradient g, so that a site whose patients differ does not pull the model towards itself.
+After K steps:
 
     at the site      c_i+ = c_i - c + (x - y) / (sum of the K learning rates)      sends y and c_i+ - c_i
     at the server    x = x + lr (mean of y - x)        c = sum over all sites of p_i c_i
 
 with x the model that was sent, y the site's, p_i its share of all sites' weights. The paper weighs sites alike
-(`federation.weights: equal`); other weights give the same algorithm for the loss weighted in that way. All sites
-are those that have answered at least once: before that a site's c_i is 0. The estimate holds for plain gradient
+(`federation.weights: equal`); other weights give the same algorithm for the loss weighted in that way. All
+sites are those that have answered at least once; until then a site's c_i is 0. The estimate holds for plain gradient
 steps only, so the strategy requires SGD without momentum.
 """
 
@@ -78,12 +79,12 @@ class _Scaffold(FedAvg):
 
 
 def build(options: Options) -> Strategy:
-    """Return SCAFFOLD's server."""
+    """Return the server side of SCAFFOLD."""
     return _Scaffold(options.lr)
 
 
 def method(options: Options, model: nn.Module) -> Method:
-    """Return that sites keep control variates."""
+    """Return the method of a site: training with control variates."""
     return Method(control=True)
 
 

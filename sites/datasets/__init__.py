@@ -3,14 +3,14 @@
 A plug-in defines `CARD` (what the data are, as a `DataCard`), `Options` (the settings under `data.options`), and
 
     task(options)                        what is predicted from what
-    patients(folder, options, store)     everyone in a data folder
+    patients(folder, options, store)     the patients in a data folder
     read(folder, options, ids, store)    the examples of some recordings, as a `Cohort` without a split
 
 and, where they apply,
 
     default_folder(options, store, seed)  a folder of generated data, for a run without `data.path`
     bounds(options)                       public value ranges of inputs, for sums with privacy noise; the data set reads
-                                          an implausible cell of such an input as missing, and counts it
+                                          cells outside a plausible range as missing, and counts them
     unlabelled_rows(source)               rows for `wardround score` that need no label
     strip_band(options)                   pass band (Hz) of the filter that strips have passed; none: as recorded
 

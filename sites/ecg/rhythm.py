@@ -13,9 +13,9 @@ Share of the annotated beats of the MIT-BIH Arrhythmia Database that are flagged
     none, 40 recordings, mean .036          200 .63, 208 .36, 228 .27, 106 .06, 214 .05; the other 35 at most .04
 
 The sensitivity in a recording without sinus rhythm is that share, and the specificity in a recording without atrial
-fibrillation is 1 minus it: .964 over the 40. The false alarms have many ventricular beats in changing patterns. Where
-the rhythm marks carry their names, which in some copies they do not, the command also gives sensitivity and specificity
-for AFIB by beat. The threshold was chosen on the same recordings.
+fibrillation is 1 minus it: .964 over the 40. False alarms occur in recordings with many ventricular beats in
+changing patterns. The command also gives sensitivity and specificity for AFIB by beat, unless the copy of the database
+lacks the names of its rhythm annotations, as some do. The threshold was chosen on the same recordings.
 """
 
 from __future__ import annotations

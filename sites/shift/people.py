@@ -57,7 +57,7 @@ def adjust_case_mix(cohort: Cohort, at: SiteShift, notes: Notes) -> Cohort:
             continue
         marks = np.stack([mix.mark(cohort, side)[present] for mix in applied], axis=1)
         rng = at.rng(",".join(mix.option for mix in applied), name)
-        out = present[~draw_kept(marks, [mix.share for mix in applied], rng)]
+        out = present[~draw_remaining(marks, [mix.share for mix in applied], rng)]
         stays &= ~(side & np.isin(person, out))
         gone |= set(out.tolist())
     if gone:
@@ -126,7 +126,7 @@ def _sides(cohort: Cohort, where: Where) -> list[tuple[str, Mask]]:
     return [(name, side) for name, side in [*sides, ("unsplit", allowed & (cohort.split < 0))] if side.any()]
 
 
-def draw_kept(marks: npt.NDArray[np.int64], wanted: Sequence[float], rng: np.random.Generator) -> Mask:
+def draw_remaining(marks: npt.NDArray[np.int64], wanted: Sequence[float], rng: np.random.Generator) -> Mask:
     """Return which people stay, so that the share of 1 in each column of marks is as wanted, within about one person.
 
     Args:

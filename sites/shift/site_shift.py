@@ -1,4 +1,4 @@
-"""One site's shift options with its random draws and its errors."""
+"""The shift options of one site, with their random generators and error messages."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SiteShift:
 
 
 def selected_rows(cohort: Cohort, where: Where) -> Mask:
-    """Return which examples an option may change."""
+    """Return a mask of the examples that an option may change, given its `where`."""
     if where == "all":
         return np.ones(len(cohort.y), dtype=np.bool_)
     return np.asarray((cohort.split == TEST) == (where == "test"))
@@ -57,5 +57,5 @@ def class_index(cohort: Cohort, name: str, at: SiteShift, option: str) -> int:
 
 
 def has_class(cohort: Cohort, index: int) -> Mask:
-    """Return which examples have a class."""
+    """Return a mask of the examples that have a class."""
     return np.asarray(cohort.y[:, index] == 1 if cohort.task.kind == "multilabel" else cohort.y == index)

@@ -282,7 +282,7 @@ def unlabelled_rows(source: Source) -> Iterator[ScorableRows]:
     """Yield the rows of a folder, with or without a diagnosis, for `wardround score`.
 
     Raises:
-        DataError: nothing is there, or it is not in this layout.
+        DataError: the folder is missing or empty, or its files are not in this layout.
     """
     from sites.datasets.heart_disease import unlabelled
 

@@ -46,7 +46,7 @@ def load_hospitals(folder: Path, store: Path) -> list[Hospital]:
     candidates = [
         sorted(path for path in root.glob(f"{PREFIX}?*") if path.is_dir()) for root in (folder, folder / "training")
     ]
-    if any(candidates) and any(psv.patient_of(path.name) for path in folder.iterdir()):
+    if any(candidates) and any(psv.parse_patient(path.name) for path in folder.iterdir()):
         raise DataError(f"{folder}: .psv files are next to the hospitals' folders: move each into its hospital's")
     folders: dict[str | None, Path] = {path.name.removeprefix(PREFIX): path for path in candidates[0] or candidates[1]}
     hospitals: list[Hospital] = []
@@ -112,8 +112,8 @@ class PatientSelection:
             else:
                 self.runs.append((k, i, i + 1))
 
-    def __call__(self, rows_of: Callable[[HourTable], npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        """Return the selected rows of the arrays that `rows_of` gives for the hospitals."""
-        values = {k: rows_of(self.tables[k]) for k in sorted({k for k, _, _ in self.runs})}
+    def __call__(self, get_rows: Callable[[HourTable], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Return the selected rows of the arrays that `get_rows` gives for the hospitals."""
+        values = {k: get_rows(self.tables[k]) for k in sorted({k for k, _, _ in self.runs})}
         parts = [values[k][self.edges[k][start] : self.edges[k][stop]] for k, start, stop in self.runs]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -99,7 +99,7 @@ def _stat_files(folder: Path) -> list[tuple[str, int, int, int, int]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
-            if psv.patient_of(name) and entry.is_file():
+            if psv.parse_patient(name) and entry.is_file():
                 status = entry.stat()
                 files.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
     files.sort()
@@ -169,7 +169,7 @@ def _prepare(
         "digest": digest,
     }
     notes = {
-        "names": "\n".join(str(psv.patient_of(name)) for name in hours.files),
+        "names": "\n".join(str(psv.parse_patient(name)) for name in hours.files),
         "empty": str(len(names) - len(hours.files)),
         "implausible": json.dumps(hours.implausible),
     }

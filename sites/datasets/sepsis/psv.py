@@ -54,10 +54,10 @@ class Hours:
         return f"{folder / self.files[index]}: line {row - int(self.first[index]) + 2}"
 
 
-def patient_of(file: str) -> str | None:
+def parse_patient(file: str) -> str | None:
     """Return the patient of a file `PATIENT.psv` or `PATIENT.psv.gz`, in any case; None for any other file.
 
-    >>> patient_of("p000001.psv"), patient_of("p000001.PSV.gz"), patient_of("._p000001.psv")
+    >>> parse_patient("p000001.psv"), parse_patient("p000001.PSV.gz"), parse_patient("._p000001.psv")
     ('p000001', 'p000001', None)
     """
     match = _FILE.fullmatch(file)
@@ -72,7 +72,7 @@ def refuse_copies(folder: Path, files: Sequence[str]) -> None:
     """
     file_of: dict[str | None, str] = {}
     for file in files:
-        if (other := file_of.setdefault(patient_of(file), file)) != file:
+        if (other := file_of.setdefault(parse_patient(file), file)) != file:
             raise DataError(f"{folder}: {other} and {file} are two copies of one patient; remove one")
 
 

@@ -41,7 +41,7 @@ def _patient_files(folder: Path) -> dict[Path, list[str]]:
     below = [path for root in (folder, folder / "training") for path in sorted(root.glob(f"{PREFIX}?*"))]
     files: dict[Path, list[str]] = {}
     for path in (folder, *below):
-        if path.is_dir() and (names := sorted(item.name for item in path.iterdir() if psv.patient_of(item.name))):
+        if path.is_dir() and (names := sorted(item.name for item in path.iterdir() if psv.parse_patient(item.name))):
             psv.refuse_copies(path, names)
             files[path] = names
     if not files:
@@ -59,7 +59,7 @@ def _read_files(source: Source, folder: Path, files: Sequence[str], synthetic: b
         except OSError as error:
             raise DataError(f"{folder / name}: cannot be read: {error.strerror}") from None
         except DataError as error:
-            exclusions.append(Exclusion(str(psv.patient_of(name)), str(error)))
+            exclusions.append(Exclusion(str(psv.parse_patient(name)), str(error)))
     try:
         hours = psv.parse_files(folder, list(contents), list(contents.values()), labelled=False)
     except DataError as whole:
@@ -69,15 +69,15 @@ def _read_files(source: Source, folder: Path, files: Sequence[str], synthetic: b
                 psv.parse_files(folder, [name], [content], labelled=False)
                 readable[name] = content
             except DataError as error:
-                exclusions.append(Exclusion(str(psv.patient_of(name)), str(error)))
+                exclusions.append(Exclusion(str(psv.parse_patient(name)), str(error)))
         if len(readable) == len(contents):
             raise whole from None  # each file is readable: the median of all is implausible
         contents = readable
         hours = psv.parse_files(folder, list(contents), list(contents.values()), labelled=False)
-    exclusions += [Exclusion(str(psv.patient_of(name)), "no hour") for name in contents if name not in hours.files]
+    exclusions += [Exclusion(str(psv.parse_patient(name)), "no hour") for name in contents if name not in hours.files]
     count = np.diff(hours.first, append=len(hours.rows))
     owner, first = np.repeat(np.arange(len(count)), count), np.repeat(hours.first, count)
-    names = tuple(str(psv.patient_of(name)) for name in hours.files)
+    names = tuple(str(psv.parse_patient(name)) for name in hours.files)
     measured = ~np.isnan(hours.rows[:, :N_MEASURED]).all(1)
     total = np.concatenate([[0], np.cumsum(measured)])
     known = total[1:] > total[first]

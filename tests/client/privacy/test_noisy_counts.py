@@ -82,7 +82,7 @@ def test_the_noise_is_what_is_charged(sites: dict[str, Site], tmp_path: Path) ->
     for i in range(40):
         place = here(tmp_path / str(i))
         handle(place, asked(private()))
-        kept = budget.open_ledger(place, sites["north"]).kept(
+        kept = budget.open_ledger(place, sites["north"]).read_text(
             f"counts/patient/{digest_training_people(sites['north'].train)}"
         )
         assert kept is not None

@@ -127,7 +127,7 @@ def test_differences_are_paired_by_patient(pair) -> None:
     found = compare_runs(pair)
     assert found.metric == "accuracy"
     assert found.unpaired == {"two": ()}
-    rows = {row.site: row for row in found.rows_of("federated")}
+    rows = {row.site: row for row in found.select_rows("federated")}
     for site, members in {"north": ["north"], "south": ["south"], paired_resamples.POOLED: list(SITES)}.items():
         item = rows[site].differences["two"]
         shown = item.figure
@@ -137,7 +137,7 @@ def test_differences_are_paired_by_patient(pair) -> None:
 
 
 def test_pairing_narrows_the_interval(pair) -> None:
-    row = next(row for row in compare_runs(pair).rows_of("federated") if row.site == paired_resamples.POOLED)
+    row = next(row for row in compare_runs(pair).select_rows("federated") if row.site == paired_resamples.POOLED)
     widths = [figure.high - figure.low for figure in (row.figure("one"), row.figure("two"))]
     shown = row.differences["two"].figure
     assert shown.high - shown.low < 0.8 * np.hypot(*widths)
@@ -174,7 +174,7 @@ def test_what_may_differ_in_a_pair_is_told(tmp_path) -> None:
 
 def test_a_hospital_that_one_run_lost_leaves_the_whole_unpaired(tmp_path) -> None:
     found = compare_runs([make(tmp_path / "one", 0.6), make(tmp_path / "two", 1.2, only="north")])
-    rows = {row.site: row for row in found.rows_of("federated")}
+    rows = {row.site: row for row in found.select_rows("federated")}
     assert rows["north"].differences["two"].reason == ""
     assert rows[paired_resamples.POOLED].differences["two"].reason == "one run has no results of south"
     assert "two" not in rows["south"].differences
@@ -184,7 +184,7 @@ def test_other_patients_are_noticed(pair) -> None:
     raw = json.loads((pair[1] / "report.json").read_text())
     raw["models"][0]["sites"]["south"]["classes"]["V"]["patients"] = 3
     (pair[1] / "report.json").write_text(json.dumps(raw))
-    rows = {row.site: row for row in compare_runs(pair).rows_of("federated")}
+    rows = {row.site: row for row in compare_runs(pair).select_rows("federated")}
     assert rows["south"].differences["two"].reason == "the test patients or examples of south differ"
     assert rows["north"].differences["two"].reason == ""
 
@@ -195,7 +195,7 @@ def test_every_form_shows_the_same_numbers(tmp_path, pair) -> None:
     paths = output.write_comparison(found, tmp_path / "out")
     assert [path.name for path in paths] == ["compare.json", "compare.csv", "compare.md", "compare.html"]
     raw, table, text, page = (path.read_text(encoding="utf-8") for path in paths)
-    row = next(row for row in found.rows_of("federated") if row.site == "north")
+    row = next(row for row in found.select_rows("federated") if row.site == "north")
     shown = row.differences["two"].figure
     cell = f"{shown.value:+.3f} ({shown.low:+.3f} to {shown.high:+.3f})"
     screen = Console(width=160, file=io.StringIO())
@@ -215,7 +215,7 @@ def test_every_form_shows_the_same_numbers(tmp_path, pair) -> None:
         assert "SYNTHETIC" in form
     assert "seed differs (1 and 5)" in text
     assert ">SYNTHETIC</text>" in page
-    few = next(row for row in found.rows_of("federated") if row.site == "south")
+    few = next(row for row in found.select_rows("federated") if row.site == "south")
     assert output.difference_cell(few, "two").few
     assert not output.difference_cell(row, "two").few
 

@@ -446,7 +446,7 @@ def test_an_early_warning_is_tested_on_true_labels_alone() -> None:
 def left(a: int, b: int, share: float, unknown: int = 0, seed: int = 0) -> tuple[int, int, int]:
     """How many of `a` marked, `b` others and some unknown people stay."""
     marks = np.repeat([1, 0, -1], (a, b, unknown))[:, None]
-    stays = people.draw_kept(marks, [share], np.random.default_rng(seed))
+    stays = people.draw_remaining(marks, [share], np.random.default_rng(seed))
     return tuple(int((marks[stays, 0] == mark).sum()) for mark in (1, 0, -1))  # type: ignore[return-value]
 
 
@@ -562,7 +562,7 @@ def test_shares_of_what_hangs_together_hold_together_too() -> None:
     older = rng.random(3000) < 0.4
     event = rng.random(3000) < np.where(older, 0.7, 0.1)
     marks = np.stack([older, event], axis=1).astype(np.int64)
-    stays = people.draw_kept(marks, [0.2, 0.5], np.random.default_rng(0))
+    stays = people.draw_remaining(marks, [0.2, 0.5], np.random.default_rng(0))
     np.testing.assert_allclose(marks[stays].mean(0), [0.2, 0.5], atol=2 / stays.sum())
     kinds = [(marks == kind).all(1) for kind in ((0, 0), (0, 1), (1, 0), (1, 1))]
     kept = np.array([stays[kind].mean() for kind in kinds])
