@@ -11,7 +11,7 @@ from torch import Tensor
 
 from common import config, detection, plugins
 from common.errors import ConfigError
-from common.metrics.counts import Counts, choose_threshold, count_predictions
+from common.metrics.counts import Counts, bin_edges, choose_threshold, count_predictions
 from common.models import _reconstruct
 from common.models._reconstruct import Reconstruction
 from common.sections.detection import DetectionConfig
@@ -135,7 +135,7 @@ def test_a_threshold_keeps_to_its_false_alarms(rate: float, edge: int) -> None:
     called = [sum(negative[i:]) / 100 for i in range(17)]
     first = next(i for i, share in enumerate(called) if share <= rate)
     assert first == edge
-    assert found == (-16 + 2 * first)
+    assert found == np.append(bin_edges(16), 16.0)[first]
     assert choose_threshold(counts([], [3]), "false_alarms", rate) is None
 
 
