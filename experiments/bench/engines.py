@@ -1,4 +1,7 @@
-"""Benchmarks: what is measured beside what, in one run on one machine, as ratios: machines are noisy."""
+"""Benchmarks of engines, data preparation and scoring, as ratios to a baseline measured in the same run.
+
+Ratios depend less on the machine and its other load than times do.
+"""
 
 from __future__ import annotations
 
@@ -21,54 +24,59 @@ from common.run_folder import RunFolder
 
 VARIANTS = ("bare", "local-1", "local-2", "ray-2")
 AT_ONCE = "two bare loops at once"
-"""Two processes that share nothing, each with a bare loop: half of their time over one's is the least that two workers
-can take on this machine, whose cores share caches, memory and clock."""
+"""Two independent processes, each with a bare loop. Half of their time divided by the time of one is the best that two
+workers can reach on this machine, whose cores share caches, memory bandwidth and clock."""
 
 
 def benchmark_engines(sites: int, examples: int, rounds: int, ray: bool) -> dict[str, Any]:
-    """Return seconds a round and peak memory of each engine, and both over the bare loop's.
+    """Return seconds for a round and peak memory of each engine, and their ratios to the bare loop's.
 
-    Each is measured in a process of its own, so that peak memory is its own. The first round is left out: it
-    opens the sites. The bare loop does the same steps on the same tensors with torch alone and averages the
-    weights.
+    Each engine is measured in a process of its own, because of its peak memory. The first round is not counted: it
+    loads the sites. The bare loop takes the same steps on the same tensors with torch only, and averages the weights.
+
+    Args:
+        sites: simulated hospitals.
+        examples: training examples of each.
+        rounds: rounds that are timed.
+        ray: whether to measure the ray engine.
     """
-    found: dict[str, Any] = {"sites": sites, "examples": examples, "rounds": rounds, "cores": os.cpu_count()}
+    results: dict[str, Any] = {"sites": sites, "examples": examples, "rounds": rounds, "cores": os.cpu_count()}
     for what in VARIANTS:
         if what.startswith("ray") and not ray:
             continue
-        found[what] = _alone(what, sites, examples, rounds)
+        results[what] = _run_in_process(what, sites, examples, rounds)
     with ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(lambda _: _alone("bare", sites, examples, rounds), range(2)))
-    bare = found["bare"]
+        both = list(pool.map(lambda _: _run_in_process("bare", sites, examples, rounds), range(2)))
+    bare = results["bare"]
     if all("seconds" in item for item in (bare, *both)):
         seconds = max(item["seconds"] for item in both)
-        found[AT_ONCE] = {"seconds": seconds, "half of it over bare": round(seconds / 2 / bare["seconds"], 3)}
+        results[AT_ONCE] = {"seconds": seconds, "half of it over bare": round(seconds / 2 / bare["seconds"], 3)}
     for what in VARIANTS[1:]:
-        if what in found and "seconds" in found[what]:
-            found[what]["time over bare"] = round(found[what]["seconds"] / bare["seconds"], 3)
-            found[what]["memory over bare"] = round(found[what]["megabytes"] / bare["megabytes"], 3)
-            found[what]["same weights as bare"] = found[what]["weights"] == bare["weights"]
-    return found
+        if what in results and "seconds" in results[what]:
+            results[what]["time over bare"] = round(results[what]["seconds"] / bare["seconds"], 3)
+            results[what]["memory over bare"] = round(results[what]["megabytes"] / bare["megabytes"], 3)
+            results[what]["same weights as bare"] = results[what]["weights"] == bare["weights"]
+    return results
 
 
-def _alone(what: str, sites: int, examples: int, rounds: int) -> dict[str, Any]:
-    """Return what one engine took in a process of its own, or its error."""
+def _run_in_process(what: str, sites: int, examples: int, rounds: int) -> dict[str, Any]:
+    """Return the time and peak memory of one variant in a process of its own, or its error."""
     command = [sys.executable, "-m", "experiments.bench.engines", what, str(sites), str(examples), str(rounds)]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=out, stderr=log, text=True)
-        megabytes = _peak(process)
+        megabytes = _wait_for_peak(process)
         out.seek(0)
         log.seek(0)
         lines = out.read().strip().splitlines()
         problems = log.read().strip().splitlines()
     if process.returncode or not lines:
         return {"error": (problems or ["no output"])[-1]}
-    told: dict[str, Any] = json.loads(lines[-1])
-    return told | {"megabytes": megabytes}
+    result: dict[str, Any] = json.loads(lines[-1])
+    return result | {"megabytes": megabytes}
 
 
 def benchmark_data(folder: Path) -> dict[str, Any]:
-    """Return seconds to read recordings with wfdb alone, to prepare them cold, and from the cache."""
+    """Return seconds to read recordings with wfdb only, to prepare them without the cache, and with it."""
     import wfdb
 
     from sites.datasets import mitdb
@@ -79,80 +87,80 @@ def benchmark_data(folder: Path) -> dict[str, Any]:
     options = Options(paced=True)
 
     def bare() -> float:
-        began = time.perf_counter()
+        start = time.perf_counter()
         for name in names:
             wfdb.rdrecord(str(folder / name))
             wfdb.rdann(str(folder / name), "atr")
-        return time.perf_counter() - began
+        return time.perf_counter() - start
 
     bare()
-    found: dict[str, list[float]] = {"bare": [], "cold": [], "cached": []}
+    times: dict[str, list[float]] = {"bare": [], "cold": [], "cached": []}
     for _ in range(3):
-        found["bare"].append(bare())
+        times["bare"].append(bare())
         with tempfile.TemporaryDirectory() as store:
-            began = time.perf_counter()
+            start = time.perf_counter()
             mitdb.patients(folder, options, Path(store))
-            found["cold"].append(time.perf_counter() - began)
-            began = time.perf_counter()
+            times["cold"].append(time.perf_counter() - start)
+            start = time.perf_counter()
             mitdb.read(folder, options, names, Path(store))
-            found["cached"].append(time.perf_counter() - began)
-    middle = {key: round(statistics.median(values), 3) for key, values in found.items()}
-    return {"recordings": len(names), **middle, "cold over bare": round(middle["cold"] / middle["bare"], 3)}
+            times["cached"].append(time.perf_counter() - start)
+    medians = {key: round(statistics.median(values), 3) for key, values in times.items()}
+    return {"recordings": len(names), **medians, "cold over bare": round(medians["cold"] / medians["bare"], 3)}
 
 
 def benchmark_scoring(run: Path, folder: Path) -> dict[str, Any]:
-    """Return seconds, and seconds of the processor, to score one recording from its files to its annotations.
+    """Return wall time and processor time, in seconds, to score one recording from its files to its annotations.
 
-    `warm`: in a process that has its libraries and the model; `whole`: a command of its own, interpreter and all;
-    `bare`: wfdb alone reads the same files and writes as many annotations. One thread; medians of five (whole: three).
+    `warm`: in a process with libraries and model loaded; `whole`: as a command, including the start of the interpreter;
+    `bare`: wfdb reads the same files and writes as many annotations. One thread; medians of five (`whole`: of three).
     """
     import torch
     import wfdb
 
-    from experiments.scoring import output
-    from experiments.scoring import score as scoring
+    from experiments.scoring.output import ScoreWriter
+    from experiments.scoring.score import open_model, score_records
 
     torch.set_num_threads(1)
-    model, name = scoring.open_model(run), folder.name
-    told: dict[str, Any] = {"record": name}
+    model, name = open_model(run), folder.name
+    results: dict[str, Any] = {"record": name}
     with tempfile.TemporaryDirectory() as scratch:
-        place, out = Path(scratch) / "one", Path(scratch) / "out"
-        place.mkdir()
+        data, out = Path(scratch) / "one", Path(scratch) / "out"
+        data.mkdir()
         for path in folder.parent.glob(f"{name}.*"):
-            (place / path.name).symlink_to(path.resolve())
+            (data / path.name).symlink_to(path.resolve())
 
         def bare() -> None:
-            wfdb.rdrecord(str(place / name))
-            beats = wfdb.rdann(str(place / name), "atr")
+            wfdb.rdrecord(str(data / name))
+            beats = wfdb.rdann(str(data / name), "atr")
             wfdb.wrann(name, "bare", beats.sample, symbol=beats.symbol, write_dir=scratch)
 
         def warm() -> None:
-            result = output.ScoreWriter(out, "scores.csv", model, "wrd")
-            for item in scoring.score_records(model, place, "detect", "atr", lambda done, of: None):
+            result = ScoreWriter(out, "scores.csv", model, "wrd")
+            for item in score_records(model, data, "detect", "atr", lambda done, of: None):
                 result.add(item)
-            told["rows"] = result.close(complete=True)["rows"]
+            results["rows"] = result.close(complete=True)["rows"]
 
         command = [sys.executable, "-c", "from experiments.cli.main import main; main()", "score", "--run", str(run)]
-        command += ["--data", str(place), "--out", str(out), "--beats", "detect", "-q"]
-        one = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        command += ["--data", str(data), "--out", str(out), "--beats", "detect", "-q"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
         def whole() -> None:
-            subprocess.run(command, env=one, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
 
         for what, times in ((bare, 6), (warm, 6), (whole, 3)):
-            found = [_timed(what) for _ in range(times)][times // 6 :]
-            wall, busy = (round(statistics.median(column), 3) for column in zip(*found, strict=True))
-            told[what.__name__] = {"seconds": wall, "processor": busy}
-    told["warm over bare"] = round(told["warm"]["processor"] / told["bare"]["processor"], 2)
-    return told
+            pairs = [_measure_call(what) for _ in range(times)][times // 6 :]
+            wall, busy = (round(statistics.median(column), 3) for column in zip(*pairs, strict=True))
+            results[what.__name__] = {"seconds": wall, "processor": busy}
+    results["warm over bare"] = round(results["warm"]["processor"] / results["bare"]["processor"], 2)
+    return results
 
 
-def _timed(what: Callable[[], None]) -> tuple[float, float]:
-    """Return seconds, and seconds of the processor here and in processes that ended, that something takes."""
-    began, before = time.perf_counter(), os.times()
+def _measure_call(what: Callable[[], None]) -> tuple[float, float]:
+    """Return the wall time and the processor time of a call, in seconds, including its child processes."""
+    start, before = time.perf_counter(), os.times()
     what()
     after = os.times()
-    return time.perf_counter() - began, sum(after[:4]) - sum(before[:4])
+    return time.perf_counter() - start, sum(after[:4]) - sum(before[:4])
 
 
 def bench_config(sites: int, examples: int, rounds: int, workers: int, folder: Path) -> Any:
@@ -188,38 +196,38 @@ def make_bench_data(sites: int) -> Path:
     return folder
 
 
-def _measure(what: str, sites: int, examples: int, rounds: int) -> dict[str, Any]:
+def _measure_variant(what: str, sites: int, examples: int, rounds: int) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
     name, _, workers = what.partition("-")
     config = bench_config(sites, examples, rounds, int(workers or 1), make_bench_data(sites))
     if name == "bare":
-        seconds, weights = _bare(config, sites)
+        seconds, weights = _run_bare_loop(config, sites)
     else:
         with tempfile.TemporaryDirectory() as out:
             if name == "local":
-                from experiments.engines import local
+                from experiments.engines.local import run_local
 
-                local.run_local(config, Path(out), sites)
+                run_local(config, Path(out), sites)
             else:
                 from common.config import config_to_json
-                from experiments.engines import ray_runtime
+                from experiments.engines.ray_runtime import run_on_ray
 
-                ray_runtime.run_on_ray(config_to_json(config), Path(out), sites=sites, workers=int(workers))
+                run_on_ray(config_to_json(config), Path(out), sites=sites, workers=int(workers))
             lines = [json.loads(line) for line in RunFolder(Path(out)).rounds.read_text().splitlines()]
         seconds = [line["seconds"] for line in lines]
         weights = lines[-1]["weights"]
     return {"seconds": round(statistics.median(seconds[1:]), 3), "weights": weights}
 
 
-def _peak(process: subprocess.Popen[str]) -> int:
-    """Wait for a process; return the most memory, in MB, that it and all below it held at one time."""
-    most = 0
+def _wait_for_peak(process: subprocess.Popen[str]) -> int:
+    """Wait for a process to end; return the peak memory of it and its descendants together, in MB."""
+    peak = 0
     while process.poll() is None:
-        most = max(most, _memory_in_use(process.pid))
+        peak = max(peak, _memory_in_use(process.pid))
         time.sleep(0.2)
-    return round(most / 2**20)
+    return round(peak / 2**20)
 
 
 def _memory_in_use(pid: int) -> int:
@@ -234,8 +242,8 @@ def _memory_in_use(pid: int) -> int:
     return total
 
 
-def _bare(config: Any, sites: int) -> tuple[list[float], str]:
-    """The same steps without messages, engine or workers: what any engine can at best cost on one core."""
+def _run_bare_loop(config: Any, sites: int) -> tuple[list[float], str]:
+    """Return the seconds of each round, and the final weights' digest, of the same steps without an engine."""
     import numpy as np
     import torch
 
@@ -250,21 +258,21 @@ def _bare(config: Any, sites: int) -> tuple[list[float], str]:
     from common.seeds import seed_for
     from server.run import digest_weights
 
-    opened = sorted(
+    loaded = sorted(
         (load_site(SiteContext(SIMULATION_POLICY, index=i, count=sites), config) for i in range(sites)),
         key=lambda s: s.name,
     )
-    counts = [sum(column) for column in zip(*(s.train.class_counts() for s in opened), strict=True)]
+    counts = [sum(column) for column in zip(*(s.train.class_counts() for s in loaded), strict=True)]
     weight = compute_class_weights(counts, config.training.weight_power)
     data = [
         (s.name, torch.from_numpy(s.train.x), torch.from_numpy(s.train.features), torch.from_numpy(s.train.y))
-        for s in opened
+        for s in loaded
     ]
-    model = models.build_model(opened[0].task, config.model, config.seed)
+    model = models.build_model(loaded[0].task, config.model, config.seed)
     current = copy_weights(model)
     seconds = []
     for number in range(1, config.federation.rounds + 1):
-        began = time.perf_counter()
+        start = time.perf_counter()
         total: dict[str, Any] = {}
         n_all = sum(len(y) for *_, y in data)
         for site, x, features, y in data:
@@ -278,8 +286,8 @@ def _bare(config: Any, sites: int) -> tuple[list[float], str]:
                     module.generator = drop
             optimizer = make_optimizer(model, config.training)
             order = torch.randperm(len(y), generator=shuffle)
-            for start in range(0, len(y), config.training.batch_size):
-                rows = order[start : start + config.training.batch_size]
+            for first in range(0, len(y), config.training.batch_size):
+                rows = order[first : first + config.training.batch_size]
                 optimizer.zero_grad(set_to_none=True)
                 each = torch.nn.functional.cross_entropy(model(x[rows], features[rows]), y[rows], reduction="none")
                 (each * weight[y[rows]]).mean().backward()  # type: ignore[no-untyped-call]
@@ -288,9 +296,9 @@ def _bare(config: Any, sites: int) -> tuple[list[float], str]:
             for key, value in copy_weights(model).items():
                 total[key] = total[key] + value * (len(y) / n_all) if key in total else value * (len(y) / n_all)
         current = total
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     return seconds, digest_weights(current)
 
 
 if __name__ == "__main__":
-    print(json.dumps(_measure(sys.argv[1], *(int(value) for value in sys.argv[2:5]))))
+    print(json.dumps(_measure_variant(sys.argv[1], *(int(value) for value in sys.argv[2:5]))))

@@ -1,7 +1,9 @@
-"""How long the figures of a run take, with all intervals: `python -m experiments.bench.figures`.
+"""Time to compute a run's metrics with all intervals.
 
-Counting, resampling and every figure of so many models at so many sites, as sites do it, and the pooled figures of
-each model, in two threads; the predictions are made up.
+    python -m experiments.bench.figures
+
+Predictions are drawn at random. Counting, resampling and all metrics of several models at several sites are computed as
+sites do it, and each model's pooled metrics, in two threads.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ TASK = Task("beats", "multiclass", ("N", "S", "V", "F"), ("n", "s", "v", "f"), 1
 def evaluate_site(
     model: int, place: int, beats: int, patients: int, resamples: int
 ) -> tuple[Evaluation, Counts, Counts]:
-    """Return a model's figures at one site, its counts and its resampled counts."""
+    """Return a model's evaluation at one site, its counts and its resampled counts."""
     rng = np.random.default_rng([model, place])
     truth = rng.choice(4, size=beats, p=[0.85, 0.06, 0.07, 0.02])
     logits = rng.normal(size=(beats, 4))
@@ -43,22 +45,22 @@ def evaluate_site(
 def measure_figures(
     models: int, sites: int, beats: int, patients: int, resamples: int, workers: int
 ) -> tuple[float, float]:
-    """Return the seconds that all figures take, by the clock and of the processor."""
+    """Return the wall time and the processor time of all metrics, in seconds."""
 
     def model(number: int) -> Evaluation:
         parts = {str(place): evaluate_site(number, place, beats, patients, resamples) for place in range(sites)}
         results, totals, drawn = ({name: part[i] for name, part in parts.items()} for i in range(3))
         return evaluation.pool_evaluations(TASK, results, totals, drawn)  # type: ignore[arg-type]
 
-    began, spent = time.perf_counter(), time.process_time()
+    start, processor_start = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(model, range(models)))
-    return time.perf_counter() - began, time.process_time() - spent
+    return time.perf_counter() - start, time.process_time() - processor_start
 
 
 def main() -> None:
-    """Print what was measured."""
-    parser = argparse.ArgumentParser(description="seconds that the figures of a run take")
+    """Print the measurements as JSON."""
+    parser = argparse.ArgumentParser(description="Time to compute the metrics of a run.")
     for name, default in (("models", 10), ("sites", 10), ("beats", 20_000), ("patients", 50), ("resamples", 1000)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--workers", type=int, default=2)

@@ -1,11 +1,11 @@
-"""What a private step costs beside a plain one, by each way of getting gradients of single units, in time and memory.
+"""Time and memory of a private step compared with a plain one, for each method of computing gradients of single units.
 
-A step is all of it: drawing units, both passes, clipping, noise from the secure source, the optimiser. Each way runs in
-a process of its own on one thread, in which plain and private steps take turns, so that a ratio compares neighbours in
-time; time is the processor's, which other processes do not spend. Ways of Opacus (Yousefpour et al. 2021,
-arXiv:2109.12298) have its hooks in the place of Wardround's gradients, and all else the same. What goes into
-convolutions is laid out plainly for them: of channels-last inputs Opacus 1.6.0 takes wrong gradients of single examples
-without a word (its unfold2d supposes the strides of the plain layout).
+A step includes drawing units, both passes, clipping, secure noise, and the optimiser. Each method runs in a process
+of its own with one thread, in which plain and private training alternate, so that each ratio is of neighbouring
+times. Time is processor time, which does not depend on other processes. The methods of Opacus (Yousefpour et al.
+2021, arXiv:2109.12298) use its hooks in place of Wardround's gradients; everything else is the same. Inputs of
+convolutions are made contiguous for them: for channels-last inputs Opacus 1.6.0 computes wrong gradients of single
+examples without a warning, because its unfold2d assumes the strides of the contiguous layout.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from client.training.batches import RowLoader
 from client.training.losses import Loss
 from common import models
 from experiments.bench.engines import bench_config, make_bench_data
+from experiments.markdown_table import render_markdown_table
 from sites.cohort import Cohort
 
 Level = Literal["record", "patient"]
@@ -43,14 +44,14 @@ WAYS = ("ghost", "vmap", "loop", "opacus-hooks", "opacus-ghost")
 WAY_TITLES = {
     "ghost": "ghost norms, book-keeping (Wardround's)",
     "vmap": "torch.func: vmap of grad",
-    "loop": "one backward pass a unit",
+    "loop": "one backward pass for each unit",
     "opacus-hooks": "Opacus GradSampleModule",
     "opacus-ghost": "Opacus ghost clipping",
 }
 
 
 class OpacusHooks:
-    """Gradients of single examples by Opacus's hooks, summed to units, clipped, summed."""
+    """Computes gradients of single examples with Opacus's hooks, then sums them over units, clips, and sums."""
 
     def __init__(self, model: nn.Module, loss: Loss) -> None:
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -62,7 +63,7 @@ class OpacusHooks:
                 module.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
 
     def clipped_sum(self, units: UnitRows, rows: RowLoader, limit: float) -> npt.NDArray[np.float64]:
-        """Return the sum over units `(parameters,)`, each clipped to a norm."""
+        """Return the sum `(parameters,)` of the units' gradients, each clipped to the norm `limit`."""
         if not units:
             return np.zeros(self.size)
         count = torch.tensor([len(unit) for unit in units])
@@ -75,9 +76,9 @@ class OpacusHooks:
             each = [raw.new_zeros(len(units), raw.shape[1]).index_add_(0, owner, raw) for raw in each]
         norm = torch.stack([raw.norm(dim=1) for raw in each]).norm(dim=0)
         share = (limit / norm).clamp(max=1.0)
-        found: npt.NDArray[np.float64] = torch.cat([share @ raw for raw in each]).double().numpy()
+        total: npt.NDArray[np.float64] = torch.cat([share @ raw for raw in each]).double().numpy()
         self._hooked().zero_grad()
-        return found
+        return total
 
     def _hooked(self) -> Any:
         if self._hooks is None:
@@ -88,10 +89,10 @@ class OpacusHooks:
 
 
 class OpacusGhost(OpacusHooks):
-    """Opacus's ghost norms and a second, weighted backward pass; units of one example alone."""
+    """Uses Opacus's ghost norms and a second, weighted backward pass; for units of one example only."""
 
     def clipped_sum(self, units: UnitRows, rows: RowLoader, limit: float) -> npt.NDArray[np.float64]:
-        """Return the sum over units `(parameters,)`, each clipped to a norm."""
+        """Return the sum `(parameters,)` of the units' gradients, each clipped to the norm `limit`."""
         from opacus.grad_sample import GradSampleModuleFastGradientClipping as Fast
 
         if not units:
@@ -107,13 +108,13 @@ class OpacusGhost(OpacusHooks):
         (share * loss).sum().backward()
         self._hooks.enable_hooks()
         parts: list[Tensor] = [p.grad.flatten() for p in self.trained.values() if p.grad is not None]
-        found: npt.NDArray[np.float64] = torch.cat(parts).double().numpy()
+        total: npt.NDArray[np.float64] = torch.cat(parts).double().numpy()
         self._hooks.zero_grad()
-        return found
+        return total
 
 
 def make_gradients(way: str) -> Callable[[nn.Module, Loss], UnitClipper]:
-    """Return what gives clipped sums of a model and a loss in one of WAYS."""
+    """Return a function that builds the computation of clipped sums, for one of WAYS, from a model and a loss."""
     if way.startswith("opacus"):
         return OpacusGhost if way == "opacus-ghost" else OpacusHooks
     own: GradientMethod = next(item for item in get_args(GradientMethod) if item == way)
@@ -121,18 +122,18 @@ def make_gradients(way: str) -> Callable[[nn.Module, Loss], UnitClipper]:
 
 
 def measure_private_steps(batch: int, each: int, turns: int) -> dict[str, Any]:
-    """Return, for both levels and each way, the time of a private step over a plain one, and peak memory.
+    """Return the time ratio of private to plain steps, and peak memory, for both levels and each method.
 
     Args:
-        batch: examples in a step, on average.
-        each: at level patient, of one person.
-        turns: times that plain and private training take turns.
+        batch: mean number of examples in a step.
+        each: examples of one person at level patient.
+        turns: pairs of plain and private training.
     """
-    found: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for level in ("record", "patient"):
         for way in WAYS:
             if level == "patient" and way == "opacus-ghost":
-                continue  # it clips single examples
+                continue  # it only clips single examples
             command = [
                 sys.executable,
                 "-m",
@@ -143,35 +144,32 @@ def measure_private_steps(batch: int, each: int, turns: int) -> dict[str, Any]:
             ]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
-                found.append({"level": level, "way": way, "error": (done.stderr.strip().splitlines() or ["?"])[-1]})
+                results.append({"level": level, "way": way, "error": (done.stderr.strip().splitlines() or ["?"])[-1]})
             else:
-                found.append(json.loads(done.stdout.strip().splitlines()[-1]))
-    return {"batch": batch, "examples a person": each, "turns": turns, "torch": torch.__version__, "steps": found}
+                results.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    return {"batch": batch, "examples a person": each, "turns": turns, "torch": torch.__version__, "steps": results}
 
 
-def render_steps_table(found: dict[str, Any]) -> str:
-    """Return the measurements as a table in Markdown."""
-    lines = [
-        "| level | gradients of units | over plain (quartiles) | ms a step | plain | peak memory | plain |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for item in found["steps"]:
-        name = f"| {item['level']} | {WAY_TITLES[item['way']]} |"
+def render_steps_table(measured: dict[str, Any]) -> str:
+    """Return the measurements as a Markdown table."""
+    header = ["level", "gradients of units", "ratio to plain (quartiles)", "ms a step", "plain", "peak memory", "plain"]
+    rows = []
+    for item in measured["steps"]:
+        name = [item["level"], WAY_TITLES[item["way"]]]
         if "error" in item:
-            lines.append(f"{name} {item['error']} | | | | |")
+            rows.append([*name, item["error"]])
             continue
-        low, middle, high = item["ratio"]
-        lines.append(
-            f"{name} {middle:.2f} ({low:.2f} to {high:.2f}) | {item['private_ms']:.1f} | {item['plain_ms']:.1f} | "
-            f"{item['private_mb']:.0f} MB | {item['plain_mb']:.0f} MB |"
-        )
-    return "\n".join(lines)
+        low, median, high = item["ratio"]
+        times = [f"{item['private_ms']:.1f}", f"{item['plain_ms']:.1f}"]
+        memory = [f"{item['private_mb']:.0f} MB", f"{item['plain_mb']:.0f} MB"]
+        rows.append([*name, f"{median:.2f} ({low:.2f} to {high:.2f})", *times, *memory])
+    return render_markdown_table(header, rows)
 
 
 def measure_way(level: Level, way: str, batch: int, each: int, turns: int) -> dict[str, Any]:
-    """Measure one way in this process."""
+    """Return the measurements of one method, taken in this process."""
     torch.set_num_threads(1)
-    train, config = _people(each if level == "patient" else 1), bench_config(1, 2000, 1, 1, make_bench_data(10))
+    train, config = _make_people(each if level == "patient" else 1), bench_config(1, 2000, 1, 1, make_bench_data(10))
     wanted = config.training.model_copy(update={"batch_size": batch, "device": "cpu"})
     units = count_units(train, level)
     steps = -(-len(train.y) // batch)
@@ -179,11 +177,11 @@ def measure_way(level: Level, way: str, batch: int, each: int, turns: int) -> di
     plan = DpSgdPlan(level, min(1.0, drawn / units), 1.0, 1.0, steps, each)
     counts = train.class_counts()
 
-    def spend(run: Callable[[nn.Module], Any]) -> float:
+    def time_step(run: Callable[[nn.Module], Any]) -> float:
         model = models.build_model(train.task, config.model, 1)
-        began = time.process_time()
+        start = time.process_time()
         run(model)
-        return (time.process_time() - began) / steps
+        return (time.process_time() - start) / steps
 
     def plain(model: nn.Module) -> None:
         loop.train_model(model, train, wanted, 1, counts=counts)
@@ -193,10 +191,10 @@ def measure_way(level: Level, way: str, batch: int, each: int, turns: int) -> di
 
     memory = []
     for run in (plain, private):
-        _forget_peak()
-        spend(run)
-        memory.append(_peak())
-    pairs = [(spend(plain), spend(private)) for _ in range(turns)]
+        _reset_peak_memory()
+        time_step(run)
+        memory.append(_peak_memory())
+    pairs = [(time_step(plain), time_step(private)) for _ in range(turns)]
     ratios = [b / a for a, b in pairs]
     quartiles = statistics.quantiles(ratios, n=4) if turns > 1 else ratios * 3
     return {
@@ -211,8 +209,8 @@ def measure_way(level: Level, way: str, batch: int, each: int, turns: int) -> di
     }
 
 
-def _people(each: int) -> Cohort:
-    """Return a SYNTHETIC hospital's beats, dealt out anew to people of so many beats: it is shapes that count here."""
+def _make_people(each: int) -> Cohort:
+    """Return a SYNTHETIC hospital's beats, assigned to artificial people with `each` beats; only shapes matter here."""
     from client.policy import SIMULATION_POLICY
     from client.site import load_site
     from client.site_context import SiteContext
@@ -224,12 +222,12 @@ def _people(each: int) -> Cohort:
     return replace(train, patient=owner, patients=names, persons=names, age=None, sex=None)
 
 
-def _forget_peak() -> None:
-    with suppress(OSError):  # elsewhere the peak is that since the start
+def _reset_peak_memory() -> None:
+    with suppress(OSError):  # without /proc the peak is that since the start of the process
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak() -> float:
+def _peak_memory() -> float:
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))

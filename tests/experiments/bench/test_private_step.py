@@ -119,7 +119,7 @@ def test_the_table_says_what_was_measured_and_what_was_not(monkeypatch: pytest.M
 
 def test_one_way_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     train = tiny.cohort(1, people=40, each=2)
-    monkeypatch.setattr(private_step, "_people", lambda each: train)
+    monkeypatch.setattr(private_step, "_make_people", lambda each: train)
     monkeypatch.setattr(private_step, "make_bench_data", lambda sites: tiny)
     monkeypatch.setattr(private_step, "bench_config", lambda *_: tiny.run_config())
     found = private_step.measure_way("patient", "ghost", 16, 2, 2)
