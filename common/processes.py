@@ -98,7 +98,7 @@ class ProcessTree:
     """A process and all its descendants, which end together.
 
     Flower detaches some of its helpers into sessions of their own, so that the process group does not hold all of them
-    and a helper whose parent has ended is no child any more. Each tree therefore has a mark of its own in its
+    and a helper whose parent has ended is no child any more. Each tree therefore has its own mark in its
     environment, which all its processes inherit.
 
     Attributes:

@@ -60,7 +60,7 @@ def write_result(path: Path, result: dict[str, Any]) -> Path:
 
 
 def create_result_folder(config: RunConfig, root: Path, kind: str) -> Path:
-    """Create a folder beside those of runs, write the configuration into it and return it; `kind` is in its name."""
+    """Create a folder next to those of runs, write the configuration into it and return it; `kind` is in its name."""
     folder = run_folder.create_run_folder(config.model_copy(update={"name": f"{config.name}-{kind}"}), root)
     run_folder.write_config(config, folder)
     return folder

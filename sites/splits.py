@@ -28,7 +28,7 @@ def group_by_person(patients: Sequence[Patient]) -> dict[str, list[Patient]]:
         DataError: one recording is listed twice, or one person at two natural sites.
     """
     if len({item.id for item in patients}) != len(patients):
-        raise DataError("a recording is listed twice: every recording needs a name of its own")
+        raise DataError("a recording is listed twice: every recording needs its own name")
     persons: dict[str, list[Patient]] = {}
     for item in sorted(patients, key=lambda item: item.id):
         persons.setdefault(item.person, []).append(item)

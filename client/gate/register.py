@@ -231,8 +231,8 @@ class Register:
         now = time.time()
         with self.open() as connection:
             key = (run, kind, digest)
-            asked = "SELECT 1 FROM questions WHERE run = ? AND kind = ? AND digest = ?"
-            if connection.execute(asked, key).fetchone():
+            query = "SELECT 1 FROM questions WHERE run = ? AND kind = ? AND digest = ?"
+            if connection.execute(query, key).fetchone():
                 return
             count = "SELECT COUNT(*) FROM questions WHERE kind = ?"
             in_run = connection.execute(f"{count} AND run = ?", (kind, run)).fetchone()[0]
@@ -249,11 +249,11 @@ class Register:
             people: dict[str, int] = {}
             for dataset, side, count in connection.execute("SELECT dataset, side, COUNT(*) FROM people GROUP BY 1, 2"):
                 people[f"{dataset}: {names[side]}"] = count
-            found = {
+            counts = {
                 table: dict(connection.execute(f"SELECT kind, COUNT(*) FROM {table} GROUP BY kind"))
                 for table in ("releases", "questions")
             }
-        return {"people": people, **found}
+        return {"people": people, **counts}
 
 
 def open_register(context: SiteContext) -> Register:

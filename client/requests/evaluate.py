@@ -65,13 +65,13 @@ def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestRep
         results |= more_results
         tables |= more_tables
     if request.method.local and not loaded.saved.arrays:
-        results = add_note(results, "local layers: this site has none of its own, so the server's first ones")
+        results = add_note(results, "local layers: this site has none, so the server's initial ones")
     if request.method.pull is not None:
         load_personal_weights(loaded.model, request, loaded.saved)
         own = _evaluate(context, request, loaded)
         figures = own.results
         if not loaded.saved.arrays:
-            figures = add_note(figures, "personal model: this site has none of its own, so the federated one")
+            figures = add_note(figures, "personal model: this site has none, so the federated one")
         results |= {personal_table(name): item for name, item in figures.items()}
         tables |= {personal_table(name): item for name, item in own.tables.items()}
         suppressed |= {personal_table(name): least for name, least in own.suppressed.items()}

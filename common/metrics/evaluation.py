@@ -280,7 +280,7 @@ def pool_evaluations(
         notes.append(f"class {name} is suppressed at {', '.join(sites)}: the figures are without its examples there")
     everywhere = {name: max(sites.values()) for name, sites in suppressed.items() if len(sites) == len(each)}
     if len({item.threshold for item in each}) > 1:
-        notes.append("each site has a threshold of its own")
+        notes.append("each site has its own threshold")
     evaluation = build_evaluation(
         task,
         together,

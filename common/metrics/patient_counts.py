@@ -1,6 +1,6 @@
 """How many patients a metric rests on: those that limit how far it can be trusted.
 
-The specificity of 16 patients of whom one is healthy rests on one patient, whatever their number.
+With 16 patients, one of them healthy, the specificity rests on one patient.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Baselines beside the federated model: pooled, each alone, classical, anomaly detectors."""
+"""Baselines for the federated model: pooled and local training, classical models, anomaly detectors."""

@@ -59,13 +59,13 @@ MAX_STANDARDISED = 10.0
 
 def list_variants(config: AnomalyConfig) -> list[tuple[str, str, str]]:
     """Return each detector's name, kind and input ("" for those without a model), in the configured order."""
-    found: list[tuple[str, str, str]] = []
+    variants: list[tuple[str, str, str]] = []
     for kind in config.models:
         if kind in MODEL_FREE:
-            found.append((kind, kind, ""))
+            variants.append((kind, kind, ""))
         else:
-            found += [(f"{kind}-{on}", kind, on) for on in config.inputs]
-    return found
+            variants += [(f"{kind}-{on}", kind, on) for on in config.inputs]
+    return variants
 
 
 def detector_title(kind: str, on: str) -> str:
@@ -142,7 +142,7 @@ def latent_inputs(config: RunConfig, folder: Path) -> MakeInputs:
         SiteError: hospitals scale their inputs or keep layers on their own, so that there are no common latent values.
     """
     if config.data.scaling == "site":
-        raise SiteError("latent values: data.scaling=site gives each hospital a scaling of its own")
+        raise SiteError("latent values: data.scaling=site scales each hospital's inputs differently")
     try:
         model, task = restore.model(folder)
     except DataError as error:  # the hospitals keep layers to themselves, so there are no common latent values
@@ -201,9 +201,9 @@ def fit_anomaly(
     def predict(cohort: Cohort) -> Floats:
         if not len(cohort.y):
             return np.zeros((0, 2), np.float32)
-        found = raw(cohort)
+        values = raw(cohort)
         # What cannot be measured gets the median of the training rows: neither normal nor abnormal.
-        score = SCORE_STRETCH * np.arcsinh((np.where(np.isnan(found), middle, found) - start) / spread)
+        score = SCORE_STRETCH * np.arcsinh((np.where(np.isnan(values), middle, values) - start) / spread)
         score = np.clip(score, -15.9, 15.9)
         return np.stack([np.zeros_like(score), score], axis=1).astype(np.float32)
 
@@ -283,10 +283,10 @@ def _learned(kind: str, train: Cohort, seed: int, config: AnomalyConfig, table: 
         score = _score(kind, ready.transform(x[rows]), seed % 2**32, config)
 
     def raw(cohort: Cohort) -> Scores:
-        found = np.asarray(table(cohort), dtype=np.float64)
-        found[~np.isfinite(found)] = np.nan
+        values = np.asarray(table(cohort), dtype=np.float64)
+        values[~np.isfinite(values)] = np.nan
         with classical.limit_threads(workers):
-            return np.asarray(score(ready.transform(found)), dtype=np.float64)
+            return np.asarray(score(ready.transform(values)), dtype=np.float64)
 
     return raw
 

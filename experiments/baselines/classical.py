@@ -112,9 +112,9 @@ def fit_classical(
     def predict(cohort: Cohort) -> Floats:
         if not len(cohort.y):
             return np.zeros((0, classes), dtype=np.float32)
-        found = table(cohort)
-        with limit_threads(options.workers if found.size >= MIN_THREADED_VALUES else 1):
-            shares = [np.clip(model(found), MIN_PROBABILITY, 1 - MIN_PROBABILITY) for model in models]
+        x = table(cohort)
+        with limit_threads(options.workers if x.size >= MIN_THREADED_VALUES else 1):
+            shares = [np.clip(model(x), MIN_PROBABILITY, 1 - MIN_PROBABILITY) for model in models]
         if many:
             return np.stack([np.log(share[:, 1]) - np.log(share[:, 0]) for share in shares], axis=1).astype(np.float32)
         return np.log(shares[0]).astype(np.float32)
@@ -186,7 +186,7 @@ def _fit(
     there = np.unique(y)
     if len(there) == 1:
         share = (np.bincount(y, minlength=classes) + 0.5) / (len(y) + 0.5 * classes)
-        return lambda found: np.tile(share, (len(found), 1))
+        return lambda rows: np.tile(share, (len(rows), 1))
     empty = np.isnan(x).all(0)
     if empty.any():  # scikit-learn 1.9 cannot bin an input without values
         x = np.where(empty, np.float32(0), x)
@@ -196,9 +196,9 @@ def _fit(
     if name == "forest":  # with threads, the trees' votes would be added in the order in which they finish
         model.named_steps["forest"].set_params(n_jobs=1)
 
-    def predict(found: Floats) -> npt.NDArray[np.float64]:
-        out = np.zeros((len(found), classes))
-        out[:, there] = model.predict_proba(found)
+    def predict(rows: Floats) -> npt.NDArray[np.float64]:
+        out = np.zeros((len(rows), classes))
+        out[:, there] = model.predict_proba(rows)
         return out
 
     return predict

@@ -46,7 +46,7 @@ def find_shadowed_package() -> str:
             other = paths[0] if paths else "nothing"
             return (
                 f"the package {name} that Python imports is {other}, not Wardround's {own}: remove it from PYTHONPATH "
-                "or the working folder, or install Wardround in an environment of its own"
+                "or the working folder, or install Wardround in a separate environment"
             )
     return ""
 

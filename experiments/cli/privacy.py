@@ -120,9 +120,9 @@ def attack_gate(
     from common import config as configuration
     from experiments.privacy import gate_audit
 
-    found = gate_audit.audit_gate(configuration.load_config(config, settings or []), data, load_policy(policy))
-    typer.echo(json.dumps(gate_audit.to_dict(found)) if as_json else gate_audit.render_table(found))
-    gate_audit.raise_if_recovered(found)
+    results = gate_audit.audit_gate(configuration.load_config(config, settings or []), data, load_policy(policy))
+    typer.echo(json.dumps(gate_audit.to_dict(results)) if as_json else gate_audit.render_table(results))
+    gate_audit.raise_if_recovered(results)
 
 
 @app.command("inversion")

@@ -26,14 +26,14 @@ def explain(
     from client import policy as policies
     from client.gate import explain as words
 
-    found = policies.load_policy(policy)
-    for line in words.describe_policy(found):
+    loaded = policies.load_policy(policy)
+    for line in words.describe_policy(loaded):
         typer.echo(_wrap(line, "- "))
     typer.echo("\nSettings with which a coordinator could select people\n")
-    for key, answer, why in words.list_settings(found):
+    for key, answer, why in words.list_settings(loaded):
         typer.echo(_wrap(f"{key}: {answer}. Could be used to {why}.", "- "))
     typer.echo("\nWhat leaves with each kind of reply")
-    for reply, holds, limits, remains in words.list_risks(found):
+    for reply, holds, limits, remains in words.list_risks(loaded):
         typer.echo(f"\n{reply}")
         for label, text in (("holds", holds), ("limits", limits), ("can reveal", remains)):
             typer.echo(_wrap(text, f"  {label + ':':12}"))
@@ -48,8 +48,8 @@ def _wrap(text: str, label: str) -> str:
 @app.command()
 def register(site: SiteName, state: StateFolder) -> None:
     """Print how many people, answers and questions the hospital's register holds."""
-    found = _register(site, state)
-    for part, counts in found.summary().items():
+    register = _register(site, state)
+    for part, counts in register.summary().items():
         for name, count in sorted(counts.items()):
             typer.echo(f"{part}: {name}: {count}")
 
@@ -64,10 +64,10 @@ def redraw(
     """Draw anew who trains and who is tested: people who trained may be tested after it."""
     from common.errors import UsageError
 
-    found = _register(site, state)
+    register = _register(site, state)
     if not yes and not typer.confirm(f"{site}: draw {dataset}'s split anew? Earlier answers were about other people"):
         raise UsageError("nothing was changed")
-    typer.echo(f"{site}: {found.redraw(dataset)} people will be drawn anew at the next request")
+    typer.echo(f"{site}: {register.redraw(dataset)} people will be drawn anew at the next request")
 
 
 def _register(site: str, state: Path):  # type: ignore[no-untyped-def]
@@ -76,7 +76,7 @@ def _register(site: str, state: Path):  # type: ignore[no-untyped-def]
     from client.site_context import SiteContext
     from common.errors import UsageError
 
-    found = open_register(SiteContext(SitePolicy(), site=site, data=state, state=state / "runs"))
-    if not found.path.exists():
-        raise UsageError(f"no register at {found.path}: it is made at the first request; check --site and --state")
-    return found
+    register = open_register(SiteContext(SitePolicy(), site=site, data=state, state=state / "runs"))
+    if not register.path.exists():
+        raise UsageError(f"no register at {register.path}: it is made at the first request; check --site and --state")
+    return register

@@ -1,6 +1,6 @@
 """A membership-inference audit of private training: a lower bound on epsilon, compared with the claimed upper bound.
 
-Canaries are artificial units: persons (or examples) whose gradient has a direction of its own and is a thousand
+Canaries are artificial units: persons (or examples) whose gradient has its own direction and is a thousand
 clipping norms long before clipping (canaries in gradient space: Nasr et al. 2021, arXiv:2101.04535). A fair coin
 decides for each whether it is added to a hospital's patients. `client.privacy.dp_sgd.train_privately` trains on all
 of them, as in a run. An attacker who sees each step's noisy gradient, as the accountant assumes, guesses the coins.

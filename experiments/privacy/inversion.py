@@ -255,7 +255,7 @@ def _search_attack(model: nn.Module, group: Cohort, seen: dict[str, Tensor], see
     target = torch.cat([part.flatten() for part in seen.values()])
     parameters = [p for name, p in model.named_parameters() if name in seen]
     generator = torch.Generator().manual_seed(seed_for(seed, "search"))
-    found: list[tuple[float, Tensor]] = []
+    attempts: list[tuple[float, Tensor]] = []
     model.train()
     for _ in range(RESTARTS):
         x = (0.1 * torch.randn(shape, generator=generator)).requires_grad_()
@@ -271,8 +271,8 @@ def _search_attack(model: nn.Module, group: Cohort, seen: dict[str, Tensor], see
             (x.grad,) = torch.autograd.grad(away + SMOOTH * rough, [x])
             optimizer.step()
             schedule.step()
-        found.append((distance, x.detach()))
-    best = min(found, key=lambda item: item[0])[1].numpy()
+        attempts.append((distance, x.detach()))
+    best = min(attempts, key=lambda item: item[0])[1].numpy()
     return max(best, key=lambda made: _make_reconstruction("", "", 0, False, original, made).correlation)
 
 

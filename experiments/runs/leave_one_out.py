@@ -4,7 +4,7 @@ One run with all hospitals gives the internal results. Then one run for each hos
 train, select and scale without it, and the model is tested at all of them. Internal and external results rest on the
 same test patients and the same resamples, so their difference has a paired interval.
 
-Each run has a folder of its own below that of the series; complete runs are not repeated. The summary is written to
+Each run has its own folder below that of the series; complete runs are not repeated. The summary is written to
 leave-one-out.json and leave-one-out.md, and is part of the report of the run with all hospitals.
 """
 

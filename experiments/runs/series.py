@@ -1,6 +1,6 @@
 """Several runs of one configuration (seeds, folds, other settings), and their combined results.
 
-Each run has a folder of its own below that of the series. Results are combined as the mean over runs with the smallest
+Each run has its own folder below that of the series. Results are combined as the mean over runs with the smallest
 and the largest value. Where the runs are the folds of one cross-validation, the counts of all folds are also merged, so
 that each patient is tested once, by a model that was not trained on them, with an interval over patients. Complete runs
 are not repeated, so a series that was stopped can be resumed.

@@ -1,4 +1,4 @@
-"""Sinks: MLflow and TensorBoard, which receive a run's figures beside its folder; each is an extra, imported on use.
+"""Sinks: MLflow and TensorBoard, which also receive a run's figures; each is an extra, imported on use.
 
 A sink receives figures during the run and the report at its end, and nothing that the report does not show. A sink that
 fails is reported and gets no more figures; it never ends the run.

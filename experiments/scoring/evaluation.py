@@ -221,6 +221,6 @@ def _describe_outcome(
         "chosen": None,
         "threshold": model.threshold,
         "lost": {},
-        "test": {name: {site: item.model_dump() for site, item in found.items()} for name, found in by_table.items()},
+        "test": {name: {site: item.model_dump() for site, item in part.items()} for name, part in by_table.items()},
         "pooled": {name: item.model_dump() for name, item in pooled.items()},
     }

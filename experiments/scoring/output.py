@@ -85,7 +85,7 @@ class ScoreWriter:
             self._records.append({"record": name, "rows": len(frame), "left out": len(rows.exclusions), **rows.about})
 
     def close(self, complete: bool) -> dict[str, Any]:
-        """Finish the files and return the summary, which is also written beside them.
+        """Finish the files and return the summary, which is also written to their folder.
 
         Raises:
             DataError: nothing could be scored; excluded.csv gives the reason for each record.

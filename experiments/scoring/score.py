@@ -133,7 +133,7 @@ class Tally:
     rhythm: RhythmTally = field(default_factory=RhythmTally)
 
     def add(self, scored: Scored) -> None:
-        """Count some rows and those that were excluded beside them."""
+        """Count scored and excluded rows."""
         records = scored.rows.columns.get("record")
         self.records += len(set(records)) if records is not None else int(len(scored.predicted) > 0)
         self.rows += len(scored.predicted)
@@ -273,7 +273,7 @@ def score_records(
 
 
 def synthetic_notice(model: ScoringModel, synthetic: bool) -> str:
-    """Return the notice that must stand beside every score, or ""; `synthetic`: the scored data are generated."""
+    """Return the notice that must accompany every score, or ""; `synthetic`: the scored data are generated."""
     if model.synthetic and synthetic:
         return "SYNTHETIC: the model was trained on generated data, and the data scored are generated"
     if model.synthetic:

@@ -50,13 +50,13 @@ def run_handshake(
     settle = 0.0 if fixed else SETTLE_SECONDS
     start = last_change = time.monotonic()
     refused: dict[str, str] = {}
-    asked: set[int] = set()
+    contacted: set[int] = set()
     reported: tuple[int, int] | None = None
     while True:
         online = sorted(grid.get_node_ids())
-        fresh = [node for node in online if node not in asked]
+        fresh = [node for node in online if node not in contacted]
         if fresh:
-            asked |= set(fresh)
+            contacted |= set(fresh)
             left = max(1.0, start + limit - time.monotonic())
             refused |= _ask_nodes(grid, config, federation, fresh, left, listen, read_names())
             last_change = time.monotonic()

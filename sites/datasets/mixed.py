@@ -1,6 +1,6 @@
 """MIT-BIH and PTB-XL in one federation: normal against abnormal heartbeats of lead II; `CARD` describes the data.
 
-A beat of MIT-BIH has a label of its own (N against S, V, F of ANSI/AAMI EC57). A beat of PTB-XL has that of its
+A beat of MIT-BIH has its own label (N against S, V, F of ANSI/AAMI EC57). A beat of PTB-XL has that of its
 recording: NORM alone against any other superclass. The two do not mean the same: the beats of an infarct may each look
 regular, and a healthy heart has premature beats. This federation shows that label shift; read its figures per source.
 

@@ -241,7 +241,7 @@ def _read_channel(path: Path, line: str, number: int) -> Channel:
 
 
 def _frames_in_file(path: Path, channels: Sequence[Channel]) -> int:
-    """Return the frames of the first signal file, 0 if its format does not tell."""
+    """Return the frames of the first signal file, 0 if its format does not determine them."""
     first = channels[0]
     try:
         size = (path.parent / first.file).stat().st_size - first.byte_offset

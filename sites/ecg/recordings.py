@@ -117,7 +117,7 @@ def recording_files(folder: Path, name: str, annotator: str | None = "atr") -> t
         return tuple(files)
     beats = path.with_name(f"{path.stem}.{annotator}")
     if not beats.is_file():
-        raise DataError(f"no beat annotations {beats} beside {path}")
+        raise DataError(f"no beat annotations {beats} next to {path}")
     return (*files, beats)
 
 

@@ -3,7 +3,7 @@
 A plot is drawn on a canvas within `plot_style` and becomes a `Plot` by `finish_plot` (for the report's page, tagged
 with the report's notices) or is written to files by `save_drawing` (for other pages). Matplotlib draws in placeholder
 colours; in the SVG these become the page's CSS variables, so that one drawing serves light, dark and print, and text
-stays text. As a file of its own a plot has the page's light colours.
+stays text. A plot in a separate file has the page's light colours.
 """
 
 from __future__ import annotations

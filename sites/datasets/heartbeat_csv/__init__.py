@@ -3,7 +3,7 @@
 A row is one beat of lead II: 187 samples at 125 Hz from the R peak on, scaled to [0, 1], zero padded, then the label.
 `set: mitbih`: 0 N, 1 S, 2 V, 3 F, 4 Q of ANSI/AAMI EC57; `set: ptbdb`: 0 normal, 1 abnormal.
 
-The files have no patient ids. Each row counts as a patient of its own, named by its file and line, so no split here is
+The files have no patient ids. Each row counts as a separate patient, named by its file and line, so no split here is
 a split between patients, and intervals over "patients" are intervals over beats. The card's warning is shown with
 every figure. The same beats with their patients are in mitdb (view kachuee) and ptbdb.
 """
@@ -92,7 +92,7 @@ def default_folder(options: Options, store: Path, seed: int) -> Path:
 
 
 def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
-    """Return each row as a patient of its own."""
+    """Return each row as a separate patient."""
     one_hot = np.eye(len(task(options).classes), dtype=np.int64)
     examples = [tuple(row) for row in one_hot.tolist()]
     return [

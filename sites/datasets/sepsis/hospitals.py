@@ -39,7 +39,7 @@ def load_hospitals(folder: Path, store: Path) -> list[Hospital]:
     """Return the hospitals of a folder, or the one hospital that it is.
 
     Raises:
-        DataError: no folder or file, two hospitals have a patient of the same name, or one has no patient of its own.
+        DataError: no folder or file, two hospitals have a patient of the same name, or one has no patient.
     """
     if not folder.is_dir():
         raise DataError(f"no data folder {folder}: give the folder that holds {PREFIX}A and {PREFIX}B")

@@ -84,7 +84,7 @@ def default_folder(options: Options, store: Path, seed: int) -> Path:
 
 
 def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
-    """Return the stays, each as a person of its own."""
+    """Return the stays, each as a separate person."""
     hospitals = _hospital_folders(folder)
     everyone = []
     for site, home in hospitals.items():

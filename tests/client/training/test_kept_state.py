@@ -255,15 +255,15 @@ def test_figures_say_when_a_site_has_nothing_of_its_own(site: Site, tmp_path: Pa
     ask(tmp_path, 1, 0)
     ditto = Method(pull=0.5)
     for method, folder, table, words in (
-        (PER, tmp_path / "new", "all", "local layers: this site has none of its own, so the server's first ones"),
-        (ditto, tmp_path / "new", "personal", "personal model: this site has none of its own, so the federated one"),
+        (PER, tmp_path / "new", "all", "local layers: this site has none, so the server's initial ones"),
+        (ditto, tmp_path / "new", "personal", "personal model: this site has none, so the federated one"),
     ):
         found = ask(folder, 1, 0, method=method, kind="test").report.to_dict()["evaluations"]
         assert words in found[table]["notes"]
     assert set(found) == {"all", "personal"}
     assert found["all"]["confusion"] == found["personal"]["confusion"]
     for reply in (found, ask(tmp_path, 1, 1, kind="test").report.to_dict()["evaluations"]):
-        assert not any("of its own" in note for note in reply["all"]["notes"])
+        assert not any("this site has none" in note for note in reply["all"]["notes"])
 
 
 def test_a_personal_model_has_tables_of_its_own_for_each_subset(site: Site, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The sections of the report's page, in order.
 
 A section that only shows what the report holds is a line of SECTIONS and a template in templates/sections. One that
-computes something or has plots of its own can instead be a module of this folder that defines SECTION, and a template:
+computes something or has its own plots can instead be a module of this folder that defines SECTION, and a template:
 
     SECTION = Section("waiting", "Waiting times", after="classes", build=build_waiting_times)
 """
