@@ -92,13 +92,13 @@ class ColumnSummary:
         return cls(arrays["cells"], float(arrays["rows"]), *(arrays[name] for name in ("embedding", "first", "second")))
 
 
-def summarise_columns(z: Floats, people: npt.NDArray[np.int64], least: int, seed: int) -> ColumnSummary:
+def summarise_columns(z: Floats, people: npt.NDArray[np.int64], minimum: int, seed: int) -> ColumnSummary:
     """Return a site's summary.
 
     Args:
         z: scaled columns `(examples, columns)`; NaN: missing.
         people: `(examples,)`, the person of each example.
-        least: bins with fewer people are suppressed, and one more where a column has only one such bin.
+        minimum: bins with fewer people are suppressed, and one more where a column has only one such bin.
         seed: seed of the random features, the same at all sites.
     """
     rows, width = z.shape
@@ -107,9 +107,9 @@ def summarise_columns(z: Floats, people: npt.NDArray[np.int64], least: int, seed
     cells = np.zeros((width, HISTOGRAM_BINS + 1))
     for column in range(width):
         cells[column] = np.bincount(bins[:, column], minlength=HISTOGRAM_BINS + 1)
-        if least > 1:
+        if minimum > 1:
             pairs = np.unique(persons * (HISTOGRAM_BINS + 1) + bins[:, column]) % (HISTOGRAM_BINS + 1)
-            cells[column, bins_to_suppress(np.bincount(pairs, minlength=HISTOGRAM_BINS + 1), least)] = SUPPRESSED
+            cells[column, bins_to_suppress(np.bincount(pairs, minlength=HISTOGRAM_BINS + 1), minimum)] = SUPPRESSED
     embedding, first, second = np.zeros(N_FOURIER_FEATURES), np.zeros(width), np.zeros((width, width))
     directions, phases = draw_fourier_directions(width, seed)
     for start in range(0, rows, BLOCK):
@@ -128,7 +128,7 @@ def histogram_bins(z: Floats) -> npt.NDArray[np.int64]:
     return np.where(np.isnan(z), MISSING_BIN, np.clip(scaled, 0, HISTOGRAM_BINS - 1)).astype(np.int64)
 
 
-def bins_to_suppress(people: npt.NDArray[np.int64], least: int) -> npt.NDArray[np.bool_]:
+def bins_to_suppress(people: npt.NDArray[np.int64], minimum: int) -> npt.NDArray[np.bool_]:
     """Return which bins of a column to suppress, given the number of people in each.
 
     A single suppressed bin could be computed from the sum, so the bin with the next fewest people is suppressed too.
@@ -136,7 +136,7 @@ def bins_to_suppress(people: npt.NDArray[np.int64], least: int) -> npt.NDArray[n
     >>> bins_to_suppress(np.array([0, 3, 20, 9]), 5).tolist()
     [False, True, False, True]
     """
-    hidden = (people > 0) & (people < least)
+    hidden = (people > 0) & (people < minimum)
     others = np.flatnonzero((people > 0) & ~hidden)
     if hidden.sum() == 1 and len(others):
         hidden[others[people[others].argmin()]] = True

@@ -121,8 +121,8 @@ def fit_recalibration(name: str, logits: Floats, truth: npt.NDArray[np.int64], t
     from sklearn.isotonic import IsotonicRegression
 
     steps = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(event, truth)
-    least = 0.5 / (len(truth) + 1)  # a step on n examples cannot estimate a probability of 0
-    return lambda z: _logits_from_odds(logit(np.clip(steps.predict(class_log_odds(z)[:, 1]), least, 1 - least)))
+    margin = 0.5 / (len(truth) + 1)  # a step on n examples cannot estimate a probability of 0
+    return lambda z: _logits_from_odds(logit(np.clip(steps.predict(class_log_odds(z)[:, 1]), margin, 1 - margin)))
 
 
 def fit_platt(odds: Floats, truth: npt.NDArray[np.int64]) -> tuple[float, float]:
@@ -176,10 +176,10 @@ def _explain_refusal(validation: Cohort, config: RunConfig) -> str:
     """Return why nothing can be fitted on a site's validation patients, or an empty string."""
     if config.privacy.on:
         return "training is private, and recalibration would use validation patients without privacy"
-    least = (
+    rarer = (
         min(count_class_patients(validation)) if validation.task.binary and len(validation.y) else validation.people()
     )
-    if least < FEW_PATIENTS:
+    if rarer < FEW_PATIENTS:
         each = " of each class" if validation.task.binary else ""
         return f"fewer than {FEW_PATIENTS} validation patients{each}"
     return ""

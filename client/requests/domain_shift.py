@@ -48,8 +48,8 @@ def sum_columns(context: SiteContext, cohort: Cohort, config: RunConfig, base: b
     """
     if config.privacy.on or context.policy.needs_privacy:
         raise SiteError("domain shift: aggregates of patients would leave that no epsilon counts")
-    least = max(context.policy.min_cell_patients, 1 if context.simulated else MIN_PATIENTS)
-    if cohort.people() < max(least, context.policy.min_training_patients):
+    minimum = max(context.policy.min_cell_patients, 1 if context.simulated else MIN_PATIENTS)
+    if cohort.people() < max(minimum, context.policy.min_training_patients):
         raise SiteError(TOO_FEW)
     if not column_names(cohort.task):
         raise SiteError("domain shift: this task has no columns to compare, only a signal that is no ECG")
@@ -65,7 +65,7 @@ def sum_columns(context: SiteContext, cohort: Cohort, config: RunConfig, base: b
         register.ask("", "domain shift", hashlib.sha256(base).hexdigest(), None, MAX_SUMMARIES_PER_MONTH)
     z = (values.astype(np.float64) - agreed.centre) / agreed.spread
     person = np.unique(np.asarray(cohort.persons, dtype=object), return_inverse=True)[1][cohort.patient]
-    summary = distance.summarise_columns(z, person, least, config.seed).arrays()
+    summary = distance.summarise_columns(z, person, minimum, config.seed).arrays()
     return summary if context.simulated else {name: coarsen_sums(name, value) for name, value in summary.items()}
 
 

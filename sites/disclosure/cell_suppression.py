@@ -25,34 +25,34 @@ GROUND = -1
 Table = npt.NDArray[np.int64]
 
 
-def suppress_cells(table: Table, least: int = 5, rows: RowSums = "exact") -> npt.NDArray[np.int8]:
+def suppress_cells(table: Table, minimum: int = 5, rows: RowSums = "exact") -> npt.NDArray[np.int8]:
     """Return the state of each cell of a table of counts of people: SHOWN, SMALL or HIDDEN.
 
     Zeros are shown, except in a row or column whose total is small, where nothing but that total is shown. Where the
-    rest of the table allows it, a small count could be anything from 1 to `least - 1`, and a count below a small total
+    rest of the table allows it, a small count could be anything from 1 to `minimum - 1`, and a count below a small total
     anything from 0.
 
     Args:
         table: `(rows + 1, columns + 1)`; the last row and the last column are the totals, which are shown too.
             Columns add up to their totals, and no cell is above the total of its row.
-        least: smallest count that may be shown.
+        minimum: smallest count that may be shown.
         rows: whether a row's cells add up to its total (`exact`), to that or more because a person may count in
             several columns (`at least`), or to anything (`free`).
     """
-    network = _Network(np.asarray(table, dtype=np.int64), least, rows)
+    network = _Network(np.asarray(table, dtype=np.int64), minimum, rows)
     for cell in network.sensitive_cells():
         network.protect(cell)
     return network.state
 
 
-def format_cells(table: Table, state: npt.NDArray[np.int8], least: int = 5) -> list[list[int | str]]:
+def format_cells(table: Table, state: npt.NDArray[np.int8], minimum: int = 5) -> list[list[int | str]]:
     """Return the table with its cells as numbers, `<5` or `hidden`.
 
     >>> counts = np.array([[3, 40, 43], [20, 50, 70], [23, 90, 113]])
     >>> shown(counts, suppress(counts))
     [['<5', 'hidden', 43], ['hidden', 'hidden', 70], [23, 90, 113]]
     """
-    texts = {SMALL: f"<{least}", HIDDEN: "hidden"}
+    texts = {SMALL: f"<{minimum}", HIDDEN: "hidden"}
     return [
         [int(value) if cell == SHOWN else texts[int(cell)] for value, cell in zip(line, states, strict=True)]
         for line, states in zip(table, state, strict=True)
@@ -62,10 +62,10 @@ def format_cells(table: Table, state: npt.NDArray[np.int8], least: int = 5) -> l
 class _Network:
     """The table as a network: cells are edges; nodes are rows, columns, and one for what rows do not add up to."""
 
-    def __init__(self, table: Table, least: int, rows: RowSums) -> None:
-        self.table, self.least, self.rows = table, least, rows
+    def __init__(self, table: Table, minimum: int, rows: RowSums) -> None:
+        self.table, self.minimum, self.rows = table, minimum, rows
         self.height, self.width = table.shape[0] - 1, table.shape[1] - 1
-        self.state = np.where((table > 0) & (table < least), SMALL, SHOWN).astype(np.int8)
+        self.state = np.where((table > 0) & (table < minimum), SMALL, SHOWN).astype(np.int8)
         small = self.state == SMALL
         self.blank = np.zeros(table.shape, dtype=bool)
         self.blank[:, :-1] |= small[:, -1:]
@@ -101,10 +101,10 @@ class _Network:
         if self.rows != "exact" and cell[1] < self.width and self.state[cell[0], -1] == SHOWN:
             highest = float(self.table[cell[0], -1])
         if self.blank[cell]:
-            return 0, min(self.least - 1, highest)
+            return 0, min(self.minimum - 1, highest)
         if self.state[cell] == SMALL:
-            return 1, min(self.least - 1, highest)
-        return self.least, highest
+            return 1, min(self.minimum - 1, highest)
+        return self.minimum, highest
 
     def _row_excess(self, values: Table) -> Table:
         """Return by how much the cells of each row exceed its total."""
@@ -126,7 +126,7 @@ class _Network:
             state, value = self.state[cell], int(values[cell])
             cost = 0.0
             if state == SHOWN:
-                if value < self.least:  # a zero, which stays shown
+                if value < self.minimum:  # a zero, which stays shown
                     continue
                 margin = (cell[0] == self.height) + (cell[1] == self.width)
                 cost = 1 + math.log2(value) + (0, 20, 60)[margin]

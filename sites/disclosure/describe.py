@@ -68,7 +68,7 @@ class _Tally:
 
 
 def describe_folder(
-    source: Source, least: int = MIN_PATIENTS, on_progress: Callable[[int, int], None] = lambda done, total: None
+    source: Source, minimum: int = MIN_PATIENTS, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[str, Any]:
     """Return the data card and the counts of a folder, ready for JSON.
 
@@ -78,7 +78,7 @@ def describe_folder(
 
     Args:
         source: the data set in its folder.
-        least: smallest count of people that is shown.
+        minimum: smallest count of people that is shown.
         on_progress: called with the number of recordings read and their total.
 
     Raises:
@@ -99,20 +99,20 @@ def describe_folder(
     used, mode = _classes_by_person(everyone, task, label)
     names = sorted({site for site, _ in used}, key=_natural)
     counts = _table(used, names, len(task.classes))
-    state = suppress_cells(counts, least, mode)
-    cells = format_cells(counts, state, least)
+    state = suppress_cells(counts, minimum, mode)
+    cells = format_cells(counts, state, minimum)
     recordings = Counter(label[item.id] for item in everyone)
     open_rows = state[:, -1] == SHOWN
     excluded = dict(tally.excluded)
     if unused := len({(label[item.id], item.person) for item in everyone}) - len(used):
         excluded["people without an example"] = unused
-    by_class = _examples(tally, counts[-1, :-1], state[-1, :-1] == SHOWN, task, least)
+    by_class = _examples(tally, counts[-1, :-1], state[-1, :-1] == SHOWN, task, minimum)
     return {
         "card": asdict(source.card),
         "synthetic": source.card.synthetic or tally.synthetic,
         "folder": str(source.folder),
         "task": _about(task),
-        "least": least,
+        "least": minimum,
         "patients": cells[-1][-1],
         "recordings": total if open_rows[-1] else "hidden",
         "examples": sum(tally.examples.values()) if open_rows[-1] else "hidden",
@@ -130,11 +130,11 @@ def describe_folder(
             name: {"title": title, "patients": cell, "examples": number}
             for name, title, cell, number in zip(task.classes, task.class_titles, cells[-1], by_class, strict=False)
         },
-        "age": _ages(tally, used, least) if "age" in tally.available else None,
-        "sex": _sexes(tally, used, least) if "sex" in tally.available else None,
-        "missing": _missing(tally, used, names, least),
+        "age": _ages(tally, used, minimum) if "age" in tally.available else None,
+        "sex": _sexes(tally, used, minimum) if "sex" in tally.available else None,
+        "missing": _missing(tally, used, names, minimum),
         "complete": sum(not lacks for _, lacks in tally.values.values()),
-        "excluded": {what: _few(number, least) for what, number in sorted(excluded.items())},
+        "excluded": {what: _few(number, minimum) for what, number in sorted(excluded.items())},
     }
 
 
@@ -231,27 +231,27 @@ def _table(used: dict[Key, set[int]], names: Sequence[str], classes: int) -> npt
 
 
 def _examples(
-    tally: _Tally, people: npt.NDArray[np.int64], shown_people: npt.NDArray[np.bool_], task: Task, least: int
+    tally: _Tally, people: npt.NDArray[np.int64], shown_people: npt.NDArray[np.bool_], task: Task, minimum: int
 ) -> list[Cell]:
     """Return the examples of each class, hidden where its people are, and in more classes if the sum discloses them.
 
     The examples of all classes add up, and a class has at least as many examples as people. So where a class is
-    hidden, others are too, the rarest first, until the hidden ones have `least - 1` more examples than people.
+    hidden, others are too, the rarest first, until the hidden ones have `minimum - 1` more examples than people.
     """
     numbers = np.zeros(len(people), dtype=np.int64) if tally.classes is None else tally.classes
     hidden = ~shown_people
     if task.kind == "multiclass" and hidden.any() and (numbers > people).any():
         for index in np.argsort(numbers):
-            if (numbers - people)[hidden].sum() >= least - 1:
+            if (numbers - people)[hidden].sum() >= minimum - 1:
                 break
             hidden[index] = True
     return ["hidden" if hide else int(number) for number, hide in zip(numbers, hidden, strict=True)]
 
 
-def _line(numbers: Sequence[int], least: int) -> list[Cell]:
+def _line(numbers: Sequence[int], minimum: int) -> list[Cell]:
     """Return counts and, last, their total, with cells hidden that the total would disclose."""
     table = np.array([[*numbers, sum(numbers)]] * 2, dtype=np.int64)
-    return format_cells(table, suppress_cells(table, least), least)[-1]
+    return format_cells(table, suppress_cells(table, minimum), minimum)[-1]
 
 
 def _lines(cells: list[list[Cell]]) -> list[list[Cell]]:
@@ -259,14 +259,14 @@ def _lines(cells: list[list[Cell]]) -> list[list[Cell]]:
     return cells[:-1] if len(cells) > 2 else cells[-1:]
 
 
-def _few(number: int, least: int) -> Cell:
-    return f"<{least}" if 0 < number < least else number
+def _few(number: int, minimum: int) -> Cell:
+    return f"<{minimum}" if 0 < number < minimum else number
 
 
-def _ages(tally: _Tally, used: dict[Key, set[int]], least: int) -> dict[str, Any]:
+def _ages(tally: _Tally, used: dict[Key, set[int]], minimum: int) -> dict[str, Any]:
     ages = np.array([tally.age[key] for key in used if key in tally.age])
-    known, unknown, _ = _line([len(ages), len(used) - len(ages)], least)
-    enough = len(ages) >= 4 * least
+    known, unknown, _ = _line([len(ages), len(used) - len(ages)], minimum)
+    enough = len(ages) >= 4 * minimum
     quartiles = [_year(age) for age in np.quantile(ages, (0.25, 0.5, 0.75))] if enough else None
     return {"known": known, "unknown": unknown, "quartiles": quartiles}
 
@@ -275,12 +275,12 @@ def _year(age: float) -> Cell:
     return f">{MAX_AGE_SHOWN}" if round(age) > MAX_AGE_SHOWN else round(age)
 
 
-def _sexes(tally: _Tally, used: dict[Key, set[int]], least: int) -> dict[str, Cell]:
+def _sexes(tally: _Tally, used: dict[Key, set[int]], minimum: int) -> dict[str, Cell]:
     counts = Counter(tally.sex.get(key, -1) for key in used)
-    return dict(zip(("female", "male", "unknown"), _line([counts[0], counts[1], counts[-1]], least), strict=False))
+    return dict(zip(("female", "male", "unknown"), _line([counts[0], counts[1], counts[-1]], minimum), strict=False))
 
 
-def _missing(tally: _Tally, used: dict[Key, set[int]], names: Sequence[str], least: int) -> list[dict[str, Any]]:
+def _missing(tally: _Tally, used: dict[Key, set[int]], names: Sequence[str], minimum: int) -> list[dict[str, Any]]:
     each = list(names) if len(names) <= MAX_SITES_LISTED else []
     rows = {name: i for i, name in enumerate(each)}
     lines = []
@@ -292,9 +292,9 @@ def _missing(tally: _Tally, used: dict[Key, set[int]], names: Sequence[str], lea
             table[rows.get(key[0], 0), 0 if key in tally.measured[name] else 1] += 1
         table[:, 2] = table.sum(1)
         table[-1] = table.sum(0)
-        state = suppress_cells(table, least)
-        cells = format_cells(table, state, least)
-        releasable = (state[-1, :2] == SHOWN).all() and not 0 < len(tally.lacking[name]) < least
+        state = suppress_cells(table, minimum)
+        cells = format_cells(table, state, minimum)
+        releasable = (state[-1, :2] == SHOWN).all() and not 0 < len(tally.lacking[name]) < minimum
         lines.append(
             {
                 "input": name,

@@ -153,11 +153,11 @@ def read_rows(
     recording = recordings.read_recording(path.parent, path.stem, used)
     chosen = _choose_leads(recording, form)
     recording = replace(recording, leads=tuple(recording.leads[i] for i in chosen), signal=recording.signal[:, chosen])
-    seconds, least = len(recording.signal) / recording.rate, form.task.samples / form.task.rate_hz
+    seconds, shortest = len(recording.signal) / recording.rate, form.task.samples / form.task.rate_hz
     if form.kind == "kachuee":
-        least = beats.SAMPLES / beats.RATE
-    if seconds < least:
-        raise DataError(f"{name}: {seconds:.2f} s, shorter than one window of {least:g} s")
+        shortest = beats.SAMPLES / beats.RATE
+    if seconds < shortest:
+        raise DataError(f"{name}: {seconds:.2f} s, shorter than one window of {shortest:g} s")
     for lead, values in zip(recording.leads, recording.signal.T, strict=True):
         seen = values[np.isfinite(values)]
         if not len(seen) or np.ptp(seen) == 0:

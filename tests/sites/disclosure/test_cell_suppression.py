@@ -109,7 +109,7 @@ def test_of_a_hospital_with_few_people_only_that_is_shown() -> None:
 def test_nothing_is_hidden_where_nothing_is_small() -> None:
     table = with_totals(np.array([[0, 5], [17, 8]]))
     assert format_cells(table, suppress_cells(table)) == table.tolist()
-    assert (suppress_cells(with_totals(np.array([[1, 2], [3, 4]])), least=1) == SHOWN).all()
+    assert (suppress_cells(with_totals(np.array([[1, 2], [3, 4]])), minimum=1) == SHOWN).all()
 
 
 def test_of_fewer_people_than_that_in_all_nothing_is_shown() -> None:

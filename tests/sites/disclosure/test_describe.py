@@ -103,7 +103,7 @@ def test_the_share_of_missing_values_does_not_tell_of_a_few() -> None:
     assert describe_folder(table(few))["missing"] == [
         {"input": "chol", "share": "hidden", "never": "<5", "sites": {"a": "<5"}}
     ]
-    assert describe_folder(table(few), least=3)["missing"][0] == {
+    assert describe_folder(table(few), minimum=3)["missing"][0] == {
         "input": "chol",
         "share": 0.05,
         "never": 3,
@@ -114,7 +114,7 @@ def test_the_share_of_missing_values_does_not_tell_of_a_few() -> None:
 def test_no_small_count_stands_anywhere() -> None:
     numbers = {int(text) for text in re.findall(r": (\d+)[,}]", json.dumps(describe_folder(table(ROWS))))}
     assert not numbers & {1, 2, 3, 4} - {1, 2}  # `complete` is 1, the task has 2 features
-    everything = describe_folder(table(ROWS), least=1)
+    everything = describe_folder(table(ROWS), minimum=1)
     assert everything["sites"][1]["classes"] == {"well": 40, "ill": 3}
     assert everything["missing"][0]["sites"] == {"north": 20, "south": 3}
 
@@ -228,7 +228,7 @@ def test_generated_data_say_so(hospitals: Path, store: Path) -> None:
     assert [line["site"] for line in found["sites"]] == ["north", "south"]
     assert [line["patients"] for line in found["sites"]] == ["<5", "<5"]
     assert found["patients"] == "hidden"  # 6: none of the two can be 1
-    assert describe_folder(made, least=1)["patients"] == 6
+    assert describe_folder(made, minimum=1)["patients"] == 6
 
 
 def replace_card(original: Any) -> Any:
