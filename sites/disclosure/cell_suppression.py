@@ -29,8 +29,8 @@ def suppress_cells(table: Table, minimum: int = 5, rows: RowSums = "exact") -> n
     """Return the state of each cell of a table of counts of people: SHOWN, SMALL or HIDDEN.
 
     Zeros are shown, except in a row or column whose total is small, where nothing but that total is shown. Where the
-    rest of the table allows it, a small count could be anything from 1 to `minimum - 1`, and a count below a small total
-    anything from 0.
+    rest of the table allows it, a small count could be anything from 1 to `minimum - 1`, and a count below a small
+    total anything from 0.
 
     Args:
         table: `(rows + 1, columns + 1)`; the last row and the last column are the totals, which are shown too.
