@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 
 import numpy as np
@@ -90,7 +91,9 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
             check_first_weights(policy, request.config, site.task, request.weights)
         elif not request.config.privacy.on:
             check_later_weights(policy, register, run, request.weights)
-        register.ask(run, "training", str(request.round), policy.max_rounds_per_run, policy.max_rounds_per_month)
+        # a round that is asked for again trains again, with other noise: each time counts
+        asked = f"{request.round} {secrets.token_hex(16)}"
+        register.ask(run, "training", asked, policy.max_rounds_per_run, policy.max_rounds_per_month)
         return
     if not request.config.privacy.on:
         check_later_weights(policy, register, run, request.weights)

@@ -161,8 +161,9 @@ def _table_remains(policy: SitePolicy, what: str) -> str:
     if policy.min_cell_patients <= 1 and policy.round_counts_to <= 1:
         return f"with crafted weights, single patients: counts are exact, one question for each {what}"
     return (
-        f"with crafted weights, about how many patients lie beyond a value, one such question for each {what}; "
-        "differential privacy of training does not cover these patients"
+        f"for each {what} with crafted weights, how one combination of inputs is distributed, to about "
+        f"{max(policy.min_cell_patients, policy.round_counts_to)} patients; differential privacy of training does not "
+        "cover these patients"
     )
 
 

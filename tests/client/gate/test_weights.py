@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from client.gate.admission import check_model
 from client.gate.register import Register
 from client.gate.weights import (
     KEPT_RUNS,
@@ -15,8 +16,10 @@ from client.gate.weights import (
     keep_update,
 )
 from client.policy import SIMULATION_POLICY, SitePolicy
+from client.site_context import SiteContext
 from common import models
 from common.errors import SiteError
+from common.requests import TrainRequest
 from tests import tiny
 
 RUN = "a" * 32
@@ -87,3 +90,13 @@ def test_only_the_last_runs_are_kept(register: Register) -> None:
     for number in range(KEPT_RUNS + 3):
         keep_update(register, f"{number:032x}", {}, {"w": np.zeros(1, np.float32)})
     assert len(list(get_update_path(register, RUN).parent.iterdir())) == KEPT_RUNS
+
+
+def test_a_round_that_is_asked_for_again_counts_again(register: Register) -> None:
+    request = TrainRequest(tiny.run_config(seed=7), round=1, weights=fresh(7), run_id=RUN)
+    site = tiny.site("north", 1)
+    context = SiteContext(SitePolicy(max_rounds_per_run=2), site="north", data=register.path.parent)
+    for _ in range(2):
+        check_model(register, site, request, context)
+    with pytest.raises(SiteError, match="at most 2 models in one run"):
+        check_model(register, site, request, context)
