@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from client import policy
 from client.policy import SitePolicy
@@ -44,3 +46,26 @@ def test_a_wrong_policy_is_refused(tmp_path: Path, text: str, why: str) -> None:
 def test_a_missing_policy_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read the policy"):
         policy.load_policy(tmp_path / "none.yaml")
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "policy.md").read_text(encoding="utf-8")
+
+
+def test_the_reference_page_names_every_key_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \| \S", PAGE, re.MULTILINE))
+    assert {key: yaml.safe_load(value) for key, value in rows.items()} == SitePolicy().model_dump(mode="json")
+    assert len(re.findall(r"^\| `\w+` \|", PAGE, re.MULTILINE)) == len(rows)  # none stands there twice
+
+
+def test_the_policies_of_the_reference_page_are_accepted(tmp_path: Path) -> None:
+    examples = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    policies = []
+    for text in examples:
+        file = tmp_path / "policy.yaml"
+        file.write_text(text)
+        policies.append(policy.load_policy(file))
+    careful, strict, open_ = policies
+    assert not careful.needs_privacy
+    assert strict.needs_privacy
+    simulated = policy.SIMULATION_POLICY.model_dump(exclude_defaults=True)
+    assert open_.model_dump(exclude_defaults=True).items() <= simulated.items()  # without keys of private training
