@@ -110,7 +110,7 @@ class TransferResult(FrozenModel):
         own: both metrics of the tested hospital's own model there.
         lost: ranking, away minus own.
         gap: decision, away minus own.
-        won: decision, `mended` minus `away`.
+        won: decision, mended minus away.
         cause: what explains the difference.
         verdict: the result as sentences.
     """
