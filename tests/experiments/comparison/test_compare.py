@@ -225,7 +225,7 @@ def test_mistakes_are_named(tmp_path, pair) -> None:
         compare_runs([pair[0], pair[0]])
     with pytest.raises(UsageError, match="have test results of utility"):
         compare_runs(pair, "utility")
-    with pytest.raises(DataError, match=r"cannot read .*none.report\.json: name the folder of a run"):
+    with pytest.raises(DataError, match=r"cannot read .*none.report\.json: give the folder of a run"):
         compare_runs([pair[0], tmp_path / "none"])
 
 

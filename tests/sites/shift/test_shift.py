@@ -793,7 +793,7 @@ def test_a_site_has_the_options_of_all_and_its_own_before_them() -> None:
         ({"north": {"hmu": {}}}, r"unknown key shift\.north\.hmu \(did you mean hum\?\)"),
         ({"north": {"hum": {"mw": 1.0}}}, r"shift\.north\.hum\.mv: Field required; unknown key .*did you mean mv"),
         ({"north": {"emg": {"mv": -1}}}, r"shift\.north\.emg\.mv: Input should be greater"),
-        ({"north": {"signal": {"band": [40, 0.5]}}}, r"shift\.north\.signal: band: give the lower edge"),
+        ({"north": {"signal": {"band": [40, 0.5]}}}, r"shift\.north\.signal: band: give the lower and the upper edge"),
         ({"a": {"calibration": {"features": {"x": {"gian": 1}}}}}, r"features\.x\.gian \(did you mean gain\?\)"),
     ],
 )
