@@ -32,16 +32,8 @@ LOSS = build_example_loss(tiny.TASK)
 REBUILT = build_example_loss(replace(tiny.TASK, classes=("N", "A"), class_titles=("normal", "other"), anomaly=True))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def network(name: str) -> nn.Module:
-    """Return a model in training whose dropout is off, so that two ways give one gradient."""
+    """Return a model in training whose dropout is off, so that two methods give one gradient."""
     model = models.build_model(tiny.TASK, ModelConfig(name=name, options=SMALL.get(name, {})), seed=1).train()
     for module in model.modules():
         if isinstance(module, Dropout):
@@ -63,7 +55,7 @@ def loss_of(model: nn.Module) -> Loss:
     return REBUILT if "autoencoder" in type(model).__module__ else LOSS
 
 
-def slow(model: nn.Module, units: Any, rows: Any) -> Tensor:
+def compute_slowly(model: nn.Module, units: Any, rows: Any) -> Tensor:
     found, loss = [], loss_of(model)
     trained = [p for p in model.parameters() if p.requires_grad]
     for unit in units:
@@ -76,7 +68,7 @@ def slow(model: nn.Module, units: Any, rows: Any) -> Tensor:
 def check(model: nn.Module, each: int, way: GradientMethod | None = None) -> None:
     """Compare the clipped sum with the slow loop's, at a limit that clips half of the units."""
     units, rows, _ = units_and_rows(each)
-    expected = slow(model, units, rows)
+    expected = compute_slowly(model, units, rows)
     norm = expected.norm(dim=1)
     limit = float(norm.median())
     truth = (expected * (limit / norm).clamp(max=1)[:, None]).sum(0).numpy()
@@ -173,7 +165,9 @@ def test_a_layer_that_is_called_twice_has_the_sum(each: int, ghosts: bool, monke
     check(Twice(), each, "ghost")
     units, rows, _ = units_and_rows(each)
     model = Twice()
-    assert torch.allclose(UnitGradients(model, LOSS).each(units, rows).double(), slow(model, units, rows), atol=1e-6)
+    assert torch.allclose(
+        UnitGradients(model, LOSS).each(units, rows).double(), compute_slowly(model, units, rows), atol=1e-6
+    )
 
 
 def test_frozen_layers_have_no_part() -> None:
@@ -223,7 +217,7 @@ def test_what_cancels_is_not_clipped_to_more(ghosts: bool, monkeypatch: pytest.M
         limit = 1e-3
         found = one.clipped_sum([np.asarray([unit])], lambda rows: (x[rows], features[rows], y[rows]), limit)
         assert np.linalg.norm(found) <= limit * 1.001
-    assert slow(model, [np.asarray([0])], lambda rows: (x[rows], features[rows], y[rows])).norm() > 2e-3
+    assert compute_slowly(model, [np.asarray([0])], lambda rows: (x[rows], features[rows], y[rows])).norm() > 2e-3
 
 
 def test_squared_norms_are_those_of_the_gradients() -> None:
