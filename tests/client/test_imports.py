@@ -1,4 +1,4 @@
-"""Which way imports point inside the client: requests use all, privacy uses training, training uses neither."""
+"""Directions of imports inside the client: privacy uses training; neither training nor evaluation uses privacy."""
 
 from __future__ import annotations
 

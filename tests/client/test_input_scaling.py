@@ -1,4 +1,4 @@
-"""A cohort's inputs under a scaling, against scaling all values at one place."""
+"""A cohort's inputs under a scaling, against scaling an array of all values."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def hourly(seed: int, stays: tuple[int, ...] = (4, 1, 6)) -> Cohort:
     return Cohort(HOURS, windows, age, y, owner, names, names, np.full(n, -1, np.int8))
 
 
-def test_windows_start_with_what_is_not_measured() -> None:
+def test_windows_are_padded_with_missing_values() -> None:
     whole = hourly(1)
     dense = whole.x.dense()
     assert dense.shape == whole.x.shape == (11, 2, 3)
@@ -77,7 +77,7 @@ def test_a_dense_signal_is_scaled_by_channel() -> None:
     np.testing.assert_allclose(one.x[:, 0].ravel(), wanted, atol=1e-5)
 
 
-def test_what_is_not_scaled_still_has_no_gaps() -> None:
+def test_unscaled_inputs_have_no_missing_values() -> None:
     whole = hourly(4)
     bare = input_scaling.apply_scaling(whole, None)
     assert not np.isnan(bare.x.dense()).any()

@@ -1,4 +1,4 @@
-"""What a hospital allows: strict where it says nothing, and never silently wrong."""
+"""The site policy: strict by default, and never silently wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from common.errors import ConfigError
 from common.metrics.figures import FEW_PATIENTS
 
 
-def test_strict_by_default(tmp_path: Path) -> None:
+def test_the_default_policy_is_strict(tmp_path: Path) -> None:
     empty = tmp_path / "policy.yaml"
     empty.write_text("# nothing\n")
     assert policy.load_policy(None) == policy.load_policy(empty) == SitePolicy()

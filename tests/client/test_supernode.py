@@ -1,3 +1,7 @@
+"""A hospital's SuperNode: its key, the check of the server, what may run, and how failures are retried."""
+
+from __future__ import annotations
+
 import io
 import socket
 import ssl
@@ -35,7 +39,7 @@ def settings(tmp_path: Path) -> NodeSettings:
     )
 
 
-def test_a_key_is_private_and_in_the_form_that_flower_reads(tmp_path: Path) -> None:
+def test_a_node_key_is_private_and_readable_by_flower(tmp_path: Path) -> None:
     path = tmp_path / "keys" / "node.key"
     public = create_node_key(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -56,17 +60,17 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["host", "https://host:443", "host:", "host:0", "host:99999", ":80", "h:x"])
-def test_bad_addresses(address: str) -> None:
+def test_malformed_addresses_are_refused(address: str) -> None:
     with pytest.raises(ConfigError, match="give it as HOST:PORT"):
         supernode.split_address(address)
 
 
-def test_good_addresses() -> None:
+def test_addresses_are_split_into_host_and_port() -> None:
     assert supernode.split_address("host.example.org:443") == ("host.example.org", 443)
     assert supernode.split_address("[2001:db8::1]:8000") == ("2001:db8::1", 8000)
 
 
-def test_what_is_missing_is_named(settings: NodeSettings, tmp_path: Path) -> None:
+def test_missing_files_are_named(settings: NodeSettings, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="site name 'North'"):
         NodeSettings("North", "h:1", settings.ca, settings.key, tmp_path, {})
     with pytest.raises(ConfigError, match=r"no node key at .*: make one with 'wardround client keygen'"):
@@ -102,7 +106,7 @@ def test_only_the_client_app_can_be_started_here(settings: NodeSettings, monkeyp
     assert "client_app_process" in (programs / "flwr-clientapp").read_text()
 
 
-def test_the_check_stands_where_flower_unpacks_a_bundle() -> None:
+def test_the_bundle_is_checked_where_flower_unpacks_it() -> None:
     source = (
         "import sys, flwr.supernode.cli as cli, flwr.supernode.runtime.run_clientapp as runtime\n"
         "from client.supernode import run_client_app_process\n"
@@ -135,7 +139,7 @@ def test_settings_pass_and_code_does_not(tmp_path: Path) -> None:
         require_settings_only(bundle(plain.replace("client.app:app", "os:system")))
 
 
-def test_no_server_is_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_server_gives_one_line(tmp_path: Path) -> None:
     ca = create_credentials(tmp_path, []).ca
     with pytest.raises(EngineError, match=r"cannot reach 127\.0\.0\.1:1 \(Connection refused\)"):
         check_server("127.0.0.1:1", ca)
@@ -146,7 +150,7 @@ def test_no_server_is_one_line(tmp_path: Path) -> None:
         check_server("127.0.0.1:1", tmp_path / "empty.pem")
 
 
-def test_a_wrong_authority_and_a_right_one(tmp_path: Path) -> None:
+def test_only_the_right_certificate_authority_is_accepted(tmp_path: Path) -> None:
     right, wrong = create_credentials(tmp_path / "right", []), create_credentials(tmp_path / "wrong", [])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(right.certificate, right.key)
@@ -198,13 +202,13 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_waiting")
-def test_a_first_refusal_ends_it(settings: NodeSettings) -> None:
+def test_a_refusal_at_the_first_contact_ends_the_command(settings: NodeSettings) -> None:
     with pytest.raises(NodeRefused, match="not registered"):
         Scripted(settings, [NodeRefused("not registered"), None]).run(print)
 
 
 @pytest.mark.usefixtures("no_waiting")
-def test_after_a_first_contact_all_is_waited_out(settings: NodeSettings) -> None:
+def test_after_the_first_contact_every_failure_is_retried(settings: NodeSettings) -> None:
     said: list[str] = []
     ends: list[EngineError | None] = [None, NodeRefused("still open"), EngineError("cannot reach"), None]
     with pytest.raises(ScriptOver):
@@ -217,7 +221,7 @@ def test_after_a_first_contact_all_is_waited_out(settings: NodeSettings) -> None
 
 
 @pytest.mark.usefixtures("no_waiting")
-def test_a_key_that_was_admitted_before_may_wait_but_not_for_ever(
+def test_a_key_that_was_admitted_before_retries_for_a_limited_time(
     settings: NodeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 10_000, 60))

@@ -1,4 +1,4 @@
-"""A site where a model reconstructs: what it trains on, what it leaves out, how it scores."""
+"""Anomaly detection at a site: what it trains on, what it excludes, how it scores."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def trained(run: RunConfig, site: Site, epochs: int = 3) -> torch.nn.Module:
     return model
 
 
-def test_abnormal_examples_are_not_trained_on_and_counted() -> None:
+def test_abnormal_training_examples_are_excluded_and_counted() -> None:
     plain = tiny.cohort(1, people=6, each=30)
     site, every = opened(run_config()), opened(run_config(detection__train_on="all"))
     train = plain.patient < 3
@@ -80,7 +80,7 @@ def test_another_class_may_be_normal() -> None:
     assert site.test.y.tolist() == [int(y == 0) for y in plain.y[plain.patient > 3]]
 
 
-def test_labels_that_go_together() -> None:
+def test_normal_examples_may_have_several_labels() -> None:
     task = replace(tiny.TASK, kind="multilabel", classes=("NORM", "MI", "CD"))
     y = np.asarray([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 0]], np.int64)
     plain = replace(tiny.cohort(1, people=4, each=1), task=task, y=y)
@@ -90,7 +90,7 @@ def test_labels_that_go_together() -> None:
     assert found.kinds.astype(int).tolist() == [[0, 0], [1, 0], [1, 1], [0, 0]]
 
 
-def test_a_flat_signal_is_left_out_and_counted() -> None:
+def test_a_flat_signal_is_excluded_and_counted() -> None:
     plain = tiny.cohort(1, people=6, each=30)
     x = np.asarray(plain.x).copy()
     x[:3], x[30:32], x[-1] = 0.0, 5.0, -2.5  # off; saturated
@@ -112,7 +112,7 @@ def test_a_flat_lead_among_others_stays() -> None:
 
 
 @pytest.mark.parametrize("shape", ["dense", "windows", "table"])
-def test_what_nothing_was_measured_of_is_left_out(shape: str) -> None:
+def test_examples_without_any_measurement_are_excluded(shape: str) -> None:
     channels, samples = (0, 0) if shape == "table" else (2, 3)
     task = Task("t", "multiclass", ("N", "V"), ("n", "v"), channels, samples, 0.1, ("a", "b"), ("p", "q")[:channels],
                 missing=True)  # fmt: skip
@@ -137,7 +137,7 @@ def test_what_nothing_was_measured_of_is_left_out(shape: str) -> None:
         assert 3 not in kept
 
 
-def test_figures_are_sklearn_s() -> None:
+def test_results_agree_with_scikit_learn() -> None:
     run = run_config(evaluation__bins=4096)
     site = opened(run)
     model = trained(run, site)
@@ -210,7 +210,7 @@ def test_a_site_where_all_are_abnormal_has_nothing_to_train_on(monkeypatch: pyte
     plain = tiny.cohort(1, people=6, each=30)
     run = run_config()
     site = opened(run, replace(plain, y=np.ones_like(plain.y)))
-    monkeypatch.setattr("client.site.read_site", lambda place, config: site)
+    monkeypatch.setattr("client.site.read_site", lambda context, config: site)
     hello = work.handle(PLACE, build_request("handshake", run))
     assert hello.report.to_dict()["counts"]["train"] == {"patients": 0, "examples": 0, "classes": [0, 0]}
     assert hello.report.to_dict()["excluded"] == {ABNORMAL: 90}
@@ -227,7 +227,7 @@ def asked(run: RunConfig, kind: Any, **more: Any) -> Any:
     return work.handle(PLACE, build_request(kind, run, 1, weights, **more))
 
 
-def test_missing_values_stay_missing_and_count_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_values_stay_missing_and_add_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     task = Task("t", "multiclass", ("N", "V"), ("n", "v"), 0, 0, 0.0, ("a", "b"), (), units=True, missing=True)
     rng = np.random.default_rng(1)
     features = rng.normal(100.0, 20.0, size=(40, 2)).astype(np.float32)
@@ -238,7 +238,7 @@ def test_missing_values_stay_missing_and_count_in_no_error(monkeypatch: pytest.M
     cohort = Cohort(task, nothing, features, y, np.arange(40), ids, ids, split)
     run = run_config(model={"name": "tabular_autoencoder"}, data__scaling="site")
     site = Site.from_cohort("north", to_anomaly_task(cohort, run), synthetic=True)
-    monkeypatch.setattr("client.site.read_site", lambda place, config: site)
+    monkeypatch.setattr("client.site.read_site", lambda context, config: site)
     ready = load_scaled_site(PLACE, run, b"")
     assert np.array_equal(np.isnan(ready.test.features), np.isnan(site.test.features))
     assert np.nanmax(np.abs(ready.test.features)) < 5
@@ -271,8 +271,8 @@ def test_gradients_of_units_are_those_of_a_backward_pass(name: str, options: dic
 
 def timed(cohort: Cohort) -> Cohort:
     """Return the cohort with examples 7 s apart in each recording, from 3 s on."""
-    place = np.arange(len(cohort.y)) - np.searchsorted(cohort.patient, cohort.patient)
-    return replace(cohort, seconds=3.0 + 7.0 * place)
+    context = np.arange(len(cohort.y)) - np.searchsorted(cohort.patient, cohort.patient)
+    return replace(cohort, seconds=3.0 + 7.0 * context)
 
 
 def test_a_score_relative_to_the_recording_s_first_minutes() -> None:
@@ -291,11 +291,11 @@ def test_a_score_relative_to_the_recording_s_first_minutes() -> None:
 
 def test_relative_scores_need_times(monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_config(detection__relative=True)
-    monkeypatch.setattr("client.site.read_site", lambda place, config: opened(run))
+    monkeypatch.setattr("client.site.read_site", lambda context, config: opened(run))
     with pytest.raises(SiteError, match=r"detection\.relative: these data have no times"):
         work.handle(PLACE, build_request("handshake", run))
     site = opened(run, timed(tiny.cohort(1, people=6, each=30)))
-    monkeypatch.setattr("client.site.read_site", lambda place, config: site)
+    monkeypatch.setattr("client.site.read_site", lambda context, config: site)
     work.handle(PLACE, build_request("handshake", run))
     plain, own = (
         anomaly_scores.Detector(trained(run, site), config)(site.test).logits[:, 1] for config in (run_config(), run)
@@ -326,7 +326,7 @@ def test_latent_scores(score: str) -> None:
 def test_a_site_s_own_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_config(detection__threshold="site", evaluation__false_alarms=0.2)
     site = opened(run)
-    monkeypatch.setattr("client.site.read_site", lambda place, config: site)
+    monkeypatch.setattr("client.site.read_site", lambda context, config: site)
     model = models.build_model(site.task, run.model, run.seed)
     detector = anomaly_scores.Detector(model, run)
     scores = detector(site.validation).logits[site.validation.y == 0, 1]
@@ -334,14 +334,14 @@ def test_a_site_s_own_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (scores >= found).mean() <= 0.2 < (scores >= found - 32 / run.evaluation.bins).mean()
     assert asked(run_config(), "test", threshold=3.0).report.to_dict()["evaluations"]["all"]["threshold"] == 3.0
     alone = replace(site, validation=site.validation.take(site.validation.y == 1))
-    monkeypatch.setattr("client.site.read_site", lambda place, config: alone)
+    monkeypatch.setattr("client.site.read_site", lambda context, config: alone)
     assert asked(run, "test", threshold=0.0).report.to_dict()["evaluations"]["all"]["threshold"] == 0.0
 
 
 def test_latent_sums_may_not_leave_while_training_is_private(monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_config()
     site = opened(run)
-    monkeypatch.setattr("client.site.read_site", lambda place, config: site)
+    monkeypatch.setattr("client.site.read_site", lambda context, config: site)
     sums = asked(run, "latent").sums
     assert sums["count"].tolist() == [len(site.train.y)]
     assert {name: value.shape for name, value in sums.items()} == latent_moment_shapes(2)
@@ -355,7 +355,7 @@ def test_latent_sums_may_not_leave_while_training_is_private(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("least", [1, 2, 3])
-def test_a_picture_of_latent_space_tells_no_cell_of_few(least: int) -> None:
+def test_the_latent_view_suppresses_cells_of_few_people(least: int) -> None:
     run = run_config()
     site = opened(run)
     detector = anomaly_scores.Detector(trained(run, site), run)
@@ -370,38 +370,40 @@ def test_a_picture_of_latent_space_tells_no_cell_of_few(least: int) -> None:
         for i in np.flatnonzero(rows):
             column, row = (min(max(int((value + 4) * 3), 0), 23) for value in plane[i])
             cells.setdefault(24 * row + column, []).append(int(site.test.patient[i]))
-        told = {cell: len(held) for cell, held in cells.items() if len(set(held)) >= least}
-        assert view.counts[name] == told
-        assert view.hidden[name] == rows.sum() - sum(told.values())
+        reported = {cell: len(held) for cell, held in cells.items() if len(set(held)) >= least}
+        assert view.counts[name] == reported
+        assert view.hidden[name] == rows.sum() - sum(reported.values())
     assert (least > 2) == (not any(view.counts.values()))  # two people are tested
 
 
-def test_single_examples_leave_where_they_are_made_up_or_the_policy_says_so() -> None:
+def test_single_examples_leave_only_if_generated_or_allowed_by_policy() -> None:
     run = run_config()
-    made_up = opened(run)
-    real = replace(made_up, synthetic=False)
-    detector = anomaly_scores.Detector(trained(run, made_up), run)
-    latent = LatentStatistics.from_moments(detector.moments(made_up.train)).to_bytes()
+    generated = opened(run)
+    real = replace(generated, synthetic=False)
+    detector = anomaly_scores.Detector(trained(run, generated), run)
+    latent = LatentStatistics.from_moments(detector.moments(generated.train)).to_bytes()
     assert latent_view.build_latent_view(detector, real, SIMULATION_POLICY, latent).examples is None
     assert latent_view.build_latent_view(detector, real, tiny.policy(), latent).examples is None
     allowed = latent_view.build_latent_view(detector, real, tiny.policy(share_examples=True), latent).examples
-    shown = latent_view.build_latent_view(detector, made_up, tiny.policy(), latent).examples
+    shown = latent_view.build_latent_view(detector, generated, tiny.policy(), latent).examples
     assert shown is not None
     assert shown == allowed
-    errors = detector.measure(made_up.test)[0]
-    normal = np.sort(errors[made_up.test.y == 0])
+    errors = detector.measure(generated.test)[0]
+    normal = np.sort(errors[generated.test.y == 0])
     wanted = {"best": normal[0], "median": normal[len(normal) // 2], "worst": normal[-1]}
     for item in shown[:3]:
         assert item.kind == "normal"
         row = int(np.argmin(np.abs(errors - wanted[item.which])))
         assert item.error == pytest.approx(errors[row], rel=1e-3)
-        np.testing.assert_allclose(item.wanted, np.asarray(made_up.test.x)[row], atol=1e-4)
-        made = detector.model(torch.tensor(made_up.test.x[[row]]), torch.tensor(made_up.test.features[[row]])).signal
+        np.testing.assert_allclose(item.wanted, np.asarray(generated.test.x)[row], atol=1e-4)
+        made = detector.model(
+            torch.tensor(generated.test.x[[row]]), torch.tensor(generated.test.features[[row]])
+        ).signal
         np.testing.assert_allclose(item.made, made[0].detach(), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["autoencoder", "tabular_autoencoder"])
-def test_a_variational_model_pays_for_leaving_the_standard_normal_law(name: str) -> None:
+def test_a_variational_model_is_penalised_by_its_divergence(name: str) -> None:
     site = opened(run_config())
     options = {"widths": [4], "latent": 2, "variational": True, "beta": 0.3}
     model = models.build_model(site.task, ModelConfig(name=name, options=options), 1)

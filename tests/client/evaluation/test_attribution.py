@@ -1,4 +1,4 @@
-"""Attributions: complete, exact where they can be worked out, per person, and nothing of classes with few."""
+"""Attributions: complete, exact for a linear model, averaged over people, and suppressed for classes of few."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def batch(seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("how", ["integrated_gradients", "occlusion"])
-def test_of_a_linear_model_each_part_is_weight_times_value(how: str) -> None:
+def test_attributions_of_a_linear_model_are_weight_times_value(how: str) -> None:
     model, (x, features, y) = Linear(), batch()
     signal, table = attribution.attribute_batch(model, x, features, y, how)
     sign = np.where(y.numpy() == 1, 1.0, -1.0)
@@ -52,8 +52,8 @@ def test_integrated_gradients_add_up_to_the_difference_of_scores(name: str) -> N
     model = models.build_model(tiny.TASK, ModelConfig(name=name), 3).eval()
     cohort = tiny.cohort(5, people=2)
     x, features, y = torch.from_numpy(cohort.x), torch.from_numpy(cohort.features), torch.from_numpy(cohort.y)  # type: ignore[arg-type]
-    found = attribution.integrate_gradients(model, x, features, y)
-    sums = found[0].sum((1, 2)) + found[1].sum(1)
+    explanation = attribution.integrate_gradients(model, x, features, y)
+    sums = explanation[0].sum((1, 2)) + explanation[1].sum(1)
     with torch.no_grad():
         gap = attribution.true_class_log_odds(model, x, features, y) - attribution.true_class_log_odds(
             model, 0 * x, 0 * features, y
@@ -61,7 +61,7 @@ def test_integrated_gradients_add_up_to_the_difference_of_scores(name: str) -> N
     torch.testing.assert_close(sums, gap, atol=2e-2, rtol=1e-2)
 
 
-def test_what_the_model_does_not_see_has_no_part() -> None:
+def test_unused_inputs_have_no_attribution() -> None:
     model, (x, features, y) = Linear(), batch()
     for how in ("integrated_gradients", "occlusion"):
         _, table = attribution.attribute_batch(model, x, features, y, how)
@@ -69,7 +69,7 @@ def test_what_the_model_does_not_see_has_no_part() -> None:
         assert np.abs(table[:, 0]).min() > 0
 
 
-def test_occlusion_is_the_slow_one() -> None:
+def test_occlusion_agrees_with_a_slow_loop() -> None:
     model = models.build_model(tiny.TASK, ModelConfig(name="cnn"), 3).eval()
     cohort = tiny.cohort(5, people=1)
     x, features, y = torch.from_numpy(cohort.x), torch.from_numpy(cohort.features), torch.from_numpy(cohort.y)  # type: ignore[arg-type]
@@ -101,35 +101,38 @@ def test_classes_of_few_people_are_suppressed() -> None:
     cohort = replace(cohort, y=rare)
     model = models.build_model(tiny.TASK, ModelConfig(name="cnn"), 3)
 
-    def told(**place: Any) -> Any:
-        return attribution.compute_attributions(SiteContext(**place), "a", model, cohort, config("occlusion"))
+    def attributions(**context: Any) -> Any:
+        return attribution.compute_attributions(SiteContext(**context), "a", model, cohort, config("occlusion"))
 
     strict = SIMULATION_POLICY.model_copy(update={"min_cell_patients": 5})
-    for found in (told(policy=strict), told(policy=SitePolicy(), site="a", data=Path("here"))):  # a floor at hospitals
-        assert found.suppressed == ("F",)
-        assert set(found.classes) == {"N", "V"}
-        assert found.patients == 5
-    assert set(told(policy=SIMULATION_POLICY).classes) == {"N", "V", "F"}
-    none = told(policy=SIMULATION_POLICY.model_copy(update={"min_cell_patients": 9}))
+    for explanation in (
+        attributions(policy=strict),
+        attributions(policy=SitePolicy(), site="a", data=Path("here")),
+    ):  # a floor at hospitals
+        assert explanation.suppressed == ("F",)
+        assert set(explanation.classes) == {"N", "V"}
+        assert explanation.patients == 5
+    assert set(attributions(policy=SIMULATION_POLICY).classes) == {"N", "V", "F"}
+    none = attributions(policy=SIMULATION_POLICY.model_copy(update={"min_cell_patients": 9}))
     assert (none.classes, none.features, none.patients) == ({}, {}, 0)
 
 
-def test_the_mean_signal_is_that_of_the_people(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mean_signals_are_means_over_people(monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = tiny.cohort(5, people=6, each=4)
     model = models.build_model(tiny.TASK, ModelConfig(name="cnn"), 3)
-    found = attribution.compute_attributions(SiteContext(SIMULATION_POLICY), "a", model, cohort, config())
-    assert found is not None
+    explanation = attribution.compute_attributions(SiteContext(SIMULATION_POLICY), "a", model, cohort, config())
+    assert explanation is not None
     for c, name in enumerate(tiny.TASK.classes):
         people = [cohort.x[(cohort.patient == i) & (cohort.y == c)] for i in range(6)]
         means = [beats.mean(0) for beats in people if len(beats)]
-        np.testing.assert_allclose(found.classes[name].signal, np.mean(means, 0), rtol=1e-3)
-        assert found.classes[name].patients == len(means)
-    assert found.features.keys() == {"rr"}
-    assert found.channels["lead"] > 0
+        np.testing.assert_allclose(explanation.classes[name].signal, np.mean(means, 0), rtol=1e-3)
+        assert explanation.classes[name].patients == len(means)
+    assert explanation.features.keys() == {"rr"}
+    assert explanation.channels["lead"] > 0
     assert attribution.compute_attributions(SiteContext(SIMULATION_POLICY), "a", model, cohort, config("none")) is None
 
 
-def test_everybody_is_among_the_few_that_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_person_is_among_the_sampled_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = tiny.cohort(5, people=10, each=30, classes=(0,))
     few = attribution.sample_examples(cohort, config(), "a")
     assert np.bincount(few.patient).tolist() == [attribution.MAX_EXAMPLES_PER_PERSON] * 10

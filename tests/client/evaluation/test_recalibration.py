@@ -1,4 +1,4 @@
-"""Recalibration against scikit-learn and slow searches, and that it is fitted on validation patients alone."""
+"""Recalibration against scikit-learn and slow searches; it is fitted on validation patients only."""
 
 from __future__ import annotations
 
@@ -57,14 +57,18 @@ def pair(z: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("name", "method"), [("platt", "sigmoid"), ("isotonic", "isotonic")])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_it_is_scikit_learns(name: str, method: str, seed: int) -> None:
+def test_recalibration_agrees_with_scikit_learn(name: str, method: str, seed: int) -> None:
     z, y = odds(seed)
     other, _ = odds(seed + 10)
     wanted = CalibratedClassifierCV(FrozenEstimator(Given().fit(None, None)), method=method).fit(z[:, None], y)
-    chance = expit(counts.class_log_odds(recalibration.fit_recalibration(name, pair(z), y, PAIR)(pair(other)))[:, 1])
+    probability = expit(
+        counts.class_log_odds(recalibration.fit_recalibration(name, pair(z), y, PAIR)(pair(other)))[:, 1]
+    )
     expected = wanted.predict_proba(other[:, None])[:, 1]
     edge = 0.5 / (len(y) + 1)
-    np.testing.assert_allclose(chance, np.clip(expected, edge, 1 - edge) if name == "isotonic" else expected, atol=2e-4)
+    np.testing.assert_allclose(
+        probability, np.clip(expected, edge, 1 - edge) if name == "isotonic" else expected, atol=2e-4
+    )
 
 
 def test_a_score_that_separates_stays_finite() -> None:
@@ -74,7 +78,7 @@ def test_a_score_that_separates_stays_finite() -> None:
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
-def test_a_temperature_is_the_best_of_a_slow_search(kind: Any) -> None:
+def test_the_temperature_agrees_with_a_slow_search(kind: Any) -> None:
     rng = np.random.default_rng(4)
     true = rng.normal(size=(3000, 3))
     if kind == "multilabel":
@@ -110,9 +114,9 @@ def config(**more: Any) -> Any:
     return tiny.run_config(model={"name": "logreg"}, **given)
 
 
-def test_figures_after_each_are_those_of_the_mended_scores() -> None:
+def test_results_are_those_of_the_recalibrated_scores() -> None:
     site = site_of()
-    results, tables, told = recalibration.evaluate_recalibrations(model, site, config(), True, 0.5)
+    results, tables, report = recalibration.evaluate_recalibrations(model, site, config(), True, 0.5)
     names = ["threshold", "platt", "temperature", "isotonic"]
     assert list(results) == [f"recalibrated {name}" for name in names]
     assert set(tables) == {f"recalibrated {name}{end}" for name in names for end in ("", "/resampled")}
@@ -127,59 +131,59 @@ def test_figures_after_each_are_those_of_the_mended_scores() -> None:
         assert item.brier is not None
         assert item.auroc.value == pytest.approx(roc_auc_score(site.test.y, event), abs=0.02)
         assert item.brier.value == pytest.approx(brier_score_loss(site.test.y, expit(event)), abs=0.01)
-        at = told.methods[name].threshold
+        at = report.methods[name].threshold
         alarm = event.astype(np.float32) >= at
         np.testing.assert_array_equal(
             item.confusion, [[(alarm[site.test.y == c] == p).sum() for p in (False, True)] for c in (0, 1)]
         )
-        change_in = told.methods[name].difference
-        assert change_in["brier"].value == pytest.approx(item.brier.value - before["all"].brier.value)  # type: ignore[union-attr, operator]
+        difference = report.methods[name].difference
+        assert difference["brier"].value == pytest.approx(item.brier.value - before["all"].brier.value)  # type: ignore[union-attr, operator]
         drawn = [
             counts.normalised_utility(t.utility)
             for t in (tables[f"recalibrated {name}/resampled"], before_tables["all/resampled"])
         ]
-        assert change_in["utility"].low <= np.median(drawn[0] - drawn[1]) <= change_in["utility"].high
+        assert difference["utility"].low <= np.median(drawn[0] - drawn[1]) <= difference["utility"].high
     loss = {name: results[f"recalibrated {name}"].loss.value for name in names}
     assert max(loss["platt"], loss["isotonic"]) < loss["threshold"] == before["all"].loss.value  # type: ignore[type-var, operator]
 
 
 def test_the_threshold_is_the_best_on_validation_patients() -> None:
     site = site_of()
-    _, _, told = recalibration.evaluate_recalibrations(model, site, config(), True, 0.5)
+    _, _, report = recalibration.evaluate_recalibrations(model, site, config(), True, 0.5)
     held = model(site.validation)
     event = (held[:, 1] - held[:, 0]).astype(float)
     worth = site.validation.utility
     assert worth is not None
     gain = {at: (worth[:, 1] - worth[:, 0])[event >= at].sum() for at in counts.bin_edges(4096)}
-    assert gain[told.methods["threshold"].threshold] == pytest.approx(max(gain.values()), abs=1e-4)
+    assert gain[report.methods["threshold"].threshold] == pytest.approx(max(gain.values()), abs=1e-4)
 
 
-def test_no_test_patient_shapes_it() -> None:
+def test_test_patients_do_not_affect_recalibration() -> None:
     site = site_of()
     turned = replace(site, test=replace(site.test, y=1 - site.test.y), train=replace(site.train, y=1 - site.train.y))
-    told = [
+    reports = [
         recalibration.evaluate_recalibrations(model, one, config(), True, 0.5)[2] for one in (site, turned, site_of(2))
     ]
-    at = [{name: item.threshold for name, item in one.methods.items()} for one in told]
+    at = [{name: item.threshold for name, item in one.methods.items()} for one in reports]
     assert at[0] == at[1]
     assert at[0] != at[2]
 
 
-def test_resamples_stay_where_the_site_keeps_them_but_paired_intervals_are_told() -> None:
+def test_without_shared_resamples_paired_intervals_are_still_reported() -> None:
     site = site_of()
-    _, open_, told = recalibration.evaluate_recalibrations(model, site, config(), True, 0.5)
+    _, open_, report = recalibration.evaluate_recalibrations(model, site, config(), True, 0.5)
     _, strict, same = recalibration.evaluate_recalibrations(model, site, config(), False, 0.5)
     assert not any(name.endswith(RESAMPLED_SUFFIX) for name in strict)
     assert {name for name in open_ if not name.endswith(RESAMPLED_SUFFIX)} == set(strict)
-    assert told == same
-    assert told.methods["platt"].difference["loss"].high < 0
+    assert report == same
+    assert report.methods["platt"].difference["loss"].high < 0
 
 
-def test_why_there_is_none() -> None:
+def test_the_report_says_why_nothing_was_recalibrated() -> None:
     few = site_of(parts=(0,) * 6 + (1,) * 4 + (2,) * 6)
-    results, tables, told = recalibration.evaluate_recalibrations(model, few, config(), True, 0.5)
+    results, tables, report = recalibration.evaluate_recalibrations(model, few, config(), True, 0.5)
     assert (results, tables) == ({}, {})
-    assert told.reason == "fewer than 5 validation patients of each class"
+    assert report.reason == "fewer than 5 validation patients of each class"
     private = tiny.run_config(
         model={"name": "logreg"}, training__loss="cross_entropy", federation__choose="last", privacy={"epsilon": 5.0}
     )
@@ -191,23 +195,23 @@ def test_why_there_is_none() -> None:
     )
 
 
-def test_what_does_not_apply_is_not_tried() -> None:
+def test_methods_that_do_not_apply_are_skipped() -> None:
     likelier = tiny.run_config(model={"name": "logreg"})
     assert [*recalibration.evaluate_recalibrations(model, site_of(), likelier, True, None)[0]] == [
         "recalibrated platt", "recalibrated temperature", "recalibrated isotonic"
     ]  # fmt: skip
     three = tiny.site("north", 1, parts=(0, 0, 1, 1, 1, 1, 1, 1, 2, 2))
     rng = np.random.default_rng(0)
-    results, _, told = recalibration.evaluate_recalibrations(
+    results, _, report = recalibration.evaluate_recalibrations(
         lambda cohort: rng.normal(size=(len(cohort.y), 3)).astype(np.float32), three, tiny.run_config(), True, None
     )
     assert list(results) == ["recalibrated temperature"]
-    assert told.patients == 6
+    assert report.patients == 6
 
 
-def test_a_hospital_sends_it_with_its_test_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recalibration_is_sent_with_the_test_results(monkeypatch: pytest.MonkeyPatch) -> None:
     site = site_of()
-    monkeypatch.setattr("client.site.read_site", lambda place, config: site)
+    monkeypatch.setattr("client.site.read_site", lambda context, config: site)
     run = config(data__scaling="site")
     weights = {"out.weight": np.array([[0, 0], [1, 0]], np.float32), "out.bias": np.array([0, 1], np.float32)}
     reply = site_script(site)(build_request("test", run, 1, weights, threshold=0.25))

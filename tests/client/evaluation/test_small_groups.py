@@ -70,7 +70,7 @@ def test_an_unknown_column_is_named() -> None:
         cells(tiny.cohort(1), 1, SubgroupsConfig(columns={"weight": (1.0,)}))
 
 
-def test_a_small_group_takes_the_next_smallest_with_it() -> None:
+def test_a_small_group_suppresses_the_next_smallest_too() -> None:
     ages = [30.0] * 3 + [50.0] * 7 + [70.0] * 12
     found = cells(people(2, [0] * 22, ages), 5, SubgroupsConfig(sex=True, age=(40.0, 65.0)))
     assert set(found.suppressed) == {"group age=under 40", "group age=40 to under 65"}
@@ -79,8 +79,8 @@ def test_a_small_group_takes_the_next_smallest_with_it() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([0, 1, -1]), st.sampled_from([30.0, 50.0, 70.0])), min_size=1, max_size=30))
-def test_no_suppressed_count_follows_from_the_told_ones(who: list[tuple[int, float]]) -> None:
-    """Whatever the total less the told groups leaves is nobody, or at least as many as the minimum."""
+def test_no_suppressed_count_can_be_computed_from_the_reported_ones(who: list[tuple[int, float]]) -> None:
+    """The total minus the reported groups is empty, or of at least `minimum` patients."""
     minimum = 4
     cohort = people(3, [sex for sex, _ in who], [age for _, age in who], each=5)
     wanted = SubgroupsConfig(sex=True, age=(40.0, 65.0))
@@ -93,10 +93,10 @@ def test_no_suppressed_count_follows_from_the_told_ones(who: list[tuple[int, flo
         assert not found.rows
         return
     for name, rows in found.rows.items():
-        told = [c for c in range(3) if not found.classes[name][c]]
-        assert all(not patients(rows, c) or len(patients(rows, c)) >= minimum for c in told)
+        reported = [c for c in range(3) if not found.classes[name][c]]
+        assert all(not patients(rows, c) or len(patients(rows, c)) >= minimum for c in reported)
         assert not patients(rows) or len(patients(rows)) >= minimum
-        assert not any(patients(rows, c) for c in range(3) if c not in told)
+        assert not any(patients(rows, c) for c in range(3) if c not in reported)
     for attribute in ("sex", "age"):
         names = [name for name in found.rows if name.startswith(f"group {attribute}=")]
         for c in range(3):
@@ -116,17 +116,17 @@ def run(**sections: Any) -> RunConfig:
 def _site(monkeypatch: pytest.MonkeyPatch) -> Site:
     sexes, ages = [0, 1] * 6, list(itertools.islice(itertools.cycle([30.0, 50.0, 70.0]), 12))
     found = tiny.site("north", 1, people(4, sexes, ages), parts=[2] * 10 + [0, 1])
-    monkeypatch.setattr("client.site.read_site", lambda place, config: found)
+    monkeypatch.setattr("client.site.read_site", lambda context, config: found)
     return found
 
 
 def asked(site: Site, config: RunConfig, **policy: Any) -> messages.Reply:
     model = models.build_model(site.task, config.model, 1)
-    place = SiteContext(SitePolicy(**{"min_cell_patients": 1, **policy}), site=site.name)
-    return handle(place, build_request("test", config, 1, copy_weights(model)))
+    context = SiteContext(SitePolicy(**{"min_cell_patients": 1, **policy}), site=site.name)
+    return handle(context, build_request("test", config, 1, copy_weights(model)))
 
 
-def test_groups_figures_are_those_of_their_rows_alone(site: Site) -> None:
+def test_results_of_a_group_are_those_of_its_rows(site: Site) -> None:
     config = run()
     reply = asked(site, config, share_resamples=True)
     predict = build_predictor(models.build_model(site.task, config.model, 1), config)
@@ -145,9 +145,9 @@ def test_groups_figures_are_those_of_their_rows_alone(site: Site) -> None:
     assert item["accuracy"]["low"] is not None
 
 
-def test_what_is_suppressed_is_said_and_not_in_the_reply(site: Site) -> None:
+def test_suppressed_tables_are_named_but_not_sent(site: Site) -> None:
     reply = asked(site, run(), min_cell_patients=4)
-    ages = {"group age=40 to under 65", "group age=65 and over"}  # of 3 patients each, beside one of 4
+    ages = {"group age=40 to under 65", "group age=65 and over"}  # of 3 patients each, next to one of 4
     assert {name for name in reply.report.to_dict()["suppressed"] if "age" in name} == ages
     assert not set(reply.report.to_dict()["suppressed"]) & {name.partition("/")[0] for name in reply.tables}
     assert {name for name in reply.tables if "age" in name} == {"group age=under 40"}
@@ -161,7 +161,7 @@ def test_what_is_suppressed_is_said_and_not_in_the_reply(site: Site) -> None:
         )
 
 
-def test_a_hospital_that_says_nothing_tells_of_no_group_of_fewer_than_five(site: Site) -> None:
+def test_by_default_groups_of_fewer_than_five_are_suppressed(site: Site) -> None:
     reply = asked(site, run(), **SitePolicy().model_dump(include={"min_cell_patients"}))
     given = [item for name, item in reply.report.to_dict()["evaluations"].items() if name.startswith("group ")]
     assert given
@@ -169,12 +169,12 @@ def test_a_hospital_that_says_nothing_tells_of_no_group_of_fewer_than_five(site:
     assert set(reply.report.to_dict()["suppressed"].values()) == {5}  # age bands have three and four people
 
 
-def test_a_class_of_too_few_patients_is_left_out_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_of_too_few_patients_is_suppressed_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = tiny.cohort(4, people=10, classes=(0, 1))
     y = cohort.y.copy()
     y[cohort.patient < 2] = 2
     site = tiny.site("north", 1, replace(cohort, y=y), parts=[2] * 10)
-    monkeypatch.setattr("client.site.read_site", lambda place, config: site)
+    monkeypatch.setattr("client.site.read_site", lambda context, config: site)
     config = tiny.run_config()
     reply = asked(site, config, min_cell_patients=3)
     item = reply.report.to_dict()["evaluations"]["all"]

@@ -26,7 +26,7 @@ def test_the_table_has_30_rows() -> None:
 
 
 @pytest.mark.parametrize(("q", "sigma", "steps", "delta"), TABLE)
-def test_rdp_is_googles(q: float, sigma: float, steps: int, delta: float) -> None:
+def test_rdp_agrees_with_googles(q: float, sigma: float, steps: int, delta: float) -> None:
     accounting_ = pytest.importorskip("dp_accounting")
     from dp_accounting import rdp
 
@@ -39,7 +39,7 @@ def test_rdp_is_googles(q: float, sigma: float, steps: int, delta: float) -> Non
 
 
 @pytest.mark.parametrize(("q", "sigma", "steps", "delta"), TABLE)
-def test_prv_is_googles_pld(q: float, sigma: float, steps: int, delta: float) -> None:
+def test_prv_agrees_with_googles_pld(q: float, sigma: float, steps: int, delta: float) -> None:
     accounting_ = pytest.importorskip("dp_accounting")
     from dp_accounting import pld
 
@@ -51,7 +51,7 @@ def test_prv_is_googles_pld(q: float, sigma: float, steps: int, delta: float) ->
     assert found <= compute_epsilon([GaussianSteps(q, sigma, steps)], delta, "rdp")
 
 
-def test_a_history_is_one_mechanism_however_it_was_written_down() -> None:
+def test_equal_histories_have_equal_epsilons() -> None:
     parts = [GaussianSteps(0.1, 2.0, 7), GaussianSteps(0.2, 3.0, 5), GaussianSteps(0.1, 2.0, 13)]
     for method in ("rdp", "prv"):
         together = compute_epsilon([GaussianSteps(0.1, 2.0, 20), GaussianSteps(0.2, 3.0, 5)], 1e-5, method)
@@ -60,7 +60,7 @@ def test_a_history_is_one_mechanism_however_it_was_written_down() -> None:
     assert compute_epsilon([], 1e-5, "rdp") == 0
 
 
-def test_the_full_gaussian_mechanism_is_the_analytic_one() -> None:
+def test_without_sampling_epsilon_agrees_with_the_analytic_mechanism() -> None:
     # Balle and Wang 2018 (arXiv:1805.06530), theorem 8: delta of a Gaussian mechanism at a given epsilon
     def normal(x: float) -> float:
         return math.erfc(-x / math.sqrt(2)) / 2
@@ -77,7 +77,7 @@ def test_the_full_gaussian_mechanism_is_the_analytic_one() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["rdp", "prv"])
 @pytest.mark.parametrize("target", [0.5, 2.0, 8.0, 40.0])
-def test_the_noise_keeps_the_target_and_hardly_less(method: accounting.Accountant, target: float) -> None:
+def test_the_solved_noise_spends_almost_the_target(method: accounting.Accountant, target: float) -> None:
     sigma = solve_noise(target, 1e-5, 0.1, 100, method)
     assert 0.99 * target < compute_epsilon([GaussianSteps(0.1, sigma, 100)], 1e-5, method) <= target
 
@@ -86,7 +86,7 @@ def test_prv_needs_less_noise_than_rdp() -> None:
     assert solve_noise(2.0, 1e-5, 0.1, 100, "prv") < solve_noise(2.0, 1e-5, 0.1, 100, "rdp")
 
 
-def test_no_noise_keeps_an_epsilon_of_nothing() -> None:
+def test_an_epsilon_that_no_noise_keeps_is_refused() -> None:
     with pytest.raises(ConfigError, match="cannot be kept"):
         solve_noise(1e-9, 1e-5, 0.5, 1_000_000, "rdp")
 
@@ -105,7 +105,7 @@ def test_steps_out_of_range_are_refused(wrong: GaussianSteps) -> None:
 @pytest.mark.parametrize(
     ("sums", "q", "sigma", "steps"), [(6.0, 0.05, 1.0, 120), (20.0, 0.01, 0.8, 600), (3.0, 1.0, 15.0, 50)]
 )
-def test_a_sum_before_the_steps_composes_as_googles_do(sums: float, q: float, sigma: float, steps: int) -> None:
+def test_sums_and_steps_compose_as_in_googles_accountant(sums: float, q: float, sigma: float, steps: int) -> None:
     theirs = pytest.importorskip("dp_accounting")
     from dp_accounting import pld, rdp
 

@@ -36,7 +36,7 @@ METHOD = Method()
 @pytest.fixture
 def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
     found = {"north": tiny.site("north", 1, parts=(0,) * 8 + (2,)), "south": tiny.site("south", 2)}
-    monkeypatch.setattr("client.site.read_site", lambda place, config: found[str(place.site)])
+    monkeypatch.setattr("client.site.read_site", lambda context, config: found[str(context.site)])
     return found
 
 
@@ -57,22 +57,22 @@ def asked(config: RunConfig, number: int, run: str = RUN, kind: Any = "train", m
 
 
 @pytest.mark.parametrize("how", ["rdp", pytest.param("prv", marks=pytest.mark.slow)])
-def test_ten_rounds_are_one_accountant_before_and_after_a_restart(
+def test_rounds_compose_as_in_one_accountant_across_a_restart(
     sites: dict[str, Site], tmp_path: Path, how: Method_
 ) -> None:
     config = private(privacy__accountant=how)
     sigma = solve_noise(8.0, 1e-3, 0.5, 20, how)
-    told = []
+    reports = []
     for number in range(1, 11):
         if number == 5:  # another process: nothing of it is in memory
             _digests.clear()
             solve_noise.cache_clear()
             sites["north"] = tiny.site("north", 1, parts=(0,) * 8 + (2,))
-        told.append(handle(here(tmp_path), asked(config, number)).report.to_dict()["privacy"])
+        reports.append(handle(here(tmp_path), asked(config, number)).report.to_dict()["privacy"])
         expected = compute_epsilon([GaussianSteps(0.5, sigma, 2)] * number, 1e-3, how)
-        assert told[-1]["epsilon_run"] == told[-1]["epsilon"] == expected
-        assert (told[-1]["sigma"], told[-1]["steps"], told[-1]["units"]) == (sigma, 2, 8)
-    assert 7.9 < told[-1]["epsilon"] <= 8.0
+        assert reports[-1]["epsilon_run"] == reports[-1]["epsilon"] == expected
+        assert (reports[-1]["sigma"], reports[-1]["steps"], reports[-1]["units"]) == (sigma, 2, 8)
+    assert 7.9 < reports[-1]["epsilon"] <= 8.0
     with pytest.raises(BudgetSpent, match="privacy budget spent: round 11"):
         handle(here(tmp_path), asked(config, 11))
     # a second run on the same data adds up
@@ -81,7 +81,7 @@ def test_ten_rounds_are_one_accountant_before_and_after_a_restart(
     assert second["epsilon"] == compute_epsilon([GaussianSteps(0.5, sigma, 22)], 1e-3, how)
 
 
-def test_the_charge_stands_before_the_step_is_taken(
+def test_the_charge_is_written_before_the_first_step(
     sites: dict[str, Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(*_: Any, **__: Any) -> None:
@@ -93,7 +93,7 @@ def test_the_charge_stands_before_the_step_is_taken(
     assert len(Ledger.read(get_ledger_path(tmp_path, "north")).rows()) == 1
 
 
-def test_what_leaves_a_private_site(sites: dict[str, Site], tmp_path: Path) -> None:
+def test_a_private_site_sends_no_loss_and_reports_its_spending(sites: dict[str, Site], tmp_path: Path) -> None:
     reply = handle(here(tmp_path), asked(private(), 1))
     assert reply.report.loss is None
     other = handle(here(tmp_path / "2"), asked(private(), 1))
@@ -123,18 +123,18 @@ def test_a_policy_refuses_before_anything_is_charged(
 
 def test_a_site_spends_no_more_than_its_policy_over_runs(sites: dict[str, Site], tmp_path: Path) -> None:
     config = private(privacy__epsilon=4.0)
-    place = here(tmp_path, max_epsilon=4.5)
+    context = here(tmp_path, max_epsilon=4.5)
     done = 0
     with pytest.raises(BudgetSpent, match=r"of the site's 4\.5"):
         for run in ("a" * 32, "b" * 32):
             for number in range(1, 11):
-                handle(place, asked(config, number, run))
+                handle(context, asked(config, number, run))
                 done += 1
     assert 10 <= done < 20
-    assert budget.open_ledger(place, sites["north"]).total(1e-3, "rdp") <= 4.5
+    assert budget.open_ledger(context, sites["north"]).total(1e-3, "rdp") <= 4.5
 
 
-def test_what_else_is_refused(sites: dict[str, Site], tmp_path: Path) -> None:
+def test_strategies_and_inputs_that_privacy_refuses(sites: dict[str, Site], tmp_path: Path) -> None:
     with pytest.raises(SiteError, match="give --state"):
         handle(SiteContext(tiny.policy(max_delta=0.1), site="north"), asked(private(), 1))
     for method in (Method(control=True), Method(pull=0.1)):
@@ -147,14 +147,14 @@ def test_what_else_is_refused(sites: dict[str, Site], tmp_path: Path) -> None:
 
 
 def test_other_data_and_damage_stop_the_handshake(sites: dict[str, Site], tmp_path: Path) -> None:
-    place = here(tmp_path)
-    handle(place, asked(private(), 1))
+    context = here(tmp_path)
+    handle(context, asked(private(), 1))
     sites["north"] = tiny.site("north", 7, parts=(0,) * 8 + (2,))
     with pytest.raises(DataError, match="belongs to other data"):
-        handle(place, asked(private(), 1, kind="handshake"))
+        handle(context, asked(private(), 1, kind="handshake"))
     get_ledger_path(tmp_path, "north").write_bytes(b"nonsense" * 1000)
     with pytest.raises(DataError, match="cannot be used"):
-        handle(place, asked(private(), 1, kind="handshake"))
+        handle(context, asked(private(), 1, kind="handshake"))
 
 
 def test_another_split_of_the_same_people_is_the_same_data(sites: dict[str, Site], tmp_path: Path) -> None:
@@ -190,18 +190,18 @@ def test_a_hospitals_ledger_is_bound_to_its_folder(hospitals: Path, tmp_path: Pa
         "training": {"device": "cpu", "loss": "cross_entropy"}, "federation": {"choose": "last"},
         "privacy": {"sigma": 2.0, "delta": 1e-3, "accountant": "rdp", "examples": 4},
     })  # fmt: skip
-    place = SiteContext(tiny.policy(max_delta=0.01), site="north", data=hospitals / "north", state=tmp_path)
-    found = handle(place, build_request("handshake", run))
-    weights = copy_weights(models.build_model(load_site(place, run).task, run.model, run.seed))
-    told = handle(place, build_request("train", run, 1, weights, run_id=RUN)).report.to_dict()["privacy"]
-    assert told["steps"] == 20
-    assert told["units"] == found.report.to_dict()["counts"]["train"]["patients"]
-    south = replace(place, data=hospitals / "south")
+    context = SiteContext(tiny.policy(max_delta=0.01), site="north", data=hospitals / "north", state=tmp_path)
+    found = handle(context, build_request("handshake", run))
+    weights = copy_weights(models.build_model(load_site(context, run).task, run.model, run.seed))
+    report = handle(context, build_request("train", run, 1, weights, run_id=RUN)).report.to_dict()["privacy"]
+    assert report["steps"] == 20
+    assert report["units"] == found.report.to_dict()["counts"]["train"]["patients"]
+    south = replace(context, data=hospitals / "south")
     with pytest.raises(DataError, match="belongs to other data"):
         handle(south, build_request("handshake", run))
 
 
-def test_models_that_mix_patients() -> None:
+def test_models_that_mix_patients_are_refused() -> None:
     class Mixed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -237,7 +237,7 @@ def test_configurations_that_privacy_refuses(more: dict[str, Any], says: str) ->
         private(**more)
 
 
-def test_privacy_is_off_and_then_per_patient_by_default() -> None:
+def test_privacy_is_off_by_default_and_else_per_patient() -> None:
     assert not tiny.run_config().privacy.on
     assert private().privacy.kind == "patient"
     assert private(privacy__level="none").privacy.on is False

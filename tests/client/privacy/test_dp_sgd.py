@@ -63,7 +63,7 @@ def test_dropout_differs_between_units_and_is_seeded() -> None:
     assert not all(torch.equal(a, b) for a, b in zip(one.parameters(), third.parameters(), strict=True))
 
 
-def test_where_noise_is_secret_so_is_dropout() -> None:
+def test_with_secret_noise_dropout_is_secret_too() -> None:
     cohort, options, found = tiny.cohort(5, people=3, each=1), {"dropout": 0.5}, []
     for private_ in (True, True, False, False):
         model = models.build_model(tiny.TASK, ModelConfig(name="mlp", options=options), seed=1)
@@ -85,7 +85,7 @@ class Nobody:
         return np.full(count, 0.999) if count == self._units else self._inner.uniform(count)
 
 
-def test_a_step_that_draws_nobody_is_noise_alone() -> None:
+def test_a_step_without_units_is_noise_alone() -> None:
     config = tiny.run_config(training__optimizer="sgd", training__momentum=0.0, training__weight_decay=0.0,
                              training__schedule="constant", training__lr=1.0).training  # fmt: skip
     cohort, model = tiny.cohort(5), network(tiny.TASK, "cnn", widths=[64, 64], hidden=64)
@@ -109,7 +109,7 @@ def test_the_noise_in_the_weights_has_the_variance_that_is_charged() -> None:
     assert difference.std().item() == pytest.approx(2.0 * 0.5 / cohort.people(), rel=5 / np.sqrt(len(difference)))
 
 
-def test_few_of_a_persons_examples_are_drawn_anew() -> None:
+def test_a_persons_examples_are_sampled_anew_at_each_step() -> None:
     unit, source = np.arange(100), noise.SeededSource(1)
     some = [_sample_rows(unit, 10, source) for _ in range(50)]
     assert all(len(set(rows.tolist())) == 10 for rows in some)

@@ -1,4 +1,4 @@
-"""Norms and sums of units' gradients without the gradients, against one ordinary backward pass a unit."""
+"""Norms and clipped sums of unit gradients without the gradients, against one ordinary backward pass a unit."""
 
 from __future__ import annotations
 
@@ -65,23 +65,23 @@ def compute_slowly(model: nn.Module, units: Any, rows: Any) -> Tensor:
     return torch.stack(found).double()
 
 
-def check(model: nn.Module, each: int, way: GradientMethod | None = None) -> None:
+def check(model: nn.Module, each: int, method: GradientMethod | None = None) -> None:
     """Compare the clipped sum with the slow loop's, at a limit that clips half of the units."""
     units, rows, _ = units_and_rows(each)
     expected = compute_slowly(model, units, rows)
     norm = expected.norm(dim=1)
     limit = float(norm.median())
     truth = (expected * (limit / norm).clamp(max=1)[:, None]).sum(0).numpy()
-    found = UnitGradients(model, loss_of(model), way).clipped_sum(units, rows, limit)
+    found = UnitGradients(model, loss_of(model), method).clipped_sum(units, rows, limit)
     assert np.linalg.norm(found - truth) < 1e-5 * np.linalg.norm(truth)
-    whole = UnitGradients(model, loss_of(model), way).clipped_sum(units, rows, float("inf"))
+    whole = UnitGradients(model, loss_of(model), method).clipped_sum(units, rows, float("inf"))
     assert np.linalg.norm(whole - expected.sum(0).numpy()) < 1e-5 * np.linalg.norm(whole)
     assert np.linalg.norm(whole - truth) > 1e-3 * np.linalg.norm(truth)
 
 
 @pytest.mark.parametrize("each", [1, 3, 20])
 @pytest.mark.parametrize("name", models.list_models())
-def test_every_models_clipped_sum_is_the_slow_loops(name: str, each: int) -> None:
+def test_clipped_sums_of_every_model_agree_with_a_slow_loop(name: str, each: int) -> None:
     model = network(name)
     assert (UnitGradients(model, loss_of(model)).method == "ghost") == (name != "lstm")
     check(model, each)
@@ -89,7 +89,7 @@ def test_every_models_clipped_sum_is_the_slow_loops(name: str, each: int) -> Non
 
 @pytest.mark.parametrize("always", [True, False])
 @pytest.mark.parametrize("name", ["cnn", "tcn", "transformer", "gru", "mlp"])
-def test_made_or_not_a_gradient_has_one_norm(name: str, always: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ghost_norms_agree_with_computed_gradients(name: str, always: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     def choose(one: LayerCall) -> bool:
         return always and (one.group.longest == 1 or isinstance(one.module, nn.Linear))
 
@@ -98,12 +98,12 @@ def test_made_or_not_a_gradient_has_one_norm(name: str, always: bool, monkeypatc
         check(network(name), each)
 
 
-@pytest.mark.parametrize("way", ["ghost", "vmap", "loop"])
-def test_each_way_gives_one_sum(way: GradientMethod) -> None:
-    check(network("cnn"), 3, way)
+@pytest.mark.parametrize("method", ["ghost", "vmap", "loop"])
+def test_each_method_gives_the_same_sum(method: GradientMethod) -> None:
+    check(network("cnn"), 3, method)
 
 
-def test_gradients_that_are_not_kept_are_summed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_that_are_not_kept_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ghost_norms, "MAX_KEPT_BYTES", 0)
     monkeypatch.setattr(LayerCall, "prefers_ghost_norm", lambda one: False)
     for name in ("cnn", "tcn", "gru"):
@@ -170,7 +170,7 @@ def test_a_layer_that_is_called_twice_has_the_sum(each: int, ghosts: bool, monke
     )
 
 
-def test_frozen_layers_have_no_part() -> None:
+def test_frozen_layers_are_left_out_of_the_sum() -> None:
     model = network("cnn")
     models.freeze_parameters(model, ["stem*", "stages.0.*", "head.hidden.bias"])
     check(model, 1)
@@ -203,8 +203,8 @@ class Alternating(nn.Module):
 
 
 @pytest.mark.parametrize("ghosts", [True, False])
-def test_what_cancels_is_not_clipped_to_more(ghosts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    # the products are 10**8 times what is left of them: their sum in float32 tells next to nothing of the norm
+def test_cancelling_slopes_do_not_exceed_the_clipping_norm(ghosts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the products are 10**8 times what is left of them: their sum in float32 says next to nothing about the norm
     monkeypatch.setattr(LayerCall, "prefers_ghost_norm", lambda one: ghosts)
     torch.manual_seed(1)
     x = 100 + 1e-3 * torch.randn(200, 1, 64)
@@ -240,7 +240,7 @@ def test_squared_norms_are_those_of_the_gradients() -> None:
         assert torch.allclose(one.ghost_norms_squared().double(), expected, rtol=1e-4)
 
 
-def test_layers_that_a_way_does_not_know() -> None:
+def test_a_method_that_the_layers_do_not_allow_is_refused() -> None:
     with pytest.raises(ValueError, match="method=ghost does not know"):
         UnitGradients(network("lstm"), LOSS, "ghost")
     with pytest.raises(ValueError, match="method=vmap does not know"):

@@ -1,4 +1,4 @@
-"""Privacy of whole hospitals: what one of them can move, by how much, at what cost; sums against a slow loop."""
+"""Privacy of whole hospitals: sensitivity of the sum to one hospital, cost, and sums against a slow loop."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PARTS = {"north": (0,) * 8 + (2,), "south": (0, 0, 0, 2), "west": (0, 2)}
 @pytest.fixture(autouse=True, name="sites")
 def _sites(monkeypatch: pytest.MonkeyPatch) -> Any:
     held = {name: tiny.site(name, i, parts=parts) for i, (name, parts) in enumerate(PARTS.items(), 1)}
-    monkeypatch.setattr("client.site.read_site", lambda place, config: held[str(place.site)])
+    monkeypatch.setattr("client.site.read_site", lambda context, config: held[str(context.site)])
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield held
@@ -92,7 +92,7 @@ def test_a_contribution_is_the_clipped_update_with_its_capped_weight(size: float
     assert not flat(build_contribution(came, after, share(weight, drawn=False))).any()
 
 
-def test_one_hospital_moves_the_sum_by_at_most_cap_times_clip() -> None:
+def test_one_hospital_changes_the_sum_by_at_most_cap_times_clip() -> None:
     rng = np.random.default_rng(7)
     updates = [changed(i, size) for i, size in enumerate((0.01, 0.3, 0.5, 2.0, 40.0, 1000.0))]
     weights = [1.0, 3.0, 5.0, 9.0, 400.0, 0.5]
@@ -116,7 +116,7 @@ def test_one_hospital_moves_the_sum_by_at_most_cap_times_clip() -> None:
     assert np.linalg.norm(mean([0, 1, 2, 3, 4, 5]) - mean([0, 1, 2, 3, 5])) > 1.05 * share_of_mean
 
 
-def test_the_noise_of_a_site_is_what_is_charged() -> None:
+def test_the_noise_of_a_site_is_as_large_as_charged() -> None:
     came = {"a": np.zeros(4000, np.float32)}
     found = build_contribution(
         came, came, share(1.0, cap=3.0, clip=0.25, sigma=2.0, noisy=True, source=noise.SecureSource())
@@ -124,7 +124,7 @@ def test_the_noise_of_a_site_is_what_is_charged() -> None:
     assert flat(found).std() == pytest.approx(2.0 * 3.0 * 0.25, rel=0.06)
 
 
-def test_what_cannot_be_noised() -> None:
+def test_integers_and_nan_cannot_be_noised() -> None:
     came, after = changed(1, 1.0)
     with pytest.raises(SiteError, match="integer arrays"):
         build_contribution(came, after | {"n": np.ones(1, np.int64)}, share(1.0))
@@ -142,7 +142,7 @@ def scripts(state: Path, **policy: Any) -> list[Script]:
     return [script(name) for name in PARTS]
 
 
-def lead(wanted: RunConfig, root: Path, answer: list[Script] | None = None) -> Any:
+def run_rounds(wanted: RunConfig, root: Path, answer: list[Script] | None = None) -> Any:
     app.run_federation(FakeGrid(answer or scripts(root / "state")), wanted, root / "run")
     return json.loads((root / "run" / "federated.json").read_text())
 
@@ -153,13 +153,13 @@ def kept(root: Path) -> np.ndarray:
     return flat(dict(sorted(load_file(root / "run" / "model.safetensors").items())))
 
 
-def test_a_round_is_the_slow_sum_of_all_hospitals(
+def test_a_round_agrees_with_a_slow_sum_over_hospitals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sites: dict[str, Site]
 ) -> None:
     """Without the noise: each hospital trained by hand, clipped, weighted, summed over the public total."""
     monkeypatch.setattr(noise, "add_noise", lambda total, deviation, source: total)
     wanted = config(federation__rounds=2)
-    lead(wanted, tmp_path)
+    run_rounds(wanted, tmp_path)
     current = copy_weights(models.build_model(tiny.TASK, wanted.model, wanted.seed))
     clipped = 0
     for number in (1, 2):
@@ -182,10 +182,10 @@ def test_a_round_is_the_slow_sum_of_all_hospitals(
 
 
 @pytest.mark.parametrize("at", ["site", "server"])
-def test_the_model_moves_by_the_noise_that_is_charged(tmp_path: Path, at: str) -> None:
+def test_the_model_changes_by_the_charged_noise(tmp_path: Path, at: str) -> None:
     wide = {"name": "cnn", "options": {"widths": [32, 32], "kernel": 3, "hidden": 32}}
     wanted = config(federation__rounds=1, privacy__noise_at=at, privacy__clip=1e-3, model=wide)
-    lead(wanted, tmp_path)
+    run_rounds(wanted, tmp_path)
     start = flat(dict(sorted(copy_weights(models.build_model(tiny.TASK, wanted.model, wanted.seed)).items())))
     sigma = solve_noise(6.0, 1e-3, 1.0, 1, "rdp")
     expected = sigma * 5.0 * 1e-3 / 9.0 * (np.sqrt(3) if at == "site" else 1)
@@ -199,7 +199,7 @@ def test_the_model_moves_by_the_noise_that_is_charged(tmp_path: Path, at: str) -
 )
 def test_rounds_and_runs_add_up_at_each_hospital(tmp_path: Path, more: dict[str, Any], q: float) -> None:
     wanted = config(**more)
-    done = lead(wanted, tmp_path)
+    done = run_rounds(wanted, tmp_path)
     assert done["status"] == "complete"
     sigma = solve_noise(6.0, 1e-3, q, 3, "rdp")
     for name in PARTS:
@@ -212,7 +212,10 @@ def test_rounds_and_runs_add_up_at_each_hospital(tmp_path: Path, more: dict[str,
     lines = [json.loads(line) for line in (tmp_path / "run" / "rounds.jsonl").read_text().splitlines()]
     for line in lines:
         for item in line["sites"].values():
-            assert set(item["train"]) == {"examples", "privacy"}  # no loss, no time: they tell of a hospital
+            assert set(item["train"]) == {
+                "examples",
+                "privacy",
+            }  # no loss, no time: they reveal something of a hospital
     with pytest.raises(BudgetSpent, match="round 4"):
         run = Ledger.read(get_ledger_path(tmp_path / "state", "north")).rows()[0].run
         handle(here(tmp_path / "state"), asked(wanted, 4, run))
@@ -220,20 +223,20 @@ def test_rounds_and_runs_add_up_at_each_hospital(tmp_path: Path, more: dict[str,
 
 
 @pytest.mark.slow
-def test_hospitals_draw_themselves_independently_and_are_charged_all_the_same(tmp_path: Path) -> None:
+def test_hospitals_are_sampled_independently_and_always_charged(tmp_path: Path) -> None:
     wanted = config(privacy__noise_at="server", privacy__hospital_sampling=0.5, privacy__epsilon=None,
                     privacy__sigma=50.0, federation__rounds=40)  # fmt: skip
     drawn = []
     for number in range(1, 41):
         reply = handle(here(tmp_path), asked(wanted, number))
         drawn.append(bool(flat(reply.weights).any()))
-    assert 5 <= sum(drawn) <= 35  # 20 on average; a chance below 1e-6 of anything else
+    assert 5 <= sum(drawn) <= 35  # 20 on average; anything else has a probability below 1e-6
     assert len(Ledger.read(get_ledger_path(tmp_path, "north")).rows()) == 40
     runs = sum(a != b for a, b in itertools.pairwise(drawn))
     assert runs > 4
 
 
-def test_the_charge_stands_before_the_update_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_charge_is_written_before_the_update_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
@@ -246,10 +249,10 @@ def test_the_charge_stands_before_the_update_leaves(tmp_path: Path, monkeypatch:
 def test_seeded_noise_repeats(tmp_path: Path) -> None:
     found = []
     for name in "ab":
-        lead(config(privacy__noise="seeded", privacy__noise_at="server", federation__rounds=1), tmp_path / name)
+        run_rounds(config(privacy__noise="seeded", privacy__noise_at="server", federation__rounds=1), tmp_path / name)
         found.append(kept(tmp_path / name))
     np.testing.assert_array_equal(*found)
-    lead(config(privacy__noise_at="server", federation__rounds=1), tmp_path / "c")
+    run_rounds(config(privacy__noise_at="server", federation__rounds=1), tmp_path / "c")
     assert not np.array_equal(found[0], kept(tmp_path / "c"))
 
 
@@ -261,7 +264,9 @@ def test_seeded_noise_repeats(tmp_path: Path) -> None:
         ({"max_epsilon": 3.0}, {}, "epsilon=6 is above the 3"),
     ],
 )
-def test_what_a_policy_refuses(tmp_path: Path, policy: dict[str, Any], more: dict[str, Any], says: str) -> None:
+def test_settings_that_a_policy_refuses(
+    tmp_path: Path, policy: dict[str, Any], more: dict[str, Any], says: str
+) -> None:
     for request in (HandshakeRequest(config(**more)), asked(config(**more))):
         with pytest.raises(SiteError, match=says):
             handle(here(tmp_path, **policy), request)
@@ -279,17 +284,17 @@ def test_what_a_policy_refuses(tmp_path: Path, policy: dict[str, Any], more: dic
         ({"data__scaling": "quantile"}, "data.scaling"),
     ],
 )
-def test_configurations_that_it_refuses(more: dict[str, Any], says: str) -> None:
+def test_configurations_that_hospital_level_privacy_refuses(more: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         config(**more)
     assert config(federation__weights="equal", privacy__weight_cap=None).privacy.site_weight_cap == 1.0
     assert config(data__scaling="site").privacy.kind == "hospital"
 
 
-def test_too_large_a_delta_and_a_site_that_does_not_say_its_noise(tmp_path: Path) -> None:
+def test_a_large_delta_and_a_silent_site_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="below 1 / 3 hospitals"):
         wanted = config(privacy__delta=0.4)
-        lead(wanted, tmp_path, scripts(tmp_path / "state", max_delta=0.5))
+        run_rounds(wanted, tmp_path, scripts(tmp_path / "state", max_delta=0.5))
 
     def silent(inner: Script) -> Script:
         def answer(request: Request) -> Any:
@@ -299,7 +304,7 @@ def test_too_large_a_delta_and_a_site_that_does_not_say_its_noise(tmp_path: Path
         return answer
 
     one, *rest = scripts(tmp_path / "state")
-    done = lead(config(privacy__noise_at="server", federation__rounds=1), tmp_path / "2", [silent(one), *rest])
+    done = run_rounds(config(privacy__noise_at="server", federation__rounds=1), tmp_path / "2", [silent(one), *rest])
     assert list(done["lost"].values()) == ["round 1: it does not state what noise it was charged for"]
     with pytest.raises(ConfigError, match="use federation"):
         hospital_level.start_hospital_round(here(tmp_path / "3"), load_site(here(tmp_path), config()),

@@ -50,7 +50,7 @@ def test_rounds_runs_and_restarts_add_up(book: Ledger) -> None:
     assert book.total(1e-5, "rdp") == second.epsilon
 
 
-def test_what_would_overspend_is_refused_and_not_written(book: Ledger) -> None:
+def test_a_charge_that_would_overspend_is_refused_and_not_written(book: Ledger) -> None:
     limit = compute_epsilon([GaussianSteps(0.1, 4.0, 20)], 1e-5, "rdp")
     for number in (1, 2):
         book.charge(wanted(number, run_limit=limit))
@@ -62,7 +62,7 @@ def test_what_would_overspend_is_refused_and_not_written(book: Ledger) -> None:
     assert book.charge(wanted(1, run=OTHER, run_limit=limit)).number == 3
 
 
-def test_levels_do_not_mix(book: Ledger) -> None:
+def test_charges_of_different_levels_are_refused(book: Ledger) -> None:
     book.charge(wanted(level="record", unit="example"))
     with pytest.raises(BudgetSpent, match="charged per record"):
         book.charge(wanted(2))
@@ -79,7 +79,7 @@ def test_levels_do_not_mix(book: Ledger) -> None:
         ("UPDATE charges SET epsilon = 0.0 WHERE number = 3", "changed at row 3"),
     ],
 )
-def test_tampering_is_found(book: Ledger, statement: str, says: str) -> None:
+def test_tampering_is_detected(book: Ledger, statement: str, says: str) -> None:
     for number in (1, 2, 3):
         book.charge(wanted(number))
     with sqlite3.connect(book.path) as plain:
@@ -95,14 +95,14 @@ def test_tampering_is_found(book: Ledger, statement: str, says: str) -> None:
         book.charge(wanted(4))
 
 
-def test_a_ledger_that_is_gone_is_missed(book: Ledger) -> None:
+def test_a_deleted_ledger_is_detected(book: Ledger) -> None:
     book.charge(wanted())
     book.path.unlink()
     with pytest.raises(DataError, match="is gone"):
         book.charge(wanted(2))
 
 
-def test_a_ledger_whose_making_was_interrupted_is_made_anew(book: Ledger) -> None:
+def test_an_interrupted_creation_is_completed(book: Ledger) -> None:
     book.path.parent.mkdir(parents=True)
     book.path.touch()
     assert book.charge(wanted()).number == 1
@@ -111,7 +111,7 @@ def test_a_ledger_whose_making_was_interrupted_is_made_anew(book: Ledger) -> Non
         book.charge(wanted(2))
 
 
-def test_a_charge_that_the_head_does_not_show_yet_is_no_damage(book: Ledger) -> None:
+def test_a_charge_that_the_head_file_lacks_is_accepted(book: Ledger) -> None:
     book.charge(wanted(1))
     old = book.head.read_bytes()
     book.charge(wanted(2))
@@ -123,7 +123,7 @@ def test_a_charge_that_the_head_does_not_show_yet_is_no_damage(book: Ledger) -> 
 
 
 @pytest.mark.parametrize("damage", [lambda raw: b"not a database at all" * 100, lambda raw: raw[: len(raw) // 2]])
-def test_a_damaged_file(book: Ledger, damage: Any) -> None:
+def test_a_damaged_file_is_an_error(book: Ledger, damage: Any) -> None:
     for number in range(1, 30):
         book.charge(wanted(number, spent=GaussianSteps(0.1, 50.0, 1)))
     book.path.write_bytes(damage(book.path.read_bytes()))
@@ -131,7 +131,7 @@ def test_a_damaged_file(book: Ledger, damage: Any) -> None:
         book.rows()
 
 
-def test_a_ledger_of_other_data(book: Ledger) -> None:
+def test_a_ledger_of_other_data_is_refused(book: Ledger) -> None:
     book.charge(wanted())
     other = Ledger(book.path, "d2")
     with pytest.raises(DataError, match="belongs to other data"):
@@ -140,7 +140,7 @@ def test_a_ledger_of_other_data(book: Ledger) -> None:
     assert other.charge(wanted(2)).epsilon == compute_epsilon([GaussianSteps(0.1, 4.0, 20)], 1e-5, "rdp")
 
 
-def test_a_full_disk(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_refuses_the_charge(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     book.charge(wanted())
     real = ledger.connect_sqlite
 
@@ -159,7 +159,7 @@ def test_a_full_disk(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     assert book.check() == book.rows()
 
 
-def test_a_read_only_file(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_file_refuses_the_charge(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     book.charge(wanted())
     monkeypatch.setattr(
         ledger, "connect_sqlite", lambda path: sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
@@ -207,7 +207,7 @@ def test_kill_9_loses_no_charge(book: Ledger) -> None:
             subprocess.Popen([sys.executable, "-c", CHARGING, str(book.path), name], stdout=subprocess.PIPE, text=True)
             for name in (f"{attempt:x}", "f")
         ]
-        told = []
+        printed = []
         for process in both:
             assert process.stdout is not None
             lines = [process.stdout.readline() for _ in range(after)]
@@ -215,11 +215,11 @@ def test_kill_9_loses_no_charge(book: Ledger) -> None:
             lines += process.stdout.read().splitlines()
             process.wait(timeout=30)
             process.stdout.close()
-            told.append(len([line for line in lines if line.strip()]))
+            printed.append(len([line for line in lines if line.strip()]))
         rows = book.rows()
         mine = [row for row in rows if row.run == f"{attempt:x}" * 32]
-        assert told[0] >= after
-        assert told[0] <= len(mine) <= told[0] + 1
+        assert printed[0] >= after
+        assert printed[0] <= len(mine) <= printed[0] + 1
 
 
 def test_the_digest_is_of_content(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_the_digest_is_of_content(tmp_path: Path) -> None:
     assert digest_folder(folder, known) == digest_folder(folder) != first
 
 
-def test_no_ledger_to_read(tmp_path: Path) -> None:
+def test_reading_a_missing_ledger_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no privacy ledger"):
         Ledger.read(tmp_path / "none.sqlite")
     assert INITIAL_HASH == "0" * 64

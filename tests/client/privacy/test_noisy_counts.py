@@ -1,4 +1,4 @@
-"""How many train, as the server is told: what one person can change, what it costs, and that it is told once."""
+"""Noisy training counts: their sensitivity to one person, their cost, and that they are released once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PEOPLE = 300
 @pytest.fixture
 def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
     found = {"north": tiny.site("north", 1, tiny.cohort(1, PEOPLE + 9, 3), parts=(0,) * PEOPLE + (1,) * 4 + (2,) * 5)}
-    monkeypatch.setattr("client.site.read_site", lambda place, config: found[str(place.site)])
+    monkeypatch.setattr("client.site.read_site", lambda context, config: found[str(context.site)])
     return found
 
 
@@ -52,22 +52,22 @@ def asked(config: RunConfig, kind: Any = "handshake", run: str = "a" * 32) -> An
     return build_request(kind, config, 1, weights, (1, 1, 1), run_id=run)
 
 
-def test_counts_are_noisy_charged_once_and_the_same_at_every_asking(sites: dict[str, Site], tmp_path: Path) -> None:
-    place, sigma = here(tmp_path), solve_noise(0.2, 1e-3, 1.0, 1, "rdp")
-    first = handle(place, asked(private())).report.to_dict()
+def test_noisy_counts_are_charged_once_and_stay_the_same(sites: dict[str, Site], tmp_path: Path) -> None:
+    context, sigma = here(tmp_path), solve_noise(0.2, 1e-3, 1.0, 1, "rdp")
+    first = handle(context, asked(private())).report.to_dict()
     assert first["noisy"] is True
     assert first["excluded"] == {}
     held = first["counts"]["train"]
     assert held["examples"] == held["patients"] == sum(held["classes"]) >= 1
     assert first["counts"]["test"] == sites["north"].test.summary()
     for _ in range(3):
-        assert handle(place, asked(private())).report.to_dict()["counts"]["train"] == held
+        assert handle(context, asked(private())).report.to_dict()["counts"]["train"] == held
     rows = Ledger.read(get_ledger_path(tmp_path, "north")).rows()
     assert [(row.run, row.round, row.spent) for row in rows] == [("counts", 0, GaussianSteps(1.0, sigma, 1))]
     assert (
         rows[0].epsilon == compute_epsilon([GaussianSteps(1.0, sigma, 1)], 1e-3, "rdp") == pytest.approx(0.2, rel=2e-3)
     )
-    reply = handle(place, asked(private(), "train"))
+    reply = handle(context, asked(private(), "train"))
     assert reply.report.examples == reply.report.privacy.units == held["examples"]
     assert (
         Ledger.read(get_ledger_path(tmp_path, "north")).rows()[-1].units == PEOPLE
@@ -77,12 +77,12 @@ def test_counts_are_noisy_charged_once_and_the_same_at_every_asking(sites: dict[
     assert str(PEOPLE) not in str(sent.to_dict())
 
 
-def test_the_noise_is_what_is_charged(sites: dict[str, Site], tmp_path: Path) -> None:
+def test_the_noise_is_as_large_as_charged(sites: dict[str, Site], tmp_path: Path) -> None:
     sigma, off = solve_noise(0.2, 1e-3, 1.0, 1, "rdp"), []
     for i in range(40):
-        place = here(tmp_path / str(i))
-        handle(place, asked(private()))
-        kept = budget.open_ledger(place, sites["north"]).read_text(
+        context = here(tmp_path / str(i))
+        handle(context, asked(private()))
+        kept = budget.open_ledger(context, sites["north"]).read_text(
             f"counts/patient/{digest_training_people(sites['north'].train)}"
         )
         assert kept is not None
@@ -93,7 +93,7 @@ def test_the_noise_is_what_is_charged(sites: dict[str, Site], tmp_path: Path) ->
 
 @pytest.mark.parametrize("level", ["patient", "record"])
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
-def test_one_unit_moves_the_counts_by_at_most_the_root_of_two(level: str, kind: Any) -> None:
+def test_one_unit_changes_the_counts_by_at_most_sqrt_2(level: str, kind: Any) -> None:
     whole = tiny.cohort(2, people=6, each=9)
     if kind == "multilabel":
         y = np.random.default_rng(1).integers(0, 2, (54, 3))
@@ -109,7 +109,7 @@ def test_one_unit_moves_the_counts_by_at_most_the_root_of_two(level: str, kind: 
     assert exact[0] == (6 if level == "patient" else 54)
 
 
-def test_a_policy_may_declare_counts_public_and_a_simulation_does(sites: dict[str, Site], tmp_path: Path) -> None:
+def test_counts_are_exact_if_public_and_in_simulations(sites: dict[str, Site], tmp_path: Path) -> None:
     reply = handle(here(tmp_path, counts="public"), asked(private()))
     assert reply.report.to_dict()["counts"]["train"] == sites["north"].train.summary()
     assert "noisy" not in reply.report.to_dict()
@@ -119,13 +119,13 @@ def test_a_policy_may_declare_counts_public_and_a_simulation_does(sites: dict[st
     assert without.report.to_dict()["counts"]["train"]["patients"] == PEOPLE
 
 
-def test_counts_that_the_budget_does_not_bear(sites: dict[str, Site], tmp_path: Path) -> None:
+def test_counts_that_would_overspend_are_refused(sites: dict[str, Site], tmp_path: Path) -> None:
     with pytest.raises(BudgetSpent, match=r"of the site's 0\.1"):
         handle(here(tmp_path, max_epsilon=0.1), asked(private(privacy__epsilon=0.05)))
     assert Ledger.read(get_ledger_path(tmp_path, "north")).rows() == []
 
 
-def test_small_counts_are_never_below_what_is_public(sites: dict[str, Site], tmp_path: Path) -> None:
+def test_noisy_counts_are_never_below_the_policys_minimum(sites: dict[str, Site], tmp_path: Path) -> None:
     sites["north"] = tiny.site("north", 1)
     for i in range(6):
         held = handle(here(tmp_path / str(i), min_training_patients=3), asked(private())).report.to_dict()["counts"][
@@ -134,7 +134,7 @@ def test_small_counts_are_never_below_what_is_public(sites: dict[str, Site], tmp
         assert held["patients"] >= 3
 
 
-def test_no_refusal_tells_how_many_there_are(sites: dict[str, Site], tmp_path: Path) -> None:
+def test_refusals_do_not_reveal_the_number_of_patients(sites: dict[str, Site], tmp_path: Path) -> None:
     with pytest.raises(SiteError, match="below 1 / the patients here") as caught:
         handle(here(tmp_path, max_delta=0.5), asked(private(privacy__delta=0.3)))
     assert str(PEOPLE) not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Private sums over patients, against a slow loop over people; what one person can change; what they cost."""
+"""Private sums over patients: against a slow loop, their sensitivity to one person, their cost."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def slow(cohort: Cohort, level: str, limit: float) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("level", ["patient", "record"])
 @pytest.mark.parametrize("missing", [True, False])
-def test_sums_are_the_slow_loops_and_one_unit_moves_them_by_the_clip(
+def test_sums_agree_with_a_slow_loop_and_one_unit_changes_them_by_the_clip(
     level: str, missing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(noisy_sums, "BLOCK_ROWS", 4)
@@ -95,7 +95,7 @@ def test_sums_are_the_slow_loops_and_one_unit_moves_them_by_the_clip(
         assert np.linalg.norm(whole - noisy_sums.sum_clipped_units(rest, level, low, high, 0.5)) <= 0.5 + 1e-9
 
 
-def test_hours_count_once_and_dense_signals_alike() -> None:
+def test_hours_of_windows_count_once_as_in_dense_signals() -> None:
     rng = np.random.default_rng(5)
     rows = rng.normal(80, 30, (11, 2)).astype(np.float32)
     rows[:, 1] = rng.random(11) < 0.6
@@ -130,7 +130,7 @@ def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
         whole = vitals(seed, 30)
         split = np.where(whole.patient < 20, 0, 2).astype(np.int8)
         found[name] = Site.from_cohort(name, whole.with_split(split), synthetic=True)
-    monkeypatch.setattr("client.site.read_site", lambda place, config: found[str(place.site)])
+    monkeypatch.setattr("client.site.read_site", lambda context, config: found[str(context.site)])
     return found
 
 
@@ -158,27 +158,27 @@ def asked(config: RunConfig, number: int = 0, run: str = RUN) -> Any:
 def test_sums_and_steps_share_one_epsilon(sites: dict[str, Site], tmp_path: Path, given: dict[str, Any]) -> None:
     config = private(**given)
     reply = handle(here(tmp_path), asked(config))
-    told = reply.report.to_dict()["privacy"]
-    assert (told["q"], told["steps"]) == (1.0, 1)
+    spent_report = reply.report.to_dict()["privacy"]
+    assert (spent_report["q"], spent_report["steps"]) == (1.0, 1)
     row = Ledger.read(get_ledger_path(tmp_path, "north")).rows()[0]
-    assert (row.round, row.spent, row.units) == (0, GaussianSteps(1.0, told["sigma"], 1), 19)
+    assert (row.round, row.spent, row.units) == (0, GaussianSteps(1.0, spent_report["sigma"], 1), 19)
     for number in range(1, 6):
         done = handle(here(tmp_path), asked(config, number)).report.to_dict()["privacy"]
-    spent = [GaussianSteps(1.0, told["sigma"], 1), GaussianSteps(0.5, done["sigma"], 10)]
+    spent = [GaussianSteps(1.0, spent_report["sigma"], 1), GaussianSteps(0.5, done["sigma"], 10)]
     assert done["epsilon_run"] == done["epsilon"] == compute_epsilon(spent, 1e-3, "rdp")
-    assert done["statistics"] == told["sigma"]
+    assert done["statistics"] == spent_report["sigma"]
     if given:
         alone = compute_epsilon([GaussianSteps(0.5, 2.0, 10)], 1e-3, "rdp")
-        assert told["epsilon"] == pytest.approx(alone / 9, rel=2e-3)
+        assert spent_report["epsilon"] == pytest.approx(alone / 9, rel=2e-3)
         return
-    assert told["epsilon"] == pytest.approx(0.4, rel=2e-3)
+    assert spent_report["epsilon"] == pytest.approx(0.4, rel=2e-3)
     assert 3.99 < done["epsilon"] <= 4.0
     assert done["sigma"] > solve_noise(4.0, 1e-3, 0.5, 10, "rdp")
     with pytest.raises(BudgetSpent, match="of the run's 4"):
         handle(here(tmp_path), asked(config))
 
 
-def test_the_noise_is_what_is_charged(sites: dict[str, Site], tmp_path: Path) -> None:
+def test_the_noise_is_as_large_as_charged(sites: dict[str, Site], tmp_path: Path) -> None:
     low, high = np.array([60.0, 0, -3]), np.array([200.0, 1, 5])
     config, found = private(), []
     for i in range(60):
@@ -197,23 +197,23 @@ def test_the_noise_is_what_is_charged(sites: dict[str, Site], tmp_path: Path) ->
     assert len({tuple(one) for one in found}) == 60
 
 
-def test_nothing_is_summed_where_the_range_is_to_do(sites: dict[str, Site], tmp_path: Path) -> None:
+def test_with_a_share_of_zero_nothing_is_summed(sites: dict[str, Site], tmp_path: Path) -> None:
     reply = handle(here(tmp_path), asked(private(privacy__statistics_share=0.0)))
     assert not reply.sums["first"].any()
     assert reply.report.to_dict()["deviation"] == 0
     assert Ledger.read(get_ledger_path(tmp_path, "north")).rows() == []
 
 
-def test_sums_that_would_overspend_are_not_made(sites: dict[str, Site], tmp_path: Path) -> None:
-    place = here(tmp_path, max_epsilon=4.0)
+def test_sums_that_would_overspend_are_refused(sites: dict[str, Site], tmp_path: Path) -> None:
+    context = here(tmp_path, max_epsilon=4.0)
     for number in range(6):
-        handle(place, asked(private(), number))
+        handle(context, asked(private(), number))
     with pytest.raises(BudgetSpent, match="of the site's 4"):
-        handle(place, asked(private(), run="b" * 32))
+        handle(context, asked(private(), run="b" * 32))
     assert len(Ledger.read(get_ledger_path(tmp_path, "north")).rows()) == 6
 
 
-def test_an_input_without_a_public_range(sites: dict[str, Site], tmp_path: Path) -> None:
+def test_an_input_without_a_public_range_is_refused(sites: dict[str, Site], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"input 'lab' has no public range.*privacy\.bounds"):
         handle(here(tmp_path), asked(private(privacy__bounds={"bp": [60, 200], "m*": [0, 1]})))
     assert Ledger.read(get_ledger_path(tmp_path, "north")).rows() == []
@@ -221,7 +221,7 @@ def test_an_input_without_a_public_range(sites: dict[str, Site], tmp_path: Path)
         private(privacy__bounds={"bp": [5, 5]})
 
 
-def test_validation_patients_are_used_only_where_all_say_so(sites: dict[str, Site], tmp_path: Path) -> None:
+def test_unprotected_validation_needs_run_and_policy(sites: dict[str, Site], tmp_path: Path) -> None:
     open_ = private(privacy__validation="unprotected", federation__choose="best", evaluation__threshold="f1")
     assert "not protected" in open_.unprotected_notice
     assert private().unprotected_notice == ""

@@ -36,7 +36,7 @@ def compute_slowly(model: nn.Module, cohort: Cohort, units: Any) -> Tensor:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("each", [1, 3, 20])
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
-def test_gradients_of_units_are_the_slow_loops(name: str, each: int) -> None:
+def test_unit_gradients_agree_with_a_slow_loop(name: str, each: int) -> None:
     if name == "lstm" and each == 1:
         with pytest.raises(ConfigError, match=r"nn\.LSTM"):
             models.check_per_unit_gradients(network(tiny.TASK, name), "record")
@@ -50,7 +50,7 @@ def test_gradients_of_units_are_the_slow_loops(name: str, each: int) -> None:
     assert expected.norm(dim=1).min() > 1e-3
 
 
-def test_many_labels_and_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_multilabel_gradients_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     task = replace(tiny.TASK, kind="multilabel")
     whole = tiny.cohort(2, people=5, each=2)
     y = np.random.default_rng(1).integers(0, 2, (10, 3))
@@ -61,7 +61,7 @@ def test_many_labels_and_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.allclose(found, compute_slowly(model, cohort, units), rtol=1e-4, atol=1e-6)
 
 
-def test_layers_that_are_not_known_are_mapped_over() -> None:
+def test_unsupported_layers_use_vmap() -> None:
     cohort, units = tiny.cohort(1, people=4, each=1), [np.asarray([i]) for i in range(4)]
 
     class Odd(nn.Module):
@@ -98,7 +98,7 @@ def test_frozen_layers_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("each", [1, 3, 12])
-def test_clipping_is_the_slow_loops(each: int) -> None:
+def test_clipping_agrees_with_a_slow_loop(each: int) -> None:
     cohort = tiny.cohort(3, people=6, each=each)
     units, model = group_rows_by_unit(cohort, "patient"), network(tiny.TASK, "cnn")
     gradients = compute_slowly(model, cohort, units).double()
@@ -110,7 +110,7 @@ def test_clipping_is_the_slow_loops(each: int) -> None:
     assert np.linalg.norm(found - without) <= limit * (1 + 1e-6)
 
 
-def test_a_gradient_that_is_no_number_adds_nothing() -> None:
+def test_a_gradient_that_is_not_finite_adds_nothing() -> None:
     cohort = tiny.cohort(3, people=3, each=1)
     units, model = group_rows_by_unit(cohort, "patient"), network(tiny.TASK, "mlp", inputs="both")
     broken = replace(cohort, x=cohort.x.copy())  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""A site's state files: whole or not at all, each run in a folder of its own, and lost to no process that ends."""
+"""A site's state files: written whole or not at all, one folder a run, safe from processes that end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def at(folder: Path, site: str = "north", run: str = RUN) -> StateFiles:
     return StateFiles.for_run(SiteContext(SIMULATION_POLICY, state=folder), site, run)
 
 
-def test_what_was_kept_comes_back(tmp_path: Path) -> None:
+def test_written_state_is_read_back(tmp_path: Path) -> None:
     whole = np.arange(12, dtype=np.float32).reshape(3, 4)
     given = {"a.weight": whole.T, "b": np.asarray(3.5), "c": whole[:, ::2]}
     state = at(tmp_path)
@@ -59,13 +59,13 @@ def test_each_site_and_run_has_a_folder_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("run", ["", "..", "../" + RUN[3:], RUN + "/x", RUN.upper(), RUN[:-1], RUN + "\n"])
-def test_a_run_id_that_could_lead_elsewhere_is_refused(tmp_path: Path, run: str) -> None:
+def test_a_run_id_that_leaves_the_folder_is_refused(tmp_path: Path, run: str) -> None:
     with pytest.raises(SiteError, match="32 hex digits"):
         at(tmp_path, run=run)
 
 
 @pytest.mark.parametrize("site", ["..", "a/b", "Long Beach", ".", "%2e", "München"])
-def test_any_name_of_a_site_is_one_folder_in_the_state_folder(tmp_path: Path, site: str) -> None:
+def test_any_site_name_gives_one_folder_in_the_state_folder(tmp_path: Path, site: str) -> None:
     at(tmp_path, site).write(1, {"w": np.zeros(1)}, ())
     (folder,) = tmp_path.iterdir()
     assert folder.is_dir()
@@ -78,7 +78,7 @@ def test_two_names_are_two_folders(tmp_path: Path) -> None:
     assert len({at(tmp_path, name).folder for name in names}) == len(names)
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = at(tmp_path)
     state.write(1, {"w": np.ones(2)}, ())
     with monkeypatch.context() as patch:
@@ -92,17 +92,17 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
     assert (state.rounds(), state.read(2)) == ([1], None)
 
 
-def test_a_hospitals_state_is_on_its_disk_before_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hospitals_state_is_on_the_disk_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     sync, rename = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda file: (done.append("sync"), sync(file)))
     monkeypatch.setattr(os, "replace", lambda *paths: (done.append("name"), rename(*paths)))
-    for place, expected in (
+    for context, expected in (
         (SiteContext(SIMULATION_POLICY, site="north", data=tmp_path, state=tmp_path), ["sync", "name", "sync"]),
         (SiteContext(SIMULATION_POLICY, index=1, count=2, state=tmp_path), ["name"]),
     ):
         done.clear()
-        StateFiles.for_run(place, "north", RUN).write(1, {"w": np.zeros(2)}, ())
+        StateFiles.for_run(context, "north", RUN).write(1, {"w": np.zeros(2)}, ())
         assert done == expected
 
 
@@ -112,9 +112,9 @@ def test_a_damaged_file_is_an_error_of_one_line(tmp_path: Path, content: bytes) 
     state.write(3, {"w": np.ones(2)}, ())
     path = state.folder / "round-00003.safetensors"
     path.write_bytes(content)
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as caught:
         state.read(3)
-    assert str(told.value) == f"cannot read the state in {path}: move the file away to continue without it"
+    assert str(caught.value) == f"cannot read the state in {path}: move the file away to continue without it"
 
 
 def test_only_named_rounds_stay(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_only_named_rounds_stay(tmp_path: Path) -> None:
     assert (state.folder / "notes.txt").exists()
 
 
-def test_a_site_without_a_folder_says_so() -> None:
+def test_a_site_without_a_state_folder_refuses() -> None:
     with pytest.raises(SiteError, match="no folder for it: give --state"):
         StateFiles.for_run(SiteContext(SIMULATION_POLICY), "north", RUN)
 
@@ -136,7 +136,7 @@ def test_a_site_without_a_folder_says_so() -> None:
 # Where the folder is.
 
 
-def test_the_state_folder_is_the_nodes_own_word(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_state_folder_comes_from_the_nodes_settings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     hospital: dict[str, object] = {"site": "north", "data": "/data"}
     simulated: dict[str, object] = {"partition-id": 0, "num-partitions": 2}
     assert (
@@ -156,7 +156,7 @@ def test_the_state_folder_is_the_nodes_own_word(monkeypatch: pytest.MonkeyPatch)
     assert read_site_context(hospital).state is None
 
 
-def test_a_state_folder_opens_no_site_twice() -> None:
+def test_the_state_folder_does_not_affect_the_site_cache() -> None:
     one, other = (
         SiteContext(SIMULATION_POLICY, index=1, count=2),
         SiteContext(SIMULATION_POLICY, index=1, count=2, state=Path("/s")),
@@ -197,7 +197,7 @@ PER = Method(local=("head.out.weight", "head.out.bias"))
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Site:
     found = tiny.site("north", 1)
-    monkeypatch.setattr("client.site.read_site", lambda place, config: found)
+    monkeypatch.setattr("client.site.read_site", lambda context, config: found)
     return found
 
 
@@ -224,7 +224,7 @@ def test_local_layers_never_leave(site: Site, tmp_path: Path) -> None:
     assert not np.array_equal(found["head.out.bias"], first()["head.out.bias"])
 
 
-def test_the_state_that_belongs_to_the_weights_is_taken(site: Site, tmp_path: Path) -> None:
+def test_the_state_used_is_that_of_the_requests_weights(site: Site, tmp_path: Path) -> None:
     one = ask(tmp_path, 1, 0)
     sent = {**first(), **one.weights}
     two = ask(tmp_path, 2, 1, weights=sent)
@@ -241,7 +241,7 @@ def test_the_state_that_belongs_to_the_weights_is_taken(site: Site, tmp_path: Pa
     assert not any(reply.report.state for reply in (one, two, three))
 
 
-def test_a_site_that_lost_its_state_goes_on_with_the_servers_values_and_says_so(
+def test_a_site_that_lost_its_state_continues_and_reports_it(
     site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fresh = ask(tmp_path, 2, 0)
@@ -251,7 +251,7 @@ def test_a_site_that_lost_its_state_goes_on_with_the_servers_values_and_says_so(
     assert "no state of round 1" in caplog.text
 
 
-def test_figures_say_when_a_site_has_nothing_of_its_own(site: Site, tmp_path: Path) -> None:
+def test_results_note_when_a_site_has_no_personal_state(site: Site, tmp_path: Path) -> None:
     ask(tmp_path, 1, 0)
     ditto = Method(pull=0.5)
     for method, folder, table, words in (
@@ -266,7 +266,7 @@ def test_figures_say_when_a_site_has_nothing_of_its_own(site: Site, tmp_path: Pa
         assert not any("this site has none" in note for note in reply["all"]["notes"])
 
 
-def test_a_personal_model_has_tables_of_its_own_for_each_subset(site: Site, tmp_path: Path) -> None:
+def test_a_personal_model_has_its_own_tables(site: Site, tmp_path: Path) -> None:
     config = tiny.run_config(evaluation__without={"one": ["1-5"]})
     request = build_request("test", config, 1, first(), method=Method(pull=0.5), run_id=RUN)
     reply = work.handle(SiteContext(SIMULATION_POLICY, site="north", state=tmp_path), request)
@@ -285,7 +285,7 @@ def test_a_personal_model_has_tables_of_its_own_for_each_subset(site: Site, tmp_
         (Method(control=True), {"control": {"w": np.zeros(2)}}, "control variates do not fit the model"),
     ],
 )
-def test_a_request_that_does_not_fit(
+def test_a_request_that_does_not_fit_the_model_is_refused(
     site: Site, tmp_path: Path, method: Method, more: dict[str, Any], why: str
 ) -> None:
     ask(tmp_path, 1, 0)
@@ -308,14 +308,14 @@ from pathlib import Path
 from client import site
 from tests import tiny
 from tests.client.training import test_kept_state as test_state
-site.read_site = lambda place, config: tiny.site("north", 1)
+site.read_site = lambda context, config: tiny.site("north", 1)
 reply = test_state.ask(Path(sys.argv[1]), 2, 1, method=test_state.Method(pull=0.5), weights=test_state.first())
 print(test_state.digest_weights(reply.weights), test_state.digest_weights(test_state.at(Path(sys.argv[1])).read(2)))
 """
 
 
 @pytest.mark.slow
-def test_a_restarted_client_goes_on(site: Site, tmp_path: Path) -> None:
+def test_a_restarted_client_continues_with_the_same_weights(site: Site, tmp_path: Path) -> None:
     ditto = Method(pull=0.5)
     for folder in (tmp_path / "one", tmp_path / "two"):
         ask(folder, 1, 0, method=ditto)

@@ -1,4 +1,4 @@
-"""The proximal term and the corrected steps of fit(), against the gradients that their formulas ask for."""
+"""The proximal term and corrected steps of training, against the gradients of their formulas."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def loss_gradients(weights: list[torch.Tensor], step: int, config: TrainingConfi
     return list(torch.autograd.grad(loss, list(model.parameters())))
 
 
-def test_the_proximal_term_is_mu_times_the_way_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_proximal_gradient_is_mu_times_the_distance_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     config, mu = config_of(), 3.0
     seen, _ = watched(monkeypatch, config, proximal=mu)
     start = [p.detach() for p in model_of().parameters()]
@@ -106,7 +106,7 @@ def test_the_anchor_may_be_another_model(monkeypatch: pytest.MonkeyPatch) -> Non
         torch.testing.assert_close(g, without + 0.5 * (w - torch.tensor(w0)), rtol=1e-6, atol=1e-8)
 
 
-def test_a_strong_pull_holds_the_model_at_its_anchor() -> None:
+def test_a_strong_proximal_term_keeps_the_model_at_its_anchor() -> None:
     # a step of lr * mu = 1 along the term alone jumps onto the anchor
     home = copy_weights(model_of(2))
     model = model_of()
@@ -132,7 +132,7 @@ def test_a_correction_is_added_to_every_step_after_clipping(monkeypatch: pytest.
             torch.testing.assert_close(g, without * (0.1 / length) + torch.tensor(extra[name]), rtol=1e-4, atol=1e-6)
 
 
-def test_a_frozen_parameter_is_neither_pulled_nor_corrected() -> None:
+def test_frozen_parameters_get_neither_proximal_term_nor_correction() -> None:
     model = model_of()
     before = copy_weights(model)
     home = copy_weights(model_of(2))
@@ -144,7 +144,7 @@ def test_a_frozen_parameter_is_neither_pulled_nor_corrected() -> None:
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_the_rates_are_those_of_the_steps_that_led_to_the_weights(schedule: str) -> None:
-    # steps along a constant direction: the way gone is the sum of the rates
+    # steps along a constant direction: the distance is the sum of the rates
     config = config_of(schedule=schedule, epochs=3, clip_norm=1e-12)
     model, extra = model_of(), {name: np.ones_like(value) for name, value in copy_weights(model_of()).items()}
     before = copy_weights(model)

@@ -1,4 +1,4 @@
-"""fit() against a plain torch loop, and what it does at its edges."""
+"""The training loop against a plain torch loop, and its edge cases."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def plain_fit(model: nn.Module, data: Cohort, config: TrainingConfig, seed: int)
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("loss", ["cross_entropy", "weighted", "focal"])
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_fit_is_the_plain_loop_to_the_bit(optimizer: str, loss: str, schedule: str) -> None:
+def test_training_is_bit_for_bit_the_plain_loop(optimizer: str, loss: str, schedule: str) -> None:
     data, config = tiny.cohort(3), config_of(optimizer=optimizer, loss=loss, schedule=schedule, clip_norm=0.5)
     ours, plain, start = model_of(), model_of(), model_of()
     result = train_model(ours, data, config, 7, counts=COUNTS)
@@ -125,7 +125,7 @@ def test_fit_is_the_plain_loop_to_the_bit(optimizer: str, loss: str, schedule: s
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "weighted", "focal"])
-def test_losses_against_their_formulas(loss: str) -> None:
+def test_losses_agree_with_their_formulas(loss: str) -> None:
     config = config_of(loss=loss, focal_gamma=1.5, weight_power=0.7)
     logits = torch.randn(20, 3, generator=torch.Generator().manual_seed(1))
     y = torch.arange(20) % 3
@@ -133,7 +133,7 @@ def test_losses_against_their_formulas(loss: str) -> None:
     assert float(found) == pytest.approx(float(plain_loss(config, logits, y)), rel=1e-5)
 
 
-def test_class_weights_by_hand() -> None:
+def test_class_weights_agree_with_a_hand_calculation() -> None:
     # shares 3/4 and 1/4; power 1: 4/3 and 4, whose mean over the examples is 2
     assert compute_class_weights([3, 1, 0], 1.0).tolist() == pytest.approx([2 / 3, 2.0, 0.0])
     assert compute_class_weights([3, 1], 0.0).tolist() == [1.0, 1.0]
@@ -232,7 +232,7 @@ def test_models_built_at_once_start_from_their_own_seeds() -> None:
     assert all(same(one, other) for one, other in zip(alone, together, strict=True))
 
 
-def test_nothing_to_train_on() -> None:
+def test_a_site_without_training_examples_is_an_error() -> None:
     with pytest.raises(SiteError, match="no training examples"):
         train_model(model_of(), tiny.cohort(1, people=0), config_of(), 1, counts=COUNTS)
 
@@ -254,7 +254,7 @@ def test_a_weight_that_is_not_finite_is_an_error() -> None:
         train_model(model_of(), tiny.cohort(3), config_of(epochs=1, batch_size=64), 1, counts=COUNTS)
 
 
-def test_stop_is_heard_between_steps() -> None:
+def test_stop_is_checked_between_steps() -> None:
     stop = threading.Event()
     steps = []
 
@@ -282,7 +282,7 @@ def test_predict_in_batches_is_one_pass() -> None:
     assert predict_logits(model, tiny.cohort(3, people=0), torch.device("cpu")).shape == (0, 3)
 
 
-def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_device_is_chosen_by_setting_and_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
     with pytest.raises(ConfigError, match="no CUDA device"):
