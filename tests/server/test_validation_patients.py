@@ -11,7 +11,8 @@ from common.config import parse_config
 from common.errors import ConfigError
 from common.reports import HandshakeCounts, SplitCounts
 from common.task import Task
-from server.run import Federation, check_validation_patients
+from server.run import Federation, Run, check_validation_patients
+from server.strategies import build_strategy
 
 EVENT = Task("e", "multiclass", ("quiet", "sepsis"), ("", ""), 0, 0, 0.0, ("a",), (), utility=True)
 THREE = Task("t", "multiclass", ("a", "b", "c"), ("", "", ""), 0, 0, 0.0, ("a",), ())
@@ -70,3 +71,10 @@ def test_external_sites_choose_nothing() -> None:
     there.external = frozenset(there.reports)
     with pytest.raises(ConfigError, match="no hospital has validation patients"):
         check_validation_patients(wanted(threshold="f1"), there)
+
+
+def test_a_run_is_refused_after_the_handshake() -> None:
+    config = wanted(threshold="youden")
+    strategy = build_strategy(config.federation.strategy)
+    with pytest.raises(ConfigError, match=r"evaluation\.threshold=youden: no hospital has validation patients"):
+        Run.from_handshake(SimpleNamespace(), config, strategy, federation((0, 0)), lambda event: None)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,10 @@ def test_a_package_that_shadows_ours_is_named(tmp_path: Path, regular: bool) -> 
     [line] = done.stderr.splitlines()
     assert f"the package server that Python imports is {tmp_path / 'server' / '__init__.py'}, not Wardround's" in line
     assert str(ROOT / "server") in line
+
+
+def test_the_command_of_the_installed_package_is_this_one() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["scripts"] == {"wardround": "experiments.cli.launcher:main"}
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["include"]
+    assert "/experiments" in included  # with the YAML files that `wardround run NAME` finds
