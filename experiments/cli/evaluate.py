@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from common.run_folder import RunFolder
 from experiments.cli.report_summary import print_summary
 from experiments.cli.score import ModelName, RunOption, SiteName
 
@@ -32,6 +31,7 @@ def evaluate_command(
 
     from common.errors import DataError
     from common.processes import interrupt_on_signals
+    from common.run_folder import RunFolder
     from experiments.scoring.evaluation import evaluate_model
     from experiments.scoring.score import open_model
 

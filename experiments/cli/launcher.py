@@ -1,6 +1,6 @@
 """The entry point of the `wardround` command: checks the installation, then loads the command line.
 
-It imports the standard library only, so that Ctrl-C ends the command without a traceback from the first moment on.
+It imports next to nothing, so that Ctrl-C ends the command without a traceback as soon as Python itself has started.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from importlib.util import find_spec
-from pathlib import Path
-from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 PACKAGES = ("common", "sites", "client", "server", "experiments")
 
@@ -24,7 +25,14 @@ def main() -> None:
     from experiments.cli.main import main as run_command_line
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    run_command_line()
+    try:
+        run_command_line()
+    except SystemExit as stop:
+        if stop.code == 130:  # CPython may end by the signal itself if it interrupted an exec, as of a dataclass
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(130)
+        raise
 
 
 def _exit_at_once(number: int, frame: FrameType | None) -> None:
@@ -36,6 +44,9 @@ def _exit_at_once(number: int, frame: FrameType | None) -> None:
 
 def find_shadowed_package() -> str:
     """Return which other package Python would import in place of one of Wardround's, as one line; "" if none."""
+    from importlib.util import find_spec
+    from pathlib import Path
+
     root = Path(__file__).resolve().parents[2]
     for name in PACKAGES:
         spec = find_spec(name)

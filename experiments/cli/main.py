@@ -13,7 +13,6 @@ from typing import Annotated
 import typer
 
 from common.errors import UsageError, WardroundError, describe_unexpected
-from common.run_folder import RunFolder
 from experiments.cli import bench, data, evaluate, federation, privacy, score, site
 from experiments.cli.report_summary import print_summary
 
@@ -66,6 +65,7 @@ def run_command(
     """Train a federation and write its report."""
     from common.config import load_config
     from common.processes import interrupt_on_signals
+    from common.run_folder import RunFolder
     from experiments.cli.run_progress import RunPrinter, choose_printer
     from experiments.runs.experiment_files import find_experiment
     from experiments.runs.leave_one_out import run_leave_one_out
@@ -133,6 +133,7 @@ def report_command(
 ) -> None:
     """Render a run's report again, from its report.json alone."""
     from common.errors import DataError
+    from common.run_folder import RunFolder
 
     if RunFolder(folder).report.is_file():
         from experiments.report.write import render_report

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.errors import ConfigError
-from common.run_folder import RunFolder
 from experiments.cli.data import Settings
 
 if TYPE_CHECKING:
@@ -78,6 +77,7 @@ def audit_command(
     Writes audit.json into a new folder, or into the given run's folder, whose report then shows the result.
     """
     from common.processes import interrupt_on_signals
+    from common.run_folder import RunFolder
     from experiments.privacy.audit import audit_training
     from experiments.runs.run import write_run_report
     from experiments.simulated_site import create_result_folder, load_target, open_simulated_site, write_result
@@ -139,6 +139,7 @@ def inversion_command(
     Writes inversion.json, inversion.svg and inversion.png into a new folder, or into the given run's folder.
     """
     from common.processes import interrupt_on_signals
+    from common.run_folder import RunFolder
     from experiments.privacy.inversion import demonstrate_inversion, draw_inversion
     from experiments.simulated_site import create_result_folder, load_target, open_simulated_site, write_result
 

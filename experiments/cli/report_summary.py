@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.run_folder import RunFolder
-
 
 def print_summary(folder: Path) -> None:
     """Print a report's summary and its path."""
+    from common.run_folder import RunFolder
     from experiments.cli.run_progress import open_console
     from experiments.report.document.report import read_report
     from experiments.report.pages.tables import render_terminal_summary
