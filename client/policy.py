@@ -12,7 +12,7 @@ from common.errors import ConfigError
 from common.settings import Section, validate_settings
 
 DEFAULT_MAX_EPSILON = 8.0
-"""Epsilon of all runs together where a policy demands privacy and sets no limit."""
+"""Epsilon of all private runs together where a policy sets no limit."""
 
 
 class SitePolicy(Section):
@@ -24,8 +24,8 @@ class SitePolicy(Section):
       they could be computed by subtraction (client/evaluation/small_groups.py). The report says that they were
       suppressed. The default is FEW_PATIENTS of common/metrics/figures.py: fewer could identify a person.
     - `max_epsilon`: at the run's delta (docs/explanation/privacy.md). With it, as with `private_only`, nothing trains
-      here without differential privacy. A run may ask for less, never for more. With `private_only` alone the limit is
-      DEFAULT_MAX_EPSILON.
+      here without differential privacy. A run may ask for less, never for more. Where it is not set, private runs
+      keep to `default_max_epsilon`.
     - `allowed_settings`: some settings of a run select people, or the grain of an answer; `wardround site explain`
       lists them. Each is refused unless its key stands here; "*" allows all.
     - `max_weight_distance`: weights that the server sends in later rounds must lie near this site's own last update.
@@ -59,6 +59,7 @@ class SitePolicy(Section):
         gt=0,
         description="most lengths of this site's last update that later weights may differ from it; null: any",
     )
+    max_runs_per_month: int | None = Field(100, ge=1, description="runs of 30 days; null: any number")
     max_rounds_per_run: int | None = Field(1000, ge=1, description="rounds that a run may train; null: any number")
     max_rounds_per_month: int | None = Field(
         10_000, ge=1, description="rounds that all runs of 30 days may train; null: any number"
@@ -74,7 +75,10 @@ class SitePolicy(Section):
     share_examples: bool = Field(False, description="send single examples with their reconstructions")
     private_only: bool = Field(False, description="refuse to train without differential privacy")
     max_epsilon: float | None = Field(
-        None, gt=0, description="epsilon of all runs together; default: 8 with private_only, else no limit"
+        None, gt=0, description="epsilon of all runs together; default: default_max_epsilon"
+    )
+    default_max_epsilon: float | None = Field(
+        DEFAULT_MAX_EPSILON, gt=0, description="max_epsilon of private runs where it is not set; null: no limit"
     )
     max_delta: float = Field(1e-5, gt=0, lt=1, description="largest delta that a run may use")
     privacy_levels: tuple[Literal["record", "patient", "hospital"], ...] = Field(
@@ -103,12 +107,11 @@ class SitePolicy(Section):
     @property
     def epsilon_limit(self) -> float | None:
         """Epsilon that all runs together may spend; None: no limit but each run's own."""
-        if self.max_epsilon is None and self.private_only:
-            return DEFAULT_MAX_EPSILON
-        return self.max_epsilon
+        return self.default_max_epsilon if self.max_epsilon is None else self.max_epsilon
 
 
 SIMULATION_POLICY = SitePolicy(
+    default_max_epsilon=None,
     split="requested",
     allowed_settings=("*",),
     min_training_patients=1,
@@ -119,6 +122,7 @@ SIMULATION_POLICY = SitePolicy(
     max_bins=4096,
     start_weights="any",
     max_weight_distance=None,
+    max_runs_per_month=None,
     max_rounds_per_run=None,
     max_rounds_per_month=None,
     max_tested_models_per_run=None,

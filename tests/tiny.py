@@ -60,5 +60,11 @@ def run_config(**sections: Any) -> RunConfig:
 
 def policy(**values: Any) -> SitePolicy:
     """Return a policy for tiny sites: of few people, and with every digit; `values` are its other keys."""
-    exact = {"min_training_patients": 1, "min_unit_patients": 0, "update_noise": 0.0, "round_counts_to": 1}
+    exact = {
+        "min_training_patients": 1,
+        "min_unit_patients": 0,
+        "update_noise": 0.0,
+        "round_counts_to": 1,
+        "default_max_epsilon": None,
+    }
     return SitePolicy(**{**exact, "share_training_loss": True, **values})

@@ -25,7 +25,7 @@ from common.metrics.counts import Counts
 from common.metrics.figures import Evaluation
 from common.metrics.table_names import AGAINST_PREFIX, ALL_PATIENTS, GROUP_PREFIX, RESAMPLED_SUFFIX, WITHOUT_PREFIX
 from common.sections.evaluation import SubgroupsConfig
-from common.seeds import rng_for
+from common.seeds import rng_for, seed_for
 from sites.cohort import Cohort
 
 
@@ -125,6 +125,9 @@ def evaluate_site(
         one_class = cohort.y.ndim == 1
         people = count_class_patients(cohort, rows) if one_class else _count_label_patients(cohort, rows, hidden[name])
         groups = calibration.count_patients_in_groups(counted.people.scores)
+        if rules is not None and not shares:
+            own_seed = seed_for(seed, site.name, name, str(total.confusion.tolist()))
+            drawn = rules.resample(total, counted.people, wanted.bootstrap, own_seed)
         item = evaluation.build_evaluation(
             site.task,
             total,

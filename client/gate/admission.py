@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import secrets
 from collections.abc import Iterable
 
 import numpy as np
 
-from client.gate.guarded_settings import check_grain, check_settings
+from client.gate.guarded_settings import FORGETTING, LATENT_SUMS, allows, check_grain, check_settings
 from client.gate.register import TOO_FEW, Register, open_register
 from client.gate.weights import check_first_weights, check_later_weights, digest_weights
+from client.policy import SitePolicy
 from client.privacy.checks import check_private_training
 from client.site import Site, load_site
 from client.site_context import SiteContext
+from common.config import config_to_json
 from common.errors import SiteError
 from common.requests import (
     FinalTestRequest,
@@ -25,6 +29,8 @@ from common.requests import (
 )
 from sites.cohort import Cohort
 
+MAX_FORGETTING = 1.0
+"""Largest product of learning rate, decay and steps of a round: an early step counts for exp(-1) of a late one."""
 SPLITS_OF_REQUEST: dict[type[Request], tuple[str, ...]] = {
     HandshakeRequest: ("train", "validation", "test"),
     ValidateRequest: ("validation",),
@@ -86,25 +92,66 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
         SiteError: says which limit was reached.
     """
     policy, run = context.policy, request.run_id
+    register.ask("", "runs", run, None, policy.max_runs_per_month)
+    register.bind(run, digest_settings(request))
     if isinstance(request, TrainRequest):
+        check_forgetting(policy, site.train, request)
         if request.round <= 1:
             check_first_weights(policy, request.config, site.task, request.weights)
-        elif not request.config.privacy.on:
+        else:
             check_later_weights(policy, register, run, request.weights)
         # a round that is asked for again trains again, with other noise: each time counts
         asked = f"{request.round} {secrets.token_hex(16)}"
         register.ask(run, "training", asked, policy.max_rounds_per_run, policy.max_rounds_per_month)
         return
-    if not request.config.privacy.on:
-        check_later_weights(policy, register, run, request.weights)
+    check_later_weights(policy, register, run, request.weights)
+    privacy = request.config.privacy
+    if isinstance(request, ValidateRequest) and privacy.on and privacy.validation != "unprotected":
+        raise SiteError("policy: a private run chooses nothing on validation patients (privacy.validation)")
     if isinstance(request, FinalTestRequest):
         limits = policy.max_tested_models_per_run, policy.max_tested_models_per_month
-        register.ask(run, "a test", digest_weights(request.weights), *limits)
+        register.ask(run, "a test", digest_question(request), *limits)
     elif isinstance(request, LatentRequest):
-        register.ask(run, "latent sums", digest_weights(request.weights), 1, policy.max_tested_models_per_month)
+        if not allows(policy, LATENT_SUMS):
+            raise SiteError(f"policy: latent sums are this hospital's to allow (allowed_settings: {LATENT_SUMS})")
+        register.ask(run, "latent sums", digest_question(request), 1, policy.max_tested_models_per_month)
     else:
         limits = policy.max_rounds_per_run, policy.max_rounds_per_month
-        register.ask(run, "validation", digest_weights(request.weights), *limits)
+        register.ask(run, "validation", digest_question(request), *limits)
+
+
+def check_forgetting(policy: SitePolicy, train: Cohort, request: TrainRequest) -> None:
+    """Refuse training whose update is that of its last steps alone, or that has steps on a few people.
+
+    Weight decay and the proximal term shrink what earlier steps did, by 1 - lr (decay + mu) a step; if that is much
+    over a round, the update rests on the people of the last batch.
+
+    Raises:
+        SiteError: says which setting.
+    """
+    training = request.config.training
+    steps = training.epochs * math.ceil(max(len(train.y), 1) / training.batch_size)
+    forgotten = training.lr * (training.weight_decay + request.proximal) * steps
+    if not forgotten <= MAX_FORGETTING and not allows(policy, FORGETTING):
+        raise SiteError(
+            "policy: with this learning rate, weight decay and proximal term an update forgets its first steps "
+            f"(allowed_settings: {FORGETTING})"
+        )
+
+
+def digest_settings(request: ModelRequest) -> str:
+    """Return a digest of what a run keeps from its first round to its last."""
+    found = hashlib.sha256(config_to_json(request.config).encode())
+    found.update(repr(request.method).encode() + b"\x1f" + request.scaling)
+    return found.hexdigest()
+
+
+def digest_question(request: ModelRequest) -> str:
+    """Return a digest of what a request asks about: the model, and what changes its answer."""
+    found = hashlib.sha256(digest_weights(request.weights).encode())
+    found.update(repr((getattr(request, "threshold", None), request.round)).encode())
+    found.update(getattr(request, "latent", b""))
+    return found.hexdigest()
 
 
 def list_people(cohort: Cohort) -> list[str]:

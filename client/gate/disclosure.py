@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from client.gate.guarded_settings import allows
 from client.gate.register import Register
-from client.gate.tables import coarsen_counts, round_counts
+from client.gate.tables import coarsen_counts, is_single, resample_table, round_counts
 from client.policy import SitePolicy
 from common.metrics.counts import Counts
 from common.metrics.early_warning import Ints
@@ -69,6 +69,16 @@ class ReleaseRules:
     def coarsen(self, total: Counts, people: Counts, names: Sequence[str]) -> Counts:
         """Return the counts of a table as they may leave; `names`: the people of the leading axis of `people`."""
         return coarsen_counts(total, people, self.policy, lambda groups: self.answer_sizes(names, groups))
+
+    def resample(self, total: Counts, people: Counts, resamples: int, seed: int) -> Counts:
+        """Return resampled counts for intervals, drawn from the counts that leave: exact ones would tell who is where.
+
+        Each cell of the table is drawn anew among as many people. Where people have many examples there are none:
+        examples of one person are no independent draws.
+        """
+        rng = np.random.default_rng(seed)
+        draws = resamples if is_single(people) else 0
+        return resample_table(total, draws, rng)
 
     def round_people(self, counts: Sequence[int]) -> list[int]:
         """Return numbers of people as they may leave."""

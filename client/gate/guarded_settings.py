@@ -16,6 +16,8 @@ from common.errors import SiteError
 
 AGE_STEP = 5
 """Bounds of age bands must be multiples of this number of years."""
+LATENT_SUMS, LATENT_VIEW, FORGETTING = "detection.latent", "detection.view", "training.weight_decay"
+"""Further keys of `SitePolicy.allowed_settings`: sums and counts in latent space, and strong decay of weights."""
 ALL = "*"
 """In `SitePolicy.allowed_settings`: every guarded setting."""
 

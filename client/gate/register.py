@@ -173,7 +173,8 @@ class Register:
             kind: what is answered about them; groups of one kind are compared.
             names: the people.
             groups: `(groups, people)`, who is in each.
-            floor: groups that differ by fewer people get the same answer.
+            floor: groups that differ by fewer people get the same answer; up to twice as many where a secret offset
+                says so, so that a changed answer does not show whose change it was.
             run: the run that asked.
         """
         sizes = np.full(len(groups), SMALL, dtype=np.int64)
@@ -186,17 +187,20 @@ class Register:
             known = np.zeros((len(earlier), max([width, *(len(each) for each in earlier)], default=0)), dtype=bool)
             for row, each in zip(known, earlier, strict=True):
                 row[: len(each)] = each
+            secret = self.secret(connection)
+            limits = np.asarray([floor + draw_offset(secret, row, floor) for row in known], dtype=np.int64)
             for index, group in enumerate(groups):
                 if int(group.sum()) < floor:
                     continue
                 bits = np.zeros(known.shape[1], dtype=bool)
                 bits[place[group]] = True
                 apart = (known != bits).sum(1)
-                near = np.flatnonzero(apart < floor)
+                near = np.flatnonzero(apart < limits)
                 if len(near):
                     sizes[index] = int(known[near[apart[near].argmin()]].sum())
                     continue
                 known = np.vstack([known, bits])
+                limits = np.append(limits, floor + draw_offset(secret, bits, floor))
                 sizes[index] = int(bits.sum())
                 row_ = (dataset, kind, np.packbits(bits[:width]).tobytes(), run, time.time())
                 connection.execute("INSERT OR IGNORE INTO releases VALUES (?, ?, ?, ?, ?)", row_)
@@ -242,6 +246,20 @@ class Register:
                     raise SiteError(f"policy: this hospital answers {kind} for at most {limit} models in one {span}")
             connection.execute("INSERT INTO questions VALUES (?, ?, ?, ?)", (*key, now))
 
+    def bind(self, run: str, digest: str) -> None:
+        """Hold a run to the settings that it began with.
+
+        Raises:
+            SiteError: the run now asks with others.
+        """
+        with self.open() as connection:
+            query = "SELECT digest FROM questions WHERE run = ? AND kind = 'settings'"
+            known = connection.execute(query, (run,)).fetchone()
+            if known is None:
+                connection.execute("INSERT INTO questions VALUES (?, 'settings', ?, ?)", (run, digest, time.time()))
+            elif known[0] != digest:
+                raise SiteError("policy: a run keeps its configuration, strategy and scaling; start another run")
+
     def summary(self) -> dict[str, dict[str, int]]:
         """Return counts for the hospital's own eyes: people by data set and split, releases and questions by kind."""
         names = {0: "train", 1: "validation", 2: "test", -1: "none"}
@@ -265,6 +283,12 @@ def open_register(context: SiteContext) -> Register:
     if context.state is None or context.site is None:
         raise SiteError("this hospital keeps a register of what it answered, but has no folder for it: give --state")
     return Register(get_ledger_path(context.state, context.site).with_name("register.sqlite"), context.site)
+
+
+def draw_offset(secret: bytes, group: npt.NDArray[np.bool_], floor: int) -> int:
+    """Return a number below `floor` that only the site can tell, the same for the same group."""
+    members = np.flatnonzero(group).astype(np.int64).tobytes()
+    return hmac.new(secret, b"offset" + members, hashlib.sha256).digest()[0] % floor
 
 
 def hash_person(secret: bytes, name: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from client.gate.guarded_settings import LATENT_VIEW, allows
 from client.gate.register import open_register
 from client.gate.weights import keep_update
 from client.site_context import SiteContext
@@ -30,11 +31,17 @@ def check_reply(context: SiteContext, request: Request, reply: Reply) -> None:
         raise SiteError("policy: the reply holds numbers that are not finite: it is not sent")
     if isinstance(reply, ValidateReply | FinalTestReply):
         check_tables(context, reply)
-    if isinstance(reply, TrainReply) and isinstance(request, TrainRequest) and not request.config.privacy.on:
+    if isinstance(reply, TrainReply) and isinstance(request, TrainRequest):
         if reply.report.loss is not None and not context.policy.share_training_loss:
             raise SiteError("policy: the training loss does not leave here: the reply is not sent")
         if context.policy.max_weight_distance is not None:
-            keep_update(open_register(context), request.run_id, request.weights, reply.weights)
+            keep_update(
+                open_register(context),
+                request.run_id,
+                request.weights,
+                reply.weights,
+                bounded=request.config.privacy.kind != "hospital",
+            )
 
 
 def list_arrays(reply: Reply) -> Iterable[npt.NDArray[np.generic]]:
@@ -62,7 +69,6 @@ def check_tables(context: SiteContext, reply: ValidateReply | FinalTestReply) ->
             continue
         if table.scores.shape[-1] > policy.max_bins:
             raise SiteError("policy: a histogram has more bins than max_bins: the reply is not sent")
-    if isinstance(reply, FinalTestReply) and reply.report.view is not None:
-        synthetic_or_shared = policy.share_examples or not reply.report.view.examples
-        if not synthetic_or_shared:
-            raise SiteError("policy: single examples do not leave here: the reply is not sent")
+    view = reply.report.view if isinstance(reply, FinalTestReply) else None
+    if view is not None and (not allows(policy, LATENT_VIEW) or (view.examples and not policy.share_examples)):
+        raise SiteError("policy: a view of latent space does not leave here: the reply is not sent")

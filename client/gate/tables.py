@@ -45,7 +45,7 @@ def coarsen_counts(total: Counts, people: Counts, policy: SitePolicy, sizes: Siz
     floor, grain = policy.min_cell_patients, policy.round_counts_to
     if floor <= 1 and grain <= 1:
         return total
-    single = bool((people.scores.sum((-2, -1)) <= 1).all())
+    single = is_single(people)
     scores = np.zeros_like(total.scores)
     width = total.scores.shape[-1] // people.scores.shape[-1]
     for place in range(len(scores)):
@@ -74,6 +74,28 @@ def coarsen_counts(total: Counts, people: Counts, policy: SitePolicy, sizes: Siz
         utility=round_sums(total.utility),
         lead=np.asarray(lead, dtype=np.float64),
     )
+
+
+def is_single(people: Counts) -> bool:
+    """Return whether each person has one example at most."""
+    return bool((people.scores.sum((-2, -1)) <= 1).all())
+
+
+def resample_table(total: Counts, resamples: int, rng: np.random.Generator) -> Counts:
+    """Return `(resamples, ...)` counts drawn from a table's own, each row of a matrix and each histogram for itself."""
+
+    def draw(values: Ints) -> Ints:
+        flat = values.reshape(-1, values.shape[-1])
+        drawn = np.zeros((resamples, *flat.shape), dtype=np.int64)
+        for place, row in enumerate(flat):
+            if count := int(row.sum()):
+                drawn[:, place] = rng.multinomial(count, row / count, size=resamples)
+        return drawn.reshape(resamples, *values.shape)
+
+    confusion, scores = draw(total.confusion), draw(total.scores)
+    losses = np.asarray([loss_of_histogram(*parts) for parts in zip(scores, confusion, strict=True)], dtype=np.float64)
+    utility = np.repeat(total.utility[None], resamples, 0) if total.utility.size else total.utility
+    return Counts(confusion, scores, losses, utility)
 
 
 def answer_rows(confusion: Ints, by_person: Ints, floor: int, sizes: Sizes) -> Ints:
@@ -144,6 +166,13 @@ def merge_gain(gain: Floats, stretches: Sequence[tuple[int, int]]) -> Floats:
     for first, end in stretches:
         merged[first] = gain[first:end].sum()
     return merged
+
+
+def hide_rare_columns(moments: dict[str, Floats], floor: int) -> dict[str, Floats]:
+    """Return sums of columns in which a column that fewer than `floor` rows have measured is as if none had."""
+    rare = (moments["count"] > 0) & (moments["count"] < floor)
+    hidden = {name: np.where(rare, 0.0, values) for name, values in moments.items()}
+    return {**hidden, "missing": np.where(rare, moments["count"] + moments["missing"], moments["missing"])}
 
 
 def merge_rank_bins(histogram: Floats, floor: int) -> Floats:

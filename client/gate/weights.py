@@ -63,8 +63,11 @@ def get_update_path(register: Register, run: str) -> Path:
     return register.path.with_name("updates") / f"{run}.safetensors"
 
 
-def keep_update(register: Register, run: str, sent: Weights, update: Weights) -> None:
-    """Keep what this hospital was sent and what it made of it, for the check of the next weights."""
+def keep_update(register: Register, run: str, sent: Weights, update: Weights, *, bounded: bool = True) -> None:
+    """Keep what this hospital was sent and what it made of it, for the check of the next weights.
+
+    `bounded`: false where the update is no model, as at privacy.level=hospital, so that no distance is measured.
+    """
     from safetensors.numpy import save
 
     path = get_update_path(register, run)
@@ -72,7 +75,7 @@ def keep_update(register: Register, run: str, sent: Weights, update: Weights) ->
     longest = max(read_longest(path), measure_distance(update, sent))
     arrays = {f"sent/{name}": np.asarray(value, order="C") for name, value in sent.items() if name in update}
     arrays |= {f"update/{name}": np.asarray(value, order="C") for name, value in update.items()}
-    arrays["longest"] = np.asarray(longest)
+    arrays["longest"] = np.asarray(longest if bounded else np.inf)
     files.write_bytes(path, save(arrays))
     old = sorted(path.parent.glob("*.safetensors"), key=lambda item: item.stat().st_mtime)
     for item in old[:-KEPT_RUNS]:
@@ -100,6 +103,8 @@ def check_later_weights(policy: SitePolicy, register: Register, run: str, weight
     except (OSError, SafetensorError):
         raise SiteError("policy: this hospital's last update cannot be read, so it cannot check the weights") from None
     update = {name.removeprefix("update/"): value for name, value in previous.items() if name.startswith("update/")}
+    if not math.isfinite(float(previous["longest"])):
+        return
     if any(name not in weights or weights[name].shape != value.shape for name, value in update.items()):
         raise SiteError("policy: the weights are not of the model that this hospital trained in this run")
     allowed = policy.max_weight_distance * float(previous["longest"]) + SAME * max(1, len(update)) ** 0.5

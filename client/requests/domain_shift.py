@@ -9,7 +9,7 @@ import numpy as np
 from client.evaluation.small_groups import MIN_PATIENTS
 from client.gate.plausible_scaling import check_base_scaling
 from client.gate.register import TOO_FEW, open_register
-from client.gate.tables import round_sums
+from client.gate.tables import hide_rare_columns, round_sums
 from client.site import load_site
 from client.site_context import SiteContext
 from common import distance, scaling
@@ -55,7 +55,8 @@ def sum_columns(context: SiteContext, cohort: Cohort, config: RunConfig, base: b
         raise SiteError("domain shift: this task has no columns to compare, only a signal that is no ECG")
     values = column_table(cohort)
     if not base:
-        return scaling.compute_column_moments(values)
+        moments = scaling.compute_column_moments(values)
+        return moments if context.simulated else hide_rare_columns(moments, minimum)
     agreed = Scaling.from_bytes(base)
     if agreed.centre.shape != (values.shape[1],):
         raise SiteError(f"the scaling is of {agreed.centre.size} columns, this task has {values.shape[1]}")

@@ -11,7 +11,7 @@ from client.evaluation.latent_view import build_latent_view
 from client.evaluation.predictions import build_predictor, compute_predictions, count_predictions
 from client.evaluation.recalibration import evaluate_recalibrations
 from client.gate.disclosure import ReleaseRules
-from client.gate.guarded_settings import allows
+from client.gate.guarded_settings import LATENT_VIEW, allows
 from client.gate.register import open_register
 from client.requests.loaded_model import LoadedModel, load_model, refuse_external
 from client.site import load_site
@@ -75,7 +75,8 @@ def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestRep
         results |= {personal_table(name): item for name, item in figures.items()}
         tables |= {personal_table(name): item for name, item in own.tables.items()}
         suppressed |= {personal_table(name): least for name, least in own.suppressed.items()}
-    if request.latent and ALL_PATIENTS in results and len(site.test.y):
+    shows = allows(policy, LATENT_VIEW)
+    if shows and request.latent and ALL_PATIENTS in results and len(site.test.y):
         load_start_weights(loaded.model, request, loaded.saved)
         view = build_latent_view(Detector(loaded.model, request.config), site, policy, request.latent)
     report = FinalTestReport(

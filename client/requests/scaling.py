@@ -6,7 +6,7 @@ import hashlib
 
 from client.gate.plausible_scaling import check_base_scaling
 from client.gate.register import TOO_FEW, open_register
-from client.gate.tables import merge_rank_bins
+from client.gate.tables import hide_rare_columns, merge_rank_bins
 from client.input_scaling import compute_input_histogram, compute_input_moments
 from client.privacy.checks import check_private_training
 from client.privacy.noisy_counts import release_training_counts
@@ -46,6 +46,8 @@ def handle_scaling(context: SiteContext, request: ScalingRequest) -> ScalingRepl
         )
     base = Scaling.from_bytes(request.base) if request.base else None
     sums = compute_input_moments(site.train)
+    if not context.simulated:
+        sums = hide_rare_columns(sums, context.policy.min_cell_patients)
     if base is not None:
         if not context.simulated:
             check_base_scaling(base, sums)

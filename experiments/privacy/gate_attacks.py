@@ -292,9 +292,6 @@ def attack_groups(coordinator: Coordinator, whole: Site) -> AttackResult:
     single = [float(v) for v, n in zip(values, counts, strict=True) if n == 1][2:-2:3][:10]
     isolated = 0
     settings = {"evaluation__bins": coordinator.context.policy.max_bins, "evaluation__bootstrap": 0}
-    plain = coordinator.set(model={"name": "logreg"}, data__scaling="none", **settings)
-    run = train_here(coordinator, whole, plain)
-    weights = build_weights(plain, whole)
     for value in single:
         tables: list[Mapping[str, Any]] = []
         for edge in (value - 1e-3, value + 1e-3):
@@ -304,6 +301,7 @@ def attack_groups(coordinator: Coordinator, whole: Site) -> AttackResult:
                 evaluation__subgroups={"columns": {name: [edge]}},
                 **settings,
             )
+            run, weights = train_here(coordinator, whole, config), build_weights(config, whole)
             reply = coordinator.ask(FinalTestRequest(config, round=1, weights=weights, run_id=run))
             tables.append(reply.tables if isinstance(reply, FinalTestReply) else {})
         low = [sorted(key for key in found if key.startswith(GROUP_PREFIX)) for found in tables]
@@ -317,12 +315,13 @@ def attack_trained_people(coordinator: Coordinator, whole: Site) -> AttackResult
     """Train in one run; in another, with another seed, have the people who trained tested."""
     settings = {"evaluation__bins": coordinator.context.policy.max_bins, "evaluation__bootstrap": 0}
     first = coordinator.set(seed=1, model={"name": "logreg"}, **settings)
-    run = train_here(coordinator, whole, first)
+    train_here(coordinator, whole, first)
     trained = set(list_people(load_site(coordinator.context, first).train))
     crossed = 0
     for seed in range(2, 8):
         second = coordinator.set(seed=seed, sites__test=0.99, model={"name": "logreg"}, **settings)
-        reply = coordinator.ask(FinalTestRequest(second, round=1, weights=build_weights(first, whole), run_id=run))
+        run, weights = train_here(coordinator, whole, second), build_weights(second, whole)
+        reply = coordinator.ask(FinalTestRequest(second, round=1, weights=weights, run_id=run))
         if isinstance(reply, FinalTestReply):
             crossed = max(crossed, len(trained & set(list_people(load_site(coordinator.context, second).test))))
     return coordinator.result("people who trained, tested with another seed", crossed, len(trained))

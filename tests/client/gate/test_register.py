@@ -160,9 +160,30 @@ def test_groups_that_differ_by_few_get_one_answer(register: Register) -> None:
     first = list(range(20))
     assert sizes(register, first) == [20]
     assert sizes(register, first[:-1], [*first, 30], list(range(4, 20))) == [20, 20, 20]
-    assert sizes(register, list(range(25))) == [25]
-    assert sizes(register, list(range(24))) == [25]  # nearest to what was answered last
+    assert sizes(register, list(range(30))) == [30]
+    assert sizes(register, list(range(28))) == [30]  # nearest to what was answered last
     assert sizes(register, first, kind="other cells") == [20]
+
+
+def test_nobody_can_tell_whose_change_changes_an_answer(tmp_path: Path) -> None:
+    """Between the floor and twice the floor a secret of the site's decides: one person more or less proves nothing."""
+    flips = set()
+    for number in range(30):
+        register = Register(tmp_path / str(number) / "register.sqlite", "north")
+        assert sizes(register, list(range(20))) == [20]
+        apart = next(n for n in range(1, 21) if sizes(register, list(range(20 + n))) == [20 + n])
+        flips.add(apart)
+    assert min(flips) >= 5
+    assert max(flips) <= 10
+    assert len(flips) > 2
+
+
+def test_a_run_keeps_its_settings(register: Register) -> None:
+    register.bind("a", "1")
+    register.bind("a", "1")
+    register.bind("b", "2")
+    with pytest.raises(SiteError, match="a run keeps its configuration"):
+        register.bind("a", "2")
 
 
 def test_small_groups_and_empty_ones_look_alike(register: Register) -> None:
@@ -174,4 +195,4 @@ def test_people_who_come_later_are_compared_too(register: Register) -> None:
     member = np.ones((1, 10), dtype=bool)
     assert register.answer_sizes("heart", "cells", people(0, 10), member, 5, "a").tolist() == [10]
     assert register.answer_sizes("heart", "cells", people(0, 12), np.ones((1, 12), bool), 5, "a").tolist() == [10]
-    assert register.answer_sizes("heart", "cells", people(0, 15), np.ones((1, 15), bool), 5, "a").tolist() == [15]
+    assert register.answer_sizes("heart", "cells", people(0, 20), np.ones((1, 20), bool), 5, "a").tolist() == [20]
