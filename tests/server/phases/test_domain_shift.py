@@ -108,9 +108,9 @@ def replace_policy(**changes: Any) -> SitePolicy:
     return SIMULATION_POLICY.model_copy(update=changes)
 
 
-def test_a_real_hospital_has_a_floor_and_a_private_one_refuses(sites: dict[str, Site]) -> None:
+def test_a_real_hospital_has_a_floor_and_a_private_one_refuses(sites: dict[str, Site], tmp_path: Path) -> None:
     base = scaling.fit_standard_scaling(scaling.compute_column_moments(column_table(sites["west"].train))).to_bytes()
-    place = SiteContext(tiny.policy(), site="west", data=Path("here"))
+    place = SiteContext(tiny.policy(), site="west", data=Path("here"), state=tmp_path)
     cells = {
         one.simulated: domain_shift.sum_columns(one, sites["west"].train, config(), base)["cells"]
         for one in (place, SiteContext(SIMULATION_POLICY, site="west"))
