@@ -44,8 +44,8 @@ class GaussianSteps(NamedTuple):
 def merge_history(history: Iterable[GaussianSteps]) -> tuple[GaussianSteps, ...]:
     """Return a history with the steps of equal q and sigma added up, sorted.
 
-    >>> merged([Spent(0.1, 1.0, 5), Spent(0.1, 2.0, 1), Spent(0.1, 1.0, 5)])
-    (Spent(q=0.1, sigma=1.0, steps=10), Spent(q=0.1, sigma=2.0, steps=1))
+    >>> merge_history([GaussianSteps(0.1, 1.0, 5), GaussianSteps(0.1, 2.0, 1), GaussianSteps(0.1, 1.0, 5)])
+    (GaussianSteps(q=0.1, sigma=1.0, steps=10), GaussianSteps(q=0.1, sigma=2.0, steps=1))
     """
     steps: dict[tuple[float, float], int] = {}
     for q, sigma, count in history:
@@ -131,7 +131,7 @@ def solve_noise(
 def count_steps(rounds: int, epochs: int, q: float) -> int:
     """Return the number of steps of some rounds; an epoch's steps draw each unit once on average.
 
-    >>> steps_of(rounds=10, epochs=2, q=0.1)
+    >>> count_steps(rounds=10, epochs=2, q=0.1)
     200
     """
     return rounds * epochs * math.ceil(round(1 / q, 9))

@@ -66,7 +66,7 @@ def guesses_probability(canaries: int, guesses: int, correct: int, epsilon: floa
 
     With a delta of 0 it is the tail of a binomial distribution with the probability of randomised response:
 
-    >>> one_run_chance(10, 10, 10, 0.0, 0.0) == 2.0 ** -10
+    >>> guesses_probability(10, 10, 10, 0.0, 0.0) == 2.0 ** -10
     True
     """
     from scipy.stats import binom

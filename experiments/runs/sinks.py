@@ -166,7 +166,7 @@ def _quiet() -> Iterator[None]:
 def to_sink_name(name: str) -> str:
     """Return a name with only those characters that every sink accepts.
 
-    >>> plain("test/federated/macro_f1/St. Mary's [east]")
+    >>> to_sink_name("test/federated/macro_f1/St. Mary's [east]")
     'test/federated/macro_f1/St. Mary_s _east_'
     """
     return re.sub(r"[^\w./ -]", "_", name)

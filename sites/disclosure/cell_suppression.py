@@ -49,7 +49,7 @@ def format_cells(table: Table, state: npt.NDArray[np.int8], minimum: int = 5) ->
     """Return the table with its cells as numbers, `<5` or `hidden`.
 
     >>> counts = np.array([[3, 40, 43], [20, 50, 70], [23, 90, 113]])
-    >>> shown(counts, suppress(counts))
+    >>> format_cells(counts, suppress_cells(counts))
     [['<5', 'hidden', 43], ['hidden', 'hidden', 70], [23, 90, 113]]
     """
     texts = {SMALL: f"<{minimum}", HIDDEN: "hidden"}

@@ -114,7 +114,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
 def format_bytes(count: int) -> str:
     """Return a number of bytes in words.
 
-    >>> big(1_234_567), big(999)
+    >>> format_bytes(1_234_567), format_bytes(999)
     ('1.2 MB', '999 bytes')
     """
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
