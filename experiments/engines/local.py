@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from flwr.app import Context, Error, Message, RecordDict
-from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -36,7 +35,7 @@ class LocalGrid(Grid):
 
     def __init__(
         self,
-        app: ClientApp,
+        app: Callable[[Message, Context], Message],
         sites: int,
         workers: int,
         run_config: dict[str, Any] | None = None,

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from scipy.optimize import minimize
 from torch.nn import functional
 
 from client.site import Site
@@ -202,6 +203,25 @@ def krums(malicious: int, select: int) -> Callable[[World], Model]:
     return reference
 
 
+def geomedian(world: World) -> Model:
+    """The mixture of the sites' models from which the summed distance to them is least, found without derivatives."""
+
+    def merge(number: int, old: Model, found: list[Model]) -> Model:
+        flat = np.stack([np.concatenate([one[name].ravel() for name in old]) for one in found])
+        scale = np.linalg.norm(flat - flat.mean(0), axis=1).mean()
+
+        def distance(free: np.ndarray) -> float:
+            mixture = np.append(free, 1 - free.sum()) @ flat
+            return sum(float(np.sqrt(((one - mixture) ** 2).sum())) for one in flat) / scale
+
+        start = np.full(len(found) - 1, 1 / len(found))
+        free = minimize(distance, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-15}).x
+        assert np.abs(free - start).max() > 0.01, "a plain mean would do"
+        return World([], [*free, 1 - free.sum()], 0, {}, 0).mean(found)
+
+    return world.run(merge)
+
+
 def local_layers(names: Sequence[str]) -> Callable[[World], Model]:
     """Some arrays of each site's own go on from round to round; the server's stay as they began."""
 
@@ -267,6 +287,7 @@ CASES: dict[str, tuple[dict[str, Any], int, Callable[[World], Model]]] = {
     "fedavgm": ({"lr": 0.5, "momentum": 0.7}, 2, fedavgm),
     "fedmedian": ({}, 3, by_value(lambda values: values[1])),
     "fedtrimmedavg": ({"cut": 0.25}, 5, by_value(lambda values: sum(values[1:4]) / 3)),
+    "geomedian": ({}, 4, geomedian),
     "krum": ({"malicious": 1}, 5, krums(1, 1)),
     "multikrum": ({"malicious": 1, "select": 3}, 5, krums(1, 3)),
     "fedbn": ({}, 2, local_layers(NORMS)),

@@ -96,6 +96,19 @@ def test_fedmedian_and_the_trimmed_mean_ignore_weights_and_outliers() -> None:
         assert merge(strategy("fedtrimmedavg", cut=0.4), replies(*sent, weights=weights)) == [3, 5]
 
 
+def test_the_geometric_median_is_moved_little_by_one_model_however_far() -> None:
+    found = strategy("geomedian")
+    # of numbers it is the median
+    assert merge(found, replies(w(0), w(1), w(100), weights=(1, 1, 1e9)), w(0)) == pytest.approx([1], abs=1e-4)
+    # of an equilateral triangle the center, and of a quadrilateral the point in which its diagonals cross
+    height = 3**0.5
+    assert merge(found, replies(w(-1, 0), w(1, 0), w(0, height))) == pytest.approx([0, height / 3], abs=1e-6)
+    for far in (3, 1000, 1e9):
+        sent = [w(0, 0), w(2, 0), w(0, 2), w(far, far)]
+        assert merge(found, replies(*sent, weights=(1, 1, 1, 1e9))) == pytest.approx([1, 1], abs=1e-3)
+    assert merge(found, replies(w(5, 6), w(7, 8), w(7, 8), w(7, 8))) == pytest.approx([7, 8], abs=1e-5)
+
+
 def test_krum_takes_a_model_from_the_crowd() -> None:
     # squared distances to the two nearest (5 - 1 - 2): 0: 1 + 9, 1: 1 + 4, 3: 4 + 9, 6: 9 + 25, 100: far
     sent = [w(0), w(1), w(3), w(6), w(100)]
@@ -126,6 +139,7 @@ def test_krum_sees_small_differences_between_large_weights() -> None:
         ("krum", {"malicious": 1}, 4, "1 with 1 malicious sites needs 5 answers a round, 4 came"),
         ("krum", {}, 2, "1 with 0 malicious sites needs 3 answers a round, 2 came"),
         ("multikrum", {"malicious": 1, "select": 5}, 5, "5 with 1 malicious sites needs 6 answers a round, 5 came"),
+        ("geomedian", {}, 2, "geomedian needs 3 answers a round, 2 came"),
         ("fedtrimmedavg", {"cut": 0.2}, 4, "cut=0.2 leaves out none of 4 answers: set cut to at least 1/4"),
         ("fedtrimmedavg", {"cut": 0.4}, 2, "cut=0.4 leaves out none of 2 answers"),
     ],
