@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -157,8 +156,3 @@ def digest_question(request: ModelRequest) -> str:
 def list_people(cohort: Cohort) -> list[str]:
     """Return the people who have examples in a cohort."""
     return sorted({cohort.persons[int(i)] for i in np.unique(cohort.patient)})
-
-
-def list_group_people(cohort: Cohort, rows: Iterable[bool]) -> list[str]:
-    """Return the people who have examples among `rows` of a cohort."""
-    return sorted({cohort.persons[int(i)] for i in np.unique(cohort.patient[np.asarray(list(rows), dtype=bool)])})

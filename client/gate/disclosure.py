@@ -20,7 +20,7 @@ from common.metrics.early_warning import Ints
 from common.metrics.figures import Figure
 
 DECIMALS = 2
-"""Decimals of an interval's bounds, which are rounded outwards: they are computed from exact counts."""
+"""Decimals of an interval's bounds, which are rounded outwards: with `share_resamples` they come from exact counts."""
 PEOPLE_PER_PARAMETER = 10
 """People behind each parameter of a recalibration that is fitted at the site."""
 PARAMETERS = {"threshold": 1, "temperature": 1, "platt": 2, "isotonic": 20}
