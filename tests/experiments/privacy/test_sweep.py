@@ -111,8 +111,8 @@ def test_a_sweep_goes_on_where_it_was(
 ) -> None:
     path, folder, found = swept
     ran: list[Any] = []
-    original = series.launch.run
-    monkeypatch.setattr(series.launch, "run", lambda *a: ran.append(a) or original(*a))
+    original = series.run.run_experiment
+    monkeypatch.setattr(series.run, "run_experiment", lambda *a, **k: ran.append(a) or original(*a, **k))
     assert sweep.run_sweep(path, [], ("none", "4"), (1, 2), folder, run_progress.QuietPrinter()) == found
     assert not ran
     again = sweep.run_sweep(path, [], ("none", "4", "2"), (1,), folder, run_progress.QuietPrinter())
