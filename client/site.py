@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 
 from client import input_scaling
 from client.gate.own_split import apply_own_split
@@ -97,7 +98,7 @@ def read_site(context: SiteContext, reduced_config: str) -> Site:
         patients = [patient for patient in patients if patient.id in own]
     else:
         shift.refuse_at_hospital(config)
-        source = datasets.open_source(config, context.data)
+        source = datasets.open_site_source(config, _require_data(context))
         own_split = context.policy.split == "own"
         wanted = config.sites if not own_split else config.sites.model_copy(update={"split": "published"})
         patients, dropped = splits.drop_shared_persons(source.patients(), wanted)
@@ -114,6 +115,12 @@ def read_site(context: SiteContext, reduced_config: str) -> Site:
     if config.detecting:
         cohort = to_anomaly_task(cohort, config)
     return replace(Site.from_cohort(name, cohort, synthetic, dropped, source.card.warning), shift=shifted)
+
+
+def _require_data(context: SiteContext) -> Path:
+    if context.data is None:
+        raise ConfigError(f"{context.site}: no data folder")
+    return context.data
 
 
 _scaled_sites: dict[SiteContext, tuple[Site, str, Site]] = {}

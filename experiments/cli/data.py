@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from experiments.cli.data_own import add_commands
+
 if TYPE_CHECKING:
     from experiments.watcher import Event
     from sites.datasets import Source
@@ -139,7 +141,7 @@ def data_describe(
 ) -> None:
     """Show a data set's card with counts of its patients, small counts hidden; or the hospitals of a run."""
     if name.endswith((".yaml", ".yml")) or Path(name).is_file():
-        _describe_run(Path(name), settings)
+        _describe_run(Path(name), settings, least)
         return
     from experiments.cli.data_tables import render_description
     from experiments.cli.download_progress import show_count
@@ -188,6 +190,9 @@ def data_synth(
     typer.echo(generate_data_set(name, folder, given, settings or [], seed, show_progress))
 
 
+add_commands(app)
+
+
 def _open_source(name: str, folder: Path | None, settings: list[str] | None) -> Source:
     """Open a data set by its name here or at its publisher, with `data` options from `--set`."""
     from common.config import parse_config
@@ -211,8 +216,8 @@ def _is_simulated(settings: list[str] | None) -> bool:
     return any(setting.replace(" ", "").startswith("data.options.simulated=true") for setting in settings or [])
 
 
-def _describe_run(config_file: Path, settings: list[str] | None) -> None:
-    """Print the hospitals of a run, with the counts of their recordings and classes."""
+def _describe_run(config_file: Path, settings: list[str] | None, least: int) -> None:
+    """Print the hospitals of a run, with the counts of their recordings and classes, and who the patients are."""
     from common.config import load_config
     from experiments.runs.checks import resolve_paths
     from experiments.runs.experiment_files import find_experiment
@@ -230,3 +235,11 @@ def _describe_run(config_file: Path, settings: list[str] | None) -> None:
         typer.echo(f"  {site}: {len(ids)} recordings; {text}")
     if dropped:
         typer.echo(f"  excluded from training: {dropped} recording(s) of a person in the published test set")
+    if source.task().features and not source.task().channels:
+        from experiments.cli.data_tables import render_table_one
+        from experiments.cli.run_progress import open_console
+        from sites.disclosure.table_one import build_table_one
+
+        cohorts = {site: source.read(ids) for site, ids in hospitals.items()}
+        for part in render_table_one(list(cohorts), build_table_one(cohorts, least)):
+            open_console().print(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from common import plugins
 from experiments import generate_data
 from sites import datasets
 from sites.cohort import DataCard
+from sites.disclosure.table_one import TableOneRow
 from sites.download.catalogue import find_download
 from sites.download.verify import Verification
 
@@ -186,3 +188,15 @@ def _task(task: dict[str, Any]) -> str:
 
 def _cell(value: int | str) -> str:
     return f"{value:,}" if isinstance(value, int) else value
+
+
+def render_table_one(hospitals: Sequence[str], rows: Sequence[TableOneRow]) -> list[Table]:
+    """Return Table 1, a few hospitals side by side in each part so that a line holds 80 characters."""
+    width = max(1, min(3, len(hospitals)))
+    parts = []
+    for first in range(0, len(hospitals), width):
+        part = _table("patients: number (share), or median (quartiles)", *hospitals[first : first + width])
+        for row in rows:
+            part.add_row(Text(row.name), *(Text(cell) for cell in row.cells[first : first + width]))
+        parts.append(part)
+    return parts

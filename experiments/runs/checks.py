@@ -13,11 +13,15 @@ from common.settings import validate_settings
 def resolve_paths(config: RunConfig) -> RunConfig:
     """Return the configuration with absolute paths (engines change the folder) and without sinks.
 
-    Sinks do not affect a run, and no hospital needs to know of them.
+    Sinks do not affect a run, and no hospital needs to know of them. Options that lie beside the data, as a table's
+    description does, become the run's own.
     """
     data = config.data
     if data.path is not None:
+        from sites.datasets import read_options
+
         data = data.model_copy(update={"path": str(Path(data.path).expanduser().resolve())})
+        data = read_options(config.model_copy(update={"data": data})).data
     if data.cache is not None:
         data = data.model_copy(update={"cache": str(Path(data.cache).expanduser().resolve())})
     federation = config.federation
@@ -57,5 +61,10 @@ def check_plugins(config: RunConfig) -> None:
 def load_data_card(config: RunConfig) -> Any:
     """Return the data card of the run's data set."""
     from common import plugins
+    from sites.datasets import get_data_card
 
-    return plugins.load_plugin("sites.datasets", "CARD", config.data.dataset, "data set").CARD
+    module = plugins.load_plugin("sites.datasets", "CARD", config.data.dataset, "data set")
+    if not hasattr(module, "card"):
+        return module.CARD
+    options = validate_settings(module.Options, config.data.options, f"data.options of {config.data.dataset}")
+    return get_data_card(module, options)

@@ -13,6 +13,9 @@ and, where they apply,
                                           cells outside a plausible range as missing, and counts them
     unlabelled_rows(source)               rows for `wardround score` that need no label
     strip_band(options)                   pass band (Hz) of the filter that strips have passed; none: as recorded
+    card(options)                         the data card of these options, where it depends on them
+    options_from_path(path)               the options that a file at `data.path` states, and the data folder
+    check_site_folder(folder, options)    refuses options that a hospital's own data folder does not allow
 
 `folder` is where the data are, `store` where prepared data are kept.
 """
@@ -57,8 +60,7 @@ class Source:
     @property
     def card(self) -> DataCard:
         """The data card."""
-        card: DataCard = self.module.CARD
-        return card
+        return get_data_card(self.module, self.options)
 
     def task(self) -> Task:
         """Return what is predicted from what."""
@@ -81,6 +83,41 @@ class Source:
         """Return the examples of some recordings."""
         cohort: Cohort = self.module.read(self.folder, self.options, ids, self.store)
         return cohort
+
+
+def get_data_card(module: Any, options: Any) -> DataCard:
+    """Return the data card of a plug-in with its options."""
+    card: DataCard = module.card(options) if hasattr(module, "card") else module.CARD
+    return card
+
+
+def read_options(run: RunConfig) -> RunConfig:
+    """Return a run with the options that a file at `data.path` states, below those that the run itself states.
+
+    Raises:
+        ConfigError: the file states no options of this data set.
+    """
+    module = plugins.load_plugin("sites.datasets", "CARD", run.data.dataset, "data set")
+    if run.data.path is None or not hasattr(module, "options_from_path"):
+        return run
+    found = module.options_from_path(Path(run.data.path))
+    if found is None:
+        return run
+    options, folder = found
+    data = run.data.model_copy(update={"path": str(folder), "options": options | run.data.options})
+    return run.model_copy(update={"data": data})
+
+
+def open_site_source(run: RunConfig, folder: Path) -> Source:
+    """Return the data set of a run at a hospital, which its own data folder must allow.
+
+    Raises:
+        ConfigError: as `open_source`, or the folder's own description does not allow the run's options.
+    """
+    source = open_source(run, folder)
+    if hasattr(source.module, "check_site_folder"):
+        source.module.check_site_folder(folder, source.options)
+    return source
 
 
 def open_source(run: RunConfig, folder: Path | None) -> Source:

@@ -18,6 +18,8 @@ from common.settings import validate_settings
 from sites import cache, datasets, splits
 from sites.cohort import Cohort, DataCard, Patient, Windows
 from sites.datasets import Source, mitdb, mixed, ptbxl, synthetic
+from sites.datasets.table import simulate as table_simulate
+from sites.datasets.table.description import load_description
 from sites.ecg import beat_reader, features, recordings
 from sites.ecg.beat_reader import Options
 from sites.ecg.simulate import hospitals as generator
@@ -45,12 +47,14 @@ GENERATED: dict[str, list[dict[str, Any]]] = {
 """What is tried on the others, which generate their own layout."""
 MIXED = "mixed"
 """Made of two of the others."""
+TABLE = "table"
+"""Described by a file beside its data."""
 
 
 def variants() -> Iterator[Any]:
     for name in datasets.dataset_names():
         known = plugins.load_plugin("sites.datasets", "CARD", name, "data set").Options.model_fields
-        tried = GENERATED.get(name, [{}] if name == MIXED else OPTIONS["default"] + OPTIONS["ecg"])
+        tried = GENERATED.get(name, [{}] if name in (MIXED, TABLE) else OPTIONS["default"] + OPTIONS["ecg"])
         for options in tried:
             if options.keys() <= known.keys():
                 yield pytest.param((name, options), id="-".join([name, *map(str, options.values())]))
@@ -74,6 +78,10 @@ def source(request: pytest.FixtureRequest, hospitals: Path, store: Path) -> Sour
             generated = ptbxl.Options(simulated=True, patients=24)
             (both / "ptb-xl").symlink_to(ptbxl.default_folder(generated, store / "ptbxl", 1))
         return Source(module, module.Options(), both, store / name)
+    if name == TABLE:
+        table_simulate.generate(store / "table-data", hospitals=3, patients=30, seed=1)
+        described = load_description(store / "table-data" / "table.yaml")
+        return Source(module, described, store / "table-data", store / name)
     if name in GENERATED:
         wanted = validate_settings(module.Options, options | {"simulated": True}, name)
         return Source(module, wanted, module.default_folder(wanted, store / name, 1), store / name)

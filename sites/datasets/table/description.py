@@ -1,0 +1,261 @@
+"""The description of a table: which column is what, in which unit, and how missing values are written.
+
+It is a YAML file `table.yaml` beside the data, and the same keys stand under `data.options` of a run. The keys of
+`read` say how the files are read, and may differ between hospitals. All other keys are the contract: what is predicted
+from what, which must be the same at every hospital.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, StringConstraints, model_validator
+
+from common.errors import ConfigError
+from common.settings import Section, parse_yaml, validate_settings
+
+FILE_NAME = "table.yaml"
+"""Name of the description in a data folder."""
+HEADER = ("dataset", "format")
+"""Keys of the file that are not options of a run."""
+FORMAT = 1
+"""Version of the keys of the file."""
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Cell = Annotated[str, StringConstraints(max_length=200)]
+ClassName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.+/-]{0,39}$")]
+InputName = Annotated[str, StringConstraints(pattern=r"^[^=\x00-\x1f]{1,60}$")]
+MEASURED = " measured"
+"""Ending of the name of the 0/1 input that says whether another input was measured."""
+
+
+class Reading(Section):
+    """How a hospital's files are read."""
+
+    files: tuple[Text, ...] = Field(
+        ("*.csv",), min_length=1, description="names or patterns of the files in the data folder, as in visits-*.csv"
+    )
+    delimiter: Literal[",", ";", "\t", "|"] = Field(",", description="what separates the columns of a text file")
+    decimal: Literal[".", ","] = Field(".", description="what separates whole numbers from fractions")
+    encoding: Text = Field("utf-8", description="encoding of the text files, as Python names it")
+    missing: tuple[Cell, ...] = Field(
+        ("", "NA", "NaN", "nan", "null", "NULL", "?"), description="what stands in a cell that was not measured"
+    )
+    hospital: Text | None = Field(None, description="the column with the name of the hospital; none: see hospital_of")
+    hospital_of: Literal["file", "folder"] = Field(
+        "folder", description="without a column: each file is a hospital; or the whole folder is one"
+    )
+    columns: dict[str, Text] = Field(
+        default_factory=dict,
+        description="columns that are called differently in these files: contract's name: file's name",
+    )
+
+
+class Sex(Section):
+    """The column with the patients' sex."""
+
+    column: Text = Field(..., description="the column")
+    female: tuple[Cell, ...] = Field(("F", "f", "female"), min_length=1, description="what stands for female")
+    male: tuple[Cell, ...] = Field(("M", "m", "male"), min_length=1, description="what stands for male")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if shared := set(self.female) & set(self.male):
+            raise ValueError(f"{sorted(shared)[0]!r} stands for both sexes")
+        return self
+
+
+class Outcome(Section):
+    """What is predicted."""
+
+    column: Text = Field(..., description="the column")
+    values: tuple[Cell, ...] = Field(
+        ..., min_length=2, max_length=50, description="what stands in it; of two, the second is the event"
+    )
+    classes: tuple[ClassName, ...] = Field((), description="a name for each of the values; none: the values themselves")
+    title: str = Field("", max_length=200, description="the outcome in words, as in death in hospital")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.values)) != len(self.values):
+            raise ValueError("values: one of them occurs twice")
+        if self.classes and len(self.classes) != len(self.values):
+            raise ValueError(
+                f"classes: {len(self.values)} values need {len(self.values)} names, not {len(self.classes)}"
+            )
+        if len(set(self.names)) != len(self.values):
+            raise ValueError("classes: two values need two names")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each class."""
+        if self.classes:
+            return self.classes
+        names = tuple(re.sub(r"[^A-Za-z0-9 _.+/-]", "", value).strip() for value in self.values)
+        return tuple(name if re.match(r"[A-Za-z0-9]", name) else f"class {i}" for i, name in enumerate(names))
+
+
+class Time(Section):
+    """Rows in time: several rows of a patient, in which an event is predicted some hours ahead."""
+
+    column: Text = Field(..., description="the column: hours (a number), or date and time in ISO 8601")
+    ahead_hours: float = Field(
+        0.0, ge=0, le=8760, description="a row is labelled with the event if it begins within so many hours"
+    )
+    after: Literal["keep", "drop"] = Field(
+        "drop", description="rows after the event has begun: keep them as labelled, or leave them out"
+    )
+    carry: bool = Field(True, description="use the last measured value where none was measured in a row")
+
+
+class Input(Section):
+    """One input of the model."""
+
+    name: InputName = Field(..., description="its name in the model and in reports")
+    column: Text | None = Field(None, description="the column; none: the same name")
+    kind: Literal["number", "yes_no", "category"] = Field("number", description="kind of the values")
+    unit: str = Field("", max_length=40, description="unit of a number, the same at every hospital")
+    range: tuple[float, float] | None = Field(
+        None,
+        description="public range of a number, as from a textbook: cells outside it are read as not measured, and "
+        "private training clips to it",
+    )
+    yes_values: tuple[Cell, ...] = Field(("1", "yes", "true"), min_length=1, description="yes_no: what stands for yes")
+    no_values: tuple[Cell, ...] = Field(("0", "no", "false"), min_length=1, description="yes_no: what stands for no")
+    values: tuple[Cell, ...] = Field(
+        (), max_length=200, description="category: the values, each of which is a 0/1 input"
+    )
+    others: Literal["refuse", "missing"] = Field(
+        "refuse", description="a value that is not named here: refuse the file, or read it as not measured"
+    )
+    indicator: bool = Field(False, description="a further 0/1 input that says whether this one was measured")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _widen(cls, raw: Any) -> Any:
+        """Accept whole numbers as ends of a range, which YAML does not write as fractions."""
+        if isinstance(raw, dict) and isinstance(raw.get("range"), list | tuple):
+            ends = tuple(float(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in raw["range"])
+            return raw | {"range": ends}
+        return raw
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind == "category" and not self.values:
+            raise ValueError("a category needs values")
+        if len(set(self.values)) != len(self.values):
+            raise ValueError("values: one of them occurs twice")
+        if self.range is not None and not (self.kind == "number" and self.range[0] < self.range[1]):
+            raise ValueError("range: two numbers, the lower one first, for an input of kind number")
+        if self.kind == "yes_no" and set(self.yes_values) & set(self.no_values):
+            raise ValueError("yes_values and no_values share a value")
+        return self
+
+    @property
+    def source(self) -> str:
+        """Name of the column in the contract."""
+        return self.column or self.name
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the model's inputs that come from this column."""
+        own = tuple(f"{self.name}={value}" for value in self.values) if self.kind == "category" else (self.name,)
+        return (*own, self.name + MEASURED) if self.indicator else own
+
+
+class Description(Section):
+    """Options of the data set `table`."""
+
+    title: str = Field("", max_length=200, description="what the data are, as the report says it")
+    source: str = Field("", max_length=500, description="where the data come from")
+    licence: str = Field("", max_length=200, description="who may use the data, and for what")
+    synthetic: bool = Field(False, description="the data are generated, not from patients")
+    read: Reading = Field(default_factory=Reading, description="how the files are read; may differ between hospitals")
+    patient: Text | None = Field(None, description="the column that says which patient; none: each row is a patient")
+    age: Text | None = Field(None, description="the column with the age in years, for figures by age")
+    sex: Sex | None = Field(None, description="the column with the sex, for figures by sex")
+    time: Time | None = Field(None, description="rows in time, with an event ahead")
+    outcome: Outcome = Field(..., description="what is predicted")
+    inputs: tuple[Input, ...] = Field(..., min_length=1, max_length=2000, description="what it is predicted from")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [name for item in self.inputs for name in item.features]
+        if twice := sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []:
+            raise ValueError(f"inputs: {twice[0]} occurs twice")
+        identifiers = {self.patient, self.read.hospital, self.outcome.column} - {None}
+        for item in self.inputs:
+            if item.source in identifiers:
+                raise ValueError(f"inputs: {item.source} is the column of the patient, the hospital or the outcome")
+        if self.time is not None and self.patient is None:
+            raise ValueError("time: rows in time need the column of the patient")
+        if self.time is not None and len(self.outcome.values) != 2:
+            raise ValueError("time: an event ahead needs an outcome of two values")
+        return self
+
+    def contract(self) -> dict[str, Any]:
+        """Return what must be the same at every hospital, JSON-ready."""
+        return self.model_dump(mode="json", exclude={"read", "title", "source", "licence", "synthetic"})
+
+    def needed_columns(self, *, labelled: bool = True) -> tuple[str, ...]:
+        """Return the columns that are read, by their names in the contract."""
+        wanted = [self.patient, self.age, self.sex and self.sex.column, self.time and self.time.column]
+        wanted += [self.outcome.column] if labelled else []
+        wanted += [item.source for item in self.inputs]
+        return tuple(dict.fromkeys(name for name in wanted if name))
+
+
+def load_description(path: Path) -> Description:
+    """Return the description in a file.
+
+    Raises:
+        ConfigError: no such file, or it is no description; names the key.
+    """
+    return validate_settings(Description, read_description(path), str(path))
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Return the keys of a description's file, without those that name its format.
+
+    Raises:
+        ConfigError: no such file, not YAML, or a description of something else.
+    """
+    try:
+        raw = parse_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file in UTF-8") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict) or raw.get("dataset") != "table":
+        raise ConfigError(f"{path}: not the description of a table: its first key is dataset: table")
+    if raw.get("format", FORMAT) != FORMAT:
+        raise ConfigError(f"{path}: format {raw['format']} is not known here, only {FORMAT}: install a newer Wardround")
+    return {str(key): value for key, value in raw.items() if key not in HEADER}
+
+
+def find_difference(one: Description, other: Description) -> str:
+    """Return the first key in which two contracts differ, as in `inputs.3.unit`, or "".
+
+    The values are not named: those of categories are data of a hospital.
+    """
+    return _first_difference(one.contract(), other.contract(), "")
+
+
+def _first_difference(one: Any, other: Any, where: str) -> str:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted({*one, *other}, key=str):
+            if found := _first_difference(one.get(key), other.get(key), f"{where}.{key}".lstrip(".")):
+                return found
+        return ""
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for i, (left, right) in enumerate(zip(one, other, strict=True)):
+            name = left.get("name", i) if isinstance(left, dict) else i
+            if found := _first_difference(left, right, f"{where}.{name}"):
+                return found
+        return ""
+    return "" if one == other else where

@@ -1,0 +1,110 @@
+"""A table as it is looked at before it is described: its columns, and what was found about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from common.errors import DataError
+from sites.datasets.table.columns import Column, Floats, parse_numbers
+from sites.datasets.table.description import Reading
+from sites.datasets.table.files import open_arrow, to_column
+from sites.datasets.table.sniff import sniff_reading
+
+MISSING_WORDS = (
+    "", "NA", "N/A", "n/a", "na", "NaN", "nan", "NULL", "Null", "null", "None", "none", "?", "-", "--", ".", "missing",
+    "Missing", "unknown", "Unknown", "not measured",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the reader of a description should know.
+
+    Attributes:
+        level: "wrong" must be corrected before a run, "check" should be looked at, "note" tells what was done.
+        column: the column, or "".
+        text: what was seen, without a patient's value.
+    """
+
+    level: str
+    column: str
+    text: str
+
+
+@dataclass
+class Table:
+    """The columns of all files together.
+
+    Attributes:
+        path: the file or folder that was looked at.
+        reading: how the files are written.
+        columns: every column, with words for missing values as missing.
+        rows: number of rows.
+        file: which file each row is from.
+    """
+
+    path: Path
+    reading: Reading
+    columns: dict[str, Column]
+    rows: int
+    file: npt.NDArray[np.int64]
+    findings: list[Finding] = field(default_factory=list)
+
+    def say(self, level: str, column: str, text: str) -> None:
+        """Add a finding."""
+        self.findings.append(Finding(level, column, text))
+
+    def numbers(self, name: str) -> Floats | None:
+        """Return a column as numbers, or None if a value is none."""
+        column = self.columns[name]
+        parsed = parse_numbers(column.values, self.reading.decimal)
+        if not len(parsed) or np.isnan(parsed).any():
+            return None
+        numbers: Floats = column.spread(parsed, np.nan)
+        return numbers
+
+
+def load_table(path: Path) -> Table:
+    """Return all columns of the files at a path.
+
+    Raises:
+        DataError: they cannot be read, or their columns differ.
+    """
+    import pyarrow as pa
+
+    reading = sniff_reading(path)
+    folder = path.parent if path.is_file() else path
+    tables = [open_arrow(folder / name, reading) for name in reading.files]
+    names = tables[0].column_names
+    for name, table in zip(reading.files, tables, strict=True):
+        if sorted(table.column_names) != sorted(names):
+            odd = sorted(set(table.column_names) ^ set(names))
+            raise DataError(f"{folder / name}: its columns are not those of {reading.files[0]}: see {odd[0]}")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{folder / reading.files[0]}: two columns are called {twice[0]}: give each its own name")
+    if "" in names:
+        raise DataError(f"{folder / reading.files[0]}: column {names.index('') + 1} has no name")
+    rows = [table.num_rows for table in tables]
+    if not sum(rows):
+        raise DataError(f"{folder / reading.files[0]}: it has a line of names and no row")
+    whole = (
+        tables[0]
+        if len(tables) == 1
+        else pa.concat_tables([t.select(names) for t in tables], promote_options="permissive")
+    )
+    columns = {name: to_column(whole.column(name), MISSING_WORDS) for name in names}
+    seen = {word for name in names for word in _words_in(whole.column(name))}
+    reading = reading.model_copy(
+        update={"missing": tuple(word for word in MISSING_WORDS if word in seen or word == "")}
+    )
+    file = np.repeat(np.arange(len(rows)), rows)
+    return Table(path, reading, columns, sum(rows), file)
+
+
+def _words_in(array: object) -> list[str]:
+    present = to_column(array, ()).values
+    return [word for word in MISSING_WORDS if word in present]

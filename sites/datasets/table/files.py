@@ -1,0 +1,248 @@
+"""Reading CSV and Parquet files as columns of text; errors name file, row and column, never a value."""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from csv import reader
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.errors import ConfigError, DataError
+from sites.datasets.table.columns import Column
+from sites.datasets.table.description import FILE_NAME, Description, Reading
+
+TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".psv", ".dat", ".data")
+PACKED_ENDINGS = (".gz", ".bz2")
+PARQUET_ENDINGS = (".parquet", ".pq")
+MAX_COLUMNS = 20_000
+
+
+def list_files(folder: Path, read: Reading) -> list[Path]:
+    """Return the files of a folder that a description names, in the order of their names.
+
+    Raises:
+        DataError: no such folder, or no such file.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no data folder {folder}: give the folder that holds the table's files and {FILE_NAME}")
+    found: dict[Path, None] = {}
+    for pattern in read.files:
+        if pattern.startswith("/") or ".." in Path(pattern).parts:
+            raise ConfigError(f"read.files: {pattern} leaves the data folder: name files in it")
+        matching = sorted(path for path in folder.glob(pattern) if path.is_file() and not path.name.startswith("."))
+        if not matching:
+            raise DataError(f"no file {pattern} in {folder}: read.files of {FILE_NAME} names the files")
+        found |= dict.fromkeys(path for path in matching if path.name != FILE_NAME)
+    return list(found)
+
+
+def is_parquet(path: Path) -> bool:
+    """Return whether a file is read as Parquet, by its name."""
+    return path.name.lower().endswith(PARQUET_ENDINGS)
+
+
+def is_table_file(path: Path) -> bool:
+    """Return whether a file's name is one of a table."""
+    name = path.name.lower()
+    for packed in PACKED_ENDINGS:
+        name = name.removesuffix(packed)
+    return name.endswith((*TEXT_ENDINGS, *PARQUET_ENDINGS)) and not path.name.startswith(".")
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """The columns of one file.
+
+    Attributes:
+        path: the file.
+        columns: by their names in the contract.
+        rows: number of rows.
+    """
+
+    path: Path
+    columns: Mapping[str, Column]
+    rows: int
+
+    def error(self, column: str, row: int, problem: str) -> DataError:
+        """Return the error of a cell; rows are counted from 1, without the line of names."""
+        where = f"row {row}, " if row else ""
+        return DataError(f"{self.path}: {where}column {column}: {problem}")
+
+
+def read_file(path: Path, description: Description, *, labelled: bool = True) -> RawFile:
+    """Return the described columns of a file.
+
+    Args:
+        path: a CSV or Parquet file.
+        description: which columns, and how missing values are written.
+        labelled: whether the column of the outcome is read.
+
+    Raises:
+        DataError: the file cannot be read, or lacks a column.
+    """
+    read = description.read
+    wanted = list(description.needed_columns(labelled=labelled))
+    if read.hospital and (labelled or read.columns.get(read.hospital, read.hospital) in list_columns(path, read)):
+        wanted.append(read.hospital)  # patients to be scored may come from one hospital that is not named
+    names = {name: read.columns.get(name, name) for name in dict.fromkeys(wanted)}
+    table = open_arrow(path, read, names.values())
+    columns = {name: to_column(table.column(own), read.missing) for name, own in names.items()}
+    return RawFile(path, columns, table.num_rows)
+
+
+def list_columns(path: Path, read: Reading) -> list[str]:
+    """Return the names of a file's columns."""
+    return list(open_arrow(path, read).column_names)
+
+
+def open_arrow(path: Path, read: Reading, wanted: Iterable[str] | None = None) -> Any:
+    """Return a file as an Arrow table: all cells of a text file are texts.
+
+    Args:
+        path: the file.
+        read: how it is written.
+        wanted: the columns to keep; none: all.
+
+    Raises:
+        DataError: it cannot be read, or lacks a column.
+    """
+    table = _read_parquet(path) if is_parquet(path) else _read_text(path, read)
+    names = [str(name).strip() for name in table.column_names]
+    if len(names) > MAX_COLUMNS:
+        raise DataError(f"{path}: {len(names)} columns, more than {MAX_COLUMNS}: is the delimiter right?")
+    table = table.rename_columns(names)
+    if wanted is None:
+        return table
+    wanted = list(dict.fromkeys(wanted))
+    for name in wanted:
+        if (count := names.count(name)) != 1:
+            raise DataError(f"{path}: {_explain_count(name, names, count, read)}")
+    return table.select(wanted)
+
+
+def _explain_count(name: str, names: list[str], count: int, read: Reading) -> str:
+    if count:
+        return f"{count} columns are called {name}: give each its own name"
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6) or [
+        other for other in names if other.lower() == name.lower()
+    ]
+    if len(names) == 1:
+        return f"no column {name}, and only one column at all: is the delimiter {read.delimiter!r}?"
+    hint = f"; the nearest name is {near[0]}: map it under read.columns" if near else ""
+    return f"no column {name}{hint}"
+
+
+def _read_text(path: Path, read: Reading) -> Any:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    try:
+        codecs.lookup(read.encoding)
+    except LookupError:
+        raise ConfigError(f"read.encoding: no encoding is called {read.encoding}") from None
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            content = stream.read()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read: {_reason(error)}") from None
+    text = decode(bytes(content), read.encoding)
+    if text is None:
+        raise DataError(f"{path}: not a text file in {read.encoding}: see read.encoding of {FILE_NAME}")
+    if not text.strip():
+        raise DataError(f"{path} is empty")
+    if not text.endswith((b"\n", b"\r")):
+        text += b"\n"
+    header = text[: _end_of_line(text)].decode("utf-8")
+    names = next(row for row in reader(header.splitlines(keepends=True), delimiter=read.delimiter) if row)
+    try:
+        return csv.read_csv(
+            pa.BufferReader(text),
+            parse_options=csv.ParseOptions(delimiter=read.delimiter, newlines_in_values=b'"' in text),
+            convert_options=csv.ConvertOptions(
+                column_types={name: pa.string() for name in names}, strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowException as error:
+        raise DataError(f"{path}: {_reason(error)}") from None
+
+
+def decode(content: bytes, encoding: str) -> bytes | None:
+    """Return a text file's content in UTF-8 without a byte-order mark, or None if it is not in `encoding`."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not encoding.lower().startswith("utf-16"):
+        return None
+    try:
+        if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig", "ascii"):
+            content.decode("utf-8")
+            text = content
+        else:
+            text = content.decode(encoding).encode("utf-8")
+    except UnicodeError:
+        return None
+    text = text.removeprefix(codecs.BOM_UTF8)
+    return None if b"\x00" in text[:4096] else text
+
+
+def _end_of_line(text: bytes) -> int:
+    """Return the length of the line of names, which may hold line breaks between quotes."""
+    quoted = False
+    for i, byte in enumerate(text):
+        if byte == 0x22:
+            quoted = not quoted
+        elif byte in (0x0A, 0x0D) and not quoted and text[:i].strip():
+            return i + 1
+    return len(text)
+
+
+def _read_parquet(path: Path) -> Any:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        return parquet.read_table(str(path))
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read as Parquet: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's reason without the content of the file."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error)
+    if match := re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", text):
+        where = f"row {int(match[1]) - 1} has" if match[1] else "a row has"
+        return f"{where} {match[3]} columns, and the line of names {match[2]}"
+    if "Empty CSV" in text:
+        return "it is empty"
+    return "its rows are not as the line of names says: is the delimiter right, and is every quote closed?"
+
+
+def to_column(array: Any, missing: Iterable[str]) -> Column:
+    """Return an Arrow column as distinct texts and codes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    absent = frozenset(missing)
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        array = array.cast(kind.value_type)
+    if pa.types.is_boolean(array.type):
+        array = pc.if_else(array, "1", "0")
+    elif not pa.types.is_string(array.type):
+        array = array.cast(pa.string())
+    encoded = array.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    raw = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+    position: dict[str, int] = {}
+    moved = np.empty(len(encoded.dictionary) + 1, dtype=np.int32)
+    moved[-1] = -1
+    for i, value in enumerate(encoded.dictionary.to_pylist()):
+        text = "" if value is None else str(value).strip()
+        moved[i] = -1 if text in absent or not text else position.setdefault(text, len(position))
+    return Column(moved[raw], tuple(position))

@@ -1,0 +1,341 @@
+"""Rows of a described table as inputs, labels and patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from common.errors import DataError
+from sites.datasets.table.columns import CellError, Column, Floats
+from sites.datasets.table.description import Description, Input
+from sites.datasets.table.files import RawFile, is_parquet, list_files, read_file
+from sites.plausible_values import Limits, describe_cleared
+
+AGE_LIMITS = Limits("years", (0.0, 130.0))
+OTHER_UNIT_SHARE = 0.5
+"""A file is refused if more than this share of a column lies outside its public range: it must be in another unit."""
+NO_OUTCOME = "rows without an outcome"
+NO_PATIENT = "rows without a patient"
+NO_HOSPITAL = "rows without a hospital"
+NO_INPUT = "rows in which no input was measured"
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """The usable rows of a folder, file after file.
+
+    Attributes:
+        features: float32 `(rows, features)`, NaN where not measured.
+        y: int64 `(rows,)`, the class; 0 where outcomes are not read.
+        patient: int64 `(rows,)`, index into `patients`.
+        patients: name of each patient; unique in the folder.
+        hospital: int64 `(patients,)`, index into `hospitals`.
+        hospitals: names, sorted.
+        age: float32 `(rows,)`, NaN unknown.
+        sex: int8 `(rows,)`: 0 female, 1 male, -1 unknown.
+        hours: float64 `(rows,)`, the time of each row; empty without times.
+        cleared: number of cells that became missing, int64 `(patients, reasons)`.
+        reasons: why, one for each column of `cleared`.
+        excluded: rows that are not used, int64 `(hospitals, exclusions)`.
+        exclusions: why, one for each column of `excluded`.
+        file: int64 `(rows,)`, index into `files`.
+        row: int64 `(rows,)`, the row in its file, counted from 1.
+        files: names of the files.
+    """
+
+    features: npt.NDArray[np.float32]
+    y: npt.NDArray[np.int64]
+    patient: npt.NDArray[np.int64]
+    patients: tuple[str, ...]
+    hospital: npt.NDArray[np.int64]
+    hospitals: tuple[str, ...]
+    age: npt.NDArray[np.float32]
+    sex: npt.NDArray[np.int8]
+    hours: Floats
+    cleared: npt.NDArray[np.int64]
+    reasons: tuple[str, ...]
+    excluded: npt.NDArray[np.int64]
+    exclusions: tuple[str, ...]
+    file: npt.NDArray[np.int64]
+    row: npt.NDArray[np.int64]
+    files: tuple[str, ...]
+
+
+def read_rows(folder: Path, description: Description, *, labelled: bool = True) -> TableRows:
+    """Return the rows of all files of a folder.
+
+    Args:
+        folder: the data folder.
+        description: what the columns are; `read` as of this folder.
+        labelled: whether outcomes are read, and rows without one left out.
+
+    Raises:
+        DataError: a file cannot be read, a cell is not what the description says, or a patient is at two hospitals.
+    """
+    paths = list_files(folder, description.read)
+    parts = [_read_part(path, description, labelled=labelled) for path in paths]
+    return _join(folder, parts, description)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One file's rows, before patients and hospitals have numbers.
+
+    Attributes:
+        name: the file's name.
+        arrays: by name, all of the same length.
+        patient: text of each row.
+        hospital: text of each row.
+        reasons: columns of `arrays["cleared"]`.
+        excluded: number of rows by hospital and reason.
+    """
+
+    name: str
+    arrays: dict[str, npt.NDArray[Any]]
+    patient: list[str]
+    hospital: list[str]
+    reasons: tuple[str, ...]
+    excluded: Mapping[tuple[str, str], int]
+
+
+def _read_part(path: Path, description: Description, *, labelled: bool) -> _Part:
+    raw = read_file(path, description, labelled=labelled)
+    decimal = "." if is_parquet(path) else description.read.decimal
+    features, cleared = build_features(raw, description, decimal)
+    age = _numbers(raw, description.age, decimal) if description.age else np.full(raw.rows, np.nan)
+    beyond = (age < AGE_LIMITS.cell[0]) | (age > AGE_LIMITS.cell[1])
+    age = np.where(beyond, np.nan, age)
+    patient = _patients(raw, description)
+    hospital = _hospitals(raw, description)
+    why = np.zeros(raw.rows, dtype=np.int8)  # index into reasons below; 0: kept
+    y = np.zeros(raw.rows, dtype=np.int64)
+    if labelled:
+        y = _labels(raw, description).astype(np.int64)
+        why[y < 0] = 1
+    values = features[:, [i for i, name in enumerate(_feature_sources(description)) if name]]
+    measured = ~np.isnan(values).all(1) if values.size else np.ones(raw.rows, dtype=np.bool_)
+    why[~measured] = 4
+    why[[not name for name in hospital]] = 3
+    if description.patient:
+        why[~raw.columns[description.patient].present] = 2
+    kept = why == 0
+    excluded: dict[tuple[str, str], int] = {}
+    for row in np.flatnonzero(~kept).tolist():
+        key = (hospital[row], ("", NO_OUTCOME, NO_PATIENT, NO_HOSPITAL, NO_INPUT)[int(why[row])])
+        excluded[key] = excluded.get(key, 0) + 1
+    hours = _hours(raw, description, decimal) if description.time else np.zeros(raw.rows)
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "features": features[kept],
+        "y": y[kept],
+        "age": age[kept].astype(np.float32),
+        "sex": _sexes(raw, description)[kept],
+        "hours": hours[kept],
+        "cleared": np.stack([*cleared.values(), np.zeros(raw.rows, np.bool_)], 1)[kept, :-1],
+        "row": np.flatnonzero(kept) + 1,
+    }
+    keep = np.flatnonzero(kept).tolist()
+    return _Part(path.name, arrays, [patient[i] for i in keep], [hospital[i] for i in keep], tuple(cleared), excluded)
+
+
+def _feature_sources(description: Description) -> list[bool]:
+    """Return for each feature whether it holds a value, and not whether there is one."""
+    flags = []
+    for item in description.inputs:
+        flags += [True] * (len(item.features) - item.indicator) + [False] * item.indicator
+    return flags
+
+
+def build_features(
+    raw: RawFile, description: Description, decimal: str
+) -> tuple[npt.NDArray[np.float32], dict[str, Mask]]:
+    """Return the inputs `(rows, features)`, and by reason which rows have a cell that became missing.
+
+    Raises:
+        DataError: a cell is not what the description says; names file, row and column.
+    """
+    blocks: list[npt.NDArray[np.float32]] = []
+    cleared: dict[str, Mask] = {}
+    for item in description.inputs:
+        block = _input(raw, item, decimal, cleared)
+        if item.indicator:
+            block = np.column_stack([block, ~np.isnan(block[:, 0])]).astype(np.float32)
+        blocks.append(block)
+    features: npt.NDArray[np.float32] = np.concatenate(blocks, axis=1)
+    return features, cleared
+
+
+def _input(raw: RawFile, item: Input, decimal: str, cleared: dict[str, Mask]) -> npt.NDArray[np.float32]:
+    column = raw.columns[item.source]
+    if item.kind == "number":
+        numbers = _numbers(raw, item.source, decimal)
+        if item.range is not None:
+            numbers = _within(raw, item, numbers, cleared)
+        return np.asarray(numbers[:, None], dtype=np.float32)
+    groups = [(value,) for value in item.values] if item.kind == "category" else [item.no_values, item.yes_values]
+    positions = column.positions(groups)
+    if (unknown := positions == -2).any():
+        if item.others == "refuse":
+            words = "values" if item.kind == "category" else "yes_values and no_values"
+            raise raw.error(
+                item.source, int(np.flatnonzero(unknown)[0]) + 1,
+                f"a value that {words} of input {item.name} do not name: add it there, to read.missing, or set others: "
+                "missing",
+            )  # fmt: skip
+        cleared[f"{item.name}: a value that is not in the description, read as not measured"] = unknown
+    if item.kind == "yes_no":
+        return np.asarray(np.where(positions < 0, np.nan, positions)[:, None], dtype=np.float32)
+    is_value = positions[:, None] == np.arange(len(groups))
+    return np.asarray(np.where(positions[:, None] < 0, np.nan, is_value), dtype=np.float32)
+
+
+def _within(raw: RawFile, item: Input, numbers: Floats, cleared: dict[str, Mask]) -> Floats:
+    low, high = item.range or (-np.inf, np.inf)
+    with np.errstate(invalid="ignore"):
+        outside = (numbers < low) | (numbers > high)
+    given = int((~np.isnan(numbers)).sum())
+    if outside.sum() > OTHER_UNIT_SHARE * given:
+        raise raw.error(
+            item.source, 0,
+            f"{outside.sum()} of {given} values are outside {low:g} to {high:g} {item.unit}".rstrip()
+            + ": is it in another unit? Convert it, or correct range of the input",
+        )  # fmt: skip
+    if outside.any():
+        cleared[describe_cleared(item.name, Limits(item.unit, (low, high)))] = outside
+    return np.where(outside, np.nan, numbers)
+
+
+def _numbers(raw: RawFile, name: str, decimal: str) -> Floats:
+    try:
+        return raw.columns[name].numbers(decimal)
+    except CellError as error:
+        raise raw.error(
+            name, error.row,
+            f"{error.problem}: if it means not measured, name it under read.missing; if the decimal sign is another, "
+            "set read.decimal",
+        ) from None  # fmt: skip
+
+
+def _labels(raw: RawFile, description: Description) -> npt.NDArray[np.int32]:
+    outcome = description.outcome
+    y = raw.columns[outcome.column].positions([(value,) for value in outcome.values])
+    if (unknown := y == -2).any():
+        raise raw.error(
+            outcome.column, int(np.flatnonzero(unknown)[0]) + 1,
+            f"none of the {len(outcome.values)} values of the outcome: name it under outcome.values or read.missing",
+        )  # fmt: skip
+    return y
+
+
+def _sexes(raw: RawFile, description: Description) -> npt.NDArray[np.int8]:
+    sex = description.sex
+    if sex is None:
+        return np.full(raw.rows, -1, dtype=np.int8)
+    found = raw.columns[sex.column].positions([sex.female, sex.male])
+    if (unknown := found == -2).any():
+        raise raw.error(
+            sex.column, int(np.flatnonzero(unknown)[0]) + 1, "neither female nor male: see sex.female and sex.male"
+        )
+    return found.astype(np.int8)
+
+
+def _hours(raw: RawFile, description: Description, decimal: str) -> Floats:
+    """Return the time of each row in hours.
+
+    Raises:
+        DataError: a row has no time, or one that is neither a number nor a date.
+    """
+    import pandas as pd
+
+    name = description.time.column if description.time else ""
+    column: Column = raw.columns[name]
+    if not column.present.all():
+        raise raw.error(name, int(np.flatnonzero(~column.present)[0]) + 1, "no time: every row needs one")
+    try:
+        return column.numbers(decimal)
+    except CellError:
+        moments = pd.to_datetime(pd.Series(column.values, dtype=object), format="ISO8601", errors="coerce", utc=True)
+        if (bad := moments.isna().to_numpy()).any() and (row := column.first_row(bad)):
+            raise raw.error(name, row, "neither a number of hours nor a date and time as in 2024-01-31T13:00") from None
+        seconds = (moments - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy(np.float64)
+        hours: Floats = column.spread(seconds / 3600.0, np.nan)
+        return hours
+
+
+def _patients(raw: RawFile, description: Description) -> list[str]:
+    if description.patient is None:
+        stem = raw.path.name.split(".")[0]
+        return [f"{stem}-{row + 1}" for row in range(raw.rows)]
+    return raw.columns[description.patient].texts()
+
+
+def _hospitals(raw: RawFile, description: Description) -> list[str]:
+    read = description.read
+    if read.hospital is not None and read.hospital in raw.columns:
+        return raw.columns[read.hospital].texts()
+    name = raw.path.name.split(".")[0] if read.hospital_of == "file" else "hospital"
+    return [name] * raw.rows
+
+
+def _join(folder: Path, parts: Sequence[_Part], description: Description) -> TableRows:
+    texts = [text for part in parts for text in part.patient]
+    if not texts:
+        reasons = {why: 0 for part in parts for _, why in part.excluded}
+        for part in parts:
+            for (_, why), count in part.excluded.items():
+                reasons[why] += count
+        why = "; ".join(f"{count} {name}" for name, count in reasons.items()) or "there are none"
+        raise DataError(f"{folder}: no row can be used ({why})")
+    homes = [text for part in parts for text in part.hospital]
+    hospitals = tuple(sorted({*homes, *(name for part in parts for name, _ in part.excluded if name)}))
+    number = {name: i for i, name in enumerate(hospitals)}
+    index: dict[str, int] = {}
+    patient = np.fromiter((index.setdefault(text, len(index)) for text in texts), np.int64, len(texts))
+    home = np.fromiter((number[name] for name in homes), np.int64, len(homes))
+    hospital = np.zeros(len(index), dtype=np.int64)
+    hospital[patient] = home
+    if (moved := hospital[patient] != home).any():
+        raise DataError(
+            f"{folder}: {len(np.unique(patient[moved]))} patients are at more than one hospital: a person's rows "
+            "belong to one hospital, or models would be tested on people they were trained on"
+        )
+    causes = tuple(dict.fromkeys(why for part in parts for why in part.reasons))
+    cleared = np.zeros((len(index), len(causes)), dtype=np.int64)
+    start = 0
+    for part in parts:
+        own = patient[start : start + len(part.patient)]
+        start += len(part.patient)
+        for i, why in enumerate(part.reasons):
+            np.add.at(cleared[:, causes.index(why)], own, part.arrays["cleared"][:, i])
+    exclusions = tuple(dict.fromkeys(why for part in parts for _, why in part.excluded))
+    excluded = np.zeros((len(hospitals), len(exclusions)), dtype=np.int64)
+    for part in parts:
+        for (name, why), count in part.excluded.items():
+            excluded[number.get(name, 0), exclusions.index(why)] += count
+    whole = {
+        name: np.concatenate([part.arrays[name] for part in parts])
+        for name in ("features", "y", "age", "sex", "hours", "row")
+    }
+    return TableRows(
+        features=whole["features"],
+        y=whole["y"],
+        patient=patient,
+        patients=tuple(index),
+        hospital=hospital,
+        hospitals=hospitals,
+        age=whole["age"],
+        sex=whole["sex"],
+        hours=whole["hours"] if description.time else np.zeros(0),
+        cleared=cleared,
+        reasons=causes,
+        excluded=excluded,
+        exclusions=exclusions,
+        file=np.repeat(np.arange(len(parts)), [len(part.patient) for part in parts]),
+        row=whole["row"],
+        files=tuple(part.name for part in parts),
+    )

@@ -1,0 +1,143 @@
+"""How a table's files are written: encoding, delimiter, decimal sign; found by looking at them."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from pathlib import Path
+from typing import Literal
+
+from common.errors import DataError
+from sites.datasets.table.description import Reading
+from sites.datasets.table.files import decode, is_parquet, is_table_file
+
+Delimiter = Literal[",", ";", "\t", "|"]
+DELIMITERS: tuple[Delimiter, ...] = (",", ";", "\t", "|")
+LOOK_BYTES = 1 << 20
+LOOK_ROWS = 200
+_COMMA_NUMBER = re.compile(r"[+-]?\d+,\d+")
+_POINT_NUMBER = re.compile(r"[+-]?\d+\.\d+")
+
+
+def sniff_reading(path: Path) -> Reading:
+    """Return how the files at `path` are written.
+
+    Args:
+        path: a file, or a folder of files that are written in the same way.
+
+    Raises:
+        DataError: no table there, or it cannot be told how it is written.
+    """
+    files = find_tables(path)
+    if is_parquet(files[0]):
+        return Reading(files=tuple(item.name for item in files), hospital_of=_guess_hospital(files))
+    content = _beginning(files[0])
+    encoding = sniff_encoding(files[0], content)
+    text = (decode(content, encoding) or b"").decode("utf-8", errors="ignore")
+    delimiter = sniff_delimiter(text)
+    decimal = sniff_decimal(text, delimiter)
+    return Reading(
+        files=tuple(item.name for item in files),
+        delimiter=delimiter,
+        decimal=decimal,
+        encoding=encoding,
+        hospital_of=_guess_hospital(files),
+    )
+
+
+def find_tables(path: Path) -> list[Path]:
+    """Return the table files at a path.
+
+    Raises:
+        DataError: nothing is there.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder")
+    files = sorted(item for item in path.iterdir() if item.is_file() and is_table_file(item))
+    if not files:
+        raise DataError(f"{path}: no CSV or Parquet file in this folder")
+    return files
+
+
+def _guess_hospital(files: list[Path]) -> Literal["file", "folder"]:
+    return "file" if len(files) > 1 else "folder"
+
+
+def _beginning(path: Path) -> bytes:
+    import pyarrow as pa
+
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            content = bytes(stream.read(LOOK_BYTES))
+    except (OSError, pa.ArrowException) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a file of this kind"
+        raise DataError(f"{path}: cannot be read: {reason}") from None
+    if not content.strip():
+        raise DataError(f"{path} is empty")
+    if len(content) == LOOK_BYTES:  # end at a whole line, so that no character is cut
+        content = content[: content.rfind(b"\n") + 1] or content
+    return content
+
+
+def sniff_encoding(path: Path, content: bytes) -> str:
+    """Return the encoding of a text.
+
+    Raises:
+        DataError: it is no text.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    for encoding in ("utf-8", "cp1252", "latin-1"):
+        if decode(content, encoding) is not None:
+            if any(byte < 9 for byte in content[:4096]):
+                break
+            return encoding
+    raise DataError(f"{path}: neither a text file nor Parquet")
+
+
+def sniff_delimiter(text: str) -> Delimiter:
+    r"""Return the delimiter that gives the most columns, the same number in nearly all rows.
+
+    >>> sniff_delimiter("a;b;c\n1,5;2;3\n2,5;4;5\n")
+    ';'
+    """
+    best: Delimiter = ","
+    best_score = 0.0
+    for delimiter in DELIMITERS:
+        rows = _rows(text, delimiter)
+        if not rows or len(rows[0]) < 2:
+            continue
+        same = sum(len(row) == len(rows[0]) for row in rows) / len(rows)
+        score = same * same * len(rows[0])
+        if score > best_score:
+            best, best_score = delimiter, score
+    return best
+
+
+def sniff_decimal(text: str, delimiter: str) -> Literal[".", ","]:
+    r"""Return the decimal sign of the numbers.
+
+    >>> sniff_decimal("a;b\n1,5;2\n2,5;4\n", ";")
+    ','
+    """
+    cells = [cell.strip() for row in _rows(text, delimiter)[1:] for cell in row]
+    commas = sum(bool(_COMMA_NUMBER.fullmatch(cell)) for cell in cells)
+    points = sum(bool(_POINT_NUMBER.fullmatch(cell)) for cell in cells)
+    return "," if commas > points else "."
+
+
+def _rows(text: str, delimiter: str) -> list[list[str]]:
+    rows: list[list[str]] = []
+    try:
+        for row in csv.reader(io.StringIO(text), delimiter=delimiter):
+            if row:
+                rows.append(row)
+            if len(rows) > LOOK_ROWS:
+                break
+    except csv.Error:
+        return []
+    return rows

@@ -1,0 +1,177 @@
+"""What looks wrong in a described table: leaks, units that differ, people at two hospitals, small hospitals."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from sites.datasets.table.description import Description
+from sites.datasets.table.examine import Table
+from sites.datasets.table.known import choose_unit
+
+LEAK_AUROC = 0.985
+"""An input that alone separates the outcome so well is probably known only after it."""
+LEAK_MISSING = 0.95
+UNIT_RATIO = 2.5
+"""A hospital's median so many times that of the others is probably in another unit."""
+MIN_PATIENTS = 20
+MIN_EVENTS = 5
+Numbers = npt.NDArray[np.float64]
+
+
+def add_suspicions(table: Table, description: Description) -> None:
+    """Add to a table's findings what looks wrong in it, by the roles that a description gives its columns."""
+    hospital = _hospital_codes(table, description)
+    outcome = table.columns[description.outcome.column]
+    positions = outcome.positions([(value,) for value in description.outcome.values])
+    if (lost := int((positions == -1).sum())) > 0:
+        table.say("note", description.outcome.column, f"missing in {lost} rows, which are not used")
+    _check_patients(table, description, hospital)
+    _check_hospitals(table, description, hospital, positions)
+    for item in description.inputs:
+        name = item.source
+        column = table.columns[name]
+        values = table.numbers(name) if item.kind == "number" else None
+        _check_leak(table, name, values if values is not None else column.codes.astype(np.float64), positions,
+                    ordered=values is not None)  # fmt: skip
+        _check_missing(table, name, column.present, hospital, positions)
+        if values is not None:
+            _check_units(table, name, values, hospital)
+    _check_copies(table)
+
+
+def _hospital_codes(table: Table, description: Description) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    read = description.read
+    if read.hospital is not None:
+        column = table.columns[read.hospital]
+        return column.codes.astype(np.int64), column.values
+    if read.hospital_of == "file":
+        return table.file, tuple(name.split(".")[0] for name in table.reading.files)
+    return np.zeros(table.rows, np.int64), ("the hospital",)
+
+
+def _check_patients(
+    table: Table, description: Description, hospital: tuple[npt.NDArray[np.int64], tuple[str, ...]]
+) -> None:
+    if description.patient is None:
+        return
+    column = table.columns[description.patient]
+    present = column.present
+    if lost := int((~present).sum()):
+        table.say("check", description.patient, f"missing in {lost} rows, which are not used")
+    pairs = np.unique(np.stack([column.codes[present], hospital[0][present]]), axis=1)
+    shared = int((np.bincount(pairs[0]) > 1).sum()) if pairs.size else 0
+    if shared:
+        table.say(
+            "wrong", description.patient, f"{shared} patients are at more than one hospital: if they are different "
+            "people with one number, put the hospital before the number; if not, keep each at one hospital",
+        )  # fmt: skip
+
+
+def _check_hospitals(
+    table: Table,
+    description: Description,
+    hospital: tuple[npt.NDArray[np.int64], tuple[str, ...]],
+    positions: npt.NDArray[np.int32],
+) -> None:
+    codes, names = hospital
+    who = table.columns[description.patient].codes if description.patient else np.arange(table.rows)
+    for i, name in enumerate(names):
+        own = (codes == i) & (positions >= 0)
+        people = len(np.unique(who[own]))
+        if people < MIN_PATIENTS:
+            table.say("check", "", f"{name}: fewer than {MIN_PATIENTS} patients with an outcome: by default a hospital "
+                      "takes part with 20 training patients or more")  # fmt: skip
+            continue
+        for value in range(len(description.outcome.values)):
+            if len(np.unique(who[own & (positions == value)])) < MIN_EVENTS:
+                table.say("check", "", f"{name}: fewer than {MIN_EVENTS} patients of class "
+                          f"{description.outcome.names[value]}: its figures will be coarse or hidden")  # fmt: skip
+
+
+def _check_leak(table: Table, name: str, values: Numbers, positions: npt.NDArray[np.int32], *, ordered: bool) -> None:
+    """Tell of an input that separates the outcome nearly perfectly."""
+    known = (positions >= 0) & ~np.isnan(values) & ((values >= 0) | ordered)
+    if known.sum() < 20 or len(np.unique(positions[known])) < 2:
+        return
+    x, y = values[known], positions[known]
+    if not ordered:
+        table_of = np.zeros((int(x.max()) + 1, int(y.max()) + 1))
+        np.add.at(table_of, (x.astype(int), y), 1)
+        told, guessed = table_of.max(1).sum() / table_of.sum(), table_of.sum(0).max() / table_of.sum()
+        if len(table_of) <= 50 and told > max(LEAK_AUROC, guessed + 0.01):
+            table.say("check", name, "its values nearly equal the outcome: is it known only afterwards? If so, "
+                      "remove it from the inputs")  # fmt: skip
+        return
+    from scipy.stats import rankdata
+
+    event = y == y.max()
+    n1, n0 = int(event.sum()), int((~event).sum())
+    if not n1 or not n0:
+        return
+    auroc = (rankdata(x)[event].sum() - n1 * (n1 + 1) / 2) / (n1 * n0)
+    if max(auroc, 1 - auroc) > LEAK_AUROC:
+        table.say("check", name, "alone it separates the outcome nearly perfectly: is it known only afterwards? If so, "
+                  "remove it from the inputs")  # fmt: skip
+
+
+def _check_missing(
+    table: Table,
+    name: str,
+    present: npt.NDArray[np.bool_],
+    hospital: tuple[npt.NDArray[np.int64], tuple[str, ...]],
+    positions: npt.NDArray[np.int32],
+) -> None:
+    if present.all():
+        return
+    codes, names = hospital
+    nowhere = [names[i] for i in range(len(names)) if (codes == i).any() and not present[codes == i].any()]
+    if nowhere and len(names) > 1:
+        table.say("check", name, f"never measured at {', '.join(nowhere[:5])}")
+    known = positions >= 0
+    event = positions == positions.max()
+    if known.sum() >= 20 and event.any() and (known & ~event).any():
+        gap = abs(float(present[event].mean()) - float(present[known & ~event].mean()))
+        if gap > LEAK_MISSING:
+            table.say("check", name, "whether it is measured nearly equals the outcome: is it filled in only "
+                      "afterwards? If so, remove it from the inputs")  # fmt: skip
+
+
+def _check_units(
+    table: Table, name: str, values: Numbers, hospital: tuple[npt.NDArray[np.int64], tuple[str, ...]]
+) -> None:
+    """Tell of a hospital whose median is far from the others', or plausible only in another unit."""
+    codes, names = hospital
+    medians = {}
+    for i, label in enumerate(names):
+        own = values[(codes == i) & ~np.isnan(values)]
+        if len(own) >= 5:
+            medians[label] = float(np.median(own))
+    if len(medians) < 2:
+        return
+    units = {label: choose_unit(name, median) for label, median in medians.items()}
+    named = {label: unit.name for label, unit in units.items() if unit is not None}
+    if len(set(named.values())) > 1:
+        usual = max(set(named.values()), key=list(named.values()).count)
+        odd = ", ".join(f"{label} in {unit}" for label, unit in named.items() if unit != usual)
+        table.say("wrong", name, f"its unit seems to differ: {usual} at most hospitals, {odd}: convert it")
+        return
+    given = values[~np.isnan(values)]
+    if np.quantile(given, 0.01) <= 0:  # values around 0 have no ratio
+        return
+    far = []
+    for label, median in medians.items():
+        others = float(np.median([value for other, value in medians.items() if other != label]))
+        if max(median / others, others / median) > UNIT_RATIO:
+            far.append(f"{median / others:.2g} times at {label}")
+    if far:
+        table.say("check", name, f"the median differs from that of the other hospitals ({', '.join(far[:5])}): is the "
+                  "unit the same?")  # fmt: skip
+
+
+def _check_copies(table: Table) -> None:
+    """Tell of rows that are equal in every column."""
+    codes = np.stack([column.codes for column in table.columns.values()], axis=1)
+    _, counts = np.unique(np.ascontiguousarray(codes).view([("", codes.dtype)] * codes.shape[1]), return_counts=True)
+    if copies := int((counts - 1).sum()):
+        table.say("check", "", f"{copies} rows are copies of another row in every column")

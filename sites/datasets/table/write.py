@@ -1,0 +1,182 @@
+"""Writing a description as a commented YAML file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import yaml
+
+from sites.datasets.table.description import FORMAT, Description, Input
+from sites.datasets.table.examine import Finding, Table
+
+_TITLES = {"wrong": "TO CORRECT", "check": "to check", "note": "note"}
+
+
+def render_description(description: Description, table: Table) -> str:
+    """Return the text of a description's file, with what was found about each column as comments."""
+    read = description.read
+    lines = [
+        f"# Which column of {', '.join(read.files[:3])} is what. Made by: wardround data init. Read it, correct it,",
+        "# and keep it beside the data. read is this hospital's own; all below it is the same at every hospital.",
+        *_general(table.findings),
+        "dataset: table",
+        f"format: {FORMAT}",
+        f"title: {_text(description.title)}",
+        f"source: {_text(description.source)}        # where the data come from, for the report",
+        f"licence: {_text(description.licence)}",
+        "read:",
+        f"  files: {_list(read.files)}",
+    ]
+    if read.delimiter != "," or read.decimal != "." or read.encoding != "utf-8":
+        lines += [
+            f"  delimiter: {_text(read.delimiter)}",
+            f"  decimal: {_text(read.decimal)}",
+            f"  encoding: {read.encoding}",
+        ]
+    lines.append(f"  missing: {_list(read.missing)}        # what stands in a cell that was not measured")
+    if read.hospital:
+        lines.append(f"  hospital: {_text(read.hospital)}{_note(table, read.hospital)}")
+    else:
+        lines.append(
+            f"  hospital_of: {read.hospital_of}        # file: each file is a hospital; folder: all files are one"
+        )
+    lines.append(
+        f"patient: {_text(description.patient)}{_note(table, description.patient)}"
+        if description.patient
+        else "patient: null        # each row is a patient"
+    )
+    lines.append(f"age: {_text(description.age) if description.age else 'null'}")
+    if description.sex:
+        sex = description.sex
+        lines.append(
+            f"sex: {{column: {_text(sex.column)}, female: {_list(sex.female)}, male: {_list(sex.male)}}}"
+            + _note(table, sex.column)
+        )
+    if time := description.time:
+        lines += [
+            "time:",
+            f"  column: {_text(time.column)}{_note(table, time.column)}",
+            f"  ahead_hours: {time.ahead_hours:g}        # a row is an event's if it begins within so many hours",
+            f"  after: {time.after}        # rows after the event has begun: drop, or keep",
+        ]
+    outcome = description.outcome
+    lines += [
+        "outcome:",
+        f"  column: {_text(outcome.column)}{_note(table, outcome.column)}",
+        f"  values: {_list(outcome.values)}"
+        + ("        # the second is the event" if len(outcome.values) == 2 else ""),
+        f"  classes: {_list(outcome.names)}",
+        f"  title: {_text(outcome.title)}",
+        "inputs:",
+    ]
+    for item in description.inputs:
+        lines.append(f"  - {_input(item)}{_note(table, item.source)}")
+    left_out = [name for name in table.columns if name not in {*description.needed_columns(), read.hospital}]
+    if left_out:
+        lines.append("# Columns that are not read:")
+        lines += [f"#   {name}: {_findings(table, name) or 'not used'}" for name in left_out]
+    return "\n".join(lines) + "\n"
+
+
+def _input(item: Input) -> str:
+    parts = [f"name: {_text(item.name)}"]
+    if item.column:
+        parts.append(f"column: {_text(item.column)}")
+    parts.append(f"kind: {item.kind}")
+    if item.kind == "number":
+        if item.unit:
+            parts.append(f"unit: {_text(item.unit)}")
+        if item.range:
+            parts.append(f"range: [{item.range[0]:g}, {item.range[1]:g}]")
+    elif item.kind == "yes_no":
+        parts += [f"yes_values: {_list(item.yes_values)}", f"no_values: {_list(item.no_values)}"]
+    else:
+        parts.append(f"values: {_list(item.values)}")
+    if item.indicator:
+        parts.append("indicator: true")
+    return "{" + ", ".join(parts) + "}"
+
+
+def _note(table: Table, name: str | None) -> str:
+    if name is None or name not in table.columns:
+        return ""
+    column = table.columns[name]
+    missing = int((~column.present).sum())
+    notes = (
+        [f"{100 * missing / table.rows:.0f}% missing" if missing * 200 > table.rows else "few missing"]
+        if missing
+        else []
+    )
+    if found := _findings(table, name):
+        notes.append(found)
+    return f"        # {'; '.join(notes)}" if notes else ""
+
+
+def _findings(table: Table, name: str) -> str:
+    return "; ".join(f"{_TITLES[item.level]}: {item.text}" for item in table.findings if item.column == name)
+
+
+def _general(findings: Sequence[Finding]) -> list[str]:
+    return [f"# {_TITLES[item.level]}: {item.text}" for item in findings if not item.column]
+
+
+def _text(value: str) -> str:
+    """Return a text as YAML writes it in one line, in quotes where it would be read as something else."""
+    plain = (
+        yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
+        .strip()
+        .removesuffix("...")
+        .strip()
+    )
+    return json.dumps(value, ensure_ascii=False) if any(mark in plain for mark in ",[]{}:#\n") or not plain else plain
+
+
+def _list(values: Iterable[str]) -> str:
+    return "[" + ", ".join(_text(value) for value in values) + "]"
+
+
+def render_run(name: str, folder: str, description: Description) -> str:
+    """Return the text of a configuration that trains on the described table."""
+    hospitals = description.read.hospital or description.read.hospital_of == "file"
+    lines = [
+        f"# A federation over {description.title or name}: wardround run THIS FILE. Made by: wardround data init.",
+        f"name: {name}",
+        f"title: {_text(description.outcome.title or description.outcome.column)}",
+        "seed: 1",
+        "data:",
+        "  dataset: table",
+        f"  path: {_text(folder)}        # the folder with table.yaml",
+        "  scaling: standard",
+        "sites:",
+        "  scheme: natural"
+        if hospitals
+        else "  scheme: even        # no column names hospitals: patients are divided evenly\n  count: 3",
+        "  split: patient",
+        "  validation: 0.2",
+        "  test: 0.25",
+        "model:",
+        "  name: logreg",
+        "training:",
+        "  epochs: 1",
+        "  batch_size: 65536       # a whole hospital: each round is one step of pooled training",
+        "  optimizer: sgd",
+        "  lr: 0.5",
+        "  momentum: 0.0",
+        "  weight_decay: 0.01",
+        "  loss: cross_entropy",
+        "federation:",
+        "  rounds: 100",
+        "  choose: last",
+        "evaluation:",
+        f"  metric: {'auroc' if len(description.outcome.values) == 2 else 'macro_f1'}",
+    ]
+    if len(description.outcome.values) == 2:
+        lines.append("  threshold: youden        # chosen on validation patients")
+    groups = [
+        *(["sex: true"] if description.sex else []),
+        *(["age: [40.0, 65.0, 80.0]"] if description.age else []),
+    ]
+    if groups:
+        lines.append(f"  subgroups: {{{', '.join(groups)}}}")
+    return "\n".join(lines) + "\n"
