@@ -164,6 +164,18 @@ def scale_site(site: Site, scaling: Scaling | None) -> Site:
     return replace(site, train=train, validation=validation, test=test)
 
 
+def count_loaded_sites() -> int:
+    """Return how many sites, or forms of one site's data, this process holds."""
+    return read_site.cache_info().currsize
+
+
+def forget_sites() -> None:
+    """Drop the data that this process holds; the next request reads them again."""
+    read_site.cache_clear()
+    _assign_hospitals.cache_clear()
+    _scaled_sites.clear()
+
+
 @lru_cache(maxsize=4)
 def _assign_hospitals(reduced_config: str) -> tuple[Source, dict[str, tuple[str, ...]], list[Patient], int]:
     """Return a simulation's source, its hospitals' patients, all patients and how many were dropped.

@@ -1,8 +1,9 @@
 """Trees of child processes that end together, and the environment that Flower's commands need.
 
-The coordinator's SuperLink and a hospital's SuperNode are started in the same way: without telemetry, update checks or
-installations at run time; with the code and commands of this installation first; with a log file; and in a session of
-their own, so that Ctrl-C reaches them through this program alone.
+The coordinator's SuperLink and a hospital's processes are started in the same way: without telemetry, update checks or
+installations at run time; with the code and commands of this installation first; with a log file; in a session of
+their own, so that Ctrl-C reaches them through this program alone; and so that they end with the process that started
+them, however that ends (common/process_guard.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import sysconfig
 import threading
 import time
@@ -107,15 +109,22 @@ class ProcessTree:
     """
 
     def __init__(
-        self, command: Sequence[str], *, home: Path, log: Path, variables: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        *,
+        home: Path,
+        log: Path,
+        variables: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
-        """Start a command.
+        """Start a command, which ends with this process; call it from a thread that lives as long.
 
         Args:
             command: program and arguments.
             home: the folder of Flower's own files.
             log: the file that output is appended to.
             variables: environment variables, beyond those of `build_environment`.
+            pass_fds: open files that the command inherits under the same numbers.
         """
         self.log = log
         self._mark = uuid4().hex
@@ -124,12 +133,13 @@ class ProcessTree:
         self._log_start = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                list(command),
+                [sys.executable, "-P", "-m", "common.process_guard", str(os.getpid()), *command],
                 env={**build_environment(home), **(variables or {}), _MARK_VARIABLE: self._mark},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=pass_fds,
             )
         self.pid = self._process.pid
 

@@ -25,6 +25,7 @@ from common.metrics.counts_file import save_tables
 from common.run_folder import RunFolder
 from server import hospital_level, strategies
 from server.events import DoneEvent, Event, HandshakeEvent, RoundEvent
+from server.grid import prepare_grid
 from server.phases import domain_shift, latent, scaling, train
 from server.phases.handshake import ReadNames, run_handshake
 from server.phases.test import run_test
@@ -38,7 +39,8 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation that `wardround-config` describes; write into the folder `wardround-out`."""
     config = config_from_json(str(context.run_config["wardround-config"]))
-    run_federation(grid, config, Path(str(context.run_config["wardround-out"])), read_names=registered_names)
+    out = Path(str(context.run_config["wardround-out"]))
+    run_federation(prepare_grid(grid), config, out, read_names=registered_names)
 
 
 def run_federation(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Generic
 
 from flwr.app import Message
@@ -20,6 +21,8 @@ OFFLINE_GRACE = 20.0
 """Seconds that a site may be offline before a round stops waiting for it."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 1.0
 """Seconds between two looks for replies, while none comes."""
+PAUSE_SHARE = 0.1
+"""The longest pause as a share of the time since the last reply: so little is lost of a short wait as of a long one."""
 
 
 class NodeSubsetGrid(Grid):
@@ -121,18 +124,17 @@ def send_and_collect(
     def site_name(node: int) -> str:
         return names.get(node, f"node {node}")
 
-    for message in outgoing:
-        node = message.metadata.dst_node_id
-        sent = list(grid.push_messages([message]))
-        if sent and sent[0]:
-            waiting[sent[0]] = node
+    batch = list(outgoing)
+    names_sent = list(grid.push_messages(batch)) if batch else []
+    for message, sent in zip_longest(batch, names_sent):
+        if sent:
+            waiting[sent] = message.metadata.dst_node_id
         else:
-            lost[site_name(node)] = "could not be reached"
+            lost[site_name(message.metadata.dst_node_id)] = "could not be reached"
     answers: Answers[SomeReply] = {}
     start = time.monotonic()
-    deadline, last_look = start + timeout, start
+    deadline, last_look, last_reply = start + timeout, start, start
     offline_since: dict[str, float] = {}
-    pause = FIRST_PAUSE
     while waiting:
         arrived = list(grid.pull_messages(list(waiting)))
         for answer in arrived:
@@ -158,7 +160,8 @@ def send_and_collect(
                     offline_since.pop(key, None)
                 elif now - offline_since.setdefault(key, now) > OFFLINE_GRACE:
                     lost[site_name(waiting.pop(key))] = "went offline"
-        pause = FIRST_PAUSE if arrived else min(pause * 1.5, LONGEST_PAUSE)
+        last_reply = now if arrived else last_reply
+        pause = min(max(PAUSE_SHARE * (now - last_reply), FIRST_PAUSE), LONGEST_PAUSE)
         if waiting and not arrived:
             time.sleep(min(pause, max(0.0, deadline - now)))
     return dict(sorted(answers.items())), dict(sorted(lost.items()))

@@ -1,30 +1,28 @@
 """The coordinator's SuperLink as a child process, and what is asked of it: register, list, submit, stop.
 
-Flower is used here only through its commands (`flower-superlink`, `flwr`), each with its own FLWR_HOME,
-so that nothing depends on the user's `~/.flwr`. The run that is submitted carries settings and no code: both
-ends load `server.app` and `client.app` from what is installed there. The Control API of a SuperLink has no
-login: whoever reaches its port can start a run, so the default is to listen on loopback alone.
+The SuperLink is Flower's command with its own FLWR_HOME, so that nothing depends on the user's `~/.flwr`. The run that
+is submitted carries settings and no code: both ends load `server.app` and `client.app` from what is installed there.
+The Control API of a SuperLink has no login: whoever reaches its port can start a run, so the default is to listen on
+loopback alone.
 """
 
 from __future__ import annotations
 
 import http.client
-import json
 import ssl
-import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from common.errors import ConfigError, EngineError
-from common.processes import ProcessTree, build_environment, check_site_name, find_command, require_free_port, to_toml
+from common.processes import ProcessTree, check_site_name, find_command, require_free_port, to_toml
 from server.credentials import Credentials, check_credentials
 from server.site_registry import REGISTRY_VARIABLE, read_registry, registry_path, write_registry
 
-_CONNECTION = "wardround"
+if TYPE_CHECKING:
+    from server.control import Control
 
 
 @dataclass(frozen=True)
@@ -41,35 +39,6 @@ class Connection:
     ca: Path | None
     state: Path
 
-    def flwr(self, *arguments: str) -> dict[str, Any]:
-        """Run `flwr ARGUMENTS... --format json` and return its answer; raises `EngineError` in one line."""
-        home = self.state / "flower"
-        home.mkdir(parents=True, exist_ok=True)
-        trust = f"root-certificates = {to_toml(str(self.ca.resolve()))}" if self.ca else "insecure = true"
-        (home / "config.toml").write_text(
-            f'[superlink]\ndefault = "{_CONNECTION}"\n\n[superlink.{_CONNECTION}]\n'
-            f"address = {to_toml(self.address)}\n{trust}\n"
-        )
-        command = [find_command("flwr"), *arguments, "--format", "json"]
-        done = subprocess.run(
-            command,
-            env=build_environment(home),
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        try:
-            answer: dict[str, Any] = json.loads(done.stdout)
-        except ValueError:
-            answer = {"error-message": done.stderr or done.stdout}
-        if not answer.get("success"):
-            lines = [line.strip() for line in str(answer.get("error-message", answer)).splitlines()]
-            reasons = [line for line in lines if line and not line.startswith("For more information")]
-            why = reasons[-1] if reasons else "it gave no reason"
-            raise EngineError(f"the server at {self.address} did not accept '{arguments[0]}': {why}")
-        return answer
-
     def register(self, site: str, public_key: Path) -> str:
         """Admit the holder of `public_key` as `site`; returns the node's number and writes it down."""
         check_site_name(site)
@@ -78,8 +47,7 @@ class Connection:
             raise ConfigError(f"site {site} is registered already: unregister it first to give it another key")
         if not public_key.is_file():
             raise ConfigError(f"cannot read {public_key}: name the .pub file that the site sent")
-        answer = self.flwr("supernode", "register", str(public_key), _CONNECTION, "--name", site)
-        node = str(answer["node-id"])
+        node = str(self.control.register_node(public_key, site))
         write_registry(self._registry, {**known, site: node})
         return node
 
@@ -88,7 +56,7 @@ class Connection:
         known = self.sites()
         if site not in known:
             raise ConfigError(f"no site {site}; registered: {', '.join(sorted(known)) or 'none'}")
-        self.flwr("supernode", "unregister", known.pop(site), _CONNECTION)
+        self.control.unregister_node(int(known.pop(site)))
         write_registry(self._registry, known)
 
     def sites(self) -> dict[str, str]:
@@ -97,26 +65,36 @@ class Connection:
 
     def nodes(self) -> dict[str, str]:
         """Return each registered site's status: `registered` (never seen), `online` or `offline`."""
-        listed = self.flwr("supernode", "list", _CONNECTION)["nodes"]
-        status = {str(node["node-id"]): str(node["status"]) for node in listed}
+        status = {str(node): status for node, status in self.control.list_nodes().items()}
         return {site: status.get(node, "unknown") for site, node in sorted(self.sites().items())}
 
-    def submit(self, config_json: str, out: Path, *extra: str) -> str:
-        """Start a run that carries these settings and no code; returns its number; `extra` are flags."""
-        with tempfile.TemporaryDirectory(prefix="wardround-") as folder:
-            app = Path(folder) / "wardround-run"
-            app.mkdir()
-            (app / "pyproject.toml").write_text(format_app_settings(config_json, out), encoding="utf-8")
-            return str(self.flwr("run", str(app), _CONNECTION, *extra)["run-id"])
+    def submit(self, config_json: str, out: Path, simulation: Mapping[str, int] | None = None) -> str:
+        """Start a run that carries these settings and no code; returns its number.
+
+        Args:
+            config_json: the configuration, as JSON.
+            out: the run's folder.
+            simulation: settings of Flower's simulation, on a server that simulates its sites.
+        """
+        from server.control import build_bundle
+
+        bundle = build_bundle({"pyproject.toml": format_app_settings(config_json, out).encode()})
+        return str(self.control.start_run(bundle, simulation))
 
     def run_status(self, run: str) -> tuple[str, str]:
         """Return a run's status, such as `running` or `finished:failed`, and Flower's details."""
-        listed = self.flwr("list", _CONNECTION, "--run-id", run)["runs"][0]
-        return str(listed["status"]), str(listed.get("status-details", ""))
+        return self.control.run_status(int(run))
 
     def stop_run(self, run: str) -> None:
         """Stop a run that has not finished; sites get no further work from it."""
-        self.flwr("stop", run, _CONNECTION)
+        self.control.stop_run(int(run))
+
+    @property
+    def control(self) -> Control:
+        """The server's Control API."""
+        from server.control import Control  # with Flower, which a command that only reads files does not need
+
+        return Control(self.address, self.ca)
 
     @property
     def _registry(self) -> Path:

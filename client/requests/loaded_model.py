@@ -58,3 +58,8 @@ def refuse_external(context: SiteContext, config: RunConfig) -> None:
 def _build_network(thread: int, task: Task, wanted: str) -> nn.Module:
     """Return a network of this thread's own, kept because building one costs as much as half a training step."""
     return models.build_model(task, ModelConfig.model_validate_json(wanted), seed=0)
+
+
+def forget_models() -> None:
+    """Drop the networks that this process holds."""
+    _build_network.cache_clear()

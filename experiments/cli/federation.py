@@ -128,9 +128,10 @@ def run_client(
         return
     if not site or data is None or not superlink:
         raise ConfigError("wardround client needs --site NAME, --data DIR and --superlink HOST:PORT")
+    from client.node import Node
     from client.policy import load_policy
     from client.state_folder import claim_state_folder
-    from client.supernode import Node, NodeSettings
+    from client.supernode import NodeSettings
     from common.errors import DataError
     from common.processes import interrupt_on_signals
 

@@ -16,17 +16,18 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.supernode import Node, NodeSettings, create_node_key
+from client.node_process import NodeProcess
+from client.supernode import NodeSettings, create_node_key
 from common.errors import ConfigError, EngineError
-from common.processes import ONE_THREAD_VARIABLES, find_free_port, interrupt_on_signals
+from common.processes import find_free_port, interrupt_on_signals
 from common.run_folder import RunFolder
 from server.credentials import create_credentials
 from server.superlink import Connection, SuperLink
 
 Event = dict[str, object]
 OnEvent = Callable[[Event], None]
-STATUS_SECONDS = 5.0
-"""Seconds between status queries to the server; each takes a process of about a second."""
+STATUS_SECONDS = 3.0
+"""Seconds between status queries to the server."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Federation:
         self._sites, self._log_dir, self._port = sites, log_dir, port
         self._ended: set[str] = set()
         self._exits = ExitStack()
-        self.nodes: dict[str, Node] = {}
+        self.nodes: dict[str, NodeProcess] = {}
 
     def __enter__(self) -> Federation:
         with ExitStack() as exits:
@@ -74,8 +75,7 @@ class Federation:
                     state=state / site.name,
                     node_config=site.node_config,
                 )
-                # One thread for each site, as in the other engines: their number changes sums, and so the weights.
-                node = Node(settings, log=self._log_dir / f"{site.name}.log", variables=ONE_THREAD_VARIABLES)
+                node = NodeProcess(settings, log=self._log_dir / f"{site.name}.log")
                 self.nodes[site.name] = node
                 exits.callback(node.stop)
                 node.launch()
@@ -158,7 +158,7 @@ def follow_run(
     out: Path,
     on_event: OnEvent | None = None,
     watch: Callable[[OnEvent], None] | None = None,
-    *extra: str,
+    simulation: Mapping[str, int] | None = None,
 ) -> None:
     """Submit a run and follow `out/events.jsonl` and `out/server.done` until it ends.
 
@@ -171,7 +171,7 @@ def follow_run(
         out: the run's folder.
         on_event: receives each event.
         watch: called a few times a second with `on_event`; may raise.
-        extra: further arguments of `flwr run`.
+        simulation: settings of Flower's simulation, on a server that simulates its sites.
 
     Raises:
         EngineError: the run failed.
@@ -180,7 +180,7 @@ def follow_run(
     out.mkdir(parents=True, exist_ok=True)
     done, tail = RunFolder(out).server_done, Tail(RunFolder(out).events)
     done.unlink(missing_ok=True)
-    run = connection.submit(config_json, out, *extra)
+    run = connection.submit(config_json, out, simulation)
     last_query = time.monotonic()
     try:
         while True:

@@ -47,7 +47,7 @@ def run_on_ray(
     require_ray()
     if sites < 1 or workers < 1:
         raise ConfigError(f"the ray engine needs at least one site and one worker, not {sites} and {workers}")
-    settings = f"num-supernodes={sites} client-resources-num-cpus=1 init-args-num-cpus={workers}"
+    settings = {"num_supernodes": sites, "client_resources_num_cpus": 1, "init_args_num_cpus": workers}
     with interrupt_on_signals(), ExitStack() as exits:
         state = Path(tempfile.mkdtemp(prefix="wr-"))  # short: Ray puts socket names of this folder into 107 bytes
         exits.callback(shutil.rmtree, state, ignore_errors=True)
@@ -64,7 +64,7 @@ def run_on_ray(
             if link.poll() is not None:
                 raise EngineError(f"Flower's simulation ended during the run: see {link.log}")
 
-        follow_run(link.connection, config_json, out, on_event, watch, "--federation-config", settings)
+        follow_run(link.connection, config_json, out, on_event, watch, settings)
 
 
 def require_ray() -> None:

@@ -1,0 +1,195 @@
+"""A hospital's worker process, seen from the SuperNode: started, watched, and started again when it ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+
+import psutil
+
+from client.worker_channel import ChannelClosed, Parcel, receive_parcel, send_parcel
+from common import files
+from common.errors import EngineError
+from common.processes import ONE_THREAD_VARIABLES, ProcessTree
+
+START_SECONDS = 180.0
+"""Most seconds from the start of a worker to its first sign that it is ready."""
+SILENCE_SECONDS = 120.0
+"""Seconds without a sign of life after which a worker counts as hung; it sends one every few seconds."""
+ASK_SECONDS = 15.0
+"""Seconds between two questions whether somebody still waits for the reply."""
+MAX_BACKOFF = 60.0
+"""Most seconds between two starts of a worker that keeps ending."""
+
+
+class WorkerFailed(EngineError):
+    """The worker ended, hung or cannot be started: the request is lost, the next one may succeed."""
+
+
+class WorkerProcess:
+    """The worker of one site.
+
+    Args:
+        node_config: the site's settings, as client/site_context.py reads them; they reach the worker over the channel.
+        state: the client's state folder.
+        log: the file of the worker's output.
+        variables: further environment variables.
+    """
+
+    def __init__(
+        self,
+        node_config: Mapping[str, str | int | float | bool],
+        state: Path,
+        log: Path,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self._settings = Parcel("settings", dict(node_config))
+        self._state, self._log = state, log
+        # One thread for each site: the number of threads changes sums, and so the weights.
+        self._variables = {**ONE_THREAD_VARIABLES, **(variables or {})}
+        self._child: ProcessTree | None = None
+        self._channel: Connection | None = None
+        self._ready = False
+        self._failures = 0
+        self._next_start = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the worker; None while none runs."""
+        return self._child.pid if self._child is not None else None
+
+    def start(self) -> None:
+        """Start the worker without waiting for it; does nothing if it runs. Call it from the main thread."""
+        if self._child is not None:
+            return
+        end_survivor(self._pid_file)
+        self._channel, other = Pipe()
+        with other:
+            command = [sys.executable, "-P", "-m", "client.worker", str(other.fileno()), str(os.getpid())]
+            self._child = ProcessTree(
+                command,
+                home=self._state / "flower",
+                log=self._log,
+                variables=self._variables,
+                pass_fds=(other.fileno(),),
+            )
+        self._ready = False
+        record_process(self._pid_file, self._child.pid)
+        with suppress(ChannelClosed):  # it has ended already, which the first request reports
+            send_parcel(self._channel, self._settings)
+
+    def ask(self, request: Parcel, is_awaited: Callable[[], bool] = lambda: True) -> Parcel:
+        """Return the worker's reply to a request.
+
+        Args:
+            request: a parcel of kind `request`.
+            is_awaited: asked every few seconds; False ends the worker's work.
+
+        Raises:
+            WorkerFailed: it gave none.
+        """
+        if self._child is None:
+            if (pause := self._next_start - time.monotonic()) > 0:
+                raise WorkerFailed(f"the site's worker ended before and starts again in {pause:.0f} s")
+            self.start()
+        try:
+            if not self._ready:
+                self._receive("ready", START_SECONDS, is_awaited)
+                self._ready = True
+            assert self._channel is not None
+            send_parcel(self._channel, request)
+            reply = self._receive("reply", SILENCE_SECONDS, is_awaited)
+        except EngineError as error:
+            reason = self._describe_end(error)
+            self.stop()
+            self._failures += 1
+            self._next_start = time.monotonic() + min(MAX_BACKOFF, 2.0 ** (self._failures - 1) - 1.0)
+            raise WorkerFailed(reason) from None
+        self._failures = 0
+        return reply
+
+    def keep_running(self) -> None:
+        """Start the worker again if it has ended between two requests and its pause is over."""
+        if self._child is not None and self._child.poll() is not None:
+            self.stop()
+            self._failures += 1
+            self._next_start = time.monotonic() + min(MAX_BACKOFF, 2.0 ** (self._failures - 1) - 1.0)
+        if self._child is None and time.monotonic() >= self._next_start:
+            self.start()
+
+    def stop(self, patience: float = 2.0) -> None:
+        """End the worker; does nothing if none runs.
+
+        Args:
+            patience: seconds in which it may end by itself.
+        """
+        if self._channel is not None:
+            self._channel.close()
+        if self._child is not None:
+            self._child.stop(patience)
+            self._pid_file.unlink(missing_ok=True)
+        self._child = self._channel = None
+        self._ready = False
+
+    def _receive(self, kind: str, limit: float, is_awaited: Callable[[], bool]) -> Parcel:
+        """Return the next parcel of a kind, passing over signs of life."""
+        assert self._channel is not None
+        last_sign = last_question = time.monotonic()
+        while True:
+            if self._channel.poll(1.0):
+                parcel = receive_parcel(self._channel)
+                last_sign = time.monotonic()
+                if parcel.kind == kind:
+                    return parcel
+                if parcel.kind not in ("alive", "ready"):
+                    raise ChannelClosed(f"the worker sent {parcel.kind} where {kind} was due")
+            now = time.monotonic()
+            if now - last_sign > limit:
+                raise WorkerFailed(f"the site's worker gave no sign of life for {limit:.0f} s")
+            if now - last_question > ASK_SECONDS:
+                last_question = now
+                if not is_awaited():
+                    raise WorkerFailed("nobody waits for the reply any more")
+
+    def _describe_end(self, error: EngineError) -> str:
+        if not isinstance(error, ChannelClosed) or self._child is None:
+            return str(error)
+        deadline = time.monotonic() + 2.0
+        while (status := self._child.poll()) is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        how = "" if status is None else f" by signal {-status}" if status < 0 else f" with status {status}"
+        return f"the site's worker ended{how}"
+
+    @property
+    def _pid_file(self) -> Path:
+        return self._state / "worker.pid"
+
+
+def record_process(file: Path, pid: int) -> None:
+    """Write down a process, so that `end_survivor` recognises it."""
+    with suppress(psutil.Error):
+        files.write_bytes(file, f"{pid} {psutil.Process(pid).create_time()}\n".encode())
+
+
+def end_survivor(file: Path) -> bool:
+    """End the process that `record_process` wrote down, if it still runs; return whether it did.
+
+    A process of the same number that started at another time is another one.
+    """
+    try:
+        pid, started = file.read_text(encoding="utf-8").split()
+        process = psutil.Process(int(pid))
+        if abs(process.create_time() - float(started)) > 0.05:
+            return False
+        process.kill()
+        process.wait(5)
+    except (OSError, ValueError, psutil.Error):
+        return False
+    finally:
+        file.unlink(missing_ok=True)
+    return True

@@ -1,0 +1,24 @@
+"""The form of the log lines of servers and clients: a time in UTC, the level, the part that writes, the text."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s"
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
+
+
+def start_logging(level: int = logging.INFO) -> None:
+    """Write this process's log lines to standard error, those of Flower and of HTTP libraries from warnings upwards."""
+    formatter = logging.Formatter(FORMAT, TIME_FORMAT)
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in ("flwr", "httpx", "httpcore", "matplotlib"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.WARNING)
+        if name == "flwr":  # it has a handler of its own, with colours
+            logger.handlers.clear()
+            logger.propagate = True

@@ -1,0 +1,92 @@
+"""The grid of a server with real hospitals: Flower's, with arrays in few pieces and without its waits of a second.
+
+Flower's HttpGrid moves every array of a message by requests of its own, and waits a second where a reply is announced
+but not all of it has arrived. This one packs messages (common/packed_messages.py) and looks again sooner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import copy
+from functools import partial
+from typing import Any
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.superlink.grid import HttpGrid, http_grid
+
+from common.errors import ProtocolError
+from common.packed_messages import is_packed, pack_content, unpack_content
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+"""Seconds between two looks for a part of a reply that has not arrived."""
+PARTS_SECONDS = 120.0
+"""Most seconds to wait for the parts of one reply; what is missing then counts as an error of the site's."""
+
+
+class PackingGrid(Grid):
+    """A grid that packs what it sends and unpacks what it receives.
+
+    Args:
+        grid: the transport.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    def set_run(self, run: Any) -> None:
+        """Pass on."""
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Any:
+        """Pass on."""
+        return self._grid.run
+
+    def create_message(self, *args: Any, **kwargs: Any) -> Message:
+        """Pass on."""
+        return self._grid.create_message(*args, **kwargs)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Pass on."""
+        return self._grid.get_node_ids()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Send messages, all in one call; return their ids, empty where one was not taken."""
+        packed = [_replace_content(message, pack_content(message.content)) for message in messages]
+        return [name or "" for name in self._grid.push_messages(packed)] if packed else []
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the replies that have arrived; one that cannot be unpacked comes as it is, and is refused later."""
+        return [_unpack(message) for message in self._grid.pull_messages(message_ids)]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Refuse: server/exchange.py waits for replies."""
+        raise NotImplementedError("server/exchange.py sends and waits")
+
+
+def prepare_grid(grid: Grid) -> Grid:
+    """Return the grid of a run: of real hospitals a packing one, of simulated ones the grid itself."""
+    if not isinstance(grid, HttpGrid):
+        return grid
+    # if Flower renames this function, the run fails here instead of being slow
+    pull = vars(http_grid)["pull_objects"]
+    if not isinstance(pull, partial):
+        quick = partial(pull, initial_backoff=FIRST_PAUSE, backoff_cap=LONGEST_PAUSE, max_time=PARTS_SECONDS)
+        vars(http_grid)["pull_objects"] = quick
+    return PackingGrid(grid)
+
+
+def _unpack(message: Message) -> Message:
+    if message.has_error() or not is_packed(message.content):
+        return message
+    try:
+        return _replace_content(message, unpack_content(message.content))
+    except ProtocolError:
+        return message
+
+
+def _replace_content(message: Message, content: RecordDict) -> Message:
+    changed = copy(message)
+    changed.content = content
+    return changed
