@@ -14,8 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import special
-from scipy.spatial.distance import jensenshannon
-from scipy.stats.contingency import association
 
 from common.seeds import rng_for
 
@@ -260,6 +258,9 @@ def label_shift(one: Sequence[int], other: Sequence[int]) -> tuple[float, float]
         return float("nan"), float("nan")
     if table.shape[1] < 2:
         return 0.0, 0.0
+    from scipy.spatial.distance import jensenshannon  # with scipy.stats, 60 MB that most processes do not need
+    from scipy.stats.contingency import association
+
     shares = table / table.sum(1, keepdims=True)
     return float(jensenshannon(shares[0], shares[1], base=2)), float(
         association(table.astype(np.int64), method="cramer")

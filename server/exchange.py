@@ -20,8 +20,8 @@ from server.events import Listener, ReplyEvent
 OFFLINE_GRACE = 20.0
 """Seconds that a site may be offline before a round stops waiting for it."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 1.0
-"""Seconds between two looks for replies, while none comes."""
-PAUSE_SHARE = 0.1
+"""Seconds between two looks for replies, while none comes; a grid whose looks cost more states its own first pause."""
+PAUSE_SHARE = 0.15
 """The longest pause as a share of the time since the last reply: so little is lost of a short wait as of a long one."""
 
 
@@ -135,6 +135,7 @@ def send_and_collect(
     start = time.monotonic()
     deadline, last_look, last_reply = start + timeout, start, start
     offline_since: dict[str, float] = {}
+    first_pause = float(getattr(grid, "first_pause", FIRST_PAUSE))
     while waiting:
         arrived = list(grid.pull_messages(list(waiting)))
         for answer in arrived:
@@ -161,7 +162,7 @@ def send_and_collect(
                 elif now - offline_since.setdefault(key, now) > OFFLINE_GRACE:
                     lost[site_name(waiting.pop(key))] = "went offline"
         last_reply = now if arrived else last_reply
-        pause = min(max(PAUSE_SHARE * (now - last_reply), FIRST_PAUSE), LONGEST_PAUSE)
+        pause = min(max(PAUSE_SHARE * (now - last_reply), first_pause), LONGEST_PAUSE)
         if waiting and not arrived:
             time.sleep(min(pause, max(0.0, deadline - now)))
     return dict(sorted(answers.items())), dict(sorted(lost.items()))

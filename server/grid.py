@@ -31,6 +31,9 @@ class PackingGrid(Grid):
         grid: the transport.
     """
 
+    first_pause = 0.15
+    """Seconds between two looks for replies, each of which takes the SuperLink about 10 ms of a core."""
+
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
 

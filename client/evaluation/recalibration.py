@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize
 from scipy.special import expit, logit
 
 from client.evaluation.evaluate import evaluate_site
@@ -140,6 +139,8 @@ def fit_platt(odds: Floats, truth: npt.NDArray[np.int64]) -> tuple[float, float]
         gap = (expit(z) - target) / len(x)
         return float((np.logaddexp(0.0, z) - target * z).mean()), np.array([gap @ x, gap.sum()])
 
+    from scipy import optimize
+
     w = optimize.minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS", options={"gtol": 1e-8}).x
     return float(w[0] / spread), float(w[1] - w[0] * centre / spread)
 
@@ -154,6 +155,8 @@ def _fit_log_temperature(logits: Floats, truth: npt.NDArray[np.int64], task: Tas
             return float((np.logaddexp(0.0, z) - truth * z).mean())
         top = z.max(1)
         return float((top + np.log(np.exp(z - top[:, None]).sum(1)) - z[rows, truth]).mean())
+
+    from scipy import optimize
 
     return float(
         optimize.minimize_scalar(loss, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded", options={"xatol": 1e-6}).x

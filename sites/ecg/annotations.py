@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import wfdb
 
 from common.errors import DataError
 
@@ -75,6 +74,8 @@ def read_annotations(path: Path, length: int, rate: float, frame_rate: float) ->
     """
     if not path.read_bytes().endswith(END_OF_ANNOTATIONS):
         raise DataError(f"cannot read {path}: it has no end mark, so it is truncated; fetch it again")
+    import wfdb  # with pandas, which a process that holds prepared data does not need
+
     try:
         annotation = wfdb.rdann(str(path.with_suffix("")), path.suffix[1:])
     except Exception as error:

@@ -19,7 +19,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-import pywt
 
 from common.errors import DataError
 from common.task import Task
@@ -216,6 +215,8 @@ def _hermite(time: npt.NDArray[np.float64]) -> Floats:
 
 def _bands(x: Floats, level: int) -> Floats:
     """Return `(..., level + 1)`: the log share of energy in each wavelet band, the lowest frequencies first."""
+    import pywt
+
     centred = x - x.mean(-1, keepdims=True)
     energy = np.stack([(part**2).sum(-1) for part in pywt.wavedec(centred, WAVELET, "periodization", level)], axis=-1)
     total = energy.sum(-1, keepdims=True)

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wfdb.io.header import parse_header_content, rx_record, rx_segment, rx_signal
-
 from common.errors import DataError
 from sites.ecg.leads import VOLTS, lead_name, may_be_ecg, millivolts_per_unit
 
@@ -169,6 +167,8 @@ def read_header(path: Path) -> Header:
         content = path.read_bytes()
     except OSError:
         raise DataError(f"no header {path}: fetch the recording again, or take it from the list") from None
+    from wfdb.io.header import parse_header_content, rx_record  # with pandas; who holds prepared data reads no header
+
     lines, comments = parse_header_content(_decode(content))
     if not lines:
         raise DataError(f"{path} is empty: fetch it again")
@@ -203,6 +203,8 @@ def _decode(content: bytes) -> str:
 
 
 def _read_segment(path: Path, line: str) -> Segment:
+    from wfdb.io.header import rx_segment
+
     match = rx_segment.fullmatch(line)
     if match is None:
         raise _error(path, line, "expected the name and the length of a segment")
@@ -215,6 +217,8 @@ def _read_channel(path: Path, line: str, number: int) -> Channel:
     if len(fields) > 2:  # cut out first: the pattern ends a unit at a character that it does not know
         fields[2], _, unit = fields[2].partition("/")
     plain = " ".join(fields)
+    from wfdb.io.header import rx_signal
+
     match = rx_signal.match(plain)
     if match is None:
         raise _error(path, line, "expected a file name of letters, digits, - and _ with one dot, and a format")

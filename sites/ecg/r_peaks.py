@@ -14,7 +14,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
-from scipy.signal import butter, sosfiltfilt
 
 from sites.ecg.filtering import resample_and_filter
 
@@ -34,6 +33,8 @@ def detect_qrs(lead: npt.NDArray[np.float32], rate: float) -> npt.NDArray[np.int
     """
     if len(lead) < rate or np.ptp(lead) == 0:
         return np.zeros(0, dtype=np.int64)
+    from scipy.signal import butter, sosfiltfilt
+
     band = butter(3, (8.0, 20.0), "bandpass", fs=rate, output="sos")
     energy = np.asarray(sosfiltfilt(band, lead.astype(np.float64))) ** 2
     short, long = (

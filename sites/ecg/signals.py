@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import wfdb
 
 from common.errors import DataError
 from sites.ecg.headers import BYTES_PER_SAMPLE, Header
@@ -118,6 +117,8 @@ def _read_format_16(header: Header, columns: Sequence[int]) -> list[npt.NDArray[
 
 def _read_with_wfdb(header: Header, columns: Sequence[int]) -> list[npt.NDArray[Any]]:
     """Return the converter values of channels of any format."""
+    import wfdb  # with pandas, which a process that holds prepared data does not need
+
     wide = WIDE_FORMATS & {header.channels[i].format for i in columns}
     try:
         record = wfdb.rdrecord(
