@@ -31,7 +31,9 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from flwr.supercore.task_identity import TaskIdentity
 
 from client.app import app as client_app
+from client.uncompiled_torch import skip_compiler
 from client.worker_channel import ChannelClosed, Parcel, receive_parcel, send_parcel
+from common.errors import ProtocolError
 from common.log_format import start_logging
 from common.messages import ERROR_CODE, pack_error
 from common.packed_messages import is_packed, pack_content, unpack_content
@@ -71,16 +73,17 @@ class Worker:
             raise ChannelClosed("the SuperNode sent something else than a message")
         message.metadata.__dict__["_message_id"] = root  # the serialised message does not hold its own id
         packed = is_packed(message.content)
-        if packed:
-            message.content = unpack_content(message.content)
         context = Context(
             run_id=int(run), node_id=node, node_config=self.node_config, state=RecordDict(), run_config={}
         )
         try:
+            if packed:
+                message.content = unpack_content(message.content)
             reply = self.app(message, context)
         except Exception as error:  # client.app answers its own errors; this one is not its
             log.exception("the app failed")
-            reason = pack_error(str(self.node_config.get("site", "")), type(error).__name__, "the site's app failed")
+            text = str(error) if isinstance(error, ProtocolError) else "the site's app failed"
+            reason = pack_error(str(self.node_config.get("site", "")), type(error).__name__, text)
             reply = Message(Error(code=ERROR_CODE, reason=reason), reply_to=message)
         if packed and reply.has_content():
             reply.content = pack_content(reply.content)
@@ -115,10 +118,15 @@ def is_crowded() -> bool:
     return count_loaded_sites() > MAX_SITES
 
 
-def serve_worker(channel: Connection) -> None:
-    """Answer requests until the SuperNode closes the channel."""
-    worker, sending = Worker(receive_parcel(channel).fields), threading.Lock()
+def serve_worker(channel: Connection, app: ClientApp = client_app) -> None:
+    """Answer requests with an app until the SuperNode closes the channel.
+
+    Raises:
+        ChannelClosed: always, in the end.
+    """
+    worker, sending = Worker(receive_parcel(channel).fields, app), threading.Lock()
     threading.Thread(target=_show_life, args=(channel, sending), daemon=True, name="sign of life").start()
+    skip_compiler()
     importlib.import_module("client.requests")  # slow to import, so before the first message
     with sending:
         send_parcel(channel, Parcel("ready"))

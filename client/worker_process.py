@@ -106,9 +106,7 @@ class WorkerProcess:
             reply = self._receive("reply", SILENCE_SECONDS, is_awaited)
         except EngineError as error:
             reason = self._describe_end(error)
-            self.stop()
-            self._failures += 1
-            self._next_start = time.monotonic() + min(MAX_BACKOFF, 2.0 ** (self._failures - 1) - 1.0)
+            self._give_up()
             raise WorkerFailed(reason) from None
         self._failures = 0
         return reply
@@ -116,9 +114,7 @@ class WorkerProcess:
     def keep_running(self) -> None:
         """Start the worker again if it has ended between two requests and its pause is over."""
         if self._child is not None and self._child.poll() is not None:
-            self.stop()
-            self._failures += 1
-            self._next_start = time.monotonic() + min(MAX_BACKOFF, 2.0 ** (self._failures - 1) - 1.0)
+            self._give_up()
         if self._child is None and time.monotonic() >= self._next_start:
             self.start()
 
@@ -135,6 +131,12 @@ class WorkerProcess:
             self._pid_file.unlink(missing_ok=True)
         self._child = self._channel = None
         self._ready = False
+
+    def _give_up(self) -> None:
+        """End the worker; the next one may start at once after a first failure, and later after each further one."""
+        self.stop()
+        self._next_start = time.monotonic() + min(MAX_BACKOFF, 2.0**self._failures - 1.0)
+        self._failures += 1
 
     def _receive(self, kind: str, limit: float, is_awaited: Callable[[], bool]) -> Parcel:
         """Return the next parcel of a kind, passing over signs of life."""

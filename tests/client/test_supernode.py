@@ -1,4 +1,4 @@
-"""A hospital's SuperNode: its key, the check of the server, what may run, and how failures are retried."""
+"""A hospital's node: its key, the check of the server, and what a run may bring along."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import io
 import socket
 import ssl
 import stat
-import subprocess
-import sys
 import threading
-import tomllib
 import zipfile
 from pathlib import Path
 
@@ -18,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
 from client import supernode
-from client.supernode import Node, NodeRefused, NodeSettings, check_server, create_node_key, require_settings_only
+from client.supernode import NodeSettings, check_server, create_node_key, require_settings_only
 from common.errors import ConfigError, EngineError
 from server.credentials import create_credentials
 from server.superlink import format_app_settings
@@ -79,47 +76,6 @@ def test_missing_files_are_named(settings: NodeSettings, tmp_path: Path) -> None
         NodeSettings("north", "h:1", tmp_path / "absent", settings.key, tmp_path, {})
 
 
-def test_the_command_line_shows_neither_data_nor_key(settings: NodeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supernode, "check_server", lambda address, ca: None)
-    monkeypatch.setattr(supernode, "find_command", lambda name: "/bin/true")
-    started = Node(settings)
-    started.launch()
-    started.stop()
-    command = started.command(9000)
-    assert command[command.index("--node-config") + 1] == str(settings.state / "node.toml")
-    line = " ".join(command)
-    assert "--host 127.0.0.1 --port 9000" in line
-    assert "--insecure" not in line
-    assert tomllib.loads((settings.state / "node.toml").read_text()) == settings.node_config
-
-
-def test_only_the_client_app_can_be_started_here(settings: NodeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supernode, "check_server", lambda address, ca: None)
-    monkeypatch.setattr(supernode, "find_command", lambda name: "/bin/true")
-    started = Node(settings)
-    started.launch()
-    started.stop()
-    programs = settings.state / "bin"
-    done = subprocess.run([programs / "flwr-agentapp", "--token", "x"], capture_output=True, check=False)
-    assert done.returncode == 1
-    assert b"no such task" in done.stderr
-    assert "client_app_process" in (programs / "flwr-clientapp").read_text()
-
-
-def test_the_bundle_is_checked_where_flower_unpacks_it() -> None:
-    source = (
-        "import sys, flwr.supernode.cli as cli, flwr.supernode.runtime.run_clientapp as runtime\n"
-        "from client.supernode import run_client_app_process\n"
-        "cli.flwr_clientapp = lambda: None\n"
-        "before = runtime.install_from_fab\n"
-        "run_client_app_process()\n"
-        "called = runtime.run_clientapp.__code__.co_names\n"
-        "sys.exit(not ('install_from_fab' in called and runtime.install_from_fab is not before))\n"
-    )
-    root = Path(__file__).parents[2]
-    assert subprocess.run([sys.executable, "-c", source], cwd=root, check=False).returncode == 0
-
-
 def bundle(settings: str, **files: str) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
@@ -172,63 +128,3 @@ def test_only_the_right_certificate_authority_is_accepted(tmp_path: Path) -> Non
             check_server(address, wrong.ca)
         check_server(address, right.ca)
         server.join()
-
-
-class ScriptOver(Exception):
-    pass
-
-
-class Scripted(Node):
-    """A node whose starts end as written: an error, or None for a contact that then ends."""
-
-    def __init__(self, settings: NodeSettings, ends: list[EngineError | None]) -> None:
-        super().__init__(settings)
-        self.ends = ends
-
-    def launch(self) -> None:
-        if not self.ends:
-            raise ScriptOver
-
-    def wait_online(self, timeout: float = 60.0) -> str:
-        end = self.ends.pop(0)
-        if end is not None:
-            raise end
-        return "17"
-
-
-@pytest.fixture
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supernode.time, "sleep", lambda seconds: None)
-
-
-@pytest.mark.usefixtures("no_waiting")
-def test_a_refusal_at_the_first_contact_ends_the_command(settings: NodeSettings) -> None:
-    with pytest.raises(NodeRefused, match="not registered"):
-        Scripted(settings, [NodeRefused("not registered"), None]).run(print)
-
-
-@pytest.mark.usefixtures("no_waiting")
-def test_after_the_first_contact_every_failure_is_retried(settings: NodeSettings) -> None:
-    said: list[str] = []
-    ends: list[EngineError | None] = [None, NodeRefused("still open"), EngineError("cannot reach"), None]
-    with pytest.raises(ScriptOver):
-        Scripted(settings, ends).run(said.append)
-    assert [line for line in said if "trying again in 10 s" in line] == [
-        "still open; trying again in 10 s",
-        "cannot reach; trying again in 10 s",
-    ]
-    assert sum("connected to host.example.org:443 as node 17" in line for line in said) == 2
-
-
-@pytest.mark.usefixtures("no_waiting")
-def test_a_key_that_was_admitted_before_retries_for_a_limited_time(
-    settings: NodeSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = iter(range(0, 10_000, 60))
-    monkeypatch.setattr(supernode.time, "monotonic", lambda: float(next(clock)))
-    waiting = Scripted(settings, [NodeRefused("still open")] * 20)
-    settings.state.mkdir()
-    (settings.state / "admitted").write_text(waiting._identity())
-    with pytest.raises(NodeRefused, match="still open"):
-        waiting.run(print)
-    assert 1 < len(waiting.ends) < 19

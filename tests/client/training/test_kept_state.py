@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from client import node, supernode
 from client import requests as work
-from client import supernode
 from client.policy import SIMULATION_POLICY
 from client.site import Site
 from client.site_context import STATE_VARIABLE, SiteContext, read_site_context
@@ -178,7 +178,7 @@ def test_a_hospitals_client_keeps_state_below_its_own_folder(tmp_path: Path, mon
 
         def run(self, say: Any) -> None: ...
 
-    monkeypatch.setattr(supernode, "Node", Fake)
+    monkeypatch.setattr(node, "Node", Fake)
     for name in ("ca.pem", "node.key"):
         (tmp_path / name).write_text("x")
     given = {"site": "north", "data": tmp_path, "superlink": "host:1", "ca": tmp_path / "ca.pem"}

@@ -15,10 +15,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from client.supernode import Node, NodeRefused, create_node_key
+from client.fleet import NodeRefused
+from client.node import Node
+from client.node_process import NodeProcess
+from client.supernode import create_node_key
 from common.errors import ConfigError, EngineError
 from experiments.engines import federation
 from experiments.engines.federation import Event, Federation, SiteProcess, Tail, follow_run
+from server.control import build_bundle
 from server.credentials import create_credentials
 from server.superlink import format_app_settings
 
@@ -158,14 +162,15 @@ def test_a_wrong_authority(two_sites: Federation, place: Path) -> None:
 
 @pytest.mark.processes
 def test_code_that_a_run_brings_along_is_refused(two_sites: Federation, place: Path) -> None:
-    out, app = place / "evil", place / "evil-app"
-    (app / "client").mkdir(parents=True)
+    out = place / "evil"
     out.mkdir()
     config = {"sites": 2, "rounds": 1, "timeout": 60}
-    (app / "pyproject.toml").write_text(format_app_settings(json.dumps(config), out))
-    (app / "client" / "__init__.py").write_text("")
-    (app / "client" / "app.py").write_text(f"open({str(place / 'trodden')!r}, 'w')\n{CLIENT}")
-    two_sites.link.connection.flwr("run", str(app), "wardround")
+    files = {
+        "pyproject.toml": format_app_settings(json.dumps(config), out).encode(),
+        "client/__init__.py": b"",
+        "client/app.py": f"open({str(place / 'trodden')!r}, 'w')\n{CLIENT}".encode(),
+    }
+    two_sites.link.connection.control.start_run(build_bundle(files))
     wait_for(lambda: (out / "server.done").exists())
     (event,) = [event for event in Tail(out / "events.jsonl", 0).read_new() if event["event"] == "round"]
     said = event["said"]
@@ -192,23 +197,44 @@ def test_a_site_that_dies_in_round_2_is_told_and_the_run_goes_on(two_sites: Fede
 
 
 @pytest.mark.processes
-def test_sigterm_leaves_nothing_behind(place: Path) -> None:
-    trace = f"{place}-terminated"
+def test_a_node_that_was_killed_leaves_no_worker_and_is_back_at_once(two_sites: Federation, place: Path) -> None:
+    node = two_sites.nodes["north"]
+    before = time.monotonic()
+    pid = int((node.settings.state / "worker.pid").read_text().split()[0])
+    assert node._child is not None
+    os.kill(node._child.pid, signal.SIGKILL)
+    wait_for(lambda: not psutil.pid_exists(pid))
+    again = NodeProcess(node.settings, log=node.log)
+    again.launch()
+    two_sites.nodes["north"] = again
+    try:
+        assert again.wait_online() == two_sites.link.connection.sites()["north"]
+        assert time.monotonic() - before < 30  # the server counts the lost session as open for a minute
+    finally:
+        again.stop()
+    assert two_sites.link.connection.nodes()["north"] == "offline"
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_launcher_that_ends_leaves_nothing_behind(place: Path, number: signal.Signals) -> None:
+    trace = f"{place}-{number}"
     source = (
         "from pathlib import Path\n"
         "from experiments.engines.federation import SiteProcess, run_on_one_machine\n"
-        f"out = Path({str(place / 'terminated')!r})\n"
+        f"out = Path({str(place / f'ended-{number}')!r})\n"
         "sites = [SiteProcess('north', {'site': 'north', 'data': 'x'})]\n"
         'config = \'{"sites": 1, "rounds": 1, "timeout": 60, "sleep": 50.0}\'\n'
         "run_on_one_machine(config, out, sites, log_dir=out)\n"
     )
     places = f"{os.environ['PYTHONPATH']}{os.pathsep}{ROOT}"
     environment = {**os.environ, TRACE: trace, "PYTHONPATH": places}
+    events = place / f"ended-{number}" / "events.jsonl"
     with subprocess.Popen([sys.executable, "-c", source], env=environment, stderr=subprocess.DEVNULL) as launcher:
-        wait_for(lambda: any("client_app_process" in line for line in running(trace)))
-        launcher.send_signal(signal.SIGTERM)
+        wait_for(lambda: events.exists() and "begin" in events.read_text())
+        launcher.send_signal(number)
         assert launcher.wait(30) != 0
-    assert running(trace) == []
+    wait_for(lambda: running(trace) == [], 20.0)
 
 
 def test_sites_need_names_of_their_own(tmp_path: Path) -> None:

@@ -1,0 +1,317 @@
+"""A hospital's node: messages to the worker and back, what survives its end, and how failures are retried."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from client import node
+from client.fleet import Delivery, NodeRefused, RunEnded, ServerUnavailable
+from client.node import Node
+from client.supernode import NodeSettings, create_node_key
+from client.worker_channel import Parcel
+from client.worker_process import WorkerFailed
+from common.errors import EngineError
+from server.control import build_bundle
+from server.superlink import format_app_settings
+from tests.client.test_supernode import bundle
+
+
+class ScriptOver(Exception):
+    pass
+
+
+class Session:
+    """A session whose pulls give what is written, and that keeps what is pushed."""
+
+    def __init__(self, pulls: list[Any], bundle: bytes = b"", number: int = 17) -> None:
+        self.pulls, self.bundle, self.number = pulls, bundle, number
+        self.pushed: list[Any] = []
+        self.errors: list[tuple[str, str]] = []
+        self.opened: list[int] = []
+        self.fetched = self.closed = 0
+        self.push_fails: EngineError | None = None
+
+    def open(self, last_node: int = 0) -> int:
+        self.opened.append(last_node)
+        return self.number
+
+    def pull(self) -> Delivery | None:
+        if not self.pulls:
+            raise ScriptOver
+        item = self.pulls.pop(0)
+        if isinstance(item, BaseException):
+            raise item
+        assert item is None or isinstance(item, Delivery)
+        return item
+
+    def fetch_bundle(self, run: int) -> bytes:
+        self.fetched += 1
+        return self.bundle
+
+    def push(self, message: bytes, tree: bytes, objects: dict[str, bytes], seconds: float) -> None:
+        if self.push_fails:
+            raise self.push_fails
+        self.pushed.append((message, tree, objects))
+
+    def push_error(self, head: Message, reason: str, code: int = 0) -> None:
+        self.errors.append((head.metadata.message_type, json.loads(reason)["text"]))
+
+    def is_running(self, run: int) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Worker:
+    """A worker that answers, fails or is interrupted as written."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.requests: list[Parcel] = []
+        self.started = self.stopped = 0
+
+    def start(self) -> None:
+        self.started += 1
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+    def keep_running(self) -> None: ...
+
+    def ask(self, request: Parcel, is_awaited: Callable[[], bool]) -> Parcel:
+        self.requests.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        assert isinstance(answer, Parcel)
+        return answer
+
+
+REPLY = Parcel("reply", {"message": "0a", "tree": "0b"}, {"x": b"1"})
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> NodeSettings:
+    create_node_key(tmp_path / "node.key")
+    (tmp_path / "ca.pem").write_text("x")
+    files = tmp_path / "ca.pem", tmp_path / "node.key", tmp_path / "state"
+    return NodeSettings("north", "host.example.org:443", *files, {"site": "north", "data": "/d"})
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(node, "check_server", lambda address, ca: None)
+
+
+def plain(tmp_path: Path) -> bytes:
+    return build_bundle({"pyproject.toml": format_app_settings("{}", tmp_path).encode()})
+
+
+def message(kind: str = "train", run: int = 5) -> Delivery:
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run, 0, 0
+    head = Message(RecordDict(), 17, kind)
+    head.metadata.__dict__["_message_id"] = f"{kind} {run}"
+    return Delivery(head, {"a": b"abc"})
+
+
+def run_node(
+    monkeypatch: pytest.MonkeyPatch, settings: NodeSettings, session: Session, worker: Worker
+) -> tuple[Node, list[str]]:
+    """Run a node until its script is over."""
+    monkeypatch.setattr(node, "FleetSession", lambda *given: session)
+    one, said = Node(settings), []
+    one.worker = worker  # type: ignore[assignment]
+    with pytest.raises((ScriptOver, KeyboardInterrupt)):
+        one.run(said.append)
+    return one, said
+
+
+def test_a_message_goes_to_the_worker_and_its_reply_back(
+    monkeypatch: pytest.MonkeyPatch, settings: NodeSettings, tmp_path: Path
+) -> None:
+    session = Session([None, message("query"), None, message("train"), message("train", 6)], plain(tmp_path))
+    worker = Worker(REPLY, REPLY, REPLY)
+    _, said = run_node(monkeypatch, settings, session, worker)
+    assert said == [f"north: connected to host.example.org:443 as node 17; log: {settings.state}/supernode.log"]
+    assert session.pushed == [(b"\x0a", b"\x0b", {"x": b"1"})] * 3
+    assert worker.requests[0] == Parcel("request", {"run": "5", "node": "17", "root": "query 5"}, {"a": b"abc"})
+    assert session.fetched == 2  # the bundle of each run is checked once
+    assert (session.closed, worker.stopped) == (1, 1)
+    assert [path.name for path in settings.state.iterdir()] == ["admitted"]
+
+
+def test_a_run_that_carries_code_reaches_no_worker(
+    monkeypatch: pytest.MonkeyPatch, settings: NodeSettings, tmp_path: Path
+) -> None:
+    evil = bundle(format_app_settings("{}", tmp_path), **{"client/app.py": "app = 1"})
+    session, worker = Session([message(), message("evaluate")], evil), Worker()
+    run_node(monkeypatch, settings, session, worker)
+    assert worker.requests == []
+    assert [text for _, text in session.errors] == [
+        "refused a run that carries code (1 files): this site runs its own"
+    ] * 2
+
+
+def test_a_bundle_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch, settings: NodeSettings) -> None:
+    session, worker = Session([message()], b"no zip file"), Worker()
+    run_node(monkeypatch, settings, session, worker)
+    assert worker.requests == []
+    assert session.errors == [("train", "refused a run whose settings cannot be read")]
+
+
+def test_a_failed_worker_loses_its_message_alone(
+    monkeypatch: pytest.MonkeyPatch, settings: NodeSettings, tmp_path: Path
+) -> None:
+    session = Session([message(), message("evaluate")], plain(tmp_path))
+    run_node(monkeypatch, settings, session, Worker(WorkerFailed("the site's worker ended by signal 9"), REPLY))
+    assert session.errors == [("train", "the site's worker ended by signal 9")]
+    assert len(session.pushed) == 1
+
+
+def test_a_reply_that_cannot_be_sent_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, settings: NodeSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = Session([message(), None], plain(tmp_path))
+    session.push_fails = RunEnded("the run has ended")
+    run_node(monkeypatch, settings, session, Worker(REPLY))
+    assert "the reply was not sent: the run has ended" in caplog.text
+    assert not (settings.state / "pending").exists()
+
+
+def test_a_stopped_client_answers_the_message_in_work(
+    monkeypatch: pytest.MonkeyPatch, settings: NodeSettings, tmp_path: Path
+) -> None:
+    session = Session([message()], plain(tmp_path))
+    run_node(monkeypatch, settings, session, Worker(KeyboardInterrupt()))
+    assert session.errors == [("train", "the site's client was stopped")]
+    assert session.closed == 1
+
+
+def test_after_a_power_cut_the_old_session_is_ended_and_its_message_answered(
+    monkeypatch: pytest.MonkeyPatch, settings: NodeSettings, tmp_path: Path
+) -> None:
+    first = Session([message("train")], plain(tmp_path))
+
+    def cut(*_: Any) -> Parcel:
+        raise SystemExit  # nothing of the node's own end runs
+
+    monkeypatch.setattr(node, "FleetSession", lambda *given: first)
+    one = Node(settings)
+    one.worker = Worker()  # type: ignore[assignment]
+    monkeypatch.setattr(one.worker, "ask", cut)
+    monkeypatch.setattr(one, "_disconnect", lambda: None)
+    with pytest.raises(SystemExit):
+        one.run(print)
+    assert first.opened == [0]
+    assert {path.name for path in settings.state.iterdir()} == {"admitted", "session", "pending"}
+
+    second = Session([], plain(tmp_path))
+    run_node(monkeypatch, settings, second, Worker())
+    assert second.opened == [17]  # so that the server need not be waited for
+    assert second.errors == [("train", "the site's client ended during this request")]
+    assert [path.name for path in settings.state.iterdir()] == ["admitted"]
+
+
+def test_a_session_of_another_key_or_server_is_not_ended(settings: NodeSettings) -> None:
+    settings.state.mkdir()
+    (settings.state / "session").write_text("other.example.org:443 0123 17")
+    assert Node(settings)._read_open_session() == 0
+    (settings.state / "session").write_text("damaged")
+    assert Node(settings)._read_open_session() == 0
+
+
+def test_a_damaged_note_of_the_message_in_work_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch, settings: NodeSettings
+) -> None:
+    settings.state.mkdir()
+    (settings.state / "pending").write_bytes(b"\xff\xff")
+    session = Session([])
+    run_node(monkeypatch, settings, session, Worker())
+    assert session.errors == []
+    assert not (settings.state / "pending").exists()
+
+
+class Scripted(Node):
+    """A node whose starts end as written: an error, or None for a contact that then ends."""
+
+    def __init__(self, settings: NodeSettings, ends: list[EngineError | None]) -> None:
+        super().__init__(settings)
+        self.ends = ends
+
+    def _connect(self) -> int:
+        if not self.ends:
+            raise ScriptOver
+        end = self.ends.pop(0)
+        if end is not None:
+            raise end
+        return 17
+
+    def _serve(self) -> None:
+        raise ServerUnavailable("no answer")
+
+
+def test_a_refusal_at_the_first_contact_ends_the_command(settings: NodeSettings) -> None:
+    with pytest.raises(NodeRefused, match="not registered"):
+        Scripted(settings, [NodeRefused("not registered"), None]).run(print)
+
+
+def test_an_unreachable_server_at_the_first_contact_ends_the_command(settings: NodeSettings) -> None:
+    with pytest.raises(EngineError, match="cannot reach"):
+        Scripted(settings, [EngineError("cannot reach"), None]).run(print)
+
+
+def test_after_the_first_contact_every_failure_is_retried(settings: NodeSettings) -> None:
+    said: list[str] = []
+    ends: list[EngineError | None] = [None, NodeRefused("still open"), EngineError("cannot reach"), None]
+    with pytest.raises(ScriptOver):
+        Scripted(settings, ends).run(said.append)
+    assert [line for line in said if "trying again in 10 s" in line] == [
+        "no answer; trying again in 10 s",
+        "still open; trying again in 10 s",
+        "cannot reach; trying again in 10 s",
+        "no answer; trying again in 10 s",
+    ]
+    assert sum("connected to host.example.org:443 as node 17" in line for line in said) == 2
+
+
+def test_a_key_that_was_admitted_before_retries_for_a_limited_time(
+    settings: NodeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10_000, 60))
+    monkeypatch.setattr(node.time, "monotonic", lambda: float(next(clock)))
+    waiting = Scripted(settings, [NodeRefused("still open")] * 20)
+    settings.state.mkdir()
+    (settings.state / "admitted").write_text(waiting._identity())
+    with pytest.raises(NodeRefused, match="still open"):
+        waiting.run(print)
+    assert 1 < len(waiting.ends) < 19
+
+
+def test_a_short_failure_of_the_server_keeps_the_session(
+    monkeypatch: pytest.MonkeyPatch, settings: NodeSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    session = Session([ServerUnavailable("status 502")] * 3 + [message()], plain(tmp_path))
+    run_node(monkeypatch, settings, session, Worker(REPLY))
+    assert caplog.text.count("status 502") == 3
+    assert len(session.opened) == 1
+    assert len(session.pushed) == 1
+
+
+def test_a_long_failure_of_the_server_ends_the_session(monkeypatch: pytest.MonkeyPatch, settings: NodeSettings) -> None:
+    clock = iter(range(0, 10_000, 5))
+    monkeypatch.setattr(node.time, "monotonic", lambda: float(next(clock)))
+    session = Session([ServerUnavailable("no answer")] * 40)
+    _, said = run_node(monkeypatch, settings, session, Worker())
+    assert said[1] == "no answer; trying again in 10 s"
+    assert len(session.opened) > 1
