@@ -240,9 +240,9 @@ def lda_auroc(one: ColumnSummary, other: ColumnSummary) -> float:
     scatter = sum(item.second - np.outer(item.first, item.first) / item.rows for item in (one, other))
     covariance = np.asarray(scatter) / (n + m - 2)
     values, vectors = np.linalg.eigh(covariance)
-    kept = values > 1e-6 * max(float(values.max()), 1e-12)  # without columns that are linear combinations
-    rank = int(kept.sum())
-    along = (vectors[:, kept].T @ gap) ** 2 / values[kept]
+    independent = values > 1e-6 * max(float(values.max()), 1e-12)  # without columns that are linear combinations
+    rank = int(independent.sum())
+    along = (vectors[:, independent].T @ gap) ** 2 / values[independent]
     distance = (n + m - rank - 3) / (n + m - 2) * float(along.sum()) - rank * (n + m) / (n * m)
     return float(special.ndtr(np.sqrt(max(distance, 0.0) / 2)))
 

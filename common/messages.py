@@ -24,7 +24,7 @@ from common.arrays import Weights, prefix_control, split_control
 from common.errors import ProtocolError
 from common.replies import Reply, TrainReply
 from common.reply_arrays import SomeReply, build_reply, name_arrays
-from common.request_record import KEPT_ROUND_KEY, PROTOCOL, STATE_ROUND_KEY, from_record, to_record
+from common.request_record import BEST_ROUND_KEY, PROTOCOL, STATE_ROUND_KEY, from_record, to_record
 from common.requests import ModelRequest, Request, RequestKind, TrainRequest
 from common.untrusted import check_array_bytes, check_json, check_text, clean_text
 
@@ -70,10 +70,10 @@ def build_messages(request: Request, nodes: Iterable[int]) -> list[Message]:
     return [Message(content, node, MESSAGE_TYPES[request.kind]) for node in nodes]
 
 
-def set_state_rounds(message: Message, state_round: int, kept_round: int) -> Message:
+def set_state_rounds(message: Message, state_round: int, best_round: int) -> Message:
     """Return a message of a strategy that also states which rounds' state counts at the site it goes to."""
     record = ConfigRecord({**message.content.config_records[CONFIG_KEY]})
-    record[STATE_ROUND_KEY], record[KEPT_ROUND_KEY] = state_round, kept_round
+    record[STATE_ROUND_KEY], record[BEST_ROUND_KEY] = state_round, best_round
     return _replace_record(message, CONFIG_KEY, record)
 
 
@@ -155,9 +155,9 @@ def check_reply_site(name: object) -> str:
         ProtocolError: it could not name a site.
     """
     if not isinstance(name, str) or not REPLY_SITE.fullmatch(name):
-        shown = clean_text(str(name), 60)
+        safe_name = clean_text(str(name), 60)
         raise ProtocolError(
-            f"its name {shown!r} cannot name a site: use up to 60 letters, digits, spaces and .,'()[]&+_-"
+            f"its name {safe_name!r} cannot name a site: use up to 60 letters, digits, spaces and .,'()[]&+_-"
         )
     return name
 

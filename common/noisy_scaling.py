@@ -42,7 +42,7 @@ class NoisyMoments:
     """One site's noisy sums over its units.
 
     Attributes:
-        seen: number of units that have the input, `(summed,)`; `(1,)` where all units have all inputs.
+        measured: number of units that have the input, `(summed,)`; `(1,)` where all units have all inputs.
         first: sum of the units' means of u, `(summed,)`.
         second: sum of the units' means of u^2, `(summed,)`.
         low: lower ends of the public ranges, `(inputs,)`.
@@ -50,7 +50,7 @@ class NoisyMoments:
         deviation: standard deviation of the noise on `first` and `second`.
     """
 
-    seen: Floats
+    measured: Floats
     first: Floats
     second: Floats
     low: Floats
@@ -59,7 +59,7 @@ class NoisyMoments:
 
     def arrays(self) -> Arrays:
         """Return the arrays that cross the wire, by name."""
-        return {name: getattr(self, name) for name in ("seen", "first", "second", "low", "high")}
+        return {name: getattr(self, name) for name in ("measured", "first", "second", "low", "high")}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, deviation: float) -> NoisyMoments:
@@ -72,13 +72,16 @@ class NoisyMoments:
         Raises:
             ValueError: the arrays do not fit together or hold impossible values.
         """
-        if set(arrays) != {"seen", "first", "second", "low", "high"}:
+        if set(arrays) != {"measured", "first", "second", "low", "high"}:
             raise ValueError("not the sums of a private federation")
         width = arrays["low"].shape
         if len(width) != 1 or arrays["high"].shape != width:
             raise ValueError("its ranges do not fit the task's inputs")
         held = (int(inputs_with_units(arrays["low"], arrays["high"]).sum()),)
-        if any(arrays[name].shape != held for name in ("first", "second")) or arrays["seen"].shape not in (held, (1,)):
+        if any(arrays[name].shape != held for name in ("first", "second")) or arrays["measured"].shape not in (
+            held,
+            (1,),
+        ):
             raise ValueError("its sums do not fit the task's inputs")
         usable = all(np.isfinite(value).all() for value in arrays.values()) and 0 <= deviation < np.inf
         if not usable or not (arrays["low"] < arrays["high"]).all():
@@ -102,9 +105,9 @@ def fit_noisy_scaling(parts: Sequence[NoisyMoments]) -> Scaling:
         raise ValueError("the sites state different ranges of their inputs: give them the same version and options")
     deviation = float(np.sqrt(sum(one.deviation**2 for one in parts)))
     prior = PRIOR_WEIGHT * deviation
-    seen = np.maximum(np.sum([one.seen for one in parts], axis=0), 0.0) + prior
-    known = seen > 0  # without units and noise only the range is known
-    divisor = np.where(known, seen, 1.0)
+    measured = np.maximum(np.sum([one.measured for one in parts], axis=0), 0.0) + prior
+    known = measured > 0  # without units and noise only the range is known
+    divisor = np.where(known, measured, 1.0)
     mean = np.where(known, np.sum([one.first for one in parts], axis=0) / divisor, 0.0)
     mean = np.clip(mean, -1.0, 1.0)
     second = np.where(

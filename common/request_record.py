@@ -23,12 +23,12 @@ from common.requests import (
 )
 from common.untrusted import clean_text
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Counts up when a request or reply changes; both ends must hold the same."""
 
 PROXIMAL_KEY = "proximal-mu"
 """The key under which Flower's FedProx sends mu."""
-STATE_ROUND_KEY, KEPT_ROUND_KEY = "state-round", "kept-round"
+STATE_ROUND_KEY, BEST_ROUND_KEY = "state-round", "best-round"
 
 _MODEL_FIELDS: dict[str, type] = {
     "round": int,
@@ -37,7 +37,7 @@ _MODEL_FIELDS: dict[str, type] = {
     "control": bool,
     "run-id": str,
     STATE_ROUND_KEY: int,
-    KEPT_ROUND_KEY: int,
+    BEST_ROUND_KEY: int,
 }
 _FIELDS: dict[RequestKind, dict[str, type]] = {
     "handshake": {},
@@ -71,7 +71,7 @@ def to_record(request: Request) -> dict[str, Any]:
             "control": request.method.control,
             "run-id": request.run_id,
             STATE_ROUND_KEY: request.state_round,
-            KEPT_ROUND_KEY: request.kept_round,
+            BEST_ROUND_KEY: request.best_round,
         }
         if request.method.pull is not None:
             record["pull"] = float(request.method.pull)
@@ -111,7 +111,7 @@ def from_record(kind: RequestKind, record: Mapping[str, Any], weights: Weights, 
         "method": Method(tuple(record["local"]), record["control"], record.get("pull")),
         "run_id": record["run-id"],
         "state_round": record[STATE_ROUND_KEY],
-        "kept_round": record[KEPT_ROUND_KEY],
+        "best_round": record[BEST_ROUND_KEY],
     }
     if kind == "train":
         counts, mu = tuple(record["class-counts"]), record.get(PROXIMAL_KEY, 0.0)

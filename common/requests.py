@@ -92,7 +92,7 @@ class ModelRequest(Request):
         method: what the strategy asks of the sites.
         run_id: names the run in the site's state folder, 32 hex digits.
         state_round: the round whose state at the site belongs to `weights`; 0: none yet.
-        kept_round: the round whose state the best model so far needs; 0: none. Others may be removed.
+        best_round: the round of the best model so far, whose state must stay; 0: none. Others may be removed.
     """
 
     round: int = 0
@@ -101,7 +101,7 @@ class ModelRequest(Request):
     method: Method = Method()
     run_id: str = ""
     state_round: int = 0
-    kept_round: int = 0
+    best_round: int = 0
 
 
 @dataclass(frozen=True)

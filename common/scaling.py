@@ -55,8 +55,8 @@ class Scaling:
         for start in range(0, len(values), BLOCK):
             rows = slice(start, start + BLOCK)
             if len(self.ranks):
-                place = rank_bins(values[rows], self.centre[columns], self.spread[columns])
-                scaled = np.take_along_axis(self.ranks[columns].T, place, axis=0)
+                bins = rank_bins(values[rows], self.centre[columns], self.spread[columns])
+                scaled = np.take_along_axis(self.ranks[columns].T, bins, axis=0)
             else:
                 scaled = ((values[rows] - self.centre[columns]) / self.spread[columns]).astype(np.float32)
             scaled[np.isnan(values[rows])] = np.nan if keep_missing else 0.0
@@ -103,8 +103,8 @@ def compute_column_moments(values: npt.NDArray[np.float32]) -> Arrays:
 def rank_bins(values: npt.NDArray[np.float32], centre: Floats, spread: Floats) -> npt.NDArray[np.int64]:
     """Return the bin of each value, in the shape of `values`; that of a missing value is 0 and has no meaning."""
     z = np.nan_to_num((values - centre) / spread, nan=-MAX_DEVIATIONS)
-    place = (np.arcsinh(ASINH_SCALE * z) / np.arcsinh(ASINH_SCALE * MAX_DEVIATIONS) + 1) * (RANK_BINS / 2)
-    return np.asarray(np.clip(place, 0, RANK_BINS - 1), dtype=np.int64)
+    bins = (np.arcsinh(ASINH_SCALE * z) / np.arcsinh(ASINH_SCALE * MAX_DEVIATIONS) + 1) * (RANK_BINS / 2)
+    return np.asarray(np.clip(bins, 0, RANK_BINS - 1), dtype=np.int64)
 
 
 def count_rank_bins(values: npt.NDArray[np.float32], centre: Floats, spread: Floats) -> Floats:

@@ -47,8 +47,8 @@ def _explain(model: type[BaseModel], item: dict[str, Any]) -> str:
         return f"unknown key {where} ({hint})"
     message = str(item["msg"]).removeprefix("Value error, ")
     given = item.get("input")
-    shown = f", got {given!r}" if isinstance(given, str | int | float | bool) or given is None else ""
-    return f"{where}: {message}{shown}" if where else message
+    got = f", got {given!r}" if isinstance(given, str | int | float | bool) or given is None else ""
+    return f"{where}: {message}{got}" if where else message
 
 
 def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
@@ -93,11 +93,11 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.1, but an unquoted 1e-3 is a number, as in YAML 1.2, and a repeated key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+        keys = set()
         for key, _ in node.value:
-            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+            if key.value in keys and key.tag != "tag:yaml.org,2002:merge":
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} occurs twice", key.start_mark)
-            seen.add(key.value if isinstance(key.value, str) else id(key))
+            keys.add(key.value if isinstance(key.value, str) else id(key))
         return super().construct_mapping(node, deep)
 
 

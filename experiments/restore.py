@@ -93,11 +93,11 @@ def load_site_weights(folder: Path, built: nn.Module, config: RunConfig, name: s
         return {}
     known = sorted(path.name for path in RunFolder(folder).sites.glob("*") if path.is_dir())
     if site is None:
-        kept = "a personal model" if name == "personal" else _shorten(wanted)
+        local_part = "a personal model" if name == "personal" else _shorten(wanted)
         choice = f"one of {', '.join(known)}" if known else "but its files are at the hospitals, not in this folder"
         raise DataError(
-            f"{folder}: {config.federation.strategy.name} keeps {kept} at each hospital, so that the saved model is "
-            f"incomplete: name a hospital with --site (in Python: site=), {choice}"
+            f"{folder}: {config.federation.strategy.name} keeps {local_part} at each hospital, so that the saved model "
+            f"is incomplete: name a hospital with --site (in Python: site=), {choice}"
         )
     number = int(load_outcome(folder)["chosen"])
     paths = sorted(RunFolder(folder).site(site).glob(f"*/round-{number:05d}.safetensors"))

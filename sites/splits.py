@@ -43,8 +43,8 @@ def drop_shared_persons(patients: Sequence[Patient], config: SitesConfig) -> tup
     if config.split != "published" or config.shared_person == "keep":
         return list(patients), 0
     tested = {item.person for item in patients if item.published == "test"}
-    kept = [item for item in patients if item.published == "test" or item.person not in tested]
-    return kept, len(patients) - len(kept)
+    allowed = [item for item in patients if item.published == "test" or item.person not in tested]
+    return allowed, len(patients) - len(allowed)
 
 
 def partition_patients(patients: Sequence[Patient], config: SitesConfig, seed: int) -> dict[str, tuple[str, ...]]:
@@ -149,25 +149,25 @@ def assign_split(cohort: Cohort, patients: Sequence[Patient], config: SitesConfi
         return _limit_training(cohort.with_split(split), config, seed, site)
     by_person = group_by_person(patients)
     sides: dict[str, int] = {}
-    side_of = np.full(len(cohort.patients), TRAIN, dtype=np.int8)
+    side_codes = np.full(len(cohort.patients), TRAIN, dtype=np.int8)
     if config.split == "published":
         for item in patients:
-            side_of[index[item.id]] = SPLITS.index(item.published) if item.published else TRAIN
+            side_codes[index[item.id]] = SPLITS.index(item.published) if item.published else TRAIN
         rest = {name: items for name, items in by_person.items() if any(i.published != "test" for i in items)}
         if any(item.published == "validation" for item in patients):
             rest = {}
     elif config.split == "folds":
-        fold_of = _folds(by_person, config, seed)
-        sides = {name: TEST for name in by_person if fold_of[name] == config.fold}
+        fold_by_person = _folds(by_person, config, seed)
+        sides = {name: TEST for name in by_person if fold_by_person[name] == config.fold}
         rest = {name: items for name, items in by_person.items() if name not in sides}
     else:
         sides = _draw_persons(by_person, config.test, TEST, rng)
         rest = {name: items for name, items in by_person.items() if name not in sides}
     sides |= _draw_persons(rest, config.validation, VALIDATION, rng)
     for item in patients:
-        if item.person in sides and side_of[index[item.id]] == TRAIN:
-            side_of[index[item.id]] = sides[item.person]
-    assigned = cohort.with_split(side_of[cohort.patient] if len(cohort.y) else cohort.split)
+        if item.person in sides and side_codes[index[item.id]] == TRAIN:
+            side_codes[index[item.id]] = sides[item.person]
+    assigned = cohort.with_split(side_codes[cohort.patient] if len(cohort.y) else cohort.split)
     if not (config.split == "published" and config.shared_person == "keep"):
         refuse_leaking_split(assigned, site)
     return _limit_training(assigned, config, seed, site)
@@ -233,9 +233,9 @@ def _limit_training(cohort: Cohort, config: SitesConfig, seed: int, site: str) -
     train = np.flatnonzero(cohort.split == TRAIN)
     if config.limit is None or len(train) <= config.limit:
         return cohort
-    kept = rng_for(seed, site, "limit").permutation(train)[: config.limit]
+    allowed = rng_for(seed, site, "limit").permutation(train)[: config.limit]
     mask = cohort.split != TRAIN
-    mask[kept] = True
+    mask[allowed] = True
     return cohort.take(mask)
 
 
@@ -257,14 +257,14 @@ def refuse_leaking_split(cohort: Cohort, site: str) -> None:
     Raises:
         LeakError: names the site and the splits, never the person.
     """
-    seen: dict[str, int] = {}
+    code_by_person: dict[str, int] = {}
     for code in range(len(SPLITS)):
         for index in np.unique(cohort.patient[cohort.split == code]):
             person = cohort.persons[int(index)]
-            if seen.setdefault(person, code) != code:
+            if code_by_person.setdefault(person, code) != code:
                 raise LeakError(
-                    f"{site}: one person is in {SPLITS[seen[person]]} and in {SPLITS[code]}: refused, because "
-                    "figures from a leaking split do not hold for a new patient"
+                    f"{site}: one person is in {SPLITS[code_by_person[person]]} and in {SPLITS[code]}: refused, "
+                    "because figures from a leaking split do not hold for a new patient"
                 )
 
 

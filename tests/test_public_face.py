@@ -69,8 +69,8 @@ FIELDS = {
     ),
 }
 # What crosses the wire; a change of these fields needs another PROTOCOL, so that both ends notice.
-PROTOCOL = 4
-MODEL_REQUEST = "config * round weights scaling method run_id state_round kept_round"
+PROTOCOL = 5
+MODEL_REQUEST = "config * round weights scaling method run_id state_round best_round"
 MESSAGES = {
     "common.requests:Method": "* local control pull",
     "common.requests:HandshakeRequest": "config",

@@ -78,11 +78,14 @@ class Detector:
         """
         if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
             raise SiteError("the model's output is not usable: a weight is not a finite number")
-        error_of, device = build_reconstruction_error(cohort.task), choose_device(self.config.training.device)
+        reconstruction_error, device = (
+            build_reconstruction_error(cohort.task),
+            choose_device(self.config.training.device),
+        )
         parts, latent = [], [np.zeros((0, models.count_latent_values(self.model)))]
         with torch.inference_mode():
             for output, *_ in iterate_outputs(self.model, cohort, device):
-                parts.append(error_of(output).double().cpu().numpy())
+                parts.append(reconstruction_error(output).double().cpu().numpy())
                 latent.append(output.latent.double().cpu().numpy())
         errors = np.concatenate(parts) if parts else np.zeros(0)
         largest = np.exp(MAX_LOG_SCORE)

@@ -194,10 +194,12 @@ def _select_against(
     def people(rows: npt.NDArray[np.bool_]) -> int:
         return count_class_patients(cohort, rows)[1]
 
-    shown = sorted(
+    reported_names = sorted(
         (name for name, rows in abnormal.items() if not 0 < people(rows) < minimum), key=lambda n: people(abnormal[n])
     )
     rest = reported & (cohort.y == 1)
-    while shown and 0 < people(rest & ~np.any([abnormal[name] for name in shown], axis=0)) < minimum:
-        shown.pop(0)
-    return {name: reported & ((cohort.y == 0) | rows) if name in shown else None for name, rows in abnormal.items()}
+    while reported_names and 0 < people(rest & ~np.any([abnormal[name] for name in reported_names], axis=0)) < minimum:
+        reported_names.pop(0)
+    return {
+        name: reported & ((cohort.y == 0) | rows) if name in reported_names else None for name, rows in abnormal.items()
+    }

@@ -107,9 +107,9 @@ def count_predictions(
         index, owner = np.unique(owner[chosen], return_inverse=True)
         people = [people[i] for i in index]
     z = (scores.logits if isinstance(scores, AnomalyScores) else scores)[chosen]
-    kept = slice(None) if hidden is None or truth.ndim == 1 or not hidden.any() else np.flatnonzero(~hidden)
-    if not isinstance(kept, slice):
-        z, truth = z[:, kept], truth[:, kept]
+    labels = slice(None) if hidden is None or truth.ndim == 1 or not hidden.any() else np.flatnonzero(~hidden)
+    if not isinstance(labels, slice):
+        z, truth = z[:, labels], truth[:, labels]
     losses = None
     if task.anomaly:  # the loss is the reconstruction error of normal examples; other scores have none
         losses = scores.losses[chosen] if isinstance(scores, AnomalyScores) else np.full(len(truth), np.nan)
@@ -124,8 +124,8 @@ def count_predictions(
         raise SiteError(f"the model's output is not usable: {error}") from None
     summed = each.total()
     total = replace(total, time=summed.time, lead=summed.lead)
-    if not isinstance(kept, slice):
-        total, each = (_restore_labels(part, kept, len(task.classes)) for part in (total, each))
+    if not isinstance(labels, slice):
+        total, each = (_restore_labels(part, labels, len(task.classes)) for part in (total, each))
     return PredictionCounts(total, each, tuple(people))
 
 
@@ -135,11 +135,11 @@ def _select_rows(
     return None if values is None else values[chosen]
 
 
-def _restore_labels(labelled: Counts, kept: npt.NDArray[np.int64], classes: int) -> Counts:
+def _restore_labels(labelled: Counts, labels: npt.NDArray[np.int64], classes: int) -> Counts:
     """Return multilabel counts of some labels as counts of all, zero for the others."""
     confusion = np.zeros((*labelled.confusion.shape[:-3], classes, 2, 2), np.int64)
     scores = np.zeros((*labelled.scores.shape[:-3], classes, *labelled.scores.shape[-2:]), np.int64)
-    confusion[..., kept, :, :], scores[..., kept, :, :] = labelled.confusion, labelled.scores
+    confusion[..., labels, :, :], scores[..., labels, :, :] = labelled.confusion, labelled.scores
     return replace(labelled, confusion=confusion, scores=scores)
 
 

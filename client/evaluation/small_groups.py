@@ -40,8 +40,8 @@ class ReleasableTables:
 def index_people(cohort: Cohort) -> tuple[list[str], npt.NDArray[np.int64]]:
     """Return the persons who have examples, sorted, and each example's index among them, `(examples,)`."""
     people = sorted({cohort.persons[i] for i in np.unique(cohort.patient)})
-    of_person = {name: i for i, name in enumerate(people)}
-    index = np.asarray([of_person.get(name, 0) for name in cohort.persons], dtype=np.int64)
+    index_by_person = {name: i for i, name in enumerate(people)}
+    index = np.asarray([index_by_person.get(name, 0) for name in cohort.persons], dtype=np.int64)
     return people, index[cohort.patient] if len(cohort.y) else np.zeros(0, np.int64)
 
 
@@ -88,9 +88,9 @@ def select_releasable_tables(
     people, owner = index_people(cohort)
     classes = len(cohort.task.classes)
     has = np.zeros((len(people), classes), dtype=bool)
-    of_class = cohort.y.astype(bool) if cohort.y.ndim == 2 else cohort.y[:, None] == np.arange(classes)
+    in_class = cohort.y.astype(bool) if cohort.y.ndim == 2 else cohort.y[:, None] == np.arange(classes)
     for c in range(classes):
-        has[owner[of_class[:, c]], c] = True
+        has[owner[in_class[:, c]], c] = True
     groups = assign_groups(cohort, wanted)
     everyone = np.append(has.sum(0), len(people))
     hidden = (everyone > 0) & (everyone < minimum)
@@ -108,7 +108,7 @@ def select_releasable_tables(
             suppressed.append(name)
             return
         hidden_classes[name] = state[:-1] | hidden[:-1]
-        reported = of_class[:, ~hidden_classes[name]].any(1) if cohort.y.ndim == 1 else np.ones(len(owner), bool)
+        reported = in_class[:, ~hidden_classes[name]].any(1) if cohort.y.ndim == 1 else np.ones(len(owner), bool)
         rows[name] = chosen & reported
 
     add(whole, np.ones(len(owner), bool), hidden)

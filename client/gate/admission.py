@@ -100,8 +100,8 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
         else:
             check_later_weights(policy, register, run, request.weights)
         # a round that is asked for again trains again, with other noise: each time counts
-        asked = f"{request.round} {secrets.token_hex(16)}"
-        register.ask(run, "training", asked, policy.max_rounds_per_run, policy.max_rounds_per_month)
+        question = f"{request.round} {secrets.token_hex(16)}"
+        register.ask(run, "training", question, policy.max_rounds_per_run, policy.max_rounds_per_month)
         return
     check_later_weights(policy, register, run, request.weights)
     privacy = request.config.privacy
@@ -140,17 +140,17 @@ def check_forgetting(policy: SitePolicy, train: Cohort, request: TrainRequest) -
 
 def digest_settings(request: ModelRequest) -> str:
     """Return a digest of what a run keeps from its first round to its last."""
-    found = hashlib.sha256(config_to_json(request.config).encode())
-    found.update(repr(request.method).encode() + b"\x1f" + request.scaling)
-    return found.hexdigest()
+    hasher = hashlib.sha256(config_to_json(request.config).encode())
+    hasher.update(repr(request.method).encode() + b"\x1f" + request.scaling)
+    return hasher.hexdigest()
 
 
 def digest_question(request: ModelRequest) -> str:
     """Return a digest of what a request asks about: the model, and what changes its answer."""
-    found = hashlib.sha256(digest_weights(request.weights).encode())
-    found.update(repr((getattr(request, "threshold", None), request.round)).encode())
-    found.update(getattr(request, "latent", b""))
-    return found.hexdigest()
+    hasher = hashlib.sha256(digest_weights(request.weights).encode())
+    hasher.update(repr((getattr(request, "threshold", None), request.round)).encode())
+    hasher.update(getattr(request, "latent", b""))
+    return hasher.hexdigest()
 
 
 def list_people(cohort: Cohort) -> list[str]:

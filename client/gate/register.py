@@ -181,7 +181,7 @@ class Register:
         with self.open() as connection:
             numbers = self._numbers(connection, dataset, self.secret(connection), names)
             width = max(numbers.values(), default=-1) + 1
-            place = np.asarray([numbers[name] for name in names], dtype=np.int64)
+            numbers_in_group = np.asarray([numbers[name] for name in names], dtype=np.int64)
             query = "SELECT people FROM releases WHERE dataset = ? AND kind = ?"
             earlier = [unpack_people(row[0]) for row in connection.execute(query, (dataset, kind))]
             known = np.zeros((len(earlier), max([width, *(len(each) for each in earlier)], default=0)), dtype=bool)
@@ -193,7 +193,7 @@ class Register:
                 if int(group.sum()) < floor:
                     continue
                 bits = np.zeros(known.shape[1], dtype=bool)
-                bits[place[group]] = True
+                bits[numbers_in_group[group]] = True
                 apart = (known != bits).sum(1)
                 near = np.flatnonzero(apart < limits)
                 if len(near):

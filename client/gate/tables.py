@@ -48,16 +48,16 @@ def coarsen_counts(total: Counts, people: Counts, policy: SitePolicy, sizes: Siz
     single = is_single(people)
     scores = np.zeros_like(total.scores)
     width = total.scores.shape[-1] // people.scores.shape[-1]
-    for place in range(len(scores)):
-        by_person = people.scores[:, place]
-        scores[place], stretches = merge_bins(total.scores[place], by_person, floor)
+    for position in range(len(scores)):
+        by_person = people.scores[:, position]
+        scores[position], stretches = merge_bins(total.scores[position], by_person, floor)
         cells = [
-            (side, first, end) for side in (0, 1) for first, end in stretches if scores[place, side, first:end].any()
+            (side, first, end) for side in (0, 1) for first, end in stretches if scores[position, side, first:end].any()
         ]
         if single and cells:
             groups = [by_person[:, side, first // width : end // width].any(1) for side, first, end in cells]
             for (side, first, end), count in zip(cells, sizes(np.stack(groups)), strict=True):
-                scores[place, side, first + int(scores[place, side, first:end].argmax())] = count
+                scores[position, side, first + int(scores[position, side, first:end].argmax())] = count
     if single:
         confusion = answer_rows(total.confusion, people.confusion, floor, sizes)
     else:
@@ -87,9 +87,9 @@ def resample_table(total: Counts, resamples: int, rng: np.random.Generator) -> C
     def draw(values: Ints) -> Ints:
         flat = values.reshape(-1, values.shape[-1])
         drawn = np.zeros((resamples, *flat.shape), dtype=np.int64)
-        for place, row in enumerate(flat):
+        for position, row in enumerate(flat):
             if count := int(row.sum()):
-                drawn[:, place] = rng.multinomial(count, row / count, size=resamples)
+                drawn[:, position] = rng.multinomial(count, row / count, size=resamples)
         return drawn.reshape(resamples, *values.shape)
 
     confusion, scores = draw(total.confusion), draw(total.scores)

@@ -24,7 +24,7 @@ from common.task import Task
 
 SAME = 1e-5
 """Largest difference of two weights that were drawn from one seed on different processors."""
-KEPT_RUNS = 20
+MAX_RUNS = 20
 """Number of runs whose last update is stored; older runs can no longer be tested."""
 
 
@@ -78,7 +78,7 @@ def keep_update(register: Register, run: str, sent: Weights, update: Weights, *,
     arrays["longest"] = np.asarray(longest if bounded else np.inf)
     files.write_bytes(path, save(arrays))
     old = sorted(path.parent.glob("*.safetensors"), key=lambda item: item.stat().st_mtime)
-    for item in old[:-KEPT_RUNS]:
+    for item in old[:-MAX_RUNS]:
         item.unlink(missing_ok=True)
 
 

@@ -124,10 +124,12 @@ def build_row(rows: Sequence[LedgerRow], charge: Charge, data: str) -> LedgerRow
             f"{BUDGET_SPENT}: these data have been charged per {other}, which bounds nothing per {charge.level}: "
             f"use privacy.level={other}"
         )
-    of_run = [row.spent for row in rows if row.run == charge.run] + [charge.spent]
-    of_all = [row.spent for row in rows] + [charge.spent]
-    run_epsilon = compute_epsilon(of_run, charge.delta, charge.accountant)
-    total = run_epsilon if len(of_run) == len(of_all) else compute_epsilon(of_all, charge.delta, charge.accountant)
+    run_spent = [row.spent for row in rows if row.run == charge.run] + [charge.spent]
+    all_spent = [row.spent for row in rows] + [charge.spent]
+    run_epsilon = compute_epsilon(run_spent, charge.delta, charge.accountant)
+    total = (
+        run_epsilon if len(run_spent) == len(all_spent) else compute_epsilon(all_spent, charge.delta, charge.accountant)
+    )
     for spent, limit, owner in ((run_epsilon, charge.run_limit, "run"), (total, charge.total_limit, "site")):
         if limit is not None and not spent <= limit:
             raise BudgetSpent(

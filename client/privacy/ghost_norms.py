@@ -27,7 +27,7 @@ from torch.nn.grad import conv1d_weight, conv2d_weight
 ParameterGradients = tuple[Tensor, tuple[int, ...]]
 """Gradients of one parameter `(units, ...)`, and the permutation of axes that makes them `(units, *shape)`."""
 SUPPORTED_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)
-MAX_KEPT_BYTES = 32 * 2**20
+MAX_STORED_BYTES = 32 * 2**20
 """Computed gradients are kept from norm to sum, up to this many bytes; the others are computed again."""
 ROUNDING = 2.0**-22
 """Bound on a ghost norm's rounding error, relative to the product of the norms of A and B: 4 units of float32."""
@@ -138,8 +138,8 @@ class LayerCall:
         if isinstance(module, nn.Linear):
             return slope.flatten(0, -2).T @ self.into.flatten(0, -2)
         assert isinstance(module, nn.Conv1d | nn.Conv2d)
-        weight_of = conv1d_weight if isinstance(module, nn.Conv1d) else conv2d_weight
-        total: Tensor = weight_of(  # type: ignore[no-untyped-call]
+        compute_weight = conv1d_weight if isinstance(module, nn.Conv1d) else conv2d_weight
+        total: Tensor = compute_weight(  # type: ignore[no-untyped-call]
             self.into, module.weight.shape, slope, module.stride, module.padding, module.dilation
         )
         return total
@@ -169,10 +169,10 @@ class GradientPass:
     def __init__(self, layers: dict[str, nn.Module], wanted: Iterable[str], group: UnitGroup) -> None:
         self._layers, self._wanted, self._group = layers, frozenset(wanted), group
         self.held = 0
-        self._room = MAX_KEPT_BYTES
+        self._room = MAX_STORED_BYTES
         self._squares: list[Tensor] = []
         self._narrow: list[tuple[str, Tensor]] = []
-        self._kept: list[tuple[str, ParameterGradients]] = []
+        self._stored: list[tuple[str, ParameterGradients]] = []
         self._recomputed: list[LayerCall] = []
 
     def gradients(self, run: Callable[[], Tensor]) -> dict[str, ParameterGradients]:
@@ -207,7 +207,7 @@ class GradientPass:
                 return usable
             factor = torch.where(norm > limit, limit / norm, 1.0)
             total = {name: (factor @ raw.flatten(1)).view(1, *raw.shape[1:]).permute(order)[0]
-                     for name, (raw, order) in self._kept}  # fmt: skip
+                     for name, (raw, order) in self._stored}  # fmt: skip
             shapes = [raw.shape[1:] for _, raw in self._narrow]
             sums = torch.split(factor @ narrow, [shape.numel() for shape in shapes])
             total |= {name: sums[i].view(shapes[i]) for i, (name, _) in enumerate(self._narrow)}
@@ -235,7 +235,7 @@ class GradientPass:
             self._recomputed.append(call)
         else:
             self._room -= size
-            self._kept.append((weight, large))
+            self._stored.append((weight, large))
 
     def _run_backward(self, run: Callable[[], Tensor], measure: Callable[[LayerCall], None]) -> None:
         calls: dict[str, int] = {}

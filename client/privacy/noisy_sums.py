@@ -102,13 +102,13 @@ def release_noisy_sums(
     secure = config.privacy.noise == "secure"
     source = noise.SecureSource() if secure else noise.SeededSource(seed_for(config.seed, site.name, "statistics"))
     sent = noise.add_noise(total, sigma * clip, source)
-    seen = sent[:counted] / (MEASURED_WEIGHT if site.task.missing else MEASURED_WEIGHT * math.sqrt(width))
-    moments = NoisyMoments(seen, sent[counted : counted + width], sent[counted + width :], low, high, sigma * clip)
+    measured = sent[:counted] / (MEASURED_WEIGHT if site.task.missing else MEASURED_WEIGHT * math.sqrt(width))
+    moments = NoisyMoments(measured, sent[counted : counted + width], sent[counted + width :], low, high, sigma * clip)
     return moments, budget.report_spending(row, clip, units)
 
 
 def sum_clipped_units(train: Cohort, level: str, low: Floats, high: Floats, limit: float) -> Floats:
-    """Return the sum of units' vectors `(seen, first, second)`, each clipped to norm `limit`.
+    """Return the sum of units' vectors `(measured, first, second)`, each clipped to norm `limit`.
 
     One unit added or removed changes it by at most `limit`.
     """
@@ -117,9 +117,11 @@ def sum_clipped_units(train: Cohort, level: str, low: Floats, high: Floats, limi
     total = np.zeros((width if missing else 1) + 2 * width)
     for rows, starts in _group_units(group_rows_by_unit(train, level)):
         sums = [np.add.reduceat(part[:, chosen], starts, axis=0) for part in _sum_values(train, rows, low, high)]
-        seen, (first, second) = sums[0], (part / np.maximum(sums[0], 1) for part in sums[1:])
+        measured, (first, second) = sums[0], (part / np.maximum(sums[0], 1) for part in sums[1:])
         weight = (
-            MEASURED_WEIGHT * (seen > 0) if missing else np.full((len(seen), 1), MEASURED_WEIGHT * math.sqrt(width))
+            MEASURED_WEIGHT * (measured > 0)
+            if missing
+            else np.full((len(measured), 1), MEASURED_WEIGHT * math.sqrt(width))
         )
         vector = np.concatenate([weight, first, second], axis=1)
         norm = np.sqrt((vector * vector).sum(1, keepdims=True))

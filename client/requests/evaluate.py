@@ -74,7 +74,7 @@ def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestRep
             figures = add_note(figures, "personal model: this site has none, so the federated one")
         results |= {personal_table(name): item for name, item in figures.items()}
         tables |= {personal_table(name): item for name, item in own.tables.items()}
-        suppressed |= {personal_table(name): least for name, least in own.suppressed.items()}
+        suppressed |= {personal_table(name): min_patients for name, min_patients in own.suppressed.items()}
     shows = allows(policy, LATENT_VIEW)
     if shows and request.latent and ALL_PATIENTS in results and len(site.test.y):
         load_start_weights(loaded.model, request, loaded.saved)

@@ -99,12 +99,12 @@ def hide_small_classes(train: Cohort, minimum: int) -> tuple[int, ...]:
     classes = list(train.class_counts())
     if minimum <= 1 or not len(train.y):
         return tuple(classes)
-    for place, people in enumerate(count_class_patients(train)):
+    for index, people in enumerate(count_class_patients(train)):
         largest = int(np.argmax(classes))
-        if 0 < people < minimum and place != largest:
-            change = minimum - classes[place]
+        if 0 < people < minimum and index != largest:
+            change = minimum - classes[index]
             if train.task.kind != "multilabel":
                 change = min(change, classes[largest] - 1)
                 classes[largest] -= change
-            classes[place] += change
+            classes[index] += change
     return tuple(classes)

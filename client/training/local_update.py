@@ -1,7 +1,7 @@
 """A round's update at a site, with what strategies add: local layers, control variates, a personal model.
 
 The request says what is added (its `method`), so nothing here depends on which strategy the server uses. What must
-last from round to round is kept by client/training/kept_state.py.
+last from round to round is kept by client/training/state_files.py.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from client.site_context import SiteContext
-from client.training.kept_state import StateFiles
 from client.training.loop import TrainingResult
+from client.training.state_files import StateFiles
 from common.arrays import Weights
 from common.errors import SiteError
 from common.requests import ModelRequest, TrainRequest
@@ -128,7 +128,7 @@ def train_locally(model: nn.Module, request: TrainRequest, saved: SavedState, tr
         train("personal", proximal=method.pull, anchor=request.weights)
         state = copy_weights(model)
     if saved.files is not None:
-        saved.files.write(request.round, state, keep=(request.state_round, request.kept_round))
+        saved.files.write(request.round, state, keep=(request.state_round, request.best_round))
     return Update(result, weights, change)
 
 

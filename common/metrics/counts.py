@@ -116,8 +116,8 @@ def bin_edges(bins: int) -> Floats:
     Where they are few, those about 0 are narrower, because most scores lie there.
     """
     if bins in UNEVEN:
-        place = np.arange(bins, dtype=np.float64) / (bins / 2) - 1
-        return np.asarray(np.sinh(np.arcsinh(FINENESS * LOGIT_RANGE) * place) / FINENESS)
+        position = np.arange(bins, dtype=np.float64) / (bins / 2) - 1
+        return np.asarray(np.sinh(np.arcsinh(FINENESS * LOGIT_RANGE) * position) / FINENESS)
     return np.arange(bins, dtype=np.float64) * (2 * LOGIT_RANGE / bins) - LOGIT_RANGE
 
 
@@ -231,8 +231,8 @@ def choose_threshold(counts: Counts, rule: str, false_alarms: float = 0.05) -> f
     if rule == "false_alarms":
         if negative[0] == 0:
             return None
-        kept = np.flatnonzero(negative <= false_alarms * negative[0])
-        return float(bin_edges(len(negative))[kept[0]]) if len(kept) else LOGIT_RANGE
+        allowed = np.flatnonzero(negative <= false_alarms * negative[0])
+        return float(bin_edges(len(negative))[allowed[0]]) if len(allowed) else LOGIT_RANGE
     if negative[0] == 0 or positive[0] == 0:
         return None
     if rule == "utility":

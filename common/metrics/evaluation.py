@@ -201,7 +201,9 @@ def _build_lead_times(figures: ResampledFigures, total: Counts) -> LeadTimes | N
     )
 
 
-def _groups(figures: ResampledFigures, scores: Ints, place: int, people: Ints | None) -> tuple[ReliabilityGroup, ...]:
+def _groups(
+    figures: ResampledFigures, scores: Ints, position: int, people: Ints | None
+) -> tuple[ReliabilityGroup, ...]:
     every, events, predicted = calibration.count_reliability_groups(scores)
     bounds = [None, *calibration.RELIABILITY_CUTS, None]
     return tuple(
@@ -212,18 +214,18 @@ def _groups(figures: ResampledFigures, scores: Ints, place: int, people: Ints | 
             events=int(events[g]),
             patients=None if people is None else int(people[g]),
             predicted=float(predicted[g] / every[g]),
-            observed=figures.figure("group_observed", (place, int(g))),
+            observed=figures.figure("group_observed", (position, int(g))),
         )
         for g in np.flatnonzero(every)
     )
 
 
-def _curve(figures: ResampledFigures, scores: Ints, place: int) -> tuple[NetBenefit, ...]:
+def _curve(figures: ResampledFigures, scores: Ints, position: int) -> tuple[NetBenefit, ...]:
     _, every = calibration.net_benefit(scores)
     return tuple(
         NetBenefit(
             chance=float(1 / (1 + np.exp(-odds))),
-            value=figures.figure("group_benefit", (place, i)),
+            value=figures.figure("group_benefit", (position, i)),
             treat_all=float(every[i]) if np.isfinite(every[i]) else None,
         )
         for i, odds in enumerate(calibration.DECISION_THRESHOLDS)
@@ -301,10 +303,10 @@ def _group_patients(task: Task, results: Sequence[Evaluation]) -> Ints | None:
     lows = [None, *calibration.RELIABILITY_CUTS]
     patients = np.zeros((len(task.classes), len(lows)), dtype=np.int64)
     for item in results:
-        for place, name in enumerate(task.classes):
+        for position, name in enumerate(task.classes):
             part = item.classes[name].calibration
             for group in part.groups if part else ():
                 if group.patients is None:
                     return None
-                patients[place, lows.index(group.low)] += group.patients
+                patients[position, lows.index(group.low)] += group.patients
     return patients

@@ -283,8 +283,8 @@ class Evaluation(FrozenModel):
         """Median hours from the first warning to the event."""
         return self.lead.hours if self.lead else None
 
-    def _class_at(self, place: int) -> ClassFigures:
-        return list(self.classes.values())[place]
+    def _class_at(self, position: int) -> ClassFigures:
+        return list(self.classes.values())[position]
 
 
 def is_derived(metric: str) -> bool:

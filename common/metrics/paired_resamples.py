@@ -51,11 +51,11 @@ def resample_tables(
         }
         totals = {site: tables[site][name] for site in shared}
         sizes = {len(counts.confusion) for counts in shared.values()}
-        places = [(site, totals[site], shared[site], held[site]) for site in shared]
+        rows = [(site, totals[site], shared[site], held[site]) for site in shared]
         if len(shared) == len(held) and len(sizes) == 1:
             (first, *rest), (start, *others) = totals.values(), shared.values()
-            places.append((POOLED, sum(rest, first), sum(others, start), sum(held.values())))
-        for site, total, drawn, people in places:
+            rows.append((POOLED, sum(rest, first), sum(others, start), sum(held.values())))
+        for site, total, drawn, people in rows:
             if len(drawn.confusion):
                 slow = not name.startswith(GROUP_PREFIX)
                 draws[name, site] = resample_figures(task, total, drawn, people, slow)

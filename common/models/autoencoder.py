@@ -108,16 +108,16 @@ class Autoencoder(Trunk):
         x, _ = split_missing(x)
         if options.denoise:
             x = x + options.denoise * self.noise(x)
-        seen = self.encode(x).flatten(1)
+        encoded = self.encode(x).flatten(1)
         if self.columns:
             columns, _ = split_missing(features)
             if options.denoise:
                 columns = columns + options.denoise * self.noise(columns)
-            seen = torch.cat([seen, self.embed(columns)], dim=1)
-        latent = self.latent(seen)
+            encoded = torch.cat([encoded, self.embed(columns)], dim=1)
+        latent = self.latent(encoded)
         penalty, drawn = torch.zeros_like(latent[:, 0]), latent
         if options.variational:
-            spread = self.spread(seen).clamp(-10.0, 10.0)
+            spread = self.spread(encoded).clamp(-10.0, 10.0)
             penalty = options.beta * 0.5 * (latent**2 + spread.exp() - 1 - spread).sum(1)
             drawn = latent + (0.5 * spread).exp() * self.draw(latent)
         grown = self.grow(self.unfold(drawn).reshape(-1, self.width, 1, self.steps))

@@ -68,10 +68,10 @@ class TabularAutoencoder(nn.Module):
         """Return the reconstruction of the features, with its targets."""
         options = self.options
         values, mask = split_missing(features)
-        seen = mask * (self.hide(torch.ones_like(mask)) > 0).to(mask.dtype)
+        visible = mask * (self.hide(torch.ones_like(mask)) > 0).to(mask.dtype)
         if options.denoise:
             values = values + options.denoise * self.noise(values)
-        inside = self.encoder(torch.cat([values * seen, seen], dim=1))
+        inside = self.encoder(torch.cat([values * visible, visible], dim=1))
         latent = self.latent(inside)
         penalty, drawn = torch.zeros_like(latent[:, 0]), latent
         if options.variational:

@@ -107,7 +107,7 @@ class InputTables:
 
     def __init__(self, config: RunConfig, folder: Path) -> None:
         self._config, self._folder = config, folder
-        self._kept: dict[str, MakeInputs] = {}
+        self._inputs_by_kind: dict[str, MakeInputs] = {}
 
     def table_for(self, on: str) -> MakeInputs:
         """Return the function that computes `features`, `signal` or `latent` inputs.
@@ -115,7 +115,7 @@ class InputTables:
         Raises:
             SiteError: the run has no such inputs.
         """
-        if on not in self._kept:
+        if on not in self._inputs_by_kind:
             made = (
                 signal_inputs
                 if on == "signal"
@@ -123,8 +123,8 @@ class InputTables:
                 if on == "latent"
                 else None
             )
-            self._kept[on] = classical.cached_inputs(made)
-        return self._kept[on]
+            self._inputs_by_kind[on] = classical.cached_inputs(made)
+        return self._inputs_by_kind[on]
 
 
 def signal_inputs(cohort: Cohort) -> Floats:
@@ -304,8 +304,8 @@ def _score(kind: str, x: Scores, seed: int, config: AnomalyConfig) -> Callable[[
 
     if kind == "pca":
         most = min(x.shape)
-        kept: Any = config.components if config.components < 1 else min(int(config.components), most)
-        pca = PCA(kept, svd_solver="full" if config.components < 1 else "auto", random_state=seed).fit(x)
+        n_components: Any = config.components if config.components < 1 else min(int(config.components), most)
+        pca = PCA(n_components, svd_solver="full" if config.components < 1 else "auto", random_state=seed).fit(x)
         return lambda new: np.log(((new - pca.inverse_transform(pca.transform(new))) ** 2).mean(1) + 1e-9)
     if kind == "isolation_forest":
         model: Any = IsolationForest(n_estimators=config.trees, max_samples=min(config.rows, len(x)), random_state=seed)

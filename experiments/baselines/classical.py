@@ -124,13 +124,13 @@ def fit_classical(
 
 def cached_inputs(table: MakeInputs | None = None) -> MakeInputs:
     """Return `table`, or `raw_inputs`, with a cache: the inputs of a cohort are computed once while it exists."""
-    kept: dict[int, Floats] = {}
+    tables: dict[int, Floats] = {}
 
     def remembered(cohort: Cohort) -> Floats:
-        if id(cohort) not in kept:
-            kept[id(cohort)] = (table or raw_inputs)(cohort)
-            weakref.finalize(cohort, kept.pop, id(cohort), None)
-        return kept[id(cohort)]
+        if id(cohort) not in tables:
+            tables[id(cohort)] = (table or raw_inputs)(cohort)
+            weakref.finalize(cohort, tables.pop, id(cohort), None)
+        return tables[id(cohort)]
 
     return remembered
 
@@ -144,8 +144,8 @@ def raw_inputs(cohort: Cohort) -> Floats:
     task = cohort.task
     if not task.channels:
         return cohort.features
-    of_signal = features.feature_table(cohort) if task.rate_hz >= 1 else _hours(cohort)
-    return np.concatenate([of_signal, cohort.features], axis=1)
+    signal_inputs = features.feature_table(cohort) if task.rate_hz >= 1 else _hours(cohort)
+    return np.concatenate([signal_inputs, cohort.features], axis=1)
 
 
 def _hours(cohort: Cohort) -> Floats:

@@ -48,7 +48,7 @@ EpochCallback = Callable[[str, int, int], None]
 
 
 def train_baselines(
-    config: RunConfig, out: Path, sites: int, on_epoch: EpochCallback = lambda name, done, of: None
+    config: RunConfig, out: Path, sites: int, on_epoch: EpochCallback = lambda name, done, epochs: None
 ) -> dict[str, str]:
     """Train and evaluate the baselines of a configuration; write them and baselines.json.
 

@@ -136,7 +136,7 @@ def benchmark_scoring(run: Path, folder: Path) -> dict[str, Any]:
 
         def warm() -> None:
             result = ScoreWriter(out, "scores.csv", model, "wrd")
-            for item in score_records(model, data, "detect", "atr", lambda done, of: None):
+            for item in score_records(model, data, "detect", "atr", lambda done, total: None):
                 result.add(item)
             results["rows"] = result.close(complete=True)["rows"]
 

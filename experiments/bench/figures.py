@@ -25,17 +25,17 @@ TASK = Task("beats", "multiclass", ("N", "S", "V", "F"), ("n", "s", "v", "f"), 1
 
 
 def evaluate_site(
-    model: int, place: int, beats: int, patients: int, resamples: int
+    model: int, site: int, beats: int, patients: int, resamples: int
 ) -> tuple[Evaluation, Counts, Counts]:
     """Return a model's evaluation at one site, its counts and its resampled counts."""
-    rng = np.random.default_rng([model, place])
+    rng = np.random.default_rng([model, site])
     truth = rng.choice(4, size=beats, p=[0.85, 0.06, 0.07, 0.02])
     logits = rng.normal(size=(beats, 4))
     logits[np.arange(beats), truth] += 3
     owner = np.sort(rng.integers(0, patients, beats))
     each = counts.count_predictions(logits, truth, owner, patients, 1024, coarse=COARSE_FACTOR)
     total = counts.count_predictions(logits, truth, np.zeros(beats, np.int64), 1, 1024).total()
-    drawn = evaluation.resample_patients(each, resamples, np.random.default_rng(place))
+    drawn = evaluation.resample_patients(each, resamples, np.random.default_rng(site))
     people = calibration.count_patients_in_groups(each.scores)
     having = [len(np.unique(owner[truth == c])) for c in range(4)]
     given = {"operating": (0.9, 0.95), "curves": True, "group_patients": people}
@@ -48,7 +48,7 @@ def measure_figures(
     """Return the wall time and the processor time of all metrics, in seconds."""
 
     def model(number: int) -> Evaluation:
-        parts = {str(place): evaluate_site(number, place, beats, patients, resamples) for place in range(sites)}
+        parts = {str(site): evaluate_site(number, site, beats, patients, resamples) for site in range(sites)}
         results, totals, drawn = ({name: part[i] for name, part in parts.items()} for i in range(3))
         return evaluation.pool_evaluations(TASK, results, totals, drawn)  # type: ignore[arg-type]
 

@@ -140,9 +140,9 @@ def _people(described: dict[str, Any]) -> list[str]:
             f"age: {spread}" + (f", unknown of {_cell(age['unknown'])}" if age["unknown"] not in (0, "hidden") else "")
         )
     if (sex := described["sex"]) is not None:
-        shown = {name: number for name, number in sex.items() if number != 0 or name != "unknown"}
-        few = all(number == "hidden" for number in shown.values())
-        counts = ", ".join(f"{name} {_cell(number)}" for name, number in shown.items())
+        visible = {name: number for name, number in sex.items() if number != 0 or name != "unknown"}
+        few = all(number == "hidden" for number in visible.values())
+        counts = ", ".join(f"{name} {_cell(number)}" for name, number in visible.items())
         lines.append(f"sex: {'too few to show' if few else counts}")
     return ["", *lines] if lines else []
 
@@ -157,8 +157,8 @@ def _missing(described: dict[str, Any]) -> list[Any]:
     table = _table("missing values", "share", "never in", *sites, numbers=True)
     for (share, never, *each), inputs in list(alike.items())[:MAX_LINES]:
         name = ", ".join(inputs[:3]) + (f" and {len(inputs) - 3} more" if len(inputs) > 3 else "")
-        shown = f"{share:.0%}" if isinstance(share, float) else share
-        table.add_row(name, shown, _cell(never), *(map(_cell, each) if sites else ()))
+        visible = f"{share:.0%}" if isinstance(share, float) else share
+        table.add_row(name, visible, _cell(never), *(map(_cell, each) if sites else ()))
     notes = [f"never in: people without a single measurement{', in all and by hospital' if sites else ''}"]
     if len(alike) > MAX_LINES:
         notes.append(f"{len(alike) - MAX_LINES} more lines: --json")

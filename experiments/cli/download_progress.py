@@ -135,12 +135,12 @@ class DownloadPrinter(TerminalPrinter):
 
 @contextmanager
 def show_count(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that shows on a terminal how many (`done`) of how many (`of`) things are processed."""
+    """Yield a function that shows on a terminal how many (`done`) of how many (`whole`) things are processed."""
     if not console.is_terminal:
-        yield lambda done, of: None
+        yield lambda done, whole: None
         return
     with console.status("reading") as status:
-        yield lambda done, of: status.update(f"{done:,} of {of:,} {what}" if of else f"{done:,} {what}")
+        yield lambda done, whole: status.update(f"{done:,} of {whole:,} {what}" if whole else f"{done:,} {what}")
 
 
 def _count(number: int, what: str) -> str:

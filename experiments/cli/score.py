@@ -90,7 +90,7 @@ def count_scored(silent: bool) -> AbstractContextManager[CountCallback]:
     from experiments.cli.run_progress import open_console
 
     if silent:
-        return nullcontext(lambda done, of: None)
+        return nullcontext(lambda done, total: None)
     return show_count(open_console(stderr=True), "scored")
 
 

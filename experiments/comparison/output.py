@@ -61,13 +61,13 @@ def verdict_sentences(comparison: Comparison) -> list[str]:
             sentences.append(f"{run.label}: no {name} over all hospitals to compare.")
             continue
         item = row.differences[run.label]
-        shown = difference_cell(row, run.label)
-        text = f"{run.label} against {first.label}, over all hospitals: {name} {shown.text}"
+        formatted = difference_cell(row, run.label)
+        text = f"{run.label} against {first.label}, over all hospitals: {name} {formatted.text}"
         if item.reason:
             sentences.append(f"{text}; no interval, because the runs cannot be paired: {item.reason}.")
             continue
         rest = "which excludes 0" if item.clear else "which contains 0: these patients show no difference"
-        sentences.append(f"{text} (paired 95% interval {shown.interval}), {rest}.")
+        sentences.append(f"{text} (paired 95% interval {formatted.interval}), {rest}.")
     return sentences
 
 
@@ -146,7 +146,7 @@ def render_csv(comparison: Comparison) -> str:
                 other.low,
                 other.high,
             ]
-            shown = ["" if number is None else repr(number) for number in numbers]
+            formatted = ["" if number is None else repr(number) for number in numbers]
             paired = "" if delta is None else "no" if delta.reason else "yes"
             writer.writerow(
                 [
@@ -154,7 +154,7 @@ def render_csv(comparison: Comparison) -> str:
                     row.site,
                     row.metric,
                     run.label,
-                    *shown,
+                    *formatted,
                     paired,
                     delta.reason if delta else "",
                     synthetic,

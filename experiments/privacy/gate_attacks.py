@@ -39,14 +39,14 @@ class AttackResult:
         name: the attack.
         rows: people whose row, or a count of whom alone, it recovered.
         people: people it could have recovered at most.
-        asked: requests that it sent.
+        requests: requests that it sent.
         refused: the first refusal, or empty where all were answered.
     """
 
     name: str
     rows: int
     people: int
-    asked: int
+    requests: int
     refused: str = ""
 
 
@@ -60,11 +60,11 @@ class Coordinator:
 
     def __init__(self, config: RunConfig, context: SiteContext) -> None:
         self.config, self.context = config, context
-        self.asked, self.refused = 0, ""
+        self.requests, self.refused = 0, ""
 
     def ask(self, request: Request) -> Reply | None:
         """Return the hospital's reply, or None if it refuses."""
-        self.asked += 1
+        self.requests += 1
         try:
             return handle(self.context, request)
         except WardroundError as error:
@@ -84,8 +84,8 @@ class Coordinator:
 
     def result(self, name: str, rows: int, people: int) -> AttackResult:
         """Return the result of an attack, and start counting anew."""
-        found = AttackResult(name, rows, people, self.asked, self.refused)
-        self.asked, self.refused = 0, ""
+        found = AttackResult(name, rows, people, self.requests, self.refused)
+        self.requests, self.refused = 0, ""
         return found
 
 

@@ -77,6 +77,7 @@ def render_table(results: list[AttackResult]) -> str:
     """Return the results as a Markdown table."""
     lines = ["| attack | rows recovered | requests | first refusal |", "| --- | --- | --- | --- |"]
     lines += [
-        f"| {item.name} | {item.rows} of {item.people} | {item.asked} | {item.refused or 'none'} |" for item in results
+        f"| {item.name} | {item.rows} of {item.people} | {item.requests} | {item.refused or 'none'} |"
+        for item in results
     ]
     return "\n".join(lines)

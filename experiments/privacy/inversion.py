@@ -179,8 +179,8 @@ def demonstrate_inversion(
                 on_step(title)
             noise, clip = (sigma, config.privacy.clip) if protected else (0.0, math.inf)
             plan = DpSgdPlan("patient", 1.0, noise, clip, 1, 1, config.privacy.noise == "secure")
-            seen = step_gradient(model, group, config, plan)
-            made = attack(seen) if attack else _search_attack(model, group, seen, config.seed, original)
+            gradients = step_gradient(model, group, config, plan)
+            made = attack(gradients) if attack else _search_attack(model, group, gradients, config.seed, original)
             name = f"{'protected' if protected else 'open'}-{count}"
             views.append(_make_reconstruction(name, title, count, protected, original, made))
     label = task.classes[int(one.y[0])] if task.kind == "multiclass" else "several labels"
@@ -237,23 +237,25 @@ def _linear_attack(model: nn.Module, task: Task) -> Callable[[dict[str, Tensor]]
     ):
         return None
 
-    def attack(seen: dict[str, Tensor]) -> Floats:
-        weight, bias = seen[f"{name}.weight"].double(), seen[f"{name}.bias"].double()
+    def attack(gradients: dict[str, Tensor]) -> Floats:
+        weight, bias = gradients[f"{name}.weight"].double(), gradients[f"{name}.bias"].double()
         made = (bias @ weight) / (bias @ bias).clamp_min(1e-300)
         return made[before:].view(task.channels, task.samples).numpy().astype(np.float32)
 
     return attack
 
 
-def _search_attack(model: nn.Module, group: Cohort, seen: dict[str, Tensor], seed: int, original: Floats) -> Floats:
+def _search_attack(
+    model: nn.Module, group: Cohort, gradients: dict[str, Tensor], seed: int, original: Floats
+) -> Floats:
     """Return the beat whose gradient is closest to the one seen; of several, the one most similar to the original.
 
     Choosing by the original favours the attacker, as does the attacker's knowledge of labels and features.
     """
     _, features, y = load_tensors(group, torch.device("cpu"))
     loss, shape = build_example_loss(group.task), (len(group.y), *original.shape)
-    target = torch.cat([part.flatten() for part in seen.values()])
-    parameters = [p for name, p in model.named_parameters() if name in seen]
+    target = torch.cat([part.flatten() for part in gradients.values()])
+    parameters = [p for name, p in model.named_parameters() if name in gradients]
     generator = torch.Generator().manual_seed(seed_for(seed, "search"))
     attempts: list[tuple[float, Tensor]] = []
     model.train()
@@ -276,20 +278,20 @@ def _search_attack(model: nn.Module, group: Cohort, seen: dict[str, Tensor], see
     return max(best, key=lambda made: _make_reconstruction("", "", 0, False, original, made).correlation)
 
 
-def draw_inversion(shown: Demonstration, folder: Path, title: str) -> list[Path]:
+def draw_inversion(demonstration: Demonstration, folder: Path, title: str) -> list[Path]:
     """Write inversion.svg and inversion.png: the channel with the largest variance, and each reconstruction in a panel.
 
     Reconstructions are scaled to the beat's mean and standard deviation, because the cosine distance ignores scale.
     """
     from experiments.report.plots.drawing import INK, LOCAL, MUTED, POOLED, create_panel_grid, plot_style, save_drawing
 
-    channel = int(shown.original.std(axis=1).argmax())
-    beat = shown.original[channel].astype(float)
-    times = np.arange(len(beat)) / shown.rate_hz * 1000
+    channel = int(demonstration.original.std(axis=1).argmax())
+    beat = demonstration.original[channel].astype(float)
+    times = np.arange(len(beat)) / demonstration.rate_hz * 1000
     with plot_style():
-        drawing, panels = create_panel_grid(len(shown.views) - 1, 2, row_height=2.3)
-        guess = next(view for view in shown.views if view.name == GUESS)
-        for panel, view in zip(panels, [view for view in shown.views if view.name != GUESS], strict=True):
+        drawing, panels = create_panel_grid(len(demonstration.views) - 1, 2, row_height=2.3)
+        guess = next(view for view in demonstration.views if view.name == GUESS)
+        for panel, view in zip(panels, [view for view in demonstration.views if view.name != GUESS], strict=True):
             made = view.reconstruction[channel].astype(float)
             made = (made - made.mean()) / max(made.std(), 1e-12) * beat.std() + beat.mean()
             panel.plot(times, beat, color=INK, lw=3.5, alpha=0.25, label="the beat")
@@ -300,5 +302,5 @@ def draw_inversion(shown: Demonstration, folder: Path, title: str) -> list[Path]
             panel.set_title(f"{view.title}: correlation {view.correlation:.2f}", loc="left")
             panel.set_xlabel("ms")
         panels[0].legend(frameon=False, loc="upper right")
-        tags = ["SYNTHETIC"] if shown.synthetic else []
+        tags = ["SYNTHETIC"] if demonstration.synthetic else []
         return save_drawing(drawing, folder, "inversion", title, tags)

@@ -34,17 +34,17 @@ svg { width: 100%; height: auto; }
 def draw_sweep(sweep: dict[str, Any], folder: Path) -> str:
     """Write sweep.svg and sweep.png; return the SVG."""
     names = list(sweep["sites"])
-    shown = names if len(names) <= MAX_PANELS else [*names[: MAX_PANELS - 3], *names[-3:]]
+    drawn = names if len(names) <= MAX_PANELS else [*names[: MAX_PANELS - 3], *names[-3:]]
     with plot_style():
-        drawing, panels = create_panel_grid(len(shown) + 1, 4)
-        for panel, site in zip(panels, [*shown, POOLED], strict=True):
+        drawing, panels = create_panel_grid(len(drawn) + 1, 4)
+        for panel, site in zip(panels, [*drawn, POOLED], strict=True):
             _draw_panel(panel, sweep, site)
         metric = formatting.metric_title(sweep["metric"])
         for panel in panels[::4]:
             panel.set_ylabel(metric)
         title = f"{formatting.capitalise(metric)} by epsilon: {sweep['title']}"
-        if len(shown) < len(names):
-            title += f" ({len(shown)} of {len(names)} hospitals drawn)"
+        if len(drawn) < len(names):
+            title += f" ({len(drawn)} of {len(names)} hospitals drawn)"
         svg, _ = save_drawing(drawing, folder, "sweep", title, sweep["tags"])
     return svg.read_text(encoding="utf-8")
 

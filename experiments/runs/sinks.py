@@ -115,7 +115,7 @@ class MLflow:
             parameters = [Param(to_sink_name(key), value[:6000]) for key, value in settings.items()]
             for start in range(0, len(parameters), BATCH_SIZE):
                 self._batch(params=parameters[start : start + BATCH_SIZE])
-            self._batch(tags=[RunTag(f"notice.{place}", text) for place, text in enumerate(notices, 1)])
+            self._batch(tags=[RunTag(f"notice.{number}", text) for number, text in enumerate(notices, 1)])
 
     def figure(self, name: str, value: float, step: int) -> None:
         """Keep a metric until the next round: logging many takes as long as logging one."""
@@ -234,9 +234,9 @@ class SinkWatcher:
             report = read_report(self.folder)
             for name, value, step in iterate_test_figures(report):
                 self._call_each(lambda one, n=name, v=value, s=step: one.figure(n, v, s))  # type: ignore[misc]
-            of_run = RunFolder(self.folder)
-            files = [of_run.report, of_run.report_page, of_run.summary, of_run.model_card]
-            for path in [*files, *sorted(of_run.plots.glob("*.png"))]:
+            run_files = RunFolder(self.folder)
+            files = [run_files.report, run_files.report_page, run_files.summary, run_files.model_card]
+            for path in [*files, *sorted(run_files.plots.glob("*.png"))]:
                 if path.is_file():
                     self._call_each(lambda one, path=path: one.file(path))  # type: ignore[misc]
         self._call_each(lambda one: one.close(status))

@@ -44,9 +44,9 @@ def main(folder: Path) -> None:
         flagged, marked = compare_with_marks(folder / name)
         line = f"{name:12}{len(flagged):8}{flagged.mean():9.2f}"
         if marked is not None:
-            for column, (of, right) in enumerate(((marked, flagged), (~marked, ~flagged))):
-                counts[:, column] += (of & right).sum(), of.sum()
-                line += f"{(of & right).sum() / of.sum():13.3f}" if of.any() else f"{'-':>13}"
+            for column, (group, right) in enumerate(((marked, flagged), (~marked, ~flagged))):
+                counts[:, column] += (group & right).sum(), group.sum()
+                line += f"{(group & right).sum() / group.sum():13.3f}" if group.any() else f"{'-':>13}"
         print(line)
     if counts[1].all():
         print(f"{'all':12}{'':17}{counts[0, 0] / counts[1, 0]:13.3f}{counts[0, 1] / counts[1, 1]:13.3f}")

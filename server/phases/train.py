@@ -98,9 +98,9 @@ def _collect_updates(
     shared = {name: value for name, value in weights.items() if name not in run.method.local}
     control = weights if run.method.control else {}
     nodes = run.online_nodes(trainers)
-    shown = NodeSubsetGrid(run.grid, nodes)
+    subset = NodeSubsetGrid(run.grid, nodes)
     record, arrays = run.train_record(number), messages.pack_weights(weights)
-    outgoing = list(run.strategy.configure_train(number, arrays, record, shown)) if nodes else []
+    outgoing = list(run.strategy.configure_train(number, arrays, record, subset)) if nodes else []
 
     def find_fault(reply: TrainReply, site: str) -> str:
         fault = find_update_fault(reply, shared, control, training_examples(run, site))
@@ -147,9 +147,9 @@ def _merge_updates(
         raise EngineError(f"round {number}: the strategy {name} gave no model")
     new = messages.unpack_weights(merged)
     # local and frozen layers stay as they were at the start; some strategies return another precision
-    kept = {key: old if key in frozen else np.asarray(new.get(key, old), old.dtype) for key, old in weights.items()}
-    if not all(np.isfinite(value).all() for value in kept.values()):
+    typed = {key: old if key in frozen else np.asarray(new.get(key, old), old.dtype) for key, old in weights.items()}
+    if not all(np.isfinite(value).all() for value in typed.values()):
         raise EngineError(
             f"round {number}: the strategy {name} gave weights that are not finite numbers: lower its learning rate"
         )
-    return kept
+    return typed

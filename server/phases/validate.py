@@ -65,9 +65,9 @@ def validate_round(run: Run, number: int, weights: Weights, outcome: Outcome) ->
     if not holders:
         return Validation()
     nodes = run.online_nodes(holders)
-    shown = NodeSubsetGrid(run.grid, nodes)
+    subset = NodeSubsetGrid(run.grid, nodes)
     record, arrays = run.validate_record(number), messages.pack_weights(weights)
-    outgoing = list(run.strategy.configure_evaluate(number, arrays, record, shown)) if nodes else []
+    outgoing = list(run.strategy.configure_evaluate(number, arrays, record, subset)) if nodes else []
 
     def find_fault(reply: ValidateReply, site: str) -> str:
         held = run.federation.reports[site].counts.validation

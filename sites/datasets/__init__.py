@@ -160,12 +160,12 @@ def assign_hospitals(source: Source, run: RunConfig) -> tuple[dict[str, tuple[st
     Raises:
         LeakError: a person is at two hospitals.
     """
-    kept, dropped = splits.drop_shared_persons(source.patients(), run.sites)
-    hospitals = splits.partition_patients(kept, run.sites, run.seed)
-    person = {item.id: item.person for item in kept}
+    usable, dropped = splits.drop_shared_persons(source.patients(), run.sites)
+    hospitals = splits.partition_patients(usable, run.sites, run.seed)
+    person = {item.id: item.person for item in usable}
     if not (run.sites.split == "published" and run.sites.shared_person == "keep"):
         splits.refuse_shared_persons({site: {person[name] for name in ids} for site, ids in hospitals.items()})
-    return hospitals, kept, dropped
+    return hospitals, usable, dropped
 
 
 def public_bounds(run: RunConfig) -> dict[str, tuple[float, float]]:

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-SHOWN, SMALL, HIDDEN = range(3)
+VISIBLE, SMALL, HIDDEN = range(3)
 """State of a cell: shown; small, shown as `<5`; hidden, to protect another cell or because its total is small."""
 
 RowSums = Literal["exact", "at least", "free"]
@@ -54,7 +54,7 @@ def format_cells(table: Table, state: npt.NDArray[np.int8], minimum: int = 5) ->
     """
     texts = {SMALL: f"<{minimum}", HIDDEN: "hidden"}
     return [
-        [int(value) if cell == SHOWN else texts[int(cell)] for value, cell in zip(line, states, strict=True)]
+        [int(value) if cell == VISIBLE else texts[int(cell)] for value, cell in zip(line, states, strict=True)]
         for line, states in zip(table, state, strict=True)
     ]
 
@@ -65,7 +65,7 @@ class _Network:
     def __init__(self, table: Table, minimum: int, rows: RowSums) -> None:
         self.table, self.minimum, self.rows = table, minimum, rows
         self.height, self.width = table.shape[0] - 1, table.shape[1] - 1
-        self.state = np.where((table > 0) & (table < minimum), SMALL, SHOWN).astype(np.int8)
+        self.state = np.where((table > 0) & (table < minimum), SMALL, VISIBLE).astype(np.int8)
         small = self.state == SMALL
         self.blank = np.zeros(table.shape, dtype=bool)
         self.blank[:, :-1] |= small[:, -1:]
@@ -92,13 +92,13 @@ class _Network:
                         excess[edge[0]] += direction
                         continue
                     values[edge] += direction
-                    if self.state[edge] == SHOWN:
+                    if self.state[edge] == VISIBLE:
                         self.state[edge] = HIDDEN
 
     def _bounds(self, cell: tuple[int, int]) -> tuple[int, float]:
         """Return the range that a reader knows for a cell that is not shown."""
         highest = math.inf
-        if self.rows != "exact" and cell[1] < self.width and self.state[cell[0], -1] == SHOWN:
+        if self.rows != "exact" and cell[1] < self.width and self.state[cell[0], -1] == VISIBLE:
             highest = float(self.table[cell[0], -1])
         if self.blank[cell]:
             return 0, min(self.minimum - 1, highest)
@@ -125,7 +125,7 @@ class _Network:
         for cell in np.ndindex(*self.table.shape):
             state, value = self.state[cell], int(values[cell])
             cost = 0.0
-            if state == SHOWN:
+            if state == VISIBLE:
                 if value < self.minimum:  # a zero, which stays shown
                     continue
                 margin = (cell[0] == self.height) + (cell[1] == self.width)

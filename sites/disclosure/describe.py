@@ -20,12 +20,12 @@ from common.errors import DataError
 from common.task import Task
 from sites.cohort import Cohort, Patient, Windows
 from sites.datasets import Source
-from sites.disclosure.cell_suppression import SHOWN, RowSums, format_cells, suppress_cells
+from sites.disclosure.cell_suppression import VISIBLE, RowSums, format_cells, suppress_cells
 
 MIN_PATIENTS = 5
 """Smallest count of people that is shown."""
 
-MAX_AGE_SHOWN = 89
+MAX_AGE = 89
 """Ages above are shown as `>89` (45 CFR 164.514(b)(2)(i)(C))."""
 
 BLOCK_BYTES = 1 << 30
@@ -102,11 +102,11 @@ def describe_folder(
     state = suppress_cells(counts, minimum, mode)
     cells = format_cells(counts, state, minimum)
     recordings = Counter(label[item.id] for item in everyone)
-    open_rows = state[:, -1] == SHOWN
+    open_rows = state[:, -1] == VISIBLE
     excluded = dict(tally.excluded)
     if unused := len({(label[item.id], item.person) for item in everyone}) - len(used):
         excluded["people without an example"] = unused
-    by_class = _examples(tally, counts[-1, :-1], state[-1, :-1] == SHOWN, task, minimum)
+    by_class = _examples(tally, counts[-1, :-1], state[-1, :-1] == VISIBLE, task, minimum)
     return {
         "card": asdict(source.card),
         "synthetic": source.card.synthetic or tally.synthetic,
@@ -184,12 +184,12 @@ def _add_cohort(tally: _Tally, cohort: Cohort, label: dict[str, str]) -> None:
 
 def _window_rows(x: Windows, patient: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the rows that the windows cover, each once, and the patient of each."""
-    first, place = np.unique(x.first, return_index=True)
+    first, position = np.unique(x.first, return_index=True)
     last = np.zeros(len(first), dtype=np.int64)
     np.maximum.at(last, np.searchsorted(first, x.first), x.end)
     sizes = last - first + 1
     start = np.repeat(first - np.concatenate([[0], np.cumsum(sizes)[:-1]]), sizes)
-    return np.arange(sizes.sum()) + start, np.repeat(patient[place], sizes)
+    return np.arange(sizes.sum()) + start, np.repeat(patient[position], sizes)
 
 
 def _add_input(
@@ -211,12 +211,14 @@ def _classes_by_person(
 
     In a multilabel task an example need not have a label, so everyone is counted.
     """
-    classes_of: dict[Key, set[int]] = {}
+    classes_by_person: dict[Key, set[int]] = {}
     for item in everyone:
-        classes_of.setdefault((label[item.id], item.person), set()).update(i for i, n in enumerate(item.examples) if n)
+        classes_by_person.setdefault((label[item.id], item.person), set()).update(
+            i for i, n in enumerate(item.examples) if n
+        )
     if task.kind == "multilabel":
-        return classes_of, "free"
-    used = {key: classes for key, classes in classes_of.items() if classes}
+        return classes_by_person, "free"
+    used = {key: classes for key, classes in classes_by_person.items() if classes}
     return used, "exact" if all(len(classes) == 1 for classes in used.values()) else "at least"
 
 
@@ -231,7 +233,7 @@ def _table(used: dict[Key, set[int]], names: Sequence[str], classes: int) -> npt
 
 
 def _examples(
-    tally: _Tally, people: npt.NDArray[np.int64], shown_people: npt.NDArray[np.bool_], task: Task, minimum: int
+    tally: _Tally, people: npt.NDArray[np.int64], visible_people: npt.NDArray[np.bool_], task: Task, minimum: int
 ) -> list[Cell]:
     """Return the examples of each class, hidden where its people are, and in more classes if the sum discloses them.
 
@@ -239,7 +241,7 @@ def _examples(
     hidden, others are too, the rarest first, until the hidden ones have `minimum - 1` more examples than people.
     """
     numbers = np.zeros(len(people), dtype=np.int64) if tally.classes is None else tally.classes
-    hidden = ~shown_people
+    hidden = ~visible_people
     if task.kind == "multiclass" and hidden.any() and (numbers > people).any():
         for index in np.argsort(numbers):
             if (numbers - people)[hidden].sum() >= minimum - 1:
@@ -272,7 +274,7 @@ def _ages(tally: _Tally, used: dict[Key, set[int]], minimum: int) -> dict[str, A
 
 
 def _year(age: float) -> Cell:
-    return f">{MAX_AGE_SHOWN}" if round(age) > MAX_AGE_SHOWN else round(age)
+    return f">{MAX_AGE}" if round(age) > MAX_AGE else round(age)
 
 
 def _sexes(tally: _Tally, used: dict[Key, set[int]], minimum: int) -> dict[str, Cell]:
@@ -294,7 +296,7 @@ def _missing(tally: _Tally, used: dict[Key, set[int]], names: Sequence[str], min
         table[-1] = table.sum(0)
         state = suppress_cells(table, minimum)
         cells = format_cells(table, state, minimum)
-        releasable = (state[-1, :2] == SHOWN).all() and not 0 < len(tally.lacking[name]) < minimum
+        releasable = (state[-1, :2] == VISIBLE).all() and not 0 < len(tally.lacking[name]) < minimum
         lines.append(
             {
                 "input": name,

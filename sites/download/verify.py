@@ -85,11 +85,11 @@ def verify_files(
     missing, damaged = [], {}
 
     def compare(path: str) -> str | None:
-        place = resolve_inside(folder, path)
-        if not place.is_file():
+        target = resolve_inside(folder, path)
+        if not target.is_file():
             return "missing"
         try:
-            return None if file_sha256(place) == sums[path] else "its SHA-256 is another"
+            return None if file_sha256(target) == sums[path] else "its SHA-256 is another"
         except OSError as error:
             return f"cannot be read: {error.strerror}"
 

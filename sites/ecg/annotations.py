@@ -109,13 +109,13 @@ def _repeated_beats(
     Of two annotations of a beat the first is kept, or the one that has a class.
     """
     repeated = np.zeros(len(sample), dtype=np.bool_)
-    kept: int | None = None
+    last: int | None = None
     for i in np.flatnonzero(is_beat(symbol)).tolist():
-        gap = None if kept is None else int(sample[i] - sample[kept])
-        if kept is None or gap is None or not (gap == 0 or (gap < window and channel[i] != channel[kept])):
-            kept = i
-        elif symbol[kept] == UNCLASSED:
-            repeated[kept], kept = True, i
+        gap = None if last is None else int(sample[i] - sample[last])
+        if last is None or gap is None or not (gap == 0 or (gap < window and channel[i] != channel[last])):
+            last = i
+        elif symbol[last] == UNCLASSED:
+            repeated[last], last = True, i
         else:
             repeated[i] = True
     return repeated

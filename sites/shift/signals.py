@@ -251,9 +251,9 @@ def _muscle_noise(leads: _Leads, length: int, rng: np.random.Generator) -> Signa
     whole = scipy.fft.next_fast_len(max(length, int(leads.rate)), real=True)
     hz = scipy.fft.rfftfreq(whole, 1 / leads.rate)
     spectrum = scipy.fft.rfft(rng.standard_normal((leads.mixing.shape[1], whole), dtype=np.float32), axis=1)
-    kept = hz >= EMG_FROM_HZ
-    power = np.where(kept, np.where((hz == 0) | (2 * hz >= leads.rate), 1.0, 2.0), 0.0).sum() / whole
-    spectrum *= np.where(kept, leads.passes(hz), 0.0).astype(np.float32) / np.float32(np.sqrt(power))
+    passed = hz >= EMG_FROM_HZ
+    power = np.where(passed, np.where((hz == 0) | (2 * hz >= leads.rate), 1.0, 2.0), 0.0).sum() / whole
+    spectrum *= np.where(passed, leads.passes(hz), 0.0).astype(np.float32) / np.float32(np.sqrt(power))
     return np.asarray(leads.mixing.astype(np.float32) @ scipy.fft.irfft(spectrum, n=whole, axis=1)[:, :length])
 
 

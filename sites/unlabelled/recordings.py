@@ -159,9 +159,9 @@ def read_rows(
     if seconds < shortest:
         raise DataError(f"{name}: {seconds:.2f} s, shorter than one window of {shortest:g} s")
     for lead, values in zip(recording.leads, recording.signal.T, strict=True):
-        seen = values[np.isfinite(values)]
-        if not len(seen) or np.ptp(seen) == 0:
-            raise DataError(f"{name}: lead {lead} {'is flat throughout' if len(seen) else 'holds no sample'}")
+        finite = values[np.isfinite(values)]
+        if not len(finite) or np.ptp(finite) == 0:
+            raise DataError(f"{name}: lead {lead} {'is flat throughout' if len(finite) else 'holds no sample'}")
     about = {"leads": " ".join(recording.leads)}
     if form.kind == "strip":
         return _strips(recording, name, form, about)
@@ -279,7 +279,7 @@ def _unusable_windows(
     for lead in recording.signal.T:
         starts = np.flatnonzero(np.concatenate([[True], lead[1:] != lead[:-1]]))
         length = np.diff(starts, append=n)
-        kept = np.zeros(n + 1, dtype=np.int64)
+        inside_runs = np.zeros(n + 1, dtype=np.int64)
         for saturated, seconds in ((False, FLAT_SECONDS), (True, RAIL_SECONDS)):
             runs = length >= seconds * recording.rate
             if saturated:
@@ -289,8 +289,8 @@ def _unusable_windows(
                 steep = np.fmax(jump[:-1], jump[1:]) >= RAIL_JUMP * (high - low)
                 runs &= far & ((lead[starts] == high) | (lead[starts] == low))
                 runs &= steep | (length >= RAIL_LONG * recording.rate)
-            np.cumsum(np.repeat(runs, length), out=kept[1:])
-            inside = kept[last] - kept[first]
+            np.cumsum(np.repeat(runs, length), out=inside_runs[1:])
+            inside = inside_runs[last] - inside_runs[first]
             if saturated:
                 rail |= inside > 0
             else:

@@ -47,7 +47,7 @@ def test_noise_neither_magnifies_inputs_nor_moves_them_far() -> None:
     worst, moved = np.inf, 0.0
     for _ in range(300):
         noise = rng.normal(0, 10, (3, 2))
-        noisy = replace(exact, seen=exact.seen + 4 * noise[0], first=exact.first + noise[1],
+        noisy = replace(exact, measured=exact.measured + 4 * noise[0], first=exact.first + noise[1],
                         second=exact.second + noise[2], deviation=10.0)  # fmt: skip
         found = fit_noisy_scaling([noisy])
         assert np.isfinite(found.centre).all()
@@ -62,7 +62,7 @@ def test_noise_neither_magnifies_inputs_nor_moves_them_far() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"seen": np.zeros(5)}, "do not fit"),
+        ({"measured": np.zeros(5)}, "do not fit"),
         ({"first": np.zeros(3)}, "do not fit"),
         ({"low": np.zeros(2)}, "do not fit"),
         ({"first": np.array([np.nan, 0])}, "impossible numbers"),

@@ -302,7 +302,7 @@ def per(**sections: Any) -> RunConfig:
 
 
 def sent_to(grid: FakeGrid, node: int, kind: str) -> list[tuple[int, int, int]]:
-    return [(r.round, r.state_round, r.kept_round) for to, r in grid.sent if to == node and r.kind == kind]
+    return [(r.round, r.state_round, r.best_round) for to, r in grid.sent if to == node and r.kind == kind]
 
 
 def test_a_site_goes_on_from_the_last_round_that_counted(sites: dict[str, Site], tmp_path: Path) -> None:
@@ -417,15 +417,15 @@ def test_a_merge_that_is_not_finite_ends_the_run(sites: dict[str, Site], tmp_pat
 def test_what_a_strategy_asks_arrives_as_it_was_sent(method: Method) -> None:
     sent = build_request(
         "train", tiny.run_config(), 3, w(1), method=method, proximal=0.5, control={"w": np.ones(1)}, run_id="a" * 32,
-        state_round=2, kept_round=1,
+        state_round=2, best_round=1,
     )  # fmt: skip
     got = messages.unpack_request("train", over_the_wire(messages.pack_request(sent)))
-    assert (got.method, got.proximal, got.run_id, got.state_round, got.kept_round) == (method, 0.5, "a" * 32, 2, 1)
+    assert (got.method, got.proximal, got.run_id, got.state_round, got.best_round) == (method, 0.5, "a" * 32, 2, 1)
     assert (list(got.weights), got.control["w"].tolist()) == (["w"], [1.0])
     plain = messages.unpack_request(
         "train", over_the_wire(messages.pack_request(build_request("train", tiny.run_config())))
     )
-    assert (plain.method, plain.proximal, plain.run_id, plain.state_round, plain.kept_round) == (
+    assert (plain.method, plain.proximal, plain.run_id, plain.state_round, plain.best_round) == (
         Method(),
         0.0,
         "",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
-ROUNDS_SHOWN = 100
+MAX_ROUNDS = 100
 """Of runs with more rounds, the page shows the curves and leaves the numbers to report.json."""
 
 
@@ -43,7 +43,7 @@ def render_html(report: Report, plots: Mapping[str, Plot] | None = None) -> str:
             federated=report.federated,
             findings=findings,
             metrics=formatting.list_table_metrics(report),
-            rounds_shown=ROUNDS_SHOWN,
+            rounds_shown=MAX_ROUNDS,
             facts=key_facts.list_facts(report),
             sections=sections,
             section_data={section.id: section.build(report) for section in sections},

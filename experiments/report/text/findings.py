@@ -220,6 +220,6 @@ def list_losses(report: Report) -> list[tuple[str, str, str]]:
 
 
 def _format_rounds(numbers: list[int]) -> str:
-    shown = ", ".join(str(number) for number in numbers[:10])
+    listed = ", ".join(str(number) for number in numbers[:10])
     more = f" and {len(numbers) - 10} more" if len(numbers) > 10 else ""
-    return f"round{'s' if len(numbers) > 1 else ''} {shown}{more}"
+    return f"round{'s' if len(numbers) > 1 else ''} {listed}{more}"

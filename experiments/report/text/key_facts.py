@@ -59,8 +59,8 @@ def state_patients(report: Report) -> Fact | None:
     model = report.federated
     if model is None or model.pooled is None:
         return Fact("Test patients", "none", f"trained on {trained} of {hospitals}", "hospitals", True)
-    seen = "some of them also seen in training" if report.has("leak") else "never seen in training"
-    detail = f"{seen}; trained on {trained} of {hospitals}"
+    overlap = "some of them also seen in training" if report.has("leak") else "never seen in training"
+    detail = f"{overlap}; trained on {trained} of {hospitals}"
     return Fact("Test patients", f"{model.pooled.patients:,}", detail, "hospitals", report.has("leak"))
 
 

@@ -139,7 +139,7 @@ def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
             person=person,
             examples=(1 - int(died), int(died)),
             site=site,
-            group=str(hospital) if site in sites.of_several_hospitals else None,
+            group=str(hospital) if site in sites.several_hospitals else None,
         )
         for name, person, died, site, hospital in zip(
             stays.ids, stays.persons, stays.y, sites.site, stays.hospital, strict=True
@@ -153,9 +153,9 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
     if not ids:
         raise DataError(f"{folder}: no examples to read: no stay was requested")
     stays, sites = _load_with_sites(folder, options, store)
-    row_of = {name: row for row, name in enumerate(stays.ids) if sites.site[row] is not None}
+    row_by_name = {name: row for row, name in enumerate(stays.ids) if sites.site[row] is not None}
     try:
-        rows = np.array([row_of[name] for name in ids], np.int64)
+        rows = np.array([row_by_name[name] for name in ids], np.int64)
     except KeyError:
         raise DataError(f"{folder}: a requested stay is not there or was excluded") from None
     own_sites = {sites.site[row] for row in rows}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-KEPT_ELSEWHERE = "stays of people who are kept at another site"
+AT_OTHER_SITE = "stays of people who are kept at another site"
 SITE_TOO_SMALL = "stays at sites with too few people or one outcome only"
 
 
@@ -22,13 +22,13 @@ class SiteAssignment:
         site: site of each stay; none where it is excluded.
         reason: why a stay is excluded; none where it is not.
         site_of_hospital: site of each hospital.
-        of_several_hospitals: the sites with more than one hospital.
+        several_hospitals: the sites with more than one hospital.
     """
 
     site: tuple[str | None, ...]
     reason: tuple[str | None, ...]
     site_of_hospital: Mapping[int, str]
-    of_several_hospitals: frozenset[str]
+    several_hospitals: frozenset[str]
 
 
 def assign_sites(
@@ -57,9 +57,10 @@ def assign_sites(
     stays_at: dict[str, Counter[str]] = defaultdict(Counter)
     for where, who in zip(hospital, person, strict=True):
         stays_at[who][home[where]] += 1
-    kept_at = {who: counts.most_common(1)[0][0] for who, counts in stays_at.items()}
+    home_by_person = {who: counts.most_common(1)[0][0] for who, counts in stays_at.items()}
     reason = [
-        None if kept_at[who] == home[where] else KEPT_ELSEWHERE for where, who in zip(hospital, person, strict=True)
+        None if home_by_person[who] == home[where] else AT_OTHER_SITE
+        for where, who in zip(hospital, person, strict=True)
     ]
     small = _small_sites(home, hospital, person, died, reason, min_patients)
     home |= {name: region[name] for name in region if home[name] in small}
@@ -68,15 +69,15 @@ def assign_sites(
         SITE_TOO_SMALL if why is None and home[where] in small else why
         for where, why in zip(hospital, reason, strict=True)
     ]
-    hospitals_of: dict[str, set[int]] = defaultdict(set)
+    hospitals_by_site: dict[str, set[int]] = defaultdict(set)
     for where, why in zip(hospital, reason, strict=True):
         if why is None:
-            hospitals_of[home[where]].add(where)
+            hospitals_by_site[home[where]].add(where)
     return SiteAssignment(
         tuple(home[where] if why is None else None for where, why in zip(hospital, reason, strict=True)),
         tuple(reason),
         home,
-        frozenset(name for name, members in hospitals_of.items() if len(members) > 1),
+        frozenset(name for name, members in hospitals_by_site.items() if len(members) > 1),
     )
 
 

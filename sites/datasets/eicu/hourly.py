@@ -65,12 +65,12 @@ def cohort_files(folder: Path, labelled: bool = True) -> list[Path]:
     return [folder / f"{name}.parquet" for name in FILES if labelled or name != "outc"]
 
 
-def read_cohort(folder: Path, hospital_of: pd.Series[int] | None = None, *, labelled: bool = True) -> HourlyCohort:
+def read_cohort(folder: Path, hospital_by_stay: pd.Series[int] | None = None, *, labelled: bool = True) -> HourlyCohort:
     """Return an hourly cohort in YAIB's layout.
 
     Args:
         folder: the folder of the three files.
-        hospital_of: hospital by stay; default: all stays are of one hospital.
+        hospital_by_stay: hospital by stay; default: all stays are of one hospital.
         labelled: whether to read the labels.
 
     Raises:
@@ -96,9 +96,9 @@ def read_cohort(folder: Path, hospital_of: pd.Series[int] | None = None, *, labe
         raise DataError(f"{folder}/dyn.parquet: the column time does not hold times from admission") from None
     if (clock.reshape(-1, HOURS) != np.arange(HOURS)).any():
         raise DataError(f"{folder}/dyn.parquet: the hours of a stay do not run from 0 to {HOURS - 1}")
-    if hospital_of is None:
-        hospital_of = pd.Series(0, index=numbers)
-    hospital = np.asarray(hospital_of.reindex(numbers, fill_value=-1), dtype=np.int64)
+    if hospital_by_stay is None:
+        hospital_by_stay = pd.Series(0, index=numbers)
+    hospital = np.asarray(hospital_by_stay.reindex(numbers, fill_value=-1), dtype=np.int64)
     hours, implausible = units.clear_implausible(
         hours, units.HOURLY, folder / "dyn.parquet", np.repeat(numbers, HOURS), np.repeat(hospital, HOURS)
     )

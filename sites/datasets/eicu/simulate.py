@@ -232,7 +232,7 @@ def _apache_tables(stays: _Stays, seed: int) -> tuple[pd.DataFrame, pd.DataFrame
         "intubated": (stays.ventilated & (rng.random(count) < 0.6)).astype(int),
         "vent": stays.ventilated.astype(int),
     }
-    kept = rng.random(count) > 1 / 12
+    included = rng.random(count) > 1 / 12
     aps = {"apacheapsvarid": stays.number + 2, "patientunitstayid": stays.number} | flags
     aps |= {"dialysis": (rng.random(count) < 0.03).astype(int)} | coma | {"meds": asleep.astype(int)} | values
     surgical = np.char.startswith(stays.code, "S-")
@@ -253,14 +253,14 @@ def _apache_tables(stays: _Stays, seed: int) -> tuple[pd.DataFrame, pd.DataFrame
         "amilocation": -1, "day1meds": asleep.astype(int), "day1verbal": coma["verbal"], "day1motor": coma["motor"],
         "day1eyes": coma["eyes"], "day1pao2": values["pao2"], "day1fio2": values["fio2"],
     }  # fmt: skip
-    return pd.DataFrame(aps)[kept], pd.DataFrame(pred)[kept]
+    return pd.DataFrame(aps)[included], pd.DataFrame(pred)[included]
 
 
 def _hourly_tables(stays: _Stays, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Return dyn, sta and outc of the two thirds of the stays that the hourly cohort holds."""
     rng = rng_for(seed, "eicu", "hours", stays.hospital)
-    kept = np.flatnonzero(rng.random(len(stays.number)) < 2 / 3)
-    count, ill = len(kept), np.maximum(stays.severity[kept], -0.5)[:, None]
+    included = np.flatnonzero(rng.random(len(stays.number)) < 2 / 3)
+    count, ill = len(included), np.maximum(stays.severity[included], -0.5)[:, None]
     drift = ill * np.linspace(0.9, 2.1, HOURS)
     drawn = rng.random((count, HOURS)) < 0.05 + 0.02 * (ill > 0)
     values = {}
@@ -276,10 +276,10 @@ def _hourly_tables(stays: _Stays, seed: int) -> tuple[pd.DataFrame, pd.DataFrame
         low, high = parameters.HOURLY_BOUNDS.get(name, (0.0, np.inf))
         values[name] = np.where(measured, np.clip(np.round(value, 3), low, high), np.nan).ravel()
     clock = pd.to_timedelta(np.tile(np.arange(HOURS), count), unit="h").astype("timedelta64[s]")
-    stay = stays.number[kept].astype(np.int32)
+    stay = stays.number[included].astype(np.int32)
     dyn = pd.DataFrame({"stay_id": np.repeat(stay, HOURS), "time": clock} | values)
-    sex = np.where(stays.female[kept], "Female", "Male")
+    sex = np.where(stays.female[included], "Female", "Male")
     height, weight = rng.normal(169, 11, count).round(1), rng.normal(82, 20, count).clip(38, 200).round(1)
-    age = np.minimum(stays.age[kept], 90).astype(float)
+    age = np.minimum(stays.age[included], 90).astype(float)
     sta = pd.DataFrame({"stay_id": stay, "age": age, "sex": sex, "height": height, "weight": weight})
-    return dyn, sta, pd.DataFrame({"stay_id": stay, "label": stays.in_unit[kept].astype(np.int32)})
+    return dyn, sta, pd.DataFrame({"stay_id": stay, "label": stays.in_unit[included].astype(np.int32)})

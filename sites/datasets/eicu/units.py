@@ -122,11 +122,11 @@ def _check_medians(
     if column.count() >= MIN_STAYS_FOR_MEDIAN and not low <= float(column.median()) <= high:
         raise DataError(f"{path}: the column {column.name} cannot be in {bound.unit}; convert it to the unit of eICU")
     rows = pd.DataFrame({"stay": stay, "hospital": hospital, "value": column.to_numpy(float)}).dropna()
-    of_stays = rows[rows["hospital"] >= 0].groupby(["hospital", "stay"])["value"].median()
-    of_hospitals = of_stays.groupby(level="hospital").agg(["count", "median"])
-    wrong = (of_hospitals["count"] >= MIN_STAYS_FOR_MEDIAN) & ~of_hospitals["median"].between(low, high)
+    stay_medians = rows[rows["hospital"] >= 0].groupby(["hospital", "stay"])["value"].median()
+    hospital_medians = stay_medians.groupby(level="hospital").agg(["count", "median"])
+    wrong = (hospital_medians["count"] >= MIN_STAYS_FOR_MEDIAN) & ~hospital_medians["median"].between(low, high)
     if wrong.any():
         raise DataError(
-            f"{path}: hospital {of_hospitals.index[wrong][0]}: the column {column.name} cannot be in {bound.unit}; "
+            f"{path}: hospital {hospital_medians.index[wrong][0]}: the column {column.name} cannot be in {bound.unit}; "
             "convert it to the unit of eICU"
         )

@@ -191,10 +191,10 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
         parts.append({name: arrays[name][keep] for name in ("features", "y", "age", "sex")})
         names += [row_ids[row] for row in keep]
         persons += [row_id(site, int(arrays["person"][row])) for row in keep]
-    row_of = {name: row for row, name in enumerate(names)}
-    if absent := wanted - set(row_of):
+    row_by_name = {name: row for row, name in enumerate(names)}
+    if absent := wanted - set(row_by_name):
         raise DataError(f"{folder}: {len(absent)} of the {len(wanted)} requested rows are not there, or not used")
-    order = [row_of[name] for name in ids]
+    order = [row_by_name[name] for name in ids]
     whole = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
     n = len(order)
     return Cohort(
@@ -237,14 +237,14 @@ def _prepare(path: Path, options: Options) -> tuple[cache.Arrays, dict[str, str]
     cleared: dict[str, Mask] = {}
     person = np.asarray(lines)
     if options.protocol == "flamby":
-        kept = complete
+        included = complete
         excluded["rows with a missing value"] = int((labelled & ~measured).sum())
         first = np.where(measured & ~complete, implausible.argmax(1), -1)
         for name in PLAUSIBLE_RANGES:
             excluded[f"rows with {name} {describe_limits(name)}"] = int((first == COLUMNS.index(name)).sum())
         features = build_inputs(values, FLAMBY_NUMBERS, FLAMBY_DUMMIES)
     else:
-        kept = labelled
+        included = labelled
         person = first_equal_lines(values, person)
         for name in ZERO_MEANS_MISSING:
             cleared[f"{name} of 0, read as not measured"] = values[:, COLUMNS.index(name)] == 0
@@ -256,7 +256,7 @@ def _prepare(path: Path, options: Options) -> tuple[cache.Arrays, dict[str, str]
             column[column == 0] = np.nan
         numbers = [COLUMNS.index(name) for name in INDICATED_COLUMNS]
         features = np.hstack([build_inputs(values, EXPLICIT_NUMBERS, EXPLICIT_DUMMIES), ~np.isnan(values[:, numbers])])
-    if not kept.any():
+    if not included.any():
         raise DataError(
             f"{path}: none of its {len(values)} rows can be used "
             f"({'; '.join(f'{number} {why}' for why, number in excluded.items() if number)})"
@@ -264,16 +264,16 @@ def _prepare(path: Path, options: Options) -> tuple[cache.Arrays, dict[str, str]
         )
     sex = values[:, COLUMNS.index("sex")]
     arrays: cache.Arrays = {
-        "line": np.asarray(lines)[kept],
-        "person": person[kept],
-        "features": features[kept].astype(np.float32),
-        "y": disease[kept].astype(np.int64),
-        "test": test[kept],
-        "age": values[kept, 0].astype(np.float32),
-        "sex": np.where(np.isnan(sex), -1, sex)[kept].astype(np.int8),
-        "unread": np.stack([flag[kept] for flag in cleared.values()], 1)
+        "line": np.asarray(lines)[included],
+        "person": person[included],
+        "features": features[included].astype(np.float32),
+        "y": disease[included].astype(np.int64),
+        "test": test[included],
+        "age": values[included, 0].astype(np.float32),
+        "sex": np.where(np.isnan(sex), -1, sex)[included].astype(np.int8),
+        "unread": np.stack([flag[included] for flag in cleared.values()], 1)
         if cleared
-        else np.zeros((kept.sum(), 0), bool),
+        else np.zeros((included.sum(), 0), bool),
     }
     return arrays, {"excluded": json.dumps(excluded), "unread": json.dumps(list(cleared))}
 

@@ -112,7 +112,7 @@ def _draw_lines(profile: Profile, count: int, rng: np.random.Generator) -> list[
     grade = np.where(ill, np.minimum(1 + burden.astype(int) + (rng.random(count) < 0.4), 4), 0)
 
     tested = rng.random(count) < profile.tests
-    seen = rng.random(count) < profile.referral
+    referred = rng.random(count) < profile.referral
     with_chol = rng.random(count) < profile.chol
     drawn, taken = rng.random((2, count)) < profile.blood
     tilted = tested & (rng.random(count) < 0.3 + 0.7 * profile.referral + 0.2 * (depression > 0))
@@ -128,8 +128,8 @@ def _draw_lines(profile: Profile, count: int, rng: np.random.Generator) -> list[
         (angina, tested),
         (depression.round(1), tested),
         (slope, tilted),
-        (vessels, seen),
-        (scan, seen | (rng.random(count) < 0.2)),
+        (vessels, referred),
+        (scan, referred | (rng.random(count) < 0.2)),
         (grade, True),
     ]
     written = [

@@ -53,12 +53,12 @@ def read_unlabelled(source: Source) -> Iterator[ScorableRows]:
                 values[values[:, COLUMNS.index(name)] == 0, COLUMNS.index(name)] = np.nan
         reason[np.isnan(values[:, inputs]).all(1)] = ALL_MISSING
         keep = reason == ""
-        kept = values[keep]
+        included = values[keep]
         if flamby:
-            features = build_inputs(kept, FLAMBY_NUMBERS, FLAMBY_DUMMIES)
+            features = build_inputs(included, FLAMBY_NUMBERS, FLAMBY_DUMMIES)
         else:
-            measured = ~np.isnan(kept[:, [COLUMNS.index(name) for name in INDICATED_COLUMNS]])
-            values_and_codes = build_inputs(kept, EXPLICIT_NUMBERS, EXPLICIT_DUMMIES)
+            measured = ~np.isnan(included[:, [COLUMNS.index(name) for name in INDICATED_COLUMNS]])
+            values_and_codes = build_inputs(included, EXPLICIT_NUMBERS, EXPLICIT_DUMMIES)
             features = np.hstack([values_and_codes, measured])
         records = tuple(name for name, good in zip(names, keep, strict=True) if good)
         n = len(records)

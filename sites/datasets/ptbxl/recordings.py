@@ -93,11 +93,11 @@ def load_parts(
     Raises:
         DataError: a file is missing, damaged, or of another rate or length.
     """
-    folder_of = np.asarray([name.rpartition("/")[0] for name in names], dtype=object)
+    folders = np.asarray([name.rpartition("/")[0] for name in names], dtype=object)
     settings: dict[str, Any] = {"version": VERSION, "beats": beats.VERSION, **asdict(view)}
 
     def load_folder(name: str) -> FolderPart:
-        members = np.flatnonzero(folder_of == name)
+        members = np.flatnonzero(folders == name)
         headers = [read_header(folder / f"{names[int(i)]}.hea") for i in members]
         files = [path for header in headers for path in (header.path, *header.signal_files(view.leads))]
         key = cache.content_key(files, settings)
@@ -107,14 +107,14 @@ def load_parts(
             examples, notes = cache.load_or_make(store, key, lambda: _prepare(headers, view))
         count = np.asarray(notes["held"].split(), dtype=np.int64)
         left_out = np.asarray(notes["left"].split(), dtype=np.int64).reshape(len(count), len(LEFT_OUT))
-        requested = np.flatnonzero(folder_of[rows] == name)
+        requested = np.flatnonzero(folders[rows] == name)
         index = np.searchsorted(members, rows[requested])
         template = examples["template"][index] if "template" in examples else np.zeros((0, 0, 0), np.float32)
         first = np.cumsum(count) - count
         return FolderPart(requested, first[index], count[index], left_out[index], template, examples)
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        return list(pool.map(load_folder, sorted(set(folder_of[rows]))))
+        return list(pool.map(load_folder, sorted(set(folders[rows]))))
 
 
 def _prepare(headers: Sequence[Header], view: PreparedView) -> tuple[cache.Arrays, dict[str, str]]:

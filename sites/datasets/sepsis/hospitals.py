@@ -51,7 +51,7 @@ def load_hospitals(folder: Path, store: Path) -> list[Hospital]:
     folders: dict[str | None, Path] = {path.name.removeprefix(PREFIX): path for path in candidates[0] or candidates[1]}
     hospitals: list[Hospital] = []
     owner: dict[str, int] = {}
-    seen: set[bytes] = set()
+    contents: set[bytes] = set()
     for site, path in (folders or {None: folder}).items():
         table = hour_table.read_hour_table(path, store)
         for name in table.names:
@@ -63,9 +63,9 @@ def load_hospitals(folder: Path, store: Path) -> list[Hospital]:
                 )
         duplicates = set()
         for i, content in enumerate(table.digest.view("V16")[:, 0].tolist()):
-            if content in seen:
+            if content in contents:
                 duplicates.add(i)
-            seen.add(content)
+            contents.add(content)
         if len(duplicates) == len(table.names):
             raise DataError(f"no recordings in {path}: every .psv file is without an hour, or the same as another's")
         synthetic = synthetic_folder.is_marked(folder) or synthetic_folder.is_marked(path)
@@ -80,8 +80,8 @@ def count_excluded(hospitals: Sequence[Hospital], chosen: set[tuple[int, int]]) 
     """
     excluded: dict[str, int] = {}
     for k, hospital in enumerate(hospitals):
-        kept = (i for i in range(len(hospital.table.names)) if i not in hospital.duplicates)
-        if (k, next(kept, -1)) in chosen:
+        originals = (i for i in range(len(hospital.table.names)) if i not in hospital.duplicates)
+        if (k, next(originals, -1)) in chosen:
             excluded["patients without an hour"] = excluded.get("patients without an hour", 0) + hospital.table.empty
             what = "patients whose file is the same as another's"
             excluded[what] = excluded.get(what, 0) + len(hospital.duplicates)

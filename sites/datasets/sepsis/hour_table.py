@@ -26,7 +26,7 @@ from sites import cache, memory_map
 from sites.datasets.sepsis import psv
 
 VERSION = 2
-_SETTLED_NS = 2_000_000_000
+_MIN_AGE_NS = 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def read_hour_table(folder: Path, store: Path) -> HourTable:
         table = _load(store, key)
     if table is None:
         raise DataError(f"prepared data vanished from {store}: keep other programs from clearing it")
-    if time.time_ns() - max(max(file[2:4]) for file in files) > _SETTLED_NS:
+    if time.time_ns() - max(max(file[2:4]) for file in files) > _MIN_AGE_NS:
         cache.store_arrays(store, stamp, {}, {"content": key})
     return table
 
@@ -160,8 +160,8 @@ def _prepare(
 ) -> None:
     """Parse all files and write their table into the cache."""
     hours = psv.parse_files(folder, names, contents)
-    digest_of = dict(zip(names, digests, strict=True))
-    digest = np.frombuffer(b"".join(digest_of[name] for name in hours.files), np.uint8).reshape(-1, 16)
+    digest_by_name = dict(zip(names, digests, strict=True))
+    digest = np.frombuffer(b"".join(digest_by_name[name] for name in hours.files), np.uint8).reshape(-1, 16)
     arrays: dict[str, npt.NDArray[Any]] = {
         "rows": hours.rows,
         "label": hours.label,

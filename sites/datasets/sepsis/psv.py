@@ -70,9 +70,9 @@ def refuse_copies(folder: Path, files: Sequence[str]) -> None:
     Raises:
         DataError: names both files.
     """
-    file_of: dict[str | None, str] = {}
+    file_by_patient: dict[str | None, str] = {}
     for file in files:
-        if (other := file_of.setdefault(parse_patient(file), file)) != file:
+        if (other := file_by_patient.setdefault(parse_patient(file), file)) != file:
             raise DataError(f"{folder}: {other} and {file} are two copies of one patient; remove one")
 
 

@@ -113,10 +113,10 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
         for reason, number in zip(reasons, arrays["cleared"][chosen].sum(0).tolist(), strict=True):
             if number:
                 cleared[reason] = cleared.get(reason, 0) + number
-    row_of = {name: row for row, name in enumerate(names)}
-    if wanted - set(row_of):
+    row_by_name = {name: row for row, name in enumerate(names)}
+    if wanted - set(row_by_name):
         raise DataError(f"{folder}: a requested stay is not there")
-    order = [row_of[name] for name in ids]
+    order = [row_by_name[name] for name in ids]
     whole = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
     return Cohort(
         task(options),

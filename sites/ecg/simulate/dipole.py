@@ -191,16 +191,18 @@ def simulate_recording(person: Heart, seconds: float, rate: int, rng: np.random.
             if first < last:
                 wave = np.exp(-0.5 * ((np.arange(first, last) / rate - centre) / width) ** 2)
                 axes[first:last] += wave[:, None] * height
-    seen = axes @ lead_matrix().T
+    potential = axes @ lead_matrix().T
     clock = np.arange(samples)[:, None] / rate
-    leads = seen.shape[1]
+    leads = potential.shape[1]
     for frequency in (person.beat.breathing, person.beat.breathing / 7):
         sway = rng.uniform(0.02, 0.12, leads)
-        seen += sway * np.sin(2 * np.pi * frequency * clock + rng.uniform(0, 6.3, leads))
+        potential += sway * np.sin(2 * np.pi * frequency * clock + rng.uniform(0, 6.3, leads))
     band = filters.butter(2, (15, min(0.45 * rate, 150)), "bandpass", fs=rate, output="sos")
     muscle = filters.sosfilt(band, rng.standard_normal((samples, leads)), axis=0)
-    seen += muscle * (0.015 * person.beat.noisiness / muscle.std())
-    return np.asarray(seen + rng.uniform(0, 0.01, leads) * np.sin(2 * np.pi * 50 * clock + rng.uniform(0, 6.3, leads)))
+    potential += muscle * (0.015 * person.beat.noisiness / muscle.std())
+    return np.asarray(
+        potential + rng.uniform(0, 0.01, leads) * np.sin(2 * np.pi * 50 * clock + rng.uniform(0, 6.3, leads))
+    )
 
 
 def draw_conditions(count: int, shares: Mapping[Condition, float], seed: int, where: str) -> list[Condition]:

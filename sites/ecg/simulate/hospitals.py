@@ -145,7 +145,7 @@ def _write_record(
         for time, kind in zip(beats.times, beats.kinds, strict=True)
         if time < duration - 0.1
     }
-    places = sorted(notes)
+    positions = sorted(notes)
     leads = len(profile.leads)
     with _old_pandas_calls():
         wfdb.wrsamp(
@@ -163,9 +163,9 @@ def _write_record(
         wfdb.wrann(
             record,
             "atr",
-            sample=np.array(places),
-            symbol=[notes[place] for place in places],
-            aux_note=["(N\x00" if notes[place] == "+" else "" for place in places],
+            sample=np.array(positions),
+            symbol=[notes[position] for position in positions],
+            aux_note=["(N\x00" if notes[position] == "+" else "" for position in positions],
             fs=profile.rate,
             write_dir=str(home),
         )

@@ -139,8 +139,8 @@ def _draw(shapes: Floats, directions: Floats, rate: int, target: Floats) -> None
         return
     index, first = index[inside], int(index[inside].min())
     for lead, angle in enumerate(directions):
-        seen = wave * (height * np.cos(direction - angle))[:, None]
-        total = np.bincount(index - first, weights=seen[inside])
+        projected = wave * (height * np.cos(direction - angle))[:, None]
+        total = np.bincount(index - first, weights=projected[inside])
         target[first : first + len(total), lead] += total
 
 

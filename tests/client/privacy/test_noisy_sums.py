@@ -187,7 +187,7 @@ def test_the_noise_is_as_large_as_charged(sites: dict[str, Site], tmp_path: Path
             NoisyMoments.from_arrays(dict(reply.sums), reply.report.to_dict()["deviation"]),
             reply.report.to_dict()["privacy"]["sigma"],
         )
-        found.append(np.concatenate([noisy.seen * 0.25, noisy.first, noisy.second]))
+        found.append(np.concatenate([noisy.measured * 0.25, noisy.first, noisy.second]))
     exact = noisy_sums.sum_clipped_units(sites["north"].train, "patient", low, high, 0.6 * math.sqrt(2))
     deviation = sigma * 0.6 * math.sqrt(2)
     assert reply.report.to_dict()["deviation"] == pytest.approx(deviation)

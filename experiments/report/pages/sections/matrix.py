@@ -67,8 +67,8 @@ def build_matrix(report: Report) -> Matrix:
     values = sorted((value for value in known if value is not None), reverse=not higher_is_better(report.metric))
     worst, best = (values[0], values[-1]) if values else (None, None)
 
-    def describe(model: ModelResult, place: str, evaluation: Evaluation | None) -> MatrixCell:
-        site = next((site for site in report.sites if site.name == place), None)
+    def describe(model: ModelResult, tested_at: str, evaluation: Evaluation | None) -> MatrixCell:
+        site = next((site for site in report.sites if site.name == tested_at), None)
         cell = make_cell(evaluation, report.metric, missing=findings.explain_missing_test(report, site))
         share = None
         if cell.value is not None and worst is not None and best is not None:
@@ -82,9 +82,9 @@ def build_matrix(report: Report) -> Matrix:
         return MatrixCell(
             cell=cell,
             share=share,
-            hint=f"{model.title} at {place}: {metric_title(report.metric)} {text}",
-            worst=model.worst is not None and model.worst.site == place,
-            own=model.trained_at == place,
+            hint=f"{model.title} at {tested_at}: {metric_title(report.metric)} {text}",
+            worst=model.worst is not None and model.worst.site == tested_at,
+            own=model.trained_at == tested_at,
         )
 
     return Matrix(

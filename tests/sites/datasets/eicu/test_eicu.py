@@ -248,7 +248,7 @@ def test_a_person_stays_where_most_of_their_stays_are_and_else_where_the_first_i
     others = [(1, "a", 0), (1, "b", 1), (3, "c", 0), (3, "d", 1)]
     found = settled([*others, (1, "x", 0), (3, "x", 1), (3, "x", 0), (3, "y", 0), (2, "y", 1)], "region", 1)
     assert found.site[4:] == (None, "south", "south", "south", None)
-    assert Counter(found.reason) == {None: 7, hospitals.KEPT_ELSEWHERE: 2}
+    assert Counter(found.reason) == {None: 7, hospitals.AT_OTHER_SITE: 2}
     # hospitals 1 and 2 are both in the west: no second site, nobody is left out
     assert None not in settled([*others, (1, "x", 0), (2, "x", 1)], "region", 1).site
 
@@ -290,7 +290,7 @@ def test_what_was_left_out_is_counted_once_over_all_sites(mine: Path, store: Pat
         assert total[eicu_stays.NO_APACHE] == len(rows) - len(scored) > 0
         assert total[eicu_stays.NO_OUTCOME] == len(unknown & scored) > 0
         assert total[TOO_FAST] == 1
-        assert total[hospitals.KEPT_ELSEWHERE] >= 1
+        assert total[hospitals.AT_OTHER_SITE] >= 1
         assert len(rows) == len(patients) + sum(total.values()) - total[TOO_FAST]
 
 

@@ -53,7 +53,7 @@ def test_the_counts_are_those_of_the_release(folder: Path, store: Path) -> None:
         mine = [item for item in patients if item.site == site]
         cohort = eicu.read(folder, options, [item.id for item in mine], store)
         excluded += Counter(cohort.excluded)
-        left = cohort.excluded[eicu_stays.NO_OUTCOME] + cohort.excluded.get(hospitals.KEPT_ELSEWHERE, 0)
+        left = cohort.excluded[eicu_stays.NO_OUTCOME] + cohort.excluded.get(hospitals.AT_OTHER_SITE, 0)
         stays[site] = len(mine) + left
         deaths += int(cohort.y.sum())
         people += cohort.people()
@@ -63,7 +63,7 @@ def test_the_counts_are_those_of_the_release(folder: Path, store: Path) -> None:
         eicu_stays.NO_APACHE: 315,
         eicu_stays.NO_OUTCOME: 26,
         "urine outside 0 to 20000 mL in a day, read as not measured": 1,
-        hospitals.KEPT_ELSEWHERE: 7,
+        hospitals.AT_OTHER_SITE: 7,
     }
     assert len(patients) == 2520 - 315 - 26 - 7
     assert deaths == 196
@@ -147,7 +147,7 @@ def test_the_hourly_cohort_joins_whole(folder: Path, store: Path) -> None:
     options = Options(view="hours")
     patients = eicu.patients(folder, options, store)
     cohort = eicu.read(folder, options, [item.id for item in patients], store)
-    assert (len(patients), cohort.excluded[hospitals.KEPT_ELSEWHERE]) == (1364, 3)
+    assert (len(patients), cohort.excluded[hospitals.AT_OTHER_SITE]) == (1364, 3)
     assert cohort.y.sum() == 70
     assert cohort.excluded[eicu_stays.NO_HOURS] == 2520 - 1367
     assert cohort.age is not None

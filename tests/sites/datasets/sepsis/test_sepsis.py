@@ -236,7 +236,7 @@ def test_what_was_prepared_is_not_read_again(folder: Path, tmp_path: Path, monke
 
     first = whole(folder, tmp_path)
     monkeypatch.setattr(psv, "parse_files", never)
-    monkeypatch.setattr(hour_table, "_SETTLED_NS", 0)
+    monkeypatch.setattr(hour_table, "_MIN_AGE_NS", 0)
     whole(folder, tmp_path)
     monkeypatch.setattr(hour_table, "_contents", never)
     monkeypatch.setattr(features, "compute_features", never)
@@ -253,7 +253,7 @@ def test_files_just_written_are_read_whole_again(tmp_path: Path, monkeypatch: py
 
 
 def test_a_change_that_keeps_size_and_time_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hour_table, "_SETTLED_NS", 0)
+    monkeypatch.setattr(hour_table, "_MIN_AGE_NS", 0)
     path = write(tmp_path / "data", "one", lines(3, HR=70))
     at = path.stat()
     assert (column(whole(tmp_path / "data", tmp_path / "store"), "HR") == 70).all()

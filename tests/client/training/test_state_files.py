@@ -16,8 +16,8 @@ from client import requests as work
 from client.policy import SIMULATION_POLICY
 from client.site import Site
 from client.site_context import STATE_VARIABLE, SiteContext, read_site_context
-from client.training.kept_state import StateFiles
 from client.training.local_update import copy_weights
+from client.training.state_files import StateFiles
 from common import models
 from common.arrays import Weights
 from common.errors import DataError, SiteError
@@ -209,7 +209,7 @@ def ask(folder: Path, number: int, base: int, kept: int = 0, method: Method = PE
     kind = more.pop("kind", "train")
     request = build_request(
         kind, tiny.run_config(), number, more.pop("weights", first()), method=method, run_id=RUN, state_round=base,
-        kept_round=kept, **more,
+        best_round=kept, **more,
     )  # fmt: skip
     return work.handle(SiteContext(SIMULATION_POLICY, site="north", state=folder), request)
 
@@ -307,7 +307,7 @@ import sys
 from pathlib import Path
 from client import site
 from tests import tiny
-from tests.client.training import test_kept_state as test_state
+from tests.client.training import test_state_files as test_state
 site.read_site = lambda context, config: tiny.site("north", 1)
 reply = test_state.ask(Path(sys.argv[1]), 2, 1, method=test_state.Method(pull=0.5), weights=test_state.first())
 print(test_state.digest_weights(reply.weights), test_state.digest_weights(test_state.at(Path(sys.argv[1])).read(2)))
