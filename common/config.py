@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from common.detection import is_reconstruction_model
 from common.errors import ConfigError
+from common.old_names import replace_old_names
 from common.sections.data import DataConfig, SitesConfig
 from common.sections.detection import DetectionConfig
 from common.sections.evaluation import BaselinesConfig, EvaluationConfig, ReportConfig
@@ -177,6 +178,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"{path} is empty: it must hold keys and values, as experiments/synthetic.yaml does")
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold keys and values, not a {type(raw).__name__}")
+    raw = replace_old_names("config", raw, version=1)
     raw.setdefault("name", path.stem.lower())
     return parse_config(raw, overrides, source=str(path))
 

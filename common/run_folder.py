@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import ConfigError, DataError
 from common.files import escape_file_name, write_json, write_text
+from common.old_names import FORMAT
 from common.provenance import installed_versions, source_commit
 
 if TYPE_CHECKING:
@@ -207,6 +208,7 @@ def describe_run(
     """
     write_config(config, folder)
     about = {
+        "format": FORMAT,
         "id": folder.name,
         "name": config.name,
         "title": config.title or config.name,

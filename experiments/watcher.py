@@ -37,4 +37,4 @@ def stage_event(what: str) -> Event:
 
 def baseline_event(model: str, epoch: int, epochs: int) -> Event:
     """Return the event of a baseline that has trained `epoch` of `epochs` epochs."""
-    return {"event": "baseline", "model": model, "epoch": epoch, "of": epochs}
+    return {"event": "baseline", "model": model, "epoch": epoch, "epochs": epochs}

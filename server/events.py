@@ -97,7 +97,7 @@ class HandshakeEvent(Event):
         refused: sites that do not take part, with the reason in one line.
     """
 
-    name: ClassVar[str] = "hello"
+    name: ClassVar[str] = "handshake"
     sites: Mapping[str, HandshakeReport]
     refused: Mapping[str, str]
 
@@ -116,7 +116,7 @@ class StartEvent(Event):
         frozen: parameters that do not train.
     """
 
-    name: ClassVar[str] = "begin"
+    name: ClassVar[str] = "initial-model"
     source: str
     taken: tuple[str, ...]
     frozen: tuple[str, ...]
@@ -132,7 +132,7 @@ class RoundEvent(Event):
 
     Attributes:
         round: its number, from 1.
-        of: rounds of the run.
+        rounds: rounds of the run.
         trained: what each site reported of its training.
         validated: figures of each site's validation patients.
         lost: sites whose reply is missing or cannot be used, with the reason in one line.
@@ -145,7 +145,7 @@ class RoundEvent(Event):
 
     name: ClassVar[str] = "round"
     round: int
-    of: int
+    rounds: int
     trained: Mapping[str, TrainReport]
     validated: Mapping[str, Mapping[str, Any]]
     lost: Mapping[str, str]
@@ -161,7 +161,7 @@ class RoundEvent(Event):
         for site, figures in self.validated.items():
             sites.setdefault(site, {})["validation"] = dict(figures)
         line = {
-            "of": self.of,
+            "rounds": self.rounds,
             "round": self.round,
             "sites": sites,
             "lost": dict(self.lost),

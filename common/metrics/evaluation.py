@@ -224,7 +224,7 @@ def _curve(figures: ResampledFigures, scores: Ints, position: int) -> tuple[NetB
     _, every = calibration.net_benefit(scores)
     return tuple(
         NetBenefit(
-            chance=float(1 / (1 + np.exp(-odds))),
+            probability=float(1 / (1 + np.exp(-odds))),
             value=figures.figure("group_benefit", (position, i)),
             treat_all=float(every[i]) if np.isfinite(every[i]) else None,
         )

@@ -56,12 +56,12 @@ class NetBenefit(FrozenModel):
     """One threshold of a decision curve; benefits in true positives an example, where treating no one is worth 0.
 
     Attributes:
-        chance: probability from which on the class is called.
+        probability: threshold: the class is called where its probability is at least this.
         value: net benefit of calling it from there on.
         treat_all: net benefit of calling it always.
     """
 
-    chance: float
+    probability: float
     value: Figure
     treat_all: float | None
 

@@ -40,8 +40,8 @@ class PrivacyConfig(Section):
     accountant: Literal["prv", "rdp"] = Field(
         "prv", description="how privacy loss is composed over steps; prv gives tighter bounds"
     )
-    on_budget: Literal["leave", "stop"] = Field(
-        "leave", description="when a site's budget is spent: leave: continue without the site; stop: stop the run"
+    on_budget: Literal["continue", "stop"] = Field(
+        "continue", description="when a site's budget is spent: continue without the site, or stop the run"
     )
     noise_at: Literal["site", "server"] = Field(
         "site", description="level hospital: site: each site adds the full noise; server: a trusted server adds it once"

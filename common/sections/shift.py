@@ -110,7 +110,7 @@ class Prevalence(Section):
     """Prevalence: people are removed until the wanted share of them has at least one example of a class."""
 
     share: float = Field(ge=0, le=1, description="wanted share of people")
-    of: str | None = Field(None, description="the class; none: the event of a task of two classes")
+    class_name: str | None = Field(None, description="the class; none: the event of a task of two classes")
     where: Where = "all"
 
 

@@ -26,7 +26,7 @@ from experiments.baselines.transfer import summarise_model_at_site
 from server.phases.test import collect_draws, combine_evaluations
 from sites.cohort import Cohort, join_cohorts
 
-TRANSFER_KEY = "seen"
+TRANSFER_KEY = "at_sites"
 """Key of what `compare_transfers` needs of a model, by hospital; it is not written to baselines.json."""
 NO_THRESHOLD = "no threshold could be chosen on this model's validation patients: the likelier class is predicted"
 

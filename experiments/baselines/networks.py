@@ -94,7 +94,7 @@ def train_baselines(
             if item["trained_at"]
         ]
         transfers = compare_transfers(loaded[0].task, config, local)
-        write_json(RunFolder(out).baselines, {"models": models, "failed": failed, "travel": transfers})
+        write_json(RunFolder(out).baselines, {"models": models, "failed": failed, "transfers": transfers})
     return failed
 
 

@@ -134,64 +134,65 @@ def compare_with_own_model(
     results = (
         ("home", home.plain if home else None),
         ("away", away.plain),
-        ("mended", away.recalibrated),
+        ("recalibrated", away.recalibrated),
         ("own", own.plain),
     )
-    entry: dict[str, Any] = {"ranking": rank, "decision": decide, "mend": away.method}
+    entry: dict[str, Any] = {"ranking": rank, "decision": decide, "recalibration": away.method}
     for key, figures in results:
         entry[key] = figures and {name: figures.figure(name).model_dump() for name in (rank, decide)}
-    lost = paired_difference(away.plain, own.plain, rank)
-    gap = paired_difference(away.plain, own.plain, decide)
-    won = paired_difference(away.recalibrated, away.plain, decide) if away.recalibrated else None
-    cause = classify_loss(lost, won)
+    ranking_difference = paired_difference(away.plain, own.plain, rank)
+    decision_difference = paired_difference(away.plain, own.plain, decide)
+    recovered = paired_difference(away.recalibrated, away.plain, decide) if away.recalibrated else None
+    cause = classify_loss(ranking_difference, recovered)
     text = (
         f"{capitalise(metric_title(rank))} {_format_figure(away.plain.figure(rank))} against "
-        f"{format_number(own.plain.figure(rank).value)} of {own_name}, {format_difference(lost)} paired. "
+        f"{format_number(own.plain.figure(rank).value)} of {own_name}, {format_difference(ranking_difference)} paired. "
         f"{capitalise(metric_title(decide))} at the shipped threshold "
         f"{_format_figure(away.plain.figure(decide))} against {format_number(own.plain.figure(decide).value)}. "
     )
-    if won is not None:
+    if recovered is not None:
         after = " after Platt scaling" if away.method == "platt" else ""
-        text += f"A threshold of {site}'s own{after} changes it by {format_difference(won)}. "
+        text += f"A threshold of {site}'s own{after} changes it by {format_difference(recovered)}. "
     elif away.reason:
         text += f"No threshold of {site}'s own: {away.reason}. "
     return entry | {
-        "lost": lost.model_dump(),
-        "gap": gap.model_dump(),
-        "won": won.model_dump() if won else None,
+        "ranking_difference": ranking_difference.model_dump(),
+        "decision_difference": decision_difference.model_dump(),
+        "recovered": recovered.model_dump() if recovered else None,
         "cause": cause,
-        "verdict": text + conclusion_sentence(cause, gap, won),
+        "verdict": text + conclusion_sentence(cause, decision_difference, recovered),
     }
 
 
-def classify_loss(lost: Figure, won: Figure | None) -> Cause:
+def classify_loss(ranking_difference: Figure, recovered: Figure | None) -> Cause:
     """Return the cause of a loss, by the intervals of two paired differences.
 
     Args:
-        lost: ranking metric, model from elsewhere minus the hospital's own.
-        won: decision metric, with the hospital's own threshold minus with the shipped one.
+        ranking_difference: ranking metric, model from elsewhere minus the hospital's own.
+        recovered: decision metric, with the hospital's own threshold minus with the shipped one.
     """
-    if lost.high is None or (won is not None and won.low is None):
+    if ranking_difference.high is None or (recovered is not None and recovered.low is None):
         return "unknown"
-    ranking = lost.high < 0
-    if won is None:
+    ranking = ranking_difference.high < 0
+    if recovered is None:
         return "ranking" if ranking else "unknown"
-    threshold = won.low is not None and won.low > 0
+    threshold = recovered.low is not None and recovered.low > 0
     if ranking and threshold:
         return "both"
     return "ranking" if ranking else "threshold" if threshold else "neither"
 
 
-def conclusion_sentence(cause: Cause, gap: Figure, won: Figure | None) -> str:
+def conclusion_sentence(cause: Cause, decision_difference: Figure, recovered: Figure | None) -> str:
     """Return the conclusion of a comparison.
 
     Args:
         cause: as from `classify_loss`.
-        gap: decision metric, model from elsewhere minus the hospital's own.
-        won: as for `classify_loss`.
+        decision_difference: decision metric, model from elsewhere minus the hospital's own.
+        recovered: as for `classify_loss`.
     """
-    if cause == "both" and gap.value is not None and gap.value < 0 and won is not None and won.value is not None:
-        share = f"{min(won.value / -gap.value, 1.0):.0%} of the difference to the hospital's own model"
+    gain, loss = recovered.value if recovered else None, decision_difference.value
+    if cause == "both" and gain is not None and loss is not None and loss < 0:
+        share = f"{min(gain / -loss, 1.0):.0%} of the difference to the hospital's own model"
         return f"Both ranking and threshold are lost; the threshold accounts for {share}."
     return {
         "both": "Both ranking and threshold are lost.",

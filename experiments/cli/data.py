@@ -94,8 +94,8 @@ def data_fetch(
     if result.failed:
         first = next(iter(result.failed.values()))
         raise FetchError(
-            f"{len(result.failed)} of {len(result.failed) + result.fetched + result.kept} files could not be fetched "
-            f"({first}); the others are in {target}: the same command tries again"
+            f"{len(result.failed)} of {len(result.failed) + result.fetched + result.present} files could not be "
+            f"fetched ({first}); the others are in {target}: the same command tries again"
         )
     printer.handle(download_done_event(result, target))
     if not as_json:
@@ -136,7 +136,7 @@ def data_describe(
     name: Annotated[str, typer.Argument(help="A data set, or the YAML file of a run.", show_default=False)],
     folder: Folder = None,
     settings: Settings = None,
-    least: Annotated[int, typer.Option(min=1, max=1000, help="Hide counts of fewer people than this.")] = 5,
+    min_people: Annotated[int, typer.Option(min=1, max=1000, help="Hide counts of fewer people than this.")] = 5,
     as_json: Json = False,
 ) -> None:
     """Show a data set's card with counts of its patients, small counts hidden; or the hospitals of a run."""
@@ -150,7 +150,7 @@ def data_describe(
 
     source = _open_source(name, folder, settings)
     with show_count(open_console(stderr=True), "recordings read") as report_count:
-        description = describe_folder(source, least, report_count)
+        description = describe_folder(source, min_people, report_count)
     if as_json:
         typer.echo(json.dumps(description, indent=1))
     else:

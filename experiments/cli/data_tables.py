@@ -105,8 +105,8 @@ def render_description(described: dict[str, Any]) -> Group:
     if described["excluded"]:
         parts += [Text(), Text("excluded", style="bold")]
         parts += [Text(f"  {what}: {_cell(number)}") for what, number in described["excluded"].items()]
-    if described["least"] > 1:
-        note = f"Counts of fewer than {described['least']} people, and counts that would reveal them, are hidden."
+    if described["min_people"] > 1:
+        note = f"Counts of fewer than {described['min_people']} people, and counts that would reveal them, are hidden."
         parts += [Text(), Text(note, style="dim")]
     return Group(*parts)
 

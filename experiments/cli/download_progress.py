@@ -84,8 +84,8 @@ class DownloadPrinter(TerminalPrinter):
         parts = [f"{_count(event['files'], 'file')} to fetch, {size}"]
         if event["already"]:
             parts.append(f"{format_bytes(event['already'])} of it fetched earlier")
-        if event["kept"]:
-            parts.append(f"{event['kept']} here already")
+        if event["present"]:
+            parts.append(f"{event['present']} here already")
         if event["replaced"]:
             parts.append(f"{event['replaced']} here differ from the published files and are replaced")
         self.print_line("; ".join(parts))
@@ -112,13 +112,13 @@ class DownloadPrinter(TerminalPrinter):
     def _done(self, event: Event) -> None:
         self.close()
         seconds = time.monotonic() - self._started
-        kept = f", {_count(event['kept'], 'file')} kept" if event["kept"] else ""
+        present = f", {_count(event['present'], 'file')} kept" if event["present"] else ""
         fetched = (
             f"{_count(event['fetched'], 'file')} fetched ({format_bytes(event['bytes'])} in {seconds:.0f} s)"
             if event["fetched"]
             else "nothing new"
         )
-        self.print_line(f"{fetched}{kept}; every SHA-256 matches")
+        self.print_line(f"{fetched}{present}; every SHA-256 matches")
 
     def _describe_files(self) -> str:
         return f"{self._done_files} of {_count(self._all_files, 'file')}"

@@ -122,7 +122,7 @@ class RunPrinter(TerminalPrinter):
             "start": self._start,
             "stage": self._stage,
             "connect": self._connect,
-            "hello": self._hello,
+            "handshake": self._handshake,
             "reply": self._reply,
             "round": self._round,
             "baseline": self._baseline,
@@ -152,7 +152,7 @@ class RunPrinter(TerminalPrinter):
             self._ready = event["ready"]
             self.print_line(f"  waiting: {event['ready']} of {_count(event['need'], 'site')} ready", "connect")
 
-    def _hello(self, event: Event) -> None:
+    def _handshake(self, event: Event) -> None:
         sites = event["sites"]
         if any(site["synthetic"] for site in sites.values()):
             notice = " SYNTHETIC data: generated, not from patients; the figures only show that the program works "
@@ -180,7 +180,7 @@ class RunPrinter(TerminalPrinter):
         self._show(number - 1 + 0.95 * (1 - share), self._rounds, text)
 
     def _round(self, event: Event) -> None:
-        number, total = event["round"], event["of"]
+        number, total = event["round"], event["rounds"]
         if self._is_printed(number, total):
             self.print_line(self._describe_round(event))
         for site, reason in event["lost"].items():
@@ -195,7 +195,7 @@ class RunPrinter(TerminalPrinter):
     def _describe_round(self, event: Event) -> str:
         number = event["round"]
         trained = [site["train"] for site in event["sites"].values() if "train" in site]
-        text = f"  round {number} of {event['of']}: {_count(len(trained), 'site')}"
+        text = f"  round {number} of {event['rounds']}: {_count(len(trained), 'site')}"
         known = [item for item in trained if "loss" in item]  # a site that trains privately reports no loss
         if weight := sum(item["examples"] for item in known):
             text += f", loss {sum(item['loss'] * item['examples'] for item in known) / weight:.3f}"
@@ -209,7 +209,7 @@ class RunPrinter(TerminalPrinter):
 
     def _baseline(self, event: Event) -> None:
         """Move the one bar of all baselines."""
-        self._epochs[event["model"]] = event["epoch"], event["of"]
+        self._epochs[event["model"]] = event["epoch"], event["epochs"]
         every = list(self._epochs.values())
         trained = sum(epoch == epochs for epoch, epochs in every)
         text = f"{trained} of {_count(len(every), 'baseline')} trained"

@@ -70,7 +70,7 @@ class Audit:
         confidence: confidence of the lower audit_bounds.
         claimed: epsilon of the planned steps, by the accountant.
         attack: the larger of the two lower bounds from the guesses.
-        seen: epsilon at the measured noise and weight, both bounded in favour of the claim.
+        measured: epsilon at the measured noise and weight, both bounded in favour of the claim.
         noise: upper bound of the measured noise, in clipping norms.
         weight: lower bound of the measured weight of one unit in a step's sum, in clipping norms.
         one_run: the bound from guesses about all canaries.
@@ -95,7 +95,7 @@ class Audit:
     confidence: float
     claimed: float
     attack: float
-    seen: float
+    measured: float
     noise: float
     weight: float
     one_run: audit_bounds.OneRun
@@ -104,7 +104,7 @@ class Audit:
     @property
     def bound(self) -> float:
         """The larger of the two lower audit_bounds."""
-        return max(self.attack, self.seen)
+        return max(self.attack, self.measured)
 
     @property
     def passed(self) -> bool:
@@ -136,7 +136,7 @@ class Audit:
             ("single canaries, at least", two.epsilon, tested),
             (
                 "measured noise and weight",
-                self.seen,
+                self.measured,
                 f"noise at most {self.noise:.4f}, weight at least {self.weight:.4f}",
             ),
         ]

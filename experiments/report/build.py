@@ -47,20 +47,22 @@ def build_report(folder: Path, **ending: Any) -> Report:
     Raises:
         DataError: the folder contains no run, or one of its files is damaged; the message names the file.
     """
-    run = (read_object(RunFolder(folder).about) or {}) | ending
-    outcome = read_object(RunFolder(folder).outcome)
+    files = RunFolder(folder)
+    about = read_object(files, "about") or {}
+    version: int = about.get("format", 1)
+    outcome = read_object(files, "outcome", version)
     if outcome is None:
-        outcome = _read_interrupted_outcome(folder)
+        outcome = _read_interrupted_outcome(files, version)
     try:
-        return _assemble(folder, run, outcome)
+        return _assemble(files, about | ending, outcome, version)
     except (ValidationError, KeyError, TypeError, AttributeError) as problem:
         raise DataError(f"{folder}: a file of this run is not as it should be ({describe_problem(problem)})") from None
 
 
-def _assemble(folder: Path, run: Mapping[str, Any], outcome: Mapping[str, Any]) -> Report:
-    files = RunFolder(folder)
-    lines = read_lines(files.rounds)
-    baselines = read_object(files.baselines) or {}
+def _assemble(files: RunFolder, run: Mapping[str, Any], outcome: Mapping[str, Any], version: int) -> Report:
+    folder = files.path
+    lines = read_lines(files, "rounds", version)
+    baselines = read_object(files, "baselines", version) or {}
     config, task, hospitals = run.get("config") or {}, outcome.get("task") or {}, outcome.get("sites") or {}
     data = Data.model_validate({key: value for key, value in (run.get("data") or {}).items() if key != "name"})
     metric = str(lines[-1]["metric"] if lines else config.get("evaluation", {}).get("metric", "macro_f1"))
@@ -83,7 +85,8 @@ def _assemble(folder: Path, run: Mapping[str, Any], outcome: Mapping[str, Any]) 
         task=task,
         sites=tuple(_parse_site(name, item, task, lost.get(name)) for name, item in sorted(hospitals.items())),
         rounds=tuple(_parse_round(line) for line in lines),
-        planned_rounds=config.get("federation", {}).get("rounds") or (lines[-1].get("of", len(lines)) if lines else 0),
+        planned_rounds=config.get("federation", {}).get("rounds")
+        or (lines[-1].get("rounds", len(lines)) if lines else 0),
         chosen_round=outcome.get("chosen") or (lines[-1]["chosen"] if lines else None),
         metric=metric,
         models=tuple(
@@ -94,12 +97,12 @@ def _assemble(folder: Path, run: Mapping[str, Any], outcome: Mapping[str, Any]) 
         differences=compare_models(models, metric, binary, folder),
         privacy=privacy,
         views=outcome.get("views") or {},
-        audit=_parse_audit(read_object(files.audit)),
-        shift=_parse_shift(outcome.get("shift"), read_object(files.two_sample) or {}),
+        audit=_parse_audit(read_object(files, "audit", version)),
+        shift=_parse_shift(outcome.get("shift"), read_object(files, "two_sample", version) or {}),
         explanations=outcome.get("explanations") or {},
-        travel=tuple(TransferResult.model_validate(item) for item in baselines.get("travel", ())),
+        transfers=tuple(TransferResult.model_validate(item) for item in baselines.get("transfers", ())),
         external=tuple(config.get("sites", {}).get("external", ())),
-        **parse_left_out(read_object(files.leave_one_out) or {}),
+        **parse_left_out(read_object(files, "leave_one_out", version) or {}),
         lost=dict(sorted(lost.items())),
     )
 
@@ -264,12 +267,12 @@ def _find_worst(sites: Mapping[str, Evaluation], metric: str) -> WorstSite | Non
     return WorstSite(site=worst[0], metric=metric, value=worst[1]) if worst else None
 
 
-def _read_interrupted_outcome(folder: Path) -> dict[str, Any]:
+def _read_interrupted_outcome(files: RunFolder, version: int) -> dict[str, Any]:
     """Return what the events record of a run that has written no outcome."""
-    events = read_lines(RunFolder(folder).events)
+    events = read_lines(files, "events", version)
     if not events:
-        raise DataError(f"{folder} contains no run: neither federated.json nor events.jsonl is there")
-    hello = next((event for event in events if event.get("event") == "hello"), {})
-    sites = hello.get("sites", {})
+        raise DataError(f"{files.path} contains no run: neither federated.json nor events.jsonl is there")
+    handshake = next((event for event in events if event.get("event") == "handshake"), {})
+    sites = handshake.get("sites", {})
     task = next((site.get("task") for site in sites.values()), None)
-    return {"status": "interrupted", "sites": sites, "task": task, "lost": hello.get("refused", {})}
+    return {"status": "interrupted", "sites": sites, "task": task, "lost": handshake.get("refused", {})}

@@ -119,7 +119,7 @@ def summarise_folds(config: RunConfig, whole: Path, folds: Mapping[str, Path]) -
             "internal": internal.model_dump() if internal else None,
             "external": external.model_dump() if external else None,
             "difference": {},
-            "travel": None,
+            "transfer": None,
         }
         if external:
             externals[site] = external
@@ -162,7 +162,7 @@ def _compare_fold(
     cause = compare_with_own_model(task, config, external, internal, None, site, "the model that trained there too")
     return {
         "difference": {name: paired_difference(external.plain, internal.plain, name).model_dump() for name in shared},
-        "travel": {"family": "federated", "trained": "all others", "tested": site, **cause},
+        "transfer": {"family": "federated", "trained": "all others", "tested": site, **cause},
     }
 
 

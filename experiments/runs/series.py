@@ -214,8 +214,8 @@ def _pool_folds(task: Task, folds: Mapping[str, Any], keys: Sequence[tuple[str, 
 def _summarise_values(values: Sequence[float | None]) -> dict[str, Any]:
     known = [value for value in values if value is not None and math.isfinite(value)]
     if not known:
-        return {"mean": None, "least": None, "most": None, "runs": 0}
-    return {"mean": mean(known), "least": min(known), "most": max(known), "runs": len(known)}
+        return {"mean": None, "min": None, "max": None, "runs": 0}
+    return {"mean": mean(known), "min": min(known), "max": max(known), "runs": len(known)}
 
 
 def render_series_markdown(summary: Mapping[str, Any]) -> str:
@@ -253,7 +253,7 @@ def _format_values(values: Mapping[str, Any] | None) -> str:
         return "n/a"
     if values["runs"] == 1:
         return format_number(values["mean"])
-    return f"{values['mean']:.3f} ({values['least']:.3f} to {values['most']:.3f})"
+    return f"{values['mean']:.3f} ({values['min']:.3f} to {values['max']:.3f})"
 
 
 def make_series_folder(path: Path, root: Path, kind: str = "series") -> Path:

@@ -203,7 +203,7 @@ class SinkWatcher:
         self._watcher.handle(event)
         if event["event"] == "start":
             self.folder = Path(event["folder"])
-        elif event["event"] == "hello":
+        elif event["event"] == "handshake":
             self.open_sinks(any(site.get("synthetic") for site in event["sites"].values()))
         elif event["event"] == "round":
             for name, value in _list_round_figures(event):

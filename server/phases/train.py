@@ -72,7 +72,7 @@ def run_rounds(run: Run, keep: Callable[[int, Weights], None], outcome: Outcome)
             keep(number, weights)
         event = RoundEvent(
             round=number,
-            of=config.federation.rounds,
+            rounds=config.federation.rounds,
             trained={site: reply.report for site, (_, reply) in answers.items()},
             validated=validation.by_site,
             lost=lost,

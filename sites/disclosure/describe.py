@@ -112,7 +112,7 @@ def describe_folder(
         "synthetic": source.card.synthetic or tally.synthetic,
         "folder": str(source.folder),
         "task": _about(task),
-        "least": minimum,
+        "min_people": minimum,
         "patients": cells[-1][-1],
         "recordings": total if open_rows[-1] else "hidden",
         "examples": sum(tally.examples.values()) if open_rows[-1] else "hidden",

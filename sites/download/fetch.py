@@ -52,13 +52,13 @@ class FetchResult:
 
     Attributes:
         fetched: number of files fetched.
-        kept: number of files that were there and right.
+        present: number of files that were there and right.
         bytes: length of the fetched files together.
         failed: reason for each file that could not be fetched, by path.
     """
 
     fetched: int
-    kept: int
+    present: int
     bytes: int
     failed: Mapping[str, str]
 
@@ -118,7 +118,7 @@ def fetch_data_set(
             require_space(folder, total - already)
         replaced = sum(targets[path].exists() for path in todo)
         report(
-            "plan", files=len(todo), kept=len(complete), replaced=replaced, bytes=total, already=already, exact=exact
+            "plan", files=len(todo), present=len(complete), replaced=replaced, bytes=total, already=already, exact=exact
         )
         _write_notes(folder, source, card, client.base, _patterns(source, only, part, everything))
         client.on_bytes = lambda count: report("bytes", count=count)
@@ -244,7 +244,7 @@ def _fetch_files(
     targets: Mapping[str, Path],
     todo: Sequence[str],
     sums: Mapping[str, str],
-    kept: int,
+    present: int,
     report: Callable[..., None],
 ) -> FetchResult:
     failed: dict[str, str] = {}
@@ -268,7 +268,7 @@ def _fetch_files(
         report("file", path=path, bytes=sizes[-1])
 
     _run_in_threads(client, todo, fetch_one)
-    return FetchResult(len(sizes), kept, sum(sizes), dict(sorted(failed.items())))
+    return FetchResult(len(sizes), present, sum(sizes), dict(sorted(failed.items())))
 
 
 def _run_in_threads(client: HttpClient, items: Sequence[T], work: Callable[[T], None]) -> None:

@@ -100,9 +100,9 @@ def _prevalence(cohort: Cohort, at: SiteShift) -> _Mix | None:
     option = at.options.prevalence
     if option is None:
         return None
-    if option.of is None and not cohort.task.binary:
-        raise at.error("prevalence", f"set `of` to one of the classes: {', '.join(cohort.task.classes)}")
-    index = class_index(cohort, option.of or cohort.task.classes[-1], at, "prevalence")
+    if option.class_name is None and not cohort.task.binary:
+        raise at.error("prevalence", f"set `class_name` to one of the classes: {', '.join(cohort.task.classes)}")
+    index = class_index(cohort, option.class_name or cohort.task.classes[-1], at, "prevalence")
 
     def mark(cohort: Cohort, side: Mask) -> npt.NDArray[np.int64]:
         names, code = _persons(cohort)

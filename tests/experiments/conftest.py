@@ -65,7 +65,7 @@ def _hello(patients: int, synthetic: bool) -> dict[str, Any]:
     }
 
 
-def _round(number: int, of: int, sites: Mapping[str, int]) -> dict[str, Any]:
+def _round(number: int, planned: int, sites: Mapping[str, int]) -> dict[str, Any]:
     short = {
         "examples": 20,
         "patients": 2,
@@ -80,7 +80,7 @@ def _round(number: int, of: int, sites: Mapping[str, int]) -> dict[str, Any]:
     }
     return {
         "time": 1.0,
-        "of": of,
+        "rounds": planned,
         "round": number,
         "sites": site_results,
         "weights": "ab",
@@ -101,7 +101,7 @@ def make_run(tmp_path: Path) -> Make:
         *,
         status: str = "complete",
         rounds: int = 3,
-        of: int = 3,
+        planned: int = 3,
         synthetic: bool = False,
         baselines: bool = True,
         notices: tuple[Mapping[str, str], ...] = (),
@@ -126,13 +126,14 @@ def make_run(tmp_path: Path) -> Make:
             **(_figures(1, 2.0, hospitals) if done else {"test": {}, "pooled": {}}),
         }
         about = {
+            "format": 2,
             "id": "run-1",
             "name": "run",
             "title": title,
             "created": "2026-02-03T14:05:59+00:00",
             "engine": "local",
             "seed": 1,
-            "config": {"federation": {"rounds": of}, "evaluation": {"metric": "macro_f1"}},
+            "config": {"federation": {"rounds": planned}, "evaluation": {"metric": "macro_f1"}},
             "versions": {"wardround": "0.1.0"},
             "commit": "0123abc",
             "notices": list(notices),
@@ -168,8 +169,8 @@ def make_run(tmp_path: Path) -> Make:
             files["federated.json"] = json.dumps(federated)
         if baselines and done:
             files["baselines.json"] = json.dumps({"models": others})
-        files["rounds.jsonl"] = "".join(json.dumps(_round(n, of, hospitals)) + "\n" for n in range(1, rounds + 1))
-        files["events.jsonl"] = json.dumps({"event": "hello", "sites": sites, "refused": {}}) + "\n"
+        files["rounds.jsonl"] = "".join(json.dumps(_round(n, planned, hospitals)) + "\n" for n in range(1, rounds + 1))
+        files["events.jsonl"] = json.dumps({"event": "handshake", "sites": sites, "refused": {}}) + "\n"
         for name, text in files.items():
             if rename:
                 text = text.replace(json.dumps(rename[0])[1:-1], json.dumps(rename[1])[1:-1])
@@ -182,4 +183,4 @@ def make_run(tmp_path: Path) -> Make:
 @pytest.fixture
 def twenty(make_run: Make) -> Path:
     """Return a run of twenty hospitals, each with its own model."""
-    return make_run(hospitals={f"ward-{place:02d}": 2 + place % 7 for place in range(1, 21)}, rounds=8, of=8)
+    return make_run(hospitals={f"ward-{place:02d}": 2 + place % 7 for place in range(1, 21)}, rounds=8, planned=8)

@@ -20,7 +20,7 @@ from tests.wire import SAMPLE_REPLIES
 
 HANDSHAKE = SAMPLE_REPLIES["handshake"].report
 ROUND = RoundEvent(
-    round=2, of=8, trained={"north": TrainReport(examples=3, loss=0.5)}, validated={"west": {"examples": 4}},
+    round=2, rounds=8, trained={"north": TrainReport(examples=3, loss=0.5)}, validated={"west": {"examples": 4}},
     lost={"south": "offline"}, weights="0" * 16, validation={"accuracy": 0.5}, seconds=1.5, chosen=1, metric="macro_f1",
 )  # fmt: skip
 
@@ -39,13 +39,13 @@ ROUND = RoundEvent(
         (WaitingEvent(1, 0, 2), {"event": "connect", "online": 1, "ready": 0, "need": 2}),
         (
             StartEvent("runs/a", ("w",), ()),
-            {"event": "begin", "from": "runs/a", "taken": ["w"], "frozen": []},
+            {"event": "initial-model", "from": "runs/a", "taken": ["w"], "frozen": []},
         ),
         (DoneEvent("failed", "why"), {"event": "done", "status": "failed", "error": "why"}),
         (
             ROUND,
             {
-                "event": "round", "of": 8, "round": 2,
+                "event": "round", "rounds": 8, "round": 2,
                 "sites": {"north": {"train": {"examples": 3, "loss": 0.5}}, "west": {"validation": {"examples": 4}}},
                 "lost": {"south": "offline"}, "weights": "0" * 16, "validation": {"accuracy": 0.5}, "seconds": 1.5,
                 "chosen": 1, "metric": "macro_f1",
@@ -60,7 +60,7 @@ def test_each_event_has_its_keys(event: Event, expected: dict[str, object]) -> N
 
 def test_the_handshakes_event_says_what_each_site_stated() -> None:
     line = HandshakeEvent({"north": HANDSHAKE}, {"south": "no data"}).to_dict()  # type: ignore[dict-item]
-    assert (line["event"], line["refused"]) == ("hello", {"south": "no data"})
+    assert (line["event"], line["refused"]) == ("handshake", {"south": "no data"})
     assert list(line["sites"]["north"]) == [
         "protocol", "task", "fingerprint", "synthetic", "split", "warning", "excluded", "shift", "counts", "device",
     ]  # fmt: skip

@@ -74,7 +74,9 @@ def test_round_one_begins_with_the_saved_weights(sites: dict[str, Site], other: 
             assert np.array_equal(value, fresh[name] if name.startswith("head.out.") else saved[name])
     taken = [name for name in fresh if not name.startswith("head.out.")]
     assert done["start"] == {"from": str(other), "taken": taken, "frozen": []}
-    assert {"event": "begin", **done["start"]}.items() <= next(e for e in events if e["event"] == "begin").items()
+    assert {"event": "initial-model", **done["start"]}.items() <= next(
+        e for e in events if e["event"] == "initial-model"
+    ).items()
 
 
 def test_rounds_from_saved_weights_are_the_plain_loop(sites: dict[str, Site], other: Path, tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def test_rounds_from_saved_weights_are_the_plain_loop(sites: dict[str, Site], ot
 def test_without_a_start_nothing_is_said(sites: dict[str, Site], tmp_path: Path) -> None:
     _, done, _, events = lead(sites, tiny.run_config(), tmp_path / "run")
     assert done["start"] is None
-    assert not [event for event in events if event["event"] == "begin"]
+    assert not [event for event in events if event["event"] == "initial-model"]
 
 
 def test_what_cannot_be_a_start_is_told_before_training(sites: dict[str, Site], other: Path, tmp_path: Path) -> None:

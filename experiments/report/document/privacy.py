@@ -56,7 +56,7 @@ class AuditResult(FrozenModel):
         delta: delta of all epsilons here.
         claimed: upper bound of epsilon that the training claims.
         attack: lower bound of epsilon by the attacker's guesses.
-        seen: lower bound of epsilon by the measured noise and the measured contribution of one unit.
+        measured: lower bound of epsilon by the measured noise and the measured contribution of one unit.
         passed: whether the claim is above both lower bounds.
     """
 
@@ -67,5 +67,5 @@ class AuditResult(FrozenModel):
     delta: float
     claimed: float
     attack: float
-    seen: float
+    measured: float
     passed: bool

@@ -1,12 +1,13 @@
 """Report: the results of a run, as one frozen document that can be stored, published and rendered again.
 
 Everything that the page, the table and the terminal show is in here, so report.json alone suffices to rebuild them.
-`schema/report-1.json` is the published JSON Schema; `python -m experiments.report.document.report` regenerates it.
+`schema/report-2.json` is the published JSON Schema; `python -m experiments.report.document.report` regenerates it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from common.errors import DataError
 from common.metrics.explanations import Explanation
 from common.metrics.figures import FrozenModel
+from common.old_names import FORMAT, replace_old_names
 from common.run_folder import RunFolder
 from experiments.report.document.latent import LatentView
 from experiments.report.document.privacy import AuditResult, PrivacySpent
@@ -22,7 +24,8 @@ from experiments.report.document.results import ModelDifference, ModelResult, Wo
 from experiments.report.document.run import Data, Level, Notice, Round, Run, Site
 from experiments.report.document.shift import LeftOutSite, Shift, TransferResult
 
-SCHEMA_FILE = Path(__file__).parents[1] / "schema" / "report-1.json"
+SCHEMA_FILE = Path(__file__).parents[1] / "schema" / f"report-{FORMAT}.json"
+SCHEMA = f"wardround.report/{FORMAT}"
 
 
 class Report(FrozenModel):
@@ -46,7 +49,7 @@ class Report(FrozenModel):
         audit: the result of a privacy audit of this run.
         external: hospitals used for external validation only.
         shift: differences between the hospitals' data.
-        travel: local models tested at other hospitals.
+        transfers: local models tested at other hospitals.
         explanations: attributions of the inputs at each hospital.
         left_out: results of leaving each hospital out in turn.
         left_out_worst: the hospital with the worst result when left out.
@@ -55,7 +58,7 @@ class Report(FrozenModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    format: Literal["wardround.report/1"] = Field("wardround.report/1", alias="schema")
+    format: Literal["wardround.report/2"] = Field("wardround.report/2", alias="schema")
     run: Run
     notices: tuple[Notice, ...] = ()
     data: Data = Data()
@@ -72,7 +75,7 @@ class Report(FrozenModel):
     audit: AuditResult | None = None
     external: tuple[str, ...] = ()
     shift: Shift | None = None
-    travel: tuple[TransferResult, ...] = ()
+    transfers: tuple[TransferResult, ...] = ()
     explanations: dict[str, Explanation] = Field(default_factory=dict)
     left_out: tuple[LeftOutSite, ...] = ()
     left_out_worst: WorstSite | None = None
@@ -131,21 +134,34 @@ def from_json(text: str) -> Report:
     """Return the report in the text of report.json.
 
     Raises:
-        DataError: it is not a report of this version; the message names the first field that is wrong.
+        DataError: it is no report of this version or an earlier one; the message names the first field that is wrong.
     """
     try:
-        return Report.model_validate_json(text)
+        return Report.model_validate_json(_upgrade(text))
     except ValidationError as problem:
         first = problem.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise DataError(f"not a wardround.report/1: {where}: {first['msg']}; build it again") from None
+        raise DataError(f"not a {SCHEMA}: {where}: {first['msg']}; build it again") from None
+
+
+def _upgrade(text: str) -> str:
+    """Return report.json as this version writes it, from the text of this or an earlier version."""
+    stated = re.match(r'\s*\{\s*"schema":\s*"wardround\.report/(\d+)"', text)
+    version = int(stated[1]) if stated else FORMAT
+    if version >= FORMAT:
+        return text
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return text  # its fault is found, and named, where the report is validated
+    return json.dumps({**replace_old_names("report", content, version), "schema": SCHEMA})
 
 
 def read_report(folder: Path) -> Report:
     """Return the report in a run's folder.
 
     Raises:
-        DataError: there is no report.json, or it is not a report of this version; the message names the file.
+        DataError: there is no report.json, or it is none of this or an earlier version; the message names the file.
     """
     source = RunFolder(folder).report
     try:
@@ -160,7 +176,7 @@ def build_json_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of report.json."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "urn:wardround:report:1",
+        "$id": f"urn:wardround:report:{FORMAT}",
         **Report.model_json_schema(by_alias=True, mode="serialization"),
     }
 

@@ -103,14 +103,14 @@ class TransferResult(FrozenModel):
         tested: hospital where it is tested.
         ranking: metric of the ranking.
         decision: metric of the decisions at the threshold.
-        mend: method that made the local threshold; empty if there was none.
+        recalibration: method that made the local threshold; empty if there was none.
         home: both metrics of the model where it was trained.
         away: both metrics of the model where it is tested.
-        mended: both metrics where it is tested, with a local threshold.
+        recalibrated: both metrics where it is tested, with a local threshold.
         own: both metrics of the tested hospital's own model there.
-        lost: ranking, away minus own.
-        gap: decision, away minus own.
-        won: decision, mended minus away.
+        ranking_difference: ranking, away minus own.
+        decision_difference: decision, away minus own.
+        recovered: decision, recalibrated minus away.
         cause: what explains the difference.
         verdict: the result as sentences.
     """
@@ -120,14 +120,14 @@ class TransferResult(FrozenModel):
     tested: str
     ranking: str
     decision: str
-    mend: str = ""
+    recalibration: str = ""
     home: dict[str, Figure] | None = None
     away: dict[str, Figure]
-    mended: dict[str, Figure] | None = None
+    recalibrated: dict[str, Figure] | None = None
     own: dict[str, Figure]
-    lost: Figure
-    gap: Figure
-    won: Figure | None = None
+    ranking_difference: Figure
+    decision_difference: Figure
+    recovered: Figure | None = None
     cause: Literal["ranking", "threshold", "both", "neither", "unknown"]
     verdict: str
 
@@ -140,11 +140,11 @@ class LeftOutSite(FrozenModel):
         internal: results of the model trained with the hospital.
         external: results of the model trained without it.
         difference: external minus internal by metric, with paired intervals.
-        travel: why the results differ, with the internal model in the role of the hospital's own.
+        transfer: why the results differ, with the internal model in the role of the hospital's own.
     """
 
     site: str
     internal: Evaluation | None = None
     external: Evaluation | None = None
     difference: dict[str, Figure] = Field(default_factory=dict)
-    travel: TransferResult | None = None
+    transfer: TransferResult | None = None

@@ -297,7 +297,7 @@ def _list_curve_points(panel: Panel) -> list[tuple[float, float, float, float, f
     calibration = panel.get_calibration(panel.classes[0]) if panel.classes else None
     return [
         (
-            float(logit(point.chance)),
+            float(logit(point.probability)),
             point.value.value,
             point.value.value if point.value.low is None else point.value.low,
             point.value.value if point.value.high is None else point.value.high,

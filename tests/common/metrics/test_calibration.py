@@ -219,7 +219,7 @@ def test_an_evaluation_holds_calibration_with_intervals_for_the_event() -> None:
     assert sum(group.examples for group in event.calibration.groups) == 2000
     assert all(group.patients for group in event.calibration.groups)
     assert event.operating[0].sensitivity.low < event.operating[0].sensitivity.value  # type: ignore[operator]
-    middle = next(point for point in event.calibration.curve if point.chance == pytest.approx(0.5))
+    middle = next(point for point in event.calibration.curve if point.probability == pytest.approx(0.5))
     assert middle.value.low < middle.value.value < middle.value.high  # type: ignore[operator]
     both = evaluation.pool_evaluations(
         TASK, {"a": found, "b": found}, {"a": total, "b": total}, {"a": drawn, "b": drawn}

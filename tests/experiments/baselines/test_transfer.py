@@ -54,13 +54,15 @@ NOISY = GOOD + np.random.default_rng(2).normal(size=len(GOOD)) * 2.5
 def test_the_cause_is_the_one_that_was_made(event: np.ndarray, shipped: float, cause: str) -> None:
     found = told(event, shipped)
     assert found["cause"] == cause
-    assert found["lost"]["value"] == pytest.approx(roc_auc_score(TRUTH, event) - roc_auc_score(TRUTH, GOOD), abs=5e-3)
+    assert found["ranking_difference"]["value"] == pytest.approx(
+        roc_auc_score(TRUTH, event) - roc_auc_score(TRUTH, GOOD), abs=5e-3
+    )
     f1 = [
         f1_score(TRUTH, scores >= at, average="macro") for scores, at in ((event, shipped), (event, 0.0), (GOOD, 0.0))
     ]
-    assert found["gap"]["value"] == pytest.approx(f1[0] - f1[2])
-    assert found["won"]["value"] == pytest.approx(f1[1] - f1[0])
-    assert found["won"]["low"] <= found["won"]["value"] <= found["won"]["high"]
+    assert found["decision_difference"]["value"] == pytest.approx(f1[0] - f1[2])
+    assert found["recovered"]["value"] == pytest.approx(f1[1] - f1[0])
+    assert found["recovered"]["low"] <= found["recovered"]["value"] <= found["recovered"]["high"]
     words = {
         "neither": "show no loss",
         "threshold": "the ranking is kept",
@@ -73,14 +75,14 @@ def test_the_cause_is_the_one_that_was_made(event: np.ndarray, shipped: float, c
 
 def test_of_both_the_share_of_the_threshold_is_told() -> None:
     found = told(NOISY, 5.0)
-    share = found["won"]["value"] / -found["gap"]["value"]
+    share = found["recovered"]["value"] / -found["decision_difference"]["value"]
     assert f"the threshold accounts for {share:.0%} of the difference" in found["verdict"]
 
 
 def test_what_cannot_be_told() -> None:
     found = told(NOISY, 5.0, None, "fewer than 5 validation patients of each class")
     assert found["cause"] == "ranking"
-    assert found["won"] is None
+    assert found["recovered"] is None
     assert "No threshold of B's own: fewer than 5" in found["verdict"]
     assert told(GOOD, 5.0, None)["cause"] == "unknown"
     assert transfer.classify_loss(Figure(value=-0.1), None) == "unknown"

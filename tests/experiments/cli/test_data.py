@@ -237,7 +237,7 @@ def test_describe_shows_the_card_and_hides_small_counts(wardround) -> None:  # t
     assert "Janosi A" in done.out
     words = ["describe", "heart_disease", "made", "--json", "--set", "data.options.protocol=explicit"]
     found = json.loads(wardround(*words).out)
-    open_ = json.loads(wardround(*words, "--least", "1").out)
+    open_ = json.loads(wardround(*words, "--min-people", "1").out)
     assert found["synthetic"]
     assert found["patients"] == open_["patients"] == 180
     told = [cell for line in found["missing"] for cell in [line["never"], *line["sites"].values()]]
@@ -252,7 +252,7 @@ def test_describe_shows_the_card_and_hides_small_counts(wardround) -> None:  # t
 def test_describe_finds_the_usual_folder_and_the_publishers_name(wardround, fetched: Path) -> None:  # type: ignore[no-untyped-def]
     Path("data").mkdir()
     shutil.move(fetched, "data/mitdb")
-    done = wardround("describe", "mitdb", "--json", "--least", "1", "--set", "data.options.paced=true")
+    done = wardround("describe", "mitdb", "--json", "--min-people", "1", "--set", "data.options.paced=true")
     assert json.loads(done.out)["patients"] == 3
     made = wardround("describe", "heart-disease", "--json", "--set", "data.options.simulated=true")
     assert json.loads(made.out)["card"]["name"] == "heart_disease"
@@ -299,7 +299,15 @@ def terminal() -> tuple[download_progress.DownloadPrinter, Console]:
 def test_on_a_terminal_there_is_a_bar() -> None:
     screen, console = terminal()
     screen.handle(
-        {"event": "plan", "files": 3, "kept": 2, "replaced": 1, "bytes": 3_000_000, "already": 500_000, "exact": False}
+        {
+            "event": "plan",
+            "files": 3,
+            "present": 2,
+            "replaced": 1,
+            "bytes": 3_000_000,
+            "already": 500_000,
+            "exact": False,
+        }
     )
     screen.handle({"event": "bytes", "count": 1_000_000})
     screen.handle({"event": "file", "path": "a", "bytes": 1_000_000})
@@ -319,7 +327,9 @@ def test_on_a_terminal_there_is_a_bar() -> None:
 
 def test_without_a_terminal_there_is_a_line_a_tenth(capsys: pytest.CaptureFixture[str]) -> None:
     screen = download_progress.DownloadPrinter(Console(stderr=True, width=100))
-    screen.handle({"event": "plan", "files": 2, "kept": 0, "replaced": 0, "bytes": 1000, "already": 0, "exact": True})
+    screen.handle(
+        {"event": "plan", "files": 2, "present": 0, "replaced": 0, "bytes": 1000, "already": 0, "exact": True}
+    )
     for _ in range(100):
         screen.handle({"event": "bytes", "count": 10})
     screen.handle(download_progress.download_done_event(FetchResult(2, 0, 1000, {}), Path("x")))

@@ -180,7 +180,7 @@ def test_json_prints_json_lines_alone(wardround, experiment: Path, tmp_path: Pat
     events = [json.loads(line) for line in done.out.splitlines()]
     kinds = [event["event"] for event in events]
     assert kinds[-1] == "report"
-    assert {"start", "stage", "hello", "reply", "round", "done"} <= set(kinds)
+    assert {"start", "stage", "handshake", "reply", "round", "done"} <= set(kinds)
     assert Path(events[-1]["folder"]).is_dir()
 
 

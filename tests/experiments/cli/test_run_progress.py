@@ -30,7 +30,7 @@ def round_(number: int, **changes: Any) -> dict[str, Any]:
         "north": {"train": {"examples": 10, "loss": 2.0}},
     }
     return {
-        "event": "round", "round": number, "of": 3, "sites": sites, "lost": {}, "chosen": number,
+        "event": "round", "round": number, "rounds": 3, "sites": sites, "lost": {}, "chosen": number,
         "validation": {"macro_f1": 0.5}, "seconds": 1.25, **changes,
     }  # fmt: skip
 
@@ -48,7 +48,7 @@ def test_the_lines_of_a_run(screen: tuple[RunPrinter, io.StringIO]) -> None:
     terminal.handle(stage_event("federation on the local engine"))
     terminal.handle({"event": "connect", "online": 0, "ready": 0, "need": 1})
     sites = {"east": said(), "north": said(test=part(0, 0))}
-    terminal.handle({"event": "hello", "sites": sites, "refused": {"west": "no data"}})
+    terminal.handle({"event": "handshake", "sites": sites, "refused": {"west": "no data"}})
     reply = {"event": "reply", "phase": "train", "round": 1, "sites": 2, "site": "east", "ok": True}
     terminal.handle({**reply, "waiting": 1})
     terminal.handle(round_(1))
@@ -83,7 +83,7 @@ def test_the_lines_of_a_run(screen: tuple[RunPrinter, io.StringIO]) -> None:
 def test_one_bar_that_only_moves_on(screen: tuple[RunPrinter, io.StringIO]) -> None:
     terminal, _ = screen
     terminal.handle(start_event(Path("runs/x"), tiny.run_config(federation__rounds=3)))
-    terminal.handle({"event": "hello", "sites": {"east": said()}, "refused": {}})
+    terminal.handle({"event": "handshake", "sites": {"east": said()}, "refused": {}})
     done: list[float] = []
     texts: list[str] = []
 
@@ -161,9 +161,9 @@ def test_a_run_into_a_pipe_prints_a_bounded_number_of_lines(screen: tuple[RunPri
     terminal.handle(start_event(Path("runs/x"), tiny.run_config(federation__rounds=200)))
     for ready in (0, 0, 0, 1):
         terminal.handle({"event": "connect", "ready": ready, "need": 1})
-    terminal.handle({"event": "hello", "sites": {f"site-{n}": said() for n in range(99)}, "refused": {}})
+    terminal.handle({"event": "handshake", "sites": {f"site-{n}": said() for n in range(99)}, "refused": {}})
     for number in range(1, 201):
-        terminal.handle(round_(number, of=200, lost={"north": "went offline"}))
+        terminal.handle(round_(number, rounds=200, lost={"north": "went offline"}))
     lines = out.getvalue().splitlines()
     assert len(lines) < 80
     assert [line.split()[1] for line in lines if line.startswith("  round")] == ["1", *map(str, range(10, 201, 10))]
@@ -177,6 +177,6 @@ def test_a_terminal_shows_every_round() -> None:
     terminal = RunPrinter(Console(file=out, width=100, force_terminal=True, color_system=None))
     terminal.handle(start_event(Path("runs/x"), tiny.run_config(federation__rounds=60)))
     for number in range(1, 61):
-        terminal.handle(round_(number, of=60))
+        terminal.handle(round_(number, rounds=60))
     terminal.close()
     assert out.getvalue().count("loss 1.250") == 60

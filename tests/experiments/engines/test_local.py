@@ -97,7 +97,7 @@ def test_an_interrupt_ends_a_long_epoch_at_once(tmp_path: Path) -> None:
     config = tiny.run_config(training__epochs=5000, federation__rounds=5, federation__workers=2)
 
     def listen(event: dict[str, Any]) -> None:
-        if event["event"] == "hello":
+        if event["event"] == "handshake":
             timer.start()
 
     def interrupt() -> None:

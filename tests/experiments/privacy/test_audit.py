@@ -53,7 +53,7 @@ def test_honest_training_passes(level: str) -> None:
         found = audited(privacy__level=level, seed=seed)
         assert found.passed
         assert found.claimed == compute_epsilon([GaussianSteps(0.2, found.sigma, 25)], 1e-4, "rdp") <= 2.0
-        assert 0.5 * found.claimed < found.seen < found.claimed
+        assert 0.5 * found.claimed < found.measured < found.claimed
         assert 0 <= found.attack < found.claimed
         assert (found.units, found.steps, found.rounds) == (6 if level == "patient" else 48, 25, 5)
         assert found.noise == pytest.approx(found.sigma, rel=0.1)
@@ -227,7 +227,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_verdict_names_both_bounds() -> None:
     found = audited(60, federation__rounds=1)
     assert f"{found.claimed:.3f}" in found.verdict()
-    assert "above any that can be measured" in replace(found, seen=audit.UNBOUNDED_EPSILON).verdict()
+    assert "above any that can be measured" in replace(found, measured=audit.UNBOUNDED_EPSILON).verdict()
 
 
 def test_a_runs_own_report_shows_its_audit(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_worst_by_loss_is_the_highest(make_run) -> None:
 
 
 def test_interrupted_run_keeps_what_is_there(make_run) -> None:
-    report = build_report(make_run(status="interrupted", rounds=2, of=8))
+    report = build_report(make_run(status="interrupted", rounds=2, planned=8))
     assert (report.run.status, report.planned_rounds, len(report.rounds)) == ("interrupted", 8, 2)
     assert report.models == ()
     assert len(report.sites) == 3

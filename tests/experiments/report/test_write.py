@@ -69,7 +69,7 @@ def test_render_needs_a_report(tmp_path) -> None:
     with pytest.raises(DataError, match=r"cannot read .*report\.json"):
         render_report(tmp_path)
     (tmp_path / "report.json").write_text("{}")
-    with pytest.raises(DataError, match=r"report\.json is not a wardround\.report/1: run"):
+    with pytest.raises(DataError, match=r"report\.json is not a wardround\.report/2: run"):
         render_report(tmp_path)
 
 

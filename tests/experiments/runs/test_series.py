@@ -66,7 +66,7 @@ def test_folds_are_merged_by_their_counts(cross: tuple[Path, Path]) -> None:
     assert merged["accuracy"]["low"] < merged["accuracy"]["high"]
     assert set(found["merged"][""]) == {"federated", "pooled"}
     spread = found["models"]["federated"]["(pooled)"]["accuracy"]
-    assert spread["least"] <= spread["mean"] <= spread["most"]
+    assert spread["min"] <= spread["mean"] <= spread["max"]
     text = (folder / "series.md").read_text()
     assert text.startswith("> SYNTHETIC")
     assert "All folds together" in text

@@ -66,7 +66,7 @@ def tell(sink: Any, folder: Path, status: str = "complete", synthetic: bool = Fa
     seen = Seen()
     found = sinks.SinkWatcher(seen, [("kept:x", sink)])
     found.handle(start_event(folder, parse_config({})))
-    found.handle({"event": "hello", "sites": {"north": {"synthetic": synthetic}}})
+    found.handle({"event": "handshake", "sites": {"north": {"synthetic": synthetic}}})
     found.handle(ROUND)
     found.close_sinks(status)
     return seen
@@ -88,7 +88,7 @@ def test_rounds_and_test_figures_reach_a_sink(make_run) -> None:
             assert ends == [item.macro_f1.value, item.macro_f1.low, item.macro_f1.high]
     assert {"report.json", "report.html", "summary.md", "model_card.md", "forest.png", "curves.png"} <= set(sink.files)
     assert sink.status == "complete"
-    assert [event["event"] for event in seen.events] == ["start", "hello", "round"]
+    assert [event["event"] for event in seen.events] == ["start", "handshake", "round"]
 
 
 @pytest.mark.parametrize(("card", "told"), [(True, False), (False, True), (False, False)])

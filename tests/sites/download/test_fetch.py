@@ -80,9 +80,17 @@ def test_what_the_reader_needs_comes_and_says_where_from(server: Server, tmp_pat
     assert set(there) == needed | {"SHA256SUMS.txt", "SOURCE.md", fetch.RECORD}
     assert all(there[path] == FILES[path] for path in needed)
     size = sum(len(FILES[path]) for path in needed)
-    assert (done.fetched, done.kept, done.bytes, done.failed) == (4, 0, size, {})
+    assert (done.fetched, done.present, done.bytes, done.failed) == (4, 0, size, {})
     plan, *rest = [event for event in events if event["event"] != "retry"]
-    assert plan == {"event": "plan", "files": 4, "kept": 0, "replaced": 0, "bytes": size, "already": 0, "exact": True}
+    assert plan == {
+        "event": "plan",
+        "files": 4,
+        "present": 0,
+        "replaced": 0,
+        "bytes": size,
+        "already": 0,
+        "exact": True,
+    }
     assert sum(event["count"] for event in rest if event["event"] == "bytes") == size
     assert {event["path"] for event in rest if event["event"] == "file"} == needed
     note = there["SOURCE.md"].decode()
@@ -102,7 +110,7 @@ def test_the_second_fetch_keeps_what_is_right_and_mends_what_is_not(server: Serv
     server.log.clear()
     events: list[dict[str, Any]] = []
     done = get(server, tmp_path, events, everything=True)
-    assert (done.fetched, done.kept) == (1, 4)
+    assert (done.fetched, done.present) == (1, 4)
     assert events[0]["replaced"] == 1
     assert (tmp_path / "100.hea").read_bytes() == FILES["100.hea"]
     assert (tmp_path / "SOURCE.md").read_text() == "my own note"

@@ -480,7 +480,7 @@ def test_whom_to_leave_out_by_hand() -> None:
 
 def test_shares_that_are_asked_together_hold_together() -> None:
     cohort = crowd(900)
-    mixes = {"age_mix": {"older": 0.6}, "sex_mix": {"women": 0.5}, "prevalence": {"share": 0.3, "of": "V"}}
+    mixes = {"age_mix": {"older": 0.6}, "sex_mix": {"women": 0.5}, "prevalence": {"share": 0.3, "class_name": "V"}}
     found, notes = shifted(cohort, **mixes)
     for of, wanted in (("older", 0.6), ("women", 0.5), ("V", 0.3)):
         for yes, no, _ in shares(found, of):
@@ -531,8 +531,8 @@ def shares(cohort: Cohort, of: str) -> list[tuple[int, int, int]]:
 @pytest.mark.parametrize(
     ("option", "of", "wanted"),
     [
-        ({"prevalence": {"share": 0.5, "of": "V"}}, "V", 0.5),
-        ({"prevalence": {"share": 0.05, "of": "V"}}, "V", 0.05),
+        ({"prevalence": {"share": 0.5, "class_name": "V"}}, "V", 0.5),
+        ({"prevalence": {"share": 0.05, "class_name": "V"}}, "V", 0.05),
         ({"age_mix": {"older": 0.8}}, "older", 0.8),
         ({"sex_mix": {"women": 0.6}}, "women", 0.6),
     ],
@@ -585,7 +585,7 @@ def test_who_stands_on_both_sides_of_a_leaky_split_is_left_out_of_one() -> None:
 
 def test_one_side_of_the_split_alone() -> None:
     cohort = crowd()
-    found, notes = shifted(cohort, prevalence={"share": 0.6, "of": "V", "where": "test"})
+    found, notes = shifted(cohort, prevalence={"share": 0.6, "class_name": "V", "where": "test"})
     before, after = shares(cohort, "V"), shares(found, "V")
     assert after[:2] == before[:2]
     assert after[2] != before[2]
@@ -599,7 +599,7 @@ def test_what_the_data_do_not_know_is_named() -> None:
         shifted(replace(cohort, age=None), age_mix={"older": 0.5})
     with pytest.raises(ConfigError, match="sex_mix: ecg has no sexes"):
         shifted(replace(cohort, sex=None), sex_mix={"women": 0.5})
-    with pytest.raises(ConfigError, match="prevalence: set `of` to one of the classes: N, S, V"):
+    with pytest.raises(ConfigError, match="prevalence: set `class_name` to one of the classes: N, S, V"):
         shifted(cohort, prevalence={"share": 0.5})
 
 

@@ -70,7 +70,7 @@ SECTIONS = (
         "Domain shift",
         lambda report: bool(report.shift and (report.shift.pairs or report.shift.lost)),
     ),
-    Section("transfer", "Transfer between hospitals", "Transfer", lambda report: bool(report.travel)),
+    Section("transfer", "Transfer between hospitals", "Transfer", lambda report: bool(report.transfers)),
     Section(
         "recalibration",
         "Recalibration at each hospital",

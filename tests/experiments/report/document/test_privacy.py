@@ -84,7 +84,7 @@ def test_a_run_without_privacy_says_nothing_of_it(make_run) -> None:
 
 
 AUDIT = {"site": "north", "unit": "person", "canaries": 1500, "confidence": 0.99, "delta": 1e-5, "claimed": 4.25,
-         "attack": 1.125, "seen": 3.875, "passed": True, "pairs": {}}  # fmt: skip
+         "attack": 1.125, "measured": 3.875, "passed": True, "pairs": {}}  # fmt: skip
 
 
 @pytest.mark.parametrize("passed", [True, False])

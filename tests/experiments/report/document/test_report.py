@@ -27,7 +27,7 @@ def test_a_report_fulfils_the_schema_and_survives_json(make_run, status) -> None
     schema = json.loads(model.SCHEMA_FILE.read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.Draft202012Validator(schema).validate(json.loads(text))
-    assert json.loads(text)["schema"] == "wardround.report/1"
+    assert json.loads(text)["schema"] == "wardround.report/2"
     assert model.from_json(text) == report
 
 
@@ -52,3 +52,32 @@ def test_import_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_report_of_version_1_is_read_with_todays_names(make_run) -> None:
+    report = build_report(make_run())
+    text = model.to_json(report)
+    assert '"transfers":' in text
+    old = text.replace('"transfers":', '"travel":')
+    old = old.replace('"wardround.report/2"', '"wardround.report/1"')
+    assert model.from_json(old) == report
+    with pytest.raises(DataError, match=r"wardround\.report/2: schema"):
+        model.from_json(text.replace('"wardround.report/2"', '"wardround.report/3"'))
+    with pytest.raises(DataError, match="not a wardround"):
+        model.from_json(old[:-9])
+
+
+def test_a_run_folder_of_version_1_gives_the_same_report(make_run) -> None:
+    folder = make_run()
+    report = build_report(folder)
+    for name, new, old in (
+        ("rounds.jsonl", '"rounds":', '"of":'),
+        ("events.jsonl", '"handshake"', '"hello"'),
+        ("run.json", '"format": 2, ', ""),
+    ):
+        text = (folder / name).read_text()
+        assert new in text, name
+        (folder / name).write_text(text.replace(new, old))
+    assert build_report(folder) == report
+    (folder / "federated.json").unlink()
+    assert [site.name for site in build_report(folder).sites] == [site.name for site in report.sites]

@@ -17,11 +17,12 @@ def test_travel_recalibration_and_leaving_out_stand_on_the_page(make_run: Callab
     both = {"macro_auroc": figure, "macro_f1": figure}
     trip = {
         "family": "local", "trained": "north", "tested": "west", "ranking": "macro_auroc", "decision": "macro_f1",
-        "mend": "threshold", "home": both, "away": both, "mended": None, "own": both, "lost": drop, "gap": drop,
-        "won": None, "cause": "ranking", "verdict": "A loss of <ranking>.",
+        "recalibration": "threshold", "home": both, "away": both, "recalibrated": None, "own": both,
+        "ranking_difference": drop, "decision_difference": drop,
+        "recovered": None, "cause": "ranking", "verdict": "A loss of <ranking>.",
     }  # fmt: skip
     baselines = json.loads((folder / "baselines.json").read_text())
-    (folder / "baselines.json").write_text(json.dumps(baselines | {"travel": [trip]}))
+    (folder / "baselines.json").write_text(json.dumps(baselines | {"transfers": [trip]}))
     outcome = json.loads((folder / "federated.json").read_text())
     outcome["test"]["recalibrated temperature"] = {"north": outcome["test"]["all"]["north"]}
     mend = {"threshold": None, "difference": {"macro_f1": drop}}
@@ -33,7 +34,7 @@ def test_travel_recalibration_and_leaving_out_stand_on_the_page(make_run: Callab
     left = {"site": "south", "internal": outcome["test"]["all"]["south"], "external": None, "difference": {}}
     worst = {"site": "west", "metric": "macro_f1", "value": 0.5}
     held = trip | {"verdict": "It held."}
-    sites = [left, {**left, "site": "west", "travel": held}]
+    sites = [left, {**left, "site": "west", "transfer": held}]
     (folder / "leave-one-out.json").write_text(json.dumps({"sites": sites, "worst": worst}))
     text = render_html(build_report(folder))
     for part in (

@@ -139,7 +139,7 @@ def test_names_and_titles_are_text_never_markup(make_run) -> None:
 
 
 def test_interrupted_run_says_how_far_it_came(make_run) -> None:
-    text = render_html(build_report(make_run(status="interrupted", rounds=2, of=8)))
+    text = render_html(build_report(make_run(status="interrupted", rounds=2, planned=8)))
     assert "Interrupted after round 2 of 8" in text
     assert "There are no test results: the run ended before the final evaluation." in text
     assert 'title="the run ended before the final evaluation"' in text
@@ -336,7 +336,7 @@ def test_run_without_baselines_says_so(make_run) -> None:
 
 def test_long_runs_leave_numbers_to_the_file(make_run) -> None:
     assert "The numbers of all 101 rounds are in report.json." in render_html(
-        build_report(make_run(rounds=101, of=101))
+        build_report(make_run(rounds=101, planned=101))
     )
 
 

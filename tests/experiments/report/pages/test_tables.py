@@ -93,7 +93,7 @@ def test_terminal_takes_names_as_text(make_run) -> None:
 
 @pytest.mark.parametrize("rounds", [0, 2])
 def test_terminal_of_an_interrupted_run(make_run, rounds) -> None:
-    text = _printed(build_report(make_run(status="interrupted", rounds=rounds, of=8)))
+    text = _printed(build_report(make_run(status="interrupted", rounds=rounds, planned=8)))
     assert ("Interrupted after round 2 of 8" if rounds else "Interrupted before the first round") in text
     assert "n/a" in text
 
