@@ -21,11 +21,6 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 MOST_LINES = 350
 RECORDS = {"ArrayRecord", "ConfigRecord", "MetricRecord"}
-UNCLEAR_WORDS = {
-    *("told", "tell", "tells", "mend", "mended", "foretold", "whom", "beside", "settled", "found", "lies", "begin"),
-    *("asked", "manners", "shown", "kept", "seen"),
-}
-"""Words that no function or class is named by: they do not say what it returns, does or holds."""
 
 
 def sources(package: str) -> list[Path]:
@@ -178,57 +173,6 @@ def test_help_needs_nothing_heavy() -> None:
 def test_no_folder_of_code_has_a_package_of_ours_that_no_rule_names() -> None:
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     assert packages == set(MAY_IMPORT)
-
-
-def defined_names(code: str) -> set[str]:
-    """Return the names of the functions, methods and classes that the code defines at any depth."""
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return {node.name for node in ast.walk(ast.parse(code)) if isinstance(node, kinds)}
-
-
-def shares_module_name(code: str, stem: str) -> bool:
-    """Return whether a function at the top level of a module has the module's name; `main` may, as an entry point."""
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return stem != "main" and any(isinstance(node, kinds) and node.name == stem for node in ast.parse(code).body)
-
-
-def is_unclear(name: str) -> bool:
-    """Return whether a name contains an unclear word, or starts or ends with "of"."""
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().strip("_").split("_")
-    return bool(UNCLEAR_WORDS & set(words)) or "of" in (words[0], words[-1])
-
-
-def test_no_function_shares_the_name_of_its_module() -> None:
-    shared = {
-        str(path.relative_to(ROOT))
-        for name in MAY_IMPORT
-        for path in sources(name)
-        if shares_module_name(
-            path.read_text(encoding="utf-8"), path.parent.name if path.stem == "__init__" else path.stem
-        )
-    }
-    assert shared == set()
-
-
-def test_functions_and_classes_have_clear_names() -> None:
-    unclear = {
-        f"{path.relative_to(ROOT)}: {item}"
-        for name in MAY_IMPORT
-        for path in sources(name)
-        for item in defined_names(path.read_text(encoding="utf-8"))
-        if is_unclear(item)
-    }
-    assert unclear == set()
-
-
-def test_the_checks_of_names_see_what_they_forbid() -> None:
-    assert shares_module_name("async def score(): ...", "score")
-    assert not shares_module_name("def score(): ...\nclass scores: ...", "scores")
-    assert not shares_module_name("class A:\n    def score(self): ...", "score")
-    assert not shares_module_name("def main(): ...", "main")
-    assert defined_names("class A:\n    def b(self):\n        async def c(): ...") == {"A", "b", "c"}
-    assert all(map(is_unclear, ("of", "of_split", "rows_of", "_range_of", "told", "is_mended", "Told", "SiteTold")))
-    assert not any(map(is_unclear, ("table_of_extra_column", "toldest", "office", "proof", "leave_one_out")))
 
 
 def test_no_modules_import_one_another_in_a_circle() -> None:

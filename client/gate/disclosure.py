@@ -71,7 +71,7 @@ class ReleaseRules:
         return coarsen_counts(total, people, self.policy, lambda groups: self.answer_sizes(names, groups))
 
     def resample(self, total: Counts, people: Counts, resamples: int, seed: int) -> Counts:
-        """Return resampled counts for intervals, drawn from the counts that leave: exact ones would tell who is where.
+        """Return resampled counts for intervals, drawn from the released ones: exact ones would reveal people.
 
         Each cell of the table is drawn anew among as many people. Where people have many examples there are none:
         examples of one person are no independent draws.

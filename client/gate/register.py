@@ -286,7 +286,7 @@ def open_register(context: SiteContext) -> Register:
 
 
 def draw_offset(secret: bytes, group: npt.NDArray[np.bool_], floor: int) -> int:
-    """Return a number below `floor` that only the site can tell, the same for the same group."""
+    """Return a number below `floor` that only the site can compute; the same group always has the same number."""
     members = np.flatnonzero(group).astype(np.int64).tobytes()
     return hmac.new(secret, b"offset" + members, hashlib.sha256).digest()[0] % floor
 

@@ -84,9 +84,9 @@ class Coordinator:
 
     def result(self, name: str, rows: int, people: int) -> AttackResult:
         """Return the result of an attack, and start counting anew."""
-        found = AttackResult(name, rows, people, self.requests, self.refused)
+        result = AttackResult(name, rows, people, self.requests, self.refused)
         self.requests, self.refused = 0, ""
-        return found
+        return result
 
 
 def real_rows(site: Site) -> Floats:
@@ -97,14 +97,14 @@ def real_rows(site: Site) -> Floats:
 
 def count_matches(recovered: list[Floats], rows: Floats) -> int:
     """Return how many different real rows are among recovered vectors."""
-    found: set[int] = set()
+    matched: set[int] = set()
     spread = np.maximum(rows.std(0), 1e-9)
     for vector in recovered:
         if vector.shape != rows.shape[1:] or not np.isfinite(vector).all():
             continue
         near = np.abs(rows - vector) <= TOLERANCE * spread
-        found |= set(np.flatnonzero(near.all(1)).tolist())
-    return len(found)
+        matched |= set(np.flatnonzero(near.all(1)).tolist())
+    return len(matched)
 
 
 def attack_single_sum(coordinator: Coordinator, whole: Site) -> AttackResult:
@@ -304,7 +304,7 @@ def attack_groups(coordinator: Coordinator, whole: Site) -> AttackResult:
             run, weights = train_here(coordinator, whole, config), build_weights(config, whole)
             reply = coordinator.ask(FinalTestRequest(config, round=1, weights=weights, run_id=run))
             tables.append(reply.tables if isinstance(reply, FinalTestReply) else {})
-        low = [sorted(key for key in found if key.startswith(GROUP_PREFIX)) for found in tables]
+        low = [sorted(key for key in table if key.startswith(GROUP_PREFIX)) for table in tables]
         if all(low) and low[0] and low[1]:
             difference = tables[0][low[0][0]].confusion - tables[1][low[1][0]].confusion
             isolated += int(np.abs(difference).sum() == 1)

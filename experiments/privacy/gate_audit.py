@@ -11,7 +11,7 @@ The attacks, with where they come from:
 - codes in a histogram: a linear model whose score is different for every person, with as many bins as are allowed;
 - a difference of two answers: thresholds, or edges of groups, that have one person between them;
 - people who trained, tested: another seed and a large share of test patients;
-- membership: whether the released figures tell test patients from others (a score above chance, not a row).
+- membership: whether the released figures distinguish test patients from others (a score, not a number of rows).
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def _describe_section(path: str, model: type[BaseModel]) -> list[str]:
     inner = {name: section for name, section in sections.items() if section}
     parts = [f"\n## `{path}`\n", _docstring_text(model)] if path else ["\n## Top level\n"]
     if len(inner) < len(model.model_fields):
-        parts += _list_keys(model, leave_out=tuple(inner))
+        parts += _list_keys(model, hidden=tuple(inner))
     for name, annotation in inner.values():
         parts += _describe_section(f"{path}.{name}" if path else name, annotation)
     return parts
@@ -66,17 +66,17 @@ def _docstring_text(model: type[BaseModel]) -> str:
     return " ".join(line.strip() for line in (model.__doc__ or "").strip().splitlines()) + "\n"
 
 
-def _list_keys(model: type[BaseModel], leave_out: tuple[str, ...] = ()) -> list[str]:
+def _list_keys(model: type[BaseModel], hidden: tuple[str, ...] = ()) -> list[str]:
     rows = []
     for name, field in model.model_fields.items():
-        if name in leave_out:
+        if name in hidden:
             continue
         default = field.get_default(call_default_factory=True)
-        shown = "none" if default is None else str(list(default) if isinstance(default, tuple) else default)
-        shown = "required" if field.is_required() else f"`{shown}`"
+        default_text = "none" if default is None else str(list(default) if isinstance(default, tuple) else default)
+        default_text = "required" if field.is_required() else f"`{default_text}`"
         limits = ", ".join(_describe_limit(item) for item in field.metadata if _describe_limit(item))
         meaning = "; ".join(filter(None, [field.description or "", limits]))
-        rows.append([f"`{name}`", _describe_kind(field.annotation), shown, meaning])
+        rows.append([f"`{name}`", _describe_kind(field.annotation), default_text, meaning])
     return [render_markdown_table(["key", "kind", "default", "meaning, limits"], rows) if rows else "No options.\n"]
 
 
