@@ -43,12 +43,18 @@ class SitePolicy(Section):
     min_training_patients: int = Field(20, ge=1, description="refuse updates and sums over fewer training patients")
     min_cell_patients: int = Field(5, ge=1, le=1000, description="suppress results and counts of fewer patients")
     min_unit_patients: int = Field(
-        5, ge=0, description="withhold the update of a layer's unit that rests on fewer patients; 0: never"
+        5, ge=0, description="withhold the update of a weight that rests on fewer patients; 0: never"
     )
     update_noise: float = Field(
-        1.0, ge=0, le=100, description="noise on a unit's update, in lengths of the largest single patient's part of it"
+        1.0, ge=0, le=100, description="noise on each weight's update, in parts of the patient who has the largest in it"
     )
     round_counts_to: int = Field(5, ge=1, le=1000, description="round counts of predictions to multiples of this")
+    count_noise: float = Field(
+        1.5,
+        ge=0,
+        le=100,
+        description="standard deviation, in patients, by which a count of patients is off; the same for the same patients",
+    )
     max_bins: int = Field(62, ge=16, le=4096, description="most bins of a score histogram")
     start_weights: Literal["seed", "any"] = Field(
         "seed", description="first weights that are accepted: those of the run's seed and approved ones, or any"
@@ -119,6 +125,7 @@ SIMULATION_POLICY = SitePolicy(
     min_unit_patients=0,
     update_noise=0.0,
     round_counts_to=1,
+    count_noise=0.0,
     max_bins=4096,
     start_weights="any",
     max_weight_distance=None,

@@ -82,7 +82,7 @@ def evaluate_site(
     """
     wanted, cohort = config.evaluation, site.test
     if site.task.anomaly and config.detection.threshold == "site" and site.validation.people() >= minimum:
-        own = choose_own_threshold(model, site.validation, config)
+        own = choose_own_threshold(model, site.validation, config, rules)
         threshold = threshold if own is None else own
     scores = compute_predictions(model, cohort)
     evaluated = SiteEvaluation({}, {}, {})
@@ -132,7 +132,7 @@ def evaluate_site(
             site.task,
             total,
             drawn,
-            len(counted.names),
+            len(counted.names) if rules is None or name == ALL_PATIENTS else rules.round_people([len(counted.names)])[0],
             people if rules is None else rules.round_people(people),
             threshold=threshold,
             operating=wanted.operating,
@@ -166,14 +166,19 @@ def _suppress_differences(
             suppressed[name] = minimum
 
 
-def choose_own_threshold(model: Predictor, validation: Cohort, config: RunConfig) -> float | None:
-    """Return the threshold chosen on a site's own validation patients, or None if it has none to choose on."""
+def choose_own_threshold(
+    model: Predictor, validation: Cohort, config: RunConfig, rules: ReleaseRules | None = None
+) -> float | None:
+    """Return the threshold chosen on a site's own validation patients, or None if it has none to choose on.
+
+    With `rules` it is chosen on counts as they may leave, because it leaves.
+    """
     wanted = config.evaluation
     if wanted.threshold == "likelier" or not len(validation.y):
         return None
-    return counts.choose_threshold(
-        predict_and_count(model, validation, config).total, wanted.threshold, wanted.false_alarms
-    )
+    counted = predict_and_count(model, validation, config)
+    total = counted.total if rules is None else rules.coarsen_validation(counted.total, counted.people, counted.names)
+    return counts.choose_threshold(total, wanted.threshold, wanted.false_alarms)
 
 
 def _count_label_patients(cohort: Cohort, rows: npt.NDArray[np.bool_], hidden: npt.NDArray[np.bool_]) -> list[int]:

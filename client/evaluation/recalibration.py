@@ -17,11 +17,12 @@ from scipy.special import expit, logit
 
 from client.evaluation.evaluate import evaluate_site
 from client.evaluation.predictions import Predictor, count_class_patients
+from client.evaluation.predictions import count_predictions as count_scores
 from client.gate.disclosure import ReleaseRules, round_intervals
 from client.site import Site
 from common.config import RunConfig
 from common.metrics import resampling
-from common.metrics.counts import Counts, choose_threshold, class_log_odds, count_predictions
+from common.metrics.counts import Counts, choose_threshold, class_log_odds
 from common.metrics.early_warning import Floats
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure, Recalibration, RecalibrationEffect
 from common.metrics.intervals import ResampledFigures, paired_difference
@@ -93,7 +94,7 @@ def evaluate_recalibrations(
     effects: dict[str, RecalibrationEffect] = {}
     for name in wanted:
         change = fit_recalibration(name, validation, site.validation.y, site.task)
-        at = _choose_threshold(change(validation), site.validation, config) if site.task.binary else None
+        at = _choose_threshold(change(validation), site.validation, config, rules) if site.task.binary else None
         results[RECALIBRATED_PREFIX + name], tables = evaluate(change, at)
         released |= {
             RECALIBRATED_PREFIX + name + key.removeprefix(ALL_PATIENTS): tables[key]
@@ -188,15 +189,19 @@ def _explain_refusal(validation: Cohort, config: RunConfig) -> str:
     return ""
 
 
-def _choose_threshold(logits: Floats, validation: Cohort, config: RunConfig) -> float | None:
-    """Return the threshold that the run's rule chooses on validation logits, or None for the likelier class."""
-    rule, task = config.evaluation.threshold, validation.task
-    if rule == "likelier":
+def _choose_threshold(
+    logits: Floats, validation: Cohort, config: RunConfig, rules: ReleaseRules | None
+) -> float | None:
+    """Return the threshold that the run's rule chooses on validation logits, or None for the likelier class.
+
+    At a hospital it is chosen on counts as they may leave, because it leaves: on exact counts it is a patient's score.
+    """
+    wanted = config.evaluation
+    if wanted.threshold == "likelier":
         return None
-    worth = validation.utility if task.utility else None
-    together = np.zeros(len(logits), np.int64)
-    counts = count_predictions(logits, validation.y, together, 1, config.evaluation.bins, worth=worth)
-    return choose_threshold(counts.total(), rule)
+    counted = count_scores(logits.astype(np.float32), validation, config)
+    total = counted.total if rules is None else rules.coarsen_validation(counted.total, counted.people, counted.names)
+    return choose_threshold(total, wanted.threshold, wanted.false_alarms)
 
 
 def _compute_differences(after: ResampledFigures, before: ResampledFigures) -> dict[str, Figure]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import secrets
 
 import numpy as np
 
-from client.gate.guarded_settings import FORGETTING, LATENT_SUMS, allows, check_grain, check_settings
+from client.gate.guarded_settings import FORGETTING, LATENT_SUMS, UNMEASURED, allows, check_grain, check_settings
+from client.gate.plausible_scaling import check_scaling
 from client.gate.register import TOO_FEW, Register, open_register
-from client.gate.weights import check_first_weights, check_later_weights, digest_weights
+from client.gate.weights import check_first_weights, check_later_weights, digest_weights, get_update_path
 from client.policy import SitePolicy
 from client.privacy.checks import check_private_training
 from client.site import Site, load_site
@@ -28,6 +30,9 @@ from common.requests import (
 )
 from sites.cohort import Cohort
 
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
+RESERVED_RUNS = ("counts",)
+"""Names under which the ledger itself charges."""
 MAX_FORGETTING = 1.0
 """Largest product of learning rate, decay and steps of a round: an early step counts for exp(-1) of a late one."""
 SPLITS_OF_REQUEST: dict[type[Request], tuple[str, ...]] = {
@@ -48,6 +53,7 @@ def admit(context: SiteContext, request: Request) -> None:
     if context.simulated:
         return
     policy, config = context.policy, request.config
+    check_run_id(getattr(request, "run_id", None))
     check_settings(policy, config)
     if isinstance(request, ValidateRequest | FinalTestRequest):
         check_grain(policy, config)
@@ -57,6 +63,16 @@ def admit(context: SiteContext, request: Request) -> None:
     check_people(register, site, request, context)
     if isinstance(request, ModelRequest):
         check_model(register, site, request, context)
+
+
+def check_run_id(run: str | None) -> None:
+    """Refuse a run's name that is not a plain word: files of the run are called so.
+
+    Raises:
+        SiteError: says so.
+    """
+    if run and (not RUN_ID.fullmatch(run) or run in RESERVED_RUNS):
+        raise SiteError("policy: the run has no plain name, so nothing can be kept of it")
 
 
 def check_people(register: Register, site: Site, request: Request, context: SiteContext) -> None:
@@ -93,7 +109,10 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
     policy, run = context.policy, request.run_id
     register.ask("", "runs", run, None, policy.max_runs_per_month)
     register.bind(run, digest_settings(request))
+    check_scaling(site, request.config, request.scaling)
+    check_state(register, request)
     if isinstance(request, TrainRequest):
+        check_layers(policy, site, request)
         check_forgetting(policy, site.train, request)
         if request.round <= 1:
             check_first_weights(policy, request.config, site.task, request.weights)
@@ -117,6 +136,36 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
     else:
         limits = policy.max_rounds_per_run, policy.max_rounds_per_month
         register.ask(run, "validation", digest_question(request), *limits)
+
+
+def check_layers(policy: SitePolicy, site: Site, request: TrainRequest) -> None:
+    """Refuse training without privacy of a model in whose layers single people's parts cannot be measured.
+
+    Raises:
+        SiteError: says which models can be.
+    """
+    from client.gate.unit_support import is_measurable
+    from common import models
+
+    if request.config.privacy.on or policy.min_unit_patients <= 1 or allows(policy, UNMEASURED):
+        return
+    if not is_measurable(models.build_model(site.task, request.config.model, seed=0)):
+        raise SiteError(
+            f"policy: model {request.config.model.name} has layers in which one person's part cannot be measured: train "
+            f"it with privacy.epsilon, or the hospital allows it (allowed_settings: {UNMEASURED})"
+        )
+
+
+def check_state(register: Register, request: ModelRequest) -> None:
+    """Refuse a request that replaces the layers that this hospital keeps by the server's.
+
+    Raises:
+        SiteError: the hospital has trained in this run, and the request names no round of it.
+    """
+    if request.method.keeps_state and not request.state_round and get_update_path(register, request.run_id).exists():
+        first = isinstance(request, TrainRequest) and request.round <= 1
+        if not first:
+            raise SiteError("policy: this hospital keeps layers of this run, so a request must say of which round")
 
 
 def check_forgetting(policy: SitePolicy, train: Cohort, request: TrainRequest) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,12 +38,14 @@ class ReleaseRules:
         policy: the hospital's.
         may_release: whether a group of people may be reported, given the name of its table.
         answer_sizes: from people and groups of them, `(groups, people)`, to how many may be said to be in each.
+        answer_validation_sizes: the same, of validation patients.
         bootstrap_seed: seeds the draws of patients; secret, so that nobody can work back from an interval.
     """
 
     policy: SitePolicy
     may_release: Callable[[Mapping[str, Sequence[str]]], Mapping[str, bool]]
     answer_sizes: Callable[[Sequence[str], npt.NDArray[np.bool_]], Ints]
+    answer_validation_sizes: Callable[[Sequence[str], npt.NDArray[np.bool_]], Ints]
     bootstrap_seed: int
 
     @classmethod
@@ -55,12 +58,16 @@ class ReleaseRules:
             allowed = register.release(dataset, split, list(groups.values()), policy.min_cell_patients, run)
             return dict(zip(groups, allowed, strict=True))
 
-        def answer_sizes(names: Sequence[str], groups: npt.NDArray[np.bool_]) -> Ints:
-            return register.answer_sizes(dataset, f"cells of {split}", names, groups, policy.min_cell_patients, run)
+        def answer_sizes(
+            names: Sequence[str], groups: npt.NDArray[np.bool_], side: str = split
+        ) -> Ints:
+            return register.answer_sizes(
+                dataset, f"cells of {side}", names, groups, policy.min_cell_patients, run, policy.count_noise
+            )
 
         with register.open() as connection:
             seed = int.from_bytes(register.secret(connection)[8:14], "big")
-        return cls(policy, may_release, answer_sizes, seed)
+        return cls(policy, may_release, answer_sizes, partial(answer_sizes, side="validation"), seed)
 
     def allows(self, key: str) -> bool:
         """Return whether the policy lets a run choose a guarded setting."""
@@ -69,6 +76,11 @@ class ReleaseRules:
     def coarsen(self, total: Counts, people: Counts, names: Sequence[str]) -> Counts:
         """Return the counts of a table as they may leave; `names`: the people of the leading axis of `people`."""
         return coarsen_counts(total, people, self.policy, lambda groups: self.answer_sizes(names, groups))
+
+    def coarsen_validation(self, total: Counts, people: Counts, names: Sequence[str]) -> Counts:
+        """Return counts of validation patients as they may leave: what is chosen on them, such as a threshold, leaves."""
+        sizes = self.answer_validation_sizes
+        return coarsen_counts(total, people, self.policy, lambda groups: sizes(names, groups))
 
     def resample(self, total: Counts, people: Counts, resamples: int, seed: int) -> Counts:
         """Return resampled counts for intervals, drawn from the released ones: exact ones would reveal people.

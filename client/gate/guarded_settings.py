@@ -14,10 +14,12 @@ from client.policy import SitePolicy
 from common.config import RunConfig
 from common.errors import SiteError
 
-AGE_STEP = 5
-"""Bounds of age bands must be multiples of this number of years."""
+AGE_BOUNDS = (18.0, 40.0, 65.0, 80.0)
+"""Bounds of age bands, in years. Bounds of a run's own choice would cut bands of few people out of several answers."""
 LATENT_SUMS, LATENT_VIEW, FORGETTING = "detection.latent", "detection.view", "training.weight_decay"
 """Further keys of `SitePolicy.allowed_settings`: sums and counts in latent space, and strong decay of weights."""
+UNMEASURED = "model.unmeasured"
+"""Likewise: training without privacy of layers in which single people's parts cannot be measured."""
 ALL = "*"
 """In `SitePolicy.allowed_settings`: every guarded setting."""
 
@@ -60,8 +62,8 @@ GUARDED_SETTINGS = (
     ),
     GuardedSetting(
         "evaluation.subgroups.age",
-        lambda run: all(edge % AGE_STEP == 0 for edge in run.evaluation.subgroups.age),
-        f"cut age bands between any two patients, not at multiples of {AGE_STEP} years",
+        lambda run: all(edge in AGE_BOUNDS for edge in run.evaluation.subgroups.age),
+        f"cut age bands between any two patients, not at {', '.join(f'{edge:g}' for edge in AGE_BOUNDS)} years",
     ),
     GuardedSetting(
         "evaluation.explain",

@@ -8,15 +8,66 @@ by many, and no honest spread is a small part of this hospital's own.
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
+from client.input_scaling import compute_input_moments, resolve_scaling
+from client.site import Site
+from common.config import RunConfig
 from common.errors import SiteError
-from common.scaling import Arrays, Scaling, fit_standard_scaling
+from common.scaling import RANK_BINS, Arrays, Scaling, fit_standard_scaling
 
 MAX_SHIFT = 5.0
 """Most deviations of this hospital by which an agreed mean may differ from its own."""
 MAX_RATIO = 20.0
 """Largest ratio between an agreed deviation and this hospital's own, or the other way round."""
+
+
+MAX_RANK = 3.0**0.5 + 1e-6
+"""Largest number that a rank is replaced by (common/scaling.py)."""
+_checked: list[tuple[Site, str]] = []
+"""The last sites and digests of scalings that were found good."""
+
+
+def check_scaling(site: Site, config: RunConfig, sent: bytes) -> None:
+    """Refuse the scaling of a request if it is not of the kind that the run asks for, or not plausible here.
+
+    With differential privacy any scaling is harmless, and an honest one may be far off through its noise: there only
+    its form is checked.
+
+    Args:
+        site: with its inputs as they are.
+        config: the run.
+        sent: the scaling that came, or empty.
+
+    Raises:
+        SiteError: says so, and nothing of the hospital's values.
+    """
+    if not sent:
+        return
+    digest = hashlib.sha256(sent).hexdigest()
+    if any(known is site and found == digest for known, found in _checked):
+        return
+    kind = resolve_scaling(config.data, site.task)
+    try:
+        scaling = Scaling.from_bytes(sent)
+    except ValueError as error:
+        raise SiteError(str(error)) from None
+    width = len(site.task.features) + site.task.channels
+    shapes = {"standard": (0, RANK_BINS), "quantile": (width, RANK_BINS)}
+    if kind not in shapes or scaling.ranks.shape != shapes[kind]:
+        raise SiteError(f"policy: the scaling that came is not one of data.scaling={kind}")
+    if scaling.centre.shape != (width,) or scaling.spread.shape != (width,):
+        raise SiteError(f"the scaling is of {scaling.centre.size} columns, this task has {width}")
+    ranks = scaling.ranks.astype(np.float64)
+    rising = np.diff(ranks, axis=1) >= -1e-6
+    good = np.isfinite(scaling.centre) & np.isfinite(scaling.spread) & (scaling.spread > 0)
+    if not (good.all() and np.isfinite(ranks).all() and (np.abs(ranks) <= MAX_RANK).all() and rising.all()):
+        raise SiteError("policy: the scaling that came is none: it is not finite, or its ranks do not rise")
+    if not config.privacy.on:
+        check_base_scaling(scaling, compute_input_moments(site.train))
+    _checked[:] = [*_checked[-7:], (site, digest)]
 
 
 def check_base_scaling(base: Scaling, moments: Arrays) -> None:
@@ -37,4 +88,4 @@ def check_base_scaling(base: Scaling, moments: Arrays) -> None:
     ratio = base.spread / own.spread
     good = (shift <= MAX_SHIFT) & (ratio <= MAX_RATIO) & (ratio >= 1 / MAX_RATIO)
     if not (good | ~varies).all():
-        raise SiteError("policy: the scaling that came is not one of these inputs, so no histogram is placed by it")
+        raise SiteError("policy: the scaling that came is not one of these inputs")

@@ -162,11 +162,21 @@ class Register:
         return allowed
 
     def answer_sizes(
-        self, dataset: str, kind: str, names: Sequence[str], groups: npt.NDArray[np.bool_], floor: int, run: str
+        self,
+        dataset: str,
+        kind: str,
+        names: Sequence[str],
+        groups: npt.NDArray[np.bool_],
+        floor: int,
+        run: str,
+        noise: float = 0.0,
     ) -> npt.NDArray[np.int64]:
         """Return how many people each group has, or what was answered for a group that differs from it by few.
 
-        A group of fewer than `floor` people, or of nobody, gives SMALL: whether somebody is in it does not show.
+        A group of fewer than `floor` people, or of nobody, gives SMALL: whether somebody is in it does not show. Every
+        other answer is some people off, always the same for the same people, so that sums and differences of several
+        answers do not give the size of a group of few (the cell key method: Fraser and Wooton 2005, UNECE work session
+        on statistical data confidentiality).
 
         Args:
             dataset: the data set's name.
@@ -176,6 +186,7 @@ class Register:
             floor: groups that differ by fewer people get the same answer; up to twice as many where a secret offset
                 says so, so that a changed answer does not show whose change it was.
             run: the run that asked.
+            noise: standard deviation of what an answer is off, in people.
         """
         sizes = np.full(len(groups), SMALL, dtype=np.int64)
         with self.open() as connection:
@@ -197,11 +208,12 @@ class Register:
                 apart = (known != bits).sum(1)
                 near = np.flatnonzero(apart < limits)
                 if len(near):
-                    sizes[index] = int(known[near[apart[near].argmin()]].sum())
+                    answered = known[near[apart[near].argmin()]]
+                    sizes[index] = max(floor, int(answered.sum()) + draw_error(secret, answered, noise))
                     continue
                 known = np.vstack([known, bits])
                 limits = np.append(limits, floor + draw_offset(secret, bits, floor))
-                sizes[index] = int(bits.sum())
+                sizes[index] = max(floor, int(bits.sum()) + draw_error(secret, bits, noise))
                 row_ = (dataset, kind, np.packbits(bits[:width]).tobytes(), run, time.time())
                 connection.execute("INSERT OR IGNORE INTO releases VALUES (?, ?, ?, ?, ?)", row_)
         return sizes
@@ -289,6 +301,16 @@ def draw_offset(secret: bytes, group: npt.NDArray[np.bool_], floor: int) -> int:
     """Return a number below `floor` that only the site can compute; the same group always has the same number."""
     members = np.flatnonzero(group).astype(np.int64).tobytes()
     return hmac.new(secret, b"offset" + members, hashlib.sha256).digest()[0] % floor
+
+
+def draw_error(secret: bytes, group: npt.NDArray[np.bool_], deviation: float) -> int:
+    """Return by how many people an answer about a group is off: at most 4 deviations, the same for the same group."""
+    if not deviation:
+        return 0
+    members = np.flatnonzero(group).astype(np.int64).tobytes()
+    key = hmac.new(secret, b"error" + members, hashlib.sha256).digest()
+    drawn = np.random.default_rng(int.from_bytes(key[:16], "big")).normal()
+    return round(deviation * float(np.clip(drawn, -4, 4)))
 
 
 def hash_person(secret: bytes, name: str) -> str:

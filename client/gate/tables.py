@@ -101,14 +101,17 @@ def resample_table(total: Counts, resamples: int, rng: np.random.Generator) -> C
 def answer_rows(confusion: Ints, by_person: Ints, floor: int, sizes: Sizes) -> Ints:
     """Return a confusion matrix `(..., rows, columns)` whose cells are what the register answers for their people.
 
-    The largest cell of each row is what the others leave of the row's people; a row of fewer than `floor` people is 0.
+    The largest cell of each row is what the others leave of the row's people, as many as the register answers for them;
+    a row of fewer than `floor` people is 0.
     """
     answered = np.zeros_like(confusion)
     for row in np.ndindex(confusion.shape[:-1]):
         whole = int(confusion[row].sum())
         if whole < floor:
             continue
-        counts = sizes((by_person[(slice(None), *row)] > 0).T)
+        cells = (by_person[(slice(None), *row)] > 0).T
+        whole = int(sizes(cells.any(0)[None])[0])
+        counts = sizes(cells)
         largest = int(confusion[row].argmax())
         counts[largest] = 0
         counts[largest] = max(whole - int(counts.sum()), 0)
@@ -175,10 +178,15 @@ def hide_rare_columns(moments: dict[str, Floats], floor: int) -> dict[str, Float
     return {**hidden, "missing": np.where(rare, moments["count"] + moments["missing"], moments["missing"])}
 
 
-def merge_rank_bins(histogram: Floats, floor: int) -> Floats:
+BinNoise = Callable[[int, int, int], int]
+"""From a column, the first bin and the bin behind the last, to by how many values their count is off."""
+
+
+def merge_rank_bins(histogram: Floats, floor: int, error: BinNoise | None = None) -> Floats:
     """Return histograms of inputs `(inputs, bins)`, neighbouring bins merged until each holds `floor` values.
 
     The merged bins are as in `merge_bins`, by values rather than people: a person with many rows counts many times.
+    Their counts are off by `error`, and at least `floor`.
     """
     merged = np.zeros_like(histogram)
 
@@ -190,6 +198,8 @@ def merge_rank_bins(histogram: Floats, floor: int) -> Floats:
             cut(row, middle, end)
         elif sum(halves) >= floor or end - first == histogram.shape[1]:
             merged[row, middle] = sum(halves)
+            if error is not None and sum(halves):
+                merged[row, middle] = max(floor, sum(halves) + error(row, first, end))
 
     for row in range(len(histogram)):
         cut(row, 0, histogram.shape[1])

@@ -1,18 +1,21 @@
-"""Protection of people against crafted models: the effective number of people behind each unit's update, and noise.
+"""Protection of people against crafted models: how many people each weight's update rests on, and noise.
 
-The gradient of a unit's weights is a sum over people: each person's input times the gradient of the loss at the unit's
-output. A crafted model can make that output gradient nearly zero for all people but one (a trap weight,
-arXiv:2112.02918). The update of the unit's weights, divided by that of its bias, is then that person's input. If two
-units differ by one person, the difference of their updates reveals that person's input in the same way. A hospital
-therefore measures during training how much each person contributes to each unit of each linear or convolutional layer,
-and
+The gradient of a weight is a sum over people: the gradient of the loss at a unit's output times one number of the
+unit's input. A crafted model, or a rare value of an input, can make this sum rest on one person: a unit that is active
+for nobody else (a trap weight, arXiv:2112.02918), or an input that is 0 for everybody else, such as a rare code. The
+update of that weight is then the person's value, or its sign the person's outcome. If two weights differ by one person,
+so does the difference of their updates. A hospital therefore measures during training how much each person contributes
+to the gradient of every single weight, and
 
-- sends no update of a unit whose effective number of people, (sum of parts)^2 / (sum of squared parts), is too small;
-- adds noise to every unit's update, in proportion to the largest single person's part of it, so that a difference of
-  units does not reveal one person. With n people that part is about 1/n of the update, so training suffers little.
+- sends no update of a weight whose effective number of people, (sum of parts)^2 / (sum of squared parts), is too small;
+- adds noise to every weight's update, with the standard deviation of the largest part that one person has in it. With n
+  people of equal parts that is 1/n of what they contribute, so training suffers little.
 
-This is not differential privacy: a server that repeats a crafted model over many rounds averages the noise away. Layers
-of other kinds (recurrent, attention, norms) are not measured; their noise follows the largest part in any layer.
+This is not differential privacy: a server that repeats a crafted model over many rounds averages the noise away.
+
+The parts are computed as DP-SGD does (client/privacy/ghost_norms.py), for linear layers, convolutions and norms. Other
+layers (recurrent, attention) cannot be measured; a hospital trains them only with differential privacy, or if its
+policy allows them.
 """
 
 from __future__ import annotations
@@ -25,40 +28,63 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from client.privacy.ghost_norms import LayerCall, UnitGroup, find_trained_layers, is_supported_layer
 from common.arrays import Weights
+from common.sections.training import TrainingConfig
 from sites.cohort import Cohort
 
-MEASURED_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+MAX_GROUPS = 256
+"""People are measured in at most so many groups; a group counts as one person, which only adds to the protection."""
+MAX_NUMBERS = 2**26
+"""Most numbers (groups times weights) that are held at once; larger models are measured in fewer groups."""
+ADAM_EPSILON = 1e-8
+Floats = npt.NDArray[np.float64]
+
+
+def is_measurable(model: nn.Module) -> bool:
+    """Return whether each person's part can be measured in every trained weight of a model."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return find_trained_layers(model, trained) is not None
 
 
 class UnitSupport:
-    """Measures each person's part of the gradient of each unit, summed over the steps of a round.
-
-    A part is the absolute gradient at the unit's output times the norm of the layer's input.
+    """Measures each person's part of the gradient of each weight, summed over the steps of a round.
 
     Args:
         model: the model that trains.
         cohort: its training examples, in the order of the rows that `set_rows` names.
+        floor: fewest effective people of a weight that is sent, so that groups of people stay more numerous.
     """
 
-    def __init__(self, model: nn.Module, cohort: Cohort) -> None:
+    def __init__(self, model: nn.Module, cohort: Cohort, floor: int) -> None:
         self._model = model
-        person = np.asarray(cohort.persons, dtype=object)[cohort.patient]
-        self._person = torch.from_numpy(np.unique(person, return_inverse=True)[1].astype(np.int64))
-        self._people = int(self._person.max()) + 1 if len(person) else 0
-        self._layers = {name: part for name, part in model.named_modules() if isinstance(part, MEASURED_LAYERS)}
+        person = np.unique(np.asarray(cohort.persons, dtype=object)[cohort.patient], return_inverse=True)[1]
+        people = int(person.max()) + 1 if len(person) else 0
+        size = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        groups = max(1, min(people, MAX_GROUPS, max(MAX_NUMBERS // max(size, 1), 4 * floor)))
+        # people are spread over groups at random, so that no server knows who is measured together
+        spread = np.random.default_rng().permutation(people) % groups
+        self._group = torch.from_numpy(spread[person].astype(np.int64))
+        self._groups = groups
+        self._layers = {name: part for name, part in model.named_modules() if is_supported_layer(part)}
         self._parts: dict[str, Tensor] = {}
+        self._squares: dict[str, Tensor] = {}
+        self._step: dict[str, Tensor] = {}
+        self._steps = 0
+        self._failed: set[str] = set()
         self._rows: Tensor | None = None
 
     def set_rows(self, rows: Tensor) -> None:
         """Set the rows of the examples that the next step trains on."""
+        self._finish_step()
         self._rows = rows
+        self._steps += 1
 
     @contextmanager
     def measure(self) -> Iterator[None]:
         """Return a context manager that measures all training steps inside it."""
         hooks = [
-            part.register_forward_hook(lambda _, given, output, name=name: self._watch(name, given[0], output))
+            part.register_forward_hook(lambda part, given, output, name=name: self._watch(name, part, given[0], output))
             for name, part in self._layers.items()
         ]
         try:
@@ -66,98 +92,112 @@ class UnitSupport:
         finally:
             for hook in hooks:
                 hook.remove()
+            self._finish_step()
 
-    def _watch(self, name: str, given: Tensor, output: Tensor) -> None:
+    def _watch(self, name: str, part: nn.Module, given: Tensor, output: Tensor) -> None:
         rows = self._rows
         if rows is None or not output.requires_grad:
             return
-        person = self._person[rows.cpu()]
-        length = (given.detach().flatten(1).double().square().sum(1) + 1).sqrt().cpu()  # the 1 is the bias' input
-        axis = 1 if isinstance(self._layers[name], nn.Conv1d | nn.Conv2d) else output.ndim - 1
+        if len(output) != len(rows) or len(given) != len(rows):
+            self._failed.add(name)
+            return
+        order = torch.argsort(self._group[rows.cpu()], stable=True)
+        present, count = torch.unique_consecutive(self._group[rows.cpu()][order], return_counts=True)
+        into, place = given.detach()[order.to(given.device)], order.to(given.device)
 
-        def add(gradient: Tensor) -> None:
-            if len(gradient) != len(person):
-                return
-            others = [i for i in range(1, gradient.ndim) if i != axis]
-            size = gradient.detach().abs()
-            part = (size.sum(others) if others else size).double().cpu() * length[:, None]
-            if name not in self._parts:
-                self._parts[name] = torch.zeros(self._people, part.shape[1], dtype=torch.float64)
-            self._parts[name].index_add_(0, person, part)
+        def add(slope: Tensor) -> None:
+            call = LayerCall(
+                name, part, into, slope.detach()[place], UnitGroup(count.numpy().astype(np.int64), into.device)
+            )
+            gradients = {which: (raw, tuple(range(raw.ndim))) for which, raw in call.small_gradients().items()}
+            if (large := call.weight_gradients()) is not None:
+                gradients["weight"] = large
+            for which, (raw, axes) in gradients.items():
+                key = f"{name}.{which}"
+                held = self._step.get(key)
+                if held is None:
+                    shape = [raw.shape[axis] for axis in axes][1:]
+                    held = self._step[key] = torch.zeros(self._groups, *shape)
+                held.index_add_(0, present, raw.permute(axes).float().cpu())
 
         output.register_hook(add)  # type: ignore[no-untyped-call]
 
-    def count_people(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Return the effective number of people of each unit, by layer; 0 for a unit without gradient."""
+    def _finish_step(self) -> None:
+        for key, signed in self._step.items():
+            square = signed.double().sum(0).square()
+            if key not in self._parts:
+                self._parts[key] = torch.zeros_like(signed)
+                self._squares[key] = torch.zeros_like(square)
+            self._parts[key] += signed.abs()
+            self._squares[key] += square
+        self._step = {}
+
+    def count_people(self) -> dict[str, Floats]:
+        """Return the effective number of people of each weight, by parameter; 0 for a weight without gradient."""
         effective = {}
         for name, part in self._parts.items():
-            squares = (part**2).sum(0)
-            effective[name] = torch.where(squares > 0, part.sum(0) ** 2 / squares.clamp(min=1e-300), 0.0).numpy()
+            scaled = part.double() / part.amax(0).double().clamp(min=1e-300)  # squares of tiny numbers would be 0
+            squares = scaled.square().sum(0)
+            effective[name] = torch.where(squares > 0, scaled.sum(0) ** 2 / squares.clamp(min=1e-300), 0.0).numpy()
         return effective
 
-    def find_largest_parts(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Return the largest single person's share of each unit's gradient, by layer; 0 for a unit without gradient."""
-        largest = {}
-        for name, part in self._parts.items():
-            total = part.sum(0)
-            largest[name] = torch.where(total > 0, part.max(0).values / total.clamp(min=1e-300), 0.0).numpy()
-        return largest
+    def find_largest_steps(self, config: TrainingConfig) -> dict[str, Floats]:
+        """Return, for each weight by parameter, how far the person with the largest part moved it at most.
 
-    def protect(self, sent: Weights, floor: int, noise: float, rng: np.random.Generator) -> int:
-        """Withhold units with few people, add noise to the others, and return the number of units withheld.
+        Args:
+            config: gives the optimiser. With SGD, the learning rate times the part, and the sum of the momentum's
+                powers. With AdamW, the part divided by the root mean square of the gradient, times the learning rate,
+                and at most the learning rate for each step.
+        """
+        moved = {}
+        for name, part in self._parts.items():
+            largest = part.amax(0).double()
+            if config.optimizer == "sgd":
+                moved[name] = (config.lr / (1 - min(config.momentum, 0.999)) * largest).numpy()
+                continue
+            typical = (self._squares[name] / max(self._steps, 1)).sqrt()
+            moved[name] = (config.lr * (largest / (typical + ADAM_EPSILON)).clamp(max=self._steps)).numpy()
+        return moved
+
+    def protect(
+        self,
+        sent: Weights,
+        floor: int,
+        noise: float,
+        config: TrainingConfig,
+        rng: np.random.Generator,
+        *,
+        unmeasured: bool = False,
+    ) -> int:
+        """Withhold weights with few people, add noise to the others, and return the number of weights withheld.
 
         The trained model's weights are changed in place.
 
         Args:
             sent: the weights that the round started from.
-            floor: minimum effective number of people of a unit; units below it keep the weights that were sent.
-            noise: norm of the noise on a unit's update, as a multiple of the largest single person's part of it.
+            floor: minimum effective number of people of a weight; weights below it stay as they were sent.
+            noise: standard deviation of the noise, as a multiple of the largest single person's part.
+            config: gives the optimiser.
             rng: generator of the noise; a hospital seeds it from the operating system.
+            unmeasured: whether weights of layers that cannot be measured are sent as they are; else they are withheld.
         """
-        now = {name: value.detach().cpu().numpy() for name, value in self._model.state_dict().items()}
-        update, count = self.withhold(sent, now, floor)
-        update = self.add_noise(sent, update, noise, rng)
+        people, moved = self.count_people(), self.find_largest_steps(config)
+        withheld = 0
         with torch.no_grad():
-            for name, value in self._model.state_dict().items():
-                value.copy_(torch.from_numpy(np.array(update[name])))
-        return count
-
-    def add_noise(self, sent: Weights, update: Weights, noise: float, rng: np.random.Generator) -> Weights:
-        """Return an update with noise on every unit that changed."""
-        shares = self.find_largest_parts()
-        most = max((float(share.max(initial=0.0)) for share in shares.values()), default=1.0)
-        changed = dict(update)
-        for name, value in update.items():
-            if name not in sent or not np.issubdtype(value.dtype, np.floating):
-                continue
-            layer = name.rpartition(".")[0]
-            step = value.astype(np.float64) - sent[name]
-            rows = step.reshape(len(step), -1) if step.ndim else step.reshape(1, 1)
-            share = shares.get(layer, np.zeros(0))
-            share = share if len(share) == len(rows) else np.full(len(rows), most)
-            # a part can outweigh the sum where parts cancel: the length of the whole layer's mean step bounds it below
-            length = np.maximum(np.linalg.norm(rows, axis=1), np.linalg.norm(rows) / np.sqrt(len(rows)))
-            scale = noise * share * length / np.sqrt(rows.shape[1])
-            scale = np.where((rows != 0).any(1), scale, 0.0)
-            drawn = rng.normal(size=rows.shape) * scale[:, None]
-            changed[name] = (value + drawn.reshape(value.shape)).astype(value.dtype)
-        return changed
-
-    def withhold(self, sent: Weights, update: Weights, floor: int) -> tuple[Weights, int]:
-        """Return an update without the units that rest on fewer than `floor` people, and the number of these units.
-
-        They keep the weights that were sent. So does a unit without gradient: only weight decay changed it.
-        """
-        changed = dict(update)
-        count = 0
-        for name, people in self.count_people().items():
-            few = people < floor
-            if not few.any():
-                continue
-            count += int(few.sum())
-            for part in ("weight", "bias"):
-                key = f"{name}.{part}"
-                if key in changed and key in sent and len(changed[key]) == len(few):
-                    mask = few.reshape(-1, *[1] * (changed[key].ndim - 1))
-                    changed[key] = np.where(mask, sent[key], changed[key]).astype(changed[key].dtype)
-        return changed, count
+            for name, parameter in self._model.named_parameters():
+                if name not in sent or not parameter.requires_grad:
+                    continue
+                start = np.asarray(sent[name], dtype=np.float64)
+                now = parameter.detach().cpu().numpy().astype(np.float64)
+                layer = name.rpartition(".")[0]
+                if unmeasured and layer not in self._layers:
+                    continue
+                if name not in people or layer in self._failed:
+                    few = np.ones(now.shape, dtype=bool)
+                    added = np.zeros(now.shape)
+                else:
+                    few = people[name] < floor
+                    added = rng.normal(size=now.shape) * noise * moved[name]
+                withheld += int(few.sum())
+                parameter.copy_(torch.from_numpy(np.where(few, start, now + added).astype(np.float32)))
+        return withheld

@@ -73,7 +73,8 @@ def keep_update(register: Register, run: str, sent: Weights, update: Weights, *,
     path = get_update_path(register, run)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     longest = max(read_longest(path), measure_distance(update, sent))
-    arrays = {f"sent/{name}": np.asarray(value, order="C") for name, value in sent.items() if name in update}
+    # layers that stay here are not in the update: what the server sends for them may not move at all
+    arrays = {f"sent/{name}": np.asarray(value, order="C") for name, value in sent.items()}
     arrays |= {f"update/{name}": np.asarray(value, order="C") for name, value in update.items()}
     arrays["longest"] = np.asarray(longest if bounded else np.inf)
     files.write_bytes(path, save(arrays))
@@ -102,10 +103,14 @@ def check_later_weights(policy: SitePolicy, register: Register, run: str, weight
         raise SiteError("policy: this hospital has not trained in this run, so it cannot check the weights") from None
     except (OSError, SafetensorError):
         raise SiteError("policy: this hospital's last update cannot be read, so it cannot check the weights") from None
-    update = {name.removeprefix("update/"): value for name, value in previous.items() if name.startswith("update/")}
+    sent, update = (
+        {name.removeprefix(kind): value for name, value in previous.items() if name.startswith(kind)}
+        for kind in ("sent/", "update/")
+    )
     if not math.isfinite(float(previous["longest"])):
         return
-    if any(name not in weights or weights[name].shape != value.shape for name, value in update.items()):
+    update = sent | update
+    if set(weights) != set(update) or any(weights[name].shape != value.shape for name, value in update.items()):
         raise SiteError("policy: the weights are not of the model that this hospital trained in this run")
     allowed = policy.max_weight_distance * float(previous["longest"]) + SAME * max(1, len(update)) ** 0.5
     if not measure_distance(weights, update) <= allowed:

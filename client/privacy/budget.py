@@ -80,10 +80,11 @@ def needs_noisy_sums(config: RunConfig, task: Task) -> bool:
 def get_planned_steps(config: RunConfig) -> GaussianSteps | None:
     """Return all steps of a run whose noise is given, or None if the noise is to be solved."""
     privacy = config.privacy
-    return None if privacy.sigma is None else GaussianSteps(privacy.participation, privacy.sigma, _steps(config))
+    return None if privacy.sigma is None else GaussianSteps(privacy.participation, privacy.sigma, count_run_steps(config))
 
 
-def _steps(config: RunConfig) -> int:
+def count_run_steps(config: RunConfig) -> int:
+    """Return how many private steps a run plans."""
     rounds = config.federation.rounds
     if config.privacy.kind == "hospital":
         return rounds
@@ -141,7 +142,7 @@ def solve_training_noise(
     assert privacy.epsilon is not None
     others = (GaussianSteps(1.0, solve_sums_noise(config, rows, run), 1),) if statistics else ()
     return solve_noise(
-        privacy.epsilon, privacy.delta, privacy.participation, _steps(config), privacy.accountant, others
+        privacy.epsilon, privacy.delta, privacy.participation, count_run_steps(config), privacy.accountant, others
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from client.gate.register import TOO_FEW
 from client.privacy.accounting import compute_epsilon
-from client.privacy.budget import get_planned_steps, open_ledger
+from client.privacy.budget import count_run_steps, get_planned_steps, open_ledger
 from client.privacy.units import TRAINING_PEOPLE_KEY, UNIT_NAMES, count_units, digest_training_people
 from client.site import Site
 from client.site_context import SiteContext
@@ -14,6 +14,10 @@ from common.errors import SiteError
 
 MIN_SIGMA = 0.3
 """Least noise multiplier that a hospital computes an epsilon for: below it that takes minutes, and promises nothing."""
+
+
+MAX_STEPS = 1_000_000
+"""Most private steps that a hospital computes an epsilon for: the accountants of more take minutes."""
 
 
 def check_planned_epsilon(context: SiteContext, config: RunConfig) -> None:
@@ -58,6 +62,11 @@ def check_private_training(context: SiteContext, site: Site, config: RunConfig) 
         raise SiteError("policy: privacy.noise=seeded is NOT PRIVATE and not allowed here")
     if privacy.delta > policy.max_delta:
         raise SiteError(f"policy: privacy.delta={privacy.delta:g} is above the {policy.max_delta:g} allowed here")
+    if not context.simulated and count_run_steps(config) > MAX_STEPS:
+        raise SiteError(
+            f"policy: the run plans {count_run_steps(config):,} private steps, above the {MAX_STEPS:,} that are accounted for: "
+            "raise privacy.sampling, or train fewer rounds or epochs"
+        )
     check_planned_epsilon(context, config)
     if privacy.kind == "hospital" and privacy.noise_at == "server" and not policy.server_noise:
         raise SiteError("policy: privacy.noise_at=server is not allowed here: this hospital adds its noise itself")

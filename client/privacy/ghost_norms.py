@@ -93,17 +93,24 @@ class LayerCall:
         return 4 * steps**2 < self.module.weight.numel()
 
     def ghost_norms_squared(self) -> Tensor:
-        """Return the squared norms `(units,)` of the weight's gradients, with a bound on the rounding error added."""
+        """Return the squared norms `(units,)` of the weight's gradients, with a bound on the rounding error added.
+
+        In float64, and from inputs and slopes brought to size 1 by powers of two: a square in float32 is 0 below 1e-23,
+        and a gradient whose norm seems to be 0 would not be clipped, whatever the clipping norm is.
+        """
         if isinstance(self.module, nn.Linear):
-            into, slope = self._steps(self.into), self._steps(self.slope)
+            (into, first), (slope, second) = _to_size_one(self._steps(self.into)), _to_size_one(self._steps(self.slope))
             if into.shape[1] == 1:
-                return into.square().sum((1, 2)) * slope.square().sum((1, 2)) * (1 + ROUNDING)
+                squares = into.square().sum((1, 2)) * slope.square().sum((1, 2)) * (1 + ROUNDING)
+                return squares.double() * (first * second).square()
             pairs = torch.bmm(into, into.transpose(1, 2)), torch.bmm(slope, slope.transpose(1, 2))
         else:
             assert isinstance(self.module, nn.Conv1d | nn.Conv2d)
-            pairs = _conv_pairs(self.module, self.into, self.slope)
+            (into, first), (slope, second) = _to_size_one(self.into), _to_size_one(self.slope)
+            pairs = _conv_pairs(self.module, into, slope)
         traces = [held.diagonal(dim1=1, dim2=2).sum(1) for held in pairs]
-        return (pairs[0] * pairs[1]).sum((1, 2)).clamp(min=0) + ROUNDING * traces[0] * traces[1]
+        squares = (pairs[0] * pairs[1]).sum((1, 2)).clamp(min=0) + ROUNDING * traces[0] * traces[1]
+        return squares.double() * (first * second).square()
 
     def weight_gradients(self) -> ParameterGradients | None:
         """Return each unit's gradients of the weight of a linear layer or a convolution."""
@@ -205,7 +212,7 @@ class GradientPass:
             usable = norm.isfinite()
             if not bool(usable.all()):
                 return usable
-            factor = torch.where(norm > limit, limit / norm, 1.0)
+            factor = torch.where(norm > limit, limit / norm, 1.0).float()
             total = {name: (factor @ raw.flatten(1)).view(1, *raw.shape[1:]).permute(order)[0]
                      for name, (raw, order) in self._stored}  # fmt: skip
             shapes = [raw.shape[1:] for _, raw in self._narrow]
@@ -274,10 +281,11 @@ def find_trained_layers(model: nn.Module, trained: dict[str, nn.Parameter]) -> d
     """Return the layers with trained parameters by name, or None if one of them is not supported."""
     holders = {name.rpartition(".")[0] for name in trained}
     layers = {name: module for name, module in model.named_modules() if name in holders}
-    return layers if all(name and _is_supported(module) for name, module in layers.items()) else None
+    return layers if all(name and is_supported_layer(module) for name, module in layers.items()) else None
 
 
-def _is_supported(module: nn.Module) -> bool:
+def is_supported_layer(module: nn.Module) -> bool:
+    """Return whether the gradients of single units of a layer can be computed here."""
     if isinstance(module, nn.Conv1d | nn.Conv2d):
         row = (module.kernel_size[0], module.stride[0], module.padding[0]) == (1, 1, 0)
         flat = type(module) is nn.Conv1d or (type(module) is nn.Conv2d and row)
@@ -286,8 +294,16 @@ def _is_supported(module: nn.Module) -> bool:
 
 
 def _squared_norm(raw: Tensor) -> Tensor:
-    squared: Tensor = torch.linalg.vector_norm(raw, dim=1).square()
+    squared: Tensor = torch.linalg.vector_norm(raw, dim=1, dtype=torch.float64).square()
     return squared
+
+
+def _to_size_one(held: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each unit's `held` `(units, ...)` divided by a power of two near its largest number, and these powers."""
+    largest = held.abs().flatten(1).amax(1).double()
+    exponent = torch.frexp(largest).exponent
+    power = torch.where(largest > 0, torch.ldexp(torch.ones_like(largest), exponent), 1.0)
+    return (held.double() / power.view(-1, *(1,) * (held.ndim - 1))).to(held.dtype), power
 
 
 def _join_calls(calls: Sequence[LayerCall]) -> LayerCall:

@@ -89,10 +89,11 @@ class UnitGradients:
                 total += self._ghost(some, rows, limit)
             return total.cpu().numpy()
         for parts in self._parts(units, rows):
-            norms = [torch.linalg.vector_norm(raw.flatten(1), dim=1) for raw, _ in parts.values()]
+            # in float64: a square in float32 is 0 below 1e-23, and a norm of 0 would not be clipped
+            norms = [torch.linalg.vector_norm(raw.flatten(1), dim=1, dtype=torch.float64) for raw, _ in parts.values()]
             norm = torch.stack(norms).norm(dim=0)
             usable = norm.isfinite()
-            share = torch.where(norm > limit, limit / norm, 1.0)[usable]
+            share = torch.where(norm > limit, limit / norm, 1.0)[usable].float()
             sums = [(share @ raw[usable].flatten(1)) for raw, _ in parts.values()]
             total += torch.cat(sums).double()
         return total.cpu().numpy()

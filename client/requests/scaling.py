@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
+
 from client.gate.plausible_scaling import check_base_scaling
-from client.gate.register import TOO_FEW, open_register
-from client.gate.tables import hide_rare_columns, merge_rank_bins
+from client.gate.register import TOO_FEW, draw_error, open_register
+from client.gate.tables import BinNoise, hide_rare_columns, merge_rank_bins
 from client.input_scaling import compute_input_histogram, compute_input_moments
 from client.privacy.checks import check_private_training
 from client.privacy.noisy_counts import release_training_counts
@@ -19,7 +21,8 @@ from common.errors import SiteError
 from common.replies import ScalingReply
 from common.reports import ScalingReport
 from common.requests import ScalingRequest
-from common.scaling import Scaling
+from common.scaling import Scaling, rank_bins
+from sites.cohort import Cohort
 
 MAX_HISTOGRAMS_PER_MONTH = 100
 """Different scalings by which a hospital places histograms of its inputs in 30 days."""
@@ -55,5 +58,27 @@ def handle_scaling(context: SiteContext, request: ScalingRequest) -> ScalingRepl
             register.ask("", "histograms", hashlib.sha256(request.base).hexdigest(), None, MAX_HISTOGRAMS_PER_MONTH)
         sums = compute_input_histogram(site.train, base)
         if not context.simulated:
-            sums = {"histogram": merge_rank_bins(sums["histogram"], context.policy.min_cell_patients)}
+            error = bin_errors(context, site.train, base)
+            sums = {"histogram": merge_rank_bins(sums["histogram"], context.policy.min_cell_patients, error)}
     return ScalingReply(site.name, ScalingReport(), sums=dict(sums))
+
+
+def bin_errors(context: SiteContext, train: Cohort, base: Scaling) -> BinNoise:
+    """Return by how many values the count of some bins of a feature is off, the same for the same examples.
+
+    Histograms of signals hold many values of each person and are exact.
+    """
+    width = train.features.shape[1]
+    place = rank_bins(train.features, base.centre[:width], base.spread[:width])
+    place[np.isnan(train.features)] = -1
+    register = open_register(context)
+    with register.open() as connection:
+        secret = register.secret(connection)
+
+    def error(column: int, first: int, end: int) -> int:
+        if column >= width:
+            return 0
+        members = (place[:, column] >= first) & (place[:, column] < end)
+        return draw_error(secret + column.to_bytes(4, "big"), members, context.policy.count_noise)
+
+    return error

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 from torch import nn
 
+from client.gate.guarded_settings import UNMEASURED, allows
 from client.gate.register import TOO_FEW
 from client.gate.unit_support import UnitSupport
 from client.privacy import budget, hospital_level
@@ -131,11 +132,18 @@ def _training_function(
         policy = context.policy
         if purpose != "train" or (policy.min_unit_patients <= 1 and not policy.update_noise):
             return train_plainly()  # a simulation; or a personal model, which does not leave
-        support = UnitSupport(model, site.train)
+        support = UnitSupport(model, site.train, policy.min_unit_patients)
         with support.measure():
             result = train_plainly(on_rows=support.set_rows)
         entropy = np.random.default_rng(secrets.randbits(128))
-        support.protect(request.weights, policy.min_unit_patients, policy.update_noise, entropy)
+        support.protect(
+            request.weights,
+            policy.min_unit_patients,
+            policy.update_noise,
+            config.training,
+            entropy,
+            unmeasured=allows(policy, UNMEASURED),
+        )
         return result
 
     return train

@@ -29,7 +29,7 @@ class PrivacyConfig(Section):
     )
     delta: float = Field(1e-5, gt=0, lt=1, description="must be below 1 / (number of units) at every site")
     clip: float = Field(
-        1.0, gt=0, le=1e6, description="clipping norm of one unit's gradient; level hospital: of a site's update"
+        1.0, ge=1e-6, le=1e6, description="clipping norm of one unit's gradient; level hospital: of a site's update"
     )
     sampling: float = Field(
         0.05, gt=0, le=1, description="probability that a unit takes part in a step; an epoch has 1 / sampling steps"
