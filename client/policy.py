@@ -46,14 +46,14 @@ class SitePolicy(Section):
         5, ge=0, description="withhold the update of a weight that rests on fewer patients; 0: never"
     )
     update_noise: float = Field(
-        1.0, ge=0, le=100, description="noise on each weight's update, in parts of the patient who has the largest in it"
+        1.0, ge=0, le=100, description="noise on each weight's update, in parts of the patient with the largest in it"
     )
     round_counts_to: int = Field(5, ge=1, le=1000, description="round counts of predictions to multiples of this")
     count_noise: float = Field(
         1.5,
         ge=0,
         le=100,
-        description="standard deviation, in patients, by which a count of patients is off; the same for the same patients",
+        description="standard deviation, in patients, by which a count is off; the same for the same patients",
     )
     max_bins: int = Field(62, ge=16, le=4096, description="most bins of a score histogram")
     start_weights: Literal["seed", "any"] = Field(

@@ -1,7 +1,7 @@
 """Keeps torch's compiler out of a process that compiles nothing: 100 MB of memory and a second of processor time.
 
-Every optimiser of torch 2 imports `torch._dynamo` at its first step, only to tell a compiler that is not there to stay
-out. `skip_compiler` puts a module in its place that answers these two calls; whatever else is asked of it loads the
+Every optimiser of torch 2 imports `torch._dynamo` at its first step, only to direct a compiler that is not there to
+stay out. `skip_compiler` puts a module in its place that answers these two calls; any other use of it loads the
 real one.
 """
 

@@ -125,6 +125,9 @@ def evaluate_site(
         one_class = cohort.y.ndim == 1
         people = count_class_patients(cohort, rows) if one_class else _count_label_patients(cohort, rows, hidden[name])
         groups = calibration.count_patients_in_groups(counted.people.scores)
+        number = len(counted.names)
+        if rules is not None and name != ALL_PATIENTS:
+            number = rules.round_people([number])[0]
         if rules is not None and not shares:
             own_seed = seed_for(seed, site.name, name, str(total.confusion.tolist()))
             drawn = rules.resample(total, counted.people, wanted.bootstrap, own_seed)
@@ -132,7 +135,7 @@ def evaluate_site(
             site.task,
             total,
             drawn,
-            len(counted.names) if rules is None or name == ALL_PATIENTS else rules.round_people([len(counted.names)])[0],
+            number,
             people if rules is None else rules.round_people(people),
             threshold=threshold,
             operating=wanted.operating,

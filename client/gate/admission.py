@@ -151,8 +151,8 @@ def check_layers(policy: SitePolicy, site: Site, request: TrainRequest) -> None:
         return
     if not is_measurable(models.build_model(site.task, request.config.model, seed=0)):
         raise SiteError(
-            f"policy: model {request.config.model.name} has layers in which one person's part cannot be measured: train "
-            f"it with privacy.epsilon, or the hospital allows it (allowed_settings: {UNMEASURED})"
+            f"policy: model {request.config.model.name} has layers in which one person's part cannot be measured: "
+            f"train it with privacy.epsilon, or the hospital allows it (allowed_settings: {UNMEASURED})"
         )
 
 

@@ -58,9 +58,7 @@ class ReleaseRules:
             allowed = register.release(dataset, split, list(groups.values()), policy.min_cell_patients, run)
             return dict(zip(groups, allowed, strict=True))
 
-        def answer_sizes(
-            names: Sequence[str], groups: npt.NDArray[np.bool_], side: str = split
-        ) -> Ints:
+        def answer_sizes(names: Sequence[str], groups: npt.NDArray[np.bool_], side: str = split) -> Ints:
             return register.answer_sizes(
                 dataset, f"cells of {side}", names, groups, policy.min_cell_patients, run, policy.count_noise
             )
@@ -78,7 +76,7 @@ class ReleaseRules:
         return coarsen_counts(total, people, self.policy, lambda groups: self.answer_sizes(names, groups))
 
     def coarsen_validation(self, total: Counts, people: Counts, names: Sequence[str]) -> Counts:
-        """Return counts of validation patients as they may leave: what is chosen on them, such as a threshold, leaves."""
+        """Return counts of validation patients as they may leave, for what is chosen on them and leaves."""
         sizes = self.answer_validation_sizes
         return coarsen_counts(total, people, self.policy, lambda groups: sizes(names, groups))
 

@@ -47,7 +47,7 @@ def check_scaling(site: Site, config: RunConfig, sent: bytes) -> None:
     if not sent:
         return
     digest = hashlib.sha256(sent).hexdigest()
-    if any(known is site and found == digest for known, found in _checked):
+    if any(known is site and result == digest for known, result in _checked):
         return
     kind = resolve_scaling(config.data, site.task)
     try:

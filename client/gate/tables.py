@@ -110,7 +110,7 @@ def answer_rows(confusion: Ints, by_person: Ints, floor: int, sizes: Sizes) -> I
         if whole < floor:
             continue
         cells = (by_person[(slice(None), *row)] > 0).T
-        whole = int(sizes(cells.any(0)[None])[0])
+        whole = int(sizes(np.asarray(cells.any(0))[None])[0])
         counts = sizes(cells)
         largest = int(confusion[row].argmax())
         counts[largest] = 0

@@ -103,11 +103,11 @@ class UnitSupport:
             return
         order = torch.argsort(self._group[rows.cpu()], stable=True)
         present, count = torch.unique_consecutive(self._group[rows.cpu()][order], return_counts=True)
-        into, place = given.detach()[order.to(given.device)], order.to(given.device)
+        into, position = given.detach()[order.to(given.device)], order.to(given.device)
 
         def add(slope: Tensor) -> None:
             call = LayerCall(
-                name, part, into, slope.detach()[place], UnitGroup(count.numpy().astype(np.int64), into.device)
+                name, part, into, slope.detach()[position], UnitGroup(count.numpy().astype(np.int64), into.device)
             )
             gradients = {which: (raw, tuple(range(raw.ndim))) for which, raw in call.small_gradients().items()}
             if (large := call.weight_gradients()) is not None:

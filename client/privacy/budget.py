@@ -80,7 +80,9 @@ def needs_noisy_sums(config: RunConfig, task: Task) -> bool:
 def get_planned_steps(config: RunConfig) -> GaussianSteps | None:
     """Return all steps of a run whose noise is given, or None if the noise is to be solved."""
     privacy = config.privacy
-    return None if privacy.sigma is None else GaussianSteps(privacy.participation, privacy.sigma, count_run_steps(config))
+    if privacy.sigma is None:
+        return None
+    return GaussianSteps(privacy.participation, privacy.sigma, count_run_steps(config))
 
 
 def count_run_steps(config: RunConfig) -> int:

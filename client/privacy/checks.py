@@ -64,7 +64,7 @@ def check_private_training(context: SiteContext, site: Site, config: RunConfig) 
         raise SiteError(f"policy: privacy.delta={privacy.delta:g} is above the {policy.max_delta:g} allowed here")
     if not context.simulated and count_run_steps(config) > MAX_STEPS:
         raise SiteError(
-            f"policy: the run plans {count_run_steps(config):,} private steps, above the {MAX_STEPS:,} that are accounted for: "
+            f"policy: the run plans {count_run_steps(config):,} private steps, above the {MAX_STEPS:,} accounted for: "
             "raise privacy.sampling, or train fewer rounds or epochs"
         )
     check_planned_epsilon(context, config)

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.grad import conv1d_weight, conv2d_weight
 
-ParameterGradients = tuple[Tensor, tuple[int, ...]]
-"""Gradients of one parameter `(units, ...)`, and the permutation of axes that makes them `(units, *shape)`."""
+from client.privacy.convolution_gradients import ParameterGradients, compute_conv_gradients, compute_conv_pairs
+
 SUPPORTED_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)
 MAX_STORED_BYTES = 32 * 2**20
 """Computed gradients are kept from norm to sum, up to this many bytes; the others are computed again."""
@@ -107,7 +107,7 @@ class LayerCall:
         else:
             assert isinstance(self.module, nn.Conv1d | nn.Conv2d)
             (into, first), (slope, second) = _to_size_one(self.into), _to_size_one(self.slope)
-            pairs = _conv_pairs(self.module, into, slope)
+            pairs = compute_conv_pairs(self.module, into, slope)
         traces = [held.diagonal(dim1=1, dim2=2).sum(1) for held in pairs]
         squares = (pairs[0] * pairs[1]).sum((1, 2)).clamp(min=0) + ROUNDING * traces[0] * traces[1]
         return squares.double() * (first * second).square()
@@ -118,7 +118,13 @@ class LayerCall:
             into, slope = self._steps(self.into), self._steps(self.slope)
             return torch.bmm(slope.transpose(1, 2), into), (0, 1, 2)
         if isinstance(self.module, nn.Conv1d | nn.Conv2d):
-            return _conv_gradients(self.module, self.into, self.slope, self.group)
+            return compute_conv_gradients(
+                self.module,
+                self.into,
+                self.slope,
+                self.group.units,
+                self.group.spread if self.group.longest > 1 else None,
+            )
         return None
 
     def small_gradients(self) -> dict[str, Tensor]:
@@ -318,41 +324,3 @@ def _join_calls(calls: Sequence[LayerCall]) -> LayerCall:
     )
     whole = UnitGroup(np.full(group.units, group.longest * len(calls)), into.device)
     return LayerCall(first.name, first.module, into, slope, whole)
-
-
-def _pad_signal(module: nn.Conv1d | nn.Conv2d, into: Tensor) -> Tensor:
-    """Return `(rows, channels, [1,] samples)` as `(rows, samples, channels)`, padded as the layer pads."""
-    if isinstance(module, nn.Conv2d):  # 1 x k kernels: signals are one row high
-        into = into.squeeze(2)
-    pad = int(module.padding[-1])
-    return functional.pad(into.transpose(1, 2), (0, 0, pad, pad))
-
-
-def _conv_gradients(module: nn.Conv1d | nn.Conv2d, into: Tensor, slope: Tensor, group: UnitGroup) -> ParameterGradients:
-    wide, step, apart = module.kernel_size[-1], module.stride[-1], module.dilation[-1]
-    windows = _pad_signal(module, into).unfold(1, (wide - 1) * apart + 1, step)[..., ::apart].transpose(2, 3)
-    # (rows, steps, kernel * channels), made contiguous: overlapping rows would be copied one by one
-    flat = windows.reshape(len(into), windows.shape[1], -1).contiguous()
-    out = (slope.squeeze(2) if isinstance(module, nn.Conv2d) else slope).transpose(1, 2).contiguous()
-    if group.longest > 1:
-        flat, out = group.spread(flat).flatten(1, 2), group.spread(out).flatten(1, 2)
-    weight = torch.bmm(out.transpose(1, 2), flat).view(group.units, slope.shape[1], wide, -1)
-    if isinstance(module, nn.Conv2d):
-        return weight[:, :, None], (0, 1, 4, 2, 3)
-    return weight, (0, 1, 3, 2)
-
-
-def _conv_pairs(module: nn.Conv1d | nn.Conv2d, into: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the products of all pairs of windows, and of all pairs of slopes, `(rows, steps, steps)` both.
-
-    A product of two windows is the sum over the kernel of products of samples, each one diagonal further.
-    """
-    wide, step, apart = module.kernel_size[-1], module.stride[-1], module.dilation[-1]
-    out = (slope.squeeze(2) if isinstance(module, nn.Conv2d) else slope).transpose(1, 2)
-    line = _pad_signal(module, into)
-    samples = torch.bmm(line, line.transpose(1, 2))
-    reach = (out.shape[1] - 1) * step + 1
-    windows = samples[:, :reach:step, :reach:step]
-    for k in range(apart, wide * apart, apart):
-        windows = windows + samples[:, k : k + reach : step, k : k + reach : step]
-    return windows, torch.bmm(out, out.transpose(1, 2))

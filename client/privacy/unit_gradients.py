@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from client.privacy.ghost_norms import GradientPass, ParameterGradients, UnitGroup, find_trained_layers
+from client.privacy.convolution_gradients import ParameterGradients
+from client.privacy.ghost_norms import GradientPass, UnitGroup, find_trained_layers
 from client.training.batches import RowLoader
 from client.training.losses import Loss
 

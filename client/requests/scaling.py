@@ -69,8 +69,8 @@ def bin_errors(context: SiteContext, train: Cohort, base: Scaling) -> BinNoise:
     Histograms of signals hold many values of each person and are exact.
     """
     width = train.features.shape[1]
-    place = rank_bins(train.features, base.centre[:width], base.spread[:width])
-    place[np.isnan(train.features)] = -1
+    position = rank_bins(train.features, base.centre[:width], base.spread[:width])
+    position[np.isnan(train.features)] = -1
     register = open_register(context)
     with register.open() as connection:
         secret = register.secret(connection)
@@ -78,7 +78,7 @@ def bin_errors(context: SiteContext, train: Cohort, base: Scaling) -> BinNoise:
     def error(column: int, first: int, end: int) -> int:
         if column >= width:
             return 0
-        members = (place[:, column] >= first) & (place[:, column] < end)
+        members = (position[:, column] >= first) & (position[:, column] < end)
         return draw_error(secret + column.to_bytes(4, "big"), members, context.policy.count_noise)
 
     return error

@@ -141,7 +141,7 @@ def data_describe(
 ) -> None:
     """Show a data set's card with counts of its patients, small counts hidden; or the hospitals of a run."""
     if name.endswith((".yaml", ".yml")) or Path(name).is_file():
-        _describe_run(Path(name), settings, least)
+        _describe_run(Path(name), settings, min_people)
         return
     from experiments.cli.data_tables import render_description
     from experiments.cli.download_progress import show_count
@@ -216,7 +216,7 @@ def _is_simulated(settings: list[str] | None) -> bool:
     return any(setting.replace(" ", "").startswith("data.options.simulated=true") for setting in settings or [])
 
 
-def _describe_run(config_file: Path, settings: list[str] | None, least: int) -> None:
+def _describe_run(config_file: Path, settings: list[str] | None, min_people: int) -> None:
     """Print the hospitals of a run, with the counts of their recordings and classes, and who the patients are."""
     from common.config import load_config
     from experiments.runs.checks import resolve_paths
@@ -241,5 +241,5 @@ def _describe_run(config_file: Path, settings: list[str] | None, least: int) -> 
         from sites.disclosure.table_one import build_table_one
 
         cohorts = {site: source.read(ids) for site, ids in hospitals.items()}
-        for part in render_table_one(list(cohorts), build_table_one(cohorts, least)):
+        for part in render_table_one(list(cohorts), build_table_one(cohorts, min_people)):
             open_console().print(part)

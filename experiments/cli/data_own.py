@@ -27,7 +27,7 @@ def data_init(
     hospital: Column = None,
     force: Annotated[bool, typer.Option("--force", help="Replace table.yaml and the run's file.")] = False,
 ) -> None:
-    """Look at a table and write its description, table.yaml, and a run's configuration beside it."""
+    """Look at a table and write its description, table.yaml, and a run's configuration next to it."""
     from common.errors import ConfigError
     from common.files import write_text
     from experiments.cli.run_progress import open_console
@@ -56,7 +56,7 @@ def data_init(
     console.print(f"{table.rows:,} rows, {len(table.columns)} columns; {kind}", highlight=False)
     roles = {
         "patient": description.patient or "each row",
-        "hospital": read.hospital or ("each file" if read.hospital_of == "file" else "one"),
+        "hospital": read.hospital or ("each file" if read.hospital_from == "file" else "one"),
         "outcome": f"{description.outcome.column}: {', '.join(description.outcome.names)}",
         "time": description.time.column if description.time else None,
         "inputs": f"{len(description.inputs)} columns",

@@ -13,7 +13,7 @@ from common.settings import validate_settings
 def resolve_paths(config: RunConfig) -> RunConfig:
     """Return the configuration with absolute paths (engines change the folder) and without sinks.
 
-    Sinks do not affect a run, and no hospital needs to know of them. Options that lie beside the data, as a table's
+    Sinks do not affect a run, and no hospital needs to know of them. Options that lie with the data, as a table's
     description does, become the run's own.
     """
     data = config.data

@@ -100,10 +100,10 @@ def read_options(run: RunConfig) -> RunConfig:
     module = plugins.load_plugin("sites.datasets", "CARD", run.data.dataset, "data set")
     if run.data.path is None or not hasattr(module, "options_from_path"):
         return run
-    found = module.options_from_path(Path(run.data.path))
-    if found is None:
+    result = module.options_from_path(Path(run.data.path))
+    if result is None:
         return run
-    options, folder = found
+    options, folder = result
     data = run.data.model_copy(update={"path": str(folder), "options": options | run.data.options})
     return run.model_copy(update={"data": data})
 

@@ -120,14 +120,14 @@ def task(options: Description) -> Task:
 
 def bounds(options: Description) -> dict[str, tuple[float, float]]:
     """Return the public range of each input that has one; 0 to 1 for a 0/1 input."""
-    found = {}
+    result = {}
     for item in options.inputs:
         for name in item.features:
             if item.kind != "number" or name.endswith(MEASURED):
-                found[name] = (0.0, 1.0)
+                result[name] = (0.0, 1.0)
             elif item.range is not None:
-                found[name] = item.range
-    return found
+                result[name] = item.range
+    return result
 
 
 def patients(folder: Path, options: Description, store: Path) -> list[Patient]:

@@ -54,8 +54,8 @@ def look_ahead(rows: TableRows, description: Description, *, labelled: bool) -> 
         keep = ~(until <= 0)
     with np.errstate(invalid="ignore"):
         y = np.where(np.isnan(until), 0, np.where(until > 0, until <= time.ahead_hours, rows.y)).astype(np.int64)
-    kept = np.flatnonzero(keep)
-    return TimedRows(take_rows(replace(rows, y=y), kept), covered[kept], until[kept].astype(np.float32))
+    retained = np.flatnonzero(keep)
+    return TimedRows(take_rows(replace(rows, y=y), retained), covered[retained], until[retained].astype(np.float32))
 
 
 def take_rows(rows: TableRows, chosen: npt.NDArray[np.int64]) -> TableRows:
@@ -79,8 +79,8 @@ def _onsets(rows: TableRows, starts: npt.NDArray[np.int64]) -> Floats:
     number = np.cumsum(np.isin(np.arange(len(rows.y)), starts)) - 1
     event = rows.y == 1
     np.minimum.at(onset, number[event], rows.hours[event])
-    found: Floats = np.where(np.isinf(onset), np.nan, onset)[number]
-    return found
+    result: Floats = np.where(np.isinf(onset), np.nan, onset)[number]
+    return result
 
 
 def _carry_forward(

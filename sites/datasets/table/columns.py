@@ -59,17 +59,17 @@ class Column:
 
     def positions(self, wanted: Sequence[Collection[str]]) -> Codes:
         """Return each row's position in `wanted`, whose collections hold values; -1: missing, -2: in none."""
-        of_value = np.full(len(self.values), -2, dtype=np.int32)
+        value_codes = np.full(len(self.values), -2, dtype=np.int32)
         for position, group in enumerate(wanted):
             for i, value in enumerate(self.values):
                 if value in group:
-                    of_value[i] = position
-        found: Codes = self.spread(of_value, -1)
-        return found
+                    value_codes[i] = position
+        result: Codes = self.spread(value_codes, -1)
+        return result
 
-    def first_row(self, of_value: npt.NDArray[np.bool_]) -> int:
+    def first_row(self, value_codes: npt.NDArray[np.bool_]) -> int:
         """Return the first row, counted from 1, that has one of the marked values; 0: none has."""
-        rows = np.flatnonzero(self.spread(of_value, False))
+        rows = np.flatnonzero(self.spread(value_codes, False))
         return int(rows[0]) + 1 if len(rows) else 0
 
     def numbers(self, decimal: str = ".") -> Floats:

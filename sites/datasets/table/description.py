@@ -1,6 +1,6 @@
 """The description of a table: which column is what, in which unit, and how missing values are written.
 
-It is a YAML file `table.yaml` beside the data, and the same keys stand under `data.options` of a run. The keys of
+It is a YAML file `table.yaml` next to the data, and the same keys stand under `data.options` of a run. The keys of
 `read` say how the files are read, and may differ between hospitals. All other keys are the contract: what is predicted
 from what, which must be the same at every hospital.
 """
@@ -43,8 +43,8 @@ class Reading(Section):
     missing: tuple[Cell, ...] = Field(
         ("", "NA", "NaN", "nan", "null", "NULL", "?"), description="what stands in a cell that was not measured"
     )
-    hospital: Text | None = Field(None, description="the column with the name of the hospital; none: see hospital_of")
-    hospital_of: Literal["file", "folder"] = Field(
+    hospital: Text | None = Field(None, description="the column with the name of the hospital; none: see hospital_from")
+    hospital_from: Literal["file", "folder"] = Field(
         "folder", description="without a column: each file is a hospital; or the whole folder is one"
     )
     columns: dict[str, Text] = Field(
@@ -249,13 +249,13 @@ def find_difference(one: Description, other: Description) -> str:
 def _first_difference(one: Any, other: Any, where: str) -> str:
     if isinstance(one, dict) and isinstance(other, dict):
         for key in sorted({*one, *other}, key=str):
-            if found := _first_difference(one.get(key), other.get(key), f"{where}.{key}".lstrip(".")):
-                return found
+            if result := _first_difference(one.get(key), other.get(key), f"{where}.{key}".lstrip(".")):
+                return result
         return ""
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for i, (left, right) in enumerate(zip(one, other, strict=True)):
             name = left.get("name", i) if isinstance(left, dict) else i
-            if found := _first_difference(left, right, f"{where}.{name}"):
-                return found
+            if result := _first_difference(left, right, f"{where}.{name}"):
+                return result
         return ""
     return "" if one == other else where

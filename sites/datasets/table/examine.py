@@ -25,7 +25,7 @@ class Finding:
     """What the reader of a description should know.
 
     Attributes:
-        level: "wrong" must be corrected before a run, "check" should be looked at, "note" tells what was done.
+        level: "wrong" must be corrected before a run, "check" should be looked at, "note" says what was done.
         column: the column, or "".
         text: what was seen, without a patient's value.
     """
@@ -97,9 +97,9 @@ def load_table(path: Path) -> Table:
         else pa.concat_tables([t.select(names) for t in tables], promote_options="permissive")
     )
     columns = {name: to_column(whole.column(name), MISSING_WORDS) for name in names}
-    seen = {word for name in names for word in _words_in(whole.column(name))}
+    known = {word for name in names for word in _words_in(whole.column(name))}
     reading = reading.model_copy(
-        update={"missing": tuple(word for word in MISSING_WORDS if word in seen or word == "")}
+        update={"missing": tuple(word for word in MISSING_WORDS if word in known or word == "")}
     )
     file = np.repeat(np.arange(len(rows)), rows)
     return Table(path, reading, columns, sum(rows), file)

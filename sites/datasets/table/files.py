@@ -31,15 +31,15 @@ def list_files(folder: Path, read: Reading) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataError(f"no data folder {folder}: give the folder that holds the table's files and {FILE_NAME}")
-    found: dict[Path, None] = {}
+    result: dict[Path, None] = {}
     for pattern in read.files:
         if pattern.startswith("/") or ".." in Path(pattern).parts:
             raise ConfigError(f"read.files: {pattern} leaves the data folder: name files in it")
         matching = sorted(path for path in folder.glob(pattern) if path.is_file() and not path.name.startswith("."))
         if not matching:
             raise DataError(f"no file {pattern} in {folder}: read.files of {FILE_NAME} names the files")
-        found |= dict.fromkeys(path for path in matching if path.name != FILE_NAME)
-    return list(found)
+        result |= dict.fromkeys(path for path in matching if path.name != FILE_NAME)
+    return list(result)
 
 
 def is_parquet(path: Path) -> bool:

@@ -71,8 +71,8 @@ def guess_description(
             continue
         if sex is not None and name == sex.column:
             inputs.append(_sex_input(sex, table))
-        elif (found := _guess_input(table, name, column)) is not None:
-            inputs.append(found)
+        elif (result := _guess_input(table, name, column)) is not None:
+            inputs.append(result)
     if not inputs:
         raise DataError(f"{table.path}: no column can be an input: each is constant, a text, a date or an identifier")
     return Description(
@@ -157,7 +157,7 @@ def _guess_words(table: Table, name: str, column: Column, missing: bool) -> Inpu
 
 
 def _check_codes(table: Table, name: str, numbers: Floats) -> None:
-    """Tell of numbers that may be codes for missing: -9, 999 and the like, far from all other values."""
+    """Report numbers that may be codes for missing: -9, 999 and the like, far from all other values."""
     given = numbers[~np.isnan(numbers)]
     for code in MISSING_CODES:
         is_code = given == float(code)

@@ -47,7 +47,7 @@ def guess_outcome(table: Table, besides: Sequence[str | None]) -> str:
     """Return the column of the outcome, by its name or as the only one with two values.
 
     Raises:
-        DataError: it cannot be told.
+        DataError: no column can be recognised as it.
     """
     columns = table.columns
     named = find_named(columns, _OUTCOME, lambda c: 2 <= len(c.values) <= 10, besides)
@@ -95,7 +95,7 @@ def _words(name: str) -> str:
 
 
 def guess_sex(table: Table, name: str) -> Sex | None:
-    """Return which values of a column stand for female and male, or None if that cannot be told."""
+    """Return which values of a column stand for female and male, or None if that is not clear."""
     values = table.columns[name].values
     female = tuple(value for value in values if value.lower() in FEMALE)
     male = tuple(value for value in values if value.lower() in MALE)

@@ -124,22 +124,22 @@ def _read_part(path: Path, description: Description, *, labelled: bool) -> _Part
     why[[not name for name in hospital]] = 3
     if description.patient:
         why[~raw.columns[description.patient].present] = 2
-    kept = why == 0
+    retained = why == 0
     excluded: dict[tuple[str, str], int] = {}
-    for row in np.flatnonzero(~kept).tolist():
+    for row in np.flatnonzero(~retained).tolist():
         key = (hospital[row], ("", NO_OUTCOME, NO_PATIENT, NO_HOSPITAL, NO_INPUT)[int(why[row])])
         excluded[key] = excluded.get(key, 0) + 1
     hours = _hours(raw, description, decimal) if description.time else np.zeros(raw.rows)
     arrays: dict[str, npt.NDArray[Any]] = {
-        "features": features[kept],
-        "y": y[kept],
-        "age": age[kept].astype(np.float32),
-        "sex": _sexes(raw, description)[kept],
-        "hours": hours[kept],
-        "cleared": np.stack([*cleared.values(), np.zeros(raw.rows, np.bool_)], 1)[kept, :-1],
-        "row": np.flatnonzero(kept) + 1,
+        "features": features[retained],
+        "y": y[retained],
+        "age": age[retained].astype(np.float32),
+        "sex": _sexes(raw, description)[retained],
+        "hours": hours[retained],
+        "cleared": np.stack([*cleared.values(), np.zeros(raw.rows, np.bool_)], 1)[retained, :-1],
+        "row": np.flatnonzero(retained) + 1,
     }
-    keep = np.flatnonzero(kept).tolist()
+    keep = np.flatnonzero(retained).tolist()
     return _Part(path.name, arrays, [patient[i] for i in keep], [hospital[i] for i in keep], tuple(cleared), excluded)
 
 
@@ -236,12 +236,12 @@ def _sexes(raw: RawFile, description: Description) -> npt.NDArray[np.int8]:
     sex = description.sex
     if sex is None:
         return np.full(raw.rows, -1, dtype=np.int8)
-    found = raw.columns[sex.column].positions([sex.female, sex.male])
-    if (unknown := found == -2).any():
+    result = raw.columns[sex.column].positions([sex.female, sex.male])
+    if (unknown := result == -2).any():
         raise raw.error(
             sex.column, int(np.flatnonzero(unknown)[0]) + 1, "neither female nor male: see sex.female and sex.male"
         )
-    return found.astype(np.int8)
+    return result.astype(np.int8)
 
 
 def _hours(raw: RawFile, description: Description, decimal: str) -> Floats:
@@ -278,7 +278,7 @@ def _hospitals(raw: RawFile, description: Description) -> list[str]:
     read = description.read
     if read.hospital is not None and read.hospital in raw.columns:
         return raw.columns[read.hospital].texts()
-    name = raw.path.name.split(".")[0] if read.hospital_of == "file" else "hospital"
+    name = raw.path.name.split(".")[0] if read.hospital_from == "file" else "hospital"
     return [name] * raw.rows
 
 

@@ -28,11 +28,11 @@ def sniff_reading(path: Path) -> Reading:
         path: a file, or a folder of files that are written in the same way.
 
     Raises:
-        DataError: no table there, or it cannot be told how it is written.
+        DataError: no table there, or how it is written is not clear.
     """
     files = find_tables(path)
     if is_parquet(files[0]):
-        return Reading(files=tuple(item.name for item in files), hospital_of=_guess_hospital(files))
+        return Reading(files=tuple(item.name for item in files), hospital_from=_guess_hospital(files))
     content = _beginning(files[0])
     encoding = sniff_encoding(files[0], content)
     text = (decode(content, encoding) or b"").decode("utf-8", errors="ignore")
@@ -43,7 +43,7 @@ def sniff_reading(path: Path) -> Reading:
         delimiter=delimiter,
         decimal=decimal,
         encoding=encoding,
-        hospital_of=_guess_hospital(files),
+        hospital_from=_guess_hospital(files),
     )
 
 

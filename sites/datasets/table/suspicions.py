@@ -45,7 +45,7 @@ def _hospital_codes(table: Table, description: Description) -> tuple[npt.NDArray
     if read.hospital is not None:
         column = table.columns[read.hospital]
         return column.codes.astype(np.int64), column.values
-    if read.hospital_of == "file":
+    if read.hospital_from == "file":
         return table.file, tuple(name.split(".")[0] for name in table.reading.files)
     return np.zeros(table.rows, np.int64), ("the hospital",)
 
@@ -90,16 +90,17 @@ def _check_hospitals(
 
 
 def _check_leak(table: Table, name: str, values: Numbers, positions: npt.NDArray[np.int32], *, ordered: bool) -> None:
-    """Tell of an input that separates the outcome nearly perfectly."""
+    """Report an input that separates the outcome nearly perfectly."""
     known = (positions >= 0) & ~np.isnan(values) & ((values >= 0) | ordered)
     if known.sum() < 20 or len(np.unique(positions[known])) < 2:
         return
     x, y = values[known], positions[known]
     if not ordered:
-        table_of = np.zeros((int(x.max()) + 1, int(y.max()) + 1))
-        np.add.at(table_of, (x.astype(int), y), 1)
-        told, guessed = table_of.max(1).sum() / table_of.sum(), table_of.sum(0).max() / table_of.sum()
-        if len(table_of) <= 50 and told > max(LEAK_AUROC, guessed + 0.01):
+        joint = np.zeros((int(x.max()) + 1, int(y.max()) + 1))
+        np.add.at(joint, (x.astype(int), y), 1)
+        rows = joint.sum()
+        stated, guessed = joint.max(1).sum() / rows, joint.sum(0).max() / rows
+        if len(joint) <= 50 and stated > max(LEAK_AUROC, guessed + 0.01):
             table.say("check", name, "its values nearly equal the outcome: is it known only afterwards? If so, "
                       "remove it from the inputs")  # fmt: skip
         return
@@ -140,7 +141,7 @@ def _check_missing(
 def _check_units(
     table: Table, name: str, values: Numbers, hospital: tuple[npt.NDArray[np.int64], tuple[str, ...]]
 ) -> None:
-    """Tell of a hospital whose median is far from the others', or plausible only in another unit."""
+    """Report a hospital whose median is far from the others', or plausible only in another unit."""
     codes, names = hospital
     medians = {}
     for i, label in enumerate(names):
@@ -170,7 +171,7 @@ def _check_units(
 
 
 def _check_copies(table: Table) -> None:
-    """Tell of rows that are equal in every column."""
+    """Report rows that are equal in every column."""
     codes = np.stack([column.codes for column in table.columns.values()], axis=1)
     _, counts = np.unique(np.ascontiguousarray(codes).view([("", codes.dtype)] * codes.shape[1]), return_counts=True)
     if copies := int((counts - 1).sum()):

@@ -18,7 +18,7 @@ def render_description(description: Description, table: Table) -> str:
     read = description.read
     lines = [
         f"# Which column of {', '.join(read.files[:3])} is what. Made by: wardround data init. Read it, correct it,",
-        "# and keep it beside the data. read is this hospital's own; all below it is the same at every hospital.",
+        "# and keep it with the data. read is this hospital's own; all below it is the same at every hospital.",
         *_general(table.findings),
         "dataset: table",
         f"format: {FORMAT}",
@@ -39,7 +39,7 @@ def render_description(description: Description, table: Table) -> str:
         lines.append(f"  hospital: {_text(read.hospital)}{_note(table, read.hospital)}")
     else:
         lines.append(
-            f"  hospital_of: {read.hospital_of}        # file: each file is a hospital; folder: all files are one"
+            f"  hospital_from: {read.hospital_from}        # file: each file is a hospital; folder: all files are one"
         )
     lines.append(
         f"patient: {_text(description.patient)}{_note(table, description.patient)}"
@@ -108,8 +108,8 @@ def _note(table: Table, name: str | None) -> str:
         if missing
         else []
     )
-    if found := _findings(table, name):
-        notes.append(found)
+    if result := _findings(table, name):
+        notes.append(result)
     return f"        # {'; '.join(notes)}" if notes else ""
 
 
@@ -138,7 +138,7 @@ def _list(values: Iterable[str]) -> str:
 
 def render_run(name: str, folder: str, description: Description) -> str:
     """Return the text of a configuration that trains on the described table."""
-    hospitals = description.read.hospital or description.read.hospital_of == "file"
+    hospitals = description.read.hospital or description.read.hospital_from == "file"
     lines = [
         f"# A federation over {description.title or name}: wardround run THIS FILE. Made by: wardround data init.",
         f"name: {name}",

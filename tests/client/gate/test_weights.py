@@ -8,7 +8,7 @@ import pytest
 from client.gate.admission import check_model
 from client.gate.register import Register
 from client.gate.weights import (
-    KEPT_RUNS,
+    MAX_RUNS,
     check_first_weights,
     check_later_weights,
     digest_weights,
@@ -87,9 +87,9 @@ def test_a_run_that_this_hospital_did_not_train_in_is_refused(register: Register
 
 
 def test_only_the_last_runs_are_kept(register: Register) -> None:
-    for number in range(KEPT_RUNS + 3):
+    for number in range(MAX_RUNS + 3):
         keep_update(register, f"{number:032x}", {}, {"w": np.zeros(1, np.float32)})
-    assert len(list(get_update_path(register, RUN).parent.iterdir())) == KEPT_RUNS
+    assert len(list(get_update_path(register, RUN).parent.iterdir())) == MAX_RUNS
 
 
 def test_a_round_that_is_asked_for_again_counts_again(register: Register) -> None:

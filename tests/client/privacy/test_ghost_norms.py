@@ -104,7 +104,7 @@ def test_each_method_gives_the_same_sum(method: GradientMethod) -> None:
 
 
 def test_gradients_that_are_not_kept_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ghost_norms, "MAX_KEPT_BYTES", 0)
+    monkeypatch.setattr(ghost_norms, "MAX_STORED_BYTES", 0)
     monkeypatch.setattr(LayerCall, "prefers_ghost_norm", lambda one: False)
     for name in ("cnn", "tcn", "gru"):
         check(network(name), 3)

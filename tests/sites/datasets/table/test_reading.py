@@ -109,7 +109,7 @@ def test_a_file_a_hospital_and_names_of_its_own(tmp_path: Path) -> None:
     for name, rows in (("a", LINES[:2]), ("b", LINES[2:])):
         own = [",".join(cell for i, cell in enumerate(line.split(",")) if i != 1) for line in rows]
         write(tmp_path, "\n".join([header, *own]), f"{name}.csv")
-    check(rows_of(tmp_path, read={"files": ["*.csv"], "hospital_of": "file", "columns": {"crea": "KREA"}}))
+    check(rows_of(tmp_path, read={"files": ["*.csv"], "hospital_from": "file", "columns": {"crea": "KREA"}}))
 
 
 def test_implausible_cells_become_missing_and_are_counted(tmp_path: Path) -> None:
