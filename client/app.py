@@ -1,4 +1,7 @@
-"""The ClientApp: a thin shim. It imports no torch itself, and lets no error text with data leave the site."""
+"""The ClientApp: unpacks each message, has it answered, and packs the reply.
+
+It imports no torch, and sends no error text that may hold data.
+"""
 
 from __future__ import annotations
 

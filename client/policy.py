@@ -27,7 +27,7 @@ class SitePolicy(Section):
       here without differential privacy. A run may ask for less, never for more. Where it is not set, private runs
       keep to `default_max_epsilon`.
     - `allowed_settings`: some settings of a run select people, or the grain of an answer; `wardround site explain`
-      lists them. Each is refused unless its key stands here; "*" allows all.
+      lists them. Each is refused unless its key is listed here; "*" allows all.
     - `max_weight_distance`: weights that the server sends in later rounds must lie near this site's own last update.
       The unit is the length of that update.
     """

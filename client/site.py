@@ -41,7 +41,7 @@ class Site:
         test: test examples.
         dropped: recordings that the split left out.
         warning: notice that must accompany every result from these data; empty: none.
-        shift: what a simulated shift did to the data, by option.
+        shift: by option of a simulated shift, what it changed in the data.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The state folder of a hospital's client: one site's, one process', readable by its owner alone."""
+"""The state folder of a hospital's client: for one site and one process, readable by its owner alone."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from common.errors import ConfigError
 def claim_state_folder(folder: Path, site: str) -> Iterator[None]:
     """Hold a state folder for a site while a client runs.
 
-    The folder holds what the site's patients have been charged and what was answered about them: with another name, or
-    shared by two clients, both would begin anew.
+    The folder holds the privacy charges for the site's patients and what was answered about them. A site under another
+    name, or a second client, would start with neither.
 
     Raises:
         ConfigError: the folder is another site's, or another client uses it now.

@@ -1,4 +1,4 @@
-"""Named arrays: a model's weights, and the control variates that travel with them."""
+"""Named arrays: a model's weights, and the control variates that are sent with them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONTROL_PREFIX = "control/"
 
 
 def prefix_control(control: Weights) -> Weights:
-    """Return control variates under the names by which they travel with weights."""
+    """Return control variates under the names that they have when they are sent with weights."""
     return {CONTROL_PREFIX + name: value for name, value in control.items()}
 
 

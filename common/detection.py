@@ -1,8 +1,8 @@
 """Anomaly detection with autoencoders: the task of distinguishing abnormal from normal examples.
 
-An autoencoder learns normal examples; the anomaly score of an example says how badly it is reconstructed. A data set's
-task becomes one of two classes, normal and abnormal. The logarithm of the score takes the place of a classifier's log
-odds, so that the same merged histograms give AUROC, AUPRC and thresholds; it is not a probability.
+An autoencoder learns normal examples; the anomaly score of an example measures how badly it is reconstructed. The data
+set's task is replaced by one of two classes, normal and abnormal. The logarithm of the score takes the place of a
+classifier's log odds, so that the same merged histograms give AUROC, AUPRC and thresholds; it is not a probability.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def to_detection_task(task: Task, config: DetectionConfig) -> Task:
     """Return the task that distinguishes abnormal from normal examples; `against` names the abnormal classes.
 
     Raises:
-        ConfigError: as `normal_classes`.
+        ConfigError: as `resolve_normal_classes`.
     """
     normal = resolve_normal_classes(task, config)
     rest = tuple(name for name in task.classes if name not in normal)

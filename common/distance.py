@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 ASINH_SCALE, MAX_DEVIATIONS, HISTOGRAM_BINS = 3.0, 10.0, 40
 """Bins of a histogram: evenly spaced in asinh(ASINH_SCALE z), z in standard deviations, up to MAX_DEVIATIONS."""
 PSI_GROUPS = 10
-"""Groups of bins of a population stability index, as is customary."""
+"""Groups of bins of a population stability index, the usual number."""
 SUPPRESSED = -1.0
 """The count of a bin that its site suppressed."""
 N_FOURIER_FEATURES = 512
@@ -53,7 +53,7 @@ class ColumnSummary:
     second: Floats
 
     def __add__(self, other: ColumnSummary) -> ColumnSummary:
-        """Return the summary of both; a bin that one of them suppressed stays suppressed."""
+        """Return the summary of both sites together; a bin that one of them suppressed stays suppressed."""
         hidden = (self.cells == SUPPRESSED) | (other.cells == SUPPRESSED)
         return ColumnSummary(
             np.where(hidden, SUPPRESSED, self.cells + other.cells),
@@ -96,7 +96,7 @@ def summarise_columns(z: Floats, people: npt.NDArray[np.int64], minimum: int, se
     Args:
         z: scaled columns `(examples, columns)`; NaN: missing.
         people: `(examples,)`, the person of each example.
-        minimum: bins with fewer people are suppressed, and one more where a column has only one such bin.
+        minimum: bins with fewer people are suppressed, and another one where a column has only one such bin.
         seed: seed of the random features, the same at all sites.
     """
     rows, width = z.shape

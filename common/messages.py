@@ -1,8 +1,8 @@
 """The wire: the only module that knows Flower's records.
 
 A request goes from the server to a site, a reply comes back; their types are in common/requests.py and
-common/replies.py. What returns from evaluation is counts, which the server adds. What arrives is checked here for
-size, nesting, type and range before it becomes one of these types; whether it fits the run is the phases' to say.
+common/replies.py. What returns from evaluation is counts, which the server adds. What arrives is checked here for size,
+nesting, type and range before it becomes one of these types; the phases of the server check whether it fits the run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MESSAGE_TYPES: dict[RequestKind, str] = {
     "domain_shift": "query.domain_shift",
 }
 BUDGET_SPENT = "privacy budget spent"
-"""How a site's reason begins when a round would overspend its privacy budget."""
+"""Start of the reason that a site gives when a round would overspend its privacy budget."""
 ERROR_CODE = 100
 """The code of an error reply that a site wrote itself: its reason is JSON and holds no data."""
 MAX_REASON = 10_000
@@ -71,7 +71,7 @@ def build_messages(request: Request, nodes: Iterable[int]) -> list[Message]:
 
 
 def set_state_rounds(message: Message, state_round: int, best_round: int) -> Message:
-    """Return a message of a strategy that also states which rounds' state counts at the site it goes to."""
+    """Return a strategy's message with the rounds whose state its site must use and keep."""
     record = ConfigRecord({**message.content.config_records[CONFIG_KEY]})
     record[STATE_ROUND_KEY], record[BEST_ROUND_KEY] = state_round, best_round
     return _replace_record(message, CONFIG_KEY, record)
@@ -93,7 +93,7 @@ def pack_reply(reply: Reply) -> RecordDict:
     """Return the content of an answer: a record about it and at most one of arrays.
 
     Raises:
-        ProtocolError: the site's name could not name a site.
+        ProtocolError: the site's name is not a valid name of a site.
     """
     about: dict[str, Any] = {
         "protocol": PROTOCOL,
@@ -113,7 +113,7 @@ def unpack_reply(wanted: type[SomeReply], content: RecordDict, max_bytes: int = 
     Args:
         wanted: its type.
         content: the answer.
-        max_bytes: what its arrays may have in all.
+        max_bytes: largest total size of its arrays, bytes.
 
     Raises:
         ProtocolError: the answer is of another version or kind, or does not fit the type.
@@ -138,7 +138,7 @@ def unpack_reply(wanted: type[SomeReply], content: RecordDict, max_bytes: int = 
 
 
 def read_reply_site(content: RecordDict) -> str:
-    """Return the name that a site gives itself in an answer, whatever else is wrong with it; empty: none that fits."""
+    """Return the name that a site gives itself in an answer that may otherwise be malformed; empty: no valid name."""
     with suppress(KeyError, ProtocolError):
         return check_reply_site(content.config_records[REPLY_KEY]["site"])
     return ""
@@ -152,7 +152,7 @@ def check_reply_site(name: object) -> str:
     """Return the name that a site gives itself.
 
     Raises:
-        ProtocolError: it could not name a site.
+        ProtocolError: it is not a valid name of a site.
     """
     if not isinstance(name, str) or not REPLY_SITE.fullmatch(name):
         safe_name = clean_text(str(name), 60)
@@ -163,7 +163,7 @@ def check_reply_site(name: object) -> str:
 
 
 def set_weight(message: Message, examples: int, weight: float) -> Message:
-    """Return a train reply with the record that Flower's strategies weigh it by: the server's own numbers."""
+    """Return a train reply with the weight by which Flower's strategies merge it: the server's own numbers."""
     metrics = MetricRecord({EXAMPLES_KEY: examples, WEIGHT_KEY: float(weight)})
     return _replace_record(message, METRICS_KEY, metrics)
 
@@ -202,7 +202,7 @@ def pack_error(site: str, kind: str, text: str) -> str:
 
 
 def unpack_error(code: int, reason: str | None) -> tuple[str, str]:
-    """Return the site's name, if it stated one, and one line on why it failed; Flower's reasons cut to one."""
+    """Return the site's name, if it stated one, and why it failed, in one line; Flower's longer reasons are cut."""
     reason = (reason or "no reason given")[:MAX_REASON]
     if code == ERROR_CODE:
         with suppress(ValueError, KeyError, TypeError, RecursionError):

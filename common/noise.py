@@ -95,7 +95,7 @@ def draw_units(source: RandomSource, units: int, q: float) -> npt.NDArray[np.int
 
 
 def draw_normal(source: RandomSource, count: int) -> Floats:
-    """Return standard normal numbers `(count,)`, each the sum of two Box-Muller values.
+    """Return standard normal numbers `(count,)`, each the sum of two Box-Muller values of variance 1/2.
 
     In each block of PAIRS pairs the cosines come first, then the sines.
     """

@@ -17,7 +17,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Rename:
-    """What one version renamed in the objects at one path.
+    """The names that one version changed in the objects at one path.
 
     Attributes:
         version: the first version that writes the new names.
@@ -32,7 +32,7 @@ class Rename:
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def matches(self, path: tuple[str, ...]) -> bool:
-        """Return whether an object at `path` is concerned."""
+        """Return whether the rename applies to an object at `path`."""
         wanted = self.path
         if wanted[:1] == ("**",):
             wanted = wanted[1:]

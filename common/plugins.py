@@ -1,4 +1,4 @@
-"""Plug-ins: files of a package, named by their file; an unknown name is answered with the known ones."""
+"""Plug-ins: modules of a package, each known by its file's name; the error for an unknown name lists the known ones."""
 
 from __future__ import annotations
 

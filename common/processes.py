@@ -45,7 +45,7 @@ ONE_THREAD_VARIABLES = dict.fromkeys(
 )
 """Environment of a worker that shares the machine with others: one thread for each numerical library."""
 SITE_NAME = re.compile(r"[a-z0-9-]{1,40}")
-"""What a site may be called."""
+"""Valid names of a site."""
 _MARK_VARIABLE = "WARDROUND_TREE"
 """The environment variable whose value marks the processes of one tree."""
 
@@ -154,7 +154,7 @@ class ProcessTree:
             return file.read().decode(errors="replace")
 
     def reason(self) -> str:
-        """Return the line of the log that explains best why the process ended: the last error, else the last line."""
+        """Return the line of the log that best explains why the process ended: the last error, else the last line."""
         plain = re.sub(r"\x1b\[\d*m", "", self.output())
         lines = [line.strip() for line in plain.splitlines() if line.strip()]
         errors = [line for line in lines if re.search(r"error|exception|failed|cannot|denied", line, re.I)]

@@ -1,4 +1,4 @@
-"""What a result was made with: versions of the packages that affect it, and the commit of the program."""
+"""The versions of the packages that affect a result, and the commit of the program."""
 
 from __future__ import annotations
 

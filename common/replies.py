@@ -1,4 +1,4 @@
-"""What a site answers: one frozen type for each kind of reply.
+"""The replies of a site: one frozen type for each kind.
 
 A reply is the site's name, a report (the JSON part, common/reports.py) and arrays.
 """
@@ -31,7 +31,7 @@ Sums = Mapping[str, npt.NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Reply:
-    """What every reply carries.
+    """The fields of every reply.
 
     Attributes:
         kind: the kind of the request that it answers.
@@ -59,7 +59,7 @@ class ScalingReply(Reply):
     """The answer to a ScalingRequest.
 
     Attributes:
-        sums: as common/scaling.py or common/noisy_scaling.py name them.
+        sums: arrays by name, as in common/scaling.py or common/noisy_scaling.py.
     """
 
     kind: ClassVar[RequestKind] = "scaling"
@@ -70,7 +70,7 @@ class ScalingReply(Reply):
 
 @dataclass(frozen=True)
 class TrainReply(Reply):
-    """The answer to a TrainRequest. What the update weighs is the server's to compute.
+    """The answer to a TrainRequest. The server computes the weight of the update.
 
     Attributes:
         weights: the model's arrays after training, but for those that stay at the site, in the model's order.
@@ -89,7 +89,7 @@ class ValidateReply(Reply):
     """The answer to a ValidateRequest.
 
     Attributes:
-        tables: counts by table name: one, of all.
+        tables: counts by table name; there is one table, of all patients.
     """
 
     kind: ClassVar[RequestKind] = "validate"
@@ -103,7 +103,7 @@ class LatentReply(Reply):
     """The answer to a LatentRequest.
 
     Attributes:
-        sums: as `common.latent.moments` names them.
+        sums: arrays by name, as `common.latent.compute_latent_moments` returns them.
     """
 
     kind: ClassVar[RequestKind] = "latent"
@@ -117,7 +117,7 @@ class FinalTestReply(Reply):
     """The answer to a FinalTestRequest.
 
     Attributes:
-        tables: counts by table name, each of which the report has figures of, or the name of one and RESAMPLED.
+        tables: counts by table name; those of resamples have the name of their table and RESAMPLED_SUFFIX.
     """
 
     kind: ClassVar[RequestKind] = "test"
@@ -131,7 +131,7 @@ class DomainShiftReply(Reply):
     """The answer to a DomainShiftRequest.
 
     Attributes:
-        sums: as common/scaling.py or `common.distance.Summary` name them.
+        sums: arrays by name, as in common/scaling.py or `common.distance.ColumnSummary.arrays`.
     """
 
     kind: ClassVar[RequestKind] = "domain_shift"

@@ -1,4 +1,4 @@
-"""A reply's arrays under the names by which they travel, and back."""
+"""Conversion between a reply and the named arrays that are sent with it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ SomeReply = TypeVar("SomeReply", bound=Reply)
 
 TABLE_PREFIX, SUM_PREFIX = "table/", "sum/"
 _PARTS = {"confusion": np.int64, "scores": np.int32, "loss": np.float64}
-"""Parts that all counts have, and how they travel."""
+"""Parts that all counts have, and the type in which they are sent."""
 _OPTIONAL_PARTS = ("utility", "gain", "time", "lead")
-"""Parts of counts that only some tasks have; they travel as float64."""
+"""Parts of counts that only some tasks have; they are sent as float64."""
 
 
 def name_arrays(reply: Reply) -> Weights:
-    """Return a reply's arrays as they travel."""
+    """Return a reply's arrays under the names that they are sent with."""
     if isinstance(reply, TrainReply):
         return reply.weights | prefix_control(reply.control)
     if isinstance(reply, ScalingReply | LatentReply | DomainShiftReply):

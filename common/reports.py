@@ -1,7 +1,7 @@
 """The JSON parts of the replies, one frozen type for each kind.
 
 They are strict: a missing, unknown or wrongly typed field, a negative count or a number that is not finite is refused
-when the reply is unpacked (common/messages.py). What is optional is absent from the JSON where it has its default.
+when the reply is unpacked (common/messages.py). Optional fields that have their default are absent from the JSON.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ class Report(BaseModel):
 
 
 class SplitCounts(Report):
-    """How much a site has of one split.
+    """Size of one split at a site.
 
     Attributes:
         patients: people.
         examples: examples; where training is private, units of privacy, with noise.
         classes: examples of each class, in the task's order; None: too few patients have it to be stated.
-        suppressed: the least number of patients, where the whole split has fewer and so counts as empty.
+        suppressed: the required minimum of patients, if the split has fewer and is therefore reported as empty.
     """
 
     patients: Count
@@ -79,7 +79,7 @@ class SplitCounts(Report):
 
 
 class HandshakeCounts(Report):
-    """How much a site has of each split.
+    """Size of each split at a site.
 
     Attributes:
         train: what it trains on.
@@ -97,7 +97,7 @@ class HandshakeCounts(Report):
 
 
 class HandshakeReport(Report):
-    """What a site is.
+    """What a site states of itself in the handshake.
 
     Attributes:
         protocol: the version of the protocol that it speaks.
@@ -107,7 +107,7 @@ class HandshakeReport(Report):
         split: how its patients were divided.
         warning: a sentence that must accompany every figure from its data, or empty.
         excluded: rows and recordings that were left out of training, by reason.
-        shift: what a simulated difference between hospitals did, by option.
+        shift: by option of a simulated shift, what it changed in the data.
         counts: examples and patients by split.
         device: where its model trains.
         noisy: whether the training counts hold noise.
@@ -135,7 +135,7 @@ class HandshakeReport(Report):
 
 
 class PrivacySpent(Report):
-    """What a site has charged its ledger for (client/privacy/ledger.py), with the charge of this reply.
+    """The privacy that a site has spent according to its ledger (client/privacy/ledger.py), including this reply.
 
     Attributes:
         level: what is protected: patient, record or hospital.
@@ -171,11 +171,11 @@ class PrivacySpent(Report):
 
 
 class ScalingReport(Report):
-    """About a site's sums.
+    """The report on a site's sums.
 
     Attributes:
         deviation: standard deviation of the noise on them; None: they are exact.
-        privacy: what they were charged, where they were.
+        privacy: the charge for them; None: they were not charged.
     """
 
     deviation: NotNegative | None = None
@@ -183,7 +183,7 @@ class ScalingReport(Report):
 
 
 class TrainReport(Report):
-    """About a round of training. At privacy.level=hospital all but `examples` and `privacy` is absent.
+    """The report on a round of training; at privacy.level=hospital it holds only `examples` and `privacy`.
 
     Attributes:
         examples: training examples, as stated in the handshake.
@@ -192,7 +192,7 @@ class TrainReport(Report):
         epochs: epochs trained.
         stopped_early: whether patience ended the round.
         seconds: wall-clock time.
-        privacy: what the round was charged.
+        privacy: the charge for the round.
         state: "lost" where the site no longer had its state of an earlier round.
     """
 
@@ -207,7 +207,7 @@ class TrainReport(Report):
 
 
 class ValidateReport(Report):
-    """About a round's validation.
+    """The report on a round's validation.
 
     Attributes:
         patients: validation patients.
@@ -217,11 +217,11 @@ class ValidateReport(Report):
 
 
 class LatentReport(Report):
-    """About sums in latent space: the sums say it all."""
+    """The report on sums in latent space; it has no fields."""
 
 
 class DomainShiftReport(Report):
-    """About aggregates of the comparison columns.
+    """The report on aggregates of the comparison columns.
 
     Attributes:
         columns: their names.
@@ -255,7 +255,7 @@ class LatentViewReport(Report):
         cells: cells along each axis.
         reach: how far the axes reach, in standard deviations.
         counts: examples by class and cell; a cell's number is `cells * row + column`.
-        hidden: examples by class in cells of too few people to be stated.
+        hidden: number of examples by class in cells that are suppressed because too few people are in them.
         examples: reconstructed examples, where the site may share them.
     """
 
@@ -272,9 +272,9 @@ class FinalTestReport(Report):
     Attributes:
         evaluations: figures by table name (common/metrics/table_names.py).
         recalibration: what recalibration at the site achieves; absent where there are no figures.
-        explanation: which inputs move the score; absent where it was not asked for.
-        suppressed: tables of too few patients to be stated, with the least number.
-        view: the test examples in latent space, of a model that reconstructs.
+        explanation: which inputs change the score; absent if not requested.
+        suppressed: tables withheld because of too few patients, with the required minimum.
+        view: the test examples in latent space, if the model is an autoencoder.
     """
 
     evaluations: dict[Text, Evaluation]

@@ -1,4 +1,4 @@
-"""A request as plain values by key, which is what a record of the wire holds, and back."""
+"""Conversion between a request and the plain values by key that a record of a message holds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from common.requests import (
 from common.untrusted import clean_text
 
 PROTOCOL = 5
-"""Counts up when a request or reply changes; both ends must hold the same."""
+"""Version of requests and replies, raised with each change; server and sites must have the same."""
 
 PROXIMAL_KEY = "proximal-mu"
 """The key under which Flower's FedProx sends mu."""
@@ -53,7 +53,7 @@ _OPTIONAL_FIELDS: dict[str, type] = {"pull": float, PROXIMAL_KEY: float, "thresh
 
 
 def to_record(request: Request) -> dict[str, Any]:
-    """Return the values of a request's record; its arrays travel in another."""
+    """Return the values of a request's record; its arrays are sent in another record."""
     record: dict[str, Any] = {
         "protocol": PROTOCOL,
         "kind": request.kind,

@@ -1,4 +1,4 @@
-"""What the server asks of a site: one frozen type for each kind of request.
+"""The requests of the server to a site: one frozen type for each kind.
 
 Every request carries the whole configuration, because a client may be a new process for every message. Each kind is
 called by the phase that sends it (server/phases/) and the module that answers it (client/requests/).
@@ -37,10 +37,10 @@ class Method:
 
 @dataclass(frozen=True)
 class Request:
-    """What every request carries.
+    """The fields of every request.
 
     Attributes:
-        kind: the phase that asks.
+        kind: the phase that sends it.
         config: the run.
     """
 
@@ -74,7 +74,7 @@ class DomainShiftRequest(Request):
     """Asks for sums over the comparison columns or, over a given scaling, for a summary of them.
 
     Attributes:
-        base: the scaling (common/scaling.py) of the columns that a summary is over; empty: send sums.
+        base: the scaling (common/scaling.py) with which the columns are summarised; empty: send sums.
     """
 
     kind: ClassVar[RequestKind] = "domain_shift"
@@ -83,7 +83,7 @@ class DomainShiftRequest(Request):
 
 @dataclass(frozen=True)
 class ModelRequest(Request):
-    """What every request about a model carries.
+    """The fields of every request about a model.
 
     Attributes:
         round: the round that trains, or whose model is evaluated; from 1.

@@ -42,7 +42,7 @@ class RunFolder:
 
     @property
     def about(self) -> Path:
-        """What was asked, with versions, and how the run ended: see `describe_run`."""
+        """The settings, versions, and how the run ended: see `describe_run`."""
         return self.path / "run.json"
 
     @property
@@ -62,7 +62,7 @@ class RunFolder:
 
     @property
     def server_done(self) -> Path:
-        """How the server ended; written last, so that others may wait for it."""
+        """How the server ended; written last, so that other processes can wait for it."""
         return self.path / "server.done"
 
     @property
@@ -127,11 +127,11 @@ class RunFolder:
 
     @property
     def sites(self) -> Path:
-        """The folder of what simulated hospitals keep to themselves."""
+        """The folder of the simulated hospitals' own files."""
         return self.path / "sites"
 
     def site(self, name: str) -> Path:
-        """Return the folder of what a simulated hospital keeps to itself: ledger, and state of each round."""
+        """Return the folder of a simulated hospital's own files: its ledger, and the state of each round."""
         return self.sites / escape_file_name(name)
 
     def weights(self, model: str = FEDERATED) -> Path:
@@ -201,7 +201,7 @@ def describe_run(
     """Write config.yaml and run.json, before anything runs.
 
     Args:
-        config: what was asked.
+        config: the run's settings.
         folder: the run's folder.
         card: the data set's card.
         notices: warnings that must accompany every figure.

@@ -109,7 +109,7 @@ _Loader.add_implicit_resolver(
 
 
 MAX_VALUES = 100_000
-"""Values that a YAML text may hold, with every alias expanded."""
+"""Largest number of values in a YAML text, with every alias expanded."""
 
 
 def parse_yaml(text: str) -> Any:

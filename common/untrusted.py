@@ -1,7 +1,7 @@
 """Checks of text, JSON and arrays that came from another machine, before anything is built from them.
 
-The order is that of cost: sizes first, then how deep JSON is nested, then what it holds. Nothing here knows what a
-message means; common/replies.py and the phases of the server do.
+The cheapest checks come first: sizes, then the nesting of JSON, then its content. Whether a message makes sense is
+checked elsewhere: in common/replies.py and in the phases of the server.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import numpy.typing as npt
 from common.errors import ProtocolError
 
 MAX_TEXT = 500
-"""Characters of one text: a name, a note, a reason."""
+"""Largest number of characters of one text: a name, a note, a reason."""
 MAX_JSON_BYTES = 8 << 20
-"""Bytes of one message's JSON text."""
+"""Largest size of one message's JSON text, bytes."""
 MAX_DEPTH = 32
-"""Levels of nesting of JSON."""
+"""Largest depth of nested JSON."""
 MAX_INTEGER = 2**53
 """Largest whole number of JSON, which a double still holds exactly."""
 MAX_DIMENSIONS = 8
@@ -115,7 +115,7 @@ def check_array_bytes(name: str, shape: Sequence[int], data: bytes) -> None:
     The header decides how much memory reading takes, so it must agree with the bytes that came.
 
     Raises:
-        ProtocolError: it holds anything but real numbers of the machine's byte order, or its size does not fit.
+        ProtocolError: it holds anything but real numbers in this machine's byte order, or its size does not fit.
     """
     what = f"array {clean_text(name, 80)!r}"
     buffer = io.BytesIO(data)

@@ -1,4 +1,4 @@
-"""The events by which a run reports its progress, and who receives them."""
+"""The events by which a run reports its progress, and the interface of their receivers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Send messages and collect the replies, never waiting without limit: what came, and who sent nothing usable."""
+"""Send messages and collect the replies within a time limit: the usable replies, and the sites that sent none."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from server.events import Listener, ReplyEvent
 OFFLINE_GRACE = 20.0
 """Seconds that a site may be offline before a round stops waiting for it."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 1.0
-"""Seconds between two looks for replies, while none comes; a grid whose looks cost more states its own first pause."""
+"""Shortest and longest pause between two checks for replies, s; a grid whose checks cost more states its own first."""
 PAUSE_SHARE = 0.15
-"""The longest pause as a share of the time since the last reply: so little is lost of a short wait as of a long one."""
+"""The longest pause as a share of the time since the last reply, so that waiting loses the same share of any time."""
 
 
 class NodeSubsetGrid(Grid):
@@ -32,16 +32,16 @@ class NodeSubsetGrid(Grid):
         self._grid, self._nodes = grid, list(nodes)
 
     def set_run(self, run: Any) -> None:
-        """Pass on."""
+        """Pass the call on to the whole grid."""
         self._grid.set_run(run)
 
     @property
     def run(self) -> Any:
-        """Pass on."""
+        """Pass the call on to the whole grid."""
         return self._grid.run
 
     def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        """Pass on."""
+        """Pass the call on to the whole grid."""
         return self._grid.create_message(*args, **kwargs)
 
     def get_node_ids(self) -> list[int]:
@@ -49,15 +49,15 @@ class NodeSubsetGrid(Grid):
         return list(self._nodes)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Pass on."""
+        """Pass the call on to the whole grid."""
         return self._grid.push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Pass on."""
+        """Pass the call on to the whole grid."""
         return self._grid.pull_messages(message_ids)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Pass on."""
+        """Pass the call on to the whole grid."""
         return self._grid.send_and_receive(messages, timeout=timeout)
 
 
@@ -68,7 +68,7 @@ class Expected(Generic[SomeReply]):
     Attributes:
         type: the reply's type.
         find_fault: returns what is wrong with a reply, given the node that sent it, or "".
-        max_bytes: what its arrays may have in all.
+        max_bytes: largest total size of its arrays, bytes.
     """
 
     type: type[SomeReply]
@@ -78,7 +78,7 @@ class Expected(Generic[SomeReply]):
 
 @dataclass(frozen=True)
 class Step:
-    """Which part of a run asks, for ReplyEvent.
+    """The part of a run that sends requests, for ReplyEvent.
 
     Attributes:
         phase: the kind of the request.
@@ -169,7 +169,7 @@ def send_and_collect(
 
 
 def _read_answer(answer: Message, expected: Expected[SomeReply], node: int) -> tuple[str, SomeReply | None, str]:
-    """Return the site's name as it states it, and its reply, or why there is none: a broken one ends no run."""
+    """Return the site's name as it states it, and its reply or the reason why the reply cannot be used."""
     site = ""
     try:
         if answer.has_error():

@@ -1,4 +1,4 @@
-"""What is wrong with a reply that has the right type, by what the run and the handshake say; "" where nothing is.
+"""What is wrong with a reply of the right type, judged by the run's settings and the handshake; "": nothing.
 
 A site whose reply has a fault is lost for the round, by name and with the fault as the reason; the run continues.
 """
@@ -46,7 +46,7 @@ def find_update_fault(reply: TrainReply, shared: Weights, control: Weights, exam
 
     Args:
         reply: what the site sent.
-        shared: the arrays of the model that sites send, in their order, by which some strategies go.
+        shared: the arrays of the model that sites send, in their order, which some strategies rely on.
         control: likewise, of control variates.
         examples: what the site's training counts in the handshake say that it trains on.
     """
@@ -82,7 +82,7 @@ def find_sums_fault(sums: Sums, shapes: Mapping[str, tuple[int, ...]], signed: I
 
 
 def find_moments_fault(sums: Sums, task: Task, examples: int) -> str:
-    """Return why sums of the training inputs (common/scaling.py) cannot be.
+    """Return why sums of the training inputs (common/scaling.py) cannot be right.
 
     Args:
         sums: what the site sent.
@@ -229,7 +229,7 @@ def _find_value_fault(item: Evaluation, counts: Counts, task: Task) -> str:
 
 
 def _find_explanation_fault(reply: FinalTestReply, run: Run, held: SplitCounts) -> str:
-    """Return why what explains a model cannot be shown: it must name the task's inputs and classes."""
+    """Return why a site's attributions cannot be used: they must name the task's inputs and classes."""
     explanation, task = reply.report.explanation, run.task
     if explanation is None:
         return ""
@@ -248,7 +248,7 @@ def _find_explanation_fault(reply: FinalTestReply, run: Run, held: SplitCounts) 
 
 
 def _find_view_fault(reply: FinalTestReply, run: Run, held: SplitCounts) -> str:
-    """Return why a view of latent space cannot be shown: it must name the task's classes and stay within its grid."""
+    """Return why a view of latent space cannot be used: it must name the task's classes and stay within its grid."""
     view, task = reply.report.view, run.task
     if view is None:
         return ""

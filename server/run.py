@@ -90,7 +90,7 @@ class Outcome:
     Attributes:
         rounds: the rounds so far.
         chosen: the round whose model is chosen; 0: the first model.
-        weights: that model.
+        weights: the weights of that model.
         test: figures of the chosen model by table name, then by site.
         pooled: figures of all sites' test patients together, by table name.
         lost: sites without a usable reply: the last phase and reason.
@@ -128,7 +128,7 @@ class Outcome:
     shift: dict[str, Any] = field(default_factory=dict)
 
     def state_round(self, site: str, number: int) -> int:
-        """Return the last round up to `number` in which a site's update counted; its state is of then. 0: none."""
+        """Return the last round up to `number` in which a site's update was merged, whose state it has; 0: none."""
         return max((one for one in self.counted.get(site, []) if one <= number), default=0)
 
 
@@ -269,7 +269,7 @@ class Run:
             outgoing: the messages to those of them that are online.
             expected: the type of their replies.
             find_fault: returns what is wrong with a reply of a site, or "".
-            max_bytes: what a reply's arrays may have in all.
+            max_bytes: largest total size of a reply's arrays, bytes.
         """
 
         def find_fault_at(reply: SomeReply, node: int) -> str:

@@ -40,7 +40,7 @@ class Connection:
     state: Path
 
     def register(self, site: str, public_key: Path) -> str:
-        """Admit the holder of `public_key` as `site`; returns the node's number and writes it down."""
+        """Admit the holder of `public_key` as `site`; return the node's number and write it into the registry."""
         check_site_name(site)
         known = self.sites()
         if site in known:
@@ -127,7 +127,7 @@ class SuperLink:
         self.connection = Connection(address, credentials.ca if credentials else None, state)
 
     def command(self) -> list[str]:
-        """Return the command line; nothing secret stands on it."""
+        """Return the command line; it contains nothing secret."""
         common = [find_command("flower-superlink"), "--host", self.host, "--port", str(self.port)]
         common += ["--disable-runtime-dependency-installation"]
         if self.credentials is None:

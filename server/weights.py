@@ -1,4 +1,4 @@
-"""What a site's update weighs, from what it stated in the handshake: never from what comes with the update."""
+"""The weight of each site's update, from its counts in the handshake: never from what comes with the update."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def compute_weights(counts: Mapping[str, SplitCounts], wanted: FederationConfig)
 
     Args:
         counts: training counts of the sites that take part in the round.
-        wanted: how they are weighed.
+        wanted: the settings of the weights.
 
     Returns:
         weights by site, each above 0; only their ratios matter.

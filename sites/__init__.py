@@ -1,1 +1,1 @@
-"""What only a hospital may open: its recordings, made into examples of people."""
+"""Reading of patient data, which only hospitals do: recordings and tables become examples of patients."""

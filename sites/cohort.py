@@ -224,7 +224,7 @@ class Cohort:
         return len({self.persons[i] for i in np.unique(self.patient)})
 
     def class_counts(self) -> tuple[int, ...]:
-        """Return the number of examples of each class (multilabel: of examples that have it)."""
+        """Return the number of examples of each class (multilabel: of examples that have the label)."""
         if self.task.kind == "multilabel":
             return tuple(int(n) for n in self.y.sum(0))
         return tuple(int(n) for n in np.bincount(self.y, minlength=len(self.task.classes)))

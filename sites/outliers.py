@@ -1,8 +1,8 @@
-"""Cells far outside a site's own values, in columns whose plausible range no data set states.
+"""Outliers: cells far outside a site's own values, in columns for which no data set states a plausible range.
 
 A federated scaling adds sums over all sites, so one cell of 9999 (a code for "missing", a typing error) at one
 hospital widens the standard deviation for all of them, until a useful column is near 0 everywhere. Where a data set
-states the ranges of its columns (`bounds`) it also checks their cells itself. Every other column is held against the
+states the ranges of its columns (`bounds`) it also checks their cells itself. Every other column is compared with the
 site's own training examples: with `low` and `high` the 5% and 95% quantiles of its distinct values, a cell more than
 FAR times `high - low` beyond them is an outlier. Quantiles of distinct values, because a laboratory value has a long
 tail that is densely filled, which widens the range, while a code is one value however often it occurs. FAR is

@@ -1,8 +1,8 @@
-"""Plausible values: limits of a cell and of a hospital's median, and the words for cells beyond them.
+"""Limits of plausible values, of a cell and of a hospital's median, and the description of cells beyond them.
 
 To a model, a value in a wrong unit (mmol/L, µmol/L, °F, kPa), a code for "missing" (0, -99, 9999) or a typing error
-is a number like any other. Two checks keep it out. The median over a hospital's patients is within `median` whoever
-they are, so one outside means another unit, and the hospital is refused. A cell outside `cell` cannot be a living
+is a number like any other. Two checks keep it out. The median over any hospital's patients is within `median`, so
+one outside means another unit, and the hospital is refused. A cell outside `cell` cannot be a living
 patient's: it is read as not measured, and counted by column. The limits are wide: they do not tidy the data of a very
 sick patient.
 """

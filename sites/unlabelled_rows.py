@@ -13,12 +13,12 @@ from common.task import Task
 from sites.cohort import Cohort, Windows
 
 ALL_MISSING = "every value is missing"
-"""Why a row without a measured value is excluded."""
+"""The reason for excluding a row without a measured value."""
 
 
 @dataclass(frozen=True)
 class Exclusion:
-    """What was not scored, and why.
+    """One exclusion from scoring.
 
     Attributes:
         record: the recording or the table's record.
@@ -44,7 +44,7 @@ class ScorableRows:
         columns: arrays `(rows,)` that identify each row.
         exclusions: what was excluded.
         rate: Hz of the column `sample`; 0 where there is none.
-        about: facts for the reader of the scores, such as the leads that were used.
+        about: further information for the reader of the scores, such as the leads that were used.
         cleared: number of implausible cells that were read as not measured, by column and limits.
     """
 

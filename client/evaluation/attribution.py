@@ -40,7 +40,7 @@ def compute_attributions(
     """Return a site's mean absolute attributions, or None if none are wanted or the task is not multiclass.
 
     Args:
-        context: whose policy says how few people a mean may be of.
+        context: the site, whose policy states the minimum number of people behind a mean.
         site: the site's name, which seeds the choice of examples.
         model: the network.
         cohort: test examples, scaled as the model takes them.
@@ -131,9 +131,9 @@ def true_class_log_odds(model: nn.Module, x: Tensor, features: Tensor, y: Tensor
 def integrate_gradients(
     model: nn.Module, x: Tensor, features: Tensor, y: Tensor, steps: int = PATH_STEPS
 ) -> tuple[Tensor, Tensor]:
-    """Return integrated gradients from zero, by the midpoint rule with PATH_POWER-th powers of equal steps.
+    """Return integrated gradients from zero, by the midpoint rule at PATH_POWER-th powers of equal steps.
 
-    Layers that normalise a signal change most close to zero, and each later one even closer: steps are finest there.
+    The output of layers that normalise a signal changes most near zero, so the steps are finest there.
     """
     sums = [torch.zeros_like(x), torch.zeros_like(features)]
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # its recurrent kernels need training mode

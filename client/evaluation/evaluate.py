@@ -30,7 +30,7 @@ from sites.cohort import Cohort
 
 
 def require_releasable(cohort: Cohort, minimum: int) -> small_groups.ReleasableTables:
-    """Return what of a cohort's table of all examples may leave.
+    """Return which examples and classes of a cohort's table of all examples may leave.
 
     Raises:
         SiteError: the cohort has fewer than `minimum` patients.
@@ -70,7 +70,7 @@ def evaluate_site(
     """Evaluate a model on a site's test patients.
 
     Args:
-        model: predicts.
+        model: gives predictions.
         site: with its inputs scaled as the model takes them.
         config: the run.
         shares: whether resampled counts may leave, and figures without the patients of `evaluation.without`.
@@ -159,7 +159,7 @@ def _suppress_differences(
     cohort: Cohort,
     minimum: int,
 ) -> None:
-    """Take out the tables whose people differ from those of an earlier answer by too few."""
+    """Suppress the tables whose people differ from those of an earlier answer by too few."""
     groups = {
         name: sorted({cohort.persons[int(i)] for i in np.unique(cohort.patient[rows])}) for name, rows in masks.items()
     }

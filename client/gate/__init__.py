@@ -4,5 +4,5 @@ Every request passes `admission` before any work, and every reply passes `releas
 the hospital's policy (client/policy.py); what they remember stands in the register (register.py), a file of the site's:
 who trains and who is tested, which groups of people were answered for, and how many models were asked about.
 
-A test keeps any other way shut (tests/client/gate/test_only_way.py).
+A test checks that nothing reaches or leaves a site in another way (tests/client/gate/test_only_way.py).
 """

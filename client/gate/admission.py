@@ -34,20 +34,20 @@ RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 RESERVED_RUNS = ("counts",)
 """Names under which the ledger itself charges."""
 MAX_FORGETTING = 1.0
-"""Largest product of learning rate, decay and steps of a round: an early step counts for exp(-1) of a late one."""
+"""Largest product of learning rate, decay and steps of a round; at 1 the first step counts exp(-1) times the last."""
 SPLITS_OF_REQUEST: dict[type[Request], tuple[str, ...]] = {
     HandshakeRequest: ("train", "validation", "test"),
     ValidateRequest: ("validation",),
     FinalTestRequest: ("test",),
 }
-"""The splits whose people an answer rests on; of other requests: those who train."""
+"""The splits whose people an answer is about; of other requests, the training split."""
 
 
 def admit(context: SiteContext, request: Request) -> None:
-    """Refuse a request that the hospital's policy does not allow; a simulation's researcher holds all data anyway.
+    """Refuse a request that the hospital's policy does not allow; in a simulation every request is allowed.
 
     Raises:
-        SiteError: says what is not allowed; of counts always the same text.
+        SiteError: names what is not allowed; refusals because of numbers of people all have the same text.
         DataError: the register cannot be used.
     """
     if context.simulated:
@@ -79,7 +79,7 @@ def check_people(register: Register, site: Site, request: Request, context: Site
     """Refuse an answer that rests on too few people, or differs from an earlier one by too few.
 
     Raises:
-        SiteError: says no more than that.
+        SiteError: states only that, and no numbers.
     """
     policy = context.policy
     run = getattr(request, "run_id", "")
@@ -169,7 +169,7 @@ def check_state(register: Register, request: ModelRequest) -> None:
 
 
 def check_forgetting(policy: SitePolicy, train: Cohort, request: TrainRequest) -> None:
-    """Refuse training whose update is that of its last steps alone, or that has steps on a few people.
+    """Refuse training in which the last steps outweigh all others, or steps use only a few people.
 
     Weight decay and the proximal term shrink what earlier steps did, by 1 - lr (decay + mu) a step; if that is much
     over a round, the update rests on the people of the last batch.
@@ -188,7 +188,7 @@ def check_forgetting(policy: SitePolicy, train: Cohort, request: TrainRequest) -
 
 
 def digest_settings(request: ModelRequest) -> str:
-    """Return a digest of what a run keeps from its first round to its last."""
+    """Return a digest of the settings that must stay the same in all rounds of a run."""
     hasher = hashlib.sha256(config_to_json(request.config).encode())
     hasher.update(repr(request.method).encode() + b"\x1f" + request.scaling)
     return hasher.hexdigest()

@@ -1,4 +1,4 @@
-"""How the figures of a test answer are brought to the grain at which they may leave."""
+"""Rounding and suppression of the figures of a test answer, so that they may leave the hospital."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ DECIMALS = 2
 PEOPLE_PER_PARAMETER = 10
 """People behind each parameter of a recalibration that is fitted at the site."""
 PARAMETERS = {"threshold": 1, "temperature": 1, "platt": 2, "isotonic": 20}
-"""Parameters of each recalibration; of isotonic regression, steps."""
+"""Number of fitted parameters of each recalibration; of isotonic regression, the number of its steps."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True)
 class ReleaseRules:
-    """What an evaluation at a hospital must keep to; in a simulation there are none.
+    """The rules that an evaluation at a hospital must follow; a simulation has none.
 
     Attributes:
-        policy: the hospital's.
+        policy: the hospital's policy.
         may_release: whether a group of people may be reported, given the name of its table.
-        answer_sizes: from people and groups of them, `(groups, people)`, to how many may be said to be in each.
+        answer_sizes: from people and their groups, `(groups, people)`, to the number to report for each group.
         answer_validation_sizes: the same, of validation patients.
-        bootstrap_seed: seeds the draws of patients; secret, so that nobody can work back from an interval.
+        bootstrap_seed: seeds the draws of patients; secret, so that no one can infer patients from an interval.
     """
 
     policy: SitePolicy
@@ -107,7 +107,7 @@ class ReleaseRules:
 
 
 def round_intervals(item: Model) -> Model:
-    """Return a model of figures, however deep they stand, with the bounds of its intervals rounded outwards."""
+    """Return a model with the bounds of all intervals in it, at any depth, rounded outwards."""
     changed: dict[str, Any] = {}
     for name in type(item).model_fields:
         value = getattr(item, name)

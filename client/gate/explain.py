@@ -124,7 +124,7 @@ REPLY_RISKS = (
 
 
 def _limit(what: str, per_run: int | None, per_month: int | None) -> str:
-    """Return how many of something a run, and all runs of 30 days, may ask about."""
+    """Return a policy's two limits as text: per run, and per 30 days over all runs."""
     return f"{what}: {_at_most(per_run)} a run, {_at_most(per_month)} in 30 days"
 
 

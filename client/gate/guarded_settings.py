@@ -1,4 +1,4 @@
-"""Settings of a run that choose people or the grain of an answer: at a hospital they are the hospital's to allow.
+"""Settings of a run that select people or how fine an answer is; a hospital's policy must allow each of them.
 
 Where one researcher holds all data they are harmless, and a simulation allows them. At a hospital a coordinator could
 choose one person with them (`sites.limit=1`), take the difference of two answers (`limit=51` and `limit=50`, an edge of
@@ -17,7 +17,7 @@ from common.errors import SiteError
 AGE_BOUNDS = (18.0, 40.0, 65.0, 80.0)
 """Bounds of age bands, in years. Bounds of a run's own choice would cut bands of few people out of several answers."""
 LATENT_SUMS, LATENT_VIEW, FORGETTING = "detection.latent", "detection.view", "training.weight_decay"
-"""Further keys of `SitePolicy.allowed_settings`: sums and counts in latent space, and strong decay of weights."""
+"""Further keys of `SitePolicy.allowed_settings`: sums in latent space, counts in latent space, strong weight decay."""
 UNMEASURED = "model.unmeasured"
 """Likewise: training without privacy of layers in which single people's parts cannot be measured."""
 ALL = "*"
@@ -29,10 +29,10 @@ class GuardedSetting:
     """A setting that is refused unless the policy names it.
 
     Attributes:
-        key: as in a configuration.
-        is_default: whether a run leaves it as a hospital accepts it without asking.
-        why: what could be done with it, for `wardround site explain`.
-        refuses: whether the whole run is refused; else only this answer is left out.
+        key: its key in a configuration.
+        is_default: returns whether a run has the value that needs no permission.
+        why: how it could be misused, for `wardround site explain`.
+        refuses: whether the whole run is refused; if not, only the answer that uses it is left out.
     """
 
     key: str

@@ -5,7 +5,8 @@ publishes, or drawn by the site from a secret seed, when it is first needed. It 
 for every run and every kind of request, so nobody who trained for one run is tested for another. `wardround site
 redraw` draws anew, on purpose.
 
-People who come later wait until they are enough, so that no answer differs from an earlier one by a few of them.
+People who are added later get a split only when there are enough of them, so that no answer differs from an
+earlier one by a few people.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def apply_own_split(
         register: the site's register.
         dataset: the data set's name.
         cohort: all examples of the site, without a split.
-        patients: its recordings, whose they are and on which side a published split has them.
+        patients: its recordings, with their persons and the side of a published split, if there is one.
         policy: gives the shares of validation and test, and how many people must come together.
 
     Raises:
@@ -76,7 +77,7 @@ def draw_sides(
 ) -> dict[str, int]:
     """Return the split of each of `names`: the published one where there is one, else drawn by class.
 
-    Those who come later (not `first`) go to validation or test only if at least `min_cell_patients` do so together.
+    Those added later (`first` is false) go to validation or test only if at least `min_cell_patients` do so together.
     """
     mine = [item for item in patients if item.person in names]
     rows = np.isin(np.asarray(cohort.persons, dtype=object)[cohort.patient], list(names))

@@ -1,9 +1,8 @@
-"""Whether a scaling that places histogram bins could be that of all hospitals together.
+"""A check that a scaling sent by the server, by which histogram bins are placed, is plausible for this hospital.
 
 A coordinator that moves a scaling's centre and narrows its spread counts the people beyond a value of its choice. So
-the scaling must lie near this hospital's own means and deviations: the same inputs elsewhere differ by some deviations,
-not
-by many, and no honest spread is a small part of this hospital's own.
+the scaling must lie near this hospital's own means and deviations: the means of other hospitals differ by a few
+deviations at most, and no honest spread is a small part of this hospital's own.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from common.errors import SiteError
 from common.scaling import RANK_BINS, Arrays, Scaling, fit_standard_scaling
 
 MAX_SHIFT = 5.0
-"""Most deviations of this hospital by which an agreed mean may differ from its own."""
+"""Largest difference between an agreed mean and this hospital's own, in this hospital's standard deviations."""
 MAX_RATIO = 20.0
-"""Largest ratio between an agreed deviation and this hospital's own, or the other way round."""
+"""Largest ratio between an agreed standard deviation and this hospital's own, in either direction."""
 
 
 MAX_RANK = 3.0**0.5 + 1e-6
@@ -74,11 +73,11 @@ def check_base_scaling(base: Scaling, moments: Arrays) -> None:
     """Refuse a scaling that is far from this hospital's own.
 
     Args:
-        base: what came.
+        base: the scaling that the server sent.
         moments: this hospital's own sums of the same inputs.
 
     Raises:
-        SiteError: says so, and nothing of the hospital's values.
+        SiteError: the scaling is too far; the message holds none of the hospital's values.
     """
     own = fit_standard_scaling(moments)
     varies = (moments["count"] > 1) & (moments["square"] / np.maximum(moments["count"], 1) - own.centre**2 > 0)

@@ -38,7 +38,7 @@ CREATE TABLE questions (run TEXT NOT NULL, kind TEXT NOT NULL, digest TEXT NOT N
   PRIMARY KEY (run, kind, digest));
 """
 SMALL = 2
-"""What stands for the size of a group of fewer people than the floor, none included."""
+"""The size that is reported for every group of fewer people than the floor, also for an empty one."""
 TOO_FEW = "policy: the answer would rest on too few people"
 """The one text of every refusal on counts: a text that differed would itself be an answer."""
 
@@ -128,7 +128,7 @@ class Register:
         return int(row[0]) if row else 0
 
     def release(self, dataset: str, kind: str, groups: Sequence[Iterable[str]], floor: int, run: str) -> list[bool]:
-        """Record that figures over groups of people leave; return for each group whether it may.
+        """Return for each group of people whether figures over it may leave, and record those that do.
 
         A group may not leave if it differs from one that left before, or from another of these, by fewer than `floor`
         people: the difference of two answers would rest on them. The same people again are no difference.
@@ -171,20 +171,20 @@ class Register:
         run: str,
         noise: float = 0.0,
     ) -> npt.NDArray[np.int64]:
-        """Return how many people each group has, or what was answered for a group that differs from it by few.
+        """Return the number of people to report for each group: the earlier answer for a group that differs by few.
 
-        A group of fewer than `floor` people, or of nobody, gives SMALL: whether somebody is in it does not show. Every
-        other answer is some people off, always the same for the same people, so that sums and differences of several
-        answers do not give the size of a group of few (the cell key method: Fraser and Wooton 2005, UNECE work session
-        on statistical data confidentiality).
+        A group of fewer than `floor` people, or of nobody, gives SMALL, so that nobody's presence shows. Every other answer
+        is some people off, always the same for the same people, so that sums and differences of several answers do not
+        give the size of a group of few (the cell key method: Fraser and Wooton 2005, UNECE work session on statistical
+        data confidentiality).
 
         Args:
             dataset: the data set's name.
             kind: what is answered about them; groups of one kind are compared.
             names: the people.
             groups: `(groups, people)`, who is in each.
-            floor: groups that differ by fewer people get the same answer; up to twice as many where a secret offset
-                says so, so that a changed answer does not show whose change it was.
+            floor: groups that differ by fewer people get the same answer. A secret offset raises this to up to twice as
+                many, so that a changed answer does not show whose change it was.
             run: the run that asked.
             noise: standard deviation of what an answer is off, in people.
         """
@@ -221,7 +221,7 @@ class Register:
     def _numbers(
         self, connection: sqlite3.Connection, dataset: str, secret: bytes, names: Iterable[str]
     ) -> dict[str, int]:
-        """Return each person's number in the data set; people without a split yet get one that stands for none (-1)."""
+        """Return each person's number in the data set; people without a split get one with side -1."""
         query = "SELECT person, number FROM people WHERE dataset = ?"
         known = dict(connection.execute(query, (dataset,)))
         hashed = {name: hash_person(secret, name) for name in names}
@@ -259,10 +259,10 @@ class Register:
             connection.execute("INSERT INTO questions VALUES (?, ?, ?, ?)", (*key, now))
 
     def bind(self, run: str, digest: str) -> None:
-        """Hold a run to the settings that it began with.
+        """Require that a run keeps the settings of its first request.
 
         Raises:
-            SiteError: the run now asks with others.
+            SiteError: the settings have changed.
         """
         with self.open() as connection:
             query = "SELECT digest FROM questions WHERE run = ? AND kind = 'settings'"
@@ -273,7 +273,7 @@ class Register:
                 raise SiteError("policy: a run keeps its configuration, strategy and scaling; start another run")
 
     def summary(self) -> dict[str, dict[str, int]]:
-        """Return counts for the hospital's own eyes: people by data set and split, releases and questions by kind."""
+        """Return counts for the hospital itself: people by data set and split, releases and questions by kind."""
         names = {0: "train", 1: "validation", 2: "test", -1: "none"}
         with self.open() as connection:
             people: dict[str, int] = {}
@@ -319,7 +319,7 @@ def hash_person(secret: bytes, name: str) -> str:
 
 
 def unpack_people(packed: bytes) -> npt.NDArray[np.bool_]:
-    """Return people as truth values by number."""
+    """Return a group of people as booleans by the person's number."""
     return np.unpackbits(np.frombuffer(packed, dtype=np.uint8)).astype(bool)
 
 

@@ -1,4 +1,4 @@
-"""The last look at a reply before it leaves a hospital: whatever computed it, this holds."""
+"""The last check of a reply before it leaves a hospital, independent of what computed it."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-"""Counts at the grain at which they may leave a hospital.
+"""Counts rounded and merged so that they may leave a hospital.
 
 - Score histograms: neighbouring bins are merged in a fixed binary tree until each holds examples of enough people; a
   merged bin's count stands at the mean bin of its examples.
-- Where each person has one example, a count is a group of people. A group that differs from one that was answered for
-  before by fewer people than the floor gets that answer again, so that no two crafted models have one person between
-  them; a cell of a confusion matrix that holds fewer people than the floor, none included, says 2, and the largest cell
-  of its row what is left. Counts are so at most a few people off.
+- Where each person has one example, a count is the size of a group of people. A group that differs from an earlier one
+  by fewer people than the floor gets the earlier answer again, so that the answers to two crafted models never differ
+  by one person. A cell of a confusion matrix with fewer people than the floor (also an empty one) is reported as 2, and
+  the largest cell of its row as the rest of the row. So counts are at most a few people off.
 - Where people have many examples, such as beats, every count is rounded to a multiple of `round_counts_to`, and cells
   of too few people are 0.
 - The loss is computed from the histogram: a sum of real numbers can carry a patient's value in its digits.
 
-Figures are computed from what is left, so that they say no more than the counts.
+Figures are computed from the resulting counts, so that they reveal no more than the counts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from common.metrics.counts import Counts
 from common.metrics.early_warning import Floats, Ints
 
 Sizes = Callable[[npt.NDArray[np.bool_]], Ints]
-"""From groups `(groups, people)` to how many people may be said to be in each (`Register.answer_sizes`)."""
+"""From groups `(groups, people)` to the number of people to report for each (`Register.answer_sizes`)."""
 
 
 def coarsen_counts(total: Counts, people: Counts, policy: SitePolicy, sizes: Sizes) -> Counts:
@@ -35,7 +35,7 @@ def coarsen_counts(total: Counts, people: Counts, policy: SitePolicy, sizes: Siz
 
     Args:
         total: counts of the table, without a leading axis.
-        people: the same by person, with a leading axis, and score bins that `total`'s are a multiple of.
+        people: the same for each person, on a leading axis; the number of bins of `total` is a multiple of theirs.
         policy: gives `min_cell_patients` and `round_counts_to`.
         sizes: the register's answers for groups of the people.
 
@@ -82,7 +82,7 @@ def is_single(people: Counts) -> bool:
 
 
 def resample_table(total: Counts, resamples: int, rng: np.random.Generator) -> Counts:
-    """Return `(resamples, ...)` counts drawn from a table's own, each row of a matrix and each histogram for itself."""
+    """Return counts `(resamples, ...)` drawn from a table's own, separately by row of a matrix and by histogram."""
 
     def draw(values: Ints) -> Ints:
         flat = values.reshape(-1, values.shape[-1])
@@ -99,10 +99,10 @@ def resample_table(total: Counts, resamples: int, rng: np.random.Generator) -> C
 
 
 def answer_rows(confusion: Ints, by_person: Ints, floor: int, sizes: Sizes) -> Ints:
-    """Return a confusion matrix `(..., rows, columns)` whose cells are what the register answers for their people.
+    """Return a confusion matrix `(..., rows, columns)` with the register's answers for the people of its cells.
 
-    The largest cell of each row is what the others leave of the row's people, as many as the register answers for them;
-    a row of fewer than `floor` people is 0.
+    The largest cell of each row is the number that the register answers for the row's people, minus the other cells; a
+    row of fewer than `floor` people is 0.
     """
     answered = np.zeros_like(confusion)
     for row in np.ndindex(confusion.shape[:-1]):
@@ -123,8 +123,8 @@ def merge_bins(counts: Ints, by_person: Ints, floor: int) -> tuple[Ints, list[tu
     """Merge neighbouring bins until each holds examples of at least `floor` people on each side, or of nobody.
 
     Bins are merged in a fixed binary tree: a stretch is cut in its middle only if each half holds enough people or
-    nobody, without the class and with it. Both sides are merged alike, so that a merged bin is a tie of the two. A side
-    of too few people in all is 0.
+    nobody, without the class and with it. Both sides are merged at the same bins, so that examples of a merged bin have
+    tied scores. A side with too few people altogether becomes 0.
 
     Args:
         counts: `(2, bins)`, without the class and with it.
@@ -132,7 +132,8 @@ def merge_bins(counts: Ints, by_person: Ints, floor: int) -> tuple[Ints, list[tu
         floor: the smallest number of people.
 
     Returns:
-        counts `(2, bins)`, each stretch's at the mean bin of both sides; the stretches as (first, behind the last).
+        counts `(2, bins)`, those of each merged stretch at the mean bin of its examples; and the stretches as pairs of
+        the first bin and the one after the last.
     """
     coarse = by_person.shape[-1]
     width = counts.shape[-1] // coarse
@@ -164,7 +165,7 @@ def merge_bins(counts: Ints, by_person: Ints, floor: int) -> tuple[Ints, list[tu
 
 
 def merge_gain(gain: Floats, stretches: Sequence[tuple[int, int]]) -> Floats:
-    """Return the gain of alarms by bin `(bins,)`, summed over stretches, each at its first bin."""
+    """Return the gain of alarms by bin `(bins,)`: each stretch's sum, placed at its first bin."""
     merged = np.zeros_like(gain)
     for first, end in stretches:
         merged[first] = gain[first:end].sum()
@@ -172,7 +173,7 @@ def merge_gain(gain: Floats, stretches: Sequence[tuple[int, int]]) -> Floats:
 
 
 def hide_rare_columns(moments: dict[str, Floats], floor: int) -> dict[str, Floats]:
-    """Return sums of columns in which a column that fewer than `floor` rows have measured is as if none had."""
+    """Return sums of columns; a column measured in fewer than `floor` rows is treated as never measured."""
     rare = (moments["count"] > 0) & (moments["count"] < floor)
     hidden = {name: np.where(rare, 0.0, values) for name, values in moments.items()}
     return {**hidden, "missing": np.where(rare, moments["count"] + moments["missing"], moments["missing"])}
@@ -229,8 +230,8 @@ def round_sums(values: Floats) -> Floats:
 def loss_of_histogram(scores: Ints, confusion: Ints) -> float:
     """Return the summed negative log likelihood in nats that a histogram of log odds gives.
 
-    Of one true class: each class's histogram of its own score among examples that have it. Of several labels: of all
-    labels, with and without.
+    For a single true class, from the histograms of each class's score among its own examples; for several labels, from
+    the histograms of each label's score among examples with it and without it.
     """
     centres = bin_centres(scores.shape[-1])
     positive = float((scores[:, 1] * np.logaddexp(0.0, -centres)).sum())

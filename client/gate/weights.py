@@ -1,9 +1,9 @@
-"""Whether a model that a server sends is one that this run could have reached.
+"""A check that a model which the server sends could come from this run.
 
-The first round's weights are built again from the run's own seed, or their digest stands among those that the hospital
+The first round's weights are built again from the run's own seed, or their digest must be among those that the hospital
 approved. Later ones must lie within a stated distance of the update that this hospital sent last in the run. That does
 not prove that a server is honest: one that sends a crafted model every round, each a little further, stays within the
-distance. It keeps a crafted model from coming first, or out of nowhere.
+distance. It refuses a crafted model in the first round, and a sudden one later.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from common.errors import SiteError
 from common.task import Task
 
 SAME = 1e-5
-"""Largest difference of two weights that were drawn from one seed on different processors."""
+"""Largest difference between weights drawn from the same seed on different processors."""
 MAX_RUNS = 20
 """Number of runs whose last update is stored; older runs can no longer be tested."""
 
@@ -64,7 +64,7 @@ def get_update_path(register: Register, run: str) -> Path:
 
 
 def keep_update(register: Register, run: str, sent: Weights, update: Weights, *, bounded: bool = True) -> None:
-    """Keep what this hospital was sent and what it made of it, for the check of the next weights.
+    """Store the weights that this hospital received and its update of them, for the check of the next weights.
 
     `bounded`: false where the update is no model, as at privacy.level=hospital, so that no distance is measured.
     """

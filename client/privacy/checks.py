@@ -13,7 +13,7 @@ from common.config import RunConfig
 from common.errors import SiteError
 
 MIN_SIGMA = 0.3
-"""Least noise multiplier that a hospital computes an epsilon for: below it that takes minutes, and promises nothing."""
+"""Smallest noise multiplier for which a hospital computes an epsilon; below it that takes minutes, in vain."""
 
 
 MAX_STEPS = 1_000_000

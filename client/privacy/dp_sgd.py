@@ -113,7 +113,7 @@ class NoisyGradients:
         """Do nothing: each step draws its units anew."""
 
     def compute(self, step: int) -> None:
-        """Set the noisy gradient of newly drawn units."""
+        """Draw units, and set `grad` of every parameter to their clipped and noisy gradient."""
         plan, source = self._plan, self._source
         drawn = noise.draw_units(source, len(self._units), plan.q)
         rows = [_sample_rows(self._units[i], plan.examples, source) for i in drawn]

@@ -37,7 +37,7 @@ class UnitGroup:
     """Units that go through the network together, as consecutive rows.
 
     Args:
-        count: rows of each unit, at least call.
+        count: number of rows of each unit, at least one.
         device: where the rows will be.
     """
 

@@ -40,7 +40,7 @@ Floats = npt.NDArray[np.float64]
 CLIP_PER_ROOT_INPUT = 0.6
 """Clipping norm of a unit's vector, divided by the square root of the number of summed inputs."""
 MEASURED_WEIGHT = 0.25
-"""Weight of the numbers of units in the vector, small because their noise matters less: they only divide."""
+"""Weight of the numbers of units in the vector, small because their noise matters less: they are only divisors."""
 BLOCK_ROWS = 1 << 13
 """Rows that are summed at once, about."""
 

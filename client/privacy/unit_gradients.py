@@ -163,7 +163,7 @@ class UnitGradients:
 
 
 def _groups(units: UnitRows, rows: int, most: int) -> list[UnitRows]:
-    """Return units of similar length in groups of at most `rows` rows and `most` units, all of about the same size."""
+    """Return the units, sorted by length, in groups of about equal size: at most `rows` rows and `most` units each."""
     whole = sum(map(len, units))
     if whole <= rows and len(units) <= most:
         return [units] if units else []

@@ -1,4 +1,4 @@
-"""What a site does when asked, free of Flower: handle(context, request) -> reply.
+"""Answers to the server's requests, independent of Flower: handle(context, request) -> reply.
 
 A simulation calls it in its own process, where opened sites stay resident; a hospital's client may be a new
 process for each message, which then opens its site from the cache of prepared data.

@@ -26,7 +26,7 @@ from sites.comparison_columns import column_names, column_table
 COUNT_GRAIN = 5
 """Counts of a summary that leaves a hospital are multiples of this."""
 MAX_SUMMARIES_PER_MONTH = 20
-"""Different scalings over which a hospital summarises its columns in 30 days."""
+"""Largest number of different scalings over which a hospital summarises its columns in 30 days."""
 
 
 def handle_domain_shift(context: SiteContext, request: DomainShiftRequest) -> DomainShiftReply:
@@ -71,7 +71,7 @@ def sum_columns(context: SiteContext, cohort: Cohort, config: RunConfig, base: b
 
 
 def coarsen_sums(name: str, values: Floats) -> Floats:
-    """Return a part of a summary at the grain at which it may leave: counts to 5, sums to three digits."""
+    """Return a part of a summary as it may leave: counts to multiples of 5, sums to three significant digits."""
     if name != "cells":
         return values if name == "rows" else round_sums(values)
     return np.where(values == distance.SUPPRESSED, values, np.floor(values / COUNT_GRAIN + 0.5) * COUNT_GRAIN)

@@ -1,4 +1,4 @@
-"""Answers to the validation and test phases: counts of predictions, figures, and what explains them."""
+"""Answers to the validation and test phases: counts of predictions, figures, and attributions."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _evaluate(context: SiteContext, request: FinalTestRequest, loaded: LoadedMod
 
 
 def read_rules(context: SiteContext, request: ModelRequest, split: str) -> ReleaseRules | None:
-    """Return what an answer about the patients of a split must keep to at a hospital; None in a simulation."""
+    """Return the rules for an answer about the patients of a split at a hospital; None in a simulation."""
     if context.simulated:
         return None
     register = open_register(context)

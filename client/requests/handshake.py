@@ -92,9 +92,9 @@ def releasable_counts(cohort: Cohort, minimum: int) -> SplitCounts:
 
 
 def hide_small_classes(train: Cohort, minimum: int) -> tuple[int, ...]:
-    """Return the examples of each class; of a class that fewer than `minimum` people have, `minimum` are stated.
+    """Return the number of examples of each class; a class of fewer than `minimum` people is stated as `minimum`.
 
-    What is stated too many is taken from the largest class, so that the sum stays.
+    The largest class is reduced by what was added, so that the sum stays the same.
     """
     classes = list(train.class_counts())
     if minimum <= 1 or not len(train.y):

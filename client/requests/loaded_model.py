@@ -1,4 +1,4 @@
-"""What the requests about a model start from: the site as the model takes it, and the model with its weights."""
+"""The model of a request, loaded with its weights, and the site with its inputs scaled for it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LoadedModel:
 
     Attributes:
         site: with its inputs scaled as the request says.
-        model: with the weights that came, and the local layers that the site keeps.
+        model: with the weights that the server sent, and the local layers that the site keeps.
         saved: what the site has kept of the run.
     """
 

@@ -1,4 +1,4 @@
-"""The one exit by which what a site has learned leaves it.
+"""The only place where a site's model update is put into a reply.
 
 Every update passes through `build_update_reply`; nothing else in a site's code puts weights into a reply (a test
 checks it). The server sees each site's update. A secure aggregation, which would show the server only the sum of the

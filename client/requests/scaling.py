@@ -25,7 +25,7 @@ from common.scaling import Scaling, rank_bins
 from sites.cohort import Cohort
 
 MAX_HISTOGRAMS_PER_MONTH = 100
-"""Different scalings by which a hospital places histograms of its inputs in 30 days."""
+"""Largest number of different scalings over which a hospital computes histograms of its inputs in 30 days."""
 
 
 def handle_scaling(context: SiteContext, request: ScalingRequest) -> ScalingReply:

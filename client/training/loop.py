@@ -30,12 +30,12 @@ from sites.cohort import Cohort
 
 
 class TrainingStopped(SiteError):
-    """Training was asked to stop between two steps; the model is left as the last step made it."""
+    """Training was stopped between two steps; the model has the weights of the last step."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which part of the whole run one call trains; the cosine learning rate depends on it.
+    """The part of the whole run that one call trains; the cosine learning rate depends on it.
 
     Attributes:
         done: epochs that were trained before.
@@ -51,7 +51,7 @@ class TrainingResult:
     """Result of one call of the training loop.
 
     Attributes:
-        examples: the number of training examples, as the server may know it.
+        examples: the number of training examples that is reported to the server.
         steps: optimiser steps.
         loss: mean training loss of each epoch, without the proximal term; empty if training is private.
         validation: validation loss after each epoch; empty without early stopping.

@@ -20,7 +20,7 @@ from common.metrics.counts import LOGIT_RANGE, bin_edges, ratio
 from common.metrics.early_warning import Floats, Ints
 
 ECE_GROUPS = 10
-"""Groups of an expected calibration error, as is customary."""
+"""Groups of an expected calibration error, the usual number."""
 RELIABILITY_CUTS = tuple(float(cut) for cut in range(-6, 7))
 """Log odds that separate the groups of a reliability diagram; the same everywhere, so that counts add up over sites."""
 DECISION_THRESHOLDS = tuple(cut / 2 for cut in range(-10, 7))
@@ -109,8 +109,8 @@ def expected_calibration_error(scores: Scores, mass: bool = False, groups: int =
 
     Args:
         scores: histograms.
-        mass: groups of equally many examples (quantiles of the probability), not of equal width in the probability;
-            both as in scikit-learn's `calibration_curve`.
+        mass: whether groups have equally many examples (quantiles of the probability), not of equal width in the
+            probability; both as in scikit-learn's `calibration_curve`.
         groups: number of groups.
     """
     histogram = ScoreHistogram.from_scores(scores)

@@ -1,4 +1,4 @@
-"""What metrics are computed from: counts of predictions with the quantities that several metrics share.
+"""Counts of predictions with the quantities that several metrics share.
 
 `CountStatistics` is what the `compute` function of an entry of common/metrics/registry.py receives. Each quantity is
 computed once, on first use. Arrays keep the leading axes of the counts `(...)`, so that one call serves all resamples.
@@ -19,7 +19,7 @@ from common.task import Task
 
 
 def count_examples(item: Counts, multilabel: bool) -> npt.NDArray[np.int64]:
-    """Return the number of examples `(...)`: a confusion matrix holds each once, a multilabel one once a label."""
+    """Return the number of examples `(...)`: a multilabel confusion matrix counts each once for each label."""
     each = item.confusion.sum((-2, -1))
     return np.asarray(each[..., 0] if multilabel else each, dtype=np.int64)
 
@@ -33,11 +33,11 @@ class CountStatistics:
         multilabel: whether each class is a separate label.
         present: `(classes,)`, classes that have examples in the unresampled counts.
         separable: `(classes,)`, classes of which there are examples with and without them in the unresampled counts.
-        start: statistics of nearby counts, whose recalibration fits start the iteration; None: start at zero.
+        start: statistics of similar counts, whose calibration fits are the starting point of the iteration; None: zero.
     """
 
     def __init__(self, task: Task, item: Counts, whole: Counts, start: CountStatistics | None = None) -> None:
-        """Take counts and, as `whole`, the unresampled counts that say which classes exist."""
+        """Take counts and, as `whole`, the unresampled counts, which define the classes that exist."""
         self.task = task
         self.counts = item
         self.multilabel = task.kind == "multilabel"

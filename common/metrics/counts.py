@@ -18,7 +18,7 @@ from common.metrics.early_warning import Floats, Ints
 LOGIT_RANGE = 16.0
 """Scores are binned in log odds over [-16, 16]; scores beyond fall into the end bins."""
 UNEVEN, FINENESS = range(16, 64), 4.0
-"""So many bins, as a hospital may allow, are evenly spaced in asinh(FINENESS x); more are equally wide."""
+"""Numbers of bins that are spaced evenly in asinh(FINENESS x), because few are coarse; 64 and more are equally wide."""
 
 
 _NONE: Floats = np.zeros(0)
@@ -50,7 +50,7 @@ class Counts:
     lead: Floats = field(default_factory=lambda: _NONE)
 
     def __add__(self, other: Counts) -> Counts:
-        """Return the counts of the examples of both."""
+        """Return the counts of both sets of examples together."""
         return Counts(
             self.confusion + other.confusion,
             self.scores + other.scores,
@@ -113,7 +113,7 @@ def class_log_odds(logits: Floats) -> Floats:
 def bin_edges(bins: int) -> Floats:
     """Return the lower edge of each score bin, `(bins,)`, in log odds.
 
-    Where they are few, those about 0 are narrower, because most scores lie there.
+    If there are few (UNEVEN), those near 0 are narrower, because most scores are there.
     """
     if bins in UNEVEN:
         position = np.arange(bins, dtype=np.float64) / (bins / 2) - 1

@@ -1,6 +1,6 @@
 """Early warning: rates of alarms and false alarms, and lead times before the event.
 
-An alarm is an example that is predicted as a class; it stands for the time since the example before. The lead time is
+An alarm is an example that is predicted as a class; it stands for the time since the previous example. The lead time is
 that of the first alarm from WARNING_HORIZON hours before the event until its onset: an earlier alarm counts as false
 (as in Reyna et al. 2020, Crit Care Med 48(2):210-217), and one after the onset is no warning.
 """

@@ -37,7 +37,7 @@ from common.task import Task
 
 NO_ORDER = "no intervals of AUROC, AUPRC, calibration slope and operating points: the scores"
 WHY_NO_ORDER = "lie too close together, or beyond log odds of 16, for the score bins of the resamples"
-"""How the note starts and ends that names the classes of common.metrics.resampling.find_unordered_classes."""
+"""Start and end of the note that names the classes found by common.metrics.resampling.find_unordered_classes."""
 
 
 def check_evaluation_fits_task(wanted: EvaluationConfig, task: Task) -> None:
@@ -108,7 +108,7 @@ def build_evaluation(
         patients: number of patients.
         class_patients: for each class, the number of patients with at least one example of it.
         notes: sentences to include.
-        threshold: log odds from which on the counts have the event as predicted; None: the likelier class.
+        threshold: log odds from which on the event was predicted in the counts; None: the likelier class.
         operating: specificities and sensitivities at which the other is given.
         curves: whether to include reliability diagrams and decision curves.
         group_patients: `(classes, groups)`, patients in each group of a reliability diagram; None: unknown.

@@ -34,8 +34,8 @@ class ReliabilityGroup(FrozenModel):
     """Examples of similar scores in a reliability diagram.
 
     Attributes:
-        low: least log odds of the group; None: unbounded.
-        high: greatest log odds; None: unbounded.
+        low: lowest log odds of the group; None: unbounded.
+        high: highest log odds; None: unbounded.
         examples: number of examples.
         events: how many of them have the class.
         patients: patients with at least one of the examples; None where that is unknown.
@@ -76,8 +76,8 @@ class Calibration(FrozenModel):
         slope: slope of the logistic recalibration, 1 at best.
         intercept: its intercept, 0 at best.
         large: the intercept at slope 1 (calibration in the large).
-        groups: the reliability diagram, where it was asked for.
-        curve: the decision curve, where it was asked for.
+        groups: the reliability diagram, if it was computed.
+        curve: the decision curve, if it was computed.
     """
 
     brier: Figure
@@ -146,8 +146,8 @@ class ClassFigures(FrozenModel):
         auroc: area under the ROC curve.
         auprc: average precision.
         calibration: of two classes only the second, the event, has one.
-        operating: points of the ROC curve, likewise.
-        alarms: alarm rates where examples stand for time, likewise.
+        operating: points of the ROC curve, for the same classes as `calibration`.
+        alarms: alarm rates where examples stand for time, for the same classes.
     """
 
     examples: int
@@ -296,7 +296,7 @@ class RecalibrationEffect(FrozenModel):
     """One recalibration method at one site.
 
     Attributes:
-        threshold: log odds from which on the event is called after it.
+        threshold: log odds from which on the event is called after recalibration.
         difference: paired difference of each metric, recalibrated minus original model.
     """
 

@@ -49,7 +49,7 @@ def make_figure(value: float, sample: Floats | None, patients: int, inflated: bo
         sample: `(resamples,)`, NaN where a resample has no value; None for no interval. Fewer than half of the
             resamples with a value give no interval either.
         patients: number of resampled patients.
-        inflated: whether resampling inflates the value: the interval is reflected about it.
+        inflated: whether resampled values are biased upwards, so that the interval is reflected about the value.
     """
     if not np.isfinite(value):
         return Figure(value=None)

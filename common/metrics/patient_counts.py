@@ -1,4 +1,4 @@
-"""How many patients a metric rests on: those that limit how far it can be trusted.
+"""The number of patients that limits how precise a metric is.
 
 With 16 patients, one of them healthy, the specificity rests on one patient.
 """
@@ -12,7 +12,7 @@ from common.metrics.registry import METRICS, Basis, find_metric
 def count_patients(evaluation: Evaluation, metric: str, class_name: str | None = None) -> int:
     """Return the number of patients that limits a metric (its `basis` in common/metrics/registry.py).
 
-    Of the patients without a class only a lower bound is known where a patient has examples of several classes.
+    For patients without a class it is a lower bound if patients have examples of several classes.
 
     Args:
         evaluation: the results.

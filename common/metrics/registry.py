@@ -41,8 +41,8 @@ class Metric:
         title: its name within a sentence.
         compute: returns the value from counts, `(...)`; per-class metrics `(..., classes)`. None: see `class_metric`.
         unit: unit of the value, empty for a share or a score without unit.
-        low: least possible value; None: unbounded.
-        high: greatest possible value; None: unbounded.
+        low: lowest possible value; None: unbounded.
+        high: highest possible value; None: unbounded.
         better: which values are better: higher ones, lower ones, or those closer to `target`.
         target: the best value where `better` is "closer".
         digits: digits after the point when it is shown.
@@ -82,7 +82,7 @@ class Metric:
     needs_order: bool = False
 
     def badness(self, value: float) -> float:
-        """Return a number that is greater the worse the value is."""
+        """Return a number that increases as the value gets worse."""
         if self.better == "closer":
             return abs(value - self.target)
         return value if self.better == "lower" else -value
@@ -239,7 +239,7 @@ def _calibration(
     slow: bool = True,
     **more: Any,
 ) -> Metric:
-    """Return a calibration metric: of an unbounded one the values closer to `target` are better, else lower ones."""
+    """Return a calibration metric: if it is unbounded, values closer to `target` are better, else lower ones."""
     bounds: tuple[float | None, float | None] = (0.0, 1.0) if target is None else (None, None)
     return Metric(
         name,

@@ -16,7 +16,7 @@ from common.metrics.registry import ALARM_METRICS, CALIBRATION_METRICS, CLASS_ME
 from common.task import Task
 
 COARSE_BINS = 64
-"""Most score bins of resamples; `compute_figures` corrects for the ties that this makes."""
+"""Largest number of score bins of resamples; `compute_figures` corrects for the ties that so few bins cause."""
 
 
 COARSE_FACTOR = 16
@@ -33,7 +33,7 @@ def coarse_factor(bins: int) -> int:
 
 
 TIED_PAIRS = 0.02
-"""Share of pairs of examples that score bins may tie in any case: it moves an AUROC by 0.01."""
+"""Share of pairs of examples that score bins may tie without correction: it changes an AUROC by 0.01."""
 
 _CURVES = {"group_observed": (0.0, 1.0), "group_benefit": (None, 1.0)}
 """Ranges of the points of reliability diagrams and decision curves."""
@@ -117,7 +117,7 @@ def _remove_unordered(
 
 
 def _compute(statistics: CountStatistics, operating: Sequence[float], curves: bool, slow: bool) -> dict[str, Floats]:
-    """Return all that the counts can give, by name."""
+    """Return every metric that can be computed from the counts, by name."""
     per_class = (*CLASS_METRICS.values(), *CALIBRATION_METRICS.values(), *ALARM_METRICS.values())
     figures = {
         f"class_{metric.name}": metric.compute(statistics)
@@ -153,7 +153,7 @@ def _has(statistics: CountStatistics, requirement: Requirement) -> bool:
 
 
 def _metric_range(name: str) -> tuple[float, float]:
-    """Return the least and the greatest value that a figure of `compute_figures` can have."""
+    """Return the lowest and the highest value that a figure of `compute_figures` can have."""
     metric = find_metric(name)
     low, high = (metric.low, metric.high) if metric else _CURVES.get(name, (0.0, 1.0))
     return -np.inf if low is None else low, np.inf if high is None else high

@@ -22,7 +22,7 @@ SEXES = ("female", "male", UNKNOWN)
 
 
 def name_bands(edges: Sequence[float]) -> tuple[str, ...]:
-    """Return the names of the bands between rising edges, the last for what is not known.
+    """Return the names of the bands between rising edges, the last one for unknown values.
 
     >>> name_bands((40, 65.5))
     ('under 40', '40 to under 65.5', '65.5 and over', 'unknown')
@@ -32,7 +32,7 @@ def name_bands(edges: Sequence[float]) -> tuple[str, ...]:
 
 
 def band_indices(values: npt.ArrayLike, edges: Sequence[float]) -> npt.NDArray[np.int64]:
-    """Return the index of each value's band among `bands(edges)`; NaN is not known."""
+    """Return the index of each value's band among `name_bands(edges)`; NaN belongs to the last, unknown."""
     numbers = np.asarray(values, dtype=np.float64)
     return np.where(np.isnan(numbers), len(edges) + 1, np.searchsorted(edges, numbers, side="right")).astype(np.int64)
 

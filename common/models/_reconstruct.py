@@ -1,4 +1,4 @@
-"""Shared by autoencoders: their output, and the reconstruction error."""
+"""The output of autoencoders, and the reconstruction error."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Reconstruction(NamedTuple):
 def build_reconstruction_error(task: Task) -> Callable[[Reconstruction], Tensor]:
     """Return a function from outputs to the reconstruction error of each example over its measured values, `(batch,)`.
 
-    The mean squared error of a signal and of continuous features; of a 0/1 feature the deviance, twice the negative log
-    likelihood, which the squared error is for a normal value of variance 1. A scaled 0/1 feature counts as 1 above 0.
-    Without any measured value the error is 0.
+    The mean squared error of a signal and of continuous features; for a 0/1 feature the deviance, twice the negative
+    log likelihood; the squared error is the same quantity for a normal value of variance 1. A scaled 0/1 feature counts
+    as 1 above 0. Without any measured value the error is 0.
     """
     binary = torch.tensor([name in task.binary_features for name in task.features], dtype=torch.bool)
 

@@ -57,7 +57,7 @@ class Options(Section):
 
 
 class _Grow(nn.Module):
-    """`(batch, inputs, 1, steps)` -> `(batch, outputs, 1, 2 steps)`."""
+    """A decoder stage that doubles the steps: `(batch, inputs, 1, steps)` -> `(batch, outputs, 1, 2 steps)`."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ class Options(Section):
 
 
 class _Layer(nn.Module):
-    """`(batch, steps, inputs)` -> states `(batch, steps, width)`."""
+    """A GRU layer: `(batch, steps, inputs)` -> states `(batch, steps, width)`."""
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()

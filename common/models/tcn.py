@@ -33,7 +33,7 @@ class Options(Section):
 
 
 class _Block(nn.Module):
-    """`(batch, width, steps)` -> the same shape, by causal convolutions."""
+    """A residual block of two causal convolutions: `(batch, width, steps)` -> the same shape."""
 
     def __init__(self, width: int, kernel: int, dilation: int) -> None:
         super().__init__()

@@ -38,7 +38,7 @@ class Options(Section):
 
 
 class _Block(nn.Module):
-    """`(batch, steps, width)` -> the same shape."""
+    """An encoder block of attention and a feed-forward network: `(batch, steps, width)` -> the same shape."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()

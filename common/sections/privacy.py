@@ -12,7 +12,7 @@ from common.settings import Section
 class PrivacyConfig(Section):
     """Differential privacy of training, off unless `epsilon` or `sigma` is given. See docs/explanation/privacy.md.
 
-    A hospital whose policy allows less privacy loss than is asked for here refuses to train.
+    A hospital refuses to train if its policy allows less privacy loss than these settings.
     """
 
     level: Literal["auto", "none", "record", "patient", "hospital"] = Field(

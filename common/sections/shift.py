@@ -1,4 +1,4 @@
-"""The sections of `shift`: how a simulated hospital differs from its data, one Section for each kind of shift.
+"""The sections of `shift`: changes to a simulated hospital's data, one class for each kind of shift.
 
 `where` says whose examples a shift changes: `all`, `train` (training and validation patients) or `test`. A shift that
 is not named changes nothing. docs/reference/simulated_shift.md gives usual values with their sources; sites/shift

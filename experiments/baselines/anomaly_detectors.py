@@ -6,7 +6,7 @@ do not reconstruct) learn from normal rows. Their inputs are hand-crafted featur
 or the latent values of the run's autoencoder; missing values are replaced with the median of the training rows, and
 inputs are standardised.
 
-`template` learns nothing: its score is the energy of a beat minus its recording's median beat, divided by that median
+`template` is not trained: its score is the energy of a beat minus its recording's median beat, divided by that median
 beat's energy; for a strip, how much its beats differ from their median. `age_sex` is how much older a person is than
 the median of normal training patients of the same sex: a baseline that does not use the signal.
 

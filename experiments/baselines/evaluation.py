@@ -1,4 +1,4 @@
-"""A baseline's test at every hospital, with the threshold that its own validation patients give."""
+"""Evaluation of a baseline on every hospital's test patients, at the threshold chosen on its validation patients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from server.phases.test import collect_draws, combine_evaluations
 from sites.cohort import Cohort, join_cohorts
 
 TRANSFER_KEY = "at_sites"
-"""Key of what `compare_transfers` needs of a model, by hospital; it is not written to baselines.json."""
+"""Key of a model's results by hospital, the input of `compare_transfers`; it is not written to baselines.json."""
 NO_THRESHOLD = "no threshold could be chosen on this model's validation patients: the likelier class is predicted"
 
 

@@ -44,7 +44,7 @@ from server.initial_model import build_initial_model
 from sites.cohort import Cohort
 
 EpochCallback = Callable[[str, int, int], None]
-"""Called with a baseline's name, the number of epochs done, and of all."""
+"""Called with a baseline's name, the number of epochs done, and their total."""
 
 
 def train_baselines(

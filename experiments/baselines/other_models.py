@@ -1,4 +1,4 @@
-"""Baselines that are no networks, trained on the same patients as the networks: scikit-learn's models and detectors."""
+"""Baselines other than networks, trained on the same patients: scikit-learn's models and anomaly detectors."""
 
 from __future__ import annotations
 

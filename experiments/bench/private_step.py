@@ -51,7 +51,7 @@ WAY_TITLES = {
 
 
 class OpacusHooks:
-    """Computes gradients of single examples with Opacus's hooks, then sums them over units, clips, and sums."""
+    """Computes gradients of single examples with Opacus's hooks, sums them for each unit, clips these and adds them."""
 
     def __init__(self, model: nn.Module, loss: Loss) -> None:
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}

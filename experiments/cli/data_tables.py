@@ -21,7 +21,7 @@ from sites.download.verify import Verification
 
 NOTICE = "SYNTHETIC data: generated, not from patients"
 MAX_LINES = 20
-"""Lines of one kind that are printed; --json has all."""
+"""Largest number of lines of one kind that are printed; --json prints all."""
 
 
 def load_card(name: str) -> DataCard:

@@ -188,7 +188,7 @@ class RunPrinter(TerminalPrinter):
         self._show(number, total, f"round {min(number + 1, total)} of {total}: train")
 
     def _is_printed(self, number: int, total: int) -> bool:
-        """Return whether a round gets a line: each on a terminal, in a pipe evenly spaced ones and both ends."""
+        """Return whether a round gets a line: every one on a terminal; else the first, the last and some between."""
         step = 1 if self.console.is_terminal else math.ceil(total / MAX_PIPE_LINES)
         return number in (1, total) or number % step == 0
 

@@ -85,7 +85,7 @@ def _output_path(out: Path | None, run: str) -> tuple[Path, str]:
 
 
 def count_scored(silent: bool) -> AbstractContextManager[CountCallback]:
-    """Return a context that shows how much is scored, or nothing where `silent`."""
+    """Return a context that shows the number of scored records, or nothing if `silent`."""
     from experiments.cli.download_progress import show_count
     from experiments.cli.run_progress import open_console
 

@@ -61,7 +61,7 @@ def redraw(
     dataset: Annotated[str, typer.Option(help="The data set's name in a configuration.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
 ) -> None:
-    """Draw anew who trains and who is tested: people who trained may be tested after it."""
+    """Draw a new split of the hospital's people; people who trained before may then be tested."""
     from common.errors import UsageError
 
     register = _register(site, state)

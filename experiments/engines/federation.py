@@ -36,7 +36,7 @@ class SiteProcess:
 
     Attributes:
         name: the site's name.
-        node_config: what `client.site_context` reads at the site.
+        node_config: the settings that `client.site_context` reads at the site.
     """
 
     name: str

@@ -67,7 +67,7 @@ class Audit:
         delta: delta of all epsilons.
         accountant: how epsilon is computed.
         private: whether the noise is secret.
-        confidence: confidence of the lower audit_bounds.
+        confidence: confidence of the lower bounds.
         claimed: epsilon of the planned steps, by the accountant.
         attack: the larger of the two lower bounds from the guesses.
         measured: epsilon at the measured noise and weight, both bounded in favour of the claim.
@@ -103,7 +103,7 @@ class Audit:
 
     @property
     def bound(self) -> float:
-        """The larger of the two lower audit_bounds."""
+        """The larger of the two lower bounds."""
         return max(self.attack, self.measured)
 
     @property
@@ -175,7 +175,7 @@ def audit_training(
         config: a private run; all its rounds train in sequence, as if there were no other hospital.
         train: the patients, with scaled inputs.
         canaries: number of canaries, about half of which are trained on.
-        confidence: confidence of the lower audit_bounds.
+        confidence: confidence of the lower bounds.
         site: the hospital's name.
         on_round: called with the number of rounds done and of all rounds.
 

@@ -72,7 +72,7 @@ class Attacker:
         llr: `(canaries,)`, log likelihood ratio of the canary being included, if training is as planned.
         total: `(canaries,)`, sum of the steps' gradients along the canary's direction, in clipping norms.
         squares: `(canaries,)`, sum of their squares.
-        steps: steps seen.
+        steps: number of observed steps.
     """
 
     def __init__(self, probe: nn.Linear, plan: DpSgdPlan, units: int, multilabel: bool) -> None:

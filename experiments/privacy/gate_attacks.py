@@ -1,4 +1,4 @@
-"""The attacks of experiments/privacy/gate_audit.py, each by a coordinator who asks one hospital."""
+"""The attacks of experiments/privacy/gate_audit.py: requests of a hostile coordinator to a hospital."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from common.requests import FinalTestRequest, HandshakeRequest, Request, Scaling
 
 Floats = npt.NDArray[np.float64]
 TOLERANCE = 0.1
-"""A row is recovered if every input is within so many standard deviations of that input."""
+"""A row counts as recovered if the error of every input is below this number of standard deviations of the input."""
 MANY_BINS = 4096
 STEEP = 1e-3
-"""Weight of a trap: small, so that the loss is not saturated for those above its value; below it a unit is off."""
+"""Weight of a trap: small, so that the loss is not saturated for people above its value; below it the unit is 0."""
 
 
 @dataclass(frozen=True)
 class AttackResult:
-    """What one attack gave.
+    """The result of one attack.
 
     Attributes:
         name: the attack.
-        rows: people whose row, or a count of whom alone, it recovered.
-        people: people it could have recovered at most.
+        rows: number of people whose row, or a count of that person alone, was recovered.
+        people: the largest number of people that it could have recovered.
         requests: requests that it sent.
         refused: the first refusal, or empty where all were answered.
     """
@@ -51,7 +51,7 @@ class AttackResult:
 
 
 class Coordinator:
-    """A coordinator who asks one hospital whatever it likes.
+    """A hostile coordinator, which sends requests to one hospital.
 
     Args:
         config: the run that an honest coordinator would ask for: tabular inputs, a linear or a multilayer model.
@@ -83,7 +83,7 @@ class Coordinator:
         return parse_config(raw)
 
     def result(self, name: str, rows: int, people: int) -> AttackResult:
-        """Return the result of an attack, and start counting anew."""
+        """Return the result of an attack, and reset the counters."""
         result = AttackResult(name, rows, people, self.requests, self.refused)
         self.requests, self.refused = 0, ""
         return result
@@ -157,7 +157,7 @@ def attack_single_update(coordinator: Coordinator, whole: Site) -> AttackResult:
 
 
 def divide_by_bias(sent: Weights, update: Weights) -> list[Floats]:
-    """Return the change of weights divided by that of the bias, of each unit of each linear layer and of each two."""
+    """Return change of weights divided by change of bias: of each unit of a linear layer, and of each pair of units."""
     recovered = []
     for name, value in update.items():
         bias = name.removesuffix("weight") + "bias"
@@ -204,7 +204,7 @@ def attack_trap_weights(coordinator: Coordinator, whole: Site) -> AttackResult:
 
 
 def set_traps(weights: Weights, rows: Floats) -> Weights:
-    """Return weights whose first layer's units fire for the few people beyond a value of the input that varies most."""
+    """Return weights with which each unit of the first layer fires only for people beyond a value of one input."""
     crafted = {name: value.copy() for name, value in weights.items()}
     first = next(name for name, value in crafted.items() if value.ndim == 2 and value.shape[1] == rows.shape[1])
     column = int(np.argmax([len(np.unique(values)) for values in rows.T]))
@@ -236,7 +236,7 @@ def build_code_model(whole: Site, config: RunConfig, bins: int) -> Weights:
 
 
 def attack_histogram(coordinator: Coordinator, whole: Site) -> AttackResult:
-    """Give every person a score of their own, and read the test table: cells of one person are rows."""
+    """Give every person a different score, and read the test's histograms: a cell of one person reveals a row."""
     recovered, people = 0, whole.test.people()
     for bins in (MANY_BINS, coordinator.context.policy.max_bins):
         settings = {"evaluation__bins": bins, "evaluation__bootstrap": 0, "data__scaling": "none", "sites__test": 0.9}
@@ -262,7 +262,7 @@ def train_here(coordinator: Coordinator, whole: Site, config: RunConfig) -> str:
 
 
 def attack_thresholds(coordinator: Coordinator, whole: Site) -> AttackResult:
-    """Test two models that call the event beyond two values of an input with one person between them."""
+    """Test two models whose decision boundaries have one person between them."""
     rows = real_rows(whole)
     column = int(np.argmax([len(np.unique(values)) for values in rows.T]))
     values = np.sort(np.unique(whole.test.features[:, column]))
@@ -312,7 +312,7 @@ def attack_groups(coordinator: Coordinator, whole: Site) -> AttackResult:
 
 
 def attack_trained_people(coordinator: Coordinator, whole: Site) -> AttackResult:
-    """Train in one run; in another, with another seed, have the people who trained tested."""
+    """Train in one run; then request, in a run with another seed, a test on people who trained."""
     settings = {"evaluation__bins": coordinator.context.policy.max_bins, "evaluation__bootstrap": 0}
     first = coordinator.set(seed=1, model={"name": "logreg"}, **settings)
     train_here(coordinator, whole, first)

@@ -1,6 +1,6 @@
 """Attacks on a hospital's gate by a coordinator who chooses all settings and weights, and how many rows they give.
 
-Each attack asks the hospital's own code as a server would, under a policy, and compares what comes back with the rows
+Each attack asks the hospital's own code as a server would, under a policy, and compares the replies with the rows
 that the hospital holds. A row is recovered if the attack gives a person's inputs, or a count that rests on one person
 alone. The audit fails if any is: under the default policy none may be.
 
@@ -30,7 +30,7 @@ from experiments.privacy.gate_attacks import ATTACKS, AttackResult, Coordinator
 
 
 def audit_gate(config: RunConfig, data: Path, policy: SitePolicy, site: str = "hospital") -> list[AttackResult]:
-    """Attack a hospital's gate; each attack meets a new register, as at a hospital that answers its first run.
+    """Attack a hospital's gate; each attack starts with a new register, as at a hospital in its first run.
 
     Args:
         config: the run; its task must have tabular inputs and two classes.
@@ -57,7 +57,7 @@ def audit_gate(config: RunConfig, data: Path, policy: SitePolicy, site: str = "h
 
 
 def replace_policy(policy: SitePolicy) -> SitePolicy:
-    """Return a policy under which the hospital itself looks at all its rows."""
+    """Return a policy under which the hospital itself can read all its rows, for comparison."""
     return policy.model_copy(update={"split": "requested"})
 
 

@@ -53,7 +53,7 @@ class Reconstruction:
 
     Attributes:
         name: "guess", "open-N" or "protected-N" for a step of N beats.
-        title: what the gradient was of.
+        title: description of the gradient.
         beats: beats in the step; 0: a guess without a gradient.
         protected: whether the gradient was clipped and noisy.
         correlation: correlation of the beat with its reconstruction, over all leads.
@@ -248,7 +248,7 @@ def _linear_attack(model: nn.Module, task: Task) -> Callable[[dict[str, Tensor]]
 def _search_attack(
     model: nn.Module, group: Cohort, gradients: dict[str, Tensor], seed: int, original: Floats
 ) -> Floats:
-    """Return the beat whose gradient is closest to the one seen; of several, the one most similar to the original.
+    """Return the beat whose gradient is closest to the given one; of several, the one most similar to the original.
 
     Choosing by the original favours the attacker, as does the attacker's knowledge of labels and features.
     """

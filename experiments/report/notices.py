@@ -56,7 +56,7 @@ def collect_notices(
 def collect_selection_notices(
     run: Mapping[str, Any], outcome: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]
 ) -> list[Notice]:
-    """Return a notice where a threshold or a round was to be chosen on validation patients and could not be.
+    """Return a notice if a threshold or a round should have been chosen on validation patients but could not be.
 
     Args:
         run: run.json.

@@ -100,7 +100,7 @@ def _list_notices(config: RunConfig) -> list[dict[str, str]]:
 
 
 def _run_baselines(config: RunConfig, folder: Path, count: int, watcher: Watcher) -> None:
-    """Run what a simulation compares the federation with: the two-sample tests and the baselines."""
+    """Run the two-sample tests and train the baselines of a simulation."""
     if config.evaluation.domain_shift and not config.privacy.on:
         from common.files import write_json
         from experiments.baselines.two_sample_test import run_two_sample_tests

@@ -121,7 +121,7 @@ def _evaluate_hospital(model: ScoringModel, name: str, source: Source, cohort: C
 
 
 def find_unscored(source: Source, cohort: Cohort) -> Mask:
-    """Return which labelled examples `wardround score` gives no score: a patient's first ones, nothing measured yet.
+    """Return which labelled examples `wardround score` cannot score, because nothing has been measured yet.
 
     Raises:
         DataError: the rows to score are of other patients than the labelled ones.

@@ -41,7 +41,7 @@ from sites.unlabelled_rows import Exclusion, ScorableRows
 
 Floats = npt.NDArray[np.float64]
 CountCallback = Callable[[int, int], None]
-"""Called with the number of records done and of all; of all is 0 where it is not known."""
+"""Called with the number of records done and their total, which is 0 if it is not known."""
 NOT_FINITE = "the model's output is not a finite number"
 
 
@@ -96,8 +96,8 @@ class Scored:
 
     Attributes:
         rows: the rows that were scored, and those that were not.
-        odds: `(rows, classes)`, log odds of each class against the rest, finite; of a detector the log anomaly score
-            and its opposite.
+        odds: `(rows, classes)`, log odds of each class against the rest, finite; of a detector the logarithm of the
+            anomaly score and its negative.
         probability: `(rows, classes)`; of a detector meaningless.
         predicted: `(rows,)`, class names; several labels are joined by `+`; of a detector without a threshold "".
     """

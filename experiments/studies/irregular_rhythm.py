@@ -1,9 +1,9 @@
-"""How well `sites.ecg.rhythm` finds atrial fibrillation, by recording of a folder with rhythm marks.
+"""Sensitivity and specificity of `sites.ecg.rhythm` for atrial fibrillation, by recording.
 
     python -m experiments.studies.irregular_rhythm data/mitdb
 
-Prints of each recording the beats, the share that is flagged, and, from the rhythm marks (AFIB; the annotations of some
-copies have lost the text of their marks), sensitivity and specificity.
+Prints for each recording the number of beats, the share that is flagged, and, from the rhythm marks (AFIB; the
+annotations of some copies have lost the text of their marks), sensitivity and specificity.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What one dishonest hospital costs the others, by attack and strategy.
+"""The loss of accuracy that one dishonest hospital causes, by attack and strategy.
 
     python -m experiments.studies.poisoning                                       # SYNTHETIC hospitals
     python -m experiments.studies.poisoning --set data.path=data/heart-disease    # the four hospitals of UCI
@@ -93,7 +93,7 @@ Attack = Callable[[Turn], TrainReply]
 
 
 def scale_update(factor: float) -> Attack:
-    """Return the attack that multiplies the honest update; a factor below 0 turns it around."""
+    """Return the attack that multiplies the honest update; a negative factor reverses it."""
 
     def attack(turn: Turn) -> TrainReply:
         start = turn.request.weights
@@ -113,7 +113,7 @@ def send_far_model(turn: Turn) -> TrainReply:
 
 
 def claim_many_examples(turn: Turn) -> TrainReply:
-    """Return a turned and scaled update that claims to come from 1e12 examples."""
+    """Return a reversed and scaled update that claims to come from 1e12 examples."""
     reply = scale_update(-10)(turn)
     return replace(reply, report=reply.report.model_copy(update={"examples": 10**12}))
 

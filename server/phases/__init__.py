@@ -1,1 +1,1 @@
-"""The phases of a run, each facing the file of the same name in client/requests."""
+"""The phases of a run, each the counterpart of the file of the same name in client/requests."""

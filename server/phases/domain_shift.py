@@ -27,8 +27,8 @@ TRAINING_SITES = "all that trained"
 def measure_domain_shift(run: Run, outcome: Outcome) -> dict[str, Any]:
     """Return the distances of each pair of hospitals, and of each external one to all that trained together.
 
-    Training patients are compared, an external hospital's likewise: nothing is trained with them. What a hospital
-    refuses is a reason in the result, and ends nothing.
+    Training patients are compared, an external hospital's likewise: nothing is trained with them. If a hospital
+    refuses, the result states its reason and the run continues.
     """
     reports = run.federation.reports
     holders = [site for site in sorted(reports) if reports[site].counts.train.examples]
@@ -87,7 +87,7 @@ def compare_pair(
         first: the summary of the first's columns.
         second: the summary of the second's columns.
         labels: the first's training examples of each class.
-        others: the second's.
+        others: the second's training examples of each class.
         named: the columns' names.
 
     Returns:

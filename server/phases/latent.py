@@ -15,7 +15,7 @@ from server.run import Outcome, Run
 
 
 def gather_latent_sums(run: Run, outcome: Outcome) -> Run:
-    """Return the run with the latent statistics of the chosen model, where it reconstructs and is not private.
+    """Return the run with the latent statistics of a chosen autoencoder that was trained without privacy.
 
     Where they change the score, the validation counts of the rounds no longer fit it and are dropped, so that
     the threshold is chosen on new ones.

@@ -27,7 +27,7 @@ def list_strategies() -> tuple[str, ...]:
 
 
 def build_strategy(wanted: StrategyConfig) -> Strategy:
-    """Return a strategy, which takes every site that its grid shows it.
+    """Return a strategy that uses every site of its grid.
 
     Raises:
         ConfigError: no such strategy, or a wrong option.

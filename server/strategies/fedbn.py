@@ -29,7 +29,7 @@ def build(options: Options) -> Strategy:
 
 
 def method(options: Options, model: nn.Module) -> Method:
-    """Return that the arrays of norm layers stay at a site.
+    """Return a method that keeps the arrays of norm layers at each site.
 
     Raises:
         ConfigError: the model has no norm layers, or nothing else.

@@ -37,7 +37,7 @@ def build(options: Options) -> Strategy:
 
 
 def method(options: Options, model: nn.Module) -> Method:
-    """Return that the parameters which fit a pattern stay at a site.
+    """Return a method that keeps the parameters which fit a pattern at each site.
 
     Raises:
         ConfigError: a pattern fits no parameter, or all parameters are local.

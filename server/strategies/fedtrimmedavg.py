@@ -38,5 +38,5 @@ class _Trimmed(FedTrimmedAvg):
 
 
 def build(options: Options) -> Strategy:
-    """Return Flower's FedTrimmedAvg, which refuses a round without a cut."""
+    """Return Flower's FedTrimmedAvg, which refuses a round with too few sites to leave any value out."""
     return _Trimmed(**EVERY_SITE, beta=options.cut)

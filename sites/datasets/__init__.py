@@ -12,7 +12,7 @@ and, where they apply,
     bounds(options)                       public value ranges of inputs, for sums with privacy noise; the data set reads
                                           cells outside a plausible range as missing, and counts them
     unlabelled_rows(source)               rows for `wardround score` that need no label
-    strip_band(options)                   pass band (Hz) of the filter that strips have passed; none: as recorded
+    strip_band(options)                   pass band (Hz) of the filter that was applied to strips; none: not filtered
     card(options)                         the data card of these options, where it depends on them
     options_from_path(path)               the options that a file at `data.path` states, and the data folder
     check_site_folder(folder, options)    refuses options that a hospital's own data folder does not allow
@@ -75,7 +75,7 @@ class Source:
         return bounds
 
     def patients(self) -> list[Patient]:
-        """Return everyone in the folder."""
+        """Return all recordings in the folder, with their persons."""
         patients: list[Patient] = self.module.patients(self.folder, self.options, self.store)
         return patients
 
@@ -155,7 +155,7 @@ def _name_the_folder(name: str, example: str) -> str:
 
 
 def assign_hospitals(source: Source, run: RunConfig) -> tuple[dict[str, tuple[str, ...]], list[Patient], int]:
-    """Return a simulation's hospitals with their recordings, everyone kept, and the number left out.
+    """Return a simulation's hospitals with their recordings, all recordings used, and the number left out.
 
     Raises:
         LeakError: a person is at two hospitals.

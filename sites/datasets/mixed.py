@@ -57,7 +57,7 @@ def task(options: Options) -> Task:
 
 
 def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
-    """Return everyone of both sources, or of the one that a hospital's folder holds."""
+    """Return all recordings of both sources, or of the one that a hospital's folder holds."""
     everyone: list[Patient] = []
     for name, module, home, inner in _sources(folder, options):
         patients = module.patients(home, inner, store)

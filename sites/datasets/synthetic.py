@@ -35,7 +35,7 @@ CARD = DataCard(
 
 
 class Options(Section):
-    """Options of the beats, and of what is generated where there is no folder yet."""
+    """Options of the beats, and of generated data."""
 
     view: Literal["window", "kachuee"] = Field("window", description="see sites/ecg/beats.py")
     leads: int = Field(2, ge=1, le=2, description="leads to use, MLII first")
@@ -63,7 +63,7 @@ def task(options: Options) -> Task:
 
 
 def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
-    """Return everyone in the folder: of all hospitals below it, or of the one hospital that it is."""
+    """Return all recordings in the folder: of its hospitals' subfolders, or its own if it is one hospital's."""
     everyone = []
     for site, home in _hospitals(folder).items():
         names = recordings.recording_names(home)
@@ -84,7 +84,7 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
 
 
 def _hospitals(folder: Path) -> dict[str | None, Path]:
-    """Return the folder of each hospital by name; None names the one hospital that `folder` itself is."""
+    """Return the folder of each hospital by name; None if `folder` itself is one hospital's."""
     if not folder.is_dir():
         raise DataError(f"no data folder {folder}: make one with wardround data synth {folder}")
     inner = sorted(path for path in folder.iterdir() if (path / "RECORDS").is_file())

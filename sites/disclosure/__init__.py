@@ -1,1 +1,1 @@
-"""Descriptions of a data set that may be shown: small cells are suppressed."""
+"""Descriptions of a data set that may be published: small counts are suppressed."""

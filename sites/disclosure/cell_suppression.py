@@ -1,4 +1,4 @@
-"""Cell suppression: which cells of a table of counts must be hidden, so that nobody behind a small count is disclosed.
+"""Cell suppression: which cells of a table of counts must be hidden, so that no small count of people is disclosed.
 
 A count of 1 to 4 people is shown as `<5`. Where totals would give it away again (a total minus the rest), further cells
 are hidden: complementary suppression. Sums over rows and over columns make the table a network in which each cell is an
@@ -26,7 +26,7 @@ Table = npt.NDArray[np.int64]
 
 
 def suppress_cells(table: Table, minimum: int = 5, rows: RowSums = "exact") -> npt.NDArray[np.int8]:
-    """Return the state of each cell of a table of counts of people: SHOWN, SMALL or HIDDEN.
+    """Return the state of each cell of a table of counts of people: VISIBLE, SMALL or HIDDEN.
 
     Zeros are shown, except in a row or column whose total is small, where nothing but that total is shown. Where the
     rest of the table allows it, a small count could be anything from 1 to `minimum - 1`, and a count below a small

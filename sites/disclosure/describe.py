@@ -1,4 +1,4 @@
-"""A data set's card with the counts of one folder, in which nobody behind a small count is disclosed.
+"""A data set's card with the counts of one folder, without small counts of people.
 
 People are counted. Counts of 1 to 4 are `<5`, and cells that would give them away are hidden
 (sites/disclosure/cell_suppression.py); counts of examples are given only for totals whose count of people is shown;
@@ -26,7 +26,7 @@ MIN_PATIENTS = 5
 """Smallest count of people that is shown."""
 
 MAX_AGE = 89
-"""Ages above are shown as `>89` (45 CFR 164.514(b)(2)(i)(C))."""
+"""Ages above this are shown as `>89` (45 CFR 164.514(b)(2)(i)(C))."""
 
 BLOCK_BYTES = 1 << 30
 """Approximate bytes of examples that are read at a time."""

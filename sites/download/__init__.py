@@ -1,1 +1,1 @@
-"""Downloads of public data sets, with their sums."""
+"""Downloads of public data sets, verified by their checksums."""

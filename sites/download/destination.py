@@ -1,6 +1,7 @@
 """Paths of a download: inside its folder, on a disk with room, each file written completely.
 
-The bytes received so far of a file are `NAME.part`, and `NAME.part.tag` holds the version that they are of.
+The bytes received so far of a file are `NAME.part`, and `NAME.part.tag` holds the version of the file that they belong
+to.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ SPARE_BYTES = 64 << 20
 
 
 def resolve_inside(folder: Path, path: str) -> Path:
-    """Return the place of a published path in a folder, never outside of it.
+    """Return the file of a published path in a folder, never outside of it.
 
     Raises:
         FetchError: the path is absolute, climbs out with `..`, or passes through a link.

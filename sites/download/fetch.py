@@ -1,7 +1,7 @@
 """Fetching a published data set: its list of SHA-256 sums first, then the files of a run, a few at a time.
 
-A file that is there and right is kept; a partial file is continued (sites/download/http.py). A fetch that was stopped,
-or whose process was killed, continues where it was when it is started again.
+A file that exists and has the right checksum is kept; a partial file is continued (sites/download/http.py). A fetch
+that was stopped, or whose process was killed, continues where it was when it is started again.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ RECORD = ".wardround-fetch.json"
 NOTE = "SOURCE.md"
 NOTE_MARK = "<!-- written by wardround data fetch -->"
 MAX_SIZE_REQUESTS = 200
-"""Up to this many files the sizes of all are requested; beyond, of half as many, and the sum is an estimate."""
+"""Up to this many files, all sizes are requested; of more files, half as many, and their sum is an estimate."""
 
 MAX_FAILED_FILES = 20
-"""A fetch ends after this many files could not be fetched."""
+"""A fetch ends when this many files could not be fetched."""
 T = TypeVar("T")
 EventListener = Callable[[dict[str, Any]], None]
 
@@ -52,7 +52,7 @@ class FetchResult:
 
     Attributes:
         fetched: number of files fetched.
-        present: number of files that were there and right.
+        present: number of files that existed with the right checksum.
         bytes: length of the fetched files together.
         failed: reason for each file that could not be fetched, by path.
     """

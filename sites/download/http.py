@@ -1,4 +1,4 @@
-"""One file over HTTPS: resumed where the connection ended, checked, and written completely or not at all.
+"""Download of one file over HTTPS: resumed where the connection ended, verified, and written completely or not at all.
 
 A partial file is continued only with bytes of the same version, by its ETag or its date (RFC 9110: Range, If-Range,
 Content-Range). A file gets its name when its length and its SHA-256 are right, so a process may be killed at any

@@ -1,4 +1,4 @@
-"""How a server is treated: connections, timeouts and repeats."""
+"""Limits of a download: connections, timeouts and repeats."""
 
 from __future__ import annotations
 

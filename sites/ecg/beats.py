@@ -3,9 +3,9 @@
 `window`: a window around the R peak at 125 Hz, 96 samples (0.288 s before to 0.48 s after), each lead divided by the
 recording's own typical beat height, with RR-interval features (de Chazal, O'Dwyer, Reilly 2004, IEEE TBME 51(7), use
 previous, next, local and record averages). RR intervals are given only as ratios, because the rate itself identifies
-patients rather than beats; and the irregularity of the rhythm around is given, because a beat is premature only against
-a regular rhythm. With `relative`, the recording's median beat, which needs no labels because most beats are normal, is
-subtracted to give further channels, and the difference from it (beat, P region, QRS) becomes features.
+patients rather than beats; and the irregularity of the surrounding rhythm is given, because a beat is premature only
+against a regular rhythm. With `relative`, the recording's median beat, which needs no labels because most beats are
+normal, is subtracted to give further channels, and the difference from it (beat, P region, QRS) becomes features.
 
 `kachuee`: as in the Kaggle "heartbeat" set (Kachuee, Fazeli, Sarrafzadeh 2018, ICHI, arXiv:1805.00794): at 125 Hz, from
 the R peak for 1.2 times the median RR interval of its 10 s stretch, scaled to [0, 1], zero padded to 187 samples. The
@@ -86,7 +86,7 @@ def choose_leads(recording: Recording, wanted: int) -> list[int]:
 
 
 def cut_beats(recording: Recording, view: Literal["window", "kachuee"], leads: int) -> Beats:
-    """Return the beats of a recording in one of the two views, from at most `leads` leads."""
+    """Return the beats of a recording, from at most `leads` leads; the module's docstring describes the two views."""
     chosen = choose_leads(recording, leads)
     signal, missing = fill_gaps(recording.signal[:, chosen])
     marked = is_beat(recording.symbol)

@@ -1,4 +1,4 @@
-"""Whose a recording is, and age and sex of its person, from headers, names and contents."""
+"""The person of each recording, with age and sex, derived from headers, names and contents."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _person_by_name(name: str) -> str:
 
 
 def _join_copies(folder: Path, names: Sequence[str], persons: dict[str, str]) -> None:
-    """Give recordings of the same content, and all others of their persons, one person."""
+    """Assign recordings with the same content, and all other recordings of their persons, to one person."""
     first: dict[tuple[int, str], str] = {}
     for name in names:
         files = read_header(folder / f"{name}.hea").signal_files()

@@ -140,7 +140,7 @@ def _damaged(header: Header, reason: str) -> DataError:
 
 
 def _truncation(header: Header, path: Path) -> str:
-    """Return by how much a signal file is shorter than the header says, "" if it is not."""
+    """Return how much shorter a signal file is than its header states, in words; "" if it is not."""
     own = [channel for channel in header.channels if channel.file == path.name]
     width = BYTES_PER_SAMPLE.get(own[0].format)
     if width is None:

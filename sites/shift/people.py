@@ -27,7 +27,7 @@ class _Mix:
     """A share of people of one kind.
 
     Attributes:
-        option: the option that asks for it.
+        option: the option that requests it.
         words: the kind, in words.
         share: the share of the kind among people of known kind.
         where: the sides of the split that it applies to.
@@ -132,7 +132,7 @@ def draw_remaining(marks: npt.NDArray[np.int64], wanted: Sequence[float], rng: n
     Args:
         marks: `(people, columns)` of 1, 0 and UNKNOWN; an unknown mark counts as the rarer kind, which stays.
         wanted: share of 1 among 1 and 0, for each column.
-        rng: draws who of one kind stays.
+        rng: draws which people of a kind stay.
 
     Returns:
         `(people,)`; all True if a group that should have people is empty or would be emptied.

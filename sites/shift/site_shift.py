@@ -21,7 +21,7 @@ IN_WORDS = {"all": "", "train": " (training and validation patients only)", "tes
 
 @dataclass(frozen=True)
 class SiteShift:
-    """The shift of one site.
+    """The shift options of one site, with what its random draws depend on.
 
     Attributes:
         options: the site's options.

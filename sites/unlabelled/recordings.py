@@ -108,7 +108,7 @@ def input_form(source: Source) -> InputForm:
 def find_recordings(folder: Path) -> tuple[str, ...]:
     """Return the recordings of a folder or, if it holds none, of the folders below it, as relative paths.
 
-    A recording that RECORDS lists and that is missing is returned too: reading it says so.
+    A recording that RECORDS lists but that is missing is returned too; reading it raises the error.
 
     Raises:
         DataError: there is none.

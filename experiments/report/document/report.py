@@ -29,11 +29,11 @@ SCHEMA = f"wardround.report/{FORMAT}"
 
 
 class Report(FrozenModel):
-    """A run's report; it cannot be created for synthetic data or repeatable noise without the notice of that.
+    """A run's report; it cannot be created for synthetic data or repeatable noise without the notice that says so.
 
     Attributes:
         format: version of this document.
-        run: which run it is.
+        run: the run's identity, settings and outcome.
         notices: sentences that accompany every result.
         data: what the data are.
         task: what is predicted, from what (common/task.py).

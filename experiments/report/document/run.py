@@ -15,7 +15,7 @@ Level = Literal["synthetic", "leak", "not-private", "warning"]
 
 
 class Run(FrozenModel):
-    """Which run it was.
+    """Identity, settings and outcome of the run.
 
     Attributes:
         id: name of its folder.
@@ -25,7 +25,7 @@ class Run(FrozenModel):
         status: how it ended.
         error: why it failed.
         seconds: duration.
-        engine: what carried the messages.
+        engine: the engine that carried the messages.
         seed: seed of every random number except privacy noise.
         config: its configuration.
         versions: versions of the software, by package.

@@ -1,4 +1,4 @@
-"""What a section of the report's page is."""
+"""The definition of a section of the report's page."""
 
 from __future__ import annotations
 

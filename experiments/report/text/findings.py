@@ -173,11 +173,11 @@ def list_subsets(report: Report) -> list[tuple[str, ModelResult, Evaluation]]:
 
 
 UNFIXED_PAIR = "no interval: it was computed for the extreme groups of each resample; build the report again"
-"""Why a gap of an earlier report is shown without its interval."""
+"""The reason why a gap in a report of an earlier version has no interval."""
 
 
 def remove_unfixed_interval(gap: GroupGap, figure: Figure) -> Figure:
-    """Return a gap's difference or ratio, without an interval of extremes that were sought again in each resample."""
+    """Return a gap's difference or ratio, without the interval if that is of an earlier version's extreme groups."""
     return figure if gap.pairs is not None else Figure(value=figure.value)
 
 
@@ -206,7 +206,7 @@ def describe_multiplicity(gaps: Sequence[GroupGap]) -> str:
 
 
 def list_losses(report: Report) -> list[tuple[str, str, str]]:
-    """Return the missing responses: hospital, when, reason; like failures of a hospital in several rounds are one."""
+    """Return the missing responses (hospital, when, reason); a hospital's equal failures in several rounds are one."""
     rounds: dict[tuple[str, str], list[int]] = {}
     for line in report.rounds:
         for site, reason in line.lost.items():

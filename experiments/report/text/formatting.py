@@ -1,4 +1,4 @@
-"""How numbers, intervals and notices are written, and why a value or its interval is missing."""
+"""Formatting of numbers, intervals and notices, with the reasons for missing values and intervals."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ CARD = DataCard(
 
 
 class Options(Section):
-    """Options of the stays, and of what is generated where asked for."""
+    """Options of the stays, and of generated data."""
 
     view: features.View = Field("day", description="the first day's APACHE variables, or its hours")
     by: Literal["region", "hospital"] = Field("region", description="what a site is")
@@ -109,7 +109,7 @@ def task(options: Options) -> Task:
 
 
 def bounds(options: Options) -> dict[str, tuple[float, float]]:
-    """Return the public range of each input; further columns have none."""
+    """Return the public range of each input; columns requested in addition have none."""
     if options.view == "hours":
         return public_ranges.hourly_ranges()
     return public_ranges.day_ranges(options.encoding, features.feature_names(options.encoding, options.diagnosis, ()))
@@ -119,7 +119,7 @@ def default_folder(options: Options, store: Path, seed: int) -> Path:
     """Return the folder of the generated hospitals, generating them first if needed.
 
     Raises:
-        ConfigError: no generated data were asked for.
+        ConfigError: the run neither names a folder nor asks for generated data.
     """
     if not options.simulated:
         raise no_data_folder(CARD.name, "eicu-crd-demo")
@@ -131,7 +131,7 @@ def default_folder(options: Options, store: Path, seed: int) -> Path:
 
 
 def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
-    """Return the stays to use, each with its person, its site and the hospital that folds keep together."""
+    """Return the stays to use, each with its person, its site and its hospital; folds do not divide hospitals."""
     stays, sites = _load_with_sites(folder, options, store)
     return [
         Patient(
@@ -149,7 +149,7 @@ def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
 
 
 def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Cohort:
-    """Return the stays `ids`, in that order; what is excluded is counted at their sites."""
+    """Return the stays `ids`, in that order, with the numbers of excluded stays at their sites."""
     if not ids:
         raise DataError(f"{folder}: no examples to read: no stay was requested")
     stays, sites = _load_with_sites(folder, options, store)
@@ -211,7 +211,7 @@ def _load_with_sites(folder: Path, options: Options, store: Path) -> tuple[Stays
 
 
 def _exclusions(stays: Stays, sites: SiteAssignment) -> Iterator[tuple[int, str, int]]:
-    """Yield hospital, reason and number of what is excluded."""
+    """Yield hospital, reason and number of excluded stays."""
     for by_hospital in (stays.excluded, stays.cleared):
         for hospital, counts in by_hospital.items():
             for reason, number in counts.items():

@@ -1,11 +1,10 @@
 """APACHE III's acute physiology points: the bands of its score table.
 
 Knaus WA et al. The APACHE III prognostic system. Chest 100(6):1619-1636, 1991, figures 1 to 3 (vital signs and
-laboratory values, acid and base, neurologic) and the points for age. Where the paper leaves room, the rule is the one
-whose sum equals the `acutephysiologyscore` that eICU publishes, in all of the demo's 1,797 scored stays: ventilated
-patients get no points for 6 to 12 breaths a minute, the alveolar-arterial difference has no respiratory quotient
-(FiO2 * 713 - PaCO2 - PaO2, mmHg), and a patient whose coma scale could not be assessed under sedation gets no points
-for it.
+laboratory values, acid and base, neurologic) and the points for age. Where the paper is not precise, the rule is the
+one whose sum equals the `acutephysiologyscore` that eICU publishes, in all of the demo's 1,797 scored stays: ventilated
+patients get no points for 6 to 12 breaths a minute, the alveolar-arterial difference has no respiratory quotient (FiO2
+* 713 - PaCO2 - PaO2, mmHg), and a patient whose coma scale could not be assessed under sedation gets no points for it.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ ACID = (
 
 
 def normal_bands() -> dict[str, tuple[float, float]]:
-    """Return the band without points of each variable: from the first number up to the second.
+    """Return each variable's band that gets no points: from the first number up to the second.
 
     For PaO2 it starts at 80 mmHg; pH and PaCO2 share a table, so theirs are the rows and columns around the normal.
 

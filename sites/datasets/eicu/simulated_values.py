@@ -24,7 +24,7 @@ DAY: dict[str, tuple[float, float, float, float, bool]] = {
     "fio2": (48, 18, 21, 1.0, False),
 }
 """Each variable of the first day: centre and spread at severity 0, shift for each unit of severity above 0, share of
-the stays that shift to this side (the others shift to the opposite), whether all this is of its logarithm."""
+the stays that shift to this side (the others shift to the opposite), whether all these are of its logarithm."""
 BOUNDS = {"urine": (0, 9000), "temperature": (28, 41.5), "respiratoryrate": (4, 60), "sodium": (105, 175),
           "heartrate": (25, 205), "meanbp": (40, 190), "ph": (6.9, 7.65), "hematocrit": (13, 56), "albumin": (1.2, 5.1),
           "pao2": (28, 500), "pco2": (12, 100), "fio2": (21, 100), "glucose": (20, 950), "wbc": (0.1, 80),

@@ -87,7 +87,7 @@ def load_stays(folder: Path, options: StayOptions, store: Path, *, labelled: boo
         folder: the data folder.
         options: what is prepared.
         store: folder of prepared data.
-        labelled: keep only stays of a known outcome; else outcomes are not read, and `y` is 0.
+        labelled: whether to read outcomes and keep only stays with a known one; if not, `y` is 0.
 
     Raises:
         DataError: a table is missing, damaged, or not as published; the message names table and column.
@@ -225,10 +225,10 @@ def _prepare_day(folder: Path, options: StayOptions, labelled: bool) -> tuple[ca
 
 
 def _read_apache(home: Path, name: str, numbers: tuple[str, ...], texts: tuple[str, ...]) -> pd.DataFrame:
-    """Return an APACHE table by stay, with NaN for -1.
+    """Return an APACHE table by stay, with NaN for -1, which stands for a missing value.
 
     Raises:
-        DataError: another number is below 0.
+        DataError: another number below 0 occurs.
     """
     path = tables.find_table(home, name)
     table = tables.index_by_stay(tables.read_table(home, name, ("patientunitstayid", *numbers), texts), path)

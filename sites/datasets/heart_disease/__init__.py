@@ -85,7 +85,7 @@ They include 0 for cholesterol, which UCI's files write where it was not measure
 
 
 class Options(Section):
-    """Options of the protocol, and of what is generated where asked for."""
+    """Options of the protocol, and of generated data."""
 
     protocol: Literal["flamby", "explicit"] = Field(
         "flamby", description="FLamby's complete rows and 13 inputs; or all rows and columns, missing ones marked"
@@ -103,7 +103,7 @@ def default_folder(options: Options, store: Path, seed: int) -> Path:
     """Return the folder of generated hospitals, generating them first if needed.
 
     Raises:
-        ConfigError: no generated data were asked for.
+        ConfigError: the run neither names a folder nor asks for generated data.
     """
     if not options.simulated:
         raise no_data_folder(CARD.name, "heart-disease")

@@ -60,7 +60,7 @@ COLUMNS = beats.KACHUEE_SAMPLES + 1
 
 
 class Options(Section):
-    """Options of the set, and of what is generated where asked for."""
+    """Options of the set, and of generated data."""
 
     set: Literal["mitbih", "ptbdb"] = Field("mitbih", description="which of the two pairs of files")
     simulated: bool = Field(False, description="without data.path: write such files from generated recordings")
@@ -82,7 +82,7 @@ def default_folder(options: Options, store: Path, seed: int) -> Path:
     """Return the folder of generated files, writing them first if needed.
 
     Raises:
-        ConfigError: no generated data were asked for.
+        ConfigError: the run neither names a folder nor asks for generated data.
     """
     if not options.simulated:
         raise no_data_folder(CARD.name, "heartbeat")
@@ -153,7 +153,7 @@ def _load(folder: Path, name: str, options: Options, store: Path) -> cache.Array
 
 @lru_cache(maxsize=16)
 def _key(path: Path, changed: int, size: int, labels: tuple[int, ...]) -> str:
-    """Return the cache's key; memoised, so that a process reads the 400 MB of a file once, not once a hospital."""
+    """Return the cache's key, computed once a process, because it needs all 400 MB of a file."""
     return cache.content_key([path], {"version": VERSION, "labels": labels})
 
 

@@ -56,7 +56,7 @@ NO_DIAGNOSIS, OTHER_DIAGNOSIS = "recordings without a diagnosis", "recordings of
 
 
 class Options(Section):
-    """Options of the classes and the inputs, and of what is generated where asked for."""
+    """Options of the classes and the inputs, and of generated data."""
 
     task: Literal["beats", "record"] = Field("beats", description="beats of lead II, or strips of 10 s")
     abnormal: Literal["any", "infarction"] = Field(
@@ -108,7 +108,7 @@ def default_folder(options: Options, store: Path, seed: int) -> Path:
     """Return the folder of generated people, generating them first if needed.
 
     Raises:
-        ConfigError: no generated data were asked for.
+        ConfigError: the run neither names a folder nor asks for generated data.
     """
     if not options.simulated:
         raise no_data_folder(CARD.name, "ptbdb")

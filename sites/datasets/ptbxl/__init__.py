@@ -60,7 +60,7 @@ TITLES = {
 
 
 class Options(Section):
-    """Options of the input, of the labels, and of what is generated where asked for."""
+    """Options of the input, of the labels, and of generated data."""
 
     task: Literal["superclasses", "norm"] = "superclasses"
     norm: Literal["only", "among"] = Field("only", description="task norm: normal is NORM alone, or NORM at all")
@@ -145,7 +145,7 @@ def default_folder(options: Options, store: Path, seed: int) -> Path:
     """Return the folder of generated people, generating them first if needed.
 
     Raises:
-        ConfigError: no generated data were asked for.
+        ConfigError: the run neither names a folder nor asks for generated data.
     """
     if not options.simulated:
         raise no_data_folder(CARD.name, "ptb-xl")

@@ -58,7 +58,7 @@ _Kind = Literal["features", "carried", "raw"]
 
 
 class Options(Section):
-    """Options of the inputs, and of what is generated where asked for."""
+    """Options of the inputs, and of generated data."""
 
     view: Literal["features", "hours"] = Field(
         "features", description="one vector an hour, or the last hours as a table"
@@ -117,7 +117,7 @@ def default_folder(options: Options, store: Path, seed: int) -> Path:
     """Return the folder of the generated hospitals, generating them first if needed.
 
     Raises:
-        ConfigError: no generated data were asked for.
+        ConfigError: the run neither names a folder nor asks for generated data.
     """
     if not options.simulated:
         raise no_data_folder(CARD.name, "challenge-2019")

@@ -1,4 +1,4 @@
-"""What is known of a patient at each hour, as one vector: from that hour and the hours before it, never after.
+"""The features of a patient at each hour, computed from that hour and those before it, never from later ones.
 
 Names, with X one of the 34 measured columns (units: sites/datasets/sepsis/columns.py); NaN where nothing is known yet:
 
@@ -137,7 +137,7 @@ def _change(held: Rows, last: npt.NDArray[np.int32], start: Index) -> Rows:
 
 
 def _recent(signs: Rows, start: Index) -> list[Rows]:
-    """Return low, high, mean, standard deviation and trend over the last value known at each of the last 6 hours."""
+    """Return lowest, highest, mean, standard deviation and trend over the last known values at each of 6 hours."""
     here = np.arange(len(signs))
     hours = np.stack([signs[np.maximum(here - back, 0)] for back in range(7)])
     for back in range(1, 7):

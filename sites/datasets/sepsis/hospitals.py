@@ -1,4 +1,4 @@
-"""The hospitals of a folder in the layout of the PhysioNet/CinC Challenge 2019, checked against one another."""
+"""The hospitals of a folder in the layout of the PhysioNet/CinC Challenge 2019, checked for duplicates."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Hospital:
 
 
 def load_hospitals(folder: Path, store: Path) -> list[Hospital]:
-    """Return the hospitals of a folder, or the one hospital that it is.
+    """Return the hospitals of a data folder: those of its subfolders, or one hospital if it holds the files itself.
 
     Raises:
         DataError: no folder or file, two hospitals have a patient of the same name, or one has no patient.
@@ -74,9 +74,10 @@ def load_hospitals(folder: Path, store: Path) -> list[Hospital]:
 
 
 def count_excluded(hospitals: Sequence[Hospital], chosen: set[tuple[int, int]]) -> dict[str, int]:
-    """Return counts of what is excluded, for a site that has the chosen patients (hospital, patient).
+    """Return the counts of excluded files and cells of a site that has the chosen patients (hospital, patient).
 
-    Whole files count for the site with their hospital's first patient: sites made from one hospital count each once.
+    An excluded file counts at the site with its hospital's first patient, so that it counts once if several sites are
+    made from one hospital.
     """
     excluded: dict[str, int] = {}
     for k, hospital in enumerate(hospitals):

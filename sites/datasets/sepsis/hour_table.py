@@ -129,7 +129,7 @@ def _load(store: Path, key: str) -> HourTable | None:
 
 
 def _contents(folder: Path, files: Sequence[tuple[str, int]]) -> list[bytes]:
-    """Return the bytes of files, given by name and size."""
+    """Return the contents of files, which are given by name and size."""
     directory = os.open(folder, os.O_RDONLY)
 
     def read_some(part: Sequence[tuple[str, int]]) -> list[bytes]:

@@ -51,7 +51,7 @@ VERSION = 1
 
 
 class Options(Section):
-    """Options of the channels, and of what is generated where asked for."""
+    """Options of the channels, and of generated data."""
 
     carry: bool = Field(True, description="carry the last value forward")
     mask: bool = Field(True, description="0/1 channels for what was measured in this hour")
@@ -74,7 +74,7 @@ def default_folder(options: Options, store: Path, seed: int) -> Path:
     """Return the folder of the generated hospitals, generating them first if needed.
 
     Raises:
-        ConfigError: no generated data were asked for.
+        ConfigError: the run neither names a folder nor asks for generated data.
     """
     if not options.simulated:
         raise no_data_folder(CARD.name, "yaib-demo")

@@ -10,8 +10,8 @@ term is the slope of a Gaussian wave of height a_i b_i^2 / w and width b_i / w s
 these waves, z = G + u gives u' = -u + (z0 - G): a first-order filter, solved for all samples at once.
 
 Two differences from the paper: every beat restarts the phase at its R wave, so that a pause does not stretch
-the QRS, and T follows the square root of the interval before it (Bazett). A lead sees each wave times the
-cosine between the wave's direction and its own.
+the QRS, and T follows the square root of the interval before it (Bazett). A lead records each wave times the
+cosine of the angle between the wave's direction and its own.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def list_sections() -> tuple[Section, ...]:
 
 
 def list_plots() -> dict[str, Draw]:
-    """Return every plot of the page by name; a report has those that its drawing function does not return None for."""
+    """Return every plot of the page by name; a report lacks those for which the function returns None."""
     return {name: draw for section in list_sections() for name, draw in section.plots.items()}
 
 
