@@ -137,7 +137,7 @@ def find_counts_fault(tables: Mapping[str, Counts], run: Run, held: SplitCounts,
 
     Args:
         tables: what the site sent.
-        run: says what counts look like.
+        run: the run, whose task and settings define the shapes of counts.
         held: what the site stated of the split in the handshake.
         grain: the site's counts are multiples of this: their sum may be above what it stated.
     """
@@ -187,7 +187,7 @@ def find_figures_fault(reply: FinalTestReply, run: Run, stated: HandshakeReport)
 
     Args:
         reply: what the site sent.
-        run: says which tables and classes there may be.
+        run: the run, which defines the tables and classes.
         stated: what the site stated in the handshake.
     """
     report, task, held = reply.report, run.task, stated.counts.test

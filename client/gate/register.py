@@ -221,7 +221,7 @@ class Register:
     def _numbers(
         self, connection: sqlite3.Connection, dataset: str, secret: bytes, names: Iterable[str]
     ) -> dict[str, int]:
-        """Return each person's number in the data set; people without a split get one with side -1."""
+        """Return each person's number in the data set; new people get one, with side -1 until they have a split."""
         query = "SELECT person, number FROM people WHERE dataset = ?"
         known = dict(connection.execute(query, (dataset,)))
         hashed = {name: hash_person(secret, name) for name in names}

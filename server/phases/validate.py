@@ -1,4 +1,4 @@
-"""The validation phase: every round's model on merged validation counts, by which the best round is chosen."""
+"""The validation phase: each round's model is evaluated on merged validation counts, which decide the best round."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ UNFIXED_PAIR = "no interval: it was computed for the extreme groups of each resa
 
 
 def remove_unfixed_interval(gap: GroupGap, figure: Figure) -> Figure:
-    """Return a gap's difference or ratio, without the interval if that is of an earlier version's extreme groups."""
+    """Return a gap's difference or ratio; in reports of earlier versions without the interval, which was biased."""
     return figure if gap.pairs is not None else Figure(value=figure.value)
 
 

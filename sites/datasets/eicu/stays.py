@@ -191,7 +191,7 @@ class _Counts(dict[int, dict[str, int]]):
     """Counts of what is excluded or cleared: hospital -> reason -> number."""
 
     def add(self, reason: str, hospitals: Sequence[int] | npt.NDArray[np.int64], number: int = 1) -> None:
-        """Add `number` at each of the hospitals, which may repeat."""
+        """Add `number` to the count of `reason` at each of the hospitals; one may occur several times."""
         for hospital in hospitals:
             counts = self.setdefault(int(hospital), {})
             counts[reason] = counts.get(reason, 0) + number
