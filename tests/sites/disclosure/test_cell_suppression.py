@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sites.disclosure.cell_suppression import HIDDEN, SHOWN, SMALL, RowSums, format_cells, suppress_cells
+from sites.disclosure.cell_suppression import HIDDEN, SMALL, VISIBLE, RowSums, format_cells, suppress_cells
 
 LEAST = 3
 
@@ -23,7 +23,7 @@ def possible(table: np.ndarray, state: np.ndarray, rows: RowSums, top: int) -> n
     def fits(i: int, j: int, values: np.ndarray) -> np.ndarray:
         blank = (j < width and state[i, -1] == SMALL) or (i < height and state[-1, j] == SMALL)
         blank = blank or state[-1, -1] == SMALL
-        if state[i, j] == SHOWN:
+        if state[i, j] == VISIBLE:
             return values == table[i, j]
         if state[i, j] == SMALL:
             return (values > 0) & (values < LEAST)
@@ -70,10 +70,10 @@ CASES = [(rows, shape, seed) for rows, shapes in SHAPES.items() for shape in sha
 def test_an_onlooker_learns_no_more_than_if_all_were_hidden(rows: RowSums, shape: tuple[int, int], seed: int) -> None:
     table = draw(np.random.default_rng(seed), shape, rows, 6)
     state = suppress_cells(table, LEAST, rows)
-    assert (state[(table > 0) & (table < LEAST)] != SHOWN).all()
+    assert (state[(table > 0) & (table < LEAST)] != VISIBLE).all()
     assert ((table[state == SMALL] > 0) & (table[state == SMALL] < LEAST)).all()
     top = 7
-    everything = np.where((state == SHOWN) & (table >= LEAST), HIDDEN, state)
+    everything = np.where((state == VISIBLE) & (table >= LEAST), HIDDEN, state)
     seen, blind = possible(table, state, rows, top), possible(table, everything, rows, top)
     assert (seen == table).all((1, 2)).any()
     for i, j in np.argwhere((state == SMALL) | ((state == HIDDEN) & (table < LEAST))):
@@ -94,9 +94,9 @@ def test_a_total_minus_the_rest_gives_nothing_away() -> None:
 
 def test_two_small_counts_protect_one_another_only_if_their_sum_leaves_room() -> None:
     wide = with_totals(np.array([[2, 40], [3, 40], [20, 40]]))  # 2 + 3 could be 1 + 4 or 4 + 1
-    assert (suppress_cells(wide)[:, 0] == [SMALL, SMALL, SHOWN, SHOWN]).all()
+    assert (suppress_cells(wide)[:, 0] == [SMALL, SMALL, VISIBLE, VISIBLE]).all()
     tight = with_totals(np.array([[1, 40], [1, 40], [20, 40]]))  # 1 + 1 could be nothing else
-    assert (suppress_cells(tight)[:, 0] == [SMALL, SMALL, HIDDEN, SHOWN]).all()
+    assert (suppress_cells(tight)[:, 0] == [SMALL, SMALL, HIDDEN, VISIBLE]).all()
 
 
 def test_of_a_hospital_with_few_people_only_that_is_shown() -> None:
@@ -109,7 +109,7 @@ def test_of_a_hospital_with_few_people_only_that_is_shown() -> None:
 def test_nothing_is_hidden_where_nothing_is_small() -> None:
     table = with_totals(np.array([[0, 5], [17, 8]]))
     assert format_cells(table, suppress_cells(table)) == table.tolist()
-    assert (suppress_cells(with_totals(np.array([[1, 2], [3, 4]])), minimum=1) == SHOWN).all()
+    assert (suppress_cells(with_totals(np.array([[1, 2], [3, 4]])), minimum=1) == VISIBLE).all()
 
 
 def test_of_fewer_people_than_that_in_all_nothing_is_shown() -> None:
@@ -121,8 +121,12 @@ def test_of_fewer_people_than_that_in_all_nothing_is_shown() -> None:
 
 def test_a_person_in_several_classes_bounds_a_small_count_from_below() -> None:
     table = np.array([[18, 4, 20], [50, 30, 70], [68, 34, 90]])
-    assert suppress_cells(table, rows="at least")[0].tolist() != [SHOWN, SMALL, SHOWN]  # 20 - 18 would tell: 2 or more
-    assert suppress_cells(table, rows="free")[0].tolist() == [SHOWN, SMALL, SHOWN]
+    assert suppress_cells(table, rows="at least")[0].tolist() != [
+        VISIBLE,
+        SMALL,
+        VISIBLE,
+    ]  # 20 - 18 would tell: 2 or more
+    assert suppress_cells(table, rows="free")[0].tolist() == [VISIBLE, SMALL, VISIBLE]
 
 
 def test_many_hospitals_are_quick() -> None:
@@ -131,5 +135,5 @@ def test_many_hospitals_are_quick() -> None:
     deaths = rng.binomial(stays, 0.09)
     table = with_totals(np.column_stack([stays - deaths, deaths]))
     state = suppress_cells(table)
-    assert (state[-1] == SHOWN).all()
-    assert (state[:-1, 1] == SHOWN).sum() == (deaths == 0)[stays >= 5].sum() + (deaths >= 5).sum()
+    assert (state[-1] == VISIBLE).all()
+    assert (state[:-1, 1] == VISIBLE).sum() == (deaths == 0)[stays >= 5].sum() + (deaths >= 5).sum()
