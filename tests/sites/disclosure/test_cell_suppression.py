@@ -125,7 +125,7 @@ def test_a_person_in_several_classes_bounds_a_small_count_from_below() -> None:
         VISIBLE,
         SMALL,
         VISIBLE,
-    ]  # 20 - 18 would tell: 2 or more
+    ]  # 20 - 18: 2 or more
     assert suppress_cells(table, rows="free")[0].tolist() == [VISIBLE, SMALL, VISIBLE]
 
 
