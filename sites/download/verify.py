@@ -22,7 +22,9 @@ from sites.datasets import Source
 from sites.download import fetch
 from sites.download.catalogue import SUMS_FILE, Download
 from sites.download.destination import file_sha256, resolve_inside
+from sites.ecg.annotation_file import read_annotation_file
 from sites.ecg.headers import NO_FILE, read_header
+from sites.ecg.recordings import read_listing
 from sites.ecg.signals import find_faults
 from sites.ecg.simulate import hospitals
 
@@ -132,6 +134,8 @@ def _check_by_reading(source: Source, on_progress: ProgressListener) -> Verifica
         path, check = item
         try:
             return list(check(path))
+        except DataError as error:
+            return [str(error)]
         except Exception as error:  # a reader may raise anything on damaged bytes; its text may quote them
             return [f"cannot be read ({type(error).__name__})"]
 
@@ -166,10 +170,17 @@ def _missing_headers(folder: Path, every: Sequence[Path]) -> Iterator[str]:
     """Yield the missing headers of recordings that a RECORDS file lists."""
     for listing in every:
         if listing.name == "RECORDS":
-            for name in listing.read_text(encoding="utf-8", errors="replace").split():
+            for name in _listed(listing):
                 header = listing.parent / f"{name}.hea"
                 if not name.endswith("/") and not header.is_file():
                     yield str(header.relative_to(folder))
+
+
+def _listed(listing: Path) -> tuple[str, ...]:
+    try:
+        return read_listing(listing)
+    except DataError:
+        return ()  # named by the data set's reader
 
 
 def _find_check(path: Path) -> Callable[[Path], Iterator[str]] | None:
@@ -194,8 +205,8 @@ def _recording_faults(path: Path) -> Iterator[str]:
 
 
 def _annotation_faults(path: Path) -> Iterator[str]:
-    if not path.read_bytes().endswith(b"\0\0"):
-        yield "has no end mark: truncated"
+    read_annotation_file(path)
+    yield from ()
 
 
 def _table_faults(path: Path) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""Beat annotations of a recording, with the checks that wfdb leaves to its caller.
+"""Beat annotations of a recording, in samples of its signal and each beat once.
 
-An annotation file that was cut off reads as a shorter one, so its end mark is looked for. A file may count time in
-another resolution than the signal. A beat may be annotated twice, or once on each channel; it is used once.
+A file may count time in another resolution than the signal. A beat may be annotated twice, by two readers or once on
+each channel; it is used once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import DataError
+from sites.ecg.annotation_file import read_annotation_file
 
 AAMI_CLASSES: dict[str, str] = {
     **dict.fromkeys("NLRBej", "N"),
@@ -30,13 +31,16 @@ ventricular) follow EC57. UNCLASSED, a beat that was not classified during learn
 """
 UNCLASSED = "?"
 
-END_OF_ANNOTATIONS = b"\0\0"
-SAME_BEAT_SECONDS = 0.15
-"""Annotations of two channels within this time are of one beat (the match window of ANSI/AAMI EC57)."""
+SAME_BEAT_SECONDS = 0.2
+"""Annotations within this time are of one beat: ventricles cannot be excited again so soon (Pan, Tompkins 1985, IEEE
+TBME 32(3):230-236). The shortest interval between two beats of the MIT-BIH Arrhythmia Database is 0.25 s."""
+MIN_RESOLUTION = 50.0
+"""Ticks per second. A coarser clock does not tell which wave a beat is."""
 MAX_LATE_BEATS, MAX_LATE_SECONDS = 2, 2.0
 """More or later beats after the end of the signal show that the annotations belong to another recording."""
 
 REPEATED = "beats that are annotated more than once"
+UNDEFINED = "annotations of a code that WFDB does not define"
 LATE = "beats annotated after the end of the signal"
 
 
@@ -70,21 +74,15 @@ def read_annotations(path: Path, length: int, rate: float, frame_rate: float) ->
         frame_rate: the record's frames per second (Hz), which times are counted in unless the file says otherwise.
 
     Raises:
-        DataError: the file is truncated or damaged, or belongs to another recording.
+        DataError: the file is truncated or damaged, its clock too coarse, or it belongs to another recording.
     """
-    if not path.read_bytes().endswith(END_OF_ANNOTATIONS):
-        raise DataError(f"cannot read {path}: it has no end mark, so it is truncated; fetch it again")
-    import wfdb  # with pandas, which a process that holds prepared data does not need
-
-    try:
-        annotation = wfdb.rdann(str(path.with_suffix("")), path.suffix[1:])
-    except Exception as error:
-        raise DataError(f"cannot read {path}: {type(error).__name__}: damaged or truncated; fetch it again") from None
-    sample = np.asarray(annotation.sample, dtype=np.int64)
-    symbol = np.asarray(annotation.symbol, dtype=np.str_)
+    content = read_annotation_file(path)
+    sample, symbol = content.time, content.symbol
     if (np.diff(sample) < 0).any():
         raise DataError(f"{path}: the annotations are not in the order of time; sort them or fetch the file again")
-    resolution = float(annotation.fs or frame_rate)
+    resolution = content.resolution or frame_rate
+    if resolution < MIN_RESOLUTION:
+        raise DataError(f"{path}: a time resolution of {resolution:g} Hz is too coarse for beats: correct the file")
     if resolution != rate:
         sample = np.rint(sample * (rate / resolution)).astype(np.int64)
     beyond = sample >= length
@@ -94,25 +92,24 @@ def read_annotations(path: Path, length: int, rate: float, frame_rate: float) ->
             f"{path}: annotations lie beyond the {length} samples of the signal at {rate:g} Hz (time resolution "
             f"{resolution:g} Hz): the two files do not belong together"
         )
-    sample, symbol, channel = sample[~beyond], symbol[~beyond], np.asarray(annotation.chan)[~beyond]
-    repeated = _repeated_beats(sample, symbol, channel, SAME_BEAT_SECONDS * rate)
-    counts = {REPEATED: int(repeated.sum()), LATE: len(late)}
+    sample, symbol = sample[~beyond], symbol[~beyond]
+    repeated = _repeated_beats(sample, symbol, SAME_BEAT_SECONDS * rate)
+    counts = {REPEATED: int(repeated.sum()), LATE: len(late), UNDEFINED: int((symbol == "").sum())}
     dropped = {reason: count for reason, count in counts.items() if count}
     return Annotations(sample[~repeated], symbol[~repeated], dropped)
 
 
 def _repeated_beats(
-    sample: npt.NDArray[np.int64], symbol: npt.NDArray[np.str_], channel: npt.NDArray[np.int64], window: float
+    sample: npt.NDArray[np.int64], symbol: npt.NDArray[np.str_], window: float
 ) -> npt.NDArray[np.bool_]:
-    """Return which annotations repeat a beat: at the same sample, or on another channel within `window` samples.
+    """Return which annotations repeat a beat, within `window` samples.
 
-    Of two annotations of a beat the first is kept, or the one that has a class.
+    Of the annotations of a beat the first is kept, or the first that has a class.
     """
     repeated = np.zeros(len(sample), dtype=np.bool_)
     last: int | None = None
     for i in np.flatnonzero(is_beat(symbol)).tolist():
-        gap = None if last is None else int(sample[i] - sample[last])
-        if last is None or gap is None or not (gap == 0 or (gap < window and channel[i] != channel[last])):
+        if last is None or sample[i] - sample[last] >= window:
             last = i
         elif symbol[last] == UNCLASSED:
             repeated[last], last = True, i

@@ -21,7 +21,7 @@ from sites.ecg import beats, features
 from sites.ecg.annotations import UNCLASSED
 from sites.ecg.headers import read_header
 from sites.ecg.persons import read_age_and_sex
-from sites.ecg.recordings import Recording, read_recording, recording_files
+from sites.ecg.recordings import Recording, check_amplitudes, read_recording, recording_files
 
 
 class Options(Section):
@@ -165,11 +165,16 @@ def _key(folder: Path, name: str, options: Options) -> str:
 
 def _prepare(folder: Path, name: str, options: Options) -> tuple[cache.Arrays, dict[str, str]]:
     recording = read_recording(folder, name)
+    chosen = beats.choose_leads(recording, options.leads)
+    check_amplitudes(recording.take_leads(chosen), folder / f"{name}.hea")
     cut = beats.cut_beats(recording, options.view, options.leads)
     age, sex = read_age_and_sex(read_header(folder / f"{name}.hea"))
+    excluded = dict(cut.excluded)
+    if len(chosen) < options.leads:
+        excluded[f"recordings with {len(chosen)} of {options.leads} leads, the other left 0"] = 1
     notes = {
         "labels": "".join(cut.label),
-        "excluded": "\n".join(f"{count}\t{reason}" for reason, count in cut.excluded.items()),
+        "excluded": "\n".join(f"{count}\t{reason}" for reason, count in excluded.items()),
         "synthetic": "yes" if any("SYNTHETIC" in line for line in recording.comments) else "no",
         "rate": repr(recording.rate),
         "age": repr(age),

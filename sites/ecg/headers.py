@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import DataError
-from sites.ecg.leads import VOLTS, lead_name, may_be_ecg, millivolts_per_unit
+from sites.ecg.leads import VOLTS, lead_name, millivolts_per_unit, names_ecg, names_other_signal
 
 DEFAULT_RATE, DEFAULT_GAIN = 250.0, 200.0
 """Hz and converter units per physical unit where a header gives none (header(5) of the WFDB manual)."""
@@ -23,6 +23,8 @@ BYTES_PER_SAMPLE = {
 }  # fmt: skip
 """Of the storage formats whose samples are of one length."""
 _GAIN = re.compile(r"-?\d*\.?\d*(?:[eE][+-]?\d+)?(?:\(-?\d+\))?")
+NUMBERED = re.compile(r"lead \d+", re.IGNORECASE)
+"""Name of a channel that has none, or no other."""
 NO_FILE = "~"
 """File name of a signal, and name of a segment, that has no samples."""
 
@@ -101,6 +103,14 @@ class Header:
     comments: tuple[str, ...]
 
     @property
+    def may_hold_ecg(self) -> bool:
+        """Whether a channel is named as an ECG, or is a voltage that is not named after another signal."""
+        return any(
+            names_ecg(channel.name) or (channel.millivolts is not None and not names_other_signal(channel.name))
+            for channel in self.channels
+        )
+
+    @property
     def leads(self) -> tuple[str, ...]:
         """Names of the channels."""
         return tuple(channel.name for channel in self.channels)
@@ -109,22 +119,29 @@ class Header:
         """Return the indices of the wanted leads.
 
         Raises:
-            DataError: the recording has no such lead, or not as a voltage.
+            DataError: the recording has no such lead, two of them, or not as a voltage.
         """
-        if missing := [lead for lead in wanted if lead not in self.leads]:
-            raise DataError(f"{self.path} has no lead {missing[0]}: leave the recording out, or ask for other leads")
+        for lead in wanted:
+            if (count := self.leads.count(lead)) != 1:
+                problem = f"names the lead {lead} {count} times" if count else f"has no lead {lead}"
+                raise DataError(f"{self.path} {problem}: leave the recording out, or ask for other leads")
         columns = [self.leads.index(lead) for lead in wanted]
         self._require_voltages([self.channels[i] for i in columns])
         return columns
 
     def ecg_columns(self) -> list[int]:
-        """Return the indices of the channels that are ECG leads: voltages that are not named after another signal.
+        """Return the indices of the channels that are ECG leads.
+
+        Those are voltages that have no name, or that of a lead or an ECG; where there is none, all voltages that are
+        not named after another signal.
 
         Raises:
             DataError: there is none, or a lead of an ECG is given in a unit that is no voltage.
         """
-        self._require_voltages([channel for channel in self.channels if lead_name(channel.name)])
-        columns = [i for i, c in enumerate(self.channels) if c.millivolts is not None and may_be_ecg(c.name)]
+        self._require_voltages([channel for channel in self.channels if names_ecg(channel.name)])
+        voltages = [i for i, c in enumerate(self.channels) if c.millivolts is not None]
+        columns = [i for i in voltages if names_ecg(name := self.channels[i].name) or NUMBERED.fullmatch(name)]
+        columns = columns or [i for i in voltages if not names_other_signal(self.channels[i].name)]
         if not columns:
             channels = ", ".join(map(str, self.channels))
             raise DataError(f"{self.path} holds no ECG, which is in {VOLTS}: its channels are {channels}")
@@ -165,8 +182,8 @@ def read_header(path: Path) -> Header:
     """
     try:
         content = path.read_bytes()
-    except OSError:
-        raise DataError(f"no header {path}: fetch the recording again, or take it from the list") from None
+    except (OSError, ValueError):
+        raise DataError(_describe_absence(path)) from None
     from wfdb.io.header import parse_header_content, rx_record  # with pandas; who holds prepared data reads no header
 
     lines, comments = parse_header_content(_decode(content))
@@ -177,10 +194,11 @@ def read_header(path: Path) -> Header:
         raise _error(
             path, lines[0], "the first line must be a name of letters, digits, - and _, and a number of signals"
         )
-    if re.match(r"\S", lines[0][match.end("sig_len") :]):
-        raise _error(path, lines[0][match.end("sig_len") :].split()[0], "expected a sampling frequency and a length")
+    rest = lines[0][match.end("n_sig") if not match["fs"] else match.end("sig_len") :]
+    if re.match(r"\s*\S" if not match["fs"] else r"\S", rest):
+        raise _error(path, rest.split()[0], "expected a sampling frequency and a length")
     rate = _number(path, match["fs"], DEFAULT_RATE)
-    if rate <= 0:
+    if not 0 < rate < float("inf"):
         raise DataError(f"{path} gives a sampling frequency of {rate:g} Hz: correct the header")
     described, expected = lines[1:], int(match["n_seg"] or match["n_sig"])
     what = "segments" if match["n_seg"] else "signals"
@@ -193,6 +211,16 @@ def read_header(path: Path) -> Header:
         return Header(path, rate, samples or sum(s.frames for s in segments), (), segments, texts)
     channels = tuple(_read_channel(path, line, number) for number, line in enumerate(described, 1))
     return Header(path, rate, samples or _frames_in_file(path, channels), channels, (), texts)
+
+
+def _describe_absence(path: Path) -> str:
+    try:
+        alike = [other.name for other in path.parent.iterdir() if other.name.lower() == path.name.lower()]
+    except (OSError, ValueError):
+        alike = []
+    if alike:
+        return f"{path.parent}: {alike[0]} must be called {path.name}, in this spelling: rename it"
+    return f"no header {path}: fetch the recording again, or take it from the list"
 
 
 def _decode(content: bytes) -> str:
@@ -215,11 +243,11 @@ def _read_channel(path: Path, line: str, number: int) -> Channel:
     fields = line.split(None, 8)
     unit = ""
     if len(fields) > 2:  # cut out first: the pattern ends a unit at a character that it does not know
-        fields[2], _, unit = fields[2].partition("/")
-    plain = " ".join(fields)
+        gain, _, unit = fields[2].partition("/")
+        fields[2] = gain.lower()  # the pattern knows an exponent as e alone
     from wfdb.io.header import rx_signal
 
-    match = rx_signal.match(plain)
+    match = rx_signal.match(" ".join(fields))
     if match is None:
         raise _error(path, line, "expected a file name of letters, digits, - and _ with one dot, and a format")
     if match.end("byte_offset") != len(" ".join(fields[:2])):

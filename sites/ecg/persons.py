@@ -13,13 +13,25 @@ from sites.ecg.headers import Header, read_header
 OLDEST = 120
 """Years; a higher age is a mistake and counts as unknown."""
 
-_AGE = re.compile(r"\bage\b\W*(?P<age>-?\d+(?:\.\d+)?|nan)", re.IGNORECASE)
-_SEX = re.compile(r"\b(?:sex|gender)\b\W*(?P<sex>male|female|m|f)\b", re.IGNORECASE)
-_BOTH = re.compile(r"(?P<age>-?\d+(?:\.\d+)?|[Nn][Aa][Nn])\+?\s+(?P<sex>[MF])\b")
-_PERSON = re.compile(
-    r"(?:patient|subject|person)\s*(?:id|no\.?|number)?\s*[:=#]?\s*(?P<person>[\w.-]*\d[\w.-]*)", re.IGNORECASE
+ABOVE_89 = 90.0
+"""Years that stand for an age given as above 89, as public data do."""
+
+_AGE = re.compile(
+    r"\bage\b>?\s*(?:\(?(?:in )?years?\)?)?\s*[:=.]{0,2}\s*(?P<sign>[-<>]?)\s*(?P<age>\d+(?:[.,]\d+)?)"
+    r"(?P<to>\s*-\s*\d+)?\s*(?P<unit>y|yrs?|years?|d|days?|w|wks?|weeks?|m|mo|mths?|months?)?(?![\w/])",
+    re.IGNORECASE,
 )
-_FOLDER = re.compile(r"(?:patient|subject|person)[-_]?\d+|p\d{3,}", re.IGNORECASE)
+_PER_YEAR = {"y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}
+_SEX = re.compile(r"\b(?:sex|gender)\b\W*(?P<sex>male|female|man|woman|m|f)\b(?!\s*/)", re.IGNORECASE)
+_BOTH = re.compile(r"(?P<age>-?\d+(?:\.\d+)?|[Nn][Aa][Nn])\+?\s+(?P<sex>[MF])(?:\s+[\dx].*)?")
+_PERSON = re.compile(
+    r"(?:(?:patient|subject|person)\s*(?:id|no\.?|number)?|mrn|pid|medical record number)\s*[:=#]?\s*"
+    r"(?P<person>[\w.-]*\d[\w.-]*)(?:\s*[,;].*)?",
+    re.IGNORECASE,
+)
+_OWNER = r"(?:patient|subject|person|pat|subj|sub|pt)[-_]?\d+"
+_FOLDER = re.compile(rf"{_OWNER}|p\d{{3,}}", re.IGNORECASE)
+_OWNED = re.compile(rf"(?P<owner>{_OWNER})[-_].+", re.IGNORECASE)
 _NUMBERED = re.compile(r"(?P<stem>.+)_s?\d+")
 _WORDS = {
     "case", "data", "ecg", "ekg", "file", "holter", "hospital", "id", "n", "p", "patient", "person", "pt", "rec",
@@ -33,26 +45,40 @@ def read_age_and_sex(header: Header) -> tuple[float, int]:
     """Return age (years, NaN unknown) and sex (0 female, 1 male, -1 unknown) from a header's comments.
 
     As in MIT-BIH's databases (`69 M ...`, -1 for an unknown age), or `Age: 69  Sex: F` on one line or two, with or
-    without angle brackets.
+    without angle brackets. Months, weeks and days become years; an age above 89 is 90; of a range nothing is known.
     """
     age, sex = float("nan"), -1
     for line in header.comments:
-        both = _BOTH.match(line)
-        age_text, sex_text = (both or _AGE.search(line)), (both or _SEX.search(line))
-        if age_text and age != age:
-            value = float(age_text["age"])
-            age = value if 0 <= value <= OLDEST else float("nan")
+        if both := _BOTH.fullmatch(line):
+            age_text, sex_text = float(both["age"]), both["sex"]
+        else:
+            age_text, match = _read_age(line), _SEX.search(line)
+            sex_text = match["sex"] if match else ""
+        if age != age and 0 <= age_text <= OLDEST:
+            age = age_text
         if sex_text and sex < 0:
-            sex = {"f": 0, "m": 1}[sex_text["sex"][0].lower()]
+            sex = 0 if sex_text[0] in "fFwW" else 1
     return age, sex
+
+
+def _read_age(line: str) -> float:
+    """Return the age in a comment in years, NaN if it gives none, or no single one."""
+    match = _AGE.search(line)
+    if match is None or match["sign"] in ("-", "<") or match["to"]:
+        return float("nan")
+    age = float(match["age"].replace(",", "."))
+    if match["sign"] == ">":
+        return ABOVE_89 if age >= 89 else float("nan")
+    return age / _PER_YEAR[match["unit"][0].lower()] if match["unit"] else age
 
 
 def recording_persons(folder: Path, names: Sequence[str]) -> dict[str, str]:
     """Return the person of each recording, so that recordings of one person share a side of every split.
 
-    Recordings are of one person if their headers name the same patient, if a folder on their path is a patient's
-    (`patient001`, `p000020`), if their names are numbered parts of one name (`r_1`, `r_2`; not of a word such as
-    `subject`), or if their signals are the same.
+    Recordings are of one person if their headers name the same patient (case and leading zeros do not matter), if a
+    folder on their path or the beginning of their name is a patient's (`patient001`, `p000020`, `sub-01_ses-2`), if
+    their names are numbered parts of one name (`r_1`, `r_2`; not of a word such as `subject`), or if their signal files
+    are the same.
     """
     persons = {name: _person_by_name(name) for name in names}
     by_content: dict[tuple[int, str], list[str]] = {}
@@ -64,7 +90,7 @@ def recording_persons(folder: Path, names: Sequence[str]) -> dict[str, str]:
             continue  # named when it is read
         for line in header.comments:
             if match := _PERSON.fullmatch(line):
-                persons[name] = match["person"]
+                persons[name] = match["person"].casefold().lstrip("0") or "0"
                 break
         if files:
             by_content.setdefault(_content(files, whole=False), []).append(name)
@@ -78,6 +104,8 @@ def _person_by_name(name: str) -> str:
     *folders, stem = name.split("/")
     if owners := [part for part in folders if _FOLDER.fullmatch(part)]:
         return owners[-1]
+    if match := _OWNED.fullmatch(stem):
+        return "/".join((*folders, match["owner"]))
     match = _NUMBERED.fullmatch(stem)
     if match and match["stem"].casefold() not in _WORDS:
         stem = match["stem"]

@@ -1,8 +1,8 @@
 """The signals of a WFDB record in mV, with the checks that wfdb leaves to its caller.
 
-Format 16, that of most 12-lead databases, is read here; every other format is read by wfdb. Each channel comes at its
-own sampling rate and aligned in time (skew). A missing sample is NaN. Checksums are compared, so that a damaged file is
-not used.
+Formats of samples that are numbers of whole bytes are read here, among them 16, that of most 12-lead databases, and 61,
+which wfdb does not convert; every other format is read by wfdb. Each channel comes at its own sampling rate and aligned
+in time (skew). A missing sample is NaN. Checksums are compared, so that a damaged file is not used.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ MISSING_VALUES = {
 """Converter value of a missing sample in a storage format (signal(5) of the WFDB manual); in others -(2**15)."""
 WIDE_FORMATS = {"24", "32", "524"}
 """Formats whose samples do not fit 16 bits."""
+PLAIN_FORMATS = {"16": ("<i2", 0), "61": (">i2", 0), "32": ("<i4", 0), "80": ("u1", 2**7), "160": ("<u2", 2**15)}
+"""Formats whose samples are numbers of whole bytes: their type, and what is subtracted from them."""
+FORMATS = (*BYTES_PER_SAMPLE, "508", "516", "524")
 
 Signals = npt.NDArray[np.float32]
 
@@ -56,9 +59,11 @@ def read_channels(header: Header, columns: Sequence[int]) -> Signals:
     for fault in _checksum_faults(header, columns, values.T):
         raise DataError(f"{header.path}: {fault}: the file is damaged; fetch it again")
     units = np.asarray([channel.millivolts for channel in channels], dtype=np.float64)
-    gain = (np.asarray([channel.gain for channel in channels]) / units).astype(np.float32)
-    baseline = np.asarray([channel.baseline for channel in channels], dtype=np.float32)
-    signal = (values.astype(np.float32) - baseline) / gain
+    wide = WIDE_FORMATS & {channel.format for channel in channels}
+    kind: type[np.floating[Any]] = np.float64 if wide else np.float32
+    gain = (np.asarray([channel.gain for channel in channels]) / units).astype(kind)
+    baseline = np.asarray([channel.baseline for channel in channels], dtype=kind)
+    signal: npt.NDArray[np.floating[Any]] = (values.astype(kind) - baseline) / gain
     missing = values == np.asarray([MISSING_VALUES.get(channel.format, -(2**15)) for channel in channels])
     if missing.any():
         signal[missing] = np.nan
@@ -90,28 +95,39 @@ def _checksum_faults(header: Header, columns: Sequence[int], values: Iterable[np
 
 def _read_digital(header: Header, columns: Sequence[int]) -> list[npt.NDArray[Any]]:
     """Return the converter values of channels, each `(samples,)` at its own sampling rate and not shifted by skew."""
-    if all(header.channels[i].format == "16" for i in columns):
-        return _read_format_16(header, columns)
-    return _read_with_wfdb(header, columns)
+    for channel in (header.channels[i] for i in columns):
+        if channel.format not in FORMATS:
+            raise DataError(
+                f"{header.path}: {channel.name} is stored in format {channel.format}, which is none of "
+                f"{', '.join(FORMATS)}: convert the recording"
+            )
+    plain = [i for i in columns if header.channels[i].format in PLAIN_FORMATS]
+    others = [i for i in columns if header.channels[i].format not in PLAIN_FORMATS]
+    values = dict(zip(plain, _read_plain(header, plain), strict=True))
+    if others:
+        values |= zip(others, _read_with_wfdb(header, others), strict=True)
+    return [values[i] for i in columns]
 
 
-def _read_format_16(header: Header, columns: Sequence[int]) -> list[npt.NDArray[Any]]:
-    """Return the converter values of channels of format 16."""
-    frames: dict[str, npt.NDArray[np.int16]] = {}
+def _read_plain(header: Header, columns: Sequence[int]) -> list[npt.NDArray[Any]]:
+    """Return the converter values of channels whose samples are numbers of whole bytes."""
+    frames: dict[str, npt.NDArray[Any]] = {}
     digital = []
     for column in columns:
         channel = header.channels[column]
         own = [i for i, other in enumerate(header.channels) if other.file == channel.file]
         widths = [header.channels[i].samples_per_frame for i in own]
+        kind, middle = PLAIN_FORMATS[channel.format]
         if channel.file not in frames:
             path = header.path.parent / channel.file
-            values = np.fromfile(path, dtype="<i2", offset=header.channels[own[0]].byte_offset)
             expected = header.samples * sum(widths)
+            values = np.fromfile(path, dtype=kind, count=expected, offset=header.channels[own[0]].byte_offset)
             if len(values) < expected:
                 raise _damaged(header, _truncation(header, path) or f"{path.name} is truncated")
-            frames[channel.file] = values[:expected].reshape(header.samples, sum(widths))
+            frames[channel.file] = values.reshape(header.samples, sum(widths))
         first = sum(widths[: own.index(column)])
-        digital.append(frames[channel.file][:, first : first + channel.samples_per_frame].ravel())
+        samples = frames[channel.file][:, first : first + channel.samples_per_frame].ravel()
+        digital.append(samples.astype(np.int32) - middle if middle else samples)
     return digital
 
 
@@ -119,7 +135,7 @@ def _read_with_wfdb(header: Header, columns: Sequence[int]) -> list[npt.NDArray[
     """Return the converter values of channels of any format."""
     import wfdb  # with pandas, which a process that holds prepared data does not need
 
-    wide = WIDE_FORMATS & {header.channels[i].format for i in columns}
+    formats = {header.channels[i].format for i in columns}
     try:
         record = wfdb.rdrecord(
             str(header.path.with_suffix("")),
@@ -127,7 +143,7 @@ def _read_with_wfdb(header: Header, columns: Sequence[int]) -> list[npt.NDArray[
             physical=False,
             smooth_frames=False,
             ignore_skew=True,
-            return_res=32 if wide else 16,
+            return_res=64 if "8" in formats else 32 if WIDE_FORMATS & formats else 16,
         )
         return list(record.e_d_signal)
     except Exception as error:

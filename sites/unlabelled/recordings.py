@@ -128,7 +128,7 @@ def find_recordings(folder: Path) -> tuple[str, ...]:
 
 
 def _holds_headers(folder: Path) -> bool:
-    return any(not path.name.startswith(".") for path in folder.glob("*.hea"))
+    return any(path.suffix.lower() == ".hea" and not path.name.startswith(".") for path in folder.iterdir())
 
 
 def read_rows(
@@ -151,8 +151,8 @@ def read_rows(
     annotated = path.with_name(f"{path.stem}.{annotator}").is_file() or where == "reference"
     used = annotator if annotated and where != "detect" and form.kind != "strip" else None
     recording = recordings.read_recording(path.parent, path.stem, used)
-    chosen = _choose_leads(recording, form)
-    recording = replace(recording, leads=tuple(recording.leads[i] for i in chosen), signal=recording.signal[:, chosen])
+    recording = recording.take_leads(_choose_leads(recording, form))
+    recordings.check_amplitudes(recording, path)
     seconds, shortest = len(recording.signal) / recording.rate, form.task.samples / form.task.rate_hz
     if form.kind == "kachuee":
         shortest = beats.SAMPLES / beats.RATE
@@ -186,10 +186,21 @@ def _choose_leads(recording: Recording, form: InputForm) -> list[int]:
                 f"{recording.name}: {len(recording.leads)} lead(s), but the model was trained on {form.leads}"
             )
         return beats.choose_leads(recording, form.leads)
-    known = {("II" if lead == "MLII" else lead): i for i, lead in enumerate(recording.leads)}
-    if missing := [lead for lead in form.leads if lead not in known]:
-        raise DataError(f"{recording.name}: no lead {missing[0]}, which the model was trained on")
-    return [known[lead] for lead in form.leads]
+    return [_find_lead(recording, lead) for lead in form.leads]
+
+
+def _find_lead(recording: Recording, lead: str) -> int:
+    """Return the index of a lead; where there is no II, MLII counts.
+
+    Raises:
+        DataError: there is none, or more than one.
+    """
+    name = "MLII" if lead == "II" and "II" not in recording.leads else lead
+    if not (count := recording.leads.count(name)):
+        raise DataError(f"{recording.name}: no lead {lead}, which the model was trained on")
+    if count > 1:
+        raise DataError(f"{recording.name}: {count} leads are called {name}: rename those that the model is not to use")
+    return recording.leads.index(name)
 
 
 def _detect_peaks(recording: Recording, form: InputForm) -> npt.NDArray[np.int64]:

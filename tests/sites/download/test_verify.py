@@ -98,10 +98,10 @@ def test_by_reading_a_whole_folder(folder: Path) -> None:
 
 
 DAMAGE: list[tuple[str, Callable[[Path], None], str]] = [
-    ("north-001.dat", cut, "cannot be read"),
+    ("north-001.dat", cut, "cannot read the signal"),
     ("north-001.dat", flip, "the checksum of lead"),
     ("north-001.atr", cut, "has no end mark"),
-    ("north-001.hea", lambda path: path.write_text("nonsense\n"), "cannot be read"),
+    ("north-001.hea", lambda path: path.write_text("nonsense\n"), "is not understood"),
 ]
 
 
