@@ -11,7 +11,7 @@ import wfdb
 
 from common.errors import DataError
 from sites.ecg import recordings
-from sites.ecg.annotation_file import SYMBOLS, AnnotationFile, read_annotation_file
+from sites.ecg.annotation_file import AnnotationFile, list_symbols, read_annotation_file
 from tests.sites.ecg.odd_records import BEATS, RATE, OddRecord
 
 NOTE, SKIP, NUM, SUB, CHN, AUX = 22, 59, 60, 61, 62, 63
@@ -57,7 +57,7 @@ def test_a_file_reads_as_wfdb_reads_it(tmp_path: Path, seed: int) -> None:
     draw = np.random.default_rng(seed)
     count = 60
     sample = np.sort(draw.choice(np.arange(1, 2_000_000), count, replace=False))
-    symbols = draw.choice([symbol for symbol in SYMBOLS.values() if symbol != '"'], count)
+    symbols = draw.choice([symbol for symbol in list_symbols().values() if symbol != '"'], count)
     notes = [str(draw.choice(["", "(AFIB", "(N\0", "a longer note", "M\u00fcller"])) for _ in range(count)]
     channels = draw.integers(0, 3, count)
     wfdb.wrann(
