@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field
 
 from common.errors import ConfigError
-from common.settings import Section, validate_settings
+from common.settings import Section, parse_yaml, validate_settings
 
 DEFAULT_MAX_EPSILON = 8.0
 """Epsilon of all private runs together where a policy sets no limit."""
@@ -156,9 +156,11 @@ def load_policy(path: Path | None) -> SitePolicy:
     if path is None:
         return SitePolicy()
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        raise ConfigError(f"cannot read the policy {path}: give a YAML file of keys and values") from None
+        raw = parse_yaml(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        problem = " ".join(str(getattr(error, "problem", "")).split())
+        reason = f": {problem}" if problem else ""
+        raise ConfigError(f"cannot read the policy {path}{reason}: give a YAML file of keys and values") from None
     if raw is not None and not isinstance(raw, dict):
         raise ConfigError(f"the policy {path} must hold keys and values, such as min_cell_patients: 5")
     return validate_settings(SitePolicy, raw or {}, str(path))

@@ -173,7 +173,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path} is not valid YAML{where}: {getattr(error, 'problem', error)}") from None
+        problem = " ".join(str(getattr(error, "problem", error)).split())
+        raise ConfigError(f"{path} is not valid YAML{where}: {problem}") from None
     if raw is None or raw == {}:
         raise ConfigError(f"{path} is empty: it must hold keys and values, as experiments/synthetic.yaml does")
     if not isinstance(raw, dict):

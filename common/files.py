@@ -67,8 +67,13 @@ def write_atomically(path: Path, *, durable: bool = False) -> Iterator[Path]:
     try:
         yield part
         replace_file(part, path, durable=durable)
+    except OSError as error:
+        if error.filename in (None, str(part)):  # a full disk names no file
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> Path:
@@ -90,8 +95,12 @@ def write_json(path: Path, value: Any, *, durable: bool = False) -> Path:
 
 def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
     """Append a value as one line of JSON."""
-    with path.open("a", encoding="utf-8") as out:
-        out.write(json.dumps(value, allow_nan=False) + "\n")
+    try:
+        with path.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(value, allow_nan=False) + "\n")
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def pack_arrays(arrays: Mapping[str, npt.NDArray[np.generic]], notes: Mapping[str, str] | None = None) -> bytes:

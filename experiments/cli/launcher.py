@@ -19,7 +19,8 @@ PACKAGES = ("common", "sites", "client", "server", "experiments")
 def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGINT, _exit_at_once)
-    if problem := find_shadowed_package():
+    _open_missing_streams()
+    if problem := _find_missing_folder() or find_shadowed_package():
         sys.stderr.write(f"wardround: {problem}\n")
         sys.exit(2)
     from experiments.cli.main import main as run_command_line
@@ -33,6 +34,25 @@ def main() -> None:
             sys.stderr.flush()
             os._exit(130)
         raise
+
+
+def _open_missing_streams() -> None:
+    """Open what the caller has closed, and let a terminal without a character show another in its place."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (open until the process ends)
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _find_missing_folder() -> str:
+    """Return that the working folder is no longer there, as one line; "" if it is."""
+    try:
+        os.getcwd()
+    except OSError:
+        return "the working folder does not exist any more: change into another and run again"
+    return ""
 
 
 def _exit_at_once(number: int, frame: FrameType | None) -> None:

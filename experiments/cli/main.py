@@ -36,8 +36,13 @@ Settings = data.Settings
 Config = Annotated[Path, typer.Argument(help="A YAML file, or the name of an experiment, such as synthetic.")]
 Runs = Annotated[Path, typer.Option("--runs", help="The folder of all run folders.")]
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM)
-"""Errors of the disk: not the program's fault, so reported with the file and without the word bug."""
+DISK_ERRORS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EISDIR,
+    errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
+"""Errors of disks and folders: not the program's fault, so reported with the file and without the word bug."""
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+"""What numpy says, without a number of the error, if the disk is full."""
 
 
 @app.callback()
@@ -243,9 +248,10 @@ def _report_error(error: Exception) -> None:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "wardround"
         text, code = f"{_without_repeats(error.format_message())} (see {command} --help)", error.exit_code
-    elif isinstance(error, OSError) and error.errno in DISK_ERRORS:
+    elif isinstance(error, OSError) and (error.errno in DISK_ERRORS or _SHORT_WRITE.fullmatch(str(error))):
         where = f"cannot write or read {error.filename}" if error.filename else "cannot write or read a file"
-        text, code = f"{where}: {error.strerror}; free the disk or choose another folder, then run again", 2
+        reason = error.strerror or os.strerror(errno.ENOSPC)
+        text, code = f"{where}: {reason}; free the disk or choose another folder, then run again", 2
     else:
         text, code = f"unexpected {describe_unexpected(error)} (a bug: run again with --debug before the command ", 1
         text += "for the traceback, which may quote patients' values)"

@@ -40,8 +40,8 @@ def _run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
     card = asdict(source.card) if source else asdict(load_data_card(config))
     folder = run_folder.create_run_folder(config, root)
     run_folder.describe_run(config, folder, card, _list_notices(config))
-    watcher.handle(start_event(folder, config))
     try:
+        watcher.handle(start_event(folder, config))
         carry_messages(config, folder, hospitals, source, watcher)
         if hospitals:
             _run_baselines(config, folder, len(hospitals), watcher)

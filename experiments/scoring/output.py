@@ -46,7 +46,7 @@ class ScoreWriter:
         extension: suffix of the annotations; None: no annotations.
 
     Raises:
-        DataError: the folder cannot be written.
+        DataError: the folder cannot be written, or the table's name is a folder's.
         UsageError: the table has another suffix.
     """
 
@@ -54,6 +54,8 @@ class ScoreWriter:
         self.path, self.model, self.extension = folder / table, model, extension
         if self.path.suffix not in (".csv", ".parquet"):
             raise UsageError(f"{self.path.name}: scores are written as .csv or .parquet")
+        if self.path.is_dir():
+            raise DataError(f"{self.path} is a folder: choose another name with --out")
         self.tally, self.synthetic = Tally(), False
         self._excluded: list[Exclusion] = []
         self._records: list[dict[str, Any]] = []
@@ -152,7 +154,10 @@ class ScoreWriter:
         if self.path.suffix == ".csv":
             digits = f"%.{DIGITS}g"
             text = frame.to_csv(index=False, header=not self._has_rows, float_format=digits, lineterminator="\n")
-            self._file.write(text.encode())
+            try:
+                self._file.write(text.encode())
+            except OSError as error:
+                raise DataError(f"cannot write {self.path}: {error.strerror}; see --out") from None
         else:
             import pyarrow as pa
             from pyarrow import parquet
@@ -164,10 +169,14 @@ class ScoreWriter:
         self._has_rows = True
 
     def _end(self) -> None:
-        if self._parquet is not None:
-            self._parquet.close()
-        if not self._file.closed:
-            self._file.close()
+        try:
+            if self._parquet is not None:
+                self._parquet.close()
+            if not self._file.closed:
+                self._file.close()
+        except OSError as error:
+            self._part.unlink(missing_ok=True)
+            raise DataError(f"cannot write {self.path}: {error.strerror}; see --out") from None
 
     def _annotate(self, scored: Scored) -> None:
         rows, task = scored.rows, self.model.task

@@ -31,6 +31,10 @@ def test_the_default_policy_is_strict(tmp_path: Path) -> None:
         ("min_training_patients: 0", "min_training_patients: .*got 0"),
         ("- a\n- b", "must hold keys and values"),
         ("a: [", "cannot read the policy"),
+        ("min_cell_patients: 5\nmin_cell_patients: 1\n", "the key min_cell_patients occurs twice"),
+        ("min_cell_patients: 010", "min_cell_patients: .*got '010'"),
+        ("a: &a [*a]", "cannot read the policy .*contains itself"),
+        ("? [a]\n: 1", "a key must be a word"),
         ("\xff\xfe", "cannot read the policy"),
     ],
 )

@@ -97,6 +97,21 @@ def test_numbers_in_exponent_notation_are_numbers(tmp_path: Path, text: str, num
             config.load_config(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "number"), [("010", None), ("1:30", None), ("0o10", None), ("0x10", 16), ("0b11", 3), ("1_000", 1000)]
+)
+def test_a_number_in_another_base_is_read_as_it_looks_or_refused(tmp_path: Path, text: str, number: int | None) -> None:
+    path = written(tmp_path, f"federation: {{rounds: {text}}}\n")
+    if number is None:
+        for read in (lambda: config.load_config(path), lambda: parse_config({}, [f"federation.rounds={text}"])):
+            with pytest.raises(ConfigError, match=f"federation.rounds: .*got '{text}'"):
+                read()
+    else:
+        assert config.load_config(path).federation.rounds == number
+    with pytest.raises(ConfigError, match=r"training\.lr: .*valid number, got '010'"):
+        parse_config({}, ["training.lr=010"])
+
+
 def test_quoted_numbers_stay_text(tmp_path: Path) -> None:
     text = "title: '1e3'\nfederation: {expect: ['1e3', north]}\nmodel: {options: {a: [1e-3, 2]}}\n"
     read = config.load_config(written(tmp_path, text))
@@ -156,6 +171,9 @@ def test_an_override_does_not_change_the_given_mapping() -> None:
         ("- seed\n- 1\n", "must hold keys and values, not a list"),
         ("just words\n", "must hold keys and values, not a str"),
         ("!!python/object/apply:os.getcwd []\n", "is not valid YAML at line 1"),
+        ("seed: 1\n? [a, b]\n: 2\n", "at line 2: a key must be a word"),
+        ("? {a: 1}\n: 2\n", "at line 1: a key must be a word"),
+        ("seed: 3\0\n", "is not valid YAML: unacceptable character"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, text: str, said: str) -> None:

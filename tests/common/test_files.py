@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import os
 import threading
@@ -22,6 +23,21 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_names_the_file_that_was_to_be_written(tmp_path: Path) -> None:
+    path = files.write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(OSError, match="No space") as caught, files.write_atomically(path) as part:
+        part.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(path)
+    assert path.read_text() == "old"
+    with pytest.raises(OSError, match="No such file") as caught, files.write_atomically(tmp_path / "no" / "b"):
+        (tmp_path / "no" / "x").write_text("")
+    assert caught.value.filename == str(tmp_path / "no" / "x")
+    with pytest.raises(OSError, match="Is a directory") as caught:
+        files.append_json_line(tmp_path, {})
+    assert caught.value.filename == str(tmp_path)
 
 
 @pytest.mark.parametrize("durable", [False, True])

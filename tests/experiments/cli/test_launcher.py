@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -48,6 +49,41 @@ def test_a_package_that_shadows_ours_is_named(tmp_path: Path, regular: bool) -> 
     [line] = done.stderr.splitlines()
     assert f"the package server that Python imports is {tmp_path / 'server' / '__init__.py'}, not Wardround's" in line
     assert str(ROOT / "server") in line
+
+
+def run_launcher(arguments: str, before: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    code = f"import sys, os\n{before}\nsys.argv = ['wardround', *{arguments.split()!r}]\n"
+    code += "from experiments.cli.launcher import main\nmain()"
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        check=False,
+    )
+
+
+def test_closed_streams_are_no_bug() -> None:
+    assert run_launcher("--help", "sys.stdout = None").returncode == 0
+    assert run_launcher("site explain", "sys.stdout = None").returncode == 0
+    done = run_launcher("run none.yaml", "sys.stderr = None")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_terminal_that_lacks_a_character_shows_another(encoding: str) -> None:
+    before = "import experiments.cli.main as m\nm.main = lambda: print(chr(0x256D) + 'a' + chr(0x4E2D))"
+    done = run_launcher("--help", before, PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "?a?\n", "")
+
+
+def test_a_working_folder_that_was_removed_is_named(tmp_path: Path) -> None:
+    before = f"os.mkdir({str(tmp_path / 'gone')!r}); os.chdir({str(tmp_path / 'gone')!r}); os.rmdir(os.getcwd())"
+    done = run_launcher("site explain", before)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ("wardround: the working folder does not exist any more: change into another and run again\n")
 
 
 def test_the_command_of_the_installed_package_is_this_one() -> None:

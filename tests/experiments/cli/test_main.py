@@ -158,6 +158,43 @@ def test_a_full_disk_is_named_and_no_bug(wardround, experiment: Path, monkeypatc
     assert len(done.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        IsADirectoryError(errno.EISDIR, "Is a directory", "scores.csv"),
+        OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300),
+        OSError("2048 requested and 100 written"),
+    ],
+)
+def test_an_error_of_a_disk_or_folder_is_no_bug(
+    wardround, experiment: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:  # type: ignore[no-untyped-def]
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(run, "run_experiment", fails)
+    done = wardround("run", str(experiment), "-q")
+    assert done.code == 2
+    assert done.err.startswith(f"wardround: cannot write or read {error.filename or 'a file'}: ")
+    assert (error.strerror or "No space left on device") in done.err
+    assert "bug" not in done.err
+
+
+def test_a_reader_of_events_that_ends_leaves_no_run_that_seems_to_go_on(
+    wardround, experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    from experiments.cli import run_progress
+
+    def print_event(_: object, event: dict[str, object]) -> None:
+        if event["event"] == "start":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run_progress.JsonPrinter, "handle", print_event)
+    assert wardround("run", str(experiment), "--json", "--runs", str(tmp_path / "runs")).code == 2
+    [about] = (tmp_path / "runs").glob("*/run.json")
+    assert json.loads(about.read_text())["status"] == "failed"
+
+
 def test_an_interrupt_is_exit_code_130(wardround, experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     def stops(*_: object) -> None:
         raise KeyboardInterrupt
