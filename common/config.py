@@ -78,8 +78,8 @@ class RunConfig(Section):
             raise ValueError(f"{key} needs federation.start: a run folder or .safetensors file to start from")
         if self.sites.fold >= self.sites.folds:
             raise ValueError(f"sites.fold: folds are numbered from 0 to {self.sites.folds - 1}")
-        if self.shift and self.federation.engine == "federation":
-            raise ValueError("shift is for simulations only: use federation.engine local or ray, or remove it")
+        if self.shift and self.federation.engine == "federation" and self.federation.address is not None:
+            raise ValueError("shift is for simulations only: leave out federation.address, or remove it")
         if self.detection != DetectionConfig() and not self.detecting:
             raise ValueError(f"detection needs an autoencoder, such as model.name=autoencoder, not {self.model.name}")
         if self.privacy.on:

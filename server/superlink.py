@@ -42,12 +42,16 @@ class Connection:
     def register(self, site: str, public_key: Path) -> str:
         """Admit the holder of `public_key` as `site`; return the node's number and write it into the registry."""
         check_site_name(site)
+        return self.admit(site, public_key, site)
+
+    def admit(self, site: str, public_key: Path, label: str) -> str:
+        """Admit the holder of `public_key` under any name, which Flower knows by a `label` of a-z, 0-9 and -."""
         known = self.sites()
         if site in known:
             raise ConfigError(f"site {site} is registered already: unregister it first to give it another key")
         if not public_key.is_file():
             raise ConfigError(f"cannot read {public_key}: name the .pub file that the site sent")
-        node = str(self.control.register_node(public_key, site))
+        node = str(self.control.register_node(public_key, label))
         write_registry(self._registry, {**known, site: node})
         return node
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config import RunConfig, config_to_json
-from common.errors import ConfigError
+from common.errors import ConfigError, DataError
 from common.files import escape_file_name, write_text
 from common.run_folder import RunFolder
 from experiments.watcher import Watcher, stage_event
@@ -46,7 +46,7 @@ def carry_messages(
         workers = min(config.federation.workers or os.cpu_count() or 1, len(hospitals))
         run_on_ray(text, folder.resolve(), sites=len(hospitals), workers=workers, on_event=watcher.handle)
     elif config.federation.address is None:
-        _run_site_processes(text, folder, hospitals, source, watcher)
+        _run_site_processes(config, folder, hospitals, source, watcher)
     elif config.federation.ca is None:
         raise ConfigError("federation.ca: name the certificate authority of the server at federation.address")
     else:
@@ -57,41 +57,54 @@ def carry_messages(
 
 
 def _run_site_processes(
-    text: str, folder: Path, hospitals: dict[str, tuple[str, ...]], source: Any, watcher: Watcher
+    config: RunConfig, folder: Path, hospitals: dict[str, tuple[str, ...]], source: Any, watcher: Watcher
 ) -> None:
-    """Run the `federation` engine on this machine, with a process and a folder of links for each hospital."""
-    import yaml
+    """Run the `federation` engine on this machine, with a node and a worker process for each hospital.
 
-    from client.policy import SIMULATION_POLICY
+    Where a part of the recordings is a data set too, each hospital has a folder of links to its own, as a real one has.
+    Of other data sets, and where hospitals are to differ, every worker opens the whole and takes the part of its
+    hospital, as the other engines do.
+    """
     from experiments.engines.federation import SiteProcess, run_on_one_machine
 
     files = RunFolder(folder)
     root = folder / "hospitals"
     root.mkdir()
-    policy = root / "policy.yaml"  # all data are on this machine anyway: it allows what a simulation does
-    write_text(policy, yaml.safe_dump(SIMULATION_POLICY.model_dump(mode="json")))
+    state = str(files.sites.resolve())
     sites = []
-    for name, ids in hospitals.items():
-        data = root / escape_file_name(name)
-        link_site_folders(source, ids, data)
-        node = {
-            "site": name,
-            "data": str(data.resolve()),
-            "policy": str(policy.resolve()),
-            "state": str(files.sites.resolve()),
-        }
-        sites.append(SiteProcess(name, node))
+    if getattr(source.module, "DIVISIBLE_FOLDER", False) and not config.shift:  # no hospital shifts its data
+        policy = root / "policy.yaml"  # all data are on this machine anyway: it allows what a simulation does
+        write_text(policy, describe_simulation_policy())
+        for name, ids in hospitals.items():
+            data = root / escape_file_name(name)
+            link_site_folders(source, ids, data)
+            paths = {"data": str(data.resolve()), "policy": str(policy.resolve()), "state": state}
+            sites.append(SiteProcess(name, {"site": name, **paths}))
+    else:
+        count = len(hospitals)
+        for index, name in enumerate(sorted(hospitals)):
+            sites.append(SiteProcess(name, {"partition-id": index, "num-partitions": count, "state": state}))
     try:
+        text = config_to_json(config)
         run_on_one_machine(text, folder.resolve(), sites, log_dir=files.logs, on_event=watcher.handle)
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+def describe_simulation_policy() -> str:
+    """Return the policy of simulated hospitals as YAML."""
+    import yaml
+
+    from client.policy import SIMULATION_POLICY
+
+    return yaml.safe_dump(SIMULATION_POLICY.model_dump(mode="json"))
 
 
 def link_site_folders(source: Any, ids: tuple[str, ...], folder: Path) -> None:
     """Create the folder of one hospital, with links to its recordings.
 
     Raises:
-        ConfigError: the data set is not a folder of WFDB recordings.
+        DataError: a recording is not in the data set's folder.
     """
     from sites.ecg import recordings
 
@@ -100,10 +113,7 @@ def link_site_folders(source: Any, ids: tuple[str, ...], folder: Path) -> None:
     for name in ids:
         holder = next((path for path in folders if (path / f"{name}.hea").is_file()), None)
         if holder is None:
-            raise ConfigError(
-                f"federation.engine=federation: {source.card.name} cannot be divided into folders on one machine; "
-                "use local or ray, or start each hospital with its own folder"
-            )
+            raise DataError(f"no recording {name} in {source.folder}: fetch it again")
         for file in recordings.recording_files(holder, name):
             link = folder / file.relative_to(holder)
             link.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from client.node_process import NodeProcess
 from client.supernode import NodeSettings, create_node_key
 from common.errors import ConfigError, EngineError
+from common.files import escape_file_name
 from common.processes import find_free_port, interrupt_on_signals
 from common.run_folder import RunFolder
 from server.credentials import create_credentials
@@ -63,19 +64,20 @@ class Federation:
             port = self._port or find_free_port()
             log = self._log_dir / "superlink.log"
             self.link = exits.enter_context(SuperLink(state / "server", created, port=port, log=log))
-            for site in self._sites:
-                key = state / site.name / "node.key"
+            for number, site in enumerate(self._sites, 1):
+                short = f"site-{number}"  # a data set may call a hospital what no registered site may be called
+                key = state / short / "node.key"
                 create_node_key(key)
-                self.link.connection.register(site.name, key.with_name("node.key.pub"))
+                self.link.connection.admit(site.name, key.with_name("node.key.pub"), short)
                 settings = NodeSettings(
-                    site=site.name,
+                    site=short,
                     superlink=self.link.connection.address,
                     ca=created.ca,
                     key=key,
-                    state=state / site.name,
+                    state=state / short,
                     node_config=site.node_config,
                 )
-                node = NodeProcess(settings, log=self._log_dir / f"{site.name}.log")
+                node = NodeProcess(settings, log=self._log_dir / f"{escape_file_name(site.name)}.log")
                 self.nodes[site.name] = node
                 exits.callback(node.stop)
                 node.launch()

@@ -12,6 +12,7 @@ and, where they apply,
     bounds(options)                       public value ranges of inputs, for sums with privacy noise; the data set reads
                                           cells outside a plausible range as missing, and counts them
     unlabelled_rows(source)               rows for `wardround score` that need no label
+    DIVISIBLE_FOLDER                      True where a folder with some of the recordings is a data set too
     strip_band(options)                   pass band (Hz) of the filter that was applied to strips; none: not filtered
     card(options)                         the data card of these options, where it depends on them
     options_from_path(path)               the options that a file at `data.path` states, and the data folder

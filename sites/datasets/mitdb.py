@@ -31,6 +31,7 @@ CARD = DataCard(
     "Goldberger AL et al. Circulation 101(23):e215, 2000",
     licence="Open Data Commons Attribution License v1.0",
 )
+DIVISIBLE_FOLDER = True
 
 PACED = ("102", "104", "107", "217")
 SAME_PERSON = {"201": "201+202", "202": "201+202"}

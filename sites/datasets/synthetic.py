@@ -32,6 +32,7 @@ CARD = DataCard(
     licence="Apache-2.0",
     synthetic=True,
 )
+DIVISIBLE_FOLDER = True
 
 
 class Options(Section):
