@@ -57,6 +57,8 @@ from common.errors import ConfigError, EngineError
 log = logging.getLogger("wardround.node")
 HEARTBEAT_SECONDS = HEARTBEAT_DEFAULT_INTERVAL * 0.7
 """Seconds between two signs of life; the server counts a node as lost after twice the default interval."""
+HELD_BYTES = 4096
+"""Objects of this size are kept until the next message, which may hold them too: ids are digests of contents."""
 PULL_SECONDS = 120.0
 """Most seconds to wait for the parts of a message that the server is still receiving itself."""
 Answer = TypeVar("Answer")
@@ -118,6 +120,7 @@ class FleetSession:
         )
         self.address = address
         self.node = 0
+        self._held: dict[str, bytes] = {}
         self._closing = threading.Event()
 
     def open(self, last_node: int = 0) -> int:
@@ -153,11 +156,12 @@ class FleetSession:
         run = head.metadata.run_id
         pull = make_pull_object_fn_protobuf(self._client.PullObject, self._sender, run)
         confirm = make_confirm_message_received_fn_protobuf(self._client.ConfirmMessageReceived, self._sender, run)
-        names = [each.object_id for each in iterate_object_tree(tree)]
+        names = {each.object_id for each in iterate_object_tree(tree)}
+        held = {name: content for name, content in self._held.items() if name in names}
         try:
-            objects = self._call(
+            objects = held | self._call(
                 lambda: pull_objects(
-                    names,
+                    sorted(names - set(held)),
                     lambda name: self._retry(lambda: pull(name)),
                     max_time=PULL_SECONDS,
                     initial_backoff=0.05,
@@ -170,6 +174,7 @@ class FleetSession:
             with suppress(EngineError):
                 self.push_error(head, "the message could not be received")
             return None
+        self._held = {name: content for name, content in objects.items() if len(content) >= HELD_BYTES}
         return Delivery(head, objects)
 
     def fetch_bundle(self, run: int) -> bytes:

@@ -2,13 +2,16 @@
 
 Flower moves every record and, twice, every array of a message by HTTP requests of their own, at every hop: a model of
 twenty arrays takes some ninety requests a message, at ten milliseconds of the server's time each. Packed, a message
-takes three, and one more for every further 4 MiB. What is packed is only joined: records and arrays are the same, byte
-for byte, after unpacking, and the checks of common/messages.py apply to them as ever.
+takes three, and one for each 4 MiB of arrays; these are objects of their own, so that a site that has just validated a
+model need not fetch it again to train it. Counts, which are mostly zeros, are compressed; weights are not, because they
+hardly shrink. Records and arrays are the same, byte for byte, after unpacking, and the checks of common/messages.py
+apply to them as ever.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -17,10 +20,14 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from common.errors import ProtocolError
 
 PACKED_KEY = "packed"
-"""The record that holds the message; further pieces of arrays are in `packed-1` and so on."""
+"""The record that says what there is; the arrays are in `packed-0` and so on."""
 PIECE_BYTES = 4 << 20
 """Most bytes of arrays in one record; a reverse proxy may limit the size of a request."""
-_LAYOUT, _BYTES, _SEPARATOR = "layout", "bytes", "/"
+MAX_EXPANDED = 16 << 20
+"""Most bytes that compressed arrays may expand to; larger ones travel as they are."""
+SAMPLE_BYTES, WORTHWHILE = 1 << 16, 0.7
+"""Arrays are compressed if their first bytes shrink to less than this share."""
+_LAYOUT, _BYTES, _EXPANDED, _SEPARATOR = "layout", "bytes", "expanded", "/"
 
 
 def is_packed(content: RecordDict) -> bool:
@@ -29,7 +36,7 @@ def is_packed(content: RecordDict) -> bool:
 
 
 def pack_content(content: RecordDict) -> RecordDict:
-    """Return a message's content as one record, with further ones where its arrays are large.
+    """Return a message's content as one record and pieces of its arrays.
 
     Raises:
         ProtocolError: it holds records that no message of this protocol has.
@@ -49,10 +56,12 @@ def pack_content(content: RecordDict) -> RecordDict:
                 head[f"{name}{_SEPARATOR}{key}"] = value
         else:
             raise ProtocolError(f"record {name!r} cannot be packed")
-    first, *rest = [*_cut_pieces(b"".join(blobs))] or [b""]
-    head[_LAYOUT], head[_BYTES] = json.dumps(layout, separators=(",", ":")), first
+    blob = b"".join(blobs)
+    head[_LAYOUT], head[_EXPANDED] = json.dumps(layout, separators=(",", ":")), 0
+    if _is_worth_compressing(blob):
+        head[_EXPANDED], blob = len(blob), zlib.compress(blob, 1)
     packed = RecordDict({PACKED_KEY: head})
-    for number, piece in enumerate(rest, 1):
+    for number, piece in enumerate(_cut_pieces(blob)):
         packed[f"{PACKED_KEY}-{number}"] = ConfigRecord({_BYTES: piece})
     return packed
 
@@ -67,8 +76,8 @@ def unpack_content(packed: RecordDict) -> RecordDict:
         records = packed.config_records
         head = records[PACKED_KEY]
         layout = json.loads(str(head[_LAYOUT]))
-        names = [PACKED_KEY, *(f"{PACKED_KEY}-{number}" for number in range(1, len(packed)))]
-        blob = memoryview(b"".join(_read_piece(records[name]) for name in names))
+        pieces = (records[f"{PACKED_KEY}-{number}"] for number in range(len(packed) - 1))
+        blob = memoryview(_expand(b"".join(map(_read_piece, pieces)), head[_EXPANDED]))
         content, start = RecordDict(), 0
         for name, arrays in layout.items():
             if arrays is None:
@@ -86,7 +95,7 @@ def unpack_content(packed: RecordDict) -> RecordDict:
             content[name] = unpacked
         if start != len(blob):
             raise ValueError
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, zlib.error):
         raise ProtocolError("its packed message does not fit its layout") from None
     return content
 
@@ -96,6 +105,24 @@ def _read_piece(record: ConfigRecord) -> bytes:
     if not isinstance(piece, bytes):
         raise ValueError
     return piece
+
+
+def _is_worth_compressing(blob: bytes) -> bool:
+    sample = blob[:SAMPLE_BYTES]
+    return 0 < len(blob) <= MAX_EXPANDED and len(zlib.compress(sample, 1)) < WORTHWHILE * len(sample)
+
+
+def _expand(blob: bytes, size: object) -> bytes:
+    """Return the arrays' bytes; of a compressed blob no more than it may expand to."""
+    if not isinstance(size, int) or not 0 <= size <= MAX_EXPANDED:
+        raise ValueError
+    if not size:
+        return blob
+    expander = zlib.decompressobj()
+    expanded = expander.decompress(blob, size + 1)  # with room for one more, its end is seen in any case
+    if len(expanded) != size or not expander.eof or expander.unused_data:
+        raise ValueError
+    return expanded
 
 
 def _cut_pieces(blob: bytes) -> Iterator[bytes]:

@@ -55,3 +55,23 @@ def bench_privacy(
 
     measured = measure_private_steps(batch, each, turns)
     typer.echo(json.dumps(measured, indent=1) if as_json else render_steps_table(measured))
+
+
+@app.command("federation")
+def bench_federation(
+    workload: Annotated[
+        list[str] | None, typer.Option(help="synthetic, cnn or heart_disease; repeatable. Default: all.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds that are timed in each measurement.")] = 5,
+    turns: Annotated[int, typer.Option(min=1, help="Measurements of each engine, in turn.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Compare a federation of processes on this machine with the local engine: time, memory, start, traffic."""
+    from common.errors import ConfigError
+    from experiments.bench.federation import WORKLOADS, benchmark_federation, render_federation_table
+
+    names = workload or list(WORKLOADS)
+    if unknown := [name for name in names if name not in WORKLOADS]:
+        raise ConfigError(f"no workload {unknown[0]}: choose from {', '.join(WORKLOADS)}")
+    measured = benchmark_federation(names, rounds, turns)
+    typer.echo(json.dumps(measured, indent=1) if as_json else render_federation_table(measured))

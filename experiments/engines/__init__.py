@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.config import RunConfig, config_to_json
 from common.errors import ConfigError, DataError
 from common.files import escape_file_name, write_text
 from common.run_folder import RunFolder
 from experiments.watcher import Watcher, stage_event
+
+if TYPE_CHECKING:
+    from experiments.engines.federation import SiteProcess
 
 
 def carry_messages(
@@ -59,36 +62,53 @@ def carry_messages(
 def _run_site_processes(
     config: RunConfig, folder: Path, hospitals: dict[str, tuple[str, ...]], source: Any, watcher: Watcher
 ) -> None:
-    """Run the `federation` engine on this machine, with a node and a worker process for each hospital.
-
-    Where a part of the recordings is a data set too, each hospital has a folder of links to its own, as a real one has.
-    Of other data sets, and where hospitals are to differ, every worker opens the whole and takes the part of its
-    hospital, as the other engines do.
-    """
-    from experiments.engines.federation import SiteProcess, run_on_one_machine
+    """Run the `federation` engine on this machine, with a node and a worker process for each hospital."""
+    from experiments.engines.federation import run_on_one_machine
 
     files = RunFolder(folder)
     root = folder / "hospitals"
     root.mkdir()
-    state = str(files.sites.resolve())
-    sites = []
-    if getattr(source.module, "DIVISIBLE_FOLDER", False) and not config.shift:  # no hospital shifts its data
-        policy = root / "policy.yaml"  # all data are on this machine anyway: it allows what a simulation does
-        write_text(policy, describe_simulation_policy())
-        for name, ids in hospitals.items():
-            data = root / escape_file_name(name)
-            link_site_folders(source, ids, data)
-            paths = {"data": str(data.resolve()), "policy": str(policy.resolve()), "state": state}
-            sites.append(SiteProcess(name, {"site": name, **paths}))
-    else:
-        count = len(hospitals)
-        for index, name in enumerate(sorted(hospitals)):
-            sites.append(SiteProcess(name, {"partition-id": index, "num-partitions": count, "state": state}))
     try:
+        sites = prepare_site_processes(config, root, files.sites.resolve(), hospitals, source)
         text = config_to_json(config)
         run_on_one_machine(text, folder.resolve(), sites, log_dir=files.logs, on_event=watcher.handle)
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+def prepare_site_processes(
+    config: RunConfig, root: Path, state: Path, hospitals: dict[str, tuple[str, ...]], source: Any
+) -> list[SiteProcess]:
+    """Return the settings of each hospital's node.
+
+    Where a part of the recordings is a data set too, each hospital has a folder of links to its own, as a real one has.
+    Of other data sets, and where hospitals are to differ, every worker opens the whole and takes the part of its
+    hospital, as the other engines do.
+
+    Args:
+        config: the run.
+        root: the folder of the hospitals' folders.
+        state: the folder of what hospitals keep.
+        hospitals: the recordings of each hospital.
+        source: the data set.
+    """
+    from experiments.engines.federation import SiteProcess
+
+    if config.shift or not getattr(source.module, "DIVISIBLE_FOLDER", False):  # a real hospital shifts no data
+        count = len(hospitals)
+        return [
+            SiteProcess(name, {"partition-id": index, "num-partitions": count, "state": str(state)})
+            for index, name in enumerate(sorted(hospitals))
+        ]
+    policy = root / "policy.yaml"  # all data are on this machine anyway: it allows what a simulation does
+    write_text(policy, describe_simulation_policy())
+    sites = []
+    for name, ids in hospitals.items():
+        data = root / escape_file_name(name)
+        link_site_folders(source, ids, data)
+        paths = {"data": str(data.resolve()), "policy": str(policy.resolve()), "state": str(state)}
+        sites.append(SiteProcess(name, {"site": name, **paths}))
+    return sites
 
 
 def describe_simulation_policy() -> str:

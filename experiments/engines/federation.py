@@ -54,6 +54,7 @@ class Federation:
         self._sites, self._log_dir, self._port = sites, log_dir, port
         self._ended: set[str] = set()
         self._exits = ExitStack()
+        self._starting = names
         self.nodes: dict[str, NodeProcess] = {}
 
     def __enter__(self) -> Federation:
@@ -81,8 +82,6 @@ class Federation:
                 self.nodes[site.name] = node
                 exits.callback(node.stop)
                 node.launch()
-            for node in self.nodes.values():
-                node.wait_online()
             self._exits = exits.pop_all()
         return self
 
@@ -93,8 +92,8 @@ class Federation:
         """Kill a site's processes, as a power failure would."""
         self.nodes[site].kill()
 
-    def run(self, config_json: str, out: Path, on_event: OnEvent | None = None) -> None:
-        """Run a configuration to its end.
+    def run(self, config_json: str, out: Path, on_event: OnEvent | None = None) -> str:
+        """Run a configuration to its end; return the run's number.
 
         Args:
             config_json: the configuration, as JSON.
@@ -104,7 +103,14 @@ class Federation:
         Raises:
             EngineError: the run failed; the message has the server's reason.
         """
-        follow_run(self.link.connection, config_json, out, on_event, self._check_processes)
+
+        def watch(report: OnEvent) -> None:
+            while self._starting:  # the server's app has been starting meanwhile
+                self.nodes[self._starting[0]].wait_online()
+                self._starting.pop(0)
+            self._check_processes(report)
+
+        return follow_run(self.link.connection, config_json, out, on_event, watch)
 
     def _check_processes(self, report: OnEvent) -> None:
         if self.link.poll() is not None:
@@ -161,8 +167,8 @@ def follow_run(
     on_event: OnEvent | None = None,
     watch: Callable[[OnEvent], None] | None = None,
     simulation: Mapping[str, int] | None = None,
-) -> None:
-    """Submit a run and follow `out/events.jsonl` and `out/server.done` until it ends.
+) -> str:
+    """Submit a run and follow `out/events.jsonl` and `out/server.done` until it ends; return its number.
 
     Both files may exist from an earlier part of the same run: the first is read from its present end, the second is
     removed.
@@ -207,6 +213,7 @@ def follow_run(
     outcome = json.loads(done.read_text(encoding="utf-8"))
     if outcome["status"] != "complete":
         raise EngineError(_one_line(str(outcome.get("error") or "the run failed without a reason")))
+    return run
 
 
 class Tail:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from common import messages, packed_messages
 from common.errors import ProtocolError
 from common.packed_messages import is_packed, pack_content, unpack_content
-from common.requests import TrainRequest
+from common.requests import TrainRequest, ValidateRequest
 from tests import tiny
 
 WEIGHTS = {
@@ -38,16 +39,17 @@ def test_what_is_packed_comes_back_byte_for_byte() -> None:
     assert after.object_id == before.object_id  # a digest of every key, type and byte
 
 
-def test_a_message_has_three_objects_however_many_arrays() -> None:
+def test_a_message_has_four_objects_however_many_arrays() -> None:
     before, after = (len(get_all_nested_objects(each)) for each in (content(), pack_content(content())))
-    assert after == 2  # and the message itself
+    assert after == 3  # and the message itself
     assert before > 2 * len(WEIGHTS)
 
 
 def test_large_arrays_are_cut_into_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_messages, "WORTHWHILE", 0.0)
     monkeypatch.setattr(packed_messages, "PIECE_BYTES", 100)
     packed = pack_content(content())
-    sizes = [len(record["bytes"]) for record in packed.config_records.values()]  # type: ignore[arg-type]
+    sizes = [len(record["bytes"]) for name, record in packed.config_records.items() if name != "packed"]  # type: ignore[arg-type]
     assert len(sizes) > 3
     assert max(sizes) == 100
     assert unpack_content(packed).object_id == content().object_id
@@ -76,9 +78,7 @@ def layout_of(packed: RecordDict) -> dict[str, list[list[object]] | None]:
         lambda head, layout: head.pop("layout"),
         lambda head, layout: head.__setitem__("layout", "[" * 100_000),
         lambda head, layout: head.__setitem__("layout", "[1]"),
-        lambda head, layout: head.__setitem__("bytes", "text"),
-        lambda head, layout: head.__setitem__("bytes", head["bytes"] + b"x"),
-        lambda head, layout: head.__setitem__("bytes", head["bytes"][:-1]),
+        lambda head, layout: layout["arrays"].pop(),
         lambda head, layout: layout["arrays"][0].__setitem__(4, -1),
         lambda head, layout: layout["arrays"][0].__setitem__(4, 1 << 40),
         lambda head, layout: layout["arrays"][0].__setitem__(4, "9"),
@@ -97,8 +97,62 @@ def test_what_does_not_fit_is_one_error(spoil: object) -> None:
         unpack_content(packed)
 
 
+@pytest.mark.parametrize("piece", ["text", b"", b"x" * 10_000, None])
+def test_pieces_that_do_not_fit_are_one_error(piece: str | bytes | None) -> None:
+    packed = pack_content(content())
+    if piece is None:
+        del packed["packed-0"]
+    else:
+        packed.config_records["packed-0"]["bytes"] = piece
+    with pytest.raises(ProtocolError, match="does not fit its layout"):
+        unpack_content(packed)
+
+
+def test_the_same_weights_are_the_same_object_in_training_and_validation() -> None:
+    weights = {"w": np.arange(5, dtype=np.float32)}
+    kinds = TrainRequest(tiny.run_config(), 4, dict(weights)), ValidateRequest(tiny.run_config(), 3, dict(weights))
+    one, other = (pack_content(messages.pack_request(request))["packed-0"].object_id for request in kinds)
+    assert one == other
+
+
+def counts_content(value: int = 0) -> RecordDict:
+    weights = {"counts": np.full(10_000, value, np.int64)}
+    return messages.pack_request(TrainRequest(tiny.run_config(), 1, dict(weights), run_id="0" * 32))
+
+
+def test_counts_are_compressed_and_weights_are_not() -> None:
+    packed = pack_content(counts_content())
+    assert len(packed.config_records["packed-0"]["bytes"]) < 1000  # type: ignore[arg-type]
+    assert unpack_content(packed).object_id == counts_content().object_id
+    noise = np.random.default_rng(1).normal(size=10_000).astype(np.float32)
+    request = TrainRequest(tiny.run_config(), 1, {"w": noise}, run_id="0" * 32)
+    assert pack_content(messages.pack_request(request)).config_records["packed"]["expanded"] == 0
+
+
+@pytest.mark.parametrize("size", [1, 80_127, 80_129, 1 << 40, -1, "80128", None])
+def test_a_false_size_of_compressed_arrays_is_one_error(size: object) -> None:
+    packed = pack_content(counts_content())
+    head = packed.config_records["packed"]
+    assert head["expanded"] == 80_128
+    if size is None:
+        del head["expanded"]
+    else:
+        head["expanded"] = size  # type: ignore[assignment]
+    with pytest.raises(ProtocolError, match="does not fit its layout"):
+        unpack_content(packed)
+
+
+@pytest.mark.parametrize("change", [lambda blob: blob[:-4], lambda blob: blob + b"x", lambda blob: b"junk" + blob])
+def test_damaged_compressed_arrays_are_one_error(change: Callable[[bytes], bytes]) -> None:
+    packed = pack_content(counts_content())
+    piece = packed.config_records["packed-0"]
+    piece["bytes"] = change(piece["bytes"])  # type: ignore[arg-type]
+    with pytest.raises(ProtocolError, match="does not fit its layout"):
+        unpack_content(packed)
+
+
 def test_a_hostile_layout_names_records_that_the_protocol_refuses() -> None:
-    packed = RecordDict({"packed": ConfigRecord({"layout": '{"evil":null}', "bytes": b"", "evil/x": 1})})
+    packed = RecordDict({"packed": ConfigRecord({"layout": '{"evil":null}', "expanded": 0, "evil/x": 1})})
     with pytest.raises(ProtocolError, match="not one of this federation's protocol"):
         messages.unpack_request("train", unpack_content(packed))
 
