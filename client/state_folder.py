@@ -31,7 +31,12 @@ def claim_state_folder(folder: Path, site: str) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ConfigError(f"{folder} is in use by another client: give each client its own --state") from None
+            lock.seek(0)
+            who = f" (process {number})" if (number := lock.read(20).strip()) else ""
+            raise ConfigError(f"{folder} is in use by another client{who}: give each client its own --state") from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
         known = owner.read_text(encoding="utf-8").strip() if owner.is_file() else ""
         if known and known != site:
             raise ConfigError(f"{folder} belongs to the site {known}, not to {site}: give another --state")

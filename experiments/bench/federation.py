@@ -101,11 +101,11 @@ def benchmark_federation(names: Sequence[str], rounds: int, turns: int) -> dict[
     results: dict[str, Any] = {"cores": os.cpu_count(), "rounds": rounds, "turns": turns}
     for name in names:
         config = workload_config(name, rounds)
-        found: dict[str, list[dict[str, Any]]] = {"local": [], "federation": []}
+        runs: dict[str, list[dict[str, Any]]] = {"local": [], "federation": []}
         for _ in range(turns):
-            for engine, measured in found.items():
+            for engine, measured in runs.items():
                 measured.append(_measure_in_process(engine, config))
-        local, deployed = (_combine(measured) for measured in found.values())
+        local, deployed = (_combine(measured) for measured in runs.values())
         results[name] = {
             "local": local,
             "federation": deployed,
@@ -143,7 +143,7 @@ def _combine(measured: list[dict[str, Any]]) -> dict[str, Any]:
             combined[key] = round(statistics.median(item[key] for item in measured), 3)
     for role in set(ROLES.values()):
         if role in first:
-            combined[role] = [max(item[role][place] for item in measured) for place in range(2)]
+            combined[role] = [max(item[role][kind] for item in measured) for kind in range(2)]
     return combined
 
 

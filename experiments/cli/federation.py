@@ -133,6 +133,7 @@ def run_client(
     from client.state_folder import claim_state_folder
     from client.supernode import NodeSettings
     from common.errors import DataError
+    from common.log_format import rotate_log, start_logging
     from common.processes import interrupt_on_signals
 
     if not data.is_dir():
@@ -145,4 +146,7 @@ def run_client(
     settings = NodeSettings(site, superlink, ca.resolve(), key.resolve(), state.resolve(), config)
     os.umask(0o077)  # what a client writes is its hospital's alone
     with interrupt_on_signals(), claim_state_folder(state.resolve(), site):
-        Node(settings).run(say=typer.echo)
+        node = Node(settings)
+        rotate_log(node.log)
+        start_logging(node.log)
+        node.run(say=typer.echo)

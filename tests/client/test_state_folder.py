@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def test_a_folder_is_one_sites(tmp_path: Path) -> None:
 def test_two_clients_do_not_share_it(tmp_path: Path) -> None:
     with (
         claim_state_folder(tmp_path / "state", "north"),
-        pytest.raises(ConfigError, match="in use by another client"),
+        pytest.raises(ConfigError, match=rf"in use by another client \(process {os.getpid()}\)"),
         claim_state_folder(tmp_path / "state", "north"),
     ):
         pass
