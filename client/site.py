@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from client import input_scaling
+from client.gate.own_records import check_records
 from client.gate.own_split import apply_own_split
 from client.gate.register import open_register
 from client.site_context import SiteContext
@@ -109,6 +110,8 @@ def read_site(context: SiteContext, reduced_config: str) -> Site:
         cohort = apply_own_split(open_register(context), config.data.dataset, cohort, patients, context.policy)
     else:
         cohort = splits.assign_split(cohort, patients, config.sites, config.seed, name)
+    if not context.simulated:
+        check_records(open_register(context), config.data.dataset, source, cohort)
     if input_scaling.resolve_scaling(config.data, cohort.task) != "none":
         cohort = clear_outliers(cohort, source.bounds())
     cohort, shifted = shift.apply_shift(cohort, shift.site_options(config, name), config.seed, name)

@@ -2,7 +2,8 @@
 
     WardroundError            exit code 1: something failed that the user did not cause
     ├── SiteError             a hospital could not handle a request (safe to send: no patient's value)
-    │   └── ProtocolError     a message is of another version, or does not fit the protocol
+    │   ├── ProtocolError     a message is of another version, or does not fit the protocol
+    │   └── NotFiniteError    training or a prediction gave NaN or an infinite number
     ├── EngineError           the transport between the server and its sites failed
     ├── AuditError            training reveals more than its epsilon allows
     ├── FetchError            a download failed: no network, or a bad answer of the publisher's server
@@ -32,6 +33,10 @@ class SiteError(WardroundError):
 
 class ProtocolError(SiteError):
     """A message of another version, or one that does not fit the protocol; its text may cross the wire."""
+
+
+class NotFiniteError(SiteError):
+    """Training or a prediction gave NaN or an infinite number; a hospital answers with one text, a few times."""
 
 
 class EngineError(WardroundError):

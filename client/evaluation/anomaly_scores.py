@@ -12,7 +12,7 @@ from torch import nn
 from client.training.batches import choose_device, iterate_outputs
 from common import models
 from common.config import RunConfig
-from common.errors import SiteError
+from common.errors import NotFiniteError, SiteError
 from common.latent import Arrays, LatentStatistics, compute_latent_moments
 from common.models._reconstruct import build_reconstruction_error
 from sites.cohort import Cohort
@@ -77,7 +77,7 @@ class Detector:
             SiteError: a weight of the model is not finite.
         """
         if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
-            raise SiteError("the model's output is not usable: a weight is not a finite number")
+            raise NotFiniteError("the model's output is not usable: a weight is not a finite number")
         reconstruction_error, device = (
             build_reconstruction_error(cohort.task),
             choose_device(self.config.training.device),

@@ -14,7 +14,7 @@ from client.evaluation import small_groups
 from client.evaluation.anomaly_scores import AnomalyScores, Detector
 from client.training.batches import choose_device, predict_logits
 from common.config import RunConfig
-from common.errors import SiteError
+from common.errors import NotFiniteError
 from common.latent import LatentStatistics
 from common.metrics import counts
 from common.metrics.counts import Counts
@@ -23,22 +23,28 @@ from sites.cohort import Cohort
 
 Predictions = npt.NDArray[np.float32] | AnomalyScores
 """Logits `(examples, classes)`, or anomaly scores."""
+MAX_LOGIT = 1e4
+"""Largest logit at a hospital, far beyond the bins of the histograms."""
 Predictor = Callable[[Cohort], Predictions]
 """A model as evaluation uses it: from a cohort to predictions."""
 
 
-def build_predictor(model: nn.Module, config: RunConfig, latent: bytes = b"") -> Predictor:
+def build_predictor(model: nn.Module, config: RunConfig, latent: bytes = b"", *, bounded: bool = False) -> Predictor:
     """Return the predictor of a network, for cohorts that are scaled as its training data were.
 
     Args:
         model: the network.
         config: the run.
         latent: autoencoders only: statistics of latent space for the anomaly score (common/latent.py), or empty.
+        bounded: whether logits are cut off at MAX_LOGIT, and 0 stands for NaN: at a hospital a prediction that is not
+            finite may be one person's, and a refusal would say that it is.
     """
     if config.detecting:
         return Detector(model, config, LatentStatistics.from_bytes(latent) if latent else None)
     device = choose_device(config.training.device)
-    return lambda cohort: predict_logits(model, cohort, device)
+    if not bounded:
+        return lambda cohort: predict_logits(model, cohort, device)
+    return lambda cohort: np.clip(np.nan_to_num(predict_logits(model, cohort, device)), -MAX_LOGIT, MAX_LOGIT)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def predict_and_count(
     """Return the counts of a model's predictions for a cohort.
 
     Raises:
-        SiteError: a prediction is not a finite number.
+        NotFiniteError: a prediction is not a finite number.
     """
     return count_predictions(compute_predictions(model, cohort), cohort, config, threshold)
 
@@ -92,7 +98,7 @@ def count_predictions(
             of their examples.
 
     Raises:
-        SiteError: a prediction is not a finite number.
+        NotFiniteError: a prediction is not a finite number.
     """
     bins, task = config.evaluation.bins, cohort.task
     chosen = slice(None) if rows is None or rows.all() else rows
@@ -121,7 +127,9 @@ def count_predictions(
         each = count(group=owner, groups=len(people), coarse=coarse_factor(bins), hours=hours, until=until)
         total = count(group=np.zeros(len(truth), np.int64), groups=1).total()
     except ValueError as error:
-        raise SiteError(f"the model's output is not usable: {error}") from None
+        if np.isfinite(z).all():
+            raise
+        raise NotFiniteError(f"the model's output is not usable: {error}") from None
     summed = each.total()
     total = replace(total, time=summed.time, lead=summed.lead)
     if not isinstance(labels, slice):

@@ -69,7 +69,7 @@ def evaluate_recalibrations(
 
     def evaluate(change: LogitMap, at: float | None) -> tuple[Evaluation, dict[str, Counts]]:
         evaluated = evaluate_site(
-            lambda _: change(test).astype(np.float32),
+            lambda cohort: change(validation if cohort is site.validation else test).astype(np.float32),
             site,
             config,
             True,

@@ -9,6 +9,7 @@ import secrets
 
 import numpy as np
 
+from client.gate.bounded_numbers import check_numbers, check_overflows
 from client.gate.guarded_settings import FORGETTING, LATENT_SUMS, UNMEASURED, allows, check_grain, check_settings
 from client.gate.plausible_scaling import check_scaling
 from client.gate.register import TOO_FEW, Register, open_register
@@ -107,6 +108,8 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
         SiteError: says which limit was reached.
     """
     policy, run = context.policy, request.run_id
+    check_numbers(request)
+    check_overflows(register, run)
     register.ask("", "runs", run, None, policy.max_runs_per_month)
     register.bind(run, digest_settings(request))
     check_scaling(site, request.config, request.scaling)

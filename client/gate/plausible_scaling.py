@@ -23,6 +23,8 @@ MAX_RATIO = 20.0
 """Largest ratio between an agreed standard deviation and this hospital's own, in either direction."""
 
 
+LARGEST = 1e12
+"""Largest mean or deviation, and one over the smallest deviation."""
 MAX_RANK = 3.0**0.5 + 1e-6
 """Largest number that a rank is replaced by (common/scaling.py)."""
 _checked: list[tuple[Site, str]] = []
@@ -61,7 +63,8 @@ def check_scaling(site: Site, config: RunConfig, sent: bytes) -> None:
         raise SiteError(f"the scaling is of {scaling.centre.size} columns, this task has {width}")
     ranks = scaling.ranks.astype(np.float64)
     rising = np.diff(ranks, axis=1) >= -1e-6
-    good = np.isfinite(scaling.centre) & np.isfinite(scaling.spread) & (scaling.spread > 0)
+    # so that no input of anybody's is infinite after it
+    good = (np.abs(scaling.centre) <= LARGEST) & (scaling.spread >= 1 / LARGEST) & (scaling.spread <= LARGEST)
     if not (good.all() and np.isfinite(ranks).all() and (np.abs(ranks) <= MAX_RANK).all() and rising.all()):
         raise SiteError("policy: the scaling that came is none: it is not finite, or its ranks do not rise")
     if not config.privacy.on:

@@ -37,6 +37,11 @@ CREATE TABLE releases (dataset TEXT NOT NULL, kind TEXT NOT NULL, people BLOB NO
 CREATE TABLE questions (run TEXT NOT NULL, kind TEXT NOT NULL, digest TEXT NOT NULL, time REAL NOT NULL,
   PRIMARY KEY (run, kind, digest));
 """
+CONTENTS = """
+CREATE TABLE IF NOT EXISTS contents (dataset TEXT NOT NULL, options TEXT NOT NULL, person TEXT NOT NULL,
+  digest TEXT NOT NULL, PRIMARY KEY (dataset, options, person))
+"""
+"""What people's records hold (client/gate/own_records.py); registers of earlier versions get the table when opened."""
 SMALL = 2
 """The size that is reported for every group of fewer people than the floor, also for an empty one."""
 TOO_FEW = "policy: the answer would rest on too few people"
@@ -87,6 +92,7 @@ class Register:
                 connection.execute(statement)
             rows = (("format", FORMAT), ("site", self.site), ("secret", secrets.token_hex(32)))
             connection.executemany("INSERT INTO about VALUES (?, ?)", rows)
+        connection.execute(CONTENTS)
         about = dict(connection.execute("SELECT key, value FROM about"))
         if about.get("format") != FORMAT or len(about.get("secret", "")) != 64:
             raise DataError(f"{self.path}: not a register of this version: restore it from a copy")
@@ -116,7 +122,8 @@ class Register:
         """Forget who trains and who is tested in a data set, so that the next request draws anew; return how many."""
         with self.open() as connection:
             forgotten: int = connection.execute("DELETE FROM people WHERE dataset = ?", (dataset,)).rowcount
-            connection.execute("DELETE FROM releases WHERE dataset = ?", (dataset,))
+            for table in ("releases", "contents"):
+                connection.execute(f"DELETE FROM {table} WHERE dataset = ?", (dataset,))
             redraws = str(self.count_redraws(connection, dataset) + 1)
             connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (f"redraws of {dataset}", redraws))
         return forgotten

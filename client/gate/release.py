@@ -11,7 +11,7 @@ from client.gate.guarded_settings import LATENT_VIEW, allows
 from client.gate.register import open_register
 from client.gate.weights import keep_update
 from client.site_context import SiteContext
-from common.errors import SiteError
+from common.errors import NotFiniteError, SiteError
 from common.metrics.table_names import RESAMPLED_SUFFIX
 from common.replies import DomainShiftReply, FinalTestReply, LatentReply, Reply, ScalingReply, TrainReply, ValidateReply
 from common.requests import Request, TrainRequest
@@ -22,13 +22,14 @@ def check_reply(context: SiteContext, request: Request, reply: Reply) -> None:
 
     Raises:
         SiteError: the reply is not sent.
+        NotFiniteError: likewise, because of its numbers.
     """
     if context.simulated:
         return
     if reply.site != context.site or reply.kind != request.kind:
         raise SiteError("policy: the reply is not this site's to this request: it is not sent")
     if not all(np.isfinite(values).all() for values in list_arrays(reply)):
-        raise SiteError("policy: the reply holds numbers that are not finite: it is not sent")
+        raise NotFiniteError("the reply holds numbers that are not finite")
     if isinstance(reply, ValidateReply | FinalTestReply):
         check_tables(context, reply)
     if isinstance(reply, TrainReply) and isinstance(request, TrainRequest):

@@ -30,7 +30,7 @@ from client.site import Site
 from client.site_context import SiteContext
 from common import noise
 from common.arrays import Weights
-from common.errors import ConfigError, SiteError
+from common.errors import ConfigError, NotFiniteError, SiteError
 from common.reports import PrivacySpent
 from common.requests import TrainRequest
 from common.seeds import seed_for
@@ -110,7 +110,8 @@ def build_contribution(sent: Weights, trained: Weights, plan: ContributionPlan) 
         plan: weight, clipping norm and noise.
 
     Raises:
-        SiteError: a weight is not finite, or an array holds integers, which cannot be noised.
+        NotFiniteError: a weight is not finite.
+        SiteError: an array holds integers, which cannot be noised.
     """
     if any(not np.issubdtype(value.dtype, np.floating) for value in trained.values()):
         raise SiteError("privacy.level=hospital: the model has integer arrays, which cannot be noised: use another")
@@ -118,7 +119,7 @@ def build_contribution(sent: Weights, trained: Weights, plan: ContributionPlan) 
         [(value.astype(np.float64) - sent[name].astype(np.float64)).ravel() for name, value in trained.items()]
     )
     if not np.isfinite(flat).all():
-        raise SiteError("a weight is not a finite number: lower training.lr")
+        raise NotFiniteError("a weight is not a finite number: lower training.lr")
     limit = plan.clip * noise.clip_margin(len(flat), plan.sigma)
     norm = float(np.linalg.norm(flat))
     flat *= plan.weight * min(1.0, limit / norm) if norm and plan.drawn else 0.0

@@ -35,7 +35,9 @@ def handle_validate(context: SiteContext, request: ValidateRequest) -> ValidateR
     cohort = loaded.site.validation
     releasable = require_releasable(cohort, context.policy.min_cell_patients)
     rows, hidden = releasable.rows[ALL_PATIENTS], releasable.classes[ALL_PATIENTS]
-    logits = compute_predictions(build_predictor(loaded.model, request.config, request.latent), cohort)
+    logits = compute_predictions(
+        build_predictor(loaded.model, request.config, request.latent, bounded=not context.simulated), cohort
+    )
     counts = count_predictions(logits, cohort, request.config, rows=rows, hidden=hidden)
     rules = read_rules(context, request, "validation")
     total = counts.total if rules is None else rules.coarsen(counts.total, counts.people, counts.names)
@@ -58,7 +60,7 @@ def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestRep
     if ALL_PATIENTS in results:
         if allows(policy, "evaluation.explain"):
             explanation = compute_attributions(context, site.name, loaded.model, site.test, request.config)
-        predict = build_predictor(loaded.model, request.config, request.latent)
+        predict = build_predictor(loaded.model, request.config, request.latent, bounded=not context.simulated)
         more_results, more_tables, recalibration = evaluate_recalibrations(
             predict, site, request.config, policy.share_resamples, request.threshold, policy.min_cell_patients, rules
         )
@@ -92,7 +94,7 @@ def add_note(results: Mapping[str, Evaluation], note: str) -> dict[str, Evaluati
 
 def _evaluate(context: SiteContext, request: FinalTestRequest, loaded: LoadedModel) -> SiteEvaluation:
     """Return figures and counts of a model as it now is on the site's test patients."""
-    predict = build_predictor(loaded.model, request.config, request.latent)
+    predict = build_predictor(loaded.model, request.config, request.latent, bounded=not context.simulated)
     return evaluate_site(
         predict,
         loaded.site,

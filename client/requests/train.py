@@ -13,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from client.gate.guarded_settings import UNMEASURED, allows
+from client.gate.rare_values import replace_rare_values
 from client.gate.register import TOO_FEW
 from client.gate.unit_support import UnitSupport
 from client.privacy import budget, hospital_level
@@ -97,6 +98,9 @@ def _training_function(
     config = request.config
     epochs = config.training.epochs
     schedule = Schedule((request.round - 1) * epochs, config.federation.rounds * epochs)
+    training = site.train
+    if plan is None and not context.simulated:
+        training = replace_rare_values(training, context.policy.min_unit_patients)
 
     def train(
         purpose: str, *, proximal: float = 0.0, anchor: Weights | None = None, correction: Weights | None = None
@@ -117,7 +121,7 @@ def _training_function(
         train_plainly = partial(
             train_model,
             model,
-            site.train,
+            training,
             config.training,
             seed,
             counts=request.class_counts or site.train.class_counts(),
@@ -132,7 +136,7 @@ def _training_function(
         policy = context.policy
         if purpose != "train" or (policy.min_unit_patients <= 1 and not policy.update_noise):
             return train_plainly()  # a simulation; or a personal model, which does not leave
-        support = UnitSupport(model, site.train, policy.min_unit_patients)
+        support = UnitSupport(model, training, policy.min_unit_patients)
         with support.measure():
             result = train_plainly(on_rows=support.set_rows)
         entropy = np.random.default_rng(secrets.randbits(128))

@@ -22,7 +22,7 @@ from client.training.batches import RowLoader, choose_device, iterate_outputs, m
 from client.training.losses import Loss, build_example_loss, build_mean_loss
 from common import models
 from common.arrays import Weights
-from common.errors import SiteError
+from common.errors import NotFiniteError, SiteError
 from common.models._layers import RandomLayer
 from common.sections.training import TrainingConfig
 from common.seeds import seed_for
@@ -185,7 +185,8 @@ def train_model(
         on_rows: called with the rows of each batch before its step.
 
     Raises:
-        SiteError: there is nothing to train on, the loss or a weight is not finite, or `stop` was set.
+        SiteError: there is nothing to train on, or `stop` was set.
+        NotFiniteError: the loss or a weight is not finite.
         ConfigError: there is no cuda device though cuda was asked for, or `freeze` fits no parameter or all of them.
     """
     device = choose_device(config.device)
@@ -299,7 +300,7 @@ def run_training_loop(
         mean = gradients.finish_epoch()
         finite = (mean is None or math.isfinite(mean)) and all(bool(weight.isfinite().all()) for weight in weights)
         if not finite:
-            raise SiteError("the training loss or a weight is not a finite number: lower training.lr")
+            raise NotFiniteError("the training loss or a weight is not a finite number: lower training.lr")
         if mean is not None:
             losses.append(mean)
             if on_epoch:
