@@ -97,6 +97,9 @@ class SitePolicy(Section):
     several_splits: bool = Field(
         False, description="allow private runs that train on other patients than earlier private runs did"
     )
+    plain_after_private: bool = Field(
+        False, description="allow runs without privacy after a private run: its epsilon then promises nothing"
+    )
     unprotected_validation: bool = Field(
         False, description="allow private runs to choose round and threshold on validation patients, without privacy"
     )
@@ -141,6 +144,7 @@ SIMULATION_POLICY = SitePolicy(
     server_noise=True,
     counts="public",
     several_splits=True,
+    plain_after_private=True,
     seeded_noise=True,
     unprotected_validation=True,
 )

@@ -14,6 +14,7 @@ import logging
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from client.gate.register import Register, hash_person
 from common.errors import SiteError
@@ -92,7 +93,7 @@ def digest_people(cohort: Cohort, secret: bytes) -> dict[str, str]:
     return digests
 
 
-def _list_parts(cohort: Cohort, rows: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> list[np.ndarray]:  # type: ignore[type-arg]
+def _list_parts(cohort: Cohort, rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.generic]]:
     parts = [cohort.features[rows], *(getattr(cohort, name)[rows] for name in ROW_FIELDS if _has(cohort, name))]
     patients = np.unique(cohort.patient[rows])
     parts += [getattr(cohort, name)[patients] for name in PATIENT_FIELDS if _has(cohort, name)]

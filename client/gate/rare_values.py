@@ -1,7 +1,7 @@
 """Inputs in which only a few people differ from all others, such as a rare code.
 
-The update of such an input's weights rests on these few: with the known mean of the input, the sign of the update is the
-outcome of the one person who has the code, in an honest model too. Before training without privacy a hospital
+The update of such an input's weights rests on these few: with the known mean of the input, the sign of the update is
+the outcome of the one person who has the code, in an honest model too. Before training without privacy a hospital
 therefore gives these people the value that the others have. An input in which enough people differ is left as it is.
 """
 

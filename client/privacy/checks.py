@@ -5,6 +5,7 @@ from __future__ import annotations
 from client.gate.register import TOO_FEW
 from client.privacy.accounting import compute_epsilon
 from client.privacy.budget import count_run_steps, get_planned_steps, open_ledger
+from client.privacy.ledger import Ledger, get_ledger_path
 from client.privacy.units import TRAINING_PEOPLE_KEY, UNIT_NAMES, count_units, digest_training_people
 from client.site import Site
 from client.site_context import SiteContext
@@ -43,6 +44,18 @@ def check_planned_epsilon(context: SiteContext, config: RunConfig) -> None:
             raise SiteError(f"policy: the run plans epsilon={planned:.4g}, above the {limit:g} allowed here")
 
 
+def has_trained_privately(context: SiteContext, site: Site) -> bool:
+    """Return whether a private run was charged to the site's ledger.
+
+    Raises:
+        DataError: the ledger is damaged.
+    """
+    if context.state is None:
+        return False
+    path = get_ledger_path(context.state, site.name)
+    return path.exists() and bool(Ledger.read(path).rows())
+
+
 def check_private_training(context: SiteContext, site: Site, config: RunConfig) -> None:
     """Refuse a run that policy, data or model do not allow, before anything is trained or sent.
 
@@ -55,6 +68,11 @@ def check_private_training(context: SiteContext, site: Site, config: RunConfig) 
     if not privacy.on:
         if policy.needs_privacy:
             raise SiteError("policy: nothing trains here without differential privacy: set privacy.epsilon")
+        if not policy.plain_after_private and has_trained_privately(context, site):
+            raise SiteError(
+                "policy: people here have trained with differential privacy, which a run without it would undo: set "
+                "privacy.epsilon, or the hospital allows it (plain_after_private)"
+            )
         return
     if privacy.kind not in policy.privacy_levels:
         raise SiteError(f"policy: privacy.level={privacy.kind} is not allowed here")
