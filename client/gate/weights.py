@@ -42,7 +42,7 @@ def check_first_weights(policy: SitePolicy, config: RunConfig, task: Task, weigh
     fresh = models.build_model(task, config.model, config.seed).state_dict()
     for name, value in weights.items():
         own = fresh.get(name)
-        if own is None or not np.allclose(own.numpy(), value, rtol=SAME, atol=SAME):
+        if own is None or own.shape != value.shape or not np.allclose(own.numpy(), value, rtol=SAME, atol=SAME):
             raise SiteError(
                 "policy: the first weights are not those of the run's seed; this hospital must approve them first "
                 f"(approved_weights: {digest})"

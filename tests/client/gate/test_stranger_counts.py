@@ -119,6 +119,7 @@ def test_a_tiny_clipping_norm_is_refused() -> None:
 @pytest.mark.parametrize("run", ["../../x", "/tmp/x", "counts", "a/b", "x\0y", "é", "a" * 5000])
 def test_a_runs_name_is_no_path(tmp_path: Path, run: str) -> None:
     context = make_hospital(tmp_path)
+    load_site(context, make_config(**PLAIN))
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SiteError, match="no plain name"):
         train(context, make_config(**PLAIN), run=run)

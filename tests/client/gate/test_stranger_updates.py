@@ -22,7 +22,7 @@ from common.scaling import RANK_BINS, Scaling
 from tests.client.gate.stranger import PLAIN, ask_scaling, forget_data, make_config, make_hospital, seed_weights
 from tests.client.gate.stranger import train_first as train
 
-QUIET = {"evaluation__bootstrap": 0, "evaluation__recalibrate": []}
+QUIET = {"evaluation__bins": 62, "evaluation__bootstrap": 0, "evaluation__recalibrate": []}
 
 
 def give_one_person_a_code(context: SiteContext, config: Any, name: str) -> tuple[int, int]:
@@ -119,8 +119,7 @@ def test_weights_that_could_overflow_are_refused(tmp_path: Path, value: float) -
 def test_overflow_for_one_validation_patient_is_answered_as_without(tmp_path: Path) -> None:
     """A refusal would say that somebody has the value."""
     context = make_hospital(tmp_path, start_weights="any", max_weight_distance=None)
-    config = make_config(**PLAIN, **QUIET, model={"name": "mlp", "options": {"widths": [4] * 8, "norm": False}},
-                         evaluation__bins=62)  # fmt: skip
+    config = make_config(**PLAIN, **QUIET, model={"name": "mlp", "options": {"widths": [4] * 8, "norm": False}})
     weights = seed_weights(config, load_site(context, config))
     crafted = {name: np.full_like(value, 1e6) for name, value in weights.items()}
     reply = handle(context, ValidateRequest(config, round=1, weights=crafted, run_id="a" * 32))

@@ -128,3 +128,15 @@ def test_a_person_is_a_unit_whatever_their_recordings() -> None:
     assert [unit.tolist() for unit in group_rows_by_unit(cohort, "patient")] == [[2, 3], [0, 1, 4, 5]]
     assert [unit.tolist() for unit in group_rows_by_unit(cohort, "record")] == [[i] for i in range(6)]
     assert (count_units(cohort, "patient"), count_units(cohort, "record")) == (2, 6)
+
+
+@pytest.mark.parametrize("method", ["ghost", "vmap", "loop"])
+@pytest.mark.parametrize("size", [1e-24, 1e-30])
+def test_tiny_gradients_are_clipped_too(method: Any, size: float) -> None:
+    """A square in single precision is 0 below 1e-23, and a norm of 0 would pass unclipped below any noise."""
+    cohort = tiny.cohort(1, people=5, each=2)
+    model, units, loss = network(tiny.TASK, "cnn"), group_rows_by_unit(cohort, "patient"), build_example_loss(tiny.TASK)
+    gradients = UnitGradients(model, lambda *batch: loss(*batch) * size, method)
+    total = gradients.clipped_sum(units, row_loader(cohort), size / 100)
+    length = float(np.linalg.norm(total / size))
+    assert 0.001 < length <= len(units) / 100 * 1.001
