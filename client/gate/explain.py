@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from client.gate.guarded_settings import GUARDED_SETTINGS, allows
+from client.gate.guarded_settings import GUARDED_SETTINGS, UNMEASURED, allows
 from client.policy import SitePolicy
 
 
@@ -58,7 +58,7 @@ REPLY_RISKS = (
                 "noisy, and charged to the ledger"
                 if _private(policy)
                 else "noisy and charged where a run is private; histograms only by a scaling near this hospital's "
-                "own, 100 scalings in 30 days"
+                "own, 100 scalings in 30 days, with counts that are some people off"
             )
         ),
         lambda policy: (
@@ -136,8 +136,15 @@ def _unit_limits(policy: SitePolicy) -> str:
     if policy.min_unit_patients <= 1 and not policy.update_noise:
         return "the update leaves as it is"
     few, noise = policy.min_unit_patients, policy.update_noise
-    units = f"units that rest on fewer than {few} send nothing; " if few > 1 else ""
-    return units + (f"noise of {noise:g} times one person's part" if noise else "no noise")
+    weights = (
+        f"weights that rest on fewer than {few} people are not sent, and values of inputs that fewer have are replaced "
+        "before training; "
+        if few > 1
+        else ""
+    )
+    return weights + (
+        f"each weight has noise of {noise:g} times the largest part of one person in it" if noise else "no noise"
+    )
 
 
 def _describe_counts(policy: SitePolicy) -> str:
@@ -145,8 +152,9 @@ def _describe_counts(policy: SitePolicy) -> str:
     if floor <= 1 and grain <= 1:
         return "counts are exact"
     return (
-        f"where each patient has one example, groups that differ by fewer than {floor} people get one answer; else "
-        f"counts are multiples of {grain}"
+        f"where each patient has one example, groups that differ by fewer than {floor} people get one answer"
+        + (f", off by some people (deviation {policy.count_noise:g})" if policy.count_noise else "")
+        + f"; else counts are multiples of {grain}"
     )
 
 
@@ -208,6 +216,14 @@ def describe_policy(policy: SitePolicy) -> list[str]:
         (policy.share_training_loss, "the mean loss of training patients leaves"),
         (policy.share_examples, "single patients' examples leave"),
         ("*" in policy.allowed_settings, "a run may choose all of the settings below, and with them single patients"),
+        (
+            policy.plain_after_private and not policy.needs_privacy,
+            "people who trained privately may train without privacy later: epsilon then promises nothing",
+        ),
+        (
+            allows(policy, UNMEASURED) and not policy.needs_privacy,
+            "layers train in which one person's part cannot be measured, and their updates leave as they are",
+        ),
         (policy.several_splits, "private runs may train people whom an earlier one tested without protection"),
         (
             policy.unprotected_validation,

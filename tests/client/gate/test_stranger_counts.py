@@ -67,11 +67,8 @@ def test_an_anomaly_threshold_of_the_site_is_answered(tmp_path: Path) -> None:
     """It once failed with the numbers of validation and test patients in its text."""
     context = make_hospital(tmp_path, patients=400)
     config = make_config(
-        **{
-            **PLAIN,
-            "training__lr": 0.01,
-            "model": {"name": "tabular_autoencoder", "options": {"widths": [4], "latent": 1}},
-        },
+        **{**PLAIN, "training__lr": 0.01},
+        model={"name": "tabular_autoencoder", "options": {"widths": [4], "latent": 1}},
         detection={"train_on": "all", "threshold": "site"},
         data__scaling="standard",
         evaluation={"bins": 62, "bootstrap": 0},
@@ -104,9 +101,8 @@ def test_four_windows_do_not_give_the_people_of_a_fifth(tmp_path: Path) -> None:
 
 def test_a_private_run_of_endless_steps_is_refused_at_once(tmp_path: Path) -> None:
     context = make_hospital(tmp_path)
-    config = make_config(
-        **{**PLAIN, "privacy": {"epsilon": 4.0, "delta": 1e-6, "sampling": 1e-9}}, data__scaling="none"
-    )
+    privacy = {"epsilon": 4.0, "delta": 1e-6, "sampling": 1e-9}
+    config = make_config(**PLAIN, privacy=privacy, data__scaling="none", federation__choose="last")
     with pytest.raises(SiteError, match="private steps, above the 1,000,000"):
         check_private_training(context, load_site(context, make_config(data__scaling="none")), config)
 
