@@ -10,6 +10,8 @@ The attacks, with where they come from:
   and in a later one;
 - codes in a histogram: a linear model whose score is different for every person, with as many bins as are allowed;
 - a difference of two answers: thresholds, or edges of groups, that have one person between them;
+- single weights: a rare code in an honest update; one value alone in a rank table; columns of a crafted layer;
+- four windows of one score, whose sum is a narrow one; a clipping norm whose square is 0 in single precision;
 - people who trained, tested: another seed and a large share of test patients;
 - membership: whether the released figures distinguish test patients from others (a score, not a number of rows).
 """
@@ -27,6 +29,7 @@ from client.site_context import SiteContext
 from common.config import RunConfig
 from common.errors import AuditError, ConfigError
 from experiments.privacy.gate_attacks import ATTACKS, AttackResult, Coordinator
+from experiments.privacy.weight_attacks import WEIGHT_ATTACKS
 
 
 def audit_gate(config: RunConfig, data: Path, policy: SitePolicy, site: str = "hospital") -> list[AttackResult]:
@@ -42,7 +45,7 @@ def audit_gate(config: RunConfig, data: Path, policy: SitePolicy, site: str = "h
         ConfigError: the task is of another kind.
     """
     results = []
-    for attack in ATTACKS:
+    for attack in (*ATTACKS, *WEIGHT_ATTACKS):
         with tempfile.TemporaryDirectory() as state:
             context = SiteContext(policy, site=site, data=data, state=Path(state))
             coordinator = Coordinator(config, context)
