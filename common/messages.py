@@ -22,9 +22,10 @@ from pydantic import ValidationError
 
 from common.arrays import Weights, prefix_control, split_control
 from common.errors import ProtocolError
+from common.release import identify_release
 from common.replies import Reply, TrainReply
 from common.reply_arrays import SomeReply, build_reply, name_arrays
-from common.request_record import BEST_ROUND_KEY, PROTOCOL, STATE_ROUND_KEY, from_record, to_record
+from common.request_record import BEST_ROUND_KEY, PROTOCOL, STATE_ROUND_KEY, find_version_fault, from_record, to_record
 from common.requests import ModelRequest, Request, RequestKind, TrainRequest
 from common.untrusted import check_array_bytes, check_json, check_text, clean_text
 
@@ -97,6 +98,7 @@ def pack_reply(reply: Reply) -> RecordDict:
     """
     about: dict[str, Any] = {
         "protocol": PROTOCOL,
+        "release": identify_release(),
         "kind": reply.kind,
         "site": check_reply_site(reply.site),
         "report": reply.report.to_json(),
@@ -121,10 +123,9 @@ def unpack_reply(wanted: type[SomeReply], content: RecordDict, max_bytes: int = 
     if REPLY_KEY not in content.config_records or set(content) - {REPLY_KEY, ARRAYS_KEY}:
         raise ProtocolError(f"its answer {_FOREIGN}")
     about: dict[str, Any] = dict(content.config_records[REPLY_KEY])
-    if about.get("protocol") != PROTOCOL:
-        stated = clean_text(repr(about.get("protocol")), 40)
-        raise ProtocolError(f"it speaks protocol {stated}, this server {PROTOCOL}: install the same version")
-    if set(about) != {"protocol", "kind", "site", "report"} or not isinstance(about["report"], str):
+    if fault := find_version_fault(about, "it", "this server"):
+        raise ProtocolError(fault)
+    if set(about) != {"protocol", "release", "kind", "site", "report"} or not isinstance(about["report"], str):
         raise ProtocolError(f"its answer {_FOREIGN}")
     if about["kind"] != wanted.kind:
         raise ProtocolError(f"it answered another request than {wanted.kind}")

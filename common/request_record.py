@@ -8,6 +8,7 @@ from typing import Any
 from common.arrays import Weights
 from common.config import config_from_json, config_to_json
 from common.errors import ConfigError, ProtocolError
+from common.release import identify_release
 from common.requests import (
     DomainShiftRequest,
     FinalTestRequest,
@@ -23,7 +24,7 @@ from common.requests import (
 )
 from common.untrusted import clean_text
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Version of requests and replies, raised with each change; server and sites must have the same."""
 
 PROXIMAL_KEY = "proximal-mu"
@@ -40,9 +41,9 @@ _MODEL_FIELDS: dict[str, type] = {
     BEST_ROUND_KEY: int,
 }
 _FIELDS: dict[RequestKind, dict[str, type]] = {
-    "handshake": {},
+    "handshake": {"run-id": str},
     "scaling": {"base": bytes, "run-id": str},
-    "domain_shift": {"base": bytes},
+    "domain_shift": {"base": bytes, "run-id": str},
     "train": {**_MODEL_FIELDS, "class-counts": list, "total": int},
     "validate": {**_MODEL_FIELDS, "latent": bytes},
     "latent": _MODEL_FIELDS,
@@ -56,12 +57,13 @@ def to_record(request: Request) -> dict[str, Any]:
     """Return the values of a request's record; its arrays are sent in another record."""
     record: dict[str, Any] = {
         "protocol": PROTOCOL,
+        "release": identify_release(),
         "kind": request.kind,
         "run": config_to_json(request.config),
     }
     if isinstance(request, ScalingRequest | DomainShiftRequest):
         record["base"] = request.base
-    if isinstance(request, ScalingRequest):
+    if isinstance(request, HandshakeRequest | ScalingRequest | DomainShiftRequest):
         record["run-id"] = request.run_id
     if isinstance(request, ModelRequest):
         record |= {
@@ -98,11 +100,11 @@ def from_record(kind: RequestKind, record: Mapping[str, Any], weights: Weights, 
     except ConfigError as error:
         raise ProtocolError(clean_text(str(error))) from None
     if kind == "handshake":
-        return HandshakeRequest(config)
+        return HandshakeRequest(config, record["run-id"])
     if kind == "scaling":
         return ScalingRequest(config, record["base"], record["run-id"])
     if kind == "domain_shift":
-        return DomainShiftRequest(config, record["base"])
+        return DomainShiftRequest(config, record["base"], record["run-id"])
     about: dict[str, Any] = {
         "config": config,
         "round": record["round"],
@@ -123,13 +125,33 @@ def from_record(kind: RequestKind, record: Mapping[str, Any], weights: Weights, 
     return LatentRequest(**about)
 
 
+def find_version_fault(record: Mapping[str, Any], other: str, own: str) -> str:
+    """Return why a record of another protocol or release cannot be used, naming both ends' versions, or "".
+
+    Args:
+        record: what came.
+        other: who sent it, as a subject: "the server".
+        own: who read it.
+    """
+    protocol, release, here = record.get("protocol"), record.get("release"), identify_release()
+    stated = clean_text(release, 60) if isinstance(release, str) and release else "unknown"
+    if type(protocol) is not int or protocol != PROTOCOL:
+        shown = clean_text(repr(protocol), 40)
+        return (
+            f"{other} speaks protocol {shown} (release {stated}), {own} {PROTOCOL} (release {here}): install the same "
+            "release at both ends"
+        )
+    if release != here:
+        return f"{other} runs release {stated}, {own} {here}: install the same release at both ends"
+    return ""
+
+
 def _check_record(kind: RequestKind, record: Mapping[str, Any]) -> None:
-    if record.get("protocol") != PROTOCOL:
-        stated = clean_text(repr(record.get("protocol")), 40)
-        raise ProtocolError(f"the server speaks protocol {stated}, this site {PROTOCOL}: install the same version")
+    if fault := find_version_fault(record, "the server", "this site"):
+        raise ProtocolError(fault)
     if record.get("kind") != kind:
         raise ProtocolError(f"the message's type is that of a {kind} request, its content is not")
-    wanted: dict[str, type] = {"protocol": int, "kind": str, "run": str, **_FIELDS[kind]}
+    wanted: dict[str, type] = {"protocol": int, "release": str, "kind": str, "run": str, **_FIELDS[kind]}
     if missing := sorted(set(wanted) - set(record)):
         raise ProtocolError(f"the {kind} request lacks {missing[0]}")
     for name, value in record.items():

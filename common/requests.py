@@ -50,9 +50,14 @@ class Request:
 
 @dataclass(frozen=True)
 class HandshakeRequest(Request):
-    """Asks for a site's task, counts and device."""
+    """Asks for a site's task, counts and device.
+
+    Attributes:
+        run_id: names the run in the site's state folder, 32 hex digits.
+    """
 
     kind: ClassVar[RequestKind] = "handshake"
+    run_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,10 +80,12 @@ class DomainShiftRequest(Request):
 
     Attributes:
         base: the scaling (common/scaling.py) with which the columns are summarised; empty: send sums.
+        run_id: names the run in the site's state folder, 32 hex digits.
     """
 
     kind: ClassVar[RequestKind] = "domain_shift"
     base: bytes = b""
+    run_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -40,12 +40,14 @@ class Federation:
         reports: what each site stated in the handshake.
         task: what all of them hold; None before the handshake.
         external: sites that are only tested (`sites.external`).
+        id: names the run in the sites' state folders, 32 hex digits: no two runs may share it.
     """
 
     names: dict[int, str] = field(default_factory=dict)
     reports: dict[str, HandshakeReport] = field(default_factory=dict)
     task: Task | None = None
     external: frozenset[str] = frozenset()
+    id: str = field(default_factory=lambda: secrets.token_hex(16))
 
     def holders(self, split: str) -> list[str]:
         """Return the sites that have examples in a split and may be asked for them: external ones are only tested."""
@@ -208,7 +210,7 @@ class Run:
             class_counts,
             sum(counts.examples for counts in held),
             method=method,
-            id=secrets.token_hex(16),  # names the run in the state folders of sites: no two runs may share it
+            id=federation.id,
         )
 
     def train_record(self, number: int) -> ConfigRecord:

@@ -69,13 +69,13 @@ FIELDS = {
     ),
 }
 # What crosses the wire; a change of these fields needs another PROTOCOL, so that both ends notice.
-PROTOCOL = 5
+PROTOCOL = 6
 MODEL_REQUEST = "config * round weights scaling method run_id state_round best_round"
 MESSAGES = {
     "common.requests:Method": "* local control pull",
-    "common.requests:HandshakeRequest": "config",
+    "common.requests:HandshakeRequest": "config * run_id",
     "common.requests:ScalingRequest": "config * base run_id",
-    "common.requests:DomainShiftRequest": "config * base",
+    "common.requests:DomainShiftRequest": "config * base run_id",
     "common.requests:TrainRequest": f"{MODEL_REQUEST} class_counts total proximal control",
     "common.requests:ValidateRequest": f"{MODEL_REQUEST} latent",
     "common.requests:LatentRequest": MODEL_REQUEST,

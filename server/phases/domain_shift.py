@@ -127,7 +127,7 @@ def _collect_sums(
 
     `width`: the most columns that there may be.
     """
-    outgoing = run.build_messages(DomainShiftRequest(run.config, base), sites)
+    outgoing = run.build_messages(DomainShiftRequest(run.config, base, run.id), sites)
     values = width * (HISTOGRAM_BINS + 2 + width) + N_FOURIER_FEATURES if base else 4 * width
     answers, lost = run.collect(
         "domain_shift", 0, sites, outgoing, DomainShiftReply, find_fault, values * 8 + 8 * ARRAY_OVERHEAD

@@ -114,7 +114,7 @@ def _ask_nodes(
         return find_name_fault(reply.site, node, registered) or find_handshake_fault(reply)
 
     expected = Expected(HandshakeReply, find_fault)
-    outgoing = build_messages(HandshakeRequest(config), nodes)
+    outgoing = build_messages(HandshakeRequest(config, federation.id), nodes)
     answers, lost = send_and_collect(grid, outgoing, registered or {}, seconds, listen, Step("handshake"), expected)
     for answer, reply in answers.values():
         if reply.site in federation.reports:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -13,7 +14,8 @@ from common.arrays import Weights
 from common.config import RunConfig, parse_config
 from common.errors import ProtocolError
 from common.metrics.counts import count_predictions, empty_counts
-from common.replies import TrainReply, ValidateReply
+from common.release import identify_release
+from common.replies import HandshakeReply, TrainReply, ValidateReply
 from common.reports import TrainReport, ValidateReport
 from common.request_record import PROTOCOL
 from common.requests import RequestKind
@@ -102,8 +104,35 @@ def test_a_server_of_another_protocol_is_refused() -> None:
     content = messages.pack_request(build_request("train", RunConfig()))
     record = dict(content.config_records["config"])
     content["config"] = ConfigRecord(record | {"protocol": PROTOCOL + 1})
-    with pytest.raises(ProtocolError, match=f"speaks protocol {PROTOCOL + 1}, this site {PROTOCOL}"):
+    with pytest.raises(ProtocolError, match=f"speaks protocol {PROTOCOL + 1} .*, this site {PROTOCOL} "):
         messages.unpack_request("train", content)
+
+
+@pytest.mark.parametrize("release", ["0.0.9+0123456789ab", "", None, 5])
+def test_another_release_is_refused_at_both_ends_and_both_are_named(release: Any) -> None:
+    other = release if isinstance(release, str) and release else "unknown"
+    ours = re.escape(identify_release())
+    both = rf"runs release {re.escape(other)}, (this site|this server) {ours}: install the same"
+    request = messages.pack_request(build_request("handshake", RunConfig()))
+    reply = messages.pack_reply(SAMPLE_REPLIES["handshake"])
+    for content, key in ((request, messages.CONFIG_KEY), (reply, messages.REPLY_KEY)):
+        record = dict(content.config_records[key])
+        del record["release"]
+        content[key] = ConfigRecord(record if release is None else record | {"release": release})
+    with pytest.raises(ProtocolError, match=f"the server {both}"):
+        messages.unpack_request("handshake", request)
+    with pytest.raises(ProtocolError, match=f"it {both}"):
+        messages.unpack_reply(HandshakeReply, reply)
+
+
+def test_another_protocol_is_named_with_both_releases() -> None:
+    content = messages.pack_reply(SAMPLE_REPLIES["handshake"])
+    content[messages.REPLY_KEY] = ConfigRecord(
+        dict(content.config_records[messages.REPLY_KEY]) | {"protocol": 4, "release": "0.0.9+0123456789ab"}
+    )
+    ours = re.escape(f"this server {PROTOCOL} (release {identify_release()})")
+    with pytest.raises(ProtocolError, match=rf"it speaks protocol 4 \(release 0.0.9\+0123456789ab\), {ours}"):
+        messages.unpack_reply(HandshakeReply, content)
 
 
 def test_a_configuration_that_this_version_does_not_know_is_refused() -> None:
@@ -170,8 +199,8 @@ def test_a_reply_of_a_site_that_has_no_usable_name_is_not_sent() -> None:
         (lambda record: record.update(run=5), "holds a wrong run"),
         (lambda record: record.update({"server-round": -1}), "holds a wrong server-round"),
         (lambda record: record.update(kind="other"), "its content is not"),
-        (lambda record: record.update(protocol=3), "speaks protocol 3, this site"),
-        (lambda record: record.pop("protocol"), "speaks protocol None, this site"),
+        (lambda record: record.update(protocol=3), "speaks protocol 3 .*, this site"),
+        (lambda record: record.pop("protocol"), "speaks protocol None .*, this site"),
         (lambda record: record.update(run="[1]"), "holds no keys and values"),
     ],
 )
