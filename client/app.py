@@ -13,7 +13,7 @@ from flwr.clientapp import ClientApp
 
 from client.site_context import SiteContext, read_site_context
 from common.errors import SiteError, WardroundError, describe_unexpected
-from common.requests import RequestKind
+from common.requests import Request, RequestKind
 
 log = logging.getLogger("wardround.site")
 
@@ -68,10 +68,10 @@ def answer_message(kind: RequestKind, message: Message, context: Context) -> Mes
 
     site: SiteContext | None = None
     try:
-        site = read_site_context(context.node_config)
+        site = read_site_context(context.node_config, str(context.run_id))
+        request = _unpack_request(site, kind, message)
         from client.requests import handle
 
-        request = messages.unpack_request(kind, message.content)
         return Message(messages.pack_reply(handle(site, request)), reply_to=message)
     except Exception as error:
         simulated = site is not None and site.simulated
@@ -82,6 +82,18 @@ def answer_message(kind: RequestKind, message: Message, context: Context) -> Mes
         name = site.site if site is not None and site.site else ""
         reason = messages.pack_error(name, type(error).__name__, _describe_safely(kind, error, simulated))
         return Message(Error(code=messages.ERROR_CODE, reason=reason), reply_to=message)
+
+
+def _unpack_request(site: SiteContext, kind: RequestKind, message: Message) -> Request:
+    """Return the request that a message holds; one that is none is refused, and the site's audit log says so."""
+    from client.gate.audit_trail import record_unreadable
+    from common import messages
+
+    try:
+        return messages.unpack_request(kind, message.content)
+    except Exception as error:
+        record_unreadable(site, kind, error)
+        raise
 
 
 def _describe_safely(kind: RequestKind, error: Exception, simulated: bool) -> str:

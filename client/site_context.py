@@ -25,7 +25,10 @@ class SiteContext:
         data: the hospital's data folder; None in a simulation.
         index: number of the simulated site, from 0.
         count: how many sites are simulated.
-        state: folder of what must last from message to message: ledger, local layers. Ignored when comparing contexts.
+        state: folder of what must last from message to message: ledger, local layers. Ignored when comparing contexts,
+            as are the two below.
+        server: the server that the hospital's node is connected to, HOST:PORT; empty in a simulation.
+        server_run: the server's own number of the run that asks.
     """
 
     policy: SitePolicy
@@ -34,6 +37,8 @@ class SiteContext:
     index: int = 0
     count: int = 0
     state: Path | None = field(default=None, compare=False)
+    server: str = field(default="", compare=False)
+    server_run: str = field(default="", compare=False)
 
     @property
     def simulated(self) -> bool:
@@ -41,12 +46,14 @@ class SiteContext:
         return self.data is None
 
 
-def read_site_context(node_config: Mapping[str, object]) -> SiteContext:
+def read_site_context(node_config: Mapping[str, object], server_run: str = "") -> SiteContext:
     """Read a site's context from the settings that its node was started with; a run's configuration changes none of it.
 
     Args:
         node_config: `site` and `data` (from the hospital's own command line) or, in a simulation, `partition-id` and
-            `num-partitions`; optionally `policy` and `state`. Without `state`, a simulation reads STATE_VARIABLE.
+            `num-partitions`; optionally `policy`, `state` and `server`. Without `state`, a simulation reads
+            STATE_VARIABLE.
+        server_run: the server's own number of the run that asks.
 
     Raises:
         ConfigError: neither pair is complete, or the policy file is wrong.
@@ -59,6 +66,8 @@ def read_site_context(node_config: Mapping[str, object]) -> SiteContext:
             site=str(node_config["site"]),
             data=Path(str(node_config["data"])),
             state=Path(str(state)) if state else None,
+            server=str(node_config.get("server", "")),
+            server_run=server_run,
         )
     if "partition-id" in node_config and "num-partitions" in node_config:
         state = state or os.environ.get(STATE_VARIABLE)

@@ -12,6 +12,16 @@ from common import files
 from common.errors import ConfigError
 
 
+def get_site_folder(runs: Path, site: str) -> Path:
+    """Return the folder of a site's own files: ledger, register, audit log, approvals.
+
+    Args:
+        runs: the folder `runs` in the client's state folder.
+        site: the site's name.
+    """
+    return runs / files.escape_file_name(site)
+
+
 @contextmanager
 def claim_state_folder(folder: Path, site: str) -> Iterator[None]:
     """Hold a state folder for a site while a client runs.

@@ -42,6 +42,7 @@ COMMANDS = {
     "privacy",
     "bench",
     "site",
+    "audit",
 }
 ERRORS = {
     "WardroundError": 1,

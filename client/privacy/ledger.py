@@ -26,8 +26,9 @@ from pathlib import Path
 
 from client.privacy.accounting import Accountant, compute_epsilon
 from client.privacy.charges import INITIAL_HASH, Charge, LedgerRow, build_row
+from client.state_folder import get_site_folder
 from common.errors import DataError
-from common.files import escape_file_name, write_text
+from common.files import write_text
 
 LEDGER_FORMAT = "wardround.ledger/1"
 LOCK_TIMEOUT_SECONDS = 60.0
@@ -45,7 +46,7 @@ CREATE TRIGGER charges_last BEFORE DELETE ON charges BEGIN SELECT RAISE(ABORT, '
 
 def get_ledger_path(state: Path, site: str) -> Path:
     """Return the path of a site's ledger in its state folder."""
-    return state / escape_file_name(site) / "privacy.sqlite"
+    return get_site_folder(state, site) / "privacy.sqlite"
 
 
 class Ledger:
@@ -249,6 +250,35 @@ class Ledger:
             self._verify(connection)
             connection.execute("UPDATE about SET value = ? WHERE key = 'data'", (data,))
         self.data = data
+
+
+def count_charges(path: Path) -> int:
+    """Return how many charges a ledger holds; 0 if there is no ledger."""
+    return len(list_charges(path))
+
+
+def list_charges(path: Path, after: int = 0) -> list[LedgerRow]:
+    """Return the charges of a ledger after a number, without verifying the chain; none if there is no ledger.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    if not path.is_file():
+        return []
+    names = [item.name for item in fields(LedgerRow)]
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = connect_sqlite(path)
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'charges'").fetchone():
+            return []
+        query = f"SELECT {', '.join(names)} FROM charges WHERE number > ? ORDER BY number"
+        rows = [dict(zip(names, values, strict=True)) for values in connection.execute(query, (after,))]
+    except sqlite3.DatabaseError as error:
+        raise DataError(f"the privacy ledger {path} cannot be read ({error}): {RESTORE}") from None
+    finally:
+        if connection is not None:
+            connection.close()
+    return [LedgerRow(**{**row, "private": bool(row["private"])}) for row in rows]
 
 
 def connect_sqlite(path: Path) -> sqlite3.Connection:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from client.gate.admission import admit
+from client.gate.audit_trail import AuditTrail
 from client.gate.bounded_numbers import count_overflow
 from client.gate.register import open_register
 from client.gate.release import check_reply
@@ -50,17 +51,25 @@ HANDLERS: Mapping[type[Request], Callable[[SiteContext, Any], Reply]] = {
 def handle(context: SiteContext, request: Request) -> Reply:
     """Return the site's reply to a request; every request is answered here, between the two sides of the gate.
 
+    What was decided and what leaves is in the site's audit log before this returns or raises.
+
     Raises:
         WardroundError: the site cannot or may not; its text is for the site's own log.
     """
     torch.set_num_threads(1)  # the number of threads changes the last digits of a sum, and so the weights
-    admit(context, request)
+    trail = AuditTrail(context, request)
+    with trail.record_errors("refused"):
+        admit(context, request)
+    trail.record_admission()
     try:
-        reply = HANDLERS[type(request)](context, request)
-        check_reply(context, request, reply)
+        with trail.record_errors("failed"):
+            reply = HANDLERS[type(request)](context, request)
+        with trail.record_errors("withheld"):
+            check_reply(context, request, reply)
     except NotFiniteError:
         if context.simulated:
             raise
         # one person's value may be the cause, so the answer is always the same and not given often
         raise count_overflow(open_register(context), getattr(request, "run_id", "")) from None
+    trail.record_release(reply)
     return reply

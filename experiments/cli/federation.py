@@ -140,7 +140,7 @@ def run_client(
         raise DataError(f"no data folder {data}: give the folder that holds this hospital's data")
     load_policy(policy)
     config: dict[str, str | int | float | bool] = {"site": site, "data": str(data.resolve())}
-    config["state"] = str(state.resolve() / "runs")
+    config |= {"state": str(state.resolve() / "runs"), "server": superlink}
     if policy is not None:
         config["policy"] = str(policy.resolve())
     settings = NodeSettings(site, superlink, ca.resolve(), key.resolve(), state.resolve(), config)

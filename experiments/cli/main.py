@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from common.errors import UsageError, WardroundError, describe_unexpected
-from experiments.cli import bench, data, evaluate, federation, privacy, score, site
+from experiments.cli import audit, bench, data, evaluate, federation, privacy, score, site
 from experiments.cli.report_summary import print_summary
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.add_typer(federation.server_app, name="server")
 app.add_typer(federation.client_app, name="client")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(site.app, name="site")
+app.add_typer(audit.app, name="audit")
 app.add_typer(bench.app, name="bench")
 app.command("score")(score.score_command)
 app.command("evaluate")(evaluate.evaluate_command)

@@ -28,18 +28,18 @@ def explain(
 
     loaded = policies.load_policy(policy)
     for line in words.describe_policy(loaded):
-        typer.echo(_wrap(line, "- "))
+        typer.echo(wrap_line(line, "- "))
     typer.echo("\nSettings with which a coordinator could select people\n")
     for key, answer, why in words.list_settings(loaded):
-        typer.echo(_wrap(f"{key}: {answer}. Could be used to {why}.", "- "))
+        typer.echo(wrap_line(f"{key}: {answer}. Could be used to {why}.", "- "))
     typer.echo("\nWhat leaves with each kind of reply")
     for reply, holds, limits, remains in words.list_risks(loaded):
         typer.echo(f"\n{reply}")
         for label, text in (("holds", holds), ("limits", limits), ("can reveal", remains)):
-            typer.echo(_wrap(text, f"  {label + ':':12}"))
+            typer.echo(wrap_line(text, f"  {label + ':':12}"))
 
 
-def _wrap(text: str, label: str) -> str:
+def wrap_line(text: str, label: str) -> str:
     """Return text wrapped to the terminal's width behind a label, further lines indented below its first word."""
     width = min(shutil.get_terminal_size().columns, MAX_WIDTH)
     return textwrap.fill(text, width, initial_indent=label, subsequent_indent=" " * len(label), break_on_hyphens=False)

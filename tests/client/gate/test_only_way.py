@@ -10,6 +10,7 @@ import pytest
 
 import client
 from client import requests
+from client.gate.audit_trail import AuditTrail
 from client.gate.release import check_reply
 from client.policy import SIMULATION_POLICY, SitePolicy
 from client.site_context import SiteContext
@@ -40,6 +41,13 @@ def test_only_the_one_door_answers_requests() -> None:
     }
     assert table == {"requests/__init__.py"}
     assert calls(CLIENT / "app.py") >= {"handle"}
+    packers = {str(path.relative_to(CLIENT)) for path in CLIENT.rglob("*.py") if "pack_reply" in calls(path)}
+    assert packers == {"app.py"}  # what was released and logged is what is packed
+
+
+def test_only_the_door_decides_what_the_audit_log_says() -> None:
+    users = {str(path.relative_to(CLIENT)) for path in CLIENT.rglob("*.py") if "AuditTrail" in calls(path)}
+    assert users == {"requests/__init__.py"}
 
 
 def test_the_door_has_both_sides_of_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,17 +55,19 @@ def test_the_door_has_both_sides_of_the_gate(monkeypatch: pytest.MonkeyPatch) ->
     reply = ScalingReply("north", ScalingReport())
     monkeypatch.setattr(requests, "admit", lambda *_: seen.append("admit"))
     monkeypatch.setattr(requests, "check_reply", lambda *_: seen.append("check"))
+    monkeypatch.setattr(AuditTrail, "record_admission", lambda _: seen.append("log admission"))
+    monkeypatch.setattr(AuditTrail, "record_release", lambda *_: seen.append("log release"))
     every = {kind: lambda *_: seen.append("work") or reply for kind in requests.HANDLERS}
     monkeypatch.setattr(requests, "HANDLERS", every)
     for kind in every:
         seen.clear()
         assert requests.handle(SiteContext(SIMULATION_POLICY), kind(tiny.run_config())) is reply
-        assert seen == ["admit", "work", "check"]
+        assert seen == ["admit", "log admission", "work", "check", "log release"]
 
 
-def test_what_is_refused_is_not_worked_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_refused_is_not_worked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "HANDLERS", {HandshakeRequest: lambda *_: pytest.fail("no work may be done")})
-    context = SiteContext(SitePolicy(), site="north", data=Path("nowhere"), state=Path("nowhere"))
+    context = SiteContext(SitePolicy(), site="north", data=tmp_path, state=tmp_path / "runs")
     with pytest.raises(SiteError, match=r"sites\.limit is this hospital's to allow"):
         requests.handle(context, HandshakeRequest(tiny.run_config(sites__limit=1)))
 
