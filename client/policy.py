@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from client.opening_hours import OpeningHours
 from common.errors import ConfigError
 from common.settings import Section, parse_yaml, validate_settings
 
 DEFAULT_MAX_EPSILON = 8.0
 """Epsilon of all private runs together where a policy sets no limit."""
+
+ANY = "*"
+"""In a list of allowed names: every name."""
 
 
 class SitePolicy(Section):
@@ -30,6 +35,10 @@ class SitePolicy(Section):
       lists them. Each is refused unless its key is listed here; "*" allows all.
     - `max_weight_distance`: weights that the server sends in later rounds must lie near this site's own last update.
       The unit is the length of that update.
+    - `approval`: with `required` a run that nobody at the hospital has approved is refused and waits (`wardround site
+      pending`). An approval holds for one configuration, some days and one run.
+    - `allowed_tasks`, `allowed_models`, `allowed_strategies`: names as in a configuration; "*" allows all.
+    - `hours`: as client/opening_hours.py reads them, in `time_zone`.
     """
 
     split: Literal["own", "requested"] = Field(
@@ -76,6 +85,26 @@ class SitePolicy(Section):
     max_tested_models_per_month: int | None = Field(
         100, ge=1, description="models that all runs of 30 days may have tested; null: any number"
     )
+    max_rounds_per_day: int | None = Field(
+        None, ge=1, description="rounds that all runs of 24 hours may train; null: any number"
+    )
+    approval: Literal["none", "required"] = Field(
+        "none", description="required: a new run waits until somebody at this site has approved its configuration"
+    )
+    approval_days: float = Field(7.0, gt=0, le=366, description="days that an approval holds")
+    allowed_tasks: tuple[str, ...] = Field(
+        (ANY,), description="data sets (data.dataset) or titles of tasks that a run may ask for, or '*'"
+    )
+    allowed_models: tuple[str, ...] = Field((ANY,), description="models that a run may train, or '*'")
+    allowed_strategies: tuple[str, ...] = Field((ANY,), description="strategies that a run may use, or '*'")
+    hours: tuple[str, ...] = Field(
+        (), description="when requests are answered, such as 'mon-fri 20:00-06:00'; empty: always"
+    )
+    time_zone: str = Field("UTC", description="time zone of hours, such as Europe/Vienna")
+    max_update_bytes: int | None = Field(None, ge=1, description="most bytes of an update; null: any number")
+    max_update_norm: float | None = Field(
+        None, gt=0, description="largest Euclidean distance of an update from the weights that were sent; null: any"
+    )
     share_training_loss: bool = Field(False, description="send the mean loss of training patients after each round")
     share_resamples: bool = Field(False, description="send bootstrap resamples of counts, for confidence intervals")
     share_examples: bool = Field(False, description="send single examples with their reconstructions")
@@ -107,6 +136,22 @@ class SitePolicy(Section):
         False, description="trust the server to add the noise of level hospital (privacy.noise_at=server)"
     )
     seeded_noise: bool = Field(False, description="allow noise that can be repeated: NOT PRIVATE, for tests only")
+
+    @field_validator("hours")
+    @classmethod
+    def _check_hours(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            OpeningHours.from_text(text)
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_time_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("it is no time zone that this machine knows: use a name such as Europe/Vienna") from None
+        return value
 
     @property
     def needs_privacy(self) -> bool:

@@ -6,6 +6,7 @@ hospital's disk: `data.path` applies to simulations on the researcher's own mach
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -199,6 +200,25 @@ def parse_config(raw: Mapping[str, Any], overrides: Sequence[str] = (), source: 
 def config_to_json(config: RunConfig) -> str:
     """Return a configuration as it crosses the wire."""
     return config.model_dump_json()
+
+
+FREE_KEYS: dict[str, tuple[str, ...]] = {
+    "evaluation": ("bins",),  # the server lowers them to what the hospitals send
+    "federation": ("address", "ca", "workers", "round_timeout", "connect_timeout", "approval_timeout"),
+}
+"""Keys by section that a fingerprint leaves out: they change nothing that a hospital computes or sends."""
+
+
+def fingerprint_config(config: RunConfig) -> str:
+    """Return 64 hex digits that only configurations share which ask the same of a hospital.
+
+    >>> one, other = parse_config({"seed": 7}), parse_config({"seed": 7, "title": "Autumn"})
+    >>> fingerprint_config(one) == fingerprint_config(other) != fingerprint_config(parse_config({"seed": 8}))
+    True
+    """
+    left_out: dict[str, Any] = {"title": True, "report": True, **{part: set(keys) for part, keys in FREE_KEYS.items()}}
+    content = config.model_dump(mode="json", exclude=left_out)
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @lru_cache(maxsize=64)

@@ -2,6 +2,7 @@
 
     WardroundError            exit code 1: something failed that the user did not cause
     ├── SiteError             a hospital could not handle a request (safe to send: no patient's value)
+    │   ├── ApprovalPending   a hospital must approve the run first
     │   ├── ProtocolError     a message is of another version, or does not fit the protocol
     │   └── NotFiniteError    training or a prediction gave NaN or an infinite number
     ├── EngineError           the transport between the server and its sites failed
@@ -29,6 +30,10 @@ class WardroundError(Exception):
 
 class SiteError(WardroundError):
     """A hospital could not handle a request; the text may cross the wire, so it contains no data."""
+
+
+class ApprovalPending(SiteError):
+    """Nobody at the hospital has approved the run yet; the server may ask again later."""
 
 
 class ProtocolError(SiteError):

@@ -42,6 +42,8 @@ MESSAGE_TYPES: dict[RequestKind, str] = {
 }
 BUDGET_SPENT = "privacy budget spent"
 """Start of the reason that a site gives when a round would overspend its privacy budget."""
+WAITS_FOR_APPROVAL = "waits for approval"
+"""Start of the reason that a site gives when somebody at the hospital must approve the run first."""
 ERROR_CODE = 100
 """The code of an error reply that a site wrote itself: its reason is JSON and holds no data."""
 MAX_REASON = 10_000

@@ -76,16 +76,19 @@ class WaitingEvent(Event):
         online: nodes that are connected.
         ready: sites that have answered the handshake.
         need: sites that the run needs.
+        approval: sites that have to approve the run first and are waited for.
     """
 
     name: ClassVar[str] = "connect"
     online: int
     ready: int
     need: int
+    approval: tuple[str, ...] = ()
 
     def fields(self) -> dict[str, Any]:
         """Return the event's JSON keys and values, without its name."""
-        return {"online": self.online, "ready": self.ready, "need": self.need}
+        counts = {"online": self.online, "ready": self.ready, "need": self.need}
+        return counts | ({"approval": list(self.approval)} if self.approval else {})
 
 
 @dataclass(frozen=True)

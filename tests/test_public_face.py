@@ -49,6 +49,7 @@ ERRORS = {
     "SiteError": 1,
     "EngineError": 1,
     "ProtocolError": 1,
+    "ApprovalPending": 1,
     "FetchError": 1,
     "AuditError": 1,
     "UsageError": 2,

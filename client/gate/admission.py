@@ -9,10 +9,12 @@ import secrets
 
 import numpy as np
 
+from client.gate.approvals import check_approval
 from client.gate.bounded_numbers import check_numbers, check_overflows
 from client.gate.guarded_settings import FORGETTING, LATENT_SUMS, UNMEASURED, allows, check_grain, check_settings
 from client.gate.plausible_scaling import check_scaling
 from client.gate.register import TOO_FEW, Register, open_register
+from client.gate.run_limits import check_method, check_run, check_task
 from client.gate.weights import check_first_weights, check_later_weights, digest_weights, get_update_path
 from client.policy import SitePolicy
 from client.privacy.checks import check_private_training
@@ -49,16 +51,20 @@ def admit(context: SiteContext, request: Request) -> None:
 
     Raises:
         SiteError: names what is not allowed; refusals because of numbers of people all have the same text.
+        ApprovalPending: somebody at the hospital must approve the run first.
         DataError: the register cannot be used.
     """
     if context.simulated:
         return
     policy, config = context.policy, request.config
     check_run_id(getattr(request, "run_id", None))
+    check_run(policy, config)
     check_settings(policy, config)
+    check_approval(context, request, getattr(request, "run_id", ""))
     if isinstance(request, ValidateRequest | FinalTestRequest):
         check_grain(policy, config)
     site = load_site(context, config)
+    check_task(policy, config, site.task)
     check_private_training(context, site, config)
     register = open_register(context)
     check_people(register, site, request, context)
@@ -114,6 +120,7 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
     register.bind(run, digest_settings(request))
     check_scaling(site, request.config, request.scaling)
     check_state(register, request)
+    check_method(policy, request)
     if isinstance(request, TrainRequest):
         check_layers(policy, site, request)
         check_forgetting(policy, site.train, request)
@@ -123,22 +130,23 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
             check_later_weights(policy, register, run, request.weights)
         # a round that is asked for again trains again, with other noise: each time counts
         question = f"{request.round} {secrets.token_hex(16)}"
-        register.ask(run, "training", question, policy.max_rounds_per_run, policy.max_rounds_per_month)
+        limits = policy.max_rounds_per_run, policy.max_rounds_per_month, policy.max_rounds_per_day
+        register.ask(run, "training", question, *limits)
         return
     check_later_weights(policy, register, run, request.weights)
     privacy = request.config.privacy
     if isinstance(request, ValidateRequest) and privacy.on and privacy.validation != "unprotected":
         raise SiteError("policy: a private run chooses nothing on validation patients (privacy.validation)")
     if isinstance(request, FinalTestRequest):
-        limits = policy.max_tested_models_per_run, policy.max_tested_models_per_month
-        register.ask(run, "a test", digest_question(request), *limits)
+        of_tests = policy.max_tested_models_per_run, policy.max_tested_models_per_month
+        register.ask(run, "a test", digest_question(request), *of_tests)
     elif isinstance(request, LatentRequest):
         if not allows(policy, LATENT_SUMS):
             raise SiteError(f"policy: latent sums are this hospital's to allow (allowed_settings: {LATENT_SUMS})")
         register.ask(run, "latent sums", digest_question(request), 1, policy.max_tested_models_per_month)
     else:
-        limits = policy.max_rounds_per_run, policy.max_rounds_per_month
-        register.ask(run, "validation", digest_question(request), *limits)
+        of_rounds = policy.max_rounds_per_run, policy.max_rounds_per_month
+        register.ask(run, "validation", digest_question(request), *of_rounds)
 
 
 def check_layers(policy: SitePolicy, site: Site, request: TrainRequest) -> None:

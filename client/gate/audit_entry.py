@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from common.errors import DataError
 
 AuditEvent = Literal[
-    "opened", "admitted", "refused", "released", "withheld", "failed", "unreadable", "pending", "approved", "declined"
+    "opened", "admitted", "refused", "released", "withheld", "failed", "unreadable", "approved", "declined"
 ]
 INITIAL_HASH = "0" * 64
 """What stands for the hash of the line before the first."""
@@ -27,7 +27,6 @@ EVENT_WORDS: Mapping[str, str] = {
     "withheld": "reply withheld",
     "failed": "work failed, nothing left",
     "unreadable": "request not understood, refused",
-    "pending": "run waits for approval",
     "approved": "run approved",
     "declined": "run declined",
 }
@@ -45,7 +44,7 @@ class AuditEntry:
         server: the server that this hospital is connected to, HOST:PORT.
         server_run: the server's own number of the run.
         name: the configuration's name.
-        config: SHA-256 of the configuration.
+        config: fingerprint of the configuration (common/config.py).
         policy: 16 hex digits of the policy that was in force.
         release: the program's release (common/release.py).
         answers: number of the line of the request that this line concludes.

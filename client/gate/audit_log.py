@@ -12,9 +12,7 @@ number and hash elsewhere (`wardround audit verify` prints them, and compares wi
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -24,10 +22,10 @@ from pathlib import Path
 from client.gate.audit_entry import INITIAL_HASH, AuditEntry
 from client.state_folder import get_site_folder
 from common.errors import DataError
+from common.file_lock import take_lock
 from common.files import write_atomically
 
 AUDIT_FORMAT = "wardround.audit/1"
-LOCK_TIMEOUT_SECONDS = 60.0
 _PIECE = 1 << 16
 """Bytes that are read at a time in search of the last line's start."""
 
@@ -128,15 +126,7 @@ class AuditLog:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = os.open(self.path, flags, 0o600)
         try:
-            deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.01)
+            take_lock(file)
             yield file
         finally:
             os.close(file)  # which releases the lock

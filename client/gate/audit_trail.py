@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from client.gate.audit_entry import AuditEntry, AuditEvent
 from client.gate.audit_log import AuditLog, get_audit_path
-from client.gate.weights import measure_distance
+from client.gate.run_limits import measure_change
 from client.privacy.ledger import count_charges, get_ledger_path, list_charges
 from client.site_context import SiteContext
-from common.config import config_to_json
+from common.config import fingerprint_config
 from common.errors import DataError, SiteError, describe_unexpected
 from common.release import identify_release
 from common.replies import Reply, TrainReply
@@ -132,7 +132,7 @@ class AuditTrail:
             facts = [*facts[:MAX_NAMED_ARRAYS], (f"and {rest} more", "", (), 0.0)]
         change = 0.0
         if isinstance(reply, TrainReply) and isinstance(self.request, TrainRequest):
-            change = measure_distance(self.request.weights, reply.weights)
+            change = measure_change(self.request, reply)
         text = reply.report.to_json()
         self._append(
             AuditEntry(
@@ -166,7 +166,7 @@ class AuditTrail:
             server=context.server,
             server_run=context.server_run,
             name=request.config.name,
-            config=hashlib.sha256(config_to_json(request.config).encode()).hexdigest(),
+            config=fingerprint_config(request.config),
             policy=hashlib.sha256(context.policy.model_dump_json().encode()).hexdigest()[:16],
             release=identify_release(),
             answers=self.admitted,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from client.gate.guarded_settings import GUARDED_SETTINGS, UNMEASURED, allows
-from client.policy import SitePolicy
+from client.policy import ANY, SitePolicy
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,10 @@ def describe_policy(policy: SitePolicy) -> list[str]:
             else "whatever the server sends."
         ),
         _limit("Tested models", policy.max_tested_models_per_run, policy.max_tested_models_per_month) + ".",
-        _limit("Rounds of training", policy.max_rounds_per_run, policy.max_rounds_per_month) + ".",
+        _limit("Rounds of training", policy.max_rounds_per_run, policy.max_rounds_per_month)
+        + (f", {_at_most(policy.max_rounds_per_day)} in 24 hours" if policy.max_rounds_per_day is not None else "")
+        + ".",
+        *_describe_run_limits(policy),
     ]
     if policy.needs_privacy:
         lines.append(
@@ -234,6 +237,34 @@ def describe_policy(policy: SitePolicy) -> list[str]:
     ):
         if shares:
             lines.append(f"WARNING: {what}.")
+    return lines
+
+
+def _describe_run_limits(policy: SitePolicy) -> list[str]:
+    """Return which runs take place and when, one sentence a line."""
+    lines = [
+        "New runs: "
+        + (
+            f"each waits for this hospital's approval, which holds at most {policy.approval_days:g} days."
+            if policy.approval == "required"
+            else "nobody here has to approve them."
+        )
+    ]
+    for what, allowed in (
+        ("Tasks", policy.allowed_tasks),
+        ("Models", policy.allowed_models),
+        ("Strategies", policy.allowed_strategies),
+    ):
+        if ANY not in allowed:
+            lines.append(f"{what}: only {', '.join(allowed) or 'none'}.")
+    if policy.hours:
+        lines.append(f"Hours: requests are answered {', '.join(policy.hours)} ({policy.time_zone}).")
+    sizes = [
+        f"at most {policy.max_update_bytes:,} bytes" if policy.max_update_bytes is not None else "",
+        f"a norm of at most {policy.max_update_norm:g}" if policy.max_update_norm is not None else "",
+    ]
+    if any(sizes):
+        lines.append(f"An update has {' and '.join(filter(None, sizes))}, else it does not leave.")
     return lines
 
 

@@ -27,7 +27,8 @@ from common.errors import DataError, SiteError
 
 FORMAT = "wardround.register/1"
 LOCK_TIMEOUT_SECONDS = 60.0
-MONTH_SECONDS = 30 * 24 * 3600.0
+DAY_SECONDS = 24 * 3600.0
+MONTH_SECONDS = 30 * DAY_SECONDS
 SCHEMA = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE people (dataset TEXT NOT NULL, person TEXT NOT NULL, number INTEGER NOT NULL, side INTEGER NOT NULL,
@@ -238,7 +239,15 @@ class Register:
         known |= {key: number for _, key, number, _ in rows}
         return {name: int(known[key]) for name, key in hashed.items()}
 
-    def ask(self, run: str, kind: str, digest: str, per_run: int | None, per_month: int | None) -> None:
+    def ask(
+        self,
+        run: str,
+        kind: str,
+        digest: str,
+        per_run: int | None,
+        per_month: int | None,
+        per_day: int | None = None,
+    ) -> None:
         """Count a question; the same question again is answered without being counted.
 
         Args:
@@ -247,6 +256,7 @@ class Register:
             digest: what it asks about, such as a digest of the model.
             per_run: most different questions of the kind a run may ask; None: any number.
             per_month: likewise within 30 days, over all runs.
+            per_day: likewise within 24 hours.
 
         Raises:
             SiteError: the limit is reached.
@@ -260,9 +270,11 @@ class Register:
             count = "SELECT COUNT(*) FROM questions WHERE kind = ?"
             in_run = connection.execute(f"{count} AND run = ?", (kind, run)).fetchone()[0]
             in_month = connection.execute(f"{count} AND time > ?", (kind, now - MONTH_SECONDS)).fetchone()[0]
-            for limit, number, span in ((per_run, in_run, "run"), (per_month, in_month, "30 days")):
+            in_day = connection.execute(f"{count} AND time > ?", (kind, now - DAY_SECONDS)).fetchone()[0]
+            limits = ((per_run, in_run, "one run"), (per_month, in_month, "30 days"), (per_day, in_day, "24 hours"))
+            for limit, number, span in limits:
                 if limit is not None and number >= limit:
-                    raise SiteError(f"policy: this hospital answers {kind} for at most {limit} models in one {span}")
+                    raise SiteError(f"policy: this hospital answers {kind} for at most {limit} models in {span}")
             connection.execute("INSERT INTO questions VALUES (?, ?, ?, ?)", (*key, now))
 
     def bind(self, run: str, digest: str) -> None:

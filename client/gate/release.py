@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from client.gate.guarded_settings import LATENT_VIEW, allows
 from client.gate.register import open_register
+from client.gate.run_limits import check_update
 from client.gate.weights import keep_update
 from client.site_context import SiteContext
 from common.errors import NotFiniteError, SiteError
@@ -35,6 +36,7 @@ def check_reply(context: SiteContext, request: Request, reply: Reply) -> None:
     if isinstance(reply, TrainReply) and isinstance(request, TrainRequest):
         if reply.report.loss is not None and not context.policy.share_training_loss:
             raise SiteError("policy: the training loss does not leave here: the reply is not sent")
+        check_update(context.policy, request, reply)
         if context.policy.max_weight_distance is not None:
             keep_update(
                 open_register(context),

@@ -64,6 +64,12 @@ class FederationConfig(Section):
     workers: int = Field(0, ge=0, le=1024, description="engine local: parallel workers; 0: one per core")
     round_timeout: float = Field(3600.0, gt=0, description="seconds to wait for the replies of a round")
     connect_timeout: float = Field(120.0, gt=0, description="seconds to wait for sites to connect")
+    approval_timeout: float = Field(
+        0.0,
+        ge=0,
+        description="seconds to wait before the first round for hospitals that have to approve the run; 0: go on "
+        "without them",
+    )
     min_sites: int = Field(1, ge=1, description="the run ends when fewer sites than this answer")
     weights: Literal["examples", "patients", "equal"] = Field(
         "examples",

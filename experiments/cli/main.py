@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from common.errors import UsageError, WardroundError, describe_unexpected
-from experiments.cli import audit, bench, data, evaluate, federation, privacy, score, site
+from experiments.cli import approval, audit, bench, data, evaluate, federation, privacy, score, site
 from experiments.cli.report_summary import print_summary
 
 app = typer.Typer(
@@ -27,6 +27,9 @@ app.add_typer(data.app, name="data")
 app.add_typer(federation.server_app, name="server")
 app.add_typer(federation.client_app, name="client")
 app.add_typer(privacy.app, name="privacy")
+site.app.command("pending")(approval.pending_command)
+site.app.command("approve")(approval.approve_command)
+site.app.command("refuse")(approval.refuse_command)
 app.add_typer(site.app, name="site")
 app.add_typer(audit.app, name="audit")
 app.add_typer(bench.app, name="bench")

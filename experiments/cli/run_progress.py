@@ -115,6 +115,7 @@ class RunPrinter(TerminalPrinter):
         self._rounds = 1
         self._metric = "macro_f1"
         self._ready: int | None = None
+        self._pending: list[str] = []
 
     def printers(self) -> dict[str, Callable[[Event], None]]:
         """Return the method that prints each kind of event."""
@@ -151,6 +152,10 @@ class RunPrinter(TerminalPrinter):
         if event["ready"] != self._ready:
             self._ready = event["ready"]
             self.print_line(f"  waiting: {event['ready']} of {_count(event['need'], 'site')} ready", "connect")
+        pending = event.get("approval", [])
+        if pending and pending != self._pending:
+            self.print_line(f"  waiting for the approval of {', '.join(pending)} (wardround site approve, there)")
+        self._pending = pending
 
     def _handshake(self, event: Event) -> None:
         sites = event["sites"]

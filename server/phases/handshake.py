@@ -15,10 +15,13 @@ from common.requests import HandshakeRequest
 from common.task import Task
 from server.events import Listener, WaitingEvent
 from server.exchange import Expected, Step, send_and_collect
+from server.pending_approvals import PendingApprovals
 from server.run import Federation
 
 SETTLE_SECONDS = 5.0
 """Seconds to wait for further sites when none was named and enough are there."""
+ANSWER_SECONDS = 60.0
+"""Seconds that a hospital has for an answer when it is asked again."""
 
 ReadNames = Callable[[], Mapping[int, str] | None]
 """Returns the registered site of each node, or None where no registry is kept."""
@@ -51,25 +54,38 @@ def run_handshake(
     start = last_change = time.monotonic()
     refused: dict[str, str] = {}
     contacted: set[int] = set()
-    reported: tuple[int, int] | None = None
+    reported: WaitingEvent | None = None
+    approvals = PendingApprovals(start + config.federation.approval_timeout)
     while True:
         online = sorted(grid.get_node_ids())
+        if again := approvals.take_due(time.monotonic()):
+            contacted -= again
         fresh = [node for node in online if node not in contacted]
         if fresh:
             contacted |= set(fresh)
-            left = max(1.0, start + limit - time.monotonic())
-            refused |= _ask_nodes(grid, config, federation, fresh, left, listen, read_names())
+            left = max(1.0, start + limit - time.monotonic(), ANSWER_SECONDS if again else 0.0)
+            registered = read_names()
+            refused |= _ask_nodes(grid, config, federation, fresh, left, listen, registered)
+            refused = {site: why for site, why in refused.items() if site not in federation.reports}
+            approvals.update(refused, set(fresh), set(federation.names), registered, time.monotonic())
             last_change = time.monotonic()
         now = time.monotonic()
-        late = now > start + limit
+        pending = approvals.list_sites(now)
+        late = now > start + limit and not pending
         missing = wanted - set(federation.reports)
-        if len(federation.reports) >= need and not missing and (wanted or late or now - last_change >= settle):
+        if (
+            len(federation.reports) >= need
+            and not missing
+            and not pending
+            and (wanted or late or now - last_change >= settle)
+        ):
             break
-        if late or missing & set(refused) or (fixed and not fresh):
+        if late or missing & (set(refused) - set(pending)) or (fixed and not fresh and not pending):
             raise EngineError(_describe_failure(federation, need, missing, refused, len(online), limit))
-        if reported != (len(online), len(federation.reports)):
-            reported = len(online), len(federation.reports)
-            listen(WaitingEvent(online=len(online), ready=len(federation.reports), need=need))
+        event = WaitingEvent(len(online), len(federation.reports), need, pending)
+        if event != reported:
+            reported = event
+            listen(event)
         time.sleep(min(0.5, limit / 4))
     for site in sorted(set(federation.reports) - wanted if wanted else ()):
         del federation.reports[site]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from client.policy import SIMULATION_POLICY, SitePolicy
 from client.privacy.ledger import Ledger, get_ledger_path
 from client.site_context import SiteContext
 from common import messages, models
-from common.config import RunConfig, config_to_json, load_config
+from common.config import RunConfig, fingerprint_config, load_config
 from common.errors import DataError, SiteError
 from common.release import identify_release
 from common.reply_arrays import name_arrays
@@ -73,7 +72,7 @@ def test_a_round_is_two_lines_that_say_who_asked_and_what_left(north: SiteContex
     for line in (admitted, released):
         assert (line.run, line.round, line.name) == (RUN, 1, config.name)
         assert (line.server, line.server_run) == ("fl.example.org:443", "77")
-        assert line.config == hashlib.sha256(config_to_json(config).encode()).hexdigest()
+        assert line.config == fingerprint_config(config)
         assert line.release == identify_release()
     assert released.answers == admitted.number
     arrays = name_arrays(reply)

@@ -94,7 +94,7 @@ def test_questions_are_limited_by_run_and_month_and_repeats_are_free(register: R
     with pytest.raises(SiteError, match="at most 2 models in one run"):
         register.ask("a", "a test", "3", 2, 3)
     register.ask("b", "a test", "3", 2, 3)
-    with pytest.raises(SiteError, match="at most 3 models in one 30 days"):
+    with pytest.raises(SiteError, match="at most 3 models in 30 days"):
         register.ask("b", "a test", "4", 2, 3)
     register.ask("b", "validation", "4", 2, 3)
     with register.open() as connection:
