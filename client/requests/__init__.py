@@ -7,6 +7,7 @@ process for each message, which then opens its site from the cache of prepared d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from client.gate.audit_trail import AuditTrail
 from client.gate.bounded_numbers import count_overflow
 from client.gate.register import open_register
 from client.gate.release import check_reply
+from client.gate.tighten import tighten_policy
 from client.requests.domain_shift import handle_domain_shift
 from client.requests.evaluate import handle_test, handle_validate
 from client.requests.handshake import handle_handshake
@@ -59,6 +61,7 @@ def handle(context: SiteContext, request: Request) -> Reply:
     torch.set_num_threads(1)  # the number of threads changes the last digits of a sum, and so the weights
     trail = AuditTrail(context, request)
     with trail.record_errors("refused"):
+        context = replace(context, policy=tighten_policy(context.policy, request.config.federation.site_policy))
         admit(context, request)
     trail.record_admission()
     try:

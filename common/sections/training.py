@@ -78,6 +78,11 @@ class FederationConfig(Section):
     weight_cap: float | None = Field(
         None, gt=0, le=1, description="largest share of a round's weight that one site may have; none: no limit"
     )
+    site_policy: dict[str, Any] = Field(
+        default_factory=dict,
+        description="keys of a hospital's policy that are stricter for this run, such as max_epsilon; a "
+        "looser value than a hospital's own changes nothing there",
+    )
     expect: tuple[str, ...] = Field((), description="names of the sites that must take part; empty: all that connect")
     choose: Literal["best", "last"] = Field(
         "best", description="keep the model of the best round on validation patients, or of the last"

@@ -21,12 +21,19 @@ StateFolder = Annotated[Path, typer.Option("--state", help="The hospital's state
 @app.command()
 def explain(
     policy: Annotated[Path | None, typer.Argument(help="A policy file; none: the defaults.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="A run's YAML file: explain the policy as the run tightens it.")
+    ] = None,
 ) -> None:
     """Print what a policy allows, and what each kind of reply can reveal under it."""
     from client import policy as policies
     from client.gate import explain as words
+    from client.gate.tighten import tighten_policy
+    from common.config import load_config
 
     loaded = policies.load_policy(policy)
+    if run is not None:
+        loaded = tighten_policy(loaded, load_config(run).federation.site_policy)
     for line in words.describe_policy(loaded):
         typer.echo(wrap_line(line, "- "))
     typer.echo("\nSettings with which a coordinator could select people\n")
