@@ -22,7 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from common.certificates import days_left, read_certificates
 from common.errors import ConfigError
+from common.files import write_atomically
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SERVER_DAYS = 397
@@ -73,7 +75,7 @@ def create_credentials(folder: Path, hosts: Sequence[str], *, days: int = SERVER
         present, absent = (files.ca, ca_key_file) if files.ca.exists() else (ca_key_file, files.ca)
         raise ConfigError(f"{present} exists but {absent} does not: restore it, or move both away")
     if files.ca.exists():
-        ca, ca_key = _certificates(files.ca)[0], _private_key(ca_key_file)
+        ca, ca_key = read_certificates(files.ca)[0], _private_key(ca_key_file)
         if ca.public_key() != ca_key.public_key() or not isinstance(ca_key, ec.EllipticCurvePrivateKey):
             raise ConfigError(f"{ca_key_file} does not belong to {files.ca}: restore the pair, or move both away")
     else:
@@ -88,11 +90,44 @@ def create_credentials(folder: Path, hosts: Sequence[str], *, days: int = SERVER
     return files
 
 
+def renew_credentials(folder: Path, hosts: Sequence[str] = (), *, days: int = SERVER_DAYS) -> Credentials:
+    """Write a new server certificate and key, signed by the folder's authority, in place of the present ones.
+
+    The present ones stay as `server.pem.old` and `server.key.old`. Hospitals need nothing new: the authority stays.
+
+    Args:
+        folder: where `create_credentials` wrote.
+        hosts: names and addresses that hospitals dial; none: those of the present certificate.
+        days: how long the new certificate is valid.
+
+    Raises:
+        ConfigError: there is no certificate to renew, or no authority that can sign, or it ends too soon.
+    """
+    files, ca_key_file = Credentials.in_folder(folder), folder / "ca.key"
+    hosts = hosts or list_alternative_names(read_certificates(files.certificate)[0])
+    ca, ca_key = read_certificates(files.ca)[0], _private_key(ca_key_file)
+    if ca.public_key() != ca_key.public_key() or not isinstance(ca_key, ec.EllipticCurvePrivateKey):
+        raise ConfigError(f"{ca_key_file} does not belong to {files.ca}: restore the pair")
+    if (left := days_left(ca)) < days:
+        raise ConfigError(f"{files.ca} ends in {left:.0f} days: give --days below that, or make a new authority")
+    key = ec.generate_private_key(ec.SECP384R1())
+    certificate = _server_certificate(key, ca, ca_key, [*hosts, *LOOPBACK], days)
+    new = {files.key: _pem(key), files.certificate: certificate.public_bytes(serialization.Encoding.PEM)}
+    for path in new:
+        old = path.with_name(path.name + ".old")
+        old.unlink(missing_ok=True)
+        write_private(old, path.read_bytes())
+    for path, content in new.items():
+        with write_atomically(path, durable=True) as part:
+            write_private(part, content)
+    return files
+
+
 def check_credentials(credentials: Credentials, hosts: Sequence[str] = (), *, now: datetime | None = None) -> None:
     """Raise `ConfigError` if these files cannot serve `hosts` and the loopback address over TLS."""
     now = now or datetime.now(UTC)
-    authorities = _certificates(credentials.ca)
-    certificate, *chain = _certificates(credentials.certificate)
+    authorities = read_certificates(credentials.ca)
+    certificate, *chain = read_certificates(credentials.certificate)
     key = _private_key(credentials.key)
     if certificate.public_key() != key.public_key():
         raise ConfigError(f"{credentials.key} is not the key of {credentials.certificate}: name the matching pair")
@@ -234,13 +269,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-
-
-def _certificates(path: Path) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(_read(path))
-    except ValueError:
-        raise ConfigError(f"{path} holds no PEM certificate: name the right file") from None
 
 
 def _private_key(path: Path) -> PrivateKeyTypes:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from common.errors import UsageError, WardroundError, describe_unexpected
-from experiments.cli import approval, audit, bench, data, evaluate, federation, privacy, score, site
+from experiments.cli import approval, audit, bench, data, doctor, evaluate, federation, privacy, score, site
 from experiments.cli.report_summary import print_summary
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(bench.app, name="bench")
 app.command("score")(score.score_command)
 app.command("evaluate")(evaluate.evaluate_command)
+app.command("doctor")(doctor.doctor_command)
 
 Settings = data.Settings
 Config = Annotated[Path, typer.Argument(help="A YAML file, or the name of an experiment, such as synthetic.")]
@@ -184,32 +185,6 @@ def compare_command(
         except OSError as error:
             raise DataError(f"cannot write {out}: {error.strerror}") from None
         console.print(f"comparison: {files[-1]}", soft_wrap=True, highlight=False)
-
-
-@app.command("doctor")
-def doctor_command() -> None:
-    """Show the versions and devices of this machine, and which engines can run on it."""
-    import shutil
-
-    import torch
-
-    from common.processes import find_command
-    from common.provenance import installed_versions
-    from experiments.engines.ray_runtime import require_ray
-
-    for name, version in installed_versions().items():
-        typer.echo(f"{name:14} {version}")
-    typer.echo(f"{'device':14} {'cuda' if torch.cuda.is_available() else 'cpu'}, {os.cpu_count()} cores")
-    typer.echo(f"{'engine local':14} ready")
-    try:
-        require_ray()
-        typer.echo(f"{'engine ray':14} ready")
-    except UsageError as error:
-        typer.echo(f"{'engine ray':14} {error}")
-    commands = ("flower-superlink", "flower-supernode", "flwr")
-    missing = [command for command in commands if not shutil.which(find_command(command))]
-    state = f"missing programs: {', '.join(missing)}" if missing else "ready"
-    typer.echo(f"{'engine federation':14} {state}")
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError
-from server.credentials import Credentials, check_credentials, create_credentials
+from server.credentials import Credentials, check_credentials, create_credentials, renew_credentials
 
 HOST = "coordinator.example.org"
 
@@ -91,3 +91,36 @@ def test_missing_and_damaged_files_are_named(made: Credentials, tmp_path: Path, 
 def test_a_url_is_no_host(tmp_path: Path, host: str) -> None:
     with pytest.raises(ConfigError, match="is no host name or address"):
         create_credentials(tmp_path, [host])
+
+
+def test_a_certificate_is_renewed_and_hospitals_need_nothing_new(tmp_path: Path) -> None:
+    files = create_credentials(tmp_path, ["fl.example.org", "10.0.0.7"], days=5)
+    before = {path: path.read_bytes() for path in (files.ca, files.certificate, files.key)}
+    assert renew_credentials(tmp_path, days=100) == files
+    assert files.ca.read_bytes() == before[files.ca]
+    assert files.key.read_bytes() != before[files.key]
+    assert (tmp_path / "server.pem.old").read_bytes() == before[files.certificate]
+    assert (tmp_path / "server.key.old").read_bytes() == before[files.key]
+    for key in (files.key, tmp_path / "server.key.old"):
+        assert key.stat().st_mode & 0o777 == 0o600
+    check_credentials(files, ["fl.example.org", "10.0.0.7"], now=datetime.now(UTC) + timedelta(days=99))
+    renew_credentials(tmp_path, ["other.example.org"])
+    check_credentials(files, ["other.example.org"])
+    with pytest.raises(ConfigError, match=r"does not name fl\.example\.org"):
+        check_credentials(files, ["fl.example.org"])
+
+
+def test_what_cannot_be_renewed_is_left_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        renew_credentials(tmp_path)
+    files = create_credentials(tmp_path, [])
+    before = files.certificate.read_bytes()
+    with pytest.raises(ConfigError, match="ends in 3650 days: give --days below that"):
+        renew_credentials(tmp_path, days=4000)
+    (tmp_path / "ca.key").write_bytes(files.key.read_bytes())
+    with pytest.raises(ConfigError, match="does not belong to"):
+        renew_credentials(tmp_path)
+    (tmp_path / "ca.key").unlink()
+    with pytest.raises(ConfigError, match="cannot read"):
+        renew_credentials(tmp_path)
+    assert files.certificate.read_bytes() == before

@@ -298,7 +298,7 @@ def test_synth_list_describe_doctor(wardround, tmp_path: Path, experiment: Path)
     ]
     doctor = wardround("doctor")
     assert doctor.code == 0
-    assert "engine local   ready" in doctor.out
+    assert "ok    engine local       ready" in doctor.out
     assert "torch" in doctor.out
 
 
