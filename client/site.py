@@ -102,7 +102,8 @@ def read_site(context: SiteContext, reduced_config: str) -> Site:
         source = datasets.open_site_source(config, _require_data(context))
         own_split = context.policy.split == "own"
         wanted = config.sites if not own_split else config.sites.model_copy(update={"split": "published"})
-        patients, dropped = splits.drop_shared_persons(source.patients(), wanted)
+        everyone = [item for item in source.patients() if context.people is None or item.person in context.people]
+        patients, dropped = splits.drop_shared_persons(everyone, wanted)
         name, ids = str(context.site), tuple(sorted(patient.id for patient in patients))
     cohort = source.read(ids)
     synthetic = source.card.synthetic or cohort.synthetic

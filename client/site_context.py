@@ -25,6 +25,7 @@ class SiteContext:
         data: the hospital's data folder; None in a simulation.
         index: number of the simulated site, from 0.
         count: how many sites are simulated.
+        people: the only people whose recordings are read, to compare answers with and without someone; None: everyone.
         state: folder of what must last from message to message: ledger, local layers. Ignored when comparing contexts,
             as are the two below.
         server: the server that the hospital's node is connected to, HOST:PORT; empty in a simulation.
@@ -36,6 +37,7 @@ class SiteContext:
     data: Path | None = None
     index: int = 0
     count: int = 0
+    people: frozenset[str] | None = None
     state: Path | None = field(default=None, compare=False)
     server: str = field(default="", compare=False)
     server_run: str = field(default="", compare=False)

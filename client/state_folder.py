@@ -32,9 +32,7 @@ def claim_state_folder(folder: Path, site: str) -> Iterator[None]:
     Raises:
         ConfigError: the folder is another site's, or another client uses it now.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for path in (folder, *(item for item in folder.rglob("*") if item.is_dir() and not item.is_symlink())):
-        path.chmod(path.stat().st_mode & 0o700)
+    files.make_private_folder(folder)
     owner = folder / "site"
     with (folder / "lock").open("a+", encoding="utf-8") as lock:
         os.chmod(lock.fileno(), 0o600)

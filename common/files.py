@@ -31,6 +31,13 @@ def escape_file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", lambda match: f"%{ord(match[0]):02x}", name)
 
 
+def make_private_folder(folder: Path) -> None:
+    """Create a folder, and let nobody but its owner read it and the folders in it, whatever they allowed before."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path in (folder, *(item for item in folder.rglob("*") if item.is_dir() and not item.is_symlink())):
+        path.chmod(path.stat().st_mode & 0o700)
+
+
 def temporary_path(path: Path) -> Path:
     """Return a hidden, unused path in the folder of `path`, to write to before `replace_file`."""
     return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")

@@ -66,6 +66,17 @@ def clean_text(text: str, limit: int = MAX_TEXT) -> str:
     return "".join(character for character in lines[0] if not is_unsafe(character))[:limit]
 
 
+def escape_formula(text: str) -> str:
+    """Return a text as a cell of a table that spreadsheets open: one that would be a formula begins with an apostrophe.
+
+    OWASP, "CSV Injection": a cell that begins with =, +, -, @, a tab or a carriage return may be run as a formula.
+
+    >>> escape_formula("=1+1"), escape_formula("north")
+    ("'=1+1", 'north')
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def check_json(text: str) -> None:
     """Check a JSON text before it is parsed into types.
 

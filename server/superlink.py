@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.errors import ConfigError, EngineError
+from common.files import make_private_folder
 from common.processes import ProcessTree, check_site_name, find_command, require_free_port, to_toml
 from server.credentials import Credentials, check_credentials
 from server.site_registry import REGISTRY_VARIABLE, read_registry, registry_path, write_registry
@@ -146,7 +147,7 @@ class SuperLink:
             named = [] if self.host in ("0.0.0.0", "::") else [self.host]
             check_credentials(self.credentials, named)
         require_free_port(self.host, self.port)
-        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(self.state)  # its database holds what sites sent
         variables = dict(self._variables or {})
         if self.credentials is not None:  # sites have registered keys, by which the ServerApp knows them
             variables[REGISTRY_VARIABLE] = str(registry_path(self.state.resolve()))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -23,6 +23,9 @@ from common.errors import ConfigError
 Accountant = Literal["rdp", "prv"]
 RENYI_ORDERS = (*(1 + x / 10 for x in range(1, 100)), *range(11, 64), 80, 96, 128, 192, 256, 384, 512, 768, 1024)
 """Rényi orders: Opacus's own, and larger ones, which give the smallest bound where epsilon is far below 1."""
+MAX_GRID_POINTS = 1 << 24
+"""Most points of the numerical composition's grid, which takes some arrays of so many doubles. Little noise over many
+steps needs billions; the Rényi bound stands then."""
 MAX_NOISE_MULTIPLIER = 1e5
 """Largest noise, in clipping norms, that `solve_noise` tries."""
 
@@ -81,6 +84,8 @@ def _epsilon(history: tuple[GaussianSteps, ...], delta: float, method: Accountan
         if method == "rdp":
             return bound
         error = min(0.01, max(1e-5, 0.002 * bound))
+        if not count_grid_points(history, delta, error) <= MAX_GRID_POINTS:
+            return bound
         prv = PRVAccountant()
         prv.history = charges
         try:
@@ -88,6 +93,22 @@ def _epsilon(history: tuple[GaussianSteps, ...], delta: float, method: Accountan
         except (ValueError, RuntimeError, MemoryError, OverflowError):  # out of its numerical range
             return bound
     return min(bound, composed) if math.isfinite(composed) and composed >= 0 else bound  # both are upper bounds
+
+
+def count_grid_points(history: Sequence[GaussianSteps], delta: float, error: float) -> float:
+    """Return how many points the numerical composition's grid has, as Opacus's PRVAccountant makes it.
+
+    Args:
+        history: what is composed.
+        delta: of the epsilon that is wanted.
+        error: the largest error of that epsilon.
+    """
+    from opacus.accountants.analysis.prv import PoissonSubsampledGaussianPRV, compute_safe_domain_size
+
+    steps = [count for _, _, count in history]
+    variables = [PoissonSubsampledGaussianPRV(q, sigma) for q, sigma, _ in history]
+    reach = float(compute_safe_domain_size(variables, steps, error, delta / 1000))
+    return 2 * reach * math.sqrt(sum(steps) * math.log(12_000 / delta) / 2) / error
 
 
 @lru_cache(maxsize=64)

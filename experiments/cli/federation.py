@@ -38,6 +38,7 @@ def run_server(
 
     host, port = split_address(listen)
     credentials = Credentials.in_folder(state.resolve())
+    os.umask(0o077)  # what hospitals send is not for other users of this machine
     with interrupt_on_signals(), SuperLink(state.resolve(), credentials, host=host, port=port) as link:
         typer.echo(f"serving on {listen}, log in {link.log}; Ctrl-C stops it")
         while link.poll() is None:

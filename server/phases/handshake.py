@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from flwr.serverapp import Grid
 
@@ -43,7 +44,7 @@ def run_handshake(
 
     Raises:
         EngineError: too few sites came, or a named one did not.
-        ConfigError: the sites hold different tasks, or two have one name.
+        ConfigError: no task is held by more than half of the sites, or two have one name.
     """
     federation = Federation()
     limit = config.federation.connect_timeout
@@ -95,7 +96,11 @@ def run_handshake(
         there = ", ".join(sorted(federation.reports))
         raise ConfigError(f"sites.external: {unknown[0]} is not in the federation, which has {there}")
     federation.external = frozenset(config.sites.external)
-    federation.task = _agree_on_task(federation)
+    federation.task, others = _agree_on_task(federation, need, wanted)
+    for site in others:
+        del federation.reports[site]
+        refused[site] = "it holds another task than most sites: give it the same data options and version"
+    federation.names = {node: name for node, name in federation.names.items() if name in federation.reports}
     return federation, refused
 
 
@@ -176,16 +181,18 @@ def find_handshake_fault(reply: HandshakeReply) -> str:
     return "" if report.fingerprint == task.fingerprint() else "its fingerprint is not its task's"
 
 
-def _agree_on_task(federation: Federation) -> Task:
-    """Return the task that all sites hold.
+def _agree_on_task(federation: Federation, need: int, wanted: AbstractSet[str]) -> tuple[Task, list[str]]:
+    """Return the task that more than half of the sites hold, and the sites that hold another.
 
     Raises:
-        ConfigError: they hold different ones.
+        ConfigError: no task is held by so many, or the run cannot start without the others.
     """
     sites_by_print: dict[str, list[str]] = {}
     for site, report in sorted(federation.reports.items()):
         sites_by_print.setdefault(report.fingerprint, []).append(site)
-    if len(sites_by_print) > 1:
+    most = max(sites_by_print.values(), key=len)
+    others = sorted(set(federation.reports) - set(most))
+    if others and (len(most) <= len(others) or len(most) < need or set(others) & wanted):
         sides = " against ".join(", ".join(sites) for sites in sites_by_print.values())
         raise ConfigError(f"the sites hold different tasks: {sides}; give them the same data options and version")
-    return next(iter(federation.reports.values())).task
+    return federation.reports[most[0]].task, others

@@ -47,6 +47,17 @@ def test_good_site_names() -> None:
         check_site_name(name)
 
 
+def test_a_state_folder_that_others_can_read_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = tmp_path / "state" / "flower"
+    inner.mkdir(parents=True)
+    for path in (tmp_path / "state", inner):
+        path.chmod(0o755)
+    monkeypatch.setattr("server.superlink.ProcessTree", lambda *_, **__: None)
+    monkeypatch.setattr(SuperLink, "_answers", lambda self: True)
+    SuperLink(tmp_path / "state", None, port=find_free_port()).start()
+    assert [path.stat().st_mode & 0o777 for path in (tmp_path / "state", inner)] == [0o700, 0o700]
+
+
 def test_command_lines(tmp_path: Path) -> None:
     link = SuperLink(tmp_path, Credentials.in_folder(tmp_path), host="0.0.0.0", port=8443)
     line = link.command()

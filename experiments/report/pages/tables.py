@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
 from common.metrics.patient_counts import count_patients
 from common.metrics.registry import CALIBRATION_METRICS
+from common.untrusted import escape_formula
 from experiments.report.document.report import Report
 from experiments.report.document.results import Subset
 from experiments.report.text.findings import describe_privacy, describe_status, explain_missing_test
@@ -42,14 +43,19 @@ def render_csv(report: Report) -> str:
     """Return sites.csv: one line per model, subset of patients, hospital, class and metric.
 
     `class` is empty for metrics over all classes; `value`, `low` and `high` have all digits and are empty if the metric
-    cannot be computed. Every line carries the notices, because lines are copied without their table.
+    cannot be computed. Every line carries the notices, because lines are copied without their table. A name that a
+    spreadsheet would take for a formula begins with an apostrophe.
     """
     out = io.StringIO()
     lines = csv.writer(out, lineterminator="\n")
     lines.writerow(CSV_HEADER)
     notice = " ".join(format_notice(item) for item in report.notices)
     synthetic = "yes" if report.has("synthetic") else "no"
-    lines.writerows((*row, synthetic, notice) for row in _list_rows(report))
+    names = CSV_HEADER.index("metric")  # the columns before it are names, some of them hospitals'
+    lines.writerows(
+        (*(escape_formula(str(name)) for name in row[:names]), *row[names:], synthetic, escape_formula(notice))
+        for row in _list_rows(report)
+    )
     return out.getvalue()
 
 

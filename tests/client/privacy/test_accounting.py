@@ -118,3 +118,30 @@ def test_sums_and_steps_compose_as_in_googles_accountant(sums: float, q: float, 
     assert compute_epsilon(history, 1e-5, "prv") == pytest.approx(tight, rel=0.005)
     solved = solve_noise(exact, 1e-5, q, steps, "rdp", (GaussianSteps(1.0, sums, 1),))
     assert solved == pytest.approx(sigma, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "history",
+    [[GaussianSteps(0.01, 0.3, 100_000)], [GaussianSteps(1.0, 0.3, 10_000)], [GaussianSteps(1e-3, 0.3, 10**9)]],
+)
+def test_little_noise_over_many_steps_is_bounded_without_a_grid_of_gigabytes(
+    history: list[GaussianSteps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from opacus.accountants import PRVAccountant
+
+    monkeypatch.setattr(PRVAccountant, "get_epsilon", lambda *_, **__: pytest.fail("this would not fit into memory"))
+    assert compute_epsilon(history, 1e-5, "prv") == compute_epsilon(history, 1e-5, "rdp") > 100
+
+
+def test_the_grid_is_counted_as_it_is_made() -> None:
+    from opacus.accountants import PRVAccountant
+    from opacus.accountants.analysis.prv import PoissonSubsampledGaussianPRV
+
+    history = (GaussianSteps(0.05, 1.1, 400), GaussianSteps(1.0, 4.0, 1))
+    made = PRVAccountant()._get_domain(
+        prvs=[PoissonSubsampledGaussianPRV(q, sigma) for q, sigma, _ in history],
+        num_self_compositions=[400, 1],
+        eps_error=0.01,
+        delta_error=1e-8,
+    )
+    assert accounting.count_grid_points(history, 1e-5, 0.01) == pytest.approx(made.size, abs=4)

@@ -402,11 +402,34 @@ def test_two_sites_of_one_name_are_refused_before_training() -> None:
     assert {request.kind for _, request in grid.sent} == {"handshake"}
 
 
-def test_sites_of_different_tasks_are_refused_before_training(tmp_path: Path) -> None:
-    other = type(tiny.TASK)(**{**tiny.TASK.__dict__, "rate_hz": 250.0})
-    grid = FakeGrid([hello("east"), hello("north"), hello("south", other)])
-    with pytest.raises(ConfigError, match="different tasks: east, north against south"):
-        lead(grid, tiny.run_config(), tmp_path)
+OTHER_TASK = type(tiny.TASK)(**{**tiny.TASK.__dict__, "rate_hz": 250.0})
+
+
+def test_a_site_of_another_task_than_most_is_left_out_by_name() -> None:
+    grid = FakeGrid([hello("south", OTHER_TASK), hello("east"), hello("north")])
+    federation, refused = run_handshake(grid, tiny.run_config(), quiet)
+    assert refused == {"south": "it holds another task than most sites: give it the same data options and version"}
+    assert sorted(federation.reports) == sorted(federation.names.values()) == ["east", "north"]
+    assert federation.task == tiny.TASK
+
+
+@pytest.mark.parametrize(
+    ("scripts", "more"),
+    [
+        ([hello("east"), hello("south", OTHER_TASK)], {}),
+        ([hello("east"), hello("north"), hello("south", OTHER_TASK)], {"federation__min_sites": 3}),
+        (
+            [hello("east"), hello("north"), hello("south", OTHER_TASK)],
+            {"federation__expect": ["east", "north", "south"]},
+        ),
+    ],
+)
+def test_sites_of_different_tasks_are_refused_before_training(
+    scripts: list[Script], more: dict[str, Any], tmp_path: Path
+) -> None:
+    grid = FakeGrid(scripts)
+    with pytest.raises(ConfigError, match=r"different tasks: east.* against south"):
+        lead(grid, tiny.run_config(**more), tmp_path)
     assert {request.kind for _, request in grid.sent} == {"handshake"}
     assert outcome(tmp_path)["status"] == "failed"
 

@@ -27,6 +27,17 @@ def _printed(report, width: int = 100) -> str:
     return out.file.getvalue()
 
 
+def test_a_name_that_a_spreadsheet_would_run_is_a_text(make_run) -> None:
+    report = build_report(make_run())
+    model = report.federated
+    sites = {"=cmd|'/C calc'!A0" if site == "north" else site: item for site, item in model.sites.items()}
+    model = model.model_copy(update={"sites": sites})
+    lines = _lines(report.model_copy(update={"models": (model,)}))
+    names = {line["site"] for line in lines}
+    assert "'=cmd|'/C calc'!A0" in names
+    assert not any(value.startswith(("=", "@", "+")) for line in lines for value in line.values())
+
+
 def test_csv_holds_every_figure_with_all_digits(make_run) -> None:
     report = build_report(make_run())
     lines = _lines(report)
