@@ -138,15 +138,15 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
     if isinstance(request, ValidateRequest) and privacy.on and privacy.validation != "unprotected":
         raise SiteError("policy: a private run chooses nothing on validation patients (privacy.validation)")
     if isinstance(request, FinalTestRequest):
-        of_tests = policy.max_tested_models_per_run, policy.max_tested_models_per_month
-        register.ask(run, "a test", digest_question(request), *of_tests)
+        test_limits = policy.max_tested_models_per_run, policy.max_tested_models_per_month
+        register.ask(run, "a test", digest_question(request), *test_limits)
     elif isinstance(request, LatentRequest):
         if not allows(policy, LATENT_SUMS):
             raise SiteError(f"policy: latent sums are this hospital's to allow (allowed_settings: {LATENT_SUMS})")
         register.ask(run, "latent sums", digest_question(request), 1, policy.max_tested_models_per_month)
     else:
-        of_rounds = policy.max_rounds_per_run, policy.max_rounds_per_month
-        register.ask(run, "validation", digest_question(request), *of_rounds)
+        round_limits = policy.max_rounds_per_run, policy.max_rounds_per_month
+        register.ask(run, "validation", digest_question(request), *round_limits)
 
 
 def check_layers(policy: SitePolicy, site: Site, request: TrainRequest) -> None:

@@ -1,7 +1,7 @@
 """A hospital's approvals: which runs somebody there has allowed, for how long and how often.
 
 A run is known by the fingerprint of its configuration (common/config.py): a changed configuration asks anew. An
-approval holds for some days and for a number of runs, which are told apart by their ids. One JSON file in the site's
+approval holds for some days and for a number of runs, which their ids distinguish. One JSON file in the site's
 state folder, readable by its owner alone; processes take turns by a lock.
 """
 
@@ -51,7 +51,7 @@ class Approval(Section):
         words: what it asks of the hospital, one sentence a line.
         config: the configuration, as JSON.
         server: the server that asked.
-        asked: when it asked first, seconds since 1970.
+        requested: when it asked first, seconds since 1970.
         decided: when somebody decided; 0: nobody has.
         user: the operating system's user who decided.
         until: when the approval ends.
@@ -64,7 +64,7 @@ class Approval(Section):
     words: tuple[str, ...] = ()
     config: str = ""
     server: str = ""
-    asked: float = 0.0
+    requested: float = 0.0
     decided: float = 0.0
     user: str = ""
     until: float = 0.0
@@ -105,12 +105,12 @@ class ApprovalFile:
             DataError: the file is damaged.
         """
         try:
-            found = _FILE.validate_json(self.path.read_bytes())
+            result = _FILE.validate_json(self.path.read_bytes())
         except FileNotFoundError:
             return {}
         except (OSError, ValidationError):
             raise DataError(f"{self.path} is damaged: restore it, or move it away to have every run ask anew") from None
-        return dict(sorted(found.items(), key=lambda item: item[1].asked))
+        return dict(sorted(result.items(), key=lambda item: item[1].requested))
 
     @contextmanager
     def change(self) -> Iterator[dict[str, Approval]]:
@@ -143,14 +143,14 @@ class ApprovalFile:
         Raises:
             ConfigError: none does, or several.
         """
-        found = [fingerprint for fingerprint in self.read() if fingerprint.startswith(prefix)]
-        if len(prefix) < SHORTEST_PREFIX or len(found) != 1:
-            count = "none" if not found else f"{len(found)}"
+        result = [fingerprint for fingerprint in self.read() if fingerprint.startswith(prefix)]
+        if len(prefix) < SHORTEST_PREFIX or len(result) != 1:
+            count = "none" if not result else f"{len(result)}"
             raise ConfigError(
                 f"{count} of the runs here has a configuration {prefix!r}: give at least {SHORTEST_PREFIX} digits of "
                 "one that wardround site pending lists"
             )
-        return found[0]
+        return result[0]
 
 
 def get_approval_file(state: Path, site: str) -> ApprovalFile:
@@ -253,13 +253,13 @@ def _build_pending(context: SiteContext, config: RunConfig, known: Approvals, no
     if sum(other.status == "pending" for other in known.values()) >= MAX_PENDING:
         raise SiteError(f"policy: {MAX_PENDING} runs already wait for this hospital's approval")
     return Approval(
-        name=config.name, words=tuple(describe_run(context, config)), config=text, server=context.server, asked=now
+        name=config.name, words=tuple(describe_run(context, config)), config=text, server=context.server, requested=now
     )
 
 
 def _drop_old(known: dict[str, Approval], now: float) -> None:
     """Forget runs that nobody decided on for a long time, and approvals that ended as long ago."""
     for fingerprint, approval in list(known.items()):
-        last = {"pending": approval.asked, "approved": approval.until, "declined": now}[approval.status]
+        last = {"pending": approval.requested, "approved": approval.until, "declined": now}[approval.status]
         if now - last > PENDING_SECONDS:
             del known[fingerprint]

@@ -108,7 +108,7 @@ class AuditLog:
         Raises:
             DataError: the log cannot be read.
         """
-        found = [] if entries is None else entries
+        result = [] if entries is None else entries
         try:
             with self._lock(os.O_RDONLY) as file:
                 head, content = self._read_head(), _read_all(file)
@@ -117,7 +117,7 @@ class AuditLog:
         except OSError as error:
             raise DataError(f"cannot read the audit log {self.path}: {error.strerror or error}") from None
         lines = content.split(b"\n")[:-1]  # what follows the last line's end was never written whole
-        return _verify_lines(lines, found) or _compare_head(found, head) or _compare_noted(found, noted)
+        return _verify_lines(lines, result) or _compare_head(result, head) or _compare_noted(result, noted)
 
     @contextmanager
     def _lock(self, flags: int = os.O_RDWR | os.O_CREAT | os.O_APPEND) -> Iterator[int]:
@@ -207,30 +207,30 @@ def _read_tail(file: int, size: int) -> bytes:
 def _verify_lines(lines: Sequence[bytes], entries: list[AuditEntry]) -> str:
     """Return what is wrong with the first line that does not continue the chain; `entries` gets those before it."""
     previous = INITIAL_HASH
-    for place, line in enumerate(lines, start=1):
+    for position, line in enumerate(lines, start=1):
         try:
             entry = AuditEntry.from_line(line)
         except DataError as error:
-            return f"line {place} was changed: {error}"
+            return f"line {position} was changed: {error}"
         if entry.hash != entry.digest():
-            return f"line {place} was changed: its hash is that of another content"
-        if entry.number != place:
-            return _explain_number(place, entry.number, lines[place:])
+            return f"line {position} was changed: its hash is that of another content"
+        if entry.number != position:
+            return _explain_number(position, entry.number, lines[position:])
         if entry.previous != previous:
-            return f"line {place - 1} was replaced: line {place} follows another one"
+            return f"line {position - 1} was replaced: line {position} follows another one"
         entries.append(entry)
         previous = entry.hash
     return ""
 
 
-def _explain_number(place: int, number: int, later: Iterable[bytes]) -> str:
-    if number < place:
-        return f"line {place} was inserted or moved: it is numbered {number}"
+def _explain_number(position: int, number: int, later: Iterable[bytes]) -> str:
+    if number < position:
+        return f"line {position} was inserted or moved: it is numbered {number}"
     for line in later:
         with suppress(DataError):
-            if AuditEntry.from_line(line).number == place:
-                return f"line {place} was moved: line {number} stands in its place"
-    missing = f"line {place} was" if number == place + 1 else f"lines {place} to {number - 1} were"
+            if AuditEntry.from_line(line).number == position:
+                return f"line {position} was moved: line {number} stands in its place"
+    missing = f"line {position} was" if number == position + 1 else f"lines {position} to {number - 1} were"
     return f"{missing} removed: line {number} stands there"
 
 

@@ -27,8 +27,8 @@ def replace_rare_values(cohort: Cohort, floor: int) -> Cohort:
     """
     if floor <= 1 or not len(cohort.y):
         return cohort
-    for known, asked, done in _last:
-        if known is cohort and asked == floor:
+    for known, requested, done in _last:
+        if known is cohort and requested == floor:
             return done
     person = np.unique(np.asarray(cohort.persons, dtype=object)[cohort.patient], return_inverse=True)[1]
     features = cohort.features.copy()

@@ -181,10 +181,9 @@ class Register:
     ) -> npt.NDArray[np.int64]:
         """Return the number of people to report for each group: the earlier answer for a group that differs by few.
 
-        A group of fewer than `floor` people, or of nobody, gives SMALL, so that nobody's presence shows. Every other answer
-        is some people off, always the same for the same people, so that sums and differences of several answers do not
-        give the size of a group of few (the cell key method: Fraser and Wooton 2005, UNECE work session on statistical
-        data confidentiality).
+        A group of fewer than `floor` people, or of nobody, gives SMALL. Every other answer is some people off, always
+        the same for the same people, so that several answers do not give the size of a group of few (the cell key
+        method: Fraser and Wooton 2005, UNECE work session on statistical data confidentiality).
 
         Args:
             dataset: the data set's name.
@@ -324,8 +323,6 @@ def draw_offset(secret: bytes, group: npt.NDArray[np.bool_], floor: int) -> int:
 
 def draw_error(secret: bytes, group: npt.NDArray[np.bool_], deviation: float) -> int:
     """Return by how many people an answer about a group is off: at most 4 deviations, the same for the same group."""
-    if not deviation:
-        return 0
     members = np.flatnonzero(group).astype(np.int64).tobytes()
     key = hmac.new(secret, b"error" + members, hashlib.sha256).digest()
     drawn = np.random.default_rng(int.from_bytes(key[:16], "big")).normal()

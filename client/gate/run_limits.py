@@ -64,9 +64,9 @@ def check_method(policy: SitePolicy, request: ModelRequest) -> None:
     if ANY in policy.allowed_strategies:
         return
     name, method = request.config.federation.strategy.name, request.method
-    asked = {"control": method.control, "pull": method.pull is not None, "local": bool(method.local)}
+    requested = {"control": method.control, "pull": method.pull is not None, "local": bool(method.local)}
     for what, strategies in KEEPING_STRATEGIES.items():
-        if asked[what] and name not in strategies:
+        if requested[what] and name not in strategies:
             raise SiteError(f"policy: the strategy {name} does not do what this message asks for ({what})")
 
 

@@ -58,15 +58,15 @@ def tighten_policy(own: SitePolicy, wanted: Mapping[str, Any]) -> SitePolicy:
     if not wanted:
         return own
     try:
-        asked = validate_settings(SitePolicy, wanted, "federation.site_policy")
+        requested = validate_settings(SitePolicy, wanted, "federation.site_policy")
     except ConfigError as error:
         raise SiteError(clean_text(str(error))) from None
     if refused := sorted(set(wanted) & set(OWN)):
         raise SiteError(f"federation.site_policy: {refused[0]} is each hospital's own: leave it out")
-    changes = {key: _choose_stricter(key, getattr(own, key), getattr(asked, key)) for key in wanted}
+    changes = {key: _choose_stricter(key, getattr(own, key), getattr(requested, key)) for key in wanted}
     if "max_epsilon" in wanted and own.max_epsilon is None:  # what holds where a policy names no limit
-        changes["max_epsilon"] = _choose_smaller(own.default_max_epsilon, asked.max_epsilon)
-        if asked.max_epsilon is None:
+        changes["max_epsilon"] = _choose_smaller(own.default_max_epsilon, requested.max_epsilon)
+        if requested.max_epsilon is None:
             del changes["max_epsilon"]
     try:
         return validate_settings(SitePolicy, lists_to_tuples({**dict(own), **changes}), "federation.site_policy")
@@ -74,7 +74,7 @@ def tighten_policy(own: SitePolicy, wanted: Mapping[str, Any]) -> SitePolicy:
         raise SiteError(clean_text(str(error))) from None
 
 
-def _choose_stricter(key: str, own: Any, asked: Any) -> Any:
+def _choose_stricter(key: str, own: Any, requested: Any) -> Any:
     rules: tuple[tuple[tuple[str, ...], Callable[[Any, Any], Any]], ...] = (
         (SMALLER, _choose_smaller),
         (FALSE, lambda one, other: one and other),
@@ -83,7 +83,7 @@ def _choose_stricter(key: str, own: Any, asked: Any) -> Any:
         (tuple(STRICT_VALUES), lambda one, other: STRICT_VALUES[key] if STRICT_VALUES[key] in (one, other) else one),
     )
     (rule,) = (rule for keys, rule in rules if key in keys)
-    return rule(own, asked)
+    return rule(own, requested)
 
 
 def _choose_smaller(one: float | None, other: float | None) -> float | None:

@@ -28,8 +28,8 @@ def pending_command(
     """Print the runs that wait for this hospital's approval: what they train, spend and send."""
     from client.gate.approvals import get_approval_file
 
-    found = get_approval_file(state / "runs", site).read()
-    chosen = {key: each for key, each in found.items() if everything or each.status == "pending"}
+    result = get_approval_file(state / "runs", site).read()
+    chosen = {key: each for key, each in result.items() if everything or each.status == "pending"}
     if as_json:
         typer.echo(json.dumps({key: _to_json(each) for key, each in chosen.items()}, indent=1))
         return
@@ -54,24 +54,24 @@ def approve_command(
     """Let a run take place, for some days; a policy's approval_days may make it fewer."""
     from client.gate.approvals import decide, get_approval_file
 
-    found = get_approval_file(state / "runs", site).find(fingerprint)
-    approval = decide(_open_context(site, state), found, True, days=days, runs=runs, reason=reason)
-    typer.echo(f"{found[:12]}  {approval.name}: {describe_status(approval)}")
+    result = get_approval_file(state / "runs", site).find(fingerprint)
+    approval = decide(_open_context(site, state), result, True, days=days, runs=runs, reason=reason)
+    typer.echo(f"{result[:12]}  {approval.name}: {describe_status(approval)}")
 
 
 def refuse_command(fingerprint: Fingerprint, site: SiteName, state: StateFolder, reason: Reason = "") -> None:
     """Decline a run, also one that was approved; it is refused until it is approved."""
     from client.gate.approvals import decide, get_approval_file
 
-    found = get_approval_file(state / "runs", site).find(fingerprint)
-    approval = decide(_open_context(site, state), found, False, reason=reason)
-    typer.echo(f"{found[:12]}  {approval.name}: {describe_status(approval)}")
+    result = get_approval_file(state / "runs", site).find(fingerprint)
+    approval = decide(_open_context(site, state), result, False, reason=reason)
+    typer.echo(f"{result[:12]}  {approval.name}: {describe_status(approval)}")
 
 
 def describe_status(approval: Approval) -> str:
     """Return in words whether a run waits or was decided on, and until when that holds."""
     if approval.status == "pending":
-        return f"waits since {_format_time(approval.asked)}" + (
+        return f"waits since {_format_time(approval.requested)}" + (
             f", asked by {approval.server}" if approval.server else ""
         )
     decided = f"{approval.status} by {approval.user} on {_format_time(approval.decided)}"

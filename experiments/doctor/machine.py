@@ -78,26 +78,28 @@ def check_memory() -> Iterator[Check]:
     """Check the memory that is free now."""
     memory = psutil.virtual_memory()
     free = memory.available / GIB
-    found = f"{free:.1f} of {memory.total / GIB:.1f} GiB are free"
+    result = f"{free:.1f} of {memory.total / GIB:.1f} GiB are free"
     if free < TOO_LITTLE_MEMORY:
-        yield fail("memory", found, f"at least {TOO_LITTLE_MEMORY} GiB are needed beside the data: end other programs")
+        yield fail(
+            "memory", result, f"at least {TOO_LITTLE_MEMORY} GiB are needed besides the data: end other programs"
+        )
     elif free < LITTLE_MEMORY:
-        yield warn("memory", found, f"below {LITTLE_MEMORY:g} GiB large data or models may not fit")
+        yield warn("memory", result, f"below {LITTLE_MEMORY:g} GiB large data or models may not fit")
     else:
-        yield ok("memory", found)
+        yield ok("memory", result)
 
 
 def check_disk(folder: Path) -> Iterator[Check]:
     """Check the disk that a folder is on, or will be."""
     present = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
     free = shutil.disk_usage(present).free / GIB
-    found = f"{free:.1f} GiB are free for {folder}"
+    result = f"{free:.1f} GiB are free for {folder}"
     if free < TOO_LITTLE_DISK:
-        yield fail("disk", found, "free the disk: what cannot be written down is refused, and nothing is trained")
+        yield fail("disk", result, "free the disk: what cannot be written down is refused, and nothing is trained")
     elif free < LITTLE_DISK:
-        yield warn("disk", found, f"below {LITTLE_DISK:g} GiB prepared data and logs may fill it")
+        yield warn("disk", result, f"below {LITTLE_DISK:g} GiB prepared data and logs may fill it")
     else:
-        yield ok("disk", found)
+        yield ok("disk", result)
 
 
 def check_device() -> Iterator[Check]:

@@ -47,7 +47,7 @@ def _ask_scaling(coordinator: Coordinator, site: Site) -> Scaling:
     """Return the scaling that the hospital's sums give; where it gives none, the true one, which helps the attack."""
     reply = coordinator.ask(ScalingRequest(coordinator.set(data__scaling="standard")))
     sums = reply.sums if isinstance(reply, ScalingReply) else compute_input_moments(site.train)
-    return fit_standard_scaling(sums)
+    return fit_standard_scaling(dict(sums))
 
 
 def _most_varied(values: Floats) -> int:
@@ -59,14 +59,16 @@ def attack_rank_table(coordinator: Coordinator, whole: Site) -> AttackResult:
     config = coordinator.set(**LINEAR, data__scaling="quantile")
     site = load_site(coordinator.context, config)
     values = site.train.features.astype(np.float64)
-    column, found, alone = _most_varied(values), 0, 0
+    column, matches, alone = _most_varied(values), 0, 0
     weights = _first_weights(config, site)
     for value in np.unique(values[:, column])[:12]:
         centre, spread = np.zeros(values.shape[1]), np.full(values.shape[1], 20.0)
         centre[column] = value - 0.25
         ranks = np.zeros((values.shape[1], RANK_BINS), np.float32)
-        place = rank_bins(np.float32([[value]]), centre[column : column + 1], spread[column : column + 1])[0, 0]
-        ranks[column, place] = 1.0
+        position = rank_bins(
+            np.asarray([[value]], dtype=np.float32), centre[column : column + 1], spread[column : column + 1]
+        )[0, 0]
+        ranks[column, position] = 1.0
         sent = Scaling(centre, spread, ranks).to_bytes()
         run = secrets.token_hex(16)
         reply = coordinator.ask(TrainRequest(config, round=1, weights=weights, scaling=sent, run_id=run))
@@ -74,8 +76,8 @@ def attack_rank_table(coordinator: Coordinator, whole: Site) -> AttackResult:
         alone += len(who) == 1
         if len(who) == 1 and isinstance(reply, TrainReply):
             net = _change(reply, weights)[1, column] * len(values) / 0.5
-            found += round(float(net)) == 2 * int(site.train.y[who[0]]) - 1
-    return coordinator.result("one value alone in a rank table", found, alone)
+            matches += round(float(net)) == 2 * int(site.train.y[who[0]]) - 1
+    return coordinator.result("one value alone in a rank table", matches, alone)
 
 
 def _change(reply: TrainReply, weights: Weights) -> Floats:
@@ -88,7 +90,7 @@ def attack_rare_code(coordinator: Coordinator, whole: Site) -> AttackResult:
     config = coordinator.set(**LINEAR, data__scaling="standard")
     site = load_site(coordinator.context, config)
     scaling, values = _ask_scaling(coordinator, site), site.train.features
-    weights, found, alone = _first_weights(config, site), 0, 0
+    weights, matches, alone = _first_weights(config, site), 0, 0
     reply = coordinator.ask(
         TrainRequest(config, round=1, weights=weights, scaling=scaling.to_bytes(), run_id=secrets.token_hex(16))
     )
@@ -104,8 +106,8 @@ def attack_rare_code(coordinator: Coordinator, whole: Site) -> AttackResult:
             own = _change(reply, weights)[1, column] * scaling.spread[column] + scaling.centre[column] * bias
             other = float(kinds[count.argmax()])
             net = (own - other * bias) * len(values) / 0.5 / (float(kinds[count.argmin()]) - other)
-            found += abs(float(net) - truth) < 0.3
-    return coordinator.result("a rare code in an honest update", found, alone)
+            matches += abs(float(net) - truth) < 0.3
+    return coordinator.result("a rare code in an honest update", matches, alone)
 
 
 def attack_layer_columns(coordinator: Coordinator, whole: Site) -> AttackResult:
@@ -121,8 +123,8 @@ def attack_layer_columns(coordinator: Coordinator, whole: Site) -> AttackResult:
         if len(ordered) < 5 or (scaled[:, column] == ordered[-1]).sum() != 1:
             continue
         run, first = secrets.token_hex(16), _first_weights(config, site)
-        asked = {"scaling": scaling.to_bytes(), "run_id": run}
-        coordinator.ask(TrainRequest(config, round=1, weights=first, **asked))
+        sent = scaling.to_bytes()
+        coordinator.ask(TrainRequest(config, round=1, weights=first, scaling=sent, run_id=run))
         crafted = {name: np.zeros_like(value) for name, value in first.items()}
         into, bias = (next(n for n in first if n.startswith("body") and n.endswith(end)) for end in ("weight", "bias"))
         middle, gap = (ordered[-1] + ordered[-2]) / 2, (ordered[-1] - ordered[-2]) / 2
@@ -131,7 +133,7 @@ def attack_layer_columns(coordinator: Coordinator, whole: Site) -> AttackResult:
         crafted[bias][: wide + 1] = -SMALL / gap * middle
         for unit in range(wide):
             crafted[into][unit, unit] += SMALL * 0.02
-        reply = coordinator.ask(TrainRequest(config, round=2, weights=crafted, **asked))
+        reply = coordinator.ask(TrainRequest(config, round=2, weights=crafted, scaling=sent, run_id=run))
         if isinstance(reply, TrainReply):
             update = _change(reply, crafted)[1]
             with np.errstate(divide="ignore", invalid="ignore"):

@@ -95,12 +95,12 @@ def read_annotation_file(path: Path) -> AnnotationFile:
     if any(words[at:]):
         raise DataError(f"{path}: there is more after its end mark, such as a second file: fetch it again")
     resolution = _read_resolution(path, [note for code, note in zip(codes, notes, strict=True) if code == _NOTE])
-    kept = [i for i, code in enumerate(codes) if code != _NOTE or times[i]]
+    retained = [i for i, code in enumerate(codes) if code != _NOTE or times[i]]
     return AnnotationFile(
-        np.asarray([times[i] for i in kept], dtype=np.int64),
-        np.asarray([list_symbols().get(codes[i], "") for i in kept], dtype="<U1"),
-        np.asarray([channels[i] for i in kept], dtype=np.int64),
-        tuple(notes[i] for i in kept),
+        np.asarray([times[i] for i in retained], dtype=np.int64),
+        np.asarray([list_symbols().get(codes[i], "") for i in retained], dtype="<U1"),
+        np.asarray([channels[i] for i in retained], dtype=np.int64),
+        tuple(notes[i] for i in retained),
         resolution,
     )
 

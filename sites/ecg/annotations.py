@@ -35,7 +35,7 @@ SAME_BEAT_SECONDS = 0.2
 """Annotations within this time are of one beat: ventricles cannot be excited again so soon (Pan, Tompkins 1985, IEEE
 TBME 32(3):230-236). The shortest interval between two beats of the MIT-BIH Arrhythmia Database is 0.25 s."""
 MIN_RESOLUTION = 50.0
-"""Ticks per second. A coarser clock does not tell which wave a beat is."""
+"""Ticks per second. A coarser clock does not show which wave a beat is."""
 MAX_LATE_BEATS, MAX_LATE_SECONDS = 2, 2.0
 """More or later beats after the end of the signal show that the annotations belong to another recording."""
 

@@ -69,7 +69,7 @@ def test_a_new_run_waits_and_is_written_down_in_words(north: SiteContext) -> Non
     assert waits(north, handshake())
     ((fingerprint, approval),) = known(north).items()
     assert fingerprint == fingerprint_config(tiny.run_config())
-    assert (approval.status, approval.server, approval.asked, approval.used) == (
+    assert (approval.status, approval.server, approval.requested, approval.used) == (
         "pending",
         "fl.example.org:443",
         NOW,
@@ -79,7 +79,7 @@ def test_a_new_run_waits_and_is_written_down_in_words(north: SiteContext) -> Non
     path = get_approval_file(north.state or Path(), "north").path
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert waits(north, handshake(), NOW + 9)
-    assert known(north)[fingerprint].asked == NOW
+    assert known(north)[fingerprint].requested == NOW
 
 
 def test_an_approved_run_goes_on_and_a_changed_one_asks_anew(
