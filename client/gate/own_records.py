@@ -53,9 +53,9 @@ def check_records(register: Register, dataset: str, source: Source, cohort: Coho
         stored: dict[str, dict[str, str]] = {options: {}}
         for read_with, person, digest in connection.execute(query, (dataset,)):
             stored.setdefault(read_with, {})[person] = digest
-    result = digest_people(cohort, secret)
-    fresh = set(result) - set(stored[options])
-    _compare(stored[options], result)
+    digests = digest_people(cohort, secret)
+    fresh = set(digests) - set(stored[options])
+    _compare(stored[options], digests)
     if not fresh:
         return
     if len(stored) > MAX_READINGS:
@@ -64,15 +64,15 @@ def check_records(register: Register, dataset: str, source: Source, cohort: Coho
         if other != options and fresh & set(known):
             again = replace(source, options=type(source.options).model_validate_json(other)).read(cohort.patients)
             _compare(known, digest_people(again, secret))
-    rows = [(dataset, options, person, result[person]) for person in sorted(fresh)]
+    rows = [(dataset, options, person, digests[person]) for person in sorted(fresh)]
     with register.open() as connection:
         connection.executemany("INSERT OR IGNORE INTO contents VALUES (?, ?, ?, ?)", rows)
 
 
-def _compare(known: dict[str, str], result: dict[str, str]) -> None:
-    changed = sum(known.get(person, digest) != digest for person, digest in result.items())
+def _compare(known: dict[str, str], digests: dict[str, str]) -> None:
+    changed = sum(known.get(person, digest) != digest for person, digest in digests.items())
     if changed:
-        log.error("the records of %d of %d people are not what they were", changed, len(result))
+        log.error("the records of %d of %d people are not what they were", changed, len(digests))
         raise SiteError(CHANGED)
 
 

@@ -27,8 +27,8 @@ def replace_rare_values(cohort: Cohort, floor: int) -> Cohort:
     """
     if floor <= 1 or not len(cohort.y):
         return cohort
-    for known, requested, done in _last:
-        if known is cohort and requested == floor:
+    for earlier, minimum, done in _last:
+        if earlier is cohort and minimum == floor:
             return done
     person = np.unique(np.asarray(cohort.persons, dtype=object)[cohort.patient], return_inverse=True)[1]
     features = cohort.features.copy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,16 +60,16 @@ def attack_rank_table(coordinator: Coordinator, whole: Site) -> AttackResult:
     config = coordinator.set(**LINEAR, data__scaling="quantile")
     site = load_site(coordinator.context, config)
     values = site.train.features.astype(np.float64)
-    column, matches, alone = _most_varied(values), 0, 0
+    column, recovered_count, alone = _most_varied(values), 0, 0
     weights = _first_weights(config, site)
     for value in np.unique(values[:, column])[:12]:
         centre, spread = np.zeros(values.shape[1]), np.full(values.shape[1], 20.0)
         centre[column] = value - 0.25
         ranks = np.zeros((values.shape[1], RANK_BINS), np.float32)
-        position = rank_bins(
-            np.asarray([[value]], dtype=np.float32), centre[column : column + 1], spread[column : column + 1]
+        value_bin = rank_bins(
+            np.asarray([[value]], np.float32), centre[column : column + 1], spread[column : column + 1]
         )[0, 0]
-        ranks[column, position] = 1.0
+        ranks[column, value_bin] = 1.0
         sent = Scaling(centre, spread, ranks).to_bytes()
         run = secrets.token_hex(16)
         reply = coordinator.ask(TrainRequest(config, round=1, weights=weights, scaling=sent, run_id=run))
@@ -76,8 +77,8 @@ def attack_rank_table(coordinator: Coordinator, whole: Site) -> AttackResult:
         alone += len(who) == 1
         if len(who) == 1 and isinstance(reply, TrainReply):
             net = _change(reply, weights)[1, column] * len(values) / 0.5
-            matches += round(float(net)) == 2 * int(site.train.y[who[0]]) - 1
-    return coordinator.result("one value alone in a rank table", matches, alone)
+            recovered_count += round(float(net)) == 2 * int(site.train.y[who[0]]) - 1
+    return coordinator.result("one value alone in a rank table", recovered_count, alone)
 
 
 def _change(reply: TrainReply, weights: Weights) -> Floats:
@@ -90,7 +91,7 @@ def attack_rare_code(coordinator: Coordinator, whole: Site) -> AttackResult:
     config = coordinator.set(**LINEAR, data__scaling="standard")
     site = load_site(coordinator.context, config)
     scaling, values = _ask_scaling(coordinator, site), site.train.features
-    weights, matches, alone = _first_weights(config, site), 0, 0
+    weights, recovered_count, alone = _first_weights(config, site), 0, 0
     reply = coordinator.ask(
         TrainRequest(config, round=1, weights=weights, scaling=scaling.to_bytes(), run_id=secrets.token_hex(16))
     )
@@ -106,8 +107,8 @@ def attack_rare_code(coordinator: Coordinator, whole: Site) -> AttackResult:
             own = _change(reply, weights)[1, column] * scaling.spread[column] + scaling.centre[column] * bias
             other = float(kinds[count.argmax()])
             net = (own - other * bias) * len(values) / 0.5 / (float(kinds[count.argmin()]) - other)
-            matches += abs(float(net) - truth) < 0.3
-    return coordinator.result("a rare code in an honest update", matches, alone)
+            recovered_count += abs(float(net) - truth) < 0.3
+    return coordinator.result("a rare code in an honest update", recovered_count, alone)
 
 
 def attack_layer_columns(coordinator: Coordinator, whole: Site) -> AttackResult:
@@ -122,9 +123,9 @@ def attack_layer_columns(coordinator: Coordinator, whole: Site) -> AttackResult:
         ordered = np.unique(scaled[:, column])
         if len(ordered) < 5 or (scaled[:, column] == ordered[-1]).sum() != 1:
             continue
-        run, first = secrets.token_hex(16), _first_weights(config, site)
-        sent = scaling.to_bytes()
-        coordinator.ask(TrainRequest(config, round=1, weights=first, scaling=sent, run_id=run))
+        first = _first_weights(config, site)
+        request = TrainRequest(config, round=1, weights=first, scaling=scaling.to_bytes(), run_id=secrets.token_hex(16))
+        coordinator.ask(request)
         crafted = {name: np.zeros_like(value) for name, value in first.items()}
         into, bias = (next(n for n in first if n.startswith("body") and n.endswith(end)) for end in ("weight", "bias"))
         middle, gap = (ordered[-1] + ordered[-2]) / 2, (ordered[-1] - ordered[-2]) / 2
@@ -133,7 +134,7 @@ def attack_layer_columns(coordinator: Coordinator, whole: Site) -> AttackResult:
         crafted[bias][: wide + 1] = -SMALL / gap * middle
         for unit in range(wide):
             crafted[into][unit, unit] += SMALL * 0.02
-        reply = coordinator.ask(TrainRequest(config, round=2, weights=crafted, scaling=sent, run_id=run))
+        reply = coordinator.ask(replace(request, round=2, weights=crafted))
         if isinstance(reply, TrainReply):
             update = _change(reply, crafted)[1]
             with np.errstate(divide="ignore", invalid="ignore"):
