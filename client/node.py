@@ -12,14 +12,14 @@ import hashlib
 import logging
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from client.fleet import Delivery, FleetSession, NodeRefused, RunEnded, ServerUnavailable, read_head, write_head
 from client.supernode import NodeSettings, check_server, require_settings_only
 from client.worker_channel import Parcel
-from client.worker_process import WorkerProcess
+from client.worker_process import WorkerLink, WorkerProcess
 from common import files
 from common.errors import EngineError
 
@@ -42,15 +42,13 @@ class Node:
     Args:
         settings: who and where.
         log: file for the output of the worker; default: `supernode.log` in the state folder.
-        variables: further environment variables of the worker.
+        worker: a worker that another user runs; None: one is started here.
     """
 
-    def __init__(
-        self, settings: NodeSettings, *, log: Path | None = None, variables: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, settings: NodeSettings, *, log: Path | None = None, worker: WorkerLink | None = None) -> None:
         self.settings = settings
         self.log = log or settings.state / "supernode.log"
-        self.worker = WorkerProcess(settings.node_config, settings.state, self.log, variables)
+        self.worker = worker or WorkerProcess(settings.node_config, settings.state, self.log)
         self._session: FleetSession | None = None
         self._refusals: dict[int, str] = {}
 
@@ -99,7 +97,7 @@ class Node:
         """
         s = self.settings
         check_server(s.superlink, s.ca)
-        self.worker.start()
+        self.worker.keep_running()
         self._session = FleetSession(s.superlink, s.ca, s.key)
         try:
             node = self._session.open(self._read_open_session())

@@ -118,13 +118,15 @@ def is_crowded() -> bool:
     return count_loaded_sites() > MAX_SITES
 
 
-def serve_worker(channel: Connection, app: ClientApp = client_app) -> None:
+def serve_worker(
+    channel: Connection, node_config: Mapping[str, str | int | float | bool], app: ClientApp = client_app
+) -> None:
     """Answer requests with an app until the SuperNode closes the channel.
 
     Raises:
         ChannelClosed: always, in the end.
     """
-    worker, sending = Worker(receive_parcel(channel).fields, app), threading.Lock()
+    worker, sending = Worker(node_config, app), threading.Lock()
     threading.Thread(target=_show_life, args=(channel, sending), daemon=True, name="sign of life").start()
     skip_compiler()
     importlib.import_module("client.requests")  # slow to import, so before the first message
@@ -154,8 +156,9 @@ def main() -> None:
     end_with_parent(parent)
     os.umask(0o077)
     start_logging()
+    channel = Connection(number)
     with suppress(ChannelClosed, KeyboardInterrupt):
-        serve_worker(Connection(number))
+        serve_worker(channel, receive_parcel(channel).fields)
 
 
 if __name__ == "__main__":

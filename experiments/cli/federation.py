@@ -123,19 +123,74 @@ def run_client(
     state: Annotated[
         Path, typer.Option(help="Folder for this hospital's own state: logs, privacy ledger, local layers of runs.")
     ] = Path(".wardround/client"),
+    worker_socket: Annotated[
+        Path | None, typer.Option(help="Socket of a worker that runs under another user; --data is that worker's.")
+    ] = None,
+    worker_user: Annotated[str, typer.Option(help="The user that this worker runs under.")] = "",
 ) -> None:
-    """Run a hospital's client until Ctrl-C, or the command below."""
+    """Run a hospital's client until Ctrl-C, or one of the commands below."""
     if context.invoked_subcommand:
         return
-    if not site or data is None or not superlink:
-        raise ConfigError("wardround client needs --site NAME, --data DIR and --superlink HOST:PORT")
+    if not site or (data is None) == (worker_socket is None) or not superlink:
+        raise ConfigError(
+            "wardround client needs --site NAME, --superlink HOST:PORT, and --data DIR or --worker-socket PATH"
+        )
+    if bool(worker_socket) != bool(worker_user):
+        raise ConfigError("--worker-socket and --worker-user belong together")
     from client.node import Node
-    from client.policy import load_policy
     from client.state_folder import claim_state_folder
     from client.supernode import NodeSettings
-    from common.errors import DataError
+    from client.worker_socket import WorkerSocket, find_user
     from common.log_format import rotate_log, start_logging
     from common.processes import interrupt_on_signals
+
+    config = read_site_settings(site, data, policy, state) if data is not None else {}
+    settings = NodeSettings(site, superlink, ca.resolve(), key.resolve(), state.resolve(), config)
+    worker = WorkerSocket(worker_socket.resolve(), find_user(worker_user)) if worker_socket is not None else None
+    os.umask(0o077)  # what a client writes is its hospital's alone
+    with interrupt_on_signals(), claim_state_folder(state.resolve(), site):
+        node = Node(settings, worker=worker)
+        rotate_log(node.log)
+        start_logging(node.log)
+        node.run(say=typer.echo)
+
+
+@client_app.command("worker")
+def client_worker(
+    site: Annotated[str, typer.Option(help="This hospital's name.")],
+    data: Annotated[Path, typer.Option(help="The folder that holds this hospital's data.")],
+    socket: Annotated[Path, typer.Option(help="The socket to listen on.")],
+    node_user: Annotated[str, typer.Option(help="The user that the node runs under; no other is served.")],
+    policy: Annotated[Path | None, typer.Option(help="What this hospital allows (YAML).")] = None,
+    state: Annotated[
+        Path, typer.Option(help="Folder for this hospital's own state: privacy ledger, local layers of runs.")
+    ] = Path(".wardround/worker"),
+) -> None:
+    """Run the part of a client that reads the data under a user of its own, without any network, until Ctrl-C."""
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
+    from client.state_folder import claim_state_folder
+    from client.worker import serve_worker
+    from client.worker_socket import find_user, serve_socket
+    from common.log_format import start_logging
+    from common.processes import interrupt_on_signals
+
+    config = read_site_settings(site, data, policy, state)
+    user = find_user(node_user)
+    os.umask(0o077)
+    with interrupt_on_signals(), claim_state_folder(state.resolve(), site):
+        start_logging()
+        typer.echo(f"{site}: waiting for the node of user {node_user} at {socket}")
+        serve_socket(socket.resolve(), user, lambda channel: serve_worker(channel, config))
+
+
+def read_site_settings(site: str, data: Path, policy: Path | None, state: Path) -> dict[str, str | int | float | bool]:
+    """Return the settings of a hospital's site, as client/site_context.py reads them.
+
+    Raises:
+        UsageError: the data folder is missing, or the policy is wrong.
+    """
+    from client.policy import load_policy
+    from common.errors import DataError
 
     if not data.is_dir():
         raise DataError(f"no data folder {data}: give the folder that holds this hospital's data")
@@ -144,10 +199,4 @@ def run_client(
     config |= {"state": str(state.resolve() / "runs"), "server": superlink}
     if policy is not None:
         config["policy"] = str(policy.resolve())
-    settings = NodeSettings(site, superlink, ca.resolve(), key.resolve(), state.resolve(), config)
-    os.umask(0o077)  # what a client writes is its hospital's alone
-    with interrupt_on_signals(), claim_state_folder(state.resolve(), site):
-        node = Node(settings)
-        rotate_log(node.log)
-        start_logging(node.log)
-        node.run(say=typer.echo)
+    return config

@@ -128,7 +128,7 @@ def serve(channel: Connection, monkeypatch: pytest.MonkeyPatch, **changes: Any) 
 
     def run() -> None:
         with pytest.raises(ChannelClosed):
-            worker.serve_worker(channel, echo)  # type: ignore[arg-type]
+            worker.serve_worker(channel, NODE, echo)  # type: ignore[arg-type]
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -138,7 +138,6 @@ def serve(channel: Connection, monkeypatch: pytest.MonkeyPatch, **changes: Any) 
 def test_the_worker_serves_until_the_channel_closes(monkeypatch: pytest.MonkeyPatch, forgotten: list[int]) -> None:
     here, there = Pipe()
     thread = serve(there, monkeypatch, ALIVE_SECONDS=0.05, is_crowded=lambda: True, skip_compiler=lambda: None)
-    send_parcel(here, Parcel("settings", NODE))
     kinds = []
     send_parcel(here, ask(RecordDict()))
     while not {"ready", "reply", "alive"} <= set(kinds):
@@ -153,7 +152,6 @@ def test_the_worker_serves_until_the_channel_closes(monkeypatch: pytest.MonkeyPa
 def test_an_idle_worker_forgets_the_patients(monkeypatch: pytest.MonkeyPatch, forgotten: list[int]) -> None:
     here, there = Pipe()
     thread = serve(there, monkeypatch, IDLE_SECONDS=0.01, skip_compiler=lambda: None)
-    send_parcel(here, Parcel("settings", NODE))
     assert receive_parcel(here).kind == "ready"
     while not forgotten:
         threading.Event().wait(0.01)

@@ -12,7 +12,7 @@ import wfdb
 
 from sites.ecg import recordings
 from tests.sites.ecg.odd_records import BEATS, RATE, SAMPLES, OddRecord, ecg
-from tests.sites.ecg.test_odd_records import expect_all_beats, refusal, score
+from tests.sites.ecg.odd_record_checks import expect_all_beats, refusal, score
 
 Values = npt.NDArray[np.int64]
 

@@ -112,7 +112,7 @@ def test_a_wrong_option_is_named(given: dict[str, Any], said: str) -> None:
 
 def test_real_sites_are_never_shifted(hospitals: Path) -> None:
     with pytest.raises(ConfigError, match="shift is for simulations only"):
-        config.parse_config({"shift": {"*": {}}, "federation": {"engine": "federation"}})
+        config.parse_config({"shift": {"*": {}}, "federation": {"engine": "federation", "address": "h:1", "ca": "x"}})
     run = config.parse_config({"data": {"path": str(hospitals)}, "shift": {"*": {"gain": {"factor": 2.0}}}})
     with pytest.raises(SiteError, match="a real hospital's data stay as they are"):
         load_site(SiteContext(SitePolicy(), site="north", data=hospitals / "north"), run)
