@@ -136,10 +136,10 @@ def find_version_fault(record: Mapping[str, Any], other: str, own: str) -> str:
     protocol, release, here = record.get("protocol"), record.get("release"), identify_release()
     stated = clean_text(release, 60) if isinstance(release, str) and release else "unknown"
     if type(protocol) is not int or protocol != PROTOCOL:
-        displayed = clean_text(repr(protocol), 40)
+        quoted = clean_text(repr(protocol), 40)
         return (
-            f"{other} speaks protocol {displayed} (release {stated}), {own} {PROTOCOL} (release {here}): install the "
-            "same release at both ends"
+            f"{other} speaks protocol {quoted} (release {stated}), {own} {PROTOCOL} (release {here}): install the same "
+            "release at both ends"
         )
     if release != here:
         return f"{other} runs release {stated}, {own} {here}: install the same release at both ends"

@@ -25,7 +25,7 @@ class PendingApprovals:
     def update(
         self,
         refused: Mapping[str, str],
-        requested: set[int],
+        contacted: set[int],
         joined: set[int],
         registered: Mapping[int, str] | None,
         now: float,
@@ -34,14 +34,14 @@ class PendingApprovals:
 
         Args:
             refused: why each site does not take part.
-            requested: the nodes that were just asked.
+            contacted: the nodes that were just asked.
             joined: the nodes that take part.
             registered: the site that each node's key was registered for; None: no registry is kept.
             now: the time.
         """
-        self._nodes = {node: site for node, site in self._nodes.items() if node not in requested}
+        self._nodes = {node: site for node, site in self._nodes.items() if node not in contacted}
         waiting = {site for site, why in refused.items() if why.startswith(WAITS_FOR_APPROVAL)}
-        for node in requested - joined:
+        for node in contacted - joined:
             # without a registry a node's name is not known: any that waits may be at it, and asking twice is harmless
             names = waiting if registered is None else waiting & {registered.get(node, "")}
             if names:

@@ -1,7 +1,7 @@
 """A hospital's approvals: which runs somebody there has allowed, for how long and how often.
 
 A run is known by the fingerprint of its configuration (common/config.py): a changed configuration asks anew. An
-approval holds for some days and for a number of runs, which their ids distinguish. One JSON file in the site's
+approval holds for some days and for a number of runs, which are distinguished by their ids. One JSON file in the site's
 state folder, readable by its owner alone; processes take turns by a lock.
 """
 
@@ -105,12 +105,12 @@ class ApprovalFile:
             DataError: the file is damaged.
         """
         try:
-            result = _FILE.validate_json(self.path.read_bytes())
+            approvals_by_fingerprint = _FILE.validate_json(self.path.read_bytes())
         except FileNotFoundError:
             return {}
         except (OSError, ValidationError):
             raise DataError(f"{self.path} is damaged: restore it, or move it away to have every run ask anew") from None
-        return dict(sorted(result.items(), key=lambda item: item[1].requested))
+        return dict(sorted(approvals_by_fingerprint.items(), key=lambda item: item[1].requested))
 
     @contextmanager
     def change(self) -> Iterator[dict[str, Approval]]:
@@ -143,14 +143,14 @@ class ApprovalFile:
         Raises:
             ConfigError: none does, or several.
         """
-        result = [fingerprint for fingerprint in self.read() if fingerprint.startswith(prefix)]
-        if len(prefix) < SHORTEST_PREFIX or len(result) != 1:
-            count = "none" if not result else f"{len(result)}"
+        matches = [fingerprint for fingerprint in self.read() if fingerprint.startswith(prefix)]
+        if len(prefix) < SHORTEST_PREFIX or len(matches) != 1:
+            count = "none" if not matches else f"{len(matches)}"
             raise ConfigError(
                 f"{count} of the runs here has a configuration {prefix!r}: give at least {SHORTEST_PREFIX} digits of "
                 "one that wardround site pending lists"
             )
-        return result[0]
+        return matches[0]
 
 
 def get_approval_file(state: Path, site: str) -> ApprovalFile:

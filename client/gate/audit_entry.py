@@ -134,9 +134,9 @@ class AuditEntry:
             parts.append(f"asked by {self.server} as its run {self.server_run or 'without number'}")
         if self.event == "released":
             parts.append(self._describe_content())
-        for number, run_epsilon, total_epsilon, delta in self.charges:
+        for number, epsilon_run, epsilon, delta in self.charges:
             parts.append(
-                f"charge {number}: epsilon {run_epsilon:.4g} of the run, {total_epsilon:.4g} of all at delta {delta:g}"
+                f"charge {number}: epsilon {epsilon_run:.4g} of the run, {epsilon:.4g} of all at delta {delta:g}"
             )
         if self.user:
             parts.append(f"by {self.user}")

@@ -108,7 +108,7 @@ class AuditLog:
         Raises:
             DataError: the log cannot be read.
         """
-        result = [] if entries is None else entries
+        intact_entries = [] if entries is None else entries
         try:
             with self._lock(os.O_RDONLY) as file:
                 head, content = self._read_head(), _read_all(file)
@@ -117,7 +117,11 @@ class AuditLog:
         except OSError as error:
             raise DataError(f"cannot read the audit log {self.path}: {error.strerror or error}") from None
         lines = content.split(b"\n")[:-1]  # what follows the last line's end was never written whole
-        return _verify_lines(lines, result) or _compare_head(result, head) or _compare_noted(result, noted)
+        return (
+            _verify_lines(lines, intact_entries)
+            or _compare_head(intact_entries, head)
+            or _compare_noted(intact_entries, noted)
+        )
 
     @contextmanager
     def _lock(self, flags: int = os.O_RDWR | os.O_CREAT | os.O_APPEND) -> Iterator[int]:

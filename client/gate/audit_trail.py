@@ -161,7 +161,7 @@ class AuditTrail:
             entry,
             reason=reason,
             kind=request.kind,
-            run=getattr(request, "run_id", ""),
+            run=clean_text(getattr(request, "run_id", ""), 64),
             round=getattr(request, "round", 0),
             server=context.server,
             server_run=context.server_run,

@@ -36,7 +36,7 @@ STRICT_VALUES = {"start_weights": "seed", "approval": "required"}
 """Keys with two values: the stricter one."""
 OWN = (
     "split", "test_share", "validation_share", "min_training_patients", "min_cell_patients", "min_unit_patients",
-    "update_noise", "round_counts_to", "counts", "counts_epsilon", "hours", "time_zone",
+    "update_noise", "round_counts_to", "count_noise", "counts", "counts_epsilon", "hours", "time_zone",
 )  # fmt: skip
 """Keys that a run cannot touch."""
 
@@ -61,7 +61,7 @@ def tighten_policy(own: SitePolicy, wanted: Mapping[str, Any]) -> SitePolicy:
         requested = validate_settings(SitePolicy, wanted, "federation.site_policy")
     except ConfigError as error:
         raise SiteError(clean_text(str(error))) from None
-    if refused := sorted(set(wanted) & set(OWN)):
+    if refused := sorted(set(wanted) - {*SMALLER, *FALSE, *TRUE, *COMMON, *STRICT_VALUES}):
         raise SiteError(f"federation.site_policy: {refused[0]} is each hospital's own: leave it out")
     changes = {key: _choose_stricter(key, getattr(own, key), getattr(requested, key)) for key in wanted}
     if "max_epsilon" in wanted and own.max_epsilon is None:  # what holds where a policy names no limit

@@ -28,8 +28,8 @@ def pending_command(
     """Print the runs that wait for this hospital's approval: what they train, spend and send."""
     from client.gate.approvals import get_approval_file
 
-    result = get_approval_file(state / "runs", site).read()
-    chosen = {key: each for key, each in result.items() if everything or each.status == "pending"}
+    known = get_approval_file(state / "runs", site).read()
+    chosen = {key: each for key, each in known.items() if everything or each.status == "pending"}
     if as_json:
         typer.echo(json.dumps({key: _to_json(each) for key, each in chosen.items()}, indent=1))
         return
@@ -54,18 +54,18 @@ def approve_command(
     """Let a run take place, for some days; a policy's approval_days may make it fewer."""
     from client.gate.approvals import decide, get_approval_file
 
-    result = get_approval_file(state / "runs", site).find(fingerprint)
-    approval = decide(_open_context(site, state), result, True, days=days, runs=runs, reason=reason)
-    typer.echo(f"{result[:12]}  {approval.name}: {describe_status(approval)}")
+    whole = get_approval_file(state / "runs", site).find(fingerprint)
+    approval = decide(_open_context(site, state), whole, True, days=days, runs=runs, reason=reason)
+    typer.echo(f"{whole[:12]}  {approval.name}: {describe_status(approval)}")
 
 
 def refuse_command(fingerprint: Fingerprint, site: SiteName, state: StateFolder, reason: Reason = "") -> None:
     """Decline a run, also one that was approved; it is refused until it is approved."""
     from client.gate.approvals import decide, get_approval_file
 
-    result = get_approval_file(state / "runs", site).find(fingerprint)
-    approval = decide(_open_context(site, state), result, False, reason=reason)
-    typer.echo(f"{result[:12]}  {approval.name}: {describe_status(approval)}")
+    whole = get_approval_file(state / "runs", site).find(fingerprint)
+    approval = decide(_open_context(site, state), whole, False, reason=reason)
+    typer.echo(f"{whole[:12]}  {approval.name}: {describe_status(approval)}")
 
 
 def describe_status(approval: Approval) -> str:

@@ -39,7 +39,7 @@ def doctor_command(
     else:
         width = max(len(check.topic) for check in checks)
         for check in checks:
-            text = f"{check.result}: {check.advice}" if check.advice else check.result
+            text = f"{check.finding}: {check.advice}" if check.advice else check.finding
             typer.echo(wrap_line(text, f"{check.level:4}  {check.topic:{width}}  "))
         warned = sum(check.level == "warn" for check in checks)
         typer.echo(f"{len(checks)} checks: {len(failed)} failed, {warned} warnings")

@@ -24,29 +24,29 @@ class Check:
     Attributes:
         topic: what was checked.
         level: whether it is in order.
-        result: what was found, in one line.
+        finding: what was found, in one line.
         advice: what to do; empty where nothing is to be done.
     """
 
     topic: str
     level: Level
-    result: str
+    finding: str
     advice: str = ""
 
 
-def ok(topic: str, result: str) -> Check:
+def ok(topic: str, finding: str) -> Check:
     """Return a check that found everything in order."""
-    return Check(topic, "ok", result)
+    return Check(topic, "ok", finding)
 
 
-def warn(topic: str, result: str, advice: str) -> Check:
+def warn(topic: str, finding: str, advice: str) -> Check:
     """Return a check that found something that may become a problem."""
-    return Check(topic, "warn", result, advice)
+    return Check(topic, "warn", finding, advice)
 
 
-def fail(topic: str, result: str, advice: str) -> Check:
+def fail(topic: str, finding: str, advice: str) -> Check:
     """Return a check that found what keeps the federation from working, or from being safe."""
-    return Check(topic, "fail", result, advice)
+    return Check(topic, "fail", finding, advice)
 
 
 def run_checks(checks: Iterable[tuple[str, Callable[[], Iterable[Check]]]]) -> list[Check]:
@@ -56,8 +56,8 @@ def run_checks(checks: Iterable[tuple[str, Callable[[], Iterable[Check]]]]) -> l
         try:
             results += check()
         except WardroundError as error:
-            result, colon, advice = str(error).partition(": ")
-            results.append(fail(topic, result, advice) if colon else fail(topic, str(error), "see above"))
+            finding, colon, advice = str(error).partition(": ")
+            results.append(fail(topic, finding, advice) if colon else fail(topic, str(error), "see above"))
         except Exception as error:
             results.append(fail(topic, f"the check broke: unexpected {describe_unexpected(error)}", "report this"))
     return results
@@ -102,7 +102,7 @@ def check_certificate(topic: str, path: Path, advice: str) -> Check:
     """Check how long a certificate is valid; `advice` says how to renew it."""
     certificate = read_certificates(path)[0]
     left = days_left(certificate)
-    result = f"{path} ends on {certificate.not_valid_after_utc:%Y-%m-%d}, in {left:.0f} days"
+    finding = f"{path} ends on {certificate.not_valid_after_utc:%Y-%m-%d}, in {left:.0f} days"
     if left < 0:
         return fail(topic, f"{path} ended on {certificate.not_valid_after_utc:%Y-%m-%d}", advice)
-    return warn(topic, result, advice) if left < WARNING_DAYS else ok(topic, result)
+    return warn(topic, finding, advice) if left < WARNING_DAYS else ok(topic, finding)

@@ -77,8 +77,8 @@ def check_service(state: Path) -> Iterator[Check]:
     host = service.address.rpartition(":")[0].strip("[]")
     yield ok("server", f"runs as process {service.pid} on {service.address}, release {service.release}")
     if host not in LOOPBACK:
-        result = f"it listens on {host}, and its control interface has no login"
-        yield fail("address", result, "listen on 127.0.0.1 and put a reverse proxy before it")
+        finding = f"it listens on {host}, and its control interface has no login"
+        yield fail("address", finding, "listen on 127.0.0.1 and put a reverse proxy before it")
 
 
 def check_sites(state: Path, run: RunConfig | None) -> Iterator[Check]:

@@ -78,14 +78,14 @@ def check_name(hospital: Hospital) -> Iterator[Check]:
 
 
 def check_node_key(key: Path) -> Iterator[Check]:
-    """Check that a node key is private, of the right kind, and that its public half is next to it."""
+    """Check that a node key is private, of the right kind, and that its public half fits."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     private = check_private_file("node key", key)
     if private.level == "fail":
         advice = "make one with wardround client keygen" if not key.exists() else private.advice
-        yield fail("node key", private.result, advice)
+        yield fail("node key", private.finding, advice)
         return
     try:
         loaded = serialization.load_ssh_private_key(key.read_bytes(), None)
@@ -201,9 +201,9 @@ def check_data(hospital: Hospital, run: RunConfig | None) -> Iterator[Check]:
 
 
 def _check_people(people: int, policy: SitePolicy, counts: str) -> Iterator[Check]:
-    result = f"about {people} people would train (examples: {counts})"
+    finding = f"about {people} people would train (examples: {counts})"
     if people < policy.min_training_patients:
         advice = f"the policy wants at least {policy.min_training_patients} (min_training_patients)"
-        yield fail("people", result, advice)
+        yield fail("people", finding, advice)
     else:
-        yield ok("people", result)
+        yield ok("people", finding)

@@ -78,28 +78,28 @@ def check_memory() -> Iterator[Check]:
     """Check the memory that is free now."""
     memory = psutil.virtual_memory()
     free = memory.available / GIB
-    result = f"{free:.1f} of {memory.total / GIB:.1f} GiB are free"
+    finding = f"{free:.1f} of {memory.total / GIB:.1f} GiB are free"
     if free < TOO_LITTLE_MEMORY:
         yield fail(
-            "memory", result, f"at least {TOO_LITTLE_MEMORY} GiB are needed besides the data: end other programs"
+            "memory", finding, f"at least {TOO_LITTLE_MEMORY} GiB are needed besides the data: end other programs"
         )
     elif free < LITTLE_MEMORY:
-        yield warn("memory", result, f"below {LITTLE_MEMORY:g} GiB large data or models may not fit")
+        yield warn("memory", finding, f"below {LITTLE_MEMORY:g} GiB large data or models may not fit")
     else:
-        yield ok("memory", result)
+        yield ok("memory", finding)
 
 
 def check_disk(folder: Path) -> Iterator[Check]:
     """Check the disk that a folder is on, or will be."""
     present = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
     free = shutil.disk_usage(present).free / GIB
-    result = f"{free:.1f} GiB are free for {folder}"
+    finding = f"{free:.1f} GiB are free for {folder}"
     if free < TOO_LITTLE_DISK:
-        yield fail("disk", result, "free the disk: what cannot be written down is refused, and nothing is trained")
+        yield fail("disk", finding, "free the disk: what cannot be written down is refused, and nothing is trained")
     elif free < LITTLE_DISK:
-        yield warn("disk", result, f"below {LITTLE_DISK:g} GiB prepared data and logs may fill it")
+        yield warn("disk", finding, f"below {LITTLE_DISK:g} GiB prepared data and logs may fill it")
     else:
-        yield ok("disk", result)
+        yield ok("disk", finding)
 
 
 def check_device() -> Iterator[Check]:

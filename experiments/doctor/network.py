@@ -31,16 +31,16 @@ def check_network(address: str, ca: Path) -> Iterator[Check]:
     """
     host, port = split_address(address)
     if proxy := next((name for name in PROXY_VARIABLES if os.environ.get(name)), ""):
-        result = f"requests go through the proxy that {proxy} names"
-        yield warn("proxy", result, f"if this machine reaches the server directly, list {host} in NO_PROXY")
+        finding = f"requests go through the proxy that {proxy} names"
+        yield warn("proxy", finding, f"if this machine reaches the server directly, list {host} in NO_PROXY")
     check_server(address, ca)
     certificate = fetch_certificate(host, port, ca)
     left = days_left(certificate)
-    result = f"{address} shows a certificate that ends in {left:.0f} days"
+    finding = f"{address} shows a certificate that ends in {left:.0f} days"
     if left < WARNING_DAYS:
-        yield warn("server's certificate", result, "ask the coordinator to renew it (wardround server renew)")
+        yield warn("server's certificate", finding, "ask the coordinator to renew it (wardround server renew)")
     else:
-        yield ok("server's certificate", result)
+        yield ok("server's certificate", finding)
     yield from _check_interfaces(address, host, ca)
 
 
@@ -61,10 +61,12 @@ def _check_interfaces(address: str, host: str, ca: Path) -> Iterator[Check]:
     else:
         yield ok("server", f"{address} offers its interface for hospitals")
     if control.status_code != 404:
-        result = f"{address} also offers its control interface, which has no login"
+        finding = f"{address} also offers its control interface, which has no login"
         advice = "only /v1/fleet/ may be reachable from outside: put a reverse proxy before the server"
         yield (
-            warn("control interface", result, advice) if host in LOOPBACK else fail("control interface", result, advice)
+            warn("control interface", finding, advice)
+            if host in LOOPBACK
+            else fail("control interface", finding, advice)
         )
     else:
         yield ok("control interface", "not reachable from here")
@@ -79,8 +81,8 @@ def _compare_clocks(stated: str, local: float) -> Check:
         return warn("clock", "the server states no time", "compare the clocks by hand")
     ahead = local - server
     direction = "ahead of" if ahead > 0 else "behind"
-    result = f"this machine's clock is {abs(ahead):.0f} s {direction} the server's"
+    finding = f"this machine's clock is {abs(ahead):.0f} s {direction} the server's"
     advice = "set both clocks by NTP: the server refuses requests whose time differs too much"
     if ahead > AHEAD_SECONDS or ahead < -BEHIND_SECONDS:
-        return fail("clock", result, advice)
-    return warn("clock", result, advice) if abs(ahead) > WARNING_SECONDS else ok("clock", result)
+        return fail("clock", finding, advice)
+    return warn("clock", finding, advice) if abs(ahead) > WARNING_SECONDS else ok("clock", finding)

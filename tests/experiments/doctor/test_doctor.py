@@ -68,7 +68,7 @@ def test_keys_that_others_can_read_fail(hospital: Hospital) -> None:
     hospital.key.chmod(0o640)
     check = by_topic(check_hospital(hospital, None))["node key"]
     assert (check.level, check.advice) == ("fail", f"chmod 600 {hospital.key}")
-    assert "mode 0640" in check.result
+    assert "mode 0640" in check.finding
 
 
 def test_a_key_that_is_none_fails(hospital: Hospital, tmp_path: Path) -> None:
@@ -103,17 +103,17 @@ def test_a_state_folder_of_another_site_or_open_to_others_is_found(hospital: Hos
     hospital.state.chmod(0o700)
     (hospital.state / "site").write_text("south\n")
     check = by_topic(check_hospital(hospital, None))["state folder"]
-    assert (check.level, "belongs to the site south" in check.result) == ("fail", True)
+    assert (check.level, "belongs to the site south" in check.finding) == ("fail", True)
     (hospital.state / "site").write_text("north\n")
     with announce_service(hospital.state, ServiceInfo("fl.example.org:443", site="north")):
-        assert f"process {os.getpid()}" in by_topic(check_hospital(hospital, None))["client"].result
+        assert f"process {os.getpid()}" in by_topic(check_hospital(hospital, None))["client"].finding
 
 
 def test_a_policy_is_read_and_what_it_gives_up_is_pointed_out(hospital: Hospital, tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text("share_resamples: true\n")
     check = by_topic(check_hospital(change(hospital, policy=policy), None))["policy"]
-    assert (check.level, "resampled counts leave" in check.result) == ("warn", True)
+    assert (check.level, "resampled counts leave" in check.finding) == ("warn", True)
     policy.write_text("share_resample: true\n")
     check = by_topic(check_hospital(change(hospital, policy=policy), None))["policy"]
     assert (check.level, "did you mean share_resamples" in check.advice) == ("fail", True)
@@ -123,7 +123,7 @@ def test_an_audit_log_that_was_cut_fails(hospital: Hospital) -> None:
     log = AuditLog(get_audit_path(hospital.state / "runs", "north"))
     for _ in range(3):
         log.append(AuditEntry("admitted"))
-    assert by_topic(check_hospital(hospital, None))["audit log"].result == "4 lines, intact"
+    assert by_topic(check_hospital(hospital, None))["audit log"].finding == "4 lines, intact"
     log.path.write_bytes(b"".join(log.path.read_bytes().splitlines(keepends=True)[:2]))
     assert by_topic(check_hospital(hospital, None))["audit log"].level == "fail"
 
@@ -134,7 +134,7 @@ def test_the_data_of_a_run_are_opened_and_people_counted(hospital: Hospital, tmp
     run = load_config(CONFIG, ["data.options={}", "sites.split=patient"])
     found = by_topic(check_hospital(change(hospital, data=data), run))
     assert (found["data"].level, found["people"].level) == ("ok", "ok")
-    assert "heart_disease" in found["data"].result
+    assert "heart_disease" in found["data"].finding
     strict = tmp_path / "strict.yaml"
     strict.write_text("min_training_patients: 1000\n")
     people = by_topic(check_hospital(change(hospital, data=data, policy=strict), run))["people"]
@@ -202,7 +202,7 @@ def test_a_server_behind_a_proxy_passes(front: Front, tmp_path: Path) -> None:
 def test_a_proxy_that_does_not_reach_the_server_fails(front: Front, tmp_path: Path, status: int) -> None:
     front.status[network.FLEET_PATH] = status
     check = connect(front, tmp_path)["server"]
-    assert (check.level, f"answered {status}" in check.result) == ("fail", True)
+    assert (check.level, f"answered {status}" in check.finding) == ("fail", True)
 
 
 def test_a_control_interface_that_can_be_reached_is_pointed_out(
@@ -222,7 +222,7 @@ def test_clocks_that_differ_are_found(front: Front, tmp_path: Path, ahead: float
     check = connect(front, tmp_path)["clock"]
     assert check.level == level, check
     if abs(ahead) > 10:
-        assert ("ahead of" if ahead > 0 else "behind") in check.result
+        assert ("ahead of" if ahead > 0 else "behind") in check.finding
 
 
 def test_the_limits_of_clocks_are_those_of_flower() -> None:
@@ -235,9 +235,9 @@ def test_the_limits_of_clocks_are_those_of_flower() -> None:
 def test_a_wrong_authority_or_an_unreachable_server_fails(front: Front, tmp_path: Path) -> None:
     other = create_credentials(tmp_path / "other", []).ca
     (check,) = run_checks([("server", lambda: network.check_network(front.address, other))])
-    assert (check.level, "does not vouch for" in check.result) == ("fail", True)
+    assert (check.level, "does not vouch for" in check.finding) == ("fail", True)
     (check,) = run_checks([("server", lambda: network.check_network("127.0.0.1:1", other))])
-    assert (check.level, "cannot reach" in check.result) == ("fail", True)
+    assert (check.level, "cannot reach" in check.finding) == ("fail", True)
 
 
 def test_a_proxy_is_named_without_its_password(front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +259,7 @@ def test_a_server_that_was_set_up_passes(tmp_path: Path) -> None:
     with announce_service(state, ServiceInfo("127.0.0.1:8000")):
         found = by_topic(check_coordinator(state, None))
     assert {check.level for check in found.values()} == {"ok"}
-    assert found["sites"].result == "1 registered: north"
+    assert found["sites"].finding == "1 registered: north"
 
 
 @pytest.mark.parametrize(
@@ -296,8 +296,8 @@ def test_sites_that_a_run_expects_must_be_registered(tmp_path: Path) -> None:
     create_credentials(tmp_path, [])
     write_registry(registry_path(tmp_path), {"north": "1"})
     run = load_config(CONFIG, ["federation.expect=[north, west]"])
-    check = next(each for each in check_coordinator(tmp_path, run) if each.result.startswith("the run expects"))
-    assert (check.level, "expects west" in check.result) == ("fail", True)
+    check = next(each for each in check_coordinator(tmp_path, run) if each.finding.startswith("the run expects"))
+    assert (check.level, "expects west" in check.finding) == ("fail", True)
 
 
 # A run
@@ -348,7 +348,7 @@ def test_packages_of_other_versions_are_found(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(machine.metadata, "requires", lambda _: needs)
     (check,) = machine.check_packages()
     assert check.level == "fail"
-    assert "is not <1; no-such-package is missing" in check.result
+    assert "is not <1; no-such-package is missing" in check.finding
 
 
 def test_a_check_that_breaks_is_a_result() -> None:
@@ -356,7 +356,7 @@ def test_a_check_that_breaks_is_a_result() -> None:
         raise ValueError("Jane Roe")
 
     (check,) = run_checks([("thing", broken)])
-    assert (check.level, "Roe" in check.result) == ("fail", False)
+    assert (check.level, "Roe" in check.finding) == ("fail", False)
 
 
 def test_the_command_prints_lines_or_json_and_fails_where_a_check_does(
