@@ -144,7 +144,7 @@ def run_client(
     from common.log_format import rotate_log, start_logging
     from common.processes import interrupt_on_signals
 
-    config = read_site_settings(site, data, policy, state) if data is not None else {}
+    config = read_site_settings(site, data, policy, state, superlink) if data is not None else {}
     settings = NodeSettings(site, superlink, ca.resolve(), key.resolve(), state.resolve(), config)
     worker = WorkerSocket(worker_socket.resolve(), find_user(worker_user)) if worker_socket is not None else None
     os.umask(0o077)  # what a client writes is its hospital's alone
@@ -183,8 +183,10 @@ def client_worker(
         serve_socket(socket.resolve(), user, lambda channel: serve_worker(channel, config))
 
 
-def read_site_settings(site: str, data: Path, policy: Path | None, state: Path) -> dict[str, str | int | float | bool]:
-    """Return the settings of a hospital's site, as client/site_context.py reads them.
+def read_site_settings(
+    site: str, data: Path, policy: Path | None, state: Path, server: str = ""
+) -> dict[str, str | int | float | bool]:
+    """Return the settings of a hospital's site, as client/site_context.py reads them; `server` is for its audit log.
 
     Raises:
         UsageError: the data folder is missing, or the policy is wrong.
@@ -196,7 +198,7 @@ def read_site_settings(site: str, data: Path, policy: Path | None, state: Path) 
         raise DataError(f"no data folder {data}: give the folder that holds this hospital's data")
     load_policy(policy)
     config: dict[str, str | int | float | bool] = {"site": site, "data": str(data.resolve())}
-    config |= {"state": str(state.resolve() / "runs"), "server": superlink}
+    config |= {"state": str(state.resolve() / "runs"), "server": server}
     if policy is not None:
         config["policy"] = str(policy.resolve())
     return config

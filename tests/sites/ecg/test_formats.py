@@ -11,8 +11,8 @@ import pytest
 import wfdb
 
 from sites.ecg import recordings
-from tests.sites.ecg.odd_records import BEATS, RATE, SAMPLES, OddRecord, ecg
 from tests.sites.ecg.odd_record_checks import expect_all_beats, refusal, score
+from tests.sites.ecg.odd_records import BEATS, RATE, SAMPLES, OddRecord, ecg
 
 Values = npt.NDArray[np.int64]
 

@@ -13,8 +13,8 @@ from sites.ecg import recordings
 from sites.ecg.headers import read_header
 from sites.ecg.leads import lead_name, millivolts_per_unit, names_ecg, names_other_signal
 from sites.unlabelled.recordings import read_rows
-from tests.sites.ecg.odd_records import BEATS, HEIGHT, Channel, OddRecord, ecg, pressure
 from tests.sites.ecg.odd_record_checks import form, refusal, score
+from tests.sites.ecg.odd_records import BEATS, HEIGHT, Channel, OddRecord, ecg, pressure
 
 
 def leads_used(folder: Path, *channels: Channel) -> str:

@@ -14,8 +14,8 @@ from sites.ecg import recordings
 from sites.ecg.headers import read_header
 from sites.ecg.persons import read_age_and_sex, recording_persons
 from sites.unlabelled.recordings import find_recordings
-from tests.sites.ecg.odd_records import BEATS, RATE, SAMPLES, Channel, OddRecord, ecg, pressure
 from tests.sites.ecg.odd_record_checks import refusal, score
+from tests.sites.ecg.odd_records import BEATS, RATE, SAMPLES, Channel, OddRecord, ecg, pressure
 
 PARTS = {"r_1": slice(0, 2000), "r_2": slice(2000, 3000), "r_3": slice(3000, SAMPLES)}
 Write = Callable[[Path, str, slice], OddRecord]
