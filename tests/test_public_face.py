@@ -47,6 +47,7 @@ COMMANDS = {
 ERRORS = {
     "WardroundError": 1,
     "SiteError": 1,
+    "NotFiniteError": 1,
     "EngineError": 1,
     "ProtocolError": 1,
     "ApprovalPending": 1,
