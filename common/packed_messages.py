@@ -3,9 +3,9 @@
 Flower moves every record and, twice, every array of a message by HTTP requests of their own, at every hop: a model of
 twenty arrays takes some ninety requests a message, at ten milliseconds of the server's time each. Packed, a message
 takes three, and one for each 4 MiB of arrays; these are objects of their own, so that a site that has just validated a
-model need not fetch it again to train it. Counts, which are mostly zeros, are compressed; weights are not, because they
-hardly shrink. Records and arrays are the same, byte for byte, after unpacking, and the checks of common/messages.py
-apply to them as ever.
+model need not fetch it again to train it. Texts and counts, which are mostly zeros, are compressed; weights are not,
+because they hardly shrink. Records and arrays are the same, byte for byte, after unpacking, and the checks of
+common/messages.py apply to them as ever.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_EXPANDED = 16 << 20
 """Most bytes that compressed arrays may expand to; larger ones travel as they are."""
 SAMPLE_BYTES, WORTHWHILE = 1 << 16, 0.7
 """Arrays are compressed if their first bytes shrink to less than this share."""
-_LAYOUT, _BYTES, _EXPANDED, _SEPARATOR = "layout", "bytes", "expanded", "/"
+_ABOUT, _ABOUT_SIZE, _BYTES, _EXPANDED, _SEPARATOR = "about", "about-size", "bytes", "expanded", "/"
 
 
 def is_packed(content: RecordDict) -> bool:
@@ -41,8 +41,8 @@ def pack_content(content: RecordDict) -> RecordDict:
     Raises:
         ProtocolError: it holds records that no message of this protocol has.
     """
-    layout: dict[str, list[list[object]] | None] = {}
-    head = ConfigRecord()
+    layout: dict[str, list[list[object]] | dict[str, list[str]]] = {}
+    head, texts = ConfigRecord(), {}
     blobs: list[bytes] = []
     for name, record in content.items():
         if isinstance(record, ArrayRecord):
@@ -51,13 +51,17 @@ def pack_content(content: RecordDict) -> RecordDict:
             ]
             blobs += [item.data for item in record.values()]
         elif isinstance(record, ConfigRecord) and _SEPARATOR not in name:
-            layout[name] = None
+            layout[name] = {"keys": list(record)}
             for key, value in record.items():
-                head[f"{name}{_SEPARATOR}{key}"] = value
+                if isinstance(value, str):
+                    texts[f"{name}{_SEPARATOR}{key}"] = value
+                else:
+                    head[f"{name}{_SEPARATOR}{key}"] = value
         else:
             raise ProtocolError(f"record {name!r} cannot be packed")
     blob = b"".join(blobs)
-    head[_LAYOUT], head[_EXPANDED] = json.dumps(layout, separators=(",", ":")), 0
+    about = json.dumps([layout, texts], separators=(",", ":")).encode()
+    head[_ABOUT], head[_ABOUT_SIZE], head[_EXPANDED] = zlib.compress(about, 6), len(about), 0
     if _is_worth_compressing(blob):
         head[_EXPANDED], blob = len(blob), zlib.compress(blob, 1)
     packed = RecordDict({PACKED_KEY: head})
@@ -75,15 +79,14 @@ def unpack_content(packed: RecordDict) -> RecordDict:
     try:
         records = packed.config_records
         head = records[PACKED_KEY]
-        layout = json.loads(str(head[_LAYOUT]))
+        layout, texts = json.loads(_expand(_read_bytes(head, _ABOUT), head[_ABOUT_SIZE]))
+        values = {**head, **texts}
         pieces = (records[f"{PACKED_KEY}-{number}"] for number in range(len(packed) - 1))
-        blob = memoryview(_expand(b"".join(map(_read_piece, pieces)), head[_EXPANDED]))
+        blob = memoryview(_expand(b"".join(_read_bytes(piece, _BYTES) for piece in pieces), head[_EXPANDED]))
         content, start = RecordDict(), 0
         for name, arrays in layout.items():
-            if arrays is None:
-                prefix = f"{name}{_SEPARATOR}"
-                own = {key.removeprefix(prefix): value for key, value in head.items() if key.startswith(prefix)}
-                content[name] = ConfigRecord(own)
+            if isinstance(arrays, dict):
+                content[name] = ConfigRecord({key: values[f"{name}{_SEPARATOR}{key}"] for key in arrays["keys"]})
                 continue
             unpacked = ArrayRecord()
             for key, dtype, shape, stype, size in arrays:
@@ -100,11 +103,11 @@ def unpack_content(packed: RecordDict) -> RecordDict:
     return content
 
 
-def _read_piece(record: ConfigRecord) -> bytes:
-    piece = record[_BYTES]
-    if not isinstance(piece, bytes):
+def _read_bytes(record: ConfigRecord, key: str) -> bytes:
+    value = record[key]
+    if not isinstance(value, bytes):
         raise ValueError
-    return piece
+    return value
 
 
 def _is_worth_compressing(blob: bytes) -> bool:

@@ -110,7 +110,7 @@ def test_an_error_of_the_app_is_answered_without_its_text(
 
 def test_a_malformed_packed_request_is_answered_with_an_error(forgotten: list[int]) -> None:
     packed = pack_content(messages.pack_request(TrainRequest(tiny.run_config(), 1, run_id="0" * 32)))
-    packed.config_records["packed"]["layout"] = "["
+    packed.config_records["packed"]["about"] = b"["
     whole = read(Worker(NODE, echo).answer(ask(packed)))  # type: ignore[arg-type]
     assert "does not fit its layout" in (whole.error.reason or "")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,32 +69,52 @@ def test_records_of_another_kind_are_refused() -> None:
         pack_content(RecordDict({"metrics": MetricRecord({"x": 1})}))
 
 
-def layout_of(packed: RecordDict) -> dict[str, list[list[object]] | None]:
-    found: dict[str, list[list[object]] | None] = json.loads(str(packed.config_records["packed"]["layout"]))
-    return found
+def set_about(head: ConfigRecord, about: bytes) -> None:
+    head["about"], head["about-size"] = zlib.compress(about), len(about)
+
+
+def read_about(packed: RecordDict) -> Any:
+    return json.loads(zlib.decompress(packed.config_records["packed"]["about"]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        *(b"[" * 100_000, b"[1]", b"[{}]", b"\xff", b"[1,2]", b'[{"a":null},3]'),
+        *(b'[{"arrays":[[1]]},{}]', b'[{"a":{}},{}]', b'[{"a":{"keys":["x"]}},{}]'),
+    ],
+)
+def test_a_malformed_description_is_one_error(about: bytes) -> None:
+    packed = pack_content(content())
+    set_about(packed.config_records["packed"], about)
+    with pytest.raises(ProtocolError, match="does not fit its layout"):
+        unpack_content(packed)
+
+
+@pytest.mark.parametrize("change", [{"about": "text"}, {"about": b"x"}, {"about-size": 1}, {"about-size": 1 << 40}])
+def test_a_description_that_cannot_be_expanded_is_one_error(change: dict[str, Any]) -> None:
+    packed = pack_content(content())
+    packed.config_records["packed"].update(change)
+    with pytest.raises(ProtocolError, match="does not fit its layout"):
+        unpack_content(packed)
 
 
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda head, layout: head.pop("layout"),
-        lambda head, layout: head.__setitem__("layout", "[" * 100_000),
-        lambda head, layout: head.__setitem__("layout", "[1]"),
-        lambda head, layout: layout["arrays"].pop(),
-        lambda head, layout: layout["arrays"][0].__setitem__(4, -1),
-        lambda head, layout: layout["arrays"][0].__setitem__(4, 1 << 40),
-        lambda head, layout: layout["arrays"][0].__setitem__(4, "9"),
-        lambda head, layout: layout["arrays"][0].__setitem__(2, 5),
-        lambda head, layout: layout["arrays"].append([1]),
+        lambda arrays: arrays.pop(),
+        lambda arrays: arrays[0].__setitem__(4, -1),
+        lambda arrays: arrays[0].__setitem__(4, 1 << 40),
+        lambda arrays: arrays[0].__setitem__(4, "9"),
+        lambda arrays: arrays[0].__setitem__(2, 5),
+        lambda arrays: arrays.append([1]),
     ],
 )
-def test_what_does_not_fit_is_one_error(spoil: object) -> None:
+def test_a_layout_that_does_not_fit_is_one_error(spoil: Callable[[list[Any]], None]) -> None:
     packed = pack_content(content())
-    layout, head = layout_of(packed), packed.config_records["packed"]
-    before = dict(head), json.dumps(layout)
-    spoil(head, layout)  # type: ignore[operator]
-    if json.dumps(layout) != before[1]:
-        head["layout"] = json.dumps(layout)
+    layout, texts = read_about(packed)
+    spoil(layout["arrays"])
+    set_about(packed.config_records["packed"], json.dumps([layout, texts]).encode())
     with pytest.raises(ProtocolError, match="does not fit its layout"):
         unpack_content(packed)
 
@@ -152,9 +174,10 @@ def test_damaged_compressed_arrays_are_one_error(change: Callable[[bytes], bytes
 
 
 def test_a_hostile_layout_names_records_that_the_protocol_refuses() -> None:
-    packed = RecordDict({"packed": ConfigRecord({"layout": '{"evil":null}', "expanded": 0, "evil/x": 1})})
+    head = ConfigRecord({"expanded": 0, "evil/x": 1})
+    set_about(head, b'[{"evil":{"keys":["x"]}},{}]')
     with pytest.raises(ProtocolError, match="not one of this federation's protocol"):
-        messages.unpack_request("train", unpack_content(packed))
+        messages.unpack_request("train", unpack_content(RecordDict({"packed": head})))
 
 
 def test_an_empty_array_record_stays() -> None:

@@ -63,7 +63,7 @@ def test_a_reply_that_cannot_be_unpacked_comes_as_it_is() -> None:
     transport = Transport()
     (spoilt,) = outgoing(1)
     spoilt.content = pack_content(spoilt.content)
-    spoilt.content.config_records["packed"]["layout"] = "["
+    spoilt.content.config_records["packed"]["about"] = b"["
     transport.sent = [spoilt, *outgoing(2)]
     back = list(PackingGrid(transport).pull_messages([]))
     assert [is_packed(message.content) for message in back] == [True, False]
