@@ -1,11 +1,9 @@
-"""Scores of a run's model: probabilities, the files they are written to, and what bad input comes to."""
+"""Scores of a run's model: probabilities, and the files they are written to."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,59 +14,23 @@ import torch
 import wfdb
 from safetensors.torch import load_file, save_file
 from scipy.special import expit, softmax
-from typer.testing import CliRunner
 from wfdb import processing
 
-from common import detection, models
-from common.config import RunConfig, config_to_json, load_config, parse_config
-from common.errors import DataError, UsageError
-from common.models._reconstruct import build_reconstruction_error
+from common import models
+from common.config import load_config
+from common.errors import DataError
 from common.task import Task
 from experiments import restore
-from experiments.cli import main
-from experiments.scoring import output as score_output
 from experiments.scoring import score
 from experiments.scoring.score import ScoringModel, open_model
-from sites import datasets
-from sites.unlabelled import recordings
 from sites.unlabelled_rows import Exclusion, ScorableRows, unlabelled_cohort
+from tests.experiments.scoring.scored_runs import model_of, run_of, scored
 
-runner = CliRunner()
 TASK = Task("t", "multiclass", ("normal", "abnormal"), ("", ""), 0, 0, 0.0, ("a", "b"), ())
-
-
-def run_of(folder: Path, raw: dict[str, Any], *, synthetic: bool = False, **outcome: Any) -> Path:
-    """Write a run's folder with an untrained model."""
-    wanted: RunConfig = parse_config(raw)
-    task = datasets.open_source(wanted, folder).task()
-    if wanted.detecting:
-        task = detection.to_detection_task(task, wanted.detection)
-    folder.mkdir(parents=True, exist_ok=True)
-    built = models.build_model(task, wanted.model, 1)
-    (folder / "config.yaml").write_text(config_to_json(wanted))
-    (folder / "run.json").write_text(json.dumps({"id": "trial-1", "status": "complete", "data": {}}))
-    sites = {"north": {"synthetic": synthetic}}
-    told = {"task": task.to_dict(), "threshold": None, "chosen": 1, "sites": sites}
-    (folder / "federated.json").write_text(json.dumps(told | outcome))
-    save_file({key: value.contiguous() for key, value in built.state_dict().items()}, folder / "model.safetensors")
-    return folder
 
 
 def saved_task(folder: Path) -> Task:
     return Task.from_dict(json.loads((folder / "federated.json").read_text())["task"])
-
-
-@pytest.fixture
-def beats_run(tmp_path: Path) -> Path:
-    return run_of(tmp_path / "run", {"data": {"dataset": "mitdb", "options": {"leads": 1}}})
-
-
-def scored(*words: object) -> Any:
-    return runner.invoke(main.app, ["score", *(str(word) for word in words)])
-
-
-def model_of(task: Task, logits: np.ndarray, threshold: float | None = None, **more: Any) -> ScoringModel:
-    return ScoringModel("r", "federated", parse_config({}), task, lambda given: logits, None, threshold, **more)
 
 
 def rows_of(task: Task, n: int) -> ScorableRows:
@@ -163,56 +125,6 @@ def test_a_model_of_generated_data_says_so(tmp_path: Path, place: str, hospitals
     assert score.synthetic_notice(open_model(folder), True).count("generated") == 2
 
 
-def test_bad_recordings_do_not_stop_the_others(
-    beats_run: Path, tmp_path: Path, write_recording: Callable[..., None]
-) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
-    signal = np.rint(1000 * np.exp(-0.5 * ((np.arange(5000) % 200 - 100) / 4) ** 2))[:, None]
-    signal += np.rint(np.random.default_rng(1).normal(0, 9, signal.shape))
-    beats = list(range(100, 5000, 200))
-    for name, digital in {
-        "good": signal,
-        "flat": signal * 0,
-        "lost": np.full_like(signal, -(2**15)),
-        "short": signal[:60],
-        "railed": 2000 * np.sign(np.sin(np.arange(5000) / 30))[:, None],
-    }.items():
-        here = [at for at in beats if at < len(digital)] or [1]
-        write_recording(data, name, digital, here, ["N"] * len(here), rate=250)
-    (data / "cut.hea").write_text((data / "good.hea").read_text().replace("good", "cut"))
-    (data / "cut.dat").write_bytes((data / "good.dat").read_bytes()[:500])
-    done = scored("--run", beats_run, "--data", data, "--out", tmp_path / "out", "--json")
-    assert done.exit_code == 0, done.output
-    summary = json.loads(done.stdout)
-    assert summary["records"] == 1
-    assert summary["records without a score"] == 5
-    assert set(pd.read_csv(tmp_path / "out" / "scores.csv")["record"]) == {"good"}
-    left = pd.read_csv(tmp_path / "out" / "excluded.csv")
-    whole = left[left["rows"] == "all"].set_index("record")["reason"]
-    assert "lead MLII is flat throughout" in whole["flat"]
-    assert "lead MLII holds no sample" in whole["lost"]
-    assert "shorter than one window" in whole["short"]
-    assert "truncated" in whole["cut"]
-    railed = left[left["record"] == "railed"]
-    assert set(railed["reason"]) == {"saturated lead"}
-    assert railed["sample"].tolist() == beats
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.wrd")) == ["good.wrd"]
-
-
-def test_nothing_to_score_is_an_error_that_names_the_reasons(
-    beats_run: Path, tmp_path: Path, write_recording: Callable[..., None]
-) -> None:
-    write_recording(tmp_path, "r", np.zeros((5000, 1)), [100], ["N"])
-    opened = open_model(beats_run)
-    output = score_output.ScoreWriter(tmp_path / "out", "scores.csv", opened, None)
-    for item in score.score_records(opened, tmp_path, "auto", "atr", lambda done, of: None):
-        output.add(item)
-    with pytest.raises(DataError, match=r"nothing could be scored \(r: lead MLII is flat .*excluded\.csv"):
-        output.close(complete=True)
-    assert not (tmp_path / "out" / "scores.csv").exists()
-
-
 def test_rows_of_a_table(tmp_path: Path) -> None:
     raw = {"data": {"dataset": "heart_disease", "options": {"protocol": "explicit"}}, "model": {"name": "mlp"}}
     run, data = run_of(tmp_path / "run", raw, threshold=0.25), tmp_path / "data"
@@ -269,118 +181,6 @@ def test_ctrl_c_keeps_what_is_done(
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.endswith(".part")]
 
 
-def test_wrong_folders_and_runs(beats_run: Path, tmp_path: Path, hospitals: Path) -> None:
-    with pytest.raises(DataError, match=r"is no run folder: its run\.json is missing"):
-        open_model(hospitals)
-    with pytest.raises(DataError, match="no recordings"):
-        list(score.score_records(open_model(beats_run), beats_run, "auto", "atr", lambda done, of: None))
-    with pytest.raises(DataError, match="no complete model 'pooled'"):
-        open_model(beats_run, "pooled")
-    (beats_run / "model.safetensors").unlink()
-    with pytest.raises(DataError, match="no complete model 'federated'"):
-        open_model(beats_run)
-
-
-def test_a_model_of_other_inputs_is_refused(tmp_path: Path) -> None:
-    folder = run_of(tmp_path / "run", {"data": {"dataset": "mitdb"}})
-    told = json.loads((folder / "federated.json").read_text())
-    opened = open_model(folder)
-    task = Task.from_dict(told["task"] | {"rate_hz": 250.0})
-    other = ScoringModel("old", "federated", opened.config, task, opened.predict)
-    with pytest.raises(DataError, match=r"run old: .* of mitdb \(rate_hz\): train again"):
-        other.source(tmp_path)
-
-
-def test_reference_annotations_are_never_written(tmp_path: Path) -> None:
-    for bad in ("atr", "hea", "dat", "qrs"):
-        with pytest.raises(UsageError, match="other files have that suffix"):
-            score_output.check_extension(bad, "qrs")
-    for bad in ("w1", "", "../x"):
-        with pytest.raises(UsageError, match="use 1 to 16 letters"):
-            score_output.check_extension(bad, "atr")
-    score_output.check_extension("wrd", "atr")
-    wfdb.wrann("r", "wrd", np.asarray([5]), ["N"], write_dir=str(tmp_path))
-    theirs = (tmp_path / "r.wrd").read_bytes()
-    with pytest.raises(DataError, match=r"r\.wrd was not written by this program"):
-        score_output.write_annotations(tmp_path / "r.wrd", [1, 5], ['"', "V"], ["wardround", ""], 360)
-    assert (tmp_path / "r.wrd").read_bytes() == theirs
-    (tmp_path / "r.wrd").unlink()
-    for symbol in ("V", "S"):  # its own file it may write again
-        score_output.write_annotations(tmp_path / "r.wrd", [1, 5], ['"', symbol], ["wardround", ""], 360)
-        assert wfdb.rdann(str(tmp_path / "r"), "wrd").symbol == ['"', symbol]
-
-
-def test_strips_and_abnormal_beats_as_annotations(tmp_path: Path) -> None:
-    strips = Task("t", "multilabel", ("NORM", "MI"), ("", ""), 1, 1000, 100.0, (), ("II",))
-    beats = Task("t", "multiclass", ("normal", "abnormal"), ("", ""), 1, 96, 125.0, (), ("II",))
-    for task, about, expected in (
-        (strips, {}, (['"', '"', '"'], ["NORM 0.88", "", "none 0.27"])),
-        (beats, {"beats": "reference"}, (["N", '"', "?"], ["", "", ""])),
-    ):
-        logits = np.asarray([[2.0, -1.0], [-1.0, -1.5 if task is strips else 1.0]], dtype=np.float32)
-        given = unlabelled_cohort(
-            task, np.zeros((2, 1, task.samples), np.float32), np.zeros((2, 0), np.float32), ("r",), False
-        )
-        place = {"sample": np.asarray([0 if task is strips else 1, 50]), "seconds": np.asarray([0.0, 0.5])}
-        output = score_output.ScoreWriter(tmp_path / task.kind, "scores.csv", model_of(task, logits), "wrd")
-        output.add(score.score_rows(model_of(task, logits), ScorableRows(given, place, rate=100.0, about=about)))
-        output.close(complete=True)
-        found = wfdb.rdann(str(tmp_path / task.kind / "r"), "wrd")
-        symbols, notes = expected
-        assert found.symbol == symbols
-        plain = [text if not text.startswith("wardround") else "" for text in found.aux_note]
-        assert plain == notes
-
-
-@pytest.mark.parametrize("threshold", [-1.0, None])
-def test_a_detector_s_scores_are_those_of_its_evaluation(
-    tmp_path: Path, hospitals: Path, threshold: float | None
-) -> None:
-    raw = {"data": {"dataset": "mitdb", "options": {"leads": 1}}, "model": {"name": "autoencoder"}}
-    run = run_of(tmp_path / "run", raw, threshold=threshold)
-    data, out = hospitals / "north", tmp_path / "out"
-    done = scored("--run", run, "--data", data, "--out", out, "--json")
-    assert done.exit_code == 0, done.output
-    table = pd.read_csv(out / "scores.csv", dtype={"record": str}, keep_default_na=False)
-    assert not [name for name in table.columns if name.startswith("p_")]
-    opened = open_model(run)
-    source = opened.source(data)
-    model, task = restore.model(run)
-    name = table["record"][0]
-    given = source.read([name])
-    with torch.inference_mode():
-        made = model(torch.from_numpy(given.x), torch.from_numpy(given.features))
-        error = build_reconstruction_error(task)(made).double().numpy()
-    part = table[table["record"] == name]
-    np.testing.assert_allclose(part["log_anomaly"], np.log(error), rtol=1e-4, atol=1e-4)
-    found = wfdb.rdann(str(out / name), "wrd")
-    marks = [mark for mark in found.symbol if mark != '"']
-    if threshold is None:
-        assert set(table["class"]) == {""}
-        assert set(marks) == {"Q"}
-    else:
-        above = np.log(error) >= threshold
-        assert part["class"].tolist() == np.where(above, "abnormal", "normal").tolist()
-        assert marks == np.where(above, "?", "N").tolist()
-        notes = [text for text, mark in zip(found.aux_note, found.symbol, strict=True) if mark == "?"]
-        np.testing.assert_allclose([float(text) for text in notes], np.log(error)[above], atol=0.006)
-
-
-def test_a_row_that_a_detector_scores_may_have_gaps(tmp_path: Path) -> None:
-    raw = {
-        "data": {"dataset": "heart_disease", "options": {"protocol": "explicit"}, "scaling": "none"},
-        "model": {"name": "tabular_autoencoder"},
-    }
-    run, data = run_of(tmp_path / "run", raw, threshold=0.5), tmp_path / "data"
-    data.mkdir()
-    row = "63.0,1.0,1.0,145.0,?,1.0,2.0,150.0,0.0,2.3,?,?,?,?"
-    (data / "processed.here.data").write_text("\n".join([row, ",".join("?" * 14)]) + "\n")
-    assert scored("--run", run, "--data", data, "--out", tmp_path / "out").exit_code == 0
-    table = pd.read_csv(tmp_path / "out" / "scores.csv")
-    assert table["record"].tolist() == ["here-0001"]
-    assert np.isfinite(table["log_anomaly"]).all()
-
-
 def test_a_hospital_s_own_layers(tmp_path: Path) -> None:
     raw = {"data": {"dataset": "mitdb"}, "federation": {"strategy": {"name": "fedbn"}}}
     folder = run_of(tmp_path / "run", raw, chosen=3)
@@ -411,33 +211,6 @@ def test_a_hospital_s_own_layers(tmp_path: Path) -> None:
     np.testing.assert_allclose(open_model(folder, site="north").predict(given), expected, rtol=1e-5)
     with pytest.raises(DataError, match="has no personal models: its strategy is fedbn"):
         open_model(folder, "personal", "north")
-
-
-def test_no_recording_stops_the_others(
-    beats_run: Path, hospitals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ward = tmp_path / "ward"
-    shutil.copytree(hospitals / "north", ward)
-    header = ward / "north-002.hea"
-    header.write_text(header.read_text().replace(" 360 ", " 0 ", 1))
-    (ward / "RECORDS").write_text("north-001\nnorth-002\nnorth-003\nnorth-001\nmissing\nnone/\n")
-    real = recordings.read_rows
-
-    def failing(folder: Path, name: str, *rest: Any) -> ScorableRows:
-        if name == "north-003":
-            raise IndexError("secret")
-        return real(folder, name, *rest)
-
-    monkeypatch.setattr(recordings, "read_rows", failing)
-    out = tmp_path / "out"
-    summary = json.loads(scored("--run", beats_run, "--data", ward, "--out", out, "--json").stdout)
-    assert summary["records"] == 1
-    assert summary["records without a score"] == 4
-    excluded = pd.read_csv(out / "excluded.csv").set_index("record").reason
-    assert "sampling frequency of 0" in excluded["north-002"]
-    assert excluded["north-003"] == "north-003 cannot be read (IndexError): check it with `wardround data verify`"
-    assert "missing.hea" in excluded["missing"]
-    assert "none.hea" in excluded["none"]
 
 
 def test_an_irregular_rhythm_is_reported_with_the_figures_beside_it(beats_run: Path, tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,26 +17,16 @@ from client.training.local_update import copy_weights
 from client.training.loop import Schedule, train_model
 from common import messages, models
 from common.config import RunConfig
-from common.errors import ConfigError, EngineError
-from common.metrics import evaluation
-from common.metrics.counts import Counts
-from common.metrics.table_names import ALL_PATIENTS
-from common.replies import HandshakeReply, Reply, ValidateReply
-from common.reports import HandshakeCounts, HandshakeReport, SplitCounts, ValidateReport
-from common.request_record import PROTOCOL
-from common.requests import HandshakeRequest, Request, ValidateRequest
+from common.errors import EngineError
+from common.replies import HandshakeReply, Reply
+from common.requests import HandshakeRequest, Request
 from common.seeds import seed_for
-from server import app, exchange, strategies
-from server.events import Event, WaitingEvent
+from server import exchange
 from server.exchange import Expected, Step
-from server.phases import handshake
-from server.phases.handshake import run_handshake
-from server.phases.test import run_test
-from server.phases.train import run_rounds
-from server.phases.validate import is_better
-from server.run import Federation, Outcome, Run, digest_weights
+from server.run import digest_weights
 from tests import tiny
-from tests.wire import Answer, FakeGrid, Script, change_json, change_report, site_script
+from tests.server.phases.memory_runs import fails_in, lead, lines, outcome, scripts, strictly
+from tests.wire import Answer, FakeGrid, Script, change_report, site_script
 
 
 @pytest.fixture(autouse=True)
@@ -47,50 +35,6 @@ def _one_thread() -> Any:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture
-def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
-    """Two sites of different sizes, opened by name."""
-    north = tiny.site("north", 1)
-    south = tiny.site("south", 2, parts=(0, 0, 0, 0, 0, 1, 2, 2))
-    found = {"north": north, "south": south}
-    monkeypatch.setattr("client.site.read_site", lambda place, config: found[str(place.site)])
-    return found
-
-
-def scripts(sites: dict[str, Site]) -> list[Script]:
-    return [site_script(site) for site in sites.values()]
-
-
-def quiet(event: dict[str, Any]) -> None:
-    """Listen to nothing."""
-
-
-def lead(grid: FakeGrid, config: RunConfig, out: Path, listen: Callable[[Any], None] = quiet) -> Any:
-    """Run the server and return its outcome."""
-    app.run_federation(grid, config, out, listen)
-    return outcome(out)
-
-
-def strictly(text: str) -> Any:
-    """Read JSON that holds no NaN."""
-
-    def refuse(name: str) -> None:
-        raise AssertionError(f"{name} in JSON")
-
-    return json.loads(text, parse_constant=refuse)
-
-
-def outcome(out: Path) -> Any:
-    for line in (out / "events.jsonl").read_text().splitlines():
-        strictly(line)
-    assert not list(out.glob("*.part"))
-    return strictly((out / "federated.json").read_text())
-
-
-def lines(out: Path) -> list[Any]:
-    return [strictly(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
 
 
 def plain_rounds(sites: dict[str, Site], config: RunConfig) -> list[dict[str, np.ndarray]]:
@@ -148,15 +92,6 @@ def test_any_order_of_answers_gives_the_same_weights(sites: dict[str, Site], tmp
         assert {k: v for k, v in other.items() if k != "seconds"} == {
             k: v for k, v in found[0].items() if k != "seconds"
         }
-
-
-def fails_in(script: Script, wrong: Callable[[Request], Answer], kind: str, rounds: set[int]) -> Script:
-    """Return a script that goes wrong in some rounds of one kind."""
-
-    def answer(request: Request) -> Answer:
-        return wrong(request) if request.kind == kind and request.round in rounds else script(request)
-
-    return answer
 
 
 def test_a_site_that_fails_in_round_2_is_named_and_comes_back(sites: dict[str, Site], tmp_path: Path) -> None:
@@ -276,307 +211,3 @@ def test_exchange_sorts_and_waits_no_longer_than_asked(sites: dict[str, Site]) -
     assert list(found) == ["north", "south"]
     assert lost == {"west": "no answer within 0.2 s"}
     assert [(event.site, event.ok, event.waiting) for event in heard] == [("south", True, 2), ("north", True, 1)]
-
-
-def constant(value: np.ndarray) -> Counts:
-    return Counts(value, np.zeros((3, 2, 64), np.int64), np.zeros(()))
-
-
-def confusion(right: int, wrong: int) -> np.ndarray:
-    """Two classes: `right` of the first are found, `wrong` are taken for the second, which is always found."""
-    return np.array([[right, wrong, 0], [0, 10, 0], [0, 0, 0]], dtype=np.int64)
-
-
-def checked(script: Script, by_round: dict[int, np.ndarray]) -> Script:
-    """Return a script whose validation counts are given."""
-
-    def answer(request: Request) -> Answer:
-        if isinstance(request, HandshakeRequest):
-            reply = script(request)
-            examples = max(int(each.sum()) for each in by_round.values())
-            held = SplitCounts(patients=1, examples=examples, classes=(examples, 0, 0))
-            return change_report(reply, counts=reply.report.counts.model_copy(update={"validation": held}))
-        if not isinstance(request, ValidateRequest):
-            return script(request)
-        counts = constant(by_round[request.round])
-        return ValidateReply("ignored", ValidateReport(patients=1), tables={ALL_PATIENTS: counts})
-
-    return answer
-
-
-def test_the_round_is_chosen_on_merged_counts_not_on_the_mean_of_sites(sites: dict[str, Site], tmp_path: Path) -> None:
-    # accuracy: a small site that gains and a large one that loses. The mean of sites prefers round 2 (0.9 and 0.7
-    # against 0.6 and 0.8), the merged counts round 1.
-    small = {1: np.diag([6, 0, 0]), 2: np.diag([9, 0, 0])}
-    small[1][0, 1], small[2][0, 1] = 4, 1
-    large = {1: np.diag([800, 0, 0]), 2: np.diag([700, 0, 0])}
-    large[1][0, 1], large[2][0, 1] = 200, 300
-    north, south = scripts(sites)
-    config = tiny.run_config(evaluation__metric="accuracy")
-    done = lead(FakeGrid([checked(north, small), checked(south, large)]), config, tmp_path)
-    values = [line["validation"]["accuracy"] for line in lines(tmp_path)]
-    assert values == pytest.approx([806 / 1010, 709 / 1010])
-    assert done["chosen"] == 1
-    last = tiny.run_config(evaluation__metric="accuracy", federation__choose="last")
-    assert lead(FakeGrid([north, south]), last, tmp_path / "last")["chosen"] == 2
-
-
-def test_a_lost_site_does_not_make_a_round_look_better(sites: dict[str, Site], tmp_path: Path) -> None:
-    # south's patients are hard; in round 2 it is silent, and the merged accuracy rises although north's falls
-    easy = {1: np.diag([90, 0, 0]), 2: np.diag([85, 0, 0])}
-    easy[1][0, 1], easy[2][0, 1] = 10, 15
-    hard = {1: np.diag([50, 0, 0])}
-    hard[1][0, 1] = 50
-    north, south = scripts(sites)
-    silent = fails_in(checked(south, hard), lambda request: None, "validate", {2})
-    config = tiny.run_config(evaluation__metric="accuracy", federation__round_timeout=0.3)
-    done = lead(FakeGrid([checked(north, easy), silent]), config, tmp_path)
-    assert [line["validation"]["accuracy"] for line in lines(tmp_path)] == pytest.approx([0.7, 0.85])
-    assert lines(tmp_path)[1]["lost"] == {"south": "validation: no answer within 0.3 s"}
-    assert done["chosen"] == 1
-
-
-def test_a_smaller_loss_is_better(sites: dict[str, Site]) -> None:
-    config = tiny.run_config(evaluation__metric="loss")
-    run = Run(
-        FakeGrid([]), config, strategies.build_strategy(config.federation.strategy), Federation(), tiny.TASK, quiet
-    )
-    low, high = (Counts(np.diag([5, 5, 0]), np.zeros((3, 2, 64), int), np.asarray(v)) for v in (1.0, 2.0))
-    assert is_better(run, {"a": low}, {"a": high})
-    assert not is_better(run, {"a": high}, {"a": low})
-    assert not is_better(run, {"a": low}, {"a": low})
-    assert not is_better(run, {"b": high}, {"a": low})
-
-
-def test_the_choice_of_the_round_does_not_freeze_where_no_site_answers_in_both(sites: dict[str, Site]) -> None:
-    config = tiny.run_config(evaluation__metric="loss")
-    run = Run(
-        FakeGrid([]), config, strategies.build_strategy(config.federation.strategy), Federation(), tiny.TASK, quiet
-    )
-    low, high = (Counts(np.diag([5, 5, 0]), np.zeros((3, 2, 64), int), np.asarray(v)) for v in (1.0, 2.0))
-    assert is_better(run, {"a": low}, {"b": high})
-    assert not is_better(run, {"a": high}, {"b": low})
-    assert not is_better(run, {}, {"b": low})
-    assert is_better(run, {"a": high, "b": low}, {"b": high, "c": low})  # on b alone
-
-
-def test_the_kept_weights_are_the_chosen_rounds(sites: dict[str, Site], tmp_path: Path) -> None:
-    from safetensors.numpy import load_file
-
-    good, bad = np.diag([10, 10, 10]), np.zeros((3, 3), int)
-    bad[0, 1], bad[1, 1], bad[2, 2] = 10, 10, 10
-    both = [checked(script, {1: good, 2: bad}) for script in scripts(sites)]
-    done = lead(FakeGrid(both), tiny.run_config(), tmp_path)
-    first = lines(tmp_path)[0]["weights"]
-    assert (done["chosen"], done["weights"]) == (1, first)
-    assert digest_weights(load_file(tmp_path / "model.safetensors")) == first
-
-
-def test_pooled_figures_come_from_added_counts(sites: dict[str, Site], tmp_path: Path) -> None:
-    config = tiny.run_config()
-    done = lead(FakeGrid(scripts(sites)), config, tmp_path)
-    both = [np.asarray(done["test"]["all"][name]["confusion"]) for name in sites]
-    merged = sum(both)
-    assert done["pooled"]["all"]["confusion"] == merged.tolist()
-    assert done["pooled"]["all"]["accuracy"]["value"] == pytest.approx(np.trace(merged) / merged.sum())
-    assert done["pooled"]["all"]["patients"] == 4
-
-
-# The handshake
-
-
-def hello(name: str, task: Any = tiny.TASK, **changes: Any) -> Script:
-    """Return a site that only says hello."""
-    part = SplitCounts(patients=1, examples=3, classes=(1, 1, 1))
-    report = HandshakeReport(
-        protocol=PROTOCOL, task=task, fingerprint=task.fingerprint(), synthetic=True, split="patient", warning="",
-        excluded={}, shift={}, counts=HandshakeCounts(train=part, validation=part, test=part), device="cpu",
-    )  # fmt: skip
-    return lambda request: HandshakeReply(name, report.model_copy(update=changes))
-
-
-def test_two_sites_of_one_name_are_refused_before_training() -> None:
-    grid = FakeGrid([hello("north"), hello("north")])
-    with pytest.raises(ConfigError, match="two nodes call themselves north"):
-        run_handshake(grid, tiny.run_config(), quiet)
-    assert {request.kind for _, request in grid.sent} == {"handshake"}
-
-
-OTHER_TASK = type(tiny.TASK)(**{**tiny.TASK.__dict__, "rate_hz": 250.0})
-
-
-def test_a_site_of_another_task_than_most_is_left_out_by_name() -> None:
-    grid = FakeGrid([hello("south", OTHER_TASK), hello("east"), hello("north")])
-    federation, refused = run_handshake(grid, tiny.run_config(), quiet)
-    assert refused == {"south": "it holds another task than most sites: give it the same data options and version"}
-    assert sorted(federation.reports) == sorted(federation.names.values()) == ["east", "north"]
-    assert federation.task == tiny.TASK
-
-
-@pytest.mark.parametrize(
-    ("scripts", "more"),
-    [
-        ([hello("east"), hello("south", OTHER_TASK)], {}),
-        ([hello("east"), hello("north"), hello("south", OTHER_TASK)], {"federation__min_sites": 3}),
-        (
-            [hello("east"), hello("north"), hello("south", OTHER_TASK)],
-            {"federation__expect": ["east", "north", "south"]},
-        ),
-    ],
-)
-def test_sites_of_different_tasks_are_refused_before_training(
-    scripts: list[Script], more: dict[str, Any], tmp_path: Path
-) -> None:
-    grid = FakeGrid(scripts)
-    with pytest.raises(ConfigError, match=r"different tasks: east.* against south"):
-        lead(grid, tiny.run_config(**more), tmp_path)
-    assert {request.kind for _, request in grid.sent} == {"handshake"}
-    assert outcome(tmp_path)["status"] == "failed"
-
-
-def test_a_named_site_that_does_not_come_is_named() -> None:
-    config = tiny.run_config(federation__expect=["north", "west"])
-    with pytest.raises(EngineError, match="missing west"):
-        run_handshake(FakeGrid([hello("north"), hello("south")]), config, quiet)
-
-
-def test_a_named_site_that_refuses_is_not_waited_for() -> None:
-    config = tiny.run_config(federation__expect=["north", "west"], federation__connect_timeout=60.0)
-    reason = messages.pack_error("west", "DataError", "hello failed with DataError")
-    grid = FakeGrid([hello("north"), lambda request: Error(code=messages.ERROR_CODE, reason=reason)])
-    grid.fixed_nodes = False
-    with pytest.raises(EngineError, match=r"missing west \(west: hello failed with DataError\)"):
-        run_handshake(grid, config, quiet)
-
-
-def test_only_named_sites_take_part() -> None:
-    config = tiny.run_config(federation__expect=["north"])
-    federation, refused = run_handshake(FakeGrid([hello("north"), hello("south")]), config, quiet)
-    assert federation.names == {1: "north"}
-    assert list(federation.reports) == ["north"]
-    assert refused == {"south": "not named in federation.expect"}
-
-
-def test_a_site_whose_hello_is_broken_does_not_take_part() -> None:
-    whole = hello("south")
-
-    def broken(request: Request) -> Answer:
-        return change_json(whole(request), lambda report: report | {"counts": {}})
-
-    federation, refused = run_handshake(FakeGrid([hello("north"), broken]), tiny.run_config(), quiet)
-    assert list(federation.reports) == ["north"]
-    assert refused == {"south": "its handshake report is wrong: counts.train: Field required"}
-
-
-@pytest.mark.parametrize("fixed", [True, False])
-def test_nobody_comes(fixed: bool) -> None:
-    import time
-
-    grid = FakeGrid([])
-    grid.fixed_nodes = fixed
-    heard: list[Event] = []
-    began = time.monotonic()
-    with pytest.raises(EngineError, match=r"0 of 1 sites came \(no site is connected"):
-        run_handshake(grid, tiny.run_config(federation__connect_timeout=0.5), heard.append)
-    assert time.monotonic() - began < 2
-    assert len(heard) <= 1
-
-
-def test_a_silent_node_does_not_keep_the_others_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handshake, "SETTLE_SECONDS", 60.0)
-    grid = FakeGrid([hello("north"), lambda request: None])
-    grid.fixed_nodes = False
-    federation, refused = run_handshake(grid, tiny.run_config(federation__connect_timeout=0.5), quiet)
-    assert list(federation.reports) == ["north"]
-    assert refused == {"node 2": "no answer within 1 s"}
-
-
-def test_a_site_that_comes_late_is_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    grid = FakeGrid([hello("north"), hello("south")])
-    grid.fixed_nodes = False
-    grid.offline = {2}
-    config = tiny.run_config(federation__min_sites=2, federation__connect_timeout=4.0)
-    monkeypatch.setattr(handshake, "SETTLE_SECONDS", 0.0)
-    heard: list[Event] = []
-
-    def listen(event: Event) -> None:
-        heard.append(event)
-        grid.offline.clear()
-
-    federation, _ = run_handshake(grid, config, listen)
-    assert sorted(federation.reports) == ["north", "south"]
-    assert WaitingEvent(online=1, ready=1, need=2) in heard
-
-
-def test_nothing_to_train_on_anywhere(tmp_path: Path) -> None:
-    none = SplitCounts(patients=0, examples=0, classes=(0, 0, 0))
-    grid = FakeGrid([hello("north", counts=HandshakeCounts(train=none, validation=none, test=none))])
-    with pytest.raises(EngineError, match="no site has training examples"):
-        lead(grid, tiny.run_config(), tmp_path)
-
-
-def test_a_final_evaluation_without_answers_is_a_failure(sites: dict[str, Site], tmp_path: Path) -> None:
-    gone = [fails_in(s, lambda request: Error(code=1, reason="gone"), "test", {1, 2}) for s in scripts(sites)]
-    with pytest.raises(EngineError, match="final evaluation: none of 2 sites answered"):
-        lead(FakeGrid(gone), tiny.run_config(), tmp_path)
-    assert (tmp_path / "model.safetensors").is_file()
-
-
-def test_sites_without_a_split_are_left_out_of_it(sites: dict[str, Site], tmp_path: Path) -> None:
-    sites["east"] = tiny.site("east", 5, parts=(0, 0, 0))  # neither validation nor test patients
-    sites["west"] = tiny.site("west", 6, parts=(2, 2, 1))  # nobody to train on
-    sites["only"] = tiny.site("only", 7, tiny.cohort(7, people=6, classes=(0, 1)))  # no example of F
-    grid = FakeGrid(scripts(sites))
-    done = lead(grid, tiny.run_config(), tmp_path)
-    kinds = {(node, request.kind) for node, request in grid.sent}
-    assert (3, "test") not in kinds
-    assert (3, "validate") not in kinds
-    assert (4, "train") not in kinds
-    assert set(done["test"]["all"]) == {"north", "south", "west", "only"}
-    assert lines(tmp_path)[0]["lost"] == {}
-    assert any("no examples of F" in note for note in done["test"]["all"]["only"]["notes"])
-    assert done["test"]["all"]["only"]["classes"]["F"]["f1"]["value"] is None
-
-
-def test_a_class_that_only_one_hospital_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    found = {"north": tiny.site("north", 1), "south": tiny.site("south", 2, tiny.cohort(2, classes=(0, 1)))}
-    monkeypatch.setattr("client.site.read_site", lambda place, config: found[str(place.site)])
-    done = lead(FakeGrid(scripts(found)), tiny.run_config(), tmp_path)
-    own = done["test"]["all"]["north"]["classes"]["F"]
-    pooled = done["pooled"]["all"]["classes"]["F"]
-    assert pooled["examples"] == own["examples"] > 0
-    assert pooled["recall"]["value"] == own["recall"]["value"]
-
-
-def test_an_interrupt_in_a_round_leaves_a_readable_folder(sites: dict[str, Site], tmp_path: Path) -> None:
-    def listen(event: dict[str, Any]) -> None:
-        if event["event"] in ("reply", "done") and event.get("round", 2) == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        lead(FakeGrid(scripts(sites)), tiny.run_config(federation__rounds=3), tmp_path, listen)
-    done = outcome(tmp_path)
-    assert (done["status"], done["error"], done["chosen"]) == ("interrupted", "stopped by the user", 1)
-    assert strictly((tmp_path / "server.done").read_text()) == {
-        "status": "interrupted",
-        "error": "stopped by the user",
-    }
-    assert len(lines(tmp_path)) == 1
-    assert (tmp_path / "model.safetensors").is_file()
-
-
-def test_train_leaves_what_it_was_given_alone(sites: dict[str, Site]) -> None:
-    config = tiny.run_config()
-    grid = FakeGrid(scripts(sites))
-    federation, _ = run_handshake(grid, config, quiet)
-    before = copy.deepcopy(federation.reports)
-    run, found = (
-        Run.from_handshake(grid, config, strategies.build_strategy(config.federation.strategy), federation, quiet),
-        Outcome(),
-    )
-    kept: list[int] = []
-    run_rounds(run, lambda number, weights: kept.append(number), found)
-    run_test(run, found)
-    assert federation.reports == before
-    assert kept[-1] == found.chosen
-    assert evaluation.find_worst_site(found.test["all"], "accuracy") is not None
