@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from client.policy import SitePolicy
-from common.metrics.calibration import bin_centres
 from common.metrics.counts import Counts
 from common.metrics.early_warning import Floats, Ints
+from common.metrics.histogram_loss import sum_histogram_loss
 
 Sizes = Callable[[npt.NDArray[np.bool_]], Ints]
 """From groups `(groups, people)` to the number of people to report for each (`Register.answer_sizes`)."""
@@ -228,13 +228,5 @@ def round_sums(values: Floats) -> Floats:
 
 
 def loss_of_histogram(scores: Ints, confusion: Ints) -> float:
-    """Return the summed negative log likelihood in nats that a histogram of log odds gives.
-
-    For a single true class, from the histograms of each class's score among its own examples; for several labels, from
-    the histograms of each label's score among examples with it and without it.
-    """
-    centres = bin_centres(scores.shape[-1])
-    positive = float((scores[:, 1] * np.logaddexp(0.0, -centres)).sum())
-    if confusion.ndim == 3:
-        return positive + float((scores[:, 0] * np.logaddexp(0.0, centres)).sum())
-    return positive
+    """Return the summed loss in nats that histograms `(classes, 2, bins)` give, of one table."""
+    return float(sum_histogram_loss(scores, confusion.ndim == 3))

@@ -23,6 +23,8 @@ from common.metrics.figures import (
     Calibration,
     ClassFigures,
     Evaluation,
+    EvaluationNoise,
+    Figure,
     LeadTimes,
     NetBenefit,
     OperatingPoint,
@@ -30,6 +32,7 @@ from common.metrics.figures import (
     is_derived,
 )
 from common.metrics.intervals import ResampledFigures
+from common.metrics.noisy_counts import round_to_people
 from common.metrics.registry import CALIBRATION_METRICS, CLASS_METRICS, METRICS, Requirement
 from common.metrics.resampling import compute_figures, find_unordered_classes, with_event_figures
 from common.sections.evaluation import EvaluationConfig
@@ -98,6 +101,7 @@ def build_evaluation(
     operating: Sequence[float] = (),
     curves: bool = False,
     group_patients: Ints | None = None,
+    noise: EvaluationNoise | None = None,
 ) -> Evaluation:
     """Return the evaluation that counts give.
 
@@ -112,18 +116,22 @@ def build_evaluation(
         operating: specificities and sensitivities at which the other is given.
         curves: whether to include reliability diagrams and decision curves.
         group_patients: `(classes, groups)`, patients in each group of a reliability diagram; None: unknown.
+        noise: where the counts are those of `NoisyCounts.to_counts`, in units of 1 / PERSON people; None: of examples.
     """
     many = task.kind == "multilabel"
     support = counts.class_totals(total.confusion, many)[2]
     present = support > 0
-    examples = int(count_examples(total, many))
+    shown = total if noise is None else round_to_people(total)
+    examples, stated = int(count_examples(shown, many)), counts.class_totals(shown.confusion, many)[2]
     resamples = 0 if replicates is None or patients < 2 else len(replicates.confusion)
     sentences = list(notes)
-    figures = with_event_figures(task, compute_figures(task, total, replicates, patients, operating, curves))
+    exact = noise is None  # noise in the outer bins is all that losses and calibration would show
+    computed = compute_figures(task, total, replicates, patients, operating, curves and exact, slow=exact)
+    figures = with_event_figures(task, computed)
     scored = (1,) if task.binary else range(len(task.classes))
 
     def build_calibration(index: int) -> Calibration | None:
-        if not task.probabilistic or index not in scored:
+        if not task.probabilistic or index not in scored or not exact:
             return None
         at = 0 if task.binary else index
         named = {name: figures.figure(f"class_{name}", at) for name in CALIBRATION_METRICS}
@@ -138,7 +146,7 @@ def build_evaluation(
 
     classes = {
         name: ClassFigures(
-            examples=int(support[i]),
+            examples=int(stated[i]),
             patients=int(class_patients[i]),
             **{key: figures.figure(f"class_{key}", i) for key in CLASS_METRICS},
             calibration=build_calibration(i),
@@ -176,16 +184,21 @@ def build_evaluation(
             sentences.append(f"{NO_ORDER} of {', '.join(names)} {WHY_NO_ORDER}")
     if patients < 2:
         sentences.append("no intervals: they need at least two patients")
+    overall = {name: figures.figure(name) for name in METRICS if name in figures.values and not is_derived(name)}
+    if not exact:
+        overall = {name: item for name, item in overall.items() if METRICS[name].judges != "probabilities"}
+        overall["loss"] = Figure(value=None)
     return Evaluation(
         patients=patients,
         examples=examples,
         resamples=resamples,
-        confusion=tuple(tuple(int(n) for n in row) for row in total.confusion.reshape(len(support), -1)),
+        confusion=tuple(tuple(int(n) for n in row) for row in shown.confusion.reshape(len(support), -1)),
         classes=classes,
         notes=tuple(sentences),
         threshold=threshold,
         lead=_build_lead_times(figures, total),
-        **{name: figures.figure(name) for name in METRICS if name in figures.values and not is_derived(name)},
+        noise=noise,
+        **overall,
     )
 
 

@@ -162,6 +162,22 @@ class ClassFigures(FrozenModel):
     alarms: Alarms | None = None
 
 
+class EvaluationNoise(FrozenModel):
+    """That an evaluation's counts hold noise, by which the people who were evaluated have differential privacy.
+
+    Attributes:
+        epsilon: what these people were charged for in this run, of several sites the largest; None: infinite.
+        delta: of that epsilon.
+        deviation: standard deviation of the noise on a cell of the confusion matrix, in people.
+        private: false where the noise can be repeated and therefore removed.
+    """
+
+    epsilon: float | None
+    delta: float
+    deviation: float = 0.0
+    private: bool = True
+
+
 class Evaluation(FrozenModel):
     """A model's metrics on a set of patients; a metric of common/metrics/registry.py without a field is one more key.
 
@@ -185,6 +201,7 @@ class Evaluation(FrozenModel):
         ece: expected calibration error of the event, or its mean over classes.
         lead: lead times, where the event has an onset.
         suppressed: classes withheld because too few patients have them, with the hospital's minimum of patients.
+        noise: where evaluation is private: examples are then people, each of whom counts once; None: no noise.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -207,6 +224,7 @@ class Evaluation(FrozenModel):
     ece: Figure | None = None
     lead: LeadTimes | None = None
     suppressed: dict[str, int] = Field(default_factory=dict)
+    noise: EvaluationNoise | None = None
 
     @model_validator(mode="after")
     def _check_extra(self) -> Evaluation:
