@@ -31,6 +31,8 @@ class SitePolicy(Section):
     - `max_epsilon`: at the run's delta (docs/explanation/privacy.md). With it, as with `private_only`, nothing trains
       here without differential privacy. A run may ask for less, never for more. Where it is not set, private runs
       keep to `default_max_epsilon`.
+    - `max_evaluation_epsilon`: people who validate and people who are tested have ledgers of their own, and this limits
+      each of the two, over all runs.
     - `allowed_settings`: some settings of a run select people, or the grain of an answer; `wardround site explain`
       lists them. Each is refused unless its key is listed here; "*" allows all.
     - `max_weight_distance`: weights that the server sends in later rounds must lie near this site's own last update.
@@ -119,10 +121,23 @@ class SitePolicy(Section):
     privacy_levels: tuple[Literal["record", "patient", "hospital"], ...] = Field(
         ("patient",), min_length=1, description="privacy levels that a run may use"
     )
-    counts: Literal["noisy", "public"] = Field(
-        "noisy", description="how training counts are reported under privacy: with noise (charged once) or exact"
+    evaluation: Literal["any", "private"] = Field(
+        "any",
+        description="private: refuse to evaluate on validation and test patients without differential privacy "
+        "(privacy.evaluation_epsilon)",
     )
-    counts_epsilon: float = Field(0.2, gt=0, description="epsilon of the noisy training counts, charged once")
+    max_evaluation_epsilon: float | None = Field(
+        8.0,
+        gt=0,
+        description="epsilon of all private evaluations together: of validation patients, and of test patients; "
+        "null: no limit",
+    )
+    counts: Literal["noisy", "public"] = Field(
+        "noisy", description="how numbers of people are reported under privacy: with noise (charged once) or exact"
+    )
+    counts_epsilon: float = Field(
+        0.2, gt=0, description="epsilon of the noisy numbers, charged once to each split's own ledger"
+    )
     several_splits: bool = Field(
         False, description="allow private runs that train on other patients than earlier private runs did"
     )
@@ -166,6 +181,7 @@ class SitePolicy(Section):
 
 SIMULATION_POLICY = SitePolicy(
     default_max_epsilon=None,
+    max_evaluation_epsilon=None,
     split="requested",
     allowed_settings=("*",),
     min_training_patients=1,

@@ -85,6 +85,8 @@ class RunConfig(Section):
             raise ValueError(f"detection needs an autoencoder, such as model.name=autoencoder, not {self.model.name}")
         if self.privacy.on:
             self._check_privacy()
+        if self.privacy.evaluation_on:
+            self._check_private_evaluation()
         return self
 
     def _check_privacy(self) -> None:
@@ -102,7 +104,7 @@ class RunConfig(Section):
             or (privacy.kind == "hospital" and self.data.scaling == "site"),
             "a split by patient, not sites.split=beat-level": self.sites.split != "beat-level",
         }
-        if privacy.validation == "none":
+        if privacy.validation == "none" and not privacy.evaluation_on:
             needs |= {
                 "federation.choose=last": self.federation.choose == "last",
                 "evaluation.threshold=likelier": self.evaluation.threshold == "likelier",
@@ -124,6 +126,25 @@ class RunConfig(Section):
         if missing:
             raise ValueError(
                 f"privacy needs {' and '.join(missing)}: anything else uses patients' data that epsilon does not cover"
+            )
+
+    def _check_private_evaluation(self) -> None:
+        """Refuse settings that use validation or test patients in other ways than by counts with noise."""
+        evaluation = self.evaluation
+        needs = {
+            "a classifier: an autoencoder's results rest on reconstruction errors": not self.detecting,
+            "privacy.validation=none: validation patients are counted with noise": self.privacy.validation == "none",
+            "training.patience=0": self.training.patience == 0,  # it stops on exact losses of validation patients
+            "evaluation.explain=none": evaluation.explain == "none",
+            "no evaluation.without": not evaluation.without,
+            "another evaluation.metric than utility or loss": evaluation.metric not in ("utility", "loss"),
+            "another evaluation.threshold than utility": evaluation.threshold != "utility",
+            "a split by patient, not sites.split=beat-level": self.sites.split != "beat-level",
+        }
+        if missing := [what for what, holds in needs.items() if not holds]:
+            raise ValueError(
+                f"privacy.evaluation_epsilon needs {' and '.join(missing)}: anything else uses validation or test "
+                "patients' data that it does not cover"
             )
 
     @property
@@ -152,7 +173,7 @@ class RunConfig(Section):
     @property
     def not_private_notice(self) -> str:
         """A warning that must accompany every figure of a run whose noise can be repeated and so removed."""
-        if self.privacy.on and self.privacy.noise == "seeded":
+        if (self.privacy.on or self.privacy.evaluation_on) and self.privacy.noise == "seeded":
             return "NOT PRIVATE: the noise comes from a known seed (privacy.noise=seeded), so its epsilons do not hold."
         return ""
 

@@ -90,12 +90,14 @@ class ValidateReply(Reply):
 
     Attributes:
         tables: counts by table name; there is one table, of all patients.
+        noisy: noisy sums over people by table and part (common/private_evaluation.py), where evaluation is private.
     """
 
     kind: ClassVar[RequestKind] = "validate"
     report_type: ClassVar[type[Report]] = ValidateReport
     report: ValidateReport
     tables: Mapping[str, Counts] = field(default_factory=dict)
+    noisy: Sums = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,14 @@ class FinalTestReply(Reply):
 
     Attributes:
         tables: counts by table name; those of resamples have the name of their table and RESAMPLED_SUFFIX.
+        noisy: noisy sums over people by table and part, where evaluation is private; there are no figures then.
     """
 
     kind: ClassVar[RequestKind] = "test"
     report_type: ClassVar[type[Report]] = FinalTestReport
     report: FinalTestReport
     tables: Mapping[str, Counts] = field(default_factory=dict)
+    noisy: Sums = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

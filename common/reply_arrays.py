@@ -25,7 +25,7 @@ from common.untrusted import clean_text
 
 SomeReply = TypeVar("SomeReply", bound=Reply)
 
-TABLE_PREFIX, SUM_PREFIX = "table/", "sum/"
+TABLE_PREFIX, SUM_PREFIX, NOISY_PREFIX = "table/", "sum/", "noisy/"
 _PARTS = {"confusion": np.int64, "scores": np.int32, "loss": np.float64}
 """Parts that all counts have, and the type in which they are sent."""
 _OPTIONAL_PARTS = ("utility", "gain", "time", "lead")
@@ -38,7 +38,10 @@ def name_arrays(reply: Reply) -> Weights:
         return reply.weights | prefix_control(reply.control)
     if isinstance(reply, ScalingReply | LatentReply | DomainShiftReply):
         return {f"{SUM_PREFIX}{name}": value for name, value in reply.sums.items()}
-    return _name_tables(reply.tables) if isinstance(reply, ValidateReply | FinalTestReply) else {}
+    if isinstance(reply, ValidateReply | FinalTestReply):
+        noisy = {f"{NOISY_PREFIX}{name}": np.asarray(value, np.float64) for name, value in reply.noisy.items()}
+        return _name_tables(reply.tables) | noisy
+    return {}
 
 
 def build_reply(wanted: type[SomeReply], site: str, report: Report, arrays: Weights) -> SomeReply:
@@ -52,9 +55,11 @@ def build_reply(wanted: type[SomeReply], site: str, report: Report, arrays: Weig
         weights, control = split_control(arrays)
         return wanted(**about, weights=weights, control=control)
     if issubclass(wanted, ValidateReply | FinalTestReply):
-        return wanted(**about, tables=_read_tables(arrays))
+        noisy = {name: value for name, value in arrays.items() if name.startswith(NOISY_PREFIX)}
+        tables = {name: value for name, value in arrays.items() if name not in noisy}
+        return wanted(**about, tables=_read_tables(tables), noisy=_read_sums(noisy, NOISY_PREFIX))
     if issubclass(wanted, ScalingReply | LatentReply | DomainShiftReply):
-        return wanted(**about, sums=_read_sums(arrays))
+        return wanted(**about, sums=_read_sums(arrays, SUM_PREFIX))
     if arrays:
         raise ProtocolError(f"its {wanted.kind} reply holds arrays")
     return wanted(**about)
@@ -89,8 +94,8 @@ def _read_tables(arrays: Weights) -> dict[str, Counts]:
     }  # fmt: skip
 
 
-def _read_sums(arrays: Weights) -> Sums:
+def _read_sums(arrays: Weights, prefix: str) -> Sums:
     for key, value in arrays.items():
-        if not key.startswith(SUM_PREFIX) or value.dtype != np.float64:
+        if not key.startswith(prefix) or value.dtype != np.float64:
             raise ProtocolError(f"its array {clean_text(key, 80)!r} is no sum")
-    return {key.removeprefix(SUM_PREFIX): value for key, value in arrays.items()}
+    return {key.removeprefix(prefix): value for key, value in arrays.items()}

@@ -70,12 +70,15 @@ class SplitCounts(Report):
         examples: examples; where training is private, units of privacy, with noise.
         classes: examples of each class, in the task's order; None: too few patients have it to be stated.
         suppressed: the required minimum of patients, if the split has fewer and is therefore reported as empty.
+        deviation: of validation and test patients, standard deviation of the noise on each number, where evaluation is
+            private: each person then counts as one example; None: no noise.
     """
 
     patients: Count
     examples: Count
     classes: tuple[Count | None, ...]
     suppressed: Count | None = None
+    deviation: NotNegative | None = None
 
 
 class HandshakeCounts(Report):
@@ -113,6 +116,7 @@ class HandshakeReport(Report):
         noisy: whether the training counts hold noise.
         max_bins: most bins of a score histogram that the site sends.
         count_grain: counts of predictions are multiples of this.
+        min_cell_patients: results and counts of fewer people are suppressed.
     """
 
     protocol: int
@@ -128,6 +132,7 @@ class HandshakeReport(Report):
     noisy: bool = False
     max_bins: Annotated[int, Field(ge=16, le=4096)] = 4096
     count_grain: Annotated[int, Field(ge=1, le=1000)] = 1
+    min_cell_patients: Annotated[int, Field(ge=1, le=1000)] = 1
 
     @field_serializer("task")
     def _task_to_dict(self, task: Task) -> dict[str, Any]:
@@ -211,9 +216,11 @@ class ValidateReport(Report):
 
     Attributes:
         patients: validation patients.
+        privacy: what their ledger was charged, where evaluation is private.
     """
 
     patients: Count
+    privacy: PrivacySpent | None = None
 
 
 class LatentReport(Report):
@@ -275,6 +282,8 @@ class FinalTestReport(Report):
         explanation: which inputs change the score; absent if not requested.
         suppressed: tables withheld because of too few patients, with the required minimum.
         view: the test examples in latent space, if the model is an autoencoder.
+        privacy: what the test patients' ledger was charged, where evaluation is private; `evaluations` is then empty.
+        notes: where evaluation is private, sentences about the model at this site, by table.
     """
 
     evaluations: dict[Text, Evaluation]
@@ -282,3 +291,5 @@ class FinalTestReport(Report):
     explanation: Explanation | None = None
     suppressed: dict[Text, Count] = Field(default_factory=dict)
     view: LatentViewReport | None = None
+    privacy: PrivacySpent | None = None
+    notes: dict[Text, Text] = Field(default_factory=dict)

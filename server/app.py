@@ -148,4 +148,9 @@ def describe_outcome(
         "recalibration": {site: item.model_dump() for site, item in sorted(outcome.recalibration.items())},
         "suppressed": outcome.suppressed,
         "views": {site: view.to_dict() for site, view in outcome.views.items()},
+        "evaluation_privacy": {
+            split: {site: spent.model_dump() for site, spent in sorted(by_site.items())}
+            for split, by_site in outcome.spent.items()
+            if by_site
+        },
     }

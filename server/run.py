@@ -20,15 +20,19 @@ from common.metrics.counts import Counts
 from common.metrics.evaluation import check_evaluation_fits_task
 from common.metrics.explanations import Explanation
 from common.metrics.figures import Evaluation, Recalibration
+from common.metrics.noisy_counts import NoisyCounts
 from common.metrics.paired_resamples import Draws
 from common.metrics.registry import METRICS
 from common.reply_arrays import SomeReply
-from common.reports import HandshakeReport, LatentViewReport
+from common.reports import HandshakeReport, LatentViewReport, PrivacySpent
 from common.requests import Method, Request, RequestKind, TrainRequest, ValidateRequest
 from common.task import Task
 from server import hospital_level, strategies
 from server.events import Listener, RoundEvent
 from server.exchange import Answers, Expected, Step, send_and_collect
+
+SiteCounts = Counts | NoisyCounts
+"""A site's counts of predictions: exact, or with noise where evaluation is private."""
 
 
 @dataclass
@@ -67,7 +71,8 @@ def check_validation_patients(config: RunConfig, federation: Federation) -> None
     if not federation.task.binary:
         return
     holders = federation.holders("validation")
-    classes = [federation.reports[site].counts.validation.classes for site in holders]
+    stated = [federation.reports[site].counts.validation for site in holders]
+    classes = [counts.classes if counts.deviation is None else (None,) * len(counts.classes) for counts in stated]
     rule = config.evaluation.threshold
     keys: list[tuple[str, str, bool]] = []
     if rule != "likelier":
@@ -80,7 +85,7 @@ def check_validation_patients(config: RunConfig, federation: Federation) -> None
         if not holders:
             raise ConfigError(f"{key}={value}: no hospital has validation patients to choose it on: {hint}")
         for index, name in enumerate(federation.task.classes):
-            known = [counts[index] for counts in classes]
+            known = [counts[index] for counts in classes]  # None: too few, or only known with noise
             if (index == 0 or needs_events) and None not in known and not sum(filter(None, known)):
                 raise ConfigError(f"{key}={value}: no validation example is of the class {name}: {hint}")
 
@@ -108,6 +113,8 @@ class Outcome:
         latent: statistics of training examples in latent space (common/latent.py); empty: none.
         views: each site's test examples in latent space.
         shift: how different the hospitals' data are, JSON-ready; empty: not measured.
+        spent: where evaluation is private, what the ledgers of validation and of test patients were charged so far, by
+            split and site.
     """
 
     rounds: list[RoundEvent] = field(default_factory=list)
@@ -116,7 +123,7 @@ class Outcome:
     test: dict[str, dict[str, Evaluation]] = field(default_factory=dict)
     pooled: dict[str, Evaluation] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
-    validation: dict[str, Counts] = field(default_factory=dict)
+    validation: dict[str, SiteCounts] = field(default_factory=dict)
     threshold: float | None = None
     tables: dict[str, Mapping[str, Counts]] = field(default_factory=dict)
     counted: dict[str, list[int]] = field(default_factory=dict)
@@ -128,6 +135,7 @@ class Outcome:
     latent: bytes = b""
     views: dict[str, LatentViewReport] = field(default_factory=dict)
     shift: dict[str, Any] = field(default_factory=dict)
+    spent: dict[str, dict[str, PrivacySpent]] = field(default_factory=dict)
 
     def state_round(self, site: str, number: int) -> int:
         """Return the last round up to `number` in which a site's update was merged, whose state it has; 0: none."""
@@ -298,8 +306,14 @@ def digest_weights(weights: Weights) -> str:
 
 
 def limit_bins(config: RunConfig, federation: Federation) -> RunConfig:
-    """Return the configuration with no more score bins than every site sends: counts add up only in equal bins."""
-    bins = min([config.evaluation.bins, *(report.max_bins for report in federation.reports.values())])
+    """Return the configuration with no more score bins than every site sends: counts add up only in equal bins.
+
+    Of a private evaluation there are at most `privacy.evaluation_bins`.
+    """
+    allowed = [report.max_bins for report in federation.reports.values()]
+    if config.privacy.evaluation_on:
+        allowed.append(config.privacy.evaluation_bins)
+    bins = min([config.evaluation.bins, *allowed])
     if bins == config.evaluation.bins:
         return config
     return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"bins": bins})})

@@ -86,9 +86,9 @@ MESSAGES = {
     "common.replies:HandshakeReply": "site report",
     "common.replies:ScalingReply": "site report * sums",
     "common.replies:TrainReply": "site report * weights control",
-    "common.replies:ValidateReply": "site report * tables",
+    "common.replies:ValidateReply": "site report * tables noisy",
     "common.replies:LatentReply": "site report * sums",
-    "common.replies:FinalTestReply": "site report * tables",
+    "common.replies:FinalTestReply": "site report * tables noisy",
     "common.replies:DomainShiftReply": "site report * sums",
 }
 # Of a plug-in: names that it must have, and the parameters of its functions, those that it may have included.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 import secrets
@@ -13,14 +12,15 @@ from client.gate.approvals import check_approval
 from client.gate.bounded_numbers import check_numbers, check_overflows
 from client.gate.guarded_settings import FORGETTING, LATENT_SUMS, UNMEASURED, allows, check_grain, check_settings
 from client.gate.plausible_scaling import check_scaling
+from client.gate.questions import digest_question, digest_settings
 from client.gate.register import TOO_FEW, Register, open_register
 from client.gate.run_limits import check_method, check_run, check_task
-from client.gate.weights import check_first_weights, check_later_weights, digest_weights, get_update_path
+from client.gate.weights import check_first_weights, check_later_weights, get_update_path
 from client.policy import SitePolicy
 from client.privacy.checks import check_private_training
+from client.privacy.evaluation_checks import check_private_evaluation
 from client.site import Site, load_site
 from client.site_context import SiteContext
-from common.config import config_to_json
 from common.errors import SiteError
 from common.requests import (
     FinalTestRequest,
@@ -66,6 +66,7 @@ def admit(context: SiteContext, request: Request) -> None:
     site = load_site(context, config)
     check_task(policy, config, site.task)
     check_private_training(context, site, config)
+    check_private_evaluation(context, site, config)
     register = open_register(context)
     check_people(register, site, request, context)
     if isinstance(request, ModelRequest):
@@ -135,7 +136,8 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
         return
     check_later_weights(policy, register, run, request.weights)
     privacy = request.config.privacy
-    if isinstance(request, ValidateRequest) and privacy.on and privacy.validation != "unprotected":
+    exact = not privacy.evaluation_on and privacy.validation != "unprotected"
+    if isinstance(request, ValidateRequest) and privacy.on and exact:
         raise SiteError("policy: a private run chooses nothing on validation patients (privacy.validation)")
     if isinstance(request, FinalTestRequest):
         test_limits = policy.max_tested_models_per_run, policy.max_tested_models_per_month
@@ -196,21 +198,6 @@ def check_forgetting(policy: SitePolicy, train: Cohort, request: TrainRequest) -
             "policy: with this learning rate, weight decay and proximal term an update forgets its first steps "
             f"(allowed_settings: {FORGETTING})"
         )
-
-
-def digest_settings(request: ModelRequest) -> str:
-    """Return a digest of the settings that must stay the same in all rounds of a run."""
-    hasher = hashlib.sha256(config_to_json(request.config).encode())
-    hasher.update(repr(request.method).encode() + b"\x1f" + request.scaling)
-    return hasher.hexdigest()
-
-
-def digest_question(request: ModelRequest) -> str:
-    """Return a digest of what a request asks about: the model, and what changes its answer."""
-    hasher = hashlib.sha256(digest_weights(request.weights).encode())
-    hasher.update(repr((getattr(request, "threshold", None), request.round)).encode())
-    hasher.update(getattr(request, "latent", b""))
-    return hasher.hexdigest()
 
 
 def list_people(cohort: Cohort) -> list[str]:

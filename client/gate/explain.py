@@ -45,7 +45,11 @@ REPLY_RISKS = (
                 if policy.min_cell_patients > 1
                 else ""
             )
-            + ("; training counts are noisy where training is private" if policy.counts == "noisy" else "")
+            + (
+                "; training counts are noisy where training is private, validation and test counts where evaluation is"
+                if policy.counts == "noisy"
+                else ""
+            )
         ),
         lambda policy: "how many patients this hospital has, by class",
     ),
@@ -86,14 +90,14 @@ REPLY_RISKS = (
     ReplyRisk(
         "validate",
         "confusion matrix and score histograms of validation patients, each round",
-        lambda policy: _table_limits(policy),
+        lambda policy: _evaluation_limits(policy),
         lambda policy: _table_remains(policy, "round"),
     ),
     ReplyRisk(
         "test",
         "figures, confusion matrices and score histograms of test patients and of groups of them",
         lambda policy: (
-            _table_limits(policy)
+            _evaluation_limits(policy)
             + "; "
             + _limit("tested models", policy.max_tested_models_per_run, policy.max_tested_models_per_month)
         ),
@@ -165,13 +169,27 @@ def _table_limits(policy: SitePolicy) -> str:
     return f"at most {policy.max_bins} bins{merged}; {_describe_counts(policy)}{people}"
 
 
+def _noise_limits(policy: SitePolicy) -> str:
+    limit = policy.max_evaluation_epsilon
+    spent = "any epsilon in all" if limit is None else f"at most epsilon {limit:g} in all runs together"
+    return f"counts of people with noise, each person counted once, {spent}; nothing else of these patients"
+
+
+def _evaluation_limits(policy: SitePolicy) -> str:
+    if policy.evaluation == "private":
+        return _noise_limits(policy)
+    return f"{_table_limits(policy)}; where a run asks for private evaluation: {_noise_limits(policy)}"
+
+
 def _table_remains(policy: SitePolicy, what: str) -> str:
+    if policy.evaluation == "private":
+        return "about these patients no more than epsilon allows, whatever weights are sent"
     if policy.min_cell_patients <= 1 and policy.round_counts_to <= 1:
         return f"with crafted weights, single patients: counts are exact, one question for each {what}"
     return (
         f"for each {what} with crafted weights, how one combination of inputs is distributed, to about "
         f"{max(policy.min_cell_patients, policy.round_counts_to)} patients; differential privacy of training does not "
-        "cover these patients"
+        "cover these patients, that of evaluation (privacy.evaluation_epsilon) does where a run asks for it"
     )
 
 
@@ -214,6 +232,10 @@ def describe_policy(policy: SitePolicy) -> list[str]:
     else:
         lines.append("Training need not be differentially private: a run may ask for it.")
         lines.append(f"Updates without differential privacy: {_unit_limits(policy)}.")
+    if policy.evaluation == "private":
+        lines.append(f"Validation and test patients: {_noise_limits(policy)}, at delta {policy.max_delta:g}.")
+    else:
+        lines.append("Evaluation need not be differentially private: a run may ask for it.")
     for shares, what in (
         (policy.share_resamples, "resampled counts leave: whoever knows their draws can work back to single patients"),
         (policy.share_training_loss, "the mean loss of training patients leaves"),

@@ -15,6 +15,7 @@ from client.site_context import SiteContext
 from common.errors import NotFiniteError, SiteError
 from common.metrics.table_names import RESAMPLED_SUFFIX
 from common.replies import DomainShiftReply, FinalTestReply, LatentReply, Reply, ScalingReply, TrainReply, ValidateReply
+from common.reports import FinalTestReport
 from common.requests import Request, TrainRequest
 
 
@@ -33,6 +34,8 @@ def check_reply(context: SiteContext, request: Request, reply: Reply) -> None:
         raise NotFiniteError("the reply holds numbers that are not finite")
     if isinstance(reply, ValidateReply | FinalTestReply):
         check_tables(context, reply)
+        if request.config.privacy.evaluation_on or context.policy.evaluation == "private":
+            check_noisy(reply)
     if isinstance(reply, TrainReply) and isinstance(request, TrainRequest):
         if reply.report.loss is not None and not context.policy.share_training_loss:
             raise SiteError("policy: the training loss does not leave here: the reply is not sent")
@@ -54,8 +57,23 @@ def list_arrays(reply: Reply) -> Iterable[npt.NDArray[np.generic]]:
     if isinstance(reply, ScalingReply | LatentReply | DomainShiftReply):
         return list(reply.sums.values())
     if isinstance(reply, ValidateReply | FinalTestReply):
-        return [np.asarray(part) for table in reply.tables.values() for part in (table.confusion, table.scores)]
+        exact = [np.asarray(part) for table in reply.tables.values() for part in (table.confusion, table.scores)]
+        return [*exact, *reply.noisy.values()]
     return []
+
+
+def check_noisy(reply: ValidateReply | FinalTestReply) -> None:
+    """Refuse anything but noisy sums that were charged, where evaluation is private.
+
+    Raises:
+        SiteError: the reply is not sent.
+    """
+    report = reply.report
+    exact = bool(reply.tables)
+    if isinstance(report, FinalTestReport):
+        exact |= bool(report.evaluations or report.recalibration or report.explanation or report.view)
+    if exact or report.privacy is None:
+        raise SiteError("policy: evaluation is private here, and the reply holds exact results: it is not sent")
 
 
 def check_tables(context: SiteContext, reply: ValidateReply | FinalTestReply) -> None:

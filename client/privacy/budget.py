@@ -24,14 +24,14 @@ from client import input_scaling
 from client.privacy.accounting import GaussianSteps, compute_epsilon, count_steps, solve_noise
 from client.privacy.charges import Charge, LedgerRow
 from client.privacy.data_digest import digest_folder
-from client.privacy.ledger import Ledger, get_ledger_path
+from client.privacy.ledger import TRAIN, Ledger, get_ledger_path
 from client.privacy.units import (
+    PEOPLE_KEY,
     STATISTICS_ROUND,
-    TRAINING_PEOPLE_KEY,
     UNIT_NAMES,
     count_units,
     digest_cohort,
-    digest_training_people,
+    digest_people,
 )
 from client.site import Site
 from client.site_context import SiteContext
@@ -148,15 +148,20 @@ def solve_training_noise(
     )
 
 
-def open_ledger(context: SiteContext, site: Site) -> Ledger:
+def open_ledger(context: SiteContext, site: Site, split: str = TRAIN) -> Ledger:
     """Return a site's ledger, bound to the content of a hospital's data folder or of a simulated site's cohort.
+
+    Args:
+        context: the site's context.
+        site: with inputs unscaled, as its content is what a simulated ledger is bound to.
+        split: whose ledger: of those who train, of validation or of test patients.
 
     Raises:
         SiteError: the node was started without a state folder.
     """
     if context.state is None:
         raise SiteError("privacy needs a folder for the ledger of what was spent: give --state")
-    path = get_ledger_path(context.state, site.name)
+    path = get_ledger_path(context.state, site.name, split)
     if context.data is not None:
         return Ledger(path, digest_folder(context.data, path.with_name("data-digests.json")))
     return Ledger(path, digest_cohort(site))
@@ -204,7 +209,7 @@ def charge_ledger(context: SiteContext, site: Site, wanted: Charge) -> LedgerRow
     """
     ledger = open_ledger(context, site)
     if wanted.level != "hospital" and not context.policy.several_splits:
-        ledger.store_text(TRAINING_PEOPLE_KEY, digest_training_people(site.train))
+        ledger.store_text(PEOPLE_KEY, digest_people(site.train))
     return ledger.charge(wanted)
 
 

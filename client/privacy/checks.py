@@ -6,7 +6,7 @@ from client.gate.register import TOO_FEW
 from client.privacy.accounting import compute_epsilon
 from client.privacy.budget import count_run_steps, get_planned_steps, open_ledger
 from client.privacy.ledger import Ledger, get_ledger_path
-from client.privacy.units import TRAINING_PEOPLE_KEY, UNIT_NAMES, count_units, digest_training_people
+from client.privacy.units import PEOPLE_KEY, UNIT_NAMES, count_units, digest_people
 from client.site import Site
 from client.site_context import SiteContext
 from common import models
@@ -107,8 +107,8 @@ def check_private_training(context: SiteContext, site: Site, config: RunConfig) 
     ledger = open_ledger(context, site)
     ledger.check()
     if privacy.kind != "hospital" and not policy.several_splits:
-        before = ledger.read_text(TRAINING_PEOPLE_KEY)
-        if before is not None and before != digest_training_people(site.train):
+        before = ledger.read_text(PEOPLE_KEY)
+        if before is not None and before != digest_people(site.train):
             raise SiteError(
                 "policy: other patients would train here than in earlier private runs, and those tested then are not "
                 "protected: use the earlier runs' sites section, or allow several_splits in the policy"

@@ -1,6 +1,7 @@
 """The privacy ledger of a site: what each round was charged, in an append-only file of the hospital's own.
 
 One SQLite file holds one budget: everything that was ever charged for a site's data, over rounds, restarts and runs.
+People who train, who validate and who are tested are different people, and each of the three has a file.
 A row is written before a round trains, in one transaction with the check that the budget allows it, so that a crash
 can only overstate what was spent. Each row holds the hash of the row before; a second file (`.head`) repeats the
 number and hash of the last row.
@@ -33,6 +34,10 @@ from common.files import write_text
 LEDGER_FORMAT = "wardround.ledger/1"
 LOCK_TIMEOUT_SECONDS = 60.0
 RESTORE = "restore the intact file, never an older copy; until then nothing trains"
+TRAIN = "train"
+"""The split whose ledger is privacy.sqlite; those of other splits have its name in theirs."""
+LEDGER_SPLITS = (TRAIN, "validation", "test")
+"""The splits whose people have ledgers."""
 SCHEMA = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE charges (number INTEGER PRIMARY KEY, time TEXT NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL,
@@ -44,9 +49,9 @@ CREATE TRIGGER charges_last BEFORE DELETE ON charges BEGIN SELECT RAISE(ABORT, '
 """
 
 
-def get_ledger_path(state: Path, site: str) -> Path:
-    """Return the path of a site's ledger in its state folder."""
-    return get_site_folder(state, site) / "privacy.sqlite"
+def get_ledger_path(state: Path, site: str, split: str = TRAIN) -> Path:
+    """Return the path of a site's ledger in its state folder; each split's people have a ledger of their own."""
+    return get_site_folder(state, site) / ("privacy.sqlite" if split == TRAIN else f"privacy-{split}.sqlite")
 
 
 class Ledger:

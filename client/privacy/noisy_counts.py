@@ -1,19 +1,21 @@
-"""Training counts that a site reports: exact, or noisy if training is private.
+"""Numbers of people that a site reports in the handshake: exact, or noisy if training or evaluation is private.
 
 One more person changes a count by one, so an exact count can reveal whether that person is in it. A private site
-therefore reports noisy counts (one release of the Gaussian mechanism per level and set of training people), unless its
-policy declares them public. Each unit counts once, and counts for each class by the share of its examples that have it:
-a vector of norm at most sqrt(2), whatever a person's number of examples. The noise is drawn once and stored with the
-ledger, which is charged then, separately from any run: later requests get the same numbers at no cost. Only two facts
-are reported exactly: whether anybody trains at all, and whether they are fewer than the policy's minimum.
+therefore reports noisy counts (one release of the Gaussian mechanism per level and set of people), unless its policy
+declares them public. Each unit counts once, and counts for each class by the share of its examples that have it: a
+vector of norm at most sqrt(2), whatever a person's number of examples. The noise is drawn once and stored with the
+ledger, which is charged then, separately from any run: later requests get the same numbers at no cost. Exact are only
+whether there is anybody at all, and whether they are fewer than the policy's minimum.
 
-Validation and test patients are other people, and are counted exactly.
+Those who train are counted so where training is private. Validation and test patients are other people, with ledgers
+of their own, and are counted so where evaluation is private.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,13 +23,18 @@ import numpy.typing as npt
 
 from client.privacy import budget
 from client.privacy.accounting import GaussianSteps, solve_noise
-from client.privacy.charges import Charge
-from client.privacy.units import STATISTICS_ROUND, digest_training_people, group_rows_by_unit
+from client.privacy.ledger import Ledger
+from client.privacy.private_evaluation import charge_people
+from client.privacy.units import STATISTICS_ROUND, digest_people, group_rows_by_unit
 from client.site import Site
 from client.site_context import SiteContext
 from common import noise
 from common.config import RunConfig
+from common.metrics.noisy_counts import NORM_MARGIN
+from common.private_evaluation import EvaluatedSplit
+from common.reports import SplitCounts
 from common.seeds import seed_for
+from common.task import Task
 from sites.cohort import Cohort
 
 COUNTS_RUN = "counts"
@@ -65,41 +72,99 @@ def release_training_counts(context: SiteContext, site: Site, config: RunConfig)
     train, level, policy = site.train, config.privacy.kind, context.policy
     if not len(train.y) or level not in ("patient", "record") or policy.counts == "public":
         return TrainingCounts(train.people(), len(train.y), train.class_counts())
+
+    def charge(sigma: float) -> None:
+        spent = GaussianSteps(1.0, sigma, 1)
+        wanted = budget.build_charge(context, site, COUNTS_RUN, config, spent, STATISTICS_ROUND)
+        budget.charge_ledger(context, site, replace(wanted, run_limit=None))
+
     ledger = budget.open_ledger(context, site)
-    key = f"counts/{level}/{digest_training_people(train)}"
+    count, *shares = _release(context, site, config, train, level, ledger, "counts", charge)
+    units = max(round(count), policy.min_training_patients, 1)
+    return TrainingCounts(units, units, _round_classes(np.asarray(shares), units, train.task), noisy=True)
+
+
+def release_evaluation_counts(
+    context: SiteContext, site: Site, config: RunConfig, split: EvaluatedSplit
+) -> SplitCounts:
+    """Return the noisy numbers of a split's people for a run whose evaluation is private; the first is charged.
+
+    Args:
+        context: the site's context.
+        site: with inputs unscaled.
+        config: the run.
+        split: whose people are counted.
+
+    Raises:
+        BudgetSpent: the charge would overspend.
+        DataError: the ledger cannot be used.
+    """
+    cohort: Cohort = getattr(site, split)
+    if not len(cohort.y):
+        return SplitCounts(patients=0, examples=0, classes=(0,) * len(cohort.task.classes))
+
+    def charge(sigma: float) -> None:
+        charge_people(context, site, config, split, COUNTS_RUN, STATISTICS_ROUND, sigma, None)
+
+    ledger = budget.open_ledger(context, site, split)
+    count, *shares = _release(context, site, config, cohort, "patient", ledger, f"counts of {split}", charge)
+    people = max(round(count), 1)
+    classes = _round_classes(np.asarray(shares), people, cohort.task)
+    deviation = ledger.read_text(f"counts/patient/{digest_people(cohort)}/deviation")
+    return SplitCounts(
+        patients=people, examples=people, classes=classes, deviation=float(deviation) if deviation else None
+    )
+
+
+def _release(
+    context: SiteContext,
+    site: Site,
+    config: RunConfig,
+    cohort: Cohort,
+    level: str,
+    ledger: Ledger,
+    purpose: str,
+    charge: Callable[[float], None],
+) -> list[float]:
+    """Return noisy `sum_unit_counts`; where there are none yet, charge first.
+
+    Args:
+        context: the site's context.
+        site: the site.
+        config: the run.
+        cohort: whose units are counted.
+        level: what a unit is.
+        ledger: stores them.
+        purpose: seeds the noise, where it is seeded.
+        charge: charges the ledger for a noise multiplier.
+    """
+    key, wanted = f"counts/{level}/{digest_people(cohort)}", config.privacy
     text = ledger.read_text(key)
     if text is None:
-        ledger.store_text(key, json.dumps(_release(context, site, config)))
+        sigma = solve_noise(context.policy.counts_epsilon, wanted.delta, 1.0, 1, wanted.accountant)
+        charge(sigma)
+        source: noise.RandomSource = noise.SecureSource()
+        if wanted.noise == "seeded":
+            source = noise.SeededSource(seed_for(config.seed, site.name, purpose))
+        deviation = sigma * math.sqrt(2) * NORM_MARGIN
+        sent = noise.add_noise(sum_unit_counts(cohort, level), deviation, source)
+        ledger.store_text(f"{key}/deviation", json.dumps(deviation))
+        ledger.store_text(key, json.dumps([float(value) for value in sent]))
         text = ledger.read_text(key)  # another process may have been first
     assert text is not None
-    count, *shares = json.loads(text)
-    units = max(round(count), policy.min_training_patients, 1)
-    shares = np.clip(np.asarray(shares), 0, None)
-    if train.task.kind == "multilabel":
-        classes = np.minimum(np.rint(shares), units)
-    else:  # the classes add up to the units
-        total = shares.sum()
-        shares = shares * units / total if total else np.full(len(shares), units / len(shares))
-        edges = np.rint(np.cumsum(shares))
-        edges[-1] = units
-        classes = np.diff(edges, prepend=0)
-    return TrainingCounts(units, units, tuple(int(number) for number in classes), noisy=True)
+    return [float(value) for value in json.loads(text)]
 
 
-def _release(context: SiteContext, site: Site, config: RunConfig) -> list[float]:
-    """Charge the ledger, and return noisy `sum_unit_counts`."""
-    wanted, train = config.privacy, site.train
-    sigma = solve_noise(context.policy.counts_epsilon, wanted.delta, 1.0, 1, wanted.accountant)
-    charge: Charge = replace(
-        budget.build_charge(context, site, COUNTS_RUN, config, GaussianSteps(1.0, sigma, 1), STATISTICS_ROUND),
-        run_limit=None,
-    )
-    budget.charge_ledger(context, site, charge)
-    source: noise.RandomSource = noise.SecureSource()
-    if wanted.noise == "seeded":
-        source = noise.SeededSource(seed_for(config.seed, site.name, "counts"))
-    total = sum_unit_counts(train, wanted.kind)
-    return [float(value) for value in noise.add_noise(total, sigma * math.sqrt(2) * 1.001, source)]
+def _round_classes(shares: npt.NDArray[np.float64], units: int, task: Task) -> tuple[int, ...]:
+    """Return numbers of units of each class; of one class each they add up to all units."""
+    shares = np.clip(shares, 0, None)
+    if task.kind == "multilabel":
+        return tuple(int(number) for number in np.minimum(np.rint(shares), units))
+    total = shares.sum()
+    shares = shares * units / total if total else np.full(len(shares), units / len(shares))
+    edges = np.rint(np.cumsum(shares))
+    edges[-1] = units
+    return tuple(int(number) for number in np.diff(edges, prepend=0))
 
 
 def sum_unit_counts(train: Cohort, level: str) -> npt.NDArray[np.float64]:

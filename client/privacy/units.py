@@ -13,8 +13,8 @@ from sites.cohort import Cohort, Windows
 UNIT_NAMES = {"patient": "person", "record": "example", "hospital": "hospital"}
 """What one unit of each privacy level is."""
 
-TRAINING_PEOPLE_KEY = "people"
-"""The ledger's key of the digest of who trains."""
+PEOPLE_KEY = "people"
+"""A ledger's key of the digest of the people who were charged."""
 
 STATISTICS_ROUND = 0
 """The ledger's round number of noisy sums and counts, which are released before round 1."""
@@ -46,9 +46,9 @@ def digest_cohort(site: Site) -> str:
     return digest
 
 
-def digest_training_people(train: Cohort) -> str:
-    """Return a digest of the persons who train; their examples do not change it."""
-    names = sorted({train.persons[i] for i in np.unique(train.patient)})
+def digest_people(cohort: Cohort) -> str:
+    """Return a digest of the persons of a split; their examples do not change it."""
+    names = sorted({cohort.persons[i] for i in np.unique(cohort.patient)})
     return hashlib.sha256("\x1f".join(names).encode()).hexdigest()
 
 

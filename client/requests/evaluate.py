@@ -13,6 +13,8 @@ from client.evaluation.recalibration import evaluate_recalibrations
 from client.gate.disclosure import ReleaseRules
 from client.gate.guarded_settings import LATENT_VIEW, allows
 from client.gate.register import open_register
+from client.privacy.evaluation_checks import check_private_evaluation
+from client.requests.evaluate_privately import test_privately, validate_privately
 from client.requests.loaded_model import LoadedModel, load_model, refuse_external
 from client.site import load_site
 from client.site_context import SiteContext
@@ -31,7 +33,10 @@ def handle_validate(context: SiteContext, request: ValidateRequest) -> ValidateR
         SiteError: too few patients, or the site is only tested.
     """
     refuse_external(context, request.config)
+    if request.config.privacy.evaluation_on:
+        return validate_privately(context, request)
     loaded = load_model(context, request)
+    check_private_evaluation(context, loaded.site, request.config)
     cohort = loaded.site.validation
     releasable = require_releasable(cohort, context.policy.min_cell_patients)
     rows, hidden = releasable.rows[ALL_PATIENTS], releasable.classes[ALL_PATIENTS]
@@ -50,7 +55,10 @@ def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestRep
 
     A site that keeps a personal model is evaluated with both: the personal one's tables have names of their own.
     """
+    if request.config.privacy.evaluation_on:
+        return test_privately(context, request)
     loaded = load_model(context, request)
+    check_private_evaluation(context, loaded.site, request.config)
     site, policy = loaded.site, context.policy
     evaluated = _evaluate(context, request, loaded)
     results, tables = dict(evaluated.results), dict(evaluated.tables)

@@ -10,7 +10,8 @@ from common.settings import Section
 
 
 class PrivacyConfig(Section):
-    """Differential privacy of training, off unless `epsilon` or `sigma` is given. See docs/explanation/privacy.md.
+    """Differential privacy of training, off unless `epsilon` or `sigma` is given, and of evaluation, off unless
+    `evaluation_epsilon` is given. See docs/explanation/privacy.md.
 
     A hospital refuses to train if its policy allows less privacy loss than these settings.
     """
@@ -83,6 +84,20 @@ class PrivacyConfig(Section):
     noise: Literal["secure", "seeded"] = Field(
         "secure", description="source of the noise; seeded: repeatable, for tests, NOT PRIVATE"
     )
+    evaluation_epsilon: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="privacy loss of evaluation over the whole run, per patient: of test patients this much, and of "
+        "validation patients, over all rounds together, this much again; hospitals then send counts of people with "
+        "noise, each person counted once. Training need not be private. null: counts without noise",
+    )
+    evaluation_bins: int = Field(
+        16,
+        ge=16,
+        le=62,
+        description="most bins of the score histograms of a private evaluation, each with its own noise",
+    )
 
     @property
     def kind(self) -> Literal["none", "record", "patient", "hospital"]:
@@ -95,6 +110,11 @@ class PrivacyConfig(Section):
     def on(self) -> bool:
         """Whether training is private."""
         return self.kind != "none"
+
+    @property
+    def evaluation_on(self) -> bool:
+        """Whether evaluation is private."""
+        return self.evaluation_epsilon is not None
 
     @property
     def participation(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -28,28 +28,39 @@ def ledger_command(
     state: Annotated[
         Path, typer.Option(help="The state folder of the hospital's client (wardround client --state).")
     ] = Path(".wardround/client"),
+    split: Annotated[
+        Literal["train", "validation", "test"],
+        typer.Option(help="Whose ledger: of those who train, or of validation or test patients."),
+    ] = "train",
     path: Annotated[Path | None, typer.Option(help="The ledger file itself, instead of --site.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print rows as JSON lines.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Only check the rows.")] = False,
     accept_data: Annotated[
         Path | None,
-        typer.Option(help="Declare this folder to be the same data, extended: earlier charges still count."),
+        typer.Option(
+            help="Declare this folder to be the same data, extended: earlier charges still count. With --site it holds "
+            "for the ledgers of all splits."
+        ),
     ] = None,
 ) -> None:
     """Print the charges of a hospital's privacy ledger, after checking that none was changed or removed."""
     from dataclasses import asdict
 
     from client.privacy.data_digest import digest_folder
-    from client.privacy.ledger import Ledger, get_ledger_path
+    from client.privacy.ledger import LEDGER_SPLITS, Ledger, get_ledger_path
     from common.errors import DataError
 
     if path is None and not site:
         raise ConfigError("wardround privacy ledger needs --site NAME or --path FILE")
-    ledger = Ledger.read(path if path is not None else get_ledger_path(state / "runs", site))
+    own = path if path is not None else get_ledger_path(state / "runs", site, split)
     if accept_data is not None:
         if not accept_data.is_dir():
             raise DataError(f"no data folder {accept_data}")
-        ledger.accept(digest_folder(accept_data))
+        digest = digest_folder(accept_data)
+        others = () if path is not None else (get_ledger_path(state / "runs", site, name) for name in LEDGER_SPLITS)
+        for file in {own, *(other for other in others if other.is_file())}:
+            Ledger.read(file).accept(digest)
+    ledger = Ledger.read(own)
     rows = ledger.rows()
     if verify or accept_data is not None:
         typer.echo(f"{ledger.path}: {len(rows)} charges, none changed or removed")

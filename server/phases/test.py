@@ -12,7 +12,8 @@ from common.metrics.table_names import RESAMPLED_SUFFIX
 from common.replies import FinalTestReply
 from common.requests import FinalTestRequest
 from common.task import Task
-from server.phases.validate import choose_run_threshold, validate_round
+from server.noisy_replies import combine_noisy_evaluations, find_noisy_fault, noisy_bytes
+from server.phases.validate import choose_run_threshold, merge_counts, validate_round
 from server.reply_checks import expected_tables, find_figures_fault, table_bytes
 from server.run import Outcome, Run
 
@@ -36,7 +37,11 @@ def run_test(run: Run, outcome: Outcome) -> None:
         threshold=outcome.threshold,
     )
 
+    private = run.config.privacy.evaluation_on
+
     def find_fault(reply: FinalTestReply, site: str) -> str:
+        if private:
+            return find_noisy_fault(reply, run, "test", run.federation.reports[site].counts.test)
         return find_figures_fault(reply, run, run.federation.reports[site])
 
     answers, lost = run.collect(
@@ -46,7 +51,9 @@ def run_test(run: Run, outcome: Outcome) -> None:
         run.add_state_rounds(run.build_messages(request, holders), outcome.chosen, outcome),
         FinalTestReply,
         find_fault,
-        table_bytes(run, len(expected_tables(run)), resampled=True),
+        noisy_bytes(run, len(expected_tables(run)))
+        if private
+        else table_bytes(run, len(expected_tables(run)), resampled=True),
     )
     outcome.lost |= {site: f"final evaluation: {text}" for site, text in lost.items()}
     if holders and not answers:
@@ -54,6 +61,10 @@ def run_test(run: Run, outcome: Outcome) -> None:
         raise EngineError(f"final evaluation: none of {len(holders)} sites answered ({why})")
     replies = {site: reply for site, (_, reply) in answers.items()}
     reports = {site: reply.report for site, reply in replies.items()}
+    if private:
+        outcome.test, outcome.pooled = combine_noisy_evaluations(run, replies, outcome.threshold)
+        outcome.spent["test"] = {site: report.privacy for site, report in reports.items() if report.privacy}
+        return
     outcome.test, outcome.pooled = combine_evaluations(run.task, replies)
     outcome.recalibration = {site: item.recalibration for site, item in reports.items() if item.recalibration}
     outcome.explanations = {site: item.explanation for site, item in reports.items() if item.explanation}
@@ -71,11 +82,12 @@ def _choose_final_threshold(run: Run, outcome: Outcome) -> float | None:
     if not outcome.validation:
         validation = validate_round(run, outcome.chosen, outcome.weights, outcome)
         outcome.validation = dict(validation.counts)
+        outcome.spent.setdefault("validation", {}).update(validation.spent)
         outcome.lost |= {site: f"round {outcome.chosen}: validation: {why}" for site, why in validation.lost.items()}
     if not outcome.validation:
         return None
-    first, *rest = [outcome.validation[site] for site in sorted(outcome.validation)]
-    return choose_run_threshold(run, sum(rest, first))
+    counts = [outcome.validation[site] for site in sorted(outcome.validation)]
+    return choose_run_threshold(run, merge_counts(run, counts))
 
 
 def combine_evaluations(

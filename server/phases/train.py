@@ -17,7 +17,6 @@ from common import messages
 from common.arrays import Weights
 from common.errors import EngineError
 from common.messages import ARRAY_OVERHEAD, BUDGET_SPENT
-from common.metrics.counts import Counts
 from common.replies import TrainReply
 from server.events import RoundEvent, StartEvent
 from server.exchange import Answers, NodeSubsetGrid
@@ -25,7 +24,7 @@ from server.hospital_level import find_contribution_fault
 from server.initial_model import build_initial_model
 from server.phases.validate import Validation, is_better, validate_round
 from server.reply_checks import find_update_fault, training_examples
-from server.run import Outcome, Run, digest_weights
+from server.run import Outcome, Run, SiteCounts, digest_weights
 from server.weights import compute_weights
 
 
@@ -51,7 +50,7 @@ def run_rounds(run: Run, keep: Callable[[int, Weights], None], outcome: Outcome)
         run.listen(started)
     weights = {name: value.detach().numpy().copy() for name, value in initial.model.state_dict().items()}
     outcome.weights = weights
-    best: Mapping[str, Counts] | None = None
+    best: Mapping[str, SiteCounts] | None = None
     for number in range(1, config.federation.rounds + 1):
         start = time.monotonic()
         answers, lost = _collect_updates(run, number, weights, trainers, outcome)
@@ -61,6 +60,7 @@ def run_rounds(run: Run, keep: Callable[[int, Weights], None], outcome: Outcome)
         validation = Validation()
         if config.federation.choose == "best":
             validation = validate_round(run, number, weights, outcome)
+            outcome.spent.setdefault("validation", {}).update(validation.spent)
             for site, why in validation.lost.items():
                 if site not in lost:
                     lost[site] = f"validation: {why}"

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import Any
 
 from common import messages
 from common.arrays import Weights
 from common.metrics.counts import Counts, apply_threshold, choose_threshold
 from common.metrics.evaluation import build_evaluation, metric_value
-from common.metrics.figures import Evaluation
+from common.metrics.figures import Evaluation, EvaluationNoise
+from common.metrics.noisy_counts import NoisyCounts
 from common.metrics.registry import METRICS, SELECTABLE
 from common.metrics.table_names import ALL_PATIENTS
 from common.replies import ValidateReply
+from common.reports import PrivacySpent
 from server.exchange import NodeSubsetGrid
+from server.noisy_replies import find_noisy_fault, noisy_bytes, read_release
 from server.reply_checks import find_counts_fault, table_bytes
-from server.run import Outcome, Run
+from server.run import Outcome, Run, SiteCounts
 
 
 @dataclass(frozen=True)
@@ -28,15 +33,17 @@ class Validation:
         by_site: figures by site, as they stand in rounds.jsonl.
         merged: figures of all sites' patients together; None: there are none.
         lost: sites without a usable reply, with the reason in one line.
+        spent: what the ledger of each site's validation patients was charged, where evaluation is private.
     """
 
-    counts: Mapping[str, Counts] = field(default_factory=dict)
+    counts: Mapping[str, SiteCounts] = field(default_factory=dict)
     by_site: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     merged: Mapping[str, Any] | None = None
     lost: Mapping[str, str] = field(default_factory=dict)
+    spent: Mapping[str, PrivacySpent] = field(default_factory=dict)
 
 
-def is_better(run: Run, one: Mapping[str, Counts], other: Mapping[str, Counts]) -> bool:
+def is_better(run: Run, one: Mapping[str, SiteCounts], other: Mapping[str, SiteCounts]) -> bool:
     """Return whether one round's validation is better than another's, on the sites that answered in both.
 
     A site that is lost for a round would otherwise make that round look better or worse than it is. Where no site
@@ -52,7 +59,7 @@ def is_better(run: Run, one: Mapping[str, Counts], other: Mapping[str, Counts]) 
     return METRICS[run.config.selection_metric].is_better(new, old)
 
 
-def _selection_value(run: Run, counts: Mapping[str, Counts], sites: Sequence[str]) -> float | None:
+def _selection_value(run: Run, counts: Mapping[str, SiteCounts], sites: Sequence[str]) -> float | None:
     """Return the metric that chooses the round, on the counts of some sites; None: it cannot be computed from them."""
     if not sites:
         return None
@@ -71,11 +78,13 @@ def validate_round(run: Run, number: int, weights: Weights, outcome: Outcome) ->
 
     def find_fault(reply: ValidateReply, site: str) -> str:
         held = run.federation.reports[site].counts.validation
+        if run.config.privacy.evaluation_on:
+            stated = _find_patients_fault(reply.report.patients, held.patients)
+            return stated or find_noisy_fault(reply, run, "validation", held)
         if set(reply.tables) != {ALL_PATIENTS}:
             return "it sent other counts than those of all its validation patients"
-        if reply.report.patients != held.patients:
-            return f"its counts are of {reply.report.patients} patients, in the handshake it stated {held.patients}"
-        return find_counts_fault(reply.tables, run, held, run.federation.reports[site].count_grain)
+        fault = _find_patients_fault(reply.report.patients, held.patients)
+        return fault or find_counts_fault(reply.tables, run, held, run.federation.reports[site].count_grain)
 
     answers, lost = run.collect(
         "validate",
@@ -84,11 +93,14 @@ def validate_round(run: Run, number: int, weights: Weights, outcome: Outcome) ->
         run.add_state_rounds(outgoing, number, outcome),
         ValidateReply,
         find_fault,
-        table_bytes(run, 1, resampled=False),
+        noisy_bytes(run, 1) if run.config.privacy.evaluation_on else table_bytes(run, 1, resampled=False),
     )
     if not answers:
         return Validation(lost=lost)
-    counts = {site: reply.tables[ALL_PATIENTS] for site, (_, reply) in answers.items()}
+    counts: dict[str, SiteCounts] = {
+        site: read_release(reply, run, "validation")[ALL_PATIENTS] if reply.noisy else reply.tables[ALL_PATIENTS]
+        for site, (_, reply) in answers.items()
+    }
     patients = {site: reply.report.patients for site, (_, reply) in answers.items()}
     merged = summarise_validation(merge_validation(run, list(counts.values()), sum(patients.values())))
     return Validation(
@@ -98,18 +110,32 @@ def validate_round(run: Run, number: int, weights: Weights, outcome: Outcome) ->
         },
         merged=merged,
         lost=lost,
+        spent={site: reply.report.privacy for site, (_, reply) in answers.items() if reply.report.privacy},
     )
 
 
-def merge_validation(run: Run, counts: Sequence[Counts], patients: int = 0) -> Evaluation:
+def _find_patients_fault(counted: int, stated: int) -> str:
+    """Return that a reply is of another number of patients than the site stated in the handshake, or ""."""
+    return f"its counts are of {counted} patients, in the handshake it stated {stated}" if counted != stated else ""
+
+
+def merge_counts(run: Run, parts: Sequence[SiteCounts]) -> Counts:
+    """Return the counts of several sites together; noisy ones are added first, and then fitted."""
+    exact = [part for part in parts if isinstance(part, Counts)]
+    noisy = [part for part in parts if isinstance(part, NoisyCounts)]
+    return reduce(add, noisy).to_counts(run.task, None) if noisy else reduce(add, exact)
+
+
+def merge_validation(run: Run, counts: Sequence[SiteCounts], patients: int = 0) -> Evaluation:
     """Return the figures of merged validation counts, at the threshold that is best on them if one is sought."""
-    first, *rest = counts
-    total = sum(rest, first)
+    total = merge_counts(run, counts)
     threshold = choose_run_threshold(run, total)
     if threshold is not None:
         total = apply_threshold(total, threshold)
     absent = [0] * len(run.task.classes)
-    return build_evaluation(run.task, total, None, patients, absent, threshold=threshold)
+    privacy = run.config.privacy
+    noise = EvaluationNoise(epsilon=privacy.evaluation_epsilon, delta=privacy.delta) if privacy.evaluation_on else None
+    return build_evaluation(run.task, total, None, patients, absent, threshold=threshold, noise=noise)
 
 
 def choose_run_threshold(run: Run, counts: Counts) -> float | None:

@@ -15,7 +15,7 @@ from client.privacy import budget, noisy_counts
 from client.privacy.accounting import GaussianSteps, compute_epsilon, solve_noise
 from client.privacy.charges import BudgetSpent
 from client.privacy.ledger import Ledger, get_ledger_path
-from client.privacy.units import digest_training_people, group_rows_by_unit
+from client.privacy.units import digest_people, group_rows_by_unit
 from client.requests import handle
 from client.site import Site
 from client.site_context import SiteContext
@@ -83,7 +83,7 @@ def test_the_noise_is_as_large_as_charged(sites: dict[str, Site], tmp_path: Path
         context = here(tmp_path / str(i))
         handle(context, asked(private()))
         kept = budget.open_ledger(context, sites["north"]).read_text(
-            f"counts/patient/{digest_training_people(sites['north'].train)}"
+            f"counts/patient/{digest_people(sites['north'].train)}"
         )
         assert kept is not None
         off.append(np.asarray(json.loads(kept)) - noisy_counts.sum_unit_counts(sites["north"].train, "patient"))

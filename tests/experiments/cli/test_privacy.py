@@ -48,6 +48,20 @@ def test_the_charges_are_printed(state: Path) -> None:
     assert said("--path", path, "--verify").strip() == f"{path}: 2 charges, none changed or removed"
 
 
+def test_each_splits_people_have_a_ledger_and_grown_data_are_accepted_for_all(state: Path, tmp_path: Path) -> None:
+    data, runs = tmp_path / "data", state / "runs"
+    tested = Ledger(get_ledger_path(runs, "north", "test"), digest_folder(data))
+    tested.charge(Charge("b" * 32, 7, "patient", "person", 12, GaussianSteps(1.0, 4.0, 1), 1e-5, "rdp"))
+    text = said("--site", "north", "--state", state, "--split", "test", "--json")
+    assert [(row["round"], row["units"]) for row in map(json.loads, text.splitlines())] == [(7, 12)]
+    with pytest.raises(DataError, match="no privacy ledger"):
+        said("--site", "north", "--state", state, "--split", "validation")
+    (data / "b.csv").write_text("2\n")
+    said("--site", "north", "--state", state, "--accept-data", data)
+    for split in ("train", "test"):
+        assert Ledger(get_ledger_path(runs, "north", split), digest_folder(data)).rows()
+
+
 def test_what_is_wrong_is_said(state: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--site NAME or --path"):
         said()

@@ -1,0 +1,24 @@
+"""Digests by which a site recognises a run's settings, and a question that it has answered."""
+
+from __future__ import annotations
+
+import hashlib
+
+from client.gate.weights import digest_weights
+from common.config import config_to_json
+from common.requests import ModelRequest
+
+
+def digest_settings(request: ModelRequest) -> str:
+    """Return a digest of what a run keeps from its first round to its last."""
+    found = hashlib.sha256(config_to_json(request.config).encode())
+    found.update(repr(request.method).encode() + b"\x1f" + request.scaling)
+    return found.hexdigest()
+
+
+def digest_question(request: ModelRequest) -> str:
+    """Return a digest of what a request asks about: the model, and what changes its answer."""
+    found = hashlib.sha256(digest_weights(request.weights).encode())
+    found.update(repr((getattr(request, "threshold", None), request.round)).encode())
+    found.update(getattr(request, "latent", b""))
+    return found.hexdigest()
