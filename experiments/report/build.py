@@ -28,7 +28,7 @@ from common.metrics.table_names import (
 )
 from common.run_folder import RunFolder
 from experiments.report.differences import compare_groups, compare_models
-from experiments.report.document.privacy import AuditResult, PrivacySpent
+from experiments.report.document.privacy import AuditResult, EvaluationPrivacy, PrivacySpent
 from experiments.report.document.report import Report
 from experiments.report.document.results import ModelResult, Subset, WorstSite
 from experiments.report.document.run import Data, Round, RoundFigures, RoundSite, Run, Site, SplitCounts
@@ -69,7 +69,7 @@ def _assemble(files: RunFolder, run: Mapping[str, Any], outcome: Mapping[str, An
     lost: dict[str, str] = {}
     for item in (*lines, outcome):
         lost |= item.get("lost") or {}
-    privacy = _parse_privacy(lines)
+    privacy, evaluation_privacy = _parse_privacy(lines), _parse_evaluation_privacy(outcome)
     models = _parse_models(outcome, baselines, metric, folder)
     binary = task.get("kind") == "multiclass" and len(task.get("classes", ())) == 2
     return Report(
@@ -78,7 +78,7 @@ def _assemble(files: RunFolder, run: Mapping[str, Any], outcome: Mapping[str, An
             run,
             data,
             list(hospitals.values()),
-            all(item.private for item in privacy),
+            all(item.private for item in privacy) and all(item.private for item in evaluation_privacy),
             collect_selection_notices(run, outcome, lines),
         ),
         data=data,
@@ -96,6 +96,7 @@ def _assemble(files: RunFolder, run: Mapping[str, Any], outcome: Mapping[str, An
         ),
         differences=compare_models(models, metric, binary, folder),
         privacy=privacy,
+        evaluation_privacy=evaluation_privacy,
         views=outcome.get("views") or {},
         audit=_parse_audit(read_object(files, "audit", version)),
         shift=_parse_shift(outcome.get("shift"), read_object(files, "two_sample", version) or {}),
@@ -158,6 +159,18 @@ def _parse_privacy(lines: Iterable[Mapping[str, Any]]) -> tuple[PrivacySpent, ..
     )
 
 
+def _parse_evaluation_privacy(outcome: Mapping[str, Any]) -> tuple[EvaluationPrivacy, ...]:
+    """Return what each hospital reported as spent by evaluation, of test patients first."""
+    charges = outcome.get("evaluation_privacy") or {}
+    return tuple(
+        EvaluationPrivacy.model_validate(
+            {key: spent[key] for key in EvaluationPrivacy.model_fields if key in spent} | {"site": site, "split": split}
+        )
+        for split in ("test", "validation")
+        for site, spent in sorted(charges.get(split, {}).items())
+    )
+
+
 def _parse_site(name: str, answer: Mapping[str, Any], task: Mapping[str, Any], lost: str | None) -> Site:
     classes = [str(item) for item in task.get("classes", ())]
     counts = {
@@ -166,11 +179,15 @@ def _parse_site(name: str, answer: Mapping[str, Any], task: Mapping[str, Any], l
             examples=part["examples"],
             classes=dict(zip(classes, part["classes"], strict=False)),
             suppressed=part.get("suppressed"),
+            deviation=part.get("deviation"),
         )
         for split, part in answer.get("counts", {}).items()
     }
     descriptions = {key: dict(sorted(answer.get(key, {}).items())) for key in ("excluded", "shift")}
-    return Site.model_validate({"name": name, "counts": counts, **descriptions, "lost": lost})
+    minimum = answer.get("min_cell_patients", 1)
+    return Site.model_validate(
+        {"name": name, "counts": counts, **descriptions, "lost": lost, "min_cell_patients": minimum}
+    )
 
 
 def _parse_round(line: Mapping[str, Any]) -> Round:

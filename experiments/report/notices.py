@@ -14,6 +14,10 @@ NOISY = (
     "At hospitals that train with differential privacy, the numbers of training patients and examples contain noise "
     "and count each person (or record, if records are protected) once."
 )
+NOISY_RESULTS = (
+    "Results on validation and test patients come from counts of people with noise (differential privacy). Numbers of "
+    "these patients are estimates, each patient counts once, and results of a small hospital may be far off."
+)
 LEAK = "Patients are in both the training and the test set, so every result is too good to hold for a new patient."
 
 ORDER = {"synthetic": 0, "leak": 1, "not-private": 2, "warning": 3}
@@ -47,6 +51,8 @@ def collect_notices(
         notices.append(Notice(level="not-private", text=NOT_PRIVATE))
     if any(item.get("noisy") for item in hospitals):
         notices.append(Notice(level="warning", text=NOISY))
+    if (run.get("config") or {}).get("privacy", {}).get("evaluation_epsilon") is not None:
+        notices.append(Notice(level="warning", text=NOISY_RESULTS))
     warning = next((str(item["warning"]) for item in hospitals if item.get("warning")), data.warning)
     if warning and warning not in {notice.text for notice in notices}:
         notices.append(Notice(level="warning", text=warning))

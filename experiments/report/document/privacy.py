@@ -45,6 +45,30 @@ class PrivacySpent(FrozenModel):
     noise_at: Literal["site", "server"] = "site"
 
 
+class EvaluationPrivacy(FrozenModel):
+    """What the patients of one split were charged for private evaluation, as recorded in their own ledger.
+
+    Attributes:
+        site: the hospital.
+        split: whose patients: validation or test.
+        epsilon_run: epsilon of this run at `delta`.
+        epsilon: epsilon of all runs that evaluated on these patients, at `delta`.
+        delta: delta of both epsilons.
+        sigma: standard deviation of the noise of one release, in units of the most that one person changes.
+        accountant: how epsilon was computed.
+        private: false if the noise can be repeated and therefore removed.
+    """
+
+    site: str
+    split: Literal["validation", "test"]
+    epsilon_run: float
+    epsilon: float
+    delta: float
+    sigma: float
+    accountant: Literal["rdp", "prv"]
+    private: bool
+
+
 class AuditResult(FrozenModel):
     """The result of attacking the run's private training, repeated with canaries (experiments/privacy/audit.py).
 

@@ -19,7 +19,7 @@ from common.metrics.figures import FrozenModel
 from common.old_names import FORMAT, replace_old_names
 from common.run_folder import RunFolder
 from experiments.report.document.latent import LatentView
-from experiments.report.document.privacy import AuditResult, PrivacySpent
+from experiments.report.document.privacy import AuditResult, EvaluationPrivacy, PrivacySpent
 from experiments.report.document.results import ModelDifference, ModelResult, WorstSite
 from experiments.report.document.run import Data, Level, Notice, Round, Run, Site
 from experiments.report.document.shift import LeftOutSite, Shift, TransferResult
@@ -44,7 +44,8 @@ class Report(FrozenModel):
         metric: the run's own metric, which selects the round and names the worst hospital.
         models: the models on test patients.
         differences: the federated model minus each other model.
-        privacy: privacy spent at each hospital.
+        privacy: privacy spent by training at each hospital.
+        evaluation_privacy: privacy spent by evaluation at each hospital; empty: results come from exact counts.
         views: latent space of each hospital, of an autoencoder.
         audit: the result of a privacy audit of this run.
         external: hospitals used for external validation only.
@@ -71,6 +72,7 @@ class Report(FrozenModel):
     models: tuple[ModelResult, ...] = ()
     differences: tuple[ModelDifference, ...] = ()
     privacy: tuple[PrivacySpent, ...] = ()
+    evaluation_privacy: tuple[EvaluationPrivacy, ...] = ()
     views: dict[str, LatentView] = Field(default_factory=dict)
     audit: AuditResult | None = None
     external: tuple[str, ...] = ()
@@ -85,7 +87,8 @@ class Report(FrozenModel):
     def _require_notices(self) -> Report:
         if self.data.synthetic and not self.has("synthetic"):
             raise ValueError("synthetic data need a notice of level synthetic")
-        if not all(item.private for item in self.privacy) and not self.has("not-private"):
+        private = [item.private for item in self.privacy] + [item.private for item in self.evaluation_privacy]
+        if not all(private) and not self.has("not-private"):
             raise ValueError("noise of a known seed needs a notice of level not-private")
         return self
 

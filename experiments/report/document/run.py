@@ -94,12 +94,14 @@ class SplitCounts(FrozenModel):
         examples: number of examples.
         classes: examples of each class; None: suppressed.
         suppressed: the hospital's minimum number of patients if the split has fewer; None otherwise.
+        deviation: standard deviation of the noise on each number, where evaluation is private; None: none.
     """
 
     patients: int
     examples: int
     classes: dict[str, int | None]
     suppressed: int | None = None
+    deviation: float | None = None
 
 
 class Site(FrozenModel):
@@ -111,6 +113,7 @@ class Site(FrozenModel):
         excluded: how many records or patients were excluded, by reason.
         shift: differences introduced by a simulation, in words.
         lost: why it last did not respond; None if it always did.
+        min_cell_patients: results of fewer patients than this are suppressed.
     """
 
     name: str
@@ -118,6 +121,7 @@ class Site(FrozenModel):
     excluded: dict[str, int] = Field(default_factory=dict)
     shift: dict[str, str] = Field(default_factory=dict)
     lost: str | None = None
+    min_cell_patients: int = 1
 
 
 class RoundFigures(FrozenModel):

@@ -13,7 +13,7 @@ from common.metrics.registry import CALIBRATION_METRICS
 from common.untrusted import escape_formula
 from experiments.report.document.report import Report
 from experiments.report.document.results import Subset
-from experiments.report.text.findings import describe_privacy, describe_status, explain_missing_test
+from experiments.report.text.findings import describe_counts, describe_privacy, describe_status, explain_missing_test
 from experiments.report.text.formatting import (
     CLASS_METRICS,
     METRICS,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 CSV_HEADER = (
     "model", "subset", "site", "class", "metric", "value", "low", "high", "patients", "examples",
-    "synthetic", "notice",
+    "synthetic", "counts", "notice",
 )  # fmt: skip
 POOLED = "(pooled)"
 """All hospitals together, in the column `site`."""
@@ -43,7 +43,8 @@ def render_csv(report: Report) -> str:
     """Return sites.csv: one line per model, subset of patients, hospital, class and metric.
 
     `class` is empty for metrics over all classes; `value`, `low` and `high` have all digits and are empty if the metric
-    cannot be computed. Every line carries the notices, because lines are copied without their table. A name that a
+    cannot be computed. `counts` says which counts a line comes from: `exact`, `suppressed below N patients`, or `noisy`
+    with epsilon and delta. Every line carries the notices, because lines are copied without their table. A name that a
     spreadsheet would take for a formula begins with an apostrophe.
     """
     out = io.StringIO()
@@ -53,25 +54,38 @@ def render_csv(report: Report) -> str:
     synthetic = "yes" if report.has("synthetic") else "no"
     names = CSV_HEADER.index("metric")  # the columns before it are names, some of them hospitals'
     lines.writerows(
-        (*(escape_formula(str(name)) for name in row[:names]), *row[names:], synthetic, escape_formula(notice))
-        for row in _list_rows(report)
+        (*(escape_formula(str(name)) for name in row[:names]), *row[names:], synthetic, counts, escape_formula(notice))
+        for row, counts in _list_rows(report)
     )
     return out.getvalue()
 
 
-def _list_rows(report: Report) -> Iterator[Row]:
+def _list_rows(report: Report) -> Iterator[tuple[Row, str]]:
+    """Yield the lines without their notices, each with the kind of counts that it comes from."""
+    minimums = {site.name: site.min_cell_patients for site in report.sites}
+    minimums[POOLED] = max(minimums.values(), default=1)
     for model in report.models:
+        own = model.kind in ("federated", "personal")  # others are tested where one person holds all data
         subsets: dict[str, Subset] = {"all": model}
         subsets |= {f"without {label}": subset for label, subset in model.without.items()}
         for attribute, groups in model.groups.items():
             subsets |= {f"group {attribute}={group}": subset for group, subset in groups.items()}
         for name, subset in subsets.items():
             for site, minimum in subset.suppressed.items():
-                yield model.name, name, site, "", f"suppressed (fewer than {minimum} patients)", "", "", "", "", ""
-            for site, evaluation in subset.sites.items():
-                yield from _list_metrics((model.name, name, site), evaluation)
-            if subset.pooled is not None:
-                yield from _list_metrics((model.name, name, POOLED), subset.pooled)
+                reason = f"suppressed (fewer than {minimum} patients)"
+                yield (model.name, name, site, "", reason, "", "", "", "", ""), f"suppressed below {minimum} patients"
+            evaluations = subset.sites | ({POOLED: subset.pooled} if subset.pooled is not None else {})
+            for site, evaluation in evaluations.items():
+                counts = _name_counts(evaluation, minimums.get(site, 1) if own else 1)
+                yield from ((row, counts) for row in _list_metrics((model.name, name, site), evaluation))
+
+
+def _name_counts(evaluation: Evaluation, minimum: int) -> str:
+    """Return from which kind of counts an evaluation comes."""
+    if (noise := evaluation.noise) is not None:
+        epsilon = "infinite" if noise.epsilon is None else f"{noise.epsilon:.4g}"
+        return f"noisy: epsilon {epsilon}, delta {noise.delta:g}" + ("" if noise.private else ", NOT PRIVATE")
+    return f"suppressed below {minimum} patients" if minimum > 1 else "exact"
 
 
 def _list_metrics(prefix: Row, evaluation: Evaluation) -> Iterator[Row]:
@@ -122,7 +136,7 @@ def render_terminal_summary(report: Report) -> RenderableType:
         )
     if model is None:
         parts.append(Text(capitalise(f"{explain_missing_test(report)}: no test results")))
-    parts += [Text(sentence) for sentence in describe_privacy(report)]
+    parts += [Text(sentence) for sentence in (*describe_privacy(report), describe_counts(report))]
     if report.run.error:
         parts.append(Text(report.run.error, style="red"))
     parts += [Text(f"missing response: {site}: {reason}", style="red") for site, reason in report.lost.items()]

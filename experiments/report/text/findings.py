@@ -34,7 +34,7 @@ def describe_status(report: Report) -> str:
 def summarise_findings(report: Report) -> list[str]:
     """Return the findings as sentences that can be read without a table."""
     metric = metric_title(report.metric)
-    sentences = [_describe_training(report, metric), *describe_privacy(report)]
+    sentences = [_describe_training(report, metric), *describe_privacy(report), describe_counts(report)]
     model = report.federated
     if model is None or model.pooled is None:
         text = "There are no test results: the run ended before the final evaluation."
@@ -111,6 +111,28 @@ def describe_privacy(report: Report) -> list[str]:
     if report.has("not-private"):
         text = f"NOT PRIVATE: the noise can be removed. Without that: {text}"
     return [text]
+
+
+def describe_counts(report: Report) -> str:
+    """Return from which counts of test patients the results come: exact ones, or ones with noise and their epsilons."""
+    tested = [item for item in report.evaluation_privacy if item.split == "test"]
+    if not tested:
+        minimum = max((site.min_cell_patients for site in report.sites), default=1)
+        if minimum > 1:
+            return f"Counts of test patients are without noise; those of fewer than {minimum} patients are suppressed."
+        return "Counts of test patients are exact."
+    most = max(tested, key=lambda item: item.epsilon_run)
+    text = (
+        f"Test patients were counted with noise, differentially private per person: this run spent an epsilon of at "
+        f"most {most.epsilon_run:.2f} at delta {most.delta:g} ({most.site}), all runs on the same patients at most "
+        f"{max(item.epsilon for item in tested):.2f}."
+    )
+    if validated := [item for item in report.evaluation_privacy if item.split == "validation"]:
+        text += (
+            f" Validation patients: an epsilon of at most {max(item.epsilon_run for item in validated):.2f} in this "
+            f"run, {max(item.epsilon for item in validated):.2f} in all runs."
+        )
+    return f"NOT PRIVATE: the noise can be removed. Without that: {text}" if report.has("not-private") else text
 
 
 def compute_local_mean(report: Report, metric: str) -> float | None:

@@ -55,6 +55,10 @@ UNPROTECTED_HOSPITAL = (
     "on each hospital's validation and test patients, and that the hospital is named here. A person treated at two "
     "hospitals contributes to both."
 )
+UNPROTECTED_EVALUATED = (
+    "Not protected, and not included in any epsilon: that a hospital has validation and test patients, and properties "
+    "of a hospital as a whole."
+)
 SERVER_VIEW = {
     "site": "The server receives each hospital's update, not only the sum; the noise is added at the hospital.",
     "server": "The server receives each hospital's update without noise and must be trusted: it adds the noise to the "
@@ -63,9 +67,17 @@ SERVER_VIEW = {
 """What the server receives, by where the noise is added."""
 
 
-def describe_unprotected(spent: PrivacySpent) -> str:
-    """Return what differential privacy does not cover in this run, and what the server receives."""
-    return f"{UNPROTECTED_HOSPITAL if spent.level == 'hospital' else UNPROTECTED} {SERVER_VIEW[spent.noise_at]}"
+def describe_unprotected(spent: PrivacySpent, evaluated: bool = False) -> str:
+    """Return what differential privacy does not cover in this run, and what the server receives.
+
+    Args:
+        spent: by training.
+        evaluated: whether evaluation is private too.
+    """
+    unprotected = UNPROTECTED_HOSPITAL if spent.level == "hospital" else UNPROTECTED
+    if evaluated:
+        unprotected = UNPROTECTED_EVALUATED
+    return f"{unprotected} {SERVER_VIEW[spent.noise_at]}"
 
 
 MONTHS = (
@@ -188,6 +200,8 @@ def make_cell(evaluation: Evaluation | None, metric: str, class_name: str | None
     if figure.value is None and evaluation.suppressed and (class_name is None or class_name in evaluation.suppressed):
         minimum = evaluation.suppressed[class_name] if class_name else max(evaluation.suppressed.values())
         return Cell("suppressed", reason=f"suppressed (fewer than {minimum} patients)")
+    if figure.value is None and evaluation.noise is not None and registry.METRICS[metric].judges == "probabilities":
+        return Cell("n/a", reason="not computed from counts with noise")
     if figure.value is None:
         return Cell("n/a", reason=_explain_missing_value(evaluation, metric, None if part is None else part.examples))
     patients = count_patients(evaluation, metric, class_name)

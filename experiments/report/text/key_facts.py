@@ -161,6 +161,20 @@ def state_privacy(report: Report) -> Fact | None:
     return Fact("Privacy", f"epsilon {most.epsilon_run:.2f}", detail, "privacy")
 
 
+def state_counts(report: Report) -> Fact | None:
+    """Return from which counts of test patients the results come."""
+    tested = [item for item in report.evaluation_privacy if item.split == "test"]
+    if not tested:
+        minimum = max((site.min_cell_patients for site in report.sites), default=1)
+        detail = f"of fewer than {minimum} patients suppressed" if minimum > 1 else "no protection of test patients"
+        return Fact("Counts of test patients", "without noise" if minimum > 1 else "exact", detail, "method")
+    most = max(tested, key=lambda item: item.epsilon_run)
+    if report.has("not-private"):
+        return Fact("Counts of test patients", "NOT PRIVATE", "the noise can be removed", "privacy", True)
+    detail = f"per person at delta {most.delta:g}; the highest of all hospitals ({most.site})"
+    return Fact("Counts of test patients", f"noisy, epsilon {most.epsilon_run:.2f}", detail, "privacy")
+
+
 FACTS: tuple[Callable[[Report], Fact | None], ...] = (
     state_task,
     state_patients,
@@ -169,6 +183,7 @@ FACTS: tuple[Callable[[Report], Fact | None], ...] = (
     state_worst_hospital,
     state_calibration,
     state_privacy,
+    state_counts,
 )
 """The facts in the order of the page."""
 

@@ -79,7 +79,7 @@ SECTIONS = (
     ),
     Section("left_out", "Leave one hospital out", "Leave one out", lambda report: bool(report.left_out)),
     Section("training", "Training", plots={"curves": draw_training_curves}),
-    Section("privacy", "Privacy", applies=lambda report: bool(report.privacy)),
+    Section("privacy", "Privacy", applies=lambda report: bool(report.privacy or report.evaluation_privacy)),
     Section("hospital_details", "Details of each hospital", "Hospital details"),
     Section("missing", "Missing responses", build=lambda report: {"losses": findings.list_losses(report)}),
     Section("method", "How the results are computed", "Methods"),
