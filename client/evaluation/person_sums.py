@@ -3,7 +3,7 @@
 A model's outputs for a person are computed from that person's rows alone, in batches of their own: in a common batch,
 the last digits of one person's outputs depend on who else is in it, and weights could be made so that they decide the
 bins of everybody. An output that is not finite counts as 0 or as a huge number instead of refusing the whole answer,
-for a refusal would tell that somebody has such an output.
+for a refusal would show that somebody has such an output.
 """
 
 from __future__ import annotations
@@ -121,6 +121,6 @@ def select_groups(cohort: Cohort, config: RunConfig) -> dict[str, npt.NDArray[np
     people, _ = index_people(cohort)
     tables = {ALL_PATIENTS: np.ones(len(people), dtype=bool)}
     for attribute, (names, index) in assign_groups(cohort, config.evaluation.subgroups).items():
-        for place, name in enumerate(names):
-            tables[f"{GROUP_PREFIX}{attribute}={name}"] = index == place
+        for position, name in enumerate(names):
+            tables[f"{GROUP_PREFIX}{attribute}={name}"] = index == position
     return tables

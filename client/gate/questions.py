@@ -11,14 +11,14 @@ from common.requests import ModelRequest
 
 def digest_settings(request: ModelRequest) -> str:
     """Return a digest of what a run keeps from its first round to its last."""
-    found = hashlib.sha256(config_to_json(request.config).encode())
-    found.update(repr(request.method).encode() + b"\x1f" + request.scaling)
-    return found.hexdigest()
+    result = hashlib.sha256(config_to_json(request.config).encode())
+    result.update(repr(request.method).encode() + b"\x1f" + request.scaling)
+    return result.hexdigest()
 
 
 def digest_question(request: ModelRequest) -> str:
     """Return a digest of what a request asks about: the model, and what changes its answer."""
-    found = hashlib.sha256(digest_weights(request.weights).encode())
-    found.update(repr((getattr(request, "threshold", None), request.round)).encode())
-    found.update(getattr(request, "latent", b""))
-    return found.hexdigest()
+    result = hashlib.sha256(digest_weights(request.weights).encode())
+    result.update(repr((getattr(request, "threshold", None), request.round)).encode())
+    result.update(getattr(request, "latent", b""))
+    return result.hexdigest()

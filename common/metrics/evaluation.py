@@ -121,8 +121,8 @@ def build_evaluation(
     many = task.kind == "multilabel"
     support = counts.class_totals(total.confusion, many)[2]
     present = support > 0
-    shown = total if noise is None else round_to_people(total)
-    examples, stated = int(count_examples(shown, many)), counts.class_totals(shown.confusion, many)[2]
+    displayed = total if noise is None else round_to_people(total)
+    examples, stated = int(count_examples(displayed, many)), counts.class_totals(displayed.confusion, many)[2]
     resamples = 0 if replicates is None or patients < 2 else len(replicates.confusion)
     sentences = list(notes)
     exact = noise is None  # noise in the outer bins is all that losses and calibration would show
@@ -192,7 +192,7 @@ def build_evaluation(
         patients=patients,
         examples=examples,
         resamples=resamples,
-        confusion=tuple(tuple(int(n) for n in row) for row in shown.confusion.reshape(len(support), -1)),
+        confusion=tuple(tuple(int(n) for n in row) for row in displayed.confusion.reshape(len(support), -1)),
         classes=classes,
         notes=tuple(sentences),
         threshold=threshold,

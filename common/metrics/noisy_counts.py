@@ -163,8 +163,8 @@ def find_edge(threshold: float, bins: int) -> int | None:
     (8, None)
     """
     edges = bin_edges(bins)
-    place = int(np.abs(edges - threshold).argmin())
-    return place if place and abs(edges[place] - threshold) < 1e-9 else None
+    position = int(np.abs(edges - threshold).argmin())
+    return position if position and abs(edges[position] - threshold) < 1e-9 else None
 
 
 def project_to_total(values: Floats, total: Floats) -> Floats:

@@ -49,13 +49,13 @@ def build_noisy_evaluation(
         notes: further sentences to include.
     """
     total = noisy.to_counts(task, threshold)
-    labels, shown = task.kind == "multilabel", round_to_people(total)
-    support = counts.class_totals(shown.confusion, labels)[2]
+    labels, displayed = task.kind == "multilabel", round_to_people(total)
+    support = counts.class_totals(displayed.confusion, labels)[2]
     return build_evaluation(
         task,
         total,
         None if drawn is None else drawn.to_counts(task, threshold),
-        int(count_examples(shown, labels)),
+        int(count_examples(displayed, labels)),
         [int(number) for number in support],
         [NOISE_NOTE, *notes],
         threshold=threshold,
@@ -113,7 +113,7 @@ def _draw(rows: Ints, people: int | Floats, resamples: int, rng: np.random.Gener
     """
     numbers = np.broadcast_to(np.asarray(people, dtype=np.int64), (resamples, len(rows)))
     drawn = np.zeros((resamples, *rows.shape))
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         if whole := int(row.sum()):
-            drawn[:, place] = rng.multinomial(numbers[:, place], row / whole)
+            drawn[:, position] = rng.multinomial(numbers[:, position], row / whole)
     return drawn
