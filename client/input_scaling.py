@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from client.evaluation.small_groups import index_people
+from client.gate.columns import floor_columns
 from common import scaling
 from common.errors import SiteError
 from common.scaling import Arrays, Scaling
@@ -30,18 +32,30 @@ def resolve_scaling(config: DataConfig, task: Task) -> ScalingKind:
     return config.scaling
 
 
-def compute_input_moments(cohort: Cohort) -> Arrays:
-    """Return counts, missing values, sums and sums of squares of each input, `(features + channels,)` each."""
-    parts = [scaling.compute_column_moments(cohort.features), scaling.compute_column_moments(_signal_values(cohort))]
+def compute_input_moments(cohort: Cohort, floor: int = 1) -> Arrays:
+    """Return counts, missing values, sums and sums of squares of each input, `(features + channels,)` each.
+
+    Args:
+        cohort: the examples.
+        floor: no value, and no lack of one, is counted of fewer people (client/gate/columns.py).
+    """
+    parts = [scaling.compute_column_moments(values) for values in _input_tables(cohort, floor)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def compute_input_histogram(cohort: Cohort, base: Scaling) -> Arrays:
-    """Return the number of values in each bin of a standard scaling `base`, `(features + channels, CELLS)`."""
+def compute_input_histogram(cohort: Cohort, base: Scaling, floor: int = 1) -> Arrays:
+    """Return the number of values in each bin of a standard scaling `base`, `(features + channels, CELLS)`.
+
+    Args:
+        cohort: the examples.
+        base: places the bins.
+        floor: as in `compute_input_moments`.
+    """
     wide = cohort.features.shape[1]
+    features, signals = _input_tables(cohort, floor)
     parts = [
-        scaling.count_rank_bins(cohort.features, base.centre[:wide], base.spread[:wide]),
-        scaling.count_rank_bins(_signal_values(cohort), base.centre[wide:], base.spread[wide:]),
+        scaling.count_rank_bins(features, base.centre[:wide], base.spread[:wide]),
+        scaling.count_rank_bins(signals, base.centre[wide:], base.spread[wide:]),
     ]
     return {"histogram": np.concatenate(parts)}
 
@@ -94,6 +108,16 @@ def apply_scaling(cohort: Cohort, scale: Scaling | None) -> Cohort:
     x = scale.apply(_signal_values(cohort), wide, keep_missing=keep)
     x = x.reshape(len(cohort.y), cohort.task.samples, cohort.task.channels).transpose(0, 2, 1)
     return replace(cohort, x=np.ascontiguousarray(x), features=features)
+
+
+def _input_tables(cohort: Cohort, floor: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the features `(examples, features)` and the signal's values `(values, channels)`, floored."""
+    signals = _signal_values(cohort)
+    if floor <= 1 or not len(cohort.y):
+        return cohort.features, signals
+    owner = index_people(cohort)[1]
+    each = np.repeat(owner, len(signals) // len(owner))
+    return floor_columns(cohort.features, owner, floor), floor_columns(signals, each, floor)
 
 
 def _signal_values(cohort: Cohort) -> npt.NDArray[np.float32]:

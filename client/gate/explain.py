@@ -61,8 +61,10 @@ REPLY_RISKS = (
             + (
                 "noisy, and charged to the ledger"
                 if _private(policy)
-                else "noisy and charged where a run is private; histograms only by a scaling near this hospital's "
-                "own, 100 scalings in 30 days, with counts that are some people off"
+                else "noisy and charged where a run is private; "
+                + _value_limits(policy.min_cell_patients)
+                + "histograms only by a scaling near this hospital's own, 100 scalings in 30 days, with counts that "
+                "are some people off"
             )
         ),
         lambda policy: (
@@ -119,12 +121,17 @@ REPLY_RISKS = (
         lambda policy: (
             "refused: training is private"
             if _private(policy)
-            else f"{_people(policy)}; cells of fewer than {max(policy.min_cell_patients, 5)} are suppressed, counts "
-            "are multiples of 5; only by a scaling near this hospital's own; 20 scalings in 30 days"
+            else f"{_people(policy)}; {_value_limits(max(policy.min_cell_patients, 5))}cells of fewer are suppressed, "
+            "counts are multiples of 5; only by a scaling near this hospital's own; 20 scalings in 30 days"
         ),
         lambda policy: "nothing" if _private(policy) else "how inputs are distributed, to about five patients",
     ),
 )
+
+
+def _value_limits(floor: int) -> str:
+    """Return the limit on sums of inputs that have few values; "" for a floor of 1."""
+    return f"no value of an input, and no lack of one, counts below {floor} people; " if floor > 1 else ""
 
 
 def _limit(what: str, per_run: int | None, per_month: int | None) -> str:

@@ -172,13 +172,6 @@ def merge_gain(gain: Floats, stretches: Sequence[tuple[int, int]]) -> Floats:
     return merged
 
 
-def hide_rare_columns(moments: dict[str, Floats], floor: int) -> dict[str, Floats]:
-    """Return sums of columns; a column measured in fewer than `floor` rows is treated as never measured."""
-    rare = (moments["count"] > 0) & (moments["count"] < floor)
-    hidden = {name: np.where(rare, 0.0, values) for name, values in moments.items()}
-    return {**hidden, "missing": np.where(rare, moments["count"] + moments["missing"], moments["missing"])}
-
-
 BinNoise = Callable[[int, int, int], int]
 """From a column, the first bin and the bin behind the last, to by how many values their count is off."""
 

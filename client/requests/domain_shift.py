@@ -7,9 +7,10 @@ import hashlib
 import numpy as np
 
 from client.evaluation.small_groups import MIN_PATIENTS
+from client.gate.columns import floor_columns, floor_products
 from client.gate.plausible_scaling import check_base_scaling
 from client.gate.register import TOO_FEW, open_register
-from client.gate.tables import hide_rare_columns, round_sums
+from client.gate.tables import round_sums
 from client.site import load_site
 from client.site_context import SiteContext
 from common import distance, scaling
@@ -53,10 +54,11 @@ def sum_columns(context: SiteContext, cohort: Cohort, config: RunConfig, base: b
         raise SiteError(TOO_FEW)
     if not column_names(cohort.task):
         raise SiteError("domain shift: this task has no columns to compare, only a signal that is no ECG")
-    values = column_table(cohort)
+    person = np.unique(np.asarray(cohort.persons, dtype=object), return_inverse=True)[1][cohort.patient]
+    floor = 1 if context.simulated else minimum
+    values = floor_columns(column_table(cohort), person, floor)
     if not base:
-        moments = scaling.compute_column_moments(values)
-        return moments if context.simulated else hide_rare_columns(moments, minimum)
+        return scaling.compute_column_moments(values)
     agreed = Scaling.from_bytes(base)
     if agreed.centre.shape != (values.shape[1],):
         raise SiteError(f"the scaling is of {agreed.centre.size} columns, this task has {values.shape[1]}")
@@ -65,8 +67,8 @@ def sum_columns(context: SiteContext, cohort: Cohort, config: RunConfig, base: b
         register = open_register(context)
         register.ask("", "domain shift", hashlib.sha256(base).hexdigest(), None, MAX_SUMMARIES_PER_MONTH)
     z = (values.astype(np.float64) - agreed.centre) / agreed.spread
-    person = np.unique(np.asarray(cohort.persons, dtype=object), return_inverse=True)[1][cohort.patient]
     summary = distance.summarise_columns(z, person, minimum, config.seed).arrays()
+    floor_products(summary["second"], np.clip(z, -distance.MAX_DEVIATIONS, distance.MAX_DEVIATIONS), person, floor)
     return summary if context.simulated else {name: coarsen_sums(name, value) for name, value in summary.items()}
 
 

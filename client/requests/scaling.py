@@ -8,7 +8,7 @@ import numpy as np
 
 from client.gate.plausible_scaling import check_base_scaling
 from client.gate.register import TOO_FEW, draw_error, open_register
-from client.gate.tables import BinNoise, hide_rare_columns, merge_rank_bins
+from client.gate.tables import BinNoise, merge_rank_bins
 from client.input_scaling import compute_input_histogram, compute_input_moments
 from client.privacy.checks import check_private_training
 from client.privacy.noisy_counts import release_training_counts
@@ -48,15 +48,14 @@ def handle_scaling(context: SiteContext, request: ScalingRequest) -> ScalingRepl
             site.name, ScalingReport(deviation=noisy.deviation, privacy=spent), sums=dict(noisy.arrays())
         )
     base = Scaling.from_bytes(request.base) if request.base else None
-    sums = compute_input_moments(site.train)
-    if not context.simulated:
-        sums = hide_rare_columns(sums, context.policy.min_cell_patients)
+    floor = 1 if context.simulated else context.policy.min_cell_patients
+    sums = compute_input_moments(site.train, floor)
     if base is not None:
         if not context.simulated:
             check_base_scaling(base, sums)
             register = open_register(context)
             register.ask("", "histograms", hashlib.sha256(request.base).hexdigest(), None, MAX_HISTOGRAMS_PER_MONTH)
-        sums = compute_input_histogram(site.train, base)
+        sums = compute_input_histogram(site.train, base, floor)
         if not context.simulated:
             error = bin_errors(context, site.train, base)
             sums = {"histogram": merge_rank_bins(sums["histogram"], context.policy.min_cell_patients, error)}

@@ -178,7 +178,7 @@ HANDSHAKE = {
     "a task of strings": (having("tiny", "task"), "task: Value error, not a task"),
     "a task without end": (having(10**12, "task", "samples"), "the task is too large"),
     "another fingerprint": (having("0" * 16, "fingerprint"), "its fingerprint is not its task's"),
-    "an old version": (record_as(protocol=3), "it speaks protocol 3, this server 4: install the same version"),
+    "an old version": (record_as(protocol=3), "it speaks protocol 3, this server 5: install the same version"),
     "a version that is no number": (record_as(protocol="4"), "it speaks protocol '4'"),
     "markup for a name": (record_as(site=MARKUP), "cannot name a site"),
     "a formula for a name": (record_as(site='=cmd|"/C calc"!A0'), "cannot name a site"),

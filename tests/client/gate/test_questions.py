@@ -12,7 +12,7 @@ import pytest
 from client.gate import admission
 from client.gate.disclosure import ReleaseRules
 from client.gate.register import Register, open_register
-from client.gate.tables import hide_rare_columns, resample_table
+from client.gate.tables import resample_table
 from client.gate.weights import keep_update
 from client.policy import SIMULATION_POLICY, SitePolicy
 from client.privacy.checks import check_planned_epsilon
@@ -147,12 +147,3 @@ def test_resampled_rows_keep_their_sums_and_spread() -> None:
     share = total.confusion / total.confusion.sum(-1, keepdims=True)
     expected = np.sqrt(share * (1 - share) * total.confusion.sum(-1, keepdims=True))
     assert drawn.confusion.std(0) == pytest.approx(expected, rel=0.06)
-
-
-def test_a_column_that_few_have_measured_is_as_if_none_had() -> None:
-    sums = {"count": np.array([3.0, 9.0]), "missing": np.array([7.0, 1.0]), "total": np.array([6.0, 5.0]),
-            "square": np.array([12.0, 3.0])}  # fmt: skip
-    hidden = hide_rare_columns(sums, 5)
-    assert {name: values.tolist() for name, values in hidden.items()} == {
-        "count": [0.0, 9.0], "missing": [10.0, 1.0], "total": [0.0, 5.0], "square": [0.0, 3.0],
-    }  # fmt: skip

@@ -64,6 +64,20 @@ def state(data: Path, tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
+def test_what_a_policy_says_of_evaluation_is_explained(tmp_path: Path) -> None:
+    file = tmp_path / "private.yaml"
+    file.write_text("evaluation: private\nmax_evaluation_epsilon: 3\n")
+    text, plain = (" ".join(output("site", "explain", *each).split()) for each in ((file,), ()))
+    for part in (
+        "Validation and test patients: counts of people with noise, each person counted once, at most epsilon 3",
+        "about these patients no more than epsilon allows, whatever weights are sent",
+    ):
+        assert part in text
+        assert part not in plain
+    assert "Evaluation need not be differentially private: a run may ask for it." in plain
+    assert "no value of an input, and no lack of one, counts below 5 people" in plain
+
+
 def test_a_policy_is_explained_within_the_width_of_a_terminal(everything_allowed: Path) -> None:
     text = output("site", "explain")
     assert max(map(len, text.splitlines())) <= 80
