@@ -89,7 +89,7 @@ class ValidateReply(Reply):
     """The answer to a ValidateRequest.
 
     Attributes:
-        tables: counts by table name; there is one table, of all patients.
+        tables: counts by table name; there is one table, of all patients; none where evaluation is private.
         noisy: noisy sums over people by table and part (common/private_evaluation.py), where evaluation is private.
     """
 

@@ -140,7 +140,7 @@ class HandshakeReport(Report):
 
 
 class PrivacySpent(Report):
-    """The privacy that a site has spent according to its ledger (client/privacy/ledger.py), including this reply.
+    """The privacy that a site has spent according to a ledger (client/privacy/ledger.py), including this reply.
 
     Attributes:
         level: what is protected: patient, record or hospital.

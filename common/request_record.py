@@ -24,7 +24,7 @@ from common.requests import (
 )
 from common.untrusted import clean_text
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Version of requests and replies, raised with each change; server and sites must have the same."""
 
 PROXIMAL_KEY = "proximal-mu"

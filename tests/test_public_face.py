@@ -47,7 +47,6 @@ COMMANDS = {
 ERRORS = {
     "WardroundError": 1,
     "SiteError": 1,
-    "NotFiniteError": 1,
     "EngineError": 1,
     "ProtocolError": 1,
     "ApprovalPending": 1,
@@ -72,7 +71,7 @@ FIELDS = {
     ),
 }
 # What crosses the wire; a change of these fields needs another PROTOCOL, so that both ends notice.
-PROTOCOL = 6
+PROTOCOL = 7
 MODEL_REQUEST = "config * round weights scaling method run_id state_round best_round"
 MESSAGES = {
     "common.requests:Method": "* local control pull",

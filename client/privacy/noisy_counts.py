@@ -4,8 +4,8 @@ One more person changes a count by one, so an exact count can reveal whether tha
 therefore reports noisy counts (one release of the Gaussian mechanism per level and set of people), unless its policy
 declares them public. Each unit counts once, and counts for each class by the share of its examples that have it: a
 vector of norm at most sqrt(2), whatever a person's number of examples. The noise is drawn once and stored with the
-ledger, which is charged then, separately from any run: later requests get the same numbers at no cost. Exact are only
-whether there is anybody at all, and whether they are fewer than the policy's minimum.
+ledger, which is charged then, separately from any run: later requests get the same numbers at no cost. Only two facts
+are reported exactly: whether there is anybody at all, and whether they are fewer than the policy's minimum.
 
 Those who train are counted so where training is private. Validation and test patients are other people, with ledgers
 of their own, and are counted so where evaluation is private.
