@@ -17,7 +17,7 @@ from server import pending_approvals
 from server.events import Event, WaitingEvent
 from server.phases.handshake import run_handshake
 from tests import tiny
-from tests.server.phases.test_rounds import hello, quiet
+from tests.server.phases.memory_runs import hello, quiet
 from tests.wire import Answer, FakeGrid, Script
 
 PENDING = f"{WAITS_FOR_APPROVAL}: somebody at this hospital must approve the configuration 0123456789ab"
