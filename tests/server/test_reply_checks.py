@@ -15,15 +15,13 @@ from flwr.app import Array, MetricRecord, RecordDict
 
 from client.site import Site
 from common import messages
-from common.metrics.counts import Counts
 from common.replies import Reply
-from common.requests import Request
+from common.request_record import PROTOCOL
 from common.untrusted import MAX_JSON_BYTES
 from server import app
 from tests import tiny
-from tests.wire import Answer, FakeGrid, Script, change_json, change_report, site_script
-
-MARKUP = "<script>alert(1)</script>\x1b[31m"
+from tests.server.hostile_replies import MARKUP, counts_times, edit, having, run_with, tables_as, without
+from tests.wire import Answer, FakeGrid, site_script
 
 
 @pytest.fixture
@@ -33,70 +31,12 @@ def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
     return sites
 
 
-def hostile(script: Script, kind: str, change: Callable[[Any], Answer]) -> Script:
-    """Return a script whose replies of one kind are changed."""
-
-    def answer(request: Request) -> Answer:
-        reply = script(request)
-        return change(reply) if request.kind == kind else reply
-
-    return answer
-
-
-def run_with(sites: dict[str, Site], kind: str, change: Callable[[Any], Answer], out: Path, **more: Any) -> Any:
-    """Return the outcome of a run in which west's replies of one kind are changed."""
-    scripts = [site_script(site) for site in sites.values()]
-    scripts[-1] = hostile(scripts[-1], kind, change)
-    sections = {"federation__rounds": 2, "data__scaling": "standard", "evaluation__domain_shift": True, **more}
-    app.run_federation(FakeGrid(scripts), tiny.run_config(**sections), out)
-    text = (out / "federated.json").read_text(encoding="utf-8")
-    assert "\\u001b" not in text
-    return json.loads(text)
-
-
-def edit(change: Callable[[dict[str, Any]], Any]) -> Callable[[Reply], RecordDict]:
-    """Return a change of a reply's JSON."""
-    return lambda reply: change_json(reply, change)
-
-
-def without(*path: str) -> Callable[[Reply], RecordDict]:
-    """Return a change of a reply's JSON: a key less."""
-
-    def change(report: dict[str, Any]) -> None:
-        *inner, last = path
-        for key in inner:
-            report = report[key]
-        del report[last]
-
-    return edit(change)
-
-
-def having(value: Any, *path: str) -> Callable[[Reply], RecordDict]:
-    """Return a change of a reply's JSON: another value."""
-
-    def change(report: dict[str, Any]) -> None:
-        *inner, last = path
-        for key in inner:
-            report = report[key]
-        report[last] = value
-
-    return edit(change)
-
-
 def nested(levels: int) -> Callable[[Reply], RecordDict]:
     return edit(lambda report: json.dumps(report)[:-1] + ', "note": ' + "[" * levels + "]" * levels + "}")
 
 
 def weights_as(change: Callable[[np.ndarray], Any]) -> Callable[[Any], Answer]:
     return lambda reply: replace(reply, weights={name: change(value) for name, value in reply.weights.items()})
-
-
-def sums_as(**changes: Any) -> Callable[[Any], Answer]:
-    return lambda reply: replace(reply, sums={**reply.sums, **{k: f(reply.sums[k]) for k, f in changes.items()}})
-
-
-def tables_as(change: Callable[[Counts], Counts]) -> Callable[[Any], Answer]:
-    return lambda reply: replace(reply, tables={name: change(counts) for name, counts in reply.tables.items()})
 
 
 def record_as(**changes: Any) -> Callable[[Reply], RecordDict]:
@@ -133,27 +73,6 @@ def with_metrics(reply: Reply) -> RecordDict:
     return content
 
 
-def counts_times(factor: int) -> Callable[[Counts], Counts]:
-    return lambda counts: replace(counts, confusion=counts.confusion * factor, scores=counts.scores * factor)
-
-
-def resampled_three_times(reply: Any) -> Answer:
-    whole = reply.tables["all"]
-    drawn = replace(
-        whole, confusion=np.stack([whole.confusion] * 3), scores=np.stack([whole.scores] * 3), loss=np.zeros(3)
-    )
-    return replace(reply, tables={**reply.tables, "all/resampled": drawn})
-
-
-def another_table(name: str) -> Callable[[Any], Answer]:
-    def change(reply: Any) -> Answer:
-        figures = reply.report.evaluations
-        more = change_report(reply, evaluations={**figures, name: figures["all"]})
-        return replace(more, tables={**reply.tables, name: reply.tables["all"]})
-
-    return change
-
-
 HANDSHAKE = {
     "no counts": (without("counts"), "its handshake report is wrong: counts: Field required"),
     "no patients": (without("counts", "train", "patients"), "counts.train.patients: Field required"),
@@ -178,8 +97,11 @@ HANDSHAKE = {
     "a task of strings": (having("tiny", "task"), "task: Value error, not a task"),
     "a task without end": (having(10**12, "task", "samples"), "the task is too large"),
     "another fingerprint": (having("0" * 16, "fingerprint"), "its fingerprint is not its task's"),
-    "an old version": (record_as(protocol=3), "it speaks protocol 3, this server 5: install the same version"),
-    "a version that is no number": (record_as(protocol="4"), "it speaks protocol '4'"),
+    "an old version": (
+        record_as(protocol=PROTOCOL - 1),
+        f"it speaks protocol {PROTOCOL - 1}, this server {PROTOCOL}: install the same version",
+    ),
+    "a version that is no number": (record_as(protocol=str(PROTOCOL)), f"it speaks protocol '{PROTOCOL}'"),
     "markup for a name": (record_as(site=MARKUP), "cannot name a site"),
     "a formula for a name": (record_as(site='=cmd|"/C calc"!A0'), "cannot name a site"),
     "no name": (record_as(site=""), "cannot name a site"),
@@ -295,92 +217,6 @@ def test_validation_that_does_not_fit_loses_its_site_for_the_round(
     assert done["lost"]["west"].startswith("round 2: validation: ")
     assert reason in done["lost"]["west"], done["lost"]
     assert set(done["test"]["all"]) == {"east", "north", "west"}
-
-
-SCALING = {
-    "1e300": (sums_as(total=lambda v: v * 0 + 1e300), "its sums total reach 1e+300 (at most 1e+30)"),
-    "NaN": (sums_as(square=lambda v: v * np.nan), "its sums square are not finite numbers"),
-    "negative": (sums_as(square=lambda v: -v - 1), "its sums square are below 0"),
-    "a huge count": (sums_as(count=lambda v: v * 0 + 1e12), "its sums are not over the 24 examples that it stated"),
-    "sums without squares": (sums_as(square=lambda v: v * 0), "its sums and sums of squares do not fit each other"),
-    "another shape": (sums_as(count=lambda v: np.zeros(7)), "its sums do not fit the task"),
-    "another name": (lambda r: replace(r, sums={"count": r.sums["count"]}), "its sums do not fit the task"),
-    "other numbers": (sums_as(count=lambda v: v.astype(np.int64)), "is no sum"),
-}
-
-
-@pytest.mark.parametrize("name", SCALING)
-def test_sums_that_do_not_fit_lose_their_site(name: str, sites: dict[str, Site], tmp_path: Path) -> None:
-    change, reason = SCALING[name]
-    done = run_with(sites, "scaling", change, tmp_path, federation__rounds=1)
-    assert done["status"] == "complete"
-    assert done["lost"]["west"].startswith("scaling: ")
-    assert reason in done["lost"]["west"], done["lost"]
-
-
-TEST = {
-    "suppressed a text": (having({"all": "x"}, "suppressed"), "suppressed.all: Input should be a valid integer"),
-    "suppressed a list": (having([1], "suppressed"), "suppressed: Input should be"),
-    "an unknown table suppressed": (
-        having({"other": 5}, "suppressed"),
-        "its table 'other' is none that this run asks for",
-    ),
-    "a view of junk": (having({MARKUP: MARKUP}, "view"), "holds control characters"),
-    "a view of no model": (having({"cells": 2}, "view"), "view.reach: Field required"),
-    "a view of other classes": (
-        having({"cells": 2, "reach": 4.0, "counts": {"<b>": {"1": 2}}, "hidden": {}}, "view"),
-        "its view of latent space does not fit the task",
-    ),
-    "an explanation of junk": (having([1], "explanation"), "explanation: Input should be"),
-    "an explanation of other inputs": (
-        having({"method": "none", "patients": 1, "features": {"<b>": 1.0}}, "explanation"),
-        "its explanation does not fit the task",
-    ),
-    "no evaluations": (without("evaluations"), "evaluations: Field required"),
-    "an unknown recalibration": (
-        having({"patients": 1, "methods": {"magic": {}}}, "recalibration"),
-        "it recalibrated in a way that this run does not ask for",
-    ),
-    "negative counts": (tables_as(counts_times(-1)), "are below 0"),
-    "counts a million times": (tables_as(counts_times(10**6)), "of more than the 16 examples that it stated"),
-    "three resamples": (resampled_three_times, "its counts all/resampled do not fit the task"),
-    "a group of markup": (another_table("group <b>x</b>"), "its table 'group <b>x</b>' is none that this run asks for"),
-    "an AUROC of 7.5": (
-        having(7.5, "evaluations", "all", "macro_auroc", "value"),
-        "state macro_auroc 7.5, their counts say",
-    ),
-    "a better accuracy": (
-        having(0.999, "evaluations", "all", "accuracy", "value"),
-        "state accuracy 0.999, their counts say",
-    ),
-    "a billion patients": (
-        having(10**9, "evaluations", "all", "patients"),
-        "of 1000000000 patients, in the handshake it st",
-    ),
-    "negative patients": (having(-3, "evaluations", "all", "patients"), "its figures all are of"),
-    "another confusion": (having([[1, 0, 0]] * 3, "evaluations", "all", "confusion"), "do not fit their counts"),
-    "a note that moves the cursor": (having(["\x1b[2J"], "evaluations", "all", "notes"), "holds control characters"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", TEST)
-def test_figures_that_do_not_fit_lose_their_site(name: str, sites: dict[str, Site], tmp_path: Path) -> None:
-    change, reason = TEST[name]
-    done = run_with(sites, "test", change, tmp_path, federation__rounds=1)
-    assert done["status"] == "complete"
-    assert list(done["lost"]) == ["west"]
-    assert reason in done["lost"]["west"], done["lost"]
-    assert set(done["test"]["all"]) == {"east", "north"}
-    assert done["pooled"]["all"]["patients"] == 4
-
-
-def test_a_site_with_other_columns_is_not_compared(sites: dict[str, Site], tmp_path: Path) -> None:
-    def renamed(reply: Any) -> Answer:
-        return change_report(reply, columns=("other",))
-
-    shift = run_with(sites, "domain_shift", renamed, tmp_path, federation__rounds=1)["shift"]
-    assert shift["lost"] == {"west": "it has other columns to compare than most sites"}
-    assert [(pair["one"], pair["other"]) for pair in shift["pairs"]] == [("east", "north")]
 
 
 def test_too_few_honest_sites_end_the_run_with_every_reason(sites: dict[str, Site], tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,20 @@ import pytest
 from flwr.app import Message
 from flwr.serverapp.strategy import FedAvg, MultiKrum
 
-from client import requests as work
-from client.policy import SIMULATION_POLICY
-from client.site import Site
-from client.site_context import SiteContext
 from common import messages, models, plugins
 from common.arrays import Weights
-from common.config import RunConfig
 from common.errors import ConfigError, EngineError
-from common.replies import Reply, TrainReply
+from common.replies import TrainReply
 from common.reports import TrainReport
-from common.requests import Method, Request
+from common.requests import Method
 from common.sections.training import StrategyConfig
-from server import app, strategies
-from server.phases import train
-from server.phases.handshake import run_handshake
-from server.run import Outcome, Run
+from server import strategies
 from tests import tiny
-from tests.wire import Answer, FakeGrid, Script, build_request, over_the_wire
+from tests.wire import FakeGrid, build_request
 
-Numbers = Sequence[float]
+
+def w(*values: float) -> Weights:
+    return {"w": np.array(values, np.float32)}
 
 
 def strategy(name: str, **options: Any) -> FedAvg:
@@ -54,10 +47,6 @@ def replies(*sent: Weights, weights: Sequence[float] = (), control: Sequence[Wei
     return made
 
 
-def w(*values: float) -> Weights:
-    return {"w": np.array(values, np.float32)}
-
-
 def merge(found: FedAvg, answers: list[Message], start: Weights | None = None, number: int = 1) -> list[float]:
     grid = FakeGrid([lambda request: None] * len(answers))
     record = messages.build_model_record(build_request("train", tiny.run_config(), number))
@@ -77,9 +66,6 @@ def test_every_strategy_asks_all_sites_and_leaves_alone_what_all_agree_on(name: 
     given = {name: np.zeros(2, np.float32) for name in sent[0]}
     control = [given] * 5 if name == "scaffold" else ()
     assert merge(found, replies(*sent, control=control), w(1, 2)) == pytest.approx([1, 2], rel=1e-5)
-
-
-# By hand.
 
 
 def test_fedavg_weighs_by_what_the_reply_says() -> None:
@@ -189,9 +175,6 @@ def test_fedprox_says_mu() -> None:
     assert messages.unpack_request("train", message.content).proximal == 0.25
 
 
-# What stays at the sites.
-
-
 def model(**options: Any) -> Any:
     return models.build_model(
         tiny.TASK, tiny.run_config(model__options={"widths": [4], "hidden": 4} | options).model, 1
@@ -263,193 +246,3 @@ def test_scaffold_is_for_plain_gradient_steps(tmp_path: Path, training: dict[str
         return
     with pytest.raises(ConfigError, match=r"set training.optimizer=sgd and training.momentum=0"):
         strategies.check_strategy(config)
-
-
-# Over rounds, with sites that fail.
-
-
-@pytest.fixture
-def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
-    found = {"north": tiny.site("north", 1), "south": tiny.site("south", 2, parts=(0, 0, 0, 0, 0, 1, 2, 2))}
-    monkeypatch.setattr("client.site.read_site", lambda place, config: found[str(place.site)])
-    return found
-
-
-def at(site: Site, folder: Path) -> Script:
-    return lambda request: work.handle(SiteContext(SIMULATION_POLICY, site=site.name, state=folder), request)
-
-
-def changed(script: Script, change: Callable[[Any], Answer], kind: str, number: int) -> Script:
-    """Return a script whose reply of one round is another."""
-
-    def answer(request: Request) -> Answer:
-        reply = script(request)
-        assert isinstance(reply, Reply)
-        return change(reply) if request.kind == kind and request.round == number else reply
-
-    return answer
-
-
-def lead(grid: FakeGrid, config: RunConfig, out: Path) -> Any:
-    import json
-
-    app.run_federation(grid, config, out)
-    return json.loads((out / "federated.json").read_text())
-
-
-def per(**sections: Any) -> RunConfig:
-    return tiny.run_config(federation__strategy={"name": "fedper"}, **sections)
-
-
-def sent_to(grid: FakeGrid, node: int, kind: str) -> list[tuple[int, int, int]]:
-    return [(r.round, r.state_round, r.best_round) for to, r in grid.sent if to == node and r.kind == kind]
-
-
-def test_a_site_goes_on_from_the_last_round_that_counted(sites: dict[str, Site], tmp_path: Path) -> None:
-    # south trains and keeps its state in round 2 too, but its answer does not count
-    late = changed(at(sites["south"], tmp_path), extra, "train", 2)
-    grid = FakeGrid([at(sites["north"], tmp_path), late])
-    done = lead(grid, per(federation__rounds=4, federation__choose="last"), tmp_path / "out")
-    assert done["lost"] == {"south": "round 2: its weights do not fit the model"}
-    assert sent_to(grid, 1, "train") == [(1, 0, 0), (2, 1, 1), (3, 2, 2), (4, 3, 3)]
-    assert sent_to(grid, 2, "train") == [(1, 0, 0), (2, 1, 1), (3, 1, 1), (4, 3, 3)]
-    assert sent_to(grid, 1, "test") == sent_to(grid, 2, "test") == [(4, 4, 4)]
-    ids = {r.run_id for _, r in grid.sent if r.kind != "handshake"}
-    assert len(ids) == 1
-    assert {path.name for path in (tmp_path / "south" / ids.pop()).iterdir()} == {
-        f"round-0000{n}.safetensors" for n in (3, 4)
-    }
-
-
-def test_the_final_test_is_of_the_chosen_rounds_layers(
-    sites: dict[str, Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # round 2 is best in the servers' eyes, whatever the sites' validation says
-    monkeypatch.setattr(train, "is_better", lambda run, one, other: len(outcomes) == 2)
-    outcomes: list[Reply] = []
-
-    def watched(script: Script) -> Script:
-        def answer(request: Request) -> Answer:
-            reply = script(request)
-            assert isinstance(reply, Reply)
-            if request.kind == "train" and reply.site == "north":
-                outcomes.append(reply)
-            return reply
-
-        return answer
-
-    grid = FakeGrid([watched(at(sites["north"], tmp_path)), at(sites["south"], tmp_path)])
-    done = lead(grid, per(federation__rounds=5), tmp_path / "out")
-    assert done["chosen"] == 2
-    assert sent_to(grid, 1, "train") == [(1, 0, 0), (2, 1, 1), (3, 2, 2), (4, 3, 2), (5, 4, 2)]
-    assert sent_to(grid, 1, "validate") == [(1, 1, 0), (2, 2, 1), (3, 3, 2), (4, 4, 2), (5, 5, 2)]
-    assert sent_to(grid, 1, "test") == [(2, 2, 2)]
-    (folder,) = (tmp_path / "north").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == [f"round-0000{n}.safetensors" for n in (2, 4, 5)]
-
-
-def extra(reply: Any) -> Answer:
-    return replace(reply, weights={**reply.weights, "head.out.bias": np.zeros(3, np.float32)})
-
-
-def turned(reply: Any) -> Answer:
-    return replace(reply, weights=dict(reversed(reply.weights.items())))
-
-
-def with_control(value: float) -> Callable[[Any], Answer]:
-    control = {"stem.weight": np.full((4, 1, 1, 7), value, np.float32)}
-    return lambda reply: replace(reply, control=control)
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "why"),
-    [
-        ("fedper", extra, "its weights do not fit the model"),
-        ("fedavgm", turned, "its weights do not fit the model"),
-        ("fedavg", with_control(0.0), "its control variates do not fit the model"),
-        ("scaffold", with_control(0.0), "its control variates do not fit the model"),
-    ],
-)
-def test_arrays_that_are_not_expected_reach_no_average(
-    sites: dict[str, Site], tmp_path: Path, name: str, change: Callable[[Any], Answer], why: str
-) -> None:
-    wrong = changed(at(sites["south"], tmp_path), change, "train", 1)
-    training = {"optimizer": "sgd", "momentum": 0.0, "batch_size": 8, "lr": 0.01, "device": "cpu"}
-    config = tiny.run_config(federation__strategy={"name": name}, federation__rounds=1, training=training)
-    done = lead(FakeGrid([at(sites["north"], tmp_path), wrong]), config, tmp_path / "out")
-    assert done["lost"] == {"south": f"round 1: {why}"}
-
-
-def test_control_variates_that_are_not_finite_reach_no_average(sites: dict[str, Site], tmp_path: Path) -> None:
-    def spoilt(reply: Any) -> Answer:
-        return replace(reply, control={k: v * np.nan for k, v in reply.control.items()})
-
-    wrong = changed(at(sites["south"], tmp_path), spoilt, "train", 1)
-    training = {"optimizer": "sgd", "momentum": 0.0, "batch_size": 8, "lr": 0.01, "device": "cpu"}
-    config = tiny.run_config(federation__strategy={"name": "scaffold"}, federation__rounds=1, training=training)
-    done = lead(FakeGrid([at(sites["north"], tmp_path), wrong]), config, tmp_path / "out")
-    assert done["lost"] == {"south": "round 1: its control variates of stem.weight are not finite numbers"}
-
-
-def test_a_merge_that_is_not_finite_ends_the_run(sites: dict[str, Site], tmp_path: Path) -> None:
-    class Wild(FedAvg):
-        def aggregate_train(self, server_round: int, replies: Any) -> Any:
-            merged, figures = super().aggregate_train(server_round, replies)
-            assert merged is not None
-            weights = {name: value * np.inf for name, value in messages.unpack_weights(merged).items()}
-            return messages.pack_weights(weights), figures
-
-    from server.strategies._flower import EVERY_SITE
-
-    grid, config = FakeGrid([at(site, tmp_path) for site in sites.values()]), tiny.run_config()
-    federation, _ = run_handshake(grid, config, lambda event: None)
-    run = Run.from_handshake(grid, config, Wild(**EVERY_SITE), federation, lambda event: None)
-    outcome = Outcome()
-    with pytest.raises(EngineError, match="round 1: the strategy fedavg gave weights that are not finite"):
-        train.run_rounds(run, lambda number, weights: None, outcome)
-    assert (outcome.chosen, outcome.counted) == (0, {})
-
-
-# Over the wire.
-
-
-@pytest.mark.parametrize("method", [Method(), Method(("a.b", "c")), Method(control=True), Method(pull=0.0)])
-def test_what_a_strategy_asks_arrives_as_it_was_sent(method: Method) -> None:
-    sent = build_request(
-        "train", tiny.run_config(), 3, w(1), method=method, proximal=0.5, control={"w": np.ones(1)}, run_id="a" * 32,
-        state_round=2, best_round=1,
-    )  # fmt: skip
-    got = messages.unpack_request("train", over_the_wire(messages.pack_request(sent)))
-    assert (got.method, got.proximal, got.run_id, got.state_round, got.best_round) == (method, 0.5, "a" * 32, 2, 1)
-    assert (list(got.weights), got.control["w"].tolist()) == (["w"], [1.0])
-    plain = messages.unpack_request(
-        "train", over_the_wire(messages.pack_request(build_request("train", tiny.run_config())))
-    )
-    assert (plain.method, plain.proximal, plain.run_id, plain.state_round, plain.best_round) == (
-        Method(),
-        0.0,
-        "",
-        0,
-        0,
-    )
-
-
-def test_a_reply_brings_the_change_of_its_control_variates_and_the_server_its_weight() -> None:
-    FakeGrid([])
-    sent = TrainReply("north", TrainReport(examples=7), weights=w(1), control={"w": np.full(1, 3.0)})
-    content = over_the_wire(messages.pack_reply(sent))
-    got = messages.unpack_reply(TrainReply, content)
-    assert (got.report.examples, list(got.weights), got.control["w"].tolist()) == (7, ["w"], [3.0])
-    asked = Message(messages.pack_request(build_request("train", tiny.run_config())), 1, "train")
-    weighed = messages.set_weight(Message(content, reply_to=asked), 7, 2.5).content
-    assert messages.read_weight(weighed) == 2.5
-    assert messages.read_update(weighed).report == got.report
-
-
-def test_an_addressed_message_leaves_the_others_alone() -> None:
-    FakeGrid([])
-    content = messages.pack_request(build_request("train", tiny.run_config(), 1, w(1)))
-    one, other = (Message(content, node, "train") for node in (1, 2))
-    told = messages.set_state_rounds(one, 4, 3)
-    assert [messages.unpack_request("train", m.content).state_round for m in (told, one, other)] == [4, 0, 0]
-    assert told.metadata.dst_node_id == 1
