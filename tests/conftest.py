@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# Read by torch and numpy when they are imported: arrays this small are slower on several threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import signal
 import threading
 from collections.abc import Callable, Iterator

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -14,15 +12,6 @@ from common.errors import ConfigError
 from common.models import gru, tcn, transformer
 from common.models._layers import Dropout, FeatureHead, fold_into_steps, group_norm
 from tests.common.model_checks import TASKS, build, calm, stirred
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Models this small are slower on several threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=models.list_models())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,15 +53,6 @@ def loss(logits: Tensor | Reconstruction, y: Tensor) -> Tensor:
     if y.ndim == 2:
         return nn.functional.binary_cross_entropy_with_logits(logits, y)
     return nn.functional.cross_entropy(logits, y)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Models this small are slower on several threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=models.list_models())

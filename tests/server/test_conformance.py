@@ -6,7 +6,7 @@ A new file in server/strategies needs an entry in `CASES` of reference_strategie
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,6 @@ WEIGHTS: dict[str, Callable[[Cohort], float]] = {
     "patients": lambda train: float(len(np.unique(train.patient))),
     "equal": lambda train: 1.0,
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -25,14 +25,6 @@ from tests.wire import FakeGrid, site_script
 Weights = dict[str, np.ndarray]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
     parts = ((0, 0, 0, 0, 1, 2), (0, 0, 0, 1, 2), (0, 0, 1, 2))

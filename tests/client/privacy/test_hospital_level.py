@@ -40,10 +40,7 @@ PARTS = {"north": (0,) * 8 + (2,), "south": (0, 0, 0, 2), "west": (0, 2)}
 def _sites(monkeypatch: pytest.MonkeyPatch) -> Any:
     held = {name: tiny.site(name, i, parts=parts) for i, (name, parts) in enumerate(PARTS.items(), 1)}
     monkeypatch.setattr("client.site.read_site", lambda context, config: held[str(context.site)])
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield held
-    torch.set_num_threads(before)
+    return held
 
 
 def config(**more: Any) -> RunConfig:

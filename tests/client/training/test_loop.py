@@ -30,14 +30,6 @@ from tests import tiny
 COUNTS = (30, 12, 6)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def model_of(seed: int = 1) -> nn.Module:
     options = {"widths": (4,), "kernel": 3, "hidden": 4, "dropout": 0.3}
     return models.build_model(tiny.TASK, ModelConfig(name="cnn", options=options), seed)

@@ -40,13 +40,13 @@ def read(out: Path) -> Any:
 
 def test_pooled_is_fit_on_all_rows_joined(sites: list[Site], tmp_path: Path) -> None:
     config = tiny.run_config(federation__choose="last", training__epochs=2, baselines__local=False)
-    before = torch.get_num_threads()
+    torch.set_num_threads(2)
     assert networks.train_baselines(config, tmp_path, 3) == {}
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
     train = join_cohorts([site.train for site in sites])
     assert len(train.y) == sum(len(site.train.y) for site in sites)
     model = models.build_model(tiny.TASK, config.model, config.seed)
-    torch.set_num_threads(1)
     train_model(
         model,
         train,
@@ -55,7 +55,6 @@ def test_pooled_is_fit_on_all_rows_joined(sites: list[Site], tmp_path: Path) -> 
         counts=train.class_counts(),
         schedule=Schedule(0, 4),
     )
-    torch.set_num_threads(before)
     kept = load_file(tmp_path / "model.pooled.safetensors")
     assert digest_weights(kept) == digest_weights(copy_weights(model))
     (found,) = read(tmp_path)["models"]
@@ -106,7 +105,6 @@ def test_the_best_epoch_is_kept(sites: list[Site], tmp_path: Path) -> None:
     train = join_cohorts([site.train for site in sites])
     seed, training = seed_for(config.seed, "pooled", "baseline"), config.training.model_copy(update={"epochs": 6})
     model = models.build_model(tiny.TASK, config.model, config.seed)
-    torch.set_num_threads(1)
     train_model(model, train, training, seed, counts=train.class_counts(), schedule=Schedule(0, 6), after_epoch=after)
     assert found["epoch"] == int(np.argmin(losses)) + 1
 

@@ -43,7 +43,6 @@ def config(**more: Any) -> RunConfig:
 
 
 def audited(canaries: int = 1500, **more: Any) -> Audit:
-    torch.set_num_threads(1)
     return audit_training(config(**more), tiny.cohort(1), canaries=canaries, site="north")
 
 

@@ -28,14 +28,6 @@ from tests import tiny
 OPEN = DpSgdPlan("patient", 1.0, 0.0, math.inf, 1, 1, private=False)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def config(model: dict[str, Any], **more: Any) -> RunConfig:
     held = {
         "model": model,

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from client.site import Site
 from common.config import load_config
@@ -43,7 +42,6 @@ sites: {validation: 0}
 def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
     found = {"north": tiny.site("north", 1), "south": tiny.site("south", 2), "west": tiny.site("west", 3)}
     monkeypatch.setattr("client.site.read_site", lambda place, config: found[str(place.site)])
-    torch.set_num_threads(1)
     return found
 
 

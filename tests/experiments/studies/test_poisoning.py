@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from client.site import load_scaled_site
 from client.site_context import read_site_context
@@ -116,7 +115,6 @@ def test_one_attacker_among_honest_sites(settings: list[str], monkeypatch: pytes
 
 
 def test_the_study_and_its_tables(settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.set_num_threads(1)
     monkeypatch.setattr(poisoning, "ATTACKS", {name: ATTACKS[name] for name in ("far model", "claim of 1e12 examples")})
     found = poisoning.run_study(["fedavg", "geomedian", "krum, malicious 1"], 2, [*settings, "data.scaling=standard"])
     assert "needs 5 answers a round, 4 came" in found["krum, malicious 1"]["error"]

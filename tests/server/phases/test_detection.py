@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +31,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "autoencoder": {"widths": [4], "kernel": 3, "latent": 2},
     "tabular_autoencoder": {"widths": [4], "latent": 1, "hide": 0.0},
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def run_config(name: str = "autoencoder", **sections: Any) -> RunConfig:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from flwr.app import Error
 
 from common import messages
@@ -18,14 +17,6 @@ from server.phases.handshake import run_handshake
 from tests import tiny
 from tests.server.phases.memory_runs import hello, lead, outcome, quiet
 from tests.wire import Answer, FakeGrid, Script, change_json
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_two_sites_of_one_name_are_refused_before_training() -> None:

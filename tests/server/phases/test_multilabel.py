@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,13 +36,10 @@ def labelled(name: str, seed: int) -> Site:
 
 
 @pytest.fixture(name="sites")
-def _sites(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Site]]:
+def _sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
     found = {"north": labelled("north", 1), "south": labelled("south", 2)}
     monkeypatch.setattr("client.site.read_site", lambda place, config: found[str(place.site)])
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield found
-    torch.set_num_threads(before)
+    return found
 
 
 def test_labels_are_learned_and_counted_each_on_its_own(sites: dict[str, Site], tmp_path: Path) -> None:

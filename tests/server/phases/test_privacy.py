@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from client import requests as work
 from client.privacy.accounting import GaussianSteps, compute_epsilon, solve_noise
@@ -30,10 +29,6 @@ from tests.wire import FakeGrid, Script
 def _sites(monkeypatch: pytest.MonkeyPatch) -> Any:
     held = {"north": tiny.site("north", 1), "south": tiny.site("south", 2, parts=(0, 0, 0, 0, 0, 1, 2, 2))}
     monkeypatch.setattr("client.site.read_site", lambda place, config: held[str(place.site)])
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def private(**more: Any) -> RunConfig:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from client.site import Site
 from common.metrics.counts import Counts
@@ -21,14 +19,6 @@ from server.run import Federation, Run, digest_weights
 from tests import tiny
 from tests.server.phases.memory_runs import fails_in, lead, lines, quiet, scripts
 from tests.wire import Answer, FakeGrid, Script, change_report
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def constant(value: np.ndarray) -> Counts:

@@ -29,14 +29,6 @@ from tests.server.phases.memory_runs import fails_in, lead, lines, outcome, scri
 from tests.wire import Answer, FakeGrid, Script, change_report, site_script
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def plain_rounds(sites: dict[str, Site], config: RunConfig) -> list[dict[str, np.ndarray]]:
     """Federated averaging as a plain loop over the sites in the order of their names; the weights of each round."""
     current = copy_weights(models.build_model(tiny.TASK, config.model, config.seed))

@@ -54,10 +54,7 @@ def vitals(name: str, seed: int, parts: tuple[int, ...] = (0, 0, 0, 0, 1, 1, 2, 
 def _sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
     found = {"north": vitals("north", 1), "south": vitals("south", 2, (0, 0, 1, 2, 2, 2))}
     monkeypatch.setattr("client.site.read_site", lambda place, config: found[str(place.site)])
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield found
-    torch.set_num_threads(before)
+    return found
 
 
 def config(**more: Any) -> Any:

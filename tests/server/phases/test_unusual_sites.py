@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from flwr.app import Error
 
 from client.site import Site
@@ -22,14 +21,6 @@ from server.run import Outcome, Run
 from tests import tiny
 from tests.server.phases.memory_runs import fails_in, hello, lead, lines, outcome, quiet, scripts, strictly
 from tests.wire import FakeGrid
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_nothing_to_train_on_anywhere(tmp_path: Path) -> None:
