@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from experiments import generate_data
 from experiments.cli import data_tables, main
 from sites import datasets
 from sites.download import catalogue
-from tests.webserver import Server, sha
+from tests.webserver import Server
 
 
 class Done:
@@ -44,27 +43,6 @@ def wardround(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         return Done(code, captured.out, captured.err)
 
     return call
-
-
-@pytest.fixture
-def server(hospitals: Path) -> Iterator[Server]:
-    """A server that publishes a generated hospital as PhysioNet would publish mitdb."""
-    made = Server()
-    numbers = {f"north-{i:03}": f"{99 + i}" for i in (1, 2, 3)}
-    made.files = {
-        "LICENSE.txt": b"ODC-By\n",
-        "RECORDS": "\n".join(numbers.values()).encode(),
-        "x_mitdb/more.dat": b"x" * 99,
-    }
-    for path in (hospitals / "north").glob("north-*"):
-        text = path.read_bytes()
-        if path.suffix == ".hea":
-            text = path.read_text().replace(path.stem, numbers[path.stem]).encode()
-        made.files[f"{numbers[path.stem]}{path.suffix}"] = text
-    made.etags = {path: f'"{sha(content)[:8]}"' for path, content in made.files.items()}
-    made.sums()
-    yield made
-    made.close()
 
 
 @pytest.fixture

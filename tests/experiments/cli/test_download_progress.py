@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,30 +15,9 @@ from rich.console import Console
 
 from experiments.cli import download_progress
 from sites.download.fetch import FetchResult
-from tests.webserver import Server, sha
+from tests.webserver import Server
 
 COMMAND = [sys.executable, "-c", "from experiments.cli.main import main; main()"]
-
-
-@pytest.fixture
-def server(hospitals: Path) -> Iterator[Server]:
-    """A server that publishes a generated hospital as PhysioNet would publish mitdb."""
-    made = Server()
-    numbers = {f"north-{i:03}": f"{99 + i}" for i in (1, 2, 3)}
-    made.files = {
-        "LICENSE.txt": b"ODC-By\n",
-        "RECORDS": "\n".join(numbers.values()).encode(),
-        "x_mitdb/more.dat": b"x" * 99,
-    }
-    for path in (hospitals / "north").glob("north-*"):
-        text = path.read_bytes()
-        if path.suffix == ".hea":
-            text = path.read_text().replace(path.stem, numbers[path.stem]).encode()
-        made.files[f"{numbers[path.stem]}{path.suffix}"] = text
-    made.etags = {path: f'"{sha(content)[:8]}"' for path, content in made.files.items()}
-    made.sums()
-    yield made
-    made.close()
 
 
 def terminal() -> tuple[download_progress.DownloadPrinter, Console]:

@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from common.errors import DataError
 from sites.ecg import beats, recordings
 from sites.ecg.beat_reader import Options, read_beats
 from sites.ecg.headers import read_header
 from sites.ecg.persons import read_age_and_sex
 from sites.ecg.simulate.hospitals import wfdb
+from tests.refusals import refused
 
 Write = Callable[..., None]
 SAMPLES = 2000
@@ -31,17 +31,6 @@ def folder(tmp_path: Path, write_recording: Write) -> Path:
         write_recording(tmp_path, name, digital, places, ["N"] * len(places))
     (tmp_path / "RECORDS").write_text("one\ntwo\n")
     return tmp_path
-
-
-def refused(read: Callable[[], object], *said: str) -> None:
-    with pytest.raises(DataError) as caught:
-        read()
-    text = str(caught.value)
-    assert "\n" not in text
-    for part in said:
-        assert part in text
-    assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
 def test_a_recording_reads_as_wfdb_reads_it(hospitals: Path) -> None:

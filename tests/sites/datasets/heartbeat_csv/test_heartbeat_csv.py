@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from common import config
-from common.errors import ConfigError, DataError
+from common.errors import ConfigError
 from common.settings import validate_settings
 from sites import datasets, splits
 from sites.cohort import Cohort
@@ -18,6 +17,7 @@ from sites.datasets import Source, heartbeat_csv, mitdb
 from sites.datasets.heartbeat_csv import simulate
 from sites.ecg.beat_reader import Options, beat_task
 from sites.synthetic_folder import MARKER
+from tests.refusals import refused
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +39,6 @@ def read_all(folder: Path, store: Path, **given: Any) -> Cohort:
     chosen = options(**given)
     ids = [item.id for item in heartbeat_csv.patients(folder, chosen, store)]
     return heartbeat_csv.read(folder, chosen, ids, store)
-
-
-def refused(call: Callable[[], object], *said: str) -> str:
-    with pytest.raises(DataError) as caught:
-        call()
-    text = str(caught.value)
-    assert "\n" not in text
-    for part in said:
-        assert part in text
-    return text
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
-from common.errors import DataError
 from common.settings import validate_settings
 from sites.datasets import ptbdb
 from sites.ecg.leads import STANDARD
@@ -45,13 +42,3 @@ def options(**given: Any) -> ptbdb.Options:
 def read_all(folder: Path, store: Path, **given: Any) -> Any:
     chosen = options(**given)
     return ptbdb.read(folder, chosen, [item.id for item in ptbdb.patients(folder, chosen, store)], store)
-
-
-def refused(call: Callable[[], object], *said: str) -> str:
-    with pytest.raises(DataError) as caught:
-        call()
-    text = str(caught.value)
-    assert "\n" not in text
-    for part in said:
-        assert part in text
-    return text

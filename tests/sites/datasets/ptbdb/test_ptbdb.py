@@ -13,7 +13,8 @@ from common import config
 from sites import datasets, splits
 from sites.datasets import Source, ptbdb
 from sites.datasets.ptbdb import recordings as ptbdb_records
-from tests.sites.datasets.ptbdb.ptb_recordings import HEALTHY, INFARCTION, beat_train, options, put, read_all, refused
+from tests.refusals import refused
+from tests.sites.datasets.ptbdb.ptb_recordings import HEALTHY, INFARCTION, beat_train, options, put, read_all
 
 
 @pytest.fixture

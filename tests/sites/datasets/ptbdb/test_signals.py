@@ -14,7 +14,8 @@ from sites.ecg import recordings as records
 from sites.ecg.headers import read_header
 from sites.ecg.leads import FRANK, STANDARD
 from sites.ecg.signals import read_leads
-from tests.sites.datasets.ptbdb.ptb_recordings import HEALTHY, INFARCTION, beat_train, put, read_all, refused
+from tests.refusals import refused
+from tests.sites.datasets.ptbdb.ptb_recordings import HEALTHY, INFARCTION, beat_train, put, read_all
 
 
 def test_leads_read_as_wfdb_reads_them(made: Path, hospitals: Path, tmp_path: Path) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from common.errors import DataError
 from common.settings import validate_settings
 from sites.cohort import Cohort
 from sites.datasets import ptbxl
@@ -44,16 +41,6 @@ def edit(folder: Path, row: int, **cells: object) -> None:
     for name, value in cells.items():
         table.loc[row, name] = str(value)
     table.to_csv(path, index=False)
-
-
-def refused(call: Callable[[], object], *said: str) -> str:
-    with pytest.raises(DataError) as caught:
-        call()
-    text = str(caught.value)
-    assert "\n" not in text
-    for part in said:
-        assert part in text
-    return text
 
 
 def check_against_the_publishers(folder: Path, store: Path) -> None:

@@ -14,7 +14,8 @@ from common.errors import ConfigError
 from sites.datasets import ptbxl
 from sites.datasets.ptbxl import recordings as ptbxl_records
 from sites.ecg.signals import read_leads
-from tests.sites.datasets.ptbxl.ptbxl_folders import edit, options, read_all, refused
+from tests.refusals import refused
+from tests.sites.datasets.ptbxl.ptbxl_folders import edit, options, read_all
 
 BAD_CELLS: list[tuple[dict[str, object], tuple[str, ...]]] = [
     ({"ecg_id": 1}, ("line 4", "ecg_id appears twice")),

@@ -19,7 +19,8 @@ from sites.ecg import recordings as records
 from sites.ecg.beat_reader import Options, beat_task
 from sites.ecg.filtering import resample_and_filter
 from sites.synthetic_folder import MARKER
-from tests.sites.datasets.ptbxl.ptbxl_folders import options, published_labels, read_all, refused
+from tests.refusals import refused
+from tests.sites.datasets.ptbxl.ptbxl_folders import options, published_labels, read_all
 
 
 def test_strips_are_the_signals_that_wfdb_reads(made: Path, prepared: Path) -> None:
