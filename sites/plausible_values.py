@@ -1,17 +1,28 @@
 """Limits of plausible values, of a cell and of a hospital's median, and the description of cells beyond them.
 
 To a model, a value in a wrong unit (mmol/L, µmol/L, °F, kPa), a code for "missing" (0, -99, 9999) or a typing error
-is a number like any other. Two checks keep it out. The median over any hospital's patients is within `median`, so
-one outside means another unit, and the hospital is refused. A cell outside `cell` cannot be a living
-patient's: it is read as not measured, and counted by column. The limits are wide: they do not tidy the data of a very
-sick patient.
+is a number like any other. Two checks keep it out. The median over a hospital's patients is within `median` whoever
+they are, and within the narrower `usual` if they are MANY, so one outside means another unit, and the hospital is
+refused. A cell outside `cell` cannot be a living patient's, and one that is exactly 999 or the like is a code: both are
+read as not measured, and counted by column. The limits of a cell are wide: they do not tidy the data of a very sick
+patient.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 INF = float("inf")
+MANY = 20
+"""Patients whose median is held to `Limits.usual`."""
+MISSING_CODES = (-99_999.0, -9999.0, -999.0, 999.0, 9999.0, 99_999.0)
+"""Numbers that stand for a missing value where they are within the limits of a cell."""
+
+_T = TypeVar("_T", bound=np.floating)
 
 
 @dataclass(frozen=True)
@@ -22,11 +33,33 @@ class Limits:
         unit: its unit.
         cell: lowest and highest plausible value.
         median: lowest and highest plausible median over a hospital's patients.
+        usual: the same over at least MANY patients; none: as `median`.
+        whole: whether only whole numbers are plausible.
+        codes: whether MISSING_CODES stand for a missing value.
     """
 
     unit: str
     cell: tuple[float, float]
     median: tuple[float, float] = (-INF, INF)
+    usual: tuple[float, float] | None = None
+    whole: bool = False
+    codes: bool = True
+
+    def median_limits(self, patients: int) -> tuple[float, float]:
+        """Return the lowest and highest plausible median over so many patients."""
+        return self.median if self.usual is None or patients < MANY else self.usual
+
+    def find_implausible(self, values: npt.NDArray[_T]) -> npt.NDArray[np.bool_]:
+        """Return which values cannot be a living patient's; NaN is none of them."""
+        low, high = self.cell
+        outside = (values < low) | (values > high)
+        return np.asarray(outside | (values % 1 > 0) if self.whole else outside)
+
+    def find_codes(self, values: npt.NDArray[_T]) -> npt.NDArray[np.bool_]:
+        """Return which values within the limits of a cell are a code for a missing value."""
+        low, high = self.cell
+        known = [code for code in MISSING_CODES if low <= code <= high] if self.codes else []
+        return np.asarray(np.isin(values, known))
 
 
 def describe_cleared(column: str, limits: Limits) -> str:
@@ -37,3 +70,12 @@ def describe_cleared(column: str, limits: Limits) -> str:
     """
     low, high = limits.cell
     return f"{column} outside {low:g} to {high:g} {limits.unit}, read as not measured"
+
+
+def describe_codes(column: str) -> str:
+    """Return the words under which codes for a missing value are counted.
+
+    >>> describe_codes("glucose")
+    'glucose of 999 or the like, a code, read as not measured'
+    """
+    return f"{column} of 999 or the like, a code, read as not measured"

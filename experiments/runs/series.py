@@ -83,6 +83,7 @@ def run_series(path: Path, settings: Sequence[str], plan: Plan, folder: Path, wa
     """Run a plan below `folder`; return the combined results, also written to series.json and series.md.
 
     Raises:
+        ConfigError: two runs of the plan are the same.
         WardroundError: as a single run; complete runs are in the folder and are not repeated.
     """
     configs = []
@@ -91,6 +92,10 @@ def run_series(path: Path, settings: Sequence[str], plan: Plan, folder: Path, wa
         if FOLD_KEY in plan.keys:
             overrides.append("evaluation.keep_counts=true")
         configs.append((chosen, load_config(path, overrides)))
+    for (one, first), (two, second) in itertools.combinations(configs, 2):
+        if first == second:
+            values = " and ".join(", ".join(f"{key}={value}" for key, value in chosen.items()) for chosen in (one, two))
+            raise ConfigError(f"--over: {values} are the same run, which must not count twice")
     summary = summarise_runs(run_configurations(configs, folder, watcher))
     write_json(folder / "series.json", summary)
     write_text(folder / "series.md", render_series_markdown(summary))

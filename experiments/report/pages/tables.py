@@ -159,14 +159,20 @@ class _TerminalTable:
         self.report, self.metrics = report, metrics
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the widest table that fits, with the first metric at least."""
-        count = len(self.metrics)
-        while count > 1:
+        """Yield the widest table that fits, or lines with the first metric, which may be wrapped but are not cut."""
+        from rich.text import Text
+
+        for count in range(len(self.metrics), 0, -1):
             table = _make_terminal_table(self.report, self.metrics[:count])
             if console.measure(table, options=options.update(max_width=200)).maximum <= options.max_width:
-                break
-            count -= 1
-        yield _make_terminal_table(self.report, self.metrics[:count])
+                yield table
+                return
+        table = _make_terminal_table(self.report, self.metrics[:1])
+        columns = [list(column.cells) for column in table.columns]
+        yield Text(f"{metric_title(self.metrics[0])} of each hospital", style="bold underline")
+        for cells in zip(*columns, strict=True):
+            hospital, patients, value = (cell.plain if isinstance(cell, Text) else str(cell) for cell in cells)
+            yield Text(f"{hospital}: {value}, {patients} patients")
 
 
 def _make_terminal_table(report: Report, metrics: Sequence[str]) -> Table:

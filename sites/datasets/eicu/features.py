@@ -103,6 +103,9 @@ PRED_COLUMNS = (*PREDICTED, "electivesurgery")
 TEXT_COLUMNS = ("admitdiagnosis", "unitadmitsource")
 
 
+ADMISSION_SOURCES = frozenset(word for words in SOURCES.values() for word in words)
+
+
 def table_of_extra_column(column: str) -> str | None:
     """Return the table that holds a further column, or None where it may not be requested."""
     return next((table for table, columns in EXTRA_COLUMNS.items() if column in columns), None)
@@ -152,8 +155,11 @@ def build_features(
     features |= {title: column(name) for name, title in (APS_FLAGS | PREDICTED).items()}
     features["after elective surgery"] = (column("electivesurgery") == 1).astype(float)
     features["after other surgery"] = (column("electivesurgery") == 0).astype(float)
-    source = day["unitadmitsource"]
-    features |= {title: source.isin(words).to_numpy().astype(float) for title, words in SOURCES.items()}
+    source = day["unitadmitsource"].str.lower()
+    features |= {
+        title: source.isin([word.lower() for word in words]).to_numpy().astype(float)
+        for title, words in SOURCES.items()
+    }
     if diagnosis:
         code = day["admitdiagnosis"].fillna("").astype(str).str.strip().str.upper()
         features |= {title: code.str.startswith(starts).to_numpy().astype(float) for title, starts in DIAGNOSES.items()}

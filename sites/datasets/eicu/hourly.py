@@ -18,7 +18,6 @@ import pandas as pd
 from common.errors import DataError
 from sites.datasets.eicu import units
 from sites.datasets.eicu.tables import parse_sex
-from sites.plausible_values import Limits
 
 HOURS = 25
 FILES = ("dyn", "sta", "outc")
@@ -29,7 +28,7 @@ CHANNELS = (
     "sbp", "temp", "tnt", "urine", "wbc",
 )  # fmt: skip
 STATIC = ("age", "male", "height", "weight")
-STATIC_LIMITS = {"age": Limits("years", (0, 120)), "height": Limits("cm", (30, 260)), "weight": Limits("kg", (1, 600))}
+STATIC_LIMITS = {"age": units.AGE, **units.BODY}
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,15 @@ from sites import cache
 from sites.datasets.eicu import features as eicu_features
 from sites.datasets.eicu import hourly, tables, units
 
-VERSION = 2
+VERSION = 3
 MARKER = "SYNTHETIC"
 REGION_UNKNOWN = "region-unknown"
 NO_APACHE = "stays without APACHE variables of the first day"
 NO_OUTCOME = "stays whose outcome is not known"
 NO_HOURS = "stays outside of the hourly cohort"
 NOT_IN_PATIENT_TABLE = "stays that the patient table does not list"
+MIN_DIAGNOSES = 20
+"""Fewest diagnoses of which one must be known."""
 DIED_OF_WORD = {"Alive": 0.0, "Expired": 1.0}
 
 
@@ -162,6 +164,10 @@ def _read_people(
         died=died,
         hospitalid=patients["hospitalid"].astype("int64"),
     )
+    if "unitadmitsource" in texts:
+        words = {word.lower(): word for word in eicu_features.ADMISSION_SOURCES}
+        source = patients["unitadmitsource"].str.lower().map(words).fillna(patients["unitadmitsource"])
+        tables.check_words(source, words.values(), path)
     listed = tables.find_table(home, "hospital")
     region = _read_regions(home, listed)
     if unlisted := int((~patients["hospitalid"].isin(list(region))).sum()):
@@ -205,10 +211,10 @@ def _prepare_day(folder: Path, options: StayOptions, labelled: bool) -> tuple[ca
     aps = _read_apache(home, "apacheApsVar", eicu_features.APS_COLUMNS, ())
     hospital = people["hospitalid"].reindex(aps.index, fill_value=-1).to_numpy(np.int64)
     path = tables.find_table(home, "apacheApsVar")
-    aps, implausible = units.clear_implausible(aps, units.UNITS, path, aps.index.to_numpy(np.int64), hospital)
-    pred = _read_apache(
-        home, "apachePredVar", (*eicu_features.PRED_COLUMNS, *extra["apachePredVar"]), ("admitdiagnosis",)
-    )
+    limits = units.UNITS | {name: units.CODED[name] for name in (*eicu_features.NEURO, *eicu_features.APS_FLAGS)}
+    aps, implausible = units.clear_implausible(aps, limits, path, aps.index.to_numpy(np.int64), hospital)
+    pred, in_pred = _read_predictors(home, extra["apachePredVar"], people)
+    people, in_people = _clear_body(home, people, extra["patient"])
     apache = aps.join(pred, how="inner")
     excluded.add(NOT_IN_PATIENT_TABLE, [-1] * int((~apache.index.isin(people.index)).sum()))
     excluded.add(NO_APACHE, people["hospitalid"][~people.index.isin(apache.index)].to_numpy())
@@ -216,12 +222,45 @@ def _prepare_day(folder: Path, options: StayOptions, labelled: bool) -> tuple[ca
     excluded.add(NO_OUTCOME, day["hospitalid"][day["died"].isna()].to_numpy())
     day = day[day["died"].notna()]
     cleared = _Counts()
-    for reason, rows in implausible.items():
-        cleared.add(reason, hospital[rows & aps.index.isin(day.index)])
+    for frame, by_reason in ((aps, implausible), (pred, in_pred), (people, in_people)):
+        where = people["hospitalid"].reindex(frame.index, fill_value=-1).to_numpy(np.int64)
+        for reason, rows in by_reason.items():
+            cleared.add(reason, where[rows & frame.index.isin(day.index)])
     built = eicu_features.build_features(day, options.encoding, options.diagnosis, options.columns)
     features = np.column_stack([values.astype(np.float32) for values in built.values()])
     x = np.zeros((len(day), 0, 0), np.float32)
     return _to_arrays(day, day["died"], features, x, region, excluded, cleared)
+
+
+def _read_predictors(home: Path, extra: list[str], people: pd.DataFrame) -> tuple[pd.DataFrame, units.Cleared]:
+    """Return the table apachePredVar by stay, without codes that it does not have, and what was cleared.
+
+    Raises:
+        DataError: the table is not as published, or no diagnosis is one of APACHE's.
+    """
+    path = tables.find_table(home, "apachePredVar")
+    frame = _read_apache(home, "apachePredVar", (*eicu_features.PRED_COLUMNS, *extra), ("admitdiagnosis",))
+    diagnosis = frame["admitdiagnosis"].dropna().str.upper()
+    known = tuple(start for starts in eicu_features.DIAGNOSES.values() for start in starts)
+    if len(diagnosis) >= MIN_DIAGNOSES and not diagnosis.str.startswith(known).any():
+        raise DataError(
+            f"{path}: no cell of the column admitdiagnosis is one of APACHE's diagnoses, such as SEPSISPULM"
+        )
+    limits = {name: units.CODED[name] for name in eicu_features.PRED_COLUMNS}
+    hospital = people["hospitalid"].reindex(frame.index, fill_value=-1).to_numpy(np.int64)
+    return units.clear_implausible(frame, limits, path, frame.index.to_numpy(np.int64), hospital)
+
+
+def _clear_body(home: Path, people: pd.DataFrame, columns: list[str]) -> tuple[pd.DataFrame, units.Cleared]:
+    """Return the patient table without implausible ages, heights and weights, and what was cleared.
+
+    Raises:
+        DataError: a hospital's median is implausible.
+    """
+    limits = {name: units.BODY[name.removeprefix("admission")] for name in columns if name.startswith("admission")}
+    limits["age"] = units.AGE
+    stay, hospital = people.index.to_numpy(np.int64), people["hospitalid"].to_numpy(np.int64)
+    return units.clear_implausible(people, limits, tables.find_table(home, "patient"), stay, hospital)
 
 
 def _read_apache(home: Path, name: str, numbers: tuple[str, ...], texts: tuple[str, ...]) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import re
 import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -10,6 +12,12 @@ import pandas as pd
 
 from common.errors import DataError
 
+GZIP_MAGIC, UTF_16_MARKS = b"\x1f\x8b", (b"\xff\xfe", b"\xfe\xff")
+MISSING_WORDS = frozenset(
+    ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+     "NULL", "NaN", "None", "n/a", "nan", "null")
+)  # fmt: skip
+"""Words that mean an empty cell, as to pandas."""
 STAY_ID = "patientunitstayid"
 SEX_OF_WORD = {"female": 0.0, "f": 0.0, "male": 1.0, "m": 1.0}
 SEX_UNKNOWN = ("other", "unknown")
@@ -36,26 +44,60 @@ def read_table(folder: Path, name: str, numbers: Sequence[str], texts: Sequence[
     """Return some columns of a table: `numbers` as float64 (NaN: an empty cell), `texts` as written, or None.
 
     Raises:
-        DataError: the table or a column is missing or damaged, or a cell that should hold a number does not.
+        DataError: the table or a column is missing or damaged, a row has a cell more or less, or a cell that should
+            hold a number does not.
     """
     path = find_table(folder, name)
     wanted = [*numbers, *texts]
-    try:
-        header = pd.read_csv(path, dtype=str, header=None, nrows=1).iloc[0].fillna("").str.strip().str.lower().tolist()
-        frame = pd.read_csv(path, dtype=str, usecols=[i for i, column in enumerate(header) if column in wanted])
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError):
-        raise DataError(f"{path}: cannot be read as a table; fetch the file again") from None
+    header, frame = _read_cells(path, wanted)
     if repeated := [column for column in wanted if header.count(column) > 1]:
         raise DataError(
             f"{path}: {header.count(repeated[0])} columns are called {repeated[0]}, in some spelling; remove one"
         )
-    frame.columns = frame.columns.str.strip().str.lower()
-    if absent := [column for column in wanted if column not in frame]:
+    if absent := [column for column in wanted if column not in header]:
         raise DataError(f"{path}: no column {', '.join(absent)}; use the table as eICU publishes it")
     return pd.DataFrame(
         {column: _parse_numbers(frame[column], path) for column in numbers}
         | {column: frame[column].astype(object).where(frame[column].notna(), None) for column in texts}
     )
+
+
+def _read_cells(path: Path, wanted: Collection[str]) -> tuple[list[str], pd.DataFrame]:
+    """Return the columns of a table in small letters, and the wanted ones with every cell as text or missing.
+
+    pandas does not read the file: it takes a row with a cell more, as from a comma that is not in quotes, as shifted.
+
+    Raises:
+        DataError: the file is damaged or no table, or a row has more or fewer cells than the first.
+    """
+    from pyarrow import ArrowInvalid, csv, types
+
+    try:
+        with path.open("rb") as plain:
+            start = plain.read(2)
+        if start in UTF_16_MARKS:
+            raise DataError(f"{path}: cannot be read as a table: its text is not UTF-8; save it as UTF-8")
+        with gzip.open(path) if start == GZIP_MAGIC else path.open("rb") as content:
+            table = csv.read_csv(
+                content,
+                csv.ReadOptions(autogenerate_column_names=True, use_threads=False),
+                csv.ParseOptions(newlines_in_values=True),
+            )
+    except ArrowInvalid as error:
+        match = re.search(r"Expected (\d+) columns, got (\d+)", str(error))
+        problem = "cannot be read as a table of cells between commas, in UTF-8; fetch the file again"
+        if match and match[1] != "1":
+            problem = f"a row has {match[2]} cells, the first {match[1]}; put text with a comma in quotes"
+        raise DataError(f"{path}: {problem}") from None
+    except (OSError, EOFError, zlib.error):
+        raise DataError(f"{path}: cannot be read as a table; fetch the file again") from None
+    if any(types.is_binary(column.type) for column in table.columns):
+        raise DataError(f"{path}: cannot be read as a table: its text is not UTF-8; save it as UTF-8")
+    header = [str(column[0].as_py() or "").strip().lower() for column in table.columns]
+    kept = {name: column.cast("string") for name, column in zip(header, table.columns, strict=True) if name in wanted}
+    frame = pd.DataFrame({name: column[1:].to_pandas().astype(object) for name, column in kept.items()})
+    frame = frame.map(lambda cell: None if cell is None or cell.strip() in MISSING_WORDS else cell.strip())
+    return header, frame
 
 
 def _parse_numbers(cells: pd.Series[str], path: Path) -> pd.Series[float]:

@@ -18,13 +18,14 @@ COLUMNS = (
     "slope", "ca", "thal", "num",
 )  # fmt: skip
 PLAUSIBLE_RANGES = {
-    "age": (0.0, 130.0, "years"),
+    "age": (1.0, 130.0, "years"),
     "trestbps": (40.0, 300.0, "mm Hg"),
-    "chol": (50.0, 1000.0, "mg/dl"),
+    "chol": (50.0, 900.0, "mg/dl"),
     "thalach": (30.0, 250.0, "beats/min"),
-    "oldpeak": (-5.0, 10.0, "mm"),
+    "oldpeak": (-5.0, 8.0, "mm"),
 }
-"""What a living adult can have, in the unit of UCI's files; values in kPa, mmol/l or months are outside."""
+"""What a living adult can have, in the unit of UCI's files; values in kPa, mmol/l or months, and a 999 for missing, are
+outside."""
 CODES = {
     "sex": (0, 1), "cp": (1, 2, 3, 4), "fbs": (0, 1), "restecg": (0, 1, 2), "exang": (0, 1),
     "slope": (1, 2, 3), "ca": (0, 1, 2, 3), "thal": (3, 6, 7), "num": (0, 1, 2, 3, 4),
@@ -34,6 +35,10 @@ ZERO_MEANS_MISSING = ("trestbps", "chol", "thalach")
 MISSING_CELLS = ("?", "-9", "-9.0")
 NUMBER_PATTERN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)", re.ASCII)
 FILE_PATTERN = re.compile(r"processed\.([A-Za-z0-9][A-Za-z0-9_-]*)\.data", re.ASCII | re.IGNORECASE)
+_UNREAD_FILE = re.compile(
+    r"processed\.[^/]*\.(?:csv|txt)|(?:processed\.)[^/]*\.data(?:\..+)?|[^/]*\.data\.(?:gz|bz2|xz|zip|zst|7z)",
+    re.IGNORECASE,
+)
 FLAMBY_COLUMNS = COLUMNS[:10]
 FLAMBY_NUMBERS = tuple(name for name in FLAMBY_COLUMNS if name not in ("cp", "restecg"))
 FLAMBY_DUMMIES = {"cp": (2, 3, 4), "restecg": (1, 2)}
@@ -65,6 +70,11 @@ def hospital_files(folder: Path) -> dict[str, Path]:
             if site in files:
                 raise DataError(f"{folder}: {files[site].name} and {path.name} name one hospital twice: remove one")
             files[site] = path
+        elif _UNREAD_FILE.fullmatch(path.name):
+            raise DataError(
+                f"{path} is not read: unpack it and call it processed.<hospital>.data, in letters, digits, - and _, or "
+                "move it elsewhere"
+            )
     if not files:
         raise DataError(
             f"no recordings in {folder}: the files that are read are called processed.<hospital>.data, as in "

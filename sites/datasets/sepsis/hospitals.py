@@ -13,9 +13,12 @@ import numpy.typing as npt
 from common.errors import DataError
 from sites import synthetic_folder
 from sites.datasets.sepsis import hour_table, psv
+from sites.datasets.sepsis.columns import N_MEASURED
 from sites.datasets.sepsis.hour_table import HourTable
 
 PREFIX = "training_set"
+MIN_CELLS_OF_COPY = 30
+"""Measured cells, without age and the like, that make it certain that two files are of one patient."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Hospital:
     Attributes:
         site: its name; none where the folder is one hospital.
         table: its patients' hours.
-        duplicates: patients (indices) whose file has the same bytes as another's.
+        duplicates: patients (indices) whose file has the same bytes as another's, or only hours that another has too.
         synthetic: whether the files say that they were generated.
     """
 
@@ -49,19 +52,21 @@ def load_hospitals(folder: Path, store: Path) -> list[Hospital]:
     if any(candidates) and any(psv.parse_patient(path.name) for path in folder.iterdir()):
         raise DataError(f"{folder}: .psv files are next to the hospitals' folders: move each into its hospital's")
     folders: dict[str | None, Path] = {path.name.removeprefix(PREFIX): path for path in candidates[0] or candidates[1]}
+    places = list((folders or {None: folder}).items())
+    tables = [hour_table.read_hour_table(path, store) for _, path in places]
+    copies = _find_copies(tables)
     hospitals: list[Hospital] = []
     owner: dict[str, int] = {}
     contents: set[bytes] = set()
-    for site, path in (folders or {None: folder}).items():
-        table = hour_table.read_hour_table(path, store)
+    for k, ((site, path), table) in enumerate(zip(places, tables, strict=True)):
         for name in table.names:
-            if owner.setdefault(name, len(hospitals)) != len(hospitals):
-                other = list(folders.values())[owner[name]]
+            if owner.setdefault(name, k) != k:
+                other = places[owner[name]][1]
                 raise DataError(
                     f"{name}.psv is in {other.name} and in {path.name}: one patient at two sites, or one name "
                     "for two patients: remove it from one, or rename it"
                 )
-        duplicates = set()
+        duplicates = {i for where, i in copies if where == k}
         for i, content in enumerate(table.digest.view("V16")[:, 0].tolist()):
             if content in contents:
                 duplicates.add(i)
@@ -71,6 +76,35 @@ def load_hospitals(folder: Path, store: Path) -> list[Hospital]:
         synthetic = synthetic_folder.is_marked(folder) or synthetic_folder.is_marked(path)
         hospitals.append(Hospital(site, table, frozenset(duplicates), synthetic))
     return hospitals
+
+
+def _find_copies(tables: Sequence[HourTable]) -> set[tuple[int, int]]:
+    """Return the patients (hospital, patient) all of whose hours are the first hours of another patient.
+
+    Of two patients of the same hours the first is none of them. Patients with few measured cells are not judged: two
+    may be alike by chance.
+    """
+    start = np.concatenate([table.start for table in tables])
+    _, group, size = np.unique(start, return_inverse=True, return_counts=True)
+    who = [(k, i) for k, table in enumerate(tables) for i in range(len(table.names))]
+    alike: dict[int, list[tuple[int, int]]] = {}
+    for at in np.flatnonzero(size[group] > 1).tolist():
+        alike.setdefault(int(group[at]), []).append(who[at])
+    copies: set[tuple[int, int]] = set()
+    for members in alike.values():
+        members.sort(key=lambda member: -int(tables[member[0]].hours[member[1]]))
+        rows = [_patient_rows(tables[k], i) for k, i in members]
+        for at, own in enumerate(rows):
+            if (~np.isnan(own[:, :N_MEASURED])).sum() >= MIN_CELLS_OF_COPY and any(
+                other[: len(own)].tobytes() == own.tobytes() for other in rows[:at]
+            ):
+                copies.add(members[at])
+    return copies
+
+
+def _patient_rows(table: HourTable, patient: int) -> npt.NDArray[np.float32]:
+    first = int(table.first[patient])
+    return np.ascontiguousarray(table.rows[first : first + int(table.hours[patient])])
 
 
 def count_excluded(hospitals: Sequence[Hospital], chosen: set[tuple[int, int]]) -> dict[str, int]:
@@ -84,7 +118,7 @@ def count_excluded(hospitals: Sequence[Hospital], chosen: set[tuple[int, int]]) 
         originals = (i for i in range(len(hospital.table.names)) if i not in hospital.duplicates)
         if (k, next(originals, -1)) in chosen:
             excluded["patients without an hour"] = excluded.get("patients without an hour", 0) + hospital.table.empty
-            what = "patients whose file is the same as another's"
+            what = "patients whose file is the same as another's, or its beginning"
             excluded[what] = excluded.get(what, 0) + len(hospital.duplicates)
         chosen_cells = [entry for entry in hospital.table.implausible if (k, entry[0]) in chosen]
         for reason, number in psv.count_cleared(chosen_cells).items():

@@ -25,8 +25,8 @@ from common.errors import DataError
 from sites import cache, memory_map
 from sites.datasets.sepsis import psv
 
-VERSION = 2
-_MIN_AGE_NS = 2_000_000_000
+VERSION = 3
+_SETTLED_NS = 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class HourTable:
         label: uint8 `(hours,)`.
         first: int64 `(patients,)`, each patient's first row.
         digest: uint8 `(patients, 16)`, of each file.
+        start: uint64 `(patients,)`, a hash of each patient's first row, to find patients who may be the same.
         empty: number of files without an hour, which are excluded.
-        implausible: patient (index), column, and the number of its cells outside the column's limits, which became NaN.
+        implausible: patient (index), column, and the number of its cells that became NaN, as in psv.Hours.
     """
 
     key: str
@@ -50,6 +51,7 @@ class HourTable:
     label: npt.NDArray[np.uint8]
     first: npt.NDArray[np.int64]
     digest: npt.NDArray[np.uint8]
+    start: npt.NDArray[np.uint64]
     empty: int
     implausible: tuple[tuple[int, str, int], ...]
 
@@ -93,17 +95,23 @@ def _stat_files(folder: Path) -> list[tuple[str, int, int, int, int]]:
     """Return name, size, times of change of content and inode, and inode of each patient's file, sorted by name.
 
     Raises:
-        DataError: a patient has two files.
+        DataError: a patient has two files, or one that is packed in a way that is not read.
     """
-    files = []
+    files: list[tuple[str, int, int, int, int]] = []
+    names: list[str] = []
+    below: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
+            names.append(name)
+            if entry.is_dir():
+                below.append(name)
             if psv.parse_patient(name) and entry.is_file():
                 status = entry.stat()
                 files.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
     files.sort()
-    psv.refuse_copies(folder, [file[0] for file in files])
+    psv.refuse_copies(folder, names)
+    psv.refuse_files_below(folder, below)
     return files
 
 
@@ -123,6 +131,7 @@ def _load(store: Path, key: str) -> HourTable | None:
         label=arrays["label"],
         first=arrays["first"],
         digest=arrays["digest"],
+        start=arrays["start"],
         empty=int(notes["empty"]),
         implausible=tuple((patient, column, count) for patient, column, count in json.loads(notes["implausible"])),
     )
@@ -155,6 +164,10 @@ def _contents(folder: Path, files: Sequence[tuple[str, int]]) -> list[bytes]:
         os.close(directory)
 
 
+def _hash_row(row: npt.NDArray[np.float32]) -> bytes:
+    return hashlib.blake2b(row.tobytes(), digest_size=8).digest()
+
+
 def _prepare(
     folder: Path, names: list[str], contents: list[bytes], digests: list[bytes], store: Path, key: str
 ) -> None:
@@ -167,6 +180,7 @@ def _prepare(
         "label": hours.label,
         "first": hours.first,
         "digest": digest,
+        "start": np.frombuffer(b"".join(map(_hash_row, hours.rows[hours.first])), np.uint64),
     }
     notes = {
         "names": "\n".join(str(psv.parse_patient(name)) for name in hours.files),

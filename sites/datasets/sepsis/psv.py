@@ -20,7 +20,7 @@ from pyarrow import csv
 
 from common.errors import DataError
 from sites.datasets.sepsis.columns import COLUMNS, ICULOS, LABEL, NAMES
-from sites.plausible_values import describe_cleared
+from sites.plausible_values import describe_cleared, describe_codes
 
 _HEADER = "|".join([*NAMES, LABEL]).encode()
 _UNLABELLED_HEADER = "|".join(NAMES).encode()
@@ -28,6 +28,8 @@ _FILE = re.compile(r"(?!\.)(.+)\.psv(\.gz)?", re.IGNORECASE | re.DOTALL)
 _BOM = b"\xef\xbb\xbf"
 _CELL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|NaN|nan")
 _PATIENTS_FOR_A_MEDIAN = 20
+_PACKED = re.compile(r"(?!\.)(.+)\.psv\.(zip|bz2|xz|zst|7z|rar|txt|csv)", re.IGNORECASE | re.DOTALL)
+CODE = " code"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Hours:
         rows: float32 `(hours, 40)`.
         label: uint8 `(hours,)`.
         first: int64 `(files,)`, each file's first row.
-        implausible: file (index), column, and the number of its cells outside the column's limits, which became NaN.
+        implausible: file (index), column, and the number of its cells that are outside the column's limits, or a code
+            for a missing value (the column's name and CODE); they became NaN.
     """
 
     files: tuple[str, ...]
@@ -65,15 +68,30 @@ def parse_patient(file: str) -> str | None:
 
 
 def refuse_copies(folder: Path, files: Sequence[str]) -> None:
-    """Check that no patient has two files, as in `p1.psv` and `p1.psv.gz`.
+    """Check that no patient has two files, as in `p1.psv` and `p1.psv.gz`, or one packed in another way.
 
     Raises:
-        DataError: names both files.
+        DataError: names both files, or the packed one.
     """
-    file_by_patient: dict[str | None, str] = {}
+    file_of: dict[str, str] = {}
     for file in files:
-        if (other := file_by_patient.setdefault(parse_patient(file), file)) != file:
+        if _PACKED.fullmatch(file):
+            raise DataError(f"{folder / file} is not read: unpack it to .psv, or pack it as .psv.gz")
+        patient = parse_patient(file)
+        if patient is not None and (other := file_of.setdefault(patient, file)) != file:
             raise DataError(f"{folder}: {other} and {file} are two copies of one patient; remove one")
+
+
+def refuse_files_below(folder: Path, names: Sequence[str]) -> None:
+    """Check that no patient's file is in a folder below, where it would not be read.
+
+    Raises:
+        DataError: names the folder.
+    """
+    for name in names:
+        below = folder / name
+        if below.is_dir() and any(parse_patient(path.name) for path in below.iterdir()):
+            raise DataError(f"{below} holds .psv files too, which are not read: move them into {folder}, or elsewhere")
 
 
 def unpack(path: Path, content: bytes) -> bytes:
@@ -95,7 +113,8 @@ def count_cleared(implausible: Sequence[tuple[int, str, int]]) -> dict[str, int]
     limits = {column.name: column.limits for column in COLUMNS}
     cleared: dict[str, int] = {}
     for _, column, number in implausible:
-        reason = describe_cleared(column, limits[column])
+        name = column.removesuffix(CODE)
+        reason = describe_codes(name) if name != column else describe_cleared(name, limits[name])
         cleared[reason] = cleared.get(reason, 0) + number
     return cleared
 
@@ -205,6 +224,7 @@ def _check_order(folder: Path, hours: Hours, label: npt.NDArray[np.float32]) -> 
     first[hours.first] = True
     stay = hours.rows[:, ICULOS]
     rises = np.diff(stay, prepend=0) == 1
+    refuse((stay < 0) | (stay % 1 > 0), "column ICULOS: not a whole number of hours from 0 on")
     refuse(
         np.where(first, np.isnan(stay), ~rises), "column ICULOS: does not rise by 1: give each hour one row, in order"
     )
@@ -222,8 +242,7 @@ def _clear_implausible(folder: Path, hours: Hours) -> None:
     """
     for j, column in enumerate(COLUMNS):
         values = hours.rows[:, j]
-        low, high = column.limits.cell
-        outside = (values < low) | (values > high)
+        outside, code = column.limits.find_implausible(values), column.limits.find_codes(values)
         known = ~np.isnan(values)
         if len(hours.files) and int(np.maximum.reduceat(known, hours.first).sum()) >= _PATIENTS_FOR_A_MEDIAN:
             middle = float(np.median(values[known]))
@@ -233,7 +252,8 @@ def _clear_implausible(folder: Path, hours: Hours) -> None:
                     f"{folder}: column {column.name}: half of the values are {side} the plausible range: give it in "
                     f"{column.limits.unit}"
                 )
-        if outside.any():
-            counts = np.add.reduceat(outside, hours.first, dtype=np.int64)
-            hours.implausible.extend((int(i), column.name, int(counts[i])) for i in np.flatnonzero(counts))
-            values[outside] = np.nan
+        for kind, cells in (("", outside), (CODE, code)):
+            if cells.any():
+                counts = np.add.reduceat(cells, hours.first, dtype=np.int64)
+                hours.implausible.extend((int(i), column.name + kind, int(counts[i])) for i in np.flatnonzero(counts))
+                values[cells] = np.nan

@@ -41,8 +41,13 @@ def _patient_files(folder: Path) -> dict[Path, list[str]]:
     below = [path for root in (folder, folder / "training") for path in sorted(root.glob(f"{PREFIX}?*"))]
     files: dict[Path, list[str]] = {}
     for path in (folder, *below):
-        if path.is_dir() and (names := sorted(item.name for item in path.iterdir() if psv.parse_patient(item.name))):
-            psv.refuse_copies(path, names)
+        if not path.is_dir():
+            continue
+        every = sorted(item.name for item in path.iterdir())
+        psv.refuse_copies(path, every)
+        if names := [name for name in every if psv.parse_patient(name)]:
+            hospitals = [item.name for item in below]
+            psv.refuse_files_below(path, [name for name in every if name not in names and name not in hospitals])
             files[path] = names
     if not files:
         raise DataError(f"no recordings in {folder}: it holds no .psv file")

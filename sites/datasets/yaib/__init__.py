@@ -47,7 +47,7 @@ CARD = DataCard(
     warning="The files name stays and not people: a person with several stays may be in training and in test.",
 )
 
-VERSION = 1
+VERSION = 2
 
 
 class Options(Section):
@@ -163,7 +163,7 @@ def _hospital_folders(folder: Path) -> dict[str, Path]:
     """Return the folder of each hospital by name: those below `folder`, or `folder` itself.
 
     Raises:
-        DataError: no folder, or no hospital in it.
+        DataError: no folder, no hospital in it, or one whose tables are of another kind.
     """
     if not folder.is_dir():
         raise DataError(
@@ -172,6 +172,9 @@ def _hospital_folders(folder: Path) -> dict[str, Path]:
     if (folder / "dyn.parquet").is_file():
         return {folder.name: folder}
     hospitals = {path.parent.name: path.parent for path in sorted(folder.glob("*/dyn.parquet"))}
+    for path in sorted(folder.glob("*/*")):
+        if path.parent.name not in hospitals and path.name.lower().split(".")[0] in hourly.FILES:
+            raise DataError(f"{path.parent} holds {path.name}, but no dyn.parquet: write its three tables as .parquet")
     if not hospitals:
         raise DataError(f"no recordings in {folder}: neither it nor a folder in it holds dyn.parquet")
     return hospitals

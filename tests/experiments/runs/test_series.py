@@ -34,6 +34,15 @@ def test_a_plan_is_every_combination() -> None:
             Plan.from_texts(wrong)
 
 
+@pytest.mark.parametrize("over", [["seed=1,2,1"], ["seed=1,+1"], ["seed=3", "training.lr=0.01,1e-2"]])
+def test_a_run_does_not_count_twice(tmp_path: Path, over: list[str]) -> None:
+    path = tmp_path / "cross.yaml"
+    path.write_text(CONFIG)
+    with pytest.raises(ConfigError, match="are the same run, which must not count twice"):
+        series.run_series(path, [], Plan.from_texts(over), tmp_path / "out", run_progress.QuietPrinter())
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture(name="cross", scope="module")
 def _cross(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("series")

@@ -112,6 +112,8 @@ def test_hours_may_be_numbers(folder: Path, store: Path) -> None:
 WRONG: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "another unit": ("dyn", lambda t: t.assign(temp=t["temp"] * 1.8 + 32), "the column temp cannot be in °C"),
     "no column": ("dyn", lambda t: t.drop(columns="glu"), "no column glu"),
+    "weight in pounds": ("sta", lambda t: t.assign(weight=t["weight"] * 2.2), "weight cannot be in kg"),
+    "height in inches": ("sta", lambda t: t.assign(height=t["height"] / 2.54), "height cannot be in cm"),
     "an hour missing": ("dyn", lambda t: t[1:], "1 stays do not have 25 hours"),
     "a stay twice": ("sta", lambda t: pd.concat([t, t[:1]]), "1 rows repeat the stay_id"),
     "another label": ("outc", lambda t: t.assign(label=3), "the column label holds other than 0 and 1"),
@@ -146,6 +148,32 @@ def test_an_implausible_hour_is_missing_and_counted_where_its_stay_is_read(folde
     what = {"glu outside 10 to 3000 mg/dL, read as not measured", "temp outside 15 to 45 °C, read as not measured"}
     assert what <= set(first)
     assert not what & set(second)
+
+
+OTHER_UNITS = {"bili": 13.7, "hgb": 6.5, "bun": 6.4, "neut": 0.8, "ca": 2.2, "phos": 1.1, "crea": 0.09, "lact": 16.0}
+"""µmol/L, mmol/L, mmol/L, a share, mmol/L, mmol/L, mmol/L, mg/dL."""
+
+
+@pytest.mark.parametrize(("column", "value"), OTHER_UNITS.items())
+def test_a_unit_that_only_many_patients_reveal_is_refused(folder: Path, store: Path, column: str, value: float) -> None:
+    rewrite(folder / "hospital-1" / "dyn.parquet", lambda t: t.assign(**{column: value}))
+    for read in (whole, scored):
+        with pytest.raises(DataError, match=f"the column {column} cannot be in"):
+            read(folder, store)
+
+
+def test_a_code_for_missing_is_missing_and_counted(folder: Path, store: Path) -> None:
+    rewrite(folder / "hospital-1" / "dyn.parquet", lambda t: t.assign(alp=t["alp"].where(t["alp"].isna(), 999.0)))
+    assert any(what == "alp of 999 or the like, a code, read as not measured" for what in whole(folder, store).excluded)
+
+
+def test_a_hospital_whose_tables_are_of_another_kind_is_not_left_out_without_a_word(folder: Path, store: Path) -> None:
+    dyn = folder / "hospital-2" / "dyn.parquet"
+    pd.read_parquet(dyn).to_csv(dyn.with_suffix(".csv"))
+    dyn.unlink()
+    for read in (whole, scored):
+        with pytest.raises(DataError, match=r"hospital-2 holds \w+\.\w+, but no dyn\.parquet"):
+            read(folder, store)
 
 
 @pytest.mark.realdata

@@ -76,7 +76,7 @@ def test_what_no_one_can_have_and_a_zero_are_not_measured(tmp_path: Path, store:
     assert np.array_equal(gone, outside, equal_nan=True)
     assert np.isfinite(there).all()
     assert found.cleared == {
-        "chol outside 50 to 1000 mg/dl, read as not measured": 1,
+        "chol outside 50 to 900 mg/dl, read as not measured": 1,
         "chol of 0, read as not measured": 1,
     }
 

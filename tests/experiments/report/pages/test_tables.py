@@ -158,3 +158,14 @@ def test_a_narrow_terminal_shows_the_run_s_own_metric_uncut(make_run, metric: st
     assert "…" not in text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     assert METRICS[metric] in text.splitlines()[1]
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 50])
+def test_a_very_narrow_terminal_wraps_and_cuts_nothing(make_run, width: int) -> None:
+    report = build_report(make_run())
+    lines = [line.rstrip() for line in _printed(report, width).splitlines()]
+    assert max(map(len, lines)) <= width
+    text = " ".join(lines).replace("\N{DAGGER}", "")
+    for evaluation in (report.federated.pooled, *report.federated.sites.values()):
+        figure = getattr(evaluation, report.metric)
+        assert f"{figure.value:.3f} ({figure.low:.2f} to {figure.high:.2f}), {evaluation.patients} patients" in text

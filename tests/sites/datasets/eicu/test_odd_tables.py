@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 from collections.abc import Callable
 from dataclasses import replace
@@ -255,10 +256,18 @@ def as_bytes(generated: Path, table: str) -> bytes:
 UNREADABLE: dict[str, tuple[str, str, Callable[[bytes], bytes], str]] = {
     "split by ;": ("patient", ".csv", lambda b: b.replace(b",", b";"), "no column patientunitstayid"),
     "decimal commas": (
-        "apacheApsVar", ".csv", lambda b: b.replace(b",", b";").replace(b".", b","), "no column patientunitstayid",
+        "apacheApsVar", ".csv", lambda b: b.replace(b",", b";").replace(b".", b","), "cannot be read as a table",
     ),
-    "packed under .csv": ("patient", ".csv", gzip.compress, "cannot be read as a table"),
-    "text under .csv.gz": ("patient", ".csv.gz", lambda b: b, "cannot be read as a table"),
+    "a comma more in a row": (
+        "patient", ".csv", lambda b: b.replace(b",Emergency", b",Ward, Emergency", 1), "a row has 30 cells",
+    ),
+    "a cell less in a row": (
+        "apacheApsVar", ".csv", lambda b: b[:-1].rpartition(b",")[0] + b"\n", "a row has 25 cells, the first 26",
+    ),
+    "a cell more in every row": (
+        "patient", ".csv", lambda b: b.replace(b"\n", b",\n").replace(b",\n", b"\n", 1), "a row has 30 cells",
+    ),
+    "packed by bzip2": ("patient", ".csv.gz", bz2.compress, "cannot be read as a table"),
     "truncated": ("patient", ".csv.gz", lambda b: gzip.compress(b)[:-200], "cannot be read as a table"),
     "UTF-16": ("patient", ".csv", lambda b: b.decode().encode("utf-16"), "cannot be read as a table"),
     "Latin-1": (
@@ -320,3 +329,80 @@ def test_an_unknown_age_or_sex_and_one_above_89_are_read(
     assert cohort.age is not None
     assert cohort.sex is not None
     assert {">89": cohort.age[0] == 90, "NaN": np.isnan(cohort.age[0]), "Unknown": cohort.sex[0] == -1}[value]
+
+
+def test_the_content_tells_whether_a_table_is_packed(generated: Path, store: Path, tmp_path: Path) -> None:
+    plain = scored(copy(generated, tmp_path / "plain"), store)
+    for case, name, pack in (("packed", "patient.csv", gzip.compress), ("not", "patient.csv.gz", bytes)):
+        folder = copy(generated, tmp_path / case)
+        content = gzip.decompress((folder / "patient.csv.gz").read_bytes())
+        (folder / "patient.csv.gz").unlink()
+        (folder / name).write_bytes(pack(content))
+        np.testing.assert_array_equal(scored(folder, store).cohort.features, plain.cohort.features)
+
+
+def test_spaces_and_case_make_no_other_person_source_or_outcome(generated: Path, store: Path, tmp_path: Path) -> None:
+    plain = whole(copy(generated, tmp_path / "plain"), store)
+
+    def spaced(frame: pd.DataFrame) -> pd.DataFrame:
+        padded = [f" {who} " if i % 2 else who for i, who in enumerate(frame["uniquepid"])]
+        source = frame["unitadmitsource"].str.upper() + " "
+        return frame.assign(uniquepid=padded, unitadmitsource=source, gender=frame["gender"].str.upper() + " ")
+
+    odd = whole(copy(generated, tmp_path / "odd", "patient", spaced), store)
+    assert odd.persons == plain.persons
+    assert len(set(odd.persons)) < len(odd.persons)
+    np.testing.assert_array_equal(odd.features, plain.features)
+
+
+WORDS: dict[str, tuple[str, Edit, str]] = {
+    "another source": (
+        "patient",
+        lambda t: t.assign(unitadmitsource="Notaufnahme"),
+        "the column unitadmitsource are none of",
+    ),
+    "other diagnoses": ("apachePredVar", lambda t: t.assign(admitdiagnosis="I21.4"), "is one of APACHE's diagnoses"),
+}
+
+
+@pytest.mark.parametrize(("table", "edit", "what"), WORDS.values(), ids=WORDS)
+def test_words_that_eicu_does_not_have_are_refused(
+    generated: Path, store: Path, tmp_path: Path, table: str, edit: Edit, what: str
+) -> None:
+    folder = copy(generated, tmp_path / "case", table, edit)
+    for read in (whole, scored):
+        with pytest.raises(DataError, match=what):
+            read(folder, store)
+
+
+CODES = [
+    ("apacheApsVar", "intubated", "2"), ("apacheApsVar", "vent", "0.5"), ("apacheApsVar", "verbal", "15"),
+    ("apacheApsVar", "eyes", "0"), ("apachePredVar", "diabetes", "9"), ("apachePredVar", "electivesurgery", "2"),
+    ("apacheApsVar", "glucose", "999"), ("apacheApsVar", "urine", "9999"), ("patient", "age", "0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "column", "value"), CODES)
+def test_codes_that_a_column_does_not_have_are_missing_and_counted(
+    generated: Path, store: Path, tmp_path: Path, table: str, column: str, value: str
+) -> None:
+    def edit(frame: pd.DataFrame) -> pd.DataFrame:
+        frame.loc[frame.index[:9], column] = value
+        return frame
+
+    found = scored(copy(generated, tmp_path / "case", table, edit), store)
+    assert sum(found.cleared.values()) in range(5, 10)  # some of the nine stays lack the other tables
+    assert all(what.startswith(f"{column} o") for what in found.cleared)
+
+
+def test_heights_in_inches_and_weights_in_pounds_are_refused(generated: Path, store: Path, tmp_path: Path) -> None:
+    for column, value in (("admissionheight", "67"), ("admissionweight", "177")):
+        folder = copy(generated, tmp_path / column, "patient", lambda t, c=column, v=value: t.assign(**{c: v}))
+        with pytest.raises(DataError, match=f"the column {column} cannot be in"):
+            scored(folder, store, columns=(column,))
+
+
+def test_urea_in_mmol_is_refused_where_a_hospital_has_many_stays(generated: Path, store: Path, tmp_path: Path) -> None:
+    folder = copy(generated, tmp_path / "case", "apacheApsVar", lambda t: t.assign(bun="6.4"))
+    with pytest.raises(DataError, match="the column bun cannot be in mg/dL"):
+        scored(folder, store)

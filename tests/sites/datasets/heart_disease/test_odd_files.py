@@ -13,6 +13,7 @@ from common.config import parse_config
 from common.errors import DataError
 from sites import datasets
 from sites.datasets import Source
+from sites.datasets.heart_disease.rows import COLUMNS
 from sites.unlabelled.tables import read_unlabelled_tables
 
 ROWS = 40
@@ -76,7 +77,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "UTF-16": (PLAIN.encode("utf-16"), "is not a text file"),
     "Latin-1": ((PLAIN + "# Müller\n").encode("latin-1"), "is not a text file"),
     "cholesterol in mmol/l": (each_line(lambda line: line.replace(line.split(",")[4], "5.8")),
-                              "column chol is outside 50 to 1000 mg/dl in 40 of 40 rows: is it in another unit?"),
+                              "column chol is outside 50 to 900 mg/dl in 40 of 40 rows: is it in another unit?"),
 }  # fmt: skip
 
 
@@ -97,7 +98,7 @@ def test_a_quarter_of_the_cholesterol_in_mmol_is_missing_and_counted(tmp_path: P
     for cells in lines[::4]:
         cells[4] = f"{float(cells[4]) / 38.67:.1f}"
     opened = source(tmp_path, "".join(",".join(cells) + "\n" for cells in lines).encode())
-    what = {"chol outside 50 to 1000 mg/dl, read as not measured": ROWS // 4}
+    what = {"chol outside 50 to 900 mg/dl, read as not measured": ROWS // 4}
     cohort = opened.read([item.id for item in opened.patients()])
     assert cohort.excluded == what
     assert np.isnan(cohort.features[:, cohort.task.features.index("chol")]).sum() == ROWS // 4
@@ -109,3 +110,29 @@ def test_scoring_needs_no_diagnosis(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none of its 40 rows can be used"):
         opened.patients()
     assert scored_rows(opened) == 2 * ROWS
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "processed.basel.data.gz", "processed.basel.data.zip", "processed.basel.data.txt", "processed.basel.csv",
+        "processed.st gallen.data", "processed.z\u00fcrich.data", "basel.data.bz2",
+    ],
+)  # fmt: skip
+def test_a_hospital_whose_file_is_not_read_is_not_left_out_without_a_word(tmp_path: Path, name: str) -> None:
+    opened = source(tmp_path, PLAIN.encode(), name)
+    for read in (opened.patients, lambda: scored_rows(opened)):
+        with pytest.raises(DataError, match="is not read: unpack it and call it") as caught:
+            read()
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(("column", "value"), [("chol", "999"), ("oldpeak", "9.0"), ("age", "0"), ("age", "1950")])
+def test_codes_for_a_missing_value_are_missing_and_counted(tmp_path: Path, column: str, value: str) -> None:
+    lines = [line.split(",") for line in PLAIN.splitlines()]
+    for cells in lines[::10]:
+        cells[COLUMNS.index(column)] = value
+    opened = source(tmp_path, "".join(",".join(cells) + "\n" for cells in lines).encode())
+    cohort = opened.read([item.id for item in opened.patients()])
+    assert [(what.partition(" ")[0], number) for what, number in cohort.excluded.items()] == [(column, ROWS // 10)]
+    assert np.isnan(cohort.features[:, cohort.task.features.index(column)]).sum() == ROWS // 10

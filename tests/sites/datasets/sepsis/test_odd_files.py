@@ -205,3 +205,88 @@ def test_a_file_in_another_form_is_refused_or_left_out_with_its_reason(
 def test_a_file_of_an_unusual_stay_is_read(tmp_path: Path, content: bytes) -> None:
     folder = folder_with(tmp_path, "q.psv", content)
     assert len(whole(folder, tmp_path / "store").y) == len(scored(folder, tmp_path / "store").cohort.y) == 4 * HOURS
+
+
+@pytest.mark.parametrize("suffix", ["zip", "bz2", "xz", "7z", "txt"])
+def test_a_file_that_is_packed_in_another_way_is_not_left_out_without_a_word(tmp_path: Path, suffix: str) -> None:
+    folder = folder_with(tmp_path, f"q.psv.{suffix}", text(rows()))
+    for read in (whole, scored):
+        with pytest.raises(DataError, match=rf"q\.psv\.{suffix} is not read: unpack it to \.psv"):
+            read(folder, tmp_path / "store")
+
+
+def test_patients_in_a_folder_below_are_not_left_out_without_a_word(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, "q.psv", text(rows()))
+    (folder / "ward").mkdir()
+    (folder / "ward" / "r.psv").write_bytes(text(rows()))
+    for read in (whole, scored):
+        with pytest.raises(DataError, match=r"ward holds \.psv files too"):
+            read(folder, tmp_path / "store")
+
+
+@pytest.mark.parametrize("start", [-3, 0.5])
+def test_hours_in_intensive_care_are_whole_and_not_below_zero(tmp_path: Path, start: float) -> None:
+    content = text([row | {"ICULOS": str(start + i)} for i, row in enumerate(rows())])
+    with pytest.raises(DataError, match=r"q\.psv: line 2, column ICULOS: not a whole number of hours"):
+        whole(folder_with(tmp_path, "q.psv", content), tmp_path / "store")
+
+
+@pytest.mark.parametrize(("column", "value"), [("Gender", "0.5"), ("Gender", "2"), ("Unit1", "0.1")])
+def test_a_code_between_or_beyond_the_codes_is_missing_and_counted(tmp_path: Path, column: str, value: str) -> None:
+    folder = folder_with(tmp_path, "q.psv", text(rows(**{column: value})))
+    counts = whole(folder, tmp_path / "store").excluded
+    assert [(what.partition(" ")[0], number) for what, number in counts.items()] == [(column, HOURS)]
+    assert dict(scored(folder, tmp_path / "store").cleared) == counts
+
+
+@pytest.mark.parametrize("value", ["999", "9999", "-999"])
+def test_a_code_for_missing_within_the_limits_of_a_cell_is_missing(tmp_path: Path, value: str) -> None:
+    column = "HospAdmTime" if value == "-999" else "AST"
+    folder = folder_with(tmp_path, "q.psv", text(rows(**{column: value})))
+    what = {f"{column} of 999 or the like, a code, read as not measured": HOURS}
+    assert whole(folder, tmp_path / "store").excluded == what
+    assert dict(scored(folder, tmp_path / "store").cleared) == what
+    (folder / "q.psv").write_bytes(text([row | {"ICULOS": str(995 + i)} for i, row in enumerate(rows())]))
+    assert whole(folder, tmp_path / "store").excluded == {}
+
+
+OTHER_UNITS = {
+    "urea in mmol/L": ("BUN", 6.4), "haemoglobin in mmol/L": ("Hgb", 6.5), "calcium in mmol/L": ("Calcium", 2.2),
+    "calcium in mEq/L": ("Calcium", 4.4), "phosphate in mmol/L": ("Phosphate", 1.1),
+    "creatinine in mmol/L": ("Creatinine", 0.09),
+    "bilirubin in µmol/L": ("Bilirubin_total", 13.7), "lactate in mg/dL": ("Lactate", 16),
+    "troponin in ng/L": ("TroponinI", 220), "AST in µkat/L": ("AST", 0.6), "PaCO2 in kPa": ("PaCO2", 5.3),
+    "time from admission, not to it": ("HospAdmTime", 2.6), "glucose in mmol/L": ("Glucose", 6.9),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "value"), OTHER_UNITS.values(), ids=OTHER_UNITS)
+def test_a_hospital_with_a_column_in_another_unit_is_refused(tmp_path: Path, column: str, value: float) -> None:
+    folder = tmp_path / "hospital"
+    folder.mkdir()
+    for patient in range(22):
+        (folder / f"p{patient}.psv").write_bytes(text(rows(**{column: value, "HR": 70 + patient})))
+    for read in (whole, scored):
+        with pytest.raises(DataError, match=f"column {column}: half of the values are"):
+            read(folder, tmp_path / "store")
+
+
+COPIES: dict[str, Callable[[bytes], bytes]] = {
+    "the same": bytes,
+    "its first hours": lambda content: content.rpartition(b"\n")[0].rpartition(b"\n")[0] + b"\n",
+    "other line ends": lambda content: content.replace(b"\n", b"\r\n"),
+    "nan": lambda content: content.replace(b"NaN", b"nan"),
+}
+
+
+@pytest.mark.parametrize("change", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("name", ["a", "z"])
+def test_a_second_file_of_a_patient_is_left_out_and_counted(
+    tmp_path: Path, change: Callable[[bytes], bytes], name: str
+) -> None:
+    folder = folder_with(tmp_path, "q.psv", text(rows()))
+    (folder / f"{name}.psv").write_bytes(change(text(rows())))
+    cohort = whole(folder, tmp_path / "store")
+    assert cohort.excluded == {"patients whose file is the same as another's, or its beginning": 1}
+    assert len({"q", name} & set(cohort.patients)) == 1
+    assert (cohort.patient == list(cohort.patients).index(({"q", name} & set(cohort.patients)).pop())).sum() == HOURS
