@@ -39,11 +39,11 @@ def floor_columns(values: Values, owner: Owners, floor: int) -> Values:
     if floor <= 1 or not len(values):
         return values
     floored = values
-    for place in range(values.shape[1]):
-        column = _floor_column(values[:, place], owner, floor)
+    for position in range(values.shape[1]):
+        column = _floor_column(values[:, position], owner, floor)
         if column is not None:
             floored = values.copy() if floored is values else floored
-            floored[:, place] = column
+            floored[:, position] = column
     return floored
 
 
@@ -86,8 +86,8 @@ def floor_products(second: Floats, z: Floats, owner: Owners, floor: int) -> None
         return
     filled = np.nan_to_num(z, nan=0.0)
     persons = np.unique(owner, return_inverse=True)[1]
-    few = {place: kinds for place in range(z.shape[1]) if (kinds := find_values(filled[:, place])) is not None}
-    codes = {place: np.searchsorted(kinds, filled[:, place]) for place, kinds in few.items()}
+    few = {position: kinds for position in range(z.shape[1]) if (kinds := find_values(filled[:, position])) is not None}
+    codes = {position: np.searchsorted(kinds, filled[:, position]) for position, kinds in few.items()}
     single = len(np.unique(persons)) == len(persons)
     for one, other in itertools.combinations(few, 2):
         shape = len(few[one]), len(few[other])

@@ -94,8 +94,10 @@ def _read_cells(path: Path, wanted: Collection[str]) -> tuple[list[str], pd.Data
     if any(types.is_binary(column.type) for column in table.columns):
         raise DataError(f"{path}: cannot be read as a table: its text is not UTF-8; save it as UTF-8")
     header = [str(column[0].as_py() or "").strip().lower() for column in table.columns]
-    kept = {name: column.cast("string") for name, column in zip(header, table.columns, strict=True) if name in wanted}
-    frame = pd.DataFrame({name: column[1:].to_pandas().astype(object) for name, column in kept.items()})
+    retained = {
+        name: column.cast("string") for name, column in zip(header, table.columns, strict=True) if name in wanted
+    }
+    frame = pd.DataFrame({name: column[1:].to_pandas().astype(object) for name, column in retained.items()})
     frame = frame.map(lambda cell: None if cell is None or cell.strip() in MISSING_WORDS else cell.strip())
     return header, frame
 

@@ -144,8 +144,8 @@ def _check_medians(
             raise DataError(
                 f"{path}: the column {column.name} cannot be in {bound.unit}; convert it to the unit of eICU"
             )
-    of_stays = rows[rows["hospital"] >= 0].groupby(["hospital", "stay"])["value"].median()
-    for number, values in of_stays.groupby(level="hospital"):
+    stay_medians = rows[rows["hospital"] >= 0].groupby(["hospital", "stay"])["value"].median()
+    for number, values in stay_medians.groupby(level="hospital"):
         low, high = bound.median_limits(len(values))
         if len(values) >= MIN_STAYS_FOR_MEDIAN and not low <= float(values.median()) <= high:
             raise DataError(

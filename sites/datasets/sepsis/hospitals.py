@@ -52,16 +52,16 @@ def load_hospitals(folder: Path, store: Path) -> list[Hospital]:
     if any(candidates) and any(psv.parse_patient(path.name) for path in folder.iterdir()):
         raise DataError(f"{folder}: .psv files are next to the hospitals' folders: move each into its hospital's")
     folders: dict[str | None, Path] = {path.name.removeprefix(PREFIX): path for path in candidates[0] or candidates[1]}
-    places = list((folders or {None: folder}).items())
-    tables = [hour_table.read_hour_table(path, store) for _, path in places]
+    positions = list((folders or {None: folder}).items())
+    tables = [hour_table.read_hour_table(path, store) for _, path in positions]
     copies = _find_copies(tables)
     hospitals: list[Hospital] = []
     owner: dict[str, int] = {}
     contents: set[bytes] = set()
-    for k, ((site, path), table) in enumerate(zip(places, tables, strict=True)):
+    for k, ((site, path), table) in enumerate(zip(positions, tables, strict=True)):
         for name in table.names:
             if owner.setdefault(name, k) != k:
-                other = places[owner[name]][1]
+                other = positions[owner[name]][1]
                 raise DataError(
                     f"{name}.psv is in {other.name} and in {path.name}: one patient at two sites, or one name "
                     "for two patients: remove it from one, or rename it"

@@ -26,7 +26,7 @@ from sites import cache, memory_map
 from sites.datasets.sepsis import psv
 
 VERSION = 3
-_SETTLED_NS = 2_000_000_000
+_MIN_AGE_NS = 2_000_000_000
 
 
 @dataclass(frozen=True)

@@ -73,12 +73,12 @@ def refuse_copies(folder: Path, files: Sequence[str]) -> None:
     Raises:
         DataError: names both files, or the packed one.
     """
-    file_of: dict[str, str] = {}
+    file_number: dict[str, str] = {}
     for file in files:
         if _PACKED.fullmatch(file):
             raise DataError(f"{folder / file} is not read: unpack it to .psv, or pack it as .psv.gz")
         patient = parse_patient(file)
-        if patient is not None and (other := file_of.setdefault(patient, file)) != file:
+        if patient is not None and (other := file_number.setdefault(patient, file)) != file:
             raise DataError(f"{folder}: {other} and {file} are two copies of one patient; remove one")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 from pathlib import Path
@@ -124,82 +123,6 @@ def test_a_model_of_generated_data_says_so(tmp_path: Path, place: str, hospitals
         "SYNTHETIC: the model was trained on generated data"
     )
     assert score.synthetic_notice(open_model(folder), True).count("generated") == 2
-
-
-def test_bad_recordings_do_not_stop_the_others(
-    beats_run: Path, tmp_path: Path, write_recording: Callable[..., None]
-) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
-    signal = np.rint(1000 * np.exp(-0.5 * ((np.arange(5000) % 200 - 100) / 4) ** 2))[:, None]
-    signal += np.rint(np.random.default_rng(1).normal(0, 9, signal.shape))
-    beats = list(range(100, 5000, 200))
-    for name, digital in {
-        "good": signal,
-        "flat": signal * 0,
-        "lost": np.full_like(signal, -(2**15)),
-        "short": signal[:60],
-        "railed": 2000 * np.sign(np.sin(np.arange(5000) / 30))[:, None],
-    }.items():
-        here = [at for at in beats if at < len(digital)] or [1]
-        write_recording(data, name, digital, here, ["N"] * len(here), rate=250)
-    (data / "cut.hea").write_text((data / "good.hea").read_text().replace("good", "cut"))
-    (data / "cut.dat").write_bytes((data / "good.dat").read_bytes()[:500])
-    done = scored("--run", beats_run, "--data", data, "--out", tmp_path / "out", "--json")
-    assert done.exit_code == 0, done.output
-    summary = json.loads(done.stdout)
-    assert summary["records"] == 1
-    assert summary["records without a score"] == 5
-    assert set(pd.read_csv(tmp_path / "out" / "scores.csv")["record"]) == {"good"}
-    left = pd.read_csv(tmp_path / "out" / "excluded.csv")
-    whole = left[left["rows"] == "all"].set_index("record")["reason"]
-    assert "lead MLII is flat throughout" in whole["flat"]
-    assert "lead MLII holds no sample" in whole["lost"]
-    assert "shorter than one window" in whole["short"]
-    assert "truncated" in whole["cut"]
-    railed = left[left["record"] == "railed"]
-    assert set(railed["reason"]) == {"saturated lead"}
-    assert railed["sample"].tolist() == beats
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.wrd")) == ["good.wrd"]
-
-
-def test_a_folder_in_the_table_s_place_and_a_full_disk_are_named_and_leave_nothing(
-    beats_run: Path, tmp_path: Path, write_recording: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened = open_model(beats_run)
-    (tmp_path / "d.csv").mkdir()
-    with pytest.raises(DataError, match=r"d\.csv is a folder: choose another name with --out"):
-        score_output.ScoreWriter(tmp_path, "d.csv", opened, None)
-
-    def fails(self: object, text: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    data = tmp_path / "data"
-    data.mkdir()
-    rng = np.random.default_rng(0)
-    write_recording(data, "r", rng.integers(-500, 500, size=(5000, 1)), list(range(300, 4700, 300)), ["N"] * 15)
-    output = score_output.ScoreWriter(tmp_path / "out", "scores.csv", opened, None)
-    output._file.close()
-    monkeypatch.setattr(
-        output, "_file", type("Full", (), {"write": fails, "close": lambda self: None, "closed": False})()
-    )
-    with pytest.raises(DataError, match=r"cannot write .*scores\.csv: No space left on device; see --out"):
-        for item in score.score_records(opened, data, "auto", "atr", lambda done, of: None):
-            output.add(item)
-    assert not list(tmp_path.glob(".d.csv*"))
-
-
-def test_nothing_to_score_is_an_error_that_names_the_reasons(
-    beats_run: Path, tmp_path: Path, write_recording: Callable[..., None]
-) -> None:
-    write_recording(tmp_path, "r", np.zeros((5000, 1)), [100], ["N"])
-    opened = open_model(beats_run)
-    output = score_output.ScoreWriter(tmp_path / "out", "scores.csv", opened, None)
-    for item in score.score_records(opened, tmp_path, "auto", "atr", lambda done, of: None):
-        output.add(item)
-    with pytest.raises(DataError, match=r"nothing could be scored \(r: lead MLII is flat .*excluded\.csv"):
-        output.close(complete=True)
-    assert not (tmp_path / "out" / "scores.csv").exists()
 
 
 def test_rows_of_a_table(tmp_path: Path) -> None:
