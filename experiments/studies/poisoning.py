@@ -15,8 +15,8 @@ import argparse
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +27,25 @@ from scipy.stats import t as student_t
 
 from client.app import app as honest_app
 from client.requests import handle
-from client.requests.loaded_model import load_model
-from client.requests.outgoing import build_update_reply
-from client.site_context import SiteContext, read_site_context
-from client.training.local_update import train_locally
-from client.training.loop import Schedule, TrainingResult, train_model
+from client.site_context import read_site_context
 from common import messages
 from common.config import RunConfig, parse_config
 from common.errors import WardroundError
-from common.replies import TrainReply
-from common.reports import TrainReport
+from common.replies import HandshakeReply
 from common.requests import TrainRequest
 from common.run_folder import RunFolder
-from common.seeds import rng_for, seed_for
+from common.seeds import rng_for
 from experiments.engines.local import LocalGrid
 from experiments.markdown_table import render_markdown_table
 from experiments.runs.checks import resolve_paths
+from experiments.studies.poisoning_attacks import (
+    ATTACKS,
+    Attack,
+    Turn,
+    multiply_counts,
+    scale_update,
+    turn_and_state_false_counts,
+)
 from server.app import run_federation
 from sites import datasets
 
@@ -64,96 +67,14 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "fedmedian": {"name": "fedmedian"},
     "fedtrimmedavg, cut 0.34": {"name": "fedtrimmedavg", "options": {"cut": 0.34}},
     "geomedian": {"name": "geomedian"},
+    "geomedian, weighted, cap 0.4": {"name": "geomedian", "options": {"weighted": True}},
     "krum, malicious 1": {"name": "krum", "options": {"malicious": 1}},
     "krum, malicious 0": {"name": "krum"},
     "multikrum, malicious 0, select 2": {"name": "multikrum", "options": {"select": 2}},
 }
 """The strategies of the table. A cut of 0.34 removes one site at either end of four, and of three if one is refused."""
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A round of an attacker.
-
-    Attributes:
-        context: the attacker's site.
-        request: what the server asks.
-        rng: random numbers of the attacker and round.
-        fixed: random numbers that are the same in every round.
-    """
-
-    context: SiteContext
-    request: TrainRequest
-    rng: np.random.Generator
-    fixed: np.random.Generator
-
-
-Attack = Callable[[Turn], TrainReply]
-"""Returns what an attacker answers to a request to train."""
-
-
-def scale_update(factor: float) -> Attack:
-    """Return the attack that multiplies the honest update; a negative factor reverses it."""
-
-    def attack(turn: Turn) -> TrainReply:
-        start = turn.request.weights
-        return _replace_weights(turn, lambda name, trained: start[name] + factor * (trained - start[name]))
-
-    return attack
-
-
-def send_random_model(turn: Turn) -> TrainReply:
-    """Return a model of standard normal numbers, drawn anew in each round."""
-    return _replace_weights(turn, lambda name, trained: turn.rng.normal(size=trained.shape))
-
-
-def send_far_model(turn: Turn) -> TrainReply:
-    """Return a model whose weights are 1000 or -1000 at random, the same in each round."""
-    return _replace_weights(turn, lambda name, trained: turn.fixed.choice([-1000.0, 1000.0], trained.shape))
-
-
-def claim_many_examples(turn: Turn) -> TrainReply:
-    """Return a reversed and scaled update that claims to come from 1e12 examples."""
-    reply = scale_update(-10)(turn)
-    return replace(reply, report=reply.report.model_copy(update={"examples": 10**12}))
-
-
-def train_on_flipped_labels(turn: Turn) -> TrainReply:
-    """Return an honestly computed update of the site's patients with their labels reversed."""
-    request = turn.request
-    loaded = load_model(turn.context, request)
-    config, cohort = request.config, loaded.site.train
-    flipped = replace(cohort, y=len(cohort.task.classes) - 1 - cohort.y)
-    epochs = config.training.epochs
-    schedule = Schedule((request.round - 1) * epochs, config.federation.rounds * epochs)
-
-    def train(purpose: str, **more: Any) -> TrainingResult:
-        seed = seed_for(config.seed, loaded.site.name, request.round, purpose)
-        counts = request.class_counts or flipped.class_counts()
-        return train_model(loaded.model, flipped, config.training, seed, counts=counts, schedule=schedule, **more)
-
-    update = train_locally(loaded.model, request, loaded.saved, train)
-    report = TrainReport(examples=update.result.examples)
-    return build_update_reply(loaded.site.name, request.weights, update, report)
-
-
-ATTACKS: dict[str, Attack] = {
-    "sign flip": scale_update(-1),
-    "scaling ×10": scale_update(10),
-    "sign flip ×10": scale_update(-10),
-    "random model": send_random_model,
-    "far model": send_far_model,
-    "flipped labels": train_on_flipped_labels,
-    "claim of 1e12 examples": claim_many_examples,
-}
-
-
-def _replace_weights(turn: Turn, change: Callable[[str, Array], Array]) -> TrainReply:
-    """Return the honest reply with each array of the model changed, in the array's own precision."""
-    reply = handle(turn.context, turn.request)
-    assert isinstance(reply, TrainReply)
-    weights = {name: np.asarray(change(name, value), value.dtype) for name, value in reply.weights.items()}
-    return replace(reply, weights=weights)
+WEIGHT_CAPS = {"geomedian, weighted, cap 0.4": 0.4}
+"""`federation.weight_cap` of the strategies that need one."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +91,14 @@ class PoisonedApp:
 
     def __call__(self, message: Message, context: Context) -> Message:
         """Return the answer of a node."""
-        if context.node_id != self.node or message.metadata.message_type != messages.MESSAGE_TYPES["train"]:
+        kind = message.metadata.message_type
+        lies = context.node_id == self.node and self.attack is turn_and_state_false_counts
+        if lies and kind == messages.MESSAGE_TYPES["handshake"]:
+            asked = messages.unpack_request("handshake", message.content)
+            stated = handle(read_site_context(context.node_config), asked)
+            assert isinstance(stated, HandshakeReply)
+            return Message(messages.pack_reply(multiply_counts(stated)), reply_to=message)
+        if context.node_id != self.node or kind != messages.MESSAGE_TYPES["train"]:
             return honest_app(message, context)
         request = messages.unpack_request("train", message.content)
         assert isinstance(request, TrainRequest)
@@ -254,7 +182,8 @@ def run_study(strategies: Sequence[str], repeats: int, settings: Sequence[str]) 
         result: dict[str, Any] = {"honest": [], "attacks": {}, "refused": {}}
         results[label] = result
         for repeat in range(1, repeats + 1):
-            config = build_config(repeat, STRATEGIES[label], settings)
+            cap = [f"federation.weight_cap={WEIGHT_CAPS[label]}"] if label in WEIGHT_CAPS else []
+            config = build_config(repeat, STRATEGIES[label], [*cap, *settings])
             names = sorted(datasets.assign_hospitals(datasets.open_source(config, None), config)[0])
             honest = run_poisoned(config, len(names), None, scale_update(1))
             if honest.error:

@@ -95,6 +95,25 @@ def test_the_geometric_median_is_moved_little_by_one_model_however_far() -> None
     assert merge(found, replies(w(5, 6), w(7, 8), w(7, 8), w(7, 8))) == pytest.approx([7, 8], abs=1e-5)
 
 
+def test_a_weighted_geometric_median_is_least_in_weighted_distance() -> None:
+    found = strategy("geomedian", weighted=True)
+    rng = np.random.default_rng(5)
+    points, shares = rng.normal(size=(5, 2)), np.array([1.0, 2.0, 3.0, 3.5, 4.0])
+    answers = replies(*[w(*point) for point in points.tolist()], weights=tuple(shares.tolist()))
+    center = np.asarray(merge(found, answers))
+
+    def distance(at: np.ndarray) -> float:
+        return float(shares @ np.linalg.norm(points - at, axis=1))
+
+    grid = [center + 0.01 * np.array([np.cos(a), np.sin(a)]) for a in np.linspace(0, 6.28, 60)]
+    assert all(distance(center) < distance(at) for at in grid)
+    # two sites of one model and less than half of the weight do not decide; with more they do
+    assert merge(found, replies(w(0, 0), w(0, 0), w(9, 0), w(9, 1), w(9, 2), weights=(1, 1, 2, 2, 2)))[0] > 8
+    assert merge(found, replies(w(0, 0), w(0, 0), w(9, 0), w(9, 1), weights=(3, 3, 2, 2))) == pytest.approx([0, 0], abs=1e-4)
+    with pytest.raises(EngineError, match=r"half of the weight: set federation\.weight_cap below 0\.5"):
+        merge(found, replies(w(0), w(1), w(2), weights=(2, 1, 1)))
+
+
 def test_krum_takes_a_model_from_the_crowd() -> None:
     # squared distances to the two nearest (5 - 1 - 2): 0: 1 + 9, 1: 1 + 4, 3: 4 + 9, 6: 9 + 25, 100: far
     sent = [w(0), w(1), w(3), w(6), w(100)]

@@ -12,7 +12,8 @@ from client.site import load_scaled_site
 from client.site_context import read_site_context
 from common.requests import TrainRequest
 from experiments.studies import poisoning
-from experiments.studies.poisoning import ATTACKS, Turn, run_poisoned
+from experiments.studies.poisoning import run_poisoned
+from experiments.studies.poisoning_attacks import ATTACKS, Turn
 
 START = {"out.weight": np.full((2, 13), 0.25, np.float32), "out.bias": np.array([0.5, -0.5], np.float32)}
 
@@ -94,6 +95,17 @@ def test_a_claim_is_refused_and_the_run_goes_on(settings: list[str]) -> None:
     assert list(result.refused) == ["north"]
     assert "examples: Input should be less than or equal to" in result.refused["north"]
     assert set(result.counts) == {"east", "north", "south", "west"}
+
+
+def test_false_counts_raise_a_weight_as_far_as_its_cap(settings: list[str]) -> None:
+    """The false counts agree with each other, so nothing but the cap limits them."""
+    attack = ATTACKS["sign flip, false counts"]
+    strategy = {"name": "geomedian", "options": {"weighted": True}}
+    config = poisoning.build_config(1, strategy, [*settings, "federation.weight_cap=0.4"])
+    result = run_poisoned(config, 4, 2, attack)
+    assert (result.error, result.refused) == ("", {})
+    without = run_poisoned(poisoning.build_config(1, strategy, settings), 4, 2, attack)
+    assert "one site has half of the weight: set federation.weight_cap below 0.5" in without.error
 
 
 def test_one_attacker_among_honest_sites(settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
