@@ -94,8 +94,8 @@ class PoisonedApp:
         kind = message.metadata.message_type
         lies = context.node_id == self.node and self.attack is turn_and_state_false_counts
         if lies and kind == messages.MESSAGE_TYPES["handshake"]:
-            asked = messages.unpack_request("handshake", message.content)
-            stated = handle(read_site_context(context.node_config), asked)
+            requested = messages.unpack_request("handshake", message.content)
+            stated = handle(read_site_context(context.node_config), requested)
             assert isinstance(stated, HandshakeReply)
             return Message(messages.pack_reply(multiply_counts(stated)), reply_to=message)
         if context.node_id != self.node or kind != messages.MESSAGE_TYPES["train"]:

@@ -109,7 +109,9 @@ def test_a_weighted_geometric_median_is_least_in_weighted_distance() -> None:
     assert all(distance(center) < distance(at) for at in grid)
     # two sites of one model and less than half of the weight do not decide; with more they do
     assert merge(found, replies(w(0, 0), w(0, 0), w(9, 0), w(9, 1), w(9, 2), weights=(1, 1, 2, 2, 2)))[0] > 8
-    assert merge(found, replies(w(0, 0), w(0, 0), w(9, 0), w(9, 1), weights=(3, 3, 2, 2))) == pytest.approx([0, 0], abs=1e-4)
+    assert merge(found, replies(w(0, 0), w(0, 0), w(9, 0), w(9, 1), weights=(3, 3, 2, 2))) == pytest.approx(
+        [0, 0], abs=1e-4
+    )
     with pytest.raises(EngineError, match=r"half of the weight: set federation\.weight_cap below 0\.5"):
         merge(found, replies(w(0), w(1), w(2), weights=(2, 1, 1)))
 
