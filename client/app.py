@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
@@ -94,6 +95,23 @@ def _unpack_request(site: SiteContext, kind: RequestKind, message: Message) -> R
     except Exception as error:
         record_unreadable(site, kind, error)
         raise
+
+
+def refuse_unreadable(node_config: Mapping[str, object], run: str, kind: str, error: Exception) -> None:
+    """Write into a hospital's audit log that a message could not be opened at all; the reply says no more than that.
+
+    Args:
+        node_config: the settings that the node was started with.
+        run: the server's number of the run.
+        kind: Flower's type of the message.
+        error: what was wrong with it.
+    """
+    from client.gate.audit_trail import record_unreadable
+
+    try:
+        record_unreadable(read_site_context(node_config, run), kind, error)
+    except WardroundError as problem:
+        log.error("%s", problem)
 
 
 def _describe_safely(kind: RequestKind, error: Exception, simulated: bool) -> str:

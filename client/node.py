@@ -14,14 +14,17 @@ import time
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from client.fleet import Delivery, FleetSession, NodeRefused, RunEnded, ServerUnavailable, read_head, write_head
+from client.gate.audit_entry import AuditEntry
+from client.gate.audit_log import AuditLog, get_audit_path
 from client.supernode import NodeSettings, check_server, require_settings_only
 from client.worker_channel import Parcel
 from client.worker_process import WorkerLink, WorkerProcess
 from common import files
-from common.errors import EngineError
+from common.errors import DataError, EngineError
 
 log = logging.getLogger("wardround.node")
 RETRY_SECONDS = 10.0
@@ -43,12 +46,18 @@ class Node:
         settings: who and where.
         log: file for the output of the worker; default: `supernode.log` in the state folder.
         worker: a worker that another user runs; None: one is started here.
+
+    Attributes:
+        number: the node's number at the server while it is connected, else 0.
+        beat: called at least every few seconds, also while the worker works: a sign that the node does not hang.
     """
 
     def __init__(self, settings: NodeSettings, *, log: Path | None = None, worker: WorkerLink | None = None) -> None:
         self.settings = settings
         self.log = log or settings.state / "supernode.log"
         self.worker = worker or WorkerProcess(settings.node_config, settings.state, self.log)
+        self.number = 0
+        self.beat: Callable[[], None] = lambda: None
         self._session: FleetSession | None = None
         self._refusals: dict[int, str] = {}
 
@@ -83,6 +92,7 @@ class Node:
                         raise
                     say(f"{error}; trying again in {RETRY_SECONDS:.0f} s")
                     self._disconnect()
+                    self.beat()
                     time.sleep(RETRY_SECONDS)
         finally:
             self._disconnect()
@@ -106,6 +116,7 @@ class Node:
         files.write_bytes(s.state / "admitted", self._identity().encode())
         files.write_bytes(s.state / "session", f"{self._identity()} {node}".encode())
         self._refuse_unfinished()
+        self.number = node
         return node
 
     def _serve(self) -> None:
@@ -118,6 +129,7 @@ class Node:
         assert session is not None
         last_message, failing_since = time.monotonic(), 0.0
         while True:
+            self.beat()
             try:
                 delivery = session.pull()
                 failing_since = 0.0
@@ -142,10 +154,10 @@ class Node:
         files.write_bytes(pending, write_head(delivery.head))
         try:
             try:
-                self._require_settings_only(session, meta.run_id)
+                self._require_settings_only(session, meta.run_id, meta.message_type)
                 fields = {"run": str(meta.run_id), "node": str(meta.dst_node_id), "root": meta.message_id}
                 request = Parcel("request", fields, delivery.objects)
-                reply = self.worker.ask(request, lambda: session.is_running(meta.run_id))
+                reply = self.worker.ask(request, lambda: self._is_awaited(session, meta.run_id))
             except EngineError as error:
                 log.error("run %s: %s: %s", meta.run_id, meta.message_type, error)
                 session.push_error(delivery.head, *self._pack_reason(error))
@@ -163,7 +175,12 @@ class Node:
             log.warning("run %s: the reply was not sent: %s", meta.run_id, error)
         pending.unlink(missing_ok=True)
 
-    def _require_settings_only(self, session: FleetSession, run: int) -> None:
+    def _is_awaited(self, session: FleetSession, run: int) -> bool:
+        """Return whether somebody still waits for a run's reply; asked every few seconds while the worker works."""
+        self.beat()
+        return session.is_running(run)
+
+    def _require_settings_only(self, session: FleetSession, run: int, kind: str) -> None:
         """Raise `EngineError` if a run's bundle holds more than settings; each run is checked once."""
         if run not in self._refusals:
             try:
@@ -176,7 +193,19 @@ class Node:
             except (zipfile.BadZipFile, KeyError, TypeError, ValueError):
                 self._refusals = {run: "refused a run whose settings cannot be read"}
         if self._refusals[run]:
+            self._log_refusal(run, kind)
             raise EngineError(self._refusals[run])
+
+    def _log_refusal(self, run: int, kind: str) -> None:
+        """Write a refusal into the hospital's audit log; where that fails, the node's own log says so."""
+        config, entry = self.settings.node_config, AuditEntry("refused", kind, reason=self._refusals[run])
+        if "data" not in config or "state" not in config:
+            return  # a simulated site keeps none
+        path = get_audit_path(Path(str(config["state"])), self.settings.site)
+        try:
+            AuditLog(path).append(replace(entry, server=self.settings.superlink, server_run=str(run)))
+        except DataError as error:
+            log.error("%s", error)
 
     def _refuse_unfinished(self) -> None:
         """Answer the message at which an earlier client ended, so that the server need not wait for it."""
@@ -198,7 +227,7 @@ class Node:
         """Sign off; does nothing without a session."""
         if self._session is not None:
             self._session.close()
-            self._session = None
+            self._session, self.number = None, 0
             (self.settings.state / "session").unlink(missing_ok=True)
 
     def _identity(self) -> str:

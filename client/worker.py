@@ -31,6 +31,7 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from flwr.supercore.task_identity import TaskIdentity
 
 from client.app import app as client_app
+from client.app import refuse_unreadable
 from client.uncompiled_torch import skip_compiler
 from client.worker_channel import ChannelClosed, Parcel, receive_parcel, send_parcel
 from common.errors import ProtocolError
@@ -83,6 +84,7 @@ class Worker:
         except Exception as error:  # client.app answers its own errors; this one is not its
             log.exception("the app failed")
             text = str(error) if isinstance(error, ProtocolError) else "the site's app failed"
+            refuse_unreadable(self.node_config, run, message.metadata.message_type, error)
             reason = pack_error(str(self.node_config.get("site", "")), type(error).__name__, text)
             reply = Message(Error(code=ERROR_CODE, reason=reason), reply_to=message)
         if packed and reply.has_content():

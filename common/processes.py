@@ -19,7 +19,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -28,6 +28,7 @@ from uuid import uuid4
 import psutil
 
 from common.errors import ConfigError, EngineError
+from common.log_files import OutputLog
 
 QUIET_VARIABLES = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -122,7 +123,7 @@ class ProcessTree:
         Args:
             command: program and arguments.
             home: the folder of Flower's own files.
-            log: the file that output is appended to.
+            log: the file that output is appended to, with times and without colours (common/log_files.py).
             variables: environment variables, beyond those of `build_environment`.
             pass_fds: open files that the command inherits under the same numbers.
         """
@@ -130,17 +131,17 @@ class ProcessTree:
         self._mark = uuid4().hex
         log.parent.mkdir(parents=True, exist_ok=True)
         home.mkdir(parents=True, exist_ok=True)
-        self._log_start = log.stat().st_size if log.exists() else 0
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "common.process_guard", str(os.getpid()), *command],
-                env={**build_environment(home), **(variables or {}), _MARK_VARIABLE: self._mark},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=pass_fds,
-            )
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "common.process_guard", str(os.getpid()), *command],
+            env={**build_environment(home), **(variables or {}), _MARK_VARIABLE: self._mark},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=pass_fds,
+        )
+        assert self._process.stdout is not None
+        self._output = OutputLog(log, self._process.stdout)
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
@@ -148,10 +149,10 @@ class ProcessTree:
         return self._process.poll()
 
     def output(self) -> str:
-        """Return what this tree has written to its log so far."""
-        with self.log.open("rb") as file:
-            file.seek(self._log_start)
-            return file.read().decode(errors="replace")
+        """Return what this tree has written so far, at most its first and last 500 lines."""
+        if self._process.poll() is not None:
+            self._output.finish()
+        return self._output.read()
 
     def reason(self) -> str:
         """Return the line of the log that best explains why the process ended: the last error, else the last line."""
@@ -178,6 +179,7 @@ class ProcessTree:
                 if number == signal.SIGKILL:
                     self._signal_all(number)
         self._process.wait()
+        self._output.finish()
 
     def kill(self) -> None:
         """End all processes at once, as a power cut would."""
@@ -213,13 +215,20 @@ def to_toml(value: str | int | float | bool) -> str:
 
 
 @contextmanager
-def interrupt_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, so that child processes are ended too."""
+def interrupt_on_signals(on_hangup: Callable[[], None] | None = None) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, so that child processes are ended too.
+
+    Args:
+        on_hangup: called at SIGHUP instead, as for a service without a terminal that may hang up.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and on_hangup is not None:
+            on_hangup()
+            return
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from common.errors import ConfigError
 from common.files import write_json
 from common.release import identify_release
 
@@ -43,8 +44,15 @@ class ServiceInfo:
 
 @contextmanager
 def announce_service(state: Path, info: ServiceInfo) -> Iterator[None]:
-    """Keep the file in a state folder while a server or client runs."""
-    path = state / FILE_NAME
+    """Keep the file in a state folder while a server or client runs.
+
+    Raises:
+        ConfigError: another one runs with this folder.
+    """
+    path, other = state / FILE_NAME, find_service(state)
+    if other is not None and other.pid != info.pid:
+        raise ConfigError(f"{state} is in use by process {other.pid}: stop that one, or give another --state")
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_json(path, asdict(info))
     try:
         yield

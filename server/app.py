@@ -30,6 +30,7 @@ from server.phases import domain_shift, latent, scaling, train
 from server.phases.handshake import ReadNames, run_handshake
 from server.phases.test import run_test
 from server.run import Federation, Outcome, Run, digest_weights
+from server.run_list import record_run
 from server.site_registry import registered_names
 
 app = ServerApp()
@@ -40,6 +41,7 @@ def main(grid: Grid, context: Context) -> None:
     """Run the federation that `wardround-config` describes; write into the folder `wardround-out`."""
     config = config_from_json(str(context.run_config["wardround-config"]))
     out = Path(str(context.run_config["wardround-out"]))
+    record_run(str(context.run_id), config.name, config.federation.rounds, out)
     run_federation(prepare_grid(grid), config, out, read_names=registered_names)
 
 

@@ -168,6 +168,13 @@ class SuperLink:
         """Return the exit status of the SuperLink, or None while it runs."""
         return self._child.poll() if self._child else 0
 
+    def is_healthy(self) -> bool:
+        """Return whether the SuperLink answers."""
+        try:
+            return self._answers()
+        except ConfigError:  # its certificate has ended meanwhile
+            return False
+
     def wait(self) -> None:
         """Block until the SuperLink ends by itself, which it should not: raises `EngineError` then."""
         while self._child is not None and self._child.poll() is None:

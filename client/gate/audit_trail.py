@@ -27,7 +27,7 @@ from common.errors import DataError, SiteError, describe_unexpected
 from common.release import identify_release
 from common.replies import Reply, TrainReply
 from common.reply_arrays import name_arrays
-from common.requests import Request, RequestKind, TrainRequest
+from common.requests import Request, TrainRequest
 from common.untrusted import clean_text
 
 log = logging.getLogger("wardround.site")
@@ -60,7 +60,7 @@ def append_entry(context: SiteContext, entry: AuditEntry) -> AuditEntry:
         raise SiteError(UNWRITABLE) from None
 
 
-def record_unreadable(context: SiteContext, kind: RequestKind, error: Exception) -> None:
+def record_unreadable(context: SiteContext, kind: str, error: Exception) -> None:
     """Write down that a message was refused because it is no request of this release.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,9 +14,13 @@ from common.errors import ConfigError
 if TYPE_CHECKING:
     from server.superlink import Connection
 
+DEFAULT_ADDRESS = "127.0.0.1:8000"
 server_app = typer.Typer()
 client_app = typer.Typer()
-Address = Annotated[str, typer.Option(help="HOST:PORT of the running server.")]
+Address = Annotated[
+    str, typer.Option(help="HOST:PORT of the running server; default: where the server with this state folder runs.")
+]
+Metrics = Annotated[str, typer.Option(help="HOST:PORT to serve metrics for Prometheus on, such as 127.0.0.1:9101.")]
 State = Annotated[Path, typer.Option(help="Folder of certificates, keys and the server's database.")]
 
 
@@ -24,26 +29,26 @@ def run_server(
     context: typer.Context,
     state: State = Path(".wardround/server"),
     listen: Annotated[str, typer.Option(help="HOST:PORT to listen on.")] = "127.0.0.1:8000",
+    metrics: Metrics = "",
 ) -> None:
     """Run the coordinator's server for real hospitals until Ctrl-C, or one of the commands below."""
     if context.invoked_subcommand:
         return
-    import time
-
     from client.supernode import split_address
-    from common.errors import EngineError
-    from common.processes import interrupt_on_signals
+    from experiments.cli import services
     from server.credentials import Credentials
     from server.superlink import SuperLink
 
     host, port = split_address(listen)
-    credentials = Credentials.in_folder(state.resolve())
+    state = state.resolve()
+    credentials = Credentials.in_folder(state)
     os.umask(0o077)  # what hospitals send is not for other users of this machine
-    with interrupt_on_signals(), SuperLink(state.resolve(), credentials, host=host, port=port) as link:
-        typer.echo(f"serving on {listen}, log in {link.log}; Ctrl-C stops it")
-        while link.poll() is None:
-            time.sleep(0.5)
-        raise EngineError(f"the server process ended unexpectedly; see {link.log}")
+    link = SuperLink(state, credentials, host=host, port=port)
+    watch = services.CertificateWatch(credentials.certificate, credentials.ca)
+    with services.run_as_service(state, link.log, link.connection.address, "", metrics) as service, link:
+        services.say(f"serving on {listen}, log in {link.log}; Ctrl-C stops it")
+        with services.offer_metrics(metrics, lambda exits: services.build_server_metrics(exits, link)):
+            services.serve_until_stopped(link, service, watch)
 
 
 @server_app.command("init")
@@ -63,7 +68,7 @@ def server_register(
     site: Annotated[str, typer.Argument(help="The hospital's name.")],
     public_key: Annotated[Path, typer.Argument(help="The public key file that the hospital sent.")],
     state: State = Path(".wardround/server"),
-    address: Address = "127.0.0.1:8000",
+    address: Address = "",
 ) -> None:
     """Admit a hospital by its node key."""
     _connection(state, address).register(site, public_key.resolve())
@@ -74,7 +79,7 @@ def server_register(
 def server_unregister(
     site: Annotated[str, typer.Argument(help="The hospital's name.")],
     state: State = Path(".wardround/server"),
-    address: Address = "127.0.0.1:8000",
+    address: Address = "",
 ) -> None:
     """Revoke a hospital's admission."""
     _connection(state, address).unregister(site)
@@ -82,13 +87,22 @@ def server_unregister(
 
 
 @server_app.command("nodes")
-def server_nodes(state: State = Path(".wardround/server"), address: Address = "127.0.0.1:8000") -> None:
+def server_nodes(
+    state: State = Path(".wardround/server"),
+    address: Address = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
     """List the admitted hospitals and whether each is online."""
-    for site, status in sorted(_connection(state, address).nodes().items()):
+    nodes = _connection(state, address).nodes()
+    if as_json:
+        typer.echo(json.dumps(nodes, indent=1, sort_keys=True))
+        return
+    for site, status in sorted(nodes.items()):
         typer.echo(f"{site}: {status}")
 
 
 def _connection(state: Path, address: str) -> Connection:
+    from common.service_file import find_service
     from server.credentials import Credentials
     from server.superlink import Connection
 
@@ -98,6 +112,9 @@ def _connection(state: Path, address: str) -> Connection:
         raise ConfigError(
             f"no certificates in {state}: create them with wardround server init, or name their folder with --state"
         )
+    if not address:
+        service = find_service(state)
+        address = service.address if service is not None else DEFAULT_ADDRESS
     return Connection(address, ca, state)
 
 
@@ -127,6 +144,7 @@ def run_client(
         Path | None, typer.Option(help="Socket of a worker that runs under another user; --data is that worker's.")
     ] = None,
     worker_user: Annotated[str, typer.Option(help="The user that this worker runs under.")] = "",
+    metrics: Metrics = "",
 ) -> None:
     """Run a hospital's client until Ctrl-C, or one of the commands below."""
     if context.invoked_subcommand:
@@ -141,18 +159,23 @@ def run_client(
     from client.state_folder import claim_state_folder
     from client.supernode import NodeSettings
     from client.worker_socket import WorkerSocket, find_user
-    from common.log_format import rotate_log, start_logging
-    from common.processes import interrupt_on_signals
+    from experiments.cli import services
+    from experiments.monitoring.client_files import ClientFiles
 
     config = read_site_settings(site, data, policy, state, superlink) if data is not None else {}
     settings = NodeSettings(site, superlink, ca.resolve(), key.resolve(), state.resolve(), config)
     worker = WorkerSocket(worker_socket.resolve(), find_user(worker_user)) if worker_socket is not None else None
     os.umask(0o077)  # what a client writes is its hospital's alone
-    with interrupt_on_signals(), claim_state_folder(state.resolve(), site):
-        node = Node(settings, worker=worker)
-        rotate_log(node.log)
-        start_logging(node.log)
-        node.run(say=typer.echo)
+    state, node = state.resolve(), Node(settings, worker=worker)
+    # the records of a worker under another user are that user's: it serves their metrics itself
+    files = ClientFiles(site, state / "runs" if worker is None else None, policy, settings.ca)
+    with (
+        claim_state_folder(state, site),
+        services.run_as_service(state, node.log, superlink, site, metrics) as service,
+        services.offer_metrics(metrics, lambda exits: services.build_client_metrics(exits, files, node)),
+    ):
+        services.attach_service(node, service, services.CertificateWatch(settings.ca))
+        node.run(say=services.say)
 
 
 @client_app.command("worker")
@@ -165,6 +188,7 @@ def client_worker(
     state: Annotated[
         Path, typer.Option(help="Folder for this hospital's own state: privacy ledger, local layers of runs.")
     ] = Path(".wardround/worker"),
+    metrics: Metrics = "",
 ) -> None:
     """Run the part of a client that reads the data under a user of its own, without any network, until Ctrl-C."""
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
@@ -172,14 +196,22 @@ def client_worker(
     from client.worker import serve_worker
     from client.worker_socket import find_user, serve_socket
     from common.log_format import start_logging
-    from common.processes import interrupt_on_signals
+    from experiments.cli import services
+    from experiments.monitoring.client_files import ClientFiles
 
     config = read_site_settings(site, data, policy, state)
     user = find_user(node_user)
     os.umask(0o077)
-    with interrupt_on_signals(), claim_state_folder(state.resolve(), site):
-        start_logging()
-        typer.echo(f"{site}: waiting for the node of user {node_user} at {socket}")
+    state = state.resolve()
+    files = ClientFiles(site, state / "runs", policy, None)
+    start_logging()
+    with (
+        claim_state_folder(state, site),
+        services.run_as_service(state, state / "worker.log", str(socket), site, metrics) as service,
+        services.offer_metrics(metrics, lambda exits: services.build_client_metrics(exits, files, None)),
+    ):
+        services.say(f"{site}: waiting for the node of user {node_user} at {socket}")
+        service.report_ready(f"waiting for the node of user {node_user}")
         serve_socket(socket.resolve(), user, lambda channel: serve_worker(channel, config))
 
 

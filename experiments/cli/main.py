@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from common.errors import UsageError, WardroundError, describe_unexpected
-from experiments.cli import approval, audit, bench, data, doctor, evaluate, federation, privacy, score, site
+from experiments.cli import approval, audit, bench, data, doctor, evaluate, federation, operations, privacy, score, site
 from experiments.cli.report_summary import print_summary
 
 app = typer.Typer(
@@ -24,6 +24,9 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(data.app, name="data")
+federation.server_app.command("status")(operations.server_status_command)
+federation.server_app.command("renew")(operations.renew_command)
+federation.client_app.command("status")(operations.client_status_command)
 app.add_typer(federation.server_app, name="server")
 app.add_typer(federation.client_app, name="client")
 app.add_typer(privacy.app, name="privacy")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from client import node
 from client.fleet import Delivery, NodeRefused, RunEnded, ServerUnavailable
+from client.gate.audit_log import AuditLog, get_audit_path
 from client.node import Node
 from client.supernode import NodeSettings, create_node_key
 from client.worker_channel import Parcel
@@ -160,6 +162,24 @@ def test_a_run_that_carries_code_reaches_no_worker(
     assert [text for _, text in session.errors] == [
         "refused a run that carries code (1 files): this site runs its own"
     ] * 2
+
+
+def test_what_the_node_refuses_is_in_the_hospitals_audit_log(
+    monkeypatch: pytest.MonkeyPatch, settings: NodeSettings, tmp_path: Path
+) -> None:
+    settings = replace(settings, node_config={**settings.node_config, "state": str(tmp_path / "runs")})
+    evil = bundle(format_app_settings("{}", tmp_path), **{"client/app.py": "app = 1"})
+    run_node(monkeypatch, settings, Session([message(), message("evaluate")], evil), Worker())
+    log = AuditLog(get_audit_path(tmp_path / "runs", "north"))
+    _, *lines = log.read()
+    assert [(line.event, line.kind, line.server_run) for line in lines] == [
+        ("refused", "train", "5"), ("refused", "evaluate", "5"),
+    ]  # fmt: skip
+    assert lines[0].server == "host.example.org:443"
+    assert lines[0].reason.startswith("refused a run that carries code")
+    log.head.unlink()
+    run_node(monkeypatch, settings, session := Session([message()], evil), Worker())
+    assert len(session.errors) == 1  # a log that cannot be written changes nothing: no code runs
 
 
 def test_a_bundle_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch, settings: NodeSettings) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from common.errors import ConfigError
 from common.files import write_json
 from common.service_file import FILE_NAME, ServiceInfo, announce_service, find_service
 
@@ -41,3 +42,15 @@ def test_what_a_killed_service_left_is_not_taken_for_one(tmp_path: Path) -> None
 def test_a_damaged_file_is_no_service(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE_NAME).write_text(content)
     assert find_service(tmp_path) is None
+
+
+def test_two_services_do_not_share_a_folder(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        created = psutil.Process(process.pid).create_time()
+        write_json(tmp_path / FILE_NAME, asdict(ServiceInfo("127.0.0.1:8000", pid=process.pid, created=created)))
+        with pytest.raises(ConfigError, match=f"is in use by process {process.pid}"):
+            announce_service(tmp_path, ServiceInfo("127.0.0.1:8001")).__enter__()
+        assert find_service(tmp_path) is not None
+        process.kill()
+    with announce_service(tmp_path / "new", ServiceInfo("127.0.0.1:8001")):
+        assert find_service(tmp_path / "new") is not None

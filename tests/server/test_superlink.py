@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import socket
 import sys
@@ -149,3 +150,22 @@ def test_sigterm_interrupts_and_the_handler_goes_back() -> None:
 
 def _runs(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_service_without_a_terminal_goes_on_at_sighup() -> None:
+    heard: list[int] = []
+    with interrupt_on_signals(lambda: heard.append(1)):
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+    assert heard == [1, 1]
+    with pytest.raises(KeyboardInterrupt), interrupt_on_signals():
+        signal.raise_signal(signal.SIGHUP)
+
+
+def test_a_childs_log_has_times_and_no_colours(tmp_path: Path) -> None:
+    source = "print('\\x1b[91mERROR \\x1b[0m: no such key')"
+    child = ProcessTree([sys.executable, "-c", source], home=tmp_path / "home", log=tmp_path / "log")
+    while child.poll() is None:
+        time.sleep(0.02)
+    child.stop()
+    assert re.fullmatch(r"\S+Z ERROR flwr: no such key\n", (tmp_path / "log").read_text())
