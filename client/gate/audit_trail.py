@@ -20,10 +20,11 @@ import numpy.typing as npt
 from client.gate.audit_entry import AuditEntry, AuditEvent
 from client.gate.audit_log import AuditLog, get_audit_path
 from client.gate.run_limits import measure_change
-from client.privacy.ledger import count_charges, get_ledger_path, list_charges
+from client.privacy.ledger import TRAIN, count_charges, get_ledger_path, list_charges
 from client.site_context import SiteContext
 from common.config import fingerprint_config
 from common.errors import DataError, SiteError, describe_unexpected
+from common.private_evaluation import EVALUATED_SPLITS, EvaluatedSplit
 from common.release import identify_release
 from common.replies import Reply, TrainReply
 from common.reply_arrays import name_arrays
@@ -32,6 +33,8 @@ from common.untrusted import clean_text
 
 log = logging.getLogger("wardround.site")
 UNWRITABLE = "this hospital cannot write its audit log, so it answers nothing: its own log says why"
+PHASES: dict[EvaluatedSplit, RequestKind] = {"validation": "validate", "test": "test"}
+"""The kind of request that evaluates each split's people."""
 MAX_NAMED_ARRAYS = 200
 """Arrays of a reply that a line names; of further ones it states the number."""
 
@@ -90,7 +93,7 @@ class AuditTrail:
     request: Request
     admitted: int = 0
     _start: float = field(default_factory=time.monotonic)
-    _charged: int = 0
+    _charged: dict[Path, int] = field(default_factory=dict)
 
     @contextmanager
     def record_errors(self, event: AuditEvent) -> Iterator[None]:
@@ -112,9 +115,9 @@ class AuditTrail:
         Raises:
             SiteError: the log cannot be written.
         """
-        if not self.context.simulated and self.request.config.privacy.on:
+        for ledger in () if self.context.simulated else self._list_ledgers():
             with suppress(DataError):  # the work will say so
-                self._charged = count_charges(self._ledger)
+                self._charged[ledger] = count_charges(ledger)
         self.admitted = self._append(AuditEntry("admitted"))
 
     def record_release(self, reply: Reply) -> None:
@@ -151,10 +154,10 @@ class AuditTrail:
             return 0
         charges: tuple[tuple[int, float, float, float], ...] = ()
         reason = entry.reason
-        if self.admitted and request.config.privacy.on:
+        for ledger in self._list_ledgers() if self.admitted else ():
             try:
-                rows = list_charges(self._ledger, self._charged)
-                charges = tuple((row.number, row.epsilon_run, row.epsilon, row.delta) for row in rows)
+                rows = list_charges(ledger, self._charged.get(ledger, 0))
+                charges += tuple((row.number, row.epsilon_run, row.epsilon, row.delta) for row in rows)
             except DataError:
                 reason = f"{reason} (the privacy ledger cannot be read)".strip()
         entry = replace(
@@ -175,9 +178,13 @@ class AuditTrail:
         )
         return append_entry(context, entry).number
 
-    @property
-    def _ledger(self) -> Path:
-        return get_ledger_path(self.context.state or Path(), self.context.site or "")
+    def _list_ledgers(self) -> list[Path]:
+        """Return the ledgers that the request may charge: of those who train, or of those whom it evaluates."""
+        privacy, kind = self.request.config.privacy, self.request.kind
+        splits = [TRAIN] if privacy.on else []
+        if privacy.evaluation_on:
+            splits += [split for split in EVALUATED_SPLITS if kind in ("handshake", PHASES[split])]
+        return [get_ledger_path(self.context.state or Path(), self.context.site or "", split) for split in splits]
 
 
 def _measure_norm(values: npt.NDArray[np.generic]) -> float:

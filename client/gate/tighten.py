@@ -18,12 +18,12 @@ from common.untrusted import clean_text
 SMALLER = (
     "max_bins", "max_weight_distance", "max_runs_per_month", "max_rounds_per_run", "max_rounds_per_month",
     "max_rounds_per_day", "max_tested_models_per_run", "max_tested_models_per_month", "max_update_bytes",
-    "max_update_norm", "max_epsilon", "default_max_epsilon", "max_delta", "approval_days",
+    "max_update_norm", "max_epsilon", "default_max_epsilon", "max_evaluation_epsilon", "max_delta", "approval_days",
 )  # fmt: skip
 """Keys of which the smaller value is stricter; null is no limit."""
 FALSE = (
     "share_training_loss", "share_resamples", "share_examples", "several_splits", "unprotected_validation",
-    "server_noise", "seeded_noise",
+    "server_noise", "seeded_noise", "plain_after_private",
 )  # fmt: skip
 """Permissions: none is stricter than one."""
 TRUE = ("private_only",)
@@ -32,7 +32,7 @@ COMMON = (
     "allowed_settings", "allowed_tasks", "allowed_models", "allowed_strategies", "approved_weights", "privacy_levels",
 )  # fmt: skip
 """Lists of what is allowed: what both lists hold is stricter."""
-STRICT_VALUES = {"start_weights": "seed", "approval": "required"}
+STRICT_VALUES = {"start_weights": "seed", "approval": "required", "evaluation": "private"}
 """Keys with two values: the stricter one."""
 OWN = (
     "split", "test_share", "validation_share", "min_training_patients", "min_cell_patients", "min_unit_patients",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from client.privacy.budget import open_ledger
-from client.privacy.ledger import TRAIN, get_ledger_path
+from client.privacy.ledger import TRAIN, Ledger, get_ledger_path
 from client.privacy.units import PEOPLE_KEY, digest_people
 from client.site import Site
 from client.site_context import SiteContext
@@ -25,6 +25,11 @@ def check_private_evaluation(context: SiteContext, site: Site, config: RunConfig
             raise SiteError(
                 "policy: nothing is evaluated here without differential privacy: set privacy.evaluation_epsilon"
             )
+        if not policy.plain_after_private and has_evaluated_privately(context, site):
+            raise SiteError(
+                "policy: people here were evaluated with differential privacy, which a run without it would undo: set "
+                "privacy.evaluation_epsilon, or the hospital allows it (plain_after_private)"
+            )
         return
     limit = policy.max_evaluation_epsilon
     if limit is not None and not privacy.evaluation_epsilon <= limit:
@@ -44,6 +49,18 @@ def check_private_evaluation(context: SiteContext, site: Site, config: RunConfig
             )
     for charged in (*EVALUATED_SPLITS, TRAIN):
         check_people(context, site, charged)
+
+
+def has_evaluated_privately(context: SiteContext, site: Site) -> bool:
+    """Return whether a private run was charged to the ledger of the site's validation or test patients.
+
+    Raises:
+        DataError: a ledger is damaged.
+    """
+    if context.state is None:
+        return False
+    paths = [get_ledger_path(context.state, site.name, split) for split in EVALUATED_SPLITS]
+    return any(path.is_file() and bool(Ledger.read(path).rows()) for path in paths)
 
 
 def check_people(context: SiteContext, site: Site, split: str) -> None:

@@ -81,15 +81,16 @@ def describe_status(approval: Approval) -> str:
 
 
 def _describe_budget(site: str, state: Path) -> str:
-    """Return what the privacy ledger was charged so far; empty if nothing was."""
-    from client.privacy.ledger import get_ledger_path, list_charges
+    """Return what the privacy ledgers were charged so far; empty if nothing was."""
+    from client.privacy.ledger import LEDGER_SPLITS, get_ledger_path, list_charges
 
-    rows = list_charges(get_ledger_path(state / "runs", site))
-    if not rows:
-        return ""
-    return (
-        f"Charged here so far: epsilon {rows[-1].epsilon:.4g} at delta {rows[-1].delta:g} by all private runs together."
-    )
+    ledgers = {split: list_charges(get_ledger_path(state / "runs", site, split)) for split in LEDGER_SPLITS}
+    spent = [
+        f"epsilon {rows[-1].epsilon:.4g} at delta {rows[-1].delta:g} ({split} patients)"
+        for split, rows in ledgers.items()
+        if rows
+    ]
+    return f"Charged here so far, by all private runs together: {', '.join(spent)}." if spent else ""
 
 
 def _to_json(approval: Approval) -> dict[str, object]:

@@ -119,7 +119,10 @@ def describe_counts(report: Report) -> str:
     if not tested:
         minimum = max((site.min_cell_patients for site in report.sites), default=1)
         if minimum > 1:
-            return f"Counts of test patients are without noise; those of fewer than {minimum} patients are suppressed."
+            return (
+                f"Counts of test patients are coarsened at the hospitals, and those of fewer than {minimum} patients "
+                "suppressed, without differential privacy."
+            )
         return "Counts of test patients are exact."
     most = max(tested, key=lambda item: item.epsilon_run)
     text = (

@@ -166,8 +166,8 @@ def state_counts(report: Report) -> Fact | None:
     tested = [item for item in report.evaluation_privacy if item.split == "test"]
     if not tested:
         minimum = max((site.min_cell_patients for site in report.sites), default=1)
-        detail = f"of fewer than {minimum} patients suppressed" if minimum > 1 else "no protection of test patients"
-        return Fact("Counts of test patients", "without noise" if minimum > 1 else "exact", detail, "method")
+        detail = f"those of fewer than {minimum} patients suppressed, no epsilon" if minimum > 1 else ""
+        return Fact("Counts of test patients", "coarsened" if minimum > 1 else "exact", detail, "method")
     most = max(tested, key=lambda item: item.epsilon_run)
     if report.has("not-private"):
         return Fact("Counts of test patients", "NOT PRIVATE", "the noise can be removed", "privacy", True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from client.gate.audit_trail import open_audit_log
 from client.policy import SitePolicy
 from client.privacy.charges import BudgetSpent
 from client.privacy.ledger import Ledger, get_ledger_path
@@ -68,6 +69,15 @@ def test_a_run_is_answered_with_noise_and_without_it_refused(context: SiteContex
     with pytest.raises(BudgetSpent):
         handle(context, FinalTestRequest(config, weights=moved, **about))
     assert len(rows(context, "test")) == 2
+    charges = [charge for line in open_audit_log(context).read() for charge in line.charges]
+    charged = [row for split in ("validation", "test") for row in rows(context, split)]
+    assert sorted(charges) == sorted((row.number, row.epsilon_run, row.epsilon, row.delta) for row in charged)
+    plain = replace(context, policy=SitePolicy(max_delta=1e-3))
+    with pytest.raises(SiteError, match="were evaluated with differential privacy, which a run without it would undo"):
+        handle(plain, HandshakeRequest(load_config(CONFIG, SETTINGS)))
+    handle(
+        replace(context, policy=SitePolicy(plain_after_private=True)), HandshakeRequest(load_config(CONFIG, SETTINGS))
+    )
 
 
 def test_another_epsilon_is_another_run(context: SiteContext) -> None:

@@ -107,7 +107,7 @@ def test_exact_and_suppressed_counts_are_named_too(make_run: Any) -> None:
     assert set.union(*csv_counts(report).values()) == {"exact"}
     report = build_report(suppress(folder, 7))
     for text in forms(report).values():
-        assert "without noise; those of fewer than 7 patients are suppressed" in text
+        assert "coarsened at the hospitals, and those of fewer than 7 patients suppressed" in text
     counts = csv_counts(report)
     assert counts["federated", "north"] == counts["federated", "(pooled)"] == {"suppressed below 7 patients"}
     assert counts["federated", "south"] == counts["pooled", "north"] == {"exact"}
