@@ -92,8 +92,8 @@ class PoisonedApp:
     def __call__(self, message: Message, context: Context) -> Message:
         """Return the answer of a node."""
         kind = message.metadata.message_type
-        lies = context.node_id == self.node and self.attack is turn_and_state_false_counts
-        if lies and kind == messages.MESSAGE_TYPES["handshake"]:
+        is_false = context.node_id == self.node and self.attack is turn_and_state_false_counts
+        if is_false and kind == messages.MESSAGE_TYPES["handshake"]:
             requested = messages.unpack_request("handshake", message.content)
             stated = handle(read_site_context(context.node_config), requested)
             assert isinstance(stated, HandshakeReply)
