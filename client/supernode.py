@@ -8,7 +8,6 @@ is in client/node.py.
 from __future__ import annotations
 
 import io
-import os
 import socket
 import ssl
 import tomllib
@@ -20,6 +19,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from common import files
 from common.errors import ConfigError, EngineError
 from common.processes import check_site_name
 
@@ -76,10 +76,8 @@ def create_node_key(path: Path) -> str:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(private)
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    public_path.write_bytes(public + b"\n")
+    files.write_key_pair(path, private, public_path, public + b"\n")
     return public.decode()
 
 

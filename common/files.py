@@ -90,6 +90,31 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> Path:
     return path
 
 
+def write_key_pair(private_path: Path, private: bytes, public_path: Path, public: bytes) -> None:
+    """Write a private file, which its owner alone can read, and its public half: both whole, or none.
+
+    Raises:
+        FileExistsError: the private file exists; nothing is overwritten.
+        OSError: the folder cannot be written.
+    """
+    part = temporary_path(private_path)
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(private)
+        os.link(part, private_path)
+    except OSError as error:
+        if error.filename in (None, str(part)):
+            error.filename, error.filename2 = str(private_path), None
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+    try:
+        write_bytes(public_path, public)
+    except BaseException:
+        private_path.unlink()
+        raise
+
+
 def write_text(path: Path, content: str, *, durable: bool = False) -> Path:
     """Write a UTF-8 text file whole or not at all; return its path."""
     return write_bytes(path, content.encode(), durable=durable)

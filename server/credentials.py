@@ -9,7 +9,6 @@ set of files and raises, in one line, what would make Flower fail later with a h
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from common.certificates import days_left, read_certificates
 from common.errors import ConfigError
-from common.files import write_atomically
+from common.files import write_atomically, write_key_pair
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SERVER_DAYS = 397
@@ -81,12 +80,10 @@ def create_credentials(folder: Path, hosts: Sequence[str], *, days: int = SERVER
     else:
         ca_key = ec.generate_private_key(ec.SECP384R1())
         ca = _authority(ca_key)
-        write_private(ca_key_file, _pem(ca_key))
-        files.ca.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+        write_key_pair(ca_key_file, _pem(ca_key), files.ca, ca.public_bytes(serialization.Encoding.PEM))
     key = ec.generate_private_key(ec.SECP384R1())
     certificate = _server_certificate(key, ca, ca_key, [*hosts, *LOOPBACK], days)
-    write_private(files.key, _pem(key))
-    files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    write_key_pair(files.key, _pem(key), files.certificate, certificate.public_bytes(serialization.Encoding.PEM))
     return files
 
 
@@ -157,12 +154,6 @@ def list_alternative_names(certificate: x509.Certificate) -> list[str]:
         return []
     addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
     return [*names.get_values_for_type(x509.DNSName), *addresses]
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner can read; raises `FileExistsError` rather than overwrite."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
 
 
 def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

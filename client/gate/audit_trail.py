@@ -28,7 +28,7 @@ from common.private_evaluation import EVALUATED_SPLITS, EvaluatedSplit
 from common.release import identify_release
 from common.replies import Reply, TrainReply
 from common.reply_arrays import name_arrays
-from common.requests import Request, TrainRequest
+from common.requests import Request, RequestKind, TrainRequest
 from common.untrusted import clean_text
 
 log = logging.getLogger("wardround.site")

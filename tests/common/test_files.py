@@ -4,6 +4,7 @@ import ast
 import errno
 import json
 import os
+import stat
 import threading
 from pathlib import Path
 
@@ -38,6 +39,28 @@ def test_a_full_disk_names_the_file_that_was_to_be_written(tmp_path: Path) -> No
     with pytest.raises(OSError, match="Is a directory") as caught:
         files.append_json_line(tmp_path, {})
     assert caught.value.filename == str(tmp_path)
+
+
+def test_a_private_file_and_its_public_half_are_written_both_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private, public = tmp_path / "a.key", tmp_path / "a.pub"
+
+    def fails(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_bytes", fails)
+        with pytest.raises(OSError, match="No space"):
+            files.write_key_pair(private, b"private", public, b"public")
+    assert list(tmp_path.iterdir()) == []
+    files.write_key_pair(private, b"private", public, b"public")
+    assert (private.read_bytes(), public.read_bytes()) == (b"private", b"public")
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    with pytest.raises(FileExistsError):
+        files.write_key_pair(private, b"other", public, b"other")
+    assert (private.read_bytes(), public.read_bytes()) == (b"private", b"public")
+    assert sorted(tmp_path.iterdir()) == [private, public]
 
 
 @pytest.mark.parametrize("durable", [False, True])
