@@ -9,6 +9,7 @@ set of files and raises, in one line, what would make Flower fail later with a h
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -154,6 +155,12 @@ def list_alternative_names(certificate: x509.Certificate) -> list[str]:
         return []
     addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
     return [*names.get_values_for_type(x509.DNSName), *addresses]
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a new file that only its owner can read; raises `FileExistsError` rather than overwrite."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
 
 
 def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
