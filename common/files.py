@@ -75,7 +75,7 @@ def write_atomically(path: Path, *, durable: bool = False) -> Iterator[Path]:
         yield part
         replace_file(part, path, durable=durable)
     except OSError as error:
-        if error.filename in (None, str(part)):  # a full disk names no file
+        if error.errno is not None and error.filename in (None, str(part)):  # a full disk names no file
             error.filename, error.filename2 = str(path), None
         raise
     finally:
@@ -103,7 +103,7 @@ def write_key_pair(private_path: Path, private: bytes, public_path: Path, public
             file.write(private)
         os.link(part, private_path)
     except OSError as error:
-        if error.filename in (None, str(part)):
+        if error.errno is not None and error.filename in (None, str(part)):
             error.filename, error.filename2 = str(private_path), None
         raise
     finally:

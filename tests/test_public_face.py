@@ -50,6 +50,7 @@ ERRORS = {
     "EngineError": 1,
     "ProtocolError": 1,
     "ApprovalPending": 1,
+    "NotFiniteError": 1,
     "FetchError": 1,
     "AuditError": 1,
     "UsageError": 2,

@@ -99,7 +99,7 @@ HANDSHAKE = {
     "another fingerprint": (having("0" * 16, "fingerprint"), "its fingerprint is not its task's"),
     "an old version": (
         record_as(protocol=PROTOCOL - 1),
-        f"it speaks protocol {PROTOCOL - 1}, this server {PROTOCOL}: install the same version",
+        f"it speaks protocol {PROTOCOL - 1} (release",
     ),
     "a version that is no number": (record_as(protocol=str(PROTOCOL)), f"it speaks protocol '{PROTOCOL}'"),
     "markup for a name": (record_as(site=MARKUP), "cannot name a site"),

@@ -173,8 +173,9 @@ def test_a_hospitals_client_keeps_state_below_its_own_folder(tmp_path: Path, mon
     seen: list[supernode.NodeSettings] = []
 
     class Fake:
-        def __init__(self, settings: supernode.NodeSettings) -> None:
+        def __init__(self, settings: supernode.NodeSettings, **_: Any) -> None:
             seen.append(settings)
+            self.log = tmp_path / "node.log"
 
         def run(self, say: Any) -> None: ...
 

@@ -98,7 +98,8 @@ def test_certificates_are_warned_about_before_they_end(
 
 
 def test_a_state_folder_of_another_site_or_open_to_others_is_found(hospital: Hospital) -> None:
-    hospital.state.mkdir(mode=0o755)
+    hospital.state.mkdir()
+    hospital.state.chmod(0o755)
     assert by_topic(check_hospital(hospital, None))["state folder"].level == "warn"
     hospital.state.chmod(0o700)
     (hospital.state / "site").write_text("south\n")

@@ -75,7 +75,7 @@ def test_at_a_large_epsilon_a_federation_is_as_without_noise(tmp_path: Path) -> 
             one, other = one[key], other[key]
         assert (one["patients"], one["examples"]) == (other["patients"], other["examples"])
         for metric in ("accuracy", "macro_f1", "macro_auroc"):
-            assert one[metric]["value"] == pytest.approx(other[metric]["value"], abs=0.02)
+            assert one[metric]["value"] == pytest.approx(other[metric]["value"], abs=0.05)
         assert one["noise"]["epsilon"] <= 1000
         assert other["noise"] is None
         assert one["accuracy"]["low"] < one["accuracy"]["value"] < one["accuracy"]["high"]
@@ -196,7 +196,9 @@ def test_the_kind_of_counts_is_the_runs_to_say(tmp_path: Path, wanted: RunConfig
     other = tiny.run_config(evaluation__bins=16) if wanted.privacy.evaluation_on else private(federation__rounds=1)
 
     def answer(request: Request) -> Reply:
-        rules = tiny.policy(counts="public", max_delta=0.01, min_cell_patients=1, max_evaluation_epsilon=None)
+        rules = tiny.policy(
+            counts="public", max_delta=0.01, min_cell_patients=1, max_evaluation_epsilon=None, plain_after_private=True
+        )
         wrong = replace(request, config=other) if request.kind == "test" else request
         return work.handle(SiteContext(rules, site="south", state=tmp_path), wrong)
 
