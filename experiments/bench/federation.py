@@ -202,8 +202,10 @@ def _measure_federation(config: RunConfig, out: Path) -> dict[str, Any]:
         watcher.join()
     result = read_rounds(out)
     size = sum(item.nbytes for item in _read_weights(out).values())
-    # in each round a site fetches one model and sends one; the last one's test fetches one more
-    transfers = len(sites) * (2 * config.federation.rounds + 1)
+    # A site sends a model in each round. It fetches the first one and each merged one once, for validation or the next
+    # training, and the chosen one again for the test if that is an earlier one.
+    chosen = json.loads(RunFolder(out).outcome.read_text(encoding="utf-8"))["chosen"]
+    transfers = len(sites) * (2 * config.federation.rounds + 1 + (chosen != config.federation.rounds))
     result["bytes over weights"] = round(traffic / (transfers * size), 3)
     result["start"] = round(result.pop("first") - start, 1)
     return result | {role: memory.megabytes(role) for role in sorted(set(ROLES.values()))}
