@@ -111,7 +111,7 @@ def find_nearest_table(table: npt.NDArray[np.int64], floor: int) -> int | None:
     Returns:
         None: there is no such table.
 
-    >>> find_nearest_table(np.array([[60, 18], [18, 2]]), 5), find_nearest_table(np.array([[3, 3], [3, 3]]), 5)
+    >>> find_nearest_table(np.array([[60, 18], [18, 2]]), 5), find_nearest_table(np.array([[1, 1], [1, 0]]), 5)
     (0, None)
     """
     one, other, everyone = int(table[1].sum()), int(table[:, 1].sum()), int(table.sum())
