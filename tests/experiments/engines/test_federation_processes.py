@@ -79,6 +79,10 @@ from flwr.clientapp import ClientApp
 app = ClientApp()
 
 
+def refuse_unreadable(*given):
+    return None
+
+
 @app.train()
 def train(message, context):
     time.sleep(message.content["c"]["sleep"])
