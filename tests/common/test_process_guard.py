@@ -29,16 +29,16 @@ def ended(pid: int) -> bool:
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal exists on Linux alone")
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_guarded_command_ends_with_a_killed_parent(stopped: bool) -> None:
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    while "sleep" not in psutil.Process(pid).cmdline()[0]:  # the guard has become the command
-        time.sleep(0.01)
-    if stopped:
-        os.kill(pid, signal.SIGSTOP)
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
+    with subprocess.Popen([sys.executable, "-c", PARENT], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        try:
+            pid = int(parent.stdout.readline())
+            while psutil.Process(pid).cmdline()[:1] != ["sleep"]:  # empty while the guard becomes the command
+                time.sleep(0.01)
+            if stopped:
+                os.kill(pid, signal.SIGSTOP)
+        finally:
+            parent.kill()
     deadline = time.monotonic() + 5
     while not ended(pid):
         assert time.monotonic() < deadline
