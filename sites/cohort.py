@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -219,9 +220,14 @@ class Cohort:
         """Return the same examples with another split."""
         return replace(self, split=split)
 
+    @cached_property
+    def people_names(self) -> tuple[str, ...]:
+        """The persons who have examples, sorted."""
+        return tuple(sorted({self.persons[i] for i in np.unique(self.patient).tolist()}))
+
     def people(self) -> int:
         """Return the number of persons who have examples."""
-        return len({self.persons[i] for i in np.unique(self.patient)})
+        return len(self.people_names)
 
     def class_counts(self) -> tuple[int, ...]:
         """Return the number of examples of each class (multilabel: of examples that have the label)."""

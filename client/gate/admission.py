@@ -6,8 +6,6 @@ import math
 import re
 import secrets
 
-import numpy as np
-
 from client.gate.approvals import check_approval
 from client.gate.bounded_numbers import check_numbers, check_overflows
 from client.gate.guarded_settings import FORGETTING, LATENT_SUMS, UNMEASURED, allows, check_grain, check_settings
@@ -68,9 +66,10 @@ def admit(context: SiteContext, request: Request) -> None:
     check_private_training(context, site, config)
     check_private_evaluation(context, site, config)
     register = open_register(context)
-    check_people(register, site, request, context)
-    if isinstance(request, ModelRequest):
-        check_model(register, site, request, context)
+    with register.open():  # all or nothing: what is refused has not been asked
+        check_people(register, site, request, context)
+        if isinstance(request, ModelRequest):
+            check_model(register, site, request, context)
 
 
 def check_run_id(run: str | None) -> None:
@@ -94,7 +93,7 @@ def check_people(register: Register, site: Site, request: Request, context: Site
     for split in SPLITS_OF_REQUEST.get(type(request), ("train",)):
         cohort: Cohort = getattr(site, split)
         floor = policy.min_training_patients if split == "train" else policy.min_cell_patients
-        people = list_people(cohort)
+        people = cohort.people_names
         if not people and isinstance(request, HandshakeRequest):
             continue
         if len(people) < floor and not isinstance(request, HandshakeRequest):
@@ -198,8 +197,3 @@ def check_forgetting(policy: SitePolicy, train: Cohort, request: TrainRequest) -
             "policy: with this learning rate, weight decay and proximal term an update forgets its first steps "
             f"(allowed_settings: {FORGETTING})"
         )
-
-
-def list_people(cohort: Cohort) -> list[str]:
-    """Return the people who have examples in a cohort."""
-    return sorted({cohort.persons[int(i)] for i in np.unique(cohort.patient)})

@@ -63,8 +63,7 @@ class ReleaseRules:
                 dataset, f"cells of {side}", names, groups, policy.min_cell_patients, run, policy.count_noise
             )
 
-        with register.open() as connection:
-            seed = int.from_bytes(register.secret(connection)[8:14], "big")
+        seed = int.from_bytes(register.read_secret()[8:14], "big")
         return cls(policy, may_release, answer_sizes, partial(answer_sizes, side="validation"), seed)
 
     def allows(self, key: str) -> bool:

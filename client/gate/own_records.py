@@ -16,7 +16,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from client.gate.register import Register, hash_person
+from client.gate.register import Register
+from client.gate.register_file import hash_person
 from common.errors import SiteError
 from sites.cohort import Cohort, Windows
 from sites.datasets import Source
@@ -48,7 +49,7 @@ def check_records(register: Register, dataset: str, source: Source, cohort: Coho
     """
     options = source.options.model_dump_json()
     with register.open() as connection:
-        secret = register.secret(connection)
+        secret = register.read_secret()
         query = "SELECT options, person, digest FROM contents WHERE dataset = ?"
         stored: dict[str, dict[str, str]] = {options: {}}
         for read_with, person, digest in connection.execute(query, (dataset,)):

@@ -48,7 +48,7 @@ def apply_own_split(
         sides = {name: side for name, side in register.read_sides(connection, dataset, names).items() if side >= 0}
         fresh = [name for name in names if name not in sides]
         if len(fresh) >= (policy.min_training_patients if sides else 1):
-            secret, redraws = register.secret(connection), register.count_redraws(connection, dataset)
+            secret, redraws = register.read_secret(), register.count_redraws(connection, dataset)
             seed = seed_for(int.from_bytes(secret[:8], "big"), "own split", len(sides), redraws)
             drawn = draw_sides(cohort, patients, set(fresh), policy, seed, register.site, first=not sides)
             register.set_sides(connection, dataset, drawn)

@@ -7,10 +7,6 @@ what it records are one transaction, so two simultaneous requests cannot both sl
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,28 +17,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from client.gate.register_file import OpenFile, PackedGroup, hash_person, open_register_file, pack_people
 from client.privacy.ledger import get_ledger_path
 from client.site_context import SiteContext
-from common.errors import DataError, SiteError
+from common.errors import SiteError
 
-FORMAT = "wardround.register/1"
-LOCK_TIMEOUT_SECONDS = 60.0
 DAY_SECONDS = 24 * 3600.0
 MONTH_SECONDS = 30 * DAY_SECONDS
-SCHEMA = """
-CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE people (dataset TEXT NOT NULL, person TEXT NOT NULL, number INTEGER NOT NULL, side INTEGER NOT NULL,
-  PRIMARY KEY (dataset, person));
-CREATE TABLE releases (dataset TEXT NOT NULL, kind TEXT NOT NULL, people BLOB NOT NULL, run TEXT NOT NULL,
-  time REAL NOT NULL, PRIMARY KEY (dataset, kind, people));
-CREATE TABLE questions (run TEXT NOT NULL, kind TEXT NOT NULL, digest TEXT NOT NULL, time REAL NOT NULL,
-  PRIMARY KEY (run, kind, digest));
-"""
-CONTENTS = """
-CREATE TABLE IF NOT EXISTS contents (dataset TEXT NOT NULL, options TEXT NOT NULL, person TEXT NOT NULL,
-  digest TEXT NOT NULL, PRIMARY KEY (dataset, options, person))
-"""
-"""What people's records hold (client/gate/own_records.py); registers of earlier versions get the table when opened."""
 SMALL = 2
 """The size that is reported for every group of fewer people than the floor, also for an empty one."""
 TOO_FEW = "policy: the answer would rest on too few people"
@@ -65,68 +46,48 @@ class Register:
     def open(self) -> Iterator[sqlite3.Connection]:
         """Open the file in one exclusive transaction, which is rolled back where anything is raised.
 
+        Inside of another such transaction of the same thread it is a part of that one.
+
         Raises:
             DataError: the file is damaged, or belongs to another site.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.chmod(self.path.parent, 0o700)
-        if not self.path.exists():
-            with os.fdopen(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600)):
-                pass
-        connection = sqlite3.connect(self.path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None)
-        try:
-            # written ahead and not synced each time: a power cut may lose the last entries, never the file
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("BEGIN IMMEDIATE")
-            self._prepare(connection)
-            yield connection
-            connection.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
-            raise DataError(f"{self.path}: the register cannot be used ({error}): restore it from a copy") from None
-        finally:
-            connection.close()  # without COMMIT nothing of the transaction stays
+        with self._open() as file:
+            yield file.connection
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'about'").fetchone():
-            for statement in filter(str.strip, SCHEMA.split(";")):
-                connection.execute(statement)
-            rows = (("format", FORMAT), ("site", self.site), ("secret", secrets.token_hex(32)))
-            connection.executemany("INSERT INTO about VALUES (?, ?)", rows)
-        connection.execute(CONTENTS)
-        about = dict(connection.execute("SELECT key, value FROM about"))
-        if about.get("format") != FORMAT or len(about.get("secret", "")) != 64:
-            raise DataError(f"{self.path}: not a register of this version: restore it from a copy")
-        if about.get("site") != self.site:
-            raise DataError(
-                f"{self.path} belongs to the site {about.get('site')}, not to {self.site}: use its own --state"
-            )
+    @contextmanager
+    def _open(self) -> Iterator[OpenFile]:
+        with open_register_file(self.path, self.site) as file:
+            yield file
 
-    def secret(self, connection: sqlite3.Connection) -> bytes:
+    def read_secret(self) -> bytes:
         """Return the site's secret."""
-        return bytes.fromhex(connection.execute("SELECT value FROM about WHERE key = 'secret'").fetchone()[0])
+        with self._open() as file:
+            return file.secret
 
     def read_sides(self, connection: sqlite3.Connection, dataset: str, persons: Iterable[str]) -> dict[str, int]:
         """Return the split (0 training, 1 validation, 2 test) of those of the people who have one."""
         known = dict(connection.execute("SELECT person, side FROM people WHERE dataset = ?", (dataset,)))
-        secret = self.secret(connection)
+        secret = self.read_secret()
         return {name: known[key] for name in persons if (key := hash_person(secret, name)) in known}
 
     def set_sides(self, connection: sqlite3.Connection, dataset: str, sides: Mapping[str, int]) -> None:
         """Record the split of people who have none yet; nobody's ever changes."""
-        numbers = self._numbers(connection, dataset, self.secret(connection), sides)
+        with self._open() as file:
+            numbers = file.number_people(dataset, sides)
         rows = [(side, dataset, numbers[name]) for name, side in sides.items()]
         query = "UPDATE people SET side = ? WHERE dataset = ? AND number = ? AND side = -1"
         connection.executemany(query, rows)
 
     def redraw(self, dataset: str) -> int:
         """Forget who trains and who is tested in a data set, so that the next request draws anew; return how many."""
-        with self.open() as connection:
+        with self._open() as file:
+            connection = file.connection
             forgotten: int = connection.execute("DELETE FROM people WHERE dataset = ?", (dataset,)).rowcount
             for table in ("releases", "contents"):
                 connection.execute(f"DELETE FROM {table} WHERE dataset = ?", (dataset,))
             redraws = str(self.count_redraws(connection, dataset) + 1)
             connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (f"redraws of {dataset}", redraws))
+            file.forget()
         return forgotten
 
     def count_redraws(self, connection: sqlite3.Connection, dataset: str) -> int:
@@ -148,25 +109,16 @@ class Register:
             floor: the smallest number of people that a difference may rest on.
             run: the run that asked.
         """
-        with self.open() as connection:
-            secret = self.secret(connection)
-            numbers = self._numbers(connection, dataset, secret, {name for group in groups for name in group})
-            earlier = [
-                unpack_people(row[0])
-                for row in connection.execute(
-                    "SELECT people FROM releases WHERE dataset = ? AND kind = ?", (dataset, kind)
-                )
-            ]
+        with self._open() as file:
+            earlier = file.read_releases(dataset, kind)
             allowed = []
             for group in groups:
-                bits = np.zeros(len(numbers) and max(numbers.values()) + 1, dtype=bool)
-                bits[[numbers[name] for name in set(group)]] = True
-                good = all(not 0 < count_difference(bits, other) < floor for other in earlier)
+                packed = file.pack_names(dataset, tuple(group))
+                apart = [packed.count_difference(other) for other in earlier]
+                good = all(not 0 < count < floor for count in apart)
                 allowed.append(good)
-                if good and not any(count_difference(bits, other) == 0 for other in earlier):
-                    earlier.append(bits)
-                    row = (dataset, kind, np.packbits(bits).tobytes(), run, time.time())
-                    connection.execute("INSERT INTO releases VALUES (?, ?, ?, ?, ?)", row)
+                if good and 0 not in apart:
+                    self._store(file, dataset, kind, packed, run)
         return allowed
 
     def answer_sizes(
@@ -196,47 +148,33 @@ class Register:
             noise: standard deviation of what an answer is off, in people.
         """
         sizes = np.full(len(groups), SMALL, dtype=np.int64)
-        with self.open() as connection:
-            numbers = self._numbers(connection, dataset, self.secret(connection), names)
-            width = max(numbers.values(), default=-1) + 1
-            numbers_in_group = np.asarray([numbers[name] for name in names], dtype=np.int64)
-            query = "SELECT people FROM releases WHERE dataset = ? AND kind = ?"
-            earlier = [unpack_people(row[0]) for row in connection.execute(query, (dataset, kind))]
-            known = np.zeros((len(earlier), max([width, *(len(each) for each in earlier)], default=0)), dtype=bool)
-            for row, each in zip(known, earlier, strict=True):
-                row[: len(each)] = each
-            secret = self.secret(connection)
-            limits = np.asarray([floor + draw_offset(secret, row, floor) for row in known], dtype=np.int64)
-            for index, group in enumerate(groups):
-                if int(group.sum()) < floor:
-                    continue
-                bits = np.zeros(known.shape[1], dtype=bool)
-                bits[numbers_in_group[group]] = True
-                apart = (known != bits).sum(1)
-                near = np.flatnonzero(apart < limits)
-                if len(near):
-                    answered = known[near[apart[near].argmin()]]
-                    sizes[index] = max(floor, int(answered.sum()) + draw_error(secret, answered, noise))
-                    continue
-                known = np.vstack([known, bits])
-                limits = np.append(limits, floor + draw_offset(secret, bits, floor))
-                sizes[index] = max(floor, int(bits.sum()) + draw_error(secret, bits, noise))
-                row_ = (dataset, kind, np.packbits(bits[:width]).tobytes(), run, time.time())
-                connection.execute("INSERT OR IGNORE INTO releases VALUES (?, ?, ?, ?, ?)", row_)
+        with self._open() as file:
+            numbers = file.number_people(dataset, names)
+            columns = np.asarray([numbers[name] for name in names], dtype=np.int64)
+            members = np.zeros((len(groups), max(numbers.values(), default=-1) + 1), dtype=bool)
+            members[:, columns] = groups
+            earlier = file.read_releases(dataset, kind)
+            for index in np.flatnonzero(groups.sum(1) >= floor):
+                packed = pack_people(members[index])
+                apart = [packed.count_difference(other) for other in earlier]
+                near = [
+                    i
+                    for i, count in enumerate(apart)
+                    if count < floor or (count < 2 * floor and count < floor + file.draw_offset(earlier[i], floor))
+                ]
+                if near:
+                    answered = earlier[min(near, key=apart.__getitem__)]
+                else:
+                    answered = packed
+                    self._store(file, dataset, kind, packed, run)
+                sizes[index] = max(floor, answered.size + file.draw_error(answered, noise))
         return sizes
 
-    def _numbers(
-        self, connection: sqlite3.Connection, dataset: str, secret: bytes, names: Iterable[str]
-    ) -> dict[str, int]:
-        """Return each person's number in the data set; new people get one, with side -1 until they have a split."""
-        query = "SELECT person, number FROM people WHERE dataset = ?"
-        known = dict(connection.execute(query, (dataset,)))
-        hashed = {name: hash_person(secret, name) for name in names}
-        fresh = sorted(key for key in set(hashed.values()) if key not in known)
-        rows = [(dataset, key, len(known) + i, -1) for i, key in enumerate(fresh)]
-        connection.executemany("INSERT INTO people VALUES (?, ?, ?, ?)", rows)
-        known |= {key: number for _, key, number, _ in rows}
-        return {name: int(known[key]) for name, key in hashed.items()}
+    def _store(self, file: OpenFile, dataset: str, kind: str, group: PackedGroup, run: str) -> None:
+        """Store that a group was answered for."""
+        row = (dataset, kind, group.content, run, time.time())
+        file.connection.execute("INSERT OR IGNORE INTO releases VALUES (?, ?, ?, ?, ?)", row)
+        file.read_releases(dataset, kind).append(group)
 
     def ask(
         self,
@@ -313,38 +251,3 @@ def open_register(context: SiteContext) -> Register:
     if context.state is None or context.site is None:
         raise SiteError("this hospital keeps a register of what it answered, but has no folder for it: give --state")
     return Register(get_ledger_path(context.state, context.site).with_name("register.sqlite"), context.site)
-
-
-def draw_offset(secret: bytes, group: npt.NDArray[np.bool_], floor: int) -> int:
-    """Return a number below `floor` that only the site can compute; the same group always has the same number."""
-    members = np.flatnonzero(group).astype(np.int64).tobytes()
-    return hmac.new(secret, b"offset" + members, hashlib.sha256).digest()[0] % floor
-
-
-def draw_error(secret: bytes, group: npt.NDArray[np.bool_], deviation: float) -> int:
-    """Return by how many people an answer about a group is off: at most 4 deviations, the same for the same group."""
-    members = np.flatnonzero(group).astype(np.int64).tobytes()
-    key = hmac.new(secret, b"error" + members, hashlib.sha256).digest()
-    drawn = np.random.default_rng(int.from_bytes(key[:16], "big")).normal()
-    return round(deviation * float(np.clip(drawn, -4, 4)))
-
-
-def hash_person(secret: bytes, name: str) -> str:
-    """Return the keyed hash under which the register knows a person."""
-    return hmac.new(secret, name.encode(), hashlib.sha256).hexdigest()
-
-
-def unpack_people(packed: bytes) -> npt.NDArray[np.bool_]:
-    """Return a group of people as booleans by the person's number."""
-    return np.unpackbits(np.frombuffer(packed, dtype=np.uint8)).astype(bool)
-
-
-def count_difference(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> int:
-    """Return how many people are in one of two groups alone; arrays may be of different lengths.
-
-    >>> count_difference(np.array([True, False]), np.array([True, False, True]))
-    1
-    """
-    width = min(len(one), len(other))
-    rest = int(one[width:].sum()) + int(other[width:].sum())
-    return int((one[:width] != other[:width]).sum()) + rest

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -141,12 +142,17 @@ def merge_bins(counts: Ints, by_person: Ints, floor: int) -> tuple[Ints, list[tu
     enough_people = np.asarray(has.any(axis=2).sum(axis=0) >= floor)
     counts = np.where(enough_people[:, None], counts, 0)
     has = has & np.asarray(counts.any(axis=1))[None, :, None]
+    count_people = count_in_stretches(has)
+    running = np.cumsum(counts, axis=1, dtype=np.int64)
+    placed = np.cumsum(counts.sum(0, dtype=np.int64) * np.arange(counts.shape[1]))
     merged = np.zeros_like(counts)
     stretches: list[tuple[int, int]] = []
 
+    def total(sums: Ints, first: int, end: int) -> Ints:
+        return np.asarray(sums[..., end - 1] - (sums[..., first - 1] if first else 0))
+
     def enough(first: int, end: int) -> bool:
-        people = has[:, :, first:end].any(axis=2).sum(0)
-        return bool(((people == 0) | (people >= floor)).all())
+        return all(not (people := count_people(side, first, end)) or people >= floor for side in (0, 1))
 
     def cut(first: int, end: int) -> None:
         middle = (first + end) // 2
@@ -154,14 +160,39 @@ def merge_bins(counts: Ints, by_person: Ints, floor: int) -> tuple[Ints, list[tu
             cut(first, middle)
             cut(middle, end)
             return
-        part = counts[:, first * width : end * width]
-        total = int(part.sum())
-        mean = round(float(part.sum(0) @ np.arange(part.shape[1])) / total) if total else part.shape[1] // 2
-        merged[:, first * width + mean] = part.sum(1)
-        stretches.append((first * width, end * width))
+        start, stop = first * width, end * width
+        inside = total(running, start, stop)
+        examples = int(inside.sum())
+        middle = (stop - start) // 2
+        mean = round((int(total(placed, start, stop)) - start * examples) / examples) if examples else middle
+        merged[:, start + mean] = inside
+        stretches.append((start, stop))
 
     cut(0, coarse)
     return merged, stretches
+
+
+def count_in_stretches(has: npt.NDArray[np.bool_]) -> Callable[[int, int, int], int]:
+    """Return a function `(side, first, end)` that counts the people with examples in a stretch of bins.
+
+    Args:
+        has: who has examples where, `(people, sides, bins)`.
+    """
+    if (has.sum((1, 2)) <= 1).all():  # nobody is in two bins: sums over bins are numbers of people
+        below = np.concatenate([np.zeros((has.shape[1], 1), np.int64), np.cumsum(has.sum(0), axis=1)], axis=1).tolist()
+        return lambda side, first, end: int(below[side][end] - below[side][first])
+    # people as bits of integers: whoever is in a stretch is in the union of its bins
+    packed = np.packbits(has, axis=0).transpose(1, 2, 0)
+    bits = [[int.from_bytes(each.tobytes(), "little") for each in side] for side in packed]
+
+    @cache
+    def unite(side: int, first: int, end: int) -> int:
+        if end - first == 1:
+            return bits[side][first]
+        middle = (first + end) // 2
+        return unite(side, first, middle) | unite(side, middle, end)
+
+    return lambda side, first, end: unite(side, first, end).bit_count()
 
 
 def merge_gain(gain: Floats, stretches: Sequence[tuple[int, int]]) -> Floats:

@@ -24,6 +24,7 @@ from common.task import Task
 
 SAME = 1e-5
 """Largest difference between weights drawn from the same seed on different processors."""
+SUFFIX = ".safetensors"
 MAX_RUNS = 20
 """Number of runs whose last update is stored; older runs can no longer be tested."""
 
@@ -59,28 +60,35 @@ def digest_weights(weights: Weights) -> str:
 
 
 def get_update_path(register: Register, run: str) -> Path:
-    """Return the file of a run's last update."""
-    return register.path.with_name("updates") / f"{run}.safetensors"
+    """Return the file of a run's last update; one that does not exist where there is none."""
+    folder = register.path.with_name("updates")
+    return max(folder.glob(f"{run}.*{SUFFIX}"), default=folder / f"{run}.{0:09d}{SUFFIX}")
 
 
 def keep_update(register: Register, run: str, sent: Weights, update: Weights, *, bounded: bool = True) -> None:
     """Store the weights that this hospital received and its update of them, for the check of the next weights.
 
+    A new file is written and the run's earlier one removed: to replace a file takes many times as long, because file
+    systems then write its content to the disk at once.
+
     `bounded`: false where the update is no model, as at privacy.level=hospital, so that no distance is measured.
     """
     from safetensors.numpy import save
 
-    path = get_update_path(register, run)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    longest = max(read_longest(path), measure_distance(update, sent))
+    before = get_update_path(register, run)
+    before.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    longest = max(read_longest(before), measure_distance(update, sent))
     # layers that stay here are not in the update: what the server sends for them may not move at all
     arrays = {f"sent/{name}": np.asarray(value, order="C") for name, value in sent.items()}
     arrays |= {f"update/{name}": np.asarray(value, order="C") for name, value in update.items()}
     arrays["longest"] = np.asarray(longest if bounded else np.inf)
-    files.write_bytes(path, save(arrays))
-    old = sorted(path.parent.glob("*.safetensors"), key=lambda item: item.stat().st_mtime)
-    for item in old[:-MAX_RUNS]:
-        item.unlink(missing_ok=True)
+    number = int(before.name.split(".")[-2]) + 1
+    files.write_bytes(before.with_name(f"{run}.{number:09d}{SUFFIX}"), save(arrays))
+    before.unlink(missing_ok=True)
+    kept = list(before.parent.glob(f"*{SUFFIX}"))
+    if len(kept) > MAX_RUNS:
+        for item in sorted(kept, key=lambda item: item.stat().st_mtime)[:-MAX_RUNS]:
+            item.unlink(missing_ok=True)
 
 
 def check_later_weights(policy: SitePolicy, register: Register, run: str, weights: Weights) -> None:

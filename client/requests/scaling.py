@@ -7,7 +7,8 @@ import hashlib
 import numpy as np
 
 from client.gate.plausible_scaling import check_base_scaling
-from client.gate.register import TOO_FEW, draw_error, open_register
+from client.gate.register import TOO_FEW, open_register
+from client.gate.register_file import draw_error
 from client.gate.tables import BinNoise, merge_rank_bins
 from client.input_scaling import compute_input_histogram, compute_input_moments
 from client.privacy.checks import check_private_training
@@ -70,9 +71,7 @@ def bin_errors(context: SiteContext, train: Cohort, base: Scaling) -> BinNoise:
     width = train.features.shape[1]
     position = rank_bins(train.features, base.centre[:width], base.spread[:width])
     position[np.isnan(train.features)] = -1
-    register = open_register(context)
-    with register.open() as connection:
-        secret = register.secret(connection)
+    secret = open_register(context).read_secret()
 
     def error(column: int, first: int, end: int) -> int:
         if column >= width:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from client.gate.admission import list_people
 from client.requests import handle
 from client.site import Site, load_site
 from client.site_context import SiteContext
@@ -316,14 +315,14 @@ def attack_trained_people(coordinator: Coordinator, whole: Site) -> AttackResult
     settings = {"evaluation__bins": coordinator.context.policy.max_bins, "evaluation__bootstrap": 0}
     first = coordinator.set(seed=1, model={"name": "logreg"}, **settings)
     train_here(coordinator, whole, first)
-    trained = set(list_people(load_site(coordinator.context, first).train))
+    trained = set(load_site(coordinator.context, first).train.people_names)
     crossed = 0
     for seed in range(2, 8):
         second = coordinator.set(seed=seed, sites__test=0.99, model={"name": "logreg"}, **settings)
         run, weights = train_here(coordinator, whole, second), build_weights(second, whole)
         reply = coordinator.ask(FinalTestRequest(second, round=1, weights=weights, run_id=run))
         if isinstance(reply, FinalTestReply):
-            crossed = max(crossed, len(trained & set(list_people(load_site(coordinator.context, second).test))))
+            crossed = max(crossed, len(trained & set(load_site(coordinator.context, second).test.people_names)))
     return coordinator.result("people who trained, tested with another seed", crossed, len(trained))
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.gate.register import Register, count_difference, unpack_people
+from client.gate.register import Register
+from client.gate.register_file import open_register_file, release_register_file, unpack_people
 from common.errors import DataError, SiteError
 
 
@@ -51,14 +52,48 @@ def test_a_swap_of_few_people_is_a_difference_too(register: Register) -> None:
 
 
 def test_differences_are_counted_as_sets_would(register: Register) -> None:
-    register.release("heart", "a", [people(0, 3), people(5, 30), people(2, 9)], 1, "a")
-    with register.open() as connection:
-        stored = [unpack_people(row[0]) for row in connection.execute("SELECT people FROM releases")]
-    sizes = sorted(int(bits.sum()) for bits in stored)
-    assert sizes == [3, 7, 25]
-    by_size = {int(bits.sum()): bits for bits in stored}
-    assert count_difference(by_size[3], by_size[7]) == len(set(people(0, 3)) ^ set(people(2, 9)))
-    assert count_difference(by_size[25], by_size[7]) == len(set(people(5, 30)) ^ set(people(2, 9)))
+    groups = [people(0, 3), people(5, 30), people(2, 9)]
+    register.release("heart", "a", groups, 1, "a")
+    with open_register_file(register.path, "north") as file:
+        stored = file.read_releases("heart", "a")
+        for one, mine in zip(stored, groups, strict=True):
+            assert int(unpack_people(one.content).sum()) == one.size == len(mine)
+            for other, theirs in zip(stored, groups, strict=True):
+                assert one.count_difference(other) == len(set(mine) ^ set(theirs))
+
+
+def test_what_is_held_in_memory_is_what_stands_in_the_file(register: Register) -> None:
+    """Another process writes, the file is replaced, a transaction fails: the next answer goes by the file."""
+    rng = np.random.default_rng(0)
+    fresh = Register(register.path.parent / "other" / "register.sqlite", "north")
+
+    def ask(number: int) -> list[int]:
+        return sizes(register, np.flatnonzero(rng.random(40) < 0.4).tolist(), list(range(number)))
+
+    for number in range(5, 40, 5):
+        expected = ask(number)
+        with sqlite3.connect(register.path) as other:  # as another process would
+            other.execute("INSERT INTO questions VALUES ('x', 'a test', ?, 0)", (str(number),))
+        other.close()
+        assert sizes(register, list(range(number))) == expected[1:]
+        release_register_file()
+        assert sizes(register, list(range(number))) == expected[1:]
+    with pytest.raises(RuntimeError), register.open():
+        before = sizes(register, list(range(0, 40, 2)), kind="other cells")
+        raise RuntimeError
+    assert before == [20]
+    assert sizes(register, list(range(2, 40, 2)), kind="other cells") == [19]  # 20 was never answered
+    fresh.ask("a", "a test", "1", 1, None)
+    fresh.path.unlink()
+    fresh.ask("b", "a test", "1", 1, None)
+    assert fresh.summary()["questions"] == {"a test": 1}
+
+
+def test_a_transaction_inside_of_another_is_a_part_of_it(register: Register) -> None:
+    with pytest.raises(SiteError), register.open():
+        register.ask("a", "a test", "1", 1, None)
+        register.ask("a", "a test", "2", 1, None)
+    assert register.summary()["questions"] == {}
 
 
 def test_the_file_holds_no_name_and_is_the_owners_alone(register: Register) -> None:

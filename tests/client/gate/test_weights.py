@@ -86,6 +86,13 @@ def test_a_run_that_this_hospital_did_not_train_in_is_refused(register: Register
         check_later_weights(SitePolicy(), register, RUN, {"w": np.zeros(4)})
 
 
+def test_only_the_last_update_of_a_run_is_kept(register: Register) -> None:
+    for number in range(12):
+        keep_update(register, RUN, {"w": np.zeros(1, np.float32)}, {"w": np.full(1, number, np.float32)})
+        check_later_weights(SitePolicy(max_weight_distance=1e-3), register, RUN, {"w": np.full(1, number, np.float32)})
+    assert len(list(get_update_path(register, RUN).parent.iterdir())) == 1
+
+
 def test_only_the_last_runs_are_kept(register: Register) -> None:
     for number in range(MAX_RUNS + 3):
         keep_update(register, f"{number:032x}", {}, {"w": np.zeros(1, np.float32)})

@@ -12,7 +12,6 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from client import requests
-from client.gate.admission import list_people
 from client.gate.explain import REPLY_RISKS
 from client.gate.guarded_settings import GUARDED_SETTINGS
 from client.policy import SIMULATION_POLICY, SitePolicy
@@ -113,10 +112,10 @@ def test_the_register_counts_people_by_split(state: Path) -> None:
 
 
 def test_a_split_is_redrawn_only_on_purpose(state: Path, data: Path) -> None:
-    def validation_people() -> list[str]:  # who is tested is published
+    def validation_people() -> tuple[str, ...]:  # who is tested is published
         read_site.cache_clear()
         context = SiteContext(SitePolicy(), site="north", data=data, state=state / "runs")
-        return list_people(load_site(context, load_config(CONFIG, list(SETTINGS))).validation)
+        return load_site(context, load_config(CONFIG, list(SETTINGS))).validation.people_names
 
     arguments = ("site", "redraw", "--site", "north", "--state", state, "--dataset", "heart_disease")
     before = validation_people()
