@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import secrets
+from functools import lru_cache
 
 from client.gate.approvals import check_approval
 from client.gate.bounded_numbers import check_numbers, check_overflows
@@ -29,6 +30,8 @@ from common.requests import (
     TrainRequest,
     ValidateRequest,
 )
+from common.sections.training import ModelConfig
+from common.task import Task
 from sites.cohort import Cohort
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
@@ -156,16 +159,22 @@ def check_layers(policy: SitePolicy, site: Site, request: TrainRequest) -> None:
     Raises:
         SiteError: says which models can be.
     """
-    from client.gate.unit_support import is_measurable
-    from common import models
-
     if request.config.privacy.on or policy.min_unit_patients <= 1 or allows(policy, UNMEASURED):
         return
-    if not is_measurable(models.build_model(site.task, request.config.model, seed=0)):
+    if not _has_measurable_layers(site.task, request.config.model.model_dump_json()):
         raise SiteError(
             f"policy: model {request.config.model.name} has layers in which one person's part cannot be measured: "
             f"train it with privacy.epsilon, or the hospital allows it (allowed_settings: {UNMEASURED})"
         )
+
+
+@lru_cache(maxsize=64)
+def _has_measurable_layers(task: Task, wanted: str) -> bool:
+    """Return whether single people's parts can be measured in a model; building it takes longer than all checks."""
+    from client.gate.unit_support import is_measurable
+    from common import models
+
+    return is_measurable(models.build_model(task, ModelConfig.model_validate_json(wanted), seed=0))
 
 
 def check_state(register: Register, request: ModelRequest) -> None:

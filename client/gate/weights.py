@@ -76,7 +76,9 @@ def keep_update(register: Register, run: str, sent: Weights, update: Weights, *,
     from safetensors.numpy import save
 
     before = get_update_path(register, run)
-    before.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not before.exists():
+        before.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _forget_old_runs(before.parent)
     longest = max(read_longest(before), measure_distance(update, sent))
     # layers that stay here are not in the update: what the server sends for them may not move at all
     arrays = {f"sent/{name}": np.asarray(value, order="C") for name, value in sent.items()}
@@ -85,10 +87,13 @@ def keep_update(register: Register, run: str, sent: Weights, update: Weights, *,
     number = int(before.name.split(".")[-2]) + 1
     files.write_bytes(before.with_name(f"{run}.{number:09d}{SUFFIX}"), save(arrays))
     before.unlink(missing_ok=True)
-    kept = list(before.parent.glob(f"*{SUFFIX}"))
-    if len(kept) > MAX_RUNS:
-        for item in sorted(kept, key=lambda item: item.stat().st_mtime)[:-MAX_RUNS]:
-            item.unlink(missing_ok=True)
+
+
+def _forget_old_runs(folder: Path) -> None:
+    """Remove the updates of all runs but the last, so that there is room for one more."""
+    kept = sorted(folder.glob(f"*{SUFFIX}"), key=lambda item: item.stat().st_mtime)
+    for item in kept[: max(0, len(kept) - MAX_RUNS + 1)]:
+        item.unlink(missing_ok=True)
 
 
 def check_later_weights(policy: SitePolicy, register: Register, run: str, weights: Weights) -> None:

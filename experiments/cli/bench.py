@@ -75,3 +75,16 @@ def bench_federation(
         raise ConfigError(f"no workload {unknown[0]}: choose from {', '.join(WORKLOADS)}")
     measured = benchmark_federation(names, rounds, turns)
     typer.echo(json.dumps(measured, indent=1) if as_json else render_federation_table(measured))
+
+
+@app.command("gate")
+def bench_gate(
+    people: Annotated[int, typer.Option(min=100, help="People of the SYNTHETIC hospital.")] = 1000,
+    turns: Annotated[int, typer.Option(min=1, help="Messages of each kind that are timed.")] = 30,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure what the checks of a hospital's gate cost for each kind of message."""
+    from experiments.bench.gate import measure_gate, render_gate_table
+
+    measured = measure_gate(people, turns)
+    typer.echo(json.dumps(measured, indent=1) if as_json else render_gate_table(measured))
