@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Generic
+from typing import Generic
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -15,6 +15,7 @@ from common.errors import ProtocolError
 from common.messages import read_reply_site, unpack_error, unpack_reply
 from common.reply_arrays import SomeReply
 from common.requests import RequestKind
+from server.delegating_grid import DelegatingGrid
 from server.events import Listener, ReplyEvent
 
 OFFLINE_GRACE = 20.0
@@ -25,40 +26,21 @@ PAUSE_SHARE = 0.15
 """The longest pause as a share of the time since the last reply, so that waiting loses the same share of any time."""
 
 
-class NodeSubsetGrid(Grid):
-    """A grid that shows a strategy only some nodes, in the order of their sites' names."""
+class NodeSubsetGrid(DelegatingGrid):
+    """A grid that shows a strategy only some nodes, in the order of their sites' names.
+
+    Args:
+        grid: the whole grid.
+        nodes: the nodes to show.
+    """
 
     def __init__(self, grid: Grid, nodes: Sequence[int]) -> None:
-        self._grid, self._nodes = grid, list(nodes)
-
-    def set_run(self, run: Any) -> None:
-        """Pass the call on to the whole grid."""
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Any:
-        """Pass the call on to the whole grid."""
-        return self._grid.run
-
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        """Pass the call on to the whole grid."""
-        return self._grid.create_message(*args, **kwargs)
+        super().__init__(grid)
+        self._nodes = list(nodes)
 
     def get_node_ids(self) -> list[int]:
         """Return the chosen nodes."""
         return list(self._nodes)
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Pass the call on to the whole grid."""
-        return self._grid.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Pass the call on to the whole grid."""
-        return self._grid.pull_messages(message_ids)
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Pass the call on to the whole grid."""
-        return self._grid.send_and_receive(messages, timeout=timeout)
 
 
 @dataclass(frozen=True)

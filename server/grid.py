@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import copy
 from functools import partial
-from typing import Any
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -17,6 +16,7 @@ from flwr.superlink.grid import HttpGrid, http_grid
 
 from common.errors import ProtocolError
 from common.packed_messages import is_packed, pack_content, unpack_content
+from server.delegating_grid import DelegatingGrid
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between two looks for a part of a reply that has not arrived."""
@@ -24,7 +24,7 @@ PARTS_SECONDS = 120.0
 """Most seconds to wait for the parts of one reply; what is missing then counts as an error of the site's."""
 
 
-class PackingGrid(Grid):
+class PackingGrid(DelegatingGrid):
     """A grid that packs what it sends and unpacks what it receives.
 
     Args:
@@ -33,26 +33,6 @@ class PackingGrid(Grid):
 
     first_pause = 0.15
     """Seconds between two looks for replies, each of which takes the SuperLink about 10 ms of a core."""
-
-    def __init__(self, grid: Grid) -> None:
-        self._grid = grid
-
-    def set_run(self, run: Any) -> None:
-        """Pass on."""
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Any:
-        """Pass on."""
-        return self._grid.run
-
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        """Pass on."""
-        return self._grid.create_message(*args, **kwargs)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Pass on."""
-        return self._grid.get_node_ids()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages, all in one call; return their ids, empty where one was not taken."""

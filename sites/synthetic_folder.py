@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,8 @@ MARKER = "SYNTHETIC"
 COMMENT = "SYNTHETIC: simulated by wardround, not a patient"
 
 
-@contextmanager
-def build_folder(folder: Path, sentence: str) -> Iterator[Path | None]:
-    """Yield a folder to fill, renamed to `folder` at the end; None if `folder` holds the same data already.
+def build_folder(folder: Path, sentence: str) -> AbstractContextManager[Path | None]:
+    """Yield a folder to fill, as `fill_folder` does, with the usual marker.
 
     Args:
         folder: its final path.
@@ -27,8 +26,23 @@ def build_folder(folder: Path, sentence: str) -> Iterator[Path | None]:
     Raises:
         DataError: `folder` holds other data.
     """
-    marker = f"{COMMENT}: {sentence}\n"
-    if _is_complete(folder, marker):
+    return fill_folder(folder, f"{COMMENT}: {sentence}\n")
+
+
+@contextmanager
+def fill_folder(folder: Path, content: str, marker: str = MARKER) -> Iterator[Path | None]:
+    """Yield a folder to fill, renamed to `folder` at the end; None if `folder` holds the same data already.
+
+    Args:
+        folder: its final path.
+        content: the marker's content, which is equal for the same data only.
+        marker: name of the marker's file.
+
+    Raises:
+        DataError: `folder` holds other data.
+    """
+    path = folder / marker
+    if _is_complete(path, content):
         yield None
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -36,12 +50,12 @@ def build_folder(folder: Path, sentence: str) -> Iterator[Path | None]:
         build = Path(scratch) / "build"
         build.mkdir()
         yield build
-        (build / MARKER).write_text(marker)
+        (build / marker).write_text(content, encoding="utf-8")
         try:
             build.rename(folder)
         except OSError:
             # Another process may have finished first with the same data; else `_is_complete` raises.
-            if not _is_complete(folder, marker):
+            if not _is_complete(path, content):
                 raise
 
 
@@ -87,10 +101,10 @@ def write_recording(
         np.ascontiguousarray(digital[:, columns]).tofile(stem.with_name(file))
 
 
-def _is_complete(folder: Path, marker: str) -> bool:
+def _is_complete(marker: Path, content: str) -> bool:
+    folder = marker.parent
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
-    path = folder / MARKER
-    if path.is_file() and path.read_text() == marker:
+    if marker.is_file() and marker.read_text(encoding="utf-8") == content:
         return True
-    raise DataError(f"{folder}: holds other data than was asked for; remove it or name another folder")
+    raise DataError(f"{folder}: holds other data than requested; remove it or name another folder")

@@ -8,7 +8,8 @@ A plug-in defines `CARD` (what the data are, as a `DataCard`), `Options` (the se
 
 and, where they apply,
 
-    default_folder(options, store, seed)  a folder of generated data, for a run without `data.path`
+    default_folder(options, store, seed)  a folder of generated data, for a run without `data.path`; if the options have
+                                          a field `simulated`, it is called only where that is true
     bounds(options)                       public value ranges of inputs, for sums with privacy noise; the data set reads
                                           cells outside a plausible range as missing, and counts them
     unlabelled_rows(source)               rows for `wardround score` that need no label
@@ -35,6 +36,7 @@ from common.settings import validate_settings
 from common.task import Task
 from sites import cache, splits
 from sites.cohort import Cohort, DataCard, Patient
+from sites.download.catalogue import find_download
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -137,22 +139,19 @@ def open_source(run: RunConfig, folder: Path | None) -> Source:
     if folder is None:
         if run.data.path is not None:
             folder = Path(run.data.path)
-        elif hasattr(module, "default_folder"):
+        elif hasattr(module, "default_folder") and getattr(options, "simulated", True):
             folder = module.default_folder(options, store, run.seed)
         else:
-            raise ConfigError(f"data.path: {_name_the_folder(run.data.dataset, run.data.dataset)}")
+            raise _missing_folder_error(run.data.dataset, hasattr(module, "default_folder"))
     return Source(module, options, folder, store / run.data.dataset)
 
 
-def no_data_folder(name: str, example: str) -> ConfigError:
-    """Return the error of a run that neither names a data folder nor asks for generated data."""
-    return ConfigError(
-        f"data.path: {_name_the_folder(name, example)}, or data.options.simulated=true for SYNTHETIC data"
-    )
-
-
-def _name_the_folder(name: str, example: str) -> str:
-    return f"name the folder of {name} on this machine, as in --set data.path=data/{example}"
+def _missing_folder_error(name: str, generated: bool) -> ConfigError:
+    """Return the error of a run that names no data folder; `generated`: it could have asked for generated data."""
+    download = find_download(name)
+    folder = download.folder if download else Path("data") / name
+    text = f"data.path: name the folder of {name} on this machine, as in --set data.path={folder}"
+    return ConfigError(text + (", or data.options.simulated=true for SYNTHETIC data" if generated else ""))
 
 
 def assign_hospitals(source: Source, run: RunConfig) -> tuple[dict[str, tuple[str, ...]], list[Patient], int]:

@@ -24,7 +24,6 @@ from common.errors import DataError
 from common.settings import Section
 from common.task import Task
 from sites.cohort import Cohort, DataCard, Patient
-from sites.datasets import no_data_folder
 from sites.datasets.eicu import features, hourly, public_ranges
 from sites.datasets.eicu.hospitals import SiteAssignment, assign_sites
 from sites.datasets.eicu.stays import Stays, load_stays
@@ -116,13 +115,7 @@ def bounds(options: Options) -> dict[str, tuple[float, float]]:
 
 
 def default_folder(options: Options, store: Path, seed: int) -> Path:
-    """Return the folder of the generated hospitals, generating them first if needed.
-
-    Raises:
-        ConfigError: the run neither names a folder nor asks for generated data.
-    """
-    if not options.simulated:
-        raise no_data_folder(CARD.name, "eicu-crd-demo")
+    """Return the folder of the generated hospitals, generating them first if needed."""
     from sites.datasets.eicu import simulate
 
     folder = store / f"eicu-{options.hospitals}x{options.stays}-seed{seed}-v{simulate.VERSION}"

@@ -9,7 +9,6 @@ what they measure. The parameters are our own, near the demo's; a model's perfor
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from common.errors import DataError
 from common.seeds import rng_for
 from sites.datasets.eicu import simulated_values as parameters
 from sites.datasets.eicu.hourly import CHANNELS, HOURS
-from sites.datasets.eicu.stays import MARKER
+from sites.synthetic_folder import MARKER, fill_folder
 
 Floats = npt.NDArray[np.float64]
 
@@ -56,14 +54,13 @@ def generate(folder: Path, *, hospitals: int = 8, stays: int = 150, seed: int = 
         DataError: the folder holds anything else.
     """
     marker = json.dumps({"what": COMMENT, "version": VERSION, "hospitals": hospitals, "stays": stays, "seed": seed})
-    if _already_there(folder, marker):
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    drawn = [_draw_stays(index, stays, seed) for index in range(hospitals)]
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        build = Path(scratch) / "build"
+    marker += "\n"
+    with fill_folder(folder, marker) as build:
+        if build is None:
+            return
+        drawn = [_draw_stays(index, stays, seed) for index in range(hospitals)]
         tables, hourly = build / "eicu-crd-demo", build / "yaib-demo" / "eicu_demo"
-        tables.mkdir(parents=True)
+        tables.mkdir()
         hourly.mkdir(parents=True)
         _write_table(tables, "hospital", _hospital_table(hospitals))
         _write_table(tables, "patient", pd.concat([_patient_table(item, seed) for item in drawn], ignore_index=True))
@@ -73,28 +70,13 @@ def generate(folder: Path, *, hospitals: int = 8, stays: int = 150, seed: int = 
         hours = [_hourly_tables(item, seed) for item in drawn]
         for name, parts in zip(("dyn", "sta", "outc"), zip(*hours, strict=True), strict=True):
             pd.concat(parts, ignore_index=True).to_parquet(hourly / f"{name}.parquet", index=False)
-        for path in (build, tables, hourly):
-            (path / MARKER).write_text(marker + "\n", encoding="utf-8")
-        try:
-            build.rename(folder)
-        except OSError:
-            # Another process may have finished first: with the same data, or `_already_there` raises.
-            if not _already_there(folder, marker):
-                raise
+        for path in (tables, hourly):
+            (path / MARKER).write_text(marker, encoding="utf-8")
 
 
 def draw_hourly_cohort(index: int, stays: int, seed: int) -> dict[str, pd.DataFrame]:
     """Return the tables `dyn`, `sta` and `outc` of one hospital of about `stays` stays."""
     return dict(zip(("dyn", "sta", "outc"), _hourly_tables(_draw_stays(index, stays, seed), seed), strict=True))
-
-
-def _already_there(folder: Path, marker: str) -> bool:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    path = folder / MARKER
-    if path.is_file() and path.read_text(encoding="utf-8").strip() == marker:
-        return True
-    raise DataError(f"{folder}: holds other data than requested; remove it or name another folder")
 
 
 def _write_table(folder: Path, name: str, table: pd.DataFrame) -> None:

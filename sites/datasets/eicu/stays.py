@@ -13,12 +13,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from common.errors import DataError
-from sites import cache
+from sites import cache, synthetic_folder
 from sites.datasets.eicu import features as eicu_features
 from sites.datasets.eicu import hourly, tables, units
 
 VERSION = 3
-MARKER = "SYNTHETIC"
 REGION_UNKNOWN = "region-unknown"
 NO_APACHE = "stays without APACHE variables of the first day"
 NO_OUTCOME = "stays whose outcome is not known"
@@ -102,7 +101,7 @@ def load_stays(folder: Path, options: StayOptions, store: Path, *, labelled: boo
         paths += hourly.cohort_files(hourly.find_cohort_folder(folder), labelled)
     else:
         settings |= {"encoding": options.encoding, "diagnosis": options.diagnosis, "columns": options.columns}
-    synthetic = any((path / MARKER).is_file() for path in (folder, home))
+    synthetic = any(map(synthetic_folder.is_marked, (folder, home)))
     settings["synthetic"] = synthetic
     try:
         key = cache.content_key(paths, settings)

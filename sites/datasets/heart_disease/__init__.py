@@ -31,7 +31,6 @@ from common.settings import Section
 from common.task import Task
 from sites import cache, synthetic_folder
 from sites.cohort import Cohort, DataCard, Patient
-from sites.datasets import no_data_folder
 from sites.datasets.heart_disease import simulate
 from sites.datasets.heart_disease.rows import (
     COLUMNS,
@@ -100,13 +99,7 @@ class Options(Section):
 
 
 def default_folder(options: Options, store: Path, seed: int) -> Path:
-    """Return the folder of generated hospitals, generating them first if needed.
-
-    Raises:
-        ConfigError: the run neither names a folder nor asks for generated data.
-    """
-    if not options.simulated:
-        raise no_data_folder(CARD.name, "heart-disease")
+    """Return the folder of generated hospitals, generating them first if needed."""
     name = f"{options.hospitals}x{options.patients}-seed{seed}-v{simulate.VERSION}"
     folder = store / f"heart_disease-{name}"
     simulate.generate(folder, hospitals=options.hospitals, patients=options.patients, seed=seed)

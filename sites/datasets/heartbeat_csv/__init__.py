@@ -27,7 +27,6 @@ from common.settings import Section
 from common.task import Task
 from sites import cache, synthetic_folder
 from sites.cohort import Cohort, DataCard, Patient
-from sites.datasets import no_data_folder
 from sites.datasets.heartbeat_csv import simulate
 from sites.ecg import beat_reader, beats
 
@@ -79,13 +78,7 @@ def task(options: Options) -> Task:
 
 
 def default_folder(options: Options, store: Path, seed: int) -> Path:
-    """Return the folder of generated files, writing them first if needed.
-
-    Raises:
-        ConfigError: the run neither names a folder nor asks for generated data.
-    """
-    if not options.simulated:
-        raise no_data_folder(CARD.name, "heartbeat")
+    """Return the folder of generated files, writing them first if needed."""
     folder = store / f"heartbeat-{options.set}-{options.patients}-seed{seed}-v{simulate.VERSION}"
     simulate.generate(folder, which=options.set, patients=options.patients, seed=seed)
     return folder

@@ -28,7 +28,6 @@ from common.settings import Section
 from common.task import Task
 from sites import cache, synthetic_folder
 from sites.cohort import Cohort, DataCard, Patient
-from sites.datasets import no_data_folder
 from sites.datasets.ptbdb import recordings as ptbdb_records
 from sites.datasets.ptbdb import simulate
 from sites.datasets.ptbdb.recordings import STRIP_BAND, STRIP_SECONDS, parse_summary
@@ -105,13 +104,7 @@ def strip_band(options: Options) -> tuple[float, float]:
 
 
 def default_folder(options: Options, store: Path, seed: int) -> Path:
-    """Return the folder of generated people, generating them first if needed.
-
-    Raises:
-        ConfigError: the run neither names a folder nor asks for generated data.
-    """
-    if not options.simulated:
-        raise no_data_folder(CARD.name, "ptbdb")
+    """Return the folder of generated people, generating them first if needed."""
     name = f"{options.patients}x{options.seconds:g}s-seed{seed}-v{simulate.VERSION}"
     folder = store / f"ptbdb-{name}"
     simulate.generate(folder, patients=options.patients, seconds=options.seconds, seed=seed)

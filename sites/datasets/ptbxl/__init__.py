@@ -28,7 +28,6 @@ from common.settings import Section
 from common.task import Task
 from sites import synthetic_folder
 from sites.cohort import Cohort, DataCard, Patient
-from sites.datasets import no_data_folder
 from sites.datasets.ptbxl import metadata, simulate
 from sites.datasets.ptbxl.recordings import BAND, LEFT_OUT, SECONDS, PreparedView, expand_spans, load_parts
 from sites.ecg import beat_reader
@@ -142,13 +141,7 @@ def strip_band(options: Options) -> tuple[float, float] | None:
 
 
 def default_folder(options: Options, store: Path, seed: int) -> Path:
-    """Return the folder of generated people, generating them first if needed.
-
-    Raises:
-        ConfigError: the run neither names a folder nor asks for generated data.
-    """
-    if not options.simulated:
-        raise no_data_folder(CARD.name, "ptb-xl")
+    """Return the folder of generated people, generating them first if needed."""
     folder = store / f"ptbxl-{options.patients}-{options.rate}Hz-seed{seed}-v{simulate.VERSION}"
     simulate.generate(folder, patients=options.patients, rate=options.rate, seed=seed)
     return folder

@@ -30,7 +30,6 @@ from common.settings import Section
 from common.task import Task
 from sites import memory_map
 from sites.cohort import Cohort, DataCard, Patient, Windows
-from sites.datasets import no_data_folder
 from sites.datasets.sepsis import features as sepsis_features
 from sites.datasets.sepsis import hospitals, public_ranges, simulate, utility
 from sites.datasets.sepsis.columns import AGE, GENDER, N_MEASURED
@@ -114,13 +113,7 @@ def _channels(options: Options) -> tuple[str, ...]:
 
 
 def default_folder(options: Options, store: Path, seed: int) -> Path:
-    """Return the folder of the generated hospitals, generating them first if needed.
-
-    Raises:
-        ConfigError: the run neither names a folder nor asks for generated data.
-    """
-    if not options.simulated:
-        raise no_data_folder(CARD.name, "challenge-2019")
+    """Return the folder of the generated hospitals, generating them first if needed."""
     folder = store / f"sepsis-{options.patients}-seed{seed}-v{simulate.VERSION}"
     simulate.generate(folder, patients=options.patients, seed=seed)
     return folder

@@ -25,7 +25,7 @@ from common.settings import Section
 from common.task import Task
 from sites import cache, synthetic_folder
 from sites.cohort import Cohort, DataCard, Patient
-from sites.datasets import eicu, no_data_folder
+from sites.datasets import eicu
 from sites.datasets.eicu import hourly, public_ranges
 from sites.datasets.yaib import simulate
 from sites.unlabelled_rows import ALL_MISSING, Exclusion, ScorableRows, unlabelled_cohort
@@ -71,13 +71,7 @@ def bounds(options: Options) -> dict[str, tuple[float, float]]:
 
 
 def default_folder(options: Options, store: Path, seed: int) -> Path:
-    """Return the folder of the generated hospitals, generating them first if needed.
-
-    Raises:
-        ConfigError: the run neither names a folder nor asks for generated data.
-    """
-    if not options.simulated:
-        raise no_data_folder(CARD.name, "yaib-demo")
+    """Return the folder of the generated hospitals, generating them first if needed."""
     folder = store / f"yaib-{options.hospitals}x{options.stays}-seed{seed}-v{simulate.VERSION}"
     simulate.generate(folder, hospitals=options.hospitals, stays=options.stays, seed=seed)
     return folder

@@ -11,7 +11,6 @@ ectopic beats of our own design). Its performance says nothing about patients.
 from __future__ import annotations
 
 import json
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,12 +24,12 @@ from common.seeds import rng_for
 from sites.ecg.simulate.patients import Patient, draw_patients
 from sites.ecg.simulate.profiles import HospitalProfile, default_profiles
 from sites.ecg.simulate.waveforms import simulate_noise, simulate_rhythm, simulate_waves
+from sites.synthetic_folder import COMMENT, fill_folder
 
 __all__ = ["MARKER", "HospitalProfile", "default_profiles", "generate"]
 
 VERSION = 1
 MARKER = "SYNTHETIC.json"
-COMMENT = "SYNTHETIC: simulated by wardround, not a patient"
 
 
 @contextmanager
@@ -73,17 +72,14 @@ def generate(
     names = [profile.name for profile in profiles]
     if not names or len(set(names)) < len(names) or not 0.1 <= minutes <= 24 * 60:
         raise ConfigError(f"cannot simulate {minutes} minutes at {names}: give 0.1 minutes or more, distinct names")
-    marker = _marker(profiles, minutes, seed)
-    if _is_complete(folder, marker):
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
     total = sum(profile.patients for profile in profiles)
     done = 0
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        build = Path(scratch) / "build"
+    with fill_folder(folder, _describe_settings(profiles, minutes, seed), MARKER) as build:
+        if build is None:
+            return
         for profile in profiles:
             home = build / profile.name
-            home.mkdir(parents=True)
+            home.mkdir()
             records = [f"{profile.name}-{number:03d}" for number in range(1, profile.patients + 1)]
             for index, patient in enumerate(draw_patients(profile, seed)):
                 rng = rng_for(seed, "record", profile.name, index)
@@ -92,16 +88,9 @@ def generate(
                 if progress is not None:
                     progress(done, total)
             (home / "RECORDS").write_text("".join(f"{record}\n" for record in records))
-        (build / MARKER).write_text(marker)
-        try:
-            build.rename(folder)
-        except OSError:
-            # Another process may have finished first with the same data; else `_is_complete` raises.
-            if not _is_complete(folder, marker):
-                raise
 
 
-def _marker(profiles: Sequence[HospitalProfile], minutes: float, seed: int) -> str:
+def _describe_settings(profiles: Sequence[HospitalProfile], minutes: float, seed: int) -> str:
     content = {
         "what": COMMENT,
         "version": VERSION,
@@ -110,15 +99,6 @@ def _marker(profiles: Sequence[HospitalProfile], minutes: float, seed: int) -> s
         "profiles": [asdict(profile) for profile in profiles],
     }
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
-
-
-def _is_complete(folder: Path, marker: str) -> bool:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    path = folder / MARKER
-    if path.is_file() and path.read_text() == marker:
-        return True
-    raise DataError(f"{folder}: holds other data than was asked for; remove it or name another folder")
 
 
 def _write_record(

@@ -200,8 +200,10 @@ def test_a_missing_folder_is_named(source: Source, tmp_path: Path) -> None:
 
 def test_what_names_no_data_asks_for_them() -> None:
     for name in sorted(set(GENERATED) & set(datasets.dataset_names())):
-        with pytest.raises(ConfigError, match=rf"data\.path: name the folder of {name}"):
+        with pytest.raises(ConfigError, match=rf"data\.path: name the folder of {name}") as caught:
             datasets.open_source(config.parse_config({"data": {"dataset": name}}), None)
+        options = datasets.plugins.load_plugin("sites.datasets", "CARD", name, "data set").Options
+        assert ("simulated=true for SYNTHETIC data" in str(caught.value)) == ("simulated" in options.model_fields)
 
 
 def test_nothing_to_read_is_an_error_of_ours(source: Source) -> None:

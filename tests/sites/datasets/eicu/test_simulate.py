@@ -9,7 +9,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from common.errors import ConfigError, DataError
+from common.errors import DataError
 from sites.datasets import eicu
 from sites.datasets.eicu import simulate
 from tests.sites.datasets.eicu.eicu_tables import asked, everyone
@@ -28,9 +28,7 @@ def test_generated_hospitals_are_the_same_again_and_say_what_they_are(made: Path
     assert not [path for path in tmp_path.iterdir() if path.name != "again"]
 
 
-def test_without_a_folder_the_hospitals_are_simulated_only_when_asked(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data\.path: name the folder of eicu"):
-        eicu.default_folder(asked(), tmp_path, 1)
+def test_hospitals_are_generated_once_for_the_same_options(tmp_path: Path) -> None:
     folder = eicu.default_folder(asked(simulated=True, hospitals=2, stays=20), tmp_path, 1)
     assert (folder / "SYNTHETIC").is_file()
     assert eicu.default_folder(asked(simulated=True, hospitals=2, stays=20), tmp_path, 1) == folder

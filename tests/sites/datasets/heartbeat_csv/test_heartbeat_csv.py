@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from common import config
-from common.errors import ConfigError
 from common.settings import validate_settings
 from sites import datasets, splits
 from sites.cohort import Cohort
@@ -171,9 +170,7 @@ def test_a_second_reading_parses_nothing_and_a_changed_file_is_parsed(
     assert read_all(tmp_path, tmp_path / "store").y.tolist() == [3, 2, 0]
 
 
-def test_generated_files_must_be_asked_for_and_say_so(made: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data\.options\.simulated=true for SYNTHETIC data"):
-        heartbeat_csv.default_folder(options(), tmp_path, 1)
+def test_generated_files_say_so(made: dict[str, Path]) -> None:
     for folder in made.values():
         assert "SYNTHETIC" in (folder / MARKER).read_text()
         assert sorted(path.suffix for path in folder.iterdir()) == ["", ".csv", ".csv"]

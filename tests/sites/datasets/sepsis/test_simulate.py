@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.errors import ConfigError, DataError
+from common.errors import DataError
 from sites.datasets import sepsis
 from sites.datasets.sepsis import Options, features, simulate
 from sites.datasets.sepsis.columns import LABEL
@@ -62,11 +62,7 @@ def test_a_model_can_learn_from_what_is_generated(tmp_path: Path) -> None:
     assert 0.7 < roc_auc_score(cohort.y[~train], model.predict_proba(scaled[~train])[:, 1]) < 0.95
 
 
-def test_without_a_folder_one_must_ask_for_generated_data(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"^data\.path: name the folder of sepsis .*data\.options\.simulated=true for SYN"
-    ):
-        sepsis.default_folder(Options(), tmp_path, 1)
+def test_another_seed_generates_another_folder(tmp_path: Path) -> None:
     made = sepsis.default_folder(Options(simulated=True, patients=10), tmp_path, 1)
     assert made != sepsis.default_folder(Options(simulated=True, patients=10), tmp_path, 2)
     assert len(sepsis.patients(made, STAYS, tmp_path / "store")) == 20
