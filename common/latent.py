@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from common.arrays import pack_arrays, unpack_arrays
+
 Floats = npt.NDArray[np.float64]
 Arrays = dict[str, npt.NDArray[np.float64]]
 
@@ -80,9 +82,7 @@ class LatentStatistics:
 
     def to_bytes(self) -> bytes:
         """Return the statistics as they cross the wire and are stored in the run's folder."""
-        from safetensors.numpy import save
-
-        return save({"mean": self.mean, "covariance": self.covariance, "error": np.asarray([self.error])})
+        return pack_arrays({"mean": self.mean, "covariance": self.covariance, "error": np.asarray([self.error])})
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> LatentStatistics:
@@ -91,11 +91,7 @@ class LatentStatistics:
         Raises:
             ValueError: the content is something else.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-
-        try:
-            arrays = load(raw)
-            return cls(arrays["mean"], arrays["covariance"], float(arrays["error"][0]))
-        except (SafetensorError, KeyError, IndexError):
-            raise ValueError("the received latent statistics cannot be read") from None
+        arrays = unpack_arrays(raw, ("mean", "covariance", "error"), "latent statistics")
+        if arrays["error"].size != 1:
+            raise ValueError("the received latent statistics cannot be read")
+        return cls(arrays["mean"], arrays["covariance"], float(arrays["error"].item()))

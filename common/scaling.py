@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from common.arrays import pack_arrays, unpack_arrays
+
 Floats = npt.NDArray[np.float64]
 Arrays = dict[str, npt.NDArray[np.float64]]
 
@@ -65,9 +67,7 @@ class Scaling:
 
     def to_bytes(self) -> bytes:
         """Return the scaling as it crosses the wire and is stored in the run's folder."""
-        from safetensors.numpy import save
-
-        return save({"centre": self.centre, "spread": self.spread, "ranks": self.ranks})
+        return pack_arrays({"centre": self.centre, "spread": self.spread, "ranks": self.ranks})
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Scaling:
@@ -76,14 +76,8 @@ class Scaling:
         Raises:
             ValueError: the content is something else.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-
-        try:
-            arrays = load(raw)
-            return cls(arrays["centre"], arrays["spread"], arrays["ranks"])
-        except (SafetensorError, KeyError):
-            raise ValueError("the received scaling cannot be read") from None
+        arrays = unpack_arrays(raw, ("centre", "spread", "ranks"), "scaling")
+        return cls(arrays["centre"], arrays["spread"], arrays["ranks"])
 
 
 def compute_column_moments(values: npt.NDArray[np.float32]) -> Arrays:

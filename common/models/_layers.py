@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import ConfigError
+from common.settings import Section
 from common.task import Task
 
 Inputs = Literal["auto", "features", "signal", "both"]
@@ -119,6 +121,23 @@ class ResidualBlock(nn.Module):
         """Return `(batch, outputs, 1, samples / stride)`."""
         y = torch.relu(self.norm1(self.conv1(x)))
         return torch.relu(self.norm2(self.conv2(y)) + self.skip(x))
+
+
+class TrunkOptions(Section):
+    """Options of the models that start with a `Trunk`."""
+
+    widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        (16, 32, 64), min_length=1, description="channels of each stage; each but the first halves the time axis"
+    )
+    blocks: int = Field(1, ge=1, le=8, description="residual blocks per stage")
+    kernel: int = Field(5, ge=1, le=31, description="convolution kernel, in samples; odd")
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("must be odd, so that a convolution keeps the length of its input")
+        return value
 
 
 class Trunk(nn.Module):

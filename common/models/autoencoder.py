@@ -10,28 +10,22 @@ Values that were not measured are 0 in the input and left out of the error.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from common.models._layers import Noise, Trunk, group_norm, require_signal
+from common.models._layers import Noise, Trunk, TrunkOptions, group_norm, require_signal
 from common.models._reconstruct import Reconstruction, split_missing
-from common.settings import Section
 from common.task import Task
 
 RECONSTRUCTS = True
 
 
-class Options(Section):
+class Options(TrunkOptions):
     """Options of the autoencoder."""
 
-    widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
-        (16, 32, 64), min_length=1, description="channels of each stage; each but the first halves the time axis"
-    )
-    blocks: int = Field(1, ge=1, le=8, description="residual blocks per stage of the encoder")
-    kernel: int = Field(5, ge=1, le=31, description="convolution kernel, in samples; odd")
     latent: int = Field(16, ge=1, le=1024, description="latent values, the bottleneck")
     variational: bool = Field(
         False, description="draw latent values, with a penalty on their divergence from a standard normal distribution"
@@ -47,13 +41,6 @@ class Options(Section):
     )
     features: bool = Field(True, description="reconstruct the features too")
     share: float = Field(0.5, ge=0, le=1, description="weight of the features in the error")
-
-    @field_validator("kernel")
-    @classmethod
-    def _odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError("must be odd, so that a convolution keeps the length of its input")
-        return value
 
 
 class _Grow(nn.Module):

@@ -7,35 +7,20 @@ memory, which is 1.4 to 1.7 times as fast as Conv1d on a CPU.
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from common.models._layers import Dropout, FeatureHead, Trunk, require_signal
-from common.settings import Section
+from common.models._layers import Dropout, FeatureHead, Trunk, TrunkOptions, require_signal
 from common.task import Task
 
 
-class Options(Section):
+class Options(TrunkOptions):
     """Options of the CNN."""
 
-    widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
-        (16, 32, 64), min_length=1, description="channels of each stage; each but the first halves the time axis"
-    )
-    blocks: int = Field(1, ge=1, le=8, description="residual blocks per stage")
-    kernel: int = Field(5, ge=1, le=31, description="convolution kernel, in samples; odd")
     hidden: int = Field(64, ge=4, le=1024, description="units of the hidden layer of the head")
     dropout: float = Field(0.2, ge=0, lt=1, description="share of values set to 0 in training")
     features: bool = Field(True, description="use the features too")
-
-    @field_validator("kernel")
-    @classmethod
-    def _odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError("must be odd, so that a convolution keeps the length of its input")
-        return value
 
 
 class CNN(Trunk):
