@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -49,7 +48,7 @@ def run_federation(
     grid: Grid,
     config: RunConfig,
     out: Path,
-    listen: Callable[[dict[str, Any]], None] | None = None,
+    listen: Callable[[dict[str, object]], None] | None = None,
     read_names: ReadNames = lambda: None,
 ) -> None:
     """Run the federation; the outcome so far is in `out` also when it fails.
@@ -127,7 +126,7 @@ def run_federation(
 
 def describe_outcome(
     federation: Federation, outcome: Outcome, status: str, error: str, seconds: float
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the outcome, JSON-ready."""
     return {
         "status": status,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from common.reports import HandshakeReport, TrainReport
 
@@ -22,11 +22,11 @@ class Event:
 
     name: ClassVar[str]
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, object]:
         """Return the event's JSON keys and values, without its name."""
         raise NotImplementedError
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return its JSON-ready form."""
         return {"event": self.name, **self.fields()}
 
@@ -56,7 +56,7 @@ class ReplyEvent(Event):
     round: int
     sites: int = 0
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, object]:
         """Return the event's JSON keys and values, without its name."""
         about = {
             "site": self.site,
@@ -85,7 +85,7 @@ class WaitingEvent(Event):
     need: int
     approval: tuple[str, ...] = ()
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, object]:
         """Return the event's JSON keys and values, without its name."""
         counts = {"online": self.online, "ready": self.ready, "need": self.need}
         return counts | ({"approval": list(self.approval)} if self.approval else {})
@@ -104,7 +104,7 @@ class HandshakeEvent(Event):
     sites: Mapping[str, HandshakeReport]
     refused: Mapping[str, str]
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, object]:
         """Return the event's JSON keys and values, without its name."""
         return {"sites": {name: report.to_dict() for name, report in self.sites.items()}, "refused": dict(self.refused)}
 
@@ -124,7 +124,7 @@ class StartEvent(Event):
     taken: tuple[str, ...]
     frozen: tuple[str, ...]
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, object]:
         """Return the event's JSON keys and values, without its name."""
         return {"from": self.source, "taken": list(self.taken), "frozen": list(self.frozen)}
 
@@ -150,17 +150,19 @@ class RoundEvent(Event):
     round: int
     rounds: int
     trained: Mapping[str, TrainReport]
-    validated: Mapping[str, Mapping[str, Any]]
+    validated: Mapping[str, Mapping[str, object]]
     lost: Mapping[str, str]
     weights: str
-    validation: Mapping[str, Any] | None
+    validation: Mapping[str, object] | None
     seconds: float
     chosen: int
     metric: str
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, object]:
         """Return the event's JSON keys and values, without its name."""
-        sites: dict[str, dict[str, Any]] = {site: {"train": report.to_dict()} for site, report in self.trained.items()}
+        sites: dict[str, dict[str, object]] = {
+            site: {"train": report.to_dict()} for site, report in self.trained.items()
+        }
         for site, figures in self.validated.items():
             sites.setdefault(site, {})["validation"] = dict(figures)
         line = {
@@ -187,6 +189,6 @@ class DoneEvent(Event):
     status: str
     error: str
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, object]:
         """Return the event's JSON keys and values, without its name."""
         return {"status": self.status, "error": self.error}

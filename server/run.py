@@ -6,7 +6,6 @@ import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
@@ -129,12 +128,12 @@ class Outcome:
     counted: dict[str, list[int]] = field(default_factory=dict)
     suppressed: dict[str, dict[str, int]] = field(default_factory=dict)
     draws: Draws = field(default_factory=dict)
-    start: dict[str, Any] = field(default_factory=dict)
+    start: dict[str, object] = field(default_factory=dict)
     recalibration: dict[str, Recalibration] = field(default_factory=dict)
     explanations: dict[str, Explanation] = field(default_factory=dict)
     latent: bytes = b""
     views: dict[str, LatentViewReport] = field(default_factory=dict)
-    shift: dict[str, Any] = field(default_factory=dict)
+    shift: dict[str, object] = field(default_factory=dict)
     spent: dict[str, dict[str, PrivacySpent]] = field(default_factory=dict)
 
     def state_round(self, site: str, number: int) -> int:

@@ -14,7 +14,7 @@ from common import models
 from common.config import RunConfig
 from common.errors import NotFiniteError, SiteError
 from common.latent import Arrays, LatentStatistics, compute_latent_moments
-from common.models._reconstruct import build_reconstruction_error
+from common.models._reconstruct import as_reconstruction, build_reconstruction_error
 from sites.cohort import Cohort
 
 Floats = npt.NDArray[np.float64]
@@ -78,15 +78,14 @@ class Detector:
         """
         if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
             raise NotFiniteError("the model's output is not usable: a weight is not a finite number")
-        reconstruction_error, device = (
-            build_reconstruction_error(cohort.task),
-            choose_device(self.config.training.device),
-        )
+        reconstruction_error = build_reconstruction_error(cohort.task)
+        device = choose_device(self.config.training.device)
         parts, latent = [], [np.zeros((0, models.count_latent_values(self.model)))]
         with torch.inference_mode():
             for output, *_ in iterate_outputs(self.model, cohort, device):
-                parts.append(reconstruction_error(output).double().cpu().numpy())
-                latent.append(output.latent.double().cpu().numpy())
+                made = as_reconstruction(output)
+                parts.append(reconstruction_error(made).double().cpu().numpy())
+                latent.append(made.latent.double().cpu().numpy())
         errors = np.concatenate(parts) if parts else np.zeros(0)
         largest = np.exp(MAX_LOG_SCORE)
         return np.nan_to_num(errors, nan=largest, posinf=largest), np.concatenate(latent)

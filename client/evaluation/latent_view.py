@@ -16,6 +16,7 @@ from client.policy import SitePolicy
 from client.site import Site
 from client.training.batches import choose_device, iterate_outputs
 from common.latent import LatentStatistics
+from common.models._reconstruct import as_reconstruction
 from common.reports import LatentViewReport, ReconstructedExample
 from sites.cohort import Cohort
 
@@ -81,7 +82,9 @@ def build_reconstruction_examples(
             chosen.append(int(order[at]))
             about.append({"class": name, "which": which, "error": float(f"{errors[order[at]]:.4g}")})
     device = choose_device(detector.config.training.device)
-    output = next(iterate_outputs(detector.model, test.take(np.asarray(chosen)), device))[0]
+    output = as_reconstruction(next(iterate_outputs(detector.model, test.take(np.asarray(chosen)), device))[0])
+    assert output.wanted is not None  # the view is of models of signals
+    assert output.signal is not None
 
     def to_lists(signals: torch.Tensor) -> list[list[list[float]]]:
         values: list[list[list[float]]] = np.round(signals.nan_to_num().double().cpu().numpy(), 4).tolist()

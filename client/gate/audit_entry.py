@@ -112,8 +112,8 @@ class AuditEntry:
             DataError: it is no line that `to_line` wrote.
         """
         try:
-            raw: dict[str, Any] = json.loads(line)
-            entry = cls(**{key: _to_tuples(value) for key, value in raw.items()})
+            content: Any = {key: _to_tuples(value) for key, value in json.loads(line).items()}
+            entry = cls(**content)
             same = entry.event in get_args(AuditEvent) and entry.to_line() == line.rstrip(b"\n") + b"\n"
         except (ValueError, TypeError, AttributeError, RecursionError):
             same = False
@@ -156,5 +156,5 @@ class AuditEntry:
         return ", ".join(parts)
 
 
-def _to_tuples(value: Any) -> Any:
+def _to_tuples(value: object) -> object:
     return tuple(_to_tuples(item) for item in value) if isinstance(value, list) else value

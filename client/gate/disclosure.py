@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -107,7 +107,7 @@ class ReleaseRules:
 
 def round_intervals(item: Model) -> Model:
     """Return a model with the bounds of all intervals in it, at any depth, rounded outwards."""
-    changed: dict[str, Any] = {}
+    changed: dict[str, object] = {}
     for name in type(item).model_fields:
         value = getattr(item, name)
         new = _round_value(value)
@@ -116,7 +116,7 @@ def round_intervals(item: Model) -> Model:
     return item.model_copy(update=changed) if changed else item
 
 
-def _round_value(value: Any) -> Any:
+def _round_value(value: object) -> object:
     if isinstance(value, Figure):
         return round_interval(value)
     if isinstance(value, BaseModel):

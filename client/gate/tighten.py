@@ -7,8 +7,7 @@ of people on an answer is given, or to which multiple a count is rounded, learns
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from client.policy import ANY, SitePolicy
 from common.errors import ConfigError, SiteError
@@ -41,7 +40,7 @@ OWN = (
 """Keys that a run cannot touch."""
 
 
-def tighten_policy(own: SitePolicy, wanted: Mapping[str, Any]) -> SitePolicy:
+def tighten_policy(own: SitePolicy, wanted: Mapping[str, object]) -> SitePolicy:
     """Return a hospital's policy, made stricter where a run asks for it.
 
     >>> policy = tighten_policy(SitePolicy(), {"max_tested_models_per_run": 1, "max_bins": 4096})
@@ -63,7 +62,7 @@ def tighten_policy(own: SitePolicy, wanted: Mapping[str, Any]) -> SitePolicy:
         raise SiteError(clean_text(str(error))) from None
     if refused := sorted(set(wanted) - {*SMALLER, *FALSE, *TRUE, *COMMON, *STRICT_VALUES}):
         raise SiteError(f"federation.site_policy: {refused[0]} is each hospital's own: leave it out")
-    changes = {key: _choose_stricter(key, getattr(own, key), getattr(requested, key)) for key in wanted}
+    changes = {key: _choose_stricter(key, own, requested) for key in wanted}
     if "max_epsilon" in wanted and own.max_epsilon is None:  # what holds where a policy names no limit
         changes["max_epsilon"] = _choose_smaller(own.default_max_epsilon, requested.max_epsilon)
         if requested.max_epsilon is None:
@@ -74,16 +73,19 @@ def tighten_policy(own: SitePolicy, wanted: Mapping[str, Any]) -> SitePolicy:
         raise SiteError(clean_text(str(error))) from None
 
 
-def _choose_stricter(key: str, own: Any, requested: Any) -> Any:
-    rules: tuple[tuple[tuple[str, ...], Callable[[Any, Any], Any]], ...] = (
-        (SMALLER, _choose_smaller),
-        (FALSE, lambda one, other: one and other),
-        (TRUE, lambda one, other: one or other),
-        (COMMON, _choose_common),
-        (tuple(STRICT_VALUES), lambda one, other: STRICT_VALUES[key] if STRICT_VALUES[key] in (one, other) else one),
-    )
-    (rule,) = (rule for keys, rule in rules if key in keys)
-    return rule(own, requested)
+def _choose_stricter(key: str, own: SitePolicy, requested: SitePolicy) -> object:
+    """Return the stricter of two policies' values of a key."""
+    one, other = getattr(own, key), getattr(requested, key)
+    if key in SMALLER:
+        return _choose_smaller(one, other)
+    if key in COMMON:
+        return _choose_common(one, other)
+    if key in FALSE:
+        return bool(one and other)
+    if key in TRUE:
+        return bool(one or other)
+    strict = STRICT_VALUES[key]
+    return strict if strict in (one, other) else one
 
 
 def _choose_smaller(one: float | None, other: float | None) -> float | None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from functools import wraps
+from typing import TypeVar
 
 import torch
 
@@ -38,14 +39,29 @@ from common.requests import (
     ValidateRequest,
 )
 
-HANDLERS: Mapping[type[Request], Callable[[SiteContext, Any], Reply]] = {
-    HandshakeRequest: handle_handshake,
-    ScalingRequest: handle_scaling,
-    TrainRequest: handle_train,
-    ValidateRequest: handle_validate,
-    LatentRequest: handle_latent,
-    FinalTestRequest: handle_test,
-    DomainShiftRequest: handle_domain_shift,
+Kind = TypeVar("Kind", bound=Request)
+
+
+def _accept(kind: type[Kind], answer: Callable[[SiteContext, Kind], Reply]) -> Callable[[SiteContext, Request], Reply]:
+    """Return the function that answers one kind of request, as one that takes any request."""
+
+    @wraps(answer)
+    def checked(context: SiteContext, request: Request) -> Reply:
+        if not isinstance(request, kind):
+            raise TypeError(f"{answer.__name__} does not answer a {type(request).__name__}")
+        return answer(context, request)
+
+    return checked
+
+
+HANDLERS: Mapping[type[Request], Callable[[SiteContext, Request], Reply]] = {
+    HandshakeRequest: _accept(HandshakeRequest, handle_handshake),
+    ScalingRequest: _accept(ScalingRequest, handle_scaling),
+    TrainRequest: _accept(TrainRequest, handle_train),
+    ValidateRequest: _accept(ValidateRequest, handle_validate),
+    LatentRequest: _accept(LatentRequest, handle_latent),
+    FinalTestRequest: _accept(FinalTestRequest, handle_test),
+    DomainShiftRequest: _accept(DomainShiftRequest, handle_domain_shift),
 }
 """The function that answers each type of request."""
 

@@ -6,7 +6,6 @@ Batches are rows of a tensor, taken by index: no loader, no per-sample collation
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import ConfigError
+from common.models._reconstruct import ModelOutput, as_logits
 from sites.cohort import Cohort, Windows
 
 RowLoader = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -35,13 +35,14 @@ def predict_logits(
     model: nn.Module, cohort: Cohort, device: torch.device, batch: int = 2048
 ) -> npt.NDArray[np.float32]:
     """Return a classifier's logits `(examples, classes)`."""
-    parts = [logits.float().cpu().numpy() for logits, *_ in iterate_outputs(model, cohort, device, batch)]
+    outputs = (output for output, *_ in iterate_outputs(model, cohort, device, batch))
+    parts = [as_logits(output).float().cpu().numpy() for output in outputs]
     return np.concatenate(parts) if parts else np.zeros((0, len(cohort.task.classes)), np.float32)
 
 
 def iterate_outputs(
     model: nn.Module, cohort: Cohort, device: torch.device, batch: int = 2048
-) -> Iterator[tuple[Any, Tensor, Tensor, Tensor]]:
+) -> Iterator[tuple[ModelOutput, Tensor, Tensor, Tensor]]:
     """Yield each batch's outputs, with its signals, features and labels, in the order of the rows.
 
     The outputs are the model's own: logits, or a Reconstruction.

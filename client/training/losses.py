@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from common.models import _reconstruct
+from common.models._reconstruct import ModelOutput, as_logits, as_reconstruction, build_reconstruction_error
 from common.sections.training import TrainingConfig
 from common.task import Task
 
-Loss = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
+Loss = Callable[[ModelOutput, Tensor, Tensor, Tensor], Tensor]
 """From a model's outputs and the batch's signals, features and labels to each example's loss, or their mean."""
 
 
@@ -25,13 +24,13 @@ def build_example_loss(task: Task) -> Loss:
     reconstruction error plus the model's own penalty.
     """
     if task.anomaly:
-        error = _reconstruct.build_reconstruction_error(task)
-        return lambda outputs, x, features, labels: error(outputs) + outputs.penalty
+        error = build_reconstruction_error(task)
+        return lambda output, x, features, labels: error(as_reconstruction(output)) + as_reconstruction(output).penalty
     if task.kind == "multilabel":
-        return lambda logits, x, features, labels: functional.binary_cross_entropy_with_logits(
-            logits, labels.to(logits.dtype), reduction="none"
+        return lambda output, x, features, labels: functional.binary_cross_entropy_with_logits(
+            as_logits(output), labels.to(as_logits(output).dtype), reduction="none"
         ).sum(1)
-    return lambda logits, x, features, labels: functional.cross_entropy(logits, labels, reduction="none")
+    return lambda output, x, features, labels: functional.cross_entropy(as_logits(output), labels, reduction="none")
 
 
 def compute_class_weights(counts: Sequence[int], power: float) -> Tensor:
@@ -76,7 +75,8 @@ def build_mean_loss(
     if total is not None:
         present = None if plain else compute_label_weights(counts, total, config.weight_power).to(device)
 
-        def labels_loss(logits: Tensor, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:
+        def labels_loss(output: ModelOutput, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:
+            logits = as_logits(output)
             truth = labels.to(logits.dtype)
             each = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none", pos_weight=present)
             if gamma:
@@ -88,15 +88,15 @@ def build_mean_loss(
     weight = None if plain else compute_class_weights(counts, config.weight_power).to(device)
     if config.loss == "focal":
 
-        def focal(logits: Tensor, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-            log_p = functional.log_softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1)
+        def focal(output: ModelOutput, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:
+            log_p = functional.log_softmax(as_logits(output), dim=1).gather(1, labels[:, None]).squeeze(1)
             assert weight is not None
             return -(weight[labels] * (1 - log_p.exp()) ** gamma * log_p).mean()
 
         return focal
 
-    def weighted(logits: Tensor, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-        each = functional.cross_entropy(logits, labels, reduction="none")
+    def weighted(output: ModelOutput, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:
+        each = functional.cross_entropy(as_logits(output), labels, reduction="none")
         return (each if weight is None else each * weight[labels]).mean()
 
     return weighted

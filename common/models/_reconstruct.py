@@ -34,6 +34,32 @@ class Reconstruction(NamedTuple):
     share: float = 0.5
 
 
+ModelOutput = Tensor | Reconstruction
+"""What a model returns: a classifier logits `(batch, classes)`, an autoencoder a Reconstruction."""
+
+
+def as_logits(output: ModelOutput) -> Tensor:
+    """Return a classifier's output, which is a tensor of logits.
+
+    Raises:
+        TypeError: it is an autoencoder's.
+    """
+    if not isinstance(output, Tensor):
+        raise TypeError("an autoencoder gives no logits")
+    return output
+
+
+def as_reconstruction(output: ModelOutput) -> Reconstruction:
+    """Return an autoencoder's output, which is a Reconstruction.
+
+    Raises:
+        TypeError: it is a classifier's.
+    """
+    if not isinstance(output, Reconstruction):
+        raise TypeError("a classifier gives no reconstruction")
+    return output
+
+
 def build_reconstruction_error(task: Task) -> Callable[[Reconstruction], Tensor]:
     """Return a function from outputs to the reconstruction error of each example over its measured values, `(batch,)`.
 

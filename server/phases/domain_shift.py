@@ -6,7 +6,6 @@ import itertools
 from collections import Counter
 from collections.abc import Callable
 from functools import reduce
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ TOP_COLUMNS = 10
 TRAINING_SITES = "all that trained"
 
 
-def measure_domain_shift(run: Run, outcome: Outcome) -> dict[str, Any]:
+def measure_domain_shift(run: Run, outcome: Outcome) -> dict[str, object]:
     """Return the distances of each pair of hospitals, and of each external one to all that trained together.
 
     Training patients are compared, an external hospital's likewise: nothing is trained with them. If a hospital
@@ -78,7 +77,7 @@ def compare_pair(
     labels: list[int],
     others: list[int],
     named: list[str],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return how far the data of two hospitals, or of groups of hospitals, are apart.
 
     Args:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from typing import Any
 
 from common import messages
 from common.arrays import Weights
@@ -37,8 +36,8 @@ class Validation:
     """
 
     counts: Mapping[str, SiteCounts] = field(default_factory=dict)
-    by_site: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    merged: Mapping[str, Any] | None = None
+    by_site: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    merged: Mapping[str, object] | None = None
     lost: Mapping[str, str] = field(default_factory=dict)
     spent: Mapping[str, PrivacySpent] = field(default_factory=dict)
 
@@ -145,9 +144,11 @@ def choose_run_threshold(run: Run, counts: Counts) -> float | None:
     return choose_threshold(counts, wanted.threshold, wanted.false_alarms) if seeks else None
 
 
-def summarise_validation(item: Evaluation) -> dict[str, Any]:
+def summarise_validation(item: Evaluation) -> dict[str, object]:
     """Return the figures of a validation that stand in rounds.jsonl."""
-    figures = {name: figure.value for name in SELECTABLE if (figure := item.figure(name)) is not None}
+    figures: dict[str, object] = {
+        name: figure.value for name in SELECTABLE if (figure := item.figure(name)) is not None
+    }
     if item.threshold is not None:
         figures["threshold"] = item.threshold
-    return {"examples": item.examples, "patients": item.patients} | figures
+    return {"examples": item.examples, "patients": item.patients, **figures}

@@ -7,7 +7,7 @@ training, `require(options, config)` raises `ConfigError` for a configuration th
 from __future__ import annotations
 
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flwr.serverapp.strategy import Strategy
 
@@ -15,7 +15,7 @@ from common import plugins
 from common.config import RunConfig
 from common.requests import Method
 from common.sections.training import StrategyConfig
-from common.settings import validate_settings
+from common.settings import Section, validate_settings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,6 +55,9 @@ def check_strategy(wanted: RunConfig) -> None:
         module.require(options, wanted)
 
 
-def _load(wanted: StrategyConfig) -> tuple[ModuleType, Any]:
+def _load(wanted: StrategyConfig) -> tuple[ModuleType, Section]:
     module = plugins.load_plugin("server.strategies", "build", wanted.name, "strategy")
-    return module, validate_settings(module.Options, wanted.options, f"federation.strategy.options of {wanted.name}")
+    options: Section = validate_settings(
+        module.Options, wanted.options, f"federation.strategy.options of {wanted.name}"
+    )
+    return module, options
