@@ -11,7 +11,6 @@ import importlib
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
 
 import torch
 
@@ -22,15 +21,15 @@ class _NoCompiler(ModuleType):
     """Stands in for torch's compiler until something needs it."""
 
     @staticmethod
-    def graph_break(*_: Any, **__: Any) -> None:
+    def graph_break(*_: object, **__: object) -> None:
         """Do nothing: there is no graph to break."""
 
     @staticmethod
-    def disable(fn: Callable[..., Any] | None = None, *_: Any, **__: Any) -> Any:
+    def disable(fn: Callable[..., object] | None = None, *_: object, **__: object) -> object:
         """Return the function as it is: nothing compiles it."""
         return fn if fn is not None else lambda function: function
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name.startswith("__") and name != "__path__":  # what the import system looks for
             raise AttributeError(name)
         return getattr(load_compiler(), name)
