@@ -268,6 +268,7 @@ def test_what_a_run_cannot_have_is_refused_first() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_run_tests_them_beside_its_networks(tmp_path: Path) -> None:
     raw = {
         "data": {"dataset": "heart_disease", "options": {"simulated": True, "hospitals": 2, "patients": 60}},

@@ -139,6 +139,7 @@ def test_no_attack_recovers_a_row_under_the_default_policy(data: Path) -> None:
     assert all("| 0 of " in line for line in rows)
 
 
+@pytest.mark.slow
 def test_attacks_that_a_policy_allows_fail_the_audit(data: Path, everything_allowed: Path) -> None:
     result = gate(data, "--policy", everything_allowed, "--json")
     assert isinstance(result.exception, AuditError)

@@ -43,6 +43,7 @@ def same(one: dict[str, object], other: dict[str, object]) -> None:
     assert one["sites"] == other["sites"]
 
 
+@pytest.mark.slow
 def test_two_local_workers_give_the_weights_of_one(reference: dict[str, object], tmp_path: Path) -> None:
     other = outcome(tmp_path, "federation.workers=2")
     same(reference, other)
@@ -50,6 +51,7 @@ def test_two_local_workers_give_the_weights_of_one(reference: dict[str, object],
     assert other["pooled"] == reference["pooled"]
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights(reference: dict[str, object], tmp_path: Path) -> None:
     assert outcome(tmp_path, "seed=6")["weights"] != reference["weights"]
 

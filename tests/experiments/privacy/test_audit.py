@@ -204,6 +204,7 @@ def command(tmp_path: Path, *more: str) -> Any:
     return CliRunner().invoke(app, ["privacy", "audit", str(path), "--canaries", "60", "--runs", str(tmp_path), *more])
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = command(tmp_path)
     assert done.exit_code == 0, done.output
@@ -229,6 +230,7 @@ def test_a_verdict_names_both_bounds() -> None:
     assert "above any that can be measured" in replace(found, measured=audit.UNBOUNDED_EPSILON).verdict()
 
 
+@pytest.mark.slow
 def test_a_runs_own_report_shows_its_audit(tmp_path: Path) -> None:
     path = tmp_path / "small.yaml"
     path.write_text(YAML + "baselines: {local: false, pooled: false}\nevaluation: {bootstrap: 0}\n")

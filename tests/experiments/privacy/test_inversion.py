@@ -103,6 +103,7 @@ def test_a_guess_is_the_mean_of_other_patients_beats_of_the_class() -> None:
     np.testing.assert_allclose(inversion._mean_beat(train, 5), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_search_finds_inputs_of_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inversion, "_linear_attack", lambda model, task: None)
     monkeypatch.setattr(inversion, "STEPS", 300)

@@ -134,6 +134,7 @@ def _done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     return path, folder, leave_one_out.run_leave_one_out(path, [], folder, run_progress.QuietPrinter())
 
 
+@pytest.mark.slow
 def test_each_hospital_is_left_out_once(done: tuple[Path, Path, Path]) -> None:
     path, folder, first = done
     summary = json.loads((folder / "leave-one-out.json").read_text())
@@ -168,6 +169,7 @@ def test_each_hospital_is_left_out_once(done: tuple[Path, Path, Path]) -> None:
     assert all(f"| {site} |" in text for site in names)
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was(done: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path, folder, first = done
     ran: list[Path] = []

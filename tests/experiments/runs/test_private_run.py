@@ -14,6 +14,8 @@ from experiments.cli import run_progress
 from experiments.report.document import report as model
 from experiments.runs import run as launch
 
+pytestmark = pytest.mark.slow  # whole runs, from their configuration to their report
+
 RAW: dict[str, Any] = {
     "name": "private",
     "data": {"options": {"hospitals": 2, "patients": 5, "minutes": 0.5}},

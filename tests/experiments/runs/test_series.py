@@ -54,6 +54,7 @@ def _cross(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return path, folder
 
 
+@pytest.mark.slow
 def test_folds_are_merged_by_their_counts(cross: tuple[Path, Path]) -> None:
     _, folder = cross
     found = json.loads((folder / "series.json").read_text())
@@ -81,6 +82,7 @@ def test_folds_are_merged_by_their_counts(cross: tuple[Path, Path]) -> None:
     assert "All folds together" in text
 
 
+@pytest.mark.slow
 def test_a_series_goes_on_where_it_was(cross: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path, folder = cross
     before = (folder / "series.json").read_text()

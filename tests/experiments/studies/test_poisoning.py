@@ -126,6 +126,7 @@ def test_one_attacker_among_honest_sites(settings: list[str], monkeypatch: pytes
     assert poisoning.Result().accuracy(["east"]) == 0
 
 
+@pytest.mark.slow
 def test_the_study_and_its_tables(settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(poisoning, "ATTACKS", {name: ATTACKS[name] for name in ("far model", "claim of 1e12 examples")})
     found = poisoning.run_study(["fedavg", "geomedian", "krum, malicious 1"], 2, [*settings, "data.scaling=standard"])

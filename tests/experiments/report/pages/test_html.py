@@ -214,6 +214,7 @@ def test_long_runs_leave_numbers_to_the_file(make_run) -> None:
     )
 
 
+@pytest.mark.slow
 def test_many_hospitals_stay_below_5_mb(twenty) -> None:
     report = build_report(twenty)
     assert (len(report.sites), len(report.models)) == (20, 22)
