@@ -159,6 +159,23 @@ def test_what_cannot_be_written_leaves_the_log_as_it_was(
     assert log.append(AuditEntry("admitted")).number == LINES + 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs the names of open files")
+def test_a_line_is_on_the_disk_before_the_head_names_it(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[str, str]] = []
+    sync = os.fsync
+
+    def watch(file: int) -> None:
+        synced.append((Path(os.readlink(f"/proc/self/fd/{file}")).name, log.head.read_text()))
+        sync(file)
+
+    before = log.head.read_text()
+    monkeypatch.setattr(os, "fsync", watch)
+    log.append(AuditEntry("admitted"))
+    assert synced[0] == ("audit.jsonl", before)
+    assert synced[1][0].startswith(".audit.jsonl.head.")
+    assert synced[1][1] == before
+
+
 def test_a_head_that_cannot_be_written_takes_its_line_back(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
     before = log.path.read_bytes()
     with monkeypatch.context() as patch:
