@@ -45,6 +45,12 @@ def answer_domain_shift(message: Message, context: Context) -> Message:
     return answer_message("domain_shift", message, context)
 
 
+@app.query("canary")
+def answer_canary(message: Message, context: Context) -> Message:
+    """Answer what this site would refuse of a run, and how long a step takes here."""
+    return answer_message("canary", message, context)
+
+
 @app.train()
 def answer_train(message: Message, context: Context) -> Message:
     """Train the model that was sent on this site's training patients."""

@@ -83,6 +83,10 @@ class RunConfig(Section):
             raise ValueError("shift is for simulations only: leave out federation.address, or remove it")
         if self.detection != DetectionConfig() and not self.detecting:
             raise ValueError(f"detection needs an autoencoder, such as model.name=autoencoder, not {self.model.name}")
+        wanted = self.federation
+        for key, value in (("quorum", wanted.quorum), ("sites_per_round", wanted.sites_per_round)):
+            if value is not None and value < wanted.min_sites:
+                raise ValueError(f"federation.{key}: {value} is below federation.min_sites={wanted.min_sites}")
         if self.privacy.on:
             self._check_privacy()
         if self.privacy.evaluation_on:
@@ -110,12 +114,13 @@ class RunConfig(Section):
                 "evaluation.threshold=likelier": self.evaluation.threshold == "likelier",
             }
         if privacy.kind == "hospital":
-            equal = self.federation.weights == "equal"
+            equal, wanted_sites = self.federation.weights == "equal", self.federation.sites_per_round
             needs |= {
                 "federation.strategy=fedavg": self.federation.strategy.name == "fedavg",
                 "privacy.weight_total": privacy.weight_total is not None,
                 "privacy.weight_cap (or federation.weights=equal)": equal or privacy.weight_cap is not None,
                 "privacy.weight_cap instead of federation.weight_cap": self.federation.weight_cap is None,
+                "privacy.hospital_sampling instead of federation.sites_per_round": wanted_sites is None,
                 "privacy.noise_at=server for a privacy.hospital_sampling below 1": privacy.noise_at == "server"
                 or privacy.hospital_sampling == 1,
             }

@@ -8,6 +8,7 @@
     ├── EngineError           the transport between the server and its sites failed
     ├── AuditError            training reveals more than its epsilon allows
     ├── FetchError            a download failed: no network, or a bad answer of the publisher's server
+    ├── StoppedError          exit code 130: the user stopped the program
     └── UsageError            exit code 2: the user can correct it
         ├── ConfigError       a key, a value or an option is wrong
         ├── DataError         a file is missing, damaged or of another kind than stated
@@ -50,6 +51,12 @@ class EngineError(WardroundError):
 
 class FetchError(WardroundError):
     """A download failed: no network, or a server that sends errors or unexpected content."""
+
+
+class StoppedError(WardroundError):
+    """The user stopped the program; the text says how to go on."""
+
+    exit_code = 130
 
 
 class UsageError(WardroundError):

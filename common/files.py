@@ -125,14 +125,24 @@ def write_json(path: Path, value: Any, *, durable: bool = False) -> Path:
     return write_text(path, json.dumps(replace_non_finite(value), indent=1, allow_nan=False) + "\n", durable=durable)
 
 
-def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
-    """Append a value as one line of JSON."""
+def append_json_line(path: Path, value: Mapping[str, Any], *, durable: bool = False) -> None:
+    """Append a value as one line of JSON; `durable`: whether the line must outlast a power cut."""
     try:
         with path.open("a", encoding="utf-8") as out:
             out.write(json.dumps(value, allow_nan=False) + "\n")
+            if durable:
+                out.flush()
+                os.fsync(out.fileno())
     except OSError as error:
         error.filename = str(path)
         raise
+
+
+def cut_torn_line(path: Path) -> None:
+    """Remove a last line that was cut off in the middle from a file of lines, if there is one."""
+    content = path.read_bytes() if path.is_file() else b""
+    if content and not content.endswith(b"\n"):
+        write_bytes(path, content[: content.rfind(b"\n") + 1])
 
 
 def pack_arrays(arrays: Mapping[str, npt.NDArray[np.generic]], notes: Mapping[str, str] | None = None) -> bytes:

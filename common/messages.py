@@ -25,9 +25,16 @@ from common.errors import ProtocolError
 from common.release import identify_release
 from common.replies import Reply, TrainReply
 from common.reply_arrays import SomeReply, build_reply, name_arrays
-from common.request_record import BEST_ROUND_KEY, PROTOCOL, STATE_ROUND_KEY, find_version_fault, from_record, to_record
+from common.request_record import (
+    NEEDED_ROUNDS_KEY,
+    PROTOCOL,
+    STATE_ROUND_KEY,
+    find_version_fault,
+    from_record,
+    to_record,
+)
 from common.requests import ModelRequest, Request, RequestKind, TrainRequest
-from common.untrusted import check_array_bytes, check_json, check_text, clean_text
+from common.untrusted import check_array_bytes, check_json, check_text, clean_text, read_array
 
 ARRAYS_KEY, CONFIG_KEY, METRICS_KEY, REPLY_KEY = "arrays", "config", "metrics", "reply"
 EXAMPLES_KEY, WEIGHT_KEY = "num-examples", "weight"
@@ -39,6 +46,7 @@ MESSAGE_TYPES: dict[RequestKind, str] = {
     "latent": "query.latent",
     "test": "evaluate.test",
     "domain_shift": "query.domain_shift",
+    "canary": "query.canary",
 }
 BUDGET_SPENT = "privacy budget spent"
 """Start of the reason that a site gives when a round would overspend its privacy budget."""
@@ -73,10 +81,10 @@ def build_messages(request: Request, nodes: Iterable[int]) -> list[Message]:
     return [Message(content, node, MESSAGE_TYPES[request.kind]) for node in nodes]
 
 
-def set_state_rounds(message: Message, state_round: int, best_round: int) -> Message:
+def set_state_rounds(message: Message, state_round: int, needed_rounds: Iterable[int]) -> Message:
     """Return a strategy's message with the rounds whose state its site must use and keep."""
     record = ConfigRecord({**message.content.config_records[CONFIG_KEY]})
-    record[STATE_ROUND_KEY], record[BEST_ROUND_KEY] = state_round, best_round
+    record[STATE_ROUND_KEY], record[NEEDED_ROUNDS_KEY] = state_round, sorted(needed_rounds)
     return _replace_record(message, CONFIG_KEY, record)
 
 
@@ -171,6 +179,13 @@ def set_weight(message: Message, examples: int, weight: float) -> Message:
     return _replace_record(message, METRICS_KEY, metrics)
 
 
+def set_reply_site(message: Message, site: str) -> Message:
+    """Return a reply under the name by which the server knows the site, whatever the site calls itself in it."""
+    record = ConfigRecord({**message.content.config_records[REPLY_KEY]})
+    record["site"] = check_reply_site(site)
+    return _replace_record(message, REPLY_KEY, record)
+
+
 def read_weight(content: RecordDict) -> float:
     """Return the aggregation weight that `set_weight` wrote into a reply."""
     weight: Any = content.metric_records[METRICS_KEY][WEIGHT_KEY]
@@ -196,7 +211,7 @@ def pack_weights(weights: Mapping[str, npt.NDArray[Any]]) -> ArrayRecord:
 
 def unpack_weights(record: ArrayRecord) -> Weights:
     """Return a record's arrays, in its order."""
-    return {name: value.numpy() for name, value in record.items()}
+    return {name: read_array(value.data) for name, value in record.items()}
 
 
 def pack_error(site: str, kind: str, text: str) -> str:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 PACKAGES = ("flwr", "torch", "opacus", "numpy", "scipy", "pandas", "scikit-learn", "wfdb", "pydantic", "wardround")
+
+
+@cache
+def read_release() -> str:
+    """Return the version of this program."""
+    return metadata.version("wardround")
 
 
 def installed_versions() -> dict[str, str]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from common.arrays import Weights
 from common.metrics.counts import Counts
 from common.reports import (
+    CanaryReport,
     DomainShiftReport,
     FinalTestReport,
     HandshakeReport,
@@ -148,3 +149,12 @@ REPLY_TYPES: dict[RequestKind, type[Reply]] = {
     each.kind: each
     for each in (HandshakeReply, ScalingReply, TrainReply, ValidateReply, LatentReply, FinalTestReply, DomainShiftReply)
 }
+
+
+@dataclass(frozen=True)
+class CanaryReply(Reply):
+    """The answer to a CanaryRequest; no arrays."""
+
+    kind: ClassVar[RequestKind] = "canary"
+    report_type: ClassVar[type[Report]] = CanaryReport
+    report: CanaryReport

@@ -157,6 +157,7 @@ class PrivacySpent(Report):
         units: units at the site, with noise unless its policy declares them public.
         noise_at: who adds the noise, at privacy.level=hospital.
         statistics: noise multiplier of the sums that the scaling came from, if this run paid for them.
+        lost_steps: steps that this run was charged earlier for the same round, whose result was lost; both count.
     """
 
     level: Text
@@ -173,6 +174,7 @@ class PrivacySpent(Report):
     units: Count
     noise_at: Literal["site", "server"] | None = None
     statistics: NotNegative | None = None
+    lost_steps: Count = 0
 
 
 class ScalingReport(Report):
@@ -235,6 +237,32 @@ class DomainShiftReport(Report):
     """
 
     columns: tuple[Text, ...]
+
+
+class CanaryReport(Report):
+    """What a site would do in a run, without any of it done.
+
+    Attributes:
+        protocol: the version of the protocol that it speaks.
+        release: the version of the program that it runs.
+        task: what is predicted from what.
+        device: where its model would train.
+        load_seconds: how long opening its data took.
+        step_seconds: how long a plain training step on random inputs took; None: no weights were sent.
+        refusals: what of the run it would refuse, each in one line.
+    """
+
+    protocol: int
+    release: Text
+    task: Annotated[Task, PlainValidator(_read_task)]
+    device: Text
+    load_seconds: NotNegative
+    step_seconds: NotNegative | None = None
+    refusals: tuple[Text, ...] = ()
+
+    @field_serializer("task")
+    def _task_to_dict(self, task: Task) -> dict[str, Any]:
+        return task.to_dict()
 
 
 class ReconstructedExample(Report):

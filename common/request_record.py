@@ -10,6 +10,7 @@ from common.config import config_from_json, config_to_json
 from common.errors import ConfigError, ProtocolError
 from common.release import identify_release
 from common.requests import (
+    CanaryRequest,
     DomainShiftRequest,
     FinalTestRequest,
     HandshakeRequest,
@@ -24,12 +25,12 @@ from common.requests import (
 )
 from common.untrusted import clean_text
 
-PROTOCOL = 7
+PROTOCOL = 8
 """Version of requests and replies, raised with each change; server and sites must have the same."""
 
 PROXIMAL_KEY = "proximal-mu"
 """The key under which Flower's FedProx sends mu."""
-STATE_ROUND_KEY, BEST_ROUND_KEY = "state-round", "best-round"
+STATE_ROUND_KEY, NEEDED_ROUNDS_KEY = "state-round", "needed-rounds"
 
 _MODEL_FIELDS: dict[str, type] = {
     "round": int,
@@ -38,7 +39,7 @@ _MODEL_FIELDS: dict[str, type] = {
     "control": bool,
     "run-id": str,
     STATE_ROUND_KEY: int,
-    BEST_ROUND_KEY: int,
+    NEEDED_ROUNDS_KEY: list,
 }
 _FIELDS: dict[RequestKind, dict[str, type]] = {
     "handshake": {"run-id": str},
@@ -48,6 +49,7 @@ _FIELDS: dict[RequestKind, dict[str, type]] = {
     "validate": {**_MODEL_FIELDS, "latent": bytes},
     "latent": _MODEL_FIELDS,
     "test": {**_MODEL_FIELDS, "latent": bytes},
+    "canary": _MODEL_FIELDS,
 }
 _OPTIONAL_FIELDS: dict[str, type] = {"pull": float, PROXIMAL_KEY: float, "threshold": float, "server-round": int}
 """Fields that may be absent; the last is Flower's own."""
@@ -73,14 +75,14 @@ def to_record(request: Request) -> dict[str, Any]:
             "control": request.method.control,
             "run-id": request.run_id,
             STATE_ROUND_KEY: request.state_round,
-            BEST_ROUND_KEY: request.best_round,
+            NEEDED_ROUNDS_KEY: [int(number) for number in request.needed_rounds],
         }
         if request.method.pull is not None:
             record["pull"] = float(request.method.pull)
     if isinstance(request, TrainRequest):
         record |= {"class-counts": [int(n) for n in request.class_counts], "total": request.total}
-        if request.proximal:
-            record[PROXIMAL_KEY] = float(request.proximal)
+    if isinstance(request, TrainRequest | CanaryRequest) and request.proximal:
+        record[PROXIMAL_KEY] = float(request.proximal)
     if isinstance(request, ValidateRequest | FinalTestRequest):
         record["latent"] = request.latent
     if isinstance(request, FinalTestRequest) and request.threshold is not None:
@@ -113,11 +115,13 @@ def from_record(kind: RequestKind, record: Mapping[str, Any], weights: Weights, 
         "method": Method(tuple(record["local"]), record["control"], record.get("pull")),
         "run_id": record["run-id"],
         "state_round": record[STATE_ROUND_KEY],
-        "best_round": record[BEST_ROUND_KEY],
+        "needed_rounds": tuple(record[NEEDED_ROUNDS_KEY]),
     }
     if kind == "train":
         counts, mu = tuple(record["class-counts"]), record.get(PROXIMAL_KEY, 0.0)
         return TrainRequest(**about, class_counts=counts, total=record["total"], proximal=mu, control=control)
+    if kind == "canary":
+        return CanaryRequest(**about, proximal=record.get(PROXIMAL_KEY, 0.0))
     if kind == "validate":
         return ValidateRequest(**about, latent=record["latent"])
     if kind == "test":
@@ -162,5 +166,6 @@ def _check_record(kind: RequestKind, record: Mapping[str, Any]) -> None:
             raise ProtocolError(f"the {kind} request holds a wrong {clean_text(name, 40)}")
     if any(type(name) is not str for name in record.get("local", ())):
         raise ProtocolError(f"the {kind} request holds a wrong local")
-    if any(type(count) is not int or count < 0 for count in record.get("class-counts", ())):
-        raise ProtocolError(f"the {kind} request holds a wrong class-counts")
+    for name in ("class-counts", NEEDED_ROUNDS_KEY):
+        if any(type(count) is not int or count < 0 for count in record.get(name, ())):
+            raise ProtocolError(f"the {kind} request holds a wrong {name}")

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 from common.arrays import Weights
 from common.config import RunConfig
 
-RequestKind = Literal["handshake", "scaling", "train", "validate", "latent", "test", "domain_shift"]
+RequestKind = Literal["handshake", "scaling", "train", "validate", "latent", "test", "domain_shift", "canary"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ class ModelRequest(Request):
         method: what the strategy asks of the sites.
         run_id: names the run in the site's state folder, 32 hex digits.
         state_round: the round whose state at the site belongs to `weights`; 0: none yet.
-        best_round: the round of the best model so far, whose state must stay; 0: none. Others may be removed.
+        needed_rounds: further rounds whose state may still be asked for: of the best model so far, and of the rounds
+            that a run may be resumed from. All others may be removed.
     """
 
     round: int = 0
@@ -108,7 +109,7 @@ class ModelRequest(Request):
     method: Method = Method()
     run_id: str = ""
     state_round: int = 0
-    best_round: int = 0
+    needed_rounds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,3 +161,15 @@ class FinalTestRequest(ModelRequest):
     kind: ClassVar[RequestKind] = "test"
     latent: bytes = b""
     threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class CanaryRequest(ModelRequest):
+    """Asks what would be refused of a run and, with weights, how long a step on random inputs takes.
+
+    Attributes:
+        proximal: mu, the weight of FedProx's proximal term; 0: none.
+    """
+
+    kind: ClassVar[RequestKind] = "canary"
+    proximal: float = 0.0

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,6 +57,11 @@ class RunFolder:
         return self.path / "rounds.jsonl"
 
     @property
+    def checkpoints(self) -> Path:
+        """The folder from which the run is resumed (server/checkpoints.py)."""
+        return self.path / "checkpoints"
+
+    @property
     def outcome(self) -> Path:
         """The server's results, written at the end whether the run succeeded or not."""
         return self.path / "federated.json"
@@ -64,6 +70,26 @@ class RunFolder:
     def server_done(self) -> Path:
         """How the server ended; written last, so that other processes can wait for it."""
         return self.path / "server.done"
+
+    @property
+    def canary(self) -> Path:
+        """What sites would do in a run; there from the start where a folder is made for a canary."""
+        return self.path / "canary.json"
+
+    @property
+    def server_run(self) -> Path:
+        """The number of the run at a server that hospitals use, while it may be running there."""
+        return self.path / "server.run"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that works on the run."""
+        return self.path / ".lock"
+
+    @property
+    def server_lock(self) -> Path:
+        """Held by the server's part of the run."""
+        return self.path / ".server.lock"
 
     @property
     def baselines(self) -> Path:
@@ -188,6 +214,34 @@ def create_run_folder(config: RunConfig, root: Path) -> Path:
     raise ConfigError(f"cannot find a free name for a run folder in {root}")
 
 
+@contextmanager
+def hold_lock(path: Path, seconds: float = 0.0) -> Iterator[None]:
+    """Hold a lock of a run folder; it is free again when this process ends, however it ends.
+
+    Args:
+        path: the lock's file, which stays.
+        seconds: how long to wait for another process that holds it.
+
+    Raises:
+        DataError: another process holds it.
+    """
+    import fcntl
+
+    deadline = time.monotonic() + seconds
+    with path.open("a") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise DataError(
+                        f"{path.parent} is in use by another process: wait for its end, or stop it"
+                    ) from None
+                time.sleep(0.2)
+        yield
+
+
 def write_config(config: RunConfig, folder: Path) -> None:
     """Write the complete configuration into a run's folder."""
     import yaml
@@ -251,11 +305,15 @@ def update_run(folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 class Stopwatch:
-    """Measures the seconds since it was made."""
+    """Measures the seconds since it was made.
 
-    def __init__(self) -> None:
-        self._start = time.monotonic()
+    Args:
+        earlier: seconds of an earlier part of the same run, which count too.
+    """
+
+    def __init__(self, earlier: float = 0.0) -> None:
+        self._start = time.monotonic() - earlier
 
     def seconds(self) -> float:
-        """Return the seconds since it was made, to the millisecond."""
+        """Return the seconds since it was made and before, to the millisecond."""
         return round(time.monotonic() - self._start, 3)

@@ -156,6 +156,22 @@ def copy_mappings(value: Any) -> Any:
     return {key: copy_mappings(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
+def list_changed_keys(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> list[str]:
+    """Return the dotted keys whose values differ between two nested settings, sorted.
+
+    >>> list_changed_keys({"seed": 1, "training": {"lr": 0.1}}, {"seed": 1, "training": {"lr": 0.2, "epochs": 3}})
+    ['training.epochs', 'training.lr']
+    """
+    changed: list[str] = []
+    for key in sorted({*one, *other}):
+        first, second = one.get(key), other.get(key)
+        if isinstance(first, Mapping) and isinstance(second, Mapping):
+            changed += list_changed_keys(first, second, f"{path}{key}.")
+        elif (key in one) != (key in other) or first != second:
+            changed.append(f"{path}{key}")
+    return changed
+
+
 def lists_to_tuples(value: Any) -> Any:
     """Return nested settings with tuples in place of lists, because strict models accept no list for a tuple."""
     if isinstance(value, Mapping):

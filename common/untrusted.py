@@ -6,7 +6,6 @@ checked elsewhere: in common/replies.py and in the phases of the server.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
@@ -120,6 +119,48 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ProtocolError(f"its report holds {name}, which is not a finite number")
 
 
+HEADER = re.compile(
+    rb"\{'descr': '([^']{1,20})', 'fortran_order': (True|False), 'shape': \(((?:\d{1,18}, ?)*\d{0,18})\), \} *\n"
+)
+"""The header of an array in NumPy's format (numpy.lib.format), as NumPy writes it."""
+MAGIC = b"\x93NUMPY\x01\x00"
+
+
+def read_array_header(data: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
+    """Return type, whether in Fortran's order, shape, and the place of the first value, of an array's bytes.
+
+    NumPy's own reader takes the header for a Python literal, which two threads cannot read at the same time: CPython
+    3.11 and 3.12 now and then raise a SystemError.
+
+    Raises:
+        ValueError: these are not an array's bytes as NumPy writes them.
+    """
+    if data[:8] != MAGIC:
+        raise ValueError("no array in NumPy's format")
+    start = 10 + int.from_bytes(data[8:10], "little")
+    match = HEADER.fullmatch(data[10:start])
+    if match is None:
+        raise ValueError("no array in NumPy's format")
+    try:
+        dtype = np.dtype(match[1].decode())
+    except TypeError:
+        raise ValueError("no array in NumPy's format") from None
+    return dtype, match[2] == b"True", tuple(int(part) for part in match[3].split(b",") if part.strip()), start
+
+
+def read_array(data: bytes) -> npt.NDArray[Any]:
+    """Return the array whose bytes in NumPy's format are given.
+
+    Raises:
+        ValueError: they are not such an array's.
+    """
+    dtype, fortran, shape, start = read_array_header(data)
+    if dtype.hasobject:
+        raise ValueError("an array of Python objects")
+    values = np.frombuffer(data, dtype, offset=start).copy()
+    return values.reshape(shape, order="F" if fortran else "C")
+
+
 def check_array_bytes(name: str, shape: Sequence[int], data: bytes) -> None:
     """Check the bytes of an array in NumPy's format (numpy.lib.format) before it is read.
 
@@ -129,18 +170,15 @@ def check_array_bytes(name: str, shape: Sequence[int], data: bytes) -> None:
         ProtocolError: it holds anything but real numbers in this machine's byte order, or its size does not fit.
     """
     what = f"array {clean_text(name, 80)!r}"
-    buffer = io.BytesIO(data)
     try:
-        if np.lib.format.read_magic(buffer) != (1, 0):
-            raise ValueError
-        stated, _, dtype = np.lib.format.read_array_header_1_0(buffer)
-    except Exception:
+        dtype, _, stated, start = read_array_header(data)
+    except ValueError:
         raise ProtocolError(f"{what} is not in NumPy's format") from None
     if dtype.kind not in "fiu" or not dtype.isnative:
         raise ProtocolError(f"{what} holds {clean_text(str(dtype), 40)}, not real numbers")
-    if tuple(stated) != tuple(shape) or len(shape) > MAX_DIMENSIONS:
+    if stated != tuple(shape) or len(shape) > MAX_DIMENSIONS:
         raise ProtocolError(f"{what} is not of the shape that it states")
-    if math.prod(stated) * dtype.itemsize != len(data) - buffer.tell():
+    if math.prod(stated) * dtype.itemsize != len(data) - start:
         raise ProtocolError(f"{what} has not the bytes that its shape needs")
 
 

@@ -21,16 +21,23 @@ from common.errors import WardroundError, describe_unexpected
 from common.files import append_json_line, replace_non_finite, write_arrays, write_bytes, write_json
 from common.metrics import paired_resamples
 from common.metrics.counts_file import save_tables
-from common.run_folder import RunFolder
-from server import hospital_level, strategies
+from common.run_folder import RunFolder, hold_lock
+from server.canary import is_canary, run_canary
 from server.events import DoneEvent, Event, HandshakeEvent, RoundEvent
 from server.grid import prepare_grid
+from server.hospital_level import choose_strategy
+from server.losses import describe_partial, stop_on_loss
+from server.outcome import Outcome
 from server.phases import domain_shift, latent, scaling, train
-from server.phases.handshake import ReadNames, run_handshake
+from server.phases.handshake import run_handshake
 from server.phases.test import run_test
-from server.run import Federation, Outcome, Run, digest_weights
+from server.resume import Recorder
+from server.run import Federation, ReadNames, Run, digest_weights
 from server.run_list import record_run
 from server.site_registry import registered_names
+
+LOCK_SECONDS = 60.0
+"""How long a run that is resumed waits for the end of its earlier part, which was stopped."""
 
 app = ServerApp()
 
@@ -51,7 +58,9 @@ def run_federation(
     listen: Callable[[dict[str, object]], None] | None = None,
     read_names: ReadNames = lambda: None,
 ) -> None:
-    """Run the federation; the outcome so far is in `out` also when it fails.
+    """Run the federation, or what is left of it after its last complete round; or a canary (server/canary.py).
+
+    The outcome so far is in `out` also when it fails.
 
     Args:
         grid: the transport.
@@ -62,9 +71,21 @@ def run_federation(
 
     Raises:
         WardroundError: as in server/phases/handshake.py and server/phases/train.py; server.done holds the same line.
+        ConfigError: the folder's run began with another configuration or version.
+        DataError: another process works in the folder, or its checkpoints are damaged.
     """
     logging.getLogger("flwr").setLevel(logging.WARNING)
     out.mkdir(parents=True, exist_ok=True)
+    with hold_lock(RunFolder(out).server_lock, LOCK_SECONDS):
+        if is_canary(out):
+            run_canary(grid, config, out, listen, read_names)
+        else:
+            _run_federation(grid, config, out, listen, read_names)
+
+
+def _run_federation(
+    grid: Grid, config: RunConfig, out: Path, listen: Callable[[dict[str, Any]], None] | None, read_names: ReadNames
+) -> None:
     events, lines = RunFolder(out).events, RunFolder(out).rounds
     lines.touch()
 
@@ -73,28 +94,45 @@ def run_federation(
         line = replace_non_finite({"time": now, **event.to_dict()})
         append_json_line(events, line)
         if isinstance(event, RoundEvent):
-            append_json_line(lines, replace_non_finite({"time": now, **event.fields()}))
+            fields = replace_non_finite({"time": now, **event.fields()})
+            append_json_line(lines, fields, durable=not config.federation.simulated)
         if listen:
             listen(line)
 
     federation, outcome = Federation(), Outcome()
+    recorder = Recorder(out, config)
+    try:
+        saved = recorder.read(outcome)
+    except WardroundError as problem:  # what an earlier part of the run gave stays as it is
+        write_json(RunFolder(out).server_done, {"status": "failed", "error": str(problem)})
+        raise
+    resumed = None if saved is None else Federation(earlier=saved.reports, id=saved.run_id)
+    if saved is not None:
+        federation = Federation(reports=dict(saved.reports), task=next(iter(saved.reports.values())).task)
     start_time = time.monotonic()
     status, error = "failed", "stopped before the end"
     try:
-        strategy = strategies.build_strategy(config.federation.strategy)
-        if config.privacy.kind == "hospital":
-            strategy = hospital_level.build_summing_strategy(config)
-        federation, refused = run_handshake(grid, config, record, read_names)
+        strategy = choose_strategy(config)
+        federation, refused = run_handshake(grid, config, record, read_names, resumed)
         outcome.lost |= refused
         record(HandshakeEvent(federation.reports, refused))
+        stop_on_loss(config.federation, "the run cannot start", refused)
 
         def keep(number: int, weights: Weights) -> None:
             write_arrays(RunFolder(out).weights(), weights, {"round": str(number)})
 
-        run = scaling.gather_scaling(Run.from_handshake(grid, config, strategy, federation, record), outcome)
+        run = Run.from_handshake(grid, config, strategy, federation, record, read_names)
+        if saved is not None:
+            run = recorder.restore(run, saved)
+            if outcome.weights:
+                keep(outcome.chosen, outcome.weights)
+        if saved is None or not saved.scaled:
+            recorder.save(run, outcome, scaled=False)
+            run = scaling.gather_scaling(run, outcome)
+            recorder.save(run, outcome)
         if run.scaling:
             write_bytes(RunFolder(out).scaling(), run.scaling)
-        train.run_rounds(run, keep, outcome)
+        train.run_rounds(run, keep, outcome, recorder.save)
         run = latent.gather_latent_sums(run, outcome)
         if run.latent:
             write_bytes(RunFolder(out).latent(), run.latent)
@@ -116,8 +154,8 @@ def run_federation(
         error = f"unexpected {describe_unexpected(problem)}"
         raise
     finally:
-        seconds = time.monotonic() - start_time
-        write_json(RunFolder(out).outcome, describe_outcome(federation, outcome, status, error, seconds))
+        seconds = outcome.earlier_seconds + time.monotonic() - start_time
+        write_json(RunFolder(out).outcome, describe_outcome(config, federation, outcome, status, error, seconds))
         try:
             record(DoneEvent(status, error))
         finally:
@@ -125,7 +163,7 @@ def run_federation(
 
 
 def describe_outcome(
-    federation: Federation, outcome: Outcome, status: str, error: str, seconds: float
+    config: RunConfig, federation: Federation, outcome: Outcome, status: str, error: str, seconds: float
 ) -> dict[str, object]:
     """Return the outcome, JSON-ready."""
     return {
@@ -139,6 +177,7 @@ def describe_outcome(
         "threshold": outcome.threshold,
         "weights": digest_weights(outcome.weights) if outcome.weights else None,
         "lost": outcome.lost,
+        "partial": describe_partial(outcome, config.federation.rounds),
         "test": {
             name: {site: item.model_dump() for site, item in sorted(by_site.items())}
             for name, by_site in outcome.test.items()

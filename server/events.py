@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from common.reports import HandshakeReport, TrainReport
+from common.reports import HandshakeReport, PrivacySpent, TrainReport
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,51 @@ class ReplyEvent(Event):
 
 
 @dataclass(frozen=True)
+class AwaitedEvent(Event):
+    """The server has waited for replies for some time.
+
+    Attributes:
+        phase: the kind of the request.
+        round: the round; 0 before the first.
+        sites: whose replies are still to come.
+        seconds: how long the server has waited.
+        limit: how long it waits at most.
+    """
+
+    name: ClassVar[str] = "awaited"
+    phase: str
+    round: int
+    sites: tuple[str, ...]
+    seconds: int
+    limit: int
+
+    def fields(self) -> dict[str, Any]:
+        """Return the event's JSON keys and values, without its name."""
+        about = {"phase": self.phase, "round": self.round, "sites": list(self.sites)}
+        return about | {"seconds": self.seconds, "limit": self.limit}
+
+
+@dataclass(frozen=True)
+class LateReplyEvent(Event):
+    """A reply came after the server had stopped waiting for it, and was refused.
+
+    Attributes:
+        site: who sent it.
+        phase: the kind of the request that it answers.
+        round: that request's round.
+    """
+
+    name: ClassVar[str] = "late"
+    site: str
+    phase: str
+    round: int
+
+    def fields(self) -> dict[str, Any]:
+        """Return the event's JSON keys and values, without its name."""
+        return {"site": self.site, "phase": self.phase, "round": self.round}
+
+
+@dataclass(frozen=True)
 class WaitingEvent(Event):
     """The server waits for sites to connect.
 
@@ -77,6 +122,9 @@ class WaitingEvent(Event):
         ready: sites that have answered the handshake.
         need: sites that the run needs.
         approval: sites that have to approve the run first and are waited for.
+        missing: sites that are known and not there yet.
+        seconds: how long the server has waited.
+        limit: how long it waits at most.
     """
 
     name: ClassVar[str] = "connect"
@@ -84,11 +132,15 @@ class WaitingEvent(Event):
     ready: int
     need: int
     approval: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    seconds: int = 0
+    limit: int = 0
 
     def fields(self) -> dict[str, object]:
         """Return the event's JSON keys and values, without its name."""
-        counts = {"online": self.online, "ready": self.ready, "need": self.need}
-        return counts | ({"approval": list(self.approval)} if self.approval else {})
+        about = {"online": self.online, "ready": self.ready, "need": self.need, "missing": list(self.missing)}
+        about |= {"seconds": self.seconds, "limit": self.limit}
+        return about | ({"approval": list(self.approval)} if self.approval else {})
 
 
 @dataclass(frozen=True)
@@ -107,6 +159,66 @@ class HandshakeEvent(Event):
     def fields(self) -> dict[str, object]:
         """Return the event's JSON keys and values, without its name."""
         return {"sites": {name: report.to_dict() for name, report in self.sites.items()}, "refused": dict(self.refused)}
+
+
+@dataclass(frozen=True)
+class ResumeEvent(Event):
+    """The run goes on after a round that was complete when it ended.
+
+    Attributes:
+        round: the round; 0: no round was complete.
+        rounds: rounds of the run.
+        damaged: newer checkpoints that could not be read.
+    """
+
+    name: ClassVar[str] = "resume"
+    round: int
+    rounds: int
+    damaged: tuple[str, ...] = ()
+
+    def fields(self) -> dict[str, Any]:
+        """Return the event's JSON keys and values, without its name."""
+        return {"round": self.round, "rounds": self.rounds} | ({"damaged": list(self.damaged)} if self.damaged else {})
+
+
+@dataclass(frozen=True)
+class ChargedAgainEvent(Event):
+    """A site was charged for a round that it had been charged for before, because that round's result was lost.
+
+    Attributes:
+        site: its name.
+        round: the round; 0: sums before the first.
+        lost_steps: steps of the earlier charges; they count like the others.
+        epsilon_run: spent by this run so far, all charges together; None: infinite.
+    """
+
+    name: ClassVar[str] = "charged-again"
+    site: str
+    round: int
+    lost_steps: int
+    epsilon_run: float | None
+
+    def fields(self) -> dict[str, Any]:
+        """Return the event's JSON keys and values, without its name."""
+        return {
+            "site": self.site,
+            "round": self.round,
+            "lost_steps": self.lost_steps,
+            "epsilon_run": self.epsilon_run,
+        }
+
+
+def report_charges(listen: Listener, number: int, spent: Mapping[str, PrivacySpent | None]) -> None:
+    """Report the sites that were charged again for a round.
+
+    Args:
+        listen: gets the events.
+        number: the round.
+        spent: what each site reported of its charge.
+    """
+    for site, item in spent.items():
+        if item is not None and item.lost_steps:
+            listen(ChargedAgainEvent(site, number, item.lost_steps, item.epsilon_run))
 
 
 @dataclass(frozen=True)
@@ -139,6 +251,7 @@ class RoundEvent(Event):
         trained: what each site reported of its training.
         validated: figures of each site's validation patients.
         lost: sites whose reply is missing or cannot be used, with the reason in one line.
+        drawn: the sites that were drawn to train; empty: all were asked.
         weights: digest of the merged weights.
         validation: figures of all validation patients together; None: no site could be asked, or none answered.
         seconds: wall-clock time.
@@ -157,6 +270,7 @@ class RoundEvent(Event):
     seconds: float
     chosen: int
     metric: str
+    drawn: tuple[str, ...] = ()
 
     def fields(self) -> dict[str, object]:
         """Return the event's JSON keys and values, without its name."""
@@ -172,6 +286,7 @@ class RoundEvent(Event):
             "lost": dict(self.lost),
             "weights": self.weights,
         }
+        line |= {"drawn": list(self.drawn)} if self.drawn else {}
         line |= {"validation": dict(self.validation)} if self.validation is not None else {}
         return line | {"seconds": self.seconds, "chosen": self.chosen, "metric": self.metric}
 

@@ -16,8 +16,10 @@ from common.messages import read_reply_site, unpack_error, unpack_reply
 from common.reply_arrays import SomeReply
 from common.requests import RequestKind
 from server.delegating_grid import DelegatingGrid
-from server.events import Listener, ReplyEvent
+from server.events import AwaitedEvent, LateReplyEvent, Listener, ReplyEvent
 
+AWAIT_SECONDS = 10.0
+"""Seconds after which it is reported who is awaited; then again each time that the wait has doubled."""
 OFFLINE_GRACE = 20.0
 """Seconds that a site may be offline before a round stops waiting for it."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 1.0
@@ -66,15 +68,23 @@ class Step:
         phase: the kind of the request.
         round: the round; 0 before the first.
         sites: sites that are asked; 0: not known.
+        quorum: usable replies after which the others are awaited only `quorum_seconds` longer; None: all are awaited.
+        quorum_seconds: see `quorum`.
     """
 
     phase: RequestKind
     round: int = 0
     sites: int = 0
+    quorum: int | None = None
+    quorum_seconds: float = 0.0
 
 
 Answers = dict[str, tuple[Message, SomeReply]]
 """Replies by site, or by `node N` where its name is not known, sorted; each with the message that it came in."""
+
+
+Overdue = dict[str, tuple[int, Step]]
+"""Messages whose replies were not awaited any longer, by id: the node, and the part of the run that asked."""
 
 
 def send_and_collect(
@@ -85,8 +95,11 @@ def send_and_collect(
     listen: Listener,
     step: Step,
     expected: Expected[SomeReply],
+    overdue: Overdue | None = None,
 ) -> tuple[Answers[SomeReply], dict[str, str]]:
     """Send messages and wait for the replies, at most `timeout` seconds.
+
+    A reply that comes later, a second one to the same message, and one from another node count for nothing.
 
     Args:
         grid: the transport.
@@ -96,12 +109,14 @@ def send_and_collect(
         listen: gets an event for each reply as it comes.
         step: the phase and the round.
         expected: what counts as a reply; anything else counts as none.
+        overdue: messages of earlier calls without a reply; this call's are added. A late reply is reported.
 
     Returns:
         the replies by site, and the sites without a usable one, with the reason in one line.
     """
     waiting: dict[str, int] = {}
     lost: dict[str, str] = {}
+    overdue = {} if overdue is None else overdue
 
     def site_name(node: int) -> str:
         return names.get(node, f"node {node}")
@@ -115,14 +130,18 @@ def send_and_collect(
             lost[site_name(message.metadata.dst_node_id)] = "could not be reached"
     answers: Answers[SomeReply] = {}
     start = time.monotonic()
-    deadline, last_look, last_reply = start + timeout, start, start
+    deadline, last_look, last_reply, next_report = start + timeout, start, start, start + AWAIT_SECONDS
+    limit = f"no answer within {timeout:g} s"
     offline_since: dict[str, float] = {}
     first_pause = float(getattr(grid, "first_pause", FIRST_PAUSE))
     while waiting:
-        arrived = list(grid.pull_messages(list(waiting)))
+        arrived = list(grid.pull_messages([*waiting, *overdue]))
         for answer in arrived:
             sender = waiting.pop(answer.metadata.reply_to_message_id, None)
             if sender is None:
+                late = overdue.pop(answer.metadata.reply_to_message_id, None)
+                if late is not None and not answer.has_error():
+                    listen(LateReplyEvent(site_name(late[0]), late[1].phase, late[1].round))
                 continue
             stated, reply, fault = _read_answer(answer, expected, sender)
             site = site_name(sender)
@@ -133,9 +152,17 @@ def send_and_collect(
                 answers[site] = answer, reply
             listen(ReplyEvent(site, reply is not None, len(waiting), step.phase, step.round, step.sites))
         now = time.monotonic()
+        if step.quorum is not None and len(answers) >= step.quorum and now + step.quorum_seconds < deadline:
+            deadline = now + step.quorum_seconds
+            limit = f"no answer within {step.quorum_seconds:g} s after {len(answers)} sites had answered"
         if now > deadline:
-            lost |= {site_name(node): f"no answer within {timeout:g} s" for node in waiting.values()}
+            lost |= dict.fromkeys(map(site_name, waiting.values()), limit)
+            overdue |= {key: (node, step) for key, node in waiting.items()}
             break
+        if waiting and now > next_report:
+            next_report = start + 2 * (now - start)
+            awaited = tuple(sorted(map(site_name, waiting.values())))
+            listen(AwaitedEvent(step.phase, step.round, awaited, round(now - start), round(deadline - start)))
         if waiting and now - last_look > min(1.0, OFFLINE_GRACE / 4):
             last_look, online = now, set(grid.get_node_ids())
             for key, node in list(waiting.items()):
@@ -157,6 +184,8 @@ def _read_answer(answer: Message, expected: Expected[SomeReply], node: int) -> t
         if answer.has_error():
             site, why = unpack_error(answer.error.code, answer.error.reason)
             return site, None, why
+        if answer.metadata.src_node_id != node:
+            return site, None, "another node answered in its place"
         site = read_reply_site(answer.content)
         reply = unpack_reply(expected.type, answer.content, expected.max_bytes)
         fault = expected.find_fault(reply, node)

@@ -23,6 +23,7 @@ from common.config import RunConfig
 from common.errors import ConfigError
 from common.replies import TrainReply
 from common.seeds import seed_for
+from server import strategies
 from server.strategies._flower import EVERY_SITE
 
 MAX_SIGMA = 1e4
@@ -70,6 +71,17 @@ class _Summed(FedAvg):
 def build_summing_strategy(config: RunConfig) -> Strategy:
     """Return FedAvg that adds up contributions."""
     return _Summed(config)
+
+
+def choose_strategy(config: RunConfig) -> Strategy:
+    """Return a new strategy of a run: the configured one, or at privacy.level=hospital FedAvg that adds up.
+
+    Raises:
+        ConfigError: as `server.strategies.build_strategy`.
+    """
+    if config.privacy.kind == "hospital":
+        return build_summing_strategy(config)
+    return strategies.build_strategy(config.federation.strategy)
 
 
 def find_contribution_fault(reply: TrainReply, config: RunConfig) -> str:

@@ -1,4 +1,4 @@
-"""What every phase of a run needs (Run) and what the phases give (Outcome)."""
+"""What every phase of a run needs."""
 
 from __future__ import annotations
 
@@ -15,23 +15,19 @@ from common import messages, models
 from common.arrays import Weights
 from common.config import RunConfig
 from common.errors import ConfigError, EngineError
-from common.metrics.counts import Counts
 from common.metrics.evaluation import check_evaluation_fits_task
-from common.metrics.explanations import Explanation
-from common.metrics.figures import Evaluation, Recalibration
-from common.metrics.noisy_counts import NoisyCounts
-from common.metrics.paired_resamples import Draws
 from common.metrics.registry import METRICS
 from common.reply_arrays import SomeReply
-from common.reports import HandshakeReport, LatentViewReport, PrivacySpent
+from common.reports import HandshakeReport
 from common.requests import Method, Request, RequestKind, TrainRequest, ValidateRequest
 from common.task import Task
 from server import hospital_level, strategies
-from server.events import Listener, RoundEvent
-from server.exchange import Answers, Expected, Step, send_and_collect
+from server.events import Listener
+from server.exchange import Answers, Expected, Overdue, Step, send_and_collect
+from server.outcome import Outcome
 
-SiteCounts = Counts | NoisyCounts
-"""A site's counts of predictions: exact, or with noise where evaluation is private."""
+ReadNames = Callable[[], Mapping[int, str] | None]
+"""Returns the registered site of each node, or None where no registry is kept."""
 
 
 @dataclass
@@ -43,6 +39,9 @@ class Federation:
         reports: what each site stated in the handshake.
         task: what all of them hold; None before the handshake.
         external: sites that are only tested (`sites.external`).
+        contacted: nodes that were asked who they are.
+        earlier: what the sites stated when a run that is resumed began; None: it begins now.
+        absent: sites that belong to the run but are not admitted yet, with the reason in one line.
         id: names the run in the sites' state folders, 32 hex digits: no two runs may share it.
     """
 
@@ -50,6 +49,9 @@ class Federation:
     reports: dict[str, HandshakeReport] = field(default_factory=dict)
     task: Task | None = None
     external: frozenset[str] = frozenset()
+    contacted: set[int] = field(default_factory=set)
+    earlier: Mapping[str, HandshakeReport] | None = None
+    absent: dict[str, str] = field(default_factory=dict)
     id: str = field(default_factory=lambda: secrets.token_hex(16))
 
     def holders(self, split: str) -> list[str]:
@@ -89,58 +91,6 @@ def check_validation_patients(config: RunConfig, federation: Federation) -> None
                 raise ConfigError(f"{key}={value}: no validation example is of the class {name}: {hint}")
 
 
-@dataclass
-class Outcome:
-    """What the phases gave; filled as they go, so that it holds what there is when one fails.
-
-    Attributes:
-        rounds: the rounds so far.
-        chosen: the round whose model is chosen; 0: the first model.
-        weights: the weights of that model.
-        test: figures of the chosen model by table name, then by site.
-        pooled: figures of all sites' test patients together, by table name.
-        lost: sites without a usable reply: the last phase and reason.
-        validation: the chosen round's counts by site.
-        threshold: log odds chosen on them; None: the likelier class is called.
-        tables: counts of the final evaluation by site, then by table name.
-        counted: the rounds in which each site's update went into the model.
-        suppressed: by table name the sites that withheld it, and the least number of patients they require.
-        draws: resampled figures (common/metrics/paired_resamples.py).
-        start: where training started from, if from an earlier model.
-        recalibration: what recalibration achieves at each site.
-        explanations: which inputs move the score at each site.
-        latent: statistics of training examples in latent space (common/latent.py); empty: none.
-        views: each site's test examples in latent space.
-        shift: how different the hospitals' data are, JSON-ready; empty: not measured.
-        spent: where evaluation is private, what the ledgers of validation and of test patients were charged so far, by
-            split and site.
-    """
-
-    rounds: list[RoundEvent] = field(default_factory=list)
-    chosen: int = 0
-    weights: Weights = field(default_factory=dict)
-    test: dict[str, dict[str, Evaluation]] = field(default_factory=dict)
-    pooled: dict[str, Evaluation] = field(default_factory=dict)
-    lost: dict[str, str] = field(default_factory=dict)
-    validation: dict[str, SiteCounts] = field(default_factory=dict)
-    threshold: float | None = None
-    tables: dict[str, Mapping[str, Counts]] = field(default_factory=dict)
-    counted: dict[str, list[int]] = field(default_factory=dict)
-    suppressed: dict[str, dict[str, int]] = field(default_factory=dict)
-    draws: Draws = field(default_factory=dict)
-    start: dict[str, object] = field(default_factory=dict)
-    recalibration: dict[str, Recalibration] = field(default_factory=dict)
-    explanations: dict[str, Explanation] = field(default_factory=dict)
-    latent: bytes = b""
-    views: dict[str, LatentViewReport] = field(default_factory=dict)
-    shift: dict[str, object] = field(default_factory=dict)
-    spent: dict[str, dict[str, PrivacySpent]] = field(default_factory=dict)
-
-    def state_round(self, site: str, number: int) -> int:
-        """Return the last round up to `number` in which a site's update was merged, whose state it has; 0: none."""
-        return max((one for one in self.counted.get(site, []) if one <= number), default=0)
-
-
 @dataclass(frozen=True)
 class Run:
     """What every phase needs.
@@ -158,6 +108,8 @@ class Run:
         method: what the strategy asks of the sites.
         id: names the run in the sites' state folders, 32 hex digits.
         latent: statistics of training examples in latent space (common/latent.py); empty: none.
+        overdue: messages that were not answered in time.
+        read_names: returns the site that each node's key is registered for; None: no registry is kept.
     """
 
     grid: Grid
@@ -172,10 +124,18 @@ class Run:
     method: Method = field(default_factory=Method)
     id: str = ""
     latent: bytes = b""
+    overdue: Overdue = field(default_factory=dict)
+    read_names: ReadNames = lambda: None
 
     @classmethod
     def from_handshake(
-        cls, grid: Grid, config: RunConfig, strategy: Strategy, federation: Federation, listen: Listener
+        cls,
+        grid: Grid,
+        config: RunConfig,
+        strategy: Strategy,
+        federation: Federation,
+        listen: Listener,
+        read_names: ReadNames = lambda: None,
     ) -> Run:
         """Return a run whose sites have agreed on a task.
 
@@ -218,6 +178,7 @@ class Run:
             sum(counts.examples for counts in held),
             method=method,
             id=federation.id,
+            read_names=read_names,
         )
 
     def train_record(self, number: int) -> ConfigRecord:
@@ -245,8 +206,8 @@ class Run:
         changed = []
         for message in outgoing:
             site = self.federation.names[message.metadata.dst_node_id]
-            rounds = outcome.state_round(site, number), outcome.state_round(site, outcome.chosen)
-            changed.append(messages.set_state_rounds(message, *rounds))
+            state_round = outcome.state_round(site, number)
+            changed.append(messages.set_state_rounds(message, state_round, outcome.state_rounds(site)))
         return changed
 
     def online_nodes(self, sites: Sequence[str]) -> list[int]:
@@ -290,10 +251,19 @@ class Run:
             self.federation.names,
             self.config.federation.round_timeout,
             self.listen,
-            Step(phase, number, len(sites)),
+            self._describe_step(phase, number, len(sites)),
             Expected(expected, find_fault_at, max_bytes),
+            self.overdue,
         )
-        return answers, lost | {site: "offline" for site in sites if site not in answers and site not in lost}
+        absent = self.federation.absent
+        return answers, lost | {s: absent.get(s, "offline") for s in sites if s not in answers and s not in lost}
+
+    def _describe_step(self, phase: RequestKind, number: int, sites: int) -> Step:
+        """Return which part of the run asks; rounds have a quorum, results over all sites have none."""
+        wanted = self.config.federation
+        if wanted.quorum is None or phase not in ("train", "validate"):
+            return Step(phase, number, sites)
+        return Step(phase, number, sites, min(wanted.quorum, sites), wanted.quorum_seconds)
 
 
 def digest_weights(weights: Weights) -> str:

@@ -41,6 +41,7 @@ COMMANDS = {
     "client",
     "privacy",
     "bench",
+    "canary",
     "site",
     "audit",
 }
@@ -52,6 +53,7 @@ ERRORS = {
     "ApprovalPending": 1,
     "NotFiniteError": 1,
     "FetchError": 1,
+    "StoppedError": 130,
     "AuditError": 1,
     "UsageError": 2,
     "ConfigError": 2,
@@ -72,8 +74,8 @@ FIELDS = {
     ),
 }
 # What crosses the wire; a change of these fields needs another PROTOCOL, so that both ends notice.
-PROTOCOL = 7
-MODEL_REQUEST = "config * round weights scaling method run_id state_round best_round"
+PROTOCOL = 8
+MODEL_REQUEST = "config * round weights scaling method run_id state_round needed_rounds"
 MESSAGES = {
     "common.requests:Method": "* local control pull",
     "common.requests:HandshakeRequest": "config * run_id",
@@ -83,6 +85,8 @@ MESSAGES = {
     "common.requests:ValidateRequest": f"{MODEL_REQUEST} latent",
     "common.requests:LatentRequest": MODEL_REQUEST,
     "common.requests:FinalTestRequest": f"{MODEL_REQUEST} latent threshold",
+    "common.requests:CanaryRequest": f"{MODEL_REQUEST} proximal",
+    "common.replies:CanaryReply": "site report",
     "common.replies:HandshakeReply": "site report",
     "common.replies:ScalingReply": "site report * sums",
     "common.replies:TrainReply": "site report * weights control",

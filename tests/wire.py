@@ -23,6 +23,7 @@ from common.config import RunConfig
 from common.messages import MESSAGE_TYPES
 from common.metrics.counts import empty_counts
 from common.replies import (
+    CanaryReply,
     DomainShiftReply,
     FinalTestReply,
     HandshakeReply,
@@ -33,6 +34,7 @@ from common.replies import (
     ValidateReply,
 )
 from common.reports import (
+    CanaryReport,
     DomainShiftReport,
     FinalTestReport,
     HandshakeCounts,
@@ -45,6 +47,7 @@ from common.reports import (
 )
 from common.request_record import PROTOCOL
 from common.requests import (
+    CanaryRequest,
     DomainShiftRequest,
     FinalTestRequest,
     HandshakeRequest,
@@ -62,7 +65,7 @@ REQUEST_TYPES: dict[str, type[Request]] = {
     each.kind: each
     for each in (
         HandshakeRequest, ScalingRequest, TrainRequest, ValidateRequest, LatentRequest, FinalTestRequest,
-        DomainShiftRequest,
+        DomainShiftRequest, CanaryRequest,
     )
 }  # fmt: skip
 Answer = Reply | RecordDict | Error | None
@@ -170,6 +173,12 @@ SAMPLE_REPLIES: dict[RequestKind, Reply] = {
         LatentReply("north", LatentReport(), sums={"count": np.ones(1)}),
         FinalTestReply("north", FinalTestReport(evaluations={}, suppressed={"all": 5})),
         DomainShiftReply("north", DomainShiftReport(columns=("age",)), sums={"count": np.ones(1)}),
+        CanaryReply(
+            "north",
+            CanaryReport(
+                protocol=PROTOCOL, release="1.0", task=tiny.TASK, device="cpu", load_seconds=0.1, refusals=("x",)
+            ),
+        ),
     )
 }  # fmt: skip
 """A reply of each kind."""

@@ -22,6 +22,7 @@ from client.site import Site, load_site
 from client.site_context import SiteContext
 from common.errors import SiteError
 from common.requests import (
+    CanaryRequest,
     FinalTestRequest,
     HandshakeRequest,
     LatentRequest,
@@ -39,6 +40,8 @@ RESERVED_RUNS = ("counts",)
 """Names under which the ledger itself charges."""
 MAX_FORGETTING = 1.0
 """Largest product of learning rate, decay and steps of a round; at 1 the first step counts exp(-1) times the last."""
+MAX_CANARIES_PER_MONTH = 300
+"""Canaries that a hospital answers in 30 days."""
 SPLITS_OF_REQUEST: dict[type[Request], tuple[str, ...]] = {
     HandshakeRequest: ("train", "validation", "test"),
     ValidateRequest: ("validation",),
@@ -56,6 +59,9 @@ def admit(context: SiteContext, request: Request) -> None:
         DataError: the register cannot be used.
     """
     if context.simulated:
+        return
+    if isinstance(request, CanaryRequest):  # says what would be refused (client/gate/preview.py)
+        open_register(context).ask("", "canaries", secrets.token_hex(16), None, MAX_CANARIES_PER_MONTH)
         return
     policy, config = context.policy, request.config
     check_run_id(getattr(request, "run_id", None))

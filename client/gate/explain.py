@@ -54,6 +54,12 @@ REPLY_RISKS = (
         lambda policy: "how many patients this hospital has, by class",
     ),
     ReplyRisk(
+        "canary",
+        "task, device, seconds of opening the data and of a step on random inputs, and what of a run would be refused",
+        lambda policy: "300 canaries in 30 days; nothing is charged, released or counted",
+        lambda policy: "about how large the data are, and whether the policy's floors and budget suffice for a run",
+    ),
+    ReplyRisk(
         "scaling",
         "count, sum and sum of squares of each input over training patients, or histograms",
         lambda policy: (

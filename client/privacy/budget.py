@@ -148,6 +148,31 @@ def solve_training_noise(
     )
 
 
+def plan_run_charges(
+    context: SiteContext, site: Site, config: RunConfig, rows: Sequence[LedgerRow], run: str
+) -> list[Charge]:
+    """Return what a run would be charged in all, from its sums to its last round.
+
+    Args:
+        context: the site's context.
+        site: whose patients would train.
+        config: the run.
+        rows: the site's charges.
+        run: the run's id.
+
+    Raises:
+        ConfigError: the run's epsilon cannot be kept.
+    """
+    charges = []
+    sums = needs_noisy_sums(config, site.task)
+    if sums:
+        spent = GaussianSteps(1.0, solve_sums_noise(config, rows, run), 1)
+        charges.append(build_charge(context, site, run, config, spent, STATISTICS_ROUND))
+    sigma = solve_training_noise(config, rows, run, sums)
+    steps = GaussianSteps(config.privacy.participation, sigma, count_run_steps(config))
+    return [*charges, build_charge(context, site, run, config, steps, config.federation.rounds)]
+
+
 def open_ledger(context: SiteContext, site: Site, split: str = TRAIN) -> Ledger:
     """Return a site's ledger, bound to the content of a hospital's data folder or of a simulated site's cohort.
 
@@ -197,7 +222,7 @@ def start_private_round(
         build_charge(context, site, request.run_id, config, GaussianSteps(plan.q, sigma, steps), request.round),
     )
     sums = [earlier.sigma for earlier in rows if earlier.run == request.run_id and earlier.round == STATISTICS_ROUND]
-    return plan, report_spending(row, plan.clip, units, statistics=sums[-1] if sums else None)
+    return plan, report_spending(row, rows, plan.clip, units, statistics=sums[-1] if sums else None)
 
 
 def charge_ledger(context: SiteContext, site: Site, wanted: Charge) -> LedgerRow:
@@ -235,6 +260,7 @@ def build_charge(
 
 def report_spending(
     row: LedgerRow,
+    rows: Sequence[LedgerRow],
     clip: float,
     units: int,
     *,
@@ -245,6 +271,7 @@ def report_spending(
 
     Args:
         row: the charge.
+        rows: the charges before it.
         clip: the clipping norm.
         units: number of units reported to the server, which may differ from the ledger's.
         noise_at: who adds the noise; at level hospital only.
@@ -265,4 +292,5 @@ def report_spending(
         units=units,
         noise_at=noise_at,
         statistics=statistics,
+        lost_steps=sum(earlier.steps for earlier in rows if (earlier.run, earlier.round) == (row.run, row.round)),
     )

@@ -77,8 +77,8 @@ def start_hospital_round(
     config, wanted = request.config, request.config.privacy
     if config.federation.strategy.name != "fedavg" or request.method.keeps_state or request.proximal:
         raise ConfigError("privacy.level=hospital: contributions are summed: use federation.strategy=fedavg")
-    ledger = budget.open_ledger(context, site)
-    sigma = budget.solve_training_noise(config, ledger.rows(), request.run_id)
+    rows = budget.open_ledger(context, site).rows()
+    sigma = budget.solve_training_noise(config, rows, request.run_id)
     spent = GaussianSteps(wanted.participation, sigma, 1)
     row = budget.charge_ledger(
         context, site, budget.build_charge(context, site, request.run_id, config, spent, request.round)
@@ -96,7 +96,7 @@ def start_hospital_round(
         source,
         drawn,
     )
-    return plan, budget.report_spending(row, wanted.clip, 1, noise_at=wanted.noise_at)
+    return plan, budget.report_spending(row, rows, wanted.clip, 1, noise_at=wanted.noise_at)
 
 
 def build_contribution(sent: Weights, trained: Weights, plan: ContributionPlan) -> Weights:

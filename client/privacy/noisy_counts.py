@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from client.privacy import budget
 from client.privacy.accounting import GaussianSteps, solve_noise
+from client.privacy.charges import Charge
 from client.privacy.ledger import Ledger
 from client.privacy.private_evaluation import charge_people
 from client.privacy.units import STATISTICS_ROUND, digest_people, group_rows_by_unit
@@ -70,13 +71,11 @@ def release_training_counts(context: SiteContext, site: Site, config: RunConfig)
         DataError: the ledger cannot be used.
     """
     train, level, policy = site.train, config.privacy.kind, context.policy
-    if not len(train.y) or level not in ("patient", "record") or policy.counts == "public":
+    if not _are_noisy(context, site, config):
         return TrainingCounts(train.people(), len(train.y), train.class_counts())
 
     def charge(sigma: float) -> None:
-        spent = GaussianSteps(1.0, sigma, 1)
-        wanted = budget.build_charge(context, site, COUNTS_RUN, config, spent, STATISTICS_ROUND)
-        budget.charge_ledger(context, site, replace(wanted, run_limit=None))
+        budget.charge_ledger(context, site, _build_counts_charge(context, site, config, sigma))
 
     ledger = budget.open_ledger(context, site)
     count, *shares = _release(context, site, config, train, level, ledger, "counts", charge)
@@ -165,6 +164,34 @@ def _round_classes(shares: npt.NDArray[np.float64], units: int, task: Task) -> t
     edges = np.rint(np.cumsum(shares))
     edges[-1] = units
     return tuple(int(number) for number in np.diff(edges, prepend=0))
+
+
+def plan_counts_charge(context: SiteContext, site: Site, config: RunConfig) -> Charge | None:
+    """Return what the first release of the training counts would be charged; None: they are exact, or released.
+
+    Raises:
+        DataError: the ledger cannot be used.
+    """
+    if not _are_noisy(context, site, config):
+        return None
+    key = f"counts/{config.privacy.kind}/{digest_people(site.train)}"
+    if budget.open_ledger(context, site).read_text(key) is not None:
+        return None
+    wanted = config.privacy
+    sigma = solve_noise(context.policy.counts_epsilon, wanted.delta, 1.0, 1, wanted.accountant)
+    return _build_counts_charge(context, site, config, sigma)
+
+
+def _are_noisy(context: SiteContext, site: Site, config: RunConfig) -> bool:
+    """Return whether the site's training counts are reported with noise."""
+    private = config.privacy.kind in ("patient", "record") and context.policy.counts != "public"
+    return private and len(site.train.y) > 0
+
+
+def _build_counts_charge(context: SiteContext, site: Site, config: RunConfig, sigma: float) -> Charge:
+    spent = GaussianSteps(1.0, sigma, 1)
+    wanted: Charge = budget.build_charge(context, site, COUNTS_RUN, config, spent, STATISTICS_ROUND)
+    return replace(wanted, run_limit=None)
 
 
 def sum_unit_counts(train: Cohort, level: str) -> npt.NDArray[np.float64]:

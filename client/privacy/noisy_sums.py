@@ -90,8 +90,8 @@ def release_noisy_sums(
     if not budget.needs_noisy_sums(config, site.task) or not width:
         zero = np.zeros(width)
         return NoisyMoments(np.zeros(counted), zero, zero, low, high, 0.0), None
-    ledger = budget.open_ledger(context, site)
-    sigma = budget.solve_sums_noise(config, ledger.rows(), request.run_id)
+    rows = budget.open_ledger(context, site).rows()
+    sigma = budget.solve_sums_noise(config, rows, request.run_id)
     spent = GaussianSteps(1.0, sigma, 1)
     row = budget.charge_ledger(
         context, site, budget.build_charge(context, site, request.run_id, config, spent, STATISTICS_ROUND)
@@ -104,7 +104,7 @@ def release_noisy_sums(
     sent = noise.add_noise(total, sigma * clip, source)
     measured = sent[:counted] / (MEASURED_WEIGHT if site.task.missing else MEASURED_WEIGHT * math.sqrt(width))
     moments = NoisyMoments(measured, sent[counted : counted + width], sent[counted + width :], low, high, sigma * clip)
-    return moments, budget.report_spending(row, clip, units)
+    return moments, budget.report_spending(row, rows, clip, units)
 
 
 def sum_clipped_units(train: Cohort, level: str, low: Floats, high: Floats, limit: float) -> Floats:

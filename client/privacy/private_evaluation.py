@@ -92,10 +92,11 @@ def release_sums(
         text = ledger.read_text(key)  # another process may have been first: its answer is everybody's
     assert text is not None
     stored = json.loads(text)
-    row = ledger.rows()[stored["row"] - 1]
+    rows = ledger.rows()
+    row = rows[stored["row"] - 1]
     return EvaluationRelease(
         split_sums(np.asarray(stored["sent"], dtype=np.float64), sums, layout),
-        budget.report_spending(row, 1.0, people),
+        budget.report_spending(row, rows[: row.number - 1], 1.0, people),
     )
 
 
@@ -129,24 +130,52 @@ def charge_people(
         BudgetSpent: it would spend more than `run_limit` or the policy allow; nothing was charged.
         DataError: the ledger cannot be used.
     """
-    cohort, privacy = getattr(site, split), config.privacy
     ledger = budget.open_ledger(context, site, split)
     if not context.policy.several_splits:
-        ledger.store_text(PEOPLE_KEY, digest_people(cohort))
-    wanted = Charge(
+        ledger.store_text(PEOPLE_KEY, digest_people(getattr(site, split)))
+    spent = GaussianSteps(1.0, sigma, 1)
+    return ledger.charge(build_people_charge(context, site, config, split, run, number, spent, run_limit))
+
+
+def build_people_charge(
+    context: SiteContext,
+    site: Site,
+    config: RunConfig,
+    split: EvaluatedSplit,
+    run: str,
+    number: int,
+    spent: GaussianSteps,
+    run_limit: float | None,
+) -> Charge:
+    """Return what to charge for Gaussian mechanisms over a split's people."""
+    privacy = config.privacy
+    return Charge(
         run,
         number,
         "patient",
         UNIT_NAMES["patient"],
-        cohort.people(),
-        GaussianSteps(1.0, sigma, 1),
+        getattr(site, split).people(),
+        spent,
         privacy.delta,
         privacy.accountant,
         run_limit,
         context.policy.max_evaluation_epsilon,
         privacy.noise == "secure",
     )
-    return ledger.charge(wanted)
+
+
+def plan_evaluation_charge(
+    context: SiteContext, site: Site, config: RunConfig, split: EvaluatedSplit, run: str
+) -> Charge:
+    """Return what all releases about a split's people that a run plans would be charged together.
+
+    Raises:
+        ConfigError: the epsilon cannot be kept.
+    """
+    planned = count_planned_releases(config, split)
+    spent = GaussianSteps(1.0, solve_release_noise(config, split), planned)
+    limit = config.privacy.evaluation_epsilon
+    return build_people_charge(context, site, config, split, run, config.federation.rounds, spent, limit)
 
 
 def solve_release_noise(config: RunConfig, split: EvaluatedSplit, ledger: Ledger | None = None, run: str = "") -> float:

@@ -19,6 +19,7 @@ from client.gate.bounded_numbers import count_overflow
 from client.gate.register import open_register
 from client.gate.release import check_reply
 from client.gate.tighten import tighten_policy
+from client.requests.canary import handle_canary
 from client.requests.domain_shift import handle_domain_shift
 from client.requests.evaluate import handle_test, handle_validate
 from client.requests.handshake import handle_handshake
@@ -29,6 +30,7 @@ from client.site_context import SiteContext
 from common.errors import NotFiniteError
 from common.replies import Reply
 from common.requests import (
+    CanaryRequest,
     DomainShiftRequest,
     FinalTestRequest,
     HandshakeRequest,
@@ -62,6 +64,7 @@ HANDLERS: Mapping[type[Request], Callable[[SiteContext, Request], Reply]] = {
     LatentRequest: _accept(LatentRequest, handle_latent),
     FinalTestRequest: _accept(FinalTestRequest, handle_test),
     DomainShiftRequest: _accept(DomainShiftRequest, handle_domain_shift),
+    CanaryRequest: _accept(CanaryRequest, handle_canary),
 }
 """The function that answers each type of request."""
 

@@ -128,7 +128,7 @@ def train_locally(model: nn.Module, request: TrainRequest, saved: SavedState, tr
         train("personal", proximal=method.pull, anchor=request.weights)
         state = copy_weights(model)
     if saved.files is not None:
-        saved.files.write(request.round, state, keep=(request.state_round, request.best_round))
+        saved.files.write(request.round, state, keep=(request.state_round, *request.needed_rounds))
     return Update(result, weights, change)
 
 

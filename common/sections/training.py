@@ -71,6 +71,24 @@ class FederationConfig(Section):
         "without them",
     )
     min_sites: int = Field(1, ge=1, description="the run ends when fewer sites than this answer")
+    quorum: int | None = Field(
+        None,
+        ge=1,
+        description="usable answers after which a round waits only `quorum_seconds` longer for the other sites; none: "
+        "it waits for every site, up to `round_timeout`",
+    )
+    quorum_seconds: float = Field(60.0, ge=0, description="with a quorum: seconds that slower sites get")
+    sites_per_round: int | None = Field(
+        None, ge=1, description="sites that train in a round, drawn anew for each from the seed; none: all"
+    )
+    on_lost: Literal["auto", "continue", "stop"] = Field(
+        "auto",
+        description="when a site gives no usable reply: continue: go on without it for that round; stop: end the run, "
+        "which can be resumed; auto: stop where sites are simulated, continue with hospitals",
+    )
+    checkpoints: int = Field(
+        2, ge=1, le=1000, description="complete rounds that are kept on disk to resume the run from, besides the best"
+    )
     weights: Literal["examples", "patients", "equal"] = Field(
         "examples",
         description="weight of a site's update: its training examples, its training patients, or the same for all",
@@ -97,3 +115,13 @@ class FederationConfig(Section):
     start_except: tuple[str, ...] = Field(
         (), description="patterns of parameters that keep their random initial values, such as head.out.*"
     )
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the sites are simulated on this machine, where the researcher holds all data."""
+        return self.engine != "federation" or self.address is None
+
+    @property
+    def stops_on_loss(self) -> bool:
+        """Whether the run ends when a site gives no usable reply."""
+        return self.on_lost == "stop" or (self.on_lost == "auto" and self.simulated and self.quorum is None)

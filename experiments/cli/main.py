@@ -12,8 +12,22 @@ from typing import Annotated
 
 import typer
 
-from common.errors import UsageError, WardroundError, describe_unexpected
-from experiments.cli import approval, audit, bench, data, doctor, evaluate, federation, operations, privacy, score, site
+from common.errors import StoppedError, UsageError, WardroundError, describe_unexpected
+from experiments.cli import (
+    approval,
+    audit,
+    bench,
+    canary,
+    data,
+    doctor,
+    evaluate,
+    federation,
+    operations,
+    privacy,
+    score,
+    site,
+)
+from experiments.cli.interrupts import explain_interrupts
 from experiments.cli.report_summary import print_summary
 
 app = typer.Typer(
@@ -39,9 +53,13 @@ app.add_typer(bench.app, name="bench")
 app.command("score")(score.score_command)
 app.command("evaluate")(evaluate.evaluate_command)
 app.command("doctor")(doctor.doctor_command)
+app.command("canary")(canary.canary_command)
 
 Settings = data.Settings
 Config = Annotated[Path, typer.Argument(help="A YAML file, or the name of an experiment, such as synthetic.")]
+OptionalConfig = Annotated[
+    Path | None, typer.Argument(help="A YAML file, or the name of an experiment, such as synthetic.")
+]
 Runs = Annotated[Path, typer.Option("--runs", help="The folder of all run folders.")]
 
 DISK_ERRORS = (
@@ -62,13 +80,16 @@ def set_options(debug: Annotated[bool, typer.Option("--debug", help="Show traceb
 
 @app.command("run")
 def run_command(
-    config: Config,
+    config: OptionalConfig = None,
     settings: Settings = None,
     root: Runs = Path("runs"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the run's folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
     sink: Annotated[
         list[str] | None, typer.Option("--sink", help="Also log figures to mlflow:PATH or tensorboard:PATH.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="A run folder: go on after its last complete round.")
     ] = None,
     leave_one_out: Annotated[
         bool,
@@ -77,30 +98,33 @@ def run_command(
 ) -> None:
     """Train a federation and write its report."""
     from common.config import load_config
-    from common.processes import interrupt_on_signals
     from common.run_folder import RunFolder
     from experiments.cli.run_progress import RunPrinter, choose_printer
     from experiments.runs.experiment_files import find_experiment
     from experiments.runs.leave_one_out import run_leave_one_out
-    from experiments.runs.run import run_experiment
+    from experiments.runs.run import resume_experiment, run_experiment
     from experiments.runs.series import make_series_folder
 
-    config = find_experiment(config)
+    if resume is not None and leave_one_out:
+        raise UsageError("--resume: --leave-one-out goes on by itself where it was stopped")
+    if config is None and resume is None:
+        raise UsageError("run: name a configuration, such as synthetic, or a run folder with --resume")
     overrides = list(settings or [])
-    loaded = load_config(config, overrides)
-    if sink:
+    source = find_experiment(config) if config is not None else RunFolder(resume or Path()).config
+    loaded = load_config(source, overrides) if config is not None or overrides or sink else None
+    if sink and loaded is not None:
         overrides.append(f"report.sinks={json.dumps([*loaded.report.sinks, *sink])}")
-        loaded = load_config(config, overrides)
+        loaded = load_config(source, overrides)
     printer = choose_printer(RunPrinter, quiet=quiet, as_json=as_json)
-    try:
-        with interrupt_on_signals():
-            if leave_one_out:
-                series_folder = make_series_folder(config, root, "leave-one-out")
-                folder = run_leave_one_out(config, overrides, series_folder, printer)
-            else:
-                folder = run_experiment(loaded, root, printer)
-    finally:
-        printer.close()
+    with explain_interrupts(printer):
+        if resume is not None:
+            folder = resume_experiment(resume, printer, loaded)
+        elif leave_one_out:
+            series_folder = make_series_folder(source, root, "leave-one-out")
+            folder = run_leave_one_out(source, overrides, series_folder, printer)
+        else:
+            assert loaded is not None
+            folder = run_experiment(loaded, root, printer)
     if as_json:
         printer.handle({"event": "report", "folder": str(folder), "report": str(RunFolder(folder).report)})
     elif quiet:
@@ -119,10 +143,10 @@ def series_command(
 ) -> None:
     """Run one configuration several times, such as all folds, and summarise the runs.
 
-    Complete runs are not repeated, so the same command resumes a series that was stopped.
+    Complete runs are not repeated, and the same command goes on with a series that was stopped, after the last
+    complete round.
     """
     from common.config import load_config
-    from common.processes import interrupt_on_signals
     from experiments.cli.run_progress import RunPrinter, choose_printer
     from experiments.runs.experiment_files import find_experiment
     from experiments.runs.series import Plan, make_series_folder, run_series
@@ -131,11 +155,8 @@ def series_command(
     load_config(config, settings or [])
     printer = choose_printer(RunPrinter, quiet=quiet)
     folder = make_series_folder(config, root)
-    try:
-        with interrupt_on_signals():
-            run_series(config, settings or [], plan, folder, printer)
-    finally:
-        printer.close()
+    with explain_interrupts(printer):
+        run_series(config, settings or [], plan, folder, printer)
     typer.echo((folder / "series.md").read_text(encoding="utf-8"))
 
 
@@ -206,7 +227,7 @@ def main() -> None:
         typer.echo("wardround: stopped; what was done so far is in the run's folder", err=True)
         sys.exit(130)
     except Exception as error:
-        if os.environ.get("WARDROUND_DEBUG") and not _is_usage_error(error):
+        if os.environ.get("WARDROUND_DEBUG") and not isinstance(error, StoppedError) and not _is_usage_error(error):
             raise
         _report_error(error)
 
@@ -237,7 +258,8 @@ def _report_error(error: Exception) -> None:
     else:
         text, code = f"unexpected {describe_unexpected(error)} (a bug: run again with --debug before the command ", 1
         text += "for the traceback, which may quote patients' values)"
-    typer.echo(f"wardround: {text}", err=True)
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+    typer.echo(f"wardround: {text}{notes}", err=True)
     sys.exit(code)
 
 

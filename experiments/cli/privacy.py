@@ -187,9 +187,10 @@ def sweep_command(
 ) -> None:
     """Run a configuration at several epsilons and plot what privacy costs at each hospital.
 
-    Complete runs are not repeated, so the same command resumes a sweep that was stopped.
+    Complete runs are not repeated, and the same command goes on with a sweep that was stopped, after the last complete
+    round.
     """
-    from common.processes import interrupt_on_signals
+    from experiments.cli.interrupts import explain_interrupts
     from experiments.cli.run_progress import RunPrinter, choose_printer
     from experiments.privacy.sweep import parse_epsilons, parse_seeds, plan_runs, run_sweep
     from experiments.runs.experiment_files import find_experiment
@@ -200,11 +201,8 @@ def sweep_command(
     plan_runs(config, settings or [], points, runs_seeds)
     printer = choose_printer(RunPrinter, quiet=quiet)
     folder = make_series_folder(config, root, "sweep")
-    try:
-        with interrupt_on_signals():
-            run_sweep(config, settings or [], points, runs_seeds, folder, printer)
-    finally:
-        printer.close()
+    with explain_interrupts(printer):
+        run_sweep(config, settings or [], points, runs_seeds, folder, printer)
     typer.echo((folder / "sweep.md").read_text(encoding="utf-8"))
     typer.echo(f"written: {folder / 'sweep.html'}", err=True)
 

@@ -123,9 +123,15 @@ class RunPrinter(TerminalPrinter):
             "start": self._start,
             "stage": self._stage,
             "connect": self._connect,
+            "awaited": self._awaited,
+            "late": lambda event: self._warn(
+                f"{event['site']} answered {_describe_step(event)} too late: refused", "late"
+            ),
             "handshake": self._handshake,
             "reply": self._reply,
             "round": self._round,
+            "resume": self._resume,
+            "charged-again": self._charged_again,
             "baseline": self._baseline,
             "site-ended": lambda event: self._warn(f"{event['site']}: its process ended, see {event['log']}", "ended"),
             "baseline-failed": lambda event: self._warn(
@@ -149,13 +155,21 @@ class RunPrinter(TerminalPrinter):
         self.print_line(f"· {event['what']}", style="cyan")
 
     def _connect(self, event: Event) -> None:
-        if event["ready"] != self._ready:
+        missing, pending = ", ".join(event.get("missing", ())), event.get("approval", [])
+        if event["ready"] != self._ready or missing:
             self._ready = event["ready"]
-            self.print_line(f"  waiting: {event['ready']} of {_count(event['need'], 'site')} ready", "connect")
-        pending = event.get("approval", [])
+            text = f"  waiting: {event['ready']} of {_count(event['need'], 'site')} ready"
+            text += f", not there yet: {missing} ({event['seconds']} s of {event['limit']})" if missing else ""
+            self.print_line(text, "connect")
         if pending and pending != self._pending:
             self.print_line(f"  waiting for the approval of {', '.join(pending)} (wardround site approve, there)")
         self._pending = pending
+
+    def _awaited(self, event: Event) -> None:
+        names = ", ".join(event["sites"])
+        self.print_line(
+            f"  {_describe_step(event)}: waiting for {names} ({event['seconds']} s of {event['limit']})", "awaited"
+        )
 
     def _handshake(self, event: Event) -> None:
         sites = event["sites"]
@@ -172,8 +186,24 @@ class RunPrinter(TerminalPrinter):
             self._warn(f"{name} does not take part: {reason}", "refused")
         self._show(0, self._rounds, f"round 1 of {self._rounds}: train")
 
+    def _resume(self, event: Event) -> None:
+        for name in event.get("damaged", ()):
+            self._warn(f"checkpoint {name} is damaged: an earlier one is used")
+        done, rounds = event["round"], event["rounds"]
+        self.print_line(f"  goes on after round {done} of {rounds}")
+        self._show(done, rounds, f"round {min(done + 1, rounds)} of {rounds}: train")
+
+    def _charged_again(self, event: Event) -> None:
+        what = f"round {event['round']}" if event["round"] else "the sums before round 1"
+        spent = "infinite" if event["epsilon_run"] is None else f"{event['epsilon_run']:.3f}"
+        self._warn(
+            f"{event['site']}: {what} had been charged before and its result was lost: both charges count, "
+            f"epsilon {spent} so far",
+            "charged",
+        )
+
     def _reply(self, event: Event) -> None:
-        if event["phase"] == "handshake":
+        if event["phase"] in ("handshake", "canary"):
             return
         number, waiting = event["round"], event["waiting"]
         remaining = f", {_count(waiting, 'site')} to go" if waiting else ""
@@ -236,6 +266,12 @@ class RunPrinter(TerminalPrinter):
         elapsed = time.monotonic() - self._started
         left = _format_time_left(elapsed / done * (total - done)) if 0 < done < total else ""
         self.update_bar(completed=done, total=total, description=text, left=left)
+
+
+def _describe_step(event: Event) -> str:
+    """Return which part of a run an event is about, such as "round 3" or "scaling"."""
+    names = {"train": f"round {event['round']}", "validate": f"validation of round {event['round']}"}
+    return names.get(event["phase"], "final evaluation" if event["phase"] == "test" else str(event["phase"]))
 
 
 def _count(number: int, what: str) -> str:

@@ -67,6 +67,7 @@ def _run_site_processes(
 
     files = RunFolder(folder)
     root = folder / "hospitals"
+    shutil.rmtree(root, ignore_errors=True)  # of an earlier part of the run, which was killed
     root.mkdir()
     try:
         sites = prepare_site_processes(config, root, files.sites.resolve(), hospitals, source)

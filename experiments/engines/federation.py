@@ -19,9 +19,9 @@ from pathlib import Path
 from client.node_process import NodeProcess
 from client.supernode import NodeSettings, create_node_key
 from common.errors import ConfigError, EngineError
-from common.files import escape_file_name
+from common.files import escape_file_name, write_text
 from common.processes import find_free_port, interrupt_on_signals
-from common.run_folder import RunFolder
+from common.run_folder import RunFolder, hold_lock
 from server.credentials import create_credentials
 from server.superlink import Connection, SuperLink
 
@@ -29,6 +29,8 @@ Event = dict[str, object]
 OnEvent = Callable[[Event], None]
 STATUS_SECONDS = 3.0
 """Seconds between status queries to the server."""
+EARLIER_PART_SECONDS = 60.0
+"""How long a run that is resumed waits for the end of its earlier part at the server."""
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,10 @@ def follow_run(
     report: OnEvent = on_event or (lambda event: None)
     out.mkdir(parents=True, exist_ok=True)
     done, tail = RunFolder(out).server_done, Tail(RunFolder(out).events)
+    _stop_earlier_part(connection, out)
     done.unlink(missing_ok=True)
     run = connection.submit(config_json, out, simulation)
+    write_text(RunFolder(out).server_run, f"{run}\n")
     last_query = time.monotonic()
     try:
         while True:
@@ -208,12 +212,27 @@ def follow_run(
         with suppress(EngineError):
             connection.stop_run(run)
         raise
+    finally:
+        RunFolder(out).server_run.unlink(missing_ok=True)
     for event in tail.read_new():
         report(event)
     outcome = json.loads(done.read_text(encoding="utf-8"))
     if outcome["status"] != "complete":
         raise EngineError(_one_line(str(outcome.get("error") or "the run failed without a reason")))
     return run
+
+
+def _stop_earlier_part(connection: Connection, out: Path) -> None:
+    """Stop what the server still does for the run of this folder, if the process that followed it was killed.
+
+    Raises:
+        DataError: it has not ended after a minute.
+    """
+    files = RunFolder(out)
+    with suppress(OSError, EngineError):
+        connection.stop_run(files.server_run.read_text(encoding="utf-8").strip())
+    with hold_lock(files.server_lock, EARLIER_PART_SECONDS):
+        pass  # the server's app has ended and has written its last file
 
 
 class Tail:

@@ -33,7 +33,7 @@ from experiments.report.document.report import Report
 from experiments.report.document.results import ModelResult, Subset, WorstSite
 from experiments.report.document.run import Data, Round, RoundFigures, RoundSite, Run, Site, SplitCounts
 from experiments.report.document.shift import LeftOutSite, Shift, TransferResult
-from experiments.report.notices import collect_notices, collect_selection_notices
+from experiments.report.notices import collect_notices, collect_partial_notices, collect_selection_notices
 from experiments.report.run_files import describe_problem, read_lines, read_object
 
 
@@ -79,7 +79,7 @@ def _assemble(files: RunFolder, run: Mapping[str, Any], outcome: Mapping[str, An
             data,
             list(hospitals.values()),
             all(item.private for item in privacy) and all(item.private for item in evaluation_privacy),
-            collect_selection_notices(run, outcome, lines),
+            [*collect_partial_notices(outcome), *collect_selection_notices(run, outcome, lines)],
         ),
         data=data,
         task=task,
@@ -105,6 +105,7 @@ def _assemble(files: RunFolder, run: Mapping[str, Any], outcome: Mapping[str, An
         external=tuple(config.get("sites", {}).get("external", ())),
         **parse_left_out(read_object(files, "leave_one_out", version) or {}),
         lost=dict(sorted(lost.items())),
+        partial=outcome.get("partial") or {},
     )
 
 
@@ -148,14 +149,17 @@ def _parse_privacy(lines: Iterable[Mapping[str, Any]]) -> tuple[PrivacySpent, ..
     """Return what each hospital reported as spent in its last round of training, with the steps of all rounds."""
     last: dict[str, Mapping[str, Any]] = {}
     steps: dict[str, int] = {}
+    lost: dict[str, int] = {}
     for line in lines:
         for site, item in line.get("sites", {}).items():
             spent = (item.get("train") or {}).get("privacy")
             if spent:
-                steps[site] = steps.get(site, 0) + int(spent["steps"])
+                lost[site] = lost.get(site, 0) + int(spent.get("lost_steps", 0))
+                steps[site] = steps.get(site, 0) + int(spent["steps"]) + int(spent.get("lost_steps", 0))
                 last[site] = spent
     return tuple(
-        PrivacySpent.model_validate({**last[site], "site": site, "steps": steps[site]}) for site in sorted(last)
+        PrivacySpent.model_validate({**last[site], "site": site, "steps": steps[site], "lost_steps": lost[site]})
+        for site in sorted(last)
     )
 
 

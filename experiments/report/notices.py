@@ -20,7 +20,7 @@ NOISY_RESULTS = (
 )
 LEAK = "Patients are in both the training and the test set, so every result is too good to hold for a new patient."
 
-ORDER = {"synthetic": 0, "leak": 1, "not-private": 2, "warning": 3}
+ORDER = {"synthetic": 0, "leak": 1, "not-private": 2, "partial": 3, "warning": 4}
 
 
 def collect_notices(
@@ -57,6 +57,17 @@ def collect_notices(
     if warning and warning not in {notice.text for notice in notices}:
         notices.append(Notice(level="warning", text=warning))
     return tuple(sorted(notices, key=lambda notice: ORDER[notice.level]))
+
+
+def collect_partial_notices(outcome: Mapping[str, Any]) -> list[Notice]:
+    """Return a notice where hospitals are missing from a run or from some of its rounds.
+
+    Args:
+        outcome: federated.json.
+    """
+    partial = outcome.get("partial") or {}
+    text = "; ".join(f"{site}: {what}" for site, what in partial.items())
+    return [Notice(level="partial", text=f"PARTIAL, not all hospitals took part in all of it: {text}")] if text else []
 
 
 def collect_selection_notices(

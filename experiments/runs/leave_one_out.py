@@ -38,7 +38,7 @@ from experiments.report.text.formatting import (
 )
 from experiments.runs import run
 from experiments.runs.checks import resolve_paths
-from experiments.runs.series import find_complete_run
+from experiments.runs.series import complete_run
 from experiments.watcher import Watcher, stage_event
 
 KEEP_COUNTS = "evaluation.keep_counts=true"
@@ -64,11 +64,7 @@ def run_leave_one_out(path: Path, settings: Sequence[str], folder: Path, watcher
         plan.append((f"without-{escape_file_name(site)}", load_config(path, overrides)))
     done: dict[str, Path] = {}
     for number, (name, config) in enumerate(plan, 1):
-        run_folder = find_complete_run(folder / name, config)
-        if run_folder is None:
-            watcher.handle(stage_event(f"run {number} of {len(plan)}: {name}"))
-            run_folder = run.run_experiment(config, folder / name, watcher)
-        done[name] = run_folder
+        done[name] = complete_run(config, folder / name, watcher, f"run {number} of {len(plan)}: {name}")
     first, *folds = done.values()
     summary = summarise_folds(whole, first, dict(zip(sites, folds, strict=True)))
     for target in (folder, first):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from common import run_folder
 from common.config import RunConfig
-from common.errors import ConfigError
-from common.run_folder import RunFolder
+from common.errors import ConfigError, UsageError
+from common.files import cut_torn_line
+from common.run_folder import RunFolder, hold_lock
 from experiments.engines import carry_messages
 from experiments.runs.checks import check_plugins, load_data_card, resolve_paths
+from experiments.runs.resumable import has_checkpoint, load_resumable_config, read_federation_status, read_partial
 from experiments.watcher import Watcher, baseline_event, stage_event, start_event
 
 
@@ -33,31 +36,75 @@ def run_experiment(config: RunConfig, root: Path, watcher: Watcher) -> Path:
         return _run(config, root, sink_watcher)
 
 
+def resume_experiment(folder: Path, watcher: Watcher, wanted: RunConfig | None = None) -> Path:
+    """Go on with a run after its last complete round, and return its folder; a complete run is not repeated.
+
+    Args:
+        folder: the run's folder.
+        watcher: receives the events.
+        wanted: the configuration that was asked for; None: the run's own.
+
+    Raises:
+        ConfigError: another configuration is asked for, or another version of this program wrote the folder.
+        DataError: it is no run's folder, it is damaged, or another process works on it.
+        WardroundError: what went wrong, in one line; results up to then are in the folder.
+    """
+    from experiments.runs.sinks import watch_with_sinks
+
+    config = load_resumable_config(folder, wanted)
+    with hold_lock(RunFolder(folder).lock), watch_with_sinks(wanted.report.sinks if wanted else (), watcher) as sinks:
+        about = run_folder.read_run(folder)
+        if about["status"] == "complete":
+            watcher.handle(stage_event(f"{folder} is complete"))
+            return folder
+        config, source, hospitals = prepare_run(config, sinks)
+        cut_torn_line(RunFolder(folder).events)
+        earlier = [*about.get("resumed", ()), datetime.now(UTC).isoformat(timespec="seconds")]
+        run_folder.update_run(folder, status="running", resumed=earlier)
+        return _carry_out(config, folder, source, hospitals, sinks, about["seconds"])
+
+
 def _run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
-    stopwatch = run_folder.Stopwatch()
-    config, source, hospitals = _prepare(config, watcher)
+    config, source, hospitals = prepare_run(config, watcher)
     check_plugins(config)
     card = asdict(source.card) if source else asdict(load_data_card(config))
     folder = run_folder.create_run_folder(config, root)
-    run_folder.describe_run(config, folder, card, _list_notices(config))
+    with hold_lock(RunFolder(folder).lock):
+        run_folder.describe_run(config, folder, card, _list_notices(config))
+        return _carry_out(config, folder, source, hospitals, watcher)
+
+
+def _carry_out(
+    config: RunConfig,
+    folder: Path,
+    source: Any,
+    hospitals: dict[str, tuple[str, ...]],
+    watcher: Watcher,
+    earlier_seconds: float = 0.0,
+) -> Path:
+    """Run what is left of a run in its folder, and return the folder."""
+    stopwatch = run_folder.Stopwatch(earlier_seconds)
     try:
         watcher.handle(start_event(folder, config))
-        carry_messages(config, folder, hospitals, source, watcher)
+        if read_federation_status(folder) != "complete":
+            carry_messages(config, folder, hospitals, source, watcher)
         if hospitals:
             _run_baselines(config, folder, len(hospitals), watcher)
         watcher.handle(stage_event("writing the report"))
-        write_run_report(folder, status="complete", seconds=stopwatch.seconds())
+        write_run_report(folder, status="complete", seconds=stopwatch.seconds(), partial=read_partial(folder))
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with suppress(Exception):  # the user must read the first error, not one that follows from it
-            run_folder.update_run(folder, status=status, seconds=stopwatch.seconds())
+            run_folder.update_run(folder, status=status, seconds=stopwatch.seconds(), partial=read_partial(folder))
             if RunFolder(folder).outcome.is_file() or RunFolder(folder).events.is_file():
                 write_run_report(folder)
+        if not isinstance(error, UsageError) and has_checkpoint(folder):
+            error.add_note(f"go on with: wardround run --resume {folder}")
         raise
     return folder
 
 
-def _prepare(config: RunConfig, watcher: Watcher) -> tuple[RunConfig, Any, dict[str, tuple[str, ...]]]:
+def prepare_run(config: RunConfig, watcher: Watcher) -> tuple[RunConfig, Any, dict[str, tuple[str, ...]]]:
     """Return the configuration with absolute paths and, for simulated hospitals, the data and each one's recordings.
 
     Raises:

@@ -3,7 +3,7 @@
 Each run has its own folder below that of the series. Results are combined as the mean over runs with the smallest
 and the largest value. Where the runs are the folds of one cross-validation, the counts of all folds are also merged, so
 that each patient is tested once, by a model that was not trained on them, with an interval over patients. Complete runs
-are not repeated, so a series that was stopped can be resumed.
+are not repeated, and one that was stopped goes on after its last complete round.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -25,7 +24,7 @@ from common.metrics.evaluation import metric_value, pool_evaluations
 from common.metrics.figures import Evaluation
 from common.metrics.registry import METRICS
 from common.metrics.table_names import ALL_PATIENTS, RESAMPLED_SUFFIX
-from common.run_folder import RunFolder, read_run
+from common.run_folder import RunFolder
 from common.task import Task
 from experiments.markdown_table import render_markdown_table
 from experiments.report.document.report import read_report
@@ -37,7 +36,7 @@ from experiments.report.text.formatting import (
     metric_title,
 )
 from experiments.runs import run
-from experiments.runs.checks import resolve_paths
+from experiments.runs.resumable import find_complete_run, find_resumable_run
 from experiments.watcher import Watcher, stage_event
 
 FOLD_KEY = "sites.fold"
@@ -117,28 +116,34 @@ def run_configurations(
     for number, (chosen, config) in enumerate(configs, 1):
         name = "_".join(f"{key.rpartition('.')[2]}-{value}" for key, value in chosen.items()).replace("/", "-")
         root = folder / name
-        run_folder = find_complete_run(root, config)
-        if run_folder is None:
-            values = ", ".join(f"{key}={value}" for key, value in chosen.items())
-            watcher.handle(stage_event(f"run {number} of {len(configs)}: {values}"))
-            run_folder = run.run_experiment(config, root, watcher)
-        done.append((chosen, run_folder))
+        values = ", ".join(f"{key}={value}" for key, value in chosen.items())
+        done.append((chosen, complete_run(config, root, watcher, f"run {number} of {len(configs)}: {values}")))
     return done
 
 
-def find_complete_run(root: Path, config: RunConfig) -> Path | None:
-    """Return the folder of a complete run of this configuration below `root`, if there is one."""
-    wanted = resolve_paths(config).model_dump(mode="json")
-    for folder in sorted(path for path in root.glob("*") if RunFolder(path).about.is_file()):
-        with suppress(DataError, ConfigError):  # a damaged folder is no complete run
-            if read_run(folder).get("status") != "complete":
-                continue
-            saved = load_config(RunFolder(folder).config).model_dump(mode="json")
-            if wanted["data"]["path"] is None:  # the saved path is the folder of the generated data
-                saved["data"]["path"] = None
-            if saved == wanted:
-                return folder
-    return None
+def complete_run(config: RunConfig, root: Path, watcher: Watcher, title: str) -> Path:
+    """Return the folder of a complete run of a configuration below `root`: one that is there, resumed, or new.
+
+    Args:
+        config: the configuration.
+        root: the folder of its runs.
+        watcher: receives the events.
+        title: which run it is, in a few words.
+
+    Raises:
+        WardroundError: as a single run.
+    """
+    if (done := find_complete_run(root, config)) is not None:
+        return done
+    watcher.handle(stage_event(title))
+    try:
+        if (stopped := find_resumable_run(root, config)) is not None:
+            return run.resume_experiment(stopped, watcher, config)
+        return run.run_experiment(config, root, watcher)
+    except BaseException as error:
+        if getattr(error, "__notes__", None):
+            error.__notes__ = ["the same command goes on from here"]
+        raise
 
 
 def summarise_runs(done: Sequence[tuple[Mapping[str, str], Path]]) -> dict[str, Any]:

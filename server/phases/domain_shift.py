@@ -15,8 +15,9 @@ from common.messages import ARRAY_OVERHEAD
 from common.replies import DomainShiftReply
 from common.reports import MAX_FEATURES
 from common.requests import DomainShiftRequest
+from server.outcome import Outcome
 from server.reply_checks import find_sums_fault, training_examples
-from server.run import Outcome, Run
+from server.run import Run
 
 TOP_COLUMNS = 10
 """Columns that are listed for a pair of hospitals: those that differ most."""

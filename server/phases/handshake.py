@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from flwr.serverapp import Grid
@@ -12,86 +12,96 @@ from common.config import RunConfig
 from common.errors import ConfigError, EngineError
 from common.messages import build_messages
 from common.replies import HandshakeReply
+from common.reports import HandshakeReport
 from common.requests import HandshakeRequest
 from common.task import Task
 from server.events import Listener, WaitingEvent
-from server.exchange import Expected, Step, send_and_collect
+from server.exchange import AWAIT_SECONDS, Expected, Step, send_and_collect
+from server.losses import NOT_NAMED
 from server.pending_approvals import PendingApprovals
-from server.run import Federation
+from server.run import Federation, ReadNames
 
 SETTLE_SECONDS = 5.0
 """Seconds to wait for further sites when none was named and enough are there."""
 ANSWER_SECONDS = 60.0
 """Seconds that a hospital has for an answer when it is asked again."""
 
-ReadNames = Callable[[], Mapping[int, str] | None]
-"""Returns the registered site of each node, or None where no registry is kept."""
-
 
 def run_handshake(
-    grid: Grid, config: RunConfig, listen: Listener, read_names: ReadNames = lambda: None
+    grid: Grid,
+    config: RunConfig,
+    listen: Listener,
+    read_names: ReadNames = lambda: None,
+    resumed: Federation | None = None,
 ) -> tuple[Federation, dict[str, str]]:
     """Wait for the sites, ask each for its task and counts, and refuse to start where they disagree.
+
+    The run waits for every site that it knows of (named in `federation.expect`, registered, or there before it was
+    resumed) until `federation.connect_timeout`, so that a slow site is not left out. Without those named it starts.
 
     Args:
         grid: the transport.
         config: the run.
         listen: gets the events.
         read_names: the names that node keys were registered by; a site that calls itself otherwise is refused.
+        resumed: the run's id and what its sites stated when it began, of a run that is resumed: it goes on with these
+            sites alone.
 
     Returns:
-        the sites that take part, and those that answered but do not, with the reason in one line.
+        the sites that take part, and those that do not, with the reason in one line. Of a run that is resumed, sites
+        that are not there yet are among both: they may come back (`readmit_sites`).
 
     Raises:
         EngineError: too few sites came, or a named one did not.
         ConfigError: no task is held by more than half of the sites, or two have one name.
     """
-    federation = Federation()
+    federation = resumed or Federation()
+    earlier = federation.earlier
     limit = config.federation.connect_timeout
     wanted = set(config.federation.expect)
     need = max(config.federation.min_sites, len(wanted), 1)
     fixed = bool(getattr(grid, "fixed_nodes", False))
-    settle = 0.0 if fixed else SETTLE_SECONDS
     start = last_change = time.monotonic()
     refused: dict[str, str] = {}
-    contacted: set[int] = set()
-    reported: WaitingEvent | None = None
+    reported: tuple[int, int, tuple[str, ...]] | None = None
+    next_report = 0.0
     approvals = PendingApprovals(start + config.federation.approval_timeout)
     while True:
+        registered = read_names()
         online = sorted(grid.get_node_ids())
         if again := approvals.take_due(time.monotonic()):
-            contacted -= again
-        fresh = [node for node in online if node not in contacted]
+            federation.contacted -= again
+        fresh = [node for node in online if node not in federation.contacted]
         if fresh:
-            contacted |= set(fresh)
             left = max(1.0, start + limit - time.monotonic(), ANSWER_SECONDS if again else 0.0)
-            registered = read_names()
             refused |= _ask_nodes(grid, config, federation, fresh, left, listen, registered)
             refused = {site: why for site, why in refused.items() if site not in federation.reports}
             approvals.update(refused, set(fresh), set(federation.names), registered, time.monotonic())
             last_change = time.monotonic()
         now = time.monotonic()
         pending = approvals.list_sites(now)
-        late = now > start + limit and not pending
-        missing = wanted - set(federation.reports)
-        if (
-            len(federation.reports) >= need
-            and not missing
-            and not pending
-            and (wanted or late or now - last_change >= settle)
-        ):
+        known = wanted or set(earlier or (registered or {}).values())
+        absent = known - set(federation.reports)
+        late = (now > start + limit or (fixed and not fresh)) and not pending
+        stable = bool(known) or fixed or now - last_change >= SETTLE_SECONDS
+        missing = wanted & absent
+        enough = len(federation.reports) >= need and not missing and not pending
+        if enough and (late or (stable and not absent - set(refused))):
             break
-        if late or missing & (set(refused) - set(pending)) or (fixed and not fresh and not pending):
+        if late or missing & (set(refused) - set(pending)):
             raise EngineError(_describe_failure(federation, need, missing, refused, len(online), limit))
-        event = WaitingEvent(len(online), len(federation.reports), need, pending)
-        if event != reported:
-            reported = event
-            listen(event)
+        if reported != (state := (len(online), len(federation.reports), pending)) or now > next_report:
+            reported, next_report = state, now + max(AWAIT_SECONDS, now - start)
+            gone = tuple(sorted(absent - set(refused)))
+            listen(WaitingEvent(*state[:2], need, pending, gone, round(now - start), round(limit)))
         time.sleep(min(0.5, limit / 4))
+    refused |= dict.fromkeys(absent - set(refused), f"did not connect within {limit:g} s")
     for site in sorted(set(federation.reports) - wanted if wanted else ()):
         del federation.reports[site]
-        refused[site] = "not named in federation.expect"
+        refused[site] = NOT_NAMED
     federation.names = {node: name for node, name in federation.names.items() if name in federation.reports}
+    federation.reports |= earlier or {}
+    federation.absent = {site: why for site, why in refused.items() if site in federation.reports}
     if unknown := sorted(set(config.sites.external) - set(federation.reports)):
         there = ", ".join(sorted(federation.reports))
         raise ConfigError(f"sites.external: {unknown[0]} is not in the federation, which has {there}")
@@ -102,6 +112,29 @@ def run_handshake(
         refused[site] = "it holds another task than most sites: give it the same data options and version"
     federation.names = {node: name for node, name in federation.names.items() if name in federation.reports}
     return federation, refused
+
+
+def readmit_sites(
+    grid: Grid, config: RunConfig, federation: Federation, listen: Listener, read_names: ReadNames
+) -> dict[str, str]:
+    """Ask nodes that are new whether they are sites that are missing; return who is refused, and why.
+
+    A site whose node was only offline is known and not asked. Nobody is asked while every site is there.
+    """
+    online = set(grid.get_node_ids())
+    there = {name for node, name in federation.names.items() if node in online}
+    federation.contacted &= online  # a node that was gone is asked again
+    fresh = sorted(online - federation.contacted - set(federation.names))
+    if not fresh or there >= set(federation.reports):
+        return {}
+    known = Federation(earlier=federation.reports, contacted=federation.contacted, id=federation.id)
+    refused = _ask_nodes(grid, config, known, fresh, config.federation.connect_timeout, listen, read_names())
+    back = {node: name for node, name in known.names.items() if name not in there}
+    federation.names = {node: name for node, name in federation.names.items() if name not in back.values()} | back
+    federation.absent |= {site: why for site, why in refused.items() if site in federation.reports}
+    for site in back.values():
+        federation.absent.pop(site, None)
+    return refused
 
 
 def _describe_failure(
@@ -130,9 +163,14 @@ def _ask_nodes(
     registered: Mapping[int, str] | None,
 ) -> dict[str, str]:
     """Send some nodes the handshake; fill `federation`, return who is refused and why."""
+    federation.contacted |= set(nodes)
 
     def find_fault(reply: HandshakeReply, node: int) -> str:
-        return find_name_fault(reply.site, node, registered) or find_handshake_fault(reply)
+        return (
+            find_name_fault(reply.site, node, registered)
+            or find_handshake_fault(reply)
+            or find_changed_statement(reply, federation.earlier)
+        )
 
     expected = Expected(HandshakeReply, find_fault)
     outgoing = build_messages(HandshakeRequest(config, federation.id), nodes)
@@ -179,6 +217,23 @@ def find_handshake_fault(reply: HandshakeReply) -> str:
     if None in report.counts.train.classes:
         return "its train counts do not state every class"
     return "" if report.fingerprint == task.fingerprint() else "its fingerprint is not its task's"
+
+
+def find_changed_statement(reply: HandshakeReply, earlier: Mapping[str, HandshakeReport] | None) -> str:
+    """Return why a site cannot go on in a run that is resumed, or "".
+
+    Args:
+        reply: what it states now.
+        earlier: what the sites stated when the run began; None: the run begins now.
+    """
+    if earlier is None:
+        return ""
+    if reply.site not in earlier:
+        return "the run began without it"
+    before, now = earlier[reply.site], reply.report
+    names = ("fingerprint", "counts", "synthetic", "split", "noisy", "max_bins", "count_grain")
+    changed = [name for name in names if getattr(before, name) != getattr(now, name)]
+    return f"it states other {changed[0]} than when the run began: its data or policy changed" if changed else ""
 
 
 def _agree_on_task(federation: Federation, need: int, wanted: AbstractSet[str]) -> tuple[Task, list[str]]:

@@ -10,8 +10,10 @@ from common.latent import LatentStatistics, latent_moment_shapes
 from common.messages import ARRAY_OVERHEAD
 from common.replies import LatentReply
 from common.requests import LatentRequest
+from server.losses import stop_on_loss
+from server.outcome import Outcome
 from server.reply_checks import find_sums_fault, training_examples
-from server.run import Outcome, Run
+from server.run import Run
 
 
 def gather_latent_sums(run: Run, outcome: Outcome) -> Run:
@@ -51,6 +53,7 @@ def gather_latent_sums(run: Run, outcome: Outcome) -> Run:
         (width * width + width + 2) * 8 + len(shapes) * ARRAY_OVERHEAD,
     )
     outcome.lost |= {site: f"latent statistics: {why}" for site, why in lost.items()}
+    stop_on_loss(config.federation, "latent statistics", lost)
     if len(answers) < config.federation.min_sites:
         why = "; ".join(f"{site}: {text}" for site, text in sorted(lost.items()))
         raise EngineError(f"latent statistics: {len(answers)} of {len(holders)} sites sent sums ({why})")

@@ -13,8 +13,11 @@ from common.noisy_scaling import NoisyMoments
 from common.replies import ScalingReply
 from common.requests import ScalingRequest
 from common.scaling import RANK_BINS, Scaling
+from server.events import report_charges
+from server.losses import stop_on_loss
+from server.outcome import Outcome
 from server.reply_checks import find_moments_fault, find_sums_fault, training_examples
-from server.run import Outcome, Run
+from server.run import Run
 
 
 def gather_scaling(run: Run, outcome: Outcome) -> Run:
@@ -105,7 +108,9 @@ def _collect_sums(
         "scaling", 0, holders, outgoing, ScalingReply, find_fault, 5 * (values * 8 + ARRAY_OVERHEAD)
     )
     outcome.lost |= {site: f"scaling: {why}" for site, why in lost.items()}
+    stop_on_loss(run.config.federation, "scaling", lost)
     _require_sites(run, outcome, list(answers))
+    report_charges(run.listen, 0, {site: reply.report.privacy for site, (_, reply) in answers.items()})
     return {site: reply for site, (_, reply) in answers.items()}
 
 

@@ -12,17 +12,19 @@ from common.metrics.table_names import RESAMPLED_SUFFIX
 from common.replies import FinalTestReply
 from common.requests import FinalTestRequest
 from common.task import Task
+from server.losses import stop_on_loss
 from server.noisy_replies import combine_noisy_evaluations, find_noisy_fault, noisy_bytes
+from server.outcome import Outcome
 from server.phases.validate import choose_run_threshold, merge_counts, validate_round
 from server.reply_checks import expected_tables, find_figures_fault, table_bytes
-from server.run import Outcome, Run
+from server.run import Run
 
 
 def run_test(run: Run, outcome: Outcome) -> None:
     """Evaluate the chosen model on every site's test patients, and write the results into `outcome`.
 
     Raises:
-        EngineError: no site that has test patients answered.
+        EngineError: no site that has test patients answered, or one did not and the run is to stop then.
     """
     holders = run.federation.holders("test")
     outcome.threshold = _choose_final_threshold(run, outcome)
@@ -64,6 +66,7 @@ def run_test(run: Run, outcome: Outcome) -> None:
     if private:
         outcome.test, outcome.pooled = combine_noisy_evaluations(run, replies, outcome.threshold)
         outcome.spent["test"] = {site: report.privacy for site, report in reports.items() if report.privacy}
+        stop_on_loss(run.config.federation, "final evaluation", lost)
         return
     outcome.test, outcome.pooled = combine_evaluations(run.task, replies)
     outcome.recalibration = {site: item.recalibration for site, item in reports.items() if item.recalibration}
@@ -73,6 +76,7 @@ def run_test(run: Run, outcome: Outcome) -> None:
     outcome.views = {site: item.view for site, item in reports.items() if item.view}
     if run.config.evaluation.keep_resamples:
         outcome.draws = collect_draws(run.task, replies, outcome.test)
+    stop_on_loss(run.config.federation, "final evaluation", lost)
 
 
 def _choose_final_threshold(run: Run, outcome: Outcome) -> float | None:

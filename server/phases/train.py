@@ -15,56 +15,70 @@ from flwr.app import Message
 
 from common import messages
 from common.arrays import Weights
+from common.config import RunConfig
 from common.errors import EngineError
 from common.messages import ARRAY_OVERHEAD, BUDGET_SPENT
 from common.replies import TrainReply
-from server.events import RoundEvent, StartEvent
+from common.seeds import rng_for
+from server.events import RoundEvent, StartEvent, report_charges
 from server.exchange import Answers, NodeSubsetGrid
 from server.hospital_level import find_contribution_fault
 from server.initial_model import build_initial_model
+from server.losses import stop_on_loss
+from server.outcome import Outcome, SiteCounts
+from server.phases.handshake import readmit_sites
 from server.phases.validate import Validation, is_better, validate_round
 from server.reply_checks import find_update_fault, training_examples
-from server.run import Outcome, Run, SiteCounts, digest_weights
+from server.run import Run, digest_weights
 from server.weights import compute_weights
 
 
-def run_rounds(run: Run, keep: Callable[[int, Weights], None], outcome: Outcome) -> None:
-    """Run the rounds and choose a model.
+def run_rounds(
+    run: Run,
+    keep: Callable[[int, Weights], None],
+    outcome: Outcome,
+    save: Callable[[Run, Outcome], None] = lambda run, outcome: None,
+) -> None:
+    """Run the rounds that are left, and choose a model.
 
     Args:
         run: the federation.
         keep: called with the chosen weights so far, whenever they change.
-        outcome: filled round by round, so that it holds what there is when something fails.
+        outcome: filled round by round, so that it holds what there is when something fails; of a run that is resumed
+            it holds the rounds before.
+        save: called after each complete round.
 
     Raises:
-        EngineError: a round had fewer replies than `federation.min_sites` or the strategy need.
+        EngineError: a round had fewer replies than `federation.min_sites` or the strategy need, or a site was lost and
+            the run is to stop then.
     """
     config = run.config
     trainers = run.federation.holders("train")
     if not trainers:
         raise EngineError("no site has training examples: nothing to train on")
-    initial = build_initial_model(config, run.task)
-    if config.federation.start is not None:
-        started = StartEvent(config.federation.start, tuple(initial.taken), tuple(initial.frozen))
-        outcome.start = started.fields()
-        run.listen(started)
-    weights = {name: value.detach().numpy().copy() for name, value in initial.model.state_dict().items()}
-    outcome.weights = weights
-    best: Mapping[str, SiteCounts] | None = None
-    for number in range(1, config.federation.rounds + 1):
+    weights = outcome.current or _build_first_weights(run, outcome)
+    frozen = tuple(outcome.start.get("frozen", ()))
+    best: Mapping[str, SiteCounts] | None = outcome.validation or None
+    for number in range(outcome.completed + 1, config.federation.rounds + 1):
         start = time.monotonic()
-        answers, lost = _collect_updates(run, number, weights, trainers, outcome)
-        weights = _merge_updates(run, number, weights, initial.frozen, answers)
+        readmit_sites(run.grid, config, run.federation, run.listen, run.read_names)
+        chosen = draw_sites(config, number, trainers)
+        answers, lost = _collect_updates(run, number, weights, chosen, outcome)
+        weights = _merge_updates(run, number, weights, frozen, answers)
         for site in answers:
             outcome.counted.setdefault(site, []).append(number)
         validation = Validation()
         if config.federation.choose == "best":
             validation = validate_round(run, number, weights, outcome)
             outcome.spent.setdefault("validation", {}).update(validation.spent)
+            report_charges(run.listen, number, validation.spent)
             for site, why in validation.lost.items():
                 if site not in lost:
                     lost[site] = f"validation: {why}"
                     outcome.lost[site] = f"round {number}: validation: {why}"
+            stop_on_loss(config.federation, f"round {number}: validation", validation.lost)
+        for site, why in lost.items():
+            outcome.missed.setdefault(site, []).append((number, why))
         if best is None or is_better(run, validation.counts, best):
             best = validation.counts or best
             outcome.validation = dict(validation.counts)
@@ -81,9 +95,39 @@ def run_rounds(run: Run, keep: Callable[[int, Weights], None], outcome: Outcome)
             seconds=round(time.monotonic() - start, 4),
             chosen=outcome.chosen,
             metric=config.evaluation.metric,
+            drawn=tuple(chosen) if len(chosen) < len(trainers) else (),
         )
         outcome.rounds.append(event)
+        outcome.completed, outcome.current = number, weights
         run.listen(event)
+        save(run, outcome)
+
+
+def _build_first_weights(run: Run, outcome: Outcome) -> Weights:
+    """Return the weights that the first round starts from, which are the chosen ones until then.
+
+    Raises:
+        ConfigError: as `server.initial_model.build_initial_model`.
+    """
+    initial = build_initial_model(run.config, run.task)
+    if run.config.federation.start is not None:
+        started = StartEvent(run.config.federation.start, tuple(initial.taken), tuple(initial.frozen))
+        outcome.start = started.fields()
+        run.listen(started)
+    outcome.weights = {name: value.detach().numpy().copy() for name, value in initial.model.state_dict().items()}
+    return outcome.weights
+
+
+def draw_sites(config: RunConfig, number: int, trainers: list[str]) -> list[str]:
+    """Return the sites that train in a round, sorted: all, or those that its seed draws (`federation.sites_per_round`).
+
+    They are drawn from all sites that train, there or not, so that the draw depends on nothing but the seed.
+    """
+    count = config.federation.sites_per_round
+    if count is None or count >= len(trainers):
+        return trainers
+    drawn = rng_for(config.seed, "server", number, "sites").choice(len(trainers), count, replace=False)
+    return [sorted(trainers)[index] for index in sorted(drawn.tolist())]
 
 
 def _collect_updates(
@@ -104,7 +148,7 @@ def _collect_updates(
 
     def find_fault(reply: TrainReply, site: str) -> str:
         fault = find_update_fault(reply, shared, control, training_examples(run, site))
-        return fault or find_contribution_fault(reply, config)
+        return fault or find_contribution_fault(reply, config) or find_lost_state(reply, site, outcome)
 
     answers, lost = run.collect(
         "train",
@@ -116,6 +160,12 @@ def _collect_updates(
         sum(value.nbytes + ARRAY_OVERHEAD for part in (shared, control) for value in part.values()),
     )
     outcome.lost |= {site: f"round {number}: {why}" for site, why in lost.items()}
+    stop_on_loss(config.federation, f"round {number}", lost)
+    stated = {site: reply.report.privacy for site, (_, reply) in answers.items()}
+    report_charges(run.listen, number, stated)
+    for site, each in stated.items():
+        if each is not None and each.epsilon_run is not None:
+            outcome.trained_epsilon[site] = each.epsilon_run
     spent = [site for site, why in sorted(lost.items()) if why.startswith(BUDGET_SPENT)]
     if spent and config.privacy.on_budget == "stop":
         raise EngineError(f"round {number}: {spent[0]}: {lost[spent[0]]} (privacy.on_budget=stop)")
@@ -126,6 +176,24 @@ def _collect_updates(
             f"{config.federation.min_sites} are needed ({why})"
         )
     return answers, lost
+
+
+def find_lost_state(reply: TrainReply, site: str, outcome: Outcome) -> str:
+    """Return why an update does not belong to what the site sent in earlier rounds, or "".
+
+    What was charged never shrinks: a ledger that states less was replaced by an older copy. In a run that was resumed,
+    an update without the state that it must start from would not be that of an unbroken run.
+    """
+    spent = reply.report.privacy
+    before = outcome.trained_epsilon.get(site, 0.0)
+    if spent is not None and spent.epsilon_run is not None and spent.epsilon_run < before * (1 - 1e-9):
+        return (
+            f"its ledger states an epsilon of {spent.epsilon_run:.4g} for this run, earlier {before:.4g}: "
+            "an older copy of it is in use"
+        )
+    if outcome.resumed and reply.report.state == "lost":
+        return "its state of an earlier round is gone: restore its state folder, or start the run anew"
+    return ""
 
 
 def _merge_updates(
@@ -140,7 +208,8 @@ def _merge_updates(
     counts = {site: run.federation.reports[site].counts.train for site in answers}
     shares = compute_weights(counts, run.config.federation)
     weighed: list[Message] = [
-        messages.set_weight(message, counts[site].examples, shares[site]) for site, (message, _) in answers.items()
+        messages.set_weight(messages.set_reply_site(message, site), counts[site].examples, shares[site])
+        for site, (message, _) in answers.items()
     ]
     merged, _ = run.strategy.aggregate_train(number, weighed)
     if merged is None:

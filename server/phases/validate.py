@@ -19,8 +19,9 @@ from common.replies import ValidateReply
 from common.reports import PrivacySpent
 from server.exchange import NodeSubsetGrid
 from server.noisy_replies import find_noisy_fault, noisy_bytes, read_release
+from server.outcome import Outcome, SiteCounts
 from server.reply_checks import find_counts_fault, table_bytes
-from server.run import Outcome, Run, SiteCounts
+from server.run import Run
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class _Scaffold(FedAvg):
         self.lr = lr
         self.model: Weights = {}
         self.control: Weights = {}
-        self.shares: dict[int, float] = {}  # node -> weight, of the sites that have answered
+        self.shares: dict[str, float] = {}  # weights by site, of those that have answered
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -68,7 +68,9 @@ class _Scaffold(FedAvg):
             return None, metrics
         model, change = split_control(messages.unpack_weights(merged))
         before = sum(self.shares.values())
-        answered = {answer.metadata.src_node_id: messages.read_weight(answer.content) for answer in answers}
+        answered = {
+            messages.read_reply_site(answer.content): messages.read_weight(answer.content) for answer in answers
+        }
         self.shares |= answered
         known, new = sum(self.shares.values()), sum(answered.values())
         for name, value in self.control.items():

@@ -21,6 +21,7 @@ from common.untrusted import (
     check_text,
     clean_text,
     find_range_fault,
+    read_array,
 )
 
 
@@ -103,7 +104,6 @@ def test_arrays_of_real_numbers_pass(value: np.ndarray) -> None:
         np.zeros(2, complex),
         np.zeros(2, bool),
         np.array(["a"]),
-        np.zeros(2, "f4,i4"),
         np.zeros(2, ">f8"),
         np.zeros(2, "M8[s]"),
     ],
@@ -111,6 +111,35 @@ def test_arrays_of_real_numbers_pass(value: np.ndarray) -> None:
 def test_arrays_of_anything_else_do_not(value: np.ndarray) -> None:
     with pytest.raises(ProtocolError, match=r"array 'w' holds .*, not real numbers"):
         check_array_bytes("w", value.shape, numpy_bytes(value))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.arange(6, dtype=np.float32).reshape(2, 3), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.array(3),
+        np.zeros((0, 3), np.int8), np.ones(4, np.float16), np.arange(24).reshape(1, 2, 3, 4), np.array([True, False]),
+    ],
+)  # fmt: skip
+def test_an_array_is_read_as_numpy_reads_it(value: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And without a Python literal, which two threads cannot read at once."""
+    data = numpy_bytes(value)
+    expected = np.load(io.BytesIO(data))
+    monkeypatch.setattr("ast.literal_eval", lambda *_: pytest.fail("a literal was read"))
+    monkeypatch.setattr("ast.parse", lambda *_: pytest.fail("a literal was read"))
+    array = read_array(data)
+    np.testing.assert_array_equal(array, expected, strict=True)
+    assert array.flags.writeable
+    assert array.flags.f_contiguous == expected.flags.f_contiguous
+
+
+@pytest.mark.parametrize("value", [np.zeros(2, "f4,i4"), np.array([{}])])
+def test_what_is_no_plain_array_is_not_read(value: np.ndarray) -> None:
+    file = io.BytesIO()
+    np.save(file, value, allow_pickle=True)
+    with pytest.raises(ValueError, match="array"):
+        read_array(file.getvalue())
+    with pytest.raises(ProtocolError, match=r"not real numbers|is not in NumPy's format"):
+        check_array_bytes("w", value.shape, file.getvalue())
 
 
 def test_arrays_whose_bytes_are_not_what_they_state() -> None:

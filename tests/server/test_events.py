@@ -8,10 +8,14 @@ import pytest
 
 from common.reports import TrainReport
 from server.events import (
+    AwaitedEvent,
+    ChargedAgainEvent,
     DoneEvent,
     Event,
     HandshakeEvent,
+    LateReplyEvent,
     ReplyEvent,
+    ResumeEvent,
     RoundEvent,
     StartEvent,
     WaitingEvent,
@@ -36,7 +40,24 @@ ROUND = RoundEvent(
             ReplyEvent("node 1", False, 0, "handshake", 0),
             {"event": "reply", "site": "node 1", "ok": False, "waiting": 0, "phase": "handshake", "round": 0},
         ),
-        (WaitingEvent(1, 0, 2), {"event": "connect", "online": 1, "ready": 0, "need": 2}),
+        (
+            WaitingEvent(1, 0, 2, (), ("north",), 12, 120),
+            {
+                "event": "connect", "online": 1, "ready": 0, "need": 2, "missing": ["north"], "seconds": 12,
+                "limit": 120,
+            },
+        ),
+        (
+            AwaitedEvent("train", 3, ("north", "va"), 12, 600),
+            {"event": "awaited", "phase": "train", "round": 3, "sites": ["north", "va"], "seconds": 12, "limit": 600},
+        ),
+        (LateReplyEvent("north", "train", 3), {"event": "late", "site": "north", "phase": "train", "round": 3}),
+        (ResumeEvent(3, 8), {"event": "resume", "round": 3, "rounds": 8}),
+        (ResumeEvent(3, 8, ("x",)), {"event": "resume", "round": 3, "rounds": 8, "damaged": ["x"]}),
+        (
+            ChargedAgainEvent("north", 3, 20, None),
+            {"event": "charged-again", "site": "north", "round": 3, "lost_steps": 20, "epsilon_run": None},
+        ),
         (
             StartEvent("runs/a", ("w",), ()),
             {"event": "initial-model", "from": "runs/a", "taken": ["w"], "frozen": []},

@@ -116,7 +116,7 @@ def test_what_cannot_be_a_start_is_told_before_training(sites: dict[str, Site], 
     }
     for name, said in wrong.items():
         with pytest.raises(ConfigError, match=said):
-            lead(sites, transfer(tmp_path / name), tmp_path / "run")
+            lead(sites, transfer(tmp_path / name), tmp_path / f"run-{name}")
     for section, said in {
         "federation__start_except": r"federation\.start_except: 'nothing\.\*' matches no parameter",
         "training__freeze": r"training\.freeze: 'nothing\.\*' matches no parameter",

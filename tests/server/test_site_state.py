@@ -23,9 +23,10 @@ from common.replies import Reply, TrainReply
 from common.reports import TrainReport
 from common.requests import Method, Request
 from server import app
+from server.outcome import Outcome
 from server.phases import train
 from server.phases.handshake import run_handshake
-from server.run import Outcome, Run
+from server.run import Run
 from tests import tiny
 from tests.server.test_strategies import w
 from tests.wire import Answer, FakeGrid, Script, build_request, over_the_wire
@@ -64,8 +65,8 @@ def per(**sections: Any) -> RunConfig:
     return tiny.run_config(federation__strategy={"name": "fedper"}, **sections)
 
 
-def sent_to(grid: FakeGrid, node: int, kind: str) -> list[tuple[int, int, int]]:
-    return [(r.round, r.state_round, r.best_round) for to, r in grid.sent if to == node and r.kind == kind]
+def sent_to(grid: FakeGrid, node: int, kind: str) -> list[tuple[int, int, tuple[int, ...]]]:
+    return [(r.round, r.state_round, r.needed_rounds) for to, r in grid.sent if to == node and r.kind == kind]
 
 
 def test_a_site_goes_on_from_the_last_round_that_counted(sites: dict[str, Site], tmp_path: Path) -> None:
@@ -74,13 +75,13 @@ def test_a_site_goes_on_from_the_last_round_that_counted(sites: dict[str, Site],
     grid = FakeGrid([at(sites["north"], tmp_path), late])
     done = lead(grid, per(federation__rounds=4, federation__choose="last"), tmp_path / "out")
     assert done["lost"] == {"south": "round 2: its weights do not fit the model"}
-    assert sent_to(grid, 1, "train") == [(1, 0, 0), (2, 1, 1), (3, 2, 2), (4, 3, 3)]
-    assert sent_to(grid, 2, "train") == [(1, 0, 0), (2, 1, 1), (3, 1, 1), (4, 3, 3)]
-    assert sent_to(grid, 1, "test") == sent_to(grid, 2, "test") == [(4, 4, 4)]
+    assert sent_to(grid, 1, "train") == [(1, 0, ()), (2, 1, (1,)), (3, 2, (1, 2)), (4, 3, (2, 3))]
+    assert sent_to(grid, 2, "train") == [(1, 0, ()), (2, 1, (1,)), (3, 1, (1,)), (4, 3, (1, 3))]
+    assert sent_to(grid, 1, "test") == sent_to(grid, 2, "test") == [(4, 4, (3, 4))]
     ids = {r.run_id for _, r in grid.sent if r.kind != "handshake"}
     assert len(ids) == 1
     assert {path.name for path in (tmp_path / "south" / ids.pop()).iterdir()} == {
-        f"round-0000{n}.safetensors" for n in (3, 4)
+        f"round-0000{n}.safetensors" for n in (1, 3, 4)
     }
 
 
@@ -104,11 +105,13 @@ def test_the_final_test_is_of_the_chosen_rounds_layers(
     grid = FakeGrid([watched(at(sites["north"], tmp_path)), at(sites["south"], tmp_path)])
     done = lead(grid, per(federation__rounds=5), tmp_path / "out")
     assert done["chosen"] == 2
-    assert sent_to(grid, 1, "train") == [(1, 0, 0), (2, 1, 1), (3, 2, 2), (4, 3, 2), (5, 4, 2)]
-    assert sent_to(grid, 1, "validate") == [(1, 1, 0), (2, 2, 1), (3, 3, 2), (4, 4, 2), (5, 5, 2)]
-    assert sent_to(grid, 1, "test") == [(2, 2, 2)]
+    assert sent_to(grid, 1, "train") == [(1, 0, ()), (2, 1, (1,)), (3, 2, (1, 2)), (4, 3, (2, 3)), (5, 4, (2, 3, 4))]
+    assert sent_to(grid, 1, "validate") == [
+        (1, 1, ()), (2, 2, (1,)), (3, 3, (1, 2)), (4, 4, (2, 3)), (5, 5, (2, 3, 4)),
+    ]  # fmt: skip
+    assert sent_to(grid, 1, "test") == [(2, 2, (2, 4, 5))]
     (folder,) = (tmp_path / "north").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == [f"round-0000{n}.safetensors" for n in (2, 4, 5)]
+    assert sorted(path.name for path in folder.iterdir()) == [f"round-0000{n}.safetensors" for n in (2, 3, 4, 5)]
 
 
 def extra(reply: Any) -> Answer:
@@ -177,20 +180,21 @@ def test_a_merge_that_is_not_finite_ends_the_run(sites: dict[str, Site], tmp_pat
 def test_what_a_strategy_asks_arrives_as_it_was_sent(method: Method) -> None:
     sent = build_request(
         "train", tiny.run_config(), 3, w(1), method=method, proximal=0.5, control={"w": np.ones(1)}, run_id="a" * 32,
-        state_round=2, best_round=1,
+        state_round=2, needed_rounds=(1, 2),
     )  # fmt: skip
     got = messages.unpack_request("train", over_the_wire(messages.pack_request(sent)))
-    assert (got.method, got.proximal, got.run_id, got.state_round, got.best_round) == (method, 0.5, "a" * 32, 2, 1)
+    assert (got.method, got.proximal, got.run_id, got.state_round) == (method, 0.5, "a" * 32, 2)
+    assert got.needed_rounds == (1, 2)
     assert (list(got.weights), got.control["w"].tolist()) == (["w"], [1.0])
     plain = messages.unpack_request(
         "train", over_the_wire(messages.pack_request(build_request("train", tiny.run_config())))
     )
-    assert (plain.method, plain.proximal, plain.run_id, plain.state_round, plain.best_round) == (
+    assert (plain.method, plain.proximal, plain.run_id, plain.state_round, plain.needed_rounds) == (
         Method(),
         0.0,
         "",
         0,
-        0,
+        (),
     )
 
 
@@ -210,6 +214,6 @@ def test_an_addressed_message_leaves_the_others_alone() -> None:
     FakeGrid([])
     content = messages.pack_request(build_request("train", tiny.run_config(), 1, w(1)))
     one, other = (Message(content, node, "train") for node in (1, 2))
-    told = messages.set_state_rounds(one, 4, 3)
+    told = messages.set_state_rounds(one, 4, [3])
     assert [messages.unpack_request("train", m.content).state_round for m in (told, one, other)] == [4, 0, 0]
     assert told.metadata.dst_node_id == 1

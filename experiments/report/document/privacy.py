@@ -26,6 +26,7 @@ class PrivacySpent(FrozenModel):
         private: false if the noise can be repeated and therefore removed.
         statistics: noise multiplier of sums over units that were charged before the first round; None: no such sums.
         noise_at: who adds the noise.
+        lost_steps: those of `steps` that were charged for rounds whose result was lost, and which were run again.
     """
 
     site: str
@@ -43,6 +44,7 @@ class PrivacySpent(FrozenModel):
     private: bool
     statistics: float | None = None
     noise_at: Literal["site", "server"] = "site"
+    lost_steps: int = 0
 
 
 class EvaluationPrivacy(FrozenModel):

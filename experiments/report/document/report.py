@@ -55,6 +55,7 @@ class Report(FrozenModel):
         left_out: results of leaving each hospital out in turn.
         left_out_worst: the hospital with the worst result when left out.
         lost: by hospital, why it last did not respond.
+        partial: by hospital, what it missed of the run, and why.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -82,6 +83,7 @@ class Report(FrozenModel):
     left_out: tuple[LeftOutSite, ...] = ()
     left_out_worst: WorstSite | None = None
     lost: dict[str, str] = Field(default_factory=dict)
+    partial: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _require_notices(self) -> Report:

@@ -11,7 +11,7 @@ from common.metrics.figures import FrozenModel
 Split = Literal["train", "validation", "test"]
 
 
-Level = Literal["synthetic", "leak", "not-private", "warning"]
+Level = Literal["synthetic", "leak", "not-private", "partial", "warning"]
 
 
 class Run(FrozenModel):

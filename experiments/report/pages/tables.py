@@ -121,7 +121,7 @@ def render_terminal_summary(report: Report) -> RenderableType:
     from rich.panel import Panel
     from rich.text import Text
 
-    colours = {"synthetic": "yellow", "leak": "red", "not-private": "red", "warning": "blue"}
+    colours = {"synthetic": "yellow", "leak": "red", "not-private": "red", "partial": "red", "warning": "blue"}
     parts: list[RenderableType] = [
         Panel(Text(item.text), title=item.level.upper().replace("-", " "), border_style=colours[item.level], width=100)
         for item in report.notices

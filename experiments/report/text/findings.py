@@ -26,7 +26,8 @@ def describe_status(report: Report) -> str:
     """Return how the run ended, in one line."""
     done, planned = (report.rounds[-1].number if report.rounds else 0), report.planned_rounds
     if report.run.status == "complete":
-        return f"Complete: {format_count(done, 'round')}" if done else "Complete"
+        how = "Complete, but PARTIAL" if report.has("partial") else "Complete"
+        return f"{how}: {format_count(done, 'round')}" if done else how
     outcome = "Interrupted" if report.run.status == "interrupted" else "Failed"
     return f"{outcome} after round {done} of {planned}" if done else f"{outcome} before the first round was completed"
 

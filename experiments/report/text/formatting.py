@@ -25,12 +25,18 @@ RECALIBRATION_TITLES = {
 }
 CLASS_METRICS = {metric.name: metric.title for metric in registry.CLASS_METRICS.values()}
 """Titles of the metrics of each class."""
-NOTICE_TAGS: dict[Level, str] = {"synthetic": "SYNTHETIC", "leak": "LEAK", "not-private": "NOT PRIVATE"}
+NOTICE_TAGS: dict[Level, str] = {
+    "synthetic": "SYNTHETIC",
+    "leak": "LEAK",
+    "not-private": "NOT PRIVATE",
+    "partial": "PARTIAL",
+}
 """Notices that are repeated in the caption of every table and plot."""
 NOTICE_BARS: dict[Level, str] = {
     "synthetic": "SYNTHETIC DATA: no real patients",
     "leak": "LEAK: patients are in both the training and the test set",
     "not-private": "NOT PRIVATE: the noise can be removed",
+    "partial": "PARTIAL: not all hospitals took part in all of the run",
 }
 """Notices in the bar that stays at the top of the page."""
 

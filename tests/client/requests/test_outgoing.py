@@ -18,6 +18,7 @@ from client.training.local_update import copy_weights
 from common import messages, models
 from common.errors import SiteError
 from common.replies import TrainReply
+from common.reply_arrays import name_arrays
 from common.reports import TrainReport
 from common.requests import Method, RequestKind
 from tests import tiny
@@ -66,7 +67,9 @@ def test_every_update_passes_by_it_and_nothing_else_carries_weights(monkeypatch:
     monkeypatch.setattr("client.requests.train.build_update_reply", spy)
     config = tiny.run_config()
     weights = copy_weights(models.build_model(tiny.TASK, config.model, 1))
-    kinds: tuple[RequestKind, ...] = ("handshake", "scaling", "train", "validate", "test", "domain_shift", "latent")
+    kinds: tuple[RequestKind, ...] = (
+        "handshake", "scaling", "train", "validate", "test", "domain_shift", "latent", "canary",
+    )  # fmt: skip
     assert set(kinds) == set(messages.MESSAGE_TYPES)
     with pytest.raises(SiteError, match=r"model\.name=cnn has no latent space"):
         work.handle(
@@ -84,6 +87,7 @@ def test_every_update_passes_by_it_and_nothing_else_carries_weights(monkeypatch:
             assert any(not np.array_equal(reply.weights[name], value) for name, value in weights.items())
         else:
             assert not isinstance(reply, TrainReply)
+            assert kind != "canary" or not name_arrays(reply)
             shapes = {value.shape for value in weights.values()}
             assert kind == "scaling" or not shapes & {value.shape for value in getattr(reply, "sums", {}).values()}
     assert len(passed) == 1

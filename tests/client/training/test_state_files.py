@@ -210,7 +210,7 @@ def ask(folder: Path, number: int, base: int, kept: int = 0, method: Method = PE
     kind = more.pop("kind", "train")
     request = build_request(
         kind, tiny.run_config(), number, more.pop("weights", first()), method=method, run_id=RUN, state_round=base,
-        best_round=kept, **more,
+        needed_rounds=(kept,) if kept else (), **more,
     )  # fmt: skip
     return work.handle(SiteContext(SIMULATION_POLICY, site="north", state=folder), request)
 

@@ -326,7 +326,7 @@ def test_stopped_in_mid_run(experiment: Path, tmp_path: Path, number: signal.Sig
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert out == ""
-    assert err == "wardround: stopped; what was done so far is in the run's folder\n"
+    assert err == f"wardround: stopped; go on with: wardround run --resume {folder}\n"
     report = json.loads((folder / "report.json").read_text())
     assert report["run"]["status"] == "interrupted"
     assert (folder / "report.html").is_file()

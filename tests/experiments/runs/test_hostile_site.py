@@ -64,7 +64,7 @@ def test_a_report_is_built_whatever_one_hospital_sends(
             "data": {"path": str(hospitals)},
             "model": {"options": {"widths": [4], "kernel": 3, "hidden": 4}},
             "training": {"device": "cpu"},
-            "federation": {"rounds": 2},
+            "federation": {"rounds": 2, "on_lost": "continue"},
             "evaluation": {"bootstrap": 10, "bins": 64},
             "baselines": {"local": False, "pooled": False},
         }

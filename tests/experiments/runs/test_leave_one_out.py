@@ -173,12 +173,14 @@ def test_each_hospital_is_left_out_once(done: tuple[Path, Path, Path]) -> None:
 def test_it_goes_on_where_it_was(done: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path, folder, first = done
     ran: list[Path] = []
-    original = run.run_experiment
-    monkeypatch.setattr(
-        leave_one_out.run,
-        "run_experiment",
-        lambda config, root, watcher: ran.append(root) or original(config, root, watcher),
-    )  # type: ignore[func-returns-value]
+    original = run.resume_experiment
+
+    def resume(folder: Path, *rest: Any) -> Path:
+        ran.append(folder)
+        return original(folder, *rest)
+
+    monkeypatch.setattr(run, "run_experiment", lambda *_: pytest.fail("a run was started anew"))
+    monkeypatch.setattr(run, "resume_experiment", resume)
     assert leave_one_out.run_leave_one_out(path, [], folder, run_progress.QuietPrinter()) == first
     assert ran == []
     summary = json.loads((folder / "leave-one-out.json").read_text())
@@ -186,7 +188,8 @@ def test_it_goes_on_where_it_was(done: tuple[Path, Path, Path], monkeypatch: pyt
     about = json.loads((gone / "run.json").read_text())
     (gone / "run.json").write_text(json.dumps(about | {"status": "interrupted"}))
     assert leave_one_out.run_leave_one_out(path, [], folder, run_progress.QuietPrinter()) == first
-    assert ran == [gone.parent]
+    assert ran == [gone]
+    assert json.loads((gone / "run.json").read_text())["status"] == "complete"
 
 
 def test_one_hospital_cannot_be_left_out(tmp_path: Path) -> None:

@@ -129,4 +129,4 @@ def test_a_site_that_comes_late_is_taken_in(monkeypatch: pytest.MonkeyPatch) -> 
 
     federation, _ = run_handshake(grid, config, listen)
     assert sorted(federation.reports) == ["north", "south"]
-    assert WaitingEvent(online=1, ready=1, need=2) in heard
+    assert WaitingEvent(online=1, ready=1, need=2, limit=4) in heard

@@ -14,10 +14,11 @@ from common.errors import EngineError
 from common.metrics import evaluation
 from common.reports import HandshakeCounts, SplitCounts
 from server import strategies
+from server.outcome import Outcome
 from server.phases.handshake import run_handshake
 from server.phases.test import run_test
 from server.phases.train import run_rounds
-from server.run import Outcome, Run
+from server.run import Run
 from tests import tiny
 from tests.server.phases.memory_runs import fails_in, hello, lead, lines, outcome, quiet, scripts, strictly
 from tests.wire import FakeGrid

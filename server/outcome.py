@@ -1,0 +1,90 @@
+"""What the phases of a run gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from common.arrays import Weights
+from common.metrics.counts import Counts
+from common.metrics.explanations import Explanation
+from common.metrics.figures import Evaluation, Recalibration
+from common.metrics.noisy_counts import NoisyCounts
+from common.metrics.paired_resamples import Draws
+from common.reports import LatentViewReport, PrivacySpent
+from server.events import RoundEvent
+
+SiteCounts = Counts | NoisyCounts
+"""A site's counts of predictions: exact, or with noise where evaluation is private."""
+
+
+@dataclass
+class Outcome:
+    """What the phases gave; filled as they go, so that it holds what there is when one fails.
+
+    Attributes:
+        rounds: the rounds so far.
+        chosen: the round whose model is chosen; 0: the first model.
+        weights: the weights of that model.
+        test: figures of the chosen model by table name, then by site.
+        pooled: figures of all sites' test patients together, by table name.
+        lost: sites without a usable reply: the last phase and reason.
+        validation: the chosen round's counts by site.
+        threshold: log odds chosen on them; None: the likelier class is called.
+        tables: counts of the final evaluation by site, then by table name.
+        counted: the rounds in which each site's update went into the model.
+        suppressed: by table name the sites that withheld it, and the least number of patients they require.
+        draws: resampled figures (common/metrics/paired_resamples.py).
+        start: where training started from, if from an earlier model.
+        recalibration: what recalibration achieves at each site.
+        explanations: which inputs move the score at each site.
+        latent: statistics of training examples in latent space (common/latent.py); empty: none.
+        views: each site's test examples in latent space.
+        shift: how different the hospitals' data are, JSON-ready; empty: not measured.
+        completed: the last round that is complete.
+        current: the merged weights after it; empty: no round is complete.
+        resumable: the rounds that the run may be resumed from, and the best rounds of those: sites keep their state.
+        missed: by site the rounds in which it was asked to train and gave no usable update, with the reason.
+        spent: where evaluation is private, what the ledgers of validation and of test patients were charged so far, by
+            split and site.
+        trained_epsilon: epsilon that each site's ledger stated for this run in the last round that it trained.
+        earlier_seconds: duration of the parts of the run before it was resumed.
+        resumed: whether this is the later part of a run.
+    """
+
+    rounds: list[RoundEvent] = field(default_factory=list)
+    chosen: int = 0
+    weights: Weights = field(default_factory=dict)
+    test: dict[str, dict[str, Evaluation]] = field(default_factory=dict)
+    pooled: dict[str, Evaluation] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+    validation: dict[str, SiteCounts] = field(default_factory=dict)
+    threshold: float | None = None
+    tables: dict[str, Mapping[str, Counts]] = field(default_factory=dict)
+    counted: dict[str, list[int]] = field(default_factory=dict)
+    suppressed: dict[str, dict[str, int]] = field(default_factory=dict)
+    draws: Draws = field(default_factory=dict)
+    start: dict[str, Any] = field(default_factory=dict)
+    recalibration: dict[str, Recalibration] = field(default_factory=dict)
+    explanations: dict[str, Explanation] = field(default_factory=dict)
+    latent: bytes = b""
+    views: dict[str, LatentViewReport] = field(default_factory=dict)
+    shift: dict[str, Any] = field(default_factory=dict)
+    completed: int = 0
+    current: Weights = field(default_factory=dict)
+    resumable: set[int] = field(default_factory=set)
+    missed: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    spent: dict[str, dict[str, PrivacySpent]] = field(default_factory=dict)
+    trained_epsilon: dict[str, float] = field(default_factory=dict)
+    earlier_seconds: float = 0.0
+    resumed: bool = False
+
+    def state_round(self, site: str, number: int) -> int:
+        """Return the last round up to `number` in which a site's update was merged, whose state it has; 0: none."""
+        return max((one for one in self.counted.get(site, []) if one <= number), default=0)
+
+    def state_rounds(self, site: str) -> list[int]:
+        """Return the rounds whose state a site must keep, whatever round the run goes on from; ascending."""
+        numbers = {self.state_round(site, number) for number in {self.chosen, *self.resumable}}
+        return sorted(numbers - {0})

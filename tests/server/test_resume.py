@@ -1,0 +1,393 @@
+"""A run that was stopped anywhere and resumed ends as one that was not, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from client.privacy.ledger import Ledger
+from client.site import Site
+from common.config import RunConfig
+from common.errors import ConfigError, DataError, EngineError
+from common.run_folder import RunFolder
+from experiments.engines import local
+from server import checkpoints, strategies
+from server.checkpoints import CheckpointFolder
+from server.resume import cut_rounds
+from server.run import digest_weights
+from tests import tiny
+
+NAMES = ("east", "north", "south", "up", "west")
+OPTIONS: dict[str, tuple[dict[str, Any], int]] = {
+    "fedprox": ({"mu": 1.0}, 2),
+    "fedavgm": ({"lr": 0.5, "momentum": 0.7}, 2),
+    "fedmedian": ({}, 3),
+    "fedtrimmedavg": ({"cut": 0.25}, 4),
+    "geomedian": ({}, 3),
+    "krum": ({"malicious": 1}, 5),
+    "multikrum": ({"malicious": 1, "select": 3}, 5),
+    "fedper": ({"layers": ["out.bias", "stem.*"]}, 2),
+    "ditto": ({"pull": 2.0}, 2),
+    "scaffold": ({"lr": 0.5}, 2),
+}
+"""Options and number of sites, of strategies that need others than none and two."""
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
+    found = {}
+    for i, name in enumerate(NAMES):
+        cohort = tiny.cohort(i, people=5 + i % 3, each=3 + i)
+        found[name] = tiny.site(name, i, cohort, parts=(2, 1, *[0] * (3 + i % 3)))
+    monkeypatch.setattr("client.site.read_site", lambda place, config: found[NAMES[place.index]])
+    return found
+
+
+def run_config(name: str = "fedavg", **sections: Any) -> RunConfig:
+    given: dict[str, Any] = {
+        "federation__strategy": {"name": name, "options": OPTIONS.get(name, ({}, 2))[0]},
+        "federation__rounds": 3,
+        "federation__workers": 1,
+        "training__optimizer": "sgd",
+        "training__momentum": 0.0,
+        "training__lr": 0.05,
+        "training__batch_size": 12,
+        "evaluation__bootstrap": 0,
+    }
+    return tiny.run_config(**(given | sections))
+
+
+def run(config: RunConfig, out: Path, stop: Callable[[dict[str, Any]], bool] = lambda event: False) -> bool:
+    """Run a configuration in a folder, or go on with it; return whether it came to its end."""
+
+    def listen(event: dict[str, Any]) -> None:
+        if stop(event):
+            raise Killed
+
+    count = OPTIONS.get(config.federation.strategy.name, ({}, 2))[1]
+    try:
+        local.run_local(config, out, count, listen)
+    except Killed:
+        return False
+    return True
+
+
+def lines(out: Path, name: str = "rounds.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / name).read_text().splitlines()]
+
+
+def without_clock(item: Any) -> Any:
+    """Return a JSON value without what a clock measured."""
+    if isinstance(item, dict):
+        return {key: without_clock(value) for key, value in item.items() if key not in ("time", "seconds")}
+    return [without_clock(value) for value in item] if isinstance(item, list) else item
+
+
+def results(out: Path) -> dict[str, Any]:
+    """Return all that a run left: its outcome, its rounds, its model, and what its sites kept of the last round."""
+    kept = {
+        f"{path.parent.parent.name}/{path.name}": digest_weights(dict(load_file(path)))
+        for path in (out / "sites").glob("*/*/round-00003.safetensors")
+    }
+    return {
+        "outcome": without_clock(json.loads((out / "federated.json").read_text())),
+        "rounds": without_clock(lines(out)),
+        "model": (out / "model.safetensors").read_bytes(),
+        "sites": kept,
+        "ids": len({path.parent.name for path in (out / "sites").glob("*/*/*.safetensors")}) <= 1,
+    }
+
+
+def in_round(number: int, phase: str = "train") -> Callable[[dict[str, Any]], bool]:
+    """Return a stop at the first reply of a round."""
+    return lambda event: event["event"] == "reply" and (event["round"], event["phase"]) == (number, phase)
+
+
+@pytest.mark.parametrize("name", strategies.list_strategies())
+def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path: Path, name: str) -> None:
+    config = run_config(name)
+    assert run(config, tmp_path / "whole")
+    assert not run(config, tmp_path / "broken", in_round(2))
+    assert not run(config, tmp_path / "broken", in_round(3, "validate"))
+    assert run(config, tmp_path / "broken")
+    assert results(tmp_path / "broken") == results(tmp_path / "whole")
+    resumed = [event["round"] for event in lines(tmp_path / "broken", "events.jsonl") if event["event"] == "resume"]
+    assert resumed == [1, 2]
+    assert len({line["weights"] for line in lines(tmp_path / "whole")}) == 3
+
+
+@pytest.mark.slow
+def test_a_run_may_be_stopped_at_any_event(tmp_path: Path) -> None:
+    config = run_config("scaffold")
+    assert run(config, tmp_path / "whole")
+    count = len(lines(tmp_path / "whole", "events.jsonl"))
+    assert count > 15
+    for number in range(count):
+        out, left = tmp_path / f"stopped-{number}", iter(range(number))
+        assert not run(config, out, lambda event, left=left: next(left, None) is None)
+        assert run(config, out)
+        assert results(out) == results(tmp_path / "whole"), f"stopped at event {number}"
+
+
+def test_what_was_written_last_may_be_cut_off(tmp_path: Path) -> None:
+    config = run_config("fedadam")
+    assert run(config, tmp_path / "whole")
+    assert not run(config, tmp_path / "broken", in_round(3))
+    newest = max((tmp_path / "broken" / "checkpoints").iterdir())
+    newest.write_bytes(newest.read_bytes()[:-20])
+    with (tmp_path / "broken" / "rounds.jsonl").open("a") as file:
+        file.write('{"round": 3, "si')
+    assert run(config, tmp_path / "broken")
+    assert results(tmp_path / "broken") == results(tmp_path / "whole")
+    (event,) = [event for event in lines(tmp_path / "broken", "events.jsonl") if event["event"] == "resume"]
+    assert (event["round"], event["damaged"]) == (1, [newest.name])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda folder: [path.write_bytes(b"") for path in folder.glob("checkpoints/*")], "no checkpoint in .* can"),
+        (lambda folder: (folder / "rounds.jsonl").write_text(""), "rounds.jsonl has no line of round 1"),
+        (lambda folder: shutil.rmtree(folder / "checkpoints"), "has rounds but no checkpoint to go on from"),
+    ],
+)  # fmt: skip
+def test_a_damaged_folder_is_refused_and_stays_as_it_was(tmp_path: Path, spoil: Any, why: str) -> None:
+    config = run_config()
+    assert not run(config, tmp_path, in_round(3))
+    spoil(tmp_path)
+    before = (tmp_path / "federated.json").read_text()
+    with pytest.raises(DataError, match=why):
+        run(config, tmp_path)
+    assert (tmp_path / "federated.json").read_text() == before
+    assert json.loads((tmp_path / "server.done").read_text())["status"] == "failed"
+
+
+def test_another_configuration_is_refused_by_its_keys(tmp_path: Path) -> None:
+    assert not run(run_config(), tmp_path, in_round(2))
+    with pytest.raises(ConfigError, match=r"begun with another federation\.rounds, training\.lr: a run keeps"):
+        run(run_config(federation__rounds=5, training__lr=0.01), tmp_path)
+
+
+def test_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not run(run_config(), tmp_path, in_round(2))
+    monkeypatch.setattr(checkpoints, "read_release", lambda: "9.9")
+    with pytest.raises(ConfigError, match=r"was begun by Wardround 0\.1\.0\S*, this is 9\.9: resume it with the same"):
+        run(run_config(), tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(checkpoints, "FORMAT", "wardround.checkpoint/9")
+    with pytest.raises(ConfigError, match=r"another version \(wardround.checkpoint/1, this one reads .*/9\)"):
+        run(run_config(), tmp_path)
+
+
+def test_two_processes_do_not_work_on_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from common.run_folder import hold_lock
+
+    monkeypatch.setattr("server.app.LOCK_SECONDS", 0.1)
+    with hold_lock(RunFolder(tmp_path).server_lock), pytest.raises(DataError, match="in use by another process"):
+        run(run_config(), tmp_path)
+    assert run(run_config(), tmp_path)
+
+
+def test_the_last_two_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
+    config = run_config(federation__rounds=5, federation__checkpoints=2)
+    folder = CheckpointFolder(tmp_path, 2)
+    assert run(config, tmp_path)
+    chosen = json.loads((tmp_path / "federated.json").read_text())["chosen"]
+    before = lines(tmp_path)[3]["chosen"]
+    assert folder.rounds() == sorted({4, 5, chosen, before})
+    best = folder.read(chosen)
+    assert digest_weights(dict(best.weights)) == digest_weights(dict(load_file(tmp_path / "model.safetensors")))
+
+
+# What sites keep.
+
+
+def test_a_site_whose_state_is_gone_is_refused_by_name(tmp_path: Path) -> None:
+    config = run_config("scaffold")
+    assert not run(config, tmp_path, in_round(3))
+    shutil.rmtree(tmp_path / "sites" / "north")
+    assert run(config, tmp_path)
+    assert lines(tmp_path)[2]["lost"] == {
+        "north": "its state of an earlier round is gone: restore its state folder, or start the run anew"
+    }
+
+
+def test_sites_keep_the_state_of_every_round_that_a_run_may_go_on_from(tmp_path: Path) -> None:
+    config = run_config("ditto", federation__rounds=5, federation__checkpoints=3)
+    assert run(config, tmp_path / "whole")
+    assert not run(config, tmp_path / "broken", in_round(5))
+    for number in (4, 3):  # of the last three checkpoints, two are damaged
+        path = tmp_path / "broken" / "checkpoints" / f"round-0000{number}.safetensors"
+        path.write_bytes(path.read_bytes()[:100])
+    assert run(config, tmp_path / "broken")
+    assert [event["round"] for event in lines(tmp_path / "broken", "events.jsonl") if event["event"] == "resume"] == [2]
+    assert lines(tmp_path / "broken")[4]["weights"] == lines(tmp_path / "whole")[4]["weights"]
+    kept = [
+        digest_weights(dict(load_file(next((tmp_path / part / "sites/east").glob("*/round-00005.safetensors")))))
+        for part in ("whole", "broken")
+    ]
+    assert kept[0] == kept[1]
+
+
+def test_a_site_that_states_other_data_than_before_does_not_go_on(
+    tmp_path: Path, sites: dict[str, Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = run_config(federation__connect_timeout=1.0)
+    assert not run(config, tmp_path, in_round(2))
+    sites["north"] = tiny.site("north", 1, tiny.cohort(1, people=7, each=4), parts=(2, 1, *[0] * 5))
+    assert run(config, tmp_path)
+    why = "it states other counts than when the run began: its data or policy changed"
+    assert [line["lost"] for line in lines(tmp_path)] == [{}, {"north": why}, {"north": why}]
+
+
+# The ledger.
+
+
+def private(**sections: Any) -> RunConfig:
+    given = {
+        "federation__choose": "last", "training__loss": "cross_entropy", "privacy__sigma": 2.0, "privacy__delta": 0.01,
+        "privacy__accountant": "rdp", "privacy__sampling": 0.5,
+    }  # fmt: skip
+    return run_config(**(given | sections))
+
+
+def charges(out: Path, site: str) -> list[int]:
+    return [row.round for row in Ledger.read(out / "sites" / site / "privacy.sqlite").rows()]
+
+
+def test_charges_are_neither_lost_nor_doubled(tmp_path: Path) -> None:
+    config = private()
+    assert not run(config, tmp_path, lambda event: event["event"] == "round" and event["round"] == 2)
+    assert [charges(tmp_path, site) for site in ("east", "north")] == [[1, 2], [1, 2]]
+    assert run(config, tmp_path)  # round 2 had no checkpoint yet
+    assert [charges(tmp_path, site) for site in ("east", "north")] == [[1, 2, 2, 3], [1, 2, 2, 3]]
+    ids = {row.run for row in Ledger.read(tmp_path / "sites" / "east" / "privacy.sqlite").rows()}
+    assert len(ids) == 1
+
+
+def test_a_round_that_was_charged_and_lost_stays_charged_and_is_reported(tmp_path: Path) -> None:
+    config = private()
+    assert not run(config, tmp_path, in_round(2))
+    lost = {site: charges(tmp_path, site).count(2) for site in ("east", "north")}
+    assert run(config, tmp_path)
+    for site, times in lost.items():
+        rows = Ledger.read(tmp_path / "sites" / site / "privacy.sqlite").rows()
+        assert [row.round for row in rows] == [1, *[2] * times, 2, 3]
+        spent = [line["sites"][site]["train"]["privacy"] for line in lines(tmp_path)]
+        assert sum(item["steps"] + item.get("lost_steps", 0) for item in spent) == sum(row.steps for row in rows)
+        assert spent[-1]["epsilon_run"] == rows[-1].epsilon_run
+    again = [event for event in lines(tmp_path, "events.jsonl") if event["event"] == "charged-again"]
+    assert {(event["site"], event["round"]) for event in again} == {(site, 2) for site, times in lost.items() if times}
+    assert again
+
+
+def test_a_ledger_that_states_less_than_before_is_an_older_copy(tmp_path: Path) -> None:
+    config = private()
+    ledger = tmp_path / "sites" / "north" / "privacy.sqlite"
+    assert not run(config, tmp_path, lambda event: event["event"] == "reply" and event["round"] == 1)
+    assert not run(config, tmp_path, in_round(3))
+    for path in (ledger, ledger.with_name("privacy.sqlite.head")):
+        path.unlink()
+    assert run(config, tmp_path)
+    assert "an older copy of it is in use" in lines(tmp_path)[2]["lost"]["north"]
+
+
+# The parts.
+
+
+def test_rounds_after_the_last_complete_one_are_cut(tmp_path: Path) -> None:
+    path = tmp_path / "rounds.jsonl"
+    path.write_text('{"round": 1}\n{"round": 2}\n{"round": 3}\n{"rou')
+    cut_rounds(path, 2)
+    assert path.read_text() == '{"round": 1}\n{"round": 2}\n'
+    cut_rounds(path, 0)
+    assert path.read_text() == ""
+    with pytest.raises(DataError, match="no line of round 1"):
+        cut_rounds(path, 1)
+
+
+def test_a_strategy_that_holds_what_cannot_be_saved_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flwr.serverapp.strategy import FedAvg
+
+    def aggregate(self: Any, *arguments: Any) -> Any:
+        self.memory = {1: object()}
+        return original(self, *arguments)
+
+    original = FedAvg.aggregate_train
+    monkeypatch.setattr(FedAvg, "aggregate_train", aggregate)
+    with pytest.raises(EngineError, match="the strategy FedAvg holds memory, of the type dict, which no checkpoint"):
+        run(run_config(), tmp_path)
+
+
+def test_a_flipped_bit_is_damage(tmp_path: Path) -> None:
+    assert not run(run_config(), tmp_path, in_round(2))
+    path = tmp_path / "checkpoints" / "round-00001.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"round-00001\.safetensors is damaged"):
+        CheckpointFolder(tmp_path).read(1)
+
+
+def test_the_state_of_a_strategy_comes_back_with_its_types() -> None:
+    from flwr.serverapp.strategy import FedAvgM
+
+    from common import messages
+    from server.strategy_state import export_state, restore_state
+
+    one, fresh = FedAvgM(server_momentum=0.5), FedAvgM(server_momentum=0.5)
+    one.current_arrays = messages.pack_weights({"b": np.ones(2, np.float64), "a": np.zeros((1, 2), np.float32)})
+    one.momentum_vector = [np.full(2, 0.25), np.float32(3)]
+    one.extra = {"x": (1, None, "y", 0.1)}
+    state = export_state(one, fresh)
+    assert set(state.values) == {"current_arrays", "momentum_vector", "extra"}
+    restore_state(fresh, json.loads(json.dumps(state.values)) and state)
+    assert list(fresh.current_arrays) == ["b", "a"]
+    assert [value.dtype for value in messages.unpack_weights(fresh.current_arrays).values()] == [np.float64, np.float32]
+    assert [np.asarray(value).dtype for value in fresh.momentum_vector] == [np.float64, np.float32]
+    assert fresh.extra == one.extra
+
+
+SEEDED = [
+    {"privacy__level": "patient"},
+    {"privacy__level": "hospital", "privacy__noise_at": "server", "privacy__weight_total": 2.0, "privacy__clip": 0.5},
+    {"privacy__level": "hospital", "privacy__noise_at": "site", "privacy__weight_total": 2.0, "privacy__clip": 0.5},
+]
+
+
+@pytest.mark.parametrize("level", SEEDED)
+def test_a_private_run_goes_on_to_the_same_weights_where_its_noise_can_be_repeated(
+    tmp_path: Path, level: dict[str, Any]
+) -> None:
+    config = private(privacy__noise="seeded", federation__weights="equal", **level)
+    assert run(config, tmp_path / "whole")
+    assert not run(config, tmp_path / "broken", in_round(2))
+    lost = {site: charges(tmp_path / "broken", site).count(2) for site in ("east", "north")}
+    assert run(config, tmp_path / "broken")
+    whole, broken = ([line["weights"] for line in lines(tmp_path / part)] for part in ("whole", "broken"))
+    assert broken == whole
+    for site, times in lost.items():
+        assert charges(tmp_path / "whole", site) == [1, 2, 3]
+        assert charges(tmp_path / "broken", site) == [1, *[2] * times, 2, 3]
