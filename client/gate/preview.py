@@ -20,7 +20,7 @@ from client.gate.guarded_settings import check_settings
 from client.gate.register import MONTH_SECONDS, Register, open_register
 from client.gate.run_limits import check_run, check_task
 from client.privacy.budget import open_ledger, plan_run_charges
-from client.privacy.charges import Charge, build_row
+from client.privacy.charges import BudgetSpent, Charge, build_row
 from client.privacy.checks import check_private_training
 from client.privacy.evaluation_checks import check_private_evaluation
 from client.privacy.ledger import Ledger
@@ -55,8 +55,10 @@ def list_refusals(context: SiteContext, site: Site, request: CanaryRequest) -> l
     if config.privacy.on:
         checks.append(partial(check_budget, context, site, config))
     if config.privacy.evaluation_epsilon is not None:
-        people = [split for split in EVALUATED_SPLITS if len(getattr(site, split).y)]
-        checks += [partial(check_evaluation_budget, context, site, config, split) for split in people]
+        validates = config.federation.choose == "best" or config.evaluation.threshold != "likelier"
+        for split in EVALUATED_SPLITS:
+            if len(getattr(site, split).y) and (split == "test" or validates):
+                checks.append(partial(check_evaluation_budget, context, site, config, split))
     if context.simulated:
         return list(_collect_refusals(checks, context))
     checks = [
@@ -156,7 +158,10 @@ def check_evaluation_budget(context: SiteContext, site: Site, config: RunConfig,
         DataError: the ledger cannot be used.
     """
     ledger = open_ledger(context, site, split)
-    _check_charges(ledger, [plan_evaluation_charge(context, site, config, split, PREVIEW_RUN)])
+    try:
+        _check_charges(ledger, [plan_evaluation_charge(context, site, config, split, PREVIEW_RUN)])
+    except BudgetSpent as error:
+        raise BudgetSpent(f"{error}, for the {split} patients") from None
 
 
 def _check_charges(ledger: Ledger, charges: list[Charge]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from flwr.app import Error
 
+from client.gate.approvals import get_approval_file
 from client.gate.register import open_register
 from client.policy import SitePolicy
 from client.privacy.ledger import Ledger, get_ledger_path
@@ -112,7 +113,7 @@ def test_nothing_is_charged_released_or_recorded(sites: dict[str, Site], tmp_pat
     assert (Ledger.read(ledger).rows() if ledger.exists() else []) == []
     left = {path.name for path in register.path.parent.iterdir()}
     assert left <= {"register.sqlite", "register.sqlite-shm", "register.sqlite-wal", "privacy.sqlite",
-                    "data-digests.json"}  # fmt: skip
+                    "data-digests.json", "audit.jsonl", "audit.jsonl.head"}  # fmt: skip
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
@@ -163,6 +164,27 @@ def test_a_budget_that_would_not_suffice_is_known(sites: dict[str, Site], tmp_pa
     assert refusal.endswith("of the site's 5 at delta 1e-05")
 
 
+def test_a_budget_of_evaluation_that_would_not_suffice_is_known(sites: dict[str, Site], tmp_path: Path) -> None:
+    script = hospital_script(hospital(tmp_path, max_evaluation_epsilon=2.5))
+    config = tiny.run_config(
+        privacy__evaluation_epsilon=2.0, privacy__accountant="rdp", privacy__delta=1e-5, federation__rounds=1,
+        evaluation__bins=32, evaluation__keep_resamples=False,
+    )  # fmt: skip
+    assert "refusals" not in ask(config, script)["sites"]["north"]
+    app.run_federation(FakeGrid([script]), config, tmp_path / "out")
+    refusals = ask(config, script)["sites"]["north"]["refusals"]
+    assert len(refusals) == 2  # of those who validate, and of those who are tested
+    for split, text in zip(("validation", "test"), refusals, strict=True):
+        assert text.endswith(f"of the site's 2.5 at delta 1e-05, for the {split} patients")
+
+
+def test_a_run_that_must_be_approved_is_known_and_does_not_wait_for_it(sites: dict[str, Site], tmp_path: Path) -> None:
+    context = hospital(tmp_path, approval="required")
+    (refusal,) = ask(tiny.run_config(), hospital_script(context))["sites"]["north"]["refusals"]
+    assert refusal.startswith("waits for approval: somebody at this hospital must approve the configuration ")
+    assert get_approval_file(tmp_path / "state-north", "north").read() == {}
+
+
 def test_first_weights_that_were_not_approved_are_refused(sites: dict[str, Site], tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
@@ -187,11 +209,10 @@ def test_missing_sites_and_other_problems_are_named(sites: dict[str, Site]) -> N
     other = Task(**{**tiny.TASK.__dict__, "rate_hz": 250.0})
 
     def differs(request: Request) -> Answer:
-        return change_report(south(request), task=other, release="9.9")
+        return change_report(south(request), task=other)
 
-    problems = ask(tiny.run_config(), north, differs)["problems"]
-    assert problems[0].startswith("the sites hold different tasks: north against south")
-    assert problems[1].startswith("south runs release 9.9, this server 0.1.0")
+    (problem,) = ask(tiny.run_config(), north, differs)["problems"]
+    assert problem.startswith("the sites hold different tasks: north against south")
     with pytest.raises(ConfigError, match="two nodes call themselves"):
         ask(tiny.run_config(), north, site_script(sites["north"]))
 
@@ -251,4 +272,4 @@ def test_a_canary_is_counted_and_limited(
     assert isinstance(script(CanaryRequest(tiny.run_config())), CanaryReply)
     refused = script(CanaryRequest(tiny.run_config()))
     assert isinstance(refused, Error)
-    assert "this hospital answers canaries for at most 2 models in one 30 days" in str(refused.reason)
+    assert "this hospital answers canaries for at most 2 models in 30 days" in str(refused.reason)

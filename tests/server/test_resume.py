@@ -391,3 +391,37 @@ def test_a_private_run_goes_on_to_the_same_weights_where_its_noise_can_be_repeat
     for site, times in lost.items():
         assert charges(tmp_path / "whole", site) == [1, 2, 3]
         assert charges(tmp_path / "broken", site) == [1, *[2] * times, 2, 3]
+
+
+def test_a_private_evaluation_goes_on_without_another_charge(tmp_path: Path) -> None:
+    """The same question of the round that is run again is answered as before, at no cost."""
+    config = run_config(
+        privacy__evaluation_epsilon=50.0, privacy__delta=0.01, privacy__accountant="rdp", privacy__noise="seeded",
+        evaluation__bins=16, evaluation__keep_resamples=False, evaluation__bootstrap=20,
+    )  # fmt: skip
+    assert run(config, tmp_path / "whole")
+    assert not run(config, tmp_path / "broken", in_round(3, "validate"))
+    assert run(config, tmp_path / "broken")
+    assert results(tmp_path / "broken") == results(tmp_path / "whole")
+    for site in ("east", "north"):
+        rows = [
+            [row.round for row in Ledger.read(tmp_path / part / "sites" / site / "privacy-validation.sqlite").rows()]
+            for part in ("whole", "broken")
+        ]
+        assert rows[0] == rows[1] == [1, 2, 3]
+
+
+def test_a_run_keeps_its_id_from_the_handshake_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hospital's approval and its register know a run by its id."""
+    from client import requests
+
+    original, ids = requests.handle, []
+
+    def handle(context: Any, request: Any) -> Any:
+        ids.append(request.run_id)
+        return original(context, request)
+
+    monkeypatch.setattr("client.requests.handle", handle)
+    assert not run(run_config(), tmp_path, in_round(2))
+    assert run(run_config(), tmp_path)
+    assert len(set(ids)) == 1
