@@ -84,7 +84,7 @@ def run_federation(
 
 
 def _run_federation(
-    grid: Grid, config: RunConfig, out: Path, listen: Callable[[dict[str, Any]], None] | None, read_names: ReadNames
+    grid: Grid, config: RunConfig, out: Path, listen: Callable[[dict[str, object]], None] | None, read_names: ReadNames
 ) -> None:
     events, lines = RunFolder(out).events, RunFolder(out).rounds
     lines.touch()

@@ -87,7 +87,7 @@ class AwaitedEvent(Event):
     seconds: int
     limit: int
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, object]:
         """Return the event's JSON keys and values, without its name."""
         about = {"phase": self.phase, "round": self.round, "sites": list(self.sites)}
         return about | {"seconds": self.seconds, "limit": self.limit}
@@ -108,7 +108,7 @@ class LateReplyEvent(Event):
     phase: str
     round: int
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, object]:
         """Return the event's JSON keys and values, without its name."""
         return {"site": self.site, "phase": self.phase, "round": self.round}
 
@@ -176,7 +176,7 @@ class ResumeEvent(Event):
     rounds: int
     damaged: tuple[str, ...] = ()
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, object]:
         """Return the event's JSON keys and values, without its name."""
         return {"round": self.round, "rounds": self.rounds} | ({"damaged": list(self.damaged)} if self.damaged else {})
 
@@ -198,7 +198,7 @@ class ChargedAgainEvent(Event):
     lost_steps: int
     epsilon_run: float | None
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, object]:
         """Return the event's JSON keys and values, without its name."""
         return {
             "site": self.site,

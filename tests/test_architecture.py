@@ -29,18 +29,18 @@ def sources(package: str) -> list[Path]:
 
 def imported(code: str, package: str) -> set[str]:
     """Return what the code imports, at any depth; `a.b` for `from a import b`."""
-    found = set()
+    actual = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
-            found |= {item.name for item in node.names}
+            actual |= {item.name for item in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(part for part in (package if node.level else "", node.module or "") if part)
-            found |= {f"{base}.{item.name}" for item in node.names}
+            actual |= {f"{base}.{item.name}" for item in node.names}
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if name in ("import_module", "__import__") and isinstance(node.args[0].value, str):
-                found.add(node.args[0].value)
-    return found
+                actual.add(node.args[0].value)
+    return actual
 
 
 def wrong_imports(code: str, package: str) -> set[str]:
@@ -59,31 +59,31 @@ def import_graph(codes: dict[str, str]) -> dict[str, set[str]]:
     """Return for each module the modules among `codes` that it imports, at any depth of its code."""
     graph = {}
     for name, code in codes.items():
-        found = set()
+        actual = set()
         for item in imported(code, name):
             parent = item.rpartition(".")[0]
-            found.add(item if item in codes else parent)
-        graph[name] = {other for other in found if other in codes and other != name}
+            actual.add(item if item in codes else parent)
+        graph[name] = {other for other in actual if other in codes and other != name}
     return graph
 
 
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     """Return the sets of modules that import one another in a circle: those left when leaves are taken away."""
     left = {name: set(others) for name, others in graph.items()}
-    while leaves := {name for name, others in left.items() if not others}:
-        left = {name: others - leaves for name, others in left.items() if name not in leaves}
-    found = []
+    while departures := {name for name, others in left.items() if not others}:
+        left = {name: others - departures for name, others in left.items() if name not in departures}
+    actual = []
     while left:
         first = sorted(left)[0]
         path = [first]
         while (following := sorted(left[path[-1]])[0]) not in path:
             path.append(following)
         circle = path[path.index(following) :]
-        found.append(sorted(circle))
+        actual.append(sorted(circle))
         left = {name: others - set(circle) for name, others in left.items() if name not in circle}
-        while leaves := {name for name, others in left.items() if not others}:
-            left = {name: others - leaves for name, others in left.items() if name not in leaves}
-    return found
+        while departures := {name for name, others in left.items() if not others}:
+            left = {name: others - departures for name, others in left.items() if name not in departures}
+    return actual
 
 
 def loaded_after(statement: str) -> set[str]:
@@ -97,11 +97,11 @@ def loaded_after(statement: str) -> set[str]:
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_imports_point_one_way(package: str) -> None:
-    found = sources(package)
-    assert found
+    actual = sources(package)
+    assert actual
     wrong = {
         str(path.relative_to(ROOT)): bad
-        for path in found
+        for path in actual
         if (bad := wrong_imports(path.read_text(encoding="utf-8"), package))
     }
     assert wrong == {}

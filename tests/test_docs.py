@@ -42,8 +42,8 @@ def fences(text: str) -> list[tuple[str, str]]:
 
 def called(line: str) -> str | None:
     """Return what follows `wardround` in a command line, without its comment, or None."""
-    found = re.match(r"(?:\S*/)?wardround(?=\s|$)(.*)", line.split("  #")[0].strip())
-    return found[1].strip() if found else None
+    result = re.match(r"(?:\S*/)?wardround(?=\s|$)(.*)", line.split("  #")[0].strip())
+    return result[1].strip() if result else None
 
 
 def commands_in_blocks(text: str) -> list[str]:
@@ -121,7 +121,7 @@ def test_the_check_of_commands_finds_wrong_ones(command: str) -> None:
         parse(command)
 
 
-def settings_of(command: str) -> tuple[Path, list[str]] | None:
+def make_settings(command: str) -> tuple[Path, list[str]] | None:
     """Return the configuration file and the settings that a command gives, if the file is one of ours."""
     values = parse(command)
     file = next((value for value in values.values() if isinstance(value, str) and value.endswith(".yaml")), "")
@@ -132,7 +132,7 @@ def settings_of(command: str) -> tuple[Path, list[str]] | None:
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_every_setting_that_a_command_gives_is_accepted(page: Path) -> None:
     for command in all_commands(page):
-        given = settings_of(command)
+        given = make_settings(command)
         if given:
             try:
                 config.load_config(*given)
@@ -141,7 +141,7 @@ def test_every_setting_that_a_command_gives_is_accepted(page: Path) -> None:
 
 
 def test_the_check_of_settings_finds_wrong_ones() -> None:
-    given = settings_of("run experiments/synthetic.yaml --set training.epoch=1")
+    given = make_settings("run experiments/synthetic.yaml --set training.epoch=1")
     assert given is not None
     with pytest.raises(ConfigError, match="epoch"):
         config.load_config(*given)

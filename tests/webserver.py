@@ -72,7 +72,7 @@ class Server:
         ]
         self.files["SHA256SUMS.txt"] = "".join(lines).encode()
 
-    def asked(self, path: str, method: str = "GET") -> list[dict[str, str]]:
+    def list_requests(self, path: str, method: str = "GET") -> list[dict[str, str]]:
         return [headers for how, name, headers in self.log if (how, name) == (method, path)]
 
     def answer(self, request: BaseHTTPRequestHandler, body: bool) -> None:
@@ -144,8 +144,8 @@ class Server:
             request.wfile.flush()
             request.connection.shutdown(socket.SHUT_RDWR)
         elif fault in ("chunks", "broken chunks"):
-            for begin in (0, half):
-                piece = content[begin:half] if begin == 0 else content[half:]
+            for first in (0, half):
+                piece = content[first:half] if first == 0 else content[half:]
                 request.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
                 if fault == "broken chunks":
                     request.close_connection = True

@@ -91,8 +91,8 @@ def keep_update(register: Register, run: str, sent: Weights, update: Weights, *,
 
 def _forget_old_runs(folder: Path) -> None:
     """Remove the updates of all runs but the last, so that there is room for one more."""
-    kept = sorted(folder.glob(f"*{SUFFIX}"), key=lambda item: item.stat().st_mtime)
-    for item in kept[: max(0, len(kept) - MAX_RUNS + 1)]:
+    stored = sorted(folder.glob(f"*{SUFFIX}"), key=lambda item: item.stat().st_mtime)
+    for item in stored[: max(0, len(stored) - MAX_RUNS + 1)]:
         item.unlink(missing_ok=True)
 
 

@@ -95,7 +95,7 @@ def measure_gate(people: int, turns: int) -> dict[str, Any]:
         turns: how often each kind of request is answered.
     """
     torch.set_num_threads(1)
-    found: dict[str, list[Mapping[str, float]]] = {}
+    times: dict[str, list[Mapping[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="wardround-") as name:
         folder = Path(name)
         simulate.generate(folder / "data", hospitals=1, patients=people, seed=3)
@@ -109,10 +109,10 @@ def measure_gate(people: int, turns: int) -> dict[str, Any]:
                 stack.enter_context(count_time(owner, function, spent, label))
             for _ in range(turns):
                 for kind, request in requests.items():
-                    found.setdefault(kind, []).append(time_message(context, request, spent))
+                    times.setdefault(kind, []).append(time_message(context, request, spent))
                 release_register_file()
                 hash_person.cache_clear()
-                found.setdefault("handshake, cold", []).append(time_message(context, requests["handshake"], spent))
+                times.setdefault("handshake, cold", []).append(time_message(context, requests["handshake"], spent))
         everyone = [person for part in (site.train, site.validation, site.test) for person in part.people_names]
         hash_person.cache_clear()
         start = time.thread_time()
@@ -121,8 +121,8 @@ def measure_gate(people: int, turns: int) -> dict[str, Any]:
         hashing = 1e3 * (time.thread_time() - start)
         release_register_file()
     rows = [
-        {"request": kind, **{key: round(1e3 * statistics.median(each[key] for each in times), 3) for key in times[0]}}
-        for kind, times in found.items()
+        {"request": kind, **{key: round(1e3 * statistics.median(each[key] for each in turn), 3) for key in turn[0]}}
+        for kind, turn in times.items()
     ]
     return {"people": len(everyone), "turns": turns, "hashing everyone": round(hashing, 3), "messages": rows}
 
@@ -131,20 +131,20 @@ def build_requests(context: SiteContext, config: RunConfig, site: Site) -> dict[
     """Return a request of each kind of one run, whose first round the hospital has trained."""
     built = models.build_model(site.task, config.model, config.seed).state_dict()
     first: Weights = {name: value.detach().numpy().copy() for name, value in built.items()}
-    run = {"run_id": secrets.token_hex(16)}
-    train = TrainRequest(config, round=1, weights=first, **run)
+    run_id = secrets.token_hex(16)
+    train = TrainRequest(config, round=1, weights=first, run_id=run_id)
     admit(context, train)
     reply = HANDLERS[TrainRequest](context, train)
     assert isinstance(reply, TrainReply)
     check_reply(context, train, reply)
-    merged = {"round": 2, "weights": {**first, **reply.weights}, **run}
+    merged: Weights = {**first, **reply.weights}
     return {
         "handshake": HandshakeRequest(config),
-        "scaling": ScalingRequest(config, **run),
+        "scaling": ScalingRequest(config, run_id=run_id),
         "train, first round": train,
-        "train, later round": TrainRequest(config, **merged),  # type: ignore[arg-type]
-        "validate": ValidateRequest(config, **merged),  # type: ignore[arg-type]
-        "test": FinalTestRequest(config, **merged),  # type: ignore[arg-type]
+        "train, later round": TrainRequest(config, round=2, weights=merged, run_id=run_id),
+        "validate": ValidateRequest(config, round=2, weights=merged, run_id=run_id),
+        "test": FinalTestRequest(config, round=2, weights=merged, run_id=run_id),
     }
 
 

@@ -29,7 +29,7 @@ SIMULATED = {"partition-id": 0, "num-partitions": 1}
 PATIENT = "Jane Roe born 1950-01-01"
 
 
-def ask(kind: RequestKind, node_config: dict[str, Any], **run_config: Any) -> Message:
+def ask_node(kind: RequestKind, node_config: dict[str, Any], **run_config: Any) -> Message:
     FakeGrid([])
     context = Context(run_id=1, node_id=1, node_config=node_config, state=RecordDict(), run_config=run_config)
     request = messages.pack_request(build_request(kind, tiny.run_config(data__path="/etc")))
@@ -37,17 +37,17 @@ def ask(kind: RequestKind, node_config: dict[str, Any], **run_config: Any) -> Me
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def handle(place: SiteContext, request: Request) -> Reply:
+    def handle(test_context: SiteContext, request: Request) -> Reply:
         raise error
 
     monkeypatch.setattr(work, "handle", handle)
 
 
-def told(reply: Message) -> dict[str, str]:
+def read_error(reply: Message) -> dict[str, str]:
     assert reply.has_error()
     assert reply.error.code == messages.ERROR_CODE
-    found: dict[str, str] = json.loads(reply.error.reason or "")
-    return found
+    result: dict[str, str] = json.loads(reply.error.reason or "")
+    return result
 
 
 @pytest.mark.parametrize("kind", list(MESSAGE_TYPES))
@@ -56,9 +56,9 @@ def test_a_patients_value_never_leaves_a_hospital(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: RequestKind, error: Exception
 ) -> None:
     failing(monkeypatch, error)
-    reply = ask(kind, HOSPITAL)
+    reply = ask_node(kind, HOSPITAL)
     assert "Roe" not in (reply.error.reason or "")
-    assert told(reply) == {
+    assert read_error(reply) == {
         "site": "north",
         "kind": type(error).__name__,
         "text": f"{kind} failed with {type(error).__name__}; the site's own log says why",
@@ -70,73 +70,75 @@ def test_the_chain_of_an_error_does_not_leave_either(monkeypatch: pytest.MonkeyP
     error = SiteError("no training examples at this site")
     error.__cause__ = ValueError(PATIENT)
     failing(monkeypatch, error)
-    assert told(ask("train", HOSPITAL))["text"] == "no training examples at this site"
+    assert read_error(ask_node("train", HOSPITAL))["text"] == "no training examples at this site"
 
 
 def test_a_simulation_reports_planned_errors_in_full_and_others_without_their_text(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     failing(monkeypatch, ValueError("row 3\nand more"))
-    assert told(ask("train", SIMULATED))["text"].startswith("unexpected ValueError in tests/client/test_app.py, line ")
+    assert read_error(ask_node("train", SIMULATED))["text"].startswith(
+        "unexpected ValueError in tests/client/test_app.py, line "
+    )
     assert "row 3" not in caplog.text  # it would be on the terminal
     monkeypatch.setenv("WARDROUND_DEBUG", "1")
-    ask("train", SIMULATED)
+    ask_node("train", SIMULATED)
     assert "Traceback" in caplog.text
     failing(monkeypatch, DataError("no data folder x"))
-    assert told(ask("train", SIMULATED))["text"] == "no data folder x"
+    assert read_error(ask_node("train", SIMULATED))["text"] == "no data folder x"
 
 
 def test_a_planned_error_of_a_simulation_stays_off_the_screen(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     failing(monkeypatch, SiteError("policy"))
-    ask("train", SIMULATED)
+    ask_node("train", SIMULATED)
     assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
-    ask("train", HOSPITAL)
+    ask_node("train", HOSPITAL)
     assert [record.levelname for record in caplog.records if record.levelno > logging.DEBUG] == ["ERROR"]
 
 
 def test_a_node_that_is_neither() -> None:
-    reply = told(ask("handshake", {}))
+    reply = read_error(ask_node("handshake", {}))
     assert (reply["site"], reply["kind"]) == ("", "ConfigError")
 
 
 def test_another_protocol_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "handle", lambda place, request: pytest.fail("it must not come here"))
+    monkeypatch.setattr(work, "handle", lambda test_context, request: pytest.fail("it must not come here"))
     content = messages.pack_request(build_request("handshake", tiny.run_config()))
     content.config_records[messages.CONFIG_KEY]["protocol"] = PROTOCOL + 1
     FakeGrid([])
     context = Context(run_id=1, node_id=1, node_config=SIMULATED, state=RecordDict(), run_config={})
     reply = app.app(Message(content, 1, "query"), context)
-    assert "protocol" in told(reply)["text"]
+    assert "protocol" in read_error(reply)["text"]
 
 
 @pytest.mark.parametrize(("kind", "name"), MESSAGE_TYPES.items())
 def test_each_message_reaches_its_function(monkeypatch: pytest.MonkeyPatch, kind: RequestKind, name: str) -> None:
-    seen: list[tuple[SiteContext, Request]] = []
+    observed: list[tuple[SiteContext, Request]] = []
 
-    def handle(place: SiteContext, request: Request) -> Reply:
-        seen.append((place, request))
+    def handle(test_context: SiteContext, request: Request) -> Reply:
+        observed.append((test_context, request))
         return SAMPLE_REPLIES[kind]
 
     monkeypatch.setattr(work, "handle", handle)
-    reply = messages.unpack_reply(type(SAMPLE_REPLIES[kind]), ask(kind, HOSPITAL).content)
+    reply = messages.unpack_reply(type(SAMPLE_REPLIES[kind]), ask_node(kind, HOSPITAL).content)
     assert (type(reply), reply.site, reply.report) == (type(SAMPLE_REPLIES[kind]), "north", SAMPLE_REPLIES[kind].report)
-    assert seen[0][1].kind == kind
+    assert observed[0][1].kind == kind
 
 
 def test_no_run_can_change_a_hospitals_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[SiteContext] = []
+    observed: list[SiteContext] = []
 
-    def handle(place: SiteContext, request: Request) -> Reply:
-        seen.append(place)
+    def handle(test_context: SiteContext, request: Request) -> Reply:
+        observed.append(test_context)
         return SAMPLE_REPLIES["handshake"]
 
     monkeypatch.setattr(work, "handle", handle)
-    ask("handshake", HOSPITAL, data="/etc", site="other", policy="/tmp/loose.yaml")
-    assert seen[0].data == Path("/data/north")
-    assert seen[0].site == "north"
-    assert not seen[0].policy.share_resamples
+    ask_node("handshake", HOSPITAL, data="/etc", site="other", policy="/tmp/loose.yaml")
+    assert observed[0].data == Path("/data/north")
+    assert observed[0].site == "north"
+    assert not observed[0].policy.share_resamples
 
 
 def test_the_app_imports_no_torch() -> None:

@@ -49,14 +49,14 @@ def test_windows_are_padded_with_missing_values() -> None:
 
 def test_scaled_windows_are_the_windows_of_scaled_hours() -> None:
     cohorts = [hourly(1), hourly(2, (3, 5))]
-    found = input_scaling.fit_scaling(cohorts, "standard")
-    assert found is not None
+    result = input_scaling.fit_scaling(cohorts, "standard")
+    assert result is not None
     rows = np.concatenate([item.x.rows for item in cohorts]).astype(np.float64)
     age = np.concatenate([item.features for item in cohorts])
-    np.testing.assert_allclose(found.centre, [age.mean(), np.nanmean(rows[:, 0]), rows[:, 1].mean()], rtol=1e-6)
-    np.testing.assert_allclose(found.spread, [age.std(), np.nanstd(rows[:, 0]), rows[:, 1].std()], rtol=1e-5)
-    scaled = input_scaling.apply_scaling(cohorts[0], found)
-    centre, spread = found.centre[1:, None], found.spread[1:, None]
+    np.testing.assert_allclose(result.centre, [age.mean(), np.nanmean(rows[:, 0]), rows[:, 1].mean()], rtol=1e-6)
+    np.testing.assert_allclose(result.spread, [age.std(), np.nanstd(rows[:, 0]), rows[:, 1].std()], rtol=1e-5)
+    scaled = input_scaling.apply_scaling(cohorts[0], result)
+    centre, spread = result.centre[1:, None], result.spread[1:, None]
     slow = np.nan_to_num((cohorts[0].x.dense() - centre) / spread, nan=0.0)
     np.testing.assert_allclose(scaled.x.dense(), slow, atol=1e-5)
     cut, _, _ = load_tensors(scaled, choose_device("cpu"))
@@ -68,9 +68,9 @@ def test_scaled_windows_are_the_windows_of_scaled_hours() -> None:
 def test_a_dense_signal_is_scaled_by_channel() -> None:
     whole = hourly(3)
     dense = replace(whole, x=whole.x.dense())
-    found = input_scaling.fit_scaling([dense], "quantile")
-    assert found is not None
-    assert len(found.ranks) == 3
+    result = input_scaling.fit_scaling([dense], "quantile")
+    assert result is not None
+    assert len(result.ranks) == 3
     one = input_scaling.apply_scaling(dense, input_scaling.fit_scaling([dense], "standard"))
     flat = dense.x[:, 0].ravel().astype(np.float64)
     wanted = np.nan_to_num((flat - np.nanmean(flat)) / np.nanstd(flat), nan=0.0)

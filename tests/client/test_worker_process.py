@@ -42,7 +42,7 @@ while True:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder, with a stand-in for client.worker installed for child processes."""
     package = tmp_path / "installed" / "client"
     package.mkdir(parents=True)
@@ -53,14 +53,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def worker(place: Path) -> Iterator[WorkerProcess]:
-    one = WorkerProcess({"site": "north"}, place, place / "log")
+def worker(directory: Path) -> Iterator[WorkerProcess]:
+    one = WorkerProcess({"site": "north"}, directory, directory / "log")
     yield one
     one.stop()
 
 
 @pytest.mark.processes
-def test_one_worker_answers_request_after_request(worker: WorkerProcess, place: Path) -> None:
+def test_one_worker_answers_request_after_request(worker: WorkerProcess, directory: Path) -> None:
     first = worker.ask(Parcel("request", {"n": 1}))
     assert first.fields == {"n": 1, "pid": worker.pid, "site": "north"}
     assert worker.ask(Parcel("request", {"n": 2})).fields["pid"] == worker.pid
@@ -68,7 +68,7 @@ def test_one_worker_answers_request_after_request(worker: WorkerProcess, place: 
     worker.stop()
     assert pid is not None
     assert not psutil.pid_exists(pid)
-    assert not (place / "worker.pid").exists()
+    assert not (directory / "worker.pid").exists()
 
 
 @pytest.mark.processes
@@ -91,8 +91,8 @@ def test_a_worker_that_ends_between_requests_is_started_again(worker: WorkerProc
 
 
 @pytest.mark.processes
-def test_a_worker_that_cannot_start_waits_longer_each_time(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = WorkerProcess({"site": "north", "broken": True}, place, place / "log")
+def test_a_worker_that_cannot_start_waits_longer_each_time(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = WorkerProcess({"site": "north", "broken": True}, directory, directory / "log")
     clock = [1000.0]
     with pytest.raises(WorkerFailed, match="the site's worker ended with status 3"):
         one.ask(Parcel("request"))

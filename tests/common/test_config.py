@@ -196,7 +196,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_a_configuration_survives_json() -> None:
-    asked = parse_config(
+    requested = parse_config(
         {
             "seed": 5,
             "title": "zwei Häuser",
@@ -206,8 +206,10 @@ def test_a_configuration_survives_json() -> None:
             "training": {"lr": 1, "clip_norm": 1e-30},
         }
     )
-    assert config.config_from_json(config.config_to_json(asked)) == asked
-    assert config.config_to_json(config.config_from_json(config.config_to_json(asked))) == config.config_to_json(asked)
+    assert config.config_from_json(config.config_to_json(requested)) == requested
+    assert config.config_to_json(config.config_from_json(config.config_to_json(requested))) == config.config_to_json(
+        requested
+    )
 
 
 def test_the_json_of_another_version_is_refused() -> None:
@@ -226,8 +228,8 @@ def test_requested_leaks_have_a_notice() -> None:
     assert parse_config({"sites": {"shared_person": "keep"}}).notices == ()
     (leaky,) = parse_config({"sites": {"split": "beat-level"}}).notices
     assert leaky.startswith("LEAKY beat-level split")
-    (kept,) = parse_config({"sites": {"split": "published", "shared_person": "keep"}}).notices
-    assert kept.startswith("LEAK kept on purpose")
+    (remaining,) = parse_config({"sites": {"split": "published", "shared_person": "keep"}}).notices
+    assert remaining.startswith("LEAK kept on purpose")
 
 
 def test_leaving_patients_out_needs_a_split_by_patient() -> None:

@@ -17,19 +17,19 @@ def rows(seed: int, n: int, shift: float = 0.0, width: int = 4) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n, width)) + shift
 
 
-def summary(z: np.ndarray, least: int = 1, each: int = 1) -> ColumnSummary:
-    return distance.summarise_columns(z, np.arange(len(z)) // each, least, seed=3)
+def summary(z: np.ndarray, minimum: int = 1, each: int = 1) -> ColumnSummary:
+    return distance.summarise_columns(z, np.arange(len(z)) // each, minimum, seed=3)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.3, 1.5])
 def test_ks_is_scipys_up_to_differences_within_a_bin(shift: float) -> None:
     one, other = rows(1, 900), rows(2, 700, shift)
-    found = distance.ks(summary(one).cells, summary(other).cells)
+    result = distance.ks(summary(one).cells, summary(other).cells)
     for column in range(4):
         exact = ks_2samp(one[:, column], other[:, column]).statistic
         cells = ks_2samp(*(distance.histogram_bins(z)[:, column] for z in (one, other))).statistic
-        assert found[column] == pytest.approx(cells)
-        assert exact - 0.06 <= found[column] <= exact
+        assert result[column] == pytest.approx(cells)
+        assert exact - 0.06 <= result[column] <= exact
 
 
 def test_psi_is_the_hand_computed_one() -> None:
@@ -46,8 +46,8 @@ def test_psi_is_the_hand_computed_one() -> None:
 
 
 def test_psi_of_equal_distributions_stays_below_its_null_quantile_in_95_of_100() -> None:
-    found = [distance.psi(*(summary(rows(2 * i + k, 300, width=1)).cells for k in (0, 1)))[0] for i in range(80)]
-    assert 0.88 <= np.mean(np.array(found) < distance.psi_null_quantile(300, 300)) <= 0.995
+    result = [distance.psi(*(summary(rows(2 * i + k, 300, width=1)).cells for k in (0, 1)))[0] for i in range(80)]
+    assert 0.88 <= np.mean(np.array(result) < distance.psi_null_quantile(300, 300)) <= 0.995
     far = distance.psi(summary(rows(1, 300, width=1)).cells, summary(rows(2, 300, 0.5, width=1)).cells)[0]
     assert far > 2 * distance.psi_null_quantile(300, 300)
 

@@ -144,7 +144,7 @@ def test_a_configuration_that_this_version_does_not_know_is_refused() -> None:
         messages.unpack_request("train", content)
 
 
-def test_an_error_is_told_with_its_site() -> None:
+def test_an_error_names_its_site() -> None:
     reason = messages.pack_error("north", "DataError", 'no "file"')
     assert messages.unpack_error(messages.ERROR_CODE, reason) == ("north", 'no "file"')
 

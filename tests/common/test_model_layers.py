@@ -106,6 +106,6 @@ def test_a_temporal_convolution_has_its_receptive_field_and_is_causal(blocks: in
             parameter.abs_()  # so that no ReLU closes
     stack(x)[0, :, 60].sum().backward()
     assert x.grad is not None
-    seen = x.grad.abs().sum((0, 1)).nonzero().flatten()
-    assert seen[-1] == 60
-    assert 60 - seen[0] + 1 == 1 + 2 * (kernel - 1) * (2**blocks - 1)
+    observed = x.grad.abs().sum((0, 1)).nonzero().flatten()
+    assert observed[-1] == 60
+    assert 60 - observed[0] + 1 == 1 + 2 * (kernel - 1) * (2**blocks - 1)

@@ -19,7 +19,7 @@ from common.task import Task
 from tests.common.model_checks import PAIRS, TASKS, build, calm, each_pair, stirred
 
 
-def options_of(name: str) -> set[str]:
+def make_options(name: str) -> set[str]:
     return set(plugins.load_plugin("common.models", "build", name, "model").Options.model_fields)
 
 
@@ -38,11 +38,11 @@ def labels(task: Task, batch: int) -> Tensor:
 
 def said(model: nn.Module, x: Tensor, features: Tensor) -> Tensor:
     """Return what a model gives, a row an example: logits, or all that it reconstructs and its latent values."""
-    found = model(x, features)
-    if isinstance(found, Reconstruction):
-        parts = (found.signal, found.columns, found.latent)
+    result = model(x, features)
+    if isinstance(result, Reconstruction):
+        parts = (result.signal, result.columns, result.latent)
         return torch.cat([part.flatten(1) for part in parts if part is not None], dim=1)
-    return found  # type: ignore[no-any-return]
+    return result  # type: ignore[no-any-return]
 
 
 def loss(logits: Tensor | Reconstruction, y: Tensor) -> Tensor:
@@ -82,15 +82,15 @@ def test_logits_have_a_row_per_example_and_a_column_per_class(name: str, title: 
     task = TASKS[title]
     model = stirred(build(name, task)).eval()
     for batch in (1, 5):
-        found, given = model(*inputs(task, batch)), inputs(task, batch)
-        if isinstance(found, Reconstruction):
-            pairs = ((found.signal, found.wanted, given[0]), (found.columns, found.wanted_columns, given[1]))
+        result, given = model(*inputs(task, batch)), inputs(task, batch)
+        if isinstance(result, Reconstruction):
+            pairs = ((result.signal, result.wanted, given[0]), (result.columns, result.wanted_columns, given[1]))
             for made, wanted, like in pairs:
                 assert made is None or wanted is None or made.shape == wanted.shape == like.shape
-            assert (found.signal is None, found.columns is None) == (name != "autoencoder", not task.features)
-            assert found.penalty.shape == found.latent[:, 0].shape == (batch,)
+            assert (result.signal is None, result.columns is None) == (name != "autoencoder", not task.features)
+            assert result.penalty.shape == result.latent[:, 0].shape == (batch,)
         else:
-            assert found.shape == (batch, len(task.classes))
+            assert result.shape == (batch, len(task.classes))
         logits = said(model, *given)
         assert logits.dtype == torch.float32
         assert torch.isfinite(logits).all()
@@ -213,7 +213,7 @@ def test_features_affect_the_output_unless_they_are_disabled(name: str, title: s
         assert not torch.allclose(said(using, x, features), said(using, x, changed))
     if name == "tabular_autoencoder":  # has nothing but features
         return
-    off = {"features": False} if "features" in options_of(name) else {"inputs": "signal"}
+    off = {"features": False} if "features" in make_options(name) else {"inputs": "signal"}
     ignoring = stirred(build(name, task, **off)).eval()
     assert torch.equal(said(ignoring, x, features), said(ignoring, x, features + 1))
     assert torch.equal(said(ignoring, x, features), said(ignoring, x, features[:, :0]))
@@ -222,14 +222,14 @@ def test_features_affect_the_output_unless_they_are_disabled(name: str, title: s
 @each_pair
 def test_the_signal_affects_the_output(name: str, title: str) -> None:
     task = TASKS[title]
-    both = {"inputs": "both"} if "inputs" in options_of(name) and task.features and task.channels else {}
+    both = {"inputs": "both"} if "inputs" in make_options(name) and task.features and task.channels else {}
     model = stirred(build(name, task, **both)).eval()
     x, features = inputs(task)
     for channel in range(task.channels):
         changed = x.clone()
         changed[:, channel] += torch.linspace(0, 3, task.samples)
-        seen = not torch.allclose(said(model, x, features), said(model, changed, features))
-        assert seen == (name != "tabular_autoencoder")
+        observed = not torch.allclose(said(model, x, features), said(model, changed, features))
+        assert observed == (name != "tabular_autoencoder")
 
 
 @pytest.mark.parametrize("name", ["logreg", "mlp"])
@@ -247,8 +247,8 @@ def test_the_inputs_of_models_without_convolutions(name: str) -> None:
 
 
 def test_dropout_acts_in_training_only(name: str) -> None:
-    if "dropout" not in options_of(name):
-        assert "hide" in options_of(name) or not [
+    if "dropout" not in make_options(name):
+        assert "hide" in make_options(name) or not [
             module for module in build(name, TASKS["beats"]).modules() if isinstance(module, Dropout)
         ]
         return
@@ -281,7 +281,7 @@ WRONG: list[tuple[dict[str, object], str]] = [
         (name, options, said)
         for name in models.list_models()
         for options, said in WRONG
-        if set(options) <= options_of(name)
+        if set(options) <= make_options(name)
     ],
 )
 def test_a_wrong_option_is_named(name: str, options: dict[str, object], said: str) -> None:

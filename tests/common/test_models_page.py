@@ -20,10 +20,10 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def test_the_documentation_gives_the_sizes_of_models() -> None:
     rows = re.findall(r"^\| `(\w+)` \|.*\| ([\d,]+|none) \| ([\d,]+|none) \|$", PAGE.read_text(), re.MULTILINE)
-    shown = {name: (beats, hours) for name, beats, hours in rows}
+    printed = {name: (beats, hours) for name, beats, hours in rows}
     tasks = (made("multiclass", 4, 2, 96, 14), made("multiclass", 2, 40, 24, 6))
     wanted = {
         name: tuple(f"{sum(p.numel() for p in build(name, task).parameters()):,}" for task in tasks)
         for name in models.list_models()
     }
-    assert shown == wanted
+    assert printed == wanted

@@ -14,12 +14,12 @@ SOURCES = {"secure": SecureSource, "seeded": lambda: SeededSource(3)}
 
 @pytest.mark.parametrize("kind", SOURCES)
 def test_noise_is_gaussian_of_the_deviation_asked_for(kind: str) -> None:
-    found = add_noise(np.zeros(200_000), 2.5, SOURCES[kind]()) / 2.5
+    result = add_noise(np.zeros(200_000), 2.5, SOURCES[kind]()) / 2.5
     # a p-value below 1e-9 happens by chance once in a thousand million runs
-    assert stats.kstest(found, "norm").pvalue > 1e-9
-    assert found.var() == pytest.approx(1.0, abs=6 * np.sqrt(2 / 200_000))
-    assert abs(np.corrcoef(found[:-1], found[1:])[0, 1]) < 6 / np.sqrt(200_000)
-    assert stats.kurtosis(found) == pytest.approx(0, abs=6 * np.sqrt(24 / 200_000))
+    assert stats.kstest(result, "norm").pvalue > 1e-9
+    assert result.var() == pytest.approx(1.0, abs=6 * np.sqrt(2 / 200_000))
+    assert abs(np.corrcoef(result[:-1], result[1:])[0, 1]) < 6 / np.sqrt(200_000)
+    assert stats.kurtosis(result) == pytest.approx(0, abs=6 * np.sqrt(24 / 200_000))
 
 
 @pytest.mark.parametrize("kind", SOURCES)
@@ -58,8 +58,8 @@ def test_blocks_continue_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_released_sums_are_whole_grains_whatever_the_data() -> None:
     rng = np.random.default_rng(1)
     for scale in (0.0, 1e-9, 1.0, 1e3):
-        found = add_noise(rng.normal(size=5000) * scale, 1.7, SecureSource())
-        grains = found / GRAIN  # 2**0 is the power of two below 1.7
+        result = add_noise(rng.normal(size=5000) * scale, 1.7, SecureSource())
+        grains = result / GRAIN  # 2**0 is the power of two below 1.7
         np.testing.assert_array_equal(grains, np.rint(grains))
     # without the grains the low bits tell whether a contribution was added
     plain = rng.normal(size=5000) * 1e3 + draw_normal(SecureSource(), 5000) * 1.7

@@ -24,20 +24,20 @@ def test_without_noise_the_scaling_is_the_mean_and_deviation_of_all_people() -> 
     rng = np.random.default_rng(1)
     units = np.stack([rng.normal(100, 12, 400), rng.normal(1, 3, 400)], 1)
     units[rng.random((400, 2)) < 0.3] = np.nan
-    found = fit_noisy_scaling([sums(units[:100]), sums(units[100:])])
-    np.testing.assert_allclose(found.centre[[0, 2]], np.nanmean(units, 0), rtol=1e-9)
-    np.testing.assert_allclose(found.spread[[0, 2]], np.nanstd(units, 0), rtol=1e-9)
-    assert (found.centre[1], found.spread[1]) == (0.5, 0.5)
+    result = fit_noisy_scaling([sums(units[:100]), sums(units[100:])])
+    np.testing.assert_allclose(result.centre[[0, 2]], np.nanmean(units, 0), rtol=1e-9)
+    np.testing.assert_allclose(result.spread[[0, 2]], np.nanstd(units, 0), rtol=1e-9)
+    assert (result.centre[1], result.spread[1]) == (0.5, 0.5)
     np.testing.assert_array_equal(inputs_with_units(LOW, HIGH), [True, False, True])
 
 
 def test_without_people_the_scaling_is_the_range() -> None:
     for deviation in (0.0, 30.0):
         zero = np.zeros(2)
-        found = fit_noisy_scaling([NoisyMoments(zero, zero, zero, LOW, HIGH, deviation)])
-        np.testing.assert_allclose(found.centre, [90, 0.5, 0])
+        result = fit_noisy_scaling([NoisyMoments(zero, zero, zero, LOW, HIGH, deviation)])
+        np.testing.assert_allclose(result.centre, [90, 0.5, 0])
         third = np.sqrt(1 / 9 + (0.5 if deviation else 0))  # with noise, one deviation more of variance
-        np.testing.assert_allclose(found.spread, [50 * third, 0.5, 10 * third])
+        np.testing.assert_allclose(result.spread, [50 * third, 0.5, 10 * third])
 
 
 def test_noise_neither_magnifies_inputs_nor_moves_them_far() -> None:
@@ -49,12 +49,12 @@ def test_noise_neither_magnifies_inputs_nor_moves_them_far() -> None:
         noise = rng.normal(0, 10, (3, 2))
         noisy = replace(exact, measured=exact.measured + 4 * noise[0], first=exact.first + noise[1],
                         second=exact.second + noise[2], deviation=10.0)  # fmt: skip
-        found = fit_noisy_scaling([noisy])
-        assert np.isfinite(found.centre).all()
-        assert (found.centre >= LOW).all()
-        assert (found.centre <= HIGH).all()
-        worst = min(worst, float(found.spread[0] / 12))
-        moved = max(moved, abs(float(found.centre[0] - 100)) / float(found.spread[0]))
+        result = fit_noisy_scaling([noisy])
+        assert np.isfinite(result.centre).all()
+        assert (result.centre >= LOW).all()
+        assert (result.centre <= HIGH).all()
+        worst = min(worst, float(result.spread[0] / 12))
+        moved = max(moved, abs(float(result.centre[0] - 100)) / float(result.spread[0]))
     assert worst > 0.5
     assert moved < 1
 

@@ -30,7 +30,7 @@ def test_a_copy_is_the_same_release_also_with_other_ends_of_lines(tmp_path: Path
 
 def test_a_line_a_name_or_a_place_that_differs_is_another_release(tmp_path: Path) -> None:
     one = digest_code(write_code(tmp_path / "one"))
-    found = {one}
+    result = {one}
     for name, change in {
         "line": lambda root: (root / "server" / "a.py").write_text("x = 2\n"),
         "name": lambda root: (root / "server" / "a.py").rename(root / "server" / "b.py"),
@@ -39,5 +39,5 @@ def test_a_line_a_name_or_a_place_that_differs_is_another_release(tmp_path: Path
     }.items():
         root = write_code(tmp_path / name)
         change(root)
-        found.add(digest_code(root))
-    assert len(found) == 5
+        result.add(digest_code(root))
+    assert len(result) == 5

@@ -15,7 +15,7 @@ from common.scaling import Scaling
 def _parts() -> list[np.ndarray]:
     """Three sites' rows: pressures, a skewed laboratory value, a rare flag, a constant, one never measured."""
     rng = np.random.default_rng(2)
-    found = []
+    result = []
     for site, n in enumerate((500, 80, 1)):
         values = np.stack(
             [
@@ -28,8 +28,8 @@ def _parts() -> list[np.ndarray]:
             axis=1,
         ).astype(np.float32)
         values[rng.random(n) < 0.3, 0] = np.nan
-        found.append(values)
-    return found
+        result.append(values)
+    return result
 
 
 def merged(parts: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -39,12 +39,12 @@ def merged(parts: list[np.ndarray]) -> dict[str, np.ndarray]:
 def test_merged_moments_give_the_scaling_of_all_rows(parts: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scaling, "BLOCK", 64)
     rows = np.concatenate(parts)
-    found = scaling.fit_standard_scaling(merged(parts))
+    result = scaling.fit_standard_scaling(merged(parts))
     wanted = StandardScaler().fit(rows[:, :4].astype(np.float64))
-    np.testing.assert_allclose(found.centre[:4], wanted.mean_, rtol=1e-9)
-    np.testing.assert_allclose(found.spread[:4], wanted.scale_, rtol=1e-5)
+    np.testing.assert_allclose(result.centre[:4], wanted.mean_, rtol=1e-9)
+    np.testing.assert_allclose(result.spread[:4], wanted.scale_, rtol=1e-5)
     np.testing.assert_array_equal(merged(parts)["missing"], np.isnan(rows).sum(0))
-    scaled = found.apply(rows)
+    scaled = result.apply(rows)
     theirs = np.nan_to_num(wanted.transform(rows[:, :4].astype(np.float64)), nan=0.0)
     np.testing.assert_allclose(scaled[:, :4], theirs, atol=2e-5)
     assert (scaled[:, 4] == 0).all()
@@ -73,15 +73,15 @@ def test_ranks_are_those_of_all_rows(parts: list[np.ndarray], monkeypatch: pytes
 
 def test_columns_can_be_scaled_separately(parts: list[np.ndarray]) -> None:
     rows = parts[0]
-    found = scaling.fit_standard_scaling(merged(parts))
-    np.testing.assert_array_equal(found.apply(rows)[:, 2:], found.apply(rows[:, 2:], 2))
+    result = scaling.fit_standard_scaling(merged(parts))
+    np.testing.assert_array_equal(result.apply(rows)[:, 2:], result.apply(rows[:, 2:], 2))
 
 
 def test_a_scaling_survives_the_wire(parts: list[np.ndarray]) -> None:
     base = scaling.fit_standard_scaling(merged(parts))
     counts = scaling.count_rank_bins(parts[0], base.centre, base.spread)
-    for found in (base, scaling.fit_quantile_scaling(base, counts)):
-        again = Scaling.from_bytes(found.to_bytes())
-        np.testing.assert_array_equal(again.apply(parts[1]), found.apply(parts[1]))
+    for result in (base, scaling.fit_quantile_scaling(base, counts)):
+        again = Scaling.from_bytes(result.to_bytes())
+        np.testing.assert_array_equal(again.apply(parts[1]), result.apply(parts[1]))
     with pytest.raises(ValueError, match="cannot be read"):
         Scaling.from_bytes(b"else")

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from common.seeds import rng_for, seed_for, torch_generator_for
 
 part = st.one_of(st.integers(0, 99), st.text(alphabet="ab1:", max_size=3))
-asked = st.tuples(st.integers(0, 2**31), st.lists(part, max_size=3))
+requested = st.tuples(st.integers(0, 2**31), st.lists(part, max_size=3))
 
 
 @settings(max_examples=200, deadline=None)
-@given(asked, asked)
+@given(requested, requested)
 def test_seeds_are_equal_only_for_equal_parts(
     one: tuple[int, list[str | int]], other: tuple[int, list[str | int]]
 ) -> None:
@@ -38,8 +38,8 @@ def test_order_and_kind_of_a_part_count() -> None:
 def test_a_seed_is_the_same_in_every_process_and_release() -> None:
     assert seed_for(1, "north", 3, "shuffle") == 2741550083237433541
     code = "from common.seeds import seed_for; print(seed_for(7, 'x', 1))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert int(told) == seed_for(7, "x", 1)
+    reported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(reported) == seed_for(7, "x", 1)
 
 
 def test_generators_start_from_the_seed_alone() -> None:

@@ -58,10 +58,10 @@ class TestStart:
         saved, other = self.weights("cnn", TASKS["beats"]), TASKS["beats without features"]
         with pytest.raises(ConfigError) as caught:
             models.transfer_weights(build("cnn", other), saved)
-        found = re.search(r"start_except=\[(.*)\]$", str(caught.value))
-        assert found is not None
-        assert "head.embed.0.*" in found[1].split(", ")
-        taken = models.transfer_weights(build("cnn", other), saved, found[1].split(", "))
+        result = re.search(r"start_except=\[(.*)\]$", str(caught.value))
+        assert result is not None
+        assert "head.embed.0.*" in result[1].split(", ")
+        taken = models.transfer_weights(build("cnn", other), saved, result[1].split(", "))
         assert {name.partition(".")[0] for name in taken} == {"stem_norm", "stages"}
 
     def test_a_layer_that_only_one_model_has_is_named(self) -> None:

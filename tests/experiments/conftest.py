@@ -36,10 +36,10 @@ def _figures(seed: int, skill: float, sites: Mapping[str, int]) -> dict[str, Any
     test: dict[str, Evaluation] = {}
     totals: dict[str, Counts] = {}
     drawn: dict[str, Counts] = {}
-    for place, (site, patients) in enumerate(sites.items()):
-        counts, held = _counts(patients, seed + place, skill * (0.1 if site == "south" else 1))
+    for position, (site, patients) in enumerate(sites.items()):
+        counts, held = _counts(patients, seed + position, skill * (0.1 if site == "south" else 1))
         totals[site] = counts.total()
-        drawn[site] = evaluation.resample_patients(counts.coarser(COARSE_FACTOR), 50, np.random.default_rng(place))
+        drawn[site] = evaluation.resample_patients(counts.coarser(COARSE_FACTOR), 50, np.random.default_rng(position))
         test[site] = evaluation.build_evaluation(TASK, totals[site], drawn[site], patients, held)
     together = evaluation.pool_evaluations(TASK, test, totals, drawn)
     first, last = next(iter(sites)), list(sites)[-1]
@@ -161,9 +161,9 @@ def make_run(tmp_path: Path) -> Make:
                 **_figures(20, 3.0, hospitals),
             }
         ]
-        for place, site in enumerate(hospitals):
+        for position, site in enumerate(hospitals):
             alone = {"name": f"local:{site}", "title": f"Trained at {site} alone", **kind, "trained_at": site}
-            others.append({**alone, **_figures(40, 0.5 + place % 7, hospitals)})
+            others.append({**alone, **_figures(40, 0.5 + position % 7, hospitals)})
         files = {"run.json": json.dumps(about)}
         if outcome:
             files["federated.json"] = json.dumps(federated)
@@ -183,4 +183,6 @@ def make_run(tmp_path: Path) -> Make:
 @pytest.fixture
 def twenty(make_run: Make) -> Path:
     """Return a run of twenty hospitals, each with its own model."""
-    return make_run(hospitals={f"ward-{place:02d}": 2 + place % 7 for place in range(1, 21)}, rounds=8, planned=8)
+    return make_run(
+        hospitals={f"ward-{position:02d}": 2 + position % 7 for position in range(1, 21)}, rounds=8, planned=8
+    )

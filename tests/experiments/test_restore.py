@@ -34,12 +34,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("name", "file"), [("federated", "model"), ("pooled", "model.pooled")])
 def test_a_model_comes_back_with_its_weights(run: Path, name: str, file: str) -> None:
-    found, task = restore.model(run, name)
+    result, task = restore.model(run, name)
     for key, value in load_file(run / f"{file}.safetensors").items():
-        assert torch.equal(found.state_dict()[key], value)
-    assert not found.training
+        assert torch.equal(result.state_dict()[key], value)
+    assert not result.training
     with torch.inference_mode():
-        logits = found(torch.zeros(3, task.channels, task.samples), torch.zeros(3, len(task.features)))
+        logits = result(torch.zeros(3, task.channels, task.samples), torch.zeros(3, len(task.features)))
     assert logits.shape == (3, 4)
 
 
@@ -56,14 +56,14 @@ def test_the_program_in_the_model_card_runs_and_asks_the_model(
         (there / "scaling.safetensors").write_bytes(scaling.to_bytes())
     [program] = re.findall(r"```python\n(.*?)```", (there / "model_card.md").read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    found: dict[str, Any] = {}
-    exec(program, found)
+    result: dict[str, Any] = {}
+    exec(program, result)
     value = -0.5 if scaled else 0.0  # (0 - 1) / 2
     x = torch.full((1, task.channels, task.samples), value)
     with torch.no_grad():
         logits = restore.model(run)[0](x, torch.full((1, len(task.features)), value))
-    assert torch.equal(found["logits"], logits)
-    assert torch.allclose(found["probabilities"], logits.softmax(-1))
+    assert torch.equal(result["logits"], logits)
+    assert torch.allclose(result["probabilities"], logits.softmax(-1))
 
 
 def test_the_program_of_a_model_that_reconstructs_gives_its_errors(
@@ -81,11 +81,11 @@ def test_the_program_of_a_model_that_reconstructs_gives_its_errors(
     there = run_experiment(config.parse_config(raw), tmp_path / "runs", run_progress.QuietPrinter())
     [program] = re.findall(r"```python\n(.*?)```", (there / "model_card.md").read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    found: dict[str, Any] = {}
-    exec(program, found)
-    made = found["logits"]
+    result: dict[str, Any] = {}
+    exec(program, result)
+    made = result["logits"]
     expected = 0.5 * (made.signal**2).mean() + 0.5 * (made.columns**2).mean()  # all inputs are 0
-    assert torch.allclose(found["errors"], expected)
+    assert torch.allclose(result["errors"], expected)
     for name in ("federated", "pooled"):
         assert len(LatentStatistics.from_bytes(restore.load_latent(there, name)).mean) == 2
     (there / "latent.safetensors").write_bytes(b"other")

@@ -38,12 +38,12 @@ class World:
     seed: int
     first: Model
     rounds: int
-    kept: dict[str, Model] = field(default_factory=dict)
+    remaining: dict[str, Model] = field(default_factory=dict)
     personal: dict[str, Model] = field(default_factory=dict)
 
-    def mean(self, found: Sequence[Model]) -> Model:
+    def mean(self, result: Sequence[Model]) -> Model:
         shares = [weight / sum(self.weights) for weight in self.weights]
-        return {k: np.sum([s * one[k] for s, one in zip(shares, found, strict=True)], axis=0) for k in found[0]}
+        return {k: np.sum([s * one[k] for s, one in zip(shares, result, strict=True)], axis=0) for k in result[0]}
 
     def train(self, number: int, start: Sequence[Model], **more: Any) -> list[Model]:
         """One epoch at every site, each from its own start; `more` may hold a value for each site."""
@@ -81,8 +81,8 @@ def plain_training(
     model = network(start)
     x, features, y = torch.tensor(data.x), torch.tensor(data.features), torch.tensor(data.y)
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed_for(seed, "shuffle")))
-    for begin in range(0, len(y), BATCH):
-        rows = order[begin : begin + BATCH]
+    for offset in range(0, len(y), BATCH):
+        rows = order[offset : offset + BATCH]
         loss = functional.cross_entropy(model(x[rows], features[rows]), y[rows])
         for name, w in model.named_parameters():
             if mu and anchor is not None:
@@ -106,11 +106,11 @@ def difference(one: Model, other: Model) -> Model:
 
 
 def fedavg(world: World) -> Model:
-    return world.run(lambda number, old, found: world.mean(found))
+    return world.run(lambda number, old, result: world.mean(result))
 
 
 def fedprox(world: World) -> Model:
-    return world.run(lambda number, old, found: world.mean(found), mu=3.0)
+    return world.run(lambda number, old, result: world.mean(result), mu=3.0)
 
 
 def adaptive(second: Callable[[np.ndarray, np.ndarray], np.ndarray], beta1: float, rate: Callable[[int], float]) -> Any:
@@ -120,8 +120,8 @@ def adaptive(second: Callable[[np.ndarray, np.ndarray], np.ndarray], beta1: floa
         m = {name: np.zeros_like(value) for name, value in world.first.items()}
         v = {name: np.zeros_like(value) for name, value in world.first.items()}
 
-        def merge(number: int, old: Model, found: list[Model]) -> Model:
-            for name, d in difference(world.mean(found), old).items():
+        def merge(number: int, old: Model, result: list[Model]) -> Model:
+            for name, d in difference(world.mean(result), old).items():
                 m[name] = beta1 * m[name] + (1 - beta1) * d
                 v[name] = second(v[name], d**2)
             return {name: old[name] + rate(number) * m[name] / (np.sqrt(v[name]) + 0.01) for name in old}
@@ -139,8 +139,8 @@ def adams_rate(number: int) -> float:
 def fedavgm(world: World) -> Model:
     velocity = {name: np.zeros_like(value) for name, value in world.first.items()}
 
-    def merge(number: int, old: Model, found: list[Model]) -> Model:
-        for name, d in difference(old, world.mean(found)).items():
+    def merge(number: int, old: Model, result: list[Model]) -> Model:
+        for name, d in difference(old, world.mean(result)).items():
             velocity[name] = 0.7 * velocity[name] + d
         return {name: old[name] - 0.5 * velocity[name] for name in old}
 
@@ -151,10 +151,10 @@ def by_value(pick: Callable[[list[float]], float]) -> Callable[[World], Model]:
     """Every single number of the model from the sites' values of it, sorted."""
 
     def reference(world: World) -> Model:
-        def merge(number: int, old: Model, found: list[Model]) -> Model:
+        def merge(number: int, old: Model, result: list[Model]) -> Model:
             merged = {}
             for name, value in old.items():
-                columns = zip(*(one[name].ravel().tolist() for one in found), strict=True)
+                columns = zip(*(one[name].ravel().tolist() for one in result), strict=True)
                 merged[name] = np.array([pick(sorted(column)) for column in columns]).reshape(value.shape)
             return merged
 
@@ -167,8 +167,8 @@ def krums(malicious: int, select: int) -> Callable[[World], Model]:
     """Blanchard et al. 2017: the sum of squared distances to the n - f - 2 nearest others, least first."""
 
     def reference(world: World) -> Model:
-        def merge(number: int, old: Model, found: list[Model]) -> Model:
-            flat = [np.concatenate([one[name].ravel() for name in sorted(one)]) for one in found]
+        def merge(number: int, old: Model, result: list[Model]) -> Model:
+            flat = [np.concatenate([one[name].ravel() for name in sorted(one)]) for one in result]
             scores = []
             for i, one in enumerate(flat):
                 others = sorted(float(((one - other) ** 2).sum()) for j, other in enumerate(flat) if j != i)
@@ -177,7 +177,7 @@ def krums(malicious: int, select: int) -> Callable[[World], Model]:
             gap = (scores[order[select]] - scores[order[select - 1]]) / scores[order[select]]
             assert gap > 1e-3, "the choice is too close for a test"
             few = World([], [world.weights[i] for i in order[:select]], 0, {}, 0)
-            return few.mean([found[i] for i in order[:select]])
+            return few.mean([result[i] for i in order[:select]])
 
         return world.run(merge)
 
@@ -187,18 +187,18 @@ def krums(malicious: int, select: int) -> Callable[[World], Model]:
 def geomedian(world: World) -> Model:
     """The mixture of the sites' models from which the summed distance to them is least, found without derivatives."""
 
-    def merge(number: int, old: Model, found: list[Model]) -> Model:
-        flat = np.stack([np.concatenate([one[name].ravel() for name in old]) for one in found])
+    def merge(number: int, old: Model, result: list[Model]) -> Model:
+        flat = np.stack([np.concatenate([one[name].ravel() for name in old]) for one in result])
         scale = np.linalg.norm(flat - flat.mean(0), axis=1).mean()
 
         def distance(free: np.ndarray) -> float:
             mixture = np.append(free, 1 - free.sum()) @ flat
             return sum(float(np.sqrt(((one - mixture) ** 2).sum())) for one in flat) / scale
 
-        start = np.full(len(found) - 1, 1 / len(found))
+        start = np.full(len(result) - 1, 1 / len(result))
         free = minimize(distance, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-15}).x
         assert np.abs(free - start).max() > 0.01, "a plain mean would do"
-        return World([], [*free, 1 - free.sum()], 0, {}, 0).mean(found)
+        return World([], [*free, 1 - free.sum()], 0, {}, 0).mean(result)
 
     return world.run(merge)
 
@@ -210,11 +210,11 @@ def local_layers(names: Sequence[str]) -> Callable[[World], Model]:
         model = world.first
         own = [{name: world.first[name] for name in names} for _ in world.sites]
         for number in range(1, world.rounds + 1):
-            found = world.train(number, [{**model, **mine} for mine in own])
-            own = [{name: one[name] for name in names} for one in found]
-            model = {**world.mean(found), **{name: world.first[name] for name in names}}
+            result = world.train(number, [{**model, **mine} for mine in own])
+            own = [{name: one[name] for name in names} for one in result]
+            model = {**world.mean(result), **{name: world.first[name] for name in names}}
         for site, mine in zip(world.sites, own, strict=True):
-            world.kept[site.name] = mine
+            world.remaining[site.name] = mine
         return model
 
     return reference
@@ -226,7 +226,7 @@ def ditto(world: World) -> Model:
         own = world.train(number, own, mu=2.0, anchor=model, purpose="personal")
         model = world.mean(world.train(number, [model] * len(own)))
     for site, mine in zip(world.sites, own, strict=True):
-        world.kept[site.name] = world.personal[site.name] = mine
+        world.remaining[site.name] = world.personal[site.name] = mine
     return model
 
 
@@ -236,17 +236,17 @@ def scaffold(world: World) -> Model:
     nothing = {name: np.zeros_like(value) for name, value in x.items()}
     c, own = nothing, [nothing] * len(world.sites)
     for number in range(1, world.rounds + 1):
-        found = world.train(number, [x] * len(own), correction=[difference(c, mine) for mine in own])
+        result = world.train(number, [x] * len(own), correction=[difference(c, mine) for mine in own])
         new = [
             {n: mine[n] - c[n] + (x[n] - y[n]) / (steps(site) * LR) for n in x}
-            for mine, y, site in zip(own, found, world.sites, strict=True)
+            for mine, y, site in zip(own, result, world.sites, strict=True)
         ]
         change = world.mean([difference(after, before) for after, before in zip(new, own, strict=True)])
         c = {name: c[name] + change[name] for name in c}
-        update = world.mean([difference(y, x) for y in found])
+        update = world.mean([difference(y, x) for y in result])
         x, own = {name: x[name] + 0.5 * update[name] for name in x}, new
     for site, mine in zip(world.sites, own, strict=True):
-        world.kept[site.name] = mine
+        world.remaining[site.name] = mine
     return x
 
 

@@ -33,15 +33,15 @@ def test_main_reads_the_run_from_the_context(tmp_path: Path, monkeypatch: pytest
     assert given == [grid, config, tmp_path, None]
 
 
-def test_a_wrong_strategy_is_told_in_the_files_too(tmp_path: Path) -> None:
+def test_a_wrong_strategy_is_reported_in_the_files_too(tmp_path: Path) -> None:
     config = tiny.run_config(federation__strategy={"name": "nope"})
     with pytest.raises(ConfigError):
         app.run_federation(FakeGrid([]), config, tmp_path / "new")
     done = json.loads((tmp_path / "new" / "server.done").read_text())
     assert done["status"] == "failed"
     assert "nope" in done["error"]
-    found = json.loads((tmp_path / "new" / "federated.json").read_text())
-    assert (found["status"], found["sites"], found["weights"]) == ("failed", {}, None)
+    result = json.loads((tmp_path / "new" / "federated.json").read_text())
+    assert (result["status"], result["sites"], result["weights"]) == ("failed", {}, None)
     assert (tmp_path / "new" / "rounds.jsonl").read_text() == ""
 
 
@@ -77,6 +77,6 @@ def test_weights_come_back_as_they_were(tmp_path: Path) -> None:
     whole = np.arange(12, dtype=np.float32).reshape(3, 4)
     given = {"a": whole.T, "b": np.asarray(3.0), "c": whole[:, ::2]}
     write_arrays(tmp_path / "m.safetensors", given, {"round": "3"})
-    found = load_file(tmp_path / "m.safetensors")
+    result = load_file(tmp_path / "m.safetensors")
     for key, value in given.items():
-        np.testing.assert_array_equal(found[key], value)
+        np.testing.assert_array_equal(result[key], value)

@@ -38,18 +38,18 @@ WEIGHTS: dict[str, Callable[[Cohort], float]] = {
 def sites(monkeypatch: pytest.MonkeyPatch) -> list[Site]:
     """Sites of different numbers of patients, and of examples a patient."""
     sizes = {"east": (6, 8), "north": (8, 3), "south": (7, 6), "up": (5, 9), "west": (9, 4)}
-    found = []
+    result = []
     for i, (name, (people, each)) in enumerate(sizes.items()):
         parts = (2, 2, 1, *[0] * (people - 3))
-        found.append(tiny.site(name, i, tiny.cohort(i, people=people, each=each), parts=parts))
-    monkeypatch.setattr("client.site.read_site", lambda place, config: found[place.index])
-    return found
+        result.append(tiny.site(name, i, tiny.cohort(i, people=people, each=each), parts=parts))
+    monkeypatch.setattr("client.site.read_site", lambda context, config: result[context.index])
+    return result
 
 
 def done(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "federated.json").read_text())
-    assert (found["status"], found["lost"]) == ("complete", {})
-    return found
+    result: dict[str, Any] = json.loads((out / "federated.json").read_text())
+    assert (result["status"], result["lost"]) == ("complete", {})
+    return result
 
 
 def state(out: Path, site: str, number: int) -> Model:
@@ -57,18 +57,18 @@ def state(out: Path, site: str, number: int) -> Model:
     return dict(load_file(file))
 
 
-def close(found: Mapping[str, np.ndarray], expected: Model) -> None:
-    assert set(found) == set(expected)
+def close(result: Mapping[str, np.ndarray], expected: Model) -> None:
+    assert set(result) == set(expected)
     for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=2e-4, atol=2e-6, err_msg=name)
+        np.testing.assert_allclose(result[name], value, rtol=2e-4, atol=2e-6, err_msg=name)
 
 
 def confusion(weights: Model, cohort: Cohort) -> list[list[int]]:
     with torch.no_grad():
         logits = network(weights).eval()(torch.tensor(cohort.x), torch.tensor(cohort.features))
     counts = np.zeros((3, 3), int)
-    for truth, found in zip(cohort.y.tolist(), logits.argmax(1).tolist(), strict=True):
-        counts[truth, found] += 1
+    for truth, result in zip(cohort.y.tolist(), logits.argmax(1).tolist(), strict=True):
+        counts[truth, result] += 1
     return counts.tolist()
 
 
@@ -89,14 +89,14 @@ def test_a_strategy_does_what_its_paper_says(sites: list[Site], tmp_path: Path, 
     )
     expected = reference(world)
     assert max(float(np.abs(expected[name] - first[name]).max()) for name in first) > 0.005
-    found = load_file(tmp_path / "model.safetensors")
-    assert {value.dtype for value in found.values()} == {np.dtype(np.float32)}
-    close(found, expected)
+    result = load_file(tmp_path / "model.safetensors")
+    assert {value.dtype for value in result.values()} == {np.dtype(np.float32)}
+    close(result, expected)
     tests = done(tmp_path)["test"]
     assert set(tests) == ({"all", "personal"} if world.personal else {"all"})
-    assert (tmp_path / "sites").exists() == bool(world.kept)
+    assert (tmp_path / "sites").exists() == bool(world.remaining)
     for site in members:
-        own = world.kept.get(site.name, {})
+        own = world.remaining.get(site.name, {})
         if own:
             close(state(tmp_path, site.name, world.rounds), own)
         local = {key: value for key, value in own.items() if "norm" in key or key in ("head.out.bias", "stem.weight")}
@@ -120,14 +120,14 @@ KEEPS = ("fedbn", "fedper", "ditto", "scaffold")
 
 @pytest.mark.parametrize("name", KEEPS)
 def test_two_workers_give_the_weights_and_the_state_of_one(sites: list[Site], tmp_path: Path, name: str) -> None:
-    found = []
+    result = []
     for count in (1, 2):
         out = tmp_path / str(count)
         more = {"training__optimizer": "adamw"} if name != "scaffold" else {}
         simulation.run_local(run_config(name, federation__workers=count, federation__rounds=3, **more), out, 3)
-        kept = {site.name: digest_weights(state(out, site.name, 3)) for site in sites[:3]}
-        found.append(({**done(out), "seconds": 0}, kept))
-    assert found[0] == found[1]
+        remaining = {site.name: digest_weights(state(out, site.name, 3)) for site in sites[:3]}
+        result.append(({**done(out), "seconds": 0}, remaining))
+    assert result[0] == result[1]
 
 
 def engine_outcome(tmp_path: Path, name: str, *settings: str) -> tuple[Any, ...]:
@@ -144,12 +144,12 @@ def engine_outcome(tmp_path: Path, name: str, *settings: str) -> tuple[Any, ...]
 
     out = launch.run_experiment(config.parse_config(raw, settings), tmp_path, run_progress.QuietPrinter())
     outcome = done(out)
-    kept = {
+    remaining = {
         (path.parent.parent.name, path.name): digest_weights(dict(load_file(path)))
         for path in (out / "sites").glob("*/*/*.safetensors")
     }
-    assert {number for _, number in kept} >= {"round-00002.safetensors"}
-    return outcome["weights"], outcome["test"], kept
+    assert {number for _, number in remaining} >= {"round-00002.safetensors"}
+    return outcome["weights"], outcome["test"], remaining
 
 
 @pytest.mark.ray

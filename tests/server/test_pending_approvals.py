@@ -87,10 +87,10 @@ def test_a_named_hospital_is_waited_for_and_the_run_fails_by_name() -> None:
 
 
 def test_only_those_that_wait_are_asked_again() -> None:
-    asked: list[int] = []
+    requested: list[int] = []
 
     def counting(number: int, script: Script) -> Script:
-        return lambda request: asked.append(number) or script(request)  # type: ignore[func-returns-value]
+        return lambda request: requested.append(number) or script(request)  # type: ignore[func-returns-value]
 
     other = hesitating("west", 10**6, "policy: nothing trains here without differential privacy")
     scripts = [counting(1, hello("north")), counting(2, hesitating("south", 2)), counting(3, other)]
@@ -99,4 +99,4 @@ def test_only_those_that_wait_are_asked_again() -> None:
     federation, refused = run_handshake(FakeGrid(scripts), config, quiet, lambda: names)
     assert sorted(federation.reports) == ["north", "south"]
     assert list(refused) == ["west"]
-    assert asked == [1, 2, 3, 2, 2]
+    assert requested == [1, 2, 3, 2, 2]

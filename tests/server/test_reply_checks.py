@@ -27,7 +27,7 @@ from tests.wire import Answer, FakeGrid, site_script
 @pytest.fixture
 def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
     sites = {name: tiny.site(name, seed) for seed, name in enumerate(("east", "north", "west"), start=1)}
-    monkeypatch.setattr("client.site.read_site", lambda place, config: sites[str(place.site)])
+    monkeypatch.setattr("client.site.read_site", lambda context, config: sites[str(context.site)])
     return sites
 
 

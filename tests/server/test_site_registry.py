@@ -28,11 +28,11 @@ from tests.wire import FakeGrid, site_script
 @pytest.fixture
 def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
     sites = {name: tiny.site(name, seed) for seed, name in enumerate(("east", "north", "west"), start=1)}
-    monkeypatch.setattr("client.site.read_site", lambda place, config: sites[str(place.site)])
+    monkeypatch.setattr("client.site.read_site", lambda context, config: sites[str(context.site)])
     return sites
 
 
-def grid_of(sites: dict[str, Site]) -> FakeGrid:
+def make_grid(sites: dict[str, Site]) -> FakeGrid:
     return FakeGrid([site_script(site) for site in sites.values()])
 
 
@@ -41,7 +41,7 @@ def quiet(event: Any) -> None: ...
 
 def test_a_name_that_the_key_was_not_registered_for_is_refused(sites: dict[str, Site]) -> None:
     registered = {1: "east", 2: "south", 3: "west"}
-    federation, refused = run_handshake(grid_of(sites), tiny.run_config(), quiet, lambda: registered)
+    federation, refused = run_handshake(make_grid(sites), tiny.run_config(), quiet, lambda: registered)
     assert refused == {"south": "it calls itself north, but its key is registered for south"}
     assert federation.names == {1: "east", 3: "west"}
 
@@ -54,7 +54,7 @@ def test_two_nodes_of_one_name_end_no_run_where_keys_are_registered(sites: dict[
 
 
 def test_a_node_that_was_unregistered_is_refused(sites: dict[str, Site]) -> None:
-    federation, refused = run_handshake(grid_of(sites), tiny.run_config(), quiet, lambda: {1: "east", 2: "north"})
+    federation, refused = run_handshake(make_grid(sites), tiny.run_config(), quiet, lambda: {1: "east", 2: "north"})
     assert sorted(federation.reports) == ["east", "north"]
     assert refused == {"west": "it calls itself west, but its key is registered for no site: wardround server register"}
 
@@ -65,7 +65,7 @@ def test_a_named_site_cannot_be_played_by_another(sites: dict[str, Site], tmp_pa
     with pytest.raises(
         EngineError, match=r"missing north .*it calls itself north, but its key is registered for south"
     ):
-        app.run_federation(grid_of(sites), config, tmp_path, read_names=lambda: names)
+        app.run_federation(make_grid(sites), config, tmp_path, read_names=lambda: names)
 
 
 def test_a_site_that_fails_is_called_as_registered(sites: dict[str, Site]) -> None:
@@ -79,7 +79,7 @@ def test_a_site_that_fails_is_called_as_registered(sites: dict[str, Site]) -> No
 
 
 def test_without_a_registry_a_site_is_called_as_it_calls_itself(sites: dict[str, Site]) -> None:
-    federation, refused = run_handshake(grid_of(sites), tiny.run_config(), quiet)
+    federation, refused = run_handshake(make_grid(sites), tiny.run_config(), quiet)
     assert federation.names == {1: "east", 2: "north", 3: "west"}
     assert refused == {}
 

@@ -28,9 +28,9 @@ def w(*values: float) -> Weights:
 
 
 def strategy(name: str, **options: Any) -> FedAvg:
-    found = strategies.build_strategy(StrategyConfig(name=name, options=options))
-    assert isinstance(found, FedAvg)
-    return found
+    result = strategies.build_strategy(StrategyConfig(name=name, options=options))
+    assert isinstance(result, FedAvg)
+    return result
 
 
 def replies(*sent: Weights, weights: Sequence[float] = (), control: Sequence[Weights] = ()) -> list[Message]:
@@ -41,18 +41,18 @@ def replies(*sent: Weights, weights: Sequence[float] = (), control: Sequence[Wei
         examples = 10 * (i + 1)
         report, change = TrainReport(examples=examples), control[i] if control else {}
         reply = TrainReply(f"s{i}", report, weights=arrays, control=change)
-        asked = Message(messages.pack_request(build_request("train", tiny.run_config())), i + 1, "train")
-        message = Message(messages.pack_reply(reply), reply_to=asked)
+        requested = Message(messages.pack_request(build_request("train", tiny.run_config())), i + 1, "train")
+        message = Message(messages.pack_reply(reply), reply_to=requested)
         made.append(messages.set_weight(message, examples, weights[i] if weights else examples))
     return made
 
 
-def merge(found: FedAvg, answers: list[Message], start: Weights | None = None, number: int = 1) -> list[float]:
+def merge(result: FedAvg, answers: list[Message], start: Weights | None = None, number: int = 1) -> list[float]:
     grid = FakeGrid([lambda request: None] * len(answers))
     record = messages.build_model_record(build_request("train", tiny.run_config(), number))
-    asked = found.configure_train(number, messages.pack_weights(start or w(0, 0)), record, grid)
-    assert sorted(message.metadata.dst_node_id for message in asked) == [*range(1, len(answers) + 1)]
-    merged, _ = found.aggregate_train(number, answers)
+    requested = result.configure_train(number, messages.pack_weights(start or w(0, 0)), record, grid)
+    assert sorted(message.metadata.dst_node_id for message in requested) == [*range(1, len(answers) + 1)]
+    merged, _ = result.aggregate_train(number, answers)
     assert merged is not None
     weights = messages.unpack_weights(merged)
     assert set(weights) == {"w"}
@@ -61,11 +61,11 @@ def merge(found: FedAvg, answers: list[Message], start: Weights | None = None, n
 
 @pytest.mark.parametrize("name", strategies.list_strategies())
 def test_every_strategy_asks_all_sites_and_leaves_alone_what_all_agree_on(name: str) -> None:
-    found = strategy(name)
+    result = strategy(name)
     sent = [w(1, 2)] * 5
     given = {name: np.zeros(2, np.float32) for name in sent[0]}
     control = [given] * 5 if name == "scaffold" else ()
-    assert merge(found, replies(*sent, control=control), w(1, 2)) == pytest.approx([1, 2], rel=1e-5)
+    assert merge(result, replies(*sent, control=control), w(1, 2)) == pytest.approx([1, 2], rel=1e-5)
 
 
 def test_fedavg_weighs_by_what_the_reply_says() -> None:
@@ -83,24 +83,24 @@ def test_fedmedian_and_the_trimmed_mean_ignore_weights_and_outliers() -> None:
 
 
 def test_the_geometric_median_is_moved_little_by_one_model_however_far() -> None:
-    found = strategy("geomedian")
+    result = strategy("geomedian")
     # of numbers it is the median
-    assert merge(found, replies(w(0), w(1), w(100), weights=(1, 1, 1e9)), w(0)) == pytest.approx([1], abs=1e-4)
+    assert merge(result, replies(w(0), w(1), w(100), weights=(1, 1, 1e9)), w(0)) == pytest.approx([1], abs=1e-4)
     # of an equilateral triangle the center, and of a quadrilateral the point in which its diagonals cross
     height = 3**0.5
-    assert merge(found, replies(w(-1, 0), w(1, 0), w(0, height))) == pytest.approx([0, height / 3], abs=1e-6)
+    assert merge(result, replies(w(-1, 0), w(1, 0), w(0, height))) == pytest.approx([0, height / 3], abs=1e-6)
     for far in (3, 1000, 1e9):
         sent = [w(0, 0), w(2, 0), w(0, 2), w(far, far)]
-        assert merge(found, replies(*sent, weights=(1, 1, 1, 1e9))) == pytest.approx([1, 1], abs=1e-3)
-    assert merge(found, replies(w(5, 6), w(7, 8), w(7, 8), w(7, 8))) == pytest.approx([7, 8], abs=1e-5)
+        assert merge(result, replies(*sent, weights=(1, 1, 1, 1e9))) == pytest.approx([1, 1], abs=1e-3)
+    assert merge(result, replies(w(5, 6), w(7, 8), w(7, 8), w(7, 8))) == pytest.approx([7, 8], abs=1e-5)
 
 
 def test_a_weighted_geometric_median_is_least_in_weighted_distance() -> None:
-    found = strategy("geomedian", weighted=True)
+    result = strategy("geomedian", weighted=True)
     rng = np.random.default_rng(5)
     points, shares = rng.normal(size=(5, 2)), np.array([1.0, 2.0, 3.0, 3.5, 4.0])
     answers = replies(*[w(*point) for point in points.tolist()], weights=tuple(shares.tolist()))
-    center = np.asarray(merge(found, answers))
+    center = np.asarray(merge(result, answers))
 
     def distance(at: np.ndarray) -> float:
         return float(shares @ np.linalg.norm(points - at, axis=1))
@@ -108,12 +108,12 @@ def test_a_weighted_geometric_median_is_least_in_weighted_distance() -> None:
     grid = [center + 0.01 * np.array([np.cos(a), np.sin(a)]) for a in np.linspace(0, 6.28, 60)]
     assert all(distance(center) < distance(at) for at in grid)
     # two sites of one model and less than half of the weight do not decide; with more they do
-    assert merge(found, replies(w(0, 0), w(0, 0), w(9, 0), w(9, 1), w(9, 2), weights=(1, 1, 2, 2, 2)))[0] > 8
-    assert merge(found, replies(w(0, 0), w(0, 0), w(9, 0), w(9, 1), weights=(3, 3, 2, 2))) == pytest.approx(
+    assert merge(result, replies(w(0, 0), w(0, 0), w(9, 0), w(9, 1), w(9, 2), weights=(1, 1, 2, 2, 2)))[0] > 8
+    assert merge(result, replies(w(0, 0), w(0, 0), w(9, 0), w(9, 1), weights=(3, 3, 2, 2))) == pytest.approx(
         [0, 0], abs=1e-4
     )
     with pytest.raises(EngineError, match=r"half of the weight: set federation\.weight_cap below 0\.5"):
-        merge(found, replies(w(0), w(1), w(2), weights=(2, 1, 1)))
+        merge(result, replies(w(0), w(1), w(2), weights=(2, 1, 1)))
 
 
 def test_krum_takes_a_model_from_the_crowd() -> None:
@@ -161,28 +161,28 @@ def test_a_robust_strategy_refuses_a_round_in_which_it_is_none(
 
 def test_scaffolds_server_with_a_site_that_misses_a_round() -> None:
     # sites of weights 1 and 3; x and c start at 0
-    found = strategy("scaffold", lr=0.5)
+    result = strategy("scaffold", lr=0.5)
     control = [w(4.0), w(8.0)]
     # x = 0 + .5 * (1 * 8 + 3 * 4) / 4 = 2.5; c = (1 * 4 + 3 * 8) / 4 = 7
-    assert merge(found, replies(w(8), w(4), weights=(1, 3), control=control), w(0)) == [2.5]
-    assert found.__dict__["control"]["w"].tolist() == [7.0]
+    assert merge(result, replies(w(8), w(4), weights=(1, 3), control=control), w(0)) == [2.5]
+    assert result.__dict__["control"]["w"].tolist() == [7.0]
     # the first alone: x = 2.5 + .5 * (6.5 - 2.5) = 4.5; c = 7 + 1/4 * (-2)
-    assert merge(found, replies(w(6.5), weights=(1,), control=[w(-2.0)]), w(2.5), 2) == [4.5]
-    assert found.__dict__["control"]["w"].tolist() == [6.5]
+    assert merge(result, replies(w(6.5), weights=(1,), control=[w(-2.0)]), w(2.5), 2) == [4.5]
+    assert result.__dict__["control"]["w"].tolist() == [6.5]
 
 
 def test_scaffolds_server_with_a_site_that_comes_late() -> None:
-    found = strategy("scaffold")
-    merge(found, replies(w(1), weights=(1,), control=[w(4.0)]), w(0))
-    merge(found, replies(w(1), w(1), weights=(1, 3), control=[w(0.0), w(8.0)]), w(0), 2)
-    assert found.__dict__["control"]["w"].tolist() == [(1 * 4 + 3 * 8) / 4]
+    result = strategy("scaffold")
+    merge(result, replies(w(1), weights=(1,), control=[w(4.0)]), w(0))
+    merge(result, replies(w(1), w(1), weights=(1, 3), control=[w(0.0), w(8.0)]), w(0), 2)
+    assert result.__dict__["control"]["w"].tolist() == [(1 * 4 + 3 * 8) / 4]
 
 
 def test_scaffolds_server_sends_its_control_variates_with_the_model() -> None:
-    found = strategy("scaffold")
+    result = strategy("scaffold")
     grid = FakeGrid([lambda request: None])
     record = messages.build_model_record(build_request("train", tiny.run_config(), 1, method=Method(control=True)))
-    (message,) = found.configure_train(1, messages.pack_weights(w(1, 2)), record, grid)
+    (message,) = result.configure_train(1, messages.pack_weights(w(1, 2)), record, grid)
     request = messages.unpack_request("train", message.content)
     assert (request.weights["w"].tolist(), request.control["w"].tolist()) == ([1, 2], [0, 0])
     assert request.method.control
@@ -226,8 +226,8 @@ def test_every_strategy_and_option_is_in_the_documentation() -> None:
         options = plugins.load_plugin("server.strategies", "build", name, "strategy").Options.model_fields
         for option, field in options.items():
             default = field.default if not isinstance(field.default, tuple) else f"[{', '.join(field.default)}]"
-            shown = f"{default:g}" if isinstance(default, float) else f"{default}"
-            assert f"`{option}` ({shown})" in row.replace("(`", "(").replace("`)", ")"), (name, option)
+            printed = f"{default:g}" if isinstance(default, float) else f"{default}"
+            assert f"`{option}` ({printed})" in row.replace("(`", "(").replace("`)", ")"), (name, option)
         assert sum(f"`{option}`" in row for option in options) == len(options)
         assert f"**`{name}`" in page or f", `{name}`" in page
 

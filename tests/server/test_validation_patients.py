@@ -20,15 +20,15 @@ THREE = Task("t", "multiclass", ("a", "b", "c"), ("", "", ""), 0, 0, 0.0, ("a",)
 
 def federation(*validation: tuple[int | None, ...], task: Task = EVENT) -> Federation:
     """Return sites with so many validation examples of each class."""
-    found = Federation()
-    found.task = task
+    result = Federation()
+    result.task = task
     for number, classes in enumerate(validation):
         examples = sum(count or 0 for count in classes) or int(None in classes)
         part = SplitCounts(patients=min(examples, 1), examples=examples, classes=classes)
         train = SplitCounts(patients=1, examples=2, classes=(1,) * len(classes))
         counts = HandshakeCounts(train=train, validation=part, test=train)
-        found.reports[f"site-{number}"] = SimpleNamespace(counts=counts)  # type: ignore[assignment]
-    return found
+        result.reports[f"site-{number}"] = SimpleNamespace(counts=counts)  # type: ignore[assignment]
+    return result
 
 
 def wanted(**evaluation: Any) -> Any:

@@ -70,7 +70,7 @@ def test_no_share_is_above_the_cap_and_the_others_keep_their_ratios(values: list
 @pytest.fixture
 def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
     sites = {"north": tiny.site("north", 1), "south": tiny.site("south", 2, parts=(0, 0, 0, 0, 0, 0, 1, 2))}
-    monkeypatch.setattr("client.site.read_site", lambda place, config: sites[str(place.site)])
+    monkeypatch.setattr("client.site.read_site", lambda context, config: sites[str(context.site)])
     return sites
 
 

@@ -14,11 +14,11 @@ from sites.cohort import Patient
 few = settings(max_examples=80, deadline=None)
 
 
-def asked(**changes: object) -> SitesConfig:
+def make_options(**changes: object) -> SitesConfig:
     return validate_settings(SitesConfig, changes, "sites")
 
 
-def patients_of(examples: Sequence[Sequence[int]], persons: Sequence[str] | None = None) -> list[Patient]:
+def list_patients(examples: Sequence[Sequence[int]], persons: Sequence[str] | None = None) -> list[Patient]:
     return [Patient(f"r{i:03d}", persons[i] if persons else f"r{i:03d}", tuple(row)) for i, row in enumerate(examples)]
 
 

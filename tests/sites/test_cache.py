@@ -24,21 +24,21 @@ def make() -> tuple[Arrays, dict[str, str]]:
 
 def test_what_is_stored_comes_back(tmp_path: Path) -> None:
     cache.store_arrays(tmp_path / "deep" / "er", "k", *make())
-    found = cache.load_arrays(tmp_path / "deep" / "er", "k")
-    assert found is not None
-    assert found[0].keys() == ARRAYS.keys()
+    result = cache.load_arrays(tmp_path / "deep" / "er", "k")
+    assert result is not None
+    assert result[0].keys() == ARRAYS.keys()
     for name, value in ARRAYS.items():
-        assert found[0][name].dtype == value.dtype
-        np.testing.assert_array_equal(found[0][name], value)
-    assert found[1] == make()[1] == cache.read_notes(tmp_path / "deep" / "er", "k")
+        assert result[0][name].dtype == value.dtype
+        np.testing.assert_array_equal(result[0][name], value)
+    assert result[1] == make()[1] == cache.read_notes(tmp_path / "deep" / "er", "k")
 
 
 def test_arrays_that_are_views_are_stored_as_they_look(tmp_path: Path) -> None:
     view = ARRAYS["x"].T[::2]
     cache.store_arrays(tmp_path, "k", {"x": view}, {})
-    found = cache.load_arrays(tmp_path, "k")
-    assert found is not None
-    np.testing.assert_array_equal(found[0]["x"], view)
+    result = cache.load_arrays(tmp_path, "k")
+    assert result is not None
+    np.testing.assert_array_equal(result[0]["x"], view)
 
 
 def test_what_is_stored_is_not_made_again(tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeyp
     with pytest.raises(DataError, match=r"cannot write prepared data .*No space left on device; set WARDROUND_CACHE"):
         cache.store_arrays(tmp_path, "k", {"x": np.zeros(1)}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["k.safetensors"]
-    found = cache.load_arrays(tmp_path, "k")
-    assert found is not None
-    assert found[1] == make()[1]
+    result = cache.load_arrays(tmp_path, "k")
+    assert result is not None
+    assert result[1] == make()[1]
 
 
 def test_an_interrupted_write_leaves_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,9 +117,9 @@ def test_many_writers_and_readers_meet_whole_files_alone(tmp_path: Path) -> None
         for _ in range(20):
             value = np.full((50, 50), number, dtype=np.float32)
             cache.store_arrays(tmp_path, "k", {"x": value}, {"number": str(number)})
-            found = cache.load_arrays(tmp_path, "k")
-            if found is None or not (found[0]["x"] == float(found[1]["number"])).all():
-                wrong.append(found)
+            result = cache.load_arrays(tmp_path, "k")
+            if result is None or not (result[0]["x"] == float(result[1]["number"])).all():
+                wrong.append(result)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:

@@ -11,10 +11,10 @@ from common.errors import ConfigError, DataError
 from common.sections.data import SitesConfig
 from sites import splits
 from sites.cohort import Patient
-from tests.sites.split_patients import asked, everyone, few, patients_of
+from tests.sites.split_patients import everyone, few, list_patients, make_options
 
 schemes = st.builds(
-    lambda scheme, count, alpha, skew: asked(scheme=scheme, count=count, alpha=alpha, skew=skew),
+    lambda scheme, count, alpha, skew: make_options(scheme=scheme, count=count, alpha=alpha, skew=skew),
     st.sampled_from(["even", "size", "labels"]),
     st.integers(1, 6),
     st.sampled_from([0.001, 0.1, 1.0, 1000.0]),
@@ -35,8 +35,8 @@ def test_a_partition_gives_everyone_to_one_hospital_and_cuts_no_one(
     dealt = splits.partition_patients(patients, wanted, seed)
     assert len(dealt) == wanted.count
     assert sorted(name for ids in dealt.values() for name in ids) == sorted(item.id for item in patients)
-    of = {item.id: item.person for item in patients}
-    homes = [{of[name] for name in ids} for ids in dealt.values()]
+    total = {item.id: item.person for item in patients}
+    homes = [{total[name] for name in ids} for ids in dealt.values()]
     assert all(homes)
     assert sum(len(home) for home in homes) == len(persons)
     assert splits.partition_patients(patients[::-1], wanted, seed) == dealt
@@ -47,32 +47,34 @@ def test_a_partition_gives_everyone_to_one_hospital_and_cuts_no_one(
 @few
 @given(everyone(), st.integers(1, 3), st.integers(0, 1000), st.sampled_from(["even", "size", "labels"]))
 def test_a_published_split_is_dealt_on_both_sides(patients: list[Patient], count: int, seed: int, scheme: str) -> None:
-    wanted = asked(scheme=scheme, count=count, split="published")
-    kept, dropped = splits.drop_shared_persons(patients, wanted)
-    sides = [{item.person for item in kept if (item.published == "test") == side} for side in (True, False)]
-    if not any(item.published for item in kept) or min(map(len, sides)) < count:
+    wanted = make_options(scheme=scheme, count=count, split="published")
+    remaining, dropped = splits.drop_shared_persons(patients, wanted)
+    sides = [{item.person for item in remaining if (item.published == "test") == side} for side in (True, False)]
+    if not any(item.published for item in remaining) or min(map(len, sides)) < count:
         with pytest.raises(ConfigError):
-            splits.partition_patients(kept, wanted, seed)
+            splits.partition_patients(remaining, wanted, seed)
         return
-    dealt = splits.partition_patients(kept, wanted, seed)
-    assert sorted(name for ids in dealt.values() for name in ids) == sorted(item.id for item in kept)
-    by_id = {item.id: item for item in kept}
+    dealt = splits.partition_patients(remaining, wanted, seed)
+    assert sorted(name for ids in dealt.values() for name in ids) == sorted(item.id for item in remaining)
+    by_id = {item.id: item for item in remaining}
     for ids in dealt.values():
         assert any(by_id[name].published == "test" for name in ids)
         assert any(by_id[name].published != "test" for name in ids)
-    assert len(kept) + dropped == len(patients)
+    assert len(remaining) + dropped == len(patients)
 
 
 def test_the_seed_decides_the_partition() -> None:
-    patients = patients_of([(5, 1, 1)] * 20)
+    patients = list_patients([(5, 1, 1)] * 20)
     for scheme in ("even", "size", "labels"):
-        dealt = [splits.partition_patients(patients, asked(scheme=scheme, count=4), seed) for seed in range(4)]
+        dealt = [splits.partition_patients(patients, make_options(scheme=scheme, count=4), seed) for seed in range(4)]
         assert len({tuple(item.values()) for item in dealt}) == 4
 
 
 @pytest.mark.parametrize(("skew", "sizes"), [(0.0, [25, 25, 25, 25]), (1.0, [47, 24, 16, 13]), (5.0, [94, 4, 1, 1])])
 def test_sizes_fall_as_asked(skew: float, sizes: list[int]) -> None:
-    dealt = splits.partition_patients(patients_of([(1, 1, 1)] * 100), asked(scheme="size", count=4, skew=skew), 1)
+    dealt = splits.partition_patients(
+        list_patients([(1, 1, 1)] * 100), make_options(scheme="size", count=4, skew=skew), 1
+    )
     assert list(dealt) == ["hospital-1", "hospital-2", "hospital-3", "hospital-4"]
     assert [len(ids) for ids in dealt.values()] == sizes
     share = np.array([1, 1 / 2, 1 / 3, 1 / 4]) ** skew
@@ -81,19 +83,19 @@ def test_sizes_fall_as_asked(skew: float, sizes: list[int]) -> None:
 
 
 def test_names_of_many_hospitals_sort_by_number() -> None:
-    dealt = splits.partition_patients(patients_of([(1, 0, 0)] * 12), asked(scheme="even", count=12), 1)
+    dealt = splits.partition_patients(list_patients([(1, 0, 0)] * 12), make_options(scheme="even", count=12), 1)
     assert list(dealt) == [f"hospital-{i:02d}" for i in range(1, 13)]
 
 
 def test_a_small_alpha_concentrates_labels() -> None:
     """Mean share of a class that its largest hospital holds, over seeds; every person has one class."""
-    patients = patients_of([(10, 0, 0), (0, 10, 0), (0, 0, 10)] * 12)
+    patients = list_patients([(10, 0, 0), (0, 10, 0), (0, 0, 10)] * 12)
     label = {item.id: int(np.argmax(item.examples)) for item in patients}
 
     def concentration(alpha: float) -> float:
         shares = []
         for seed in range(15):
-            dealt = splits.partition_patients(patients, asked(scheme="labels", count=3, alpha=alpha), seed)
+            dealt = splits.partition_patients(patients, make_options(scheme="labels", count=3, alpha=alpha), seed)
             table = np.array([np.bincount([label[name] for name in ids], minlength=3) for ids in dealt.values()])
             assert table.sum(1).tolist() == [12, 12, 12]
             shares.append((table.max(0) / table.sum(0)).mean())
@@ -110,17 +112,17 @@ def test_natural_hospitals_are_those_of_the_data() -> None:
         Patient("c", "c", (1, 0, 0), site="east"),
         Patient("a", "a", (1, 0, 0), site="west"),
     ]
-    assert splits.partition_patients(patients, asked(scheme="natural", count=99), 1) == {
+    assert splits.partition_patients(patients, make_options(scheme="natural", count=99), 1) == {
         "east": ("c",),
         "west": ("a", "b"),
     }
     with pytest.raises(ConfigError, match=r"has no hospitals; use even, size or labels"):
-        splits.partition_patients([*patients, Patient("d", "d", (1, 0, 0))], asked(scheme="natural"), 1)
+        splits.partition_patients([*patients, Patient("d", "d", (1, 0, 0))], make_options(scheme="natural"), 1)
 
 
 def test_a_published_split_needs_one() -> None:
     with pytest.raises(ConfigError, match="has no published split"):
-        splits.partition_patients(patients_of([(1, 0, 0)] * 9), asked(scheme="even", split="published"), 1)
+        splits.partition_patients(list_patients([(1, 0, 0)] * 9), make_options(scheme="even", split="published"), 1)
 
 
 def test_a_recording_twice_or_a_person_at_two_sites_is_refused() -> None:
@@ -137,8 +139,12 @@ def test_who_is_tested_is_dropped_from_training() -> None:
         Patient("203", "q", (1, 0, 0), published="train"),
         Patient("204", "p", (1, 0, 0)),
     ]
-    kept, dropped = splits.drop_shared_persons(patients, asked(split="published"))
-    assert [item.id for item in kept] == ["202", "203"]
+    remaining, dropped = splits.drop_shared_persons(patients, make_options(split="published"))
+    assert [item.id for item in remaining] == ["202", "203"]
     assert dropped == 2
-    for other in (asked(split="published", shared_person="keep"), asked(), asked(split="beat-level")):
+    for other in (
+        make_options(split="published", shared_person="keep"),
+        make_options(),
+        make_options(split="beat-level"),
+    ):
         assert splits.drop_shared_persons(patients, other) == (patients, 0)

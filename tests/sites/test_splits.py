@@ -14,12 +14,12 @@ from common.errors import LeakError
 from common.task import Task
 from sites import splits
 from sites.cohort import Cohort, Patient
-from tests.sites.split_patients import asked, everyone, few, patients_of
+from tests.sites.split_patients import everyone, few, list_patients, make_options
 
 TASK = Task("t", "multiclass", ("N", "S", "V"), ("n", "s", "v"), 1, 2, 125.0, (), ("lead",))
 
 
-def cohort_of(patients: Sequence[Patient]) -> Cohort:
+def make_cohort(patients: Sequence[Patient]) -> Cohort:
     """A cohort whose x holds each example's own number."""
     sizes = [sum(item.examples) for item in patients]
     n = sum(sizes)
@@ -54,20 +54,20 @@ def sides(cohort: Cohort) -> dict[int, set[str]]:
 def test_a_split_loses_nothing_and_cuts_no_one(
     patients: list[Patient], validation: float, test: float, split: str, seed: int
 ) -> None:
-    wanted = asked(validation=validation, test=test, split=split)
+    wanted = make_options(validation=validation, test=test, split=split)
     patients, _ = splits.drop_shared_persons(patients, wanted)
-    whole = cohort_of(patients)
+    whole = make_cohort(patients)
     done = splits.assign_split(whole, patients, wanted, seed, "north")
     np.testing.assert_array_equal(done.x, whole.x)
     np.testing.assert_array_equal(done.y, whole.y)
     assert set(done.split.tolist()) <= {0, 1, 2}
-    found = list(sides(done).values())
-    assert sum(len(side) for side in found) == len(set().union(*found))
+    result = list(sides(done).values())
+    assert sum(len(side) for side in result) == len(set().union(*result))
     if validation == 0:
-        assert found[splits.VALIDATION] == set()
+        assert result[splits.VALIDATION] == set()
     if split == "published":
         tested = {item.person for item in patients if item.published == "test" and sum(item.examples)}
-        assert found[splits.TEST] == tested
+        assert result[splits.TEST] == tested
     again = splits.assign_split(whole, patients[::-1], wanted, seed, "north")
     np.testing.assert_array_equal(done.split, again.split)
 
@@ -86,25 +86,27 @@ def test_a_split_loses_nothing_and_cuts_no_one(
     ],
 )
 def test_shares_of_people_are_as_asked(count: int, validation: float, test: float, sizes: list[int]) -> None:
-    patients = patients_of([(3, 2, 1)] * count)
-    done = splits.assign_split(cohort_of(patients), patients, asked(validation=validation, test=test), 1, "north")
+    patients = list_patients([(3, 2, 1)] * count)
+    done = splits.assign_split(
+        make_cohort(patients), patients, make_options(validation=validation, test=test), 1, "north"
+    )
     assert [len(side) for side in sides(done).values()] == sizes
 
 
 def test_a_rare_class_is_on_both_sides_where_it_can_be() -> None:
-    patients = patients_of([(100, 0, 0)] * 12 + [(100, 9, 0)] * 2 + [(100, 0, 9)] * 2)
-    whole = cohort_of(patients)
+    patients = list_patients([(100, 0, 0)] * 12 + [(100, 9, 0)] * 2 + [(100, 0, 9)] * 2)
+    whole = make_cohort(patients)
     for seed in range(5):
-        done = splits.assign_split(whole, patients, asked(validation=0.0, test=0.5), seed, "north")
+        done = splits.assign_split(whole, patients, make_options(validation=0.0, test=0.5), seed, "north")
         for code in (splits.TRAIN, splits.TEST):
             assert set(done.y[done.split == code].tolist()) == {0, 1, 2}
 
 
 def test_the_seed_and_the_site_decide_who_is_tested() -> None:
-    patients = patients_of([(3, 2, 1)] * 20)
-    whole = cohort_of(patients)
+    patients = list_patients([(3, 2, 1)] * 20)
+    whole = make_cohort(patients)
     tested = {
-        frozenset(sides(splits.assign_split(whole, patients, asked(), seed, site))[splits.TEST])
+        frozenset(sides(splits.assign_split(whole, patients, make_options(), seed, site))[splits.TEST])
         for seed in (1, 2)
         for site in ("north", "south")
     }
@@ -112,12 +114,12 @@ def test_the_seed_and_the_site_decide_who_is_tested() -> None:
 
 
 def test_a_beat_level_split_leaks_and_says_so() -> None:
-    patients = patients_of([(40, 20, 10)] * 5)
+    patients = list_patients([(40, 20, 10)] * 5)
     done = splits.assign_split(
-        cohort_of(patients), patients, asked(split="beat-level", validation=0.2, test=0.25), 1, "n"
+        make_cohort(patients), patients, make_options(split="beat-level", validation=0.2, test=0.25), 1, "n"
     )
-    found = sides(done)
-    assert found[splits.TRAIN] & found[splits.TEST]
+    result = sides(done)
+    assert result[splits.TRAIN] & result[splits.TEST]
     assert np.bincount(done.split).tolist() == [210, 52, 88]
     with pytest.raises(LeakError):
         splits.refuse_leaking_split(done, "north")
@@ -125,8 +127,8 @@ def test_a_beat_level_split_leaks_and_says_so() -> None:
 
 
 def test_the_guard_names_the_site_and_never_the_person() -> None:
-    patients = patients_of([(2, 0, 0), (2, 0, 0), (2, 0, 0)], ["secret-1", "secret-1", "secret-2"])
-    whole = cohort_of(patients)
+    patients = list_patients([(2, 0, 0), (2, 0, 0), (2, 0, 0)], ["secret-1", "secret-1", "secret-2"])
+    whole = make_cohort(patients)
     splits.refuse_leaking_split(whole.with_split(np.array([0, 0, 0, 0, 2, 2], np.int8)), "north")
     for leak, said in (
         ([0, 0, 2, 2, 0, 0], "train and in test"),
@@ -145,11 +147,13 @@ def test_a_leak_in_a_published_split_is_refused_unless_it_is_kept_on_purpose() -
         Patient("202", "p", (4, 1, 1), published="test"),
         Patient("203", "q", (4, 1, 1), published="train"),
     ]
-    whole = cohort_of(patients)
+    whole = make_cohort(patients)
     with pytest.raises(LeakError):
-        splits.assign_split(whole, patients, asked(split="published", validation=0.0), 1, "north")
-    kept = splits.assign_split(whole, patients, asked(split="published", shared_person="keep", validation=0.0), 1, "n")
-    assert sides(kept) == {0: {"p", "q"}, 1: set(), 2: {"p"}}
+        splits.assign_split(whole, patients, make_options(split="published", validation=0.0), 1, "north")
+    remaining = splits.assign_split(
+        whole, patients, make_options(split="published", shared_person="keep", validation=0.0), 1, "n"
+    )
+    assert sides(remaining) == {0: {"p", "q"}, 1: set(), 2: {"p"}}
 
 
 def test_a_person_at_two_hospitals_is_refused_without_a_name() -> None:
@@ -161,37 +165,37 @@ def test_a_person_at_two_hospitals_is_refused_without_a_name() -> None:
 
 @pytest.mark.parametrize("split", ["patient", "beat-level"])
 def test_a_limit_thins_training_alone(split: str) -> None:
-    patients = patients_of([(30, 20, 10)] * 10)
-    whole = cohort_of(patients)
-    full = splits.assign_split(whole, patients, asked(split=split), 1, "north")
-    thin = splits.assign_split(whole, patients, asked(split=split, limit=50), 1, "north")
+    patients = list_patients([(30, 20, 10)] * 10)
+    whole = make_cohort(patients)
+    full = splits.assign_split(whole, patients, make_options(split=split), 1, "north")
+    thin = splits.assign_split(whole, patients, make_options(split=split, limit=50), 1, "north")
     assert len(thin.part("train").y) == 50
     for name in ("validation", "test"):
         np.testing.assert_array_equal(thin.part(name).x, full.part(name).x)
     assert set(thin.part("train").x[:, 0, 0]) <= set(full.part("train").x[:, 0, 0])
-    again = splits.assign_split(whole, patients, asked(split=split, limit=50), 1, "north")
+    again = splits.assign_split(whole, patients, make_options(split=split, limit=50), 1, "north")
     np.testing.assert_array_equal(thin.x, again.x)
-    loose = splits.assign_split(whole, patients, asked(split=split, limit=10_000), 1, "north")
+    loose = splits.assign_split(whole, patients, make_options(split=split, limit=10_000), 1, "north")
     np.testing.assert_array_equal(loose.x, full.x)
     assert len(np.unique(thin.part("train").patient)) > 3
 
 
 @pytest.mark.parametrize("split", ["patient", "beat-level"])
 def test_a_share_of_labels_thins_training_alone_and_says_so(split: str) -> None:
-    patients = patients_of([(30, 20, 10)] * 10)
-    whole = cohort_of(patients)
-    full = splits.assign_split(whole, patients, asked(split=split), 1, "north")
+    patients = list_patients([(30, 20, 10)] * 10)
+    whole = make_cohort(patients)
+    full = splits.assign_split(whole, patients, make_options(split=split), 1, "north")
     count = len(full.part("train").y)
-    seen: set[float] = set()
-    for share, kept in ((1e-6, 1), (0.1, round(count / 10)), (0.5, round(count / 2)), (1.0, count)):
-        thin = splits.assign_split(whole, patients, asked(split=split, label_share=share), 1, "north")
+    observed: set[float] = set()
+    for share, remaining in ((1e-6, 1), (0.1, round(count / 10)), (0.5, round(count / 2)), (1.0, count)):
+        thin = splits.assign_split(whole, patients, make_options(split=split, label_share=share), 1, "north")
         here = set(thin.part("train").x[:, 0, 0].tolist())
-        assert len(thin.part("train").y) == kept
-        assert seen <= here  # fewer labels are some of more
-        assert thin.excluded.get(splits.UNLABELLED, 0) == count - kept
+        assert len(thin.part("train").y) == remaining
+        assert observed <= here  # fewer labels are some of more
+        assert thin.excluded.get(splits.UNLABELLED, 0) == count - remaining
         for name in ("validation", "test"):
             np.testing.assert_array_equal(thin.part(name).x, full.part(name).x)
-        seen = here
+        observed = here
 
 
 def test_folds_keep_groups_and_persons_whole_and_cover_everyone_once() -> None:
@@ -202,7 +206,9 @@ def test_folds_keep_groups_and_persons_whole_and_cover_everyone_once() -> None:
     ]
     tested: dict[str, int] = {}
     for fold in range(4):
-        done = splits.assign_split(cohort_of(patients), patients, asked(split="folds", folds=4, fold=fold), 7, "north")
+        done = splits.assign_split(
+            make_cohort(patients), patients, make_options(split="folds", folds=4, fold=fold), 7, "north"
+        )
         for i, item in enumerate(patients):
             codes = set(done.split[done.patient == i].tolist())
             assert len(codes) == 1
@@ -217,21 +223,25 @@ def test_folds_keep_groups_and_persons_whole_and_cover_everyone_once() -> None:
 
 
 def test_folds_without_groups_are_even_and_another_draw_is_another_split() -> None:
-    patients = patients_of([[2, 1, 0]] * 30)
-    seen = []
+    patients = list_patients([[2, 1, 0]] * 30)
+    observed = []
     for draw in (0, 0, 1):
-        done = splits.assign_split(cohort_of(patients), patients, asked(split="folds", folds=3, draw=draw), 7, "north")
+        done = splits.assign_split(
+            make_cohort(patients), patients, make_options(split="folds", folds=3, draw=draw), 7, "north"
+        )
         test = np.unique(done.patient[done.split == splits.TEST])
         assert len(test) == 10
-        seen.append(tuple(test))
-    assert seen[0] == seen[1] != seen[2]
+        observed.append(tuple(test))
+    assert observed[0] == observed[1] != observed[2]
 
 
 def test_a_published_validation_side_is_the_validation_side() -> None:
     sides = ["train"] * 6 + ["validation"] * 2 + ["test"] * 2
     patients = [Patient(f"r{i}", f"r{i}", (1, 1, 1), published=side) for i, side in enumerate(sides)]
-    done = splits.assign_split(cohort_of(patients), patients, asked(split="published", validation=0.5), 1, "north")
+    done = splits.assign_split(
+        make_cohort(patients), patients, make_options(split="published", validation=0.5), 1, "north"
+    )
     assert [int(done.split[done.patient == i][0]) for i in range(10)] == [0] * 6 + [1] * 2 + [2] * 2
-    dealt = splits.partition_patients(patients, asked(split="published", scheme="even", count=2), 1)
+    dealt = splits.partition_patients(patients, make_options(split="published", scheme="even", count=2), 1)
     for ids in dealt.values():
         assert sorted(sides[int(name[1:])] for name in ids) == ["test"] + ["train"] * 3 + ["validation"]

@@ -20,7 +20,7 @@ from sites.cohort import Cohort
 from tests import tiny
 from tests.wire import build_request
 
-PLACE = SiteContext(SIMULATION_POLICY, index=0, count=1)
+CONTEXT = SiteContext(SIMULATION_POLICY, index=0, count=1)
 
 
 def run_config(**sections: Any) -> RunConfig:
@@ -41,6 +41,6 @@ def trained(run: RunConfig, site: Site, epochs: int = 3) -> torch.nn.Module:
     return model
 
 
-def asked(run: RunConfig, kind: Any, **more: Any) -> Any:
-    weights = copy_weights(models.build_model(load_site(PLACE, run).task, run.model, run.seed))
-    return work.handle(PLACE, build_request(kind, run, 1, weights, **more))
+def request_reply(run: RunConfig, kind: Any, **more: Any) -> Any:
+    weights = copy_weights(models.build_model(load_site(CONTEXT, run).task, run.model, run.seed))
+    return work.handle(CONTEXT, build_request(kind, run, 1, weights, **more))

@@ -28,7 +28,7 @@ from common.task import Task
 from sites.anomaly_task import ABNORMAL, FLAT, to_anomaly_task
 from sites.cohort import Cohort, Windows
 from tests import tiny
-from tests.client.evaluation.anomaly_runs import PLACE, asked, opened, run_config, trained
+from tests.client.evaluation.anomaly_runs import CONTEXT, opened, request_reply, run_config, trained
 from tests.wire import build_request
 
 
@@ -59,10 +59,10 @@ def test_normal_examples_may_have_several_labels() -> None:
     task = replace(tiny.TASK, kind="multilabel", classes=("NORM", "MI", "CD"))
     y = np.asarray([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 0]], np.int64)
     plain = replace(tiny.cohort(1, people=4, each=1), task=task, y=y)
-    found = to_anomaly_task(plain, run_config())
-    assert found.y.tolist() == [0, 1, 1, 0]
-    assert found.kinds is not None
-    assert found.kinds.astype(int).tolist() == [[0, 0], [1, 0], [1, 1], [0, 0]]
+    result = to_anomaly_task(plain, run_config())
+    assert result.y.tolist() == [0, 1, 1, 0]
+    assert result.kinds is not None
+    assert result.kinds.astype(int).tolist() == [[0, 0], [1, 0], [1, 1], [0, 0]]
 
 
 def test_a_flat_signal_is_excluded_and_counted() -> None:
@@ -80,8 +80,8 @@ def test_a_flat_lead_among_others_stays() -> None:
     plain = tiny.cohort(1, people=6, each=30)
     x = np.concatenate([np.asarray(plain.x)] * 2, axis=1)
     x[0, 0] = 1.0  # all that was recorded: the median beat is of other beats
-    found = to_anomaly_task(replace(plain, task=task, x=x), run_config(detection__train_on="all"))
-    assert found.excluded == {FLAT: 1}
+    result = to_anomaly_task(replace(plain, task=task, x=x), run_config(detection__train_on="all"))
+    assert result.excluded == {FLAT: 1}
     two = replace(task, channel_names=("I", "II"))
     assert to_anomaly_task(replace(plain, task=two, x=x), run_config(detection__train_on="all")).excluded == {}
 
@@ -100,16 +100,16 @@ def test_examples_without_any_measurement_are_excluded(shape: str) -> None:
     windows = Windows(rows, end, first, 3)
     x: Any = np.zeros((6, 0, 0), np.float32) if shape == "table" else windows if shape == "windows" else windows.dense()
     ids, split = tuple("abcdef"), np.full(6, -1, np.int8)
-    found = Cohort(task, x, features, np.zeros(6, np.int64), np.arange(6), ids, ids, split)
+    result = Cohort(task, x, features, np.zeros(6, np.int64), np.arange(6), ids, ids, split)
     config = run_config(model={"name": "tabular_autoencoder"})
-    kept = to_anomaly_task(found, config).patient.tolist()
+    remaining = to_anomaly_task(result, config).patient.tolist()
     if shape == "table":
-        assert kept == [4]
+        assert remaining == [4]
     else:
         dense = windows.dense()
-        assert kept == [i for i in range(6) if not np.isnan(dense[i]).all() or i == 4]
-        assert 1 not in kept
-        assert 3 not in kept
+        assert remaining == [i for i in range(6) if not np.isnan(dense[i]).all() or i == 4]
+        assert 1 not in remaining
+        assert 3 not in remaining
 
 
 def test_results_agree_with_scikit_learn() -> None:
@@ -127,13 +127,13 @@ def test_results_agree_with_scikit_learn() -> None:
     y = site.test.y
     assert site.test.kinds is not None
     for name, rows in (("all", y >= 0), ("against V", (y == 0) | site.test.kinds[:, 0])):
-        found = results[name]
-        assert found.auroc is not None
-        assert found.auprc is not None
-        assert found.auroc.value == pytest.approx(truth.roc_auc_score(y[rows], errors[rows]), abs=2e-3)
-        assert found.auprc.value == pytest.approx(truth.average_precision_score(y[rows], errors[rows]), abs=1e-2)
-        assert found.loss.value == pytest.approx(errors[y == 0].mean(), rel=1e-5)
-        assert found.examples == rows.sum()
+        result = results[name]
+        assert result.auroc is not None
+        assert result.auprc is not None
+        assert result.auroc.value == pytest.approx(truth.roc_auc_score(y[rows], errors[rows]), abs=2e-3)
+        assert result.auprc.value == pytest.approx(truth.average_precision_score(y[rows], errors[rows]), abs=1e-2)
+        assert result.loss.value == pytest.approx(errors[y == 0].mean(), rel=1e-5)
+        assert result.examples == rows.sum()
 
 
 @pytest.mark.parametrize("value", [1e4, 1e15, 1e30, 3e38])
@@ -186,15 +186,15 @@ def test_a_site_where_all_are_abnormal_has_nothing_to_train_on(monkeypatch: pyte
     run = run_config()
     site = opened(run, replace(plain, y=np.ones_like(plain.y)))
     monkeypatch.setattr("client.site.read_site", lambda context, config: site)
-    hello = work.handle(PLACE, build_request("handshake", run))
+    hello = work.handle(CONTEXT, build_request("handshake", run))
     assert hello.report.to_dict()["counts"]["train"] == {"patients": 0, "examples": 0, "classes": [0, 0]}
     assert hello.report.to_dict()["excluded"] == {ABNORMAL: 90}
     weights = copy_weights(models.build_model(site.task, run.model, run.seed))
-    reply = work.handle(PLACE, build_request("test", run, 1, weights, threshold=0.0))
-    found = reply.report.to_dict()["evaluations"]["all"]
-    assert found["macro_auroc"]["value"] is None
-    assert found["loss"]["value"] is None
-    assert found["examples"] == 60
+    reply = work.handle(CONTEXT, build_request("test", run, 1, weights, threshold=0.0))
+    result = reply.report.to_dict()["evaluations"]["all"]
+    assert result["macro_auroc"]["value"] is None
+    assert result["loss"]["value"] is None
+    assert result["examples"] == 60
 
 
 def test_missing_values_stay_missing_and_add_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,11 +209,11 @@ def test_missing_values_stay_missing_and_add_no_error(monkeypatch: pytest.Monkey
     run = run_config(model={"name": "tabular_autoencoder"}, data__scaling="site")
     site = Site.from_cohort("north", to_anomaly_task(cohort, run), synthetic=True)
     monkeypatch.setattr("client.site.read_site", lambda context, config: site)
-    ready = load_scaled_site(PLACE, run, b"")
+    ready = load_scaled_site(CONTEXT, run, b"")
     assert np.array_equal(np.isnan(ready.test.features), np.isnan(site.test.features))
     assert np.nanmax(np.abs(ready.test.features)) < 5
-    assert np.isfinite(asked(run, "train").report.loss)
-    assert np.isfinite(asked(run, "test").report.to_dict()["evaluations"]["all"]["loss"]["value"])
+    assert np.isfinite(request_reply(run, "train").report.loss)
+    assert np.isfinite(request_reply(run, "test").report.to_dict()["evaluations"]["all"]["loss"]["value"])
 
 
 @pytest.mark.parametrize("options", [{}, {"variational": True}, {"denoise": 0.1}])
@@ -235,8 +235,8 @@ def test_gradients_of_units_are_those_of_a_backward_pass(name: str, options: dic
             x, columns, labels = read(torch.from_numpy(unit))
             loss(model(x, columns), x, columns, labels).mean().backward()  # type: ignore[no-untyped-call]
             slow.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
-        found = UnitGradients(model, loss).each(units, read)
-        torch.testing.assert_close(found, torch.stack(slow), rtol=1e-3, atol=1e-5)
+        result = UnitGradients(model, loss).each(units, read)
+        torch.testing.assert_close(result, torch.stack(slow), rtol=1e-3, atol=1e-5)
 
 
 def timed(cohort: Cohort) -> Cohort:
@@ -248,25 +248,25 @@ def timed(cohort: Cohort) -> Cohort:
 def test_a_score_relative_to_the_recording_s_first_minutes() -> None:
     cohort = timed(tiny.cohort(1, people=6, each=30)).take(np.arange(10, 180))
     score = np.random.default_rng(2).normal(size=len(cohort.y))
-    found = anomaly_scores.subtract_baseline(score, cohort, 1.5)
+    result = anomaly_scores.subtract_baseline(score, cohort, 1.5)
     for patient in range(6):
         rows = [i for i in range(len(score)) if cohort.patient[i] == patient]
         assert cohort.seconds is not None
-        begin = min(cohort.seconds[i] for i in rows)
-        first = [score[i] for i in rows if cohort.seconds[i] <= begin + 90]
+        start = min(cohort.seconds[i] for i in rows)
+        first = [score[i] for i in rows if cohort.seconds[i] <= start + 90]
         assert len(first) == 13
         for i in rows:
-            assert found[i] == pytest.approx(score[i] - sum(first) / len(first))
+            assert result[i] == pytest.approx(score[i] - sum(first) / len(first))
 
 
 def test_relative_scores_need_times(monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_config(detection__relative=True)
     monkeypatch.setattr("client.site.read_site", lambda context, config: opened(run))
     with pytest.raises(SiteError, match=r"detection\.relative: these data have no times"):
-        work.handle(PLACE, build_request("handshake", run))
+        work.handle(CONTEXT, build_request("handshake", run))
     site = opened(run, timed(tiny.cohort(1, people=6, each=30)))
     monkeypatch.setattr("client.site.read_site", lambda context, config: site)
-    work.handle(PLACE, build_request("handshake", run))
+    work.handle(CONTEXT, build_request("handshake", run))
     plain, own = (
         anomaly_scores.Detector(trained(run, site), config)(site.test).logits[:, 1] for config in (run_config(), run)
     )

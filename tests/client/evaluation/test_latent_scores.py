@@ -20,7 +20,7 @@ from common.errors import SiteError
 from common.latent import LatentStatistics, latent_moment_shapes
 from common.sections.training import ModelConfig
 from tests import tiny
-from tests.client.evaluation.anomaly_runs import PLACE, asked, opened, run_config, trained
+from tests.client.evaluation.anomaly_runs import CONTEXT, opened, request_reply, run_config, trained
 from tests.wire import build_request
 
 
@@ -37,9 +37,9 @@ def test_latent_scores(score: str) -> None:
     np.testing.assert_allclose(known.covariance, OAS().fit(z).covariance_, rtol=1e-5)
     mean = plain.measure(site.train)[0].mean()
     expected = np.log(away) if score == "latent" else np.log((errors / mean + away) / 2)
-    found = anomaly_scores.Detector(model, run, known)(site.test)
-    np.testing.assert_allclose(found.logits[:, 1], expected, rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(found.losses, errors)  # what the model reconstructs does not change with the score
+    result = anomaly_scores.Detector(model, run, known)(site.test)
+    np.testing.assert_allclose(result.logits[:, 1], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(result.losses, errors)  # what the model reconstructs does not change with the score
     broken = replace(site.test, x=np.full_like(np.asarray(site.test.x), 3e38))
     assert np.isfinite(anomaly_scores.Detector(model, run, known)(broken).logits).all()
 
@@ -51,37 +51,37 @@ def test_a_site_s_own_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     model = models.build_model(site.task, run.model, run.seed)
     detector = anomaly_scores.Detector(model, run)
     scores = detector(site.validation).logits[site.validation.y == 0, 1]
-    found = asked(run, "test", threshold=3.0).report.to_dict()["evaluations"]["all"]["threshold"]
-    assert (scores >= found).mean() <= 0.2 < (scores >= found - 32 / run.evaluation.bins).mean()
-    assert asked(run_config(), "test", threshold=3.0).report.to_dict()["evaluations"]["all"]["threshold"] == 3.0
+    result = request_reply(run, "test", threshold=3.0).report.to_dict()["evaluations"]["all"]["threshold"]
+    assert (scores >= result).mean() <= 0.2 < (scores >= result - 32 / run.evaluation.bins).mean()
+    assert request_reply(run_config(), "test", threshold=3.0).report.to_dict()["evaluations"]["all"]["threshold"] == 3.0
     alone = replace(site, validation=site.validation.take(site.validation.y == 1))
     monkeypatch.setattr("client.site.read_site", lambda context, config: alone)
-    assert asked(run, "test", threshold=0.0).report.to_dict()["evaluations"]["all"]["threshold"] == 0.0
+    assert request_reply(run, "test", threshold=0.0).report.to_dict()["evaluations"]["all"]["threshold"] == 0.0
 
 
 def test_latent_sums_may_not_leave_while_training_is_private(monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_config()
     site = opened(run)
     monkeypatch.setattr("client.site.read_site", lambda context, config: site)
-    sums = asked(run, "latent").sums
+    sums = request_reply(run, "latent").sums
     assert sums["count"].tolist() == [len(site.train.y)]
     assert {name: value.shape for name, value in sums.items()} == latent_moment_shapes(2)
-    strict = replace(PLACE, policy=SIMULATION_POLICY.model_copy(update={"min_training_patients": 4}))
+    strict = replace(CONTEXT, policy=SIMULATION_POLICY.model_copy(update={"min_training_patients": 4}))
     weights = copy_weights(models.build_model(site.task, run.model, run.seed))
     with pytest.raises(SiteError, match="too few people"):
         work.handle(strict, build_request("latent", run, 1, weights))
     private = run_config(privacy={"sigma": 1.0, "delta": 0.01}, federation__choose="last")
     with pytest.raises(SiteError, match="privacy"):
-        asked(private, "latent")
+        request_reply(private, "latent")
 
 
-@pytest.mark.parametrize("least", [1, 2, 3])
-def test_the_latent_view_suppresses_cells_of_few_people(least: int) -> None:
+@pytest.mark.parametrize("minimum", [1, 2, 3])
+def test_the_latent_view_suppresses_cells_of_few_people(minimum: int) -> None:
     run = run_config()
     site = opened(run)
     detector = anomaly_scores.Detector(trained(run, site), run)
     known = LatentStatistics.from_moments(detector.moments(site.train))
-    policy = SIMULATION_POLICY.model_copy(update={"min_cell_patients": least})
+    policy = SIMULATION_POLICY.model_copy(update={"min_cell_patients": minimum})
     view = latent_view.build_latent_view(detector, site, policy, known.to_bytes())
     plane = known.plane(detector.measure(site.test)[1])
     assert set(view.counts) == {"normal", "V", "F"}
@@ -91,10 +91,10 @@ def test_the_latent_view_suppresses_cells_of_few_people(least: int) -> None:
         for i in np.flatnonzero(rows):
             column, row = (min(max(int((value + 4) * 3), 0), 23) for value in plane[i])
             cells.setdefault(24 * row + column, []).append(int(site.test.patient[i]))
-        reported = {cell: len(held) for cell, held in cells.items() if len(set(held)) >= least}
+        reported = {cell: len(held) for cell, held in cells.items() if len(set(held)) >= minimum}
         assert view.counts[name] == reported
         assert view.hidden[name] == rows.sum() - sum(reported.values())
-    assert (least > 2) == (not any(view.counts.values()))  # two people are tested
+    assert (minimum > 2) == (not any(view.counts.values()))  # two people are tested
 
 
 def test_single_examples_leave_only_if_generated_or_allowed_by_policy() -> None:
@@ -106,13 +106,13 @@ def test_single_examples_leave_only_if_generated_or_allowed_by_policy() -> None:
     assert latent_view.build_latent_view(detector, real, SIMULATION_POLICY, latent).examples is None
     assert latent_view.build_latent_view(detector, real, tiny.policy(), latent).examples is None
     allowed = latent_view.build_latent_view(detector, real, tiny.policy(share_examples=True), latent).examples
-    shown = latent_view.build_latent_view(detector, generated, tiny.policy(), latent).examples
-    assert shown is not None
-    assert shown == allowed
+    printed = latent_view.build_latent_view(detector, generated, tiny.policy(), latent).examples
+    assert printed is not None
+    assert printed == allowed
     errors = detector.measure(generated.test)[0]
     normal = np.sort(errors[generated.test.y == 0])
     wanted = {"best": normal[0], "median": normal[len(normal) // 2], "worst": normal[-1]}
-    for item in shown[:3]:
+    for item in printed[:3]:
         assert item.kind == "normal"
         row = int(np.argmin(np.abs(errors - wanted[item.which])))
         assert item.error == pytest.approx(errors[row], rel=1e-3)
@@ -129,15 +129,17 @@ def test_a_variational_model_is_penalised_by_its_divergence(name: str) -> None:
     options = {"widths": [4], "latent": 2, "variational": True, "beta": 0.3}
     model = models.build_model(site.task, ModelConfig(name=name, options=options), 1)
     x, features = torch.tensor(site.test.x), torch.tensor(site.test.features)
-    seen: dict[str, torch.Tensor] = {}
+    observed: dict[str, torch.Tensor] = {}
     for part in ("latent", "spread"):
-        model.get_submodule(part).register_forward_hook(lambda module, given, made, at=part: seen.update({at: made}))
-    found = model.eval()(x, features)
-    law = torch.distributions.Normal(seen["latent"], (0.5 * seen["spread"]).exp())
+        model.get_submodule(part).register_forward_hook(
+            lambda module, given, made, at=part: observed.update({at: made})
+        )
+    result = model.eval()(x, features)
+    law = torch.distributions.Normal(observed["latent"], (0.5 * observed["spread"]).exp())
     kl = torch.distributions.kl_divergence(law, torch.distributions.Normal(0.0, 1.0)).sum(1)
-    torch.testing.assert_close(found.penalty, 0.3 * kl, rtol=1e-4, atol=1e-6)
-    loss = build_example_loss(site.task)(found, x, features, torch.tensor(site.test.y))
-    torch.testing.assert_close(loss, models.reconstruction_error_function(site.task)(found) + found.penalty)
+    torch.testing.assert_close(result.penalty, 0.3 * kl, rtol=1e-4, atol=1e-6)
+    loss = build_example_loss(site.task)(result, x, features, torch.tensor(site.test.y))
+    torch.testing.assert_close(loss, models.reconstruction_error_function(site.task)(result) + result.penalty)
     drawn = [model.train()(x, features) for _ in range(2)]
     assert not torch.equal(*((one.signal if one.signal is not None else one.columns) for one in drawn))
-    torch.testing.assert_close(drawn[0].latent, found.latent if name == "autoencoder" else drawn[0].latent)
+    torch.testing.assert_close(drawn[0].latent, result.latent if name == "autoencoder" else drawn[0].latent)

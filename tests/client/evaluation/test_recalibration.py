@@ -99,7 +99,7 @@ def test_the_temperature_agrees_with_a_slow_search(kind: Any) -> None:
     assert scale == pytest.approx(0.4, abs=0.03)
 
 
-def site_of(seed: int = 1, parts: tuple[int, ...] = (0,) * 2 + (1,) * 20 + (2,) * 20) -> Site:
+def make_site(seed: int = 1, parts: tuple[int, ...] = (0,) * 2 + (1,) * 20 + (2,) * 20) -> Site:
     return vitals("north", seed, parts)
 
 
@@ -115,7 +115,7 @@ def config(**more: Any) -> Any:
 
 
 def test_results_are_those_of_the_recalibrated_scores() -> None:
-    site = site_of()
+    site = make_site()
     results, tables, report = recalibration.evaluate_recalibrations(model, site, config(), True, 0.5)
     names = ["threshold", "platt", "temperature", "isotonic"]
     assert list(results) == [f"recalibrated {name}" for name in names]
@@ -148,7 +148,7 @@ def test_results_are_those_of_the_recalibrated_scores() -> None:
 
 
 def test_the_threshold_is_the_best_on_validation_patients() -> None:
-    site = site_of()
+    site = make_site()
     _, _, report = recalibration.evaluate_recalibrations(model, site, config(), True, 0.5)
     held = model(site.validation)
     event = (held[:, 1] - held[:, 0]).astype(float)
@@ -159,10 +159,11 @@ def test_the_threshold_is_the_best_on_validation_patients() -> None:
 
 
 def test_test_patients_do_not_affect_recalibration() -> None:
-    site = site_of()
+    site = make_site()
     turned = replace(site, test=replace(site.test, y=1 - site.test.y), train=replace(site.train, y=1 - site.train.y))
     reports = [
-        recalibration.evaluate_recalibrations(model, one, config(), True, 0.5)[2] for one in (site, turned, site_of(2))
+        recalibration.evaluate_recalibrations(model, one, config(), True, 0.5)[2]
+        for one in (site, turned, make_site(2))
     ]
     at = [{name: item.threshold for name, item in one.methods.items()} for one in reports]
     assert at[0] == at[1]
@@ -170,7 +171,7 @@ def test_test_patients_do_not_affect_recalibration() -> None:
 
 
 def test_without_shared_resamples_paired_intervals_are_still_reported() -> None:
-    site = site_of()
+    site = make_site()
     _, open_, report = recalibration.evaluate_recalibrations(model, site, config(), True, 0.5)
     _, strict, same = recalibration.evaluate_recalibrations(model, site, config(), False, 0.5)
     assert not any(name.endswith(RESAMPLED_SUFFIX) for name in strict)
@@ -180,15 +181,15 @@ def test_without_shared_resamples_paired_intervals_are_still_reported() -> None:
 
 
 def test_the_report_says_why_nothing_was_recalibrated() -> None:
-    few = site_of(parts=(0,) * 6 + (1,) * 4 + (2,) * 6)
+    few = make_site(parts=(0,) * 6 + (1,) * 4 + (2,) * 6)
     results, tables, report = recalibration.evaluate_recalibrations(model, few, config(), True, 0.5)
     assert (results, tables) == ({}, {})
     assert report.reason == "fewer than 5 validation patients of each class"
     private = tiny.run_config(
         model={"name": "logreg"}, training__loss="cross_entropy", federation__choose="last", privacy={"epsilon": 5.0}
     )
-    assert "private" in recalibration.evaluate_recalibrations(model, site_of(), private, True, None)[2].reason
-    assert recalibration.evaluate_recalibrations(model, site_of(), config(evaluation__recalibrate=[]), True, 0.5) == (
+    assert "private" in recalibration.evaluate_recalibrations(model, make_site(), private, True, None)[2].reason
+    assert recalibration.evaluate_recalibrations(model, make_site(), config(evaluation__recalibrate=[]), True, 0.5) == (
         {},
         {},
         None,
@@ -197,7 +198,7 @@ def test_the_report_says_why_nothing_was_recalibrated() -> None:
 
 def test_methods_that_do_not_apply_are_skipped() -> None:
     likelier = tiny.run_config(model={"name": "logreg"})
-    assert [*recalibration.evaluate_recalibrations(model, site_of(), likelier, True, None)[0]] == [
+    assert [*recalibration.evaluate_recalibrations(model, make_site(), likelier, True, None)[0]] == [
         "recalibrated platt", "recalibrated temperature", "recalibrated isotonic"
     ]  # fmt: skip
     three = tiny.site("north", 1, parts=(0, 0, 1, 1, 1, 1, 1, 1, 2, 2))
@@ -210,7 +211,7 @@ def test_methods_that_do_not_apply_are_skipped() -> None:
 
 
 def test_recalibration_is_sent_with_the_test_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    site = site_of()
+    site = make_site()
     monkeypatch.setattr("client.site.read_site", lambda context, config: site)
     run = config(data__scaling="site")
     weights = {"out.weight": np.array([[0, 0], [1, 0]], np.float32), "out.bias": np.array([0, 1], np.float32)}

@@ -42,8 +42,8 @@ def cells(cohort: Cohort, minimum: int, wanted: SubgroupsConfig = WANTED) -> sma
 
 def test_every_person_is_in_one_group_of_each_attribute() -> None:
     cohort = people(1, [0, 1, 1, -1, 0, 1], [39.9, 40, 64, 65, np.nan, 90])
-    found = cells(cohort, 1)
-    held = {name: sorted(set(cohort.patient[rows].tolist())) for name, rows in found.rows.items()}
+    result = cells(cohort, 1)
+    held = {name: sorted(set(cohort.patient[rows].tolist())) for name, rows in result.rows.items()}
     assert held["group sex=female"] == [0, 4]
     assert held["group sex=male"] == [1, 2, 5]
     assert held["group sex=unknown"] == [3]
@@ -55,7 +55,7 @@ def test_every_person_is_in_one_group_of_each_attribute() -> None:
     for band, low, high in (("under 0.5", -9, 0.5), ("0.5 to under 1.5", 0.5, 1.5), ("1.5 and over", 1.5, 9)):
         medians = [np.median(cohort.features[cohort.patient == i, 0]) for i in range(6)]
         assert held.get(f"group rr={band}", []) == [i for i, m in enumerate(medians) if low <= m < high]
-    assert not found.suppressed
+    assert not result.suppressed
 
 
 def test_recordings_of_one_person_are_in_one_group() -> None:
@@ -72,9 +72,9 @@ def test_an_unknown_column_is_named() -> None:
 
 def test_a_small_group_suppresses_the_next_smallest_too() -> None:
     ages = [30.0] * 3 + [50.0] * 7 + [70.0] * 12
-    found = cells(people(2, [0] * 22, ages), 5, SubgroupsConfig(sex=True, age=(40.0, 65.0)))
-    assert set(found.suppressed) == {"group age=under 40", "group age=40 to under 65"}
-    assert {"all", "group age=65 and over", "group sex=female"} == set(found.rows)
+    result = cells(people(2, [0] * 22, ages), 5, SubgroupsConfig(sex=True, age=(40.0, 65.0)))
+    assert set(result.suppressed) == {"group age=under 40", "group age=40 to under 65"}
+    assert {"all", "group age=65 and over", "group sex=female"} == set(result.rows)
 
 
 @settings(max_examples=40, deadline=None)
@@ -84,27 +84,27 @@ def test_no_suppressed_count_can_be_computed_from_the_reported_ones(who: list[tu
     minimum = 4
     cohort = people(3, [sex for sex, _ in who], [age for _, age in who], each=5)
     wanted = SubgroupsConfig(sex=True, age=(40.0, 65.0))
-    found = cells(cohort, minimum, wanted)
+    result = cells(cohort, minimum, wanted)
 
     def patients(rows: np.ndarray, c: int | None = None) -> set[int]:
         return set(cohort.patient[rows if c is None else rows & (cohort.y == c)].tolist())
 
-    if "all" in found.suppressed:
-        assert not found.rows
+    if "all" in result.suppressed:
+        assert not result.rows
         return
-    for name, rows in found.rows.items():
-        reported = [c for c in range(3) if not found.classes[name][c]]
+    for name, rows in result.rows.items():
+        reported = [c for c in range(3) if not result.classes[name][c]]
         assert all(not patients(rows, c) or len(patients(rows, c)) >= minimum for c in reported)
         assert not patients(rows) or len(patients(rows)) >= minimum
         assert not any(patients(rows, c) for c in range(3) if c not in reported)
     for attribute in ("sex", "age"):
-        names = [name for name in found.rows if name.startswith(f"group {attribute}=")]
+        names = [name for name in result.rows if name.startswith(f"group {attribute}=")]
         for c in range(3):
-            shown = [name for name in names if not found.classes[name][c]]
-            if found.classes["all"][c]:
-                assert not shown
+            printed = [name for name in names if not result.classes[name][c]]
+            if result.classes["all"][c]:
+                assert not printed
                 continue
-            rest = patients(found.rows["all"], c).difference(*(patients(found.rows[name], c) for name in shown))
+            rest = patients(result.rows["all"], c).difference(*(patients(result.rows[name], c) for name in printed))
             assert not rest or len(rest) >= minimum
 
 
@@ -115,12 +115,12 @@ def run(**sections: Any) -> RunConfig:
 @pytest.fixture(name="site")
 def _site(monkeypatch: pytest.MonkeyPatch) -> Site:
     sexes, ages = [0, 1] * 6, list(itertools.islice(itertools.cycle([30.0, 50.0, 70.0]), 12))
-    found = tiny.site("north", 1, people(4, sexes, ages), parts=[2] * 10 + [0, 1])
-    monkeypatch.setattr("client.site.read_site", lambda context, config: found)
-    return found
+    result = tiny.site("north", 1, people(4, sexes, ages), parts=[2] * 10 + [0, 1])
+    monkeypatch.setattr("client.site.read_site", lambda context, config: result)
+    return result
 
 
-def asked(site: Site, config: RunConfig, **policy: Any) -> messages.Reply:
+def request_reply(site: Site, config: RunConfig, **policy: Any) -> messages.Reply:
     model = models.build_model(site.task, config.model, 1)
     context = SiteContext(SitePolicy(**{"min_cell_patients": 1, **policy}), site=site.name)
     return handle(context, build_request("test", config, 1, copy_weights(model)))
@@ -128,7 +128,7 @@ def asked(site: Site, config: RunConfig, **policy: Any) -> messages.Reply:
 
 def test_results_of_a_group_are_those_of_its_rows(site: Site) -> None:
     config = run()
-    reply = asked(site, config, share_resamples=True)
+    reply = request_reply(site, config, share_resamples=True)
     predict = build_predictor(models.build_model(site.task, config.model, 1), config)
     everyone = reply.tables["all/resampled"].confusion
     for attribute in ("sex", "age", "rr"):
@@ -146,12 +146,12 @@ def test_results_of_a_group_are_those_of_its_rows(site: Site) -> None:
 
 
 def test_suppressed_tables_are_named_but_not_sent(site: Site) -> None:
-    reply = asked(site, run(), min_cell_patients=4)
+    reply = request_reply(site, run(), min_cell_patients=4)
     ages = {"group age=40 to under 65", "group age=65 and over"}  # of 3 patients each, next to one of 4
     assert {name for name in reply.report.to_dict()["suppressed"] if "age" in name} == ages
     assert not set(reply.report.to_dict()["suppressed"]) & {name.partition("/")[0] for name in reply.tables}
     assert {name for name in reply.tables if "age" in name} == {"group age=under 40"}
-    by_table, pooled = combine_evaluations(site.task, {"north": reply, "south": asked(site, run())})
+    by_table, pooled = combine_evaluations(site.task, {"north": reply, "south": request_reply(site, run())})
     assert set(by_table["group age=65 and over"]) == {"south"}
     assert "suppressed at, and so without, north (fewer than 4 patients)" in pooled["group age=65 and over"].notes
     with pytest.raises(SiteError, match="too few people"):
@@ -162,7 +162,7 @@ def test_suppressed_tables_are_named_but_not_sent(site: Site) -> None:
 
 
 def test_by_default_groups_of_fewer_than_five_are_suppressed(site: Site) -> None:
-    reply = asked(site, run(), **SitePolicy().model_dump(include={"min_cell_patients"}))
+    reply = request_reply(site, run(), **SitePolicy().model_dump(include={"min_cell_patients"}))
     given = [item for name, item in reply.report.to_dict()["evaluations"].items() if name.startswith("group ")]
     assert given
     assert all(item["patients"] >= 5 for item in given)
@@ -176,7 +176,7 @@ def test_a_class_of_too_few_patients_is_suppressed_everywhere(monkeypatch: pytes
     site = tiny.site("north", 1, replace(cohort, y=y), parts=[2] * 10)
     monkeypatch.setattr("client.site.read_site", lambda context, config: site)
     config = tiny.run_config()
-    reply = asked(site, config, min_cell_patients=3)
+    reply = request_reply(site, config, min_cell_patients=3)
     item = reply.report.to_dict()["evaluations"]["all"]
     assert item["suppressed"] == {"F": 3}
     assert item["examples"] == int((y < 2).sum()) == reply.tables["all"].confusion.sum()
@@ -198,7 +198,7 @@ def test_a_class_of_too_few_patients_is_suppressed_everywhere(monkeypatch: pytes
 
 def test_leaving_out_fewer_patients_than_the_minimum_is_refused(site: Site) -> None:
     config = run(evaluation__without={"two": list(site.test.patients[:2]), "four": list(site.test.patients[:4])})
-    reply = asked(site, config, share_resamples=True, min_cell_patients=3)
+    reply = request_reply(site, config, share_resamples=True, min_cell_patients=3)
     assert reply.report.to_dict()["suppressed"]["without two"] == 3
     assert "without two" not in reply.tables
     assert "without four" in reply.tables
@@ -215,11 +215,11 @@ def test_multilabel_hidden_labels_are_zero() -> None:
     assert may.classes["all"].tolist() == [False, False, True]
     logits = rng.normal(size=y.shape).astype(np.float32)
     config = tiny.run_config()
-    found = count_predictions(logits, cohort, config, rows=may.rows["all"], hidden=may.classes["all"])
+    result = count_predictions(logits, cohort, config, rows=may.rows["all"], hidden=may.classes["all"])
     whole = count_predictions(logits, cohort, config)
-    np.testing.assert_array_equal(found.total.confusion[:2], whole.total.confusion[:2])
-    assert not found.total.confusion[2].any()
-    assert not found.people.scores[:, 2].any()
-    assert float(found.total.loss) == pytest.approx(
+    np.testing.assert_array_equal(result.total.confusion[:2], whole.total.confusion[:2])
+    assert not result.total.confusion[2].any()
+    assert not result.people.scores[:, 2].any()
+    assert float(result.total.loss) == pytest.approx(
         np.logaddexp(0, np.where(y, -logits, logits))[:, :2].sum(), rel=1e-6
     )

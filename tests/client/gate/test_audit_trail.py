@@ -25,8 +25,7 @@ from common.release import identify_release
 from common.reply_arrays import name_arrays
 from common.requests import HandshakeRequest, TrainRequest
 from sites.datasets.heart_disease import simulate
-from tests.client.test_app import ask
-from tests.client.test_app import told as read_error
+from tests.client.test_app import ask_node, read_error
 
 CONFIG = Path(__file__).parents[3] / "experiments" / "heart_disease.yaml"
 SETTINGS = ["data.options={}", "sites.split=patient", "data.scaling=none"]
@@ -161,7 +160,7 @@ def test_a_message_that_is_no_request_is_logged_as_refused(
     node = {"site": "north", "data": str(data), "state": str(tmp_path / "runs"), "server": "fl.example.org:443"}
     pack = messages.pack_request
     monkeypatch.setattr(messages, "pack_request", lambda request: _with_protocol(pack(request), 3))
-    reply = read_error(ask("handshake", node))
+    reply = read_error(ask_node("handshake", node))
     assert "protocol" in reply["text"]
     context = SiteContext(SitePolicy(), site="north", data=data, state=tmp_path / "runs")
     (line,) = read(context)

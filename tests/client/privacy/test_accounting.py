@@ -49,9 +49,9 @@ def test_prv_agrees_with_googles_pld(q: float, sigma: float, steps: int, delta: 
     theirs = pld.PLDAccountant(value_discretization_interval=1e-4)
     event = accounting_.PoissonSampledDpEvent(q, accounting_.GaussianDpEvent(sigma))
     theirs.compose(accounting_.SelfComposedDpEvent(event, steps))
-    found = compute_epsilon([GaussianSteps(q, sigma, steps)], delta, "prv")
-    assert found == pytest.approx(theirs.get_epsilon(delta), rel=0.005)
-    assert found <= compute_epsilon([GaussianSteps(q, sigma, steps)], delta, "rdp")
+    result = compute_epsilon([GaussianSteps(q, sigma, steps)], delta, "prv")
+    assert result == pytest.approx(theirs.get_epsilon(delta), rel=0.005)
+    assert result <= compute_epsilon([GaussianSteps(q, sigma, steps)], delta, "rdp")
 
 
 def test_equal_histories_have_equal_epsilons() -> None:
@@ -69,11 +69,11 @@ def test_without_sampling_epsilon_agrees_with_the_analytic_mechanism() -> None:
         return math.erfc(-x / math.sqrt(2)) / 2
 
     sigma, delta = 3.0, 1e-5
-    found = compute_epsilon([GaussianSteps(1.0, sigma, 1)], delta, "prv")
-    a, b = 1 / (2 * sigma), found * sigma
-    exact = normal(a - b) - math.exp(found) * normal(-a - b)
+    result = compute_epsilon([GaussianSteps(1.0, sigma, 1)], delta, "prv")
+    a, b = 1 / (2 * sigma), result * sigma
+    exact = normal(a - b) - math.exp(result) * normal(-a - b)
     assert exact <= delta
-    less = found * 0.995
+    less = result * 0.995
     assert normal(a - less * sigma) - math.exp(less) * normal(-a - less * sigma) > delta
 
 

@@ -35,9 +35,9 @@ METHOD = Method()
 
 @pytest.fixture
 def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
-    found = {"north": tiny.site("north", 1, parts=(0,) * 8 + (2,)), "south": tiny.site("south", 2)}
-    monkeypatch.setattr("client.site.read_site", lambda context, config: found[str(context.site)])
-    return found
+    result = {"north": tiny.site("north", 1, parts=(0,) * 8 + (2,)), "south": tiny.site("south", 2)}
+    monkeypatch.setattr("client.site.read_site", lambda context, config: result[str(context.site)])
+    return result
 
 
 def private(**more: Any) -> RunConfig:
@@ -51,7 +51,7 @@ def here(state: Path, site: str = "north", **policy: Any) -> SiteContext:
     return SiteContext(rules, site=site, state=state)
 
 
-def asked(config: RunConfig, number: int, run: str = RUN, kind: Any = "train", method: Method = METHOD) -> Any:
+def request_reply(config: RunConfig, number: int, run: str = RUN, kind: Any = "train", method: Method = METHOD) -> Any:
     weights = copy_weights(models.build_model(tiny.TASK, config.model, config.seed))
     return build_request(kind, config, number, weights, (1, 1, 1), run_id=run, method=method)
 
@@ -68,15 +68,15 @@ def test_rounds_compose_as_in_one_accountant_across_a_restart(
             _digests.clear()
             solve_noise.cache_clear()
             sites["north"] = tiny.site("north", 1, parts=(0,) * 8 + (2,))
-        reports.append(handle(here(tmp_path), asked(config, number)).report.to_dict()["privacy"])
+        reports.append(handle(here(tmp_path), request_reply(config, number)).report.to_dict()["privacy"])
         expected = compute_epsilon([GaussianSteps(0.5, sigma, 2)] * number, 1e-3, how)
         assert reports[-1]["epsilon_run"] == reports[-1]["epsilon"] == expected
         assert (reports[-1]["sigma"], reports[-1]["steps"], reports[-1]["units"]) == (sigma, 2, 8)
     assert 7.9 < reports[-1]["epsilon"] <= 8.0
     with pytest.raises(BudgetSpent, match="privacy budget spent: round 11"):
-        handle(here(tmp_path), asked(config, 11))
+        handle(here(tmp_path), request_reply(config, 11))
     # a second run on the same data adds up
-    second = handle(here(tmp_path), asked(config, 1, "b" * 32)).report.to_dict()["privacy"]
+    second = handle(here(tmp_path), request_reply(config, 1, "b" * 32)).report.to_dict()["privacy"]
     assert second["epsilon_run"] == compute_epsilon([GaussianSteps(0.5, sigma, 2)], 1e-3, how)
     assert second["epsilon"] == compute_epsilon([GaussianSteps(0.5, sigma, 22)], 1e-3, how)
 
@@ -89,14 +89,14 @@ def test_the_charge_is_written_before_the_first_step(
 
     monkeypatch.setattr("client.requests.train.train_privately", crash)
     with pytest.raises(KeyboardInterrupt):
-        handle(here(tmp_path), asked(private(), 1))
+        handle(here(tmp_path), request_reply(private(), 1))
     assert len(Ledger.read(get_ledger_path(tmp_path, "north")).rows()) == 1
 
 
 def test_a_private_site_sends_no_loss_and_reports_its_spending(sites: dict[str, Site], tmp_path: Path) -> None:
-    reply = handle(here(tmp_path), asked(private(), 1))
+    reply = handle(here(tmp_path), request_reply(private(), 1))
     assert reply.report.loss is None
-    other = handle(here(tmp_path / "2"), asked(private(), 1))
+    other = handle(here(tmp_path / "2"), request_reply(private(), 1))
     assert any(not np.array_equal(reply.weights[name], other.weights[name]) for name in reply.weights)
 
 
@@ -117,7 +117,7 @@ def test_a_policy_refuses_before_anything_is_charged(
     sites: dict[str, Site], tmp_path: Path, policy: dict[str, Any], more: dict[str, Any], says: str, kind: str
 ) -> None:
     with pytest.raises(SiteError, match=says):
-        handle(here(tmp_path, **policy), asked(private(**more), 1, kind=kind))
+        handle(here(tmp_path, **policy), request_reply(private(**more), 1, kind=kind))
     assert not list(tmp_path.rglob("privacy.sqlite"))
 
 
@@ -128,7 +128,7 @@ def test_a_site_spends_no_more_than_its_policy_over_runs(sites: dict[str, Site],
     with pytest.raises(BudgetSpent, match=r"of the site's 4\.5"):
         for run in ("a" * 32, "b" * 32):
             for number in range(1, 11):
-                handle(context, asked(config, number, run))
+                handle(context, request_reply(config, number, run))
                 done += 1
     assert 10 <= done < 20
     assert budget.open_ledger(context, sites["north"]).total(1e-3, "rdp") <= 4.5
@@ -136,41 +136,41 @@ def test_a_site_spends_no_more_than_its_policy_over_runs(sites: dict[str, Site],
 
 def test_strategies_and_inputs_that_privacy_refuses(sites: dict[str, Site], tmp_path: Path) -> None:
     with pytest.raises(SiteError, match="give --state"):
-        handle(SiteContext(tiny.policy(max_delta=0.1), site="north"), asked(private(), 1))
+        handle(SiteContext(tiny.policy(max_delta=0.1), site="north"), request_reply(private(), 1))
     for method in (Method(control=True), Method(pull=0.1)):
         with pytest.raises((ConfigError, SiteError), match=r"fedavg|control variates"):
-            handle(here(tmp_path), asked(private(), 1, method=method))
+            handle(here(tmp_path), request_reply(private(), 1, method=method))
     sites["north"] = replace(sites["north"], task=replace(tiny.TASK, units=True))
     with pytest.raises(ConfigError, match="the input 'rr' has no public range"):
-        handle(here(tmp_path), asked(private(), 1, kind="handshake"))
+        handle(here(tmp_path), request_reply(private(), 1, kind="handshake"))
     assert not list(tmp_path.rglob("*.head"))
 
 
 def test_other_data_and_damage_stop_the_handshake(sites: dict[str, Site], tmp_path: Path) -> None:
     context = here(tmp_path)
-    handle(context, asked(private(), 1))
+    handle(context, request_reply(private(), 1))
     sites["north"] = tiny.site("north", 7, parts=(0,) * 8 + (2,))
     with pytest.raises(DataError, match="belongs to other data"):
-        handle(context, asked(private(), 1, kind="handshake"))
+        handle(context, request_reply(private(), 1, kind="handshake"))
     get_ledger_path(tmp_path, "north").write_bytes(b"nonsense" * 1000)
     with pytest.raises(DataError, match="cannot be used"):
-        handle(context, asked(private(), 1, kind="handshake"))
+        handle(context, request_reply(private(), 1, kind="handshake"))
 
 
 def test_another_split_of_the_same_people_is_the_same_data(sites: dict[str, Site], tmp_path: Path) -> None:
-    handle(here(tmp_path), asked(private(), 1))
+    handle(here(tmp_path), request_reply(private(), 1))
     sites["north"] = tiny.site("north", 1, parts=(2, *(0,) * 8))
     for kind in ("handshake", "train", "scaling"):
         with pytest.raises(SiteError, match="other patients would train here than in earlier private runs"):
-            handle(here(tmp_path), asked(private(), 1, "b" * 32, kind))
+            handle(here(tmp_path), request_reply(private(), 1, "b" * 32, kind))
     allowed = here(tmp_path, several_splits=True)
-    assert handle(allowed, asked(private(), 1, "b" * 32)).report.to_dict()["privacy"]["epsilon"] > 0
+    assert handle(allowed, request_reply(private(), 1, "b" * 32)).report.to_dict()["privacy"]["epsilon"] > 0
     assert len(Ledger.read(get_ledger_path(tmp_path, "north")).rows()) == 2
 
 
 def test_seeded_noise_repeats_and_is_marked(sites: dict[str, Site], tmp_path: Path) -> None:
     config = private(privacy__noise="seeded")
-    one, other = (handle(here(tmp_path / name, seeded_noise=True), asked(config, 1)) for name in "ab")
+    one, other = (handle(here(tmp_path / name, seeded_noise=True), request_reply(config, 1)) for name in "ab")
     assert all(np.array_equal(one.weights[name], other.weights[name]) for name in one.weights)
     assert one.report.to_dict()["privacy"]["private"] is False
     assert config.not_private_notice.startswith("NOT PRIVATE")
@@ -178,7 +178,7 @@ def test_seeded_noise_repeats_and_is_marked(sites: dict[str, Site], tmp_path: Pa
 
 
 def test_a_run_without_privacy_needs_no_ledger(sites: dict[str, Site], tmp_path: Path) -> None:
-    reply = handle(here(tmp_path), asked(tiny.run_config(), 1))
+    reply = handle(here(tmp_path), request_reply(tiny.run_config(), 1))
     assert reply.report.privacy is None
     assert not list(tmp_path.iterdir())
 
@@ -191,11 +191,11 @@ def test_a_hospitals_ledger_is_bound_to_its_folder(hospitals: Path, tmp_path: Pa
         "privacy": {"sigma": 2.0, "delta": 1e-3, "accountant": "rdp", "examples": 4},
     })  # fmt: skip
     context = SiteContext(tiny.policy(max_delta=0.01), site="north", data=hospitals / "north", state=tmp_path)
-    found = handle(context, build_request("handshake", run))
+    result = handle(context, build_request("handshake", run))
     weights = copy_weights(models.build_model(load_site(context, run).task, run.model, run.seed))
     report = handle(context, build_request("train", run, 1, weights, run_id=RUN)).report.to_dict()["privacy"]
     assert report["steps"] == 20
-    assert report["units"] == found.report.to_dict()["counts"]["train"]["patients"]
+    assert report["units"] == result.report.to_dict()["counts"]["train"]["patients"]
     south = replace(context, data=hospitals / "south")
     with pytest.raises(DataError, match="belongs to other data"):
         handle(south, build_request("handshake", run))

@@ -64,13 +64,13 @@ def test_dropout_differs_between_units_and_is_seeded() -> None:
 
 
 def test_with_secret_noise_dropout_is_secret_too() -> None:
-    cohort, options, found = tiny.cohort(5, people=3, each=1), {"dropout": 0.5}, []
+    cohort, options, actual = tiny.cohort(5, people=3, each=1), {"dropout": 0.5}, []
     for private_ in (True, True, False, False):
         model = models.build_model(tiny.TASK, ModelConfig(name="mlp", options=options), seed=1)
         train_privately(model, cohort, tiny.run_config().training, replace(PLAIN, private=private_), 1)
-        found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
-    assert not torch.equal(found[0], found[1])
-    assert torch.equal(found[2], found[3])
+        actual.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert not torch.equal(actual[0], actual[1])
+    assert torch.equal(actual[2], actual[3])
 
 
 class Nobody:

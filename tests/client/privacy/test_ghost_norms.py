@@ -51,18 +51,18 @@ def units_and_rows(each: int, ragged: bool = True) -> tuple[list[npt.NDArray[np.
     return units, lambda rows: (cut(rows), features[rows], y[rows]), cohort
 
 
-def loss_of(model: nn.Module) -> Loss:
+def compute_loss(model: nn.Module) -> Loss:
     return REBUILT if "autoencoder" in type(model).__module__ else LOSS
 
 
 def compute_slowly(model: nn.Module, units: Any, rows: Any) -> Tensor:
-    found, loss = [], loss_of(model)
+    result, loss = [], compute_loss(model)
     trained = [p for p in model.parameters() if p.requires_grad]
     for unit in units:
         x, features, y = rows(torch.from_numpy(unit))
         parts = torch.autograd.grad(loss(model(x, features), x, features, y).mean(), trained)
-        found.append(torch.cat([part.flatten() for part in parts]))
-    return torch.stack(found).double()
+        result.append(torch.cat([part.flatten() for part in parts]))
+    return torch.stack(result).double()
 
 
 def check(model: nn.Module, each: int, method: GradientMethod | None = None) -> None:
@@ -72,9 +72,9 @@ def check(model: nn.Module, each: int, method: GradientMethod | None = None) -> 
     norm = expected.norm(dim=1)
     limit = float(norm.median())
     truth = (expected * (limit / norm).clamp(max=1)[:, None]).sum(0).numpy()
-    found = UnitGradients(model, loss_of(model), method).clipped_sum(units, rows, limit)
-    assert np.linalg.norm(found - truth) < 1e-5 * np.linalg.norm(truth)
-    whole = UnitGradients(model, loss_of(model), method).clipped_sum(units, rows, float("inf"))
+    result = UnitGradients(model, compute_loss(model), method).clipped_sum(units, rows, limit)
+    assert np.linalg.norm(result - truth) < 1e-5 * np.linalg.norm(truth)
+    whole = UnitGradients(model, compute_loss(model), method).clipped_sum(units, rows, float("inf"))
     assert np.linalg.norm(whole - expected.sum(0).numpy()) < 1e-5 * np.linalg.norm(whole)
     assert np.linalg.norm(whole - truth) > 1e-3 * np.linalg.norm(truth)
 
@@ -83,7 +83,7 @@ def check(model: nn.Module, each: int, method: GradientMethod | None = None) -> 
 @pytest.mark.parametrize("name", models.list_models())
 def test_clipped_sums_of_every_model_agree_with_a_slow_loop(name: str, each: int) -> None:
     model = network(name)
-    assert (UnitGradients(model, loss_of(model)).method == "ghost") == (name != "lstm")
+    assert (UnitGradients(model, compute_loss(model)).method == "ghost") == (name != "lstm")
     check(model, each)
 
 
@@ -153,8 +153,8 @@ class Twice(nn.Module):
         x = torch.relu(self.norm(self.conv(x)))
         x = torch.tanh(self.norm(self.conv(x)))
         y = self.steps(torch.stack([self.out(x.flatten(1)), self.out(x.flip(2).flatten(1))], dim=1)).tanh()
-        found: Tensor = self.steps(y).sum(1)
-        return found
+        result: Tensor = self.steps(y).sum(1)
+        return result
 
 
 @pytest.mark.parametrize("each", [1, 4])
@@ -181,9 +181,9 @@ def test_units_that_are_not_finite_add_nothing() -> None:
     units, rows, cohort = units_and_rows(2)
     cohort.x[units[1][0]] = np.nan  # type: ignore[index]
     cohort.features[units[4]] = np.inf
-    found = UnitGradients(network("cnn"), LOSS).clipped_sum(units, rows, 0.1)
+    result = UnitGradients(network("cnn"), LOSS).clipped_sum(units, rows, 0.1)
     rest = UnitGradients(network("cnn"), LOSS).clipped_sum([units[i] for i in (0, 2, 3, 5)], rows, 0.1)
-    np.testing.assert_allclose(found, rest, atol=1e-7)
+    np.testing.assert_allclose(result, rest, atol=1e-7)
     assert np.linalg.norm(rest) > 0.05
     assert not UnitGradients(network("cnn"), LOSS).clipped_sum([units[1]], rows, 1.0).any()
 
@@ -196,9 +196,9 @@ class Alternating(nn.Module):
         self.conv = nn.Conv1d(1, 3, 5, bias=False)
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
-        found = self.conv(x)
-        sign = 1.0 - 2.0 * (torch.arange(found.shape[2]) % 2)
-        total: Tensor = (found * sign).sum(2)
+        result = self.conv(x)
+        sign = 1.0 - 2.0 * (torch.arange(result.shape[2]) % 2)
+        total: Tensor = (result * sign).sum(2)
         return total
 
 
@@ -215,8 +215,8 @@ def test_cancelling_slopes_do_not_exceed_the_clipping_norm(ghosts: bool, monkeyp
     for unit in range(200):
         one = UnitGradients(model, LOSS, "ghost")
         limit = 1e-3
-        found = one.clipped_sum([np.asarray([unit])], lambda rows: (x[rows], features[rows], y[rows]), limit)
-        assert np.linalg.norm(found) <= limit * 1.001
+        result = one.clipped_sum([np.asarray([unit])], lambda rows: (x[rows], features[rows], y[rows]), limit)
+        assert np.linalg.norm(result) <= limit * 1.001
     assert compute_slowly(model, [np.asarray([0])], lambda rows: (x[rows], features[rows], y[rows])).norm() > 2e-3
 
 
@@ -228,10 +228,10 @@ def test_squared_norms_are_those_of_the_gradients() -> None:
     assert layers is not None
     group = UnitGroup(np.ones(len(units), np.int64), torch.device("cpu"))
     x, features, y = rows(torch.from_numpy(np.concatenate(units)))
-    seen: list[LayerCall] = []
+    observed: list[LayerCall] = []
     run: Callable[[], Tensor] = lambda: LOSS(model(x, features), x, features, y).sum()  # noqa: E731
-    GradientPass(layers, trained, group)._run_backward(run, seen.append)
-    heavy = [one for one in seen if isinstance(one.module, nn.Linear | nn.Conv2d)]
+    GradientPass(layers, trained, group)._run_backward(run, observed.append)
+    heavy = [one for one in observed if isinstance(one.module, nn.Linear | nn.Conv2d)]
     assert len(heavy) == 9
     for one in heavy:
         large = one.weight_gradients()

@@ -56,7 +56,7 @@ def here(state: Path, site: str = "north", **policy: Any) -> SiteContext:
     return SiteContext(tiny.policy(**{**rules, **policy}), site=site, state=state)
 
 
-def asked(wanted: RunConfig, number: int = 1, run: str = "a" * 32) -> Any:
+def request_reply(wanted: RunConfig, number: int = 1, run: str = "a" * 32) -> Any:
     weights = copy_weights(models.build_model(tiny.TASK, wanted.model, wanted.seed))
     return build_request("train", wanted, number, weights, (1, 1, 1), run_id=run)
 
@@ -81,11 +81,11 @@ def flat(weights: Weights) -> np.ndarray:
 @pytest.mark.parametrize(("size", "weight"), [(0.1, 2.0), (7.0, 2.0), (0.1, 60.0), (7.0, 60.0)])
 def test_a_contribution_is_the_clipped_update_with_its_capped_weight(size: float, weight: float) -> None:
     came, after = changed(1, size)
-    found = build_contribution(came, after, share(weight))
+    result = build_contribution(came, after, share(weight))
     expected = (flat(after) - flat(came)) * min(1.0, 0.5 / size) * min(weight, 5.0)
-    np.testing.assert_allclose(flat(found), expected, rtol=2e-3, atol=1e-6)
-    assert np.linalg.norm(flat(found)) <= 5.0 * 0.5
-    assert [value.shape for value in found.values()] == [(3, 4), (5,)]
+    np.testing.assert_allclose(flat(result), expected, rtol=2e-3, atol=1e-6)
+    assert np.linalg.norm(flat(result)) <= 5.0 * 0.5
+    assert [value.shape for value in result.values()] == [(3, 4), (5,)]
     assert not flat(build_contribution(came, after, share(weight, drawn=False))).any()
 
 
@@ -115,10 +115,10 @@ def test_one_hospital_changes_the_sum_by_at_most_cap_times_clip() -> None:
 
 def test_the_noise_of_a_site_is_as_large_as_charged() -> None:
     came = {"a": np.zeros(4000, np.float32)}
-    found = build_contribution(
+    result = build_contribution(
         came, came, share(1.0, cap=3.0, clip=0.25, sigma=2.0, noisy=True, source=noise.SecureSource())
     )
-    assert flat(found).std() == pytest.approx(2.0 * 3.0 * 0.25, rel=0.06)
+    assert flat(result).std() == pytest.approx(2.0 * 3.0 * 0.25, rel=0.06)
 
 
 def test_integers_and_nan_cannot_be_noised() -> None:
@@ -144,7 +144,7 @@ def run_rounds(wanted: RunConfig, root: Path, answer: list[Script] | None = None
     return json.loads((root / "run" / "federated.json").read_text())
 
 
-def kept(root: Path) -> np.ndarray:
+def remaining(root: Path) -> np.ndarray:
     from safetensors.numpy import load_file
 
     return flat(dict(sorted(load_file(root / "run" / "model.safetensors").items())))
@@ -175,7 +175,7 @@ def test_a_round_agrees_with_a_slow_sum_over_hospitals(
     assert clipped >= 3
     start = flat(dict(sorted(copy_weights(models.build_model(tiny.TASK, wanted.model, wanted.seed)).items())))
     expected = flat(dict(sorted(current.items())))
-    assert np.linalg.norm(kept(tmp_path) - expected) < 3e-3 * np.linalg.norm(expected - start)
+    assert np.linalg.norm(remaining(tmp_path) - expected) < 3e-3 * np.linalg.norm(expected - start)
 
 
 @pytest.mark.parametrize("at", ["site", "server"])
@@ -186,7 +186,7 @@ def test_the_model_changes_by_the_charged_noise(tmp_path: Path, at: str) -> None
     start = flat(dict(sorted(copy_weights(models.build_model(tiny.TASK, wanted.model, wanted.seed)).items())))
     sigma = solve_noise(6.0, 1e-3, 1.0, 1, "rdp")
     expected = sigma * 5.0 * 1e-3 / 9.0 * (np.sqrt(3) if at == "site" else 1)
-    moved = kept(tmp_path) - start
+    moved = remaining(tmp_path) - start
     assert moved.std() == pytest.approx(expected, rel=5 / np.sqrt(len(moved)))
 
 
@@ -215,8 +215,10 @@ def test_rounds_and_runs_add_up_at_each_hospital(tmp_path: Path, more: dict[str,
             }  # no loss, no time: they reveal something of a hospital
     with pytest.raises(BudgetSpent, match="round 4"):
         run = Ledger.read(get_ledger_path(tmp_path / "state", "north")).rows()[0].run
-        handle(here(tmp_path / "state"), asked(wanted, 4, run))
-    assert handle(here(tmp_path / "state"), asked(wanted, 1, "b" * 32)).report.to_dict()["privacy"]["epsilon"] > 6
+        handle(here(tmp_path / "state"), request_reply(wanted, 4, run))
+    assert (
+        handle(here(tmp_path / "state"), request_reply(wanted, 1, "b" * 32)).report.to_dict()["privacy"]["epsilon"] > 6
+    )
 
 
 @pytest.mark.slow
@@ -225,7 +227,7 @@ def test_hospitals_are_sampled_independently_and_always_charged(tmp_path: Path) 
                     privacy__sigma=50.0, federation__rounds=40)  # fmt: skip
     drawn = []
     for number in range(1, 41):
-        reply = handle(here(tmp_path), asked(wanted, number))
+        reply = handle(here(tmp_path), request_reply(wanted, number))
         drawn.append(bool(flat(reply.weights).any()))
     assert 5 <= sum(drawn) <= 35  # 20 on average; anything else has a probability below 1e-6
     assert len(Ledger.read(get_ledger_path(tmp_path, "north")).rows()) == 40
@@ -239,18 +241,18 @@ def test_the_charge_is_written_before_the_update_leaves(tmp_path: Path, monkeypa
 
     monkeypatch.setattr("client.requests.train.train_model", crash)
     with pytest.raises(KeyboardInterrupt):
-        handle(here(tmp_path), asked(config()))
+        handle(here(tmp_path), request_reply(config()))
     assert len(Ledger.read(get_ledger_path(tmp_path, "north")).rows()) == 1
 
 
 def test_seeded_noise_repeats(tmp_path: Path) -> None:
-    found = []
+    result = []
     for name in "ab":
         run_rounds(config(privacy__noise="seeded", privacy__noise_at="server", federation__rounds=1), tmp_path / name)
-        found.append(kept(tmp_path / name))
-    np.testing.assert_array_equal(*found)
+        result.append(remaining(tmp_path / name))
+    np.testing.assert_array_equal(*result)
     run_rounds(config(privacy__noise_at="server", federation__rounds=1), tmp_path / "c")
-    assert not np.array_equal(found[0], kept(tmp_path / "c"))
+    assert not np.array_equal(result[0], remaining(tmp_path / "c"))
 
 
 @pytest.mark.parametrize(
@@ -264,7 +266,7 @@ def test_seeded_noise_repeats(tmp_path: Path) -> None:
 def test_settings_that_a_policy_refuses(
     tmp_path: Path, policy: dict[str, Any], more: dict[str, Any], says: str
 ) -> None:
-    for request in (HandshakeRequest(config(**more)), asked(config(**more))):
+    for request in (HandshakeRequest(config(**more)), request_reply(config(**more))):
         with pytest.raises(SiteError, match=says):
             handle(here(tmp_path, **policy), request)
     assert not list(tmp_path.iterdir())
@@ -305,4 +307,4 @@ def test_a_large_delta_and_a_silent_site_are_refused(tmp_path: Path) -> None:
     assert list(done["lost"].values()) == ["round 1: it does not state what noise it was charged for"]
     with pytest.raises(ConfigError, match="use federation"):
         hospital_level.start_hospital_round(here(tmp_path / "3"), load_site(here(tmp_path), config()),
-                       replace(asked(config()), proximal=0.1), 1.0)  # fmt: skip
+                       replace(request_reply(config()), proximal=0.1), 1.0)  # fmt: skip

@@ -145,9 +145,9 @@ def test_a_full_disk_refuses_the_charge(book: Ledger, monkeypatch: pytest.Monkey
     real = ledger.connect_sqlite
 
     def full(path: Path) -> sqlite3.Connection:
-        found = real(path)
-        found.execute(f"PRAGMA max_page_count = {found.execute('PRAGMA page_count').fetchone()[0]}")
-        return found
+        result = real(path)
+        result.execute(f"PRAGMA max_page_count = {result.execute('PRAGMA page_count').fetchone()[0]}")
+        return result
 
     monkeypatch.setattr(ledger, "connect_sqlite", full)
     with pytest.raises(DataError, match="full"):

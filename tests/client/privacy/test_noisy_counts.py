@@ -32,9 +32,9 @@ PEOPLE = 300
 
 @pytest.fixture
 def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
-    found = {"north": tiny.site("north", 1, tiny.cohort(1, PEOPLE + 9, 3), parts=(0,) * PEOPLE + (1,) * 4 + (2,) * 5)}
-    monkeypatch.setattr("client.site.read_site", lambda context, config: found[str(context.site)])
-    return found
+    result = {"north": tiny.site("north", 1, tiny.cohort(1, PEOPLE + 9, 3), parts=(0,) * PEOPLE + (1,) * 4 + (2,) * 5)}
+    monkeypatch.setattr("client.site.read_site", lambda context, config: result[str(context.site)])
+    return result
 
 
 def private(**more: Any) -> RunConfig:
@@ -47,27 +47,27 @@ def here(state: Path, **policy: Any) -> SiteContext:
     return SiteContext(SitePolicy(**{"max_delta": 0.01, "min_cell_patients": 1, **policy}), site="north", state=state)
 
 
-def asked(config: RunConfig, kind: Any = "handshake", run: str = "a" * 32) -> Any:
+def request_reply(config: RunConfig, kind: Any = "handshake", run: str = "a" * 32) -> Any:
     weights = copy_weights(models.build_model(tiny.TASK, config.model, 1))
     return build_request(kind, config, 1, weights, (1, 1, 1), run_id=run)
 
 
 def test_noisy_counts_are_charged_once_and_stay_the_same(sites: dict[str, Site], tmp_path: Path) -> None:
     context, sigma = here(tmp_path), solve_noise(0.2, 1e-3, 1.0, 1, "rdp")
-    first = handle(context, asked(private())).report.to_dict()
+    first = handle(context, request_reply(private())).report.to_dict()
     assert first["noisy"] is True
     assert first["excluded"] == {}
     held = first["counts"]["train"]
     assert held["examples"] == held["patients"] == sum(held["classes"]) >= 1
     assert first["counts"]["test"] == sites["north"].test.summary()
     for _ in range(3):
-        assert handle(context, asked(private())).report.to_dict()["counts"]["train"] == held
+        assert handle(context, request_reply(private())).report.to_dict()["counts"]["train"] == held
     rows = Ledger.read(get_ledger_path(tmp_path, "north")).rows()
     assert [(row.run, row.round, row.spent) for row in rows] == [("counts", 0, GaussianSteps(1.0, sigma, 1))]
     assert (
         rows[0].epsilon == compute_epsilon([GaussianSteps(1.0, sigma, 1)], 1e-3, "rdp") == pytest.approx(0.2, rel=2e-3)
     )
-    reply = handle(context, asked(private(), "train"))
+    reply = handle(context, request_reply(private(), "train"))
     assert reply.report.examples == reply.report.privacy.units == held["examples"]
     assert (
         Ledger.read(get_ledger_path(tmp_path, "north")).rows()[-1].units == PEOPLE
@@ -81,12 +81,12 @@ def test_the_noise_is_as_large_as_charged(sites: dict[str, Site], tmp_path: Path
     sigma, off = solve_noise(0.2, 1e-3, 1.0, 1, "rdp"), []
     for i in range(40):
         context = here(tmp_path / str(i))
-        handle(context, asked(private()))
-        kept = budget.open_ledger(context, sites["north"]).read_text(
+        handle(context, request_reply(private()))
+        remaining = budget.open_ledger(context, sites["north"]).read_text(
             f"counts/patient/{digest_people(sites['north'].train)}"
         )
-        assert kept is not None
-        off.append(np.asarray(json.loads(kept)) - noisy_counts.sum_unit_counts(sites["north"].train, "patient"))
+        assert remaining is not None
+        off.append(np.asarray(json.loads(remaining)) - noisy_counts.sum_unit_counts(sites["north"].train, "patient"))
     assert np.std(off) == pytest.approx(sigma * np.sqrt(2), rel=0.25)
     assert abs(np.mean(off)) < sigma * 0.5
 
@@ -110,31 +110,31 @@ def test_one_unit_changes_the_counts_by_at_most_sqrt_2(level: str, kind: Any) ->
 
 
 def test_counts_are_exact_if_public_and_in_simulations(sites: dict[str, Site], tmp_path: Path) -> None:
-    reply = handle(here(tmp_path, counts="public"), asked(private()))
+    reply = handle(here(tmp_path, counts="public"), request_reply(private()))
     assert reply.report.to_dict()["counts"]["train"] == sites["north"].train.summary()
     assert "noisy" not in reply.report.to_dict()
     assert Ledger.read(get_ledger_path(tmp_path, "north")).rows() == []
     assert SIMULATION_POLICY.counts == "public"
-    without = handle(here(tmp_path), asked(tiny.run_config()))
+    without = handle(here(tmp_path), request_reply(tiny.run_config()))
     assert without.report.to_dict()["counts"]["train"]["patients"] == PEOPLE
 
 
 def test_counts_that_would_overspend_are_refused(sites: dict[str, Site], tmp_path: Path) -> None:
     with pytest.raises(BudgetSpent, match=r"of the site's 0\.1"):
-        handle(here(tmp_path, max_epsilon=0.1), asked(private(privacy__epsilon=0.05)))
+        handle(here(tmp_path, max_epsilon=0.1), request_reply(private(privacy__epsilon=0.05)))
     assert Ledger.read(get_ledger_path(tmp_path, "north")).rows() == []
 
 
 def test_noisy_counts_are_never_below_the_policys_minimum(sites: dict[str, Site], tmp_path: Path) -> None:
     sites["north"] = tiny.site("north", 1)
     for i in range(6):
-        held = handle(here(tmp_path / str(i), min_training_patients=3), asked(private())).report.to_dict()["counts"][
-            "train"
-        ]
+        held = handle(here(tmp_path / str(i), min_training_patients=3), request_reply(private())).report.to_dict()[
+            "counts"
+        ]["train"]
         assert held["patients"] >= 3
 
 
 def test_refusals_do_not_reveal_the_number_of_patients(sites: dict[str, Site], tmp_path: Path) -> None:
     with pytest.raises(SiteError, match="below 1 / the patients here") as caught:
-        handle(here(tmp_path, max_delta=0.5), asked(private(privacy__delta=0.3)))
+        handle(here(tmp_path, max_delta=0.5), request_reply(private(privacy__delta=0.3)))
     assert str(PEOPLE) not in str(caught.value)

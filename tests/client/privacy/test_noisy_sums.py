@@ -60,19 +60,19 @@ def slow(cohort: Cohort, level: str, limit: float) -> list[np.ndarray]:
     groups = [[i] for i in range(len(persons))] if level == "record" else [
         np.flatnonzero(persons == name) for name in sorted(set(persons))
     ]  # fmt: skip
-    found = []
+    result = []
     for rows in groups:
-        seen, first, second = [], [], []
+        observed, first, second = [], [], []
         for column, (low, high) in zip((0, 2), ends, strict=True):
             values = [float(v) for v in cohort.features[rows, column] if not math.isnan(v)]
             u = [(min(max(v, low), high) - low) / (high - low) * 2 - 1 for v in values]
-            seen.append(0.25 if u else 0.0)
+            observed.append(0.25 if u else 0.0)
             first.append(sum(u) / len(u) if u else 0.0)
             second.append(sum(v * v for v in u) / len(u) if u else 0.0)
-        whole = np.array([*(seen if cohort.task.missing else [0.25 * math.sqrt(2)]), *first, *second])
+        whole = np.array([*(observed if cohort.task.missing else [0.25 * math.sqrt(2)]), *first, *second])
         norm = float(np.sqrt((whole**2).sum()))
-        found.append(whole * min(1.0, limit / norm) if norm else whole)
-    return found
+        result.append(whole * min(1.0, limit / norm) if norm else whole)
+    return result
 
 
 @pytest.mark.parametrize("level", ["patient", "record"])
@@ -85,8 +85,8 @@ def test_sums_agree_with_a_slow_loop_and_one_unit_changes_them_by_the_clip(
     low, high = np.array([60.0, 0, -3]), np.array([200.0, 1, 5])
     for limit in (0.5, 100.0):
         expected = slow(cohort, level, limit)
-        found = noisy_sums.sum_clipped_units(cohort, level, low, high, limit)
-        np.testing.assert_allclose(found, np.sum(expected, axis=0), rtol=1e-6, atol=1e-9)
+        result = noisy_sums.sum_clipped_units(cohort, level, low, high, limit)
+        np.testing.assert_allclose(result, np.sum(expected, axis=0), rtol=1e-6, atol=1e-9)
     units = group_rows_by_unit(cohort, level)
     assert any(np.linalg.norm(one) > 0.49 for one in slow(cohort, level, 0.5))
     whole = noisy_sums.sum_clipped_units(cohort, level, low, high, 0.5)
@@ -105,19 +105,19 @@ def test_hours_of_windows_count_once_as_in_dense_signals() -> None:
     names, owner = ("a", "b", "c"), np.repeat([0, 1, 2], (4, 1, 6))
     whole = Cohort(HOURS, windows, age, rng.integers(0, 2, 11), owner, names, names, np.full(11, -1, np.int8))
     low, high = np.array([18.0, 40, 0]), np.array([95.0, 140, 1])
-    found = noisy_sums.sum_clipped_units(whole, "patient", low, high, 1e9)
+    result = noisy_sums.sum_clipped_units(whole, "patient", low, high, 1e9)
     first = 0.0
     for person in range(3):
         hr = np.clip(rows[owner == person, 0], 40, 140)
         if not np.isnan(hr).all():
             first += float(np.nanmean((hr - 90) / 50))
-    assert found[3] == pytest.approx(first, rel=1e-6)
+    assert result[3] == pytest.approx(first, rel=1e-6)
     dense = replace(whole, x=windows.dense())
     held = noisy_sums.sum_clipped_units(dense, "record", low, high, 1e9)
     u = (np.clip(windows.dense()[:, 0], 40, 140) - 90) / 50
-    seen = ~np.isnan(u).all(1)
-    assert held[1] == pytest.approx(0.25 * seen.sum())
-    assert held[3] == pytest.approx(np.nanmean(u[seen], 1).sum(), rel=1e-6)
+    observed = ~np.isnan(u).all(1)
+    assert held[1] == pytest.approx(0.25 * observed.sum())
+    assert held[3] == pytest.approx(np.nanmean(u[observed], 1).sum(), rel=1e-6)
 
 
 # --- a site ---------------------------------------------------------------------------------------------------------
@@ -125,13 +125,13 @@ def test_hours_of_windows_count_once_as_in_dense_signals() -> None:
 
 @pytest.fixture
 def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
-    found = {}
+    result = {}
     for name, seed in (("north", 1), ("south", 2)):
         whole = vitals(seed, 30)
         split = np.where(whole.patient < 20, 0, 2).astype(np.int8)
-        found[name] = Site.from_cohort(name, whole.with_split(split), synthetic=True)
-    monkeypatch.setattr("client.site.read_site", lambda context, config: found[str(context.site)])
-    return found
+        result[name] = Site.from_cohort(name, whole.with_split(split), synthetic=True)
+    monkeypatch.setattr("client.site.read_site", lambda context, config: result[str(context.site)])
+    return result
 
 
 def private(**more: Any) -> RunConfig:
@@ -145,7 +145,7 @@ def here(state: Path, **policy: Any) -> SiteContext:
     return SiteContext(tiny.policy(**{"max_delta": 0.01, "counts": "public", **policy}), site="north", state=state)
 
 
-def asked(config: RunConfig, number: int = 0, run: str = RUN) -> Any:
+def request_reply(config: RunConfig, number: int = 0, run: str = RUN) -> Any:
     if not number:
         return build_request("scaling", config, run_id=run)
     return build_request(
@@ -157,13 +157,13 @@ def asked(config: RunConfig, number: int = 0, run: str = RUN) -> Any:
 @pytest.mark.parametrize("given", [{}, {"privacy__epsilon": None, "privacy__sigma": 2.0}])
 def test_sums_and_steps_share_one_epsilon(sites: dict[str, Site], tmp_path: Path, given: dict[str, Any]) -> None:
     config = private(**given)
-    reply = handle(here(tmp_path), asked(config))
+    reply = handle(here(tmp_path), request_reply(config))
     spent_report = reply.report.to_dict()["privacy"]
     assert (spent_report["q"], spent_report["steps"]) == (1.0, 1)
     row = Ledger.read(get_ledger_path(tmp_path, "north")).rows()[0]
     assert (row.round, row.spent, row.units) == (0, GaussianSteps(1.0, spent_report["sigma"], 1), 19)
     for number in range(1, 6):
-        done = handle(here(tmp_path), asked(config, number)).report.to_dict()["privacy"]
+        done = handle(here(tmp_path), request_reply(config, number)).report.to_dict()["privacy"]
     spent = [GaussianSteps(1.0, spent_report["sigma"], 1), GaussianSteps(0.5, done["sigma"], 10)]
     assert done["epsilon_run"] == done["epsilon"] == compute_epsilon(spent, 1e-3, "rdp")
     assert done["statistics"] == spent_report["sigma"]
@@ -175,30 +175,30 @@ def test_sums_and_steps_share_one_epsilon(sites: dict[str, Site], tmp_path: Path
     assert 3.99 < done["epsilon"] <= 4.0
     assert done["sigma"] > solve_noise(4.0, 1e-3, 0.5, 10, "rdp")
     with pytest.raises(BudgetSpent, match="of the run's 4"):
-        handle(here(tmp_path), asked(config))
+        handle(here(tmp_path), request_reply(config))
 
 
 def test_the_noise_is_as_large_as_charged(sites: dict[str, Site], tmp_path: Path) -> None:
     low, high = np.array([60.0, 0, -3]), np.array([200.0, 1, 5])
-    config, found = private(), []
+    config, result = private(), []
     for i in range(60):
-        reply = handle(here(tmp_path / str(i)), asked(config))
+        reply = handle(here(tmp_path / str(i)), request_reply(config))
         noisy, sigma = (
             NoisyMoments.from_arrays(dict(reply.sums), reply.report.to_dict()["deviation"]),
             reply.report.to_dict()["privacy"]["sigma"],
         )
-        found.append(np.concatenate([noisy.measured * 0.25, noisy.first, noisy.second]))
+        result.append(np.concatenate([noisy.measured * 0.25, noisy.first, noisy.second]))
     exact = noisy_sums.sum_clipped_units(sites["north"].train, "patient", low, high, 0.6 * math.sqrt(2))
     deviation = sigma * 0.6 * math.sqrt(2)
     assert reply.report.to_dict()["deviation"] == pytest.approx(deviation)
-    off = (np.asarray(found) - exact) / deviation
+    off = (np.asarray(result) - exact) / deviation
     assert off.std() == pytest.approx(1.0, abs=0.15)
     assert abs(off.mean()) < 0.2
-    assert len({tuple(one) for one in found}) == 60
+    assert len({tuple(one) for one in result}) == 60
 
 
 def test_with_a_share_of_zero_nothing_is_summed(sites: dict[str, Site], tmp_path: Path) -> None:
-    reply = handle(here(tmp_path), asked(private(privacy__statistics_share=0.0)))
+    reply = handle(here(tmp_path), request_reply(private(privacy__statistics_share=0.0)))
     assert not reply.sums["first"].any()
     assert reply.report.to_dict()["deviation"] == 0
     assert Ledger.read(get_ledger_path(tmp_path, "north")).rows() == []
@@ -207,15 +207,15 @@ def test_with_a_share_of_zero_nothing_is_summed(sites: dict[str, Site], tmp_path
 def test_sums_that_would_overspend_are_refused(sites: dict[str, Site], tmp_path: Path) -> None:
     context = here(tmp_path, max_epsilon=4.0)
     for number in range(6):
-        handle(context, asked(private(), number))
+        handle(context, request_reply(private(), number))
     with pytest.raises(BudgetSpent, match="of the site's 4"):
-        handle(context, asked(private(), run="b" * 32))
+        handle(context, request_reply(private(), run="b" * 32))
     assert len(Ledger.read(get_ledger_path(tmp_path, "north")).rows()) == 6
 
 
 def test_an_input_without_a_public_range_is_refused(sites: dict[str, Site], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"input 'lab' has no public range.*privacy\.bounds"):
-        handle(here(tmp_path), asked(private(privacy__bounds={"bp": [60, 200], "m*": [0, 1]})))
+        handle(here(tmp_path), request_reply(private(privacy__bounds={"bp": [60, 200], "m*": [0, 1]})))
     assert Ledger.read(get_ledger_path(tmp_path, "north")).rows() == []
     with pytest.raises(ConfigError, match="range of bp must be"):
         private(privacy__bounds={"bp": [5, 5]})

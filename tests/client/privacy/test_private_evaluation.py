@@ -42,9 +42,9 @@ PARTS = (0,) * 6 + (1,) * 40 + (2,) * 60
 
 @pytest.fixture
 def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
-    found = {"north": tiny.site("north", 1, tiny.cohort(1, len(PARTS), 3), parts=PARTS)}
-    monkeypatch.setattr("client.site.read_site", lambda context, config: found[str(context.site)])
-    return found
+    result = {"north": tiny.site("north", 1, tiny.cohort(1, len(PARTS), 3), parts=PARTS)}
+    monkeypatch.setattr("client.site.read_site", lambda context, config: result[str(context.site)])
+    return result
 
 
 def private(**more: Any) -> RunConfig:
@@ -62,7 +62,9 @@ def weights(config: RunConfig, shift: float = 0.0) -> dict[str, np.ndarray]:
     return {name: value + np.float32(shift) for name, value in held.items()}
 
 
-def asked(config: RunConfig, kind: Any = "test", number: int = 1, run: str = "a" * 32, shift: float = 0.0) -> Any:
+def build_test_request(
+    config: RunConfig, kind: Any = "test", number: int = 1, run: str = "a" * 32, shift: float = 0.0
+) -> Any:
     return build_request(kind, config, number, weights(config, shift), (1, 1, 1), run_id=run)
 
 
@@ -144,7 +146,7 @@ def test_a_persons_outputs_do_not_depend_on_who_else_is_there() -> None:
             return logits
 
     def predict(people: int) -> np.ndarray:
-        rows = [np.arange(3 * place, 3 * place + 3) for place in range(people)]
+        rows = [np.arange(3 * position, 3 * position + 3) for position in range(people)]
         return predict_by_person(Features(), whole.take(whole.patient < people), rows, private())
 
     everybody = predict(40)
@@ -191,8 +193,8 @@ def test_the_noise_is_as_large_as_charged(sites: dict[str, Site], tmp_path: Path
     site = sites["north"]
     exact = compute_shares(model, site.test, config).sum_tables(select_groups(site.test, config))
     off: list[float] = []
-    for place in range(6):
-        reply = handle(here(tmp_path / str(place)), asked(config))
+    for position in range(6):
+        reply = handle(here(tmp_path / str(position)), build_test_request(config))
         off += list(join_sums({name: reply.noisy[name] - exact[name] for name in exact}, layout))
     sigma = solve_noise(1.0, DELTA, 1.0, 1, "rdp")
     assert len(off) == 6 * (9 + 3 * 2 * 16)
@@ -205,10 +207,10 @@ def test_each_splits_people_are_charged_to_their_own_ledger(sites: dict[str, Sit
     config, context = private(), here(tmp_path, counts="public")
     per_round, once = (solve_noise(4.0, DELTA, 1.0, count, "rdp") for count in (3, 1))
     for number in (1, 2, 3):
-        spent = handle(context, asked(config, "validate", number, shift=number / 10)).report.privacy
+        spent = handle(context, build_test_request(config, "validate", number, shift=number / 10)).report.privacy
         assert spent.epsilon_run == compute_epsilon([GaussianSteps(1.0, per_round, number)], DELTA, "rdp") <= 4.0
     assert spent.epsilon_run > 3.9
-    handle(context, asked(config, number=3))
+    handle(context, build_test_request(config, number=3))
     assert [row.spent for row in rows(tmp_path, "validation")] == [GaussianSteps(1.0, per_round, 1)] * 3
     assert [row.spent for row in rows(tmp_path)] == [GaussianSteps(1.0, once, 1)]
     assert [(row.units, row.level, row.round) for row in rows(tmp_path)] == [(60, "patient", 3)]
@@ -222,15 +224,15 @@ def test_a_private_run_may_train_privately_too_and_each_is_charged_for_itself(
     config = private(privacy__epsilon=6.0, privacy__sampling=0.5, training__loss="cross_entropy",
                      federation__choose="best")  # fmt: skip
     context = here(tmp_path, counts="public")
-    handle(context, asked(config, "train"))
-    handle(context, asked(config, "validate"))
+    handle(context, build_test_request(config, "train"))
+    handle(context, build_test_request(config, "validate"))
     assert [row.q for row in rows(tmp_path, "train")] == [0.5]
     assert [row.q for row in rows(tmp_path, "validation")] == [1.0]
 
 
 def test_the_same_question_has_the_same_answer_at_no_cost(sites: dict[str, Site], tmp_path: Path) -> None:
     config, context = private(), here(tmp_path, counts="public")
-    first, again = (handle(context, asked(config)) for _ in range(2))
+    first, again = (handle(context, build_test_request(config)) for _ in range(2))
     for name, values in first.noisy.items():
         np.testing.assert_array_equal(values, again.noisy[name])
     assert first.report == again.report
@@ -242,10 +244,10 @@ def test_the_same_question_has_the_same_answer_at_no_cost(sites: dict[str, Site]
 
 def test_a_spent_run_budget_ends_the_answers(sites: dict[str, Site], tmp_path: Path) -> None:
     config, context = private(), here(tmp_path, counts="public")
-    handle(context, asked(config))
+    handle(context, build_test_request(config))
     for question in ({"shift": 0.5}, {"number": 2}):
         with pytest.raises(BudgetSpent, match=r"privacy budget spent: .* of the run's 4 "):
-            handle(context, asked(config, **question))
+            handle(context, build_test_request(config, **question))
     assert len(rows(tmp_path)) == 1
 
 
@@ -254,28 +256,28 @@ def test_a_spent_site_budget_ends_the_answers_to_all_runs(sites: dict[str, Site]
     answered = 0
     with pytest.raises(BudgetSpent, match=r"of the site's 6.5 "):
         for number in range(9):
-            handle(context, asked(config, run=f"{number:032x}"))
+            handle(context, build_test_request(config, run=f"{number:032x}"))
             answered += 1
     assert answered == len(rows(tmp_path)) == 2
     assert rows(tmp_path)[-1].epsilon <= 6.5
-    handle(context, asked(config, "validate"))  # other people
+    handle(context, build_test_request(config, "validate"))  # other people
 
 
 def test_simultaneous_requests_do_not_slip_past_the_budget(sites: dict[str, Site], tmp_path: Path) -> None:
     config, context = private(), here(tmp_path, counts="public")
-    handle(context, asked(config, "validate", 1))  # what is built once is there
+    handle(context, build_test_request(config, "validate", 1))  # what is built once is there
     done: list[str] = []
     together = threading.Barrier(8)
 
-    def ask(number: int) -> None:
+    def requested(number: int) -> None:
         together.wait()
         try:
-            handle(context, asked(config, "validate", 2, shift=number / 100))
+            handle(context, build_test_request(config, "validate", 2, shift=number / 100))
             done.append("answered")
         except BudgetSpent:
             done.append("refused")
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    threads = [threading.Thread(target=requested, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -289,8 +291,8 @@ def test_a_hospital_may_demand_private_evaluation(sites: dict[str, Site], tmp_pa
     context = here(tmp_path, evaluation="private", counts="public")
     for kind in ("handshake", "validate", "test"):
         with pytest.raises(SiteError, match=r"nothing is evaluated here without .*privacy\.evaluation_epsilon"):
-            handle(context, asked(tiny.run_config(), kind))
-        handle(context, asked(private(), kind))
+            handle(context, build_test_request(tiny.run_config(), kind))
+        handle(context, build_test_request(private(), kind))
 
 
 @pytest.mark.parametrize(
@@ -307,17 +309,17 @@ def test_what_the_policy_does_not_allow(
 ) -> None:
     for kind in ("handshake", "test"):
         with pytest.raises(SiteError, match=why):
-            handle(here(tmp_path, **policy), asked(private(**config), kind))
+            handle(here(tmp_path, **policy), build_test_request(private(**config), kind))
     assert rows(tmp_path) == []
 
 
 def test_other_people_than_in_earlier_private_runs_are_refused(sites: dict[str, Site], tmp_path: Path) -> None:
-    handle(here(tmp_path), asked(private()))
+    handle(here(tmp_path), build_test_request(private()))
     moved = tuple(2 if part == 1 else 1 if part == 2 else part for part in PARTS)
     sites["north"] = tiny.site("north", 1, tiny.cohort(1, len(PARTS), 3), parts=moved)
     with pytest.raises(SiteError, match="other people are in the test split"):
-        handle(here(tmp_path), asked(private(), "handshake"))
-    handle(here(tmp_path, several_splits=True), asked(private(), "handshake"))
+        handle(here(tmp_path), build_test_request(private(), "handshake"))
+    handle(here(tmp_path, several_splits=True), build_test_request(private(), "handshake"))
 
 
 @pytest.mark.parametrize(
@@ -335,7 +337,7 @@ def test_settings_that_use_these_patients_otherwise_are_refused(wrong: dict[str,
 def test_the_numbers_of_people_are_noisy_and_charged_once(sites: dict[str, Site], tmp_path: Path) -> None:
     context, north = here(tmp_path), sites["north"]
     sites["north"] = replace(north, train=replace(north.train, excluded={"too short": 7}))
-    first, again = (handle(context, asked(private(), "handshake")).report for _ in range(2))
+    first, again = (handle(context, build_test_request(private(), "handshake")).report for _ in range(2))
     assert first.counts == again.counts
     held = first.counts.test
     sigma = solve_noise(0.2, DELTA, 1.0, 1, "rdp")
@@ -344,16 +346,16 @@ def test_the_numbers_of_people_are_noisy_and_charged_once(sites: dict[str, Site]
     assert first.excluded == {}
     for split in ("validation", "test"):
         assert [(row.run, row.spent) for row in rows(tmp_path, split)] == [("counts", GaussianSteps(1.0, sigma, 1))]
-    reply = handle(context, asked(private(), "validate"))
+    reply = handle(context, build_test_request(private(), "validate"))
     assert reply.report.patients == first.counts.validation.patients
-    public = handle(here(tmp_path / "public", counts="public"), asked(private(), "handshake")).report
+    public = handle(here(tmp_path / "public", counts="public"), build_test_request(private(), "handshake")).report
     assert (public.counts.test.patients, public.counts.test.deviation) == (60, None)
     assert public.excluded == {"too short": 7}
 
 
 def test_exact_results_do_not_pass_the_gate_of_a_hospital_that_demands_noise(tmp_path: Path) -> None:
     context = SiteContext(SitePolicy(evaluation="private"), site="north", data=tmp_path, state=tmp_path)
-    test, validate = asked(private()), asked(private(), "validate")
+    test, validate = build_test_request(private()), build_test_request(private(), "validate")
     with pytest.raises(SiteError, match="exact results"):
         check_reply(context, test, FinalTestReply("north", FinalTestReport(evaluations={})))
     with pytest.raises(SiteError, match="exact results"):
@@ -371,10 +373,10 @@ def test_a_large_epsilon_gives_the_exact_counts_where_each_person_has_one_exampl
     monkeypatch.setattr("client.site.read_site", lambda context, config: held)
     config = private(privacy__evaluation_epsilon=1000.0)
     context = SiteContext(SIMULATION_POLICY, site="north", state=tmp_path)
-    noisy = handle(context, asked(config))
+    noisy = handle(context, build_test_request(config))
     layout = build_layout(config, tiny.TASK, "test", personal=False)
     counts = read_noisy_counts(noisy.noisy, layout, noisy.report.privacy.sigma)["all"].to_counts(tiny.TASK, None)
     plain = tiny.run_config(evaluation__bins=16)
-    exact = handle(context, asked(plain)).tables["all"]
+    exact = handle(context, build_test_request(plain)).tables["all"]
     np.testing.assert_allclose(counts.confusion / 1000, exact.confusion, atol=0.25)
     np.testing.assert_allclose(counts.scores / 1000, exact.scores, atol=0.25)

@@ -44,9 +44,9 @@ def test_unit_gradients_agree_with_a_slow_loop(name: str, each: int) -> None:
     units = [rows[: len(rows) - i % 2 * (each > 1)] for i, rows in enumerate(group_rows_by_unit(cohort, "patient"))]
     model = network(tiny.TASK, name)
     models.check_per_unit_gradients(model, "patient")
-    found = UnitGradients(model, build_example_loss(cohort.task)).each(units, row_loader(cohort))
+    result = UnitGradients(model, build_example_loss(cohort.task)).each(units, row_loader(cohort))
     expected = compute_slowly(model, cohort, units)
-    assert (found - expected).norm(dim=1).div(expected.norm(dim=1)).max() < 1e-5
+    assert (result - expected).norm(dim=1).div(expected.norm(dim=1)).max() < 1e-5
     assert expected.norm(dim=1).min() > 1e-3
 
 
@@ -57,8 +57,8 @@ def test_multilabel_gradients_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -
     cohort = replace(whole, task=task, y=y)
     model, units = network(task, "cnn"), group_rows_by_unit(cohort, "patient")
     monkeypatch.setattr(unit_gradients, "MAX_GRADIENT_BYTES", 1)
-    found = UnitGradients(model, build_example_loss(task)).each(units, row_loader(cohort))
-    assert torch.allclose(found, compute_slowly(model, cohort, units), rtol=1e-4, atol=1e-6)
+    result = UnitGradients(model, build_example_loss(task)).each(units, row_loader(cohort))
+    assert torch.allclose(result, compute_slowly(model, cohort, units), rtol=1e-4, atol=1e-6)
 
 
 def test_unsupported_layers_use_vmap() -> None:
@@ -71,11 +71,11 @@ def test_unsupported_layers_use_vmap() -> None:
             self.out = nn.Linear(16, 3)
 
         def forward(self, x: Tensor, features: Tensor) -> Tensor:
-            found: Tensor = self.out(x.flatten(1)) * self.scale
-            return found
+            result: Tensor = self.out(x.flatten(1)) * self.scale
+            return result
 
-    found = UnitGradients(Odd(), build_example_loss(cohort.task))
-    assert found.method == "vmap"
+    result = UnitGradients(Odd(), build_example_loss(cohort.task))
+    assert result.method == "vmap"
     for name in MODELS:
         known = UnitGradients(network(tiny.TASK, name), build_example_loss(cohort.task)).method == "ghost"
         assert known == (name != "lstm")
@@ -91,10 +91,10 @@ def test_frozen_layers_are_left_out() -> None:
     whole, part = network(tiny.TASK, "cnn"), network(tiny.TASK, "cnn")
     models.freeze_parameters(part, ["stem*", "head.hidden.bias"])
     expected = UnitGradients(whole, build_example_loss(cohort.task)).each(units, row_loader(cohort))
-    found = UnitGradients(part, build_example_loss(cohort.task))
-    keep = torch.cat([torch.full((p.numel(),), name in found.trained) for name, p in whole.named_parameters()])
+    result = UnitGradients(part, build_example_loss(cohort.task))
+    keep = torch.cat([torch.full((p.numel(),), name in result.trained) for name, p in whole.named_parameters()])
     assert 0 < int((~keep).sum()) < len(keep)
-    assert torch.allclose(found.each(units, row_loader(cohort)), expected[:, keep], rtol=1e-4, atol=1e-6)
+    assert torch.allclose(result.each(units, row_loader(cohort)), expected[:, keep], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("each", [1, 3, 12])
@@ -104,10 +104,10 @@ def test_clipping_agrees_with_a_slow_loop(each: int) -> None:
     gradients = compute_slowly(model, cohort, units).double()
     limit = float(gradients.norm(dim=1).median())
     expected = sum(g * min(1.0, limit / float(g.norm())) for g in gradients)
-    found = UnitGradients(model, build_example_loss(cohort.task)).clipped_sum(units, row_loader(cohort), limit)
-    np.testing.assert_allclose(found, np.asarray(expected), rtol=1e-4, atol=1e-6)
+    result = UnitGradients(model, build_example_loss(cohort.task)).clipped_sum(units, row_loader(cohort), limit)
+    np.testing.assert_allclose(result, np.asarray(expected), rtol=1e-4, atol=1e-6)
     without = UnitGradients(model, build_example_loss(cohort.task)).clipped_sum(units[1:], row_loader(cohort), limit)
-    assert np.linalg.norm(found - without) <= limit * (1 + 1e-6)
+    assert np.linalg.norm(result - without) <= limit * (1 + 1e-6)
 
 
 def test_a_gradient_that_is_not_finite_adds_nothing() -> None:
@@ -115,11 +115,11 @@ def test_a_gradient_that_is_not_finite_adds_nothing() -> None:
     units, model = group_rows_by_unit(cohort, "patient"), network(tiny.TASK, "mlp", inputs="both")
     broken = replace(cohort, x=cohort.x.copy())  # type: ignore[union-attr]
     broken.x[units[1]] = np.nan  # type: ignore[index]
-    found = UnitGradients(model, build_example_loss(cohort.task)).clipped_sum(units, row_loader(broken), 1.0)
+    result = UnitGradients(model, build_example_loss(cohort.task)).clipped_sum(units, row_loader(broken), 1.0)
     rest = UnitGradients(model, build_example_loss(cohort.task)).clipped_sum(
         [units[0], units[2]], row_loader(cohort), 1.0
     )
-    np.testing.assert_allclose(found, rest, atol=1e-6)
+    np.testing.assert_allclose(result, rest, atol=1e-6)
     assert np.linalg.norm(rest) > 0.01
 
 

@@ -57,7 +57,7 @@ def weights(run: RunConfig) -> dict[str, np.ndarray]:
     return copy_weights(models.build_model(load_site(simulated(0), run).task, run.model, run.seed))
 
 
-def test_hello_tells_counts_and_no_names(run: RunConfig, hospitals: Path) -> None:
+def test_the_handshake_reports_counts_and_no_names(run: RunConfig, hospitals: Path) -> None:
     replies = [handle(simulated(i), build_request("handshake", run)) for i in range(2)]
     assert [reply.site for reply in replies] == ["north", "south"]
     for i, reply in enumerate(replies):
@@ -163,16 +163,16 @@ def test_figures_are_sklearns(run: RunConfig) -> None:
     model.load_state_dict({key: torch.tensor(value) for key, value in given.items()})
     logits = torch.from_numpy(predict_logits(model, site.test, torch.device("cpu"))).double()
     predicted, y = logits.argmax(1).numpy(), site.test.y
-    found = reply.report.to_dict()["evaluations"]["all"]
+    result = reply.report.to_dict()["evaluations"]["all"]
     present = sorted(set(y.tolist()))
     expected = truth.confusion_matrix(y, predicted, labels=range(4))
-    assert np.asarray(found["confusion"]).tolist() == expected.tolist()
-    assert found["accuracy"]["value"] == pytest.approx(truth.accuracy_score(y, predicted))
+    assert np.asarray(result["confusion"]).tolist() == expected.tolist()
+    assert result["accuracy"]["value"] == pytest.approx(truth.accuracy_score(y, predicted))
     f1 = truth.f1_score(y, predicted, labels=present, average="macro", zero_division=0)
-    assert found["macro_f1"]["value"] == pytest.approx(f1)
+    assert result["macro_f1"]["value"] == pytest.approx(f1)
     nll = truth.log_loss(y, torch.softmax(logits, 1).numpy(), labels=range(4))
-    assert found["loss"]["value"] == pytest.approx(nll, rel=1e-6)
-    assert [item["patients"] for item in found["classes"].values()] == [
+    assert result["loss"]["value"] == pytest.approx(nll, rel=1e-6)
+    assert [item["patients"] for item in result["classes"].values()] == [
         len(set(site.test.patient[y == c])) for c in range(4)
     ]
     validation = handle(simulated(0), build_request("validate", run, 1, given))
@@ -183,7 +183,7 @@ def test_figures_are_sklearns(run: RunConfig) -> None:
 @pytest.mark.parametrize(("parts", "kind"), [((0, 0, 0), "validate"), ((0, 0, 0), "test"), ((1, 2, 2), "train")])
 def test_an_empty_split(monkeypatch: pytest.MonkeyPatch, parts: tuple[int, ...], kind: Any) -> None:
     site = tiny.site("north", 1, parts=parts)
-    monkeypatch.setattr("client.site.read_site", lambda place, config: site)
+    monkeypatch.setattr("client.site.read_site", lambda context, config: site)
     run = tiny.run_config()
     request = build_request(kind, run, 1, copy_weights(models.build_model(tiny.TASK, run.model, run.seed)))
     if kind == "train":

@@ -30,12 +30,12 @@ from tests import tiny
 COUNTS = (30, 12, 6)
 
 
-def model_of(seed: int = 1) -> nn.Module:
+def make_model(seed: int = 1) -> nn.Module:
     options = {"widths": (4,), "kernel": 3, "hidden": 4, "dropout": 0.3}
     return models.build_model(tiny.TASK, ModelConfig(name="cnn", options=options), seed)
 
 
-def config_of(**values: Any) -> TrainingConfig:
+def make_config(**values: Any) -> TrainingConfig:
     return TrainingConfig(**{"batch_size": 10, "lr": 0.02, "device": "cpu", "epochs": 2} | values)
 
 
@@ -107,8 +107,8 @@ def plain_fit(model: nn.Module, data: Cohort, config: TrainingConfig, seed: int)
 @pytest.mark.parametrize("loss", ["cross_entropy", "weighted", "focal"])
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_training_is_bit_for_bit_the_plain_loop(optimizer: str, loss: str, schedule: str) -> None:
-    data, config = tiny.cohort(3), config_of(optimizer=optimizer, loss=loss, schedule=schedule, clip_norm=0.5)
-    ours, plain, start = model_of(), model_of(), model_of()
+    data, config = tiny.cohort(3), make_config(optimizer=optimizer, loss=loss, schedule=schedule, clip_norm=0.5)
+    ours, plain, start = make_model(), make_model(), make_model()
     result = train_model(ours, data, config, 7, counts=COUNTS)
     plain_fit(plain, data, config, 7)
     assert not same(ours, start)
@@ -118,11 +118,11 @@ def test_training_is_bit_for_bit_the_plain_loop(optimizer: str, loss: str, sched
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "weighted", "focal"])
 def test_losses_agree_with_their_formulas(loss: str) -> None:
-    config = config_of(loss=loss, focal_gamma=1.5, weight_power=0.7)
+    config = make_config(loss=loss, focal_gamma=1.5, weight_power=0.7)
     logits = torch.randn(20, 3, generator=torch.Generator().manual_seed(1))
     y = torch.arange(20) % 3
-    found = build_mean_loss(config, COUNTS, torch.device("cpu"))(logits, logits, logits, y)
-    assert float(found) == pytest.approx(float(plain_loss(config, logits, y)), rel=1e-5)
+    actual = build_mean_loss(config, COUNTS, torch.device("cpu"))(logits, logits, logits, y)
+    assert float(actual) == pytest.approx(float(plain_loss(config, logits, y)), rel=1e-5)
 
 
 def test_class_weights_agree_with_a_hand_calculation() -> None:
@@ -145,9 +145,9 @@ class Recorder(torch.optim.SGD):
 def test_cosine_schedule_runs_over_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Recorder, "rates", [])
     monkeypatch.setattr(loop, "make_optimizer", lambda m, c: Recorder(m.parameters(), lr=c.lr))
-    config = config_of(lr=1e-3, epochs=1, batch_size=24)
+    config = make_config(lr=1e-3, epochs=1, batch_size=24)
     for done in range(2):
-        train_model(model_of(), tiny.cohort(3), config, 1, counts=COUNTS, schedule=Schedule(done, 2))
+        train_model(make_model(), tiny.cohort(3), config, 1, counts=COUNTS, schedule=Schedule(done, 2))
     # two calls of two steps: a quarter of half a cosine each, from lr towards lr / 100
     by_hand = [1e-3 * (0.01 + 0.99 * (1 + math.cos(math.pi * k / 4)) / 2) for k in range(4)]
     assert Recorder.rates == pytest.approx(by_hand)
@@ -155,36 +155,36 @@ def test_cosine_schedule_runs_over_the_whole_run(monkeypatch: pytest.MonkeyPatch
 
 def test_early_stopping_keeps_the_best_epoch() -> None:
     data, check = tiny.cohort(3), tiny.cohort(4)
-    config = config_of(epochs=30, lr=0.3, patience=3, optimizer="sgd", schedule="constant")
-    kept: list[dict[str, torch.Tensor]] = []
+    config = make_config(epochs=30, lr=0.3, patience=3, optimizer="sgd", schedule="constant")
+    remaining: list[dict[str, torch.Tensor]] = []
 
     def keep(epoch: int, model: nn.Module) -> None:
-        kept.append(copy.deepcopy(model.state_dict()))
+        remaining.append(copy.deepcopy(model.state_dict()))
 
-    model = model_of()
+    model = make_model()
     result = train_model(model, data, config, 1, counts=COUNTS, validation=check, after_epoch=keep)
     best = int(np.argmin(result.validation))
     assert result.stopped_early
     assert len(result.loss) == len(result.validation) == best + 1 + 3 < 30
-    assert all(torch.equal(value, kept[best][key]) for key, value in model.state_dict().items())
+    assert all(torch.equal(value, remaining[best][key]) for key, value in model.state_dict().items())
     logits = torch.from_numpy(predict_logits(model, check, torch.device("cpu")))
     assert result.validation[best] == pytest.approx(float(plain_loss(config, logits, torch.tensor(check.y))), rel=1e-4)
 
 
 def test_without_patience_validation_changes_nothing() -> None:
-    one, other = model_of(), model_of()
-    train_model(one, tiny.cohort(3), config_of(), 1, counts=COUNTS)
-    train_model(other, tiny.cohort(3), config_of(), 1, counts=COUNTS, validation=tiny.cohort(4))
+    one, other = make_model(), make_model()
+    train_model(one, tiny.cohort(3), make_config(), 1, counts=COUNTS)
+    train_model(other, tiny.cohort(3), make_config(), 1, counts=COUNTS, validation=tiny.cohort(4))
     assert same(one, other)
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5])
 def test_augmentation_is_drawn_from_the_seed(strength: float) -> None:
-    found = [model_of() for _ in range(3)]
-    for model, seed in zip(found, (1, 1, 2), strict=True):
-        train_model(model, tiny.cohort(3), config_of(augment=strength), seed, counts=COUNTS)
-    assert same(found[0], found[1])
-    assert not same(found[0], found[2])
+    actual = [make_model() for _ in range(3)]
+    for model, seed in zip(actual, (1, 1, 2), strict=True):
+        train_model(model, tiny.cohort(3), make_config(augment=strength), seed, counts=COUNTS)
+    assert same(actual[0], actual[1])
+    assert not same(actual[0], actual[2])
 
 
 def test_augmentation_changes_inputs_within_its_bounds() -> None:
@@ -194,16 +194,16 @@ def test_augmentation_changes_inputs_within_its_bounds() -> None:
     assert float(moved.max()) < 2 * 1.2 + 6 * 0.05
     assert float(moved.min()) > 0.8 - 6 * 0.05
     assert torch.allclose(augment_signals(x, 1e-6, torch.Generator().manual_seed(1)), x, atol=1e-5)
-    plain, other = model_of(), model_of()
-    train_model(plain, tiny.cohort(3), config_of(), 1, counts=COUNTS)
-    train_model(other, tiny.cohort(3), config_of(augment=0.5), 1, counts=COUNTS)
+    plain, other = make_model(), make_model()
+    train_model(plain, tiny.cohort(3), make_config(), 1, counts=COUNTS)
+    train_model(other, tiny.cohort(3), make_config(augment=0.5), 1, counts=COUNTS)
     assert not same(plain, other)
 
 
 def test_two_threads_give_the_weights_of_one() -> None:
     def train(seed: int) -> nn.Module:
-        model = model_of(seed)
-        train_model(model, tiny.cohort(seed, people=20), config_of(augment=0.3, epochs=3), seed, counts=COUNTS)
+        model = make_model(seed)
+        train_model(model, tiny.cohort(seed, people=20), make_config(augment=0.3, epochs=3), seed, counts=COUNTS)
         return model
 
     alone = [train(seed) for seed in range(4)]
@@ -213,12 +213,12 @@ def test_two_threads_give_the_weights_of_one() -> None:
 
 
 def test_models_built_at_once_start_from_their_own_seeds() -> None:
-    alone = [model_of(seed) for seed in range(60)]
+    alone = [make_model(seed) for seed in range(60)]
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(4) as pool:
-            together = list(pool.map(model_of, range(60)))
+            together = list(pool.map(make_model, range(60)))
     finally:
         sys.setswitchinterval(before)
     assert all(same(one, other) for one, other in zip(alone, together, strict=True))
@@ -226,12 +226,12 @@ def test_models_built_at_once_start_from_their_own_seeds() -> None:
 
 def test_a_site_without_training_examples_is_an_error() -> None:
     with pytest.raises(SiteError, match="no training examples"):
-        train_model(model_of(), tiny.cohort(1, people=0), config_of(), 1, counts=COUNTS)
+        train_model(make_model(), tiny.cohort(1, people=0), make_config(), 1, counts=COUNTS)
 
 
 def test_a_loss_that_is_not_finite_is_an_error() -> None:
     with pytest.raises(SiteError, match="not a finite number"):
-        train_model(model_of(), tiny.cohort(3), config_of(), 1, counts=(float("nan"), 1, 1))  # type: ignore[arg-type]
+        train_model(make_model(), tiny.cohort(3), make_config(), 1, counts=(float("nan"), 1, 1))  # type: ignore[arg-type]
 
 
 def test_a_weight_that_is_not_finite_is_an_error() -> None:
@@ -243,7 +243,7 @@ def test_a_weight_that_is_not_finite_is_an_error() -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SiteError, match="a weight"):
         patch.setattr(loop, "make_optimizer", lambda m, c: Breaks(m.parameters(), lr=c.lr))
         # one step: the loss was computed before the weights broke
-        train_model(model_of(), tiny.cohort(3), config_of(epochs=1, batch_size=64), 1, counts=COUNTS)
+        train_model(make_model(), tiny.cohort(3), make_config(epochs=1, batch_size=64), 1, counts=COUNTS)
 
 
 def test_stop_is_checked_between_steps() -> None:
@@ -259,18 +259,18 @@ def test_stop_is_checked_between_steps() -> None:
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(TrainingStopped):
         patch.setattr(loop, "make_optimizer", lambda m, c: Counts(m.parameters(), lr=c.lr))
-        train_model(model_of(), tiny.cohort(3), config_of(), 1, counts=COUNTS, stop=stop)
+        train_model(make_model(), tiny.cohort(3), make_config(), 1, counts=COUNTS, stop=stop)
     assert len(steps) == 2
 
 
 def test_predict_in_batches_is_one_pass() -> None:
-    model, data = model_of(), tiny.cohort(3)
-    found = predict_logits(model, data, torch.device("cpu"), batch=7)
+    model, data = make_model(), tiny.cohort(3)
+    actual = predict_logits(model, data, torch.device("cpu"), batch=7)
     model.eval()
     with torch.no_grad():
         whole = model(torch.tensor(data.x), torch.tensor(data.features)).numpy()
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-6)
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, whole, rtol=1e-5, atol=1e-6)
     assert predict_logits(model, tiny.cohort(3, people=0), torch.device("cpu")).shape == (0, 3)
 
 

@@ -35,10 +35,10 @@ def scored(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 def histogram(odds: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The event's histogram, `(1, 2, bins)`, and each example's score as its bin has it."""
-    place = np.clip(np.floor((odds + 16) * BINS / 32), 0, BINS - 1).astype(int)
-    found = np.zeros((1, 2, BINS), np.int64)
-    np.add.at(found, (0, truth, place), 1)
-    return found, calibration.bin_centres(BINS)[place]
+    bin_number = np.clip(np.floor((odds + 16) * BINS / 32), 0, BINS - 1).astype(int)
+    result = np.zeros((1, 2, BINS), np.int64)
+    np.add.at(result, (0, truth, bin_number), 1)
+    return result, calibration.bin_centres(BINS)[bin_number]
 
 
 @few
@@ -57,23 +57,28 @@ def test_the_brier_score_is_scikit_learns(given: Any) -> None:
 def test_the_expected_error_has_scikit_learns_groups(given: Any, strategy: str) -> None:
     odds, truth = given
     scores, binned = histogram(odds, truth)
-    chance = expit(binned)
-    found = calibration.expected_calibration_error(scores, mass=strategy == "quantile")[0]
+    probabilities = expit(binned)
+    result = calibration.expected_calibration_error(scores, mass=strategy == "quantile")[0]
     inner = (
         np.linspace(0, 1, 11)[1:-1]
         if strategy == "uniform"
-        else np.percentile(chance, np.linspace(0, 1, 11) * 100)[1:-1]
+        else np.percentile(probabilities, np.linspace(0, 1, 11) * 100)[1:-1]
     )
-    sizes = np.bincount(np.searchsorted(inner, chance), minlength=10)
+    sizes = np.bincount(np.searchsorted(inner, probabilities), minlength=10)
     if len(set(truth.tolist())) > 1:
-        share, mean = calibration_curve(truth, chance, n_bins=10, strategy=strategy)
+        share, mean = calibration_curve(truth, probabilities, n_bins=10, strategy=strategy)
         if len(share) == (sizes > 0).sum():
-            assert found == pytest.approx(np.sum(sizes[sizes > 0] * np.abs(share - mean)) / len(truth), abs=1e-9)
+            assert result == pytest.approx(np.sum(sizes[sizes > 0] * np.abs(share - mean)) / len(truth), abs=1e-9)
     slow = sum(
-        abs(np.sum(chance[np.searchsorted(inner, chance) == g] - truth[np.searchsorted(inner, chance) == g]))
+        abs(
+            np.sum(
+                probabilities[np.searchsorted(inner, probabilities) == g]
+                - truth[np.searchsorted(inner, probabilities) == g]
+            )
+        )
         for g in range(10)
     )
-    assert found == pytest.approx(slow / len(truth), abs=1e-9)
+    assert result == pytest.approx(slow / len(truth), abs=1e-9)
 
 
 @few
@@ -112,13 +117,13 @@ def test_fits_of_many_rows_equal_fits_one_at_a_time_from_any_start() -> None:
     scores = rng.poisson(rng.random((7, 3, 2, BINS)) * 2)
     scores[2, 1, 1] = 0
     far = (np.full(3, 40.0), np.full(3, -300.0))
-    together, begun = calibration.calibration_line(scores), calibration.calibration_line(scores, far)
+    together, started = calibration.calibration_line(scores), calibration.calibration_line(scores, far)
     for i in range(7):
         for c in range(3):
             alone = calibration.calibration_line(scores[i, c][None])
             for side in (0, 1):
                 np.testing.assert_allclose(together[side][i, c], alone[side][0], rtol=1e-6)
-                np.testing.assert_allclose(begun[side][i, c], alone[side][0], rtol=1e-6)
+                np.testing.assert_allclose(started[side][i, c], alone[side][0], rtol=1e-6)
     assert np.isnan(together[0][2, 1])
 
 
@@ -137,8 +142,8 @@ def test_operating_points_lie_on_scikit_learns_roc_curve(given: Any, at: float) 
     beyond = min((f, t) for f, t in zip(false, true, strict=True) if f > 1 - at + 1e-12)
     start = max(f for f in false if f <= 1 - at + 1e-12)
     assert sensitivity == pytest.approx(best + (beyond[1] - best) * (1 - at - start) / (beyond[0] - start))
-    least = max(1 - f for f, t in zip(false, true, strict=True) if t >= at - 1e-12)
-    assert specificity >= least - 1e-9
+    minimum = max(1 - f for f, t in zip(false, true, strict=True) if t >= at - 1e-12)
+    assert specificity >= minimum - 1e-9
 
 
 def test_operating_points_by_hand() -> None:
@@ -171,15 +176,15 @@ def test_groups_hold_every_example_once() -> None:
     odds, truth, owner = rng.normal(size=400) * 4, rng.integers(0, 2, 400), rng.integers(0, 9, 400)
     counts = count_predictions(np.stack([0 * odds, odds], 1), truth, owner, 9, 1024, coarse=16)
     fine = count_predictions(np.stack([0 * odds, odds], 1), truth, owner, 9, 1024).total()
-    every, events, chance = calibration.count_reliability_groups(fine.scores)
+    every, events, probabilities = calibration.count_reliability_groups(fine.scores)
     people = calibration.count_patients_in_groups(counts.scores)
     assert people is not None
-    for g, place in enumerate(
+    for g, members in enumerate(
         np.searchsorted(calibration.RELIABILITY_CUTS, odds, side="right") == np.arange(14)[:, None]
     ):
-        assert (every[1, g], events[1, g]) == (place.sum(), truth[place].sum())
-        assert chance[1, g] == pytest.approx(expit(odds[place]).sum(), abs=0.02 * max(1, place.sum()))
-        assert people[1, g] == len(set(owner[place].tolist()))
+        assert (every[1, g], events[1, g]) == (members.sum(), truth[members].sum())
+        assert probabilities[1, g] == pytest.approx(expit(odds[members]).sum(), abs=0.02 * max(1, members.sum()))
+        assert people[1, g] == len(set(owner[members].tolist()))
 
 
 def test_bins_are_fine_enough_for_a_brier_score_and_a_slope() -> None:
@@ -202,27 +207,27 @@ def test_an_evaluation_holds_calibration_with_intervals_for_the_event() -> None:
     total = count_predictions(logits, truth, owner, 100, 1024).total()
     drawn = evaluation.resample_patients(each, 300, np.random.default_rng(1))
     people = calibration.count_patients_in_groups(each.scores)
-    found = evaluation.build_evaluation(
+    result = evaluation.build_evaluation(
         TASK, total, drawn, 100, [100, 100], operating=(0.9,), curves=True, group_patients=people
     )
-    event = found.classes["yes"]
-    assert found.classes["no"].calibration is None
+    event = result.classes["yes"]
+    assert result.classes["no"].calibration is None
     assert event.calibration is not None
-    for figure in (event.calibration.slope, event.calibration.intercept, event.calibration.large, found.slope):
+    for figure in (event.calibration.slope, event.calibration.intercept, event.calibration.large, result.slope):
         assert figure is not None
         assert figure.low is not None
         assert figure.low < figure.value < figure.high  # type: ignore[operator]
     assert event.calibration.slope.low < 1 < event.calibration.slope.high  # type: ignore[operator]
-    assert found.brier == event.calibration.brier
-    assert found.brier is not None
-    assert found.brier.low < found.brier.value < found.brier.high  # type: ignore[operator]
+    assert result.brier == event.calibration.brier
+    assert result.brier is not None
+    assert result.brier.low < result.brier.value < result.brier.high  # type: ignore[operator]
     assert sum(group.examples for group in event.calibration.groups) == 2000
     assert all(group.patients for group in event.calibration.groups)
     assert event.operating[0].sensitivity.low < event.operating[0].sensitivity.value  # type: ignore[operator]
     middle = next(point for point in event.calibration.curve if point.probability == pytest.approx(0.5))
     assert middle.value.low < middle.value.value < middle.value.high  # type: ignore[operator]
     both = evaluation.pool_evaluations(
-        TASK, {"a": found, "b": found}, {"a": total, "b": total}, {"a": drawn, "b": drawn}
+        TASK, {"a": result, "b": result}, {"a": total, "b": total}, {"a": drawn, "b": drawn}
     )
     part = both.classes["yes"].calibration
     assert part is not None

@@ -54,8 +54,8 @@ def assert_equal(one: Counts, other: Counts) -> None:
 
 
 def near_an_edge(logits: np.ndarray, bins: int) -> bool:
-    place = (counts.class_log_odds(logits) + 16) * bins / 32
-    return bool((np.abs(place - np.rint(place)) < 1e-9).any())
+    position = (counts.class_log_odds(logits) + 16) * bins / 32
+    return bool((np.abs(position - np.rint(position)) < 1e-9).any())
 
 
 @few
@@ -129,9 +129,9 @@ def test_areas_are_near_those_of_the_raw_scores(bins: int, area: float, precisio
 def test_the_loss_is_the_log_loss(given: Any) -> None:
     logits, truth, owner, groups = given
     logits = np.clip(logits, -10, 10)
-    chance = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     loss = counts.count_predictions(logits, truth, owner, groups, BINS).loss.sum()
-    expected = theirs.log_loss(truth, chance, labels=list(range(logits.shape[1])), normalize=False)
+    expected = theirs.log_loss(truth, probability, labels=list(range(logits.shape[1])), normalize=False)
     assert loss == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
@@ -139,8 +139,10 @@ def test_the_loss_is_the_log_loss(given: Any) -> None:
 @given(predictions())
 def test_log_odds_equal_the_plain_formula(given: Any) -> None:
     logits = np.clip(given[0], -8, 8)
-    chance = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    np.testing.assert_allclose(counts.class_log_odds(logits), np.log(chance / (1 - chance)), rtol=1e-6, atol=1e-6)
+    probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(
+        counts.class_log_odds(logits), np.log(probability / (1 - probability)), rtol=1e-6, atol=1e-6
+    )
 
 
 def test_log_odds_are_accurate_where_the_plain_formula_is_not() -> None:

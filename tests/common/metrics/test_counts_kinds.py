@@ -56,16 +56,16 @@ def test_multilabel_figures_know_their_examples(labels: tuple[np.ndarray, np.nda
     each = count_predictions(logits, truth, owner, 7, BINS, coarse=COARSE_FACTOR)
     total = count_predictions(logits, truth, owner, 7, BINS).total()
     drawn = evaluation.resample_patients(each, 50, np.random.default_rng(1))
-    found = evaluation.build_evaluation(task, total, drawn, 7, [7, 7, 7])
-    assert found.examples == 300
-    assert [item.examples for item in found.classes.values()] == truth.sum(0).tolist()
-    assert found.loss.value == pytest.approx(float(total.loss) / 300)
-    assert found.confusion[1] == tuple(theirs.multilabel_confusion_matrix(truth, logits > 0)[1].ravel())
+    result = evaluation.build_evaluation(task, total, drawn, 7, [7, 7, 7])
+    assert result.examples == 300
+    assert [item.examples for item in result.classes.values()] == truth.sum(0).tolist()
+    assert result.loss.value == pytest.approx(float(total.loss) / 300)
+    assert result.confusion[1] == tuple(theirs.multilabel_confusion_matrix(truth, logits > 0)[1].ravel())
     for name in ("accuracy", "macro_f1", "macro_auroc"):
-        figure = getattr(found, name)
+        figure = getattr(result, name)
         assert figure.low <= figure.value <= figure.high
         assert figure.low < figure.high
-    assert found.macro_f1.value == pytest.approx(theirs.f1_score(truth, logits > 0, average="macro"))
+    assert result.macro_f1.value == pytest.approx(theirs.f1_score(truth, logits > 0, average="macro"))
 
 
 def test_coarse_counting_is_counting_and_merging(labels: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
@@ -127,15 +127,15 @@ def test_utility_is_1_at_best_and_0_without_alarms(binary: tuple[np.ndarray, np.
     group = np.zeros(400, int)
     best = np.where(worth[:, 1] > worth[:, 0], 5.0, -5.0)
     always = {"best": np.stack([-best, best], 1), "silent": np.tile([9.0, -9.0], (400, 1)), "model": logits}
-    found = {
+    result = {
         name: float(normalised_utility(count_predictions(z, truth, group, 1, BINS, worth=worth).total().utility))
         for name, z in always.items()
     }
-    assert found["best"] == pytest.approx(1)
-    assert found["silent"] == pytest.approx(0)
+    assert result["best"] == pytest.approx(1)
+    assert result["silent"] == pytest.approx(0)
     called = logits[:, 1] > 0
     got, none = np.where(called, worth[:, 1], worth[:, 0]).sum(), worth[:, 0].sum()
-    assert found["model"] == pytest.approx((got - none) / (worth.max(1).sum() - none))
+    assert result["model"] == pytest.approx((got - none) / (worth.max(1).sum() - none))
 
 
 def test_choosing_a_threshold_needs_both_classes() -> None:
@@ -151,11 +151,11 @@ def test_utility_gets_an_interval_by_patients(binary: tuple[np.ndarray, np.ndarr
     each = count_predictions(logits, truth, owner, 50, BINS, coarse=COARSE_FACTOR, **given)
     total = count_predictions(logits, truth, owner, 50, BINS, **given).total()
     drawn = evaluation.resample_patients(each, 200, np.random.default_rng(1))
-    found = evaluation.build_evaluation(task, total, drawn, 50, [50, 40], threshold=-1.0)
-    assert found.threshold == -1.0
-    assert found.utility is not None
-    assert found.utility.value == pytest.approx(float(normalised_utility(total.utility)))
-    assert found.utility.low < found.utility.value < found.utility.high
+    result = evaluation.build_evaluation(task, total, drawn, 50, [50, 40], threshold=-1.0)
+    assert result.threshold == -1.0
+    assert result.utility is not None
+    assert result.utility.value == pytest.approx(float(normalised_utility(total.utility)))
+    assert result.utility.low < result.utility.value < result.utility.high
     weights = evaluation.draw_bootstrap_weights(50, 200, np.random.default_rng(1))
     slow = []
     for row in weights:
@@ -163,4 +163,4 @@ def test_utility_gets_an_interval_by_patients(binary: tuple[np.ndarray, np.ndarr
         got = np.where(logits[which, 1] >= -1, worth[which, 1], worth[which, 0]).sum() - worth[which, 0].sum()
         slow.append(got / (worth[which].max(1).sum() - worth[which, 0].sum()))
     share = stats.norm.sf(stats.t.ppf(0.975, 49) * np.sqrt(50 / 49))
-    np.testing.assert_allclose([found.utility.low, found.utility.high], np.quantile(slow, [share, 1 - share]))
+    np.testing.assert_allclose([result.utility.low, result.utility.high], np.quantile(slow, [share, 1 - share]))

@@ -24,13 +24,13 @@ BINS = 64
 @st.composite
 def stays(draw: st.DrawFn) -> list[tuple[list[float], list[bool]]]:
     """Each patient's hours until the event (NaN: none comes), falling by one, and alarms."""
-    found = []
+    result = []
     for _ in range(draw(st.integers(1, 6))):
         n = draw(st.integers(1, 30))
         start = draw(st.one_of(st.none(), st.integers(-3, 28)))
         left = [float("nan") if start is None else start - i + draw(st.sampled_from([0.0, 0.25])) for i in range(n)]
-        found.append((left, draw(st.lists(st.booleans(), min_size=n, max_size=n))))
-    return found
+        result.append((left, draw(st.lists(st.booleans(), min_size=n, max_size=n))))
+    return result
 
 
 @settings(max_examples=80, deadline=None)
@@ -40,8 +40,8 @@ def test_the_lead_time_is_that_of_the_first_alarm_within_the_horizon(
 ) -> None:
     owner = np.concatenate([np.full(len(left), i) for i, (left, _) in enumerate(given)])
     until, alarm = (np.concatenate([np.asarray(part[i]) for part in given]) for i in (0, 1))
-    found = early_warning.count_lead_times(until, alarm.astype(bool), owner, len(given))
-    told = []
+    result = early_warning.count_lead_times(until, alarm.astype(bool), owner, len(given))
+    reported = []
     for i, (left, calls) in enumerate(given):
         ill = not np.isnan(left).all()
         first = next(
@@ -50,12 +50,12 @@ def test_the_lead_time_is_that_of_the_first_alarm_within_the_horizon(
         row = [float(ill)] + [
             float(first is not None and int(first) == k) for k in range(early_warning.WARNING_HORIZON + 1)
         ]
-        assert found[i].tolist() == row
-        told += [] if first is None else [int(first)]
-    median = early_warning.median_lead_time(found.sum(0))
-    assert np.isnan(median) if not told else median == np.median(told)
+        assert result[i].tolist() == row
+        reported += [] if first is None else [int(first)]
+    median = early_warning.median_lead_time(result.sum(0))
+    assert np.isnan(median) if not reported else median == np.median(reported)
     np.testing.assert_array_equal(
-        np.nan_to_num(early_warning.median_lead_time(found[None])[0], nan=-1).shape, (len(given),)
+        np.nan_to_num(early_warning.median_lead_time(result[None])[0], nan=-1).shape, (len(given),)
     )
 
 
@@ -67,17 +67,17 @@ def test_false_alarms_are_counted_over_the_hours_without_the_event() -> None:
     owner = np.array([0, 1, 1, 1, 1, 2])
     logits = np.stack([0 * odds, odds], 1)
     counts = count_predictions(logits, truth, owner, 3, BINS, hours=hours, until=until).total()
-    found = evaluation.build_evaluation(TASK, counts, None, 3, [3, 1])
-    alarms = found.classes["event"].alarms
+    result = evaluation.build_evaluation(TASK, counts, None, 3, [3, 1])
+    alarms = result.classes["event"].alarms
     assert alarms is not None
     assert alarms.hours == 17
     assert alarms.per_day.value == pytest.approx(24 * 3 / 17)
-    assert found.false_per_hour is not None
-    assert found.false_per_hour.value == pytest.approx(2 / 8)
-    assert found.lead is not None
-    assert (found.lead.patients, found.lead.warned.value, found.lead.hours.value) == (1, 1.0, 7.0)
-    assert found.lead.histogram[7] == sum(found.lead.histogram) == 1
-    assert found.classes["quiet"].alarms is None
+    assert result.false_per_hour is not None
+    assert result.false_per_hour.value == pytest.approx(2 / 8)
+    assert result.lead is not None
+    assert (result.lead.patients, result.lead.warned.value, result.lead.hours.value) == (1, 1.0, 7.0)
+    assert result.lead.histogram[7] == sum(result.lead.histogram) == 1
+    assert result.classes["quiet"].alarms is None
 
 
 def test_alarms_of_several_classes_are_counted_separately() -> None:
@@ -102,7 +102,7 @@ def test_intervals_equal_a_slow_bootstrap() -> None:
     given = {"hours": np.ones(600), "until": until}
     each = count_predictions(logits, truth, owner, 30, BINS, coarse=4, **given)
     drawn = evaluation.resample_patients(each, 60, np.random.default_rng(4))
-    found = evaluation.build_evaluation(TASK, each.total(), drawn, 30, [30, int(ill.sum())])
+    result = evaluation.build_evaluation(TASK, each.total(), drawn, 30, [30, int(ill.sum())])
     weights = evaluation.draw_bootstrap_weights(30, 60, np.random.default_rng(4)).astype(int)
     rates, leads = [], []
     for times in weights:
@@ -113,11 +113,11 @@ def test_intervals_equal_a_slow_bootstrap() -> None:
             for p in range(30)
         ]
         leads.append(np.median(np.repeat(first, times)[np.repeat(np.asarray(first) >= 0, times)]))
-    assert found.false_per_hour is not None
-    assert found.false_per_hour.low == pytest.approx(np.quantile(rates, share := tail_probability(30)))
-    assert found.false_per_hour.high == pytest.approx(np.quantile(rates, 1 - share))
-    assert found.lead_hours is not None
-    assert found.lead_hours.low == pytest.approx(np.quantile(leads, share))
+    assert result.false_per_hour is not None
+    assert result.false_per_hour.low == pytest.approx(np.quantile(rates, share := tail_probability(30)))
+    assert result.false_per_hour.high == pytest.approx(np.quantile(rates, 1 - share))
+    assert result.lead_hours is not None
+    assert result.lead_hours.low == pytest.approx(np.quantile(leads, share))
 
 
 def test_time_and_lead_times_add_up_and_lead_times_end_with_another_threshold() -> None:

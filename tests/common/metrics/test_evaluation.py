@@ -49,7 +49,7 @@ def ends(sample: Sequence[float] | np.ndarray, patients: int) -> list[float]:
 
 def test_intervals_equal_a_slow_bootstrap_with_the_same_draws() -> None:
     logits, truth, owner = examples(1, 6)
-    found, _, _ = assessed(logits, truth, owner, 6)
+    result, _, _ = assessed(logits, truth, owner, 6)
     weights = evaluation.draw_bootstrap_weights(6, 40, np.random.default_rng(9)).astype(int)
     accuracy, macro, loss, auroc = [], [], [], []
     few = BINS // COARSE_FACTOR
@@ -66,19 +66,19 @@ def test_intervals_equal_a_slow_bootstrap_with_the_same_draws() -> None:
         macro.append(np.mean(f1))
         auroc.append(area(z, y, few) + area(logits, truth, BINS) - area(logits, truth, few))
     for figure, sample in (
-        (found.accuracy, accuracy),
-        (found.macro_f1, macro),
-        (found.loss, loss),
-        (found.classes["S"].auroc, auroc),
+        (result.accuracy, accuracy),
+        (result.macro_f1, macro),
+        (result.loss, loss),
+        (result.classes["S"].auroc, auroc),
     ):
         assert [figure.low, figure.high] == pytest.approx(ends(sample, 6))
 
 
-def test_scores_that_the_coarse_bins_cannot_tell_apart_leave_the_area_inside_its_interval() -> None:
+def test_scores_that_share_a_coarse_bin_keep_the_area_inside_its_interval() -> None:
     logits, truth, owner = examples(1, 8, n=800)
-    found, _, drawn = assessed(logits * 0.4, truth, owner, 8, resamples=200)
+    result, _, drawn = assessed(logits * 0.4, truth, owner, 8, resamples=200)
     coarse = counts.auroc(drawn.scores)
-    for i, item in enumerate(found.classes.values()):
+    for i, item in enumerate(result.classes.values()):
         area = item.auroc
         assert area.value is not None
         assert area.low is not None
@@ -90,54 +90,54 @@ def test_scores_that_the_coarse_bins_cannot_tell_apart_leave_the_area_inside_its
 
 def test_figures_are_those_of_the_whole_counts() -> None:
     logits, truth, owner = examples(2, 6)
-    found, total, _ = assessed(logits, truth, owner, 6)
-    assert found.accuracy.value == pytest.approx(np.mean(logits.argmax(1) == truth))
-    assert found.confusion == tuple(tuple(row) for row in total.confusion.tolist())
-    assert found.examples == len(truth)
-    assert found.classes["V"].examples == int((truth == 2).sum())
-    assert found.classes["V"].patients == len(np.unique(owner[truth == 2]))
-    assert found.macro_auroc.value == pytest.approx(counts.auroc(total.scores).mean())
-    assert found.resamples == 40
-    assert found.notes == ()
+    result, total, _ = assessed(logits, truth, owner, 6)
+    assert result.accuracy.value == pytest.approx(np.mean(logits.argmax(1) == truth))
+    assert result.confusion == tuple(tuple(row) for row in total.confusion.tolist())
+    assert result.examples == len(truth)
+    assert result.classes["V"].examples == int((truth == 2).sum())
+    assert result.classes["V"].patients == len(np.unique(owner[truth == 2]))
+    assert result.macro_auroc.value == pytest.approx(counts.auroc(total.scores).mean())
+    assert result.resamples == 40
+    assert result.notes == ()
 
 
 def test_an_absent_class_is_left_out_of_the_mean_and_noted() -> None:
     logits, truth, owner = examples(3, 6)
     here = truth != 2
-    found, total, _ = assessed(logits[here], truth[here], owner[here], 6)
-    assert found.classes["V"].f1 == Figure(value=None)
-    assert found.classes["V"].auroc == Figure(value=None)
-    assert found.macro_f1.value == pytest.approx(counts.f1(total.confusion)[:2].mean())
-    assert "no examples of V: macro figures are over the other classes" in found.notes
+    result, total, _ = assessed(logits[here], truth[here], owner[here], 6)
+    assert result.classes["V"].f1 == Figure(value=None)
+    assert result.classes["V"].auroc == Figure(value=None)
+    assert result.macro_f1.value == pytest.approx(counts.f1(total.confusion)[:2].mean())
+    assert "no examples of V: macro figures are over the other classes" in result.notes
 
 
 def test_a_class_of_few_patients_is_noted() -> None:
     logits, truth, owner = examples(4, 8, n=2000)
     owner[truth == 2] %= 4
-    found, _, _ = assessed(logits, truth, owner, 8)
-    assert found.notes == ("classes that rest on fewer than 5 patients: V (4)",)
+    result, _, _ = assessed(logits, truth, owner, 8)
+    assert result.notes == ("classes that rest on fewer than 5 patients: V (4)",)
 
 
 def test_one_patient_gives_no_interval() -> None:
     logits, truth, owner = examples(5, 1)
-    found, _, _ = assessed(logits, truth, owner, 1)
-    assert found.accuracy.value is not None
-    assert found.accuracy.low is found.accuracy.high is None
-    assert found.resamples == 0
-    assert "no intervals: they need at least two patients" in found.notes
+    result, _, _ = assessed(logits, truth, owner, 1)
+    assert result.accuracy.value is not None
+    assert result.accuracy.low is result.accuracy.high is None
+    assert result.resamples == 0
+    assert "no intervals: they need at least two patients" in result.notes
 
 
 def test_no_examples_give_no_figures() -> None:
-    found = evaluation.build_evaluation(TASK, counts.empty_counts((3, 3), BINS), None, 0, [0, 0, 0], ["kept"])
-    assert found.accuracy == found.loss == found.macro_f1 == Figure(value=None)
-    assert found.notes[0] == "kept"
-    assert not any("no examples" in note for note in found.notes)
+    result = evaluation.build_evaluation(TASK, counts.empty_counts((3, 3), BINS), None, 0, [0, 0, 0], ["kept"])
+    assert result.accuracy == result.loss == result.macro_f1 == Figure(value=None)
+    assert result.notes[0] == "kept"
+    assert not any("no examples" in note for note in result.notes)
 
 
 def test_a_single_class_has_an_f1_and_no_auroc() -> None:
-    found, _, _ = assessed(np.array([[1.0, 0, 0]] * 4), np.zeros(4, int), np.array([0, 0, 1, 1]), 2)
-    assert found.macro_f1.value == 1.0
-    assert found.macro_auroc == Figure(value=None)
+    result, _, _ = assessed(np.array([[1.0, 0, 0]] * 4), np.zeros(4, int), np.array([0, 0, 1, 1]), 2)
+    assert result.macro_f1.value == 1.0
+    assert result.macro_auroc == Figure(value=None)
 
 
 def test_a_figure_that_most_resamples_lack_has_no_interval() -> None:
@@ -146,9 +146,9 @@ def test_a_figure_that_most_resamples_lack_has_no_interval() -> None:
     draws[:, 0, 0] = draws[:, 1, 1] = 1
     draws[:3, 2, 2] = 1
     replicates = Counts(draws, np.zeros((9, 3, 2, BINS), np.int64), np.zeros(9))
-    found = evaluation.build_evaluation(TASK, total, replicates, 4, [4, 4, 4])
-    assert found.classes["V"].recall == Figure(value=1.0)
-    assert found.classes["S"].recall == Figure(value=1.0, low=1.0, high=1.0)
+    result = evaluation.build_evaluation(TASK, total, replicates, 4, [4, 4, 4])
+    assert result.classes["V"].recall == Figure(value=1.0)
+    assert result.classes["S"].recall == Figure(value=1.0, low=1.0, high=1.0)
 
 
 def test_each_resample_draws_as_many_patients_as_there_are() -> None:
@@ -181,53 +181,53 @@ def test_pooled_figures_equal_those_of_all_sites_counted_together() -> None:
     results = {name: item[0] for name, item in done.items()}
     totals = {name: item[1] for name, item in done.items()}
     drawn = {name: item[2] for name, item in done.items()}
-    found = evaluation.pool_evaluations(TASK, results, totals, drawn)
+    result = evaluation.pool_evaluations(TASK, results, totals, drawn)
     logits, truth = (np.concatenate([part[i] for part in parts.values()]) for i in (0, 1))
     owner = np.concatenate([part[2] + 5 * i for i, part in enumerate(parts.values())])
     alone, _, _ = assessed(logits, truth, owner, 15)
     for name in ("accuracy", "macro_f1", "macro_auroc", "macro_auprc", "loss"):
-        assert getattr(found, name).value == pytest.approx(getattr(alone, name).value)
-        figure = getattr(found, name)
+        assert getattr(result, name).value == pytest.approx(getattr(alone, name).value)
+        figure = getattr(result, name)
         assert figure.low < figure.value < figure.high
-    assert (found.patients, found.examples, found.confusion) == (15, 900, alone.confusion)
-    assert {c: item.patients for c, item in found.classes.items()} == {
+    assert (result.patients, result.examples, result.confusion) == (15, 900, alone.confusion)
+    assert {c: item.patients for c, item in result.classes.items()} == {
         c: item.patients for c, item in alone.classes.items()
     }
     mean = np.mean([item.macro_auroc.value for item in results.values()])
-    assert found.macro_auroc.value != pytest.approx(mean, abs=1e-6)
+    assert result.macro_auroc.value != pytest.approx(mean, abs=1e-6)
 
 
 def test_pooled_resamples_add_the_sites_resamples_one_by_one() -> None:
     parts = {name: assessed(*examples(seed, 5), 5, seed=seed) for name, seed in (("a", 1), ("b", 2))}
-    found = evaluation.pool_evaluations(
+    result = evaluation.pool_evaluations(
         TASK,
         *({name: item[i] for name, item in parts.items()} for i in range(3)),  # type: ignore[arg-type]
     )
     accuracy = [np.trace(sum(parts[site][2].confusion[i] for site in parts)) / 600 for i in range(40)]
     sizes = [sum(parts[site][2].confusion[i].sum() for site in parts) for i in range(40)]
     share = np.asarray(accuracy) * 600 / np.asarray(sizes)
-    assert [found.accuracy.low, found.accuracy.high] == pytest.approx(ends(share, 10))
+    assert [result.accuracy.low, result.accuracy.high] == pytest.approx(ends(share, 10))
 
 
 def test_pooled_intervals_need_every_sites_resamples() -> None:
     parts = {name: assessed(*examples(seed, 5), 5) for name, seed in (("a", 1), ("b", 2))}
     results, totals, drawn = ({name: item[i] for name, item in parts.items()} for i in range(3))
-    found = evaluation.pool_evaluations(TASK, results, totals, {"a": drawn["a"]})  # type: ignore[arg-type,dict-item]
-    assert found.accuracy.value is not None
-    assert found.accuracy.low is None
-    assert found.notes[0] == "no pooled intervals: not every site shares its resamples"
+    result = evaluation.pool_evaluations(TASK, results, totals, {"a": drawn["a"]})  # type: ignore[arg-type,dict-item]
+    assert result.accuracy.value is not None
+    assert result.accuracy.low is None
+    assert result.notes[0] == "no pooled intervals: not every site shares its resamples"
 
 
 def test_an_evaluation_survives_json() -> None:
-    found, _, _ = assessed(*examples(1, 6), 6)
-    assert Evaluation.model_validate_json(found.model_dump_json()) == found
+    result, _, _ = assessed(*examples(1, 6), 6)
+    assert Evaluation.model_validate_json(result.model_dump_json()) == result
 
 
 def test_a_site_with_one_test_patient_adds_a_note_on_narrow_intervals() -> None:
     parts = {"a": assessed(*examples(1, 5), 5), "lone": assessed(*examples(2, 1), 1)}
     results, totals, drawn = ({name: item[i] for name, item in parts.items()} for i in range(3))
-    found = evaluation.pool_evaluations(TASK, results, totals, drawn)  # type: ignore[arg-type]
-    assert "the intervals are too narrow: lone with one test patient adds no spread" in found.notes
+    result = evaluation.pool_evaluations(TASK, results, totals, drawn)  # type: ignore[arg-type]
+    assert "the intervals are too narrow: lone with one test patient adds no spread" in result.notes
     two = evaluation.pool_evaluations(TASK, *({"a": part["a"]} for part in (results, totals, drawn)))  # type: ignore[arg-type]
     assert not any("too narrow" in note for note in two.notes)
 
@@ -262,12 +262,12 @@ def test_intervals_stay_within_the_range_of_the_metric() -> None:
     each = counts.count_predictions(wrong, truth, group, 8, 1024, coarse=COARSE_FACTOR)
     total = counts.count_predictions(wrong, truth, np.zeros(400, int), 1, 1024).total()
     drawn = evaluation.resample_patients(each, 300, rng)
-    found = evaluation.build_evaluation(task, total, drawn, 8, [8, 8, 8], operating=(0.95,))
-    assert found.brier is not None
-    assert found.brier.value is not None
-    assert found.brier.high is not None
-    assert found.brier.high > found.brier.value > 1
-    for item in found.classes.values():
+    result = evaluation.build_evaluation(task, total, drawn, 8, [8, 8, 8], operating=(0.95,))
+    assert result.brier is not None
+    assert result.brier.value is not None
+    assert result.brier.high is not None
+    assert result.brier.high > result.brier.value > 1
+    for item in result.classes.values():
         for figure in (item.auroc, item.auprc, item.operating[0].sensitivity, item.operating[0].specificity):
             assert figure.low is not None
             assert figure.high is not None

@@ -55,12 +55,12 @@ def test_the_projection_is_the_nearest_point() -> None:
     rng = np.random.default_rng(1)
     for _ in range(20):
         values, total = rng.normal(1, 3, 5), float(rng.uniform(0, 12))
-        found = project_to_total(values, np.asarray(total))
+        result = project_to_total(values, np.asarray(total))
         nearest = optimize.minimize(
             lambda x, v=values: ((x - v) ** 2).sum(), np.full(5, total / 5), bounds=[(0, None)] * 5,
             constraints={"type": "eq", "fun": lambda x, t=total: x.sum() - t}, options={"ftol": 1e-12},
         ).x  # fmt: skip
-        np.testing.assert_allclose(found, nearest, atol=1e-4)
+        np.testing.assert_allclose(result, nearest, atol=1e-4)
     assert project_to_total(np.array([[3.0, -9.0], [1.0, 1.0]]), np.array([0.0, 4.0])).tolist() == [[0, 0], [2, 2]]
 
 
@@ -70,14 +70,14 @@ def test_without_noise_counts_are_the_exact_ones(which: Task) -> None:
     fitted = noisy(exact, which, 0.0, 0.0).to_counts(which, None)
     np.testing.assert_array_equal(fitted.confusion, exact.confusion * PERSON)
     np.testing.assert_array_equal(fitted.scores, exact.scores * PERSON)
-    found = build_noisy_evaluation(which, noisy(exact, which, 0.0, 0.0), None, NOISE)
+    result = build_noisy_evaluation(which, noisy(exact, which, 0.0, 0.0), None, NOISE)
     truth = build_evaluation(which, exact, None, 200, [0] * len(which.classes))
-    assert found.confusion == truth.confusion
-    assert found.accuracy.value == pytest.approx(truth.accuracy.value, abs=1e-6)
-    assert found.macro_auroc.value == pytest.approx(truth.macro_auroc.value, abs=1e-6)
-    assert (found.patients, found.examples) == (200, 200)
-    assert found.noise is not None
-    assert found.noise.epsilon == 1.0
+    assert result.confusion == truth.confusion
+    assert result.accuracy.value == pytest.approx(truth.accuracy.value, abs=1e-6)
+    assert result.macro_auroc.value == pytest.approx(truth.macro_auroc.value, abs=1e-6)
+    assert (result.patients, result.examples) == (200, 200)
+    assert result.noise is not None
+    assert result.noise.epsilon == 1.0
 
 
 @pytest.mark.parametrize("which", [BINARY, SEVERAL, LABELS], ids=["two", "several", "labels"])
@@ -90,11 +90,11 @@ def test_fitted_counts_are_of_one_number_of_people_and_never_negative(which: Tas
         assert min(fitted.confusion.min(), fitted.scores.min()) >= 0
         slack = fitted.scores.size  # each number is rounded
         rows = fitted.confusion.sum(-1) if which.kind == "multilabel" else None
-        for place in range(len(which.classes)):
-            support = rows[place, 1] if rows is not None else fitted.confusion[place].sum()
-            everyone = rows[place].sum() if rows is not None else fitted.confusion.sum()
-            assert abs(fitted.scores[place, 1].sum() - support) <= slack
-            assert abs(fitted.scores[place].sum() - everyone) <= slack
+        for position in range(len(which.classes)):
+            support = rows[position, 1] if rows is not None else fitted.confusion[position].sum()
+            everyone = rows[position].sum() if rows is not None else fitted.confusion.sum()
+            assert abs(fitted.scores[position, 1].sum() - support) <= slack
+            assert abs(fitted.scores[position].sum() - everyone) <= slack
 
 
 def test_a_threshold_on_a_bin_makes_both_parts_of_a_release_one() -> None:

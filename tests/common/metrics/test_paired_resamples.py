@@ -30,10 +30,10 @@ def test_intervals_from_resampled_figures_equal_the_reports(tmp_path) -> None:
     path.write_bytes(
         paired_resamples.pack_resamples(paired_resamples.resample_tables(TASK, each, {ALL_PATIENTS: people}))
     )
-    found = {
+    result = {
         site: drawn for (table, site), drawn in paired_resamples.load_resamples(path).items() if table == ALL_PATIENTS
     }
-    assert set(found) == {"a", "b", paired_resamples.POOLED}
+    assert set(result) == {"a", "b", paired_resamples.POOLED}
     results = {
         site: evaluation.build_evaluation(
             TASK, part[ALL_PATIENTS], part[ALL_PATIENTS + RESAMPLED_SUFFIX], people[site], [people[site]] * 2
@@ -46,13 +46,13 @@ def test_intervals_from_resampled_figures_equal_the_reports(tmp_path) -> None:
     results[paired_resamples.POOLED] = evaluation.pool_evaluations(TASK, results, totals, drawn)
     names = {"accuracy", "macro_f1", "auroc", "auprc", "sensitivity", "specificity", "ppv", "loss", "brier", "slope"}
     for site, item in results.items():
-        assert names <= set(found[site])
+        assert names <= set(result[site])
         for name in names:
-            shown, sample = getattr(item, name), found[site][name]
+            printed, sample = getattr(item, name), result[site][name]
             assert sample.shape == (20,)
             alpha = tail(item.patients)
             known = sample[np.isfinite(sample)]  # no slope where a resample is told apart whole
-            assert np.quantile(known, [alpha, 1 - alpha]) == pytest.approx([shown.low, shown.high], abs=1e-5)
+            assert np.quantile(known, [alpha, 1 - alpha]) == pytest.approx([printed.low, printed.high], abs=1e-5)
 
 
 def tail(patients: int) -> float:
@@ -61,28 +61,28 @@ def tail(patients: int) -> float:
 
 def test_pooled_resamples_need_equally_many_from_every_site() -> None:
     for other in ({ALL_PATIENTS: tables(2, 9)[ALL_PATIENTS]}, tables(2, 9, draws=10)):
-        found = paired_resamples.resample_tables(
+        result = paired_resamples.resample_tables(
             TASK, {"a": tables(1, 6), "b": other}, {ALL_PATIENTS: {"a": 6, "b": 9}}
         )
-        assert (ALL_PATIENTS, "a") in found
-        assert (ALL_PATIENTS, paired_resamples.POOLED) not in found
+        assert (ALL_PATIENTS, "a") in result
+        assert (ALL_PATIENTS, paired_resamples.POOLED) not in result
 
 
 def test_personal_models_have_resamples_of_their_own() -> None:
     mine, shared = tables(3, 6), tables(1, 6)
     both = shared | {PERSONAL: mine[ALL_PATIENTS], PERSONAL + RESAMPLED_SUFFIX: mine[ALL_PATIENTS + RESAMPLED_SUFFIX]}
-    found = paired_resamples.resample_tables(TASK, {"a": both}, {ALL_PATIENTS: {"a": 6}, PERSONAL: {"a": 6}})
-    assert {table for table, _ in found} == {ALL_PATIENTS, PERSONAL}
-    assert not np.array_equal(found[ALL_PATIENTS, "a"]["accuracy"], found[PERSONAL, "a"]["accuracy"])
+    result = paired_resamples.resample_tables(TASK, {"a": both}, {ALL_PATIENTS: {"a": 6}, PERSONAL: {"a": 6}})
+    assert {table for table, _ in result} == {ALL_PATIENTS, PERSONAL}
+    assert not np.array_equal(result[ALL_PATIENTS, "a"]["accuracy"], result[PERSONAL, "a"]["accuracy"])
 
 
 def test_groups_of_patients_are_resampled_and_other_tables_are_not() -> None:
     mine, names = tables(1, 6), (ALL_PATIENTS, "group sex=female", "without x")
     every = {name + more: mine[ALL_PATIENTS + more] for name in names for more in ("", RESAMPLED_SUFFIX)}
-    found = paired_resamples.resample_tables(TASK, {"a": every}, {name: {"a": 6} for name in names})
-    assert {table for table, _ in found} == {ALL_PATIENTS, "group sex=female"}
-    np.testing.assert_array_equal(found["group sex=female", "a"]["auroc"], found[ALL_PATIENTS, "a"]["auroc"])
-    assert "slope" in found[ALL_PATIENTS, "a"]
+    result = paired_resamples.resample_tables(TASK, {"a": every}, {name: {"a": 6} for name in names})
+    assert {table for table, _ in result} == {ALL_PATIENTS, "group sex=female"}
+    np.testing.assert_array_equal(result["group sex=female", "a"]["auroc"], result[ALL_PATIENTS, "a"]["auroc"])
+    assert "slope" in result[ALL_PATIENTS, "a"]
 
 
 def test_no_file_is_no_resamples_and_a_damaged_one_is_named(tmp_path) -> None:

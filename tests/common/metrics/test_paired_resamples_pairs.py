@@ -47,14 +47,14 @@ def reply(site: str, model: int) -> FinalTestReply:
     )
 
 
-def of(model: int) -> tuple[paired_resamples.Draws, dict[str, dict[str, Evaluation]], dict[str, Evaluation]]:
+def group(model: int) -> tuple[paired_resamples.Draws, dict[str, dict[str, Evaluation]], dict[str, Evaluation]]:
     replies = {site: reply(site, model) for site in ("a", "b")}
     by_table, pooled = combine_evaluations(TASK, replies)
     return collect_draws(TASK, replies, by_table), by_table, pooled
 
 
 def test_the_difference_of_draws_is_a_paired_bootstrap() -> None:
-    (one, *_), (two, *_) = of(0), of(1)
+    (one, *_), (two, *_) = group(0), group(1)
     slow: dict[str, list[float]] = {"a": [], "b": [], paired_resamples.POOLED: []}
     weights = {
         s: evaluation.draw_bootstrap_weights(rows(s)[3], RESAMPLES, rng_for(5, s, "bootstrap")).astype(int)
@@ -72,13 +72,13 @@ def test_the_difference_of_draws_is_a_paired_bootstrap() -> None:
         slow[paired_resamples.POOLED].append(
             np.mean(np.concatenate([r[0] for r in right])) - np.mean(np.concatenate([r[1] for r in right]))
         )
-    for place, expected in slow.items():
-        found = one["all", place]["accuracy"] - two["all", place]["accuracy"]
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+    for position, expected in slow.items():
+        result = one["all", position]["accuracy"] - two["all", position]["accuracy"]
+        np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
 def test_pairing_narrows_the_interval_of_a_difference() -> None:
-    (one, first, _), (two, second, _) = of(0), of(1)
+    (one, first, _), (two, second, _) = group(0), group(1)
     a, b = first["all"]["a"], second["all"]["a"]
     assert a.auroc is not None
     assert b.auroc is not None
@@ -89,22 +89,22 @@ def test_pairing_narrows_the_interval_of_a_difference() -> None:
 
 
 def test_resamples_hold_the_metrics_of_the_event_and_spread_around_them() -> None:
-    found, by_table, pooled = of(0)
-    for place, item in {**by_table["all"], paired_resamples.POOLED: pooled["all"]}.items():
+    result, by_table, pooled = group(0)
+    for position, item in {**by_table["all"], paired_resamples.POOLED: pooled["all"]}.items():
         for name in ("accuracy", "auroc", "auprc", "sensitivity", "specificity", "brier", "loss"):
-            told = getattr(item, name)
+            reported = getattr(item, name)
             share = tail_probability(item.patients)
-            ends = np.quantile(found["all", place][name].astype(float), [share, 1 - share])
-            np.testing.assert_allclose([told.low, told.high], ends, atol=1e-6)
+            ends = np.quantile(result["all", position][name].astype(float), [share, 1 - share])
+            np.testing.assert_allclose([reported.low, reported.high], ends, atol=1e-6)
 
 
 def test_resamples_survive_a_file_and_a_damaged_file_is_named(tmp_path: Path) -> None:
-    found, *_ = of(0)
+    result, *_ = group(0)
     path = tmp_path / "draws.safetensors"
-    path.write_bytes(paired_resamples.pack_resamples(found))
+    path.write_bytes(paired_resamples.pack_resamples(result))
     again = paired_resamples.load_resamples(path)
-    assert again.keys() == found.keys()
-    np.testing.assert_allclose(again["all", "a"]["auroc"], found["all", "a"]["auroc"], rtol=1e-6)
+    assert again.keys() == result.keys()
+    np.testing.assert_allclose(again["all", "a"]["auroc"], result["all", "a"]["auroc"], rtol=1e-6)
     path.write_bytes(b"no")
     with pytest.raises(DataError, match="damaged"):
         paired_resamples.load_resamples(path)
@@ -130,7 +130,7 @@ def test_pooled_auroc_from_merged_histograms_is_the_exact_one() -> None:
         truth.append(y)
     merged = counts[0] + counts[1] + counts[2]
     exact = theirs.roc_auc_score(np.concatenate(truth), np.concatenate(odds))
-    found = compute_figures(TASK, merged, None, 100).values["class_auroc"][1]
-    assert found == pytest.approx(exact, abs=1e-3)
+    result = compute_figures(TASK, merged, None, 100).values["class_auroc"][1]
+    assert result == pytest.approx(exact, abs=1e-3)
     mean = np.mean([auroc(item.scores)[1] for item in counts])
     assert abs(mean - exact) > 0.01

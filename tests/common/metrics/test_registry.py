@@ -38,9 +38,9 @@ def evaluated() -> Evaluation:
 
 
 def test_every_metric_is_computed_and_within_its_range() -> None:
-    found = evaluated()
+    result = evaluated()
     for name, metric in METRICS.items():
-        figure = found.figure(name)
+        figure = result.figure(name)
         assert figure is not None, name
         assert figure.value is not None, name
         for value in (figure.value, figure.low, figure.high):
@@ -91,14 +91,14 @@ def test_a_metric_without_a_field_is_a_key_of_its_own(monkeypatch: pytest.Monkey
     npv = Metric("npv", "negative predictive value", class_metric="precision", class_index=0)
     for metric in (recall, npv):
         monkeypatch.setitem(registry.METRICS, metric.name, metric)
-    found = evaluated()
-    again = Evaluation.model_validate_json(found.model_dump_json())
-    assert again == found
+    result = evaluated()
+    again = Evaluation.model_validate_json(result.model_dump_json())
+    assert again == result
     figure = again.figure("macro_recall")
     assert figure is not None
-    assert figure.value == pytest.approx(np.mean([part.recall.value for part in found.classes.values()]))
+    assert figure.value == pytest.approx(np.mean([part.recall.value for part in result.classes.values()]))
     assert figure.low is not None
-    assert again.figure("npv") == found.classes["no"].precision
+    assert again.figure("npv") == result.classes["no"].precision
     assert not is_derived("npv")
     assert is_derived("auroc")
 

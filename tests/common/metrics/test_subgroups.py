@@ -37,28 +37,28 @@ def test_group_comparisons_equal_fairlearns(name: str, rows: list[tuple[int, int
         )
         return float(counts.accuracy(confusion) if name == "accuracy" else counts.recall(confusion)[1])
 
-    found = GroupComparison({key: ours(group == key) for key in sorted(set(group))}, ours(group == group))
-    np.testing.assert_allclose(list(found.by_group.values()), frame.by_group.to_numpy(float))
-    np.testing.assert_allclose(found.overall, frame.overall)
-    known = [value for value in found.by_group.values() if np.isfinite(value)]
+    result = GroupComparison({key: ours(group == key) for key in sorted(set(group))}, ours(group == group))
+    np.testing.assert_allclose(list(result.by_group.values()), frame.by_group.to_numpy(float))
+    np.testing.assert_allclose(result.overall, frame.overall)
+    known = [value for value in result.by_group.values() if np.isfinite(value)]
     if len(known) < 2:
-        assert found.difference().value is None
+        assert result.difference().value is None
         return
-    assert found.group_min() is not None
-    assert found.group_min()[1] == pytest.approx(frame.group_min())  # type: ignore[index]
-    assert found.group_max()[1] == pytest.approx(frame.group_max())  # type: ignore[index]
-    assert found.difference().value == pytest.approx(frame.difference())
+    assert result.group_min() is not None
+    assert result.group_min()[1] == pytest.approx(frame.group_min())  # type: ignore[index]
+    assert result.group_max()[1] == pytest.approx(frame.group_max())  # type: ignore[index]
+    assert result.difference().value == pytest.approx(frame.difference())
     if max(known) > 0:
-        assert found.ratio().value == pytest.approx(frame.ratio())
+        assert result.ratio().value == pytest.approx(frame.ratio())
     else:
-        assert found.ratio().value is None
+        assert result.ratio().value is None
 
 
 def test_the_interval_of_a_gap_is_that_of_the_signed_difference_in_each_resample() -> None:
     drawn = {"a": np.array([0.1, 0.5, 0.3, 0.9]), "b": np.array([0.4, 0.4, np.nan, 0.1])}
-    found = GroupComparison({"a": 0.3, "b": 0.4}, 0.35, drawn, {"a": 500, "b": 500}).difference()
-    assert found.value == pytest.approx(0.1)
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile([0.3, -0.1, -0.8], [0.025, 0.975])), abs=0.002)
+    result = GroupComparison({"a": 0.3, "b": 0.4}, 0.35, drawn, {"a": 500, "b": 500}).difference()
+    assert result.value == pytest.approx(0.1)
+    assert (result.low, result.high) == pytest.approx(tuple(np.quantile([0.3, -0.1, -0.8], [0.025, 0.975])), abs=0.002)
 
 
 def test_bands_include_their_lower_edge() -> None:

@@ -26,11 +26,16 @@ MANY = Task("t", "multilabel", ("NORM", "MI", "CD"), ("n", "m", "c"), 1, 4, 125.
     [(TASK, (), ("S", "V")), (TASK, ("V",), ("N", "S")), (TASK, ("S", "N"), ("V",)), (MANY, (), ("MI", "CD"))],
 )
 def test_all_other_classes_are_abnormal(task: Task, normal: tuple[str, ...], against: tuple[str, ...]) -> None:
-    found = detection.to_detection_task(task, DetectionConfig(normal=normal))
-    assert (found.classes, found.against, found.anomaly, found.binary) == (("normal", "abnormal"), against, True, True)
-    assert (found.channels, found.samples, found.features) == (task.channels, task.samples, task.features)
-    assert found.fingerprint() != task.fingerprint()
-    assert Task.from_dict(found.to_dict()) == found
+    result = detection.to_detection_task(task, DetectionConfig(normal=normal))
+    assert (result.classes, result.against, result.anomaly, result.binary) == (
+        ("normal", "abnormal"),
+        against,
+        True,
+        True,
+    )
+    assert (result.channels, result.samples, result.features) == (task.channels, task.samples, task.features)
+    assert result.fingerprint() != task.fingerprint()
+    assert Task.from_dict(result.to_dict()) == result
 
 
 @pytest.mark.parametrize(
@@ -51,14 +56,14 @@ def run(**sections: Any) -> config.RunConfig:
 
 
 def test_autoencoders_have_a_default_metric_and_threshold_of_their_own() -> None:
-    found = run()
-    assert (found.detecting, found.evaluation.metric, found.evaluation.threshold) == (True, "auroc", "false_alarms")
-    assert found.selection_metric == "loss"
-    asked = run(evaluation={"metric": "auprc", "threshold": "youden"})
-    assert (asked.evaluation.metric, asked.evaluation.threshold) == ("auprc", "youden")
+    result = run()
+    assert (result.detecting, result.evaluation.metric, result.evaluation.threshold) == (True, "auroc", "false_alarms")
+    assert result.selection_metric == "loss"
+    requested = run(evaluation={"metric": "auprc", "threshold": "youden"})
+    assert (requested.evaluation.metric, requested.evaluation.threshold) == ("auprc", "youden")
     plain = config.parse_config({})
     assert (plain.detecting, plain.evaluation.threshold, plain.selection_metric) == (False, "likelier", "macro_f1")
-    assert config.config_from_json(config.config_to_json(found)) == found
+    assert config.config_from_json(config.config_to_json(result)) == result
 
 
 def test_private_training_chooses_no_threshold_and_sends_no_sums() -> None:
@@ -75,7 +80,7 @@ def test_detection_settings_are_refused_with_a_classifier() -> None:
 
 def slow_error(task: Task, outputs: Reconstruction) -> list[float]:
     """One value after the other."""
-    found = []
+    result = []
     for i in range(len(outputs.latent)):
         parts = []
         if outputs.signal is not None and outputs.wanted is not None:
@@ -93,8 +98,8 @@ def slow_error(task: Task, outputs: Reconstruction) -> list[float]:
                 each.append(deviance if name in task.binary_features else (made - wanted) ** 2)
             parts.append(each)
         means = [sum(part) / len(part) if part else 0.0 for part in parts]
-        found.append(means[0] if len(means) == 1 else (1 - outputs.share) * means[0] + outputs.share * means[1])
-    return found
+        result.append(means[0] if len(means) == 1 else (1 - outputs.share) * means[0] + outputs.share * means[1])
+    return result
 
 
 @pytest.mark.parametrize("which", ["both", "signal", "columns"])
@@ -115,10 +120,10 @@ def test_the_reconstruction_error_is_over_measured_values(which: str, binary: tu
         made = made._replace(**dict.fromkeys(lost))
     signal.requires_grad_()
     columns.requires_grad_()
-    found = _reconstruct.build_reconstruction_error(task)(made)
-    np.testing.assert_allclose(found.detach(), slow_error(task, made), rtol=1e-5)
-    assert float(found[3].detach()) == 0
-    found.sum().backward()
+    result = _reconstruct.build_reconstruction_error(task)(made)
+    np.testing.assert_allclose(result.detach(), slow_error(task, made), rtol=1e-5)
+    assert float(result[3].detach()) == 0
+    result.sum().backward()
     assert all(part.grad is None or bool(part.grad.isfinite().all()) for part in (signal, columns))
 
 
@@ -131,15 +136,15 @@ def counts(negative: list[int], positive: list[int]) -> Counts:
 @pytest.mark.parametrize(("rate", "edge"), [(0.5, 2), (0.2, 3), (0.19, 4), (0.05, 5), (0.04, 16)])
 def test_a_threshold_keeps_to_its_false_alarms(rate: float, edge: int) -> None:
     negative = [10, 40, 30, 10, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5]
-    found = choose_threshold(counts(negative, []), "false_alarms", rate)
+    result = choose_threshold(counts(negative, []), "false_alarms", rate)
     called = [sum(negative[i:]) / 100 for i in range(17)]
     first = next(i for i, share in enumerate(called) if share <= rate)
     assert first == edge
-    assert found == np.append(bin_edges(16), 16.0)[first]
+    assert result == np.append(bin_edges(16), 16.0)[first]
     assert choose_threshold(counts([], [3]), "false_alarms", rate) is None
 
 
 def test_given_losses_replace_the_log_likelihood() -> None:
     logits = np.asarray([[0.0, 1.0], [0.0, -2.0], [0.0, 3.0]])
-    found = count_predictions(logits, [0, 1, 1], [0, 0, 1], 2, 16, losses=[0.5, 0.25, 2.0])
-    assert found.loss.tolist() == [0.75, 2.0]
+    result = count_predictions(logits, [0, 1, 1], [0, 0, 1], 2, 16, losses=[0.5, 0.25, 2.0])
+    assert result.loss.tolist() == [0.75, 2.0]

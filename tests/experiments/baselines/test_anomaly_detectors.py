@@ -69,8 +69,8 @@ def by_hand(kind: str, x: np.ndarray, new: np.ndarray, seed: int) -> np.ndarray:
     x, new = scale.transform(x), scale.transform(new)
     if kind == "pca":
         model = PCA(2, random_state=seed).fit(x)
-        found = np.log(((new - model.inverse_transform(model.transform(new))) ** 2).mean(1) + 1e-9)
-        return np.asarray(found)
+        result = np.log(((new - model.inverse_transform(model.transform(new))) ** 2).mean(1) + 1e-9)
+        return np.asarray(result)
     made = {
         "isolation_forest": lambda: IsolationForest(n_estimators=40, max_samples=256, random_state=seed),
         "one_class_svm": lambda: OneClassSVM(nu=0.2, gamma="scale"),
@@ -82,18 +82,18 @@ def by_hand(kind: str, x: np.ndarray, new: np.ndarray, seed: int) -> np.ndarray:
 @LEARNED
 def test_scores_are_scikit_learn_s(kind: str) -> None:
     x, new = drawn(1).astype(np.float32).astype(float), drawn(2, 90).astype(np.float32).astype(float)
-    found = odds(fit_anomaly(kind, table(x), 5, CONFIG), table(new))
+    result = odds(fit_anomaly(kind, table(x), 5, CONFIG), table(new))
     usual, raw = by_hand(kind, x, x, 5), by_hand(kind, x, new, 5)
     start, spread = np.quantile(usual, 0.95), np.subtract(*np.quantile(usual, [0.75, 0.25]))
-    np.testing.assert_allclose(found, 4 * np.arcsinh((raw - start) / spread), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(result, 4 * np.arcsinh((raw - start) / spread), rtol=1e-4, atol=1e-4)
 
 
 @LEARNED
 def test_what_is_far_from_normal_is_abnormal(kind: str) -> None:
     rng = np.random.default_rng(4)
     new = np.concatenate([drawn(1)[:100] + rng.normal(0, 0.01, (100, 4)), rng.normal(5, 12, (100, 4))])
-    found = odds(fit_anomaly(kind, table(drawn(1)), 1, CONFIG), table(new))
-    assert roc_auc_score(np.repeat([0, 1], 100), found) > 0.85
+    result = odds(fit_anomaly(kind, table(drawn(1)), 1, CONFIG), table(new))
+    assert roc_auc_score(np.repeat([0, 1], 100), result) > 0.85
 
 
 @LEARNED
@@ -101,8 +101,8 @@ def test_what_is_far_from_normal_is_abnormal(kind: str) -> None:
 def test_contamination_is_the_share_of_training_rows_called_abnormal(kind: str, share: float) -> None:
     train = table(drawn(3))
     config = CONFIG.model_copy(update={"contamination": share})
-    found = odds(fit_anomaly(kind, train, 1, config), train)
-    assert (found > 0).mean() == pytest.approx(share, abs=0.01)
+    result = odds(fit_anomaly(kind, train, 1, config), train)
+    assert (result > 0).mean() == pytest.approx(share, abs=0.01)
 
 
 @LEARNED
@@ -130,22 +130,22 @@ def test_the_seed_alone_decides_and_no_more_rows_than_asked_for_are_learnt_from(
     assert np.array_equal(one, again)
     if kind != "pca":
         assert not np.array_equal(one, other)
-    seen: list[int] = []
+    observed: list[int] = []
     real = anomaly_detectors._score
-    monkeypatch.setattr(anomaly_detectors, "_score", lambda k, x, s, c: (seen.append(len(x)), real(k, x, s, c))[1])
+    monkeypatch.setattr(anomaly_detectors, "_score", lambda k, x, s, c: (observed.append(len(x)), real(k, x, s, c))[1])
     fit_anomaly(kind, train, 1, config)
-    assert seen == [60 if kind in ("one_class_svm", "lof") else 300]
+    assert observed == [60 if kind in ("one_class_svm", "lof") else 300]
 
 
 def test_order_survives_scores_of_any_size() -> None:
     usual = np.random.default_rng(1).normal(size=200)
     far = np.concatenate([usual, [1e3, 1e5, 1e30]])
     train = table(np.stack([usual, usual, usual, usual], axis=1), age=usual.astype(np.float32))
-    asked = replace(table(np.zeros((203, 4))), age=far.astype(np.float32))
-    found = odds(fit_anomaly("age_sex", train, 1, CONFIG), asked)
-    assert spearmanr(found[:200], usual).statistic == pytest.approx(1)
-    assert found.max() <= 16
-    assert found[200] > found[:200].max()
+    requested = replace(table(np.zeros((203, 4))), age=far.astype(np.float32))
+    result = odds(fit_anomaly("age_sex", train, 1, CONFIG), requested)
+    assert spearmanr(result[:200], usual).statistic == pytest.approx(1)
+    assert result.max() <= 16
+    assert result[200] > result[:200].max()
 
 
 def test_age_is_held_against_normal_people_of_the_same_sex() -> None:
@@ -153,19 +153,19 @@ def test_age_is_held_against_normal_people_of_the_same_sex() -> None:
     sex = np.asarray([0, 0, 0, 1, 1, 1, -1, -1, -1, -1], np.int8)
     train = table(np.zeros((10, 4)), age=age, sex=sex)
     raw = anomaly_detectors._age_sex(train)
-    asked = table(np.zeros((5, 4)), age=np.asarray([50, 50, 50, np.nan, 75], np.float32),
+    requested = table(np.zeros((5, 4)), age=np.asarray([50, 50, 50, np.nan, 75], np.float32),
                   sex=np.asarray([0, 1, -1, 0, 1], np.int8))  # fmt: skip
-    np.testing.assert_allclose(raw(asked), [10, -20, 30, np.nan, 5])
-    found = odds(fit_anomaly("age_sex", train, 1, CONFIG), asked)
-    assert found[0] > found[4] > found[1]
-    rows = replace(asked, patient=np.asarray([0, 0, 0, 0, 1]))
+    np.testing.assert_allclose(raw(requested), [10, -20, 30, np.nan, 5])
+    result = odds(fit_anomaly("age_sex", train, 1, CONFIG), requested)
+    assert result[0] > result[4] > result[1]
+    rows = replace(requested, patient=np.asarray([0, 0, 0, 0, 1]))
     assert raw(rows).tolist() == [10, 10, 10, 10, -20]
 
 
 def test_an_unknown_age_scores_as_the_median_of_normal_people() -> None:
     train = table(np.zeros((21, 4)), age=np.arange(40, 61, dtype=np.float32))
-    asked = replace(table(np.zeros((2, 4))), age=np.asarray([np.nan, 50], np.float32))
-    unknown, median = odds(fit_anomaly("age_sex", train, 1, CONFIG), asked)
+    requested = replace(table(np.zeros((2, 4))), age=np.asarray([np.nan, 50], np.float32))
+    unknown, median = odds(fit_anomaly("age_sex", train, 1, CONFIG), requested)
     assert unknown == median == pytest.approx(4 * np.arcsinh((0 - 9) / 10), rel=1e-5)
 
 
@@ -197,13 +197,13 @@ def ecg(relative: bool, kachuee: bool = False) -> Cohort:
 @pytest.mark.parametrize("relative", [True, False])
 def test_the_template_is_the_share_of_energy_that_differs(relative: bool) -> None:
     cohort = ecg(relative)
-    found = np.exp(anomaly_detectors.template_scores(cohort))
+    result = np.exp(anomaly_detectors.template_scores(cohort))
     for row in (0, 19, 25, 39):
         beat = cohort.x[row, 0].astype(float)
         usual = np.median(cohort.x[:20, 0] if row < 20 else cohort.x[20:, 0], axis=0).astype(float)
         share = ((beat - usual) ** 2).sum() / ((usual - usual.mean()) ** 2).sum()
-        assert found[row] == pytest.approx(share + 1e-6, rel=1e-3)
-    assert found[19] == pytest.approx(found[39], rel=0.05)  # the same change, of a heart three times as loud
+        assert result[row] == pytest.approx(share + 1e-6, rel=1e-3)
+    assert result[19] == pytest.approx(result[39], rel=0.05)  # the same change, of a heart three times as loud
     predict = fit_anomaly("template", anomaly_detectors.select_normal_rows(cohort, parse_config({})), 1, CONFIG)
     assert roc_auc_score(cohort.y, odds(predict, cohort)) == 1
 
@@ -269,7 +269,7 @@ def test_what_a_run_cannot_have_is_refused_first() -> None:
 
 
 @pytest.mark.slow
-def test_a_run_tests_them_beside_its_networks(tmp_path: Path) -> None:
+def test_a_run_tests_them_with_its_networks(tmp_path: Path) -> None:
     raw = {
         "data": {"dataset": "heart_disease", "options": {"simulated": True, "hospitals": 2, "patients": 60}},
         "model": {"name": "logreg"},
@@ -286,22 +286,22 @@ def test_a_run_tests_them_beside_its_networks(tmp_path: Path) -> None:
         },
     }
     folder = run.run_experiment(parse_config(raw), tmp_path, run_progress.QuietPrinter())
-    found = json.loads((folder / "baselines.json").read_text())
-    models = {item["name"]: item for item in found["models"]}
+    result = json.loads((folder / "baselines.json").read_text())
+    models = {item["name"]: item for item in result["models"]}
     made = {"isolation_forest-features", "isolation_forest-signal", "pca-features", "pca-signal"}
     sites = {item["trained_at"] for item in models.values()} - {None}
     assert {name.partition(":")[0] for name in models} >= made
     assert len([name for name in models if name.startswith("pca-signal:")]) == 1 + len(sites) == 3
     assert [name for name in models if name.startswith("age_sex")] == ["age_sex:pooled"]
-    assert found["failed"] == {"template:pooled": "the difference from a median beat needs an ECG"}
+    assert result["failed"] == {"template:pooled": "the difference from a median beat needs an ECG"}
     config = parse_config(raw)
     opened = [load_site(SiteContext(SIMULATION_POLICY, index=i, count=2), config) for i in range(2)]
     train, test = (join_cohorts([getattr(site, part) for site in opened]) for part in ("train", "test"))
     seed = seed_for(config.seed, "pca-features:pooled")
     score = odds(fit_anomaly("pca", train.take(train.y == 0), seed, config.baselines.anomaly), test)
-    told = models["pca-features:pooled"]["pooled"]["all"]["classes"]["disease"]["auroc"]
-    assert told["value"] == pytest.approx(roc_auc_score(test.y, score), abs=0.005)
-    assert told["low"] < told["value"] < told["high"]
+    reported = models["pca-features:pooled"]["pooled"]["all"]["classes"]["disease"]["auroc"]
+    assert reported["value"] == pytest.approx(roc_auc_score(test.y, score), abs=0.005)
+    assert reported["low"] < reported["value"] < reported["high"]
     page = (folder / "report.html").read_text()
     assert "PCA reconstruction on samples, pooled" in page
 
@@ -315,7 +315,7 @@ def test_latent_values_are_those_of_the_run_s_model(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(anomaly_detectors.restore, "model", lambda folder: (Doubling(), TASK))
     monkeypatch.setattr(anomaly_detectors.restore, "load_scaling", lambda folder: scaling)
     cohort = table(drawn(1, 30))
-    found = anomaly_detectors.InputTables(parse_config({}), tmp_path).table_for("latent")(cohort)
-    np.testing.assert_allclose(found, (cohort.features - 5) / 5, rtol=1e-5)
+    result = anomaly_detectors.InputTables(parse_config({}), tmp_path).table_for("latent")(cohort)
+    np.testing.assert_allclose(result, (cohort.features - 5) / 5, rtol=1e-5)
     with pytest.raises(SiteError, match=r"data\.scaling=site"):
         anomaly_detectors.InputTables(parse_config({"data": {"scaling": "site"}}), tmp_path).table_for("latent")

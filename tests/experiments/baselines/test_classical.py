@@ -110,9 +110,9 @@ def test_logistic_regression_is_at_its_minimum(power: float) -> None:
 def test_weights_make_the_rare_class_likelier(name: str) -> None:
     rng = np.random.default_rng(4)
     train = cohort(rng.normal(size=(300, 2)), (np.arange(300) % 10 == 0).astype(np.int64))
-    asked = cohort(rng.normal(size=(500, 2)), np.zeros(500, np.int64))
+    requested = cohort(rng.normal(size=(500, 2)), np.zeros(500, np.int64))
     plain, balanced = (
-        np.exp(fit_classical(name, train, 1, ClassicalOptions(power))(asked))[:, 1].mean() for power in (0.0, 1.0)
+        np.exp(fit_classical(name, train, 1, ClassicalOptions(power))(requested))[:, 1].mean() for power in (0.0, 1.0)
     )
     assert plain == pytest.approx(0.1, abs=0.04)
     assert balanced > plain + 0.12
@@ -161,13 +161,13 @@ def test_what_fills_gaps_comes_from_training_rows(name: str) -> None:
     gaps = given.features.copy()
     gaps[::3, 1] = np.nan
     model = fit_classical(name, replace(given, features=gaps), 1)
-    asked = drawn(10).features[:20]
-    asked[:, 1] = np.nan
-    filled = asked.copy()
+    requested = drawn(10).features[:20]
+    requested[:, 1] = np.nan
+    filled = requested.copy()
     filled[:, 1] = np.nanmedian(gaps[:, 1])
-    alone = model(cohort(asked[:1], given.y[:1]))
-    np.testing.assert_allclose(alone, model(cohort(asked, given.y[:20]))[:1], rtol=1e-5)
-    one, other = (model(cohort(values, given.y[:20])) for values in (asked, filled))
+    alone = model(cohort(requested[:1], given.y[:1]))
+    np.testing.assert_allclose(alone, model(cohort(requested, given.y[:20]))[:1], rtol=1e-5)
+    one, other = (model(cohort(values, given.y[:20])) for values in (requested, filled))
     if name == "forest":
         assert np.array_equal(one, other)
     else:  # the indicator of what is missing adds the same to all
@@ -214,14 +214,14 @@ def test_the_seed_alone_decides(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_few_values_are_worked_on_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
+    requested: list[int] = []
     real = classical.limit_threads
-    monkeypatch.setattr(classical, "limit_threads", lambda count: asked.append(count) or real(1))
+    monkeypatch.setattr(classical, "limit_threads", lambda count: requested.append(count) or real(1))
     train = drawn(20, 60)
-    for least in (train.features.size, train.features.size + 1):
-        monkeypatch.setattr(classical, "MIN_THREADED_VALUES", least)
+    for minimum in (train.features.size, train.features.size + 1):
+        monkeypatch.setattr(classical, "MIN_THREADED_VALUES", minimum)
         fit_classical("logreg", train, 1, ClassicalOptions(workers=3))(train)
-    assert asked == [3, 3, 1, 1]
+    assert requested == [3, 3, 1, 1]
 
 
 def test_a_tree_of_many_rows_draws_some(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,9 +231,9 @@ def test_a_tree_of_many_rows_draws_some(monkeypatch: pytest.MonkeyPatch) -> None
 
 def hour(values: Sequence[float], missing: bool = True) -> list[float]:
     """Return last, mean, min, max and share measured of one channel, value by value."""
-    seen = [value for value in values if not np.isnan(value)]
-    found = [seen[-1], sum(seen) / len(seen), min(seen), max(seen)] if seen else [np.nan] * 4
-    return found + [len(seen) / len(values)] * missing
+    observed = [value for value in values if not np.isnan(value)]
+    result = [observed[-1], sum(observed) / len(observed), min(observed), max(observed)] if observed else [np.nan] * 4
+    return result + [len(observed) / len(values)] * missing
 
 
 @pytest.mark.parametrize("block", [1, 1 << 24])
@@ -246,8 +246,8 @@ def test_hours_are_summed_up(block: int, monkeypatch: pytest.MonkeyPatch) -> Non
     static = rng.normal(size=(6, 2)).astype(np.float32)
     given = cohort(static, y, x=x, rate=1 / 3600)
     wanted = np.array([np.transpose([hour(channel) for channel in example]).ravel() for example in x])
-    found = classical.raw_inputs(given)
-    np.testing.assert_allclose(found, np.concatenate([wanted, static], axis=1), rtol=1e-5)
+    result = classical.raw_inputs(given)
+    np.testing.assert_allclose(result, np.concatenate([wanted, static], axis=1), rtol=1e-5)
     whole = replace(given, x=np.nan_to_num(x), task=replace(given.task, missing=False))
     wanted = np.array([np.transpose([hour(c, False) for c in example]).ravel() for example in np.nan_to_num(x)])
     np.testing.assert_allclose(classical.raw_inputs(whole)[:, :-2], wanted, rtol=1e-5, atol=1e-7)
@@ -267,9 +267,9 @@ def test_an_ecg_is_seen_by_its_features() -> None:
     given = cohort(
         rng.normal(size=(8, 2)), np.zeros(8, np.int64), x=rng.normal(size=(8, 1, 96)).astype(np.float32), rate=125
     )
-    found = classical.raw_inputs(given)
-    assert np.array_equal(found[:, :-2], ecg_features.feature_table(given))
-    assert np.array_equal(found[:, -2:], given.features)
+    result = classical.raw_inputs(given)
+    assert np.array_equal(result[:, :-2], ecg_features.feature_table(given))
+    assert np.array_equal(result[:, -2:], given.features)
 
 
 def test_a_table_is_seen_as_it_is_and_inputs_are_made_once() -> None:
@@ -289,8 +289,8 @@ def test_a_table_is_seen_as_it_is_and_inputs_are_made_once() -> None:
     for _ in range(3):  # each in the place of the one before, perhaps, but another
         other = replace(given, features=given.features + 1)
         assert remembered(other) is other.features
-        place = weakref.ref(other.features)
+        reference = weakref.ref(other.features)
         del other
         made.clear()
         gc.collect()
-        assert place() is None
+        assert reference() is None

@@ -29,9 +29,9 @@ from tests import tiny
 
 @pytest.fixture
 def sites(monkeypatch: pytest.MonkeyPatch) -> list[Site]:
-    found = [tiny.site("north", 1), tiny.site("south", 2), tiny.site("west", 3, parts=(0, 0, 0))]
-    monkeypatch.setattr("client.site.read_site", lambda place, config: found[place.index])
-    return found
+    result = [tiny.site("north", 1), tiny.site("south", 2), tiny.site("west", 3, parts=(0, 0, 0))]
+    monkeypatch.setattr("client.site.read_site", lambda context, config: result[context.index])
+    return result
 
 
 def read(out: Path) -> Any:
@@ -55,46 +55,46 @@ def test_pooled_is_fit_on_all_rows_joined(sites: list[Site], tmp_path: Path) -> 
         counts=train.class_counts(),
         schedule=Schedule(0, 4),
     )
-    kept = load_file(tmp_path / "model.pooled.safetensors")
-    assert digest_weights(kept) == digest_weights(copy_weights(model))
-    (found,) = read(tmp_path)["models"]
+    remaining = load_file(tmp_path / "model.pooled.safetensors")
+    assert digest_weights(remaining) == digest_weights(copy_weights(model))
+    (result,) = read(tmp_path)["models"]
     right = total = 0
     for site in sites[:2]:
         hits = predict_logits(model, site.test, torch.device("cpu")).argmax(1) == site.test.y
-        assert found["test"]["all"][site.name]["accuracy"]["value"] == pytest.approx(hits.mean())
+        assert result["test"]["all"][site.name]["accuracy"]["value"] == pytest.approx(hits.mean())
         right, total = right + hits.sum(), total + len(hits)
-    assert found["pooled"]["all"]["accuracy"]["value"] == pytest.approx(right / total)
+    assert result["pooled"]["all"]["accuracy"]["value"] == pytest.approx(right / total)
 
 
 def test_each_hospital_alone_is_evaluated_at_all(sites: list[Site], tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    networks.train_baselines(tiny.run_config(), tmp_path, 3, lambda *what: told.append(what))
-    found = {item["name"]: item for item in read(tmp_path)["models"]}
-    assert list(found) == ["pooled", "local:north", "local:south", "local:west"]
-    assert [found[f"local:{name}"]["trained_at"] for name in ("north", "south", "west")] == ["north", "south", "west"]
-    for item in found.values():
+    reported: list[tuple[str, int, int]] = []
+    networks.train_baselines(tiny.run_config(), tmp_path, 3, lambda *what: reported.append(what))
+    result = {item["name"]: item for item in read(tmp_path)["models"]}
+    assert list(result) == ["pooled", "local:north", "local:south", "local:west"]
+    assert [result[f"local:{name}"]["trained_at"] for name in ("north", "south", "west")] == ["north", "south", "west"]
+    for item in result.values():
         assert set(item["test"]["all"]) == {"north", "south"}  # west has nobody to test on
         assert item["kind"] in ("pooled", "local")
         assert (tmp_path / f"model.{item['name'].replace(':', '.')}.safetensors").is_file()
-    assert {name for name, *_ in told[:4]} == set(found)
-    assert all(done == 0 for _, done, _ in told[:4])
-    assert ("pooled", 2, 2) in told
+    assert {name for name, *_ in reported[:4]} == set(result)
+    assert all(done == 0 for _, done, _ in reported[:4])
+    assert ("pooled", 2, 2) in reported
 
 
 def test_workers_do_not_change_a_baseline(sites: list[Site], tmp_path: Path) -> None:
-    found = []
+    result = []
     for workers in (1, 2):
         out = tmp_path / str(workers)
         out.mkdir()
         networks.train_baselines(tiny.run_config(federation__workers=workers), out, 3)
-        found.append(read(out))
-    assert found[0] == found[1]
+        result.append(read(out))
+    assert result[0] == result[1]
 
 
 def test_the_best_epoch_is_kept(sites: list[Site], tmp_path: Path) -> None:
     config = tiny.run_config(federation__rounds=6, training__lr=0.2, baselines__local=False, evaluation__metric="loss")
     networks.train_baselines(config, tmp_path, 3)
-    (found,) = read(tmp_path)["models"]
+    (result,) = read(tmp_path)["models"]
     validation = join_cohorts([site.validation for site in sites])
     losses = []
 
@@ -106,7 +106,7 @@ def test_the_best_epoch_is_kept(sites: list[Site], tmp_path: Path) -> None:
     seed, training = seed_for(config.seed, "pooled", "baseline"), config.training.model_copy(update={"epochs": 6})
     model = models.build_model(tiny.TASK, config.model, config.seed)
     train_model(model, train, training, seed, counts=train.class_counts(), schedule=Schedule(0, 6), after_epoch=after)
-    assert found["epoch"] == int(np.argmin(losses)) + 1
+    assert result["epoch"] == int(np.argmin(losses)) + 1
 
 
 def test_one_that_fails_does_not_end_the_others(
@@ -152,19 +152,19 @@ def test_classical_models_train_on_raw_rows_and_are_tested_alike(sites: list[Sit
         sites[i] = replace(site, task=flat, **parts)
     config = config.model_copy(update={"model": config.model.model_copy(update={"name": "logreg", "options": {}})})
     assert networks.train_baselines(config, tmp_path, 3) == {}
-    found = {item["name"]: item for item in read(tmp_path)["models"]}
-    assert [name for name in found if name.startswith("logreg")] == [
+    result = {item["name"]: item for item in read(tmp_path)["models"]}
+    assert [name for name in result if name.startswith("logreg")] == [
         "logreg:pooled", "logreg:north", "logreg:south", "logreg:west",
     ]  # fmt: skip
-    assert found["logreg:north"]["kind"] == "classical-local"
-    assert found["logreg:pooled"]["trained_at"] is None
+    assert result["logreg:north"]["kind"] == "classical-local"
+    assert result["logreg:pooled"]["trained_at"] is None
     train = join_cohorts([site.train for site in sites])
     predict = classical.fit_classical(
         "logreg", train, seed_for(config.seed, "logreg:pooled"), classical.ClassicalOptions.from_config(config, 1)
     )
     for site in sites[:2]:
         right = (predict(site.test).argmax(1) == site.test.y).mean()
-        assert found["logreg:pooled"]["test"]["all"][site.name]["accuracy"]["value"] == pytest.approx(right)
+        assert result["logreg:pooled"]["test"]["all"][site.name]["accuracy"]["value"] == pytest.approx(right)
 
 
 def test_each_hospitals_own_scaling_is_no_models_scaling(sites: list[Site], tmp_path: Path) -> None:
@@ -174,9 +174,9 @@ def test_each_hospitals_own_scaling_is_no_models_scaling(sites: list[Site], tmp_
         out = tmp_path / how
         out.mkdir()
         networks.train_baselines(config, out, 3)
-        kept = sorted(path.name for path in out.glob("scaling.*"))
+        remaining = sorted(path.name for path in out.glob("scaling.*"))
         names = ["scaling.local.north.safetensors", "scaling.local.south.safetensors", "scaling.local.west.safetensors"]
-        assert kept == ([] if how == "site" else [*names, "scaling.pooled.safetensors"])
-    found = Scaling.from_bytes((tmp_path / "standard" / "scaling.pooled.safetensors").read_bytes())
+        assert remaining == ([] if how == "site" else [*names, "scaling.pooled.safetensors"])
+    result = Scaling.from_bytes((tmp_path / "standard" / "scaling.pooled.safetensors").read_bytes())
     rows = np.concatenate([site.train.features for site in sites])
-    np.testing.assert_allclose(found.centre[:1], rows.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(result.centre[:1], rows.mean(0), rtol=1e-5)

@@ -22,7 +22,7 @@ def where(tmp_path: Path) -> tuple[str, ...]:
     return ("--site", "north", "--state", str(tmp_path))
 
 
-def ask(tmp_path: Path) -> None:
+def requested(tmp_path: Path) -> None:
     context = SiteContext(
         SitePolicy(approval="required"),
         site="north",
@@ -36,23 +36,23 @@ def ask(tmp_path: Path) -> None:
 def test_a_hospital_decides_on_a_run(tmp_path: Path, where: tuple[str, ...]) -> None:
     assert output("site", "pending", *where) == "no run waits for approval\n"
     with pytest.raises(ApprovalPending):
-        ask(tmp_path)
+        requested(tmp_path)
     text = output("site", "pending", *where)
     assert max(map(len, text.splitlines())) <= 80
     assert text.startswith(f"{FINGERPRINT[:12]}  {CONFIGURATION.name}: waits since 20")
     assert "asked by fl.example.org:443" in " ".join(text.split())
     assert "  - Model: " in text
     assert "approved by" in output("site", "approve", FINGERPRINT[:8], *where, "--days", "3")
-    ask(tmp_path)
+    requested(tmp_path)
     assert output("site", "pending", *where) == "no run waits for approval\n"
-    shown = output("site", "pending", *where, "--all", "--json")
-    (approval,) = json.loads(shown).values()
+    printed = output("site", "pending", *where, "--all", "--json")
+    (approval,) = json.loads(printed).values()
     assert approval["status"] == "approved"
     assert approval["until"] - approval["decided"] == pytest.approx(3 * 24 * 3600)
     assert approval["config"]["model"]["name"] == CONFIGURATION.model.name
     assert "declined by" in output("site", "refuse", FINGERPRINT[:8], *where, "--reason", "no")
     with pytest.raises(SiteError, match="declined"):
-        ask(tmp_path)
+        requested(tmp_path)
     text = output("audit", "show", *where)
     assert f"run approved; run without id ({CONFIGURATION.name}" in " ".join(text.split())
     assert get_approval_file(tmp_path / "runs", "north").read()[FINGERPRINT].status == "declined"

@@ -37,8 +37,8 @@ def wardround(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         code = 0
         try:
             main.main()
-        except SystemExit as leave:
-            code = int(leave.code or 0)
+        except SystemExit as depart:
+            code = int(depart.code or 0)
         captured = capsys.readouterr()
         return Done(code, captured.out, captured.err)
 
@@ -112,7 +112,7 @@ def test_the_address_may_come_from_the_environment(wardround, server: Server, mo
     assert wardround("fetch", "mitdb", "a", "-q").code == 0
 
 
-def test_a_file_that_cannot_be_had_is_exit_code_1_and_the_next_fetch_mends_it(wardround, server: Server) -> None:  # type: ignore[no-untyped-def]
+def test_a_file_that_cannot_be_had_is_exit_code_1_and_the_next_fetch_repairs_it(wardround, server: Server) -> None:  # type: ignore[no-untyped-def]
     server.always["100.dat"] = "other bytes"
     done = wardround("fetch", "mitdb", "a", "-q", "--base-url", server.base)
     assert (done.code, done.out) == (1, "")
@@ -168,14 +168,14 @@ def test_a_mistake_is_one_line(wardround, server: Server, words: list[str], code
 
 def test_verify_in_json(wardround, fetched: Path) -> None:  # type: ignore[no-untyped-def]
     done = wardround("verify", "mitdb", str(fetched), "--json")
-    found = json.loads(done.out)
-    assert (done.code, found["good"], found["ok"], found["missing"]) == (0, True, 11, [])
+    result = json.loads(done.out)
+    assert (done.code, result["good"], result["ok"], result["missing"]) == (0, True, 11, [])
     (fetched / "100.dat").write_bytes(b"x")
     (fetched / "101.dat").unlink()
     done = wardround("verify", "mitdb", str(fetched), "--json")
-    found = json.loads(done.out)
-    assert (done.code, found["good"], found["ok"]) == (2, False, 9)
-    assert (found["damaged"], found["missing"]) == ({"100.dat": "its SHA-256 is another"}, ["101.dat"])
+    result = json.loads(done.out)
+    assert (done.code, result["good"], result["ok"]) == (2, False, 9)
+    assert (result["damaged"], result["missing"]) == ({"100.dat": "its SHA-256 is another"}, ["101.dat"])
     assert wardround("verify", "mitdb", str(fetched), "--only", "102*").code == 0
 
 
@@ -206,14 +206,14 @@ def test_describe_shows_the_card_and_hides_small_counts(wardround) -> None:  # t
     assert "CC BY 4.0" in done.out
     assert "Janosi A" in done.out
     words = ["describe", "heart_disease", "made", "--json", "--set", "data.options.protocol=explicit"]
-    found = json.loads(wardround(*words).out)
+    result = json.loads(wardround(*words).out)
     open_ = json.loads(wardround(*words, "--min-people", "1").out)
-    assert found["synthetic"]
-    assert found["patients"] == open_["patients"] == 180
-    told = [cell for line in found["missing"] for cell in [line["never"], *line["sites"].values()]]
+    assert result["synthetic"]
+    assert result["patients"] == open_["patients"] == 180
+    reported = [cell for line in result["missing"] for cell in [line["never"], *line["sites"].values()]]
     real = [cell for line in open_["missing"] for cell in [line["never"], *line["sites"].values()]]
-    assert any(isinstance(cell, str) for cell in told)
-    assert not set(told) & {1, 2, 3, 4}
+    assert any(isinstance(cell, str) for cell in reported)
+    assert not set(reported) & {1, 2, 3, 4}
     assert set(real) & {1, 2, 3, 4}
     assert "<5" in done.out
     assert "Counts of fewer than 5 people, and" in done.out

@@ -80,10 +80,10 @@ def test_stopped_in_the_middle(server: Server, tmp_path: Path, number: signal.Si
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and not (part.exists() and part.stat().st_size):
         time.sleep(0.02)
-    began = time.monotonic()
+    started = time.monotonic()
     process.send_signal(number)
     out, err = process.communicate(timeout=10)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - started < 5
     assert (process.returncode, out) == (130, "")
     last = err.splitlines()[-1]
     assert (

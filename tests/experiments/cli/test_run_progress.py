@@ -142,8 +142,8 @@ def test_json_lines_are_json_and_nothing_else(capsys: pytest.CaptureFixture[str]
     lines.handle(round_(1))
     lines.handle(baseline_event("pooled", 1, 2))
     lines.close()
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [item["event"] for item in found] == ["start", "stage", "round", "baseline"]
+    result = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [item["event"] for item in result] == ["start", "stage", "round", "baseline"]
 
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,8 +95,8 @@ def test_a_hospital_approves_a_run_and_can_read_what_left(
     run = start("run", "run", "heart_disease", "--runs", tmp_path / "runs", "--quiet", *options)
 
     def find_pending() -> list[str]:
-        found = wardround("site", "pending", *node, "--json")
-        return list(json.loads(found.stdout)) if found.returncode == 0 else []
+        result = wardround("site", "pending", *node, "--json")
+        return list(json.loads(result.stdout)) if result.returncode == 0 else []
 
     (fingerprint,) = wait_for(find_pending)
     assert wardround("site", "approve", fingerprint[:8], *node).returncode == 0

@@ -45,9 +45,9 @@ def test_a_service_can_be_found_logs_and_says_that_it_stops(tmp_path: Path, mana
     state, file = tmp_path / "state", tmp_path / "service.log"
     handlers = list(logging.getLogger().handlers)
     with services.run_as_service(state, file, "127.0.0.1:8000", "", "") as service:
-        found = find_service(state)
-        assert found is not None
-        assert found.pid == os.getpid()
+        result = find_service(state)
+        assert result is not None
+        assert result.pid == os.getpid()
         services.say("serving")
         service.report_ready("serving")
         os.kill(os.getpid(), signal.SIGHUP)  # pytest's standard input is no terminal

@@ -69,12 +69,12 @@ def make(
     )
     whole = evaluation.pool_evaluations(TASK, results, totals, drawn)
     federated = ModelResult(name="federated", title="Federated model", kind="federated", sites=results, pooled=whole)
-    asked = {
+    requested = {
         "seed": 1, "data": {"dataset": "toy", "options": {}, "scaling": "auto"}, "sites": {"scheme": "natural"},
         "evaluation": {"bootstrap": DRAWS}, **config,
     }  # fmt: skip
     report = Report(
-        run=Run(id=folder.name, name=folder.name, title=f"Run {folder.name}", status="complete", config=asked),
+        run=Run(id=folder.name, name=folder.name, title=f"Run {folder.name}", status="complete", config=requested),
         task=TASK.to_dict(),
         sites=tuple(Site(name=site, counts={}) for site in results),
         models=(federated,),
@@ -84,8 +84,10 @@ def make(
     (folder / "report.json").write_text(to_json(report), encoding="utf-8")
     if keep:
         people = {site: item.patients for site, item in results.items()}
-        kept = paired_resamples.pack_resamples(paired_resamples.resample_tables(TASK, tables, {ALL_PATIENTS: people}))
-        RunFolder(folder).resamples("federated").write_bytes(kept)
+        remaining = paired_resamples.pack_resamples(
+            paired_resamples.resample_tables(TASK, tables, {ALL_PATIENTS: people})
+        )
+        RunFolder(folder).resamples("federated").write_bytes(remaining)
     return folder
 
 
@@ -124,23 +126,23 @@ def pair(tmp_path: Path) -> list[Path]:
 
 
 def test_differences_are_paired_by_patient(pair) -> None:
-    found = compare_runs(pair)
-    assert found.metric == "accuracy"
-    assert found.unpaired == {"two": ()}
-    rows = {row.site: row for row in found.select_rows("federated")}
+    result = compare_runs(pair)
+    assert result.metric == "accuracy"
+    assert result.unpaired == {"two": ()}
+    rows = {row.site: row for row in result.select_rows("federated")}
     for site, members in {"north": ["north"], "south": ["south"], paired_resamples.POOLED: list(SITES)}.items():
         item = rows[site].differences["two"]
-        shown = item.figure
-        assert (shown.value, shown.low, shown.high) == pytest.approx(by_hand((0.6, 1.2), members), abs=1e-5)
+        printed = item.figure
+        assert (printed.value, printed.low, printed.high) == pytest.approx(by_hand((0.6, 1.2), members), abs=1e-5)
         assert item.reason == ""
-        assert item.clear is not (shown.low <= 0 <= shown.high)
+        assert item.clear is not (printed.low <= 0 <= printed.high)
 
 
 def test_pairing_narrows_the_interval(pair) -> None:
     row = next(row for row in compare_runs(pair).select_rows("federated") if row.site == paired_resamples.POOLED)
     widths = [figure.high - figure.low for figure in (row.figure("one"), row.figure("two"))]
-    shown = row.differences["two"].figure
-    assert shown.high - shown.low < 0.8 * np.hypot(*widths)
+    printed = row.differences["two"].figure
+    assert printed.high - printed.low < 0.8 * np.hypot(*widths)
 
 
 @pytest.mark.parametrize(
@@ -154,27 +156,27 @@ def test_pairing_narrows_the_interval(pair) -> None:
     ],
 )  # fmt: skip
 def test_runs_that_cannot_be_paired_say_why(tmp_path, change, why, warned) -> None:
-    found = compare_runs([make(tmp_path / "one", 0.6), make(tmp_path / "two", 1.2, model=1, **change)])
-    for row in found.rows:
+    result = compare_runs([make(tmp_path / "one", 0.6), make(tmp_path / "two", 1.2, model=1, **change)])
+    for row in result.rows:
         item = row.differences["two"]
         assert why in item.reason
         assert (item.figure.low, item.figure.high) == (None, None)
         assert item.figure.value == pytest.approx(row.figure("two").value - row.figure("one").value)
-    assert any(warned in text for text in found.warnings) if warned else not found.warnings
-    [said] = output.verdict_sentences(found)
+    assert any(warned in text for text in result.warnings) if warned else not result.warnings
+    [said] = output.verdict_sentences(result)
     assert why in said
 
 
-def test_what_may_differ_in_a_pair_is_told(tmp_path) -> None:
+def test_what_may_differ_in_a_pair_is_reported(tmp_path) -> None:
     data = {"dataset": "toy", "options": {}, "scaling": "none"}
-    found = compare_runs([make(tmp_path / "one", 0.6), make(tmp_path / "two", 1.2, data=data)])
-    assert found.unpaired == {"two": ()}
-    assert found.warnings == ("two has another data.scaling than one",)
+    result = compare_runs([make(tmp_path / "one", 0.6), make(tmp_path / "two", 1.2, data=data)])
+    assert result.unpaired == {"two": ()}
+    assert result.warnings == ("two has another data.scaling than one",)
 
 
 def test_a_hospital_that_one_run_lost_leaves_the_whole_unpaired(tmp_path) -> None:
-    found = compare_runs([make(tmp_path / "one", 0.6), make(tmp_path / "two", 1.2, only="north")])
-    rows = {row.site: row for row in found.select_rows("federated")}
+    result = compare_runs([make(tmp_path / "one", 0.6), make(tmp_path / "two", 1.2, only="north")])
+    rows = {row.site: row for row in result.select_rows("federated")}
     assert rows["north"].differences["two"].reason == ""
     assert rows[paired_resamples.POOLED].differences["two"].reason == "one run has no results of south"
     assert "two" not in rows["south"].differences
@@ -191,31 +193,31 @@ def test_other_patients_are_noticed(pair) -> None:
 
 def test_every_form_shows_the_same_numbers(tmp_path, pair) -> None:
     make(tmp_path / "three", 1.0, model=2, synthetic=True, seed=5)
-    found = compare_runs([*pair, tmp_path / "three"])
-    paths = output.write_comparison(found, tmp_path / "out")
+    result = compare_runs([*pair, tmp_path / "three"])
+    paths = output.write_comparison(result, tmp_path / "out")
     assert [path.name for path in paths] == ["compare.json", "compare.csv", "compare.md", "compare.html"]
     raw, table, text, page = (path.read_text(encoding="utf-8") for path in paths)
-    row = next(row for row in found.select_rows("federated") if row.site == "north")
-    shown = row.differences["two"].figure
-    cell = f"{shown.value:+.3f} ({shown.low:+.3f} to {shown.high:+.3f})"
+    row = next(row for row in result.select_rows("federated") if row.site == "north")
+    printed = row.differences["two"].figure
+    cell = f"{printed.value:+.3f} ({printed.low:+.3f} to {printed.high:+.3f})"
     screen = Console(width=160, file=io.StringIO())
-    screen.print(output.render_terminal(found))
+    screen.print(output.render_terminal(result))
     assert cell in screen.file.getvalue()
     assert cell in text
-    assert f"{shown.value:+.3f}<span" in page.replace("\n", "")
-    assert json.loads(raw) == json.loads(json.dumps(comparison_to_dict(found)))
+    assert f"{printed.value:+.3f}<span" in page.replace("\n", "")
+    assert json.loads(raw) == json.loads(json.dumps(comparison_to_dict(result)))
     [line] = [
         line
         for line in csv.DictReader(io.StringIO(table))
         if (line["site"], line["metric"], line["run"]) == ("north", "accuracy", "two")
     ]
-    assert (float(line["difference"]), float(line["difference_low"])) == (shown.value, shown.low)
+    assert (float(line["difference"]), float(line["difference_low"])) == (printed.value, printed.low)
     assert (line["paired"], line["why_not"], line["synthetic"]) == ("yes", "", "yes")
     for form in (screen.file.getvalue(), text, page, table):
         assert "SYNTHETIC" in form
     assert "seed differs (1 and 5)" in text
     assert ">SYNTHETIC</text>" in page
-    few = next(row for row in found.select_rows("federated") if row.site == "south")
+    few = next(row for row in result.select_rows("federated") if row.site == "south")
     assert output.difference_cell(few, "two").few
     assert not output.difference_cell(row, "two").few
 

@@ -32,14 +32,14 @@ from server.site_registry import registry_path, write_registry
 from sites.datasets.heart_disease import simulate
 from tests.experiments.cli.test_site import CONFIG, call, output
 
-Found = dict[str, Check]
+Results = dict[str, Check]
 
 
-def by_topic(found: list[Check]) -> Found:
+def by_topic(actual: list[Check]) -> Results:
     """Return the worst check of each topic."""
     order = ["ok", "warn", "fail"]
-    worst: Found = {}
-    for check in found:
+    worst: Results = {}
+    for check in actual:
         assert bool(check.advice) == (check.level != "ok"), check
         if check.topic not in worst or order.index(check.level) > order.index(worst[check.topic].level):
             worst[check.topic] = check
@@ -59,9 +59,9 @@ def change(hospital: Hospital, **values: Any) -> Hospital:
 
 
 def test_a_hospital_in_order_passes(hospital: Hospital) -> None:
-    found = by_topic(check_hospital(hospital, None))
-    assert {check.level for check in found.values()} == {"ok"}
-    assert set(found) == {"name", "node key", "authority", "state folder", "policy"}
+    actual = by_topic(check_hospital(hospital, None))
+    assert {check.level for check in actual.values()} == {"ok"}
+    assert set(actual) == {"name", "node key", "authority", "state folder", "policy"}
 
 
 def test_keys_that_others_can_read_fail(hospital: Hospital) -> None:
@@ -133,9 +133,9 @@ def test_the_data_of_a_run_are_opened_and_people_counted(hospital: Hospital, tmp
     data = tmp_path / "hearts"
     simulate.generate(data, hospitals=1, patients=60, seed=3)
     run = load_config(CONFIG, ["data.options={}", "sites.split=patient"])
-    found = by_topic(check_hospital(change(hospital, data=data), run))
-    assert (found["data"].level, found["people"].level) == ("ok", "ok")
-    assert "heart_disease" in found["data"].finding
+    actual = by_topic(check_hospital(change(hospital, data=data), run))
+    assert (actual["data"].level, actual["people"].level) == ("ok", "ok")
+    assert "heart_disease" in actual["data"].finding
     strict = tmp_path / "strict.yaml"
     strict.write_text("min_training_patients: 1000\n")
     people = by_topic(check_hospital(change(hospital, data=data, policy=strict), run))["people"]
@@ -187,14 +187,14 @@ def front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
     front.server.server_close()
 
 
-def connect(front: Front, tmp_path: Path) -> Found:
+def connect(front: Front, tmp_path: Path) -> Results:
     ca = tmp_path / "front" / "ca.pem"
     return by_topic(run_checks([("network", lambda: network.check_network(front.address, ca))]))
 
 
 def test_a_server_behind_a_proxy_passes(front: Front, tmp_path: Path) -> None:
-    found = connect(front, tmp_path)
-    assert {topic: check.level for topic, check in found.items()} == dict.fromkeys(
+    actual = connect(front, tmp_path)
+    assert {topic: check.level for topic, check in actual.items()} == dict.fromkeys(
         ("server's certificate", "server", "control interface", "clock"), "ok"
     )
 
@@ -244,9 +244,9 @@ def test_a_wrong_authority_or_an_unreachable_server_fails(front: Front, tmp_path
 def test_a_proxy_is_named_without_its_password(front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    found = connect(front, tmp_path)
-    assert found["proxy"].level == "warn"
-    assert "secret" not in str(found)
+    actual = connect(front, tmp_path)
+    assert actual["proxy"].level == "warn"
+    assert "secret" not in str(actual)
 
 
 # A coordinator's server
@@ -258,9 +258,9 @@ def test_a_server_that_was_set_up_passes(tmp_path: Path) -> None:
     (state / "ca.key").rename(tmp_path / "offline.key")
     write_registry(registry_path(state), {"north": "1"})
     with announce_service(state, ServiceInfo("127.0.0.1:8000")):
-        found = by_topic(check_coordinator(state, None))
-    assert {check.level for check in found.values()} == {"ok"}
-    assert found["sites"].finding == "1 registered: north"
+        actual = by_topic(check_coordinator(state, None))
+    assert {check.level for check in actual.values()} == {"ok"}
+    assert actual["sites"].finding == "1 registered: north"
 
 
 @pytest.mark.parametrize(
@@ -371,8 +371,8 @@ def test_the_command_prints_lines_or_json_and_fails_where_a_check_does(
     assert all(line.startswith(("ok  ", " ", "6 checks")) for line in text.splitlines())
     hospital.key.chmod(0o644)
     result = call("doctor", *node, "--json")
-    found = json.loads(result.output)
-    assert (result.exit_code, found["ok"]) == (1, False)
-    assert [check["topic"] for check in found["checks"] if check["level"] == "fail"] == ["node key"]
+    actual = json.loads(result.output)
+    assert (result.exit_code, actual["ok"]) == (1, False)
+    assert [check["topic"] for check in actual["checks"] if check["level"] == "fail"] == ["node key"]
     with pytest.raises(ConfigError, match="add --site NAME"):
         output("doctor", "--superlink", "a:1")

@@ -27,9 +27,9 @@ RAW = {
 def outcome(tmp_path: Path, *settings: str) -> dict[str, object]:
     wanted: RunConfig = config.parse_config(RAW, settings)
     folder = run.run_experiment(wanted, tmp_path, run_progress.QuietPrinter())
-    found: dict[str, object] = json.loads((folder / "federated.json").read_text())
-    assert found["status"] == "complete"
-    return found
+    result: dict[str, object] = json.loads((folder / "federated.json").read_text())
+    assert result["status"] == "complete"
+    return result
 
 
 @pytest.fixture(scope="module")

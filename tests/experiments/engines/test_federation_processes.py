@@ -101,16 +101,16 @@ def write_apps(folder: Path) -> Path:
 
 def running(trace: str) -> list[str]:
     """The command lines of the processes that carry this mark in their environment."""
-    found = []
+    actual = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if process.environ().get(TRACE) == trace:
-                found.append(" ".join(process.cmdline()))
-    return found
+                actual.append(" ".join(process.cmdline()))
+    return actual
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder, with the stand-in apps installed for child processes; no process may outlive the module."""
     folder = tmp_path_factory.mktemp("federation")
     with pytest.MonkeyPatch.context() as patch:
@@ -121,16 +121,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def two_sites(place: Path) -> Iterator[Federation]:
+def two_sites(directory: Path) -> Iterator[Federation]:
     sites = [SiteProcess(name, {"site": name, "data": f'/data of/"{name}"'}) for name in ("north", "south")]
-    with Federation(sites, log_dir=place / "logs") as both:
+    with Federation(sites, log_dir=directory / "logs") as both:
         yield both
 
 
 @pytest.mark.processes
-def test_two_sites_two_rounds(two_sites: Federation, place: Path) -> None:
+def test_two_sites_two_rounds(two_sites: Federation, directory: Path) -> None:
     events: list[Event] = []
-    two_sites.run('{"sites": 2, "rounds": 2, "timeout": 60}', place / "out", events.append)
+    two_sites.run('{"sites": 2, "rounds": 2, "timeout": 60}', directory / "out", events.append)
     said = ['north /data of/"north"', 'south /data of/"south"']
     rounds = [event for event in events if event["event"] == "round"]
     assert rounds == [{"event": "round", "round": number, "said": said} for number in (1, 2)]
@@ -140,39 +140,39 @@ def test_two_sites_two_rounds(two_sites: Federation, place: Path) -> None:
 
 
 @pytest.mark.processes
-def test_a_failing_server_app_gives_its_one_line(two_sites: Federation, place: Path) -> None:
+def test_a_failing_server_app_gives_its_one_line(two_sites: Federation, directory: Path) -> None:
     with pytest.raises(EngineError, match=r"^site north disagrees$"):
-        two_sites.run('{"fail": "site north disagrees"}', place / "fails")
+        two_sites.run('{"fail": "site north disagrees"}', directory / "fails")
     with pytest.raises(EngineError, match=r"ended without a result: .*cannot begin"):
-        two_sites.run('{"crash": "cannot begin"}', place / "crashes")
+        two_sites.run('{"crash": "cannot begin"}', directory / "crashes")
 
 
 @pytest.mark.processes
-def test_a_key_that_is_not_registered(two_sites: Federation, place: Path) -> None:
-    create_node_key(place / "stranger.key")
+def test_a_key_that_is_not_registered(two_sites: Federation, directory: Path) -> None:
+    create_node_key(directory / "stranger.key")
     known = two_sites.nodes["north"].settings
-    stranger = Node(replace(known, key=place / "stranger.key", state=place / "stranger"))
+    stranger = Node(replace(known, key=directory / "stranger.key", state=directory / "stranger"))
     with pytest.raises(NodeRefused, match=r"does not admit .*stranger\.key: send .*stranger\.key\.pub to the coord"):
         stranger.run(print)
 
 
 @pytest.mark.processes
-def test_a_wrong_authority(two_sites: Federation, place: Path) -> None:
-    other = create_credentials(place / "other", []).ca
+def test_a_wrong_authority(two_sites: Federation, directory: Path) -> None:
+    other = create_credentials(directory / "other", []).ca
     known = two_sites.nodes["north"].settings
     with pytest.raises(EngineError, match=r"shows a certificate that .*other/ca\.pem does not vouch for"):
-        Node(replace(known, ca=other, state=place / "lost")).run(print)
+        Node(replace(known, ca=other, state=directory / "lost")).run(print)
 
 
 @pytest.mark.processes
-def test_code_that_a_run_brings_along_is_refused(two_sites: Federation, place: Path) -> None:
-    out = place / "evil"
+def test_code_that_a_run_brings_along_is_refused(two_sites: Federation, directory: Path) -> None:
+    out = directory / "evil"
     out.mkdir()
     config = {"sites": 2, "rounds": 1, "timeout": 60}
     files = {
         "pyproject.toml": format_app_settings(json.dumps(config), out).encode(),
         "client/__init__.py": b"",
-        "client/app.py": f"open({str(place / 'trodden')!r}, 'w')\n{CLIENT}".encode(),
+        "client/app.py": f"open({str(directory / 'trodden')!r}, 'w')\n{CLIENT}".encode(),
     }
     two_sites.link.connection.control.start_run(build_bundle(files))
     wait_for(lambda: (out / "server.done").exists())
@@ -181,11 +181,11 @@ def test_code_that_a_run_brings_along_is_refused(two_sites: Federation, place: P
     assert isinstance(said, list)
     assert len(said) == 2
     assert all("refused a run that carries code" in line for line in said)
-    assert not (place / "trodden").exists()
+    assert not (directory / "trodden").exists()
 
 
 @pytest.mark.processes
-def test_a_site_that_dies_in_round_2_is_told_and_the_run_goes_on(two_sites: Federation, place: Path) -> None:
+def test_a_site_that_dies_in_round_2_is_reported_and_the_run_goes_on(two_sites: Federation, directory: Path) -> None:
     events: list[Event] = []
 
     def watch(event: Event) -> None:
@@ -194,14 +194,14 @@ def test_a_site_that_dies_in_round_2_is_told_and_the_run_goes_on(two_sites: Fede
             threading.Timer(1.0, two_sites.kill, ["south"]).start()
 
     config = '{"sites": 2, "rounds": 2, "timeout": 12, "sleep": 3.0}'
-    two_sites.run(config, place / "dies", watch)
+    two_sites.run(config, directory / "dies", watch)
     assert [event["site"] for event in events if event["event"] == "site-ended"] == ["south"]
     (last,) = [event for event in events if event["event"] == "round" and event["round"] == 2]
     assert last["said"] == ['north /data of/"north"']
 
 
 @pytest.mark.processes
-def test_a_node_that_was_killed_leaves_no_worker_and_is_back_at_once(two_sites: Federation, place: Path) -> None:
+def test_a_node_that_was_killed_leaves_no_worker_and_is_back_at_once(two_sites: Federation, directory: Path) -> None:
     node = two_sites.nodes["north"]
     before = time.monotonic()
     pid = int((node.settings.state / "worker.pid").read_text().split()[0])
@@ -221,19 +221,19 @@ def test_a_node_that_was_killed_leaves_no_worker_and_is_back_at_once(two_sites: 
 
 @pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_launcher_that_ends_leaves_nothing_behind(place: Path, number: signal.Signals) -> None:
-    trace = f"{place}-{number}"
+def test_a_launcher_that_ends_leaves_nothing_behind(directory: Path, number: signal.Signals) -> None:
+    trace = f"{directory}-{number}"
     source = (
         "from pathlib import Path\n"
         "from experiments.engines.federation import SiteProcess, run_on_one_machine\n"
-        f"out = Path({str(place / f'ended-{number}')!r})\n"
+        f"out = Path({str(directory / f'ended-{number}')!r})\n"
         "sites = [SiteProcess('north', {'site': 'north', 'data': 'x'})]\n"
         'config = \'{"sites": 1, "rounds": 1, "timeout": 60, "sleep": 50.0}\'\n'
         "run_on_one_machine(config, out, sites, log_dir=out)\n"
     )
-    places = f"{os.environ['PYTHONPATH']}{os.pathsep}{ROOT}"
-    environment = {**os.environ, TRACE: trace, "PYTHONPATH": places}
-    events = place / f"ended-{number}" / "events.jsonl"
+    python_path = f"{os.environ['PYTHONPATH']}{os.pathsep}{ROOT}"
+    environment = {**os.environ, TRACE: trace, "PYTHONPATH": python_path}
+    events = directory / f"ended-{number}" / "events.jsonl"
     with subprocess.Popen([sys.executable, "-c", source], env=environment, stderr=subprocess.DEVNULL) as launcher:
         wait_for(lambda: events.exists() and "begin" in events.read_text())
         launcher.send_signal(number)

@@ -24,8 +24,8 @@ from tests.wire import SAMPLE_REPLIES
 
 @pytest.fixture(autouse=True)
 def _sites(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [tiny.site(name, i) for i, name in enumerate(("east", "north", "south"), start=1)]
-    monkeypatch.setattr("client.site.read_site", lambda place, config: found[place.index])
+    result = [tiny.site(name, i) for i, name in enumerate(("east", "north", "south"), start=1)]
+    monkeypatch.setattr("client.site.read_site", lambda site_context, config: result[site_context.index])
 
 
 def read(path: Path) -> Any:
@@ -37,13 +37,13 @@ def workers() -> list[threading.Thread]:
 
 
 def test_one_worker_or_two_give_the_same(tmp_path: Path) -> None:
-    found = []
+    result = []
     for count in (1, 2):
         out = tmp_path / str(count)
         local.run_local(tiny.run_config(federation__workers=count, training__augment=0.2), out, 3)
-        found.append({**read(out / "federated.json"), "seconds": 0})
-    assert found[0] == found[1]
-    assert found[0]["status"] == "complete"
+        result.append({**read(out / "federated.json"), "seconds": 0})
+    assert result[0] == result[1]
+    assert result[0]["status"] == "complete"
     assert not workers()
 
 
@@ -60,9 +60,9 @@ def test_whatever_breaks_at_a_site_is_a_lost_site(error: BaseException) -> None:
     grid = LocalGrid(app, 2, 2)
     outgoing = messages.build_messages(HandshakeRequest(tiny.run_config()), grid.get_node_ids())
     expected, names = Expected(HandshakeReply, lambda reply, node: ""), {1: "north", 2: "south"}
-    found, lost = send_and_collect(grid, outgoing, names, 5, lambda event: None, Step("handshake"), expected)
+    result, lost = send_and_collect(grid, outgoing, names, 5, lambda event: None, Step("handshake"), expected)
     grid.close()
-    assert list(found) == ["north"]
+    assert list(result) == ["north"]
     raised = f"transport error 0: unexpected {type(error).__name__} in tests/experiments/engines/test_local.py, line "
     assert list(lost) == ["south"]
     assert lost["south"].startswith(raised)
@@ -86,9 +86,9 @@ def test_send_and_receive_gives_up_in_time() -> None:
         return Message(RecordDict(), reply_to=message)
 
     grid = LocalGrid(app, 1, 1)
-    began = time.monotonic()
+    started = time.monotonic()
     assert grid.send_and_receive([Message(RecordDict(), 1, "query")], timeout=0.1) == []
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - started < 2
     done.set()
     grid.close()
 
@@ -108,9 +108,9 @@ def test_an_interrupt_ends_a_long_epoch_at_once(tmp_path: Path) -> None:
     timer = threading.Timer(0.5, interrupt)
     with pytest.raises(KeyboardInterrupt):
         local.run_local(config, tmp_path, 3, listen)
-    began = time.monotonic()
+    started = time.monotonic()
     assert not workers()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - started < 1
     assert read(tmp_path / "federated.json")["status"] == "interrupted"
     assert read(tmp_path / "server.done")["status"] == "interrupted"
     assert (tmp_path / "rounds.jsonl").read_text() == ""
@@ -121,10 +121,10 @@ def test_an_interrupt_from_the_listener(tmp_path: Path) -> None:
         if event["event"] == "reply" and event["round"] == 2:
             raise KeyboardInterrupt
 
-    began = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         local.run_local(tiny.run_config(federation__rounds=50), tmp_path, 3, listen)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - started < 10
     done = read(tmp_path / "federated.json")
     assert (done["status"], done["chosen"]) == ("interrupted", 1)
     assert len((tmp_path / "rounds.jsonl").read_text().splitlines()) == 1

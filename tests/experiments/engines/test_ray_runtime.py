@@ -73,12 +73,12 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def running(trace: str) -> list[str]:
     """The command lines of the processes that carry this mark in their environment."""
-    found = []
+    result = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if process.environ().get(TRACE) == trace:
-                found.append(" ".join(process.cmdline()))
-    return found
+                result.append(" ".join(process.cmdline()))
+    return result
 
 
 @needs_ray

@@ -225,11 +225,11 @@ def test_a_value_that_cannot_be_read_is_absent() -> None:
         return dict(answer)
 
     polled: PolledValue[dict[str, str]] = PolledValue(read, {})
-    seen = []
+    observed = []
     for _ in range(3):
         polled.update()
-        seen.append(polled.get())
-    assert seen == [{}, {"north": "online"}, {}]
+        observed.append(polled.get())
+    assert observed == [{}, {"north": "online"}, {}]
 
 
 def test_a_value_is_read_in_the_background() -> None:

@@ -49,15 +49,15 @@ def audited(canaries: int = 1500, **more: Any) -> Audit:
 @pytest.mark.parametrize("level", ["patient", "record"])
 def test_honest_training_passes(level: str) -> None:
     for seed in (1, 2):
-        found = audited(privacy__level=level, seed=seed)
-        assert found.passed
-        assert found.claimed == compute_epsilon([GaussianSteps(0.2, found.sigma, 25)], 1e-4, "rdp") <= 2.0
-        assert 0.5 * found.claimed < found.measured < found.claimed
-        assert 0 <= found.attack < found.claimed
-        assert (found.units, found.steps, found.rounds) == (6 if level == "patient" else 48, 25, 5)
-        assert found.noise == pytest.approx(found.sigma, rel=0.1)
-        assert 0.6 < found.weight < 1  # a bound, by the luck of the noise
-        found.raise_if_failed()
+        result = audited(privacy__level=level, seed=seed)
+        assert result.passed
+        assert result.claimed == compute_epsilon([GaussianSteps(0.2, result.sigma, 25)], 1e-4, "rdp") <= 2.0
+        assert 0.5 * result.claimed < result.measured < result.claimed
+        assert 0 <= result.attack < result.claimed
+        assert (result.units, result.steps, result.rounds) == (6 if level == "patient" else 48, 25, 5)
+        assert result.noise == pytest.approx(result.sigma, rel=0.1)
+        assert 0.6 < result.weight < 1  # a bound, by the luck of the noise
+        result.raise_if_failed()
 
 
 def without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,13 +103,13 @@ def test_training_that_reveals_more_than_it_claims_fails(
     broken: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken(monkeypatch)
-    found = audited()
-    assert not found.passed
-    assert found.bound > found.claimed
+    result = audited()
+    assert not result.passed
+    assert result.bound > result.claimed
     with pytest.raises(AuditError, match="FAILED"):
-        found.raise_if_failed()
+        result.raise_if_failed()
     if broken in (without_noise, a_fifth_of_the_noise):
-        assert found.attack > found.claimed  # the guesses alone prove it
+        assert result.attack > result.claimed  # the guesses alone prove it
 
 
 def test_the_guesses_prove_it_where_noise_is_not_what_it_seems(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,15 +121,15 @@ def test_the_guesses_prove_it_where_noise_is_not_what_it_seems(monkeypatch: pyte
         gradient = self._probe.weight.grad
         assert gradient is not None
         clean = gradient - gradient.median(dim=1, keepdim=True).values
-        kept, self._probe.weight.grad = self._probe.weight.grad, clean
+        remaining, self._probe.weight.grad = self._probe.weight.grad, clean
         look(self)
-        self._probe.weight.grad = kept
+        self._probe.weight.grad = remaining
 
     look = Attacker.observe
     monkeypatch.setattr(noise, "add_noise", common)
     monkeypatch.setattr(Attacker, "observe", without_what_is_common)
-    found = audited()
-    assert found.attack > found.claimed
+    result = audited()
+    assert result.attack > result.claimed
 
 
 def test_patients_are_trained_on_as_without_canaries() -> None:
@@ -146,15 +146,15 @@ def test_patients_are_trained_on_as_without_canaries() -> None:
     model = ProbedModel(inner, 4, 3, 1000.0)
     real = [unit for unit, name in zip(units, ids, strict=True) if name == {0.0}]
     cut, features, y = load_tensors(both, torch.device("cpu"))
-    found = UnitGradients(model, build_example_loss(train.task)).each(
+    result = UnitGradients(model, build_example_loss(train.task)).each(
         real, lambda rows: (cut(rows), features[rows], y[rows])
     )
     cut_, features_, y_ = load_tensors(train, torch.device("cpu"))
     expected = UnitGradients(plain, build_example_loss(train.task)).each(
         group_rows_by_unit(train, "patient"), lambda rows: (cut_(rows), features_[rows], y_[rows])
     )
-    torch.testing.assert_close(found[:, : expected.shape[1]], expected)
-    assert not found[:, expected.shape[1] :].any()
+    torch.testing.assert_close(result[:, : expected.shape[1]], expected)
+    assert not result[:, expected.shape[1] :].any()
     canary = [unit for unit, name in zip(units, ids, strict=True) if name == {3.0}]
     moved = UnitGradients(model, build_example_loss(train.task)).each(
         canary, lambda rows: (cut(rows), features[rows], y[rows])
@@ -174,8 +174,8 @@ def test_models_and_frozen_layers(name: str, more: dict[str, Any]) -> None:
     names = [key for key, _ in models.build_model(tiny.TASK, ModelConfig(**kind["model"]), 0).named_parameters()]
     if more and name == "mlp":
         more["training__freeze"] = [names[0]]
-    found = audited(60, **kind, **more, federation__rounds=1)
-    assert found.steps == 5
+    result = audited(60, **kind, **more, federation__rounds=1)
+    assert result.steps == 5
 
 
 @pytest.mark.parametrize(
@@ -225,9 +225,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_verdict_names_both_bounds() -> None:
-    found = audited(60, federation__rounds=1)
-    assert f"{found.claimed:.3f}" in found.verdict()
-    assert "above any that can be measured" in replace(found, measured=audit.UNBOUNDED_EPSILON).verdict()
+    result = audited(60, federation__rounds=1)
+    assert f"{result.claimed:.3f}" in result.verdict()
+    assert "above any that can be measured" in replace(result, measured=audit.UNBOUNDED_EPSILON).verdict()
 
 
 @pytest.mark.slow

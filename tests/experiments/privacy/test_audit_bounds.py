@@ -12,7 +12,7 @@ from scipy import stats
 from experiments.privacy import audit_bounds as bounds
 
 
-def test_the_chance_of_right_guesses_is_the_sum_by_hand() -> None:
+def test_the_probability_of_right_guesses_is_the_sum_by_hand() -> None:
     # 3 guesses of 4 canaries, 3 right, epsilon ln 3: each guess is right with chance 3/4
     right, delta, m = Fraction(3, 4), Fraction(1, 100), 4
     pmf = [math.comb(3, k) * right**k * (1 - right) ** (3 - k) for k in range(4)]
@@ -29,10 +29,10 @@ def test_the_chance_of_right_guesses_is_the_sum_by_hand() -> None:
 @pytest.mark.parametrize("guesses", [20, 100, 1000])
 def test_all_guesses_right_without_delta(guesses: int) -> None:
     rate = 0.05 ** (1 / guesses)  # the chance p with p ** guesses = 0.05
-    found = bounds.guesses_epsilon(guesses, guesses, guesses, 0.0, 0.05)
-    assert found == pytest.approx(math.log(rate / (1 - rate)), abs=2e-4)
+    result = bounds.guesses_epsilon(guesses, guesses, guesses, 0.0, 0.05)
+    assert result == pytest.approx(math.log(rate / (1 - rate)), abs=2e-4)
     assert bounds.guesses_epsilon(guesses, guesses, guesses // 2, 0.0, 0.05) == 0.0
-    assert bounds.guesses_epsilon(guesses, guesses, guesses, 1e-3, 0.05) < found
+    assert bounds.guesses_epsilon(guesses, guesses, guesses, 1e-3, 0.05) < result
 
 
 def test_clopper_and_pearson_are_scipys() -> None:
@@ -78,21 +78,21 @@ def gaussian(mu: float, delta: float) -> float:
 def test_bounds_of_a_gaussian_mechanism_are_below_its_epsilon_and_say_something(mu: float, share: float) -> None:
     delta, canaries = 1e-5, 4000
     true = gaussian(mu, delta)
-    found = []
+    result = []
     for seed in range(10):
         rng = np.random.default_rng(seed)
         included = rng.random(canaries) < 0.5
         scores = mu * included + rng.normal(size=canaries)
-        found.append(
+        result.append(
             (
                 bounds.bound_from_guesses(scores, included, delta, 0.01),
                 bounds.bound_from_single_canaries(scores, included, delta, 0.01),
             )
         )
-    for one, two in found:
+    for one, two in result:
         assert one.epsilon <= true
         assert two.epsilon <= true
-    assert np.median([max(one.epsilon, two.epsilon) for one, two in found]) > share * true
+    assert np.median([max(one.epsilon, two.epsilon) for one, two in result]) > share * true
 
 
 def test_a_bound_is_too_high_no_oftener_than_it_says() -> None:
@@ -101,8 +101,8 @@ def test_a_bound_is_too_high_no_oftener_than_it_says() -> None:
     for seed in range(200):
         rng = np.random.default_rng(seed)
         included = rng.random(300) < 0.5
-        told = np.where(rng.random(300) < right, included, ~included).astype(float) + 1e-6 * rng.normal(size=300)
-        above[0] += bounds.bound_from_guesses(told, included, 0.0, 0.1).epsilon > epsilon
-        above[1] += bounds.bound_from_single_canaries(told, included, 0.0, 0.1).epsilon > epsilon
+        reported = np.where(rng.random(300) < right, included, ~included).astype(float) + 1e-6 * rng.normal(size=300)
+        above[0] += bounds.bound_from_guesses(reported, included, 0.0, 0.1).epsilon > epsilon
+        above[1] += bounds.bound_from_single_canaries(reported, included, 0.0, 0.1).epsilon > epsilon
     assert max(above) <= stats.binom.ppf(0.999, 200, 0.1)
     assert above[1] > 0  # or the test would prove nothing

@@ -52,13 +52,13 @@ LINEAR = [
 
 @pytest.mark.parametrize("model", LINEAR)
 def test_behind_a_linear_layer_a_beat_lies_open_until_it_is_clipped_and_noisy(model: dict[str, Any]) -> None:
-    found = demonstrate_inversion(config(model), tiny.cohort(1), beats=4, site="north")
-    assert found.attack == "linear"
-    views = {view.name: view for view in found.views}
+    result = demonstrate_inversion(config(model), tiny.cohort(1), beats=4, site="north")
+    assert result.attack == "linear"
+    views = {view.name: view for view in result.views}
     assert list(views) == ["guess", "open-1", "open-4", "protected-1", "protected-4"]
     assert views["open-1"].correlation > 0.9999
     assert views["open-1"].error < 1e-6
-    np.testing.assert_allclose(views["open-1"].reconstruction, found.original, atol=1e-3)
+    np.testing.assert_allclose(views["open-1"].reconstruction, result.original, atol=1e-3)
     assert views["open-4"].correlation < 0.999
     assert max(abs(views[name].correlation) for name in ("protected-1", "protected-4")) < 0.8
     assert views["protected-1"].error > 0.3
@@ -68,14 +68,14 @@ def test_of_several_beats_a_mixture_is_seen_that_can_be_worked_out() -> None:
     several = replace(one_person_per_example(tiny.cohort(1).take(np.arange(3))), y=np.asarray([0, 0, 1]))
     wanted = config({"name": "logreg", "options": {"inputs": "signal"}})
     model = models.build_model(tiny.TASK, wanted.model, seed=1)  # all weights are 0: every class has chance 1/3
-    seen = step_gradient(model, several, wanted, OPEN)
+    observed = step_gradient(model, several, wanted, OPEN)
     slopes = np.full((3, 3), 1 / 3) - np.eye(3)[several.y]
     weight = slopes.T @ np.asarray(several.x).reshape(3, 16) / 3
     bias = slopes.mean(0)
-    np.testing.assert_allclose(seen["out.weight"], weight, atol=1e-6)
+    np.testing.assert_allclose(observed["out.weight"], weight, atol=1e-6)
     attack = inversion._linear_attack(model, tiny.TASK)
     assert attack is not None
-    np.testing.assert_allclose(attack(seen)[0], bias @ weight / (bias @ bias), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(attack(observed)[0], bias @ weight / (bias @ bias), rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_attacked_is_the_gradient_of_the_step_and_its_noise() -> None:
@@ -83,14 +83,14 @@ def test_what_is_attacked_is_the_gradient_of_the_step_and_its_noise() -> None:
     wanted = config({"name": "cnn", "options": {"widths": [64, 64], "kernel": 3, "hidden": 64, "dropout": 0.0}})
     model = models.build_model(tiny.TASK, wanted.model, seed=1)
     before = copy.deepcopy(model.state_dict())
-    seen = step_gradient(model, one, wanted, OPEN)
+    observed = step_gradient(model, one, wanted, OPEN)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     x, features = torch.as_tensor(np.asarray(one.x)), torch.as_tensor(one.features)
     loss = functional.cross_entropy(model(x, features), torch.as_tensor(one.y))
     for (name, _), part in zip(
         model.named_parameters(), torch.autograd.grad(loss, list(model.parameters())), strict=True
     ):
-        torch.testing.assert_close(seen[name], part, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(observed[name], part, rtol=1e-4, atol=1e-6)
     noisy = step_gradient(model, one, wanted, DpSgdPlan("patient", 1.0, 3.0, 0.5, 1, 1, private=False))
     every = torch.cat([part.flatten() for part in noisy.values()])
     assert every.std().item() == pytest.approx(3.0 * 0.5, rel=5 / math.sqrt(len(every)))
@@ -107,11 +107,11 @@ def test_a_guess_is_the_mean_of_other_patients_beats_of_the_class() -> None:
 def test_a_search_finds_inputs_of_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inversion, "_linear_attack", lambda model, task: None)
     monkeypatch.setattr(inversion, "STEPS", 300)
-    found = demonstrate_inversion(
+    result = demonstrate_inversion(
         config({"name": "mlp", "options": {"inputs": "signal", "widths": [64]}}), tiny.cohort(1), beats=2
     )
-    views = {view.name: view for view in found.views}
-    assert found.attack == "search"
+    views = {view.name: view for view in result.views}
+    assert result.attack == "search"
     assert views["open-1"].correlation > 0.95
     assert views["protected-1"].correlation < 0.8
 

@@ -42,20 +42,20 @@ def _swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[s
 
 @pytest.mark.slow
 def test_every_point_is_what_its_runs_say(swept: tuple[Path, Path, dict[str, Any]]) -> None:
-    _, folder, found = swept
-    assert json.loads((folder / "sweep.json").read_text()) == json.loads(json.dumps(found))
-    told: dict[tuple[str, str], list[Any]] = {}
-    for run in found["runs"]:
+    _, folder, result = swept
+    assert json.loads((folder / "sweep.json").read_text()) == json.loads(json.dumps(result))
+    reported: dict[tuple[str, str], list[Any]] = {}
+    for run in result["runs"]:
         report = reports.from_json((Path(run["folder"]) / "report.json").read_text())
         assert report.federated is not None
         epsilon = run["settings"]["epsilon"]
         assert [item.epsilon_run <= 4.0 for item in report.privacy] == ([] if epsilon == "none" else [True, True])
         for site, item in {**report.federated.sites, POOLED: report.federated.pooled}.items():
             assert item is not None
-            told.setdefault((site, epsilon), []).append(item.macro_f1)
-    assert len(told) == 6
-    for (site, epsilon), figures in told.items():
-        point = found["points"][site][epsilon]
+            reported.setdefault((site, epsilon), []).append(item.macro_f1)
+    assert len(reported) == 6
+    for (site, epsilon), figures in reported.items():
+        point = result["points"][site][epsilon]
         assert point["value"] == pytest.approx(mean(figure.value for figure in figures))
         ends = [(figure.low, figure.high) for figure in figures if figure.low is not None]
         expected = (min(low for low, _ in ends), max(high for _, high in ends)) if ends else (None, None)
@@ -69,7 +69,7 @@ def test_every_point_is_what_its_runs_say(swept: tuple[Path, Path, dict[str, Any
 
 @pytest.mark.slow
 def test_the_points_differ_in_privacy_and_seed_alone(swept: tuple[Path, Path, dict[str, Any]]) -> None:
-    path, _, found = swept
+    path, _, result = swept
     runs, changed = sweep.plan_runs(path, [], ("none", "4"), (1, 2))
     plain = []
     for _, config in runs:
@@ -79,7 +79,7 @@ def test_the_points_differ_in_privacy_and_seed_alone(swept: tuple[Path, Path, di
     assert all(item == plain[0] for item in plain)
     assert "training.loss=cross_entropy" in changed
     assert "training.patience=0" not in changed  # it was so already
-    assert changed == found["settings_of_all_points"]
+    assert changed == result["settings_of_all_points"]
     for scaling, expected in (("standard", "standard"), ("quantile", "auto"), ("site", "auto")):
         assert sweep.plan_runs(path, [f"data.scaling={scaling}"], ("1",), ())[0][0][1].data.scaling == expected
     assert runs[0][1].federation.choose == "last"
@@ -89,19 +89,19 @@ def test_the_points_differ_in_privacy_and_seed_alone(swept: tuple[Path, Path, di
 
 @pytest.mark.slow
 def test_page_drawing_and_table_say_synthetic_and_all_sites(swept: tuple[Path, Path, dict[str, Any]]) -> None:
-    _, folder, found = swept
+    _, folder, result = swept
     page, table = (folder / "sweep.html").read_text(), (folder / "sweep.md").read_text()
     for text in (page, (folder / "sweep.svg").read_text(), table):
         assert "SYNTHETIC" in text
         assert "NOT PRIVATE" in text
-        for site in found["sites"]:
+        for site in result["sites"]:
             assert site in text
     assert "<script" not in page
     assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons", ""
     ).replace("https://matplotlib.org", "")
     assert "training.loss=cross_entropy" in table
-    assert format_point(found["points"][POOLED]["4"]) in page
+    assert format_point(result["points"][POOLED]["4"]) in page
     assert (folder / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -109,11 +109,11 @@ def test_page_drawing_and_table_say_synthetic_and_all_sites(swept: tuple[Path, P
 def test_a_sweep_goes_on_where_it_was(
     swept: tuple[Path, Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    path, folder, found = swept
+    path, folder, result = swept
     ran: list[Any] = []
     original = series.run.run_experiment
     monkeypatch.setattr(series.run, "run_experiment", lambda *a, **k: ran.append(a) or original(*a, **k))
-    assert sweep.run_sweep(path, [], ("none", "4"), (1, 2), folder, run_progress.QuietPrinter()) == found
+    assert sweep.run_sweep(path, [], ("none", "4"), (1, 2), folder, run_progress.QuietPrinter()) == result
     assert not ran
     again = sweep.run_sweep(path, [], ("none", "4", "2"), (1,), folder, run_progress.QuietPrinter())
     assert len(ran) == 1

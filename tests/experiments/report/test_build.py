@@ -55,7 +55,7 @@ def test_run_without_outcome_is_built_from_its_events(make_run) -> None:
     assert report.task["classes"] == ["N", "V", "F"]
 
 
-def test_status_of_the_runner_wins(make_run) -> None:
+def test_status_of_the_runner_has_priority(make_run) -> None:
     folder = make_run(status="failed")
     about = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**about, "status": "interrupted"}))

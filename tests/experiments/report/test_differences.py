@@ -34,42 +34,42 @@ def _folder(make_run) -> Path:
         (folder / name).write_text(json.dumps(raw))
     rng = np.random.default_rng(1)
     for model in ("federated", "pooled"):
-        found = {
+        result = {
             ("all", site): {"accuracy": rng.random(50).astype(np.float32)}
             for site in ("south", paired_resamples.POOLED)
         }
         for group in ("female", "male"):
-            found[f"group sex={group}", "south"] = {"accuracy": rng.random(50).astype(np.float32)}
-        RunFolder(folder).resamples(model).write_bytes(paired_resamples.pack_resamples(found))
+            result[f"group sex={group}", "south"] = {"accuracy": rng.random(50).astype(np.float32)}
+        RunFolder(folder).resamples(model).write_bytes(paired_resamples.pack_resamples(result))
     return folder
 
 
 def test_differences_are_paired_where_there_are_draws_and_say_why_where_not(folder: Path) -> None:
     report = build_report(folder)
-    found = {(item.model, item.site, item.metric): item for item in report.differences}
+    result = {(item.model, item.site, item.metric): item for item in report.differences}
     ours, other = report.model("federated"), report.model("pooled")
     one, two = (
         paired_resamples.load_resamples(RunFolder(folder).resamples(name))["all", "south"]["accuracy"]
         for name in ("federated", "pooled")
     )
-    item = found["pooled", "south", "accuracy"]
+    item = result["pooled", "south", "accuracy"]
     assert item.figure.value == pytest.approx(ours.sites["south"].accuracy.value - other.sites["south"].accuracy.value)
     share = tail_probability(item.patients)
     ends = np.quantile(one.astype(float) - two.astype(float), [share, 1 - share])
     assert [item.figure.low, item.figure.high] == pytest.approx(ends.tolist())
     assert item.note == ""
-    bare = found["pooled", "west", "accuracy"]
+    bare = result["pooled", "west", "accuracy"]
     assert bare.figure.low is None
     assert bare.note == differences.NO_RESAMPLES
-    assert {site for name, site, _ in found if name == "pooled"} == {*ours.sites, paired_resamples.POOLED}
-    assert {site for name, site, _ in found if name == "local:west"} == {"west"}
-    assert not any(name == "federated" for name, *_ in found)
+    assert {site for name, site, _ in result if name == "pooled"} == {*ours.sites, paired_resamples.POOLED}
+    assert {site for name, site, _ in result if name == "local:west"} == {"west"}
+    assert not any(name == "federated" for name, *_ in result)
 
 
 def test_gaps_are_between_groups_of_enough_patients(folder: Path) -> None:
     report = build_report(folder)
-    found = {(gap.site, gap.metric): gap for gap in report.model("federated").gaps}
-    gap = found["south", "accuracy"]
+    result = {(gap.site, gap.metric): gap for gap in report.model("federated").gaps}
+    gap = result["south", "accuracy"]
     assert (gap.lowest, gap.highest) == ("male", "female")
     assert gap.difference.value == pytest.approx(0.3)
     assert gap.ratio.value == pytest.approx(0.6 / 0.9)
@@ -79,9 +79,9 @@ def test_gaps_are_between_groups_of_enough_patients(folder: Path) -> None:
     ends = np.quantile(female - male, [share, 1 - share])
     assert (gap.difference.low, gap.difference.high) == pytest.approx(tuple(ends))
     assert gap.pairs == 1
-    assert found["west", "accuracy"].difference.low is None
-    assert ("north", "accuracy") not in found
-    assert found[paired_resamples.POOLED, "accuracy"].difference.value == pytest.approx(0.3)
+    assert result["west", "accuracy"].difference.low is None
+    assert ("north", "accuracy") not in result
+    assert result[paired_resamples.POOLED, "accuracy"].difference.value == pytest.approx(0.3)
 
 
 def test_a_suppressed_group_is_in_the_report(folder: Path) -> None:

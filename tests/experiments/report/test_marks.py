@@ -34,7 +34,7 @@ def evaluate(truth: np.ndarray, spread: float = 2.0) -> Evaluation:
     return evaluation.build_evaluation(EVENT, each.total(), drawn, n, [int((truth == c).sum()) for c in range(2)])
 
 
-def report_of(**sites: Evaluation) -> Report:
+def make_report(**sites: Evaluation) -> Report:
     model = ModelResult(name="federated", title="Federated model", kind="federated", sites=sites)
     run = Run(id="r", name="r", status="complete")
     return Report(run=run, task=EVENT.to_dict(), models=(model,), metric="accuracy")
@@ -49,7 +49,9 @@ def test_a_metric_is_marked_by_the_patients_that_it_rests_on() -> None:
 
 
 def test_the_table_counts_the_patients_of_each_metric() -> None:
-    lines = [line.split(",") for line in render_csv(report_of(zurich=evaluate(np.array([0] + [1] * 15)))).splitlines()]
+    lines = [
+        line.split(",") for line in render_csv(make_report(zurich=evaluate(np.array([0] + [1] * 15)))).splitlines()
+    ]
     patients = {line[4]: line[8] for line in lines if line[3] == ""}
     assert (patients["accuracy"], patients["sensitivity"], patients["specificity"]) == ("16", "15", "1")
 

@@ -65,13 +65,13 @@ def test_the_report_says_what_a_hospitals_privacy_is(tmp_path: Path, at: str, sa
 
 
 def test_seeded_runs_are_the_same_and_marked(tmp_path: Path) -> None:
-    found = [
+    result = [
         run(tmp_path / name, "privacy.noise=seeded", f"federation.workers={n}") for n, name in ((1, "a"), (2, "b"))
     ]
-    (_, one), (_, other) = found
+    (_, one), (_, other) = result
     assert [line.weights for line in one.rounds] == [line.weights for line in other.rounds]
     assert one.has("not-private")
-    assert "NOT PRIVATE" in (found[0][0] / "report.html").read_text()
+    assert "NOT PRIVATE" in (result[0][0] / "report.html").read_text()
 
 
 def test_an_epsilon_that_cannot_be_kept_ends_before_anything_starts(tmp_path: Path) -> None:

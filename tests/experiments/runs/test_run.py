@@ -39,15 +39,15 @@ class Heard(run_progress.QuietPrinter):
 @pytest.fixture
 def reports(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders of which a report was asked; none is drawn."""
-    found: list[Path] = []
+    result: list[Path] = []
 
     def write(folder: Path, **ending: Any) -> None:
-        found.append(folder)
+        result.append(folder)
         if ending:
             run_folder.update_run(folder, **ending)
 
     monkeypatch.setattr(launch, "write_run_report", write)
-    return found
+    return result
 
 
 @pytest.fixture
@@ -119,22 +119,22 @@ def test_the_first_error_is_not_hidden_by_the_report(
 def test_a_run_whose_report_cannot_be_written_is_not_complete(
     run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[str] = []
+    observed: list[str] = []
 
     def fills(path: Path, content: object) -> None:
-        seen.append(about(path.parent)["status"])
+        observed.append(about(path.parent)["status"])
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr("experiments.report.write.write_text", fills)
     with pytest.raises(OSError, match="No space left"):
         launch.run_experiment(run, tmp_path, Heard())
     (folder,) = tmp_path.iterdir()
-    assert seen[0] == "running"
+    assert observed[0] == "running"
     assert about(folder)["status"] == "failed"
     assert not (folder / "report.json").exists()
 
 
-def test_baselines_that_fail_are_told(
+def test_baselines_that_fail_are_reported(
     run: RunConfig, tmp_path: Path, reports: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(networks, "train_baselines", lambda *_: {"local:north": "loss"})
@@ -160,7 +160,7 @@ def test_no_baselines_where_none_are_asked_for(run: RunConfig, tmp_path: Path, r
         ("sites", {"scheme": "even", "count": 99}, ConfigError, "sites.count=99: only 6 people"),
     ],
 )
-def test_what_is_wrong_is_told_before_a_folder_is_made(
+def test_what_is_wrong_is_reported_before_a_folder_is_made(
     run: RunConfig, tmp_path: Path, section: str, values: dict[str, Any], kind: type[Exception], why: str
 ) -> None:
     raw = json.loads(run.model_dump_json())
@@ -232,9 +232,9 @@ def test_no_cell_of_a_patient_is_in_the_terminal_or_the_report(
         launch.run_experiment(none, tmp_path, heard)
     assert "unexpected ValueError in tests/experiments/runs/test_run.py" in str(error.value)
     (folder,) = tmp_path.iterdir()
-    seen = [str(error.value), json.dumps(heard.events), caplog.text]
-    seen += [
+    observed = [str(error.value), json.dumps(heard.events), caplog.text]
+    observed += [
         path.read_text() for path in folder.iterdir() if path.suffix in (".json", ".jsonl", ".md", ".html", ".csv")
     ]
     assert (folder / "summary.md").is_file()
-    assert not any("<0.3" in text or "&lt;0.3" in text for text in seen)
+    assert not any("<0.3" in text or "&lt;0.3" in text for text in observed)

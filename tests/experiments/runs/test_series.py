@@ -57,8 +57,8 @@ def _cross(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.mark.slow
 def test_folds_are_merged_by_their_counts(cross: tuple[Path, Path]) -> None:
     _, folder = cross
-    found = json.loads((folder / "series.json").read_text())
-    runs = [Path(item["folder"]) for item in found["runs"]]
+    result = json.loads((folder / "series.json").read_text())
+    runs = [Path(item["folder"]) for item in result["runs"]]
     assert len(runs) == 3
     confusion = np.zeros((4, 4), int)
     patients = 0
@@ -69,13 +69,13 @@ def test_folds_are_merged_by_their_counts(cross: tuple[Path, Path]) -> None:
         confusion += np.asarray(report.federated.pooled.confusion)
         patients += report.federated.pooled.patients
         assert set(load_tables(run / "counts.safetensors")) == set(report.federated.sites)
-    merged = found["merged"][""]["federated"]["(pooled)"]
+    merged = result["merged"][""]["federated"]["(pooled)"]
     assert merged["confusion"] == confusion.tolist()
     assert merged["patients"] == patients == 12
     assert merged["accuracy"]["value"] == pytest.approx(np.trace(confusion) / confusion.sum())
     assert merged["accuracy"]["low"] < merged["accuracy"]["high"]
-    assert set(found["merged"][""]) == {"federated", "pooled"}
-    spread = found["models"]["federated"]["(pooled)"]["accuracy"]
+    assert set(result["merged"][""]) == {"federated", "pooled"}
+    spread = result["models"]["federated"]["(pooled)"]["accuracy"]
     assert spread["min"] <= spread["mean"] <= spread["max"]
     text = (folder / "series.md").read_text()
     assert text.startswith("> SYNTHETIC")

@@ -16,7 +16,7 @@ from experiments.runs import run, sinks
 from experiments.watcher import start_event
 
 
-class Kept:
+class Stored:
     """A sink that remembers."""
 
     def __init__(self, where: str = "", fail: str = "") -> None:
@@ -41,7 +41,7 @@ class Kept:
         self.status = status
 
 
-class Seen(run_progress.QuietPrinter):
+class Observed(run_progress.QuietPrinter):
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
 
@@ -60,21 +60,21 @@ ROUND = {
 }
 
 
-def tell(sink: Any, folder: Path, status: str = "complete", synthetic: bool = False) -> Seen:
+def report_event(sink: Any, folder: Path, status: str = "complete", synthetic: bool = False) -> Observed:
     """Tell a sink of a run that has ended, as launch.run does."""
     write_report(build_report(folder), folder)
-    seen = Seen()
-    found = sinks.SinkWatcher(seen, [("kept:x", sink)])
-    found.handle(start_event(folder, parse_config({})))
-    found.handle({"event": "handshake", "sites": {"north": {"synthetic": synthetic}}})
-    found.handle(ROUND)
-    found.close_sinks(status)
-    return seen
+    observed = Observed()
+    result = sinks.SinkWatcher(observed, [("kept:x", sink)])
+    result.handle(start_event(folder, parse_config({})))
+    result.handle({"event": "handshake", "sites": {"north": {"synthetic": synthetic}}})
+    result.handle(ROUND)
+    result.close_sinks(status)
+    return observed
 
 
 def test_rounds_and_test_figures_reach_a_sink(make_run) -> None:
-    folder, sink = make_run(), Kept()
-    seen = tell(sink, folder)
+    folder, sink = make_run(), Stored()
+    observed = report_event(sink, folder)
     name, settings, notices = sink.opened
     assert (name, settings["federation.rounds"], notices) == ("run-1", "3", [])
     assert sink.figures["validation/macro_f1/all hospitals", 2] == 0.5
@@ -88,23 +88,23 @@ def test_rounds_and_test_figures_reach_a_sink(make_run) -> None:
             assert ends == [item.macro_f1.value, item.macro_f1.low, item.macro_f1.high]
     assert {"report.json", "report.html", "summary.md", "model_card.md", "forest.png", "curves.png"} <= set(sink.files)
     assert sink.status == "complete"
-    assert [event["event"] for event in seen.events] == ["start", "handshake", "round"]
+    assert [event["event"] for event in observed.events] == ["start", "handshake", "round"]
 
 
-@pytest.mark.parametrize(("card", "told"), [(True, False), (False, True), (False, False)])
-def test_made_up_data_say_so_in_the_runs_name(make_run, card, told) -> None:
-    sink = Kept()
-    tell(sink, make_run(synthetic=card), synthetic=told)
+@pytest.mark.parametrize(("card", "reported"), [(True, False), (False, True), (False, False)])
+def test_made_up_data_say_so_in_the_runs_name(make_run, card, reported) -> None:
+    sink = Stored()
+    report_event(sink, make_run(synthetic=card), synthetic=reported)
     name, _, notices = sink.opened
-    assert name == ("SYNTHETIC run-1" if card or told else "run-1")
-    assert any(text.startswith("SYNTHETIC: generated") for text in notices) is (card or told)
+    assert name == ("SYNTHETIC run-1" if card or reported else "run-1")
+    assert any(text.startswith("SYNTHETIC: generated") for text in notices) is (card or reported)
 
 
-def test_a_sink_that_fails_is_told_of_and_left(make_run) -> None:
-    sink = Kept(fail="train/")
-    seen = tell(sink, make_run())
-    assert {"event": "sink-failed", "sink": "kept:x", "error": "disk full"} in seen.events
-    assert sum(event["event"] == "sink-failed" for event in seen.events) == 1
+def test_a_sink_that_fails_is_reported_and_dropped(make_run) -> None:
+    sink = Stored(fail="train/")
+    observed = report_event(sink, make_run())
+    assert {"event": "sink-failed", "sink": "kept:x", "error": "disk full"} in observed.events
+    assert sum(event["event"] == "sink-failed" for event in observed.events) == 1
     assert not any(name.startswith("test/") for name, _ in sink.figures)
 
 
@@ -131,20 +131,20 @@ def test_figures_stay_on_this_machine() -> None:
 def test_mlflow_holds_the_figures(make_run, tmp_path, name) -> None:
     pytest.importorskip("mlflow")
     folder = make_run(synthetic=True, rename=("south", "St. Mary's [s]"))
-    seen = tell(sinks.open_sink(f"mlflow:{tmp_path / name}"), folder)
-    assert not [event for event in seen.events if event["event"] == "sink-failed"]
+    observed = report_event(sinks.open_sink(f"mlflow:{tmp_path / name}"), folder)
+    assert not [event for event in observed.events if event["event"] == "sink-failed"]
     base = sqlite3.connect(tmp_path / name / "mlflow.db" if name == "store" else tmp_path / name)
     try:
         assert base.execute("select name, status from runs").fetchall() == [("SYNTHETIC run-1", "FINISHED")]
-        found = dict(base.execute("select key, value from metrics where step = 3").fetchall())
+        result = dict(base.execute("select key, value from metrics where step = 3").fetchall())
         assert base.execute("select value from metrics where key = 'validation/macro_f1/north'").fetchall() == [(0.75,)]
         parameters = dict(base.execute("select key, value from params").fetchall())
         [tag] = base.execute("select value from tags where key = 'notice.1'").fetchone()
     finally:
         base.close()
     item = build_report(folder).federated.sites["St. Mary's [s]"].macro_f1
-    assert found["test/federated/macro_f1/St. Mary_s _s_"] == item.value
-    assert found["test/federated/macro_f1/St. Mary_s _s_/high"] == item.high
+    assert result["test/federated/macro_f1/St. Mary_s _s_"] == item.value
+    assert result["test/federated/macro_f1/St. Mary_s _s_/high"] == item.high
     assert parameters["federation.rounds"] == "3"
     assert tag.startswith("SYNTHETIC")
     assert {"report.html", "forest.png"} <= {path.name for path in tmp_path.rglob("*-artifacts/**/*")}
@@ -156,22 +156,22 @@ def test_tensorboard_holds_the_figures(make_run, tmp_path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder = make_run(synthetic=True)
-    seen = tell(sinks.open_sink(f"tensorboard:{tmp_path / 'board'}"), folder)
-    assert not [event for event in seen.events if event["event"] == "sink-failed"]
-    [place] = (tmp_path / "board").iterdir()
-    assert place.name == "SYNTHETIC-run-1"
-    found = EventAccumulator(str(place)).Reload()
-    [event] = found.Scalars("validation/macro_f1/north")
+    observed = report_event(sinks.open_sink(f"tensorboard:{tmp_path / 'board'}"), folder)
+    assert not [event for event in observed.events if event["event"] == "sink-failed"]
+    [folder] = (tmp_path / "board").iterdir()
+    assert folder.name == "SYNTHETIC-run-1"
+    result = EventAccumulator(str(folder)).Reload()
+    [event] = result.Scalars("validation/macro_f1/north")
     assert (event.step, event.value) == (2, 0.75)
-    [event] = found.Scalars("test/federated/macro_f1/all hospitals")
+    [event] = result.Scalars("test/federated/macro_f1/all hospitals")
     assert event.value == pytest.approx(build_report(folder).federated.pooled.macro_f1.value, abs=1e-6)
-    assert "plots/forest" in found.Tags()["images"]
+    assert "plots/forest" in result.Tags()["images"]
 
 
 @pytest.mark.slow
-def test_a_run_opens_its_sinks_first_and_tells_no_hospital_of_them(tmp_path, monkeypatch) -> None:
-    made: list[Kept] = []
-    monkeypatch.setitem(sinks.SINK_KINDS, "tensorboard", lambda where: made.append(Kept(where)) or made[-1])
+def test_a_run_opens_its_sinks_first_and_hides_them_from_hospitals(tmp_path, monkeypatch) -> None:
+    made: list[Stored] = []
+    monkeypatch.setitem(sinks.SINK_KINDS, "tensorboard", lambda where: made.append(Stored(where)) or made[-1])
     raw = {
         "data": {"options": {"hospitals": 2, "patients": 4, "minutes": 1.0}},
         "model": {"name": "logreg"},

@@ -31,7 +31,7 @@ def test_every_baseline_begins_where_the_federation_does(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sites = [tiny.site("north", 1), tiny.site("south", 2)]
-    monkeypatch.setattr("client.site.read_site", lambda place, config: sites[place.index])
+    monkeypatch.setattr("client.site.read_site", lambda context, config: sites[context.index])
     config = tiny.run_config(federation__start=str(saved.parent), training__freeze=["stem*", "stages*", "head.hidden*"])
     assert networks.train_baselines(config, tmp_path, 2) == {}
     before = load_file(saved)
@@ -51,7 +51,7 @@ def test_a_start_on_this_machine_is_found_from_any_folder(saved: Path, monkeypat
     assert resolve_paths(remote).federation.start == "model.safetensors"
 
 
-def test_a_start_that_is_not_there_is_told_before_anything_starts(tmp_path: Path) -> None:
+def test_missing_initial_weights_are_reported_before_anything_starts(tmp_path: Path) -> None:
     class Watcher:
         def __getattr__(self, name: str) -> Any:
             return lambda *what: None
@@ -69,7 +69,7 @@ def test_a_classifier_begins_with_an_autoencoder_s_encoder(tmp_path: Path, monke
     save_file(copy_weights(models.build_model(tiny.TASK, learned.model, 99)), path)
     anew = ["head.*", "latent.*", "embed.*", "back.*", "unfold.*", "grow.*", "out.*"]
     sites = [tiny.site("north", 1), tiny.site("south", 2)]
-    monkeypatch.setattr("client.site.read_site", lambda place, config: sites[place.index])
+    monkeypatch.setattr("client.site.read_site", lambda context, config: sites[context.index])
     config = tiny.run_config(
         federation__start=str(path), federation__start_except=anew, training__freeze=["stem*", "stages.*"]
     )

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.experiments.scoring.scored_runs import run_of
+from tests.experiments.scoring.scored_runs import make_run_folder
 
 
 @pytest.fixture
 def beats_run(tmp_path: Path) -> Path:
-    return run_of(tmp_path / "run", {"data": {"dataset": "mitdb", "options": {"leads": 1}}})
+    return make_run_folder(tmp_path / "run", {"data": {"dataset": "mitdb", "options": {"leads": 1}}})

@@ -20,7 +20,7 @@ from sites import datasets
 runner = CliRunner()
 
 
-def run_of(folder: Path, raw: dict[str, Any], *, synthetic: bool = False, **outcome: Any) -> Path:
+def make_run_folder(folder: Path, raw: dict[str, Any], *, synthetic: bool = False, **outcome: Any) -> Path:
     """Write a run's folder with an untrained model."""
     wanted: RunConfig = parse_config(raw)
     task = datasets.open_source(wanted, folder).task()
@@ -31,8 +31,8 @@ def run_of(folder: Path, raw: dict[str, Any], *, synthetic: bool = False, **outc
     (folder / "config.yaml").write_text(config_to_json(wanted))
     (folder / "run.json").write_text(json.dumps({"id": "trial-1", "status": "complete", "data": {}}))
     sites = {"north": {"synthetic": synthetic}}
-    told = {"task": task.to_dict(), "threshold": None, "chosen": 1, "sites": sites}
-    (folder / "federated.json").write_text(json.dumps(told | outcome))
+    reported = {"task": task.to_dict(), "threshold": None, "chosen": 1, "sites": sites}
+    (folder / "federated.json").write_text(json.dumps(reported | outcome))
     save_file({key: value.contiguous() for key, value in built.state_dict().items()}, folder / "model.safetensors")
     return folder
 
@@ -41,5 +41,5 @@ def scored(*words: object) -> Any:
     return runner.invoke(main.app, ["score", *(str(word) for word in words)])
 
 
-def model_of(task: Task, logits: np.ndarray, threshold: float | None = None, **more: Any) -> ScoringModel:
+def make_model(task: Task, logits: np.ndarray, threshold: float | None = None, **more: Any) -> ScoringModel:
     return ScoringModel("r", "federated", parse_config({}), task, lambda given: logits, None, threshold, **more)

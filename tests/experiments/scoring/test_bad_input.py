@@ -19,7 +19,7 @@ from experiments.scoring import score
 from experiments.scoring.score import ScoringModel, open_model
 from sites.unlabelled import recordings
 from sites.unlabelled_rows import ScorableRows
-from tests.experiments.scoring.scored_runs import run_of, scored
+from tests.experiments.scoring.scored_runs import make_run_folder, scored
 
 
 def test_bad_recordings_do_not_stop_the_others(
@@ -65,7 +65,7 @@ def test_nothing_to_score_is_an_error_that_names_the_reasons(
     write_recording(tmp_path, "r", np.zeros((5000, 1)), [100], ["N"])
     opened = open_model(beats_run)
     output = score_output.ScoreWriter(tmp_path / "out", "scores.csv", opened, None)
-    for item in score.score_records(opened, tmp_path, "auto", "atr", lambda done, of: None):
+    for item in score.score_records(opened, tmp_path, "auto", "atr", lambda done, total: None):
         output.add(item)
     with pytest.raises(DataError, match=r"nothing could be scored \(r: lead MLII is flat .*excluded\.csv"):
         output.close(complete=True)
@@ -76,7 +76,7 @@ def test_wrong_folders_and_runs(beats_run: Path, tmp_path: Path, hospitals: Path
     with pytest.raises(DataError, match=r"is no run folder: its run\.json is missing"):
         open_model(hospitals)
     with pytest.raises(DataError, match="no recordings"):
-        list(score.score_records(open_model(beats_run), beats_run, "auto", "atr", lambda done, of: None))
+        list(score.score_records(open_model(beats_run), beats_run, "auto", "atr", lambda done, total: None))
     with pytest.raises(DataError, match="no complete model 'pooled'"):
         open_model(beats_run, "pooled")
     (beats_run / "model.safetensors").unlink()
@@ -85,10 +85,10 @@ def test_wrong_folders_and_runs(beats_run: Path, tmp_path: Path, hospitals: Path
 
 
 def test_a_model_of_other_inputs_is_refused(tmp_path: Path) -> None:
-    folder = run_of(tmp_path / "run", {"data": {"dataset": "mitdb"}})
-    told = json.loads((folder / "federated.json").read_text())
+    folder = make_run_folder(tmp_path / "run", {"data": {"dataset": "mitdb"}})
+    reported = json.loads((folder / "federated.json").read_text())
     opened = open_model(folder)
-    task = Task.from_dict(told["task"] | {"rate_hz": 250.0})
+    task = Task.from_dict(reported["task"] | {"rate_hz": 250.0})
     other = ScoringModel("old", "federated", opened.config, task, opened.predict)
     with pytest.raises(DataError, match=r"run old: .* of mitdb \(rate_hz\): train again"):
         other.source(tmp_path)

@@ -18,7 +18,7 @@ from experiments.scoring import output as score_output
 from experiments.scoring import score
 from experiments.scoring.score import open_model
 from sites.unlabelled_rows import ScorableRows, unlabelled_cohort
-from tests.experiments.scoring.scored_runs import model_of, run_of, scored
+from tests.experiments.scoring.scored_runs import make_model, make_run_folder, scored
 
 
 def test_reference_annotations_are_never_written(tmp_path: Path) -> None:
@@ -51,14 +51,14 @@ def test_strips_and_abnormal_beats_as_annotations(tmp_path: Path) -> None:
         given = unlabelled_cohort(
             task, np.zeros((2, 1, task.samples), np.float32), np.zeros((2, 0), np.float32), ("r",), False
         )
-        place = {"sample": np.asarray([0 if task is strips else 1, 50]), "seconds": np.asarray([0.0, 0.5])}
-        output = score_output.ScoreWriter(tmp_path / task.kind, "scores.csv", model_of(task, logits), "wrd")
-        output.add(score.score_rows(model_of(task, logits), ScorableRows(given, place, rate=100.0, about=about)))
+        position = {"sample": np.asarray([0 if task is strips else 1, 50]), "seconds": np.asarray([0.0, 0.5])}
+        output = score_output.ScoreWriter(tmp_path / task.kind, "scores.csv", make_model(task, logits), "wrd")
+        output.add(score.score_rows(make_model(task, logits), ScorableRows(given, position, rate=100.0, about=about)))
         output.close(complete=True)
-        found = wfdb.rdann(str(tmp_path / task.kind / "r"), "wrd")
+        result = wfdb.rdann(str(tmp_path / task.kind / "r"), "wrd")
         symbols, notes = expected
-        assert found.symbol == symbols
-        plain = [text if not text.startswith("wardround") else "" for text in found.aux_note]
+        assert result.symbol == symbols
+        plain = [text if not text.startswith("wardround") else "" for text in result.aux_note]
         assert plain == notes
 
 
@@ -67,7 +67,7 @@ def test_a_detector_s_scores_are_those_of_its_evaluation(
     tmp_path: Path, hospitals: Path, threshold: float | None
 ) -> None:
     raw = {"data": {"dataset": "mitdb", "options": {"leads": 1}}, "model": {"name": "autoencoder"}}
-    run = run_of(tmp_path / "run", raw, threshold=threshold)
+    run = make_run_folder(tmp_path / "run", raw, threshold=threshold)
     data, out = hospitals / "north", tmp_path / "out"
     done = scored("--run", run, "--data", data, "--out", out, "--json")
     assert done.exit_code == 0, done.output
@@ -83,8 +83,8 @@ def test_a_detector_s_scores_are_those_of_its_evaluation(
         error = build_reconstruction_error(task)(made).double().numpy()
     part = table[table["record"] == name]
     np.testing.assert_allclose(part["log_anomaly"], np.log(error), rtol=1e-4, atol=1e-4)
-    found = wfdb.rdann(str(out / name), "wrd")
-    marks = [mark for mark in found.symbol if mark != '"']
+    result = wfdb.rdann(str(out / name), "wrd")
+    marks = [mark for mark in result.symbol if mark != '"']
     if threshold is None:
         assert set(table["class"]) == {""}
         assert set(marks) == {"Q"}
@@ -92,7 +92,7 @@ def test_a_detector_s_scores_are_those_of_its_evaluation(
         above = np.log(error) >= threshold
         assert part["class"].tolist() == np.where(above, "abnormal", "normal").tolist()
         assert marks == np.where(above, "?", "N").tolist()
-        notes = [text for text, mark in zip(found.aux_note, found.symbol, strict=True) if mark == "?"]
+        notes = [text for text, mark in zip(result.aux_note, result.symbol, strict=True) if mark == "?"]
         np.testing.assert_allclose([float(text) for text in notes], np.log(error)[above], atol=0.006)
 
 
@@ -101,7 +101,7 @@ def test_a_row_that_a_detector_scores_may_have_gaps(tmp_path: Path) -> None:
         "data": {"dataset": "heart_disease", "options": {"protocol": "explicit"}, "scaling": "none"},
         "model": {"name": "tabular_autoencoder"},
     }
-    run, data = run_of(tmp_path / "run", raw, threshold=0.5), tmp_path / "data"
+    run, data = make_run_folder(tmp_path / "run", raw, threshold=0.5), tmp_path / "data"
     data.mkdir()
     row = "63.0,1.0,1.0,145.0,?,1.0,2.0,150.0,0.0,2.3,?,?,?,?"
     (data / "processed.here.data").write_text("\n".join([row, ",".join("?" * 14)]) + "\n")

@@ -24,7 +24,7 @@ from experiments import restore
 from experiments.scoring import score
 from experiments.scoring.score import ScoringModel, open_model
 from sites.unlabelled_rows import Exclusion, ScorableRows, unlabelled_cohort
-from tests.experiments.scoring.scored_runs import model_of, run_of, scored
+from tests.experiments.scoring.scored_runs import make_model, make_run_folder, scored
 
 TASK = Task("t", "multiclass", ("normal", "abnormal"), ("", ""), 0, 0, 0.0, ("a", "b"), ())
 
@@ -33,7 +33,7 @@ def saved_task(folder: Path) -> Task:
     return Task.from_dict(json.loads((folder / "federated.json").read_text())["task"])
 
 
-def rows_of(task: Task, n: int) -> ScorableRows:
+def make_rows(task: Task, n: int) -> ScorableRows:
     return ScorableRows(
         unlabelled_cohort(task, np.zeros((n, 0, 0), np.float32), np.zeros((n, 2), np.float32), ("p",), False), {}
     )
@@ -42,28 +42,28 @@ def rows_of(task: Task, n: int) -> ScorableRows:
 @pytest.mark.parametrize("threshold", [None, 1.5])
 def test_probabilities_and_classes(threshold: float | None) -> None:
     logits = np.asarray([[0.0, 1.0], [2.0, 0.0], [-1.0, 3.0]], dtype=np.float32)
-    found = score.score_rows(model_of(TASK, logits, threshold), rows_of(TASK, 3))
-    np.testing.assert_allclose(found.probability, softmax(logits.astype(float), axis=1))
-    np.testing.assert_allclose(found.odds[:, 1], [1, -2, 4])
+    actual = score.score_rows(make_model(TASK, logits, threshold), make_rows(TASK, 3))
+    np.testing.assert_allclose(actual.probability, softmax(logits.astype(float), axis=1))
+    np.testing.assert_allclose(actual.odds[:, 1], [1, -2, 4])
     first = "normal" if threshold else "abnormal"
-    assert found.predicted.tolist() == [first, "normal", "abnormal"]
+    assert actual.predicted.tolist() == [first, "normal", "abnormal"]
 
 
 def test_labels_each_on_their_own() -> None:
     task = Task("t", "multilabel", ("A", "B", "C"), ("", "", ""), 0, 0, 0.0, ("a", "b"), ())
     logits = np.asarray([[1.0, -2.0, 3.0], [-1.0, -1.0, -1.0]], dtype=np.float32)
-    found = score.score_rows(model_of(task, logits), rows_of(task, 2))
-    np.testing.assert_allclose(found.probability, expit(logits.astype(float)))
-    assert found.predicted.tolist() == ["A+C", ""]
+    actual = score.score_rows(make_model(task, logits), make_rows(task, 2))
+    np.testing.assert_allclose(actual.probability, expit(logits.astype(float)))
+    assert actual.predicted.tolist() == ["A+C", ""]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_score_is_never_nan(bad: float) -> None:
     logits = np.asarray([[0.0, 1.0], [bad, 0.0], [1.0, 0.0]], dtype=np.float32)
-    found = score.score_rows(model_of(TASK, logits), rows_of(TASK, 3))
-    assert np.isfinite(found.odds).all()
-    assert found.predicted.tolist() == ["abnormal", "normal"]
-    assert found.rows.exclusions == (Exclusion("p", score.NOT_FINITE, rows=1),)
+    actual = score.score_rows(make_model(TASK, logits), make_rows(TASK, 3))
+    assert np.isfinite(actual.odds).all()
+    assert actual.predicted.tolist() == ["abnormal", "normal"]
+    assert actual.rows.exclusions == (Exclusion("p", score.NOT_FINITE, rows=1),)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -114,10 +114,10 @@ def test_quiet_prints_the_table_alone_and_plain_says_what_was_used(
     assert "SYNTHETIC: the data scored are generated" in plain
 
 
-@pytest.mark.parametrize("place", ["model", "hello"])
-def test_a_model_of_generated_data_says_so(tmp_path: Path, place: str, hospitals: Path) -> None:
-    folder = run_of(tmp_path / "run", {"data": {"dataset": "mitdb"}}, synthetic=place == "hello")
-    if place == "model":
+@pytest.mark.parametrize("directory", ["model", "hello"])
+def test_a_model_of_generated_data_says_so(tmp_path: Path, directory: str, hospitals: Path) -> None:
+    folder = make_run_folder(tmp_path / "run", {"data": {"dataset": "mitdb"}}, synthetic=directory == "hello")
+    if directory == "model":
         (folder / "run.json").write_text(json.dumps({"id": "x", "data": {"synthetic": True}}))
     assert score.synthetic_notice(open_model(folder), False).startswith(
         "SYNTHETIC: the model was trained on generated data"
@@ -127,7 +127,7 @@ def test_a_model_of_generated_data_says_so(tmp_path: Path, place: str, hospitals
 
 def test_rows_of_a_table(tmp_path: Path) -> None:
     raw = {"data": {"dataset": "heart_disease", "options": {"protocol": "explicit"}}, "model": {"name": "mlp"}}
-    run, data = run_of(tmp_path / "run", raw, threshold=0.25), tmp_path / "data"
+    run, data = make_run_folder(tmp_path / "run", raw, threshold=0.25), tmp_path / "data"
     data.mkdir()
     row = "63.0,1.0,1.0,145.0,233.0,1.0,2.0,150.0,0.0,2.3,3.0,0.0,6.0,?"
     (data / "processed.here.data").write_text("\n".join([row, ",".join("?" * 14), row.replace("63", "41")]) + "\n")
@@ -143,7 +143,7 @@ def test_rows_of_a_table(tmp_path: Path) -> None:
 
 def test_cells_that_became_missing_are_reported_by_column(tmp_path: Path) -> None:
     raw = {"data": {"dataset": "heart_disease", "options": {"protocol": "explicit"}}, "model": {"name": "mlp"}}
-    run, data = run_of(tmp_path / "run", raw), tmp_path / "data"
+    run, data = make_run_folder(tmp_path / "run", raw), tmp_path / "data"
     data.mkdir()
     row = "63.0,1.0,1.0,145.0,233.0,1.0,2.0,150.0,0.0,2.3,3.0,0.0,6.0,?"
     rows = [row, row, row, row.replace("233.0", "6.0"), row.replace("145.0", "0").replace("150.0", "9999")]
@@ -183,7 +183,7 @@ def test_ctrl_c_keeps_what_is_done(
 
 def test_a_hospital_s_own_layers(tmp_path: Path) -> None:
     raw = {"data": {"dataset": "mitdb"}, "federation": {"strategy": {"name": "fedbn"}}}
-    folder = run_of(tmp_path / "run", raw, chosen=3)
+    folder = make_run_folder(tmp_path / "run", raw, chosen=3)
     with pytest.raises(
         DataError, match="at each hospital, so that the saved model is incomplete: name a hospital with --site"
     ):
@@ -197,11 +197,11 @@ def test_a_hospital_s_own_layers(tmp_path: Path) -> None:
 
     names = strategies.build_method(load_config(folder / "config.yaml").federation.strategy, built).local
     own = {name: torch.full_like(built.state_dict()[name], 0.5) for name in names}
-    place = folder / "sites" / "north" / ("0" * 32)
-    place.mkdir(parents=True)
-    save_file(own, place / "round-00003.safetensors")
-    found = local(folder, built, load_config(folder / "config.yaml"), "federated", "north")
-    assert {name: value.tolist() for name, value in found.items()} == {n: v.tolist() for n, v in own.items()}
+    directory = folder / "sites" / "north" / ("0" * 32)
+    directory.mkdir(parents=True)
+    save_file(own, directory / "round-00003.safetensors")
+    actual = local(folder, built, load_config(folder / "config.yaml"), "federated", "north")
+    assert {name: value.tolist() for name, value in actual.items()} == {n: v.tolist() for n, v in own.items()}
     given = unlabelled_cohort(
         saved_task(folder), np.ones((2, 4, 96), np.float32), np.ones((2, 21), np.float32), ("p",), False
     )
@@ -213,7 +213,7 @@ def test_a_hospital_s_own_layers(tmp_path: Path) -> None:
         open_model(folder, "personal", "north")
 
 
-def test_an_irregular_rhythm_is_reported_with_the_figures_beside_it(beats_run: Path, tmp_path: Path) -> None:
+def test_an_irregular_rhythm_is_reported_with_its_figures(beats_run: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     for name, at in (("af", 100 + np.cumsum(rng.uniform(100, 260, 150))), ("sinus", 100 + 180 * np.arange(150))):
         beats = at.astype(int)

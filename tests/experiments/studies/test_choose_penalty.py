@@ -12,29 +12,29 @@ from experiments.studies import choose_penalty
 from sites import datasets
 
 
-def asked(cache: Path, **options: object) -> config.RunConfig:
+def make_options(cache: Path, **options: object) -> config.RunConfig:
     data = {"dataset": "heart_disease", "cache": str(cache), "options": {"simulated": True, "patients": 60} | options}
     return config.parse_config({"data": data, "sites": {"split": "published", "validation": 0.0}})
 
 
 def test_the_penalty_is_that_of_the_patients_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = asked(tmp_path)
-    found = choose_penalty.penalty_losses(wanted, (1e-5, 0.1, 1e5))
-    assert [row["log_loss"] for row in found] == sorted(row["log_loss"] for row in found)
-    assert found[0]["C"] != 1e-5  # which can tell nothing from anything
+    wanted = make_options(tmp_path)
+    result = choose_penalty.penalty_losses(wanted, (1e-5, 0.1, 1e5))
+    assert [row["log_loss"] for row in result] == sorted(row["log_loss"] for row in result)
+    assert result[0]["C"] != 1e-5  # which can tell nothing from anything
     source = datasets.open_source(wanted, None)
     tested = {item.id for item in source.patients() if item.published == "test"}
     everyone = source.read([item.id for item in source.patients()])
     n = sum(name not in tested for name in everyone.patients)
-    assert found[0]["n"] == n
-    assert found[0]["weight_decay"] == pytest.approx(2 / (found[0]["C"] * n))
+    assert result[0]["n"] == n
+    assert result[0]["weight_decay"] == pytest.approx(2 / (result[0]["C"] * n))
 
-    seen: list[int] = []
+    observed: list[int] = []
     original = LogisticRegression.fit
-    monkeypatch.setattr(LogisticRegression, "fit", lambda self, x, y: seen.append(len(y)) or original(self, x, y))
+    monkeypatch.setattr(LogisticRegression, "fit", lambda self, x, y: observed.append(len(y)) or original(self, x, y))
     choose_penalty.penalty_losses(wanted, (1.0,))
-    assert len(seen) == 25
-    assert np.mean(seen) == pytest.approx(0.8 * n)
+    assert len(observed) == 25
+    assert np.mean(observed) == pytest.approx(0.8 * n)
 
 
 def test_a_signal_has_no_penalty_to_choose(tmp_path: Path) -> None:

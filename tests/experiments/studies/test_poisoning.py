@@ -109,15 +109,15 @@ def test_false_counts_raise_a_weight_as_far_as_its_cap(settings: list[str]) -> N
 
 
 def test_one_attacker_among_honest_sites(settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[str, int]] = []
+    observed: list[tuple[str, int]] = []
 
     def record(given: Turn) -> Any:
-        seen.append((str(given.context.index), given.request.round))
+        observed.append((str(given.context.index), given.request.round))
         return ATTACKS["sign flip"](given)
 
     config = poisoning.build_config(1, {"name": "fedavg"}, settings)
     result = run_poisoned(config, 4, 3, record)
-    assert seen == [("2", 1), ("2", 2), ("2", 3)]
+    assert observed == [("2", 1), ("2", 2), ("2", 3)]
     assert (result.refused, result.error) == ({}, "")
     cohorts = {name: total for name, (_, total) in result.counts.items()}
     assert result.accuracy(["east", "west"]) == pytest.approx(
@@ -129,14 +129,14 @@ def test_one_attacker_among_honest_sites(settings: list[str], monkeypatch: pytes
 @pytest.mark.slow
 def test_the_study_and_its_tables(settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(poisoning, "ATTACKS", {name: ATTACKS[name] for name in ("far model", "claim of 1e12 examples")})
-    found = poisoning.run_study(["fedavg", "geomedian", "krum, malicious 1"], 2, [*settings, "data.scaling=standard"])
-    assert "needs 5 answers a round, 4 came" in found["krum, malicious 1"]["error"]
-    change = {name: found[name]["attacks"]["far model"] for name in ("fedavg", "geomedian")}
+    actual = poisoning.run_study(["fedavg", "geomedian", "krum, malicious 1"], 2, [*settings, "data.scaling=standard"])
+    assert "needs 5 answers a round, 4 came" in actual["krum, malicious 1"]["error"]
+    change = {name: actual[name]["attacks"]["far model"] for name in ("fedavg", "geomedian")}
     assert list(change["fedavg"]) == ["east", "north", "south", "west"]
     assert {len(values) for values in change["fedavg"].values()} == {2}
     means = {name: float(np.mean(list(values.values()))) for name, values in change.items()}
     assert means["fedavg"] < means["geomedian"] - 0.05
-    text = poisoning.render_tables(found)
+    text = poisoning.render_tables(actual)
     assert text.count("| geomedian |") == 2
     assert "- krum, malicious 1: the run ends without an attack: krum that selects 1" in text
     assert "- fedavg, claim of 1e12 examples: round 3: its train report is wrong: examples" in text

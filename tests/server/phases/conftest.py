@@ -13,6 +13,6 @@ def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
     """Two sites of different sizes, opened by name."""
     north = tiny.site("north", 1)
     south = tiny.site("south", 2, parts=(0, 0, 0, 0, 0, 1, 2, 2))
-    found = {"north": north, "south": south}
-    monkeypatch.setattr("client.site.read_site", lambda place, config: found[str(place.site)])
-    return found
+    result = {"north": north, "south": south}
+    monkeypatch.setattr("client.site.read_site", lambda context, config: result[str(context.site)])
+    return result

@@ -49,20 +49,20 @@ def run_config(name: str = "autoencoder", **sections: Any) -> RunConfig:
 @pytest.fixture
 def sites(monkeypatch: pytest.MonkeyPatch) -> list[Site]:
     """Five sites of different sizes, each with validation and test patients."""
-    found = []
+    result = []
     for i, (people, each) in enumerate(((6, 20), (8, 9), (7, 15), (6, 12), (9, 10))):
         whole = tiny.cohort(i, people=people, each=each)
         split = np.asarray((1, 2, 2, *[0] * (people - 3)), np.int8)[whole.patient]
         prepared = anomaly_task.to_anomaly_task(whole.with_split(split), run_config())
-        found.append(Site.from_cohort(f"site-{i}", prepared, synthetic=True))
-    monkeypatch.setattr("client.site.read_site", lambda place, config: found[place.index])
-    return found
+        result.append(Site.from_cohort(f"site-{i}", prepared, synthetic=True))
+    monkeypatch.setattr("client.site.read_site", lambda context, config: result[context.index])
+    return result
 
 
 def outcome(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "federated.json").read_text())
-    assert (found["status"], found["lost"]) == ("complete", {})
-    return found
+    result: dict[str, Any] = json.loads((out / "federated.json").read_text())
+    assert (result["status"], result["lost"]) == ("complete", {})
+    return result
 
 
 def network(run: RunConfig, site: Site, weights: dict[str, np.ndarray]) -> torch.nn.Module:
@@ -96,8 +96,8 @@ def test_federated_averaging_of_autoencoders(sites: list[Site], tmp_path: Path, 
                 seed_for(seed_for(run.seed, site.name, number, "train"), "shuffle")
             )
             order = torch.randperm(len(site.train.y), generator=generator)
-            for begin in range(0, len(order), BATCH):
-                rows = order[begin : begin + BATCH]
+            for start in range(0, len(order), BATCH):
+                rows = order[start : start + BATCH]
                 loss = errors(model, torch.tensor(site.train.x)[rows], torch.tensor(site.train.features)[rows]).mean()
                 gradients = torch.autograd.grad(loss, list(model.parameters()))
                 with torch.no_grad():
@@ -106,11 +106,11 @@ def test_federated_averaging_of_autoencoders(sites: list[Site], tmp_path: Path, 
             trained.append({key: value.double().numpy() for key, value in model.state_dict().items()})
         share = [len(site.train.y) / sum(len(s.train.y) for s in few) for site in few]
         weights = {key: share[0] * trained[0][key] + share[1] * trained[1][key] for key in weights}
-    found = load_file(tmp_path / "model.safetensors")
+    result = load_file(tmp_path / "model.safetensors")
     assert outcome(tmp_path)["chosen"] == 2
     assert max(float(np.abs(weights[key] - first[key]).max()) for key in weights) > 0.01
     for key, value in weights.items():
-        np.testing.assert_allclose(found[key], value, rtol=2e-4, atol=2e-6, err_msg=key)
+        np.testing.assert_allclose(result[key], value, rtol=2e-4, atol=2e-6, err_msg=key)
 
 
 def scores(run: RunConfig, site: Site, part: str, out: Path) -> np.ndarray:
@@ -123,24 +123,24 @@ def scores(run: RunConfig, site: Site, part: str, out: Path) -> np.ndarray:
 def test_pooled_figures_are_those_of_all_examples_together(sites: list[Site], tmp_path: Path) -> None:
     run, few = run_config(evaluation__false_alarms=0.1), sites[:3]
     local.run_local(run, tmp_path, 3)
-    found = outcome(tmp_path)
+    result = outcome(tmp_path)
     each = np.concatenate([scores(run, site, "test", tmp_path) for site in few])
     y = np.concatenate([site.test.y for site in few])
     fusion = np.concatenate([site.test.kinds[:, 1] for site in few if site.test.kinds is not None])
-    assert set(found["pooled"]) == {"all", "against V", "against F"}
+    assert set(result["pooled"]) == {"all", "against V", "against F"}
     for name, rows in (("all", y >= 0), ("against F", (y == 0) | fusion)):
-        pooled = found["pooled"][name]
+        pooled = result["pooled"][name]
         assert pooled["classes"]["abnormal"]["auroc"]["value"] == pytest.approx(
             truth.roc_auc_score(y[rows], each[rows]), abs=2e-3
         )
         assert pooled["loss"]["value"] == pytest.approx(each[y == 0].mean(), rel=1e-5)
         assert pooled["loss"]["low"] < pooled["loss"]["value"] < pooled["loss"]["high"]
     checked = np.concatenate([scores(run, site, "validation", tmp_path)[site.validation.y == 0] for site in few])
-    edge = np.exp(found["threshold"])
+    edge = np.exp(result["threshold"])
     assert (checked >= edge).mean() <= 0.1 < (checked >= edge * np.exp(-32 / 4096)).mean()
     called = (each >= edge).astype(int)
-    np.testing.assert_array_equal(found["pooled"]["all"]["confusion"], truth.confusion_matrix(y, called))
-    assert found["pooled"]["all"]["threshold"] == found["threshold"]
+    np.testing.assert_array_equal(result["pooled"]["all"]["confusion"], truth.confusion_matrix(y, called))
+    assert result["pooled"]["all"]["threshold"] == result["threshold"]
 
 
 def test_the_round_is_chosen_by_the_error_of_normal_validation_examples(sites: list[Site], tmp_path: Path) -> None:
@@ -159,20 +159,20 @@ def test_every_strategy_trains_an_autoencoder(sites: list[Site], tmp_path: Path,
     options: dict[str, Any] = {"fedper": {"layers": ["out.*"]}}.get(strategy, {})
     run = run_config(federation__strategy={"name": strategy, "options": options}, evaluation__bootstrap=0)
     local.run_local(run, tmp_path, 5)
-    found = outcome(tmp_path)
+    result = outcome(tmp_path)
     before = models.build_model(sites[0].task, run.model, run.seed).state_dict()
     after = load_file(tmp_path / "model.safetensors")
     assert any(not np.array_equal(after[name], value.numpy()) for name, value in before.items())
-    assert found["pooled"]["all"]["loss"]["value"] > 0
+    assert result["pooled"]["all"]["loss"]["value"] > 0
 
 
 def test_a_private_federation_of_autoencoders(sites: list[Site], tmp_path: Path) -> None:
     private = {"sigma": 1.0, "delta": 0.01, "clip": 1.0, "sampling": 0.5, "noise": "seeded"}
     run = run_config(privacy=private, federation__choose="last", training__lr=0.01)
     local.run_local(run, tmp_path, 3)
-    found = outcome(tmp_path)
-    assert found["threshold"] is None
-    assert found["pooled"]["all"]["loss"]["value"] > 0
+    result = outcome(tmp_path)
+    assert result["threshold"] is None
+    assert result["pooled"]["all"]["loss"]["value"] > 0
     lines = [json.loads(line) for line in (tmp_path / "rounds.jsonl").read_text().splitlines()]
     assert all(item["train"]["privacy"]["epsilon"] > 0 for line in lines for item in line["sites"].values())
 
@@ -183,7 +183,7 @@ def test_latent_statistics_are_those_of_all_sites_training_examples(
 ) -> None:
     run, few = run_config(detection__score=score), sites[:3]
     local.run_local(run, tmp_path, 3)
-    found = outcome(tmp_path)
+    result = outcome(tmp_path)
     detector = anomaly_scores.Detector(network(run, few[0], dict(load_file(tmp_path / "model.safetensors"))), run)
     each = [detector.measure(site.train) for site in few]
     z = np.concatenate([latent for _, latent in each])
@@ -194,13 +194,15 @@ def test_latent_statistics_are_those_of_all_sites_training_examples(
     final = anomaly_scores.Detector(detector.model, run, known)
     scored = np.concatenate([final(site.test).logits[:, 1] for site in few])
     y = np.concatenate([site.test.y for site in few])
-    pooled = found["pooled"]["all"]
+    pooled = result["pooled"]["all"]
     assert pooled["classes"]["abnormal"]["auroc"]["value"] == pytest.approx(truth.roc_auc_score(y, scored), abs=2e-3)
     normal = np.concatenate([final(site.validation).logits[site.validation.y == 0, 1] for site in few])
-    assert (normal >= found["threshold"]).mean() <= 0.05 < (normal >= found["threshold"] - 32 / 4096).mean()
-    assert set(found["views"]) == {site.name for site in few}
-    told = sum(sum(view["counts"]["normal"].values()) + view["hidden"]["normal"] for view in found["views"].values())
-    assert told == (y == 0).sum()
+    assert (normal >= result["threshold"]).mean() <= 0.05 < (normal >= result["threshold"] - 32 / 4096).mean()
+    assert set(result["views"]) == {site.name for site in few}
+    reported = sum(
+        sum(view["counts"]["normal"].values()) + view["hidden"]["normal"] for view in result["views"].values()
+    )
+    assert reported == (y == 0).sum()
 
 
 def test_personal_models_have_no_shared_latent_space(sites: list[Site], tmp_path: Path) -> None:

@@ -31,16 +31,16 @@ from tests.wire import FakeGrid, build_request, site_script
 @pytest.fixture(name="sites")
 def _sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
     parts = (0,) * 12 + (1, 1, 2, 2)
-    found = {name: vitals(name, seed, parts) for name, seed in (("east", 1), ("north", 1), ("west", 4))}
-    monkeypatch.setattr("client.site.read_site", lambda place, config: found[str(place.site)])
-    return found
+    result = {name: vitals(name, seed, parts) for name, seed in (("east", 1), ("north", 1), ("west", 4))}
+    monkeypatch.setattr("client.site.read_site", lambda context, config: result[str(context.site)])
+    return result
 
 
 def config(**more: Any) -> Any:
     return tiny.run_config(model={"name": "logreg"}, evaluation__domain_shift=True, **more)
 
 
-def told(site: Site, policy: SitePolicy) -> Any:
+def reported(site: Site, policy: SitePolicy) -> Any:
     """Return a site whose refusal is told as the client's app tells it."""
     script = site_script(site, policy)
 
@@ -54,36 +54,36 @@ def told(site: Site, policy: SitePolicy) -> Any:
 
 
 def lead(sites: dict[str, Site], run: Any, out: Path, policies: dict[str, SitePolicy] | None = None) -> Any:
-    scripts = [told(site, (policies or {}).get(name, SIMULATION_POLICY)) for name, site in sites.items()]
+    scripts = [reported(site, (policies or {}).get(name, SIMULATION_POLICY)) for name, site in sites.items()]
     app.run_federation(FakeGrid(scripts), run, out)
     return json.loads((out / "federated.json").read_text())
 
 
 def test_pairs_are_those_of_the_rows(sites: dict[str, Site], tmp_path: Path) -> None:
-    found = lead(sites, config(), tmp_path)["shift"]
-    ends = [(item["one"], item["other"]) for item in found["pairs"]]
+    result = lead(sites, config(), tmp_path)["shift"]
+    ends = [(item["one"], item["other"]) for item in result["pairs"]]
     assert ends == [("east", "north"), ("east", "west"), ("north", "west")]
     values = {name: column_table(site.train) for name, site in sites.items()}
     base = scaling.fit_standard_scaling(scaling.compute_column_moments(np.concatenate(list(values.values()))))
     z = {name: (rows - base.centre) / base.spread for name, rows in values.items()}
-    for item in found["pairs"]:
+    for item in result["pairs"]:
         one, other = (
             distance.summarise_columns(z[item[end]], np.zeros(len(z[item[end]])), 1, 0) for end in ("one", "other")
         )
         index, gap = distance.psi(one.cells, other.cells), distance.ks(one.cells, other.cells)
-        told = {part["name"]: (part["psi"], part["ks"]) for part in item["columns"]}
-        np.testing.assert_allclose([told["bp"], told["lab"]], np.stack([index, gap], 1), rtol=1e-6)
+        reported = {part["name"]: (part["psi"], part["ks"]) for part in item["columns"]}
+        np.testing.assert_allclose([reported["bp"], reported["lab"]], np.stack([index, gap], 1), rtol=1e-6)
         labels = [sites[item[end]].train.class_counts() for end in ("one", "other")]
         assert item["label_distance"] == pytest.approx(distance.label_shift(*labels)[0])
-    same, far, _ = found["pairs"]
+    same, far, _ = result["pairs"]
     assert (same["psi_large"], same["mmd"]) == (0, pytest.approx(0, abs=0.02))
     assert far["lda_auroc"] > 0.75 > same["lda_auroc"]
-    assert found["lost"] == {}
+    assert result["lost"] == {}
 
 
 def test_an_external_hospital_is_compared_to_all_that_trained(sites: dict[str, Site], tmp_path: Path) -> None:
-    found = lead(sites, config(sites__external=["west"]), tmp_path)["shift"]
-    last = found["pairs"][-1]
+    result = lead(sites, config(sites__external=["west"]), tmp_path)["shift"]
+    last = result["pairs"][-1]
     assert (last["one"], last["other"]) == ("all that trained", "west")
     values = [column_table(sites[name].train) for name in ("east", "north")]
     base = scaling.fit_standard_scaling(scaling.compute_column_moments(np.concatenate(values)))
@@ -94,14 +94,14 @@ def test_an_external_hospital_is_compared_to_all_that_trained(sites: dict[str, S
 
 def test_a_hospital_suppresses_small_cells_or_refuses(sites: dict[str, Site], tmp_path: Path) -> None:
     policies = {"west": replace_policy(min_cell_patients=4)}
-    found = lead(sites, config(), tmp_path / "some", policies)["shift"]
-    hidden = {(item["one"], item["other"]): item["suppressed"] for item in found["pairs"]}
+    result = lead(sites, config(), tmp_path / "some", policies)["shift"]
+    hidden = {(item["one"], item["other"]): item["suppressed"] for item in result["pairs"]}
     assert hidden["east", "north"] == 0
     assert hidden["east", "west"] > 0
     policies = {"west": replace_policy(min_cell_patients=13)}
-    found = lead(sites, config(), tmp_path / "none", policies)["shift"]
-    assert [(item["one"], item["other"]) for item in found["pairs"]] == [("east", "north")]
-    assert found["lost"] == {"west": TOO_FEW}
+    result = lead(sites, config(), tmp_path / "none", policies)["shift"]
+    assert [(item["one"], item["other"]) for item in result["pairs"]] == [("east", "north")]
+    assert result["lost"] == {"west": TOO_FEW}
 
 
 def replace_policy(**changes: Any) -> SitePolicy:
@@ -110,10 +110,10 @@ def replace_policy(**changes: Any) -> SitePolicy:
 
 def test_a_real_hospital_has_a_floor_and_a_private_one_refuses(sites: dict[str, Site], tmp_path: Path) -> None:
     base = scaling.fit_standard_scaling(scaling.compute_column_moments(column_table(sites["west"].train))).to_bytes()
-    place = SiteContext(tiny.policy(), site="west", data=Path("here"), state=tmp_path)
+    context = SiteContext(tiny.policy(), site="west", data=Path("here"), state=tmp_path)
     cells = {
         one.simulated: domain_shift.sum_columns(one, sites["west"].train, config(), base)["cells"]
-        for one in (place, SiteContext(SIMULATION_POLICY, site="west"))
+        for one in (context, SiteContext(SIMULATION_POLICY, site="west"))
     }
     assert (cells[False] == distance.SUPPRESSED).any()
     assert (cells[True] >= 0).all()
@@ -133,7 +133,7 @@ def test_columns_of_each_kind_of_task(sites: dict[str, Site]) -> None:
     np.testing.assert_array_equal(column_table(cohort)[:, 1:], x[:, :, -1])
 
 
-def test_trees_tell_other_hospitals_apart_and_not_like_ones(sites: dict[str, Site]) -> None:
+def test_trees_distinguish_different_hospitals_and_not_like_ones(sites: dict[str, Site]) -> None:
     run = config(evaluation__bootstrap=50)
     rows = {name: two_sample_test.sample_rows(site, run) for name, site in sites.items()}
     like, far = (two_sample_test.pair_auroc(rows["east"], rows[name], 1, run) for name in ("north", "west"))

@@ -37,9 +37,9 @@ def labelled(name: str, seed: int) -> Site:
 
 @pytest.fixture(name="sites")
 def _sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
-    found = {"north": labelled("north", 1), "south": labelled("south", 2)}
-    monkeypatch.setattr("client.site.read_site", lambda place, config: found[str(place.site)])
-    return found
+    result = {"north": labelled("north", 1), "south": labelled("south", 2)}
+    monkeypatch.setattr("client.site.read_site", lambda context, config: result[str(context.site)])
+    return result
 
 
 def test_labels_are_learned_and_counted_each_on_its_own(sites: dict[str, Site], tmp_path: Path) -> None:
@@ -48,8 +48,8 @@ def test_labels_are_learned_and_counted_each_on_its_own(sites: dict[str, Site], 
     done = json.loads((tmp_path / "federated.json").read_text())
     assert done["sites"]["north"]["counts"]["test"]["classes"] == sites["north"].test.y.sum(0).tolist()
     model = models.build_model(LABELS, wanted.model, 0)
-    kept = load_file(tmp_path / "model.safetensors")
-    model.load_state_dict({key: torch.tensor(value) for key, value in kept.items()})
+    remaining = load_file(tmp_path / "model.safetensors")
+    model.load_state_dict({key: torch.tensor(value) for key, value in remaining.items()})
     tests = [site.test for site in sites.values()]
     truth = np.concatenate([part.y for part in tests])
     with torch.inference_mode():

@@ -28,7 +28,7 @@ from tests.wire import FakeGrid, Script
 @pytest.fixture(autouse=True)
 def _sites(monkeypatch: pytest.MonkeyPatch) -> Any:
     held = {"north": tiny.site("north", 1), "south": tiny.site("south", 2, parts=(0, 0, 0, 0, 0, 1, 2, 2))}
-    monkeypatch.setattr("client.site.read_site", lambda place, config: held[str(place.site)])
+    monkeypatch.setattr("client.site.read_site", lambda context, config: held[str(context.site)])
 
 
 def private(**more: Any) -> RunConfig:
@@ -77,8 +77,8 @@ def test_a_federation_of_ten_rounds_spends_what_one_accountant_says(tmp_path: Pa
     sigma = solve_noise(6.0, 1e-3, 0.5, 20, "rdp")
     for number, line in enumerate(rounds(tmp_path / "run"), 1):
         for site in ("north", "south"):
-            told = line["sites"][site]["train"]["privacy"]
-            assert told["epsilon"] == compute_epsilon([GaussianSteps(0.5, sigma, 2 * number)], 1e-3, "rdp")
+            reported = line["sites"][site]["train"]["privacy"]
+            assert reported["epsilon"] == compute_epsilon([GaussianSteps(0.5, sigma, 2 * number)], 1e-3, "rdp")
     assert len(Ledger.read(get_ledger_path(state, "north")).rows()) == 10
     assert not any("loss" in item["train"] for line in rounds(tmp_path / "run") for item in line["sites"].values())
     again = lead([script(state, "north"), script(state, "south")], private(), tmp_path / "again")
@@ -96,13 +96,13 @@ def test_a_site_whose_budget_is_spent_leaves_and_the_run_goes_on(tmp_path: Path)
     lead(spender(state, 7.0), private(), tmp_path / "first")
     done = lead(spender(state, 7.0), private(), tmp_path / "second")
     assert done["status"] == "complete"
-    found = rounds(tmp_path / "second")
-    with_north = ["north" in line["sites"] for line in found]
+    result = rounds(tmp_path / "second")
+    with_north = ["north" in line["sites"] for line in result]
     assert with_north[0]
     assert not with_north[-1]
     assert sorted(with_north, reverse=True) == with_north
-    assert found[-1]["lost"]["north"].startswith("privacy budget spent: round 10")
-    assert "south" in found[-1]["sites"]
+    assert result[-1]["lost"]["north"].startswith("privacy budget spent: round 10")
+    assert "south" in result[-1]["sites"]
     assert Ledger.read(get_ledger_path(state, "north")).total(1e-3, "rdp") <= 7.0
     assert done["lost"]["north"].startswith("round 10: privacy budget spent")
 
@@ -136,7 +136,7 @@ def with_units(monkeypatch: pytest.MonkeyPatch) -> None:
         whole = tiny.cohort(seed, people=12, each=4)
         far = replace(whole, task=replace(tiny.TASK, units=True), x=whole.x * 20 + 100, features=whole.features * 5)
         held[name] = tiny.site(name, seed, far, parts=(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2))
-    monkeypatch.setattr("client.site.read_site", lambda place, config: held[str(place.site)])
+    monkeypatch.setattr("client.site.read_site", lambda context, config: held[str(context.site)])
 
 
 def test_inputs_with_units_are_scaled_by_noisy_sums_of_all_sites(
@@ -146,12 +146,12 @@ def test_inputs_with_units_are_scaled_by_noisy_sums_of_all_sites(
     config = private(privacy__bounds={"lead": [0, 200], "rr": [-20, 20]}, federation__rounds=2,
                      privacy__epsilon=900.0, privacy__statistics_share=0.5)  # fmt: skip
     lead([script(tmp_path, "north"), script(tmp_path, "south")], config, tmp_path / "run")
-    found = Scaling.from_bytes((tmp_path / "run" / "scaling.safetensors").read_bytes())
+    result = Scaling.from_bytes((tmp_path / "run" / "scaling.safetensors").read_bytes())
     sites = [load_site(SiteContext(tiny.policy(), site=name), config) for name in ("north", "south")]
     for j, values in enumerate(zip(*((s.train.features.ravel(), s.train.x.ravel()) for s in sites), strict=True)):
         every = np.concatenate(values)
-        assert abs(found.centre[j] - every.mean()) < 0.3 * every.std()
-        assert 0.7 < found.spread[j] / every.std() < 1.5
+        assert abs(result.centre[j] - every.mean()) < 0.3 * every.std()
+        assert 0.7 < result.spread[j] / every.std() < 1.5
     for name in ("north", "south"):
         rows = Ledger.read(get_ledger_path(tmp_path, name)).rows()
         assert [row.round for row in rows] == [0, 1, 2]
@@ -172,7 +172,7 @@ def test_inputs_with_units_are_scaled_by_noisy_sums_of_all_sites(
     assert done["lost"] == {"south": "scaling: it states other ranges of its inputs than most sites"}
 
 
-def test_round_and_threshold_may_be_chosen_on_patients_whom_nothing_protects(
+def test_round_and_threshold_may_be_chosen_on_unprotected_patients(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = private(federation__choose="best", privacy__validation="unprotected", federation__rounds=3)

@@ -30,7 +30,7 @@ from tests.wire import FakeGrid, Script
 @pytest.fixture(autouse=True)
 def _sites(monkeypatch: pytest.MonkeyPatch) -> None:
     held = {name: tiny.site(name, i) for i, name in enumerate(("north", "south"), 1)}
-    monkeypatch.setattr("client.site.read_site", lambda place, config: held[str(place.site)])
+    monkeypatch.setattr("client.site.read_site", lambda context, config: held[str(context.site)])
 
 
 def private(**more: Any) -> RunConfig:
@@ -40,11 +40,11 @@ def private(**more: Any) -> RunConfig:
 
 
 def script(state: Path, site: str, **policy: Any) -> Script:
-    place = SiteContext(tiny.policy(**{"max_delta": 0.5, "counts": "public", **policy}), site=site, state=state)
+    context = SiteContext(tiny.policy(**{"max_delta": 0.5, "counts": "public", **policy}), site=site, state=state)
 
     def answer(request: Request) -> Any:
         try:
-            return work.handle(place, request)
+            return work.handle(context, request)
         except WardroundError as error:
             return Error(code=messages.ERROR_CODE, reason=messages.pack_error(site, type(error).__name__, str(error)))
 
@@ -70,15 +70,15 @@ def tampered(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain.close()
 
 
-def of_other_data(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def other_data(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     charged(state)
 
 
 def own(state: Path) -> Ledger:
-    place = SiteContext(tiny.policy(), site="north", state=state)
+    context = SiteContext(tiny.policy(), site="north", state=state)
     from client.privacy import budget
 
-    book = budget.open_ledger(place, load_site(place, private()))
+    book = budget.open_ledger(context, load_site(context, private()))
     return charged(state, data=book.data)
 
 
@@ -97,10 +97,10 @@ def full_disk(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, true = own(state).path, ledger.connect_sqlite
 
     def connect(wanted: Path) -> sqlite3.Connection:
-        found = true(wanted)
+        result = true(wanted)
         if wanted == path:
-            found.execute(f"PRAGMA max_page_count = {found.execute('PRAGMA page_count').fetchone()[0]}")
-        return found
+            result.execute(f"PRAGMA max_page_count = {result.execute('PRAGMA page_count').fetchone()[0]}")
+        return result
 
     monkeypatch.setattr(ledger, "connect_sqlite", connect)
 
@@ -117,8 +117,8 @@ class Mixing(nn.Module):
         self.out = nn.Linear(16, 3)
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
-        found: Tensor = self.out(self.norm(x).flatten(1))
-        return found
+        result: Tensor = self.out(self.norm(x).flatten(1))
+        return result
 
 
 def batch_norm(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def nothing(state: Path, monkeypatch: pytest.MonkeyPatch) -> None: ...
     [
         (corrupt, {}, {}, r"the privacy ledger .* cannot be used"),
         (tampered, {}, {}, r"was changed at row 1"),
-        (of_other_data, {}, {}, r"belongs to other data"),
+        (other_data, {}, {}, r"belongs to other data"),
         (read_only, {}, {}, r"cannot be used \(attempt to write a readonly"),
         (full_disk, {}, {}, r"cannot be used \(database or disk is full"),
         (no_folder, {}, {}, r"cannot make the folder"),

@@ -34,7 +34,7 @@ def plain_rounds(sites: dict[str, Site], config: RunConfig) -> list[dict[str, np
     current = copy_weights(models.build_model(tiny.TASK, config.model, config.seed))
     counts = [sum(s.train.class_counts()[c] for s in sites.values()) for c in range(3)]
     total = sum(len(s.train.y) for s in sites.values())
-    found = []
+    result = []
     for number in range(1, config.federation.rounds + 1):
         merged: dict[str, np.ndarray] = {}
         for name in sorted(sites):
@@ -47,9 +47,9 @@ def plain_rounds(sites: dict[str, Site], config: RunConfig) -> list[dict[str, np
             share = len(sites[name].train.y) / total
             for key, value in copy_weights(model).items():
                 merged[key] = merged[key] + value * share if key in merged else value * share
-        found.append(merged)
+        result.append(merged)
         current = merged
-    return found
+    return result
 
 
 def test_rounds_are_the_plain_loop_over_sites(sites: dict[str, Site], tmp_path: Path) -> None:
@@ -74,15 +74,15 @@ def test_one_site_with_all_data_is_ordinary_training(sites: dict[str, Site], tmp
 
 def test_any_order_of_answers_gives_the_same_weights(sites: dict[str, Site], tmp_path: Path) -> None:
     config = tiny.run_config()
-    found = []
+    result = []
     for i, sign in enumerate((1, -1)):
         grid = FakeGrid(scripts(sites), order=lambda message, s=sign: s * message.metadata.dst_node_id)
-        found.append(lead(grid, config, tmp_path / str(i)))
+        result.append(lead(grid, config, tmp_path / str(i)))
     turned = FakeGrid(list(reversed(scripts(sites))))
-    found.append(lead(turned, config, tmp_path / "turned"))
-    for other in found[1:]:
+    result.append(lead(turned, config, tmp_path / "turned"))
+    for other in result[1:]:
         assert {k: v for k, v in other.items() if k != "seconds"} == {
-            k: v for k, v in found[0].items() if k != "seconds"
+            k: v for k, v in result[0].items() if k != "seconds"
         }
 
 
@@ -92,11 +92,11 @@ def test_a_site_that_fails_in_round_2_is_named_and_comes_back(sites: dict[str, S
     south = fails_in(south, lambda request: Error(code=messages.ERROR_CODE, reason=reason), "train", {2})
     config = tiny.run_config(federation__rounds=3)
     done = lead(FakeGrid([north, south]), config, tmp_path)
-    told = lines(tmp_path)
-    assert [sorted(s for s, v in line["sites"].items() if "train" in v) for line in told] == [
+    reported = lines(tmp_path)
+    assert [sorted(s for s, v in line["sites"].items() if "train" in v) for line in reported] == [
         ["north", "south"], ["north"], ["north", "south"],
     ]  # fmt: skip
-    assert told[1]["lost"] == {"south": "policy: too few people"}
+    assert reported[1]["lost"] == {"south": "policy: too few people"}
     assert (done["status"], done["lost"]) == ("complete", {"south": "round 2: policy: too few people"})
     assert set(done["test"]["all"]) == {"north", "south"}
 
@@ -183,11 +183,11 @@ def test_a_site_that_goes_offline_is_not_waited_for(
 
     grid.scripts = {1: comes_back, 2: fails_in(south, dies, "train", {2})}
     done = lead(grid, tiny.run_config(federation__rounds=4), tmp_path)
-    told = lines(tmp_path)
-    assert told[1]["lost"] == {"south": "went offline"}
-    assert told[2]["lost"] == {"south": "offline"}
-    assert told[3]["lost"] == {}
-    assert told[3]["sites"]["south"]["train"]["examples"] == 40
+    reported = lines(tmp_path)
+    assert reported[1]["lost"] == {"south": "went offline"}
+    assert reported[2]["lost"] == {"south": "offline"}
+    assert reported[3]["lost"] == {}
+    assert reported[3]["sites"]["south"]["train"]["examples"] == 40
     assert done["status"] == "complete"
     assert done["seconds"] < 10
 
@@ -199,7 +199,7 @@ def test_exchange_sorts_and_waits_no_longer_than_asked(sites: dict[str, Site]) -
     outgoing = messages.build_messages(HandshakeRequest(config), (1, 2, 3))
     expected = Expected(HandshakeReply, lambda reply, node: "")
     names = {1: "south", 2: "north", 3: "west"}
-    found, lost = exchange.send_and_collect(grid, outgoing, names, 0.2, heard.append, Step("handshake"), expected)
-    assert list(found) == ["north", "south"]
+    result, lost = exchange.send_and_collect(grid, outgoing, names, 0.2, heard.append, Step("handshake"), expected)
+    assert list(result) == ["north", "south"]
     assert lost == {"west": "no answer within 0.2 s"}
     assert [(event.site, event.ok, event.waiting) for event in heard] == [("south", True, 2), ("north", True, 1)]

@@ -52,9 +52,9 @@ def vitals(name: str, seed: int, parts: tuple[int, ...] = (0, 0, 0, 0, 1, 1, 2, 
 
 @pytest.fixture(name="sites")
 def _sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:
-    found = {"north": vitals("north", 1), "south": vitals("south", 2, (0, 0, 1, 2, 2, 2))}
-    monkeypatch.setattr("client.site.read_site", lambda place, config: found[str(place.site)])
-    return found
+    result = {"north": vitals("north", 1), "south": vitals("south", 2, (0, 0, 1, 2, 2, 2))}
+    monkeypatch.setattr("client.site.read_site", lambda context, config: result[str(context.site)])
+    return result
 
 
 def config(**more: Any) -> Any:
@@ -71,10 +71,10 @@ def test_sites_train_on_inputs_scaled_as_all_rows_would_be(how: str, sites: dict
     wanted = config(data__scaling=how)
     done = lead(sites, wanted, tmp_path)
     rows = np.concatenate([site.train.features for site in sites.values()]).astype(np.float64)
-    found = Scaling.from_bytes((tmp_path / "scaling.safetensors").read_bytes())
-    np.testing.assert_allclose(found.centre, np.nanmean(rows, 0), rtol=1e-6)
-    np.testing.assert_allclose(found.spread, np.nanstd(rows, 0), rtol=1e-5)
-    assert len(found.ranks) == (0 if how == "auto" else 2)
+    result = Scaling.from_bytes((tmp_path / "scaling.safetensors").read_bytes())
+    np.testing.assert_allclose(result.centre, np.nanmean(rows, 0), rtol=1e-6)
+    np.testing.assert_allclose(result.spread, np.nanstd(rows, 0), rtol=1e-5)
+    assert len(result.ranks) == (0 if how == "auto" else 2)
     current = copy_weights(models.build_model(VITALS, wanted.model, wanted.seed))
     counts = np.sum([site.train.class_counts() for site in sites.values()], 0).tolist()
     total = sum(len(site.train.y) for site in sites.values())
@@ -83,22 +83,22 @@ def test_sites_train_on_inputs_scaled_as_all_rows_would_be(how: str, sites: dict
         for name, site in sites.items():
             model = models.build_model(VITALS, wanted.model, 0)
             model.load_state_dict({key: torch.tensor(value) for key, value in current.items()})
-            train = input_scaling.apply_scaling(site.train, found)
+            train = input_scaling.apply_scaling(site.train, result)
             seed = seed_for(wanted.seed, name, number, "train")
             train_model(model, train, wanted.training, seed, counts=counts, schedule=Schedule(number - 1, 2))
             for key, value in copy_weights(model).items():
                 merged[key] += value * np.float32(len(train.y) / total)
         current = merged
-    kept = load_file(tmp_path / "model.safetensors")
+    remaining = load_file(tmp_path / "model.safetensors")
     for key, value in current.items():
-        np.testing.assert_allclose(kept[key], value, rtol=1e-4, atol=1e-6)
-    assert digest_weights(kept) == done["weights"]
+        np.testing.assert_allclose(remaining[key], value, rtol=1e-4, atol=1e-6)
+    assert digest_weights(remaining) == done["weights"]
 
 
 def test_the_threshold_is_the_best_on_all_validation_patients(sites: dict[str, Site], tmp_path: Path) -> None:
     wanted = config()
     done = lead(sites, wanted, tmp_path)
-    found = Scaling.from_bytes((tmp_path / "scaling.safetensors").read_bytes())
+    result = Scaling.from_bytes((tmp_path / "scaling.safetensors").read_bytes())
     model = models.build_model(VITALS, wanted.model, 0)
     model.load_state_dict(
         {key: torch.tensor(value) for key, value in load_file(tmp_path / "model.safetensors").items()}
@@ -106,7 +106,7 @@ def test_the_threshold_is_the_best_on_all_validation_patients(sites: dict[str, S
 
     def odds(part: Cohort) -> np.ndarray:
         with torch.inference_mode():
-            scaled = input_scaling.apply_scaling(part, found)
+            scaled = input_scaling.apply_scaling(part, result)
             z = model(torch.from_numpy(scaled.x), torch.from_numpy(scaled.features)).numpy().astype(np.float64)
         return z[:, 1] - z[:, 0]
 
@@ -118,10 +118,10 @@ def test_the_threshold_is_the_best_on_all_validation_patients(sites: dict[str, S
         called = odds(site.test) >= done["threshold"]
         worth = site.test.utility
         got, none = np.where(called, worth[:, 1], worth[:, 0]).sum(), worth[:, 0].sum()
-        shown = done["test"]["all"][name]
-        assert shown["threshold"] == done["threshold"]
-        assert shown["utility"]["value"] == pytest.approx((got - none) / (worth.max(1).sum() - none))
-        assert shown["confusion"][1][1] == int((called & (site.test.y == 1)).sum())
+        printed = done["test"]["all"][name]
+        assert printed["threshold"] == done["threshold"]
+        assert printed["utility"]["value"] == pytest.approx((got - none) / (worth.max(1).sum() - none))
+        assert printed["confusion"][1][1] == int((called & (site.test.y == 1)).sum())
     assert done["pooled"]["all"]["utility"]["low"] < done["pooled"]["all"]["utility"]["high"]
 
 
@@ -161,8 +161,8 @@ def test_wrong_sums_leave_a_site_out(change: Any, said: str, sites: dict[str, Si
     scripts = [site_script(sites["north"]), wrong(sites["south"], change)]
     done = lead(sites, config(), tmp_path, scripts)
     assert said in done["lost"]["south"]
-    found = Scaling.from_bytes((tmp_path / "scaling.safetensors").read_bytes())
-    np.testing.assert_allclose(found.centre, np.nanmean(sites["north"].train.features.astype(float), 0), rtol=1e-6)
+    result = Scaling.from_bytes((tmp_path / "scaling.safetensors").read_bytes())
+    np.testing.assert_allclose(result.centre, np.nanmean(sites["north"].train.features.astype(float), 0), rtol=1e-6)
 
 
 def test_a_policy_that_refuses_sums_and_no_sums_at_all(sites: dict[str, Site], tmp_path: Path) -> None:

@@ -62,19 +62,19 @@ def test_waves_are_measured_against_the_recordings_own_spread(hospitals: Path, s
 
 def test_of_a_lead_that_is_not_there_nothing_is_measured(tmp_path: Path, write_recording: Any) -> None:
     rng = np.random.default_rng(1)
-    places = list(range(100, 2000, 125))
-    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(2000, 1)), places, ["N"] * len(places))
+    folders = list(range(100, 2000, 125))
+    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(2000, 1)), folders, ["N"] * len(folders))
     cohort = mitdb.read(tmp_path, Options(shape=2), ["one"], tmp_path / "store")
-    of = [i for i, name in enumerate(cohort.task.features) if name in features.beat_feature_names(2)]
-    half = len(of) // 2
-    assert (cohort.features[:, of[half:]] == 0).all()
-    assert cohort.features[:, of[:half]].std() > 0.1
+    total = [i for i, name in enumerate(cohort.task.features) if name in features.beat_feature_names(2)]
+    half = len(total) // 2
+    assert (cohort.features[:, total[half:]] == 0).all()
+    assert cohort.features[:, total[:half]].std() > 0.1
 
 
 def test_a_recording_of_one_lead_leaves_the_second_empty(tmp_path: Path, write_recording: Any) -> None:
     rng = np.random.default_rng(1)
-    places = list(range(100, 2000, 125))
-    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(2000, 1)), places, ["N"] * len(places))
+    folders = list(range(100, 2000, 125))
+    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(2000, 1)), folders, ["N"] * len(folders))
     cohort = mitdb.read(tmp_path, Options(), ["one"], tmp_path / "store")
     assert (cohort.x[:, [1, 3]] == 0).all()
     assert cohort.x[:, 0].std() > 0.05
@@ -82,14 +82,14 @@ def test_a_recording_of_one_lead_leaves_the_second_empty(tmp_path: Path, write_r
 
 
 def test_beats_of_class_q_are_left_out_and_counted_or_kept(tmp_path: Path, write_recording: Any) -> None:
-    places = list(range(100, 2000, 125))
-    symbols = (["N", "/", "V", "Q", "N"] * 4)[: len(places)]
+    folders = list(range(100, 2000, 125))
+    symbols = (["N", "/", "V", "Q", "N"] * 4)[: len(folders)]
     digital = np.random.default_rng(1).integers(-500, 500, size=(2000, 2))
-    write_recording(tmp_path, "one", digital, places, symbols)
+    write_recording(tmp_path, "one", digital, folders, symbols)
     few = mitdb.read(tmp_path, Options(), ["one"], tmp_path / "store")
     paced = sum(symbol in "/Q" for symbol in symbols)
     assert few.excluded == {"beats of class Q": paced}
-    assert len(few.y) == len(places) - paced
+    assert len(few.y) == len(folders) - paced
     every = mitdb.read(tmp_path, Options(classes="NSVFQ"), ["one"], tmp_path / "store")
     assert every.excluded == {}
     np.testing.assert_array_equal(every.take(every.y < 4).x, few.x)
@@ -100,9 +100,9 @@ def test_the_paced_and_the_person_with_two_recordings(tmp_path: Path, write_reco
     digital = np.random.default_rng(1).integers(-500, 500, size=(600, 2))
     for number, name in enumerate(("100", "102", "201", "202", "217")):
         write_recording(tmp_path, name, digital + number, [100, 200, 300, 400], ["N"] * 4)
-    found = mitdb.patients(tmp_path, Options(), tmp_path / "store")
-    assert [(item.id, item.published) for item in found] == [("100", "test"), ("201", "train"), ("202", "test")]
-    assert found[1].person == found[2].person != found[0].person
+    result = mitdb.patients(tmp_path, Options(), tmp_path / "store")
+    assert [(item.id, item.published) for item in result] == [("100", "test"), ("201", "train"), ("202", "test")]
+    assert result[1].person == result[2].person != result[0].person
     every = mitdb.patients(tmp_path, Options(paced=True), tmp_path / "store")
     assert [(item.id, item.published) for item in every if item.id not in ("100", "201", "202")] == [
         ("102", None),
@@ -121,14 +121,14 @@ def test_the_paced_and_the_person_with_two_recordings(tmp_path: Path, write_reco
 
 def test_a_changed_recording_is_prepared_again(tmp_path: Path, write_recording: Any) -> None:
     rng = np.random.default_rng(1)
-    places = [100, 200, 300, 400]
+    folders = [100, 200, 300, 400]
     options, store = Options(), tmp_path / "store"
-    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(600, 2)), places, ["N"] * 4)
+    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(600, 2)), folders, ["N"] * 4)
     before = mitdb.read(tmp_path, options, ["one"], store)
-    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(600, 2)), places, ["N"] * 4)
+    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(600, 2)), folders, ["N"] * 4)
     after = mitdb.read(tmp_path, options, ["one"], store)
     assert not np.array_equal(before.x, after.x)
-    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(600, 2)), places, ["N", "V", "N", "N"])
+    write_recording(tmp_path, "one", rng.integers(-500, 500, size=(600, 2)), folders, ["N", "V", "N", "N"])
     assert mitdb.patients(tmp_path, options, store)[0].examples == (3, 0, 1, 0)
     for path in store.iterdir():
         path.write_bytes(path.read_bytes()[:-10])
@@ -151,11 +151,11 @@ def test_mixed_people_are_dealt_evenly_and_stay_apart_from_the_other_source(hosp
     (tmp_path / "mitdb").symlink_to(hospitals / "north")
     options = ptbxl.Options(simulated=True, patients=24)
     (tmp_path / "ptb-xl").symlink_to(ptbxl.default_folder(options, tmp_path / "made", 1))
-    found = mixed.patients(tmp_path, mixed.Options(smallest=1), tmp_path / "store")
-    sites = [item.site for item in found if item.id.startswith("mitdb/")]
+    result = mixed.patients(tmp_path, mixed.Options(smallest=1), tmp_path / "store")
+    sites = [item.site for item in result if item.id.startswith("mitdb/")]
     counts = [sites.count(name) for name in ("mit-bih-1", "mit-bih-2")]
     assert sum(counts) == len(sites)
     assert abs(counts[0] - counts[1]) <= 1
-    assert {item.site for item in found if item.id.startswith("ptbxl/")} >= {"site-0"}
+    assert {item.site for item in result if item.id.startswith("ptbxl/")} >= {"site-0"}
     alone = mixed.patients(tmp_path / "ptb-xl", mixed.Options(smallest=1), tmp_path / "store")
-    assert alone == [item for item in found if item.id.startswith("ptbxl/")]
+    assert alone == [item for item in result if item.id.startswith("ptbxl/")]

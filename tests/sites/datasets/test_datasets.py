@@ -112,9 +112,9 @@ def test_task_patients_and_examples_agree(source: Source) -> None:
     assert cohort.synthetic
     persons = {item.id: item.person for item in patients}
     assert [persons[name] for name in cohort.patients] == list(cohort.persons)
-    places = {name: i for i, name in enumerate(cohort.patients)}
+    positions = {name: i for i, name in enumerate(cohort.patients)}
     for item in patients:
-        mine = cohort.take(cohort.patient == places[item.id])
+        mine = cohort.take(cohort.patient == positions[item.id])
         assert mine.class_counts() == item.examples
     assert cohort.y.min() >= 0
     assert sum(count > 0 for count in cohort.class_counts()) >= 2
@@ -170,12 +170,12 @@ def test_no_one_stands_in_two_splits_or_at_two_hospitals(source: Source, scheme:
         with pytest.raises(ConfigError, match="has no hospitals"):
             datasets.assign_hospitals(source, run)
         return
-    dealt, kept, dropped = datasets.assign_hospitals(source, run)
+    dealt, remaining, dropped = datasets.assign_hospitals(source, run)
     sites = {item.site for item in source.patients()} if scheme == "natural" else {"hospital-1"}
     assert (set(dealt), dropped) == (sites, 0)
     for site, ids in dealt.items():
         cohort = source.read(ids)
-        done = splits.assign_split(cohort, [item for item in kept if item.id in ids], run.sites, run.seed, site)
+        done = splits.assign_split(cohort, [item for item in remaining if item.id in ids], run.sites, run.seed, site)
         owners = [{done.persons[i] for i in np.unique(done.part(name).patient)} for name in ("train", "test")]
         assert owners[0]
         assert owners[1] or done.people() < 4

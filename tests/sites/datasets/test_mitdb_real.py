@@ -20,7 +20,7 @@ from sites.ecg.simulate.hospitals import wfdb
 pytestmark = pytest.mark.realdata
 
 AAMI = {"N": "NLRej", "S": "AaJS", "V": "VE", "F": "F", "Q": "/fQ"}
-CLASS_OF = {symbol: name for name, symbols in AAMI.items() for symbol in symbols}
+CLASS_BY_NAME = {symbol: name for name, symbols in AAMI.items() for symbol in symbols}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def annotated(folder: Path, name: str) -> tuple[np.ndarray, list[str]]:
     """Return the samples and the classes of a recording's beats, straight from wfdb."""
     marks = wfdb.rdann(str(folder / name), "atr")
-    beats = [(at, CLASS_OF[s]) for at, s in zip(marks.sample, marks.symbol, strict=True) if s in CLASS_OF]
+    beats = [(at, CLASS_BY_NAME[s]) for at, s in zip(marks.sample, marks.symbol, strict=True) if s in CLASS_BY_NAME]
     return np.array([at for at, _ in beats]), [kind for _, kind in beats]
 
 
@@ -44,10 +44,10 @@ def test_the_published_sides_are_apart_and_leave_out_the_paced(mitdb_folder: Pat
 
 def test_every_recording_is_whole(mitdb_folder: Path) -> None:
     for name in recordings.recording_names(mitdb_folder):
-        found = recordings.read_recording(mitdb_folder, name)
-        assert found.signal.shape == (650_000, 2)
-        assert found.rate == 360
-        assert not np.isnan(found.signal).any()
+        result = recordings.read_recording(mitdb_folder, name)
+        assert result.signal.shape == (650_000, 2)
+        assert result.rate == 360
+        assert not np.isnan(result.signal).any()
 
 
 def test_the_kachuee_view_has_the_counts_that_its_authors_publish(mitdb_folder: Path, prepared: Path) -> None:
@@ -64,9 +64,9 @@ def test_class_counts_of_the_published_sides_are_those_of_the_annotations(mitdb_
     for side, names in (("train", mitdb.DS1), ("test", mitdb.DS2)):
         expected = sum((Counter(annotated(mitdb_folder, name)[1]) for name in names), Counter())
         mine = [item for item in source.patients() if item.published == side]
-        found = np.sum([item.examples for item in mine], axis=0)
+        result = np.sum([item.examples for item in mine], axis=0)
         assert {item.id for item in mine} == set(names)
-        assert dict(zip("NSVFQ", found.tolist(), strict=True)) == dict(expected)
+        assert dict(zip("NSVFQ", result.tolist(), strict=True)) == dict(expected)
 
 
 def test_the_person_of_201_and_202_is_dropped_from_training(mitdb_folder: Path, prepared: Path) -> None:
@@ -98,12 +98,12 @@ def test_windows_equal_a_slow_reading(mitdb_folder: Path, prepared: Path, name: 
     lead = record.p_signal[:, record.sig_name.index("MLII")]
     for edge, kind in ((0.5, "highpass"), (40.0, "lowpass")):
         lead = scipy.signal.sosfiltfilt(scipy.signal.butter(2, edge, kind, fs=360, output="sos"), lead)
-    place = np.rint(at * 125 / 360)
-    seconds = (place[:, None] - 36 + np.arange(96)) / 125
+    directory = np.rint(at * 125 / 360)
+    seconds = (directory[:, None] - 36 + np.arange(96)) / 125
     windows = np.interp(seconds, np.arange(len(lead)) / 360, lead)
-    found = mitdb.read(mitdb_folder, Options(classes="NSVFQ"), [name], prepared)
-    ours = found.x[:, 0]
-    assert [found.task.classes[y] for y in found.y] == kinds
+    result = mitdb.read(mitdb_folder, Options(classes="NSVFQ"), [name], prepared)
+    ours = result.x[:, 0]
+    assert [result.task.classes[y] for y in result.y] == kinds
     height = np.median(np.ptp(windows, axis=1))
     inner = slice(5, -5)
     difference = ours[inner] - windows[inner] / height
@@ -115,15 +115,15 @@ def test_kachuee_beats_equal_a_slow_reading(mitdb_folder: Path, prepared: Path) 
     record = wfdb.rdrecord(str(mitdb_folder / "100"))
     at, _ = annotated(mitdb_folder, "100")
     lead = scipy.signal.resample_poly(record.p_signal[:, 0], 25, 72, window=("kaiser", 14.0), padtype="line")
-    place = np.rint(at * 125 / 360).astype(int)
+    directory = np.rint(at * 125 / 360).astype(int)
     options = Options(view="kachuee", classes="NSVFQ", leads=1)
-    found = mitdb.read(mitdb_folder, options, ["100"], prepared).x[:, 0]
-    assert len(found) == len(at) - 1
-    for i in range(5, len(place) - 5, 97):
-        stretch = [b - a for a, b in pairwise(place) if a // 1250 == b // 1250 == place[i] // 1250]
+    result = mitdb.read(mitdb_folder, options, ["100"], prepared).x[:, 0]
+    assert len(result) == len(at) - 1
+    for i in range(5, len(directory) - 5, 97):
+        stretch = [b - a for a, b in pairwise(directory) if a // 1250 == b // 1250 == directory[i] // 1250]
         length = min(int(np.rint(1.2 * np.median(stretch))), 187)
-        part = lead[place[i] : place[i] + length]
+        part = lead[directory[i] : directory[i] + length]
         expected = np.zeros(187)
         expected[:length] = (part - part.min()) / (part.max() - part.min())
-        np.testing.assert_allclose(found[i], expected, atol=0.03)
-        assert (found[i][length:] == 0).all()
+        np.testing.assert_allclose(result[i], expected, atol=0.03)
+        assert (result[i][length:] == 0).all()

@@ -7,7 +7,7 @@ import pytest
 
 from sites.disclosure.cell_suppression import HIDDEN, SMALL, VISIBLE, RowSums, format_cells, suppress_cells
 
-LEAST = 3
+MINIMUM = 3
 
 
 def with_totals(inner: np.ndarray, totals: np.ndarray | None = None) -> np.ndarray:
@@ -26,8 +26,8 @@ def possible(table: np.ndarray, state: np.ndarray, rows: RowSums, top: int) -> n
         if state[i, j] == VISIBLE:
             return values == table[i, j]
         if state[i, j] == SMALL:
-            return (values > 0) & (values < LEAST)
-        return values < LEAST if blank else values >= LEAST
+            return (values > 0) & (values < MINIMUM)
+        return values < MINIMUM if blank else values >= MINIMUM
 
     free = [(i, j) for i in range(height) for j in range(width + (rows != "exact"))]
     every = np.arange(top + 1)
@@ -69,15 +69,15 @@ CASES = [(rows, shape, seed) for rows, shapes in SHAPES.items() for shape in sha
 @pytest.mark.parametrize(("rows", "shape", "seed"), CASES)
 def test_an_onlooker_learns_no_more_than_if_all_were_hidden(rows: RowSums, shape: tuple[int, int], seed: int) -> None:
     table = draw(np.random.default_rng(seed), shape, rows, 6)
-    state = suppress_cells(table, LEAST, rows)
-    assert (state[(table > 0) & (table < LEAST)] != VISIBLE).all()
-    assert ((table[state == SMALL] > 0) & (table[state == SMALL] < LEAST)).all()
+    state = suppress_cells(table, MINIMUM, rows)
+    assert (state[(table > 0) & (table < MINIMUM)] != VISIBLE).all()
+    assert ((table[state == SMALL] > 0) & (table[state == SMALL] < MINIMUM)).all()
     top = 7
-    everything = np.where((state == VISIBLE) & (table >= LEAST), HIDDEN, state)
-    seen, blind = possible(table, state, rows, top), possible(table, everything, rows, top)
-    assert (seen == table).all((1, 2)).any()
-    for i, j in np.argwhere((state == SMALL) | ((state == HIDDEN) & (table < LEAST))):
-        assert set(seen[:, i, j]) == set(blind[:, i, j])
+    everything = np.where((state == VISIBLE) & (table >= MINIMUM), HIDDEN, state)
+    observed, blind = possible(table, state, rows, top), possible(table, everything, rows, top)
+    assert (observed == table).all((1, 2)).any()
+    for i, j in np.argwhere((state == SMALL) | ((state == HIDDEN) & (table < MINIMUM))):
+        assert set(observed[:, i, j]) == set(blind[:, i, j])
 
 
 def test_a_total_minus_the_rest_gives_nothing_away() -> None:

@@ -71,9 +71,9 @@ ROWS = [
 
 
 def test_people_classes_age_sex_and_what_is_missing() -> None:
-    found = describe_folder(table(ROWS))
-    assert (found["patients"], found["recordings"], found["examples"]) == (93, 93, 93)
-    assert found["sites"] == [
+    result = describe_folder(table(ROWS))
+    assert (result["patients"], result["recordings"], result["examples"]) == (93, 93, 93)
+    assert result["sites"] == [
         {
             "site": "north",
             "patients": 50,
@@ -83,22 +83,22 @@ def test_people_classes_age_sex_and_what_is_missing() -> None:
         },
         {"site": "south", "patients": 43, "recordings": 43, "examples": 43, "classes": {"well": "hidden", "ill": "<5"}},
     ]
-    assert found["classes"]["ill"] == {"title": "ill", "patients": 23, "examples": 23}
+    assert result["classes"]["ill"] == {"title": "ill", "patients": 23, "examples": 23}
     low, middle, high = np.quantile([row[2] for row in ROWS], (0.25, 0.5, 0.75))
-    assert found["age"] == {"known": 93, "unknown": 0, "quartiles": [round(low), round(middle), round(high)]}
-    assert found["sex"] == {"female": "hidden", "male": 60, "unknown": "<5"} or found["sex"]["unknown"] == "<5"
-    assert sum(cell == "hidden" for cell in found["sex"].values()) == 1
-    assert found["missing"] == [
+    assert result["age"] == {"known": 93, "unknown": 0, "quartiles": [round(low), round(middle), round(high)]}
+    assert result["sex"] == {"female": "hidden", "male": 60, "unknown": "<5"} or result["sex"]["unknown"] == "<5"
+    assert sum(cell == "hidden" for cell in result["sex"].values()) == 1
+    assert result["missing"] == [
         {"input": "chol", "share": 0.25, "never": 23, "sites": {"north": "hidden", "south": "<5"}}
     ]
-    assert found["complete"] == 1
-    assert found["excluded"] == {"rows of the south": 43, "of no sex": "<5"}
-    assert found["card"]["licence"] == "none"
-    assert found["task"]["features"] == 2
-    json.dumps(found)
+    assert result["complete"] == 1
+    assert result["excluded"] == {"rows of the south": 43, "of no sex": "<5"}
+    assert result["card"]["licence"] == "none"
+    assert result["task"]["features"] == 2
+    json.dumps(result)
 
 
-def test_the_share_of_missing_values_does_not_tell_of_a_few() -> None:
+def test_the_share_of_missing_values_does_not_reveal_a_few() -> None:
     few = [("a", i % 2, 50.0, NAN if i < 3 else 1.0, 0) for i in range(60)]
     assert describe_folder(table(few))["missing"] == [
         {"input": "chol", "share": "hidden", "never": "<5", "sites": {"a": "<5"}}
@@ -120,9 +120,9 @@ def test_no_small_count_stands_anywhere() -> None:
 
 
 def test_the_folder_of_one_hospital() -> None:
-    found = describe_folder(table([("", *row[1:]) for row in ROWS]))
-    assert [(line["site"], line["patients"]) for line in found["sites"]] == [("all", 93)]
-    assert found["classes"]["well"]["patients"] == 70
+    result = describe_folder(table([("", *row[1:]) for row in ROWS]))
+    assert [(line["site"], line["patients"]) for line in result["sites"]] == [("all", 93)]
+    assert result["classes"]["well"]["patients"] == 70
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_the_folder_of_one_hospital() -> None:
         ([("a", i % 2, 50.0 if i else NAN, 1.0, 0) for i in range(21)], [50, 50, 50]),
     ],
 )
-def test_ages_are_told_of_enough_people_and_not_above_89(rows: list[Any], quartiles: list[Any] | None) -> None:
+def test_ages_are_reported_of_enough_people_and_not_above_89(rows: list[Any], quartiles: list[Any] | None) -> None:
     assert describe_folder(table(rows))["age"]["quartiles"] == quartiles
 
 
@@ -161,31 +161,31 @@ def beats(counts: dict[str, tuple[int, ...]], classes: int, kind: str = "multicl
 
 
 def test_people_are_counted_not_beats_nor_recordings() -> None:
-    found = describe_folder(beats({"a-1": (50, 2), "a-2": (40, 0), **{f"b{i}": (9, 1) for i in range(9)}}, 2))
-    assert (found["patients"], found["recordings"], found["examples"]) == (10, 11, 182)
-    assert found["classes"]["N"] == {"title": "N", "patients": 10, "examples": 171}
-    assert found["classes"]["S"] == {"title": "S", "patients": 10, "examples": 11}
+    result = describe_folder(beats({"a-1": (50, 2), "a-2": (40, 0), **{f"b{i}": (9, 1) for i in range(9)}}, 2))
+    assert (result["patients"], result["recordings"], result["examples"]) == (10, 11, 182)
+    assert result["classes"]["N"] == {"title": "N", "patients": 10, "examples": 171}
+    assert result["classes"]["S"] == {"title": "S", "patients": 10, "examples": 11}
 
 
 def test_beats_do_not_give_away_what_the_people_of_a_class_are() -> None:
     counts = {f"p{i}": (100, 50 if i < 8 else 0, 7 if i < 6 else 0, 2 if i == 0 else 0) for i in range(12)}
-    found = describe_folder(beats(counts, 4))
-    assert found["classes"]["F"]["patients"] in ("<5", "hidden")
-    assert [found["classes"][name]["examples"] for name in "NSVF"] == [1200, 400, "hidden", "hidden"]
-    assert found["examples"] == 1200 + 400 + 42 + 2  # 44 beats of V and F: 6 people with V leave F anything
+    result = describe_folder(beats(counts, 4))
+    assert result["classes"]["F"]["patients"] in ("<5", "hidden")
+    assert [result["classes"][name]["examples"] for name in "NSVF"] == [1200, 400, "hidden", "hidden"]
+    assert result["examples"] == 1200 + 400 + 42 + 2  # 44 beats of V and F: 6 people with V leave F anything
 
 
-def test_people_without_an_example_are_told() -> None:
-    found = describe_folder(beats({**{f"p{i}": (3, 3) for i in range(9)}, **{f"q{i}": (0, 0) for i in range(6)}}, 2))
-    assert found["patients"] == 9
-    assert found["excluded"] == {"people without an example": 6}
+def test_people_without_an_example_are_reported() -> None:
+    result = describe_folder(beats({**{f"p{i}": (3, 3) for i in range(9)}, **{f"q{i}": (0, 0) for i in range(6)}}, 2))
+    assert result["patients"] == 9
+    assert result["excluded"] == {"people without an example": 6}
 
 
 def test_of_several_labels_a_person_may_have_none() -> None:
     counts = {f"p{i}": (1, 1 if i < 12 else 0) for i in range(20)} | {f"q{i}": (0, 0) for i in range(10)}
-    found = describe_folder(beats(counts, 2, "multilabel"))
-    assert (found["patients"], found["examples"]) == (30, 30)
-    assert [found["classes"][name]["patients"] for name in "NS"] == [20, 12]
+    result = describe_folder(beats(counts, 2, "multilabel"))
+    assert (result["patients"], result["examples"]) == (30, 30)
+    assert [result["classes"][name]["patients"] for name in "NS"] == [20, 12]
 
 
 def test_hours_are_counted_once_though_windows_overlap() -> None:
@@ -206,28 +206,28 @@ def test_hours_are_counted_once_though_windows_overlap() -> None:
         features = np.zeros((len(y), 0), np.float32)
         return Cohort(task, x, features, y, owner, tuple(ids), tuple(ids), np.full(len(y), -1, np.int8))
 
-    found = describe_folder(source([Patient(f"p{i}", f"p{i}", (3, 3)) for i in range(people)], task, cohort))
-    assert found["missing"] == [{"input": "lactate", "share": 0.75, "never": 5, "sites": {"all": 5}}]
+    result = describe_folder(source([Patient(f"p{i}", f"p{i}", (3, 3)) for i in range(people)], task, cohort))
+    assert result["missing"] == [{"input": "lactate", "share": 0.75, "never": 5, "sites": {"all": 5}}]
 
 
 def test_block_by_block_is_the_same_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = describe_folder(table(ROWS))
-    seen: list[tuple[int, int]] = []
+    observed: list[tuple[int, int]] = []
     monkeypatch.setattr(module, "BLOCK_BYTES", 100)
-    parts = describe_folder(table(ROWS), on_progress=lambda done, total: seen.append((done, total)))
-    assert len(seen) > 5
-    assert seen[-1] == (93, 93)
+    parts = describe_folder(table(ROWS), on_progress=lambda done, total: observed.append((done, total)))
+    assert len(observed) > 5
+    assert observed[-1] == (93, 93)
     assert parts == whole
 
 
 def test_generated_data_say_so(hospitals: Path, store: Path) -> None:
     options = synthetic.Options()
     made = Source(replace_card(synthetic), options, hospitals, store / "synthetic")
-    found = describe_folder(made)
-    assert found["synthetic"]
-    assert [line["site"] for line in found["sites"]] == ["north", "south"]
-    assert [line["patients"] for line in found["sites"]] == ["<5", "<5"]
-    assert found["patients"] == "hidden"  # 6: none of the two can be 1
+    result = describe_folder(made)
+    assert result["synthetic"]
+    assert [line["site"] for line in result["sites"]] == ["north", "south"]
+    assert [line["patients"] for line in result["sites"]] == ["<5", "<5"]
+    assert result["patients"] == "hidden"  # 6: none of the two can be 1
     assert describe_folder(made, minimum=1)["patients"] == 6
 
 
@@ -244,5 +244,5 @@ def test_nobody_is_one_clear_line() -> None:
 
 
 def test_hospitals_stand_in_the_order_of_their_numbers() -> None:
-    found = describe_folder(table([(f"h{n}", i % 2, 50.0, 1.0, 0) for n in (10, 9, 100) for i in range(12)]))
-    assert [line["site"] for line in found["sites"]] == ["h9", "h10", "h100"]
+    result = describe_folder(table([(f"h{n}", i % 2, 50.0, 1.0, 0) for n in (10, 9, 100) for i in range(12)]))
+    assert [line["site"] for line in result["sites"]] == ["h9", "h10", "h100"]

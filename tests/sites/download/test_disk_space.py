@@ -15,12 +15,12 @@ from tests.sites.download.toy_download import files, get, one
 from tests.webserver import BIG, FILES, Server
 
 
-def test_a_disk_that_is_too_small_is_told_before_anything_comes(
+def test_a_disk_that_is_too_small_is_reported_before_the_download(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = sum(len(content) for path, content in FILES.items())
     for free, fits in ((destination.SPARE_BYTES + whole - 1, False), (destination.SPARE_BYTES + whole, True)):
-        monkeypatch.setattr(shutil, "disk_usage", lambda place, free=free: shutil._ntuple_diskusage(free, 0, free))  # type: ignore[attr-defined]
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder, free=free: shutil._ntuple_diskusage(free, 0, free))  # type: ignore[attr-defined]
         if fits:
             get(server, tmp_path)
         else:
@@ -34,21 +34,21 @@ def test_a_disk_that_is_too_small_is_told_before_anything_comes(
 def test_what_had_come_needs_no_space_again(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "100.dat.part").write_bytes(BIG[:-10])
     monkeypatch.setattr(
-        shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(0, 0, destination.SPARE_BYTES + 1000)
+        shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(0, 0, destination.SPARE_BYTES + 1000)
     )  # type: ignore[attr-defined]
     events: list[dict[str, Any]] = []
     done = get(server, tmp_path, events)
     assert done.fetched == 5
     assert events[0]["already"] == len(BIG) - 10
-    assert server.asked("100.dat")[0]["Range"] == f"bytes={len(BIG) - 10}-"
+    assert server.list_requests("100.dat")[0]["Range"] == f"bytes={len(BIG) - 10}-"
 
 
-def test_a_file_whose_size_none_told_before_is_checked_when_it_comes(
+def test_a_file_of_unknown_size_is_checked_when_it_comes(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.head = False
     monkeypatch.setattr(
-        shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(0, 0, destination.SPARE_BYTES + 1000)
+        shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(0, 0, destination.SPARE_BYTES + 1000)
     )  # type: ignore[attr-defined]
     with pytest.raises(DataError, match=r"307\.2 kB do not fit"):
         get(server, tmp_path)

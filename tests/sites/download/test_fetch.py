@@ -53,7 +53,7 @@ def test_what_the_reader_needs_comes_and_says_where_from(server: Server, tmp_pat
     assert all("wardround" in headers["User-Agent"] for _, _, headers in server.log)
 
 
-def test_the_second_fetch_keeps_what_is_right_and_mends_what_is_not(server: Server, tmp_path: Path) -> None:
+def test_the_second_fetch_repairs_only_what_is_wrong(server: Server, tmp_path: Path) -> None:
     get(server, tmp_path)
     (tmp_path / "100.hea").write_text("edited")
     (tmp_path / "SOURCE.md").write_text("my own note")
@@ -192,18 +192,18 @@ def test_an_interrupt_ends_it_at_once_and_keeps_what_came(server: Server, tmp_pa
     server.always["100.hea"] = None
     done: list[BaseException | None] = []
 
-    def tell(event: dict[str, Any]) -> None:
+    def report_event(event: dict[str, Any]) -> None:
         if event["event"] == "file" and not done:
             done.append(None)
             time.sleep(0.2)  # the other thread waits for bytes by now
             raise KeyboardInterrupt
 
-    began = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         fetch.fetch_data_set(
-            SOURCE, CARD, tmp_path, base=server.base, on_event=tell, policy=RetryPolicy(threads=2, read=30)
+            SOURCE, CARD, tmp_path, base=server.base, on_event=report_event, policy=RetryPolicy(threads=2, read=30)
         )
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - started < 2.5
     assert not (tmp_path / "100.dat").exists()
     server.always.clear()
     assert get(server, tmp_path).failed == {}
@@ -238,7 +238,7 @@ def test_a_process_that_is_killed_leaves_whole_files_and_the_next_goes_on(server
     server.log.clear()
     assert get(server, folder).failed == {}
     assert {path: content for path, content in files(folder).items() if path in FILES} == FILES
-    assert int(server.asked("100.dat")[0]["Range"][6:-1]) == len(there["100.dat.part"])
+    assert int(server.list_requests("100.dat")[0]["Range"][6:-1]) == len(there["100.dat.part"])
 
 
 def test_errors_have_the_exit_codes_that_the_command_line_promises() -> None:

@@ -25,12 +25,15 @@ def test_a_broken_connection_is_taken_up_where_it_broke(server: Server, tmp_path
     said = one(server, tmp_path, known=known, attempts=1)
     assert files(tmp_path) == {"100.dat": BIG}
     assert said == ["the connection broke off"] * 4
-    starts = [int(headers.get("Range", "bytes=0-")[6:-1]) for headers in server.asked("100.dat")]
+    starts = [int(headers.get("Range", "bytes=0-")[6:-1]) for headers in server.list_requests("100.dat")]
     assert starts[0] == 0
     for before, after in pairwise(starts):
         half = before + (len(BIG) - before) // 2
         assert half - CHUNK <= after <= half
-    assert [headers.get("If-Range") for headers in server.asked("100.dat")] == [None, *[server.etags["100.dat"]] * 4]
+    assert [headers.get("If-Range") for headers in server.list_requests("100.dat")] == [
+        None,
+        *[server.etags["100.dat"]] * 4,
+    ]
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["sha-256", "etag"])
@@ -48,14 +51,14 @@ def test_another_version_on_resume_is_never_glued_to_the_old_one(server: Server,
     server.faults["100.dat"] = [fault]
     one(server, tmp_path, known=False)
     assert files(tmp_path) == {"100.dat": BIG}
-    assert server.asked("100.dat")[0]["If-Range"] == '"an older one"'
+    assert server.list_requests("100.dat")[0]["If-Range"] == '"an older one"'
 
 
 def test_a_part_of_unknown_version_is_not_continued_without_a_sum(server: Server, tmp_path: Path) -> None:
     (tmp_path / "100.dat.part").write_bytes(b"\xff" * 1000)
     one(server, tmp_path, known=False)
     assert files(tmp_path) == {"100.dat": BIG}
-    assert "Range" not in server.asked("100.dat")[0]
+    assert "Range" not in server.list_requests("100.dat")[0]
 
 
 def test_a_part_with_wrong_bytes_is_found_out_by_the_sum(server: Server, tmp_path: Path) -> None:
@@ -72,7 +75,7 @@ def test_416_where_all_or_more_of_it_had_come(server: Server, tmp_path: Path, ex
     (tmp_path / "100.dat.part.tag").write_text(server.etags["100.dat"])
     one(server, tmp_path, known=known)
     assert files(tmp_path) == {"100.dat": BIG}
-    assert len(server.asked("100.dat")) == (2 if extra else 1)
+    assert len(server.list_requests("100.dat")) == (2 if extra else 1)
 
 
 @pytest.mark.parametrize("fault", ["says more", "says less", "wrong place"])
@@ -95,7 +98,7 @@ def test_what_has_another_sum_twice_is_refused_and_not_kept(server: Server, tmp_
     ):
         one(server, tmp_path)
     assert files(tmp_path) == {}
-    assert len(server.asked("100.dat")) == 2
+    assert len(server.list_requests("100.dat")) == 2
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
@@ -126,14 +129,14 @@ def test_a_server_that_asks_for_hours_is_left_alone(server: Server, tmp_path: Pa
     server.always["100.hea"] = (429, {"Retry-After": "7200"})
     with pytest.raises(FetchError, match="asks to wait 120 minutes: go on later"):
         one(server, tmp_path, "100.hea")
-    assert len(server.asked("100.hea")) == 1
+    assert len(server.list_requests("100.hea")) == 1
 
 
 def test_a_server_that_says_nothing_is_not_waited_for_longer_than_agreed(server: Server, tmp_path: Path) -> None:
     server.faults["100.dat"] = ["pause"]
     assert one(server, tmp_path, read=0.1) == ["no answer within 0.1 s"]
     assert files(tmp_path) == {"100.dat": BIG}
-    assert len(BIG) // 2 - CHUNK <= int(server.asked("100.dat")[1]["Range"][6:-1]) <= len(BIG) // 2
+    assert len(BIG) // 2 - CHUNK <= int(server.list_requests("100.dat")[1]["Range"][6:-1]) <= len(BIG) // 2
 
 
 def test_no_server_is_one_clear_line(tmp_path: Path) -> None:

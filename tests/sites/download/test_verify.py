@@ -47,19 +47,19 @@ def flip(path: Path) -> None:
 
 def test_by_sums_each_file_is_right_damaged_or_missing(folder: Path) -> None:
     write_sums(folder)
-    seen: list[tuple[int, int]] = []
+    observed: list[tuple[int, int]] = []
     source = Source(synthetic, synthetic.Options(), folder, folder.parent / "store")
-    whole = verify_files(source, None, on_progress=lambda done, total: seen.append((done, total)))
+    whole = verify_files(source, None, on_progress=lambda done, total: observed.append((done, total)))
     assert (whole.ok, whole.damaged, whole.missing, whole.good) == (10, {}, (), True)
-    assert seen[-1] == (10, 10)
+    assert observed[-1] == (10, 10)
     flip(folder / "north-002.dat")
     (folder / "north-001.hea").unlink()
     (folder / "north-003.dat.part").touch()
-    found = check(folder)
-    assert (found.ok, found.missing, found.unfinished) == (8, ("north-001.hea",), 1)
-    assert found.damaged == {"north-002.dat": "its SHA-256 is another"}
-    assert not found.good
-    assert "SHA256SUMS.txt" in found.by
+    result = check(folder)
+    assert (result.ok, result.missing, result.unfinished) == (8, ("north-001.hea",), 1)
+    assert result.damaged == {"north-002.dat": "its SHA-256 is another"}
+    assert not result.good
+    assert "SHA256SUMS.txt" in result.by
     assert check(folder, "*.atr", "north-003*").ok == 5
     assert check(folder, "*.atr", "north-003*").good
 
@@ -91,10 +91,10 @@ def test_no_folder() -> None:
 
 
 def test_by_reading_a_whole_folder(folder: Path) -> None:
-    found = check(folder)
-    assert (found.ok, found.damaged, found.missing, found.records) == (6, {}, (), 3)
-    assert found.good
-    assert found.unchecked == 1  # RECORDS; the signals are read with their headers
+    result = check(folder)
+    assert (result.ok, result.damaged, result.missing, result.records) == (6, {}, (), 3)
+    assert result.good
+    assert result.unchecked == 1  # RECORDS; the signals are read with their headers
 
 
 DAMAGE: list[tuple[str, Callable[[Path], None], str]] = [
@@ -108,20 +108,20 @@ DAMAGE: list[tuple[str, Callable[[Path], None], str]] = [
 @pytest.mark.parametrize(("name", "harm", "why"), DAMAGE, ids=[f"{n}-{w[:12]}" for n, _, w in DAMAGE])
 def test_by_reading_what_is_damaged_is_named(folder: Path, name: str, harm: Callable[[Path], None], why: str) -> None:
     harm(folder / name)
-    found = check(folder)
+    result = check(folder)
     file = name.replace(".dat", ".hea")
-    assert why in found.damaged[file]
-    assert set(found.damaged) <= {file, "the reader of synthetic"}
-    assert found.ok == 5
-    assert not found.good
+    assert why in result.damaged[file]
+    assert set(result.damaged) <= {file, "the reader of synthetic"}
+    assert result.ok == 5
+    assert not result.good
 
 
 def test_by_reading_what_is_missing_is_named(folder: Path) -> None:
     (folder / "north-001.dat").unlink()
     (folder / "north-002.hea").unlink()
-    found = check(folder)
-    assert set(found.missing) == {"north-001.dat", "north-002.hea"}
-    assert not found.good
+    result = check(folder)
+    assert set(result.missing) == {"north-001.dat", "north-002.hea"}
+    assert not result.good
 
 
 @pytest.mark.parametrize(
@@ -150,19 +150,19 @@ def test_whole_tables_are_good(folder: Path) -> None:
 def test_sums_of_the_program_are_used_where_the_publisher_lists_none(tmp_path: Path) -> None:
     (tmp_path / "processed.va.data").write_text("63,1,1,140,260,0,1,112,1,3,2,?,?,2\n")
     source = Source(heart_disease, heart_disease.Options(), tmp_path, tmp_path / "store")
-    found = verify_files(source, catalogue.find_download("heart_disease"))
-    assert set(found.damaged) == {"processed.va.data"}
-    assert len(found.missing) == 3
+    result = verify_files(source, catalogue.find_download("heart_disease"))
+    assert set(result.damaged) == {"processed.va.data"}
+    assert len(result.missing) == 3
     made = tmp_path / "made"
     simulate.generate(made, hospitals=2, patients=30, seed=1)
     source = Source(heart_disease, heart_disease.Options(), made, tmp_path / "store")
-    found = verify_files(source, catalogue.find_download("heart_disease"))
-    assert "reading" in found.by
-    assert found.good
+    result = verify_files(source, catalogue.find_download("heart_disease"))
+    assert "reading" in result.by
+    assert result.good
 
 
 @pytest.mark.realdata
 def test_the_published_recordings_are_whole(mitdb_folder: Path, tmp_path: Path) -> None:
-    found = verify_files(Source(mitdb, Options(), mitdb_folder, tmp_path), catalogue.find_download("mitdb"))
-    assert found.good
-    assert found.ok >= 144
+    result = verify_files(Source(mitdb, Options(), mitdb_folder, tmp_path), catalogue.find_download("mitdb"))
+    assert result.good
+    assert result.ok >= 144

@@ -45,11 +45,11 @@ def wave(seconds: np.ndarray, *bumps: tuple[float, float, float]) -> np.ndarray:
     return sum((h * np.exp(-((seconds - c) ** 2) / (2 * w**2)) for h, c, w in bumps), np.zeros_like(seconds))
 
 
-def columns(found: np.ndarray, what: Task) -> dict[str, np.ndarray]:
+def columns(result: np.ndarray, what: Task) -> dict[str, np.ndarray]:
     names = ecg.feature_names(what)
-    assert found.shape[1] == len(names) == len(set(names))
-    assert found.dtype == np.float32
-    return dict(zip(names, found.T, strict=True))
+    assert result.shape[1] == len(names) == len(set(names))
+    assert result.dtype == np.float32
+    return dict(zip(names, result.T, strict=True))
 
 
 TIME = (np.arange(96) - 36) / 125
@@ -59,18 +59,18 @@ HEART = ((0.15, -0.16, 0.02), (-0.1, -0.032, 0.008), (1.0, 0.0, 0.010), (-0.25, 
 def test_the_waves_of_a_beat_are_measured() -> None:
     level = np.where(TIME > 0.05, 0.08, 0.0)  # a raised ST segment
     x = np.stack([wave(TIME, *HEART) + 5, 5 + level, -2 * wave(TIME, *HEART)])[None]
-    found = {name: float(value[0]) for name, value in columns(ecg.feature_table(cohort(x)), cohort(x).task).items()}
+    result = {name: float(value[0]) for name, value in columns(ecg.feature_table(cohort(x)), cohort(x).task).items()}
     about = {"r": 1.0, "q": -0.1, "s": -0.25, "t": 0.3, "t_time": 2.8, "p": 0.15, "st": 0.0}
     for name, value in about.items():
-        assert found[f"lead 1 {name}"] == pytest.approx(value, abs=0.02), name
-    assert found["lead 2 st"] == pytest.approx(0.08, abs=1e-4)
-    assert found["lead 3 t"] == pytest.approx(-0.6, abs=0.02)
-    assert found["lead 3 q"] == pytest.approx(-2.0, abs=0.02)  # a QRS that points down has no R
+        assert result[f"lead 1 {name}"] == pytest.approx(value, abs=0.02), name
+    assert result["lead 2 st"] == pytest.approx(0.08, abs=1e-4)
+    assert result["lead 3 t"] == pytest.approx(-0.6, abs=0.02)
+    assert result["lead 3 q"] == pytest.approx(-2.0, abs=0.02)  # a QRS that points down has no R
     for same in ("qrs_width", "t_time", "band_0", "band_3"):
-        assert found[f"lead 3 {same}"] == pytest.approx(found[f"lead 1 {same}"], rel=1e-4)
+        assert result[f"lead 3 {same}"] == pytest.approx(result[f"lead 1 {same}"], rel=1e-4)
     for twice in ("qrs_area", "t", "hermite_0", "hermite_3"):
-        assert found[f"lead 3 {twice}"] == pytest.approx(-2 * found[f"lead 1 {twice}"], rel=1e-4)
-    assert found["lead 3 fall"] == pytest.approx(-2 * found["lead 1 rise"], rel=1e-4)
+        assert result[f"lead 3 {twice}"] == pytest.approx(-2 * result[f"lead 1 {twice}"], rel=1e-4)
+    assert result["lead 3 fall"] == pytest.approx(-2 * result["lead 1 rise"], rel=1e-4)
 
 
 def plain(signal: np.ndarray, before: int, rate: float) -> list[float]:
@@ -104,10 +104,10 @@ def test_all_beats_at_once_are_as_one_by_one(rate: float) -> None:
     rng = np.random.default_rng(1)
     before, length = round(0.288 * rate), round(0.768 * rate)
     x = rng.normal(size=(7, 2, length)).astype(np.float32)
-    found = ecg._beat(x, before, rate)
+    result = ecg._beat(x, before, rate)
     narrow = [i for i, name in enumerate(ecg.SHAPE) if name != "qrs_width"]
     wanted = [[plain(lead, before, rate) for lead in beat] for beat in x]
-    np.testing.assert_allclose(found[..., narrow], wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(result[..., narrow], wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("sigma", [0.012, 0.02, 0.03])
@@ -116,8 +116,8 @@ def test_the_width_of_a_bell_is_known(sigma: float) -> None:
     # s / sqrt 2, so nine tenths of both sides lie within its 0.9 quantile.
     rate = 1000.0
     x = wave((np.arange(768) - 288) / rate, (1.0, 0.0, sigma))[None, None].astype(np.float32)
-    found = ecg._beat(x, 288, rate)[0, 0, ecg.SHAPE.index("qrs_width")]
-    assert found == pytest.approx(2 * maxwell(scale=sigma / math.sqrt(2)).ppf(0.9) * 10, abs=0.005)
+    result = ecg._beat(x, 288, rate)[0, 0, ecg.SHAPE.index("qrs_width")]
+    assert result == pytest.approx(2 * maxwell(scale=sigma / math.sqrt(2)).ppf(0.9) * 10, abs=0.005)
 
 
 def test_widths_are_between_samples() -> None:
@@ -129,10 +129,10 @@ def test_widths_are_between_samples() -> None:
 def test_hermite_functions_are_those_of_scipy() -> None:
     time = (np.arange(96) - 36) / 125
     t = time / ecg.SIGMA
-    for n, found in enumerate(ecg._hermite(time)):
+    for n, result in enumerate(ecg._hermite(time)):
         size = math.sqrt(2.0**n * math.factorial(n) * math.sqrt(math.pi))
         wanted = eval_hermite(n, t) * np.exp(-(t**2) / 2) / size * math.sqrt(1 / 125 / ecg.SIGMA)
-        np.testing.assert_allclose(found, wanted, atol=1e-6)
+        np.testing.assert_allclose(result, wanted, atol=1e-6)
     fine = ecg._hermite((np.arange(1001) - 500) / 1000)
     np.testing.assert_allclose(fine @ fine.T, np.eye(ecg.HERMITE), atol=1e-5)
 
@@ -154,11 +154,11 @@ def test_a_beat_is_held_against_its_patient_s_median_beat() -> None:
     rng = np.random.default_rng(2)
     owner = np.array([0, 1, 2, 2, 0, 0, 1, 0, 0, 0, 1, 1, 1])
     x = (np.sin(np.arange(96) / 7) + 0.4 * rng.normal(size=(13, 2, 96))).astype(np.float32)
-    found = columns(ecg.feature_table(cohort(x, owner)), cohort(x).task)
+    result = columns(ecg.feature_table(cohort(x, owner)), cohort(x).task)
     for i in range(13):
         mine = x[owner == owner[i]]
         for lead in (0, 1):
-            z, difference = (found[f"lead {lead + 1} {name}"][i] for name in ecg.RELATION)
+            z, difference = (result[f"lead {lead + 1} {name}"][i] for name in ecg.RELATION)
             if owner[i] == 2:  # two beats alone
                 assert np.isnan([z, difference]).all()
                 continue
@@ -166,7 +166,7 @@ def test_a_beat_is_held_against_its_patient_s_median_beat() -> None:
             a, b = x[i, lead] - x[i, lead].mean(), usual - usual.mean()
             assert math.tanh(z) == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-5)
             assert difference == pytest.approx(math.log(((a - b) ** 2).sum() / (b**2).sum() + 1e-3), rel=1e-4)
-    assert not any(np.isnan(value[owner != 2]).any() for value in found.values())
+    assert not any(np.isnan(value[owner != 2]).any() for value in result.values())
 
 
 def test_a_view_of_the_same_lead_is_not_described_twice() -> None:
@@ -192,10 +192,10 @@ def test_both_views_of_one_signal_agree() -> None:
     # 20 equal beats 0.8 s apart: the kachuee view scales them to [0, 1], and that is all.
     time = np.arange(20 * 100) / 125
     signal = sum(wave(time, *((h, c + 0.4 + 0.8 * k, w) for h, c, w in HEART)) for k in range(20))
-    place = 50 + 100 * np.arange(2, 17)
+    position = 50 + 100 * np.arange(2, 17)
     x = signal[:, None].astype(np.float32)
-    window = cohort(beats._windows(x, place)[0])
-    kachuee = cohort(beats._kachuee(x, place)[0])
+    window = cohort(beats._windows(x, position)[0])
+    kachuee = cohort(beats._kachuee(x, position)[0])
     one, other = columns(ecg.feature_table(window), window.task), columns(ecg.feature_table(kachuee), kachuee.task)
     scale = np.ptp(signal)
     assert set(other) - set(one) == {"rr"}
@@ -218,49 +218,49 @@ def strip(angle: float, rate: float, period: float, extra: Sequence[float] = (),
     at = [0.5 + period * k for k in range(int((seconds - 0.5) / period) + 1)]
     one = sum(wave(time, *((h, c + t, w) for h, c, w in HEART)) for t in at)
     wide = sum((wave(time, (1.5, t, 0.025)) for t in extra), np.zeros_like(time))
-    limb = {lead: math.cos(math.radians(angle - place)) for lead, place in LIMBS.items()}
+    limb = {lead: math.cos(math.radians(angle - position)) for lead, position in LIMBS.items()}
     limb |= {"aVF": (limb["II"] + limb["III"]) / 2, "aVR": -(limb["I"] + limb["II"]) / 2}
     limb["aVL"] = (limb["I"] - limb["III"]) / 2
     return np.stack([limb.get(lead, 1.0) * one + wide for lead in STANDARD])
 
 
 @pytest.mark.parametrize("rate", [100.0, 500.0])
-def test_a_strip_tells_rhythm_waves_and_axis(rate: float) -> None:
+def test_a_strip_yields_rhythm_waves_and_axis(rate: float) -> None:
     angles = (-30.0, 10.0, 75.0, 130.0)
     x = np.stack([strip(angle, rate, 0.8) for angle in angles])
     given = cohort(x, rate=rate, leads=STANDARD)
-    found = columns(ecg.feature_table(given), given.task)
-    assert np.degrees(np.arctan2(found["axis_sin"], found["axis_cos"])) == pytest.approx(angles, abs=0.5)
+    result = columns(ecg.feature_table(given), given.task)
+    assert np.degrees(np.arctan2(result["axis_sin"], result["axis_cos"])) == pytest.approx(angles, abs=0.5)
     for i in (1, 2):  # where lead II stands upright
-        assert found["rr"][i] == pytest.approx(math.log(0.8), abs=0.01)
-        assert found["rr_sd"][i] == pytest.approx(0, abs=0.01)
-        assert found["beats"][i] == pytest.approx(1.2, abs=0.11)
-        assert found["sameness"][i] == pytest.approx(1, abs=0.01)
+        assert result["rr"][i] == pytest.approx(math.log(0.8), abs=0.01)
+        assert result["rr_sd"][i] == pytest.approx(0, abs=0.01)
+        assert result["beats"][i] == pytest.approx(1.2, abs=0.11)
+        assert result["sameness"][i] == pytest.approx(1, abs=0.01)
         for name, value in {"r": 1.0, "t": 0.3, "p": 0.15, "t_time": 2.8}.items():
-            assert found[f"V3 {name}"][i] == pytest.approx(value, abs=0.03), name
+            assert result[f"V3 {name}"][i] == pytest.approx(value, abs=0.03), name
         low, high = np.percentile(x[i, 8], [1, 99]) - np.median(x[i, 8])
-        assert [found["V3 low"][i], found["V3 high"][i]] == pytest.approx([low, high], abs=1e-5)
-        assert found["V3 sd"][i] == pytest.approx(x[i, 8].std(), rel=1e-4)
-        assert found["qrs_width"][i] == pytest.approx(found["V3 qrs_width"][i], rel=0.05)
+        assert [result["V3 low"][i], result["V3 high"][i]] == pytest.approx([low, high], abs=1e-5)
+        assert result["V3 sd"][i] == pytest.approx(x[i, 8].std(), rel=1e-4)
+        assert result["qrs_width"][i] == pytest.approx(result["V3 qrs_width"][i], rel=0.05)
     late = x.copy()
     late[:, 11] = np.roll(late[:, 11], round(0.05 * rate), axis=-1)  # the last lead's QRS comes 50 ms after the others'
     later = columns(ecg.feature_table(cohort(late, rate=rate, leads=STANDARD)), given.task)
-    assert later["V3 qrs_width"] == pytest.approx(found["V3 qrs_width"])
-    assert (later["qrs_width"] > found["qrs_width"] + 0.2).all()
+    assert later["V3 qrs_width"] == pytest.approx(result["V3 qrs_width"])
+    assert (later["qrs_width"] > result["qrs_width"] + 0.2).all()
 
 
 def test_ectopic_beats_are_irregular_and_unlike() -> None:
     regular, ectopic = strip(40, 100, 0.9), strip(40, 100, 0.9, extra=(2.75, 6.35))
     given = cohort(np.stack([regular, ectopic]), rate=100, leads=STANDARD)
-    found = columns(ecg.feature_table(given), given.task)
-    places = r_peaks.detect_qrs(ectopic[1].astype(np.float32), 100)
-    rr = np.diff(places) / 100
-    assert found["rr"][1] == pytest.approx(math.log(np.median(rr)), rel=1e-5)
-    assert found["rr_sd"][1] == pytest.approx(rr.std() / rr.mean(), rel=1e-5)
+    result = columns(ecg.feature_table(given), given.task)
+    positions = r_peaks.detect_qrs(ectopic[1].astype(np.float32), 100)
+    rr = np.diff(positions) / 100
+    assert result["rr"][1] == pytest.approx(math.log(np.median(rr)), rel=1e-5)
+    assert result["rr_sd"][1] == pytest.approx(rr.std() / rr.mean(), rel=1e-5)
     steps = [abs(b - a) for a, b in itertools.pairwise(rr)]
-    assert found["rr_change"][1] == pytest.approx(np.mean(steps) / rr.mean(), rel=1e-5)
-    assert found["rr_sd"][1] > found["rr_sd"][0] + 0.1
-    assert found["sameness"][1] < found["sameness"][0] - 0.05
+    assert result["rr_change"][1] == pytest.approx(np.mean(steps) / rr.mean(), rel=1e-5)
+    assert result["rr_sd"][1] > result["rr_sd"][0] + 0.1
+    assert result["sameness"][1] < result["sameness"][0] - 0.05
 
 
 def test_leads_without_i_and_avf_have_no_axis() -> None:
@@ -275,12 +275,14 @@ def test_what_cannot_be_measured_is_nan() -> None:
     x[1, 8] = 3.0  # a flat lead
     x[2] = strip(40, 100, 0.9)
     given = cohort(x, rate=100, leads=STANDARD)
-    found = columns(ecg.feature_table(given), given.task)
-    assert found["beats"][0] == 0
-    assert np.isnan([found[name][0] for name in ("rr", "sameness", "qrs_width", "V3 r", "V3 t_time", "axis_sin")]).all()
-    assert np.isnan([found[f"V3 {name}"][1] for name in ("qrs_width", "t_time", "band_0")]).all()
-    assert found["V3 sd"][1] == 0
-    assert not np.isnan([value[2] for value in found.values()]).any()
+    result = columns(ecg.feature_table(given), given.task)
+    assert result["beats"][0] == 0
+    assert np.isnan(
+        [result[name][0] for name in ("rr", "sameness", "qrs_width", "V3 r", "V3 t_time", "axis_sin")]
+    ).all()
+    assert np.isnan([result[f"V3 {name}"][1] for name in ("qrs_width", "t_time", "band_0")]).all()
+    assert result["V3 sd"][1] == 0
+    assert not np.isnan([value[2] for value in result.values()]).any()
     flat = columns(ecg.feature_table(cohort(np.zeros((6, 1, 96)))), task(["lead 1"], 96))
     assert np.isnan([flat[f"lead 1 {name}"][0] for name in ("qrs_width", "t_time", "band_0", "correlation")]).all()
 
@@ -302,11 +304,11 @@ def test_other_signals_are_refused() -> None:
 @pytest.mark.realdata
 def test_ventricular_beats_are_wider_and_unlike_the_rest(mitdb_folder: Path, store: Path) -> None:
     ids = ["106", "119", "200", "208", "221", "233"]
-    found = mitdb.read(mitdb_folder, Options(leads=1), ids, store)
-    table = columns(ecg.feature_table(found), found.task)
+    result = mitdb.read(mitdb_folder, Options(leads=1), ids, store)
+    table = columns(ecg.feature_table(result), result.task)
     assert not any(np.isnan(value).any() for value in table.values())
     for who in range(len(ids)):
-        normal, ventricular = (np.flatnonzero((found.patient == who) & (found.y == c)) for c in (0, 2))
+        normal, ventricular = (np.flatnonzero((result.patient == who) & (result.y == c)) for c in (0, 2))
         for name, sign in (("qrs_width", 1), ("correlation", -1), ("difference", 1), ("qrs_size", 1)):
             values = sign * table[f"lead 1 {name}"]
             assert np.median(values[ventricular]) > np.median(values[normal]), (ids[who], name)
@@ -317,7 +319,7 @@ def test_measures_against_a_recordings_own_spread_are_a_slow_loops() -> None:
     values = rng.normal(size=(60, 4)).astype(np.float32) * [1, 5, 0.1, 2] + [0, 40, 0, 1]
     values[7, 0], values[9, 1], values[:, 3] = np.nan, 1e6, np.nan
     values[:3, 3] = 1.0  # fewer than five are measured: nothing is usual
-    found = ecg.scale_to_own_spread(values.astype(np.float32))
+    result = ecg.scale_to_own_spread(values.astype(np.float32))
     slow = np.zeros_like(values)
     for column in range(3):
         known = sorted(float(v) for v in np.float32(values[:, column]) if not math.isnan(v))
@@ -325,9 +327,9 @@ def test_measures_against_a_recordings_own_spread_are_a_slow_loops() -> None:
         for row, value in enumerate(values[:, column]):
             z = (value - middle) / (high - low + 1e-3 * abs(middle) + 1e-6)
             slow[row, column] = 0 if math.isnan(z) else math.asinh(max(-50, min(50, z))) / 2
-    np.testing.assert_allclose(found, slow, rtol=1e-4, atol=1e-5)
-    assert found[9, 1] == pytest.approx(math.asinh(50) / 2)
-    assert np.isfinite(found).all()
+    np.testing.assert_allclose(result, slow, rtol=1e-4, atol=1e-5)
+    assert result[9, 1] == pytest.approx(math.asinh(50) / 2)
+    assert np.isfinite(result).all()
 
 
 def test_beats_of_one_recording_are_measured_as_a_cohort_of_it_is() -> None:

@@ -109,7 +109,7 @@ def test_an_impulse_stays_at_its_time() -> None:
         np.testing.assert_allclose(out[500 - 40 : 500, 0][::-1], out[501:541, 0], atol=1e-6)
 
 
-def test_gaps_are_filled_on_a_line_and_told() -> None:
+def test_gaps_are_interpolated_and_reported() -> None:
     signal = np.array([[0, 5], [1, np.nan], [np.nan, 7], [np.nan, 8], [4, 9], [5, np.nan]], dtype=np.float32)
     filled, lost = fill_gaps(signal)
     np.testing.assert_allclose(filled, [[0, 5], [1, 6], [2, 7], [3, 8], [4, 9], [5, 9]])
@@ -131,7 +131,7 @@ def test_the_ends_are_mirrored_not_taken_for_periodic() -> None:
     expected = resample_and_filter(longer, 360.0, 360.0, BAND)[3599 : 3599 + 3600]
     np.testing.assert_allclose(ours, expected, atol=6e-3)
     signal = slope + 0.2 * sine(8.0, 360.0, 10.0)
-    kept = resample_and_filter(signal, 360.0, 125.0, None)
+    remaining = resample_and_filter(signal, 360.0, 125.0, None)
     np.testing.assert_allclose(
-        kept[[2, -3], 0], np.interp([2 / 125, 1247 / 125], np.arange(3600) / 360, signal[:, 0]), atol=0.02
+        remaining[[2, -3], 0], np.interp([2 / 125, 1247 / 125], np.arange(3600) / 360, signal[:, 0]), atol=0.02
     )

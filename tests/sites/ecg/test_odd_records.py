@@ -88,7 +88,7 @@ def test_a_lead_whose_unit_is_no_voltage_is_refused_by_name(tmp_path: Path, unit
     assert f"II in {unit}" in refusal(lambda: score(tmp_path, leads=1))
 
 
-def test_a_temperature_beside_an_ecg_does_not_disturb_it(tmp_path: Path) -> None:
+def test_a_temperature_channel_does_not_disturb_an_ecg(tmp_path: Path) -> None:
     record = OddRecord(tmp_path, channels=[Channel(pressure(), "Temp", "\N{DEGREE SIGN}C"), Channel(ecg(), "II")])
     record.write()
     record.annotate()
@@ -210,7 +210,7 @@ def test_what_a_header_says_and_cannot_be_understood_is_named(tmp_path: Path, re
 
 
 @pytest.mark.parametrize("tail", [True, False], ids=["checksums", "no checksums"])
-def test_an_ecg_beside_a_slower_signal_is_read_at_its_own_rate(tmp_path: Path, tail: bool) -> None:
+def test_an_ecg_with_a_slower_signal_is_read_at_its_own_rate(tmp_path: Path, tail: bool) -> None:
     slow = pressure()[::4]
     frames = SAMPLES // 4
     data = np.concatenate([ecg().reshape(frames, 4), slow[:, None]], axis=1)

@@ -25,17 +25,17 @@ SAMPLES = 2000
 def folder(tmp_path: Path, write_recording: Write) -> Path:
     """Two recordings, `one` and `two`, at 125 Hz with a beat a second."""
     rng = np.random.default_rng(1)
-    places = list(range(100, SAMPLES, 125))
+    folders = list(range(100, SAMPLES, 125))
     for name in ("one", "two"):
         digital = rng.integers(-500, 500, size=(SAMPLES, 2))
-        write_recording(tmp_path, name, digital, places, ["N"] * len(places))
+        write_recording(tmp_path, name, digital, folders, ["N"] * len(folders))
     (tmp_path / "RECORDS").write_text("one\ntwo\n")
     return tmp_path
 
 
 def test_a_recording_reads_as_wfdb_reads_it(hospitals: Path) -> None:
-    for place in ("north/north-001", "south/south-002"):
-        path = hospitals / place
+    for directory in ("north/north-001", "south/south-002"):
+        path = hospitals / directory
         theirs, marks = wfdb.rdrecord(str(path)), wfdb.rdann(str(path), "atr")
         ours = recordings.read_recording(path.parent, path.name)
         np.testing.assert_allclose(ours.signal, theirs.p_signal, atol=1e-5)
@@ -92,7 +92,7 @@ def test_a_file_that_was_cut_off_is_named(folder: Path, ending: str, size: int) 
     refused(lambda: recordings.read_recording(folder, "one"), "one.hea" if ending != "atr" else "one.atr")
 
 
-def test_a_signal_that_was_cut_off_tells_how_much_is_there(folder: Path) -> None:
+def test_a_truncated_signal_states_how_much_is_there(folder: Path) -> None:
     path = folder / "one.dat"
     path.write_bytes(path.read_bytes()[:-2])
     refused(
@@ -194,32 +194,32 @@ def test_beats_that_touch_missing_samples_are_left_out_and_counted(
     folder: Path, view: Literal["window", "kachuee"], write_recording: Write
 ) -> None:
     digital = np.random.default_rng(3).integers(-500, 500, size=(SAMPLES, 2))
-    places = list(range(100, SAMPLES, 125))
-    digital[places[3] + 10, 1] = -32768
-    digital[places[7] - 60 : places[7] - 55, 0] = -32768
-    write_recording(folder, "one", digital, places, ["N"] * len(places))
-    found = beats.cut_beats(recordings.read_recording(folder, "one"), view, 2)
+    folders = list(range(100, SAMPLES, 125))
+    digital[folders[3] + 10, 1] = -32768
+    digital[folders[7] - 60 : folders[7] - 55, 0] = -32768
+    write_recording(folder, "one", digital, folders, ["N"] * len(folders))
+    result = beats.cut_beats(recordings.read_recording(folder, "one"), view, 2)
     # At 125 Hz a window reaches from 36 samples before to 60 after; a Kachuee beat of a beat a second, 150 after.
     before, after = (36, 60) if view == "window" else (0, 150)
-    missing = [places[3] + 10, *range(places[7] - 60, places[7] - 55)]
-    gone = {at for at in places if any(at - before <= gap < at + after for gap in missing)}
+    missing = [folders[3] + 10, *range(folders[7] - 60, folders[7] - 55)]
+    gone = {at for at in folders if any(at - before <= gap < at + after for gap in missing)}
     assert len(gone) == (1 if view == "window" else 3)
-    kept = [at for at in places if at not in gone][: None if view == "window" else -1]
-    assert found.sample.tolist() == kept
-    assert found.excluded["beats with missing samples"] == len(gone)
-    assert np.isfinite(found.x).all()
-    assert np.isfinite(found.features).all()
+    remaining = [at for at in folders if at not in gone][: None if view == "window" else -1]
+    assert result.sample.tolist() == remaining
+    assert result.excluded["beats with missing samples"] == len(gone)
+    assert np.isfinite(result.x).all()
+    assert np.isfinite(result.features).all()
 
 
 def test_a_lead_that_was_never_recorded_leaves_no_beat(folder: Path, write_recording: Write) -> None:
     digital = np.random.default_rng(3).integers(-500, 500, size=(SAMPLES, 2))
     digital[:, 1] = -32768
-    places = list(range(100, SAMPLES, 125))
-    write_recording(folder, "one", digital, places, ["N"] * len(places))
+    folders = list(range(100, SAMPLES, 125))
+    write_recording(folder, "one", digital, folders, ["N"] * len(folders))
     both = beats.cut_beats(recordings.read_recording(folder, "one"), "window", 2)
     assert len(both.sample) == 0
-    assert both.excluded == {"beats with missing samples": len(places)}
-    assert len(beats.cut_beats(recordings.read_recording(folder, "one"), "window", 1).sample) == len(places)
+    assert both.excluded == {"beats with missing samples": len(folders)}
+    assert len(beats.cut_beats(recordings.read_recording(folder, "one"), "window", 1).sample) == len(folders)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_a_lead_that_was_never_recorded_leaves_no_beat(folder: Path, write_recor
         ("# 200 mg Metoprolol", np.nan, -1),
     ],
 )
-def test_a_headers_comments_tell_age_and_sex(tmp_path: Path, line: str, age: float, sex: int) -> None:
+def test_age_and_sex_are_read_from_a_headers_comments(tmp_path: Path, line: str, age: float, sex: int) -> None:
     (tmp_path / "x.hea").write_text(
         f"# made\nx 1 360/720(0) 650000\nx.dat 16\n# SYNTHETIC\n{line}\n# Aldomet\n", "latin-1"
     )
@@ -242,17 +242,17 @@ def test_a_headers_comments_tell_age_and_sex(tmp_path: Path, line: str, age: flo
 
 
 def test_a_beat_stands_for_the_time_since_the_one_before(hospitals: Path, tmp_path: Path) -> None:
-    place = hospitals / "north"
-    names = recordings.recording_names(place)
-    cohort = read_beats(place, Options(paced=True), names, tmp_path, names)
+    directory = hospitals / "north"
+    names = recordings.recording_names(directory)
+    cohort = read_beats(directory, Options(paced=True), names, tmp_path, names)
     assert cohort.hours is not None
     assert cohort.age is not None
     assert cohort.sex is not None
     for i, name in enumerate(names):
-        marks = wfdb.rdann(str(place / name), "atr")
+        marks = wfdb.rdann(str(directory / name), "atr")
         last = marks.sample[np.isin(marks.symbol, list(beats.AAMI_CLASSES))][-1]
         spent = float(cohort.hours[cohort.patient == i].sum())
-        assert spent <= last / wfdb.rdheader(str(place / name)).fs / 3600 * (1 + 1e-5)
-        assert spent > 0.8 * last / wfdb.rdheader(str(place / name)).fs / 3600
+        assert spent <= last / wfdb.rdheader(str(directory / name)).fs / 3600 * (1 + 1e-5)
+        assert spent > 0.8 * last / wfdb.rdheader(str(directory / name)).fs / 3600
         assert 18 <= cohort.age[i] < 110
         assert cohort.sex[i] in (0, 1)

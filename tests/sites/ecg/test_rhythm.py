@@ -28,14 +28,14 @@ def regular(n: int, seed: int = 0) -> np.ndarray:
 
 def test_the_entropy_is_that_of_a_plain_count() -> None:
     windows = np.random.default_rng(1).uniform(0.6, 0.8, (5, 20))
-    for window, found in zip(windows, sample_entropy_coefficient(windows), strict=True):
+    for window, result in zip(windows, sample_entropy_coefficient(windows), strict=True):
         alike = longer = 0
         for i, j in itertools.combinations(range(len(window) - 1), 2):
             if abs(window[i] - window[j]) < TOLERANCE:
                 alike += 1
                 longer += abs(window[i + 1] - window[j + 1]) < TOLERANCE
         expected = -math.log(max(longer, 0.5) / alike) + math.log(2 * TOLERANCE) - math.log(window.mean())
-        assert found == pytest.approx(expected)
+        assert result == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("pattern", [[0.8], [0.5, 1.1], [0.5, 1.1, 0.8], [0.8] * 7 + [0.5, 1.1]], ids=str)

@@ -20,12 +20,12 @@ PAIR = ("lead 1", "lead 2", "lead 1 minus median beat", "lead 2 minus median bea
 CLASSES = ("N", "S", "V")
 
 
-def asked(**options: Any) -> ShiftConfig:
+def make_options(**options: Any) -> ShiftConfig:
     return validate_settings(ShiftConfig, options, "shift")
 
 
 def shifted(cohort: Cohort, seed: int = 1, site: str = "north", **options: Any) -> tuple[Cohort, Mapping[str, str]]:
-    return shift.apply_shift(cohort, asked(**options), seed, site)
+    return shift.apply_shift(cohort, make_options(**options), seed, site)
 
 
 def ecg(

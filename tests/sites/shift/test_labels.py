@@ -22,21 +22,21 @@ def many(n: int = 6000, each: int = 3, **more: Any) -> Cohort:
 @pytest.mark.parametrize("where", ["train", "test", "all"])
 def test_the_wanted_share_of_labels_is_wrong_and_evenly_so(where: str) -> None:
     cohort = many()
-    found, notes = shifted(cohort, label_noise={"probability": 0.15, "where": where})
+    result, notes = shifted(cohort, label_noise={"probability": 0.15, "where": where})
     test = cohort.split == SPLITS.index("test")
     side = {"train": ~test, "test": test, "all": test | True}[where]
-    wrong = found.y != cohort.y
+    wrong = result.y != cohort.y
     assert not wrong[~side].any()
     assert stats.binomtest(int(wrong.sum()), int(side.sum()), 0.15).pvalue > 0.001
-    assert stats.chisquare(np.bincount((found.y - cohort.y)[wrong] % 3, minlength=3)[1:]).pvalue > 0.001
+    assert stats.chisquare(np.bincount((result.y - cohort.y)[wrong] % 3, minlength=3)[1:]).pvalue > 0.001
     assert notes["label_noise"].startswith(f"labels of {wrong.sum()} of {side.sum()} examples changed")
-    assert (found.x == cohort.x).all()
+    assert (result.x == cohort.x).all()
 
 
 def test_training_labels_alone_are_wrong_if_nothing_is_said() -> None:
     cohort = many()
-    found, _ = shifted(cohort, label_noise={"probability": 1.0})
-    np.testing.assert_array_equal(found.y != cohort.y, cohort.split != SPLITS.index("test"))
+    result, _ = shifted(cohort, label_noise={"probability": 1.0})
+    np.testing.assert_array_equal(result.y != cohort.y, cohort.split != SPLITS.index("test"))
 
 
 def test_wrong_labels_of_one_class_and_of_whole_recordings() -> None:
@@ -58,8 +58,8 @@ def test_labels_that_stand_side_by_side_are_turned_one_by_one() -> None:
     cohort = many(3000)
     y = rng.integers(0, 2, (3000, 3))
     cohort = replace(cohort, task=replace(cohort.task, kind="multilabel"), y=y)
-    found, _ = shifted(cohort, label_noise={"probability": 0.1, "where": "all"})
-    for column in (found.y != y).T:
+    result, _ = shifted(cohort, label_noise={"probability": 0.1, "where": "all"})
+    for column in (result.y != y).T:
         assert stats.binomtest(int(column.sum()), 3000, 0.1).pvalue > 0.001
     to, _ = shifted(cohort, label_noise={"probability": 0.5, "to": "S", "where": "all"})
     np.testing.assert_array_equal(to.y[:, [0, 2]], y[:, [0, 2]])

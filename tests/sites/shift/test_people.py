@@ -54,14 +54,14 @@ def test_whom_to_leave_out_by_hand() -> None:
 def test_shares_that_are_asked_together_hold_together() -> None:
     cohort = crowd(900)
     mixes = {"age_mix": {"older": 0.6}, "sex_mix": {"women": 0.5}, "prevalence": {"share": 0.3, "class_name": "V"}}
-    found, notes = shifted(cohort, **mixes)
-    for of, wanted in (("older", 0.6), ("women", 0.5), ("V", 0.3)):
-        for yes, no, _ in shares(found, of):
+    result, notes = shifted(cohort, **mixes)
+    for total, wanted in (("older", 0.6), ("women", 0.5), ("V", 0.3)):
+        for yes, no, _ in shares(result, total):
             assert yes / (yes + no) == pytest.approx(wanted, abs=4 / (yes + no))
-    gone = cohort.people() - found.people()
-    assert found.excluded == {"people left out by shift: age_mix, sex_mix, prevalence": gone}
+    gone = cohort.people() - result.people()
+    assert result.excluded == {"people left out by shift: age_mix, sex_mix, prevalence": gone}
     assert list(notes) == ["age_mix", "sex_mix", "prevalence"]
-    assert found.people() > 150
+    assert result.people() > 150
 
 
 def crowd(n: int = 400) -> Cohort:
@@ -80,29 +80,29 @@ def crowd(n: int = 400) -> Cohort:
     return replace(cohort, persons=persons, y=y, age=age, sex=sex, split=split)
 
 
-def shares(cohort: Cohort, of: str) -> list[tuple[int, int, int]]:
+def shares(cohort: Cohort, total: str) -> list[tuple[int, int, int]]:
     """For each split: people who are marked, who are not, and who are unknown, counted one by one."""
-    found = []
+    result = []
     for code in range(3):
         marks: dict[str, float] = {}
         for row in np.flatnonzero(cohort.split == code):
             which = cohort.patient[row]
             who = cohort.persons[which]
-            if of == "V":
+            if total == "V":
                 marks[who] = max(marks.get(who, 0), float(cohort.y[row] == 2))
-            elif of == "older":
+            elif total == "older":
                 mine = [cohort.age[i] for i, name in enumerate(cohort.persons) if name == who]
                 known = [one for one in mine if not np.isnan(one)]
                 marks[who] = float(max(known) >= 65) if known else -1
             else:
                 marks[who] = {0: 1.0, 1: 0.0, -1: -1.0}[int(cohort.sex[which])]
         values = list(marks.values())
-        found.append((values.count(1.0), values.count(0.0), values.count(-1.0)))
-    return found
+        result.append((values.count(1.0), values.count(0.0), values.count(-1.0)))
+    return result
 
 
 @pytest.mark.parametrize(
-    ("option", "of", "wanted"),
+    ("option", "total", "wanted"),
     [
         ({"prevalence": {"share": 0.5, "class_name": "V"}}, "V", 0.5),
         ({"prevalence": {"share": 0.05, "class_name": "V"}}, "V", 0.05),
@@ -110,22 +110,24 @@ def shares(cohort: Cohort, of: str) -> list[tuple[int, int, int]]:
         ({"sex_mix": {"women": 0.6}}, "women", 0.6),
     ],
 )
-def test_people_are_left_out_whole_until_the_share_is_as_wanted(option: dict[str, Any], of: str, wanted: float) -> None:
+def test_people_are_left_out_whole_until_the_share_is_as_wanted(
+    option: dict[str, Any], total: str, wanted: float
+) -> None:
     cohort = crowd()
-    before = shares(cohort, of)
-    found, notes = shifted(cohort, **option)
-    after = shares(found, of)
+    before = shares(cohort, total)
+    result, notes = shifted(cohort, **option)
+    after = shares(result, total)
     (name,) = option
     for (yes, no, unknown), (had, had_not, had_unknown) in zip(after, before, strict=True):
         assert abs(yes / (yes + no) - wanted) <= 0.5 / min(yes, no) + 1e-9
         assert yes == had or no == had_not
         assert unknown == had_unknown
-    kept = {found.persons[i] for i in found.patient}
-    for who in kept:  # all of a person stays, bit by bit
+    remaining = {result.persons[i] for i in result.patient}
+    for who in remaining:  # all of a person stays, bit by bit
         rows = [i for i in range(len(cohort.y)) if cohort.persons[cohort.patient[i]] == who][:6]
-        assert np.isin(cohort.x[rows, 0, 0], found.x[:, 0, 0]).all()
-    gone = cohort.people() - len(kept)
-    assert found.excluded == {f"people left out by shift: {name}": gone}
+        assert np.isin(cohort.x[rows, 0, 0], result.x[:, 0, 0]).all()
+    gone = cohort.people() - len(remaining)
+    assert result.excluded == {f"people left out by shift: {name}": gone}
     assert notes[name].endswith(f"; {gone} people left out in all")
     assert f"train {after[0][0]} of {after[0][0] + after[0][1]}, validation" in notes[name]
 
@@ -138,8 +140,8 @@ def test_shares_of_what_hangs_together_hold_together_too() -> None:
     stays = people.draw_remaining(marks, [0.2, 0.5], np.random.default_rng(0))
     np.testing.assert_allclose(marks[stays].mean(0), [0.2, 0.5], atol=2 / stays.sum())
     kinds = [(marks == kind).all(1) for kind in ((0, 0), (0, 1), (1, 0), (1, 1))]
-    kept = np.array([stays[kind].mean() for kind in kinds])
-    assert kept.max() == 1  # as many as can stay
+    remaining = np.array([stays[kind].mean() for kind in kinds])
+    assert remaining.max() == 1  # as many as can stay
     odds = [
         (marks[rows] == (1, 1)).all(1).sum() / (marks[rows] == (1, 0)).all(1).sum() for rows in (stays, stays | True)
     ]
@@ -150,20 +152,20 @@ def test_shares_of_what_hangs_together_hold_together_too() -> None:
 
 def test_who_stands_on_both_sides_of_a_leaky_split_is_left_out_of_one() -> None:
     cohort = crowd().with_split((np.arange(2400) % 3).astype(np.int8))
-    found, _ = shifted(cohort, sex_mix={"women": 0.6, "where": "test"})
+    result, _ = shifted(cohort, sex_mix={"women": 0.6, "where": "test"})
     for name in ("train", "validation"):
-        np.testing.assert_array_equal(found.part(name).x, cohort.part(name).x)
-    assert found.part("test").people() < cohort.part("test").people()
+        np.testing.assert_array_equal(result.part(name).x, cohort.part(name).x)
+    assert result.part("test").people() < cohort.part("test").people()
 
 
 def test_one_side_of_the_split_alone() -> None:
     cohort = crowd()
-    found, notes = shifted(cohort, prevalence={"share": 0.6, "class_name": "V", "where": "test"})
-    before, after = shares(cohort, "V"), shares(found, "V")
+    result, notes = shifted(cohort, prevalence={"share": 0.6, "class_name": "V", "where": "test"})
+    before, after = shares(cohort, "V"), shares(result, "V")
     assert after[:2] == before[:2]
     assert after[2] != before[2]
     assert "train" not in notes["prevalence"]
-    assert [cohort.part("train").people(), found.part("train").people()] == [134, 134]
+    assert [cohort.part("train").people(), result.part("train").people()] == [134, 134]
 
 
 def test_what_the_data_do_not_know_is_named() -> None:

@@ -18,7 +18,7 @@ from common.errors import ConfigError, SiteError
 from sites import shift
 from sites.cohort import SPLITS
 from sites.datasets import synthetic
-from tests.sites.shift.shift_cohorts import SIGNAL_OPTIONS, asked, flat, shifted, window
+from tests.sites.shift.shift_cohorts import SIGNAL_OPTIONS, flat, make_options, shifted, window
 from tests.wire import build_request
 
 
@@ -35,15 +35,15 @@ def test_nothing_asked_gives_the_same_cohort_back() -> None:
 def test_each_signal_option_changes_its_side_alone_and_leaves_its_input(name: str, where: str) -> None:
     cohort = window()
     before = cohort.x.copy()
-    found, notes = shifted(cohort, **{name: SIGNAL_OPTIONS[name] | {"where": where}})
+    result, notes = shifted(cohort, **{name: SIGNAL_OPTIONS[name] | {"where": where}})
     np.testing.assert_array_equal(cohort.x, before)
-    changed = (found.x != before).any((1, 2))
+    changed = (result.x != before).any((1, 2))
     test = cohort.split == SPLITS.index("test")
     np.testing.assert_array_equal(changed, {"all": test | True, "train": ~test, "test": test}[where])
     assert list(notes) == [name]
     assert f"{ {'all': 4, 'train': 3, 'test': 1}[where] } recordings" in notes[name]
     assert ("only" in notes[name]) == (where != "all")
-    assert found.y is cohort.y
+    assert result.y is cohort.y
 
 
 EVERYTHING: dict[str, Any] = SIGNAL_OPTIONS | {"label_noise": {"probability": 0.3, "where": "all"}}
@@ -55,9 +55,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_or_site_others() -> 
     np.testing.assert_array_equal(one.x, two.x)
     np.testing.assert_array_equal(one.y, two.y)
     for other in ({"seed": 2}, {"site": "south"}):
-        found, _ = shifted(window(), **EVERYTHING, **other)
-        assert (found.x != one.x).mean() > 0.5
-        assert (found.y != one.y).any()
+        result, _ = shifted(window(), **EVERYTHING, **other)
+        assert (result.x != one.x).mean() > 0.5
+        assert (result.y != one.y).any()
 
 
 @pytest.mark.parametrize("name", [*SIGNAL_OPTIONS, "label_noise"])
@@ -69,9 +69,9 @@ def test_a_recording_is_changed_alike_whoever_else_is_there_and_in_whatever_orde
     few = replace(
         cohort.take(order), patient=np.repeat(np.arange(2), 10).astype(np.int64), patients=names, persons=names
     )
-    found, _ = shifted(few, **{name: EVERYTHING[name]})
-    np.testing.assert_array_equal(found.x, whole.x[order])
-    np.testing.assert_array_equal(found.y, whole.y[order])
+    result, _ = shifted(few, **{name: EVERYTHING[name]})
+    np.testing.assert_array_equal(result.x, whole.x[order])
+    np.testing.assert_array_equal(result.y, whole.y[order])
 
 
 def test_what_an_option_draws_does_not_hang_on_the_other_options() -> None:
@@ -88,8 +88,8 @@ def test_a_site_has_the_options_of_all_and_its_own_before_them() -> None:
     )
     run = config.config_from_json(config.config_to_json(run))
     north, south = (shift.site_options(run, site) for site in ("north", "south"))
-    assert north == asked(hum={"mv": 0.1}, gain={"factor": 2.0})
-    assert south == asked(hum={"mv": 0.3, "mains": 60}, gain={"factor": 2.0})
+    assert north == make_options(hum={"mv": 0.1}, gain={"factor": 2.0})
+    assert south == make_options(hum={"mv": 0.3, "mains": 60}, gain={"factor": 2.0})
     shift.check_sites(run, ["north", "south"])
     with pytest.raises(ConfigError, match=r"shift\.south: this run has no such hospital \(did you mean mouth\?\)"):
         shift.check_sites(run, ["north", "mouth"])
@@ -132,7 +132,9 @@ def test_a_simulated_site_is_shifted_after_its_split_and_says_so(hospitals: Path
         np.testing.assert_array_equal(was.patient, now.patient)
         assert (was.x != now.x).any()
         assert (was.y != now.y).any() == (split != "test")
-    said = [work.handle(place, build_request("handshake", run)).report.to_dict()["shift"] for place in (north, south)]
+    said = [
+        work.handle(position, build_request("handshake", run)).report.to_dict()["shift"] for position in (north, south)
+    ]
     assert said[0] == {}
     assert list(said[1]) == ["label_noise", "hum"]
     assert said[1]["hum"].startswith("0.2 mV at 50 Hz")

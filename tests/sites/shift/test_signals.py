@@ -54,8 +54,8 @@ def test_hum_is_one_line_at_the_mains_frequency_of_the_amplitude_asked(mains: in
 
 def test_hum_runs_on_from_one_example_of_a_recording_to_the_next() -> None:
     cohort = flat(20, leads=1, seconds=1.024, rate=250.0, names=("II",), each=20)
-    found, _ = shifted(cohort, hum={"mv": 0.1}, wander={"mv": 0.3})
-    whole = found.x[:, 0].ravel()
+    result, _ = shifted(cohort, hum={"mv": 0.1}, wander={"mv": 0.3})
+    whole = result.x[:, 0].ravel()
     joins = np.abs(np.diff(whole))[255::256]
     assert joins.max() <= np.abs(np.diff(whole)).max()
     assert (
@@ -70,25 +70,25 @@ def test_hum_that_the_rate_cannot_hold_is_refused() -> None:
 
 
 def test_wander_lies_between_a_twentieth_and_half_a_hertz() -> None:
-    found, _ = shifted(flat(30, leads=2, seconds=400, rate=50.0, names=("a", "b")), wander={"mv": 0.25})
-    for trace in found.x[:4].reshape(-1, found.x.shape[2]):
+    result, _ = shifted(flat(30, leads=2, seconds=400, rate=50.0, names=("a", "b")), wander={"mv": 0.25})
+    for trace in result.x[:4].reshape(-1, result.x.shape[2]):
         assert power_within(trace, 50.0, 0.044, 0.506, "hann") > 0.9999
-    square = (found.x.astype(float) ** 2).mean(2)
+    square = (result.x.astype(float) ** 2).mean(2)
     assert np.sqrt(square.mean()) == pytest.approx(0.25, rel=0.03)
-    slow = [power_within(trace, 50.0, 0.0, 0.275, "hann") for trace in found.x.reshape(-1, found.x.shape[2])]
+    slow = [power_within(trace, 50.0, 0.0, 0.275, "hann") for trace in result.x.reshape(-1, result.x.shape[2])]
     assert np.mean(slow) == pytest.approx(0.5, abs=0.12)
 
 
 def test_emg_is_gaussian_and_fills_the_band_from_20_hz_up_evenly() -> None:
-    found, _ = shifted(flat(3, leads=2, seconds=20, names=("a", "b")), emg={"mv": 0.05})
-    for trace in found.x.reshape(6, -1):
+    result, _ = shifted(flat(3, leads=2, seconds=20, names=("a", "b")), emg={"mv": 0.05})
+    for trace in result.x.reshape(6, -1):
         hz, power = signal.welch(trace, 500.0, nperseg=1000)
         assert power[hz < 19].sum() / power.sum() < 1e-4
         low, high = (power[(hz > a) & (hz < b)].mean() for a, b in ((25, 130), (140, 245)))
         assert low == pytest.approx(high, rel=0.1)
         assert trace.std() == pytest.approx(0.05, rel=0.05)
         assert abs(stats.kurtosis(trace)) < 0.2
-    assert abs(np.corrcoef(found.x[0])[0, 1]) < 0.05
+    assert abs(np.corrcoef(result.x[0])[0, 1]) < 0.05
     twelve, _ = shifted(flat(3), emg={"mv": 0.05})
     assert np.sqrt((twelve.x.astype(float) ** 2).mean()) == pytest.approx(0.05, rel=0.05)
 
@@ -97,8 +97,8 @@ def test_einthoven_and_goldberger_hold_after_every_disturbance() -> None:
     rng = np.random.default_rng(0)
     cohort = ecg(np.array([from_electrodes(rng, 1000) for _ in range(4)]), 250.0)
     options = {name: SIGNAL_OPTIONS[name] for name in ("wander", "hum", "emg", "gain", "lead_swap", "sampling_rate")}
-    for found in (cohort, shifted(cohort, **options)[0]):
-        one, two, three, right, left, foot = found.x[:, :6].transpose(1, 0, 2)
+    for result in (cohort, shifted(cohort, **options)[0]):
+        one, two, three, right, left, foot = result.x[:, :6].transpose(1, 0, 2)
         np.testing.assert_allclose(one + three, two, atol=1e-5)
         np.testing.assert_allclose(right + left + foot, 0, atol=1e-5)
         np.testing.assert_allclose(left, one - two / 2, atol=1e-5)
@@ -107,13 +107,13 @@ def test_einthoven_and_goldberger_hold_after_every_disturbance() -> None:
 def test_exchanged_arms_give_the_leads_that_the_electrodes_say() -> None:
     straight = np.array([from_electrodes(np.random.default_rng(i), 50) for i in range(300)])
     crossed = np.array([from_electrodes(np.random.default_rng(i), 50, crossed=True) for i in range(300)])
-    found, notes = shifted(ecg(straight), lead_swap={"probability": 0.2})
-    is_straight = np.isclose(found.x, straight, atol=1e-5).all((1, 2))
-    is_crossed = np.isclose(found.x, crossed, atol=1e-5).all((1, 2))
+    result, notes = shifted(ecg(straight), lead_swap={"probability": 0.2})
+    is_straight = np.isclose(result.x, straight, atol=1e-5).all((1, 2))
+    is_crossed = np.isclose(result.x, crossed, atol=1e-5).all((1, 2))
     assert (is_straight ^ is_crossed).all()
     assert stats.binomtest(int(is_crossed.sum()), 300, 0.2).pvalue > 0.001
     assert notes["lead_swap"] == f"{is_crossed.sum()} of 300 recordings"
-    twice, _ = shifted(found, lead_swap={"probability": 0.2})
+    twice, _ = shifted(result, lead_swap={"probability": 0.2})
     np.testing.assert_array_equal(twice.x, straight.astype(np.float32))
 
 
@@ -121,20 +121,20 @@ def test_lead_names_count_in_small_letters_and_frank_leads_stay() -> None:
     rng = np.random.default_rng(5)
     x = np.concatenate([from_electrodes(rng, 20), rng.normal(size=(3, 20))])[None]
     names = [name.lower() for name in TWELVE] + ["vx", "vy", "vz"]
-    found, _ = shifted(ecg(x, names=names), lead_swap={"probability": 1.0})
-    np.testing.assert_allclose(found.x[0, 1], x[0, 2], rtol=1e-6)
-    np.testing.assert_array_equal(found.x[0, 6:], x[0, 6:].astype(np.float32))
+    result, _ = shifted(ecg(x, names=names), lead_swap={"probability": 1.0})
+    np.testing.assert_allclose(result.x[0, 1], x[0, 2], rtol=1e-6)
+    np.testing.assert_array_equal(result.x[0, 6:], x[0, 6:].astype(np.float32))
 
 
 def test_two_channels_are_exchanged_with_all_that_is_of_them() -> None:
     cohort = window()
-    found, _ = shifted(cohort, lead_swap={"probability": 1.0})
-    np.testing.assert_array_equal(found.x, cohort.x[:, [1, 0, 3, 2]])
+    result, _ = shifted(cohort, lead_swap={"probability": 1.0})
+    np.testing.assert_array_equal(result.x, cohort.x[:, [1, 0, 3, 2]])
     names = cohort.task.features
     for i, name in enumerate(names):
         stem, _, lead = name.rpartition("_")
         twin = f"{stem}_{3 - int(lead)}" if lead in ("1", "2") else name
-        assert (found.features[:, i] == names.index(twin)).all(), name
+        assert (result.features[:, i] == names.index(twin)).all(), name
     with pytest.raises(ConfigError, match="lead_swap: needs the leads I, II, III, aVR and aVL, or a record of two"):
         shifted(flat(2, leads=3), lead_swap={"probability": 1.0})
 
@@ -142,17 +142,17 @@ def test_two_channels_are_exchanged_with_all_that_is_of_them() -> None:
 @pytest.mark.parametrize("name", ["wander", "hum", "emg", "resolution"])
 def test_a_lead_and_what_is_relative_to_its_median_beat_are_disturbed_alike(name: str) -> None:
     cohort = window()
-    found, _ = shifted(cohort, **{name: SIGNAL_OPTIONS[name]})
-    moved = found.x[:, :2] - cohort.x[:, :2]
+    result, _ = shifted(cohort, **{name: SIGNAL_OPTIONS[name]})
+    moved = result.x[:, :2] - cohort.x[:, :2]
     assert np.abs(moved).max() > 1e-3
-    np.testing.assert_allclose(found.x[:, 2:] - cohort.x[:, 2:], moved, atol=1e-6)
+    np.testing.assert_allclose(result.x[:, 2:] - cohort.x[:, 2:], moved, atol=1e-6)
 
 
 def test_the_view_of_beats_is_disturbed_as_its_filter_and_its_unit_say() -> None:
     cohort = ecg(np.zeros((125, 2, beats.SAMPLES)), beats.RATE, PAIR[:2], each=125)
-    found, notes = shifted(cohort, hum={"mv": 0.3, "mains": 50})
+    result, notes = shifted(cohort, hum={"mv": 0.3, "mains": 50})
     left = 0.3 / 1.5 / (1 + (50 / 40) ** 4) / (1 + (0.5 / 50) ** 4)
-    assert amplitude(found.x[:, 0].ravel(), beats.RATE, 50) == pytest.approx(left, rel=1e-4)
+    assert amplitude(result.x[:, 0].ravel(), beats.RATE, 50) == pytest.approx(left, rel=1e-4)
     assert notes["hum"] == (
         "0.3 mV at 50 Hz, then the data's filter of 0.5 to 40 Hz, one unit of the signal counted as 1.5 mV; "
         "1 recordings"
@@ -175,8 +175,8 @@ def test_the_filter_that_disturbances_pass_is_the_one_the_window_view_applies() 
 def test_gain_is_one_factor_for_all_of_a_recording() -> None:
     rng = np.random.default_rng(2)
     cohort = ecg(rng.normal(size=(1200, 2, 8)), names=("a", "b"), each=2)
-    found, _ = shifted(cohort, gain={"factor": 1.25, "spread": 0.1})
-    ratio = (found.x / cohort.x).reshape(600, -1)
+    result, _ = shifted(cohort, gain={"factor": 1.25, "spread": 0.1})
+    ratio = (result.x / cohort.x).reshape(600, -1)
     assert np.ptp(ratio, 1).max() < 1e-5
     assert stats.kstest(np.log(ratio[:, 0] / 1.25) / 0.1, "norm").pvalue > 0.001
     plain, _ = shifted(cohort, gain={"factor": 1.25})
@@ -187,12 +187,12 @@ def test_a_slower_recorder_loses_what_lies_above_half_its_rate_and_nothing_below
     time = np.arange(1250) / 125
     slow, fast = np.sin(2 * np.pi * 11 * time), np.sin(2 * np.pi * 47 * time)
     cohort = ecg(np.array([[slow + fast, slow], [fast, 0 * time]]), 125.0, ("a", "b"))
-    found, _ = shifted(cohort, sampling_rate={"hz": 80})
+    result, _ = shifted(cohort, sampling_rate={"hz": 80})
     inner = slice(100, -100)
-    np.testing.assert_allclose(found.x[0][:, inner], np.array([slow, slow])[:, inner], atol=0.02)
-    np.testing.assert_allclose(found.x[1][:, inner], 0, atol=0.02)
+    np.testing.assert_allclose(result.x[0][:, inner], np.array([slow, slow])[:, inner], atol=0.02)
+    np.testing.assert_allclose(result.x[1][:, inner], 0, atol=0.02)
     truth = signal.resample_poly(signal.resample_poly(slow + fast, 16, 25), 25, 16)
-    np.testing.assert_allclose(found.x[0, 0, inner], truth[inner], atol=0.05)
+    np.testing.assert_allclose(result.x[0, 0, inner], truth[inner], atol=0.05)
     with pytest.raises(ConfigError, match=r"sampling_rate: 125 Hz is not below the 125 Hz of the data"):
         shifted(cohort, sampling_rate={"hz": 125})
 
@@ -200,14 +200,14 @@ def test_a_slower_recorder_loses_what_lies_above_half_its_rate_and_nothing_below
 def test_a_coarse_converter_gives_its_steps_and_clips() -> None:
     rng = np.random.default_rng(4)
     cohort = ecg(rng.normal(0, 1.5, (5, 2, 400)), names=("a", "b"))
-    found, notes = shifted(cohort, resolution={"bits": 5, "range_mv": 8.0})
+    result, notes = shifted(cohort, resolution={"bits": 5, "range_mv": 8.0})
     step = 8 / 32
-    code = found.x / step
+    code = result.x / step
     np.testing.assert_allclose(code, np.rint(code), atol=1e-5)
     assert code.min() == -16
     assert code.max() == 15
     inside = np.abs(cohort.x) < 3.8
-    assert np.abs(found.x - cohort.x)[inside].max() <= step / 2 + 1e-6
+    assert np.abs(result.x - cohort.x)[inside].max() <= step / 2 + 1e-6
     clipped = int(((cohort.x < -4 - step / 2) | (cohort.x > 15.5 * step)).sum())
     assert f"steps of 250 uV, {clipped} samples clipped" in notes["resolution"]
 
@@ -223,12 +223,12 @@ def test_beats_scaled_from_0_to_1_are_scaled_so_again() -> None:
         x[i, 0, :n] = (one - one.min()) / np.ptp(one)
         x[i, 0, n - 1] = max(x[i, 0, n - 1], 1e-3)  # where the beat ends must show
     cohort = ecg(x, beats.RATE, ("lead 1",))
-    found, _ = shifted(cohort, wander={"mv": 0.4}, emg={"mv": 0.05}, gain={"factor": 3.0})
-    assert (found.x != cohort.x).any((1, 2)).all()
-    assert (found.x[:, 0][~valid] == 0).all()
+    result, _ = shifted(cohort, wander={"mv": 0.4}, emg={"mv": 0.05}, gain={"factor": 3.0})
+    assert (result.x != cohort.x).any((1, 2)).all()
+    assert (result.x[:, 0][~valid] == 0).all()
     for i, n in enumerate(length):
-        assert found.x[i, 0, :n].min() == 0
-        assert found.x[i, 0, :n].max() == 1
+        assert result.x[i, 0, :n].min() == 0
+        assert result.x[i, 0, :n].max() == 1
     alone, _ = shifted(cohort, gain={"factor": 3.0})
     np.testing.assert_allclose(alone.x, cohort.x, atol=1e-6)
 

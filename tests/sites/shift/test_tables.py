@@ -15,8 +15,8 @@ from tests.sites.shift.shift_cohorts import chart, hours, shifted
 
 
 def test_variables_are_columns_that_belong_together() -> None:
-    found = {name: (v.features, v.feature_flags, v.categories) for name, v in tables.table_variables(chart()).items()}
-    assert found == {
+    result = {name: (v.features, v.feature_flags, v.categories) for name, v in tables.table_variables(chart()).items()}
+    assert result == {
         "chol": ([0], [1], []),
         "age": ([2], [], []),
         "ph": ([3], [4], []),
@@ -31,8 +31,8 @@ def test_variables_are_columns_that_belong_together() -> None:
 def test_values_go_missing_at_random_and_their_indicators_say_so(where: str) -> None:
     cohort = chart()
     options = {"probability": 0.25, "features": ["chol", "p*", "HR", "cp"], "where": where}
-    found, notes = shifted(cohort, missingness=options)
-    old, new = cohort.features, found.features
+    result, notes = shifted(cohort, missingness=options)
+    old, new = cohort.features, result.features
     test = cohort.split == SPLITS.index("test")
     side = {"train": ~test, "test": test, "all": test | True}[where]
     np.testing.assert_array_equal(new[~side], old[~side])
@@ -58,8 +58,8 @@ def test_values_go_missing_at_random_and_their_indicators_say_so(where: str) -> 
 
 def test_a_recording_lacks_a_variable_wholly_and_a_panel_goes_together() -> None:
     cohort = chart(each=3)
-    found, _ = shifted(cohort, missingness={"probability": 0.4, "by": "patient"})
-    gone = np.isnan(found.features[:, [2, 5, 8]]).reshape(-1, 3, 3)
+    result, _ = shifted(cohort, missingness={"probability": 0.4, "by": "patient"})
+    gone = np.isnan(result.features[:, [2, 5, 8]]).reshape(-1, 3, 3)
     assert (gone == gone[:, :1]).all()
     for column in gone[:, 0].T:
         assert stats.binomtest(int(column.sum()), len(column), 0.4).pvalue > 0.001
@@ -72,9 +72,9 @@ def test_a_recording_lacks_a_variable_wholly_and_a_panel_goes_together() -> None
 def test_hours_go_missing_once_for_all_windows_over_them(where: str) -> None:
     cohort, _ = hours()
     before = cohort.x.rows.copy()
-    found, notes = shifted(cohort, missingness={"probability": 0.3, "where": where})
+    result, notes = shifted(cohort, missingness={"probability": 0.3, "where": where})
     np.testing.assert_array_equal(cohort.x.rows, before)
-    rows = found.x.rows
+    rows = result.x.rows
     mine = np.append(np.isin(cohort.split, (2,) if where == "test" else (0, 1, 2)), np.zeros(7, bool))
     np.testing.assert_array_equal(rows[~mine], before[~mine])
     gone = np.isnan(rows[mine, 0])
@@ -89,8 +89,8 @@ def test_hours_go_missing_once_for_all_windows_over_them(where: str) -> None:
 
 def test_hours_in_a_dense_array_go_missing_too() -> None:
     _, cohort = hours()
-    found, _ = shifted(cohort, missingness={"probability": 0.3})
-    old, new = cohort.x, found.x
+    result, _ = shifted(cohort, missingness={"probability": 0.3})
+    old, new = cohort.x, result.x
     lost = np.isnan(new[:, 0]) & ~np.isnan(old[:, 0])
     assert 0.25 < lost.sum() / (~np.isnan(old[:, 0])).sum() < 0.35
     assert (new[:, 1][lost] == 0).all()
@@ -113,12 +113,12 @@ def test_missingness_that_does_not_fit_is_named() -> None:
 def test_a_laboratory_reads_on_another_line() -> None:
     cohort = chart()
     scales = {"chol": {"gain": 1.1, "offset": -0.5}, "age": {"offset": 2.0}}
-    found, notes = shifted(cohort, calibration={"features": scales, "where": "test"})
+    result, notes = shifted(cohort, calibration={"features": scales, "where": "test"})
     wanted = cohort.features.copy()
     test = cohort.split == 2
     wanted[test, 0] = wanted[test, 0] * 1.1 - 0.5
     wanted[test, 2] += 2
-    np.testing.assert_allclose(found.features, wanted, rtol=1e-6)
+    np.testing.assert_allclose(result.features, wanted, rtol=1e-6)
     assert notes["calibration"].startswith("chol x 1.1 -0.5, age x 1 +2")
     windows, _ = hours()
     moved, _ = shifted(windows, calibration={"features": {"HR": {"gain": 0.5}}})

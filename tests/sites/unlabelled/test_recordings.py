@@ -42,7 +42,7 @@ def ecg(leads: int = 1, seconds: float = SECONDS) -> np.ndarray:
 @pytest.fixture
 def put(tmp_path: Path, write_recording: Callable[..., None]) -> Callable[..., Path]:
     def write(digital: np.ndarray, beats: np.ndarray | None = AT, **more: object) -> Path:
-        at = [] if beats is None else [int(place) for place in beats if place < len(digital)]
+        at = [] if beats is None else [int(directory) for directory in beats if directory < len(digital)]
         write_recording(tmp_path, "r", digital, at or [0], ["N"] * len(at) or ["+"], rate=RATE, **more)
         if beats is None:
             (tmp_path / "r.atr").unlink()
@@ -58,22 +58,22 @@ def test_inputs_are_those_of_training(hospitals: Path, store: Path, options: dic
     trained = replace(source(hospitals / "north", "synthetic", **options), store=store)
     wanted = recordings.input_form(trained)
     for name in recordings.find_recordings(trained.folder):
-        found, theirs = read_rows(trained.folder, name, wanted), trained.read([name])
-        assert np.array_equal(found.cohort.x, theirs.x)
-        assert np.array_equal(found.cohort.features, theirs.features)
-        assert [theirs.task.classes[k] for k in theirs.y] == found.columns["reference"].tolist()
-        assert found.cohort.synthetic
-        assert found.about["beats"] == "reference annotations (.atr)"
-        np.testing.assert_allclose(found.columns["seconds"], found.columns["sample"] / 360)
+        result, theirs = read_rows(trained.folder, name, wanted), trained.read([name])
+        assert np.array_equal(result.cohort.x, theirs.x)
+        assert np.array_equal(result.cohort.features, theirs.features)
+        assert [theirs.task.classes[k] for k in theirs.y] == result.columns["reference"].tolist()
+        assert result.cohort.synthetic
+        assert result.about["beats"] == "reference annotations (.atr)"
+        np.testing.assert_allclose(result.columns["seconds"], result.columns["sample"] / 360)
 
 
 def test_beats_are_found_where_nobody_marked_them(put: Callable[..., Path]) -> None:
     folder = put(ecg(), None)
-    found = read_rows(folder, "r", form())
-    assert found.about["beats"] == "R peaks found by this program (qrs)"
-    assert "reference" not in found.columns
-    assert len(found.columns["sample"]) == len(AT)
-    assert np.abs(found.columns["sample"] - AT).max() <= 1
+    result = read_rows(folder, "r", form())
+    assert result.about["beats"] == "R peaks found by this program (qrs)"
+    assert "reference" not in result.columns
+    assert len(result.columns["sample"]) == len(AT)
+    assert np.abs(result.columns["sample"] - AT).max() <= 1
     with pytest.raises(DataError, match=r"no beat annotations .*r\.atr"):
         read_rows(folder, "r", form(), "reference")
 
@@ -99,21 +99,21 @@ def test_the_detector_is_used_where_annotations_hold_no_beat_or_are_not_wanted(p
     ],
     ids=["flat", "flat but for noise", "rail above", "rail below", "missing"],
 )
-def test_beats_on_a_bad_stretch_are_left_out_and_told(
+def test_beats_on_a_bad_stretch_are_left_out_and_reported(
     put: Callable[..., Path], spoil: Callable, why: str, end: int
 ) -> None:
     digital = ecg()
     spoil(digital)
-    found = read_rows(put(digital), "r", form())
-    gone = np.asarray([item.sample for item in found.exclusions])
-    assert {item.reason for item in found.exclusions} == {why}
-    assert sorted([*gone, *found.columns["sample"]]) == AT.tolist()
+    result = read_rows(put(digital), "r", form())
+    gone = np.asarray([item.sample for item in result.exclusions])
+    assert {item.reason for item in result.exclusions} == {why}
+    assert sorted([*gone, *result.columns["sample"]]) == AT.tolist()
     touched = AT[(AT + 0.48 * RATE >= 2000) & (end >= AT - 0.288 * RATE)]
     assert len(gone)
     assert set(gone) <= set(touched)
     assert end == 2600 or set(gone) >= set(touched[(touched < 2000) | (touched >= end)])
-    assert {item.seconds for item in found.exclusions} == {place / RATE for place in gone}
-    assert np.isfinite(found.cohort.x).all()
+    assert {item.seconds for item in result.exclusions} == {directory / RATE for directory in gone}
+    assert np.isfinite(result.cohort.x).all()
 
 
 def test_a_beat_at_the_record_s_own_peak_is_not_saturated(put: Callable[..., Path]) -> None:
@@ -136,8 +136,8 @@ def test_the_end_of_a_slow_wave_is_a_rail_only_if_it_lasts(
     at = 3120  # between two beats
     fall = np.concatenate([np.linspace(0, -1200, 60), np.full(length, -1200), np.linspace(-1200, 0, 60)])
     digital[at : at + len(fall), 0] = np.rint(fall)
-    found = read_rows(put(digital), "r", form())
-    assert (RAIL in {item.reason for item in found.exclusions}) == spoilt
+    result = read_rows(put(digital), "r", form())
+    assert (RAIL in {item.reason for item in result.exclusions}) == spoilt
 
 
 @pytest.mark.parametrize("value", [0, 500, LOW])
@@ -165,8 +165,8 @@ def test_recordings_too_short(put: Callable[..., Path], seconds: float) -> None:
 
 
 def test_the_last_beat_has_no_next_one(put: Callable[..., Path]) -> None:
-    found = read_rows(put(ecg()), "r", form(view="kachuee"))
-    assert [(item.reason, item.sample) for item in found.exclusions] == [("last beat, which has no next one", AT[-1])]
+    result = read_rows(put(ecg()), "r", form(view="kachuee"))
+    assert [(item.reason, item.sample) for item in result.exclusions] == [("last beat, which has no next one", AT[-1])]
 
 
 def test_strips_follow_one_another(put: Callable[..., Path], tmp_path: Path) -> None:
@@ -174,10 +174,10 @@ def test_strips_follow_one_another(put: Callable[..., Path], tmp_path: Path) -> 
     digital[2600:2610] = LOW
     wanted = replace(recordings.input_form(source(tmp_path, "ptbxl", leads=["II", "V1"], rate=500)))
     wanted = replace(wanted, task=replace(wanted.task, rate_hz=float(RATE), samples=10 * RATE))
-    found = read_rows(put(digital), "r", wanted)
-    assert np.array_equal(found.cohort.x[0], (digital[:2500].T / 1000).astype(np.float32))
-    assert found.columns["sample"].tolist() == [0]
-    assert [(item.reason, item.sample) for item in found.exclusions] == [
+    result = read_rows(put(digital), "r", wanted)
+    assert np.array_equal(result.cohort.x[0], (digital[:2500].T / 1000).astype(np.float32))
+    assert result.columns["sample"].tolist() == [0]
+    assert [(item.reason, item.sample) for item in result.exclusions] == [
         (MISSING, 2500),
         ("end of the recording, shorter than 10 s", 5000),
     ]
@@ -186,10 +186,10 @@ def test_strips_follow_one_another(put: Callable[..., Path], tmp_path: Path) -> 
 def test_strips_at_another_rate_keep_the_signal(put: Callable[..., Path], tmp_path: Path) -> None:
     time = np.arange(RATE * 20) / RATE
     digital = np.rint(1000 * np.sin(2 * np.pi * 3 * time))[:, None]
-    found = read_rows(put(digital), "r", recordings.input_form(source(tmp_path, "ptbxl", leads=["II"])))
-    assert found.cohort.x.shape == (2, 1, 1000)
+    result = read_rows(put(digital), "r", recordings.input_form(source(tmp_path, "ptbxl", leads=["II"])))
+    assert result.cohort.x.shape == (2, 1, 1000)
     expected = np.sin(2 * np.pi * 3 * np.arange(2000) / 100)
-    assert np.abs(found.cohort.x[:, 0].ravel()[50:-50] - expected[50:-50]).max() < 0.01
+    assert np.abs(result.cohort.x[:, 0].ravel()[50:-50] - expected[50:-50]).max() < 0.01
 
 
 def test_a_strip_with_a_flat_lead_is_left_out_and_one_with_a_flat_stretch_is_not(
@@ -198,15 +198,15 @@ def test_a_strip_with_a_flat_lead_is_left_out_and_one_with_a_flat_stretch_is_not
     digital = ecg(2, 20)
     digital[0:2500, 1] = 0
     digital[3000:3200, 1] = 7
-    found = read_rows(put(digital), "r", recordings.input_form(source(tmp_path, "ptbxl", leads=["II", "V1"])))
-    assert found.columns["sample"].tolist() == [2500]
-    assert [(item.reason, item.sample) for item in found.exclusions] == [(FLAT, 0)]
+    result = read_rows(put(digital), "r", recordings.input_form(source(tmp_path, "ptbxl", leads=["II", "V1"])))
+    assert result.columns["sample"].tolist() == [2500]
+    assert [(item.reason, item.sample) for item in result.exclusions] == [(FLAT, 0)]
 
 
 def test_recordings_lie_in_the_folder_or_below_it(tmp_path: Path) -> None:
-    for place in ("a", "b"):
-        (tmp_path / place).mkdir()
-        (tmp_path / place / "x.hea").touch()
+    for directory in ("a", "b"):
+        (tmp_path / directory).mkdir()
+        (tmp_path / directory / "x.hea").touch()
     assert recordings.find_recordings(tmp_path) == ("a/x", "b/x")
     with pytest.raises(DataError, match=r"neither it nor a folder below it holds a \.hea file"):
         recordings.find_recordings(_empty(tmp_path))

@@ -25,10 +25,10 @@ def source(folder: Path, dataset: str, store: Path, **options: object) -> Source
     return replace(opened, store=store)
 
 
-def whole(found: list[ScorableRows]) -> tuple[np.ndarray, list[str], list[Exclusion]]:
-    features = np.concatenate([part.cohort.features for part in found])
-    names = [str(name) for part in found for name in part.columns["record"]]
-    return features, names, [item for part in found for item in part.exclusions]
+def whole(result: list[ScorableRows]) -> tuple[np.ndarray, list[str], list[Exclusion]]:
+    features = np.concatenate([part.cohort.features for part in result])
+    names = [str(name) for part in result for name in part.columns["record"]]
+    return features, names, [item for part in result for item in part.exclusions]
 
 
 @pytest.fixture(scope="module", params=["flamby", "explicit"])
@@ -54,28 +54,28 @@ def test_a_row_of_nothing_is_left_out_and_one_without_a_diagnosis_is_not(
 ) -> None:
     undiagnosed, partial = ROW[:-1] + "?", ROW.replace("233.0", "?")
     (tmp_path / "processed.here.data").write_text("\n".join([ROW, undiagnosed, NOTHING, partial]) + "\n")
-    (found,) = tables.read_unlabelled_tables(source(tmp_path, "heart_disease", store, protocol=protocol))
-    assert found.columns["line"].tolist()[:2] == [1, 2]
-    assert np.array_equal(found.cohort.features[0], found.cohort.features[1])
-    reasons = {item.record: (item.reason, item.rows) for item in found.exclusions}
+    (result,) = tables.read_unlabelled_tables(source(tmp_path, "heart_disease", store, protocol=protocol))
+    assert result.columns["line"].tolist()[:2] == [1, 2]
+    assert np.array_equal(result.cohort.features[0], result.cohort.features[1])
+    reasons = {item.record: (item.reason, item.rows) for item in result.exclusions}
     assert reasons["here-0003"] == ("every value is missing", 1)
     if protocol == "flamby":
         assert reasons["here-0004"] == ("a value is missing, which data.options.protocol=flamby refuses", 1)
     else:
-        assert found.columns["record"].tolist() == ["here-0001", "here-0002", "here-0004"]
-        assert np.isnan(found.cohort.features[2]).sum() == 1
+        assert result.columns["record"].tolist() == ["here-0001", "here-0002", "here-0004"]
+        assert np.isnan(result.cohort.features[2]).sum() == 1
 
 
 def test_what_no_one_can_have_and_a_zero_are_not_measured(tmp_path: Path, store: Path) -> None:
     rows = [ROW.replace("233.0", value) for value in ("?", "0", "20", "233.0")]
     plain = ",".join(["63.0", *ROW.split(",")[1:]])
     (tmp_path / "processed.here.data").write_text("\n".join([*rows, plain, plain, plain]) + "\n")
-    (found,) = tables.read_unlabelled_tables(source(tmp_path, "heart_disease", store, protocol="explicit"))
-    gone, zero, outside, there = found.cohort.features[:4]
+    (result,) = tables.read_unlabelled_tables(source(tmp_path, "heart_disease", store, protocol="explicit"))
+    gone, zero, outside, there = result.cohort.features[:4]
     assert np.array_equal(gone, zero, equal_nan=True)
     assert np.array_equal(gone, outside, equal_nan=True)
     assert np.isfinite(there).all()
-    assert found.cleared == {
+    assert result.cleared == {
         "chol outside 50 to 900 mg/dl, read as not measured": 1,
         "chol of 0, read as not measured": 1,
     }
@@ -107,17 +107,17 @@ def test_sepsis_inputs_are_those_of_training_with_or_without_labels(
         psv(folder, "p2", 3, has, HR=[70.0, 71.0, NAN], Lactate=[NAN, 2.0, NAN])
     trained = source(train, "sepsis", store, view=view, hours=4)
     theirs = trained.read(["p1", "p2"]).take(np.asarray([2, 3, 4, 5, 6, 7]))
-    (found,) = tables.read_unlabelled_tables(source(new, "sepsis", store, view=view, hours=4))
-    assert np.array_equal(found.cohort.features, theirs.features, equal_nan=True)
+    (result,) = tables.read_unlabelled_tables(source(new, "sepsis", store, view=view, hours=4))
+    assert np.array_equal(result.cohort.features, theirs.features, equal_nan=True)
     if view == "hours":
-        assert np.array_equal(found.cohort.x.dense(), theirs.x.dense(), equal_nan=True)  # type: ignore[union-attr]
-    assert found.columns["record"].tolist() == ["p1"] * 3 + ["p2"] * 3
-    assert found.columns["hour"].tolist() == [3, 4, 5, 1, 2, 3]
-    assert found.cohort.patient.tolist() == [0, 0, 0, 1, 1, 1]
-    assert found.exclusions == (Exclusion("p1", "hours before anything was measured", rows=2),)
+        assert np.array_equal(result.cohort.x.dense(), theirs.x.dense(), equal_nan=True)  # type: ignore[union-attr]
+    assert result.columns["record"].tolist() == ["p1"] * 3 + ["p2"] * 3
+    assert result.columns["hour"].tolist() == [3, 4, 5, 1, 2, 3]
+    assert result.cohort.patient.tolist() == [0, 0, 0, 1, 1, 1]
+    assert result.exclusions == (Exclusion("p1", "hours before anything was measured", rows=2),)
 
 
-def test_sepsis_patients_of_nothing_and_bad_files_are_told(
+def test_sepsis_patients_of_nothing_and_bad_files_are_reported(
     tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sites.datasets.sepsis.unlabelled.FILES_PER_BATCH", 4)
@@ -164,8 +164,8 @@ def test_a_wrong_folder(tmp_path: Path, store: Path) -> None:
 def test_any_other_data_set_comes_through_its_own_reader(tmp_path: Path) -> None:
     raw = {"dataset": "heartbeat_csv", "cache": str(tmp_path), "options": {"simulated": True, "patients": 4}}
     opened = datasets.open_source(parse_config({"data": raw}), None)
-    (found,) = tables.read_unlabelled_tables(opened)
-    assert np.array_equal(found.cohort.x, opened.read([item.id for item in opened.patients()]).x)
-    for name in set(found.columns["record"]):
-        rows = found.columns["row"][found.columns["record"] == name]
+    (result,) = tables.read_unlabelled_tables(opened)
+    assert np.array_equal(result.cohort.x, opened.read([item.id for item in opened.patients()]).x)
+    for name in set(result.columns["record"]):
+        rows = result.columns["row"][result.columns["record"] == name]
         assert rows.tolist() == list(range(len(rows)))

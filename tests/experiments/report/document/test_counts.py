@@ -73,10 +73,10 @@ def forms(report: model.Report) -> dict[str, str]:
 
 
 def csv_counts(report: model.Report) -> dict[tuple[str, str], set[str]]:
-    found: dict[tuple[str, str], set[str]] = {}
+    result: dict[tuple[str, str], set[str]] = {}
     for line in csv.DictReader(io.StringIO(tables.render_csv(report))):
-        found.setdefault((line["model"], line["site"]), set()).add(line["counts"])
-    return found
+        result.setdefault((line["model"], line["site"]), set()).add(line["counts"])
+    return result
 
 
 def test_noisy_counts_are_named_with_their_epsilon_in_every_form(make_run: Any) -> None:

@@ -16,8 +16,8 @@ from experiments.report.document import report as model
 from experiments.report.pages import tables
 from experiments.report.pages.html import render_html
 
-TOLD = {"level": "patient", "unit": "person", "units": 40, "epsilon_run": 1.5, "epsilon": 4.25, "delta": 1e-5, "q": 0.1,
-        "sigma": 2.5, "clip": 0.7, "steps": 30, "accountant": "prv", "private": True}  # fmt: skip
+REPORTED = {"level": "patient", "unit": "person", "units": 40, "epsilon_run": 1.5, "epsilon": 4.25, "delta": 1e-5,
+        "q": 0.1, "sigma": 2.5, "clip": 0.7, "steps": 30, "accountant": "prv", "private": True}  # fmt: skip
 
 
 def spend(folder: Path, **changes: Any) -> Path:
@@ -28,12 +28,12 @@ def spend(folder: Path, **changes: Any) -> Path:
         for site, item in line["sites"].items():
             more = {"epsilon_run": line["round"] * 0.5, "units": 123} if site == "north" else {}
             item["train"].pop("loss")
-            item["train"]["privacy"] = {**TOLD, **more, **changes}
+            item["train"]["privacy"] = {**REPORTED, **more, **changes}
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
 
-def shown(report: model.Report) -> str:
+def printed(report: model.Report) -> str:
     screen = Console(width=300, record=True, file=io.StringIO())
     screen.print(tables.render_terminal_summary(report))
     return screen.export_text()
@@ -41,10 +41,10 @@ def shown(report: model.Report) -> str:
 
 def test_each_hospitals_spending_stands_in_every_form(make_run) -> None:
     report = build_report(spend(make_run()))
-    found = {item.site: item for item in report.privacy}
-    assert sorted(found) == ["north", "south", "west"]
-    assert (found["north"].epsilon_run, found["north"].epsilon, found["north"].units) == (1.5, 4.25, 123)
-    assert (found["north"].steps, found["west"].steps) == (90, 60)  # west was lost in round 2
+    result = {item.site: item for item in report.privacy}
+    assert sorted(result) == ["north", "south", "west"]
+    assert (result["north"].epsilon_run, result["north"].epsilon, result["north"].units) == (1.5, 4.25, 123)
+    assert (result["north"].steps, result["west"].steps) == (90, 60)  # west was lost in round 2
     assert model.from_json(model.to_json(report)) == report
     page = render_html(report)
     for text in ("123 people", "4.250", "1.500", "1e-05", "2.500", "PRV", "Two data sets are neighbours",
@@ -52,8 +52,8 @@ def test_each_hospitals_spending_stands_in_every_form(make_run) -> None:
                  "The server receives each hospital"):  # fmt: skip
         assert text in page
     assert "heartbeat" not in page
-    assert "an epsilon of at most 1.50 at delta 1e-05" in shown(report)
-    assert "NOT PRIVATE" not in page + shown(report)
+    assert "an epsilon of at most 1.50 at delta 1e-05" in printed(report)
+    assert "NOT PRIVATE" not in page + printed(report)
 
 
 def test_a_record_level_run_says_that_it_is_no_promise_to_a_person(make_run) -> None:
@@ -68,7 +68,7 @@ def test_noise_that_can_be_repeated_is_marked_everywhere(make_run) -> None:
     assert "NOT PRIVATE: the noise can be removed" in page
     assert page.count(">NOT PRIVATE</strong>") > 5
     assert '@top-center { content: "NOT PRIVATE"' in page
-    assert "NOT PRIVATE" in shown(report)
+    assert "NOT PRIVATE" in printed(report)
     assert all("NOT PRIVATE: the noise" in line for line in tables.render_csv(report).splitlines()[1:])
     raw = json.loads(model.to_json(report))
     raw["notices"] = []
@@ -80,7 +80,7 @@ def test_a_run_without_privacy_says_nothing_of_it(make_run) -> None:
     report = build_report(make_run())
     assert report.privacy == ()
     assert 'id="privacy"' not in render_html(report)
-    assert "epsilon" not in shown(report).lower()
+    assert "epsilon" not in printed(report).lower()
 
 
 AUDIT = {"site": "north", "unit": "person", "canaries": 1500, "confidence": 0.99, "delta": 1e-5, "claimed": 4.25,

@@ -25,9 +25,9 @@ def test_travel_recalibration_and_leaving_out_stand_on_the_page(make_run: Callab
     (folder / "baselines.json").write_text(json.dumps(baselines | {"transfers": [trip]}))
     outcome = json.loads((folder / "federated.json").read_text())
     outcome["test"]["recalibrated temperature"] = {"north": outcome["test"]["all"]["north"]}
-    mend = {"threshold": None, "difference": {"macro_f1": drop}}
+    recalibration = {"threshold": None, "difference": {"macro_f1": drop}}
     outcome["recalibration"] = {
-        "north": {"patients": 9, "methods": {"temperature": mend}},
+        "north": {"patients": 9, "methods": {"temperature": recalibration}},
         "south": {"patients": 1, "reason": "fewer than 5 validation patients"},
     }
     (folder / "federated.json").write_text(json.dumps(outcome))

@@ -108,14 +108,14 @@ def test_twenty_hospitals_open_in_two_seconds_and_each_is_reachable(twenty, tmp_
     assert reached == [[site.name, site.name, True] for site in report.sites]
 
     tables = "table.hospitals tbody tr, table.matrix tbody tr"
-    shown = lambda: [row for row in browser.find_elements("css selector", tables) if row.is_displayed()]  # noqa: E731
+    printed = lambda: [row for row in browser.find_elements("css selector", tables) if row.is_displayed()]  # noqa: E731
     box = browser.find_element("css selector", "#find")
     box.send_keys("ward-1")
-    assert len(shown()) == 2 * 10
+    assert len(printed()) == 2 * 10
     assert browser.find_element("css selector", "nav .matches").text == "10 of 20 shown"
     box.clear()
     box.send_keys("\ue003 ")
-    assert len(shown()) == 2 * 20
+    assert len(printed()) == 2 * 20
 
     head = browser.find_element("css selector", "table.matrix thead th:nth-child(2) [role=button]")
     head.send_keys(" ")
@@ -142,7 +142,7 @@ def test_the_matrix_is_read_with_the_keyboard(make_run, tmp_path, browser) -> No
     assert line.endswith("on 3 test patients, few")
 
 
-def test_the_readers_colours_win_over_the_systems_and_are_kept(make_run, tmp_path, browser) -> None:
+def test_the_readers_colours_have_priority_over_the_systems_and_are_stored(make_run, tmp_path, browser) -> None:
     from selenium.webdriver.support.select import Select
 
     page = write_report(build_report(make_run()), tmp_path / "out")[1]
@@ -154,9 +154,9 @@ def test_the_readers_colours_win_over_the_systems_and_are_kept(make_run, tmp_pat
     dark = browser.execute_script(paper)
     assert light != dark
     choice = Select(browser.find_element("css selector", "#theme"))
-    for wanted, found in (("light", light), ("dark", dark)):
+    for wanted, result in (("light", light), ("dark", dark)):
         choice.select_by_value(wanted)
-        assert browser.execute_script(paper) == found
+        assert browser.execute_script(paper) == result
     _resize(browser, 1280, "light")
     browser.get(page.as_uri())
     assert browser.execute_script(paper) == dark

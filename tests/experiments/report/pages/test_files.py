@@ -49,9 +49,9 @@ def test_a_png_has_the_pages_colours_and_no_placeholder(make_run) -> None:
     plots = draw_plots(build_report(make_run()))
     for name in ("forest", "curves"):
         plot = plots[name]
-        found = (image.imread(io.BytesIO(plot.png))[..., :3] * 255).round().astype(int).reshape(-1, 3)
-        seen, counts = np.unique(found, axis=0, return_counts=True)
-        solid = {"#{:02x}{:02x}{:02x}".format(*colour) for colour in seen[counts > 20]}
+        result = (image.imread(io.BytesIO(plot.png))[..., :3] * 255).round().astype(int).reshape(-1, 3)
+        observed, counts = np.unique(result, axis=0, return_counts=True)
+        solid = {"#{:02x}{:02x}{:02x}".format(*colour) for colour in observed[counts > 20]}
         assert "#ffffff" in solid
         wanted = (
             ("federated", "local", "pooled", "ink") if name == "forest" else ("series-1", "series-2", "ink", "muted")
@@ -76,8 +76,8 @@ def test_the_summary_holds_the_pages_figures(make_run) -> None:
     for name, item in report.federated.sites.items():
         row = rows[f"{name} (worst)" if name == "south" else name]
         figure = item.macro_f1
-        shown = f"{figure.value:.3f}{'†' if name == 'south' else ''} ({figure.low:.2f} to {figure.high:.2f})"
-        assert (row[1], row[2]) == (str(item.patients), shown)
+        printed = f"{figure.value:.3f}{'†' if name == 'south' else ''} ({figure.low:.2f} to {figure.high:.2f})"
+        assert (row[1], row[2]) == (str(item.patients), printed)
     assert rows["all hospitals"][2].startswith(f"{report.federated.pooled.macro_f1.value:.3f} (")
     assert {model.title for model in report.models} <= set(rows)
     assert "![macro-F1 of each hospital, with 95% intervals](plots/forest.png)" in text
@@ -102,7 +102,7 @@ def test_names_are_text_in_markdown_too(make_run) -> None:
         assert escape_markdown(evil) in text
 
 
-def test_the_card_says_for_what_on_whom_how_good_and_what_is_not_promised(make_run) -> None:
+def test_the_card_states_purpose_patients_quality_and_limits(make_run) -> None:
     report = build_report(make_run())
     text = render_model_card(report)
     heads = re.findall(r"^## (.*)$", text, re.MULTILINE)

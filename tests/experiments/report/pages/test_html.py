@@ -32,14 +32,14 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs) -> None:
-        found = dict(attrs)
-        self.tags.append((tag, found))
-        if "id" in found:
-            self.ids.append(found["id"])
+        result = dict(attrs)
+        self.tags.append((tag, result))
+        if "id" in result:
+            self.ids.append(result["id"])
         if re.fullmatch("h[1-6]", tag):
             self.headings.append(int(tag[1]))
         if tag == "a":
-            self.links.append(found["href"])
+            self.links.append(result["href"])
 
     def handle_data(self, data) -> None:
         self.text += data
@@ -47,9 +47,9 @@ class Page(HTMLParser):
 
 def test_every_hospital_has_a_row_a_link_and_a_section(make_run) -> None:
     page = Page(render_html(build_report(make_run())))
-    for place, site in enumerate(("north", "south", "west"), 1):
-        assert f"#hospital-{place}" in page.links
-        assert f"hospital-{place}" in page.ids
+    for position, site in enumerate(("north", "south", "west"), 1):
+        assert f"#hospital-{position}" in page.links
+        assert f"hospital-{position}" in page.ids
         assert site in page.text
 
 
@@ -69,8 +69,8 @@ def test_page_is_well_made(make_run) -> None:
 
 
 def test_every_section_has_its_file_and_every_file_its_place() -> None:
-    found = {f"sections/{path.name}" for path in (TEMPLATES / "sections").glob("*.j2")}
-    assert found == {section.template for section in list_sections()} | {
+    result = {f"sections/{path.name}" for path in (TEMPLATES / "sections").glob("*.j2")}
+    assert result == {section.template for section in list_sections()} | {
         *HOSPITAL_TEMPLATES,
         "sections/hospital.html.j2",
     }
@@ -81,7 +81,7 @@ def test_sections_stand_in_order_with_their_entry_in_the_contents(make_run) -> N
     report = build_report(make_run())
     page = Page(render_html(report))
     here = [section.id for section in list_sections() if section.applies(report)]
-    assert [found for found in page.ids if found in here] == here
+    assert [result for result in page.ids if result in here] == here
     contents = page.links[1 : page.links.index("#hospital-1")]
     assert [link[1:] for link in contents] == here
     assert "privacy" not in here
@@ -104,7 +104,7 @@ def test_bare_report_of_a_run_that_failed_at_once_is_readable() -> None:
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
-def test_synthetic_stands_beside_everything_or_nowhere(make_run, synthetic) -> None:
+def test_synthetic_is_marked_everywhere_or_nowhere(make_run, synthetic) -> None:
     text = render_html(build_report(make_run(synthetic=synthetic)))
     captions = re.findall(r"<(caption|figcaption)>(.*?)</\1>", text, re.DOTALL)
     assert all(("SYNTHETIC" in caption) is synthetic for _, caption in captions)
@@ -115,7 +115,7 @@ def test_synthetic_stands_beside_everything_or_nowhere(make_run, synthetic) -> N
 
 
 @pytest.mark.parametrize("notices", [(LEAK,), ()])
-def test_leak_stands_beside_everything_or_nowhere(make_run, notices) -> None:
+def test_leak_is_marked_everywhere_or_nowhere(make_run, notices) -> None:
     text = render_html(build_report(make_run(notices=notices)))
     captions = re.findall(r"<(caption|figcaption)>(.*?)</\1>", text, re.DOTALL)
     assert all(("LEAK" in caption) is bool(notices) for _, caption in captions)

@@ -19,23 +19,23 @@ from tests.experiments.report.pages.test_html import LEAK
 
 def test_key_facts_state_patients_performance_uncertainty_and_worst_hospital(make_run) -> None:
     report = build_report(make_run(synthetic=True))
-    found = {fact.label: fact for fact in list_facts(report)}
+    result = {fact.label: fact for fact in list_facts(report)}
     figure, item = report.federated.pooled.macro_f1, report.federated.sites["south"]
-    assert found["Predicts"].detail == "SYNTHETIC: Toy beats"
-    assert (found["Test patients"].value, found["Test patients"].alarm) == ("14", False)
-    assert found["Test patients"].detail == "never seen in training; trained on 14 patients of 3 hospitals"
-    assert found["Performance"].value == f"{figure.value:.3f}"
-    assert found["Uncertainty"].value == f"{figure.low:.2f} to {figure.high:.2f}"
+    assert result["Predicts"].detail == "SYNTHETIC: Toy beats"
+    assert (result["Test patients"].value, result["Test patients"].alarm) == ("14", False)
+    assert result["Test patients"].detail == "never seen in training; trained on 14 patients of 3 hospitals"
+    assert result["Performance"].value == f"{figure.value:.3f}"
+    assert result["Uncertainty"].value == f"{figure.low:.2f} to {figure.high:.2f}"
     assert (
-        found["Uncertainty"].detail == "95% interval of the macro-F1, over patients; 1 hospital with few test patients"
+        result["Uncertainty"].detail == "95% interval of the macro-F1, over patients; 1 hospital with few test patients"
     )
-    assert found["Worst hospital"].value == "south"
-    assert found["Worst hospital"].link == "hospital-2"
-    assert found["Worst hospital"].detail.startswith(f"{item.macro_f1.value:.3f} ({item.macro_f1.low:.2f} to ")
-    assert found["Worst hospital"].detail.endswith("on 3 test patients, few")
+    assert result["Worst hospital"].value == "south"
+    assert result["Worst hospital"].link == "hospital-2"
+    assert result["Worst hospital"].detail.startswith(f"{item.macro_f1.value:.3f} ({item.macro_f1.low:.2f} to ")
+    assert result["Worst hospital"].detail.endswith("on 3 test patients, few")
     text = render_html(report)
     assert text.index('<dl class="facts">') < text.index('<section id="summary"')
-    assert all(f'<a href="#{fact.link}" class="value' in text for fact in found.values())
+    assert all(f'<a href="#{fact.link}" class="value' in text for fact in result.values())
 
 
 def figure(low: float, high: float) -> Figure:
@@ -54,9 +54,11 @@ def figure(low: float, high: float) -> Figure:
 )
 def test_probabilities_are_judged_by_slope_and_level(slope, level, said) -> None:
     fine = figure(0.0, 0.1)
-    found = Calibration(brier=fine, ece=fine, ece_mass=fine, slope=figure(*slope), intercept=fine, large=figure(*level))
-    assert describe_calibration(found) == said
-    assert describe_calibration(found.model_copy(update={"slope": Figure(value=1.0)})) == ""
+    result = Calibration(
+        brier=fine, ece=fine, ece_mass=fine, slope=figure(*slope), intercept=fine, large=figure(*level)
+    )
+    assert describe_calibration(result) == said
+    assert describe_calibration(result.model_copy(update={"slope": Figure(value=1.0)})) == ""
 
 
 def test_the_verdict_means_what_it_says() -> None:
@@ -84,7 +86,7 @@ def test_first_screen_says_which_classes_cannot_be_read(make_run) -> None:
     [fact] = [fact for fact in list_facts(report) if fact.label == "Probabilities"]
     parts = {name: part.calibration for name, part in report.federated.pooled.classes.items() if part.calibration}
     bad = [
-        name for name, found in parts.items() if describe_calibration(found) not in ("", "no miscalibration detected")
+        name for name, result in parts.items() if describe_calibration(result) not in ("", "no miscalibration detected")
     ]
     assert fact.alarm is bool(bad)
     titles = report.class_titles
@@ -93,42 +95,42 @@ def test_first_screen_says_which_classes_cannot_be_read(make_run) -> None:
 
 
 def test_first_screen_of_a_run_without_test_figures_alarms(make_run) -> None:
-    found = {fact.label: fact for fact in list_facts(build_report(make_run(status="interrupted")))}
-    assert (found["Test patients"].value, found["Performance"].value) == ("none", "not known")
-    assert found["Performance"].detail == "the run ended before the final evaluation"
-    assert found["Performance"].alarm
-    assert "Worst hospital" not in found
+    result = {fact.label: fact for fact in list_facts(build_report(make_run(status="interrupted")))}
+    assert (result["Test patients"].value, result["Performance"].value) == ("none", "not known")
+    assert result["Performance"].detail == "the run ended before the final evaluation"
+    assert result["Performance"].alarm
+    assert "Worst hospital" not in result
 
 
 def test_patients_seen_in_training_are_never_called_unseen(make_run) -> None:
-    found = {fact.label: fact for fact in list_facts(build_report(make_run(notices=(LEAK,))))}
-    assert found["Test patients"].alarm
-    assert "some of them also seen in training" in found["Test patients"].detail
+    result = {fact.label: fact for fact in list_facts(build_report(make_run(notices=(LEAK,))))}
+    assert result["Test patients"].alarm
+    assert "some of them also seen in training" in result["Test patients"].detail
 
 
 def test_matrix_holds_every_model_at_every_hospital(make_run) -> None:
     report = build_report(make_run())
-    found = build_matrix(report)
-    assert [name for name, _ in found.models] == [model.name for model in report.models]
-    assert [name for name, _ in found.rows] == ["north", "south", "west"]
+    result = build_matrix(report)
+    assert [name for name, _ in result.models] == [model.name for model in report.models]
+    assert [name for name, _ in result.rows] == ["north", "south", "west"]
     values = [model.sites[site].macro_f1.value for model in report.models for site in model.sites]
-    assert (found.worst, found.best) == (min(values), max(values))
+    assert (result.worst, result.best) == (min(values), max(values))
     for column, model in enumerate(report.models):
-        for name, squares in found.rows:
+        for name, squares in result.rows:
             square, figure = squares[column], model.sites[name].macro_f1
             assert square.cell.value == figure.value
             assert square.share == pytest.approx((figure.value - min(values)) / (max(values) - min(values)))
             assert (square.own, square.worst) == (model.trained_at == name, model.worst.site == name)
             assert f"{model.title} at {name}: macro-F1 {figure.value:.3f}" in square.hint
             assert square.hint.endswith("patients, few") is (name == "south")
-    assert [square.cell.value for square in found.pooled] == [model.pooled.macro_f1.value for model in report.models]
+    assert [square.cell.value for square in result.pooled] == [model.pooled.macro_f1.value for model in report.models]
 
 
 def test_matrix_by_loss_shades_the_lowest_most(make_run) -> None:
     report = build_report(make_run()).model_copy(update={"metric": "loss"})
-    found = build_matrix(report)
-    best = min((square for _, squares in found.rows for square in squares), key=lambda square: square.cell.value)
-    assert (best.cell.value, best.share) == (found.best, 1.0)
+    result = build_matrix(report)
+    best = min((square for _, squares in result.rows for square in squares), key=lambda square: square.cell.value)
+    assert (best.cell.value, best.share) == (result.best, 1.0)
 
 
 def test_one_model_makes_no_matrix(make_run) -> None:

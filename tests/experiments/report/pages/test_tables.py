@@ -43,8 +43,8 @@ def test_csv_holds_every_figure_with_all_digits(make_run) -> None:
     lines = _lines(report)
     assert tuple(lines[0]) == CSV_HEADER
     key = ("model", "subset", "site", "class", "metric")
-    found = {tuple(line[name] for name in key): line for line in lines}
-    assert len(found) == len(lines)
+    result = {tuple(line[name] for name in key): line for line in lines}
+    assert len(result) == len(lines)
     here = [metric for metric in METRICS if getattr(report.models[0].pooled, metric) is not None]
     assert here == [
         "macro_f1",
@@ -60,20 +60,20 @@ def test_csv_holds_every_figure_with_all_digits(make_run) -> None:
     for model in report.models:
         for subset, part in {"all": model, "without patient 7": model.without["patient 7"]}.items():
             for site, item in {**part.sites, POOLED: part.pooled}.items():
-                line = found[(model.name, subset, site, "", "macro_f1")]
+                line = result[(model.name, subset, site, "", "macro_f1")]
                 assert float(line["value"]) == item.macro_f1.value
                 assert (line["patients"], line["examples"]) == (
                     str(count_patients(item, "macro_f1")),
                     str(item.examples),
                 )
                 low = item.classes["V"].recall.low
-                line = found[(model.name, subset, site, "V", "recall")]
+                line = result[(model.name, subset, site, "V", "recall")]
                 assert line["low"] == ("" if low is None else repr(low))
                 assert line["patients"] == str(item.classes["V"].patients)
-                line = found[(model.name, subset, site, "V", "slope")]
+                line = result[(model.name, subset, site, "V", "slope")]
                 slope = item.classes["V"].calibration.slope
                 assert line["value"] == ("" if slope.value is None else repr(slope.value))
-    missing = found[("federated", "all", "north", "F", "auroc")]
+    missing = result[("federated", "all", "north", "F", "auroc")]
     assert (missing["value"], missing["low"], missing["high"], missing["examples"]) == ("", "", "", "0")
 
 
@@ -139,13 +139,13 @@ def test_csv_leaves_no_figure_of_an_evaluation_out(make_run) -> None:
                 yield from walk(part)
 
     wanted = list(walk(item))
-    shown = {
+    printed = {
         float(line["value"])
         for line in _lines(report)
         if (line["model"], line["subset"], line["site"]) == ("federated", "all", "north") and line["value"]
     }
     assert {0.111, 0.222, 3.33, 4.44, 0.555, 6.66, 0.777} <= set(wanted)
-    assert not set(wanted) - shown
+    assert not set(wanted) - printed
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "macro_auprc"])

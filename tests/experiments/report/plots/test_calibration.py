@@ -38,9 +38,9 @@ def rows(task: Task, seed: int, patients: int) -> Rows:
     return logits + rng.normal(size=logits.shape), truth, owner
 
 
-def report_of(task: Task, sites: dict[str, int], least: int = 1, **more: Any) -> tuple[Report, dict[str, Rows]]:
-    found: dict[str, Evaluation] = {}
-    raw = {site: rows(task, place, patients) for place, (site, patients) in enumerate(sites.items())}
+def make_report(task: Task, sites: dict[str, int], minimum: int = 1, **more: Any) -> tuple[Report, dict[str, Rows]]:
+    result: dict[str, Evaluation] = {}
+    raw = {site: rows(task, position, patients) for position, (site, patients) in enumerate(sites.items())}
     totals, resampled = {}, {}
     for site, (logits, truth, owner) in raw.items():
         each = counts.count_predictions(logits, truth, owner, sites[site], 1024)
@@ -48,11 +48,11 @@ def report_of(task: Task, sites: dict[str, int], least: int = 1, **more: Any) ->
         totals[site] = each.total()
         resampled[site] = evaluation.resample_patients(each.coarser(COARSE_FACTOR), 40, np.random.default_rng(1))
         people = calibration.count_patients_in_groups(each.scores)
-        found[site] = evaluation.build_evaluation(
+        result[site] = evaluation.build_evaluation(
             task, totals[site], resampled[site], sites[site], held, curves=True, group_patients=people
         )
-    whole = evaluation.pool_evaluations(task, found, totals, resampled)
-    model = ModelResult(name="federated", title="Federated", kind="federated", sites=found, pooled=whole)
+    whole = evaluation.pool_evaluations(task, result, totals, resampled)
+    model = ModelResult(name="federated", title="Federated", kind="federated", sites=result, pooled=whole)
     run = Run(id="r", name="r", status="complete")
     return Report(run=run, task=task.to_dict(), models=(model,), **more), raw
 
@@ -60,25 +60,25 @@ def report_of(task: Task, sites: dict[str, int], least: int = 1, **more: Any) ->
 @pytest.fixture
 def drawings(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return what the plots draw, by name, before it becomes SVG; `said` their descriptions."""
-    kept: dict[str, Any] = {}
+    remaining: dict[str, Any] = {}
 
     def keep(canvas: Any, report: Report, name: str, title: str, said: str) -> Plot:
-        kept[name] = (canvas.axes, title, said)
+        remaining[name] = (canvas.axes, title, said)
         return Plot(title, "<svg/>", canvas)
 
     monkeypatch.setattr(calibration_plots, "finish_plot", keep)
-    return kept
+    return remaining
 
 
 def marks(axes: Any) -> list[tuple[float, float, str, bool]]:
     """Return the marks of a panel from left to right: probability, share, shape, filled."""
     dots = [line for line in axes.lines if line.get_marker() not in ("None", "", None)]
-    found = [(*(float(v[0]) for v in dot.get_data()), dot.get_marker(), dot.get_mfc() != "none") for dot in dots]
-    return sorted(found)
+    result = [(*(float(v[0]) for v in dot.get_data()), dot.get_marker(), dot.get_mfc() != "none") for dot in dots]
+    return sorted(result)
 
 
 def test_marks_stand_where_the_rows_say_and_hollow_where_few_patients_do(drawings) -> None:
-    report, raw = report_of(EVENT, {"north": 9, "south": 4})
+    report, raw = make_report(EVENT, {"north": 9, "south": 4})
     assert calibration_plots.draw_reliability(report)
     axes, _, said = drawings["reliability"]
     assert [panel.get_title(loc="left") for panel in axes] == ["all hospitals", "north", "south†"]
@@ -94,28 +94,28 @@ def test_marks_stand_where_the_rows_say_and_hollow_where_few_patients_do(drawing
             shape = {0.0: "v", 1.0: "^"}.get(share, "o")
             with np.errstate(divide="ignore"):
                 expected.append((*np.clip(logit([probability, share]), -8, 8), shape, people >= 5))
-        found = marks(panel)
-        shapes |= {(mark[2], mark[3]) for mark in found}
-        assert [mark[2:] for mark in found] == [mark[2:] for mark in expected]
-        np.testing.assert_allclose([mark[:2] for mark in found], [mark[:2] for mark in expected], atol=0.03)
+        result = marks(panel)
+        shapes |= {(mark[2], mark[3]) for mark in result}
+        assert [mark[2:] for mark in result] == [mark[2:] for mark in expected]
+        np.testing.assert_allclose([mark[:2] for mark in result], [mark[:2] for mark in expected], atol=0.03)
     assert {("o", True), ("o", False)} < shapes  # so that the test sees both, and an edge
     slope = report.federated.sites["south"].classes["yes"].calibration.slope.value
     assert f"south: slope {slope:.3f}" in said
 
 
 def test_a_whisker_is_the_interval_of_the_share(drawings) -> None:
-    report, _ = report_of(EVENT, {"north": 9})
+    report, _ = make_report(EVENT, {"north": 9})
     calibration_plots.draw_reliability(report)
     axes = drawings["reliability"][0][1]
     groups = report.federated.sites["north"].classes["yes"].calibration.groups
     ends = [(g.observed.low, g.observed.high) for g in groups if g.observed.low is not None]
-    found = [line.get_ydata() for line in axes.lines if len(line.get_xdata()) == 2 and np.ptp(line.get_xdata()) == 0]
+    result = [line.get_ydata() for line in axes.lines if len(line.get_xdata()) == 2 and np.ptp(line.get_xdata()) == 0]
     assert len(ends) > 4
-    np.testing.assert_allclose(found, np.clip(logit(np.clip(ends, 1e-9, 1 - 1e-9)), -8, 8))
+    np.testing.assert_allclose(result, np.clip(logit(np.clip(ends, 1e-9, 1 - 1e-9)), -8, 8))
 
 
 def test_the_decision_curve_is_the_net_benefit_of_the_rows(drawings) -> None:
-    report, raw = report_of(EVENT, {"north": 9, "south": 4})
+    report, raw = make_report(EVENT, {"north": 9, "south": 4})
     assert calibration_plots.draw_decision_curves(report)
     axes, _, said = drawings["decision"]
     assert len(axes) == 3
@@ -138,7 +138,7 @@ def test_the_decision_curve_is_the_net_benefit_of_the_rows(drawings) -> None:
 
 
 def test_classes_have_shapes_of_their_own_and_a_panel_everywhere_and_at_each_hospital(drawings) -> None:
-    report, _ = report_of(BEATS, {"north": 9, "south": 6})
+    report, _ = make_report(BEATS, {"north": 9, "south": 6})
     assert calibration_plots.draw_decision_curves(report) is None
     assert calibration_plots.draw_reliability(report)
     assert calibration_plots.draw_site_reliability(report)
@@ -152,7 +152,7 @@ def test_classes_have_shapes_of_their_own_and_a_panel_everywhere_and_at_each_hos
 
 
 def test_a_hospital_with_suppressed_results_says_so_in_its_panel(drawings) -> None:
-    report, _ = report_of(EVENT, {"north": 9, "south": 4})
+    report, _ = make_report(EVENT, {"north": 9, "south": 4})
     model = report.federated
     part = model.sites["south"].model_copy(update={"suppressed": {"yes": 5}, "classes": model.sites["south"].classes})
     suppressed = {name: item.model_copy(update={"calibration": None}) for name, item in part.classes.items()}
@@ -170,7 +170,7 @@ def test_a_hospital_with_suppressed_results_says_so_in_its_panel(drawings) -> No
 
 def test_of_very_many_hospitals_the_worst_are_drawn_and_the_rest_counted(drawings, monkeypatch) -> None:
     monkeypatch.setattr(calibration_plots, "MAX_SITES", 3)
-    report, _ = report_of(EVENT, {f"h{n}": 5 + n for n in range(5)})
+    report, _ = make_report(EVENT, {f"h{n}": 5 + n for n in range(5)})
     calibration_plots.draw_reliability(report)
     axes, title, _ = drawings["reliability"]
     errors = {site: item.ece.value for site, item in report.federated.sites.items()}
@@ -192,7 +192,7 @@ def test_a_report_without_curves_has_no_such_plot(make_run) -> None:
 def test_twenty_hospitals_fit_on_the_page_and_in_words() -> None:
     names = {f"ward-{n:02d}": 3 + n % 7 for n in range(1, 21)}
     notice = Notice(level="synthetic", text="SYNTHETIC patients.")
-    report, _ = report_of(EVENT, names, notices=(notice,))
+    report, _ = make_report(EVENT, names, notices=(notice,))
     plots = {name: list_plots()[name](report) for name in ("reliability", "decision")}
     text = render_html(report, plots)
     assert len(text.encode()) < 5_000_000

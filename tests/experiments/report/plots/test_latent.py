@@ -29,7 +29,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Report:
         whole = tiny.cohort(i, people=6, each=20)
         split = np.asarray((0, 0, 0, 1, 2, 2), np.int8)[whole.patient]
         sites.append(Site.from_cohort(f"site-{i}", to_anomaly_task(whole.with_split(split), config), synthetic=True))
-    monkeypatch.setattr("client.site.read_site", lambda place, config: sites[place.index])
+    monkeypatch.setattr("client.site.read_site", lambda site_context, config: sites[site_context.index])
     local.run_local(config, folder, 3)
     (folder / "run.json").write_text(json.dumps({"config": config.model_dump(mode="json"), "status": "complete"}))
     return build_report(folder)
@@ -69,7 +69,7 @@ def test_the_page_says_what_is_normal_and_what_the_score_is(report: Report) -> N
     assert "the best by reconstruction error on the normal examples of validation patients" in summary
 
 
-def test_the_drawings_tell_their_numbers(report: Report) -> None:
+def test_the_drawings_state_their_numbers(report: Report) -> None:
     drawn = draw_plots(report)
     assert {"latent", "overlays"} <= set(drawn)
     assert drawn["latent"].svg.count("site-") >= 3

@@ -13,7 +13,7 @@ from sites.datasets import eicu
 from sites.datasets.eicu import Options
 
 
-def asked(**changes: object) -> Options:
+def make_options(**changes: object) -> Options:
     return validate_settings(Options, changes, "data.options of eicu")
 
 
@@ -23,10 +23,10 @@ def table(folder: Path, name: str) -> pd.DataFrame:
 
 def rewrite(folder: Path, name: str, change: Callable[[pd.DataFrame], object]) -> None:
     """Change a table in place, or put what `change` returns in its place."""
-    found = table(folder, name)
-    changed = change(found)
-    found = changed if isinstance(changed, pd.DataFrame) else found
-    found.to_csv(folder / "eicu-crd-demo" / f"{name}.csv.gz", index=False)
+    result = table(folder, name)
+    changed = change(result)
+    result = changed if isinstance(changed, pd.DataFrame) else result
+    result.to_csv(folder / "eicu-crd-demo" / f"{name}.csv.gz", index=False)
 
 
 def everyone(folder: Path, options: Options, store: Path) -> tuple[list[str], dict[str, np.ndarray]]:

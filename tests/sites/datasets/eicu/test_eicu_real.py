@@ -111,8 +111,8 @@ def test_rows_read_by_hand(folder: Path, store: Path) -> None:
     for name, values in expected.items():
         np.testing.assert_allclose(by_name[name], values, rtol=1e-6, err_msg=name)
     points = eicu.read(folder, Options(encoding="points"), ["3352230", "141765"], store)
-    found = dict(zip(points.task.features, points.features.T, strict=True))
-    total = sum(np.nan_to_num(values) for name, values in found.items() if name.endswith(" points"))
+    result = dict(zip(points.task.features, points.features.T, strict=True))
+    total = sum(np.nan_to_num(values) for name, values in result.items() if name.endswith(" points"))
     # 113/min 5, 62 mmHg 7, 35.7 °C 2, 39/min 9, Hct 3, glucose 3, gradient 509.7 mmHg 14, pH 7.62 and 25.3 mmHg 3;
     # of 87 years: 24 for age, 108 mmHg 4, 39/min 9, Hct 3, BUN 7
     np.testing.assert_array_equal(total, [46, 24 + 23])

@@ -14,7 +14,7 @@ from common.errors import ConfigError
 from sites.datasets import eicu
 from sites.datasets.eicu import apache, features
 from sites.datasets.eicu import stays as eicu_stays
-from tests.sites.datasets.eicu.eicu_tables import asked, everyone, rewrite, table
+from tests.sites.datasets.eicu.eicu_tables import everyone, make_options, rewrite, table
 
 RELEASED = {
     "patient": "hospitaldischargeyear hospitaldischargetime24 hospitaldischargeoffset hospitaldischargelocation "
@@ -84,8 +84,8 @@ DAY = {
     ],
 )
 def test_points_are_those_of_the_score_sheet(changes: dict[str, float], where: str, marks: float) -> None:
-    found = apache.compute_points(pd.DataFrame([DAY | changes]))
-    np.testing.assert_array_equal(found[where], [marks])
+    result = apache.compute_points(pd.DataFrame([DAY | changes]))
+    np.testing.assert_array_equal(result[where], [marks])
 
 
 def test_a_healthy_day_has_no_points_and_what_is_not_measured_adds_none() -> None:
@@ -99,7 +99,7 @@ def test_bands_say_how_far_from_normal_a_value_lies_and_on_which_side() -> None:
     day = pd.DataFrame([DAY | extra | row for row in rows]).assign(
         admitdiagnosis=["SEPSISGI", None, "S-CABG"], unitadmitsource=["Floor", None, "PACU"]
     )
-    found = features.build_features(day, "bands", True, ())
+    result = features.build_features(day, "bands", True, ())
     expected = {
         "heartrate": [38, 70, 130],
         "heartrate below 50": [12, 0, 0],
@@ -114,23 +114,23 @@ def test_bands_say_how_far_from_normal_a_value_lies_and_on_which_side() -> None:
         "from surgery": [0, 0, 1],
     }
     for name, values in expected.items():
-        np.testing.assert_allclose(found[name], values, err_msg=name)
-    assert "bun below 0" not in found
-    assert not any("below -inf" in name or "above inf" in name for name in found)
+        np.testing.assert_allclose(result[name], values, err_msg=name)
+    assert "bun below 0" not in result
+    assert not any("below -inf" in name or "above inf" in name for name in result)
 
 
 @pytest.mark.parametrize("encoding", ["raw", "bands", "points"])
 @pytest.mark.parametrize("diagnosis", [True, False])
 def test_no_feature_is_a_column_of_the_outcome(encoding: str, diagnosis: bool) -> None:
-    options = asked(encoding=encoding, diagnosis=diagnosis, columns=("ejectfx", "admissionweight"))
+    options = make_options(encoding=encoding, diagnosis=diagnosis, columns=("ejectfx", "admissionweight"))
     named = set(eicu.task(options).features)
     assert len(named) == len(eicu.task(options).features) > 50
     outcomes = set(f"{RELEASED['patient']} {RELEASED['apachePredVar']} {RESULT}".split())
     assert not {name.lower() for name in named} & outcomes
 
 
-def test_no_feature_tells_the_outcome_alone(made: Path, store: Path) -> None:
-    cohort = eicu.read(made, asked(), everyone(made, asked(), store)[0], store)
+def test_no_feature_reveals_the_outcome_alone(made: Path, store: Path) -> None:
+    cohort = eicu.read(made, make_options(), everyone(made, make_options(), store)[0], store)
     for name, values in zip(cohort.task.features, cohort.features.T, strict=True):
         known = ~np.isnan(values)
         if len(np.unique(cohort.y[known])) == 2:
@@ -138,19 +138,19 @@ def test_no_feature_tells_the_outcome_alone(made: Path, store: Path) -> None:
 
 
 def test_features_do_not_move_when_everything_known_later_does(made: Path, mine: Path, store: Path) -> None:
-    options = asked(columns=("activetx", "bedcount", "ejectfx", "graftcount", "ima", "midur", "visitnumber"))
+    options = make_options(columns=("activetx", "bedcount", "ejectfx", "graftcount", "ima", "midur", "visitnumber"))
     before = eicu_stays.load_stays(made, options, store)
 
     def spoil(names: str) -> Callable[[pd.DataFrame], None]:
-        def change(found: pd.DataFrame) -> None:
+        def change(result: pd.DataFrame) -> None:
             for name in names.split():
-                found[name] = found[name].to_numpy()[::-1]
+                result[name] = result[name].to_numpy()[::-1]
 
         return change
 
-    def turned(found: pd.DataFrame) -> None:
-        spoil(RELEASED["patient"].replace("hospitaldischargestatus", ""))(found)
-        found["hospitaldischargestatus"] = found["hospitaldischargestatus"].replace(
+    def turned(result: pd.DataFrame) -> None:
+        spoil(RELEASED["patient"].replace("hospitaldischargestatus", ""))(result)
+        result["hospitaldischargestatus"] = result["hospitaldischargestatus"].replace(
             {"Alive": "Expired", "Expired": "Alive"}
         )
 
@@ -166,19 +166,19 @@ def test_features_do_not_move_when_everything_known_later_does(made: Path, mine:
 def test_a_column_of_the_outcome_is_refused_by_name(name: str) -> None:
     for written in (name, f"apachePatientResult.{name}", name.upper()):
         with pytest.raises(ConfigError, match=f"{name} holds the outcome"):
-            asked(columns=(written,))
+            make_options(columns=(written,))
 
 
 def test_other_columns_are_refused_with_the_right_ones() -> None:
     with pytest.raises(ConfigError, match="no further column uniquepid; choose from activetx, admissionheight"):
-        asked(columns=("uniquepid",))
+        make_options(columns=("uniquepid",))
     with pytest.raises(ConfigError, match="twice"):
-        asked(columns=("ejectfx", "ejectfx"))
+        make_options(columns=("ejectfx", "ejectfx"))
 
 
 def test_a_further_column_stands_last_with_its_values(made: Path, store: Path) -> None:
-    _, found = everyone(made, asked(columns=("hospitaladmitoffset", "ejectfx")), store)
+    _, result = everyone(made, make_options(columns=("hospitaladmitoffset", "ejectfx")), store)
     written = table(made, "patient").set_index("patientunitstayid")["hospitaladmitoffset"].astype(float)
-    for name, values in list(found.items())[:20]:
+    for name, values in list(result.items())[:20]:
         assert values[-2] == written[name] < 0
         assert np.isnan(values[-1])  # -1

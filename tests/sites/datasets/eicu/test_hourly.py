@@ -13,7 +13,7 @@ from common.errors import DataError
 from sites.datasets import eicu
 from sites.datasets.eicu import hourly as eicu_hours
 from sites.datasets.eicu import stays as eicu_stays
-from tests.sites.datasets.eicu.eicu_tables import asked, rewrite, table
+from tests.sites.datasets.eicu.eicu_tables import make_options, rewrite, table
 
 
 def hourly(folder: Path, name: str) -> Path:
@@ -21,25 +21,25 @@ def hourly(folder: Path, name: str) -> Path:
 
 
 def test_hours_are_those_of_the_files_carried_forward_and_masked(made: Path, store: Path) -> None:
-    options = asked(view="hours")
+    options = make_options(view="hours")
     patients = eicu.patients(made, options, store)
     cohort = eicu.read(made, options, [item.id for item in patients], store)
-    plain = eicu.read(made, asked(view="hours", carry=False, mask=False), cohort.patients, store)
+    plain = eicu.read(made, make_options(view="hours", carry=False, mask=False), cohort.patients, store)
     assert cohort.x.shape == (len(patients), 96, 25)
     assert plain.x.shape == (len(patients), 48, 25)
     written, label = pd.read_parquet(hourly(made, "dyn")), pd.read_parquet(hourly(made, "outc"))
     dead = dict(zip(label["stay_id"].astype(str), label["label"], strict=True))
     assert [dead[name] for name in cohort.patients] == cohort.y.tolist()
-    for place in range(0, len(patients), 40):
-        rows = written[written["stay_id"] == int(cohort.patients[place])].sort_values("time")
+    for position in range(0, len(patients), 40):
+        rows = written[written["stay_id"] == int(cohort.patients[position])].sort_values("time")
         for number, channel in enumerate(eicu_hours.CHANNELS):
             last = np.nan
             for hour, value in enumerate(rows[channel].astype(np.float32)):
                 last = last if np.isnan(value) else value
-                assert cohort.x[place, number, hour] == last or np.isnan(last)
-                assert np.isnan(cohort.x[place, number, hour]) == np.isnan(last)
-                assert cohort.x[place, 48 + number, hour] == (not np.isnan(value))
-                assert np.array_equal(plain.x[place, number, hour], value, equal_nan=True)
+                assert cohort.x[position, number, hour] == last or np.isnan(last)
+                assert np.isnan(cohort.x[position, number, hour]) == np.isnan(last)
+                assert cohort.x[position, 48 + number, hour] == (not np.isnan(value))
+                assert np.array_equal(plain.x[position, number, hour], value, equal_nan=True)
     assert cohort.task.channel_names[22] == "hr"
     assert cohort.task.channel_names[48 + 22] == "hr measured"
     assert cohort.age is not None
@@ -48,8 +48,8 @@ def test_hours_are_those_of_the_files_carried_forward_and_masked(made: Path, sto
     assert cohort.excluded[eicu_stays.NO_HOURS] == outside > 0
 
 
-def test_the_hourly_cohort_may_lie_inside_or_beside_and_nowhere_else(mine: Path, store: Path) -> None:
-    options = asked(view="hours")
+def test_the_hourly_cohort_is_read_inside_the_folder_or_next_to_it(mine: Path, store: Path) -> None:
+    options = make_options(view="hours")
     inside = eicu.patients(mine, options, store)
     assert eicu.patients(mine / "eicu-crd-demo", options, store) == inside  # beside
     (mine / "yaib-demo").rename(mine / "elsewhere")
@@ -57,8 +57,8 @@ def test_the_hourly_cohort_may_lie_inside_or_beside_and_nowhere_else(mine: Path,
         eicu.patients(mine, options, store)
 
 
-def drop_rows(found: pd.DataFrame) -> pd.DataFrame:
-    return found[3:]
+def drop_rows(result: pd.DataFrame) -> pd.DataFrame:
+    return result[3:]
 
 
 HOURLY = [
@@ -81,7 +81,7 @@ def test_a_wrong_hourly_file_is_one_clear_line(
     path = hourly(mine, name)
     change(pd.read_parquet(path)).to_parquet(path, index=False)
     with pytest.raises(DataError) as caught:
-        eicu.patients(mine, asked(view="hours"), store)
+        eicu.patients(mine, make_options(view="hours"), store)
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -90,16 +90,16 @@ def test_a_missing_or_damaged_hourly_file_is_one_clear_line(mine: Path, store: P
     path = hourly(mine, "outc")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match=r"outc.parquet: cannot be read as a table"):
-        eicu.patients(mine, asked(view="hours"), store)
+        eicu.patients(mine, make_options(view="hours"), store)
     path.unlink()
     with pytest.raises(DataError, match=r"outc.parquet"):
-        eicu.patients(mine, asked(view="hours"), store)
+        eicu.patients(mine, make_options(view="hours"), store)
 
 
 def test_hourly_stays_that_no_patient_row_has_are_counted(mine: Path, store: Path) -> None:
-    before = eicu.patients(mine, asked(view="hours"), store)
-    rewrite(mine, "patient", lambda found: found[~found["patientunitstayid"].isin([item.id for item in before[:2]])])
-    after = eicu.patients(mine, asked(view="hours"), store)
+    before = eicu.patients(mine, make_options(view="hours"), store)
+    rewrite(mine, "patient", lambda result: result[~result["patientunitstayid"].isin([item.id for item in before[:2]])])
+    after = eicu.patients(mine, make_options(view="hours"), store)
     assert after == before[2:]
-    cohort = eicu.read(mine, asked(view="hours"), [item.id for item in after], store)
+    cohort = eicu.read(mine, make_options(view="hours"), [item.id for item in after], store)
     assert cohort.excluded[eicu_stays.NOT_IN_PATIENT_TABLE] == 2

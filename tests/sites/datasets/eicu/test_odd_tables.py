@@ -331,7 +331,7 @@ def test_an_unknown_age_or_sex_and_one_above_89_are_read(
     assert {">89": cohort.age[0] == 90, "NaN": np.isnan(cohort.age[0]), "Unknown": cohort.sex[0] == -1}[value]
 
 
-def test_the_content_tells_whether_a_table_is_packed(generated: Path, store: Path, tmp_path: Path) -> None:
+def test_a_packed_table_is_recognised_by_its_content(generated: Path, store: Path, tmp_path: Path) -> None:
     plain = scored(copy(generated, tmp_path / "plain"), store)
     for case, name, pack in (("packed", "patient.csv", gzip.compress), ("not", "patient.csv.gz", bytes)):
         folder = copy(generated, tmp_path / case)
@@ -390,9 +390,9 @@ def test_codes_that_a_column_does_not_have_are_missing_and_counted(
         frame.loc[frame.index[:9], column] = value
         return frame
 
-    found = scored(copy(generated, tmp_path / "case", table, edit), store)
-    assert sum(found.cleared.values()) in range(5, 10)  # some of the nine stays lack the other tables
-    assert all(what.startswith(f"{column} o") for what in found.cleared)
+    result = scored(copy(generated, tmp_path / "case", table, edit), store)
+    assert sum(result.cleared.values()) in range(5, 10)  # some of the nine stays lack the other tables
+    assert all(what.startswith(f"{column} o") for what in result.cleared)
 
 
 def test_heights_in_inches_and_weights_in_pounds_are_refused(generated: Path, store: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from common.errors import DataError
 from sites.datasets import eicu
 from sites.datasets.eicu import simulate
-from tests.sites.datasets.eicu.eicu_tables import asked, everyone
+from tests.sites.datasets.eicu.eicu_tables import everyone, make_options
 
 
 def test_generated_hospitals_are_the_same_again_and_say_what_they_are(made: Path, tmp_path: Path) -> None:
@@ -29,22 +29,22 @@ def test_generated_hospitals_are_the_same_again_and_say_what_they_are(made: Path
 
 
 def test_hospitals_are_generated_once_for_the_same_options(tmp_path: Path) -> None:
-    folder = eicu.default_folder(asked(simulated=True, hospitals=2, stays=20), tmp_path, 1)
+    folder = eicu.default_folder(make_options(simulated=True, hospitals=2, stays=20), tmp_path, 1)
     assert (folder / "SYNTHETIC").is_file()
-    assert eicu.default_folder(asked(simulated=True, hospitals=2, stays=20), tmp_path, 1) == folder
+    assert eicu.default_folder(make_options(simulated=True, hospitals=2, stays=20), tmp_path, 1) == folder
 
 
 def test_files_without_the_marker_are_not_called_synthetic(mine: Path, store: Path) -> None:
     for path in mine.rglob("SYNTHETIC"):
         path.unlink()
-    ids, _ = everyone(mine, asked(), store)
-    assert not eicu.read(mine, asked(), ids, store).synthetic
+    ids, _ = everyone(mine, make_options(), store)
+    assert not eicu.read(mine, make_options(), ids, store).synthetic
 
 
 def test_simulated_deaths_can_be_learnt_from_the_day_and_from_the_hours(tmp_path: Path, store: Path) -> None:
     """Trained on half of the hospitals, tested on the others; what is not measured counts as the mean."""
     simulate.generate(tmp_path / "more", hospitals=8, stays=150, seed=1)
-    for options in (asked(by="hospital"), asked(by="hospital", view="hours")):
+    for options in (make_options(by="hospital"), make_options(by="hospital", view="hours")):
         patients = eicu.patients(tmp_path / "more", options, store)
         cohort = eicu.read(tmp_path / "more", options, [item.id for item in patients], store)
         inputs = cohort.features

@@ -10,16 +10,16 @@ import pytest
 
 from common.errors import DataError
 from sites.datasets import eicu
-from tests.sites.datasets.eicu.eicu_tables import asked, rewrite
+from tests.sites.datasets.eicu.eicu_tables import make_options, rewrite
 
 
 def wrong_cell(column: str, value: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    return lambda found: found.assign(**{column: [value, *found[column][1:]]})
+    return lambda result: result.assign(**{column: [value, *result[column][1:]]})
 
 
-def fahrenheit(found: pd.DataFrame) -> pd.DataFrame:
-    celsius = found["temperature"].astype(float)
-    return found.assign(temperature=(celsius * 1.8 + 32).where(celsius > 0, -1.0))
+def fahrenheit(result: pd.DataFrame) -> pd.DataFrame:
+    celsius = result["temperature"].astype(float)
+    return result.assign(temperature=(celsius * 1.8 + 32).where(celsius > 0, -1.0))
 
 
 BAD = [
@@ -52,7 +52,7 @@ def test_a_wrong_table_is_one_clear_line(
 ) -> None:
     rewrite(mine, name, change)
     with pytest.raises(DataError) as caught:
-        eicu.patients(mine, asked(), store)
+        eicu.patients(mine, make_options(), store)
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "4711" not in str(caught.value)
@@ -60,13 +60,13 @@ def test_a_wrong_table_is_one_clear_line(
 
 def test_a_missing_or_damaged_table_is_one_clear_line(mine: Path, store: Path) -> None:
     with pytest.raises(DataError, match="no data folder"):
-        eicu.patients(mine / "nowhere", asked(), store)
+        eicu.patients(mine / "nowhere", make_options(), store)
     path = mine / "eicu-crd-demo" / "apachePredVar.csv.gz"
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"not gzip"):
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"apachePredVar.csv.gz: cannot be read as a table"):
-            eicu.patients(mine, asked(), store)
+            eicu.patients(mine, make_options(), store)
     path.unlink()
     with pytest.raises(DataError, match=r"no table apachePredVar.csv.gz"):
-        eicu.patients(mine, asked(), store)
+        eicu.patients(mine, make_options(), store)

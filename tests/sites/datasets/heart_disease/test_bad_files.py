@@ -58,19 +58,19 @@ def test_a_file_that_is_not_what_it_says_is_named_in_one_line(tmp_path: Path, co
 
 def test_missing_is_written_in_two_ways(tmp_path: Path) -> None:
     marked = [row.replace("?", mark) for mark in ("-9", "-9.0") for row in (SPARSE, FULL)]
-    found = everyone(written(tmp_path / "data", *marked), EXPLICIT, tmp_path)
+    result = everyone(written(tmp_path / "data", *marked), EXPLICIT, tmp_path)
     expected = f32([EXPLICIT_SPARSE, EXPLICIT_FULL] * 2)
-    np.testing.assert_array_equal(found.features, expected)
+    np.testing.assert_array_equal(result.features, expected)
 
 
 def test_age_and_sex_may_be_unknown_and_a_file_may_open_with_a_mark(tmp_path: Path) -> None:
     folder = written(tmp_path / "data", "\ufeff?,?" + FULL[4:] + "\r", FULL + "\r")
-    found = everyone(folder, EXPLICIT, tmp_path)
-    assert found.age is not None
-    assert found.sex is not None
-    np.testing.assert_array_equal(found.age, [NAN, 63])
-    assert found.sex.tolist() == [-1, 1]
-    np.testing.assert_array_equal(found.features, f32([[NAN, NAN, *EXPLICIT_FULL[2:]], EXPLICIT_FULL]))
+    result = everyone(folder, EXPLICIT, tmp_path)
+    assert result.age is not None
+    assert result.sex is not None
+    np.testing.assert_array_equal(result.age, [NAN, 63])
+    assert result.sex.tolist() == [-1, 1]
+    np.testing.assert_array_equal(result.features, f32([[NAN, NAN, *EXPLICIT_FULL[2:]], EXPLICIT_FULL]))
     assert everyone(folder, FLAMBY, tmp_path).patients == ("north-0002",)
 
 

@@ -62,12 +62,12 @@ def test_names_of_the_inputs_stand_in_the_order_of_their_values() -> None:
 def test_a_zero_is_a_value_to_flamby_and_not_measured_to_the_other(tmp_path: Path) -> None:
     folder = written(tmp_path / "data", "50,1,1,0,0,0,0,0,0,0,1,0,3,1", FULL)
     assert everyone(folder, FLAMBY, tmp_path).features[0, [2, 3, 5, 7]].tolist() == [0, 0, 0, 0]
-    found = everyone(folder, EXPLICIT, tmp_path)
-    values = dict(zip(found.task.features, found.features[0].tolist(), strict=True))
+    result = everyone(folder, EXPLICIT, tmp_path)
+    values = dict(zip(result.task.features, result.features[0].tolist(), strict=True))
     assert [name for name, value in values.items() if np.isnan(value)] == ["trestbps", "chol", "thalach"]
     assert values["oldpeak"] == values["ca"] == values["fbs"] == 0
     assert [values[f"{name} measured"] for name in ("trestbps", "chol", "thalach", "oldpeak")] == [0, 0, 0, 1]
-    assert found.excluded == {f"{name} of 0, read as not measured": 1 for name in ("trestbps", "chol", "thalach")}
+    assert result.excluded == {f"{name} of 0, read as not measured": 1 for name in ("trestbps", "chol", "thalach")}
 
 
 def test_what_no_one_can_have_is_left_out_and_counted(tmp_path: Path) -> None:
@@ -96,9 +96,9 @@ def test_what_no_one_can_have_is_left_out_and_counted(tmp_path: Path) -> None:
 
 def test_equal_rows_are_one_person_where_that_does_not_change_the_published_sizes(tmp_path: Path) -> None:
     folder = written(tmp_path / "data", *rows(5), FULL, *rows(3, seed=1), FULL)
-    kept = heart_disease.patients(folder, EXPLICIT, tmp_path)
-    assert [item.id for item in kept if item.person != item.id] == ["north-0010"]
-    assert kept[-1].person == "north-0006"
+    remaining = heart_disease.patients(folder, EXPLICIT, tmp_path)
+    assert [item.id for item in remaining if item.person != item.id] == ["north-0010"]
+    assert remaining[-1].person == "north-0006"
     assert everyone(folder, EXPLICIT, tmp_path).persons[-1] == "north-0006"
     assert all(item.person == item.id for item in heart_disease.patients(folder, FLAMBY, tmp_path))
 
@@ -122,9 +122,9 @@ def test_one_protocol_trains_on_no_one_that_the_other_tests(simulated: Path, tmp
 def test_another_draw_is_another_split_of_the_same_size(simulated: Path, tmp_path: Path) -> None:
     tested = []
     for draw in range(3):
-        found = heart_disease.patients(simulated, Options(draw=draw), tmp_path)
-        tested.append({item.id for item in found if item.published == "test"})
-        assert Counter(item.published for item in found) == Counter(
+        result = heart_disease.patients(simulated, Options(draw=draw), tmp_path)
+        tested.append({item.id for item in result if item.published == "test"})
+        assert Counter(item.published for item in result) == Counter(
             item.published for item in heart_disease.patients(simulated, FLAMBY, tmp_path)
         )
     for one, other in ((0, 1), (0, 2), (1, 2)):
@@ -135,10 +135,10 @@ def test_another_draw_is_another_split_of_the_same_size(simulated: Path, tmp_pat
 @pytest.mark.parametrize(("count", "ill", "tested"), [(1, 1, 0), (2, 0.5, 1), (3, 0.4, 2), (30, 1, 11), (60, 0.05, 21)])
 def test_hospitals_that_are_small_or_have_one_class(tmp_path: Path, count: int, ill: float, tested: int) -> None:
     folder = written(tmp_path / "data", *rows(count, ill=ill))
-    found = heart_disease.patients(folder, FLAMBY, tmp_path)
-    assert sum(item.published == "test" for item in found) == tested
-    assert len(found) == count
-    assert sum(item.examples[1] for item in found) == np.ceil(ill * count)
+    result = heart_disease.patients(folder, FLAMBY, tmp_path)
+    assert sum(item.published == "test" for item in result) == tested
+    assert len(result) == count
+    assert sum(item.examples[1] for item in result) == np.ceil(ill * count)
 
 
 def test_what_a_file_left_out_is_counted_once_however_patients_are_dealt(simulated: Path, tmp_path: Path) -> None:
@@ -162,17 +162,17 @@ def _lines(folder: Path) -> list[str]:
 
 def test_some_are_read_in_the_order_asked_for(simulated: Path, tmp_path: Path) -> None:
     whole = everyone(simulated, EXPLICIT, tmp_path)
-    ids = [whole.patients[place] for place in (900, 3, 700, 2)]
+    ids = [whole.patients[position] for position in (900, 3, 700, 2)]
     few = heart_disease.read(simulated, EXPLICIT, ids, tmp_path)
     assert few.patients == tuple(ids)
     assert whole.age is not None
     assert few.age is not None
     assert few.sex is not None
     assert whole.sex is not None
-    for place, row in enumerate((900, 3, 700, 2)):
-        np.testing.assert_array_equal(few.features[place], whole.features[row])
-        assert few.persons[place] == whole.persons[row]
-        assert (few.y[place], few.age[place], few.sex[place]) == (whole.y[row], whole.age[row], whole.sex[row])
+    for position, row in enumerate((900, 3, 700, 2)):
+        np.testing.assert_array_equal(few.features[position], whole.features[row])
+        assert few.persons[position] == whole.persons[row]
+        assert (few.y[position], few.age[position], few.sex[position]) == (whole.y[row], whole.age[row], whole.sex[row])
     with pytest.raises(DataError, match="1 of the 2 requested rows are not there"):
         heart_disease.read(simulated, EXPLICIT, [ids[0], "north-9999"], tmp_path)
     with pytest.raises(DataError, match="no examples of"):

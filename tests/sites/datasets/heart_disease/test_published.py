@@ -44,12 +44,12 @@ CLASSES = {"cleveland": (164, 139), "hungarian": (188, 106), "switzerland": (8, 
 @pytest.mark.realdata
 @pytest.mark.parametrize("draw", range(5))
 def test_the_sizes_that_flamby_publishes(uci: Path, tmp_path: Path, draw: int) -> None:
-    found = heart_disease.patients(uci, Options(draw=draw), tmp_path)
-    sides = Counter((item.site, item.published) for item in found)
+    result = heart_disease.patients(uci, Options(draw=draw), tmp_path)
+    sides = Counter((item.site, item.published) for item in result)
     assert {site: (sides[site, "train"], sides[site, "test"]) for site in PUBLISHED} == PUBLISHED
     assert len(sides) == 8
     excluded = {
-        site: heart_disease.read(uci, FLAMBY, [p.id for p in found if p.site == site], tmp_path).excluded
+        site: heart_disease.read(uci, FLAMBY, [p.id for p in result if p.site == site], tmp_path).excluded
         for site in PUBLISHED
     }
     assert excluded == {"cleveland": {}} | {
@@ -68,9 +68,9 @@ def test_rows_and_inputs_are_flambys(uci: Path, tmp_path: Path) -> None:
     whole = pd.concat(tables, names=["site", "row"])
     inputs = pd.get_dummies(whole.drop(columns=13), columns=[2, 6], drop_first=True).astype(np.float32)
     label = (whole[13] > 0).astype(int)
-    found = {item.id: item for item in heart_disease.patients(uci, FLAMBY, tmp_path)}
-    assert len(found) == len(whole) == 740
-    cohort = heart_disease.read(uci, FLAMBY, list(found), tmp_path)
+    result = {item.id: item for item in heart_disease.patients(uci, FLAMBY, tmp_path)}
+    assert len(result) == len(whole) == 740
+    cohort = heart_disease.read(uci, FLAMBY, list(result), tmp_path)
     assert cohort.patients == tuple(f"{site}-{row + 1:04d}" for site, row in whole.index)
     np.testing.assert_array_equal(cohort.features, inputs.to_numpy())
     np.testing.assert_array_equal(cohort.y, label)
@@ -81,21 +81,21 @@ def test_rows_and_inputs_are_flambys(uci: Path, tmp_path: Path) -> None:
             mine.index, test_size=1 - 0.66, train_size=0.66, random_state=43, stratify=stratify
         )
         expected = {f"{site}-{row + 1:04d}" for row in tested}
-        assert {name for name, item in found.items() if item.site == site and item.published == "test"} == expected
+        assert {name for name, item in result.items() if item.site == site and item.published == "test"} == expected
 
 
 @pytest.mark.realdata
 def test_the_tested_rows_stay_what_they_are(uci: Path, tmp_path: Path) -> None:
     """Fingerprints of the tested lines, which another version of scikit-learn must not change."""
-    seen = dict.fromkeys(PUBLISHED, "")
+    observed = dict.fromkeys(PUBLISHED, "")
     for site in PUBLISHED:
         lines = [
             int(item.id.partition("-")[2])
             for item in heart_disease.patients(uci, FLAMBY, tmp_path)
             if item.site == site and item.published == "test"
         ]
-        seen[site] = hashlib.sha256(",".join(map(str, sorted(lines))).encode()).hexdigest()[:16]
-    assert seen == {
+        observed[site] = hashlib.sha256(",".join(map(str, sorted(lines))).encode()).hexdigest()[:16]
+    assert observed == {
         "cleveland": "6611ee7fa5221647",
         "hungarian": "95918feed3f97bde",
         "switzerland": "29cd376bccfbb24e",
@@ -105,9 +105,9 @@ def test_the_tested_rows_stay_what_they_are(uci: Path, tmp_path: Path) -> None:
 
 @pytest.mark.realdata
 def test_all_rows_with_the_class_counts_that_uci_publishes(uci: Path, tmp_path: Path) -> None:
-    found = heart_disease.patients(uci, EXPLICIT, tmp_path)
+    result = heart_disease.patients(uci, EXPLICIT, tmp_path)
     for site, counts in CLASSES.items():
-        assert tuple(np.sum([item.examples for item in found if item.site == site], axis=0).tolist()) == counts
+        assert tuple(np.sum([item.examples for item in result if item.site == site], axis=0).tolist()) == counts
     cohort = everyone(uci, EXPLICIT, tmp_path)
     # As awk counts them: zeros of the fourth and fifth column.
     assert cohort.excluded == {"chol of 0, read as not measured": 172, "trestbps of 0, read as not measured": 1}
@@ -118,7 +118,7 @@ def test_all_rows_with_the_class_counts_that_uci_publishes(uci: Path, tmp_path: 
     assert (cohort.features[swiss, cohort.task.features.index("chol measured")] == 0).all()
     assert np.nanmin(cohort.features[~swiss, chol]) == 85
     # Lines 102 and 103 of Hungary are equal, and 140 and 188 of Long Beach.
-    shared = {(item.id, item.person) for item in found if item.id != item.person}
+    shared = {(item.id, item.person) for item in result if item.id != item.person}
     assert shared == {("hungarian-0103", "hungarian-0102"), ("va-0188", "va-0140")}
 
 
@@ -126,10 +126,10 @@ def test_all_rows_with_the_class_counts_that_uci_publishes(uci: Path, tmp_path: 
 def test_real_rows_read_by_hand(uci: Path, tmp_path: Path) -> None:
     """The first line of Cleveland, the third of Switzerland (35,1,4,?,0,?,0,130,1,?,?,?,7,3)."""
     ids = ["switzerland-0003", "cleveland-0001"]
-    found = heart_disease.read(uci, EXPLICIT, ids, tmp_path)
+    result = heart_disease.read(uci, EXPLICIT, ids, tmp_path)
     male = [35, 1, *EXPLICIT_SPARSE[2:]]
-    np.testing.assert_array_equal(found.features, f32([male, EXPLICIT_FULL]))
-    assert found.y.tolist() == [1, 0]
+    np.testing.assert_array_equal(result.features, f32([male, EXPLICIT_FULL]))
+    assert result.y.tolist() == [1, 0]
     one = heart_disease.read(uci, FLAMBY, ids[1:], tmp_path)
     np.testing.assert_array_equal(one.features, f32([FLAMBY_FULL]))
     with pytest.raises(DataError, match="1 of the 1 requested rows are not there, or not used"):

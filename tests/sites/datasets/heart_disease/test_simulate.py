@@ -24,11 +24,11 @@ from tests.sites.datasets.heart_disease.uci_rows import EXPLICIT, FLAMBY, everyo
 
 def test_generated_hospitals_differ_and_can_be_learnt_from(simulated: Path, tmp_path: Path) -> None:
     for options in (FLAMBY, EXPLICIT):
-        found = everyone(simulated, options, tmp_path)
-        assert found.synthetic
+        result = everyone(simulated, options, tmp_path)
+        assert result.synthetic
         model = make_pipeline(StandardScaler(), SimpleImputer(), LogisticRegression(C=0.1))
-        score = cross_val_predict(model, found.features, found.y, cv=3, method="decision_function")
-        assert 0.75 < roc_auc_score(found.y, score) < 0.9
+        score = cross_val_predict(model, result.features, result.y, cv=3, method="decision_function")
+        assert 0.75 < roc_auc_score(result.y, score) < 0.9
     table = {
         name: pd.read_csv(simulated / f"processed.{name}.data", header=None, names=COLUMNS, na_values="?")
         for name in ("north", "south", "west", "east", "hospital-005")
@@ -63,8 +63,8 @@ def test_hospitals_are_generated_only_where_asked_for(tmp_path: Path) -> None:
         ConfigError, match=r"data\.path: name the folder of heart_disease .* or data\.options\.simulated=tr"
     ):
         datasets.open_source(config.parse_config({"data": raw}), None)
-    asked = {"simulated": True, "hospitals": 3, "patients": 12, "protocol": "explicit"}
-    source = datasets.open_source(config.parse_config({"data": raw | {"options": asked}}), None)
+    requested = {"simulated": True, "hospitals": 3, "patients": 12, "protocol": "explicit"}
+    source = datasets.open_source(config.parse_config({"data": raw | {"options": requested}}), None)
     assert source.folder.parent == tmp_path
     assert synthetic_folder.is_marked(source.folder)
     assert Counter(item.site for item in source.patients()) == {"north": 12, "south": 12, "west": 12}

@@ -55,15 +55,15 @@ def test_rows_are_those_that_numpy_reads(
     np.testing.assert_array_equal(cohort.y, every[:, 187])
     assert len(np.unique(cohort.y)) >= 2
     assert cohort.synthetic
-    found = heartbeat_csv.patients(made[which], options(set=which), tmp_path)
+    result = heartbeat_csv.patients(made[which], options(set=which), tmp_path)
     sides = ["train", "test"] if which == "mitbih" else [None, None]
-    assert [item.published for item in found] == [
+    assert [item.published for item in result] == [
         side for side, rows in zip(sides, truth, strict=True) for _ in range(len(rows))
     ]
-    assert [item.id for item in found] == [
+    assert [item.id for item in result] == [
         f"{name}:{line}" for name, rows in zip(files, truth, strict=True) for line in range(1, len(rows) + 1)
     ]
-    counts = np.sum([item.examples for item in found], axis=0)
+    counts = np.sum([item.examples for item in result], axis=0)
     assert counts.tolist() == np.bincount(every[:, 187].astype(int), minlength=len(cohort.task.classes)).tolist()
 
 
@@ -81,12 +81,12 @@ def test_every_figure_carries_that_patients_overlap(made: dict[str, Path], tmp_p
     assert "Patients overlap" in heartbeat_csv.CARD.warning
     source = Source(heartbeat_csv, options(), made["mitbih"], tmp_path)
     run = config.parse_config({"sites": {"scheme": "even", "count": 2, "split": "published", "validation": 0.1}})
-    dealt, kept, dropped = datasets.assign_hospitals(source, run)
+    dealt, remaining, dropped = datasets.assign_hospitals(source, run)
     assert dropped == 0
-    assert sum(len(ids) for ids in dealt.values()) == len(kept)
+    assert sum(len(ids) for ids in dealt.values()) == len(remaining)
     ids = dealt["hospital-1"]
     done = splits.assign_split(
-        source.read(ids), [item for item in kept if item.id in set(ids)], run.sites, 1, "hospital-1"
+        source.read(ids), [item for item in remaining if item.id in set(ids)], run.sites, 1, "hospital-1"
     )
     assert all(name.startswith("mitbih_test") for name in np.asarray(done.patients)[done.part("test").patient])
 

@@ -48,10 +48,10 @@ def five(tmp_path: Path) -> Path:
 def test_the_diagnosis_is_the_label_and_who_has_none_is_counted(
     five: Path, given: dict[str, Any], labels: list[int | None], excluded: dict[str, int]
 ) -> None:
-    found = ptbdb.patients(five, options(**given), five / "store")
+    result = ptbdb.patients(five, options(**given), five / "store")
     cohort = read_all(five, five / "store", **given)
     size = 1 if given.get("task") else 11
-    assert [item.examples for item in found] == [
+    assert [item.examples for item in result] == [
         (0, 0) if label is None else (size, 0) if label == 0 else (0, size) for label in labels
     ]
     assert [set(cohort.y[cohort.patient == i]) for i in range(5)] == [
@@ -82,12 +82,12 @@ def test_recordings_are_those_of_the_list_or_of_all_folders(five: Path) -> None:
 
 def test_one_person_has_several_recordings_and_stays_on_one_side(made: Path, store: Path) -> None:
     source = Source(ptbdb, options(task="record"), made, store / "ptbdb")
-    found = source.patients()
-    assert len({item.person for item in found}) == 10 < len(found)
+    result = source.patients()
+    assert len({item.person for item in result}) == 10 < len(result)
     run = config.parse_config({"sites": {"scheme": "even", "count": 2}})
-    dealt, kept, _ = datasets.assign_hospitals(source, run)
+    dealt, remaining, _ = datasets.assign_hospitals(source, run)
     for site, ids in dealt.items():
-        done = splits.assign_split(source.read(ids), [p for p in kept if p.id in ids], run.sites, run.seed, site)
+        done = splits.assign_split(source.read(ids), [p for p in remaining if p.id in ids], run.sites, run.seed, site)
         sides = [{done.persons[i] for i in np.unique(done.part(name).patient)} for name in ("train", "test")]
         assert not sides[0] & sides[1]
 

@@ -22,10 +22,10 @@ def test_the_real_recordings_read_as_wfdb_reads_them(tmp_path: Path) -> None:
     folder = ROOT / "data" / "ptbdb"
     if not folder.is_dir():
         pytest.skip(f"the PTB recordings are not in {folder}")
-    found = ptbdb.patients(folder, options(task="record"), tmp_path)
+    result = ptbdb.patients(folder, options(task="record"), tmp_path)
     cohort = read_all(folder, tmp_path, task="record")
-    assert len(found) >= 4
-    for i, item in enumerate(found):
+    assert len(result) >= 4
+    for i, item in enumerate(result):
         stem = folder / item.id
         header = wfdb.rdheader(str(stem))
         said = dict(line.split(":", 1) for line in header.comments if ":" in line)

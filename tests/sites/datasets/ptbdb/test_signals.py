@@ -76,7 +76,7 @@ def test_a_damaged_signal_is_refused_and_a_missing_checksum_is_not(tmp_path: Pat
 
 @pytest.mark.parametrize("rate", [100.0, 250.0, 360.0])
 def test_the_detector_finds_the_beats_that_were_generated(hospitals: Path, rate: float) -> None:
-    found = wrong = missed = 0
+    result = wrong = missed = 0
     for path in sorted(hospitals.glob("*/*.hea")):
         recording = records.read_recording(path.parent, path.stem)
         truth = recording.sample[np.isin(recording.symbol, list("NLRAVF"))] / recording.rate
@@ -84,12 +84,12 @@ def test_the_detector_finds_the_beats_that_were_generated(hospitals: Path, rate:
         ours = r_peaks.detect_qrs(lead, rate) / rate
         assert (np.diff(ours) >= 0.2 - 1e-9).all()
         apart = np.abs(ours[:, None] - truth).min(1)
-        found += int((apart < 0.05).sum())
+        result += int((apart < 0.05).sum())
         wrong += int((apart >= 0.05).sum())
         missed += int((np.abs(truth[:, None] - ours).min(1) >= 0.15).sum())
-    assert found > 150
-    assert wrong <= 0.02 * found
-    assert missed <= 0.02 * found
+    assert result > 150
+    assert wrong <= 0.02 * result
+    assert missed <= 0.02 * result
 
 
 def test_the_detector_follows_a_beat_that_points_down_and_finds_none_in_a_flat_lead() -> None:
@@ -108,15 +108,15 @@ def test_the_detector_follows_a_beat_that_points_down_and_finds_none_in_a_flat_l
 
 def slow_kachuee(lead: np.ndarray) -> list[int]:
     """Return Kachuee's candidates, value by value, at 125 Hz."""
-    found = []
+    result = []
     for start in range(0, len(lead) - 1249, 1250):
         window = lead[start : start + 1250]
         low, high = min(window), max(window)
         scaled = [(value - low) / max(high - low, 1e-6) for value in window]
         for i in range(1, 1249):
             if scaled[i - 1] < scaled[i] >= scaled[i + 1] and scaled[i] >= 0.9:
-                found.append(start + i)
-    return found
+                result.append(start + i)
+    return result
 
 
 def test_kachuees_peaks_are_those_of_a_slow_loop() -> None:

@@ -19,8 +19,8 @@ def test_labels_are_the_publishers(made: Path, prepared: Path) -> None:
 
 def test_a_likelihood_can_be_asked_for_and_zero_stands_for_unknown(copy: Path, prepared: Path) -> None:
     edit(copy, 0, scp_codes="{'NORM': 80.0, 'LVH': 0.0, 'AMI': 50.0, 'IMI': 35.0, 'SR': 100.0}")
-    for least, labels in ((0, [1, 1, 0, 0, 1]), (1, [1, 1, 0, 0, 0]), (50, [1, 1, 0, 0, 0]), (60, [1, 0, 0, 0, 0])):
-        assert read_all(copy, prepared, likelihood=least).y[0].tolist() == labels
+    for minimum, labels in ((0, [1, 1, 0, 0, 1]), (1, [1, 1, 0, 0, 0]), (50, [1, 1, 0, 0, 0]), (60, [1, 0, 0, 0, 0])):
+        assert read_all(copy, prepared, likelihood=minimum).y[0].tolist() == labels
     assert ptbxl.patients(copy, options(likelihood=90), prepared)[0].examples == (0, 0, 0, 0, 0)
 
 
@@ -55,17 +55,17 @@ def test_age_and_sex_are_turned_to_ours(copy: Path, prepared: Path) -> None:
 
 def test_sites_and_folds_are_those_of_the_table(made: Path, prepared: Path) -> None:
     table = pd.read_csv(made / "ptbxl_database.csv")
-    found = ptbxl.patients(made, options(), prepared)
-    assert [item.site for item in found] == [f"site-{int(n)}" for n in table.site]
+    result = ptbxl.patients(made, options(), prepared)
+    assert [item.site for item in result] == [f"site-{int(n)}" for n in table.site]
     side = {**dict.fromkeys(range(1, 9), "train"), 9: "validation", 10: "test"}
-    assert [item.published for item in found] == [side[n] for n in table.strat_fold]
-    assert [item.person for item in found] == [f"person-{int(n)}" for n in table.patient_id]
+    assert [item.published for item in result] == [side[n] for n in table.strat_fold]
+    assert [item.person for item in result] == [f"person-{int(n)}" for n in table.patient_id]
     source = Source(ptbxl, options(), made, prepared)
     run = config.parse_config({"sites": {"scheme": "natural", "split": "published"}})
-    dealt, kept, _ = datasets.assign_hospitals(source, run)
+    dealt, remaining, _ = datasets.assign_hospitals(source, run)
     assert sorted(dealt) == ["site-0", "site-1", "site-2", "site-3"]
     ids = dealt["site-0"]
-    done = splits.assign_split(source.read(ids), [p for p in kept if p.id in ids], run.sites, run.seed, "site-0")
+    done = splits.assign_split(source.read(ids), [p for p in remaining if p.id in ids], run.sites, run.seed, "site-0")
     for name, folds in (("train", range(1, 9)), ("validation", [9]), ("test", [10])):
         there = {done.patients[i] for i in done.part(name).patient}
         rows = table[(table.site == 0) & table.strat_fold.isin(folds)]
@@ -80,22 +80,22 @@ def test_one_person_at_two_sites_counts_at_the_site_of_most(copy: Path, prepared
         [(901, 5, 3), (901, 7, 2), (901, 7, 1), (902, 5, 2), (902, 7, 1), (903, "", 1), (903, 5, 2), (904, "", 1)]
     ):
         edit(copy, row, patient_id=person, site=site, recording_date=f"1990-01-0{date} 10:00:00", strat_fold=fold)
-    found = ptbxl.patients(copy, options(), prepared)
-    assert [item.site for item in found[:8]] == [
+    result = ptbxl.patients(copy, options(), prepared)
+    assert [item.site for item in result[:8]] == [
         "site-7", "site-7", "site-7", "site-7", "site-7", "site-5", "site-5", "site-unknown",
     ]  # fmt: skip
     datasets.assign_hospitals(Source(ptbxl, options(), copy, prepared), config.parse_config({}))
     moved = "recordings moved to the site of the person's others (not left out)"
     assert read_all(copy, prepared).excluded[moved] == 3
-    assert ptbxl.read(copy, options(), [found[0].id], prepared).excluded == {moved: 1}
-    assert moved not in ptbxl.read(copy, options(), [found[1].id], prepared).excluded
+    assert ptbxl.read(copy, options(), [result[0].id], prepared).excluded == {moved: 1}
+    assert moved not in ptbxl.read(copy, options(), [result[1].id], prepared).excluded
 
 
 def test_small_sites_can_be_taken_together(made: Path, prepared: Path) -> None:
     table = pd.read_csv(made / "ptbxl_database.csv")
     people = table.groupby("site").patient_id.nunique()
-    least = int(people.sort_values().iloc[1]) + 1
-    found = ptbxl.patients(made, options(smallest=least), prepared)
-    truth = ["site-other" if people[n] < least else f"site-{int(n)}" for n in table.site]
-    assert [item.site for item in found] == truth
+    minimum = int(people.sort_values().iloc[1]) + 1
+    result = ptbxl.patients(made, options(smallest=minimum), prepared)
+    truth = ["site-other" if people[n] < minimum else f"site-{int(n)}" for n in table.site]
+    assert [item.site for item in result] == truth
     assert len(set(truth)) == 3

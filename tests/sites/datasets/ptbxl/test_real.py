@@ -29,14 +29,14 @@ def real() -> Path:
 @pytest.mark.realdata
 def test_the_real_counts_are_those_of_the_table(real: Path, prepared: Path) -> None:
     check_against_the_publishers(real, prepared)
-    found = ptbxl.patients(real, options(), prepared)
+    result = ptbxl.patients(real, options(), prepared)
     table = pd.read_csv(real / "ptbxl_database.csv")
-    assert len(found) == len(table)
-    assert len({item.person for item in found}) == table.patient_id.nunique()
+    assert len(result) == len(table)
+    assert len({item.person for item in result}) == table.patient_id.nunique()
     if len(table) == 500:
-        assert len({item.person for item in found}) == 466
-        assert Counter(item.site for item in found) == {"site-0": 256, "site-1": 161, "site-3": 66, "site-2": 17}
-        assert np.sum([item.examples for item in found], axis=0).tolist() == [297, 73, 96, 78, 40]
+        assert len({item.person for item in result}) == 466
+        assert Counter(item.site for item in result) == {"site-0": 256, "site-1": 161, "site-3": 66, "site-2": 17}
+        assert np.sum([item.examples for item in result], axis=0).tolist() == [297, 73, 96, 78, 40]
         counts = np.sum([item.examples for item in ptbxl.patients(real, options(task="norm"), prepared)], axis=0)
         assert counts.tolist() == [290, 198]
 

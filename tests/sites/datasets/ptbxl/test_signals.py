@@ -40,7 +40,7 @@ def test_strips_are_the_signals_that_wfdb_reads(made: Path, prepared: Path) -> N
     assert (made / MARKER).is_file()
 
 
-def test_measures_of_a_strip_stand_beside_it(made: Path, prepared: Path) -> None:
+def test_measures_of_a_strip_are_printed_with_it(made: Path, prepared: Path) -> None:
     plain, measured = (read_all(made, prepared, task="norm", measures=on) for on in (False, True))
     np.testing.assert_array_equal(measured.x, plain.x)
     np.testing.assert_array_equal(measured.features, features.feature_table(plain))
@@ -120,8 +120,8 @@ def test_beats_are_those_that_mitdbs_view_cuts_of_the_same_peaks(made: Path, pre
         peaks = r_peaks.detect_qrs(signal[:, 0], 100)
         marks = np.full(len(peaks), "N")
         cut = beats.cut_beats(records.Recording("x", 100, ("II",), signal, peaks, marks, ()), "window", 1)
-        place = np.rint(cut.sample * 1.25)
-        inside = (place >= 36) & (place + 60 <= 1250)
+        position = np.rint(cut.sample * 1.25)
+        inside = (position >= 36) & (position + 60 <= 1250)
         mine = cohort.patient == i
         np.testing.assert_allclose(cohort.x[mine, 0], cut.x[inside, 0], atol=1e-5)
         np.testing.assert_allclose(cohort.x[mine, 1], cut.x[inside, 0] - cut.template[0], atol=1e-5)

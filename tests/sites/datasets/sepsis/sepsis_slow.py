@@ -24,18 +24,18 @@ def features(patient: pd.DataFrame) -> pd.DataFrame:
         now: dict[str, float] = {}
         for name in measured:
             past = patient[name].iloc[: t + 1]
-            seen = past.dropna()
-            now[name] = seen.iloc[-1] if len(seen) else np.nan
+            observed = past.dropna()
+            now[name] = observed.iloc[-1] if len(observed) else np.nan
             if name in LABS:
-                now[f"{name} change"] = seen.iloc[-1] - seen.iloc[-2] if len(seen) > 1 else np.nan
-            now[f"{name} recency"] = 1 / (1 + t - seen.index[-1]) if len(seen) else 0
+                now[f"{name} change"] = observed.iloc[-1] - observed.iloc[-2] if len(observed) > 1 else np.nan
+            now[f"{name} recency"] = 1 / (1 + t - observed.index[-1]) if len(observed) else 0
             now[f"{name} times in 24 h"] = past.iloc[-24:].notna().sum()
             if name in SIGNS:
                 six = past.ffill().iloc[-6:].dropna()
                 for what, value in {"low": six.min(), "high": six.max(), "mean": six.mean()}.items():
                     now[f"{name} 6 h {what}"] = value
                 now[f"{name} 6 h sd"] = six.std(ddof=0)
-                before = past.iloc[: t - 5].dropna() if t >= 6 else seen.iloc[:0]
+                before = past.iloc[: t - 5].dropna() if t >= 6 else observed.iloc[:0]
                 now[f"{name} 6 h trend"] = now[name] - before.iloc[-1] if len(before) else np.nan
         now["shock index"] = now["HR"] / now["SBP"]
         now["pulse pressure"] = now["SBP"] - now["DBP"]

@@ -156,23 +156,23 @@ def test_a_hospital_without_anyone_of_its_own_is_refused(tmp_path: Path) -> None
     write(tmp_path / "training_setA", "p1", lines(3))
     write(tmp_path / "training_setB", "q1", lines(3))
     write(tmp_path / "none", "p1", [])
-    for folder, place in ((tmp_path, "training_setB"), (tmp_path / "none", "none")):
-        with pytest.raises(DataError, match=f"no recordings in .*{place}: every .psv file"):
+    for folder, directory in ((tmp_path, "training_setB"), (tmp_path / "none", "none")):
+        with pytest.raises(DataError, match=f"no recordings in .*{directory}: every .psv file"):
             sepsis.patients(folder, STAYS, tmp_path / "store")
 
 
 def test_line_ends_of_windows_and_a_missing_last_one(tmp_path: Path) -> None:
     rows = lines(4, HR=[70, "nan", 80, 8.5e1], pH=[".5e1", "7.", "+7.4", "NaN"])
     forms = {"plain": text(rows), "windows": text(rows, end="\r\n"), "open": text(rows)[:-1], "long": text(rows) + "\n"}
-    found = {}
+    result = {}
     for name, content in forms.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "p1.psv").write_bytes(content.encode())
         write(tmp_path / name, "p2", lines(2))
-        found[name] = whole(tmp_path / name, tmp_path / "store")
-    for cohort in found.values():
-        np.testing.assert_array_equal(cohort.features, found["plain"].features)
-    np.testing.assert_allclose(column(found["plain"], "HR"), [70, 70, 80, 85, np.nan, np.nan])
+        result[name] = whole(tmp_path / name, tmp_path / "store")
+    for cohort in result.values():
+        np.testing.assert_array_equal(cohort.features, result["plain"].features)
+    np.testing.assert_allclose(column(result["plain"], "HR"), [70, 70, 80, 85, np.nan, np.nan])
 
 
 def test_what_is_no_patient_is_not_read(tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ def whole(folder: Path, store: Path) -> Cohort:
 
 def scored(folder: Path, store: Path) -> ScorableRows:
     source = replace(datasets.open_source(parse_config({"data": {"dataset": "sepsis"}}), folder), store=store)
-    (found,) = read_unlabelled_tables(source)
-    return found
+    (result,) = read_unlabelled_tables(source)
+    return result
 
 
 ALIKE = {
@@ -73,13 +73,13 @@ ALIKE = {
 @pytest.mark.parametrize(("name", "content"), ALIKE.values(), ids=ALIKE)
 def test_a_file_is_read_however_it_is_packed_and_spelt(tmp_path: Path, name: str, content: bytes) -> None:
     folder = folder_with(tmp_path, name, content)
-    cohort, found = whole(folder, tmp_path / "store"), scored(folder, tmp_path / "store")
-    assert cohort.patients == found.cohort.patients == ("p0", "p1", "p2", "q")
+    cohort, result = whole(folder, tmp_path / "store"), scored(folder, tmp_path / "store")
+    assert cohort.patients == result.cohort.patients == ("p0", "p1", "p2", "q")
     index = cohort.task.features.index("HR")
-    for part in (cohort, found.cohort):
+    for part in (cohort, result.cohort):
         assert (part.features[part.patient == 3, index] == 90).all()
-    assert len(found.cohort.y) == len(cohort.y) == 4 * HOURS
-    assert found.exclusions == ()
+    assert len(result.cohort.y) == len(cohort.y) == 4 * HOURS
+    assert result.exclusions == ()
 
 
 @pytest.mark.parametrize("other", ["p0.psv.gz", "p0.PSV"])
@@ -95,9 +95,9 @@ def test_a_packed_file_that_is_damaged_is_named(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, "q.psv.gz", gzip.compress(text(rows()))[:-9])
     with pytest.raises(DataError, match=r"q\.psv\.gz: cannot be unpacked"):
         whole(folder, tmp_path / "store")
-    found = scored(folder, tmp_path / "store")
-    assert [item.record for item in found.exclusions] == ["q"]
-    assert "q.psv.gz: cannot be unpacked" in found.exclusions[0].reason
+    result = scored(folder, tmp_path / "store")
+    assert [item.record for item in result.exclusions] == ["q"]
+    assert "q.psv.gz: cannot be unpacked" in result.exclusions[0].reason
 
 
 LABELS = {"NaN": ["NaN"] * HOURS, "falling": [0, 0, 1, 0, 0, 0, 0, 0], "words": ["?"] * HOURS, "empty": [""] * HOURS}
@@ -106,17 +106,17 @@ LABELS = {"NaN": ["NaN"] * HOURS, "falling": [0, 0, 1, 0, 0, 0, 0, 0], "words": 
 @pytest.mark.parametrize("label", LABELS.values(), ids=LABELS)
 def test_scoring_needs_no_label(tmp_path: Path, label: list[Any]) -> None:
     folder = folder_with(tmp_path, "q.psv", text(rows(**{LABEL: label})))
-    found = scored(folder, tmp_path / "store")
-    assert len(found.cohort.y) == 4 * HOURS == 32
-    assert found.exclusions == ()
+    result = scored(folder, tmp_path / "store")
+    assert len(result.cohort.y) == 4 * HOURS == 32
+    assert result.exclusions == ()
     with pytest.raises(DataError, match=rf"q\.psv: line \d+, column {LABEL}"):
         whole(folder, tmp_path / "store")
 
 
 def test_a_file_without_the_column_of_labels_is_scored(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, "q.psv", text(rows(HR=90), NAMES))
-    found = scored(folder, tmp_path / "store")
-    assert (found.cohort.features[found.cohort.patient == 3, 0] == 90).all()
+    result = scored(folder, tmp_path / "store")
+    assert (result.cohort.features[result.cohort.patient == 3, 0] == 90).all()
 
 
 IMPLAUSIBLE: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
@@ -136,11 +136,11 @@ def test_implausible_cells_become_missing_and_are_counted_by_column(
     tmp_path: Path, changes: dict[str, Any], counts: dict[str, int]
 ) -> None:
     folder = folder_with(tmp_path, "q.psv", text(rows(**changes)))
-    cohort, found = whole(folder, tmp_path / "store"), scored(folder, tmp_path / "store")
+    cohort, result = whole(folder, tmp_path / "store"), scored(folder, tmp_path / "store")
     assert {what.partition(" ")[0]: number for what, number in cohort.excluded.items()} == counts
-    assert dict(found.cleared) == cohort.excluded
+    assert dict(result.cleared) == cohort.excluded
     assert all(what.endswith("read as not measured") for what in cohort.excluded)
-    for part in (cohort, found.cohort):
+    for part in (cohort, result.cohort):
         for name, number in counts.items():
             values = part.features[part.patient == 3, part.task.features.index(name)]
             assert np.isnan(values[0]) == (number == HOURS or name == "Glucose")
@@ -184,12 +184,12 @@ def test_a_file_in_another_form_is_refused_or_left_out_with_its_reason(
     folder = folder_with(tmp_path, "q.psv", content)
     with pytest.raises(DataError) as caught:
         whole(folder, tmp_path / "store")
-    found = scored(folder, tmp_path / "store")
-    for message in (str(caught.value), found.exclusions[0].reason):
+    result = scored(folder, tmp_path / "store")
+    for message in (str(caught.value), result.exclusions[0].reason):
         assert message.startswith(f"{folder / 'q.psv'}: ")
         assert line in message
-    assert [item.record for item in found.exclusions] == ["q"]
-    assert len(found.cohort.y) == 3 * HOURS
+    assert [item.record for item in result.exclusions] == ["q"]
+    assert len(result.cohort.y) == 3 * HOURS
 
 
 @pytest.mark.parametrize(

@@ -132,21 +132,21 @@ def test_windows_of_hours_equal_slices_of_the_files(folder: Path, store: Path, c
         np.testing.assert_allclose(dense[cohort.patient == i], slow, rtol=1e-6)
 
 
-def test_what_tells_of_habit_or_of_the_stay_can_be_left_out(folder: Path, store: Path) -> None:
+def test_features_of_habit_or_of_the_stay_can_be_left_out(folder: Path, store: Path) -> None:
     every = whole(folder, store)
-    for view, tells in (("features", ("recency", "times in")), ("hours", ("measured",))):
+    for view, states in (("features", ("recency", "times in")), ("hours", ("measured",))):
         full = whole(folder, store, Options(view=view))
-        assert any(any(word in name for word in tells) for name in (*full.task.features, *full.task.channel_names))
+        assert any(any(word in name for word in states) for name in (*full.task.features, *full.task.channel_names))
         for options, absent in (
             (Options(view=view, iculos=False), ("ICULOS",)),
-            (Options(view=view, habit=False), ("ICULOS", "Unit", "unit", "HospAdmTime", *tells)),
+            (Options(view=view, habit=False), ("ICULOS", "Unit", "unit", "HospAdmTime", *states)),
         ):
             few = whole(folder, store, options)
             names = (*few.task.features, *few.task.channel_names)
             assert not [name for name in names if any(word in name for word in absent)]
-            kept = [name for name in full.task.features if not any(word in name for word in absent)]
-            assert list(few.task.features) == kept
-            for name in kept:
+            remaining = [name for name in full.task.features if not any(word in name for word in absent)]
+            assert list(few.task.features) == remaining
+            for name in remaining:
                 np.testing.assert_array_equal(column(few, name), column(full, name))
     assert len(every.task.features) == 170
 

@@ -101,10 +101,10 @@ def test_alarms_by_the_labels_have_the_utility_of_a_plain_loop(cohorts: dict[str
         if not label.any():
             continue  # neither alarms nor anything to gain
         hours = label.tolist()
-        begin = hours.index(1) + 6
+        start = hours.index(1) + 6
         for t, sick in enumerate(hours):
             observed += sepsis_slow.worth(hours, t, bool(sick))
-            best += sepsis_slow.worth(hours, t, begin - 12 <= t <= begin + 3)
+            best += sepsis_slow.worth(hours, t, start - 12 <= t <= start + 3)
             inaction += sepsis_slow.worth(hours, t, False)
     expected = (observed - inaction) / (best - inaction)
     assert utility.normalised_utility(cohort.utility, cohort.y) == pytest.approx(expected, rel=1e-5)

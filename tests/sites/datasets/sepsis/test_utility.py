@@ -15,12 +15,12 @@ FIRST = np.array([0])
 
 def cohort(rng: np.random.Generator, patients: int) -> list[list[int]]:
     """Return labels of patients: healthy ones, ill from the first hour, in the middle, in the last hour."""
-    found = []
+    result = []
     for _ in range(patients):
         hours = int(rng.integers(1, 40))
-        begin = int(rng.choice([hours, 0, hours - 1, rng.integers(hours)]))
-        found.append([0] * begin + [1] * (hours - begin))
-    return found
+        offset = int(rng.choice([hours, 0, hours - 1, rng.integers(hours)]))
+        result.append([0] * offset + [1] * (hours - offset))
+    return result
 
 
 def joined(labels: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -76,10 +76,10 @@ def test_the_scale_is_that_of_the_organisers() -> None:
     observed = best = inaction = 0.0
     at = 0
     for label in labels:
-        begin = label.index(1) + 6 if 1 in label else 10_000
+        offset = label.index(1) + 6 if 1 in label else 10_000
         for t in range(len(label)):
             observed += sepsis_slow.worth(label, t, bool(alarm[at]))
-            best += sepsis_slow.worth(label, t, begin - 12 <= t <= begin + 3)
+            best += sepsis_slow.worth(label, t, offset - 12 <= t <= offset + 3)
             inaction += sepsis_slow.worth(label, t, False)
             at += 1
     assert utility.normalised_utility(worth, alarm) == pytest.approx(
@@ -101,8 +101,8 @@ def test_a_million_and_a_half_hours_take_a_fifth_of_a_second() -> None:
     hours = np.full(36_324, 39)
     first = np.cumsum(hours) - hours
     label = np.zeros(int(hours.sum()), np.uint8)
-    for begin in first[::13]:
-        label[begin + 29 : begin + 39] = 1
+    for offset in first[::13]:
+        label[offset + 29 : offset + 39] = 1
     best = np.inf
     for _ in range(5):
         start = time.perf_counter()
@@ -114,9 +114,9 @@ def test_a_million_and_a_half_hours_take_a_fifth_of_a_second() -> None:
 
 def test_the_hours_until_sepsis_equal_a_plain_loop() -> None:
     labels = cohort(np.random.default_rng(6), 60)
-    told = []
+    reported = []
     for item in labels:
-        begin = item.index(1) + utility.AHEAD if 1 in item else np.nan
-        told += [begin - row for row in range(len(item))]
-    np.testing.assert_array_equal(utility.hours_until_sepsis(*joined(labels)), np.asarray(told, np.float32))
+        offset = item.index(1) + utility.AHEAD if 1 in item else np.nan
+        reported += [offset - row for row in range(len(item))]
+    np.testing.assert_array_equal(utility.hours_until_sepsis(*joined(labels)), np.asarray(reported, np.float32))
     assert utility.hours_until_sepsis(np.zeros(0), np.zeros(0, int)).shape == (0,)

@@ -56,14 +56,14 @@ def test_labels_and_values_against_a_loop(tmp_path: Path, after: str, carry: boo
                 continue
             label = y if until <= 0 else int(until <= 4.0)
             expected.append((patient, t, v, float(bool(value)), k, label, until))
-    found = [
+    result = [
         (timed.rows.patients[p], t, *f, y, u)
         for p, t, f, y, u in zip(
             timed.rows.patient, timed.rows.hours, timed.rows.features.tolist(), timed.rows.y, timed.until, strict=True
         )
     ]
-    assert [row[0] for row in found] == [row[0] for row in expected]
-    np.testing.assert_allclose([row[1:] for row in found], [row[1:] for row in expected], rtol=1e-6)
+    assert [row[0] for row in result] == [row[0] for row in expected]
+    np.testing.assert_allclose([row[1:] for row in result], [row[1:] for row in expected], rtol=1e-6)
 
 
 def test_dates_and_hours_covered(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def write(folder: Path, text: str, name: str = "t.csv", encoding: str = "utf-8")
     return folder
 
 
-def rows_of(folder: Path, **changes: Any) -> Any:
+def make_rows(folder: Path, **changes: Any) -> Any:
     return read_rows(folder, described(**changes))
 
 
@@ -68,7 +68,7 @@ def check(rows: Any) -> None:
 
 
 def test_a_table_is_read_as_it_says(tmp_path: Path) -> None:
-    check(rows_of(write(tmp_path, "\n".join([HEADER, *LINES]))))
+    check(make_rows(write(tmp_path, "\n".join([HEADER, *LINES]))))
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
@@ -76,19 +76,19 @@ def test_a_table_is_read_as_it_says(tmp_path: Path) -> None:
 def test_delimiters_and_encodings(tmp_path: Path, delimiter: str, encoding: str) -> None:
     text = "\r\n".join([HEADER, *LINES]).replace(",", delimiter) + "\r\n"
     read = {"files": ["*.csv"], "hospital": "hospital", "delimiter": delimiter, "encoding": encoding}
-    check(rows_of(write(tmp_path, text, encoding=encoding), read=read))
+    check(make_rows(write(tmp_path, text, encoding=encoding), read=read))
 
 
 def test_decimal_commas(tmp_path: Path) -> None:
     text = "\n".join([HEADER, *LINES]).replace(",", ";").replace(".", ",")
     read = {"files": ["*.csv"], "hospital": "hospital", "delimiter": ";", "decimal": ","}
-    check(rows_of(write(tmp_path, text), read=read))
+    check(make_rows(write(tmp_path, text), read=read))
 
 
 def test_quotes_spaces_blank_lines_and_gzip(tmp_path: Path) -> None:
     quoted = [",".join(f'" {cell} "' for cell in line.split(",")) for line in LINES]
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress("\n\n".join([HEADER, *quoted]).encode()))
-    check(rows_of(tmp_path, read={"files": ["*.csv.gz"], "hospital": "hospital"}))
+    check(make_rows(tmp_path, read={"files": ["*.csv.gz"], "hospital": "hospital"}))
 
 
 def test_parquet_with_types_of_its_own(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_parquet_with_types_of_its_own(tmp_path: Path) -> None:
         }
     )  # fmt: skip
     frame.to_parquet(tmp_path / "t.parquet")
-    check(rows_of(tmp_path, read={"files": ["*.parquet"], "hospital": "hospital"}))
+    check(make_rows(tmp_path, read={"files": ["*.parquet"], "hospital": "hospital"}))
 
 
 def test_a_file_a_hospital_and_names_of_its_own(tmp_path: Path) -> None:
@@ -109,11 +109,11 @@ def test_a_file_a_hospital_and_names_of_its_own(tmp_path: Path) -> None:
     for name, rows in (("a", LINES[:2]), ("b", LINES[2:])):
         own = [",".join(cell for i, cell in enumerate(line.split(",")) if i != 1) for line in rows]
         write(tmp_path, "\n".join([header, *own]), f"{name}.csv")
-    check(rows_of(tmp_path, read={"files": ["*.csv"], "hospital_from": "file", "columns": {"crea": "KREA"}}))
+    check(make_rows(tmp_path, read={"files": ["*.csv"], "hospital_from": "file", "columns": {"crea": "KREA"}}))
 
 
 def test_implausible_cells_become_missing_and_are_counted(tmp_path: Path) -> None:
-    rows = rows_of(write(tmp_path, "\n".join([HEADER, *LINES, "11,b,61,F,9999,no,icu,0"])))
+    rows = make_rows(write(tmp_path, "\n".join([HEADER, *LINES, "11,b,61,F,9999,no,icu,0"])))
     assert np.isnan(rows.features[4, 1])
     assert rows.features[4, 2] == 0
     assert rows.reasons == ("crea outside 0.1 to 30 mg/dL, read as not measured",)
@@ -122,7 +122,7 @@ def test_implausible_cells_become_missing_and_are_counted(tmp_path: Path) -> Non
 
 def test_rows_that_cannot_be_used_are_counted_by_hospital(tmp_path: Path) -> None:
     more = ["11,b,61,F,1,no,icu,", ",b,61,F,1,no,icu,0", "12,,61,F,1,no,icu,0", "13,a,,F,,,,0"]
-    rows = rows_of(write(tmp_path, "\n".join([HEADER, *LINES, *more])))
+    rows = make_rows(write(tmp_path, "\n".join([HEADER, *LINES, *more])))
     counts = dict(zip(rows.exclusions, rows.excluded.sum(0).tolist(), strict=True))
     assert counts == {
         "rows without an outcome": 1,
@@ -151,7 +151,7 @@ SECRET = "4711"
 )
 def test_what_cannot_be_read_is_named_without_its_value(tmp_path: Path, line: str, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        rows_of(write(tmp_path, "\n".join([HEADER, *LINES, line])))
+        make_rows(write(tmp_path, "\n".join([HEADER, *LINES, line])))
     assert SECRET not in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -161,7 +161,7 @@ def test_another_unit_is_refused_by_column(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"column crea: 9 of 9 values are outside 0.1 to 30 mg/dL: is it in another unit"
     ):
-        rows_of(write(tmp_path, "\n".join([HEADER, *lines])))
+        make_rows(write(tmp_path, "\n".join([HEADER, *lines])))
 
 
 @pytest.mark.parametrize(
@@ -177,16 +177,16 @@ def test_another_unit_is_refused_by_column(tmp_path: Path) -> None:
 )
 def test_files_that_are_no_table_of_this_kind(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        rows_of(write(tmp_path, text))
+        make_rows(write(tmp_path, text))
 
 
 def test_a_folder_without_the_file_and_a_pattern_that_leaves_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no file \*.csv in"):
-        rows_of(tmp_path)
+        make_rows(tmp_path)
     with pytest.raises(DataError, match="no data folder"):
-        rows_of(tmp_path / "absent")
+        make_rows(tmp_path / "absent")
     with pytest.raises(ConfigError, match="leaves the data folder"):
-        rows_of(tmp_path, read={"files": ["../*.csv"]})
+        make_rows(tmp_path, read={"files": ["../*.csv"]})
 
 
 def test_numbers_agree_with_python(tmp_path: Path) -> None:

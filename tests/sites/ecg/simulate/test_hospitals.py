@@ -32,8 +32,8 @@ def read(folder: Path, record: str) -> tuple[Any, Any]:
 def beats(folder: Path, record: str) -> tuple[Any, np.ndarray, str]:
     """Return the record, the R samples `(beats,)` and one AAMI letter a beat."""
     signals, notes = read(folder, record)
-    kept = [(at, AAMI[symbol]) for at, symbol in zip(notes.sample, notes.symbol, strict=True) if symbol in AAMI]
-    return signals, np.array([at for at, _ in kept]), "".join(kind for _, kind in kept)
+    remaining = [(at, AAMI[symbol]) for at, symbol in zip(notes.sample, notes.symbol, strict=True) if symbol in AAMI]
+    return signals, np.array([at for at, _ in remaining]), "".join(kind for _, kind in remaining)
 
 
 def content(folder: Path) -> dict[str, bytes]:
