@@ -59,7 +59,7 @@ SETTINGS: dict[str, Any] = {
         "epochs": 1, "batch_size": 4096, "optimizer": "sgd", "lr": 0.5, "momentum": 0.0, "weight_decay": 0.041,
         "loss": "cross_entropy",
     },
-    "federation": {"rounds": 20, "choose": "last"},
+    "federation": {"rounds": 20, "choose": "last", "on_lost": "continue"},
     "evaluation": {"metric": "accuracy", "bootstrap": 0},
 }  # fmt: skip
 STRATEGIES: dict[str, dict[str, Any]] = {

@@ -89,7 +89,7 @@ class Worker:
 
     def keep_running(self) -> None: ...
 
-    def requested(self, request: Parcel, is_awaited: Callable[[], bool]) -> Parcel:
+    def ask(self, request: Parcel, is_awaited: Callable[[], bool]) -> Parcel:
         self.requests.append(request)
         answer = self.answers.pop(0)
         if isinstance(answer, BaseException):

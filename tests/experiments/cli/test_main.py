@@ -81,7 +81,7 @@ MISTAKES = [
     (["run", "FILE", "--set", "federation.strategy.name=fedavgg"], "no strategy named 'fedavgg'"),
     (["run", "FILE", "--set", "sites.scheme=even", "--set", "sites.count=50"], "only 6 people"),
     (["run", "FILE", "--runs", "FILE"], "cannot write the run folder"),
-    (["run"], "Missing argument 'CONFIG'"),
+    (["run"], "name a configuration"),
     (["run", "FILE", "--sett", "x"], "No such option"),
     (["rum"], "No such command 'rum'. Did you mean 'run'? (see"),
     (["run", "."], ". is a folder: name a YAML file in it"),
