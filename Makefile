@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CONFIG ?= experiments/synthetic.yaml
 
-.PHONY: setup run test check bench clean
+.PHONY: setup run test check bench docs clean
 
 setup: $(READY)
 
@@ -30,9 +30,13 @@ check: setup
 	$(BIN)/python -m pytest -n 2 -m "not processes and not ray"
 	$(BIN)/python -m pytest -m "processes or ray"
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "documentation: build/docs/index.html"
+
 bench: setup
 	$(BIN)/wardround bench engine
 	test ! -d data/mitdb || $(BIN)/wardround bench data
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs build/docs .pytest_cache .mypy_cache .ruff_cache .hypothesis

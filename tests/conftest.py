@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from sites.ecg.simulate.profiles import default_profiles
 
 ROOT = Path(__file__).resolve().parent.parent
 SEED = 11
+CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 
 
 def pytest_configure() -> None:
@@ -98,3 +100,25 @@ def write_recording() -> Callable[..., None]:
         wfdb.wrann(name, "atr", sample=np.asarray(sample), symbol=symbol, fs=rate, write_dir=str(folder))
 
     return write
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Any]:
+    """Return a headless Chromium that keeps its console's messages."""
+    if not CHROMIUM.exists() or not DRIVER.exists():
+        missing = "chromium or chromedriver is not installed"
+        pytest.fail(missing) if os.environ.get("WARDROUND_REQUIRE_BROWSER") else pytest.skip(missing)
+    webdriver = pytest.importorskip("selenium.webdriver")
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for argument in (
+        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
+    ):  # fmt: skip
+        options.add_argument(argument)
+    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    yield driver
+    driver.quit()

@@ -35,7 +35,6 @@ app = typer.Typer(
     help="Federated learning for hospitals: train a model together, keep the data, see how it performs at each.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 app.add_typer(data.app, name="data")
 federation.server_app.command("status")(operations.server_status_command)
@@ -71,8 +70,22 @@ _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 """What numpy says, without a number of the error, if the disk is full."""
 
 
+def print_version(wanted: bool) -> None:
+    """Print the installed version and end, where it is asked for."""
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"wardround {version('wardround')}")
+        raise typer.Exit
+
+
 @app.callback()
-def set_options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
+def set_options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
     """Apply the options that stand before a command."""
     if debug:
         os.environ["WARDROUND_DEBUG"] = "1"

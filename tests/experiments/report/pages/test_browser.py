@@ -1,36 +1,11 @@
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
 from experiments.report.build import build_report
 from experiments.report.write import write_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-
-
-@pytest.fixture
-def browser(tmp_path):
-    if not CHROMIUM.exists() or not DRIVER.exists():
-        missing = "chromium or chromedriver is not installed"
-        pytest.fail(missing) if os.environ.get("WARDROUND_REQUIRE_BROWSER") else pytest.skip(missing)
-    webdriver = pytest.importorskip("selenium.webdriver")
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for argument in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
-    ):  # fmt: skip
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    yield driver
-    driver.quit()
 
 
 def _resize(browser, width: int, scheme: str = "light") -> None:
