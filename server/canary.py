@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from flwr.serverapp import Grid
 
@@ -41,7 +40,7 @@ def run_canary(
     grid: Grid,
     config: RunConfig,
     out: Path,
-    listen: Callable[[dict[str, Any]], None] | None = None,
+    listen: Callable[[dict[str, object]], None] | None = None,
     read_names: ReadNames = lambda: None,
 ) -> None:
     """Ask every site what it would do in a run, and write the answers into a run folder.
@@ -74,7 +73,7 @@ def run_canary(
         write_json(RunFolder(out).server_done, {"status": status, "error": error or None})
 
 
-def ask_sites(grid: Grid, config: RunConfig, listen: Listener, read_names: ReadNames) -> dict[str, Any]:
+def ask_sites(grid: Grid, config: RunConfig, listen: Listener, read_names: ReadNames) -> dict[str, object]:
     """Return what every site would do in a run, JSON-ready.
 
     Returns:

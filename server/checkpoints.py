@@ -183,7 +183,7 @@ def check_same_run(checkpoint: Checkpoint, config: RunConfig, folder: Path) -> N
         )
 
 
-def _to_parts(checkpoint: Checkpoint) -> tuple[Weights, dict[str, Any]]:
+def _to_parts(checkpoint: Checkpoint) -> tuple[Weights, dict[str, object]]:
     """Return a checkpoint's arrays by name, and all else JSON-ready."""
     counts, deviations = _name_counts(checkpoint.validation)
     parts = ((WEIGHTS, checkpoint.weights), (STRATEGY, checkpoint.strategy.arrays), (COUNTS, counts))

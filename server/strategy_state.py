@@ -73,13 +73,13 @@ def restore_state(strategy: Strategy, state: StrategyState) -> None:
         raise DataError(f"the checkpoint's state does not fit the strategy {type(strategy).__name__}") from None
 
 
-def _is_same(value: Any, initial: Any) -> bool:
+def _is_same(value: object, initial: object) -> bool:
     """Return whether an attribute is as it was: the same object, or an equal number or text."""
     plain = isinstance(value, bool | int | float | str) and type(value) is type(initial)
     return value is initial or (plain and bool(value == initial))
 
 
-def _encode(value: Any, where: str, arrays: Weights) -> dict[str, Any]:
+def _encode(value: object, where: str, arrays: Weights) -> dict[str, object]:
     """Return a value JSON-ready, with its arrays put into `arrays`.
 
     Raises:
