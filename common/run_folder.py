@@ -43,7 +43,7 @@ class RunFolder:
 
     @property
     def about(self) -> Path:
-        """The settings, versions, and how the run ended: see `describe_run`."""
+        """The settings, versions, and how the run ended: see `write_run_description`."""
         return self.path / "run.json"
 
     @property
@@ -249,7 +249,7 @@ def write_config(config: RunConfig, folder: Path) -> None:
     write_text(RunFolder(folder).config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
-def describe_run(
+def write_run_description(
     config: RunConfig, folder: Path, card: Mapping[str, Any], notices: Sequence[Mapping[str, str]]
 ) -> None:
     """Write config.yaml and run.json, before anything runs.

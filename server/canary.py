@@ -92,7 +92,7 @@ def ask_sites(grid: Grid, config: RunConfig, listen: Listener, read_names: ReadN
     problems = find_problems(config, tasks)
     if tasks and not problems:
         task = next(iter(tasks.values()))
-        weights, method = build_first_message(config, task)
+        weights, method = prepare_first_round(config, task)
         proximal = float(getattr(choose_strategy(config), "proximal_mu", 0.0))
         request = CanaryRequest(config, 1, weights, method=method, proximal=proximal)
         again, lost, _ = _ask(grid, config, list(names), names, listen, request, registered)
@@ -160,8 +160,8 @@ def find_problems(config: RunConfig, tasks: Mapping[str, Task]) -> list[str]:
     return problems
 
 
-def build_first_message(config: RunConfig, task: Task) -> tuple[Weights, Method]:
-    """Return the weights of the first round, and what the strategy asks of the sites.
+def prepare_first_round(config: RunConfig, task: Task) -> tuple[Weights, Method]:
+    """Return the weights that the first round sends, and how the strategy makes sites train.
 
     Raises:
         ConfigError: they do not fit the configuration.

@@ -115,7 +115,9 @@ class CheckpointFolder:
         return sorted(int(match[1]) for match in matches if match)
 
     def read_newest(self, config: RunConfig) -> Checkpoint | None:
-        """Return the newest checkpoint that can be read, or None if there is none; `damaged` lists newer ones.
+        """Return the newest checkpoint that can be read, or None if there is none.
+
+        Checkpoints that cannot be read are added to `damaged`.
 
         Raises:
             DataError: there are checkpoints, but none can be read.

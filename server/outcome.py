@@ -1,4 +1,4 @@
-"""What the phases of a run gave."""
+"""The results of a run's phases: handshake, scaling, rounds and final evaluation."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ SiteCounts = Counts | NoisyCounts
 
 @dataclass
 class Outcome:
-    """What the phases gave; filled as they go, so that it holds what there is when one fails.
+    """The results of a run; each phase adds its own, so that they are complete up to a phase that fails.
 
     Attributes:
         rounds: the rounds so far.
         chosen: the round whose model is chosen; 0: the first model.
-        weights: the weights of that model.
+        weights: the weights of the chosen model.
         test: figures of the chosen model by table name, then by site.
         pooled: figures of all sites' test patients together, by table name.
-        lost: sites without a usable reply: the last phase and reason.
-        validation: the chosen round's counts by site.
-        threshold: log odds chosen on them; None: the likelier class is called.
+        lost: for each site without a usable reply, the last phase in which it was missing and the reason.
+        validation: validation counts of the chosen round, by site.
+        threshold: decision threshold (log odds) chosen on `validation`; None: the likelier class is predicted.
         tables: counts of the final evaluation by site, then by table name.
-        counted: the rounds in which each site's update went into the model.
-        suppressed: by table name the sites that withheld it, and the least number of patients they require.
+        counted: by site, the rounds in which its update was merged into the model.
+        suppressed: by table name, the sites that withheld the table and the minimum number of patients they require.
         draws: resampled figures (common/metrics/paired_resamples.py).
         start: where training started from, if from an earlier model.
         recalibration: what recalibration achieves at each site.
@@ -43,11 +43,12 @@ class Outcome:
         views: each site's test examples in latent space.
         shift: how different the hospitals' data are, JSON-ready; empty: not measured.
         completed: the last round that is complete.
-        current: the merged weights after it; empty: no round is complete.
-        resumable: the rounds that the run may be resumed from, and the best rounds of those: sites keep their state.
-        missed: by site the rounds in which it was asked to train and gave no usable update, with the reason.
-        spent: where evaluation is private, what the ledgers of validation and of test patients were charged so far, by
-            split and site.
+        current: the merged weights after the last complete round; empty: no round is complete.
+        resumable: the rounds for which sites keep their state: those that the run may be resumed from, and their best
+            rounds.
+        missed: by site, each round in which it gave no usable update although it was to train, with the reason.
+        spent: by split (validation, test), then by site, the charges so far of its ledger of private evaluation;
+            empty: evaluation is not private.
         trained_epsilon: epsilon that each site's ledger stated for this run in the last round that it trained.
         earlier_seconds: duration of the parts of the run before it was resumed.
         resumed: whether this is the later part of a run.

@@ -30,7 +30,7 @@ class PendingApprovals:
         registered: Mapping[int, str] | None,
         now: float,
     ) -> None:
-        """Take in which of the nodes that were just asked wait for an approval.
+        """Update the list of nodes that wait for an approval, from the answers of the nodes that were just asked.
 
         Args:
             refused: why each site does not take part.

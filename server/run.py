@@ -181,8 +181,8 @@ class Run:
             read_names=read_names,
         )
 
-    def train_record(self, number: int) -> ConfigRecord:
-        """Return what a strategy sends with the weights of a round of training."""
+    def build_train_record(self, number: int) -> ConfigRecord:
+        """Return the request that travels with the weights of a training round."""
         request = TrainRequest(
             self.config,
             number,
@@ -194,8 +194,8 @@ class Run:
         )
         return messages.build_model_record(request)
 
-    def validate_record(self, number: int) -> ConfigRecord:
-        """Return what a strategy sends with the weights of a round to validate."""
+    def build_validate_record(self, number: int) -> ConfigRecord:
+        """Return the request that travels with the weights that are validated after a round."""
         request = ValidateRequest(
             self.config, number, scaling=self.scaling, method=self.method, run_id=self.id, latent=self.latent
         )

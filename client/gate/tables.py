@@ -83,7 +83,10 @@ def is_single(people: Counts) -> bool:
 
 
 def resample_table(total: Counts, resamples: int, rng: np.random.Generator) -> Counts:
-    """Return counts `(resamples, ...)` drawn from a table's own, separately by row of a matrix and by histogram."""
+    """Return bootstrap resamples of a table's counts, with a leading axis `(resamples, ...)`.
+
+    Each row of a confusion matrix and each histogram is resampled separately, with its total unchanged.
+    """
 
     def draw(values: Ints) -> Ints:
         flat = values.reshape(-1, values.shape[-1])

@@ -52,7 +52,7 @@ def tighten_policy(own: SitePolicy, wanted: Mapping[str, object]) -> SitePolicy:
         wanted: keys of a policy with the run's values; a value that is looser than the hospital's changes nothing.
 
     Raises:
-        SiteError: a key is unknown or the hospital's own, or a value is none that a policy can have.
+        SiteError: a key is unknown or only the hospital may set it, or a value is not valid for its key.
     """
     if not wanted:
         return own

@@ -113,7 +113,8 @@ def class_log_odds(logits: Floats) -> Floats:
 def bin_edges(bins: int) -> Floats:
     """Return the lower edge of each score bin, `(bins,)`, in log odds.
 
-    If there are few (UNEVEN), those near 0 are narrower, because most scores are there.
+    Bins are equally wide, except where their number is in UNEVEN: those near 0, where most scores are, are then
+    narrower.
     """
     if bins in UNEVEN:
         position = np.arange(bins, dtype=np.float64) / (bins / 2) - 1

@@ -53,12 +53,12 @@ class ReliabilityGroup(FrozenModel):
 
 
 class NetBenefit(FrozenModel):
-    """One threshold of a decision curve; benefits in true positives an example, where treating no one is worth 0.
+    """One threshold of a decision curve; benefits in true positives per example; treating no one has benefit 0.
 
     Attributes:
-        probability: threshold: the class is called where its probability is at least this.
-        value: net benefit of calling it from there on.
-        treat_all: net benefit of calling it always.
+        probability: the threshold: examples whose probability is at least this are treated.
+        value: net benefit of treating these examples.
+        treat_all: net benefit of treating every example.
     """
 
     probability: float

@@ -152,7 +152,7 @@ class NoisyCounts:
 
 
 def round_to_people(counts: Counts) -> Counts:
-    """Return counts of `NoisyCounts.to_counts` with a confusion matrix of whole people, as it is shown."""
+    """Return counts of `NoisyCounts.to_counts` with the confusion matrix rounded to whole people, for display."""
     return replace(counts, confusion=np.rint(counts.confusion / PERSON).astype(np.int64))
 
 

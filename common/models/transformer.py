@@ -90,7 +90,10 @@ class Transformer(nn.Module):
 
 
 def encode_positions(count: int, width: int) -> Tensor:
-    """Return sines and cosines of the distance to the last step, `(count, width)`, with wavelengths from 2 pi."""
+    """Return position encodings `(count, width)`: sines and cosines of the distance to the last step.
+
+    The shortest wavelength is 2 pi steps.
+    """
     distance = torch.arange(count - 1, -1, -1, dtype=torch.float32)[:, None]
     angle = distance * torch.exp(-math.log(1e4) / (width // 2) * torch.arange(width // 2, dtype=torch.float32))
     return torch.cat([angle.sin(), angle.cos()], dim=1)

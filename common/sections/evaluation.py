@@ -110,6 +110,6 @@ class ReportConfig(Section):
 
     sinks: tuple[str, ...] = Field(
         (),
-        description="mlflow:PATH (an SQLite file, or a folder for one), tensorboard:PATH; each needs the extra of "
-        "its name",
+        description="mlflow:PATH (an SQLite file, or a folder for one), tensorboard:PATH; needs the package extra "
+        "mlflow or tensorboard, as in pip install '.[mlflow]'",
     )

@@ -22,7 +22,7 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def read_federation_status(folder: Path) -> str:
-    """Return how the federation of a run ended, before its baselines and report; "" if it has not."""
+    """Return how the federated training of a run ended, baselines and report aside; "" if it has not ended."""
     return str(_read_outcome(folder).get("status", ""))
 
 

@@ -70,7 +70,7 @@ def _run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
     card = asdict(source.card) if source else asdict(load_data_card(config))
     folder = run_folder.create_run_folder(config, root)
     with hold_lock(RunFolder(folder).lock):
-        run_folder.describe_run(config, folder, card, _list_notices(config))
+        run_folder.write_run_description(config, folder, card, _list_notices(config))
         return _carry_out(config, folder, source, hospitals, watcher)
 
 

@@ -26,7 +26,7 @@ from common.files import write_json
 from common.metrics.figures import Evaluation
 from common.replies import FinalTestReply
 from common.reports import FinalTestReport
-from common.run_folder import RunFolder, Stopwatch, describe_run, read_run, update_run
+from common.run_folder import RunFolder, Stopwatch, read_run, update_run, write_run_description
 from experiments.scoring.score import ScoringModel
 from server.phases.test import combine_evaluations
 from sites.anomaly_task import to_anomaly_task
@@ -80,7 +80,9 @@ def evaluate_model(model: ScoringModel, run_folder: Path, data: Path, out: Path,
     out.mkdir(parents=True, exist_ok=True)
     about = read_run(run_folder)
     title = f"{about.get('title') or model.run}, {model.name} model, evaluated at {', '.join(hospitals)}"
-    describe_run(model.config, out, asdict(source.card), [*_keep_notices(model, about), *_unscored_notices(hospitals)])
+    write_run_description(
+        model.config, out, asdict(source.card), [*_keep_notices(model, about), *_unscored_notices(hospitals)]
+    )
     update_run(out, id=model.run, title=title[:200])
     write_json(RunFolder(out).outcome, _describe_outcome(model, hospitals, by_table, pooled, stopwatch.seconds()))
     write_run_report(out, status="complete", seconds=stopwatch.seconds())

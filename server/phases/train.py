@@ -143,7 +143,7 @@ def _collect_updates(
     control = weights if run.method.control else {}
     nodes = run.online_nodes(trainers)
     subset = NodeSubsetGrid(run.grid, nodes)
-    record, arrays = run.train_record(number), messages.pack_weights(weights)
+    record, arrays = run.build_train_record(number), messages.pack_weights(weights)
     outgoing = list(run.strategy.configure_train(number, arrays, record, subset)) if nodes else []
 
     def find_fault(reply: TrainReply, site: str) -> str:

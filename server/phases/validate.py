@@ -73,7 +73,7 @@ def validate_round(run: Run, number: int, weights: Weights, outcome: Outcome) ->
         return Validation()
     nodes = run.online_nodes(holders)
     subset = NodeSubsetGrid(run.grid, nodes)
-    record, arrays = run.validate_record(number), messages.pack_weights(weights)
+    record, arrays = run.build_validate_record(number), messages.pack_weights(weights)
     outgoing = list(run.strategy.configure_evaluate(number, arrays, record, subset)) if nodes else []
 
     def find_fault(reply: ValidateReply, site: str) -> str:
@@ -139,7 +139,7 @@ def merge_validation(run: Run, counts: Sequence[SiteCounts], patients: int = 0) 
 
 
 def choose_run_threshold(run: Run, counts: Counts) -> float | None:
-    """Return the threshold that is best on validation counts, None where none is sought."""
+    """Return the decision threshold chosen on validation counts; None if the run chooses none."""
     wanted = run.config.evaluation
     seeks = wanted.threshold != "likelier" and run.task.binary
     return choose_threshold(counts, wanted.threshold, wanted.false_alarms) if seeks else None

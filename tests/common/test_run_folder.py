@@ -36,7 +36,7 @@ def test_a_run_is_described_before_it_starts(tmp_path: Path) -> None:
         evaluation__without={"one": ["114"]},
         federation__expect=["a", "b"],
     )
-    run_folder.describe_run(config, tmp_path, {"title": "data"}, [{"level": "leak", "text": "x"}])
+    run_folder.write_run_description(config, tmp_path, {"title": "data"}, [{"level": "leak", "text": "x"}])
     assert load_config(tmp_path / "config.yaml") == config
     about = json.loads((tmp_path / "run.json").read_text())
     assert (about["id"], about["status"], about["seed"]) == (tmp_path.name, "running", 1)

@@ -115,7 +115,7 @@ def describe_privacy(report: Report) -> list[str]:
 
 
 def describe_counts(report: Report) -> str:
-    """Return from which counts of test patients the results come: exact ones, or ones with noise and their epsilons."""
+    """Return a sentence on how test patients were counted: exactly, coarsened, or with noise and which epsilon."""
     tested = [item for item in report.evaluation_privacy if item.split == "test"]
     if not tested:
         minimum = max((site.min_cell_patients for site in report.sites), default=1)

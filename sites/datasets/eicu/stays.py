@@ -152,7 +152,7 @@ def _read_people(
         died = pd.Series(0.0, index=patients.index)
     if patients["uniquepid"].isna().any() or patients["hospitalid"].isna().any():
         raise DataError(f"{path}: rows without uniquepid or hospitalid; every stay needs its person and its hospital")
-    tables.check_whole(patients["hospitalid"], path)
+    tables.check_whole_numbers(patients["hospitalid"], path)
     age = patients["age"].str.replace(r"^\s*>\s*89\s*$", "90", regex=True)
     years = pd.to_numeric(age, errors="coerce").astype(float)
     if wrong := int((years.isna() & age.notna()).sum() + (~years.between(0, 120) & years.notna()).sum()):
@@ -185,7 +185,7 @@ def _read_regions(home: Path, path: Path) -> dict[int, str]:
     hospitals = tables.read_table(home, "hospital", ("hospitalid",), ("region",))
     if hospitals["hospitalid"].isna().any() or hospitals["hospitalid"].duplicated().any():
         raise DataError(f"{path}: a hospital has two rows, or a row no hospitalid")
-    tables.check_whole(hospitals["hospitalid"], path)
+    tables.check_whole_numbers(hospitals["hospitalid"], path)
     return {
         int(number): "-".join(name.lower().split()) if name else REGION_UNKNOWN
         for number, name in zip(hospitals["hospitalid"], hospitals["region"], strict=True)

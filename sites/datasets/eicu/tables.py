@@ -119,11 +119,11 @@ def index_by_stay(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         raise DataError(f"{path}: {missing} rows have no {STAY_ID}")
     if twice := int(frame[STAY_ID].duplicated().sum()):
         raise DataError(f"{path}: {twice} rows repeat the {STAY_ID} of another row; a stay may have one row")
-    check_whole(frame[STAY_ID], path)
+    check_whole_numbers(frame[STAY_ID], path)
     return frame.assign(**{STAY_ID: frame[STAY_ID].astype("int64")}).set_index(STAY_ID).sort_index()
 
 
-def check_whole(numbers: pd.Series[float], path: Path) -> None:
+def check_whole_numbers(numbers: pd.Series[float], path: Path) -> None:
     """Check that a column of identifiers holds whole numbers.
 
     Raises:

@@ -47,8 +47,8 @@ from sites.datasets.heart_disease.rows import (
     build_inputs,
     choose_test_rows,
     describe_limits,
+    find_first_equal_lines,
     find_implausible,
-    first_equal_lines,
     hospital_files,
     read_rows,
     row_id,
@@ -238,7 +238,7 @@ def _prepare(path: Path, options: Options) -> tuple[cache.Arrays, dict[str, str]
         features = build_inputs(values, FLAMBY_NUMBERS, FLAMBY_DUMMIES)
     else:
         included = labelled
-        person = first_equal_lines(values, person)
+        person = find_first_equal_lines(values, person)
         for name in ZERO_MEANS_MISSING:
             cleared[f"{name} of 0, read as not measured"] = values[:, COLUMNS.index(name)] == 0
         for name in PLAUSIBLE_RANGES:

@@ -163,9 +163,13 @@ def describe_limits(name: str) -> str:
 
 
 def choose_test_rows(disease: Mask, draw: int) -> Mask:
-    """Return which of a hospital's rows are test rows, chosen with scikit-learn as FLamby does.
+    """Return a mask `(rows,)` of a hospital's test rows, chosen with scikit-learn as FLamby does.
 
-    Stratified by label where each occurs more than twice; a single row is for training.
+    The choice is stratified by label if each label occurs more than twice. A hospital with one row has no test row.
+
+    Args:
+        disease: `(rows,)`, whether a row has the label.
+        draw: added to the seed; each number gives another choice.
     """
     from sklearn.model_selection import train_test_split
 
@@ -189,8 +193,13 @@ def build_inputs(values: Floats, numbers: Sequence[str], dummies: dict[str, Any]
     return np.column_stack([values[:, [COLUMNS.index(name) for name in numbers]], *codes])
 
 
-def first_equal_lines(values: Floats, lines: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return for each row the line of the first row that equals it."""
+def find_first_equal_lines(values: Floats, lines: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return for each row the line number of the first row that has the same values.
+
+    Args:
+        values: `(rows, columns)`.
+        lines: `(rows,)`, the line of each row in its file.
+    """
     first: dict[bytes, int] = {}
     return np.asarray(
         [first.setdefault(row.tobytes(), int(line)) for row, line in zip(values, lines, strict=True)], dtype=np.int64

@@ -99,8 +99,8 @@ class Options(Section):
         return self.leads or (STANDARD if self.view == "strip" else ("II",))
 
     @property
-    def cut(self) -> PreparedView:
-        """What is prepared from the files."""
+    def prepared_view(self) -> PreparedView:
+        """The view, rate, leads and filter with which examples are prepared from the files."""
         strip = self.view == "strip"
         return PreparedView(self.view, self.rate, STANDARD if strip else self.channels, self.filtered and strip)
 
@@ -136,7 +136,7 @@ def task(options: Options) -> Task:
 
 
 def strip_band(options: Options) -> tuple[float, float] | None:
-    """Return the pass band of strips, Hz; none: as recorded."""
+    """Return the pass band of the filter for strips, in Hz; None if strips are not filtered."""
     return BAND if options.filtered else None
 
 
@@ -153,7 +153,7 @@ def patients(folder: Path, options: Options, store: Path) -> list[Patient]:
     truth, diagnosed = _labels(table, options)
     count = np.zeros(len(table), dtype=np.int64)
     for part in load_parts(
-        folder, _file_names(table, options), np.arange(len(table)), options.cut, store, arrays=False
+        folder, _file_names(table, options), np.arange(len(table)), options.prepared_view, store, arrays=False
     ):
         count[part.rows] = part.count
     count *= diagnosed
@@ -175,7 +175,7 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
     rows = table.index.get_indexer(pd.Index(ids))
     if (rows < 0).any():
         raise DataError(f"{int((rows < 0).sum())} recordings to read are not in {folder / metadata.DATABASE}")
-    parts = load_parts(folder, _file_names(table, options), rows, options.cut, store, arrays=True)
+    parts = load_parts(folder, _file_names(table, options), rows, options.prepared_view, store, arrays=True)
     chosen, inputs = table.iloc[rows], task(options)
     truth, diagnosed = _labels(chosen, options)
     count = np.zeros(len(rows), dtype=np.int64)

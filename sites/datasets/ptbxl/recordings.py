@@ -52,7 +52,15 @@ class PreparedView:
 
 
 def expand_spans(first: npt.NDArray[np.int64], count: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return first, first + 1, ... (`count` of them) of each span, one span after the other."""
+    """Return the consecutive integers of all spans, one span after the other.
+
+    >>> expand_spans(np.array([3, 10]), np.array([2, 3])).tolist()
+    [3, 4, 10, 11, 12]
+
+    Args:
+        first: `(spans,)`, the first integer of each.
+        count: `(spans,)`, the number of integers of each.
+    """
     return np.repeat(first - (np.cumsum(count) - count), count) + np.arange(int(count.sum()))
 
 
