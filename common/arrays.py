@@ -25,7 +25,7 @@ def split_control(arrays: Weights) -> tuple[Weights, Weights]:
 
 
 def pack_arrays(arrays: Weights) -> bytes:
-    """Return arrays as bytes, for a message or a file."""
+    """Return arrays serialised by safetensors, for a message or a file."""
     from safetensors.numpy import save
 
     return save(arrays)

@@ -17,12 +17,13 @@ RequestKind = Literal["handshake", "scaling", "train", "validate", "latent", "te
 
 @dataclass(frozen=True)
 class Method:
-    """What a strategy asks of the sites besides training the model that was sent.
+    """What sites do for a strategy besides training the model that was sent.
 
     Attributes:
         local: names of the arrays that stay at the site (FedBN, FedPer).
         control: whether sites keep control variates (SCAFFOLD).
-        pull: strength of the pull towards the global model in training a personal one (Ditto); None: none is trained.
+        pull: strength of the pull towards the global model while a personal model is trained (Ditto); None: no
+            personal model.
     """
 
     local: tuple[str, ...] = ()
@@ -155,7 +156,7 @@ class FinalTestRequest(ModelRequest):
 
     Attributes:
         latent: statistics of training examples in latent space (common/latent.py); empty: none.
-        threshold: log odds from which on the event is called; None: the likelier class is.
+        threshold: decision threshold, in log odds of the event; None: the likelier class is predicted.
     """
 
     kind: ClassVar[RequestKind] = "test"

@@ -45,7 +45,7 @@ class Recorder:
         return choose_strategy(self._config)
 
     def read(self, outcome: Outcome) -> Checkpoint | None:
-        """Return what the run goes on from, and fill `outcome` with the rounds before; None: it begins.
+        """Return the newest checkpoint and fill `outcome` with its results; None if the run has no checkpoint yet.
 
         Raises:
             DataError: there are checkpoints, but none can be read, or rounds.jsonl lacks a round that they count.
@@ -100,7 +100,7 @@ class Recorder:
         outcome.resumable = self._folder.needed_rounds()
 
     def restore(self, run: Run, saved: Checkpoint) -> Run:
-        """Return a run that has just begun as the one that was saved, with its strategy's state.
+        """Return a newly built run with the state of the saved run and of its strategy.
 
         Raises:
             DataError: the state does not fit the strategy.

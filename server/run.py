@@ -93,20 +93,20 @@ def check_validation_patients(config: RunConfig, federation: Federation) -> None
 
 @dataclass(frozen=True)
 class Run:
-    """What every phase needs.
+    """What every phase of a run uses: connection, settings, sites and intermediate results.
 
     Attributes:
-        grid: the transport.
-        config: what the researcher asks.
+        grid: Flower's grid, which carries messages to the nodes.
+        config: the run's settings.
         strategy: merges the sites' updates.
-        federation: the sites.
-        task: what they all hold.
-        listen: gets the events.
+        federation: the sites that take part.
+        task: their common inputs and classes.
+        listen: function that receives each event.
         class_counts: training examples of each class over all sites.
         total: training examples over all sites.
         scaling: how inputs are scaled (common/scaling.py); empty: as the configuration says.
-        method: what the strategy asks of the sites.
-        id: names the run in the sites' state folders, 32 hex digits.
+        method: what sites do for the strategy besides training.
+        id: the run's id in the sites' state folders, 32 hex digits.
         latent: statistics of training examples in latent space (common/latent.py); empty: none.
         overdue: messages that were not answered in time.
         read_names: returns the site that each node's key is registered for; None: no registry is kept.

@@ -176,7 +176,11 @@ class SuperLink:
             return False
 
     def wait(self) -> None:
-        """Block until the SuperLink ends by itself, which it should not: raises `EngineError` then."""
+        """Block while the SuperLink runs.
+
+        Raises:
+            EngineError: the SuperLink ended without `stop`.
+        """
         while self._child is not None and self._child.poll() is None:
             time.sleep(0.5)
         if self._child is not None:

@@ -1,7 +1,7 @@
-"""Prepared data on disk: one safetensors file a key, written completely or not at all.
+"""Prepared data on disk: one safetensors file for each key, written completely or not at all.
 
-The key is a digest of the contents of the files and of every setting that affects the result, so a changed file or
-setting never meets an old result. A damaged file fails safetensors' own length check and is prepared again.
+The key is a digest of the contents of the files and of every setting that affects the result, so a result is
+never used for a changed file or setting. A damaged file fails safetensors' own length check and is prepared again.
 """
 
 from __future__ import annotations

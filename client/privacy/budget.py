@@ -157,11 +157,11 @@ def plan_run_charges(
         context: the site's context.
         site: whose patients would train.
         config: the run.
-        rows: the site's charges.
+        rows: the rows of the site's ledger so far.
         run: the run's id.
 
     Raises:
-        ConfigError: the run's epsilon cannot be kept.
+        ConfigError: no noise keeps the run within its epsilon.
     """
     charges = []
     sums = needs_noisy_sums(config, site.task)
@@ -226,7 +226,10 @@ def start_private_round(
 
 
 def charge_ledger(context: SiteContext, site: Site, wanted: Charge) -> LedgerRow:
-    """Charge the ledger, and record who trains: `check_private_training` refuses later runs with other people.
+    """Charge the ledger, and store a digest of the training patients in it.
+
+    By that digest `check_private_training` refuses later runs on other patients. It is not stored where the policy
+    allows several splits, nor in private training at level hospital.
 
     Raises:
         BudgetSpent: the charge would overspend; nothing was charged.
@@ -241,7 +244,16 @@ def charge_ledger(context: SiteContext, site: Site, wanted: Charge) -> LedgerRow
 def build_charge(
     context: SiteContext, site: Site, run: str, config: RunConfig, spent: GaussianSteps, number: int
 ) -> Charge:
-    """Return what to charge for a round, or for STATISTICS."""
+    """Return what to charge for a round.
+
+    Args:
+        context: the site's context.
+        site: the site, whose training patients are charged.
+        run: the run's id.
+        config: the run.
+        spent: the noisy steps of the round.
+        number: the round, or STATISTICS_ROUND for sums before the first.
+    """
     privacy = config.privacy
     return Charge(
         run,

@@ -167,7 +167,10 @@ def _round_classes(shares: npt.NDArray[np.float64], units: int, task: Task) -> t
 
 
 def plan_counts_charge(context: SiteContext, site: Site, config: RunConfig) -> Charge | None:
-    """Return what the first release of the training counts would be charged; None: they are exact, or released.
+    """Return what the first release of the training counts would be charged.
+
+    Returns:
+        None if the counts are exact, or if they were released before and need no further charge.
 
     Raises:
         DataError: the ledger cannot be used.

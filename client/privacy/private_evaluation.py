@@ -86,7 +86,7 @@ def release_sums(
     text = ledger.read_text(key)
     if text is None:
         row = charge_release(context, site, request.config, split, request.run_id, request.round)
-        vector = join_sums(sums, layout)
+        vector = join_weighted_sums(sums, layout)
         sent = noise.add_noise(vector, row.sigma * NORM_MARGIN, _build_source(site, request, split))
         ledger.store_text(key, json.dumps({"row": row.number, "sent": sent.tolist()}))
         text = ledger.read_text(key)  # another process may have been first: its answer is everybody's
@@ -95,7 +95,7 @@ def release_sums(
     rows = ledger.rows()
     row = rows[stored["row"] - 1]
     return EvaluationRelease(
-        split_sums(np.asarray(stored["sent"], dtype=np.float64), sums, layout),
+        split_weighted_sums(np.asarray(stored["sent"], dtype=np.float64), sums, layout),
         budget.report_spending(row, rows[: row.number - 1], 1.0, people),
     )
 
@@ -195,13 +195,19 @@ def solve_release_noise(config: RunConfig, split: EvaluatedSplit, ledger: Ledger
     return solve_noise(privacy.evaluation_epsilon, privacy.delta, 1.0, planned, privacy.accountant)
 
 
-def join_sums(sums: Mapping[str, Floats], layout: ReleaseLayout) -> Floats:
-    """Return sums as the vector to which noise is added: weighted, so that a person has norm at most 1."""
+def join_weighted_sums(sums: Mapping[str, Floats], layout: ReleaseLayout) -> Floats:
+    """Return all sums as one vector, weighted so that one person changes it by a norm of at most 1."""
     return np.concatenate([(sums[name] * weigh_part(name, layout)).ravel() for name in sorted(sums)])
 
 
-def split_sums(vector: Floats, like: Mapping[str, Floats], layout: ReleaseLayout) -> dict[str, Floats]:
-    """Return the sums, in people and in the shapes of `like`, that `join_sums` made a vector of."""
+def split_weighted_sums(vector: Floats, like: Mapping[str, Floats], layout: ReleaseLayout) -> dict[str, Floats]:
+    """Return the sums, in people, from a vector of `join_weighted_sums`.
+
+    Args:
+        vector: the weighted sums, with or without noise.
+        like: sums with the names and shapes to return.
+        layout: the layout of the counts, which gives the weights.
+    """
     names = sorted(like)
     parts = np.split(vector, np.cumsum([like[name].size for name in names])[:-1])
     return {
@@ -210,7 +216,7 @@ def split_sums(vector: Floats, like: Mapping[str, Floats], layout: ReleaseLayout
 
 
 def weigh_part(name: str, layout: ReleaseLayout) -> float:
-    """Return what a part of a table is multiplied by before noise is added."""
+    """Return the factor that multiplies a part of a table before noise is added."""
     return layout.confusion_weight if name.endswith(f"/{CONFUSION}") else layout.scores_weight
 
 

@@ -70,12 +70,13 @@ HANDLERS: Mapping[type[Request], Callable[[SiteContext, Request], Reply]] = {
 
 
 def handle(context: SiteContext, request: Request) -> Reply:
-    """Return the site's reply to a request; every request is answered here, between the two sides of the gate.
+    """Return the site's reply to a request.
 
-    What was decided and what leaves is in the site's audit log before this returns or raises.
+    This is the only function that answers requests: the policy is checked before the work (`admit`), and the reply
+    after it (`check_reply`). The decision and the reply are in the site's audit log before this returns or raises.
 
     Raises:
-        WardroundError: the site cannot or may not; its text is for the site's own log.
+        WardroundError: the site cannot answer, or its policy forbids it; the error's text is for the site's own log.
     """
     torch.set_num_threads(1)  # the number of threads changes the last digits of a sum, and so the weights
     trail = AuditTrail(context, request)

@@ -45,13 +45,13 @@ def handle_canary(context: SiteContext, request: CanaryRequest) -> CanaryReply:
         task=site.task,
         device=str(choose_device(request.config.training.device)),
         load_seconds=round_seconds(seconds),
-        step_seconds=measure_step(site, request) if request.weights else None,
+        step_seconds=measure_step_seconds(site, request) if request.weights else None,
         refusals=tuple(list_refusals(context, site, request)),
     )
     return CanaryReply(site.name, report)
 
 
-def measure_step(site: Site, request: CanaryRequest) -> float:
+def measure_step_seconds(site: Site, request: CanaryRequest) -> float:
     """Return the seconds of a plain training step on random inputs, to two digits.
 
     Raises:

@@ -139,13 +139,13 @@ class CountStatistics:
 
     @cached_property
     def alarms_per_day(self) -> Floats:
-        """Predictions of each scored class a patient-day `(..., scored)`; needs examples that stand for time."""
+        """Predictions of each scored class per patient-day `(..., scored)`; needs the duration of examples."""
         _, called, _ = (part[..., self.scored] for part in counts.class_totals(self.counts.confusion))
         return counts.ratio(24 * called, self.counts.time.sum(-1)[..., None])
 
     @cached_property
     def false_per_hour(self) -> Floats:
-        """Wrong predictions of each scored class an hour without it `(..., scored)`."""
+        """Wrong predictions of each scored class per hour without that class `(..., scored)`."""
         hits, called, _ = (part[..., self.scored] for part in counts.class_totals(self.counts.confusion))
         hours = self.counts.time.sum(-1)[..., None] - self.counts.time[..., self.scored]
         return counts.ratio(called - hits, hours)

@@ -103,7 +103,7 @@ def build_evaluation(
     group_patients: Ints | None = None,
     noise: EvaluationNoise | None = None,
 ) -> Evaluation:
-    """Return the evaluation that counts give.
+    """Return the evaluation computed from counts.
 
     Args:
         task: names the classes.
@@ -112,11 +112,12 @@ def build_evaluation(
         patients: number of patients.
         class_patients: for each class, the number of patients with at least one example of it.
         notes: sentences to include.
-        threshold: log odds from which on the event was predicted in the counts; None: the likelier class.
-        operating: specificities and sensitivities at which the other is given.
+        threshold: decision threshold, in log odds, with which the counts were made; None: the likelier class.
+        operating: values of specificity at which to report the sensitivity, and the reverse.
         curves: whether to include reliability diagrams and decision curves.
         group_patients: `(classes, groups)`, patients in each group of a reliability diagram; None: unknown.
-        noise: where the counts are those of `NoisyCounts.to_counts`, in units of 1 / PERSON people; None: of examples.
+        noise: the noise in the counts, which are then those of `NoisyCounts.to_counts` (unit: 1 / PERSON people); None:
+            exact counts of examples.
     """
     many = task.kind == "multilabel"
     support = counts.class_totals(total.confusion, many)[2]

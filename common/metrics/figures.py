@@ -163,11 +163,11 @@ class ClassFigures(FrozenModel):
 
 
 class EvaluationNoise(FrozenModel):
-    """That an evaluation's counts hold noise, by which the people who were evaluated have differential privacy.
+    """The noise in an evaluation's counts, which gives the evaluated people differential privacy.
 
     Attributes:
-        epsilon: what these people were charged for in this run, of several sites the largest; None: infinite.
-        delta: of that epsilon.
+        epsilon: epsilon that this run charged for these people, the largest over sites; None: infinite.
+        delta: delta of that epsilon.
         deviation: standard deviation of the noise on a cell of the confusion matrix, in people.
         private: false where the noise can be repeated and therefore removed.
     """
@@ -281,13 +281,13 @@ class Evaluation(FrozenModel):
 
     @property
     def alarms_per_day(self) -> Figure | None:
-        """Alarms of the event a patient-day."""
+        """Number of alarms for the event per patient-day."""
         alarms = self._class_at(-1).alarms if self.binary else None
         return alarms.per_day if alarms else None
 
     @property
     def false_per_hour(self) -> Figure | None:
-        """False alarms of the event an hour without it."""
+        """Number of false alarms for the event per hour without the event."""
         alarms = self._class_at(-1).alarms if self.binary else None
         return alarms.false_per_hour if alarms else None
 

@@ -55,12 +55,12 @@ class ReleaseLayout:
 
     @property
     def confusion_weight(self) -> float:
-        """What a confusion matrix is multiplied by before noise of the charged deviation is added."""
+        """Factor that multiplies a confusion matrix before noise of the charged deviation is added."""
         return math.sqrt(CONFUSION_SHARE / (self.parts * self.confusions))
 
     @property
     def scores_weight(self) -> float:
-        """What a score histogram is multiplied by before noise of the charged deviation is added."""
+        """Factor that multiplies a score histogram before noise of the charged deviation is added."""
         return math.sqrt((1 - CONFUSION_SHARE) / (self.parts * self.histograms))
 
     def deviations(self, sigma: float) -> tuple[float, float]:

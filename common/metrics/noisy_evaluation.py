@@ -1,9 +1,9 @@
-"""The evaluation that noisy counts of people give, with intervals that include the noise.
+"""Evaluation from noisy counts of people, with intervals that include the noise.
 
 Intervals are those of a parametric bootstrap (Efron and Tibshirani 1993, An Introduction to the Bootstrap, sec. 6.5):
 people are drawn anew from the fitted counts, noise of the known deviation is added, and the result is fitted as the
-counts were. A person with several examples varies at most as much as one with a single example, which is what is
-drawn, so that such intervals are rather too wide.
+counts were. Each person is drawn as if they had one example. A person with several examples varies at most as much, so
+that the intervals of such data are rather too wide.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class GroupComparison:
         return self._compare(lambda low, high: high - low)
 
     def ratio(self) -> Figure:
-        """Return the lowest divided by the highest value, fairlearn's `ratio()`; for metrics that are not negative."""
+        """Return the lowest value divided by the highest (fairlearn's `ratio()`); not for metrics with negative values."""
         return self._compare(lambda low, high: np.asarray(low / np.where(high > 0, high, np.nan)))
 
     def _compare(self, compute: Callable[[Floats, Floats], Floats]) -> Figure:

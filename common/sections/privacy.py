@@ -123,5 +123,5 @@ class PrivacyConfig(Section):
 
     @property
     def site_weight_cap(self) -> float:
-        """Level hospital: upper bound of a site's weight; 1 where weights are equal."""
+        """Upper bound of a site's weight in private training at level hospital; 1 if all weights are equal."""
         return 1.0 if self.weight_cap is None else self.weight_cap

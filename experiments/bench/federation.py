@@ -226,7 +226,7 @@ def _read_weights(out: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure the engine of the command line with the configuration on standard input; print JSON."""
+    """Read a configuration from standard input, measure the engine named on the command line, and print JSON."""
     config = config_from_json(sys.stdin.read())
     measure = {"local": _measure_local, "federation": _measure_federation}[sys.argv[1]]
     with tempfile.TemporaryDirectory(prefix="wardround-bench-") as folder:

@@ -73,11 +73,11 @@ def say(line: str) -> None:
 
 @contextmanager
 def offer_metrics(address: str, build: Callable[[ExitStack], Collector]) -> Iterator[None]:
-    """Serve metrics at HOST:PORT where one is given.
+    """Serve metrics during the block, if an address is given.
 
     Args:
         address: HOST:PORT; empty: no metrics.
-        build: makes the collector; what it enters into the stack ends with the block.
+        build: returns the collector; it may enter resources into the stack, which are closed after the block.
     """
     if not address:
         yield
@@ -91,7 +91,7 @@ def offer_metrics(address: str, build: Callable[[ExitStack], Collector]) -> Iter
 
 
 class CertificateWatch:
-    """Warns once a day about certificates that end soon.
+    """Warns once a day about certificates that expire soon.
 
     Args:
         files: the certificates' files.
@@ -102,7 +102,7 @@ class CertificateWatch:
         self._next = 0.0
 
     def check(self) -> None:
-        """Print a warning for each certificate that ends soon, if the last look was a day ago."""
+        """Print a warning for each certificate that expires soon, at most once a day."""
         from common.certificates import describe_expiry, read_certificates
         from common.errors import ConfigError
 

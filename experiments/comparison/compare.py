@@ -39,7 +39,7 @@ class ComparedRun:
         label: its id, made unique.
         folder: its folder.
         report: its report.
-        drawn: resampled figures by model, then by hospital.
+        drawn: bootstrap resamples of the metrics, by model, then by hospital.
     """
 
     label: str

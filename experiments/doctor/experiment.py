@@ -21,7 +21,7 @@ def check_experiment(config: RunConfig) -> list[Check]:
             ("privacy", lambda: check_privacy(config)),
             ("site policy", lambda: check_site_policy(config)),
             ("start", lambda: check_start(config)),
-            ("data", lambda: check_own_data(config)),
+            ("data", lambda: check_data_source(config)),
         )
     )
 
@@ -99,8 +99,8 @@ def check_start(config: RunConfig) -> Iterator[Check]:
     yield warn("start", f"training starts from {start}", advice)
 
 
-def check_own_data(config: RunConfig) -> Iterator[Check]:
-    """Check the researcher's own data folder, which only a simulation reads, and the server's address."""
+def check_data_source(config: RunConfig) -> Iterator[Check]:
+    """Check the data folder of a simulation; for a server that is running, the file of its certificate authority."""
     federation = config.federation
     if federation.engine == "federation" and federation.address is not None:
         if federation.ca is None or not Path(federation.ca).is_file():

@@ -45,16 +45,16 @@ def serve_metrics(address: str, collector: Collector) -> Iterator[None]:
 
 
 def build_release_metric() -> Metric:
-    """Return this release as a metric."""
+    """Return a metric whose label names the release that runs."""
     return InfoMetricFamily(f"{PREFIX}_release", "The release that runs.", value={"release": identify_release()})
 
 
 def build_certificate_metric(files: Sequence[tuple[str, str]], from_server: float | None = None) -> Metric:
-    """Return the days that certificates are still valid.
+    """Return a metric of the days until each certificate expires.
 
     Args:
         files: name and path of each; one that cannot be read is left out.
-        from_server: days of the certificate that the server shows; None: not known.
+        from_server: days until the certificate that the server presents expires; None: not known.
     """
     metric = GaugeMetricFamily(f"{PREFIX}_certificate_days", "Days until a certificate ends.", labels=["certificate"])
     for name, path in files:

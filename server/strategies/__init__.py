@@ -1,6 +1,6 @@
 """Strategies: one file each, named by the file. `build(options) -> Strategy`; `Options` checks them.
 
-A strategy may have two more functions: `method(options, model) -> Method` returns what it asks of the sites besides
+A strategy may have two more functions: `method(options, model) -> Method` returns what sites do besides
 training, `require(options, config)` raises `ConfigError` for a configuration that it does not work with.
 """
 
@@ -38,7 +38,7 @@ def build_strategy(wanted: StrategyConfig) -> Strategy:
 
 
 def build_method(wanted: StrategyConfig, model: nn.Module) -> Method:
-    """Return what a strategy asks of the sites for a model.
+    """Return what sites must do for a strategy, given the model: which arrays stay local, and the like.
 
     Raises:
         ConfigError: as `build_strategy`, or the model lacks what the strategy needs.

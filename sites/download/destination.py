@@ -113,7 +113,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 
 def format_bytes(count: int) -> str:
-    """Return a number of bytes in words.
+    """Return a number of bytes as text with a unit.
 
     >>> format_bytes(1_234_567), format_bytes(999)
     ('1.2 MB', '999 bytes')

@@ -15,7 +15,7 @@ from client.gate.register import open_register
 from client.policy import SitePolicy
 from client.privacy.ledger import Ledger, get_ledger_path
 from client.requests import handle
-from client.requests.canary import make_random_cohort, measure_step
+from client.requests.canary import make_random_cohort, measure_step_seconds
 from client.site import Site
 from client.site_context import SiteContext
 from common import messages, models
@@ -249,7 +249,7 @@ def test_a_step_is_measured_on_random_inputs(sites: dict[str, Site], monkeypatch
     )
     config = tiny.run_config()
     weights = {k: v.numpy() for k, v in models.build_model(tiny.TASK, config.model, config.seed).state_dict().items()}
-    measure_step(sites["north"], CanaryRequest(config, 1, weights))
+    measure_step_seconds(sites["north"], CanaryRequest(config, 1, weights))
     assert [cohort.persons for cohort in trained] == [("random",)] * 2
     assert [len(cohort.y) for cohort in trained] == [8, 24]
     assert set(trained[0].persons).isdisjoint(sites["north"].train.persons)

@@ -56,7 +56,8 @@ class EvaluationPrivacy(FrozenModel):
         epsilon_run: epsilon of this run at `delta`.
         epsilon: epsilon of all runs that evaluated on these patients, at `delta`.
         delta: delta of both epsilons.
-        sigma: standard deviation of the noise of one release, in units of the most that one person changes.
+        sigma: noise multiplier of one release: standard deviation of the noise, divided by the largest change that one
+            person can cause.
         accountant: how epsilon was computed.
         private: false if the noise can be repeated and therefore removed.
     """

@@ -208,14 +208,14 @@ def remove_unfixed_interval(gap: GroupGap, figure: Figure) -> Figure:
 
 
 def count_gap_patients(model: ModelResult, gap: GroupGap) -> int:
-    """Return the number of patients that limits a gap: of its two groups, the smaller number behind the metric."""
+    """Return the number of patients behind the metric in the smaller of a gap's two groups."""
     subsets = [model.groups.get(gap.attribute, {}).get(name, Subset()) for name in (gap.lowest, gap.highest)]
     evaluations = [subset.pooled if gap.site == POOLED else subset.sites.get(gap.site) for subset in subsets]
     return min((count_patients(item, gap.metric) for item in evaluations if item is not None), default=FEW_PATIENTS)
 
 
 def describe_multiplicity(gaps: Sequence[GroupGap]) -> str:
-    """Return from how many pairs of groups the gaps were chosen, and how many intervals exclude 0; empty if unknown."""
+    """Return a note on multiple comparisons: pairs of groups compared, intervals that exclude 0; empty if unknown."""
     pairs = [gap.pairs for gap in gaps if gap.pairs is not None]
     if not pairs:
         return ""

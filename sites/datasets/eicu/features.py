@@ -4,7 +4,7 @@ Encodings of the measured variables, each with an indicator of whether it was me
 
     raw      the value
     bands    the value, and its distance below and above the band that gets no points in APACHE III, so that a linear
-             model can see that both ends are bad; of SKEWED variables log(1 + these)
+             model can see that both ends are bad; for variables in SKEWED, log(1 + x) of all three
     points   APACHE III's points (sites/datasets/eicu/apache.py)
 
 The knots are the publication's; nothing here is chosen by looking at these patients.

@@ -8,7 +8,7 @@ example: a likelihood of 0 means unknown. Recordings without any diagnostic stat
 excluded and counted. With `norm: only`, normal is NORM and no other superclass; with `norm: among`, NORM at all.
 
 The publishers code sex 0 male, 1 female, and an age above 89 as 300; here 0 is female, 1 male, and 300 becomes 90. A
-person with recordings at two sites counts with all of them at the site of most; if equal, of the earliest recording.
+person with recordings at several sites is assigned to the site with most of them or, if equal, of the earliest one.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Options(Section):
 
 
 def task(options: Options) -> Task:
-    """Return what is predicted from what; for beats, the inputs of mitdb's window view."""
+    """Return the task: inputs and classes. For beats, the inputs are those of mitdb's window view."""
     name: str
     classes: tuple[str, ...]
     titles: tuple[str, ...]

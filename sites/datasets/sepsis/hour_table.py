@@ -34,15 +34,15 @@ class HourTable:
     """The hours of one hospital's patients, patient after patient in the order of their names.
 
     Attributes:
-        key: name of what is computed from this table.
+        key: digest of the table's contents: the cache key of results that are computed from it.
         names: the patients.
         rows: float32 `(hours, 40)`, COLUMNS in their units, NaN where not measured.
-        label: uint8 `(hours,)`.
+        label: uint8 `(hours,)`, the published label of each hour: 1 sepsis.
         first: int64 `(patients,)`, each patient's first row.
-        digest: uint8 `(patients, 16)`, of each file.
+        digest: uint8 `(patients, 16)`, digest of each patient's file.
         start: uint64 `(patients,)`, a hash of each patient's first row, to find patients who may be the same.
         empty: number of files without an hour, which are excluded.
-        implausible: patient (index), column, and the number of its cells that became NaN, as in psv.Hours.
+        implausible: (index of the patient, column, number of implausible cells, which became NaN), as in psv.Hours.
     """
 
     key: str

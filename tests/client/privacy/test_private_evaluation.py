@@ -19,7 +19,7 @@ from client.policy import SIMULATION_POLICY, SitePolicy
 from client.privacy.accounting import GaussianSteps, compute_epsilon, solve_noise
 from client.privacy.charges import BudgetSpent
 from client.privacy.ledger import Ledger, get_ledger_path
-from client.privacy.private_evaluation import join_sums
+from client.privacy.private_evaluation import join_weighted_sums
 from client.requests import handle
 from client.site import Site
 from client.site_context import SiteContext
@@ -115,7 +115,9 @@ def test_one_person_changes_the_vector_before_noise_by_norm_one_at_most(classes:
     layout = build_layout(config, whole.task, "test", personal=False)
 
     def vector(cohort: Cohort) -> np.ndarray:
-        return join_sums(compute_shares(model, cohort, config).sum_tables(select_groups(cohort, config)), layout)
+        return join_weighted_sums(
+            compute_shares(model, cohort, config).sum_tables(select_groups(cohort, config)), layout
+        )
 
     everybody, norms = vector(whole), []
     for person in sorted(set(whole.persons)):
@@ -195,7 +197,7 @@ def test_the_noise_is_as_large_as_charged(sites: dict[str, Site], tmp_path: Path
     off: list[float] = []
     for position in range(6):
         reply = handle(here(tmp_path / str(position)), build_test_request(config))
-        off += list(join_sums({name: reply.noisy[name] - exact[name] for name in exact}, layout))
+        off += list(join_weighted_sums({name: reply.noisy[name] - exact[name] for name in exact}, layout))
     sigma = solve_noise(1.0, DELTA, 1.0, 1, "rdp")
     assert len(off) == 6 * (9 + 3 * 2 * 16)
     assert np.std(off) == pytest.approx(sigma * NORM_MARGIN, rel=0.08)
