@@ -44,7 +44,7 @@ class RandomSource(Protocol):
     """A stream of independent uniform numbers.
 
     Attributes:
-        private: whether nobody can repeat the stream.
+        private: true if nobody can reproduce the stream.
     """
 
     private: bool

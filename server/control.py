@@ -111,8 +111,8 @@ class Control:
         info = self._call("ask about a run", lambda client: client.ListRuns(ListRunsRequest(run_id=run))).run_dict[run]
         return info.bytes_sent, info.bytes_recv
 
-    def list_traffic(self) -> dict[str, tuple[int, int]]:
-        """Return the bytes sent to and received from the sites by each run that the server knows, by its number."""
+    def read_traffic_by_run(self) -> dict[str, tuple[int, int]]:
+        """Return the bytes (sent to the sites, received from them) of each run that the server knows, by run number."""
         runs = self._call("list the runs", lambda client: client.ListRuns(ListRunsRequest())).run_dict
         return {str(run): (info.bytes_sent, info.bytes_recv) for run, info in runs.items()}
 

@@ -75,9 +75,9 @@ class AwaitedEvent(Event):
     Attributes:
         phase: the kind of the request.
         round: the round; 0 before the first.
-        sites: whose replies are still to come.
-        seconds: how long the server has waited.
-        limit: how long it waits at most.
+        sites: the sites whose replies are still missing.
+        seconds: time that the server has waited.
+        limit: longest time that it waits, in seconds.
     """
 
     name: ClassVar[str] = "awaited"

@@ -1,4 +1,4 @@
-"""One site's examples with their patients, which never leave the site; and what a data set is.
+"""One site's examples with their patients, which never leave the site; and the card that describes a data set.
 
 Names of patients and recordings stay at the site too.
 """

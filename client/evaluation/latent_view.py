@@ -57,7 +57,11 @@ def build_latent_view(detector: Detector, site: Site, policy: SitePolicy, latent
 
 
 def assign_cells(plane: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Return each point's cell, `GRID_CELLS * row + column`; the first direction is that of the columns."""
+    """Return the cell of each point, `GRID_CELLS * row + column`.
+
+    Args:
+        plane: `(points, 2)`; the first coordinate gives the column, the second the row.
+    """
     along = np.clip((plane + GRID_REACH) * (GRID_CELLS / (2 * GRID_REACH)), 0, GRID_CELLS - 1).astype(np.int64)
     return along[:, 1] * GRID_CELLS + along[:, 0]
 

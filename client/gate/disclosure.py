@@ -129,7 +129,7 @@ def _round_value(value: object) -> object:
 
 
 def round_interval(figure: Figure) -> Figure:
-    """Return a figure whose interval is rounded outwards, and holds its value."""
+    """Return a figure whose interval is rounded outwards; it then contains the value."""
     scale = 10**DECIMALS
     changed: dict[str, float] = {}
     if figure.low is not None and math.isfinite(figure.low):

@@ -99,8 +99,8 @@ def _forget_old_runs(folder: Path) -> None:
 def check_later_weights(policy: SitePolicy, register: Register, run: str, weights: Weights) -> None:
     """Refuse weights that lie further from this hospital's last update than the policy allows.
 
-    The distance is measured in lengths of this hospital's longest update in the run: the Euclidean norm of what it
-    changed, over all arrays.
+    The distance is a Euclidean norm over all arrays, divided by the norm of this hospital's longest update in the run
+    (`max_weight_distance` of the policy).
 
     Raises:
         SiteError: there is no update of this run, or the weights lie too far from it.

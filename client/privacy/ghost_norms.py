@@ -176,7 +176,7 @@ class GradientPass:
         group: the units.
 
     Attributes:
-        held: count of numbers in the layers' inputs and outputs.
+        held: number of values stored for the layers' inputs and outputs.
     """
 
     def __init__(self, layers: dict[str, nn.Module], wanted: Iterable[str], group: UnitGroup) -> None:
@@ -188,7 +188,7 @@ class GradientPass:
         self._stored: list[tuple[str, ParameterGradients]] = []
         self._recomputed: list[LayerCall] = []
 
-    def gradients(self, run: Callable[[], Tensor]) -> dict[str, ParameterGradients]:
+    def compute_gradients(self, run: Callable[[], Tensor]) -> dict[str, ParameterGradients]:
         """Return the units' gradients by parameter; `run` computes the loss, summed over the rows."""
         parts: dict[str, ParameterGradients] = {}
 
@@ -201,10 +201,10 @@ class GradientPass:
         self._run_backward(run, measure)
         return {name: part for name, part in parts.items() if name in self._wanted}
 
-    def clipped(self, run: Callable[[], Tensor], limit: float) -> dict[str, Tensor] | Tensor:
+    def sum_clipped_gradients(self, run: Callable[[], Tensor], limit: float) -> dict[str, Tensor] | Tensor:
         """Return the sum of the units' gradients, each clipped to norm `limit`, by parameter.
 
-        If a unit's gradient is not finite, return instead which units' are, `(units,)`.
+        If any unit's gradient is not finite, return instead a mask `(units,)` of the units whose gradients are finite.
 
         Args:
             run: computes the loss, summed over the rows.

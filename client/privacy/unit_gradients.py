@@ -109,7 +109,7 @@ class UnitGradients:
 
     def _ghost(self, units: UnitRows, rows: RowLoader, limit: float) -> Tensor:
         one_pass, run = self._prepare_pass(units, rows)
-        result = one_pass.clipped(run, limit)
+        result = one_pass.sum_clipped_gradients(run, limit)
         self._rows = max(1, MAX_LIVE_NUMBERS * sum(map(len, units)) // max(one_pass.held, 1))
         if isinstance(result, Tensor):  # again without the units that are not finite: they would spoil the products
             rest = [unit for unit, fine in zip(units, result.tolist(), strict=True) if fine]
@@ -135,7 +135,7 @@ class UnitGradients:
         if self.method == "ghost":
             for some in groups:
                 one_pass, run = self._prepare_pass(some, rows)
-                yield one_pass.gradients(run)
+                yield one_pass.compute_gradients(run)
         elif self.method == "vmap" and (longest <= MAX_VMAP_EXAMPLES or not self._choose_freely):
             frozen = {name: parameter.detach() for name, parameter in self.trained.items()}
             for some in groups:

@@ -42,7 +42,14 @@ def handle_domain_shift(context: SiteContext, request: DomainShiftRequest) -> Do
 
 
 def sum_columns(context: SiteContext, cohort: Cohort, config: RunConfig, base: bytes) -> dict[str, Floats]:
-    """Return a site's moments of the columns or, over the scaling `base`, its summary.
+    """Return a site's aggregates for one of the two steps of the comparison.
+
+    Args:
+        context: the site.
+        cohort: its training examples.
+        config: the run.
+        base: empty in the first step, which returns the moments of each column; in the second step the scaling that
+            the server computed from them, with which the columns are scaled before they are summarised.
 
     Raises:
         SiteError: the run is private, there are too few people or columns, or the scaling is of other columns.

@@ -145,9 +145,9 @@ class ClassFigures(FrozenModel):
         f1: harmonic mean of precision and recall.
         auroc: area under the ROC curve.
         auprc: average precision.
-        calibration: of two classes only the second, the event, has one.
+        calibration: calibration of the predicted probability. With two classes only the second, the event, has one.
         operating: points of the ROC curve, for the same classes as `calibration`.
-        alarms: alarm rates where examples stand for time, for the same classes.
+        alarms: alarm rates, for the same classes; None: examples have no duration.
     """
 
     examples: int

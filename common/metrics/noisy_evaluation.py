@@ -67,14 +67,14 @@ def build_noisy_evaluation(
 def draw_noisy_counts(
     noisy: NoisyCounts, task: Task, threshold: float | None, resamples: int, rng: np.random.Generator
 ) -> NoisyCounts:
-    """Return noisy counts of people drawn anew, with a leading axis of resamples.
+    """Return noisy counts of resampled people, with a leading axis of resamples.
 
     Args:
-        noisy: without leading axis.
+        noisy: the counts to resample, without leading axis.
         task: names the classes.
-        threshold: as in `NoisyCounts.to_counts`.
-        resamples: their number.
-        rng: the generator.
+        threshold: decision threshold, as in `NoisyCounts.to_counts`.
+        resamples: number of resamples.
+        rng: the random generator.
     """
     fitted = noisy.to_counts(task, threshold)
     labels, bins = task.kind == "multilabel", noisy.scores.shape[-1]

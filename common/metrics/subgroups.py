@@ -81,7 +81,7 @@ class GroupComparison:
         return self._compare(lambda low, high: high - low)
 
     def ratio(self) -> Figure:
-        """Return the lowest value divided by the highest (fairlearn's `ratio()`); not for metrics with negative values."""
+        """Return the lowest value divided by the highest, as fairlearn's `ratio()`; not for negative values."""
         return self._compare(lambda low, high: np.asarray(low / np.where(high > 0, high, np.nan)))
 
     def _compare(self, compute: Callable[[Floats, Floats], Floats]) -> Figure:

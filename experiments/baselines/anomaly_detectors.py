@@ -117,7 +117,7 @@ class InputTables:
         """
         if on not in self._inputs_by_kind:
             made = (
-                signal_inputs
+                flatten_signals
                 if on == "signal"
                 else latent_inputs(self._config, self._folder)
                 if on == "latent"
@@ -127,7 +127,7 @@ class InputTables:
         return self._inputs_by_kind[on]
 
 
-def signal_inputs(cohort: Cohort) -> Floats:
+def flatten_signals(cohort: Cohort) -> Floats:
     """Return the samples of each example `(examples, channels x samples)`; without a signal, its features."""
     if not cohort.task.channels:
         return cohort.features

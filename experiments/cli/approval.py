@@ -60,7 +60,7 @@ def approve_command(
 
 
 def refuse_command(fingerprint: Fingerprint, site: SiteName, state: StateFolder, reason: Reason = "") -> None:
-    """Decline a run, also one that was approved; it is refused until it is approved."""
+    """Refuse a run, even if it was approved before. It stays refused until somebody approves it."""
     from client.gate.approvals import decide, get_approval_file
 
     whole = get_approval_file(state / "runs", site).find(fingerprint)

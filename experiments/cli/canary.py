@@ -39,7 +39,7 @@ def canary_command(
         typer.echo(json.dumps(answer))
     else:
         console = open_console(width=140)
-        console.print(build_table(answer))
+        console.print(build_answer_table(answer))
         for line in list_problems(answer):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
         count, how = len(answer["sites"]), "ready" if is_good(answer) else "NOT READY"
@@ -48,8 +48,8 @@ def canary_command(
         raise typer.Exit(1)
 
 
-def build_table(answer: Mapping[str, Any]) -> Table:
-    """Return the table of the hospitals that answered."""
+def build_answer_table(answer: Mapping[str, Any]) -> Table:
+    """Return a table with a row for each hospital: its answer, or that it is missing."""
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold underline")

@@ -177,7 +177,7 @@ def build_server_metrics(exits: ExitStack, link: SuperLink) -> Collector:
     no_sites: dict[str, str] = {}
     no_traffic: dict[str, tuple[int, int]] = {}
     sites = PolledValue(link.connection.nodes, no_sites)
-    traffic = PolledValue(link.connection.control.list_traffic, no_traffic)
+    traffic = PolledValue(link.connection.control.read_traffic_by_run, no_traffic)
     exits.enter_context(sites.keep_updated())
     exits.enter_context(traffic.keep_updated())
     return ServerMetrics(link.state, sites.get, traffic.get)

@@ -49,7 +49,7 @@ def audit_gate(config: RunConfig, data: Path, policy: SitePolicy, site: str = "h
         with tempfile.TemporaryDirectory() as state:
             context = SiteContext(policy, site=site, data=data, state=Path(state))
             coordinator = Coordinator(config, context)
-            everything = SiteContext(replace_policy(policy), site=site, data=data, state=Path(state) / "own")
+            everything = SiteContext(allow_requested_split(policy), site=site, data=data, state=Path(state) / "own")
             whole = load_site(everything, config)
             if not whole.task.binary or whole.task.channels:
                 raise ConfigError(
@@ -59,8 +59,8 @@ def audit_gate(config: RunConfig, data: Path, policy: SitePolicy, site: str = "h
     return results
 
 
-def replace_policy(policy: SitePolicy) -> SitePolicy:
-    """Return a policy under which the hospital itself can read all its rows, for comparison."""
+def allow_requested_split(policy: SitePolicy) -> SitePolicy:
+    """Return the policy with `split: requested`, under which the audit reads all rows, for comparison."""
     return policy.model_copy(update={"split": "requested"})
 
 

@@ -67,7 +67,7 @@ def _selection_value(run: Run, counts: Mapping[str, SiteCounts], sites: Sequence
 
 
 def validate_round(run: Run, number: int, weights: Weights, outcome: Outcome) -> Validation:
-    """Return what a round's model does on the validation patients of all sites that have any."""
+    """Evaluate a round's model on the validation patients of all sites that have any, and return the results."""
     holders = run.federation.holders("validation")
     if not holders:
         return Validation()

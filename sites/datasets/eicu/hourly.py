@@ -33,13 +33,13 @@ STATIC_LIMITS = {"age": units.AGE, **units.BODY}
 
 @dataclass(frozen=True)
 class HourlyCohort:
-    """The stays of an hourly cohort, in rising order.
+    """The stays of an hourly cohort, sorted by stay id.
 
     Attributes:
-        stays: a frame by stay: `age` (years), `male` (0, 1, NaN unknown), `height` (cm), `weight` (kg), `label` (1:
-            died in the unit; 0 where no labels are read).
+        stays: one row for each stay: `age` (years), `male` (0, 1, NaN unknown), `height` (cm), `weight` (kg), `label`
+            (1: died in the unit; 0 where no labels are read).
         x: float32 `(stays, 48, 25)`, in the order of CHANNELS, NaN where not measured.
-        cleared: for each column with implausible values, their number in each stay; they became NaN.
+        cleared: by column, the number of implausible values in each stay; these values became NaN.
     """
 
     stays: pd.DataFrame

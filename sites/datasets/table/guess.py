@@ -52,7 +52,7 @@ def guess_description(
         if name is not None and name not in columns:
             raise DataError(f"{table.path}: no column {name}; there are {', '.join(list(columns)[:20])}")
     patient = patient or find_named(columns, PATIENT, lambda c: len(c.values) > 1)
-    hospital = hospital or find_named(columns, HOSPITAL, lambda c: 1 < len(c.values) <= 1000, besides=(patient,))
+    hospital = hospital or find_named(columns, HOSPITAL, lambda c: 1 < len(c.values) <= 1000, excluded=(patient,))
     outcome = outcome or guess_outcome(table, (patient, hospital))
     age = find_named(columns, AGE, lambda c: True)
     if age is not None and table.numbers(age) is None:

@@ -34,26 +34,30 @@ def find_named(
     columns: Mapping[str, Column],
     pattern: re.Pattern[str],
     fits: Callable[[Column], bool],
-    besides: Sequence[str | None] = (),
+    excluded: Sequence[str | None] = (),
 ) -> str | None:
     """Return the first column whose whole name matches, the best match of the pattern's alternatives first."""
     for name, column in columns.items():
-        if name not in besides and pattern.fullmatch(name.strip().lower()) and fits(column):
+        if name not in excluded and pattern.fullmatch(name.strip().lower()) and fits(column):
             return name
     return None
 
 
-def guess_outcome(table: Table, besides: Sequence[str | None]) -> str:
+def guess_outcome(table: Table, excluded: Sequence[str | None]) -> str:
     """Return the column of the outcome, by its name or as the only one with two values.
+
+    Args:
+        table: the table.
+        excluded: columns that are not the outcome; None is ignored.
 
     Raises:
         DataError: no column can be recognised as it.
     """
     columns = table.columns
-    named = find_named(columns, _OUTCOME, lambda c: 2 <= len(c.values) <= 10, besides)
+    named = find_named(columns, _OUTCOME, lambda c: 2 <= len(c.values) <= 10, excluded)
     if named:
         return named
-    two = [name for name, column in columns.items() if len(column.values) == 2 and name not in besides]
+    two = [name for name, column in columns.items() if len(column.values) == 2 and name not in excluded]
     two = [name for name in two if not SEX.fullmatch(name.lower())]
     if len(two) == 1:
         table.say("check", two[0], "taken as the outcome, because it is the only column with two values")

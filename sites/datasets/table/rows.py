@@ -154,7 +154,7 @@ def _feature_sources(description: Description) -> list[bool]:
 def build_features(
     raw: RawFile, description: Description, decimal: str
 ) -> tuple[npt.NDArray[np.float32], dict[str, Mask]]:
-    """Return the inputs `(rows, features)`, and by reason which rows have a cell that became missing.
+    """Return the inputs `(rows, features)`, and for each reason a mask of the rows in which a cell became missing.
 
     Raises:
         DataError: a cell is not what the description says; names file, row and column.
