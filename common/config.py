@@ -236,7 +236,7 @@ FREE_KEYS: dict[str, tuple[str, ...]] = {
 
 
 def fingerprint_config(config: RunConfig) -> str:
-    """Return 64 hex digits that only configurations share which ask the same of a hospital.
+    """Return a digest (64 hex digits) of the settings that matter to a hospital, so not of the title, for example.
 
     >>> one, other = parse_config({"seed": 7}), parse_config({"seed": 7, "title": "Autumn"})
     >>> fingerprint_config(one) == fingerprint_config(other) != fingerprint_config(parse_config({"seed": 8}))

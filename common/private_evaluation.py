@@ -22,7 +22,7 @@ CONFUSION, SCORES = "confusion", "scores"
 
 
 def count_planned_releases(config: RunConfig, split: EvaluatedSplit) -> int:
-    """Return over how many releases about a split's people a run spreads `privacy.evaluation_epsilon`."""
+    """Return the number of releases about a split's people that share `privacy.evaluation_epsilon` in a run."""
     return config.federation.rounds if split == "validation" and config.federation.choose == "best" else 1
 
 

@@ -44,7 +44,7 @@ class PackingGrid(DelegatingGrid):
         return [_unpack(message) for message in self._grid.pull_messages(message_ids)]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Refuse: server/exchange.py waits for replies."""
+        """Raise NotImplementedError: server/exchange.py sends messages and waits for replies."""
         raise NotImplementedError("server/exchange.py sends and waits")
 
 

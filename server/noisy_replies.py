@@ -32,7 +32,7 @@ MAX_DEVIATIONS = 10.0
 
 
 def find_noisy_fault(reply: ValidateReply | FinalTestReply, run: Run, split: EvaluatedSplit, held: SplitCounts) -> str:
-    """Return why the noisy sums of a private evaluation cannot be used.
+    """Return why the noisy sums of a private evaluation cannot be used, or "".
 
     Args:
         reply: what the site sent.

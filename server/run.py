@@ -63,7 +63,7 @@ class Federation:
 
 
 def check_validation_patients(config: RunConfig, federation: Federation) -> None:
-    """Refuse a threshold rule, or a metric that chooses the round, on which no validation patient can decide.
+    """Refuse a threshold rule, or a metric that chooses the round, that the validation patients are too few to compute.
 
     Raises:
         ConfigError: names the key and what is missing, before any training.

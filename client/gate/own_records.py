@@ -1,4 +1,4 @@
-"""Whether the records of people who were answered for are still what they were.
+"""Check that the records of people who were part of earlier answers have not changed.
 
 Two answers about the same people differ by what changed between them. If one person's record was corrected, or a row
 was removed from a file that names people by their line, the difference of two exact sums is that person's values, and

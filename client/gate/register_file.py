@@ -138,7 +138,7 @@ class OpenFile:
         return hmac.new(self.secret, b"offset" + members, hashlib.sha256).digest()[0] % floor
 
     def draw_error(self, group: PackedGroup, deviation: float) -> int:
-        """Return by how many people an answer about a group is off; see the function of this name."""
+        """Return the error, in people, that is added to an answer about a group; always the same for the same group."""
         key = group.bits, deviation
         if key not in self.errors:
             self.errors[key] = draw_error(self.secret, unpack_people(group.content), deviation)
@@ -261,7 +261,13 @@ def pack_people(members: npt.NDArray[np.bool_]) -> PackedGroup:
 
 
 def draw_error(secret: bytes, group: npt.NDArray[np.bool_], deviation: float) -> int:
-    """Return by how many people an answer about a group is off: at most 4 deviations, the same for the same group."""
+    """Return the error, in people, that is added to an answer about a group; always the same for the same group.
+
+    Args:
+        secret: the secret of the register, from which the error is drawn.
+        group: `(people,)`, who belongs to the group.
+        deviation: standard deviation of the error, which is at most 4 deviations.
+    """
     members = np.flatnonzero(group).astype(np.int64).tobytes()
     key = hmac.new(secret, b"error" + members, hashlib.sha256).digest()
     drawn = np.random.default_rng(int.from_bytes(key[:16], "big")).normal()

@@ -82,8 +82,8 @@ class NoisyGradients:
         device: where the parameters are.
         units: the rows of each unit.
         plan: sampling rate, clipping norm, noise and steps.
-        source: of noise and sampling.
-        epochs: over which the steps are spread evenly.
+        source: random source of noise and sampling.
+        epochs: number of epochs, over which the steps are spread evenly.
 
     Raises:
         ValueError: the plan's steps are not whole epochs.

@@ -1,4 +1,4 @@
-"""The loss that score histograms give, where the sum of the examples' own losses must not leave a hospital."""
+"""The loss computed from score histograms, because the sum of the examples' own losses must not leave a hospital."""
 
 from __future__ import annotations
 

@@ -94,11 +94,11 @@ class NoisyCounts:
         )
 
     def to_counts(self, task: Task, threshold: float | None) -> Counts:
-        """Return counts that are not negative and fit one another, in units of 1 / PERSON people.
+        """Return counts that are not negative and consistent with one another, in units of 1 / PERSON people.
 
         Args:
             task: names the classes.
-            threshold: log odds from which on the event was counted as predicted; None: the likelier class.
+            threshold: decision threshold, in log odds, with which the event was predicted; None: the likelier class.
         """
         labels = task.kind == "multilabel"
         if labels:

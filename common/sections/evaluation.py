@@ -41,22 +41,20 @@ class EvaluationConfig(Section):
 
     metric: SelectableMetric = Field(
         "macro_f1",
-        description="metric that selects the best round (on merged validation counts) and the worst site; detection "
-        "selects "
-        "the round by the loss",
+        description="metric that selects the best round (on merged validation counts) and the worst site; anomaly "
+        "detection selects the round by the loss",
     )
     threshold: Literal["likelier", "f1", "youden", "utility", "false_alarms"] = Field(
         "likelier",
-        description="two classes: where the event is called: likelier: above probability 0.5; f1, youden, utility: "
-        "from "
-        "the score that maximises this on the sites' merged validation counts; false_alarms: from the score that gives "
-        "the share `false_alarms` there",
+        description="two classes: scores from the threshold on predict the event. likelier: probability 0.5; f1, "
+        "youden, utility: the threshold that maximises this on the sites' merged validation counts; false_alarms: the "
+        "threshold that gives the share `false_alarms` there",
     )
     false_alarms: float = Field(
         0.05,
         gt=0,
         lt=1,
-        description="threshold false_alarms: largest share of examples without the event that are called",
+        description="threshold false_alarms: largest share of the examples without the event in which it is predicted",
     )
     bootstrap: int = Field(
         1000, ge=0, le=100_000, description="resamples of patients for 95% intervals; 0: no intervals"
@@ -68,8 +66,7 @@ class EvaluationConfig(Section):
     keep_resamples: bool = Field(
         True,
         description="keep each figure's resampled values, which give paired intervals of differences between models "
-        "and "
-        "between runs (`wardround compare`)",
+        "and between runs (`wardround compare`)",
     )
     operating: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (0.9, 0.95), description="specificities at which the sensitivity is given, and the reverse"
@@ -83,13 +80,12 @@ class EvaluationConfig(Section):
     recalibrate: tuple[Literal["threshold", "platt", "temperature", "isotonic"], ...] = Field(
         ("threshold", "platt", "temperature", "isotonic"),
         description="recalibration methods of which each is fitted on a hospital's validation patients and tested on "
-        "its "
-        "test patients (not in private runs)",
+        "its test patients (not in private runs)",
     )
     subgroups: SubgroupsConfig = SubgroupsConfig()
     without: dict[str, tuple[str, ...]] = Field(
         default_factory=dict,
-        description="further figures without these patients, by a label (if the site's policy allows)",
+        description="label: names of patients; metrics are also computed without them, if the site's policy allows",
     )
 
 

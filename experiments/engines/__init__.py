@@ -106,7 +106,7 @@ def prepare_site_processes(
     sites = []
     for name, ids in hospitals.items():
         data = root / escape_file_name(name)
-        link_site_folders(source, ids, data)
+        link_site_recordings(source, ids, data)
         paths = {"data": str(data.resolve()), "policy": str(policy.resolve()), "state": str(state)}
         sites.append(SiteProcess(name, {"site": name, **paths}))
     return sites
@@ -121,7 +121,7 @@ def describe_simulation_policy() -> str:
     return yaml.safe_dump(SIMULATION_POLICY.model_dump(mode="json"))
 
 
-def link_site_folders(source: Any, ids: tuple[str, ...], folder: Path) -> None:
+def link_site_recordings(source: Any, ids: tuple[str, ...], folder: Path) -> None:
     """Create the folder of one hospital, with links to its recordings.
 
     Raises:

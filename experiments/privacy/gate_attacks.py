@@ -70,8 +70,8 @@ class Coordinator:
             self.refused = self.refused or str(error)
             return None
 
-    def set(self, **values: Any) -> RunConfig:
-        """Return the configuration with other values; `sites__limit=1` sets sites.limit."""
+    def change_config(self, **values: Any) -> RunConfig:
+        """Return a copy of the configuration with other values; `sites__limit=1` sets sites.limit."""
         raw = self.config.model_dump(mode="json", exclude_defaults=True)
         for name, value in values.items():
             *inner, last = name.split("__")
@@ -110,7 +110,9 @@ def attack_single_sum(coordinator: Coordinator, whole: Site) -> AttackResult:
     """Ask for sums over one training example, with many seeds."""
     recovered = []
     for seed in range(20):
-        reply = coordinator.ask(ScalingRequest(coordinator.set(seed=seed, sites__limit=1, data__scaling="standard")))
+        reply = coordinator.ask(
+            ScalingRequest(coordinator.change_config(seed=seed, sites__limit=1, data__scaling="standard"))
+        )
         if isinstance(reply, ScalingReply):
             recovered.append(np.asarray(reply.sums["total"]))
     rows = real_rows(whole)
@@ -121,7 +123,7 @@ def attack_sum_difference(coordinator: Coordinator, whole: Site) -> AttackResult
     """Ask for sums over k and over k + 1 training examples, for many k."""
     totals = {}
     for limit in range(50, 80):
-        reply = coordinator.ask(ScalingRequest(coordinator.set(sites__limit=limit, data__scaling="standard")))
+        reply = coordinator.ask(ScalingRequest(coordinator.change_config(sites__limit=limit, data__scaling="standard")))
         if isinstance(reply, ScalingReply):
             totals[limit] = np.asarray(reply.sums["total"])
     recovered = [totals[k + 1] - totals[k] for k in totals if k + 1 in totals]
@@ -146,7 +148,7 @@ def attack_single_update(coordinator: Coordinator, whole: Site) -> AttackResult:
             "training__optimizer": "sgd",
             "data__scaling": "none",
         }
-        config = coordinator.set(seed=seed, sites__limit=1, model={"name": "logreg"}, **training)
+        config = coordinator.change_config(seed=seed, sites__limit=1, model={"name": "logreg"}, **training)
         weights = build_weights(config, whole)
         reply = coordinator.ask(TrainRequest(config, round=1, weights=weights, run_id=secrets.token_hex(16)))
         if isinstance(reply, TrainReply):
@@ -178,7 +180,7 @@ def attack_trap_weights(coordinator: Coordinator, whole: Site) -> AttackResult:
         "training__momentum": 0.0,
         "training__weight_decay": 0.0,
     }
-    config = coordinator.set(
+    config = coordinator.change_config(
         model={"name": "mlp", "options": {"widths": [32], "dropout": 0.0, "norm": False}},
         data__scaling="none",
         training__clip_norm=1e9,
@@ -239,7 +241,7 @@ def attack_histogram(coordinator: Coordinator, whole: Site) -> AttackResult:
     recovered, people = 0, whole.test.people()
     for bins in (MANY_BINS, coordinator.context.policy.max_bins):
         settings = {"evaluation__bins": bins, "evaluation__bootstrap": 0, "data__scaling": "none", "sites__test": 0.9}
-        config = coordinator.set(model={"name": "logreg"}, **settings)
+        config = coordinator.change_config(model={"name": "logreg"}, **settings)
         weights = build_code_model(whole, config, bins)
         for start in (0, 1):
             run = secrets.token_hex(16)
@@ -267,7 +269,7 @@ def attack_thresholds(coordinator: Coordinator, whole: Site) -> AttackResult:
     values = np.sort(np.unique(whole.test.features[:, column]))
     isolated = 0
     settings = {"evaluation__bins": coordinator.context.policy.max_bins, "evaluation__bootstrap": 0}
-    config = coordinator.set(model={"name": "logreg"}, data__scaling="none", **settings)
+    config = coordinator.change_config(model={"name": "logreg"}, data__scaling="none", **settings)
     run = train_here(coordinator, whole, config)
     before: npt.NDArray[np.int64] | None = None
     for cut in [(a + b) / 2 for a, b in itertools.pairwise(values)][:40]:
@@ -294,7 +296,7 @@ def attack_groups(coordinator: Coordinator, whole: Site) -> AttackResult:
     for value in single:
         tables: list[Mapping[str, Any]] = []
         for edge in (value - 1e-3, value + 1e-3):
-            config = coordinator.set(
+            config = coordinator.change_config(
                 model={"name": "logreg"},
                 data__scaling="none",
                 evaluation__subgroups={"columns": {name: [edge]}},
@@ -313,12 +315,12 @@ def attack_groups(coordinator: Coordinator, whole: Site) -> AttackResult:
 def attack_trained_people(coordinator: Coordinator, whole: Site) -> AttackResult:
     """Train in one run; then request, in a run with another seed, a test on people who trained."""
     settings = {"evaluation__bins": coordinator.context.policy.max_bins, "evaluation__bootstrap": 0}
-    first = coordinator.set(seed=1, model={"name": "logreg"}, **settings)
+    first = coordinator.change_config(seed=1, model={"name": "logreg"}, **settings)
     train_here(coordinator, whole, first)
     trained = set(load_site(coordinator.context, first).train.people_names)
     crossed = 0
     for seed in range(2, 8):
-        second = coordinator.set(seed=seed, sites__test=0.99, model={"name": "logreg"}, **settings)
+        second = coordinator.change_config(seed=seed, sites__test=0.99, model={"name": "logreg"}, **settings)
         run, weights = train_here(coordinator, whole, second), build_weights(second, whole)
         reply = coordinator.ask(FinalTestRequest(second, round=1, weights=weights, run_id=run))
         if isinstance(reply, FinalTestReply):

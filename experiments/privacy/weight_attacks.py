@@ -46,7 +46,7 @@ def _first_weights(config: RunConfig, site: Site) -> Weights:
 
 def _ask_scaling(coordinator: Coordinator, site: Site) -> Scaling:
     """Return the scaling that the hospital's sums give; where it gives none, the true one, which helps the attack."""
-    reply = coordinator.ask(ScalingRequest(coordinator.set(data__scaling="standard")))
+    reply = coordinator.ask(ScalingRequest(coordinator.change_config(data__scaling="standard")))
     sums = reply.sums if isinstance(reply, ScalingReply) else compute_input_moments(site.train)
     return fit_standard_scaling(dict(sums))
 
@@ -57,7 +57,7 @@ def _most_varied(values: Floats) -> int:
 
 def attack_rank_table(coordinator: Coordinator, whole: Site) -> AttackResult:
     """Replace every value of an input but one by 0, so that its weight's update is that of the people who have it."""
-    config = coordinator.set(**LINEAR, data__scaling="quantile")
+    config = coordinator.change_config(**LINEAR, data__scaling="quantile")
     site = load_site(coordinator.context, config)
     values = site.train.features.astype(np.float64)
     column, recovered_count, alone = _most_varied(values), 0, 0
@@ -88,7 +88,7 @@ def _change(reply: TrainReply, weights: Weights) -> Floats:
 
 def attack_rare_code(coordinator: Coordinator, whole: Site) -> AttackResult:
     """Read the outcomes of the few people who have a code, with minus without, from an honest first round."""
-    config = coordinator.set(**LINEAR, data__scaling="standard")
+    config = coordinator.change_config(**LINEAR, data__scaling="standard")
     site = load_site(coordinator.context, config)
     scaling, values = _ask_scaling(coordinator, site), site.train.features
     weights, recovered_count, alone = _first_weights(config, site), 0, 0
@@ -114,7 +114,9 @@ def attack_rare_code(coordinator: Coordinator, whole: Site) -> AttackResult:
 def attack_layer_columns(coordinator: Coordinator, whole: Site) -> AttackResult:
     """Craft hidden units that only the person with the largest value of an input activates, times the other inputs."""
     wide = len(whole.task.features)
-    config = coordinator.set(**{**ONE_STEP, "training__lr": 10.0}, model=_layers(HIDDEN), data__scaling="standard")
+    config = coordinator.change_config(
+        **{**ONE_STEP, "training__lr": 10.0}, model=_layers(HIDDEN), data__scaling="standard"
+    )
     site = load_site(coordinator.context, config)
     scaling = _ask_scaling(coordinator, site)
     scaled = scaling.apply(site.train.features).astype(np.float64)
@@ -145,7 +147,7 @@ def attack_layer_columns(coordinator: Coordinator, whole: Site) -> AttackResult:
 
 def attack_windows(coordinator: Coordinator, whole: Site) -> AttackResult:
     """Combine four answers about windows of one input, all far apart, into the people of a narrow one."""
-    config = coordinator.set(
+    config = coordinator.change_config(
         **{**ONE_STEP, "training__lr": 10.0}, model=_layers(8), data__scaling="standard",
         evaluation={"bins": 16, "bootstrap": 0, "recalibrate": []},
     )  # fmt: skip
@@ -199,9 +201,16 @@ def _window(first: Weights, scaling: Scaling, column: int, edges: tuple[float, f
 def attack_tiny_clip(coordinator: Coordinator, whole: Site) -> AttackResult:
     """Let a private round clip to a norm that single precision cannot square, with inputs scaled down to match."""
     privacy = {"epsilon": 1.0, "delta": 1e-6, "sampling": 1.0, "clip": 1.0}
-    config = coordinator.set(**LINEAR, data__scaling="standard", federation__choose="last", federation__rounds=1,
-                             privacy=privacy, evaluation__domain_shift=False, federation__start="x",
-                             training__freeze=["out.bias"])  # fmt: skip
+    config = coordinator.change_config(
+        **LINEAR,
+        data__scaling="standard",
+        federation__choose="last",
+        federation__rounds=1,
+        privacy=privacy,
+        evaluation__domain_shift=False,
+        federation__start="x",
+        training__freeze=["out.bias"],
+    )
     tiny = config.privacy.model_copy(update={"clip": 1e-29})  # past the check of a configuration that is read
     config = config.model_copy(update={"privacy": tiny})
     site = load_site(coordinator.context, config)

@@ -48,7 +48,7 @@ class HourlyCohort:
 
 
 def find_cohort_folder(folder: Path) -> Path:
-    """Return the folder of the three files: `yaib-demo/eicu_demo`, inside a data folder or next to it.
+    """Return the folder of the hourly cohort's three files: `yaib-demo/eicu_demo`, inside a data folder or next to it.
 
     Raises:
         DataError: there is none.

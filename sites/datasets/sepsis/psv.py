@@ -109,7 +109,11 @@ def unpack(path: Path, content: bytes) -> bytes:
 
 
 def count_cleared(implausible: Sequence[tuple[int, str, int]]) -> dict[str, int]:
-    """Return the number of cleared cells by column and limits, of entries as in `Hours.implausible`."""
+    """Return the number of cells that became missing, by reason: the column with its plausible limits.
+
+    Args:
+        implausible: entries as in `Hours.implausible`.
+    """
     limits = {column.name: column.limits for column in COLUMNS}
     cleared: dict[str, int] = {}
     for _, column, number in implausible:

@@ -18,7 +18,7 @@ from common import config
 from common.errors import EngineError
 from common.run_folder import RunFolder
 from experiments.cli.run_progress import QuietPrinter
-from experiments.engines import link_site_folders
+from experiments.engines import link_site_recordings
 from experiments.engines.federation import Federation, SiteProcess, Tail
 from experiments.runs import run
 from experiments.runs.checks import resolve_paths
@@ -98,7 +98,7 @@ def both(tmp_path: Path) -> Iterator[tuple[Federation, str]]:
     policy.write_text(yaml.safe_dump(SIMULATION_POLICY.model_dump(mode="json")))
     sites = []
     for name, ids in hospitals.items():
-        link_site_folders(source, ids, tmp_path / "data" / name)
+        link_site_recordings(source, ids, tmp_path / "data" / name)
         paths = {"data": str(tmp_path / "data" / name), "policy": str(policy), "state": str(tmp_path / "state")}
         sites.append(SiteProcess(name, {"site": name, **paths}))
     with Federation(sites, log_dir=tmp_path / "logs") as federation:

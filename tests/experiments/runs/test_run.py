@@ -17,7 +17,7 @@ from common.sections.evaluation import BaselinesConfig
 from common.sections.training import FederationConfig, TrainingConfig
 from experiments.baselines import networks
 from experiments.cli import run_progress
-from experiments.engines import link_site_folders, local
+from experiments.engines import link_site_recordings, local
 from experiments.runs import run as launch
 from sites import datasets
 
@@ -198,7 +198,7 @@ def test_a_server_elsewhere_needs_its_authority(run: RunConfig, tmp_path: Path) 
 def test_a_hospital_laid_out_holds_its_recordings_alone(run: RunConfig, tmp_path: Path) -> None:
     source = datasets.open_source(run, None)
     dealt, _, _ = datasets.assign_hospitals(source, run)
-    link_site_folders(source, dealt["south"], tmp_path / "south")
+    link_site_recordings(source, dealt["south"], tmp_path / "south")
     made = datasets.open_source(run, tmp_path / "south")
     assert {item.id for item in made.patients()} == set(dealt["south"])
 
@@ -209,7 +209,7 @@ def test_a_hospital_s_folder_keeps_the_folders_of_its_recordings(tmp_path: Path,
     (ward / "w1" / "RECORDS").unlink()
     (ward / "RECORDS").write_text("w1/north-001\nw1/north-002\n")
     run = RunConfig.model_validate({"data": {"dataset": "mitdb", "path": str(ward)}})
-    link_site_folders(datasets.open_source(run, None), ("w1/north-002",), tmp_path / "site")
+    link_site_recordings(datasets.open_source(run, None), ("w1/north-002",), tmp_path / "site")
     made = datasets.open_source(run, tmp_path / "site")
     assert [item.id for item in made.patients()] == ["w1/north-002"]
 
