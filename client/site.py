@@ -160,6 +160,12 @@ def load_scaled_site(context: SiteContext, config: RunConfig, scaling: bytes) ->
     return scaled
 
 
+def clear_site_cache() -> None:
+    """Forget every site that was loaded, so that many can be loaded one after another."""
+    read_site.cache_clear()
+    _scaled_sites.clear()
+
+
 def scale_site(site: Site, scaling: Scaling | None) -> Site:
     """Return a site with its inputs scaled and missing values filled in; None only fills them in."""
     train, validation, test = (

@@ -122,18 +122,38 @@ def attack_gate(
     policy: Annotated[
         Path | None, typer.Option(help="What this hospital allows (YAML); default: the defaults.")
     ] = None,
+    games: Annotated[
+        int, typer.Option(min=0, help="Also measure membership, in so many games (8 or more); about a second each.")
+    ] = 0,
+    share: Annotated[
+        float, typer.Option(min=0.01, max=0.99, help="Membership: share of the folder's people at the hospital.")
+    ] = 0.5,
+    crafted: Annotated[
+        int, typer.Option(min=0, help="Membership: crafted models asked about one person, in games of their own.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Attack a hospital's gate as a hostile coordinator would; fail if a patient's row is recovered."""
+    """Attack a hospital's gate as a hostile coordinator would; fail if a patient's row is recovered.
+
+    With --games also measures how well a hospital's answers tell whether a known person is among its patients, and
+    fails where its test or validation figures do so with an AUROC above 0.55.
+    """
     import json
 
     from client.policy import load_policy
     from common import config as configuration
-    from experiments.privacy import gate_audit
+    from experiments.privacy import gate_audit, membership
 
-    results = gate_audit.audit_gate(configuration.load_config(config, settings or []), data, load_policy(policy))
-    typer.echo(json.dumps(gate_audit.to_dict(results)) if as_json else gate_audit.render_table(results))
+    run, allowed = configuration.load_config(config, settings or []), load_policy(policy)
+    results = gate_audit.audit_gate(run, data, allowed, required=not games)
+    members = membership.attack_membership(run, data, allowed, games, share, crafted=crafted) if games else []
+    if as_json:
+        typer.echo(json.dumps({**gate_audit.to_dict(results), "membership": membership.membership_to_dict(members)}))
+    else:
+        tables = [gate_audit.render_table(results)] if results else []
+        typer.echo("\n\n".join([*tables, *([membership.render_membership(members)] if members else [])]))
     gate_audit.raise_if_recovered(results)
+    membership.raise_if_above(members)
 
 
 @app.command("inversion")
