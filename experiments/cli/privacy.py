@@ -135,8 +135,8 @@ def attack_gate(
 ) -> None:
     """Attack a hospital's gate as a hostile coordinator would; fail if a patient's row is recovered.
 
-    With --games also measures how well a hospital's answers tell whether a known person is among its patients, and
-    fails where its test or validation figures do so with an AUROC above 0.55.
+    With --games also measures how well a hospital's answers show whether a known person is among its patients, and
+    fails where the whole interval of the AUROC of its test and validation figures lies above 0.55.
     """
     import json
 

@@ -14,7 +14,7 @@ The attacks, with where they come from:
 - four windows of one score, whose sum is a narrow one; a clipping norm whose square is 0 in single precision;
 - people who trained, tested: another seed and a large share of test patients.
 
-How well answers tell whether a known person is among the patients is measured in membership.py.
+How well answers show whether a known person is among the patients is measured in membership.py.
 """
 
 from __future__ import annotations

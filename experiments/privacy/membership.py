@@ -1,4 +1,4 @@
-"""Membership: whether a hospital's answers tell that a known person is among its patients.
+"""Membership: whether a hospital's answers show that a known person is among its patients.
 
 The game. The pool is everyone in a data folder. In each game the hospital's patients are a random part of the pool,
 each person with the same probability. The hospital answers an honest run under its policy: the handshake, the scaling,
@@ -78,7 +78,7 @@ class Games:
 
     Attributes:
         side: 0 where a person is no patient, else 1 and the index of the person's split, `(games, people)`.
-        answers: the numbers of each kind of answer, `(games, numbers)`.
+        answers: the numbers of each kind of answer, `(games, numbers)`; NaN where there was none.
     """
 
     side: npt.NDArray[np.int64]
@@ -155,8 +155,11 @@ def play_games(
         sides.append([side_by_name[name] for name in pool.people])
         clear_site_cache()
         on_game(game + 1, games)
-    kinds = set.intersection(*(set(each) for each in numbers))
-    return Games(np.asarray(sides), {kind: np.stack([each[kind] for each in numbers]) for kind in kinds})
+    widths = {kind: len(array) for each in numbers for kind, array in each.items()}
+    answers = {
+        kind: np.stack([each.get(kind, np.full(width, np.nan)) for each in numbers]) for kind, width in widths.items()
+    }
+    return Games(np.asarray(sides), answers)
 
 
 def ask_hospital(pool: Pool, context: SiteContext) -> dict[str, Floats]:
@@ -205,21 +208,26 @@ def score_games(pool: Pool, games: Games) -> list[MembershipResult]:
     for kind, side in SIDES.items():
         if kind not in games.answers:
             continue
-        answers, steps = games.answers[kind], pool.steps[kind]
+        answered = ~np.isnan(games.answers[kind]).any(1)
+        if answered.sum() < 2 * FOLDS:
+            continue
+        answers, steps = games.answers[kind][answered], pool.steps[kind]
         if kind.endswith(HISTOGRAM):
             picked = select_cuts(answers, pool.steps[kind.removesuffix(HISTOGRAM)].shape[1])
             answers, steps = answers[:, picked], steps[:, picked]
         there = games.side == side
-        ratios = compute_ratios(answers, steps, there, rescale=kind == UPDATE)
+        ratios = np.zeros(there.shape)  # no answer is taken as no evidence
+        ratios[answered] = compute_ratios(answers, steps, there[answered], rescale=kind == UPDATE)
         able = there.any(0)
-        chosen = ratios[:, able], there[:, able], ~member[:, able]
+        chosen = ratios[answered][:, able], there[answered][:, able], ~member[answered][:, able]
         known = measure_auroc(*chosen) if able.any() else None
         if known is not None and known[0] > best.get(side, (0.0, ratios))[0]:
             best[side] = known[0], ratios
         within = measure_auroc_within(*chosen) if able.any() else None
-        among = measure_auroc(mix_sides({side: ratios}, games.side), member, ~member)
-        behind = float(there.sum(1).mean())
-        results.append(MembershipResult(kind, among, known, within, len(pool.people), behind, len(member)))
+        mixed = mix_sides({side: ratios}, games.side)[answered]
+        among = measure_auroc(mixed, member[answered], ~member[answered])
+        behind = float(there[answered].sum(1).mean())
+        results.append(MembershipResult(kind, among, known, within, len(pool.people), behind, int(answered.sum())))
     for name, sides in ((FIGURES, (2, 3)), (TOGETHER, (1, 2, 3))):
         mixed = mix_sides({side: best[side][1] for side in sides if side in best}, games.side)
         among = measure_auroc(mixed, member, ~member)
@@ -229,13 +237,13 @@ def score_games(pool: Pool, games: Games) -> list[MembershipResult]:
 
 
 def raise_if_above(results: Sequence[MembershipResult]) -> None:
-    """Raise AuditError if test or validation figures tell members from others better than MAX_AUROC."""
+    """Raise AuditError if test or validation figures separate members from others better than MAX_AUROC."""
     for item in results:
         if item.answers in LIMITED and item.auroc is not None:
             value, low, _ = item.auroc
             if low > MAX_AUROC:
                 raise AuditError(
-                    f"FAILED: {item.answers} tell members from others: AUROC {value:.3f}, above {MAX_AUROC}"
+                    f"FAILED: {item.answers} separate members from others: AUROC {value:.3f}, above {MAX_AUROC}"
                 )
 
 

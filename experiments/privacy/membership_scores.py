@@ -1,4 +1,4 @@
-"""Scores of membership: log likelihood ratios from answers, and how well they tell members from others."""
+"""Scores of membership: log likelihood ratios from answers, and how well they separate members from others."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ CUTS = 6
 
 @dataclass(frozen=True)
 class MembershipResult:
-    """How well members are told from others by some answers.
+    """How well some answers separate members from others.
 
     Attributes:
         answers: which answers.
         auroc: among all people of the pool, whatever side they are on: (value, low, high).
         side_auroc: the same for those whom the answers are about against others who might be, by an attacker who knows
             on which side a patient is; None where there are too few.
-        within_auroc: the same among the people of one hospital: without what its number of patients tells.
+        within_auroc: the same among the people of one hospital: without what its number of patients says.
         people: people of the pool.
         behind: people whom such an answer is about, mean over games.
         games: games played.
