@@ -141,7 +141,7 @@ def _run_federation(
             write_bytes(RunFolder(out).resamples("federated"), paired_resamples.pack_resamples(outcome.draws))
         if config.evaluation.domain_shift and not config.privacy.on:
             outcome.shift = domain_shift.measure_domain_shift(run, outcome)
-        if config.evaluation.keep_counts:
+        if config.evaluation.keep_counts and outcome.tables:  # a private evaluation has none
             save_tables(RunFolder(out).counts(), outcome.tables)
         status, error = "complete", ""
     except WardroundError as problem:

@@ -49,6 +49,12 @@ def check_plugins(config: RunConfig) -> None:
         from client.privacy import budget
 
         budget.solve_training_noise(config)
+    if config.privacy.evaluation_on:
+        from client.privacy.private_evaluation import solve_release_noise
+        from common.private_evaluation import EVALUATED_SPLITS
+
+        for split in EVALUATED_SPLITS:
+            solve_release_noise(config, split)
     if config.federation.address is None:
         from client.training.batches import choose_device
         from server import initial_model

@@ -82,6 +82,12 @@ def test_at_a_large_epsilon_a_federation_is_as_without_noise(tmp_path: Path) -> 
     assert exact["evaluation_privacy"] == {}
 
 
+def test_a_private_run_keeps_no_counts_that_folds_would_merge(tmp_path: Path) -> None:
+    lead(both(tmp_path / "state"), private(evaluation__keep_counts=True, federation__rounds=1), tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*counts*"))
+    assert not list((tmp_path / "run").glob("*resamples*"))
+
+
 def test_the_outcome_says_what_each_splits_patients_spent(tmp_path: Path) -> None:
     config = private(privacy__evaluation_epsilon=4.0)
     done = lead(both(tmp_path / "state"), config, tmp_path / "run")
