@@ -127,7 +127,8 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
     check_overflows(register, run)
     register.ask("", "runs", run, None, policy.max_runs_per_month)
     register.bind(run, digest_settings(request))
-    check_scaling(site, request.config, request.scaling)
+    floor = 1 if context.simulated else policy.min_cell_patients
+    check_scaling(site, request.config, request.scaling, floor)
     check_state(register, request)
     check_method(policy, request)
     if isinstance(request, TrainRequest):

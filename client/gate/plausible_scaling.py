@@ -17,6 +17,7 @@ from common.config import RunConfig
 from common.errors import SiteError
 from common.scaling import RANK_BINS, Arrays, Scaling, fit_standard_scaling
 
+IMPLAUSIBLE = "policy: the scaling that came is not one of these inputs"
 MAX_SHIFT = 5.0
 """Largest difference between an agreed mean and this hospital's own, in this hospital's standard deviations."""
 MAX_RATIO = 20.0
@@ -31,7 +32,7 @@ _checked: list[tuple[Site, str]] = []
 """The last sites and digests of scalings that were found good."""
 
 
-def check_scaling(site: Site, config: RunConfig, sent: bytes) -> None:
+def check_scaling(site: Site, config: RunConfig, sent: bytes, floor: int) -> None:
     """Refuse the scaling of a request if it is not of the kind that the run asks for, or not plausible here.
 
     With differential privacy any scaling is harmless, and an honest one may be far off through its noise: there only
@@ -41,6 +42,7 @@ def check_scaling(site: Site, config: RunConfig, sent: bytes) -> None:
         site: with its inputs as they are.
         config: the run.
         sent: the scaling that came, or empty.
+        floor: values of fewer people than this are replaced in the sums that this hospital sends.
 
     Raises:
         SiteError: says so, and nothing of the hospital's values.
@@ -68,7 +70,13 @@ def check_scaling(site: Site, config: RunConfig, sent: bytes) -> None:
     if not (good.all() and np.isfinite(ranks).all() and (np.abs(ranks) <= MAX_RANK).all() and rising.all()):
         raise SiteError("policy: the scaling that came is none: it is not finite, or its ranks do not rise")
     if not config.privacy.on:
-        check_base_scaling(scaling, compute_input_moments(site.train))
+        # an input that is rare here does not vary in the sums that were sent, and may have a wide spread in answer
+        check_base_scaling(scaling, compute_input_moments(site.train, floor))
+        moments = compute_input_moments(site.train)
+        own = fit_standard_scaling(moments)
+        varies = moments["square"] > moments["count"] * own.centre**2
+        if (varies & (scaling.spread < np.minimum(own.spread, 1.0) / MAX_RATIO)).any():
+            raise SiteError(IMPLAUSIBLE)
     _checked[:] = [*_checked[-7:], (site, digest)]
 
 
@@ -90,4 +98,4 @@ def check_base_scaling(base: Scaling, moments: Arrays) -> None:
     ratio = base.spread / own.spread
     good = (shift <= MAX_SHIFT) & (ratio <= MAX_RATIO) & (ratio >= 1 / MAX_RATIO)
     if not (good | ~varies).all():
-        raise SiteError("policy: the scaling that came is not one of these inputs")
+        raise SiteError(IMPLAUSIBLE)

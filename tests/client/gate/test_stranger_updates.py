@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from client import requests
+from client.gate import plausible_scaling
 from client.requests import handle
 from client.site import load_site
 from client.site_context import SiteContext
@@ -47,6 +48,22 @@ def test_an_honest_round_does_not_tell_the_outcome_of_one_who_has_a_rare_code(tm
     net = update["out.weight"][1, column] / mean / 0.5 * spread[column] + mean * update["out.bias"][1] / mean / 0.5
     assert abs(net - (2 * outcome - 1)) > 0.7  # the attack's estimate, which was within 0.2 of it
     assert abs(net) < 0.3
+
+
+def test_a_rare_code_may_have_the_wide_spread_of_a_constant_but_no_narrow_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sums that were sent have the code of nobody, so the agreed spread is 1, however little it varies here."""
+    monkeypatch.setattr(plausible_scaling, "MAX_RATIO", 5.0)  # what 20 is where 400 people train
+    context, config = make_hospital(tmp_path), make_config(**PLAIN, data__scaling="standard")
+    column, _ = give_one_person_a_code(context, config, "restecg=1")
+    scaling = ask_scaling(context)
+    assert (scaling.centre[column], scaling.spread[column]) == (0.0, 1.0)
+    train(context, config, scaling)
+    narrow = scaling.spread.copy()
+    narrow[column] = 1e-3
+    with pytest.raises(SiteError, match="the scaling that came"):
+        train(context, config, Scaling(scaling.centre, narrow))
 
 
 def test_a_rank_table_that_shows_one_value_alone_is_refused(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_more_epsilon_is_less_noise_about_the_exact_figures(tmp_path: Path) -> N
         small, large = (np.nanmean(np.abs(np.asarray(differences[name, each])), 0) for each in (1.0, 1000.0))
         assert large[0] < small[0]
         assert large[0] < 0.01
-    values, patients = {name: [each] for name, each in exact.items()}, dict.fromkeys(exact, [(15, 4)])
+    values, patients = {name: [each] for name, each in exact.items()}, {name: [(15, 4)] for name in exact}
     text = render_table(values, differences, patients, [1.0])
     assert text.count("\n") == 1 + 2 * len(exact)
     assert "| 15 (4) |" in text
