@@ -17,6 +17,7 @@ from common.metrics.counts import Counts
 from common.metrics.early_warning import LEAD_TABLE_WIDTH
 from common.metrics.evaluation import build_evaluation, metric_value
 from common.metrics.figures import Evaluation
+from common.metrics.merged_scores import read_merged_classes
 from common.metrics.registry import METRICS
 from common.metrics.resampling import coarse_factor
 from common.metrics.subgroups import SEXES, name_bands
@@ -218,7 +219,9 @@ def _find_value_fault(item: Evaluation, counts: Counts, task: Task) -> str:
     rows = counts.confusion.reshape(len(task.classes), -1).tolist()
     if [list(row) for row in item.confusion] != rows:
         return "do not fit their counts"
-    own = build_evaluation(task, counts, None, item.patients, [0] * len(task.classes), threshold=item.threshold)
+    none = [0] * len(task.classes)
+    merged = read_merged_classes(item)
+    own = build_evaluation(task, counts, None, item.patients, none, threshold=item.threshold, merged=merged)
     for name in METRICS:
         one, other = (metric_value(each, name) for each in (item, own))
         missing = one is None or other is None

@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from client.evaluation import small_groups
+from client.evaluation.anomaly_scores import AnomalyScores
 from client.evaluation.predictions import (
+    Predictions,
     Predictor,
     compute_predictions,
     count_class_patients,
@@ -20,7 +22,7 @@ from client.gate.register import TOO_FEW
 from client.site import Site
 from common.config import RunConfig
 from common.errors import SiteError
-from common.metrics import calibration, counts, evaluation
+from common.metrics import calibration, counts, evaluation, merged_scores
 from common.metrics.counts import Counts
 from common.metrics.figures import Evaluation
 from common.metrics.table_names import AGAINST_PREFIX, ALL_PATIENTS, GROUP_PREFIX, RESAMPLED_SUFFIX, WITHOUT_PREFIX
@@ -110,8 +112,11 @@ def evaluate_site(
     everyone: tuple[str, ...] = ()
     weights = np.zeros((0, 0))
     seed = config.seed if rules is None else rules.bootstrap_seed
+    merged = np.zeros(len(site.task.classes), np.bool_)
     for name, rows in masks.items():
         counted = count_predictions(scores, cohort, config, threshold, rows, hidden[name])
+        if name == ALL_PATIENTS and rules is None:
+            merged = _find_merged_classes(scores, cohort, rows, hidden[name], counted.total)
         if name.startswith(GROUP_PREFIX):  # they come after the table of all, whose resampled patients they share
             own_weights = weights[:, np.searchsorted(everyone, counted.names)] if counted.names else weights[:, :1]
             drawn = counted.people.resample(own_weights)
@@ -137,10 +142,12 @@ def evaluate_site(
             drawn,
             number,
             people if rules is None else rules.round_people(people),
+            () if rules is None else merged_scores.describe_ties(site.task.classes, total.scores),
             threshold=threshold,
             operating=wanted.operating,
             curves=curves and name == ALL_PATIENTS,
             group_patients=groups if rules is None else rules.round_groups(groups),
+            merged=merged,
         )
         if rules is not None:
             item = round_intervals(item)
@@ -150,6 +157,19 @@ def evaluate_site(
         if shares:
             evaluated.tables[name + RESAMPLED_SUFFIX] = drawn
     return evaluated
+
+
+def _find_merged_classes(
+    scores: Predictions,
+    cohort: Cohort,
+    rows: npt.NDArray[np.bool_],
+    hidden: npt.NDArray[np.bool_],
+    total: Counts,
+) -> npt.NDArray[np.bool_]:
+    """Return the classes, but for suppressed ones, whose scores the score bins merge."""
+    logits = np.asarray(scores.logits if isinstance(scores, AnomalyScores) else scores)
+    merged = merged_scores.find_merged_classes(logits[rows], cohort.y[rows], total.scores)
+    return np.asarray(merged & ~hidden)
 
 
 def _suppress_differences(

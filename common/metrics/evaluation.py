@@ -32,6 +32,12 @@ from common.metrics.figures import (
     is_derived,
 )
 from common.metrics.intervals import ResampledFigures
+from common.metrics.merged_scores import (
+    describe_merged,
+    describe_ties,
+    find_classes_merged_at_most,
+    has_ties_note,
+)
 from common.metrics.noisy_counts import round_to_people
 from common.metrics.registry import CALIBRATION_METRICS, CLASS_METRICS, METRICS, Requirement
 from common.metrics.resampling import compute_figures, find_unordered_classes, with_event_figures
@@ -102,6 +108,7 @@ def build_evaluation(
     curves: bool = False,
     group_patients: Ints | None = None,
     noise: EvaluationNoise | None = None,
+    merged: npt.NDArray[np.bool_] | None = None,
 ) -> Evaluation:
     """Return the evaluation computed from counts.
 
@@ -118,6 +125,7 @@ def build_evaluation(
         group_patients: `(classes, groups)`, patients in each group of a reliability diagram; None: unknown.
         noise: the noise in the counts, which are then those of `NoisyCounts.to_counts` (unit: 1 / PERSON people); None:
             exact counts of examples.
+        merged: `(classes,)`, classes whose scores the bins merge: they have no AUROC and the like; None: none.
     """
     many = task.kind == "multilabel"
     support = counts.class_totals(total.confusion, many)[2]
@@ -127,8 +135,11 @@ def build_evaluation(
     resamples = 0 if replicates is None or patients < 2 else len(replicates.confusion)
     sentences = list(notes)
     exact = noise is None  # noise in the outer bins is all that losses and calibration would show
-    computed = compute_figures(task, total, replicates, patients, operating, curves and exact, slow=exact)
+    computed = compute_figures(
+        task, total, replicates, patients, operating, curves and exact, slow=exact, merged=merged
+    )
     figures = with_event_figures(task, computed)
+    close = np.zeros(len(task.classes), np.bool_) if merged is None else merged
     scored = (1,) if task.binary else range(len(task.classes))
 
     def build_calibration(index: int) -> Calibration | None:
@@ -180,9 +191,10 @@ def build_evaluation(
     if rare:
         sentences.append(f"classes that rest on fewer than {FEW_PATIENTS} patients: {', '.join(rare)}")
     if replicates is not None and resamples:
-        unordered = find_unordered_classes(total, replicates.scores.shape[-1])
-        if names := [name for name, close in zip(task.classes, unordered, strict=True) if close]:
+        unordered = find_unordered_classes(total, replicates.scores.shape[-1]) & ~close
+        if names := [name for name, here in zip(task.classes, unordered, strict=True) if here]:
             sentences.append(f"{NO_ORDER} of {', '.join(names)} {WHY_NO_ORDER}")
+    sentences += [describe_merged(name) for name, here in zip(task.classes, close, strict=True) if here]
     if patients < 2:
         sentences.append("no intervals: they need at least two patients")
     overall = {name: figures.figure(name) for name in METRICS if name in figures.values and not is_derived(name)}
@@ -297,6 +309,8 @@ def pool_evaluations(
     everywhere = {name: max(sites.values()) for name, sites in suppressed.items() if len(sites) == len(each)}
     if len({item.threshold for item in each}) > 1:
         notes.append("each site has its own threshold")
+    if any(has_ties_note(item) for item in each):
+        notes += describe_ties(task.classes, together.scores)
     evaluation = build_evaluation(
         task,
         together,
@@ -308,6 +322,7 @@ def pool_evaluations(
         sorted({point.at for item in each for part in item.classes.values() for point in part.operating}),
         any(part.calibration.groups for item in each for part in item.classes.values() if part.calibration),
         _group_patients(task, each),
+        merged=find_classes_merged_at_most(results),
     )
     return evaluation.model_copy(update={"suppressed": everywhere}) if everywhere else evaluation
 

@@ -47,6 +47,7 @@ def compute_figures(
     operating: Sequence[float] = (),
     curves: bool = False,
     slow: bool = True,
+    merged: npt.NDArray[np.bool_] | None = None,
 ) -> ResampledFigures:
     """Return every metric of the registry by name, with its resampled values.
 
@@ -61,6 +62,8 @@ def compute_figures(
         operating: specificities and sensitivities at which the other is computed.
         curves: whether to compute reliability diagrams and decision curves too.
         slow: whether to compute the metrics that are marked as slow.
+        merged: `(classes,)`, classes whose scores the bins merge (common/metrics/merged_scores.py); they have no value
+            of what needs the order of scores.
     """
     whole = CountStatistics(task, total, total)
     values = _compute(whole, operating, curves, slow)
@@ -76,6 +79,10 @@ def compute_figures(
         for name, sample in _compute(resampled, operating, curves, slow).items():
             drawn[name] = np.clip(sample + (values[name] - level[name]), *_metric_range(name))
         _remove_unordered(drawn, find_unordered_classes(total, replicates.scores.shape[-1]), whole.separable)
+    if merged is not None and merged.any():
+        values = {name: np.array(value, dtype=np.float64) for name, value in values.items()}
+        _remove_unordered(values, merged, whole.separable)
+        _remove_unordered(drawn, merged, whole.separable)
     return ResampledFigures(values, patients, drawn)
 
 
@@ -105,7 +112,7 @@ def find_unordered_classes(total: Counts, bins: int) -> npt.NDArray[np.bool_]:
 def _remove_unordered(
     drawn: dict[str, Floats], unordered: npt.NDArray[np.bool_], separable: npt.NDArray[np.bool_]
 ) -> None:
-    """Replace by NaN the resampled values that need an order of scores that the bins do not give."""
+    """Replace by NaN the values that need an order of scores that the bins do not give."""
     for name, sample in drawn.items():
         metric = find_metric(name)
         if not (metric.needs_order if metric else name.startswith(("class_sensitivity_at", "class_specificity_at"))):

@@ -15,6 +15,7 @@ from common.config import RunConfig
 from common.files import write_bytes
 from common.metrics.counts import choose_threshold
 from common.metrics.counts_file import save_tables
+from common.metrics.merged_scores import read_merged_classes
 from common.metrics.paired_resamples import pack_resamples
 from common.metrics.table_names import ALL_PATIENTS
 from common.replies import FinalTestReply
@@ -106,7 +107,11 @@ def evaluate_baseline(
         "recalibration": {site: item.model_dump() for site, item in sorted(recalibrations.items())},
         TRANSFER_KEY: {
             site: summarise_model_at_site(
-                task, reply.tables, by_table[ALL_PATIENTS][site].patients, reasons.get(site, "")
+                task,
+                reply.tables,
+                by_table[ALL_PATIENTS][site].patients,
+                reasons.get(site, ""),
+                read_merged_classes(by_table[ALL_PATIENTS][site]),
             )
             for site, reply in replies.items()
         },

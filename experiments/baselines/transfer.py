@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from common.config import RunConfig
 from common.metrics.counts import Counts
@@ -52,7 +53,9 @@ class ModelAtSite:
     reason: str = ""
 
 
-def summarise_model_at_site(task: Task, tables: Mapping[str, Counts], patients: int, reason: str) -> ModelAtSite:
+def summarise_model_at_site(
+    task: Task, tables: Mapping[str, Counts], patients: int, reason: str, merged: npt.NDArray[np.bool_] | None = None
+) -> ModelAtSite:
     """Return a model's results at a hospital, from its tables of counts and their resamples.
 
     Args:
@@ -60,11 +63,12 @@ def summarise_model_at_site(task: Task, tables: Mapping[str, Counts], patients: 
         tables: counts by table name.
         patients: test patients.
         reason: why there is no recalibration.
+        merged: `(classes,)`, classes whose scores the score bins merge; None: none.
     """
 
     def figures(name: str) -> ResampledFigures:
         drawn = tables.get(name + RESAMPLED_SUFFIX)
-        computed = with_event_figures(task, compute_figures(task, tables[name], drawn, patients))
+        computed = with_event_figures(task, compute_figures(task, tables[name], drawn, patients, merged=merged))
         scalars = {key for key, value in computed.values.items() if np.ndim(value) == 0}
         return ResampledFigures(
             {key: computed.values[key] for key in scalars},

@@ -33,7 +33,12 @@ from experiments.report.document.report import Report
 from experiments.report.document.results import ModelResult, Subset, WorstSite
 from experiments.report.document.run import Data, Round, RoundFigures, RoundSite, Run, Site, SplitCounts
 from experiments.report.document.shift import LeftOutSite, Shift, TransferResult
-from experiments.report.notices import collect_notices, collect_partial_notices, collect_selection_notices
+from experiments.report.notices import (
+    collect_notices,
+    collect_partial_notices,
+    collect_ranking_notices,
+    collect_selection_notices,
+)
 from experiments.report.run_files import describe_problem, read_lines, read_object
 
 
@@ -79,7 +84,11 @@ def _assemble(files: RunFolder, run: Mapping[str, Any], outcome: Mapping[str, An
             data,
             list(hospitals.values()),
             all(item.private for item in privacy) and all(item.private for item in evaluation_privacy),
-            [*collect_partial_notices(outcome), *collect_selection_notices(run, outcome, lines)],
+            [
+                *collect_partial_notices(outcome),
+                *collect_selection_notices(run, outcome, lines),
+                *collect_ranking_notices(models),
+            ],
         ),
         data=data,
         task=task,

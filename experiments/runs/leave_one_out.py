@@ -22,6 +22,7 @@ from common.metrics.counts_file import load_tables
 from common.metrics.evaluation import find_worst_site
 from common.metrics.figures import Evaluation
 from common.metrics.intervals import paired_difference
+from common.metrics.merged_scores import read_merged_classes
 from common.metrics.table_names import ALL_PATIENTS
 from common.run_folder import RunFolder
 from common.task import Task
@@ -120,7 +121,7 @@ def summarise_folds(config: RunConfig, whole: Path, folds: Mapping[str, Path]) -
         if external:
             externals[site] = external
         if internal and external and all(ALL_PATIENTS in item for item in tables):
-            entry |= _compare_fold(task, config, site, (report, without), tables, internal.patients)
+            entry |= _compare_fold(task, config, site, (report, without), tables, (internal, external))
         entries.append(entry)
     worst = find_worst_site(externals, report.metric)
     return {
@@ -136,7 +137,7 @@ def _compare_fold(
     site: str,
     reports: tuple[Report, Report],
     tables: Sequence[Mapping[str, Counts]],
-    patients: int,
+    tested: tuple[Evaluation, Evaluation],
 ) -> dict[str, Any]:
     """Return the paired differences at a hospital, external minus internal, and why the external model is worse.
 
@@ -146,13 +147,15 @@ def _compare_fold(
         site: the hospital.
         reports: with the hospital in training, and without it.
         tables: the hospital's counts in both.
-        patients: its test patients.
+        tested: the hospital's results in both, on the same patients.
     """
     metrics = [*list_table_metrics(reports[0]), *(("brier", "ece") if task.probabilistic else ())]
     recalibrations = [item.federated.recalibration.get(site) if item.federated else None for item in reports]
     internal, external = (
-        summarise_model_at_site(task, counts, patients, item.reason if item else "")
-        for counts, item in zip(tables, recalibrations, strict=True)
+        summarise_model_at_site(
+            task, counts, tested[0].patients, item.reason if item else "", read_merged_classes(result)
+        )
+        for counts, item, result in zip(tables, recalibrations, tested, strict=True)
     )
     shared = [name for name in metrics if name in internal.plain.values and name in external.plain.values]
     cause = compare_with_own_model(task, config, external, internal, None, site, "the model that trained there too")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
+from common.metrics.merged_scores import has_ties_note
 from common.metrics.patient_counts import count_patients
 from common.metrics.registry import CALIBRATION_METRICS
 from common.untrusted import escape_formula
@@ -44,7 +45,8 @@ def render_csv(report: Report) -> str:
 
     `class` is empty for metrics over all classes; `value`, `low` and `high` have all digits and are empty if the metric
     cannot be computed. `counts` says which counts a line comes from: `exact`, `suppressed below N patients`, or `noisy`
-    with epsilon and delta. Every line carries the notices, because lines are copied without their table. A name that a
+    with epsilon and delta; `score bins tie scores`: the notes of the evaluation in report.json say by how much that can
+    change the AUROC. Every line carries the notices, because lines are copied without their table. A name that a
     spreadsheet would take for a formula begins with an apostrophe.
     """
     out = io.StringIO()
@@ -85,7 +87,8 @@ def _name_counts(evaluation: Evaluation, minimum: int) -> str:
     if (noise := evaluation.noise) is not None:
         epsilon = "infinite" if noise.epsilon is None else f"{noise.epsilon:.4g}"
         return f"noisy: epsilon {epsilon}, delta {noise.delta:g}" + ("" if noise.private else ", NOT PRIVATE")
-    return f"suppressed below {minimum} patients" if minimum > 1 else "exact"
+    ties = "; score bins tie scores" if has_ties_note(evaluation) else ""
+    return f"suppressed below {minimum} patients{ties}" if minimum > 1 else "exact"
 
 
 def _list_metrics(prefix: Row, evaluation: Evaluation) -> Iterator[Row]:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from common.metrics.evaluation import metric_value
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
+from common.metrics.merged_scores import TIES
 from common.metrics.paired_resamples import POOLED
 from common.metrics.patient_counts import count_patients
 from experiments.report.document.report import Report
 from experiments.report.document.results import GroupGap, ModelResult, Subset
 from experiments.report.document.run import Site, Split
-from experiments.report.text.formatting import format_count, format_figure, format_number, metric_title
+from experiments.report.text.formatting import capitalise, format_count, format_figure, format_number, metric_title
 
 LOCAL_LAYERS = {"fedper": "the layers named in federation.strategy.options", "fedbn": "the normalisation layers"}
 """The layers that stay at the hospitals, by strategy."""
@@ -122,7 +123,7 @@ def describe_counts(report: Report) -> str:
         if minimum > 1:
             return (
                 f"Counts of test patients are coarsened at the hospitals, and those of fewer than {minimum} patients "
-                "suppressed, without differential privacy."
+                f"suppressed, without differential privacy.{_describe_ties(report)}"
             )
         return "Counts of test patients are exact."
     most = max(tested, key=lambda item: item.epsilon_run)
@@ -137,6 +138,11 @@ def describe_counts(report: Report) -> str:
             f"run, {max(item.epsilon for item in validated):.2f} in all runs."
         )
     return f"NOT PRIVATE: the noise can be removed. Without that: {text}" if report.has("not-private") else text
+
+
+def _describe_ties(report: Report) -> str:
+    pooled = report.federated.pooled if report.federated else None
+    return "".join(f" {capitalise(note)}." for note in pooled.notes if note.startswith(TIES)) if pooled else ""
 
 
 def compute_local_mean(report: Report, metric: str) -> float | None:

@@ -10,6 +10,7 @@ from typing import Any
 from common.metrics import registry
 from common.metrics.evaluation import NO_ORDER, WHY_NO_ORDER
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
+from common.metrics.merged_scores import WHY_MERGED, read_merged_classes
 from common.metrics.patient_counts import count_patients
 from experiments.report.document.privacy import PrivacySpent
 from experiments.report.document.report import Report
@@ -209,7 +210,7 @@ def make_cell(evaluation: Evaluation | None, metric: str, class_name: str | None
     if figure.value is None and evaluation.noise is not None and registry.METRICS[metric].judges == "probabilities":
         return Cell("n/a", reason="not computed from counts with noise")
     if figure.value is None:
-        return Cell("n/a", reason=_explain_missing_value(evaluation, metric, None if part is None else part.examples))
+        return Cell("n/a", reason=_explain_missing_value(evaluation, metric, class_name))
     patients = count_patients(evaluation, metric, class_name)
     return make_figure_cell(figure, patients, _explain_missing_interval(evaluation, metric, class_name))
 
@@ -245,7 +246,13 @@ def make_difference_cell(figure: Figure | None, patients: int = FEW_PATIENTS, no
     return Cell(f"{figure.value:+.3f}", interval, patients < FEW_PATIENTS, reason, figure.value)
 
 
-def _explain_missing_value(evaluation: Evaluation, metric: str, examples: int | None) -> str:
+def _explain_missing_value(evaluation: Evaluation, metric: str, class_name: str | None) -> str:
+    examples = None if class_name is None else evaluation.classes[class_name].examples
+    entry = registry.find_metric(metric if class_name is None else f"class_{metric}")
+    merged = dict(zip(evaluation.classes, read_merged_classes(evaluation), strict=True))
+    ordered = entry is not None and (entry.needs_order or entry.judges == "ranking")
+    if ordered and (merged[class_name] if class_name else any(merged.values())):
+        return f"not known: {WHY_MERGED.replace('its', 'the', 1)}"
     if evaluation.examples == 0:
         return "no test examples"
     if examples == 0:
