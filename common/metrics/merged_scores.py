@@ -43,15 +43,15 @@ def find_merged_classes(logits: npt.ArrayLike, truth: Ints, scores: Ints) -> npt
     several = truth.ndim == 2
     odds = z if several else class_log_odds(z)
     own = truth.astype(np.bool_) if several else truth[:, None] == np.arange(z.shape[1])
-    found = np.zeros(z.shape[1], np.bool_)
+    merged = np.zeros(z.shape[1], np.bool_)
     fewest = scores.sum(-1).min(-1)
     for position, (value, has) in enumerate(zip(odds.T, own.T, strict=True)):
         exact = count_different_scores(value, has)[None]
         for metric in (auroc, auprc):
             right, binned = metric(exact)[0], metric(scores[position : position + 1])[0]
             error = np.sqrt(right * (1 - right) / max(int(fewest[position]), 1))
-            found[position] |= abs(right - binned) > max(MAX_SHIFT, SHARE_OF_ERROR * error)  # NaN: not found
-    return found
+            merged[position] |= abs(right - binned) > max(MAX_SHIFT, SHARE_OF_ERROR * error)  # NaN: not found
+    return merged
 
 
 def count_different_scores(scores: Floats, own: npt.NDArray[np.bool_]) -> Ints:

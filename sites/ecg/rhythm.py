@@ -14,9 +14,9 @@ Share of the annotated beats of the MIT-BIH Arrhythmia Database that are flagged
 
 The sensitivity in a recording without sinus rhythm is that share, and the specificity in a recording without atrial
 fibrillation is 1 minus it: .964 over the 40. False alarms occur in recordings with many ventricular beats in
-changing patterns. By beat, against the rhythm marks of 100, 113, 202 and 219, the sensitivity for atrial fibrillation is
-.831 (2,626 beats) and the specificity .973 (5,616); the copy of the database lacks the names of the others' marks. The
-threshold was chosen on the same recordings.
+changing patterns. By beat, against the rhythm marks of 100, 113, 202 and 219, the sensitivity for atrial
+fibrillation is .831 (2,626 beats) and the specificity .973 (5,616); the copy of the database lacks the names of the
+others' marks. The threshold was chosen on the same recordings.
 """
 
 from __future__ import annotations
