@@ -170,13 +170,14 @@ def _fits(counts: Counts, run: Run, resampled: bool) -> bool:
     bins = {wanted.bins, -(-wanted.bins // coarse_factor(wanted.bins))} if resampled else {wanted.bins}
     if resampled and lead not in ((0,), (wanted.bootstrap,)):
         return False
-    utility, gain = (*lead, 3) if task.utility else (0,), (wanted.bins,) if task.utility and not resampled else (0,)
+    utilities = {(*lead, 3), (0,)} if lead == (0,) else {(*lead, 3)}  # an array of no resamples is not sent
+    gain = (wanted.bins,) if task.utility and not resampled else (0,)
     return (
         counts.confusion.shape == (*lead, *task.confusion_shape)
         and counts.scores.shape[:-1] == (*lead, classes, 2)
         and counts.scores.shape[-1] in bins
         and counts.loss.shape == lead
-        and counts.utility.shape == utility
+        and counts.utility.shape in (utilities if task.utility else {(0,)})
         and counts.gain.shape == gain
         and counts.time.shape in ((0,), (*lead, classes))
         and counts.lead.shape in ((0,), (*lead, LEAD_TABLE_WIDTH))

@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ from flwr.app import Array, MetricRecord, RecordDict
 
 from client.site import Site
 from common import messages
+from common.metrics.counts import Counts
 from common.replies import Reply
 from common.request_record import PROTOCOL
 from common.untrusted import MAX_JSON_BYTES
-from server import app
+from server import app, reply_checks
+from server.run import Run
 from tests import tiny
 from tests.server.hostile_replies import MARKUP, counts_times, edit, having, run_with, tables_as, without
 from tests.wire import Answer, FakeGrid, site_script
@@ -230,3 +233,13 @@ def test_too_few_honest_sites_end_the_run_with_every_reason(sites: dict[str, Sit
 def test_an_honest_run_loses_nobody(sites: dict[str, Site], tmp_path: Path) -> None:
     done = run_with(sites, "train", lambda reply: reply, tmp_path)
     assert (done["status"], done["lost"], done["shift"]["lost"]) == ("complete", {}, {})
+
+
+def test_a_task_with_a_utility_may_be_evaluated_without_resamples() -> None:
+    task = replace(tiny.TASK, classes=("N", "V"), class_titles=("normal", "ventricular"), utility=True)
+    config = tiny.run_config(evaluation__bootstrap=0)
+    run = SimpleNamespace(task=task, config=config)
+    none = Counts(np.zeros((0, 2, 2), np.int64), np.zeros((0, 2, 2, 64), np.int64), np.zeros(0))
+    assert reply_checks._fits(none, cast(Run, run), resampled=True)
+    whole = Counts(np.zeros((2, 2), np.int64), np.zeros((2, 2, 64), np.int64), np.zeros(()))
+    assert not reply_checks._fits(whole, cast(Run, run), resampled=False)
