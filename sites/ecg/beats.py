@@ -30,7 +30,7 @@ from sites.ecg.recordings import Recording
 RATE = 125.0
 BEFORE, SAMPLES = 36, 96
 KACHUEE_SAMPLES = 187
-VERSION = 7
+VERSION = 8
 """Part of the cache's key; increase it when the prepared beats change."""
 
 CLASS_TITLES = {

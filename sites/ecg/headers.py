@@ -218,6 +218,8 @@ def _describe_absence(path: Path) -> str:
         alike = [other.name for other in path.parent.iterdir() if other.name.lower() == path.name.lower()]
     except (OSError, ValueError):
         alike = []
+    if path.is_dir():
+        return f"{path} is a folder, not a header: remove it, or rename it"
     if alike:
         return f"{path.parent}: {alike[0]} must be called {path.name}, in this spelling: rename it"
     return f"no header {path}: fetch the recording again, or take it from the list"

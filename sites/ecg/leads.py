@@ -21,9 +21,11 @@ _SPELLING |= {
 } | {f"d{name.casefold()}": name for name in STANDARD[:3]}
 _FILLERS = {
     "ecg", "ekg", "lead", "abl", "ableitung", "derivation", "derivacion", "derivazione",
-    "mv", "uv", "raw", "filtered", "unfiltered",
+    "mv", "uv", "raw", "filtered", "unfiltered", "filt", "clean", "cleaned", "denoised", "rhythm", "einthoven",
+    "goldberger", "wilson", "limb", "standard", "mdc",
 }  # fmt: skip
-_JOINED = re.compile(rf"(?:{'|'.join(sorted(_FILLERS))})(?P<name>.+)")
+"""Words beside a lead's name that do not make it another lead; `MDC_ECG_LEAD_II` is the name in IEEE 11073."""
+_JOINED = re.compile(rf"(?:{'|'.join(sorted(_FILLERS, key=len, reverse=True))})+(?P<name>.+)")
 _INVERTED = re.compile(r"(?:^|[\s:_(])-(?=[a-z0-9])|-\s*$|\binv")
 _OTHER_ECG = re.compile(
     r"(?:^|\s)(?:m?v\d{0,2}r?|c[mcsrlb]-?v?\d|mcl ?\d|ml ?\d|d\d|[ea]-[si]|mod\.? ?\w+|v\d-v\d)(?:$|\s)"
@@ -67,9 +69,10 @@ def lead_name(text: str) -> str | None:
 
 
 def _plain(text: str) -> str:
-    """Return a name in lower case without accents, with ordinary letters in place of such as the Roman numeral II."""
+    """Return a name in lower case without accents, with ordinary letters for such as the numeral II, and one dash."""
     letters = unicodedata.normalize("NFKD", text).replace("\N{MINUS SIGN}", "-")
-    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
+    plain = ("-" if unicodedata.category(letter) == "Pd" else letter for letter in letters)
+    return "".join(letter for letter in plain if not unicodedata.combining(letter)).casefold()
 
 
 @cache

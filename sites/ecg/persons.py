@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,15 +19,18 @@ ABOVE_89 = 90.0
 
 _AGE = re.compile(
     r"\bage\b>?\s*(?:\(?(?:in )?years?\)?)?\s*[:=.]{0,2}\s*(?P<sign>[-<>]?)\s*(?P<age>\d+(?:[.,]\d+)?)"
-    r"(?P<to>\s*-\s*\d+)?\s*(?P<unit>y|yrs?|years?|d|days?|w|wks?|weeks?|m|mo|mths?|months?)?(?![\w/])",
+    r"(?P<to>\s*-\s*\d+)?(?:\s*(?P<unit>y|yrs?|years?|d|days?|wks?|weeks?|mo|mths?|months?)|(?P<short>[wm])"
+    r"|\s+(?P<letter>[wm]))?(?![\w/])",
     re.IGNORECASE,
 )
+OLDEST_IN_LETTERS = 24
+"""Up to this number, a letter m or w after an age may stand for months or weeks; above it stands for a sex."""
 _PER_YEAR = {"y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}
 _SEX = re.compile(r"\b(?:sex|gender)\b\W*(?P<sex>male|female|man|woman|m|f)\b(?!\s*/)", re.IGNORECASE)
 _BOTH = re.compile(r"(?P<age>-?\d+(?:\.\d+)?|[Nn][Aa][Nn])\+?\s+(?P<sex>[MF])(?:\s+[\dx].*)?")
 _PERSON = re.compile(
-    r"(?:(?:patient|subject|person)\s*(?:id|no\.?|number)?|mrn|pid|medical record number)\s*[:=#]?\s*"
-    r"(?P<person>[\w.-]*\d[\w.-]*)(?:\s*[,;].*)?",
+    r"<?(?:(?:patient|subject|person|participant|proband)[\s_-]*(?:id|no\.?|nr\.?|number)?|mrn|pid"
+    r"|medical record number)>?\s*[:=#]?\s*[\"']?(?P<person>[\w.-]*\d[\w.-]*)[\"']?(?:\s*[,;(].*)?",
     re.IGNORECASE,
 )
 _OWNER = r"(?:patient|subject|person|pat|subj|sub|pt)[-_]?\d+"
@@ -52,8 +56,9 @@ def read_age_and_sex(header: Header) -> tuple[float, int]:
         if both := _BOTH.fullmatch(line):
             age_text, sex_text = float(both["age"]), both["sex"]
         else:
-            age_text, match = _read_age(line), _SEX.search(line)
-            sex_text = match["sex"] if match else ""
+            age_text, letter = _read_age(line)
+            match = _SEX.search(line)
+            sex_text = match["sex"] if match else letter
         if age != age and 0 <= age_text <= OLDEST:
             age = age_text
         if sex_text and sex < 0:
@@ -61,15 +66,22 @@ def read_age_and_sex(header: Header) -> tuple[float, int]:
     return age, sex
 
 
-def _read_age(line: str) -> float:
-    """Return the age in a comment in years, NaN if it gives none, or no single one."""
+def _read_age(line: str) -> tuple[float, str]:
+    """Return the age in a comment in years, NaN if it gives none, or no single one; and a letter m or w after it.
+
+    `45 M` is a man of 45, `6 months` and `006M` are half a year; `6 m` may be either, so that nothing is known.
+    """
+    unknown = float("nan"), ""
     match = _AGE.search(line)
     if match is None or match["sign"] in ("-", "<") or match["to"]:
-        return float("nan")
+        return unknown
     age = float(match["age"].replace(",", "."))
     if match["sign"] == ">":
-        return ABOVE_89 if age >= 89 else float("nan")
-    return age / _PER_YEAR[match["unit"][0].lower()] if match["unit"] else age
+        return (ABOVE_89, "") if age >= 89 else unknown
+    if letter := match["letter"]:
+        return (age, letter) if age > OLDEST_IN_LETTERS else unknown
+    unit = match["unit"] or match["short"]
+    return (age / _PER_YEAR[unit[0].lower()] if unit else age), ""
 
 
 def recording_persons(folder: Path, names: Sequence[str]) -> dict[str, str]:
@@ -89,7 +101,7 @@ def recording_persons(folder: Path, names: Sequence[str]) -> dict[str, str]:
         except DataError:
             continue  # named when it is read
         for line in header.comments:
-            if match := _PERSON.fullmatch(line):
+            if match := _PERSON.fullmatch(unicodedata.normalize("NFKC", line)):
                 persons[name] = match["person"].casefold().lstrip("0") or "0"
                 break
         if files:

@@ -28,7 +28,8 @@ def leads_used(folder: Path, *channels: Channel) -> str:
         ("ml2", "MLII"), ("ML 1", "MLI"), ("D2", "II"), ("DIII", "III"), ("LeadII", "II"), ("ECGII", "II"),
         ("\N{ROMAN NUMERAL TWO}", "II"), (2 * "\N{FULLWIDTH LATIN CAPITAL LETTER I}", "II"),
         ("Ableitung II", "II"), ("d\u00e9rivation aVF", "aVF"), ("ECG - II", "II"), ("II (mV)", "II"), ("V-5", "V5"),
-        ("aV F", "aVF"), ("MLII*", "MLII"),
+        ("aV F", "aVF"), ("MLII*", "MLII"), ("MDC_ECG_LEAD_II", "II"), ("II_filt", "II"), ("rhythm II", "II"),
+        ("Wilson V1", "V1"),
     ],
 )  # fmt: skip
 def test_further_spellings_of_a_lead(text: str, name: str) -> None:
@@ -43,7 +44,10 @@ def test_a_difference_of_leads_is_no_lead_but_an_ecg(text: str) -> None:
     assert names_ecg(text)
 
 
-@pytest.mark.parametrize("text", ["-II", "II-", "ECG -II", "II inverted", "aVF (inv.)", "\N{MINUS SIGN}aVR"])
+@pytest.mark.parametrize(
+    "text", ["-II", "II-", "ECG -II", "II inverted", "aVF (inv.)", "\N{MINUS SIGN}aVR",
+             "\N{EN DASH}aVR", "\N{NON-BREAKING HYPHEN}aVR"],
+)  # fmt: skip
 def test_an_inverted_lead_is_not_taken_for_the_lead(text: str) -> None:
     assert lead_name(text) is None
     assert names_ecg(text)

@@ -159,6 +159,11 @@ def test_training_on_two_leads_reports_a_recording_of_one(tmp_path: Path) -> Non
     assert cohort.excluded == {"recordings with 1 of 2 leads, the other left 0": 1}
 
 
+def test_a_folder_in_place_of_a_header_is_named(tmp_path: Path) -> None:
+    (tmp_path / "r.hea").mkdir()
+    assert "r.hea is a folder" in refusal(lambda: score(tmp_path))
+
+
 # Ages and persons
 
 
@@ -169,7 +174,8 @@ def test_training_on_two_leads_reports_a_recording_of_one(tmp_path: Path) -> Non
         ("# Age (years): 45", 45), ("# Age in years: 45", 45), ("# age: 45 y", 45), ("# Age: 28,5", 28.5),
         ("# Age: >89", 90), ("# Age: > 89", 90), ("# age: -1", np.nan), ("# Age: -45", np.nan),
         ("# Age: 45-50", np.nan), ("# Age: <1", np.nan), ("# Age: 60+", 60), ("# 3 M KCl infusion", np.nan),
-        ("# 69 M 1085 1629 x1", 69),
+        ("# 69 M 1085 1629 x1", 69), ("# Age: 45 M", 45), ("# Age: 56 W", 56), ("# Age: 006M", 0.5),
+        ("# Age: 6 m", np.nan),
     ],
 )  # fmt: skip
 def test_ages_are_in_years_or_unknown(tmp_path: Path, comment: str, age: float) -> None:
@@ -177,7 +183,10 @@ def test_ages_are_in_years_or_unknown(tmp_path: Path, comment: str, age: float) 
     np.testing.assert_allclose(read_age_and_sex(read_header(tmp_path / "r.hea"))[0], age)
 
 
-@pytest.mark.parametrize(("comment", "sex"), [("# Sex: woman", 0), ("# Gender: Man", 1), ("# Sex: male/female", -1)])
+@pytest.mark.parametrize(
+    ("comment", "sex"),
+    [("# Sex: woman", 0), ("# Gender: Man", 1), ("# Sex: male/female", -1), ("# Age: 45 M", 1), ("# Age: 45 W", 0)],
+)  # fmt: skip
 def test_sexes_in_words(tmp_path: Path, comment: str, sex: int) -> None:
     OddRecord(tmp_path, comments=[comment]).write()
     assert read_age_and_sex(read_header(tmp_path / "r.hea"))[1] == sex
@@ -186,7 +195,8 @@ def test_sexes_in_words(tmp_path: Path, comment: str, sex: int) -> None:
 @pytest.mark.parametrize(
     "comments",
     [("# patient 1", "# patient 01"), ("# Patient ID: A1", "# patient id: a1"), ("# MRN: 12", "# mrn 12"),
-     ("# patient id: 7, ward 3", "# patient id: 7; ward 4")],
+     ("# patient id: 7, ward 3", "# patient id: 7; ward 4"), ("# Patient-ID: 7", "# patient_id: 7"),
+     ("# subject_id 7", "# Subject ID: 7 (female)"), ("# Participant 7", "# participant： 7")],
 )  # fmt: skip
 def test_spellings_of_one_patients_number_are_one_person(tmp_path: Path, comments: tuple[str, str]) -> None:
     for name, comment in zip("ab", comments, strict=True):
