@@ -34,7 +34,13 @@ def validate_settings(model: type[T], raw: Mapping[str, Any], source: str) -> T:
     try:
         return model.model_validate(lists_to_tuples(raw))
     except ValidationError as error:
-        problems = [_explain(model, dict(item)) for item in error.errors()]
+        items = error.errors()
+        wrong_inside = {item["loc"][:end] for item in items for end in range(1, len(item["loc"]))}
+        problems = [
+            _explain(model, dict(item))
+            for item in items
+            if not (item["type"] == "too_short" and item["loc"] in wrong_inside)
+        ]
         raise ConfigError(f"{source}: " + "; ".join(problems[:4])) from None
 
 

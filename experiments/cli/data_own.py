@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,7 +68,7 @@ def data_init(
     _print_findings(table.findings)
     typer.echo(f"written: {described}")
     typer.echo(f"         {run}")
-    typer.echo(f"next:    wardround run {run}")
+    typer.echo(f"next:    wardround run {shlex.quote(str(run))}")
 
 
 def _run_name(path: Path) -> str:

@@ -24,7 +24,7 @@ _FILLERS = {
     "mv", "uv", "raw", "filtered", "unfiltered", "filt", "clean", "cleaned", "denoised", "rhythm", "einthoven",
     "goldberger", "wilson", "limb", "standard", "mdc",
 }  # fmt: skip
-"""Words beside a lead's name that do not make it another lead; `MDC_ECG_LEAD_II` is the name in IEEE 11073."""
+"""Words around a lead's name that do not make it another lead; `MDC_ECG_LEAD_II` is the name in IEEE 11073."""
 _JOINED = re.compile(rf"(?:{'|'.join(sorted(_FILLERS, key=len, reverse=True))})+(?P<name>.+)")
 _INVERTED = re.compile(r"(?:^|[\s:_(])-(?=[a-z0-9])|-\s*$|\binv")
 _OTHER_ECG = re.compile(

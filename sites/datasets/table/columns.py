@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 Codes = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
+LARGEST = float(np.finfo(np.float32).max)
+"""Inputs are float32."""
 
 
 class CellError(Exception):
@@ -87,10 +89,12 @@ class Column:
 
 
 def parse_numbers(values: Sequence[str], decimal: str = ".") -> Floats:
-    """Return texts as numbers, NaN where one is not a plain decimal number.
+    """Return texts as numbers, NaN where one is not a plain decimal number that float32 holds.
 
-    >>> parse_numbers(["1.5", "-2e3", "1,5", "0x10", "inf", "True", "1_000"]).tolist()
-    [1.5, -2000.0, nan, nan, nan, nan, nan]
+    Statistics programs write missing cells as numbers such as 1.797e308, the largest there is.
+
+    >>> parse_numbers(["1.5", "-2e3", "1,5", "0x10", "inf", "True", "1_000", "1.797e308"]).tolist()
+    [1.5, -2000.0, nan, nan, nan, nan, nan, nan]
     >>> parse_numbers(["1,5", "1.5"], ",").tolist()
     [1.5, nan]
     """
@@ -108,7 +112,7 @@ def parse_numbers(values: Sequence[str], decimal: str = ".") -> Floats:
     if decimal != ".":
         texts = texts.str.replace(decimal, ".", regex=False)
     numbers = pd.to_numeric(texts.where(plain), errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    return np.where(plain & np.isfinite(numbers), numbers, np.nan)
+    return np.where(plain & (np.abs(numbers) <= LARGEST), numbers, np.nan)
 
 
 def encode_texts(texts: Sequence[str], missing: Collection[str]) -> Column:

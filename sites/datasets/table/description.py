@@ -138,7 +138,10 @@ class Input(Section):
     def _widen(cls, raw: Any) -> Any:
         """Accept whole numbers as ends of a range, which YAML does not write as fractions."""
         if isinstance(raw, dict) and isinstance(raw.get("range"), list | tuple):
-            ends = tuple(float(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in raw["range"])
+            try:
+                ends = tuple(float(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in raw["range"])
+            except OverflowError:
+                raise ValueError("range: a number is too large") from None
             return raw | {"range": ends}
         return raw
 
@@ -186,6 +189,9 @@ class Description(Section):
         names = [name for item in self.inputs for name in item.features]
         if twice := sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []:
             raise ValueError(f"inputs: {twice[0]} occurs twice")
+        roles = [self.patient, self.read.hospital, self.outcome.column, self.time and self.time.column]
+        if twice := [name for name in roles if name and roles.count(name) > 1]:
+            raise ValueError(f"{twice[0]} is two of: patient, read.hospital, outcome.column, time.column")
         identifiers = {self.patient, self.read.hospital, self.outcome.column} - {None}
         for item in self.inputs:
             if item.source in identifiers:
@@ -234,7 +240,9 @@ def read_description(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict) or raw.get("dataset") != "table":
         raise ConfigError(f"{path}: not the description of a table: its first key is dataset: table")
     if raw.get("format", FORMAT) != FORMAT:
-        raise ConfigError(f"{path}: format {raw['format']} is not known here, only {FORMAT}: install a newer Wardround")
+        raise ConfigError(
+            f"{path}: format {raw['format']!r} is not known here, only {FORMAT}: install a newer Wardround"
+        )
     return {str(key): value for key, value in raw.items() if key not in HEADER}
 
 

@@ -11,13 +11,18 @@ import numpy.typing as npt
 from common.errors import DataError
 from sites.datasets.table.columns import Column, Floats, parse_numbers
 from sites.datasets.table.description import Reading
-from sites.datasets.table.files import open_arrow, to_column
+from sites.datasets.table.files import as_texts, holds_plain_values, is_table_file, open_arrow, to_column
 from sites.datasets.table.sniff import sniff_reading
 
 MISSING_WORDS = (
     "", "NA", "N/A", "n/a", "na", "NaN", "nan", "NULL", "Null", "null", "None", "none", "?", "-", "--", ".", "missing",
     "Missing", "unknown", "Unknown", "not measured",
 )  # fmt: skip
+OTHER_ENDINGS = (
+    ".xlsx", ".xls", ".xlsm", ".ods", ".zip", ".xz", ".zst", ".7z", ".rar", ".tar", ".tgz", ".json", ".jsonl",
+    ".feather", ".arrow", ".sas7bdat", ".xpt", ".dta", ".sav", ".rds", ".rdata", ".db", ".sqlite",
+)  # fmt: skip
+"""Of files that may hold a table that is not read here."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,11 @@ def load_table(path: Path) -> Table:
     folder = path.parent if path.is_file() else path
     tables = [open_arrow(folder / name, reading) for name in reading.files]
     names = tables[0].column_names
+    if len(names) == 1:
+        raise DataError(
+            f"{folder / reading.files[0]}: only one column: the first line must name the columns, with a comma, "
+            "semicolon, tab or | between them"
+        )
     for name, table in zip(reading.files, tables, strict=True):
         if sorted(table.column_names) != sorted(names):
             odd = sorted(set(table.column_names) ^ set(names))
@@ -91,18 +101,37 @@ def load_table(path: Path) -> Table:
     rows = [table.num_rows for table in tables]
     if not sum(rows):
         raise DataError(f"{folder / reading.files[0]}: it has a line of names and no row")
-    whole = (
-        tables[0]
-        if len(tables) == 1
-        else pa.concat_tables([t.select(names) for t in tables], promote_options="permissive")
-    )
-    columns = {name: to_column(whole.column(name), MISSING_WORDS) for name in names}
-    known = {word for name in names for word in _words_in(whole.column(name))}
+    nested = [name for name in names if not all(holds_plain_values(table.column(name).type) for table in tables)]
+    whole = {
+        name: pa.chunked_array(
+            [chunk for table in tables for chunk in as_texts(table.column(name)).chunks], pa.string()
+        )
+        for name in names
+        if name not in nested
+    }
+    columns = {name: to_column(texts, MISSING_WORDS) for name, texts in whole.items()}
+    known = {word for texts in whole.values() for word in _words_in(texts)}
     reading = reading.model_copy(
         update={"missing": tuple(word for word in MISSING_WORDS if word in known or word == "")}
     )
     file = np.repeat(np.arange(len(rows)), rows)
-    return Table(path, reading, columns, sum(rows), file)
+    table = Table(path, reading, columns, sum(rows), file)
+    for name in nested:
+        table.say("check", name, "left out: it holds lists or bytes, not numbers or texts")
+    if path.is_dir() and (others := _list_other_tables(path)):
+        table.say("check", "", f"left out, because only CSV and Parquet files of this folder are read: {others}")
+    return table
+
+
+def _list_other_tables(folder: Path) -> str:
+    """Return the files of a folder that look like tables of another kind, and folders with tables, in words."""
+    others = [
+        item.name + ("/" if item.is_dir() else "")
+        for item in sorted(folder.iterdir())
+        if not item.name.startswith(".")
+        and (any(map(is_table_file, item.iterdir())) if item.is_dir() else item.name.lower().endswith(OTHER_ENDINGS))
+    ]
+    return ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
 
 
 def _words_in(array: object) -> list[str]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from csv import reader
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".psv", ".dat", ".data")
 PACKED_ENDINGS = (".gz", ".bz2")
 PARQUET_ENDINGS = (".parquet", ".pq")
 MAX_COLUMNS = 20_000
+_EXCEL_DELIMITER = re.compile(rb"\A\"?sep=.\"?\r?\n", re.IGNORECASE)
+"""A first line that states the delimiter, for Excel."""
 
 
 def list_files(folder: Path, read: Reading) -> list[Path]:
@@ -35,11 +38,38 @@ def list_files(folder: Path, read: Reading) -> list[Path]:
     for pattern in read.files:
         if pattern.startswith("/") or ".." in Path(pattern).parts:
             raise ConfigError(f"read.files: {pattern} leaves the data folder: name files in it")
-        matching = sorted(path for path in folder.glob(pattern) if path.is_file() and not path.name.startswith("."))
+        try:
+            paths = sorted(folder.glob(pattern))
+        except (ValueError, IndexError, NotImplementedError):
+            raise ConfigError(f"read.files: {pattern!r} names no file: write a name, or a pattern as *.csv") from None
+        matching = [path for path in paths if path.is_file() and not path.name.startswith(".")]
         if not matching:
             raise DataError(f"no file {pattern} in {folder}: read.files of {FILE_NAME} names the files")
         result |= dict.fromkeys(path for path in matching if path.name != FILE_NAME)
     return list(result)
+
+
+def file_title(path: Path) -> str:
+    """Return a file's name without its endings, which is a hospital's name where each file is a hospital."""
+    return path.name.split(".")[0]
+
+
+def check_file_names(folder: Path, paths: Iterable[Path], description: Description) -> None:
+    """Check that files that name hospitals or patients have different names.
+
+    Raises:
+        DataError: two files have the same name but for their folder or their endings.
+    """
+    read = description.read
+    if description.patient is not None and (read.hospital is not None or read.hospital_from == "folder"):
+        return
+    first: dict[str, Path] = {}
+    for path in paths:
+        if (other := first.setdefault(file_title(path), path)) != path:
+            raise DataError(
+                f"{folder}: {other.relative_to(folder)} and {path.relative_to(folder)} have the same name before the "
+                "first point, and would be one hospital: rename one, or leave one out of read.files"
+            )
 
 
 def is_parquet(path: Path) -> bool:
@@ -91,7 +121,13 @@ def read_file(path: Path, description: Description, *, labelled: bool = True) ->
     if read.hospital and (labelled or read.columns.get(read.hospital, read.hospital) in list_columns(path, read)):
         wanted.append(read.hospital)  # patients to be scored may come from one hospital that is not named
     names = {name: read.columns.get(name, name) for name in dict.fromkeys(wanted)}
-    table = open_arrow(path, read, names.values())
+    own_names = list(names.values())
+    if twice := [name for name, own in names.items() if own_names.count(own) > 1]:
+        raise ConfigError(f"read.columns: {' and '.join(twice)} are read from one column, {names[twice[0]]}")
+    table = open_arrow(path, read, own_names)
+    for own in own_names:
+        if not holds_plain_values(table.column(own).type):
+            raise DataError(f"{path}: column {own} holds lists or bytes, not numbers or texts")
     columns = {name: to_column(table.column(own), read.missing) for name, own in names.items()}
     return RawFile(path, columns, table.num_rows)
 
@@ -143,8 +179,8 @@ def _read_text(path: Path, read: Reading) -> Any:
     from pyarrow import csv
 
     try:
-        codecs.lookup(read.encoding)
-    except LookupError:
+        "".encode(read.encoding)
+    except (LookupError, ValueError):
         raise ConfigError(f"read.encoding: no encoding is called {read.encoding}") from None
     try:
         with pa.input_stream(str(path), compression="detect") as stream:
@@ -159,7 +195,7 @@ def _read_text(path: Path, read: Reading) -> Any:
     if not text.endswith((b"\n", b"\r")):
         text += b"\n"
     header = text[: _end_of_line(text)].decode("utf-8")
-    names = next(row for row in reader(header.splitlines(keepends=True), delimiter=read.delimiter) if row)
+    names = next(row for row in reader(StringIO(header, newline=""), delimiter=read.delimiter) if row)
     try:
         return csv.read_csv(
             pa.BufferReader(text),
@@ -173,7 +209,7 @@ def _read_text(path: Path, read: Reading) -> Any:
 
 
 def decode(content: bytes, encoding: str) -> bytes | None:
-    """Return a text file's content in UTF-8 without a byte-order mark, or None if it is not in `encoding`."""
+    """Return a text file's content in UTF-8 without a byte-order mark and Excel's `sep=;`; None: not in `encoding`."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not encoding.lower().startswith("utf-16"):
         return None
     try:
@@ -184,7 +220,7 @@ def decode(content: bytes, encoding: str) -> bytes | None:
             text = content.decode(encoding).encode("utf-8")
     except UnicodeError:
         return None
-    text = text.removeprefix(codecs.BOM_UTF8)
+    text = _EXCEL_DELIMITER.sub(b"", text.removeprefix(codecs.BOM_UTF8))
     return None if b"\x00" in text[:4096] else text
 
 
@@ -204,9 +240,10 @@ def _read_parquet(path: Path) -> Any:
     from pyarrow import parquet
 
     try:
-        return parquet.read_table(str(path))
+        return parquet.ParquetFile(str(path)).read()
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read as Parquet: {_reason(error)}") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged, or no such file"
+        raise DataError(f"{path}: cannot be read as Parquet: {reason}") from None
 
 
 def _reason(error: Exception) -> str:
@@ -222,19 +259,35 @@ def _reason(error: Exception) -> str:
     return "its rows are not as the line of names says: is the delimiter right, and is every quote closed?"
 
 
-def to_column(array: Any, missing: Iterable[str]) -> Column:
-    """Return an Arrow column as distinct texts and codes."""
+def holds_plain_values(kind: Any) -> bool:
+    """Return whether the cells of an Arrow type are numbers, texts, dates or truth values; not lists or bytes."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind)
+                or types.is_fixed_size_binary(kind))  # fmt: skip
+
+
+def as_texts(array: Any) -> Any:
+    """Return an Arrow column as texts; truth values as 1 and 0."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    absent = frozenset(missing)
     kind = array.type
     if pa.types.is_dictionary(kind):
         array = array.cast(kind.value_type)
     if pa.types.is_boolean(array.type):
-        array = pc.if_else(array, "1", "0")
-    elif not pa.types.is_string(array.type):
-        array = array.cast(pa.string())
+        return pc.if_else(array, "1", "0")
+    return array if pa.types.is_string(array.type) else array.cast(pa.string())
+
+
+def to_column(array: Any, missing: Iterable[str]) -> Column:
+    """Return an Arrow column as distinct texts and codes."""
+    import pyarrow as pa
+
+    absent = frozenset(missing)
+    array = as_texts(array)
     encoded = array.combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
+from pydantic import ValidationError
 
 from common.errors import DataError
 from sites.datasets.table.columns import Column, Floats, parse_numbers
-from sites.datasets.table.description import Description, Input, Sex
+from sites.datasets.table.description import Description, Input, Outcome, Reading, Sex, Time
 from sites.datasets.table.examine import Table
+from sites.datasets.table.files import file_title
 from sites.datasets.table.known import choose_unit, find_units
 from sites.datasets.table.roles import (
     AGE,
     HOSPITAL,
+    MISSING_CODES,
+    NO,
     PATIENT,
     SEX,
+    YES,
     describe_outcome,
     find_named,
     guess_outcome,
@@ -23,14 +29,18 @@ from sites.datasets.table.roles import (
     guess_time,
 )
 
-MISSING_CODES = ("-9", "-99", "-999", "-9999", "999", "9999", "99999")
 MAX_VALUES = 30
 _IDENTITY = re.compile(
     r".*(name|phone|address|street|e?mail|ssn|zip|postcode|insurance|mrn|birth[ _]?date|date[ _]?of[ _]?birth|dob).*"
 )
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}.*")
-YES = ("1", "yes", "y", "true", "t", "ja", "oui", "si", "positive", "present", "1.0")
-NO = ("0", "no", "n", "false", "f", "nein", "non", "negative", "absent", "0.0")
+_DATE = re.compile(
+    r"\d{4}-\d{2}-\d{2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}.*"
+    r"|(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
+)
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
+MIN_DATES = 5
+"""Whole numbers such as 20240131 are dates if there are so many different ones."""
+LONGEST_NAME, LONGEST_COLUMN = 60, 200
 
 
 def guess_description(
@@ -65,26 +75,60 @@ def guess_description(
     if patient is None:
         table.say("check", "", "no column names the patients: each row counts as a patient of its own")
     special = {patient, hospital, outcome, time.column if time else None}
-    inputs = []
+    described = describe_outcome(table, outcome)
+    inputs: list[Input] = []
     for name, column in columns.items():
         if name in special:
+            continue
+        if len(name) > LONGEST_COLUMN:
+            table.say("check", name[:LONGEST_NAME], f"left out: its name is longer than {LONGEST_COLUMN} characters")
             continue
         if sex is not None and name == sex.column:
             inputs.append(_sex_input(sex, table))
         elif (result := _guess_input(table, name, column)) is not None:
-            inputs.append(result)
+            inputs.append(_name_input(result, name, inputs))
     if not inputs:
         raise DataError(f"{table.path}: no column can be an input: each is constant, a text, a date or an identifier")
+    try:
+        return _describe(table, reading, patient, age, sex, time, described, inputs)
+    except ValidationError as error:
+        problem = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise DataError(
+            f"{table.path}: no description of its columns is possible: {problem}: rename a column"
+        ) from None
+
+
+def _describe(
+    table: Table,
+    reading: Reading,
+    patient: str | None,
+    age: str | None,
+    sex: Sex | None,
+    time: Time | None,
+    outcome: Outcome,
+    inputs: Sequence[Input],
+) -> Description:
     return Description(
-        title=re.sub(r"[_-]+", " ", table.path.name.split(".")[0]),
+        title=re.sub(r"[_-]+", " ", file_title(table.path)),
         read=reading,
         patient=patient,
         age=age,
         sex=sex,
         time=time,
-        outcome=describe_outcome(columns[outcome], outcome),
+        outcome=outcome,
         inputs=tuple(inputs),
     )
+
+
+def _name_input(item: Input, column: str, others: Sequence[Input]) -> Input:
+    """Return an input under its column's name, shortened and without `=` and line breaks, which no input's name has."""
+    taken = {other.name for other in others}
+    name = re.sub(r"[=\s]+", " ", column).strip()[:LONGEST_NAME].strip() or "input"
+    for number in range(2, len(taken) + 3):
+        if name not in taken:
+            break
+        name = f"{name[: LONGEST_NAME - 4].rstrip()} {number}"
+    return item.model_copy(update={"name": name, "column": None if name == column else column})
 
 
 def _sex_input(sex: Sex, table: Table) -> Input:
@@ -105,11 +149,14 @@ def _guess_input(table: Table, name: str, column: Column) -> Input | None:
     if _IDENTITY.fullmatch(lower):
         table.say("check", name, "left out: by its name it identifies people")
         return None
+    if len(column.values) >= MIN_DATES and all(map(_DATE.fullmatch, column.values)):
+        table.say("note", name, "left out: dates are no input; give the age or hours between dates instead")
+        return None
     numbers = table.numbers(name)
     if numbers is None:
         return _guess_words(table, name, column, missing)
     if set(column.values) <= {"0", "1", "0.0", "1.0"}:
-        return Input(name=name, kind="yes_no", yes_values=("1", "1.0"), no_values=("0", "0.0"), indicator=missing)
+        return Input(name="x", kind="yes_no", yes_values=("1", "1.0"), no_values=("0", "0.0"), indicator=missing)
     whole = bool((numbers[column.present] % 1 == 0).all())
     different = len(column.values) == int(column.present.sum()) == table.rows > 20
     if whole and different and (PATIENT.fullmatch(lower) or lower.endswith(("id", "no", "nr", "number"))):
@@ -117,11 +164,13 @@ def _guess_input(table: Table, name: str, column: Column) -> Input | None:
         return None
     _check_codes(table, name, numbers)
     unit = choose_unit(name, float(np.nanmedian(numbers)))
+    if unit is None:
+        _check_thousands(table, name)
     if unit is None and find_units(name):
         expected = " or ".join(item.name for item in find_units(name))
         table.say("check", name, f"its median is not plausible in {expected}: state its unit and range")
     return Input(
-        name=name,
+        name="x",
         kind="number",
         unit=unit.name if unit else "",
         range=unit.cell if unit else None,
@@ -138,7 +187,7 @@ def _guess_words(table: Table, name: str, column: Column, missing: bool) -> Inpu
     if len(values) == 2 and sum(v in YES for v in lower) == 1 and sum(v in NO for v in lower) == 1:
         yes = tuple(value for value in values if value.lower() in YES)
         no = tuple(value for value in values if value.lower() in NO)
-        return Input(name=name, kind="yes_no", yes_values=yes, no_values=no, indicator=missing)
+        return Input(name="x", kind="yes_no", yes_values=yes, no_values=no, indicator=missing)
     parsed = parse_numbers(values, table.reading.decimal)
     odd = np.isnan(parsed)
     if odd.mean() < 0.5 and len(values) > 10:
@@ -148,24 +197,40 @@ def _guess_words(table: Table, name: str, column: Column, missing: bool) -> Inpu
             "stands there under read.missing",
         )  # fmt: skip
         unit = choose_unit(name, float(np.nanmedian(parsed)))
-        return Input(name=name, kind="number", unit=unit.name if unit else "", range=unit.cell if unit else None,
+        return Input(name="x", kind="number", unit=unit.name if unit else "", range=unit.cell if unit else None,
                      indicator=True)  # fmt: skip
     if len(values) > MAX_VALUES:
-        table.say("check", name, f"left out: a text with {len(values)} different values")
+        numeric = all(any(map(str.isdigit, value)) and sum(map(str.isalpha, value)) < 4 for value in values)
+        hint = ": if they are numbers, write them without units, % and signs for thousands" if numeric else ""
+        table.say("check", name, f"left out: a text with {len(values)} different values{hint}")
         return None
-    return Input(name=name, kind="category", values=tuple(sorted(values)), indicator=missing)
+    return Input(name="x", kind="category", values=tuple(sorted(values)), indicator=missing)
+
+
+def _check_thousands(table: Table, name: str) -> None:
+    """Report numbers in which a sign for thousands may have been read as the decimal sign."""
+    read = table.reading
+    if (read.delimiter, read.decimal) == (",", "."):
+        return
+    signed = [value for value in table.columns[name].values if read.decimal in value]
+    whole = [value for value in table.columns[name].values if read.decimal not in value]
+    if len(signed) > 2 and all(map(_THOUSANDS.fullmatch, signed)) and all(len(value) < 4 for value in whole):
+        table.say("check", name, f"1{read.decimal}234 is read as a little more than 1: if the sign separates "
+                  "thousands, write the numbers without it")  # fmt: skip
 
 
 def _check_codes(table: Table, name: str, numbers: Floats) -> None:
     """Report numbers that may be codes for missing: -9, 999 and the like, far from all other values."""
     given = numbers[~np.isnan(numbers)]
-    for code in MISSING_CODES:
-        is_code = given == float(code)
-        rest = given[~is_code]
-        if not is_code.any() or len(rest) < 5:
-            continue
-        low, high = float(rest.min()), float(rest.max())
-        spread = max(high - low, 1e-9)
-        if (float(code) < min(low, 0) - 0.2 * spread and low >= 0) or float(code) > high + spread:
-            table.say("check", name, f"{code} in {int(is_code.sum())} rows looks like a code for missing: name it "
-                      "under read.missing")  # fmt: skip
+    values = table.columns[name].values
+    parsed = parse_numbers(values, table.reading.decimal)
+    rest = given[~np.isin(given, [float(code) for code in MISSING_CODES])]
+    if len(rest) < 5:
+        return
+    low, high = float(rest.min()), float(rest.max())
+    for code in map(float, MISSING_CODES):
+        count = int((given == code).sum())
+        if count and (code < 0 <= low or code > high + max(high - low, 1e-9)):
+            texts = ", ".join(value for value, number in zip(values, parsed, strict=True) if number == code)
+            table.say("check", name, f"{texts} in {count} rows looks like a code for missing: name it under "
+                      "read.missing")  # fmt: skip

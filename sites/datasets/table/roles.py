@@ -11,6 +11,7 @@ from common.errors import DataError
 from sites.datasets.table.columns import Column, parse_numbers
 from sites.datasets.table.description import Outcome, Sex, Time
 from sites.datasets.table.examine import Table
+from sites.datasets.table.spellings import count_alike, plain_spelling
 
 PATIENT = re.compile(
     r"(patient|subject|person|participant|pat|case|mrn|pid|study)[ _.-]?(id|no|nr|num|number|code)?|id"
@@ -20,14 +21,41 @@ _OUTCOME = re.compile(
     r"(outcome|label|target|died|dead|death|deceased|mortality|expired|event|class|diagnosis|disease|y|"
     r"readmission|readmitted|.*_(?:death|mortality|outcome|label|event))"
 )
+_NO_HOURS = re.compile(r"(date|datetime|timestamp|day)s?")
+"""Names of times that, written as numbers, are no hours."""
 _TIME = re.compile(r"(time|hour|hours|datetime|timestamp|chart ?time|charttime|date|day|iculos|.*[ _](?:time|hours?))")
 AGE = re.compile(r"(age|age[ _]?years|age[ _]?in[ _]?years|alter|anchor[ _]age)")
 SEX = re.compile(r"(sex|gender|geschlecht)")
 FEMALE = ("f", "female", "w", "weiblich", "woman", "femme", "mujer")
 MALE = ("m", "male", "man", "maennlich", "männlich", "homme", "hombre")
 DEATH = ("died", "dead", "death", "deceased", "mortality", "expired", "hospital death", "death in hospital")
-EVENT_WORDS = ("1", "1.0", "yes", "y", "true", "died", "dead", "death", "deceased", "expired", "event", "positive",
-               "case", "disease", "sick", "readmitted")  # fmt: skip
+YES = ("1", "yes", "y", "true", "t", "ja", "j", "oui", "si", "sí", "sim", "tak", "positive", "present", "1.0")
+NO = ("0", "no", "n", "false", "f", "nein", "non", "nee", "não", "nie", "negative", "absent", "0.0")
+EVENT_WORDS = (*YES, "died", "dead", "death", "deceased", "expired", "event", "case", "disease", "sick", "readmitted",
+               "abnormal", "failure", "verstorben", "tot", "exitus", "décédé", "décédée", "mort", "morto", "overleden",
+               "fallecido")  # fmt: skip
+OTHER_WORDS = (*NO, "alive", "living", "survived", "survivor", "discharged", "healthy", "normal", "control", "success",
+               "lebend", "vivant", "vivante", "vivo", "levend")  # fmt: skip
+"""What stands for the class that is not the event."""
+MISSING_CODES = (
+    "-1",
+    "-8",
+    "-9",
+    "-88",
+    "-99",
+    "-888",
+    "-999",
+    "-9999",
+    "9",
+    "88",
+    "99",
+    "888",
+    "999",
+    "9999",
+    "99999",
+)
+MOST_CLASSES_BY_NUMBER = 6
+"""With more classes than this, a number is not taken for a code for missing."""
 
 
 def find_named(
@@ -66,31 +94,62 @@ def guess_outcome(table: Table, excluded: Sequence[str | None]) -> str:
     raise DataError(f"{table.path}: which column is the outcome? Name it with --outcome COLUMN{hint}")
 
 
-def describe_outcome(column: Column, name: str) -> Outcome:
+def describe_outcome(table: Table, name: str) -> Outcome:
     """Return an outcome with its values in order; of two, the one that sounds like an event is the second.
 
     Raises:
-        DataError: the column has one value, or more than 50.
+        DataError: the column has one value, or more than 50, or one class in two spellings.
     """
-    values = column.values
+    values = table.columns[name].values
     if len(values) > 50:
         raise DataError(f"column {name}: {len(values)} different values: an outcome has classes, 2 to 50 of them")
     if len(values) < 2:
         raise DataError(f"column {name}: an outcome needs two different values, this column has {len(values)}")
+    if count_alike(map(plain_spelling, values)):
+        raise DataError(
+            f"{table.path}: column {name}: some of its {len(values)} values differ only in case, spaces or zeros, as "
+            "yes and Yes, or 1 and 1.0: write each class in one way"
+        )
     numbers = parse_numbers(values)
-    if len(values) == 2 and values[0].lower() in EVENT_WORDS and values[1].lower() not in EVENT_WORDS:
-        values = values[::-1]
-    elif len(values) == 2 and values[1].lower() in EVENT_WORDS:
-        pass
-    elif not np.isnan(numbers).any():
-        values = tuple(values[i] for i in np.argsort(numbers, kind="stable"))
-    else:
+    if np.isnan(numbers).any():
         values = tuple(sorted(values))
+    else:
+        values = tuple(values[i] for i in np.argsort(numbers, kind="stable"))
+        _check_outcome_codes(table, name, values)
+    if len(values) == 2:
+        values = _order_by_words(table, name, values)
     classes: tuple[str, ...] = ()
     if set(values) <= {"0", "1", "0.0", "1.0"}:
         word = _words(name)[:37]
         classes = ("survived", "died") if word.lower() in DEATH else (f"no {word}", word)
     return Outcome(column=name, values=values, classes=classes, title=_words(name))
+
+
+def _order_by_words(table: Table, name: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return two values with the event as the second; report it where no word says which one that is."""
+    weights = [(value.lower() in EVENT_WORDS) - (value.lower() in OTHER_WORDS) for value in values]
+    numbers = parse_numbers(values)
+    clear = weights[0] != weights[1] if np.isnan(numbers).any() else numbers[0] in (0.0, -1.0) and numbers[1] == 1.0
+    if not clear:
+        table.say(
+            "check", name, "which of its two values is the event does not follow from their words: the second under "
+            "outcome.values is taken; turn the two round if it is the first",
+        )  # fmt: skip
+    return values[::-1] if weights[0] > weights[1] else values
+
+
+def _check_outcome_codes(table: Table, name: str, values: tuple[str, ...]) -> None:
+    """Report classes that are numbers as -9 or 99, far from all others: codes for an outcome that is not known."""
+    numbers = parse_numbers(values)
+    is_code = np.isin(numbers, [float(code) for code in MISSING_CODES])
+    rest = numbers[~is_code]
+    if not is_code.any() or not 2 <= len(rest) <= MOST_CLASSES_BY_NUMBER or rest.min() < 0:
+        return
+    codes = [value for value, number in zip(values, numbers, strict=True)
+             if number in numbers[is_code] and (number < 0 or number > rest.max() + 1)]  # fmt: skip
+    if codes:
+        table.say("check", name, f"{', '.join(codes)} looks like a code for missing: name it under read.missing, and "
+                  "remove it from outcome.values")  # fmt: skip
 
 
 def _words(name: str) -> str:
@@ -131,5 +190,8 @@ def guess_time(table: Table, patient: str | None, outcome: str) -> Time | None:
     if name is None:
         table.say("check", patient, "the outcome changes within a patient, but no column is called like a time")
         return None
+    if _NO_HOURS.fullmatch(name.lower()) and table.numbers(name) is not None:
+        table.say("wrong", name, "its numbers are read as hours, which its name does not say: write hours, or dates as "
+                  "2024-01-31T13:00")  # fmt: skip
     table.say("check", name, "taken as the time of a row; the event is predicted 6 hours ahead (time.ahead_hours)")
     return Time(column=name, ahead_hours=6.0)

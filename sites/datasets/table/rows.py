@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import DataError
-from sites.datasets.table.columns import CellError, Column, Floats
+from sites.datasets.table.columns import CellError, Floats
 from sites.datasets.table.description import Description, Input
-from sites.datasets.table.files import RawFile, is_parquet, list_files, read_file
+from sites.datasets.table.files import RawFile, check_file_names, file_title, is_parquet, list_files, read_file
+from sites.datasets.table.spellings import check_hospitals, check_patients
+from sites.datasets.table.times import read_hours
 from sites.plausible_values import Limits, describe_cleared
 
 AGE_LIMITS = Limits("years", (0.0, 130.0))
@@ -79,6 +81,7 @@ def read_rows(folder: Path, description: Description, *, labelled: bool = True) 
         DataError: a file cannot be read, a cell is not what the description says, or a patient is at two hospitals.
     """
     paths = list_files(folder, description.read)
+    check_file_names(folder, paths, description)
     parts = [_read_part(path, description, labelled=labelled) for path in paths]
     return _join(folder, parts, description)
 
@@ -129,7 +132,7 @@ def _read_part(path: Path, description: Description, *, labelled: bool) -> _Part
     for row in np.flatnonzero(~retained).tolist():
         key = (hospital[row], ("", NO_OUTCOME, NO_PATIENT, NO_HOSPITAL, NO_INPUT)[int(why[row])])
         excluded[key] = excluded.get(key, 0) + 1
-    hours = _hours(raw, description, decimal) if description.time else np.zeros(raw.rows)
+    hours = read_hours(raw, description.time.column, decimal) if description.time else np.zeros(raw.rows)
     arrays: dict[str, npt.NDArray[Any]] = {
         "features": features[retained],
         "y": y[retained],
@@ -244,32 +247,9 @@ def _sexes(raw: RawFile, description: Description) -> npt.NDArray[np.int8]:
     return result.astype(np.int8)
 
 
-def _hours(raw: RawFile, description: Description, decimal: str) -> Floats:
-    """Return the time of each row in hours.
-
-    Raises:
-        DataError: a row has no time, or one that is neither a number nor a date.
-    """
-    import pandas as pd
-
-    name = description.time.column if description.time else ""
-    column: Column = raw.columns[name]
-    if not column.present.all():
-        raise raw.error(name, int(np.flatnonzero(~column.present)[0]) + 1, "no time: every row needs one")
-    try:
-        return column.numbers(decimal)
-    except CellError:
-        moments = pd.to_datetime(pd.Series(column.values, dtype=object), format="ISO8601", errors="coerce", utc=True)
-        if (bad := moments.isna().to_numpy()).any() and (row := column.first_row(bad)):
-            raise raw.error(name, row, "neither a number of hours nor a date and time as in 2024-01-31T13:00") from None
-        seconds = (moments - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy(np.float64)
-        hours: Floats = column.spread(seconds / 3600.0, np.nan)
-        return hours
-
-
 def _patients(raw: RawFile, description: Description) -> list[str]:
     if description.patient is None:
-        stem = raw.path.name.split(".")[0]
+        stem = file_title(raw.path)
         return [f"{stem}-{row + 1}" for row in range(raw.rows)]
     return raw.columns[description.patient].texts()
 
@@ -278,7 +258,7 @@ def _hospitals(raw: RawFile, description: Description) -> list[str]:
     read = description.read
     if read.hospital is not None and read.hospital in raw.columns:
         return raw.columns[read.hospital].texts()
-    name = raw.path.name.split(".")[0] if read.hospital_from == "file" else "hospital"
+    name = file_title(raw.path) if read.hospital_from == "file" else "hospital"
     return [name] * raw.rows
 
 
@@ -304,6 +284,8 @@ def _join(folder: Path, parts: Sequence[_Part], description: Description) -> Tab
             f"{folder}: {len(np.unique(patient[moved]))} patients are at more than one hospital: a person's rows "
             "belong to one hospital, or models would be tested on people they were trained on"
         )
+    check_hospitals(str(folder), hospitals)
+    check_patients(str(folder), tuple(index), hospital)
     causes = tuple(dict.fromkeys(why for part in parts for why in part.reasons))
     cleared = np.zeros((len(index), len(causes)), dtype=np.int64)
     start = 0

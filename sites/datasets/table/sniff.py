@@ -133,7 +133,7 @@ def sniff_decimal(text: str, delimiter: str) -> Literal[".", ","]:
 def _rows(text: str, delimiter: str) -> list[list[str]]:
     rows: list[list[str]] = []
     try:
-        for row in csv.reader(io.StringIO(text), delimiter=delimiter):
+        for row in csv.reader(io.StringIO(text, newline=None), delimiter=delimiter):
             if row:
                 rows.append(row)
             if len(rows) > LOOK_ROWS:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 
+from common.errors import DataError
 from sites.datasets.table.description import Description
 from sites.datasets.table.examine import Table
+from sites.datasets.table.files import check_file_names, file_title
 from sites.datasets.table.known import choose_unit
+from sites.datasets.table.spellings import check_hospitals, check_patients
 
 LEAK_AUROC = 0.985
 """An input that alone separates the outcome so well is probably known only after it."""
@@ -26,6 +31,7 @@ def add_suspicions(table: Table, description: Description) -> None:
     positions = outcome.positions([(value,) for value in description.outcome.values])
     if (lost := int((positions == -1).sum())) > 0:
         table.say("note", description.outcome.column, f"missing in {lost} rows, which are not used")
+    _check_spellings(table, description, hospital)
     _check_patients(table, description, hospital)
     _check_hospitals(table, description, hospital, positions)
     for item in description.inputs:
@@ -46,8 +52,25 @@ def _hospital_codes(table: Table, description: Description) -> tuple[npt.NDArray
         column = table.columns[read.hospital]
         return column.codes.astype(np.int64), column.values
     if read.hospital_from == "file":
-        return table.file, tuple(name.split(".")[0] for name in table.reading.files)
+        return table.file, tuple(file_title(Path(name)) for name in table.reading.files)
     return np.zeros(table.rows, np.int64), ("the hospital",)
+
+
+def _check_spellings(
+    table: Table, description: Description, hospital: tuple[npt.NDArray[np.int64], tuple[str, ...]]
+) -> None:
+    """Report what reading the table will refuse: files of one name, patients and hospitals in two spellings."""
+    codes, names = hospital
+    folder = table.path if table.path.is_dir() else table.path.parent
+    try:
+        check_file_names(folder, [folder / name for name in table.reading.files], description)
+        check_hospitals("hospitals", names)
+        if description.patient is not None:
+            column = table.columns[description.patient]
+            pairs = np.unique(np.stack([column.codes, codes])[:, column.present], axis=1)
+            check_patients("patients", [column.values[i] for i in pairs[0]], pairs[1])
+    except DataError as error:
+        table.say("wrong", "", str(error))
 
 
 def _check_patients(
