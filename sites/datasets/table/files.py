@@ -44,9 +44,15 @@ def list_files(folder: Path, read: Reading) -> list[Path]:
             raise ConfigError(f"read.files: {pattern!r} names no file: write a name, or a pattern as *.csv") from None
         matching = [path for path in paths if path.is_file() and not path.name.startswith(".")]
         if not matching:
-            raise DataError(f"no file {pattern} in {folder}: read.files of {FILE_NAME} names the files")
+            raise DataError(f"no file {pattern} in {folder}: {_say_who_names_files(folder)}")
         result |= dict.fromkeys(path for path in matching if path.name != FILE_NAME)
     return list(result)
+
+
+def _say_who_names_files(folder: Path) -> str:
+    if (folder / FILE_NAME).is_file():
+        return f"read.files of {FILE_NAME} names the files"
+    return f"read.files of the run names it, and the folder has no {FILE_NAME}; wardround data init writes one"
 
 
 def file_title(path: Path) -> str:

@@ -337,6 +337,14 @@ def test_a_pattern_that_names_no_file_is_refused(tmp_path: Path) -> None:
         read_rows(tmp_path, described(read={"files": ["."]}))
 
 
+def test_a_folder_without_a_description_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"read.files of the run names it, and the folder has no table.yaml"):
+        read_rows(tmp_path, described())
+    (tmp_path / "table.yaml").write_text("dataset: table\n")
+    with pytest.raises(DataError, match=r"read.files of table.yaml names the files"):
+        read_rows(tmp_path, described())
+
+
 def test_two_columns_read_from_one_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(text(columns()))
     with pytest.raises(ConfigError, match="died and hr are read from one column, died"):
