@@ -272,7 +272,7 @@ class FleetSession:
             try:
                 return send()
             except (httpx.TransportError, httpx.HTTPStatusError) as error:
-                lasting = isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
+                lasting = isinstance(error, httpx.HTTPStatusError) and not _may_pass(error.response.status_code)
                 if lasting or pause > 10 or self._closing.wait(pause):
                     raise
                 pause *= 2
@@ -298,6 +298,11 @@ def write_head(head: Message) -> bytes:
 def read_head(data: bytes) -> Message:
     """Return the description that `write_head` wrote."""
     return message_from_proto(MessageProto.FromString(data))
+
+
+def _may_pass(status: int) -> bool:
+    """Return whether a later attempt may succeed: the server or a proxy failed, or a proxy limits calls."""
+    return status >= 500 or status == httpx.codes.TOO_MANY_REQUESTS
 
 
 def _translate_status(error: httpx.HTTPStatusError, address: str) -> EngineError:

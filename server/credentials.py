@@ -140,7 +140,7 @@ def check_credentials(credentials: Credentials, hosts: Sequence[str] = (), *, no
         raise ConfigError(f"{credentials.ca} did not sign {credentials.certificate}: name the authority that issued it")
     named = list_alternative_names(certificate)
     for host in [*hosts, "127.0.0.1"]:
-        if not any(_matches(host, name) for name in named):
+        if not any(certificate_names_host(host, name) for name in named):
             listed = ", ".join(named) or "no name at all"
             raise ConfigError(
                 f"{credentials.certificate} does not name {host} (it names {listed}): issue one that does"
@@ -157,6 +157,18 @@ def list_alternative_names(certificate: x509.Certificate) -> list[str]:
     return [*names.get_values_for_type(x509.DNSName), *addresses]
 
 
+def certificate_names_host(host: str, name: str) -> bool:
+    """Return whether one name of a certificate, such as `*.example.org`, is that of a host.
+
+    >>> [certificate_names_host(host, "*.example.org") for host in ("fl.example.org", "example.org")]
+    [True, False]
+    """
+    host, name = host.lower(), name.lower()
+    if name.startswith("*."):
+        return host.partition(".")[2] == name[2:] and not _is_address(host)
+    return host == name
+
+
 def write_private(path: Path, content: bytes) -> None:
     """Write a new file that only its owner can read; raises `FileExistsError` rather than overwrite."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -169,13 +181,6 @@ def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     except (ValueError, TypeError, InvalidSignature):
         return False
     return True
-
-
-def _matches(host: str, name: str) -> bool:
-    host, name = host.lower(), name.lower()
-    if name.startswith("*."):
-        return host.partition(".")[2] == name[2:] and not _is_address(host)
-    return host == name
 
 
 def _is_address(host: str) -> bool:

@@ -7,6 +7,7 @@ import os
 # Read by torch and numpy when they are imported: arrays this small are slower on several threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -64,6 +65,17 @@ def mitdb_folder() -> Path:
             pytest.fail(f"WARDROUND_REQUIRE_DATA=1, but {folder} does not hold the recordings")
         pytest.skip(f"the MIT-BIH recordings are not in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def nginx() -> str:
+    """The path of the program nginx."""
+    path = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if path is None:
+        if os.environ.get("WARDROUND_REQUIRE_NGINX") == "1":
+            pytest.fail("WARDROUND_REQUIRE_NGINX=1, but nginx is not installed")
+        pytest.skip("nginx is not installed")
+    return path
 
 
 @pytest.fixture

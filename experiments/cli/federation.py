@@ -28,8 +28,14 @@ State = Annotated[Path, typer.Option(help="Folder of certificates, keys and the 
 def run_server(
     context: typer.Context,
     state: State = Path(".wardround/server"),
-    listen: Annotated[str, typer.Option(help="HOST:PORT to listen on.")] = "127.0.0.1:8000",
+    listen: Annotated[str, typer.Option(help="HOST:PORT to listen on; HOST must be of this machine alone.")] = (
+        DEFAULT_ADDRESS
+    ),
     metrics: Metrics = "",
+    allow_public_address: Annotated[
+        bool,
+        typer.Option("--allow-public-address", help="Listen where others could connect: they could start runs."),
+    ] = False,
 ) -> None:
     """Run the coordinator's server for real hospitals until Ctrl-C, or one of the commands below."""
     if context.invoked_subcommand:
@@ -37,9 +43,12 @@ def run_server(
     from client.supernode import split_address
     from experiments.cli import services
     from server.credentials import Credentials
+    from server.proxy import require_loopback
     from server.superlink import SuperLink
 
     host, port = split_address(listen)
+    if not allow_public_address:
+        require_loopback(host)
     state = state.resolve()
     credentials = Credentials.in_folder(state)
     os.umask(0o077)  # what hospitals send is not for other users of this machine
@@ -212,7 +221,8 @@ def client_worker(
     ):
         services.say(f"{site}: waiting for the node of user {node_user} at {socket}")
         service.report_ready(f"waiting for the node of user {node_user}")
-        serve_socket(socket.resolve(), user, lambda channel: serve_worker(channel, config))
+        with services.beat_in_background(service):
+            serve_socket(socket.resolve(), user, lambda channel: serve_worker(channel, config))
 
 
 def read_site_settings(

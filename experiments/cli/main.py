@@ -24,6 +24,7 @@ from experiments.cli import (
     federation,
     operations,
     privacy,
+    proxy,
     score,
     site,
 )
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 federation.server_app.command("status")(operations.server_status_command)
 federation.server_app.command("renew")(operations.renew_command)
+federation.server_app.command("proxy")(proxy.proxy_command)
 federation.client_app.command("status")(operations.client_status_command)
 app.add_typer(federation.server_app, name="server")
 app.add_typer(federation.client_app, name="client")

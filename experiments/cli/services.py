@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,6 +25,8 @@ HEALTH_SECONDS = 60.0
 """Seconds without an answer of the server's process after which the server gives no sign of life."""
 LOOK_SECONDS = 10.0
 """Seconds between two questions whether the server's process answers."""
+BEAT_SECONDS = 1.0
+"""Seconds between two looks whether a sign of life is due, in `beat_in_background`."""
 CERTIFICATE_SECONDS = 24 * 3600.0
 """Seconds between two looks at certificates that end soon."""
 log = logging.getLogger("wardround")
@@ -137,6 +140,24 @@ def serve_until_stopped(link: SuperLink, service: ServiceState, watch: Certifica
         watch.check()
         time.sleep(0.5)
     raise EngineError(f"the server process ended unexpectedly; see {link.log}")
+
+
+@contextmanager
+def beat_in_background(service: ServiceState) -> Iterator[None]:
+    """Give signs of life from a thread while the block runs, whose main thread may work or wait for long."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT_SECONDS):
+            service.beat()
+
+    thread = threading.Thread(target=beat, daemon=True, name="sign of life to the service manager")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def attach_service(node: Node, service: ServiceState, watch: CertificateWatch) -> None:

@@ -78,7 +78,7 @@ def check_service(state: Path) -> Iterator[Check]:
     yield ok("server", f"runs as process {service.pid} on {service.address}, release {service.release}")
     if host not in LOOPBACK:
         finding = f"it listens on {host}, and its control interface has no login"
-        yield fail("address", finding, "listen on 127.0.0.1 and put a reverse proxy before it")
+        yield fail("address", finding, "listen on 127.0.0.1 and put a proxy in front of it: wardround server proxy")
 
 
 def check_sites(state: Path, run: RunConfig | None) -> Iterator[Check]:

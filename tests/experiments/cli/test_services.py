@@ -6,6 +6,8 @@ import logging
 import os
 import signal
 import socket
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +16,12 @@ import pytest
 
 from client.node import Node
 from client.supernode import NodeSettings, create_node_key
-from common.errors import EngineError
+from common.errors import ConfigError, EngineError, StoppedError
 from common.service_file import find_service
 from common.service_manager import ServiceState
 from experiments.cli import services
-from server.credentials import create_credentials
+from experiments.cli.main import app
+from server.credentials import Credentials, create_credentials
 
 
 @pytest.fixture
@@ -85,6 +88,19 @@ def test_a_node_reports_when_it_connects_and_that_it_does_not_hang(
     assert manager() == ["WATCHDOG=1", "READY=1\nSTATUS=connected as node 7", "STATUS=not connected"]
 
 
+def test_a_worker_gives_signs_of_life_while_it_works(manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "30000")  # a sign every 10 ms
+    monkeypatch.setattr(services, "BEAT_SECONDS", 0.005)
+    messages: list[str] = []
+    deadline = time.monotonic() + 10
+    with services.beat_in_background(ServiceState()):
+        while len(messages) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+            messages += manager()
+    assert messages[:3] == ["WATCHDOG=1"] * 3
+    assert "sign of life to the service manager" not in {thread.name for thread in threading.enumerate()}
+
+
 class Link:
     """A server's process that answers, and ends, as written."""
 
@@ -130,3 +146,26 @@ def test_certificates_that_end_soon_are_warned_about_once_a_day(
     now[0] += services.CERTIFICATE_SECONDS + 1
     watch.check()
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_server_listens_where_others_could_connect_only_if_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_credentials(tmp_path, [])
+    started: list[str] = []
+
+    class Server:
+        def __init__(self, state: Path, credentials: Credentials, *, host: str, port: int) -> None:
+            started.append(f"{host}:{port}")
+            raise StoppedError("as far as this test goes")
+
+    monkeypatch.setattr("server.superlink.SuperLink", Server)
+    command = ["server", "--state", str(tmp_path), "--listen", "0.0.0.0:8000"]
+    with pytest.raises(ConfigError, match="wardround server proxy"):
+        app(command, standalone_mode=False)
+    assert not started
+    with pytest.raises(StoppedError):
+        app([*command, "--allow-public-address"], standalone_mode=False)
+    with pytest.raises(StoppedError):
+        app([*command[:-1], "127.0.0.1:8001"], standalone_mode=False)
+    assert started == ["0.0.0.0:8000", "127.0.0.1:8001"]
