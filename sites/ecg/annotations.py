@@ -52,11 +52,13 @@ class Annotations:
         sample: int64 `(annotations,)`, at the signal's sampling rate.
         symbol: `(annotations,)`, WFDB's codes.
         dropped: number of annotations that were not used, by reason.
+        note: the text of each annotation, such as the name of a rhythm, "" for none.
     """
 
     sample: npt.NDArray[np.int64]
     symbol: npt.NDArray[np.str_]
     dropped: Mapping[str, int] = field(default_factory=dict)
+    note: tuple[str, ...] = ()
 
 
 def is_beat(symbol: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
@@ -96,7 +98,8 @@ def read_annotations(path: Path, length: int, rate: float, frame_rate: float) ->
     repeated = _repeated_beats(sample, symbol, SAME_BEAT_SECONDS * rate)
     counts = {REPEATED: int(repeated.sum()), LATE: len(late), UNDEFINED: int((symbol == "").sum())}
     dropped = {reason: count for reason, count in counts.items() if count}
-    return Annotations(sample[~repeated], symbol[~repeated], dropped)
+    used = np.flatnonzero(~beyond)[~repeated].tolist()
+    return Annotations(sample[~repeated], symbol[~repeated], dropped, tuple(content.note[i] for i in used))
 
 
 def _repeated_beats(

@@ -16,6 +16,7 @@ A beat that has no class (WFDB's `?`) is cut like the others and counts in the R
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
 
-from sites.ecg.annotations import AAMI_CLASSES, is_beat
+from sites.ecg.annotations import AAMI_CLASSES, UNCLASSED
 from sites.ecg.filtering import fill_gaps, resample_and_filter
 from sites.ecg.recordings import Recording
 
@@ -57,6 +58,7 @@ class Beats:
         template: float32 `(leads, samples)`, the median beat.
         features: float32 `(beats, features)`.
         label: `(beats,)`, one of "NSVFQ", or "?" of a beat without a class.
+        symbol: `(beats,)`, the code of each in its annotations.
         sample: int64 `(beats,)`, position in the recording.
         excluded: number of beats left out, by reason.
     """
@@ -65,6 +67,7 @@ class Beats:
     template: npt.NDArray[np.float32]
     features: npt.NDArray[np.float32]
     label: npt.NDArray[np.str_]
+    symbol: npt.NDArray[np.str_]
     sample: npt.NDArray[np.int64]
     excluded: dict[str, int]
 
@@ -85,14 +88,23 @@ def choose_leads(recording: Recording, wanted: int) -> list[int]:
     return order[:wanted]
 
 
-def cut_beats(recording: Recording, view: Literal["window", "kachuee"], leads: int) -> Beats:
-    """Return the beats of a recording, from at most `leads` leads; the module's docstring describes the two views."""
+def cut_beats(
+    recording: Recording, view: Literal["window", "kachuee"], leads: int, codes: Collection[str] = AAMI_CLASSES
+) -> Beats:
+    """Return the beats of a recording.
+
+    Args:
+        recording: its signal and annotations.
+        view: one of the two that the module's docstring describes.
+        leads: the largest number of leads to use.
+        codes: codes of the annotations that are beats; WFDB's unless the annotations have their own.
+    """
     chosen = choose_leads(recording, leads)
     signal, missing = fill_gaps(recording.signal[:, chosen])
-    marked = is_beat(recording.symbol)
+    marked = np.isin(recording.symbol, list(codes))
     sample = recording.sample[marked]
     symbol = recording.symbol[marked]
-    label = np.asarray([AAMI_CLASSES[mark] for mark in symbol], dtype="<U1")
+    label = np.asarray([AAMI_CLASSES.get(mark, UNCLASSED) for mark in symbol], dtype="<U1")
     scale = RATE / recording.rate
     peaks = np.rint(sample * scale).astype(np.int64)
     excluded = dict(recording.dropped)
@@ -124,8 +136,9 @@ def cut_beats(recording: Recording, view: Literal["window", "kachuee"], leads: i
         keep &= ~broken
     if not keep.all():
         beats, features, label, sample = beats[keep], features[keep], label[keep], sample[keep]
+        symbol = symbol[keep]
     beats, template = np.ascontiguousarray(beats, dtype=np.float32), template.astype(np.float32)
-    return Beats(beats, template, features, label, sample, excluded)
+    return Beats(beats, template, features, label, symbol, sample, excluded)
 
 
 def _empty(leads: int, view: str, excluded: dict[str, int]) -> Beats:
@@ -135,6 +148,7 @@ def _empty(leads: int, view: str, excluded: dict[str, int]) -> Beats:
         np.zeros((0, leads, samples), np.float32),
         np.zeros((leads, samples), np.float32),
         np.zeros((0, width), np.float32),
+        np.zeros(0, "<U1"),
         np.zeros(0, "<U1"),
         np.zeros(0, np.int64),
         excluded,

@@ -33,6 +33,7 @@ class Recording:
         symbol: `(annotations,)`, WFDB's codes.
         comments: comment lines of the header.
         dropped: number of annotations that were not used, by reason.
+        note: the text of each annotation, "" for none.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Recording:
     symbol: npt.NDArray[np.str_]
     comments: tuple[str, ...]
     dropped: Mapping[str, int] = field(default_factory=dict)
+    note: tuple[str, ...] = ()
 
     def take_leads(self, columns: Sequence[int]) -> Recording:
         """Return the recording with some of its leads, in that order."""
@@ -180,7 +182,15 @@ def read_recording(folder: Path, name: str, annotator: str | None = "atr") -> Re
     if annotator is not None:
         annotations = read_annotations(last, len(signal), rate, header.rate)
     return Recording(
-        name, rate, leads, signal, annotations.sample, annotations.symbol, header.comments, annotations.dropped
+        name,
+        rate,
+        leads,
+        signal,
+        annotations.sample,
+        annotations.symbol,
+        header.comments,
+        annotations.dropped,
+        annotations.note,
     )
 
 

@@ -29,6 +29,7 @@ from sites.datasets.table.description import (
     read_description,
 )
 from sites.datasets.table.inputs import apply_own_reading, build_task
+from sites.own_description import find_description
 
 if TYPE_CHECKING:
     from sites.datasets import Source
@@ -86,10 +87,8 @@ def options_from_path(path: Path) -> tuple[dict[str, Any], Path] | None:
     Raises:
         ConfigError: it is no description.
     """
-    file = path / FILE_NAME if path.is_dir() else path
-    if not file.is_file() or file.suffix.lower() not in (".yaml", ".yml"):
-        return None
-    return read_description(file), file.parent
+    file = find_description(path, FILE_NAME)
+    return None if file is None else (read_description(file), file.parent)
 
 
 def check_site_folder(folder: Path, options: Description) -> None:

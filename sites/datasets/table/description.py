@@ -11,16 +11,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, StringConstraints, model_validator
 
-from common.errors import ConfigError
-from common.settings import Section, parse_yaml, validate_settings
+from common.settings import Section, validate_settings
+from sites.own_description import find_first_difference, read_description_file
 
 FILE_NAME = "table.yaml"
 """Name of the description in a data folder."""
-HEADER = ("dataset", "format")
-"""Keys of the file that are not options of a run."""
 FORMAT = 1
 """Version of the keys of the file."""
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -229,41 +226,9 @@ def read_description(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: no such file, not YAML, or a description of something else.
     """
-    try:
-        raw = parse_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not a text file in UTF-8") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict) or raw.get("dataset") != "table":
-        raise ConfigError(f"{path}: not the description of a table: its first key is dataset: table")
-    if raw.get("format", FORMAT) != FORMAT:
-        raise ConfigError(
-            f"{path}: format {raw['format']!r} is not known here, only {FORMAT}: install a newer Wardround"
-        )
-    return {str(key): value for key, value in raw.items() if key not in HEADER}
+    return read_description_file(path, "table", FORMAT, "a table")
 
 
 def find_difference(one: Description, other: Description) -> str:
-    """Return the first key in which two contracts differ, as in `inputs.3.unit`, or "".
-
-    The values are not named: those of categories are data of a hospital.
-    """
-    return _first_difference(one.contract(), other.contract(), "")
-
-
-def _first_difference(one: Any, other: Any, where: str) -> str:
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in sorted({*one, *other}, key=str):
-            if result := _first_difference(one.get(key), other.get(key), f"{where}.{key}".lstrip(".")):
-                return result
-        return ""
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for i, (left, right) in enumerate(zip(one, other, strict=True)):
-            name = left.get("name", i) if isinstance(left, dict) else i
-            if result := _first_difference(left, right, f"{where}.{name}"):
-                return result
-        return ""
-    return "" if one == other else where
+    """Return the first key in which two contracts differ, as in `inputs.3.unit`, or ""; no value is named."""
+    return find_first_difference(one.contract(), other.contract())
