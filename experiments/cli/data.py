@@ -197,7 +197,7 @@ def _open_source(name: str, folder: Path | None, settings: list[str] | None) -> 
     """Open a data set by its name here or at its publisher, with `data` options from `--set`."""
     from common.config import parse_config
     from common.errors import ConfigError
-    from sites.datasets import open_source
+    from sites.datasets import open_source, read_options
     from sites.download.catalogue import find_download
 
     download = find_download(name)
@@ -209,7 +209,7 @@ def _open_source(name: str, folder: Path | None, settings: list[str] | None) -> 
     for setting in settings or []:
         if not setting.startswith("data."):
             raise ConfigError(f"--set {setting}: only values of data are used here, such as data.options.KEY=VALUE")
-    return open_source(parse_config({"data": data}, settings or [], source="data"), None)
+    return open_source(read_options(parse_config({"data": data}, settings or [], source="data")), None)
 
 
 def _is_simulated(settings: list[str] | None) -> bool:

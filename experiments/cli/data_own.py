@@ -11,7 +11,12 @@ import typer
 if TYPE_CHECKING:
     from sites.datasets.table.examine import Finding
 
-Where = Annotated[Path, typer.Argument(help="A CSV or Parquet file, or a folder of such files.", show_default=False)]
+Where = Annotated[
+    Path,
+    typer.Argument(
+        help="A CSV or Parquet file, a folder of such files, or a folder of ECG recordings.", show_default=False
+    ),
+]
 Column = Annotated[str | None, typer.Option(help="Name of the column.", show_default="guessed")]
 
 
@@ -28,27 +33,25 @@ def data_init(
     hospital: Column = None,
     force: Annotated[bool, typer.Option("--force", help="Replace table.yaml and the run's file.")] = False,
 ) -> None:
-    """Look at a table and write its description, table.yaml, and a run's configuration next to it."""
-    from common.errors import ConfigError
-    from common.files import write_text
+    """Look at data of your own; write their description and a run's configuration next to them."""
     from experiments.cli.run_progress import open_console
+    from sites.datasets.recordings.guess import holds_recordings
     from sites.datasets.table.description import FILE_NAME
     from sites.datasets.table.examine import load_table
     from sites.datasets.table.guess import guess_description
     from sites.datasets.table.suspicions import add_suspicions
     from sites.datasets.table.write import render_description, render_run
 
+    if holds_recordings(path):
+        _init_recordings(path, {"outcome": outcome, "patient": patient, "hospital": hospital}, force)
+        return
     table = load_table(path)
     folder = path.parent if path.is_file() else path
     name = _run_name(path)
-    described, run = folder / FILE_NAME, folder / f"{name}-run.yaml"
-    for file in (described, run):
-        if file.exists() and not force:
-            raise ConfigError(f"{file} exists: keep it, or replace it with --force")
+    described, run = _plan_files(folder, FILE_NAME, name, force)
     description = guess_description(table, outcome=outcome, patient=patient, hospital=hospital)
     add_suspicions(table, description)
-    write_text(described, render_description(description, table))
-    write_text(run, render_run(name, str(folder.resolve()), description))
+    texts = render_description(description, table), render_run(name, str(folder.resolve()), description)
     console = open_console()
     read = description.read
     kind = "Parquet" if not table.path.is_dir() and path.suffix in (".parquet", ".pq") else (
@@ -66,6 +69,54 @@ def data_init(
         if value:
             console.print(f"  {role:9}{value}", highlight=False, markup=False)
     _print_findings(table.findings)
+    _write_files(described, run, *texts)
+
+
+def _init_recordings(folder: Path, columns: dict[str, str | None], force: bool) -> None:
+    """Write the description of a folder of recordings, and a run's configuration."""
+    from common.errors import ConfigError
+    from experiments.cli.run_progress import open_console
+    from sites.datasets.recordings.description import FILE_NAME
+    from sites.datasets.recordings.guess import guess_description
+    from sites.datasets.recordings.write import render_description, render_run
+
+    if given := [name for name, value in columns.items() if value is not None]:
+        raise ConfigError(f"--{given[0]}: {folder} holds recordings; correct the columns in {FILE_NAME} instead")
+    name = _run_name(folder)
+    described, run = _plan_files(folder, FILE_NAME, name, force)
+    description, look = guess_description(folder)
+    console = open_console()
+    total = len(look.names)
+    console.print(f"{total:,} recordings ({description.read.files}), {description.examples}", highlight=False)
+    source = {"beats": "beat annotations", "rhythms": "rhythm annotations", "table": "the table"}[description.labels]
+    for item in description.classes:
+        count = sum((look.beats or look.rhythms)[value] for value in item.values)
+        console.print(f"  {item.name:9}{count or '':>9,} from {source}", highlight=False, markup=False)
+    _print_findings(look.findings)
+    texts = render_description(description, look), render_run(name, str(folder.resolve()), description, look)
+    _write_files(described, run, *texts)
+
+
+def _plan_files(folder: Path, file_name: str, name: str, force: bool) -> tuple[Path, Path]:
+    """Return the files to write: description and configuration of a run.
+
+    Raises:
+        ConfigError: one of them exists.
+    """
+    from common.errors import ConfigError
+
+    files = folder / file_name, folder / f"{name}-run.yaml"
+    for file in files:
+        if file.exists() and not force:
+            raise ConfigError(f"{file} exists: keep it, or replace it with --force")
+    return files
+
+
+def _write_files(described: Path, run: Path, description: str, configuration: str) -> None:
+    from common.files import write_text
+
+    write_text(described, description)
+    write_text(run, configuration)
     typer.echo(f"written: {described}")
     typer.echo(f"         {run}")
     typer.echo(f"next:    wardround run {shlex.quote(str(run))}")
@@ -95,32 +146,33 @@ def _print_findings(findings: list[Finding]) -> None:
 
 
 def data_check(
-    folder: Annotated[Path, typer.Argument(help="The data folder, with table.yaml.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="The data folder, with its description.", show_default=False)],
     contract: Annotated[
-        Path | None, typer.Option(help="The federation's table.yaml, which this hospital's must agree with.")
+        Path | None, typer.Option(help="The federation's description, which this hospital's must agree with.")
     ] = None,
 ) -> None:
-    """Read a hospital's table by its description, and compare it with the federation's; exit code 2 if unfit."""
+    """Read a hospital's data by their description, and compare it with the federation's; exit code 2 if unfit."""
     from common.errors import ConfigError
+    from common.settings import validate_settings
     from experiments.cli.run_progress import open_console
     from sites.cache import cache_folder
-    from sites.datasets import table as dataset
-    from sites.datasets.table.description import FILE_NAME, load_description
+    from sites.datasets import Source, find_own_description
 
-    own = load_description(folder / FILE_NAME)
+    module, file = find_own_description(folder)
+    options = validate_settings(module.Options, module.read_description(file), str(file))
     if contract is not None:
-        wanted = load_description(contract / FILE_NAME if contract.is_dir() else contract)
-        dataset.check_site_folder(folder, wanted)
-        own = wanted.model_copy(update={"read": own.read})
-    patients = dataset.patients(folder, own, cache_folder() / "table")
-    cohort = dataset.read(folder, own, [item.id for item in patients], cache_folder() / "table")
+        wanted = contract / file.name if contract.is_dir() else contract
+        options = validate_settings(module.Options, module.read_description(wanted), str(wanted))
+        module.check_site_folder(file.parent, options)
+    source = Source(module, options, file.parent, cache_folder() / module.CARD.name)
+    patients = source.patients()
+    if not patients:
+        raise ConfigError(f"{folder}: no patient can be used")
+    cohort = source.read([item.id for item in patients])
     console = open_console()
-    console.print(
-        f"{len(patients):,} patients, {len(cohort.y):,} rows, {len(own.inputs)} inputs: readable", highlight=False
-    )
+    people, inputs = len(set(cohort.persons)), len(cohort.task.features) + cohort.task.channels
+    console.print(f"{people:,} patients, {len(cohort.y):,} examples, {inputs} inputs: readable", highlight=False)
     for why, count in cohort.excluded.items():
         console.print(f"  {count:,} {why}", highlight=False, markup=False)
     if contract is not None:
         console.print(f"  agrees with {contract}", highlight=False, markup=False)
-    if not patients:
-        raise ConfigError(f"{folder}: no patient can be used")

@@ -17,7 +17,8 @@ and, where they apply,
     strip_band(options)                   pass band (Hz) of the filter that was applied to strips; none: not filtered
     card(options)                         the data card of these options, where it depends on them
     options_from_path(path)               the options that a file at `data.path` states, and the data folder
-    check_site_folder(folder, options)    refuses options that a hospital's own data folder does not allow
+    check_site_folder(folder, options)    refuses options that a hospital's own data folder does not allow; then
+                                          FILE_NAME is the description's file, and read_description(file) its options
 
 `folder` is where the data are, `store` where prepared data are kept.
 """
@@ -109,6 +110,30 @@ def read_options(run: RunConfig) -> RunConfig:
     options, folder = result
     data = run.data.model_copy(update={"path": str(folder), "options": options | run.data.options})
     return run.model_copy(update={"data": data})
+
+
+def find_own_description(folder: Path) -> tuple[Any, Path]:
+    """Return the data set that describes a hospital's own data folder, and the description's file.
+
+    Raises:
+        ConfigError: the folder holds no description, or several.
+    """
+    described = [plugins.load_plugin("sites.datasets", "CARD", name, "data set") for name in described_datasets()]
+    files = [(module, folder / module.FILE_NAME) for module in described if (folder / module.FILE_NAME).is_file()]
+    if len(files) != 1:
+        names = ", ".join(module.FILE_NAME for module in described)
+        which = f"{len(files)} descriptions" if files else "no description"
+        raise ConfigError(f"{folder}: {which} of data ({names}): one is needed; wardround data init writes it")
+    return files[0]
+
+
+def described_datasets() -> tuple[str, ...]:
+    """Return the names of the data sets that a description in the data folder explains."""
+    return tuple(
+        name
+        for name in dataset_names()
+        if hasattr(plugins.load_plugin("sites.datasets", "CARD", name, "data set"), "check_site_folder")
+    )
 
 
 def open_site_source(run: RunConfig, folder: Path) -> Source:

@@ -92,7 +92,7 @@ def recording_persons(folder: Path, names: Sequence[str]) -> dict[str, str]:
     their names are numbered parts of one name (`r_1`, `r_2`; not of a word such as `subject`), or if their signal files
     are the same.
     """
-    persons = {name: _person_by_name(name) for name in names}
+    persons = {name: person_by_name(name) for name in names}
     by_content: dict[tuple[int, str], list[str]] = {}
     for name in names:
         try:
@@ -112,7 +112,12 @@ def recording_persons(folder: Path, names: Sequence[str]) -> dict[str, str]:
     return persons
 
 
-def _person_by_name(name: str) -> str:
+def person_by_name(name: str) -> str:
+    """Return the person that a recording's name and its folders stand for, or else the recording itself.
+
+    >>> [person_by_name(name) for name in ("patient001/s0010_re", "sub-01_ses-2", "subject_1", "16265")]
+    ['patient001', 'sub-01', 'subject_1', '16265']
+    """
     *folders, stem = name.split("/")
     if owners := [part for part in folders if _FOLDER.fullmatch(part)]:
         return owners[-1]

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import DataError
-from sites.ecg import beats, r_peaks, recordings
-from sites.ecg.filtering import fill_gaps, resample_and_filter
+from sites.ecg import beats, r_peaks, recordings, strips
 from sites.ecg.headers import Header
 from sites.ecg.leads import Lead
 from sites.ecg.signals import read_leads
+from sites.ecg.strips import resample_marked
 
 VERSION = 1
 """Part of the cache's key; increased when this file computes something else."""
@@ -63,22 +63,9 @@ def parse_summary(header: Header) -> ClinicalSummary:
     )
 
 
-def _resample(
-    signal: npt.NDArray[np.float32], rate: float, target: float, band: tuple[float, float] | None
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Return the signal at another rate, and which of its samples depend on a missing one."""
-    filled, missing = fill_gaps(signal)
-    resampled = resample_and_filter(filled, rate, target, band)
-    near = np.zeros(len(resampled), dtype=np.bool_)
-    at = np.flatnonzero(missing) * target / rate
-    for side in (np.floor(at), np.ceil(at)):
-        near[np.clip(side.astype(np.int64), 0, len(resampled) - 1)] = True
-    return resampled, near
-
-
 def cut_beats(header: Header, peaks: Literal["kachuee", "qrs"]) -> Examples:
     """Return beats `(beats, 1, 187)` of lead II as in Kachuee 2018, and counts of what was excluded."""
-    x, missing = _resample(read_leads(header, ("II",)), header.rate, beats.RATE, None)
+    x, missing = resample_marked(read_leads(header, ("II",)), header.rate, beats.RATE, None)
     peak = (r_peaks.detect_kachuee if peaks == "kachuee" else r_peaks.detect_qrs)(x[:, 0], beats.RATE)
     x[missing] = np.nan
     marks = np.full(len(peak), "N")
@@ -91,10 +78,5 @@ def cut_beats(header: Header, peaks: Literal["kachuee", "qrs"]) -> Examples:
 
 def cut_strips(header: Header, leads: tuple[Lead, ...], rate: int) -> Examples:
     """Return strips `(strips, leads, samples)` in mV, 0.5 to 40 Hz, and counts of what was excluded."""
-    x, missing = _resample(read_leads(header, leads), header.rate, rate, STRIP_BAND)
-    width = STRIP_SECONDS * rate
-    count = len(x) // width
-    strips = x[: count * width].reshape(count, width, -1).transpose(0, 2, 1)
-    broken = missing[: count * width].reshape(count, width).any(1)
-    excluded = {"strips with missing samples": int(broken.sum()), SHORT_END: int(count * width < len(x))}
-    return np.ascontiguousarray(strips[~broken]), {reason: number for reason, number in excluded.items() if number}
+    x, _, excluded = strips.cut_strips(read_leads(header, leads), header.rate, rate, STRIP_SECONDS, STRIP_BAND)
+    return x, excluded

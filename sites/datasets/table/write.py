@@ -10,7 +10,8 @@ import yaml
 from sites.datasets.table.description import FORMAT, Description, Input
 from sites.datasets.table.examine import Finding, Table
 
-_TITLES = {"wrong": "TO CORRECT", "check": "to check", "note": "note"}
+finding_titles = {"wrong": "TO CORRECT", "check": "to check", "note": "note"}
+"""How a comment names the level of a finding."""
 
 
 def render_description(description: Description, table: Table) -> str:
@@ -22,52 +23,52 @@ def render_description(description: Description, table: Table) -> str:
         *_general(table.findings),
         "dataset: table",
         f"format: {FORMAT}",
-        f"title: {_text(description.title)}",
-        f"source: {_text(description.source)}        # where the data come from, for the report",
-        f"licence: {_text(description.licence)}",
+        f"title: {yaml_text(description.title)}",
+        f"source: {yaml_text(description.source)}        # where the data come from, for the report",
+        f"licence: {yaml_text(description.licence)}",
         "read:",
-        f"  files: {_list(read.files)}",
+        f"  files: {yaml_list(read.files)}",
     ]
     if read.delimiter != "," or read.decimal != "." or read.encoding != "utf-8":
         lines += [
-            f"  delimiter: {_text(read.delimiter)}",
-            f"  decimal: {_text(read.decimal)}",
+            f"  delimiter: {yaml_text(read.delimiter)}",
+            f"  decimal: {yaml_text(read.decimal)}",
             f"  encoding: {read.encoding}",
         ]
-    lines.append(f"  missing: {_list(read.missing)}        # what stands in a cell that was not measured")
+    lines.append(f"  missing: {yaml_list(read.missing)}        # what stands in a cell that was not measured")
     if read.hospital:
-        lines.append(f"  hospital: {_text(read.hospital)}{_note(table, read.hospital)}")
+        lines.append(f"  hospital: {yaml_text(read.hospital)}{_note(table, read.hospital)}")
     else:
         lines.append(
             f"  hospital_from: {read.hospital_from}        # file: each file is a hospital; folder: all files are one"
         )
     lines.append(
-        f"patient: {_text(description.patient)}{_note(table, description.patient)}"
+        f"patient: {yaml_text(description.patient)}{_note(table, description.patient)}"
         if description.patient
         else "patient: null        # each row is a patient"
     )
-    lines.append(f"age: {_text(description.age) if description.age else 'null'}")
+    lines.append(f"age: {yaml_text(description.age) if description.age else 'null'}")
     if description.sex:
         sex = description.sex
         lines.append(
-            f"sex: {{column: {_text(sex.column)}, female: {_list(sex.female)}, male: {_list(sex.male)}}}"
+            f"sex: {{column: {yaml_text(sex.column)}, female: {yaml_list(sex.female)}, male: {yaml_list(sex.male)}}}"
             + _note(table, sex.column)
         )
     if time := description.time:
         lines += [
             "time:",
-            f"  column: {_text(time.column)}{_note(table, time.column)}",
+            f"  column: {yaml_text(time.column)}{_note(table, time.column)}",
             f"  ahead_hours: {time.ahead_hours:g}        # a row is an event's if it begins within so many hours",
             f"  after: {time.after}        # rows after the event has begun: drop, or keep",
         ]
     outcome = description.outcome
     lines += [
         "outcome:",
-        f"  column: {_text(outcome.column)}{_note(table, outcome.column)}",
-        f"  values: {_list(outcome.values)}"
+        f"  column: {yaml_text(outcome.column)}{_note(table, outcome.column)}",
+        f"  values: {yaml_list(outcome.values)}"
         + ("        # the second is the event" if len(outcome.values) == 2 else ""),
-        f"  classes: {_list(outcome.names)}",
-        f"  title: {_text(outcome.title)}",
+        f"  classes: {yaml_list(outcome.names)}",
+        f"  title: {yaml_text(outcome.title)}",
         "inputs:",
     ]
     for item in description.inputs:
@@ -80,19 +81,19 @@ def render_description(description: Description, table: Table) -> str:
 
 
 def _input(item: Input) -> str:
-    parts = [f"name: {_text(item.name)}"]
+    parts = [f"name: {yaml_text(item.name)}"]
     if item.column:
-        parts.append(f"column: {_text(item.column)}")
+        parts.append(f"column: {yaml_text(item.column)}")
     parts.append(f"kind: {item.kind}")
     if item.kind == "number":
         if item.unit:
-            parts.append(f"unit: {_text(item.unit)}")
+            parts.append(f"unit: {yaml_text(item.unit)}")
         if item.range:
             parts.append(f"range: [{item.range[0]:g}, {item.range[1]:g}]")
     elif item.kind == "yes_no":
-        parts += [f"yes_values: {_list(item.yes_values)}", f"no_values: {_list(item.no_values)}"]
+        parts += [f"yes_values: {yaml_list(item.yes_values)}", f"no_values: {yaml_list(item.no_values)}"]
     else:
-        parts.append(f"values: {_list(item.values)}")
+        parts.append(f"values: {yaml_list(item.values)}")
     if item.indicator:
         parts.append("indicator: true")
     return "{" + ", ".join(parts) + "}"
@@ -114,14 +115,14 @@ def _note(table: Table, name: str | None) -> str:
 
 
 def _findings(table: Table, name: str) -> str:
-    return "; ".join(f"{_TITLES[item.level]}: {item.text}" for item in table.findings if item.column == name)
+    return "; ".join(f"{finding_titles[item.level]}: {item.text}" for item in table.findings if item.column == name)
 
 
 def _general(findings: Sequence[Finding]) -> list[str]:
-    return [f"# {_TITLES[item.level]}: {item.text}" for item in findings if not item.column]
+    return [f"# {finding_titles[item.level]}: {item.text}" for item in findings if not item.column]
 
 
-def _text(value: str) -> str:
+def yaml_text(value: str) -> str:
     """Return a text as YAML writes it in one line, in quotes where it would be read as something else."""
     plain = (
         yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
@@ -132,8 +133,9 @@ def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False) if any(mark in plain for mark in ",[]{}:#\n") or not plain else plain
 
 
-def _list(values: Iterable[str]) -> str:
-    return "[" + ", ".join(_text(value) for value in values) + "]"
+def yaml_list(values: Iterable[str]) -> str:
+    """Return texts as a list that YAML reads back, in one line."""
+    return "[" + ", ".join(yaml_text(value) for value in values) + "]"
 
 
 def render_run(name: str, folder: str, description: Description) -> str:
@@ -142,11 +144,11 @@ def render_run(name: str, folder: str, description: Description) -> str:
     lines = [
         f"# A federation over {description.title or name}: wardround run THIS FILE. Made by: wardround data init.",
         f"name: {name}",
-        f"title: {_text(description.outcome.title or description.outcome.column)}",
+        f"title: {yaml_text(description.outcome.title or description.outcome.column)}",
         "seed: 1",
         "data:",
         "  dataset: table",
-        f"  path: {_text(folder)}        # the folder with table.yaml",
+        f"  path: {yaml_text(folder)}        # the folder with table.yaml",
         "  scaling: standard",
         "sites:",
         "  scheme: natural"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -49,3 +50,26 @@ def test_a_csv_to_a_report_without_python(table: Path, tmp_path: Path) -> None:
     scores = pd.read_csv(tmp_path / "scores.csv")
     assert len(scores) == 30
     assert "readable" in invoke("data", "check", str(table), "--contract", str(table / "table.yaml"))
+
+
+@pytest.mark.slow
+def test_a_folder_of_recordings_to_a_report_without_python(hospitals: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "holter"
+    shutil.copytree(hospitals, folder)
+    output = invoke("data", "init", str(folder))
+    assert "6 recordings (wfdb), beats" in output
+    output = invoke("data", "check", str(folder), "--contract", str(folder / "recordings.yaml"))
+    assert "6 patients" in output
+    assert "agrees with" in output
+    assert "S, V" in invoke("data", "describe", "recordings", str(folder), "--min-people", "1")
+    runs = tmp_path / "runs"
+    invoke("run", str(folder / "holter-run.yaml"), "--runs", str(runs), "--set", "federation.rounds=1", "--set",
+           "sites.validation=0", "--set", "federation.choose=last", "--set", "sites.test=0.34", "--set",
+           "baselines.local=false", "--set", "baselines.pooled=false", "--set", "baselines.classical=[]")  # fmt: skip
+    assert "SYNTHETIC" in (next(runs.iterdir()) / "report.html").read_text()
+
+
+def test_columns_are_not_named_for_recordings(hospitals: Path) -> None:
+    result = CliRunner().invoke(app, ["data", "init", str(hospitals), "--outcome", "died"])
+    assert result.exit_code != 0
+    assert "holds recordings" in str(result.exception)

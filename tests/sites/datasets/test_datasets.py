@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +19,8 @@ from common.settings import validate_settings
 from sites import cache, datasets, splits
 from sites.cohort import Cohort, DataCard, Patient, Windows
 from sites.datasets import Source, mitdb, ptbxl, synthetic
+from sites.datasets.recordings.description import Class, Description
+from sites.datasets.recordings.guess import guess_description
 from sites.datasets.table import simulate as table_simulate
 from sites.datasets.table.description import load_description
 from sites.ecg import recordings
@@ -39,12 +42,21 @@ MIXED = "mixed"
 """Made of two of the others."""
 TABLE = "table"
 """Described by a file beside its data."""
+RECORDINGS = "recordings"
+"""Described by a file beside its data: beats, or strips of a label table."""
 
 
 def variants() -> Iterator[Any]:
     for name in datasets.dataset_names():
         known = plugins.load_plugin("sites.datasets", "CARD", name, "data set").Options.model_fields
-        tried = GENERATED.get(name, [{}] if name in (MIXED, TABLE) else OPTIONS["default"] + OPTIONS["ecg"])
+        tried = GENERATED.get(
+            name,
+            [{}]
+            if name in (MIXED, TABLE)
+            else [{"examples": "beats"}, {"examples": "strips"}]
+            if name == RECORDINGS
+            else OPTIONS["default"] + OPTIONS["ecg"],
+        )
         for options in tried:
             if options.keys() <= known.keys():
                 yield pytest.param((name, options), id="-".join([name, *map(str, options.values())]))
@@ -72,11 +84,33 @@ def source(request: pytest.FixtureRequest, hospitals: Path, store: Path) -> Sour
         table_simulate.generate(store / "table-data", hospitals=3, patients=30, seed=1)
         described = load_description(store / "table-data" / "table.yaml")
         return Source(module, described, store / "table-data", store / name)
+    if name == RECORDINGS:
+        return Source(module, describe_recordings(store, hospitals, options["examples"]), store / "own", store / name)
     if name in GENERATED:
         wanted = validate_settings(module.Options, options | {"simulated": True}, name)
         return Source(module, wanted, module.default_folder(wanted, store / name, 1), store / name)
     folder = hospitals if module.CARD.synthetic else hospitals / "north"
     return Source(module, validate_settings(module.Options, options, name), folder, store / name)
+
+
+def describe_recordings(store: Path, hospitals: Path, examples: str) -> Description:
+    """Return a description of the generated recordings in one folder, with a table of labels."""
+    folder = store / "own"
+    if not folder.is_dir():
+        folder.mkdir()
+        rows = ["recording,label"]
+        for hospital in ("north", "south"):
+            shutil.copytree(hospitals / hospital, folder / hospital)
+            rows += [f"{hospital}/{p.stem},{i % 2}" for i, p in enumerate(sorted((hospitals / hospital).glob("*.hea")))]
+        (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+        (folder / "RECORDS").write_text("\n".join(row.partition(",")[0] for row in rows[1:]))
+    described, _ = guess_description(folder)
+    if examples == "beats":
+        return described
+    classes = tuple(Class(name=f"class {i}", values=(str(i),)) for i in range(2))
+    lead = recordings.read_recording(hospitals / "north", sorted((hospitals / "north").glob("*.hea"))[0].stem).leads[0]
+    changes = {"examples": "strips", "labels": "table", "classes": classes, "strip_leads": (lead,), "seconds": 5}
+    return described.model_copy(update=changes)
 
 
 def test_the_card_says_everything() -> None:

@@ -1,0 +1,150 @@
+"""EDF and EDF+ recordings: the ECG leads in mV, the annotations, and the person in the header.
+
+edfio reads the files (Kemp et al., Electroencephalogr Clin Neurophysiol 82(5):391-393, 1992; EDF+: Kemp, Olivan, Clin
+Neurophysiol 114(9):1755-1761, 2003). A voltage may be given in any unit. Recordings with interruptions (EDF+D) are
+refused, because their samples do not follow one another in time.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from common.errors import DataError
+from sites.ecg.leads import lead_name, millivolts_per_unit, names_ecg, names_other_signal
+from sites.ecg.persons import OLDEST
+from sites.ecg.recordings import MIN_RATE, Recording
+
+if TYPE_CHECKING:
+    from edfio import Edf
+
+ENDING = ".edf"
+UNKNOWN_CODES = ("", "X")
+
+
+@dataclass(frozen=True)
+class EdfPerson:
+    """The person in an EDF+ header.
+
+    Attributes:
+        code: the hospital's code of the patient, "" unknown.
+        age: years at the start of the recording, NaN unknown.
+        sex: 0 female, 1 male, -1 unknown.
+    """
+
+    code: str
+    age: float
+    sex: int
+
+
+def edf_names(folder: Path) -> tuple[str, ...]:
+    """Return the EDF recordings in a folder and below it, without their ending, sorted.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no data folder {folder}: give the folder that holds the recordings (.edf)")
+    paths = [path for path in folder.rglob("*") if path.suffix.lower() == ENDING and path.is_file()]
+    names = sorted(
+        path.relative_to(folder).with_suffix("").as_posix() for path in paths if not path.name.startswith(".")
+    )
+    if not names:
+        raise DataError(f"no recordings in {folder}: it holds no {ENDING} file")
+    return tuple(names)
+
+
+def edf_path(folder: Path, name: str) -> Path:
+    """Return the file of a recording, whose ending may be in capitals.
+
+    Raises:
+        DataError: there is none.
+    """
+    for ending in (ENDING, ENDING.upper()):
+        if (path := folder / f"{name}{ending}").is_file():
+            return path
+    raise DataError(f"no recording {folder / name}{ENDING}")
+
+
+def read_edf_recording(path: Path, name: str) -> Recording:
+    """Return the ECG leads of a recording with all its annotations, whose texts are both symbol and note.
+
+    Raises:
+        DataError: the file is damaged, has interruptions, or holds no ECG of a usable sampling rate.
+    """
+    edf = _open(path)
+    try:
+        if not edf.is_continuous:
+            raise DataError(f"{path}: a recording with interruptions (EDF+D) is not read: convert it to EDF+C")
+        signals = [signal for signal in edf.signals if millivolts_per_unit(signal.physical_dimension.strip())]
+        chosen = [signal for signal in signals if names_ecg(signal.label)]
+        chosen = chosen or [signal for signal in signals if not names_other_signal(signal.label)]
+        if not chosen:
+            raise DataError(f"{path}: no signal is an ECG lead in a unit of voltage: correct the labels or the units")
+        rate = float(chosen[0].sampling_frequency)
+        if any(float(signal.sampling_frequency) != rate for signal in chosen):
+            names = ", ".join(f"{signal.label} at {float(signal.sampling_frequency):g} Hz" for signal in chosen)
+            raise DataError(f"{path}: leads of several sampling rates are not read together: {names}")
+        if rate < MIN_RATE:
+            raise DataError(f"{path}: {rate:g} Hz is too low a sampling rate for an ECG: leave the recording out")
+        columns = [signal.data * (millivolts_per_unit(signal.physical_dimension.strip()) or 1.0) for signal in chosen]
+        marks = sorted(edf.annotations, key=lambda mark: mark.onset)
+        comments = (edf.local_patient_identification, edf.local_recording_identification)
+    except DataError:
+        raise
+    except Exception as error:
+        raise _damaged(path, error) from None
+    signal = np.stack(columns, axis=1).astype(np.float32)
+    if not len(signal):
+        raise DataError(f"{path} holds no signal")
+    marks = [mark for mark in marks if 0 <= round(mark.onset * rate) < len(signal)]
+    texts = [" ".join(mark.text.split()) for mark in marks]
+    return Recording(
+        name,
+        rate,
+        tuple(lead_name(item.label) or item.label.strip() for item in chosen),
+        signal,
+        np.asarray([round(mark.onset * rate) for mark in marks], dtype=np.int64),
+        np.asarray(texts, dtype=np.str_),
+        comments,
+        note=tuple(texts),
+    )
+
+
+def read_edf_person(path: Path) -> EdfPerson:
+    """Return the person in a header; what is not stated, or not in the form of EDF+, is unknown.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    edf = _open(path)
+    words = edf.local_patient_identification.split()
+    if len(words) < 3 or words[1] not in ("F", "M", "X"):  # EDF without the fields of EDF+
+        return EdfPerson("", float("nan"), -1)
+    code = "" if words[0] in UNKNOWN_CODES else words[0]
+    sex = {"F": 0, "M": 1}.get(words[1], -1)
+    try:
+        years = (edf.startdate - edf.patient.birthdate).days / 365.25
+    except Exception:  # anonymised dates
+        years = float("nan")
+    return EdfPerson(code, years if 0 <= years <= OLDEST else float("nan"), sex)
+
+
+def _open(path: Path) -> Edf:
+    from edfio import read_edf
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return read_edf(path, header_encoding="latin-1")
+    except Exception as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else "damaged, truncated, or not EDF"
+    return DataError(f"cannot read {path}: {reason}; fetch the file again")
