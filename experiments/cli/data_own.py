@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 Where = Annotated[
     Path,
-    typer.Argument(
-        help="A CSV or Parquet file, a folder of such files, or a folder of ECG recordings.", show_default=False
-    ),
+    typer.Argument(help="A table, a folder of tables, of ECG recordings, or a MEDS extract.", show_default=False),
 ]
-Column = Annotated[str | None, typer.Option(help="Name of the column.", show_default="guessed")]
+Column = Annotated[
+    str | None, typer.Option(help="Name of the column (outcome of a MEDS extract: the code).", show_default="guessed")
+]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -35,6 +35,7 @@ def data_init(
 ) -> None:
     """Look at data of your own; write their description and a run's configuration next to them."""
     from experiments.cli.run_progress import open_console
+    from sites.datasets.meds.guess import is_extract
     from sites.datasets.recordings.guess import holds_recordings
     from sites.datasets.table.description import FILE_NAME
     from sites.datasets.table.examine import load_table
@@ -44,6 +45,9 @@ def data_init(
 
     if holds_recordings(path):
         _init_recordings(path, {"outcome": outcome, "patient": patient, "hospital": hospital}, force)
+        return
+    if is_extract(path):
+        _init_extract(path, outcome, patient, hospital, force)
         return
     table = load_table(path)
     folder = path.parent if path.is_file() else path
@@ -94,6 +98,27 @@ def _init_recordings(folder: Path, columns: dict[str, str | None], force: bool) 
         console.print(f"  {item.name:9}{count or '':>9,} from {source}", highlight=False, markup=False)
     _print_findings(look.findings)
     texts = render_description(description, look), render_run(name, str(folder.resolve()), description, look)
+    _write_files(described, run, *texts)
+
+
+def _init_extract(folder: Path, outcome: str | None, patient: str | None, hospital: str | None, force: bool) -> None:
+    """Write the description of a MEDS extract, and a run's configuration."""
+    from common.errors import ConfigError
+    from experiments.cli.run_progress import open_console
+    from sites.datasets.meds.description import FILE_NAME
+    from sites.datasets.meds.extract import SPLIT_FILE
+    from sites.datasets.meds.guess import guess_description
+    from sites.datasets.meds.write import render_description, render_run
+
+    if patient is not None:
+        raise ConfigError(f"--patient: {folder} is a MEDS extract, in which subject_id is the patient")
+    name = _run_name(folder)
+    described, run = _plan_files(folder, FILE_NAME, name, force)
+    description, codes = guess_description(folder, outcome=outcome, hospital=hospital)
+    open_console().print(f"MEDS extract: {codes.total:,} people, {len(codes.events):,} codes", highlight=False)
+    _print_findings(codes.findings)
+    splits = (folder / SPLIT_FILE).is_file()
+    texts = render_description(description, codes), render_run(name, str(folder.resolve()), description, splits)
     _write_files(described, run, *texts)
 
 

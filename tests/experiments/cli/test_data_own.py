@@ -73,3 +73,16 @@ def test_columns_are_not_named_for_recordings(hospitals: Path) -> None:
     result = CliRunner().invoke(app, ["data", "init", str(hospitals), "--outcome", "died"])
     assert result.exit_code != 0
     assert "holds recordings" in str(result.exception)
+
+
+@pytest.mark.slow
+def test_a_meds_extract_to_a_report_without_python(tmp_path: Path) -> None:
+    folder = tmp_path / "extract"
+    invoke("data", "synth", "meds", str(folder), "--hospitals", "2", "--patients", "120")
+    (folder / "meds.yaml").unlink()
+    assert "240 people" in invoke("data", "init", str(folder))
+    assert "agrees with" in invoke("data", "check", str(folder), "--contract", str(folder))
+    runs = tmp_path / "runs"
+    invoke("run", str(folder / "extract-run.yaml"), "--runs", str(runs), "--set", "federation.rounds=3", "--set",
+           "baselines.local=false", "--set", "baselines.pooled=false", "--set", "baselines.classical=[]")  # fmt: skip
+    assert "SYNTHETIC" in (next(runs.iterdir()) / "report.html").read_text()

@@ -19,6 +19,8 @@ from common.settings import validate_settings
 from sites import cache, datasets, splits
 from sites.cohort import Cohort, DataCard, Patient, Windows
 from sites.datasets import Source, mitdb, ptbxl, synthetic
+from sites.datasets.meds import simulate as meds_simulate
+from sites.datasets.meds.description import load_description as load_extract_description
 from sites.datasets.recordings.description import Class, Description
 from sites.datasets.recordings.guess import guess_description
 from sites.datasets.table import simulate as table_simulate
@@ -41,6 +43,8 @@ GENERATED: dict[str, list[dict[str, Any]]] = {
 MIXED = "mixed"
 """Made of two of the others."""
 TABLE = "table"
+"""Described by a file beside its data."""
+MEDS = "meds"
 """Described by a file beside its data."""
 RECORDINGS = "recordings"
 """Described by a file beside its data: beats, or strips of a label table."""
@@ -84,6 +88,10 @@ def source(request: pytest.FixtureRequest, hospitals: Path, store: Path) -> Sour
         table_simulate.generate(store / "table-data", hospitals=3, patients=30, seed=1)
         described = load_description(store / "table-data" / "table.yaml")
         return Source(module, described, store / "table-data", store / name)
+    if name == MEDS:
+        meds_simulate.generate(store / "meds-data", hospitals=3, patients=40, seed=1)
+        extract = load_extract_description(store / "meds-data" / "meds.yaml")
+        return Source(module, extract, store / "meds-data", store / name)
     if name == RECORDINGS:
         return Source(module, describe_recordings(store, hospitals, options["examples"]), store / "own", store / name)
     if name in GENERATED:

@@ -1,0 +1,204 @@
+"""The Parquet files of a MEDS extract: events, subject splits and labels.
+
+The form is that of the Medical Event Data Standard 0.4 (https://github.com/Medical-Event-Data-Standard/meds; Arnrich et
+al., ICLR 2024 workshop TS4H): `data/**/*.parquet` with `subject_id` (int64), `time` (timestamp, null for what has no
+time), `code` (string) and optionally `numeric_value` (float32); all events of a subject in one file, in order of time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from common.errors import ConfigError, DataError
+
+SPLITS = {"train": "train", "tuning": "validation", "held_out": "test"}
+"""Names of the published splits here, by MEDS's names."""
+SPLIT_FILE = Path("metadata") / "subject_splits.parquet"
+NO_TIME = np.iinfo(np.int64).min
+"""Time of an event that has none."""
+LABEL_COLUMNS = ("boolean_value", "integer_value", "categorical_value")
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Events:
+    """The events of one file, in order of subject and time.
+
+    Attributes:
+        subject: int64 `(events,)`.
+        time: int64 `(events,)`, microseconds since 1970; NO_TIME without a time.
+        code: int32 `(events,)`, index into `codes`.
+        codes: the distinct codes.
+        value: float64 `(events,)`, NaN without a number.
+        hospital: `(events,)`, index into `hospitals`, -1 unknown; empty without a column.
+        hospitals: the distinct hospitals.
+    """
+
+    subject: Ints
+    time: Ints
+    code: npt.NDArray[np.int32]
+    codes: tuple[str, ...]
+    value: npt.NDArray[np.float64]
+    hospital: npt.NDArray[np.int32]
+    hospitals: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of subjects at times.
+
+    Attributes:
+        subject: int64 `(labels,)`.
+        time: int64 `(labels,)`, microseconds since 1970.
+        value: the label of each as text.
+    """
+
+    subject: Ints
+    time: Ints
+    value: tuple[str, ...]
+
+
+def list_shards(folder: Path, data: str) -> list[Path]:
+    """Return the Parquet files of events.
+
+    Raises:
+        DataError: there are none.
+        ConfigError: `data` leaves the folder.
+    """
+    root = _inside(folder, data, "read.data")
+    if not folder.is_dir():
+        raise DataError(f"no data folder {folder}: give the folder of the MEDS extract, which holds {data}/")
+    shards = sorted(path for path in root.rglob("*.parquet") if path.is_file())
+    if not shards:
+        raise DataError(f"no recordings in {folder}: {data}/ holds no Parquet file of MEDS events")
+    return shards
+
+
+def list_labels(folder: Path, labels: str) -> list[Path]:
+    """Return the Parquet files of labels.
+
+    Raises:
+        DataError: there are none.
+        ConfigError: `labels` leaves the folder.
+    """
+    path = _inside(folder, labels, "read.labels")
+    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+    if not files:
+        raise DataError(f"{path}: no Parquet file of labels")
+    return files
+
+
+def _inside(folder: Path, name: str, key: str) -> Path:
+    if name.startswith("/") or ".." in Path(name).parts:
+        raise ConfigError(f"{key}: {name} leaves the data folder: name something in it")
+    return folder / name
+
+
+def read_events(path: Path, hospital: str | None) -> Events:
+    """Return the events of a file, sorted by subject and time where they are not yet.
+
+    Raises:
+        DataError: it is no Parquet file of MEDS events.
+    """
+    import pyarrow as pa
+
+    wanted = {"subject_id": pa.int64(), "time": pa.timestamp("us"), "code": pa.string()}
+    table = _read(path, wanted, {"numeric_value": pa.float32()} | ({hospital: pa.string()} if hospital else {}))
+    if hospital and hospital not in table.column_names:
+        raise DataError(f"{path}: no column {hospital}, which read.hospital names")
+    for name in ("subject_id", "code"):
+        if table.column(name).null_count:
+            raise DataError(f"{path}: column {name}: an event without one, which MEDS forbids")
+    subject = table.column("subject_id").to_numpy()
+    time = table.column("time").cast(pa.int64()).fill_null(int(NO_TIME)).to_numpy()
+    code, codes = _encode(table.column("code"))
+    value = (
+        table.column("numeric_value").to_numpy().astype(np.float64)
+        if "numeric_value" in table.column_names
+        else np.full(len(subject), np.nan)
+    )
+    hospitals: tuple[str, ...] = ()
+    home = np.zeros(0, np.int32)
+    if hospital:
+        home, hospitals = _encode(table.column(hospital))
+    if ((np.diff(subject) < 0) | ((np.diff(subject) == 0) & (np.diff(time) < 0))).any():
+        order = np.lexsort((time, subject))
+        subject, time, code, value = subject[order], time[order], code[order], value[order]
+        home = home[order] if len(home) else home
+    return Events(subject, time, code, codes, value, home, hospitals)
+
+
+def read_splits(folder: Path) -> dict[int, str]:
+    """Return the published split of each subject, empty without the file; other names than MEDS's are no split.
+
+    Raises:
+        DataError: the file is not in the form of MEDS.
+    """
+    import pyarrow as pa
+
+    path = folder / SPLIT_FILE
+    if not path.is_file():
+        return {}
+    table = _read(path, {"subject_id": pa.int64(), "split": pa.string()}, {})
+    pairs = zip(table.column("subject_id").to_pylist(), table.column("split").to_pylist(), strict=True)
+    return {subject: SPLITS[split] for subject, split in pairs if split in SPLITS}
+
+
+def read_labels(paths: Sequence[Path]) -> Labels:
+    """Return labels in the form of MEDS: the first of a boolean, an integer and a categorical value that is there.
+
+    Raises:
+        DataError: a file is not in that form.
+    """
+    import pyarrow as pa
+
+    subjects, times = [], []
+    values: list[str] = []
+    for path in paths:
+        wanted = {"subject_id": pa.int64(), "prediction_time": pa.timestamp("us")}
+        table = _read(path, wanted, dict.fromkeys(LABEL_COLUMNS))
+        columns = [name for name in LABEL_COLUMNS if name in table.column_names and not table.column(name).null_count]
+        if not columns:
+            raise DataError(f"{path}: none of the columns {', '.join(LABEL_COLUMNS)} is there and filled in every row")
+        subjects.append(table.column("subject_id").to_numpy())
+        times.append(table.column("prediction_time").cast(pa.int64()).to_numpy())
+        values += [
+            str(value).lower() if isinstance(value, bool) else str(value)
+            for value in table.column(columns[0]).to_pylist()
+        ]
+    return Labels(np.concatenate(subjects).astype(np.int64), np.concatenate(times).astype(np.int64), tuple(values))
+
+
+def _read(path: Path, wanted: dict[str, Any], optional: dict[str, Any]) -> Any:
+    """Return an Arrow table with the wanted columns, and the optional ones that are there, in their types."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        names = parquet.read_schema(str(path)).names
+        if missing := [name for name in wanted if name not in names]:
+            raise DataError(f"{path}: no column {missing[0]}: not in the form of MEDS")
+        given = [*wanted, *(name for name in optional if name in names)]
+        table = parquet.ParquetFile(str(path)).read(columns=given)
+        kinds = wanted | optional
+        for i, name in enumerate(table.column_names):
+            if kinds[name] is not None and table.column(i).type != kinds[name]:
+                table = table.set_column(i, name, table.column(i).cast(kinds[name], safe=False))
+    except (OSError, pa.ArrowException) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not in the form of MEDS"
+        raise DataError(f"{path}: cannot be read: {reason}") from None
+    return table
+
+
+def _encode(column: Any) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+    """Return a column of texts as indices and distinct texts; -1: null."""
+    encoded = column.combine_chunks().dictionary_encode()
+    encoded = encoded.combine_chunks() if hasattr(encoded, "combine_chunks") else encoded
+    indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+    return indices, tuple(encoded.dictionary.to_pylist())
