@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -207,6 +208,23 @@ def find_command(name: str) -> str:
     """Return the path of one of Flower's commands in this Python's environment; its bare name if it is not there."""
     installed = Path(sysconfig.get_path("scripts")) / name
     return str(installed) if installed.exists() else name
+
+
+def write_guarded_programs(folder: Path, names: Sequence[str]) -> str:
+    """Write programs that start Flower's of the same names, so that each ends with the process that started it.
+
+    Flower looks for its helpers on PATH, and lets them notice by themselves that their parent has been killed, which
+    takes them a while. Return the folder, which must come first on PATH.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        own = shlex.quote(str(Path(sysconfig.get_path("scripts")) / name))
+        program = folder / name
+        program.write_text(
+            f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P -m common.process_guard $PPID {own} "$@"\n'
+        )
+        program.chmod(0o700)
+    return str(folder)
 
 
 def to_toml(value: str | int | float | bool) -> str:

@@ -9,6 +9,7 @@ loopback alone.
 from __future__ import annotations
 
 import http.client
+import os
 import ssl
 import time
 from collections.abc import Mapping
@@ -18,12 +19,23 @@ from typing import TYPE_CHECKING
 
 from common.errors import ConfigError, EngineError
 from common.files import make_private_folder
-from common.processes import ProcessTree, check_site_name, find_command, require_free_port, to_toml
+from common.processes import (
+    ProcessTree,
+    build_environment,
+    check_site_name,
+    find_command,
+    require_free_port,
+    to_toml,
+    write_guarded_programs,
+)
 from server.credentials import Credentials, check_credentials
 from server.site_registry import REGISTRY_VARIABLE, read_registry, registry_path, write_registry
 
 if TYPE_CHECKING:
     from server.control import Control
+
+_HELPERS = ("flower-superexec", "flwr-serverapp", "flwr-simulation")
+"""What a SuperLink starts, and what that starts."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +160,9 @@ class SuperLink:
             check_credentials(self.credentials, named)
         require_free_port(self.host, self.port)
         make_private_folder(self.state)  # its database holds what sites sent
-        variables = dict(self._variables or {})
+        helpers = write_guarded_programs(self.state / "bin", _HELPERS)
+        path = os.pathsep.join([helpers, build_environment(self.state)["PATH"]])
+        variables = {**(self._variables or {}), "PATH": path}
         if self.credentials is not None:  # sites have registered keys, by which the ServerApp knows them
             variables[REGISTRY_VARIABLE] = str(registry_path(self.state.resolve()))
         self._child = ProcessTree(self.command(), home=self.state / "flower", log=self.log, variables=variables)

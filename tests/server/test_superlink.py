@@ -2,6 +2,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 import tomllib
@@ -18,6 +19,7 @@ from common.processes import (
     find_free_port,
     interrupt_on_signals,
     to_toml,
+    write_guarded_programs,
 )
 from server.credentials import Credentials, create_credentials
 from server.superlink import Connection, SuperLink, format_app_settings
@@ -130,6 +132,29 @@ def test_a_child_ends_with_all_it_started(tmp_path: Path) -> None:
     while _runs(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not _runs(pid)
+
+
+def test_helpers_end_with_the_process_that_started_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    (installed / "flwr-helper").write_text("#!/bin/sh\necho up $$ $1\nexec sleep 60\n")
+    (installed / "flwr-helper").chmod(0o700)
+    monkeypatch.setattr("common.processes.sysconfig.get_path", lambda name: str(installed))
+    folder = write_guarded_programs(tmp_path / "bin", ["flwr-helper"])
+    source = (
+        "import subprocess, time\nsubprocess.Popen(['flwr-helper', 'x y'], start_new_session=True)\ntime.sleep(60)\n"
+    )
+    environment = {**build_environment(tmp_path), "PATH": f"{folder}:{os.environ['PATH']}"}
+    command = [sys.executable, "-c", source]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        up, pid, *given = parent.stdout.readline().split()
+        assert (up, given) == ("up", ["x", "y"])
+        parent.kill()
+    deadline = time.monotonic() + 5
+    while _runs(int(pid)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_the_reason_of_a_death_is_its_last_error(tmp_path: Path) -> None:
