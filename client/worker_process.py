@@ -16,6 +16,7 @@ import psutil
 from client.worker_channel import ChannelClosed, Parcel, receive_parcel, send_parcel
 from common import files
 from common.errors import EngineError
+from common.process_identity import read_start
 from common.processes import ONE_THREAD_VARIABLES, ProcessTree
 
 log = logging.getLogger("wardround.node")
@@ -214,7 +215,7 @@ class WorkerProcess(WorkerLink):
 def record_process(file: Path, pid: int) -> None:
     """Write down a process, so that `end_survivor` recognises it."""
     with suppress(psutil.Error):
-        files.write_bytes(file, f"{pid} {psutil.Process(pid).create_time()}\n".encode())
+        files.write_bytes(file, f"{pid} {read_start(pid)}\n".encode())
 
 
 def end_survivor(file: Path) -> bool:
@@ -225,7 +226,7 @@ def end_survivor(file: Path) -> bool:
     try:
         pid, started = file.read_text(encoding="utf-8").split()
         process = psutil.Process(int(pid))
-        if abs(process.create_time() - float(started)) > 0.05:
+        if abs(read_start(process.pid) - float(started)) > 0.05:
             return False
         process.kill()
         process.wait(5)

@@ -14,6 +14,7 @@ import psutil
 
 from common.errors import ConfigError
 from common.files import write_json
+from common.process_identity import read_start
 from common.release import identify_release
 
 FILE_NAME = "service.json"
@@ -28,7 +29,7 @@ class ServiceInfo:
         site: a client's hospital; empty for a server.
         metrics: HOST:PORT of its metrics; empty: it offers none.
         pid: its process.
-        created: when the process was made, as the system says: another process may have the number later.
+        created: when the process started (common/process_identity.py): another one may have the number later.
         started: when it began to serve, seconds since 1970.
         release: its release (common/release.py).
     """
@@ -37,7 +38,7 @@ class ServiceInfo:
     site: str = ""
     metrics: str = ""
     pid: int = field(default_factory=os.getpid)
-    created: float = field(default_factory=lambda: psutil.Process().create_time())
+    created: float = field(default_factory=lambda: read_start(os.getpid()))
     started: float = field(default_factory=time.time)
     release: str = field(default_factory=identify_release)
 
@@ -66,7 +67,7 @@ def find_service(state: Path) -> ServiceInfo | None:
     try:
         raw = json.loads((state / FILE_NAME).read_text(encoding="utf-8"))
         info = ServiceInfo(**{item.name: raw[item.name] for item in fields(ServiceInfo)})
-        running = abs(psutil.Process(info.pid).create_time() - info.created) < 1
+        running = abs(read_start(info.pid) - info.created) < 0.05
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None
     return info if running else None
