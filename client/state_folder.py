@@ -50,4 +50,5 @@ def claim_state_folder(folder: Path, site: str) -> Iterator[None]:
             raise ConfigError(f"{folder} belongs to the site {known}, not to {site}: give another --state")
         if not known:
             files.write_bytes(owner, f"{site}\n".encode())
+        files.remove_leftovers(folder)
         yield

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+_TEMPORARY = re.compile(r"\..+\.(\d+)\.[0-9a-f]{8}\.part")
+"""The names that `temporary_path` gives, with the process that writes the file."""
+
+
 def escape_file_name(name: str) -> str:
     """Return a name, such as a site's, as a file name: characters but letters, digits, - and _ become %xx.
 
@@ -41,6 +45,25 @@ def make_private_folder(folder: Path) -> None:
 def temporary_path(path: Path) -> Path:
     """Return a hidden, unused path in the folder of `path`, to write to before `replace_file`."""
     return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder and those below it; their writers are gone."""
+    for path in folder.rglob(".*.part"):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is not None and not _runs(int(match[1])):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def replace_file(written: Path, path: Path, *, durable: bool = False) -> None:

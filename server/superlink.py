@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.errors import ConfigError, EngineError
-from common.files import make_private_folder
+from common.files import make_private_folder, remove_leftovers
 from common.processes import (
     ProcessTree,
     build_environment,
@@ -160,6 +160,7 @@ class SuperLink:
             check_credentials(self.credentials, named)
         require_free_port(self.host, self.port)
         make_private_folder(self.state)  # its database holds what sites sent
+        remove_leftovers(self.state)
         helpers = write_guarded_programs(self.state / "bin", _HELPERS)
         path = os.pathsep.join([helpers, build_environment(self.state)["PATH"]])
         variables = {**(self._variables or {}), "PATH": path}

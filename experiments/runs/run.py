@@ -11,7 +11,7 @@ from typing import Any
 from common import run_folder
 from common.config import RunConfig
 from common.errors import ConfigError, UsageError
-from common.files import cut_torn_line
+from common.files import cut_torn_line, remove_leftovers
 from common.run_folder import RunFolder, hold_lock
 from experiments.engines import carry_messages
 from experiments.runs.checks import check_plugins, load_data_card, resolve_paths
@@ -59,6 +59,7 @@ def resume_experiment(folder: Path, watcher: Watcher, wanted: RunConfig | None =
             return folder
         config, source, hospitals = prepare_run(config, sinks)
         cut_torn_line(RunFolder(folder).events)
+        remove_leftovers(folder)
         earlier = [*about.get("resumed", ()), datetime.now(UTC).isoformat(timespec="seconds")]
         run_folder.update_run(folder, status="running", resumed=earlier)
         return _carry_out(config, folder, source, hospitals, sinks, about["seconds"])

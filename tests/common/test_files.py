@@ -5,6 +5,8 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -118,6 +120,19 @@ def test_arrays_survive_whatever_their_order_in_memory(tmp_path: Path) -> None:
     for name, value in arrays.items():
         np.testing.assert_array_equal(loaded[name], value)
         assert loaded[name].shape == np.shape(value)
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    (tmp_path / "in").mkdir()
+    left = tmp_path / "in" / f".a.json.{ended.pid}.0123abcd.part"
+    others = [tmp_path / f".a.json.{os.getpid()}.0123abcd.part", tmp_path / "a.part", tmp_path / f".a.{ended.pid}.part"]
+    for path in (left, *others):
+        path.write_text("half")
+    assert left.name.count(".") == files.temporary_path(left.with_name("a.json")).name.count(".")
+    files.remove_leftovers(tmp_path)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(others)
 
 
 def test_only_this_module_replaces_files() -> None:
