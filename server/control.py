@@ -38,6 +38,10 @@ from common.errors import ConfigError, EngineError
 Answer = TypeVar("Answer")
 
 
+class NoAnswer(EngineError):
+    """The server gave no answer, or an error of its own or of a proxy: a later attempt may succeed."""
+
+
 def build_bundle(files: Mapping[str, bytes]) -> bytes:
     """Return a run's bundle: a Flower app of these files, as a zip file with a list of their checksums."""
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
@@ -124,7 +128,8 @@ class Control:
         """Return the answer to a call.
 
         Raises:
-            EngineError: there is none, or it is a refusal; in one line.
+            NoAnswer: there is none.
+            EngineError: it is a refusal; in one line.
         """
         client = ControlHttpClient.from_server_address(
             server_address=self._address,
@@ -140,9 +145,10 @@ class Control:
                 why = known.message if known else f"status {error.response.status_code}"
                 if known and known.public_details:
                     why = f"{why} ({known.public_details})"
-                raise EngineError(f"the server at {self._address} refused to {what}: {' '.join(why.split())}") from None
+                kind = NoAnswer if error.response.is_server_error else EngineError
+                raise kind(f"the server at {self._address} refused to {what}: {' '.join(why.split())}") from None
             except httpx.HTTPError as error:
-                raise EngineError(
+                raise NoAnswer(
                     f"the server at {self._address} gave no answer when asked to {what} ({type(error).__name__}): "
                     "check that it runs"
                 ) from None

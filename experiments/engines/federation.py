@@ -22,6 +22,7 @@ from common.errors import ConfigError, EngineError
 from common.files import escape_file_name, write_text
 from common.processes import find_free_port, interrupt_on_signals
 from common.run_folder import RunFolder, hold_lock
+from experiments.watcher import stage_event
 from server.credentials import create_credentials
 from server.superlink import Connection, SuperLink
 
@@ -29,6 +30,8 @@ Event = dict[str, object]
 OnEvent = Callable[[Event], None]
 STATUS_SECONDS = 3.0
 """Seconds between status queries to the server."""
+OUTAGE_SECONDS = 180.0
+"""How long a run goes on to be followed while its server gives no answer, as while it is started again."""
 EARLIER_PART_SECONDS = 60.0
 """How long a run that is resumed waits for the end of its earlier part at the server."""
 
@@ -193,7 +196,7 @@ def follow_run(
     done.unlink(missing_ok=True)
     run = connection.submit(config_json, out, simulation)
     write_text(RunFolder(out).server_run, f"{run}\n")
-    last_query = time.monotonic()
+    status_query, is_over = StatusQuery(connection, run, report), False
     try:
         while True:
             for event in tail.read_new():
@@ -202,24 +205,77 @@ def follow_run(
                 break
             if watch:
                 watch(report)
-            if time.monotonic() - last_query > STATUS_SECONDS:
-                status, details = connection.run_status(run)
-                last_query = time.monotonic()
-                if status.startswith("finished") and not done.exists():
-                    raise EngineError(f"the server's app ended without a result: {_one_line(details or status)}")
+            if (ending := status_query.ask_if_due()) and not done.exists():
+                raise EngineError(f"the server's app ended without a result: {ending}")
             time.sleep(0.2)
+        is_over = True
     except BaseException:
-        with suppress(EngineError):
-            connection.stop_run(run)
+        is_over = _stop_run(connection, run)
         raise
     finally:
-        RunFolder(out).server_run.unlink(missing_ok=True)
+        if is_over:  # else it may go on at the server: it is stopped when the run is resumed
+            RunFolder(out).server_run.unlink(missing_ok=True)
     for event in tail.read_new():
         report(event)
     outcome = json.loads(done.read_text(encoding="utf-8"))
     if outcome["status"] != "complete":
         raise EngineError(_one_line(str(outcome.get("error") or "the run failed without a reason")))
     return run
+
+
+class StatusQuery:
+    """Asks a server every few seconds whether a run has ended, and waits for a server that is gone for a while.
+
+    Args:
+        connection: the server.
+        run: the run's number.
+        report: gets a line when the server gives no answer, and when it is back.
+    """
+
+    def __init__(self, connection: Connection, run: str, report: OnEvent) -> None:
+        self._connection, self._run, self._report = connection, run, report
+        self._last_query = self._last_answer = time.monotonic()
+        self._gone = False
+
+    def ask_if_due(self) -> str:
+        """Return how the run ended, as one line; "" while it goes on, or before it is time to ask again.
+
+        Raises:
+            EngineError: the server has given no answer for OUTAGE_SECONDS, or does not know the run.
+        """
+        from server.control import NoAnswer
+
+        if time.monotonic() - self._last_query < STATUS_SECONDS:
+            return ""
+        try:
+            status, details = self._connection.run_status(self._run)
+        except NoAnswer as error:
+            silence = time.monotonic() - self._last_answer
+            if silence > OUTAGE_SECONDS:
+                raise
+            if not self._gone:
+                self._report(stage_event(f"{error}; waiting for it up to {OUTAGE_SECONDS:.0f} s"))
+            self._gone = True
+            return ""
+        finally:
+            self._last_query = time.monotonic()
+        if self._gone:
+            self._report(stage_event("the server answers again"))
+        self._last_answer, self._gone = self._last_query, False
+        return _one_line(details or status) if status.startswith("finished") else ""
+
+
+def _stop_run(connection: Connection, run: str) -> bool:
+    """Stop a run at its server; return False if the server gave no answer, so that it may go on there."""
+    from server.control import NoAnswer
+
+    try:
+        connection.stop_run(run)
+    except NoAnswer:
+        return False
+    except EngineError:  # it has ended already
+        pass
+    return True
 
 
 def _stop_earlier_part(connection: Connection, out: Path) -> None:
