@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -61,6 +62,10 @@ HELD_BYTES = 4096
 """Objects of this size are kept until the next message, which may hold them too: ids are digests of contents."""
 PULL_SECONDS = 120.0
 """Most seconds to wait for the parts of a message that the server is still receiving itself."""
+RETRY_SECONDS = 90.0
+"""How long a part of a message is tried again where the network, a proxy or the server fails."""
+LONGEST_RETRY_PAUSE = 5.0
+"""Most seconds between two of these attempts."""
 Answer = TypeVar("Answer")
 
 
@@ -97,6 +102,10 @@ class FleetSession:
         ca: file of the certificate authority that signed its certificate.
         key: file of the private node key.
 
+    Attributes:
+        node: the node's number at the server; 0 before `open`.
+        beat: called between attempts to send or receive a part of a message.
+
     Raises:
         ConfigError: the key cannot be read.
     """
@@ -120,6 +129,7 @@ class FleetSession:
         )
         self.address = address
         self.node = 0
+        self.beat: Callable[[], None] = lambda: None
         self._held: dict[str, bytes] = {}
         self._closing = threading.Event()
 
@@ -267,15 +277,16 @@ class FleetSession:
 
     def _retry(self, send: Callable[[], Answer]) -> Answer:
         """Return what a call gives, trying again for a while where the network or a proxy fails."""
-        pause = 0.2
+        pause, deadline = 0.2, time.monotonic() + RETRY_SECONDS
         while True:
             try:
                 return send()
             except (httpx.TransportError, httpx.HTTPStatusError) as error:
                 lasting = isinstance(error, httpx.HTTPStatusError) and not _may_pass(error.response.status_code)
-                if lasting or pause > 10 or self._closing.wait(pause):
+                if lasting or time.monotonic() + pause > deadline or self._closing.wait(pause):
                     raise
-                pause *= 2
+                self.beat()
+                pause = min(2 * pause, LONGEST_RETRY_PAUSE)
 
     def _send_heartbeats(self) -> None:
         request = SendNodeHeartbeatRequest(node=self._sender, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL)

@@ -109,6 +109,7 @@ class Node:
         check_server(s.superlink, s.ca)
         self.worker.keep_running()
         self._session = FleetSession(s.superlink, s.ca, s.key)
+        self._session.beat = lambda: self.beat()
         try:
             node = self._session.open(self._read_open_session())
         except NodeRefused:

@@ -1,45 +1,92 @@
-"""Calls that fail for a while are tried again; calls that will fail again are not."""
+"""The session with the server where the network or a proxy fails."""
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import httpx
 import pytest
 
+from client import fleet
 from client.fleet import FleetSession
 from client.supernode import create_node_key
 from server.credentials import create_credentials
 
 
+class Clock:
+    """A clock that only waiting moves."""
+
+    def __init__(self) -> None:
+        self.now, self.closed = 0.0, False
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> bool:
+        self.now += seconds
+        return self.closed
+
+    def set(self) -> None:
+        self.closed = True
+
+
 @pytest.fixture
-def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FleetSession:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(fleet, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def session(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> FleetSession:
     create_node_key(tmp_path / "node.key")
-    session = FleetSession("127.0.0.1:1", create_credentials(tmp_path / "server", []).ca, tmp_path / "node.key")
-    monkeypatch.setattr(session._closing, "wait", lambda seconds: False)
+    ca = create_credentials(tmp_path / "server", []).ca
+    session = FleetSession("127.0.0.1:1", ca, tmp_path / "node.key")
+    assert isinstance(session._closing, threading.Event)
+    monkeypatch.setattr(session, "_closing", clock)
     return session
 
 
-def answer_after(*statuses: int):  # type: ignore[no-untyped-def]
-    """Return a call that is answered with each status in turn, then with "done"."""
-    left = list(statuses)
-
-    def send() -> str:
-        if not left:
-            return "done"
-        response = httpx.Response(left.pop(0), request=httpx.Request("POST", "https://h/v1/fleet/push-object"))
-        response.raise_for_status()
-        return "done"
-
-    return send
+def failing_until(clock: Clock, end: float, error: Exception) -> str:
+    if clock.now < end:
+        raise error
+    return "sent"
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_a_call_that_a_proxy_or_the_server_could_not_pass_is_repeated(session: FleetSession, status: int) -> None:
-    assert session._retry(answer_after(status, status)) == "done"
+def bad_gateway() -> httpx.HTTPStatusError:
+    request = httpx.Request("POST", "https://h/")
+    return httpx.HTTPStatusError("502", request=request, response=httpx.Response(502, request=request))
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 413])
-def test_a_call_that_is_refused_for_good_is_not_repeated(session: FleetSession, status: int) -> None:
+@pytest.mark.parametrize("error", [httpx.ConnectTimeout(""), httpx.ReadError(""), bad_gateway()])
+def test_a_part_of_a_message_outlasts_a_cut_of_half_a_minute(
+    session: FleetSession, clock: Clock, error: Exception
+) -> None:
+    beats: list[float] = []
+    session.beat = lambda: beats.append(clock.now)
+    assert session._retry(lambda: failing_until(clock, 30.0, error)) == "sent"
+    assert 30 <= clock.now < 36
+    pauses = [later - earlier for earlier, later in zip([0.0, *beats], beats, strict=False)]
+    assert max(pauses) <= 5.0  # a service manager must not take the node for hung
+
+
+def test_attempts_end(session: FleetSession, clock: Clock) -> None:
+    with pytest.raises(httpx.ReadError):
+        session._retry(lambda: failing_until(clock, 1e9, httpx.ReadError("")))
+    assert 80 < clock.now <= 90
+
+
+def test_a_refusal_is_not_asked_again(session: FleetSession, clock: Clock) -> None:
+    request = httpx.Request("POST", "https://h/")
+    error = httpx.HTTPStatusError("403", request=request, response=httpx.Response(403, request=request))
     with pytest.raises(httpx.HTTPStatusError):
-        session._retry(answer_after(status))
+        session._retry(lambda: failing_until(clock, 1e9, error))
+    assert clock.now == 0.0
+
+
+def test_closing_ends_attempts(session: FleetSession, clock: Clock) -> None:
+    clock.set()
+    with pytest.raises(httpx.ReadError):
+        session._retry(lambda: failing_until(clock, 1e9, httpx.ReadError("")))
+    assert clock.now < 1
