@@ -9,13 +9,17 @@ loopback alone.
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 from common.errors import ConfigError, EngineError
 from common.files import make_private_folder, remove_leftovers
@@ -34,6 +38,7 @@ from server.site_registry import REGISTRY_VARIABLE, read_registry, registry_path
 if TYPE_CHECKING:
     from server.control import Control
 
+_log = logging.getLogger("wardround")
 _HELPERS = ("flower-superexec", "flwr-serverapp", "flwr-simulation")
 """What a SuperLink starts, and what that starts."""
 
@@ -139,6 +144,7 @@ class SuperLink:
         self.log = log or state / "superlink.log"
         self._variables = variables
         self._child: ProcessTree | None = None
+        self._helper: psutil.Process | None = None
         own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         address = f"[{own}]:{port}" if ":" in own else f"{own}:{port}"
         self.connection = Connection(address, credentials.ca if credentials else None, state)
@@ -166,6 +172,7 @@ class SuperLink:
         variables = {**(self._variables or {}), "PATH": path}
         if self.credentials is not None:  # sites have registered keys, by which the ServerApp knows them
             variables[REGISTRY_VARIABLE] = str(registry_path(self.state.resolve()))
+        self._helper = None
         self._child = ProcessTree(self.command(), home=self.state / "flower", log=self.log, variables=variables)
         deadline = time.monotonic() + timeout
         try:
@@ -180,8 +187,16 @@ class SuperLink:
             raise
 
     def poll(self) -> int | None:
-        """Return the exit status of the SuperLink, or None while it runs."""
-        return self._child.poll() if self._child else 0
+        """Return the exit status of the SuperLink, or None while it runs.
+
+        One whose helper has ended starts no run any more, and does not start another helper: it is ended too.
+        """
+        if self._child is None:
+            return 0
+        if self._child.poll() is None and self._has_lost_helper():
+            _log.error("%s has ended, without which no run starts: the server is stopped", _HELPERS[0])
+            self._child.stop()
+        return self._child.poll()
 
     def is_healthy(self) -> bool:
         """Return whether the SuperLink answers."""
@@ -213,6 +228,16 @@ class SuperLink:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _has_lost_helper(self) -> bool:
+        assert self._child is not None
+        with suppress(psutil.Error):
+            if self._helper is None:
+                children = psutil.Process(self._child.pid).children()
+                self._helper = next((each for each in children if _HELPERS[0] in " ".join(each.cmdline())), None)
+                return False
+            return self._helper.status() == psutil.STATUS_ZOMBIE
+        return self._helper is not None
 
     def _answers(self) -> bool:
         host, _, port = self.connection.address.rpartition(":")

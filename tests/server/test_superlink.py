@@ -157,6 +157,31 @@ def test_helpers_end_with_the_process_that_started_them(tmp_path: Path, monkeypa
         time.sleep(0.01)
 
 
+def test_a_server_whose_helper_was_killed_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = (
+        "import subprocess, sys, time\n"
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', 'flower-superexec'])\n"
+        "print(p.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    monkeypatch.setattr(SuperLink, "command", lambda self: [sys.executable, "-c", source])
+    link = SuperLink(tmp_path / "state", None, port=find_free_port())
+    monkeypatch.setattr(SuperLink, "_answers", lambda self: bool(self._child and self._child.output()))
+    with link:
+        assert link._child is not None
+        pid = int(link._child.output())
+        assert link.poll() is None
+        assert link.poll() is None
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while link.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert link.poll() != 0
+    assert "flower-superexec has ended" in caplog.text
+
+
 def test_the_reason_of_a_death_is_its_last_error(tmp_path: Path) -> None:
     source = "print('\\x1b[91mERROR \\x1b[0m: no such key'); print('bye')"
     child = ProcessTree([sys.executable, "-c", source], home=tmp_path / "home", log=tmp_path / "log")
