@@ -1,0 +1,176 @@
+"""Real processes in network namespaces: links that lose, delay and damage packets or are cut, and a proxy's 502."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.run_folder import RunFolder
+from tests.faults import emulated_link
+from tests.faults.deployment import RAW, Deployment
+from tests.faults.emulated_link import Conditions, Link, add_namespace, remove_namespace
+from tests.faults.trial import check_hospital, check_run, run_unbroken
+
+ROOT = Path(__file__).parents[2]
+SERVER, NORTH, SOUTH = (f"wr-{os.getpid()}-{name}" for name in ("server", "north", "south"))
+PROXY_PORT = 8443
+CUT_SECONDS = 30.0
+RUN_SECONDS = 900.0
+ROUNDS = "federation.rounds=6"
+
+
+@dataclass
+class Network:
+    """Three namespaces, two links, a proxy and a deployment.
+
+    Attributes:
+        deployment: the server and the clients.
+        links: by hospital.
+        proxy: the file with the share of requests that the proxy answers with 502.
+    """
+
+    deployment: Deployment
+    links: dict[str, Link]
+    proxy: Path
+
+    def set_conditions(self, conditions: Conditions, hospitals: tuple[str, ...] = ("north", "south")) -> None:
+        """Change what the links of some hospitals do, and count anew."""
+        for name in hospitals:
+            self.links[name].conditions = conditions
+            self.links[name].counts.update(passed=0, lost=0, damaged=0, deceived=0)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    if obstacle := emulated_link.find_obstacle():
+        pytest.skip(obstacle)
+    root = tmp_path_factory.mktemp("network")
+    prefixes = {name: ["ip", "netns", "exec", space] for name, space in (("north", NORTH), ("south", SOUTH))}
+    prefixes |= {name: ["ip", "netns", "exec", SERVER] for name in ("server", "run")}
+    addresses = {"north": f"10.77.1.1:{PROXY_PORT}", "south": f"10.77.2.1:{PROXY_PORT}"}
+    deployment = Deployment(root, prefixes=prefixes, addresses=addresses)
+    links: dict[str, Link] = {}
+    proxy: subprocess.Popen[bytes] | None = None
+    try:
+        for space in (SERVER, NORTH, SOUTH):
+            add_namespace(space)
+        for number, (name, space) in enumerate((("north", NORTH), ("south", SOUTH)), 1):
+            links[name] = Link(number, (SERVER, space), seed=number)
+        deployment.start_server()
+        share = root / "share"
+        share.write_text("0")
+        command = [*prefixes["server"], sys.executable, "-m", "tests.faults.front_proxy", f"0.0.0.0:{PROXY_PORT}"]
+        proxy = subprocess.Popen([*command, str(deployment.port), str(deployment.state), str(share)], cwd=ROOT)
+        deployment.start_clients()
+        yield Network(deployment, links, share)
+    finally:
+        left = deployment.stop()
+        if proxy is not None:
+            proxy.kill()
+            proxy.wait()
+        for link in links.values():
+            link.close()
+        for space in (SERVER, NORTH, SOUTH):
+            remove_namespace(space)
+    assert left == []
+
+
+def follow(network: Network, root: Path, on_round: Callable[[int], None], *settings: str) -> Path:
+    """Carry out a run; `on_round` is called with each round that begins. Return the run's folder."""
+    folder, log = root / "runs", root / "run.log"
+    file = network.deployment.write_config(root / "run.yaml", RAW, settings)
+    process = network.deployment.start_run(log, str(file), "--runs", str(folder))
+    number, deadline = 0, time.monotonic() + RUN_SECONDS
+    while process.poll() is None:
+        assert time.monotonic() < deadline, network.deployment.describe()
+        network.deployment.tend()
+        done = sum(len(path.read_text().splitlines()) for path in folder.glob("*/rounds.jsonl"))
+        events = list(folder.glob("*/events.jsonl"))
+        if events and events[0].read_text() and done + 1 > number:
+            number = done + 1
+            on_round(number)
+        time.sleep(0.05)
+    assert process.returncode == 0, log.read_text() + network.deployment.describe()
+    (run,) = folder.iterdir()
+    return run
+
+
+def read_rounds(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in RunFolder(run).rounds.read_text().splitlines()]
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+def test_nothing_is_lost_on_a_bad_network(network: Network, tmp_path: Path) -> None:
+    """A round each with losses, delays, damage, damage that TCP does not notice, 502, and a cut."""
+    proxy, cut_start, counts = network.proxy, 0.0, {}
+    names = ("loss", "delay", "damage", "deceit", "502", "cut")
+    conditions = dict(
+        zip(names, (Conditions(loss=0.05), Conditions(delay=0.2), Conditions(damage=0.05), Conditions(deceit=0.003),
+                    Conditions(), Conditions(cut=True)), strict=True)
+    )  # fmt: skip
+
+    def change(number: int) -> None:
+        nonlocal cut_start
+        counts[number - 1] = {name: dict(link.counts) for name, link in network.links.items()}
+        name = names[number - 1] if number <= len(names) else ""
+        proxy.write_text("0.3" if name == "502" else "0")
+        network.set_conditions(Conditions())
+        if name:
+            network.set_conditions(conditions[name], ("north",) if name == "cut" else ("north", "south"))
+        cut_start = time.monotonic() if name == "cut" else cut_start
+
+    original = network.deployment.tend
+
+    def end_cut() -> None:
+        original()
+        if cut_start and time.monotonic() - cut_start > CUT_SECONDS:
+            network.set_conditions(Conditions(), ("north",))
+
+    network.deployment.tend = end_cut  # type: ignore[method-assign]
+    try:
+        run = follow(network, tmp_path, change, ROUNDS)
+    finally:
+        network.deployment.tend = original  # type: ignore[method-assign]
+        network.set_conditions(Conditions())
+        proxy.write_text("0")
+    check_run(run, run_unbroken(RAW, tmp_path / "whole", [ROUNDS]))
+    rounds = read_rounds(run)
+    assert all(line["lost"] == {} for line in rounds)
+    for number, key in ((1, "lost"), (3, "damaged"), (4, "deceived")):
+        assert all(each[key] for each in counts[number].values()), (number, counts)
+    assert rounds[5]["seconds"] > CUT_SECONDS
+    assert max(line["seconds"] for line in rounds) < RAW["federation"]["round_timeout"]
+    for name in network.deployment.names:
+        check_hospital(network.deployment, name)
+    print([(name, line["seconds"]) for name, line in zip(names, rounds, strict=True)], counts)
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+def test_no_wait_is_longer_than_its_deadline(network: Network, tmp_path: Path) -> None:
+    """A hospital that stays cut off costs each round its time limit and no more, and is named; the run goes on."""
+    limit = 12.0
+    settings = ("federation.rounds=2", f"federation.round_timeout={limit}", "federation.on_lost=continue")
+
+    def cut(number: int) -> None:
+        network.set_conditions(Conditions(cut=True), ("north",))
+
+    try:
+        run = follow(network, tmp_path, cut, *settings)
+    finally:
+        network.set_conditions(Conditions())
+    rounds = read_rounds(run)
+    assert [list(line["lost"]) for line in rounds] == [["north"], ["north"]]
+    assert all(line["seconds"] < 2 * limit + 5 for line in rounds)  # training and validation have the limit each
+    assert "north" in json.loads(RunFolder(run).outcome.read_text())["partial"]
+    network.deployment.wait_until(network.deployment.all_online, "north is back")
