@@ -26,7 +26,7 @@ from client.evaluation.person_sums import compute_shares, select_groups
 from client.evaluation.predictions import build_predictor, compute_predictions
 from client.policy import SIMULATION_POLICY
 from client.privacy.accounting import solve_noise
-from client.privacy.private_evaluation import join_sums, split_sums
+from client.privacy.private_evaluation import join_weighted_sums, split_weighted_sums
 from client.site import Site, load_site, scale_site
 from client.site_context import SiteContext
 from common import noise
@@ -106,8 +106,8 @@ def draw_evaluations(
     noisy: dict[str, NoisyCounts] = {}
     drawn: dict[str, NoisyCounts] = {}
     for name, site in sites.items():
-        vector = noise.add_noise(join_sums(site.sums, layout), sigma * NORM_MARGIN, noise.SecureSource())
-        noisy[name] = read_noisy_counts(split_sums(vector, site.sums, layout), layout, sigma)[ALL_PATIENTS]
+        vector = noise.add_noise(join_weighted_sums(site.sums, layout), sigma * NORM_MARGIN, noise.SecureSource())
+        noisy[name] = read_noisy_counts(split_weighted_sums(vector, site.sums, layout), layout, sigma)[ALL_PATIENTS]
         drawn[name] = draw_noisy_counts(noisy[name], task, None, 200, rng)
     noisy[POOLED], drawn[POOLED] = (reduce(add, list(each.values())) for each in (noisy, drawn))
     return {name: build_noisy_evaluation(task, noisy[name], drawn[name], about) for name in noisy}

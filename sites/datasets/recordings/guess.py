@@ -216,7 +216,7 @@ def _guess_table(folder: Path, names: tuple[str, ...], look: Look) -> tuple[Labe
         classes: tuple[Class, ...] = ()
         try:
             label = guess_outcome(table, (best, patient, hospital, age, sex_column))
-            outcome = describe_outcome(columns[label], label)
+            outcome = describe_outcome(table, label)
             pairs = zip(outcome.names, outcome.values, strict=True)
             classes = tuple(Class(name=name, values=(value,)) for name, value in pairs)
         except DataError:
