@@ -162,15 +162,15 @@ def render_table(
     """
     heads = [f"epsilon {epsilon:g}" for epsilon in epsilons]
     rows: list[list[object]] = []
-    for place, metric in enumerate(("accuracy", "AUROC")):
+    for column, metric in enumerate(("accuracy", "AUROC")):
         for name, values in exact.items():
             people, events = (_describe_range([each[i] for each in patients[name]]) for i in (0, 1))
             cells = []
             for epsilon in epsilons:
-                found = np.asarray(differences[name, epsilon])
-                off, held = found[:, place], found[:, place + 2]
+                measured = np.asarray(differences[name, epsilon])
+                off, held = measured[:, column], measured[:, column + 2]
                 cells.append(f"{np.nanmean(np.abs(off)):.3f} ({np.nanmean(off):+.3f}); {100 * np.nanmean(held):.0f}%")
-            mean = float(np.mean([each[place] for each in values]))
+            mean = float(np.mean([each[column] for each in values]))
             rows.append([metric, name, f"{people} ({events})", f"{mean:.3f}", *cells])
     return render_markdown_table(["metric", "at", "test patients (with the event)", "exact", *heads], rows)
 
