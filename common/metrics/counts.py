@@ -20,7 +20,6 @@ LOGIT_RANGE = 16.0
 UNEVEN, FINENESS = range(16, 64), 4.0
 """Numbers of bins that are spaced evenly in asinh(FINENESS x), because few are coarse; 64 and more are equally wide."""
 
-
 _NONE: Floats = np.zeros(0)
 
 

@@ -183,6 +183,8 @@ def data_check(
     from sites.cache import cache_folder
     from sites.datasets import Source, find_own_description
 
+    if folder.is_file() and folder.suffix.lower() not in (".yaml", ".yml"):
+        raise ConfigError(f"{folder} is a file: give the folder that holds the data and their description")
     module, file = find_own_description(folder)
     options = validate_settings(module.Options, module.read_description(file), str(file))
     if contract is not None:

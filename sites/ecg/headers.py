@@ -226,6 +226,7 @@ def _describe_absence(path: Path) -> str:
 
 
 def _decode(content: bytes) -> str:
+    content = content.removesuffix(b"\x1a")  # the end of a text file in DOS
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -20,7 +20,7 @@ ABOVE_89 = 90.0
 _AGE = re.compile(
     r"\bage\b>?\s*(?:\(?(?:in )?years?\)?)?\s*[:=.]{0,2}\s*(?P<sign>[-<>]?)\s*(?P<age>\d+(?:[.,]\d+)?)"
     r"(?P<to>\s*-\s*\d+)?(?:\s*(?P<unit>y|yrs?|years?|d|days?|wks?|weeks?|mo|mths?|months?)|(?P<short>[wm])"
-    r"|\s+(?P<letter>[wm]))?(?![\w/])",
+    r"|\s+(?P<letter>[wm]))?(?:\s*(?:,|and)?\s*(?P<months>\d{1,2})\s*mo(?:nths?)?)?(?![\w/])",
     re.IGNORECASE,
 )
 OLDEST_IN_LETTERS = 24
@@ -81,7 +81,8 @@ def _read_age(line: str) -> tuple[float, str]:
     if letter := match["letter"]:
         return (age, letter) if age > OLDEST_IN_LETTERS else unknown
     unit = match["unit"] or match["short"]
-    return (age / _PER_YEAR[unit[0].lower()] if unit else age), ""
+    years = age / _PER_YEAR[unit[0].lower()] if unit else age
+    return years + float(match["months"] or 0) / 12, ""
 
 
 def recording_persons(folder: Path, names: Sequence[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,8 @@ MISSING_WORDS = (
     "", "NA", "N/A", "n/a", "na", "NaN", "nan", "NULL", "Null", "null", "None", "none", "?", "-", "--", ".", "missing",
     "Missing", "unknown", "Unknown", "not measured",
 )  # fmt: skip
+PLUS, MINUS = "+", "-"
+"""A minus is an answer, and no missing cell, in a table in which a plus is one."""
 OTHER_ENDINGS = (
     ".xlsx", ".xls", ".xlsm", ".ods", ".zip", ".xz", ".zst", ".7z", ".rar", ".tar", ".tgz", ".json", ".jsonl",
     ".feather", ".arrow", ".sas7bdat", ".xpt", ".dta", ".sav", ".rds", ".rdata", ".db", ".sqlite",
@@ -109,11 +112,10 @@ def load_table(path: Path) -> Table:
         for name in names
         if name not in nested
     }
-    columns = {name: to_column(texts, MISSING_WORDS) for name, texts in whole.items()}
-    known = {word for texts in whole.values() for word in _words_in(texts)}
-    reading = reading.model_copy(
-        update={"missing": tuple(word for word in MISSING_WORDS if word in known or word == "")}
-    )
+    known = {word for texts in whole.values() for word in _values_in(texts, (*MISSING_WORDS, PLUS))}
+    missing = tuple(word for word in MISSING_WORDS if not (word == MINUS and PLUS in known))
+    columns = {name: to_column(texts, missing) for name, texts in whole.items()}
+    reading = reading.model_copy(update={"missing": tuple(word for word in missing if word in known or word == "")})
     file = np.repeat(np.arange(len(rows)), rows)
     table = Table(path, reading, columns, sum(rows), file)
     for name in nested:
@@ -134,6 +136,6 @@ def _list_other_tables(folder: Path) -> str:
     return ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
 
 
-def _words_in(array: object) -> list[str]:
-    present = to_column(array, ()).values
-    return [word for word in MISSING_WORDS if word in present]
+def _values_in(array: object, words: Iterable[str]) -> list[str]:
+    present = set(to_column(array, ()).values)
+    return [word for word in words if word in present]

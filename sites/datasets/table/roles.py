@@ -29,8 +29,10 @@ SEX = re.compile(r"(sex|gender|geschlecht)")
 FEMALE = ("f", "female", "w", "weiblich", "woman", "femme", "mujer")
 MALE = ("m", "male", "man", "maennlich", "männlich", "homme", "hombre")
 DEATH = ("died", "dead", "death", "deceased", "mortality", "expired", "hospital death", "death in hospital")
-YES = ("1", "yes", "y", "true", "t", "ja", "j", "oui", "si", "sí", "sim", "tak", "positive", "present", "1.0")
-NO = ("0", "no", "n", "false", "f", "nein", "non", "nee", "não", "nie", "negative", "absent", "0.0")
+YES = ("1", "yes", "y", "true", "t", "ja", "j", "oui", "si", "sí", "sim", "tak", "positive", "pos", "+",
+       "present", "1.0")  # fmt: skip
+NO = ("0", "no", "n", "false", "f", "nein", "non", "nee", "não", "nie", "negative", "neg", "-", "absent",
+      "0.0")  # fmt: skip
 EVENT_WORDS = (*YES, "died", "dead", "death", "deceased", "expired", "event", "case", "disease", "sick", "readmitted",
                "abnormal", "failure", "verstorben", "tot", "exitus", "décédé", "décédée", "mort", "morto", "overleden",
                "fallecido")  # fmt: skip

@@ -86,3 +86,9 @@ def test_a_meds_extract_to_a_report_without_python(tmp_path: Path) -> None:
     invoke("run", str(folder / "extract-run.yaml"), "--runs", str(runs), "--set", "federation.rounds=3", "--set",
            "baselines.local=false", "--set", "baselines.pooled=false", "--set", "baselines.classical=[]")  # fmt: skip
     assert "SYNTHETIC" in (next(runs.iterdir()) / "report.html").read_text()
+
+
+def test_checking_a_file_in_place_of_its_folder_is_named(table: Path) -> None:
+    result = CliRunner().invoke(app, ["data", "check", str(table / "hospitals.csv")])
+    assert result.exit_code != 0
+    assert "is a file: give the folder" in str(result.exception) + result.output

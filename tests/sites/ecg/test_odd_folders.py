@@ -159,6 +159,13 @@ def test_training_on_two_leads_reports_a_recording_of_one(tmp_path: Path) -> Non
     assert cohort.excluded == {"recordings with 1 of 2 leads, the other left 0": 1}
 
 
+def test_a_header_that_ends_as_in_dos_is_read(tmp_path: Path) -> None:
+    OddRecord(tmp_path).write()
+    with (tmp_path / "r.hea").open("ab") as header:
+        header.write(b"\x1a")
+    assert read_header(tmp_path / "r.hea").leads == ("II", "V5")
+
+
 def test_a_folder_in_place_of_a_header_is_named(tmp_path: Path) -> None:
     (tmp_path / "r.hea").mkdir()
     assert "r.hea is a folder" in refusal(lambda: score(tmp_path))
@@ -175,7 +182,7 @@ def test_a_folder_in_place_of_a_header_is_named(tmp_path: Path) -> None:
         ("# Age: >89", 90), ("# Age: > 89", 90), ("# age: -1", np.nan), ("# Age: -45", np.nan),
         ("# Age: 45-50", np.nan), ("# Age: <1", np.nan), ("# Age: 60+", 60), ("# 3 M KCl infusion", np.nan),
         ("# 69 M 1085 1629 x1", 69), ("# Age: 45 M", 45), ("# Age: 56 W", 56), ("# Age: 006M", 0.5),
-        ("# Age: 6 m", np.nan),
+        ("# Age: 6 m", np.nan), ("# Age: 1 year 6 months", 1.5), ("# Age: 45 y, 3 mo", 45.25),
     ],
 )  # fmt: skip
 def test_ages_are_in_years_or_unknown(tmp_path: Path, comment: str, age: float) -> None:

@@ -56,7 +56,7 @@ def has(findings: list[str], words: str) -> bool:
     [
         ("ja", "nein"), ("Ja", "Nein"), ("J", "N"), ("ja", "nee"), ("oui", "non"), ("sim", "não"),
         ("décédé", "vivant"), ("morto", "vivo"), ("abnormal", "normal"), ("case", "control"), ("died", "survived"),
-        ("1", "0"), ("1", "-1"), ("t", "f"),
+        ("1", "0"), ("1", "-1"), ("t", "f"), ("+", "-"), ("pos", "neg"),
     ],
 )  # fmt: skip
 def test_the_event_is_told_by_words_of_several_languages(tmp_path: Path, event: str, other: str) -> None:
