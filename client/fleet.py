@@ -18,7 +18,7 @@ from typing import TypeVar
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-from flwr.app import Error, Message
+from flwr.app import Error, Message, RecordDict
 from flwr.app.message import remove_content_from_message
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
 from flwr.common.serde import message_from_proto, message_to_proto
@@ -236,9 +236,20 @@ class FleetSession:
         Raises:
             EngineError: it could not be sent.
         """
+        self._push_whole(head, Error(code=code, reason=reason))
+
+    def push_content(self, head: Message, content: RecordDict) -> None:
+        """Answer a message with a content that this process made.
+
+        Raises:
+            EngineError: it could not be sent.
+        """
+        self._push_whole(head, content)
+
+    def _push_whole(self, head: Message, answer: Error | RecordDict) -> None:
         meta = head.metadata
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = meta.run_id, meta.dst_node_id, 0
-        reply = Message(Error(code=code, reason=reason), reply_to=head)
+        reply = Message(answer, reply_to=head)
         reply.metadata.__dict__["_message_id"] = reply.object_id
         objects = {name: item.deflate() for name, item in get_all_nested_objects(reply).items()}
         proto = message_to_proto(remove_content_from_message(reply)).SerializeToString()

@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from flwr.app import Message
+
 from client.fleet import Delivery, FleetSession, NodeRefused, RunEnded, ServerUnavailable, read_head, write_head
 from client.gate.audit_entry import AuditEntry
 from client.gate.audit_log import AuditLog, get_audit_path
@@ -25,6 +27,7 @@ from client.worker_channel import Parcel
 from client.worker_process import WorkerLink, WorkerProcess
 from common import files
 from common.errors import DataError, EngineError
+from common.receipts import RECEIPT_TYPE, pack_receipt
 
 log = logging.getLogger("wardround.node")
 RETRY_SECONDS = 10.0
@@ -59,6 +62,7 @@ class Node:
         self.number = 0
         self.beat: Callable[[], None] = lambda: None
         self._session: FleetSession | None = None
+        self._last_message = ""
         self._refusals: dict[int, str] = {}
 
     def run(self, say: Callable[[str], None] = print) -> None:
@@ -150,6 +154,10 @@ class Node:
     def _answer(self, session: FleetSession, delivery: Delivery) -> None:
         """Send the worker's reply to a message, or an error; a lost reply ends nothing else."""
         meta, start = delivery.head.metadata, time.monotonic()
+        if meta.message_type == RECEIPT_TYPE:
+            self._send_receipt(session, delivery.head)
+            return
+        self._last_message = meta.message_id
         log.info("run %s: %s, %d bytes", meta.run_id, meta.message_type, sum(map(len, delivery.objects.values())))
         pending = self.settings.state / "pending"
         files.write_bytes(pending, write_head(delivery.head))
@@ -175,6 +183,15 @@ class Node:
         except EngineError as error:
             log.warning("run %s: the reply was not sent: %s", meta.run_id, error)
         pending.unlink(missing_ok=True)
+
+    def _send_receipt(self, session: FleetSession, question: Message) -> None:
+        """Say which message came before a question; without an answer the server waits as it did before."""
+        try:
+            session.push_content(question, pack_receipt(self._last_message))
+        except NodeRefused:
+            raise
+        except EngineError as error:
+            log.warning("run %s: a receipt was not sent: %s", question.metadata.run_id, error)
 
     def _is_awaited(self, session: FleetSession, run: int) -> bool:
         """Return whether somebody still waits for a run's reply; asked every few seconds while the worker works."""

@@ -25,7 +25,7 @@ from common.requests import (
 )
 from common.untrusted import clean_text
 
-PROTOCOL = 8
+PROTOCOL = 9
 """Version of requests and replies, raised with each change; server and sites must have the same."""
 
 PROXIMAL_KEY = "proximal-mu"

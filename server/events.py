@@ -114,6 +114,26 @@ class LateReplyEvent(Event):
 
 
 @dataclass(frozen=True)
+class SentAgainEvent(Event):
+    """A message was lost on its way to a site, and sent again.
+
+    Attributes:
+        site: who did not receive it.
+        phase: the kind of the request.
+        round: the request's round.
+    """
+
+    name: ClassVar[str] = "sent-again"
+    site: str
+    phase: str
+    round: int
+
+    def fields(self) -> dict[str, object]:
+        """Return the event's JSON keys and values, without its name."""
+        return {"site": self.site, "phase": self.phase, "round": self.round}
+
+
+@dataclass(frozen=True)
 class WaitingEvent(Event):
     """The server waits for sites to connect.
 

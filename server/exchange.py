@@ -16,7 +16,8 @@ from common.messages import read_reply_site, unpack_error, unpack_reply
 from common.reply_arrays import SomeReply
 from common.requests import RequestKind
 from server.delegating_grid import DelegatingGrid
-from server.events import AwaitedEvent, LateReplyEvent, Listener, ReplyEvent
+from server.events import AwaitedEvent, LateReplyEvent, Listener, ReplyEvent, SentAgainEvent
+from server.receipts import Receipts
 
 AWAIT_SECONDS = 10.0
 """Seconds after which it is reported who is awaited; then again each time that the wait has doubled."""
@@ -123,9 +124,11 @@ def send_and_collect(
 
     batch = list(outgoing)
     names_sent = list(grid.push_messages(batch)) if batch else []
+    receipts = Receipts(grid)
     for message, sent in zip_longest(batch, names_sent):
         if sent:
             waiting[sent] = message.metadata.dst_node_id
+            receipts.add(sent, message)
         else:
             lost[site_name(message.metadata.dst_node_id)] = "could not be reached"
     answers: Answers[SomeReply] = {}
@@ -135,7 +138,7 @@ def send_and_collect(
     offline_since: dict[str, float] = {}
     first_pause = float(getattr(grid, "first_pause", FIRST_PAUSE))
     while waiting:
-        arrived = list(grid.pull_messages([*waiting, *overdue]))
+        arrived = list(grid.pull_messages([*waiting, *overdue, *receipts.pending()]))
         for answer in arrived:
             sender = waiting.pop(answer.metadata.reply_to_message_id, None)
             if sender is None:
@@ -151,6 +154,11 @@ def send_and_collect(
             else:
                 answers[site] = answer, reply
             listen(ReplyEvent(site, reply is not None, len(waiting), step.phase, step.round, step.sites))
+        sent_again, unanswered = receipts.sort_out(arrived, waiting)
+        for key, new in sent_again.items():
+            waiting[new] = waiting.pop(key)
+            listen(SentAgainEvent(site_name(waiting[new]), step.phase, step.round))
+        lost |= {site_name(waiting.pop(key)): "its reply was lost on the way" for key in unanswered}
         now = time.monotonic()
         if step.quorum is not None and len(answers) >= step.quorum and now + step.quorum_seconds < deadline:
             deadline = now + step.quorum_seconds
@@ -163,6 +171,7 @@ def send_and_collect(
             next_report = start + 2 * (now - start)
             awaited = tuple(sorted(map(site_name, waiting.values())))
             listen(AwaitedEvent(step.phase, step.round, awaited, round(now - start), round(deadline - start)))
+        receipts.ask(waiting)
         if waiting and now - last_look > min(1.0, OFFLINE_GRACE / 4):
             last_look, online = now, set(grid.get_node_ids())
             for key, node in list(waiting.items()):

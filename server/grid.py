@@ -31,6 +31,8 @@ class PackingGrid(DelegatingGrid):
         grid: the transport.
     """
 
+    asks_receipts = True
+    """A message may be lost between the server and a node (server/receipts.py)."""
     first_pause = 0.15
     """Seconds between two looks for replies, each of which takes the SuperLink about 10 ms of a core."""
 

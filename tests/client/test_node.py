@@ -21,6 +21,7 @@ from client.supernode import NodeSettings, create_node_key
 from client.worker_channel import Parcel
 from client.worker_process import WorkerFailed
 from common.errors import EngineError
+from common.receipts import RECEIPT_TYPE, read_receipt
 from server.control import build_bundle
 from server.superlink import format_app_settings
 from tests.client.test_supernode import bundle
@@ -37,6 +38,7 @@ class Session:
         self.pulls, self.bundle, self.number = pulls, bundle, number
         self.pushed: list[Any] = []
         self.errors: list[tuple[str, str]] = []
+        self.receipts: list[tuple[str, str]] = []
         self.opened: list[int] = []
         self.fetched = self.closed = 0
         self.push_fails: EngineError | None = None
@@ -65,6 +67,11 @@ class Session:
 
     def push_error(self, head: Message, reason: str, code: int = 0) -> None:
         self.errors.append((head.metadata.message_type, json.loads(reason)["text"]))
+
+    def push_content(self, head: Message, content: RecordDict) -> None:
+        if self.push_fails:
+            raise self.push_fails
+        self.receipts.append((head.metadata.message_id, read_receipt(content)))
 
     def is_running(self, run: int) -> bool:
         return True
@@ -150,6 +157,19 @@ def test_a_message_goes_to_the_worker_and_its_reply_back(
     assert session.fetched == 2  # the bundle of each run is checked once
     assert (session.closed, worker.stopped) == (1, 1)
     assert [path.name for path in settings.state.iterdir()] == ["admitted"]
+
+
+def test_the_node_says_which_message_it_received_last(
+    monkeypatch: pytest.MonkeyPatch, settings: NodeSettings, tmp_path: Path
+) -> None:
+    question = message(RECEIPT_TYPE)
+    session, worker = Session([question, message(), question, question], plain(tmp_path)), Worker(REPLY)
+    run_node(monkeypatch, settings, session, worker)
+    assert [last for _, last in session.receipts] == ["", "train 5", "train 5"]
+    assert len(worker.requests) == 1  # neither the worker nor the policy has a part in it
+    session.push_fails, session.pulls = ServerUnavailable("no answer"), [question, None]
+    run_node(monkeypatch, settings, session, worker)
+    assert len(session.receipts) == 3
 
 
 def test_a_run_that_carries_code_reaches_no_worker(

@@ -1,7 +1,8 @@
 """A reverse proxy in front of the server that can answer 502 in its stead, as one does whose server is unreachable.
 
 As a program: `python -m tests.faults.front_proxy HOST:PORT TARGET_PORT SERVER_STATE SHARE_FILE`; the file holds the
-share of requests that are answered with 502.
+share of requests that are answered with 502. Of every second one of them the server's answer is thrown away, as when it
+comes too late; the server has never heard of the others.
 """
 
 from __future__ import annotations
@@ -53,8 +54,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Pass a request on, or answer 502."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.server.random.random() < float(self.server.share.read_text() or 0):
-            self._answer(502, [("Content-Type", "text/html")], b"<html><h1>502 Bad Gateway</h1></html>")
+        bad = self.server.random.random() < float(self.server.share.read_text() or 0)
+        if bad and self.server.random.random() < 0.5:
+            self._refuse()
             return
         target = http.client.HTTPSConnection("127.0.0.1", self.server.target, timeout=60, context=self.server.trusted)
         try:
@@ -62,10 +64,13 @@ class Handler(BaseHTTPRequestHandler):
             reply = target.getresponse()
             content = reply.read()
         except OSError:
-            self._answer(502, [], b"")
+            self._refuse()
             return
         finally:
             target.close()
+        if bad:
+            self._refuse()
+            return
         headers = [(name, value) for name, value in reply.getheaders() if name.lower() not in OWN_HEADERS]
         self._answer(reply.status, headers, content)
 
@@ -73,6 +78,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Write nothing."""
+
+    def _refuse(self) -> None:
+        self._answer(502, [("Content-Type", "text/html")], b"<html><h1>502 Bad Gateway</h1></html>")
 
     def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
         self.send_response(status)

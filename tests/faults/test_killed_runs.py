@@ -78,9 +78,8 @@ def run_with_kills(engine: str, strategy: str, tmp_path: Path, seed: int) -> tup
     file.write_text(yaml.safe_dump(sections(strategy)))
     size = kills = 0
     for number in range(KILLS + 1):
-        folder = next(iter(root.glob("*")), None)
-        if folder is not None and any(RunFolder(folder).checkpoints.glob("round-*")):
-            arguments = ["--resume", str(folder)]
+        if number:
+            arguments = ["--resume", str(next(root.glob("*")))]
         else:
             arguments = [str(file), "--set", f"federation.engine={engine}", "--set", "federation.workers=2"]
             arguments += ["--runs", str(root)]

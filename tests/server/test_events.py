@@ -17,6 +17,7 @@ from server.events import (
     ReplyEvent,
     ResumeEvent,
     RoundEvent,
+    SentAgainEvent,
     StartEvent,
     WaitingEvent,
 )
@@ -52,6 +53,7 @@ ROUND = RoundEvent(
             {"event": "awaited", "phase": "train", "round": 3, "sites": ["north", "va"], "seconds": 12, "limit": 600},
         ),
         (LateReplyEvent("north", "train", 3), {"event": "late", "site": "north", "phase": "train", "round": 3}),
+        (SentAgainEvent("north", "train", 3), {"event": "sent-again", "site": "north", "phase": "train", "round": 3}),
         (ResumeEvent(3, 8), {"event": "resume", "round": 3, "rounds": 8}),
         (ResumeEvent(3, 8, ("x",)), {"event": "resume", "round": 3, "rounds": 8, "damaged": ["x"]}),
         (
