@@ -10,7 +10,7 @@ TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 
 
 def start_logging() -> None:
-    """Write this process's log lines to standard error, those of Flower and of HTTP libraries from warnings upwards."""
+    """Write this process's log lines to standard error; of Flower and of HTTP libraries only warnings and errors."""
     handler = logging.StreamHandler()
     handler.setFormatter(make_formatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -228,7 +228,7 @@ def write_guarded_programs(folder: Path, names: Sequence[str]) -> str:
 
 
 def to_toml(value: str | int | float | bool) -> str:
-    """Return a value as TOML, which JSON values are, except that TOML does not allow an unescaped DEL."""
+    """Return a value as TOML text: its JSON, with DEL escaped, which TOML demands."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -69,7 +69,7 @@ def find_noisy_fault(reply: ValidateReply | FinalTestReply, run: Run, split: Eva
     return ""
 
 
-def noisy_bytes(run: Run, tables: int) -> int:
+def max_noisy_bytes(run: Run, tables: int) -> int:
     """Return the maximum size in bytes of the noisy sums of a number of tables."""
     shapes = find_shapes(run.task, run.config.evaluation.bins)
     return tables * sum(8 * math.prod(shape) + ARRAY_OVERHEAD for shape in shapes)

@@ -43,13 +43,13 @@ MAX_SUM = 1e30
 
 
 def find_update_fault(reply: TrainReply, shared: Weights, control: Weights, examples: int) -> str:
-    """Return why an update cannot be merged with the others'.
+    """Return why an update cannot be merged with the others', or "".
 
     Args:
         reply: what the site sent.
-        shared: the arrays of the model that sites send, in their order, which some strategies rely on.
-        control: likewise, of control variates.
-        examples: what the site's training counts in the handshake say that it trains on.
+        shared: the arrays of the model that sites send; an update must have them in this order.
+        control: the control variates that sites send, in the same way.
+        examples: number of training examples that the site stated in the handshake.
     """
     for what, sent, like in (("weights", reply.weights, shared), ("control variates", reply.control, control)):
         if [(name, value.shape) for name, value in sent.items()] != [(k, v.shape) for k, v in like.items()]:
@@ -123,7 +123,7 @@ def expected_tables(run: Run) -> set[str]:
     return names | {RECALIBRATED_PREFIX + name for name in wanted.recalibrate}
 
 
-def table_bytes(run: Run, tables: int, resampled: bool) -> int:
+def max_table_bytes(run: Run, tables: int, resampled: bool) -> int:
     """Return the maximum size in bytes of a number of count tables."""
     wanted, classes = run.config.evaluation, len(run.task.classes)
     row = int(np.prod(run.task.confusion_shape)) * 8 + (classes + LEAD_TABLE_WIDTH + 4) * 8

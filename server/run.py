@@ -1,4 +1,4 @@
-"""What every phase of a run needs."""
+"""The state of a run at the server, which every phase uses."""
 
 from __future__ import annotations
 

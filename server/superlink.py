@@ -160,7 +160,15 @@ class SuperLink:
         return [*common, "--enable-supernode-auth", *map(str, tls)]
 
     def start(self, timeout: float = 60.0) -> None:
-        """Start it and wait until it answers; raises `ConfigError` or `EngineError` if it cannot."""
+        """Start the SuperLink and wait until it answers.
+
+        Args:
+            timeout: seconds to wait.
+
+        Raises:
+            ConfigError: the certificates cannot be used.
+            EngineError: the address cannot be used, or the server ended or gave no answer in time.
+        """
         if self.credentials is not None:
             named = [] if self.host in ("0.0.0.0", "::") else [self.host]
             check_credentials(self.credentials, named)

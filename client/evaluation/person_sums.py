@@ -112,7 +112,9 @@ def predict_by_person(
 
 
 def select_groups(cohort: Cohort, config: RunConfig) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return the tables of a test and who is in each, bool `(people,)`: all, and each group, also those of nobody.
+    """Return for each table of a test a mask `(people,)` of the people in it.
+
+    The tables are those of all people and of each group, empty groups included.
 
     Args:
         cohort: with inputs unscaled, whose columns define the groups.

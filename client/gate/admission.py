@@ -82,10 +82,10 @@ def admit(context: SiteContext, request: Request) -> None:
 
 
 def check_run_id(run: str | None) -> None:
-    """Refuse a run's name that is not a plain word: files of the run are called so.
+    """Refuse a run's id that is not a plain word, because files are named by it.
 
     Raises:
-        SiteError: says so.
+        SiteError: the id is not a plain word, or is reserved.
     """
     if run and (not RUN_ID.fullmatch(run) or run in RESERVED_RUNS):
         raise SiteError("policy: the run has no plain name, so nothing can be kept of it")
@@ -117,7 +117,7 @@ def check_people(register: Register, site: Site, request: Request, context: Site
 
 
 def check_model(register: Register, site: Site, request: ModelRequest, context: SiteContext) -> None:
-    """Refuse a model that this run could not have reached, and more models than the policy answers for.
+    """Refuse a model that this run could not have reached, or that exceeds the number of models the policy allows.
 
     Raises:
         SiteError: says which limit was reached.

@@ -75,7 +75,7 @@ class Memory:
         return first, second
 
 
-def workload_config(name: str, rounds: int) -> RunConfig:
+def build_workload_config(name: str, rounds: int) -> RunConfig:
     """Return the configuration of a workload with `rounds` rounds after the first."""
     from experiments.bench.engines import bench_config, make_bench_data
     from experiments.runs.checks import resolve_paths
@@ -100,7 +100,7 @@ def benchmark_federation(names: Sequence[str], rounds: int, turns: int) -> dict[
     """
     results: dict[str, Any] = {"cores": os.cpu_count(), "rounds": rounds, "turns": turns}
     for name in names:
-        config = workload_config(name, rounds)
+        config = build_workload_config(name, rounds)
         runs: dict[str, list[dict[str, Any]]] = {"local": [], "federation": []}
         for _ in range(turns):
             for engine, measured in runs.items():

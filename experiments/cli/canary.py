@@ -22,8 +22,8 @@ def canary_command(
 ) -> None:
     """Ask every hospital what it would do in a run: who answers, how fast, and what would be refused.
 
-    One tiny round without training: no privacy is spent, nothing about patients leaves, and no run is counted. Exit
-    code 1: a hospital is missing or would refuse something.
+    Sends each hospital one small request without training: nothing is charged to a privacy ledger, nothing about
+    patients leaves, and it does not count as a run. Exit code 1: a hospital is missing or would refuse something.
     """
     from common.config import load_config
     from experiments.cli.interrupts import explain_interrupts

@@ -88,7 +88,7 @@ class Coordinator:
         return result
 
 
-def real_rows(site: Site) -> Floats:
+def read_true_rows(site: Site) -> Floats:
     """Return every example's inputs, unscaled, `(examples, inputs)`; missing values as 0."""
     parts = [part.features for part in (site.train, site.validation, site.test)]
     return np.nan_to_num(np.concatenate(parts).astype(np.float64))
@@ -115,7 +115,7 @@ def attack_single_sum(coordinator: Coordinator, whole: Site) -> AttackResult:
         )
         if isinstance(reply, ScalingReply):
             recovered.append(np.asarray(reply.sums["total"]))
-    rows = real_rows(whole)
+    rows = read_true_rows(whole)
     return coordinator.result("one example's sums (sites.limit=1)", count_matches(recovered, rows), len(rows))
 
 
@@ -127,7 +127,7 @@ def attack_sum_difference(coordinator: Coordinator, whole: Site) -> AttackResult
         if isinstance(reply, ScalingReply):
             totals[limit] = np.asarray(reply.sums["total"])
     recovered = [totals[k + 1] - totals[k] for k in totals if k + 1 in totals]
-    rows = real_rows(whole)
+    rows = read_true_rows(whole)
     moved = [vector for vector in recovered if np.abs(vector).max() > 1e-6]
     return coordinator.result("difference of two sums (sites.limit)", count_matches(moved, rows), len(rows))
 
@@ -153,7 +153,7 @@ def attack_single_update(coordinator: Coordinator, whole: Site) -> AttackResult:
         reply = coordinator.ask(TrainRequest(config, round=1, weights=weights, run_id=secrets.token_hex(16)))
         if isinstance(reply, TrainReply):
             recovered += divide_by_bias(weights, reply.weights)
-    rows = real_rows(whole)
+    rows = read_true_rows(whole)
     return coordinator.result("one example's update (sites.limit=1)", count_matches(recovered, rows), len(rows))
 
 
@@ -188,7 +188,7 @@ def attack_trap_weights(coordinator: Coordinator, whole: Site) -> AttackResult:
         federation__rounds=3,
         **training,
     )
-    weights, rows = build_weights(config, whole), real_rows(whole)
+    weights, rows = build_weights(config, whole), read_true_rows(whole)
     recovered: list[Floats] = []
     for honest_rounds in (0, 1):
         run = secrets.token_hex(16)
@@ -223,7 +223,7 @@ def set_traps(weights: Weights, rows: Floats) -> Weights:
 
 def build_code_model(whole: Site, config: RunConfig, bins: int) -> Weights:
     """Return a linear model whose event score falls into another bin for almost every person."""
-    rows = real_rows(whole)
+    rows = read_true_rows(whole)
     rng = np.random.default_rng(5)
     direction = rng.normal(size=rows.shape[1]) / np.maximum(rows.std(0), 1e-6)
     score = rows @ direction
@@ -264,7 +264,7 @@ def train_here(coordinator: Coordinator, whole: Site, config: RunConfig) -> str:
 
 def attack_thresholds(coordinator: Coordinator, whole: Site) -> AttackResult:
     """Test two models whose decision boundaries have one person between them."""
-    rows = real_rows(whole)
+    rows = read_true_rows(whole)
     column = int(np.argmax([len(np.unique(values)) for values in rows.T]))
     values = np.sort(np.unique(whole.test.features[:, column]))
     isolated = 0

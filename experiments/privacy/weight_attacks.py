@@ -18,7 +18,7 @@ from common.metrics.table_names import ALL_PATIENTS
 from common.replies import FinalTestReply, ScalingReply, TrainReply
 from common.requests import FinalTestRequest, ScalingRequest, TrainRequest
 from common.scaling import RANK_BINS, Scaling, fit_standard_scaling, rank_bins
-from experiments.privacy.gate_attacks import AttackResult, Coordinator, Floats, count_matches, real_rows
+from experiments.privacy.gate_attacks import AttackResult, Coordinator, Floats, count_matches, read_true_rows
 
 ONE_STEP: dict[str, Any] = {
     "training__optimizer": "sgd", "training__lr": 1.0, "training__momentum": 0.0, "training__weight_decay": 0.0,
@@ -142,7 +142,9 @@ def attack_layer_columns(coordinator: Coordinator, whole: Site) -> AttackResult:
             with np.errstate(divide="ignore", invalid="ignore"):
                 row = (update[:wide] / update[wide] - 1) / 0.02
             recovered.append(row * scaling.spread + scaling.centre)
-    return coordinator.result("columns of a crafted layer", count_matches(recovered, real_rows(whole)), len(scaled))
+    return coordinator.result(
+        "columns of a crafted layer", count_matches(recovered, read_true_rows(whole)), len(scaled)
+    )
 
 
 def attack_windows(coordinator: Coordinator, whole: Site) -> AttackResult:

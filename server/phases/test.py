@@ -13,10 +13,10 @@ from common.replies import FinalTestReply
 from common.requests import FinalTestRequest
 from common.task import Task
 from server.losses import stop_on_loss
-from server.noisy_replies import combine_noisy_evaluations, find_noisy_fault, noisy_bytes
+from server.noisy_replies import combine_noisy_evaluations, find_noisy_fault, max_noisy_bytes
 from server.outcome import Outcome
 from server.phases.validate import choose_run_threshold, merge_counts, validate_round
-from server.reply_checks import expected_tables, find_figures_fault, table_bytes
+from server.reply_checks import expected_tables, find_figures_fault, max_table_bytes
 from server.run import Run
 
 
@@ -53,9 +53,9 @@ def run_test(run: Run, outcome: Outcome) -> None:
         run.add_state_rounds(run.build_messages(request, holders), outcome.chosen, outcome),
         FinalTestReply,
         find_fault,
-        noisy_bytes(run, len(expected_tables(run)))
+        max_noisy_bytes(run, len(expected_tables(run)))
         if private
-        else table_bytes(run, len(expected_tables(run)), resampled=True),
+        else max_table_bytes(run, len(expected_tables(run)), resampled=True),
     )
     outcome.lost |= {site: f"final evaluation: {text}" for site, text in lost.items()}
     if holders and not answers:

@@ -18,9 +18,9 @@ from common.metrics.table_names import ALL_PATIENTS
 from common.replies import ValidateReply
 from common.reports import PrivacySpent
 from server.exchange import NodeSubsetGrid
-from server.noisy_replies import find_noisy_fault, noisy_bytes, read_release
+from server.noisy_replies import find_noisy_fault, max_noisy_bytes, read_release
 from server.outcome import Outcome, SiteCounts
-from server.reply_checks import find_counts_fault, table_bytes
+from server.reply_checks import find_counts_fault, max_table_bytes
 from server.run import Run
 
 
@@ -93,7 +93,7 @@ def validate_round(run: Run, number: int, weights: Weights, outcome: Outcome) ->
         run.add_state_rounds(outgoing, number, outcome),
         ValidateReply,
         find_fault,
-        noisy_bytes(run, 1) if run.config.privacy.evaluation_on else table_bytes(run, 1, resampled=False),
+        max_noisy_bytes(run, 1) if run.config.privacy.evaluation_on else max_table_bytes(run, 1, resampled=False),
     )
     if not answers:
         return Validation(lost=lost)
@@ -146,7 +146,7 @@ def choose_run_threshold(run: Run, counts: Counts) -> float | None:
 
 
 def summarise_validation(item: Evaluation) -> dict[str, object]:
-    """Return the figures of a validation that stand in rounds.jsonl."""
+    """Return the figures of a validation that are written to rounds.jsonl."""
     figures: dict[str, object] = {
         name: figure.value for name in SELECTABLE if (figure := item.figure(name)) is not None
     }

@@ -108,10 +108,10 @@ def beat_feature_names(leads: int) -> tuple[str, ...]:
 
 
 def measure_beats(x: Floats, usual: Floats) -> Floats:
-    """Return `(beats, features)` of one recording's windows `(beats, leads, samples)`.
+    """Return the hand-crafted features of one recording's beats, `(beats, features)`.
 
     Args:
-        x: beats of the `window` view.
+        x: beats of the `window` view, `(beats, leads, samples)`.
         usual: the recording's median beat, `(leads, samples)`.
     """
     if not len(x):

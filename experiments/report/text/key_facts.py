@@ -162,7 +162,7 @@ def state_privacy(report: Report) -> Fact | None:
 
 
 def state_counts(report: Report) -> Fact | None:
-    """Return from which counts of test patients the results come."""
+    """Return the fact how test patients were counted: exactly, coarsened, or with noise."""
     tested = [item for item in report.evaluation_privacy if item.split == "test"]
     if not tested:
         minimum = max((site.min_cell_patients for site in report.sites), default=1)

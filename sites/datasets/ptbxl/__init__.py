@@ -61,15 +61,20 @@ TITLES = {
 class Options(Section):
     """Options of the input, of the labels, and of generated data."""
 
-    task: Literal["superclasses", "norm"] = "superclasses"
-    norm: Literal["only", "among"] = Field("only", description="task norm: normal is NORM alone, or NORM at all")
+    task: Literal["superclasses", "norm"] = Field(
+        "superclasses", description="superclasses: any number of five diagnoses; norm: normal against abnormal"
+    )
+    norm: Literal["only", "among"] = Field(
+        "only",
+        description="task norm: a recording is normal if NORM is its only superclass (only), or one of them (among)",
+    )
     likelihood: float = Field(
         0.0,
         ge=0,
         le=100,
         description="statements of a smaller likelihood (%) do not count; 0 means unknown and counts as 0",
     )
-    rate: Literal[100, 500] = Field(100, description="Hz of the files to read")
+    rate: Literal[100, 500] = Field(100, description="sampling rate of the files to read, in Hz")
     view: Literal["strip", "beats"] = Field("strip", description="the strip of 10 s, or beats as mitdb's window view")
     filtered: bool = Field(False, description="strips: 0.5 to 40 Hz, zero phase; else as recorded")
     leads: tuple[Lead, ...] | None = Field(

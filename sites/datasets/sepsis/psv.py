@@ -34,15 +34,15 @@ CODE = " code"
 
 @dataclass(frozen=True)
 class Hours:
-    """The rows of some files.
+    """The hours of several patients' files, one file after the other.
 
     Attributes:
         files: names of the files that have a row.
-        rows: float32 `(hours, 40)`.
-        label: uint8 `(hours,)`.
+        rows: float32 `(hours, 40)`, COLUMNS in their units, NaN where not measured.
+        label: uint8 `(hours,)`, the published label: 1 sepsis.
         first: int64 `(files,)`, each file's first row.
-        implausible: file (index), column, and the number of its cells that are outside the column's limits, or a code
-            for a missing value (the column's name and CODE); they became NaN.
+        implausible: (index of the file, column, number of cells that became NaN). The cells were outside the column's
+            limits or, where the column's name ends in CODE, a code for a missing value.
     """
 
     files: tuple[str, ...]

@@ -27,7 +27,7 @@ def test_a_run_is_read_without_its_first_round(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["synthetic", "heart_disease"])
 def test_workloads_have_one_round_more_than_is_timed(name: str) -> None:
-    config = federation.workload_config(name, 4)
+    config = federation.build_workload_config(name, 4)
     assert config.federation.rounds == 5
     assert not config.baselines.local
 
