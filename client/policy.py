@@ -64,7 +64,7 @@ class SitePolicy(Section):
         1.5,
         ge=0,
         le=100,
-        description="standard deviation, in patients, by which a count is off; the same for the same patients",
+        description="standard deviation, in patients, of the error added to a count; the same for the same patients",
     )
     max_bins: int = Field(62, ge=16, le=4096, description="most bins of a score histogram")
     start_weights: Literal["seed", "any"] = Field(

@@ -12,7 +12,7 @@ from cryptography import x509
 from common.errors import ConfigError
 
 WARNING_DAYS = 30
-"""Days before its end from which on a certificate is warned about."""
+"""Number of days before a certificate expires at which warnings start."""
 DAY_SECONDS = 24 * 3600
 
 

@@ -120,8 +120,8 @@ class FinalTestReply(Reply):
     """The answer to a FinalTestRequest.
 
     Attributes:
-        tables: counts by table name; those of resamples have the name of their table and RESAMPLED_SUFFIX.
-        noisy: noisy sums over people by table and part, where evaluation is private; there are no figures then.
+        tables: counts by table name; resampled counts are under the table's name followed by RESAMPLED_SUFFIX.
+        noisy: in private evaluation, noisy sums over people by table and part; tables and figures are then absent.
     """
 
     kind: ClassVar[RequestKind] = "test"

@@ -104,7 +104,7 @@ class HandshakeReport(Report):
 
     Attributes:
         protocol: the version of the protocol that it speaks.
-        task: what is predicted from what.
+        task: inputs and classes.
         fingerprint: `task.fingerprint()`, 16 hex digits.
         synthetic: whether its data are generated.
         split: how its patients were divided.
@@ -245,7 +245,7 @@ class CanaryReport(Report):
     Attributes:
         protocol: the version of the protocol that it speaks.
         release: the version of the program that it runs.
-        task: what is predicted from what.
+        task: inputs and classes.
         device: where its model would train.
         load_seconds: how long opening its data took.
         step_seconds: how long a plain training step on random inputs took; None: no weights were sent.

@@ -133,9 +133,9 @@ def find_version_fault(record: Mapping[str, Any], other: str, own: str) -> str:
     """Return why a record of another protocol or release cannot be used, naming both ends' versions, or "".
 
     Args:
-        record: what came.
-        other: who sent it, as a subject: "the server".
-        own: who read it.
+        record: the record that was received.
+        other: the sender, for the text, such as "the server".
+        own: the receiver, in the same way.
     """
     protocol, release, here = record.get("protocol"), record.get("release"), identify_release()
     stated = clean_text(release, 60) if isinstance(release, str) and release else "unknown"

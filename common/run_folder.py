@@ -73,7 +73,7 @@ class RunFolder:
 
     @property
     def canary(self) -> Path:
-        """What sites would do in a run; there from the start where a folder is made for a canary."""
+        """The answers of a canary; the file marks a folder that was made for one."""
         return self.path / "canary.json"
 
     @property

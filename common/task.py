@@ -1,4 +1,4 @@
-"""Task: what is predicted from what. Server and sites must agree on it before a run starts."""
+"""Task: the inputs and classes of a prediction. Server and sites must agree on it before a run starts."""
 
 from __future__ import annotations
 

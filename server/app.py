@@ -63,7 +63,7 @@ def run_federation(
     The outcome so far is in `out` also when it fails.
 
     Args:
-        grid: the transport.
+        grid: Flower's grid, which carries messages to the nodes.
         config: the run.
         out: the coordinator's run folder.
         listen: gets each event as its line of events.jsonl.

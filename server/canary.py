@@ -46,10 +46,10 @@ def run_canary(
     """Ask every site what it would do in a run, and write the answers into a run folder.
 
     Args:
-        grid: the transport.
+        grid: Flower's grid, which carries messages to the nodes.
         config: the run.
         out: the run folder.
-        listen: gets each event as its line of events.jsonl.
+        listen: function that receives each event as its line of events.jsonl.
         read_names: as in `server.phases.handshake.run_handshake`.
 
     Raises:
@@ -141,11 +141,11 @@ def wait_for_nodes(
 
 
 def find_problems(config: RunConfig, tasks: Mapping[str, Task]) -> list[str]:
-    """Return what would keep a run from starting whatever each site does.
+    """Return the reasons why a run could not start, such as too few sites or sites with different tasks.
 
     Args:
         config: the run.
-        tasks: what each site that answered holds.
+        tasks: the task of each site that answered.
     """
     need = max(config.federation.min_sites, len(config.federation.expect), 1)
     problems = [f"{len(tasks)} of {need} sites answered"] if len(tasks) < need else []

@@ -103,7 +103,7 @@ def send_and_collect(
     A reply that comes later, a second one to the same message, and one from another node count for nothing.
 
     Args:
-        grid: the transport.
+        grid: Flower's grid, which carries messages to the nodes.
         outgoing: one message a node.
         names: the site at each node; a node without one is called by its number, or as its reply says.
         timeout: seconds.

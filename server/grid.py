@@ -28,7 +28,7 @@ class PackingGrid(DelegatingGrid):
     """A grid that packs what it sends and unpacks what it receives.
 
     Args:
-        grid: the transport.
+        grid: Flower's grid, which carries messages to the nodes.
     """
 
     asks_receipts = True

@@ -90,12 +90,13 @@ def combine_noisy_evaluations(
 ) -> tuple[dict[str, dict[str, Evaluation]], dict[str, Evaluation]]:
     """Return figures by table name and site, and pooled figures by table name, from noisy counts.
 
-    Sites' counts are added before they are fitted, so that what fitting distorts does not add up.
+    Pooled counts are the sum of the sites' noisy counts and are made consistent after the sum, because doing so changes
+    counts: in this way the changes do not add up over sites.
 
     Args:
-        run: the federation.
-        replies: by site.
-        threshold: log odds from which on the event was counted as predicted; None: the likelier class.
+        run: the run.
+        replies: the sites' replies, by site.
+        threshold: log odds at or above which the event was predicted; None: the likelier class.
     """
     config, task = run.config, run.task
     by_table: dict[str, dict[str, Evaluation]] = {}

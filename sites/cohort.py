@@ -124,7 +124,7 @@ class Cohort:
     """Examples with their patients.
 
     Attributes:
-        task: what is predicted from what.
+        task: inputs and classes.
         x: float32 `(examples, channels, samples)`, or Windows of that shape.
         features: float32 `(examples, features)`.
         y: int64 `(examples,)`, or `(examples, classes)` of 0 and 1 where the task is multilabel.
@@ -134,9 +134,9 @@ class Cohort:
         split: int8 `(examples,)`, index into SPLITS; -1: not assigned.
         excluded: number of examples or recordings left out, by reason.
         synthetic: whether the files say that they were generated.
-        age: years of each of `patients`, NaN unknown; None where the data set has no ages.
-        sex: 0 female, 1 male, -1 unknown, of each of `patients`; None where the data set has no sexes.
-        utility: float32 `(examples, 2)`, utility of no alarm and of an alarm; None where the task has none.
+        age: float32 `(patients,)`, years, NaN if unknown; None if the data set has no ages.
+        sex: int8 `(patients,)`, 0 female, 1 male, -1 unknown; None if the data set has no sexes.
+        utility: float32 `(examples, 2)`, utility of no alarm and of an alarm; None if the task has no utility.
         hours: float32 `(examples,)`, hours that each example covers, where the data have a time.
         until: float32 `(examples,)`, hours until the patient's event, NaN without one, where the data have it.
         seconds: float64 `(examples,)`, seconds since the start of the recording, where the data have a time.

@@ -76,7 +76,7 @@ def evaluate_site(
         site: with its inputs scaled as the model takes them.
         config: the run.
         shares: whether resampled counts may leave, and figures without the patients of `evaluation.without`.
-        threshold: log odds from which on the event is predicted; default: the likelier class.
+        threshold: log odds at or above which the event is predicted; default: the likelier class.
         curves: whether to compute reliability diagrams and decision curves (of all test patients).
         minimum: fewest patients of a table, a group or a class.
         raw: the site with its inputs unscaled, whose columns define the groups; default: `site`.

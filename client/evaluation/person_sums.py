@@ -65,7 +65,7 @@ def compute_shares(model: nn.Module, cohort: Cohort, config: RunConfig, threshol
         model: a classifier.
         cohort: with inputs scaled as the model takes them.
         config: the run.
-        threshold: log odds from which on the event is predicted; None: the likelier class.
+        threshold: log odds at or above which the event is predicted; None: the likelier class.
 
     Raises:
         SiteError: a weight of the model is not finite.

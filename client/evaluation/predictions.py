@@ -92,7 +92,7 @@ def count_predictions(
         scores: predictions for the cohort.
         cohort: the examples.
         config: the run.
-        threshold: log odds from which on the event is predicted; default: the likelier class.
+        threshold: log odds at or above which the event is predicted; default: the likelier class.
         rows: the examples to count, bool `(examples,)`; default: all.
         hidden: suppressed classes, bool `(classes,)`. Multilabel counts of them are zero; else `rows` must hold none
             of their examples.

@@ -106,7 +106,7 @@ class AuditEntry:
 
     @classmethod
     def from_line(cls, line: bytes) -> AuditEntry:
-        """Return what a line says.
+        """Return the entry that a line of the audit log holds.
 
         Raises:
             DataError: it is no line that `to_line` wrote.

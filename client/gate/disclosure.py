@@ -90,7 +90,7 @@ class ReleaseRules:
         return resample_table(total, draws, rng)
 
     def round_people(self, counts: Sequence[int]) -> list[int]:
-        """Return numbers of people as they may leave."""
+        """Return numbers of people, rounded and suppressed so that they may leave."""
         return [int(n) for n in round_counts(np.asarray(counts, dtype=np.int64), self.policy.round_counts_to)]
 
     def round_groups(self, people: Ints | None) -> Ints | None:

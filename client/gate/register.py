@@ -145,7 +145,7 @@ class Register:
             floor: groups that differ by fewer people get the same answer. A secret offset raises this to up to twice as
                 many, so that a changed answer does not show whose change it was.
             run: the run that asked.
-            noise: standard deviation of what an answer is off, in people.
+            noise: standard deviation of the error that is added to an answer, in people.
         """
         sizes = np.full(len(groups), SMALL, dtype=np.int64)
         with self._open() as file:

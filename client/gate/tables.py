@@ -207,7 +207,7 @@ def merge_gain(gain: Floats, stretches: Sequence[tuple[int, int]]) -> Floats:
 
 
 BinNoise = Callable[[int, int, int], int]
-"""From a column, the first bin and the bin behind the last, to by how many values their count is off."""
+"""Function from (column, first bin, bin behind the last) to the error that is added to the count of these bins."""
 
 
 def merge_rank_bins(histogram: Floats, floor: int, error: BinNoise | None = None) -> Floats:

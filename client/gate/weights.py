@@ -134,7 +134,7 @@ def check_later_weights(policy: SitePolicy, register: Register, run: str, weight
 
 
 def read_longest(path: Path) -> float:
-    """Return the length of the longest update so far; 0 where there is none that can be read."""
+    """Return the norm of the longest update so far; 0 if there is no readable one."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 

@@ -128,9 +128,9 @@ def solve_training_noise(
 
     Args:
         config: the run.
-        rows: the site's charges.
-        run: the run's id in them.
-        statistics: whether noisy sums are paid from the same epsilon.
+        rows: rows of the site's ledger.
+        run: the run's id in these rows.
+        statistics: whether noisy sums for scaling are charged to the same epsilon.
 
     Raises:
         ConfigError: the epsilon cannot be kept.

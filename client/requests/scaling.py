@@ -64,9 +64,9 @@ def handle_scaling(context: SiteContext, request: ScalingRequest) -> ScalingRepl
 
 
 def bin_errors(context: SiteContext, train: Cohort, base: Scaling) -> BinNoise:
-    """Return by how many values the count of some bins of a feature is off, the same for the same examples.
+    """Return the function that gives the error to add to the count of some bins; the same for the same examples.
 
-    Histograms of signals hold many values of each person and are exact.
+    For signals the error is 0, because their histograms hold many values of each person.
     """
     width = train.features.shape[1]
     position = rank_bins(train.features, base.centre[:width], base.spread[:width])

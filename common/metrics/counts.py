@@ -151,7 +151,7 @@ def count_predictions(
         groups: the number of groups.
         bins: the number of score bins.
         coarse: number of neighbouring bins that are merged into one.
-        threshold: log odds from which on the event is predicted (two classes); None: the likelier class.
+        threshold: log odds at or above which the event is predicted (two classes); None: the likelier class.
         worth: `(examples, 2)`, utility of silence and of an alarm.
         hours: `(examples,)`, hours that each example stands for (not multilabel).
         until: `(examples,)`, hours until the onset of the event; NaN: no event (two classes).
@@ -215,7 +215,7 @@ def empty_counts(confusion_shape: tuple[int, ...], bins: int, utility: bool = Fa
 
 
 def choose_threshold(counts: Counts, rule: str, false_alarms: float = 0.05) -> float | None:
-    """Return the log odds from which on to predict the event, chosen on the counts of a task of two classes.
+    """Return the decision threshold in log odds, chosen on the counts of a task of two classes.
 
     Args:
         counts: counts without leading axis.
@@ -252,7 +252,7 @@ def apply_threshold(counts: Counts, threshold: float) -> Counts:
 
     Args:
         counts: with any leading axes.
-        threshold: log odds from which on the event is predicted, the lower edge of a score bin.
+        threshold: log odds at or above which the event is predicted, the lower edge of a score bin.
     """
     bins = counts.scores.shape[-1]
     first = int(np.searchsorted(bin_edges(bins), threshold - 1e-9))

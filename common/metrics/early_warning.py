@@ -14,7 +14,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 WARNING_HORIZON = 12
-"""Hours before the event from which on an alarm counts as a warning."""
+"""Longest time before the event, in hours, at which an alarm counts as a warning."""
 LEAD_TABLE_WIDTH = WARNING_HORIZON + 2
 """Length of a lead table: patients with the event, then those first warned 0, 1, ... WARNING_HORIZON hours before."""
 

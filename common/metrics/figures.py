@@ -195,7 +195,7 @@ class Evaluation(FrozenModel):
             examples.
         classes: figures of each class by name, in class order.
         notes: sentences that limit what the figures say.
-        threshold: log odds from which on the event was called; None: the likelier class.
+        threshold: log odds at or above which the event was predicted; None: the likelier class.
         utility: normalised utility, where the task defines one.
         brier: Brier score of the event, or summed over classes.
         ece: expected calibration error of the event, or its mean over classes.
@@ -314,7 +314,7 @@ class RecalibrationEffect(FrozenModel):
     """One recalibration method at one site.
 
     Attributes:
-        threshold: log odds from which on the event is called after recalibration.
+        threshold: log odds at or above which the event is predicted after recalibration.
         difference: paired difference of each metric, recalibrated minus original model.
     """
 

@@ -10,10 +10,9 @@ from common.metrics.early_warning import Floats
 
 
 def sum_histogram_loss(scores: npt.NDArray[np.generic], multilabel: bool) -> Floats:
-    """Return the summed negative log likelihood in nats `(...)` that histograms of log odds give.
+    """Return the summed negative log likelihood `(...)`, in nats, computed from histograms of log odds.
 
-    Of one true class: each class's histogram of its own score among examples that have it. Of several labels: of all
-    labels, with and without.
+    If an example has one class, only the score of its true class counts. With several labels, all labels count.
 
     Args:
         scores: `(..., classes, 2, bins)`.

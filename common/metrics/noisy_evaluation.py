@@ -44,7 +44,7 @@ def build_noisy_evaluation(
         noisy: without leading axis.
         drawn: as `draw_noisy_counts` returns them; None: no intervals.
         noise: what the release was charged.
-        threshold: log odds from which on the event was counted as predicted; None: the likelier class.
+        threshold: log odds at or above which the event was predicted; None: the likelier class.
         operating: specificities and sensitivities at which the other is given.
         notes: further sentences to include.
     """

@@ -118,7 +118,7 @@ class AgeMix(Section):
     """Age distribution: people are removed until the wanted share of those with a known age is older."""
 
     older: float = Field(ge=0, le=1, description="wanted share of people of age `from_age` or more")
-    from_age: float = Field(65.0, ge=0, le=120, description="age from which on people count as older, years")
+    from_age: float = Field(65.0, ge=0, le=120, description="people of this age (years) and above count as older")
     where: Where = "all"
 
 

@@ -35,8 +35,8 @@ def compare_models(
 
     Args:
         models: the models of a run.
-        metric: the run's own metric.
-        binary: whether the task is one event.
+        metric: the metric that selects the run's best round.
+        binary: whether the task has two classes.
         folder: the run's folder, with the resampled metrics of each model.
     """
     federated = next((model for model in models if model.kind == "federated"), None)
@@ -96,8 +96,8 @@ def compare_groups(model: ModelResult, metric: str, binary: bool, folder: Path) 
 
     Args:
         model: a model with groups.
-        metric: the run's own metric.
-        binary: whether the task is one event.
+        metric: the metric that selects the run's best round.
+        binary: whether the task has two classes.
         folder: the run's folder, with the resampled metrics of each group.
     """
     samples = load_resamples(RunFolder(folder).resamples(model.name)) if model.groups else {}

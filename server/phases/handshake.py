@@ -40,9 +40,9 @@ def run_handshake(
     resumed) until `federation.connect_timeout`, so that a slow site is not left out. Without those named it starts.
 
     Args:
-        grid: the transport.
+        grid: Flower's grid, which carries messages to the nodes.
         config: the run.
-        listen: gets the events.
+        listen: function that receives each event.
         read_names: the names that node keys were registered by; a site that calls itself otherwise is refused.
         resumed: the run's id and what its sites stated when it began, of a run that is resumed: it goes on with these
             sites alone.

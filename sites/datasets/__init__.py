@@ -2,7 +2,7 @@
 
 A plug-in defines `CARD` (what the data are, as a `DataCard`), `Options` (the settings under `data.options`), and
 
-    task(options)                        what is predicted from what
+    task(options)                        the task: inputs and classes
     patients(folder, options, store)     the patients in a data folder
     read(folder, options, ids, store)    the examples of some recordings, as a `Cohort` without a split
 
@@ -67,7 +67,7 @@ class Source:
         return get_data_card(self.module, self.options)
 
     def task(self) -> Task:
-        """Return what is predicted from what."""
+        """Return the task: its inputs and classes."""
         task: Task = self.module.task(self.options)
         return task
 

@@ -51,7 +51,7 @@ class Options(Section):
 
 
 def task(options: Options) -> Task:
-    """Return what is predicted from what: normal or abnormal, from beats of one lead."""
+    """Return the task: normal or abnormal, from beats of one lead."""
     beats = beat_reader.beat_task(_mitdb(options))
     return replace(beats, name="normal or abnormal beats of one lead")
 

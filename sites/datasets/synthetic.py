@@ -59,7 +59,7 @@ def default_folder(options: Options, store: Path, seed: int) -> Path:
 
 
 def task(options: Options) -> Task:
-    """Return what is predicted from what."""
+    """Return the task: its inputs and classes."""
     return beat_reader.beat_task(_beat_options(options))
 
 

@@ -95,7 +95,7 @@ class AamiLabels:
 
 
 def beat_task(options: Options) -> Task:
-    """Return what is predicted from what."""
+    """Return the task: its inputs and classes."""
     classes, titles = tuple(options.classes), tuple(beats.CLASS_TITLES[c] for c in options.classes)
     if options.target == "abnormal":
         classes, titles = ("normal", "abnormal"), ("normal beat", "abnormal beat")

@@ -130,7 +130,7 @@ class RoundFigures(FrozenModel):
     Attributes:
         examples: validation examples.
         patients: validation patients.
-        threshold: log odds from which on the event was called; None: the likelier class.
+        threshold: log odds at or above which the event was predicted; None: the likelier class.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")

@@ -83,7 +83,7 @@ class Options(Section):
 
 
 def task(options: Options) -> Task:
-    """Return what is predicted from what."""
+    """Return the task: its inputs and classes."""
     hours = options.view == "hours"
     channels: tuple[str, ...] = hourly.CHANNELS if hours else ()
     if hours and options.mask:

@@ -107,7 +107,7 @@ def default_folder(options: Options, store: Path, seed: int) -> Path:
 
 
 def task(options: Options) -> Task:
-    """Return what is predicted from what."""
+    """Return the task: its inputs and classes."""
     flamby = options.protocol == "flamby"
     numbers, dummies = (FLAMBY_NUMBERS, FLAMBY_DUMMIES) if flamby else (EXPLICIT_NUMBERS, EXPLICIT_DUMMIES)
     features = (

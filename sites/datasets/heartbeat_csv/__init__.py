@@ -67,7 +67,7 @@ class Options(Section):
 
 
 def task(options: Options) -> Task:
-    """Return what is predicted from what; for mitbih, the task of mitdb's kachuee view of one lead."""
+    """Return the task: its inputs and classes; for mitbih, the task of mitdb's kachuee view of one lead."""
     beats_task = beat_reader.beat_task(beat_reader.Options(view="kachuee", leads=1, classes="NSVFQ"))
     if options.set == "mitbih":
         return replace(beats_task, name="heartbeat CSV, AAMI classes")

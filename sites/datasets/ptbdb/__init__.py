@@ -72,7 +72,7 @@ class Options(Section):
 
 
 def task(options: Options) -> Task:
-    """Return what is predicted from what."""
+    """Return the task: its inputs and classes."""
     if options.task == "record":
         return Task(
             name="PTB, myocardial infarction against healthy control",

@@ -76,7 +76,7 @@ class Options(Section):
 
 
 def task(options: Options) -> Task:
-    """Return what is predicted from what."""
+    """Return the task: its inputs and classes."""
     hours = options.view == "hours"
     channels = _channels(options) if hours else ()
     return Task(

@@ -113,7 +113,7 @@ def check_site_folder(folder: Path, options: Description) -> None:
 
 
 def task(options: Description) -> Task:
-    """Return what is predicted from what."""
+    """Return the task: its inputs and classes."""
     return build_task(options)
 
 

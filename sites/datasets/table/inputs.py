@@ -9,7 +9,7 @@ from sites.datasets.table.description import FILE_NAME, Description, load_descri
 
 
 def build_task(options: Description) -> Task:
-    """Return what is predicted from what."""
+    """Return the task: its inputs and classes."""
     features = tuple(name for item in options.inputs for name in item.features)
     numbers = {item.name for item in options.inputs if item.kind == "number"}
     outcome = options.outcome

@@ -61,7 +61,7 @@ class Options(Section):
 
 
 def task(options: Options) -> Task:
-    """Return what is predicted from what: the task of eicu's view hours."""
+    """Return the task, which is that of eicu's view hours."""
     return eicu.task(eicu.Options(view="hours", carry=options.carry, mask=options.mask))
 
 
