@@ -36,7 +36,7 @@ class SitePolicy(Section):
     - `allowed_settings`: some settings of a run select people, or the grain of an answer; `wardround site explain`
       lists them. Each is refused unless its key is listed here; "*" allows all.
     - `max_weight_distance`: weights that the server sends in later rounds must lie near this site's own last update.
-      The unit is the length of that update.
+      The unit is the norm of this site's longest update in the run.
     - `approval`: with `required` a run that nobody at the hospital has approved is refused and waits (`wardround site
       pending`). An approval holds for one configuration, some days and one run.
     - `allowed_tasks`, `allowed_models`, `allowed_strategies`: names as in a configuration; "*" allows all.
@@ -57,7 +57,10 @@ class SitePolicy(Section):
         5, ge=0, description="withhold the update of a weight that rests on fewer patients; 0: never"
     )
     update_noise: float = Field(
-        1.0, ge=0, le=100, description="noise on each weight's update, in parts of the patient with the largest in it"
+        1.0,
+        ge=0,
+        le=100,
+        description="standard deviation of the noise on a weight's update, divided by the largest part of one patient",
     )
     round_counts_to: int = Field(5, ge=1, le=1000, description="round counts of predictions to multiples of this")
     count_noise: float = Field(
@@ -74,21 +77,21 @@ class SitePolicy(Section):
     max_weight_distance: float | None = Field(
         25.0,
         gt=0,
-        description="most lengths of this site's last update that later weights may differ from it; null: any",
+        description="largest distance of later weights from this site's last update, in lengths of its longest; null: any",
     )
-    max_runs_per_month: int | None = Field(100, ge=1, description="runs of 30 days; null: any number")
+    max_runs_per_month: int | None = Field(100, ge=1, description="number of runs in 30 days; null: any number")
     max_rounds_per_run: int | None = Field(1000, ge=1, description="rounds that a run may train; null: any number")
     max_rounds_per_month: int | None = Field(
-        10_000, ge=1, description="rounds that all runs of 30 days may train; null: any number"
+        10_000, ge=1, description="rounds that all runs together may train in 30 days; null: any number"
     )
     max_tested_models_per_run: int | None = Field(
         3, ge=1, description="models that a run may have tested; null: any number"
     )
     max_tested_models_per_month: int | None = Field(
-        100, ge=1, description="models that all runs of 30 days may have tested; null: any number"
+        100, ge=1, description="models that all runs together may test in 30 days; null: any number"
     )
     max_rounds_per_day: int | None = Field(
-        None, ge=1, description="rounds that all runs of 24 hours may train; null: any number"
+        None, ge=1, description="rounds that all runs together may train in 24 hours; null: any number"
     )
     approval: Literal["none", "required"] = Field(
         "none", description="required: a new run waits until somebody at this site has approved its configuration"

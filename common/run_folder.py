@@ -219,8 +219,8 @@ def hold_lock(path: Path, seconds: float = 0.0) -> Iterator[None]:
     """Hold a lock of a run folder; it is free again when this process ends, however it ends.
 
     Args:
-        path: the lock's file, which stays.
-        seconds: how long to wait for another process that holds it.
+        path: the lock's file; it is not removed.
+        seconds: longest time to wait while another process holds the lock.
 
     Raises:
         DataError: another process holds it.

@@ -49,7 +49,7 @@ class Scaling:
 
         Args:
             values: rows of some columns.
-            first: the column of the scaling that the first column of `values` is.
+            first: index, among the scaling's columns, of the first column of `values`.
             keep_missing: keep NaN in place of 0.
         """
         columns = slice(first, first + values.shape[1])

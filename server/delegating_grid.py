@@ -20,7 +20,7 @@ class DelegatingGrid(Grid):
         self._grid = grid
 
     def set_run(self, run: Any) -> None:
-        """Pass the call on."""
+        """Forward the call to the other grid."""
         self._grid.set_run(run)
 
     @property
@@ -29,21 +29,21 @@ class DelegatingGrid(Grid):
         return self._grid.run
 
     def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        """Pass the call on."""
+        """Forward the call to the other grid."""
         return self._grid.create_message(*args, **kwargs)
 
     def get_node_ids(self) -> Iterable[int]:
-        """Pass the call on."""
+        """Forward the call to the other grid."""
         return self._grid.get_node_ids()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Pass the call on."""
+        """Forward the call to the other grid."""
         return self._grid.push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Pass the call on."""
+        """Forward the call to the other grid."""
         return self._grid.pull_messages(message_ids)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Pass the call on."""
+        """Forward the call to the other grid."""
         return self._grid.send_and_receive(messages, timeout=timeout)

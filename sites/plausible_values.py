@@ -33,7 +33,7 @@ class Limits:
         unit: its unit.
         cell: lowest and highest plausible value.
         median: lowest and highest plausible median over a hospital's patients.
-        usual: the same over at least MANY patients; none: as `median`.
+        usual: lowest and highest plausible median over at least MANY patients; None: as `median`.
         whole: whether only whole numbers are plausible.
         codes: whether MISSING_CODES stand for a missing value.
     """
@@ -46,11 +46,11 @@ class Limits:
     codes: bool = True
 
     def median_limits(self, patients: int) -> tuple[float, float]:
-        """Return the lowest and highest plausible median over so many patients."""
+        """Return the lowest and highest plausible median over a number of patients."""
         return self.median if self.usual is None or patients < MANY else self.usual
 
     def find_implausible(self, values: npt.NDArray[_T]) -> npt.NDArray[np.bool_]:
-        """Return which values cannot be a living patient's; NaN is none of them."""
+        """Return a mask of the values that no living patient can have; False for NaN."""
         low, high = self.cell
         outside = (values < low) | (values > high)
         return np.asarray(outside | (values % 1 > 0) if self.whole else outside)

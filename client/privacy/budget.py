@@ -195,12 +195,12 @@ def open_ledger(context: SiteContext, site: Site, split: str = TRAIN) -> Ledger:
 def start_private_round(
     context: SiteContext, site: Site, request: TrainRequest, units: int
 ) -> tuple[DpSgdPlan, PrivacySpent]:
-    """Charge a round of a checked run, and return how it trains and what the site reports of the charge.
+    """Charge a round of a checked run, and return its training plan and the report of the charge.
 
     Args:
         context: the site's context.
-        site: whose patients train.
-        request: of the round.
+        site: the site whose patients train.
+        request: the request of the round.
         units: number of units reported to the server (client/privacy/noisy_counts.py).
 
     Raises:

@@ -42,7 +42,7 @@ class SitesConfig(Section):
     )
     split: Literal["patient", "published", "folds", "beat-level"] = Field(
         "patient",
-        description="into training, validation and test: patient: no patient in two of them; published: the data set's "
+        description="division into training, validation and test: patient: no patient in two of them; published: the data set's "
         "published split between patients; folds: cross-validation, in whole groups of patients where the data set "
         "names them; beat-level: by example, LEAKY on purpose, to compare with papers that split so",
     )

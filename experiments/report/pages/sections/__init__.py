@@ -100,7 +100,7 @@ HOSPITAL_TEMPLATES: tuple[str, ...] = ()
 
 @cache
 def list_sections() -> tuple[Section, ...]:
-    """Return all sections in the order of the page: SECTIONS, and each module's after the one that it names."""
+    """Return all sections in page order: SECTIONS, and each module's section behind the one named in its `after`."""
     sections = list(SECTIONS)
     for name in list_plugins(__name__, "SECTION"):
         section: Section = load_plugin(__name__, "SECTION", name, "section").SECTION
