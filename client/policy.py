@@ -60,7 +60,8 @@ class SitePolicy(Section):
         1.0,
         ge=0,
         le=100,
-        description="standard deviation of the noise on a weight's update, divided by the largest part of one patient",
+        description="standard deviation of the noise on a weight's update, as a multiple of the part "
+        "of the patient who has the largest in it",
     )
     round_counts_to: int = Field(5, ge=1, le=1000, description="round counts of predictions to multiples of this")
     count_noise: float = Field(
@@ -77,7 +78,7 @@ class SitePolicy(Section):
     max_weight_distance: float | None = Field(
         25.0,
         gt=0,
-        description="largest distance of later weights from this site's last update, in lengths of its longest; null: any",
+        description="largest distance of later weights from the last update, in lengths of the longest; null: any",
     )
     max_runs_per_month: int | None = Field(100, ge=1, description="number of runs in 30 days; null: any number")
     max_rounds_per_run: int | None = Field(1000, ge=1, description="rounds that a run may train; null: any number")

@@ -1,4 +1,4 @@
-"""The canary: one tiny round over all sites before a long run, without training, charges or releases.
+"""The canary: a trial request to all sites before a long run, without training, charges or releases.
 
 Each site is asked twice: who it is and what of the run it would refuse; then, with the first weights of the model, how
 long a step on random inputs takes. The answers are in canary.json in the run folder.

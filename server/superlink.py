@@ -63,7 +63,10 @@ class Connection:
         return self.admit(site, public_key, site)
 
     def admit(self, site: str, public_key: Path, label: str) -> str:
-        """Admit the holder of `public_key` under any name, which Flower knows by a `label` of a-z, 0-9 and -."""
+        """Register a public key for a site.
+
+        The site's name may have any characters; Flower gets a `label` of a-z, 0-9 and - instead.
+        """
         known = self.sites()
         if site in known:
             raise ConfigError(f"site {site} is registered already: unregister it first to give it another key")

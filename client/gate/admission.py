@@ -161,10 +161,10 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
 
 
 def check_layers(policy: SitePolicy, site: Site, request: TrainRequest) -> None:
-    """Refuse training without privacy of a model in whose layers single people's parts cannot be measured.
+    """Refuse to train, without privacy, a model in which a single person's part of the update cannot be measured.
 
     Raises:
-        SiteError: says which models can be.
+        SiteError: names the models for which it can be measured.
     """
     if request.config.privacy.on or policy.min_unit_patients <= 1 or allows(policy, UNMEASURED):
         return

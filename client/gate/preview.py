@@ -100,11 +100,11 @@ def _collect_refusals(checks: list[Check], context: SiteContext) -> Iterator[str
 
 
 def check_approved(context: SiteContext, config: RunConfig) -> None:
-    """Refuse a run that somebody at the hospital must approve and has not; it is not put down as waiting.
+    """Refuse a run that somebody at the hospital must approve and has not; the run is not added to those that wait.
 
     Raises:
         ApprovalPending: nobody has approved it.
-        SiteError: somebody declined it.
+        SiteError: somebody refused it.
         DataError: the approvals cannot be read.
     """
     if context.policy.approval == "none" or context.state is None or context.site is None:

@@ -23,8 +23,8 @@ def check_reply(context: SiteContext, request: Request, reply: Reply) -> None:
     """Refuse to send a reply that the policy does not allow, and keep an update for the check of the next weights.
 
     Raises:
-        SiteError: the reply is not sent.
-        NotFiniteError: likewise, because of its numbers.
+        SiteError: the policy does not allow the reply; it is not sent.
+        NotFiniteError: a number of the reply is not finite; it is not sent.
     """
     if context.simulated:
         return

@@ -42,9 +42,9 @@ class SitesConfig(Section):
     )
     split: Literal["patient", "published", "folds", "beat-level"] = Field(
         "patient",
-        description="division into training, validation and test: patient: no patient in two of them; published: the data set's "
-        "published split between patients; folds: cross-validation, in whole groups of patients where the data set "
-        "names them; beat-level: by example, LEAKY on purpose, to compare with papers that split so",
+        description="division into training, validation and test: patient: no patient in two of them; published: the "
+        "data set's published split between patients; folds: cross-validation, in whole groups of patients where the "
+        "data set names them; beat-level: by example, LEAKY on purpose, to compare with papers that split so",
     )
     folds: int = Field(5, ge=2, le=100, description="split folds: number of folds")
     fold: int = Field(0, ge=0, le=99, description="split folds: the fold that is the test set, counted from 0")

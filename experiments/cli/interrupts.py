@@ -1,4 +1,4 @@
-"""What a command says when the user stops it."""
+"""The text that a command prints when the user stops it."""
 
 from __future__ import annotations
 

@@ -61,12 +61,12 @@ class SingleCanaries:
     misses: int
 
 
-def guesses_probability(canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
+def bound_guess_probability(canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
     """Return an upper bound on the probability of at least `correct` correct guesses under (epsilon, delta)-DP.
 
     With a delta of 0 it is the tail of a binomial distribution with the probability of randomised response:
 
-    >>> guesses_probability(10, 10, 10, 0.0, 0.0) == 2.0 ** -10
+    >>> bound_guess_probability(10, 10, 10, 0.0, 0.0) == 2.0 ** -10
     True
     """
     from scipy.stats import binom
@@ -84,12 +84,12 @@ def guesses_probability(canaries: int, guesses: int, correct: int, epsilon: floa
 
 def guesses_epsilon(canaries: int, guesses: int, correct: int, delta: float, error: float) -> float:
     """Return the epsilon below which the correct guesses have a probability of at most `error`; 0 if there is none."""
-    if guesses_probability(canaries, guesses, correct, 0.0, delta) > error:
+    if bound_guess_probability(canaries, guesses, correct, 0.0, delta) > error:
         return 0.0
     low, high = 0.0, MAX_EPSILON
     while high - low > 1e-4:
         middle = (low + high) / 2
-        below = guesses_probability(canaries, guesses, correct, middle, delta) <= error
+        below = bound_guess_probability(canaries, guesses, correct, middle, delta) <= error
         low, high = (middle, high) if below else (low, middle)
     return low
 
@@ -120,11 +120,21 @@ def max_rate(hits: int, trials: int, error: float) -> float:
     return 1.0 if hits >= trials else float(beta.ppf(1 - error, hits + 1, trials - hits))
 
 
-def error_rates_epsilon(false_alarms: int, absent: int, misses: int, present: int, delta: float, error: float) -> float:
+def bound_from_error_rates(
+    false_alarms: int, absent: int, misses: int, present: int, delta: float, error: float
+) -> float:
     """Return a lower bound on epsilon from a test's errors.
 
     Under (epsilon, delta)-DP, with a the rate of false alarms and b the rate of misses, a * exp(epsilon) + b and
     a + b * exp(epsilon) are at least 1 - delta.
+
+    Args:
+        false_alarms: number of absent canaries that were taken for present.
+        absent: number of absent canaries.
+        misses: number of present canaries that were taken for absent.
+        present: number of present canaries.
+        delta: delta of the claim.
+        error: upper bound of the probability that the bound is too high.
     """
     a, b = max_rate(false_alarms, absent, error / 2), max_rate(misses, present, error / 2)
     best = max((1 - delta - b) / a, (1 - delta - a) / b)
@@ -142,7 +152,7 @@ def bound_from_single_canaries(
         counts = int((gone & alarm).sum()), int(gone.sum()), int((there & ~alarm).sum()), int(there.sum())
         if not counts[1] or not counts[3]:
             return SingleCanaries(0.0, counts[1], counts[0], counts[3], counts[2])
-        return SingleCanaries(error_rates_epsilon(*counts, delta, error), counts[1], counts[0], counts[3], counts[2])
+        return SingleCanaries(bound_from_error_rates(*counts, delta, error), counts[1], counts[0], counts[3], counts[2])
 
     candidates = np.unique(np.quantile(scores[tuning], np.linspace(0.01, 0.99, 99)))
     threshold = max(map(float, candidates), key=lambda value: at(value, tuning).epsilon)

@@ -60,7 +60,7 @@ class Column:
         return np.append(table, np.asarray([missing], dtype=table.dtype))[self.codes]
 
     def positions(self, wanted: Sequence[Collection[str]]) -> Codes:
-        """Return for each row the index in `wanted` of the collection that holds its value; -1: missing, -2: in none."""
+        """Return for each row the index in `wanted` of the collection with its value; -1: missing, -2: in none."""
         value_codes = np.full(len(self.values), -2, dtype=np.int32)
         for position, group in enumerate(wanted):
             for i, value in enumerate(self.values):

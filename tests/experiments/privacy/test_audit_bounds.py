@@ -19,11 +19,11 @@ def test_the_probability_of_right_guesses_is_the_sum_by_hand() -> None:
     tail = pmf[3]
     steepest = max((pmf[2]) / 1, (pmf[2] + pmf[1]) / 2, (pmf[2] + pmf[1] + pmf[0]) / 3)
     expected = float(tail + 2 * m * delta * steepest)
-    assert bounds.guesses_probability(4, 3, 3, math.log(3), 0.01) == pytest.approx(expected, rel=1e-12)
-    assert bounds.guesses_probability(4, 3, 3, math.log(3), 0.0) == pytest.approx(27 / 64, rel=1e-12)
+    assert bounds.bound_guess_probability(4, 3, 3, math.log(3), 0.01) == pytest.approx(expected, rel=1e-12)
+    assert bounds.bound_guess_probability(4, 3, 3, math.log(3), 0.0) == pytest.approx(27 / 64, rel=1e-12)
     for wrong in ((4, 5, 3), (4, 3, 4), (4, 3, -1)):
         with pytest.raises(ValueError, match="canaries"):
-            bounds.guesses_probability(*wrong, 1.0, 0.0)
+            bounds.bound_guess_probability(*wrong, 1.0, 0.0)
 
 
 @pytest.mark.parametrize("guesses", [20, 100, 1000])
@@ -45,13 +45,13 @@ def test_errors_of_a_test_by_hand() -> None:
     # nothing wrong among 100 and 100: the rates are at most 1 - 0.025 ** 0.01
     rate = 1 - 0.025**0.01
     expected = math.log((1 - 0.01 - rate) / rate)
-    assert bounds.error_rates_epsilon(0, 100, 0, 100, 0.01, 0.05) == pytest.approx(expected, rel=1e-9)
-    assert bounds.error_rates_epsilon(50, 100, 50, 100, 0.01, 0.05) == 0.0
-    assert bounds.error_rates_epsilon(100, 100, 100, 100, 0.01, 0.05) == 0.0
+    assert bounds.bound_from_error_rates(0, 100, 0, 100, 0.01, 0.05) == pytest.approx(expected, rel=1e-9)
+    assert bounds.bound_from_error_rates(50, 100, 50, 100, 0.01, 0.05) == 0.0
+    assert bounds.bound_from_error_rates(100, 100, 100, 100, 0.01, 0.05) == 0.0
     # few false alarms alone suffice, whatever is missed
     low = bounds.max_rate(0, 1000, 0.025)
     missed = bounds.max_rate(500, 1000, 0.025)
-    assert bounds.error_rates_epsilon(0, 1000, 500, 1000, 0.0, 0.05) == pytest.approx(math.log((1 - missed) / low))
+    assert bounds.bound_from_error_rates(0, 1000, 500, 1000, 0.0, 0.05) == pytest.approx(math.log((1 - missed) / low))
 
 
 def test_noise_and_means_are_scipys() -> None:
