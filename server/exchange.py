@@ -105,11 +105,11 @@ def send_and_collect(
     Args:
         grid: Flower's grid, which carries messages to the nodes.
         outgoing: one message a node.
-        names: the site at each node; a node without one is called by its number, or as its reply says.
+        names: the site at each node; a node that is not listed is named by its reply or its number.
         timeout: seconds.
-        listen: gets an event for each reply as it comes.
+        listen: function that receives an event for each reply when it arrives.
         step: the phase and the round.
-        expected: what counts as a reply; anything else counts as none.
+        expected: the type and checks of a usable reply; any other reply is refused.
         overdue: messages of earlier calls without a reply; this call's are added. A late reply is reported.
 
     Returns:

@@ -87,8 +87,8 @@ def choose_strategy(config: RunConfig) -> Strategy:
 def find_contribution_fault(reply: TrainReply, config: RunConfig) -> str:
     """Return why a contribution must not go into the sum that the server adds noise to, or "".
 
-    The privacy guarantee rests on two things: the contribution's norm is within the limit, and the site states the noise
-    that it was charged for, which the server then adds.
+    The privacy guarantee rests on two things: the contribution's norm is within the limit, and the site states the
+    noise that it was charged for, which the server then adds.
     """
     privacy = config.privacy
     if privacy.kind != "hospital" or privacy.noise_at != "server":

@@ -55,7 +55,7 @@ class Federation:
     id: str = field(default_factory=lambda: secrets.token_hex(16))
 
     def holders(self, split: str) -> list[str]:
-        """Return the sites that have examples in a split and may be asked for them: external ones are only tested."""
+        """Return the sites that have examples in a split and may use them; external sites have only the test split."""
         left_out = frozenset() if split == "test" else self.external
         return sorted(
             site for site in set(self.reports) - left_out if self.reports[site].counts.select_split(split).examples

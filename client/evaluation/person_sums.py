@@ -59,7 +59,7 @@ class PersonShares:
 
 
 def compute_shares(model: nn.Module, cohort: Cohort, config: RunConfig, threshold: float | None = None) -> PersonShares:
-    """Return each person's shares, people in the order of `index_people`.
+    """Return for each person the shares of their examples in every cell and bin, in the order of `index_people`.
 
     Args:
         model: a classifier.

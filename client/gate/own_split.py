@@ -51,7 +51,7 @@ def apply_own_split(
             secret, redraws = register.read_secret(), register.count_redraws(connection, dataset)
             seed = seed_for(int.from_bytes(secret[:8], "big"), "own split", len(sides), redraws)
             drawn = draw_sides(cohort, patients, set(fresh), policy, seed, register.site, first=not sides)
-            register.set_sides(connection, dataset, drawn)
+            register.record_split(connection, dataset, drawn)
             sides |= drawn
     person = np.asarray(cohort.persons, dtype=object)[cohort.patient] if len(cohort.y) else np.zeros(0, object)
     here = np.asarray([name in sides for name in person], dtype=bool)

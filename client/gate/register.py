@@ -70,8 +70,8 @@ class Register:
         secret = self.read_secret()
         return {name: known[key] for name in persons if (key := hash_person(secret, name)) in known}
 
-    def set_sides(self, connection: sqlite3.Connection, dataset: str, sides: Mapping[str, int]) -> None:
-        """Record the split of people who have none yet; nobody's ever changes."""
+    def record_split(self, connection: sqlite3.Connection, dataset: str, sides: Mapping[str, int]) -> None:
+        """Record the split of people who have none yet; a recorded split never changes."""
         with self._open() as file:
             numbers = file.number_people(dataset, sides)
         rows = [(side, dataset, numbers[name]) for name, side in sides.items()]

@@ -53,8 +53,8 @@ class UnitGradients:
     """Gradients of units with respect to a model's trained parameters; a unit's loss is the mean over its examples.
 
     Args:
-        model: outputs from signals and features.
-        loss: of each example.
+        model: the network, which takes signals and features.
+        loss: function that returns the loss of each example.
         method: how to compute them; default: the fastest that the layers allow.
 
     Raises:

@@ -68,8 +68,8 @@ def list_variants(config: AnomalyConfig) -> list[tuple[str, str, str]]:
     return variants
 
 
-def detector_title(kind: str, on: str) -> str:
-    """Return a detector's title."""
+def build_detector_title(kind: str, on: str) -> str:
+    """Return the title of a detector in the report."""
     text = f"{TITLES[kind]} on {INPUT_TITLES[on]}" if on else TITLES[kind]
     return text if text[1:2].isupper() else text[0].upper() + text[1:]
 

@@ -60,7 +60,7 @@ def list_detectors(
         model_free = kind in anomaly_detectors.MODEL_FREE
         for network in networks[:1] if model_free else networks:
             trained = "" if model_free else f", {f'{network.site} alone' if network.site else 'pooled'}"
-            title = anomaly_detectors.detector_title(kind, inputs) + trained
+            title = anomaly_detectors.build_detector_title(kind, inputs) + trained
             baseline = Baseline(f"{variant}:{network.site or 'pooled'}", title, network.site, network.members)
             yield baseline, partial(train, kind, inputs, baseline)
 

@@ -68,7 +68,7 @@ class Memory:
                 self.own[process.pid] = max(self.own[process.pid], int(memory.uss))
 
     def megabytes(self, role: str) -> tuple[int, int]:
-        """Return the largest proportional and own memory of a role's processes, in MB."""
+        """Return the largest PSS and USS (proportional and unique memory) of a role's processes, in MB."""
         pids = [pid for pid, other in self.role.items() if other == role]
         largest = (max((table[pid] for pid in pids), default=0) for table in (self.proportional, self.own))
         first, second = (round(value / 1e6) for value in largest)

@@ -126,7 +126,7 @@ def build_features(
     Args:
         day: `age` (years), `male` (0, 1), APS_COLUMNS, PRED_COLUMNS, TEXT_COLUMNS and the further columns, in eICU's
             units, with NaN for -1.
-        encoding: of the measured variables.
+        encoding: the encoding of the measured variables.
         diagnosis: whether to add groups of admission diagnoses.
         columns: further columns to add.
     """

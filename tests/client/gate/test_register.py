@@ -166,9 +166,9 @@ def test_what_fails_leaves_nothing(register: Register) -> None:
 
 def test_nobodys_split_changes(register: Register) -> None:
     with register.open() as connection:
-        register.set_sides(connection, "heart", {"p": 0, "q": 2})
+        register.record_split(connection, "heart", {"p": 0, "q": 2})
     with register.open() as connection:
-        register.set_sides(connection, "heart", {"p": 2, "r": 1})
+        register.record_split(connection, "heart", {"p": 2, "r": 1})
         assert register.read_sides(connection, "heart", ["p", "q", "r", "s"]) == {"p": 0, "q": 2, "r": 1}
     assert register.redraw("heart") == 3
     with register.open() as connection:

@@ -246,8 +246,8 @@ def test_names_and_what_a_configuration_may_ask_for() -> None:
     assert anomaly_detectors.list_variants(config) == [
         ("template", "template", ""), ("lof-features", "lof", "features"), ("lof-signal", "lof", "signal")
     ]  # fmt: skip
-    assert anomaly_detectors.detector_title("pca", "signal") == "PCA reconstruction on samples"
-    assert anomaly_detectors.detector_title("lof", "features") == "Local outlier factor on hand-crafted features"
+    assert anomaly_detectors.build_detector_title("pca", "signal") == "PCA reconstruction on samples"
+    assert anomaly_detectors.build_detector_title("lof", "features") == "Local outlier factor on hand-crafted features"
 
 
 def test_what_a_run_cannot_have_is_refused_first() -> None:

@@ -36,7 +36,7 @@ class MatrixCell:
 
 @dataclass(frozen=True)
 class Matrix:
-    """The table.
+    """The table of models (columns) by hospitals (rows).
 
     Attributes:
         models: name and title of each column.
