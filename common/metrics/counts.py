@@ -112,8 +112,7 @@ def class_log_odds(logits: Floats) -> Floats:
 def bin_edges(bins: int) -> Floats:
     """Return the lower edge of each score bin, `(bins,)`, in log odds.
 
-    Bins are equally wide, except where their number is in UNEVEN: those near 0, where most scores are, are then
-    narrower.
+    Bins are equally wide, except where their number is in UNEVEN: those near 0, where most scores are, are narrower.
     """
     if bins in UNEVEN:
         position = np.arange(bins, dtype=np.float64) / (bins / 2) - 1
