@@ -242,6 +242,15 @@ def hold_lock(path: Path, seconds: float = 0.0) -> Iterator[None]:
         yield
 
 
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds a lock of a run folder."""
+    try:
+        with hold_lock(path):
+            return False
+    except DataError:
+        return True
+
+
 def write_config(config: RunConfig, folder: Path) -> None:
     """Write the complete configuration into a run's folder."""
     import yaml

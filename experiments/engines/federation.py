@@ -21,7 +21,7 @@ from client.supernode import NodeSettings, create_node_key
 from common.errors import ConfigError, EngineError
 from common.files import escape_file_name, write_text
 from common.processes import find_free_port, interrupt_on_signals
-from common.run_folder import RunFolder, hold_lock
+from common.run_folder import RunFolder, hold_lock, is_locked
 from experiments.watcher import stage_event
 from server.credentials import create_credentials
 from server.superlink import Connection, SuperLink
@@ -196,7 +196,7 @@ def follow_run(
     done.unlink(missing_ok=True)
     run = connection.submit(config_json, out, simulation)
     write_text(RunFolder(out).server_run, f"{run}\n")
-    status_query, is_over = StatusQuery(connection, run, report), False
+    status_query, is_over = StatusQuery(connection, run, RunFolder(out).server_lock, report), False
     try:
         while True:
             for event in tail.read_new():
@@ -229,11 +229,13 @@ class StatusQuery:
     Args:
         connection: the server.
         run: the run's number.
+        lock: the file that the server's app locks while it runs. The server itself notices a killed app a minute later.
         report: gets a line when the server gives no answer, and when it is back.
     """
 
-    def __init__(self, connection: Connection, run: str, report: OnEvent) -> None:
+    def __init__(self, connection: Connection, run: str, lock: Path, report: OnEvent) -> None:
         self._connection, self._run, self._report = connection, run, report
+        self._lock, self._app_ran = lock, False
         self._last_query = self._last_answer = time.monotonic()
         self._gone = False
 
@@ -247,6 +249,10 @@ class StatusQuery:
 
         if time.monotonic() - self._last_query < STATUS_SECONDS:
             return ""
+        app_ran, self._app_ran = self._app_ran, is_locked(self._lock)
+        if app_ran and not self._app_ran:
+            self._last_query = time.monotonic()
+            return "its process was killed"
         try:
             status, details = self._connection.run_status(self._run)
         except NoAnswer as error:

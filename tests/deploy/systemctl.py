@@ -71,6 +71,8 @@ class Supervisor:
         self.manager.settimeout(0.1)
         self.variables = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8", "HOME": user.pw_dir,
                           "NOTIFY_SOCKET": str(path)}  # fmt: skip
+        for line in unit["Service"].get("Environment", []):
+            self.variables |= dict(word.split("=", 1) for word in line.split())
         for file in unit["Service"].get("EnvironmentFile", []):
             self.variables |= read_variables(Path(file))
         self.watchdog = float(get_value(unit, "Service", "WatchdogSec", "0"))

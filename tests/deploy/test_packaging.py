@@ -62,6 +62,7 @@ def test_a_unit_calls_the_program_as_it_is(path: Path) -> None:
     assert get_value(unit, "Service", "SuccessExitStatus") == "130"
     folder = get_value(unit, "Service", "StateDirectory")
     assert any(word.startswith(f"/var/lib/{folder}") for word in words)
+    assert get_value(unit, "Service", "Environment") == f"HOME=/var/lib/{folder}", "prepared data are cached below HOME"
 
 
 def test_the_check_of_commands_notices_a_renamed_option() -> None:
