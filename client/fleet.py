@@ -265,13 +265,20 @@ class FleetSession:
             return True
         return True
 
-    def close(self) -> None:
-        """Sign off, so that the server counts the node as offline at once."""
+    def close(self) -> bool:
+        """Sign off, so that the server counts the node as offline at once; return whether the server confirmed it.
+
+        A session that was never opened signs off nothing.
+        """
         self._closing.set()
-        if self.node:
-            with suppress(EngineError):
+        try:
+            if self.node:
                 self._call(lambda: self._client.DeactivateNode(DeactivateNodeRequest(node_id=self.node)))
-        self._client.close()
+        except EngineError:
+            return False
+        finally:
+            self._client.close()
+        return self.node != 0
 
     @property
     def _sender(self) -> NodeProto:

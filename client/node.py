@@ -244,9 +244,9 @@ class Node:
     def _disconnect(self) -> None:
         """Sign off; does nothing without a session."""
         if self._session is not None:
-            self._session.close()
+            if self._session.close():  # else the server counts the session as open: the next one ends it first
+                (self.settings.state / "session").unlink(missing_ok=True)
             self._session, self.number = None, 0
-            (self.settings.state / "session").unlink(missing_ok=True)
 
     def _identity(self) -> str:
         digest = hashlib.sha256(self.settings.key.read_bytes()).hexdigest()

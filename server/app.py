@@ -150,6 +150,9 @@ def _run_federation(
     except KeyboardInterrupt:
         status, error = "interrupted", "stopped by the user"
         raise
+    except SystemExit:  # Flower ends an app so that its server no longer knows, as after a jump of the server's clock
+        error = "ended by the server: see its log"
+        raise
     except Exception as problem:
         error = f"unexpected {describe_unexpected(problem)}"
         raise

@@ -90,3 +90,16 @@ def test_closing_ends_attempts(session: FleetSession, clock: Clock) -> None:
     with pytest.raises(httpx.ReadError):
         session._retry(lambda: failing_until(clock, 1e9, httpx.ReadError("")))
     assert clock.now < 1
+
+
+@pytest.mark.parametrize(("node", "answers", "signed_off"), [(17, True, True), (17, False, False), (0, True, False)])
+def test_signing_off_says_whether_the_server_confirmed_it(
+    session: FleetSession, monkeypatch: pytest.MonkeyPatch, node: int, answers: bool, signed_off: bool
+) -> None:
+    def deactivate(request: object) -> None:
+        if not answers:
+            raise httpx.ConnectError("")
+
+    session.node = node
+    monkeypatch.setattr(session._client, "DeactivateNode", deactivate)
+    assert session.close() is signed_off

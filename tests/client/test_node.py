@@ -41,6 +41,7 @@ class Session:
         self.receipts: list[tuple[str, str]] = []
         self.opened: list[int] = []
         self.fetched = self.closed = 0
+        self.signs_off = True
         self.push_fails: EngineError | None = None
 
     def open(self, last_node: int = 0) -> int:
@@ -76,8 +77,9 @@ class Session:
     def is_running(self, run: int) -> bool:
         return True
 
-    def close(self) -> None:
+    def close(self) -> bool:
         self.closed += 1
+        return self.signs_off
 
 
 class Worker:
@@ -260,6 +262,18 @@ def test_after_a_power_cut_the_old_session_is_ended_and_its_message_answered(
     assert second.opened == [17]  # so that the server need not be waited for
     assert second.errors == [("train", "the site's client ended during this request")]
     assert [path.name for path in settings.state.iterdir()] == ["admitted"]
+
+
+def test_a_session_that_could_not_be_ended_is_ended_by_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, settings: NodeSettings, tmp_path: Path
+) -> None:
+    """As while the server's clock is off: it then would count the old session as open for as long as it was off."""
+    first, second = Session([], plain(tmp_path)), Session([], plain(tmp_path))
+    first.signs_off = False
+    run_node(monkeypatch, settings, first, Worker())
+    run_node(monkeypatch, settings, second, Worker())
+    assert (first.opened, second.opened) == ([0], [17])
+    assert not (settings.state / "session").exists()
 
 
 def test_a_session_of_another_key_or_server_is_not_ended(settings: NodeSettings) -> None:

@@ -57,6 +57,17 @@ def test_an_unexpected_error_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     assert "first line" not in error  # it could quote a patient's value
 
 
+def test_an_app_that_flower_ends_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(*_: Any) -> None:
+        raise SystemExit(1)
+
+    monkeypatch.setattr(app, "run_handshake", end)
+    with pytest.raises(SystemExit):
+        app.run_federation(FakeGrid([]), tiny.run_config(), tmp_path)
+    done = json.loads((tmp_path / "server.done").read_text())
+    assert done == {"status": "failed", "error": "ended by the server: see its log"}
+
+
 def test_json_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.json"
     write_json(path, {"x": [1.0, float("nan"), (float("inf"),)]})
