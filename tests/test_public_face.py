@@ -36,6 +36,7 @@ COMMANDS = {
     "report",
     "compare",
     "doctor",
+    "new",
     "data",
     "server",
     "client",

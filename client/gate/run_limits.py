@@ -23,7 +23,7 @@ KEEPING_STRATEGIES = {"control": ("scaffold",), "pull": ("ditto",), "local": ("f
 
 
 def check_run(policy: SitePolicy, config: RunConfig, now: datetime | None = None) -> None:
-    """Refuse a run with a model or strategy that the policy does not allow, or outside of the hospital's hours.
+    """Refuse a run with a model or strategy that the policy does not allow, with code in a file, or outside of hours.
 
     Args:
         policy: the hospital's.
@@ -33,6 +33,8 @@ def check_run(policy: SitePolicy, config: RunConfig, now: datetime | None = None
     Raises:
         SiteError: says what is allowed.
     """
+    if config.model.file is not None:
+        raise SiteError("model.file: code in a file does not run at a hospital, only models that are installed there")
     local = (now or datetime.now(UTC)).astimezone(ZoneInfo(policy.time_zone))
     if not is_open(policy.hours, local):
         raise SiteError(f"policy: this hospital answers only {', '.join(policy.hours)} ({policy.time_zone})")

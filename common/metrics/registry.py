@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from common.metrics.installed_metrics import find_installed_metrics
+
 if TYPE_CHECKING:
     from common.metrics.count_statistics import CountStatistics
     from common.metrics.early_warning import Floats
@@ -324,6 +326,7 @@ def find_metric(name: str) -> Metric | None:
     return METRICS.get(name)
 
 
+METRICS |= find_installed_metrics(Metric, METRICS)
 SELECTABLE = tuple(metric.name for metric in METRICS.values() if metric.selectable)
 """Names of the metrics that `evaluation.metric` accepts."""
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from common import plugins
+from common import plugin_files, plugins
 from common.errors import ConfigError
 from common.sections.training import ModelConfig
 from common.seeds import seed_for
@@ -30,6 +31,17 @@ def list_models() -> tuple[str, ...]:
     return plugins.list_plugins("common.models", "build")
 
 
+def load_model_module(wanted: ModelConfig) -> ModuleType:
+    """Return the module of a model.
+
+    Raises:
+        ConfigError: there is no such model, or its file is not trusted here.
+    """
+    if wanted.file is not None:
+        return plugin_files.load_plugin_file(wanted.file, wanted.digest, "build", "model")
+    return plugins.load_plugin("common.models", "build", wanted.name, "model")
+
+
 def build_model(task: Task, wanted: ModelConfig, seed: int) -> nn.Module:
     """Return an initialised model; equal seeds give equal weights.
 
@@ -43,7 +55,7 @@ def build_model(task: Task, wanted: ModelConfig, seed: int) -> nn.Module:
     """
     import torch
 
-    module = plugins.load_plugin("common.models", "build", wanted.name, "model")
+    module = load_model_module(wanted)
     options = validate_settings(module.Options, wanted.options, f"model.options of {wanted.name}")
     with _building, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "initial weights"))

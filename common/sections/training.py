@@ -10,9 +10,13 @@ from common.settings import Name, Section
 
 
 class ModelConfig(Section):
-    """The model: a file of common/models, and its options."""
+    """The model: one of common/models, of an installed package, or in a file, and its options."""
 
     name: Name = Field("cnn", description="name of the model")
+    file: str | None = Field(
+        None, max_length=4096, description="a Python file with the model instead, as ./mine.py; only in a simulation"
+    )
+    digest: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the file; set by the run")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the model")
 
 

@@ -22,6 +22,7 @@ from experiments.cli import (
     doctor,
     evaluate,
     federation,
+    new,
     operations,
     privacy,
     proxy,
@@ -55,6 +56,7 @@ app.command("score")(score.score_command)
 app.command("evaluate")(evaluate.evaluate_command)
 app.command("doctor")(doctor.doctor_command)
 app.command("canary")(canary.canary_command)
+app.command("new")(new.new_command)
 
 Settings = data.Settings
 Config = Annotated[Path, typer.Argument(help="A YAML file, or the name of an experiment, such as synthetic.")]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from common.config import RunConfig
+from common.errors import ConfigError
+from common.plugin_files import digest_file, trust_file
 from common.sections.evaluation import ReportConfig
+from common.sections.training import ModelConfig
 from common.settings import validate_settings
 
 
@@ -30,7 +34,26 @@ def resolve_paths(config: RunConfig) -> RunConfig:
     ):  # with an address it is a file where the server runs
         start = str(Path(federation.start).expanduser().resolve())
         federation = federation.model_copy(update={"start": start})
-    return config.model_copy(update={"data": data, "federation": federation, "report": ReportConfig()})
+    changes = {"data": data, "federation": federation, "report": ReportConfig(), "model": _resolve_model(config)}
+    return config.model_copy(update=changes)
+
+
+def _resolve_model(config: RunConfig) -> ModelConfig:
+    """Return the model's section with the absolute path of its file, which a simulation then trusts.
+
+    Raises:
+        ConfigError: the file cannot be read, or has changed since the run that is continued.
+    """
+    model = config.model
+    if model.file is None or config.federation.engine == "federation":
+        return model
+    path = Path(model.file).expanduser().resolve()
+    trust_file(str(path))
+    digest = digest_file(path)
+    if model.digest is not None and model.digest != digest:
+        raise ConfigError(f"model.file: {path} has changed since the run started: restore it, or start a new run")
+    name = "own-" + re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower())[:36]
+    return model.model_copy(update={"file": str(path), "digest": digest, "name": name})
 
 
 def check_plugins(config: RunConfig) -> None:
@@ -39,10 +62,10 @@ def check_plugins(config: RunConfig) -> None:
     Raises:
         ConfigError: one of them is wrong.
     """
-    from common import plugins
+    from common import models
     from server import strategies
 
-    module = plugins.load_plugin("common.models", "build", config.model.name, "model")
+    module = models.load_model_module(config.model)
     validate_settings(module.Options, config.model.options, f"model.options of {config.model.name}")
     strategies.check_strategy(config)
     if config.privacy.on:

@@ -51,3 +51,35 @@ def test_an_unknown_name_is_answered_with_the_known_ones(package: str, name: str
 def test_our_own_folders_have_plugins() -> None:
     assert {"cnn", "lstm"} <= set(plugins.list_plugins("common.models", "build"))
     assert {"mitdb", "synthetic"} <= set(plugins.list_plugins("sites.datasets", "CARD"))
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on Python's path in which a package with plug-ins is installed."""
+    about = tmp_path / "strangers-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: strangers\nVersion: 1\n")
+    (about / "entry_points.txt").write_text(
+        "[wardround.models]\nstranger = a_stranger\nbroken = a_broken_one\ncnn = a_stranger\nnone = not_there\n"
+    )
+    (tmp_path / "a_stranger.py").write_text("Options = None\ndef build(task, options):\n    return 'mine'\n")
+    (tmp_path / "a_broken_one.py").write_text("def build(): ...\nraise ValueError('no such library')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_plugins_of_installed_packages_are_among_the_others(installed: Path) -> None:
+    names = plugins.list_plugins("common.models", "build")
+    assert {"stranger", "broken", "cnn", "mlp"} <= set(names)
+    assert "none" not in names
+    assert "a_stranger" not in sys.modules  # listed, not imported
+    assert plugins.load_plugin("common.models", "build", "stranger", "model").build(None, None) == "mine"
+
+
+def test_a_plugin_of_this_program_goes_before_one_of_its_name(installed: Path) -> None:
+    assert plugins.load_plugin("common.models", "build", "cnn", "model").__name__ == "common.models.cnn"
+
+
+def test_a_package_that_cannot_be_imported_is_named(installed: Path) -> None:
+    with pytest.raises(ConfigError, match=r"package strangers cannot be imported \(ValueError: no such library\)"):
+        plugins.load_plugin("common.models", "build", "broken", "model")

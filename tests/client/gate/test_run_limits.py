@@ -10,17 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from client.gate.admission import admit
 from client.gate.register import Register
 from client.gate.release import check_reply
 from client.gate.run_limits import check_method, check_run, check_task, measure_change
 from client.policy import SIMULATION_POLICY, SitePolicy
 from client.site_context import SiteContext
+from common import models
 from common.errors import ConfigError, SiteError
 from common.replies import TrainReply
 from common.reports import TrainReport
 from common.requests import Method, TrainRequest
 from common.settings import validate_settings
 from tests import tiny
+from tests.wire import build_request
 
 MONDAY_NOON = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -121,3 +124,20 @@ def test_of_a_contribution_its_own_norm_counts(tmp_path: Path) -> None:
     far = replace(request, config=config, weights={name: value + 100 for name, value in request.weights.items()})
     assert measure_change(far, reply) == 3.0
     check_reply(context, far, reply)
+
+
+def test_code_in_a_file_never_runs_at_a_hospital(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused whatever the policy allows, before anything is loaded, and also where a variable would trust the file."""
+    file = tmp_path / "mine.py"
+    file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    run = tiny.run_config(model__name="mine", model__options={}, model__file=str(file))
+    monkeypatch.setenv("WARDROUND_TRUSTED_FILES", str(file))
+    with pytest.raises(SiteError, match="code in a file does not run at a hospital"):
+        check_run(SitePolicy(allowed_models=("*",)), run)
+    context = SiteContext(SitePolicy(allowed_models=("*",)), site="north", state=tmp_path / "state", data=tmp_path)
+    with pytest.raises(SiteError, match="code in a file does not run at a hospital"):
+        admit(context, build_request("train", run))
+    monkeypatch.delenv("WARDROUND_TRUSTED_FILES")
+    with pytest.raises(ConfigError, match="runs only in a simulation"):
+        models.build_model(tiny.TASK, run.model, 1)
+    assert not (tmp_path / "ran").exists()
