@@ -14,7 +14,7 @@ from client.gate.plausible_scaling import check_scaling
 from client.gate.questions import digest_question, digest_settings
 from client.gate.register import TOO_FEW, Register, open_register
 from client.gate.run_limits import check_method, check_run, check_task
-from client.gate.weights import check_first_weights, check_later_weights, get_update_path
+from client.gate.weights import check_control, check_first_weights, check_later_weights, get_update_path
 from client.policy import SitePolicy
 from client.privacy.checks import check_private_training
 from client.privacy.evaluation_checks import check_private_evaluation
@@ -132,6 +132,8 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
     check_state(register, request)
     check_method(policy, request)
     if isinstance(request, TrainRequest):
+        if request.control:
+            check_control(policy, register, run, request.round, request.control)
         check_layers(policy, site, request)
         check_forgetting(policy, site.train, request)
         if request.round <= 1:
@@ -207,7 +209,8 @@ def check_forgetting(policy: SitePolicy, train: Cohort, request: TrainRequest) -
     """
     training = request.config.training
     steps = training.epochs * math.ceil(max(len(train.y), 1) / training.batch_size)
-    forgotten = training.lr * (training.weight_decay + request.proximal) * steps
+    pull = max(request.proximal, request.method.pull or 0.0)  # of the global or of the personal model
+    forgotten = training.lr * (training.weight_decay + pull) * steps
     if not forgotten <= MAX_FORGETTING and not allows(policy, FORGETTING):
         raise SiteError(
             "policy: with this learning rate, weight decay and proximal term an update forgets its first steps "

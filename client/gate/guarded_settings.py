@@ -53,6 +53,11 @@ GUARDED_SETTINGS = (
     GuardedSetting("sites.draw", lambda run: run.sites.draw == 0, "draw other people in each run"),
     GuardedSetting("sites.external", lambda run: not run.sites.external, "test models that were never trained here"),
     GuardedSetting(
+        "training.patience",
+        lambda run: run.training.patience == 0,
+        "stop training where one validation patient's loss rises, and see when that is",
+    ),
+    GuardedSetting(
         "evaluation.without", lambda run: not run.evaluation.without, "take named people out of a figure", refuses=False
     ),
     GuardedSetting(

@@ -46,6 +46,7 @@ def check_reply(context: SiteContext, request: Request, reply: Reply) -> None:
                 request.run_id,
                 request.weights,
                 reply.weights,
+                control=reply.control,
                 bounded=request.config.privacy.kind != "hospital",
             )
 

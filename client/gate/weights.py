@@ -65,11 +65,21 @@ def get_update_path(register: Register, run: str) -> Path:
     return max(folder.glob(f"{run}.*{SUFFIX}"), default=folder / f"{run}.{0:09d}{SUFFIX}")
 
 
-def keep_update(register: Register, run: str, sent: Weights, update: Weights, *, bounded: bool = True) -> None:
+def keep_update(
+    register: Register,
+    run: str,
+    sent: Weights,
+    update: Weights,
+    *,
+    control: Weights | None = None,
+    bounded: bool = True,
+) -> None:
     """Store the weights that this hospital received and its update of them, for the check of the next weights.
 
     A new file is written and the run's earlier one removed: to replace a file takes many times as long, because file
     systems then write its content to the disk at once.
+
+    `control`: the change of this hospital's control variates, if it keeps any.
 
     `bounded`: false where the update is no model, as at privacy.level=hospital, so that no distance is measured.
     """
@@ -84,6 +94,8 @@ def keep_update(register: Register, run: str, sent: Weights, update: Weights, *,
     arrays = {f"sent/{name}": np.asarray(value, order="C") for name, value in sent.items()}
     arrays |= {f"update/{name}": np.asarray(value, order="C") for name, value in update.items()}
     arrays["longest"] = np.asarray(longest if bounded else np.inf)
+    change = measure_length(control or {})
+    arrays["longest control"] = np.asarray(max(read_longest(before, "longest control"), change))
     number = int(before.name.split(".")[-2]) + 1
     files.write_bytes(before.with_name(f"{run}.{number:09d}{SUFFIX}"), save(arrays))
     before.unlink(missing_ok=True)
@@ -133,15 +145,36 @@ def check_later_weights(policy: SitePolicy, register: Register, run: str, weight
         )
 
 
-def read_longest(path: Path) -> float:
+def check_control(policy: SitePolicy, register: Register, run: str, number: int, control: Weights) -> None:
+    """Refuse control variates (SCAFFOLD) that no honest server has: they move the weights as it likes.
+
+    They are zero in the first round. Later they are a mean over sites and rounds of what sites have sent, and may be
+    so many lengths of this hospital's longest change of its own as weights may be of its longest update.
+
+    Raises:
+        SiteError: they are larger.
+    """
+    if policy.max_weight_distance is None:
+        return
+    longest = read_longest(get_update_path(register, run), "longest control") if number > 1 else 0.0
+    if not measure_length(control) <= policy.max_weight_distance * longest:
+        raise SiteError("policy: the control variates are larger than this hospital's own in this run could make them")
+
+
+def read_longest(path: Path, name: str = "longest") -> float:
     """Return the norm of the longest update so far; 0 if there is no readable one."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
-        return float(load(path.read_bytes())["longest"])
+        return float(load(path.read_bytes())[name])
     except (OSError, KeyError, SafetensorError):
         return 0.0
+
+
+def measure_length(weights: Weights) -> float:
+    """Return the Euclidean norm over all arrays."""
+    return math.sqrt(sum(float((value.astype(np.float64) ** 2).sum()) for value in weights.values()))
 
 
 def measure_distance(one: Weights, other: Weights) -> float:

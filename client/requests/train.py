@@ -27,7 +27,7 @@ from client.requests.loaded_model import load_model, refuse_external
 from client.requests.outgoing import build_update_reply
 from client.site import Site, load_site
 from client.site_context import SiteContext
-from client.training.local_update import TrainFunction, train_locally
+from client.training.local_update import TrainFunction, copy_weights, train_locally
 from client.training.loop import Schedule, TrainingResult, train_model
 from common.arrays import Weights
 from common.errors import SiteError
@@ -134,14 +134,16 @@ def _training_function(
             correction=correction,
         )
         policy = context.policy
-        if purpose != "train" or (policy.min_unit_patients <= 1 and not policy.update_noise):
-            return train_plainly()  # a simulation; or a personal model, which does not leave
+        if policy.min_unit_patients <= 1 and not policy.update_noise:
+            return train_plainly()  # a simulation
+        # a personal model does not leave, but the results on test patients do, and they show what it has learnt
+        start = request.weights if purpose == "train" else copy_weights(model)
         support = UnitSupport(model, training, policy.min_unit_patients)
         with support.measure():
             result = train_plainly(on_rows=support.set_rows)
         entropy = np.random.default_rng(secrets.randbits(128))
         support.protect(
-            request.weights,
+            start,
             policy.min_unit_patients,
             policy.update_noise,
             config.training,
