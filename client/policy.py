@@ -65,10 +65,10 @@ class SitePolicy(Section):
     )
     round_counts_to: int = Field(5, ge=1, le=1000, description="round counts of predictions to multiples of this")
     count_noise: float = Field(
-        1.5,
+        2.0,
         ge=0,
         le=100,
-        description="standard deviation, in patients, of the error added to a count; the same for the same patients",
+        description="standard deviation, in patients, by which a count is off; drawn for each question",
     )
     max_bins: int = Field(62, ge=16, le=4096, description="most bins of a score histogram")
     start_weights: Literal["seed", "any"] = Field(

@@ -133,7 +133,7 @@ def evaluate_site(
         number = len(counted.names)
         if rules is not None and name != ALL_PATIENTS:
             number = rules.round_people([number])[0]
-        if rules is not None and not shares:
+        if rules is not None and not rules.policy.share_resamples:
             own_seed = seed_for(seed, site.name, name, str(total.confusion.tolist()))
             drawn = rules.resample(total, counted.people, wanted.bootstrap, own_seed)
         item = evaluation.build_evaluation(
@@ -200,7 +200,7 @@ def choose_own_threshold(
     if wanted.threshold == "likelier" or not len(validation.y):
         return None
     counted = predict_and_count(model, validation, config)
-    total = counted.total if rules is None else rules.coarsen_validation(counted.total, counted.people, counted.names)
+    total = counted.total if rules is None else rules.coarsen(counted.total, counted.people, counted.names)
     return counts.choose_threshold(total, wanted.threshold, wanted.false_alarms)
 
 

@@ -22,6 +22,7 @@ from client.gate.disclosure import ReleaseRules, round_intervals
 from client.site import Site
 from common.config import RunConfig
 from common.metrics import resampling
+from common.metrics.calibration import bin_centres
 from common.metrics.counts import Counts, choose_threshold, class_log_odds
 from common.metrics.early_warning import Floats
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure, Recalibration, RecalibrationEffect
@@ -33,6 +34,7 @@ from sites.cohort import Cohort
 
 LogitMap = Callable[[Floats], Floats]
 """From logits `(examples, classes)` to recalibrated ones."""
+FEW_VALIDATED = f"fewer than {FEW_PATIENTS} validation patients of each class"
 LOG_TEMPERATURE_BOUNDS = (-5.0, 5.0)
 """Range in which the logarithm of a temperature is searched."""
 
@@ -59,6 +61,7 @@ def evaluate_recalibrations(
     wanted = [name for name in config.evaluation.recalibrate if _is_applicable(name, site.task, config)]
     if rules is not None:
         wanted = [name for name in wanted if rules.allows_fit(name, site.validation.people())]
+        wanted = wanted if site.task.binary else []  # a table of several classes does not hold whole predictions
     if not wanted or not len(site.test.y):
         return {}, {}, None
     if reason := _explain_refusal(site.validation, config):
@@ -89,11 +92,16 @@ def evaluate_recalibrations(
         )
 
     before = compute_figures(evaluate(lambda z: z, threshold)[1])
+    fitted_on = validation, site.validation.y
+    if rules is not None:
+        fitted_on = read_released_scores(validation, site.validation, config, rules)
+        if min(np.bincount(fitted_on[1], minlength=2)) < FEW_PATIENTS:
+            return {}, {}, Recalibration(patients=site.validation.people(), reason=FEW_VALIDATED)
     results: dict[str, Evaluation] = {}
     released: dict[str, Counts] = {}
     effects: dict[str, RecalibrationEffect] = {}
     for name in wanted:
-        change = fit_recalibration(name, validation, site.validation.y, site.task)
+        change = fit_recalibration(name, *fitted_on, site.task)
         at = _choose_threshold(change(validation), site.validation, config, rules) if site.task.binary else None
         results[RECALIBRATED_PREFIX + name], tables = evaluate(change, at)
         released |= {
@@ -105,6 +113,20 @@ def evaluate_recalibrations(
         effect = RecalibrationEffect(threshold=at, difference=difference)
         effects[name] = effect if rules is None else round_intervals(effect)
     return results, released, Recalibration(patients=site.validation.people(), methods=effects)
+
+
+def read_released_scores(
+    logits: Floats, validation: Cohort, config: RunConfig, rules: ReleaseRules
+) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Return logits `(examples, 2)` and labels as the table of a site's validation patients that may leave holds them.
+
+    What is fitted on them shows in the results on test patients: on exact scores it would tell of single people.
+    """
+    counted = count_scores(logits.astype(np.float32), validation, config)
+    event = rules.coarsen(counted.total, counted.people, counted.names).scores[1]
+    centres = bin_centres(event.shape[-1])
+    odds = np.concatenate([np.repeat(centres, side) for side in event])
+    return _logits_from_odds(odds), np.repeat(np.arange(2), event.sum(1))
 
 
 def fit_recalibration(name: str, logits: Floats, truth: npt.NDArray[np.int64], task: Task) -> LogitMap:
@@ -184,8 +206,7 @@ def _explain_refusal(validation: Cohort, config: RunConfig) -> str:
         min(count_class_patients(validation)) if validation.task.binary and len(validation.y) else validation.people()
     )
     if rarer < FEW_PATIENTS:
-        each = " of each class" if validation.task.binary else ""
-        return f"fewer than {FEW_PATIENTS} validation patients{each}"
+        return FEW_VALIDATED if validation.task.binary else FEW_VALIDATED.removesuffix(" of each class")
     return ""
 
 
@@ -200,7 +221,7 @@ def _choose_threshold(
     if wanted.threshold == "likelier":
         return None
     counted = count_scores(logits.astype(np.float32), validation, config)
-    total = counted.total if rules is None else rules.coarsen_validation(counted.total, counted.people, counted.names)
+    total = counted.total if rules is None else rules.coarsen(counted.total, counted.people, counted.names)
     return choose_threshold(total, wanted.threshold, wanted.false_alarms)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -38,33 +37,32 @@ class ReleaseRules:
         policy: the hospital's policy.
         may_release: whether a group of people may be reported, given the name of its table.
         answer_sizes: from people and their groups, `(groups, people)`, to the number to report for each group.
-        answer_validation_sizes: the same, of validation patients.
         bootstrap_seed: seeds the draws of patients; secret, so that no one can infer patients from an interval.
     """
 
     policy: SitePolicy
     may_release: Callable[[Mapping[str, Sequence[str]]], Mapping[str, bool]]
     answer_sizes: Callable[[Sequence[str], npt.NDArray[np.bool_]], Ints]
-    answer_validation_sizes: Callable[[Sequence[str], npt.NDArray[np.bool_]], Ints]
     bootstrap_seed: int
 
     @classmethod
     def from_register(
-        cls, policy: SitePolicy, register: Register, dataset: str, run: str, split: str = "test"
+        cls, policy: SitePolicy, register: Register, dataset: str, run: str, split: str = "test", question: str = ""
     ) -> ReleaseRules:
-        """Return the rules of a hospital that keeps a register, for answers about the people of a split."""
+        """Return the rules of a hospital that keeps a register, for answers about the people of a split.
+
+        `question`: a digest of what is asked, on which the errors of counts depend.
+        """
 
         def may_release(groups: Mapping[str, Sequence[str]]) -> Mapping[str, bool]:
             allowed = register.release(dataset, split, list(groups.values()), policy.min_cell_patients, run)
             return dict(zip(groups, allowed, strict=True))
 
-        def answer_sizes(names: Sequence[str], groups: npt.NDArray[np.bool_], side: str = split) -> Ints:
-            return register.answer_sizes(
-                dataset, f"cells of {side}", names, groups, policy.min_cell_patients, run, policy.count_noise
-            )
+        def answer_sizes(names: Sequence[str], groups: npt.NDArray[np.bool_]) -> Ints:
+            return register.answer_sizes(names, groups, policy.min_cell_patients, question, policy.count_noise)
 
         seed = int.from_bytes(register.read_secret()[8:14], "big")
-        return cls(policy, may_release, answer_sizes, partial(answer_sizes, side="validation"), seed)
+        return cls(policy, may_release, answer_sizes, seed)
 
     def allows(self, key: str) -> bool:
         """Return whether the policy lets a run choose a guarded setting."""
@@ -73,11 +71,6 @@ class ReleaseRules:
     def coarsen(self, total: Counts, people: Counts, names: Sequence[str]) -> Counts:
         """Return the counts of a table as they may leave; `names`: the people of the leading axis of `people`."""
         return coarsen_counts(total, people, self.policy, lambda groups: self.answer_sizes(names, groups))
-
-    def coarsen_validation(self, total: Counts, people: Counts, names: Sequence[str]) -> Counts:
-        """Return counts of validation patients as they may leave, for what is chosen on them and leaves."""
-        sizes = self.answer_validation_sizes
-        return coarsen_counts(total, people, self.policy, lambda groups: sizes(names, groups))
 
     def resample(self, total: Counts, people: Counts, resamples: int, seed: int) -> Counts:
         """Return resampled counts for intervals, drawn from the released ones: exact ones would reveal people.

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from client.gate.register_file import OpenFile, PackedGroup, hash_person, open_register_file, pack_people
+from client.gate.register_file import OpenFile, PackedGroup, draw_error, hash_person, open_register_file
 from client.privacy.ledger import get_ledger_path
 from client.site_context import SiteContext
 from common.errors import SiteError
@@ -123,52 +123,33 @@ class Register:
 
     def answer_sizes(
         self,
-        dataset: str,
-        kind: str,
         names: Sequence[str],
         groups: npt.NDArray[np.bool_],
         floor: int,
-        run: str,
+        question: str,
         noise: float = 0.0,
     ) -> npt.NDArray[np.int64]:
-        """Return the number of people to report for each group: the earlier answer for a group that differs by few.
+        """Return the number of people to report for each group: its size and an error that the site alone can compute.
 
-        A group of fewer than `floor` people, or of nobody, gives SMALL. Every other answer is some people off, always
-        the same for the same people, so that several answers do not give the size of a group of few (the cell key
-        method: Fraser and Wooton 2005, UNECE work session on statistical data confidentiality).
+        A number below `floor` is reported as SMALL. Whether it is so is judged with the error, and so for a group of
+        nobody: by the exact number, an answer would show whether one more person is in a group of a crafted model. The
+        error of a group is another for each question: if it were the same, an answer that changes would show that
+        somebody is in one group and not in the other. The same question again gets the same answer.
 
         Args:
-            dataset: the data set's name.
-            kind: what is answered about them; groups of one kind are compared.
             names: the people.
             groups: `(groups, people)`, who is in each.
-            floor: groups that differ by fewer people get the same answer. A secret offset raises this to up to twice as
-                many, so that a changed answer does not show whose change it was.
-            run: the run that asked.
-            noise: standard deviation of the error that is added to an answer, in people.
+            floor: the smallest number that is reported.
+            question: a digest of what was asked, as it is counted (`ask`).
+            noise: standard deviation of the error, in people.
         """
-        sizes = np.full(len(groups), SMALL, dtype=np.int64)
-        with self._open() as file:
-            numbers = file.number_people(dataset, names)
-            columns = np.asarray([numbers[name] for name in names], dtype=np.int64)
-            members = np.zeros((len(groups), max(numbers.values(), default=-1) + 1), dtype=bool)
-            members[:, columns] = groups
-            earlier = file.read_releases(dataset, kind)
-            for index in np.flatnonzero(groups.sum(1) >= floor):
-                packed = pack_people(members[index])
-                apart = [packed.count_difference(other) for other in earlier]
-                near = [
-                    i
-                    for i, count in enumerate(apart)
-                    if count < floor or (count < 2 * floor and count < floor + file.draw_offset(earlier[i], floor))
-                ]
-                if near:
-                    answered = earlier[min(near, key=apart.__getitem__)]
-                else:
-                    answered = packed
-                    self._store(file, dataset, kind, packed, run)
-                sizes[index] = max(floor, answered.size + file.draw_error(answered, noise))
-        return sizes
+        key = self.read_secret() + question.encode()
+        errors = []
+        for group in groups:
+            members = sorted(name for name, inside in zip(names, group.tolist(), strict=True) if inside)
+            errors.append(draw_error(key, "\x1f".join(members).encode(), noise))
+        sizes = groups.sum(1) + np.asarray(errors, dtype=np.int64)
+        return np.where(sizes >= floor, sizes, SMALL)
 
     def _store(self, file: OpenFile, dataset: str, kind: str, group: PackedGroup, run: str) -> None:
         """Store that a group was answered for."""

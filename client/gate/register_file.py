@@ -90,14 +90,12 @@ class OpenFile:
     numbers: dict[str, dict[str, int]] = field(default_factory=dict)
     releases: dict[tuple[str, str], list[PackedGroup]] = field(default_factory=dict)
     groups: dict[tuple[str, tuple[str, ...]], PackedGroup] = field(default_factory=dict)
-    errors: dict[tuple[int, float], int] = field(default_factory=dict)
 
     def forget(self) -> None:
         """Forget what was read."""
         self.numbers.clear()
         self.releases.clear()
         self.groups.clear()
-        self.errors.clear()
 
     def number_people(self, dataset: str, names: Iterable[str]) -> dict[str, int]:
         """Return each person's number in a data set; new people get one, with side -1 until they have a split."""
@@ -131,18 +129,6 @@ class OpenFile:
                 self.groups.clear()
             self.groups[key] = pack_people(members)
         return self.groups[key]
-
-    def draw_offset(self, group: PackedGroup, floor: int) -> int:
-        """Return a number below `floor` that only the site can compute; the same group always has the same number."""
-        members = np.flatnonzero(unpack_people(group.content)).astype(np.int64).tobytes()
-        return hmac.new(self.secret, b"offset" + members, hashlib.sha256).digest()[0] % floor
-
-    def draw_error(self, group: PackedGroup, deviation: float) -> int:
-        """Return the error, in people, that is added to an answer about a group; always the same for the same group."""
-        key = group.bits, deviation
-        if key not in self.errors:
-            self.errors[key] = draw_error(self.secret, unpack_people(group.content), deviation)
-        return self.errors[key]
 
 
 _held = threading.local()
@@ -260,16 +246,9 @@ def pack_people(members: npt.NDArray[np.bool_]) -> PackedGroup:
     return PackedGroup(content, int.from_bytes(content, "little"), int(members.sum()))
 
 
-def draw_error(secret: bytes, group: npt.NDArray[np.bool_], deviation: float) -> int:
-    """Return the error, in people, that is added to an answer about a group; always the same for the same group.
-
-    Args:
-        secret: the secret of the register, from which the error is drawn.
-        group: `(people,)`, who belongs to the group.
-        deviation: standard deviation of the error, which is at most 4 deviations.
-    """
-    members = np.flatnonzero(group).astype(np.int64).tobytes()
-    key = hmac.new(secret, b"error" + members, hashlib.sha256).digest()
+def draw_error(secret: bytes, group: bytes, deviation: float) -> int:
+    """Return by how many people an answer about a group is off: at most 4 deviations, the same for the same group."""
+    key = hmac.new(secret, b"error" + group, hashlib.sha256).digest()
     drawn = np.random.default_rng(int.from_bytes(key[:16], "big")).normal()
     return round(deviation * float(np.clip(drawn, -4, 4)))
 

@@ -1,13 +1,14 @@
 """Counts rounded and merged so that they may leave a hospital.
 
 - Score histograms: neighbouring bins are merged in a fixed binary tree until each holds examples of enough people; a
-  merged bin's count stands at the mean bin of its examples.
-- Where each person has one example, a count is the size of a group of people. A group that differs from an earlier one
-  by fewer people than the floor gets the earlier answer again, so that the answers to two crafted models never differ
-  by one person. A cell of a confusion matrix with fewer people than the floor (also an empty one) is reported as 2, and
-  the largest cell of its row as the rest of the row. So counts are at most a few people off.
+  merged bin's count stands at the middle of the narrowest stretch in it that does.
+- Where each person has one example, a count is the size of a group of people, with an error (`Register.answer_sizes`).
+  A cell of a confusion matrix with fewer people than the floor (also an empty one) is reported as 2, and the largest
+  cell of its row as the rest of the row. So counts are a few people off.
 - Where people have many examples, such as beats, every count is rounded to a multiple of `round_counts_to`, and cells
   of too few people are 0.
+- Everything that is decided on a number of people, such as what is merged and which cell is the largest, is decided on
+  answers with an error. An exact number shows one person more or less wherever a decision changes.
 - The loss is computed from the histogram: a sum of real numbers can carry a patient's value in its digits.
 
 Figures are computed from the resulting counts, so that they reveal no more than the counts.
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,10 @@ from common.metrics.counts import Counts
 from common.metrics.early_warning import Floats, Ints
 from common.metrics.histogram_loss import sum_histogram_loss
 
+SMALL_CELL = 1
+"""What stands in a histogram for a cell of few people or of nobody; the latter are the more frequent."""
+STRETCH_FLOORS = 2
+"""Fewest people of a stretch of a histogram, of both classes together, in floors."""
 Sizes = Callable[[npt.NDArray[np.bool_]], Ints]
 """From groups `(groups, people)` to the number of people to report for each (`Register.answer_sizes`)."""
 
@@ -51,20 +55,15 @@ def coarsen_counts(total: Counts, people: Counts, policy: SitePolicy, sizes: Siz
     width = total.scores.shape[-1] // people.scores.shape[-1]
     for position in range(len(scores)):
         by_person = people.scores[:, position]
-        scores[position], stretches = merge_bins(total.scores[position], by_person, floor)
-        cells = [
-            (side, first, end) for side in (0, 1) for first, end in stretches if scores[position, side, first:end].any()
-        ]
-        if single and cells:
-            groups = [by_person[:, side, first // width : end // width].any(1) for side, first, end in cells]
-            for (side, first, end), count in zip(cells, sizes(np.stack(groups)), strict=True):
-                scores[position, side, first + int(scores[position, side, first:end].argmax())] = count
+        stretches, places = merge_bins(by_person, floor, sizes)
+        scores[position] = sum_stretches(total.scores[position], by_person, stretches, places, floor, sizes, single)
     if single:
         confusion = answer_rows(total.confusion, people.confusion, floor, sizes)
     else:
-        confusion = round_counts(np.where((people.confusion > 0).sum(0) >= floor, total.confusion, 0), grain)
+        confusion = round_counts(np.where(are_enough(people.confusion, floor, sizes), total.confusion, 0), grain)
         scores = round_counts(scores, grain)
-    gain = merge_gain(total.gain, stretches) if total.gain.size else total.gain  # of the event, the last class
+    wide = [(first * width, end * width) for first, end in stretches]
+    gain = merge_gain(total.gain, wide) if total.gain.size else total.gain  # of the event, the last class
     lead = round_counts(np.where(total.lead >= floor, total.lead, 0), max(grain, floor))
     return replace(
         total,
@@ -102,100 +101,131 @@ def resample_table(total: Counts, resamples: int, rng: np.random.Generator) -> C
     return Counts(confusion, scores, losses, utility)
 
 
-def answer_rows(confusion: Ints, by_person: Ints, floor: int, sizes: Sizes) -> Ints:
-    """Return a confusion matrix `(..., rows, columns)` with the register's answers for the people of its cells.
+def answer_rows(confusion: Ints, by_person: Ints, floor: int, sizes: Sizes, small: int | None = None) -> Ints:
+    """Return counts `(..., rows, columns)` with the register's answers for the people of the cells.
 
     The largest cell of each row is the number that the register answers for the row's people, minus the other cells; a
-    row of fewer than `floor` people is 0.
+    row of fewer than `floor` people is 0. Which cell is the largest is judged by answers: by exact numbers it would
+    compare two groups to one person.
+
+    Args:
+        confusion: the exact counts.
+        by_person: the same for each person, on a leading axis.
+        floor: the smallest number of people.
+        sizes: the register's answers.
+        small: what stands for a cell of few people or of nobody; default: what the register answers for it.
     """
     answered = np.zeros_like(confusion)
     for row in np.ndindex(confusion.shape[:-1]):
-        whole = int(confusion[row].sum())
-        if whole < floor:
+        if int(confusion[row].sum()) < floor:
             continue
         cells = (by_person[(slice(None), *row)] > 0).T
         whole = int(sizes(np.asarray(cells.any(0))[None])[0])
         counts = sizes(cells)
-        largest = int(confusion[row].argmax())
+        largest = int(counts.argmax())
+        if small is not None:
+            counts = np.where(counts < floor, small, counts)
         counts[largest] = 0
         counts[largest] = max(whole - int(counts.sum()), 0)
         answered[row] = counts
     return answered
 
 
-def merge_bins(counts: Ints, by_person: Ints, floor: int) -> tuple[Ints, list[tuple[int, int]]]:
-    """Merge neighbouring bins until each holds examples of at least `floor` people on each side, or of nobody.
+def are_enough(by_person: Ints, floor: int, sizes: Sizes) -> npt.NDArray[np.bool_]:
+    """Return of which cells `(...)` the register answers that at least `floor` people have examples in them.
 
-    Bins are merged in a fixed binary tree: a stretch is cut in its middle only if each half holds enough people or
-    nobody, without the class and with it. Both sides are merged at the same bins, so that examples of a merged bin have
-    tied scores. A side with too few people altogether becomes 0.
+    By exact numbers, the cell of a crafted model would show to one person how many are in it.
 
     Args:
-        counts: `(2, bins)`, without the class and with it.
-        by_person: `(people, 2, coarse bins)`; the number of bins is a multiple of that of coarse bins.
+        by_person: counts of each person, `(people, ...)`.
         floor: the smallest number of people.
+        sizes: the register's answers.
+    """
+    groups = (by_person > 0).reshape(len(by_person), -1).T
+    return np.asarray(sizes(groups) >= floor).reshape(by_person.shape[1:])
+
+
+def sum_stretches(
+    counts: Ints,
+    by_person: Ints,
+    stretches: Sequence[tuple[int, int]],
+    places: Sequence[int],
+    floor: int,
+    sizes: Sizes,
+    single: bool,
+) -> Ints:
+    """Return the counts `(2, bins)` of a histogram, each stretch's at one bin; those of few people are answered alike.
+
+    Args:
+        counts: the exact counts, whose number of bins is a multiple of that of coarse bins.
+        by_person: each person's, `(people, 2, coarse bins)`.
+        stretches, places: as `merge_bins` returns them.
+        floor: the smallest number of people.
+        sizes: the register's answers.
+        single: whether each person has one example at most.
+    """
+    width = counts.shape[-1] // by_person.shape[-1]
+    people = np.stack([by_person[:, :, first:end].sum(-1) for first, end in stretches], -1)
+    inside = np.stack([counts[:, first * width : end * width].sum(-1) for first, end in stretches], -1)
+    if single:
+        inside = answer_rows(inside, people, floor, sizes, SMALL_CELL)
+    else:
+        inside = np.where(are_enough(people, floor, sizes), inside, 0)
+    placed = np.zeros_like(counts)
+    placed[:, [place * width + width // 2 for place in places]] = inside
+    return placed
+
+
+def merge_bins(by_person: Ints, floor: int, sizes: Sizes) -> tuple[list[tuple[int, int]], list[int]]:
+    """Merge neighbouring bins until each holds examples of enough people, with the class or without it.
+
+    Bins are merged in a fixed binary tree: a stretch is cut in its middle only if each half holds enough people. That
+    is what the register answers about them, and a half of nobody is like one of few: by exact numbers the place of a
+    cut would show whether somebody is there. Both sides are merged at the same bins, so that examples of a merged bin
+    have tied scores. A stretch stands in the middle of the smallest node of the tree that holds enough of its people.
+
+    Args:
+        by_person: `(people, 2, coarse bins)`, without the class and with it.
+        floor: the smallest number of people.
+        sizes: the register's answers.
 
     Returns:
-        counts `(2, bins)`, those of each merged stretch at the mean bin of its examples; and the stretches as pairs of
-        the first bin and the one after the last.
+        the stretches, as pairs of the first coarse bin and the one after the last; and the coarse bin at which each
+        stands.
     """
-    coarse = by_person.shape[-1]
-    width = counts.shape[-1] // coarse
-    has: npt.NDArray[np.bool_] = by_person > 0
-    enough_people = np.asarray(has.any(axis=2).sum(axis=0) >= floor)
-    counts = np.where(enough_people[:, None], counts, 0)
-    has = has & np.asarray(counts.any(axis=1))[None, :, None]
-    count_people = count_in_stretches(has)
-    running = np.cumsum(counts, axis=1, dtype=np.int64)
-    placed = np.cumsum(counts.sum(0, dtype=np.int64) * np.arange(counts.shape[1]))
-    merged = np.zeros_like(counts)
-    stretches: list[tuple[int, int]] = []
-
-    def total(sums: Ints, first: int, end: int) -> Ints:
-        return np.asarray(sums[..., end - 1] - (sums[..., first - 1] if first else 0))
+    has: npt.NDArray[np.bool_] = by_person.sum(1) > 0
+    least = STRETCH_FLOORS * floor
 
     def enough(first: int, end: int) -> bool:
-        return all(not (people := count_people(side, first, end)) or people >= floor for side in (0, 1))
+        return bool(sizes(has[:, first:end].any(1)[None])[0] >= least)
 
-    def cut(first: int, end: int) -> None:
-        middle = (first + end) // 2
-        if end - first > 1 and enough(first, middle) and enough(middle, end):
-            cut(first, middle)
-            cut(middle, end)
-            return
-        start, stop = first * width, end * width
-        inside = total(running, start, stop)
-        examples = int(inside.sum())
-        middle = (stop - start) // 2
-        mean = round((int(total(placed, start, stop)) - start * examples) / examples) if examples else middle
-        merged[:, start + mean] = inside
-        stretches.append((start, stop))
-
-    cut(0, coarse)
-    return merged, stretches
+    return cut_stretches(has.shape[1], enough)
 
 
-def count_in_stretches(has: npt.NDArray[np.bool_]) -> Callable[[int, int, int], int]:
-    """Return a function `(side, first, end)` that counts the people with examples in a stretch of bins.
+def cut_stretches(bins: int, enough: Callable[[int, int], bool]) -> tuple[list[tuple[int, int]], list[int]]:
+    """Return the stretches into which a fixed binary tree cuts bins, and the bin at which each stands.
 
     Args:
-        has: who has examples where, `(people, sides, bins)`.
+        bins: their number.
+        enough: whether a stretch, from its first bin to the one after the last, holds enough people.
     """
-    if (has.sum((1, 2)) <= 1).all():  # nobody is in two bins: sums over bins are numbers of people
-        below = np.concatenate([np.zeros((has.shape[1], 1), np.int64), np.cumsum(has.sum(0), axis=1)], axis=1).tolist()
-        return lambda side, first, end: int(below[side][end] - below[side][first])
-    # people as bits of integers: whoever is in a stretch is in the union of its bins
-    packed = np.packbits(has, axis=0).transpose(1, 2, 0)
-    bits = [[int.from_bytes(each.tobytes(), "little") for each in side] for side in packed]
+    stretches: list[tuple[int, int]] = []
+    places: list[int] = []
 
-    @cache
-    def unite(side: int, first: int, end: int) -> int:
-        if end - first == 1:
-            return bits[side][first]
-        middle = (first + end) // 2
-        return unite(side, first, middle) | unite(side, middle, end)
+    def cut(first: int, end: int, low: int, high: int) -> None:
+        middle = (low + high) // 2
+        left, right = (enough(low, middle), enough(middle, high)) if high - low > 1 else (False, False)
+        if left and right:
+            cut(first, middle, low, middle)
+            cut(middle, end, middle, high)
+        elif left or right:  # the few of the other half go with these
+            cut(first, end, *((low, middle) if left else (middle, high)))
+        else:
+            stretches.append((first, end))
+            places.append(middle)
 
-    return lambda side, first, end: unite(side, first, end).bit_count()
+    cut(0, bins, 0, bins)
+    return stretches, places
 
 
 def merge_gain(gain: Floats, stretches: Sequence[tuple[int, int]]) -> Floats:
@@ -214,23 +244,24 @@ def merge_rank_bins(histogram: Floats, floor: int, error: BinNoise | None = None
     """Return histograms of inputs `(inputs, bins)`, neighbouring bins merged until each holds `floor` values.
 
     The merged bins are as in `merge_bins`, by values rather than people: a person with many rows counts many times.
-    Their counts are off by `error`, and at least `floor`.
+    Their counts are off by `error`, and at least `floor`. The same error decides what is enough, so that the place of a
+    cut does not show one value.
     """
     merged = np.zeros_like(histogram)
+    for row, counts in enumerate(histogram):
+        below = np.concatenate([[0.0], np.cumsum(counts)])
 
-    def cut(row: int, first: int, end: int) -> None:
-        middle = (first + end) // 2
-        halves = histogram[row, first:middle].sum(), histogram[row, middle:end].sum()
-        if end - first > 1 and all(count == 0 or count >= floor for count in halves):
-            cut(row, first, middle)
-            cut(row, middle, end)
-        elif sum(halves) >= floor or end - first == histogram.shape[1]:
-            merged[row, middle] = sum(halves)
-            if error is not None and sum(halves):
-                merged[row, middle] = max(floor, sum(halves) + error(row, first, end))
+        def count_values(first: int, end: int, row: int = row, below: Floats = below) -> tuple[float, int]:
+            inside = float(below[end] - below[first])
+            return inside, error(row, first, end) if error is not None and inside else 0
 
-    for row in range(len(histogram)):
-        cut(row, 0, histogram.shape[1])
+        def enough(first: int, end: int) -> bool:
+            inside, off = count_values(first, end)
+            return inside - abs(off) >= floor
+
+        for (first, end), place in zip(*cut_stretches(len(counts), enough), strict=True):
+            inside, off = count_values(first, end)
+            merged[row, place] = max(floor, inside + off) if inside else 0
     return merged
 
 

@@ -12,6 +12,7 @@ from client.evaluation.predictions import build_predictor, compute_predictions, 
 from client.evaluation.recalibration import evaluate_recalibrations
 from client.gate.disclosure import ReleaseRules
 from client.gate.guarded_settings import LATENT_VIEW, allows
+from client.gate.questions import digest_question
 from client.gate.register import open_register
 from client.privacy.evaluation_checks import check_private_evaluation
 from client.requests.evaluate_privately import test_privately, validate_privately
@@ -120,4 +121,5 @@ def read_rules(context: SiteContext, request: ModelRequest, split: str) -> Relea
     if context.simulated:
         return None
     register = open_register(context)
-    return ReleaseRules.from_register(context.policy, register, request.config.data.dataset, request.run_id, split)
+    dataset, question = request.config.data.dataset, digest_question(request)
+    return ReleaseRules.from_register(context.policy, register, dataset, request.run_id, split, question)

@@ -77,6 +77,7 @@ def bin_errors(context: SiteContext, train: Cohort, base: Scaling) -> BinNoise:
         if column >= width:
             return 0
         members = (position[:, column] >= first) & (position[:, column] < end)
-        return draw_error(secret + column.to_bytes(4, "big"), members, context.policy.count_noise)
+        inside = np.flatnonzero(members).astype(np.int64).tobytes()
+        return draw_error(secret + column.to_bytes(4, "big"), inside, context.policy.count_noise)
 
     return error

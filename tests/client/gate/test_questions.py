@@ -131,12 +131,9 @@ def test_intervals_are_drawn_from_what_leaves(tmp_path: Path) -> None:
     rules = ReleaseRules.from_register(
         SitePolicy(), Register(tmp_path / "r" / "register.sqlite", "north"), "heart", RUN
     )
-    names = [str(i) for i in range(120)]
-    drawn = []
-    for each in (scores, moved):
-        total, people = table(each)
-        released = rules.coarsen(total, people, names)
-        drawn.append(rules.resample(released, people, 50, 3))
+    total, people = table(scores)
+    released = rules.coarsen(total, people, [str(i) for i in range(120)])
+    drawn = [rules.resample(released, table(each)[1], 50, 3) for each in (scores, moved)]
     assert (drawn[0].confusion == drawn[1].confusion).all()
 
 

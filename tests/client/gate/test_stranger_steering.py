@@ -34,7 +34,7 @@ def test_early_stopping_is_the_hospitals_to_allow(tmp_path: Path) -> None:
 
 
 def test_control_variates_cannot_steer_further_than_weights_may(tmp_path: Path) -> None:
-    """They once moved the weights of round 1 anywhere, and so made the update long by which later weights are judged."""
+    """They once moved the weights of round 1 anywhere, and lengthened the update by which later ones are judged."""
     context = make_hospital(tmp_path)
     config = make_config(**PLAIN, federation__strategy={"name": "scaffold"})
     start = seed_weights(config, load_site(context, config))

@@ -3,7 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from client.gate.tables import coarsen_counts, loss_of_histogram, merge_bins, round_counts
+from client.gate.tables import (
+    SMALL_CELL,
+    answer_rows,
+    coarsen_counts,
+    loss_of_histogram,
+    merge_bins,
+    round_counts,
+    sum_stretches,
+)
 from client.policy import SIMULATION_POLICY, SitePolicy
 from common.metrics.calibration import bin_centres
 from common.metrics.counts import Counts, auroc, bin_edges, count_predictions, locate_bins
@@ -29,41 +37,50 @@ def exact(groups: np.ndarray) -> np.ndarray:
     return np.where(groups.sum(1) >= 5, groups.sum(1), 2)
 
 
-def test_merged_bins_hold_enough_people_on_each_side() -> None:
+def test_stretches_hold_enough_people_and_stand_where_most_of_them_are() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
-        people = int(rng.integers(12, 80))
+        people = int(rng.integers(25, 80))
         by_person = np.zeros((people, 2, BINS), np.int64)
-        side = (np.arange(people) % 2).astype(int)
-        by_person[np.arange(people), side, rng.integers(20, 44, people)] = rng.integers(1, 4, people)
-        counts = by_person.sum(0)
-        merged, stretches = merge_bins(counts, by_person, 5)
-        assert merged.sum() == counts.sum()
-        assert sorted(stretches) == stretches
-        assert stretches[0][0] == 0
+        by_person[np.arange(people), np.arange(people) % 2, rng.integers(20, 44, people)] = rng.integers(1, 4, people)
+        stretches, places = merge_bins(by_person, 5, exact)
+        assert [first for first, _ in stretches] == [0, *(end for _, end in stretches[:-1])]
         assert stretches[-1][1] == BINS
-        for first, end in stretches:
-            inside = (by_person[:, :, first:end] > 0).any(2).sum(0)
-            assert all(number == 0 or number >= 5 for number in inside)
-            assert (merged[:, first:end].sum(1) == counts[:, first:end].sum(1)).all()
-            assert len(set(np.flatnonzero(merged[:, first:end].any(0)))) <= 1  # both sides stand at one place
+        for (first, end), place in zip(stretches, places, strict=True):
+            assert (by_person[:, :, first:end] > 0).any((1, 2)).sum() >= 10
+            assert first <= place < end
+            assert 20 <= place <= 44
+
+
+def test_one_person_more_changes_neither_stretches_nor_places() -> None:
+    """By exact numbers, a cut beside nobody and none beside one person showed who is there; a mean bin showed how many."""
+    for alone in range(1, 5):
+        by_person = np.zeros((40, 2, BINS), np.int64)
+        by_person[np.arange(40), np.arange(40) % 2, 57] = 1
+        without = merge_bins(by_person, 5, exact)
+        by_person[:alone] = 0
+        by_person[np.arange(alone), np.arange(alone) % 2, 2] = 1
+        assert merge_bins(by_person, 5, exact) == without
+
+
+def test_which_cell_is_the_largest_is_judged_by_answers() -> None:
+    by_person = np.zeros((41, 1, 2), np.int64)
+    by_person[:21, 0, 0] = by_person[21:, 0, 1] = 1
+
+    def answer(groups: np.ndarray) -> np.ndarray:
+        return groups.sum(1) + np.where(groups[:, -1] & ~groups[:, 0], 3, 0)  # the smaller cell is said to be larger
+
+    assert answer_rows(by_person.sum(0), by_person, 5, answer).tolist() == [[21, 20]]
+    assert answer_rows(by_person.sum(0)[:, ::-1], by_person[:, :, ::-1], 5, answer).tolist() == [[20, 21]]
 
 
 def test_a_side_of_few_people_is_none() -> None:
     by_person = np.zeros((14, 2, BINS), np.int64)
     by_person[:10, 0, 10] = 1
     by_person[10:, 1, 50] = 1
-    merged, _ = merge_bins(by_person.sum(0), by_person, 5)
-    assert merged.sum(1).tolist() == [10, 0]
-
-
-def test_one_person_more_never_shows_as_a_cell_of_one() -> None:
-    by_person = np.zeros((6, 2, BINS), np.int64)
-    by_person[:5, 0, 10] = 1
-    by_person[5, 0, 50] = 1
-    merged, stretches = merge_bins(by_person.sum(0), by_person, 5)
-    assert stretches == [(0, BINS)]
-    assert sorted(merged[0][merged[0] > 0]) == [6]
+    counts = by_person.sum(0)
+    stretches, places = merge_bins(by_person, 5, exact)
+    assert sum_stretches(counts, by_person, stretches, places, 5, exact, single=True).sum(1).tolist() == [10, 0]
 
 
 def test_small_cells_all_say_the_same_and_rows_keep_their_sum() -> None:
@@ -80,7 +97,7 @@ def test_small_cells_all_say_the_same_and_rows_keep_their_sum() -> None:
 
 def test_counts_of_many_examples_are_multiples() -> None:
     total, people = sample(40, each=7)
-    found = coarsen_counts(total, people, SitePolicy(), lambda groups: pytest.fail("groups are not people here"))
+    found = coarsen_counts(total, people, SitePolicy(), exact)
     for values in (found.confusion, found.scores):
         assert (np.asarray(values) % 5 == 0).all()
 
@@ -95,7 +112,7 @@ def test_the_loss_is_the_histograms_alone() -> None:
     )
     assert float(found.loss) == pytest.approx(by_hand)
     assert loss_of_histogram(found.scores, found.confusion) == pytest.approx(by_hand)
-    assert float(found.loss) / 200 == pytest.approx(float(total.loss) / 200, abs=0.08)  # so that rounds can be chosen
+    assert float(found.loss) / 200 == pytest.approx(float(total.loss) / 200, abs=0.15)  # so that rounds can be chosen
 
 
 def test_figures_of_a_large_hospital_stay_near() -> None:
@@ -111,7 +128,7 @@ def test_a_simulation_keeps_every_digit() -> None:
 
 
 def test_a_crafted_model_writes_nobodys_row_into_a_histogram() -> None:
-    """Each person's attributes as a code in the score: no cell that leaves rests on fewer than five people."""
+    """Each person's attributes as a code in the score: no cell that leaves says how few people it rests on."""
     rng = np.random.default_rng(3)
     people = 273
     event = (rng.permutation(4096)[:people] + 0.5) / 128 - 16
@@ -119,7 +136,8 @@ def test_a_crafted_model_writes_nobodys_row_into_a_histogram() -> None:
     total, by_person = tally(logits, rng.integers(0, 2, people), np.arange(people))
     found = coarsen_counts(total, by_person, SitePolicy(), exact)
     cells = found.scores[found.scores > 0]
-    assert cells.min() >= 5
+    assert set(cells[cells < 5]) <= {SMALL_CELL}
+    assert np.count_nonzero(found.scores[1].sum(0)) <= people // 10
 
 
 def test_rounding_is_by_halves_upwards() -> None:
