@@ -53,7 +53,7 @@ def test_stretches_hold_enough_people_and_stand_where_most_of_them_are() -> None
 
 
 def test_one_person_more_changes_neither_stretches_nor_places() -> None:
-    """By exact numbers, a cut beside nobody and none beside one person showed who is there; a mean bin showed how many."""
+    """By exact numbers, a cut showed that nobody is beside it, and a mean bin showed how many people are."""
     for alone in range(1, 5):
         by_person = np.zeros((40, 2, BINS), np.int64)
         by_person[np.arange(40), np.arange(40) % 2, 57] = 1
