@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client.evaluation.small_groups import index_people
-from client.gate.columns import floor_columns
+from client.gate.columns import floor_columns, floor_columns_by_class
 from common import scaling
 from common.errors import SiteError
 from common.scaling import Arrays, Scaling
@@ -117,7 +117,7 @@ def _input_tables(cohort: Cohort, floor: int) -> tuple[npt.NDArray[np.float32], 
         return cohort.features, signals
     owner = index_people(cohort)[1]
     each = np.repeat(owner, len(signals) // len(owner))
-    return floor_columns(cohort.features, owner, floor), floor_columns(signals, each, floor)
+    return floor_columns_by_class(cohort.features, owner, cohort.y, floor), floor_columns(signals, each, floor)
 
 
 def _signal_values(cohort: Cohort) -> npt.NDArray[np.float32]:

@@ -85,6 +85,9 @@ class SitePolicy(Section):
     max_rounds_per_month: int | None = Field(
         10_000, ge=1, description="rounds that all runs together may train in 30 days; null: any number"
     )
+    max_validated_models_per_month: int | None = Field(
+        1000, ge=1, description="models that all runs of 30 days may have validated; null: any number"
+    )
     max_tested_models_per_run: int | None = Field(
         3, ge=1, description="models that a run may have tested; null: any number"
     )
@@ -200,6 +203,7 @@ SIMULATION_POLICY = SitePolicy(
     max_runs_per_month=None,
     max_rounds_per_run=None,
     max_rounds_per_month=None,
+    max_validated_models_per_month=None,
     max_tested_models_per_run=None,
     max_tested_models_per_month=None,
     share_training_loss=True,

@@ -158,7 +158,7 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
             raise SiteError(f"policy: latent sums are this hospital's to allow (allowed_settings: {LATENT_SUMS})")
         register.ask(run, "latent sums", digest_question(request), 1, policy.max_tested_models_per_month)
     else:
-        round_limits = policy.max_rounds_per_run, policy.max_rounds_per_month
+        round_limits = policy.max_rounds_per_run, policy.max_validated_models_per_month
         register.ask(run, "validation", digest_question(request), *round_limits)
 
 

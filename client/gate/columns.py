@@ -47,6 +47,25 @@ def floor_columns(values: Values, owner: Owners, floor: int) -> Values:
     return floored
 
 
+def floor_columns_by_class(values: Values, owner: Owners, labels: npt.NDArray[np.int64], floor: int) -> Values:
+    """Return columns `(rows, columns)` floored among the rows of each class alone.
+
+    A run may train on one class only (an autoencoder on normal examples), and its sums taken from those of all are sums
+    over the others.
+
+    Args:
+        values, owner, floor: as of `floor_columns`.
+        labels: the class of each row, `(rows,)`; of several labels a row, `(rows, labels)`, rows are taken together.
+    """
+    if floor <= 1 or labels.ndim > 1 or not len(values):
+        return floor_columns(values, owner, floor)
+    floored = values.copy()
+    for label in np.unique(labels):
+        rows = labels == label
+        floored[rows] = floor_columns(values[rows], owner[rows], floor)
+    return floored
+
+
 def _floor_column(column: Values, owner: Owners, floor: int) -> Values | None:
     """Return a column `(rows,)` with values of too few people changed; None: none is."""
     missing = np.isnan(column)

@@ -98,7 +98,11 @@ REPLY_RISKS = (
     ReplyRisk(
         "validate",
         "confusion matrix and score histograms of validation patients, each round",
-        lambda policy: _evaluation_limits(policy),
+        lambda policy: (
+            _evaluation_limits(policy)
+            + "; "
+            + _limit("validated models", policy.max_rounds_per_run, policy.max_validated_models_per_month)
+        ),
         lambda policy: _table_remains(policy, "round"),
     ),
     ReplyRisk(
@@ -169,8 +173,9 @@ def _describe_counts(policy: SitePolicy) -> str:
     if floor <= 1 and grain <= 1:
         return "counts are exact"
     return (
-        f"where each patient has one example, groups that differ by fewer than {floor} people get one answer"
-        + (f", off by some people (deviation {policy.count_noise:g})" if policy.count_noise else "")
+        "where each patient has one example, counts are off by some people"
+        + (f" (deviation {policy.count_noise:g}, drawn for each question)" if policy.count_noise else "")
+        + f" and below {floor} all the same"
         + f"; else counts are multiples of {grain}"
     )
 

@@ -16,7 +16,8 @@ from common.untrusted import clean_text
 
 SMALLER = (
     "max_bins", "max_weight_distance", "max_runs_per_month", "max_rounds_per_run", "max_rounds_per_month",
-    "max_rounds_per_day", "max_tested_models_per_run", "max_tested_models_per_month", "max_update_bytes",
+    "max_rounds_per_day", "max_validated_models_per_month",
+    "max_tested_models_per_run", "max_tested_models_per_month", "max_update_bytes",
     "max_update_norm", "max_epsilon", "default_max_epsilon", "max_evaluation_epsilon", "max_delta", "approval_days",
 )  # fmt: skip
 """Keys of which the smaller value is stricter; null is no limit."""

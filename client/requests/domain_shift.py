@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from client.evaluation.small_groups import MIN_PATIENTS
-from client.gate.columns import floor_columns, floor_products
+from client.gate.columns import floor_columns_by_class, floor_products
 from client.gate.plausible_scaling import check_base_scaling
 from client.gate.register import TOO_FEW, open_register
 from client.gate.tables import round_sums
@@ -63,7 +63,7 @@ def sum_columns(context: SiteContext, cohort: Cohort, config: RunConfig, base: b
         raise SiteError("domain shift: this task has no columns to compare, only a signal that is no ECG")
     person = np.unique(np.asarray(cohort.persons, dtype=object), return_inverse=True)[1][cohort.patient]
     floor = 1 if context.simulated else minimum
-    values = floor_columns(column_table(cohort), person, floor)
+    values = floor_columns_by_class(column_table(cohort), person, cohort.y, floor)
     if not base:
         return scaling.compute_column_moments(values)
     agreed = Scaling.from_bytes(base)

@@ -267,7 +267,7 @@ def attack_thresholds(coordinator: Coordinator, whole: Site) -> AttackResult:
     rows = read_true_rows(whole)
     column = int(np.argmax([len(np.unique(values)) for values in rows.T]))
     values = np.sort(np.unique(whole.test.features[:, column]))
-    isolated = 0
+    isolated, pairs = 0, 0
     settings = {"evaluation__bins": coordinator.context.policy.max_bins, "evaluation__bootstrap": 0}
     config = coordinator.change_config(model={"name": "logreg"}, data__scaling="none", **settings)
     run = train_here(coordinator, whole, config)
@@ -280,9 +280,11 @@ def attack_thresholds(coordinator: Coordinator, whole: Site) -> AttackResult:
         if isinstance(reply, FinalTestReply) and ALL_PATIENTS in reply.tables:
             confusion = reply.tables[ALL_PATIENTS].confusion
             if before is not None:
-                isolated += int(np.abs(confusion - before).sum() == 2)
+                isolated, pairs = isolated + int(np.abs(confusion - before).sum() == 2), pairs + 1
             before = confusion
-    return coordinator.result("difference of two crafted thresholds", isolated, whole.test.people())
+    # answers that are some people off differ by one in one of ten pairs by chance
+    count = isolated if isolated > pairs / 4 else 0
+    return coordinator.result("difference of two crafted thresholds", count, whole.test.people())
 
 
 def attack_groups(coordinator: Coordinator, whole: Site) -> AttackResult:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.gate.columns import MAX_VALUES, floor_columns, floor_products
+from client.gate.columns import MAX_VALUES, floor_columns, floor_columns_by_class, floor_products
 from client.input_scaling import compute_input_histogram, compute_input_moments
 from client.policy import SIMULATION_POLICY, SitePolicy
 from client.requests import domain_shift, scaling
@@ -194,3 +194,17 @@ def test_a_hospital_compares_its_columns_at_that_grain(site: Site, tmp_path: Pat
     for name, values in compute_column_moments(column_table(site.train)).items():
         np.testing.assert_array_equal(values, simulated[name])
     assert distance.SUPPRESSED not in summary["cells"][0]
+
+
+def test_sums_of_one_class_taken_from_all_give_no_count_of_few() -> None:
+    """An autoencoder trains on normal people alone; 9 of all and 6 of the normal ones said yes, so 3 of the others."""
+    labels = np.repeat([0, 1], 30)
+    values = np.zeros((60, 1), np.float32)
+    values[:6] = values[30:33] = 1
+    owner = np.arange(60)
+    everyone = floor_columns_by_class(values, owner, labels, 5).sum()
+    normal = floor_columns_by_class(values[:30], owner[:30], labels[:30], 5).sum()
+    assert (everyone, normal) == (6, 6)
+    assert floor_columns(values, owner, 5).sum() == 9
+    several = floor_columns_by_class(values, owner, np.stack([labels, labels], 1), 5)
+    assert several.sum() == 9

@@ -24,6 +24,7 @@ LISTS = {"allowed_settings": ("sites.limit", "sites.draw", "*"), "allowed_models
          "allowed_tasks": ("mitdb", "*"), "allowed_strategies": ("fedavg", "fedprox", "*"),
          "approved_weights": ("a", "b"), "privacy_levels": ("patient", "record", "hospital")}  # fmt: skip
 WHOLE = {"max_bins", "max_runs_per_month", "max_rounds_per_run", "max_rounds_per_month", "max_rounds_per_day",
+         "max_validated_models_per_month",
          "max_tested_models_per_run", "max_tested_models_per_month", "max_update_bytes"}  # fmt: skip
 
 
