@@ -197,7 +197,8 @@ def merge_bins(by_person: Ints, floor: int, sizes: Sizes) -> tuple[list[tuple[in
     least = STRETCH_FLOORS * floor
 
     def enough(first: int, end: int) -> bool:
-        return bool(sizes(has[:, first:end].any(1)[None])[0] >= least)
+        inside: npt.NDArray[np.bool_] = np.any(has[:, first:end], axis=1)
+        return bool(sizes(inside[None])[0] >= least)
 
     return cut_stretches(has.shape[1], enough)
 
