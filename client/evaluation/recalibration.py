@@ -120,7 +120,7 @@ def read_released_scores(
 ) -> tuple[Floats, npt.NDArray[np.int64]]:
     """Return logits `(examples, 2)` and labels as the table of a site's validation patients that may leave holds them.
 
-    What is fitted on them shows in the results on test patients: on exact scores it would tell of single people.
+    What is fitted on them shows in the results on test patients: on exact scores it would reveal single people.
     """
     counted = count_scores(logits.astype(np.float32), validation, config)
     event = rules.coarsen(counted.total, counted.people, counted.names).scores[1]

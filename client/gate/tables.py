@@ -55,8 +55,8 @@ def coarsen_counts(total: Counts, people: Counts, policy: SitePolicy, sizes: Siz
     width = total.scores.shape[-1] // people.scores.shape[-1]
     for position in range(len(scores)):
         by_person = people.scores[:, position]
-        stretches, places = merge_bins(by_person, floor, sizes)
-        scores[position] = sum_stretches(total.scores[position], by_person, stretches, places, floor, sizes, single)
+        stretches, middles = merge_bins(by_person, floor, sizes)
+        scores[position] = sum_stretches(total.scores[position], by_person, stretches, middles, floor, sizes, single)
     if single:
         confusion = answer_rows(total.confusion, people.confusion, floor, sizes)
     else:
@@ -149,7 +149,7 @@ def sum_stretches(
     counts: Ints,
     by_person: Ints,
     stretches: Sequence[tuple[int, int]],
-    places: Sequence[int],
+    middles: Sequence[int],
     floor: int,
     sizes: Sizes,
     single: bool,
@@ -159,7 +159,7 @@ def sum_stretches(
     Args:
         counts: the exact counts, whose number of bins is a multiple of that of coarse bins.
         by_person: each person's, `(people, 2, coarse bins)`.
-        stretches, places: as `merge_bins` returns them.
+        stretches, middles: as `merge_bins` returns them.
         floor: the smallest number of people.
         sizes: the register's answers.
         single: whether each person has one example at most.
@@ -172,7 +172,7 @@ def sum_stretches(
     else:
         inside = np.where(are_enough(people, floor, sizes), inside, 0)
     placed = np.zeros_like(counts)
-    placed[:, [place * width + width // 2 for place in places]] = inside
+    placed[:, [middle * width + width // 2 for middle in middles]] = inside
     return placed
 
 
@@ -194,11 +194,11 @@ def merge_bins(by_person: Ints, floor: int, sizes: Sizes) -> tuple[list[tuple[in
         stands.
     """
     has: npt.NDArray[np.bool_] = by_person.sum(1) > 0
-    least = STRETCH_FLOORS * floor
+    minimum = STRETCH_FLOORS * floor
 
     def enough(first: int, end: int) -> bool:
         inside: npt.NDArray[np.bool_] = np.any(has[:, first:end], axis=1)
-        return bool(sizes(inside[None])[0] >= least)
+        return bool(sizes(inside[None])[0] >= minimum)
 
     return cut_stretches(has.shape[1], enough)
 
@@ -211,7 +211,7 @@ def cut_stretches(bins: int, enough: Callable[[int, int], bool]) -> tuple[list[t
         enough: whether a stretch, from its first bin to the one after the last, holds enough people.
     """
     stretches: list[tuple[int, int]] = []
-    places: list[int] = []
+    middles: list[int] = []
 
     def cut(first: int, end: int, low: int, high: int) -> None:
         middle = (low + high) // 2
@@ -223,10 +223,10 @@ def cut_stretches(bins: int, enough: Callable[[int, int], bool]) -> tuple[list[t
             cut(first, end, *((low, middle) if left else (middle, high)))
         else:
             stretches.append((first, end))
-            places.append(middle)
+            middles.append(middle)
 
     cut(0, bins, 0, bins)
-    return stretches, places
+    return stretches, middles
 
 
 def merge_gain(gain: Floats, stretches: Sequence[tuple[int, int]]) -> Floats:
@@ -260,9 +260,9 @@ def merge_rank_bins(histogram: Floats, floor: int, error: BinNoise | None = None
             inside, off = count_values(first, end)
             return inside - abs(off) >= floor
 
-        for (first, end), place in zip(*cut_stretches(len(counts), enough), strict=True):
+        for (first, end), middle in zip(*cut_stretches(len(counts), enough), strict=True):
             inside, off = count_values(first, end)
-            merged[row, place] = max(floor, inside + off) if inside else 0
+            merged[row, middle] = max(floor, inside + off) if inside else 0
     return merged
 
 

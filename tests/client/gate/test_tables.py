@@ -43,16 +43,16 @@ def test_stretches_hold_enough_people_and_stand_where_most_of_them_are() -> None
         people = int(rng.integers(25, 80))
         by_person = np.zeros((people, 2, BINS), np.int64)
         by_person[np.arange(people), np.arange(people) % 2, rng.integers(20, 44, people)] = rng.integers(1, 4, people)
-        stretches, places = merge_bins(by_person, 5, exact)
+        stretches, middles = merge_bins(by_person, 5, exact)
         assert [first for first, _ in stretches] == [0, *(end for _, end in stretches[:-1])]
         assert stretches[-1][1] == BINS
-        for (first, end), place in zip(stretches, places, strict=True):
+        for (first, end), middle in zip(stretches, middles, strict=True):
             assert (by_person[:, :, first:end] > 0).any((1, 2)).sum() >= 10
-            assert first <= place < end
-            assert 20 <= place <= 44
+            assert first <= middle < end
+            assert 20 <= middle <= 44
 
 
-def test_one_person_more_changes_neither_stretches_nor_places() -> None:
+def test_one_person_more_changes_neither_stretches_nor_middles() -> None:
     """By exact numbers, a cut showed that nobody is beside it, and a mean bin showed how many people are."""
     for alone in range(1, 5):
         by_person = np.zeros((40, 2, BINS), np.int64)
@@ -79,8 +79,8 @@ def test_a_side_of_few_people_is_none() -> None:
     by_person[:10, 0, 10] = 1
     by_person[10:, 1, 50] = 1
     counts = by_person.sum(0)
-    stretches, places = merge_bins(by_person, 5, exact)
-    assert sum_stretches(counts, by_person, stretches, places, 5, exact, single=True).sum(1).tolist() == [10, 0]
+    stretches, middles = merge_bins(by_person, 5, exact)
+    assert sum_stretches(counts, by_person, stretches, middles, 5, exact, single=True).sum(1).tolist() == [10, 0]
 
 
 def test_small_cells_all_say_the_same_and_rows_keep_their_sum() -> None:
