@@ -27,8 +27,8 @@ from common.metrics.counts import Counts
 from common.metrics.early_warning import Floats, Ints
 from common.metrics.histogram_loss import sum_histogram_loss
 
-SMALL_CELL = 1
-"""What stands in a histogram for a cell of few people or of nobody; the latter are the more frequent."""
+SMALL_CELL = 2
+"""What stands in a histogram for a cell of few people or of nobody."""
 STRETCH_FLOORS = 2
 """Fewest people of a stretch of a histogram, of both classes together, in floors."""
 Sizes = Callable[[npt.NDArray[np.bool_]], Ints]

@@ -22,7 +22,7 @@ import yaml
 from client.policy import SIMULATION_POLICY
 from common import config
 from common.processes import find_free_port
-from experiments.engines import link_site_folders
+from experiments.engines import link_site_recordings
 from experiments.runs.checks import resolve_paths
 from sites import datasets
 from tests.faults.relay import Relay
@@ -205,7 +205,7 @@ class Deployment:
         hospitals, _, _ = datasets.assign_hospitals(source, wanted)
         self.names, self._data = sorted(hospitals), str(source.folder)
         for name, ids in hospitals.items():
-            link_site_folders(source, ids, self.root / "data" / name)
+            link_site_recordings(source, ids, self.root / "data" / name)
             self.write_policy(name)
             key = self.root / name / "node.key"
             self.call("client", "keygen", str(key))
