@@ -75,7 +75,7 @@ def run_with(environment: Mapping[str, str], config: Path, settings: Sequence[st
     pooled = report.federated.pooled if report.federated else None
     return Outcome(
         json.loads(folder.outcome.read_text(encoding="utf-8"))["weights"],
-        load_file(folder.path / "model.safetensors"),
+        load_file(folder.weights()),
         {metric_title(name): metric_value(pooled, name) if pooled else None for name in list_table_metrics(report)},
     )
 

@@ -129,7 +129,11 @@ def test_results_are_those_of_the_recalibrated_scores() -> None:
         item = results[f"recalibrated {name}"]
         assert item.auroc is not None
         assert item.brier is not None
-        assert item.auroc.value == pytest.approx(roc_auc_score(site.test.y, event), abs=0.02)
+        if name == "temperature":  # so high that all scores lie in a few bins
+            assert item.auroc.value is None
+            assert any("too close together" in note for note in item.notes)
+        else:
+            assert item.auroc.value == pytest.approx(roc_auc_score(site.test.y, event), abs=0.02)
         assert item.brier.value == pytest.approx(brier_score_loss(site.test.y, expit(event)), abs=0.01)
         at = report.methods[name].threshold
         alarm = event.astype(np.float32) >= at

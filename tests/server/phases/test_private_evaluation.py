@@ -74,7 +74,7 @@ def test_at_a_large_epsilon_a_federation_is_as_without_noise(tmp_path: Path) -> 
         for key in where:
             one, other = one[key], other[key]
         assert (one["patients"], one["examples"]) == (other["patients"], other["examples"])
-        for metric in ("accuracy", "macro_f1", "macro_auroc"):
+        for metric in ("accuracy", "macro_f1"):
             assert one[metric]["value"] == pytest.approx(other[metric]["value"], abs=0.05)
         assert one["noise"]["epsilon"] <= 1000
         assert other["noise"] is None
