@@ -12,18 +12,25 @@ import pwd
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from client.worker_channel import ChannelClosed
+from client.worker_channel import ChannelClosed, Parcel
 from client.worker_process import WorkerLink
 from common.errors import ConfigError, EngineError
 
 log = logging.getLogger("wardround.site")
+RESTART_SECONDS = 30.0
+"""How long a request waits for a worker that does not listen."""
 _CREDENTIALS = struct.Struct("3i")
 """Linux, <sys/socket.h>, struct ucred: process, user, group."""
+
+
+class WorkerMissing(EngineError):
+    """No worker listens at the socket."""
 
 
 def find_user(name: str) -> int:
@@ -98,7 +105,8 @@ class WorkerSocket(WorkerLink):
         """Connect to the worker; does nothing if connected.
 
         Raises:
-            EngineError: nothing listens there, or another user does.
+            WorkerMissing: nothing listens there.
+            EngineError: another user does.
         """
         if self._channel is not None:
             return
@@ -106,10 +114,26 @@ class WorkerSocket(WorkerLink):
             try:
                 end.connect(str(self._path))
             except OSError as error:
-                raise EngineError(f"no worker at {self._path} ({error.strerror or error}): start it") from None
+                raise WorkerMissing(f"no worker at {self._path} ({error.strerror or error}): start it") from None
             if (peer := read_peer_user(end)) != self._user:
                 raise EngineError(f"{self._path} is served by user {peer}, not by user {self._user}")
             self._channel = Connection(os.dup(end.fileno()))
+
+    def ask(self, request: Parcel, is_awaited: Callable[[], bool] = lambda: True) -> Parcel:
+        """Return the worker's reply to a request, as `WorkerLink.ask`; wait for a worker that is being started again.
+
+        Its service takes a few seconds for that, and a round without this hospital would cost more.
+        """
+        deadline = time.monotonic() + RESTART_SECONDS
+        while self._channel is None and time.monotonic() < deadline:
+            try:
+                self.start()
+            except WorkerMissing:
+                time.sleep(0.2)
+            except EngineError:
+                break  # reported below
+        self._next_start = 0.0
+        return super().ask(request, is_awaited)
 
     def stop(self) -> None:
         """Close the channel; the worker ends its work on it and waits for the next connection."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from client import worker_socket
 from client.worker_channel import ChannelClosed, Parcel, receive_parcel, send_parcel
 from client.worker_process import WorkerFailed
 from client.worker_socket import WorkerSocket, find_user, serve_socket
@@ -80,12 +81,24 @@ def test_a_worker_of_another_user_gets_no_message(serve: Callable[[int], Path]) 
         WorkerSocket(serve(ME), ME + 1).ask(Parcel("request"))
 
 
-def test_a_missing_worker_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_worker_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_socket, "RESTART_SECONDS", 0.3)
     absent = WorkerSocket(tmp_path / "absent", ME)
     absent.keep_running()
     assert f"no worker at {tmp_path / 'absent'} (No such file or directory): start it" in caplog.text
     with pytest.raises(WorkerFailed, match="no worker at"):
         absent.ask(Parcel("request"))
+
+
+def test_a_request_waits_for_a_worker_that_is_started_again(tmp_path: Path, serve: Callable[[int], Path]) -> None:
+    link = WorkerSocket(tmp_path / "worker", ME)
+    link.keep_running()  # it does not listen yet, so that the next attempt would be made later
+    link.keep_running()
+    threading.Timer(0.5, serve, args=(ME,)).start()
+    assert link.ask(Parcel("request", {"n": 1})).fields == {"n": 1}
+    link.stop()
 
 
 def test_a_socket_has_one_worker(serve: Callable[[int], Path]) -> None:

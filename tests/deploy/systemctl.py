@@ -2,8 +2,9 @@
 
 It reads a unit under /etc/systemd/system, makes its folders, starts its command as its user, waits until the command
 says READY=1, restarts it as `Restart` says, and ends what is left of a unit's processes when its first one has ended.
-A service that gives no sign of life for WatchdogSec is ended. User, capabilities, NoNewPrivileges, UMask and
-PrivateNetwork have their effect; the other settings that restrict a service are systemd's own affair and have none.
+A service that gives no sign of life for WatchdogSec is ended. User, capabilities, NoNewPrivileges, UMask,
+PrivateNetwork, PrivateTmp, ProtectSystem, SystemCallFilter and MemoryDenyWriteExecute have their effect (confine.py);
+the other settings that restrict a service are systemd's own affair and have none.
 
 Each unit has a supervisor, a process to which the orphans of its service come (PR_SET_CHILD_SUBREAPER), as they would
 stay in the unit's control group. `BASE/UNIT.json` has its state: process numbers, starts, and what outlived the first
@@ -102,13 +103,18 @@ class Supervisor:
                 return
 
     def restrict(self) -> list[str]:
-        """Return a command that runs another as the unit's user, with its capabilities and network and no other."""
+        """Return a command that runs another as the unit's user, with its capabilities, network, folders and calls."""
+        service = self.unit["Service"]
         names = get_value(self.unit, "Service", "AmbientCapabilities").lower().replace("cap_", "").split()
         drop = ["-all", *(f"+{name}" for name in names)]
         sets = [f"--{kind}={','.join(drop)}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
         who = [f"--reuid={self.user}", f"--regid={self.group}", "--clear-groups", "--no-new-privs"]
         apart = ["unshare", "--net"] if get_value(self.unit, "Service", "PrivateNetwork") == "yes" else []
-        return [*apart, "setpriv", *who, *sets]
+        assert get_value(self.unit, "Service", "ProtectSystem") == "strict"
+        confine = [sys.executable, str(Path(__file__).with_name("confine.py"))]
+        calls = [";".join(service["SystemCallFilter"]), get_value(self.unit, "Service", "MemoryDenyWriteExecute", "no")]
+        folders = [*confine, "folders", ":".join(self.folders)]
+        return [*folders, *apart, "setpriv", *who, *sets, *confine, "calls", *calls]
 
     def run_once(self) -> int:
         service = self.unit["Service"]

@@ -23,7 +23,7 @@ NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-
 
 def can_isolate() -> bool:
     """Return whether this user may make users, mounts and networks of their own, which the system then forgets."""
-    tools = ("unshare", "nsenter", "setpriv", "runuser", "useradd", "ip", "curl")
+    tools = ("unshare", "nsenter", "setpriv", "runuser", "useradd", "ip", "curl", "systemd-analyze")
     if os.geteuid() != 0 or not all(shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin") for tool in tools):
         return False
     layer = "mount -t tmpfs tmpfs /mnt && mkdir /mnt/u /mnt/w && mount -t overlay overlay -o " + (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import json
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +196,13 @@ def test_only_the_proxy_can_be_reached_and_the_worker_has_no_network() -> None:
     data = [volume for volume in hospital["client"]["volumes"] if "/data" in volume]
     assert data == []
     assert [volume for volume in hospital["worker"]["volumes"] if ":/data" in volume] == ["${DATA:?}:/data:ro"]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze names the calls of a group")
+@pytest.mark.skipif(ctypes.util.find_library("seccomp") is None, reason="libseccomp is not installed")
+def test_calls_that_a_unit_does_not_allow_fail_where_the_page_is_followed() -> None:
+    setting = ";".join(read_unit(FOLDER / "wardround-worker@.service", "north")["Service"]["SystemCallFilter"])
+    code = "import os\ntry: os.nice(1)\nexcept PermissionError: print('refused', os.getpid() > 0)"
+    command = [sys.executable, str(Path(__file__).with_name("confine.py")), "calls", setting, "no"]
+    result = subprocess.run([*command, sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (result.stdout, result.stderr) == ("refused True\n", "")
