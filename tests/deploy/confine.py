@@ -36,7 +36,8 @@ def make_read_only(writable: list[str]) -> None:
     with open("/proc/self/mountinfo") as lines:
         points = [line.split()[4] for line in lines]
     for point in dict.fromkeys(points):
-        if point not in writable and not point.startswith(("/proc", "/sys", "/dev")):
+        # a point that another mount hides cannot be named
+        if point not in writable and not point.startswith(("/proc", "/sys", "/dev")) and os.path.ismount(point):
             mount("-o", "remount,bind,ro", point)
     mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/tmp")
 

@@ -270,6 +270,12 @@ def check_separation() -> None:
         can_read = subprocess.run(["runuser", "-u", user, "--", "head", "-c1", path], capture_output=True, check=False)
         if can_read.returncode == 0 or (Path(path).is_dir() and result.returncode == 0):
             raise SystemExit(f"{user} can read {path}")
+    for unit in ("wardround-server", "wardround-proxy", "wardround-client@north", "wardround-worker@north"):
+        main, state = str(systemctl.read_state(unit)["main"]), f"/var/lib/{unit.replace('@', '-')}"
+        for folder, writable in ((state, True), ("/var/lib", False), ("/etc", False), ("/opt/wardround", False)):
+            words = ["nsenter", "-t", main, "--mount", "touch", f"{folder}/probe"]
+            if (subprocess.run(words, capture_output=True, check=False).returncode == 0) != writable:
+                raise SystemExit(f"{unit}: whether {folder} can be written is not {writable}")
     for path, wanted in (("/v1/control/list-runs", "404"), ("/v1/runtime/acquire-task", "404"), ("/docs", "404"),
                          ("/v1/fleet/pull-messages", "401")):  # fmt: skip
         words = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", "/srv/ca.pem", "-X", "POST",
