@@ -62,7 +62,7 @@ def _check_interfaces(address: str, host: str, ca: Path) -> Iterator[Check]:
         yield ok("server", f"{address} offers its interface for hospitals")
     if control.status_code != 404:
         finding = f"{address} also offers its control interface, which has no login"
-        advice = "only /v1/fleet/ may be reachable from outside: put a reverse proxy before the server"
+        advice = "only /v1/fleet/ may be reachable from outside: let hospitals in through wardround server proxy"
         yield (
             warn("control interface", finding, advice)
             if host in LOOPBACK
