@@ -219,16 +219,34 @@ class FleetSession:
         )
         answer = self._call(lambda: self._retry(lambda: self._client.PushMessages(request)))
         run = head.metadata.run_id
-        push = make_push_object_fn_protobuf(self._client.PushObject, self._sender, run, answer.session_id)
-        wanted = {name: objects[name] for name in answer.objects_to_push}
+        names, session = list(answer.objects_to_push), answer.session_id
+        if repeated := not names:  # a reply lacks its own head at least: the answer to an earlier attempt was lost
+            names, session = list(objects), ""  # without a session's name the server looks for the one that lacks it
+        push = make_push_object_fn_protobuf(self._client.PushObject, self._sender, run, session)
         try:
             self._call(
                 lambda: push_object_contents_from_iterable(
-                    wanted.items(), lambda name, content: self._retry(lambda: push(name, content))
+                    [(name, objects[name]) for name in names],
+                    lambda name, content: self._push_object(push, name, content, repeated=repeated),
                 )
             )
         except ObjectPushError as error:
             raise EngineError(f"the server did not take the whole reply: {error}") from None
+
+    def _push_object(self, push: Callable[[str, bytes], None], name: str, content: bytes, *, repeated: bool) -> None:
+        """Send an object; one that the server does not lack counts as sent if an earlier attempt may have sent it."""
+        attempts = 0
+
+        def attempt() -> None:
+            nonlocal attempts
+            attempts += 1
+            try:
+                push(name, content)
+            except ObjectPushError:
+                if attempts == 1 and not repeated:
+                    raise
+
+        self._retry(attempt)
 
     def push_error(self, head: Message, reason: str, code: int = 0) -> None:
         """Answer a message with an error.
@@ -316,17 +334,6 @@ class FleetSession:
             except EngineError as error:
                 log.warning("no sign of life could be sent: %s", error)
                 pause = 5.0
-
-
-def write_head(head: Message) -> bytes:
-    """Return a message's description as bytes, without content."""
-    data: bytes = message_to_proto(remove_content_from_message(head)).SerializeToString()
-    return data
-
-
-def read_head(data: bytes) -> Message:
-    """Return the description that `write_head` wrote."""
-    return message_from_proto(MessageProto.FromString(data))
 
 
 def _may_pass(status: int) -> bool:

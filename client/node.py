@@ -19,9 +19,10 @@ from pathlib import Path
 
 from flwr.app import Message
 
-from client.fleet import Delivery, FleetSession, NodeRefused, RunEnded, ServerUnavailable, read_head, write_head
+from client.fleet import Delivery, FleetSession, NodeRefused, RunEnded, ServerUnavailable
 from client.gate.audit_entry import AuditEntry
 from client.gate.audit_log import AuditLog, get_audit_path
+from client.message_head import read_head, write_head
 from client.supernode import NodeSettings, check_server, require_settings_only
 from client.worker_channel import Parcel
 from client.worker_process import WorkerLink, WorkerProcess

@@ -137,7 +137,9 @@ def send_and_collect(
     limit = f"no answer within {timeout:g} s"
     offline_since: dict[str, float] = {}
     first_pause = float(getattr(grid, "first_pause", FIRST_PAUSE))
+    limit_parts: Callable[[float], None] = getattr(grid, "limit_parts", lambda seconds: None)
     while waiting:
+        limit_parts(deadline - time.monotonic())
         arrived = list(grid.pull_messages([*waiting, *overdue, *receipts.pending()]))
         for answer in arrived:
             sender = waiting.pop(answer.metadata.reply_to_message_id, None)

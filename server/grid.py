@@ -6,9 +6,11 @@ but not all of it has arrived. This one packs messages (common/packed_messages.p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from copy import copy
 from functools import partial
+from typing import Any
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -22,6 +24,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between two looks for a part of a reply that has not arrived."""
 PARTS_SECONDS = 120.0
 """Most seconds to wait for the parts of one reply; what is missing then counts as an error of the site's."""
+_limit: ContextVar[float] = ContextVar("parts_seconds", default=PARTS_SECONDS)
 
 
 class PackingGrid(DelegatingGrid):
@@ -36,6 +39,14 @@ class PackingGrid(DelegatingGrid):
     first_pause = 0.15
     """Seconds between two looks for replies, each of which takes the SuperLink about 10 ms of a core."""
 
+    def __init__(self, grid: Grid) -> None:
+        super().__init__(grid)
+        self._parts_seconds = PARTS_SECONDS
+
+    def limit_parts(self, seconds: float) -> None:
+        """Wait at most so long for the parts of a reply: no longer than for the reply itself."""
+        self._parts_seconds = min(PARTS_SECONDS, max(LONGEST_PAUSE, seconds))
+
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages, all in one call; return their ids, empty where one was not taken."""
         packed = [_replace_content(message, pack_content(message.content)) for message in messages]
@@ -43,6 +54,7 @@ class PackingGrid(DelegatingGrid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies that have arrived; one that cannot be unpacked comes as it is, and is refused later."""
+        _limit.set(self._parts_seconds)
         return [_unpack(message) for message in self._grid.pull_messages(message_ids)]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
@@ -57,9 +69,13 @@ def prepare_grid(grid: Grid) -> Grid:
     # if Flower renames this function, the run fails here instead of being slow
     pull = vars(http_grid)["pull_objects"]
     if not isinstance(pull, partial):
-        quick = partial(pull, initial_backoff=FIRST_PAUSE, backoff_cap=LONGEST_PAUSE, max_time=PARTS_SECONDS)
-        vars(http_grid)["pull_objects"] = quick
+        vars(http_grid)["pull_objects"] = partial(_pull_quickly, pull)
     return PackingGrid(grid)
+
+
+def _pull_quickly(pull: Callable[..., dict[str, bytes]], **arguments: Any) -> dict[str, bytes]:
+    """Call Flower's function that fetches the parts of a reply, with this module's pauses and limit."""
+    return pull(**arguments, initial_backoff=FIRST_PAUSE, backoff_cap=LONGEST_PAUSE, max_time=_limit.get())
 
 
 def _unpack(message: Message) -> Message:

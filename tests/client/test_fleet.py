@@ -7,10 +7,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from flwr.proto.fleet_pb2 import PushMessagesRequest, PushMessagesResponse
+from flwr.proto.message_pb2 import PushObjectRequest, PushObjectResponse
 
 from client import fleet
 from client.fleet import FleetSession
 from client.supernode import create_node_key
+from common.errors import EngineError
 from server.credentials import create_credentials
 
 
@@ -103,3 +106,53 @@ def test_signing_off_says_whether_the_server_confirmed_it(
     session.node = node
     monkeypatch.setattr(session._client, "DeactivateNode", deactivate)
     assert session.close() is signed_off
+
+
+class Server:
+    """Takes a reply in parts, and loses the answers to some requests after it has handled them."""
+
+    def __init__(self, lost: set[int]) -> None:
+        self.lost, self.requests = lost, 0
+        self.lacks: set[str] | None = None
+        self.stored: dict[str, bytes] = {}
+
+    def _answer(self) -> None:
+        self.requests += 1
+        if self.requests in self.lost:
+            raise bad_gateway()
+
+    def PushMessages(self, request: PushMessagesRequest) -> PushMessagesResponse:
+        names = [] if self.lacks is not None else ["a", "b"]
+        self.lacks = {"a", "b"} if self.lacks is None else self.lacks
+        self._answer()
+        return PushMessagesResponse(objects_to_push=names, session_id="s" if names else "another")
+
+    def PushObject(self, request: PushObjectRequest) -> PushObjectResponse:
+        assert self.lacks is not None
+        known = request.session_id in ("s", "") and request.object_id in self.lacks
+        if known:
+            self.lacks.remove(request.object_id)
+            self.stored[request.object_id] = request.object_content
+        self._answer()
+        return PushObjectResponse(stored=known)
+
+
+@pytest.mark.parametrize("lost", [set(), {1}, {2}, {3}, {1, 3}, {2, 3, 4}])
+def test_a_reply_arrives_whole_whichever_answer_is_lost(
+    session: FleetSession, monkeypatch: pytest.MonkeyPatch, lost: set[int]
+) -> None:
+    server = Server(lost)
+    for name in ("PushMessages", "PushObject"):
+        monkeypatch.setattr(session._client, name, getattr(server, name))
+    session.push(b"", b"", {"a": b"1", "b": b"2"}, 0.0)
+    assert server.stored == {"a": b"1", "b": b"2"}
+
+
+def test_an_object_that_the_server_does_not_take_is_an_error(
+    session: FleetSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(set())
+    monkeypatch.setattr(session._client, "PushMessages", server.PushMessages)
+    monkeypatch.setattr(session._client, "PushObject", lambda request: PushObjectResponse(stored=False))
+    with pytest.raises(EngineError, match="did not take the whole reply"):
+        session.push(b"", b"", {"a": b"1", "b": b"2"}, 0.0)

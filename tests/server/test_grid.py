@@ -78,5 +78,29 @@ def test_only_real_hospitals_get_packed_messages(monkeypatch: pytest.MonkeyPatch
     assert isinstance(prepare_grid(real), PackingGrid)  # and again in the same process
     quick: Any = vars(http_grid)["pull_objects"]
     assert isinstance(quick, partial)
-    assert quick.keywords["initial_backoff"] == grid.FIRST_PAUSE
+    assert not isinstance(quick.args[0], partial)
     assert "pull_objects" in HttpGrid.pull_messages.__code__.co_names  # it is this one that Flower calls
+
+
+def test_the_parts_of_a_reply_are_waited_for_no_longer_than_the_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+
+    def pull(**arguments: Any) -> dict[str, bytes]:
+        given.append(arguments)
+        return {}
+
+    monkeypatch.setattr(http_grid, "pull_objects", pull)
+    prepare_grid(HttpGrid("127.0.0.1:1", insecure=True, token="x"))
+
+    class Fetching(Transport):
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            vars(http_grid)["pull_objects"](object_ids=[], pull_object_fn=None)
+            return []
+
+    packing = PackingGrid(Fetching())
+    for seconds in (None, 40.0, -3.0, 1e9):
+        if seconds is not None:
+            packing.limit_parts(seconds)
+        packing.pull_messages([])
+    assert [arguments["max_time"] for arguments in given] == [grid.PARTS_SECONDS, 40.0, 1.0, grid.PARTS_SECONDS]
+    assert {arguments["initial_backoff"] for arguments in given} == {grid.FIRST_PAUSE}

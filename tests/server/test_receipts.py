@@ -81,7 +81,7 @@ def two() -> Any:
 
 
 def test_a_message_that_was_lost_is_sent_again(two: Any) -> None:
-    answers, lost, events = ask(LossyGrid(two, messages=[2]))
+    answers, lost, events = ask(LossyGrid(two, messages=[2]), seconds=30.0)
     assert (answers, lost, events) == (["north", "south"], {}, [SentAgainEvent("north", "train", 3)])
 
 
@@ -114,7 +114,7 @@ def test_a_busy_node_is_asked_once_and_nothing_is_sent_again(two: Any, monkeypat
         return first(request)
 
     grid = LossyGrid([slow, two[1]])
-    answers, lost, events = ask(grid, seconds=5.0)
+    answers, lost, events = ask(grid, seconds=30.0)
     assert (answers, lost, events) == (["north", "south"], {}, [])
 
 
