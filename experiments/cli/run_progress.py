@@ -127,6 +127,9 @@ class RunPrinter(TerminalPrinter):
             "late": lambda event: self._warn(
                 f"{event['site']} answered {_describe_step(event)} too late: refused", "late"
             ),
+            "sent-again": lambda event: self.print_line(
+                f"  {_describe_step(event)}: a message to {event['site']} was lost on its way and is sent again"
+            ),
             "handshake": self._handshake,
             "reply": self._reply,
             "round": self._round,

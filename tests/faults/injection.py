@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import signal
@@ -19,12 +20,14 @@ import psutil
 
 from tests.faults.deployment import PARTS, Deployment
 
-Kind = Literal["kill", "stop", "disk", "clock", "cut"]
-KINDS: tuple[Kind, ...] = ("kill", "stop", "disk", "clock", "cut")
+Kind = Literal["kill", "stop", "limit", "full", "clock", "cut"]
+KINDS: tuple[Kind, ...] = ("kill", "stop", "limit", "full", "clock", "cut")
+"""kill -9; SIGSTOP for a while; no file may grow; the disk is full; a clock jumps; a network is cut."""
 TARGETS: dict[Kind, tuple[str, ...]] = {
     "kill": PARTS,
     "stop": PARTS,
-    "disk": PARTS,
+    "limit": PARTS,
+    "full": ("client", "server", "run"),
     "clock": ("client", "server", "run"),
     "cut": ("client", "run"),
 }
@@ -42,6 +45,38 @@ def build_clock_library(folder: Path) -> str:
     source = Path(__file__).with_name("clock.c")
     command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(source), "-ldl"]
     return str(library) if subprocess.run(command, check=False).returncode == 0 else ""
+
+
+BALLAST = "ballast"
+"""The file that fills a disk."""
+DISK_FOLDERS = ("server", "north", "south", "runs")
+"""The folders of a deployment that have disks of their own."""
+
+
+@contextmanager
+def small_disks(root: Path) -> Iterator[bool]:
+    """Give folders of a deployment small disks of their own, in memory; yields whether that was possible."""
+    mounted: list[Path] = []
+    try:
+        for name in DISK_FOLDERS if os.geteuid() == 0 and sys.platform == "linux" else ():
+            (root / name).mkdir(parents=True)
+            command = ["mount", "-t", "tmpfs", "-o", "size=64m,mode=700", "wardround-test", str(root / name)]
+            if subprocess.run(command, capture_output=True, check=False).returncode:
+                break
+            mounted.append(root / name)
+        yield len(mounted) == len(DISK_FOLDERS)
+    finally:
+        for folder in mounted:
+            subprocess.run(["umount", "--lazy", str(folder)], check=False)
+
+
+def fill_disk(path: Path) -> None:
+    """Write a file until its disk is full."""
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12):
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(size))
 
 
 @dataclass(frozen=True)
@@ -77,11 +112,12 @@ class Fault:
 def draw_faults(seed: int, count: int, kinds: tuple[Kind, ...] = KINDS) -> list[Fault]:
     """Return random faults: first each part killed once, then any kind of any part, in random order."""
     rng = np.random.default_rng(seed)
-    pairs: list[tuple[Kind, str]] = [("kill", part) for part in PARTS]
-    pairs += [("stop", part) for part in ("worker", "client", "superlink", "app")]
-    pairs += [("disk", part) for part in ("worker", "client", "superlink", "app", "run")]
-    pairs += [pair for pair in (("clock", "client"), ("clock", "server"), ("cut", "client"), ("cut", "run"))
-              if pair[0] in kinds]  # fmt: skip
+    first: list[tuple[Kind, str]] = [("kill", part) for part in PARTS]
+    first += [("stop", part) for part in ("worker", "client", "superlink", "app")]
+    first += [("limit", part) for part in ("worker", "superlink", "app")]
+    first += [("full", "client"), ("full", "server"), ("clock", "client"), ("clock", "server")]
+    first += [("cut", "client"), ("cut", "run")]
+    pairs = [pair for pair in first if pair[0] in kinds]
     while len(pairs) < count:
         kind = kinds[rng.integers(len(kinds))]
         pairs.append((kind, TARGETS[kind][rng.integers(len(TARGETS[kind]))]))
@@ -111,7 +147,7 @@ class Injector:
     def inject(self, fault: Fault) -> bool:
         """Carry out a fault; return False, having done nothing, where its part does not run at the moment."""
         hit = self._targets(fault)
-        if not hit and fault.kind in ("kill", "stop", "disk"):
+        if not hit and fault.kind in ("kill", "stop", "limit"):
             return False
         self.active, self._end = fault, time.monotonic() + (0.0 if fault.kind == "kill" else fault.seconds)
         service = fault.hospital if fault.part == "client" else fault.part
@@ -119,9 +155,11 @@ class Injector:
             self._deployment.set_clock(service, fault.jump)
         elif fault.kind == "cut":
             self._deployment.relays[service].cut()
+        elif fault.kind == "full":
+            fill_disk(self._disk(fault) / BALLAST)
         for process in hit:
             with suppress(psutil.Error):
-                if fault.kind == "disk":
+                if fault.kind == "limit":
                     _, hard = process.rlimit(resource.RLIMIT_FSIZE)
                     process.rlimit(resource.RLIMIT_FSIZE, (0, hard))
                 elif fault.kind in ("kill", "stop"):
@@ -142,18 +180,24 @@ class Injector:
             self._deployment.set_clock(service, 0)
         elif fault.kind == "cut":
             self._deployment.relays[service].join()
+        elif fault.kind == "full":
+            (self._disk(fault) / BALLAST).unlink()
         elif fault.kind == "stop":
             for process in self._targets(fault):
                 with suppress(psutil.Error):
                     process.send_signal(signal.SIGCONT)
-        elif fault.kind == "disk":
+        elif fault.kind == "limit":
             for process in self._deployment.processes():  # also what was started meanwhile
                 with suppress(psutil.Error):
                     _, hard = process.rlimit(resource.RLIMIT_FSIZE)
                     process.rlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
+    def _disk(self, fault: Fault) -> Path:
+        folder = {"client": fault.hospital, "run": "runs"}.get(fault.part, fault.part)
+        return self._deployment.root / folder
+
     def _targets(self, fault: Fault) -> list[psutil.Process]:
-        if fault.kind in ("clock", "cut"):
+        if fault.kind not in ("kill", "stop", "limit"):
             return []
         owner = fault.hospital if fault.part in ("client", "worker") else ""
         return self._deployment.processes(fault.part, owner)

@@ -174,3 +174,19 @@ def test_no_wait_is_longer_than_its_deadline(network: Network, tmp_path: Path) -
     assert all(line["seconds"] < 2 * limit + 5 for line in rounds)  # training and validation have the limit each
     assert "north" in json.loads(RunFolder(run).outcome.read_text())["partial"]
     network.deployment.wait_until(network.deployment.all_online, "north is back")
+
+
+def test_a_corrected_checksum_is_right() -> None:
+    """The receiver adds all words of pseudo-header and segment, checksum included, and must get all ones."""
+    header = bytes([0x45, 0, 0, 45, 0, 0, 0, 0, 64, 6, 0, 0, 10, 77, 1, 1, 10, 77, 1, 2])
+    segment = bytes([0x1F, 0x90, 0xC0, 0x01, *range(8), 0x50, 0x18, 1, 0, 0xAA, 0xBB, 0, 0]) + b"hello"
+    packet = emulated_link.correct_checksum(header + segment)
+    assert emulated_link.find_payload(packet) == 40
+    words = packet[12:20] + bytes([0, 6, 0, 25]) + packet[20:] + b"\0"
+    total = sum(int.from_bytes(words[index : index + 2]) for index in range(0, len(words), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    assert total == 0xFFFF
+    damaged = emulated_link.flip_bit(packet, 41, 3)
+    assert [a ^ b for a, b in zip(packet, damaged, strict=True) if a != b] == [8]
+    assert emulated_link.find_payload(header + segment[:20]) == 0
