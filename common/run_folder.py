@@ -242,8 +242,8 @@ def hold_lock(path: Path, seconds: float = 0.0) -> Iterator[None]:
         yield
 
 
-def is_locked(path: Path) -> bool:
-    """Return whether a process holds a lock of a run folder."""
+def is_lock_held(path: Path) -> bool:
+    """Return whether a process holds a lock of a run folder at the moment."""
     try:
         with hold_lock(path):
             return False

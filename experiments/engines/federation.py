@@ -21,7 +21,7 @@ from client.supernode import NodeSettings, create_node_key
 from common.errors import ConfigError, EngineError
 from common.files import escape_file_name, write_text
 from common.processes import find_free_port, interrupt_on_signals
-from common.run_folder import RunFolder, hold_lock, is_locked
+from common.run_folder import RunFolder, hold_lock, is_lock_held
 from experiments.watcher import stage_event
 from server.credentials import create_credentials
 from server.superlink import Connection, SuperLink
@@ -229,13 +229,13 @@ class StatusQuery:
     Args:
         connection: the server.
         run: the run's number.
-        lock: the file that the server's app locks while it runs. The server itself notices a killed app a minute later.
+        lock: held by the server's app while it runs: Flower notices its death after a minute.
         report: gets a line when the server gives no answer, and when it is back.
     """
 
     def __init__(self, connection: Connection, run: str, lock: Path, report: OnEvent) -> None:
-        self._connection, self._run, self._report = connection, run, report
-        self._lock, self._app_ran = lock, False
+        self._connection, self._run, self._lock, self._report = connection, run, lock, report
+        self._was_held, self._free_times = False, 0
         self._last_query = self._last_answer = time.monotonic()
         self._gone = False
 
@@ -249,10 +249,8 @@ class StatusQuery:
 
         if time.monotonic() - self._last_query < STATUS_SECONDS:
             return ""
-        app_ran, self._app_ran = self._app_ran, is_locked(self._lock)
-        if app_ran and not self._app_ran:
-            self._last_query = time.monotonic()
-            return "its process was killed"
+        if self._has_app_ended():
+            return "its process ended"
         try:
             status, details = self._connection.run_status(self._run)
         except NoAnswer as error:
@@ -269,6 +267,13 @@ class StatusQuery:
             self._report(stage_event("the server answers again"))
         self._last_answer, self._gone = self._last_query, False
         return _one_line(details or status) if status.startswith("finished") else ""
+
+    def _has_app_ended(self) -> bool:
+        """Return whether the app's lock, once held, has been free at two questions: it writes its result before."""
+        held = is_lock_held(self._lock)
+        self._was_held |= held
+        self._free_times = 0 if held or not self._was_held else self._free_times + 1
+        return self._free_times > 1
 
 
 def _stop_run(connection: Connection, run: str) -> bool:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from client.node import Node
 from client.node_process import NodeProcess
 from client.supernode import create_node_key
 from common.errors import ConfigError, EngineError
+from common.run_folder import RunFolder, hold_lock
 from experiments.engines import federation
 from experiments.engines.federation import Event, Federation, SiteProcess, Tail, follow_run
 from server.control import NoAnswer, build_bundle
@@ -330,6 +331,33 @@ def test_a_run_whose_server_stays_away_may_go_on_there_and_is_stopped_when_it_is
     follow_run(server, "{}", tmp_path)  # type: ignore[arg-type]
     assert server.stopped
     assert not (tmp_path / "server.run").exists()
+
+
+class Killed(Answers):
+    """A server that says that a run goes on whose app, which held the lock, was killed after three questions."""
+
+    def __init__(self, out: Path) -> None:
+        super().__init__("running", "")
+        self.out, self.questions, self.exits = out, 0, ExitStack()
+
+    def submit(self, config_json: str, out: Path, *extra: str) -> str:
+        self.exits.enter_context(hold_lock(RunFolder(self.out).server_lock))
+        return "7"
+
+    def run_status(self, run: str) -> tuple[str, str]:
+        self.questions += 1
+        if self.questions == 3:
+            self.exits.close()
+        return self.status, self.details
+
+
+def test_an_app_that_was_killed_is_noticed_by_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(federation, "STATUS_SECONDS", 0.0)
+    server = Killed(tmp_path)
+    with pytest.raises(EngineError, match="the server's app ended without a result: its process ended"):
+        follow_run(server, "{}", tmp_path)  # type: ignore[arg-type]
+    assert server.stopped
+    assert server.questions == 4
 
 
 def wait_for(happened: Callable[[], bool], seconds: float = 60.0) -> None:
