@@ -26,11 +26,12 @@ MOST_SENDINGS = 3
 
 @dataclass
 class _Sending:
-    """A message that was sent: itself, when, and how often before."""
+    """A message: when it was sent or last asked about, how often it was sent before, and whether a question stands."""
 
     message: Message
     time: float
     earlier: int = 0
+    in_question: bool = False
 
 
 class Receipts:
@@ -54,17 +55,18 @@ class Receipts:
         return list(self._questions)
 
     def ask(self, waiting: Iterable[str]) -> None:
-        """Ask the nodes that have not answered for a while; each is asked once about a message."""
+        """Ask the nodes that have not answered for a while; a question without an answer stands."""
         if not self._active:
             return
         now = time.monotonic()
         due = [key for key in waiting if self._is_due(key, now)]
-        for key in due:
-            self._sendings[key].time = float("inf")  # it is not asked again
         nodes = [self._sendings[key].message.metadata.dst_node_id for key in due]
         questions = [Message(pack_receipt(""), node, RECEIPT_TYPE) for node in nodes]
         sent = list(self._grid.push_messages(questions)) if questions else []
-        self._questions |= {question: key for question, key in zip(sent, due, strict=False) if question}
+        for question, key in zip(sent, due, strict=False):
+            self._sendings[key].time, self._sendings[key].in_question = now, bool(question)
+            if question:
+                self._questions[question] = key
 
     def sort_out(self, arrived: Iterable[Message], waiting: Mapping[str, int]) -> tuple[dict[str, str], set[str]]:
         """Return what answers to questions say about messages whose replies have not come.
@@ -81,11 +83,12 @@ class Receipts:
         lost: set[str] = set()
         for answer in arrived:
             key = self._questions.pop(answer.metadata.reply_to_message_id, "")
-            if key not in waiting or answer.has_error() or answer.metadata.src_node_id != waiting[key]:
+            if key not in waiting:
                 continue
             try:
-                last = read_receipt(answer.content)
-            except ProtocolError:
+                last = _read_answer(answer, waiting[key])
+            except ProtocolError:  # as where the node was offline: ask again later
+                self._sendings[key].time, self._sendings[key].in_question = time.monotonic(), False
                 continue
             if last == key:
                 lost.add(key)
@@ -95,7 +98,9 @@ class Receipts:
 
     def _is_due(self, key: str, now: float) -> bool:
         sending = self._sendings.get(key)
-        return sending is not None and now - sending.time > QUESTION_SECONDS and sending.earlier + 1 < MOST_SENDINGS
+        if sending is None or sending.in_question or sending.earlier + 1 >= MOST_SENDINGS:
+            return False
+        return now - sending.time > QUESTION_SECONDS
 
     def _send_again(self, key: str) -> str:
         """Send a message again; return its new id, or "" if it was not taken."""
@@ -106,3 +111,14 @@ class Receipts:
         if new:
             self._sendings[new] = _Sending(copy, time.monotonic(), sending.earlier + 1)
         return new
+
+
+def _read_answer(answer: Message, node: int) -> str:
+    """Return the id of the message that a node received last.
+
+    Raises:
+        ProtocolError: it is an error, of another node, or no answer to this question.
+    """
+    if answer.has_error() or answer.metadata.src_node_id != node:
+        raise ProtocolError("the node did not answer")
+    return read_receipt(answer.content)

@@ -130,3 +130,17 @@ def test_an_odd_answer_changes_nothing(two: Any, content: Any, monkeypatch: pyte
     monkeypatch.setattr("tests.server.test_receipts.pack_receipt", lambda last: content)
     answers, lost, events = ask(LossyGrid(two, messages=[2]), 0.3)
     assert (answers, lost, events) == (["south"], {"north": "no answer within 0.3 s"}, [])
+
+
+def test_a_node_that_was_offline_is_asked_again(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents: list[Any] = [Error(5, "offline"), Error(5, "offline")]
+    original = pack_receipt
+
+    def next_content(last: str) -> Any:
+        return contents.pop() if contents else original(last)
+
+    monkeypatch.setattr("tests.server.test_receipts.pack_receipt", next_content)
+    grid = LossyGrid(two, messages=[2])
+    answers, lost, events = ask(grid, 30.0)
+    assert (answers, lost, len(events)) == (["north", "south"], {}, 1)
+    assert len(grid.questions) >= 3
