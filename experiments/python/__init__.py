@@ -1,0 +1,1 @@
+"""What `import wardround` offers: runs, their results as DataFrames, predictions, and an estimator for scikit-learn."""
