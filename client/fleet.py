@@ -318,7 +318,8 @@ class FleetSession:
             try:
                 return send()
             except (httpx.TransportError, httpx.HTTPStatusError) as error:
-                lasting = isinstance(error, httpx.HTTPStatusError) and not _may_pass(error.response.status_code)
+                status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 503
+                lasting = status < 500 and status != httpx.codes.TOO_MANY_REQUESTS  # by which a proxy limits calls
                 if lasting or time.monotonic() + pause > deadline or self._closing.wait(pause):
                     raise
                 self.beat()
@@ -334,11 +335,6 @@ class FleetSession:
             except EngineError as error:
                 log.warning("no sign of life could be sent: %s", error)
                 pause = 5.0
-
-
-def _may_pass(status: int) -> bool:
-    """Return whether a later attempt may succeed: the server or a proxy failed, or a proxy limits calls."""
-    return status >= 500 or status == httpx.codes.TOO_MANY_REQUESTS
 
 
 def _translate_status(error: httpx.HTTPStatusError, address: str) -> EngineError:

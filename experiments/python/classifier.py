@@ -162,7 +162,7 @@ def _train(frame: pd.DataFrame, config: dict[str, Any]) -> dict[str, Any]:
         run, source, hospitals = prepare_run(parse_config(config, overrides), watcher)
         check_plugins(run)
         own = run_folder.create_run_folder(run, folder / "runs")
-        run_folder.describe_run(run, own, {}, [])
+        run_folder.write_run_description(run, own, {}, [])
         carry_messages(run, own, hospitals, source, watcher)
         _, task = restore.model(own)
         scaling = restore.load_scaling(own, "federated")
