@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "client": ("common", "sites", "client"),
     "server": ("common", "server"),
     "experiments": ("common", "sites", "client", "server", "experiments"),
+    "wardround": ("experiments", "wardround"),
 }
 MOST_LINES = 350
 RECORDS = {"ArrayRecord", "ConfigRecord", "MetricRecord"}

@@ -133,7 +133,7 @@ class Run:
         frame = self.sites
         table = frame[[name for name in main if name in frame]].to_html(float_format="{:.3f}".format, na_rep="")
         title = html.escape(report.run.title or report.run.id)
-        page = html.escape((self.folder / "report.html").as_posix())
+        page = html.escape(RunFolder(self.folder).report.as_posix())
         return f"<h4>{title}</h4>{notices}{table}<p>{html.escape(report.run.status)}; report: {page}</p>"
 
 
