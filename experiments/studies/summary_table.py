@@ -3,7 +3,8 @@
     python -m experiments.studies.summary_table runs/mitbih-* > mitbih.md
 
 For each kind of model, pooled over all hospitals' test patients: the mean over runs, the smallest and the largest.
-The models of single hospitals are averaged within a run first.
+The models of single hospitals are averaged within a run first. A second table gives for each run how much better the
+federated model is than the pooled one, with its interval over patients, and than the mean of the hospitals' own models.
 """
 
 from __future__ import annotations
@@ -62,6 +63,47 @@ def render_summary_table(folders: Sequence[Path]) -> str:
     return head + render_markdown_table(["patients", "model", *names], cells) + "\n"
 
 
+def render_difference_table(folders: Sequence[Path]) -> str:
+    """Return the table of each run's differences of macro-F1, over all hospitals' test patients.
+
+    The federated model minus the pooled one, with the paired 95 % interval of the report; and minus the mean of the
+    hospitals' own models. Last, the mean over runs, smallest to largest.
+
+    Raises:
+        DataError: a folder holds no complete run.
+    """
+    rows = list_rows(folders)
+    cells, against_pooled, against_local = [], [], []
+    for folder in folders:
+        report = read_report(folder)
+        metrics = {
+            row["model"]: row["macro_f1"] for row in rows if (row["run"], row["patients"]) == (report.run.id, "all")
+        }
+        paired = [
+            item.figure
+            for item in report.differences
+            if (item.model, item.site, item.metric) == ("pooled", "(pooled)", "macro_f1")
+        ]
+        pooled = paired[0].value if paired else None
+        both = "federated" in metrics and "local" in metrics
+        local = metrics["federated"] - metrics["local"] if both else None
+        against_pooled.append(pooled)
+        against_local.append(local)
+        interval = f" ({paired[0].low:+.3f} to {paired[0].high:+.3f})" if paired and paired[0].low is not None else ""
+        cells.append([report.run.seed, _format_sign(pooled) + interval, _format_sign(local)])
+    cells.append(["all runs", *(_format_signs(values) for values in (against_pooled, against_local))])
+    return render_markdown_table(["seed", "minus pooled (paired 95% interval)", "minus mean of local"], cells) + "\n"
+
+
+def _format_sign(value: float | None) -> str:
+    return f"{value:+.3f}" if value is not None else "n/a"
+
+
+def _format_signs(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{mean(known):+.3f} ({min(known):+.3f} to {max(known):+.3f})" if known else "n/a"
+
+
 def _list_subsets(model: ModelResult) -> dict[str, Any]:
     """Return the pooled results of a model, of all patients and without those of `evaluation.without`."""
     subsets = {"all": model.pooled} if model.pooled is not None else {}
@@ -79,4 +121,5 @@ def _format_values(values: Sequence[float | None]) -> str:
 
 
 if __name__ == "__main__":
-    print(render_summary_table([Path(name) for name in sys.argv[1:]]), end="")
+    paths = [Path(name) for name in sys.argv[1:]]
+    print(render_summary_table(paths), render_difference_table(paths), sep="\n", end="")
