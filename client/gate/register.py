@@ -144,6 +144,7 @@ class Register:
             noise: standard deviation of the error, in people.
         """
         key = self.read_secret() + question.encode()
+        groups = groups[:, : len(names)]  # a table of nobody has one row of zeros
         errors = []
         for group in groups:
             members = sorted(name for name, inside in zip(names, group.tolist(), strict=True) if inside)

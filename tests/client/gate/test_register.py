@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.gate.register import Register
+from client.gate.register import SMALL, Register
 from client.gate.register_file import open_register_file, release_register_file, unpack_people
 from common.errors import DataError, SiteError
 
@@ -233,3 +233,11 @@ def test_small_groups_and_empty_ones_look_alike(register: Register) -> None:
     small = [sizes(register, [], [3], question=str(number)) for number in range(300)]
     assert np.isin(small, (2, 5, 6, 7, 8, 9, 10)).all()
     assert (np.asarray(small) > 2).any()  # nobody at all may look like a group of five
+
+
+def test_a_table_of_nobody_is_answered_like_one_of_few(register: Register) -> None:
+    """Its counts have one row of zeros and no name."""
+    nobody = np.zeros((1, 1), dtype=bool)
+    answers = [int(register.answer_sizes((), nobody, 5, f"question {i}", 2.0)[0]) for i in range(300)]
+    assert set(answers) <= {SMALL, 5, 6, 7, 8}
+    assert 0 < sum(answer != SMALL for answer in answers) < 15

@@ -94,7 +94,7 @@ def test_predictions_of_rows_and_of_inputs_agree(run: wr.Run, frames: dict[str, 
 @pytest.mark.slow
 def test_runs_are_compared(run: wr.Run, frames: dict[str, pd.DataFrame], tmp_path: Path) -> None:
     other = wr.federate(frames, outcome="died", settings=[*QUICK, "training.lr=0.01"], runs=tmp_path, progress=False)
-    table = wr.compare(run, other.folder)
+    table = wr.compare(run, other.folder, metric="accuracy")
     pooled = table[table["hospital"] == "all hospitals"]
     assert len(pooled) == 2
     first, second = pooled["value"]

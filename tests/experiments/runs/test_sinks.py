@@ -158,9 +158,9 @@ def test_tensorboard_holds_the_figures(make_run, tmp_path) -> None:
     folder = make_run(synthetic=True)
     observed = report_event(sinks.open_sink(f"tensorboard:{tmp_path / 'board'}"), folder)
     assert not [event for event in observed.events if event["event"] == "sink-failed"]
-    [folder] = (tmp_path / "board").iterdir()
-    assert folder.name == "SYNTHETIC-run-1"
-    result = EventAccumulator(str(folder)).Reload()
+    [logged] = (tmp_path / "board").iterdir()
+    assert logged.name == "SYNTHETIC-run-1"
+    result = EventAccumulator(str(logged)).Reload()
     [event] = result.Scalars("validation/macro_f1/north")
     assert (event.step, event.value) == (2, 0.75)
     [event] = result.Scalars("test/federated/macro_f1/all hospitals")
