@@ -115,7 +115,7 @@ def evaluate_site(
     merged = np.zeros(len(site.task.classes), np.bool_)
     for name, rows in masks.items():
         counted = count_predictions(scores, cohort, config, threshold, rows, hidden[name])
-        if name == ALL_PATIENTS and rules is None:
+        if name == ALL_PATIENTS and (rules is None or rules.exact):
             merged = _find_merged_classes(scores, cohort, rows, hidden[name], counted.total)
         if name.startswith(GROUP_PREFIX):  # they come after the table of all, whose resampled patients they share
             own_weights = weights[:, np.searchsorted(everyone, counted.names)] if counted.names else weights[:, :1]
@@ -142,7 +142,7 @@ def evaluate_site(
             drawn,
             number,
             people if rules is None else rules.round_people(people),
-            () if rules is None else merged_scores.describe_ties(site.task.classes, total.scores),
+            () if rules is None or rules.exact else merged_scores.describe_ties(site.task.classes, total.scores),
             threshold=threshold,
             operating=wanted.operating,
             curves=curves and name == ALL_PATIENTS,

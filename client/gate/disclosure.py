@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from client.gate.guarded_settings import allows
 from client.gate.register import Register
-from client.gate.tables import coarsen_counts, is_single, resample_table, round_counts
+from client.gate.tables import are_exact, coarsen_counts, is_single, resample_table, round_counts
 from client.policy import SitePolicy
 from common.metrics.counts import Counts
 from common.metrics.early_warning import Ints
@@ -63,6 +63,11 @@ class ReleaseRules:
 
         seed = int.from_bytes(register.read_secret()[8:14], "big")
         return cls(policy, may_release, answer_sizes, seed)
+
+    @property
+    def exact(self) -> bool:
+        """Whether counts leave as they are, as in a simulation: then nothing that rests on scores is a secret."""
+        return are_exact(self.policy)
 
     def allows(self, key: str) -> bool:
         """Return whether the policy lets a run choose a guarded setting."""

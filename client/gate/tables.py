@@ -48,7 +48,7 @@ def coarsen_counts(total: Counts, people: Counts, policy: SitePolicy, sizes: Siz
         counts of the shape of `total`.
     """
     floor, grain = policy.min_cell_patients, policy.round_counts_to
-    if floor <= 1 and grain <= 1:
+    if are_exact(policy):
         return total
     single = is_single(people)
     scores = np.zeros_like(total.scores)
@@ -74,6 +74,11 @@ def coarsen_counts(total: Counts, people: Counts, policy: SitePolicy, sizes: Siz
         utility=round_sums(total.utility),
         lead=np.asarray(lead, dtype=np.float64),
     )
+
+
+def are_exact(policy: SitePolicy) -> bool:
+    """Return whether a policy lets counts leave without a floor and without rounding."""
+    return policy.min_cell_patients <= 1 and policy.round_counts_to <= 1
 
 
 def is_single(people: Counts) -> bool:
