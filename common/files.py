@@ -7,6 +7,7 @@ file or the new one and never a part. Temporary names are unique: two runs that 
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -193,7 +194,23 @@ def write_arrays(
         notes: texts by name, stored with them.
         durable: whether the file must outlast a power cut.
     """
-    write_bytes(path, pack_arrays(weights, notes), durable=durable)
+    import numpy as np
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    contiguous = {name: np.asarray(value, order="C") for name, value in weights.items()}  # see pack_arrays
+    with write_atomically(path, durable=durable) as part:
+        try:
+            save_file(contiguous, part, None if notes is None else dict(notes))
+        except SafetensorError as error:
+            raise _restore_os_error(error, part) from None
+
+
+def _restore_os_error(error: Exception, path: Path) -> OSError:
+    """Return the error of the disk that safetensors reports as a text, as in `... (os error 28)`."""
+    match = re.search(r"os error (\d+)", str(error))
+    code = int(match[1]) if match else errno.EIO
+    return OSError(code, os.strerror(code), str(path))
 
 
 def replace_non_finite(value: Any) -> Any:

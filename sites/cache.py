@@ -34,9 +34,10 @@ def content_key(paths: Iterable[Path], settings: Mapping[str, Any]) -> str:
     """Return 32 hex digits of a digest of the files' contents and the settings."""
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=16)
     for path in paths:
-        content = path.read_bytes()
-        digest.update(f"\x1f{path.name}\x1f{len(content)}\x1f".encode())
-        digest.update(hashlib.sha256(content).digest())
+        with path.open("rb") as content:
+            own, size = hashlib.file_digest(content, "sha256").digest(), content.tell()
+        digest.update(f"\x1f{path.name}\x1f{size}\x1f".encode())
+        digest.update(own)
     return digest.hexdigest()
 
 

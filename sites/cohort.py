@@ -50,7 +50,7 @@ class DataCard:
     warning: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Patient:
     """One recording and its owner, as far as partitions and splits need to know.
 

@@ -10,8 +10,8 @@ import numpy as np
 from common.errors import ConfigError, DataError
 from sites.datasets.recordings.description import Description, LabelTable
 from sites.datasets.table import description as table_description
-from sites.datasets.table.columns import CellError, Column
-from sites.datasets.table.files import open_arrow, to_column
+from sites.datasets.table.columns import CellError, Column, to_column
+from sites.datasets.table.files import open_arrow
 from sites.ecg import edf, persons
 from sites.ecg.recordings import recording_names
 

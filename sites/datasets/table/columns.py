@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,16 +33,26 @@ class Column:
     """One column.
 
     Attributes:
-        codes: int32 `(rows,)`, index into `values`; -1: missing.
-        values: the distinct texts, without spaces around them.
+        codes: int32 `(rows,)`, index into the distinct texts; -1: missing.
+        words: the distinct texts without spaces around them, as an Arrow array: 100,000 Python strings take 6 MB.
     """
 
     codes: Codes
-    values: tuple[str, ...]
+    words: Any
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The distinct texts."""
+        return tuple(self.words.to_pylist())
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.codes)
+
+    @property
+    def different(self) -> int:
+        """Number of distinct values."""
+        return len(self.words)
 
     @property
     def present(self) -> npt.NDArray[np.bool_]:
@@ -61,11 +71,8 @@ class Column:
 
     def positions(self, wanted: Sequence[Collection[str]]) -> Codes:
         """Return for each row the index in `wanted` of the collection with its value; -1: missing, -2: in none."""
-        value_codes = np.full(len(self.values), -2, dtype=np.int32)
-        for position, group in enumerate(wanted):
-            for i, value in enumerate(self.values):
-                if value in group:
-                    value_codes[i] = position
+        index = {value: position for position, group in enumerate(wanted) for value in group}
+        value_codes = np.asarray([index.get(value, -2) for value in self.values], dtype=np.int32)
         result: Codes = self.spread(value_codes, -1)
         return result
 
@@ -74,18 +81,37 @@ class Column:
         rows = np.flatnonzero(self.spread(value_codes, False))
         return int(rows[0]) + 1 if len(rows) else 0
 
+    def spellings(self, number: float, decimal: str = ".") -> list[str]:
+        """Return the texts that stand for a number."""
+        is_number = parse_words(self.words, decimal) == number
+        return [value for value, same in zip(self.values, is_number, strict=True) if same]
+
     def numbers(self, decimal: str = ".") -> Floats:
         """Return the numbers, float64 `(rows,)`, NaN where missing.
 
         Raises:
             CellError: a value is not a number.
         """
-        parsed = parse_numbers(self.values, decimal)
+        parsed = parse_words(self.words, decimal)
         bad = ~np.isfinite(parsed)
         if bad.any() and (row := self.first_row(bad)):
             raise CellError(row, "not a number")
         numbers: Floats = self.spread(parsed, np.nan)
         return numbers
+
+
+PLAIN_NUMBER = r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$"
+
+
+def parse_words(words: Any, decimal: str = ".") -> Floats:
+    """Return an Arrow array of texts as numbers, as `parse_numbers` does."""
+    import pyarrow.compute as pc
+
+    if decimal == "." and bool(pc.all(pc.match_substring_regex(words, PLAIN_NUMBER), min_count=0).as_py()):
+        plain = pc.replace_substring_regex(words, r"^[+]", "")
+        numbers: Floats = plain.cast("float64").to_numpy(zero_copy_only=False).astype(np.float64)
+        return np.where(np.abs(numbers) <= LARGEST, numbers, np.nan)
+    return parse_numbers(words.to_pylist(), decimal)
 
 
 def parse_numbers(values: Sequence[str], decimal: str = ".") -> Floats:
@@ -115,11 +141,97 @@ def parse_numbers(values: Sequence[str], decimal: str = ".") -> Floats:
     return np.where(plain & (np.abs(numbers) <= LARGEST), numbers, np.nan)
 
 
-def encode_texts(texts: Sequence[str], missing: Collection[str]) -> Column:
-    """Return a column from the text of each row."""
-    position: dict[str, int] = {}
-    codes = np.empty(len(texts), dtype=np.int32)
-    for i, text in enumerate(texts):
-        text = text.strip()
-        codes[i] = -1 if text in missing else position.setdefault(text, len(position))
-    return Column(codes, tuple(position))
+class NumberColumn(Column):
+    """A column of many different numbers, not all of them whole, of which only the numbers are held."""
+
+    def __init__(self, numbers: Floats, codes_as_written: Sequence[str] = ()) -> None:
+        """Take the number of each row, NaN where missing, and the texts of numbers that may be codes for missing."""
+        object.__setattr__(self, "held", numbers)
+        object.__setattr__(self, "codes_as_written", tuple(codes_as_written))
+
+    held: Floats
+    codes_as_written: tuple[str, ...]
+
+    @property
+    def _unique(self) -> tuple[Floats, Codes]:
+        given = ~np.isnan(self.held)
+        unique, inverse = np.unique(self.held[given], return_inverse=True)
+        codes = np.full(len(self.held), -1, dtype=np.int32)
+        codes[given] = inverse
+        return unique, codes
+
+    @property
+    def codes(self) -> Codes:
+        """Index of each row into the distinct numbers; -1: missing."""
+        return self._unique[1]
+
+    @property
+    def words(self) -> Any:
+        """The distinct numbers as an Arrow array of texts."""
+        import pyarrow as pa
+
+        return pa.array(self._unique[0]).cast(pa.string())
+
+    @property
+    def different(self) -> int:
+        """Number of distinct values."""
+        return len(np.unique(self.held[~np.isnan(self.held)]))
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.held)
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """Which rows have a value."""
+        return ~np.isnan(self.held)
+
+    def spellings(self, number: float, decimal: str = ".") -> list[str]:
+        """Return the texts that stand for a number which may be a code for missing."""
+        parsed = parse_numbers(self.codes_as_written, decimal)
+        return [text for text, own in zip(self.codes_as_written, parsed, strict=True) if own == number]
+
+    def numbers(self, decimal: str = ".") -> Floats:
+        """Return the numbers, float64 `(rows,)`, NaN where missing."""
+        return self.held
+
+
+def holds_plain_values(kind: Any) -> bool:
+    """Return whether the cells of an Arrow type are numbers, texts, dates or truth values; not lists or bytes."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind)
+                or types.is_fixed_size_binary(kind))  # fmt: skip
+
+
+def as_texts(array: Any) -> Any:
+    """Return an Arrow column as texts; truth values as 1 and 0."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        array = array.cast(kind.value_type)
+    if pa.types.is_boolean(array.type):
+        return pc.if_else(array, "1", "0")
+    return array if pa.types.is_string(array.type) else array.cast(pa.string())
+
+
+def to_column(array: Any, missing: Iterable[str]) -> Column:
+    """Return an Arrow column as distinct texts and codes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    absent = [*missing, ""]
+    array = as_texts(array)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    encoded = array.dictionary_encode()
+    words = pc.utf8_trim_whitespace(encoded.dictionary)
+    words = pc.if_else(pc.is_in(words, value_set=pa.array(absent, pa.string())), pa.scalar(None, pa.string()), words)
+    again = words.dictionary_encode()  # two texts may be equal without spaces
+    moved = np.append(again.indices.fill_null(-1).to_numpy(zero_copy_only=False), -1).astype(np.int32)
+    raw = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return Column(moved[raw], again.dictionary)

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import codecs
 import difflib
-import re
-from collections.abc import Iterable, Mapping
-from csv import reader
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from common.errors import ConfigError, DataError
-from sites.datasets.table.columns import Column
+from sites.datasets.table.columns import Column, holds_plain_values, to_column
 from sites.datasets.table.description import FILE_NAME, Description, Reading
+from sites.datasets.table.text_files import examine_text, text_batches
 
 TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".psv", ".dat", ".data")
 PACKED_ENDINGS = (".gz", ".bz2")
 PARQUET_ENDINGS = (".parquet", ".pq")
 MAX_COLUMNS = 20_000
-_EXCEL_DELIMITER = re.compile(rb"\A\"?sep=.\"?\r?\n", re.IGNORECASE)
-"""A first line that states the delimiter, for Excel."""
+BATCH_ROWS = 8192
+"""Rows of a Parquet file that are read together."""
 
 
 def list_files(folder: Path, read: Reading) -> list[Path]:
@@ -93,26 +88,28 @@ def is_table_file(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class RawFile:
-    """The columns of one file.
+    """The columns of one file, or of some of its rows.
 
     Attributes:
         path: the file.
         columns: by their names in the contract.
         rows: number of rows.
+        first: number of rows of the file before these.
     """
 
     path: Path
     columns: Mapping[str, Column]
     rows: int
+    first: int = 0
 
     def error(self, column: str, row: int, problem: str) -> DataError:
         """Return the error of a cell; rows are counted from 1, without the line of names."""
-        where = f"row {row}, " if row else ""
+        where = f"row {self.first + row}, " if row else ""
         return DataError(f"{self.path}: {where}column {column}: {problem}")
 
 
-def read_file(path: Path, description: Description, *, labelled: bool = True) -> RawFile:
-    """Return the described columns of a file.
+def read_file(path: Path, description: Description, *, labelled: bool = True) -> Iterator[RawFile]:
+    """Yield the described columns of a file, some rows after the others, so that its texts are never held together.
 
     Args:
         path: a CSV or Parquet file.
@@ -130,21 +127,30 @@ def read_file(path: Path, description: Description, *, labelled: bool = True) ->
     own_names = list(names.values())
     if twice := [name for name, own in names.items() if own_names.count(own) > 1]:
         raise ConfigError(f"read.columns: {' and '.join(twice)} are read from one column, {names[twice[0]]}")
-    table = open_arrow(path, read, own_names)
-    for own in own_names:
-        if not holds_plain_values(table.column(own).type):
-            raise DataError(f"{path}: column {own} holds lists or bytes, not numbers or texts")
-    columns = {name: to_column(table.column(own), read.missing) for name, own in names.items()}
-    return RawFile(path, columns, table.num_rows)
+    first = 0
+    for batch in iterate_batches(path, read, own_names):
+        for own in own_names:
+            if not holds_plain_values(batch.column(own).type):
+                raise DataError(f"{path}: column {own} holds lists or bytes, not numbers or texts")
+        columns = {name: to_column(batch.column(own), read.missing) for name, own in names.items()}
+        yield RawFile(path, columns, batch.num_rows, first)
+        first += batch.num_rows
 
 
 def list_columns(path: Path, read: Reading) -> list[str]:
     """Return the names of a file's columns."""
-    return list(open_arrow(path, read).column_names)
+    return _open_parquet(path).schema_arrow.names if is_parquet(path) else examine_text(path, read).names
 
 
 def open_arrow(path: Path, read: Reading, wanted: Iterable[str] | None = None) -> Any:
-    """Return a file as an Arrow table: all cells of a text file are texts.
+    """Return a file as an Arrow table, as `iterate_batches` reads it."""
+    import pyarrow as pa
+
+    return pa.Table.from_batches(list(iterate_batches(path, read, wanted)))
+
+
+def iterate_batches(path: Path, read: Reading, wanted: Iterable[str] | None = None) -> Iterator[Any]:
+    """Yield a file as Arrow record batches of its columns, at least one: all cells of a text file are texts.
 
     Args:
         path: the file.
@@ -154,18 +160,38 @@ def open_arrow(path: Path, read: Reading, wanted: Iterable[str] | None = None) -
     Raises:
         DataError: it cannot be read, or lacks a column.
     """
-    table = _read_parquet(path) if is_parquet(path) else _read_text(path, read)
-    names = [str(name).strip() for name in table.column_names]
+    parquet = _open_parquet(path) if is_parquet(path) else None
+    text = None if parquet is not None else examine_text(path, read)
+    raw = list(parquet.schema_arrow.names) if parquet is not None else text.names if text is not None else []
+    names = [str(name).strip() for name in raw]
     if len(names) > MAX_COLUMNS:
         raise DataError(f"{path}: {len(names)} columns, more than {MAX_COLUMNS}: is the delimiter right?")
-    table = table.rename_columns(names)
-    if wanted is None:
-        return table
-    wanted = list(dict.fromkeys(wanted))
-    for name in wanted:
-        if (count := names.count(name)) != 1:
-            raise DataError(f"{path}: {_explain_count(name, names, count, read)}")
-    return table.select(wanted)
+    chosen = names if wanted is None else list(dict.fromkeys(wanted))
+    if wanted is not None:
+        for name in chosen:
+            if (count := names.count(name)) != 1:
+                raise DataError(f"{path}: {_explain_count(name, names, count, read)}")
+    positions = [names.index(name) for name in chosen] if wanted is not None else list(range(len(names)))
+    batches = (
+        _parquet_batches(path, parquet, None if wanted is None else [raw[i] for i in positions])
+        if parquet is not None
+        else text_batches(path, read, text)
+    )
+    empty = True
+    for batch in batches:
+        empty = False
+        own = list(batch.schema.names)
+        columns_here = positions if wanted is None or parquet is None else [own.index(raw[i]) for i in positions]
+        yield _choose_columns([batch.column(i) for i in columns_here], chosen)
+    if empty:
+        yield _choose_columns([], chosen)
+
+
+def _choose_columns(columns: list[Any], names: list[str]) -> Any:
+    """Return columns under their names as a batch, which has no row without columns."""
+    import pyarrow as pa
+
+    return pa.RecordBatch.from_arrays(columns or [pa.array([], pa.string()) for _ in names], names=names)
 
 
 def _explain_count(name: str, names: list[str], count: int, read: Reading) -> str:
@@ -180,128 +206,25 @@ def _explain_count(name: str, names: list[str], count: int, read: Reading) -> st
     return f"no column {name}{hint}"
 
 
-def _read_text(path: Path, read: Reading) -> Any:
+def _parquet_batches(path: Path, file: Any, names: list[str] | None) -> Iterator[Any]:
     import pyarrow as pa
-    from pyarrow import csv
 
     try:
-        "".encode(read.encoding)
-    except (LookupError, ValueError):
-        raise ConfigError(f"read.encoding: no encoding is called {read.encoding}") from None
-    try:
-        with pa.input_stream(str(path), compression="detect") as stream:
-            content = stream.read()
+        yield from file.iter_batches(batch_size=BATCH_ROWS, columns=names)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read: {_reason(error)}") from None
-    text = decode(bytes(content), read.encoding)
-    if text is None:
-        raise DataError(f"{path}: not a text file in {read.encoding}: see read.encoding of {FILE_NAME}")
-    if not text.strip():
-        raise DataError(f"{path} is empty")
-    if not text.endswith((b"\n", b"\r")):
-        text += b"\n"
-    header = text[: _end_of_line(text)].decode("utf-8")
-    names = next(row for row in reader(StringIO(header, newline=""), delimiter=read.delimiter) if row)
-    try:
-        return csv.read_csv(
-            pa.BufferReader(text),
-            parse_options=csv.ParseOptions(delimiter=read.delimiter, newlines_in_values=b'"' in text),
-            convert_options=csv.ConvertOptions(
-                column_types={name: pa.string() for name in names}, strings_can_be_null=False
-            ),
-        )
-    except pa.ArrowException as error:
-        raise DataError(f"{path}: {_reason(error)}") from None
+        raise _parquet_error(path, error) from None
 
 
-def decode(content: bytes, encoding: str) -> bytes | None:
-    """Return a text file's content in UTF-8 without a byte-order mark and Excel's `sep=;`; None: not in `encoding`."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not encoding.lower().startswith("utf-16"):
-        return None
-    try:
-        if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig", "ascii"):
-            content.decode("utf-8")
-            text = content
-        else:
-            text = content.decode(encoding).encode("utf-8")
-    except UnicodeError:
-        return None
-    text = _EXCEL_DELIMITER.sub(b"", text.removeprefix(codecs.BOM_UTF8))
-    return None if b"\x00" in text[:4096] else text
-
-
-def _end_of_line(text: bytes) -> int:
-    """Return the length of the line of names, which may hold line breaks between quotes."""
-    quoted = False
-    for i, byte in enumerate(text):
-        if byte == 0x22:
-            quoted = not quoted
-        elif byte in (0x0A, 0x0D) and not quoted and text[:i].strip():
-            return i + 1
-    return len(text)
-
-
-def _read_parquet(path: Path) -> Any:
+def _open_parquet(path: Path) -> Any:
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
-        return parquet.ParquetFile(str(path)).read()
+        return parquet.ParquetFile(str(path))
     except (OSError, pa.ArrowException) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged, or no such file"
-        raise DataError(f"{path}: cannot be read as Parquet: {reason}") from None
+        raise _parquet_error(path, error) from None
 
 
-def _reason(error: Exception) -> str:
-    """Return an error's reason without the content of the file."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = str(error)
-    if match := re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", text):
-        where = f"row {int(match[1]) - 1} has" if match[1] else "a row has"
-        return f"{where} {match[3]} columns, and the line of names {match[2]}"
-    if "Empty CSV" in text:
-        return "it is empty"
-    return "its rows are not as the line of names says: is the delimiter right, and is every quote closed?"
-
-
-def holds_plain_values(kind: Any) -> bool:
-    """Return whether the cells of an Arrow type are numbers, texts, dates or truth values; not lists or bytes."""
-    from pyarrow import types
-
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind)
-                or types.is_fixed_size_binary(kind))  # fmt: skip
-
-
-def as_texts(array: Any) -> Any:
-    """Return an Arrow column as texts; truth values as 1 and 0."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    kind = array.type
-    if pa.types.is_dictionary(kind):
-        array = array.cast(kind.value_type)
-    if pa.types.is_boolean(array.type):
-        return pc.if_else(array, "1", "0")
-    return array if pa.types.is_string(array.type) else array.cast(pa.string())
-
-
-def to_column(array: Any, missing: Iterable[str]) -> Column:
-    """Return an Arrow column as distinct texts and codes."""
-    import pyarrow as pa
-
-    absent = frozenset(missing)
-    array = as_texts(array)
-    encoded = array.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    raw = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
-    position: dict[str, int] = {}
-    moved = np.empty(len(encoded.dictionary) + 1, dtype=np.int32)
-    moved[-1] = -1
-    for i, value in enumerate(encoded.dictionary.to_pylist()):
-        text = "" if value is None else str(value).strip()
-        moved[i] = -1 if text in absent or not text else position.setdefault(text, len(position))
-    return Column(moved[raw], tuple(position))
+def _parquet_error(path: Path, error: Exception) -> DataError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged, or no such file"
+    return DataError(f"{path}: cannot be read as Parquet: {reason}")

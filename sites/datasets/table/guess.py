@@ -9,15 +9,14 @@ import numpy as np
 from pydantic import ValidationError
 
 from common.errors import DataError
-from sites.datasets.table.columns import Column, Floats, parse_numbers
+from sites.datasets.table.columns import Column, Floats, NumberColumn, parse_numbers
 from sites.datasets.table.description import Description, Input, Outcome, Reading, Sex, Time
-from sites.datasets.table.examine import Table
+from sites.datasets.table.examine import MISSING_CODES, THOUSANDS, Table
 from sites.datasets.table.files import file_title
 from sites.datasets.table.known import choose_unit, find_units
 from sites.datasets.table.roles import (
     AGE,
     HOSPITAL,
-    MISSING_CODES,
     NO,
     PATIENT,
     SEX,
@@ -37,7 +36,6 @@ _DATE = re.compile(
     r"\d{4}-\d{2}-\d{2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}.*"
     r"|(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
 )
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
 MIN_DATES = 5
 """Whole numbers such as 20240131 are dates if there are so many different ones."""
 LONGEST_NAME, LONGEST_COLUMN = 60, 200
@@ -61,14 +59,14 @@ def guess_description(
     for name in (outcome, patient, hospital):
         if name is not None and name not in columns:
             raise DataError(f"{table.path}: no column {name}; there are {', '.join(list(columns)[:20])}")
-    patient = patient or find_named(columns, PATIENT, lambda c: len(c.values) > 1)
-    hospital = hospital or find_named(columns, HOSPITAL, lambda c: 1 < len(c.values) <= 1000, excluded=(patient,))
+    patient = patient or find_named(columns, PATIENT, lambda c: c.different > 1)
+    hospital = hospital or find_named(columns, HOSPITAL, lambda c: 1 < c.different <= 1000, excluded=(patient,))
     outcome = outcome or guess_outcome(table, (patient, hospital))
     age = find_named(columns, AGE, lambda c: True)
     if age is not None and table.numbers(age) is None:
         table.say("check", age, "is called like an age, but is not a number: not used for figures by age")
         age = None
-    sex_column = find_named(columns, SEX, lambda c: len(c.values) <= 6)
+    sex_column = find_named(columns, SEX, lambda c: c.different <= 6)
     sex = guess_sex(table, sex_column) if sex_column else None
     time = guess_time(table, patient, outcome)
     reading = table.reading.model_copy(update={"hospital": hospital}) if hospital else table.reading
@@ -140,25 +138,25 @@ def _sex_input(sex: Sex, table: Table) -> Input:
 
 def _guess_input(table: Table, name: str, column: Column) -> Input | None:
     lower, missing = name.strip().lower(), not column.present.all()
-    if not len(column.values):
+    if not column.different:
         table.say("note", name, "left out: every value is missing")
         return None
-    if len(column.values) == 1:
+    if column.different == 1:
         table.say("note", name, "left out: the same value everywhere")
         return None
     if _IDENTITY.fullmatch(lower):
         table.say("check", name, "left out: by its name it identifies people")
         return None
-    if len(column.values) >= MIN_DATES and all(map(_DATE.fullmatch, column.values)):
+    if column.different >= MIN_DATES and _holds_dates(column):
         table.say("note", name, "left out: dates are no input; give the age or hours between dates instead")
         return None
     numbers = table.numbers(name)
     if numbers is None:
         return _guess_words(table, name, column, missing)
-    if set(column.values) <= {"0", "1", "0.0", "1.0"}:
+    if column.different <= 4 and set(column.values) <= {"0", "1", "0.0", "1.0"}:
         return Input(name="x", kind="yes_no", yes_values=("1", "1.0"), no_values=("0", "0.0"), indicator=missing)
     whole = bool((numbers[column.present] % 1 == 0).all())
-    different = len(column.values) == int(column.present.sum()) == table.rows > 20
+    different = column.different == int(column.present.sum()) == table.rows > 20
     if whole and different and (PATIENT.fullmatch(lower) or lower.endswith(("id", "no", "nr", "number"))):
         table.say("check", name, "left out: a different whole number in each row, as an identifier has")
         return None
@@ -176,6 +174,11 @@ def _guess_input(table: Table, name: str, column: Column) -> Input | None:
         range=unit.cell if unit else None,
         indicator=missing,
     )
+
+
+def _holds_dates(column: Column) -> bool:
+    """Return whether every value is a date; fractional numbers are none."""
+    return not isinstance(column, NumberColumn) and all(_DATE.fullmatch(word.as_py()) for word in column.words)
 
 
 def _guess_words(table: Table, name: str, column: Column, missing: bool) -> Input | None:
@@ -210,11 +213,12 @@ def _guess_words(table: Table, name: str, column: Column, missing: bool) -> Inpu
 def _check_thousands(table: Table, name: str) -> None:
     """Report numbers in which a sign for thousands may have been read as the decimal sign."""
     read = table.reading
-    if (read.delimiter, read.decimal) == (",", "."):
+    column = table.columns[name]
+    if (read.delimiter, read.decimal) == (",", ".") or isinstance(column, NumberColumn):
         return
-    signed = [value for value in table.columns[name].values if read.decimal in value]
-    whole = [value for value in table.columns[name].values if read.decimal not in value]
-    if len(signed) > 2 and all(map(_THOUSANDS.fullmatch, signed)) and all(len(value) < 4 for value in whole):
+    signed = [value for value in column.values if read.decimal in value]
+    whole = [value for value in column.values if read.decimal not in value]
+    if len(signed) > 2 and all(map(THOUSANDS.fullmatch, signed)) and all(len(value) < 4 for value in whole):
         table.say("check", name, f"1{read.decimal}234 is read as a little more than 1: if the sign separates "
                   "thousands, write the numbers without it")  # fmt: skip
 
@@ -222,8 +226,6 @@ def _check_thousands(table: Table, name: str) -> None:
 def _check_codes(table: Table, name: str, numbers: Floats) -> None:
     """Report numbers that may be codes for missing: -9, 999 and the like, far from all other values."""
     given = numbers[~np.isnan(numbers)]
-    values = table.columns[name].values
-    parsed = parse_numbers(values, table.reading.decimal)
     rest = given[~np.isin(given, [float(code) for code in MISSING_CODES])]
     if len(rest) < 5:
         return
@@ -231,6 +233,6 @@ def _check_codes(table: Table, name: str, numbers: Floats) -> None:
     for code in map(float, MISSING_CODES):
         count = int((given == code).sum())
         if count and (code < 0 <= low or code > high + max(high - low, 1e-9)):
-            texts = ", ".join(value for value, number in zip(values, parsed, strict=True) if number == code)
+            texts = ", ".join(table.columns[name].spellings(code, table.reading.decimal))
             table.say("check", name, f"{texts} in {count} rows looks like a code for missing: name it under "
                       "read.missing")  # fmt: skip

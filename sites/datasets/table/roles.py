@@ -10,7 +10,7 @@ import numpy as np
 from common.errors import DataError
 from sites.datasets.table.columns import Column, parse_numbers
 from sites.datasets.table.description import Outcome, Sex, Time
-from sites.datasets.table.examine import Table
+from sites.datasets.table.examine import MISSING_CODES, Table
 from sites.datasets.table.spellings import count_alike, plain_spelling
 
 PATIENT = re.compile(
@@ -39,23 +39,6 @@ EVENT_WORDS = (*YES, "died", "dead", "death", "deceased", "expired", "event", "c
 OTHER_WORDS = (*NO, "alive", "living", "survived", "survivor", "discharged", "healthy", "normal", "control", "success",
                "lebend", "vivant", "vivante", "vivo", "levend")  # fmt: skip
 """What stands for the class that is not the event."""
-MISSING_CODES = (
-    "-1",
-    "-8",
-    "-9",
-    "-88",
-    "-99",
-    "-888",
-    "-999",
-    "-9999",
-    "9",
-    "88",
-    "99",
-    "888",
-    "999",
-    "9999",
-    "99999",
-)
 MOST_CLASSES_BY_NUMBER = 6
 """With more classes than this, a number is not taken for a code for missing."""
 
@@ -84,10 +67,10 @@ def guess_outcome(table: Table, excluded: Sequence[str | None]) -> str:
         DataError: no column can be recognised as it.
     """
     columns = table.columns
-    named = find_named(columns, _OUTCOME, lambda c: 2 <= len(c.values) <= 10, excluded)
+    named = find_named(columns, _OUTCOME, lambda c: 2 <= c.different <= 10, excluded)
     if named:
         return named
-    two = [name for name, column in columns.items() if len(column.values) == 2 and name not in excluded]
+    two = [name for name, column in columns.items() if column.different == 2 and name not in excluded]
     two = [name for name in two if not SEX.fullmatch(name.lower())]
     if len(two) == 1:
         table.say("check", two[0], "taken as the outcome, because it is the only column with two values")

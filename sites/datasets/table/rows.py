@@ -69,6 +69,19 @@ class TableRows:
     files: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class FileTally:
+    """What is judged over all rows of a file, which are read some after the others.
+
+    Attributes:
+        outside: by input, the number of cells outside of its range, and of all cells.
+        times: whether times are numbers or dates.
+    """
+
+    outside: dict[str, tuple[int, int]]
+    times: set[str]
+
+
 def read_rows(folder: Path, description: Description, *, labelled: bool = True) -> TableRows:
     """Return the rows of all files of a folder.
 
@@ -82,8 +95,15 @@ def read_rows(folder: Path, description: Description, *, labelled: bool = True) 
     """
     paths = list_files(folder, description.read)
     check_file_names(folder, paths, description)
-    parts = [_read_part(path, description, labelled=labelled) for path in paths]
-    return _join(folder, parts, description)
+    parts: list[_Part] = []
+    for number, path in enumerate(paths):
+        tally = FileTally({}, set())
+        parts += [
+            _read_part(raw, number, description, tally, labelled=labelled)
+            for raw in read_file(path, description, labelled=labelled)
+        ]
+        _check_tally(path, description, tally)
+    return _join(folder, parts, description, tuple(path.name for path in paths))
 
 
 @dataclass(frozen=True)
@@ -91,7 +111,7 @@ class _Part:
     """One file's rows, before patients and hospitals have numbers.
 
     Attributes:
-        name: the file's name.
+        file: the number of the file.
         arrays: by name, all of the same length.
         patient: text of each row.
         hospital: text of each row.
@@ -99,7 +119,7 @@ class _Part:
         excluded: number of rows by hospital and reason.
     """
 
-    name: str
+    file: int
     arrays: dict[str, npt.NDArray[Any]]
     patient: list[str]
     hospital: list[str]
@@ -107,10 +127,11 @@ class _Part:
     excluded: Mapping[tuple[str, str], int]
 
 
-def _read_part(path: Path, description: Description, *, labelled: bool) -> _Part:
-    raw = read_file(path, description, labelled=labelled)
+def _read_part(raw: RawFile, file: int, description: Description, tally: FileTally, *, labelled: bool) -> _Part:
+    """Return some rows of a file; what is judged over the whole file goes to `tally`."""
+    path = raw.path
     decimal = "." if is_parquet(path) else description.read.decimal
-    features, cleared = build_features(raw, description, decimal)
+    features, cleared = build_features(raw, description, decimal, tally)
     age = _numbers(raw, description.age, decimal) if description.age else np.full(raw.rows, np.nan)
     beyond = (age < AGE_LIMITS.cell[0]) | (age > AGE_LIMITS.cell[1])
     age = np.where(beyond, np.nan, age)
@@ -132,7 +153,9 @@ def _read_part(path: Path, description: Description, *, labelled: bool) -> _Part
     for row in np.flatnonzero(~retained).tolist():
         key = (hospital[row], ("", NO_OUTCOME, NO_PATIENT, NO_HOSPITAL, NO_INPUT)[int(why[row])])
         excluded[key] = excluded.get(key, 0) + 1
-    hours = read_hours(raw, description.time.column, decimal) if description.time else np.zeros(raw.rows)
+    hours = np.zeros(raw.rows)
+    if description.time:
+        hours = read_hours(raw, description.time.column, decimal, tally.times)
     arrays: dict[str, npt.NDArray[Any]] = {
         "features": features[retained],
         "y": y[retained],
@@ -140,10 +163,10 @@ def _read_part(path: Path, description: Description, *, labelled: bool) -> _Part
         "sex": _sexes(raw, description)[retained],
         "hours": hours[retained],
         "cleared": np.stack([*cleared.values(), np.zeros(raw.rows, np.bool_)], 1)[retained, :-1],
-        "row": np.flatnonzero(retained) + 1,
+        "row": np.flatnonzero(retained) + 1 + raw.first,
     }
     keep = np.flatnonzero(retained).tolist()
-    return _Part(path.name, arrays, [patient[i] for i in keep], [hospital[i] for i in keep], tuple(cleared), excluded)
+    return _Part(file, arrays, [patient[i] for i in keep], [hospital[i] for i in keep], tuple(cleared), excluded)
 
 
 def _feature_sources(description: Description) -> list[bool]:
@@ -155,7 +178,7 @@ def _feature_sources(description: Description) -> list[bool]:
 
 
 def build_features(
-    raw: RawFile, description: Description, decimal: str
+    raw: RawFile, description: Description, decimal: str, tally: FileTally
 ) -> tuple[npt.NDArray[np.float32], dict[str, Mask]]:
     """Return the inputs `(rows, features)`, and for each reason a mask of the rows in which a cell became missing.
 
@@ -165,7 +188,7 @@ def build_features(
     blocks: list[npt.NDArray[np.float32]] = []
     cleared: dict[str, Mask] = {}
     for item in description.inputs:
-        block = _input(raw, item, decimal, cleared)
+        block = _input(raw, item, decimal, cleared, tally)
         if item.indicator:
             block = np.column_stack([block, ~np.isnan(block[:, 0])]).astype(np.float32)
         blocks.append(block)
@@ -173,12 +196,14 @@ def build_features(
     return features, cleared
 
 
-def _input(raw: RawFile, item: Input, decimal: str, cleared: dict[str, Mask]) -> npt.NDArray[np.float32]:
+def _input(
+    raw: RawFile, item: Input, decimal: str, cleared: dict[str, Mask], tally: FileTally
+) -> npt.NDArray[np.float32]:
     column = raw.columns[item.source]
     if item.kind == "number":
         numbers = _numbers(raw, item.source, decimal)
         if item.range is not None:
-            numbers = _within(raw, item, numbers, cleared)
+            numbers = _within(item, numbers, cleared, tally)
         return np.asarray(numbers[:, None], dtype=np.float32)
     groups = [(value,) for value in item.values] if item.kind == "category" else [item.no_values, item.yes_values]
     positions = column.positions(groups)
@@ -197,20 +222,34 @@ def _input(raw: RawFile, item: Input, decimal: str, cleared: dict[str, Mask]) ->
     return np.asarray(np.where(positions[:, None] < 0, np.nan, is_value), dtype=np.float32)
 
 
-def _within(raw: RawFile, item: Input, numbers: Floats, cleared: dict[str, Mask]) -> Floats:
+def _within(item: Input, numbers: Floats, cleared: dict[str, Mask], tally: FileTally) -> Floats:
     low, high = item.range or (-np.inf, np.inf)
     with np.errstate(invalid="ignore"):
-        outside = (numbers < low) | (numbers > high)
-    given = int((~np.isnan(numbers)).sum())
-    if outside.sum() > OTHER_UNIT_SHARE * given:
-        raise raw.error(
-            item.source, 0,
-            f"{outside.sum()} of {given} values are outside {low:g} to {high:g} {item.unit}".rstrip()
-            + ": is it in another unit? Convert it, or correct range of the input",
-        )  # fmt: skip
-    if outside.any():
-        cleared[describe_cleared(item.name, Limits(item.unit, (low, high)))] = outside
-    return np.where(outside, np.nan, numbers)
+        beyond = (numbers < low) | (numbers > high)
+    before = tally.outside.get(item.name, (0, 0))
+    tally.outside[item.name] = before[0] + int(beyond.sum()), before[1] + int((~np.isnan(numbers)).sum())
+    if beyond.any():
+        cleared[describe_cleared(item.name, Limits(item.unit, (low, high)))] = beyond
+    return np.where(beyond, np.nan, numbers)
+
+
+def _check_tally(path: Path, description: Description, tally: FileTally) -> None:
+    """Refuse a file in which most values of an input are outside of its range, or times are numbers and dates.
+
+    Raises:
+        DataError: names the column, and how many are outside.
+    """
+    if len(tally.times) > 1 and description.time is not None:
+        raise DataError(f"{path}: column {description.time.column}: some rows have a number of hours, others a date")
+    for item in description.inputs:
+        beyond, given = tally.outside.get(item.name, (0, 0))
+        if item.range is not None and beyond > OTHER_UNIT_SHARE * given:
+            low, high = item.range
+            raise DataError(
+                f"{path}: column {item.source}: {beyond} of {given} values are outside {low:g} to {high:g} "
+                f"{item.unit}".rstrip()
+                + ": is it in another unit? Convert it, or correct range of the input"
+            )
 
 
 def _numbers(raw: RawFile, name: str, decimal: str) -> Floats:
@@ -250,7 +289,7 @@ def _sexes(raw: RawFile, description: Description) -> npt.NDArray[np.int8]:
 def _patients(raw: RawFile, description: Description) -> list[str]:
     if description.patient is None:
         stem = file_title(raw.path)
-        return [f"{stem}-{row + 1}" for row in range(raw.rows)]
+        return [f"{stem}-{raw.first + row + 1}" for row in range(raw.rows)]
     return raw.columns[description.patient].texts()
 
 
@@ -262,7 +301,19 @@ def _hospitals(raw: RawFile, description: Description) -> list[str]:
     return [name] * raw.rows
 
 
-def _join(folder: Path, parts: Sequence[_Part], description: Description) -> TableRows:
+def _concatenate(parts: Sequence[_Part], name: str) -> npt.NDArray[Any]:
+    """Return an array of all parts, and take it from each part when it is copied: both together need much memory."""
+    first = parts[0].arrays[name]
+    whole = np.empty((sum(len(part.patient) for part in parts), *first.shape[1:]), dtype=first.dtype)
+    start = 0
+    for part in parts:
+        own = part.arrays.pop(name)
+        whole[start : start + len(own)] = own
+        start += len(own)
+    return whole
+
+
+def _join(folder: Path, parts: Sequence[_Part], description: Description, files: tuple[str, ...]) -> TableRows:
     texts = [text for part in parts for text in part.patient]
     if not texts:
         reasons = {why: 0 for part in parts for _, why in part.excluded}
@@ -299,10 +350,7 @@ def _join(folder: Path, parts: Sequence[_Part], description: Description) -> Tab
     for part in parts:
         for (name, why), count in part.excluded.items():
             excluded[number.get(name, 0), exclusions.index(why)] += count
-    whole = {
-        name: np.concatenate([part.arrays[name] for part in parts])
-        for name in ("features", "y", "age", "sex", "hours", "row")
-    }
+    whole = {name: _concatenate(parts, name) for name in ("features", "y", "age", "sex", "hours", "row")}
     return TableRows(
         features=whole["features"],
         y=whole["y"],
@@ -317,7 +365,7 @@ def _join(folder: Path, parts: Sequence[_Part], description: Description) -> Tab
         reasons=causes,
         excluded=excluded,
         exclusions=exclusions,
-        file=np.repeat(np.arange(len(parts)), [len(part.patient) for part in parts]),
+        file=np.repeat([part.file for part in parts], [len(part.patient) for part in parts]),
         row=whole["row"],
-        files=tuple(part.name for part in parts),
+        files=files,
     )

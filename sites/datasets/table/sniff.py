@@ -11,7 +11,8 @@ from typing import Literal
 
 from common.errors import DataError
 from sites.datasets.table.description import Reading
-from sites.datasets.table.files import decode, is_parquet, is_table_file
+from sites.datasets.table.files import is_parquet, is_table_file
+from sites.datasets.table.text_files import decode
 
 Delimiter = Literal[",", ";", "\t", "|"]
 DELIMITERS: tuple[Delimiter, ...] = (",", ";", "\t", "|")

@@ -21,8 +21,10 @@ def plain_spelling(text: str) -> str:
     >>> [plain_spelling(text) for text in ("007", "7.0", "A 1", "a  1", "\N{FULLWIDTH DIGIT SEVEN}")]
     ['7', '7', 'a 1', 'a 1', '7']
     """
-    letters = unicodedata.normalize("NFKC", text)
-    visible = "".join(letter for letter in letters if unicodedata.category(letter) != "Cf")
+    visible = text
+    if not text.isascii():
+        letters = unicodedata.normalize("NFKC", text)
+        visible = "".join(letter for letter in letters if unicodedata.category(letter) != "Cf")
     words = " ".join(visible.split()).casefold()
     number = _WHOLE.fullmatch(words)
     return number[1] if number else words

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import DataError
+from sites.datasets.table.columns import NumberColumn
 from sites.datasets.table.description import Description
 from sites.datasets.table.examine import Table
 from sites.datasets.table.files import check_file_names, file_title
@@ -38,7 +39,8 @@ def add_suspicions(table: Table, description: Description) -> None:
         name = item.source
         column = table.columns[name]
         values = table.numbers(name) if item.kind == "number" else None
-        _check_leak(table, name, values if values is not None else column.codes.astype(np.float64), positions,
+        ranked = values if values is not None else column.codes.astype(np.float64)
+        _check_leak(table, name, ranked, positions,
                     ordered=values is not None)  # fmt: skip
         _check_missing(table, name, column.present, hospital, positions)
         if values is not None:
@@ -68,7 +70,8 @@ def _check_spellings(
         if description.patient is not None:
             column = table.columns[description.patient]
             pairs = np.unique(np.stack([column.codes, codes])[:, column.present], axis=1)
-            check_patients("patients", [column.values[i] for i in pairs[0]], pairs[1])
+            texts = column.values
+            check_patients("patients", [texts[i] for i in pairs[0]], pairs[1])
     except DataError as error:
         table.say("wrong", "", str(error))
 
@@ -194,8 +197,15 @@ def _check_units(
 
 
 def _check_copies(table: Table) -> None:
-    """Report rows that are equal in every column."""
-    codes = np.stack([column.codes for column in table.columns.values()], axis=1)
-    _, counts = np.unique(np.ascontiguousarray(codes).view([("", codes.dtype)] * codes.shape[1]), return_counts=True)
-    if copies := int((counts - 1).sum()):
+    """Report rows that are equal in every column, by a 64-bit digest of each row."""
+    digest = np.zeros(table.rows, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        for column in table.columns.values():
+            if isinstance(column, NumberColumn):
+                own = np.where(column.present, column.held + 0.0, np.nan).view(np.uint64)
+            else:
+                own = column.codes.astype(np.int64).view(np.uint64)
+            digest = (digest ^ own) * np.uint64(0x9E3779B97F4A7C15)
+            digest ^= digest >> np.uint64(29)
+    if copies := table.rows - len(np.unique(digest)):
         table.say("check", "", f"{copies} rows are copies of another row in every column")

@@ -11,8 +11,8 @@ MOST_HOURS = 1_000_000.0
 """More than a life: such a number is a date as 20240131, or seconds."""
 
 
-def read_hours(raw: RawFile, name: str, decimal: str) -> Floats:
-    """Return the time of each row in hours.
+def read_hours(raw: RawFile, name: str, decimal: str, kinds: set[str]) -> Floats:
+    """Return the time of each row in hours; `number` or `date` goes to `kinds`.
 
     Raises:
         DataError: a row has no time, or one that is neither a number of hours nor a date.
@@ -23,12 +23,14 @@ def read_hours(raw: RawFile, name: str, decimal: str) -> Floats:
     try:
         hours = column.numbers(decimal)
     except CellError:
+        kinds.add("date")
         return _read_dates(raw, name)
     if (beyond := np.abs(hours) > MOST_HOURS).any():
         raise raw.error(
             name, int(np.flatnonzero(beyond)[0]) + 1,
             "more than a million hours: is it a date or a number of seconds? Write hours, or 2024-01-31T13:00",
         )  # fmt: skip
+    kinds.add("number")
     return hours
 
 

@@ -144,7 +144,7 @@ SECRET = "4711"
         (f"11,b,61,F,1,no,{SECRET},0", r"row 5, column ward: a value that values of input ward do not name"),
         (f"11,b,61,F,1,no,icu,{SECRET}", r"row 5, column died: none of the 2 values of the outcome"),
         (f"11,b,61,{SECRET},1,no,icu,0", r"row 5, column sex: neither female nor male"),
-        (f"11,b,61,F,1,no,icu,0,{SECRET}", r"a row has 9 columns, and the line of names 8"),
+        (f"11,b,61,F,1,no,icu,0,{SECRET}", r"row 5 has 9 columns, and the line of names 8"),
         (f'11,b,"{SECRET},F,1,no,icu,0', r"is the delimiter right, and is every quote closed|has \d columns"),
         ("8,b,61,F,1,no,icu,0", r"1 patients are at more than one hospital"),
     ],
