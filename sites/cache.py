@@ -35,7 +35,7 @@ def content_key(paths: Iterable[Path], settings: Mapping[str, Any]) -> str:
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=16)
     for path in paths:
         with path.open("rb") as content:
-            own, size = hashlib.file_digest(content, "sha256").digest(), content.tell()
+            own, size = hashlib.file_digest(content, "sha256").digest(), os.fstat(content.fileno()).st_size
         digest.update(f"\x1f{path.name}\x1f{size}\x1f".encode())
         digest.update(own)
     return digest.hexdigest()

@@ -11,21 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import DataError
-from sites.datasets.table.columns import CellError, Floats
-from sites.datasets.table.description import Description, Input
+from sites.datasets.table.cells import FileTally, build_features, check_tally, read_numbers
+from sites.datasets.table.columns import Floats
+from sites.datasets.table.description import Description
 from sites.datasets.table.files import RawFile, check_file_names, file_title, is_parquet, list_files, read_file
 from sites.datasets.table.spellings import check_hospitals, check_patients
 from sites.datasets.table.times import read_hours
-from sites.plausible_values import Limits, describe_cleared
+from sites.plausible_values import Limits
 
 AGE_LIMITS = Limits("years", (0.0, 130.0))
-OTHER_UNIT_SHARE = 0.5
-"""A file is refused if more than this share of a column lies outside its public range: it must be in another unit."""
 NO_OUTCOME = "rows without an outcome"
 NO_PATIENT = "rows without a patient"
 NO_HOSPITAL = "rows without a hospital"
 NO_INPUT = "rows in which no input was measured"
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -69,19 +67,6 @@ class TableRows:
     files: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class FileTally:
-    """What is judged over all rows of a file, which are read some after the others.
-
-    Attributes:
-        outside: by input, the number of cells outside of its range, and of all cells.
-        times: whether times are numbers or dates.
-    """
-
-    outside: dict[str, tuple[int, int]]
-    times: set[str]
-
-
 def read_rows(folder: Path, description: Description, *, labelled: bool = True) -> TableRows:
     """Return the rows of all files of a folder.
 
@@ -102,7 +87,7 @@ def read_rows(folder: Path, description: Description, *, labelled: bool = True) 
             _read_part(raw, number, description, tally, labelled=labelled)
             for raw in read_file(path, description, labelled=labelled)
         ]
-        _check_tally(path, description, tally)
+        check_tally(path, description, tally)
     return _join(folder, parts, description, tuple(path.name for path in paths))
 
 
@@ -132,7 +117,7 @@ def _read_part(raw: RawFile, file: int, description: Description, tally: FileTal
     path = raw.path
     decimal = "." if is_parquet(path) else description.read.decimal
     features, cleared = build_features(raw, description, decimal, tally)
-    age = _numbers(raw, description.age, decimal) if description.age else np.full(raw.rows, np.nan)
+    age = read_numbers(raw, description.age, decimal) if description.age else np.full(raw.rows, np.nan)
     beyond = (age < AGE_LIMITS.cell[0]) | (age > AGE_LIMITS.cell[1])
     age = np.where(beyond, np.nan, age)
     patient = _patients(raw, description)
@@ -175,92 +160,6 @@ def _feature_sources(description: Description) -> list[bool]:
     for item in description.inputs:
         flags += [True] * (len(item.features) - item.indicator) + [False] * item.indicator
     return flags
-
-
-def build_features(
-    raw: RawFile, description: Description, decimal: str, tally: FileTally
-) -> tuple[npt.NDArray[np.float32], dict[str, Mask]]:
-    """Return the inputs `(rows, features)`, and for each reason a mask of the rows in which a cell became missing.
-
-    Raises:
-        DataError: a cell is not what the description says; names file, row and column.
-    """
-    blocks: list[npt.NDArray[np.float32]] = []
-    cleared: dict[str, Mask] = {}
-    for item in description.inputs:
-        block = _input(raw, item, decimal, cleared, tally)
-        if item.indicator:
-            block = np.column_stack([block, ~np.isnan(block[:, 0])]).astype(np.float32)
-        blocks.append(block)
-    features: npt.NDArray[np.float32] = np.concatenate(blocks, axis=1)
-    return features, cleared
-
-
-def _input(
-    raw: RawFile, item: Input, decimal: str, cleared: dict[str, Mask], tally: FileTally
-) -> npt.NDArray[np.float32]:
-    column = raw.columns[item.source]
-    if item.kind == "number":
-        numbers = _numbers(raw, item.source, decimal)
-        if item.range is not None:
-            numbers = _within(item, numbers, cleared, tally)
-        return np.asarray(numbers[:, None], dtype=np.float32)
-    groups = [(value,) for value in item.values] if item.kind == "category" else [item.no_values, item.yes_values]
-    positions = column.positions(groups)
-    if (unknown := positions == -2).any():
-        if item.others == "refuse":
-            words = "values" if item.kind == "category" else "yes_values and no_values"
-            raise raw.error(
-                item.source, int(np.flatnonzero(unknown)[0]) + 1,
-                f"a value that {words} of input {item.name} do not name: add it there, to read.missing, or set others: "
-                "missing",
-            )  # fmt: skip
-        cleared[f"{item.name}: a value that is not in the description, read as not measured"] = unknown
-    if item.kind == "yes_no":
-        return np.asarray(np.where(positions < 0, np.nan, positions)[:, None], dtype=np.float32)
-    is_value = positions[:, None] == np.arange(len(groups))
-    return np.asarray(np.where(positions[:, None] < 0, np.nan, is_value), dtype=np.float32)
-
-
-def _within(item: Input, numbers: Floats, cleared: dict[str, Mask], tally: FileTally) -> Floats:
-    low, high = item.range or (-np.inf, np.inf)
-    with np.errstate(invalid="ignore"):
-        beyond = (numbers < low) | (numbers > high)
-    before = tally.outside.get(item.name, (0, 0))
-    tally.outside[item.name] = before[0] + int(beyond.sum()), before[1] + int((~np.isnan(numbers)).sum())
-    if beyond.any():
-        cleared[describe_cleared(item.name, Limits(item.unit, (low, high)))] = beyond
-    return np.where(beyond, np.nan, numbers)
-
-
-def _check_tally(path: Path, description: Description, tally: FileTally) -> None:
-    """Refuse a file in which most values of an input are outside of its range, or times are numbers and dates.
-
-    Raises:
-        DataError: names the column, and how many are outside.
-    """
-    if len(tally.times) > 1 and description.time is not None:
-        raise DataError(f"{path}: column {description.time.column}: some rows have a number of hours, others a date")
-    for item in description.inputs:
-        beyond, given = tally.outside.get(item.name, (0, 0))
-        if item.range is not None and beyond > OTHER_UNIT_SHARE * given:
-            low, high = item.range
-            raise DataError(
-                f"{path}: column {item.source}: {beyond} of {given} values are outside {low:g} to {high:g} "
-                f"{item.unit}".rstrip()
-                + ": is it in another unit? Convert it, or correct range of the input"
-            )
-
-
-def _numbers(raw: RawFile, name: str, decimal: str) -> Floats:
-    try:
-        return raw.columns[name].numbers(decimal)
-    except CellError as error:
-        raise raw.error(
-            name, error.row,
-            f"{error.problem}: if it means not measured, name it under read.missing; if the decimal sign is another, "
-            "set read.decimal",
-        ) from None  # fmt: skip
 
 
 def _labels(raw: RawFile, description: Description) -> npt.NDArray[np.int32]:
