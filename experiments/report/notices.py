@@ -22,6 +22,9 @@ NOISY_RESULTS = (
 )
 LEAK = "Patients are in both the training and the test set, so every result is too good to hold for a new patient."
 
+MIN_ROUNDS = 5
+STILL_FALLING = 0.02
+"""Share by which the training loss must fall over the last fifth of the rounds to be called still falling."""
 ORDER = {"synthetic": 0, "leak": 1, "not-private": 2, "partial": 3, "warning": 4}
 
 
@@ -75,7 +78,7 @@ def collect_partial_notices(outcome: Mapping[str, Any]) -> list[Notice]:
 def collect_selection_notices(
     run: Mapping[str, Any], outcome: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]
 ) -> list[Notice]:
-    """Return a notice if a threshold or a round should have been chosen on validation patients but could not be.
+    """Return a notice of what limits the choice of the model: no threshold, no round, or a loss that is still falling.
 
     Args:
         run: run.json.
@@ -104,6 +107,13 @@ def collect_selection_notices(
             f"No round could be chosen by {metric}, which has no value on validation patients: the last round is kept."
         )
         notices.append(Notice(level="warning", text=text))
+    if (fall := measure_last_fall(list_losses_by_round(rounds))) is not None:
+        text = (
+            f"The training loss was still falling at the last round, by {100 * fall:.0f} % over the last fifth of the "
+            f"{len(rounds)} rounds: the model has probably not learned all it can. Train for more rounds "
+            "(federation.rounds) or with a higher learning rate (training.lr)."
+        )
+        notices.append(Notice(level="warning", text=text))
     return notices
 
 
@@ -128,3 +138,33 @@ def collect_ranking_notices(models: Sequence[ModelResult]) -> list[Notice]:
         )
         for name, by_model in where.items()
     ]
+
+
+def list_losses_by_round(rounds: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return the mean training loss of each round over all hospitals that report one, weighted by examples."""
+    losses = []
+    for line in rounds:
+        trained = [site.get("train") or {} for site in (line.get("sites") or {}).values()]
+        known = [(float(item["loss"]), int(item["examples"])) for item in trained if item.get("loss") is not None]
+        if weight := sum(examples for _, examples in known):
+            losses.append(sum(loss * examples for loss, examples in known) / weight)
+    return losses
+
+
+def measure_last_fall(losses: Sequence[float]) -> float | None:
+    """Return by which share the loss fell over the last fifth of the rounds, None where it was not still falling.
+
+    Of fewer than MIN_ROUNDS nothing is said. The loss is still falling if its mean over the last fifth is lower than
+    over the fifth before by STILL_FALLING, and by as large a share of the whole fall.
+
+    >>> measure_last_fall([1.0, 1.0, 1.0, 1.0, 0.75]), measure_last_fall([1.0, 0.5, 0.41, 0.401, 0.4])
+    (0.25, None)
+    """
+    if len(losses) < MIN_ROUNDS:
+        return None
+    width = len(losses) // 5
+    last, before = sum(losses[-width:]) / width, sum(losses[-2 * width : -width]) / width
+    fall = before - last
+    if not (before > 0 and fall > STILL_FALLING * before and fall > STILL_FALLING * (losses[0] - last)):
+        return None
+    return fall / before

@@ -153,3 +153,29 @@ def test_a_round_that_could_not_be_chosen_is_marked(make_run) -> None:
     (folder / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     [notice] = build_report(folder).notices
     assert notice.text.startswith("No round could be chosen by macro_f1, which has no value")
+
+
+@pytest.mark.parametrize(
+    ("losses", "falling"),
+    [
+        ([1.0 - 0.05 * i for i in range(10)], True),
+        ([0.3 + 0.7 * 0.4**i for i in range(10)], False),
+        ([0.5, 0.4, 0.3], False),  # too few rounds to say
+        ([0.4] * 10, False),
+        ([0.4 + 0.01 * i for i in range(10)], False),
+        ([], False),
+    ],
+)
+def test_a_loss_that_is_still_falling_is_said(losses: list[float], falling: bool) -> None:
+    from experiments.report.notices import collect_selection_notices
+
+    # two hospitals around the mean, weighted by their examples; one that trains privately reports no loss
+    lines = [
+        {"sites": {"a": {"train": {"loss": loss + 0.1, "examples": 10}},
+                   "b": {"train": {"loss": loss - 0.05, "examples": 20}}, "c": {"train": {"examples": 99}}}}
+        for loss in losses
+    ]  # fmt: skip
+    notices = collect_selection_notices({}, {}, lines)
+    assert [item.text.startswith("The training loss was still falling at the last round") for item in notices] == (
+        [True] if falling else []
+    )
