@@ -220,3 +220,20 @@ def test_a_hospitals_own_description_holds(tmp_path: Path) -> None:
     own((base + crea).replace("column: died", "column: hiv"))
     with pytest.raises(ConfigError, match=r"differs from the run's description in outcome.column"):
         table.check_site_folder(tmp_path, run)
+
+
+def test_a_hospital_in_another_unit_is_refused_in_a_file_of_several(tmp_path: Path) -> None:
+    def text(west: float) -> str:
+        lines = [f"n{i},north,61,F,1.5,yes,icu,{i % 2}" for i in range(60)]
+        lines += [f"w{i},west,61,F,{west},yes,icu,{i % 2}" for i in range(20)]
+        return "\n".join([HEADER, *lines])
+
+    with pytest.raises(DataError, match=r"column crea: most values of hospital west are outside 0.1 to 30 mg/dL"):
+        make_rows(write(tmp_path / "mixed", text(132.6)))
+    assert make_rows(write(tmp_path / "converted", text(1.5))).cleared.sum() == 0
+
+
+def test_few_odd_values_of_a_small_hospital_are_no_other_unit(tmp_path: Path) -> None:
+    lines = [f"n{i},north,61,F,1.5,yes,icu,{i % 2}" for i in range(60)]
+    lines += [f"w{i},west,61,F,132.6,yes,icu,{i % 2}" for i in range(19)]
+    assert make_rows(write(tmp_path / "few", "\n".join([HEADER, *lines]))).cleared.sum() == 19
