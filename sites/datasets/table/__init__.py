@@ -47,7 +47,7 @@ CARD = DataCard(
     citation="none",
     licence="your own",
 )
-VERSION = 2
+VERSION = 3
 Options = Description
 
 
