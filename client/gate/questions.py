@@ -17,8 +17,13 @@ def digest_settings(request: ModelRequest) -> str:
 
 
 def digest_question(request: ModelRequest) -> str:
-    """Return a digest of what a request asks about: the model, and what changes its answer."""
+    """Return a digest of what a request asks about: the model, and all else that changes its answer.
+
+    The errors of counts depend on it. Were two models one question, such as the same weights under two scalings, or
+    with what this site kept of two rounds, an answer that is not the same for both would show a person between them.
+    """
     result = hashlib.sha256(digest_weights(request.weights).encode())
-    result.update(repr((getattr(request, "threshold", None), request.round)).encode())
+    result.update(digest_settings(request).encode())
+    result.update(repr((getattr(request, "threshold", None), request.round, request.state_round)).encode())
     result.update(getattr(request, "latent", b""))
     return result.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,27 @@ def test_a_recalibrated_result_does_not_show_who_is_in_a_window(tmp_path: Path, 
             answers.append(abs(int(scores.argmax()) - 30.5) < 2)
     assert len(answers) == 12
     assert answers != [False] * 6 + [True] * 6  # as they were
+
+
+def test_the_same_weights_under_another_scaling_are_another_question(tmp_path: Path) -> None:
+    """Counts kept their errors from one run's scaling to the next, so that a change showed a person in between."""
+    context = make_hospital(tmp_path, patients=200)
+    config = make_config(**STEEP, model=NETWORK, evaluation={"bins": 62, "bootstrap": 0, "recalibrate": []})
+    scaling, site = ask_scaling(context), load_site(context, config)
+    column = site.task.features.index("chol")
+    centre = scaling.centre.copy()
+    centre[column] += 1e-3  # nobody's cholesterol crosses a window's edge by that
+    runs = {RUN: scaling, "b" * 32: replace(scaling, centre=centre)}
+    updates = [train_first(context, config, sent, run) for run, sent in runs.items()]
+    values = site.validation.features[:, column]
+    changes = 0
+    for middle in np.quantile(values, np.linspace(0.3, 0.7, 8)) + 0.5:
+        weights = make_window(updates[0], scaling, column, float(middle), 30, -16, 8)
+        answers = []
+        for run, sent in runs.items():
+            request = ValidateRequest(config, round=1, weights=weights, scaling=sent.to_bytes(), run_id=run)
+            reply = handle(context, request)
+            assert isinstance(reply, ValidateReply)
+            answers.append(reply.tables["all"].confusion)
+        changes += not np.array_equal(*answers)
+    assert changes >= 4  # with the same errors: none
