@@ -68,6 +68,7 @@ def evaluate_site(
     minimum: int = 1,
     raw: Site | None = None,
     rules: ReleaseRules | None = None,
+    prefix: str = "",
 ) -> SiteEvaluation:
     """Evaluate a model on a site's test patients.
 
@@ -81,6 +82,7 @@ def evaluate_site(
         minimum: fewest patients of a table, a group or a class.
         raw: the site with its inputs unscaled, whose columns define the groups; default: `site`.
         rules: what may leave a hospital, and at what grain; default: everything, as in a simulation.
+        prefix: of the names of these tables in the answer; the counts of other tables have other errors.
     """
     wanted, cohort = config.evaluation, site.test
     if site.task.anomaly and config.detection.threshold == "site" and site.validation.people() >= minimum:
@@ -126,7 +128,11 @@ def evaluate_site(
                 len(counted.people.confusion), wanted.bootstrap, rng_for(seed, site.name, "bootstrap")
             )
             drawn = counted.people.resample(weights)
-        total = counted.total if rules is None else rules.coarsen(counted.total, counted.people, counted.names)
+        total = (
+            counted.total
+            if rules is None
+            else rules.coarsen(counted.total, counted.people, counted.names, prefix + name)
+        )
         one_class = cohort.y.ndim == 1
         people = count_class_patients(cohort, rows) if one_class else _count_label_patients(cohort, rows, hidden[name])
         groups = calibration.count_patients_in_groups(counted.people.scores)

@@ -70,7 +70,7 @@ def evaluate_recalibrations(
     config = config.model_copy(update={"evaluation": plain})
     validation, test = (np.asarray(model(part), dtype=np.float64) for part in (site.validation, site.test))
 
-    def evaluate(change: LogitMap, at: float | None) -> tuple[Evaluation, dict[str, Counts]]:
+    def evaluate(change: LogitMap, at: float | None, prefix: str = "") -> tuple[Evaluation, dict[str, Counts]]:
         evaluated = evaluate_site(
             lambda cohort: change(validation if cohort is site.validation else test).astype(np.float32),
             site,
@@ -80,6 +80,7 @@ def evaluate_recalibrations(
             curves=False,
             minimum=minimum,
             rules=rules,
+            prefix=prefix,
         )
         return evaluated.results[ALL_PATIENTS], evaluated.tables
 
@@ -103,7 +104,7 @@ def evaluate_recalibrations(
     for name in wanted:
         change = fit_recalibration(name, *fitted_on, site.task)
         at = _choose_threshold(change(validation), site.validation, config, rules) if site.task.binary else None
-        results[RECALIBRATED_PREFIX + name], tables = evaluate(change, at)
+        results[RECALIBRATED_PREFIX + name], tables = evaluate(change, at, RECALIBRATED_PREFIX + name)
         released |= {
             RECALIBRATED_PREFIX + name + key.removeprefix(ALL_PATIENTS): tables[key]
             for key in tables

@@ -36,13 +36,14 @@ class ReleaseRules:
     Attributes:
         policy: the hospital's policy.
         may_release: whether a group of people may be reported, given the name of its table.
-        answer_sizes: from people and their groups, `(groups, people)`, to the number to report for each group.
+        answer_sizes: from people, their groups, `(groups, people)`, and the part of the answer, to the number to
+            report for each group there.
         bootstrap_seed: seeds the draws of patients; secret, so that no one can infer patients from an interval.
     """
 
     policy: SitePolicy
     may_release: Callable[[Mapping[str, Sequence[str]]], Mapping[str, bool]]
-    answer_sizes: Callable[[Sequence[str], npt.NDArray[np.bool_]], Ints]
+    answer_sizes: Callable[[Sequence[str], npt.NDArray[np.bool_], str], Ints]
     bootstrap_seed: int
 
     @classmethod
@@ -58,8 +59,9 @@ class ReleaseRules:
             allowed = register.release(dataset, split, list(groups.values()), policy.min_cell_patients, run)
             return dict(zip(groups, allowed, strict=True))
 
-        def answer_sizes(names: Sequence[str], groups: npt.NDArray[np.bool_]) -> Ints:
-            return register.answer_sizes(names, groups, policy.min_cell_patients, question, policy.count_noise)
+        def answer_sizes(names: Sequence[str], groups: npt.NDArray[np.bool_], part: str) -> Ints:
+            own = f"{question}\x1f{part}"
+            return register.answer_sizes(names, groups, policy.min_cell_patients, own, policy.count_noise)
 
         seed = int.from_bytes(register.read_secret()[8:14], "big")
         return cls(policy, may_release, answer_sizes, seed)
@@ -73,9 +75,22 @@ class ReleaseRules:
         """Return whether the policy lets a run choose a guarded setting."""
         return allows(self.policy, key)
 
-    def coarsen(self, total: Counts, people: Counts, names: Sequence[str]) -> Counts:
-        """Return the counts of a table as they may leave; `names`: the people of the leading axis of `people`."""
-        return coarsen_counts(total, people, self.policy, lambda groups: self.answer_sizes(names, groups))
+    def coarsen(self, total: Counts, people: Counts, names: Sequence[str], table: str = "") -> Counts:
+        """Return the counts of a table as they may leave.
+
+        The tables of an answer, and the parts of a table, have errors of their own (`coarsen_counts`).
+
+        Args:
+            total: counts of the table.
+            people: the same for each person, on a leading axis.
+            names: the people of that axis.
+            table: the table's name in the answer.
+        """
+
+        def sizes_in(part: str) -> Callable[[npt.NDArray[np.bool_]], Ints]:
+            return lambda groups: self.answer_sizes(names, groups, f"{table}\x1f{part}")
+
+        return coarsen_counts(total, people, self.policy, lambda groups: self.answer_sizes(names, groups, ""), sizes_in)
 
     def resample(self, total: Counts, people: Counts, resamples: int, seed: int) -> Counts:
         """Return resampled counts for intervals, drawn from the released ones: exact ones would reveal people.

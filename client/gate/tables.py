@@ -35,7 +35,9 @@ Sizes = Callable[[npt.NDArray[np.bool_]], Ints]
 """From groups `(groups, people)` to the number of people to report for each (`Register.answer_sizes`)."""
 
 
-def coarsen_counts(total: Counts, people: Counts, policy: SitePolicy, sizes: Sizes) -> Counts:
+def coarsen_counts(
+    total: Counts, people: Counts, policy: SitePolicy, sizes: Sizes, sizes_in: Callable[[str], Sizes] | None = None
+) -> Counts:
     """Return the counts of a table as they may leave.
 
     Args:
@@ -43,10 +45,13 @@ def coarsen_counts(total: Counts, people: Counts, policy: SitePolicy, sizes: Siz
         people: the same for each person, on a leading axis; the number of bins of `total` is a multiple of theirs.
         policy: gives `min_cell_patients` and `round_counts_to`.
         sizes: the register's answers for groups of the people.
+        sizes_in: the same for a named part of the table, with errors of its own; default: `sizes`. With the same
+            errors, the same number in two parts would show that nobody is in one group and not in the other.
 
     Returns:
         counts of the shape of `total`.
     """
+    part: Callable[[str], Sizes] = sizes_in or (lambda _: sizes)
     floor, grain = policy.min_cell_patients, policy.round_counts_to
     if are_exact(policy):
         return total
@@ -55,12 +60,16 @@ def coarsen_counts(total: Counts, people: Counts, policy: SitePolicy, sizes: Siz
     width = total.scores.shape[-1] // people.scores.shape[-1]
     for position in range(len(scores)):
         by_person = people.scores[:, position]
-        stretches, middles = merge_bins(by_person, floor, sizes)
-        scores[position] = sum_stretches(total.scores[position], by_person, stretches, middles, floor, sizes, single)
+        own = part(f"scores {position}")
+        stretches, middles = merge_bins(by_person, floor, own)
+        scores[position] = sum_stretches(
+            total.scores[position], by_person, stretches, middles, floor, sizes, single, cells=own
+        )
+    own = part("confusion")
     if single:
-        confusion = answer_rows(total.confusion, people.confusion, floor, sizes)
+        confusion = answer_rows(total.confusion, people.confusion, floor, sizes, cells=own)
     else:
-        confusion = round_counts(np.where(are_enough(people.confusion, floor, sizes), total.confusion, 0), grain)
+        confusion = round_counts(np.where(are_enough(people.confusion, floor, own), total.confusion, 0), grain)
         scores = round_counts(scores, grain)
     wide = [(first * width, end * width) for first, end in stretches]
     gain = merge_gain(total.gain, wide) if total.gain.size else total.gain  # of the event, the last class
@@ -106,7 +115,14 @@ def resample_table(total: Counts, resamples: int, rng: np.random.Generator) -> C
     return Counts(confusion, scores, losses, utility)
 
 
-def answer_rows(confusion: Ints, by_person: Ints, floor: int, sizes: Sizes, small: int | None = None) -> Ints:
+def answer_rows(
+    confusion: Ints,
+    by_person: Ints,
+    floor: int,
+    sizes: Sizes,
+    small: int | None = None,
+    cells: Sizes | None = None,
+) -> Ints:
     """Return counts `(..., rows, columns)` with the register's answers for the people of the cells.
 
     The largest cell of each row is the number that the register answers for the row's people, minus the other cells; a
@@ -119,14 +135,16 @@ def answer_rows(confusion: Ints, by_person: Ints, floor: int, sizes: Sizes, smal
         floor: the smallest number of people.
         sizes: the register's answers.
         small: what stands for a cell of few people or of nobody; default: what the register answers for it.
+        cells: the register's answers for cells; default: `sizes`, which gives those for rows.
     """
+    cells = cells or sizes
     answered = np.zeros_like(confusion)
     for row in np.ndindex(confusion.shape[:-1]):
         if int(confusion[row].sum()) < floor:
             continue
-        cells = (by_person[(slice(None), *row)] > 0).T
-        whole = int(sizes(np.asarray(cells.any(0))[None])[0])
-        counts = sizes(cells)
+        groups = (by_person[(slice(None), *row)] > 0).T
+        whole = int(sizes(np.asarray(groups.any(0))[None])[0])
+        counts = cells(groups)
         largest = int(counts.argmax())
         if small is not None:
             counts = np.where(counts < floor, small, counts)
@@ -158,6 +176,7 @@ def sum_stretches(
     floor: int,
     sizes: Sizes,
     single: bool,
+    cells: Sizes | None = None,
 ) -> Ints:
     """Return the counts `(2, bins)` of a histogram, each stretch's at one bin; those of few people are answered alike.
 
@@ -166,16 +185,18 @@ def sum_stretches(
         by_person: each person's, `(people, 2, coarse bins)`.
         stretches, middles: as `merge_bins` returns them.
         floor: the smallest number of people.
-        sizes: the register's answers.
+        sizes: the register's answers for rows.
         single: whether each person has one example at most.
+        cells: the register's answers for stretches; default: `sizes`.
     """
+    cells = cells or sizes
     width = counts.shape[-1] // by_person.shape[-1]
     people = np.stack([by_person[:, :, first:end].sum(-1) for first, end in stretches], -1)
     inside = np.stack([counts[:, first * width : end * width].sum(-1) for first, end in stretches], -1)
     if single:
-        inside = answer_rows(inside, people, floor, sizes, SMALL_CELL)
+        inside = answer_rows(inside, people, floor, sizes, SMALL_CELL, cells)
     else:
-        inside = np.where(are_enough(people, floor, sizes), inside, 0)
+        inside = np.where(are_enough(people, floor, cells), inside, 0)
     placed = np.zeros_like(counts)
     placed[:, [middle * width + width // 2 for middle in middles]] = inside
     return placed

@@ -79,7 +79,7 @@ def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestRep
         results = add_note(results, "local layers: this site has none, so the server's initial ones")
     if request.method.pull is not None:
         load_personal_weights(loaded.model, request, loaded.saved)
-        own = _evaluate(context, request, loaded)
+        own = _evaluate(context, request, loaded, "personal ")
         figures = own.results
         if not loaded.saved.arrays:
             figures = add_note(figures, "personal model: this site has none, so the federated one")
@@ -101,7 +101,7 @@ def add_note(results: Mapping[str, Evaluation], note: str) -> dict[str, Evaluati
     return {name: item.model_copy(update={"notes": (*item.notes, note)}) for name, item in results.items()}
 
 
-def _evaluate(context: SiteContext, request: FinalTestRequest, loaded: LoadedModel) -> SiteEvaluation:
+def _evaluate(context: SiteContext, request: FinalTestRequest, loaded: LoadedModel, prefix: str = "") -> SiteEvaluation:
     """Return figures and counts of a model as it now is on the site's test patients."""
     predict = build_predictor(loaded.model, request.config, request.latent, bounded=not context.simulated)
     return evaluate_site(
@@ -113,6 +113,7 @@ def _evaluate(context: SiteContext, request: FinalTestRequest, loaded: LoadedMod
         minimum=context.policy.min_cell_patients,
         raw=load_site(context, request.config),
         rules=read_rules(context, request, "test"),
+        prefix=prefix,
     )
 
 

@@ -94,7 +94,7 @@ def test_four_windows_do_not_give_the_people_of_a_fifth(tmp_path: Path) -> None:
         low, high, far = place < 30, place < 20 + 250, first
         windows = [place < far + 3, low & (place < 29), (place >= 7) & (place < far), (place >= 7) & (place < 29)]
         assert high.any()
-        sizes = [int(rules.answer_sizes(names, window[None])[0]) for window in windows]
+        sizes = [int(rules.answer_sizes(names, window[None], "")[0]) for window in windows]
         right += sizes[0] - sizes[1] - sizes[2] + sizes[3] == 3
     assert right <= 8  # of 12; all were
 

@@ -119,3 +119,40 @@ def test_the_same_weights_under_another_scaling_are_another_question(tmp_path: P
             answers.append(reply.tables["all"].confusion)
         changes += not np.array_equal(*answers)
     assert changes >= 4  # with the same errors: none
+
+
+def test_two_parts_of_an_answer_do_not_show_who_is_between_them(tmp_path: Path) -> None:
+    """With 61 bins a stretch begins just below the threshold: the number of the cell again showed nobody there."""
+    context = make_hospital(tmp_path, patients=200)
+    config = make_config(**STEEP, model=NETWORK, evaluation={"bins": 61, "bootstrap": 0, "recalibrate": []})
+    scaling, site = ask_scaling(context), load_site(context, config)
+    update = train_first(context, config, scaling, RUN)
+    column = site.task.features.index("chol")
+    values = site.validation.features[:, column]
+    same = 0
+    for middle in np.quantile(values, np.linspace(0.35, 0.65, 12)) + 0.5:
+        weights = make_window(update, scaling, column, float(middle), 40, -16, 8)  # nobody is near the threshold
+        request = ValidateRequest(config, round=1, weights=weights, scaling=scaling.to_bytes(), run_id=RUN)
+        reply = handle(context, request)
+        assert isinstance(reply, ValidateReply)
+        table = reply.tables["all"]
+        same += np.array_equal(table.scores[1, :, 30:].sum(-1), table.confusion[:, 1])
+    assert same <= 8  # with the same errors: 12
+
+
+def test_the_tables_of_an_answer_have_errors_of_their_own(tmp_path: Path) -> None:
+    context = make_hospital(tmp_path, patients=400)
+    evaluation = {"bins": 62, "bootstrap": 0, "recalibrate": ["temperature"]}
+    config = make_config(**STEEP, model=NETWORK, evaluation=evaluation)
+    scaling, site = ask_scaling(context), load_site(context, config)
+    update = train_first(context, config, scaling, RUN)
+    column = site.task.features.index("chol")
+    changes = 0
+    for middle in (220, 240, 260):
+        weights = make_window(update, scaling, column, middle, 30, -4, 2)
+        request = FinalTestRequest(config, round=1, weights=weights, scaling=scaling.to_bytes(), run_id=RUN)
+        reply = handle(context, request)
+        assert isinstance(reply, FinalTestReply)
+        tables = [reply.tables[name].confusion for name in ("all", "recalibrated temperature")]
+        changes += not np.array_equal(*tables)  # a temperature changes no prediction
+    assert changes
