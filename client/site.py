@@ -75,6 +75,19 @@ def load_site(context: SiteContext, config: RunConfig) -> Site:
     return read_site(context, config_to_json(reduced))
 
 
+def load_summed_site(context: SiteContext, config: RunConfig) -> Site:
+    """Load a site for exact sums over its inputs: at a hospital always without outliers, as where inputs are scaled.
+
+    Sums with an outlier of a run that scales nothing, minus those of another run, would be one person's value.
+    """
+    site = load_site(context, config)
+    scaled = input_scaling.resolve_scaling(config.data, site.task) != "none"
+    if context.simulated or config.privacy.on or scaled:
+        return site
+    data = config.data.model_copy(update={"scaling": "standard"})
+    return load_site(context, config.model_copy(update={"data": data}))
+
+
 @lru_cache(maxsize=1024)
 def read_site(context: SiteContext, reduced_config: str) -> Site:
     """Read a site's data.

@@ -11,7 +11,7 @@ from client.gate.columns import floor_columns_by_class, floor_products
 from client.gate.plausible_scaling import check_base_scaling
 from client.gate.register import TOO_FEW, open_register
 from client.gate.tables import round_sums
-from client.site import load_site
+from client.site import load_summed_site
 from client.site_context import SiteContext
 from common import distance, scaling
 from common.config import RunConfig
@@ -36,7 +36,7 @@ def handle_domain_shift(context: SiteContext, request: DomainShiftRequest) -> Do
     Raises:
         SiteError: as `sum_columns`.
     """
-    site = load_site(context, request.config)
+    site = load_summed_site(context, request.config)
     sums = sum_columns(context, site.train, request.config, request.base)
     return DomainShiftReply(site.name, DomainShiftReport(columns=column_names(site.task)), sums=sums)
 

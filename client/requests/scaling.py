@@ -16,7 +16,7 @@ from client.privacy.noisy_counts import release_training_counts
 from client.privacy.noisy_sums import release_noisy_sums
 from client.privacy.units import count_units
 from client.requests.loaded_model import refuse_external
-from client.site import load_site
+from client.site import load_summed_site
 from client.site_context import SiteContext
 from common.errors import SiteError
 from common.replies import ScalingReply
@@ -37,7 +37,7 @@ def handle_scaling(context: SiteContext, request: ScalingRequest) -> ScalingRepl
     """
     config = request.config
     refuse_external(context, config)
-    site = load_site(context, config)
+    site = load_summed_site(context, config)
     check_private_training(context, site, config)
     if site.train.people() < context.policy.min_training_patients:
         raise SiteError(TOO_FEW)
@@ -64,14 +64,15 @@ def handle_scaling(context: SiteContext, request: ScalingRequest) -> ScalingRepl
 
 
 def bin_errors(context: SiteContext, train: Cohort, base: Scaling) -> BinNoise:
-    """Return the function that gives the error to add to the count of some bins; the same for the same examples.
+    """Return the function that gives the error to add to the count of some bins, another for each scaling.
 
+    Errors that were the same for the same examples would show whether somebody is between the bins of two scalings.
     For signals the error is 0, because their histograms hold many values of each person.
     """
     width = train.features.shape[1]
     position = rank_bins(train.features, base.centre[:width], base.spread[:width])
     position[np.isnan(train.features)] = -1
-    secret = open_register(context).read_secret()
+    secret = open_register(context).read_secret() + hashlib.sha256(base.to_bytes()).digest()
 
     def error(column: int, first: int, end: int) -> int:
         if column >= width:

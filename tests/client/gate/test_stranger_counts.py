@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from client.gate.disclosure import ReleaseRules
 from client.gate.guarded_settings import check_settings
@@ -15,6 +17,7 @@ from client.policy import SitePolicy
 from client.privacy.checks import check_private_training
 from client.requests import handle
 from client.site import load_site
+from client.site_context import SiteContext
 from common.errors import ConfigError, SiteError
 from common.metrics.counts import choose_threshold
 from common.requests import DomainShiftRequest, FinalTestRequest, ScalingRequest, TrainRequest, ValidateRequest
@@ -43,6 +46,10 @@ def test_two_histograms_do_not_give_the_people_between_their_centres(tmp_path: P
     request = ScalingRequest(config, base=Scaling(base.centre, base.spread).to_bytes(), run_id=RUN)
     again = [handle(context, request).sums["histogram"] for _ in range(2)]
     assert (again[0] == again[1]).all()  # asking again averages nothing away
+    centre = base.centre.copy()
+    centre[column] += 1e-9
+    near = replace(request, base=Scaling(centre, base.spread).to_bytes())
+    assert (handle(context, near).sums["histogram"] != again[0])[column].any()  # with the same errors: all the same
 
 
 def test_a_recalibrated_threshold_is_what_the_released_table_gives(tmp_path: Path) -> None:
@@ -181,3 +188,23 @@ def test_an_error_text_holds_no_sizes_of_arrays(tmp_path: Path) -> None:
     with pytest.raises(SiteError) as refused:
         handle(context, TrainRequest(config, round=1, weights=weights, run_id=RUN))
     assert "120" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", [ScalingRequest, DomainShiftRequest])
+def test_sums_without_scaling_do_not_hold_an_outlier_that_others_lack(tmp_path: Path, kind: type) -> None:
+    """Sums of a run that scaled nothing, minus those of another, were the one value that is far off."""
+    rng = np.random.default_rng(0)
+    usual = [f"{value:.1f},{i % 60},{i % 2}" for i, value in enumerate(rng.normal(50, 5, 200))]
+    rows = ["lab,age,event", *usual, "8123.4,61,1", "8123.4,61,0"]
+    (tmp_path / "rows.csv").write_text("\n".join(rows) + "\n")
+    inputs = [{"name": name, "kind": "number"} for name in ("lab", "age")]
+    options = {"outcome": {"column": "event", "values": ["0", "1"], "classes": ["no", "yes"]}, "inputs": inputs}
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump({"dataset": "table", **options}))
+    context = SiteContext(SitePolicy(test_share=0.05, validation_share=0), site="north", data=tmp_path, state=tmp_path)
+    config = make_config(data={"dataset": "table", "options": options})
+    runs = [
+        config.model_copy(update={"data": config.data.model_copy(update={"scaling": scaling})})
+        for scaling in ("none", "standard")
+    ]
+    totals = [handle(context, kind(run)).sums for run in runs]
+    assert all(np.array_equal(totals[0][name], totals[1][name]) for name in totals[0])
