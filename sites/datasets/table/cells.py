@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,13 @@ class FileTally:
 
     Attributes:
         outside: by input, the number of cells outside of its range, and of all cells.
+        by_hospital: the same by input and hospital.
         times: whether times are numbers or dates.
     """
 
-    outside: dict[str, tuple[int, int]]
-    times: set[str]
+    outside: dict[str, tuple[int, int]] = field(default_factory=dict)
+    by_hospital: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    times: set[str] = field(default_factory=set)
 
 
 def build_features(

@@ -17,7 +17,7 @@ from sites.datasets.table.description import Description
 from sites.datasets.table.files import RawFile, check_file_names, file_title, is_parquet, list_files, read_file
 from sites.datasets.table.spellings import check_hospitals, check_patients
 from sites.datasets.table.times import read_hours
-from sites.datasets.table.units import check_units
+from sites.datasets.table.units import check_units, tally_units
 from sites.plausible_values import Limits
 
 AGE_LIMITS = Limits("years", (0.0, 130.0))
@@ -83,12 +83,13 @@ def read_rows(folder: Path, description: Description, *, labelled: bool = True) 
     check_file_names(folder, paths, description)
     parts: list[_Part] = []
     for number, path in enumerate(paths):
-        tally = FileTally({}, set())
+        tally = FileTally()
         parts += [
             _read_part(raw, number, description, tally, labelled=labelled)
             for raw in read_file(path, description, labelled=labelled)
         ]
         check_tally(path, description, tally)
+        check_units(path, description, tally)
     return _join(folder, parts, description, tuple(path.name for path in paths))
 
 
@@ -123,7 +124,7 @@ def _read_part(raw: RawFile, file: int, description: Description, tally: FileTal
     age = np.where(beyond, np.nan, age)
     patient = _patients(raw, description)
     hospital = _hospitals(raw, description)
-    check_units(raw, description, features, cleared, hospital)
+    tally_units(description, features, cleared, hospital, tally)
     why = np.zeros(raw.rows, dtype=np.int8)  # index into reasons below; 0: kept
     y = np.zeros(raw.rows, dtype=np.int64)
     if labelled:

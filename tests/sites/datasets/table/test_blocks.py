@@ -58,11 +58,17 @@ def test_rows_and_ranges_are_judged_over_the_whole_file(folder: Path) -> None:
     path.write_text("\n".join([*lines[:200], lines[200] + ",1", *lines[201:]]))
     with pytest.raises(DataError, match="row 200 has 10 columns"):
         read_rows(folder, description)
-    high = [",".join([*row[:4], "999", *row[5:]]) for row in (line.split(",") for line in lines[1:])]
-    path.write_text("\n".join([*lines[:160], *high[159:]]))  # a little less than half of them, all in the last blocks
-    assert sum(read_rows(folder, description).cleared.sum(0)) == 141
-    path.write_text("\n".join([*lines[:140], *high[139:]]))
-    with pytest.raises(DataError, match=r"column creatinine: 161 of 300 values are outside 0.05 to 50 mg/dL"):
+    rows = [line.split(",") for line in lines[1:]]
+
+    def write_with_high(share: int) -> None:
+        """Write the rows with values out of range in `share` of each 20 rows."""
+        changed = [[*row[:4], "999", *row[5:]] if i % 20 < share else row for i, row in enumerate(rows)]
+        path.write_text("\n".join([lines[0], *(",".join(row) for row in changed)]))
+
+    write_with_high(9)  # a little less than half of them
+    assert sum(read_rows(folder, description).cleared.sum(0)) == 135
+    write_with_high(11)
+    with pytest.raises(DataError, match=r"column creatinine: 165 of 300 values are outside 0.05 to 50 mg/dL"):
         read_rows(folder, description)
 
 
