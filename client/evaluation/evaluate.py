@@ -19,6 +19,7 @@ from client.evaluation.predictions import (
 )
 from client.gate.disclosure import ReleaseRules, round_intervals
 from client.gate.register import TOO_FEW
+from client.gate.tables import is_single
 from client.site import Site
 from common.config import RunConfig
 from common.errors import SiteError
@@ -142,13 +143,19 @@ def evaluate_site(
         if rules is not None and not rules.policy.share_resamples:
             own_seed = seed_for(seed, site.name, name, str(total.confusion.tolist()))
             drawn = rules.resample(total, counted.people, wanted.bootstrap, own_seed)
+        notes: list[str] = []
+        if rules is not None and not rules.exact:
+            notes = merged_scores.describe_ties(site.task.classes, total.scores)
+            if is_single(counted.people):
+                merged = np.asarray(merged_scores.find_few_classes(total.scores) & ~hidden[name])
+                notes += merged_scores.describe_few(site.task.classes, total.scores)
         item = evaluation.build_evaluation(
             site.task,
             total,
             drawn,
             number,
             people if rules is None else rules.round_people(people),
-            () if rules is None or rules.exact else merged_scores.describe_ties(site.task.classes, total.scores),
+            notes,
             threshold=threshold,
             operating=wanted.operating,
             curves=curves and name == ALL_PATIENTS,

@@ -22,7 +22,15 @@ MAX_SHIFT = 0.01
 SHARE_OF_ERROR = 0.25
 """The same as a share of the metric's standard error, which is larger where there are few examples."""
 MERGED = "no AUROC, AUPRC, calibration slope and operating points of"
-WHY_MERGED = "its scores lie too close together, or beyond log odds of 16, for the score bins"
+WHY_MERGED = (
+    "its scores lie too close together or beyond log odds of 16 for the score bins, or the bins that leave a hospital "
+    "hold too few people"
+)
+FEWEST_PEOPLE = 30
+"""People with the class, and without it, below which the bins that leave a hospital give no AUROC."""
+PEOPLE_ERROR = 4.0
+"""Divided by the smaller of these numbers: the typical error of an AUROC from such bins (docs/reference/report.md)."""
+NOTED_ERROR = 0.04
 TIES = "score bins tie"
 """Start of notes, by which they are recognised."""
 
@@ -52,6 +60,27 @@ def find_merged_classes(logits: npt.ArrayLike, truth: Ints, scores: Ints) -> npt
             error = np.sqrt(right * (1 - right) / max(int(fewest[position]), 1))
             merged[position] |= abs(right - binned) > max(MAX_SHIFT, SHARE_OF_ERROR * error)  # NaN: not found
     return merged
+
+
+def find_few_classes(scores: Ints) -> npt.NDArray[np.bool_]:
+    """Return the classes of which the bins that leave a hospital hold too few people, `(classes,)`.
+
+    A bin of few people holds a number that is not theirs, and the others go to the fullest bin.
+
+    Args:
+        scores: histograms of people, `(classes, 2, bins)`.
+    """
+    return np.asarray(scores.sum(-1).min(-1) < FEWEST_PEOPLE)
+
+
+def describe_few(classes: Sequence[str], scores: Ints) -> list[str]:
+    """Return a note on each class whose AUROC is off by more than NOTED_ERROR because few people are in the bins."""
+    fewest = np.maximum(scores.sum(-1).min(-1), 1)
+    return [
+        f"{TIES} scores of {name} and count few people inexactly: its AUROC is typically off by {PEOPLE_ERROR / n:.2f}"
+        for name, n in zip(classes, fewest.tolist(), strict=True)
+        if n >= FEWEST_PEOPLE and PEOPLE_ERROR / n > NOTED_ERROR
+    ]
 
 
 def count_different_scores(scores: Floats, own: npt.NDArray[np.bool_]) -> Ints:

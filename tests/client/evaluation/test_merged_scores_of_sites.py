@@ -17,12 +17,12 @@ from common.metrics.table_names import ALL_PATIENTS
 from server.reply_checks import _find_value_fault
 from tests import tiny
 
-PEOPLE = 60
+PEOPLE = 150
 
 
-def evaluate(scale: float, rules: ReleaseRules | None = None, bins: int = 1024) -> SiteEvaluation:
-    whole = tiny.cohort(4, people=PEOPLE, each=1 if rules else 4)
-    site = tiny.site("north", 4, whole, parts=(2,) * PEOPLE)
+def evaluate(scale: float, rules: ReleaseRules | None = None, bins: int = 1024, people: int = PEOPLE) -> SiteEvaluation:
+    whole = tiny.cohort(4, people=people, each=1 if rules else 4)
+    site = tiny.site("north", 4, whole, parts=(2,) * people)
     score = np.random.default_rng(1).normal(size=(len(site.test.y), 3)) + np.eye(3)[site.test.y]
     config = tiny.run_config(evaluation={"bootstrap": 50, "bins": bins})
     minimum = rules.policy.min_cell_patients if rules else 1
@@ -59,3 +59,14 @@ def test_what_a_hospital_says_of_ties_follows_from_the_counts_that_leave(tmp_pat
     for name, area, bound in zip(item.classes, auroc(scores), bound_tie_error(scores), strict=True):
         assert item.classes[name].auroc.value == pytest.approx(area)
         assert any(f"of {name}: its AUROC is that of the scores to within {bound:.2f}" in note for note in item.notes)
+
+
+@pytest.mark.parametrize("people", [60, 150, 450])
+def test_bins_that_leave_a_hospital_give_no_auroc_of_few_people(tmp_path: Path, people: int) -> None:
+    """Of three classes: about 20, 50 and 150 people of each."""
+    rules = ReleaseRules.from_register(SitePolicy(), Register(tmp_path / "r" / "register.sqlite", "north"), "h", "run")
+    item = evaluate(1.0, rules, bins=62, people=people).results[ALL_PATIENTS]
+    assert (item.macro_auroc.value is None) == (people == 60)
+    assert any("too few people" in note for note in item.notes) == (people == 60)
+    assert any("typically off by" in note for note in item.notes) == (people == 150)
+    assert item.accuracy.value is not None

@@ -10,6 +10,7 @@ from common.metrics.counts import Counts, auprc, auroc, count_predictions, locat
 from common.metrics.evaluation import build_evaluation, pool_evaluations, resample_patients
 from common.metrics.figures import Evaluation
 from common.metrics.merged_scores import (
+    WHY_MERGED,
     bound_tie_error,
     count_different_scores,
     describe_merged,
@@ -118,8 +119,7 @@ def test_a_notice_names_the_model_the_class_and_the_hospitals() -> None:
     model = ModelResult(name="federated", title="Federated", kind="federated", sites=sites)
     texts = [item.text for item in collect_ranking_notices([model])]
     assert texts[-1] == (
-        "No AUROC, AUPRC, calibration slope and operating points of event (Federated: b): its scores lie too close "
-        "together, or beyond log odds of 16, for the score bins."
+        f"No AUROC, AUPRC, calibration slope and operating points of event (Federated: b): {WHY_MERGED}."
     )
     assert collect_ranking_notices([model.model_copy(update={"sites": {"a": sites["a"]}})]) == []
 
