@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CONFIG ?= experiments/synthetic.yaml
+# The tests of `make check` that run beside one another; the others start processes, one test after the other.
+CHECKED ?= not processes and not ray
 
 .PHONY: setup run test check bench docs clean
 
@@ -27,7 +29,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --doctest-modules common sites client server experiments -q
-	$(BIN)/python -m pytest -n 2 -m "not processes and not ray"
+	$(BIN)/python -m pytest -n 2 -m "$(CHECKED)"
 	$(BIN)/python -m pytest -m "processes or ray"
 
 docs: setup
