@@ -52,7 +52,7 @@ class NodeProcess:
         self._child = ProcessTree(command, home=s.state / "flower", log=self.log, variables=self._variables)
 
     def wait_online(self, timeout: float = FIRST_CONTACT_SECONDS) -> str:
-        """Return the node's number once the server has admitted it.
+        """Wait until the server has admitted the node, and return the number that the server gave it.
 
         Raises:
             EngineError: the node ended, or did not connect within `timeout` seconds.
@@ -74,7 +74,7 @@ class NodeProcess:
         return self._child.poll() if self._child else 0
 
     def stop(self) -> None:
-        """End the node, which signs off at the server, and its worker; does nothing if none runs."""
+        """End the node, which signs off at the server, and its worker process; do nothing if the node does not run."""
         if self._child is not None:
             self._child.stop()
             self._child = None
@@ -87,7 +87,7 @@ class NodeProcess:
 
 
 def read_settings(state: Path) -> tuple[NodeSettings, Path]:
-    """Return the settings that `NodeProcess.launch` wrote, and the log file."""
+    """Return the settings that `NodeProcess.launch` wrote into a state folder, and the path of the node's log file."""
     raw = json.loads((state / SETTINGS_FILE).read_text(encoding="utf-8"))
     paths = Path(raw["ca"]), Path(raw["key"])
     return NodeSettings(raw["site"], raw["superlink"], *paths, state, raw["node_config"]), Path(raw["log"])

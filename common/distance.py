@@ -174,11 +174,12 @@ def mmd(one: ColumnSummary, other: ColumnSummary) -> float:
 
 
 def psi(one: Floats, other: Floats, floor: float = 1e-4) -> Floats:
-    """Return the population stability index of each column, `(columns,)`, of two histograms `(columns, bins)`.
+    """Return each column's population stability index `(columns,)` from the histograms of two sites `(columns, bins)`.
 
-    The sum over groups of (p - q) ln(p / q), where shares below `floor` count as `floor`. Bins are joined into about
-    PSI_GROUPS groups of equal size in both histograms together, and missing values are one more group. Bins that either
-    site suppressed are left out of both. NaN without examples.
+    The index is the sum over groups of bins of (p - q) ln(p / q). Here p and q are the shares of the two sites' values
+    in a group; shares below `floor` count as `floor`. Bins are joined into about PSI_GROUPS groups of equal size in
+    both histograms together, and missing values are one more group. Bins that either site suppressed are left out of
+    both. The index is NaN where a site has no examples.
     """
     p, q = (_sum_groups(part, assign_psi_groups(one, other)) for part in _shares(one, other))
     value = ((np.maximum(p, floor) - np.maximum(q, floor)) * np.log(np.maximum(p, floor) / np.maximum(q, floor))).sum(1)

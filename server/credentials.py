@@ -33,10 +33,10 @@ CA_DAYS = 3650
 
 @dataclass(frozen=True)
 class Credentials:
-    """The three files that a SuperLink is started with.
+    """Paths of the three files that a SuperLink (Flower's server process) is started with.
 
     Attributes:
-        ca: certificate of the authority; the only one that hospitals get.
+        ca: certificate of the certificate authority; the only file of the three that hospitals get.
         certificate: certificate of the server, signed by the authority.
         key: private key of the server.
     """

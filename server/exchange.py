@@ -30,11 +30,11 @@ PAUSE_SHARE = 0.15
 
 
 class NodeSubsetGrid(DelegatingGrid):
-    """A grid that shows a strategy only some nodes, in the order of their sites' names.
+    """A Flower grid (the server's connection to its nodes) that shows a strategy only some of the nodes.
 
     Args:
-        grid: the whole grid.
-        nodes: the nodes to show.
+        grid: the grid of all nodes.
+        nodes: the numbers of the nodes to show, in the order of their sites' names.
     """
 
     def __init__(self, grid: Grid, nodes: Sequence[int]) -> None:

@@ -36,7 +36,15 @@ class RunStart:
 
 
 def record_run(run: str, name: str, rounds: int, folder: Path, environment: Mapping[str, str] = os.environ) -> None:
-    """Write down that a run starts; in a simulation, which has no server's state folder, do nothing."""
+    """Append a run's start to `runs.jsonl` in the server's state folder; in a simulation, which has none, do nothing.
+
+    Args:
+        run: the server's number of the run.
+        name: the configuration's name.
+        rounds: rounds that the run plans.
+        folder: the coordinator's run folder.
+        environment: environment variables, of which one names the file of registered sites in the state folder.
+    """
     registry = environment.get(REGISTRY_VARIABLE)
     if registry:
         start = RunStart(round(time.time(), 3), run, name, rounds, str(folder.resolve()))

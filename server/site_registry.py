@@ -19,7 +19,7 @@ REGISTRY_VARIABLE = "WARDROUND_SITES"
 
 
 def registry_path(state: Path) -> Path:
-    """Return the registry's file in a server's state folder."""
+    """Return the path of the file of registered sites in a server's state folder."""
     return state / "sites.json"
 
 
@@ -41,7 +41,7 @@ def read_registry(path: Path) -> dict[str, str]:
 
 
 def write_registry(path: Path, sites: Mapping[str, str]) -> None:
-    """Write the registered sites whole or not at all."""
+    """Write the registered sites, name -> node id as text, to a file that is replaced whole or not at all."""
     write_json(path, dict(sorted(sites.items())))
 
 

@@ -7,7 +7,7 @@
     run.sites, run.report, run.predict(new_patients)
     wr.compare(run, "runs/an-older-one")
 
-Everything heavy is imported when it is first used.
+A name's module, and the packages that it needs, are imported when the name is first used.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is used for the first time."""
+    """Return the public object `name`; its module is imported at its first use."""
     import importlib
 
     if name == "__version__":

@@ -59,11 +59,13 @@ class PersonShares:
 
 
 def compute_shares(model: nn.Module, cohort: Cohort, config: RunConfig, threshold: float | None = None) -> PersonShares:
-    """Return for each person the shares of their examples in every cell and bin, in the order of `index_people`.
+    """Return each person's share in every cell of the confusion matrix and every bin of the score histograms.
+
+    People are in the order of `index_people`.
 
     Args:
         model: a classifier.
-        cohort: with inputs scaled as the model takes them.
+        cohort: the people's examples, with inputs scaled as the model takes them.
         config: the run.
         threshold: log odds at or above which the event is predicted; None: the likelier class.
 

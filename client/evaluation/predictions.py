@@ -30,14 +30,14 @@ Predictor = Callable[[Cohort], Predictions]
 
 
 def build_predictor(model: nn.Module, config: RunConfig, latent: bytes = b"", *, bounded: bool = False) -> Predictor:
-    """Return the predictor of a network, for cohorts that are scaled as its training data were.
+    """Return a function that computes a network's predictions for a cohort, scaled as its training data were.
 
     Args:
         model: the network.
         config: the run.
         latent: autoencoders only: statistics of latent space for the anomaly score (common/latent.py), or empty.
         bounded: whether logits are cut off at MAX_LOGIT, and 0 stands for NaN: at a hospital a prediction that is not
-            finite may be one person's, and a refusal would say that it is.
+            finite may be one person's, and a refusal would reveal that there is such a person.
     """
     if config.detecting:
         return Detector(model, config, LatentStatistics.from_bytes(latent) if latent else None)

@@ -73,10 +73,10 @@ def check_method(policy: SitePolicy, request: ModelRequest) -> None:
 
 
 def check_update(policy: SitePolicy, request: TrainRequest, reply: TrainReply) -> None:
-    """Refuse to send an update that is larger than the policy allows.
+    """Refuse to send an update that has more bytes, or changes the weights more, than the policy allows.
 
     Raises:
-        SiteError: says which limit it exceeds.
+        SiteError: the update exceeds a limit, which the message names.
     """
     if policy.max_update_bytes is not None:
         size = sum(value.nbytes for value in name_arrays(reply).values())

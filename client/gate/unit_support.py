@@ -82,7 +82,7 @@ class UnitSupport:
 
     @contextmanager
     def measure(self) -> Iterator[None]:
-        """Return a context manager that measures all training steps inside it."""
+        """Return a context manager; each training step inside it adds each person's parts to what is measured."""
         hooks = [
             part.register_forward_hook(lambda part, given, output, name=name: self._watch(name, part, given[0], output))
             for name, part in self._layers.items()

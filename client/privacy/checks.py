@@ -61,7 +61,7 @@ def check_private_training(context: SiteContext, site: Site, config: RunConfig) 
 
     Raises:
         SiteError: the policy or the data forbid the run.
-        ConfigError: the model has no gradients of single units.
+        ConfigError: gradients of single patients or records cannot be computed for the model.
         DataError: the ledger cannot be used.
     """
     policy, privacy = context.policy, config.privacy

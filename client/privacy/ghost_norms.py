@@ -113,7 +113,7 @@ class LayerCall:
         return squares.double() * (first * second).square()
 
     def weight_gradients(self) -> ParameterGradients | None:
-        """Return each unit's gradients of the weight of a linear layer or a convolution."""
+        """Return each unit's gradients of the weight of a linear layer or a convolution; None for other layers."""
         if isinstance(self.module, nn.Linear):
             into, slope = self._steps(self.into), self._steps(self.slope)
             return torch.bmm(slope.transpose(1, 2), into), (0, 1, 2)

@@ -64,10 +64,12 @@ class TrainingCounts:
 
 
 def release_training_counts(context: SiteContext, site: Site, config: RunConfig) -> TrainingCounts:
-    """Return a site's training counts, with noise where the policy demands it; the first release is charged.
+    """Return a site's training counts, noisy if training is private and the policy does not declare them public.
+
+    Noisy counts are charged to the ledger when they are released first; later calls return the same numbers at no cost.
 
     Raises:
-        BudgetSpent: the charge would overspend.
+        BudgetSpent: the charge would spend more epsilon than the policy or the run allows.
         DataError: the ledger cannot be used.
     """
     train, level, policy = site.train, config.privacy.kind, context.policy

@@ -56,7 +56,7 @@ class CountStatistics:
 
     @cached_property
     def examples(self) -> Ints:
-        """Number of examples `(...)`."""
+        """Number of examples behind the counts, with the leading axes `(...)` of the counts."""
         return count_examples(self.counts, self.multilabel)
 
     @cached_property

@@ -244,7 +244,7 @@ class Evaluation(FrozenModel):
 
     @property
     def auroc(self) -> Figure | None:
-        """AUROC of the event, which is that of the other class too."""
+        """AUROC of the event, the same as that of the other class; None unless the task has exactly two classes."""
         return self._class_at(-1).auroc if self.binary else None
 
     @property

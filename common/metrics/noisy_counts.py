@@ -94,11 +94,11 @@ class NoisyCounts:
         )
 
     def to_counts(self, task: Task, threshold: float | None) -> Counts:
-        """Return counts that are not negative and consistent with one another, in units of 1 / PERSON people.
+        """Return counts without negative numbers and consistent with one another; PERSON units stand for one person.
 
         Args:
-            task: names the classes.
-            threshold: decision threshold, in log odds, with which the event was predicted; None: the likelier class.
+            task: the task, which names the classes.
+            threshold: log odds at or above which the event was predicted; None: the likelier class was predicted.
         """
         labels = task.kind == "multilabel"
         if labels:

@@ -34,10 +34,14 @@ log = logging.getLogger("wardround")
 
 @contextmanager
 def run_as_service(state: Path, log_file: Path, address: str, site: str, metrics: str) -> Iterator[ServiceState]:
-    """Keep what a running server or client offers besides its work, and take it away when the block ends.
+    """Return a context manager that sets up logging, signals and the service file of a server or client for its block.
 
-    Own log lines go into the log file. Other commands find the service by its state folder. SIGTERM and Ctrl-C end it;
-    SIGHUP ends it only where it has a terminal that can hang up, and elsewhere says that logs are opened for each line.
+    Wardround's own log lines go into the log file, and other commands find the service through its state folder.
+    SIGTERM and Ctrl-C end the service. SIGHUP ends it only if it has a terminal; without one, SIGHUP only logs that log
+    files need no reopening. When the block ends, the service manager learns that the service stops.
+
+    Yields:
+        the state that the service reports to its service manager (systemd).
     """
     from common.log_files import LogFileHandler
     from common.log_format import quiet_libraries

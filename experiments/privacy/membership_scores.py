@@ -115,8 +115,8 @@ def measure_auroc(
 
     Args:
         scores: `(games, people)`.
-        positive: which of them are of members, of the same shape.
-        negative: which are of others.
+        positive: which scores are those of members, of the same shape.
+        negative: which scores are those of others.
         resamples: how many times people are drawn.
     """
     chosen = positive | negative
@@ -145,13 +145,15 @@ def measure_auroc_within(
 ) -> tuple[float, float, float]:
     """Return the mean over games of the AUROC among the people of one game, and its 95% interval over games.
 
-    It is the probability that of one member and one other of the same hospital the member's score is higher. What is
-    the same for everyone at a hospital, such as its number of patients, does not count. Games weigh by their pairs.
+    In each game (membership.py) a random part of the people are members: the patients of a hospital. The AUROC is the
+    probability that a member's score is higher than that of another person in the same game. What is the same for all
+    people of a game, such as the hospital's number of patients, has no effect. A game's weight in the mean is its
+    number of pairs of a member and another person.
 
     Args:
         scores: `(games, people)`.
-        positive: which of them are of members, of the same shape.
-        negative: which are of others.
+        positive: which scores are those of members, of the same shape.
+        negative: which scores are those of others.
         resamples: how many times games are drawn.
     """
     from sklearn.metrics import roc_auc_score

@@ -34,6 +34,7 @@ class Run:
 
     Attributes:
         folder: the run's folder.
+        report: the run's report, as read from report.json.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -50,9 +51,9 @@ class Run:
 
     @cached_property
     def sites(self) -> pd.DataFrame:
-        """The federated model at each hospital and over all: a row a hospital, a column a metric, on test patients.
+        """The federated model's metrics on test patients: a row for each hospital and one for all, a column a metric.
 
-        Columns `NAME low` and `NAME high` are the ends of the 95% interval of the run's own metric.
+        `NAME low` and `NAME high` are the ends of the 95% interval of NAME, the metric that the run is judged by.
         """
         model = self.report.federated
         if model is None:

@@ -118,7 +118,7 @@ class MLflow:
             self._batch(tags=[RunTag(f"notice.{number}", text) for number, text in enumerate(notices, 1)])
 
     def figure(self, name: str, value: float, step: int) -> None:
-        """Keep a metric until the next round: logging many takes as long as logging one."""
+        """Hold a metric back until the next step: logging all of a step at once takes as long as logging one."""
         if self._held and self._held[-1][2] != step:
             self._flush()
         self._held.append((to_sink_name(name), value, step))
@@ -282,8 +282,12 @@ def iterate_test_figures(report: Report) -> Iterator[tuple[str, float, int]]:
 def watch_with_sinks(texts: Sequence[str], watcher: Watcher) -> Iterator[Watcher]:
     """Yield a watcher that also passes a run's figures to sinks; without sinks, the watcher itself.
 
+    Args:
+        texts: the sinks, each as a `KIND:PATH` text.
+        watcher: what receives the run's events.
+
     Raises:
-        ConfigError: as `open_sink`, before anything runs.
+        ConfigError: a sink cannot be opened, for the reasons given at `open_sink`; nothing has run then.
     """
     if not texts:
         yield watcher

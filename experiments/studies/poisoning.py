@@ -114,10 +114,11 @@ class PoisonedApp:
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended.
+    """The outcome of one run.
 
     Attributes:
-        counts: test patients called correctly and all test patients, by site; empty where the run failed.
+        counts: numbers of test patients classified correctly and of all test patients, by site; empty if the run
+            failed.
         refused: why the server refused a site's replies, by site.
         error: why the run failed, or empty.
     """

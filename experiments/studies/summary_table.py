@@ -24,7 +24,9 @@ FIGURES = ("macro_f1", "macro_auroc", "macro_auprc", "accuracy")
 
 
 def list_rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Return a row for each run, kind of model and subset of patients, with its metrics as numbers or None.
+    """Return a row for each run, kind of model and subset of patients.
+
+    A metric in it is the mean over the models of that kind, such as those of single hospitals; None: not computable.
 
     Raises:
         DataError: a folder holds no complete run.

@@ -31,7 +31,7 @@ class Options(Section):
 
 
 class CheckedMultiKrum(MultiKrum):
-    """Flower's MultiKrum in double precision, which refuses a round that its proof does not cover."""
+    """Flower's MultiKrum in double precision, which refuses a round with too few answers for the paper's proof."""
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

@@ -139,7 +139,7 @@ SOURCES: Mapping[str, Download] = {item.name: item for item in _ALL}
 
 
 def find_download(name: str) -> Download | None:
-    """Return the download of a data set, by its name here or the publisher's; None if there is none."""
+    """Return the download of a data set, found by its name in Wardround or at its publisher; None if there is none."""
     return SOURCES.get(name) or next((item for item in _ALL if item.slug == name), None)
 
 

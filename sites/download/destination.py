@@ -92,7 +92,9 @@ def report_disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Lock a folder, created first if needed; the lock ends with this process, however it ends.
+    """Return a context manager that locks a folder, and creates it first if needed.
+
+    The lock ends with the block, or with this process if that ends first.
 
     Raises:
         DataError: another process has locked it, or it cannot be created.

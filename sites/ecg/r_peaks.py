@@ -67,7 +67,15 @@ def detect_qrs(lead: npt.NDArray[np.float32], rate: float) -> npt.NDArray[np.int
 
 
 def detect_kachuee(lead: npt.NDArray[np.float32], rate: float) -> npt.NDArray[np.int64]:
-    """Return the R peaks by steps 1 to 4 of Kachuee's method, in the complete 10 s windows of a lead `(samples,)`."""
+    """Return the R peaks of one lead by steps 1 to 4 of Kachuee's method.
+
+    Args:
+        lead: `(samples,)`; samples after its last complete window of 10 s are ignored.
+        rate: sampling rate, Hz.
+
+    Returns:
+        samples of the R peaks, in order.
+    """
     width = int(WINDOW_SECONDS * rate)
     count = len(lead) // width
     windows = lead[: count * width].reshape(count, width)

@@ -137,7 +137,7 @@ def check_words(cells: pd.Series[str], known: Collection[str], path: Path) -> No
     """Check that a column holds only the known words and empty cells.
 
     Raises:
-        DataError: it holds another; names the column and the words, never the cell.
+        DataError: the column holds another word; the message names the column and the known words, never the cell.
     """
     if wrong := int((cells.notna() & ~cells.isin(list(known))).sum()):
         raise DataError(f"{path}: {wrong} cells of the column {cells.name} are none of {', '.join(sorted(known))}")
@@ -147,7 +147,7 @@ def parse_sex(cells: pd.Series[str], path: Path) -> pd.Series[float]:
     """Return 0 for Female or F, 1 for Male or M, in any case, NaN where unknown.
 
     Raises:
-        DataError: the column holds another word; names the column, never the cell.
+        DataError: the column holds another word; the message names the column, never the cell.
     """
     words = cells.str.strip().str.lower().replace("", None)
     check_words(words, (*SEX_OF_WORD, *SEX_UNKNOWN), path)

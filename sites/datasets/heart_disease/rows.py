@@ -157,7 +157,7 @@ def find_implausible(path: Path, values: Floats) -> Mask:
 
 
 def describe_limits(name: str) -> str:
-    """Return the words for a value beyond the limits of its column, as in `outside 40 to 300 mm Hg`."""
+    """Return what a message says of values beyond the limits of the column `name`: `outside 40 to 300 mm Hg`."""
     low, high, unit = PLAUSIBLE_RANGES[name]
     return f"outside {low:g} to {high:g} {unit}"
 

@@ -167,11 +167,11 @@ def apply_own_reading(folder: Path, options: Description) -> Description:
 
 @dataclass(frozen=True)
 class BeatClasses:
-    """The class of each beat: that of its code, or that of its recording.
+    """Finds the class of each beat: that of its annotation code, or that of its whole recording.
 
     Attributes:
-        options: the description.
-        recording_class: the class of each recording, None where a beat has its own.
+        options: the description of the data, which maps codes to classes.
+        recording_class: by recording, the class of all its beats; None where each beat has the class of its own code.
     """
 
     options: Description

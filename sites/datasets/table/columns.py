@@ -220,7 +220,12 @@ def as_texts(array: Any) -> Any:
 
 
 def to_column(array: Any, missing: Iterable[str]) -> Column:
-    """Return an Arrow column as distinct texts and codes."""
+    """Return an Arrow array as a `Column`, without the spaces around its texts.
+
+    Args:
+        array: an Arrow array, in one piece or in chunks.
+        missing: the texts that stand for a missing value; an empty text always does.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
