@@ -179,7 +179,9 @@ class EvaluationNoise(FrozenModel):
 
 
 class Evaluation(FrozenModel):
-    """A model's metrics on a set of patients; a metric of common/metrics/registry.py without a field is one more key.
+    """A model's metrics on a set of patients.
+
+    A metric of common/metrics/registry.py that has no field here is a further key with the metric's name.
 
     Attributes:
         patients: number of patients.

@@ -125,7 +125,9 @@ class Site(FrozenModel):
 
 
 class RoundFigures(FrozenModel):
-    """A round's model on validation patients; a selectable metric without a field is one more key.
+    """A round's model on validation patients.
+
+    A selectable metric that has no field here is a further key with the metric's name.
 
     Attributes:
         examples: validation examples.
