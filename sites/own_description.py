@@ -6,6 +6,7 @@ same at every hospital. A hospital's own description decides what a run may read
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,43 @@ def find_description(path: Path, file_name: str) -> Path | None:
     """Return the description's file that `path` is, or that lies in the folder `path`; None without one."""
     file = path / file_name if path.is_dir() else path
     return file if file.is_file() and file.suffix.lower() in (".yaml", ".yml") else None
+
+
+def read_path_options(
+    path: Path, file_name: str, read: Callable[[Path], dict[str, Any]]
+) -> tuple[dict[str, Any], Path] | None:
+    """Return the options that a description at `path` states, and the data folder, or None without a description.
+
+    Args:
+        path: the description's file, or a folder that holds one.
+        file_name: the name of a description's file in a data folder.
+        read: returns the keys of a description's file.
+
+    Raises:
+        ConfigError: it is no description.
+    """
+    file = find_description(path, file_name)
+    return None if file is None else (read(file), file.parent)
+
+
+def require_description(folder: Path, file_name: str, reads: str) -> Path:
+    """Return the file of a hospital's own description in its data folder.
+
+    Args:
+        folder: the data folder.
+        file_name: the name of the file.
+        reads: what a run reads only as far as the description names it, for the error message.
+
+    Raises:
+        ConfigError: the hospital has no description.
+    """
+    file = folder / file_name
+    if not file.is_file():
+        raise ConfigError(
+            f"this hospital's data folder has no {file_name}: a run reads only the {reads} that the hospital's own "
+            "description names (wardround data init)"
+        )
+    return file
 
 
 def find_first_difference(one: Any, other: Any, where: str = "") -> str:

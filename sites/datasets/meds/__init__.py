@@ -23,7 +23,7 @@ from common.task import Task
 from sites import cache, synthetic_folder
 from sites.cohort import Cohort, DataCard, Patient
 from sites.datasets.meds.description import AGE, FILE_NAME, MALE, Description, load_description, read_description
-from sites.own_description import find_description, find_first_difference
+from sites.own_description import find_first_difference, read_path_options, require_description
 
 if TYPE_CHECKING:
     from sites.datasets import Source
@@ -69,8 +69,7 @@ def options_from_path(path: Path) -> tuple[dict[str, Any], Path] | None:
     Raises:
         ConfigError: it is no description.
     """
-    file = find_description(path, FILE_NAME)
-    return None if file is None else (read_description(file), file.parent)
+    return read_path_options(path, FILE_NAME, read_description)
 
 
 def check_site_folder(folder: Path, options: Description) -> None:
@@ -79,12 +78,7 @@ def check_site_folder(folder: Path, options: Description) -> None:
     Raises:
         ConfigError: the hospital has no description, or the run's contract differs from it.
     """
-    file = folder / FILE_NAME
-    if not file.is_file():
-        raise ConfigError(
-            f"this hospital's data folder has no {FILE_NAME}: a run reads only the codes that the hospital's own "
-            "description names (wardround data init)"
-        )
+    file = require_description(folder, FILE_NAME, "codes")
     own = load_description(file)
     allowed = {item.name: item for item in own.inputs}
     if unknown := [item.name for item in options.inputs if item.name not in allowed]:

@@ -23,7 +23,7 @@ from sites.datasets.recordings.folder import RecordingFolder
 from sites.datasets.recordings.owners import Owner, find_owners
 from sites.datasets.recordings.strips import load_strips
 from sites.ecg.beat_cohort import Codes, beat_inputs, count_classes, read_cohort
-from sites.own_description import find_description, find_first_difference
+from sites.own_description import find_first_difference, read_path_options, require_description
 
 CARD = DataCard(
     name="recordings",
@@ -64,8 +64,7 @@ def options_from_path(path: Path) -> tuple[dict[str, Any], Path] | None:
     Raises:
         ConfigError: it is no description.
     """
-    file = find_description(path, FILE_NAME)
-    return None if file is None else (read_description(file), file.parent)
+    return read_path_options(path, FILE_NAME, read_description)
 
 
 def check_site_folder(folder: Path, options: Description) -> None:
@@ -74,12 +73,7 @@ def check_site_folder(folder: Path, options: Description) -> None:
     Raises:
         ConfigError: the hospital has no description, or the run's contract differs from it.
     """
-    file = folder / FILE_NAME
-    if not file.is_file():
-        raise ConfigError(
-            f"this hospital's data folder has no {FILE_NAME}: a run reads only the examples and classes that the "
-            "hospital's own description names (wardround data init)"
-        )
+    file = require_description(folder, FILE_NAME, "examples and classes")
     if where := find_first_difference(load_description(file).contract(), options.contract()):
         raise ConfigError(f"this hospital's {FILE_NAME} differs from the run's description in {where}")
 
