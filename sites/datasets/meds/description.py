@@ -161,7 +161,7 @@ class Description(Section):
 
     def contract(self) -> dict[str, Any]:
         """Return what must be the same at every hospital, JSON-ready."""
-        return self.model_dump(mode="json", exclude={"read", "title", "source", "licence", "synthetic"})
+        return self.model_dump(mode="json", exclude={"read", "title", "source", "licence"})
 
 
 def matches(patterns: tuple[str, ...], code: str) -> bool:

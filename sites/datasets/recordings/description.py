@@ -137,7 +137,7 @@ class Description(BeatView):
 
     def contract(self) -> dict[str, Any]:
         """Return what must be the same at every hospital, JSON-ready."""
-        return self.model_dump(mode="json", exclude={"read", "title", "source", "licence", "synthetic"})
+        return self.model_dump(mode="json", exclude={"read", "title", "source", "licence"})
 
     @property
     def class_index(self) -> dict[str, int]:

@@ -201,7 +201,7 @@ class Description(Section):
 
     def contract(self) -> dict[str, Any]:
         """Return what must be the same at every hospital, JSON-ready."""
-        return self.model_dump(mode="json", exclude={"read", "title", "source", "licence", "synthetic"})
+        return self.model_dump(mode="json", exclude={"read", "title", "source", "licence"})
 
     def needed_columns(self, *, labelled: bool = True) -> tuple[str, ...]:
         """Return the columns that are read, by their names in the contract."""

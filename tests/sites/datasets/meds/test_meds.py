@@ -211,6 +211,8 @@ def test_a_hospitals_own_description_holds(extract: Path, tmp_path: Path) -> Non
     other = options.inputs[0].model_copy(update={"codes": ("DIAGNOSIS//HIV",)})
     with pytest.raises(ConfigError, match=r"in inputs.creatinine.codes"):
         meds.check_site_folder(extract, options.model_copy(update={"inputs": (other,)}))
+    with pytest.raises(ConfigError, match="in synthetic"):
+        meds.check_site_folder(extract, options.model_copy(update={"synthetic": not options.synthetic}))
     with pytest.raises(ConfigError, match="in window_hours"):
         meds.check_site_folder(extract, options.model_copy(update={"window_hours": 1.0}))
     loose = options.model_copy(update={"read": options.read.model_copy(update={"min_people": 1, "data": "../other"})})

@@ -187,6 +187,7 @@ def test_a_hospitals_own_description_holds(labelled: Path, tmp_path: Path) -> No
     for changes, where in (
         ({"strip_leads": ("V1",)}, "strip_leads"),
         ({"seconds": 5}, "seconds"),
+        ({"synthetic": not described.synthetic}, "synthetic"),  # a coordinator cannot have patients called generated
         ({"examples": "beats"}, "examples"),
         ({"classes": described.classes[::-1]}, r"classes.no diagnosis.name"),
     ):
