@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import sys
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -39,6 +40,11 @@ def list_plugins(package: str, marker: str) -> tuple[str, ...]:
     >>> "cnn" in list_plugins("common.models", "build")
     True
     """
+    return _search_plugins(package, marker, tuple(sys.path))
+
+
+@lru_cache
+def _search_plugins(package: str, marker: str, paths: tuple[str, ...]) -> tuple[str, ...]:
     folder = Path(str(importlib.import_module(package).__file__)).parent
     pattern = re.compile(rf"^(?:def {marker}\b|{marker}\b[^=\n]*=)", re.MULTILINE)
     own = {
@@ -72,7 +78,13 @@ def load_plugin(package: str, marker: str, name: str, what: str) -> ModuleType:
 
 def installed_plugins(package: str) -> dict[str, EntryPoint]:
     """Return the entry points of other installed packages that add to the plug-ins of `package`, by name."""
-    return {point.name: point for point in entry_points(group=GROUPS[package])} if package in GROUPS else {}
+    return _read_entry_points(GROUPS[package], tuple(sys.path)) if package in GROUPS else {}
+
+
+@lru_cache
+def _read_entry_points(group: str, paths: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Return the entry points of a group, by name; read once for each search path, because every package is opened."""
+    return {point.name: point for point in entry_points(group=group)}
 
 
 def _is_own(package: str, name: str) -> bool:

@@ -76,6 +76,21 @@ def test_plugins_of_installed_packages_are_among_the_others(installed: Path) -> 
     assert plugins.load_plugin("common.models", "build", "stranger", "model").build(None, None) == "mine"
 
 
+def test_what_is_installed_is_read_once(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model is built for every message, and a search of the installed packages takes several milliseconds."""
+    reads: list[str] = []
+    before = plugins.entry_points
+
+    def read(group: str) -> object:
+        reads.append(group)
+        return before(group=group)
+
+    monkeypatch.setattr(plugins, "entry_points", read)
+    for _ in range(3):
+        assert plugins.load_plugin("common.models", "build", "stranger", "model").build(None, None) == "mine"
+    assert reads == ["wardround.models"]
+
+
 def test_a_plugin_of_this_program_goes_before_one_of_its_name(installed: Path) -> None:
     assert plugins.load_plugin("common.models", "build", "cnn", "model").__name__ == "common.models.cnn"
 
