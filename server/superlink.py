@@ -11,8 +11,10 @@ from __future__ import annotations
 import http.client
 import logging
 import os
+import shutil
 import ssl
 import time
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -178,6 +180,7 @@ class SuperLink:
         require_free_port(self.host, self.port)
         make_private_folder(self.state)  # its database holds what sites sent
         remove_leftovers(self.state)
+        shutil.rmtree(self.state / "flower" / "apps", ignore_errors=True)  # settings of runs that have ended
         helpers = write_guarded_programs(self.state / "bin", _HELPERS)
         path = os.pathsep.join([helpers, build_environment(self.state)["PATH"]])
         variables = {**(self._variables or {}), "PATH": path}
@@ -270,12 +273,16 @@ class SuperLink:
 
 
 def format_app_settings(config_json: str, out: Path) -> str:
-    """Return the `pyproject.toml` of a run: where the two apps are, and the two settings they read."""
+    """Return the `pyproject.toml` of a run: where the two apps are, and the two settings they read.
+
+    Flower unpacks it into a folder named by its checksum and takes a folder that exists for a complete one, which it is
+    not if the disk was full. No two texts are equal, so that a run which is resumed does not read such a folder.
+    """
     return f"""[project]
 name = "wardround-run"
 version = "1.0.0"
 license = "Apache-2.0"
-description = "Settings of one Wardround run; the code is what each end has installed."
+description = "Settings of one Wardround run ({uuid.uuid4().hex}); the code is what each end has installed."
 
 [tool.flwr.app]
 publisher = "wardround"

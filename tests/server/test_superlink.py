@@ -39,6 +39,20 @@ def test_toml_values_come_back(value: str | int | float | bool) -> None:
     assert tomllib.loads(f"x = {to_toml(value)}") == {"x": value}
 
 
+def test_a_resumed_run_does_not_read_what_a_full_disk_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flwr.cli.install import install_from_fab
+
+    from server.control import build_bundle
+
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path / "flower"))
+    first, second = (build_bundle({"pyproject.toml": format_app_settings("{}", tmp_path).encode()}) for _ in range(2))
+    half = install_from_fab(first, skip_prompt=True) / "pyproject.toml"
+    half.write_bytes(b"")  # as of a disk that was full
+    assert (install_from_fab(first, skip_prompt=True) / "pyproject.toml").read_bytes() == b""  # what Flower does
+    read = tomllib.loads((install_from_fab(second, skip_prompt=True) / "pyproject.toml").read_text())
+    assert read["tool"]["flwr"]["app"]["config"]["wardround-config"] == "{}"
+
+
 @pytest.mark.parametrize("name", ["", "North", "a b", "north/1", "é", "n" * 41, "north\n"])
 def test_bad_site_names(name: str) -> None:
     with pytest.raises(ConfigError, match="use 1 to 40 of the characters"):
