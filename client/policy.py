@@ -35,6 +35,8 @@ class SitePolicy(Section):
       each of the two, over all runs.
     - `allowed_settings`: some settings of a run select people, or the grain of an answer; `wardround site explain`
       lists them. Each is refused unless its key is listed here; "*" allows all.
+    - `precise_questions`: validated models are counted for themselves, and tested ones. Without growing errors, many
+      questions about the same people average the errors away.
     - `max_weight_distance`: weights that the server sends in later rounds must lie near this site's own last update.
       The unit is the norm of this site's longest update in the run.
     - `approval`: with `required` a run that nobody at the hospital has approved is refused and waits (`wardround site
@@ -63,12 +65,24 @@ class SitePolicy(Section):
         description="standard deviation of the noise on a weight's update, as a multiple of the part "
         "of the patient who has the largest in it",
     )
+    person_noise: float = Field(
+        0.5,
+        ge=0,
+        le=100,
+        description="noise on an update that is the same in all weights that rest on the same patients; 1: one "
+        "patient's outcome and inputs are hidden in one update",
+    )
     round_counts_to: int = Field(5, ge=1, le=1000, description="round counts of predictions to multiples of this")
     count_noise: float = Field(
         2.0,
         ge=0,
         le=100,
         description="standard deviation, in patients, by which a count is off; drawn for each question",
+    )
+    precise_questions: int | None = Field(
+        10,
+        ge=1,
+        description="models in 30 days with count_noise; that of the n-th is sqrt(n / this) times as large. null: any",
     )
     max_bins: int = Field(62, ge=16, le=4096, description="most bins of a score histogram")
     start_weights: Literal["seed", "any"] = Field(
@@ -195,8 +209,10 @@ SIMULATION_POLICY = SitePolicy(
     min_cell_patients=1,
     min_unit_patients=0,
     update_noise=0.0,
+    person_noise=0.0,
     round_counts_to=1,
     count_noise=0.0,
+    precise_questions=None,
     max_bins=4096,
     start_weights="any",
     max_weight_distance=None,

@@ -147,8 +147,8 @@ def evaluate_site(
         if rules is not None and not rules.exact:
             notes = merged_scores.describe_ties(site.task.classes, total.scores)
             if is_single(counted.people):
-                merged = np.asarray(merged_scores.find_few_classes(total.scores) & ~hidden[name])
-                notes += merged_scores.describe_few(site.task.classes, total.scores)
+                merged = np.asarray(merged_scores.find_few_classes(total.scores, rules.growth) & ~hidden[name])
+                notes += merged_scores.describe_few(site.task.classes, total.scores, rules.growth)
         item = evaluation.build_evaluation(
             site.task,
             total,

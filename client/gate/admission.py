@@ -11,7 +11,7 @@ from client.gate.approvals import check_approval
 from client.gate.bounded_numbers import check_numbers, check_overflows
 from client.gate.guarded_settings import FORGETTING, LATENT_SUMS, UNMEASURED, allows, check_grain, check_settings
 from client.gate.plausible_scaling import check_scaling
-from client.gate.questions import digest_question, digest_settings
+from client.gate.questions import QUESTION_KINDS, digest_question, digest_settings
 from client.gate.register import TOO_FEW, Register, open_register
 from client.gate.run_limits import check_method, check_run, check_task
 from client.gate.weights import check_control, check_first_weights, check_later_weights, get_update_path
@@ -152,14 +152,14 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
         raise SiteError("policy: a private run chooses nothing on validation patients (privacy.validation)")
     if isinstance(request, FinalTestRequest):
         test_limits = policy.max_tested_models_per_run, policy.max_tested_models_per_month
-        register.ask(run, "a test", digest_question(request), *test_limits)
+        register.ask(run, QUESTION_KINDS["test"], digest_question(request), *test_limits)
     elif isinstance(request, LatentRequest):
         if not allows(policy, LATENT_SUMS):
             raise SiteError(f"policy: latent sums are this hospital's to allow (allowed_settings: {LATENT_SUMS})")
         register.ask(run, "latent sums", digest_question(request), 1, policy.max_tested_models_per_month)
     else:
         round_limits = policy.max_rounds_per_run, policy.max_validated_models_per_month
-        register.ask(run, "validation", digest_question(request), *round_limits)
+        register.ask(run, QUESTION_KINDS["validation"], digest_question(request), *round_limits)
 
 
 def check_layers(policy: SitePolicy, site: Site, request: TrainRequest) -> None:

@@ -39,20 +39,29 @@ class ReleaseRules:
         answer_sizes: from people, their groups, `(groups, people)`, and the part of the answer, to the number to
             report for each group there.
         bootstrap_seed: seeds the draws of patients; secret, so that no one can infer patients from an interval.
+        growth: how many times as large as the policy's `count_noise` the errors of counts are.
     """
 
     policy: SitePolicy
     may_release: Callable[[Mapping[str, Sequence[str]]], Mapping[str, bool]]
     answer_sizes: Callable[[Sequence[str], npt.NDArray[np.bool_], str], Ints]
     bootstrap_seed: int
+    growth: float = 1.0
 
     @classmethod
     def from_register(
-        cls, policy: SitePolicy, register: Register, dataset: str, run: str, split: str = "test", question: str = ""
+        cls,
+        policy: SitePolicy,
+        register: Register,
+        dataset: str,
+        run: str,
+        split: str = "test",
+        question: str = "",
+        growth: float = 1.0,
     ) -> ReleaseRules:
         """Return the rules of a hospital that keeps a register, for answers about the people of a split.
 
-        `question`: a digest of what is asked, on which the errors of counts depend.
+        `question`: a digest of what is asked, on which the errors of counts depend. `growth`: of these errors.
         """
 
         def may_release(groups: Mapping[str, Sequence[str]]) -> Mapping[str, bool]:
@@ -60,11 +69,19 @@ class ReleaseRules:
             return dict(zip(groups, allowed, strict=True))
 
         def answer_sizes(names: Sequence[str], groups: npt.NDArray[np.bool_], part: str) -> Ints:
-            own = f"{question}\x1f{part}"
-            return register.answer_sizes(names, groups, policy.min_cell_patients, own, policy.count_noise)
+            # with the growth: the same error twice as large would show the number without it
+            own = f"{question}\x1f{growth!r}\x1f{part}"
+            return register.answer_sizes(names, groups, policy.min_cell_patients, own, policy.count_noise * growth)
 
         seed = int.from_bytes(register.read_secret()[8:14], "big")
-        return cls(policy, may_release, answer_sizes, seed)
+        return cls(policy, may_release, answer_sizes, seed, growth)
+
+    def describe_errors(self) -> list[str]:
+        """Return a sentence on errors of counts that have grown, or nothing."""
+        if self.growth <= 1 or not self.policy.count_noise:
+            return []
+        error = self.policy.count_noise * self.growth
+        return [f"counts of people are off by about {error:.1f}: this hospital has answered many questions in 30 days"]
 
     @property
     def exact(self) -> bool:

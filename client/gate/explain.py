@@ -154,7 +154,7 @@ def _at_most(number: int | None) -> str:
 
 
 def _unit_limits(policy: SitePolicy) -> str:
-    if policy.min_unit_patients <= 1 and not policy.update_noise:
+    if policy.min_unit_patients <= 1 and not policy.update_noise and not policy.person_noise:
         return "the update leaves as it is"
     few, noise = policy.min_unit_patients, policy.update_noise
     weights = (
@@ -163,8 +163,14 @@ def _unit_limits(policy: SitePolicy) -> str:
         if few > 1
         else ""
     )
-    return weights + (
-        f"each weight has noise of {noise:g} times the largest part of one person in it" if noise else "no noise"
+    return (
+        weights
+        + (f"each weight has noise of {noise:g} times the largest part of one person in it" if noise else "no noise")
+        + (
+            f", and people have noise of their own (person_noise {policy.person_noise:g})"
+            if policy.person_noise
+            else ""
+        )
     )
 
 
@@ -174,10 +180,20 @@ def _describe_counts(policy: SitePolicy) -> str:
         return "counts are exact"
     return (
         "where each patient has one example, counts are off by some people"
-        + (f" (deviation {policy.count_noise:g}, drawn for each question)" if policy.count_noise else "")
+        + (
+            f" (deviation {policy.count_noise:g}, drawn for each question{_describe_growth(policy)})"
+            if policy.count_noise
+            else ""
+        )
         + f" and below {floor} all the same"
         + f"; else counts are multiples of {grain}"
     )
+
+
+def _describe_growth(policy: SitePolicy) -> str:
+    if policy.precise_questions is None:
+        return ""
+    return f", and sqrt(n / {policy.precise_questions}) times that for the n-th model in 30 days"
 
 
 def _table_limits(policy: SitePolicy) -> str:

@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 from client.gate.weights import digest_weights
+from client.policy import SitePolicy
 from common.config import config_to_json
 from common.requests import ModelRequest
+
+QUESTION_KINDS = {"validation": "validation", "test": "a test"}
+"""By split: the kind under which the register counts models that are evaluated on it."""
+
+
+def find_error_growth(policy: SitePolicy, number: int) -> float:
+    """Return how many times as large as `count_noise` the errors of an answer's counts are.
+
+    With an error that is the same for each question, n questions make that of an average sqrt(n) times as small. With
+    one that grows with the square root of the question's number, n questions are worth only as much as
+    `precise_questions` times 1 + ln(n / `precise_questions`).
+
+    >>> find_error_growth(SitePolicy(), 10), find_error_growth(SitePolicy(), 40)
+    (1.0, 2.0)
+
+    Args:
+        policy: the hospital's.
+        number: which question of its kind in 30 days it is, from 1.
+    """
+    if policy.precise_questions is None:
+        return 1.0
+    return math.sqrt(max(1.0, number / policy.precise_questions))
 
 
 def digest_settings(request: ModelRequest) -> str:

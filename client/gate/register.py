@@ -196,6 +196,18 @@ class Register:
                     raise SiteError(f"policy: this hospital answers {kind} for at most {limit} models in {span}")
             connection.execute("INSERT INTO questions VALUES (?, ?, ?, ?)", (*key, now))
 
+    def count_questions(self, run: str, kind: str, digest: str) -> int:
+        """Return which question of its kind in 30 days one is, from 1; the same question again has the same number.
+
+        It must have been counted (`ask`).
+        """
+        with self.open() as connection:
+            query = "SELECT rowid, time FROM questions WHERE run = ? AND kind = ? AND digest = ?"
+            row, when = connection.execute(query, (run, kind, digest)).fetchone()
+            count = "SELECT COUNT(*) FROM questions WHERE kind = ? AND rowid <= ? AND time > ?"
+            number: int = connection.execute(count, (kind, row, when - MONTH_SECONDS)).fetchone()[0]
+            return max(1, number)
+
     def bind(self, run: str, digest: str) -> None:
         """Require that a run keeps the settings of its first request.
 

@@ -36,7 +36,8 @@ STRICT_VALUES = {"start_weights": "seed", "approval": "required", "evaluation": 
 """Keys with two values: the stricter one."""
 OWN = (
     "split", "test_share", "validation_share", "min_training_patients", "min_cell_patients", "min_unit_patients",
-    "update_noise", "round_counts_to", "count_noise", "counts", "counts_epsilon", "hours", "time_zone",
+    "update_noise", "person_noise", "round_counts_to", "count_noise", "precise_questions", "counts",
+    "counts_epsilon", "hours", "time_zone",
 )  # fmt: skip
 """Keys that a run cannot touch."""
 

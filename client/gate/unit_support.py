@@ -9,7 +9,9 @@ to the gradient of every single weight, and
 
 - sends no update of a weight whose effective number of people, (sum of parts)^2 / (sum of squared parts), is too small;
 - adds noise to every weight's update, with the standard deviation of the largest part that one person has in it. With n
-  people of equal parts that is 1/n of what they contribute, so training suffers little.
+  people of equal parts that is 1/n of what they contribute, so training suffers little;
+- adds noise that belongs to people (`PersonNoise`). Weights that rest on the same people have the same noise of this
+  kind, so that a model with thousands of copies of one unit does not average it away.
 
 This is not differential privacy: a server that repeats a crafted model over many rounds averages the noise away.
 
@@ -28,6 +30,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from client.gate.person_noise import PersonNoise
 from client.privacy.ghost_norms import LayerCall, UnitGroup, find_trained_layers, is_supported_layer
 from common.arrays import Weights
 from common.sections.training import TrainingConfig
@@ -73,6 +76,8 @@ class UnitSupport:
         self._steps = 0
         self._failed: set[str] = set()
         self._rows: Tensor | None = None
+        self._noise = PersonNoise(groups)
+        self._shared: dict[str, Tensor] = {}
 
     def set_rows(self, rows: Tensor) -> None:
         """Set the rows of the examples that the next step trains on."""
@@ -118,7 +123,10 @@ class UnitSupport:
                 if held is None:
                     shape = [raw.shape[axis] for axis in axes][1:]
                     held = self._step[key] = torch.zeros(self._groups, *shape)
-                held.index_add_(0, present, raw.permute(axes).float().cpu())
+                part_of_each = raw.permute(axes).float().cpu()
+                held.index_add_(0, present, part_of_each)
+                noise = self._noise.draw(part_of_each, present, call if which == "weight" else None)
+                self._shared[key] = self._shared[key] + noise if key in self._shared else noise
 
         output.register_hook(add)  # type: ignore[no-untyped-call]
 
@@ -149,15 +157,15 @@ class UnitSupport:
                 powers. With AdamW, the part divided by the root mean square of the gradient, times the learning rate,
                 and at most the learning rate for each step.
         """
-        moved = {}
-        for name, part in self._parts.items():
-            largest = part.amax(0).double()
-            if config.optimizer == "sgd":
-                moved[name] = (config.lr / (1 - min(config.momentum, 0.999)) * largest).numpy()
-                continue
-            typical = (self._squares[name] / max(self._steps, 1)).sqrt()
-            moved[name] = (config.lr * (largest / (typical + ADAM_EPSILON)).clamp(max=self._steps)).numpy()
-        return moved
+        return {name: self._convert_to_step(name, part.amax(0).double(), config) for name, part in self._parts.items()}
+
+    def _convert_to_step(self, name: str, gradient: Tensor, config: TrainingConfig) -> Floats:
+        """Return how far a sum of gradients over the round's steps moves a parameter, as `find_largest_steps` says."""
+        if config.optimizer == "sgd":
+            return np.asarray((config.lr / (1 - min(config.momentum, 0.999)) * gradient).numpy())
+        typical = (self._squares[name] / max(self._steps, 1)).sqrt()
+        steps = (gradient / (typical + ADAM_EPSILON)).clamp(-self._steps, self._steps)
+        return np.asarray((config.lr * steps).numpy())
 
     def protect(
         self,
@@ -167,6 +175,7 @@ class UnitSupport:
         config: TrainingConfig,
         rng: np.random.Generator,
         *,
+        person_noise: float = 0.0,
         unmeasured: bool = False,
     ) -> int:
         """Withhold weights with few people, add noise to the others, and return the number of weights withheld.
@@ -176,7 +185,8 @@ class UnitSupport:
         Args:
             sent: the weights that the round started from.
             floor: minimum effective number of people of a weight; weights below it stay as they were sent.
-            noise: standard deviation of the noise, as a multiple of the largest single person's part.
+            noise: standard deviation of each weight's own noise, as a multiple of the largest single person's part.
+            person_noise: what the noise that belongs to people is multiplied by.
             config: gives the optimiser.
             rng: generator of the noise; a hospital seeds it from the operating system.
             unmeasured: whether weights of layers that cannot be measured are sent as they are; else they are withheld.
@@ -197,7 +207,8 @@ class UnitSupport:
                     added = np.zeros(now.shape)
                 else:
                     few = people[name] < floor
-                    added = rng.normal(size=now.shape) * noise * moved[name]
+                    shared = self._convert_to_step(name, self._shared[name].double(), config)
+                    added = noise * rng.normal(size=now.shape) * moved[name] + person_noise * shared
                 withheld += int(few.sum())
                 parameter.copy_(torch.from_numpy(np.where(few, start, now + added).astype(np.float32)))
         return withheld

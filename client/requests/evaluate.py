@@ -12,7 +12,7 @@ from client.evaluation.predictions import build_predictor, compute_predictions, 
 from client.evaluation.recalibration import evaluate_recalibrations
 from client.gate.disclosure import ReleaseRules
 from client.gate.guarded_settings import LATENT_VIEW, allows
-from client.gate.questions import digest_question
+from client.gate.questions import QUESTION_KINDS, digest_question, find_error_growth
 from client.gate.register import open_register
 from client.privacy.evaluation_checks import check_private_evaluation
 from client.requests.evaluate_privately import test_privately, validate_privately
@@ -65,6 +65,8 @@ def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestRep
     results, tables = dict(evaluated.results), dict(evaluated.tables)
     suppressed = dict(evaluated.suppressed)
     rules = read_rules(context, request, "test")
+    for note in rules.describe_errors() if rules is not None else ():
+        results = add_note(results, note)
     recalibration, explanation, view = None, None, None
     if ALL_PATIENTS in results:
         if allows(policy, "evaluation.explain"):
@@ -123,4 +125,6 @@ def read_rules(context: SiteContext, request: ModelRequest, split: str) -> Relea
         return None
     register = open_register(context)
     dataset, question = request.config.data.dataset, digest_question(request)
-    return ReleaseRules.from_register(context.policy, register, dataset, request.run_id, split, question)
+    number = register.count_questions(request.run_id, QUESTION_KINDS[split], question)
+    growth = find_error_growth(context.policy, number)
+    return ReleaseRules.from_register(context.policy, register, dataset, request.run_id, split, question, growth)

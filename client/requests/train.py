@@ -134,7 +134,7 @@ def _training_function(
             correction=correction,
         )
         policy = context.policy
-        if policy.min_unit_patients <= 1 and not policy.update_noise:
+        if policy.min_unit_patients <= 1 and not policy.update_noise and not policy.person_noise:
             return train_plainly()  # a simulation
         # a personal model does not leave, but the results on test patients do, and they show what it has learnt
         start = request.weights if purpose == "train" else copy_weights(model)
@@ -148,6 +148,7 @@ def _training_function(
             policy.update_noise,
             config.training,
             entropy,
+            person_noise=policy.person_noise,
             unmeasured=allows(policy, UNMEASURED),
         )
         return result

@@ -62,24 +62,26 @@ def find_merged_classes(logits: npt.ArrayLike, truth: Ints, scores: Ints) -> npt
     return merged
 
 
-def find_few_classes(scores: Ints) -> npt.NDArray[np.bool_]:
+def find_few_classes(scores: Ints, growth: float = 1.0) -> npt.NDArray[np.bool_]:
     """Return the classes of which the bins that leave a hospital hold too few people, `(classes,)`.
 
     A bin of few people holds a number that is not theirs, and the others go to the fullest bin.
 
     Args:
         scores: histograms of people, `(classes, 2, bins)`.
+        growth: of the errors of counts; as many times more people are needed.
     """
-    return np.asarray(scores.sum(-1).min(-1) < FEWEST_PEOPLE)
+    return np.asarray(scores.sum(-1).min(-1) < FEWEST_PEOPLE * growth)
 
 
-def describe_few(classes: Sequence[str], scores: Ints) -> list[str]:
+def describe_few(classes: Sequence[str], scores: Ints, growth: float = 1.0) -> list[str]:
     """Return a note on each class whose AUROC is off by more than NOTED_ERROR because few people are in the bins."""
     fewest = np.maximum(scores.sum(-1).min(-1), 1)
     return [
-        f"{TIES} scores of {name} and count few people inexactly: its AUROC is typically off by {PEOPLE_ERROR / n:.2f}"
+        f"{TIES} scores of {name} and count few people inexactly: its AUROC is typically off by "
+        f"{PEOPLE_ERROR * growth / n:.2f}"
         for name, n in zip(classes, fewest.tolist(), strict=True)
-        if n >= FEWEST_PEOPLE and PEOPLE_ERROR / n > NOTED_ERROR
+        if n >= FEWEST_PEOPLE * growth and PEOPLE_ERROR * growth / n > NOTED_ERROR
     ]
 
 
