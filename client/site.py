@@ -102,14 +102,12 @@ def read_site(context: SiteContext, reduced_config: str) -> Site:
     config = config_from_json(reduced_config)
     if context.simulated:
         with _assigning:
-            source, hospitals, patients, dropped = _assign_hospitals(reduced_config)
+            source, hospitals, dropped = _assign_hospitals(reduced_config)
         if context.count != len(hospitals):
             raise ConfigError(
                 f"the run has {len(hospitals)} hospitals, but {context.count} nodes were started: start one for each"
             )
-        name, ids = sorted(hospitals.items())[context.index]
-        own = set(ids)
-        patients = [patient for patient in patients if patient.id in own]
+        name, ids, patients = hospitals[context.index]
     else:
         shift.refuse_at_hospital(config)
         source = datasets.open_site_source(config, _require_data(context))
@@ -200,11 +198,17 @@ def forget_sites() -> None:
 
 
 @lru_cache(maxsize=4)
-def _assign_hospitals(reduced_config: str) -> tuple[Source, dict[str, tuple[str, ...]], list[Patient], int]:
-    """Return a simulation's source, its hospitals' patients, all patients and how many were dropped.
+def _assign_hospitals(reduced_config: str) -> tuple[Source, list[tuple[str, tuple[str, ...], list[Patient]]], int]:
+    """Return a simulation's source, each hospital's name, recordings and patients, and how many patients were dropped.
 
-    Cached for all hospitals together, because it reads every file.
+    Cached for all hospitals together, because it reads every file. The hospitals are sorted by name.
     """
     config = config_from_json(reduced_config)
     source = datasets.open_source(config, None)
-    return source, *datasets.assign_hospitals(source, config)
+    hospitals, everyone, dropped = datasets.assign_hospitals(source, config)
+    owner = {item: name for name, ids in hospitals.items() for item in ids}
+    patients: dict[str, list[Patient]] = {name: [] for name in hospitals}
+    for patient in everyone:
+        if patient.id in owner:
+            patients[owner[patient.id]].append(patient)
+    return source, [(name, ids, patients[name]) for name, ids in sorted(hospitals.items())], dropped

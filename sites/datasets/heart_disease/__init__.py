@@ -47,11 +47,13 @@ from sites.datasets.heart_disease.rows import (
     build_inputs,
     choose_test_rows,
     describe_limits,
+    find_file,
     find_first_equal_lines,
     find_implausible,
     hospital_files,
     read_rows,
     row_id,
+    row_site,
 )
 
 if TYPE_CHECKING:
@@ -94,7 +96,7 @@ class Options(Section):
         "all", description="explicit: test incomplete rows too, or only those that flamby tests and train on the rest"
     )
     simulated: bool = Field(False, description="without data.path: generate hospitals in the same layout")
-    hospitals: int = Field(4, ge=1, le=100, description="simulated: hospitals")
+    hospitals: int = Field(4, ge=1, le=10_000, description="simulated: hospitals")
     patients: int = Field(200, ge=1, le=9999, description="simulated: patients a hospital")
 
 
@@ -170,8 +172,8 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
     names: list[str] = []
     persons: list[str] = []
     excluded: dict[str, int] = {}
-    for site, path in hospital_files(folder).items():
-        arrays, notes = _load_rows(path, options, store)
+    for site in sorted({row_site(name) for name in wanted}):
+        arrays, notes = _load_rows(find_file(folder, site), options, store)
         row_ids = [row_id(site, line) for line in arrays["line"].tolist()]
         keep = [row for row, name in enumerate(row_ids) if name in wanted]
         if not keep:

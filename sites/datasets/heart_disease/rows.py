@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from itertools import combinations
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,15 @@ def row_id(site: str, line: int) -> str:
     return f"{site}-{line:04d}"
 
 
+def row_site(name: str) -> str:
+    """Return the hospital of a row's identifier.
+
+    >>> row_site(row_id("long-beach", 7))
+    'long-beach'
+    """
+    return name.rpartition("-")[0]
+
+
 def hospital_files(folder: Path) -> dict[str, Path]:
     """Return each hospital's file, in the order of their names.
 
@@ -80,11 +89,44 @@ def hospital_files(folder: Path) -> dict[str, Path]:
             f"no recordings in {folder}: the files that are read are called processed.<hospital>.data, as in "
             "processed.cleveland.data (not UCI's files of 76 columns, nor its reprocessed one)"
         )
-    rows = {path.name: {line.strip() for line in _bytes(path).splitlines()} - {b""} for path in files.values()}
-    for one, other in combinations(rows, 2):
-        if 2 * len(rows[one] & rows[other]) > min(len(rows[one]), len(rows[other])):
-            raise DataError(f"{folder}: {one} and {other} hold the same rows: remove the copy")
+    _refuse_copies(folder, files.values())
     return files
+
+
+def find_file(folder: Path, site: str) -> Path:
+    """Return one hospital's file, without a look at the others if it has the usual name.
+
+    Raises:
+        DataError: as `hospital_files`, or there is no file of this hospital.
+    """
+    path = folder / f"processed.{site}.data"
+    if not path.is_file():
+        files = hospital_files(folder)
+        if site not in files:
+            raise DataError(f"{folder}: no file of one of the requested hospitals, or its rows are not used")
+        path = files[site]
+    return path
+
+
+def _refuse_copies(folder: Path, paths: Iterable[Path]) -> None:
+    """Refuse two files that share more than half of the smaller one's different rows.
+
+    Each row is looked up among the rows of the files before, so that the time grows with the rows and not with the
+    pairs of files.
+    """
+    sizes: dict[str, int] = {}
+    holders: dict[bytes, list[str]] = {}
+    for path in paths:
+        rows = {line.strip() for line in _bytes(path).splitlines()} - {b""}
+        sizes[path.name] = len(rows)
+        shared: Counter[str] = Counter()
+        for row in rows:
+            others = holders.setdefault(row, [])
+            shared.update(others)
+            others.append(path.name)
+        for other in sorted(shared):
+            if 2 * shared[other] > min(len(rows), sizes[other]):
+                raise DataError(f"{folder}: {other} and {path.name} hold the same rows: remove the copy")
 
 
 def _bytes(path: Path) -> bytes:
