@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import DataError
+from common.files import LONG_JSON
 from common.metrics.explanations import Explanation
 from common.metrics.figures import FrozenModel
 from common.old_names import FORMAT, replace_old_names
@@ -132,7 +133,10 @@ class Report(FrozenModel):
 
 def to_json(report: Report) -> str:
     """Return the report as the text of report.json."""
-    return report.model_dump_json(by_alias=True, indent=1) + "\n"
+    text = report.model_dump_json(by_alias=True, indent=1)
+    if len(text) > LONG_JSON:
+        text = report.model_dump_json(by_alias=True)
+    return text + "\n"
 
 
 def from_json(text: str) -> Report:

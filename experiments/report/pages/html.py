@@ -16,6 +16,7 @@ from experiments.report.document.report import Report
 from experiments.report.pages.sections import HOSPITAL_TEMPLATES, draw_plots, list_plots, list_sections
 from experiments.report.plots.drawing import Plot
 from experiments.report.text import findings, formatting, key_facts
+from experiments.report.text.many_hospitals import choose_detailed_hospitals, describe_detailed_hospitals
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -44,6 +45,8 @@ def render_html(report: Report, plots: Mapping[str, Plot] | None = None) -> str:
             findings=findings,
             metrics=formatting.list_table_metrics(report),
             max_rounds=MAX_ROUNDS,
+            detailed=choose_detailed_hospitals(report),
+            which_detailed=describe_detailed_hospitals(report),
             facts=key_facts.list_facts(report),
             sections=sections,
             section_data={section.id: section.build(report) for section in sections},

@@ -24,6 +24,11 @@ from experiments.report.text.formatting import (
     make_cell,
     metric_title,
 )
+from experiments.report.text.many_hospitals import (
+    MOST_HOSPITALS,
+    choose_detailed_hospitals,
+    describe_detailed_hospitals,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -46,13 +51,13 @@ def render_csv(report: Report) -> str:
     `class` is empty for metrics over all classes; `value`, `low` and `high` have all digits and are empty if the metric
     cannot be computed. `counts` says which counts a line comes from: `exact`, `suppressed below N patients`, or `noisy`
     with epsilon and delta; `score bins tie scores`: the notes of the evaluation in report.json say by how much that can
-    change the AUROC. Every line carries the notices, because lines are copied without their table. A name that a
-    spreadsheet would take for a formula begins with an apostrophe.
+    change the AUROC. Every line carries the notices, because lines are copied without their table; of very many
+    hospitals only the notices' levels. A name that a spreadsheet would take for a formula begins with an apostrophe.
     """
     out = io.StringIO()
     lines = csv.writer(out, lineterminator="\n")
     lines.writerow(CSV_HEADER)
-    notice = " ".join(format_notice(item) for item in report.notices)
+    notice = _format_line_notice(report)
     synthetic = "yes" if report.has("synthetic") else "no"
     names = CSV_HEADER.index("metric")  # the columns before it are names, some of them hospitals'
     lines.writerows(
@@ -60,6 +65,14 @@ def render_csv(report: Report) -> str:
         for row, counts in _list_rows(report)
     )
     return out.getvalue()
+
+
+def _format_line_notice(report: Report) -> str:
+    """Return the notices as each line holds them; in short for very many hospitals, where texts would be most of it."""
+    if len(report.sites) <= MOST_HOSPITALS:
+        return " ".join(format_notice(item) for item in report.notices)
+    levels = dict.fromkeys(item.level.upper().replace("-", " ") for item in report.notices)
+    return f"{', '.join(levels)}: see report.json" if levels else ""
 
 
 def _list_rows(report: Report) -> Iterator[tuple[Row, str]]:
@@ -132,6 +145,8 @@ def render_terminal_summary(report: Report) -> RenderableType:
     parts.append(Text(f"{report.run.title or report.run.name}: {describe_status(report)}", style="bold"))
     metrics, model = _choose_terminal_metrics(report), report.federated
     parts.append(_TerminalTable(report, metrics))
+    if which := describe_detailed_hospitals(report):
+        parts.append(Text(which))
     evaluations = [*model.sites.values(), *([model.pooled] if model.pooled else [])] if model else []
     if any(make_cell(item, metric).few for item in evaluations for metric in metrics):
         parts.append(
@@ -188,7 +203,10 @@ def _make_terminal_table(report: Report, metrics: Sequence[str]) -> Table:
     table.add_column("patients", justify="right")
     for metric in metrics:
         table.add_column(metric_title(metric), justify="right", no_wrap=True)
+    detailed = choose_detailed_hospitals(report)
     for site in report.sites:
+        if site.name not in detailed:
+            continue
         evaluation = model.sites.get(site.name) if model else None
         worst = bool(model and model.worst and model.worst.site == site.name)
         label = Text(f"{site.name} (worst)" if worst else site.name, style="bold" if worst else "")

@@ -25,6 +25,7 @@ from experiments.report.plots.drawing import (
     plot_style,
 )
 from experiments.report.text.formatting import format_interval, format_number, metric_title
+from experiments.report.text.many_hospitals import choose_detailed_hospitals
 
 if TYPE_CHECKING:
     from experiments.report.plots.drawing import Axes
@@ -91,10 +92,11 @@ def draw_forest_plot(report: Report) -> Plot | None:
 
 
 def _list_rows(report: Report, model: ModelResult) -> list[Row]:
-    """Return the models' evaluations at each hospital, then over all hospitals (without local models)."""
+    """Return the models' evaluations at each hospital shown, then over all hospitals (without local models)."""
     pooled, personal = report.model("pooled"), report.model("personal")
     rows: list[Row] = []
-    for site in sorted(model.sites):
+    detailed = choose_detailed_hospitals(report)
+    for site in sorted(set(model.sites) & detailed):
         models = {"federated": model, "local": report.model(f"local:{site}"), "pooled": pooled, "personal": personal}
         rows.append((site, {kind: m.sites[site] for kind, m in models.items() if m and site in m.sites}))
     everywhere = {"federated": model, "pooled": pooled, "personal": personal}
