@@ -45,6 +45,12 @@ def answer_domain_shift(message: Message, context: Context) -> Message:
     return answer_message("domain_shift", message, context)
 
 
+@app.query("grow")
+def answer_grow(message: Message, context: Context) -> Message:
+    """Answer with sums of gradients over this site's training patients, from which trees are grown."""
+    return answer_message("grow", message, context)
+
+
 @app.query("canary")
 def answer_canary(message: Message, context: Context) -> Message:
     """Answer what this site would refuse of a run, and how long a step takes here."""

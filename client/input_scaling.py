@@ -21,8 +21,11 @@ from common.sections.data import DataConfig
 from common.task import Task
 from sites.cohort import Cohort, Windows
 
-ScalingKind = Literal["none", "standard", "site", "quantile"]
-"""How inputs are scaled: not at all, by all sites' mean and deviation, by the site's own, or by all sites' ranks."""
+ScalingKind = Literal["none", "standard", "site", "quantile", "bins"]
+"""How inputs are scaled: not at all, by all sites' mean and deviation, by the site's own, or by all sites' ranks.
+
+`bins`: by ranks, and missing values stay missing.
+"""
 
 
 def resolve_scaling(config: DataConfig, task: Task) -> ScalingKind:
@@ -71,11 +74,10 @@ def fit_scaling(cohorts: Sequence[Cohort], kind: ScalingKind) -> Scaling | None:
     if kind == "none" or not cohorts:
         return None
     base = scaling.fit_standard_scaling(scaling.add_statistics(compute_input_moments(cohort) for cohort in cohorts))
-    if kind != "quantile":
+    if kind not in ("quantile", "bins"):
         return base
-    return scaling.fit_quantile_scaling(
-        base, scaling.add_statistics(compute_input_histogram(cohort, base) for cohort in cohorts)["histogram"]
-    )
+    merged = scaling.add_statistics(compute_input_histogram(cohort, base) for cohort in cohorts)
+    return replace(scaling.fit_quantile_scaling(base, merged["histogram"]), keeps_missing=kind == "bins")
 
 
 def apply_scaling(cohort: Cohort, scale: Scaling | None) -> Cohort:

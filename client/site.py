@@ -67,6 +67,8 @@ def load_site(context: SiteContext, config: RunConfig) -> Site:
     sites = config.sites.model_copy(update={"external": ()})  # what a site holds does not depend on who trains
     # Limits of outliers from patients' own values would void private training: only a scaling without noise sets them.
     data = config.data.model_copy(update={"scaling": "none"}) if config.privacy.on else config.data
+    if data.scaling == "bins":  # which differs from it for the model alone
+        data = data.model_copy(update={"scaling": "quantile"})
     reduced = RunConfig(name=config.name, seed=config.seed, data=data, sites=sites, shift=config.shift)
     if config.detecting:
         reduced = reduced.model_copy(

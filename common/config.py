@@ -26,6 +26,7 @@ from common.sections.privacy import PrivacyConfig
 from common.sections.shift import ShiftConfig
 from common.sections.training import FederationConfig, ModelConfig, TrainingConfig
 from common.settings import Name, Section, apply_override, copy_mappings, parse_yaml, validate_settings
+from common.trees import grows_trees
 
 
 class RunConfig(Section):
@@ -70,6 +71,16 @@ class RunConfig(Section):
         defaults = {"metric": "auroc", "threshold": "likelier" if private else "false_alarms"}
         return {**raw, "evaluation": defaults | dict(raw.get("evaluation") or {})}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _set_tree_defaults(cls, raw: Any) -> Any:
+        """Set the scaling of a model of trees where it is not given."""
+        model = raw.get("model") if isinstance(raw, Mapping) else None
+        if not isinstance(model, Mapping) or not grows_trees(str(model.get("name"))):
+            return raw
+        data = raw.get("data") or {}
+        return {**raw, "data": {"scaling": "bins"} | dict(data)} if isinstance(data, Mapping) else raw
+
     @model_validator(mode="after")
     def _check_together(self) -> RunConfig:
         if self.sites.split == "beat-level" and self.evaluation.without:
@@ -87,11 +98,29 @@ class RunConfig(Section):
         for key, value in (("quorum", wanted.quorum), ("sites_per_round", wanted.sites_per_round)):
             if value is not None and value < wanted.min_sites:
                 raise ValueError(f"federation.{key}: {value} is below federation.min_sites={wanted.min_sites}")
+        self._check_trees()
         if self.privacy.on:
             self._check_privacy()
         if self.privacy.evaluation_on:
             self._check_private_evaluation()
         return self
+
+    def _check_trees(self) -> None:
+        """Refuse what does not go with trees that hospitals grow together, and their scaling with another model."""
+        if not grows_trees(self.model.name):
+            if self.data.scaling == "bins":
+                raise ValueError("data.scaling=bins keeps missing values, which only trees take: use quantile")
+            return
+        needs = {
+            "data.scaling=bins": self.data.scaling == "bins",
+            "federation.strategy=fedavg, which is not used": self.federation.strategy.name == "fedavg",
+            "no federation.start": self.federation.start is None,
+            "training.loss=cross_entropy or weighted": self.training.loss != "focal",
+            "evaluation.explain=occlusion or none": self.evaluation.explain != "integrated_gradients",
+            "no privacy.epsilon, privacy.sigma or privacy.level": not self.privacy.on,
+        }
+        if missing := [what for what, holds in needs.items() if not holds]:
+            raise ValueError(f"model.name={self.model.name} needs {' and '.join(missing)}")
 
     def _check_privacy(self) -> None:
         """Refuse settings that use patients' data outside of the training that epsilon accounts for."""

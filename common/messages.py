@@ -47,6 +47,7 @@ MESSAGE_TYPES: dict[RequestKind, str] = {
     "test": "evaluate.test",
     "domain_shift": "query.domain_shift",
     "canary": "query.canary",
+    "grow": "query.grow",
 }
 BUDGET_SPENT = "privacy budget spent"
 """Start of the reason that a site gives when a round would overspend its privacy budget."""

@@ -18,6 +18,7 @@ from common.reports import (
     CanaryReport,
     DomainShiftReport,
     FinalTestReport,
+    GrowReport,
     HandshakeReport,
     LatentReport,
     Report,
@@ -145,9 +146,33 @@ class DomainShiftReply(Reply):
     sums: Sums = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class GrowReply(Reply):
+    """The answer to a GrowRequest.
+
+    Attributes:
+        sums: `gradient` and `hessian` `(nodes, columns, cells, outputs)` and `people` `(nodes, columns, cells)` of the
+            open nodes, tree by tree (common/trees.py).
+    """
+
+    kind: ClassVar[RequestKind] = "grow"
+    report_type: ClassVar[type[Report]] = GrowReport
+    report: GrowReport
+    sums: Sums = field(default_factory=dict)
+
+
 REPLY_TYPES: dict[RequestKind, type[Reply]] = {
     each.kind: each
-    for each in (HandshakeReply, ScalingReply, TrainReply, ValidateReply, LatentReply, FinalTestReply, DomainShiftReply)
+    for each in (
+        HandshakeReply,
+        ScalingReply,
+        TrainReply,
+        ValidateReply,
+        LatentReply,
+        FinalTestReply,
+        DomainShiftReply,
+        GrowReply,
+    )
 }
 
 

@@ -13,6 +13,7 @@ from common.metrics.counts import Counts
 from common.replies import (
     DomainShiftReply,
     FinalTestReply,
+    GrowReply,
     LatentReply,
     Reply,
     ScalingReply,
@@ -36,7 +37,7 @@ def name_arrays(reply: Reply) -> Weights:
     """Return a reply's arrays under the names that they are sent with."""
     if isinstance(reply, TrainReply):
         return reply.weights | prefix_control(reply.control)
-    if isinstance(reply, ScalingReply | LatentReply | DomainShiftReply):
+    if isinstance(reply, ScalingReply | LatentReply | DomainShiftReply | GrowReply):
         return {f"{SUM_PREFIX}{name}": value for name, value in reply.sums.items()}
     if isinstance(reply, ValidateReply | FinalTestReply):
         noisy = {f"{NOISY_PREFIX}{name}": np.asarray(value, np.float64) for name, value in reply.noisy.items()}
@@ -58,7 +59,7 @@ def build_reply(wanted: type[SomeReply], site: str, report: Report, arrays: Weig
         noisy = {name: value for name, value in arrays.items() if name.startswith(NOISY_PREFIX)}
         tables = {name: value for name, value in arrays.items() if name not in noisy}
         return wanted(**about, tables=_read_tables(tables), noisy=_read_sums(noisy, NOISY_PREFIX))
-    if issubclass(wanted, ScalingReply | LatentReply | DomainShiftReply):
+    if issubclass(wanted, ScalingReply | LatentReply | DomainShiftReply | GrowReply):
         return wanted(**about, sums=_read_sums(arrays, SUM_PREFIX))
     if arrays:
         raise ProtocolError(f"its {wanted.kind} reply holds arrays")

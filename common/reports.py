@@ -213,6 +213,18 @@ class TrainReport(Report):
     state: Literal["lost"] | None = None
 
 
+class GrowReport(Report):
+    """The report on histograms of gradients.
+
+    Attributes:
+        examples: training examples, as stated in the handshake.
+        seconds: wall-clock time.
+    """
+
+    examples: Count
+    seconds: NotNegative
+
+
 class ValidateReport(Report):
     """The report on a round's validation.
 

@@ -13,6 +13,7 @@ from common.requests import (
     CanaryRequest,
     DomainShiftRequest,
     FinalTestRequest,
+    GrowRequest,
     HandshakeRequest,
     LatentRequest,
     Method,
@@ -25,7 +26,7 @@ from common.requests import (
 )
 from common.untrusted import clean_text
 
-PROTOCOL = 9
+PROTOCOL = 10
 """Version of requests and replies, raised with each change; server and sites must have the same."""
 
 PROXIMAL_KEY = "proximal-mu"
@@ -46,6 +47,7 @@ _FIELDS: dict[RequestKind, dict[str, type]] = {
     "scaling": {"base": bytes, "run-id": str},
     "domain_shift": {"base": bytes, "run-id": str},
     "train": {**_MODEL_FIELDS, "class-counts": list, "total": int},
+    "grow": {**_MODEL_FIELDS, "depth": int, "class-counts": list, "total": int},
     "validate": {**_MODEL_FIELDS, "latent": bytes},
     "latent": _MODEL_FIELDS,
     "test": {**_MODEL_FIELDS, "latent": bytes},
@@ -79,8 +81,10 @@ def to_record(request: Request) -> dict[str, Any]:
         }
         if request.method.pull is not None:
             record["pull"] = float(request.method.pull)
-    if isinstance(request, TrainRequest):
+    if isinstance(request, TrainRequest | GrowRequest):
         record |= {"class-counts": [int(n) for n in request.class_counts], "total": request.total}
+    if isinstance(request, GrowRequest):
+        record["depth"] = int(request.depth)
     if isinstance(request, TrainRequest | CanaryRequest) and request.proximal:
         record[PROXIMAL_KEY] = float(request.proximal)
     if isinstance(request, ValidateRequest | FinalTestRequest):
@@ -120,6 +124,9 @@ def from_record(kind: RequestKind, record: Mapping[str, Any], weights: Weights, 
     if kind == "train":
         counts, mu = tuple(record["class-counts"]), record.get(PROXIMAL_KEY, 0.0)
         return TrainRequest(**about, class_counts=counts, total=record["total"], proximal=mu, control=control)
+    if kind == "grow":
+        counts = tuple(record["class-counts"])
+        return GrowRequest(**about, depth=record["depth"], class_counts=counts, total=record["total"])
     if kind == "canary":
         return CanaryRequest(**about, proximal=record.get(PROXIMAL_KEY, 0.0))
     if kind == "validate":

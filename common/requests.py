@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 from common.arrays import Weights
 from common.config import RunConfig
 
-RequestKind = Literal["handshake", "scaling", "train", "validate", "latent", "test", "domain_shift", "canary"]
+RequestKind = Literal["handshake", "scaling", "train", "validate", "latent", "test", "domain_shift", "canary", "grow"]
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,22 @@ class TrainRequest(ModelRequest):
     total: int = 0
     proximal: float = 0.0
     control: Weights = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GrowRequest(ModelRequest):
+    """Asks for histograms of gradients at the open nodes of the trees that a round grows (common/trees.py).
+
+    Attributes:
+        depth: splits above these nodes; 0: the roots.
+        class_counts: training examples of each class over all sites; empty: count the site's own.
+        total: training examples over all sites; 0: the site's own.
+    """
+
+    kind: ClassVar[RequestKind] = "grow"
+    depth: int = 0
+    class_counts: tuple[int, ...] = ()
+    total: int = 0
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 sum and their sum of squares; the server adds them, and all sites use the same mean and standard deviation. `quantile`:
 each site then sends histograms over bins placed by this mean and deviation; the server adds them, and a value is
 replaced by its rank r in the merged histogram, as (r - 1/2) * sqrt(12), which has mean 0 and variance 1 but bounds
-outliers. Missing values become 0, the mean.
+outliers. Missing values become 0, the mean. `bins`: as `quantile`, but missing values stay missing, for trees.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from common.arrays import pack_arrays, unpack_arrays
+from common.arrays import Weights, pack_arrays, unpack_arrays
 
 Floats = npt.NDArray[np.float64]
 Arrays = dict[str, npt.NDArray[np.float64]]
@@ -36,11 +36,13 @@ class Scaling:
         centre: mean of each column, `(width,)`, in its own units.
         spread: standard deviation of each column, `(width,)`.
         ranks: scaled value of each bin, `(width, RANK_BINS)`; no rows where scaling is standard.
+        keeps_missing: whether missing values stay NaN.
     """
 
     centre: Floats
     spread: Floats
     ranks: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, RANK_BINS), np.float32))
+    keeps_missing: bool = False
 
     def apply(
         self, values: npt.NDArray[np.float32], first: int = 0, *, keep_missing: bool = False
@@ -50,7 +52,7 @@ class Scaling:
         Args:
             values: rows of some columns.
             first: index, among the scaling's columns, of the first column of `values`.
-            keep_missing: keep NaN in place of 0.
+            keep_missing: keep NaN in place of 0, as where `keeps_missing` is set.
         """
         columns = slice(first, first + values.shape[1])
         out = np.empty(values.shape, dtype=np.float32)
@@ -61,13 +63,16 @@ class Scaling:
                 scaled = np.take_along_axis(self.ranks[columns].T, bins, axis=0)
             else:
                 scaled = ((values[rows] - self.centre[columns]) / self.spread[columns]).astype(np.float32)
-            scaled[np.isnan(values[rows])] = np.nan if keep_missing else 0.0
+            scaled[np.isnan(values[rows])] = np.nan if keep_missing or self.keeps_missing else 0.0
             out[rows] = scaled
         return out
 
     def to_bytes(self) -> bytes:
         """Return the scaling as it crosses the wire and is stored in the run's folder."""
-        return pack_arrays({"centre": self.centre, "spread": self.spread, "ranks": self.ranks})
+        arrays: Weights = {"centre": self.centre, "spread": self.spread, "ranks": self.ranks}
+        if self.keeps_missing:
+            arrays["keeps_missing"] = np.ones(1, np.uint8)
+        return pack_arrays(arrays)
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Scaling:
@@ -77,7 +82,7 @@ class Scaling:
             ValueError: the content is something else.
         """
         arrays = unpack_arrays(raw, ("centre", "spread", "ranks"), "scaling")
-        return cls(arrays["centre"], arrays["spread"], arrays["ranks"])
+        return cls(arrays["centre"], arrays["spread"], arrays["ranks"], "keeps_missing" in arrays)
 
 
 def compute_column_moments(values: npt.NDArray[np.float32]) -> Arrays:

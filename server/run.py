@@ -261,7 +261,7 @@ class Run:
     def _describe_step(self, phase: RequestKind, number: int, sites: int) -> Step:
         """Return which part of the run asks; rounds have a quorum, results over all sites have none."""
         wanted = self.config.federation
-        if wanted.quorum is None or phase not in ("train", "validate"):
+        if wanted.quorum is None or phase not in ("train", "validate", "grow"):
             return Step(phase, number, sites)
         return Step(phase, number, sites, min(wanted.quorum, sites), wanted.quorum_seconds)
 

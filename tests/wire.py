@@ -26,6 +26,7 @@ from common.replies import (
     CanaryReply,
     DomainShiftReply,
     FinalTestReply,
+    GrowReply,
     HandshakeReply,
     LatentReply,
     Reply,
@@ -37,6 +38,7 @@ from common.reports import (
     CanaryReport,
     DomainShiftReport,
     FinalTestReport,
+    GrowReport,
     HandshakeCounts,
     HandshakeReport,
     LatentReport,
@@ -50,6 +52,7 @@ from common.requests import (
     CanaryRequest,
     DomainShiftRequest,
     FinalTestRequest,
+    GrowRequest,
     HandshakeRequest,
     LatentRequest,
     Request,
@@ -65,7 +68,7 @@ REQUEST_TYPES: dict[str, type[Request]] = {
     each.kind: each
     for each in (
         HandshakeRequest, ScalingRequest, TrainRequest, ValidateRequest, LatentRequest, FinalTestRequest,
-        DomainShiftRequest, CanaryRequest,
+        DomainShiftRequest, CanaryRequest, GrowRequest,
     )
 }  # fmt: skip
 Answer = Reply | RecordDict | Error | None
@@ -170,6 +173,7 @@ SAMPLE_REPLIES: dict[RequestKind, Reply] = {
         ScalingReply("north", ScalingReport(), sums={"count": np.ones(2)}),
         TrainReply("north", TrainReport(examples=3, loss=0.5), weights={"w": np.ones(2, np.float32)}),
         ValidateReply("north", ValidateReport(patients=1), tables={"all": empty_counts((3, 3), 16)}),
+        GrowReply("north", GrowReport(examples=3, seconds=0.5), sums={"people": np.ones(1)}),
         LatentReply("north", LatentReport(), sums={"count": np.ones(1)}),
         FinalTestReply("north", FinalTestReport(evaluations={}, suppressed={"all": 5})),
         DomainShiftReply("north", DomainShiftReport(columns=("age",)), sums={"count": np.ones(1)}),

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from client.gate.approvals import check_approval
 from client.gate.bounded_numbers import check_numbers, check_overflows
+from client.gate.grown_trees import check_continued, check_growing, check_trees, keep_trees, plan_run
 from client.gate.guarded_settings import FORGETTING, LATENT_SUMS, UNMEASURED, allows, check_grain, check_settings
 from client.gate.plausible_scaling import check_scaling
 from client.gate.questions import QUESTION_KINDS, digest_question, digest_settings
@@ -24,6 +25,7 @@ from common.errors import SiteError
 from common.requests import (
     CanaryRequest,
     FinalTestRequest,
+    GrowRequest,
     HandshakeRequest,
     LatentRequest,
     ModelRequest,
@@ -33,6 +35,7 @@ from common.requests import (
 )
 from common.sections.training import ModelConfig
 from common.task import Task
+from common.trees import grows_trees
 from sites.cohort import Cohort
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
@@ -131,6 +134,10 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
     check_scaling(site, request.config, request.scaling, floor)
     check_state(register, request)
     check_method(policy, request)
+    if grows_trees(request.config.model.name):
+        check_tree_request(register, site, request, context)
+    elif isinstance(request, GrowRequest):
+        raise SiteError(f"policy: the model {request.config.model.name} does not grow from histograms")
     if isinstance(request, TrainRequest):
         if request.control:
             check_control(policy, register, run, request.round, request.control)
@@ -145,7 +152,10 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
         limits = policy.max_rounds_per_run, policy.max_rounds_per_month, policy.max_rounds_per_day
         register.ask(run, "training", question, *limits)
         return
-    check_later_weights(policy, register, run, request.weights)
+    if isinstance(request, GrowRequest):
+        return
+    if not grows_trees(request.config.model.name):
+        check_later_weights(policy, register, run, request.weights)
     privacy = request.config.privacy
     exact = not privacy.evaluation_on and privacy.validation != "unprotected"
     if isinstance(request, ValidateRequest) and privacy.on and exact:
@@ -160,6 +170,31 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
     else:
         round_limits = policy.max_rounds_per_run, policy.max_validated_models_per_month
         register.ask(run, QUESTION_KINDS["validation"], digest_question(request), *round_limits)
+
+
+def check_tree_request(register: Register, site: Site, request: ModelRequest, context: SiteContext) -> None:
+    """Refuse trees that do not continue those that this hospital helped to grow, and too many messages about them.
+
+    Each message of a round counts as a round of training.
+
+    Raises:
+        SiteError: says which.
+    """
+    policy, run, plan = context.policy, request.run_id, plan_run(request.config, site.task)
+    if isinstance(request, TrainRequest):
+        raise SiteError("policy: trees are grown from histograms, not trained")
+    check_trees(plan, request.weights)
+    if not isinstance(request, GrowRequest):
+        check_continued(register, run, plan, request.weights)
+        return
+    check_growing(plan, request)
+    first = plan.list_trees(request.round).start
+    if first:
+        check_continued(register, run, plan, request.weights)
+    question = f"{request.round} {request.depth} {secrets.token_hex(16)}"
+    limits = policy.max_rounds_per_run, policy.max_rounds_per_month, policy.max_rounds_per_day
+    register.ask(run, "training", question, *limits)
+    keep_trees(register, run, request.weights, first)
 
 
 def check_layers(policy: SitePolicy, site: Site, request: TrainRequest) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from client.gate.register import MONTH_SECONDS, Register
 from common.arrays import Weights
 from common.errors import SiteError
-from common.requests import FinalTestRequest, ModelRequest, TrainRequest
+from common.requests import FinalTestRequest, GrowRequest, ModelRequest, TrainRequest
 
 MAX_WEIGHT = 1e6
 """Largest weight, control variate, class weight or threshold, up or down. Trained models have some tens at most."""
@@ -36,6 +36,8 @@ def check_numbers(request: ModelRequest) -> None:
     """
     numbers: list[tuple[float | None, float]] = [(request.method.pull, MAX_PULL)]
     arrays = [request.weights]
+    if isinstance(request, GrowRequest):
+        numbers += [(count, MAX_COUNT) for count in (request.total, *request.class_counts)]
     if isinstance(request, TrainRequest):
         numbers += [(request.proximal, MAX_PULL), (request.total, MAX_COUNT)]
         numbers += [(count, MAX_COUNT) for count in request.class_counts]

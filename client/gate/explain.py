@@ -96,6 +96,22 @@ REPLY_RISKS = (
         ),
     ),
     ReplyRisk(
+        "grow",
+        "sums of gradients in each bin of each input over training patients, at the nodes of growing trees",
+        lambda policy: (
+            "refused: training is private"
+            if _private(policy)
+            else f"{_people(policy)}; bins and nodes of fewer than {policy.min_cell_patients} people are merged or "
+            f"zero; each sum has noise of {policy.update_noise:g} times one patient's part; a message counts as a round"
+        ),
+        lambda policy: (
+            "nothing"
+            if _private(policy)
+            else "outcomes of groups of patients by bins of their inputs; a server that asks for many rounds can "
+            "average the noise away"
+        ),
+    ),
+    ReplyRisk(
         "validate",
         "confusion matrix and score histograms of validation patients, each round",
         lambda policy: (

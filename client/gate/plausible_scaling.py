@@ -58,8 +58,8 @@ def check_scaling(site: Site, config: RunConfig, sent: bytes, floor: int) -> Non
     except ValueError as error:
         raise SiteError(str(error)) from None
     width = len(site.task.features) + site.task.channels
-    shapes = {"standard": (0, RANK_BINS), "quantile": (width, RANK_BINS)}
-    if kind not in shapes or scaling.ranks.shape != shapes[kind]:
+    shapes = {"standard": (0, RANK_BINS), "quantile": (width, RANK_BINS), "bins": (width, RANK_BINS)}
+    if kind not in shapes or scaling.ranks.shape != shapes[kind] or scaling.keeps_missing != (kind == "bins"):
         raise SiteError(f"policy: the scaling that came is not one of data.scaling={kind}")
     if scaling.centre.shape != (width,) or scaling.spread.shape != (width,):
         raise SiteError(f"the scaling is of {scaling.centre.size} columns, this task has {width}")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from client.gate.admission import check_model, check_people
 from client.gate.approvals import get_approval_file
+from client.gate.grown_trees import plan_run
 from client.gate.guarded_settings import check_settings
 from client.gate.register import MONTH_SECONDS, Register, open_register
 from client.gate.run_limits import check_run, check_task
@@ -32,7 +33,8 @@ from common.config import RunConfig, fingerprint_config
 from common.errors import ApprovalPending, SiteError, WardroundError
 from common.messages import WAITS_FOR_APPROVAL
 from common.private_evaluation import EVALUATED_SPLITS, EvaluatedSplit
-from common.requests import CanaryRequest, HandshakeRequest, TrainRequest
+from common.requests import CanaryRequest, GrowRequest, HandshakeRequest, TrainRequest
+from common.trees import grows_trees
 
 PREVIEW_RUN = "0" * 32
 """The run's id in the checks: no run has it."""
@@ -76,11 +78,17 @@ def list_refusals(context: SiteContext, site: Site, request: CanaryRequest) -> l
 
 
 def _list_training_checks(context: SiteContext, site: Site, request: CanaryRequest, register: Register) -> list[Check]:
-    train = TrainRequest(request.config, 1, request.weights, method=request.method, run_id=PREVIEW_RUN)
-    train = replace(train, proximal=request.proximal)
+    config, rounds = request.config, request.config.federation.rounds
+    train: TrainRequest | GrowRequest
+    if grows_trees(config.model.name):
+        train = GrowRequest(config, 1, request.weights, method=request.method, run_id=PREVIEW_RUN)
+        rounds *= plan_run(config, site.task).depth
+    else:
+        train = TrainRequest(config, 1, request.weights, method=request.method, run_id=PREVIEW_RUN)
+        train = replace(train, proximal=request.proximal)
     checks: list[Check] = [
         partial(check_people, register, site, train, context),
-        partial(check_rounds, register, context, request.config.federation.rounds),
+        partial(check_rounds, register, context, rounds),
     ]
     return [*checks, partial(check_model, register, site, train, context)] if request.weights else checks
 

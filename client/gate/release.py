@@ -14,7 +14,16 @@ from client.gate.weights import keep_update
 from client.site_context import SiteContext
 from common.errors import NotFiniteError, SiteError
 from common.metrics.table_names import RESAMPLED_SUFFIX
-from common.replies import DomainShiftReply, FinalTestReply, LatentReply, Reply, ScalingReply, TrainReply, ValidateReply
+from common.replies import (
+    DomainShiftReply,
+    FinalTestReply,
+    GrowReply,
+    LatentReply,
+    Reply,
+    ScalingReply,
+    TrainReply,
+    ValidateReply,
+)
 from common.reports import FinalTestReport
 from common.requests import Request, TrainRequest
 
@@ -55,7 +64,7 @@ def list_arrays(reply: Reply) -> Iterable[npt.NDArray[np.generic]]:
     """Return every array of a reply, whose numbers must be finite."""
     if isinstance(reply, TrainReply):
         return [*reply.weights.values(), *reply.control.values()]
-    if isinstance(reply, ScalingReply | LatentReply | DomainShiftReply):
+    if isinstance(reply, ScalingReply | LatentReply | DomainShiftReply | GrowReply):
         return list(reply.sums.values())
     if isinstance(reply, ValidateReply | FinalTestReply):
         exact = [np.asarray(part) for table in reply.tables.values() for part in (table.confusion, table.scores)]

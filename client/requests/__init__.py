@@ -22,6 +22,7 @@ from client.gate.tighten import tighten_policy
 from client.requests.canary import handle_canary
 from client.requests.domain_shift import handle_domain_shift
 from client.requests.evaluate import handle_test, handle_validate
+from client.requests.grow import handle_grow
 from client.requests.handshake import handle_handshake
 from client.requests.latent import handle_latent
 from client.requests.scaling import handle_scaling
@@ -33,6 +34,7 @@ from common.requests import (
     CanaryRequest,
     DomainShiftRequest,
     FinalTestRequest,
+    GrowRequest,
     HandshakeRequest,
     LatentRequest,
     Request,
@@ -65,6 +67,7 @@ HANDLERS: Mapping[type[Request], Callable[[SiteContext, Request], Reply]] = {
     FinalTestRequest: _accept(FinalTestRequest, handle_test),
     DomainShiftRequest: _accept(DomainShiftRequest, handle_domain_shift),
     CanaryRequest: _accept(CanaryRequest, handle_canary),
+    GrowRequest: _accept(GrowRequest, handle_grow),
 }
 """The function that answers each type of request."""
 

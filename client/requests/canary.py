@@ -23,6 +23,7 @@ from common.reports import CanaryReport
 from common.request_record import PROTOCOL
 from common.requests import CanaryRequest
 from common.task import Task
+from common.trees import grows_trees
 from sites.cohort import Cohort
 
 RANDOM_STEPS = 3
@@ -39,13 +40,14 @@ def handle_canary(context: SiteContext, request: CanaryRequest) -> CanaryReply:
     start = time.perf_counter()
     site = load_site(context, request.config)
     seconds = time.perf_counter() - start
+    trains = bool(request.weights) and not grows_trees(request.config.model.name)
     report = CanaryReport(
         protocol=PROTOCOL,
         release=identify_release(),
         task=site.task,
         device=str(choose_device(request.config.training.device)),
         load_seconds=round_seconds(seconds),
-        step_seconds=measure_step_seconds(site, request) if request.weights else None,
+        step_seconds=measure_step_seconds(site, request) if trains else None,
         refusals=tuple(list_refusals(context, site, request)),
     )
     return CanaryReply(site.name, report)

@@ -18,10 +18,11 @@ class DataConfig(Section):
     )
     cache: str | None = Field(None, description="folder for prepared data; none: the user's cache folder")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the data set")
-    scaling: Literal["auto", "none", "standard", "site", "quantile"] = Field(
+    scaling: Literal["auto", "none", "standard", "site", "quantile", "bins"] = Field(
         "auto",
         description="scaling of the inputs: standard: by the hospitals' merged means and standard deviations; site: by "
-        "each site's own; quantile: by ranks in the merged distribution; auto: standard where inputs have units, "
+        "each site's own; quantile: by ranks in the merged distribution; bins: the same, but "
+        "missing values stay missing, for models of trees; auto: standard where inputs have units, "
         "else none",
     )
 

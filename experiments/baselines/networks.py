@@ -37,9 +37,11 @@ from common.metrics.registry import METRICS
 from common.run_folder import RunFolder
 from common.scaling import Scaling
 from common.seeds import seed_for
+from common.trees import grows_trees
 from experiments.baselines.evaluation import TRANSFER_KEY, Baseline, evaluate_baseline, join_split, select_threshold
 from experiments.baselines.other_models import list_classical, list_detectors
 from experiments.baselines.transfer import compare_transfers
+from experiments.baselines.trees import grow_trees
 from server.initial_model import build_initial_model
 from sites.cohort import Cohort
 
@@ -162,17 +164,21 @@ def _train_network(
     model = build_initial_model(config, task).model
     epochs = config.federation.rounds * config.training.epochs
     selector = _EpochSelector(config, validation, on_epoch, name, epochs)
-    train_model(
-        model,
-        train,
-        config.training.model_copy(update={"epochs": epochs, "patience": 0}),
-        seed_for(config.seed, name, "baseline"),
-        counts=train.class_counts(),
-        total=len(train.y),
-        schedule=Schedule(0, epochs),
-        stop=stop,
-        after_epoch=selector,
-    )
+    if grows_trees(config.model.name):
+        each = config.training.epochs
+        grow_trees(model, train, config, name, lambda number, grown: selector((number + 1) * each - 1, grown), stop)
+    else:
+        train_model(
+            model,
+            train,
+            config.training.model_copy(update={"epochs": epochs, "patience": 0}),
+            seed_for(config.seed, name, "baseline"),
+            counts=train.class_counts(),
+            total=len(train.y),
+            schedule=Schedule(0, epochs),
+            stop=stop,
+            after_epoch=selector,
+        )
     if selector.weights is not None:
         model.load_state_dict(selector.weights)
     write_arrays(files.weights(name), copy_weights(model), {"epoch": str(selector.epoch)})

@@ -37,13 +37,14 @@ def gather_scaling(run: Run, outcome: Outcome) -> Run:
 
     moments = _collect_sums(run, outcome, b"", find_fault)
     agreed = scaling.fit_standard_scaling(scaling.add_statistics(dict(reply.sums) for reply in moments.values()))
-    if wanted == "quantile":
+    if wanted in ("quantile", "bins"):
         shapes = {"histogram": (_width(run), RANK_BINS)}
         histograms = _collect_sums(
             run, outcome, agreed.to_bytes(), lambda reply, _: find_sums_fault(reply.sums, shapes, ())
         )
         merged = scaling.add_statistics(dict(reply.sums) for reply in histograms.values())
-        agreed = scaling.fit_quantile_scaling(agreed, merged["histogram"])
+        ranked = scaling.fit_quantile_scaling(agreed, merged["histogram"])
+        agreed = replace(ranked, keeps_missing=wanted == "bins")
     return replace(run, scaling=agreed.to_bytes())
 
 

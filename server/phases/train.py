@@ -20,12 +20,14 @@ from common.errors import EngineError
 from common.messages import ARRAY_OVERHEAD, BUDGET_SPENT
 from common.replies import TrainReply
 from common.seeds import rng_for
+from common.trees import grows_trees
 from server.events import RoundEvent, StartEvent, report_charges
 from server.exchange import Answers, NodeSubsetGrid
 from server.hospital_level import find_contribution_fault
 from server.initial_model import build_initial_model
 from server.losses import stop_on_loss
 from server.outcome import Outcome, SiteCounts
+from server.phases.grow import grow_round
 from server.phases.handshake import readmit_sites
 from server.phases.validate import Validation, is_better, validate_round
 from server.reply_checks import find_update_fault, training_examples
@@ -63,9 +65,14 @@ def run_rounds(
         start = time.monotonic()
         readmit_sites(run.grid, config, run.federation, run.listen, run.read_names)
         chosen = draw_sites(config, number, trainers)
-        answers, lost = _collect_updates(run, number, weights, chosen, outcome)
-        weights = _merge_updates(run, number, weights, frozen, answers)
-        for site in answers:
+        if grows_trees(config.model.name):
+            grown = grow_round(run, number, weights, chosen, outcome)
+            weights, trained, lost = grown.weights, grown.trained, grown.lost
+        else:
+            answers, lost = _collect_updates(run, number, weights, chosen, outcome)
+            weights = _merge_updates(run, number, weights, frozen, answers)
+            trained = {site: reply.report for site, (_, reply) in answers.items()}
+        for site in trained:
             outcome.counted.setdefault(site, []).append(number)
         validation = Validation()
         if config.federation.choose == "best":
@@ -87,7 +94,7 @@ def run_rounds(
         event = RoundEvent(
             round=number,
             rounds=config.federation.rounds,
-            trained={site: reply.report for site, (_, reply) in answers.items()},
+            trained=trained,
             validated=validation.by_site,
             lost=lost,
             weights=digest_weights(weights),

@@ -13,6 +13,10 @@ from common.errors import ConfigError
 from common.models._layers import Dropout
 from common.sections.training import ModelConfig
 from common.task import Task
+from common.trees import grows_trees
+
+NETWORKS = tuple(name for name in models.list_models() if not grows_trees(name))
+"""The models that train by gradients; trees have tests of their own."""
 
 
 def made(
@@ -43,7 +47,7 @@ def _takes(name: str, task: Task) -> bool:
     return True
 
 
-PAIRS = [(name, title) for name in models.list_models() for title, task in TASKS.items() if _takes(name, task)]
+PAIRS = [(name, title) for name in NETWORKS for title, task in TASKS.items() if _takes(name, task)]
 
 
 def calm(model: nn.Module) -> nn.Module:

@@ -7,14 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from common import models
 from common.errors import ConfigError
 from common.models import gru, tcn, transformer
 from common.models._layers import Dropout, FeatureHead, fold_into_steps, group_norm
-from tests.common.model_checks import TASKS, build, calm, stirred
+from tests.common.model_checks import NETWORKS, TASKS, build, calm, stirred
 
 
-@pytest.fixture(params=models.list_models())
+@pytest.fixture(params=NETWORKS)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -16,7 +16,7 @@ from common.models._layers import Dropout
 from common.models._reconstruct import Reconstruction
 from common.seeds import seed_for
 from common.task import Task
-from tests.common.model_checks import PAIRS, TASKS, build, calm, each_pair, stirred
+from tests.common.model_checks import NETWORKS, PAIRS, TASKS, build, calm, each_pair, stirred
 
 
 def make_options(name: str) -> set[str]:
@@ -55,13 +55,13 @@ def loss(logits: Tensor | Reconstruction, y: Tensor) -> Tensor:
     return nn.functional.cross_entropy(logits, y)
 
 
-@pytest.fixture(params=models.list_models())
+@pytest.fixture(params=NETWORKS)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 def test_every_model_accepts_every_signal_or_every_table() -> None:
-    missing = {(name, title) for name in models.list_models() for title in TASKS} - set(PAIRS)
+    missing = {(name, title) for name in NETWORKS for title in TASKS} - set(PAIRS)
     assert {title for name, title in missing if name != "tabular_autoencoder"} == {"table"}
     assert {title for name, title in missing if name == "tabular_autoencoder"} == {
         title for title, task in TASKS.items() if not task.features
@@ -69,7 +69,7 @@ def test_every_model_accepts_every_signal_or_every_table() -> None:
     assert {name for name, title in PAIRS if title == "table"} >= {"logreg", "mlp", "tabular_autoencoder"}
 
 
-@pytest.mark.parametrize("name", [name for name in models.list_models() if (name, "table") not in PAIRS])
+@pytest.mark.parametrize("name", [name for name in NETWORKS if (name, "table") not in PAIRS])
 def test_a_model_of_signals_refuses_a_table_in_one_line(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build(name, TASKS["table"])
@@ -277,12 +277,7 @@ WRONG: list[tuple[dict[str, object], str]] = [
 
 @pytest.mark.parametrize(
     ("name", "options", "said"),
-    [
-        (name, options, said)
-        for name in models.list_models()
-        for options, said in WRONG
-        if set(options) <= make_options(name)
-    ],
+    [(name, options, said) for name in NETWORKS for options, said in WRONG if set(options) <= make_options(name)],
 )
 def test_a_wrong_option_is_named(name: str, options: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -294,7 +289,7 @@ def test_an_unknown_option_or_model_is_answered_with_the_known_ones(name: str) -
     with pytest.raises(ConfigError, match=f"model.options of {name}: unknown key depht"):
         build(name, TASKS["beats"], depht=3)
     with pytest.raises(
-        ConfigError, match=r"no model named 'rnn': choose one of autoencoder, cnn, gru, logreg, lstm, mlp, "
+        ConfigError, match=r"no model named 'rnn': choose one of autoencoder, boosting, cnn, gru, logreg, lstm, mlp, "
     ):
         build("rnn", TASKS["beats"])
 

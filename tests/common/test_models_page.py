@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from common import models
-from tests.common.model_checks import build, made
+from tests.common.model_checks import NETWORKS, build, made
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "models.md"
 
 
-@pytest.fixture(params=models.list_models())
+@pytest.fixture(params=NETWORKS)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

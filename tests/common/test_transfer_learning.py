@@ -11,10 +11,10 @@ import torch
 from common import models
 from common.errors import ConfigError
 from common.task import Task
-from tests.common.model_checks import TASKS, build, each_pair, made
+from tests.common.model_checks import NETWORKS, TASKS, build, each_pair, made
 
 
-@pytest.fixture(params=models.list_models())
+@pytest.fixture(params=NETWORKS)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

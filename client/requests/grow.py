@@ -1,0 +1,92 @@
+"""Answers to the growing phase: histograms of gradients at the open nodes of a round's trees."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from client.gate.grown_trees import check_growing, check_trees, plan_run
+from client.gate.register import TOO_FEW, open_register
+from client.gate.tree_sums import release_node_sums
+from client.privacy.checks import check_private_training
+from client.requests.loaded_model import refuse_external
+from client.site import load_scaled_site, load_site
+from client.site_context import SiteContext
+from client.training.histograms import TrainingTable
+from common.config import config_to_json
+from common.errors import SiteError
+from common.replies import GrowReply
+from common.reports import GrowReport
+from common.requests import GrowRequest
+from common.seeds import rng_for
+from common.trees import TreePlan
+from sites.cohort import Cohort
+
+_tables: dict[tuple[SiteContext, int], tuple[Cohort, str, TrainingTable]] = {}
+"""By context and thread, the training examples prepared last, a digest of what for, and their table."""
+
+
+def handle_grow(context: SiteContext, request: GrowRequest) -> GrowReply:
+    """Return sums of gradients of the site's training people, for each bin of each input at each open node.
+
+    Raises:
+        SiteError: too few people train here, the message does not fit the run, or the policy does not allow it.
+    """
+    start = time.perf_counter()
+    config = request.config
+    refuse_external(context, config)
+    site = load_scaled_site(context, config, request.scaling)
+    if site.train.people() < context.policy.min_training_patients:
+        raise SiteError(TOO_FEW)
+    check_private_training(context, load_site(context, config), config)
+    plan = plan_run(config, site.task)
+    check_trees(plan, request.weights)
+    check_growing(plan, request)
+    table = _load_table(context, site.train, plan, request)
+    secret = b"" if context.simulated else open_register(context).read_secret()
+
+    def draw(tree: int, people: int) -> npt.NDArray[np.bool_]:
+        return draw_people(plan, site.name, tree, people, secret)
+
+    sums = table.sum_nodes(request.weights, request.round, request.depth, draw)
+    if context.simulated:
+        released = {"gradient": sums.gradient, "hessian": sums.hessian, "people": sums.people}
+    else:
+        released = dict(release_node_sums(sums, context.policy, np.random.default_rng(secrets.randbits(128))))
+    report = GrowReport(examples=len(site.train.y), seconds=round(time.perf_counter() - start, 3))
+    return GrowReply(site.name, report, sums=released)
+
+
+def draw_people(plan: TreePlan, site: str, tree: int, people: int, secret: bytes = b"") -> npt.NDArray[np.bool_]:
+    """Return which of a site's people a tree is grown on; a hospital draws them by a secret of its own."""
+    if plan.sample >= 1:
+        return np.ones(people, dtype=bool)
+    if secret:
+        words = hashlib.sha256(secret + f"{plan.seed}\x1f{tree}".encode()).digest()
+        return np.random.default_rng(int.from_bytes(words[:16], "big")).random(people) < plan.sample
+    return np.asarray(rng_for(plan.seed, site, "people", tree).random(people) < plan.sample)
+
+
+def _load_table(context: SiteContext, train: Cohort, plan: TreePlan, request: GrowRequest) -> TrainingTable:
+    """Return the table of the training examples, kept by each thread while it is asked about the same run."""
+    key = hashlib.sha256(
+        repr((plan, request.class_counts, request.total, request.run_id)).encode()
+        + config_to_json(request.config).encode()
+    ).hexdigest()
+    owner = context, threading.get_ident()
+    last = _tables.get(owner)
+    if last is not None and last[0] is train and last[1] == key:
+        return last[2]
+    table = TrainingTable.from_cohort(train, plan, request.config.training, request.class_counts, request.total)
+    _tables[owner] = train, key, table
+    return table
+
+
+def forget_tables() -> None:
+    """Drop the tables that this process holds."""
+    _tables.clear()

@@ -1,0 +1,127 @@
+"""A hospital that is asked for the histograms of trees by a hostile coordinator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.gate.grown_trees import plan_run
+from client.requests import handle
+from client.site import load_site
+from client.site_context import SiteContext
+from common import scaling
+from common.arrays import Weights
+from common.config import RunConfig
+from common.errors import SiteError
+from common.replies import GrowReply
+from common.requests import GrowRequest, ScalingRequest, TrainRequest, ValidateRequest
+from common.trees import empty_trees, list_edges
+from tests.client.gate.stranger import make_config, make_hospital
+
+RUN = "a" * 32
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> SiteContext:
+    return make_hospital(tmp_path, patients=300)
+
+
+def make_run() -> RunConfig:
+    options = {"trees": 4, "depth": 2, "bins": 16, "sample": 1.0, "columns": 1.0}
+    return make_config(model={"name": "boosting", "options": options}, federation={"rounds": 2}, evaluation__bins=62)
+
+
+def find_scaling(context: SiteContext, config: RunConfig) -> bytes:
+    moments = handle(context, ScalingRequest(config, run_id=RUN)).sums  # type: ignore[attr-defined]
+    base = scaling.fit_standard_scaling(dict(moments))
+    counts = handle(context, ScalingRequest(config, base.to_bytes(), RUN)).sums["histogram"]  # type: ignore[attr-defined]
+    ranked = scaling.fit_quantile_scaling(base, counts)
+    return scaling.Scaling(ranked.centre, ranked.spread, ranked.ranks, keeps_missing=True).to_bytes()
+
+
+def ask(context: SiteContext, config: RunConfig, trees: Weights, number: int = 1, depth: int = 0) -> GrowReply:
+    request = GrowRequest(config, number, weights=trees, scaling=find_scaling(context, config), run_id=RUN, depth=depth)
+    reply = handle(context, request)
+    assert isinstance(reply, GrowReply)
+    return reply
+
+
+def test_each_released_group_holds_the_floors_people_and_is_noisy(hospital: SiteContext) -> None:
+    config = make_run()
+    trees = empty_trees(plan_run(config, load_site(hospital, config).task))
+    one, other = (ask(hospital, config, trees) for _ in range(2))
+    held = one.sums["people"]
+    assert set(np.unique(held % 5)) == {0.0}
+    assert not np.array_equal(one.sums["gradient"], other.sums["gradient"])  # new noise each time
+    assert 0 < np.abs(one.sums["gradient"] - other.sums["gradient"]).max() < 10  # of about a person's part, 1/2
+
+
+def change(name: str, place: Any, value: float) -> Callable[[Weights], None]:
+    def apply(trees: Weights) -> None:
+        trees[name][place] = value
+
+    return apply
+
+
+def craft_edge(trees: Weights) -> None:
+    """Split one value from another within a bin."""
+    trees["feature"][0, 0], trees["threshold"][0, 0] = 0, 0.0123
+
+
+@pytest.mark.parametrize(
+    ("crafted", "number", "depth", "said"),
+    [
+        (change("feature", (0, 0), 99), 1, 1, "split at other places"),
+        (change("value", (0, 0), 1e5), 2, 0, "split at other places"),
+        (craft_edge, 1, 1, "split at other places"),
+        (change("feature", (0, 0), 0), 1, 0, "not grown yet"),
+        (change("missing_left", (0, 0), 1), 3, 0, "none of this run"),
+        (change("missing_left", (0, 0), 1), 1, 2, "none of this run"),
+        (change("value", (0, 0), 0.5), 2, 0, "not those that this hospital helped to grow|has grown no trees"),
+    ],
+)
+def test_trees_that_no_run_grows_are_refused(
+    hospital: SiteContext, crafted: Callable[[Weights], None], number: int, depth: int, said: str
+) -> None:
+    config = make_run()
+    trees = empty_trees(plan_run(config, load_site(hospital, config).task))
+    crafted(trees)
+    with pytest.raises(SiteError, match=said):
+        ask(hospital, config, trees, number, depth)
+
+
+def test_a_model_is_validated_only_if_it_continues_the_trees_that_grew_here(hospital: SiteContext) -> None:
+    config = make_run()
+    scale = find_scaling(hospital, config)
+    plan = plan_run(config, load_site(hospital, config).task)
+    trees = empty_trees(plan)
+
+    def validate(weights: Weights) -> None:
+        handle(hospital, ValidateRequest(config, 1, weights=weights, scaling=scale, run_id=RUN))
+
+    with pytest.raises(SiteError, match="has grown no trees"):
+        validate(trees)
+    ask(hospital, config, trees)
+    grown = {name: value.copy() for name, value in trees.items()}
+    grown["feature"][:2, 0], grown["threshold"][:2, 0] = 0, list_edges(16)[4]
+    grown["value"][:2, 0], grown["value"][:2, 2] = 0.3, -0.2
+    validate(grown)
+    ask(hospital, config, grown, number=2)
+    other = {name: value.copy() for name, value in grown.items()}
+    other["value"][0, 0] = 0.4
+    with pytest.raises(SiteError, match="not those that this hospital helped to grow"):
+        validate(other)
+
+
+def test_trees_are_not_trained_and_networks_do_not_grow(hospital: SiteContext) -> None:
+    config = make_run()
+    trees = empty_trees(plan_run(config, load_site(hospital, config).task))
+    with pytest.raises(SiteError, match="grown from histograms, not trained"):
+        handle(hospital, TrainRequest(config, 1, weights=trees, run_id=RUN))
+    network = make_config()
+    with pytest.raises(SiteError, match="does not grow from histograms"):
+        handle(hospital, GrowRequest(network, 1, weights={}, run_id="b" * 32))
