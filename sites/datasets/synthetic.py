@@ -42,6 +42,7 @@ class Options(Section):
     leads: int = Field(2, ge=1, le=2, description="leads to use, MLII first")
     relative: bool = Field(True, description="window view: add the difference from the recording's median beat")
     shape: int = Field(0, ge=0, le=2, description="window view: leads whose waves are measured, as in mitdb")
+    causal: bool = Field(False, description="window view: describe each beat by earlier beats only, as in mitdb")
     classes: Literal["NSVF", "NSVFQ"] = "NSVF"
     hospitals: int = Field(4, ge=1, le=200, description="hospitals to generate")
     patients: int = Field(10, ge=1, le=500, description="patients a hospital, about")
@@ -95,5 +96,5 @@ def _hospitals(folder: Path) -> dict[str | None, Path]:
 
 
 def _beat_options(options: Options) -> beat_reader.Options:
-    shared = {name: getattr(options, name) for name in ("view", "leads", "relative", "shape", "classes")}
+    shared = {name: getattr(options, name) for name in ("view", "leads", "relative", "shape", "causal", "classes")}
     return beat_reader.Options(**shared, paced=True)

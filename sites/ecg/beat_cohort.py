@@ -9,11 +9,11 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from common.errors import DataError
 from common.settings import Section
@@ -22,6 +22,7 @@ from sites import cache
 from sites.cohort import Cohort
 from sites.ecg import beats, features
 from sites.ecg.recordings import Recording, check_amplitudes
+from sites.ecg.streaming import recording as causal_recording
 
 Codes = npt.NDArray[np.int64]
 
@@ -39,6 +40,17 @@ class BeatView(Section):
         description="window view: leads whose waves are measured (sites/ecg/features.py), each figure against the "
         "recording's own spread",
     )
+    causal: bool = Field(
+        False,
+        description="window view: describe each beat by earlier beats only, as a monitor at the bedside must "
+        "(sites/ecg/streaming)",
+    )
+
+    @model_validator(mode="after")
+    def _check_causal(self) -> Self:
+        if self.causal and (self.view != "window" or self.shape > self.leads):
+            raise ValueError("causal needs view=window, and shape at most leads")
+        return self
 
 
 class BeatFolder(Protocol):
@@ -150,7 +162,10 @@ def read_cohort(
         leads = signal.shape[1]
         x[rows, :leads] = signal
         if task.channels > view.leads:
-            np.subtract(signal, arrays["template"], out=x[rows, view.leads : view.leads + leads])
+            template = arrays["template"]
+            if view.causal and len(keep) < len(y):
+                template = template[keep]
+            np.subtract(signal, template, out=x[rows, view.leads : view.leads + leads])
         width = min(len(task.features) - measured, arrays["features"].shape[1])
         columns[rows, :width] = arrays["features"][keep, :width]
         if measured:
@@ -192,6 +207,8 @@ def _key(folder: BeatFolder, name: str, view: BeatView) -> str:
     settings: dict[str, Any] = {"version": beats.VERSION, "view": view.view, "leads": view.leads}
     if view.shape and view.view == "window":
         settings["shape"] = view.shape
+    if view.causal:
+        settings["causal"] = causal_recording.VERSION
     return cache.content_key(folder.list_files(name), settings | dict(folder.settings))
 
 
@@ -199,7 +216,10 @@ def _prepare(folder: BeatFolder, name: str, view: BeatView) -> tuple[cache.Array
     recording = folder.read(name)
     chosen = beats.choose_leads(recording, view.leads)
     check_amplitudes(recording.take_leads(chosen), folder.list_files(name)[0])
-    cut = beats.cut_beats(recording, view.view, view.leads, folder.codes)
+    if view.causal:
+        cut, waves = causal_recording.cut_recording(recording, view.leads, view.shape, folder.codes)
+    else:
+        cut = beats.cut_beats(recording, view.view, view.leads, folder.codes)
     age, sex = folder.read_age_and_sex(name)
     excluded = dict(cut.excluded)
     if len(chosen) < view.leads:
@@ -214,7 +234,7 @@ def _prepare(folder: BeatFolder, name: str, view: BeatView) -> tuple[cache.Array
     }
     arrays: cache.Arrays = {"x": cut.x, "template": cut.template, "features": cut.features, "sample": cut.sample}
     if view.shape and view.view == "window":
-        arrays["shape"] = _measure_waves(recording, cut, view, folder.codes)
+        arrays["shape"] = waves if view.causal else _measure_waves(recording, cut, view, folder.codes)
     return arrays, notes
 
 

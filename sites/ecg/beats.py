@@ -199,29 +199,44 @@ def _features(
         np.log(previous / running),
         np.log(following / running),
     ]
-    out = [column / 0.2 for column in columns]
+    out = np.stack([column / 0.2 for column in columns], axis=1)
+    return np.asarray(np.clip(np.concatenate([out, shape_features(beats, template, height)], 1), -10, 10), np.float32)
+
+
+def shape_features(
+    beats: npt.NDArray[np.float32], template: npt.NDArray[np.float32], height: npt.NDArray[np.float32]
+) -> npt.NDArray[np.floating]:
+    """Return how the shape of each beat differs from the median beat, `(beats, leads x LEAD_FEATURES)`, not clipped.
+
+    Args:
+        beats: windows `(beats, leads, samples)` in mV.
+        template: the median beat `(leads, samples)`, or one for each beat `(beats, leads, samples)`.
+        height: typical height of each lead `(leads,)`, or for each beat `(beats, leads)`.
+    """
+    out: list[npt.NDArray[np.floating]] = []
     for lead in range(beats.shape[1]):
-        window, normal = beats[:, lead], template[lead]
+        window, normal = beats[:, lead], template[..., lead, :]
         difference = (window - normal) ** 2
         steep, steep_normal = (np.abs(np.diff(signal[..., QRS_REGION])) for signal in (window, normal))
         out += [
             _correlation(window, normal) - 1.5,
-            np.log(difference.sum(1) / ((normal**2).sum() + 1e-9) + 1e-3) / 2 + 1,
-            np.log((np.ptp(window, 1) + 1e-6) / (np.ptp(normal) + 1e-6)) / 0.2,
-            _correlation(window[:, P_REGION], normal[P_REGION]) - 1.5,
-            np.log(np.sqrt(difference[:, P_REGION].mean(1)) / height[lead] + 0.01) + 3,
+            np.log(difference.sum(1) / ((normal**2).sum(-1) + 1e-9) + 1e-3) / 2 + 1,
+            np.log((np.ptp(window, 1) + 1e-6) / (np.ptp(normal, -1) + 1e-6)) / 0.2,
+            _correlation(window[:, P_REGION], normal[..., P_REGION]) - 1.5,
+            np.log(np.sqrt(difference[:, P_REGION].mean(1)) / height[..., lead] + 0.01) + 3,
             np.log(_spread(steep) / _spread(steep_normal)) / 0.2,
-            np.log((steep.max(1) + 1e-6) / (steep_normal.max() + 1e-6)) / 0.2,
+            np.log((steep.max(1) + 1e-6) / (steep_normal.max(-1) + 1e-6)) / 0.2,
         ]
-    return np.asarray(np.clip(np.stack(out, axis=1), -10, 10), dtype=np.float32)
+    return np.stack(out, axis=1)
 
 
 def _correlation(windows: npt.NDArray[np.float32], normal: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return Fisher's z of each window's correlation with `normal`."""
+    """Return Fisher's z of each window's correlation with `normal`, which may be one for each window."""
     centred = windows - windows.mean(1, keepdims=True)
-    norm = normal - normal.mean()
-    size = np.sqrt((centred**2).sum(1) * (norm**2).sum()) + 1e-9
-    return np.asarray(np.arctanh(np.clip(centred @ norm / size, -0.999, 0.999)), dtype=np.float32)
+    norm = normal - normal.mean(-1, keepdims=True)
+    size = np.sqrt((centred**2).sum(1) * (norm**2).sum(-1)) + 1e-9
+    product = centred @ norm if norm.ndim == 1 else (centred * norm).sum(1)
+    return np.asarray(np.arctanh(np.clip(product / size, -0.999, 0.999)), dtype=np.float32)
 
 
 def _spread(steep: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

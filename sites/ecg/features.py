@@ -126,14 +126,27 @@ def scale_to_own_spread(values: Floats) -> Floats:
     `asinh((value - median) / interquartile range) / 2`: a patient's usual beats are near 0 whatever the patient and the
     gain, so that no scaling over patients is needed; an unusual beat is far from 0, but not by orders of magnitude.
     """
-    out = np.zeros(values.shape, dtype=np.float32)
+    return scale_by_spread(values, *measure_spread(values))
+
+
+def measure_spread(values: Floats) -> tuple[Floats, Floats]:
+    """Return the median and the interquartile range of each feature of one recording's beats `(beats, features)`.
+
+    The range is slightly enlarged, so that it is never 0; both are NaN where fewer than MIN_BEATS could be measured.
+    """
+    median = np.full(values.shape[1], np.nan, dtype=np.float32)
+    spread = median.copy()
     some = np.flatnonzero(np.isfinite(values).sum(0) >= MIN_BEATS)
-    if not len(some):
-        return out
-    low, middle, high = np.nanpercentile(values[:, some], [25, 50, 75], axis=0)
-    z = (values[:, some] - middle) / (high - low + 1e-3 * np.abs(middle) + 1e-6)
-    out[:, some] = np.nan_to_num(np.arcsinh(np.clip(z, -MAX_IQRS, MAX_IQRS)) / 2)
-    return out
+    if len(some):
+        low, middle, high = np.nanpercentile(values[:, some], [25, 50, 75], axis=0)
+        median[some], spread[some] = middle, high - low + 1e-3 * np.abs(middle) + 1e-6
+    return median, spread
+
+
+def scale_by_spread(values: Floats, median: Floats, spread: Floats) -> Floats:
+    """Return features `(beats, features)` relative to a median and spread of each; what cannot be compared is 0."""
+    z = (values - median) / spread
+    return np.asarray(np.nan_to_num(np.arcsinh(np.clip(z, -MAX_IQRS, MAX_IQRS)) / 2), dtype=np.float32)
 
 
 def _leads(task: Task) -> list[int]:

@@ -1,0 +1,1 @@
+"""ECG signals as they arrive: filters, R peaks and beats that never wait for the end of a recording."""
