@@ -35,6 +35,11 @@ class DataCard:
         licence: the licence of the data.
         synthetic: whether the data are generated.
         warning: a sentence that is printed with every figure from these data, or "".
+        question: what a model answers, as a question about patients; "": made of the event's title.
+        examples: what examples are where a patient has several, in the plural, such as heartbeats; "": examples.
+        years: when the data were recorded; "": not stated.
+        setting: who the patients are and where they were treated; "": not stated.
+        site_kind: what a site is, such as region.
     """
 
     name: str
@@ -48,6 +53,11 @@ class DataCard:
     licence: str
     synthetic: bool = False
     warning: str = ""
+    question: str = ""
+    examples: str = ""
+    years: str = ""
+    setting: str = ""
+    site_kind: str = "hospital"
 
 
 @dataclass(frozen=True, slots=True)

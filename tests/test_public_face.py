@@ -63,7 +63,10 @@ ERRORS = {
 }
 # Of a dataclass the fields in their order; those after "*" have defaults.
 FIELDS = {
-    "sites.cohort:DataCard": "name title inputs labels sites splits source citation licence * synthetic warning",
+    "sites.cohort:DataCard": (
+        "name title inputs labels sites splits source citation licence"
+        " * synthetic warning question examples years setting site_kind"
+    ),
     "sites.cohort:Patient": "id person examples * site published group",
     "sites.cohort:Cohort": (
         "task x features y patient patients persons split"

@@ -30,6 +30,11 @@ CARD = DataCard(
     citation="Moody GB, Mark RG. IEEE Eng Med Biol 20(3):45-50, 2001; "
     "Goldberger AL et al. Circulation 101(23):e215, 2000",
     licence="Open Data Commons Attribution License v1.0",
+    question="Which heartbeats of an ambulatory ECG are abnormal, and of which kind?",
+    examples="heartbeats",
+    years="1975 to 1979",
+    setting="about 60% inpatients and 40% outpatients of one hospital; about half of the recordings were chosen "
+    "because they show rare arrhythmias",
 )
 DIVISIBLE_FOLDER = True
 

@@ -15,7 +15,7 @@ from common.metrics.figures import FEW_PATIENTS
 from experiments.report.document.report import Report
 from experiments.report.pages.sections import HOSPITAL_TEMPLATES, draw_plots, list_plots, list_sections
 from experiments.report.plots.drawing import Plot
-from experiments.report.text import findings, formatting, key_facts
+from experiments.report.text import decision, findings, formatting, key_facts
 from experiments.report.text.many_hospitals import choose_detailed_hospitals, describe_detailed_hospitals
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ def render_html(report: Report, plots: Mapping[str, Plot] | None = None) -> str:
             detailed=choose_detailed_hospitals(report),
             which_detailed=describe_detailed_hospitals(report),
             facts=key_facts.list_facts(report),
+            decision=decision.list_decision_facts(report),
+            question=decision.ask_question(report),
+            disclaimer=decision.DISCLAIMER,
             sections=sections,
             section_data={section.id: section.build(report) for section in sections},
             hospital_templates=HOSPITAL_TEMPLATES,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from common.metrics.figures import FEW_PATIENTS, Evaluation
 from experiments.report.document.report import Report
 from experiments.report.plots.drawing import Plot
-from experiments.report.text import findings, formatting, key_facts
+from experiments.report.text import decision, findings, formatting, key_facts
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -34,7 +34,14 @@ def render_summary(report: Report, plots: Mapping[str, Plot]) -> str:
         plots: the report's plots by name, which are written to plots/NAME.png.
     """
     titles = {name: plot.title for name, plot in plots.items()}
-    return render_markdown("summary.md.j2", report, facts=key_facts.list_facts(report), plots=titles)
+    return render_markdown(
+        "summary.md.j2",
+        report,
+        facts=[*decision.list_decision_facts(report), *key_facts.list_facts(report)],
+        question=decision.ask_question(report),
+        disclaimer=decision.DISCLAIMER,
+        plots=titles,
+    )
 
 
 def render_markdown(template: str, report: Report, **variables: Any) -> str:

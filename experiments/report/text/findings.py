@@ -56,8 +56,8 @@ def summarise_findings(report: Report) -> list[str]:
     if model.worst:
         evaluation = model.sites[model.worst.site]
         sentences.append(
-            f"The worst hospital is {model.worst.site}, with {format_figure(evaluation, report.metric)} on "
-            f"{format_count(evaluation.patients, 'patient')}."
+            f"The worst {report.data.site_kind} is {model.worst.site}, with "
+            f"{format_figure(evaluation, report.metric)} on {format_count(evaluation.patients, 'patient')}."
         )
     sentences += _describe_comparison(report, metric)
     few = [name for name, item in model.sites.items() if item.patients < FEW_PATIENTS]
@@ -87,7 +87,7 @@ def _describe_training(report: Report, metric: str) -> str:
     trained = {name for line in report.rounds for name, site in line.sites.items() if site.train}
     if not report.rounds:
         return "No round of training was completed."
-    text = f"One model was trained by {format_count(len(trained), 'hospital')} over "
+    text = f"One model was trained by {format_count(len(trained), report.data.site_kind)} over "
     text += format_count(len(report.rounds), "round")
     local = LOCAL_LAYERS.get(report.run.config.get("federation", {}).get("strategy", {}).get("name", ""))
     if local:

@@ -1,4 +1,4 @@
-"""The key facts at the top of the page: what a clinician asks first, one line each.
+"""The key facts below the first screen: the figures behind the decision, one line each.
 
 A fact is a function of the report, listed in FACTS in the order of the page; it returns None if it does not apply.
 """
@@ -6,38 +6,20 @@ A fact is a function of the report, listed in FACTS in the order of the page; it
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from common.metrics.figures import Calibration
 from experiments.report.document.report import Report
 from experiments.report.text import findings
+from experiments.report.text.facts import Fact
 from experiments.report.text.formatting import (
     capitalise,
     format_count,
     format_interval,
     format_number,
+    higher_is_better,
     make_cell,
     metric_title,
 )
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One key fact.
-
-    Attributes:
-        label: what it is about.
-        value: the fact in a few words.
-        detail: what it is based on.
-        link: the section of the page with the details.
-        alarm: whether it is a warning.
-    """
-
-    label: str
-    value: str
-    detail: str = ""
-    link: str = ""
-    alarm: bool = False
 
 
 def state_task(report: Report) -> Fact | None:
@@ -55,7 +37,7 @@ def state_task(report: Report) -> Fact | None:
 def state_patients(report: Report) -> Fact | None:
     """Return how many patients the model was tested on, and how many it was trained on."""
     trained = format_count(findings.sum_over_sites(report, "train", "patients"), "patient")
-    hospitals = format_count(len(report.sites), "hospital")
+    hospitals = format_count(len(report.sites), report.data.site_kind)
     model = report.federated
     if model is None or model.pooled is None:
         return Fact("Test patients", "none", f"trained on {trained} of {hospitals}", "hospitals", True)
@@ -70,7 +52,9 @@ def state_performance(report: Report) -> Fact | None:
     if model is None or model.pooled is None:
         return Fact("Performance", "not known", findings.explain_missing_test(report), "training", True)
     cell = make_cell(model.pooled, report.metric)
-    return Fact("Performance", cell.text, f"{metric_title(report.metric)}, all hospitals together", "comparison")
+    return Fact(
+        "Performance", cell.text, f"{metric_title(report.metric)}, all {report.data.site_kind}s together", "comparison"
+    )
 
 
 def state_uncertainty(report: Report) -> Fact | None:
@@ -84,7 +68,7 @@ def state_uncertainty(report: Report) -> Fact | None:
     few = [item for item in model.sites.values() if make_cell(item, report.metric).few]
     detail = f"95% interval of the {metric_title(report.metric)}, over patients"
     if few:
-        detail += f"; {format_count(len(few), 'hospital')} with few test patients"
+        detail += f"; {format_count(len(few), report.data.site_kind)} with few test patients"
     return Fact("Uncertainty", cell.interval, detail, "method")
 
 
@@ -98,7 +82,9 @@ def state_worst_hospital(report: Report) -> Fact | None:
     detail = cell.text + (f" ({cell.interval})" if cell.interval else "")
     detail += f" on {format_count(evaluation.patients, 'test patient')}" + (", few" if cell.few else "")
     number = [site.name for site in report.sites].index(name) + 1
-    return Fact("Worst hospital", name, detail, f"hospital-{number}")
+    label = "Lowest" if higher_is_better(report.metric) else "Highest"
+    label += f" {metric_title(report.metric)} of a {report.data.site_kind}"
+    return Fact(label, name, detail, f"hospital-{number}")
 
 
 def state_calibration(report: Report) -> Fact | None:
@@ -182,7 +168,6 @@ FACTS: tuple[Callable[[Report], Fact | None], ...] = (
     state_uncertainty,
     state_worst_hospital,
     state_calibration,
-    state_privacy,
     state_counts,
 )
 """The facts in the order of the page."""

@@ -14,6 +14,7 @@ an unknown region form a region of their own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -43,6 +44,10 @@ CARD = DataCard(
     citation="Pollard TJ et al. Sci Data 5:180178, 2018; Johnson A et al. eICU demo, PhysioNet; "
     "van de Water R et al. Yet Another ICU Benchmark, ICLR 2024; Goldberger AL et al. Circulation 101(23):e215, 2000",
     licence="Open Database License (ODbL) v1.0 for the demo; the full database needs a data use agreement",
+    question="Which patients in intensive care will die in hospital, judged from their first day there?",
+    examples="stays",
+    years="2014 and 2015",
+    setting="adults in intensive care in hospitals of the United States",
 )
 
 
@@ -80,6 +85,15 @@ class Options(Section):
         if len(set(columns)) < len(columns):
             raise ValueError("a column is listed twice")
         return columns
+
+
+def card(options: Options) -> DataCard:
+    """Return the data card of the chosen view and sites."""
+    kind = "region" if options.by == "region" else "hospital"
+    if options.view == "hours":
+        question = "Which patients in intensive care will die there, judged from their first 25 hours?"
+        return replace(CARD, question=question, site_kind=kind)
+    return replace(CARD, site_kind=kind)
 
 
 def task(options: Options) -> Task:

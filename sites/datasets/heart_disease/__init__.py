@@ -75,6 +75,9 @@ CARD = DataCard(
     "Detrano R et al. Am J Cardiol 64:304-310, 1989; the split: Ogier du Terrail J et al. FLamby. NeurIPS 2022, "
     "arXiv:2210.04620",
     licence="CC BY 4.0",
+    question="Which patients sent to angiography have a coronary artery narrowed by more than half?",
+    years="1981 to 1987",
+    setting="adults referred for coronary angiography",
 )
 
 VERSION = 2

@@ -59,6 +59,7 @@ def card(options: Description) -> DataCard:
         source=options.source or "not stated",
         citation="not stated",
         licence=options.licence or "not stated",
+        question=options.question,
         synthetic=options.synthetic,
     )
 
@@ -213,7 +214,7 @@ def _load(folder: Path, options: Description, store: Path, *, labelled: bool) ->
     if not options.outcome.codes and options.read.labels:
         paths += list_labels(folder, options.read.labels)
     settings = {"version": VERSION, "labelled": labelled} | options.model_dump(
-        mode="json", exclude={"title", "source", "licence", "synthetic"}
+        mode="json", exclude={"title", "source", "licence", "synthetic", "question"}
     )
     try:
         key = cache.content_key(paths, settings)

@@ -54,6 +54,7 @@ def card(options: Description) -> DataCard:
         source=options.source or "not stated",
         citation="not stated",
         licence=options.licence or "not stated",
+        question=options.question,
         synthetic=options.synthetic,
     )
 

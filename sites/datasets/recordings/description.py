@@ -85,6 +85,7 @@ class Description(BeatView):
     title: str = Field("", max_length=200, description="what the data are, as the report says it")
     source: str = Field("", max_length=500, description="where the data come from")
     licence: str = Field("", max_length=200, description="who may use the data, and for what")
+    question: str = Field("", max_length=200, description="what a model answers, as a question")
     synthetic: bool = Field(False, description="the data are generated, not from patients")
     read: Reading = Field(default_factory=Reading, description="where the files are; may differ between hospitals")
     examples: Literal["beats", "strips"] = Field(
@@ -137,7 +138,7 @@ class Description(BeatView):
 
     def contract(self) -> dict[str, Any]:
         """Return what must be the same at every hospital, JSON-ready."""
-        return self.model_dump(mode="json", exclude={"read", "title", "source", "licence"})
+        return self.model_dump(mode="json", exclude={"read", "title", "source", "licence", "question"})
 
     @property
     def class_index(self) -> dict[str, int]:

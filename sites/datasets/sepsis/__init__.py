@@ -50,6 +50,10 @@ CARD = DataCard(
     source="https://physionet.org/content/challenge-2019/1.0.0/ (doi:10.13026/v64v-d857)",
     citation="Reyna MA et al. Crit Care Med 48(2):210-217, 2020; Goldberger AL et al. Circulation 101(23):e215, 2000",
     licence="CC BY 4.0",
+    question="Which patients in intensive care will develop sepsis within the next 6 hours?",
+    examples="hours of intensive care",
+    years="about 2008 to 2018",
+    setting="adults in intensive care, followed by the hour",
 )
 
 _BATCH = 4

@@ -71,6 +71,7 @@ def card(options: Description) -> DataCard:
         source=options.source or "not stated",
         citation="not stated",
         licence=options.licence or "not stated",
+        question=options.question,
         synthetic=options.synthetic,
         warning=""
         if options.patient
@@ -202,7 +203,7 @@ def _load(folder: Path, options: Description, store: Path, *, labelled: bool) ->
     options = apply_own_reading(folder, options)
     paths = list_files(folder, options.read)
     settings = {"version": VERSION, "labelled": labelled} | options.model_dump(
-        mode="json", exclude={"title", "source", "licence", "synthetic"}
+        mode="json", exclude={"title", "source", "licence", "synthetic", "question"}
     )
     try:
         key = cache.content_key(paths, settings)

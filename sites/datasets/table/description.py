@@ -172,6 +172,7 @@ class Description(Section):
     title: str = Field("", max_length=200, description="what the data are, as the report says it")
     source: str = Field("", max_length=500, description="where the data come from")
     licence: str = Field("", max_length=200, description="who may use the data, and for what")
+    question: str = Field("", max_length=200, description="what a model answers, as a question")
     synthetic: bool = Field(False, description="the data are generated, not from patients")
     read: Reading = Field(default_factory=Reading, description="how the files are read; may differ between hospitals")
     patient: Text | None = Field(None, description="the column that says which patient; none: each row is a patient")
@@ -201,7 +202,7 @@ class Description(Section):
 
     def contract(self) -> dict[str, Any]:
         """Return what must be the same at every hospital, JSON-ready."""
-        return self.model_dump(mode="json", exclude={"read", "title", "source", "licence"})
+        return self.model_dump(mode="json", exclude={"read", "title", "source", "licence", "question"})
 
     def needed_columns(self, *, labelled: bool = True) -> tuple[str, ...]:
         """Return the columns that are read, by their names in the contract."""

@@ -29,10 +29,12 @@ def test_key_facts_state_patients_performance_uncertainty_and_worst_hospital(mak
     assert (
         result["Uncertainty"].detail == "95% interval of the macro-F1, over patients; 1 hospital with few test patients"
     )
-    assert result["Worst hospital"].value == "south"
-    assert result["Worst hospital"].link == "hospital-2"
-    assert result["Worst hospital"].detail.startswith(f"{item.macro_f1.value:.3f} ({item.macro_f1.low:.2f} to ")
-    assert result["Worst hospital"].detail.endswith("on 3 test patients, few")
+    assert result["Lowest macro-F1 of a hospital"].value == "south"
+    assert result["Lowest macro-F1 of a hospital"].link == "hospital-2"
+    assert result["Lowest macro-F1 of a hospital"].detail.startswith(
+        f"{item.macro_f1.value:.3f} ({item.macro_f1.low:.2f} to "
+    )
+    assert result["Lowest macro-F1 of a hospital"].detail.endswith("on 3 test patients, few")
     text = render_html(report)
     assert text.index('<dl class="facts">') < text.index('<section id="summary"')
     assert all(f'<a href="#{fact.link}" class="value' in text for fact in result.values())
@@ -99,7 +101,7 @@ def test_first_screen_of_a_run_without_test_figures_alarms(make_run) -> None:
     assert (result["Test patients"].value, result["Performance"].value) == ("none", "not known")
     assert result["Performance"].detail == "the run ended before the final evaluation"
     assert result["Performance"].alarm
-    assert "Worst hospital" not in result
+    assert "Lowest macro-F1 of a hospital" not in result
 
 
 def test_patients_seen_in_training_are_never_called_unseen(make_run) -> None:

@@ -1,0 +1,339 @@
+"""The first screen: what a clinician or a review board decides on, from counts of patients at the threshold in use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
+from experiments.report.document.report import Report
+from experiments.report.text.facts import Fact
+from experiments.report.text.findings import FINAL_EVALUATION, explain_missing_test
+from experiments.report.text.formatting import capitalise, format_count
+from experiments.report.text.key_facts import state_privacy
+from experiments.report.text.thresholds import describe_threshold_origin
+
+DISCLAIMER = "Research software, not a medical device: no treatment may depend on it."
+RARE_SHARE = 0.2
+"""Share of examples with the event below which an event is called rare."""
+MIN_COMPARED = 10
+"""Patients with the event that a hospital or a group needs to be called the worst, where any has that many."""
+MIN_SENSITIVITY = 0.5
+"""Share of the events that a model must find; one that finds fewer misses most of them."""
+
+
+@dataclass(frozen=True)
+class CaseCounts:
+    """The decisions about one class at the threshold in use.
+
+    Attributes:
+        hits: examples with the class that were predicted as it.
+        missed: examples with the class that were not.
+        wrong: examples without the class that were predicted as it.
+        total: all examples.
+        sensitivity: share predicted, with its interval.
+        precision: share of the predictions that are right, with its interval.
+        patients: patients with the class.
+    """
+
+    hits: int
+    missed: int
+    wrong: int
+    total: int
+    sensitivity: Figure
+    precision: Figure
+    patients: int
+
+    @property
+    def events(self) -> int:
+        """Examples with the class."""
+        return self.hits + self.missed
+
+    @property
+    def missed_share(self) -> float:
+        """Share of the examples with the class that were missed; 0 without any."""
+        return self.missed / self.events if self.events else 0.0
+
+
+def count_cases(evaluation: Evaluation, name: str) -> CaseCounts:
+    """Return the decisions about one class."""
+    names, part = list(evaluation.classes), evaluation.classes[name]
+    at, rows = names.index(name), evaluation.confusion
+    if len(rows) == len(names) and all(len(row) == len(names) for row in rows):
+        hits, events = rows[at][at], sum(rows[at])
+        wrong, total = sum(row[at] for row in rows) - hits, sum(map(sum, rows))
+    else:  # multilabel: a row of true negatives, false positives, false negatives and true positives
+        _, wrong, missed, hits = rows[at]
+        events, total = hits + missed, sum(rows[at])
+    return CaseCounts(hits, events - hits, wrong, total, part.recall, part.precision, part.patients)
+
+
+def list_decided_classes(report: Report) -> list[str]:
+    """Return the classes whose misses matter: the event of two classes, each label, or all classes but the first."""
+    names = list(report.class_titles)
+    return names if report.task.get("kind") == "multilabel" else names[1:]
+
+
+def name_examples(report: Report, evaluation: Evaluation, one: bool = False) -> str:
+    """Return what is counted: patients where each has one example, otherwise the data set's word for its examples."""
+    words = "patients" if evaluation.examples == evaluation.patients or evaluation.noise else report.data.examples
+    words = words or "examples"
+    return words.removesuffix("s") if one and " " not in words else words
+
+
+def ask_question(report: Report) -> str:
+    """Return the question that the model answers: the data card's, or one made of the titles of the classes."""
+    if report.data.question:
+        return report.data.question
+    titles = [report.class_titles[name] for name in list_decided_classes(report)]
+    if not titles:
+        return ""
+    if report.binary:
+        return f"Which cases are “{titles[-1]}”?"
+    listed = ", ".join(titles[:6]) + (f" or {len(titles) - 6} more" if len(titles) > 6 else "")
+    return f"Which cases are {listed}?"
+
+
+def state_verdict(report: Report) -> Fact | None:
+    """Return how many events are missed; where most are, that comes first and as an alarm."""
+    model = report.federated
+    if model is None or model.pooled is None:
+        return Fact("Events missed", "not known", explain_missing_test(report), "training", True)
+    decided = {name: count_cases(model.pooled, name) for name in list_decided_classes(report)}
+    decided = {name: cases for name, cases in decided.items() if cases.events}
+    if not decided:
+        return Fact("Events missed", "not known", "no test patient has the event", "classes", True)
+    if report.binary:
+        [(name, cases)] = decided.items()
+        most = cases.missed_share > 1 - MIN_SENSITIVITY
+        text = f"{cases.missed:,} of {cases.events:,} missed"
+        detail = f"{describe_missed(cases)} of those with “{report.class_titles[name]}”"
+        if cases.patients < FEW_PATIENTS:
+            detail += f"; from {format_count(cases.patients, 'patient')}, few"
+        return Fact("Events missed", f"Misses most: {text}" if most else text, detail, "classes", most)
+    worst = sorted(decided, key=lambda name: -decided[name].missed_share)
+    lost = [name for name in worst if decided[name].missed_share > 1 - MIN_SENSITIVITY]
+    listed = lost or worst[:1]
+    detail = "; ".join(f"{report.class_titles[name]}: {describe_missed(decided[name])}" for name in worst[:4])
+    text = ", ".join(
+        f"{decided[name].missed:,} of {decided[name].events:,} {report.class_titles[name]}" for name in listed[:2]
+    )
+    return Fact("Missed", f"Misses most: {text}" if lost else f"At worst {text}", detail, "classes", bool(lost))
+
+
+def state_per_hundred(report: Report) -> Fact | None:
+    """Return of 100 cases like the tested ones how many are flagged, rightly and wrongly."""
+    model = report.federated
+    if model is None or model.pooled is None or not list_decided_classes(report):
+        return None
+    pooled, words = model.pooled, name_examples(report, model.pooled)
+    if not report.binary:
+        figure = pooled.accuracy
+        if report.task.get("kind") == "multilabel" or figure.value is None:
+            return None
+        interval = format_percent_interval(figure)
+        return Fact(
+            f"Of 100 {words} like these",
+            f"{format_hundred(figure.value)} get the right class",
+            f"{interval or 'no interval'}; the most frequent class makes up most of them",
+            "classes",
+        )
+    cases = count_cases(pooled, list(pooled.classes)[-1])
+    if not cases.total:
+        return None
+    flagged = cases.hits + cases.wrong
+    digits = 1 if flagged < 0.1 * cases.total else 0
+    flagged_text, right, wrong, missed = (
+        f"{100 * count / cases.total:.{digits}f}" for count in (flagged, cases.hits, cases.wrong, cases.missed)
+    )
+    value = f"{flagged_text} are flagged: {right} rightly, {wrong} wrongly"
+    missed += " are missed"
+    interval = format_percent_interval(cases.precision)
+    precision = f"of the flagged, {format_percent(cases.precision.value)} rightly"
+    detail = f"{missed}; {precision}{f' ({interval})' if interval else ''}"
+    return Fact(f"Of 100 {words} like these", value, detail, "thresholds" if has_thresholds(report) else "classes")
+
+
+def has_thresholds(report: Report) -> bool:
+    """Return whether the page can show other thresholds: two classes, and examples counted by groups of scores."""
+    model = report.federated
+    if model is None or model.pooled is None or not report.binary or report.detecting:
+        return False
+    calibration = list(model.pooled.classes.values())[-1].calibration
+    return calibration is not None and bool(calibration.groups)
+
+
+def state_threshold(report: Report) -> Fact | None:
+    """Return the threshold in use and where it came from."""
+    model = report.federated
+    if model is None or model.pooled is None or not report.binary:
+        return None
+    origin = describe_threshold_origin(report)
+    if report.detecting and model.threshold is not None:
+        return Fact("Threshold in use", f"an anomaly score of {math.exp(model.threshold):.3g}", origin, "method")
+    probability = 0.5 if model.threshold is None else 1 / (1 + math.exp(-model.threshold))
+    cases = count_cases(model.pooled, list(model.pooled.classes)[-1])
+    rare = model.threshold is None and 0 < cases.events < RARE_SHARE * cases.total
+    if rare:
+        origin += f"; the event is rare ({format_hundred(cases.events / cases.total)} of 100), so few reach it"
+    link = "thresholds" if has_thresholds(report) else "method"
+    return Fact("Threshold in use", f"a probability of {format_percent(probability)}", origin, link, rare)
+
+
+def state_most_missed_site(report: Report) -> Fact | None:
+    """Return the hospital that misses the largest share of the events, with its counts."""
+    model = report.federated
+    if model is None or len(model.sites) < 2:
+        return None
+    worst = _find_most_missed(report, model.sites)
+    if worst is None:
+        return None
+    site, name, cases, few = worst
+    names = [item.name for item in report.sites]
+    link = f"hospital-{names.index(site) + 1}" if site in names else "hospitals"
+    return Fact(f"Worst {report.data.site_kind}", site, _describe_worst(report, name, cases) + few, link)
+
+
+def state_most_missed_group(report: Report) -> Fact | None:
+    """Return the group of patients in which the largest share of the events is missed, with its counts."""
+    model = report.federated
+    if model is None:
+        return None
+    groups = {
+        f"{attribute}: {group}": subset.pooled
+        for attribute, subsets in model.groups.items()
+        for group, subset in subsets.items()
+        if subset.pooled is not None and group != "unknown"
+    }
+    if not groups:
+        detail = "no results by sex or age: evaluation.subgroups asks for them"
+        return Fact("Worst group of patients", "not reported", detail, "method")
+    worst = _find_most_missed(report, groups)
+    if worst is None:
+        return None
+    group, name, cases, few = worst
+    detail = f"{_describe_worst(report, name, cases)}; the worst of {len(groups)}, partly by accident"
+    return Fact("Worst group of patients", group, detail + few, "subgroups")
+
+
+def _find_most_missed(report: Report, evaluations: Mapping[str, Evaluation]) -> tuple[str, str, CaseCounts, str] | None:
+    """Return where the largest share of a class is missed: where, class, counts, and a note if patients are few.
+
+    Places where fewer than MIN_COMPARED patients have the class are considered only if there is no other.
+    """
+    pooled = report.federated.pooled if report.federated else None
+    names = list_decided_classes(report)
+    if pooled is not None and len(names) > 1:  # the class that is missed most of all is followed
+        known = {name: count_cases(pooled, name) for name in names}
+        names = sorted(known, key=lambda name: -known[name].missed_share)[:1]
+    every = [
+        (where, name, cases)
+        for where, evaluation in evaluations.items()
+        for name in names
+        if name in evaluation.classes and (cases := count_cases(evaluation, name)).events
+    ]
+    many = [item for item in every if item[2].patients >= MIN_COMPARED]
+    if not every:
+        return None
+    where, name, cases = max(many or every, key=lambda item: (item[2].missed_share, item[2].events))
+    smaller = f"; of those with at least {MIN_COMPARED} patients with it" if len(many) < len(every) else ""
+    few = f"; from {format_count(cases.patients, 'patient')}, few" if cases.patients < FEW_PATIENTS else ""
+    return where, name, cases, smaller if many else few
+
+
+def _describe_worst(report: Report, name: str, cases: CaseCounts) -> str:
+    what = "events" if report.binary else report.class_titles[name]
+    return f"{cases.missed:,} of {cases.events:,} {what} missed: {describe_missed(cases)}"
+
+
+def state_absent_sites(report: Report) -> Fact | None:
+    """Return which hospitals took no part."""
+    if not report.sites and not report.lost:
+        return None
+    kind = report.data.site_kind
+    trained = {name for line in report.rounds for name, part in line.sites.items() if part.train}
+    tested = set(report.federated.sites) if report.federated else set()
+    names = dict.fromkeys([*(site.name for site in report.sites), *report.lost])
+    absent = [name for name in names if name not in trained and name not in tested]
+    if absent:
+        reasons = "; ".join(
+            f"{name}: {report.lost.get(name, 'no answer').removeprefix(FINAL_EVALUATION)}" for name in absent[:3]
+        )
+        return Fact("Took no part", ", ".join(absent[:5]), reasons, "missing", True)
+    untested = [name for name in names if name not in tested]
+    detail = f"not tested: {', '.join(untested[:5])}" if untested and tested else ""
+    external = [name for name in names if name in report.external]
+    detail = detail or (f"tested only, not trained on: {', '.join(external[:5])}" if external else "")
+    label = f"{capitalise(kind)}s that took part"
+    return Fact(label, f"all {len(names)}", detail, "missing", bool(untested and tested))
+
+
+DECISION_FACTS: tuple[Callable[[Report], Fact | None], ...] = (
+    state_verdict,
+    state_per_hundred,
+    state_threshold,
+    state_most_missed_site,
+    state_most_missed_group,
+    state_absent_sites,
+    state_privacy,
+)
+"""The facts of the first screen, in order."""
+
+
+def list_decision_facts(report: Report) -> list[Fact]:
+    """Return the facts of the first screen that apply to a report."""
+    return [fact for state in DECISION_FACTS if (fact := state(report)) is not None]
+
+
+def describe_missed(cases: CaseCounts) -> str:
+    """Return the share that is missed, with its interval: one minus the sensitivity.
+
+    Where all or none are missed, resamples of patients do not vary: the exact interval of Clopper and Pearson 1934
+    (Biometrika 26:404-413) over the patients with the class is given instead.
+
+    >>> known = Figure(value=0.25, low=0.1, high=0.4)
+    >>> describe_missed(CaseCounts(1, 3, 0, 10, known, known, 4))
+    '75%, 95% interval 60% to 90%'
+    >>> none = Figure(value=0.0, low=0.0, high=0.0)
+    >>> describe_missed(CaseCounts(0, 5, 0, 10, none, none, 5))
+    '100%, 95% interval 48% to 100%'
+    """
+    figure = cases.sensitivity
+    turned = Figure(
+        value=None if figure.value is None else 1 - figure.value,
+        low=None if figure.high is None else 1 - figure.high,
+        high=None if figure.low is None else 1 - figure.low,
+    )
+    if not (cases.hits and cases.missed) and cases.patients:
+        edge = 0.025 ** (1 / cases.patients)
+        turned = Figure(value=1, low=edge, high=1) if cases.missed else Figure(value=0, low=0, high=1 - edge)
+    return f"{format_percent(cases.missed_share)}, {format_percent_interval(turned) or 'no interval'}"
+
+
+def format_percent(share: float | None) -> str:
+    """Return a share in percent: whole from 10% to 90%, otherwise with one digit.
+
+    >>> format_percent(0.906), format_percent(0.0649), format_percent(1.0), format_percent(None)
+    ('90.6%', '6.5%', '100%', 'n/a')
+    """
+    return "n/a" if share is None else f"{format_hundred(share)}%"
+
+
+def format_percent_interval(figure: Figure) -> str:
+    """Return a 95% interval in percent; empty if there is none."""
+    if figure.low is None or figure.high is None:
+        return ""
+    return f"95% interval {format_percent(figure.low)} to {format_percent(figure.high)}"
+
+
+def format_hundred(share: float) -> str:
+    """Return how many of 100 a share is.
+
+    >>> format_hundred(0.0152), format_hundred(0.41), format_hundred(0.0)
+    ('1.5', '41', '0')
+    """
+    count = 100 * share
+    if count in (0, 100) or 10 <= count <= 90:
+        return f"{count:.0f}"
+    return f"{count:.1f}"
