@@ -122,6 +122,44 @@ function makeNavigable(table) {
   });
 }
 
+// The reader moves the threshold: the counts of each hospital at every step are in the page.
+function addThresholdView() {
+  const part = document.querySelector(".threshold");
+  if (!part) return;
+  const counts = JSON.parse(part.dataset.counts);
+  const slider = part.querySelector("input");
+  const rows = Array.from(part.querySelectorAll("tbody tr, tfoot tr"));
+  const parts = [...counts.rows, counts.pooled];
+  const number = (n) => n.toLocaleString("en-US");
+  const fill = (cell, value, text, below) => {
+    cell.dataset.value = value;
+    cell.firstChild.textContent = text;
+    if (below !== undefined) cell.querySelector(".interval").textContent = below;
+  };
+  const update = () => {
+    const at = Number(slider.value);
+    rows.forEach((row, index) => {
+      const { total, events, hits, wrong } = parts[index];
+      const cells = row.querySelectorAll("td");
+      const flagged = hits[at] + wrong[at];
+      const benefit = total ? 100 * (hits[at] - counts.odds[at] * wrong[at]) / total : 0;
+      fill(cells[0], flagged, number(flagged), `${total ? (100 * flagged / total).toFixed(1) : "n/a"} of 100`);
+      fill(cells[1], hits[at], number(hits[at]));
+      fill(cells[2], wrong[at], number(wrong[at]));
+      fill(cells[3], events - hits[at], number(events - hits[at]), `of ${number(events)}`);
+      fill(cells[4], benefit, `${benefit < 0 ? "" : "+"}${benefit.toFixed(2)}`);
+    });
+    const { events, hits, wrong } = counts.pooled;
+    const words = `${number(events - hits[at])} of ${number(events)} missed, ${number(wrong[at])} flagged wrongly`;
+    part.querySelector("output").textContent = counts.labels[at];
+    slider.setAttribute("aria-valuetext", `${counts.labels[at]}: ${words}`);
+    part.querySelector(".threshold-words").textContent = words + (at === counts.used ? " (in use)" : "");
+  };
+  part.querySelector(".slider").hidden = false;
+  slider.addEventListener("input", update);
+  update();
+}
+
 // A table that needs no scrolling needs no stop of the Tab key.
 function updateTabStops() {
   each(".scroll", (part) => {
@@ -136,6 +174,7 @@ addEventListener("DOMContentLoaded", () => {
   addHospitalFilter();
   each("table.sortable", makeSortable);
   each("table.matrix", makeNavigable);
+  addThresholdView();
   updateTabStops();
   addEventListener("resize", updateTabStops);
 });

@@ -143,7 +143,7 @@ def state_per_hundred(report: Report) -> Fact | None:
     if not cases.total:
         return None
     flagged = cases.hits + cases.wrong
-    digits = 1 if flagged < 0.1 * cases.total else 0
+    digits = 1 if min(cases.hits, cases.wrong) < 0.05 * cases.total else 0
     flagged_text, right, wrong, missed = (
         f"{100 * count / cases.total:.{digits}f}" for count in (flagged, cases.hits, cases.wrong, cases.missed)
     )
@@ -189,10 +189,10 @@ def state_most_missed_site(report: Report) -> Fact | None:
     worst = _find_most_missed(report, model.sites)
     if worst is None:
         return None
-    site, name, cases, few = worst
+    site, cases, few = worst
     names = [item.name for item in report.sites]
     link = f"hospital-{names.index(site) + 1}" if site in names else "hospitals"
-    return Fact(f"Worst {report.data.site_kind}", site, _describe_worst(report, name, cases) + few, link)
+    return Fact(f"Worst {report.data.site_kind}", site, _describe_worst(report, cases) + few, link)
 
 
 def state_most_missed_group(report: Report) -> Fact | None:
@@ -212,39 +212,50 @@ def state_most_missed_group(report: Report) -> Fact | None:
     worst = _find_most_missed(report, groups)
     if worst is None:
         return None
-    group, name, cases, few = worst
-    detail = f"{_describe_worst(report, name, cases)}; the worst of {len(groups)}, partly by accident"
+    group, cases, few = worst
+    detail = f"{_describe_worst(report, cases)}; the worst of {len(groups)}, partly by accident"
     return Fact("Worst group of patients", group, detail + few, "subgroups")
 
 
-def _find_most_missed(report: Report, evaluations: Mapping[str, Evaluation]) -> tuple[str, str, CaseCounts, str] | None:
-    """Return where the largest share of a class is missed: where, class, counts, and a note if patients are few.
+def _find_most_missed(report: Report, evaluations: Mapping[str, Evaluation]) -> tuple[str, CaseCounts, str] | None:
+    """Return where the largest share of a class is missed: its name, the counts, and a note if patients are few.
 
     Places where fewer than MIN_COMPARED patients have the class are considered only if there is no other.
     """
-    pooled = report.federated.pooled if report.federated else None
-    names = list_decided_classes(report)
-    if pooled is not None and len(names) > 1:  # the class that is missed most of all is followed
-        known = {name: count_cases(pooled, name) for name in names}
-        names = sorted(known, key=lambda name: -known[name].missed_share)[:1]
     every = [
-        (where, name, cases)
-        for where, evaluation in evaluations.items()
-        for name in names
-        if name in evaluation.classes and (cases := count_cases(evaluation, name)).events
+        (site, _count_events(report, evaluation))
+        for site, evaluation in evaluations.items()
+        if not set(list_decided_classes(report)) - set(evaluation.classes)
     ]
-    many = [item for item in every if item[2].patients >= MIN_COMPARED]
+    every = [(site, cases) for site, cases in every if cases.events]
+    many = [item for item in every if item[1].patients >= MIN_COMPARED]
     if not every:
         return None
-    where, name, cases = max(many or every, key=lambda item: (item[2].missed_share, item[2].events))
+    site, cases = max(many or every, key=lambda item: (item[1].missed_share, item[1].events))
     smaller = f"; of those with at least {MIN_COMPARED} patients with it" if len(many) < len(every) else ""
     few = f"; from {format_count(cases.patients, 'patient')}, few" if cases.patients < FEW_PATIENTS else ""
-    return where, name, cases, smaller if many else few
+    return site, cases, smaller if many else few
 
 
-def _describe_worst(report: Report, name: str, cases: CaseCounts) -> str:
-    what = "events" if report.binary else report.class_titles[name]
-    return f"{cases.missed:,} of {cases.events:,} {what} missed: {describe_missed(cases)}"
+def _count_events(report: Report, evaluation: Evaluation) -> CaseCounts:
+    """Return the decisions about the event, or about all classes but the first together, which have no interval."""
+    parts = [count_cases(evaluation, name) for name in list_decided_classes(report)]
+    if len(parts) == 1:
+        return parts[0]
+    none = Figure(value=None)
+    hits, missed, wrong = (sum(getattr(part, name) for part in parts) for name in ("hits", "missed", "wrong"))
+    patients = max((part.patients for part in parts), default=0)
+    return CaseCounts(hits, missed, wrong, evaluation.examples, none, none, patients)
+
+
+def _describe_worst(report: Report, cases: CaseCounts) -> str:
+    names = list_decided_classes(report)
+    what = "events"
+    if len(names) > 1:
+        excluded = "" if len(names) == len(report.class_titles) else f" but {next(iter(report.class_titles.values()))}"
+        what = f"examples of all classes{excluded}"
+    share = describe_missed(cases) if len(names) == 1 else format_percent(cases.missed_share)
+    return f"{cases.missed:,} of {cases.events:,} {what} missed: {share}"
 
 
 def state_absent_sites(report: Report) -> Fact | None:

@@ -174,3 +174,14 @@ def test_several_classes_are_counted_each_against_the_rest(make_run) -> None:
     assert (cases.hits, cases.events) == (matrix[1, 1], matrix[1].sum())
     assert cases.wrong == matrix[:, 1].sum() - matrix[1, 1]
     assert cases.missed_share == pytest.approx(1 - pooled.classes["V"].recall.value)
+
+
+def test_the_worst_hospital_of_several_classes_misses_most_of_all_but_the_first(make_run) -> None:
+    report = build_report(make_run())
+    shares = {}
+    for name, item in report.federated.sites.items():
+        matrix = np.asarray(item.confusion)[1:]
+        shares[name] = 1 - sum(matrix[at, at + 1] for at in range(len(matrix))) / matrix.sum()
+    fact = read_facts(report)["Worst hospital"]
+    assert fact.value == max(shares, key=lambda name: shares[name])
+    assert "examples of all classes but normal missed" in fact.detail
