@@ -62,14 +62,21 @@ class RunConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _set_detection_defaults(cls, raw: Any) -> Any:
-        """Set the metric and the threshold of an autoencoder where they are not given."""
-        model = raw.get("model") if isinstance(raw, Mapping) else None
-        if not isinstance(model, Mapping) or not is_reconstruction_model(str(model.get("name"))):
+    def _set_evaluation_defaults(cls, raw: Any) -> Any:
+        """Set the metric and the threshold of an autoencoder, and the threshold of a private run, if none is given."""
+        if not isinstance(raw, Mapping):
             return raw
-        private = any((raw.get("privacy") or {}).get(key) is not None for key in ("epsilon", "sigma"))
-        defaults = {"metric": "auroc", "threshold": "likelier" if private else "false_alarms"}
-        return {**raw, "evaluation": defaults | dict(raw.get("evaluation") or {})}
+        model, privacy, wanted = (raw.get(key) or {} for key in ("model", "privacy", "evaluation"))
+        if not all(isinstance(part, Mapping) for part in (model, privacy, wanted)):
+            return raw
+        private = any(privacy.get(key) is not None for key in ("epsilon", "sigma"))
+        detecting = is_reconstruction_model(str(model.get("name")))
+        defaults = {"metric": "auroc", "threshold": "likelier" if private else "false_alarms"} if detecting else {}
+        if wanted.get("threshold", "auto") == "auto":
+            wanted = {key: value for key, value in wanted.items() if key != "threshold"}
+            if private or privacy.get("evaluation_epsilon") is not None:
+                defaults = defaults | {"threshold": "likelier"}
+        return {**raw, "evaluation": {**defaults, **wanted}} if defaults else raw
 
     @model_validator(mode="before")
     @classmethod

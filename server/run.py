@@ -76,7 +76,7 @@ def check_validation_patients(config: RunConfig, federation: Federation) -> None
     classes = [counts.classes if counts.deviation is None else (None,) * len(counts.classes) for counts in stated]
     rule = config.evaluation.threshold
     keys: list[tuple[str, str, bool]] = []
-    if rule != "likelier":
+    if rule not in ("auto", "likelier"):
         keys.append(("evaluation.threshold", rule, rule != "false_alarms"))
     if config.federation.choose == "best" and holders and METRICS[config.selection_metric].requires == "event":
         keys.append(("evaluation.metric", config.selection_metric, True))

@@ -23,10 +23,11 @@ from client.gate.tables import is_single
 from client.site import Site
 from common.config import RunConfig
 from common.errors import SiteError
-from common.metrics import calibration, counts, evaluation, merged_scores
+from common.metrics import calibration, evaluation, merged_scores
 from common.metrics.counts import Counts
 from common.metrics.figures import Evaluation
 from common.metrics.table_names import AGAINST_PREFIX, ALL_PATIENTS, GROUP_PREFIX, RESAMPLED_SUFFIX, WITHOUT_PREFIX
+from common.metrics.threshold_choice import choose_wanted_threshold
 from common.sections.evaluation import SubgroupsConfig
 from common.seeds import rng_for, seed_for
 from sites.cohort import Cohort
@@ -214,7 +215,7 @@ def choose_own_threshold(
         return None
     counted = predict_and_count(model, validation, config)
     total = counted.total if rules is None else rules.coarsen(counted.total, counted.people, counted.names)
-    return counts.choose_threshold(total, wanted.threshold, wanted.false_alarms)
+    return choose_wanted_threshold(total, wanted)
 
 
 def _count_label_patients(cohort: Cohort, rows: npt.NDArray[np.bool_], hidden: npt.NDArray[np.bool_]) -> list[int]:

@@ -23,11 +23,12 @@ from client.site import Site
 from common.config import RunConfig
 from common.metrics import resampling
 from common.metrics.calibration import bin_centres
-from common.metrics.counts import Counts, choose_threshold, class_log_odds
+from common.metrics.counts import Counts, class_log_odds
 from common.metrics.early_warning import Floats
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure, Recalibration, RecalibrationEffect
 from common.metrics.intervals import ResampledFigures, paired_difference
 from common.metrics.table_names import ALL_PATIENTS, RECALIBRATED_PREFIX, RESAMPLED_SUFFIX
+from common.metrics.threshold_choice import choose_wanted_threshold
 from common.sections.evaluation import SubgroupsConfig
 from common.task import Task
 from sites.cohort import Cohort
@@ -218,12 +219,11 @@ def _choose_threshold(
 
     At a hospital it is chosen on counts as they may leave, because it leaves: on exact counts it is a patient's score.
     """
-    wanted = config.evaluation
-    if wanted.threshold == "likelier":
+    if config.evaluation.threshold == "likelier":
         return None
     counted = count_scores(logits.astype(np.float32), validation, config)
     total = counted.total if rules is None else rules.coarsen(counted.total, counted.people, counted.names)
-    return choose_threshold(total, wanted.threshold, wanted.false_alarms)
+    return choose_wanted_threshold(total, config.evaluation)
 
 
 def _compute_differences(after: ResampledFigures, before: ResampledFigures) -> dict[str, Figure]:

@@ -55,7 +55,7 @@ def check_evaluation_fits_task(wanted: EvaluationConfig, task: Task) -> None:
     Raises:
         ConfigError: names the key and what it requires.
     """
-    threshold: Requirement = "nothing" if wanted.threshold == "likelier" else "event"
+    threshold: Requirement = "nothing" if wanted.threshold in ("auto", "likelier") else "event"
     for key, value, requires in (
         ("metric", wanted.metric, METRICS[wanted.metric].requires),
         ("threshold", wanted.threshold, "utility" if wanted.threshold == "utility" else threshold),

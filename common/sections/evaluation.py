@@ -44,17 +44,21 @@ class EvaluationConfig(Section):
         description="metric that selects the best round (on merged validation counts) and the worst site; anomaly "
         "detection selects the round by the loss",
     )
-    threshold: Literal["likelier", "f1", "youden", "utility", "false_alarms"] = Field(
-        "likelier",
+    threshold: Literal["auto", "likelier", "f1", "youden", "utility", "false_alarms", "sensitivity"] = Field(
+        "auto",
         description="two classes: scores from the threshold on predict the event. likelier: probability 0.5; f1, "
-        "youden, utility: the threshold that maximises this on the sites' merged validation counts; false_alarms: the "
-        "threshold that gives the share `false_alarms` there",
+        "youden, utility: the threshold that maximises this on the sites' merged validation counts; false_alarms, "
+        "sensitivity: the threshold that gives the share of that name there; auto: youden for the chosen model where "
+        "there are 5 validation examples of each class, otherwise and in private runs likelier",
     )
     false_alarms: float = Field(
         0.05,
         gt=0,
         lt=1,
         description="threshold false_alarms: largest share of the examples without the event in which it is predicted",
+    )
+    sensitivity: float = Field(
+        0.9, gt=0, le=1, description="threshold sensitivity: least share of the examples with the event to predict"
     )
     bootstrap: int = Field(
         1000, ge=0, le=100_000, description="resamples of patients for 95% intervals; 0: no intervals"

@@ -13,11 +13,11 @@ from client.evaluation.recalibration import evaluate_recalibrations
 from client.site import Site
 from common.config import RunConfig
 from common.files import write_bytes
-from common.metrics.counts import choose_threshold
 from common.metrics.counts_file import save_tables
 from common.metrics.merged_scores import read_merged_classes
 from common.metrics.paired_resamples import pack_resamples
 from common.metrics.table_names import ALL_PATIENTS
+from common.metrics.threshold_choice import choose_wanted_threshold
 from common.replies import FinalTestReply
 from common.reports import FinalTestReport
 from common.run_folder import RunFolder
@@ -76,7 +76,7 @@ def evaluate_baseline(
     if len(sites) > 1 and name != "pooled":  # subgroups are compared with the pooled model only
         evaluation = config.evaluation.model_copy(update={"subgroups": SubgroupsConfig()})
         config = config.model_copy(update={"evaluation": evaluation})
-    unchosen = threshold is None and task.binary and config.evaluation.threshold != "likelier"
+    unchosen = threshold is None and task.binary and config.evaluation.threshold not in ("auto", "likelier")
     for site in sites:
         if len(site.test.y) == 0:
             continue
@@ -123,4 +123,4 @@ def select_threshold(config: RunConfig, predict: Predictor, validation: Cohort) 
     wanted = config.evaluation
     if wanted.threshold == "likelier" or not validation.task.binary or not len(validation.y):
         return None
-    return choose_threshold(predict_and_count(predict, validation, config).total, wanted.threshold, wanted.false_alarms)
+    return choose_wanted_threshold(predict_and_count(predict, validation, config).total, wanted)

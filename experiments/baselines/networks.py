@@ -31,9 +31,10 @@ from common.config import RunConfig
 from common.errors import SiteError
 from common.files import write_arrays, write_bytes, write_json
 from common.latent import LatentStatistics
-from common.metrics.counts import apply_threshold, choose_threshold
+from common.metrics.counts import apply_threshold
 from common.metrics.evaluation import build_evaluation, metric_value
 from common.metrics.registry import METRICS
+from common.metrics.threshold_choice import choose_wanted_threshold
 from common.run_folder import RunFolder
 from common.scaling import Scaling
 from common.seeds import seed_for
@@ -220,8 +221,8 @@ class _EpochSelector:
         counts = predict_and_count(build_predictor(model, config), validation, config).total
         wanted, task = config.evaluation, validation.task
         threshold = None
-        if wanted.threshold != "likelier" and task.binary:
-            threshold = choose_threshold(counts, wanted.threshold, wanted.false_alarms)
+        if wanted.threshold != "auto" and task.binary:  # "auto" chooses the threshold, but no round
+            threshold = choose_wanted_threshold(counts, wanted)
         if threshold is not None:
             counts = apply_threshold(counts, threshold)
         evaluation = build_evaluation(task, counts, None, validation.people(), count_class_patients(validation))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.metrics.merged_scores import MERGED, WHY_MERGED, read_merged_classes
+from common.metrics.table_names import ALL_PATIENTS
 from experiments.report.document.results import ModelResult
 from experiments.report.document.run import Data, Notice
 from experiments.report.text.many_hospitals import list_some
@@ -23,6 +24,8 @@ NOISY_RESULTS = (
 )
 LEAK = "Patients are in both the training and the test set, so every result is too good to hold for a new patient."
 
+RARE_SHARE = 0.2
+"""Share of examples with the event below which an event is called rare."""
 MIN_ROUNDS = 5
 STILL_FALLING = 0.02
 """Share by which the training loss must fall over the last fifth of the rounds to be called still falling."""
@@ -91,10 +94,17 @@ def collect_selection_notices(
     notices = []
     rule = wanted.get("threshold", "likelier")
     two_classes = task.get("kind") == "multiclass" and len(task.get("classes", ())) == 2
-    if rule != "likelier" and two_classes and outcome.get("test") and outcome.get("threshold") is None:
+    if rule not in ("auto", "likelier") and two_classes and outcome.get("test") and outcome.get("threshold") is None:
         text = (
             f"No threshold could be chosen by evaluation.threshold={rule}: too little is known of validation patients. "
             "Every result that depends on a threshold predicts the likelier class instead."
+        )
+        notices.append(Notice(level="warning", text=text))
+    if share := _measure_rare_event(outcome, rule in ("auto", "likelier") and two_classes and not task.get("anomaly")):
+        text = (
+            f"No threshold was chosen on validation patients, and the event is rare ({100 * share:.1f} of 100 test "
+            "examples): it is predicted only from a probability of 50 %, which few reach. Set sites.validation above 0 "
+            "and leave evaluation.threshold out, or name a rule there."
         )
         notices.append(Notice(level="warning", text=text))
     validated = [line["validation"] for line in rounds if line.get("validation")]
@@ -116,6 +126,16 @@ def collect_selection_notices(
         )
         notices.append(Notice(level="warning", text=text))
     return notices
+
+
+def _measure_rare_event(outcome: Mapping[str, Any], event: bool) -> float | None:
+    """Return the share of the test examples with the event if it is rare and no threshold was chosen for it."""
+    pooled = ((outcome.get("pooled") or {}).get(ALL_PATIENTS) or {}).get("confusion")
+    if not event or not pooled or outcome.get("threshold") is not None:
+        return None
+    total = sum(map(sum, pooled))
+    share = sum(pooled[1]) / total if total else 0.0
+    return share if 0 < share < RARE_SHARE else None
 
 
 def collect_ranking_notices(models: Sequence[ModelResult]) -> list[Notice]:

@@ -81,7 +81,8 @@ def run_test(run: Run, outcome: Outcome) -> None:
 
 def _choose_final_threshold(run: Run, outcome: Outcome) -> float | None:
     """Return the threshold that is best on the chosen model's validation counts, of all sites together."""
-    if run.config.evaluation.threshold == "likelier" or not run.task.binary:
+    rule = run.config.evaluation.threshold
+    if rule == "likelier" or not run.task.binary or (rule == "auto" and not run.federation.holders("validation")):
         return None
     if not outcome.validation:
         validation = validate_round(run, outcome.chosen, outcome.weights, outcome)

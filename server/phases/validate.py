@@ -9,12 +9,13 @@ from operator import add
 
 from common import messages
 from common.arrays import Weights
-from common.metrics.counts import Counts, apply_threshold, choose_threshold
+from common.metrics.counts import Counts, apply_threshold
 from common.metrics.evaluation import build_evaluation, metric_value
 from common.metrics.figures import Evaluation, EvaluationNoise
 from common.metrics.noisy_counts import NoisyCounts
 from common.metrics.registry import METRICS, SELECTABLE
 from common.metrics.table_names import ALL_PATIENTS
+from common.metrics.threshold_choice import choose_wanted_threshold
 from common.replies import ValidateReply
 from common.reports import PrivacySpent
 from server.exchange import NodeSubsetGrid
@@ -129,7 +130,8 @@ def merge_counts(run: Run, parts: Sequence[SiteCounts]) -> Counts:
 def merge_validation(run: Run, counts: Sequence[SiteCounts], patients: int = 0) -> Evaluation:
     """Return the figures of merged validation counts, at the threshold that is best on them if one is sought."""
     total = merge_counts(run, counts)
-    threshold = choose_run_threshold(run, total)
+    automatic = run.config.evaluation.threshold == "auto"  # it chooses the threshold, but no round
+    threshold = None if automatic else choose_run_threshold(run, total)
     if threshold is not None:
         total = apply_threshold(total, threshold)
     absent = [0] * len(run.task.classes)
@@ -140,9 +142,7 @@ def merge_validation(run: Run, counts: Sequence[SiteCounts], patients: int = 0) 
 
 def choose_run_threshold(run: Run, counts: Counts) -> float | None:
     """Return the decision threshold chosen on validation counts; None if the run chooses none."""
-    wanted = run.config.evaluation
-    seeks = wanted.threshold != "likelier" and run.task.binary
-    return choose_threshold(counts, wanted.threshold, wanted.false_alarms) if seeks else None
+    return choose_wanted_threshold(counts, run.config.evaluation) if run.task.binary else None
 
 
 def summarise_validation(item: Evaluation) -> dict[str, object]:

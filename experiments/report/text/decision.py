@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
 from experiments.report.document.report import Report
+from experiments.report.notices import RARE_SHARE
 from experiments.report.text.facts import Fact
 from experiments.report.text.findings import FINAL_EVALUATION, explain_missing_test
 from experiments.report.text.formatting import capitalise, format_count
@@ -15,8 +16,6 @@ from experiments.report.text.key_facts import state_privacy
 from experiments.report.text.thresholds import describe_threshold_origin
 
 DISCLAIMER = "Research software, not a medical device: no treatment may depend on it."
-RARE_SHARE = 0.2
-"""Share of examples with the event below which an event is called rare."""
 MIN_COMPARED = 10
 """Patients with the event that a hospital or a group needs to be called the worst, where any has that many."""
 MIN_SENSITIVITY = 0.5

@@ -201,7 +201,7 @@ def test_the_report_says_why_nothing_was_recalibrated() -> None:
 
 
 def test_methods_that_do_not_apply_are_skipped() -> None:
-    likelier = tiny.run_config(model={"name": "logreg"})
+    likelier = tiny.run_config(model={"name": "logreg"}, evaluation__threshold="likelier")
     assert [*recalibration.evaluate_recalibrations(model, make_site(), likelier, True, None)[0]] == [
         "recalibrated platt", "recalibrated temperature", "recalibrated isotonic"
     ]  # fmt: skip

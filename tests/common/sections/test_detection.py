@@ -62,7 +62,7 @@ def test_autoencoders_have_a_default_metric_and_threshold_of_their_own() -> None
     requested = run(evaluation={"metric": "auprc", "threshold": "youden"})
     assert (requested.evaluation.metric, requested.evaluation.threshold) == ("auprc", "youden")
     plain = config.parse_config({})
-    assert (plain.detecting, plain.evaluation.threshold, plain.selection_metric) == (False, "likelier", "macro_f1")
+    assert (plain.detecting, plain.evaluation.threshold, plain.selection_metric) == (False, "auto", "macro_f1")
     assert config.config_from_json(config.config_to_json(result)) == result
 
 

@@ -138,7 +138,21 @@ def test_a_threshold_that_could_not_be_chosen_is_marked(make_run) -> None:
     assert notice.text.startswith("No threshold could be chosen by evaluation.threshold=youden")
     assert collect_selection_notices(about, outcome | {"threshold": 0.0}, []) == []
     about["config"]["evaluation"]["threshold"] = "likelier"
-    assert collect_selection_notices(about, outcome | {"threshold": None}, []) == []
+    assert collect_selection_notices(about, outcome | {"threshold": None, "pooled": {}}, []) == []
+
+
+@pytest.mark.parametrize(
+    ("events", "threshold", "warned"), [(20, None, True), (0, None, False), (60, None, False), (20, -2.0, False)]
+)
+def test_a_rare_event_without_a_chosen_threshold_is_marked(events, threshold, warned) -> None:
+    from experiments.report.notices import collect_selection_notices
+
+    pooled = {"all": {"confusion": [[180, 20], [events // 2, events - events // 2]]}}
+    task = {"kind": "multiclass", "classes": ["quiet", "sepsis"]}
+    outcome = {"task": task, "test": {"all": {}}, "pooled": pooled, "threshold": threshold}
+    notices = collect_selection_notices({"config": {"evaluation": {"threshold": "auto"}}}, outcome, [])
+    assert [notice.text.startswith("No threshold was chosen") for notice in notices] == [True] * warned
+    assert all("9.1 of 100" in notice.text for notice in notices)
 
 
 def test_a_round_that_could_not_be_chosen_is_marked(make_run) -> None:

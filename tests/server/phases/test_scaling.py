@@ -125,6 +125,25 @@ def test_the_threshold_is_the_best_on_all_validation_patients(sites: dict[str, S
     assert done["pooled"]["all"]["utility"]["low"] < done["pooled"]["all"]["utility"]["high"]
 
 
+def test_the_default_threshold_is_chosen_after_the_round_and_changes_no_weight(
+    sites: dict[str, Site], tmp_path: Path
+) -> None:
+    settings = {"model": {"name": "logreg"}, "federation__choose": "best", "evaluation__metric": "macro_f1"}
+    done = {
+        rule: lead(sites, tiny.run_config(**settings, evaluation__threshold=rule), tmp_path / rule)
+        for rule in ("auto", "likelier")
+    }
+    assert done["auto"]["weights"] == done["likelier"]["weights"]
+    assert done["auto"]["chosen"] == done["likelier"]["chosen"]
+    lines = [(tmp_path / rule / "rounds.jsonl").read_text() for rule in done]
+    figures = [[json.loads(line)["validation"] for line in text.splitlines()] for text in lines]
+    assert figures[0] == figures[1]
+    events = sum(int((site.validation.y == 1).sum()) for site in sites.values())
+    others = sum(len(site.validation.y) for site in sites.values()) - events
+    assert done["likelier"]["threshold"] is None
+    assert (done["auto"]["threshold"] is None) is (min(events, others) < 5)
+
+
 def test_each_site_may_scale_by_its_own_sums(sites: dict[str, Site], tmp_path: Path) -> None:
     lead(sites, config(data__scaling="site"), tmp_path)
     assert not (tmp_path / "scaling.safetensors").exists()
