@@ -16,6 +16,7 @@ from common.errors import ConfigError
 from common.metrics import calibration, counts
 from common.metrics.count_statistics import count_examples
 from common.metrics.counts import Counts
+from common.metrics.curve_points import add_curve_points
 from common.metrics.early_warning import Ints
 from common.metrics.figures import (
     FEW_PATIENTS,
@@ -324,6 +325,7 @@ def pool_evaluations(
         _group_patients(task, each),
         merged=find_classes_merged_at_most(results),
     )
+    evaluation = add_curve_points(task, evaluation, together, drawn)
     return evaluation.model_copy(update={"suppressed": everywhere}) if everywhere else evaluation
 
 

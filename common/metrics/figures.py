@@ -2,106 +2,19 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from common.metrics.curve_figures import Calibration as Calibration
+from common.metrics.curve_figures import CurvePoint as CurvePoint
+from common.metrics.curve_figures import Figure as Figure
+from common.metrics.curve_figures import FrozenModel as FrozenModel
+from common.metrics.curve_figures import NetBenefit as NetBenefit
+from common.metrics.curve_figures import OperatingPoint as OperatingPoint
+from common.metrics.curve_figures import ReliabilityGroup as ReliabilityGroup
 from common.metrics.registry import METRICS
 
 FEW_PATIENTS = 5
 """Figures from fewer patients than this are marked wherever they are shown."""
-
-
-class FrozenModel(BaseModel):
-    """Base of the parts of a report."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Figure(FrozenModel):
-    """A value and its 95% interval.
-
-    Attributes:
-        value: None where it cannot be computed.
-        low: lower end of the interval; None without one.
-        high: upper end.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-
-
-class ReliabilityGroup(FrozenModel):
-    """Examples of similar scores in a reliability diagram.
-
-    Attributes:
-        low: lowest log odds of the group; None: unbounded.
-        high: highest log odds; None: unbounded.
-        examples: number of examples.
-        events: how many of them have the class.
-        patients: patients with at least one of the examples; None where that is unknown.
-        predicted: mean predicted probability.
-        observed: share of the examples that have the class.
-    """
-
-    low: float | None
-    high: float | None
-    examples: int
-    events: int
-    patients: int | None
-    predicted: float | None
-    observed: Figure
-
-
-class NetBenefit(FrozenModel):
-    """One threshold of a decision curve; benefits in true positives per example; treating no one has benefit 0.
-
-    Attributes:
-        probability: the threshold: examples whose probability is at least this are treated.
-        value: net benefit of treating these examples.
-        treat_all: net benefit of treating every example.
-    """
-
-    probability: float
-    value: Figure
-    treat_all: float | None
-
-
-class Calibration(FrozenModel):
-    """How well a class's scores can be read as probabilities (common/metrics/calibration.py).
-
-    Attributes:
-        brier: Brier score.
-        ece: expected calibration error over groups of equal width.
-        ece_mass: expected calibration error over groups of equal size.
-        slope: slope of the logistic recalibration, 1 at best.
-        intercept: its intercept, 0 at best.
-        large: the intercept at slope 1 (calibration in the large).
-        groups: the reliability diagram, if it was computed.
-        curve: the decision curve, if it was computed.
-    """
-
-    brier: Figure
-    ece: Figure
-    ece_mass: Figure
-    slope: Figure
-    intercept: Figure
-    large: Figure
-    groups: tuple[ReliabilityGroup, ...] = ()
-    curve: tuple[NetBenefit, ...] = ()
-
-
-class OperatingPoint(FrozenModel):
-    """Two points of the ROC curve.
-
-    Attributes:
-        at: the given specificity, or sensitivity.
-        sensitivity: sensitivity at that specificity.
-        specificity: specificity at that sensitivity.
-    """
-
-    at: float
-    sensitivity: Figure
-    specificity: Figure
 
 
 class Alarms(FrozenModel):
@@ -321,7 +234,7 @@ class RecalibrationEffect(FrozenModel):
     """
 
     threshold: float | None = None
-    difference: dict[str, Figure] = {}
+    difference: dict[str, Figure] = Field(default_factory=dict)
 
 
 class Recalibration(FrozenModel):
@@ -334,5 +247,5 @@ class Recalibration(FrozenModel):
     """
 
     patients: int
-    methods: dict[str, RecalibrationEffect] = {}
+    methods: dict[str, RecalibrationEffect] = Field(default_factory=dict)
     reason: str = ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from experiments.report.document.report import Report
 
 THRESHOLD_RULES = {
@@ -26,3 +28,13 @@ def describe_threshold_origin(report: Report) -> str:
         return f"chosen on validation patients to find {100 * settings.get('sensitivity', 0.9):g}% of the events"
     rule = "youden" if rule in ("auto", "likelier") else rule
     return f"chosen on validation patients for the best of {THRESHOLD_RULES.get(rule, rule)}"
+
+
+def format_probability_range(low: float | None, high: float | None) -> str:
+    """Return a range of log odds as a range of probabilities.
+
+    >>> format_probability_range(None, -6.0), format_probability_range(0.0, 1.0)
+    ('below 0.25%', '50% to 73%')
+    """
+    first, last = (None if odds is None else f"{100 / (1 + math.exp(-odds)):.2g}%" for odds in (low, high))
+    return f"below {last}" if first is None else f"{first} and above" if last is None else f"{first} to {last}"
