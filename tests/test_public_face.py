@@ -78,7 +78,7 @@ FIELDS = {
     ),
 }
 # What crosses the wire; a change of these fields needs another PROTOCOL, so that both ends notice.
-PROTOCOL = 9
+PROTOCOL = 10
 MODEL_REQUEST = "config * round weights scaling method run_id state_round needed_rounds"
 MESSAGES = {
     "common.requests:Method": "* local control pull",
@@ -90,6 +90,8 @@ MESSAGES = {
     "common.requests:LatentRequest": MODEL_REQUEST,
     "common.requests:FinalTestRequest": f"{MODEL_REQUEST} latent threshold",
     "common.requests:CanaryRequest": f"{MODEL_REQUEST} proximal",
+    "common.requests:GrowRequest": f"{MODEL_REQUEST} depth class_counts total",
+    "common.replies:GrowReply": "site report * sums",
     "common.replies:CanaryReply": "site report",
     "common.replies:HandshakeReply": "site report",
     "common.replies:ScalingReply": "site report * sums",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from client.gate.guarded_settings import GUARDED_SETTINGS, UNMEASURED, allows
+from client.gate.limit_words import describe_counts, describe_unit_limits
 from client.policy import ANY, SitePolicy
 
 
@@ -85,7 +86,7 @@ REPLY_RISKS = (
         lambda policy: (
             f"{_people(policy)}; differentially private"
             if _private(policy)
-            else f"{_people(policy)}; {_unit_limits(policy)}"
+            else f"{_people(policy)}; {describe_unit_limits(policy)}"
         ),
         lambda policy: (
             "about training patients no more than epsilon allows, whatever weights are sent"
@@ -169,54 +170,11 @@ def _at_most(number: int | None) -> str:
     return "any number" if number is None else f"at most {number}"
 
 
-def _unit_limits(policy: SitePolicy) -> str:
-    if policy.min_unit_patients <= 1 and not policy.update_noise and not policy.person_noise:
-        return "the update leaves as it is"
-    few, noise = policy.min_unit_patients, policy.update_noise
-    weights = (
-        f"weights that rest on fewer than {few} people are not sent, and values of inputs that fewer have are replaced "
-        "before training; "
-        if few > 1
-        else ""
-    )
-    return (
-        weights
-        + (f"each weight has noise of {noise:g} times the largest part of one person in it" if noise else "no noise")
-        + (
-            f", and people have noise of their own (person_noise {policy.person_noise:g})"
-            if policy.person_noise
-            else ""
-        )
-    )
-
-
-def _describe_counts(policy: SitePolicy) -> str:
-    floor, grain = policy.min_cell_patients, policy.round_counts_to
-    if floor <= 1 and grain <= 1:
-        return "counts are exact"
-    return (
-        "where each patient has one example, counts are off by some people"
-        + (
-            f" (deviation {policy.count_noise:g}, drawn for each question{_describe_growth(policy)})"
-            if policy.count_noise
-            else ""
-        )
-        + f" and below {floor} all the same"
-        + f"; else counts are multiples of {grain}"
-    )
-
-
-def _describe_growth(policy: SitePolicy) -> str:
-    if policy.precise_questions is None:
-        return ""
-    return f", and sqrt(n / {policy.precise_questions}) times that for the n-th model in 30 days"
-
-
 def _table_limits(policy: SitePolicy) -> str:
     floor = policy.min_cell_patients
     merged = f", merged until each holds {floor} people" if floor > 1 else ""
     people = "; the same people in every run" if policy.split == "own" else ""
-    return f"at most {policy.max_bins} bins{merged}; {_describe_counts(policy)}{people}"
+    return f"at most {policy.max_bins} bins{merged}; {describe_counts(policy)}{people}"
 
 
 def _noise_limits(policy: SitePolicy) -> str:
@@ -254,7 +212,7 @@ def describe_policy(policy: SitePolicy) -> list[str]:
         ),
         f"People: an update or a sum rests on at least {policy.min_training_patients}, a count on "
         f"{policy.min_cell_patients}.",
-        f"Counts of predictions: {_describe_counts(policy)}.",
+        f"Counts of predictions: {describe_counts(policy)}.",
         "First weights: "
         + (
             "those of the run's seed"
@@ -281,7 +239,7 @@ def describe_policy(policy: SitePolicy) -> list[str]:
         )
     else:
         lines.append("Training need not be differentially private: a run may ask for it.")
-        lines.append(f"Updates without differential privacy: {_unit_limits(policy)}.")
+        lines.append(f"Updates without differential privacy: {describe_unit_limits(policy)}.")
     if policy.evaluation == "private":
         lines.append(f"Validation and test patients: {_noise_limits(policy)}, at delta {policy.max_delta:g}.")
     else:

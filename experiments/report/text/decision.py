@@ -13,6 +13,7 @@ from experiments.report.text.facts import Fact
 from experiments.report.text.findings import FINAL_EVALUATION, explain_missing_test
 from experiments.report.text.formatting import capitalise, format_count
 from experiments.report.text.key_facts import state_privacy
+from experiments.report.text.many_hospitals import choose_detailed_hospitals
 from experiments.report.text.thresholds import describe_threshold_origin
 
 DISCLAIMER = "Research software, not a medical device: no treatment may depend on it."
@@ -190,7 +191,7 @@ def state_most_missed_site(report: Report) -> Fact | None:
         return None
     site, cases, few = worst
     names = [item.name for item in report.sites]
-    link = f"hospital-{names.index(site) + 1}" if site in names else "hospitals"
+    link = f"hospital-{names.index(site) + 1}" if site in choose_detailed_hospitals(report) else "hospitals"
     return Fact(f"Worst {report.data.site_kind}", site, _describe_worst(report, cases) + few, link)
 
 
