@@ -2,13 +2,16 @@
 
 A classifier is trained to distinguish two hospitals' training patients, and tested on other patients (Lopez-Paz and
 Oquab 2017, ICLR). An AUROC of 0.5 means that the patients have the same distribution in the columns; 1 means that every
-patient can be assigned to a hospital. For real hospitals the report has a linear discriminant computed from aggregates
-instead (common/distance.py).
+patient can be assigned to a hospital. With few people an AUROC far from 0.5, on either side, is chance: the people on
+whom the trees are tested are others than those they were trained on, and so is what distinguishes them. Each pair
+therefore has the range that chance gives (`compute_null_range`). For real hospitals the report has a linear
+discriminant computed from aggregates instead (common/distance.py).
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -52,7 +55,10 @@ def run_two_sample_tests(config: RunConfig, count: int, on_pair: Callable[[str],
     for one, other in itertools.combinations(sorted(rows), 2):
         on_pair(f"comparing {one} with {other}")
         figure = pair_auroc(rows[one], rows[other], seed_for(config.seed, one, other, "two-sample"), config)
-        pairs.append({"one": one, "other": other, "auroc": figure.model_dump() if figure else None})
+        pair: dict[str, Any] = {"one": one, "other": other, "auroc": figure.model_dump() if figure else None}
+        if figure:
+            pair["null_range"] = compute_null_range(*(len(set(rows[name][1].tolist())) for name in (one, other)))
+        pairs.append(pair)
     return pairs
 
 
@@ -67,17 +73,20 @@ def sample_rows(site: Site, config: RunConfig) -> SampledRows:
 
 
 def pair_auroc(one: SampledRows, other: SampledRows, seed: int, config: RunConfig) -> Figure | None:
-    """Return the AUROC of trees that distinguish two hospitals' rows, on held-out persons; None: too few persons."""
+    """Return the AUROC of trees that distinguish two hospitals' rows, on held-out persons; None: too few persons.
+
+    As many rows of each hospital are used: weights would do the same, but make scikit-learn's trees many times slower.
+    """
     if min(len(set(one[1].tolist())), len(set(other[1].tolist()))) < FOLDS:
         return None
+    one, other = _draw_equal_rows(one, other, rng_for(seed, "rows"))
     x = np.concatenate([one[0], other[0]])
     y = np.repeat([0, 1], [len(one[0]), len(other[0])])
     person = np.concatenate([one[1], other[1] + one[1].max() + 1])
-    weight = np.where(y == 1, len(y) / (2 * y.sum()), len(y) / (2 * (1 - y).sum()))
     odds = np.zeros(len(y))
     for train, test in _folds(y, person, seed):
         trees = HistGradientBoostingClassifier(max_iter=TREES, early_stopping=False, random_state=seed % 2**32)
-        odds[test] = trees.fit(x[train], y[train], sample_weight=weight[train]).decision_function(x[test])
+        odds[test] = trees.fit(x[train], y[train]).decision_function(x[test])
     group = np.unique(person, return_inverse=True)[1]
     counts = count_predictions(np.stack([np.zeros_like(odds), odds], 1), y, group, int(group.max()) + 1, BINS)
     drawn = evaluation.resample_patients(
@@ -87,6 +96,36 @@ def pair_auroc(one: SampledRows, other: SampledRows, seed: int, config: RunConfi
     return resampling.with_event_figures(
         PAIR_TASK, resampling.compute_figures(PAIR_TASK, counts.total(), drawn, people)
     ).figure("auroc")
+
+
+def compute_null_range(one: int, other: int) -> tuple[float, float]:
+    """Return between which AUROCs 95% lie if the people of two hospitals do not differ.
+
+    Mann and Whitney 1947 (Ann. Math. Statist. 18:50): the AUROC of n and m people in random order has a mean of 0.5 and
+    a variance of (n + m + 1) / (12 n m). The rows of a person count as one, as they resemble one another: if they do
+    not, chance gives less.
+
+    Args:
+        one, other: people of the hospitals.
+
+    >>> [round(limit, 2) for limit in compute_null_range(5, 4)]
+    [0.1, 0.9]
+    """
+    half = 1.96 * math.sqrt((one + other + 1) / (12 * one * other))
+    return max(0.0, 0.5 - half), min(1.0, 0.5 + half)
+
+
+def _draw_equal_rows(one: SampledRows, other: SampledRows, rng: np.random.Generator) -> tuple[SampledRows, SampledRows]:
+    """Return the hospitals' rows without a random part of the larger hospital's, as many of each; all people stay."""
+    size = min(len(one[1]), len(other[1]))
+    drawn = []
+    for columns, person in (one, other):
+        first = np.unique(person, return_index=True)[1]
+        rest = np.setdiff1d(np.arange(len(person)), first)
+        extra = rng.choice(rest, min(len(rest), max(0, size - len(first))), replace=False)
+        chosen = np.sort(np.concatenate([first, extra]))
+        drawn.append((columns[chosen], person[chosen]))
+    return drawn[0], drawn[1]
 
 
 def _folds(y: Ints, person: Ints, seed: int) -> list[tuple[Ints, Ints]]:

@@ -60,11 +60,13 @@ class TwoSample(FrozenModel):
         one: the first hospital.
         other: the second hospital.
         auroc: AUROC of a tree ensemble between the hospitals, on patients that it was not trained on.
+        null_range: between which AUROCs 95% lie if the people of the two hospitals do not differ; None: not known.
     """
 
     one: str
     other: str
     auroc: Figure | None
+    null_range: tuple[float, float] | None = None
 
 
 class Shift(FrozenModel):
@@ -83,6 +85,11 @@ class Shift(FrozenModel):
     shares: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     columns: int = 0
     lost: dict[str, str] = Field(default_factory=dict)
+
+    def format_null_range(self, one: str, other: str) -> str:
+        """Return the AUROCs that chance gives between two hospitals, as `0.10 to 0.90`, or "" if not known."""
+        limits = next((item.null_range for item in self.two_sample if {item.one, item.other} == {one, other}), None)
+        return f"{limits[0]:.2f} to {limits[1]:.2f}" if limits else ""
 
     def exact(self, one: str, other: str) -> Figure | None:
         """Return the AUROC of the tree ensemble between two hospitals; None if it was not requested."""
