@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from client.training.batches import RowLoader, choose_device, iterate_outputs, make_row_loader
 from client.training.losses import Loss, build_example_loss, build_mean_loss
+from client.uncompiled_torch import skip_compiler
 from common import models
 from common.arrays import Weights
 from common.errors import NotFiniteError, SiteError
@@ -135,12 +136,11 @@ class BatchGradients:
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """Return AdamW or SGD for the trained parameters; weight decay spares biases and norms."""
+    skip_compiler()
     trained = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in trained if p.ndim > 1]
-    spared = [p for p in trained if p.ndim <= 1]
     groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": spared, "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, fused=True)
