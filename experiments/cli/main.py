@@ -22,6 +22,7 @@ from experiments.cli import (
     doctor,
     evaluate,
     federation,
+    monitor,
     new,
     operations,
     privacy,
@@ -52,6 +53,7 @@ site.app.command("refuse")(approval.refuse_command)
 app.add_typer(site.app, name="site")
 app.add_typer(audit.app, name="audit")
 app.add_typer(bench.app, name="bench")
+app.add_typer(monitor.app, name="monitor")
 app.command("score")(score.score_command)
 app.command("evaluate")(evaluate.evaluate_command)
 app.command("doctor")(doctor.doctor_command)

@@ -127,7 +127,7 @@ class DecisionEngine:
         self._irregular = 0
         self._unusual: deque[bool] = deque(maxlen=10)
         self._bad_seconds = 0
-        self._last_beat: float | None = None
+        self._quiet_since: float | None = None
         self._alerts: list[Alert] = []
 
     @property
@@ -143,8 +143,6 @@ class DecisionEngine:
     def add_beats(self, beats: Iterable[ScoredBeat]) -> list[Alert]:
         """Take beats in order of time, and return new alerts."""
         for beat in beats:
-            self._last_beat = beat.seconds
-            self._set(PAUSE, False, beat.seconds, "")
             if not beat.usable:
                 self._run = []
                 self._times.clear()
@@ -156,13 +154,14 @@ class DecisionEngine:
             self._judge_rhythm(beat)
         return self._take()
 
-    def add_second(self, second: int, usable: bool, certain: float) -> list[Alert]:
+    def add_second(self, second: int, usable: bool, certain: float, latest: float | None) -> list[Alert]:
         """Take the quality of one second of the signal.
 
         Args:
             second: its number; it ends at `second + 1`.
             usable: whether a lead can be used.
             certain: seconds up to which every beat is known.
+            latest: seconds of the last beat that was detected, scored or not.
         """
         end = second + 1.0
         self._bad_seconds = 0 if usable else self._bad_seconds + 1
@@ -170,11 +169,11 @@ class DecisionEngine:
         if usable or self._bad_seconds >= self.limits.unusable:
             self._set(UNUSABLE, not usable, end, text)
         if not usable:
-            self._last_beat = None  # a pause is not judged across a signal that nobody can read
-        elif self._last_beat is None:
-            self._last_beat = end
-        elif certain - self._last_beat > self.limits.pause:
-            self._set(PAUSE, True, self._last_beat, f"no beat for {self.limits.pause:g} s")
+            self._quiet_since = None  # a pause is not judged across a signal that nobody can read
+        else:
+            self._quiet_since = max(end if self._quiet_since is None else self._quiet_since, latest or 0.0)
+            pause = certain - self._quiet_since > self.limits.pause
+            self._set(PAUSE, pause, self._quiet_since, f"no beat for {self.limits.pause:g} s")
         return self._take()
 
     def _judge_run(self, beat: ScoredBeat) -> None:
@@ -219,7 +218,7 @@ class DecisionEngine:
         step = 1 if beat.irregular else -1
         self._irregular = min(max(self._irregular + step, 0), 4 * self.limits.rhythm_beats)
         if self._irregular in (0, 4 * self.limits.rhythm_beats):
-            text = "irregular rhythm, as in atrial fibrillation: classes of beats are less reliable"
+            text = "as in atrial fibrillation; classes of beats are less reliable"
             self._set(IRREGULAR, self._irregular > 0, beat.seconds, text)
 
     def _set(self, kind: str, active: bool, seconds: float, text: str) -> None:

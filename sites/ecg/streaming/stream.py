@@ -84,6 +84,16 @@ class BeatStream:
         """The filtered samples that are held, `(samples, leads)` at 125 Hz, and the number of the first."""
         return self._first, self._wave
 
+    @property
+    def certain(self) -> float:
+        """Seconds up to which every beat is known."""
+        return self._finder.certain / beats.RATE
+
+    @property
+    def latest(self) -> float | None:
+        """Seconds of the last R peak that was detected, scored or not."""
+        return self._times[-1] if self._times else None
+
     def push(self, samples: npt.NDArray[np.floating]) -> list[StreamedBeat]:
         """Take samples `(samples, leads)` in mV, finite, and return the beats that are ready."""
         wave = self._wave_filter.push(samples)

@@ -62,7 +62,7 @@ def locate_r(wave: npt.NDArray[np.floating], peak: Peak, first: int = 0) -> tupl
         bend = before - 2 * here + after
         if abs(bend) > 1e-9:
             shift = min(max((before - after) / (2 * bend), -0.5), 0.5)
-    return first + sample, (first + sample + shift) / beats.RATE
+    return first + sample, float((first + sample + shift) / beats.RATE)
 
 
 def filter_waves(signal: npt.NDArray[np.floating], rate: float) -> npt.NDArray[np.float64]:

@@ -51,22 +51,33 @@ def test_alarms_of_an_hour_are_bounded_and_what_is_withheld_is_counted() -> None
 def test_an_unusable_signal_raises_no_alarm_and_is_reported_itself() -> None:
     engine = DecisionEngine()
     assert kinds(engine, beats([0.99] * 10, usable=False)) == []
-    alerts = [alert for second in range(40) for alert in engine.add_second(second, False, second - 1.0)]
+    alerts = [alert for second in range(40) for alert in engine.add_second(second, False, second - 1.0, None)]
     assert [(alert.kind, alert.seconds) for alert in alerts] == [("signal not usable", 10.0)]
     assert engine.active == ("signal not usable",)
-    engine.add_second(40, True, 39.0)
+    engine.add_second(40, True, 39.0, None)
     assert engine.active == ()
+
+
+def run_seconds(engine: DecisionEngine, seconds: range, usable: bool, latest: float | None) -> list[str]:
+    every = [engine.add_second(second, usable, second - 0.5, latest) for second in seconds]
+    return [alert.kind for alerts in every for alert in alerts]
 
 
 def test_a_pause_is_an_alarm_only_in_a_usable_signal() -> None:
     engine = DecisionEngine()
-    engine.add_beats(beats([0.0] * 10, interval=0.8))
-    alerts = [alert for second in range(8, 14) for alert in engine.add_second(second, True, second - 0.5)]
-    assert [alert.kind for alert in alerts] == ["no beat"]
+    assert run_seconds(engine, range(8), True, 7.2) == []
+    assert run_seconds(engine, range(8, 14), True, 7.2) == ["no beat"]
+    engine.add_second(14, True, 13.9, 13.8)
+    assert engine.active == ()
     engine = DecisionEngine()
-    engine.add_beats(beats([0.0] * 10, interval=0.8))
-    assert not [a for second in range(8, 14) for a in engine.add_second(second, False, second - 0.5)]
-    assert not [a for second in range(14, 18) for a in engine.add_second(second, True, second - 0.5)]
+    assert run_seconds(engine, range(8), True, 7.2) == []
+    assert run_seconds(engine, range(8, 14), False, 7.2) == []
+    assert run_seconds(engine, range(14, 18), True, 7.2) == []
+    assert run_seconds(engine, range(18, 22), True, 7.2) == ["no beat"]
+
+
+def test_a_stream_without_any_beat_is_a_pause() -> None:
+    assert run_seconds(DecisionEngine(), range(8), True, None) == ["no beat"]
 
 
 def test_rates_have_different_levels_for_start_and_end() -> None:

@@ -1,0 +1,110 @@
+"""`wardround monitor`: a ward's live monitor, and recordings streamed at one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.cli.score import ModelName, SiteName
+
+app = typer.Typer(help="A ward's live monitor with a run's model.", invoke_without_command=True)
+
+Url = Annotated[str, typer.Option("--url", help="The monitor's address.")]
+
+
+@app.callback()
+def monitor_command(
+    context: typer.Context,
+    run: Annotated[Path | None, typer.Option("--run", help="A run's folder; its model scores the beats.")] = None,
+    model: ModelName = "federated",
+    site: SiteName = None,
+    state: Annotated[Path, typer.Option("--state", help="Folder of the tokens, alerts and beats.")] = Path("monitor"),
+    host: Annotated[str, typer.Option(help="Address to listen on; beyond this machine only with TLS.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0: a free one.")] = 8765,
+    udp_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="UDP port for signed packets; default: no UDP.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
+    certificate: Annotated[Path | None, typer.Option(help="PEM file of the server's certificate.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
+    keep_hours: Annotated[float, typer.Option(min=0.1, help="Hours that single beats are kept.")] = 24.0,
+) -> None:
+    """Watch patients: take samples from devices, score beats, raise alerts, and serve the ward's page."""
+    if context.invoked_subcommand is not None:
+        return
+    from common.errors import UsageError
+
+    if run is None:
+        raise UsageError("monitor: name a run's folder with --run, or try wardround monitor demo")
+    _require_tornado()
+    from experiments.monitor.run import serve
+    from experiments.monitor.scoring import describe_model
+    from experiments.monitor.service import Settings
+    from experiments.monitor.worker import NewModel
+
+    settings = Settings(
+        NewModel(run, model, site), state, host, port, udp_port, workers, certificate, key, keep_hours,
+        notice=describe_model(run),
+    )  # fmt: skip
+    serve(settings, typer.echo)
+
+
+@app.command("replay")
+def replay_command(
+    recordings: Annotated[list[Path], typer.Argument(help="Recordings without .hea, or folders of recordings.")],
+    url: Url = "http://127.0.0.1:8765/",
+    state: Annotated[Path, typer.Option("--state", help="The monitor's state folder, which holds the token.")] = Path(
+        "monitor"
+    ),
+    speed: Annotated[float, typer.Option(min=0.1, max=1000, help="Multiple of the recordings' speed.")] = 1.0,
+    patients: Annotated[int, typer.Option(min=0, max=5000, help="Devices; 0: one a recording.")] = 0,
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds of each recording.")] = float("inf"),
+) -> None:
+    """Stream recordings at a monitor as devices would."""
+    _require_tornado()
+    import asyncio
+
+    from experiments.monitor.replay import read_recordings, replay_recordings
+    from experiments.monitor.tokens import load_tokens
+
+    token = load_tokens(state).first("device").token
+    loaded = read_recordings(recordings)
+    counts = asyncio.run(replay_recordings(url.rstrip("/") + "/", token, loaded, patients, speed, seconds))
+    typer.echo(f"{counts.packets:,} packets, {counts.samples:,} samples; {counts.again:,} were sent again")
+
+
+@app.command("demo")
+def demo_command(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0: a free one.")] = 8765,
+    speed: Annotated[float, typer.Option(min=0.1, max=50, help="Multiple of the recordings' speed.")] = 1.0,
+    data: Annotated[Path, typer.Option(help="MIT-BIH recordings; without them, SYNTHETIC ones are streamed.")] = Path(
+        "data/mitdb"
+    ),
+    run: Annotated[
+        Path | None, typer.Option("--run", help="A run's folder; default: a small model is trained first.")
+    ] = None,
+    state: Annotated[
+        Path, typer.Option("--state", help="Folder of the demonstration's model, tokens and alerts.")
+    ] = Path("monitor-demo"),
+) -> None:
+    """Train a small model, start a monitor, stream patients at it, and print the address of the page."""
+    _require_tornado()
+    from experiments.monitor.demo import run_demo
+
+    run_demo(port, speed, data, run, state, typer.echo)
+
+
+def _require_tornado() -> None:
+    """Raise an error that says how to install what the monitor needs.
+
+    Raises:
+        UsageError: tornado is not installed.
+    """
+    from importlib.util import find_spec
+
+    from common.errors import UsageError
+
+    if find_spec("tornado") is None:
+        raise UsageError("the monitor needs tornado: pip install 'wardround[monitor]'")

@@ -1,0 +1,76 @@
+"""The monitor's figures in the text format of Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from experiments.monitor.ward import Ward
+
+PREFIX = "wardround_monitor"
+BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
+"""Upper bounds of the delays, seconds."""
+
+
+class WardCollector(Collector):
+    """Reads the figures of a ward when it is asked for them. No label names a device."""
+
+    def __init__(self, ward: Ward) -> None:
+        self._ward = ward
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics."""
+        ward = self._ward
+        silent = sum(1 for row in ward.overview() if row["silent"])
+        gauges = {
+            "streams": ("Devices that sent in the last day.", len(ward.streams)),
+            "streams_silent": ("Devices without a packet for some seconds.", silent),
+            "alerts_unacknowledged": (
+                "Alerts that nobody acknowledged.",
+                sum(not alert.acknowledged_by for alert in ward.alerts),
+            ),
+            "store_queued_rows": ("Rows that wait to be written.", ward.store.queued),
+            "queue_age_seconds": ("Age of the oldest work.", max(worker.age for worker in ward.workers)),
+        }
+        for name, (title, value) in gauges.items():
+            yield GaugeMetricFamily(f"{PREFIX}_{name}", title, value=value)
+        losses = [stream.sequencer.losses for stream in ward.streams.values()]
+        counters = {
+            "samples_lost": ("Samples that never came.", sum(item.lost for item in losses)),
+            "samples_double": ("Samples that came again.", sum(item.double for item in losses)),
+            "packets_late": ("Packets that came after their gap was closed.", sum(item.late for item in losses)),
+            "samples_shed": ("Samples shed under load.", sum(worker.load.shed for worker in ward.workers)),
+            "worker_restarts": ("Workers that were started again.", sum(w.load.restarts for w in ward.workers)),
+            "beats_scored": ("Beats that were scored.", sum(worker.load.scored for worker in ward.workers)),
+            "busy_seconds": ("Seconds of work of all workers.", sum(worker.load.busy for worker in ward.workers)),
+            "store_failures": ("Writes to the store that failed.", ward.store.failures),
+        }
+        for name, (title, value) in counters.items():
+            yield CounterMetricFamily(f"{PREFIX}_{name}", title, value=value)
+        for name, title, counts in (
+            ("packets", "Packets by transport.", ward.packets),
+            ("refused", "Requests refused, by reason.", ward.refused),
+        ):
+            family = CounterMetricFamily(f"{PREFIX}_{name}", title, labels=["kind"])
+            for kind, count in counts.items():
+                family.add_metric([kind], count)
+            yield family
+
+
+def build_registry(ward: Ward) -> CollectorRegistry:
+    """Return the registry of a ward's metrics; its histogram of delays is filled from now on."""
+    registry = CollectorRegistry()
+    registry.register(WardCollector(ward))
+    ProcessCollector(registry=registry)
+    title = "Seconds from the arrival of the last sample a beat needs to its score."
+    histogram = Histogram(f"{PREFIX}_delay_seconds", title, buckets=BUCKETS, registry=registry)
+    ward.on_delay = histogram.observe
+    return registry
+
+
+def render_metrics(registry: CollectorRegistry) -> bytes:
+    """Return all metrics as text."""
+    return bytes(generate_latest(registry))

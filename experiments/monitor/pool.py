@@ -1,0 +1,190 @@
+"""The worker processes as the service sees them: bounded queues, back-pressure, and shedding of the oldest work.
+
+Each worker has a queue in this process. A thread hands it everything that has arrived as soon as the worker has
+answered, so that batches grow with the load. A queue that holds more than `MAX_SECONDS` of work refuses more from
+senders that can wait (HTTP, WebSocket); work that is older than `MAX_AGE_SECONDS` is shed, counted, and becomes a gap
+in its stream.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+import numpy as np
+
+from experiments.monitor.decisions import Limits
+from experiments.monitor.patient import Work
+from experiments.monitor.worker import Done, NewModel, run_worker
+
+MAX_SECONDS = 2.0
+"""Age of the oldest work in a queue from which senders are asked to wait."""
+MAX_AGE_SECONDS = 5.0
+"""Age from which work is shed."""
+MAX_BATCH_SECONDS = 64.0
+"""Seconds of signal, over all patients, of one batch, so that one answer is never far away."""
+LOOK_SECONDS = 1.0
+"""Seconds between two looks whether an idle worker still lives."""
+ATTEMPTS = 2
+"""Times that a batch is tried on which a worker ends."""
+
+OnDone = Callable[[int, Done], None]
+
+
+@dataclass
+class Load:
+    """Counts of a worker's queue.
+
+    Attributes:
+        shed: samples that were shed.
+        restarts: starts of the worker after the first.
+        busy: seconds of work.
+        scored: beats that were scored.
+    """
+
+    shed: int = 0
+    restarts: int = 0
+    busy: float = 0.0
+    scored: int = 0
+
+
+class Worker:
+    """One worker process and its queue."""
+
+    def __init__(self, number: int, model: NewModel, limits: Limits, on_done: OnDone) -> None:
+        """Start the process; `on_done` is called in the worker's thread with this worker's number."""
+        self.number, self.load = number, Load()
+        self._model, self._limits, self._on_done = model, limits, on_done
+        self._queue: deque[Work] = deque()
+        self._orders: deque[NewModel | int] = deque()
+        self._ready = threading.Condition()
+        self._batch: list[Work] = []
+        self._attempts = 0
+        self._closed = False
+        self.started = threading.Event()
+        self.error = ""
+        self._thread = threading.Thread(target=self._serve, name=f"worker-{number}", daemon=True)
+        self._thread.start()
+
+    @property
+    def age(self) -> float:
+        """Seconds that the oldest work waits."""
+        with self._ready:
+            return time.monotonic() - self._queue[0].arrived if self._queue else 0.0
+
+    def add(self, work: Work) -> None:
+        """Queue work; the oldest is shed if it is too old."""
+        with self._ready:
+            self._queue.append(work)
+            self._shed()
+            self._ready.notify()
+
+    def order(self, order: NewModel | int) -> None:
+        """Use another model, or forget a stream, before any further work."""
+        with self._ready:
+            if isinstance(order, NewModel):
+                self._model = order
+            self._orders.append(order)
+            self._ready.notify()
+
+    def close(self) -> None:
+        """End the process."""
+        with self._ready:
+            self._closed = True
+            self._ready.notify()
+        self._thread.join(10)
+
+    def _shed(self) -> None:
+        limit = time.monotonic() - MAX_AGE_SECONDS
+        gaps: dict[int, Work] = {}
+        while self._queue and self._queue[0].arrived < limit:
+            work = self._queue.popleft()
+            self.load.shed += int(np.isfinite(work.samples).any(axis=1).sum())
+            before = gaps.get(work.stream)
+            samples = np.full_like(work.samples, np.nan)
+            if before is not None:
+                samples = np.concatenate([before.samples, samples])
+            first = before or work
+            gaps[work.stream] = replace(first, samples=samples, restart=first.restart or work.restart)
+        now = time.monotonic()
+        self._queue.extendleft(replace(gap, arrived=now) for gap in reversed(gaps.values()))
+
+    def _serve(self) -> None:
+        while not self._closed:
+            here, there = multiprocessing.Pipe()
+            context = multiprocessing.get_context("spawn")
+            process = context.Process(target=run_worker, args=(there, self._model, self._limits), daemon=True)
+            process.start()
+            there.close()
+            try:
+                self._talk(here)
+            except (EOFError, OSError):
+                self.load.restarts += 1
+                self._queue_again()
+            finally:
+                here.close()
+                _end(process)
+            if self.error and not self.started.is_set():
+                self.started.set()
+                return
+            if not self._closed:
+                time.sleep(0.5)
+
+    def _talk(self, connection: Connection) -> None:
+        first: Done = connection.recv()
+        if first.error:
+            self.error = first.error
+            return
+        self._report(first)
+        self.started.set()
+        while True:
+            with self._ready:
+                while not (self._queue or self._orders or self._closed):
+                    self._ready.wait(LOOK_SECONDS)
+                    if connection.poll():
+                        raise EOFError  # a worker only answers: it has ended
+                if self._closed:
+                    return
+                order = self._orders.popleft() if self._orders else None
+                batch: list[Work] = []
+                if order is None:
+                    self._shed()
+                    seconds = 0.0
+                    while self._queue and seconds < MAX_BATCH_SECONDS:
+                        work = self._queue.popleft()
+                        seconds += len(work.samples) / work.rate
+                        batch.append(work)
+            self._batch = batch
+            connection.send(batch if order is None else order)
+            if not isinstance(order, int):
+                self._report(connection.recv())
+            self._batch, self._attempts = [], 0
+
+    def _queue_again(self) -> None:
+        """Queue the batch during which the worker ended; what ends it again is shed."""
+        self._attempts += 1
+        with self._ready:
+            if self._attempts < ATTEMPTS:
+                self._queue.extendleft(reversed(self._batch))
+            else:
+                self.load.shed += sum(len(work.samples) for work in self._batch)
+                self._attempts = 0
+            self._batch = []
+
+    def _report(self, done: Done) -> None:
+        self.load.busy += done.busy
+        self.load.scored += done.scored
+        self._on_done(self.number, done)
+
+
+def _end(process: BaseProcess) -> None:
+    process.join(2)
+    if process.is_alive():
+        process.kill()
+        process.join(5)

@@ -1,0 +1,183 @@
+"""What the monitor remembers, in SQLite: alerts with their acknowledgements, an audit log, beats, and minutes.
+
+A thread writes in batches. What could not be written, because the disk is full or the file locked, stays queued and is
+tried again; a queue that is full makes the service refuse samples (503). Beats are deleted after `keep_hours`; their
+sums by minute stay.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import DataError
+
+BATCH_SECONDS, RETRY_SECONDS, CLEAN_SECONDS = 0.25, 1.0, 600.0
+MAX_QUEUED = 200_000
+"""Rows that wait at most: about an hour of 50 patients."""
+TABLES = """
+CREATE TABLE IF NOT EXISTS alert (id INTEGER PRIMARY KEY, device TEXT NOT NULL, kind TEXT NOT NULL, level TEXT NOT NULL,
+    seconds REAL NOT NULL, wall REAL NOT NULL, text TEXT NOT NULL, withheld INTEGER NOT NULL,
+    acknowledged_by TEXT, acknowledged_at REAL);
+CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY, wall REAL NOT NULL, name TEXT NOT NULL, action TEXT NOT NULL,
+    subject TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS beat (device TEXT NOT NULL, wall REAL NOT NULL, seconds REAL NOT NULL, name TEXT NOT NULL,
+    alarm REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS beat_wall ON beat (wall);
+CREATE TABLE IF NOT EXISTS minute (device TEXT NOT NULL, minute INTEGER NOT NULL, name TEXT NOT NULL,
+    beats INTEGER NOT NULL, PRIMARY KEY (device, minute, name)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS risk (device TEXT NOT NULL, hour INTEGER NOT NULL, wall REAL NOT NULL, risk REAL NOT NULL,
+    factors TEXT NOT NULL);
+"""
+INSERT_ALERT = "INSERT OR IGNORE INTO alert VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)"
+INSERT_BEAT = "INSERT INTO beat VALUES (?, ?, ?, ?, ?)"
+INSERT_MINUTE = "INSERT INTO minute VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET beats = beats + 1"
+INSERT_AUDIT = "INSERT INTO audit (wall, name, action, subject) VALUES (?, ?, ?, ?)"
+INSERT_RISK = "INSERT INTO risk VALUES (?, ?, ?, ?, ?)"
+ACKNOWLEDGE = "UPDATE alert SET acknowledged_by = ?, acknowledged_at = ? WHERE id = ? AND acknowledged_by IS NULL"
+
+
+@dataclass(frozen=True)
+class StoredAlert:
+    """An alert of the store.
+
+    Attributes:
+        id: its number.
+        device: of which device.
+        kind: see `decisions.LEVELS`.
+        level: its urgency.
+        seconds: since the start of the stream.
+        wall: when it was given, seconds since 1970.
+        text: one line.
+        withheld: alerts of its kind that were withheld in the hour before.
+        acknowledged_by: who acknowledged it, "" for nobody.
+        acknowledged_at: when, seconds since 1970.
+    """
+
+    id: int
+    device: str
+    kind: str
+    level: str
+    seconds: float
+    wall: float
+    text: str
+    withheld: int
+    acknowledged_by: str = ""
+    acknowledged_at: float = 0.0
+
+
+def _read_alert(row: Sequence[Any]) -> StoredAlert:
+    number, device, kind, level, seconds, wall, text, withheld, name, when = row
+    return StoredAlert(number, device, kind, level, seconds, wall, text, withheld, name or "", when or 0.0)
+
+
+class Store:
+    """A monitor's file of alerts, beats and its audit log."""
+
+    def __init__(self, path: Path, keep_hours: float = 24.0) -> None:
+        """Open the file, and start writing.
+
+        Raises:
+            DataError: it cannot be opened.
+        """
+        self.path, self._keep_hours = path, keep_hours
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=2.0)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database.executescript(TABLES)
+            path.chmod(0o600)
+        except (OSError, sqlite3.Error) as error:
+            raise DataError(f"{path}: the monitor's store cannot be opened ({error}); move it away") from None
+        self._queue: deque[tuple[str, tuple[Any, ...]]] = deque()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self.failures = 0
+        self.written = 0
+        self._cleaned = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._thread.start()
+
+    @property
+    def queued(self) -> int:
+        """Rows that wait to be written."""
+        return len(self._queue)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that no more may come."""
+        return len(self._queue) > MAX_QUEUED
+
+    def add(self, statement: str, values: tuple[Any, ...]) -> None:
+        """Queue a row."""
+        self._queue.append((statement, values))
+
+    def read_alerts(self, limit: int = 500) -> list[StoredAlert]:
+        """Return the last alerts, the oldest first."""
+        rows = self._read("SELECT * FROM alert ORDER BY id DESC LIMIT ?", (limit,))
+        return [_read_alert(row) for row in reversed(rows)]
+
+    def read_audit(self, limit: int = 200) -> list[tuple[float, str, str, str]]:
+        """Return the last entries of the audit log (time, name, action, subject), the newest first."""
+        rows = self._read("SELECT wall, name, action, subject FROM audit ORDER BY id DESC LIMIT ?", (limit,))
+        return [(float(row[0]), str(row[1]), str(row[2]), str(row[3])) for row in rows]
+
+    def read_minutes(self, device: str, since: int) -> list[tuple[int, str, int]]:
+        """Return the number of beats of a device by minute (since 1970) and class."""
+        rows = self._read("SELECT minute, name, beats FROM minute WHERE device = ? AND minute >= ?", (device, since))
+        return [(int(row[0]), str(row[1]), int(row[2])) for row in rows]
+
+    def flush(self, seconds: float = 5.0) -> bool:
+        """Wait until everything queued is written; return whether it is."""
+        end = time.monotonic() + seconds
+        while self._queue and time.monotonic() < end:
+            time.sleep(0.01)
+        with self._lock:
+            return not self._queue
+
+    def close(self) -> None:
+        """Write what is queued, and close the file."""
+        self._closed.set()
+        self._thread.join(10)
+        self._database.close()
+
+    def _read(self, statement: str, values: Sequence[Any]) -> list[Any]:
+        with self._lock:
+            return self._database.execute(statement, values).fetchall()
+
+    def _run(self) -> None:
+        while not self._closed.wait(BATCH_SECONDS) or self._queue:
+            if not self._write() and self._closed.wait(RETRY_SECONDS):
+                return
+            if time.monotonic() - self._cleaned > CLEAN_SECONDS:
+                self.delete_old_beats()
+
+    def _write(self) -> bool:
+        """Write all that is queued in one transaction; return whether that worked."""
+        with self._lock:
+            batch = [self._queue.popleft() for _ in range(len(self._queue))]
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                for statement, values in batch:
+                    self._database.execute(statement, values)
+                self._database.execute("COMMIT")
+            except sqlite3.Error:
+                self.failures += 1
+                self._queue.extendleft(reversed(batch))
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                return False
+            self.written += len(batch)
+        return True
+
+    def delete_old_beats(self) -> None:
+        """Delete beats beyond the retention; minutes, alerts and the audit log stay."""
+        self._cleaned = time.monotonic()
+        self.add("DELETE FROM beat WHERE wall < ?", (time.time() - 3600 * self._keep_hours,))

@@ -1,0 +1,283 @@
+"""The state of the ward in the service's process: streams, alerts, and who is informed of them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from experiments.monitor import store as storing
+from experiments.monitor.decisions import Limits
+from experiments.monitor.patient import Update, Work
+from experiments.monitor.pool import MAX_SECONDS, Worker
+from experiments.monitor.protocol import Packet
+from experiments.monitor.sequence import Sequencer
+from experiments.monitor.store import Store, StoredAlert
+from experiments.monitor.worker import Done, NewModel
+
+log = logging.getLogger("wardround.monitor")
+PAGE_SECONDS = 12.0
+"""Seconds of the first lead that the page can show."""
+MAX_STREAMS = 5000
+SILENT_SECONDS = 5.0
+"""Seconds without a packet from which a device is called silent."""
+FORGOTTEN_SECONDS = 24 * 3600.0
+"""Seconds without a packet after which its stream is forgotten."""
+MAX_EVENTS = 200
+"""Events that wait for one reader of the page; a slower reader is sent away, and connects again."""
+URGENCY = {"alarm": 3, "warning": 2, "notice": 1}
+
+
+@dataclass
+class Stream:
+    """A device's stream.
+
+    Attributes:
+        number: its number.
+        device: the device.
+        sequencer: the order of its packets.
+        worker: number of the worker that has it.
+        ring: the last samples of the first lead.
+        total: samples so far, lost ones included.
+        heard: when a packet came last, on the monotonic clock.
+        wall: the same, seconds since 1970.
+        beats: the last beats, as the page shows them.
+        update: the newest state.
+        counts: beats by class.
+    """
+
+    number: int
+    device: str
+    sequencer: Sequencer
+    worker: int
+    ring: deque[float]
+    total: int = 0
+    heard: float = 0.0
+    wall: float = 0.0
+    beats: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=60))
+    update: Update | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def wall_at(self, seconds: float) -> float:
+        """Return when something happened, seconds since 1970, from seconds since the start of the stream."""
+        return self.wall - (self.total / self.sequencer.rate - seconds)
+
+
+class Ward:
+    """All streams of a monitor."""
+
+    def __init__(self, model: NewModel, workers: int, store: Store, limits: Limits | None = None) -> None:
+        """Start the workers; results are applied on the running event loop."""
+        self.store, self.model_name, self.synthetic = store, "", False
+        self._loop = asyncio.get_running_loop()
+        self.streams: dict[str, Stream] = {}
+        self._numbers: dict[int, Stream] = {}
+        self.alerts: deque[StoredAlert] = deque(store.read_alerts(), maxlen=2000)
+        self._next_alert = self.alerts[-1].id + 1 if self.alerts else 1
+        self.delays: deque[float] = deque(maxlen=20_000)
+        self.on_delay: Callable[[float], None] = lambda seconds: None
+        self.on_alert: list[Callable[[StoredAlert], None]] = []
+        self._readers: set[asyncio.Queue[dict[str, Any] | None]] = set()
+        self._secret = secrets.token_bytes(16)
+        self.refused: Counter[str] = Counter()
+        self.packets: Counter[str] = Counter()
+        self.errors: list[str] = []
+        self.workers = [Worker(i, model, limits or Limits(), self._on_done) for i in range(workers)]
+
+    def pseudonym(self, device: str) -> str:
+        """Return the name that stands for a device in a log; it changes with each start of the service."""
+        return hashlib.blake2b(device.encode(), key=self._secret, digest_size=4).hexdigest()
+
+    def has_room(self, device: str) -> bool:
+        """Return whether a sender may go on, or must wait."""
+        stream = self.streams.get(device)
+        worker = self.workers[stream.worker if stream else len(self.streams) % len(self.workers)]
+        return worker.age < MAX_SECONDS and not self.store.full and (stream is not None or self._has_stream_left())
+
+    def _has_stream_left(self) -> bool:
+        return len(self.streams) < MAX_STREAMS
+
+    def accept(self, packet: Packet, transport: str) -> None:
+        """Take a packet."""
+        self.packets[transport] += 1
+        stream = self.streams.get(packet.device)
+        fresh = stream is None
+        if stream is None or (stream.sequencer.rate, stream.sequencer.leads) != (packet.rate, packet.leads):
+            stream = self._open_stream(packet, stream)
+            fresh = True
+        samples, restart = stream.sequencer.push(packet)
+        stream.heard, stream.wall = time.monotonic(), time.time()
+        if restart:
+            stream.ring.clear()
+        if len(samples):
+            work = Work(stream.number, packet.rate, packet.leads, samples, stream.total, restart or fresh, stream.heard)
+            stream.total += len(samples)
+            stream.ring.extend(samples[:, 0].tolist())
+            self.workers[stream.worker].add(work)
+
+    def _open_stream(self, packet: Packet, before: Stream | None) -> Stream:
+        number = before.number if before else len(self._numbers)
+        worker = before.worker if before else number % len(self.workers)
+        ring: deque[float] = deque(maxlen=int(PAGE_SECONDS * packet.rate))
+        stream = Stream(number, packet.device, Sequencer(packet.rate, packet.leads), worker, ring)
+        if before:
+            stream.sequencer.losses = before.sequencer.losses
+            stream.sequencer.losses.restarts += 1
+        self.streams[packet.device] = self._numbers[number] = stream
+        log.info("stream %s starts: %g Hz, %d leads", self.pseudonym(packet.device), packet.rate, len(packet.leads))
+        return stream
+
+    def _on_done(self, worker: int, done: Done) -> None:
+        self._loop.call_soon_threadsafe(self._apply, done)
+
+    def _apply(self, done: Done) -> None:
+        self.model_name = done.model or self.model_name
+        if done.error:
+            self.errors.append(done.error)
+            log.warning("%s", done.error)
+        for update in done.updates:
+            if stream := self._numbers.get(update.stream):
+                self._apply_update(stream, update)
+
+    def _apply_update(self, stream: Stream, update: Update) -> None:
+        stream.update = update
+        for delay in update.delays:
+            self.delays.append(delay)
+            self.on_delay(delay)
+        for beat in update.beats:
+            wall = stream.wall_at(beat.seconds)
+            name = beat.name or "unusable"
+            stream.counts[name] += 1
+            rate = None if np.isnan(beat.rate) else round(beat.rate)
+            item = {"seconds": round(beat.seconds, 3), "class": name, "alarm": round(beat.alarm, 3), "rate": rate}
+            stream.beats.append(item | {"irregular": beat.irregular})
+            self.store.add(storing.INSERT_BEAT, (stream.device, wall, beat.seconds, name, beat.alarm))
+            self.store.add(storing.INSERT_MINUTE, (stream.device, int(wall // 60), name))
+        for alert in update.alerts:
+            wall = time.time()
+            own = StoredAlert(
+                self._next_alert,
+                stream.device,
+                alert.kind,
+                alert.level,
+                alert.seconds,
+                wall,
+                alert.text,
+                alert.withheld,
+            )
+            self._next_alert += 1
+            self.alerts.append(own)
+            self.store.add(storing.INSERT_ALERT, tuple(vars(own).values())[:8])
+            log.info("alert %d for stream %s: %s", own.id, self.pseudonym(stream.device), own.kind)
+            self.publish({"event": "alert", "alert": describe_alert(own)})
+            for callback in self.on_alert:
+                callback(own)
+
+    def acknowledge(self, number: int, name: str) -> StoredAlert | None:
+        """Acknowledge an alert in a person's name; return it, or None if there is none.
+
+        The first who acknowledges stays recorded.
+        """
+        for i, alert in enumerate(self.alerts):
+            if alert.id == number:
+                now = time.time()
+                if not alert.acknowledged_by:
+                    alert = self.alerts[i] = replace(alert, acknowledged_by=name, acknowledged_at=now)
+                    self.store.add(storing.ACKNOWLEDGE, (name, now, number))
+                self.store.add(storing.INSERT_AUDIT, (now, name, "acknowledge", f"alert {number}"))
+                self.publish({"event": "alert", "alert": describe_alert(alert)})
+                return alert
+        return None
+
+    def subscribe(self) -> asyncio.Queue[dict[str, Any] | None]:
+        """Return a queue of events for one reader; None in it: the reader was too slow."""
+        queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(MAX_EVENTS)
+        self._readers.add(queue)
+        return queue
+
+    def unsubscribe(self, queue: asyncio.Queue[dict[str, Any] | None]) -> None:
+        """Forget a reader."""
+        self._readers.discard(queue)
+
+    def publish(self, event: dict[str, Any]) -> None:
+        """Give an event to all readers."""
+        for queue in list(self._readers):
+            if queue.full():
+                self._readers.discard(queue)
+                queue.get_nowait()
+                queue.put_nowait(None)
+            else:
+                queue.put_nowait(event)
+
+    def overview(self) -> list[dict[str, Any]]:
+        """Return all patients, who needs a look first at the top."""
+        opened: dict[str, list[StoredAlert]] = {}
+        for alert in self.alerts:
+            if not alert.acknowledged_by:
+                opened.setdefault(alert.device, []).append(alert)
+        rows = [self._summarise(stream, opened.get(stream.device, [])) for stream in self.streams.values()]
+        return sorted(rows, key=lambda row: (-row["urgency"], row["device"]))
+
+    def _summarise(self, stream: Stream, alerts: Sequence[StoredAlert]) -> dict[str, Any]:
+        update = stream.update or Update(stream.number)
+        silent = time.monotonic() - stream.heard > SILENT_SECONDS
+        latest = max(alerts, key=lambda alert: (URGENCY[alert.level], alert.id), default=None)
+        urgency = 10 * URGENCY[latest.level] if latest else 0
+        urgency += 5 * any(kind in ("ventricular run", "no beat") for kind in update.active) + len(update.active)
+        urgency += 12 * silent
+        losses = stream.sequencer.losses
+        return {
+            "device": stream.device,
+            "urgency": urgency,
+            "rate": next((beat["rate"] for beat in reversed(stream.beats) if beat["rate"]), None),
+            "active": list(update.active),
+            "faults": [fault for fault in update.faults if fault],
+            "learning": update.learning,
+            "silent": silent,
+            "unacknowledged": len(alerts),
+            "alert": describe_alert(latest) if latest else None,
+            "withheld": update.withheld,
+            "counts": dict(stream.counts),
+            "losses": {"lost": losses.lost, "double": losses.double, "late": losses.late, "restarts": losses.restarts},
+            "seconds": round(stream.total / stream.sequencer.rate, 2),
+        }
+
+    def detail(self, device: str) -> dict[str, Any] | None:
+        """Return a patient's last seconds of signal, beats and alerts; None if there is no such patient."""
+        stream = self.streams.get(device)
+        if stream is None:
+            return None
+        alerts = [alert for alert in self.alerts if alert.device == device][-50:]
+        step = max(1, round(stream.sequencer.rate / 125))
+        signal: npt.NDArray[np.float64] = np.asarray(stream.ring)[::-1][::step][::-1]
+        summary = self._summarise(stream, [alert for alert in alerts if not alert.acknowledged_by])
+        return summary | {
+            "lead": stream.sequencer.leads[0],
+            "signal": [None if np.isnan(value) else round(float(value), 3) for value in signal],
+            "signal_rate": stream.sequencer.rate / step,
+            "beats": list(stream.beats),
+            "alerts": [describe_alert(alert) for alert in reversed(alerts)],
+        }
+
+    def quantile(self, share: float) -> float:
+        """Return a quantile of the delays (s) of the last beats; NaN without any."""
+        return float(np.quantile(np.asarray(self.delays), share)) if self.delays else float("nan")
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self.workers:
+            worker.close()
+
+
+def describe_alert(alert: StoredAlert) -> dict[str, Any]:
+    """Return an alert, ready for JSON."""
+    return vars(alert) | {"wall": round(alert.wall, 3), "seconds": round(alert.seconds, 2)}
