@@ -39,6 +39,7 @@ from experiments.report.notices import (
     collect_ranking_notices,
     collect_selection_notices,
 )
+from experiments.report.reference_gaps import compare_with_reference
 from experiments.report.run_files import describe_problem, read_lines, read_object
 
 
@@ -99,7 +100,7 @@ def _assemble(files: RunFolder, run: Mapping[str, Any], outcome: Mapping[str, An
         chosen_round=outcome.get("chosen") or (lines[-1]["chosen"] if lines else None),
         metric=metric,
         models=tuple(
-            model.model_copy(update={"gaps": compare_groups(model, metric, binary, folder)}) if model.groups else model
+            _add_gaps(model, metric, binary, folder) if model.groups else model
             for model in models
             if model.sites or model.pooled
         ),
@@ -115,6 +116,13 @@ def _assemble(files: RunFolder, run: Mapping[str, Any], outcome: Mapping[str, An
         **parse_left_out(read_object(files, "leave_one_out", version) or {}),
         lost=dict(sorted(lost.items())),
         partial=outcome.get("partial") or {},
+    )
+
+
+def _add_gaps(model: ModelResult, metric: str, binary: bool, folder: Path) -> ModelResult:
+    gaps = compare_groups(model, metric, binary, folder)
+    return model.model_copy(
+        update={"gaps": gaps, "reference_gaps": compare_with_reference(model, metric, binary, folder)}
     )
 
 

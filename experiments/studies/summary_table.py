@@ -52,6 +52,8 @@ def list_rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
 def render_summary_table(folders: Sequence[Path]) -> str:
     """Return the table of the means over runs (smallest to largest)."""
     rows = list_rows(folders)
+    if not rows:
+        raise DataError("no test results in any of these runs: their reports hold no model that was tested")
     hidden = ("run", "seed", "model", "patients")
     names = [name for name in rows[0] if name not in hidden and not name.startswith("AUPRC")]
     seeds = sorted({row["seed"] for row in rows})
@@ -122,6 +124,18 @@ def _format_values(values: Sequence[float | None]) -> str:
     return f"{mean(known):.3f} ({min(known):.3f} to {max(known):.3f})" if known else "n/a"
 
 
+def main(arguments: Sequence[str]) -> int:
+    """Print both tables; return 0, or 2 after one line about a run that has no results."""
+    paths = [Path(name) for name in arguments]
+    try:
+        if not paths:
+            raise DataError("no run: name the folders of the runs, such as runs/mitbih-*")
+        print(render_summary_table(paths), render_difference_table(paths), sep="\n", end="")
+    except DataError as error:
+        print(f"summary_table: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    paths = [Path(name) for name in sys.argv[1:]]
-    print(render_summary_table(paths), render_difference_table(paths), sep="\n", end="")
+    sys.exit(main(sys.argv[1:]))

@@ -86,6 +86,36 @@ class GroupGap(FrozenModel):
     pairs: int | None = None
 
 
+class ReferenceGap(FrozenModel):
+    """The difference of a group of patients from the reference group, over all hospitals.
+
+    Attributes:
+        attribute: what the patients are grouped by.
+        group: the group.
+        reference: the group with the most patients.
+        metric: the metric compared.
+        value: its value in the group.
+        reference_value: its value in the reference group.
+        difference: group minus reference.
+        patients: patients behind the metric in the smaller of both groups.
+    """
+
+    attribute: str
+    group: str
+    reference: str
+    metric: str
+    value: Figure
+    reference_value: Figure
+    difference: Figure
+    patients: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval of the difference excludes 0."""
+        low, high = self.difference.low, self.difference.high
+        return low is not None and high is not None and not low <= 0 <= high
+
+
 class ModelResult(Subset):
     """One model on test patients.
 
@@ -97,7 +127,8 @@ class ModelResult(Subset):
         without: results with selected patients excluded, by label.
         against: results on normal examples and one abnormal class alone, by class.
         groups: results in groups of patients, by attribute and group.
-        gaps: differences between these groups.
+        gaps: differences between the groups with the extreme values.
+        reference_gaps: differences of each group from the largest.
         worst: the hospital where the model performs worst.
         threshold: log odds from which the event is predicted, chosen on validation patients; None: the likelier class.
         recalibrated: results after each hospital recalibrated the model on its validation patients, by method.
@@ -112,6 +143,7 @@ class ModelResult(Subset):
     against: dict[str, Subset] = Field(default_factory=dict)
     groups: dict[str, dict[str, Subset]] = Field(default_factory=dict)
     gaps: tuple[GroupGap, ...] = ()
+    reference_gaps: tuple[ReferenceGap, ...] = ()
     worst: WorstSite | None = None
     threshold: float | None = None
     recalibrated: dict[str, Subset] = Field(default_factory=dict)

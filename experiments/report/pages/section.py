@@ -30,6 +30,7 @@ class Section:
         build: computes what the template reads as `data`.
         plots: its plots, which the template reads as `plots.NAME`; also written to plots/NAME.svg and .png.
         after: the section that it follows; only for sections that are modules of pages/sections.
+        appendix: whether it is part of the appendix, behind the sections that are not.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Section:
     build: Callable[[Report], Mapping[str, Any]] = _build_nothing
     plots: Mapping[str, Draw] = field(default_factory=dict)
     after: str = ""
+    appendix: bool = True
 
     @property
     def template(self) -> str:

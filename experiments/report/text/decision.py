@@ -10,7 +10,7 @@ from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
 from experiments.report.document.report import Report
 from experiments.report.notices import RARE_SHARE
 from experiments.report.text.facts import Fact
-from experiments.report.text.findings import FINAL_EVALUATION, explain_missing_test
+from experiments.report.text.findings import FINAL_EVALUATION, explain_missing_test, list_losses
 from experiments.report.text.formatting import capitalise, format_count
 from experiments.report.text.key_facts import state_privacy
 from experiments.report.text.many_hospitals import choose_detailed_hospitals
@@ -271,13 +271,14 @@ def state_absent_sites(report: Report) -> Fact | None:
         reasons = "; ".join(
             f"{name}: {report.lost.get(name, 'no answer').removeprefix(FINAL_EVALUATION)}" for name in absent[:3]
         )
-        return Fact("Took no part", ", ".join(absent[:5]), reasons, "missing", True)
+        link = "missing" if list_losses(report) else "hospitals"
+        return Fact("Took no part", ", ".join(absent[:5]), reasons, link, True)
     untested = [name for name in names if name not in tested]
     detail = f"not tested: {', '.join(untested[:5])}" if untested and tested else ""
     external = [name for name in names if name in report.external]
     detail = detail or (f"tested only, not trained on: {', '.join(external[:5])}" if external else "")
     label = f"{capitalise(kind)}s that took part"
-    return Fact(label, f"all {len(names)}", detail, "missing", bool(untested and tested))
+    return Fact(label, f"all {len(names)}", detail, "hospitals", bool(untested and tested))
 
 
 DECISION_FACTS: tuple[Callable[[Report], Fact | None], ...] = (

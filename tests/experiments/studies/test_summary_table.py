@@ -33,3 +33,12 @@ def test_a_run_that_is_not_complete_is_refused(make_run: Callable[..., Path]) ->
     write_report(build_report(folder), folder)
     with pytest.raises(DataError, match="not complete"):
         summary_table.render_difference_table([folder])
+
+
+def test_a_run_without_a_report_is_named_in_one_line(tmp_path, capsys) -> None:
+    for arguments, says in (([str(tmp_path / "none")], "report.json"), ([], "no run")):
+        assert summary_table.main(arguments) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.count("\n") == 1
+        assert says in printed.err

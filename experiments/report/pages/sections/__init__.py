@@ -17,6 +17,7 @@ from experiments.report.plots import calibration, latent
 from experiments.report.plots.drawing import Draw, Plot
 from experiments.report.plots.rounds import draw_training_curves
 from experiments.report.plots.sites import draw_forest_plot
+from experiments.report.reference_gaps import describe_reference_gaps
 from experiments.report.text import findings
 from experiments.report.text.formatting import flatten_settings
 
@@ -30,9 +31,9 @@ def _has_alarms(report: Report) -> bool:
 
 
 SECTIONS = (
-    Section("summary", "Summary"),
-    Section("hospitals", "Hospitals", plots={"forest": draw_forest_plot}),
-    Section("comparison", "Comparison of models", "Comparison"),
+    Section("summary", "Summary", appendix=False),
+    Section("hospitals", "Hospitals", plots={"forest": draw_forest_plot}, appendix=False),
+    Section("comparison", "Comparison of models", "Comparison", appendix=False),
     Section("differences", "Differences between models", "Differences", lambda report: bool(report.differences)),
     Section(
         "detection",
@@ -57,6 +58,10 @@ SECTIONS = (
         "Subgroups of patients",
         "Subgroups",
         lambda report: bool(report.federated and report.federated.groups),
+        build=lambda report: {
+            "note": describe_reference_gaps(report.federated.reference_gaps if report.federated else ())
+        },
+        appendix=False,
     ),
     Section(
         "exclusions",
@@ -81,7 +86,12 @@ SECTIONS = (
     Section("training", "Training", plots={"curves": draw_training_curves}),
     Section("privacy", "Privacy", applies=lambda report: bool(report.privacy or report.evaluation_privacy)),
     Section("hospital_details", "Details of each hospital", "Hospital details"),
-    Section("missing", "Missing responses", build=lambda report: {"losses": findings.list_losses(report)}),
+    Section(
+        "missing",
+        "Missing responses",
+        applies=lambda report: bool(findings.list_losses(report)),
+        build=lambda report: {"losses": findings.list_losses(report)},
+    ),
     Section("method", "How the results are computed", "Methods"),
     Section("data", "Data"),
     Section(
@@ -100,12 +110,15 @@ HOSPITAL_TEMPLATES: tuple[str, ...] = ()
 
 @cache
 def list_sections() -> tuple[Section, ...]:
-    """Return all sections in page order: SECTIONS, and each module's section behind the one named in its `after`."""
+    """Return all sections in page order: SECTIONS, and each module's section behind the one named in its `after`.
+
+    The appendix follows the other sections.
+    """
     sections = list(SECTIONS)
     for name in list_plugins(__name__, "SECTION"):
         section: Section = load_plugin(__name__, "SECTION", name, "section").SECTION
         sections.insert([item.id for item in sections].index(section.after) + 1, section)
-    return tuple(sections)
+    return tuple(sorted(sections, key=lambda section: section.appendix))
 
 
 def list_plots() -> dict[str, Draw]:

@@ -163,4 +163,5 @@ SECTION = Section(
     after="summary",
     applies=has_thresholds,
     build=build_thresholds,
+    appendix=False,
 )
