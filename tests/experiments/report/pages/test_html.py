@@ -239,3 +239,13 @@ def test_warning_is_shown_without_a_tag(make_run) -> None:
     text = render_html(report.model_copy(update={"notices": (Notice(level="warning", text="Few resamples."),)}))
     assert "WARNING: Few resamples." in text
     assert '<div class="bar"' not in text
+
+
+def test_folded_parts_of_the_summary_part_are_not_printed(make_run) -> None:
+    text = render_html(build_report(make_run()))
+    summary, appendix = text.split("Appendix: what the summary rests on")
+    folded = re.findall(r"<details([^>]*)>", summary[summary.index("<main") :])
+    assert all("screen" in attributes for attributes in folded)
+    assert "<details>" in appendix
+    order = [section.appendix for section in list_sections()]
+    assert order == sorted(order)
