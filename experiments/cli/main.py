@@ -27,6 +27,7 @@ from experiments.cli import (
     operations,
     privacy,
     proxy,
+    reports,
     score,
     site,
 )
@@ -58,6 +59,7 @@ app.command("score")(score.score_command)
 app.command("evaluate")(evaluate.evaluate_command)
 app.command("doctor")(doctor.doctor_command)
 app.command("canary")(canary.canary_command)
+app.command("reports")(reports.reports_command)
 app.command("new")(new.new_command)
 
 Settings = data.Settings

@@ -160,6 +160,34 @@ function addThresholdView() {
   update();
 }
 
+// In a list of runs, the two chosen ones are shown side by side.
+function addRunChoice() {
+  const boxes = Array.from(document.querySelectorAll("input.chosen"));
+  if (!boxes.length) return;
+  const table = document.querySelector(".pair-table"), line = document.querySelector(".pair-words");
+  const make = (name, text) => {
+    const part = document.createElement(name);
+    part.textContent = text;
+    return part;
+  };
+  const update = () => {
+    const chosen = boxes.filter((box) => box.checked);
+    for (const box of boxes) box.disabled = chosen.length === 2 && !box.checked;
+    table.hidden = chosen.length !== 2;
+    line.textContent = table.hidden ? `${chosen.length} of 2 runs chosen.` : chosen.map((box) => box.dataset.run).join(" and ");
+    if (table.hidden) return;
+    const [one, two] = chosen.map((box) => new Map(JSON.parse(box.dataset.facts)));
+    chosen.forEach((box, index) => { table.tHead.rows[0].cells[index + 1].textContent = box.dataset.run; });
+    table.tBodies[0].replaceChildren(...Array.from(new Set([...one.keys(), ...two.keys()]), (key) => {
+      const row = document.createElement("tr"), head = make("th", key);
+      head.scope = "row";
+      row.append(head, make("td", one.get(key) ?? "–"), make("td", two.get(key) ?? "–"));
+      return row;
+    }));
+  };
+  boxes.forEach((box) => box.addEventListener("change", update));
+}
+
 // A table that needs no scrolling needs no stop of the Tab key.
 function updateTabStops() {
   each(".scroll", (part) => {
@@ -175,6 +203,7 @@ addEventListener("DOMContentLoaded", () => {
   each("table.sortable", makeSortable);
   each("table.matrix", makeNavigable);
   addThresholdView();
+  addRunChoice();
   updateTabStops();
   addEventListener("resize", updateTabStops);
 });
