@@ -29,6 +29,8 @@ RESTORE = {
     "scaling": "(folder: Path, name: str = federated) -> Scaling | None",
 }
 COMMANDS = {
+    "monitor",
+    "reports",
     "run",
     "series",
     "score",

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import ConfigError
+from common.run_folder import RunFolder
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTH, HEIGHT = 1200, 900
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("picture", type=Path, nargs="?", default=Path("docs/images/report.png"))
     options = parser.parse_args(arguments)
-    take_picture(options.run / "report.html", options.picture)
+    take_picture(RunFolder(options.run).report_page, options.picture)
     print(options.picture)
 
 

@@ -79,7 +79,7 @@ def build_index_row(run: Path, root: Path) -> IndexRow:
     verdict = decision.state_verdict(report)
     figure = make_cell(pooled, report.metric, missing=findings.explain_missing_test(report))
     epsilon = max((item.epsilon_run for item in report.privacy), default=None)
-    page = run / "report.html"
+    page = RunFolder(run).report_page
     by_site = [(site, make_cell(item, report.metric)) for site, item in (model.sites if model else {}).items()]
     rows = [
         ("question", decision.ask_question(report)),

@@ -100,8 +100,8 @@ def state_verdict(report: Report) -> Fact | None:
     model = report.federated
     if model is None or model.pooled is None:
         return Fact("Events missed", "not known", explain_missing_test(report), "training", True)
-    decided = {name: count_cases(model.pooled, name) for name in list_decided_classes(report)}
-    decided = {name: cases for name, cases in decided.items() if cases.events}
+    counted = ((name, count_cases(model.pooled, name)) for name in list_decided_classes(report))
+    decided = {name: cases for name, cases in counted if cases.events}
     if not decided:
         return Fact("Events missed", "not known", "no test patient has the event", "classes", True)
     if report.binary:
@@ -184,14 +184,12 @@ def state_threshold(report: Report) -> Fact | None:
 def state_most_missed_site(report: Report) -> Fact | None:
     """Return the hospital that misses the largest share of the events, with its counts."""
     model = report.federated
-    if model is None or len(model.sites) < 2:
-        return None
-    worst = _find_most_missed(report, model.sites)
+    worst = _find_most_missed(report, model.sites) if model is not None and len(model.sites) > 1 else None
     if worst is None:
         return None
     site, cases, few = worst
-    names = [item.name for item in report.sites]
-    link = f"hospital-{names.index(site) + 1}" if site in choose_detailed_hospitals(report) else "hospitals"
+    number = [item.name for item in report.sites].index(site) + 1
+    link = f"hospital-{number}" if site in choose_detailed_hospitals(report) else "hospitals"
     return Fact(f"Worst {report.data.site_kind}", site, _describe_worst(report, cases) + few, link)
 
 

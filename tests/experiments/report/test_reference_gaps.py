@@ -58,4 +58,4 @@ def test_differences_without_an_interval_are_folded(tmp_path: Path) -> None:
     part = text.split('id="subgroups"')[1].split("</section>")[0]
     assert "whose interval includes 0 or is unknown</summary>" in part
     assert "whose interval excludes 0" not in part
-    assert part.index("subgroups-title") < part.index("none has an interval") < part.index("<details>")
+    assert part.index("subgroups-title") < part.index("none has an interval") < part.index("<details")
