@@ -72,7 +72,17 @@ def coarsen_counts(
         confusion = round_counts(np.where(are_enough(people.confusion, floor, own), total.confusion, 0), grain)
         scores = round_counts(scores, grain)
     wide = [(first * width, end * width) for first, end in stretches]
-    gain = merge_gain(total.gain, wide) if total.gain.size else total.gain  # of the event, the last class
+    gain, utility = total.gain, total.utility
+    if gain.size:  # of the event, the last class
+        inside = np.stack([people.gain[:, first:end].sum(-1) for first, end in stretches], -1)
+        has = np.stack([by_person[:, :, first:end].any((1, 2)) for first, end in stretches], -1)
+        gain = np.zeros_like(total.gain)
+        gain[[first for first, _ in wide]] = answer_sums(inside, has, floor, part("gain"))
+    if utility.size:
+        everybody = np.ones((len(people.utility), 1), dtype=np.bool_)
+        columns = range(people.utility.shape[-1])
+        answered = [answer_sums(people.utility[:, [i]], everybody, floor, part(f"utility {i}")) for i in columns]
+        utility = np.concatenate(answered)
     lead = round_counts(np.where(total.lead >= floor, total.lead, 0), max(grain, floor))
     return replace(
         total,
@@ -80,7 +90,7 @@ def coarsen_counts(
         scores=scores,
         loss=np.asarray(loss_of_histogram(scores, confusion)),
         gain=round_sums(gain),
-        utility=round_sums(total.utility),
+        utility=round_sums(utility),
         lead=np.asarray(lead, dtype=np.float64),
     )
 
@@ -255,12 +265,21 @@ def cut_stretches(bins: int, enough: Callable[[int, int], bool]) -> tuple[list[t
     return stretches, middles
 
 
-def merge_gain(gain: Floats, stretches: Sequence[tuple[int, int]]) -> Floats:
-    """Return the gain of alarms by bin `(bins,)`: each stretch's sum, placed at its first bin."""
-    merged = np.zeros_like(gain)
-    for first, end in stretches:
-        merged[first] = gain[first:end].sum()
-    return merged
+def answer_sums(by_person: Floats, has: npt.NDArray[np.bool_], floor: int, sizes: Sizes) -> Floats:
+    """Return sums over people as they may leave, `(sums,)`: off by the people that the register's answer is off.
+
+    A sum's error is that of the number of people in it, times the largest part that anybody has in one of these sums. A
+    sum over fewer people than the floor, by the register's answer, is 0.
+
+    Args:
+        by_person: each person's part, `(people, sums)`.
+        has: whether the person is in the sum.
+        floor: the smallest number of people.
+        sizes: the register's answers, with errors of their own.
+    """
+    answered = sizes(has.T)
+    largest = float(np.abs(by_person).max(initial=0.0))
+    return np.asarray(np.where(answered >= floor, by_person.sum(0) + (answered - has.sum(0)) * largest, 0.0))
 
 
 BinNoise = Callable[[int, int, int], int]
