@@ -72,6 +72,10 @@ def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     return []
 
 
+_LOST_TEXT = re.compile(r"""\A\s*(?:&|~\s*\Z)|\A[^'"]*(?:(?:^|\s)#|\S\s*\n\s*\S)""")
+"""Of a value of --set, as it is written: an anchor, ~ alone, a comment or a line break, none of them in quotes."""
+
+
 def apply_override(raw: dict[str, Any], override: str) -> None:
     """Apply one `a.b=c` override to nested settings, in place.
 
@@ -86,6 +90,11 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
         value = parse_yaml(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {key}: {text!r} is not a YAML value") from None
+    if (value is None or isinstance(value, str)) and _LOST_TEXT.search(text):
+        raise ConfigError(
+            f"--set {key}: YAML reads a part of {text!r} as a comment, an anchor, nothing or two lines: put the value "
+            f"in quotes, as in --set '{key.strip()}=\"...\"'"
+        )
     section = raw
     for part in parts[:-1]:
         inner = section.setdefault(part, {})
@@ -96,9 +105,10 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 with the numbers of YAML 1.2, and a repeated key is an error.
+    """YAML 1.1 with the numbers of YAML 1.2, without dates, and a repeated key is an error.
 
     An unquoted 1e-3 is a number. 010 is not 8, nor 1:30 ninety, as in YAML 1.1: both are text, which no number accepts.
+    2024-01-31 is text too, as it is written.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -106,22 +116,23 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key.start_mark)
-            if key.value in keys and key.tag != "tag:yaml.org,2002:merge":
+            if key.value in keys:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} occurs twice", key.start_mark)
             keys.add(key.value)
         return super().construct_mapping(node, deep)
 
 
-_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+_INT, _FLOAT, _DATE = (f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
 _Loader.yaml_implicit_resolvers = {
-    start: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INT, _FLOAT)]
+    start: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INT, _FLOAT, _DATE)]
     for start, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_WHOLE = r"(0|[1-9][0-9]*(_[0-9]+)*)"
 for _tag, _pattern in (
-    (_INT, r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)"),
+    (_INT, rf"[-+]?({_WHOLE}|0x[0-9a-fA-F]+(_[0-9a-fA-F]+)*|0b[01]+(_[01]+)*)"),
     (
         _FLOAT,
-        r"[-+]?(0|[1-9][0-9_]*|(0|[1-9][0-9_]*)?\.[0-9_]+|(0|[1-9][0-9_]*)\.)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        rf"[-+]?({_WHOLE}|{_WHOLE}?\.[0-9]+(_[0-9]+)*|{_WHOLE}\.)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
     ),
 ):
     _Loader.add_implicit_resolver(_tag, re.compile(f"(?:{_pattern})$"), list("-+.0123456789"))
@@ -129,6 +140,8 @@ for _tag, _pattern in (
 
 MAX_VALUES = 100_000
 """Largest number of values in a YAML text, with every alias expanded."""
+MAX_BITS = 1024
+"""Longest whole number in a YAML text."""
 
 
 def parse_yaml(text: str) -> Any:
@@ -142,6 +155,9 @@ def parse_yaml(text: str) -> Any:
         _check_aliases(value, (), 0)
     except RecursionError:
         raise yaml.constructor.ConstructorError(None, None, "it is nested too deeply") from None
+    except (ValueError, LookupError, AttributeError, TypeError):  # as of !!int x, or of 5,000 digits
+        problem = "a value is not of the kind that its tag (!!) names, or a number is too long"
+        raise yaml.constructor.ConstructorError(None, None, problem) from None
     return value
 
 
@@ -154,6 +170,8 @@ def _check_aliases(value: Any, parents: tuple[int, ...], count: int) -> int:
             raise yaml.constructor.ConstructorError(None, None, "an anchor contains itself")
         for item in value.values() if isinstance(value, Mapping) else value:
             count = _check_aliases(item, (*parents, id(value)), count)
+    elif isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise yaml.constructor.ConstructorError(None, None, "a number is too long")
     return count + 1
 
 

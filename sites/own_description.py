@@ -46,7 +46,7 @@ def read_description_file(path: Path, dataset: str, version: int, what: str) -> 
     raw = _parse_file(path)
     if not isinstance(raw, dict) or raw.get("dataset") != dataset:
         raise ConfigError(f"{path}: not the description of {what}: its first key is dataset: {dataset}")
-    if raw.get("format", version) != version:
+    if isinstance(given := raw.get("format", version), bool) or given != version:
         raise ConfigError(
             f"{path}: format {raw['format']!r} is not known here, only {version}: install a newer Wardround"
         )

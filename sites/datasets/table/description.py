@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from common.errors import ConfigError
 from common.settings import Section, validate_settings
 from sites.own_description import find_first_difference, read_description_file
 
@@ -21,7 +22,8 @@ FILE_NAME = "table.yaml"
 FORMAT = 1
 """Version of the keys of the file."""
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-Cell = Annotated[str, StringConstraints(max_length=200)]
+Cell = Annotated[str, StringConstraints(max_length=200, strip_whitespace=True)]
+"""What stands in a cell, around which spaces do not count."""
 ClassName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.+/-]{0,39}$")]
 InputName = Annotated[str, StringConstraints(pattern=r"^[^=\x00-\x1f]{1,60}$")]
 MEASURED = " measured"
@@ -191,6 +193,10 @@ class Description(Section):
         if twice := [name for name in roles if name and roles.count(name) > 1]:
             raise ValueError(f"{twice[0]} is two of: patient, read.hospital, outcome.column, time.column")
         identifiers = {self.patient, self.read.hospital, self.outcome.column} - {None}
+        for role, name in (("age", self.age), ("sex.column", self.sex and self.sex.column)):
+            if name in identifiers:
+                raise ValueError(f"{role}: {name} is the column of the patient, the hospital or the outcome")
+        self._check_missing()
         for item in self.inputs:
             if item.source in identifiers:
                 raise ValueError(f"inputs: {item.source} is the column of the patient, the hospital or the outcome")
@@ -199,6 +205,21 @@ class Description(Section):
         if self.time is not None and len(self.outcome.values) != 2:
             raise ValueError("time: an event ahead needs an outcome of two values")
         return self
+
+    def _check_missing(self) -> None:
+        """Check that no word stands for a value and for a missing cell."""
+        words: list[tuple[str, tuple[str, ...]]] = [("outcome.values", self.outcome.values)]
+        if self.sex is not None:
+            words.append(("sex", (*self.sex.female, *self.sex.male)))
+        for item in self.inputs:
+            if item.kind == "category":
+                words.append((f"values of input {item.name}", item.values))
+            elif item.kind == "yes_no":
+                words.append((f"yes_values or no_values of input {item.name}", (*item.yes_values, *item.no_values)))
+        absent = {*self.read.missing, ""}
+        for where, values in words:
+            if both := [value for value in values if value in absent]:
+                raise ValueError(f"read.missing: {both[0]!r} stands for a missing cell, and under {where} for a value")
 
     def contract(self) -> dict[str, Any]:
         """Return what must be the same at every hospital, JSON-ready."""
@@ -218,7 +239,14 @@ def load_description(path: Path) -> Description:
     Raises:
         ConfigError: no such file, or it is no description; names the key.
     """
-    return validate_settings(Description, read_description(path), str(path))
+    description = validate_settings(Description, read_description(path), str(path))
+    known = {*description.needed_columns(), description.read.hospital}
+    if unknown := [name for name in description.read.columns if name not in known]:
+        raise ConfigError(
+            f"{path}: read.columns: {unknown[0]} is no column of this description: the name in the description comes "
+            "first, the file's name after it"
+        )
+    return description
 
 
 def read_description(path: Path) -> dict[str, Any]:
