@@ -55,7 +55,7 @@ def test_numbers_may_have_single_underscores() -> None:
 def test_a_value_that_is_not_of_its_kind_is_no_yaml(tmp_path: Path, text: str) -> None:
     with pytest.raises(yaml.YAMLError):
         parse_yaml(f"a: {text}")
-    with pytest.raises(ConfigError, match="not valid YAML: a (value is not of the kind|number is too long)"):
+    with pytest.raises(ConfigError, match=r"not valid YAML: a (value is not of the kind|number is too long)"):
         load(tmp_path, f"seed: {text}\n")
 
 

@@ -41,7 +41,7 @@ CARD = DataCard(
     citation="none",
     licence="your own",
 )
-VERSION = 1
+VERSION = 2
 Options = Description
 
 

@@ -38,6 +38,12 @@ class Reading(Section):
         5, ge=1, description="an input whose codes fewer people of the extract have is read as never recorded"
     )
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.hospital in ("subject_id", "time", "code", "numeric_value"):
+            raise ValueError(f"hospital: {self.hospital} is a column of MEDS, not that of the hospital")
+        return self
+
 
 class Index(Section):
     """The event that makes an example, and the time at which is predicted."""
@@ -82,6 +88,12 @@ class Sex(Section):
     female: tuple[Code, ...] = Field(..., min_length=1, description="codes of female people")
     male: tuple[Code, ...] = Field(..., min_length=1, description="codes of male people")
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if shared := set(self.female) & set(self.male):
+            raise ValueError(f"{sorted(shared)[0]} stands for both sexes")
+        return self
+
 
 class Input(Section):
     """One or several inputs of the model, from the events of some codes."""
@@ -104,7 +116,10 @@ class Input(Section):
     def _widen(cls, raw: Any) -> Any:
         """Accept whole numbers as ends of a range, which YAML does not write as fractions."""
         if isinstance(raw, dict) and isinstance(raw.get("range"), list | tuple):
-            ends = tuple(float(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in raw["range"])
+            try:
+                ends = tuple(float(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in raw["range"])
+            except OverflowError:
+                raise ValueError("range: a number is too large") from None
             return raw | {"range": ends}
         return raw
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import DataError
+from sites.datasets.meds.checks import check_codes, sum_spans
 from sites.datasets.meds.description import Description, Input, matches
 from sites.datasets.meds.extract import (
     NO_TIME,
@@ -25,6 +26,7 @@ from sites.datasets.meds.extract import (
     read_events,
     read_labels,
 )
+from sites.datasets.table.spellings import check_hospitals
 
 HOUR = 3_600_000_000
 """Microseconds."""
@@ -33,6 +35,11 @@ ALREADY = "examples whose outcome was already there at the prediction"
 ENDED = "examples whose record ends before the prediction"
 NO_LABEL = "labels that are none of the outcome's values"
 NO_SUBJECT = "labels of people without an event"
+TWICE = "labels that are given twice"
+WRONG_AGE = "ages outside 0 to 130 years, or of two births, read as unknown"
+BOTH_SEXES = "people with codes of both sexes, read as unknown"
+OLDEST = 130.0
+"""Years; the end of the public range of the age."""
 MOVED = "people with examples at several hospitals, of which the first counts (not left out)"
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -95,6 +102,7 @@ def build_examples(folder: Path, options: Description, *, labelled: bool = True)
     excluded: Counter[str] = Counter()
     people: Counter[int] = Counter()
     hospitals: dict[str, int] = {}
+    valued: dict[str, bool] = {}
     known_subjects: set[int] = set()
     parts: list[tuple[_Times, Floats, Floats, npt.NDArray[np.int8]]] = []
     for path in list_shards(folder, options.read.data):
@@ -103,6 +111,9 @@ def build_examples(folder: Path, options: Description, *, labelled: bool = True)
         if known_subjects & subjects:
             raise DataError(f"{path}: a subject of another file is here too: MEDS holds a subject in one file")
         known_subjects |= subjects
+        has_value = np.bincount(events.code[~np.isnan(events.value)], minlength=len(events.codes)) > 0
+        for code, given in zip(events.codes, has_value.tolist(), strict=True):
+            valued[code] = valued.get(code, False) or given
         home = np.asarray([hospitals.setdefault(name, len(hospitals)) for name in events.hospitals], dtype=np.int64)
         times = (
             _from_labels(events, options, labels, excluded)
@@ -113,6 +124,8 @@ def build_examples(folder: Path, options: Description, *, labelled: bool = True)
         for i, item in enumerate(options.inputs):
             people[i] += len(np.unique(events.subject[_has(events, item.patterns)]))
         parts.append((times, *_features(events, options, times, excluded)))
+    check_codes(folder, options, valued)
+    check_hospitals(str(folder), tuple(name for name in hospitals if name.strip()))
     if labels is not None and (absent := len(set(labels.subject.tolist()) - known_subjects)):
         excluded[NO_SUBJECT] += absent
     whole = _join([times for times, *_ in parts])
@@ -181,10 +194,15 @@ def _from_labels(events: Events, options: Description, labels: Labels, excluded:
     excluded[NO_LABEL] += int((y < 0).sum())
     rows, y = rows[y >= 0], y[y >= 0]
     subject, time = labels.subject[rows], labels.time[rows]
+    again = (np.diff(subject, prepend=-1) == 0) & (np.diff(time, prepend=-1) == 0)
+    if (again & (np.diff(y, prepend=-1) != 0)).any():
+        raise DataError("labels: a person has two labels at one time: are there two tasks? Name one under read.labels")
+    excluded[TWICE] += int(again.sum())
+    subject, time, y = subject[~again], time[~again], y[~again]
     at = np.maximum(
         _count_until(events.subject, events.time, subject, time) - 1, np.searchsorted(events.subject, subject)
     )
-    return _Times(subject, time, y, np.full(len(rows), np.nan), at)
+    return _Times(subject, time, y, np.full(len(subject), np.nan), at)
 
 
 def _keys(subject: Ints, time: Ints, wanted_subject: Ints, wanted_time: Ints) -> tuple[Ints, Ints]:
@@ -238,12 +256,21 @@ def _features(
         rows = np.flatnonzero(_has(events, (options.birth,)) & (events.time != NO_TIME))
         born = _next_time(events.subject[rows], events.time[rows], times.subject, np.full(len(first), NO_TIME + 1))
         age = (times.time - born) / HOUR / YEAR_HOURS
+        last = np.searchsorted(events.subject[rows], times.subject, side="right") - 1
+        with np.errstate(invalid="ignore"):
+            several = np.abs(events.time[rows][last] - born) > 24 * HOUR if len(rows) else np.zeros(len(age), np.bool_)
+            wrong = (age < 0) | (age > OLDEST) | (several & ~np.isnan(age))
+        excluded[WRONG_AGE] += int(wrong.sum())
+        age[wrong] = np.nan
         columns.append(age)
     sex = np.full(len(times.subject), -1, dtype=np.int8)
     if options.sex is not None:
-        for number, patterns in ((0, options.sex.female), (1, options.sex.male)):
-            who = np.unique(events.subject[_has(events, patterns)])
-            sex[np.isin(times.subject, who)] = number
+        female, male = (
+            np.isin(times.subject, events.subject[_has(events, codes)])
+            for codes in (options.sex.female, options.sex.male)
+        )
+        sex[female], sex[male], sex[female & male] = 0, 1, -1
+        excluded[BOTH_SEXES] += len(np.unique(times.subject[female & male]))
         columns.append(np.where(sex < 0, np.nan, sex))
     for item in options.inputs:
         columns += _summaries(events, item, options.window_hours, times, excluded)
@@ -281,9 +308,8 @@ def _summaries(
     last = np.full(len(low), np.nan)
     last[measured] = values[high[measured] - 1]
     result["last"] = last
-    total = np.concatenate([[0.0], np.cumsum(values)])
     with np.errstate(invalid="ignore", divide="ignore"):
-        result["mean"] = np.where(measured, (total[high] - total[low]) / (high - low), np.nan)
+        result["mean"] = np.where(measured, sum_spans(values, low, high) / (high - low), np.nan)
     return [result[name] for name in item.summaries]
 
 

@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import ConfigError, DataError
+from sites.datasets.meds.checks import Kind, check_kind, check_one_task
 
 SPLITS = {"train": "train", "tuning": "validation", "held_out": "test"}
 """Names of the published splits here, by MEDS's names."""
 SPLIT_FILE = Path("metadata") / "subject_splits.parquet"
+_NEARLY_SPLITS = {*SPLITS, "training", "validation", "valid", "val", "test", "tune", "held-out", "heldout", "held out"}
 NO_TIME = np.iinfo(np.int64).min
 """Time of an event that has none."""
 LABEL_COLUMNS = ("boolean_value", "integer_value", "categorical_value")
@@ -91,6 +93,8 @@ def list_labels(folder: Path, labels: str) -> list[Path]:
     files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
     if not files:
         raise DataError(f"{path}: no Parquet file of labels")
+    if path.is_dir():
+        check_one_task(path, files)
     return files
 
 
@@ -112,9 +116,7 @@ def read_events(path: Path, hospital: str | None) -> Events:
     table = _read(path, wanted, {"numeric_value": pa.float32()} | ({hospital: pa.string()} if hospital else {}))
     if hospital and hospital not in table.column_names:
         raise DataError(f"{path}: no column {hospital}, which read.hospital names")
-    for name in ("subject_id", "code"):
-        if table.column(name).null_count:
-            raise DataError(f"{path}: column {name}: an event without one, which MEDS forbids")
+    _require_filled(path, table, ("subject_id", "code"))
     subject = table.column("subject_id").to_numpy()
     time = table.column("time").cast(pa.int64()).fill_null(int(NO_TIME)).to_numpy()
     code, codes = _encode(table.column("code"))
@@ -127,6 +129,8 @@ def read_events(path: Path, hospital: str | None) -> Events:
     home = np.zeros(0, np.int32)
     if hospital:
         home, hospitals = _encode(table.column(hospital))
+        unknown = [number for number, name in enumerate(hospitals) if not name.strip()]
+        home = np.where(np.isin(home, unknown), -1, home).astype(np.int32)
     if ((np.diff(subject) < 0) | ((np.diff(subject) == 0) & (np.diff(time) < 0))).any():
         order = np.lexsort((time, subject))
         subject, time, code, value = subject[order], time[order], code[order], value[order]
@@ -146,8 +150,15 @@ def read_splits(folder: Path) -> dict[int, str]:
     if not path.is_file():
         return {}
     table = _read(path, {"subject_id": pa.int64(), "split": pa.string()}, {})
-    pairs = zip(table.column("subject_id").to_pylist(), table.column("split").to_pylist(), strict=True)
-    return {subject: SPLITS[split] for subject, split in pairs if split in SPLITS}
+    _require_filled(path, table, ("subject_id", "split"))
+    result: dict[int, str] = {}
+    names = table.column("split").to_pylist()
+    if wrong := [name for name in sorted(set(names)) if name not in SPLITS and name.strip().lower() in _NEARLY_SPLITS]:
+        raise DataError(f"{path}: a split is called {wrong[0]}; MEDS calls them {', '.join(SPLITS)}")
+    for subject, name in zip(table.column("subject_id").to_pylist(), names, strict=True):
+        if result.setdefault(subject, name) != name:
+            raise DataError(f"{path}: a subject is in two splits: keep one row of each")
+    return {subject: SPLITS[name] for subject, name in result.items() if name in SPLITS}
 
 
 def read_labels(paths: Sequence[Path]) -> Labels:
@@ -163,13 +174,14 @@ def read_labels(paths: Sequence[Path]) -> Labels:
     for path in paths:
         wanted = {"subject_id": pa.int64(), "prediction_time": pa.timestamp("us")}
         table = _read(path, wanted, dict.fromkeys(LABEL_COLUMNS))
+        _require_filled(path, table, ("subject_id", "prediction_time"))
         columns = [name for name in LABEL_COLUMNS if name in table.column_names and not table.column(name).null_count]
         if not columns:
             raise DataError(f"{path}: none of the columns {', '.join(LABEL_COLUMNS)} is there and filled in every row")
         subjects.append(table.column("subject_id").to_numpy())
         times.append(table.column("prediction_time").cast(pa.int64()).to_numpy())
         values += [
-            str(value).lower() if isinstance(value, bool) else str(value)
+            str(value).lower() if isinstance(value, bool) else str(value).strip()
             for value in table.column(columns[0]).to_pylist()
         ]
     return Labels(np.concatenate(subjects).astype(np.int64), np.concatenate(times).astype(np.int64), tuple(values))
@@ -188,12 +200,36 @@ def _read(path: Path, wanted: dict[str, Any], optional: dict[str, Any]) -> Any:
         table = parquet.ParquetFile(str(path)).read(columns=given)
         kinds = wanted | optional
         for i, name in enumerate(table.column_names):
-            if kinds[name] is not None and table.column(i).type != kinds[name]:
-                table = table.set_column(i, name, table.column(i).cast(kinds[name], safe=False))
+            own = table.column(i).type
+            check_kind(path, name, own, _describe_kind(kinds[name]))
+            if kinds[name] is not None and own != kinds[name]:
+                exact = not (
+                    pa.types.is_floating(kinds[name]) or own in (pa.timestamp("ns"), pa.timestamp("ns", "UTC"))
+                )
+                table = table.set_column(i, name, table.column(i).cast(kinds[name], safe=exact))
     except (OSError, pa.ArrowException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not in the form of MEDS"
         raise DataError(f"{path}: cannot be read: {reason}") from None
     return table
+
+
+def _describe_kind(kind: Any) -> Kind:
+    """Return what a column of an Arrow type must hold."""
+    import pyarrow as pa
+
+    kinds: dict[Any, Kind] = {
+        pa.int64(): "number of a person",
+        pa.timestamp("us"): "time",
+        pa.string(): "text",
+        pa.float32(): "number",
+    }
+    return kinds.get(kind, "any")
+
+
+def _require_filled(path: Path, table: Any, names: Sequence[str]) -> None:
+    for name in names:
+        if table.column(name).null_count:
+            raise DataError(f"{path}: column {name}: a row without one, which MEDS forbids")
 
 
 def _encode(column: Any) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
