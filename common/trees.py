@@ -105,10 +105,20 @@ def bin_inputs(features: npt.NDArray[np.float32], bins: int) -> npt.NDArray[np.i
     return binned
 
 
-def find_nodes(trees: Weights, tree: int, features: npt.NDArray[np.float32], depth: int) -> Ints:
-    """Return the node that each example reaches in a tree after `depth` splits, counted from 0 within that depth."""
-    position = np.zeros(len(features), np.int64)
-    rows = np.arange(len(features))
+def find_nodes(
+    trees: Weights, tree: int, features: npt.NDArray[np.float32], depth: int, rows: Ints | None = None
+) -> Ints:
+    """Return the node that each example reaches in a tree after `depth` splits, counted from 0 within that depth.
+
+    Args:
+        trees: the model.
+        tree: the tree's index.
+        features: scaled inputs of all examples.
+        depth: the number of splits.
+        rows: the examples; None: all.
+    """
+    rows = np.arange(len(features)) if rows is None else rows
+    position = np.zeros(len(rows), np.int64)
     for _ in range(depth):
         column = trees["feature"][tree][position]
         value = features[rows, np.maximum(column, 0)]

@@ -53,7 +53,7 @@ def handle_grow(context: SiteContext, request: GrowRequest) -> GrowReply:
     def draw(tree: int, people: int) -> npt.NDArray[np.bool_]:
         return draw_people(plan, site.name, tree, people, secret)
 
-    sums = table.sum_nodes(request.weights, request.round, request.depth, draw)
+    sums = table.sum_nodes(request.weights, request.round, request.depth, draw, measure=not context.simulated)
     if context.simulated:
         released = {"gradient": sums.gradient, "hessian": sums.hessian, "people": sums.people}
     else:

@@ -59,7 +59,7 @@ class TrainingTable:
     person: Ints
     plan: TreePlan
     weights: Floats
-    binned: npt.NDArray[np.int16] = field(init=False)
+    binned: npt.NDArray[np.integer] = field(init=False)
     share: Floats = field(init=False)
     people: int = field(init=False)
     _scores: npt.NDArray[np.float32] | None = None
@@ -68,7 +68,8 @@ class TrainingTable:
     _sums: dict[tuple[int, int, int], Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.binned = bin_inputs(self.features, self.plan.bins)
+        kind = np.uint8 if self.plan.bins < 256 else np.int16
+        self.binned = bin_inputs(self.features, self.plan.bins).T.astype(kind, order="C")  # a row for each input
         count = np.bincount(self.person)
         self.people = len(count)
         self.share = np.floor(1 / count[self.person] / GRAIN) * GRAIN if len(count) else np.zeros(0)
@@ -121,7 +122,7 @@ class TrainingTable:
         self._scored, self._before = count, _content(trees, count)
         return self._scores
 
-    def sum_nodes(self, trees: Weights, number: int, depth: int, draw: DrawPeople) -> NodeSums:
+    def sum_nodes(self, trees: Weights, number: int, depth: int, draw: DrawPeople, *, measure: bool = True) -> NodeSums:
         """Return the histograms of a round's open nodes at a depth.
 
         Args:
@@ -129,6 +130,7 @@ class TrainingTable:
             number: the round, counted from 1.
             depth: 0 for the roots.
             draw: draws the people of a tree.
+            measure: whether the largest parts of single people are measured; else there are none.
         """
         first, second = self.gradients(trees, number)
         outputs = self.plan.outputs
@@ -144,20 +146,22 @@ class TrainingTable:
                 continue
             columns = self.plan.draw_columns(tree)
             rows = np.flatnonzero(draw(tree, self.people)[self.person]) if self.people else np.zeros(0, np.int64)
-            node = find_nodes(trees, tree, self.features[rows], depth)
+            node = find_nodes(trees, tree, self.features, depth, rows)
             size = np.bincount(node, minlength=2**depth)
+            count = self._prepare_count(columns, values)
             for k in nodes:
                 parent, other = self._sums.get((tree, depth - 1, k // 2)), held.get((tree, depth, k ^ 1))
                 if parent is not None and other is not None:
                     held[tree, depth, k] = parent - other
                 elif parent is None or k ^ 1 not in nodes or (size[k], k) <= (size[k ^ 1], k ^ 1):
-                    held[tree, depth, k] = self._count(rows[node == k], columns, values)
+                    held[tree, depth, k] = count(rows[node == k])
                 else:  # the larger sibling: counted after the smaller one
-                    smaller = self._count(rows[node == k ^ 1], columns, values)
+                    smaller = count(rows[node == k ^ 1])
                     held[tree, depth, k ^ 1] = smaller
                     held[tree, depth, k] = parent - smaller
             sums += [held[tree, depth, k] for k in nodes]
-            largest.append(self._measure_largest(rows, node, first, second)[nodes])
+            if measure:
+                largest.append(self._measure_largest(rows, node, first, second)[nodes])
         self._sums = held
         whole = np.stack(sums) if sums else np.zeros((0, 1, self.plan.cells, 2 * outputs + 1))
         return NodeSums(
@@ -167,21 +171,25 @@ class TrainingTable:
             largest=np.concatenate(largest) if largest else np.zeros((0, 2)),
         )
 
-    def _count(self, rows: Ints, columns: Ints, values: Floats) -> Floats:
-        """Return the histograms `(columns, cells, values)` of some rows: a product with a matrix of ones."""
+    def _prepare_count(self, columns: Ints, values: Floats) -> Callable[[Ints], Floats]:
+        """Return the function from rows to their histograms `(columns, cells, values)`: a product with ones."""
         from scipy import sparse
 
         wide, cells = len(columns), self.plan.cells
-        total = np.zeros((wide * cells, values.shape[1]))
+        used = np.ascontiguousarray(self.binned[columns].T)
         offset = (np.arange(wide) * cells).astype(np.int32)
-        for start in range(0, len(rows), BLOCK):
-            part = rows[start : start + BLOCK]
-            index = self.binned[part[:, None], columns] + offset
-            starts = np.arange(0, index.size + 1, wide, dtype=np.int32)
-            ones = np.ones(index.size)
-            matrix = sparse.csr_matrix((ones, index.ravel(), starts), shape=(len(part), wide * cells))
-            total += matrix.T @ values[part]
-        return total.reshape(wide, cells, -1)
+        ones, starts = np.ones(BLOCK * wide), np.arange(0, BLOCK * wide + 1, wide, dtype=np.int32)
+
+        def count(rows: Ints) -> Floats:
+            total = np.zeros((wide * cells, values.shape[1]))
+            for first in range(0, len(rows), BLOCK):
+                part = rows[first : first + BLOCK]
+                index = np.add(used[part], offset, dtype=np.int32).ravel()
+                content = ones[: len(index)], index, starts[: len(part) + 1]
+                total += np.asarray(sparse.csr_matrix(content, shape=(len(part), wide * cells)).T @ values[part])
+            return total.reshape(wide, cells, -1)
+
+        return count
 
     def _measure_largest(self, rows: Ints, node: Ints, first: Floats, second: Floats) -> Floats:
         """Return the largest absolute part of a person in each node's sums of first and of second derivatives."""

@@ -98,9 +98,10 @@ class BaselinesConfig(Section):
 
     local: bool = Field(True, description="train a model on each hospital alone")
     pooled: bool = Field(True, description="train a model on the data of all hospitals together")
-    classical: tuple[Literal["logreg", "forest", "boosting"], ...] = Field(
+    classical: tuple[Literal["logreg", "forest", "boosting", "lightgbm"], ...] = Field(
         (),
-        description="scikit-learn models, trained locally and pooled as set above (experiments/baselines/classical.py)",
+        description="models of scikit-learn and LightGBM, trained locally and pooled as set above "
+        "(experiments/baselines/classical.py)",
     )
     anomaly: AnomalyConfig = AnomalyConfig()
 

@@ -1,11 +1,12 @@
-"""Classical models to compare networks with: scikit-learn's, with hand-crafted features for ECGs.
+"""Classical models to compare with networks: scikit-learn's and LightGBM, with hand-crafted features for ECGs.
 
-`logreg` (logistic regression), `forest` (random forest) and `boosting` (histogram gradient boosting) take unscaled
-inputs: features as they are, NaN where not measured; for an ECG the features of sites/ecg/features.py; for hourly data
-the last measured value, mean, minimum and maximum of each channel, and the share of hours in which it was measured.
-Boosting handles NaN itself. For the others, missing values are replaced with the median of the training rows; logistic
-regression also gets an indicator for each input with missing training values, and standardised inputs. Classes are
-weighted as in the networks' loss (training.loss, training.weight_power).
+`logreg` (logistic regression), `forest` (random forest), `boosting` (histogram gradient boosting) and `lightgbm` (Ke et
+al. 2017, NeurIPS; the extra `trees`) take unscaled inputs: features as they are, NaN where not measured; for an ECG the
+features of sites/ecg/features.py; for hourly data the last measured value, mean, minimum and maximum of each channel,
+and the share of hours in which it was measured. Both kinds of boosting handle NaN themselves. For the others, missing
+values are replaced with the median of the training rows; logistic regression also gets an indicator for each input with
+missing training values, and standardised inputs. Classes are weighted as in the networks' loss (training.loss,
+training.weight_power).
 
 Settings are fixed, not tuned, so validation and test patients are not used.
 """
@@ -33,7 +34,12 @@ Floats = npt.NDArray[np.float32]
 Predict = Callable[[Cohort], Floats]
 MakeInputs = Callable[[Cohort], Floats]
 
-TITLES = {"boosting": "gradient boosting", "forest": "random forest", "logreg": "logistic regression"}
+TITLES = {
+    "boosting": "gradient boosting",
+    "forest": "random forest",
+    "lightgbm": "LightGBM",
+    "logreg": "logistic regression",
+}
 MIN_PROBABILITY = 1e-6
 """Distance of probabilities from 0 and 1, so that log odds are finite."""
 TREES, TREE_ROWS, ROUNDS = 100, 50_000, 200
@@ -191,7 +197,7 @@ def _fit(
     if empty.any():  # scikit-learn 1.9 cannot bin an input without values
         x = np.where(empty, np.float32(0), x)
     model = _build_model(name, len(y), seed % 2**32, workers)
-    step = {"sample_weight": weight} if name == "boosting" else {f"{name}__sample_weight": weight}
+    step = {"sample_weight": weight} if name in ("boosting", "lightgbm") else {f"{name}__sample_weight": weight}
     model.fit(x, y, **step)
     if name == "forest":  # with threads, the trees' votes would be added in the order in which they finish
         model.named_steps["forest"].set_params(n_jobs=1)
@@ -220,12 +226,41 @@ def _build_model(name: str, rows: int, seed: int, workers: int) -> Any:
             early_stopping=False,  # it would hold out random rows, not patients
             random_state=seed,
         )
+    if name == "lightgbm":
+        return _build_lightgbm(rows, seed, workers)
     if name == "forest":
         drawn = TREE_ROWS if rows > TREE_ROWS else None
         forest = RandomForestClassifier(TREES, min_samples_leaf=3, max_samples=drawn, n_jobs=workers, random_state=seed)
         return Pipeline([("fill", SimpleImputer(strategy="median")), ("forest", forest)])
     fill = SimpleImputer(strategy="median", add_indicator=True)
     return Pipeline([("fill", fill), ("scale", StandardScaler()), ("logreg", LogisticRegression(max_iter=2000))])
+
+
+def _build_lightgbm(rows: int, seed: int, workers: int) -> Any:
+    """Return LightGBM's classifier.
+
+    Raises:
+        SiteError: it is not installed.
+    """
+    try:
+        from lightgbm import LGBMClassifier
+    except ImportError:
+        raise SiteError("baselines.classical: lightgbm is not installed: pip install 'wardround[trees]'") from None
+    return LGBMClassifier(
+        n_estimators=300,
+        learning_rate=0.05,
+        num_leaves=31,
+        min_child_samples=max(5, min(20, rows // 10)),
+        reg_lambda=1.0,
+        subsample=0.8,
+        subsample_freq=1,
+        colsample_bytree=0.5,
+        random_state=seed % 2**31,
+        n_jobs=workers,
+        deterministic=True,
+        force_row_wise=True,
+        verbosity=-1,
+    )
 
 
 @contextmanager

