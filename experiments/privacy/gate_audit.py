@@ -12,6 +12,7 @@ The attacks, with where they come from:
 - a difference of two answers: thresholds, or edges of groups, that have one person between them;
 - single weights: a rare code in an honest update; one value alone in a rank table; columns of a crafted layer;
 - four windows of one score, whose sum is a narrow one; a clipping norm whose square is 0 in single precision;
+- one person in a bin of the histograms that trees are grown from (Di Gennaro et al. 2025, arXiv:2506.07605);
 - people who trained, tested: another seed and a large share of test patients.
 
 How well answers show whether a known person is among the patients is measured in membership.py.
@@ -30,6 +31,7 @@ from client.site_context import SiteContext
 from common.config import RunConfig
 from common.errors import AuditError, ConfigError
 from experiments.privacy.gate_attacks import ATTACKS, AttackResult, Coordinator
+from experiments.privacy.tree_attacks import TREE_ATTACKS
 from experiments.privacy.weight_attacks import WEIGHT_ATTACKS
 
 
@@ -49,7 +51,7 @@ def audit_gate(
         ConfigError: the task is of another kind.
     """
     results = []
-    for attack in (*ATTACKS, *WEIGHT_ATTACKS):
+    for attack in (*ATTACKS, *WEIGHT_ATTACKS, *TREE_ATTACKS):
         with tempfile.TemporaryDirectory() as state:
             context = SiteContext(policy, site=site, data=data, state=Path(state))
             coordinator = Coordinator(config, context)

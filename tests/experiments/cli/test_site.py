@@ -22,6 +22,7 @@ from common.errors import AuditError, ConfigError, UsageError
 from common.requests import HandshakeRequest, RequestKind
 from experiments.cli.main import app
 from experiments.privacy.gate_attacks import ATTACKS
+from experiments.privacy.tree_attacks import TREE_ATTACKS
 from experiments.privacy.weight_attacks import WEIGHT_ATTACKS
 from sites.datasets.heart_disease import simulate
 
@@ -135,7 +136,7 @@ def test_no_attack_recovers_a_row_under_the_default_policy(data: Path) -> None:
     result = gate(data)
     assert result.exception is None
     rows = [line for line in result.output.splitlines() if " of " in line]
-    assert len(rows) == len(ATTACKS) + len(WEIGHT_ATTACKS)
+    assert len(rows) == len(ATTACKS) + len(WEIGHT_ATTACKS) + len(TREE_ATTACKS)
     assert all("| 0 of " in line for line in rows)
 
 
