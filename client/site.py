@@ -64,6 +64,21 @@ class Site:
 
 def load_site(context: SiteContext, config: RunConfig) -> Site:
     """Load a site, cached by the settings that affect its data."""
+    known = _reduced_configs.get(id(config))
+    if known is None or known[0] is not config:
+        if len(_reduced_configs) >= MOST_CONFIGS:
+            _reduced_configs.clear()
+        known = _reduced_configs[id(config)] = config, _reduce_config(config)
+    return read_site(context, known[1])
+
+
+_reduced_configs: dict[int, tuple[RunConfig, str]] = {}
+"""The reduced form of configurations by their identity: each message of a run has the same object, and asks thrice."""
+MOST_CONFIGS = 64
+
+
+def _reduce_config(config: RunConfig) -> str:
+    """Return as JSON the settings that affect a site's data."""
     sites = config.sites.model_copy(update={"external": ()})  # what a site holds does not depend on who trains
     # Limits of outliers from patients' own values would void private training: only a scaling without noise sets them.
     data = config.data.model_copy(update={"scaling": "none"}) if config.privacy.on else config.data
@@ -74,7 +89,7 @@ def load_site(context: SiteContext, config: RunConfig) -> Site:
         reduced = reduced.model_copy(
             update={"model": ModelConfig(name=config.model.name), "detection": _select_labelling(config.detection)}
         )
-    return read_site(context, config_to_json(reduced))
+    return config_to_json(reduced)
 
 
 def load_summed_site(context: SiteContext, config: RunConfig) -> Site:

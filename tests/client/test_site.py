@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from client import site as site_module
 from client.policy import SIMULATION_POLICY
 from client.site import forget_sites, load_site
 from client.site_context import SiteContext
@@ -50,4 +51,21 @@ def test_the_number_of_nodes_must_fit(tmp_path: Path) -> None:
     run = make_run(tmp_path, {"scheme": "natural"})
     with pytest.raises(ConfigError, match="the run has 6 hospitals, but 5 nodes were started"):
         load_site(SiteContext(SIMULATION_POLICY, index=0, count=5), run)
+    forget_sites()
+
+
+def test_the_settings_are_reduced_once_for_each_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path, {"scheme": "natural"})
+    other = run.model_copy(update={"seed": run.seed + 1})
+    reduced: list[int] = []
+    reduce = site_module._reduce_config
+    monkeypatch.setattr(site_module, "_reduce_config", lambda config: (reduced.append(config.seed), reduce(config))[1])
+    context = SiteContext(SIMULATION_POLICY, index=0, count=6)
+    first = load_site(context, run)
+    assert all(load_site(context, run) is first for _ in range(3))
+    assert load_site(context, other) is not first
+    assert reduced == [run.seed, other.seed]
+    for _ in range(100):  # configurations that come and go do not fill the memory
+        load_site(context, run.model_copy())
+    assert len(site_module._reduced_configs) <= site_module.MOST_CONFIGS
     forget_sites()
