@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 app = typer.Typer(help="Benchmarks: ratios to a baseline measured in the same run.", no_args_is_help=True)
+
+NOISY = ("100", "103", "113", "118", "119", "200", "208", "213", "222", "231")
+"""Records of `bench monitor --part noise`."""
 
 
 @app.command("engine")
@@ -88,3 +92,27 @@ def bench_gate(
 
     measured = measure_gate(people, turns)
     typer.echo(json.dumps(measured, indent=1) if as_json else render_gate_table(measured))
+
+
+@app.command("monitor")
+def bench_monitor(
+    run: Annotated[Path, typer.Argument(help="A run's folder; its model scores.")],
+    part: Annotated[str, typer.Option(help="peaks, noise, alarms, or load.")] = "load",
+    folder: Annotated[Path, typer.Option(help="MIT-BIH records.")] = Path("data/mitdb"),
+    patients: Annotated[int, typer.Option(min=1, help="load: devices of 3 leads at 250 Hz.")] = 200,
+    seconds: Annotated[float, typer.Option(min=30, help="load: seconds; noise: seconds of each record.")] = 120,
+    workers: Annotated[int, typer.Option(min=1, help="load: worker processes.")] = 1,
+) -> None:
+    """Measure the monitor: R peaks, noise, alarms and equal classes on MIT-BIH, or a load of patients."""
+    from common.errors import UsageError
+    from experiments.bench import monitor_beats, monitor_load
+
+    measure: dict[str, Callable[[], dict[str, Any]]] = {
+        "peaks": lambda: monitor_beats.measure_peaks(folder),
+        "noise": lambda: monitor_beats.measure_noise(folder, NOISY, (24.0, 12.0, 6.0, 0.0), seconds),
+        "alarms": lambda: monitor_beats.measure_alarms(run, folder),
+        "load": lambda: monitor_load.measure_load(run, patients, seconds, workers),
+    }
+    if part not in measure:
+        raise UsageError(f"bench monitor: no part {part!r}: choose one of {', '.join(measure)}")
+    typer.echo(json.dumps(measure[part](), indent=1))

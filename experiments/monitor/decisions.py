@@ -52,7 +52,7 @@ class Limits:
     """
 
     enter: float = 0.9
-    hold: float = 0.6
+    hold: float = 0.7
     run: int = 3
     run_rate: float = 100.0
     ectopy: int = 10

@@ -12,7 +12,7 @@ from tornado import web
 from experiments.monitor.tokens import Holder, Role, Tokens
 from experiments.monitor.ward import Ward
 
-TYPES = {"monitor.js": "text/javascript", "monitor.css": "text/css"}
+TYPES = {"monitor.js": "text/javascript", "monitor.css": "text/css", "openapi.json": "application/json"}
 PAGE = Path(__file__).with_name("page")
 COOKIE = "wardround_monitor"
 RETRY_SECONDS = 1

@@ -73,9 +73,9 @@ class Client:
 
 def heartbeats(seconds: float, rate: float = 250.0, leads: int = 1) -> np.ndarray:
     """Return a generated signal of 75 beats a minute, `(samples, leads)` in mV."""
-    time_of = np.arange(int(seconds * rate)) / rate
-    beat = np.exp(-((((time_of % 0.8) - 0.4) / 0.015) ** 2)) + 0.2 * np.exp(-((((time_of % 0.8) - 0.65) / 0.05) ** 2))
-    noise = 0.01 * np.random.default_rng(1).normal(size=(len(time_of), leads))
+    clock = np.arange(int(seconds * rate)) / rate
+    beat = np.exp(-((((clock % 0.8) - 0.4) / 0.015) ** 2)) + 0.2 * np.exp(-((((clock % 0.8) - 0.65) / 0.05) ** 2))
+    noise = 0.01 * np.random.default_rng(1).normal(size=(len(clock), leads))
     return np.asarray(beat[:, None] + noise, dtype=np.float32)
 
 

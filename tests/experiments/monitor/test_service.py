@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from common.errors import ConfigError
+from experiments.monitor.handlers import build_application
 from experiments.monitor.protocol import Packet, sign_datagram, write_binary
 from experiments.monitor.scoring import open_beat_model
 from experiments.monitor.service import Settings, check_address
@@ -158,6 +161,33 @@ def test_odd_datagrams_do_not_stop_the_service(monitor: Client, free_socket: soc
     refused = monitor.running.ward.refused
     monitor.wait(lambda: refused["datagram"] + refused["malformed"] - before > 1000)
     assert monitor.call("/health", role="")[0] == 200
+
+
+def test_the_published_interface_is_the_one_that_answers(monitor: Client) -> None:
+    status, body = monitor.call("/page/openapi.json", role="")
+    assert status == 200
+    interface = json.loads(body)
+    routes = {rule.matcher.regex.pattern for rule in build_application(monitor.running.service).wildcard_router.rules}
+    for path, methods in interface["paths"].items():
+        pattern = path.replace("{device}", "bed-1").replace("{number}", "1")
+        assert any(re.fullmatch(route, pattern) for route in routes), path
+        for method, about in methods.items():
+            if about.get("security") == []:
+                continue
+            status, answer = monitor.call(pattern, b"" if method == "post" else None, role="")
+            assert status == 401
+            jsonschema.validate(json.loads(answer), interface["components"]["schemas"]["Error"])
+    schema = interface["components"]["schemas"]["Packet"]
+    for given, valid in (
+        ({"device_id": "bed-1", "samples": [0.1, None]}, True),
+        ({"device_id": "bed 1", "samples": [0.1]}, False),
+        ({"device_id": "bed-1", "samples": []}, False),
+        ({"device_id": "bed-1", "samples": [1], "rate": 1}, False),
+        ({"device_id": "bed-1", "samples": [1], "first": -1}, False),
+        ({"device_id": "bed-1", "samples": [1], "name": "x"}, False),
+    ):
+        assert jsonschema.Draft202012Validator(schema).is_valid(given) == valid
+        assert (monitor.call("/api/samples", json.dumps(given).encode(), "device")[0] == 202) == valid
 
 
 def test_no_log_line_names_a_device(monitor: Client, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tornado")
+
+from experiments.bench.monitor_beats import Matches, list_runs, outside
+from experiments.bench.monitor_load import generate_signal, measure_load
+from experiments.monitor.decisions import Limits
+from sites.ecg.recordings import Recording
+from sites.ecg.streaming.r_peaks import detect_streaming
+from tests.experiments.scoring.scored_runs import make_run_folder
+
+
+def test_each_detection_matches_one_beat() -> None:
+    matches = Matches()
+    matches.add(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.9, 1.1, 2.14, 3.3, 4.0]))
+    assert (matches.annotated, matches.detected, matches.matched) == (4, 5, 3)
+    assert matches.shares() == (75.0, 60.0)
+    assert outside(np.array([1.0, 2.0, 3.0]), [(1.5, 2.5)]).tolist() == [1.0, 3.0]
+
+
+def test_annotated_runs_have_three_fast_ventricular_beats() -> None:
+    times = np.cumsum([1.0, 0.4, 0.4, 0.8, 0.4, 0.4, 0.8, 0.8, 0.8, 0.8])
+    symbols = np.array(list("NVVNVVVNVV"))
+    own = Recording("a", 100.0, ("II",), np.zeros((1000, 1), np.float32), np.rint(times * 100).astype(int), symbols, ())
+    assert list_runs(own, Limits()) == []  # 0.4 and 0.8 s: 100 a minute, but of three beats only the first pair is fast
+    fast = np.rint(np.cumsum([1.0, 0.4, 0.4, 0.8, 0.4, 0.4, 0.4, 0.8, 0.8, 0.8]) * 100).astype(int)
+    own = Recording("a", 100.0, ("II",), np.zeros((1000, 1), np.float32), fast, symbols, ())
+    (run,) = list_runs(own, Limits())
+    assert run == (pytest.approx(3.0), pytest.approx(3.8))
+
+
+def test_generated_patients_have_a_heart_rate() -> None:
+    peaks = detect_streaming(generate_signal(30, 3)[:, 0], 250.0)
+    assert 30 * 0.9 <= len(peaks) <= 30 * 1.9
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_a_small_load_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.bench.monitor_load.WARM_UP_SECONDS", 3.0)
+    options = {"leads": 1, "causal": True}
+    run = make_run_folder(tmp_path / "run", {"data": {"dataset": "mitdb", "options": options}})
+    figures = measure_load(run, patients=3, seconds=15, workers=1)
+    assert figures["samples_sent"] == figures["samples_taken"] == 3 * 15 * 250 - 3 * (15 * 250 % 62)
+    assert figures["lost"] == figures["shed"] == 0
+    assert figures["beats_scored"] > 30
