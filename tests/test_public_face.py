@@ -29,6 +29,7 @@ RESTORE = {
     "scaling": "(folder: Path, name: str = federated) -> Scaling | None",
 }
 COMMANDS = {
+    "export",
     "monitor",
     "reports",
     "run",

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from client.evaluation.small_groups import MIN_PATIENTS
 from client.gate.columns import floor_columns_by_class, floor_products
 from client.gate.plausible_scaling import check_base_scaling
+from client.gate.questions import find_error_growth
 from client.gate.register import TOO_FEW, open_register
+from client.gate.register_file import draw_error
 from client.gate.tables import round_sums
 from client.site import load_summed_site
 from client.site_context import SiteContext
@@ -27,7 +31,9 @@ from sites.comparison_columns import column_names, column_table
 COUNT_GRAIN = 5
 """Counts of a summary that leaves a hospital are multiples of this."""
 MAX_SUMMARIES_PER_MONTH = 20
-"""Largest number of different scalings over which a hospital summarises its columns in 30 days."""
+"""Largest number of different scalings and seeds with which a hospital summarises its columns in 30 days."""
+QUESTION = "domain shift"
+"""The kind under which the register counts them."""
 
 
 def handle_domain_shift(context: SiteContext, request: DomainShiftRequest) -> DomainShiftReply:
@@ -72,15 +78,41 @@ def sum_columns(context: SiteContext, cohort: Cohort, config: RunConfig, base: b
     if not context.simulated:
         check_base_scaling(agreed, scaling.compute_column_moments(values))
         register = open_register(context)
-        register.ask("", "domain shift", hashlib.sha256(base).hexdigest(), None, MAX_SUMMARIES_PER_MONTH)
+        question = hashlib.sha256(base + f"\x1f{config.seed}".encode()).hexdigest()
+        register.ask("", QUESTION, question, None, MAX_SUMMARIES_PER_MONTH)
     z = (values.astype(np.float64) - agreed.centre) / agreed.spread
     summary = distance.summarise_columns(z, person, minimum, config.seed).arrays()
     floor_products(summary["second"], np.clip(z, -distance.MAX_DEVIATIONS, distance.MAX_DEVIATIONS), person, floor)
-    return summary if context.simulated else {name: coarsen_sums(name, value) for name, value in summary.items()}
+    if context.simulated:
+        return summary
+    growth = find_error_growth(context.policy, register.count_questions("", QUESTION, question))
+    key, deviation = register.read_secret() + question.encode(), context.policy.count_noise * growth
+    cells = answer_cells(z, person, minimum, lambda cell: draw_error(key, cell.encode(), deviation))
+    rounded = {name: value if name == "rows" else round_sums(value) for name, value in summary.items()}
+    return {**rounded, "cells": cells}
 
 
-def coarsen_sums(name: str, values: Floats) -> Floats:
-    """Return a part of a summary as it may leave: counts to multiples of 5, sums to three significant digits."""
-    if name != "cells":
-        return values if name == "rows" else round_sums(values)
-    return np.where(values == distance.SUPPRESSED, values, np.floor(values / COUNT_GRAIN + 0.5) * COUNT_GRAIN)
+def answer_cells(z: Floats, person: npt.NDArray[np.int64], minimum: int, error: Callable[[str], int]) -> Floats:
+    """Return histograms of columns as they may leave, `(columns, HISTOGRAM_BINS + 1)`.
+
+    The number of people in each bin has an error; bins of fewer than `minimum` people by that number are 0, also where
+    nobody is. The others have the examples that this number of people has, to multiples of 5. By exact numbers, narrow
+    bins would show which values occur.
+
+    Args:
+        z: scaled columns `(examples, columns)`; NaN: missing.
+        person: `(examples,)`, the person of each example, from 0.
+        minimum: the smallest number of people.
+        error: by how many people the bin of this name is off.
+    """
+    bins = distance.histogram_bins(z)
+    width, persons = distance.HISTOGRAM_BINS + 1, int(person.max(initial=0)) + 1
+    cells = np.zeros((z.shape[1], width))
+    for column in range(z.shape[1]):
+        examples = np.bincount(bins[:, column], minlength=width)
+        people = np.bincount(np.unique(person * width + bins[:, column]) % width, minlength=width)
+        answered = people + np.asarray([error(f"{column} {cell}") for cell in range(width)])
+        each = np.where(people > 0, examples / np.maximum(people, 1), len(z) / persons)
+        rounded = np.maximum(np.floor(answered * each / COUNT_GRAIN + 0.5), 1) * COUNT_GRAIN
+        cells[column] = np.where(answered < minimum, 0, rounded)
+    return cells

@@ -115,7 +115,8 @@ def test_a_real_hospital_has_a_floor_and_a_private_one_refuses(sites: dict[str, 
         one.simulated: domain_shift.sum_columns(one, sites["west"].train, config(), base)["cells"]
         for one in (context, SiteContext(SIMULATION_POLICY, site="west"))
     }
-    assert (cells[False] == distance.SUPPRESSED).any()
+    assert ((cells[False] == 0) | (cells[False] >= 5)).all()  # few and nobody are alike
+    assert (cells[False] != cells[True]).any()
     assert (cells[True] >= 0).all()
     for policy in (tiny.policy(private_only=True), tiny.policy(max_epsilon=3.0)):
         with pytest.raises(Exception, match="no epsilon counts"):
