@@ -19,7 +19,7 @@ from common.errors import DataError
 
 _NOTE, _SKIP, _NUM, _SUB, _CHN, _AUX = 22, 59, 60, 61, 62, 63
 _TIME_BITS = 0x3FF
-_STATES_RESOLUTION = re.compile(r"##\s*time resolution\s*:(?P<hertz>.*)", re.IGNORECASE | re.DOTALL)
+_STATES_RESOLUTION = re.compile(r"#+\s*time resolution\b\s*:?(?P<hertz>.*)", re.IGNORECASE | re.DOTALL)
 _HERTZ = re.compile(r"\s*(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?)\s*(?:Hz)?[\s\0]*", re.ASCII | re.IGNORECASE)
 
 
@@ -61,6 +61,8 @@ def read_annotation_file(path: Path) -> AnnotationFile:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
+    if _is_aha(content):
+        raise DataError(f"{path} is in the format of the AHA database, not of WFDB: convert it with rdann and wrann")
     words = np.frombuffer(content[: len(content) // 2 * 2], dtype="<u2").tolist()
     times: list[int] = []
     codes: list[int] = []
@@ -103,6 +105,13 @@ def read_annotation_file(path: Path) -> AnnotationFile:
         tuple(notes[i] for i in retained),
         resolution,
     )
+
+
+def _is_aha(content: bytes) -> bool:
+    """Return whether annotations are in the AHA database's format: 16 bytes each, a zero, then a letter."""
+    starts = [content[at : at + 2] for at in range(0, len(content), 16) if any(content[at : at + 16])]
+    whole = bool(starts) and len(content) % 16 == 0
+    return whole and all(start[0] == 0 and start[1] in b"NVFREOPQU[]" for start in starts)
 
 
 def _read_resolution(path: Path, notes: list[str]) -> float | None:

@@ -8,6 +8,7 @@ refused, because their samples do not follow one another in time.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +21,16 @@ from sites.ecg.persons import OLDEST
 from sites.ecg.recordings import MIN_RATE, Recording
 
 if TYPE_CHECKING:
-    from edfio import Edf
+    from edfio import Edf, EdfAnnotation
 
 ENDING = ".edf"
-UNKNOWN_CODES = ("", "X")
+UNKNOWN_CODES = (
+    "", "x", "xx", "xxx", "xxxx", "anonymous", "anonymized", "anonymised", "anon", "unknown", "none", "na", "n/a", "0",
+    "-",
+)  # fmt: skip
+"""What stands for a patient's code that is not stated, in lower case; each such recording is a person of its own."""
+_FIELDS = ((0, 16), (104, 8), (112, 8), (120, 8), (128, 8), (216, 8))
+"""Where label, physical and digital range, and samples a record stand in a header: start and width for one signal."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,7 @@ def read_edf_recording(path: Path, name: str) -> Recording:
         DataError: the file is damaged, has interruptions, or holds no ECG of a usable sampling rate.
     """
     edf = _open(path)
+    _check_header(path)
     try:
         if not edf.is_continuous:
             raise DataError(f"{path}: a recording with interruptions (EDF+D) is not read: convert it to EDF+C")
@@ -92,7 +100,7 @@ def read_edf_recording(path: Path, name: str) -> Recording:
         if rate < MIN_RATE:
             raise DataError(f"{path}: {rate:g} Hz is too low a sampling rate for an ECG: leave the recording out")
         columns = [signal.data * (millivolts_per_unit(signal.physical_dimension.strip()) or 1.0) for signal in chosen]
-        marks = sorted(edf.annotations, key=lambda mark: mark.onset)
+        marks = sorted(_add_ends(edf.annotations), key=lambda mark: (mark[0], bool(mark[1])))
         comments = (edf.local_patient_identification, edf.local_recording_identification)
     except DataError:
         raise
@@ -101,14 +109,17 @@ def read_edf_recording(path: Path, name: str) -> Recording:
     signal = np.stack(columns, axis=1).astype(np.float32)
     if not len(signal):
         raise DataError(f"{path} holds no signal")
-    marks = [mark for mark in marks if 0 <= round(mark.onset * rate) < len(signal)]
-    texts = [" ".join(mark.text.split()) for mark in marks]
+    spoilt = [item.label.strip() for item, column in zip(chosen, columns, strict=True) if not np.isfinite(column).all()]
+    if spoilt:
+        raise DataError(f"{path}: {spoilt[0]} has values that are no numbers: correct its physical range in the header")
+    marks = [mark for mark in marks if 0 <= round(mark[0] * rate) < len(signal)]
+    texts = [text for _, text in marks]
     return Recording(
         name,
         rate,
         tuple(lead_name(item.label) or item.label.strip() for item in chosen),
         signal,
-        np.asarray([round(mark.onset * rate) for mark in marks], dtype=np.int64),
+        np.asarray([round(onset * rate) for onset, _ in marks], dtype=np.int64),
         np.asarray(texts, dtype=np.str_),
         comments,
         note=tuple(texts),
@@ -125,13 +136,55 @@ def read_edf_person(path: Path) -> EdfPerson:
     words = edf.local_patient_identification.split()
     if len(words) < 3 or words[1] not in ("F", "M", "X"):  # EDF without the fields of EDF+
         return EdfPerson("", float("nan"), -1)
-    code = "" if words[0] in UNKNOWN_CODES else words[0]
+    code = "" if words[0].casefold() in UNKNOWN_CODES else words[0]
     sex = {"F": 0, "M": 1}.get(words[1], -1)
     try:
         years = (edf.startdate - edf.patient.birthdate).days / 365.25
     except Exception:  # anonymised dates
         years = float("nan")
     return EdfPerson(code, years if 0 <= years <= OLDEST else float("nan"), sex)
+
+
+def _add_ends(annotations: Iterable[EdfAnnotation]) -> list[tuple[float, str]]:
+    """Return time and text of annotations, and for each of a second or more an end, which has no text."""
+    marks = []
+    for mark in annotations:
+        marks.append((mark.onset, " ".join(mark.text.split())))
+        if (mark.duration or 0) >= 1:
+            marks.append((mark.onset + (mark.duration or 0), ""))
+    return marks
+
+
+def _check_header(path: Path) -> None:
+    """Check the ranges and the length that a header states; edfio reads others in their place.
+
+    Raises:
+        DataError: a range is none, or the file is shorter than stated; names the signal.
+    """
+    content = path.read_bytes()[: 256 * 257]
+    if content[:1] == b"\xff":
+        raise DataError(f"{path} is a file of BioSemi (BDF), with 24 bits a sample: convert it to EDF")
+    text = content.decode("latin-1")
+    try:
+        count, records, header = int(text[252:256]), int(text[236:244]), int(text[184:192])
+        fields = [text[256 + count * start : 256 + count * (start + width)] for start, width in _FIELDS]
+        labels, lows, highs, floors, tops, lengths = (
+            [field[i * width : (i + 1) * width].strip() for i in range(count)]
+            for field, (_, width) in zip(fields, _FIELDS, strict=True)
+        )
+        expected = header + records * 2 * sum(map(int, lengths))
+    except ValueError:
+        raise DataError(f"{path}: a number of its header is not understood: correct the header") from None
+    for label, *ends in zip(labels, lows, highs, floors, tops, strict=True):
+        kinds = (float, float, int, int)
+        try:
+            low, high, floor, top = (kind(end) for kind, end in zip(kinds, ends, strict=True))
+        except ValueError:
+            low, high, floor, top = 0.0, 0.0, 0, 0
+        if not (np.isfinite([low, high]).all() and low != high and floor < top):
+            raise DataError(f"{path}: {label}: its physical or digital range is none: correct the header")
+    if path.stat().st_size < expected:
+        raise DataError(f"{path} is truncated, {path.stat().st_size} of {expected} bytes: fetch the file again")
 
 
 def _open(path: Path) -> Edf:

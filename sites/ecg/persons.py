@@ -19,7 +19,8 @@ ABOVE_89 = 90.0
 
 _AGE = re.compile(
     r"\bage\b>?\s*(?:\(?(?:in )?years?\)?)?\s*[:=.]{0,2}\s*(?P<sign>[-<>]?)\s*(?P<age>\d+(?:[.,]\d+)?)"
-    r"(?P<to>\s*-\s*\d+)?(?:\s*(?P<unit>y|yrs?|years?|d|days?|wks?|weeks?|mo|mths?|months?)|(?P<short>[wm])"
+    r"(?P<to>\s*(?:[-\u2013\u2014]|to|bis)\s*\d+|\s*\?|\s*h(?:ours?|rs?)?\b)?"
+    r"(?:\s*(?P<unit>y|yrs?|years?|d|days?|wks?|weeks?|mo|mths?|months?)|(?P<short>[wm])"
     r"|\s+(?P<letter>[wm]))?(?:\s*(?:,|and)?\s*(?P<months>\d{1,2})\s*mo(?:nths?)?)?(?![\w/])",
     re.IGNORECASE,
 )

@@ -101,6 +101,14 @@ def _read_digital(header: Header, columns: Sequence[int]) -> list[npt.NDArray[An
                 f"{header.path}: {channel.name} is stored in format {channel.format}, which is none of "
                 f"{', '.join(FORMATS)}: convert the recording"
             )
+    for file in {header.channels[i].file for i in columns}:
+        own = [channel for channel in header.channels if channel.file == file]
+        if len({channel.format for channel in own}) > 1 or any(
+            channel.byte_offset not in (0, own[0].byte_offset) for channel in own
+        ):
+            raise DataError(
+                f"{header.path}: signals of {file} have several formats or byte offsets: correct the header"
+            )
     plain = [i for i in columns if header.channels[i].format in PLAIN_FORMATS]
     others = [i for i in columns if header.channels[i].format not in PLAIN_FORMATS]
     values = dict(zip(plain, _read_plain(header, plain), strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +14,13 @@ from sites.datasets.recordings.description import Description, LabelTable
 from sites.datasets.table import description as table_description
 from sites.datasets.table.columns import CellError, Column, to_column
 from sites.datasets.table.files import open_arrow
+from sites.datasets.table.spellings import check_hospitals, check_patients, plain_spelling
 from sites.ecg import edf, persons
 from sites.ecg.recordings import recording_names
 
 NOT_LISTED = "recordings that the table does not list"
 NO_LABEL = "recordings without a label"
+_ENDING = re.compile(r"\.(?:hea|dat|mat|edf)$", re.IGNORECASE)
 OTHER_LABEL = "recordings of a label without a class"
 SKIPPED = "recordings left out by the description"
 
@@ -68,6 +72,10 @@ def find_owners(folder: Path, options: Description) -> tuple[list[Owner], dict[s
     names = tuple(name for name in names if name not in read.skip)
     rows = _read_table(folder, read.table) if read.table else None
     if rows is not None:
+        plain = {plain_spelling(name): name for name in names if name not in rows.number}
+        for name in rows.number.keys() - set(names):
+            if (alike := plain.get(plain_spelling(name))) is not None:
+                raise DataError(f"{rows.path}: {name} is written otherwise than the recording {alike}: write it so")
         listed = [name for name in names if name in rows.number]
         excluded[NOT_LISTED] = len(names) - len(listed)
         names = tuple(listed)
@@ -106,10 +114,25 @@ def find_owners(folder: Path, options: Description) -> tuple[list[Owner], dict[s
                 None if rows is None or rows.sex is None else rows.sex[row],
             )
         )
+    _check_persons(folder, owners)
     if not owners:
         why = "; ".join(f"{count} {reason}" for reason, count in excluded.items() if count)
         raise DataError(f"{folder}: no recording can be used ({why or 'there are none'})")
     return owners, {reason: count for reason, count in excluded.items() if count}
+
+
+def _check_persons(folder: Path, owners: Sequence[Owner]) -> None:
+    """Check that patients and hospitals are each written in one way.
+
+    Raises:
+        DataError: one person, or one hospital, would count as two.
+    """
+    homes = sorted({owner.hospital for owner in owners if owner.hospital is not None})
+    check_hospitals(str(folder), homes)
+    places = sorted({(owner.person, owner.hospital or "") for owner in owners})
+    number = {home: i for i, home in enumerate(homes)}
+    where = np.asarray([number.get(home, 0) for _, home in places], dtype=np.int64)
+    check_patients(str(folder), [person for person, _ in places], where)
 
 
 def _find_persons(folder: Path, names: tuple[str, ...], options: Description) -> dict[str, str]:
@@ -165,7 +188,7 @@ def _read_table(folder: Path, table: LabelTable) -> _Rows:
     columns = {role: to_column(arrow.column(name), table.missing) for role, name in wanted.items()}
     number: dict[str, int] = {}
     for row, name in enumerate(columns["recording"].texts()):
-        name = name.removesuffix(".hea").removesuffix(edf.ENDING)
+        name = _ENDING.sub("", name.replace("\\", "/")).removeprefix("./")
         if name and number.setdefault(name, row) != row:
             raise DataError(f"{path}: rows {number[name] + 1} and {row + 1} are of one recording: keep one row each")
     return _Rows(
@@ -187,6 +210,12 @@ def _read_ages(path: Path, names: dict[str, str], columns: dict[str, Column], de
         ages: list[float] = columns["age"].numbers(decimal).tolist()
     except CellError as error:
         raise DataError(f"{path}: row {error.row}, column {names['age']}: {error.problem}") from None
+    for row, age in enumerate(ages, 1):
+        if age < 0 or age > persons.OLDEST:
+            raise DataError(
+                f"{path}: row {row}, column {names['age']}: not an age of 0 to {persons.OLDEST} years: if it means "
+                "that the age is not known, name it under read.table.missing"
+            )
     return ages
 
 

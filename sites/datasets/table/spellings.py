@@ -12,6 +12,10 @@ import numpy.typing as npt
 
 from common.errors import DataError
 
+_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+", re.ASCII)
+_SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d+[eE][+-]?|[eE][+])\d+", re.ASCII)
+_WRITTEN = re.compile(r"""\A(?:='|="|['"])?\+?|["']\Z""")
+"""What a spreadsheet or a program writes around a number: an apostrophe, quotes, ="7", a sign."""
 _WHOLE = re.compile(r"0*(\d+)(?:\.0*)?", re.ASCII)
 
 
@@ -26,6 +30,10 @@ def plain_spelling(text: str) -> str:
         letters = unicodedata.normalize("NFKC", text)
         visible = "".join(letter for letter in letters if unicodedata.category(letter) != "Cf")
     words = " ".join(visible.split()).casefold()
+    if not words[:1].isalnum():
+        words = _WRITTEN.sub("", words)
+    if _GROUPED.fullmatch(words):
+        words = words.replace(",", "")
     number = _WHOLE.fullmatch(words)
     return number[1] if number else words
 
@@ -46,6 +54,11 @@ def check_patients(where: str, patients: Sequence[str], hospital: npt.NDArray[np
     Raises:
         DataError: some do, and would count as two people.
     """
+    if count := sum(_SCIENTIFIC.fullmatch(name) is not None for name in patients):
+        raise DataError(
+            f"{where}: {count} patients have numbers such as 1.23457E+11, as a spreadsheet shortens long ones, so that "
+            "several people have one: export the column as text"
+        )
     if count := count_alike(zip(hospital.tolist(), map(plain_spelling, patients), strict=True)):
         raise DataError(
             f"{where}: {count} patients are written in several ways, which differ in case, leading zeros, spaces or "
