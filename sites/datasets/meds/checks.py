@@ -77,8 +77,8 @@ def check_codes(folder: Path, options: Description, valued: dict[str, bool]) -> 
     own = {item.name: [code for code in used if valued[code] and matches(item.patterns, code)] for item in numeric}
     for item in numeric:
         check_units(folder, item.name, item.unit, own[item.name])
-    any_event = any(matches(item.patterns, code) for item in numeric for code in used)
-    if any_event and not any(own.values()):
+    occurs = any(matches(item.patterns, code) for item in numeric for code in used)
+    if occurs and not any(own.values()):
         raise DataError(f"{folder}: no event of an input has a number in the column numeric_value: is it called so?")
 
 
@@ -103,14 +103,14 @@ def check_units(folder: Path, name: str, unit: str, codes: Iterable[str]) -> Non
         DataError: names the input and the units.
     """
     ends = {end for code in codes if "//" in code and _is_unit(end := code.rpartition("//")[2])}
-    units = {_plain_unit(end): end for end in sorted(ends)}
-    if len(units) > 1:
+    by_plain = {_plain_unit(end): end for end in sorted(ends)}
+    if len(by_plain) > 1:
         raise DataError(
-            f"{folder}: input {name} takes values in several units ({', '.join(sorted(units.values())[:4])}): name "
+            f"{folder}: input {name} takes values in several units ({', '.join(sorted(by_plain.values())[:4])}): name "
             "only the codes of one unit"
         )
-    if unit and _is_unit(unit) and units and _plain_unit(unit) not in units:
-        raise DataError(f"{folder}: input {name} is in {unit}, but its codes are in {next(iter(units.values()))}")
+    if unit and _is_unit(unit) and by_plain and _plain_unit(unit) not in by_plain:
+        raise DataError(f"{folder}: input {name} is in {unit}, but its codes are in {next(iter(by_plain.values()))}")
 
 
 def _plain_unit(text: str) -> str:

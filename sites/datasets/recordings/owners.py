@@ -129,10 +129,10 @@ def _check_persons(folder: Path, owners: Sequence[Owner]) -> None:
     """
     homes = sorted({owner.hospital for owner in owners if owner.hospital is not None})
     check_hospitals(str(folder), homes)
-    places = sorted({(owner.person, owner.hospital or "") for owner in owners})
+    pairs = sorted({(owner.person, owner.hospital or "") for owner in owners})
     number = {home: i for i, home in enumerate(homes)}
-    where = np.asarray([number.get(home, 0) for _, home in places], dtype=np.int64)
-    check_patients(str(folder), [person for person, _ in places], where)
+    where = np.asarray([number.get(home, 0) for _, home in pairs], dtype=np.int64)
+    check_patients(str(folder), [person for person, _ in pairs], where)
 
 
 def _find_persons(folder: Path, names: tuple[str, ...], options: Description) -> dict[str, str]:

@@ -47,7 +47,7 @@ CARD = DataCard(
     citation="none",
     licence="your own",
 )
-VERSION = 3
+VERSION = 4
 Options = Description
 
 

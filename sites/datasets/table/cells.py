@@ -16,6 +16,8 @@ from sites.plausible_values import Limits, describe_cleared
 
 OTHER_UNIT_SHARE = 0.5
 """A file is refused if more than this share of a column lies outside its public range: it must be in another unit."""
+AGE_ROLE = "\0age"
+"""Of the ages in a tally, which no input is called."""
 Mask = npt.NDArray[np.bool_]
 
 
@@ -97,7 +99,14 @@ def check_tally(path: Path, description: Description, tally: FileTally) -> None:
         DataError: names the column, and how many are outside.
     """
     if len(tally.times) > 1 and description.time is not None:
-        raise DataError(f"{path}: column {description.time.column}: some rows have a number of hours, others a date")
+        kinds = " and ".join(f"a {kind}" for kind in sorted(tally.times))
+        raise DataError(f"{path}: column {description.time.column}: some rows have {kinds}: write all in one way")
+    beyond, given = tally.outside.get(AGE_ROLE, (0, 0))
+    if beyond > OTHER_UNIT_SHARE * given:
+        raise DataError(
+            f"{path}: column {description.age}: {beyond} of {given} ages are outside 0 to 130 years: are they years of "
+            "birth, months or days? Convert them to years"
+        )
     for item in description.inputs:
         beyond, given = tally.outside.get(item.name, (0, 0))
         if item.range is not None and beyond > OTHER_UNIT_SHARE * given:

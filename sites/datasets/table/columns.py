@@ -202,7 +202,7 @@ def holds_plain_values(kind: Any) -> bool:
 
     if types.is_dictionary(kind):
         kind = kind.value_type
-    return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind)
+    return not (types.is_duration(kind) or types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind)
                 or types.is_fixed_size_binary(kind))  # fmt: skip
 
 

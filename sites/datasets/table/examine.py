@@ -108,7 +108,7 @@ def load_table(path: Path) -> Table:
     file = np.repeat(np.arange(len(rows)), rows)
     table = Table(path, reading, columns, sum(rows), file)
     for name in nested:
-        table.say("check", name, "left out: it holds lists or bytes, not numbers or texts")
+        table.say("check", name, "left out: it holds lists, bytes or durations, not numbers or texts")
     if path.is_dir() and (others := _list_other_tables(path)):
         table.say("check", "", f"left out, because only CSV and Parquet files of this folder are read: {others}")
     return table

@@ -131,7 +131,7 @@ def read_file(path: Path, description: Description, *, labelled: bool = True) ->
     for batch in iterate_batches(path, read, own_names):
         for own in own_names:
             if not holds_plain_values(batch.column(own).type):
-                raise DataError(f"{path}: column {own} holds lists or bytes, not numbers or texts")
+                raise DataError(f"{path}: column {own} holds lists, bytes or durations, not numbers or texts")
         columns = {name: to_column(batch.column(own), read.missing) for name, own in names.items()}
         yield RawFile(path, columns, batch.num_rows, first)
         first += batch.num_rows

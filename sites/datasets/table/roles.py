@@ -101,6 +101,12 @@ def describe_outcome(table: Table, name: str) -> Outcome:
     else:
         values = tuple(values[i] for i in np.argsort(numbers, kind="stable"))
         _check_outcome_codes(table, name, values)
+    known = [value for value, number in zip(values, parse_numbers(values), strict=True)
+             if not np.isnan(number) or value.lower() in (*EVENT_WORDS, *OTHER_WORDS)]  # fmt: skip
+    if len(known) == 2 < len(values):
+        others = ", ".join(value for value in values if value not in known)
+        table.say("check", name, f"besides {known[0]} and {known[1]} it holds {others}: if these mean not known, name "
+                  "them under read.missing, and remove them from outcome.values")  # fmt: skip
     if len(values) == 2:
         values = _order_by_words(table, name, values)
     classes: tuple[str, ...] = ()

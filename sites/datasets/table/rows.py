@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import DataError
-from sites.datasets.table.cells import FileTally, build_features, check_tally, read_numbers
+from sites.datasets.table.cells import AGE_ROLE, FileTally, build_features, check_tally, read_numbers
 from sites.datasets.table.columns import Floats
 from sites.datasets.table.description import Description
 from sites.datasets.table.files import RawFile, check_file_names, file_title, is_parquet, list_files, read_file
@@ -121,6 +121,8 @@ def _read_part(raw: RawFile, file: int, description: Description, tally: FileTal
     features, cleared = build_features(raw, description, decimal, tally)
     age = read_numbers(raw, description.age, decimal) if description.age else np.full(raw.rows, np.nan)
     beyond = (age < AGE_LIMITS.cell[0]) | (age > AGE_LIMITS.cell[1])
+    before = tally.outside.get(AGE_ROLE, (0, 0))
+    tally.outside[AGE_ROLE] = before[0] + int(beyond.sum()), before[1] + int((~np.isnan(age)).sum())
     age = np.where(beyond, np.nan, age)
     patient = _patients(raw, description)
     hospital = _hospitals(raw, description)
@@ -188,6 +190,12 @@ def _sexes(raw: RawFile, description: Description) -> npt.NDArray[np.int8]:
     return result.astype(np.int8)
 
 
+def _agree_on_sex(sex: npt.NDArray[np.int8], patient: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int8]:
+    """Return the sex of each row, unknown for a patient whose rows give both."""
+    both = (np.bincount(patient[sex == 0], minlength=count) > 0) & (np.bincount(patient[sex == 1], minlength=count) > 0)
+    return np.where(both[patient], -1, sex).astype(np.int8)
+
+
 def _patients(raw: RawFile, description: Description) -> list[str]:
     if description.patient is None:
         stem = file_title(raw.path)
@@ -253,6 +261,7 @@ def _join(folder: Path, parts: Sequence[_Part], description: Description, files:
         for (name, why), count in part.excluded.items():
             excluded[number.get(name, 0), exclusions.index(why)] += count
     whole = {name: _concatenate(parts, name) for name in ("features", "y", "age", "sex", "hours", "row")}
+    whole["sex"] = _agree_on_sex(whole["sex"], patient, len(index))
     return TableRows(
         features=whole["features"],
         y=whole["y"],

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from sites.datasets.table.columns import CellError, Column, Floats
 from sites.datasets.table.files import RawFile
 
+_ZONE = r"(?:Z|z|[+-]\d{2}:?(?:\d{2})?)$"
 MOST_HOURS = 1_000_000.0
 """More than a life: such a number is a date as 20240131, or seconds."""
 
@@ -23,8 +26,10 @@ def read_hours(raw: RawFile, name: str, decimal: str, kinds: set[str]) -> Floats
     try:
         hours = column.numbers(decimal)
     except CellError:
-        kinds.add("date")
-        return _read_dates(raw, name)
+        moments = _read_dates(raw, name)
+        zoned = {re.search(r"[:T ]\d+.*?" + _ZONE, value) is not None for value in column.values}
+        kinds |= {"date with a zone" if zone else "date" for zone in zoned}
+        return moments
     if (beyond := np.abs(hours) > MOST_HOURS).any():
         raise raw.error(
             name, int(np.flatnonzero(beyond)[0]) + 1,

@@ -68,7 +68,7 @@ def test_labels_and_values_against_a_loop(tmp_path: Path, after: str, carry: boo
 
 def test_dates_and_hours_covered(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(
-        "p,t,v,k,y\n1,2024-01-31T23:00,1,0,0\n1,2024-02-01T01:30,2,0,0\n1,2024-02-01 02:30:00Z,3,0,1\n"
+        "p,t,v,k,y\n1,2024-01-31T23:00,1,0,0\n1,2024-02-01T01:30,2,0,0\n1,2024-02-01 02:30:00,3,0,1\n"
         "2,2024-01-01,1,1,0\n"
     )
     description = describe(2.0, "keep")
