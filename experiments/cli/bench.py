@@ -116,3 +116,18 @@ def bench_monitor(
     if part not in measure:
         raise UsageError(f"bench monitor: no part {part!r}: choose one of {', '.join(measure)}")
     typer.echo(json.dumps(measure[part](), indent=1))
+
+
+@app.command("growth")
+def bench_growth(
+    hospitals: Annotated[
+        list[int] | None, typer.Option(min=1, help="Hospitals of a run; repeatable. Default: 10, 100 and 1000.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds of each run.")] = 4,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure how processor time, memory and the run's folder grow with the number of hospitals (SYNTHETIC)."""
+    from experiments.bench.growth import measure_growth, render_growth_table
+
+    measured = measure_growth(hospitals or [10, 100, 1000], rounds)
+    typer.echo(json.dumps(measured, indent=1) if as_json else render_growth_table(measured))
