@@ -121,7 +121,7 @@ def bench_monitor(
 @app.command("growth")
 def bench_growth(
     hospitals: Annotated[
-        list[int] | None, typer.Option(min=1, help="Hospitals of a run; repeatable. Default: 10, 100 and 1000.")
+        list[int] | None, typer.Option(min=2, help="Hospitals of a run; repeatable. Default: 10, 100 and 1000.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=2, help="Rounds of each run.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
