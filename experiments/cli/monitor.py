@@ -29,6 +29,9 @@ def monitor_command(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
     certificate: Annotated[Path | None, typer.Option(help="PEM file of the server's certificate.")] = None,
     key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
+    hourly_run: Annotated[
+        Path | None, typer.Option("--hourly-run", help="A run of the data set sepsis; its model gives hourly risks.")
+    ] = None,
     keep_hours: Annotated[float, typer.Option(min=0.1, help="Hours that single beats are kept.")] = 24.0,
 ) -> None:
     """Watch patients: take samples from devices, score beats, raise alerts, and serve the ward's page."""
@@ -46,7 +49,7 @@ def monitor_command(
 
     settings = Settings(
         NewModel(run, model, site), state, host, port, udp_port, workers, certificate, key, keep_hours,
-        notice=describe_model(run),
+        notice=describe_model(run), hourly_run=hourly_run,
     )  # fmt: skip
     serve(settings, typer.echo)
 

@@ -10,6 +10,7 @@ from tornado import web, websocket
 from tornado.iostream import StreamClosedError
 
 from common.errors import DataError
+from experiments.monitor.hourly_ward import describe_risk
 from experiments.monitor.metrics import render_metrics
 from experiments.monitor.page_handlers import Handler, Index, Login, NotHere, Service, Static
 from experiments.monitor.protocol import Packet, read_binary, read_json
@@ -46,6 +47,25 @@ class Samples(Handler):
 
 def _read(body: bytes, binary: bool) -> list[Packet]:
     return [read_binary(body)] if binary else read_json(body)
+
+
+class Rows(Handler):
+    """POST /api/rows: vital signs and laboratory values of an hour; the answer is the risk at the last hour."""
+
+    async def post(self) -> None:
+        """Take a row, or a FHIR Observation; 404 if no model of hourly risks is loaded."""
+        self.require("device")
+        hourly = self.service.hourly
+        if hourly is None:
+            raise web.HTTPError(404, reason="no model of hourly risks: start with --hourly-run")
+        try:
+            _, risk = await asyncio.to_thread(hourly.take, self.request.body)
+        except DataError as error:
+            self.service.ward.refused["malformed"] += 1
+            self.set_status(400)
+            self.finish({"error": str(error)})
+            return
+        self.finish(describe_risk(risk))
 
 
 class SampleSocket(websocket.WebSocketHandler):
@@ -109,6 +129,14 @@ def describe_ward(service: Service) -> dict[str, Any]:
     }
 
 
+def describe_patient(service: Service, device: str) -> dict[str, Any] | None:
+    """Return a patient with the risks by hour, if there are any; None if there is no such device."""
+    detail = service.ward.detail(device)
+    if detail is None:
+        return None
+    return detail | {"risk": service.hourly.describe(device) if service.hourly else []}
+
+
 def _finite(value: float) -> float | None:
     return round(value, 4) if value == value else None
 
@@ -119,7 +147,7 @@ class Patient(Handler):
     def get(self, device: str) -> None:
         """Answer the patient."""
         self.require("person")
-        detail = self.service.ward.detail(device)
+        detail = describe_patient(self.service, device)
         if detail is None:
             raise web.HTTPError(404, reason="no such device")
         self.finish(detail)
@@ -161,7 +189,7 @@ class Events(Handler):
         try:
             while True:
                 await self._send("ward", describe_ward(self.service))
-                if device and (detail := ward.detail(device)):
+                if device and (detail := describe_patient(self.service, device)):
                     await self._send("patient", detail)
                 try:
                     event = await asyncio.wait_for(queue.get(), LIVE_SECONDS)
@@ -212,6 +240,7 @@ def build_application(service: Service) -> web.Application:
         (r"/login", Login),
         (r"/page/([a-z.]+)", Static),
         (r"/api/samples", Samples),
+        (r"/api/rows", Rows),
         (r"/api/stream", SampleSocket),
         (r"/api/ward", Overview),
         (r"/api/patients/([A-Za-z0-9._:-]{1,64})", Patient),

@@ -9,6 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from tornado import web
 
+from experiments.monitor.hourly_ward import HourlyWard
 from experiments.monitor.tokens import Holder, Role, Tokens
 from experiments.monitor.ward import Ward
 
@@ -32,6 +33,7 @@ class Service:
         registry: the metrics.
         notice: what the page says about its data, such as SYNTHETIC.
         secure: whether the connection is encrypted.
+        hourly: the hourly risks, if a model of them is loaded.
     """
 
     ward: Ward
@@ -39,6 +41,7 @@ class Service:
     registry: CollectorRegistry
     notice: str
     secure: bool
+    hourly: HourlyWard | None = None
 
 
 class Handler(web.RequestHandler):

@@ -126,6 +126,7 @@ class Worker:
                 self._talk(here)
             except (EOFError, OSError):
                 self.load.restarts += 1
+                self.started.clear()  # senders wait until the next one is ready
                 self._queue_again()
             finally:
                 here.close()

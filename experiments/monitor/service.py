@@ -18,6 +18,8 @@ from tornado.netutil import bind_sockets
 from common.errors import ConfigError, DataError, EngineError
 from experiments.monitor.decisions import Limits
 from experiments.monitor.handlers import MAX_BODY, build_application
+from experiments.monitor.hourly import HourlyModel
+from experiments.monitor.hourly_ward import HourlyWard
 from experiments.monitor.metrics import build_registry
 from experiments.monitor.page_handlers import Service
 from experiments.monitor.protocol import open_datagram, read_binary
@@ -47,6 +49,7 @@ class Settings:
         keep_hours: hours that single beats are kept.
         limits: when alerts start and end.
         notice: what the page says about its data.
+        hourly_run: the run of a model of hourly risks; None: none.
     """
 
     model: NewModel
@@ -60,6 +63,7 @@ class Settings:
     keep_hours: float = 24.0
     limits: Limits = field(default_factory=Limits)
     notice: str = ""
+    hourly_run: Path | None = None
 
 
 @dataclass
@@ -160,7 +164,10 @@ async def run_service(
     try:
         announce("loading the model")
         await _wait_for_workers(ward)
-        service = Service(ward, tokens, build_registry(ward), settings.notice, context is not None)
+        hourly = None
+        if settings.hourly_run is not None:
+            hourly = HourlyWard(await asyncio.to_thread(HourlyModel, settings.hourly_run), store)
+        service = Service(ward, tokens, build_registry(ward), settings.notice, context is not None, hourly)
         server = HTTPServer(
             build_application(service), ssl_options=context, max_body_size=MAX_BODY, max_buffer_size=4 * MAX_BODY,
             idle_connection_timeout=120, body_timeout=30,

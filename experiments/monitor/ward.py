@@ -101,7 +101,12 @@ class Ward:
         """Return whether a sender may go on, or must wait."""
         stream = self.streams.get(device)
         worker = self.workers[stream.worker if stream else len(self.streams) % len(self.workers)]
-        return worker.age < MAX_SECONDS and not self.store.full and (stream is not None or self._has_stream_left())
+        return (
+            worker.started.is_set()
+            and worker.age < MAX_SECONDS
+            and not self.store.full
+            and (stream is not None or self._has_stream_left())
+        )
 
     def _has_stream_left(self) -> bool:
         return len(self.streams) < MAX_STREAMS

@@ -125,7 +125,10 @@ def causal_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def monitor(causal_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     state = tmp_path_factory.mktemp("monitor")
-    yield from run_in_thread(Settings(NewModel(causal_run), state, port=0, udp_port=0, notice="SYNTHETIC: a test"))
+    raw = {"data": {"dataset": "sepsis", "scaling": "none"}, "model": {"name": "mlp"}}
+    hourly = make_run_folder(tmp_path_factory.mktemp("hourly") / "run", raw)
+    model, notice = NewModel(causal_run), "SYNTHETIC: a test"
+    yield from run_in_thread(Settings(model, state, port=0, udp_port=0, notice=notice, hourly_run=hourly))
 
 
 @pytest.fixture

@@ -190,6 +190,37 @@ def test_the_published_interface_is_the_one_that_answers(monitor: Client) -> Non
         assert (monitor.call("/api/samples", json.dumps(given).encode(), "device")[0] == 202) == valid
 
 
+def test_rows_and_observations_give_the_hourly_risk(monitor: Client) -> None:
+    def send(content: object, role: str = "device") -> tuple[int, dict[str, object]]:
+        status, body = monitor.call("/api/rows", json.dumps(content).encode(), role)
+        return status, json.loads(body)
+
+    monitor.send(cut(heartbeats(1), "bed-rows")[0])
+    status, first = send({"device_id": "bed-rows", "hour": 3, "values": {"HR": 88, "Age": 61, "Lactate": 2.1}})
+    assert (status, first["hour"]) == (200, 3)
+    code = {"coding": [{"code": "8480-6"}]}
+    observation = {"resourceType": "Observation", "code": code, "valueQuantity": {"value": 90}}
+    status, second = send({"device_id": "bed-rows", "hour": 4, "observation": observation})
+    assert (status, second["hour"]) == (200, 4)
+    risks = json.loads(monitor.call("/api/patients/bed-rows")[1])["risk"]
+    assert risks == [first, second]
+    assert send({"device_id": "bed-rows", "hour": 3, "values": {"HR": 88}}, "person")[0] == 401
+    bed: dict[str, object] = {"device_id": "a", "hour": 1}
+    odd_rows: list[object] = [
+        {},
+        [],
+        bed,
+        bed | {"values": {}},
+        bed | {"values": {"HR": "x"}},
+        bed | {"observation": 3},
+    ]
+    odd_rows += [bed | {"hour": True, "values": {"HR": 80}}, bed | {"hour": 10**9, "values": {"HR": 80}}]
+    for odd in odd_rows:
+        status, answer = send(odd)
+        assert status == 400
+        assert set(answer) == {"error"}
+
+
 def test_no_log_line_names_a_device(monitor: Client, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="wardround.monitor"):
         for packet in cut(heartbeats(2), "bed-of-nobody-else"):
@@ -238,5 +269,5 @@ def test_a_worker_that_is_killed_is_started_again(monitor: Client) -> None:
     child.kill()
     monitor.wait(lambda: worker.load.restarts == 1)
     for packet in cut(heartbeats(12), "bed-after"):
-        monitor.wait(lambda packet=packet: monitor.send(packet)[0] == 202)
+        monitor.wait(lambda packet=packet: monitor.send(packet)[0] == 202, 90)
     monitor.wait(lambda: sum(monitor.overview()["bed-after"]["counts"].values()) > 8, 60)
