@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.report.document.report import Report
 from experiments.report.pages.markdown import Verbatim, render_markdown
+from experiments.report.text.checklists import DECIDE_AI, TRIPOD_AI, fill_checklist
 
 LOADING_PROGRAM = """\
 from pathlib import Path
@@ -45,6 +46,10 @@ def render_model_card(report: Report) -> str:
         report,
         loading_program=Verbatim(build_loading_program(report)),
         verbatim=Verbatim,
+        checklists={
+            name: [item for item in fill_checklist(report, items) if not item.known]
+            for name, items in (("TRIPOD+AI", TRIPOD_AI), ("DECIDE-AI", DECIDE_AI))
+        },
         model=report.run.config.get("model", {}),
     )
 
