@@ -188,8 +188,9 @@ def state_most_missed_site(report: Report) -> Fact | None:
     if worst is None:
         return None
     site, cases, few = worst
-    number = [item.name for item in report.sites].index(site) + 1
-    link = f"hospital-{number}" if site in choose_detailed_hospitals(report) else "hospitals"
+    numbers = {item.name: number for number, item in enumerate(report.sites, 1)}
+    detailed = site in numbers and site in choose_detailed_hospitals(report)
+    link = f"hospital-{numbers[site]}" if detailed else "hospitals"
     return Fact(f"Worst {report.data.site_kind}", site, _describe_worst(report, cases) + few, link)
 
 

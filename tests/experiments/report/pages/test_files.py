@@ -109,7 +109,7 @@ def test_the_card_states_purpose_patients_quality_and_limits(make_run) -> None:
     assert heads == [
         "Model details", "Intended use", "Out-of-scope use", "Factors", "Metrics", "Training and evaluation data",
         "Quantitative analyses", "Privacy", "Ethical considerations", "Caveats and recommendations", "How to load",
-        "Citation and licence",
+        "Citation and licence", "Not reported",
     ]  # fmt: skip
     for said in (
         "to predict normal, ventricular, fusion from one lead",
