@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from common.errors import DataError
 from sites.datasets import Source
 from sites.unlabelled_rows import Exclusion, ScorableRows
 
@@ -20,13 +21,23 @@ def read_unlabelled_tables(source: Source) -> Iterator[ScorableRows]:
     """Yield the rows of a folder, a hospital or some hundred patients at a time.
 
     Raises:
-        DataError: no data there, or not in the data set's layout.
+        DataError: no data there, or not in the data set's layout; or patients stand in several files, so that they
+            would be scored twice, or two people under one name.
     """
     unlabelled_rows = getattr(source.module, "unlabelled_rows", None)
     if unlabelled_rows is None:
         yield _read_as_for_training(source)
-    else:
-        yield from unlabelled_rows(source)
+        return
+    before: set[str] = set()
+    for rows in unlabelled_rows(source):
+        names = {str(name) for name in rows.cohort.patients}
+        if twice := len(names & before):
+            raise DataError(
+                f"{source.folder}: {twice} patient(s) stand in several files: keep one file of each, or score the "
+                "folders one by one"
+            )
+        before |= names
+        yield rows
 
 
 def _read_as_for_training(source: Source) -> ScorableRows:

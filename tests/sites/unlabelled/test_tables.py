@@ -169,3 +169,16 @@ def test_any_other_data_set_comes_through_its_own_reader(tmp_path: Path) -> None
     for name in set(result.columns["record"]):
         rows = result.columns["row"][result.columns["record"] == name]
         assert rows.tolist() == list(range(len(rows)))
+
+
+def test_a_patient_in_two_files_is_not_scored_twice(tmp_path: Path) -> None:
+    hours = "|".join(NAMES) + "\n" + "|".join("1" for _ in NAMES) + "\n"
+    for hospital in ("training_setA", "training_setB"):
+        (tmp_path / hospital).mkdir()
+        (tmp_path / hospital / "p000001.psv").write_text(hours)
+    (tmp_path / "training_setB" / "p100002.psv").write_text(hours)
+    with pytest.raises(DataError, match=r"1 patient\(s\) stand in several files: keep one file of each"):
+        list(tables.read_unlabelled_tables(source(tmp_path, "sepsis", tmp_path / "store")))
+    (tmp_path / "training_setB" / "p000001.psv").unlink()
+    names = whole(list(tables.read_unlabelled_tables(source(tmp_path, "sepsis", tmp_path / "store"))))[1]
+    assert sorted(names) == ["p000001", "p100002"]
