@@ -308,8 +308,8 @@ def levels(*settings: str) -> dict[str, str]:
     return {topic: check.level for topic, check in by_topic(check_experiment(load_config(CONFIG, settings))).items()}
 
 
-def test_a_run_that_fits_passes() -> None:
-    assert levels() == {"task and model": "ok", "strategy": "ok", "privacy": "ok"}
+def test_a_run_that_fits_passes(tmp_path: Path) -> None:
+    assert levels(f"data.path={tmp_path}") == {"task and model": "ok", "strategy": "ok", "privacy": "ok"}
 
 
 @pytest.mark.parametrize(
