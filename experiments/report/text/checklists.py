@@ -144,7 +144,7 @@ TRIPOD_AI: tuple[tuple[str, str, Answer, str], ...] = (
     ("5", "source of the data, and when they were recorded", _data("source"), "data"),
     ("6", "setting, eligibility, treatments", _setting, "data"),
     ("7", "preparation and quality of the data", _excluded, "hospital_details"),
-    ("8", "outcome, and how and by whom it was determined", _data("labels"), "data"),
+    ("8", "outcome, how it was determined, and who determined it", _data("labels"), "data"),
     ("9", "predictors", _inputs, "data"),
     ("10", "sample size, and how it was arrived at", _participants, "hospitals"),
     ("11", "missing data", _missing, "data"),
