@@ -78,7 +78,7 @@ def sum_columns(context: SiteContext, cohort: Cohort, config: RunConfig, base: b
     if not context.simulated:
         check_base_scaling(agreed, scaling.compute_column_moments(values))
         register = open_register(context)
-        question = hashlib.sha256(base + f"\x1f{config.seed}".encode()).hexdigest()
+        question = digest_summary(base, config)
         register.ask("", QUESTION, question, None, MAX_SUMMARIES_PER_MONTH)
     z = (values.astype(np.float64) - agreed.centre) / agreed.spread
     summary = distance.summarise_columns(z, person, minimum, config.seed).arrays()
@@ -90,6 +90,11 @@ def sum_columns(context: SiteContext, cohort: Cohort, config: RunConfig, base: b
     cells = answer_cells(z, person, minimum, lambda cell: draw_error(key, cell.encode(), deviation))
     rounded = {name: value if name == "rows" else round_sums(value) for name, value in summary.items()}
     return {**rounded, "cells": cells}
+
+
+def digest_summary(base: bytes, config: RunConfig) -> str:
+    """Return a digest of what a summary depends on: were other data one question, their errors would be the same."""
+    return hashlib.sha256(base + f"\x1f{config.seed}\x1f{config.data.model_dump_json()}".encode()).hexdigest()
 
 
 def answer_cells(z: Floats, person: npt.NDArray[np.int64], minimum: int, error: Callable[[str], int]) -> Floats:

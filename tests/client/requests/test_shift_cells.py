@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from client.requests.domain_shift import answer_cells
+from client.requests.domain_shift import answer_cells, digest_summary
 from common import distance
+from tests import tiny
 
 
 def test_bins_of_few_and_of_nobody_are_alike() -> None:
@@ -35,3 +36,11 @@ def test_whether_a_value_occurs_does_not_show() -> None:
         answers = [answer_cells(z, np.arange(len(z)), 5, lambda _: round(rng.normal(0, 2))) for _ in range(400)]
         shows[people] = np.mean([cells[0, where] > 0 for cells in answers])
     assert shows[1] - shows[0] < 0.1
+
+
+def test_other_data_are_another_question() -> None:
+    """With the same errors, the difference of two answers would show a person that an option leaves out."""
+    config = tiny.run_config()
+    others = [tiny.run_config(seed=config.seed + 1), tiny.run_config(data__options={"any": 1})]
+    assert len({digest_summary(b"base", each) for each in (config, *others)}) == 3
+    assert digest_summary(b"base", config) == digest_summary(b"base", tiny.run_config(federation__rounds=7))
