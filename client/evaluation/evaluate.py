@@ -160,7 +160,7 @@ def evaluate_site(
             threshold=threshold,
             operating=wanted.operating,
             curves=curves and name == ALL_PATIENTS,
-            group_patients=groups if rules is None else rules.round_groups(groups),
+            group_patients=groups if rules is None or groups is None else rules.hide_groups(groups),
             merged=merged,
         )
         if rules is not None:

@@ -123,12 +123,12 @@ class ReleaseRules:
         """Return numbers of people, rounded and suppressed so that they may leave."""
         return [int(n) for n in round_counts(np.asarray(counts, dtype=np.int64), self.policy.round_counts_to)]
 
-    def round_groups(self, people: Ints | None) -> Ints | None:
-        """Return numbers of people in the groups of a reliability diagram as they may leave; those of few are 0."""
-        if people is None:
-            return None
-        enough: npt.NDArray[np.int64] = np.where(people >= self.policy.min_cell_patients, people, 0)
-        return round_counts(enough, self.policy.round_counts_to)
+    def hide_groups(self, people: Ints) -> Ints | None:
+        """Return numbers of people in the groups of a reliability diagram, or None where counts leave with errors.
+
+        They are exact, and a cut between two groups could be moved past one person.
+        """
+        return people if are_exact(self.policy) else None
 
     def allows_fit(self, name: str, people: int) -> bool:
         """Return whether a recalibration may be fitted on this number of validation patients."""

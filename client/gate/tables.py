@@ -83,7 +83,14 @@ def coarsen_counts(
         columns = range(people.utility.shape[-1])
         answered = [answer_sums(people.utility[:, [i]], everybody, floor, part(f"utility {i}")) for i in columns]
         utility = np.concatenate(answered)
-    lead = round_counts(np.where(total.lead >= floor, total.lead, 0), max(grain, floor))
+    time, lead = total.time, total.lead
+    if time.size:
+        columns = range(people.time.shape[-1])
+        hours = [answer_sums(people.time[:, [i]], people.time[:, [i]] > 0, floor, part(f"time {i}")) for i in columns]
+        time = round_sums(np.concatenate(hours))
+    if lead.size:
+        warned = part("lead")((people.lead > 0).T)
+        lead = round_counts(np.where(warned >= floor, warned, 0), max(grain, floor)).astype(np.float64)
     return replace(
         total,
         confusion=confusion,
@@ -91,7 +98,8 @@ def coarsen_counts(
         loss=np.asarray(loss_of_histogram(scores, confusion)),
         gain=round_sums(gain),
         utility=round_sums(utility),
-        lead=np.asarray(lead, dtype=np.float64),
+        time=time,
+        lead=lead,
     )
 
 

@@ -89,7 +89,7 @@ def keep_update(
     if not before.exists():
         before.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _forget_old_runs(before.parent)
-    longest = max(read_longest(before), measure_distance(update, sent))
+    longest = max(read_longest(before), measure_learning(update, sent))
     # layers that stay here are not in the update: what the server sends for them may not move at all
     arrays = {f"sent/{name}": np.asarray(value, order="C") for name, value in sent.items()}
     arrays |= {f"update/{name}": np.asarray(value, order="C") for name, value in update.items()}
@@ -175,6 +175,21 @@ def read_longest(path: Path, name: str = "longest") -> float:
 def measure_length(weights: Weights) -> float:
     """Return the Euclidean norm over all arrays."""
     return math.sqrt(sum(float((value.astype(np.float64) ** 2).sum()) for value in weights.values()))
+
+
+def measure_learning(update: Weights, sent: Weights) -> float:
+    """Return the Euclidean length of an update without what only shrinks an array.
+
+    Weight decay makes an update as long as the weights themselves. So each array's distance is that from the nearest
+    of the multiples of what was sent, from 0 to 1.
+    """
+    total = 0.0
+    for name in sorted(set(update) & set(sent)):
+        after, before = update[name].astype(np.float64).ravel(), sent[name].astype(np.float64).ravel()
+        size = float(before @ before)
+        left = min(max(float(after @ before) / size, 0.0), 1.0) if size else 0.0
+        total += float(((after - left * before) ** 2).sum())
+    return math.sqrt(total)
 
 
 def measure_distance(one: Weights, other: Weights) -> float:

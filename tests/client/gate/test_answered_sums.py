@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,37 @@ def test_sums_are_right_on_average(tmp_path: Path) -> None:
     error = np.asarray(answers)[:, 0] - by_person.sum()
     assert abs(error.mean()) < 3 * error.std() / np.sqrt(200)
     assert error.std() == pytest.approx(2 * np.abs(by_person).max(), rel=0.25)
+
+
+def test_hours_and_first_warnings_do_not_show_one_person(tmp_path: Path) -> None:
+    """Hours by class, and patients by the time of their first warning, of all people and of all but one."""
+    rng = np.random.default_rng(0)
+    people, hours = 60, 20
+    owner, truth = np.repeat(np.arange(people), hours), rng.random(people * hours) < 0.1
+    sick = rng.random(people) < 0.5
+    until = np.where(np.repeat(sick, hours), np.tile(np.arange(hours, 0, -1.0), people), np.nan)
+    z = np.stack([np.zeros(len(owner)), rng.normal(size=len(owner))], 1)
+    sizes, warned = [], []
+    for trial in range(30):
+        released = []
+        for without in (people, trial):
+            rows = owner != without
+            count = len(np.unique(owner[rows]))
+            index = np.unique(owner[rows], return_inverse=True)[1]
+            spent = np.ones(int(rows.sum()))
+
+            def tally(
+                group: np.ndarray, groups: int, rows: np.ndarray = rows, spent: np.ndarray = spent
+            ) -> counts.Counts:
+                return counts.count_predictions(
+                    z[rows], truth[rows].astype(np.int64), group, groups, 62, hours=spent, until=until[rows]
+                )
+
+            each = tally(index, count)
+            total = replace(tally(np.zeros_like(index), 1).total(), time=each.total().time, lead=each.total().lead)
+            names = [str(number) for number in range(people) if number != without]
+            released.append(rules(tmp_path, f"{trial} {without}").coarsen(total, each, names))
+        sizes.append(float(released[0].time.sum() - released[1].time.sum()))
+        warned.append(bool((released[0].lead != released[1].lead).any()))
+    assert np.std(sizes) > hours  # each difference was the hours of the one person, 20
+    assert 0 < np.mean(sizes) + hours < 5 * hours

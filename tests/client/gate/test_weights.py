@@ -14,6 +14,7 @@ from client.gate.weights import (
     digest_weights,
     get_update_path,
     keep_update,
+    measure_learning,
 )
 from client.policy import SIMULATION_POLICY, SitePolicy
 from client.site_context import SiteContext
@@ -107,3 +108,22 @@ def test_a_round_that_is_asked_for_again_counts_again(register: Register) -> Non
         check_model(register, site, request, context)
     with pytest.raises(SiteError, match="at most 2 models in one run"):
         check_model(register, site, request, context)
+
+
+def test_weights_that_only_shrink_make_no_long_update(register: Register) -> None:
+    """A learning rate and a weight decay whose product is 1 made the first update as long as the weights."""
+    sent = {"w": np.array([3.0, -4.0], np.float32), "b": np.array([1.0], np.float32)}
+    policy = SitePolicy(max_weight_distance=25)
+    keep_update(register, RUN, sent, {"w": np.zeros(2, np.float32), "b": np.array([1.1], np.float32)})
+    near = {"w": np.zeros(2, np.float32), "b": np.array([3.0], np.float32)}  # 1.9 away, 25 times 0.1 is allowed
+    check_later_weights(policy, register, RUN, near)
+    with pytest.raises(SiteError, match="too far"):
+        check_later_weights(policy, register, RUN, {**near, "b": np.array([4.0], np.float32)})
+
+
+def test_growth_and_turns_count_in_full(register: Register) -> None:
+    sent, turned = {"w": np.array([3.0, 0.0], np.float32)}, {"w": np.array([0.0, 2.0], np.float32)}
+    assert measure_learning(turned, sent) == pytest.approx(2.0)
+    assert measure_learning({"w": 1.5 * sent["w"]}, sent) == pytest.approx(1.5)
+    assert measure_learning({"w": -sent["w"]}, sent) == pytest.approx(3.0)
+    assert measure_learning({"w": 0.5 * sent["w"] + np.array([0, 0.25])}, sent) == pytest.approx(0.25)
