@@ -65,12 +65,18 @@ class SitePolicy(Section):
         description="standard deviation of the noise on a weight's update, as a multiple of the part "
         "of the patient who has the largest in it",
     )
-    person_noise: float = Field(
+    record_noise: float = Field(
         0.5,
         ge=0,
         le=100,
-        description="noise on an update that is the same in all weights that rest on the same patients; 1: one "
-        "patient's outcome and inputs are hidden in one update",
+        description="training without differential privacy sees each patient's numbers with noise of this many "
+        "standard deviations of the input, always the same",
+    )
+    replaced_values: float = Field(
+        0.15,
+        ge=0,
+        lt=0.5,
+        description="and each outcome and category replaced by another with this probability",
     )
     round_counts_to: int = Field(5, ge=1, le=1000, description="round counts of predictions to multiples of this")
     count_noise: float = Field(
@@ -209,7 +215,8 @@ SIMULATION_POLICY = SitePolicy(
     min_cell_patients=1,
     min_unit_patients=0,
     update_noise=0.0,
-    person_noise=0.0,
+    record_noise=0.0,
+    replaced_values=0.0,
     round_counts_to=1,
     count_noise=0.0,
     precise_questions=None,

@@ -10,8 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from client import input_scaling
+from client.gate.changed_records import change_records
 from client.gate.own_records import check_records
 from client.gate.own_split import apply_own_split
+from client.gate.rare_values import replace_rare_values
 from client.gate.register import open_register
 from client.site_context import SiteContext
 from common.config import RunConfig, config_from_json, config_to_json
@@ -180,11 +182,41 @@ def load_scaled_site(context: SiteContext, config: RunConfig, scaling: bytes) ->
     last = _scaled_sites.get(context)
     if last is not None and last[0] is site and last[1] == key:
         return last[2]
-    fitted = Scaling.from_bytes(scaling) if scaling else None
-    if fitted is None and own:
-        fitted = input_scaling.fit_scaling([site.train], "site")
-    scaled = scale_site(site, fitted)
+    scaled = scale_site(site, _fit_scaling(site, config, scaling))
     _scaled_sites[context] = site, key, scaled
+    return scaled
+
+
+def _fit_scaling(site: Site, config: RunConfig, scaling: bytes) -> Scaling | None:
+    if scaling:
+        return Scaling.from_bytes(scaling)
+    own = input_scaling.resolve_scaling(config.data, site.task) == "site"
+    return input_scaling.fit_scaling([site.train], "site") if own else None
+
+
+_scaled_records: dict[SiteContext, tuple[Cohort, bytes, Cohort]] = {}
+"""By context, the changed training records that were scaled last, the scaling, and what became of them."""
+
+
+def load_changed_training(context: SiteContext, config: RunConfig, scaling: bytes) -> Cohort:
+    """Load a hospital's training examples as its policy changes them (client/gate/changed_records.py), then scaled.
+
+    Args:
+        context: which site.
+        config: the run.
+        scaling: as for `load_scaled_site`.
+    """
+    site, policy = load_site(context, config), context.policy
+    train = replace_rare_values(site.train, policy.min_unit_patients)
+    if policy.record_noise or policy.replaced_values:
+        secret = open_register(context).read_secret()
+        fill = input_scaling.resolve_scaling(config.data, site.task) != "bins"
+        train = change_records(train, secret, policy.record_noise, policy.replaced_values, fill=fill)
+    last = _scaled_records.get(context)
+    if last is not None and last[0] is train and last[1] == scaling:
+        return last[2]
+    scaled = input_scaling.apply_scaling(train, _fit_scaling(site, config, scaling))
+    _scaled_records[context] = train, scaling, scaled
     return scaled
 
 
@@ -192,6 +224,7 @@ def clear_site_cache() -> None:
     """Forget every site that was loaded, so that many can be loaded one after another."""
     read_site.cache_clear()
     _scaled_sites.clear()
+    _scaled_records.clear()
 
 
 def scale_site(site: Site, scaling: Scaling | None) -> Site:
@@ -212,6 +245,7 @@ def forget_sites() -> None:
     read_site.cache_clear()
     _assign_hospitals.cache_clear()
     _scaled_sites.clear()
+    _scaled_records.clear()
 
 
 @lru_cache(maxsize=4)

@@ -64,7 +64,8 @@ def policy(**values: Any) -> SitePolicy:
         "min_training_patients": 1,
         "min_unit_patients": 0,
         "update_noise": 0.0,
-        "person_noise": 0.0,
+        "record_noise": 0.0,
+        "replaced_values": 0.0,
         "round_counts_to": 1,
         "default_max_epsilon": None,
     }

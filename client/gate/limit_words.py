@@ -7,8 +7,8 @@ from client.policy import SitePolicy
 
 def describe_unit_limits(policy: SitePolicy) -> str:
     """Return what is withheld of an update without differential privacy, and the noise that it gets."""
-    if policy.min_unit_patients <= 1 and not policy.update_noise and not policy.person_noise:
-        return "the update leaves as it is"
+    if policy.min_unit_patients <= 1 and not policy.update_noise:
+        return "the update leaves as it is" + _describe_records(policy)
     few, noise = policy.min_unit_patients, policy.update_noise
     weights = (
         f"weights that rest on fewer than {few} people are not sent, and values of inputs that fewer have are replaced "
@@ -19,11 +19,19 @@ def describe_unit_limits(policy: SitePolicy) -> str:
     return (
         weights
         + (f"each weight has noise of {noise:g} times the largest part of one person in it" if noise else "no noise")
-        + (
-            f", and people have noise of their own (person_noise {policy.person_noise:g})"
-            if policy.person_noise
-            else ""
-        )
+        + _describe_records(policy)
+    )
+
+
+def _describe_records(policy: SitePolicy) -> str:
+    noise, share = policy.record_noise, policy.replaced_values
+    if not noise and not share:
+        return "; it learns from patients' records as they are"
+    changes = [f"numbers have noise of {noise:g} standard deviations"] if noise else []
+    changes += [f"{100 * share:.3g} % of outcomes and categories are replaced"] if share else []
+    return (
+        f"; it learns from records that are changed once: {' and '.join(changes)}; no weights that are sent "
+        "bring out more of a training patient than the changed record"
     )
 
 

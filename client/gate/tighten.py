@@ -36,7 +36,7 @@ STRICT_VALUES = {"start_weights": "seed", "approval": "required", "evaluation": 
 """Keys with two values: the stricter one."""
 OWN = (
     "split", "test_share", "validation_share", "min_training_patients", "min_cell_patients", "min_unit_patients",
-    "update_noise", "person_noise", "round_counts_to", "count_noise", "precise_questions", "counts",
+    "update_noise", "record_noise", "replaced_values", "round_counts_to", "count_noise", "precise_questions", "counts",
     "counts_epsilon", "hours", "time_zone",
 )  # fmt: skip
 """Keys that a run cannot touch."""

@@ -9,11 +9,10 @@ to the gradient of every single weight, and
 
 - sends no update of a weight whose effective number of people, (sum of parts)^2 / (sum of squared parts), is too small;
 - adds noise to every weight's update, with the standard deviation of the largest part that one person has in it. With n
-  people of equal parts that is 1/n of what they contribute, so training suffers little;
-- adds noise that belongs to people (`PersonNoise`). Weights that rest on the same people have the same noise of this
-  kind, so that a model with thousands of copies of one unit does not average it away.
+  people of equal parts that is 1/n of what they contribute, so training suffers little.
 
-This is not differential privacy: a server that repeats a crafted model over many rounds averages the noise away.
+This is not differential privacy: copies of a unit, or a crafted model that is sent again, average the noise away. What
+is behind it then are records that the hospital has changed (client/gate/changed_records.py).
 
 The parts are computed as DP-SGD does (client/privacy/ghost_norms.py), for linear layers, convolutions and norms. Other
 layers (recurrent, attention) cannot be measured; a hospital trains them only with differential privacy, or if its
@@ -22,6 +21,7 @@ policy allows them.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,7 +30,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from client.gate.person_noise import PersonNoise
 from client.privacy.ghost_norms import LayerCall, UnitGroup, find_trained_layers, is_supported_layer
 from common.arrays import Weights
 from common.sections.training import TrainingConfig
@@ -66,7 +65,7 @@ class UnitSupport:
         size = sum(p.numel() for p in model.parameters() if p.requires_grad)
         groups = max(1, min(people, MAX_GROUPS, max(MAX_NUMBERS // max(size, 1), 4 * floor)))
         # people are spread over groups at random, so that no server knows who is measured together
-        spread = np.random.default_rng().permutation(people) % groups
+        spread = np.random.default_rng(secrets.randbits(128)).permutation(people) % groups
         self._group = torch.from_numpy(spread[person].astype(np.int64))
         self._groups = groups
         self._layers = {name: part for name, part in model.named_modules() if is_supported_layer(part)}
@@ -76,8 +75,6 @@ class UnitSupport:
         self._steps = 0
         self._failed: set[str] = set()
         self._rows: Tensor | None = None
-        self._noise = PersonNoise(groups)
-        self._shared: dict[str, Tensor] = {}
 
     def set_rows(self, rows: Tensor) -> None:
         """Set the rows of the examples that the next step trains on."""
@@ -123,10 +120,7 @@ class UnitSupport:
                 if held is None:
                     shape = [raw.shape[axis] for axis in axes][1:]
                     held = self._step[key] = torch.zeros(self._groups, *shape)
-                part_of_each = raw.permute(axes).float().cpu()
-                held.index_add_(0, present, part_of_each)
-                noise = self._noise.draw(part_of_each, present, call if which == "weight" else None)
-                self._shared[key] = self._shared[key] + noise if key in self._shared else noise
+                held.index_add_(0, present, raw.permute(axes).float().cpu())
 
         output.register_hook(add)  # type: ignore[no-untyped-call]
 
@@ -175,7 +169,6 @@ class UnitSupport:
         config: TrainingConfig,
         rng: np.random.Generator,
         *,
-        person_noise: float = 0.0,
         unmeasured: bool = False,
     ) -> int:
         """Withhold weights with few people, add noise to the others, and return the number of weights withheld.
@@ -186,7 +179,6 @@ class UnitSupport:
             sent: the weights that the round started from.
             floor: minimum effective number of people of a weight; weights below it stay as they were sent.
             noise: standard deviation of each weight's own noise, as a multiple of the largest single person's part.
-            person_noise: what the noise that belongs to people is multiplied by.
             config: gives the optimiser.
             rng: generator of the noise; a hospital seeds it from the operating system.
             unmeasured: whether weights of layers that cannot be measured are sent as they are; else they are withheld.
@@ -207,8 +199,7 @@ class UnitSupport:
                     added = np.zeros(now.shape)
                 else:
                     few = people[name] < floor
-                    shared = self._convert_to_step(name, self._shared[name].double(), config)
-                    added = noise * rng.normal(size=now.shape) * moved[name] + person_noise * shared
+                    added = noise * rng.normal(size=now.shape) * moved[name]
                 withheld += int(few.sum())
                 parameter.copy_(torch.from_numpy(np.where(few, start, now + added).astype(np.float32)))
         return withheld

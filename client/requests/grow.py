@@ -15,7 +15,7 @@ from client.gate.register import TOO_FEW, open_register
 from client.gate.tree_sums import release_node_sums
 from client.privacy.checks import check_private_training
 from client.requests.loaded_model import refuse_external
-from client.site import load_scaled_site, load_site
+from client.site import load_changed_training, load_scaled_site, load_site
 from client.site_context import SiteContext
 from client.training.histograms import TrainingTable
 from common.config import config_to_json
@@ -47,7 +47,8 @@ def handle_grow(context: SiteContext, request: GrowRequest) -> GrowReply:
     plan = plan_run(config, site.task)
     check_trees(plan, request.weights)
     check_growing(plan, request)
-    table = _load_table(context, site.train, plan, request)
+    train = site.train if context.simulated else load_changed_training(context, config, request.scaling)
+    table = _load_table(context, train, plan, request)
     secret = b"" if context.simulated else open_register(context).read_secret()
 
     def draw(tree: int, people: int) -> npt.NDArray[np.bool_]:
@@ -82,7 +83,14 @@ def _load_table(context: SiteContext, train: Cohort, plan: TreePlan, request: Gr
     last = _tables.get(owner)
     if last is not None and last[0] is train and last[1] == key:
         return last[2]
-    table = TrainingTable.from_cohort(train, plan, request.config.training, request.class_counts, request.total)
+    table = TrainingTable.from_cohort(
+        train,
+        plan,
+        request.config.training,
+        request.class_counts,
+        request.total,
+        0.0 if context.simulated else context.policy.replaced_values,
+    )
     _tables[owner] = train, key, table
     return table
 

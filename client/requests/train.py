@@ -13,7 +13,6 @@ import numpy as np
 from torch import nn
 
 from client.gate.guarded_settings import UNMEASURED, allows
-from client.gate.rare_values import replace_rare_values
 from client.gate.register import TOO_FEW
 from client.gate.unit_support import UnitSupport
 from client.privacy import budget, hospital_level
@@ -25,7 +24,7 @@ from client.privacy.noisy_counts import TrainingCounts, release_training_counts
 from client.privacy.units import count_units
 from client.requests.loaded_model import load_model, refuse_external
 from client.requests.outgoing import build_update_reply
-from client.site import Site, load_site
+from client.site import Site, load_changed_training, load_site
 from client.site_context import SiteContext
 from client.training.local_update import TrainFunction, copy_weights, train_locally
 from client.training.loop import Schedule, TrainingResult, train_model
@@ -98,9 +97,9 @@ def _training_function(
     config = request.config
     epochs = config.training.epochs
     schedule = Schedule((request.round - 1) * epochs, config.federation.rounds * epochs)
-    training = site.train
+    policy, training, replaced = context.policy, site.train, 0.0
     if plan is None and not context.simulated:
-        training = replace_rare_values(training, context.policy.min_unit_patients)
+        training, replaced = load_changed_training(context, config, request.scaling), policy.replaced_values
 
     def train(
         purpose: str, *, proximal: float = 0.0, anchor: Weights | None = None, correction: Weights | None = None
@@ -124,17 +123,17 @@ def _training_function(
             training,
             config.training,
             seed,
-            counts=request.class_counts or site.train.class_counts(),
-            total=request.total or len(site.train.y),
+            counts=request.class_counts or training.class_counts(),
+            total=request.total or len(training.y),
             schedule=schedule,
             validation=site.validation,
             stop=stop_signal.get(),
             proximal=proximal,
             anchor=anchor,
             correction=correction,
+            replaced=replaced,
         )
-        policy = context.policy
-        if policy.min_unit_patients <= 1 and not policy.update_noise and not policy.person_noise:
+        if policy.min_unit_patients <= 1 and not policy.update_noise:
             return train_plainly()  # a simulation
         # a personal model does not leave, but the results on test patients do, and they show what it has learnt
         start = request.weights if purpose == "train" else copy_weights(model)
@@ -148,7 +147,6 @@ def _training_function(
             policy.update_noise,
             config.training,
             entropy,
-            person_noise=policy.person_noise,
             unmeasured=allows(policy, UNMEASURED),
         )
         return result

@@ -52,6 +52,7 @@ class TrainingTable:
         person: each example's person `(examples,)`, counted from 0.
         plan: the trees.
         weights: weight of each example, `(examples,)`, or `(examples, labels)`.
+        replaced: probability with which each label was replaced by another one.
     """
 
     features: npt.NDArray[np.float32]
@@ -59,6 +60,7 @@ class TrainingTable:
     person: Ints
     plan: TreePlan
     weights: Floats
+    replaced: float = 0.0
     binned: npt.NDArray[np.integer] = field(init=False)
     share: Floats = field(init=False)
     people: int = field(init=False)
@@ -76,7 +78,13 @@ class TrainingTable:
 
     @classmethod
     def from_cohort(
-        cls, cohort: Cohort, plan: TreePlan, training: TrainingConfig, counts: tuple[int, ...], total: int
+        cls,
+        cohort: Cohort,
+        plan: TreePlan,
+        training: TrainingConfig,
+        counts: tuple[int, ...],
+        total: int,
+        replaced: float = 0.0,
     ) -> TrainingTable:
         """Return the table of a cohort whose inputs are scaled.
 
@@ -86,6 +94,7 @@ class TrainingTable:
             training: `loss` and `weight_power` give the class weights.
             counts: training examples of each class over all sites; empty: the cohort's own.
             total: training examples over all sites; 0: the cohort's own.
+            replaced: probability with which each label was replaced by one of the others, each as likely.
         """
         power = 0.0 if training.loss == "cross_entropy" else training.weight_power
         counts = counts or tuple(cohort.class_counts())
@@ -96,18 +105,23 @@ class TrainingTable:
             weights = compute_class_weights(counts, power).numpy().astype(np.float64)[cohort.y]
         persons = np.asarray(cohort.persons, dtype=object)[cohort.patient]
         person = np.unique(persons, return_inverse=True)[1] if len(persons) else np.zeros(0, np.int64)
-        return cls(cohort.features, cohort.y, person.astype(np.int64), plan, weights)
+        return cls(cohort.features, cohort.y, person.astype(np.int64), plan, weights, replaced)
 
     def gradients(self, trees: Weights, number: int) -> tuple[Floats, Floats]:
         """Return first and second derivatives of the loss, `(examples, outputs)`, before a round's trees."""
         scores = self._score(trees, self.plan.list_trees(number).start).astype(np.float64)
         if self.y.ndim == 2 or self.plan.outputs == 1:
             truth: Floats = (self.y if self.y.ndim == 2 else self.y[:, None]).astype(np.float64)
-            probability = 1 / (1 + np.exp(-scores))
         else:
             truth = np.eye(self.plan.outputs)[self.y]
+        if self.replaced:  # so that its mean over what a label may have been replaced by is the true label
+            other = self.replaced / max(truth.shape[1] - 1, 1) if self.y.ndim == 1 else self.replaced
+            truth = (truth - other) / (1 - self.replaced - other)
+        if self.y.ndim == 1 and self.plan.outputs > 1:
             probability = np.exp(scores - scores.max(1, keepdims=True))
             probability /= probability.sum(1, keepdims=True)
+        else:
+            probability = 1 / (1 + np.exp(-scores))
         weight = self.weights if self.weights.ndim == 2 else self.weights[:, None]
         first, second = weight * (probability - truth), weight * np.maximum(probability * (1 - probability), 1e-6)
         return np.rint(first / GRAIN) * GRAIN, np.rint(second / GRAIN) * GRAIN

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from client.training.batches import RowLoader, choose_device, iterate_outputs, make_row_loader
-from client.training.losses import Loss, build_example_loss, build_mean_loss
+from client.training.losses import Loss, build_batch_loss
 from client.uncompiled_torch import skip_compiler
 from common import models
 from common.arrays import Weights
@@ -164,6 +164,7 @@ def train_model(
     anchor: Weights | None = None,
     correction: Weights | None = None,
     on_rows: Callable[[Tensor], None] | None = None,
+    replaced: float = 0.0,
 ) -> TrainingResult:
     """Train `model` in place on `train`, without privacy.
 
@@ -183,6 +184,7 @@ def train_model(
         anchor: arrays by name; default: the weights that the model has now.
         correction: arrays by name, added to each step's gradient after clipping (SCAFFOLD: c - c_i).
         on_rows: called with the rows of each batch before its step.
+        replaced: probability with which each label of `train` was replaced by another one.
 
     Raises:
         SiteError: there is nothing to train on, or `stop` was set.
@@ -190,15 +192,11 @@ def train_model(
         ConfigError: there is no cuda device though cuda was asked for, or `freeze` fits no parameter or all of them.
     """
     device = choose_device(config.device)
-    if train.task.anomaly:
-        example_loss = build_example_loss(train.task)
-        mean_loss: Loss = lambda *batch: example_loss(*batch).mean()  # noqa: E731
-    else:
-        multilabel = train.task.kind == "multilabel"
-        mean_loss = build_mean_loss(config, counts, device, (total or len(train.y)) if multilabel else None)
+    build = partial(build_batch_loss, train.task, config, counts, device, total or len(train.y))
+    mean_loss, true_loss = build(replaced), build(0.0)
     validation_loss = None
     if config.patience and validation is not None and len(validation.y):
-        validation_loss = partial(_mean_validation_loss, model, validation, mean_loss, device)
+        validation_loss = partial(_mean_validation_loss, model, validation, true_loss, device)
     return run_training_loop(
         model,
         train,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -57,11 +58,17 @@ def compute_label_weights(counts: Sequence[int], total: int, power: float) -> Te
 
 
 def build_mean_loss(
-    config: TrainingConfig, counts: Sequence[int], device: torch.device, total: int | None = None
+    config: TrainingConfig,
+    counts: Sequence[int],
+    device: torch.device,
+    total: int | None = None,
+    replaced: float = 0.0,
 ) -> Loss:
     """Return the mean loss of a batch, weighted as `training.loss` says.
 
-    Focal loss: Lin et al. 2017 (arXiv:1708.02002), eq. 5, with the class weights as alpha.
+    Focal loss: Lin et al. 2017 (arXiv:1708.02002), eq. 5, with the class weights as alpha. Where labels were replaced,
+    the loss is that of the probability which the model gives to the label as it is seen (the forward correction of
+    Patrini et al. 2017, arXiv:1609.03683), so that the model's own probabilities are those of the true labels.
 
     Args:
         config: `loss`, `weight_power`, `focal_gamma`.
@@ -69,6 +76,7 @@ def build_mean_loss(
         device: where the batches are.
         total: multilabel only: the federation's number of examples; the labels `(batch, classes)` are then separate
             binary ones, whose losses are summed.
+        replaced: probability with which a label was replaced by one of the others, each as likely.
     """
     plain = config.loss == "cross_entropy"
     gamma = config.focal_gamma if config.loss == "focal" else 0.0
@@ -78,6 +86,8 @@ def build_mean_loss(
         def labels_loss(output: ModelOutput, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:
             logits = as_logits(output)
             truth = labels.to(logits.dtype)
+            if replaced:
+                logits = _logits_of_replaced(logits, replaced)
             each = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none", pos_weight=present)
             if gamma:
                 p = torch.sigmoid(logits)
@@ -86,17 +96,44 @@ def build_mean_loss(
 
         return labels_loss
     weight = None if plain else compute_class_weights(counts, config.weight_power).to(device)
+    log_probability = partial(_log_softmax_of_replaced, replaced=replaced)
     if config.loss == "focal":
 
         def focal(output: ModelOutput, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-            log_p = functional.log_softmax(as_logits(output), dim=1).gather(1, labels[:, None]).squeeze(1)
+            log_p = log_probability(as_logits(output)).gather(1, labels[:, None]).squeeze(1)
             assert weight is not None
             return -(weight[labels] * (1 - log_p.exp()) ** gamma * log_p).mean()
 
         return focal
 
     def weighted(output: ModelOutput, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-        each = functional.cross_entropy(as_logits(output), labels, reduction="none")
+        if replaced:
+            each = functional.nll_loss(log_probability(as_logits(output)), labels, reduction="none")
+        else:
+            each = functional.cross_entropy(as_logits(output), labels, reduction="none")
         return (each if weight is None else each * weight[labels]).mean()
 
     return weighted
+
+
+def build_batch_loss(
+    task: Task, config: TrainingConfig, counts: Sequence[int], device: torch.device, total: int, replaced: float = 0.0
+) -> Loss:
+    """Return the mean loss of a batch of any task: of reconstructions, or as `build_mean_loss` for labels."""
+    if task.anomaly:
+        example_loss = build_example_loss(task)
+        return lambda *batch: example_loss(*batch).mean()
+    return build_mean_loss(config, counts, device, total if task.kind == "multilabel" else None, replaced)
+
+
+def _log_softmax_of_replaced(logits: Tensor, replaced: float) -> Tensor:
+    """Return the log probability of each class `(batch, classes)` as it is seen after replacing."""
+    if not replaced:
+        return functional.log_softmax(logits, dim=1)
+    other = replaced / (logits.shape[1] - 1)
+    return torch.log(other + (1 - replaced - other) * functional.softmax(logits, dim=1))
+
+
+def _logits_of_replaced(logits: Tensor, replaced: float) -> Tensor:
+    """Return the log odds of each label `(batch, labels)` as it is seen after replacing."""
+    return torch.logit(replaced + (1 - 2 * replaced) * torch.sigmoid(logits))

@@ -69,7 +69,7 @@ def find_windows(values: np.ndarray[Any, Any], who: np.ndarray[Any, Any]) -> tup
 @pytest.mark.parametrize("what", ["interval", "fit"])
 def test_a_recalibrated_result_does_not_show_who_is_in_a_window(tmp_path: Path, what: str) -> None:
     """Intervals came from exact resamples of test patients, and fits from exact scores of validation patients."""
-    context = make_hospital(tmp_path, patients=400, max_tested_models_per_run=12)
+    context = make_hospital(tmp_path, patients=400, max_tested_models_per_run=12, max_weight_distance=None)
     evaluation = {"bins": 62, "bootstrap": 200, "recalibrate": ["temperature"]}
     config = make_config(**STEEP, model=NETWORK, evaluation=evaluation)
     scaling, site = ask_scaling(context), load_site(context, config)

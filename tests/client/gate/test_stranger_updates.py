@@ -39,7 +39,7 @@ def give_one_person_a_code(context: SiteContext, config: Any, name: str) -> tupl
 
 def test_an_honest_round_does_not_tell_the_outcome_of_one_who_has_a_rare_code(tmp_path: Path) -> None:
     context, config = (
-        make_hospital(tmp_path, update_noise=0.0, person_noise=0.0),
+        make_hospital(tmp_path, update_noise=0.0, record_noise=0.0, replaced_values=0.0),
         make_config(**PLAIN, data__scaling="standard"),
     )
     scaling = ask_scaling(context)

@@ -8,7 +8,9 @@ from client.gate.tree_sums import merge_cells, release_node_sums
 from client.policy import SitePolicy
 from client.training.histograms import NodeSums
 
-EXACT = SitePolicy(update_noise=0.0, person_noise=0.0, count_noise=0.0, round_counts_to=1, min_cell_patients=5)
+EXACT = SitePolicy(
+    update_noise=0.0, record_noise=0.0, replaced_values=0.0, count_noise=0.0, round_counts_to=1, min_cell_patients=5
+)
 
 
 def make_sums(people: np.ndarray) -> NodeSums:

@@ -90,3 +90,15 @@ def test_scores_follow_the_trees_that_are_done() -> None:
     after, _ = table.gradients(trees, 2)
     assert (after > before).all()
     assert np.array_equal(make_table(plan).gradients(trees, 2)[0], after)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_gradients_of_replaced_labels_are_on_average_those_of_the_true_ones(outputs: int) -> None:
+    plan = make_plan(outputs=outputs)
+    true, trees, rng = make_table(plan), split_root(plan), np.random.default_rng(0)
+    classes, summed = max(2, outputs), np.zeros((200, outputs))
+    for _ in range(4000):
+        other = (true.y + rng.integers(1, classes, 200)) % classes
+        seen = np.where(rng.random(200) < 0.15, other, true.y)
+        summed += TrainingTable(true.features, seen, true.person, plan, true.weights, 0.15).gradients(trees, 1)[0]
+    np.testing.assert_allclose(summed / 4000, true.gradients(trees, 1)[0], atol=0.04)

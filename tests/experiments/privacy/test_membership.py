@@ -202,7 +202,13 @@ def test_a_crafted_model_calls_the_event_for_those_near_the_target(pool: Pool) -
 @pytest.mark.slow
 def test_the_gate_hides_members_that_exact_counts_give_away(config: RunConfig, data: Path) -> None:
     exact = SitePolicy(
-        min_cell_patients=1, round_counts_to=1, count_noise=0.0, min_unit_patients=0, update_noise=0.0, person_noise=0.0
+        min_cell_patients=1,
+        round_counts_to=1,
+        count_noise=0.0,
+        min_unit_patients=0,
+        update_noise=0.0,
+        record_noise=0.0,
+        replaced_values=0.0,
     )
     found = {}
     for name, policy in (("exact", exact), ("default", SitePolicy())):

@@ -1,0 +1,228 @@
+"""Records that a hospital changes before a model sees them: how, how often, and that nothing else is learnt from."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.gate.changed_records import change_records
+from client.gate.grown_trees import plan_run
+from client.gate.rare_values import replace_rare_values
+from client.gate.register import open_register
+from client.input_scaling import apply_scaling, fit_scaling
+from client.requests import handle
+from client.requests import train as train_request
+from client.site import load_site
+from client.training.histograms import TrainingTable
+from common.requests import GrowRequest
+from common.scaling import Scaling
+from common.task import Task
+from common.trees import empty_trees
+from sites.cohort import Cohort, Windows
+from tests import tiny
+from tests.client.gate.stranger import PLAIN, ask_scaling, make_config, make_hospital, seed_weights, train_first
+
+SECRET = bytes(range(32))
+TASK = Task("table", "binary", ("no", "yes"), ("no", "yes"), 0, 0, 0.0, ("number", "code"), ())
+
+
+def table(people: int, rows: int = 1, seed: int = 0, task: Task = TASK) -> Cohort:
+    """Return people with a number, a code of three values and an outcome; a patient's outcome is that of all rows."""
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(people), rows)
+    features = np.stack([rng.normal(5, 2, people * rows), rng.integers(0, 3, people)[owner]], axis=1)
+    names = tuple(f"p{number}" for number in range(people))
+    y = rng.integers(0, 2, people)[owner]
+    empty = np.zeros((people * rows, 0, 0), np.float32)
+    split = np.full(people * rows, -1, np.int8)
+    return Cohort(task, empty, features.astype(np.float32), y, owner, names, names, split)
+
+
+def test_a_number_has_noise_of_the_asked_size_and_a_code_is_replaced_as_often_as_asked() -> None:
+    whole = table(40_000)
+    changed = change_records(whole, SECRET, 0.5, 0.15)
+    noise = changed.features[:, 0] - whole.features[:, 0]
+    assert noise.std() == pytest.approx(1.0, abs=0.02)  # half the deviation of 2, in steps of the root of 2
+    assert noise.mean() == pytest.approx(0.0, abs=0.02)
+    assert abs(np.corrcoef(noise, whole.features[:, 0])[0, 1]) < 0.02
+    assert np.mean(noise**4) == pytest.approx(3.0, abs=0.2)  # as of a normal number
+    for true, seen, values in ((whole.y, changed.y, 2), (whole.features[:, 1], changed.features[:, 1], 3)):
+        assert np.mean(true != seen) == pytest.approx(0.15, abs=0.007)
+        for value in range(values):
+            others = [np.mean(seen[true == value] == other) for other in range(values) if other != value]
+            assert others == pytest.approx([0.15 / (values - 1)] * (values - 1), abs=0.01)
+    flips, codes = whole.y != changed.y, whole.features[:, 1] != changed.features[:, 1]
+    assert np.mean(flips & codes) == pytest.approx(0.15**2, abs=0.004)  # drawn separately
+
+
+def test_a_record_is_changed_alike_whoever_else_trains_and_in_whatever_order() -> None:
+    whole = table(200)
+    changed = change_records(whole, SECRET, 0.5, 0.15)
+    order = np.random.default_rng(1).permutation(200)
+    mixed = change_records(whole.take(order), SECRET, 0.5, 0.15)
+    assert np.array_equal(mixed.features, changed.features[order])
+    assert np.array_equal(mixed.y, changed.y[order])
+    fewer = change_records(whole.take(np.arange(199)), SECRET, 0.5, 0.15)
+    assert np.array_equal(fewer.features, changed.features[:199])
+    assert np.array_equal(fewer.y, changed.y[:199])
+
+
+def test_another_secret_value_or_size_of_the_noise_is_another_draw() -> None:
+    whole = table(200)
+    changed = change_records(whole, SECRET, 0.5, 0.15)
+    assert not np.isclose(change_records(whole, bytes(32), 0.5, 0.15).features[:, 0], changed.features[:, 0]).any()
+    larger = change_records(whole, SECRET, 1.0, 0.15).features[:, 0]
+    # were it the same draw in two sizes, both would lie on one line through the value
+    first, second = changed.features[:, 0] - whole.features[:, 0], larger - whole.features[:, 0]
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.2
+    features = whole.features.copy()
+    features[0, 0] += 0.001
+    altered = change_records(replace(whole, features=features), SECRET, 0.5, 0.15).features
+    assert abs((altered - changed.features)[0, 0] - 0.001) > 0.01
+    assert np.array_equal(altered[1:], changed.features[1:])
+
+
+def test_rows_of_a_patient_share_one_noise_and_have_one_of_their_own() -> None:
+    whole = table(3000, rows=8)
+    changed = change_records(whole, SECRET, 0.5, 0.15)
+    noise = (changed.features[:, 0] - whole.features[:, 0]).reshape(3000, 8)
+    assert noise.mean(1).var() == pytest.approx(1 + 1 / 8, abs=0.08)
+    assert noise.var(axis=1, ddof=1).mean() == pytest.approx(1.0, abs=0.03)
+    flips = (changed.y != whole.y).reshape(3000, 8)
+    assert np.array_equal(flips.any(1), flips.all(1))
+    assert flips.all(1).mean() == pytest.approx(0.15, abs=0.02)
+
+
+def test_a_missing_number_is_not_told_from_a_measured_one() -> None:
+    task = replace(TASK, missing=True)
+    whole = table(400, task=task)
+    whole.features[:100, 0] = np.nan
+    changed = change_records(whole, SECRET, 0.5, 0.15).features[:, 0]
+    assert np.isfinite(changed).all()
+    assert len(np.unique(changed[:100])) == 100
+    assert changed[:100].mean() == pytest.approx(np.nanmean(whole.features[:, 0]), abs=0.4)
+
+
+def test_trees_see_which_numbers_are_missing() -> None:
+    whole = table(400, task=replace(TASK, missing=True))
+    whole.features[:100, 0] = np.nan
+    filled, changed = (change_records(whole, SECRET, 0.5, 0.15, fill=fill).features[:, 0] for fill in (True, False))
+    assert np.isnan(changed[:100]).all()
+    assert np.array_equal(changed[100:], filled[100:])
+
+
+def test_an_hour_is_changed_alike_in_all_windows_that_hold_it() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(60, 2)).astype(np.float32)
+    end = np.array([3, 4, 5, 20, 21, 45], np.int64)
+    first = np.array([0, 0, 0, 15, 15, 40], np.int64)
+    task = Task("hours", "binary", ("no", "yes"), ("no", "yes"), 2, 4, 1.0, (), ("a", "b"))
+    names = ("one", "two", "three")
+    whole = Cohort(
+        task, Windows(rows, end, first, 4), np.zeros((6, 0), np.float32), np.array([0, 1, 0, 0, 1, 1]),
+        np.array([0, 0, 0, 1, 1, 2]), names, names, np.zeros(6, np.int8),
+    )  # fmt: skip
+    changed = change_records(whole, SECRET, 0.5, 0.0)
+    assert isinstance(changed.x, Windows)
+    used = [*range(6), *range(15, 22), *range(40, 46)]
+    touched = np.flatnonzero((changed.x.rows != rows).all(1))
+    assert touched.tolist() == used
+    assert np.array_equal(changed.x.rows[6:15], rows[6:15])
+
+
+def test_signals_have_noise_and_reconstructions_keep_their_labels() -> None:
+    whole = tiny.cohort(0, people=30)
+    changed = change_records(whole, SECRET, 0.5, 0.15)
+    assert isinstance(changed.x, np.ndarray)
+    assert isinstance(whole.x, np.ndarray)
+    ratio = (changed.x - whole.x).std() / whole.x.std()
+    assert ratio == pytest.approx(0.5 * np.sqrt(2), rel=0.25)  # of the person and of the beat, in steps
+
+
+def test_nothing_is_changed_where_the_policy_asks_for_nothing() -> None:
+    whole = table(30)
+    assert change_records(whole, SECRET, 0.0, 0.0) is whole
+
+
+def learnt_from(context: Any, config: Any, scaling: Scaling, monkeypatch: pytest.MonkeyPatch) -> Cohort:
+    """Return the examples that an update was trained on."""
+    cohorts = []
+    true = train_request.train_model
+
+    def watch(model: Any, train: Cohort, *values: Any, **options: Any) -> Any:
+        cohorts.append(train)
+        assert options["replaced"] == context.policy.replaced_values
+        return true(model, train, *values, **options)
+
+    monkeypatch.setattr(train_request, "train_model", watch)
+    train_first(context, config, scaling)
+    return cohorts[0]
+
+
+def test_every_request_learns_from_the_same_changed_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two scalings, two runs: after undoing the scaling, the same numbers, and not the patients' own."""
+    context, config = make_hospital(tmp_path), make_config(**PLAIN, data__scaling="standard")
+    scaling = ask_scaling(context)
+    site = load_site(context, config)
+    other = Scaling(scaling.centre + 0.25 * scaling.spread, scaling.spread * 1.5)
+    seen = []
+    for each in (scaling, other):
+        cohort = learnt_from(context, config, each, monkeypatch)
+        seen.append(cohort.features * each.spread[: cohort.features.shape[1]] + each.centre[: cohort.features.shape[1]])
+        assert 0 < np.mean(cohort.y != site.train.y) < 0.4
+    assert seen[0] == pytest.approx(seen[1], rel=1e-3, abs=1e-3)
+    age = site.task.features.index("age")
+    assert np.abs(seen[0][:, age] - site.train.features[:, age]).mean() > 1.0
+    sex = site.task.features.index("sex")
+    assert 0 < np.mean(np.abs(seen[0][:, sex] - site.train.features[:, sex]) > 0.5) < 0.4
+
+
+def test_an_update_is_the_same_function_of_changed_records_as_a_simulation_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the noise on weights off, one step's update is the mean gradient over the changed records."""
+    context = make_hospital(tmp_path, update_noise=0.0, min_unit_patients=0)
+    config = make_config(**PLAIN, data__scaling="standard")
+    scaling = ask_scaling(context)
+    cohort = learnt_from(context, config, scaling, monkeypatch)
+    update = train_first(context, config, scaling)
+    start = seed_weights(config, load_site(context, config))
+    logits = cohort.features @ start["out.weight"].T + start["out.bias"]
+    p = np.exp(logits[:, 1]) / np.exp(logits).sum(1)
+    share = context.policy.replaced_values
+    seen = share + (1 - 2 * share) * p  # probability that the outcome is seen as 1
+    slope = (1 - 2 * share) * p * (1 - p) * np.where(cohort.y == 1, -1 / seen, 1 / (1 - seen))
+    expected = -(slope @ cohort.features) / len(cohort.y)
+    assert update["out.weight"][1] - start["out.weight"][1] == pytest.approx(expected, abs=2e-4)
+
+
+def test_trees_grow_on_the_same_changed_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = make_hospital(tmp_path)
+    config = make_config(model__name="boosting", data__scaling="bins")
+    cohorts, true = [], TrainingTable.from_cohort
+
+    def watch(cohort: Cohort, *values: Any) -> TrainingTable:
+        cohorts.append(cohort)
+        assert values[-1] == context.policy.replaced_values
+        return true(cohort, *values)
+
+    monkeypatch.setattr(TrainingTable, "from_cohort", watch)
+    site = load_site(context, config)
+    plan = plan_run(config, site.task)
+    scaling = fit_scaling([site.train], "bins")
+    assert scaling is not None
+    handle(
+        context,
+        GrowRequest(config, 1, weights=empty_trees(plan), scaling=scaling.to_bytes(), run_id=secrets.token_hex(16)),
+    )
+    records = change_records(
+        replace_rare_values(site.train, 5), open_register(context).read_secret(), 0.5, 0.15, fill=False
+    )
+    assert np.array_equal(cohorts[0].y, records.y)
+    assert not np.array_equal(cohorts[0].y, site.train.y)
+    assert np.array_equal(cohorts[0].features, apply_scaling(records, scaling).features, equal_nan=True)
