@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from common.errors import DataError
 from common.task import Task
+from sites.code_values import note_code_values
 from sites.cohort import Cohort, Patient, Windows
 from sites.datasets import Source
 from sites.disclosure.cell_suppression import VISIBLE, RowSums, format_cells, suppress_cells
@@ -93,7 +94,8 @@ def describe_folder(
     total = len(everyone)
     done = 0
     for block in _blocks(everyone, task):
-        _add_cohort(tally, source.read([item.id for item in block]), label)
+        cohort = source.read([item.id for item in block])
+        _add_cohort(tally, note_code_values(cohort, source.bounds()), label)
         done += len(block)
         on_progress(done, total)
     used, mode = _classes_by_person(everyone, task, label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from client.policy import SIMULATION_POLICY
 from client.site import Site, load_site
 from client.site_context import SiteContext
 from common.config import RunConfig, parse_config
+from sites.datasets import open_source
 from sites.datasets.eicu import simulate
+from sites.disclosure.describe import describe_folder
 
 COLUMN = "admissionweight"
 """A further column of eICU, of which no public range is stated."""
@@ -51,6 +54,19 @@ def test_a_code_for_missing_at_one_site_does_not_widen_what_all_share(folder: Pa
     for site in sites:
         values = np.concatenate([part.features[:, -1] for part in (site.train, site.validation, site.test)])
         assert np.nanmax(values) < 250
+
+
+def test_a_code_within_its_columns_range_is_reported_and_stays(folder: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(folder, tmp_path / "copied")
+    path = copied / "eicu-crd-demo" / "patient.csv.gz"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table[COLUMN] = table[COLUMN].replace("9999", "555")
+    table.to_csv(path, index=False)
+    sites = load_sites(run_config(copied))
+    what = f"{COLUMN} of 555, apart from all other values: a code for missing? (not left out)"
+    assert [site.train.excluded.get(what, 0) for site in sites] == [0, 5, 0]
+    described = describe_folder(open_source(run_config(copied), None))
+    assert described["excluded"][what] == 5
 
 
 def test_where_training_is_private_limits_are_public_alone(folder: Path) -> None:

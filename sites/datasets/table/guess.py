@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from common.errors import DataError
+from sites.code_values import find_code_values, looks_like_code
 from sites.datasets.table.columns import Column, Floats, NumberColumn, parse_numbers
 from sites.datasets.table.description import Description, Input, Outcome, Reading, Sex, Time
 from sites.datasets.table.examine import MISSING_CODES, THOUSANDS, Table
@@ -226,13 +227,14 @@ def _check_thousands(table: Table, name: str) -> None:
 def _check_codes(table: Table, name: str, numbers: Floats) -> None:
     """Report numbers that may be codes for missing: -9, 999 and the like, far from all other values."""
     given = numbers[~np.isnan(numbers)]
+    suspected = find_code_values(given)
     rest = given[~np.isin(given, [float(code) for code in MISSING_CODES])]
-    if len(rest) < 5:
-        return
-    low, high = float(rest.min()), float(rest.max())
-    for code in map(float, MISSING_CODES):
-        count = int((given == code).sum())
-        if count and (code < 0 <= low or code > high + max(high - low, 1e-9)):
-            texts = ", ".join(table.columns[name].spellings(code, table.reading.decimal))
-            table.say("check", name, f"{texts} in {count} rows looks like a code for missing: name it under "
-                      "read.missing")  # fmt: skip
+    if len(rest) >= 5:
+        low, high = float(rest.min()), float(rest.max())
+        for code in map(float, MISSING_CODES):
+            if (count := int((given == code).sum())) and (code < 0 <= low or code > high + max(high - low, 1e-9)):
+                suspected[code] = count
+    for code, count in sorted(suspected.items()):
+        texts = ", ".join(table.columns[name].spellings(code, table.reading.decimal)) or f"{code:.15g}"
+        words = texts if looks_like_code(code) else "one number, far from all others,"
+        table.say("check", name, f"{words} in {count} rows looks like a code for missing: name it under read.missing")

@@ -96,6 +96,21 @@ def test_a_code_for_missing_is_named_as_it_is_written(tmp_path: Path, code: str,
     assert has(findings, f"check lab: {code} in 6 rows looks like a code for missing")
 
 
+CODES = ["0", "-7", "777", "9998", "99.9", "-9.9", "-1000", "1e10", "-32768", "65535", "-2147483648", "99999999"]
+
+
+@pytest.mark.parametrize("name", ["hr", "lab"])
+@pytest.mark.parametrize("code", CODES)
+def test_any_number_that_looks_like_a_code_is_named(tmp_path: Path, name: str, code: str) -> None:
+    values = [code if i % 20 == 1 else rate for i, rate in enumerate(RATE)]
+    if code == "99.9":  # lies among the rates
+        values = [value if value == code else float(value) / 10 for value in values]
+    _, findings, _ = look(tmp_path, {"t.csv": text(columns(hr=RATE) | {name: values})})
+    assert has(findings, f"check {name}: {float(code):.15g} in 3 rows looks like a code for missing") or has(
+        findings, f"check {name}: {code} in 3 rows looks like a code for missing"
+    )
+
+
 def test_dates_as_whole_numbers_are_no_input(tmp_path: Path) -> None:
     days = [f"2024{1 + i % 12:02}{1 + i % 28:02}" for i in range(N)]
     description, findings, _ = look(tmp_path, {"t.csv": text(columns(admitted=days))})
