@@ -24,10 +24,10 @@ from common.sections.training import ModelConfig
 from common.task import Task
 from sites import datasets, shift, splits
 from sites.anomaly_task import to_anomaly_task
-from sites.code_values import note_code_values
 from sites.cohort import Cohort, Patient
 from sites.datasets import Source
 from sites.outliers import clear_outliers
+from sites.suspicions import note_suspicions
 
 _assigning = threading.Lock()
 
@@ -146,7 +146,7 @@ def read_site(context: SiteContext, reduced_config: str) -> Site:
         check_records(open_register(context), config.data.dataset, source, cohort)
     if input_scaling.resolve_scaling(config.data, cohort.task) != "none":
         cohort = clear_outliers(cohort, source.bounds())
-    cohort = note_code_values(cohort, source.bounds())
+    cohort = note_suspicions(cohort, source.bounds())
     cohort, shifted = shift.apply_shift(cohort, shift.site_options(config, name), config.seed, name)
     if config.detecting:
         cohort = to_anomaly_task(cohort, config)

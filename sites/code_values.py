@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Container
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +25,7 @@ MIN_REPEATS, MIN_SHARE = 5, 0.01
 NEAR, FAR, SO_FAR = 0.5, 1.0, 10.0
 """Distance from all other values, in units of the range of these: of a number that looks like a code, of any other,
 and of a code that occurs once."""
-MORE_OFTEN, NEIGHBOURS = 8.0, 10
+MORE_OFTEN, NEIGHBOURS = 6.0, 10
 """A code occurs so many times as often as any of so many values on each side of it."""
 MOST_CODES = 4
 """Codes at each end of a column: several reasons for a missing value have a code each, as 7, 8 and 9."""
@@ -57,8 +56,8 @@ def looks_like_code(number: float) -> bool:
     return False
 
 
-def note_code_values(cohort: Cohort, bounded: Container[str] = ()) -> Cohort:
-    """Return the cohort with the numbers that may be codes counted by column in `excluded`; its values do not change.
+def count_code_values(cohort: Cohort, bounded: Container[str] = ()) -> dict[str, int]:
+    """Return the cells of a site's examples that may hold a code, counted by column and number.
 
     Args:
         cohort: a site's examples.
@@ -66,7 +65,7 @@ def note_code_values(cohort: Cohort, bounded: Container[str] = ()) -> Cohort:
     """
     task = cohort.task
     if not (task.units or task.missing):
-        return cohort
+        return {}
     columns = [(name, cohort.features, i) for i, name in enumerate(task.features)]
     x = cohort.x
     if isinstance(x, Windows):
@@ -80,7 +79,7 @@ def note_code_values(cohort: Cohort, bounded: Container[str] = ()) -> Cohort:
         for number in find_code_values(column):
             if number or name not in bounded:
                 notes[describe_code_value(name, number)] = int((table[:, i] == np.float32(number)).sum())
-    return replace(cohort, excluded={**cohort.excluded, **notes}) if notes else cohort
+    return notes
 
 
 def describe_code_value(column: str, number: float) -> str:
@@ -106,12 +105,13 @@ def find_code_values(values: npt.NDArray[np.floating]) -> dict[float, int]:
     first, last = _find_ends(distinct)
     apart = [i for i in (*range(first), *range(last, len(distinct))) if _is_apart(distinct, counts, i, first, last)]
     codes = {float(distinct[i]): int(counts[i]) for i in apart}
-    whole = np.flatnonzero(distinct[first:last] % 1 == 0) + first  # those with decimals may be of another device
+    whole = np.flatnonzero(distinct % 1 == 0)  # those with decimals may be of another device
     for at, i in enumerate(whole.tolist()):
-        if counts[i] >= MIN_REPEATS and abs(distinct[i]) >= 10 and looks_like_code(float(distinct[i])):
+        number = float(distinct[i])
+        if counts[i] >= MIN_REPEATS and not -2 <= number < 10 and looks_like_code(number):
             near = np.concatenate([whole[max(0, at - NEIGHBOURS) : at], whole[at + 1 : at + 1 + NEIGHBOURS]])
             if len(near) >= NEIGHBOURS and counts[i] >= MORE_OFTEN * counts[near].max():
-                codes[float(distinct[i])] = int(counts[i])
+                codes[number] = int(counts[i])
     return dict(sorted(codes.items()))
 
 

@@ -30,6 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from common import plugins
 from common.config import RunConfig
 from common.errors import ConfigError
@@ -38,6 +40,7 @@ from common.task import Task
 from sites import cache, splits
 from sites.cohort import Cohort, DataCard, Patient
 from sites.download.catalogue import find_download
+from sites.spellings import check_hospitals, check_patients
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -79,8 +82,17 @@ class Source:
         return bounds
 
     def patients(self) -> list[Patient]:
-        """Return all recordings in the folder, with their persons."""
+        """Return all recordings in the folder, with their persons.
+
+        Raises:
+            DataError: the folder cannot be read, or a person or hospital is written in several ways.
+        """
         patients: list[Patient] = self.module.patients(self.folder, self.options, self.store)
+        sites = sorted({item.site for item in patients if item.site is not None})
+        check_hospitals(str(self.folder), sites)
+        number = {site: i for i, site in enumerate(sites)}
+        pairs = list(dict.fromkeys((item.person, number.get(item.site or "", -1)) for item in patients))
+        check_patients(str(self.folder), [person for person, _ in pairs], np.asarray([home for _, home in pairs]))
         return patients
 
     def read(self, ids: Sequence[str]) -> Cohort:

@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from common.errors import DataError
 from common.task import Task
-from sites.code_values import note_code_values
 from sites.cohort import Cohort, Patient, Windows
 from sites.datasets import Source
 from sites.disclosure.cell_suppression import VISIBLE, RowSums, format_cells, suppress_cells
+from sites.suspicions import note_suspicions
 
 MIN_PATIENTS = 5
 """Smallest count of people that is shown."""
@@ -95,7 +95,7 @@ def describe_folder(
     done = 0
     for block in _blocks(everyone, task):
         cohort = source.read([item.id for item in block])
-        _add_cohort(tally, note_code_values(cohort, source.bounds()), label)
+        _add_cohort(tally, note_suspicions(cohort, source.bounds()), label)
         done += len(block)
         on_progress(done, total)
     used, mode = _classes_by_person(everyone, task, label)

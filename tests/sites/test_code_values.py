@@ -9,8 +9,9 @@ import numpy.typing as npt
 import pytest
 
 from common.task import Task
-from sites.code_values import describe_code_value, find_code_values, note_code_values
+from sites.code_values import describe_code_value, find_code_values
 from sites.cohort import Cohort, Windows
+from sites.suspicions import PERHAPS_ALIKE, note_suspicions
 
 TABLE = Task("t", "multiclass", ("no", "yes"), ("n", "y"), 0, 0, 0.0, ("hr", "lab"), (), units=True, missing=True)
 N = 400
@@ -76,13 +77,13 @@ def cohort(task: Task, **changes: object) -> Cohort:
 
 def test_codes_are_counted_by_column_and_stay() -> None:
     plain = cohort(TABLE)
-    noted = note_code_values(plain)
+    noted = note_suspicions(plain)
     assert noted.excluded == {"rows": 3, describe_code_value("hr", 0): 10, describe_code_value("lab", 999): 10}
     assert noted.features is plain.features
 
 
 def test_0_is_not_judged_where_the_data_set_states_a_range() -> None:
-    noted = note_code_values(cohort(TABLE), {"hr", "lab"})
+    noted = note_suspicions(cohort(TABLE), {"hr", "lab"})
     assert list(noted.excluded) == ["rows", describe_code_value("lab", 999)]
 
 
@@ -96,16 +97,22 @@ def test_codes_in_tables_of_hours_are_counted_once() -> None:
     first = np.arange(N) // 8 * 8
     hours = Windows(rows, np.arange(N), first, 4)
     names = {"features": np.zeros((N, 0), np.float32)}
-    noted = note_code_values(cohort(task, x=hours, **names))
+    noted = note_suspicions(cohort(task, x=hours, **names))
     assert noted.excluded == {"rows": 3, describe_code_value("crp", 99999): 10}
     table = rows.reshape(N // 4, 4)[:, None]
     names |= {"y": np.arange(N // 4) % 2, "patient": np.arange(N // 4), "features": np.zeros((N // 4, 0), np.float32)}
     people = {name: tuple(map(str, range(N // 4))) for name in ("patients", "persons")}
-    noted = note_code_values(cohort(task, x=table, split=np.zeros(N // 4, np.int8), **names, **people))
+    noted = note_suspicions(cohort(task, x=table, split=np.zeros(N // 4, np.int8), **names, **people))
     assert noted.excluded == {"rows": 3, describe_code_value("crp", 99999): 10}
 
 
 def test_signals_are_not_judged() -> None:
     names = {"features": np.ones((N, 2), np.float32)}
     signals = cohort(replace(TABLE, units=False, missing=False), **names)
-    assert note_code_values(signals) is signals
+    assert note_suspicions(signals) is signals
+
+
+def test_patients_who_may_be_one_person_are_counted() -> None:
+    people = ("A 1", "A_1", "B2", "b-02", "C3", *map(str, range(N - 5)))
+    signals = cohort(replace(TABLE, units=False), features=np.ones((N, 2), np.float32), persons=people, patients=people)
+    assert note_suspicions(signals).excluded == {"rows": 3, PERHAPS_ALIKE: 2}

@@ -26,7 +26,7 @@ from sites.datasets.meds.extract import (
     read_events,
     read_labels,
 )
-from sites.datasets.table.spellings import check_hospitals
+from sites.spellings import check_hospitals
 
 HOUR = 3_600_000_000
 """Microseconds."""

@@ -14,9 +14,9 @@ from sites.datasets.recordings.description import Description, LabelTable
 from sites.datasets.table import description as table_description
 from sites.datasets.table.columns import CellError, Column, to_column
 from sites.datasets.table.files import open_arrow
-from sites.datasets.table.spellings import check_hospitals, check_patients, plain_spelling
 from sites.ecg import edf, persons
 from sites.ecg.recordings import recording_names
+from sites.spellings import check_hospitals, check_patients, plain_spelling
 
 NOT_LISTED = "recordings that the table does not list"
 NO_LABEL = "recordings without a label"

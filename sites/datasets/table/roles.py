@@ -11,7 +11,7 @@ from common.errors import DataError
 from sites.datasets.table.columns import Column, parse_numbers
 from sites.datasets.table.description import Outcome, Sex, Time
 from sites.datasets.table.examine import MISSING_CODES, Table
-from sites.datasets.table.spellings import count_alike, plain_spelling
+from sites.spellings import count_alike, plain_spelling
 
 PATIENT = re.compile(
     r"(patient|subject|person|participant|pat|case|mrn|pid|study)[ _.-]?(id|no|nr|num|number|code)?|id"

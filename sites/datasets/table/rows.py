@@ -15,10 +15,10 @@ from sites.datasets.table.cells import AGE_ROLE, FileTally, build_features, chec
 from sites.datasets.table.columns import Floats
 from sites.datasets.table.description import Description
 from sites.datasets.table.files import RawFile, check_file_names, file_title, is_parquet, list_files, read_file
-from sites.datasets.table.spellings import check_hospitals, check_patients
 from sites.datasets.table.times import read_hours
 from sites.datasets.table.units import check_units, tally_units
 from sites.plausible_values import Limits
+from sites.spellings import check_hospitals, check_patients
 
 AGE_LIMITS = Limits("years", (0.0, 130.0))
 NO_OUTCOME = "rows without an outcome"

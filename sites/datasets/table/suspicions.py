@@ -13,7 +13,7 @@ from sites.datasets.table.description import Description
 from sites.datasets.table.examine import Table
 from sites.datasets.table.files import check_file_names, file_title
 from sites.datasets.table.known import choose_unit
-from sites.datasets.table.spellings import check_hospitals, check_patients
+from sites.spellings import check_hospitals, check_patients
 
 LEAK_AUROC = 0.985
 """An input that alone separates the outcome so well is probably known only after it."""

@@ -16,6 +16,14 @@ _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+", re.ASCII)
 _SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d+[eE][+-]?|[eE][+])\d+", re.ASCII)
 _WRITTEN = re.compile(r"""\A(?:='|="|['"])?\+?|["']\Z""")
 """What a spreadsheet or a program writes around a number: an apostrophe, quotes, ="7", a sign."""
+_SUMMARIES = frozenset(
+    ("mean", "average", "avg", "median", "total", "totals", "sum", "subtotal", "std", "stdev", "sd", "minimum",
+     "maximum", "variance", "mittelwert", "summe", "gesamt", "anzahl", "moyenne", "somme", "suma", "totale")
+)  # fmt: skip
+"""What stands in the place of a patient in the last row of a table that a program sums up."""
+_COPY = re.compile(r"\b(?:copy|kopie|copie|copia)(?:\s*(?:of|von|de|di))?\b|\(\d+\)|(?<=\d)\s*[-_]\s*(?:copy|kopie)\b")
+"""What programs add to the name of a file's copy."""
+_PARTS = re.compile(r"\d+|[^\W\d_]+")
 _WHOLE = re.compile(r"0*(\d+)(?:\.0*)?", re.ASCII)
 
 
@@ -43,6 +51,23 @@ def count_alike(spellings: Iterable[Hashable]) -> int:
     return sum(count > 1 for count in Counter(spellings).values())
 
 
+def loose_spelling(text: str) -> tuple[str, ...]:
+    """Return the words and numbers of a text in order, without what stands between them, leading zeros and `copy`.
+
+    >>> loose_spelling("A 1") == loose_spelling("a_01") == loose_spelling("Copy of A-1 (2)") == ("a", "1")
+    True
+    >>> loose_spelling("1-12") == loose_spelling("11-2")
+    False
+    """
+    words = _COPY.sub(" ", plain_spelling(text))
+    return tuple(part.lstrip("0") or "0" if part.isdigit() else part for part in _PARTS.findall(words))
+
+
+def count_perhaps_alike(patients: Iterable[str]) -> int:
+    """Return how many names may be several people's or one person's in two spellings, as `A 1` and `A_1`."""
+    return count_alike(map(loose_spelling, set(patients)))
+
+
 def check_patients(where: str, patients: Sequence[str], hospital: npt.NDArray[np.integer]) -> None:
     """Check that no two patients of a hospital differ only in how they are written.
 
@@ -59,7 +84,12 @@ def check_patients(where: str, patients: Sequence[str], hospital: npt.NDArray[np
             f"{where}: {count} patients have numbers such as 1.23457E+11, as a spreadsheet shortens long ones, so that "
             "several people have one: export the column as text"
         )
-    if count := count_alike(zip(hospital.tolist(), map(plain_spelling, patients), strict=True)):
+    plain = list(map(plain_spelling, patients))
+    if summary := next((word for word in plain if word in _SUMMARIES), ""):
+        raise DataError(
+            f"{where}: a patient is called {summary}: remove the row that sums up the others, or rename the patient"
+        )
+    if count := count_alike(zip(hospital.tolist(), plain, strict=True)):
         raise DataError(
             f"{where}: {count} patients are written in several ways, which differ in case, leading zeros, spaces or "
             "'.0': write each in one way, or a person is in training and in test"
