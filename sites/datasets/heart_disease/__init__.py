@@ -43,6 +43,7 @@ from sites.datasets.heart_disease.rows import (
     PLAUSIBLE_RANGES,
     YES_OR_NO,
     ZERO_MEANS_MISSING,
+    ZERO_RETAINED,
     Mask,
     build_inputs,
     choose_test_rows,
@@ -80,7 +81,7 @@ CARD = DataCard(
     setting="adults referred for coronary angiography",
 )
 
-VERSION = 2
+VERSION = 3
 PUBLIC_RANGES = {"age": (20.0, 90.0), "trestbps": (80.0, 200.0), "chol": (0.0, 450.0), "thalach": (60.0, 205.0),
          "oldpeak": (-2.0, 6.0), "ca": (0.0, 3.0)}  # fmt: skip
 """Public ranges of adults sent to angiography, from textbooks; noisy sums clip values to them.
@@ -241,6 +242,8 @@ def _prepare(path: Path, options: Options) -> tuple[cache.Arrays, dict[str, str]
         for name in PLAUSIBLE_RANGES:
             excluded[f"rows with {name} {describe_limits(name)}"] = int((first == COLUMNS.index(name)).sum())
         features = build_inputs(values, FLAMBY_NUMBERS, FLAMBY_DUMMIES)
+        for name in ZERO_MEANS_MISSING:
+            cleared[ZERO_RETAINED.format(name)] = values[:, COLUMNS.index(name)] == 0
     else:
         included = labelled
         person = find_first_equal_lines(values, person)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import DataError
+from sites.plausible_values import MANY
 
 COLUMNS = (
     "age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak",
@@ -26,12 +27,19 @@ PLAUSIBLE_RANGES = {
 }
 """What a living adult can have, in the unit of UCI's files; values in kPa, mmol/l or months, and a 999 for missing, are
 outside."""
+PLAUSIBLE_MEDIANS = {
+    "age": (25.0, 85.0), "trestbps": (90.0, 180.0), "chol": (160.0, 350.0), "thalach": (85.0, 190.0),
+}  # fmt: skip
+"""Of MANY patients sent to angiography, which shows that two columns without names are turned round."""
+MIN_SHARED, MAX_SHARED = 5, 0.1
+"""Rows that are equal to others, in number and as a share, from which on they were copied."""
 CODES = {
     "sex": (0, 1), "cp": (1, 2, 3, 4), "fbs": (0, 1), "restecg": (0, 1, 2), "exang": (0, 1),
     "slope": (1, 2, 3), "ca": (0, 1, 2, 3), "thal": (3, 6, 7), "num": (0, 1, 2, 3, 4),
 }  # fmt: skip
 YES_OR_NO = tuple(name for name, codes in CODES.items() if codes == (0, 1))
 ZERO_MEANS_MISSING = ("trestbps", "chol", "thalach")
+ZERO_RETAINED = "{} of 0, which stands for not measured (not left out, as FLamby has it)"
 MISSING_CELLS = ("?", "-9", "-9.0")
 NUMBER_PATTERN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)", re.ASCII)
 FILE_PATTERN = re.compile(r"processed\.([A-Za-z0-9][A-Za-z0-9_-]*)\.data", re.ASCII | re.IGNORECASE)
@@ -79,7 +87,7 @@ def hospital_files(folder: Path) -> dict[str, Path]:
             if site in files:
                 raise DataError(f"{folder}: {files[site].name} and {path.name} name one hospital twice: remove one")
             files[site] = path
-        elif _UNREAD_FILE.fullmatch(path.name):
+        elif _UNREAD_FILE.fullmatch(path.name.strip()):
             raise DataError(
                 f"{path} is not read: unpack it and call it processed.<hospital>.data, in letters, digits, - and _, or "
                 "move it elsewhere"
@@ -109,15 +117,15 @@ def find_file(folder: Path, site: str) -> Path:
 
 
 def _refuse_copies(folder: Path, paths: Iterable[Path]) -> None:
-    """Refuse two files that share more than half of the smaller one's different rows.
+    """Refuse two files that share more than MAX_SHARED of the smaller one's different rows, however they are written.
 
     Each row is looked up among the rows of the files before, so that the time grows with the rows and not with the
     pairs of files.
     """
     sizes: dict[str, int] = {}
-    holders: dict[bytes, list[str]] = {}
+    holders: dict[tuple[bytes, ...], list[str]] = {}
     for path in paths:
-        rows = {line.strip() for line in _bytes(path).splitlines()} - {b""}
+        rows = {tuple(map(_plain_cell, line.split(b","))) for line in _bytes(path).splitlines() if line.strip()}
         sizes[path.name] = len(rows)
         shared: Counter[str] = Counter()
         for row in rows:
@@ -125,8 +133,17 @@ def _refuse_copies(folder: Path, paths: Iterable[Path]) -> None:
             shared.update(others)
             others.append(path.name)
         for other in sorted(shared):
-            if 2 * shared[other] > min(len(rows), sizes[other]):
+            few = min(len(rows), sizes[other])
+            if shared[other] > max(min(MIN_SHARED, few / 2), MAX_SHARED * few):
                 raise DataError(f"{folder}: {other} and {path.name} hold the same rows: remove the copy")
+
+
+def _plain_cell(cell: bytes) -> bytes:
+    """Return a cell without what does not change its number: blanks, and zeros at its ends."""
+    cell = cell.strip()
+    if b"." in cell:
+        cell = cell.rstrip(b"0").removesuffix(b".")
+    return cell.lstrip(b"0") or b"0"
 
 
 def _bytes(path: Path) -> bytes:
@@ -160,7 +177,11 @@ def read_rows(path: Path) -> tuple[Floats, list[int]]:
         lines.append(number)
     if not rows:
         raise DataError(f"{path} is empty: take it from the archive again")
-    return np.asarray(rows, dtype=np.float64), lines
+    values = np.asarray(rows, dtype=np.float64)
+    copies = len(values) - len({row.tobytes() for row in values})
+    if copies > max(MIN_SHARED, MAX_SHARED * len(values)):
+        raise DataError(f"{path}: {copies} of its {len(values)} rows are copies of others: fetch it again")
+    return values, lines
 
 
 def _value(path: Path, line: int, column: str, cell: str) -> float:
@@ -182,7 +203,8 @@ def find_implausible(path: Path, values: Floats) -> Mask:
     """Return which values are outside PLAUSIBLE_RANGES, `(rows, 14)`.
 
     Raises:
-        DataError: more than half of a column is: it must be in another unit.
+        DataError: more than half of a column is, or the median of many rows is implausible: it must be in another unit,
+            or another column.
     """
     implausible = np.zeros(values.shape, dtype=np.bool_)
     for name, (low, high, unit) in PLAUSIBLE_RANGES.items():
@@ -194,6 +216,12 @@ def find_implausible(path: Path, values: Floats) -> Mask:
             raise DataError(
                 f"{path}: column {name} is outside {low:g} to {high:g} {unit} in {implausible[:, index].sum()} of "
                 f"{given.sum()} rows: is it in another unit? UCI's is {unit}"
+            )
+        low, high = PLAUSIBLE_MEDIANS.get(name, (-np.inf, np.inf))
+        if given.sum() >= MANY and not low <= np.median(column[given]) <= high:
+            raise DataError(
+                f"{path}: column {name}: its median is not one of {low:g} to {high:g} {unit}: is it another column, or "
+                f"another unit? UCI's order is {', '.join(COLUMNS)}"
             )
     return implausible
 

@@ -18,6 +18,7 @@ from sites.datasets.heart_disease.rows import (
     INDICATED_COLUMNS,
     PLAUSIBLE_RANGES,
     ZERO_MEANS_MISSING,
+    ZERO_RETAINED,
     build_inputs,
     describe_limits,
     find_implausible,
@@ -72,7 +73,9 @@ def read_unlabelled(source: Source) -> Iterator[ScorableRows]:
         )
         columns = {"record": np.asarray(records, dtype=object), "line": np.asarray(lines)[keep]}
         excluded = tuple(Exclusion(name, str(text), rows=1) for name, text in zip(names, reason, strict=True) if text)
-        counts = {} if flamby else {what: int((cells & keep).sum()) for what, cells in cleared.items()}
+        if flamby:
+            cleared = {ZERO_RETAINED.format(name): values[:, COLUMNS.index(name)] == 0 for name in ZERO_MEANS_MISSING}
+        counts = {what: int((cells & keep).sum()) for what, cells in cleared.items()}
         yield ScorableRows(
             cohort,
             columns,

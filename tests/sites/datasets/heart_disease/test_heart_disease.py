@@ -13,6 +13,7 @@ from common.errors import DataError
 from sites import datasets
 from sites.datasets import Source, heart_disease
 from sites.datasets.heart_disease import Options
+from sites.datasets.heart_disease.rows import ZERO_RETAINED
 from tests.sites.datasets.heart_disease.uci_rows import (
     EXPLICIT,
     EXPLICIT_FULL,
@@ -143,7 +144,7 @@ def test_hospitals_that_are_small_or_have_one_class(tmp_path: Path, count: int, 
 
 def test_what_a_file_left_out_is_counted_once_however_patients_are_dealt(simulated: Path, tmp_path: Path) -> None:
     source = Source(heart_disease, FLAMBY, simulated, tmp_path)
-    missing = sum("?" in ",".join(line.split(",")[:10]) for line in _lines(simulated))
+    missing = sum("?" in cells[:10] for cells in _cells(simulated))
     assert missing > 100
     for scheme in ("natural", "even"):
         run = config.parse_config({"sites": {"scheme": scheme, "count": 7, "split": "published"}})
@@ -151,9 +152,15 @@ def test_what_a_file_left_out_is_counted_once_however_patients_are_dealt(simulat
         counts: Counter[str] = Counter()
         for ids in dealt.values():
             counts.update(source.read(ids).excluded)
-        assert counts == {"rows with a missing value": missing}
+        zeros = sum(float(cells[4]) == 0 for cells in _cells(simulated) if "?" not in cells[:10])
+        assert counts == {"rows with a missing value": missing, ZERO_RETAINED.format("chol"): zeros}
+        assert zeros > 100
         assert dropped == 0
         assert sum(map(len, dealt.values())) == 1500 - missing
+
+
+def _cells(folder: Path) -> list[list[str]]:
+    return [line.split(",") for line in _lines(folder)]
 
 
 def _lines(folder: Path) -> list[str]:

@@ -136,3 +136,47 @@ def test_codes_for_a_missing_value_are_missing_and_counted(tmp_path: Path, colum
     cohort = opened.read([item.id for item in opened.patients()])
     assert [(what.partition(" ")[0], number) for what, number in cohort.excluded.items()] == [(column, ROWS // 10)]
     assert np.isnan(cohort.features[:, cohort.task.features.index(column)]).sum() == ROWS // 10
+
+
+def swapped(one: str, other: str) -> bytes:
+    lines = [line.split(",") for line in PLAIN.splitlines()]
+    i, j = COLUMNS.index(one), COLUMNS.index(other)
+    for cells in lines:
+        cells[i], cells[j] = cells[j], cells[i]
+    return "\n".join(map(",".join, lines)).encode()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("trestbps", "chol"), ("chol", "thalach"), ("age", "trestbps"), ("age", "thalach")]
+)
+def test_columns_in_another_order_are_refused(tmp_path: Path, one: str, other: str) -> None:
+    opened = source(tmp_path, swapped(one, other))
+    for read in (opened.patients, lambda: scored_rows(opened)):
+        with pytest.raises(DataError, match=rf"column ({one}|{other})(: its median| is outside)"):
+            read()
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        table(1).replace(".0", ""),
+        table(1).replace(",", ", "),
+        "\n".join(table(1).splitlines()[:10] + table(5).splitlines()[:30]),
+    ],
+    ids=["other decimals", "blanks", "a quarter"],
+)
+def test_a_copy_in_another_spelling_is_refused(tmp_path: Path, copy: str) -> None:
+    with pytest.raises(DataError, match="hold the same rows: remove the copy"):
+        source(tmp_path, copy.encode(), "processed.basel.data").patients()
+
+
+def test_rows_that_are_there_twice_are_refused(tmp_path: Path) -> None:
+    opened = source(tmp_path, (PLAIN + "\n".join(PLAIN.splitlines()[:8])).encode())
+    for read in (opened.patients, lambda: scored_rows(opened)):
+        with pytest.raises(DataError, match="8 of its 48 rows are copies of others"):
+            read()
+
+
+def test_a_file_whose_name_ends_in_a_blank_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"processed.basel.data  is not read"):
+        source(tmp_path, PLAIN.encode(), "processed.basel.data ").patients()
