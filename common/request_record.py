@@ -26,7 +26,7 @@ from common.requests import (
 )
 from common.untrusted import clean_text
 
-PROTOCOL = 10
+PROTOCOL = 11
 """Version of requests and replies, raised with each change; server and sites must have the same."""
 
 PROXIMAL_KEY = "proximal-mu"

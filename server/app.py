@@ -35,6 +35,7 @@ from server.resume import Recorder
 from server.run import Federation, ReadNames, Run, digest_weights
 from server.run_list import record_run
 from server.site_registry import registered_names
+from server.stopping import has_converged
 
 LOCK_SECONDS = 60.0
 """How long a run that is resumed waits for the end of its earlier part, which was stopped."""
@@ -169,6 +170,7 @@ def describe_outcome(
     config: RunConfig, federation: Federation, outcome: Outcome, status: str, error: str, seconds: float
 ) -> dict[str, object]:
     """Return the outcome, JSON-ready."""
+    rounds = outcome.completed if has_converged(config, outcome) else config.federation.rounds
     return {
         "status": status,
         "error": error,
@@ -180,7 +182,7 @@ def describe_outcome(
         "threshold": outcome.threshold,
         "weights": digest_weights(outcome.weights) if outcome.weights else None,
         "lost": outcome.lost,
-        "partial": describe_partial(outcome, config.federation.rounds),
+        "partial": describe_partial(outcome, rounds),
         "test": {
             name: {site: item.model_dump() for site, item in sorted(by_site.items())}
             for name, by_site in outcome.test.items()

@@ -69,6 +69,11 @@ def check_validation_patients(config: RunConfig, federation: Federation) -> None
         ConfigError: names the key and what is missing, before any training.
     """
     assert federation.task is not None
+    if config.federation.patience and not federation.holders("validation"):
+        raise ConfigError(
+            f"federation.patience={config.federation.patience} (or rounds=auto): no hospital has validation patients "
+            "that show when to stop: enlarge sites.validation or give federation.rounds alone"
+        )
     if not federation.task.binary:
         return
     holders = federation.holders("validation")

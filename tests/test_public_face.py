@@ -81,7 +81,7 @@ FIELDS = {
     ),
 }
 # What crosses the wire; a change of these fields needs another PROTOCOL, so that both ends notice.
-PROTOCOL = 10
+PROTOCOL = 11
 MODEL_REQUEST = "config * round weights scaling method run_id state_round needed_rounds"
 MESSAGES = {
     "common.requests:Method": "* local control pull",

@@ -12,6 +12,7 @@ from common import models
 from common.config import RunConfig
 from common.detection import to_detection_task
 from common.errors import WardroundError
+from common.sections.training import FederationConfig
 from common.task import Task
 from common.untrusted import clean_text
 from sites import datasets
@@ -29,7 +30,7 @@ def describe_run(context: SiteContext, config: RunConfig) -> list[str]:
         f"Task: {config.data.dataset}{title}{_describe_options(config.data.options)}.",
         f"Model: {config.model.name}{_describe_options(config.model.options)}{_describe_size(config, task)}.",
         f"Strategy: {federation.strategy.name}{_describe_options(federation.strategy.options)}.",
-        f"Rounds: {federation.rounds}, each with {training.epochs} epochs of training here "
+        f"Rounds: {_describe_rounds(federation)}, each with {training.epochs} epochs of training here "
         f"({training.optimizer}, learning rate {training.lr:g}, {training.batch_size} examples a step).",
         "First weights: "
         + ("those of the run's seed." if federation.start is None else "another model's, which need approval too."),
@@ -39,6 +40,12 @@ def describe_run(context: SiteContext, config: RunConfig) -> list[str]:
     if used := [setting.key for setting in GUARDED_SETTINGS if not setting.is_default(config)]:
         lines.append(f"Uses settings that can select people: {', '.join(used)}.")
     return [clean_text(line, 2 * MAX_OPTIONS) for line in lines]
+
+
+def _describe_rounds(wanted: FederationConfig) -> str:
+    if not wanted.patience:
+        return str(wanted.rounds)
+    return f"at most {wanted.rounds}, until {wanted.patience} in a row have improved no validation"
 
 
 def describe_privacy(policy: SitePolicy, config: RunConfig) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from common.settings import Name, Section
 
@@ -57,10 +58,27 @@ class StrategyConfig(Section):
     options: dict[str, Any] = Field(default_factory=dict, description="options of the strategy")
 
 
+AUTO_ROUNDS, AUTO_PATIENCE = 100, 10
+"""The most rounds and the patience of `federation.rounds: auto`."""
+
+
 class FederationConfig(Section):
     """Rounds, the engine that carries the messages, and the starting weights."""
 
-    rounds: int = Field(8, ge=1, le=100_000, description="rounds of the federation")
+    rounds: int = Field(
+        8,
+        ge=1,
+        le=100_000,
+        description="rounds of the federation; with `patience`, the most there are. auto: at most "
+        f"{AUTO_ROUNDS}, with a patience of {AUTO_PATIENCE} where none is given",
+    )
+    patience: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="rounds without a better merged validation after which the federation, and each baseline, stops; "
+        "the best round is kept. 0: it trains all rounds",
+    )
     strategy: StrategyConfig = StrategyConfig()
     engine: Literal["local", "ray", "federation"] = Field(
         "local", description="local: workers on this machine; ray: Flower's simulation; federation: server and nodes"
@@ -119,6 +137,22 @@ class FederationConfig(Section):
     start_except: tuple[str, ...] = Field(
         (), description="patterns of parameters that keep their random initial values, such as head.out.*"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_auto(cls, raw: Any) -> Any:
+        """Replace `rounds: auto` by the most rounds and the patience that it stands for."""
+        if not isinstance(raw, Mapping) or raw.get("rounds") != "auto":
+            return raw
+        if raw.get("patience") == 0:
+            raise ValueError("rounds=auto needs a patience of at least 1: give one, or a number of rounds")
+        return {"patience": AUTO_PATIENCE, **raw, "rounds": AUTO_ROUNDS}
+
+    @model_validator(mode="after")
+    def _check_patience(self) -> FederationConfig:
+        if self.patience and self.choose != "best":
+            raise ValueError("patience (or rounds=auto) needs choose=best: validation decides when to stop")
+        return self
 
     @property
     def simulated(self) -> bool:

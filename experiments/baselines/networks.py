@@ -1,7 +1,8 @@
 """Baselines of a simulated federation: pooled training, each hospital alone, and other models trained in both ways.
 
 Each network trains for as many epochs as a site does in the federation. Its epoch is chosen as the federation's round
-is, on validation patients: its own hospital's, for the pooled model those of all hospitals.
+is, on validation patients: its own hospital's, for the pooled model those of all hospitals. With `federation.patience`
+it stops as the federation does, after as many rounds' epochs without a better one.
 """
 
 from __future__ import annotations
@@ -165,21 +166,24 @@ def _train_network(
     model = build_initial_model(config, task).model
     epochs = config.federation.rounds * config.training.epochs
     selector = _EpochSelector(config, validation, on_epoch, name, epochs)
-    if grows_trees(config.model.name):
-        each = config.training.epochs
-        grow_trees(model, train, config, name, lambda number, grown: selector((number + 1) * each - 1, grown), stop)
-    else:
-        train_model(
-            model,
-            train,
-            config.training.model_copy(update={"epochs": epochs, "patience": 0}),
-            seed_for(config.seed, name, "baseline"),
-            counts=train.class_counts(),
-            total=len(train.y),
-            schedule=Schedule(0, epochs),
-            stop=stop,
-            after_epoch=selector,
-        )
+    try:
+        if grows_trees(config.model.name):
+            each = config.training.epochs
+            grow_trees(model, train, config, name, lambda number, grown: selector((number + 1) * each - 1, grown), stop)
+        else:
+            train_model(
+                model,
+                train,
+                config.training.model_copy(update={"epochs": epochs, "patience": 0}),
+                seed_for(config.seed, name, "baseline"),
+                counts=train.class_counts(),
+                total=len(train.y),
+                schedule=Schedule(0, epochs),
+                stop=stop,
+                after_epoch=selector,
+            )
+    except _Converged:
+        on_epoch(name, epochs, epochs)
     if selector.weights is not None:
         model.load_state_dict(selector.weights)
     write_arrays(files.weights(name), copy_weights(model), {"epoch": str(selector.epoch)})
@@ -196,8 +200,14 @@ def _train_network(
     return about | evaluate_baseline(config, out, name, task, predict, threshold, sites, scale_held_out)
 
 
+class _Converged(Exception):
+    """A network has not improved on validation patients for as long as the federation would wait."""
+
+
 class _EpochSelector:
     """Keeps the weights of the epoch that is best on validation patients, if the federation selects its round so.
+
+    It ends the training with `_Converged` after `federation.patience` rounds' epochs without a better one.
 
     Attributes:
         weights: the best epoch's weights; None: those of the last epoch.
@@ -230,6 +240,9 @@ class _EpochSelector:
         if value is None:
             return
         goodness = -METRICS[config.selection_metric].badness(value)
+        patience = config.federation.patience * config.training.epochs
         if goodness > self._value:
             self._value, self.epoch = goodness, epoch + 1
             self.weights = {key: item.detach().clone() for key, item in model.state_dict().items()}
+        elif patience and epoch + 1 - self.epoch >= patience:
+            raise _Converged

@@ -134,6 +134,7 @@ class RunPrinter(TerminalPrinter):
             "reply": self._reply,
             "round": self._round,
             "resume": self._resume,
+            "stopped": self._stopped,
             "charged-again": self._charged_again,
             "baseline": self._baseline,
             "site-ended": lambda event: self._warn(f"{event['site']}: its process ended, see {event['log']}", "ended"),
@@ -195,6 +196,13 @@ class RunPrinter(TerminalPrinter):
         done, rounds = event["round"], event["rounds"]
         self.print_line(f"  goes on after round {done} of {rounds}")
         self._show(done, rounds, f"round {min(done + 1, rounds)} of {rounds}: train")
+
+    def _stopped(self, event: Event) -> None:
+        metric, patience = METRICS[event["metric"]].title, _count(event["patience"], "round")
+        self.print_line(
+            f"  stops after round {event['round']} of at most {event['rounds']}: no better validation {metric} for "
+            f"{patience}; round {event['chosen']} is the best and is tested"
+        )
 
     def _charged_again(self, event: Event) -> None:
         what = f"round {event['round']}" if event["round"] else "the sums before round 1"

@@ -118,7 +118,8 @@ def collect_selection_notices(
             f"No round could be chosen by {metric}, which has no value on validation patients: the last round is kept."
         )
         notices.append(Notice(level="warning", text=text))
-    if (fall := measure_last_fall(list_losses_by_round(rounds))) is not None:
+    waited = len(rounds) - int(outcome.get("chosen") or 0) >= (config.get("federation", {}).get("patience") or 0) > 0
+    if not waited and (fall := measure_last_fall(list_losses_by_round(rounds))) is not None:
         text = (
             f"The training loss was still falling at the last round, by {100 * fall:.0f} % over the last fifth of the "
             f"{len(rounds)} rounds: the model has probably not learned all it can. Train for more rounds "

@@ -32,6 +32,7 @@ from server.phases.handshake import readmit_sites
 from server.phases.validate import Validation, is_better, validate_round
 from server.reply_checks import find_update_fault, training_examples
 from server.run import Run, digest_weights
+from server.stopping import stop_training
 from server.weights import compute_weights
 
 
@@ -41,7 +42,7 @@ def run_rounds(
     outcome: Outcome,
     save: Callable[[Run, Outcome], None] = lambda run, outcome: None,
 ) -> None:
-    """Run the rounds that are left, and choose a model.
+    """Run the rounds that are left, or until validation has not improved for long enough, and choose a model.
 
     Args:
         run: the federation.
@@ -62,6 +63,8 @@ def run_rounds(
     frozen = tuple(outcome.start.get("frozen", ()))
     best: Mapping[str, SiteCounts] | None = outcome.validation or None
     for number in range(outcome.completed + 1, config.federation.rounds + 1):
+        if stop_training(config, outcome, run.listen):
+            break
         start = time.monotonic()
         readmit_sites(run.grid, config, run.federation, run.listen, run.read_names)
         chosen = draw_sites(config, number, trainers)

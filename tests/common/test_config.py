@@ -261,3 +261,30 @@ def test_every_key_says_what_it_means() -> None:
     keys = dict(described(RunConfig))
     assert len(keys) > 100
     assert [key for key, description in keys.items() if not description] == []
+
+
+def test_automatic_rounds_are_a_maximum_and_a_patience() -> None:
+    found = parse_config({}, ["federation.rounds=auto"]).federation
+    assert (found.rounds, found.patience) == (100, 10)
+    found = parse_config({"federation": {"rounds": "auto", "patience": 3}}).federation
+    assert (found.rounds, found.patience) == (100, 3)
+    found = parse_config({}, ["federation.rounds=30", "federation.patience=4"]).federation
+    assert (found.rounds, found.patience) == (30, 4)
+    assert parse_config({}).federation.patience == 0
+    auto = parse_config({}, ["federation.rounds=auto"])
+    assert config.config_from_json(config.config_to_json(auto)) == auto  # as it crosses the wire
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["federation.rounds=auto", "federation.patience=0"], "rounds=auto needs a patience of at least 1"),
+        (["federation.rounds=auto", "federation.choose=last"], "needs choose=best"),
+        (["federation.patience=2", "federation.choose=last"], "needs choose=best"),
+        (["federation.rounds=automatic"], "federation.rounds: .*'automatic'"),
+        (["federation.patience=auto"], "federation.patience: .*'auto'"),
+    ],
+)
+def test_rounds_that_nothing_would_end_are_refused(overrides: list[str], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        parse_config({}, overrides)

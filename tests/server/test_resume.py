@@ -136,6 +136,28 @@ def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path: Path, name: str) -> Non
     assert len({line["weights"] for line in lines(tmp_path / "whole")}) == 3
 
 
+@pytest.mark.parametrize(
+    "stop",
+    [
+        in_round(2),
+        in_round(3, "validate"),
+        lambda event: event["event"] == "stopped",
+        lambda event: event["event"] == "reply" and event["phase"] == "test",
+    ],
+)
+def test_a_resumed_run_stops_after_the_same_round(tmp_path: Path, stop: Callable[[dict[str, Any]], bool]) -> None:
+    # a rate so high that validation is soon no better
+    config = run_config(federation__rounds=12, federation__patience=2, training__lr=2.0, evaluation__metric="loss")
+    assert run(config, tmp_path / "whole")
+    done = lines(tmp_path / "whole")
+    losses = [line["validation"]["loss"] for line in done]
+    best = losses.index(min(losses)) + 1
+    assert 3 <= len(done) == best + 2 < 12
+    assert not run(config, tmp_path / "broken", stop)
+    assert run(config, tmp_path / "broken")
+    assert results(tmp_path / "broken") == results(tmp_path / "whole")
+
+
 @pytest.mark.slow
 def test_a_run_may_be_stopped_at_any_event(tmp_path: Path) -> None:
     config = run_config("scaffold")

@@ -40,7 +40,7 @@ class Report(FrozenModel):
         task: what is predicted, from what (common/task.py).
         sites: the hospitals.
         rounds: the completed rounds.
-        planned_rounds: number of rounds requested.
+        planned_rounds: number of rounds requested; with `federation.patience` the most there could be.
         chosen_round: the round whose model was selected; None before the first validation.
         metric: the run's own metric, which selects the round and names the worst hospital.
         models: the models on test patients.
@@ -102,6 +102,14 @@ class Report(FrozenModel):
     def model(self, name: str) -> ModelResult | None:
         """Return the model of that name; None if it was not evaluated."""
         return next((model for model in self.models if model.name == name), None)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the run trained fewer rounds than it could, because validation no longer improved."""
+        patience = self.run.config.get("federation", {}).get("patience") or 0
+        done = self.rounds[-1].number if self.rounds else 0
+        waited = done - (self.chosen_round or 0) >= patience > 0
+        return waited and done < self.planned_rounds
 
     @property
     def federated(self) -> ModelResult | None:

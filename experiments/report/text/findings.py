@@ -28,7 +28,8 @@ def describe_status(report: Report) -> str:
     done, planned = (report.rounds[-1].number if report.rounds else 0), report.planned_rounds
     if report.run.status == "complete":
         how = "Complete, but PARTIAL" if report.has("partial") else "Complete"
-        return f"{how}: {format_count(done, 'round')}" if done else how
+        most = f" of at most {planned}" if report.stopped_early else ""
+        return f"{how}: {format_count(done, 'round')}{most}" if done else how
     outcome = "Interrupted" if report.run.status == "interrupted" else "Failed"
     return f"{outcome} after round {done} of {planned}" if done else f"{outcome} before the first round was completed"
 
@@ -97,7 +98,11 @@ def _describe_training(report: Report, metric: str) -> str:
     criterion = f"{metric} on validation patients"
     if report.detecting:
         criterion = "reconstruction error on the normal examples of validation patients"
-    return f"{text}; round {report.chosen_round} was selected, the best by {criterion}."
+    text += f"; round {report.chosen_round} was selected, the best by {criterion}"
+    if report.stopped_early:
+        patience = format_count(report.run.config["federation"]["patience"], "round")
+        text += f". Training stopped because the {patience} after it were no better, of at most {report.planned_rounds}"
+    return f"{text}."
 
 
 def describe_privacy(report: Report) -> list[str]:

@@ -38,6 +38,10 @@ def test_task_model_and_size_are_named(tmp_path: Path) -> None:
     assert found["Differential privacy"] == "none."
     assert "sums over the inputs of training patients; after each round the model's update;" in found["Sends"]
     assert all(len(line) < 600 for line in found.values())
+    early = words(
+        config.model_copy(update={"federation": config.federation.model_copy(update={"patience": 7})}), tmp_path
+    )
+    assert early["Rounds"].startswith("at most 200, until 7 in a row have improved no validation, each with 1 epochs")
 
 
 def test_what_is_sent_follows_the_configuration(tmp_path: Path) -> None:

@@ -109,6 +109,30 @@ def test_the_best_epoch_is_kept(sites: list[Site], tmp_path: Path) -> None:
     assert result["epoch"] == int(np.argmin(losses)) + 1
 
 
+def test_a_baseline_stops_as_the_federation_does(sites: list[Site], tmp_path: Path) -> None:
+    """The network that is kept is the one after which two rounds were no better, in a training to the end."""
+    settings = {"training__lr": 0.2, "training__epochs": 2, "baselines__local": False, "evaluation__metric": "loss"}
+    config = tiny.run_config(federation__rounds=20, federation__patience=2, **settings)
+    reported: list[tuple[str, int, int]] = []
+    networks.train_baselines(config, tmp_path, 3, lambda *what: reported.append(what))
+    (result,) = read(tmp_path)["models"]
+    validation, train = (join_cohorts([getattr(site, part) for site in sites]) for part in ("validation", "train"))
+    losses = []
+
+    def after(epoch: int, model: torch.nn.Module) -> None:
+        if epoch % 2:
+            z = torch.from_numpy(predict_logits(model, validation, torch.device("cpu"))).double()
+            losses.append(float(torch.nn.functional.cross_entropy(z, torch.tensor(validation.y))))
+
+    seed, training = seed_for(config.seed, "pooled", "baseline"), config.training.model_copy(update={"epochs": 40})
+    model = models.build_model(tiny.TASK, config.model, config.seed)
+    train_model(model, train, training, seed, counts=train.class_counts(), schedule=Schedule(0, 40), after_epoch=after)
+    best = next(i for i in range(20) if min(losses[: i + 1]) == losses[i] <= min(losses[i : i + 3]))
+    assert best + 3 < 20
+    assert result["epoch"] == 2 * (best + 1)
+    assert [done for _, done, _ in reported] == [*range(2 * (best + 3) + 1), 40]
+
+
 def test_one_that_fails_does_not_end_the_others(
     sites: list[Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

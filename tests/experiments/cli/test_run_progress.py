@@ -80,6 +80,16 @@ def test_the_lines_of_a_run(screen: tuple[RunPrinter, io.StringIO]) -> None:
         assert line in text
 
 
+def test_a_run_that_stops_early_says_after_which_round_and_why(screen: tuple[RunPrinter, io.StringIO]) -> None:
+    terminal, out = screen
+    event = {"round": 14, "rounds": 100, "chosen": 4, "patience": 10, "metric": "macro_auroc"}
+    terminal.handle({"event": "stopped", **event})
+    assert " ".join(out.getvalue().split()) == (
+        "stops after round 14 of at most 100: no better validation macro-AUROC for 10 rounds; round 4 is the best and "
+        "is tested"
+    )
+
+
 def test_one_bar_that_only_moves_on(screen: tuple[RunPrinter, io.StringIO]) -> None:
     terminal, _ = screen
     terminal.handle(start_event(Path("runs/x"), tiny.run_config(federation__rounds=3)))

@@ -193,3 +193,27 @@ def test_a_loss_that_is_still_falling_is_said(losses: list[float], falling: bool
     assert [item.text.startswith("The training loss was still falling at the last round") for item in notices] == (
         [True] if falling else []
     )
+
+
+@pytest.mark.parametrize(
+    ("chosen", "patience", "planned", "stopped"),
+    [(2, 3, 100, True), (2, 4, 100, False), (2, 3, 5, False), (2, 0, 100, False), (4, 3, 100, False)],
+)
+def test_a_run_that_stopped_early_says_so(make_run, chosen: int, patience: int, planned: int, stopped: bool) -> None:
+    from experiments.report.text.findings import describe_status, summarise_findings
+
+    folder = make_run(rounds=5, planned=planned)
+    about = json.loads((folder / "run.json").read_text())
+    about["config"]["federation"]["patience"] = patience
+    (folder / "run.json").write_text(json.dumps(about))
+    outcome = json.loads((folder / "federated.json").read_text())
+    (folder / "federated.json").write_text(json.dumps(outcome | {"chosen": chosen}))
+    report = build_report(folder)
+    assert report.stopped_early == stopped
+    sentence = f"Training stopped because the {patience} rounds after it were no better, of at most {planned}."
+    assert any(sentence in text for text in summarise_findings(report)) == stopped
+    assert describe_status(report) == ("Complete: 5 rounds of at most 100" if stopped else "Complete: 5 rounds")
+    # nobody is told to train longer where validation said that it does not help
+    assert not stopped or not any("still falling" in notice.text for notice in report.notices)
+    falling = [notice for notice in report.notices if "still falling" in notice.text]
+    assert len(falling) == (5 - chosen < patience or not patience)
