@@ -126,6 +126,16 @@ def histogram_bins(z: Floats) -> npt.NDArray[np.int64]:
     return np.where(np.isnan(z), MISSING_BIN, np.clip(scaled, 0, HISTOGRAM_BINS - 1)).astype(np.int64)
 
 
+def histogram_edges() -> Floats:
+    """Return the edges of a histogram's bins in standard deviations, `(HISTOGRAM_BINS + 1,)`; the outermost are open.
+
+    >>> bool(np.all(histogram_bins(histogram_edges()[1:-1] + 1e-9) == np.arange(1, HISTOGRAM_BINS)))
+    True
+    """
+    even = np.linspace(-1.0, 1.0, HISTOGRAM_BINS + 1) * np.arcsinh(ASINH_SCALE * MAX_DEVIATIONS)
+    return np.asarray(np.sinh(even) / ASINH_SCALE, np.float64)
+
+
 def bins_to_suppress(people: npt.NDArray[np.int64], minimum: int) -> npt.NDArray[np.bool_]:
     """Return which bins of a column to suppress, given the number of people in each.
 

@@ -13,8 +13,9 @@ from common import distance, scaling
 from common.distance import HISTOGRAM_BINS, N_FOURIER_FEATURES, SUPPRESSED, ColumnSummary
 from common.messages import ARRAY_OVERHEAD
 from common.replies import DomainShiftReply
-from common.reports import MAX_FEATURES
+from common.reports import MAX_FEATURES, HandshakeReport
 from common.requests import DomainShiftRequest
+from server.column_description import SiteSize, describe_columns
 from server.outcome import Outcome
 from server.reply_checks import find_sums_fault, training_examples
 from server.run import Run
@@ -26,6 +27,8 @@ TRAINING_SITES = "all that trained"
 
 def measure_domain_shift(run: Run, outcome: Outcome) -> dict[str, object]:
     """Return the distances of each pair of hospitals, and of each external one to all that trained together.
+
+    The same aggregates describe the inputs of each hospital, for Table 1 of the report.
 
     Training patients are compared, an external hospital's likewise: nothing is trained with them. If a hospital
     refuses, the result states its reason and the run continues.
@@ -57,6 +60,17 @@ def measure_domain_shift(run: Run, outcome: Outcome) -> dict[str, object]:
     summaries = {site: ColumnSummary.from_arrays(reply.sums, width) for site, reply in replies.items()}
     classes = {site: reports[site].counts.train.classes for site in summaries}
     labels = {site: [count or 0 for count in counts] for site, counts in classes.items()}
+    described = {
+        site: {
+            "patients": reports[site].counts.train.patients,
+            "examples": reports[site].counts.train.examples,
+            "columns": describe_columns(
+                columns, frozenset(run.task.binary_features), dict(moments[site].sums), summary.cells, base,
+                _find_size(reports[site]),
+            ),
+        }
+        for site, summary in sorted(summaries.items())
+    }  # fmt: skip
     pairs = [
         compare_pair(one, other, summaries[one], summaries[other], labels[one], labels[other], list(columns))
         for one, other in itertools.combinations(sorted(summaries), 2)
@@ -67,7 +81,12 @@ def measure_domain_shift(run: Run, outcome: Outcome) -> dict[str, object]:
         summed = np.sum([labels[name] for name in inner], axis=0).tolist()
         pairs.append(compare_pair(TRAINING_SITES, site, together, summaries[site], summed, labels[site], list(columns)))
     shares = {site: (np.asarray(count) / max(sum(count), 1)).tolist() for site, count in labels.items() if count}
-    return {"pairs": pairs, "lost": lost | more, "shares": shares, "columns": width}
+    return {"pairs": pairs, "lost": lost | more, "shares": shares, "columns": width, "sites": described}
+
+
+def _find_size(report: HandshakeReport) -> SiteSize:
+    train = report.counts.train
+    return SiteSize(train.patients, train.examples, report.min_cell_patients)
 
 
 def compare_pair(

@@ -54,7 +54,7 @@ def build_table_one(hospitals: dict[str, Cohort], floor: int) -> tuple[TableOneR
         cells = tuple(_share(each, floor) if name in binary else _quartiles(each) for each in values)
         rows.append(TableOneRow(name, cells))
         if any(np.isnan(each).any() for each in values):
-            missing = tuple(_count(int(np.isnan(each).sum()), len(each), floor) for each in values)
+            missing = tuple(format_people(int(np.isnan(each).sum()), len(each), floor) for each in values)
             rows.append(TableOneRow(f"{name}, missing", missing))
     return tuple(rows)
 
@@ -71,13 +71,13 @@ def _first_rows(cohort: Cohort) -> npt.NDArray[np.int64]:
 def _count_class(cohort: Cohort, code: int, floor: int) -> str:
     has = cohort.y[:, code] == 1 if cohort.y.ndim == 2 else cohort.y == code
     persons = np.asarray(cohort.persons, dtype=object)[cohort.patient]
-    return _count(len(set(persons[has].tolist())), len(set(persons.tolist())), floor)
+    return format_people(len(set(persons[has].tolist())), len(set(persons.tolist())), floor)
 
 
-def _count(number: int, people: int, floor: int) -> str:
+def format_people(number: int, people: int, floor: int) -> str:
     """Return a number of people with its share, or that it is small.
 
-    >>> _count(30, 120, 5), _count(2, 120, 5), _count(119, 120, 5), _count(0, 120, 5)
+    >>> format_people(30, 120, 5), format_people(2, 120, 5), format_people(119, 120, 5), format_people(0, 120, 5)
     ('30 (25%)', '<5', '>115', '<5')
     """
     if number < floor:
@@ -89,12 +89,22 @@ def _count(number: int, people: int, floor: int) -> str:
 
 def _share(values: npt.NDArray[np.float32], floor: int) -> str:
     known = values[~np.isnan(values)]
-    return _count(int((known == 1).sum()), len(known), floor) if len(known) >= floor else "-"
+    return format_people(int((known == 1).sum()), len(known), floor) if len(known) >= floor else "-"
 
 
 def _quartiles(values: npt.NDArray[np.float32]) -> str:
     known = values[~np.isnan(values)].astype(np.float64)
     if len(known) < MIN_FOR_QUARTILES:
         return "-"
-    low, middle, high = (f"{value:.{DIGITS}g}" for value in np.quantile(known, [0.25, 0.5, 0.75]))
-    return f"{middle} ({low} to {high})"
+    low, middle, high = (float(value) for value in np.quantile(known, [0.25, 0.5, 0.75]))
+    return format_quartiles(low, middle, high)
+
+
+def format_quartiles(low: float, middle: float, high: float) -> str:
+    """Return a median with its quartiles.
+
+    >>> format_quartiles(0.81, 1.0, 1.234)
+    '1 (0.81 to 1.23)'
+    """
+    texts = [f"{value:.{DIGITS}g}" for value in (low, middle, high)]
+    return f"{texts[1]} ({texts[0]} to {texts[2]})"

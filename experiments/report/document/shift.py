@@ -69,6 +69,48 @@ class TwoSample(FrozenModel):
     null_range: tuple[float, float] | None = None
 
 
+class ColumnDescription(FrozenModel):
+    """One input of a hospital's training patients, from what it sent to be compared; None: of few people, or unknown.
+
+    Attributes:
+        name: name of the input.
+        measured: number of patients with a value; None also where patients have several examples.
+        missing: number of patients without a value, likewise.
+        missing_share: share of examples without a value.
+        mean: mean of the values.
+        deviation: their standard deviation.
+        quartiles: lower quartile, median and upper quartile, rounded to about the width of a histogram's bin.
+        yes_no: whether the input is yes or no.
+        yes: number of patients with yes; None also where patients have several examples.
+        yes_share: share of measured examples with yes.
+    """
+
+    name: str
+    measured: int | None = None
+    missing: int | None = None
+    missing_share: float | None = None
+    mean: float | None = None
+    deviation: float | None = None
+    quartiles: tuple[float, float, float] | None = None
+    yes_no: bool = False
+    yes: int | None = None
+    yes_share: float | None = None
+
+
+class SiteColumns(FrozenModel):
+    """The inputs of one hospital's training patients.
+
+    Attributes:
+        patients: number of training patients.
+        examples: number of training examples.
+        columns: the inputs.
+    """
+
+    patients: int
+    examples: int
+    columns: tuple[ColumnDescription, ...]
+
+
 class Shift(FrozenModel):
     """How much the data of the hospitals differ.
 
@@ -77,6 +119,7 @@ class Shift(FrozenModel):
         two_sample: classifier two-sample tests, if requested.
         shares: class proportions at each hospital.
         columns: number of columns compared.
+        sites: each hospital's inputs.
         lost: hospitals that were not compared, and why.
     """
 
@@ -84,6 +127,7 @@ class Shift(FrozenModel):
     two_sample: tuple[TwoSample, ...] = ()
     shares: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     columns: int = 0
+    sites: dict[str, SiteColumns] = Field(default_factory=dict)
     lost: dict[str, str] = Field(default_factory=dict)
 
     def format_null_range(self, one: str, other: str) -> str:

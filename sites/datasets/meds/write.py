@@ -94,6 +94,9 @@ def render_run(name: str, folder: str, description: Description, splits: bool) -
     ]
     if len(outcome.classes) == 2:
         lines.append("  threshold: youden        # chosen on validation patients")
+    lines.append(
+        "  domain_shift: true       # describe each hospital's inputs in the report (Table 1), and compare them"
+    )
     groups = [
         *(["sex: true"] if description.sex else []),
         *(["age: [40.0, 65.0, 80.0]"] if description.birth else []),

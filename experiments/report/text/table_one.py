@@ -1,0 +1,152 @@
+"""Table 1 of a report: who the patients of each hospital are; and how they came into the run.
+
+Numbers are those that hospitals state (their counts, and the aggregates by which their data are compared), so a
+deployed run shows no more than its hospitals let out. `wardround data describe` prints the same rows from the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from experiments.report.document.report import Report
+from experiments.report.document.run import Site, Split
+from experiments.report.document.shift import ColumnDescription, SiteColumns
+from experiments.report.text.many_hospitals import choose_detailed_hospitals
+from sites.disclosure.table_one import TableOneRow, format_people, format_quartiles
+
+MIN_PEOPLE = 5
+"""Fewest people whose number is shown, where a hospital's own floor is not higher."""
+NOT_KNOWN = "–"
+HOSPITALS_PER_TABLE = 6
+"""Hospitals side by side in one table, so that it fits the page in print."""
+SPLITS: dict[Split, str] = {
+    "train": "patients trained on",
+    "validation": "patients who chose round and threshold",
+    "test": "patients tested on",
+}
+MAX_REASONS = 30
+"""Reasons for exclusion that get a row; the rest are in report.json."""
+
+
+def list_hospitals(report: Report) -> list[list[Site]]:
+    """Return the hospitals of each table, in the report's order."""
+    detailed = choose_detailed_hospitals(report)
+    chosen = [site for site in report.sites if site.name in detailed]
+    return [chosen[first : first + HOSPITALS_PER_TABLE] for first in range(0, len(chosen), HOSPITALS_PER_TABLE)]
+
+
+def build_flow(report: Report, hospitals: Sequence[Site]) -> list[TableOneRow]:
+    """Return how patients came into the run and were used, one row a step, with a cell for each hospital."""
+    reasons = sorted({reason for site in report.sites for reason in site.excluded})[:MAX_REASONS]
+    rows = [
+        TableOneRow(f"excluded: {reason}", tuple(_format_excluded(site, reason) for site in hospitals))
+        for reason in reasons
+    ]
+    for split, title in SPLITS.items():
+        cells = tuple(_format_split(site, split) for site in hospitals)
+        rows.append(TableOneRow(title, cells))
+    tested = report.federated.sites if report.federated else {}
+    if any(site.name not in tested for site in hospitals) and tested:
+        cells = tuple(
+            f"{tested[site.name].patients:,}" if site.name in tested else site.lost or "none" for site in hospitals
+        )
+        rows.append(TableOneRow("patients with a test result", cells))
+    return rows
+
+
+def build_characteristics(report: Report, hospitals: Sequence[Site]) -> list[TableOneRow]:
+    """Return what the training patients of each hospital are like: outcomes and inputs; and test patients by group."""
+    rows = [
+        TableOneRow(title, tuple(_format_class(site, name) for site in hospitals))
+        for name, title in report.class_titles.items()
+    ]
+    described = report.shift.sites if report.shift else {}
+    names = list(dict.fromkeys(column.name for each in described.values() for column in each.columns))
+    by_name = {site: {column.name: column for column in each.columns} for site, each in described.items()}
+    for name in names:
+        columns = [by_name.get(site.name, {}).get(name) for site in hospitals]
+        sizes = [described.get(site.name) for site in hospitals]
+        pairs = list(zip(hospitals, columns, sizes, strict=True))
+        rows.append(TableOneRow(name, tuple(_format_column(*pair) for pair in pairs)))
+        if any(column.missing_share for each in by_name.values() for column in each.values() if column.name == name):
+            rows.append(TableOneRow(f"{name}, missing", tuple(_format_missing(*pair) for pair in pairs)))
+    for attribute, groups in (report.federated.groups if report.federated else {}).items():
+        for group, subset in groups.items():
+            counts = [subset.sites.get(site.name) for site in hospitals]
+            cells = tuple(NOT_KNOWN if each is None else f"{each.patients:,}" for each in counts)
+            rows.append(TableOneRow(f"{attribute} {group} (test patients)", cells))
+    return rows
+
+
+def explain_table(report: Report) -> str:
+    """Return how the table is to be read, in sentences."""
+    described = report.shift.sites if report.shift else {}
+    text = (
+        "Training patients, unless a row says otherwise. Counts of fewer people than a hospital's floor (at least "
+        f"{MIN_PEOPLE}), or of all but so few, are not shown."
+    )
+    if any(each.examples != each.patients for each in described.values()):
+        text += " Where patients have several examples, shares and quartiles are of examples."
+    if described:
+        return text + (
+            " Median (lower to upper quartile) from histograms of 40 bins, rounded to about the width of a bin; mean "
+            "and standard deviation (SD) where bins of too few people are missing from a histogram. Nothing is stated "
+            "of fewer than 20 people."
+        )
+    if report.privacy:
+        return text + " Training was private, so hospitals sent nothing that describes their inputs."
+    return text + " Inputs are described where the hospitals' data are compared (evaluation.domain_shift=true)."
+
+
+def _floor(site: Site) -> int:
+    return max(site.min_cell_patients, MIN_PEOPLE)
+
+
+def _format_split(site: Site, split: Split) -> str:
+    part = site.counts.get(split)
+    if part is None:
+        return NOT_KNOWN
+    if part.suppressed:
+        return f"<{part.suppressed}"
+    return f"{part.patients:,}" + (" (noisy)" if part.deviation else "")
+
+
+def _format_excluded(site: Site, reason: str) -> str:
+    number = site.excluded.get(reason, 0)
+    return f"<{_floor(site)}" if 0 < number < _floor(site) else f"{number:,}"
+
+
+def _format_class(site: Site, name: str) -> str:
+    part = site.counts.get("train")
+    number = part.classes.get(name) if part else None
+    if part is None or number is None or not part.examples:
+        return NOT_KNOWN
+    if part.examples != part.patients:
+        return f"{number:,} examples ({100 * number / part.examples:.0f}%)"
+    # a class of fewer people than the floor is stated as the floor (client/requests/handshake.py)
+    return format_people(number, part.examples, _floor(site) + (site.min_cell_patients > 1))
+
+
+def _format_column(site: Site, column: ColumnDescription | None, described: SiteColumns | None) -> str:
+    if column is None or described is None:
+        return NOT_KNOWN
+    if column.yes_no:
+        return _format_part(site, column.yes, column.yes_share, described)
+    if column.quartiles is not None:
+        return format_quartiles(*column.quartiles)
+    if column.mean is not None and column.deviation is not None:
+        return f"mean {column.mean:.3g} (SD {column.deviation:.2g})"
+    return NOT_KNOWN
+
+
+def _format_missing(site: Site, column: ColumnDescription | None, described: SiteColumns | None) -> str:
+    if column is None or described is None:
+        return NOT_KNOWN
+    return _format_part(site, column.missing, column.missing_share, described)
+
+
+def _format_part(site: Site, number: int | None, share: float | None, described: SiteColumns) -> str:
+    """Return a number of people with its share, a share of examples, or that it is of few people or all but few."""
+    if share is None:
+        return f"few (<{_floor(site)}), or all but few" if described.patients >= _floor(site) else NOT_KNOWN
+    return f"{100 * share:.0f}%" if number is None else f"{number:,} ({100 * share:.0f}%)"
