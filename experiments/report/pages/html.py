@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from common.metrics.figures import FEW_PATIENTS
 from experiments.report.document.report import Report
 from experiments.report.pages.sections import HOSPITAL_TEMPLATES, draw_plots, list_plots, list_sections
+from experiments.report.pages.terms import explain_terms
 from experiments.report.plots.drawing import Plot
 from experiments.report.text import decision, findings, formatting, key_facts
 from experiments.report.text.many_hospitals import choose_detailed_hospitals, describe_detailed_hospitals
@@ -37,7 +38,7 @@ def render_html(report: Report, plots: Mapping[str, Plot] | None = None) -> str:
 
     plots = draw_plots(report) if plots is None else plots
     sections = [section for section in list_sections() if section.applies(report)]
-    return (
+    page = (
         make_html_environment()
         .get_template("report.html.j2")
         .render(
@@ -58,6 +59,7 @@ def render_html(report: Report, plots: Mapping[str, Plot] | None = None) -> str:
             **build_page_context(report, report.run.title or report.run.name),
         )
     )
+    return explain_terms(page)
 
 
 def make_html_environment() -> Environment:

@@ -188,6 +188,51 @@ function addRunChoice() {
   boxes.forEach((box) => box.addEventListener("change", update));
 }
 
+// A term's entry in the glossary is shown while the pointer or the keyboard is on the term; Escape hides it.
+function addExplanations() {
+  const box = document.createElement("div");
+  box.className = "explain";
+  box.id = "explain";
+  box.setAttribute("role", "tooltip");
+  box.hidden = true;
+  document.body.append(box);
+  let owner = null, marked = null;
+  const hide = () => {
+    if (owner) owner.removeAttribute("aria-describedby");
+    owner = null;
+    box.hidden = true;
+  };
+  const show = (event) => {
+    const part = event.target.closest?.(".term, [role=button]");
+    const term = part && (part.matches(".term") ? part : event.type === "focusin" && part.querySelector(".term"));
+    const entry = term && document.getElementById(`term-${term.dataset.term}`);
+    if (!entry) return;
+    hide();
+    owner = part;
+    const head = document.createElement("strong");
+    head.textContent = entry.children[0].textContent;
+    box.replaceChildren(head, entry.children[1].textContent);
+    box.hidden = false;
+    owner.setAttribute("aria-describedby", box.id);
+    marked = term;
+    place();
+  };
+  const place = () => {
+    if (!owner) return;
+    const at = marked.getBoundingClientRect(), size = box.getBoundingClientRect();
+    const below = at.bottom + 6 + size.height < innerHeight;
+    box.style.left = `${Math.max(8, Math.min(at.left, innerWidth - size.width - 16))}px`;
+    box.style.top = `${below ? at.bottom + 6 : Math.max(8, at.top - size.height - 6)}px`;
+  };
+  document.addEventListener("mouseover", show);
+  document.addEventListener("focusin", show);
+  const leave = (event) => { if (owner && owner.contains(event.target)) hide(); };
+  document.addEventListener("mouseout", leave);
+  document.addEventListener("focusout", leave);
+  addEventListener("scroll", place, { passive: true, capture: true });
+  addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+}
+
 // A table that needs no scrolling needs no stop of the Tab key.
 function updateTabStops() {
   each(".scroll", (part) => {
@@ -204,6 +249,7 @@ addEventListener("DOMContentLoaded", () => {
   each("table.matrix", makeNavigable);
   addThresholdView();
   addRunChoice();
+  addExplanations();
   updateTabStops();
   addEventListener("resize", updateTabStops);
 });

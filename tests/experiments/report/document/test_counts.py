@@ -18,10 +18,10 @@ from common.metrics.noisy_evaluation import build_noisy_evaluation, draw_noisy_c
 from experiments.report.build import build_report
 from experiments.report.document import report as model
 from experiments.report.pages import tables
-from experiments.report.pages.html import render_html
 from experiments.report.pages.markdown import render_summary
 from experiments.report.pages.model_card import render_model_card
 from tests.experiments.conftest import TASK
+from tests.experiments.report.plain_page import render_plain
 
 SPENT = {"level": "patient", "unit": "person", "units": 40, "epsilon_run": 1.5, "epsilon": 4.25, "delta": 1e-5,
          "q": 1.0, "sigma": 2.625, "clip": 1.0, "steps": 1, "accountant": "prv", "private": True, "noise_at": None,
@@ -65,7 +65,7 @@ def forms(report: model.Report) -> dict[str, str]:
     screen = Console(width=300, record=True, file=io.StringIO())
     screen.print(tables.render_terminal_summary(report))
     return {
-        "page": render_html(report),
+        "page": render_plain(report),
         "terminal": screen.export_text(),
         "summary": render_summary(report, {}),
         "card": render_model_card(report),

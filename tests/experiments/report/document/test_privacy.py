@@ -14,7 +14,7 @@ from common.errors import DataError
 from experiments.report.build import build_report
 from experiments.report.document import report as model
 from experiments.report.pages import tables
-from experiments.report.pages.html import render_html
+from tests.experiments.report.plain_page import render_plain
 
 REPORTED = {"level": "patient", "unit": "person", "units": 40, "epsilon_run": 1.5, "epsilon": 4.25, "delta": 1e-5,
         "q": 0.1, "sigma": 2.5, "clip": 0.7, "steps": 30, "accountant": "prv", "private": True}  # fmt: skip
@@ -46,7 +46,7 @@ def test_each_hospitals_spending_stands_in_every_form(make_run) -> None:
     assert (result["north"].epsilon_run, result["north"].epsilon, result["north"].units) == (1.5, 4.25, 123)
     assert (result["north"].steps, result["west"].steps) == (90, 60)  # west was lost in round 2
     assert model.from_json(model.to_json(report)) == report
-    page = render_html(report)
+    page = render_plain(report)
     for text in ("123 people", "4.250", "1.500", "1e-05", "2.500", "PRV", "Two data sets are neighbours",
                  "one person more",
                  "The server receives each hospital"):  # fmt: skip
@@ -57,14 +57,14 @@ def test_each_hospitals_spending_stands_in_every_form(make_run) -> None:
 
 
 def test_a_record_level_run_says_that_it_is_no_promise_to_a_person(make_run) -> None:
-    page = render_html(build_report(spend(make_run(), level="record", unit="example", units=9000)))
+    page = render_plain(build_report(spend(make_run(), level="record", unit="example", units=9000)))
     assert "9,000 examples" in page
     assert "It does not protect a person with many examples to the same degree" in page
 
 
 def test_noise_that_can_be_repeated_is_marked_everywhere(make_run) -> None:
     report = build_report(spend(make_run(), private=False))
-    page = render_html(report)
+    page = render_plain(report)
     assert "NOT PRIVATE: the noise can be removed" in page
     assert page.count(">NOT PRIVATE</strong>") > 5
     assert '@top-center { content: "NOT PRIVATE"' in page
@@ -79,7 +79,7 @@ def test_noise_that_can_be_repeated_is_marked_everywhere(make_run) -> None:
 def test_a_run_without_privacy_says_nothing_of_it(make_run) -> None:
     report = build_report(make_run())
     assert report.privacy == ()
-    assert 'id="privacy"' not in render_html(report)
+    assert 'id="privacy"' not in render_plain(report)
     assert "epsilon" not in printed(report).lower()
 
 
@@ -90,11 +90,11 @@ AUDIT = {"site": "north", "unit": "person", "canaries": 1500, "confidence": 0.99
 @pytest.mark.parametrize("passed", [True, False])
 def test_an_audit_in_the_folder_is_shown(make_run: Any, passed: bool) -> None:
     folder = spend(make_run())
-    assert "<h3>Audit</h3>" not in render_html(build_report(folder))
+    assert "<h3>Audit</h3>" not in render_plain(build_report(folder))
     (folder / "audit.json").write_text(json.dumps({**AUDIT, "passed": passed}))
     report = build_report(folder)
     assert report.audit is not None
-    page = render_html(report)
+    page = render_plain(report)
     assert "<h3>Audit</h3>" in page
     assert all(text in page for text in ("4.250", "1.125", "3.875", "1,500 canaries", "99% confidence"))
     assert ("FAILED: this training" in page) is not passed

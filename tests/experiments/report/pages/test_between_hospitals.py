@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.report.build import build_report
-from experiments.report.pages.html import render_html
+from tests.experiments.report.plain_page import render_plain
 
 
 def test_travel_recalibration_and_leaving_out_stand_on_the_page(make_run: Callable[..., Path]) -> None:
@@ -36,7 +36,7 @@ def test_travel_recalibration_and_leaving_out_stand_on_the_page(make_run: Callab
     held = trip | {"verdict": "It held."}
     sites = [left, {**left, "site": "west", "transfer": held}]
     (folder / "leave-one-out.json").write_text(json.dumps({"sites": sites, "worst": worst}))
-    text = render_html(build_report(folder))
+    text = render_plain(build_report(folder))
     for part in (
         "Transfer between hospitals", "A loss of &lt;ranking&gt;.", "-0.081 (-0.120 to -0.040)",
         "-0.120 to -0.040<", "temperature",
@@ -46,8 +46,8 @@ def test_travel_recalibration_and_leaving_out_stand_on_the_page(make_run: Callab
         assert part in text, part
     outcome["recalibration"].pop("north")
     (folder / "federated.json").write_text(json.dumps(outcome))
-    assert "recalibrated at each hospital, with" not in render_html(build_report(folder))  # no table without a row
-    bare = render_html(build_report(make_run_again(folder)))
+    assert "recalibrated at each hospital, with" not in render_plain(build_report(folder))  # no table without a row
+    bare = render_plain(build_report(make_run_again(folder)))
     assert "Transfer between hospitals" not in bare
     assert "Recalibration at each hospital" not in bare
 

@@ -11,10 +11,11 @@ import pytest
 from experiments.report.build import build_report
 from experiments.report.document.report import Report, to_json
 from experiments.report.document.run import Notice, Run
-from experiments.report.pages.html import TEMPLATES, render_html
+from experiments.report.pages.html import TEMPLATES
 from experiments.report.pages.sections import HOSPITAL_TEMPLATES, list_sections
 from experiments.report.text.findings import explain_missing_test, list_losses
 from experiments.report.text.formatting import flatten_settings
+from tests.experiments.report.plain_page import render_plain
 
 LEAK = {"level": "leak", "text": "LEAKY split: for comparison, nothing else."}
 
@@ -46,7 +47,7 @@ class Page(HTMLParser):
 
 
 def test_every_hospital_has_a_row_a_link_and_a_section(make_run) -> None:
-    page = Page(render_html(build_report(make_run())))
+    page = Page(render_plain(build_report(make_run())))
     for position, site in enumerate(("north", "south", "west"), 1):
         assert f"#hospital-{position}" in page.links
         assert f"hospital-{position}" in page.ids
@@ -54,7 +55,7 @@ def test_every_hospital_has_a_row_a_link_and_a_section(make_run) -> None:
 
 
 def test_page_is_well_made(make_run) -> None:
-    text = render_html(build_report(make_run(notices=(LEAK,))))
+    text = render_plain(build_report(make_run(notices=(LEAK,))))
     page = Page(text)
     assert len(page.ids) == len(set(page.ids))
     assert {link[1:] for link in page.links} <= set(page.ids)
@@ -79,7 +80,7 @@ def test_every_section_has_its_file_and_every_file_its_place() -> None:
 
 def test_sections_stand_in_order_with_their_entry_in_the_contents(make_run) -> None:
     report = build_report(make_run())
-    page = Page(render_html(report))
+    page = Page(render_plain(report))
     here = [section.id for section in list_sections() if section.applies(report)]
     assert [result for result in page.ids if result in here] == here
     contents = page.links[1 : page.links.index("#hospital-1")]
@@ -89,7 +90,7 @@ def test_sections_stand_in_order_with_their_entry_in_the_contents(make_run) -> N
 
 
 def test_page_needs_no_network(make_run) -> None:
-    text = render_html(build_report(make_run()))
+    text = render_plain(build_report(make_run()))
     page = Page(text)
     assert not [attrs for _, attrs in page.tags if "src" in attrs]
     assert {attrs["href"][:6] for tag, attrs in page.tags if tag != "a" and "href" in attrs} == {"data:,"}
@@ -98,14 +99,14 @@ def test_page_needs_no_network(make_run) -> None:
 
 
 def test_bare_report_of_a_run_that_failed_at_once_is_readable() -> None:
-    page = render_html(Report(run=Run(id="x", name="x", status="failed", error="no site came")))
+    page = render_plain(Report(run=Run(id="x", name="x", status="failed", error="no site came")))
     assert "Failed before the first round was completed" in page
     assert "no site came" in page
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_synthetic_is_marked_everywhere_or_nowhere(make_run, synthetic) -> None:
-    text = render_html(build_report(make_run(synthetic=synthetic)))
+    text = render_plain(build_report(make_run(synthetic=synthetic)))
     captions = re.findall(r"<(caption|figcaption)>(.*?)</\1>", text, re.DOTALL)
     assert all(("SYNTHETIC" in caption) is synthetic for _, caption in captions)
     assert ("SYNTHETIC DATA: no real patients" in text) is synthetic
@@ -116,7 +117,7 @@ def test_synthetic_is_marked_everywhere_or_nowhere(make_run, synthetic) -> None:
 
 @pytest.mark.parametrize("notices", [(LEAK,), ()])
 def test_leak_is_marked_everywhere_or_nowhere(make_run, notices) -> None:
-    text = render_html(build_report(make_run(notices=notices)))
+    text = render_plain(build_report(make_run(notices=notices)))
     captions = re.findall(r"<(caption|figcaption)>(.*?)</\1>", text, re.DOTALL)
     assert all(("LEAK" in caption) is bool(notices) for _, caption in captions)
     assert ("LEAK: patients are in both the training and the test set" in text) is bool(notices)
@@ -126,14 +127,14 @@ def test_leak_is_marked_everywhere_or_nowhere(make_run, notices) -> None:
 
 def test_names_and_titles_are_text_never_markup(make_run) -> None:
     evil = "<script>alert(1)</script>$x_1$\"'&"
-    text = render_html(build_report(make_run(title=evil, rename=("south", evil))))
+    text = render_plain(build_report(make_run(title=evil, rename=("south", evil))))
     assert text.count("<script>") == 1
     assert "alert(1)</script>" not in text
     assert Page(text).text.count(evil) > 10
 
 
 def test_interrupted_run_says_how_far_it_came(make_run) -> None:
-    text = render_html(build_report(make_run(status="interrupted", rounds=2, planned=8)))
+    text = render_plain(build_report(make_run(status="interrupted", rounds=2, planned=8)))
     assert "Interrupted after round 2 of 8" in text
     assert "There are no test results: the run ended before the final evaluation." in text
     assert 'title="the run ended before the final evaluation"' in text
@@ -146,21 +147,21 @@ def _row(text: str, name: str) -> str:
 
 
 def test_figures_on_few_patients_wear_a_dagger(make_run) -> None:
-    text = render_html(build_report(make_run()))
+    text = render_plain(build_report(make_run()))
     assert _row(text, "south").count("†") == 4
     assert _row(text, "north").count("†") == 0
     assert "† based on fewer than 5 patients" in text
 
 
 def test_worst_hospital_is_marked_once(make_run) -> None:
-    text = render_html(build_report(make_run()))
+    text = render_plain(build_report(make_run()))
     assert text.count('class="is-worst"') == 1
     assert "is-worst" in _row(text, "south")
     assert "The worst hospital is south, with " in text
 
 
 def test_missing_figures_say_why(make_run) -> None:
-    text = render_html(build_report(make_run()))
+    text = render_plain(build_report(make_run()))
     assert '<span class="missing" title="no examples of this class among these patients">n/a' in text
 
 
@@ -172,7 +173,7 @@ def test_hospital_lost_in_the_final_evaluation_says_so(make_run) -> None:
         del table["west"]
     (folder / "federated.json").write_text(json.dumps(raw))
     report = build_report(folder)
-    assert _row(render_html(report), "west").count('title="final evaluation: went offline"') == 4
+    assert _row(render_plain(report), "west").count('title="final evaluation: went offline"') == 4
     assert list_losses(report) == [
         ("west", "final evaluation", "went offline"),
         ("west", "round 2", "no answer within 9 s"),
@@ -197,7 +198,7 @@ def test_an_unfinished_run_blames_a_hospital_only_for_its_own_absence(make_run, 
 
 def test_models_are_compared(make_run) -> None:
     report = build_report(make_run())
-    text = render_html(report)
+    text = render_plain(report)
     values = [model.pooled.macro_f1.value for model in report.locals]
     assert "Mean of the 3 local models" in text
     assert f"alone reaches {sum(values) / 3:.3f} on average" in text
@@ -205,11 +206,11 @@ def test_models_are_compared(make_run) -> None:
 
 
 def test_run_without_baselines_says_so(make_run) -> None:
-    assert "No other model was trained for comparison." in render_html(build_report(make_run(baselines=False)))
+    assert "No other model was trained for comparison." in render_plain(build_report(make_run(baselines=False)))
 
 
 def test_long_runs_leave_numbers_to_the_file(make_run) -> None:
-    assert "The numbers of all 101 rounds are in report.json." in render_html(
+    assert "The numbers of all 101 rounds are in report.json." in render_plain(
         build_report(make_run(rounds=101, planned=101))
     )
 
@@ -218,7 +219,7 @@ def test_long_runs_leave_numbers_to_the_file(make_run) -> None:
 def test_many_hospitals_stay_below_5_mb(twenty) -> None:
     report = build_report(twenty)
     assert (len(report.sites), len(report.models)) == (20, 22)
-    assert len(render_html(report).encode()) < 5_000_000
+    assert len(render_plain(report).encode()) < 5_000_000
 
 
 def test_settings_are_flat() -> None:
@@ -231,18 +232,18 @@ def test_settings_are_flat() -> None:
 
 def test_page_is_the_same_each_time(make_run) -> None:
     report = build_report(make_run())
-    assert render_html(report) == render_html(Report.model_validate_json(to_json(report)))
+    assert render_plain(report) == render_plain(Report.model_validate_json(to_json(report)))
 
 
 def test_warning_is_shown_without_a_tag(make_run) -> None:
     report = build_report(make_run())
-    text = render_html(report.model_copy(update={"notices": (Notice(level="warning", text="Few resamples."),)}))
+    text = render_plain(report.model_copy(update={"notices": (Notice(level="warning", text="Few resamples."),)}))
     assert "WARNING: Few resamples." in text
     assert '<div class="bar"' not in text
 
 
 def test_folded_parts_of_the_summary_part_are_not_printed(make_run) -> None:
-    text = render_html(build_report(make_run()))
+    text = render_plain(build_report(make_run()))
     summary, appendix = text.split("Appendix: what the summary rests on")
     folded = re.findall(r"<details([^>]*)>", summary[summary.index("<main") :])
     assert all("screen" in attributes for attributes in folded)

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from experiments.report.build import build_report
-from experiments.report.pages.html import render_html
 from experiments.report.plots import attribution
+from tests.experiments.report.plain_page import render_plain
 
 
 def test_importance_is_the_mean_over_patients_and_stands_on_the_page(make_run: Callable[..., Path]) -> None:
     folder = make_run()
-    assert "Importance of the inputs" not in render_html(build_report(folder))
+    assert "Importance of the inputs" not in render_plain(build_report(folder))
     outcome = json.loads((folder / "federated.json").read_text())
     explanation = {"method": "occlusion", "patients": 6, "features": {"<rr>": 1.0}, "channels": {"I": 0.5}}
     course = {"patients": 6, "signal": [[0.0, 1.0, 0.0]], "importance": [[0.0, 2.0, 0.0]]}
@@ -31,7 +31,7 @@ def test_importance_is_the_mean_over_patients_and_stands_on_the_page(make_run: C
     assert people == 8
     assert signal.tolist() == [[1.0, 1.0, 0.0]]
     assert weight.tolist() == [[0.0, 2.0, 1.0]]
-    text = render_html(report)
+    text = render_plain(report)
     for part in (
         "Importance of the inputs",
         "by occlusion",

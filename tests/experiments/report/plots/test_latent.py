@@ -13,12 +13,12 @@ from client.site import Site
 from experiments.engines import local
 from experiments.report.build import build_report
 from experiments.report.document.report import Report, from_json, to_json
-from experiments.report.pages.html import render_html
 from experiments.report.pages.sections import draw_plots
 from experiments.report.plots import latent
 from experiments.report.text import findings
 from sites.anomaly_task import to_anomaly_task
 from tests import tiny
+from tests.experiments.report.plain_page import render_plain
 
 
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Report:
@@ -56,7 +56,7 @@ def test_the_report_keeps_classes_and_views(report: Report) -> None:
 
 
 def test_the_page_says_what_is_normal_and_what_the_score_is(report: Report) -> None:
-    page = render_html(report)
+    page = render_plain(report)
     assert 'id="detection"' in page
     assert "was trained on the normal training examples" in page
     assert "reconstruction error and distance in latent space" in page
@@ -81,5 +81,5 @@ def test_the_drawings_state_their_numbers(report: Report) -> None:
 
 def test_a_classifier_s_report_has_no_such_part(report: Report) -> None:
     plain = report.model_copy(update={"task": {**report.task, "anomaly": False}, "views": {}})
-    assert 'id="detection"' not in render_html(plain)
+    assert 'id="detection"' not in render_plain(plain)
     assert latent.draw_latent_space(plain) is latent.draw_reconstructions(plain) is None
