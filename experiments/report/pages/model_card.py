@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.report.document.report import Report
 from experiments.report.pages.markdown import Verbatim, render_markdown
+from experiments.report.text import method
 from experiments.report.text.checklists import DECIDE_AI, TRIPOD_AI, fill_checklist
 
 LOADING_PROGRAM = """\
@@ -25,7 +26,7 @@ features = np.zeros((1, len(task.features)), np.float32)  # {features}
 if scaling is not None:
     features = scaling.apply(features)
     steps = x.transpose(0, 2, 1)
-    rows = scaling.apply(steps.reshape(-1, task.channels), len(task.features))
+    rows = scaling.apply(steps.reshape(len(x) * task.samples, task.channels), len(task.features))
     x = rows.reshape(steps.shape).transpose(0, 2, 1).copy()
 with torch.no_grad():
     logits = model(torch.from_numpy(x), torch.from_numpy(features))
@@ -37,6 +38,8 @@ OUTPUT_LINES = {
     "anomaly": "errors = models.reconstruction_error_function(task)(logits)  # higher is less normal",
 }
 """The last line of the program, by kind of task."""
+
+NAN_NOTE = "; NaN where not measured"
 
 
 def render_model_card(report: Report) -> str:
@@ -50,7 +53,7 @@ def render_model_card(report: Report) -> str:
             name: [item for item in fill_checklist(report, items) if not item.known]
             for name, items in (("TRIPOD+AI", TRIPOD_AI), ("DECIDE-AI", DECIDE_AI))
         },
-        model=report.run.config.get("model", {}),
+        method=method,
     )
 
 
@@ -67,13 +70,14 @@ def build_loading_program(report: Report, folder: str | None = None) -> str:
     if channels:
         signal = f"{channels} x {samples} samples" + (f" at {rate:g} Hz" if rate else "")
         signal += f" ({_list_first(task.get('channel_names', ()))})"
+    features = _list_first(task.get("features", ()))
     output = OUTPUT_LINES.get("anomaly" if report.detecting else str(task.get("kind")), "scores = logits")
     strategy = " ".join(str(report.run.config.get("federation", {}).get("strategy", {}).get("name", "fedavg")).split())
     return LOADING_PROGRAM.format(
         strategy=f"if {strategy} keeps layers at each hospital: restore.model(folder, site=NAME)",
         folder=folder or f"runs/{report.run.id}",
         signal=signal,
-        features=_list_first(task.get("features", ())) or "none",
+        features=features + (NAN_NOTE if task.get("missing") else "") if features else "none",
         output=output,
         imports="from common import models\n" if report.detecting else "",
     ).rstrip()

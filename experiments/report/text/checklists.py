@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from experiments.report.document.report import Report
 from experiments.report.text import decision, findings
 from experiments.report.text.formatting import capitalise, format_count, make_cell, metric_title
+from experiments.report.text.method import describe_method
 from experiments.report.text.thresholds import describe_threshold_origin
 
 NOT_REPORTED = "not reported"
@@ -61,15 +62,8 @@ def _excluded(report: Report) -> str:
 
 
 def _model(report: Report) -> str:
-    model, strategy = (
-        report.run.config.get("model", {}),
-        report.run.config.get("federation", {}).get("strategy", {}),
-    )
-    if not model.get("name"):
-        return ""
-    return (
-        f"{model['name']}, trained by {strategy.get('name', 'fedavg')} over {format_count(len(report.rounds), 'round')}"
-    )
+    method = describe_method(report)
+    return f"{method}, over {format_count(len(report.rounds), 'round')}" if method else ""
 
 
 def _performance(report: Report) -> str:

@@ -53,7 +53,9 @@ def test_settings_are_compared_on_people_who_were_held_out(monkeypatch: pytest.M
     for name, train in (("real", site.train), ("noise", noise)):
         changed = replace(site, train=train)
         monkeypatch.setattr("experiments.studies.choose_trees.load_site", lambda *_, found=changed: found)
-        scores[name] = compare_settings(config, depths=(2,), rates=(0.3,))
+        scores[name] = compare_settings(config, {"depth": (2,), "learning_rate": (0.3,)})
     assert [row["rounds"] for row in sorted(scores["real"], key=lambda row: row["rounds"])] == [1, 2, 3, 4, 5]
     assert scores["real"][0]["auroc"] > 0.7
+    assert {row["depth"] for row in scores["real"]} == {2}
+    assert np.mean(scores["real"][0]["f1"]) > np.mean(scores["noise"][0]["f1"]) + 0.1
     assert 0.3 < scores["noise"][0]["auroc"] < 0.65
