@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from experiments.monitor.worker import NewModel
 
 RATE, LEADS, PACKET_SECONDS = 250.0, ("II", "V1", "V5"), 0.25
 CONNECTIONS = 8
+LOOK_SECONDS, MEMORY_SECONDS = 0.5, 5.0
 WARM_UP_SECONDS = 20.0
 """Seconds at the start that do not count: every patient's usual beat is learned at the same time."""
 
@@ -93,24 +97,68 @@ async def _measure(settings: Settings, patients: int, seconds: float) -> dict[st
         arguments = (running.url, running.tokens.first("device").token, patients, seconds, result)
         sender = context.Process(target=send_load, args=arguments, daemon=True)
         sender.start()
-        me = psutil.Process()
         await asyncio.sleep(WARM_UP_SECONDS)
         delays: list[float] = []
         running.ward.on_delay = delays.append
-        first, peak_age = _memory(me, sender.pid), 0.0
+        usage = Usage.measure(sender.pid)
+        series, peak_age, own = [usage], 0.0, float(np.sum(os.times()[:2]))
         while sender.is_alive():
-            await asyncio.sleep(0.5)
-            peak_age = max(peak_age, *(worker.age for worker in running.ward.workers))
+            await asyncio.sleep(LOOK_SECONDS)
+            peak_age = max([peak_age, *(worker.age for worker in running.ward.workers)])
+            if time.monotonic() - series[-1].at >= MEMORY_SECONDS:
+                series.append(Usage.measure(sender.pid))
         await asyncio.sleep(3)
-        return _summarise(running, delays, result.get(timeout=10), patients, seconds) | {
-            "memory_mib": [round(first / 2**20), round(_memory(me, sender.pid) / 2**20)],
-            "oldest_work_s": round(peak_age, 3),
-        }
+        series.append(Usage.measure(sender.pid))
+        machine = describe_machine(series, float(np.sum(os.times()[:2])) - own)
+        return _summarise(running, delays, result.get(timeout=10), patients, seconds) | machine | {
+            "oldest_work_s": round(peak_age, 3)
+        }  # fmt: skip
 
 
-def _memory(me: psutil.Process, sender: int | None) -> int:
-    every = [me, *(child for child in me.children(recursive=True) if child.pid != sender)]
-    return sum(int(process.memory_info().rss) for process in every)
+@dataclass(frozen=True)
+class Usage:
+    """What the service uses, without the sender.
+
+    Attributes:
+        at: seconds of the monotonic clock.
+        memory: bytes of all processes.
+        processor: seconds of processor time of all processes so far.
+    """
+
+    at: float
+    memory: int
+    processor: float
+
+    @classmethod
+    def measure(cls, sender: int | None) -> Usage:
+        """Return the usage of this process and its children but `sender`."""
+        me = psutil.Process()
+        every = [me, *(child for child in me.children(recursive=True) if child.pid != sender)]
+        times = [process.cpu_times() for process in every]
+        memory = sum(int(process.memory_info().rss) for process in every)
+        return cls(time.monotonic(), memory, sum(float(item.user + item.system) for item in times))
+
+
+def describe_machine(series: Sequence[Usage], own: float) -> dict[str, Any]:
+    """Return memory, its growth over the second half, processor time, and what else the machine was busy with.
+
+    Args:
+        series: usage from the end of the warm-up on.
+        own: seconds of processor time of the service's main process alone.
+    """
+    minutes = np.asarray([item.at for item in series]) / 60
+    memory = np.asarray([item.memory for item in series]) / 2**20
+    late = minutes >= (minutes[0] + minutes[-1]) / 2
+    growth = float(np.polyfit(minutes[late], memory[late], 1)[0]) if late.sum() > 2 else float("nan")
+    wall = series[-1].at - series[0].at
+    return {
+        "memory_mib": [round(value) for value in memory[:: max(1, len(memory) // 10)].tolist()],
+        "memory_growth_mib_a_minute": None if np.isnan(growth) else round(growth, 2),
+        "cores_used": round((series[-1].processor - series[0].processor) / wall, 2),
+        "cores_used_by_main_process": round(own / wall, 2),
+        "cores": psutil.cpu_count(),
+        "load_average": [round(value, 1) for value in psutil.getloadavg()],
+    }
 
 
 def _summarise(

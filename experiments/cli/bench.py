@@ -97,21 +97,23 @@ def bench_gate(
 @app.command("monitor")
 def bench_monitor(
     run: Annotated[Path, typer.Argument(help="A run's folder; its model scores.")],
-    part: Annotated[str, typer.Option(help="peaks, noise, alarms, or load.")] = "load",
+    part: Annotated[str, typer.Option(help="peaks, noise, alarms, load, or saturation.")] = "load",
     folder: Annotated[Path, typer.Option(help="MIT-BIH records.")] = Path("data/mitdb"),
-    patients: Annotated[int, typer.Option(min=1, help="load: devices of 3 leads at 250 Hz.")] = 200,
-    seconds: Annotated[float, typer.Option(min=30, help="load: seconds; noise: seconds of each record.")] = 120,
-    workers: Annotated[int, typer.Option(min=1, help="load: worker processes.")] = 1,
+    patients: Annotated[int, typer.Option(min=1, help="load, saturation: devices of 3 leads at 250 Hz.")] = 200,
+    seconds: Annotated[float, typer.Option(min=30, help="Seconds of the load; noise: of each record.")] = 120,
+    workers: Annotated[int, typer.Option(min=1, help="load, saturation: worker processes.")] = 1,
+    factor: Annotated[float, typer.Option(min=1, help="saturation: multiple of the devices' speed.")] = 10.0,
 ) -> None:
     """Measure the monitor: R peaks, noise, alarms and equal classes on MIT-BIH, or a load of patients."""
     from common.errors import UsageError
-    from experiments.bench import monitor_beats, monitor_load
+    from experiments.bench import monitor_beats, monitor_load, monitor_saturation
 
     measure: dict[str, Callable[[], dict[str, Any]]] = {
         "peaks": lambda: monitor_beats.measure_peaks(folder),
         "noise": lambda: monitor_beats.measure_noise(folder, NOISY, (24.0, 12.0, 6.0, 0.0), seconds),
         "alarms": lambda: monitor_beats.measure_alarms(run, folder),
         "load": lambda: monitor_load.measure_load(run, patients, seconds, workers),
+        "saturation": lambda: monitor_saturation.measure_saturation(run, patients, factor, seconds, workers),
     }
     if part not in measure:
         raise UsageError(f"bench monitor: no part {part!r}: choose one of {', '.join(measure)}")

@@ -2,18 +2,20 @@
 
 Each worker has a queue in this process. A thread hands it everything that has arrived as soon as the worker has
 answered, so that batches grow with the load. A queue that holds more than `MAX_SECONDS` of work refuses more from
-senders that can wait (HTTP, WebSocket); work that is older than `MAX_AGE_SECONDS` is shed, counted, and becomes a gap
-in its stream.
+senders that can wait (HTTP, WebSocket). When its oldest work is older than `MAX_AGE_SECONDS`, all that is older than
+`AGE_AFTER_SECONDS` is shed, counted, logged, and becomes a gap in its stream: one long gap leaves more whole beats than
+many short ones. A gap of more than ten seconds starts the stream anew, as it does when packets were lost.
 """
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -21,12 +23,18 @@ import numpy as np
 
 from experiments.monitor.decisions import Limits
 from experiments.monitor.patient import Work
+from experiments.monitor.sequence import MAX_GAP_SECONDS
 from experiments.monitor.worker import Done, NewModel, run_worker
 
+log = logging.getLogger("wardround.monitor")
 MAX_SECONDS = 2.0
 """Age of the oldest work in a queue from which senders are asked to wait."""
 MAX_AGE_SECONDS = 5.0
-"""Age from which work is shed."""
+"""Age of the oldest work from which work is shed."""
+AGE_AFTER_SECONDS = 1.0
+"""Age of the oldest work that stays then."""
+LOG_SECONDS = 10.0
+"""Seconds between two lines of the log about shed work."""
 MAX_BATCH_SECONDS = 64.0
 """Seconds of signal, over all patients, of one batch, so that one answer is never far away."""
 LOOK_SECONDS = 1.0
@@ -46,12 +54,35 @@ class Load:
         restarts: starts of the worker after the first.
         busy: seconds of work.
         scored: beats that were scored.
+        shed_streams: samples that were shed, by number of the stream.
     """
 
     shed: int = 0
     restarts: int = 0
     busy: float = 0.0
     scored: int = 0
+    shed_streams: Counter[int] = field(default_factory=Counter)
+
+    def count_shed(self, work: Work) -> None:
+        """Count the samples of work that is shed; those of a gap were missing before."""
+        count = int(np.isfinite(work.samples).any(axis=1).sum())
+        self.shed += count
+        self.shed_streams[work.stream] += count
+
+
+def join_gap(before: Work | None, work: Work) -> Work:
+    """Return the gap that shed work, after an earlier gap of its stream, becomes.
+
+    Its samples are missing; of one that is too long there are none, and the stream starts anew after it.
+    """
+    if before is not None and (before.rate, before.leads) != (work.rate, work.leads):
+        before = None
+    length = len(work.samples) + (len(before.samples) if before is not None else 0)
+    anew = before is not None and before.restart and not len(before.samples)
+    if anew or work.restart or length > MAX_GAP_SECONDS * work.rate:
+        return replace(work, samples=work.samples[:0], position=work.position + len(work.samples), restart=True)
+    first = before or work
+    return replace(first, samples=np.full((length, len(work.leads)), np.nan, dtype=np.float32))
 
 
 class Worker:
@@ -66,6 +97,7 @@ class Worker:
         self._ready = threading.Condition()
         self._batch: list[Work] = []
         self._attempts = 0
+        self._logged, self._unlogged = float("-inf"), 0
         self._closed = False
         self.started = threading.Event()
         self.error = ""
@@ -101,19 +133,21 @@ class Worker:
         self._thread.join(10)
 
     def _shed(self) -> None:
-        limit = time.monotonic() - MAX_AGE_SECONDS
-        gaps: dict[int, Work] = {}
-        while self._queue and self._queue[0].arrived < limit:
-            work = self._queue.popleft()
-            self.load.shed += int(np.isfinite(work.samples).any(axis=1).sum())
-            before = gaps.get(work.stream)
-            samples = np.full_like(work.samples, np.nan)
-            if before is not None:
-                samples = np.concatenate([before.samples, samples])
-            first = before or work
-            gaps[work.stream] = replace(first, samples=samples, restart=first.restart or work.restart)
         now = time.monotonic()
-        self._queue.extendleft(replace(gap, arrived=now) for gap in reversed(gaps.values()))
+        if not self._queue or self._queue[0].arrived >= now - MAX_AGE_SECONDS:
+            return
+        gaps: dict[int, Work] = {}
+        before = self.load.shed
+        while self._queue and self._queue[0].arrived < now - AGE_AFTER_SECONDS:
+            work = self._queue.popleft()
+            self.load.count_shed(work)
+            gaps[work.stream] = join_gap(gaps.get(work.stream), work)
+        arrived = self._queue[0].arrived if self._queue else now
+        self._queue.extendleft(replace(gap, arrived=arrived) for gap in reversed(gaps.values()))
+        self._unlogged += self.load.shed - before
+        if now - self._logged > LOG_SECONDS:
+            log.warning("worker %d is behind: %d samples of the oldest work were shed", self.number, self._unlogged)
+            self._logged, self._unlogged = now, 0
 
     def _serve(self) -> None:
         while not self._closed:
@@ -174,7 +208,8 @@ class Worker:
             if self._attempts < ATTEMPTS:
                 self._queue.extendleft(reversed(self._batch))
             else:
-                self.load.shed += sum(len(work.samples) for work in self._batch)
+                for work in self._batch:
+                    self.load.count_shed(work)
                 self._attempts = 0
             self._batch = []
 

@@ -6,6 +6,8 @@ size of packets changes nothing.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -29,29 +31,43 @@ def judge_second(samples: npt.NDArray[np.floating], rate: float) -> tuple[str, .
         samples: one second, `(samples, leads)`, mV; NaN where missing.
         rate: sampling rate, Hz.
     """
-    return tuple(_judge_lead(np.asarray(lead, dtype=np.float64), rate) for lead in samples.T)
-
-
-def _judge_lead(lead: npt.NDArray[np.float64], rate: float) -> str:
-    if not np.isfinite(lead).all():
-        return MISSING
-    span = float(np.ptp(lead))
-    if abs(float(np.median(lead))) > OFF_MILLIVOLTS:
-        return LEAD_OFF
-    if span < FLAT_MILLIVOLTS:
-        return FLAT
-    if _is_saturated(lead, span, rate):
-        return RAIL
-    time = np.arange(len(lead)) / rate
-    centred = lead - lead.mean()
-    for frequency in HUM_HZ:
-        if frequency < rate / 2:
-            wave = np.exp(-2j * np.pi * frequency * time) * np.hanning(len(lead))
-            if 4 * abs(wave @ centred) / len(lead) > HUM_MILLIVOLTS:
-                return HUM
+    values = np.asarray(samples, dtype=np.float64)
+    known: npt.NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=0))
+    values = np.where(known, values, 0.0)
+    span, middle = np.ptp(values, axis=0), np.abs(np.median(values, axis=0))
+    railed = _may_be_saturated(values, rate)
+    hum = np.abs(_mains_waves(len(values), rate) @ (values - values.mean(axis=0)))
+    humming = (4 * hum / len(values) > HUM_MILLIVOLTS).any(axis=0)
     step = max(1, round(0.016 * rate))
-    bend = lead[2 * step :] - 2 * lead[step:-step] + lead[: -2 * step]
-    return NOISE if float(np.median(np.abs(bend))) > NOISE_MILLIVOLTS else ""
+    bend = values[2 * step :] - 2 * values[step:-step] + values[: -2 * step]
+    noisy = np.median(np.abs(bend), axis=0) > NOISE_MILLIVOLTS
+    out = []
+    for i in range(values.shape[1]):
+        faults = (
+            (MISSING, not known[i]),
+            (LEAD_OFF, middle[i] > OFF_MILLIVOLTS),
+            (FLAT, span[i] < FLAT_MILLIVOLTS),
+            (RAIL, railed[i] and _is_saturated(values[:, i], float(span[i]), rate)),
+            (HUM, humming[i]),
+            (NOISE, noisy[i]),
+        )
+        out.append(next((name for name, present in faults if present), ""))
+    return tuple(out)
+
+
+@lru_cache(maxsize=32)
+def _mains_waves(count: int, rate: float) -> npt.NDArray[np.complex128]:
+    """Return the tapered waves `(frequencies, samples)` of the mains frequencies that a rate can show."""
+    time = np.arange(count) / rate
+    frequencies = np.asarray([frequency for frequency in HUM_HZ if frequency < rate / 2])
+    angle = -2 * np.pi * frequencies[:, None] * time
+    return np.asarray((np.cos(angle) + 1j * np.sin(angle)) * np.hanning(count), dtype=np.complex128)
+
+
+def _may_be_saturated(values: npt.NDArray[np.float64], rate: float) -> npt.NDArray[np.bool_]:
+    """Return for each lead whether it has its largest or smallest value often enough for a run of it."""
+    most = np.maximum((values == values.max(axis=0)).sum(axis=0), (values == values.min(axis=0)).sum(axis=0))
+    return np.asarray(most >= max(3, RAIL_SECONDS * rate))
 
 
 def _is_saturated(lead: npt.NDArray[np.float64], span: float, rate: float) -> bool:

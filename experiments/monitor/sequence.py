@@ -13,19 +13,23 @@ WAIT_SECONDS = 0.5
 """Seconds of signal for which a missing packet is waited for."""
 MAX_GAP_SECONDS = 10.0
 """A longer gap starts the stream anew: the filters would only see a flat line."""
+MAX_COUNTED_SECONDS = 3600.0
+"""The samples of a longer gap are not counted as lost: the device has started to count anew."""
 
 
 @dataclass
 class Losses:
-    """Samples and packets that did not arrive in order.
+    """Samples and packets that arrived, and did not arrive, in order.
 
     Attributes:
+        taken: samples that came and were passed on.
         lost: samples that never came.
         double: samples that came again.
         late: packets that came after their gap had been closed.
         restarts: starts of the stream anew.
     """
 
+    taken: int = 0
     lost: int = 0
     double: int = 0
     late: int = 0
@@ -57,6 +61,8 @@ class Sequencer:
         jump = first - self._next
         if jump > MAX_GAP_SECONDS * self.rate or jump < -MAX_GAP_SECONDS * self.rate:
             self.losses.restarts += 1
+            counted = 0 < jump <= MAX_COUNTED_SECONDS * self.rate
+            self.losses.lost += jump if counted else sum(len(samples) for samples in self._waiting.values())
             self._waiting.clear()
             self._next, restart = first, True
         if first + len(packet.samples) <= self._next:
@@ -86,5 +92,6 @@ class Sequencer:
             overlap = self._next - first
             self.losses.double += min(overlap, len(samples))
             parts.append(samples[overlap:])
+            self.losses.taken += len(parts[-1])
             self._next += len(parts[-1])
         return np.concatenate(parts) if parts else np.zeros((0, len(self.leads)), np.float32)

@@ -240,6 +240,7 @@ class Ward:
         urgency += 5 * any(kind in ("ventricular run", "no beat") for kind in update.active) + len(update.active)
         urgency += 12 * silent
         losses = stream.sequencer.losses
+        shed = self.workers[stream.worker].load.shed_streams[stream.number]
         return {
             "device": stream.device,
             "urgency": urgency,
@@ -252,7 +253,7 @@ class Ward:
             "alert": describe_alert(latest) if latest else None,
             "withheld": update.withheld,
             "counts": dict(stream.counts),
-            "losses": {"lost": losses.lost, "double": losses.double, "late": losses.late, "restarts": losses.restarts},
+            "losses": {name: value for name, value in vars(losses).items() if name != "taken"} | {"shed": shed},
             "seconds": round(stream.total / stream.sequencer.rate, 2),
         }
 

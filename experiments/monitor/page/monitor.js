@@ -60,7 +60,8 @@ function fillCard(item, row) {
   const parts = [top];
   if (row.alert) parts.push(make("span", `line ${row.alert.level}-text`, `${row.alert.kind}: ${row.alert.text}`));
   parts.push(make("span", "line", describeState(row)));
-  const lost = row.losses.lost ? ` · ${row.losses.lost} samples lost` : "";
+  const shed = row.losses.shed ? ` · ${row.losses.shed} samples shed: the monitor was behind` : "";
+  const lost = (row.losses.lost ? ` · ${row.losses.lost} samples lost` : "") + shed;
   const beats = Object.values(row.counts).reduce((sum, count) => sum + count, 0);
   const open = row.unacknowledged ? ` · ${row.unacknowledged} to acknowledge` : "";
   parts.push(make("span", "faint", `${beats} beats${lost}${open}`));

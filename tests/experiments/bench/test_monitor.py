@@ -8,7 +8,8 @@ import pytest
 pytest.importorskip("tornado")
 
 from experiments.bench.monitor_beats import Matches, list_runs, outside
-from experiments.bench.monitor_load import generate_signal, measure_load
+from experiments.bench.monitor_load import Usage, describe_machine, generate_signal, measure_load
+from experiments.bench.monitor_saturation import measure_saturation
 from experiments.monitor.decisions import Limits
 from sites.ecg.recordings import Recording
 from sites.ecg.streaming.r_peaks import detect_streaming
@@ -49,3 +50,27 @@ def test_a_small_load_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert figures["samples_sent"] == figures["samples_taken"] == 3 * 15 * 250 - 3 * (15 * 250 % 62)
     assert figures["lost"] == figures["shed"] == 0
     assert figures["beats_scored"] > 30
+    assert 0 < figures["cores_used"] < figures["cores"]
+    assert figures["memory_mib"][0] > 100
+
+
+def test_growth_of_memory_is_that_of_the_second_half() -> None:
+    start = [Usage(60.0 * i, (100 + 50 * min(i, 4)) * 2**20, 3.0 * i) for i in range(5)]
+    later = [Usage(300.0 + 60 * i, (300 + 2 * (i + 1)) * 2**20, 15.0 + 3 * i) for i in range(5)]
+    figures = describe_machine(start + later, 5.4)
+    assert figures["memory_growth_mib_a_minute"] == pytest.approx(2.0, abs=0.01)
+    assert (figures["cores_used"], figures["cores_used_by_main_process"]) == (0.05, 0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_past_saturation_every_sample_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples that were sent are those that arrived and those counted as lost; a small load recovers at once."""
+    monkeypatch.setattr("experiments.bench.monitor_saturation.WARM_UP_SECONDS", 2.0)
+    monkeypatch.setattr("experiments.bench.monitor_saturation.AFTER_SECONDS", 3.0)
+    options = {"leads": 1, "causal": True}
+    run = make_run_folder(tmp_path / "run", {"data": {"dataset": "mitdb", "options": options}})
+    figures = measure_saturation(run, patients=2, factor=5, seconds=3, workers=1)
+    assert figures["not_accounted_for"] == 0
+    assert figures["arrived"] > 2 * 250 * 10
+    assert figures["recovered_after_s"] < 10
