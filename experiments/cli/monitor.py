@@ -33,6 +33,16 @@ def monitor_command(
         Path | None, typer.Option("--hourly-run", help="A run of the data set sepsis; its model gives hourly risks.")
     ] = None,
     keep_hours: Annotated[float, typer.Option(min=0.1, help="Hours that single beats are kept.")] = 24.0,
+    data_store: Annotated[
+        str, typer.Option("--data-store", help="Where beats and risks are stored: embedded, or influxdb.")
+    ] = "embedded",
+    influx_url: Annotated[
+        str, typer.Option(help="Address of the InfluxDB; a login is in STATE/influxdb.login.")
+    ] = "http://127.0.0.1:8086",
+    influx_database: Annotated[str, typer.Option(help="Database of the InfluxDB; created if missing.")] = "wardround",
+    webhook: Annotated[
+        str | None, typer.Option(help="Address that alerts are sent to, signed with STATE/webhook.secret.")
+    ] = None,
 ) -> None:
     """Watch patients: take samples from devices, score beats, raise alerts, and serve the ward's page."""
     if context.invoked_subcommand is not None:
@@ -41,7 +51,10 @@ def monitor_command(
 
     if run is None:
         raise UsageError("monitor: name a run's folder with --run, or try wardround monitor demo")
+    if data_store not in ("embedded", "influxdb"):
+        raise UsageError(f"--data-store {data_store}: choose embedded or influxdb")
     _require_tornado()
+    from experiments.monitor.influx import InfluxSettings
     from experiments.monitor.run import serve
     from experiments.monitor.scoring import describe_model
     from experiments.monitor.service import Settings
@@ -49,7 +62,8 @@ def monitor_command(
 
     settings = Settings(
         NewModel(run, model, site), state, host, port, udp_port, workers, certificate, key, keep_hours,
-        notice=describe_model(run), hourly_run=hourly_run,
+        notice=describe_model(run), hourly_run=hourly_run, webhook=webhook,
+        influx=InfluxSettings(influx_url, influx_database, keep_hours) if data_store == "influxdb" else None,
     )  # fmt: skip
     serve(settings, typer.echo)
 

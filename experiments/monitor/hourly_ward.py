@@ -10,7 +10,7 @@ from typing import Any
 from common.errors import DataError
 from experiments.monitor.hourly import HourlyModel, HourlyRisk, Stay, read_observation
 from experiments.monitor.protocol import check_device
-from experiments.monitor.store import INSERT_RISK, Store
+from experiments.monitor.store import Store
 
 KEYS = {"device_id", "hour", "values", "observation"}
 MAX_STAYS = 5000
@@ -42,7 +42,7 @@ class HourlyWard:
             risk = self._model.assess(stay)
             self.risks.setdefault(device, {})[risk.hour] = risk
         factors = json.dumps(dict(risk.factors))
-        self._store.add(INSERT_RISK, (device, risk.hour, time.time(), risk.risk, factors))
+        self._store.add_risk(device, risk.hour, time.time(), risk.risk, factors)
         return device, risk
 
     def describe(self, device: str) -> list[dict[str, Any]]:

@@ -35,6 +35,11 @@ class WardCollector(Collector):
             "store_queued_rows": ("Rows that wait to be written.", ward.store.queued),
             "queue_age_seconds": ("Age of the oldest work.", max(worker.age for worker in ward.workers)),
         }
+        if ward.store.lines is not None:
+            gauges["influxdb_queued_lines"] = ("Lines for InfluxDB in memory.", ward.store.lines.queued)
+            gauges["influxdb_spool_bytes"] = ("Lines for InfluxDB on disk.", ward.store.lines.spooled_bytes)
+        if ward.webhook is not None:
+            gauges["webhook_waiting"] = ("Events that wait for the webhook's receiver.", ward.webhook.waiting)
         for name, (title, value) in gauges.items():
             yield GaugeMetricFamily(f"{PREFIX}_{name}", title, value=value)
         losses = [stream.sequencer.losses for stream in ward.streams.values()]
@@ -48,6 +53,16 @@ class WardCollector(Collector):
             "busy_seconds": ("Seconds of work of all workers.", sum(worker.load.busy for worker in ward.workers)),
             "store_failures": ("Writes to the store that failed.", ward.store.failures),
         }
+        if ward.store.lines is not None:
+            lines = ward.store.lines
+            counters["influxdb_written"] = ("Lines that InfluxDB took.", lines.written)
+            counters["influxdb_failures"] = ("Requests to InfluxDB that failed.", lines.failures)
+            counters["influxdb_rejected"] = ("Lines that InfluxDB refused for good.", lines.rejected)
+        if ward.webhook is not None:
+            events = ward.webhook.counts
+            counters["webhook_delivered"] = ("Events that the receiver took.", events.delivered)
+            counters["webhook_failures"] = ("Tries to deliver an event that failed.", events.failures)
+            counters["webhook_given_up"] = ("Events that were not delivered.", events.given_up)
         for name, (title, value) in counters.items():
             yield CounterMetricFamily(f"{PREFIX}_{name}", title, value=value)
         for name, title, counts in (

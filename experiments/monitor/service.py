@@ -20,12 +20,14 @@ from experiments.monitor.decisions import Limits
 from experiments.monitor.handlers import MAX_BODY, build_application
 from experiments.monitor.hourly import HourlyModel
 from experiments.monitor.hourly_ward import HourlyWard
+from experiments.monitor.influx import InfluxSettings, LineWriter
 from experiments.monitor.metrics import build_registry
 from experiments.monitor.page_handlers import Service
 from experiments.monitor.protocol import open_datagram, read_binary
 from experiments.monitor.store import Store
 from experiments.monitor.tokens import Tokens, load_tokens
 from experiments.monitor.ward import Ward
+from experiments.monitor.webhook import Webhook
 from experiments.monitor.worker import NewModel
 
 log = logging.getLogger("wardround.monitor")
@@ -50,6 +52,8 @@ class Settings:
         limits: when alerts start and end.
         notice: what the page says about its data.
         hourly_run: the run of a model of hourly risks; None: none.
+        influx: the InfluxDB of beats, risks and alerts; None: all are in the state folder.
+        webhook: address that alerts are sent to; None: none.
     """
 
     model: NewModel
@@ -64,6 +68,8 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     notice: str = ""
     hourly_run: Path | None = None
+    influx: InfluxSettings | None = None
+    webhook: str | None = None
 
 
 @dataclass
@@ -157,8 +163,10 @@ async def run_service(
     except OSError as error:
         raise EngineError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from None
     port = int(sockets[0].getsockname()[1])
-    store = Store(settings.state / "monitor.sqlite", settings.keep_hours)
-    ward = Ward(settings.model, settings.workers, store, settings.limits)
+    lines = LineWriter(settings.influx, settings.state) if settings.influx is not None else None
+    webhook = Webhook(settings.webhook, settings.state) if settings.webhook is not None else None
+    store = Store(settings.state / "monitor.sqlite", settings.keep_hours, lines)
+    ward = Ward(settings.model, settings.workers, store, settings.limits, webhook)
     server: HTTPServer | None = None
     transport: asyncio.DatagramTransport | None = None
     try:
@@ -189,6 +197,8 @@ async def run_service(
                 item.close()
         await asyncio.to_thread(ward.close)
         await asyncio.to_thread(store.close)
+        if webhook is not None:
+            await asyncio.to_thread(webhook.close)
 
 
 async def _open_udp(settings: Settings, ward: Ward, tokens: Tokens) -> tuple[asyncio.DatagramTransport, int]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import DataError
+from experiments.monitor.influx import LineWriter, build_line
 
 BATCH_SECONDS, RETRY_SECONDS, CLEAN_SECONDS = 0.25, 1.0, 600.0
 MAX_QUEUED = 200_000
@@ -80,13 +81,18 @@ def _read_alert(row: Sequence[Any]) -> StoredAlert:
 class Store:
     """A monitor's file of alerts, beats and its audit log."""
 
-    def __init__(self, path: Path, keep_hours: float = 24.0) -> None:
+    def __init__(self, path: Path, keep_hours: float = 24.0, lines: LineWriter | None = None) -> None:
         """Open the file, and start writing.
+
+        Args:
+            path: the file.
+            keep_hours: hours that single beats are kept.
+            lines: writes beats and risks to an InfluxDB instead, and alerts to both.
 
         Raises:
             DataError: it cannot be opened.
         """
-        self.path, self._keep_hours = path, keep_hours
+        self.path, self._keep_hours, self.lines = path, keep_hours, lines
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=2.0)
@@ -113,7 +119,30 @@ class Store:
     @property
     def full(self) -> bool:
         """Whether so much waits that no more may come."""
-        return len(self._queue) > MAX_QUEUED
+        return len(self._queue) > MAX_QUEUED or (self.lines is not None and self.lines.full)
+
+    def add_beat(self, device: str, wall: float, seconds: float, name: str, alarm: float) -> None:
+        """Queue a beat."""
+        if self.lines is not None:
+            values: dict[str, float | str] = {"alarm": alarm, "seconds": seconds}
+            self.lines.add(build_line("beat", {"device": device, "class": name}, values, wall))
+            return
+        self.add(INSERT_BEAT, (device, wall, seconds, name, alarm))
+        self.add(INSERT_MINUTE, (device, int(wall // 60), name))
+
+    def add_alert(self, alert: StoredAlert) -> None:
+        """Queue an alert."""
+        self.add(INSERT_ALERT, tuple(vars(alert).values())[:8])
+        if self.lines is not None:
+            tags = {"device": alert.device, "kind": alert.kind, "level": alert.level}
+            self.lines.add(build_line("alert", tags, {"text": alert.text, "id": alert.id}, alert.wall))
+
+    def add_risk(self, device: str, hour: int, wall: float, risk: float, factors: str) -> None:
+        """Queue a risk; `factors` is JSON."""
+        if self.lines is not None:
+            self.lines.add(build_line("risk", {"device": device}, {"risk": risk, "hour": hour}, wall))
+            return
+        self.add(INSERT_RISK, (device, hour, wall, risk, factors))
 
     def add(self, statement: str, values: tuple[Any, ...]) -> None:
         """Queue a row."""
@@ -140,11 +169,14 @@ class Store:
         while self._queue and time.monotonic() < end:
             time.sleep(0.01)
         with self._lock:
-            return not self._queue
+            done = not self._queue
+        return done and (self.lines is None or self.lines.flush(max(0.1, end - time.monotonic())))
 
     def close(self) -> None:
         """Write what is queued, and close the file."""
         self._closed.set()
+        if self.lines is not None:
+            self.lines.close()
         self._thread.join(10)
         self._database.close()
 

@@ -22,6 +22,7 @@ from experiments.monitor.pool import MAX_SECONDS, Worker
 from experiments.monitor.protocol import Packet
 from experiments.monitor.sequence import Sequencer
 from experiments.monitor.store import Store, StoredAlert
+from experiments.monitor.webhook import Webhook
 from experiments.monitor.worker import Done, NewModel
 
 log = logging.getLogger("wardround.monitor")
@@ -75,8 +76,11 @@ class Stream:
 class Ward:
     """All streams of a monitor."""
 
-    def __init__(self, model: NewModel, workers: int, store: Store, limits: Limits | None = None) -> None:
+    def __init__(
+        self, model: NewModel, workers: int, store: Store, limits: Limits | None = None, webhook: Webhook | None = None
+    ) -> None:
         """Start the workers; results are applied on the running event loop."""
+        self.webhook = webhook
         self.store, self.model_name, self.synthetic = store, "", False
         self._loop = asyncio.get_running_loop()
         self.streams: dict[str, Stream] = {}
@@ -165,8 +169,7 @@ class Ward:
             rate = None if np.isnan(beat.rate) else round(beat.rate)
             item = {"seconds": round(beat.seconds, 3), "class": name, "alarm": round(beat.alarm, 3), "rate": rate}
             stream.beats.append(item | {"irregular": beat.irregular})
-            self.store.add(storing.INSERT_BEAT, (stream.device, wall, beat.seconds, name, beat.alarm))
-            self.store.add(storing.INSERT_MINUTE, (stream.device, int(wall // 60), name))
+            self.store.add_beat(stream.device, wall, beat.seconds, name, beat.alarm)
         for alert in update.alerts:
             wall = time.time()
             own = StoredAlert(
@@ -181,9 +184,9 @@ class Ward:
             )
             self._next_alert += 1
             self.alerts.append(own)
-            self.store.add(storing.INSERT_ALERT, tuple(vars(own).values())[:8])
+            self.store.add_alert(own)
             log.info("alert %d for stream %s: %s", own.id, self.pseudonym(stream.device), own.kind)
-            self.publish({"event": "alert", "alert": describe_alert(own)})
+            self._announce("alert", own)
             for callback in self.on_alert:
                 callback(own)
 
@@ -199,9 +202,15 @@ class Ward:
                     alert = self.alerts[i] = replace(alert, acknowledged_by=name, acknowledged_at=now)
                     self.store.add(storing.ACKNOWLEDGE, (name, now, number))
                 self.store.add(storing.INSERT_AUDIT, (now, name, "acknowledge", f"alert {number}"))
-                self.publish({"event": "alert", "alert": describe_alert(alert)})
+                self._announce("acknowledged", alert)
                 return alert
         return None
+
+    def _announce(self, event: str, alert: StoredAlert) -> None:
+        """Give an alert, or its acknowledgement, to the readers of the page and to the webhook."""
+        self.publish({"event": "alert", "alert": describe_alert(alert)})
+        if self.webhook is not None:
+            self.webhook.add(event, {"alert": describe_alert(alert)})
 
     def subscribe(self) -> asyncio.Queue[dict[str, Any] | None]:
         """Return a queue of events for one reader; None in it: the reader was too slow."""
