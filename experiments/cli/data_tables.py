@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from common import plugins
+from common.table_one import TableOneRow
 from experiments import generate_data
 from sites import datasets
 from sites.cohort import DataCard
-from sites.disclosure.table_one import TableOneRow
 from sites.download.catalogue import find_download
 from sites.download.verify import Verification
 

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
+from common.table_one import TableOneRow, format_people, format_quartiles
 from sites.cohort import Cohort
 
 MIN_FOR_QUARTILES = 20
 """Fewest people of whom a median and quartiles are stated: no value of theirs is then one of a few."""
-DIGITS = 3
-"""Significant digits of medians and quartiles."""
-
-
-@dataclass(frozen=True)
-class TableOneRow:
-    """One row of the table.
-
-    Attributes:
-        name: what is counted or measured.
-        cells: the text for each hospital.
-    """
-
-    name: str
-    cells: tuple[str, ...]
 
 
 def build_table_one(hospitals: dict[str, Cohort], floor: int) -> tuple[TableOneRow, ...]:
@@ -74,19 +58,6 @@ def _count_class(cohort: Cohort, code: int, floor: int) -> str:
     return format_people(len(set(persons[has].tolist())), len(set(persons.tolist())), floor)
 
 
-def format_people(number: int, people: int, floor: int) -> str:
-    """Return a number of people with its share, or that it is small.
-
-    >>> format_people(30, 120, 5), format_people(2, 120, 5), format_people(119, 120, 5), format_people(0, 120, 5)
-    ('30 (25%)', '<5', '>115', '<5')
-    """
-    if number < floor:
-        return f"<{floor}"
-    if people - number < floor and people > number:
-        return f">{people - floor}"
-    return f"{number} ({100 * number / people:.0f}%)"
-
-
 def _share(values: npt.NDArray[np.float32], floor: int) -> str:
     known = values[~np.isnan(values)]
     return format_people(int((known == 1).sum()), len(known), floor) if len(known) >= floor else "-"
@@ -98,13 +69,3 @@ def _quartiles(values: npt.NDArray[np.float32]) -> str:
         return "-"
     low, middle, high = (float(value) for value in np.quantile(known, [0.25, 0.5, 0.75]))
     return format_quartiles(low, middle, high)
-
-
-def format_quartiles(low: float, middle: float, high: float) -> str:
-    """Return a median with its quartiles.
-
-    >>> format_quartiles(0.81, 1.0, 1.234)
-    '1 (0.81 to 1.23)'
-    """
-    texts = [f"{value:.{DIGITS}g}" for value in (low, middle, high)]
-    return f"{texts[1]} ({texts[0]} to {texts[2]})"

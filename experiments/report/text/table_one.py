@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from common.table_one import TableOneRow, format_people, format_quartiles
 from experiments.report.document.report import Report
 from experiments.report.document.run import Site, Split
 from experiments.report.document.shift import ColumnDescription, SiteColumns
 from experiments.report.text.many_hospitals import choose_detailed_hospitals
-from sites.disclosure.table_one import TableOneRow, format_people, format_quartiles
 
 MIN_PEOPLE = 5
 """Fewest people whose number is shown, where a hospital's own floor is not higher."""
@@ -90,7 +90,7 @@ def explain_table(report: Report) -> str:
     if described:
         return text + (
             " Median (lower to upper quartile) from histograms of 40 bins, rounded to about the width of a bin; mean "
-            "and standard deviation (SD) where bins of too few people are missing from a histogram. Nothing is stated "
+            "and standard deviation where bins of too few people are missing from a histogram. Nothing is stated "
             "of fewer than 20 people."
         )
     if report.privacy:
@@ -135,7 +135,7 @@ def _format_column(site: Site, column: ColumnDescription | None, described: Site
     if column.quartiles is not None:
         return format_quartiles(*column.quartiles)
     if column.mean is not None and column.deviation is not None:
-        return f"mean {column.mean:.3g} (SD {column.deviation:.2g})"
+        return f"mean {column.mean:.3g} (standard deviation {column.deviation:.2g})"
     return NOT_KNOWN
 
 

@@ -52,7 +52,7 @@ def test_rows_of_the_table(make_run: Make) -> None:
     rows = {row.name: row.cells for row in build_characteristics(report, hospitals)}
     assert rows["normal"] == ("90 (75%)",) * 3
     assert rows["fusion"] == ("<5",) * 3
-    assert rows["lab <mg>"] == ("5 (3.5 to 7.25)", "mean 4 (SD 1)", "–")
+    assert rows["lab <mg>"] == ("5 (3.5 to 7.25)", "mean 4 (standard deviation 1)", "–")
     assert rows["lab <mg>, missing"] == ("30 (25%)", "few (<5), or all but few", "–")
     assert rows["smoker"] == ("40 (33%)", "few (<5), or all but few", "–")
     assert "smoker, missing" not in rows
@@ -65,7 +65,7 @@ def test_rows_of_the_table(make_run: Make) -> None:
     section = section[: section.index("</section>")]
     cells = [re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<t[hd][^>]*>.*?</t[hd]>", section)]
     at = cells.index("lab &lt;mg&gt;")
-    assert cells[at + 1 : at + 3] == ["5 (3.5 to 7.25)", "mean 4 (SD 1)"]
+    assert cells[at + 1 : at + 3] == ["5 (3.5 to 7.25)", "mean 4 (standard deviation 1)"]
     assert explain_table(report) in html.unescape(section)
     assert json.loads(report.model_dump_json())["shift"]["sites"]["north"]["columns"][0]["quartiles"] == [3.5, 5, 7.25]
 
