@@ -196,6 +196,23 @@ def _fit_scaling(site: Site, config: RunConfig, scaling: bytes) -> Scaling | Non
     return input_scaling.fit_scaling([site.train], "site") if own else None
 
 
+def change_training(context: SiteContext, site: Site, *, fill: bool) -> Cohort:
+    """Return a hospital's training examples, in their own units, as its policy changes them.
+
+    Args:
+        context: which site.
+        site: with its inputs as they are.
+        fill: whether a missing number becomes the mean, with noise.
+    """
+    policy = context.policy
+    train = replace_rare_values(site.train, policy.min_unit_patients)
+    if not policy.record_noise and not policy.replaced_values:
+        return train
+    return change_records(
+        train, open_register(context).read_secret(), policy.record_noise, policy.replaced_values, fill=fill
+    )
+
+
 _scaled_records: dict[SiteContext, tuple[Cohort, bytes, Cohort]] = {}
 """By context, the changed training records that were scaled last, the scaling, and what became of them."""
 
@@ -208,12 +225,8 @@ def load_changed_training(context: SiteContext, config: RunConfig, scaling: byte
         config: the run.
         scaling: as for `load_scaled_site`.
     """
-    site, policy = load_site(context, config), context.policy
-    train = replace_rare_values(site.train, policy.min_unit_patients)
-    if policy.record_noise or policy.replaced_values:
-        secret = open_register(context).read_secret()
-        fill = input_scaling.resolve_scaling(config.data, site.task) != "bins"
-        train = change_records(train, secret, policy.record_noise, policy.replaced_values, fill=fill)
+    site = load_site(context, config)
+    train = change_training(context, site, fill=input_scaling.resolve_scaling(config.data, site.task) != "bins")
     last = _scaled_records.get(context)
     if last is not None and last[0] is train and last[1] == scaling:
         return last[2]

@@ -16,7 +16,7 @@ from client.privacy.noisy_counts import release_training_counts
 from client.privacy.noisy_sums import release_noisy_sums
 from client.privacy.units import count_units
 from client.requests.loaded_model import refuse_external
-from client.site import load_summed_site
+from client.site import change_training, load_summed_site
 from client.site_context import SiteContext
 from common.errors import SiteError
 from common.replies import ScalingReply
@@ -50,15 +50,17 @@ def handle_scaling(context: SiteContext, request: ScalingRequest) -> ScalingRepl
         )
     base = Scaling.from_bytes(request.base) if request.base else None
     floor = 1 if context.simulated else context.policy.min_cell_patients
-    sums = compute_input_moments(site.train, floor)
+    # what can be computed of a training patient's inputs is a changed record here too
+    train = site.train if context.simulated else change_training(context, site, fill=False)
+    sums = compute_input_moments(train, floor)
     if base is not None:
         if not context.simulated:
             check_base_scaling(base, sums)
             register = open_register(context)
             register.ask("", "histograms", hashlib.sha256(request.base).hexdigest(), None, MAX_HISTOGRAMS_PER_MONTH)
-        sums = compute_input_histogram(site.train, base, floor)
+        sums = compute_input_histogram(train, base, floor)
         if not context.simulated:
-            error = bin_errors(context, site.train, base)
+            error = bin_errors(context, train, base)
             sums = {"histogram": merge_rank_bins(sums["histogram"], context.policy.min_cell_patients, error)}
     return ScalingReply(site.name, ScalingReport(), sums=dict(sums))
 

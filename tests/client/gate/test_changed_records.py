@@ -19,7 +19,7 @@ from client.requests import handle
 from client.requests import train as train_request
 from client.site import load_site
 from client.training.histograms import TrainingTable
-from common.requests import GrowRequest
+from common.requests import GrowRequest, ScalingRequest
 from common.scaling import Scaling
 from common.task import Task
 from common.trees import empty_trees
@@ -226,3 +226,18 @@ def test_trees_grow_on_the_same_changed_records(tmp_path: Path, monkeypatch: pyt
     assert np.array_equal(cohorts[0].y, records.y)
     assert not np.array_equal(cohorts[0].y, site.train.y)
     assert np.array_equal(cohorts[0].features, apply_scaling(records, scaling).features, equal_nan=True)
+
+
+def test_sums_of_inputs_are_those_of_changed_records(tmp_path: Path) -> None:
+    context, config = (
+        make_hospital(tmp_path, min_cell_patients=1, min_unit_patients=0),
+        make_config(data__scaling="standard"),
+    )
+    site = load_site(context, config)
+    records = change_records(site.train, open_register(context).read_secret(), 0.5, 0.15, fill=False).features
+    sums = handle(context, ScalingRequest(config)).sums
+    assert sums["total"] == pytest.approx(np.nansum(records, axis=0, dtype=np.float64), rel=1e-6)
+    assert sums["square"] == pytest.approx(np.nansum(records.astype(np.float64) ** 2, axis=0), rel=1e-6)
+    assert sums["missing"] == pytest.approx(np.isnan(site.train.features).sum(0))
+    age = site.task.features.index("age")
+    assert sums["total"][age] != pytest.approx(float(site.train.features[:, age].sum()), abs=1.0)

@@ -163,12 +163,13 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Site:
 
 def test_a_hospital_sums_its_inputs_at_that_grain_and_a_simulation_exactly(site: Site, tmp_path: Path) -> None:
     config = tiny.run_config(model={"name": "logreg"}, data__scaling="standard")
-    coarse = scaling.handle_scaling(hospital(tmp_path), ScalingRequest(config)).sums
+    unchanged: dict[str, Any] = {"record_noise": 0.0, "replaced_values": 0.0, "min_unit_patients": 0}
+    coarse = scaling.handle_scaling(hospital(tmp_path, **unchanged), ScalingRequest(config)).sums
     assert coarse["total"][0] == coarse["square"][0] == 0
     own = SiteContext(SIMULATION_POLICY, site="north")
     exact, plain = scaling.handle_scaling(own, ScalingRequest(config)).sums, compute_input_moments(site.train)
     assert exact["total"][0] > 0
-    open_ = scaling.handle_scaling(hospital(tmp_path, min_cell_patients=1), ScalingRequest(config)).sums
+    open_ = scaling.handle_scaling(hospital(tmp_path, min_cell_patients=1, **unchanged), ScalingRequest(config)).sums
     for name, values in plain.items():
         np.testing.assert_array_equal(values, exact[name])
         np.testing.assert_array_equal(values, open_[name])

@@ -42,8 +42,8 @@ def test_an_honest_round_does_not_tell_the_outcome_of_one_who_has_a_rare_code(tm
         make_hospital(tmp_path, update_noise=0.0, record_noise=0.0, replaced_values=0.0),
         make_config(**PLAIN, data__scaling="standard"),
     )
-    scaling = ask_scaling(context)
     column, outcome = give_one_person_a_code(context, config, "restecg=1")
+    scaling = ask_scaling(context)
     mean = 1 / len(load_site(context, config).train.y)
     centre, spread = scaling.centre.copy(), scaling.spread.copy()
     centre[column], spread[column] = mean, np.sqrt(mean * (1 - mean))

@@ -14,6 +14,7 @@ from tests.client.gate.stranger import make_config, make_hospital
 
 OPEN: dict[str, Any] = {
     "min_cell_patients": 1, "min_training_patients": 1, "update_noise": 0.0, "count_noise": 0.0, "round_counts_to": 1,
+    "record_noise": 0.0, "replaced_values": 0.0,
 }  # fmt: skip
 
 
