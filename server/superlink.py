@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from server.control import Control
 
 _log = logging.getLogger("wardround")
+HELPER_SECONDS = 60.0
+"""Seconds after its start by which a SuperLink has started the process that starts apps."""
 _HELPERS = ("flower-superexec", "flwr-serverapp", "flwr-simulation")
 """What a SuperLink starts, and what that starts."""
 
@@ -150,6 +152,7 @@ class SuperLink:
         self._variables = variables
         self._child: ProcessTree | None = None
         self._helper: psutil.Process | None = None
+        self._started = 0.0
         own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         address = f"[{own}]:{port}" if ":" in own else f"{own}:{port}"
         self.connection = Connection(address, credentials.ca if credentials else None, state)
@@ -186,7 +189,7 @@ class SuperLink:
         variables = {**(self._variables or {}), "PATH": path}
         if self.credentials is not None:  # sites have registered keys, by which the ServerApp knows them
             variables[REGISTRY_VARIABLE] = str(registry_path(self.state.resolve()))
-        self._helper = None
+        self._helper, self._started = None, time.monotonic()
         self._child = ProcessTree(self.command(), home=self.state / "flower", log=self.log, variables=variables)
         deadline = time.monotonic() + timeout
         try:
@@ -245,13 +248,14 @@ class SuperLink:
 
     def _has_lost_helper(self) -> bool:
         assert self._child is not None
+        if self._helper is None:
+            self._helper = _find_child(self._child.pid, _HELPERS[0])
+            # one that ended before anybody looked is never there
+            late = time.monotonic() > self._started + HELPER_SECONDS
+            return self._helper is None and self.credentials is not None and late
         with suppress(psutil.Error):
-            if self._helper is None:
-                children = psutil.Process(self._child.pid).children()
-                self._helper = next((each for each in children if _HELPERS[0] in " ".join(each.cmdline())), None)
-                return False
             return self._helper.status() == psutil.STATUS_ZOMBIE
-        return self._helper is not None
+        return True
 
     def _answers(self) -> bool:
         host, _, port = self.connection.address.rpartition(":")
@@ -295,3 +299,13 @@ clientapp = "client.app:app"
 wardround-config = {to_toml(config_json)}
 wardround-out = {to_toml(str(out.resolve()))}
 """
+
+
+def _find_child(pid: int, name: str) -> psutil.Process | None:
+    """Return the child of a process whose command line has a name in it, if there is one that runs."""
+    with suppress(psutil.Error):
+        for child in psutil.Process(pid).children():
+            with suppress(psutil.Error):  # one that has just ended has no command line
+                if name in " ".join(child.cmdline()):
+                    return child
+    return None

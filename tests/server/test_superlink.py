@@ -196,6 +196,24 @@ def test_a_server_whose_helper_was_killed_is_stopped(
     assert "flower-superexec has ended" in caplog.text
 
 
+def test_a_server_whose_helper_was_killed_at_once_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before anybody has looked for it: the run that is waiting would wait for ever."""
+    source = "print('up', flush=True)\nimport time\ntime.sleep(60)\n"
+    monkeypatch.setattr(SuperLink, "command", lambda self: [sys.executable, "-c", source])
+    monkeypatch.setattr(SuperLink, "_answers", lambda self: bool(self._child and self._child.output()))
+    monkeypatch.setattr("server.superlink.HELPER_SECONDS", 0.5)
+    link = SuperLink(tmp_path / "state", None, port=find_free_port())
+    with link:
+        link.credentials = Credentials(tmp_path / "ca", tmp_path / "certificate", tmp_path / "key")
+        deadline = time.monotonic() + 10
+        while link.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert "flower-superexec has ended" in caplog.text
+
+
 def test_the_reason_of_a_death_is_its_last_error(tmp_path: Path) -> None:
     source = "print('\\x1b[91mERROR \\x1b[0m: no such key'); print('bye')"
     child = ProcessTree([sys.executable, "-c", source], home=tmp_path / "home", log=tmp_path / "log")
