@@ -196,23 +196,37 @@ def _fit_scaling(site: Site, config: RunConfig, scaling: bytes) -> Scaling | Non
     return input_scaling.fit_scaling([site.train], "site") if own else None
 
 
-def change_training(context: SiteContext, site: Site, *, fill: bool) -> Cohort:
+def change_training(context: SiteContext, config: RunConfig, site: Site, *, fill: bool) -> Cohort:
     """Return a hospital's training examples, in their own units, as its policy changes them.
+
+    Which examples are normal, and so train an autoencoder, is decided on changed outcomes too: whoever trained would
+    else be known to be normal.
 
     Args:
         context: which site.
+        config: the run.
         site: with its inputs as they are.
-        fill: whether a missing number becomes the mean, with noise.
+        fill: whether a missing number becomes the mean, with noise; never for reconstructions, which leave it out.
     """
     policy = context.policy
-    train = replace_rare_values(site.train, policy.min_unit_patients)
-    if not policy.record_noise and not policy.replaced_values:
+    labelled = site.train
+    if config.detecting and policy.replaced_values:
+        kept = config.model_copy(update={"model": ModelConfig()})
+        labelled = load_site(context, kept).train
+    train = replace_rare_values(labelled, policy.min_unit_patients)
+    if policy.record_noise or policy.replaced_values:
+        secret, fill = open_register(context).read_secret(), fill and not config.detecting
+        train = change_records(train, secret, policy.record_noise, policy.replaced_values, fill=fill)
+    if labelled is site.train:
         return train
-    return change_records(
-        train, open_register(context).read_secret(), policy.record_noise, policy.replaced_values, fill=fill
-    )
+    last = _changed_normal.get(context)
+    if last is None or last[0] is not train or last[1] != config.detection:
+        last = _changed_normal[context] = train, config.detection, to_anomaly_task(train, config)
+    return last[2]
 
 
+_changed_normal: dict[SiteContext, tuple[Cohort, DetectionConfig, Cohort]] = {}
+"""By context, the changed training records that were made an anomaly task last, how, and what became of them."""
 _scaled_records: dict[SiteContext, tuple[Cohort, bytes, Cohort]] = {}
 """By context, the changed training records that were scaled last, the scaling, and what became of them."""
 
@@ -226,7 +240,8 @@ def load_changed_training(context: SiteContext, config: RunConfig, scaling: byte
         scaling: as for `load_scaled_site`.
     """
     site = load_site(context, config)
-    train = change_training(context, site, fill=input_scaling.resolve_scaling(config.data, site.task) != "bins")
+    fill = input_scaling.resolve_scaling(config.data, site.task) != "bins"
+    train = change_training(context, config, site, fill=fill)
     last = _scaled_records.get(context)
     if last is not None and last[0] is train and last[1] == scaling:
         return last[2]
@@ -240,6 +255,7 @@ def clear_site_cache() -> None:
     read_site.cache_clear()
     _scaled_sites.clear()
     _scaled_records.clear()
+    _changed_normal.clear()
 
 
 def scale_site(site: Site, scaling: Scaling | None) -> Site:
@@ -261,6 +277,7 @@ def forget_sites() -> None:
     _assign_hospitals.cache_clear()
     _scaled_sites.clear()
     _scaled_records.clear()
+    _changed_normal.clear()
 
 
 @lru_cache(maxsize=4)

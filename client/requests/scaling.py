@@ -51,7 +51,7 @@ def handle_scaling(context: SiteContext, request: ScalingRequest) -> ScalingRepl
     base = Scaling.from_bytes(request.base) if request.base else None
     floor = 1 if context.simulated else context.policy.min_cell_patients
     # what can be computed of a training patient's inputs is a changed record here too
-    train = site.train if context.simulated else change_training(context, site, fill=False)
+    train = site.train if context.simulated else change_training(context, config, site, fill=False)
     sums = compute_input_moments(train, floor)
     if base is not None:
         if not context.simulated:

@@ -241,3 +241,21 @@ def test_sums_of_inputs_are_those_of_changed_records(tmp_path: Path) -> None:
     assert sums["missing"] == pytest.approx(np.isnan(site.train.features).sum(0))
     age = site.task.features.index("age")
     assert sums["total"][age] != pytest.approx(float(site.train.features[:, age].sum()), abs=1.0)
+
+
+def test_who_is_normal_enough_to_train_an_autoencoder_is_decided_on_changed_outcomes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = make_hospital(tmp_path, patients=200)
+    labelled = load_site(context, make_config(data__scaling="standard")).train
+    config = make_config(**PLAIN, data__scaling="standard", model={"name": "tabular_autoencoder"})
+    scaling = ask_scaling(context)
+    cohort = learnt_from(context, config, scaling, monkeypatch)
+    records = change_records(
+        replace_rare_values(labelled, 5), open_register(context).read_secret(), 0.5, 0.15, fill=False
+    )
+    assert np.array_equal(cohort.features, apply_scaling(records, scaling).features[records.y == 0], equal_nan=True)
+    trained = set(cohort.people_names)
+    ill = {labelled.persons[i] for i in labelled.patient[labelled.y == 1]}
+    assert 0 < len(trained & ill) < 0.4 * len(ill)
+    assert len(trained) < labelled.people()
