@@ -96,16 +96,19 @@ def _reduce_config(config: RunConfig) -> str:
 
 
 def load_summed_site(context: SiteContext, config: RunConfig) -> Site:
-    """Load a site for exact sums over its inputs: at a hospital always without outliers, as where inputs are scaled.
+    """Load a site for exact sums over its inputs, with the settings of `choose_summed_settings`."""
+    return load_site(context, choose_summed_settings(context, config))
+
+
+def choose_summed_settings(context: SiteContext, config: RunConfig) -> RunConfig:
+    """Return the settings for sums over inputs: at a hospital always without outliers, as where inputs are scaled.
 
     Sums with an outlier of a run that scales nothing, minus those of another run, would be one person's value.
     """
-    site = load_site(context, config)
-    scaled = input_scaling.resolve_scaling(config.data, site.task) != "none"
+    scaled = input_scaling.resolve_scaling(config.data, load_site(context, config).task) != "none"
     if context.simulated or config.privacy.on or scaled:
-        return site
-    data = config.data.model_copy(update={"scaling": "standard"})
-    return load_site(context, config.model_copy(update={"data": data}))
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"scaling": "standard"})})
 
 
 @lru_cache(maxsize=1024)
@@ -196,11 +199,21 @@ def _fit_scaling(site: Site, config: RunConfig, scaling: bytes) -> Scaling | Non
     return input_scaling.fit_scaling([site.train], "site") if own else None
 
 
+def find_replaced_share(context: SiteContext, config: RunConfig) -> float:
+    """Return the probability with which outcomes that a run learns from are replaced here.
+
+    Also in private runs: an epsilon of 8 hides an outcome less than this does. But not where the policy demands
+    privacy, so that its epsilon is what the hospital relies on.
+    """
+    demanded = config.privacy.on and context.policy.needs_privacy
+    return 0.0 if context.simulated or demanded else context.policy.replaced_values
+
+
 def change_training(context: SiteContext, config: RunConfig, site: Site, *, fill: bool) -> Cohort:
     """Return a hospital's training examples, in their own units, as its policy changes them.
 
     Which examples are normal, and so train an autoencoder, is decided on changed outcomes too: whoever trained would
-    else be known to be normal.
+    else be known to be normal. With differential privacy by record or patient, only outcomes are changed.
 
     Args:
         context: which site.
@@ -208,21 +221,24 @@ def change_training(context: SiteContext, config: RunConfig, site: Site, *, fill
         site: with its inputs as they are.
         fill: whether a missing number becomes the mean, with noise; never for reconstructions, which leave it out.
     """
-    policy = context.policy
-    labelled = site.train
-    if config.detecting and policy.replaced_values:
-        kept = config.model_copy(update={"model": ModelConfig()})
-        labelled = load_site(context, kept).train
-    train = replace_rare_values(labelled, policy.min_unit_patients)
-    if policy.record_noise or policy.replaced_values:
+    policy, share = context.policy, find_replaced_share(context, config)
+    inputs = not config.privacy.on or config.privacy.kind == "hospital"
+    labelled = load_site(context, without_detection(config)).train if share and config.detecting else site.train
+    train = replace_rare_values(labelled, policy.min_unit_patients) if inputs else labelled
+    if share or (inputs and policy.record_noise):
         secret, fill = open_register(context).read_secret(), fill and not config.detecting
-        train = change_records(train, secret, policy.record_noise, policy.replaced_values, fill=fill)
-    if labelled is site.train:
+        train = change_records(train, secret, policy.record_noise, share, fill=fill, inputs=inputs)
+    if labelled.task == site.task:
         return train
     last = _changed_normal.get(context)
     if last is None or last[0] is not train or last[1] != config.detection:
         last = _changed_normal[context] = train, config.detection, to_anomaly_task(train, config)
     return last[2]
+
+
+def without_detection(config: RunConfig) -> RunConfig:
+    """Return a run's settings with the classes of the data set, where the run detects anomalies."""
+    return config.model_copy(update={"model": ModelConfig()}) if config.detecting else config
 
 
 _changed_normal: dict[SiteContext, tuple[Cohort, DetectionConfig, Cohort]] = {}

@@ -1,5 +1,7 @@
 """Training patients' records, changed once at the hospital before any model that is not private sees them.
 
+Private runs learn from replaced outcomes too, unless the hospital's policy demands privacy.
+
 Every weight that a server sends, and every update that it gets back, is then a function of changed records alone. No
 choice of weights, steps or number of rounds brings out more than them, because a record is changed in the same way for
 every request: averaging over requests gives the changed record and not the patient's own (as memoised answers in
@@ -35,11 +37,13 @@ FEW_VALUES = 10
 
 Floats = npt.NDArray[np.float32]
 _Draws = tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]
-_last: list[tuple[Cohort, tuple[bytes, float, float, bool], Cohort]] = []
+_last: list[tuple[Cohort, tuple[bytes, float, float, bool, bool], Cohort]] = []
 """The last cohorts that were changed, and what became of them: each round of a run asks for the same one."""
 
 
-def change_records(cohort: Cohort, secret: bytes, noise: float, share: float, *, fill: bool = True) -> Cohort:
+def change_records(
+    cohort: Cohort, secret: bytes, noise: float, share: float, *, fill: bool = True, inputs: bool = True
+) -> Cohort:
     """Return the cohort with changed inputs and outcomes.
 
     Args:
@@ -49,28 +53,30 @@ def change_records(cohort: Cohort, secret: bytes, noise: float, share: float, *,
         noise: standard deviation of the noise on numbers, in standard deviations of the input.
         share: probability that an outcome or a category is replaced.
         fill: whether a missing number becomes the mean before; never for reconstructions, which leave it out.
+        inputs: whether inputs are changed, or outcomes alone.
     """
     fill = fill and not cohort.task.anomaly
-    wanted = secret, noise, share, fill
+    wanted = secret, noise, share, fill, inputs
     for earlier, how, done in _last:
         if earlier is cohort and how == wanted:
             return done
     if not len(cohort.y) or (noise <= 0 and share <= 0):
         return cohort
     rows = _RowsOfPeople.from_cohort(cohort, secret)
-    names = [f"feature {name}" for name in cohort.task.features]
-    features = _change_columns(cohort.features, names, rows, noise, share, fill=fill)
-    x: npt.NDArray[np.float32] | Windows
-    if isinstance(cohort.x, Windows):
-        x = _change_windows(cohort.x, cohort, secret, noise, share, fill=fill)
-    else:
-        x = _change_signals(cohort.x, rows, noise)
+    features, x = cohort.features, cohort.x
+    if inputs:
+        names = [f"feature {name}" for name in cohort.task.features]
+        features = _change_columns(features, names, rows, noise, share, fill=fill)
+        if isinstance(x, Windows):
+            x = _change_windows(x, cohort, secret, noise, share, fill=fill)
+        else:
+            x = _change_signals(x, rows, noise)
     y = cohort.y
     if not cohort.task.anomaly:
         labels = y if y.ndim > 1 else y[:, None]
         classes = 2 if y.ndim > 1 else len(cohort.task.classes)
         replaced = [
-            _replace_values(labels[:, column], classes, f"outcome {column}", rows, share)
+            _replace_values(labels[:, column], classes, f"outcome {column}", rows, share, labels[:, column])
             for column in range(labels.shape[1])
         ]
         y = np.stack(replaced, axis=1).reshape(y.shape)
@@ -146,7 +152,7 @@ def _change_columns(
         here = np.unique(values[:, column], equal_nan=True)
         if len(here) <= FEW_VALUES:
             index = np.searchsorted(here, values[:, column])  # NaN is sorted last
-            changed[:, column] = here[_replace_values(index, len(here), f"{name} of {here.tolist()}", rows, share)]
+            changed[:, column] = here[_replace_values(index, len(here), name, rows, share, values[:, column])]
         else:
             changed[:, column] = _add_noise(values[:, column, None], name, rows, noise, fill=fill)[:, 0]
     return changed
@@ -203,13 +209,21 @@ def _add_noise(values: Floats, name: str, rows: _RowsOfPeople, noise: float, *, 
 
 
 def _replace_values(
-    index: npt.NDArray[np.int64], count: int, name: str, rows: _RowsOfPeople, share: float
+    index: npt.NDArray[np.int64],
+    count: int,
+    name: str,
+    rows: _RowsOfPeople,
+    share: float,
+    values: npt.NDArray[np.generic],
 ) -> npt.NDArray[np.int64]:
-    """Return numbers of values `(rows,)`, each of 0 to `count` - 1, some replaced by another."""
+    """Return numbers of values `(rows,)`, each of 0 to `count` - 1, some replaced by another.
+
+    What is drawn depends on a patient's own `values` alone, and not on which other values there are.
+    """
     if count < 2 or share <= 0:
         return index
     ordered = index[rows.order]
-    personal, single = rows.draw(f"{name} {share!r}", ordered, 2, 2)
+    personal, single = rows.draw(f"{name} {share!r}", values[rows.order], 2, 2)
     person_index = rows.person_index
     low = np.minimum.reduceat(ordered, rows.start[:-1])
     one_value = (low == np.maximum.reduceat(ordered, rows.start[:-1]))[person_index]

@@ -38,6 +38,7 @@ def train_privately(
     proximal: float = 0.0,
     anchor: Weights | None = None,
     source: noise.RandomSource | None = None,
+    replaced: float = 0.0,
     gradients: Callable[[nn.Module, Loss], UnitClipper] = UnitGradients,
 ) -> TrainingResult:
     """Train `model` in place on `train` by DP-SGD, with any optimiser on the noisy gradients.
@@ -49,6 +50,7 @@ def train_privately(
         plan: the steps that were charged, as many in each epoch.
         seed: used in tests only; where the noise is private, every draw has a secret seed.
         source: of noise and sampling; default: as the plan says.
+        replaced: probability with which each label of `train` was replaced by another one.
         gradients: builds, from a model and its loss, what clips and sums the units' gradients.
 
     Raises:
@@ -59,7 +61,8 @@ def train_privately(
         source = noise.SecureSource() if plan.private else noise.SeededSource(seed_for(seed, "private"))
 
     def make_gradients(model: nn.Module, load_rows: RowLoader, device: torch.device) -> NoisyGradients:
-        clipper, units = gradients(model, build_example_loss(train.task)), group_rows_by_unit(train, plan.level)
+        clipper = gradients(model, build_example_loss(train.task, replaced))
+        units = group_rows_by_unit(train, plan.level)
         return NoisyGradients(clipper, load_rows, device, units=units, plan=plan, source=source, epochs=config.epochs)
 
     # a known dropout mask would reveal how many units were drawn before it: its seed is as secret as the noise

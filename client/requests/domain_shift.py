@@ -15,7 +15,7 @@ from client.gate.questions import find_error_growth
 from client.gate.register import TOO_FEW, open_register
 from client.gate.register_file import draw_error
 from client.gate.tables import round_sums
-from client.site import load_summed_site
+from client.site import load_summed_site, without_detection
 from client.site_context import SiteContext
 from common import distance, scaling
 from common.config import RunConfig
@@ -42,7 +42,10 @@ def handle_domain_shift(context: SiteContext, request: DomainShiftRequest) -> Do
     Raises:
         SiteError: as `sum_columns`.
     """
-    site = load_summed_site(context, request.config)
+    config = request.config
+    if not context.simulated:  # sums of normal patients alone would rest on their outcomes
+        config = without_detection(config)
+    site = load_summed_site(context, config)
     sums = sum_columns(context, site.train, request.config, request.base)
     return DomainShiftReply(site.name, DomainShiftReport(columns=column_names(site.task)), sums=sums)
 

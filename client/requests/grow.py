@@ -15,7 +15,7 @@ from client.gate.register import TOO_FEW, open_register
 from client.gate.tree_sums import release_node_sums
 from client.privacy.checks import check_private_training
 from client.requests.loaded_model import refuse_external
-from client.site import load_changed_training, load_scaled_site, load_site
+from client.site import find_replaced_share, load_changed_training, load_scaled_site, load_site
 from client.site_context import SiteContext
 from client.training.histograms import TrainingTable
 from common.config import config_to_json
@@ -89,7 +89,7 @@ def _load_table(context: SiteContext, train: Cohort, plan: TreePlan, request: Gr
         request.config.training,
         request.class_counts,
         request.total,
-        0.0 if context.simulated else context.policy.replaced_values,
+        find_replaced_share(context, request.config),
     )
     _tables[owner] = train, key, table
     return table

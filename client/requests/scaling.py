@@ -16,7 +16,7 @@ from client.privacy.noisy_counts import release_training_counts
 from client.privacy.noisy_sums import release_noisy_sums
 from client.privacy.units import count_units
 from client.requests.loaded_model import refuse_external
-from client.site import change_training, load_summed_site
+from client.site import change_training, choose_summed_settings, load_site
 from client.site_context import SiteContext
 from common.errors import SiteError
 from common.replies import ScalingReply
@@ -37,7 +37,8 @@ def handle_scaling(context: SiteContext, request: ScalingRequest) -> ScalingRepl
     """
     config = request.config
     refuse_external(context, config)
-    site = load_summed_site(context, config)
+    summed = choose_summed_settings(context, config)
+    site = load_site(context, summed)
     check_private_training(context, site, config)
     if site.train.people() < context.policy.min_training_patients:
         raise SiteError(TOO_FEW)
@@ -51,7 +52,7 @@ def handle_scaling(context: SiteContext, request: ScalingRequest) -> ScalingRepl
     base = Scaling.from_bytes(request.base) if request.base else None
     floor = 1 if context.simulated else context.policy.min_cell_patients
     # what can be computed of a training patient's inputs is a changed record here too
-    train = site.train if context.simulated else change_training(context, config, site, fill=False)
+    train = site.train if context.simulated else change_training(context, summed, site, fill=False)
     sums = compute_input_moments(train, floor)
     if base is not None:
         if not context.simulated:

@@ -24,7 +24,7 @@ from client.privacy.noisy_counts import TrainingCounts, release_training_counts
 from client.privacy.units import count_units
 from client.requests.loaded_model import load_model, refuse_external
 from client.requests.outgoing import build_update_reply
-from client.site import Site, load_changed_training, load_site
+from client.site import Site, find_replaced_share, load_changed_training, load_site
 from client.site_context import SiteContext
 from client.training.local_update import TrainFunction, copy_weights, train_locally
 from client.training.loop import Schedule, TrainingResult, train_model
@@ -97,9 +97,10 @@ def _training_function(
     config = request.config
     epochs = config.training.epochs
     schedule = Schedule((request.round - 1) * epochs, config.federation.rounds * epochs)
-    policy, training, replaced = context.policy, site.train, 0.0
-    if plan is None and not context.simulated:
-        training, replaced = load_changed_training(context, config, request.scaling), policy.replaced_values
+    policy, replaced = context.policy, find_replaced_share(context, config)
+    training = site.train
+    if not context.simulated and (plan is None or replaced):
+        training = load_changed_training(context, config, request.scaling)
 
     def train(
         purpose: str, *, proximal: float = 0.0, anchor: Weights | None = None, correction: Weights | None = None
@@ -108,7 +109,7 @@ def _training_function(
         if plan is not None:  # start_private_round refuses strategies that have a correction
             return train_privately(
                 model,
-                site.train,
+                training,
                 config.training,
                 plan,
                 seed,
@@ -116,6 +117,7 @@ def _training_function(
                 stop=stop_signal.get(),
                 proximal=proximal,
                 anchor=anchor,
+                replaced=replaced,
             )
         train_plainly = partial(
             train_model,

@@ -18,19 +18,31 @@ Loss = Callable[[ModelOutput, Tensor, Tensor, Tensor], Tensor]
 """From a model's outputs and the batch's signals, features and labels to each example's loss, or their mean."""
 
 
-def build_example_loss(task: Task) -> Loss:
+def build_example_loss(task: Task, replaced: float = 0.0) -> Loss:
     """Return the unweighted loss of each example, `(examples,)`.
 
     Classification: cross entropy; multilabel: binary cross entropy, summed over the labels; anomaly detection:
     reconstruction error plus the model's own penalty.
+
+    Args:
+        task: what is predicted.
+        replaced: as for `build_mean_loss`.
     """
     if task.anomaly:
         error = build_reconstruction_error(task)
         return lambda output, x, features, labels: error(as_reconstruction(output)) + as_reconstruction(output).penalty
     if task.kind == "multilabel":
-        return lambda output, x, features, labels: functional.binary_cross_entropy_with_logits(
-            as_logits(output), labels.to(as_logits(output).dtype), reduction="none"
-        ).sum(1)
+
+        def labels_loss(output: ModelOutput, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:
+            logits = as_logits(output)
+            seen = _logits_of_replaced(logits, replaced) if replaced else logits
+            return functional.binary_cross_entropy_with_logits(seen, labels.to(logits.dtype), reduction="none").sum(1)
+
+        return labels_loss
+    if replaced:
+        return lambda output, x, features, labels: functional.nll_loss(
+            _log_softmax_of_replaced(as_logits(output), replaced), labels, reduction="none"
+        )
     return lambda output, x, features, labels: functional.cross_entropy(as_logits(output), labels, reduction="none")
 
 

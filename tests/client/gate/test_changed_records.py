@@ -19,7 +19,7 @@ from client.requests import handle
 from client.requests import train as train_request
 from client.site import load_site
 from client.training.histograms import TrainingTable
-from common.requests import GrowRequest, ScalingRequest
+from common.requests import DomainShiftRequest, GrowRequest, ScalingRequest
 from common.scaling import Scaling
 from common.task import Task
 from common.trees import empty_trees
@@ -259,3 +259,52 @@ def test_who_is_normal_enough_to_train_an_autoencoder_is_decided_on_changed_outc
     ill = {labelled.persons[i] for i in labelled.patient[labelled.y == 1]}
     assert 0 < len(trained & ill) < 0.4 * len(ill)
     assert len(trained) < labelled.people()
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes"), [({}, True), ({"private_only": True}, False), ({"max_epsilon": 8}, False)]
+)
+def test_a_private_run_learns_from_replaced_outcomes_unless_the_hospital_relies_on_epsilon(
+    policy: dict[str, Any], changes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epsilon of 8, which the default policy lets a coordinator choose, hides an outcome less than that."""
+    context = make_hospital(tmp_path, patients=400, **policy)
+    config = make_config(
+        data__scaling="standard",
+        privacy={"level": "patient", "epsilon": 4},
+        federation={"rounds": 1, "choose": "last"},
+        training__loss="cross_entropy",
+    )
+    cohorts, true = [], train_request.train_privately
+
+    def watch(model: Any, train: Cohort, *values: Any, **options: Any) -> Any:
+        cohorts.append(train)
+        assert options["replaced"] == (0.15 if changes else 0.0)
+        return true(model, train, *values, **options)
+
+    monkeypatch.setattr(train_request, "train_privately", watch)
+    scaling = fit_scaling([load_site(context, config).train], "standard")
+    assert scaling is not None
+    train_first(context, config, scaling)
+    plain = apply_scaling(load_site(context, config).train, scaling)
+    assert np.array_equal(cohorts[0].features, plain.features, equal_nan=True)
+    assert np.array_equal(cohorts[0].y, plain.y) != changes
+
+
+def test_a_draw_does_not_depend_on_which_values_others_have() -> None:
+    whole = table(300)
+    fewer = whole.take(whole.features[:, 1] != 2)
+    both = whole.features[:, 1] != 2
+    changed, again = change_records(whole, SECRET, 0.0, 0.15), change_records(fewer, SECRET, 0.0, 0.15)
+    replaced = changed.features[both, 1] != whole.features[both, 1]
+    assert np.array_equal(replaced, again.features[:, 1] != fewer.features[:, 1])
+
+
+def test_columns_of_a_run_that_detects_anomalies_are_compared_over_all_who_train(tmp_path: Path) -> None:
+    context = make_hospital(tmp_path, patients=200, min_cell_patients=1)
+    plain = make_config(data__scaling="standard")
+    detecting = make_config(data__scaling="standard", model={"name": "tabular_autoencoder"})
+    sums = [handle(context, DomainShiftRequest(config)).sums for config in (plain, detecting)]
+    assert sums[0]["count"].max() == load_site(context, plain).train.people()
+    for name, values in sums[0].items():
+        np.testing.assert_array_equal(values, sums[1][name])
