@@ -35,8 +35,8 @@ def build_example_loss(task: Task, replaced: float = 0.0) -> Loss:
 
         def labels_loss(output: ModelOutput, x: Tensor, features: Tensor, labels: Tensor) -> Tensor:
             logits = as_logits(output)
-            shown = _logits_of_replaced(logits, replaced) if replaced else logits
-            return functional.binary_cross_entropy_with_logits(shown, labels.to(logits.dtype), reduction="none").sum(1)
+            odds = _logits_of_replaced(logits, replaced) if replaced else logits
+            return functional.binary_cross_entropy_with_logits(odds, labels.to(logits.dtype), reduction="none").sum(1)
 
         return labels_loss
     if replaced:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter, deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,6 +59,7 @@ def carry_out_all(deployment: Deployment, kinds: tuple[Kind, ...], expected: Map
             faults.extendleft(reversed(own))  # what did not come to pass before the run's end
             if name == "private":
                 lost_charges += sum(check_charges(deployment, site, folder) for site in deployment.names)
+            shutil.rmtree(folder.parent)  # the runs' small disk holds some twenty of them
     for site in deployment.names:
         check_hospital(deployment, site)
     check_server(deployment)
