@@ -10,6 +10,7 @@ patient.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,6 +22,9 @@ MANY = 20
 """Patients whose median is held to `Limits.usual`."""
 MISSING_CODES = (-99_999.0, -9999.0, -999.0, 999.0, 9999.0, 99_999.0)
 """Numbers that stand for a missing value where they are within the limits of a cell."""
+
+REVERSED_SHARE = 0.5
+"""In the public data at most 2% of such pairs are reversed."""
 
 _T = TypeVar("_T", bound=np.floating)
 
@@ -60,6 +64,29 @@ class Limits:
         low, high = self.cell
         known = [code for code in MISSING_CODES if low <= code <= high] if self.codes else []
         return np.asarray(np.isin(values, known))
+
+
+ORDERED = (
+    ("dbp", "map"), ("map", "sbp"), ("dbp", "sbp"), ("bilirubin_direct", "bilirubin_total"), ("bili_dir", "bili"),
+    ("hgb", "hct"),
+)  # fmt: skip
+"""Pairs of columns, in small letters, whose first is the smaller one of a patient but for errors of measurement."""
+
+
+def find_reversed_pair(values: Mapping[str, npt.NDArray[np.floating]]) -> tuple[str, str] | None:
+    """Return two columns that seem to be turned round: the first of a pair is mostly the larger one.
+
+    Args:
+        values: columns of the same rows by name, NaN where not measured.
+    """
+    columns = {name.lower(): (name, column) for name, column in values.items()}
+    for low, high in ORDERED:
+        if low in columns and high in columns:
+            (small, below), (large, above) = columns[low], columns[high]
+            known = ~np.isnan(below) & ~np.isnan(above)
+            if known.sum() >= MANY and (below[known] > above[known]).mean() > REVERSED_SHARE:
+                return small, large
+    return None
 
 
 def describe_cleared(column: str, limits: Limits) -> str:

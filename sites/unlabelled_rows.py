@@ -46,6 +46,7 @@ class ScorableRows:
         rate: Hz of the column `sample`; 0 where there is none.
         about: further information for the reader of the scores, such as the leads that were used.
         cleared: number of implausible cells that were read as not measured, by column and limits.
+        suspicions: what looks wrong but may be right, counted by reason (sites/suspicions.py).
     """
 
     cohort: Cohort
@@ -54,6 +55,7 @@ class ScorableRows:
     rate: float = 0.0
     about: Mapping[str, str] = field(default_factory=dict)
     cleared: Mapping[str, int] = field(default_factory=dict)
+    suspicions: Mapping[str, int] = field(default_factory=dict)
 
 
 def unlabelled_cohort(
@@ -90,3 +92,10 @@ def unlabelled_cohort(
         synthetic=synthetic,
         utility=np.zeros((n, 2), np.float32) if task.utility else None,
     )
+
+
+def nothing_to_score(task: Task, exclusions: tuple[Exclusion, ...]) -> ScorableRows:
+    """Return no row, where none of some records can be scored."""
+    x = np.zeros((0, task.channels, task.samples), np.float32)
+    cohort = unlabelled_cohort(task, x, np.zeros((0, len(task.features)), np.float32), (), False)
+    return ScorableRows(cohort, {"record": np.zeros(0, object)}, exclusions)

@@ -123,6 +123,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
         print_line(f"  left out: {number:,} x {reason}")
     for reason, number in summary["cells read as not measured"].items():
         print_line(f"  cells: {number:,} x {reason}")
+    for reason, number in summary["to check"].items():
+        print_line(f"  check: {number:,} x {reason}", "yellow")
     if summary["records without a score"]:
         print_line(f"  records without a score: {summary['records without a score']:,}; see {summary['excluded']}")
     print_line(f"scores: {summary['scores']}")

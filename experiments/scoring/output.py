@@ -119,6 +119,7 @@ class ScoreWriter:
             "rhythm": tally.rhythm.summary(),
             "left out": dict(tally.left.most_common()),
             "cells read as not measured": dict(tally.cleared.most_common()),
+            "to check": dict(tally.suspicions.most_common()),
             "records without a score": sum(tally.without.values()),
             "scores": str(self.path) if self._has_rows else None,
             "excluded": str(left),

@@ -120,6 +120,7 @@ class Tally:
         without: records without any score, by reason.
         beats: records by how their beats were located.
         cleared: implausible cells that were read as not measured, by column and limits.
+        suspicions: what looks wrong but may be right, by reason.
         rhythm: beats by rhythm.
     """
 
@@ -130,6 +131,7 @@ class Tally:
     without: Counter[str] = field(default_factory=Counter)
     beats: Counter[str] = field(default_factory=Counter)
     cleared: Counter[str] = field(default_factory=Counter)
+    suspicions: Counter[str] = field(default_factory=Counter)
     rhythm: RhythmTally = field(default_factory=RhythmTally)
 
     def add(self, scored: Scored) -> None:
@@ -139,6 +141,7 @@ class Tally:
         self.rows += len(scored.predicted)
         self.classes.update(scored.predicted.tolist())
         self.cleared.update(scored.rows.cleared)
+        self.suspicions.update(scored.rows.suspicions)
         self.rhythm.add(dict(scored.rows.columns), scored.predicted)
         for item in scored.rows.exclusions:
             self.add_exclusion(item)

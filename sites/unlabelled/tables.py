@@ -8,12 +8,17 @@ on nothing. Any other data set is read as for training.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from common.errors import DataError
+from sites.code_values import count_code_values
 from sites.datasets import Source
+from sites.spellings import count_alike, loose_spelling
+from sites.suspicions import PERHAPS_ALIKE
 from sites.unlabelled_rows import Exclusion, ScorableRows
 
 
@@ -29,6 +34,8 @@ def read_unlabelled_tables(source: Source) -> Iterator[ScorableRows]:
         yield _read_as_for_training(source)
         return
     before: set[str] = set()
+    alike: Counter[tuple[str, ...]] = Counter()
+    bounds = source.bounds()
     for rows in unlabelled_rows(source):
         names = {str(name) for name in rows.cohort.patients}
         if twice := len(names & before):
@@ -37,7 +44,12 @@ def read_unlabelled_tables(source: Source) -> Iterator[ScorableRows]:
                 "folders one by one"
             )
         before |= names
-        yield rows
+        suspicions = count_code_values(rows.cohort, bounds)
+        spellings = [loose_spelling(name) for name in names]
+        if again := sum(alike[spelling] > 0 for spelling in spellings) + count_alike(spellings):
+            suspicions[PERHAPS_ALIKE] = again
+        alike.update(spellings)
+        yield replace(rows, suspicions=suspicions)
 
 
 def _read_as_for_training(source: Source) -> ScorableRows:

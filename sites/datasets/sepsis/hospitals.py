@@ -51,6 +51,10 @@ def load_hospitals(folder: Path, store: Path) -> list[Hospital]:
     ]
     if any(candidates) and any(psv.parse_patient(path.name) for path in folder.iterdir()):
         raise DataError(f"{folder}: .psv files are next to the hospitals' folders: move each into its hospital's")
+    if all(candidates):
+        raise DataError(
+            f"{folder}: hospitals are in it and in {folder / 'training'}, which would not be read: keep one of the two"
+        )
     folders: dict[str | None, Path] = {path.name.removeprefix(PREFIX): path for path in candidates[0] or candidates[1]}
     positions = list((folders or {None: folder}).items())
     tables = [hour_table.read_hour_table(path, store) for _, path in positions]

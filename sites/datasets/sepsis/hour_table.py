@@ -25,7 +25,7 @@ from common.errors import DataError
 from sites import cache, memory_map
 from sites.datasets.sepsis import psv
 
-VERSION = 3
+VERSION = 4
 _MIN_AGE_NS = 2_000_000_000
 
 

@@ -19,8 +19,19 @@ import pyarrow as pa
 from pyarrow import csv
 
 from common.errors import DataError
-from sites.datasets.sepsis.columns import COLUMNS, ICULOS, LABEL, NAMES
-from sites.plausible_values import describe_cleared, describe_codes
+from sites.datasets.sepsis.columns import (
+    AGE,
+    COLUMNS,
+    GENDER,
+    HOSP_ADM_TIME,
+    ICULOS,
+    LABEL,
+    N_MEASURED,
+    NAMES,
+    UNIT1,
+    UNIT2,
+)
+from sites.plausible_values import describe_cleared, describe_codes, find_reversed_pair
 
 _HEADER = "|".join([*NAMES, LABEL]).encode()
 _UNLABELLED_HEADER = "|".join(NAMES).encode()
@@ -28,8 +39,12 @@ _FILE = re.compile(r"(?!\.)(.+)\.psv(\.gz)?", re.IGNORECASE | re.DOTALL)
 _BOM = b"\xef\xbb\xbf"
 _CELL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|NaN|nan")
 _PATIENTS_FOR_A_MEDIAN = 20
+OTHER_ENDINGS = (".csv", ".txt", ".tsv", ".dat", ".data")
 _PACKED = re.compile(r"(?!\.)(.+)\.psv\.(zip|bz2|xz|zst|7z|rar|txt|csv)", re.IGNORECASE | re.DOTALL)
 CODE = " code"
+CONSTANT = (AGE, GENDER, UNIT1, UNIT2, HOSP_ADM_TIME)
+"""Columns that do not change during a patient's stay, but for a birthday."""
+TWO_PEOPLE = "column {}: changes within a patient: are these two people's hours?"
 
 
 @dataclass(frozen=True)
@@ -77,9 +92,19 @@ def refuse_copies(folder: Path, files: Sequence[str]) -> None:
     for file in files:
         if _PACKED.fullmatch(file):
             raise DataError(f"{folder / file} is not read: unpack it to .psv, or pack it as .psv.gz")
+        if file.lower().endswith(OTHER_ENDINGS) and _starts_like_a_patient(folder / file):
+            raise DataError(f"{folder / file} is not read: call it PATIENT.psv")
         patient = parse_patient(file)
         if patient is not None and (other := file_number.setdefault(patient, file)) != file:
             raise DataError(f"{folder}: {other} and {file} are two copies of one patient; remove one")
+
+
+def _starts_like_a_patient(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(64).removeprefix(_BOM).startswith(b"HR|O2Sat|")
+    except OSError:
+        return False
 
 
 def refuse_files_below(folder: Path, names: Sequence[str]) -> None:
@@ -232,6 +257,13 @@ def _check_order(folder: Path, hours: Hours, label: npt.NDArray[np.float32]) -> 
     refuse(
         np.where(first, np.isnan(stay), ~rises), "column ICULOS: does not rise by 1: give each hour one row, in order"
     )
+    for j in CONSTANT:
+        known = ~np.isnan(hours.rows[:, j])
+        value = np.where(known, hours.rows[:, j], 0.0)
+        both = known & np.concatenate([[False], known[:-1]]) & ~first
+        change = np.abs(np.diff(value, prepend=0.0))
+        refuse(both & (change > (1 if j == AGE else 0)), TWO_PEOPLE.format(NAMES[j]))
+    refuse((hours.rows[:, [UNIT1, UNIT2]] == 1).all(1), "columns Unit1 and Unit2: both are 1: a stay is in one unit")
     refuse(
         (np.diff(label, prepend=0) < 0) & ~first,
         f"column {LABEL}: falls back to 0: the label stays 1 once sepsis has begun",
@@ -244,6 +276,9 @@ def _clear_implausible(folder: Path, hours: Hours) -> None:
     Raises:
         DataError: the median of a column is outside its limits: the hospital uses another unit.
     """
+    measured = {name: hours.rows[:, j] for j, name in enumerate(NAMES[:N_MEASURED])}
+    if len(hours.files) >= _PATIENTS_FOR_A_MEDIAN and (pair := find_reversed_pair(measured)):
+        raise DataError(f"{folder}: {pair[0]} is mostly larger than {pair[1]}: are the two columns turned round?")
     for j, column in enumerate(COLUMNS):
         values = hours.rows[:, j]
         outside, code = column.limits.find_implausible(values), column.limits.find_codes(values)

@@ -16,7 +16,7 @@ from sites.datasets.sepsis import features as sepsis_features
 from sites.datasets.sepsis import psv
 from sites.datasets.sepsis.columns import ICULOS, N_MEASURED
 from sites.datasets.sepsis.hospitals import PREFIX
-from sites.unlabelled_rows import ALL_MISSING, Exclusion, ScorableRows, unlabelled_cohort
+from sites.unlabelled_rows import ALL_MISSING, Exclusion, ScorableRows, nothing_to_score, unlabelled_cohort
 
 FILES_PER_BATCH = 512
 """Number of patients' files that are scored together."""
@@ -78,8 +78,12 @@ def _read_files(source: Source, folder: Path, files: Sequence[str], synthetic: b
         if len(readable) == len(contents):
             raise whole from None  # each file is readable: the median of all is implausible
         contents = readable
+        if not contents:
+            return nothing_to_score(source.task(), tuple(exclusions))
         hours = psv.parse_files(folder, list(contents), list(contents.values()), labelled=False)
     exclusions += [Exclusion(str(psv.parse_patient(name)), "no hour") for name in contents if name not in hours.files]
+    if not hours.files:
+        return nothing_to_score(source.task(), tuple(exclusions))
     count = np.diff(hours.first, append=len(hours.rows))
     owner, first = np.repeat(np.arange(len(count)), count), np.repeat(hours.first, count)
     names = tuple(str(psv.parse_patient(name)) for name in hours.files)

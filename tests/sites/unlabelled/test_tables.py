@@ -172,7 +172,7 @@ def test_any_other_data_set_comes_through_its_own_reader(tmp_path: Path) -> None
 
 
 def test_a_patient_in_two_files_is_not_scored_twice(tmp_path: Path) -> None:
-    hours = "|".join(NAMES) + "\n" + "|".join("1" for _ in NAMES) + "\n"
+    hours = "|".join(NAMES) + "\n" + "|".join("0" if name == "Unit2" else "1" for name in NAMES) + "\n"
     for hospital in ("training_setA", "training_setB"):
         (tmp_path / hospital).mkdir()
         (tmp_path / hospital / "p000001.psv").write_text(hours)
