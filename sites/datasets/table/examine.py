@@ -107,6 +107,9 @@ def load_table(path: Path) -> Table:
     reading = reading.model_copy(update={"missing": tuple(word for word in missing if word in known or word == "")})
     file = np.repeat(np.arange(len(rows)), rows)
     table = Table(path, reading, columns, sum(rows), file)
+    if reading.encoding == "cp1252":
+        table.say("check", "", "its text is not UTF-8 and is read as cp1252 (Western Europe): if a word with other "
+                  "letters than a to z looks wrong, save the file as UTF-8")  # fmt: skip
     for name in nested:
         table.say("check", name, "left out: it holds lists, bytes or durations, not numbers or texts")
     if path.is_dir() and (others := _list_other_tables(path)):

@@ -132,9 +132,36 @@ def read_file(path: Path, description: Description, *, labelled: bool = True) ->
         for own in own_names:
             if not holds_plain_values(batch.column(own).type):
                 raise DataError(f"{path}: column {own} holds lists, bytes or durations, not numbers or texts")
+        if description.patient is not None:
+            refuse_rounded_numbers(path, names[description.patient], batch.column(names[description.patient]))
         columns = {name: to_column(batch.column(own), read.missing) for name, own in names.items()}
         yield RawFile(path, columns, batch.num_rows, first)
         first += batch.num_rows
+
+
+def refuse_rounded_numbers(path: Path, name: str, column: Any) -> None:
+    """Check that numbers of patients are held exactly: as floating-point numbers, large ones are rounded to others.
+
+    Args:
+        path: the file, for the error.
+        name: the column, for the error.
+        column: the numbers of patients as an Arrow array.
+
+    Raises:
+        DataError: a number is beyond the whole numbers that its type holds.
+    """
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    if not types.is_floating(column.type):
+        return
+    digits = {16: 11, 32: 24, 64: 53}[column.type.bit_width]
+    largest = pc.max(pc.abs(column.cast("float64"))).as_py()
+    if largest is not None and largest >= 2**digits:
+        raise DataError(
+            f"{path}: column {name}: numbers of patients as {column.type} are rounded from {2**digits:,} on, so that "
+            "several people have one: write them as whole numbers or texts"
+        )
 
 
 def list_columns(path: Path, read: Reading) -> list[str]:

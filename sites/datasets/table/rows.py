@@ -82,6 +82,7 @@ def read_rows(folder: Path, description: Description, *, labelled: bool = True) 
     paths = list_files(folder, description.read)
     check_file_names(folder, paths, description)
     parts: list[_Part] = []
+    clocks: list[tuple[str, ...]] = []
     for number, path in enumerate(paths):
         tally = FileTally()
         parts += [
@@ -90,7 +91,29 @@ def read_rows(folder: Path, description: Description, *, labelled: bool = True) 
         ]
         check_tally(path, description, tally)
         check_units(path, description, tally)
+        clocks.append(tuple(sorted(tally.times)))
+    if description.time is not None and len(set(clocks)) > 1:
+        _refuse_mixed_clocks(parts, description.time.column, paths, clocks)
     return _join(folder, parts, description, tuple(path.name for path in paths))
+
+
+def _refuse_mixed_clocks(
+    parts: Sequence[_Part], column: str, paths: Sequence[Path], clocks: Sequence[tuple[str, ...]]
+) -> None:
+    """Refuse files whose times are of several kinds, as with and without a zone, if a patient is in two of them.
+
+    Raises:
+        DataError: names two files.
+    """
+    first: dict[str, int] = {}
+    for part in parts:
+        for name in set(part.patient):
+            if clocks[one := first.setdefault(name, part.file)] != clocks[part.file]:
+                kinds = " and ".join(f"a {' or '.join(clocks[file])}" for file in (one, part.file))
+                raise DataError(
+                    f"{paths[one]} and {paths[part.file].name}: column {column}: a patient's rows have {kinds}: write "
+                    "all in one way"
+                )
 
 
 @dataclass(frozen=True)

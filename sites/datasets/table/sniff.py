@@ -19,6 +19,12 @@ DELIMITERS: tuple[Delimiter, ...] = (",", ";", "\t", "|")
 LOOK_BYTES = 1 << 20
 LOOK_ROWS = 200
 _COMMA_NUMBER = re.compile(r"[+-]?\d+,\d+")
+_UTF8_LETTER = re.compile(rb"[\xc3\xc4\xc5][\x80-\xbf](?![\x80-\xbf])")
+"""A letter of Western or Central Europe in UTF-8, which in cp1252 is two signs that no word holds."""
+_ODD_WORD = re.compile(
+    r"[a-zß-öø-ÿ][À-ÖØ-ÞŠŽŒŸ](?=[a-zß-öø-ÿ])|[^\W\d_][ŽŸ](?=[a-z])|[^\W\d_][^\w\s\x00-\x7f·’‘´–—\u00ad](?=[^\W\d_])"
+)
+"""A capital within a word, or a sign between two letters: words of another encoding that are read as cp1252."""
 _POINT_NUMBER = re.compile(r"[+-]?\d+\.\d+")
 
 
@@ -85,19 +91,28 @@ def _beginning(path: Path) -> bytes:
 
 
 def sniff_encoding(path: Path, content: bytes) -> str:
-    """Return the encoding of a text.
+    """Return the encoding of a text: UTF-8, UTF-16, or that of Windows in Western Europe, if its words look like it.
 
     Raises:
-        DataError: it is no text.
+        DataError: it is no text, or one in another encoding.
     """
+    save = "save it as UTF-8"
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        raise DataError(f"{path}: its text is in UTF-32: {save}")
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    for encoding in ("utf-8", "cp1252", "latin-1"):
-        if decode(content, encoding) is not None:
-            if any(byte < 9 for byte in content[:4096]):
-                break
-            return encoding
-    raise DataError(f"{path}: neither a text file nor Parquet")
+    if len(content) > 3 and not (any(content[:400:2]) and any(content[1:400:2])):
+        raise DataError(f"{path}: its text seems to be in UTF-16 without a mark at its start: {save}")
+    if any(byte < 9 for byte in content[:4096]):
+        raise DataError(f"{path}: neither a text file nor Parquet")
+    if decode(content, "utf-8") is not None:
+        return "utf-8"
+    if _UTF8_LETTER.search(content):
+        raise DataError(f"{path}: some of its words are in UTF-8 and others in another encoding: {save}")
+    text = content.decode("cp1252", errors="replace")
+    if "\N{REPLACEMENT CHARACTER}" in text or _ODD_WORD.search(text):
+        raise DataError(f"{path}: its text is neither in UTF-8 nor in Windows' encoding for Western Europe: {save}")
+    return "cp1252"
 
 
 def sniff_delimiter(text: str) -> Delimiter:

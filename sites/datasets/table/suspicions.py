@@ -11,9 +11,15 @@ from common.errors import DataError
 from sites.datasets.table.columns import NumberColumn
 from sites.datasets.table.description import Description
 from sites.datasets.table.examine import Table
-from sites.datasets.table.files import check_file_names, file_title
+from sites.datasets.table.files import (
+    check_file_names,
+    file_title,
+    is_parquet,
+    iterate_batches,
+    refuse_rounded_numbers,
+)
 from sites.datasets.table.known import choose_unit
-from sites.spellings import check_hospitals, check_patients
+from sites.spellings import check_hospitals, check_patients, count_perhaps_alike
 
 LEAK_AUROC = 0.985
 """An input that alone separates the outcome so well is probably known only after it."""
@@ -71,6 +77,10 @@ def _check_spellings(
             column = table.columns[description.patient]
             pairs = np.unique(np.stack([column.codes, codes])[:, column.present], axis=1)
             texts = column.values
+            for path in (folder / name for name in table.reading.files):
+                if is_parquet(path):
+                    for batch in iterate_batches(path, table.reading, [description.patient]):
+                        refuse_rounded_numbers(path, description.patient, batch.column(0))
             check_patients("patients", [texts[i] for i in pairs[0]], pairs[1])
     except DataError as error:
         table.say("wrong", "", str(error))
@@ -85,6 +95,9 @@ def _check_patients(
     present = column.present
     if lost := int((~present).sum()):
         table.say("check", description.patient, f"missing in {lost} rows, which are not used")
+    if alike := count_perhaps_alike(column.values):
+        table.say("check", description.patient, f"{alike} names differ only in signs, zeros or 'copy' from another's: "
+                  "are they of one person?")  # fmt: skip
     pairs = np.unique(np.stack([column.codes[present], hospital[0][present]]), axis=1)
     shared = int((np.bincount(pairs[0]) > 1).sum()) if pairs.size else 0
     if shared:

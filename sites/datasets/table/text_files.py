@@ -51,9 +51,12 @@ def examine_text(path: Path, read: Reading) -> TextFile:
     try:
         with pa.input_stream(str(path), compression="detect") as stream:
             if not _is_utf8(read.encoding):
-                recoded = decode(bytes(stream.read()), read.encoding)
+                content = bytes(stream.read())
+                recoded = decode(content, read.encoding)
                 if recoded is None:
                     raise wrong
+                if not content.isascii() and decode(content, "utf-8") is not None:
+                    raise DataError(f"{path}: in UTF-8, not in {read.encoding} as read.encoding of {FILE_NAME} says")
                 beginning, quoted, blank = recoded, b'"' in recoded, not recoded.strip()
             else:
                 decoder = codecs.getincrementaldecoder("utf-8")()

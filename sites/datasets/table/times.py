@@ -9,6 +9,7 @@ import numpy as np
 from sites.datasets.table.columns import CellError, Column, Floats
 from sites.datasets.table.files import RawFile
 
+_MONTH = re.compile(r"\d{4}(?:-?\d{2})?")
 _ZONE = r"(?:Z|z|[+-]\d{2}:?(?:\d{2})?)$"
 MOST_HOURS = 1_000_000.0
 """More than a life: such a number is a date as 20240131, or seconds."""
@@ -26,6 +27,9 @@ def read_hours(raw: RawFile, name: str, decimal: str, kinds: set[str]) -> Floats
     try:
         hours = column.numbers(decimal)
     except CellError:
+        months = np.asarray([_MONTH.fullmatch(value) is not None for value in column.values])
+        if row := column.first_row(months):
+            raise raw.error(name, row, "a month or a year without a day: write the day, as in 2024-01-31") from None
         moments = _read_dates(raw, name)
         zoned = {re.search(r"[:T ]\d+.*?" + _ZONE, value) is not None for value in column.values}
         kinds |= {"date with a zone" if zone else "date" for zone in zoned}

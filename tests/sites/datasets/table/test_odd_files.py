@@ -46,7 +46,89 @@ def test_dates_after_2262_are_read(tmp_path: Path) -> None:
     assert np.diff(read_rows(tmp_path, description).hours[:4]).tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize("start", ["2024-01", "202401", "2024"])
+def test_a_month_without_a_day_is_no_time(tmp_path: Path, start: str) -> None:
+    times = [start, "2024-02-01", "2024-02-02", "2024-02-03"]
+    (tmp_path / "t.csv").write_text(timed(times))
+    with pytest.raises(DataError, match="row 1, column time: a month or a year without a day"):
+        read_rows(tmp_path, described(patient="patient_id", time={"column": "time", "ahead_hours": 6}))
+
+
+def clocks(tmp_path: Path, second: str, people: int) -> None:
+    zoned = timed([f"2024-01-31T0{i}:00" + ("+01:00" if i < 9 else "") for i in range(4)])
+    plain = timed([second.format(5 + i) for i in range(4)])
+    lines = plain.splitlines()
+    (tmp_path / "a.csv").write_text(zoned)
+    other = [f"{int(line.partition(',')[0]) + 12 - people},{line.partition(',')[2]}" for line in lines[1:]]
+    (tmp_path / "b.csv").write_text("\n".join([lines[0], *other]))
+
+
+@pytest.mark.parametrize("second", ["2024-01-31T0{}:00", "{}"])
+def test_a_patients_times_with_a_zone_in_one_file_and_without_in_another_are_refused(
+    tmp_path: Path, second: str
+) -> None:
+    description = described(patient="patient_id", time={"column": "time", "ahead_hours": 6}, read={"files": ["*.csv"]})
+    clocks(tmp_path, second, people=1)
+    with pytest.raises(DataError, match=r"a\.csv and b\.csv: column time: a patient's rows have a date with"):
+        read_rows(tmp_path, description)
+    clocks(tmp_path, second, people=0)
+    assert len(read_rows(tmp_path, description).patients) == 24
+
+
 # Files
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32", "mac_roman", "cp437", "cp850", "gbk"])
+def test_a_text_in_another_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
+    wards = {"gbk": ["\u5185\u79d1", "\u5916\u79d1"]}
+    content = text(columns(ward=[wards.get(encoding, ["Z\u00fcrich", "Gen\u00e8ve"])[i % 2] for i in range(N)]))
+    with pytest.raises(DataError, match="save it as UTF-8"):
+        look(tmp_path, {"t.csv": content.encode(encoding)})
+
+
+def test_a_text_of_two_encodings_is_refused(tmp_path: Path) -> None:
+    content = text(columns(ward=["Z\u00fcrich"] * N))
+    half = len(content) // 2
+    with pytest.raises(DataError, match="some of its words are in UTF-8 and others in another encoding"):
+        look(tmp_path, {"t.csv": content[:half].encode() + content[half:].encode("cp1252")})
+
+
+def test_a_text_that_is_read_as_windows_encoding_is_told(tmp_path: Path) -> None:
+    words = ["Z\u00fcrich", "\u00c5lesund", "l\u2019\u00e9t\u00e9", "5 \u00b5g"]
+    content = text(columns(ward=[words[i % 4] for i in range(N)]))
+    description, findings, _ = look(tmp_path, {"t.csv": content.encode("cp1252")})
+    assert has(findings, "check : its text is not UTF-8 and is read as cp1252")
+    assert sorted(description.inputs[1].values) == sorted(words)
+    (tmp_path / "t.csv").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=r"in UTF-8, not in cp1252 as read\.encoding"):
+        read_rows(tmp_path, description)
+
+
+# Patients
+
+
+@pytest.mark.parametrize(("kind", "start"), [(pa.float16(), 2048), (pa.float32(), 2**24), (pa.float64(), 2**53)])
+def test_numbers_of_patients_that_are_rounded_are_refused(tmp_path: Path, kind: pa.DataType, start: int) -> None:
+    for first, refused in ((start, True), (min(start - N, 10**9), False)):
+        numbers = pa.array([float(first + i) for i in range(N)]).cast(kind)
+        parquet.write_table(pa.table(columns() | {"patient_id": numbers}), tmp_path / "t.parquet")
+        description, findings, _ = _look(tmp_path)
+        assert has(findings, "numbers of patients as") == refused
+        if refused:
+            with pytest.raises(DataError, match=r"numbers of patients as \w+ are rounded from"):
+                read_rows(tmp_path, description)
+        else:
+            assert len(read_rows(tmp_path, description).patients) == N
+
+
+def _look(folder: Path) -> Any:
+    return look(folder, {"t.parquet": (folder / "t.parquet").read_bytes()})
+
+
+def test_names_that_may_be_one_persons_are_named(tmp_path: Path) -> None:
+    people = ["A 1", "A_1", *(f"B{i}" for i in range(N - 2))]
+    _, findings, _ = look(tmp_path, {"t.csv": text(columns(patient_id=people))})
+    assert has(findings, "check patient_id: 1 names differ only in signs, zeros or 'copy'")
 
 
 @pytest.mark.parametrize("first", ["sep=;\n", '"sep=;"\n', "\N{BYTE ORDER MARK}SEP=;\n"])
