@@ -39,6 +39,9 @@ MIN_RESOLUTION = 50.0
 MAX_LATE_BEATS, MAX_LATE_SECONDS = 2, 2.0
 """More or later beats after the end of the signal show that the annotations belong to another recording."""
 
+MAX_UNDEFINED = 0.5
+"""Share of annotations of codes that WFDB does not define, beyond which a file is none of its annotations."""
+
 REPEATED = "beats that are annotated more than once"
 UNDEFINED = "annotations of a code that WFDB does not define"
 LATE = "beats annotated after the end of the signal"
@@ -95,6 +98,8 @@ def read_annotations(path: Path, length: int, rate: float, frame_rate: float) ->
             f"{resolution:g} Hz): the two files do not belong together"
         )
     sample, symbol = sample[~beyond], symbol[~beyond]
+    if len(symbol) and (symbol == "").mean() > MAX_UNDEFINED:
+        raise DataError(f"{path}: most of its codes are none of WFDB's: is it of another format or byte order?")
     repeated = _repeated_beats(sample, symbol, SAME_BEAT_SECONDS * rate)
     counts = {REPEATED: int(repeated.sum()), LATE: len(late), UNDEFINED: int((symbol == "").sum())}
     dropped = {reason: count for reason, count in counts.items() if count}

@@ -21,7 +21,7 @@ from sites.ecg.persons import OLDEST
 from sites.ecg.recordings import MIN_RATE, Recording
 
 if TYPE_CHECKING:
-    from edfio import Edf, EdfAnnotation
+    from edfio import Edf, EdfAnnotation, EdfSignal
 
 ENDING = ".edf"
 UNKNOWN_CODES = (
@@ -88,11 +88,7 @@ def read_edf_recording(path: Path, name: str) -> Recording:
     try:
         if not edf.is_continuous:
             raise DataError(f"{path}: a recording with interruptions (EDF+D) is not read: convert it to EDF+C")
-        signals = [signal for signal in edf.signals if millivolts_per_unit(signal.physical_dimension.strip())]
-        chosen = [signal for signal in signals if names_ecg(signal.label)]
-        chosen = chosen or [signal for signal in signals if not names_other_signal(signal.label)]
-        if not chosen:
-            raise DataError(f"{path}: no signal is an ECG lead in a unit of voltage: correct the labels or the units")
+        chosen = _choose_signals(path, edf)
         rate = float(chosen[0].sampling_frequency)
         if any(float(signal.sampling_frequency) != rate for signal in chosen):
             names = ", ".join(f"{signal.label} at {float(signal.sampling_frequency):g} Hz" for signal in chosen)
@@ -124,6 +120,35 @@ def read_edf_recording(path: Path, name: str) -> Recording:
         comments,
         note=tuple(texts),
     )
+
+
+def _choose_signals(path: Path, edf: Edf) -> list[EdfSignal]:
+    """Return the signals that are ECG leads, by their labels and units.
+
+    Raises:
+        DataError: there is none, or a lead of an ECG is given in a unit that is no voltage.
+    """
+    volts = [signal for signal in edf.signals if millivolts_per_unit(signal.physical_dimension.strip())]
+    chosen = [signal for signal in volts if names_ecg(signal.label)]
+    wrong = [item for item in edf.signals if names_ecg(item.label) and all(item is not signal for signal in volts)]
+    if chosen and wrong:
+        unit = wrong[0].physical_dimension.strip() or "none"
+        raise DataError(f"{path}: {wrong[0].label.strip()} is an ECG lead, but its unit is {unit}, which is no voltage")
+    chosen = chosen or [signal for signal in volts if not names_other_signal(signal.label)]
+    if not chosen:
+        raise DataError(f"{path}: no signal is an ECG lead in a unit of voltage: correct the labels or the units")
+    return chosen
+
+
+def list_unused_signals(path: Path) -> list[str]:
+    """Return the labels of the signals of a recording that are not read, because they are no ECG.
+
+    Raises:
+        DataError: the file is damaged, or holds no ECG.
+    """
+    edf = _open(path)
+    chosen = _choose_signals(path, edf)
+    return [signal.label.strip() for signal in edf.signals if all(signal is not item for item in chosen)]
 
 
 def read_edf_person(path: Path) -> EdfPerson:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from common.errors import DataError
 from sites.datasets.recordings.description import Class, Description, LabelTable, Reading
 from sites.datasets.recordings.owners import list_recordings
@@ -18,13 +20,21 @@ from sites.datasets.table.roles import AGE, HOSPITAL, PATIENT, SEX, describe_out
 from sites.datasets.table.roles import guess_sex as guess_sex_words
 from sites.ecg import edf
 from sites.ecg.annotation_file import read_annotation_file
-from sites.ecg.annotations import AAMI_CLASSES, UNCLASSED
+from sites.ecg.annotations import AAMI_CLASSES, UNCLASSED, is_beat
 from sites.ecg.beats import CLASS_TITLES
+from sites.ecg.filtering import fill_gaps
 from sites.ecg.headers import read_header
 from sites.ecg.persons import person_by_name, recording_persons
+from sites.ecg.r_peaks import detect_qrs
+from sites.ecg.recordings import read_recording
 
 MAX_LOOK = 500
 """Recordings whose annotations and headers are looked at."""
+MAX_WAVES, WAVE_SECONDS, MIN_BEATS = 20, 60.0, 10
+"""Recordings and seconds of each in which annotated beats are compared with detected R waves, and fewest of both."""
+NEAR_WAVE_SECONDS, MIN_NEAR_WAVES = 0.15, 0.75
+"""Distance that still is near, and the share of beats near an R wave: in MIT-BIH at least 0.97 of a recording's own
+annotations, and at most 0.58 of another one's or of a clock of 250 Hz."""
 NO_ANNOTATIONS = {"hea", "dat", "edf", "csv", "txt", "json", "yaml", "md", "xyz", "mat", "html", "pdf", "png"}
 Kind = Literal["wfdb", "edf"]
 PACED = "/"
@@ -78,8 +88,13 @@ def guess_description(folder: Path) -> tuple[Description, Look]:
     kind: Kind = "wfdb" if any(path.suffix.lower() == ".hea" for path in folder.rglob("*")) else "edf"
     names = list_recordings(folder, kind)
     look = Look(folder, names)
+    if kind == "wfdb" and (others := sum(path.suffix.lower() == edf.ENDING for path in folder.rglob("*"))):
+        look.say("check", f"{others} EDF files are left out, because there are WFDB recordings: move one of the two "
+                 "kinds to a folder of its own")  # fmt: skip
     annotator = _guess_annotator(folder, names, kind, look)
     _look_at_headers(look, kind)
+    if annotator is not None and kind == "wfdb":
+        _check_waves(look, annotator)
     table, label_classes = _guess_table(folder, names, look)
     hospital, patient = _guess_folders(names, look)
     read = Reading(files=kind, annotator=annotator, table=table, patient=patient, hospital=hospital)
@@ -117,6 +132,9 @@ def _guess_annotator(folder: Path, names: tuple[str, ...], kind: Kind, look: Loo
         beats, rhythms, paced, read = _count_annotations(folder, names, ending)
         if read and (beats or rhythms) and count * 2 > min(len(names), MAX_LOOK):
             best, look.beats, look.rhythms, look.paced = ending, beats, rhythms, paced
+            if more := [other for other in sorted(endings) if other != ending and _holds_beats(folder, names, other)]:
+                look.say("check", f"annotations of .{ending} are used, and not those of .{', .'.join(more)}: correct "
+                         "read.annotator if others are right")  # fmt: skip
             if read < min(len(names), MAX_LOOK):
                 look.say("check", f"{min(len(names), MAX_LOOK) - read} recordings have no readable .{ending} file")
             break
@@ -126,6 +144,11 @@ def _guess_annotator(folder: Path, names: tuple[str, ...], kind: Kind, look: Loo
             look.beats.update(text for text in texts if text in AAMI_CLASSES)
             look.rhythms.update(text for text in texts if text and text not in AAMI_CLASSES)
     return best
+
+
+def _holds_beats(folder: Path, names: tuple[str, ...], ending: str) -> bool:
+    beats, rhythms, _, _ = _count_annotations(folder, names, ending)
+    return bool(beats or rhythms)
 
 
 def _count_annotations(
@@ -171,21 +194,50 @@ def _beat_classes(look: Look) -> tuple[Class, ...]:
 
 def _look_at_headers(look: Look, kind: Kind) -> None:
     wrong = []
+    unused: Counter[str] = Counter()
     for name in look.names[:MAX_LOOK]:
         try:
             if kind == "wfdb":
                 header = read_header(look.folder / f"{name}.hea")
-                channels = [header.channels[i] for i in header.ecg_columns()] if header.channels else []
+                columns = header.ecg_columns() if header.channels else []
+                channels = [header.channels[i] for i in columns]
+                unused.update(channel.name for i, channel in enumerate(header.channels) if i not in columns)
                 look.leads.update(list(dict.fromkeys(channel.name for channel in channels)))
                 look.rates[header.rate] += 1
             else:
                 recording = edf.read_edf_recording(edf.edf_path(look.folder, name), name)
+                unused.update(edf.list_unused_signals(edf.edf_path(look.folder, name)))
                 look.leads.update(list(dict.fromkeys(recording.leads)))
                 look.rates[recording.rate] += 1
         except DataError as error:
             wrong.append(str(error))
+    if unused:
+        listed = ", ".join(f"{name or 'without a name'} ({count})" for name, count in unused.most_common(8))
+        look.say("note", f"channels that are not read, because they are no ECG: {listed}")
     if wrong:
         look.say("wrong", f"{len(wrong)} recordings cannot be read, such as: {wrong[0]}")
+
+
+def _check_waves(look: Look, annotator: str) -> None:
+    """Report recordings whose annotated beats are not where R waves are detected."""
+    wrong = judged = 0
+    for name in look.names[:MAX_WAVES]:
+        try:
+            recording = read_recording(look.folder, name, annotator)
+        except DataError:
+            continue
+        length = round(WAVE_SECONDS * recording.rate)
+        sample = recording.sample[is_beat(recording.symbol) & (recording.sample < length)]
+        waves = detect_qrs(fill_gaps(recording.signal[:length, :1])[0][:, 0], recording.rate)
+        if len(sample) < MIN_BEATS or len(waves) < MIN_BEATS:
+            continue
+        at = np.searchsorted(waves, sample).clip(1, len(waves) - 1)
+        distance = np.minimum(np.abs(waves[at] - sample), np.abs(waves[at - 1] - sample))
+        judged += 1
+        wrong += bool((distance <= NEAR_WAVE_SECONDS * recording.rate).mean() < MIN_NEAR_WAVES)
+    if wrong:
+        look.say("check", f"in {wrong} of {judged} recordings most beats are annotated where no R wave is detected: "
+                 "are the annotations of another recording, or counted with another clock?")  # fmt: skip
 
 
 def _guess_table(folder: Path, names: tuple[str, ...], look: Look) -> tuple[LabelTable | None, tuple[Class, ...]]:

@@ -15,7 +15,9 @@ from common.errors import DataError
 from common.settings import validate_settings
 from sites.datasets import recordings as own
 from sites.datasets.recordings.description import Description
+from sites.datasets.recordings.guess import guess_description
 from sites.ecg.annotation_file import read_annotation_file
+from sites.ecg.annotations import read_annotations
 from sites.ecg.edf import read_edf_person, read_edf_recording
 from sites.ecg.headers import read_header
 from sites.ecg.persons import read_age_and_sex
@@ -166,3 +168,54 @@ def test_recordings_may_be_listed_by_their_files(
 ) -> None:
     rows = ["rec,y", f"{form.format('r0')},a", f"{form.format('r1')},b"]
     assert [item.id for item in read_table(tmp_path, write_recording, rows)] == ["r0", "r1"]
+
+
+def test_an_ecg_lead_in_a_unit_that_is_no_voltage_is_refused(tmp_path: Path) -> None:
+    write_edf(tmp_path / "r.edf")
+    signals = int((tmp_path / "r.edf").read_bytes()[252:256])
+    patch(tmp_path / "r.edf", 256 + 96 * signals + 8, "mmHg", 8)
+    with pytest.raises(DataError, match="ECG V1 is an ECG lead, but its unit is mmHg, which is no voltage"):
+        read_edf_recording(tmp_path / "r.edf", "r")
+
+
+@pytest.mark.parametrize("kinds", [(np.dtype(">u2"), None), (np.dtype("<u2"), [41, 43, 55, 50])])
+def test_annotations_of_another_byte_order_or_format_are_refused(tmp_path: Path, kinds: Any) -> None:
+    order, codes = kinds
+    words = [(codes or [1])[i % len(codes or [1])] << 10 | (0xC8 if codes is None else 90) for i in range(12)]
+    (tmp_path / "r.atr").write_bytes(np.asarray([*words, 0], order).tobytes())
+    with pytest.raises(DataError, match="most of its codes are none of WFDB's: is it of another format or byte order"):
+        read_annotations(tmp_path / "r.atr", 10**9, 360, 360)
+
+
+def folder_of_recordings(folder: Path, write_recording: Callable[..., None], shift: int = 0) -> None:
+    for name in ("r1", "r2", "r3"):
+        at = [beat * RATE + 62 + shift for beat in range(30)]
+        codes = ["V" if beat % 4 == 2 else "N" for beat in range(30)]
+        write_recording(folder, name, np.rint(ecg(31) * 1000), at, codes, leads=("II", "V1"))
+
+
+def test_two_annotators_and_two_kinds_of_files_are_named(tmp_path: Path, write_recording: Callable[..., None]) -> None:
+    folder_of_recordings(tmp_path, write_recording)
+    for name in ("r1", "r2"):
+        (tmp_path / f"{name}.man").write_bytes((tmp_path / f"{name}.atr").read_bytes())
+    write_edf(tmp_path / "r9.edf")
+    _, look = guess_description(tmp_path)
+    texts = [f"{item.level}: {item.text}" for item in look.findings]
+    assert any(text.startswith("check: annotations of .atr are used, and not those of .man") for text in texts)
+    assert any(text.startswith("check: 1 EDF files are left out, because there are WFDB recordings") for text in texts)
+    assert not any("R wave" in text for text in texts)
+
+
+def test_annotations_that_are_not_on_the_waves_are_named(tmp_path: Path, write_recording: Callable[..., None]) -> None:
+    folder_of_recordings(tmp_path, write_recording, shift=RATE // 2 - 5)
+    _, look = guess_description(tmp_path)
+    assert any("in 3 of 3 recordings most beats are annotated where no R wave" in item.text for item in look.findings)
+
+
+def test_channels_that_are_not_read_are_named(tmp_path: Path) -> None:
+    write_edf(tmp_path / "r.edf", 12, [(1.0, None, "N"), (2.0, None, "V"), (3.0, None, "N")])
+    signals = int((tmp_path / "r.edf").read_bytes()[252:256])
+    patch(tmp_path / "r.edf", 256 + 16, "ABP", 16)
+    patch(tmp_path / "r.edf", 256 + 96 * signals + 8, "mmHg", 8)
+    _, look = guess_description(tmp_path)
+    assert any(item.text == "channels that are not read, because they are no ECG: ABP (1)" for item in look.findings)
