@@ -21,6 +21,11 @@ _SUMMARIES = frozenset(
      "maximum", "variance", "mittelwert", "summe", "gesamt", "anzahl", "moyenne", "somme", "suma", "totale")
 )  # fmt: skip
 """What stands in the place of a patient in the last row of a table that a program sums up."""
+_NO_NAMES = frozenset(
+    ("unknown", "unbekannt", "inconnu", "anonymous", "anonymized", "anonymised", "missing", "none", "null", "nan",
+     "n/a", "na", "nil", "not available", "not known")
+)  # fmt: skip
+"""What stands for a patient who is not known."""
 _COPY = re.compile(r"\b(?:copy|kopie|copie|copia)(?:\s*(?:of|von|de|di))?\b|\(\d+\)|(?<=\d)\s*[-_]\s*(?:copy|kopie)\b")
 """What programs add to the name of a file's copy."""
 _PARTS = re.compile(r"\d+|[^\W\d_]+")
@@ -59,7 +64,7 @@ def loose_spelling(text: str) -> tuple[str, ...]:
     >>> loose_spelling("1-12") == loose_spelling("11-2")
     False
     """
-    words = _COPY.sub(" ", plain_spelling(text))
+    words = _COPY.sub(" ", plain_spelling(text)).removesuffix(".0")
     return tuple(part.lstrip("0") or "0" if part.isdigit() else part for part in _PARTS.findall(words))
 
 
@@ -88,6 +93,11 @@ def check_patients(where: str, patients: Sequence[str], hospital: npt.NDArray[np
     if summary := next((word for word in plain if word in _SUMMARIES), ""):
         raise DataError(
             f"{where}: a patient is called {summary}: remove the row that sums up the others, or rename the patient"
+        )
+    if unknown := sorted(_NO_NAMES.intersection(plain)):
+        raise DataError(
+            f"{where}: a patient is called {unknown[0]}, so that several people may count as one: leave the cell "
+            "empty, or give each a number"
         )
     if count := count_alike(zip(hospital.tolist(), plain, strict=True)):
         raise DataError(

@@ -49,7 +49,7 @@ def cut_strips(
     x, missing = resample_marked(signal, rate, target, band)
     width = round(seconds * target)
     count = len(x) // width
-    strips = x[: count * width].reshape(count, width, -1).transpose(0, 2, 1)
+    strips = x[: count * width].reshape(count, width, x.shape[1]).transpose(0, 2, 1)
     broken = missing[: count * width].reshape(count, width).any(1)
     excluded = {
         MISSING_SAMPLES: int(broken.sum()),

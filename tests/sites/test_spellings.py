@@ -45,3 +45,9 @@ def test_names_that_may_be_one_persons_are_counted(other: str) -> None:
 
 def test_names_that_differ_in_more_than_signs_are_not_counted() -> None:
     assert count_perhaps_alike(["1-12", "11-2", "A1", "A1_2", "1A", "002-1039", "021-039"]) == 0
+
+
+@pytest.mark.parametrize("name", ["unknown", "N/A", "Anonymous", "unbekannt"])
+def test_people_who_are_not_known_are_not_one_person(name: str) -> None:
+    with pytest.raises(DataError, match=f"folder: a patient is called {name.lower()}, so that several people"):
+        source((name, None), (name, None), ("p1", None)).patients()

@@ -127,10 +127,10 @@ def check_whole_numbers(numbers: pd.Series[float], path: Path) -> None:
     """Check that a column of identifiers holds whole numbers.
 
     Raises:
-        DataError: a cell has a fraction; names the column, never the cell.
+        DataError: a cell has a fraction, or is so large that it is rounded; names the column, never the cell.
     """
-    if wrong := int((numbers % 1 != 0).sum()):
-        raise DataError(f"{path}: {wrong} cells of the column {numbers.name} are not whole numbers")
+    if wrong := int(((numbers % 1 != 0) | (numbers.abs() >= 2**53)).sum()):
+        raise DataError(f"{path}: {wrong} cells of the column {numbers.name} are not whole numbers below 2^53")
 
 
 def check_words(cells: pd.Series[str], known: Collection[str], path: Path) -> None:
@@ -149,6 +149,7 @@ def parse_sex(cells: pd.Series[str], path: Path) -> pd.Series[float]:
     Raises:
         DataError: the column holds another word; the message names the column, never the cell.
     """
-    words = cells.str.strip().str.lower().replace("", None)
+    words = cells.astype(object).where(cells.notna(), None).map(lambda cell: str(cell).strip().lower(), "ignore")
+    words = words.replace("", None)
     check_words(words, (*SEX_OF_WORD, *SEX_UNKNOWN), path)
     return words.map(SEX_OF_WORD).astype(float)

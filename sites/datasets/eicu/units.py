@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from common.errors import DataError
-from sites.plausible_values import Limits, describe_cleared, describe_codes
+from sites.plausible_values import Limits, describe_cleared, describe_codes, find_reversed_pair
 
 MIN_STAYS_FOR_MEDIAN = 5
 """Fewest stays whose median can reveal the unit."""
@@ -113,8 +113,11 @@ def clear_implausible(
         hospital: the hospital of each row; -1 where it is not known.
 
     Raises:
-        DataError: a hospital's median of a column, or that of all, cannot be in the unit that eICU publishes.
+        DataError: a hospital's median of a column, or that of all, cannot be in the unit that eICU publishes, or two
+            columns are turned round.
     """
+    if pair := find_reversed_pair({str(name): frame[name].to_numpy(float) for name in limits}):
+        raise DataError(f"{path}: {pair[0]} is mostly larger than {pair[1]}: are the two columns turned round?")
     cleared: Cleared = {}
     values: dict[str, pd.Series[float]] = {}
     for name, bound in limits.items():

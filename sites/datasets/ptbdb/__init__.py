@@ -50,7 +50,7 @@ CARD = DataCard(
     licence="Open Data Commons Attribution License v1.0",
 )
 
-HEALTHY, INFARCTION = "healthy control", "myocardial infarction"
+HEALTHY, INFARCTION = ptbdb_records.KNOWN_REASONS
 NO_DIAGNOSIS, OTHER_DIAGNOSIS = "recordings without a diagnosis", "recordings of another diagnosis"
 
 
@@ -167,6 +167,9 @@ def _recording_names(folder: Path) -> list[str]:
         names = list(records.recording_names(folder))
     else:
         names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/[!.]*.hea"))
+        deeper = sorted([*folder.glob("[!.]*.hea"), *folder.glob("*/*/[!.]*.hea")])
+        if names and deeper:
+            raise DataError(f"{deeper[0]} is not in a patient's folder below {folder} (patient001, ...): move it there")
     if not names:
         raise DataError(f"no recordings in {folder}: PTB's are one folder deep, as in patient001/s0010_re.hea")
     owner: dict[str, str] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,10 @@ STRIP_SECONDS = 10
 STRIP_BAND = (0.5, 40.0)
 """Hz."""
 SHORT_END = f"ends of recordings shorter than {STRIP_SECONDS} s"
+KNOWN_REASONS = ("healthy control", "myocardial infarction")
+_READ = ("age", "sex", "reason for admission")
+_LIKE_A_CLASS = re.compile(r"health|control|normal|gesund|infar[ck]t|\b(?:no|not|without|none|a?mi|n?stemi|hc)\b")
+"""What another word for a class holds; every other reason is another diagnosis."""
 Examples = tuple[npt.NDArray[np.float32], dict[str, int]]
 
 
@@ -48,16 +53,23 @@ def parse_summary(header: Header) -> ClinicalSummary:
     comments: dict[str, str] = {}
     for line in header.comments:
         name, colon, value = line.partition(":")
-        if colon:
-            comments.setdefault(name.strip().lower(), value.strip().lower())
+        plain = name.strip().lower()
+        if colon and comments.setdefault(plain, value.strip().lower()) != value.strip().lower() and plain in _READ:
+            raise DataError(f"{header.path}: the comment {plain} is there twice, with two values: remove the wrong one")
     comments = {name: "" if value in ("n/a", "unknown", "?") else value for name, value in comments.items()}
     age, sex = comments.get("age", ""), comments.get("sex", "")
     if age and not (age.isdecimal() and int(age) <= 120):
         raise DataError(f"{header.path}: the comment age is not an age in years: correct it or write n/a")
     if sex not in ("", "female", "male"):
         raise DataError(f"{header.path}: the comment sex must be female, male or n/a")
+    reason = " ".join(comments.get("reason for admission", "").split())
+    if reason not in KNOWN_REASONS and _LIKE_A_CLASS.search(reason):
+        raise DataError(
+            f"{header.path}: the reason for admission is like {' or '.join(KNOWN_REASONS)}, but none of them: write it "
+            "as PTB does"
+        )
     return ClinicalSummary(
-        comments.get("reason for admission", ""),
+        reason,
         float(age) if age else float("nan"),
         {"female": 0, "male": 1}.get(sex, -1),
     )

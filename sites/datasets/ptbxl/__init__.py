@@ -49,6 +49,7 @@ CARD = DataCard(
 
 NO_DIAGNOSIS = "recordings without a diagnostic statement"
 MOVED = "recordings moved to the site of the person's others (not left out)"
+TWO_SEXES = "recordings of a person of whom both sexes are stated, read as unknown (not left out)"
 TITLES = {
     "NORM": "normal ECG",
     "MI": "myocardial infarction",
@@ -205,6 +206,7 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
     owner = np.repeat(np.arange(len(rows)), count)
     excluded = dict(zip(LEFT_OUT, (int(n) for n in left_out[diagnosed].sum(0)), strict=True))
     excluded |= {NO_DIAGNOSIS: int((~diagnosed).sum()), MOVED: int(chosen["moved"].sum())}
+    excluded[TWO_SEXES] = int(chosen["two_sexes"].sum())
     cohort = Cohort(
         inputs,
         x,

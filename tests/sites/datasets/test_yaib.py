@@ -193,3 +193,19 @@ def test_the_demo_is_read_as_eicu_reads_it(store: Path) -> None:
     np.testing.assert_array_equal(mine.x, same.x)  # type: ignore[arg-type]
     np.testing.assert_array_equal(mine.features, same.features)
     np.testing.assert_array_equal(mine.y, same.y)
+
+
+@pytest.mark.parametrize(("low", "high"), [("dbp", "sbp"), ("map", "sbp"), ("dbp", "map")])
+def test_pressures_that_are_turned_round_are_refused(folder: Path, store: Path, low: str, high: str) -> None:
+    home = sorted(path for path in folder.iterdir() if path.is_dir())[0]
+    rewrite(home / "dyn.parquet", lambda table: table.rename(columns={low: high, high: low}))
+    for read in (whole, scored):
+        with pytest.raises(DataError, match=r"\w+ is mostly larger than \w+: are the two columns turned round"):
+            read(folder, store)
+
+
+def test_numbers_for_the_sex_are_refused(folder: Path, store: Path) -> None:
+    home = sorted(path for path in folder.iterdir() if path.is_dir())[0]
+    rewrite(home / "sta.parquet", lambda table: table.assign(sex=1))
+    with pytest.raises(DataError, match="cells of the column sex are none of f, female"):
+        whole(folder, store)

@@ -26,6 +26,7 @@ BAD = [
     ("patient", lambda t: t.drop(columns="uniquepid"), "patient.csv.gz: no column uniquepid"),
     ("patient", lambda t: pd.concat([t, t[:2]]), "patient.csv.gz: 2 rows repeat the patientunitstayid"),
     ("patient", wrong_cell("patientunitstayid", ""), "patient.csv.gz: 1 rows have no patientunitstayid"),
+    ("patient", wrong_cell("patientunitstayid", "9007199254740993"), "are not whole numbers below 2^53"),
     ("patient", wrong_cell("hospitalid", "4711"), "patient.csv.gz: 1 stays are at hospitals that hospital.csv.gz does"),
     ("patient", wrong_cell("uniquepid", ""), "rows without uniquepid or hospitalid"),
     ("patient", wrong_cell("age", "4711"), "patient.csv.gz: 1 cells of the column age are not an age"),

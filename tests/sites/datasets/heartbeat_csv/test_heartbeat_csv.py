@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from common import config
+from common.errors import DataError
 from common.settings import validate_settings
 from sites import datasets, splits
 from sites.cohort import Cohort
@@ -188,3 +189,16 @@ def test_mitdbs_kachuee_view_reads_back_the_same(mitdb_folder: Path, tmp_path: P
     np.testing.assert_array_equal(cohort.x, truth.x)
     np.testing.assert_array_equal(cohort.y, truth.y)
     assert (np.bincount(cohort.y, minlength=5) > 0).all()
+
+
+@pytest.mark.parametrize("share", [0.02, 0.2, 1.0])
+def test_beats_of_training_in_the_test_file_are_refused(made: dict[str, Path], tmp_path: Path, share: float) -> None:
+    train, test = ((made["mitbih"] / f"mitbih_{side}.csv").read_text().splitlines() for side in ("train", "test"))
+    count = round(share * len(test))
+    (tmp_path / "mitbih_train.csv").write_text("\n".join(train))
+    (tmp_path / "mitbih_test.csv").write_text("\n".join([*test[count:], *train[:count]]))
+    if share < 0.05:
+        assert len(heartbeat_csv.patients(tmp_path, options(), tmp_path / "store")) == len(train) + len(test)
+        return
+    with pytest.raises(DataError, match=f"mitbih_train.csv and mitbih_test.csv hold {count} equal beats"):
+        heartbeat_csv.patients(tmp_path, options(), tmp_path / "store")

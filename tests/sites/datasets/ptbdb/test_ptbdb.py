@@ -119,3 +119,36 @@ def test_a_second_reading_opens_no_signal(made: Path, tmp_path: Path, monkeypatc
     assert first.excluded == again.excluded
     with pytest.raises(AssertionError):
         read_all(made, tmp_path / "store", task="record", rate=125)
+
+
+@pytest.mark.parametrize(
+    "reason", ["healthy", "Healthy controls", "Control", "normal", "Gesund", "Myocardial infarct", "AMI", "not healthy"]
+)
+@pytest.mark.parametrize("task", ["beats", "record"])
+def test_another_word_for_a_class_is_no_other_diagnosis(five: Path, tmp_path: Path, reason: str, task: str) -> None:
+    put(five, "patient006/s0006_re", beat_train(10, 125, 0.8), ["age: 40", f"Reason for admission: {reason}"])
+    refused(
+        lambda: read_all(five, tmp_path, task=task, **({"rate": 125} if task == "record" else {})), "s0006_re.hea",
+        "the reason for admission is like healthy control or myocardial infarction, but none of them",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("again", ["age: 30", "Sex: female", "reason for admission: Healthy control"])
+def test_a_comment_that_is_there_twice_is_refused(five: Path, tmp_path: Path, again: str) -> None:
+    put(five, "patient006/s0006_re", beat_train(10, 125, 0.8), [*INFARCTION, again])
+    refused(
+        lambda: read_all(five, tmp_path), "s0006_re.hea", f"the comment {again.split(':')[0].lower()} is there twice"
+    )
+
+
+@pytest.mark.parametrize("name", ["s0006_re", "berlin/patient006/s0006_re"])
+def test_a_recording_in_no_patients_folder_is_refused(five: Path, tmp_path: Path, name: str) -> None:
+    put(five, name, beat_train(10, 125, 0.8), INFARCTION)
+    refused(lambda: read_all(five, tmp_path), "s0006_re.hea is not in a patient's folder below")
+
+
+def test_a_recording_shorter_than_a_strip_is_counted(five: Path, tmp_path: Path) -> None:
+    put(five, "patient006/s0006_re", beat_train(2, 125, 0.8), INFARCTION)
+    cohort = read_all(five, tmp_path, task="record", rate=125)
+    assert cohort.excluded["ends of recordings shorter than 10 s"] == 1
+    assert "patient006/s0006_re" not in {cohort.patients[i] for i in cohort.patient}

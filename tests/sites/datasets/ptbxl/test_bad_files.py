@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,14 @@ BAD_CELLS: list[tuple[dict[str, object], tuple[str, ...]]] = [
     ({"filename_lr": "records100/00000/00001_lr"}, ("line 4", "filename_lr appears twice")),
     ({"filename_lr": "../../other/00001_lr"}, ("line 4", "filename_lr does not name a file below this folder")),
     ({"filename_hr": ""}, ("line 4", "filename_hr does not name a file below this folder")),
-    ({"filename_lr": "records100/00000/99999_lr"}, ("no header", "99999_lr.hea")),
+    ({"filename_lr": "records100/00000/lost"}, ("no header", "lost.hea")),
+    ({"filename_lr": "records100/00000/99999_lr"}, ("line 4", "filename_lr names the file of another ecg_id")),
+    ({"filename_lr": "./records100/00000/00001_lr"}, ("line 4", "filename_lr appears twice")),
+    ({"ecg_id": "02"}, ("line 4", "ecg_id appears twice")),
+    ({"ecg_id": "9007199254740993"}, ("line 4", "ecg_id is not a whole number below 2^53")),
+    ({"scp_codes": "{'NORM': 1000.0}"}, ("line 4", "scp_codes does not hold statements")),
+    ({"scp_codes": "{'NORM': 1e400}"}, ("line 4", "scp_codes does not hold statements")),
+    ({"scp_codes": "{'NORM': True}"}, ("line 4", "scp_codes does not hold statements")),
 ]
 
 
@@ -121,3 +130,43 @@ def test_a_second_reading_opens_no_signal_and_a_changed_file_does(
     np.testing.assert_allclose(changed.x[changed.patient == 1], 2 * first.x[first.patient == 1], rtol=1e-6)
     edit(copy, 0, age=44)
     assert read_all(copy, tmp_path).age[0] == 44
+
+
+def test_likelihoods_as_shares_are_refused(made: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(made, tmp_path / "copy")
+    path = folder / "ptbxl_database.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table["scp_codes"] = [
+        str({code: value / 100 for code, value in ast.literal_eval(cell).items()}) for cell in table["scp_codes"]
+    ]
+    table.to_csv(path, index=False)
+    refused(lambda: ptbxl.patients(folder, options(), tmp_path), "the likelihoods of scp_codes are at most 1")
+
+
+def test_a_person_of_two_sexes_is_of_none_and_counted(copy: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(copy / "ptbxl_database.csv", dtype=str, keep_default_na=False)
+    for row, sex in ((2, 0), (3, 1)):
+        edit(copy, row, patient_id=table["patient_id"][2], sex=sex, strat_fold=1, scp_codes="{'NORM': 100.0}")
+    cohort = read_all(copy, tmp_path)
+    assert cohort.sex is not None
+    assert cohort.sex[2:4].tolist() == [-1, -1]
+    assert cohort.excluded["recordings of a person of whom both sexes are stated, read as unknown (not left out)"] == 2
+
+
+def test_a_person_in_two_folds_is_refused(copy: Path, tmp_path: Path) -> None:
+    edit(copy, 2, patient_id=777, strat_fold=1)
+    edit(copy, 3, patient_id=777, strat_fold=10)
+    refused(
+        lambda: ptbxl.patients(copy, options(), tmp_path),
+        "line 4",
+        "strat_fold differs from that of the person's other",
+    )
+
+
+def test_statements_that_contradict_themselves_are_refused(copy: Path, tmp_path: Path) -> None:
+    path = copy / "scp_statements.csv"
+    whole = path.read_text()
+    path.write_text(whole.replace(",1.0,", ",,", 1))
+    refused(lambda: ptbxl.patients(copy, options(), tmp_path), "diagnostic_class is stated, but diagnostic is not 1")
+    path.write_text(whole + whole.splitlines()[1] + "\n")
+    refused(lambda: ptbxl.patients(copy, options(), tmp_path), "a statement appears twice")
