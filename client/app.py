@@ -8,13 +8,18 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from flwr.app import Context, Error, Message
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.site_context import SiteContext, read_site_context
 from common.errors import SiteError, WardroundError, describe_unexpected
-from common.requests import Request, RequestKind
+from common.requests import Request, RequestKind, TrainRequest, ValidateRequest
+
+if TYPE_CHECKING:
+    from common.replies import Reply
 
 log = logging.getLogger("wardround.site")
 
@@ -76,25 +81,50 @@ def answer_test(message: Message, context: Context) -> Message:
 
 
 def answer_message(kind: RequestKind, message: Message, context: Context) -> Message:
-    """Return the answer to one message; a failure is logged here in full and answered without data."""
+    """Return the answer to one message; a failure is logged here in full and answered without data.
+
+    A message to train may ask for a validation of the same weights too: each is answered as if it had come alone.
+    """
     from common import messages  # with all that replies consist of: a node that only waits does not need it
 
     site: SiteContext | None = None
     try:
         site = read_site_context(context.node_config, str(context.run_id))
         request = _unpack_request(site, kind, message)
+        if isinstance(request, TrainRequest) and request.validation is not None:
+            return Message(_answer_both(site, request, request.validation), reply_to=message)
         from client.requests import handle
 
         return Message(messages.pack_reply(handle(site, request)), reply_to=message)
     except Exception as error:
-        simulated = site is not None and site.simulated
-        planned = isinstance(error, WardroundError)
-        hidden = simulated and (planned or not os.environ.get("WARDROUND_DEBUG"))  # else the terminal would show data
-        level = logging.DEBUG if hidden else logging.ERROR
-        log.log(level, "%s failed: %s", kind, error, exc_info=not planned)
-        name = site.site if site is not None and site.site else ""
-        reason = messages.pack_error(name, type(error).__name__, _describe_safely(kind, error, simulated))
-        return Message(Error(code=messages.ERROR_CODE, reason=reason), reply_to=message)
+        return Message(Error(code=messages.ERROR_CODE, reason=_report_error(site, kind, error)), reply_to=message)
+
+
+def _answer_both(site: SiteContext, training: TrainRequest, validation: ValidateRequest) -> RecordDict:
+    """Return the answers to a validation and then to a round of training, or the reason why there is none of one."""
+    from client.requests import handle
+    from common.joint_messages import pack_replies
+
+    replies: dict[RequestKind, Reply | str] = {}
+    for request in (validation, replace(training, validation=None)):
+        try:
+            replies[request.kind] = handle(site, request)
+        except Exception as error:
+            replies[request.kind] = _report_error(site, request.kind, error)
+    return pack_replies(replies["train"], replies["validate"])
+
+
+def _report_error(site: SiteContext | None, kind: RequestKind, error: Exception) -> str:
+    """Write a failure into the site's own log, in full, and return the reason that the server may read."""
+    from common import messages
+
+    simulated = site is not None and site.simulated
+    planned = isinstance(error, WardroundError)
+    hidden = simulated and (planned or not os.environ.get("WARDROUND_DEBUG"))  # else the terminal would show data
+    level = logging.DEBUG if hidden else logging.ERROR
+    log.log(level, "%s failed: %s", kind, error, exc_info=error if not planned else None)
+    name = site.site if site is not None and site.site else ""
+    return messages.pack_error(name, type(error).__name__, _describe_safely(kind, error, simulated))
 
 
 def _unpack_request(site: SiteContext, kind: RequestKind, message: Message) -> Request:

@@ -1,4 +1,4 @@
-"""The wire: the only module that knows Flower's records.
+"""The wire: with its neighbours for special messages, the only module that knows Flower's records.
 
 A request goes from the server to a site, a reply comes back; their types are in common/requests.py and
 common/replies.py. What returns from evaluation is counts, which the server adds. What arrives is checked here for size,
@@ -86,7 +86,7 @@ def set_state_rounds(message: Message, state_round: int, needed_rounds: Iterable
     """Return a strategy's message with the rounds whose state its site must use and keep."""
     record = ConfigRecord({**message.content.config_records[CONFIG_KEY]})
     record[STATE_ROUND_KEY], record[NEEDED_ROUNDS_KEY] = state_round, sorted(needed_rounds)
-    return _replace_record(message, CONFIG_KEY, record)
+    return replace_record(message, CONFIG_KEY, record)
 
 
 def unpack_request(kind: RequestKind, content: RecordDict) -> Request:
@@ -177,14 +177,14 @@ def check_reply_site(name: object) -> str:
 def set_weight(message: Message, examples: int, weight: float) -> Message:
     """Return a train reply with the weight by which Flower's strategies merge it: the server's own numbers."""
     metrics = MetricRecord({EXAMPLES_KEY: examples, WEIGHT_KEY: float(weight)})
-    return _replace_record(message, METRICS_KEY, metrics)
+    return replace_record(message, METRICS_KEY, metrics)
 
 
 def set_reply_site(message: Message, site: str) -> Message:
     """Return a reply under the name by which the server knows the site, whatever the site calls itself in it."""
     record = ConfigRecord({**message.content.config_records[REPLY_KEY]})
     record["site"] = check_reply_site(site)
-    return _replace_record(message, REPLY_KEY, record)
+    return replace_record(message, REPLY_KEY, record)
 
 
 def read_weight(content: RecordDict) -> float:
@@ -201,7 +201,7 @@ def read_update(content: RecordDict) -> TrainReply:
 def map_arrays(message: Message, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Message:
     """Return a copy of a reply with `change` applied to each of its arrays."""
     arrays = unpack_weights(message.content.array_records[ARRAYS_KEY])
-    return _replace_record(message, ARRAYS_KEY, pack_weights({name: change(arrays[name]) for name in arrays}))
+    return replace_record(message, ARRAYS_KEY, pack_weights({name: change(arrays[name]) for name in arrays}))
 
 
 def pack_weights(weights: Mapping[str, npt.NDArray[Any]]) -> ArrayRecord:
@@ -247,7 +247,8 @@ def _read_arrays(content: RecordDict, max_bytes: int = sys.maxsize) -> Weights:
     return unpack_weights(record)
 
 
-def _replace_record(message: Message, key: str, record: ArrayRecord | ConfigRecord | MetricRecord) -> Message:
+def replace_record(message: Message, key: str, record: ArrayRecord | ConfigRecord | MetricRecord) -> Message:
+    """Return a copy of a message with one record replaced."""
     changed = copy(message)
     changed.content = RecordDict({**message.content, key: record})
     return changed

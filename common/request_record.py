@@ -26,12 +26,14 @@ from common.requests import (
 )
 from common.untrusted import clean_text
 
-PROTOCOL = 11
+PROTOCOL = 12
 """Version of requests and replies, raised with each change; server and sites must have the same."""
 
 PROXIMAL_KEY = "proximal-mu"
 """The key under which Flower's FedProx sends mu."""
 STATE_ROUND_KEY, NEEDED_ROUNDS_KEY = "state-round", "needed-rounds"
+VALIDATED_ROUND_KEY, VALIDATED_LATENT_KEY = "validated-round", "validated-latent"
+"""The keys of a request to train whose weights are also to be validated: the round they are of, and its `latent`."""
 
 _MODEL_FIELDS: dict[str, type] = {
     "round": int,
@@ -55,6 +57,8 @@ _FIELDS: dict[RequestKind, dict[str, type]] = {
 }
 _OPTIONAL_FIELDS: dict[str, type] = {"pull": float, PROXIMAL_KEY: float, "threshold": float, "server-round": int}
 """Fields that may be absent; the last is Flower's own."""
+_VALIDATION_FIELDS: dict[str, type] = {VALIDATED_ROUND_KEY: int, VALIDATED_LATENT_KEY: bytes}
+"""Fields that a request to train has both, or neither."""
 
 
 def to_record(request: Request) -> dict[str, Any]:
@@ -87,6 +91,9 @@ def to_record(request: Request) -> dict[str, Any]:
         record["depth"] = int(request.depth)
     if isinstance(request, TrainRequest | CanaryRequest) and request.proximal:
         record[PROXIMAL_KEY] = float(request.proximal)
+    if isinstance(request, TrainRequest) and request.validation is not None:
+        record[VALIDATED_ROUND_KEY] = request.validation.round
+        record[VALIDATED_LATENT_KEY] = request.validation.latent
     if isinstance(request, ValidateRequest | FinalTestRequest):
         record["latent"] = request.latent
     if isinstance(request, FinalTestRequest) and request.threshold is not None:
@@ -123,7 +130,13 @@ def from_record(kind: RequestKind, record: Mapping[str, Any], weights: Weights, 
     }
     if kind == "train":
         counts, mu = tuple(record["class-counts"]), record.get(PROXIMAL_KEY, 0.0)
-        return TrainRequest(**about, class_counts=counts, total=record["total"], proximal=mu, control=control)
+        validation: ValidateRequest | None = None
+        if VALIDATED_ROUND_KEY in record:
+            own_fields = {"round": record[VALIDATED_ROUND_KEY], "latent": record[VALIDATED_LATENT_KEY]}
+            validation = ValidateRequest(**(about | own_fields))
+        return TrainRequest(
+            **about, class_counts=counts, total=record["total"], proximal=mu, control=control, validation=validation
+        )
     if kind == "grow":
         counts = tuple(record["class-counts"])
         return GrowRequest(**about, depth=record["depth"], class_counts=counts, total=record["total"])
@@ -163,6 +176,8 @@ def _check_record(kind: RequestKind, record: Mapping[str, Any]) -> None:
     if record.get("kind") != kind:
         raise ProtocolError(f"the message's type is that of a {kind} request, its content is not")
     wanted: dict[str, type] = {"protocol": int, "release": str, "kind": str, "run": str, **_FIELDS[kind]}
+    if kind == "train" and set(_VALIDATION_FIELDS) & set(record):
+        wanted |= _VALIDATION_FIELDS
     if missing := sorted(set(wanted) - set(record)):
         raise ProtocolError(f"the {kind} request lacks {missing[0]}")
     for name, value in record.items():

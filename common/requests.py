@@ -114,6 +114,18 @@ class ModelRequest(Request):
 
 
 @dataclass(frozen=True)
+class ValidateRequest(ModelRequest):
+    """Asks for counts of a model's predictions on the validation patients.
+
+    Attributes:
+        latent: statistics of training examples in latent space (common/latent.py); empty: none.
+    """
+
+    kind: ClassVar[RequestKind] = "validate"
+    latent: bytes = b""
+
+
+@dataclass(frozen=True)
 class TrainRequest(ModelRequest):
     """Asks for a round of training.
 
@@ -122,6 +134,8 @@ class TrainRequest(ModelRequest):
         total: training examples over all sites; 0: the site's own.
         proximal: mu, the weight of FedProx's proximal term; 0: none.
         control: the server's control variates by name (SCAFFOLD).
+        validation: the validation of the same weights, which came in the same message; None: training alone. It is a
+            request of its own, answered before this one.
     """
 
     kind: ClassVar[RequestKind] = "train"
@@ -129,6 +143,7 @@ class TrainRequest(ModelRequest):
     total: int = 0
     proximal: float = 0.0
     control: Weights = field(default_factory=dict)
+    validation: ValidateRequest | None = None
 
 
 @dataclass(frozen=True)
@@ -145,18 +160,6 @@ class GrowRequest(ModelRequest):
     depth: int = 0
     class_counts: tuple[int, ...] = ()
     total: int = 0
-
-
-@dataclass(frozen=True)
-class ValidateRequest(ModelRequest):
-    """Asks for counts of a model's predictions on the validation patients.
-
-    Attributes:
-        latent: statistics of training examples in latent space (common/latent.py); empty: none.
-    """
-
-    kind: ClassVar[RequestKind] = "validate"
-    latent: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -81,14 +81,14 @@ FIELDS = {
     ),
 }
 # What crosses the wire; a change of these fields needs another PROTOCOL, so that both ends notice.
-PROTOCOL = 11
+PROTOCOL = 12
 MODEL_REQUEST = "config * round weights scaling method run_id state_round needed_rounds"
 MESSAGES = {
     "common.requests:Method": "* local control pull",
     "common.requests:HandshakeRequest": "config * run_id",
     "common.requests:ScalingRequest": "config * base run_id",
     "common.requests:DomainShiftRequest": "config * base run_id",
-    "common.requests:TrainRequest": f"{MODEL_REQUEST} class_counts total proximal control",
+    "common.requests:TrainRequest": f"{MODEL_REQUEST} class_counts total proximal control validation",
     "common.requests:ValidateRequest": f"{MODEL_REQUEST} latent",
     "common.requests:LatentRequest": MODEL_REQUEST,
     "common.requests:FinalTestRequest": f"{MODEL_REQUEST} latent threshold",

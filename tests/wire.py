@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
-from flwr.app import Error, Message, RecordDict
+from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
@@ -20,6 +20,7 @@ from client.site_context import SiteContext
 from common import messages
 from common.arrays import Weights
 from common.config import RunConfig
+from common.joint_messages import ERROR_KEY, REASON_KEY, VALIDATION_PREFIX
 from common.messages import MESSAGE_TYPES
 from common.metrics.counts import empty_counts
 from common.replies import (
@@ -120,18 +121,39 @@ class FakeGrid(Grid):
                 continue
             del self._waiting[name]
             request = messages.unpack_request(KINDS[message.metadata.message_type], message.content)
-            self.sent.append((node, request))
-            answer = self.scripts[node](request)
-            if answer is None:
+            content = self.answer(node, request)
+            if content is None:
                 continue
-            content = messages.pack_reply(answer) if isinstance(answer, Reply) else answer
             reply = Message(content, reply_to=message)
             reply.metadata.__dict__["_reply_to_message_id"] = name
             return [reply]
         return []
 
+    def answer(self, node: int, request: Request) -> RecordDict | Error | None:
+        """Return what a node answers by its script; a request that came with another one is answered after it."""
+        if isinstance(request, TrainRequest) and request.validation is not None:
+            halves = [self.answer(node, each) for each in (request.validation, replace(request, validation=None))]
+            for half in halves:
+                if half is None or (isinstance(half, Error) and half.code != messages.ERROR_CODE):
+                    return half  # no site wrote it, so there is no answer at all
+            validated, trained = (each.reason or "" if isinstance(each, Error) else each for each in halves)
+            return join_halves(trained, validated)
+        self.sent.append((node, request))
+        answer = self.scripts[node](request)
+        return messages.pack_reply(answer) if isinstance(answer, Reply) else answer
+
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         raise NotImplementedError
+
+
+def join_halves(trained: Any, validated: Any) -> RecordDict:
+    """Return the answer to two requests; each half is a reply's records, anything in their place, or a reason."""
+    content = RecordDict()
+    for prefix, half in (("", trained), (VALIDATION_PREFIX, validated)):
+        records = RecordDict({ERROR_KEY: ConfigRecord({REASON_KEY: half})}) if isinstance(half, str) else half
+        for name, record in records.items():
+            content[prefix + name] = record
+    return content
 
 
 def site_script(site: Site, policy: SitePolicy = SIMULATION_POLICY) -> Script:

@@ -81,6 +81,8 @@ def handle(context: SiteContext, request: Request) -> Reply:
     Raises:
         WardroundError: the site cannot answer, or its policy forbids it; the error's text is for the site's own log.
     """
+    if isinstance(request, TrainRequest) and request.validation is not None:
+        raise TypeError("two requests of one message are answered one after the other")
     torch.set_num_threads(1)  # the number of threads changes the last digits of a sum, and so the weights
     trail = AuditTrail(context, request)
     with trail.record_errors("refused"):

@@ -14,9 +14,11 @@ from flwr.app import Context, Message, RecordDict
 
 from client import app
 from client import requests as work
+from client.policy import SIMULATION_POLICY
 from client.site_context import SiteContext
 from common import messages
 from common.errors import DataError, SiteError
+from common.joint_messages import split_answer
 from common.messages import MESSAGE_TYPES
 from common.replies import Reply
 from common.request_record import PROTOCOL
@@ -125,6 +127,60 @@ def test_each_message_reaches_its_function(monkeypatch: pytest.MonkeyPatch, kind
     reply = messages.unpack_reply(type(SAMPLE_REPLIES[kind]), ask_node(kind, HOSPITAL).content)
     assert (type(reply), reply.site, reply.report) == (type(SAMPLE_REPLIES[kind]), "north", SAMPLE_REPLIES[kind].report)
     assert observed[0][1].kind == kind
+
+
+def ask_both(node_config: dict[str, Any]) -> tuple[Message | str, Message | str]:
+    """Return the halves of the answer to a message with two requests."""
+    FakeGrid([])
+    context = Context(run_id=1, node_id=1, node_config=node_config, state=RecordDict(), run_config={})
+    config = tiny.run_config(data__path="/etc")
+    request = build_request("train", config, 4, validation=build_request("validate", config, 3))
+    return split_answer(app.app(Message(messages.pack_request(request), 1, "train"), context))
+
+
+def test_two_requests_of_one_message_are_answered_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    observed: list[Any] = []
+
+    def handle(test_context: SiteContext, request: Request) -> Reply:
+        observed.append(request)
+        return SAMPLE_REPLIES[request.kind]
+
+    monkeypatch.setattr(work, "handle", handle)
+    trained, validated = ask_both(HOSPITAL)
+    assert [(request.kind, request.round) for request in observed] == [("validate", 3), ("train", 4)]
+    assert observed[1].validation is None
+    for kind, half in (("train", trained), ("validate", validated)):
+        assert isinstance(half, Message)
+        got = messages.unpack_reply(type(SAMPLE_REPLIES[kind]), half.content)  # type: ignore[index]
+        assert got.report == SAMPLE_REPLIES[kind].report  # type: ignore[index]
+
+
+@pytest.mark.parametrize("failed", ["train", "validate"])
+@pytest.mark.parametrize("error", [SiteError("policy: too few people"), ValueError(PATIENT)])
+def test_one_of_two_requests_may_fail_without_the_other_and_without_data(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failed: RequestKind, error: Exception
+) -> None:
+    def handle(test_context: SiteContext, request: Request) -> Reply:
+        if request.kind == failed:
+            raise error
+        return SAMPLE_REPLIES[request.kind]
+
+    monkeypatch.setattr(work, "handle", handle)
+    halves = dict(zip(("train", "validate"), ask_both(HOSPITAL), strict=True))
+    planned = isinstance(error, SiteError)
+    assert halves.pop(failed) == (
+        "policy: too few people" if planned else f"{failed} failed with ValueError; the site's own log says why"
+    )
+    assert all(isinstance(half, Message) for half in halves.values())
+    assert str(error) in caplog.text  # in the site's own log, in full
+    assert f"{failed} failed" in caplog.text
+
+
+def test_the_door_takes_one_request_at_a_time() -> None:
+    config = tiny.run_config()
+    joint = build_request("train", config, 2, validation=build_request("validate", config, 1))
+    with pytest.raises(TypeError, match="one after the other"):
+        work.handle(SiteContext(SIMULATION_POLICY), joint)
 
 
 def test_no_run_can_change_a_hospitals_path(monkeypatch: pytest.MonkeyPatch) -> None:
