@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.report.document.report import Report
+from experiments.report.pages.card_metadata import render_card_metadata
 from experiments.report.pages.markdown import Verbatim, render_markdown
 from experiments.report.text import method
 from experiments.report.text.checklists import DECIDE_AI, TRIPOD_AI, fill_checklist
@@ -44,7 +45,7 @@ NAN_NOTE = "; NaN where not measured"
 
 def render_model_card(report: Report) -> str:
     """Return model_card.md."""
-    return render_markdown(
+    return render_card_metadata(report) + render_markdown(
         "model_card.md.j2",
         report,
         loading_program=Verbatim(build_loading_program(report)),
