@@ -66,6 +66,33 @@ def test_the_program_in_the_model_card_runs_and_asks_the_model(
     assert torch.allclose(result["probabilities"], logits.softmax(-1))
 
 
+def test_the_program_in_the_model_card_of_a_table_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = {
+        "name": "table",
+        "data": {
+            "dataset": "heart_disease",
+            "options": {"simulated": True, "protocol": "explicit", "hospitals": 2, "patients": 40},
+            "scaling": "standard",
+        },
+        "sites": {"scheme": "natural"},
+        "model": {"name": "logreg"},
+        "federation": {"rounds": 1},
+        "evaluation": {"bootstrap": 0},
+        "baselines": {"local": False, "pooled": False},
+    }
+    there = run_experiment(config.parse_config(raw), tmp_path / "runs", run_progress.QuietPrinter())
+    [program] = re.findall(r"```python\n(.*?)```", (there / "model_card.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    result: dict[str, Any] = {}
+    exec(program, result)
+    scaling = restore.load_scaling(there)
+    assert scaling is not None
+    features = torch.from_numpy(((0 - scaling.centre) / scaling.spread).astype(np.float32))[None]
+    with torch.no_grad():
+        logits = restore.model(there)[0](torch.zeros(1, 0, 0), features)
+    assert torch.allclose(result["probabilities"], logits.softmax(-1))
+
+
 def test_the_program_of_a_model_that_reconstructs_gives_its_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ x = np.zeros((1, task.channels, task.samples), np.float32)  # one example: {sign
 features = np.zeros((1, len(task.features)), np.float32)  # {features}
 if scaling is not None:
     features = scaling.apply(features)
+if scaling is not None and task.channels:
     steps = x.transpose(0, 2, 1)
     rows = scaling.apply(steps.reshape(len(x) * task.samples, task.channels), len(task.features))
     x = rows.reshape(steps.shape).transpose(0, 2, 1).copy()
