@@ -112,6 +112,11 @@ class RunFolder:
         return self.path / "two-sample.json"
 
     @property
+    def coefficients(self) -> Path:
+        """The coefficients of a linear model, with intervals where all data are at hand."""
+        return self.path / "coefficients.json"
+
+    @property
     def leave_one_out(self) -> Path:
         """What each hospital gains when the others train without it."""
         return self.path / "leave-one-out.json"

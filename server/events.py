@@ -6,7 +6,7 @@ The progress display, sinks and readers of earlier runs' files rely on the JSON 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from common.reports import HandshakeReport, PrivacySpent, TrainReport
@@ -277,6 +277,7 @@ class RoundEvent(Event):
         seconds: wall-clock time.
         chosen: the round whose model is the best so far.
         metric: the metric of `evaluation.metric`.
+        gains: of boosted trees, by input, by how much the round's splits lower the training loss.
     """
 
     name: ClassVar[str] = "round"
@@ -291,6 +292,7 @@ class RoundEvent(Event):
     chosen: int
     metric: str
     drawn: tuple[str, ...] = ()
+    gains: Mapping[str, float] = field(default_factory=dict)
 
     def fields(self) -> dict[str, object]:
         """Return the event's JSON keys and values, without its name."""
@@ -307,6 +309,7 @@ class RoundEvent(Event):
             "weights": self.weights,
         }
         line |= {"drawn": list(self.drawn)} if self.drawn else {}
+        line |= {"gains": dict(self.gains)} if self.gains else {}
         line |= {"validation": dict(self.validation)} if self.validation is not None else {}
         return line | {"seconds": self.seconds, "chosen": self.chosen, "metric": self.metric}
 

@@ -111,6 +111,8 @@ def _assemble(files: RunFolder, run: Mapping[str, Any], outcome: Mapping[str, An
         audit=_parse_audit(read_object(files, "audit", version)),
         shift=_parse_shift(outcome.get("shift"), read_object(files, "two_sample", version) or {}),
         explanations=outcome.get("explanations") or {},
+        coefficients=read_object(files, "coefficients", version),
+        gains=_sum_gains(lines, outcome.get("chosen") or (lines[-1]["chosen"] if lines else 0)),
         transfers=tuple(TransferResult.model_validate(item) for item in baselines.get("transfers", ())),
         external=tuple(config.get("sites", {}).get("external", ())),
         **parse_left_out(read_object(files, "leave_one_out", version) or {}),
@@ -227,6 +229,15 @@ def _parse_round(line: Mapping[str, Any]) -> Round:
         sites=sites,
         lost=line.get("lost", {}),
     )
+
+
+def _sum_gains(lines: Iterable[Mapping[str, Any]], chosen: int) -> dict[str, float]:
+    """Return how much the splits of each input lowered the loss, in the rounds up to the chosen one, largest first."""
+    sums: dict[str, float] = {}
+    for line in lines:
+        for name, gain in (line.get("gains") or {}).items() if line["round"] <= chosen else ():
+            sums[name] = sums.get(name, 0.0) + gain
+    return dict(sorted(sums.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _without_privacy(train: Mapping[str, Any] | None) -> dict[str, Any] | None:

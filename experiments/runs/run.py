@@ -91,6 +91,10 @@ def _carry_out(
             carry_messages(config, folder, hospitals, source, watcher)
         if hospitals:
             _run_baselines(config, folder, len(hospitals), watcher)
+        if config.model.name == "logreg":
+            from experiments.baselines.coefficients import write_coefficients
+
+            write_coefficients(config, folder, len(hospitals))
         watcher.handle(stage_event("writing the report"))
         write_run_report(folder, status="complete", seconds=stopwatch.seconds(), partial=read_partial(folder))
     except BaseException as error:

@@ -36,11 +36,13 @@ class Grown:
         weights: the model with the round's trees.
         trained: the report on the round by site, of those that answered for every depth.
         lost: why each other site did not.
+        gains: by input, by how much the round's splits lower the training loss.
     """
 
     weights: Weights
     trained: dict[str, TrainReport]
     lost: dict[str, str]
+    gains: dict[str, float]
 
 
 def plan_run(run: Run) -> TreePlan:
@@ -107,7 +109,8 @@ def grow_round(run: Run, number: int, weights: Weights, sites: list[str], outcom
     trained = {
         site: TrainReport(examples=training_examples(run, site), seconds=round(seconds[site], 3)) for site in present
     }
-    return Grown(trees, trained, lost)
+    gains = {run.task.features[column]: round(gain, 6) for column, gain in sorted(grower.gains.items())}
+    return Grown(trees, trained, lost, gains)
 
 
 def _ask(

@@ -68,9 +68,10 @@ def run_rounds(
         start = time.monotonic()
         readmit_sites(run.grid, config, run.federation, run.listen, run.read_names)
         chosen = draw_sites(config, number, trainers)
+        gains: Mapping[str, float] = {}
         if grows_trees(config.model.name):
             grown = grow_round(run, number, weights, chosen, outcome)
-            weights, trained, lost = grown.weights, grown.trained, grown.lost
+            weights, trained, lost, gains = grown.weights, grown.trained, grown.lost, grown.gains
         else:
             answers, lost = _collect_updates(run, number, weights, chosen, outcome)
             weights = _merge_updates(run, number, weights, frozen, answers)
@@ -106,6 +107,7 @@ def run_rounds(
             chosen=outcome.chosen,
             metric=config.evaluation.metric,
             drawn=tuple(chosen) if len(chosen) < len(trainers) else (),
+            gains=gains,
         )
         outcome.rounds.append(event)
         outcome.completed, outcome.current = number, weights

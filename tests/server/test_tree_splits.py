@@ -29,7 +29,13 @@ def make_rows(rows: int = 600, classes: int = 2, missing: float = 0.1) -> tuple[
     return x, y
 
 
-def grow(parts: list[TrainingTable], plan: TreePlan, rules: SplitRules, base: np.ndarray) -> Weights:
+def grow(
+    parts: list[TrainingTable],
+    plan: TreePlan,
+    rules: SplitRules,
+    base: np.ndarray,
+    gains: dict[int, float] | None = None,
+) -> Weights:
     trees = {**empty_trees(plan), "base": base.astype(np.float32)}
     for number in range(1, plan.rounds + 1):
         grower = RoundGrower(trees, plan, rules, number)
@@ -37,6 +43,8 @@ def grow(parts: list[TrainingTable], plan: TreePlan, rules: SplitRules, base: np
             each = [part.sum_nodes(trees, number, depth, lambda tree, n: np.ones(n, bool)) for part in parts]
             sums = [sum(getattr(one, name) for one in each) for name in ("gradient", "hessian", "people")]
             grower.split_nodes(depth, *sums)
+        if gains is not None:
+            gains |= grower.gains
     return trees
 
 
@@ -46,7 +54,8 @@ def make_table(x: np.ndarray, y: np.ndarray, plan: TreePlan) -> TrainingTable:
 
 def test_the_first_split_is_the_best_of_all() -> None:
     plan, (x, y) = make_plan(depth=1, trees=1, rounds=1), make_rows()
-    trees = grow([make_table(x, y, plan)], plan, RULES, np.zeros(1))
+    gains: dict[int, float] = {}
+    trees = grow([make_table(x, y, plan)], plan, RULES, np.zeros(1), gains)
     g, best = 0.5 - y, (-np.inf, 0, 0.0, False)
     for column in range(4):
         for edge in list_edges(plan.bins).tolist():
@@ -56,6 +65,8 @@ def test_the_first_split_is_the_best_of_all() -> None:
                 best = max(best, (gain, column, edge, missing_left))
     assert (trees["feature"][0, 0], trees["threshold"][0, 0]) == (best[1], np.float32(best[2]))
     assert bool(trees["missing_left"][0, 0]) == best[3]
+    whole = g.sum() ** 2 / (len(g) / 4 + 1)
+    assert gains == {best[1]: pytest.approx((best[0] - whole) / 2, rel=1e-6)}
     left = np.where(np.isnan(x[:, best[1]]), best[3], x[:, best[1]] < np.float32(best[2]))
     assert trees["value"][0, 0, 0] == pytest.approx(-0.2 * g[left].sum() / (left.sum() / 4 + 1), rel=1e-5)
 

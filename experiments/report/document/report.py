@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import DataError
 from common.files import LONG_JSON
+from common.metrics.drivers import Coefficients
 from common.metrics.explanations import Explanation
 from common.metrics.figures import FrozenModel
 from common.old_names import FORMAT, replace_old_names
@@ -53,6 +54,8 @@ class Report(FrozenModel):
         shift: differences between the hospitals' data.
         transfers: local models tested at other hospitals.
         explanations: attributions of the inputs at each hospital.
+        coefficients: the coefficients of a linear model; None for other models.
+        gains: by input, by how much the splits of boosted trees lowered the training loss.
         left_out: results of leaving each hospital out in turn.
         left_out_worst: the hospital with the worst result when left out.
         lost: by hospital, why it last did not respond.
@@ -81,6 +84,8 @@ class Report(FrozenModel):
     shift: Shift | None = None
     transfers: tuple[TransferResult, ...] = ()
     explanations: dict[str, Explanation] = Field(default_factory=dict)
+    coefficients: Coefficients | None = None
+    gains: dict[str, float] = Field(default_factory=dict)
     left_out: tuple[LeftOutSite, ...] = ()
     left_out_worst: WorstSite | None = None
     lost: dict[str, str] = Field(default_factory=dict)

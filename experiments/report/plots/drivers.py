@@ -1,4 +1,7 @@
-"""Attributions of the inputs: the hospitals' means merged with the number of patients as weight, and their plots."""
+"""What drives a model: attributions of the inputs, coefficients of a linear model, gains of trees, as plots.
+
+Attributions are the hospitals' means, merged with the number of patients as weight.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,16 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from common.metrics.drivers import Coefficient
 from experiments.report.document.report import Report
 from experiments.report.plots.drawing import (
     FEDERATED,
     INK,
     MUTED,
+    RULE,
+    SERIES,
     Plot,
+    add_legend,
     create_canvas,
     finish_plot,
     plot_style,
@@ -21,8 +28,11 @@ from experiments.report.plots.drawing import (
 from experiments.report.text.formatting import format_count
 
 MAX_INPUTS = 15
-"""Maximum number of inputs in the bar chart."""
+"""Maximum number of inputs in a plot."""
+MAX_SITES = 7
+"""Maximum number of hospitals whose own coefficients are drawn, one colour each."""
 PANELS_PER_ROW = 3
+MARKERS = ("s", "D", "^", "v", "P", "X", "*")
 METHODS = {"integrated_gradients": "integrated gradients", "occlusion": "occlusion"}
 
 
@@ -61,7 +71,22 @@ def list_suppressed_classes(report: Report) -> Mapping[str, tuple[str, ...]]:
 
 def draw_importance(report: Report) -> Plot | None:
     """Draw the most important inputs as bars; None if there are no attributions or only one input."""
-    rows = rank_inputs(report)[:MAX_INPUTS]
+    label = "mean size of the attribution, log odds of the true class"
+    return _draw_bars(report, rank_inputs(report), "importance", "Importance of the inputs", label)
+
+
+def draw_gains(report: Report) -> Plot | None:
+    """Draw each input's share of the gain of all splits as bars; None for a model without trees."""
+    total = sum(report.gains.values())
+    rows = [(name, 100 * gain / total) for name, gain in report.gains.items()] if total > 0 else []
+    label = "share of what all splits lowered the training loss by, in percent"
+    return _draw_bars(report, rows, "gains", "Gain of the splits on each input", label, digits=1)
+
+
+def _draw_bars(
+    report: Report, rows: list[tuple[str, float]], name: str, title: str, label: str, digits: int = 3
+) -> Plot | None:
+    rows = rows[:MAX_INPUTS]
     if len(rows) < 2 or rows[0][1] <= 0:
         return None
     with plot_style():
@@ -70,12 +95,52 @@ def draw_importance(report: Report) -> Plot | None:
         y = np.arange(len(rows))
         axes.barh(y, [value for _, value in rows], color=FEDERATED, height=0.6)
         for at, (_, value) in zip(y, rows, strict=True):
-            axes.annotate(f"{value:.3f}", (value, at), (4, 0), textcoords="offset points", va="center", color=INK)
+            axes.annotate(
+                f"{value:.{digits}f}", (value, at), (4, 0), textcoords="offset points", va="center", color=INK
+            )
         axes.set_yticks(y, [name for name, _ in rows])
         axes.invert_yaxis()
-        axes.set_xlabel("mean |attribution|, log odds of the true class")
-        values = ", ".join(f"{name} {value:.3f}" for name, value in rows)
-        return finish_plot(canvas, report, "importance", "Importance of the inputs", f"The largest: {values}.")
+        axes.set_xlabel(label)
+        values = ", ".join(f"{name} {value:.{digits}f}" for name, value in rows)
+        return finish_plot(canvas, report, name, title, f"The largest: {values}.")
+
+
+def rank_coefficients(report: Report) -> list[Coefficient]:
+    """Return the coefficients, largest in size first."""
+    rows = report.coefficients.rows if report.coefficients else ()
+    return sorted(rows, key=lambda row: (-abs(row.figure.value or 0.0), row.name))
+
+
+def draw_coefficients(report: Report) -> Plot | None:
+    """Draw the largest coefficients with their intervals, and those of the local models; None without coefficients."""
+    rows = rank_coefficients(report)[:MAX_INPUTS]
+    if len(rows) < 2:
+        return None
+    sites = list(rows[0].sites)[:MAX_SITES]
+    with plot_style():
+        left = min(3.4, 0.5 + 0.075 * max(len(row.name) for row in rows))
+        canvas, [axes] = create_canvas(1.15 + 0.3 * len(rows), 1, left=left, right=0.4, top=0.3, bottom=0.85)
+        axes.axvline(0, color=MUTED, lw=0.8)
+        for y, row in enumerate(rows):
+            for number, site in enumerate(sites):
+                own = row.sites.get(site)
+                if own is not None and own.value is not None:
+                    axes.plot([own.value], [y + 0.22], MARKERS[number], color=SERIES[number], ms=4, alpha=0.9)
+            if row.figure.low is not None and row.figure.high is not None:
+                axes.plot([row.figure.low, row.figure.high], [y - 0.08] * 2, color=FEDERATED, lw=2)
+            axes.plot([row.figure.value or 0.0], [y - 0.08], "o", color=FEDERATED, ms=6)
+        axes.set_yticks(range(len(rows)), [row.name for row in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.grid(axis="x", color=RULE, lw=0.6)
+        axes.set_xlabel("to the right: makes the event likelier (change of its log odds)")
+        entries = {"federated model": {"color": FEDERATED, "marker": "o", "lw": 2, "ms": 6}}
+        entries |= {
+            f"{site} alone": {"color": SERIES[number], "marker": MARKERS[number], "lw": 0, "ms": 4}
+            for number, site in enumerate(sites)
+        }
+        add_legend(canvas, entries, loc="lower center", ncols=4)
+        values = ", ".join(f"{row.name} {row.figure.value:+.3f}" for row in rows)
+        return finish_plot(canvas, report, "coefficients", "Coefficients of the inputs", f"The largest: {values}.")
 
 
 def draw_mean_signals(report: Report) -> Plot | None:
