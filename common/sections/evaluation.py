@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from common.metrics.registry import SelectableMetric
 from common.sections.anomaly_baselines import AnomalyConfig
+from common.sections.today import TodayConfig
 from common.settings import Section
 
 
@@ -104,6 +105,7 @@ class BaselinesConfig(Section):
         "(experiments/baselines/classical.py)",
     )
     anomaly: AnomalyConfig = AnomalyConfig()
+    today: TodayConfig = TodayConfig()
 
 
 class ReportConfig(Section):

@@ -42,6 +42,7 @@ from common.seeds import seed_for
 from common.trees import grows_trees
 from experiments.baselines.evaluation import TRANSFER_KEY, Baseline, evaluate_baseline, join_split, select_threshold
 from experiments.baselines.other_models import list_classical, list_detectors
+from experiments.baselines.today import list_rivals
 from experiments.baselines.transfer import compare_transfers
 from experiments.baselines.trees import grow_trees
 from server.initial_model import build_initial_model
@@ -79,7 +80,9 @@ def train_baselines(
     try:
         _train_networks(config, out, networks, loaded, on_epoch, results, failed)
         for baseline, train in chain(
-            list_classical(config, out, networks, loaded), list_detectors(config, out, networks, loaded)
+            list_classical(config, out, networks, loaded),
+            list_detectors(config, out, networks, loaded),
+            list_rivals(config, out, loaded),
         ):
             all_baselines.append(baseline)
             on_epoch(baseline.name, 0, 1)

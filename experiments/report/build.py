@@ -287,6 +287,7 @@ def _parse_model(model: Mapping[str, Any], metric: str) -> ModelResult:
         groups=groups,
         worst=_find_worst(main.sites, metric),
         threshold=model.get("threshold"),
+        unknown=model.get("unknown", 0),
     )
 
 

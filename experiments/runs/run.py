@@ -159,7 +159,8 @@ def _run_baselines(config: RunConfig, folder: Path, count: int, watcher: Watcher
 
         pairs = run_two_sample_tests(config, count, lambda what: watcher.handle(stage_event(what)))
         write_json(RunFolder(folder).two_sample, {"pairs": pairs})
-    if config.baselines.local or config.baselines.pooled:
+    today = config.baselines.today
+    if config.baselines.local or config.baselines.pooled or today.age_sex or today.scores:
         from experiments.baselines.networks import train_baselines
 
         def report_epoch(name: str, epoch: int, epochs: int) -> None:

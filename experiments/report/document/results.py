@@ -133,6 +133,7 @@ class ModelResult(Subset):
         threshold: log odds from which the event is predicted, chosen on validation patients; None: the likelier class.
         recalibrated: results after each hospital recalibrated the model on its validation patients, by method.
         recalibration: what recalibration changed, by hospital.
+        unknown: test examples for which a score that is used today is not known; they got that of an average patient.
     """
 
     name: str
@@ -148,3 +149,4 @@ class ModelResult(Subset):
     threshold: float | None = None
     recalibrated: dict[str, Subset] = Field(default_factory=dict)
     recalibration: dict[str, Recalibration] = Field(default_factory=dict)
+    unknown: int = 0

@@ -15,6 +15,7 @@ from experiments.report.text.formatting import capitalise, format_count
 from experiments.report.text.key_facts import state_privacy
 from experiments.report.text.many_hospitals import choose_detailed_hospitals
 from experiments.report.text.thresholds import describe_threshold_origin
+from experiments.report.text.today import state_today
 
 DISCLAIMER = "Research software, not a medical device: no treatment may depend on it."
 MIN_COMPARED = 10
@@ -75,11 +76,10 @@ def list_decided_classes(report: Report) -> list[str]:
     return names if report.task.get("kind") == "multilabel" else names[1:]
 
 
-def name_examples(report: Report, evaluation: Evaluation, one: bool = False) -> str:
+def name_examples(report: Report, evaluation: Evaluation) -> str:
     """Return what is counted: patients where each has one example, otherwise the data set's word for its examples."""
     words = "patients" if evaluation.examples == evaluation.patients or evaluation.noise else report.data.examples
-    words = words or "examples"
-    return words.removesuffix("s") if one and " " not in words else words
+    return words or "examples"
 
 
 def ask_question(report: Report) -> str:
@@ -116,9 +116,8 @@ def state_verdict(report: Report) -> Fact | None:
     lost = [name for name in worst if decided[name].missed_share > 1 - MIN_SENSITIVITY]
     listed = lost or worst[:1]
     detail = "; ".join(f"{report.class_titles[name]}: {describe_missed(decided[name])}" for name in worst[:4])
-    text = ", ".join(
-        f"{decided[name].missed:,} of {decided[name].events:,} {report.class_titles[name]}" for name in listed[:2]
-    )
+    counts = [f"{decided[name].missed:,} of {decided[name].events:,} {report.class_titles[name]}" for name in listed]
+    text = ", ".join(counts[:2])
     return Fact("Missed", f"Misses most: {text}" if lost else f"At worst {text}", detail, "classes", bool(lost))
 
 
@@ -232,8 +231,8 @@ def _find_most_missed(report: Report, evaluations: Mapping[str, Evaluation]) -> 
         return None
     site, cases = max(many or every, key=lambda item: (item[1].missed_share, item[1].events))
     smaller = f"; of those with at least {MIN_COMPARED} patients with it" if len(many) < len(every) else ""
-    few = f"; from {format_count(cases.patients, 'patient')}, few" if cases.patients < FEW_PATIENTS else ""
-    return site, cases, smaller if many else few
+    few = f"; from {format_count(cases.patients, 'patient')}, few"
+    return site, cases, smaller if many else few if cases.patients < FEW_PATIENTS else ""
 
 
 def _count_events(report: Report, evaluation: Evaluation) -> CaseCounts:
@@ -286,6 +285,7 @@ DECISION_FACTS: tuple[Callable[[Report], Fact | None], ...] = (
     state_threshold,
     state_most_missed_site,
     state_most_missed_group,
+    state_today,
     state_absent_sites,
     state_privacy,
 )
