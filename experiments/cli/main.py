@@ -118,10 +118,17 @@ def run_command(
         bool,
         typer.Option("--leave-one-out", help="Also train once without each hospital; resumes where it was stopped."),
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show the run while it works, on a page that only this machine can open.")
+    ] = False,
+    watch_port: Annotated[
+        int, typer.Option("--watch-port", min=0, max=65535, help="Port of that page; 0: any that is free.")
+    ] = 0,
 ) -> None:
     """Train a federation and write its report."""
     from common.config import load_config
     from common.run_folder import RunFolder
+    from experiments.cli.live import watch_if_wanted
     from experiments.cli.run_progress import RunPrinter, choose_printer
     from experiments.runs.experiment_files import find_experiment
     from experiments.runs.leave_one_out import run_leave_one_out
@@ -139,15 +146,15 @@ def run_command(
         overrides.append(f"report.sinks={json.dumps([*loaded.report.sinks, *sink])}")
         loaded = load_config(source, overrides)
     printer = choose_printer(RunPrinter, quiet=quiet, as_json=as_json)
-    with explain_interrupts(printer):
+    with explain_interrupts(printer), watch_if_wanted(printer, watch or watch_port > 0, watch_port) as watcher:
         if resume is not None:
-            folder = resume_experiment(resume, printer, loaded)
+            folder = resume_experiment(resume, watcher, loaded)
         elif leave_one_out:
             series_folder = make_series_folder(source, root, "leave-one-out")
-            folder = run_leave_one_out(source, overrides, series_folder, printer)
+            folder = run_leave_one_out(source, overrides, series_folder, watcher)
         else:
             assert loaded is not None
-            folder = run_experiment(loaded, root, printer)
+            folder = run_experiment(loaded, root, watcher)
     if as_json:
         printer.handle({"event": "report", "folder": str(folder), "report": str(RunFolder(folder).report)})
     elif quiet:
