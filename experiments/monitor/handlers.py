@@ -36,7 +36,7 @@ class Samples(Handler):
             self.set_status(400)
             self.finish({"error": str(error)})
             return
-        if not all(ward.has_room(packet.device) for packet in packets):
+        if not all(ward.has_room(packet) for packet in packets):
             self.refuse_busy()
             return
         for packet in packets:
@@ -95,7 +95,7 @@ class SampleSocket(websocket.WebSocketHandler):
             await self.write_message(json.dumps({"error": str(error)}))
             return
         for packet in packets:
-            while not ward.has_room(packet.device):
+            while not ward.has_room(packet):
                 await asyncio.sleep(0.02)  # the next message stays in the sender's buffers
             ward.accept(packet, "websocket")
 

@@ -129,6 +129,8 @@ def _check(packet: Packet) -> Packet:
     """
     if not MIN_RATE <= packet.rate <= MAX_RATE:
         raise DataError(f"rate: {packet.device} sends at a rate outside of {MIN_RATE:g} to {MAX_RATE:g} Hz")
+    if packet.rate != round(packet.rate):
+        raise DataError(f"rate: {packet.device} sends at a rate that is no whole number of Hz: resample its signal")
     leads = packet.samples.shape[1]
     if not 1 <= leads <= MAX_LEADS or len(packet.leads) != leads or len(set(packet.leads)) != leads:
         raise DataError(f"leads: {packet.device} must name each of its 1 to {MAX_LEADS} leads once")

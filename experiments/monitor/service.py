@@ -110,7 +110,7 @@ class Datagrams(asyncio.DatagramProtocol):
         except DataError:
             self._ward.refused["malformed"] += 1
             return
-        if packet.device not in self._ward.streams and not self._ward.has_room(packet.device):
+        if not self._ward.is_open(packet) and not self._ward.has_room(packet):
             self._ward.refused["busy"] += 1
             return
         self._ward.accept(packet, "udp")

@@ -7,6 +7,7 @@ sums by minute stay.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 import time
@@ -19,7 +20,7 @@ from typing import Any
 from common.errors import DataError
 from experiments.monitor.influx import LineWriter, build_line
 
-BATCH_SECONDS, RETRY_SECONDS, CLEAN_SECONDS = 0.25, 1.0, 600.0
+BATCH_SECONDS, RETRY_SECONDS, ALIVE_SECONDS, CLEAN_SECONDS = 0.25, 1.0, 1.0, 600.0
 MAX_QUEUED = 200_000
 """Rows that wait at most: about an hour of 50 patients."""
 TABLES = """
@@ -35,6 +36,7 @@ CREATE TABLE IF NOT EXISTS minute (device TEXT NOT NULL, minute INTEGER NOT NULL
     beats INTEGER NOT NULL, PRIMARY KEY (device, minute, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS risk (device TEXT NOT NULL, hour INTEGER NOT NULL, wall REAL NOT NULL, risk REAL NOT NULL,
     factors TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS life (id INTEGER PRIMARY KEY, started REAL NOT NULL, alive REAL NOT NULL, stopped REAL);
 """
 INSERT_ALERT = "INSERT OR IGNORE INTO alert VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)"
 INSERT_BEAT = "INSERT INTO beat VALUES (?, ?, ?, ?, ?)"
@@ -103,13 +105,31 @@ class Store:
         except (OSError, sqlite3.Error) as error:
             raise DataError(f"{path}: the monitor's store cannot be opened ({error}); move it away") from None
         self._queue: deque[tuple[str, tuple[Any, ...]]] = deque()
+        self._clock = time.time() - time.monotonic()  # a clock that is set while the monitor runs deletes nothing
+        self.pause = self._start_life()
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self.failures = 0
         self.written = 0
-        self._cleaned = time.monotonic()
+        self._cleaned = self._lived = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
+
+    def _start_life(self) -> str:
+        """Note that the monitor starts; return for how long nobody was watched, "" at the first start."""
+        now = time.time()
+        row = self._database.execute("SELECT alive, stopped FROM life ORDER BY id DESC LIMIT 1").fetchone()
+        self._life = self._database.execute("INSERT INTO life (started, alive) VALUES (?, ?)", (now, now)).lastrowid
+        if row is None:
+            return ""
+        alive, stopped = row
+        last = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stopped or alive))
+        away = f"from {last} for {max(0, round(now - (stopped or alive)))} s"
+        text = f"nobody was watched {away}: the monitor was stopped"
+        if stopped is None:
+            text = f"nobody was watched {away}: the monitor ended without notice; what it had not yet scored is lost"
+        self._database.execute(INSERT_AUDIT, (now, "monitor", "start", text))
+        return text
 
     @property
     def queued(self) -> int:
@@ -178,6 +198,8 @@ class Store:
         if self.lines is not None:
             self.lines.close()
         self._thread.join(10)
+        with contextlib.suppress(sqlite3.Error):
+            self._database.execute("UPDATE life SET stopped = ? WHERE id = ?", (time.time(), self._life))
         self._database.close()
 
     def _read(self, statement: str, values: Sequence[Any]) -> list[Any]:
@@ -188,6 +210,9 @@ class Store:
         while not self._closed.wait(BATCH_SECONDS) or self._queue:
             if not self._write() and self._closed.wait(RETRY_SECONDS):
                 return
+            if time.monotonic() - self._lived > ALIVE_SECONDS:
+                self._lived = time.monotonic()
+                self.add("UPDATE life SET alive = ? WHERE id = ?", (time.time(), self._life))
             if time.monotonic() - self._cleaned > CLEAN_SECONDS:
                 self.delete_old_beats()
 
@@ -212,4 +237,4 @@ class Store:
     def delete_old_beats(self) -> None:
         """Delete beats beyond the retention; minutes, alerts and the audit log stay."""
         self._cleaned = time.monotonic()
-        self.add("DELETE FROM beat WHERE wall < ?", (time.time() - 3600 * self._keep_hours,))
+        self.add("DELETE FROM beat WHERE wall < ?", (self._clock + time.monotonic() - 3600 * self._keep_hours,))

@@ -28,11 +28,14 @@ from experiments.monitor.worker import Done, NewModel
 log = logging.getLogger("wardround.monitor")
 PAGE_SECONDS = 12.0
 """Seconds of the first lead that the page can show."""
-MAX_STREAMS = 5000
+MAX_STREAMS, MAX_RATES = 5000, 8
+"""Streams, and sampling rates within ROOM_SECONDS: a new rate needs a filter, which takes some tenths of a second."""
 SILENT_SECONDS = 5.0
 """Seconds without a packet from which a device is called silent."""
 FORGOTTEN_SECONDS = 24 * 3600.0
-"""Seconds without a packet after which its stream is forgotten."""
+"""Seconds without a packet after which its stream is forgotten when another one starts."""
+ROOM_SECONDS = 60.0
+"""The same if there are too many streams."""
 MAX_EVENTS = 200
 """Events that wait for one reader of the page; a slower reader is sent away, and connects again."""
 URGENCY = {"alarm": 3, "warning": 2, "notice": 1}
@@ -85,6 +88,8 @@ class Ward:
         self._loop = asyncio.get_running_loop()
         self.streams: dict[str, Stream] = {}
         self._numbers: dict[int, Stream] = {}
+        self._next_stream = 0
+        self._rates: dict[float, float] = {}
         self.alerts: deque[StoredAlert] = deque(store.read_alerts(), maxlen=2000)
         self._next_alert = self.alerts[-1].id + 1 if self.alerts else 1
         self.delays: deque[float] = deque(maxlen=20_000)
@@ -94,37 +99,53 @@ class Ward:
         self._secret = secrets.token_bytes(16)
         self.refused: Counter[str] = Counter()
         self.packets: Counter[str] = Counter()
-        self.errors: list[str] = []
+        self.errors: list[str] = [store.pause] if store.pause else []
         self.workers = [Worker(i, model, limits or Limits(), self._on_done) for i in range(workers)]
 
     def pseudonym(self, device: str) -> str:
         """Return the name that stands for a device in a log; it changes with each start of the service."""
         return hashlib.blake2b(device.encode(), key=self._secret, digest_size=4).hexdigest()
 
-    def has_room(self, device: str) -> bool:
-        """Return whether a sender may go on, or must wait."""
-        stream = self.streams.get(device)
-        worker = self.workers[stream.worker if stream else len(self.streams) % len(self.workers)]
-        return (
-            worker.started.is_set()
-            and worker.age < MAX_SECONDS
-            and not self.store.full
-            and (stream is not None or self._has_stream_left())
-        )
+    def is_open(self, packet: Packet) -> bool:
+        """Return whether a packet belongs to a stream that has started."""
+        stream = self.streams.get(packet.device)
+        return stream is not None and (stream.sequencer.rate, stream.sequencer.leads) == (packet.rate, packet.leads)
 
-    def _has_stream_left(self) -> bool:
-        return len(self.streams) < MAX_STREAMS
+    def has_room(self, packet: Packet) -> bool:
+        """Return whether a sender may go on, or must wait."""
+        stream = self.streams.get(packet.device)
+        worker = self.workers[stream.worker if stream else self._next_stream % len(self.workers)]
+        ready = worker.started.is_set() and worker.age < MAX_SECONDS and not self.store.full
+        return ready and (self.is_open(packet) or self._can_open(packet))
+
+    def _can_open(self, packet: Packet) -> bool:
+        """Return whether a stream may start; streams that have been silent for long give way."""
+        now = time.monotonic()
+        self._rates = {rate: heard for rate, heard in self._rates.items() if heard > now - ROOM_SECONDS}
+        self._forget_silent(FORGOTTEN_SECONDS)
+        if len(self.streams) >= MAX_STREAMS:
+            self._forget_silent(ROOM_SECONDS)
+        few = len(self.streams) < MAX_STREAMS or packet.device in self.streams
+        return few and (packet.rate in self._rates or len(self._rates) < MAX_RATES)
+
+    def _forget_silent(self, seconds: float) -> None:
+        """Forget the streams without a packet for some seconds; their alerts stay."""
+        limit = time.monotonic() - seconds
+        for stream in [stream for stream in self.streams.values() if stream.heard < limit]:
+            del self.streams[stream.device], self._numbers[stream.number]
+            self.workers[stream.worker].order(stream.number)
 
     def accept(self, packet: Packet, transport: str) -> None:
         """Take a packet."""
         self.packets[transport] += 1
         stream = self.streams.get(packet.device)
         fresh = stream is None
-        if stream is None or (stream.sequencer.rate, stream.sequencer.leads) != (packet.rate, packet.leads):
+        if stream is None or not self.is_open(packet):
             stream = self._open_stream(packet, stream)
             fresh = True
         samples, restart = stream.sequencer.push(packet)
         stream.heard, stream.wall = time.monotonic(), time.time()
+        self._rates[packet.rate] = stream.heard
         if restart:
             stream.ring.clear()
         if len(samples):
@@ -134,7 +155,8 @@ class Ward:
             self.workers[stream.worker].add(work)
 
     def _open_stream(self, packet: Packet, before: Stream | None) -> Stream:
-        number = before.number if before else len(self._numbers)
+        number = before.number if before else self._next_stream
+        self._next_stream += not before
         worker = before.worker if before else number % len(self.workers)
         ring: deque[float] = deque(maxlen=int(PAGE_SECONDS * packet.rate))
         stream = Stream(number, packet.device, Sequencer(packet.rate, packet.leads), worker, ring)

@@ -54,7 +54,7 @@ class BlockFilter:
         return int(self.matrix.shape[1])
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def design_filter(rate: float, target: float, band: tuple[float, float], half: float) -> BlockFilter:
     """Return the filter.
 
@@ -72,13 +72,18 @@ def design_filter(rate: float, target: float, band: tuple[float, float], half: f
     frequency = np.linspace(0, min(rate, target) / 2, FREQUENCIES)
     gain = 1 / (1 + (band[0] / np.maximum(frequency, 1e-6)) ** 4) / (1 + (frequency / band[1]) ** 4)
     gain[[0, -1]] /= 2  # trapezoidal rule
+    # All times are multiples of 1 / (rate * up), and the response is symmetric: each of its values is computed once.
+    ticks = np.arange(int(half * rate * up) + 1)
+    table = np.concatenate(
+        [np.cos(2 * np.pi * np.outer(part / (rate * up), frequency)) @ gain for part in np.array_split(ticks, 64)]
+    )
     matrix = np.zeros((block, span))
     for output in range(block):
-        time = (np.arange(span) - width - output * down / up) / rate
-        share = np.abs(time) / half
+        tick = np.abs((np.arange(span) - width) * up - output * down)
+        share = tick / (rate * up * half)
         taper = np.where(share > 0.5, np.cos(np.pi * (np.minimum(share, 1) - 0.5)) ** 2, 1.0)
-        response = np.cos(2 * np.pi * np.outer(time, frequency)) @ gain * taper
-        response *= 2 * frequency[1] / rate
+        taper[tick >= len(table)] = 0.0
+        response = table[np.minimum(tick, len(table) - 1)] * taper * 2 * frequency[1] / rate
         matrix[output] = response - taper * response.sum() / taper.sum()
     return BlockFilter(matrix, width, block * down // up, rate, target)
 
