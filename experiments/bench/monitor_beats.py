@@ -1,4 +1,4 @@
-"""What a monitor detects on the MIT-BIH recordings: R peaks, in noise too, runs of ventricular beats, equal classes."""
+"""What a monitor detects on the MIT-BIH recordings: R peaks, in noise too, and the beats of streamed recordings."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments.monitor.decisions import RUN, Limits
+from experiments.monitor.decisions import Limits
 from experiments.monitor.patient import PatientStream, Work
 from experiments.monitor.quality import QualityWatch
-from experiments.monitor.scoring import BeatModel, open_beat_model
-from sites.datasets.mitdb import DS1
+from experiments.monitor.scoring import BeatModel
 from sites.ecg.annotations import is_beat
 from sites.ecg.recordings import Recording, read_recording, recording_names
 from sites.ecg.streaming.filtering import hold_gaps
 from sites.ecg.streaming.r_peaks import RATE, detect_streaming
-from sites.ecg.streaming.whole import cut_causal_beats, detect_beats
 
 PACED = ("102", "104", "107", "217")
 TOLERANCE_SECONDS = 0.15
@@ -161,44 +159,3 @@ def list_runs(recording: Recording, limits: Limits) -> list[tuple[float, float]]
         if last - first + 1 >= limits.run and 60 * (last - first) / (times[last] - times[first]) >= limits.run_rate:
             runs.append((float(times[first]), float(times[last])))
     return runs + flutter_spans(recording)
-
-
-def measure_alarms(run: Path, folder: Path) -> dict[str, Any]:
-    """Return the runs that were alarmed and the false alarms, by group of recordings, and beats of another class.
-
-    A run is alarmed if an alert is given during it, within a second of it, or in the refractory time before it.
-    """
-    model, limits = open_beat_model(run), Limits()
-    rows: dict[str, dict[str, float]] = {}
-    different = compared = 0
-    for number, recording in enumerate(read_unpaced(folder)):
-        names, alerts = watch_recording(model, recording, limits)
-        if number % 4 == 0:
-            signal = hold_gaps(recording.signal[:, model.choose_leads(recording.leads)])[0]
-            seconds = detect_beats(signal, recording.rate)
-            batch = model.score_cut(cut_causal_beats(signal, recording.rate, seconds, model.form.shape)).names
-            different += sum(a != b for a, b in zip(names, batch, strict=False))
-            compared += min(len(names), len(batch))
-        given = np.asarray([alert.seconds for alert in alerts if alert.kind == RUN])
-        runs = list_runs(recording, limits)
-        alarmed = sum(bool(((given >= a - 1 - limits.refractory) & (given <= b + 1)).any()) for a, b in runs)
-        false = sum(not any(a - 1 <= time <= b + 1 for a, b in runs) for time in given.tolist())
-        hours = len(recording.signal) / recording.rate / 3600
-        abnormal = float((~np.isin(recording.symbol[is_beat(recording.symbol)], list("NLRej"))).mean())
-        rows[recording.name] = {
-            "runs": len(runs), "alarmed": alarmed, "false": false, "hours": hours, "abnormal": abnormal
-        }  # fmt: skip
-    ordered = sorted(rows, key=lambda name: rows[name]["abnormal"])
-    groups = {
-        **{f"record {name}": [name] for name in ("208", "200", "233")},
-        "20 most normal": ordered[:20],
-        "of them not trained on": [name for name in ordered[:20] if name not in DS1],
-        "trained on (DS1)": [name for name in rows if name in DS1],
-        "not trained on (DS2)": [name for name in rows if name not in DS1],
-    }
-    out: dict[str, Any] = {"classes": {"compared": compared, "different": different}}
-    for title, members in groups.items():
-        sums = {key: sum(rows[name][key] for name in members) for key in ("runs", "alarmed", "false", "hours")}
-        rate = round(sums["false"] / sums["hours"], 2)
-        out[title] = {"records": len(members), "runs": sums["runs"], "alarmed": sums["alarmed"], "false_an_hour": rate}
-    return out

@@ -102,16 +102,19 @@ def bench_monitor(
     patients: Annotated[int, typer.Option(min=1, help="load, saturation: devices of 3 leads at 250 Hz.")] = 200,
     seconds: Annotated[float, typer.Option(min=30, help="Seconds of the load; noise: of each record.")] = 120,
     workers: Annotated[int, typer.Option(min=1, help="load, saturation: worker processes.")] = 1,
+    also: Annotated[
+        list[Path] | None, typer.Option(help="alarms: further runs; each recording is scored by one that never saw it.")
+    ] = None,
     factor: Annotated[float, typer.Option(min=1, help="saturation: multiple of the devices' speed.")] = 10.0,
 ) -> None:
     """Measure the monitor: R peaks, noise, alarms and equal classes on MIT-BIH, or a load of patients."""
     from common.errors import UsageError
-    from experiments.bench import monitor_beats, monitor_load, monitor_saturation
+    from experiments.bench import monitor_alarms, monitor_beats, monitor_load, monitor_saturation
 
     measure: dict[str, Callable[[], dict[str, Any]]] = {
         "peaks": lambda: monitor_beats.measure_peaks(folder),
         "noise": lambda: monitor_beats.measure_noise(folder, NOISY, (24.0, 12.0, 6.0, 0.0), seconds),
-        "alarms": lambda: monitor_beats.measure_alarms(run, folder),
+        "alarms": lambda: monitor_alarms.measure_alarms([run, *(also or [])], folder),
         "load": lambda: monitor_load.measure_load(run, patients, seconds, workers),
         "saturation": lambda: monitor_saturation.measure_saturation(run, patients, factor, seconds, workers),
     }

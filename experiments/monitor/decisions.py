@@ -37,8 +37,9 @@ class Limits:
     """When alerts start and end.
 
     Attributes:
-        enter: probability from which a beat is taken as ventricular.
-        hold: probability from which it continues a run.
+        enter: probability from which a beat is counted as ectopic.
+        mean: mean probability of the last `run` beats from which they are a run.
+        hold: probability that each beat of a run has.
         run: beats of a run.
         run_rate: beats a minute that a run must have.
         ectopy: ectopic beats a minute that are frequent; half of it ends the state.
@@ -52,7 +53,8 @@ class Limits:
     """
 
     enter: float = 0.9
-    hold: float = 0.7
+    mean: float = 0.8
+    hold: float = 0.4
     run: int = 3
     run_rate: float = 100.0
     ectopy: int = 10
@@ -121,7 +123,7 @@ class DecisionEngine:
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self._states = {kind: _State() for kind in LEVELS}
-        self._run: list[float] = []
+        self._run: list[tuple[float, float]] = []
         self._ectopic: deque[float] = deque()
         self._times: deque[float] = deque(maxlen=self.limits.rhythm_beats + 1)
         self._irregular = 0
@@ -178,16 +180,17 @@ class DecisionEngine:
 
     def _judge_run(self, beat: ScoredBeat) -> None:
         limits = self.limits
-        if beat.ventricular < (limits.hold if self._run else limits.enter):
+        if beat.ventricular < limits.hold:
             self._run = []
             self._set(RUN, False, beat.seconds, "")
             return
-        self._run = [*self._run[-63:], beat.seconds]
-        if len(self._run) >= limits.run:
-            rate = 60 * (limits.run - 1) / (self._run[-1] - self._run[-limits.run])
+        self._run = [*self._run[-63:], (beat.seconds, beat.ventricular)]
+        last = self._run[-limits.run :]
+        if len(last) == limits.run and sum(probability for _, probability in last) >= limits.mean * limits.run:
+            rate = 60 * (limits.run - 1) / (last[-1][0] - last[0][0])
             if rate >= limits.run_rate:
                 text = f"{len(self._run)} ventricular beats in a row at {rate:.0f}/min"
-                self._set(RUN, True, self._run[0], text)
+                self._set(RUN, True, self._run[0][0], text)
 
     def _judge_ectopy(self, beat: ScoredBeat) -> None:
         if beat.ventricular >= self.limits.enter:

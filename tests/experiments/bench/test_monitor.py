@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("tornado")
 
+from experiments.bench.monitor_alarms import count_alarms
 from experiments.bench.monitor_beats import Matches, list_runs, outside
 from experiments.bench.monitor_load import Usage, describe_machine, generate_signal, measure_load
 from experiments.bench.monitor_saturation import measure_saturation
@@ -33,6 +34,13 @@ def test_annotated_runs_have_three_fast_ventricular_beats() -> None:
     own = Recording("a", 100.0, ("II",), np.zeros((1000, 1), np.float32), fast, symbols, ())
     (run,) = list_runs(own, Limits())
     assert run == (pytest.approx(3.0), pytest.approx(3.8))
+
+
+def test_an_alarm_belongs_to_the_run_that_it_announces() -> None:
+    runs = [(10.0, 12.0), (100.0, 101.0), (300.0, 301.0)]
+    assert count_alarms([9.5, 50.0], runs, Limits(refractory=60)) == (2, 1)  # the second run is within 60 s of an alarm
+    assert count_alarms([], runs, Limits()) == (0, 0)
+    assert count_alarms([302.5], runs, Limits()) == (0, 1)
 
 
 def test_generated_patients_have_a_heart_rate() -> None:

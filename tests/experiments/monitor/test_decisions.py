@@ -27,9 +27,15 @@ def test_a_slow_run_is_none() -> None:
     assert kinds(DecisionEngine(), beats([0.95] * 5, interval=0.8)) == []
 
 
-def test_a_run_starts_at_the_high_and_goes_on_at_the_low_level() -> None:
-    assert kinds(DecisionEngine(), beats([0.7, 0.7, 0.7])) == []
-    assert kinds(DecisionEngine(), beats([0.95, 0.7, 0.7])) == ["ventricular run"]
+def test_a_run_starts_at_the_mean_and_goes_on_at_the_low_level() -> None:
+    assert kinds(DecisionEngine(), beats([0.7, 0.7, 0.9, 0.7])) == []
+    assert kinds(DecisionEngine(), beats([0.99, 0.3, 0.99, 0.99])) == []
+    assert kinds(DecisionEngine(), beats([0.95, 0.5, 0.96])) == ["ventricular run"]
+    engine = DecisionEngine()
+    engine.add_beats(beats([0.9, 0.9, 0.9, 0.5, 0.5, 0.5, 0.5]))
+    assert "ventricular run" in engine.active
+    engine.add_beats(beats([0.3], start=2.8))
+    assert "ventricular run" not in engine.active
 
 
 def test_a_long_run_is_one_alarm_and_a_second_one_waits_for_the_refractory_time() -> None:
