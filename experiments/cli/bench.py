@@ -97,9 +97,14 @@ def bench_gate(
 @app.command("monitor")
 def bench_monitor(
     run: Annotated[Path, typer.Argument(help="A run's folder; its model scores.")],
-    part: Annotated[str, typer.Option(help="peaks, noise, alarms, load, or saturation.")] = "load",
+    part: Annotated[str, typer.Option(help="peaks, noise, alarms, load, saturation, or sepsis.")] = "load",
     folder: Annotated[Path, typer.Option(help="MIT-BIH records.")] = Path("data/mitdb"),
-    patients: Annotated[int, typer.Option(min=1, help="load, saturation: devices of 3 leads at 250 Hz.")] = 200,
+    patients: Annotated[
+        int,
+        typer.Option(
+            min=1, help="load, saturation: devices of 3 leads at 250 Hz; sepsis: most patients of a hospital."
+        ),
+    ] = 200,
     seconds: Annotated[float, typer.Option(min=30, help="Seconds of the load; noise: of each record.")] = 120,
     workers: Annotated[int, typer.Option(min=1, help="load, saturation: worker processes.")] = 1,
     also: Annotated[
@@ -107,9 +112,9 @@ def bench_monitor(
     ] = None,
     factor: Annotated[float, typer.Option(min=1, help="saturation: multiple of the devices' speed.")] = 10.0,
 ) -> None:
-    """Measure the monitor: R peaks, noise, alarms and equal classes on MIT-BIH, or a load of patients."""
+    """Measure the monitor: R peaks, noise and alarms on MIT-BIH, a load of patients, or hourly risks of sepsis."""
     from common.errors import UsageError
-    from experiments.bench import monitor_alarms, monitor_beats, monitor_load, monitor_saturation
+    from experiments.bench import monitor_alarms, monitor_beats, monitor_load, monitor_saturation, monitor_sepsis
 
     measure: dict[str, Callable[[], dict[str, Any]]] = {
         "peaks": lambda: monitor_beats.measure_peaks(folder),
@@ -117,6 +122,7 @@ def bench_monitor(
         "alarms": lambda: monitor_alarms.measure_alarms([run, *(also or [])], folder),
         "load": lambda: monitor_load.measure_load(run, patients, seconds, workers),
         "saturation": lambda: monitor_saturation.measure_saturation(run, patients, factor, seconds, workers),
+        "sepsis": lambda: monitor_sepsis.measure_sepsis(run, patients),
     }
     if part not in measure:
         raise UsageError(f"bench monitor: no part {part!r}: choose one of {', '.join(measure)}")

@@ -7,7 +7,7 @@ had never been measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,13 +62,14 @@ class Stay:
     cleared: int = 0
 
     def add(self, hour: int, values: Mapping[str, float]) -> None:
-        """Take values of an hour; a later value of the same hour replaces an earlier one.
+        """Take values of an hour, none if nothing was measured; a later value of the same hour replaces an earlier one.
 
         Raises:
             DataError: a column is unknown, or the hour out of range.
         """
         if not 1 <= hour <= MAX_HOURS:
             raise DataError(f"hour: give the hours in intensive care, 1 to {MAX_HOURS}")
+        self.values.setdefault(hour, {})
         for name, value in values.items():
             if name not in NAMES or name == NAMES[ICULOS]:
                 raise DataError(f"values: unknown column {name[:40]!r}; known are those of the sepsis data set")
@@ -112,11 +113,11 @@ class HourlyModel:
         Raises:
             DataError: nothing was measured.
         """
-        if not stay.values:
+        if not any(stay.values.values()):
             raise DataError("nothing was measured yet")
         rows = stay.table()
         measured = np.flatnonzero(np.isfinite(rows[:, :N_MEASURED]).any(0))
-        odds = self._last_odds([rows, *(_without(rows, column) for column in measured.tolist())])
+        odds = self.compute_odds([rows, *(_without(rows, column) for column in measured.tolist())])
         effects = sorted(
             ((NAMES[column], float(odds[0] - odds[i + 1])) for i, column in enumerate(measured.tolist())),
             key=lambda item: -abs(item[1]),
@@ -124,8 +125,8 @@ class HourlyModel:
         risk = float(1 / (1 + np.exp(-odds[0])))
         return HourlyRisk(int(rows[-1, ICULOS]), risk, tuple(effects[:FACTORS]))
 
-    def _last_odds(self, tables: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float64]:
-        """Return the log odds at the last hour of each table."""
+    def compute_odds(self, tables: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float64]:
+        """Return the log odds at the last hour of each table of some patients, all with the same number of hours."""
         task, length = self.scoring.task, len(tables[0])
         first = np.arange(len(tables)) * length
         blocks = sepsis_features.patient_blocks(np.concatenate(tables), first)

@@ -75,8 +75,8 @@ def read_row(body: bytes) -> tuple[str, int, dict[str, float]]:
     if values is None:
         observation = content["observation"]
         return device, hour, read_observation(observation if isinstance(observation, dict) else {})
-    if not isinstance(values, dict) or not values or not all(_is_number(value) for value in values.values()):
-        raise DataError("values: give a number for each column")
+    if not isinstance(values, dict) or not all(_is_number(value) for value in values.values()):
+        raise DataError("values: give a number for each column that was measured")
     return device, hour, {str(name): float(value) for name, value in values.items()}
 
 

@@ -210,7 +210,6 @@ def test_rows_and_observations_give_the_hourly_risk(monitor: Client) -> None:
         {},
         [],
         bed,
-        bed | {"values": {}},
         bed | {"values": {"HR": "x"}},
         bed | {"observation": 3},
     ]
