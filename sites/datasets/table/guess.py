@@ -14,7 +14,7 @@ from sites.datasets.table.columns import Column, Floats, NumberColumn, parse_num
 from sites.datasets.table.description import Description, Input, Outcome, Reading, Sex, Time
 from sites.datasets.table.examine import MISSING_CODES, THOUSANDS, Table
 from sites.datasets.table.files import file_title
-from sites.datasets.table.known import choose_unit, find_units
+from sites.datasets.table.known import choose_unit, find_units, stated_units
 from sites.datasets.table.roles import (
     AGE,
     HOSPITAL,
@@ -25,9 +25,11 @@ from sites.datasets.table.roles import (
     describe_outcome,
     find_named,
     guess_outcome,
+    guess_patient,
     guess_sex,
     guess_time,
 )
+from sites.spellings import count_alike, plain_spelling
 
 MAX_VALUES = 30
 _IDENTITY = re.compile(
@@ -37,6 +39,8 @@ _DATE = re.compile(
     r"\d{4}-\d{2}-\d{2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}.*"
     r"|(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
 )
+FIRST_SECONDS, LAST_SECONDS = 3e8, 4.2e9
+"""Seconds since 1970 of the years 1979 to 2103."""
 MIN_DATES = 5
 """Whole numbers such as 20240131 are dates if there are so many different ones."""
 LONGEST_NAME, LONGEST_COLUMN = 60, 200
@@ -60,7 +64,7 @@ def guess_description(
     for name in (outcome, patient, hospital):
         if name is not None and name not in columns:
             raise DataError(f"{table.path}: no column {name}; there are {', '.join(list(columns)[:20])}")
-    patient = patient or find_named(columns, PATIENT, lambda c: c.different > 1)
+    patient = patient or guess_patient(table)
     hospital = hospital or find_named(columns, HOSPITAL, lambda c: 1 < c.different <= 1000, excluded=(patient,))
     outcome = outcome or guess_outcome(table, (patient, hospital))
     age = find_named(columns, AGE, lambda c: True)
@@ -162,10 +166,18 @@ def _guess_input(table: Table, name: str, column: Column) -> Input | None:
         table.say("check", name, "left out: a different whole number in each row, as an identifier has")
         return None
     _check_codes(table, name, numbers)
+    low, high = float(np.nanmin(numbers)), float(np.nanmax(numbers))
+    if whole and ((low >= 1900 and high <= 2100) or (low >= FIRST_SECONDS and high < LAST_SECONDS)):
+        kind = "years of a calendar" if high <= 2100 else "seconds since 1970"
+        table.say("check", name, f"its numbers may be {kind}: give the age or hours between times instead")
     unit = choose_unit(name, float(np.nanmedian(numbers)))
     if unit is None:
         _check_thousands(table, name)
-    if unit is None and find_units(name):
+    stated = " or ".join(stated_units(name))
+    if unit is None and stated:
+        table.say("wrong", name, f"its name says {stated}, in which its median is not plausible, or no range is known: "
+                  "correct the name or the values, or state unit and range")  # fmt: skip
+    elif unit is None and find_units(name):
         expected = " or ".join(item.name for item in find_units(name))
         table.say("check", name, f"its median is not plausible in {expected}: state its unit and range")
     return Input(
@@ -208,7 +220,17 @@ def _guess_words(table: Table, name: str, column: Column, missing: bool) -> Inpu
         hint = ": if they are numbers, write them without units, % and signs for thousands" if numeric else ""
         table.say("check", name, f"left out: a text with {len(values)} different values{hint}")
         return None
+    _check_answers(table, name, values)
     return Input(name="x", kind="category", values=tuple(sorted(values)), indicator=missing)
+
+
+def _check_answers(table: Table, name: str, values: Sequence[str]) -> None:
+    """Report a category in which one answer may be written in several ways."""
+    lower = [value.lower() for value in values]
+    several = [group for group in (YES, NO) if sum(word in group for word in lower) > 1]
+    if several or count_alike(map(plain_spelling, values)):
+        table.say("check", name, f"some of its {len(values)} values may be one, as yes and Yes, or true and 1: write "
+                  "each in one way")  # fmt: skip
 
 
 def _check_thousands(table: Table, name: str) -> None:

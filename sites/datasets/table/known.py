@@ -45,7 +45,7 @@ _PRESSURE = Unit("mmHg", (5, 350), (40, 220))
 _BLOOD_GAS = Unit("mmHg", (3, 760), (20, 400))
 _TEMPERATURE_F = Unit("°F", (59, 113), (90, 106))
 VARIABLES = (
-    _variable("age|age years|age in years|alter", Unit("years", (0, 130), (1, 105))),
+    _variable("age|alter", Unit("years", (0, 130), (1, 105))),
     _variable("heart ?rate|hr|pulse|thalach|max heart rate", Unit("beats/min", (10, 400), (40, 190))),
     _variable(
         "(?:sbp|systolic.*|trestbps|bp sys.*|sys bp|dbp|diastolic.*|bp dia.*|map|mean ?bp|mean arterial.*)",
@@ -56,8 +56,8 @@ VARIABLES = (
     _variable("temp|temperature|body temp.*", Unit("°C", (15, 45), (32, 42)), _TEMPERATURE_F),
     _variable("spo ?2|sao ?2|o2 ?sat.*|oxygen saturation", Unit("%", (10, 100), (50, 100))),
     _variable("bmi|body mass index", Unit("kg/m²", (8, 120), (14, 50))),
-    _variable("weight|weight kg|body weight", Unit("kg", (0.3, 400), (2, 150)), Unit("lb", (1, 880), (150.1, 330))),
-    _variable("height|height cm|body height", Unit("cm", (25, 250), (45, 210)), Unit("m", (0.25, 2.5), (0.45, 2.1))),
+    _variable("weight|body weight", Unit("kg", (0.3, 400), (2, 150)), Unit("lb", (1, 880), (150.1, 330))),
+    _variable("height|body height", Unit("cm", (25, 250), (45, 210)), Unit("m", (0.25, 2.5), (0.45, 2.1))),
     _variable("glucose|glu|blood sugar|glc", _GLUCOSE, _GLUCOSE.times(1 / 18.016, "mmol/L")),
     _variable("crea|creatinine|creat|scr|serum creatinine", _CREATININE, _CREATININE.times(88.42, "µmol/L")),
     _variable("bun|urea nitrogen", _UREA_NITROGEN, _UREA_NITROGEN.times(0.357, "mmol/L")),
@@ -84,24 +84,68 @@ VARIABLES = (
 )  # fmt: skip
 
 
+_STATED = {
+    "mg/dL": "mg ?dl|mg ?%", "mmol/L": "mmol(?: ?l)?", "µmol/L": "(?:µ|u|mic(?:ro)?)mol(?: ?l)?", "g/dL": "g ?dl",
+    "g/L": "g ?l", "mg/L": "mg ?l", "ng/mL": "ng ?ml|µg ?l|ug ?l", "ng/L": "ng ?l|pg ?ml", "mmol/mol": "mmol ?mol",
+    "kPa": "kpa", "mmHg": "mm ?hg|torr", "°C": "°? ?c|deg(?:rees?)? ?c|celsius",
+    "°F": "°? ?f|deg(?:rees?)? ?f|fahrenheit", "kg": "kg|kilograms?", "lb": "lbs?|pounds?", "g": "grams?",
+    "cm": "cm", "m": "m|met(?:er|re)s?", "in": "inch(?:es)?", "years": "y|yrs?|years?|jahre",
+    "months": "mo|mos|months?|monate", "days": "days?|tage", "beats/min": "bpm|beats ?min",
+    "breaths/min": "breaths ?min", "%": "%|pct|percent|prozent", "share, 0 to 1": "share|fraction",
+    "thousand/µL": "10\\^?[39] ?[uµ]?l|k ?[uµ]l", "per µL": "(?:per |cells ?)[uµ]l", "kg/m²": "kg ?m(?:2|²)?",
+}  # fmt: skip
+"""Units as they end the name of a column."""
+
+
+def _plain_words(column: str) -> str:
+    text = column.lower().replace("\N{GREEK SMALL LETTER MU}", "µ").replace("\N{MICRO SIGN}", "µ")
+    return re.sub(r"[^a-z0-9µ°%²^]+", " ", text).strip()
+
+
+def _match_variable(words: str) -> tuple[Unit, ...]:
+    return next((units for pattern, units in VARIABLES if pattern.match(words)), ())
+
+
+def _split_units(column: str) -> dict[str, tuple[Unit, ...]]:
+    """Return the units that end the name of a known variable, and the units of that variable."""
+    words = _plain_words(column)
+    stated = {}
+    for name, pattern in _STATED.items():
+        match = re.fullmatch(rf"(.+?) (?:in )?({pattern})", words)
+        units = _match_variable(match[1]) if match else ()
+        if match and units and (len(match[2]) > 1 or name in {unit.name for unit in units}):
+            stated[name] = units
+    return stated
+
+
+def stated_units(column: str) -> tuple[str, ...]:
+    """Return the units that end the name of a known variable; empty: none.
+
+    >>> stated_units("Temp (°F)"), stated_units("glucose_mmol_l"), stated_units("heart_rate"), stated_units("hb_f")
+    (('°F',), ('mmol/L',), (), ())
+    """
+    return tuple(_split_units(column))
+
+
 def find_units(column: str) -> tuple[Unit, ...]:
     """Return the units in which a column of this name may be written, the most usual first; empty: not known.
 
-    >>> [unit.name for unit in find_units("Serum_Creatinine")]
-    ['mg/dL', 'µmol/L']
+    A unit at the end of the name is the only one that counts.
+
+    >>> [unit.name for unit in find_units("Serum_Creatinine")], [unit.name for unit in find_units("crea_umol_l")]
+    (['mg/dL', 'µmol/L'], ['µmol/L'])
     """
-    words = re.sub(r"[^a-z0-9]+", " ", column.lower()).strip()
-    for pattern, units in VARIABLES:
-        if pattern.match(words):
-            return units
-    return ()
+    stated = _split_units(column)
+    if stated:
+        return tuple(unit for name, units in stated.items() for unit in units if unit.name == name)
+    return _match_variable(_plain_words(column))
 
 
 def choose_unit(column: str, median: float) -> Unit | None:
     """Return the first unit in which a median of this size is plausible, or None.
 
-    >>> choose_unit("glucose", 5.6).name, choose_unit("glucose", 104.0).name
-    ('mmol/L', 'mg/dL')
+    >>> choose_unit("glucose", 5.6).name, choose_unit("glucose", 104.0).name, choose_unit("glucose mg/dl", 5.6)
+    ('mmol/L', 'mg/dL', None)
     """
     for unit in find_units(column):
         if unit.median[0] <= median <= unit.median[1]:

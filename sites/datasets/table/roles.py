@@ -14,8 +14,11 @@ from sites.datasets.table.examine import MISSING_CODES, Table
 from sites.spellings import count_alike, plain_spelling
 
 PATIENT = re.compile(
-    r"(patient|subject|person|participant|pat|case|mrn|pid|study)[ _.-]?(id|no|nr|num|number|code)?|id"
+    r"(patient|subject|person|participant|pat|case|mrn|pid|study|patienten?|paciente|probanden?)"
+    r"[ _.-]?(id|no|nr|num|number|code|nummer|numero|n\N{MASCULINE ORDINAL INDICATOR})?|id"
 )
+_OFTEN_A_STAY = re.compile(r"case|study|id$")
+"""Of the names of PATIENT, those that often name a stay, an examination or a row."""
 HOSPITAL = re.compile(r"(hospital|site|cent(?:er|re)|clinic|institution|klinik|krankenhaus)[ _.-]?(id|name|code|no)?")
 _OUTCOME = re.compile(
     r"(outcome|label|target|died|dead|death|deceased|mortality|expired|event|class|diagnosis|disease|y|"
@@ -54,6 +57,20 @@ def find_named(
         if name not in excluded and pattern.fullmatch(name.strip().lower()) and fits(column):
             return name
     return None
+
+
+def guess_patient(table: Table) -> str | None:
+    """Return the column that names the patients, if one is called so; report where that is not certain."""
+    columns = [name for name, column in table.columns.items()
+               if PATIENT.fullmatch(name.strip().lower()) and column.different > 1]  # fmt: skip
+    surely = [name for name in columns if not _OFTEN_A_STAY.match(name.strip().lower())]
+    chosen = next(iter(surely or columns), None)
+    others = [name for name in columns if name != chosen]
+    if chosen is not None and (others or not surely):
+        besides = f", and not {others[0]}" if others else ""
+        table.say("check", chosen, f"taken as the patient{besides}: if a person may have several, name another column "
+                  "with --patient, or a person is in training and in test")  # fmt: skip
+    return chosen
 
 
 def guess_outcome(table: Table, excluded: Sequence[str | None]) -> str:
@@ -107,6 +124,8 @@ def describe_outcome(table: Table, name: str) -> Outcome:
         others = ", ".join(value for value in values if value not in known)
         table.say("check", name, f"besides {known[0]} and {known[1]} it holds {others}: if these mean not known, name "
                   "them under read.missing, and remove them from outcome.values")  # fmt: skip
+    if name.strip().lower() in OTHER_WORDS:
+        table.say("check", name, "by its name the event is the good outcome: turn outcome.values round if it is not")
     if len(values) == 2:
         values = _order_by_words(table, name, values)
     classes: tuple[str, ...] = ()
@@ -184,5 +203,7 @@ def guess_time(table: Table, patient: str | None, outcome: str) -> Time | None:
     if _NO_HOURS.fullmatch(name.lower()) and table.numbers(name) is not None:
         table.say("wrong", name, "its numbers are read as hours, which its name does not say: write hours, or dates as "
                   "2024-01-31T13:00")  # fmt: skip
+    if table.numbers(name) is not None and "hour" not in name.lower() and not _NO_HOURS.fullmatch(name.lower()):
+        table.say("check", name, "its numbers are read as hours: are they minutes, days or seconds? Then convert them")
     table.say("check", name, "taken as the time of a row; the event is predicted 6 hours ahead (time.ahead_hours)")
     return Time(column=name, ahead_hours=6.0)
