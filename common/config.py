@@ -85,8 +85,11 @@ class RunConfig(Section):
         model = raw.get("model") if isinstance(raw, Mapping) else None
         if not isinstance(model, Mapping) or not grows_trees(str(model.get("name"))):
             return raw
-        data = raw.get("data") or {}
-        return {**raw, "data": {"scaling": "bins"} | dict(data)} if isinstance(data, Mapping) else raw
+        data, privacy = raw.get("data") or {}, raw.get("privacy") or {}
+        if not isinstance(data, Mapping) or not isinstance(privacy, Mapping):
+            return raw
+        private = any(privacy.get(key) is not None for key in ("epsilon", "sigma"))
+        return {**raw, "data": {"scaling": "standard" if private else "bins"} | dict(data)}
 
     @model_validator(mode="after")
     def _check_together(self) -> RunConfig:
@@ -118,13 +121,16 @@ class RunConfig(Section):
             if self.data.scaling == "bins":
                 raise ValueError("data.scaling=bins keeps missing values, which only trees take: use quantile")
             return
+        private = self.privacy.on
+        scaling = "standard" if private else "bins"
         needs = {
-            "data.scaling=bins": self.data.scaling == "bins",
+            f"data.scaling={scaling}": self.data.scaling == scaling,
             "federation.strategy=fedavg, which is not used": self.federation.strategy.name == "fedavg",
             "no federation.start": self.federation.start is None,
             "training.loss=cross_entropy or weighted": self.training.loss != "focal",
             "evaluation.explain=occlusion or none": self.evaluation.explain != "integrated_gradients",
-            "no privacy.epsilon, privacy.sigma or privacy.level": not self.privacy.on,
+            "model.name=forest with privacy": self.model.name == "forest" or not private,
+            "privacy.level=patient or record": not private or self.privacy.kind in ("patient", "record"),
         }
         if missing := [what for what, holds in needs.items() if not holds]:
             raise ValueError(f"model.name={self.model.name} needs {' and '.join(missing)}")

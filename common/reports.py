@@ -214,15 +214,17 @@ class TrainReport(Report):
 
 
 class GrowReport(Report):
-    """The report on histograms of gradients.
+    """The report on histograms of gradients, or on the sums of leaves.
 
     Attributes:
         examples: training examples, as stated in the handshake.
         seconds: wall-clock time.
+        privacy: the charge for the round.
     """
 
     examples: Count
     seconds: NotNegative
+    privacy: PrivacySpent | None = None
 
 
 class ValidateReport(Report):

@@ -49,6 +49,7 @@ class TreePlan:
         inputs: number of inputs.
         outputs: numbers that a leaf holds: one log odds, or one for each class or label.
         seed: the run's seed.
+        drawn: whether the splits are drawn by the seed, so that a round needs one message (common/tree_plan.py).
     """
 
     trees: int
@@ -60,6 +61,12 @@ class TreePlan:
     inputs: int
     outputs: int
     seed: int
+    drawn: bool = False
+
+    @property
+    def messages(self) -> int:
+        """Largest number of messages of a round."""
+        return 1 if self.drawn else self.depth
 
     @property
     def cells(self) -> int:

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from client.gate.approvals import check_approval
 from client.gate.bounded_numbers import check_numbers, check_overflows
-from client.gate.grown_trees import check_continued, check_growing, check_trees, keep_trees, plan_run
+from client.gate.grown_trees import check_continued, check_growing, check_trees, keep_trees
 from client.gate.guarded_settings import FORGETTING, LATENT_SUMS, UNMEASURED, allows, check_grain, check_settings
 from client.gate.plausible_scaling import check_scaling
 from client.gate.questions import QUESTION_KINDS, digest_question, digest_settings
@@ -35,6 +35,7 @@ from common.requests import (
 )
 from common.sections.training import ModelConfig
 from common.task import Task
+from common.tree_plan import plan_run
 from common.trees import grows_trees
 from sites.cohort import Cohort
 

@@ -14,22 +14,15 @@ import numpy as np
 from client.gate.register import Register
 from common import files
 from common.arrays import Weights, pack_arrays, unpack_arrays
-from common.config import RunConfig
 from common.errors import SiteError
-from common.models import boosting
 from common.requests import GrowRequest
-from common.task import Task
+from common.tree_plan import draw_trees
 from common.trees import TREE_ARRAYS, TreePlan, empty_trees, list_edges
 
 MAX_LEAF = 100.0
 """Largest value of a leaf, up or down, in log odds."""
 MAX_RUNS = 20
 """Number of runs whose last trees are kept."""
-
-
-def plan_run(config: RunConfig, task: Task) -> TreePlan:
-    """Return the trees that a run grows."""
-    return boosting.plan_trees(task, boosting.read_options(config), config.federation.rounds, config.seed)
 
 
 def check_trees(plan: TreePlan, trees: Weights) -> None:
@@ -44,6 +37,10 @@ def check_trees(plan: TreePlan, trees: Weights) -> None:
     )
     if not fits:
         raise SiteError("policy: the trees that came do not fit the model of the configuration")
+    if plan.drawn:
+        drawn = draw_trees(plan)
+        if not all(np.array_equal(trees[name], drawn[name]) for name in ("feature", "threshold", "missing_left")):
+            raise SiteError("policy: the trees that came split otherwise than the run's seed draws")
     split = trees["feature"] >= 0
     known = np.isin(trees["threshold"], list_edges(plan.bins)) | ~split
     good = (trees["feature"] >= -1).all() and (trees["feature"] < plan.inputs).all() and known.all()
@@ -62,9 +59,13 @@ def check_growing(plan: TreePlan, request: GrowRequest) -> None:
     Raises:
         SiteError: says so.
     """
-    if not 1 <= request.round <= plan.rounds or not 0 <= request.depth < plan.depth:
+    if not 1 <= request.round <= plan.rounds or not 0 <= request.depth < plan.messages:
         raise SiteError("policy: the round or the depth of the message is none of this run's")
     which = plan.list_trees(request.round)
+    if plan.drawn:
+        if request.weights["value"][which.start :].any():
+            raise SiteError("policy: the trees that came have leaves that this round has not filled yet")
+        return
     later = request.weights["feature"][which.stop :]
     deeper = request.weights["feature"][which.start : which.stop, 2**request.depth - 1 :]
     if (later >= 0).any() or (deeper >= 0).any():
@@ -103,7 +104,7 @@ def check_continued(register: Register, run: str, plan: TreePlan, trees: Weights
     except (OSError, ValueError):
         raise SiteError("policy: this hospital has grown no trees in this run, so it cannot check the model") from None
     done = int(known["count"][0])
-    used = count_used(trees)
+    used = count_used(plan, trees)
     each = len(plan.list_trees(1))
     same = all(
         np.array_equal(trees[name][: min(done, used)], known[name][: min(done, used)]) for name in TREE_ARRAYS[1:]
@@ -112,7 +113,8 @@ def check_continued(register: Register, run: str, plan: TreePlan, trees: Weights
         raise SiteError("policy: the trees that came are not those that this hospital helped to grow")
 
 
-def count_used(trees: Weights) -> int:
-    """Return the number of trees up to the last that adds anything."""
-    adds = np.flatnonzero((trees["value"] != 0).any((1, 2)) | (trees["feature"] >= 0).any(1))
+def count_used(plan: TreePlan, trees: Weights) -> int:
+    """Return the number of trees up to the last that adds anything; splits that the seed draws add nothing."""
+    grown = np.zeros(plan.trees, bool) if plan.drawn else (trees["feature"] >= 0).any(1)
+    adds = np.flatnonzero((trees["value"] != 0).any((1, 2)) | grown)
     return int(adds[-1]) + 1 if len(adds) else 0

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from client.gate.admission import check_model, check_people
 from client.gate.approvals import get_approval_file
-from client.gate.grown_trees import plan_run
 from client.gate.guarded_settings import check_settings
 from client.gate.register import MONTH_SECONDS, Register, open_register
 from client.gate.run_limits import check_run, check_task
@@ -34,6 +33,7 @@ from common.errors import ApprovalPending, SiteError, WardroundError
 from common.messages import WAITS_FOR_APPROVAL
 from common.private_evaluation import EVALUATED_SPLITS, EvaluatedSplit
 from common.requests import CanaryRequest, GrowRequest, HandshakeRequest, TrainRequest
+from common.tree_plan import plan_run
 from common.trees import grows_trees
 
 PREVIEW_RUN = "0" * 32
@@ -82,7 +82,7 @@ def _list_training_checks(context: SiteContext, site: Site, request: CanaryReque
     train: TrainRequest | GrowRequest
     if grows_trees(config.model.name):
         train = GrowRequest(config, 1, request.weights, method=request.method, run_id=PREVIEW_RUN)
-        rounds *= plan_run(config, site.task).depth
+        rounds *= plan_run(config, site.task).messages
     else:
         train = TrainRequest(config, 1, request.weights, method=request.method, run_id=PREVIEW_RUN)
         train = replace(train, proximal=request.proximal)

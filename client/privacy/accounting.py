@@ -91,7 +91,8 @@ def _epsilon(history: tuple[GaussianSteps, ...], delta: float, method: Accountan
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the best order is the last, and of log(1 - q) where q is 1
         divergence = sum(_step_divergence(q, sigma) * steps for q, sigma, steps in history)
-        bound = float(get_privacy_spent(orders=list(RENYI_ORDERS), rdp=divergence, delta=delta)[0])
+        # of much noise the conversion to epsilon gives less than 0
+        bound = max(0.0, float(get_privacy_spent(orders=list(RENYI_ORDERS), rdp=divergence, delta=delta)[0]))
         if method == "rdp":
             return bound
         error = min(0.01, max(1e-5, 0.002 * bound))

@@ -40,6 +40,7 @@ from common.errors import ConfigError, SiteError
 from common.reports import PrivacySpent
 from common.requests import TrainRequest
 from common.task import Task
+from common.trees import grows_trees
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,18 @@ def get_planned_steps(config: RunConfig) -> GaussianSteps | None:
     privacy = config.privacy
     if privacy.sigma is None:
         return None
-    return GaussianSteps(privacy.participation, privacy.sigma, count_run_steps(config))
+    return GaussianSteps(get_participation(config), privacy.sigma, count_run_steps(config))
+
+
+def get_participation(config: RunConfig) -> float:
+    """Return the probability that a unit takes part in a step; every unit takes part in each round of a forest."""
+    return 1.0 if grows_trees(config.model.name) else config.privacy.participation
 
 
 def count_run_steps(config: RunConfig) -> int:
     """Return how many private steps a run plans."""
     rounds = config.federation.rounds
-    if config.privacy.kind == "hospital":
+    if config.privacy.kind == "hospital" or grows_trees(config.model.name):
         return rounds
     return count_steps(rounds, config.training.epochs, config.privacy.sampling)
 
@@ -144,7 +150,7 @@ def solve_training_noise(
     assert privacy.epsilon is not None
     others = (GaussianSteps(1.0, solve_sums_noise(config, rows, run), 1),) if statistics else ()
     return solve_noise(
-        privacy.epsilon, privacy.delta, privacy.participation, count_run_steps(config), privacy.accountant, others
+        privacy.epsilon, privacy.delta, get_participation(config), count_run_steps(config), privacy.accountant, others
     )
 
 
@@ -169,7 +175,7 @@ def plan_run_charges(
         spent = GaussianSteps(1.0, solve_sums_noise(config, rows, run), 1)
         charges.append(build_charge(context, site, run, config, spent, STATISTICS_ROUND))
     sigma = solve_training_noise(config, rows, run, sums)
-    steps = GaussianSteps(config.privacy.participation, sigma, count_run_steps(config))
+    steps = GaussianSteps(get_participation(config), sigma, count_run_steps(config))
     return [*charges, build_charge(context, site, run, config, steps, config.federation.rounds)]
 
 

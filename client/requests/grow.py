@@ -1,4 +1,4 @@
-"""Answers to the growing phase: histograms of gradients at the open nodes of a round's trees."""
+"""Answers to the growing phase: histograms of gradients at open nodes, or sums of leaves of trees that are drawn."""
 
 from __future__ import annotations
 
@@ -10,20 +10,27 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from client.gate.grown_trees import check_growing, check_trees, plan_run
+from client.gate.grown_trees import check_growing, check_trees
+from client.gate.leaf_sums import release_leaf_sums
 from client.gate.register import TOO_FEW, open_register
 from client.gate.tree_sums import release_node_sums
 from client.privacy.checks import check_private_training
+from client.privacy.noisy_counts import release_training_counts
+from client.privacy.noisy_leaf_sums import release_noisy_leaf_sums
+from client.privacy.units import count_units
 from client.requests.loaded_model import refuse_external
 from client.site import find_replaced_share, load_changed_training, load_scaled_site, load_site
 from client.site_context import SiteContext
 from client.training.histograms import TrainingTable
+from client.training.leaf_sums import find_leaf_rows
+from common.arrays import pack_arrays
 from common.config import config_to_json
 from common.errors import SiteError
-from common.replies import GrowReply
+from common.replies import GrowReply, Sums
 from common.reports import GrowReport
 from common.requests import GrowRequest
 from common.seeds import rng_for
+from common.tree_plan import plan_run
 from common.trees import TreePlan
 from sites.cohort import Cohort
 
@@ -34,6 +41,8 @@ _tables: dict[tuple[SiteContext, int], tuple[Cohort, str, TrainingTable]] = {}
 def handle_grow(context: SiteContext, request: GrowRequest) -> GrowReply:
     """Return sums of gradients of the site's training people, for each bin of each input at each open node.
 
+    Of trees whose splits are drawn by the seed, they are those of each leaf.
+
     Raises:
         SiteError: too few people train here, the message does not fit the run, or the policy does not allow it.
     """
@@ -43,24 +52,51 @@ def handle_grow(context: SiteContext, request: GrowRequest) -> GrowReply:
     site = load_scaled_site(context, config, request.scaling)
     if site.train.people() < context.policy.min_training_patients:
         raise SiteError(TOO_FEW)
-    check_private_training(context, load_site(context, config), config)
+    unscaled = load_site(context, config)
+    check_private_training(context, unscaled, config)
     plan = plan_run(config, site.task)
     check_trees(plan, request.weights)
     check_growing(plan, request)
-    train = site.train if context.simulated else load_changed_training(context, config, request.scaling)
+    exact = context.simulated or config.privacy.on
+    train = site.train if exact else load_changed_training(context, config, request.scaling)
     table = _load_table(context, train, plan, request)
+    examples, spent = len(site.train.y), None
+    if config.privacy.on:
+        counts = release_training_counts(context, unscaled, config)
+        examples = counts.examples
+        units = examples if counts.noisy else count_units(unscaled.train, config.privacy.kind)
+        rows = find_leaf_rows(table, request.weights, request.round)
+        released, spent = release_noisy_leaf_sums(context, unscaled, rows, request, units)
+    else:
+        sums = _sum_by_leaf if plan.drawn else _sum_nodes
+        released = sums(context, site.name, plan, table, request)
+    report = GrowReport(examples=examples, seconds=round(time.perf_counter() - start, 3), privacy=spent)
+    return GrowReply(site.name, report, sums=released)
+
+
+def _sum_nodes(context: SiteContext, name: str, plan: TreePlan, table: TrainingTable, request: GrowRequest) -> Sums:
+    """Return the histograms of open nodes as they may leave the site."""
     secret = b"" if context.simulated else open_register(context).read_secret()
 
     def draw(tree: int, people: int) -> npt.NDArray[np.bool_]:
-        return draw_people(plan, site.name, tree, people, secret)
+        return draw_people(plan, name, tree, people, secret)
 
     sums = table.sum_nodes(request.weights, request.round, request.depth, draw, measure=not context.simulated)
     if context.simulated:
-        released = {"gradient": sums.gradient, "hessian": sums.hessian, "people": sums.people}
-    else:
-        released = dict(release_node_sums(sums, context.policy, np.random.default_rng(secrets.randbits(128))))
-    report = GrowReport(examples=len(site.train.y), seconds=round(time.perf_counter() - start, 3))
-    return GrowReply(site.name, report, sums=released)
+        return {"gradient": sums.gradient, "hessian": sums.hessian, "people": sums.people}
+    return release_node_sums(sums, context.policy, np.random.default_rng(secrets.randbits(128)))
+
+
+def _sum_by_leaf(context: SiteContext, name: str, plan: TreePlan, table: TrainingTable, request: GrowRequest) -> Sums:
+    """Return the sums of the leaves of a round's trees as they may leave the site."""
+    rows = find_leaf_rows(table, request.weights, request.round)
+    if context.simulated:
+        gradient, hessian = rows.sum_by_leaf()
+        return {"gradient": gradient, "hessian": hessian}
+    question = f"{request.run_id}\x1f{request.round}\x1f".encode() + pack_arrays(request.weights)
+    words = hashlib.sha256(open_register(context).read_secret() + b"leaves" + question).digest()
+    rng = np.random.default_rng(int.from_bytes(words, "big"))
+    return release_leaf_sums(rows, table.person, table.people, context.policy, rng)
 
 
 def draw_people(plan: TreePlan, site: str, tree: int, people: int, secret: bytes = b"") -> npt.NDArray[np.bool_]:

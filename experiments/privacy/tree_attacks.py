@@ -1,4 +1,4 @@
-"""An attack of experiments/privacy/gate_audit.py on the histograms from which trees are grown."""
+"""Attacks of experiments/privacy/gate_audit.py on the sums from which trees are grown."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import secrets
 import numpy as np
 
 from client import input_scaling
-from client.gate.grown_trees import plan_run
 from client.site import Site, load_site
 from common.replies import GrowReply
 from common.requests import GrowRequest
-from common.trees import bin_inputs, empty_trees
+from common.tree_plan import draw_trees, plan_run
+from common.trees import bin_inputs, empty_trees, find_nodes
 from experiments.privacy.gate_attacks import AttackResult, Coordinator
 
 FINE_BINS = 512
 """Bins of an input: as many as the model takes."""
+LEAF_TOLERANCE = 1e-3
+"""Largest error of a person's part that counts as found; by chance, with the gate's noise, one person in a thousand."""
 
 
 def attack_tree_histograms(coordinator: Coordinator, whole: Site) -> AttackResult:
@@ -52,4 +54,36 @@ def attack_tree_histograms(coordinator: Coordinator, whole: Site) -> AttackResul
     return coordinator.result("one person in a bin of trees' histograms", len(recovered), min(len(alone), people))
 
 
-TREE_ATTACKS = (attack_tree_histograms,)
+def attack_leaf_sums(coordinator: Coordinator, whole: Site) -> AttackResult:
+    """Solve for the outcome of each person, whose inputs are known, from the leaves of a forest's trees.
+
+    Each person is in one leaf of each tree, so 300 trees give many more sums than there are people: least squares find
+    each person's part. It counts as found where it is what one of the outcomes gives, to LEAF_TOLERANCE.
+    """
+    from scipy import sparse
+    from scipy.sparse.linalg import lsqr
+
+    trees, depth = 300, 4
+    config = coordinator.change_config(
+        model={"name": "forest", "options": {"trees": trees, "depth": depth}}, data__scaling="bins",
+        federation__rounds=1, federation__strategy={"name": "fedavg"}, training__loss="cross_entropy",
+    )  # fmt: skip
+    site = load_site(coordinator.context, config)
+    scaling = input_scaling.fit_scaling([site.train], "bins")
+    assert scaling is not None
+    plan = plan_run(config, site.task)
+    drawn = draw_trees(plan)
+    reply = coordinator.ask(
+        GrowRequest(config, 1, weights=drawn, scaling=scaling.to_bytes(), run_id=secrets.token_hex(16))
+    )
+    x, recovered = input_scaling.apply_scaling(site.train, scaling).features, 0
+    if isinstance(reply, GrowReply):
+        leaf = np.concatenate([find_nodes(drawn, tree, x, depth) + tree * 2**depth for tree in range(trees)])
+        inside = sparse.csr_matrix((np.ones(len(leaf)), (leaf, np.tile(np.arange(len(x)), trees))))
+        wanted = reply.sums["gradient"][..., 0].reshape(-1)[: inside.shape[0]]
+        part = lsqr(inside, wanted, atol=1e-12, btol=1e-12, iter_lim=5000)[0]  # at log odds of 0: 1/2 less the outcome
+        recovered = int((np.abs(part - (0.5 - site.train.y)) < LEAF_TOLERANCE).sum())
+    return coordinator.result("everyone's part of a forest's leaves", recovered, len(x))
+
+
+TREE_ATTACKS = (attack_tree_histograms, attack_leaf_sums)

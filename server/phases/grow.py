@@ -1,4 +1,4 @@
-"""The growing phase: a round's trees, a depth with each message to the sites.
+"""The growing phase: a round's trees, a depth with each message to the sites; of a forest all depths with one.
 
 Sites send sums of gradients over their people; the server adds them, picks the splits, and sends these and the leaves'
 values back, never a hospital's sums. The trees of a round grow at the same time, so a round needs as many messages as
@@ -7,22 +7,28 @@ the trees are deep, whatever their number.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from common import messages
 from common.arrays import Weights
+from common.config import RunConfig
 from common.errors import EngineError
 from common.messages import ARRAY_OVERHEAD
-from common.models import boosting
+from common.models import boosting, forest
 from common.replies import GrowReply
-from common.reports import TrainReport
+from common.reports import PrivacySpent, TrainReport
 from common.requests import GrowRequest
 from common.scaling import add_statistics
+from common.task import Task
+from common.tree_plan import draw_trees, plan_run
 from common.trees import TreePlan
+from server.leaf_values import LeafRules, set_leaf_values
 from server.losses import stop_on_loss
 from server.outcome import Outcome
+from server.phases.charges import find_older_ledger, record_charges
 from server.reply_checks import find_sums_fault, training_examples
 from server.run import Run
 from server.tree_splits import RoundGrower, SplitRules, compute_base
@@ -45,17 +51,10 @@ class Grown:
     gains: dict[str, float]
 
 
-def plan_run(run: Run) -> TreePlan:
-    """Return the trees that a run grows."""
-    return boosting.plan_trees(
-        run.task, boosting.read_options(run.config), run.config.federation.rounds, run.config.seed
-    )
-
-
-def read_rules(run: Run, trees: int) -> SplitRules:
+def read_rules(config: RunConfig, task: Task, trees: int) -> SplitRules:
     """Return what splits of a round with so many trees must meet."""
-    options = boosting.read_options(run.config)
-    monotone = {run.task.features.index(name): sign for name, sign in options.monotone.items()}
+    options = boosting.read_options(config)
+    monotone = {task.features.index(name): sign for name, sign in options.monotone.items()}
     return SplitRules(
         l2=options.l2,
         min_people=options.min_people,
@@ -66,9 +65,20 @@ def read_rules(run: Run, trees: int) -> SplitRules:
     )
 
 
+def read_leaf_rules(config: RunConfig, trees: int) -> LeafRules:
+    """Return how the leaves of a round with so many trees get their values."""
+    options = forest.read_options(config)
+    return LeafRules(options.l2, options.learning_rate / max(trees, 1))
+
+
 def set_base(run: Run, weights: Weights) -> Weights:
-    """Return the model with the log odds of the classes, from the training examples that sites stated, as its base."""
+    """Return the model with the log odds of the classes, from the training examples that sites stated, as its base.
+
+    It is 0 where training is private: epsilon does not cover those numbers.
+    """
     training = run.config.training
+    if run.config.privacy.on:
+        return weights
     power = 0.0 if training.loss == "cross_entropy" else training.weight_power
     outputs = len(weights["base"])
     base = compute_base(run.class_counts, run.total, outputs, power, labels=run.task.kind == "multilabel")
@@ -83,19 +93,25 @@ def grow_round(run: Run, number: int, weights: Weights, sites: list[str], outcom
     Raises:
         EngineError: fewer sites than `federation.min_sites` answered, or a site was lost and the run is to stop then.
     """
-    plan = plan_run(run)
-    trees = {name: value.copy() for name, value in (weights if number > 1 else set_base(run, weights)).items()}
-    grower = RoundGrower(trees, plan, read_rules(run, len(plan.list_trees(number))), number)
+    plan = plan_run(run.config, run.task)
+    first = {**weights, **draw_trees(plan)} if plan.drawn and number == 1 else weights
+    trees = {name: value.copy() for name, value in (first if number > 1 else set_base(run, first)).items()}
+    rules = None if plan.drawn else read_rules(run.config, run.task, len(plan.list_trees(number)))
+    grower = RoundGrower(trees, plan, rules, number) if rules else None
     lost: dict[str, str] = {}
+    stated: dict[str, PrivacySpent | None] = {}
     seconds = dict.fromkeys(sites, 0.0)
     present = list(sites)
-    for depth in range(plan.depth):
-        if not grower.count_open_nodes(depth):
+    for depth in range(plan.messages):
+        nodes = grower.count_open_nodes(depth) if grower else len(plan.list_trees(number))
+        if not nodes:
             break
-        answers = _ask(run, number, depth, plan, grower, present, lost)
+        answers = _ask(run, number, depth, list_shapes(plan, nodes), trees, present, lost, outcome)
         outcome.lost |= {site: f"round {number}: {why}" for site, why in lost.items()}
         stop_on_loss(run.config.federation, f"round {number}", lost)
         present = sorted(answers)
+        stated = {site: answers[site].report.privacy for site in present}
+        record_charges(run, number, stated, lost, outcome)
         if len(present) < run.config.federation.min_sites:
             why = "; ".join(f"{site}: {text}" for site, text in sorted(lost.items()))
             raise EngineError(
@@ -105,25 +121,44 @@ def grow_round(run: Run, number: int, weights: Weights, sites: list[str], outcom
         for site in present:
             seconds[site] += answers[site].report.seconds
         merged = add_statistics(dict(answers[site].sums) for site in present)
-        grower.split_nodes(depth, merged["gradient"], merged["hessian"], merged["people"])
+        if grower:
+            grower.split_nodes(depth, merged["gradient"], merged["hessian"], merged["people"])
+        else:
+            leaf_rules = read_leaf_rules(run.config, nodes)
+            set_leaf_values(trees, plan, leaf_rules, number, merged["gradient"], merged["hessian"])
     trained = {
-        site: TrainReport(examples=training_examples(run, site), seconds=round(seconds[site], 3)) for site in present
+        site: TrainReport(
+            examples=training_examples(run, site), seconds=round(seconds[site], 3), privacy=stated.get(site)
+        )
+        for site in present
     }
     gains = {run.task.features[column]: round(gain, 6) for column, gain in sorted(grower.gains.items())}
     return Grown(trees, trained, lost, gains)
 
 
+def list_shapes(plan: TreePlan, nodes: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each array of a site's answer about some nodes, or about some trees that are drawn."""
+    if plan.drawn:
+        return dict.fromkeys(("gradient", "hessian"), (nodes, 2**plan.depth, plan.outputs))
+    shape = (nodes, len(plan.draw_columns(0)), plan.cells)
+    return {"gradient": (*shape, plan.outputs), "hessian": (*shape, plan.outputs), "people": shape}
+
+
 def _ask(
-    run: Run, number: int, depth: int, plan: TreePlan, grower: RoundGrower, sites: list[str], lost: dict[str, str]
+    run: Run,
+    number: int,
+    depth: int,
+    shapes: dict[str, tuple[int, ...]],
+    trees: Weights,
+    sites: list[str],
+    lost: dict[str, str],
+    outcome: Outcome,
 ) -> dict[str, GrowReply]:
     """Return the sites' sums for the open nodes of a depth; add those that sent none to `lost`."""
-    nodes, columns = grower.count_open_nodes(depth), len(plan.draw_columns(0))
-    shape = (nodes, columns, plan.cells)
-    shapes = {"gradient": (*shape, plan.outputs), "hessian": (*shape, plan.outputs), "people": shape}
     request = GrowRequest(
         run.config,
         number,
-        weights=grower.trees,
+        weights=trees,
         scaling=run.scaling,
         method=run.method,
         run_id=run.id,
@@ -136,9 +171,11 @@ def _ask(
     def find_fault(reply: GrowReply, site: str) -> str:
         if reply.report.examples != training_examples(run, site):
             return "its sums are of another number of examples than it stated in the handshake"
+        if fault := find_older_ledger(reply.report.privacy, site, outcome):
+            return fault
         return find_sums_fault(reply.sums, shapes, ("gradient", "hessian"))
 
-    size = 8 * nodes * columns * plan.cells * (2 * plan.outputs + 1) + 3 * ARRAY_OVERHEAD
+    size = sum(8 * math.prod(shape) + ARRAY_OVERHEAD for shape in shapes.values())
     answers, missing = run.collect("grow", number, sites, outgoing, GrowReply, find_fault, size)
     lost |= missing
     return {site: reply for site, (_, reply) in answers.items()}

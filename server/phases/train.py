@@ -17,7 +17,7 @@ from common import messages
 from common.arrays import Weights
 from common.config import RunConfig
 from common.errors import EngineError
-from common.messages import ARRAY_OVERHEAD, BUDGET_SPENT
+from common.messages import ARRAY_OVERHEAD
 from common.replies import TrainReply
 from common.seeds import rng_for
 from common.trees import grows_trees
@@ -27,6 +27,7 @@ from server.hospital_level import find_contribution_fault
 from server.initial_model import build_initial_model
 from server.losses import stop_on_loss
 from server.outcome import Outcome, SiteCounts
+from server.phases.charges import find_older_ledger, record_charges
 from server.phases.grow import grow_round
 from server.phases.handshake import readmit_sites
 from server.phases.validate import Validation, is_better, validate_round
@@ -174,13 +175,7 @@ def _collect_updates(
     outcome.lost |= {site: f"round {number}: {why}" for site, why in lost.items()}
     stop_on_loss(config.federation, f"round {number}", lost)
     stated = {site: reply.report.privacy for site, (_, reply) in answers.items()}
-    report_charges(run.listen, number, stated)
-    for site, each in stated.items():
-        if each is not None and each.epsilon_run is not None:
-            outcome.trained_epsilon[site] = each.epsilon_run
-    spent = [site for site, why in sorted(lost.items()) if why.startswith(BUDGET_SPENT)]
-    if spent and config.privacy.on_budget == "stop":
-        raise EngineError(f"round {number}: {spent[0]}: {lost[spent[0]]} (privacy.on_budget=stop)")
+    record_charges(run, number, stated, lost, outcome)
     if len(answers) < config.federation.min_sites:
         why = "; ".join(f"{site}: {text}" for site, text in sorted(lost.items()))
         raise EngineError(
@@ -193,16 +188,10 @@ def _collect_updates(
 def find_lost_state(reply: TrainReply, site: str, outcome: Outcome) -> str:
     """Return why an update does not belong to what the site sent in earlier rounds, or "".
 
-    What was charged never shrinks: a ledger that states less was replaced by an older copy. In a run that was resumed,
-    an update without the state that it must start from would not be that of an unbroken run.
+    In a run that was resumed, an update without the state that it must start from would not be that of an unbroken run.
     """
-    spent = reply.report.privacy
-    before = outcome.trained_epsilon.get(site, 0.0)
-    if spent is not None and spent.epsilon_run is not None and spent.epsilon_run < before * (1 - 1e-9):
-        return (
-            f"its ledger states an epsilon of {spent.epsilon_run:.4g} for this run, earlier {before:.4g}: "
-            "an older copy of it is in use"
-        )
+    if fault := find_older_ledger(reply.report.privacy, site, outcome):
+        return fault
     if outcome.resumed and reply.report.state == "lost":
         return "its state of an earlier round is gone: restore its state folder, or start the run anew"
     return ""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from client.gate.grown_trees import plan_run
 from client.requests import handle
 from client.site import load_site
 from client.site_context import SiteContext
@@ -19,6 +19,7 @@ from common.config import RunConfig
 from common.errors import SiteError
 from common.replies import GrowReply
 from common.requests import GrowRequest, ScalingRequest, TrainRequest, ValidateRequest
+from common.tree_plan import draw_trees, plan_run
 from common.trees import empty_trees, list_edges
 from tests.client.gate.stranger import make_config, make_hospital
 
@@ -125,3 +126,52 @@ def test_trees_are_not_trained_and_networks_do_not_grow(hospital: SiteContext) -
     network = make_config()
     with pytest.raises(SiteError, match="does not grow from histograms"):
         handle(hospital, GrowRequest(network, 1, weights={}, run_id="b" * 32))
+
+
+def make_forest_run() -> RunConfig:
+    options = {"trees": 8, "depth": 3, "bins": 16}
+    return make_config(model={"name": "forest", "options": options}, federation={"rounds": 2}, evaluation__bins=62)
+
+
+def test_a_forest_is_asked_for_with_the_structure_of_the_seed_alone(hospital: SiteContext) -> None:
+    config = make_forest_run()
+    plan = plan_run(config, load_site(hospital, config).task)
+    trees = draw_trees(plan)
+    reply = ask(hospital, config, trees)
+    assert {name: value.shape for name, value in reply.sums.items()} == dict.fromkeys(
+        ("gradient", "hessian"), (4, 8, 1)
+    )
+    for name, value in (("feature", 1 - trees["feature"][0, 0]), ("missing_left", 1 - trees["missing_left"][0, 0])):
+        crafted = draw_trees(plan)
+        crafted[name][0, 0] = value
+        with pytest.raises(SiteError, match="split otherwise than the run's seed draws"):
+            ask(hospital, config, crafted)
+    later = draw_trees(plan)
+    later["value"][4, 0] = 0.5
+    with pytest.raises(SiteError, match="leaves that this round has not filled yet"):
+        ask(hospital, config, later)
+    with pytest.raises(SiteError, match="the round or the depth of the message is none of this run's"):
+        ask(hospital, config, trees, depth=1)
+
+
+def test_the_same_question_about_a_forest_has_the_same_errors(hospital: SiteContext) -> None:
+    config = make_forest_run()
+    trees = draw_trees(plan_run(config, load_site(hospital, config).task))
+    one, other = (ask(hospital, config, trees) for _ in range(2))
+    assert all(np.array_equal(one.sums[name], other.sums[name]) for name in one.sums)
+    trees["base"][:] = 0.25
+    assert not np.array_equal(one.sums["hessian"], ask(hospital, config, trees).sums["hessian"])
+
+
+def test_a_forest_must_continue_the_leaves_that_this_hospital_helped_to_fill(hospital: SiteContext) -> None:
+    config = make_forest_run()
+    trees = draw_trees(plan_run(config, load_site(hospital, config).task))
+    ask(hospital, config, trees)
+    trees["value"][:4] = 0.1
+    ask(hospital, config, trees, number=2)
+    trees["value"][4:] = 0.1
+    request = ValidateRequest(config, 2, weights=trees, scaling=find_scaling(hospital, config), run_id=RUN)
+    handle(hospital, request)
+    trees["value"][1] = -0.1
+    with pytest.raises(SiteError, match="are not those that this hospital helped to grow"):
+        handle(hospital, replace(request, weights=trees))

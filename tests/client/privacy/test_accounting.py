@@ -54,6 +54,11 @@ def test_prv_agrees_with_googles_pld(q: float, sigma: float, steps: int, delta: 
     assert result <= compute_epsilon([GaussianSteps(q, sigma, steps)], delta, "rdp")
 
 
+def test_epsilon_is_never_below_zero() -> None:
+    assert compute_epsilon([GaussianSteps(1.0, 1e3, 1)], 1e-3, "rdp") == 0.0
+    assert 0.0 <= compute_epsilon([GaussianSteps(1.0, 1e3, 1)], 1e-3, "prv") < 1e-2
+
+
 def test_equal_histories_have_equal_epsilons() -> None:
     parts = [GaussianSteps(0.1, 2.0, 7), GaussianSteps(0.2, 3.0, 5), GaussianSteps(0.1, 2.0, 13)]
     for method in ("rdp", "prv"):

@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from client import input_scaling
 from client.site import Site
+from common import models
 from common.config import RunConfig
 from common.requests import GrowRequest, Request
+from common.tree_plan import draw_trees, plan_run
+from experiments.baselines.trees import grow_trees
 from server.app import run_federation
+from sites.cohort import join_cohorts
 from tests import tiny
 from tests.server.phases.memory_runs import lead, lines, quiet, scripts
 from tests.wire import FakeGrid
@@ -99,3 +104,26 @@ def test_a_site_with_sums_of_another_shape_is_lost_and_the_others_go_on(
     assert result["lost"] == {"north": "round 2: its sums do not fit the task"}
     assert result["status"] == "complete"
     assert quiet({}) is None
+
+
+def test_a_forest_needs_a_message_a_round_and_gives_the_trees_of_all_rows_in_one_place(
+    wide_sites: dict[str, Site], tmp_path: Path
+) -> None:
+    options = {"trees": 12, "depth": 3, "bins": 8}
+    config = tiny.run_config(
+        model={"name": "forest", "options": options}, federation__rounds=4, federation__choose="last"
+    )
+    grid = FakeGrid(scripts(wide_sites))
+    result = lead(grid, config, tmp_path / "run")
+    asked = [request for node, request in grid.sent if isinstance(request, GrowRequest) and node == 1]
+    assert [(request.round, request.depth) for request in asked] == [(number, 0) for number in (1, 2, 3, 4)]
+    assert result["status"] == "complete"
+    weights = load_file(tmp_path / "run" / "model.safetensors")
+    plan = plan_run(config, wide_sites["south"].task)
+    assert np.array_equal(weights["feature"], draw_trees(plan)["feature"])
+    assert weights["value"][::3].any((1, 2)).all()
+    scaling = input_scaling.fit_scaling([site.train for site in wide_sites.values()], "bins")
+    whole = join_cohorts([input_scaling.apply_scaling(site.train, scaling) for site in wide_sites.values()])
+    model = models.build_model(whole.task, config.model, config.seed)
+    grow_trees(model, whole, config, "pooled")
+    np.testing.assert_allclose(model.state_dict()["value"].numpy(), weights["value"], atol=1e-5)
