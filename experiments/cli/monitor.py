@@ -92,6 +92,39 @@ def replay_command(
     typer.echo(f"{counts.packets:,} packets, {counts.samples:,} samples; {counts.again:,} were sent again")
 
 
+@app.command("reference")
+def reference_command(
+    recordings: Annotated[list[Path], typer.Argument(help="Recordings without .hea, or folders of recordings.")],
+    run: Annotated[Path, typer.Option("--run", help="The run's folder; its model scores the beats.")],
+    model: ModelName = "federated",
+    site: SiteName = None,
+    state: Annotated[Path, typer.Option("--state", help="The monitor's state folder.")] = Path("monitor"),
+) -> None:
+    """Keep histograms of a model's training patients, against which the monitor judges drift."""
+    _require_tornado()
+    from experiments.monitor.drift import write_reference
+    from experiments.monitor.reference import make_reference
+    from experiments.monitor.replay import read_recordings
+
+    reference = make_reference(run, read_recordings(recordings), model, site)
+    typer.echo(f"{reference.group.patients} patients: {write_reference(state, reference)}")
+
+
+@app.command("use")
+def use_command(
+    run: Annotated[Path, typer.Argument(help="A run's folder; its model scores from now on.")],
+    model: ModelName = "federated",
+    site: SiteName = None,
+    state: Annotated[Path, typer.Option("--state", help="The running monitor's state folder.")] = Path("monitor"),
+) -> None:
+    """Let a running monitor score with another run's model, without a gap."""
+    _require_tornado()
+    from experiments.monitor.model_choice import choose_model
+    from experiments.monitor.worker import NewModel
+
+    typer.echo(f"the monitor takes it within seconds: {choose_model(state, NewModel(run, model, site))}")
+
+
 @app.command("demo")
 def demo_command(
     port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0: a free one.")] = 8765,

@@ -10,6 +10,7 @@ from tornado import web, websocket
 from tornado.iostream import StreamClosedError
 
 from common.errors import DataError
+from experiments.monitor.drift import describe_drift
 from experiments.monitor.hourly_ward import describe_risk
 from experiments.monitor.metrics import render_metrics
 from experiments.monitor.page_handlers import Handler, Index, Login, NotHere, Service, Static
@@ -126,6 +127,7 @@ def describe_ward(service: Service) -> dict[str, Any]:
         "model": ward.model_name,
         "notice": service.notice,
         "errors": ward.errors[-3:],
+        "drift": describe_drift(service.reference, ward.patients_now(), ward.model_name),
     }
 
 

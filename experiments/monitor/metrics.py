@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, ge
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from experiments.monitor.drift import Reference, compare_groups
 from experiments.monitor.ward import Ward
 
 PREFIX = "wardround_monitor"
@@ -18,8 +19,8 @@ BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 class WardCollector(Collector):
     """Reads the figures of a ward when it is asked for them. No label names a device."""
 
-    def __init__(self, ward: Ward) -> None:
-        self._ward = ward
+    def __init__(self, ward: Ward, reference: Reference | None = None) -> None:
+        self._ward, self._reference = ward, reference
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
@@ -73,12 +74,27 @@ class WardCollector(Collector):
             for kind, count in counts.items():
                 family.add_metric([kind], count)
             yield family
+        if self._reference is not None:
+            yield from self._collect_drift(self._reference)
+
+    def _collect_drift(self, reference: Reference) -> Iterator[Metric]:
+        now = self._ward.patients_now()
+        patients = now.patients if now is not None else 0
+        yield GaugeMetricFamily(f"{PREFIX}_drift_patients", "Patients that drift is judged on.", value=patients)
+        index = GaugeMetricFamily(f"{PREFIX}_drift_psi", "PSI of a column against training.", labels=["column"])
+        limit = GaugeMetricFamily(f"{PREFIX}_drift_psi_limit", "Its 95% point if nothing has changed.")
+        for row in compare_groups(reference, now):
+            index.add_metric([row.name], row.psi)
+            limit.samples = []
+            limit.add_metric([], row.null_limit)
+        yield index
+        yield limit
 
 
-def build_registry(ward: Ward) -> CollectorRegistry:
+def build_registry(ward: Ward, reference: Reference | None = None) -> CollectorRegistry:
     """Return the registry of a ward's metrics; its histogram of delays is filled from now on."""
     registry = CollectorRegistry()
-    registry.register(WardCollector(ward))
+    registry.register(WardCollector(ward, reference))
     ProcessCollector(registry=registry)
     title = "Seconds from the arrival of the last sample a beat needs to its score."
     histogram = Histogram(f"{PREFIX}_delay_seconds", title, buckets=BUCKETS, registry=registry)

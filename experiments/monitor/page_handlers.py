@@ -9,6 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from tornado import web
 
+from experiments.monitor.drift import Reference
 from experiments.monitor.hourly_ward import HourlyWard
 from experiments.monitor.tokens import Holder, Role, Tokens
 from experiments.monitor.ward import Ward
@@ -34,6 +35,7 @@ class Service:
         notice: what the page says about its data, such as SYNTHETIC.
         secure: whether the connection is encrypted.
         hourly: the hourly risks, if a model of them is loaded.
+        reference: the training patients that drift is judged against, if they are known.
     """
 
     ward: Ward
@@ -42,6 +44,7 @@ class Service:
     notice: str
     secure: bool
     hourly: HourlyWard | None = None
+    reference: Reference | None = None
 
 
 class Handler(web.RequestHandler):

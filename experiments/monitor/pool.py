@@ -197,7 +197,7 @@ class Worker:
                         batch.append(work)
             self._batch = batch
             connection.send(batch if order is None else order)
-            if not isinstance(order, int):
+            if order is None:
                 self._report(connection.recv())
             self._batch, self._attempts = [], 0
 

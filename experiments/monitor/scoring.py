@@ -32,11 +32,13 @@ class BeatScores:
         names: the predicted class of each.
         alarm: probability of a ventricular (or abnormal) beat.
         probability: `(beats, classes)`.
+        columns: the model's features `(beats, features)`, before scaling.
     """
 
     names: tuple[str, ...]
     alarm: npt.NDArray[np.float64]
     probability: npt.NDArray[np.float64]
+    columns: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,9 @@ class BeatModel:
         cohort = unlabelled_cohort(task, x, columns, ("stream",), False)
         scored = score_rows(self.scoring, ScorableRows(cohort, {}, ()))
         if len(scored.predicted) != len(x):  # a score that is no number: the beat counts as unknown
-            return BeatScores(("",) * len(x), np.zeros(len(x)), np.zeros((len(x), len(self.classes))))
+            return BeatScores(("",) * len(x), np.zeros(len(x)), np.zeros((len(x), len(self.classes))), columns)
         names = tuple(str(name) for name in scored.predicted)
-        return BeatScores(names, scored.probability[:, self.alarm_class], scored.probability)
+        return BeatScores(names, scored.probability[:, self.alarm_class], scored.probability, columns)
 
 
 def describe_model(run: Path) -> str:

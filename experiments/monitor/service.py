@@ -17,11 +17,13 @@ from tornado.netutil import bind_sockets
 
 from common.errors import ConfigError, DataError, EngineError
 from experiments.monitor.decisions import Limits
+from experiments.monitor.drift import load_reference
 from experiments.monitor.handlers import MAX_BODY, build_application
 from experiments.monitor.hourly import HourlyModel
 from experiments.monitor.hourly_ward import HourlyWard
 from experiments.monitor.influx import InfluxSettings, LineWriter
 from experiments.monitor.metrics import build_registry
+from experiments.monitor.model_choice import watch_choice
 from experiments.monitor.page_handlers import Service
 from experiments.monitor.protocol import open_datagram, read_binary
 from experiments.monitor.store import Store
@@ -169,13 +171,17 @@ async def run_service(
     ward = Ward(settings.model, settings.workers, store, settings.limits, webhook)
     server: HTTPServer | None = None
     transport: asyncio.DatagramTransport | None = None
+    watcher: asyncio.Task[None] | None = None
     try:
         announce("loading the model")
         await _wait_for_workers(ward)
         hourly = None
         if settings.hourly_run is not None:
             hourly = HourlyWard(await asyncio.to_thread(HourlyModel, settings.hourly_run), store)
-        service = Service(ward, tokens, build_registry(ward), settings.notice, context is not None, hourly)
+        await asyncio.sleep(0)  # the workers' first answers are applied
+        reference = load_reference(settings.state, ward.model_name, ward.features)
+        registry = build_registry(ward, reference)
+        service = Service(ward, tokens, registry, settings.notice, context is not None, hourly, reference)
         server = HTTPServer(
             build_application(service), ssl_options=context, max_body_size=MAX_BODY, max_buffer_size=4 * MAX_BODY,
             idle_connection_timeout=120, body_timeout=30,
@@ -184,9 +190,12 @@ async def run_service(
         udp_port = None
         if settings.udp_port is not None:
             transport, udp_port = await _open_udp(settings, ward, tokens)
+        watcher = asyncio.create_task(watch_choice(settings.state, ward))
         scheme = "http" if context is None else "https"
         yield Running(ward, tokens, f"{scheme}://{settings.host}:{port}/", port, udp_port, service)
     finally:
+        if watcher is not None:
+            watcher.cancel()
         if transport is not None:
             transport.close()
         if server is not None:

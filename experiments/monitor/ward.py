@@ -10,6 +10,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ import numpy.typing as npt
 
 from experiments.monitor import store as storing
 from experiments.monitor.decisions import Limits
+from experiments.monitor.drift import GroupShares
 from experiments.monitor.patient import Update, Work
 from experiments.monitor.pool import MAX_SECONDS, Worker
 from experiments.monitor.protocol import Packet
@@ -85,6 +88,8 @@ class Ward:
         """Start the workers; results are applied on the running event loop."""
         self.webhook = webhook
         self.store, self.model_name, self.synthetic = store, "", False
+        self.drift: dict[int, GroupShares] = {}
+        self.features: tuple[str, ...] = ()
         self._loop = asyncio.get_running_loop()
         self.streams: dict[str, Stream] = {}
         self._numbers: dict[int, Stream] = {}
@@ -168,10 +173,12 @@ class Ward:
         return stream
 
     def _on_done(self, worker: int, done: Done) -> None:
-        self._loop.call_soon_threadsafe(self._apply, done)
+        self._loop.call_soon_threadsafe(self._apply, worker, done)
 
-    def _apply(self, done: Done) -> None:
-        self.model_name = done.model or self.model_name
+    def _apply(self, worker: int, done: Done) -> None:
+        self.model_name, self.features = done.model or self.model_name, done.features or self.features
+        if done.drift is not None:
+            self.drift[worker] = done.drift
         if done.error:
             self.errors.append(done.error)
             log.warning("%s", done.error)
@@ -211,6 +218,12 @@ class Ward:
             self._announce("alert", own)
             for callback in self.on_alert:
                 callback(own)
+
+    def use_model(self, model: NewModel) -> None:
+        """Score with another model from when it is loaded; the one before goes on until then, or if it is unusable."""
+        self.drift.clear()
+        for worker in self.workers:
+            worker.order(model)
 
     def acknowledge(self, number: int, name: str) -> StoredAlert | None:
         """Acknowledge an alert in a person's name; return it, or None if there is none.
@@ -304,6 +317,11 @@ class Ward:
             "beats": list(stream.beats),
             "alerts": [describe_alert(alert) for alert in reversed(alerts)],
         }
+
+    def patients_now(self) -> GroupShares | None:
+        """Return the histograms of all patients; None: nobody has enough beats yet."""
+        groups = list(self.drift.values())
+        return reduce(add, groups) if groups else None
 
     def quantile(self, share: float) -> float:
         """Return a quantile of the delays (s) of the last beats; NaN without any."""

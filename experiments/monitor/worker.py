@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from common.errors import WardroundError
 from experiments.monitor.decisions import Limits
+from experiments.monitor.drift import BeatHistograms, GroupShares
 from experiments.monitor.patient import PatientStream, Update, Work
 from sites.ecg.streaming.stream import StreamedBeat
+
+if TYPE_CHECKING:
+    from experiments.monitor.scoring import BeatModel
+
+DRIFT_SECONDS = 10.0
+"""Seconds between two reports of a worker's histograms."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,8 @@ class Done:
         scored: beats that were scored.
         model: the run whose model scored.
         error: why a new model could not be loaded; the one before stays.
+        drift: histograms of the worker's patients, at times.
+        features: names of the model's features.
     """
 
     updates: list[Update]
@@ -52,6 +64,8 @@ class Done:
     scored: int = 0
     model: str = ""
     error: str = ""
+    drift: GroupShares | None = None
+    features: tuple[str, ...] = ()
 
 
 def merge_packets(batch: Sequence[Work]) -> list[Work]:
@@ -71,6 +85,33 @@ def merge_packets(batch: Sequence[Work]) -> list[Work]:
     ]
 
 
+class ModelLoader:
+    """Loads a model and scores with it once, on a thread, while the one before goes on.
+
+    Attributes:
+        model: the model, once it is ready.
+        error: why there is none.
+        done: whether it is decided.
+    """
+
+    def __init__(self, wanted: NewModel) -> None:
+        self.model: BeatModel | None = None
+        self.error, self.done = "", threading.Event()
+        threading.Thread(target=self._load, args=(wanted,), daemon=True).start()
+
+    def _load(self, wanted: NewModel) -> None:
+        from experiments.monitor.scoring import open_beat_model
+
+        try:
+            model = open_beat_model(wanted.run, wanted.name, wanted.site)
+            model.warm_up()
+            self.model = model
+        except Exception as error:  # whatever is wrong with a run, the model before goes on
+            known = isinstance(error, WardroundError)
+            self.error = str(error) if known else f"{wanted.run}: the model cannot be loaded ({type(error).__name__})"
+        self.done.set()
+
+
 def run_worker(connection: Connection, model: NewModel, limits: Limits) -> None:
     """Work until the connection closes: receive lists of `Work` or a `NewModel`, and send `Done` for each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service ends its workers
@@ -78,7 +119,6 @@ def run_worker(connection: Connection, model: NewModel, limits: Limits) -> None:
     import torch
 
     torch.set_num_threads(1)
-    from common.errors import WardroundError
     from experiments.monitor.scoring import open_beat_model
 
     try:
@@ -87,26 +127,31 @@ def run_worker(connection: Connection, model: NewModel, limits: Limits) -> None:
         connection.send(Done([], 0, error=str(error)))
         return
     current.warm_up()
-    connection.send(Done([], 0, model=current.scoring.run))
+    connection.send(Done([], 0, model=current.scoring.run, features=tuple(current.scoring.task.features)))
+    histograms, reported = BeatHistograms(), time.monotonic()
     streams: dict[int, PatientStream] = {}
+    loader: ModelLoader | None = None
+    features: tuple[str, ...] = ()
     while True:
         try:
             message: list[Work] | NewModel | int = connection.recv()
         except (EOFError, OSError):
             return
         if isinstance(message, NewModel):
-            try:
-                fresh = open_beat_model(message.run, message.name, message.site)
-                fresh.warm_up()
-                current = fresh
-                connection.send(Done([], 0, model=current.scoring.run))
-            except WardroundError as error:
-                connection.send(Done([], 0, model=current.scoring.run, error=str(error)))
+            loader = ModelLoader(message)
             continue
         if isinstance(message, int):
             streams.pop(message, None)
+            histograms.counts.pop(message, None)
             continue
-        started = time.perf_counter()
+        started, problem, features = time.perf_counter(), "", ()
+        if loader is not None and loader.done.is_set():
+            problem, fresh, loader = loader.error, loader.model, None
+            if fresh is not None:
+                if fresh.form != current.form:
+                    streams.clear()  # other inputs: each patient's usual beat is learned again
+                current, histograms = fresh, BeatHistograms()
+                features = tuple(current.scoring.task.features)
         parts: dict[int, list[StreamedBeat]] = {}
         arrivals: dict[int, list[float]] = {}
         for work in merge_packets(message):
@@ -125,6 +170,15 @@ def run_worker(connection: Connection, model: NewModel, limits: Limits) -> None:
             update = streams[stream].decide(beats, scores if beats else None, slice(row, row + len(beats)))
             update.delays = [now - arrived for arrived in arrivals[stream]]
             updates.append(update)
+            if scores is not None and beats:
+                rows = [row + i for i, beat in enumerate(update.beats) if beat.usable]
+                rate = np.asarray([beat.rate for beat in update.beats if beat.usable])
+                if rows:
+                    histograms.add(stream, rate, scores.alarm[rows], scores.columns[rows])
             row += len(beats)
+        drift = None
+        if now - reported > DRIFT_SECONDS:
+            drift, reported = histograms.summarise(), now
         busy = time.perf_counter() - started
-        connection.send(Done(updates, len(message), busy, len(every), current.scoring.run))
+        name = current.scoring.run
+        connection.send(Done(updates, len(message), busy, len(every), name, problem, drift, features))
