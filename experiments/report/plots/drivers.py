@@ -29,10 +29,10 @@ from experiments.report.text.formatting import format_count
 
 MAX_INPUTS = 15
 """Maximum number of inputs in a plot."""
-MAX_SITES = 7
-"""Maximum number of hospitals whose own coefficients are drawn, one colour each."""
+MAX_SITES = 6
+"""Maximum number of hospitals whose own coefficients are drawn, one colour each; the federated model has the first."""
 PANELS_PER_ROW = 3
-MARKERS = ("s", "D", "^", "v", "P", "X", "*")
+MARKERS = ("s", "D", "^", "v", "P", "X")
 METHODS = {"integrated_gradients": "integrated gradients", "occlusion": "occlusion"}
 
 
@@ -125,7 +125,7 @@ def draw_coefficients(report: Report) -> Plot | None:
             for number, site in enumerate(sites):
                 own = row.sites.get(site)
                 if own is not None and own.value is not None:
-                    axes.plot([own.value], [y + 0.22], MARKERS[number], color=SERIES[number], ms=4, alpha=0.9)
+                    axes.plot([own.value], [y + 0.22], MARKERS[number], color=SERIES[number + 1], ms=4, alpha=0.9)
             if row.figure.low is not None and row.figure.high is not None:
                 axes.plot([row.figure.low, row.figure.high], [y - 0.08] * 2, color=FEDERATED, lw=2)
             axes.plot([row.figure.value or 0.0], [y - 0.08], "o", color=FEDERATED, ms=6)
@@ -135,7 +135,7 @@ def draw_coefficients(report: Report) -> Plot | None:
         axes.set_xlabel("to the right: makes the event likelier (change of its log odds)")
         entries = {"federated model": {"color": FEDERATED, "marker": "o", "lw": 2, "ms": 6}}
         entries |= {
-            f"{site} alone": {"color": SERIES[number], "marker": MARKERS[number], "lw": 0, "ms": 4}
+            f"{site} alone": {"color": SERIES[number + 1], "marker": MARKERS[number], "lw": 0, "ms": 4}
             for number, site in enumerate(sites)
         }
         add_legend(canvas, entries, loc="lower center", ncols=4)

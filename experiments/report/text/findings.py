@@ -15,7 +15,7 @@ from experiments.report.document.results import GroupGap, ModelResult, Subset
 from experiments.report.document.run import Site, Split
 from experiments.report.text.formatting import capitalise, format_count, format_figure, format_number, metric_title
 
-LOCAL_LAYERS = {"fedper": "the layers named in federation.strategy.options", "fedbn": "the normalisation layers"}
+LOCAL_LAYERS = {"fedper": "some layers", "fedbn": "the normalisation layers"}
 """The layers that stay at the hospitals, by strategy."""
 THRESHOLD_RULES = {"f1": "F1", "youden": "the Youden index", "utility": "utility"}
 """How the rules that choose a threshold are named in a sentence."""

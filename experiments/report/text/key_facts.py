@@ -43,6 +43,8 @@ def state_patients(report: Report) -> Fact | None:
         return Fact("Test patients", "none", f"trained on {trained} of {hospitals}", "hospitals", True)
     overlap = "some of them also seen in training" if report.has("leak") else "never seen in training"
     detail = f"{overlap}; trained on {trained} of {hospitals}"
+    people = ", ".join(part for part in (report.data.setting, report.data.years) if part)
+    detail += f"; {people}" if people else ""
     return Fact("Test patients", f"{model.pooled.patients:,}", detail, "hospitals", report.has("leak"))
 
 

@@ -67,15 +67,25 @@ def _describe_unknown(rival: ModelResult) -> str:
     )
 
 
+def _within_sentence(title: str) -> str:
+    """Return a title as it is written within a sentence: "age and sex alone", but "APACHE IVa".
+
+    >>> _within_sentence("Age and sex alone"), _within_sentence("NEWS")
+    ('age and sex alone', 'NEWS')
+    """
+    return title[:1].lower() + title[1:] if title[1:2].islower() or title[1:2] == " " else title
+
+
 def describe_rival(report: Report, rival: ModelResult) -> str:
     """Return how the federated model compares with one of them, as a sentence."""
     difference = find_difference(report, rival.name, report.metric)
-    text = f"By {metric_title(report.metric)} the federated model is {judge_difference(difference)} {rival.title}"
+    title = _within_sentence(rival.title)
+    text = f"By {metric_title(report.metric)} the federated model is {judge_difference(difference)} {title}"
     if difference is None or difference.figure.value is None:
         return f"{text}."
     compared = f"difference {format_difference(difference.figure)} on the same {difference.patients:,} patients"
     if is_often_unknown(rival):
-        return f"{capitalise(metric_title(report.metric))} against {rival.title}: {compared}{_describe_unknown(rival)}."
+        return f"{capitalise(metric_title(report.metric))} against {title}: {compared}{_describe_unknown(rival)}."
     return f"{text}: {compared}{_describe_unknown(rival)}."
 
 
@@ -91,7 +101,7 @@ def state_today(report: Report) -> Fact | None:
     difference = find_difference(report, best.name, report.metric)
     judged = judge_difference(difference)
     short = {"better than": "Better", "worse than": "Worse", "not shown to differ from": "No better shown"}
-    detail = f"{judged} {best.title}"
+    detail = f"{judged} {_within_sentence(best.title)}"
     if difference is not None and difference.figure.value is not None:
         detail += f": {metric_title(report.metric)} {format_difference(difference.figure)}"
     if is_often_unknown(best):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import base64
+import re
+
 import pytest
 
 from experiments.report.build import build_report
@@ -157,3 +160,22 @@ def test_the_skip_link_comes_first_and_goes_to_the_report(make_run, tmp_path, br
     assert first.rect["x"] >= 0
     first.send_keys("\ue007")
     assert browser.switch_to.active_element.get_attribute("id") == "main"
+
+
+@pytest.mark.parametrize("hospitals", [3, 20])
+def test_the_summary_part_has_at_most_six_printed_pages(make_run, tmp_path, browser, hospitals) -> None:
+    folder = make_run(hospitals={f"ward-{position:02d}": 2 + position % 7 for position in range(1, hospitals + 1)})
+    browser.get(write_report(build_report(folder), tmp_path / "out")[1].as_uri())
+    options = {"printBackground": True, "preferCSSPageSize": True}
+    whole = count_pages(browser.execute_cdp_cmd("Page.printToPDF", options)["data"])
+    browser.execute_script(
+        "for (let part = document.querySelector('p.appendix'), next; part; part = next) {"
+        " next = part.nextElementSibling; part.remove(); }"
+    )
+    summary = count_pages(browser.execute_cdp_cmd("Page.printToPDF", options)["data"])
+    assert 1 <= summary <= 6
+    assert whole > summary
+
+
+def count_pages(pdf: str) -> int:
+    return len(re.findall(rb"/Type\s*/Page\b", base64.b64decode(pdf)))
