@@ -74,6 +74,8 @@ class RunProgress:
         self._state |= {"stage": f"{event['ready']} of {event['need']} sites are ready", "awaited": missing}
 
     def _on_handshake(self, event: Event) -> None:
+        known = {*event["sites"], *event.get("refused", {})}  # until now, nodes had no names
+        self._state["sites"] = {name: site for name, site in self._state["sites"].items() if name in known}
         for name, about in event["sites"].items():
             site = self._site(name)
             site["patients"] = about.get("counts", {}).get("train", {}).get("patients")

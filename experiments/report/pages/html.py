@@ -53,6 +53,7 @@ def render_html(report: Report, plots: Mapping[str, Plot] | None = None) -> str:
             question=decision.ask_question(report),
             disclaimer=decision.DISCLAIMER,
             sections=sections,
+            name_section=lambda title: _name_sites(title, report.data.site_kind),
             section_data={section.id: section.build(report) for section in sections},
             hospital_templates=HOSPITAL_TEMPLATES,
             plots=dict.fromkeys(list_plots(), "") | {name: Markup(plot.svg) for name, plot in plots.items()},
@@ -60,6 +61,15 @@ def render_html(report: Report, plots: Mapping[str, Plot] | None = None) -> str:
         )
     )
     return explain_terms(page)
+
+
+def _name_sites(title: str, kind: str) -> str:
+    """Return a section's title with the word for the sites of the data, such as region.
+
+    >>> _name_sites("Details of each hospital", "region"), _name_sites("Hospitals", "region")
+    ('Details of each region', 'Regions')
+    """
+    return title.replace("hospital", kind).replace("Hospital", kind.capitalize())
 
 
 def make_html_environment() -> Environment:

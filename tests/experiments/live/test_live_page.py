@@ -70,7 +70,11 @@ def test_time_left_loss_and_who_is_awaited() -> None:
     now = [100.0]
     progress = RunProgress(lambda: now[0])
     progress.handle(start(Path("run")))
+    nameless = {"event": "reply", "site": "node 1", "ok": True, "waiting": 0, "phase": "handshake", "round": 0}
+    progress.handle(nameless)
+    assert list(progress.describe()["sites"]) == ["node 1"]
     progress.handle(handshake())
+    assert list(progress.describe()["sites"]) == ["north", HOSTILE]
     assert progress.describe()["seconds_left"] is None
     for number, passed in ((1, 10.0), (2, 14.0)):
         now[0] += passed

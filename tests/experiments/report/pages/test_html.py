@@ -250,3 +250,13 @@ def test_folded_parts_of_the_summary_part_are_not_printed(make_run) -> None:
     assert "<details>" in appendix
     order = [section.appendix for section in list_sections()]
     assert order == sorted(order)
+
+
+def test_regions_are_called_regions_in_headings_and_the_summary(make_run) -> None:
+    report = build_report(make_run())
+    page = render_plain(report.model_copy(update={"data": report.data.model_copy(update={"site_kind": "region"})}))
+    for part in (
+        '-title">Regions</h2>', '-title">Every model at every region</h2>', ">Region<", "All regions</th>",
+        "Models on the test patients of all regions together", "Worst region</th>",
+    ):  # fmt: skip
+        assert part in page, part
