@@ -57,7 +57,7 @@ def handle_grow(context: SiteContext, request: GrowRequest) -> GrowReply:
     plan = plan_run(config, site.task)
     check_trees(plan, request.weights)
     check_growing(plan, request)
-    exact = context.simulated or config.privacy.on
+    exact = context.simulated or (config.privacy.on and not find_replaced_share(context, config))
     train = site.train if exact else load_changed_training(context, config, request.scaling)
     table = _load_table(context, train, plan, request)
     examples, spent = len(site.train.y), None

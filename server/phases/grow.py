@@ -132,7 +132,9 @@ def grow_round(run: Run, number: int, weights: Weights, sites: list[str], outcom
         )
         for site in present
     }
-    gains = {run.task.features[column]: round(gain, 6) for column, gain in sorted(grower.gains.items())}
+    gains = (
+        {run.task.features[column]: round(gain, 6) for column, gain in sorted(grower.gains.items())} if grower else {}
+    )
     return Grown(trees, trained, lost, gains)
 
 

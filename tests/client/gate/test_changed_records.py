@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from client.gate.changed_records import change_records
-from client.gate.grown_trees import plan_run
 from client.gate.rare_values import replace_rare_values
 from client.gate.register import open_register
 from client.input_scaling import apply_scaling, fit_scaling
@@ -22,6 +21,7 @@ from client.training.histograms import TrainingTable
 from common.requests import DomainShiftRequest, GrowRequest, ScalingRequest
 from common.scaling import Scaling
 from common.task import Task
+from common.tree_plan import plan_run
 from common.trees import empty_trees
 from sites.cohort import Cohort, Windows
 from tests import tiny
