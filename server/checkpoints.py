@@ -1,9 +1,10 @@
 """Checkpoints: all that a run needs to go on after a complete round, one file a round in the run folder.
 
-`checkpoints/round-00012.safetensors` holds the merged weights, the strategy's state, the validation counts of the best
-round, the inputs' scaling and, as JSON, everything else. It is written whole or not at all after the round's line in
-rounds.jsonl, with a digest of its content. The last `federation.checkpoints` are kept, with those of the rounds that
-were best in them. Round 0 stands for a run whose sites have answered the handshake, or sent their sums.
+`checkpoints/round-00012.safetensors` holds the merged weights, the strategy's state, the validation counts of the
+best round, the inputs' scaling and, as JSON, everything else. It is written whole or not at all, with a digest of its
+content, after the round's line in rounds.jsonl or, where the round is validated with the next one's training, before.
+The last `federation.checkpoints` are kept, with those of the rounds that were best in them. Round 0 stands for a run
+whose sites have answered the handshake, or sent their sums.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from common.settings import list_changed_keys
 from server.outcome import SiteCounts
 from server.strategy_state import StrategyState
 
-FORMAT = "wardround.checkpoint/1"
+FORMAT = "wardround.checkpoint/2"
 NOISY = "\t"
 """Start of the names of noisy counts among those of counts, which start with a site's name."""
 WEIGHTS, STRATEGY, COUNTS, SCALING = "weights/", "strategy/", "counts/", "scaling"
@@ -43,7 +44,7 @@ WEIGHTS, STRATEGY, COUNTS, SCALING = "weights/", "strategy/", "counts/", "scalin
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after a complete round.
+    """A run after a round whose updates are merged.
 
     Attributes:
         round: the round; 0: before the first.

@@ -274,7 +274,7 @@ class RoundEvent(Event):
         drawn: the sites that were drawn to train; empty: all were asked.
         weights: digest of the merged weights.
         validation: figures of all validation patients together; None: no site could be asked, or none answered.
-        seconds: wall-clock time.
+        seconds: wall-clock time; the validation counts to the round with whose training it was asked for.
         chosen: the round whose model is the best so far.
         metric: the metric of `evaluation.metric`.
         gains: of boosted trees, by input, by how much the round's splits lower the training loss.

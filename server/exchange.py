@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Generic
+from typing import Generic, Protocol, TypeVar
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -47,21 +47,6 @@ class NodeSubsetGrid(DelegatingGrid):
 
 
 @dataclass(frozen=True)
-class Expected(Generic[SomeReply]):
-    """What a phase accepts as a reply.
-
-    Attributes:
-        type: the reply's type.
-        find_fault: returns what is wrong with a reply, given the node that sent it, or "".
-        max_bytes: largest total size of its arrays, bytes.
-    """
-
-    type: type[SomeReply]
-    find_fault: Callable[[SomeReply, int], str]
-    max_bytes: int = 0
-
-
-@dataclass(frozen=True)
 class Step:
     """The part of a run that sends requests, for ReplyEvent.
 
@@ -80,8 +65,67 @@ class Step:
     quorum_seconds: float = 0.0
 
 
-Answers = dict[str, tuple[Message, SomeReply]]
+Received = TypeVar("Received")
+"""What an answer is read as: a reply, or what holds several."""
+Answers = dict[str, tuple[Message, Received]]
 """Replies by site, or by `node N` where its name is not known, sorted; each with the message that it came in."""
+
+
+@dataclass(frozen=True)
+class Reading(Generic[Received]):
+    """What a node's answer holds.
+
+    Attributes:
+        site: the name that the site gives itself; empty: none.
+        received: the usable reply; None: there is none.
+        fault: why there is none, in one line.
+        parts: of an answer to several requests, by the part of the run that asked: whether its reply can be used.
+    """
+
+    site: str
+    received: Received | None
+    fault: str = ""
+    parts: Sequence[tuple[Step, bool]] = ()
+
+
+class Reader(Protocol[Received]):
+    """Reads answers as what a phase expects."""
+
+    def read(self, answer: Message, node: int) -> Reading[Received]:
+        """Return what the answer of a node holds."""
+
+
+@dataclass(frozen=True)
+class Expected(Generic[SomeReply]):
+    """What a phase accepts as a reply.
+
+    Attributes:
+        type: the reply's type.
+        find_fault: returns what is wrong with a reply, given the node that sent it, or "".
+        max_bytes: largest total size of its arrays, bytes.
+    """
+
+    type: type[SomeReply]
+    find_fault: Callable[[SomeReply, int], str]
+    max_bytes: int = 0
+
+    def read(self, answer: Message, node: int) -> Reading[SomeReply]:
+        """Return the site's name as it states it, and its reply or the reason why the reply cannot be used."""
+        site = ""
+        try:
+            if answer.has_error():
+                site, why = unpack_error(answer.error.code, answer.error.reason)
+                return Reading(site, None, why)
+            if answer.metadata.src_node_id != node:
+                return Reading(site, None, "another node answered in its place")
+            site = read_reply_site(answer.content)
+            reply = unpack_reply(self.type, answer.content, self.max_bytes)
+            fault = self.find_fault(reply, node)
+        except ProtocolError as error:
+            return Reading(site, None, str(error))
+        except Exception as error:
+            return Reading(site, None, f"its answer cannot be read: {type(error).__name__}")
+        return Reading(site, None, fault) if fault else Reading(site, reply)
 
 
 Overdue = dict[str, tuple[int, Step]]
@@ -95,9 +139,9 @@ def send_and_collect(
     timeout: float,
     listen: Listener,
     step: Step,
-    expected: Expected[SomeReply],
+    expected: Reader[Received],
     overdue: Overdue | None = None,
-) -> tuple[Answers[SomeReply], dict[str, str]]:
+) -> tuple[Answers[Received], dict[str, str]]:
     """Send messages and wait for the replies, at most `timeout` seconds.
 
     A reply that comes later, a second one to the same message, and one from another node count for nothing.
@@ -131,7 +175,7 @@ def send_and_collect(
             receipts.add(sent, message)
         else:
             lost[site_name(message.metadata.dst_node_id)] = "could not be reached"
-    answers: Answers[SomeReply] = {}
+    answers: Answers[Received] = {}
     start = time.monotonic()
     deadline, last_look, last_reply, next_report = start + timeout, start, start, start + AWAIT_SECONDS
     limit = f"no answer within {timeout:g} s"
@@ -148,14 +192,15 @@ def send_and_collect(
                 if late is not None and not answer.has_error():
                     listen(LateReplyEvent(site_name(late[0]), late[1].phase, late[1].round))
                 continue
-            stated, reply, fault = _read_answer(answer, expected, sender)
+            reading = expected.read(answer, sender)
             site = site_name(sender)
-            if reply is None:
-                site = names.get(sender) or stated or site
-                lost[site] = fault
+            if reading.received is None:
+                site = names.get(sender) or reading.site or site
+                lost[site] = reading.fault
             else:
-                answers[site] = answer, reply
-            listen(ReplyEvent(site, reply is not None, len(waiting), step.phase, step.round, step.sites))
+                answers[site] = answer, reading.received
+            for part, usable in reading.parts or [(step, reading.received is not None)]:
+                listen(ReplyEvent(site, usable, len(waiting), part.phase, part.round, part.sites))
         sent_again, unanswered = receipts.sort_out(arrived, waiting)
         for key, new in sent_again.items():
             waiting[new] = waiting.pop(key)
@@ -186,22 +231,3 @@ def send_and_collect(
         if waiting and not arrived:
             time.sleep(min(pause, max(0.0, deadline - now)))
     return dict(sorted(answers.items())), dict(sorted(lost.items()))
-
-
-def _read_answer(answer: Message, expected: Expected[SomeReply], node: int) -> tuple[str, SomeReply | None, str]:
-    """Return the site's name as it states it, and its reply or the reason why the reply cannot be used."""
-    site = ""
-    try:
-        if answer.has_error():
-            site, why = unpack_error(answer.error.code, answer.error.reason)
-            return site, None, why
-        if answer.metadata.src_node_id != node:
-            return site, None, "another node answered in its place"
-        site = read_reply_site(answer.content)
-        reply = unpack_reply(expected.type, answer.content, expected.max_bytes)
-        fault = expected.find_fault(reply, node)
-    except ProtocolError as error:
-        return site, None, str(error)
-    except Exception as error:
-        return site, None, f"its answer cannot be read: {type(error).__name__}"
-    return (site, None, fault) if fault else (site, reply, "")

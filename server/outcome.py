@@ -12,11 +12,48 @@ from common.metrics.explanations import Explanation
 from common.metrics.figures import Evaluation, Recalibration
 from common.metrics.noisy_counts import NoisyCounts
 from common.metrics.paired_resamples import Draws
-from common.reports import LatentViewReport, PrivacySpent
+from common.reports import LatentViewReport, PrivacySpent, TrainReport
 from server.events import RoundEvent
 
 SiteCounts = Counts | NoisyCounts
 """A site's counts of predictions: exact, or with noise where evaluation is private."""
+
+
+@dataclass(frozen=True)
+class MergedRound:
+    """A round whose updates are merged.
+
+    Attributes:
+        round: its number, from 1.
+        trained: what each site reported of its training.
+        lost: sites without a usable update, with the reason in one line.
+        drawn: the sites that were drawn to train; empty: all were asked.
+        seconds: as in RoundEvent.
+        gains: of trees, as in RoundEvent; such a round is never stored before it is validated.
+    """
+
+    round: int
+    trained: Mapping[str, TrainReport]
+    lost: Mapping[str, str]
+    drawn: tuple[str, ...]
+    seconds: float
+    gains: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return its JSON-ready form."""
+        trained = {site: report.to_json() for site, report in self.trained.items()}
+        named = {"round": self.round, "trained": trained, "lost": dict(self.lost)}
+        return named | {"drawn": list(self.drawn), "seconds": self.seconds}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> MergedRound:
+        """Return the round that `to_dict` described.
+
+        Raises:
+            KeyError, ValueError: it is none.
+        """
+        trained = {site: TrainReport.model_validate_json(text, strict=True) for site, text in values["trained"].items()}
+        return cls(values["round"], trained, values["lost"], tuple(values["drawn"]), values["seconds"])
 
 
 @dataclass
@@ -42,8 +79,9 @@ class Outcome:
         latent: statistics of training examples in latent space (common/latent.py); empty: none.
         views: each site's test examples in latent space.
         shift: how different the hospitals' data are, JSON-ready; empty: not measured.
-        completed: the last round that is complete.
-        current: the merged weights after the last complete round; empty: no round is complete.
+        completed: the last round whose updates are merged.
+        current: the weights of that round; empty: there is none.
+        merged: that round, if it is still to be validated, which is done with the next round's training.
         resumable: the rounds for which sites keep their state: those that the run may be resumed from, and their best
             rounds.
         missed: by site, each round in which it gave no usable update although it was to train, with the reason.
@@ -74,6 +112,7 @@ class Outcome:
     shift: dict[str, Any] = field(default_factory=dict)
     completed: int = 0
     current: Weights = field(default_factory=dict)
+    merged: MergedRound | None = None
     resumable: set[int] = field(default_factory=set)
     missed: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     spent: dict[str, dict[str, PrivacySpent]] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from common.run_folder import RunFolder
 from server.checkpoints import Checkpoint, CheckpointFolder
 from server.events import ResumeEvent
 from server.hospital_level import choose_strategy
-from server.outcome import Outcome
+from server.outcome import MergedRound, Outcome
 from server.run import Run
 from server.strategy_state import export_state, restore_state
 
@@ -56,15 +56,18 @@ class Recorder:
             if RunFolder(self._out).rounds.is_file() and RunFolder(self._out).rounds.stat().st_size:
                 raise DataError(f"{self._out} has rounds but no checkpoint to go on from: start the run anew")
             return None
-        cut_rounds(RunFolder(self._out).rounds, saved.round)
+        merged = saved.progress["merged"]
+        outcome.merged = None if merged is None else MergedRound.from_dict(merged)
+        cut_rounds(RunFolder(self._out).rounds, saved.round if outcome.merged is None else saved.round - 1)
         for name in PROGRESS:
             setattr(outcome, name, saved.progress[name])
         outcome.resumed, outcome.earlier_seconds = True, saved.progress["seconds"]
         outcome.completed, outcome.current, outcome.chosen = saved.round, dict(saved.weights), saved.chosen
         outcome.validation = dict(saved.validation)
         outcome.spent = {split: dict(by_site) for split, by_site in saved.spent.items()}
-        best = saved if saved.chosen == saved.round else self._folder.read(saved.chosen)
-        outcome.weights = dict(best.weights)
+        if saved.chosen:
+            best = saved if saved.chosen == saved.round else self._folder.read(saved.chosen)
+            outcome.weights = dict(best.weights)
         outcome.resumable = self._folder.needed_rounds()
         return saved
 
@@ -80,6 +83,7 @@ class Recorder:
             EngineError: the strategy holds something that cannot be saved.
         """
         progress: dict[str, Any] = {name: getattr(outcome, name) for name in PROGRESS}
+        progress["merged"] = None if outcome.merged is None else outcome.merged.to_dict()
         progress["seconds"] = round(outcome.earlier_seconds + time.monotonic() - self._start, 3)
         self._folder.write(
             Checkpoint(

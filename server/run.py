@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic
 
 from flwr.app import ConfigRecord, Message
 from flwr.serverapp import Grid
@@ -23,7 +24,7 @@ from common.requests import Method, Request, RequestKind, TrainRequest, Validate
 from common.task import Task
 from server import hospital_level, strategies
 from server.events import Listener
-from server.exchange import Answers, Expected, Overdue, Step, send_and_collect
+from server.exchange import Answers, Expected, Overdue, Reader, Received, Step, send_and_collect
 from server.outcome import Outcome
 
 ReadNames = Callable[[], Mapping[int, str] | None]
@@ -94,6 +95,29 @@ def check_validation_patients(config: RunConfig, federation: Federation) -> None
             known = [counts[index] for counts in classes]  # None: too few, or only known with noise
             if (index == 0 or needs_events) and None not in known and not sum(filter(None, known)):
                 raise ConfigError(f"{key}={value}: no validation example is of the class {name}: {hint}")
+
+
+@dataclass(frozen=True)
+class PhaseRequest(Generic[SomeReply]):
+    """What a phase asks of its sites, and what it accepts as replies.
+
+    Attributes:
+        phase: the kind of the request.
+        round: the round.
+        sites: the sites that are asked.
+        outgoing: the messages to those of them that are online.
+        expected: the type of their replies.
+        find_fault: returns what is wrong with a reply of a site, or "".
+        max_bytes: largest total size of a reply's arrays, bytes.
+    """
+
+    phase: RequestKind
+    round: int
+    sites: Sequence[str]
+    outgoing: Sequence[Message]
+    expected: type[SomeReply]
+    find_fault: Callable[[SomeReply, str], str]
+    max_bytes: int
 
 
 @dataclass(frozen=True)
@@ -225,46 +249,36 @@ class Run:
         """Return a message with the same request for each of some sites that is online."""
         return messages.build_messages(request, self.online_nodes(sites))
 
-    def collect(
-        self,
-        phase: RequestKind,
-        number: int,
-        sites: Sequence[str],
-        outgoing: Iterable[Message],
-        expected: type[SomeReply],
-        find_fault: Callable[[SomeReply, str], str],
-        max_bytes: int,
-    ) -> tuple[Answers[SomeReply], dict[str, str]]:
-        """Send a phase's messages; return the replies by site, and why each other site gave none.
+    def collect(self, request: PhaseRequest[SomeReply]) -> tuple[Answers[SomeReply], dict[str, str]]:
+        """Send a phase's messages; return the replies by site, and why each other site gave none."""
+        answers, lost = self.exchange(request.outgoing, self.describe_step(request), self.expect(request))
+        return answers, self.add_absent(request.sites, answers, lost)
 
-        Args:
-            phase: the kind of the request.
-            number: the round.
-            sites: the sites that are asked.
-            outgoing: the messages to those of them that are online.
-            expected: the type of their replies.
-            find_fault: returns what is wrong with a reply of a site, or "".
-            max_bytes: largest total size of a reply's arrays, bytes.
-        """
+    def exchange(
+        self, outgoing: Iterable[Message], step: Step, expected: Reader[Received], requests: int = 1
+    ) -> tuple[Answers[Received], dict[str, str]]:
+        """Send messages and wait for the replies, `round_timeout` for each of the `requests` that a message holds."""
+        limit = self.config.federation.round_timeout * requests
+        return send_and_collect(
+            self.grid, outgoing, self.federation.names, limit, self.listen, step, expected, self.overdue
+        )
+
+    def expect(self, request: PhaseRequest[SomeReply]) -> Expected[SomeReply]:
+        """Return what reads the answers of a phase's sites."""
 
         def find_fault_at(reply: SomeReply, node: int) -> str:
-            return find_fault(reply, self.federation.names[node])
+            return request.find_fault(reply, self.federation.names[node])
 
-        answers, lost = send_and_collect(
-            self.grid,
-            outgoing,
-            self.federation.names,
-            self.config.federation.round_timeout,
-            self.listen,
-            self._describe_step(phase, number, len(sites)),
-            Expected(expected, find_fault_at, max_bytes),
-            self.overdue,
-        )
+        return Expected(request.expected, find_fault_at, request.max_bytes)
+
+    def add_absent(self, sites: Iterable[str], answers: Container[str], lost: Mapping[str, str]) -> dict[str, str]:
+        """Return why sites gave no usable reply, with those of `sites` that were not there to be asked."""
         absent = self.federation.absent
-        return answers, lost | {s: absent.get(s, "offline") for s in sites if s not in answers and s not in lost}
+        return {**lost, **{s: absent.get(s, "offline") for s in sites if s not in answers and s not in lost}}
 
-    def _describe_step(self, phase: RequestKind, number: int, sites: int) -> Step:
+    def describe_step(self, request: PhaseRequest[SomeReply]) -> Step:
         """Return which part of the run asks; rounds have a quorum, results over all sites have none."""
+        phase, number, sites = request.phase, request.round, len(request.sites)
         wanted = self.config.federation
         if wanted.quorum is None or phase not in ("train", "validate", "grow"):
             return Step(phase, number, sites)

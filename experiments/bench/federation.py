@@ -215,7 +215,7 @@ def read_rounds(out: Path) -> dict[str, Any]:
     """Return the median seconds of a run's rounds after the first, when the first began, and the final weights."""
     lines = [json.loads(line) for line in RunFolder(out).rounds.read_text(encoding="utf-8").splitlines()]
     seconds = [line["seconds"] for line in lines]
-    first = lines[0]["time"] - lines[0]["seconds"]
+    first = lines[-1]["time"] - sum(seconds)  # a line is written once its round is validated, with the next one
     return {"seconds": round(statistics.median(seconds[1:]), 3), "first": first, "weights": lines[-1]["weights"]}
 
 

@@ -116,6 +116,7 @@ class RunPrinter(TerminalPrinter):
         self._metric = "macro_f1"
         self._ready: int | None = None
         self._pending: list[str] = []
+        self._position = 0.0
 
     def printers(self) -> dict[str, Callable[[Event], None]]:
         """Return the method that prints each kind of event."""
@@ -265,7 +266,8 @@ class RunPrinter(TerminalPrinter):
         self.print_line(f"  {text}", kind, "yellow")
 
     def _show(self, done: float, total: float, text: str) -> None:
-        """Move the bar; the time left assumes the pace so far."""
+        """Move the bar, but never back, as a round may end when the next has trained; time left assumes the pace."""
+        self._position = done = done if self.bar is None else max(done, self._position)
         if self.bar is None:
             columns = [
                 TextColumn("  {task.description:<44}"),

@@ -18,7 +18,7 @@ from common.requests import DomainShiftRequest
 from server.column_description import SiteSize, describe_columns
 from server.outcome import Outcome
 from server.reply_checks import find_sums_fault, training_examples
-from server.run import Run
+from server.run import PhaseRequest, Run
 
 TOP_COLUMNS = 10
 """Columns that are listed for a pair of hospitals: those that differ most."""
@@ -149,7 +149,7 @@ def _collect_sums(
     outgoing = run.build_messages(DomainShiftRequest(run.config, base, run.id), sites)
     values = width * (HISTOGRAM_BINS + 2 + width) + N_FOURIER_FEATURES if base else 4 * width
     answers, lost = run.collect(
-        "domain_shift", 0, sites, outgoing, DomainShiftReply, find_fault, values * 8 + 8 * ARRAY_OVERHEAD
+        PhaseRequest("domain_shift", 0, sites, outgoing, DomainShiftReply, find_fault, values * 8 + 8 * ARRAY_OVERHEAD)
     )
     return {site: reply for site, (_, reply) in answers.items()}, lost
 

@@ -30,7 +30,7 @@ from server.losses import stop_on_loss
 from server.outcome import Outcome
 from server.phases.charges import find_older_ledger, record_charges
 from server.reply_checks import find_sums_fault, training_examples
-from server.run import Run
+from server.run import PhaseRequest, Run
 from server.tree_splits import RoundGrower, SplitRules, compute_base
 
 
@@ -178,6 +178,6 @@ def _ask(
         return find_sums_fault(reply.sums, shapes, ("gradient", "hessian"))
 
     size = sum(8 * math.prod(shape) + ARRAY_OVERHEAD for shape in shapes.values())
-    answers, missing = run.collect("grow", number, sites, outgoing, GrowReply, find_fault, size)
+    answers, missing = run.collect(PhaseRequest("grow", number, sites, outgoing, GrowReply, find_fault, size))
     lost |= missing
     return {site: reply for site, (_, reply) in answers.items()}

@@ -13,7 +13,7 @@ from common.requests import LatentRequest
 from server.losses import stop_on_loss
 from server.outcome import Outcome
 from server.reply_checks import find_sums_fault, training_examples
-from server.run import Run
+from server.run import PhaseRequest, Run
 
 
 def gather_latent_sums(run: Run, outcome: Outcome) -> Run:
@@ -44,13 +44,15 @@ def gather_latent_sums(run: Run, outcome: Outcome) -> Run:
         config, outcome.chosen, outcome.weights, scaling=run.scaling, method=run.method, run_id=run.id
     )
     answers, lost = run.collect(
-        "latent",
-        outcome.chosen,
-        holders,
-        run.add_state_rounds(run.build_messages(request, holders), outcome.chosen, outcome),
-        LatentReply,
-        find_fault,
-        (width * width + width + 2) * 8 + len(shapes) * ARRAY_OVERHEAD,
+        PhaseRequest(
+            "latent",
+            outcome.chosen,
+            holders,
+            run.add_state_rounds(run.build_messages(request, holders), outcome.chosen, outcome),
+            LatentReply,
+            find_fault,
+            (width * width + width + 2) * 8 + len(shapes) * ARRAY_OVERHEAD,
+        )
     )
     outcome.lost |= {site: f"latent statistics: {why}" for site, why in lost.items()}
     stop_on_loss(config.federation, "latent statistics", lost)

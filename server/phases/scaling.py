@@ -17,7 +17,7 @@ from server.events import report_charges
 from server.losses import stop_on_loss
 from server.outcome import Outcome
 from server.reply_checks import find_moments_fault, find_sums_fault, training_examples
-from server.run import Run
+from server.run import PhaseRequest, Run
 
 
 def gather_scaling(run: Run, outcome: Outcome) -> Run:
@@ -106,7 +106,7 @@ def _collect_sums(
     outgoing = run.build_messages(ScalingRequest(run.config, base, run.id), holders)
     values = _width(run) * (RANK_BINS if base else 1)
     answers, lost = run.collect(
-        "scaling", 0, holders, outgoing, ScalingReply, find_fault, 5 * (values * 8 + ARRAY_OVERHEAD)
+        PhaseRequest("scaling", 0, holders, outgoing, ScalingReply, find_fault, 5 * (values * 8 + ARRAY_OVERHEAD))
     )
     outcome.lost |= {site: f"scaling: {why}" for site, why in lost.items()}
     stop_on_loss(run.config.federation, "scaling", lost)

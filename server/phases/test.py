@@ -17,7 +17,7 @@ from server.noisy_replies import combine_noisy_evaluations, find_noisy_fault, ma
 from server.outcome import Outcome
 from server.phases.validate import choose_run_threshold, merge_counts, validate_round
 from server.reply_checks import expected_tables, find_figures_fault, max_table_bytes
-from server.run import Run
+from server.run import PhaseRequest, Run
 
 
 def run_test(run: Run, outcome: Outcome) -> None:
@@ -47,15 +47,17 @@ def run_test(run: Run, outcome: Outcome) -> None:
         return find_figures_fault(reply, run, run.federation.reports[site])
 
     answers, lost = run.collect(
-        "test",
-        outcome.chosen,
-        holders,
-        run.add_state_rounds(run.build_messages(request, holders), outcome.chosen, outcome),
-        FinalTestReply,
-        find_fault,
-        max_noisy_bytes(run, len(expected_tables(run)))
-        if private
-        else max_table_bytes(run, len(expected_tables(run)), resampled=True),
+        PhaseRequest(
+            "test",
+            outcome.chosen,
+            holders,
+            run.add_state_rounds(run.build_messages(request, holders), outcome.chosen, outcome),
+            FinalTestReply,
+            find_fault,
+            max_noisy_bytes(run, len(expected_tables(run)))
+            if private
+            else max_table_bytes(run, len(expected_tables(run)), resampled=True),
+        )
     )
     outcome.lost |= {site: f"final evaluation: {text}" for site, text in lost.items()}
     if holders and not answers:

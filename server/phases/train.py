@@ -21,18 +21,20 @@ from common.messages import ARRAY_OVERHEAD
 from common.replies import TrainReply
 from common.seeds import rng_for
 from common.trees import grows_trees
-from server.events import RoundEvent, StartEvent, report_charges
+from server.events import StartEvent, report_charges
 from server.exchange import Answers, NodeSubsetGrid
 from server.hospital_level import find_contribution_fault
 from server.initial_model import build_initial_model
+from server.joint_requests import collect_both
 from server.losses import stop_on_loss
-from server.outcome import Outcome, SiteCounts
+from server.outcome import MergedRound, Outcome
 from server.phases.charges import find_older_ledger, record_charges
 from server.phases.grow import grow_round
 from server.phases.handshake import readmit_sites
-from server.phases.validate import Validation, is_better, validate_round
+from server.phases.validate import Validation, build_validation, summarise_replies, validate_round
 from server.reply_checks import find_update_fault, training_examples
-from server.run import Run, digest_weights
+from server.round_end import finish_round, is_validated_later
+from server.run import PhaseRequest, Run
 from server.stopping import stop_training
 from server.weights import compute_weights
 
@@ -50,7 +52,7 @@ def run_rounds(
         keep: called with the chosen weights so far, whenever they change.
         outcome: filled round by round, so that it holds what there is when something fails; of a run that is resumed
             it holds the rounds before.
-        save: called after each complete round.
+        save: called after each round, when its updates are merged.
 
     Raises:
         EngineError: a round had fewer replies than `federation.min_sites` or the strategy need, or a site was lost and
@@ -62,7 +64,6 @@ def run_rounds(
         raise EngineError("no site has training examples: nothing to train on")
     weights = outcome.current or _build_first_weights(run, outcome)
     frozen = tuple(outcome.start.get("frozen", ()))
-    best: Mapping[str, SiteCounts] | None = outcome.validation or None
     for number in range(outcome.completed + 1, config.federation.rounds + 1):
         if stop_training(config, outcome, run.listen):
             break
@@ -74,45 +75,23 @@ def run_rounds(
             grown = grow_round(run, number, weights, chosen, outcome)
             weights, trained, lost, gains = grown.weights, grown.trained, grown.lost, grown.gains
         else:
-            answers, lost = _collect_updates(run, number, weights, chosen, outcome)
+            training = build_training(run, number, weights, chosen, outcome)
+            answers, lost = _collect_updates(run, training, outcome, keep)
             weights = _merge_updates(run, number, weights, frozen, answers)
             trained = {site: reply.report for site, (_, reply) in answers.items()}
         for site in trained:
             outcome.counted.setdefault(site, []).append(number)
+        later = is_validated_later(run, number, outcome)
         validation = Validation()
-        if config.federation.choose == "best":
+        if config.federation.choose == "best" and not later:
             validation = validate_round(run, number, weights, outcome)
-            outcome.spent.setdefault("validation", {}).update(validation.spent)
-            report_charges(run.listen, number, validation.spent)
-            for site, why in validation.lost.items():
-                if site not in lost:
-                    lost[site] = f"validation: {why}"
-                    outcome.lost[site] = f"round {number}: validation: {why}"
-            stop_on_loss(config.federation, f"round {number}: validation", validation.lost)
-        for site, why in lost.items():
-            outcome.missed.setdefault(site, []).append((number, why))
-        if best is None or is_better(run, validation.counts, best):
-            best = validation.counts or best
-            outcome.validation = dict(validation.counts)
-            outcome.chosen, outcome.weights = number, weights
-            keep(number, weights)
-        event = RoundEvent(
-            round=number,
-            rounds=config.federation.rounds,
-            trained=trained,
-            validated=validation.by_site,
-            lost=lost,
-            weights=digest_weights(weights),
-            validation=validation.merged,
-            seconds=round(time.monotonic() - start, 4),
-            chosen=outcome.chosen,
-            metric=config.evaluation.metric,
-            drawn=tuple(chosen) if len(chosen) < len(trainers) else (),
-            gains=gains,
-        )
-        outcome.rounds.append(event)
+        drawn = tuple(chosen) if len(chosen) < len(trainers) else ()
+        merged = MergedRound(number, trained, lost, drawn, round(time.monotonic() - start, 4), gains)
+        if later:
+            outcome.merged = merged
+        else:
+            finish_round(run, merged, weights, validation, outcome, keep)
         outcome.completed, outcome.current = number, weights
-        run.listen(event)
         save(run, outcome)
 
 
@@ -143,15 +122,10 @@ def draw_sites(config: RunConfig, number: int, trainers: list[str]) -> list[str]
     return [sorted(trainers)[index] for index in sorted(drawn.tolist())]
 
 
-def _collect_updates(
+def build_training(
     run: Run, number: int, weights: Weights, trainers: list[str], outcome: Outcome
-) -> tuple[Answers[TrainReply], dict[str, str]]:
-    """Return the updates of a round, and the sites that sent none that can be merged.
-
-    Raises:
-        EngineError: too few sites sent one, or a site's privacy budget is spent and the run is to stop then.
-    """
-    config = run.config
+) -> PhaseRequest[TrainReply]:
+    """Return the request to train a round, to those sites of a list that are online."""
     shared = {name: value for name, value in weights.items() if name not in run.method.local}
     control = weights if run.method.control else {}
     nodes = run.online_nodes(trainers)
@@ -161,9 +135,9 @@ def _collect_updates(
 
     def find_fault(reply: TrainReply, site: str) -> str:
         fault = find_update_fault(reply, shared, control, training_examples(run, site))
-        return fault or find_contribution_fault(reply, config) or find_lost_state(reply, site, outcome)
+        return fault or find_contribution_fault(reply, run.config) or find_lost_state(reply, site, outcome)
 
-    answers, lost = run.collect(
+    return PhaseRequest(
         "train",
         number,
         trainers,
@@ -172,6 +146,18 @@ def _collect_updates(
         find_fault,
         sum(value.nbytes + ARRAY_OVERHEAD for part in (shared, control) for value in part.values()),
     )
+
+
+def _collect_updates(
+    run: Run, training: PhaseRequest[TrainReply], outcome: Outcome, keep: Callable[[int, Weights], None]
+) -> tuple[Answers[TrainReply], dict[str, str]]:
+    """Return the updates of a round, and the sites that sent none that can be merged.
+
+    Raises:
+        EngineError: too few sites sent one, or a site's privacy budget is spent and the run is to stop then.
+    """
+    config, number = run.config, training.round
+    answers, lost = _collect_replies(run, training, outcome, keep)
     outcome.lost |= {site: f"round {number}: {why}" for site, why in lost.items()}
     stop_on_loss(config.federation, f"round {number}", lost)
     stated = {site: reply.report.privacy for site, (_, reply) in answers.items()}
@@ -179,10 +165,33 @@ def _collect_updates(
     if len(answers) < config.federation.min_sites:
         why = "; ".join(f"{site}: {text}" for site, text in sorted(lost.items()))
         raise EngineError(
-            f"round {number}: {len(answers)} of {len(trainers)} sites answered, "
+            f"round {number}: {len(answers)} of {len(training.sites)} sites answered, "
             f"{config.federation.min_sites} are needed ({why})"
         )
     return answers, lost
+
+
+def _collect_replies(
+    run: Run, training: PhaseRequest[TrainReply], outcome: Outcome, keep: Callable[[int, Weights], None]
+) -> tuple[Answers[TrainReply], dict[str, str]]:
+    """Return the replies to a request to train, and why each other site gave none.
+
+    If the round before is still to be validated, that is done with the same messages, and the round is finished.
+
+    Raises:
+        EngineError: a site was lost in that validation, and the run is to stop then.
+    """
+    if outcome.merged is None:
+        return run.collect(training)
+    validation = build_validation(run, outcome.merged.round, outcome.current, outcome)
+    try:
+        both = collect_both(run, training, validation)
+        trained, validated = (None, run.collect(validation)) if both is None else both
+    except (KeyboardInterrupt, SystemExit):  # what is left has the round, without its validation
+        finish_round(run, outcome.merged, outcome.current, Validation(), outcome, keep)
+        raise
+    finish_round(run, outcome.merged, outcome.current, summarise_replies(run, *validated), outcome, keep)
+    return run.collect(training) if trained is None else trained
 
 
 def find_lost_state(reply: TrainReply, site: str, outcome: Outcome) -> str:

@@ -18,11 +18,11 @@ from common.metrics.table_names import ALL_PATIENTS
 from common.metrics.threshold_choice import choose_wanted_threshold
 from common.replies import ValidateReply
 from common.reports import PrivacySpent
-from server.exchange import NodeSubsetGrid
+from server.exchange import Answers, NodeSubsetGrid
 from server.noisy_replies import find_noisy_fault, max_noisy_bytes, read_release
 from server.outcome import Outcome, SiteCounts
 from server.reply_checks import find_counts_fault, max_table_bytes
-from server.run import Run
+from server.run import PhaseRequest, Run
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,14 @@ def _selection_value(run: Run, counts: Mapping[str, SiteCounts], sites: Sequence
 
 def validate_round(run: Run, number: int, weights: Weights, outcome: Outcome) -> Validation:
     """Evaluate a round's model on the validation patients of all sites that have any, and return the results."""
-    holders = run.federation.holders("validation")
-    if not holders:
+    if not run.federation.holders("validation"):
         return Validation()
+    return summarise_replies(run, *run.collect(build_validation(run, number, weights, outcome)))
+
+
+def build_validation(run: Run, number: int, weights: Weights, outcome: Outcome) -> PhaseRequest[ValidateReply]:
+    """Return the request to evaluate a round's model, to all sites that have validation patients and are online."""
+    holders = run.federation.holders("validation")
     nodes = run.online_nodes(holders)
     subset = NodeSubsetGrid(run.grid, nodes)
     record, arrays = run.build_validate_record(number), messages.pack_weights(weights)
@@ -87,7 +92,7 @@ def validate_round(run: Run, number: int, weights: Weights, outcome: Outcome) ->
         fault = _find_patients_fault(reply.report.patients, held.patients)
         return fault or find_counts_fault(reply.tables, run, held, run.federation.reports[site].count_grain)
 
-    answers, lost = run.collect(
+    return PhaseRequest(
         "validate",
         number,
         holders,
@@ -96,6 +101,10 @@ def validate_round(run: Run, number: int, weights: Weights, outcome: Outcome) ->
         find_fault,
         max_noisy_bytes(run, 1) if run.config.privacy.evaluation_on else max_table_bytes(run, 1, resampled=False),
     )
+
+
+def summarise_replies(run: Run, answers: Answers[ValidateReply], lost: Mapping[str, str]) -> Validation:
+    """Return the results of a validation from the replies by site, and why each other site gave none."""
     if not answers:
         return Validation(lost=lost)
     counts: dict[str, SiteCounts] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from common.errors import EngineError
 from common.replies import Reply, TrainReply
 from common.reports import TrainReport
 from common.requests import Method, Request
-from server import app
+from server import app, round_end
 from server.outcome import Outcome
 from server.phases import train
 from server.phases.handshake import run_handshake
@@ -88,26 +89,15 @@ def test_a_site_goes_on_from_the_last_round_that_counted(sites: dict[str, Site],
 def test_the_final_test_is_of_the_chosen_rounds_layers(
     sites: dict[str, Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # round 2 is best in the servers' eyes, whatever the sites' validation says
-    monkeypatch.setattr(train, "is_better", lambda run, one, other: len(outcomes) == 2)
-    outcomes: list[Reply] = []
-
-    def watched(script: Script) -> Script:
-        def answer(request: Request) -> Answer:
-            reply = script(request)
-            assert isinstance(reply, Reply)
-            if request.kind == "train" and reply.site == "north":
-                outcomes.append(reply)
-            return reply
-
-        return answer
-
-    grid = FakeGrid([watched(at(sites["north"], tmp_path)), at(sites["south"], tmp_path)])
+    # round 2 is best in the servers' eyes, whatever the sites' validation says; the first is not compared
+    compared = count(2)
+    monkeypatch.setattr(round_end, "is_better", lambda run, one, other: next(compared) == 2)
+    grid = FakeGrid([at(sites["north"], tmp_path), at(sites["south"], tmp_path)])
     done = lead(grid, per(federation__rounds=5), tmp_path / "out")
     assert done["chosen"] == 2
-    assert sent_to(grid, 1, "train") == [(1, 0, ()), (2, 1, (1,)), (3, 2, (1, 2)), (4, 3, (2, 3)), (5, 4, (2, 3, 4))]
+    assert sent_to(grid, 1, "train") == [(1, 0, ()), (2, 1, (1,)), (3, 2, (1, 2)), (4, 3, (1, 2, 3)), (5, 4, (2, 3, 4))]
     assert sent_to(grid, 1, "validate") == [
-        (1, 1, ()), (2, 2, (1,)), (3, 3, (1, 2)), (4, 4, (2, 3)), (5, 5, (2, 3, 4)),
+        (1, 1, (1,)), (2, 2, (1, 2)), (3, 3, (1, 2, 3)), (4, 4, (2, 3, 4)), (5, 5, (2, 3, 4)),
     ]  # fmt: skip
     assert sent_to(grid, 1, "test") == [(2, 2, (2, 4, 5))]
     (folder,) = (tmp_path / "north").iterdir()
