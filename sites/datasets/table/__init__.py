@@ -47,7 +47,7 @@ CARD = DataCard(
     citation="none",
     licence="your own",
 )
-VERSION = 4
+VERSION = 5
 Options = Description
 
 
@@ -170,7 +170,7 @@ def read(folder: Path, options: Description, ids: Sequence[str], store: Path) ->
     return Cohort(
         task(options),
         np.zeros((len(chosen), 0, 0), np.float32),
-        rows.features[chosen],
+        rows.take_features(chosen),
         rows.y[chosen],
         owners,
         tuple(ids),

@@ -43,7 +43,7 @@ def look_ahead(rows: TableRows, description: Description, *, labelled: bool) -> 
     starts = np.flatnonzero(np.diff(rows.patient, prepend=-1))
     first = np.repeat(starts, np.diff(starts, append=len(rows.y)))
     if time.carry:
-        rows = replace(rows, features=_carry_forward(rows.features, first, description))
+        rows = replace(rows, values=_carry_forward(rows.features, first, description))
     covered = _covered_hours(rows.hours, first)
     if not labelled:
         return TimedRows(rows, covered, np.full(len(rows.y), np.nan, np.float32))
@@ -62,7 +62,7 @@ def take_rows(rows: TableRows, chosen: npt.NDArray[np.int64]) -> TableRows:
     """Return a selection of the rows; patients and hospitals stay listed."""
     return replace(
         rows,
-        features=rows.features[chosen],
+        values=rows.values[chosen],
         y=rows.y[chosen],
         patient=rows.patient[chosen],
         age=rows.age[chosen],

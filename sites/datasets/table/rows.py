@@ -32,7 +32,8 @@ class TableRows:
     """The usable rows of a folder, file after file.
 
     Attributes:
-        features: float32 `(rows, features)`, NaN where not measured.
+        values: float32 `(rows, values)`, NaN where not measured: the inputs that do not follow from another.
+        layout: int64 `(features,)`, how `values` give the inputs: an index, or -1 - index for whether it was measured.
         y: int64 `(rows,)`, the class; 0 where outcomes are not read.
         patient: int64 `(rows,)`, index into `patients`.
         patients: name of each patient; unique in the folder.
@@ -50,7 +51,8 @@ class TableRows:
         files: names of the files.
     """
 
-    features: npt.NDArray[np.float32]
+    values: npt.NDArray[np.float32]
+    layout: npt.NDArray[np.int64]
     y: npt.NDArray[np.int64]
     patient: npt.NDArray[np.int64]
     patients: tuple[str, ...]
@@ -66,6 +68,19 @@ class TableRows:
     file: npt.NDArray[np.int64]
     row: npt.NDArray[np.int64]
     files: tuple[str, ...]
+
+    @property
+    def features(self) -> npt.NDArray[np.float32]:
+        """The inputs, float32 `(rows, features)`, NaN where not measured."""
+        return self.take_features(slice(None))
+
+    def take_features(self, chosen: npt.NDArray[np.int64] | slice) -> npt.NDArray[np.float32]:
+        """Return the inputs of some rows, `(chosen, features)`."""
+        values = self.values[chosen]
+        features = np.empty((len(values), len(self.layout)), np.float32)
+        for position, source in enumerate(self.layout.tolist()):
+            features[:, position] = values[:, source] if source >= 0 else ~np.isnan(values[:, -1 - source])
+        return features
 
 
 def read_rows(folder: Path, description: Description, *, labelled: bool = True) -> TableRows:
@@ -161,6 +176,8 @@ def _read_part(raw: RawFile, file: int, description: Description, tally: FileTal
     why[[not name for name in hospital]] = 3
     if description.patient:
         why[~raw.columns[description.patient].present] = 2
+    if description.time is None:  # hours carried forward are not measured: there, indicators are kept as they are
+        features = values
     retained = why == 0
     excluded: dict[tuple[str, str], int] = {}
     for row in np.flatnonzero(~retained).tolist():
@@ -170,7 +187,7 @@ def _read_part(raw: RawFile, file: int, description: Description, tally: FileTal
     if description.time:
         hours = read_hours(raw, description.time.column, decimal, tally.times)
     arrays: dict[str, npt.NDArray[Any]] = {
-        "features": features[retained],
+        "values": features[retained],
         "y": y[retained],
         "age": age[retained].astype(np.float32),
         "sex": _sexes(raw, description)[retained],
@@ -188,6 +205,17 @@ def _feature_sources(description: Description) -> list[bool]:
     for item in description.inputs:
         flags += [True] * (len(item.features) - item.indicator) + [False] * item.indicator
     return flags
+
+
+def _find_layout(description: Description) -> npt.NDArray[np.int64]:
+    """Return the layout of rows without a time (`TableRows.layout`)."""
+    layout: list[int] = []
+    count = 0
+    for item in description.inputs:
+        own = len(item.features) - item.indicator
+        layout += [*range(count, count + own), *([-1 - count] if item.indicator else [])]
+        count += own
+    return np.asarray(layout, np.int64)
 
 
 def _labels(raw: RawFile, description: Description) -> npt.NDArray[np.int32]:
@@ -283,10 +311,11 @@ def _join(folder: Path, parts: Sequence[_Part], description: Description, files:
     for part in parts:
         for (name, why), count in part.excluded.items():
             excluded[number.get(name, 0), exclusions.index(why)] += count
-    whole = {name: _concatenate(parts, name) for name in ("features", "y", "age", "sex", "hours", "row")}
+    whole = {name: _concatenate(parts, name) for name in ("values", "y", "age", "sex", "hours", "row")}
     whole["sex"] = _agree_on_sex(whole["sex"], patient, len(index))
     return TableRows(
-        features=whole["features"],
+        values=whole["values"],
+        layout=np.arange(whole["values"].shape[1]) if description.time else _find_layout(description),
         y=whole["y"],
         patient=patient,
         patients=tuple(index),

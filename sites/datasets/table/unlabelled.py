@@ -31,7 +31,7 @@ def read_unlabelled(source: Source) -> Iterator[ScorableRows]:
         cohort = unlabelled_cohort(
             build_task(options),
             np.zeros((len(chosen), 0, 0), np.float32),
-            rows.features[chosen],
+            rows.take_features(chosen),
             names,
             options.synthetic or synthetic_folder.is_marked(source.folder),
             owner.astype(np.int64),

@@ -112,6 +112,13 @@ def test_a_file_a_hospital_and_names_of_its_own(tmp_path: Path) -> None:
     check(make_rows(tmp_path, read={"files": ["*.csv"], "hospital_from": "file", "columns": {"crea": "KREA"}}))
 
 
+def test_whether_a_value_was_measured_is_not_stored_beside_it(tmp_path: Path) -> None:
+    rows = make_rows(write(tmp_path, "\n".join([HEADER, *LINES])))
+    assert rows.values.shape == (4, 5)
+    np.testing.assert_array_equal(rows.values, rows.features[:, [0, 1, 3, 4, 5]])
+    np.testing.assert_array_equal(rows.take_features(np.asarray([2, 0])), rows.features[[2, 0]])
+
+
 def test_implausible_cells_become_missing_and_are_counted(tmp_path: Path) -> None:
     rows = make_rows(write(tmp_path, "\n".join([HEADER, *LINES, "11,b,61,F,9999,no,icu,0"])))
     assert np.isnan(rows.features[4, 1])
