@@ -135,7 +135,7 @@ function drawTrace(data) {
   const y = (share) => height - 4 - (height - 8) * share;
   pen.strokeStyle = colour("edge");
   pen.setLineDash([4, 4]);
-  pen.beginPath(); pen.moveTo(0, y(0.9)); pen.lineTo(width, y(0.9)); pen.stroke();
+  pen.beginPath(); pen.moveTo(0, y(0.8)); pen.lineTo(width, y(0.8)); pen.stroke();
   pen.setLineDash([]);
   const last = data.beats.at(-1)?.seconds ?? 0;
   const first = data.beats[0]?.seconds ?? 0;
