@@ -21,7 +21,7 @@ from common.messages import ARRAY_OVERHEAD
 from common.replies import TrainReply
 from common.seeds import rng_for
 from common.trees import grows_trees
-from server.events import StartEvent, report_charges
+from server.events import StartEvent
 from server.exchange import Answers, NodeSubsetGrid
 from server.hospital_level import find_contribution_fault
 from server.initial_model import build_initial_model
