@@ -92,8 +92,10 @@ def describe_rival(report: Report, rival: ModelResult) -> str:
 def state_today(report: Report) -> Fact | None:
     """Return how the federated model compares with the best of what is used today."""
     label = "Against what is used today"
-    if report.federated is None or report.federated.pooled is None or not report.binary or report.detecting:
+    if report.federated is None or report.federated.pooled is None or report.detecting:
         return None
+    if not report.binary:
+        return Fact(label, "not compared", "baselines.today compares tasks of two classes only", "comparison")
     rivals = list_rivals(report)
     if not rivals:
         return Fact(label, "not compared", "baselines.today names a score, or age and sex alone", "comparison")

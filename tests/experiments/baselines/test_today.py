@@ -113,6 +113,9 @@ def test_the_first_screen_compares_with_the_best_of_today_or_says_that_nothing_i
 ) -> None:
     folder = make_run()
     report = build_report(folder)
+    many = state_today(report)
+    assert many is not None
+    assert many.detail == "baselines.today compares tasks of two classes only"
     two = {**report.task, "classes": ["N", "V"], "class_titles": ["normal", "event"]}
     binary = report.model_copy(update={"task": two})
     fact = state_today(binary)
