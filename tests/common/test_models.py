@@ -289,7 +289,7 @@ def test_an_unknown_option_or_model_is_answered_with_the_known_ones(name: str) -
     with pytest.raises(ConfigError, match=f"model.options of {name}: unknown key depht"):
         build(name, TASKS["beats"], depht=3)
     with pytest.raises(
-        ConfigError, match=r"no model named 'rnn': choose one of autoencoder, boosting, cnn, gru, logreg, lstm, mlp, "
+        ConfigError, match=r"no model named 'rnn': choose one of autoencoder, boosting, cnn, forest, gru, logreg, "
     ):
         build("rnn", TASKS["beats"])
 

@@ -73,7 +73,7 @@ def test_each_tree_belongs_to_one_round_and_open_nodes_have_only_splits_above() 
 def test_trees_scale_by_bins_and_refuse_what_does_not_go_with_them() -> None:
     assert parse_config({"model": {"name": "boosting"}}).data.scaling == "bins"
     for settings, said in (
-        ({"privacy": {"epsilon": 2}}, "no privacy.epsilon"),
+        ({"privacy": {"epsilon": 2}}, "model.name=forest with privacy"),
         ({"data": {"scaling": "standard"}}, "data.scaling=bins"),
         ({"federation": {"strategy": {"name": "krum"}}}, "federation.strategy=fedavg"),
         ({"training": {"loss": "focal"}}, "training.loss"),
