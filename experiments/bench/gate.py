@@ -62,7 +62,7 @@ COUNTED: tuple[tuple[Any, str, str], ...] = (
     (admission, "load_site", DATA),  # which the work needs too
     (ReleaseRules, "coarsen", GRAIN),
     (ReleaseRules, "resample", GRAIN),
-    (ReleaseRules, "round_groups", GRAIN),
+    (ReleaseRules, "hide_groups", GRAIN),
 )
 """Functions whose time is counted for itself: where they are, their names, what they are counted as."""
 
