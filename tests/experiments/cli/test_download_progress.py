@@ -76,9 +76,9 @@ def test_stopped_in_the_middle(server: Server, tmp_path: Path, number: signal.Si
     process = subprocess.Popen(
         [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables
     )
-    part = tmp_path / "a" / "101.dat.part"
+    part, whole = tmp_path / "a" / "101.dat.part", tmp_path / "a" / "100.hea"
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and not (part.exists() and part.stat().st_size):
+    while time.monotonic() < deadline and not (part.exists() and part.stat().st_size and whole.exists()):
         time.sleep(0.02)
     started = time.monotonic()
     process.send_signal(number)
@@ -90,4 +90,4 @@ def test_stopped_in_the_middle(server: Server, tmp_path: Path, number: signal.Si
         last == f"wardround: stopped; files fetched so far are kept in {tmp_path / 'a'}: the same command resumes there"
     )
     assert part.stat().st_size
-    assert (tmp_path / "a" / "100.hea").is_file()
+    assert whole.is_file()
