@@ -95,11 +95,6 @@ def _reduce_config(config: RunConfig) -> str:
     return config_to_json(reduced)
 
 
-def load_summed_site(context: SiteContext, config: RunConfig) -> Site:
-    """Load a site for exact sums over its inputs, with the settings of `choose_summed_settings`."""
-    return load_site(context, choose_summed_settings(context, config))
-
-
 def choose_summed_settings(context: SiteContext, config: RunConfig) -> RunConfig:
     """Return the settings for sums over inputs: at a hospital always without outliers, as where inputs are scaled.
 

@@ -19,7 +19,7 @@ from client.gate.weights import check_control, check_first_weights, check_later_
 from client.policy import SitePolicy
 from client.privacy.checks import check_private_training
 from client.privacy.evaluation_checks import check_private_evaluation
-from client.site import Site, load_site
+from client.site import Site, change_training, load_site
 from client.site_context import SiteContext
 from common.errors import SiteError
 from common.requests import (
@@ -132,7 +132,9 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
     register.ask("", "runs", run, None, policy.max_runs_per_month)
     register.bind(run, digest_settings(request))
     floor = 1 if context.simulated else policy.min_cell_patients
-    check_scaling(site, request.config, request.scaling, floor)
+    sent = request.scaling and not context.simulated
+    train = change_training(context, request.config, site, fill=False) if sent else site.train
+    check_scaling(site, request.config, request.scaling, floor, train)
     check_state(register, request)
     check_method(policy, request)
     if grows_trees(request.config.model.name):

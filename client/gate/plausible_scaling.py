@@ -16,6 +16,7 @@ from client.site import Site
 from common.config import RunConfig
 from common.errors import SiteError
 from common.scaling import RANK_BINS, Arrays, Scaling, fit_standard_scaling
+from sites.cohort import Cohort
 
 IMPLAUSIBLE = "policy: the scaling that came is not one of these inputs"
 MAX_SHIFT = 5.0
@@ -32,7 +33,7 @@ _checked: list[tuple[Site, str]] = []
 """The last sites and digests of scalings that were found good."""
 
 
-def check_scaling(site: Site, config: RunConfig, sent: bytes, floor: int) -> None:
+def check_scaling(site: Site, config: RunConfig, sent: bytes, floor: int, train: Cohort) -> None:
     """Refuse the scaling of a request if it is not of the kind that the run asks for, or not plausible here.
 
     With differential privacy any scaling is harmless, and an honest one may be far off through its noise: there only
@@ -43,6 +44,8 @@ def check_scaling(site: Site, config: RunConfig, sent: bytes, floor: int) -> Non
         config: the run.
         sent: the scaling that came, or empty.
         floor: values of fewer people than this are replaced in the sums that this hospital sends.
+        train: the training records whose sums this hospital sends. Whether a scaling is refused shows those sums, so
+            they must be no others.
 
     Raises:
         SiteError: says so, and nothing of the hospital's values.
@@ -71,8 +74,8 @@ def check_scaling(site: Site, config: RunConfig, sent: bytes, floor: int) -> Non
         raise SiteError("policy: the scaling that came is none: it is not finite, or its ranks do not rise")
     if not config.privacy.on:
         # an input that is rare here does not vary in the sums that were sent, and may have a wide spread in answer
-        check_base_scaling(scaling, compute_input_moments(site.train, floor))
-        moments = compute_input_moments(site.train)
+        check_base_scaling(scaling, compute_input_moments(train, floor))
+        moments = compute_input_moments(train)
         own = fit_standard_scaling(moments)
         varies = moments["square"] > moments["count"] * own.centre**2
         if (varies & (scaling.spread < np.minimum(own.spread, 1.0) / MAX_RATIO)).any():

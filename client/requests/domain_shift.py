@@ -15,7 +15,7 @@ from client.gate.questions import find_error_growth
 from client.gate.register import TOO_FEW, open_register
 from client.gate.register_file import draw_error
 from client.gate.tables import round_sums
-from client.site import load_summed_site, without_detection
+from client.site import change_training, choose_summed_settings, load_site, without_detection
 from client.site_context import SiteContext
 from common import distance, scaling
 from common.config import RunConfig
@@ -44,9 +44,11 @@ def handle_domain_shift(context: SiteContext, request: DomainShiftRequest) -> Do
     """
     config = request.config
     if not context.simulated:  # sums of normal patients alone would rest on their outcomes
-        config = without_detection(config)
-    site = load_summed_site(context, config)
-    sums = sum_columns(context, site.train, request.config, request.base)
+        config = choose_summed_settings(context, without_detection(config))
+    site = load_site(context, config)
+    # sums of random features would show single people, so they are of changed records
+    train = site.train if context.simulated else change_training(context, config, site, fill=False)
+    sums = sum_columns(context, train, request.config, request.base)
     return DomainShiftReply(site.name, DomainShiftReport(columns=column_names(site.task)), sums=sums)
 
 

@@ -13,7 +13,7 @@ import pytest
 from client.gate.changed_records import change_records
 from client.gate.rare_values import replace_rare_values
 from client.gate.register import open_register
-from client.input_scaling import apply_scaling, fit_scaling
+from client.input_scaling import apply_scaling, compute_input_moments, fit_scaling
 from client.requests import handle
 from client.requests import train as train_request
 from client.site import load_site
@@ -24,6 +24,7 @@ from common.task import Task
 from common.tree_plan import plan_run
 from common.trees import empty_trees
 from sites.cohort import Cohort, Windows
+from sites.comparison_columns import column_table
 from tests import tiny
 from tests.client.gate.stranger import PLAIN, ask_scaling, make_config, make_hospital, seed_weights, train_first
 
@@ -308,3 +309,31 @@ def test_columns_of_a_run_that_detects_anomalies_are_compared_over_all_who_train
     assert sums[0]["count"].max() == load_site(context, plain).train.people()
     for name, values in sums[0].items():
         np.testing.assert_array_equal(values, sums[1][name])
+
+
+def test_compared_columns_and_checks_of_scalings_rest_on_changed_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums of random features showed who trains, and refusals of scalings the exact sums of true records."""
+    context = make_hospital(tmp_path, patients=200)
+    config = make_config(**PLAIN, data__scaling="standard")
+    site = load_site(context, config)
+    records = change_records(
+        replace_rare_values(site.train, 5), open_register(context).read_secret(), 0.5, 0.15, fill=False
+    )
+    used, compared = [], []
+    monkeypatch.setattr(
+        "client.gate.plausible_scaling.compute_input_moments",
+        lambda train, floor=1: used.append(train) or compute_input_moments(train, floor),  # type: ignore[func-returns-value]
+    )
+    monkeypatch.setattr(
+        "client.requests.domain_shift.column_table",
+        lambda cohort: compared.append(cohort) or column_table(cohort),  # type: ignore[func-returns-value]
+    )
+    train_first(context, config, ask_scaling(context))
+    handle(context, DomainShiftRequest(config))
+    for cohort in (*used, *compared):
+        assert np.array_equal(cohort.features, records.features, equal_nan=True)
+        assert np.array_equal(cohort.y, records.y)
+    assert len(used) >= 2
+    assert len(compared) == 1
