@@ -267,11 +267,14 @@ def build_caller(url: str, token: str) -> Callable[[Any], None]:
     from schemathesis.checks import CHECKS, load_all_checks
 
     load_all_checks()
-    inexact = [CHECKS.get_one("positive_data_acceptance")]  # a schema cannot say that all rows have the same length
+    inexact = CHECKS.get_one("positive_data_acceptance")  # a schema cannot say that all rows have the same length
+    no_error = CHECKS.get_one("not_a_server_error")
 
     def send_case(case: Any) -> None:
         headers = {"Authorization": f"Bearer {token}"}
-        case.call_and_validate(base_url=url, headers=headers, excluded_checks=inexact)
+        answer = case.call(base_url=url, headers=headers)
+        busy = answer.status_code == 503  # on a busy machine, as the interface says
+        case.validate_response(answer, headers=headers, excluded_checks=[inexact, no_error] if busy else [inexact])
 
     return send_case
 
