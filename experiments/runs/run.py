@@ -62,7 +62,9 @@ def resume_experiment(folder: Path, watcher: Watcher, wanted: RunConfig | None =
         remove_leftovers(folder)
         earlier = [*about.get("resumed", ()), datetime.now(UTC).isoformat(timespec="seconds")]
         run_folder.update_run(folder, status="running", resumed=earlier)
-        return _carry_out(config, folder, source, hospitals, sinks, about["seconds"])
+        carried_out = _carry_out(config, folder, source, hospitals, sinks, about["seconds"])
+        remove_leftovers(folder)  # of a process that was still ending when the run was resumed
+        return carried_out
 
 
 def _run(config: RunConfig, root: Path, watcher: Watcher) -> Path:
