@@ -95,7 +95,7 @@ def follow(network: Network, root: Path, on_round: Callable[[int], None], *setti
         network.deployment.tend()
         done = sum(len(path.read_text().splitlines()) for path in folder.glob("*/rounds.jsonl"))
         events = list(folder.glob("*/events.jsonl"))
-        if events and events[0].read_text() and done + 1 > number:
+        if events and '"train"' in events[0].read_text() and done + 1 > number:  # after the handshake
             number = done + 1
             on_round(number)
         time.sleep(0.05)
