@@ -175,23 +175,32 @@ def load_scaled_site(context: SiteContext, config: RunConfig, scaling: bytes) ->
         scaling: the scaling that the server sent, or empty.
     """
     site = load_site(context, config)
-    own = input_scaling.resolve_scaling(config.data, site.task) == "site"
-    if not scaling and not own and not site.task.missing:
+    key = _name_scaling(site, config, scaling)
+    if key == "none" and not site.task.missing:
         return site
-    key = hashlib.sha256(scaling).hexdigest() if scaling else "own" if own else "none"
     last = _scaled_sites.get(context)
     if last is not None and last[0] is site and last[1] == key:
         return last[2]
-    scaled = scale_site(site, _fit_scaling(site, config, scaling))
+    scaled = scale_site(site, _fit_scaling(context, site, config, scaling))
     _scaled_sites[context] = site, key, scaled
     return scaled
 
 
-def _fit_scaling(site: Site, config: RunConfig, scaling: bytes) -> Scaling | None:
+def _name_scaling(site: Site, config: RunConfig, scaling: bytes) -> str:
+    """Return by what a request's inputs are scaled, as a key of what was scaled already."""
+    if scaling:
+        return hashlib.sha256(scaling).hexdigest()
+    return "own" if input_scaling.resolve_scaling(config.data, site.task) == "site" else "none"
+
+
+def _fit_scaling(context: SiteContext, site: Site, config: RunConfig, scaling: bytes) -> Scaling | None:
+    """Return the scaling of a request; a hospital's own is fitted to its changed records, as a server's is."""
     if scaling:
         return Scaling.from_bytes(scaling)
-    own = input_scaling.resolve_scaling(config.data, site.task) == "site"
-    return input_scaling.fit_scaling([site.train], "site") if own else None
+    if _name_scaling(site, config, scaling) == "none":
+        return None
+    train = site.train if context.simulated else change_training(context, config, site, fill=False)
+    return input_scaling.fit_scaling([train], "site")
 
 
 def find_replaced_share(context: SiteContext, config: RunConfig) -> float:
@@ -238,8 +247,8 @@ def without_detection(config: RunConfig) -> RunConfig:
 
 _changed_normal: dict[SiteContext, tuple[Cohort, DetectionConfig, Cohort]] = {}
 """By context, the changed training records that were made an anomaly task last, how, and what became of them."""
-_scaled_records: dict[SiteContext, tuple[Cohort, bytes, Cohort]] = {}
-"""By context, the changed training records that were scaled last, the scaling, and what became of them."""
+_scaled_records: dict[SiteContext, tuple[Cohort, str, Cohort]] = {}
+"""By context, the changed training records that were scaled last, how (`_name_scaling`), and what became of them."""
 
 
 def load_changed_training(context: SiteContext, config: RunConfig, scaling: bytes) -> Cohort:
@@ -253,11 +262,11 @@ def load_changed_training(context: SiteContext, config: RunConfig, scaling: byte
     site = load_site(context, config)
     fill = input_scaling.resolve_scaling(config.data, site.task) != "bins"
     train = change_training(context, config, site, fill=fill)
-    last = _scaled_records.get(context)
-    if last is not None and last[0] is train and last[1] == scaling:
+    last, key = _scaled_records.get(context), _name_scaling(site, config, scaling)
+    if last is not None and last[0] is train and last[1] == key:
         return last[2]
-    scaled = input_scaling.apply_scaling(train, _fit_scaling(site, config, scaling))
-    _scaled_records[context] = train, scaling, scaled
+    scaled = input_scaling.apply_scaling(train, _fit_scaling(context, site, config, scaling))
+    _scaled_records[context] = train, key, scaled
     return scaled
 
 

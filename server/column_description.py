@@ -19,7 +19,7 @@ from common.scaling import Scaling
 MIN_PEOPLE = 5
 """Fewest people whose number is stated, where a hospital's own floor is not higher."""
 MIN_FOR_QUARTILES = 20
-"""Fewest people of whom a mean, a median and quartiles are stated."""
+"""Fewest people for a mean, a median and quartiles."""
 COVERED = (0.9, 1.1)
 """Share of the values that a histogram must hold, without its suppressed bins and with its errors, for quartiles."""
 STEPS = (1.0, 2.0, 5.0)
@@ -61,35 +61,24 @@ def describe_columns(
         base: the scaling that places the bins.
         size: how many the sums are of.
     """
-    return [_describe_column(names, yes_no, sums, cells, base, size, index) for index in range(len(names))]
-
-
-def _describe_column(
-    names: Sequence[str],
-    yes_no: frozenset[str],
-    sums: Mapping[str, Floats],
-    cells: Floats,
-    base: Scaling,
-    size: SiteSize,
-    index: int,
-) -> dict[str, object]:
-    count, missing, total = (float(sums[name][index]) for name in ("count", "missing", "total"))
-    people = size.patients * count / max(size.examples, 1)
-    enough = people >= MIN_FOR_QUARTILES
-    known, lacking = _state_share(count, size), _state_share(missing, size)
-    line: dict[str, object] = {"name": names[index], "measured": known[0], "missing": lacking[0]}
-    line |= {"missing_share": lacking[1]}
-    if names[index] in yes_no:
-        yes = _state_share(total, size, count)
-        return {**line, "yes_no": True, "yes": yes[0], "yes_share": yes[1]}
-    mean = total / count if enough else None
-    deviation = None
-    if mean is not None:
-        deviation = math.sqrt(max(float(sums["square"][index]) / count - mean**2, 0.0))
-    quartiles = None
-    if enough and COVERED[0] <= cells[index, :HISTOGRAM_BINS].clip(0).sum() / count <= COVERED[1]:
-        quartiles = find_quartiles(cells[index], float(base.centre[index]), float(base.spread[index]))
-    return {**line, "mean": mean, "deviation": deviation, "quartiles": quartiles}
+    lines: list[dict[str, object]] = []
+    for index, name in enumerate(names):
+        count, missing, total, square = (float(sums[key][index]) for key in ("count", "missing", "total", "square"))
+        known, lacking = _state_share(count, size), _state_share(missing, size)
+        line: dict[str, object] = {"name": name, "measured": known[0], "missing": lacking[0]}
+        line |= {"missing_share": lacking[1]}
+        if name in yes_no:
+            yes = _state_share(total, size, count)
+            lines.append({**line, "yes_no": True, "yes": yes[0], "yes_share": yes[1]})
+            continue
+        mean = deviation = quartiles = None
+        if size.patients * count / max(size.examples, 1) >= MIN_FOR_QUARTILES:
+            mean = total / count
+            deviation = math.sqrt(max(square / count - mean**2, 0.0))
+            if COVERED[0] <= cells[index, :HISTOGRAM_BINS].clip(0).sum() / count <= COVERED[1]:
+                quartiles = find_quartiles(cells[index], float(base.centre[index]), float(base.spread[index]))
+        lines.append({**line, "mean": mean, "deviation": deviation, "quartiles": quartiles})
+    return lines
 
 
 def _state_share(number: float, size: SiteSize, measured: float | None = None) -> tuple[int | None, float | None]:

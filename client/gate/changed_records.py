@@ -38,7 +38,7 @@ FEW_VALUES = 10
 Floats = npt.NDArray[np.float32]
 _Draws = tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]
 _last: list[tuple[Cohort, tuple[bytes, float, float, bool, bool], Cohort]] = []
-"""The last cohorts that were changed, and what became of them: each round of a run asks for the same one."""
+"""The last cohorts that were changed, and what became of them: each round of a run asks for the same two."""
 
 
 def change_records(
@@ -81,7 +81,7 @@ def change_records(
         ]
         y = np.stack(replaced, axis=1).reshape(y.shape)
     done = replace(cohort, x=x, features=features, y=y)
-    _last[:] = [*_last[-3:], (cohort, wanted, done)]
+    _last[:] = [*_last[-1:], (cohort, wanted, done)]
     return done
 
 

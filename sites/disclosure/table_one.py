@@ -9,7 +9,7 @@ from common.table_one import TableOneRow, format_people, format_quartiles
 from sites.cohort import Cohort
 
 MIN_FOR_QUARTILES = 20
-"""Fewest people of whom a median and quartiles are stated: no value of theirs is then one of a few."""
+"""Fewest people for a median and quartiles: no value of theirs is then one of a few."""
 
 
 def build_table_one(hospitals: dict[str, Cohort], floor: int) -> tuple[TableOneRow, ...]:

@@ -49,7 +49,7 @@ CARD = DataCard(
 
 NO_DIAGNOSIS = "recordings without a diagnostic statement"
 MOVED = "recordings moved to the site of the person's others (not left out)"
-TWO_SEXES = "recordings of a person of whom both sexes are stated, read as unknown (not left out)"
+TWO_SEXES = "recordings of a person with both sexes, read as unknown (not left out)"
 TITLES = {
     "NORM": "normal ECG",
     "MI": "myocardial infarction",

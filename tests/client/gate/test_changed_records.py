@@ -16,7 +16,7 @@ from client.gate.register import open_register
 from client.input_scaling import apply_scaling, compute_input_moments, fit_scaling
 from client.requests import handle
 from client.requests import train as train_request
-from client.site import load_site
+from client.site import load_changed_training, load_site
 from client.training.histograms import TrainingTable
 from common.requests import DomainShiftRequest, GrowRequest, ScalingRequest
 from common.scaling import Scaling
@@ -337,3 +337,17 @@ def test_compared_columns_and_checks_of_scalings_rest_on_changed_records(
         assert np.array_equal(cohort.y, records.y)
     assert len(used) >= 2
     assert len(compared) == 1
+
+
+def test_a_hospitals_own_scaling_is_that_of_its_changed_records(tmp_path: Path) -> None:
+    """And records that were scaled in one way are not taken for those of another, though nothing is sent for either."""
+    context = make_hospital(tmp_path, patients=200)
+    private = {"privacy": {"level": "patient", "epsilon": 4}, "training__loss": "cross_entropy"}
+    for more in ({}, {**private, "federation": {"choose": "last"}}):
+        plain, own = (make_config(data__scaling=kind, **more) for kind in ("none", "site"))
+        unscaled = load_changed_training(context, plain, b"").features
+        scaled = load_changed_training(context, own, b"").features
+        age = load_site(context, own).task.features.index("age")
+        assert unscaled[:, age].mean() > 30
+        assert scaled[:, age].mean() == pytest.approx(0.0, abs=0.01)
+        assert scaled[:, age].std() == pytest.approx(1.0, abs=0.01)

@@ -213,7 +213,7 @@ def test_a_run_that_stopped_early_says_so(make_run, chosen: int, patience: int, 
     sentence = f"Training stopped because the {patience} rounds after it were no better, of at most {planned}."
     assert any(sentence in text for text in summarise_findings(report)) == stopped
     assert describe_status(report) == ("Complete: 5 rounds of at most 100" if stopped else "Complete: 5 rounds")
-    # nobody is told to train longer where validation said that it does not help
+    # no advice to train longer where validation said that it does not help
     assert not stopped or not any("still falling" in notice.text for notice in report.notices)
     falling = [notice for notice in report.notices if "still falling" in notice.text]
     assert len(falling) == (5 - chosen < patience or not patience)

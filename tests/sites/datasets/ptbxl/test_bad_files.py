@@ -150,7 +150,7 @@ def test_a_person_of_two_sexes_is_of_none_and_counted(copy: Path, tmp_path: Path
     cohort = read_all(copy, tmp_path)
     assert cohort.sex is not None
     assert cohort.sex[2:4].tolist() == [-1, -1]
-    assert cohort.excluded["recordings of a person of whom both sexes are stated, read as unknown (not left out)"] == 2
+    assert cohort.excluded["recordings of a person with both sexes, read as unknown (not left out)"] == 2
 
 
 def test_a_person_in_two_folds_is_refused(copy: Path, tmp_path: Path) -> None:
