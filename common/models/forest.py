@@ -7,7 +7,7 @@ a hospital can check the whole structure. Each round fits what the rounds before
 (Maddock, Cormode, Wang, Maple and Jha 2022, CCS, arXiv:2210.02910, grow such trees with differential privacy); a single
 round is a forest in the usual sense.
 
-It needs data.scaling=bins, which is the default with it.
+It needs data.scaling=bins, or with privacy standard, which are the defaults with it.
 """
 
 from __future__ import annotations

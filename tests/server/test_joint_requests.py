@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +15,7 @@ from common import messages
 from common.errors import EngineError
 from common.requests import Request
 from server import exchange, strategies
-from server.outcome import MergedRound, Outcome
 from server.phases import train
-from server.round_end import is_validated_later
 from tests import tiny
 from tests.server.phases.memory_runs import fails_in, lead, lines, outcome
 from tests.server.test_resume import OPTIONS, in_round, results, run, run_config, without_clock
@@ -276,52 +273,6 @@ def test_a_run_that_ends_in_a_round_has_the_validation_of_the_round_before(
 # What is not joined.
 
 
-PRIVATE = {
-    "privacy__sigma": 2.0, "privacy__delta": 0.01, "privacy__accountant": "rdp", "privacy__sampling": 0.5,
-    "training__loss": "cross_entropy", "privacy__evaluation_epsilon": 50.0, "evaluation__bins": 16,
-    "evaluation__keep_resamples": False, "evaluation__bootstrap": 20,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("settings", "number", "expected"),
-    [
-        ({}, 2, True),
-        ({"federation__on_lost": "stop"}, 2, True),
-        ({**PRIVATE, "federation__on_lost": "continue"}, 2, True),
-        ({**PRIVATE, "federation__on_lost": "stop"}, 2, False),
-        ({}, 3, False),
-        ({"federation__choose": "last"}, 1, False),
-        ({"federation__quorum": 1}, 1, False),
-        ({"federation__rounds": 9, "federation__patience": 3}, 3, True),
-        ({"federation__rounds": 9, "federation__patience": 3}, 4, False),
-    ],
-    ids=[
-        "yes",
-        "stops",
-        "private",
-        "private and stops",
-        "last round",
-        "nothing chosen",
-        "quorum",
-        "cannot stop yet",
-        "may stop",
-    ],
-)
-def test_a_round_is_validated_later_unless_something_depends_on_it(
-    settings: dict[str, Any], number: int, expected: bool
-) -> None:
-    config = tiny.run_config(**({"federation__rounds": 3} | settings))
-    holders = SimpleNamespace(holders=lambda split: ["north"])
-    run: Any = SimpleNamespace(config=config, federation=holders)
-    assert is_validated_later(run, number, Outcome(chosen=1)) is expected
-    trees = config.model_copy(update={"model": config.model.model_copy(update={"name": "boosting"})})
-    run.config = trees
-    assert not is_validated_later(run, number, Outcome(chosen=1))
-    run.config, holders.holders = config, lambda split: []
-    assert not is_validated_later(run, number, Outcome(chosen=1))
-
-
 def test_a_strategy_that_validates_other_weights_is_asked_separately(
     sites: dict[str, Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,14 +304,3 @@ def test_a_run_that_ended_before_its_round_was_validated_goes_on_from_there(tmp_
     assert [line["round"] for line in lines(tmp_path / "broken")] == [1]
     assert run(config, tmp_path / "broken")
     assert results(tmp_path / "broken") == results(tmp_path / "whole")
-
-
-def test_a_merged_round_is_kept_as_json() -> None:
-    import json
-
-    from common.reports import TrainReport
-
-    merged = MergedRound(
-        3, {"north": TrainReport(examples=4, loss=0.1, seconds=1.5)}, {"south": "offline"}, ("a",), 2.5
-    )
-    assert MergedRound.from_dict(json.loads(json.dumps(merged.to_dict()))) == merged
