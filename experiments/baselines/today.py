@@ -129,7 +129,9 @@ def _read_table(score: ScoreConfig, path: Path) -> Callable[[Cohort], Scores]:
         raise SiteError(f"baselines.today: {path.name} has no column {missing[0]}")
     for name, text in score.where.items():
         table = table[table[name] == text]
-    values = pd.to_numeric(table[str(score.column)], errors="coerce")
+    if table[score.id].str.strip().duplicated().any():
+        raise SiteError(f"baselines.today: {path.name} has two rows of one {score.id}: keep one, or choose by `where`")
+    values = pd.to_numeric(table[str(score.column)], errors="coerce").replace([np.inf, -np.inf], np.nan)
     if score.scale == "probability":
         values = values.where((values >= 0) & (values <= 1))
     by_name = dict(zip(table[score.id].str.strip(), values, strict=True))

@@ -67,6 +67,17 @@ def test_a_probability_of_a_table_is_taken_as_it_is_and_points_keep_their_order(
             build_score(ScoreConfig.model_validate(given | change), config)
 
 
+def test_two_rows_of_one_stay_are_refused_and_an_infinite_score_is_unknown(tmp_path: Path) -> None:
+    config = RunConfig.model_validate({"name": "x", "data": {"path": str(tmp_path)}})
+    score = ScoreConfig.model_validate({"file": "table.csv", "id": "stay", "column": "p"})
+    cohort = make_cohort(np.array([50.0, 60.0]), np.array([0, 1]), np.array([0, 1]))
+    (tmp_path / "table.csv").write_text(f"stay,p\n{cohort.patients[0]},inf\n{cohort.patients[1]},3\n")
+    assert np.isnan(build_score(score, config)(cohort)).tolist() == [True, False]
+    (tmp_path / "table.csv").write_text(f"stay,p\n{cohort.patients[0]},1\n {cohort.patients[0]} ,2\n")
+    with pytest.raises(SiteError, match="two rows of one stay"):
+        build_score(score, config)
+
+
 def test_points_are_those_of_the_bands_of_news_for_a_heart_rate() -> None:
     news = {"edges": (41, 51, 91, 111, 131), "points": (3, 1, 0, 1, 2, 3)}
     score = ScoreConfig.model_validate({"points": {"rate": news}})
