@@ -132,7 +132,7 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
     register.ask("", "runs", run, None, policy.max_runs_per_month)
     register.bind(run, digest_settings(request))
     floor = 1 if context.simulated else policy.min_cell_patients
-    sent = request.scaling and not context.simulated
+    sent = request.scaling and not context.simulated and not request.config.privacy.on
     train = change_training(context, request.config, site, fill=False) if sent else site.train
     check_scaling(site, request.config, request.scaling, floor, train)
     check_state(register, request)

@@ -75,7 +75,7 @@ REPLY_RISKS = (
             )
         ),
         lambda policy: (
-            "mean and spread of each input"
+            f"mean and spread of each input{_name_records(policy)}"
             if not _private(policy)
             else "noisy mean and spread of each input, within epsilon"
         ),
@@ -91,25 +91,24 @@ REPLY_RISKS = (
         lambda policy: (
             "about training patients no more than epsilon allows, whatever weights are sent"
             if _private(policy)
-            else "what groups of patients have in common; a server that sends crafted weights in many rounds can "
-            "average the noise away and learn about single patients: only differential privacy (privacy.epsilon) "
-            "bounds that"
+            else _describe_learning(policy)
         ),
     ),
     ReplyRisk(
         "grow",
-        "sums of gradients in each bin of each input over training patients, at the nodes of growing trees",
+        "sums of gradients over training patients: in each bin of each input at the nodes of growing trees, or in the "
+        "leaves of trees that the seed draws",
         lambda policy: (
-            "refused: training is private"
+            f"{_people(policy)}; leaves of drawn trees only, differentially private"
             if _private(policy)
             else f"{_people(policy)}; bins and nodes of fewer than {policy.min_cell_patients} people are merged or "
             f"zero; each sum has noise of {policy.update_noise:g} times one patient's part; a message counts as a round"
         ),
         lambda policy: (
-            "nothing"
+            "about training patients no more than epsilon allows"
             if _private(policy)
-            else "outcomes of groups of patients by bins of their inputs; a server that asks for many rounds can "
-            "average the noise away"
+            else f"outcomes of groups of patients by bins of their inputs{_name_records(policy)}"
+            + ("" if _changes(policy) else "; a server that asks for many rounds can average the noise away")
         ),
     ),
     ReplyRisk(
@@ -151,9 +150,30 @@ REPLY_RISKS = (
             else f"{_people(policy)}; {_value_limits(max(policy.min_cell_patients, 5))}cells of fewer are suppressed, "
             "counts are multiples of 5; only by a scaling near this hospital's own; 20 scalings in 30 days"
         ),
-        lambda policy: "nothing" if _private(policy) else "how inputs are distributed, to about five patients",
+        lambda policy: "nothing" if _private(policy) else f"how inputs are distributed{_name_records(policy)}",
     ),
 )
+
+
+def _changes(policy: SitePolicy) -> bool:
+    return bool(policy.record_noise and policy.replaced_values)
+
+
+def _name_records(policy: SitePolicy) -> str:
+    return ", of changed records" if _changes(policy) else ", of patients' own records"
+
+
+def _describe_learning(policy: SitePolicy) -> str:
+    """Return what remains of training without differential privacy."""
+    if _changes(policy):
+        return (
+            "the changed record of each training patient, to a server that sends crafted weights in many rounds, and "
+            "no more; who knows a patient can find the record"
+        )
+    return (
+        "what groups of patients have in common; a server that sends crafted weights in many rounds can average the "
+        "noise away and learn about single patients: only differential privacy (privacy.epsilon) bounds that"
+    )
 
 
 def _value_limits(floor: int) -> str:
