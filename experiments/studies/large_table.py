@@ -96,7 +96,7 @@ def measure(patients: int, columns: int, hospitals: int) -> list[list[str]]:
             command = [sys.executable, "-c", program, stage, str(small), str(path)]
             result: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
             memory = result["bytes"]
-            rows.append([stage, f"{result['seconds']:.1f}", f"{memory / MEBIBYTE:.0f}", f"{memory / size:.1f}"])
+            rows.append([stage, f"{result['seconds']:.3g}", f"{memory / MEBIBYTE:.0f}", f"{memory / size:.1f}"])
     return rows
 
 
