@@ -65,6 +65,7 @@ def test_http_binary_websocket_and_udp_take_the_same_packets(monitor: Client, fr
         await connection.write_message("{")
         assert "no JSON" in str(await connection.read_message())
         connection.close()
+        assert await connection.read_message() is None  # closed by the service as well
 
     asyncio.run(send())
     names = ("bed-http", "bed-udp", "bed-ws")
