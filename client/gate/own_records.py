@@ -62,9 +62,9 @@ def check_records(register: Register, dataset: str, source: Source, cohort: Coho
     if len(stored) > MAX_READINGS:
         raise SiteError(f"policy: this hospital reads its data under at most {MAX_READINGS} different data.options")
     for other, known in stored.items():
-        if other != options and fresh & set(known):
-            again = replace(source, options=type(source.options).model_validate_json(other)).read(cohort.patients)
-            _compare(known, digest_people(again, secret))
+        if other != options and (both := fresh & set(known)):
+            before = replace(source, options=type(source.options).model_validate_json(other))
+            _compare({person: known[person] for person in both}, _read_people(before, both, secret))
     rows = [(dataset, options, person, digests[person]) for person in sorted(fresh)]
     with register.open() as connection:
         connection.executemany("INSERT OR IGNORE INTO contents VALUES (?, ?, ?, ?)", rows)
@@ -75,6 +75,16 @@ def _compare(known: dict[str, str], digests: dict[str, str]) -> None:
     if changed:
         log.error("the records of %d of %d people are not what they were", changed, len(digests))
         raise SiteError(CHANGED)
+
+
+def _read_people(source: Source, people: set[str], secret: bytes) -> dict[str, str]:
+    """Return digests of people by their names in the register; "" for those who have no recording any more.
+
+    Other options use other recordings, so the people's recordings are looked up anew.
+    """
+    recordings = [item.id for item in source.patients() if hash_person(secret, item.person) in people]
+    digests = digest_people(source.read(recordings), secret) if recordings else {}
+    return dict.fromkeys(people, "") | digests
 
 
 def digest_people(cohort: Cohort, secret: bytes) -> dict[str, str]:

@@ -154,6 +154,29 @@ def test_a_changed_record_is_not_told_by_the_difference_of_two_answers(tmp_path:
     handle(context, ScalingRequest(explicit))
 
 
+@pytest.mark.parametrize("first", ["flamby", "explicit"])
+def test_rows_that_only_one_protocol_uses_are_no_change(tmp_path: Path, first: str) -> None:
+    """Hungary's rows were refused after a run under the other protocol, which leaves incomplete rows out."""
+    forget_data()
+    context = make_hospital(tmp_path, patients=400)
+    file = data_file(context)
+    rows = file.read_text().splitlines()
+    complete = next(number for number, row in enumerate(rows) if number > 180 and "?" not in row)
+    emptied = [",".join([*row.split(",")[:3], "?", *row.split(",")[4:]]) for row in rows[:180]]
+    file.write_text("\n".join([*emptied, *rows[180:]]) + "\n")
+    second = {"flamby": "explicit", "explicit": "flamby"}[first]
+    for protocol in (first, second, first):
+        config = make_config(data={"dataset": "heart_disease", "options": {"protocol": protocol}})
+        forget_data()
+        handle(context, ScalingRequest(config))
+    third = {"dataset": "heart_disease", "options": {"protocol": "explicit", "tested": "complete"}}
+    rows[complete] = ",".join([*rows[complete].split(",")[:3], "?", *rows[complete].split(",")[4:]])
+    file.write_text("\n".join([*emptied, *rows[180:]]) + "\n")
+    forget_data()
+    with pytest.raises(SiteError, match="have changed here"):  # known to both, and no complete row any more
+        handle(context, ScalingRequest(make_config(data=third)))
+
+
 def test_people_who_moved_up_a_line_are_not_taken_for_others(tmp_path: Path) -> None:
     forget_data()
     context, config = make_hospital(tmp_path), make_config(**PLAIN)
