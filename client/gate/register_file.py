@@ -78,7 +78,6 @@ class OpenFile:
         numbers: people's numbers by data set and keyed hash.
         releases: groups that were answered for, by data set and kind.
         groups: groups by data set and names.
-        errors: by how many people answers are off, by group and deviation.
     """
 
     connection: sqlite3.Connection
@@ -90,6 +89,11 @@ class OpenFile:
     numbers: dict[str, dict[str, int]] = field(default_factory=dict)
     releases: dict[tuple[str, str], list[PackedGroup]] = field(default_factory=dict)
     groups: dict[tuple[str, tuple[str, ...]], PackedGroup] = field(default_factory=dict)
+
+    def __del__(self) -> None:
+        """Close the file when its thread has ended; a child process leaves its parent's file alone."""
+        if self.identity[0] == os.getpid():
+            self.connection.close()
 
     def forget(self) -> None:
         """Forget what was read."""
@@ -205,7 +209,8 @@ def _hold(path: Path) -> OpenFile:
             pass
         identity = _identify(path)
     assert identity is not None
-    connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None)
+    # used by this thread alone; whichever thread ends it may close it
+    connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         # written ahead and not synced each time: a power cut may lose the last entries, never the file
         connection.execute("PRAGMA journal_mode = WAL")

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
@@ -202,6 +203,6 @@ def read_run_ids(folder: Path) -> set[str]:
 
 def check_server(deployment: Deployment) -> None:
     """Check that the server's database is whole, and that nothing half-written lies in its folder."""
-    with sqlite3.connect(f"file:{deployment.state / 'federation.db'}?mode=ro", uri=True) as database:
+    with closing(sqlite3.connect(f"file:{deployment.state / 'federation.db'}?mode=ro", uri=True)) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert list(deployment.state.rglob("*.part")) == []

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 import stat
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -173,9 +174,24 @@ def test_nobodys_split_changes(register: Register) -> None:
         assert register.read_sides(connection, "heart", ["p", "q", "r"]) == {}
 
 
+def test_a_threads_file_is_closed_when_it_ends(register: Register) -> None:
+    connections: list[sqlite3.Connection] = []
+
+    def ask() -> None:
+        register.ask("a", "a test", "1", 1, 1)
+        with open_register_file(register.path, "north") as file:
+            connections.append(file.connection)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        connections[0].execute("SELECT 1")
+
+
 def test_another_version_is_refused(register: Register) -> None:
     register.ask("a", "a test", "1", 1, 1)
-    with sqlite3.connect(register.path) as connection:
+    with closing(sqlite3.connect(register.path)) as connection, connection:
         connection.execute("UPDATE about SET value = 'wardround.register/9' WHERE key = 'format'")
     with pytest.raises(DataError, match="not a register of this version"):
         register.ask("a", "a test", "1", 1, 1)

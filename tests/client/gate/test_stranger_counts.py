@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -197,11 +198,11 @@ def test_a_register_of_an_earlier_version_gets_its_table(tmp_path: Path) -> None
     context, config = make_hospital(tmp_path), make_config(**PLAIN)
     handle(context, ScalingRequest(config))
     path = open_register(context).path
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DROP TABLE contents")
     forget_data()
     handle(context, ScalingRequest(config))
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT COUNT(*) FROM contents").fetchone()[0] == 120
 
 
