@@ -159,6 +159,7 @@ def test_an_idle_worker_forgets_the_patients(monkeypatch: pytest.MonkeyPatch, fo
     thread.join(5)
 
 
+@pytest.mark.slow
 def test_a_worker_loads_no_compiler_and_no_reader_of_files_before_it_needs_them() -> None:
     script = (
         "import sys, torch\n"

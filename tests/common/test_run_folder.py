@@ -72,6 +72,7 @@ def test_a_folder_without_a_whole_description_is_refused(tmp_path: Path, content
         run_folder.read_run(tmp_path)
 
 
+@pytest.mark.slow
 def test_only_this_module_names_the_files_of_a_run() -> None:
     folder = RunFolder(Path("run"))
     paths = [getattr(folder, name) for name, item in vars(RunFolder).items() if isinstance(item, property)]

@@ -90,6 +90,7 @@ def test_a_round_is_two_lines_that_say_who_asked_and_what_left(north: SiteContex
     assert "asked by fl.example.org:443 as its run 77" in admitted.describe()
 
 
+@pytest.mark.slow
 def test_a_private_round_states_what_was_charged(north: SiteContext) -> None:
     requests.handle(north, train_request(north, load_config(CONFIG, [*SETTINGS, *PRIVATE])))
     lines = read(north)

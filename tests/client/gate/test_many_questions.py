@@ -45,6 +45,7 @@ def test_a_question_keeps_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert register.count_questions(RUN, "validation", "v4") == 5
 
 
+@pytest.mark.slow
 def test_later_answers_have_larger_errors_and_the_report_says_so(tmp_path: Path) -> None:
     evaluation = {"bins": 62, "bootstrap": 0, "recalibrate": []}
     config = make_config(**PLAIN, model=NETWORK, evaluation=evaluation)

@@ -164,6 +164,7 @@ def test_training_that_overflows_is_answered_with_one_text_and_three_times_in_a_
         train(context, config, run="b" * 32)
 
 
+@pytest.mark.slow
 def test_a_run_without_privacy_after_a_private_one_is_refused(tmp_path: Path) -> None:
     forget_data()
     context = make_hospital(tmp_path)

@@ -77,6 +77,7 @@ def test_noisy_counts_are_charged_once_and_stay_the_same(sites: dict[str, Site],
     assert str(PEOPLE) not in str(sent.to_dict())
 
 
+@pytest.mark.slow
 def test_the_noise_is_as_large_as_charged(sites: dict[str, Site], tmp_path: Path) -> None:
     sigma, off = solve_noise(0.2, 1e-3, 1.0, 1, "rdp"), []
     for i in range(40):

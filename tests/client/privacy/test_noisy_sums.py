@@ -178,6 +178,7 @@ def test_sums_and_steps_share_one_epsilon(sites: dict[str, Site], tmp_path: Path
         handle(here(tmp_path), request_reply(config))
 
 
+@pytest.mark.slow
 def test_the_noise_is_as_large_as_charged(sites: dict[str, Site], tmp_path: Path) -> None:
     low, high = np.array([60.0, 0, -3]), np.array([200.0, 1, 5])
     config, result = private(), []

@@ -39,6 +39,7 @@ def test_the_loss_of_several_labels() -> None:
     assert float(build(torch.tensor(logits), NONE, NONE, torch.tensor(labels))) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_probabilities_stay_those_of_the_true_labels() -> None:
     """A rare class: what is fitted to replaced labels says how often the class truly occurs, and not how often seen."""
     rng = np.random.default_rng(0)

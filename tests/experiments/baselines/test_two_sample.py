@@ -21,6 +21,7 @@ def make_hospital(people: int, rows: int, shift: float, seed: int) -> SampledRow
     return (own[person] + rng.normal(0, 0.2, (len(person), 3))).astype(np.float32), person
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("one", "other"), [(4, 5), (10, 10), (30, 12)])
 def test_the_format_null_range_is_that_of_shuffled_people(one: int, other: int) -> None:
     rng = np.random.default_rng(1)

@@ -243,6 +243,7 @@ def test_quiet_prints_the_folder_alone(wardround, experiment: Path, tmp_path: Pa
     assert done.out == f"{folder}\n"
 
 
+@pytest.mark.slow
 def test_a_run_shows_its_report(wardround, experiment: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     done = wardround("run", str(experiment), "--runs", str(tmp_path / "runs"))
     (folder,) = (tmp_path / "runs").iterdir()

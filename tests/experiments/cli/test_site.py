@@ -132,6 +132,7 @@ def gate(data: Path, *more: Any) -> Result:
     return call("privacy", "gate", CONFIG, "--data", data, *settings, *more)
 
 
+@pytest.mark.slow
 def test_no_attack_recovers_a_row_under_the_default_policy(data: Path) -> None:
     result = gate(data)
     assert result.exception is None

@@ -95,6 +95,7 @@ def test_bounds_of_a_gaussian_mechanism_are_below_its_epsilon_and_say_something(
     assert np.median([max(one.epsilon, two.epsilon) for one, two in result]) > share * true
 
 
+@pytest.mark.slow
 def test_a_bound_is_too_high_no_oftener_than_it_says() -> None:
     # randomised response on each coin is (epsilon, 0)-DP and as bad as that allows
     epsilon, right, above = 1.0, 1 / (1 + math.exp(-1.0)), [0, 0]

@@ -50,6 +50,7 @@ LINEAR = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", LINEAR)
 def test_behind_a_linear_layer_a_beat_lies_open_until_it_is_clipped_and_noisy(model: dict[str, Any]) -> None:
     result = demonstrate_inversion(config(model), tiny.cohort(1), beats=4, site="north")

@@ -28,6 +28,7 @@ def test_write_gives_all_files_and_render_the_same_but_one(make_run, tmp_path) -
     assert [path.read_bytes() for path in paths] == before
 
 
+@pytest.mark.slow
 def test_render_needs_neither_data_nor_torch(make_run, tmp_path) -> None:
     folder = make_run()
     write_report(build_report(folder), folder)

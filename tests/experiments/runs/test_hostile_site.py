@@ -35,6 +35,7 @@ def another_warning(reply: Any) -> Any:
     return change_report(reply, warning="<img src=x onerror=alert(2)>\x1b]0;owned\x07")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "change", "reason"),
     [

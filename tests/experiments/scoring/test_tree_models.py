@@ -87,6 +87,7 @@ def test_scores_are_the_sums_of_the_leaves_in_the_exported_file(run: Path, hospi
         assert float(scores[name]["log_odds"]) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_another_hospital_evaluates_it_and_the_card_names_what_the_server_received(
     run: Path, hospital: Path, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def rounds(out: Path) -> list[Any]:
     return [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_federation_of_ten_rounds_spends_what_one_accountant_says(tmp_path: Path) -> None:
     state = tmp_path / "state"
     done = lead([script(state, "north"), script(state, "south")], private(), tmp_path / "run")

@@ -53,6 +53,7 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
             find_runs(folder)
 
 
+@pytest.mark.slow
 def test_runs_of_a_series_are_found_and_linked(tmp_path: Path) -> None:
     root = make_runs(tmp_path / "runs")
     (root / "series").mkdir()

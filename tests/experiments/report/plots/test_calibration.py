@@ -189,6 +189,7 @@ def test_a_report_without_curves_has_no_such_plot(make_run) -> None:
     )
 
 
+@pytest.mark.slow
 def test_twenty_hospitals_fit_on_the_page_and_in_words() -> None:
     names = {f"ward-{n:02d}": 3 + n % 7 for n in range(1, 21)}
     notice = Notice(level="synthetic", text="SYNTHETIC patients.")
