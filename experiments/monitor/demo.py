@@ -22,7 +22,7 @@ from experiments.monitor.worker import NewModel
 from sites.ecg.recordings import Recording, read_recording, recording_names
 
 STREAMED = ("208", "100", "200", "233", "203", "119")
-"""MIT-BIH records of the demonstration: 208 has many ventricular beats and runs."""
+"""MIT-BIH records of the demonstration: 208 has many ventricular beats, from its first minute."""
 ROUNDS = 6
 Echo = Callable[[str], None]
 
