@@ -271,7 +271,7 @@ def config_to_json(config: RunConfig) -> str:
 
 
 FREE_KEYS: dict[str, tuple[str, ...]] = {
-    "evaluation": ("bins",),  # the server lowers them to what the hospitals send
+    "evaluation": ("bins",),  # the server lowers them to what the hospitals send; an approval refuses more
     "federation": ("address", "ca", "workers", "round_timeout", "connect_timeout", "approval_timeout"),
 }
 """Keys by section that a fingerprint leaves out: they change nothing that a hospital computes or sends."""

@@ -22,7 +22,7 @@ from client.gate.audit_entry import AuditEntry
 from client.gate.audit_trail import append_entry
 from client.site_context import SiteContext
 from client.state_folder import get_site_folder
-from common.config import RunConfig, config_to_json, fingerprint_config
+from common.config import RunConfig, config_from_json, config_to_json, fingerprint_config
 from common.errors import ApprovalPending, ConfigError, DataError, SiteError
 from common.file_lock import take_lock
 from common.files import write_text
@@ -179,6 +179,7 @@ def check_approval(context: SiteContext, request: Request, run: str, now: float 
         if approval is not None and approval.status == "declined":
             raise SiteError("policy: somebody at this hospital has declined this run")
         if approval is not None and approval.covers(run, now, context.policy.approval_days):
+            _check_bins(request.config, approval)
             if not isinstance(request, HandshakeRequest) and run not in approval.used:
                 known[fingerprint] = approval.model_copy(update={"used": (*approval.used, run)})
             return
@@ -188,6 +189,13 @@ def check_approval(context: SiteContext, request: Request, run: str, now: float 
     raise ApprovalPending(
         f"{WAITS_FOR_APPROVAL}: somebody at this hospital must approve the configuration {fingerprint[:12]}"
     )
+
+
+def _check_bins(config: RunConfig, approval: Approval) -> None:
+    """Refuse more bins than were approved; fewer are the same run, since servers lower them to what hospitals send."""
+    approved = config_from_json(approval.config).evaluation.bins
+    if config.evaluation.bins > approved:
+        raise SiteError(f"policy: evaluation.bins={config.evaluation.bins} is above the {approved} approved here")
 
 
 def decide(

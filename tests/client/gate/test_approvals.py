@@ -173,6 +173,15 @@ def test_no_data_is_opened_for_a_run_that_nobody_approved(north: SiteContext, mo
     assert line.reason.startswith(WAITS_FOR_APPROVAL)
 
 
+def test_an_approval_holds_for_as_many_bins_and_fewer(north: SiteContext) -> None:
+    assert waits(north, handshake(evaluation__bins=64))
+    decide(north, fingerprint_config(tiny.run_config()), True)
+    for bins in (64, 32):
+        check_approval(north, train(evaluation__bins=bins), RUN)
+    with pytest.raises(SiteError, match="evaluation.bins=128 is above the 64 approved here"):
+        check_approval(north, train(evaluation__bins=128), RUN)
+
+
 def test_a_policy_without_approval_asks_nobody(north: SiteContext) -> None:
     for policy in (SitePolicy(), SIMULATION_POLICY):
         assert not waits(replace(north, policy=policy), handshake())
