@@ -178,7 +178,7 @@ def test_an_approval_holds_for_as_many_bins_and_fewer(north: SiteContext) -> Non
     decide(north, fingerprint_config(tiny.run_config()), True)
     for bins in (64, 32):
         check_approval(north, train(evaluation__bins=bins), RUN)
-    with pytest.raises(SiteError, match="evaluation.bins=128 is above the 64 approved here"):
+    with pytest.raises(SiteError, match=r"evaluation\.bins=128 is above the 64 approved here"):
         check_approval(north, train(evaluation__bins=128), RUN)
 
 
