@@ -93,6 +93,41 @@ def test_send_and_receive_gives_up_in_time() -> None:
     grid.close()
 
 
+def test_the_server_is_not_woken_for_each_reply() -> None:
+    app = ClientApp()
+
+    @app.query()
+    def hello(message: Message, context: Any) -> Message:
+        time.sleep(0.002)
+        return Message(messages.pack_reply(SAMPLE_REPLIES["handshake"]), reply_to=message)
+
+    grid = LocalGrid(app, 100, 1)
+    waiting = set(grid.push_messages(messages.build_messages(HandshakeRequest(tiny.run_config()), range(1, 101))))
+    pulls = 0
+    while waiting:
+        waiting -= {reply.metadata.reply_to_message_id for reply in grid.pull_messages(waiting)}
+        pulls += 1
+    grid.close()
+    assert pulls < 50  # 0.2 s or more of work, in pulls of 0.05 s
+
+
+def test_a_reply_is_not_awaited_longer_than_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "PULL_SECONDS", 30.0)
+    app = ClientApp()
+
+    @app.query()
+    def hello(message: Message, context: Any) -> Message:
+        time.sleep(0.05)
+        return Message(messages.pack_reply(SAMPLE_REPLIES["handshake"]), reply_to=message)
+
+    grid = LocalGrid(app, 2, 1)
+    waiting = grid.push_messages(messages.build_messages(HandshakeRequest(tiny.run_config()), [1, 2]))
+    started = time.monotonic()
+    assert len(list(grid.pull_messages(waiting))) == 2
+    assert time.monotonic() - started < 15
+    grid.close()
+
+
 def test_an_interrupt_ends_a_long_epoch_at_once(tmp_path: Path) -> None:
     config = tiny.run_config(training__epochs=5000, federation__rounds=5, federation__workers=2)
 
