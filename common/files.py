@@ -160,12 +160,16 @@ def write_json(path: Path, value: Any, *, durable: bool = False) -> Path:
 
 def append_json_line(path: Path, value: Mapping[str, Any], *, durable: bool = False) -> None:
     """Append a value as one line of JSON; `durable`: whether the line must outlast a power cut."""
-    try:
-        with path.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(value, allow_nan=False) + "\n")
+    line = memoryview((json.dumps(value, allow_nan=False) + "\n").encode())
+    try:  # a text file object costs several times as much as the line
+        out = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            while line:
+                line = line[os.write(out, line) :]
             if durable:
-                out.flush()
-                os.fsync(out.fileno())
+                os.fsync(out)
+        finally:
+            os.close(out)
     except OSError as error:
         error.filename = str(path)
         raise

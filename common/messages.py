@@ -15,9 +15,8 @@ from contextlib import suppress
 from copy import copy
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from pydantic import ValidationError
 
 from common.arrays import Weights, prefix_control, split_control
@@ -35,6 +34,7 @@ from common.request_record import (
 )
 from common.requests import ModelRequest, Request, RequestKind, TrainRequest
 from common.untrusted import check_array_bytes, check_json, check_text, clean_text, read_array
+from common.wire_arrays import encode_array, prepare_merge, read_once
 
 ARRAYS_KEY, CONFIG_KEY, METRICS_KEY, REPLY_KEY = "arrays", "config", "metrics", "reply"
 EXAMPLES_KEY, WEIGHT_KEY = "num-examples", "weight"
@@ -97,7 +97,8 @@ def unpack_request(kind: RequestKind, content: RecordDict) -> Request:
     """
     if CONFIG_KEY not in content.config_records or set(content) - {CONFIG_KEY, ARRAYS_KEY}:
         raise ProtocolError(f"the server's message {_FOREIGN}")
-    weights, control = split_control(_read_arrays(content))
+    record = content.array_records.get(ARRAYS_KEY)
+    weights, control = split_control({} if record is None else read_once(record, _read_record))
     return from_record(kind, dict(content.config_records[CONFIG_KEY]), weights, control)
 
 
@@ -174,17 +175,26 @@ def check_reply_site(name: object) -> str:
     return name
 
 
-def set_weight(message: Message, examples: int, weight: float) -> Message:
-    """Return a train reply with the weight by which Flower's strategies merge it: the server's own numbers."""
+def set_weight(message: Message, examples: int, weight: float, site: str | None = None) -> Message:
+    """Return a train reply with the weight by which Flower's strategies merge it: the server's own numbers.
+
+    Args:
+        message: the reply.
+        examples: the site's training examples.
+        weight: its weight.
+        site: the name by which the server knows the site, whatever it calls itself in the reply; None: as it does.
+    """
     metrics = MetricRecord({EXAMPLES_KEY: examples, WEIGHT_KEY: float(weight)})
-    return replace_record(message, METRICS_KEY, metrics)
-
-
-def set_reply_site(message: Message, site: str) -> Message:
-    """Return a reply under the name by which the server knows the site, whatever the site calls itself in it."""
-    record = ConfigRecord({**message.content.config_records[REPLY_KEY]})
-    record["site"] = check_reply_site(site)
-    return replace_record(message, REPLY_KEY, record)
+    content = {**message.content, METRICS_KEY: metrics}
+    if ARRAYS_KEY in content:
+        content[ARRAYS_KEY] = prepare_merge(message.content.array_records[ARRAYS_KEY])
+    if site is not None and message.content.config_records[REPLY_KEY]["site"] != site:
+        record = ConfigRecord({**message.content.config_records[REPLY_KEY]})
+        record["site"] = check_reply_site(site)
+        content[REPLY_KEY] = record
+    changed = copy(message)
+    changed.content = RecordDict(content)
+    return changed
 
 
 def read_weight(content: RecordDict) -> float:
@@ -206,8 +216,7 @@ def map_arrays(message: Message, change: Callable[[npt.NDArray[Any]], npt.NDArra
 
 def pack_weights(weights: Mapping[str, npt.NDArray[Any]]) -> ArrayRecord:
     """Return arrays as a record, in the order given."""
-    # ascontiguousarray would turn a scalar into an array of one
-    return ArrayRecord({name: Array(np.asarray(value, order="C")) for name, value in weights.items()})
+    return ArrayRecord({name: encode_array(value) for name, value in weights.items()})
 
 
 def unpack_weights(record: ArrayRecord) -> Weights:
@@ -234,8 +243,10 @@ def unpack_error(code: int, reason: str | None) -> tuple[str, str]:
 
 def _read_arrays(content: RecordDict, max_bytes: int = sys.maxsize) -> Weights:
     record = content.array_records.get(ARRAYS_KEY)
-    if record is None:
-        return {}
+    return {} if record is None else _read_record(record, max_bytes)
+
+
+def _read_record(record: ArrayRecord, max_bytes: int = sys.maxsize) -> Weights:
     size = sum(len(item.data) for item in record.values())
     if size > max_bytes:
         raise ProtocolError(f"its arrays have {size} bytes, at most {max_bytes} are expected")

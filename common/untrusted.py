@@ -169,17 +169,19 @@ def check_array_bytes(name: str, shape: Sequence[int], data: bytes) -> None:
     Raises:
         ProtocolError: it holds anything but real numbers in this machine's byte order, or its size does not fit.
     """
-    what = f"array {clean_text(name, 80)!r}"
     try:
         dtype, _, stated, start = read_array_header(data)
     except ValueError:
-        raise ProtocolError(f"{what} is not in NumPy's format") from None
+        raise ProtocolError(f"array {clean_text(name, 80)!r} is not in NumPy's format") from None
+    fault = ""
     if dtype.kind not in "fiu" or not dtype.isnative:
-        raise ProtocolError(f"{what} holds {clean_text(str(dtype), 40)}, not real numbers")
-    if stated != tuple(shape) or len(shape) > MAX_DIMENSIONS:
-        raise ProtocolError(f"{what} is not of the shape that it states")
-    if math.prod(stated) * dtype.itemsize != len(data) - start:
-        raise ProtocolError(f"{what} has not the bytes that its shape needs")
+        fault = f"holds {clean_text(str(dtype), 40)}, not real numbers"
+    elif stated != tuple(shape) or len(shape) > MAX_DIMENSIONS:
+        fault = "is not of the shape that it states"
+    elif math.prod(stated) * dtype.itemsize != len(data) - start:
+        fault = "has not the bytes that its shape needs"
+    if fault:
+        raise ProtocolError(f"array {clean_text(name, 80)!r} {fault}")
 
 
 def find_range_fault(value: npt.NDArray[Any], limit: float = MAX_VALUE) -> str:

@@ -89,12 +89,13 @@ class CheckpointFolder:
     def __init__(self, run: Path, keep: int = 2, *, durable: bool = False) -> None:
         self.folder, self._keep, self._durable = RunFolder(run).checkpoints, keep, durable
         self._chosen: dict[int, int] = {}
+        self._texts: dict[str, tuple[HandshakeReport, str]] = {}
         self.damaged: list[Path] = []
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, then remove those that are no longer needed."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        arrays, about = _to_parts(checkpoint)
+        arrays, about = _to_parts(checkpoint, self._describe_reports(checkpoint.reports))
         text = json.dumps(about)
         notes = {"format": FORMAT, "about": text, "digest": _digest(text, arrays)}
         write_arrays(self._path(checkpoint.round), arrays, notes, durable=self._durable)
@@ -104,6 +105,13 @@ class CheckpointFolder:
             if number not in needed:
                 self._path(number).unlink(missing_ok=True)
                 self._chosen.pop(number, None)
+
+    def _describe_reports(self, reports: Mapping[str, HandshakeReport]) -> dict[str, str]:
+        """Return the reports as JSON; most are those of the round before, and each lists every input of the task."""
+        for site, report in reports.items():
+            if site not in self._texts or self._texts[site][0] is not report:
+                self._texts[site] = report, report.to_json()
+        return {site: self._texts[site][1] for site in reports}
 
     def needed_rounds(self) -> set[int]:
         """Return the rounds that the run may be resumed from, and those that were best in them; 0 is no round."""
@@ -186,8 +194,8 @@ def check_same_run(checkpoint: Checkpoint, config: RunConfig, folder: Path) -> N
         )
 
 
-def _to_parts(checkpoint: Checkpoint) -> tuple[Weights, dict[str, object]]:
-    """Return a checkpoint's arrays by name, and all else JSON-ready."""
+def _to_parts(checkpoint: Checkpoint, reports: Mapping[str, str]) -> tuple[Weights, dict[str, object]]:
+    """Return a checkpoint's arrays by name, and all else JSON-ready; `reports`: its reports as JSON."""
     counts, deviations = _name_counts(checkpoint.validation)
     parts = ((WEIGHTS, checkpoint.weights), (STRATEGY, checkpoint.strategy.arrays), (COUNTS, counts))
     arrays = {prefix + name: np.asarray(value) for prefix, group in parts for name, value in group.items()}
@@ -197,7 +205,7 @@ def _to_parts(checkpoint: Checkpoint) -> tuple[Weights, dict[str, object]]:
         "round": checkpoint.round,
         "config": checkpoint.config,
         "run_id": checkpoint.run_id,
-        "reports": {site: report.to_json() for site, report in checkpoint.reports.items()},
+        "reports": dict(reports),
         "order": list(checkpoint.weights),  # the file sorts its arrays, a model does not
         "strategy": checkpoint.strategy.values,
         "scaled": checkpoint.scaled,

@@ -139,7 +139,8 @@ def test_only_messages_builds_or_opens_flower_records() -> None:
         if (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in RECORDS)
         or (isinstance(node, ast.Attribute) and node.attr in {"array_records", "config_records", "metric_records"})
     }
-    assert users == {f"common/{name}.py" for name in ("messages", "joint_messages", "packed_messages", "receipts")}
+    openers = ("messages", "joint_messages", "packed_messages", "receipts", "wire_arrays")
+    assert users == {f"common/{name}.py" for name in openers}
 
 
 def test_the_client_app_loads_no_torch() -> None:

@@ -166,7 +166,10 @@ def load_weights(model: nn.Module, weights: Weights) -> None:
     Raises:
         SiteError: the arrays do not fit the model.
     """
-    try:
-        model.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
-    except (RuntimeError, TypeError):
-        raise SiteError("the server's weights do not fit the model of the configuration") from None
+    own = model.state_dict()
+    shapes = {name: value.shape for name, value in weights.items()}
+    if {name: tuple(value.shape) for name, value in own.items()} != shapes:
+        raise SiteError("the server's weights do not fit the model of the configuration")
+    with torch.no_grad():  # what load_state_dict does, which takes three times as long
+        for name, value in own.items():
+            value.copy_(torch.from_numpy(np.array(weights[name])))

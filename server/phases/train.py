@@ -218,7 +218,7 @@ def _merge_updates(
     counts = {site: run.federation.reports[site].counts.train for site in answers}
     shares = compute_weights(counts, run.config.federation)
     weighed: list[Message] = [
-        messages.set_weight(messages.set_reply_site(message, site), counts[site].examples, shares[site])
+        messages.set_weight(message, counts[site].examples, shares[site], site)
         for site, (message, _) in answers.items()
     ]
     merged, _ = run.strategy.aggregate_train(number, weighed)
