@@ -22,6 +22,9 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
+BUDGET_SPENT = "privacy budget spent"
+"""Start of the reason that a site gives when a round would overspend its privacy budget."""
+
 
 class WardroundError(Exception):
     """Base of all errors raised on purpose; `exit_code` is what the command line returns."""

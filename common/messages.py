@@ -49,8 +49,6 @@ MESSAGE_TYPES: dict[RequestKind, str] = {
     "canary": "query.canary",
     "grow": "query.grow",
 }
-BUDGET_SPENT = "privacy budget spent"
-"""Start of the reason that a site gives when a round would overspend its privacy budget."""
 WAITS_FOR_APPROVAL = "waits for approval"
 """Start of the reason that a site gives when somebody at the hospital must approve the run first."""
 ERROR_CODE = 100

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from common.errors import EngineError
-from common.messages import BUDGET_SPENT
+from common.errors import BUDGET_SPENT, EngineError
 from common.sections.training import FederationConfig
 from server.outcome import Outcome
 

@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from client.privacy.accounting import Accountant, GaussianSteps, compute_epsilon
-from common.errors import SiteError
-from common.messages import BUDGET_SPENT
+from common.errors import BUDGET_SPENT, SiteError
 
 INITIAL_HASH = "0" * 64
 """What stands for the hash of the row before the first."""

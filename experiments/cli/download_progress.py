@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -15,10 +16,12 @@ from rich.text import Text
 
 from experiments.cli.run_progress import TerminalPrinter
 from experiments.watcher import Event
-from sites.cohort import DataCard
-from sites.download.catalogue import Download
 from sites.download.destination import format_bytes
-from sites.download.fetch import FetchResult
+
+if TYPE_CHECKING:
+    from sites.cohort import DataCard
+    from sites.download.catalogue import Download
+    from sites.download.fetch import FetchResult
 
 
 def download_start_event(card: DataCard, source: Download, folder: Path) -> Event:

@@ -41,11 +41,14 @@ def score_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Score recordings or rows with a run's model; writes a table, and WFDB annotations for ECG viewers."""
-    import torch
-
+    from common.garbage import pause_collection
     from common.processes import interrupt_on_signals
-    from experiments.scoring.output import ScoreWriter, check_extension
-    from experiments.scoring.score import open_model, score_records
+
+    with pause_collection():
+        import torch
+
+        from experiments.scoring.output import ScoreWriter, check_extension
+        from experiments.scoring.score import open_model, score_records
 
     torch.set_num_threads(1)
     check_extension(extension, annotator)

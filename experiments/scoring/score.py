@@ -20,9 +20,6 @@ import numpy.typing as npt
 from client import input_scaling
 from client.evaluation.anomaly_scores import AnomalyScores
 from client.evaluation.predictions import Predictor, build_predictor
-from client.policy import SIMULATION_POLICY
-from client.site import load_site
-from client.site_context import SiteContext
 from common import run_folder
 from common.config import RunConfig, load_config
 from common.errors import DataError, UsageError
@@ -193,6 +190,10 @@ def _fit_own_scaling(config: RunConfig, site: str | None) -> Scaling | None:
     """Return the scaling that a hospital of a simulated run fits to its own training patients."""
     if site is None:
         raise UsageError("data.scaling=site: each hospital scales by its own patients: name one with --site NAME")
+    from client.policy import SIMULATION_POLICY
+    from client.site import load_site
+    from client.site_context import SiteContext
+
     names = sorted(datasets.assign_hospitals(datasets.open_source(config, None), config)[0])
     if site not in names:
         raise UsageError(f"--site {site}: the run's hospitals are {', '.join(names)}")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from common.errors import EngineError
-from common.messages import BUDGET_SPENT
+from common.errors import BUDGET_SPENT, EngineError
 from common.reports import PrivacySpent
 from server.events import report_charges
 from server.outcome import Outcome

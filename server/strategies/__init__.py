@@ -9,8 +9,6 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from flwr.serverapp.strategy import Strategy
-
 from common import plugins
 from common.config import RunConfig
 from common.requests import Method
@@ -18,6 +16,7 @@ from common.sections.training import StrategyConfig
 from common.settings import Section, validate_settings
 
 if TYPE_CHECKING:
+    from flwr.serverapp.strategy import Strategy
     from torch import nn
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flwr.serverapp.strategy import FedAvg, Strategy
 from pydantic import Field
 
 from common.requests import Method
 from common.settings import Section
-from server.strategies._flower import EVERY_SITE
 
 if TYPE_CHECKING:
+    from flwr.serverapp.strategy import Strategy
     from torch import nn
 
 
@@ -29,6 +28,10 @@ class Options(Section):
 
 def build(options: Options) -> Strategy:
     """Return Flower's FedAvg, for the global model."""
+    from flwr.serverapp.strategy import FedAvg
+
+    from server.strategies._flower import EVERY_SITE
+
     return FedAvg(**EVERY_SITE)
 
 

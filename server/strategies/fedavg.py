@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from flwr.serverapp.strategy import FedAvg, Strategy
+from typing import TYPE_CHECKING
 
 from common.settings import Section
-from server.strategies._flower import EVERY_SITE
+
+if TYPE_CHECKING:
+    from flwr.serverapp.strategy import Strategy
 
 
 class Options(Section):
@@ -14,4 +16,8 @@ class Options(Section):
 
 def build(options: Options) -> Strategy:
     """Return Flower's FedAvg."""
+    from flwr.serverapp.strategy import FedAvg
+
+    from server.strategies._flower import EVERY_SITE
+
     return FedAvg(**EVERY_SITE)

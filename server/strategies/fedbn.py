@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flwr.serverapp.strategy import FedAvg, Strategy
-
 from common.errors import ConfigError
 from common.requests import Method
 from common.settings import Section
-from server.strategies._flower import EVERY_SITE
 
 if TYPE_CHECKING:
+    from flwr.serverapp.strategy import Strategy
     from torch import nn
 
 
@@ -25,6 +23,10 @@ class Options(Section):
 
 def build(options: Options) -> Strategy:
     """Return Flower's FedAvg; the sites send no norm layers."""
+    from flwr.serverapp.strategy import FedAvg
+
+    from server.strategies._flower import EVERY_SITE
+
     return FedAvg(**EVERY_SITE)
 
 

@@ -6,11 +6,14 @@ sends mu; `client.training.loop.train_model` adds the term's gradient, mu (w - w
 
 from __future__ import annotations
 
-from flwr.serverapp.strategy import FedProx, Strategy
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
 from common.settings import Section
-from server.strategies._flower import EVERY_SITE
+
+if TYPE_CHECKING:
+    from flwr.serverapp.strategy import Strategy
 
 
 class Options(Section):
@@ -21,4 +24,8 @@ class Options(Section):
 
 def build(options: Options) -> Strategy:
     """Return Flower's FedProx."""
+    from flwr.serverapp.strategy import FedProx
+
+    from server.strategies._flower import EVERY_SITE
+
     return FedProx(**EVERY_SITE, proximal_mu=options.mu)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -240,3 +242,17 @@ def test_an_irregular_rhythm_is_reported_with_its_figures(beats_run: Path, tmp_p
     notes = wfdb.rdann(str(out / "af"), "wrd").aux_note
     assert any("rhythm irregular around 100% of the beats" in note for note in notes)
     assert not any("rhythm irregular" in note for note in wfdb.rdann(str(out / "sinus"), "wrd").aux_note)
+
+
+def test_a_recording_is_scored_without_libraries_that_nothing_uses(
+    beats_run: Path, hospitals: Path, tmp_path: Path
+) -> None:
+    code = (
+        "import sys\nfrom experiments.cli.main import app\n"
+        f"app(['score', '--run', {str(beats_run)!r}, '--data', {str(hospitals / 'north')!r},"
+        f" '--out', {str(tmp_path / 'out')!r}, '--beats', 'detect', '-q'], standalone_mode=False)\n"
+        "unused = ('flwr', 'sklearn', 'requests')\n"
+        "print([name for name in unused if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
