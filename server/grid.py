@@ -14,9 +14,10 @@ from typing import Any
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.superlink.grid import HttpGrid, http_grid
 
-from common.errors import ProtocolError
+from common.errors import EngineError, ProtocolError
 from common.packed_messages import is_packed, pack_content, unpack_content
 from server.delegating_grid import DelegatingGrid
 
@@ -48,9 +49,18 @@ class PackingGrid(DelegatingGrid):
         self._parts_seconds = min(PARTS_SECONDS, max(LONGEST_PAUSE, seconds))
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Send messages, all in one call; return their ids, empty where one was not taken."""
+        """Send messages, all in one call; return their ids, empty where one was not taken.
+
+        Raises:
+            EngineError: the SuperLink did not store a part of a message.
+        """
         packed = [_replace_content(message, pack_content(message.content)) for message in messages]
-        return [name or "" for name in self._grid.push_messages(packed)] if packed else []
+        try:
+            return [name or "" for name in self._grid.push_messages(packed)] if packed else []
+        except ObjectPushError:
+            raise EngineError(
+                "the SuperLink did not store a message: it was interrupted, or is full (its own log says)"
+            ) from None
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies that have arrived; one that cannot be unpacked comes as it is, and is refused later."""

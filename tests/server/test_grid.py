@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Message
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.superlink.grid import HttpGrid, http_grid
 
 from common import messages
+from common.errors import EngineError
 from common.packed_messages import is_packed, pack_content
 from common.requests import TrainRequest
 from server import grid
@@ -57,6 +59,15 @@ def test_messages_are_packed_on_their_way_and_unpacked_on_their_return() -> None
     assert [message.content.object_id for message in back] == [digest, digest]
     assert list(packing.push_messages([])) == []
     assert transport.calls == 1
+
+
+def test_a_message_that_the_superlink_does_not_store_ends_the_run_in_one_line() -> None:
+    class Full(Transport):
+        def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+            raise ObjectPushError("1f", 1, "2e")
+
+    with pytest.raises(EngineError, match="the SuperLink did not store a message"):
+        PackingGrid(Full()).push_messages(outgoing(1))
 
 
 def test_a_reply_that_cannot_be_unpacked_comes_as_it_is() -> None:
