@@ -9,10 +9,56 @@ from typing import Annotated, Any
 
 import typer
 
+from experiments.cli.data import Settings
+
 app = typer.Typer(help="Benchmarks: ratios to a baseline measured in the same run.", no_args_is_help=True)
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Compare = Annotated[
+    Path | None,
+    typer.Option("--compare", help="A file of earlier --json output: print the ratio of each figure to it."),
+]
 NOISY = ("100", "103", "113", "118", "119", "200", "208", "213", "222", "231")
 """Records of `bench monitor --part noise`."""
+
+
+def _print_measured(
+    measured: Any, render: Callable[[Any], str] | None, *, as_json: bool = False, before: Any = None
+) -> None:
+    """Print measurements as a table or as JSON (without `render` always); with earlier ones, the ratios too."""
+    from experiments.bench.compare import render_comparison
+
+    if as_json or (render is None and before is None):
+        typer.echo(json.dumps(measured, indent=1))
+        return
+    if render is not None:
+        typer.echo(render(measured))
+    if before is not None:
+        typer.echo("" if render is None else "\n", nl=False)
+        typer.echo(render_comparison(measured, before))
+
+
+def _read_earlier(path: Path | None) -> Any:
+    """Return earlier measurements before anything is measured, so that a wrong file costs no time."""
+    from experiments.bench.compare import read_measurements
+
+    return None if path is None else read_measurements(path)
+
+
+@app.command("command")
+def bench_command(
+    configs: Annotated[list[str] | None, typer.Argument(help="Configurations. Default: synthetic.")] = None,
+    settings: Settings = None,
+    turns: Annotated[int, typer.Option(min=1, help="Runs of each configuration, in turn.")] = 3,
+    as_json: AsJson = False,
+    compare: Compare = None,
+) -> None:
+    """Measure `wardround run` as a whole command, by part: start, data, rounds, test, baselines, report."""
+    from experiments.bench.commands import measure_commands, render_commands_table
+
+    before = _read_earlier(compare)
+    measured = measure_commands(configs or ["synthetic"], settings or [], turns)
+    _print_measured(measured, render_commands_table, as_json=as_json, before=before)
 
 
 @app.command("engine")
@@ -21,11 +67,13 @@ def bench_engine(
     examples: Annotated[int, typer.Option(help="Training examples of each hospital.")] = 2000,
     rounds: Annotated[int, typer.Option(help="Rounds measured for each engine.")] = 3,
     ray: Annotated[bool, typer.Option(help="Measure the ray engine too.")] = True,
+    compare: Compare = None,
 ) -> None:
     """Compare a round of each engine with a bare loop that takes the same steps."""
     from experiments.bench.engines import benchmark_engines
 
-    typer.echo(json.dumps(benchmark_engines(sites, examples, rounds, ray), indent=1))
+    before = _read_earlier(compare)
+    _print_measured(benchmark_engines(sites, examples, rounds, ray), None, before=before)
 
 
 @app.command("data")
@@ -52,13 +100,15 @@ def bench_privacy(
     batch: Annotated[int, typer.Option(min=1, help="Examples in a step.")] = 64,
     each: Annotated[int, typer.Option(min=1, help="Examples of one person at level patient.")] = 8,
     turns: Annotated[int, typer.Option(min=1, help="Pairs of plain and private training that are timed.")] = 15,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
+    compare: Compare = None,
 ) -> None:
     """Compare a private step with a plain one, for every way to compute gradients of single examples or people."""
     from experiments.bench.private_step import measure_private_steps, render_steps_table
 
+    before = _read_earlier(compare)
     measured = measure_private_steps(batch, each, turns)
-    typer.echo(json.dumps(measured, indent=1) if as_json else render_steps_table(measured))
+    _print_measured(measured, render_steps_table, as_json=as_json, before=before)
 
 
 @app.command("federation")
@@ -68,7 +118,7 @@ def bench_federation(
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds that are timed in each measurement.")] = 5,
     turns: Annotated[int, typer.Option(min=1, help="Measurements of each engine, in turn.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare a federation of processes on this machine with the local engine: time, memory, start, traffic."""
     from common.errors import ConfigError
@@ -85,7 +135,7 @@ def bench_federation(
 def bench_gate(
     people: Annotated[int, typer.Option(min=100, help="People of the SYNTHETIC hospital.")] = 1000,
     turns: Annotated[int, typer.Option(min=1, help="Messages of each kind that are timed.")] = 30,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure what the checks of a hospital's gate cost for each kind of message."""
     from experiments.bench.gate import measure_gate, render_gate_table
@@ -135,10 +185,12 @@ def bench_growth(
         list[int] | None, typer.Option(min=2, help="Hospitals of a run; repeatable. Default: 10, 100 and 1000.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=2, help="Rounds of each run.")] = 4,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
+    compare: Compare = None,
 ) -> None:
     """Measure how processor time, memory and the run's folder grow with the number of hospitals (SYNTHETIC)."""
     from experiments.bench.growth import measure_growth, render_growth_table
 
+    before = _read_earlier(compare)
     measured = measure_growth(hospitals or [10, 100, 1000], rounds)
-    typer.echo(json.dumps(measured, indent=1) if as_json else render_growth_table(measured))
+    _print_measured(measured, render_growth_table, as_json=as_json, before=before)

@@ -91,3 +91,12 @@ def test_the_command_of_the_installed_package_is_this_one() -> None:
     assert project["project"]["scripts"] == {"wardround": "experiments.cli.launcher:main"}
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["include"]
     assert "/experiments" in included  # with the YAML files that `wardround run NAME` finds
+
+
+def test_the_end_of_python_has_no_objects_to_search() -> None:
+    code = (
+        "import atexit, gc, sys\natexit.register(lambda: print(gc.get_freeze_count() > 10_000))\n"
+        "from experiments.cli.launcher import main\nsys.argv = ['wardround', '--version']\nmain()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines()[-1] == "True"
