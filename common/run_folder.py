@@ -301,9 +301,11 @@ def read_run(folder: Path) -> dict[str, Any]:
         DataError: the file is missing or incomplete.
     """
     try:
-        about: dict[str, Any] = json.loads(RunFolder(folder).about.read_text(encoding="utf-8"))
+        about = json.loads(RunFolder(folder).about.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise DataError(f"{folder} is no run folder: its run.json is missing or incomplete") from None
+        about = None
+    if not isinstance(about, dict):
+        raise DataError(f"{folder} is no run folder: its run.json is missing or incomplete")
     return about
 
 

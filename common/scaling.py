@@ -44,6 +44,14 @@ class Scaling:
     ranks: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, RANK_BINS), np.float32))
     keeps_missing: bool = False
 
+    def is_usable(self) -> bool:
+        """Return whether centre, spread and ranks are finite, of one width, and every spread is above 0."""
+        width = self.centre.shape
+        fits = len(width) == 1 and self.spread.shape == width
+        ranks = self.ranks.shape in ((0, RANK_BINS), (*width, RANK_BINS))
+        finite = all(bool(np.isfinite(part).all()) for part in (self.centre, self.spread, self.ranks))
+        return fits and ranks and finite and bool((self.spread > 0).all())
+
     def apply(
         self, values: npt.NDArray[np.float32], first: int = 0, *, keep_missing: bool = False
     ) -> npt.NDArray[np.float32]:

@@ -6,6 +6,7 @@ The model cards of runs load their model with this module: `model` and `scaling`
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,8 @@ def _load_saved(folder: Path, name: str) -> tuple[nn.Module, Task, RunConfig]:
         built.load_state_dict(weights)
     except RuntimeError:
         raise DataError(f"{path} does not fit the model of {RunFolder(folder).config}") from None
+    if not all(bool(array.isfinite().all()) for array in built.state_dict().values()):
+        raise DataError(f"{path} holds weights that are not finite: the training diverged, or the file is damaged")
     return built, task, config
 
 
@@ -162,9 +165,12 @@ def scaling(folder: Path, name: str = "federated") -> Scaling | None:
     """
     path = RunFolder(folder).scaling(name)
     try:
-        return Scaling.from_bytes(path.read_bytes()) if path.is_file() else None
+        fitted = Scaling.from_bytes(path.read_bytes()) if path.is_file() else None
     except (OSError, ValueError):
         raise DataError(f"{path} is damaged: train again") from None
+    if fitted is not None and not fitted.is_usable():
+        raise DataError(f"{path} is damaged: its means, deviations or ranks are no finite numbers of one width")
+    return fitted
 
 
 load_scaling = scaling
@@ -179,11 +185,14 @@ def load_outcome(folder: Path, name: str = "federated") -> dict[str, Any]:
     path = RunFolder(folder).outcome if name == "federated" else RunFolder(folder).baselines
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if name == "federated":
-            return dict(content)
-        return dict(next(item for item in content["models"] if item["name"] == name))
+        recorded = content if name == "federated" else next(item for item in content["models"] if item["name"] == name)
+        recorded = dict(recorded)
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
         raise DataError(f"{path} records no model {name!r}: was the run stopped before its end?") from None
+    threshold = recorded.get("threshold")
+    if threshold is not None and (type(threshold) not in (int, float) or not math.isfinite(threshold)):
+        raise DataError(f"{path}: the threshold of {name} is no finite number: restore the file, or train again")
+    return recorded
 
 
 def has_synthetic_data(folder: Path) -> bool:

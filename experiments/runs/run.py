@@ -15,6 +15,7 @@ from common.files import cut_torn_line, remove_leftovers
 from common.run_folder import RunFolder, hold_lock
 from experiments.engines import carry_messages
 from experiments.runs.checks import check_plugins, load_data_card, resolve_paths
+from experiments.runs.model_files import digest_model_files
 from experiments.runs.resumable import has_checkpoint, load_resumable_config, read_federation_status, read_partial
 from experiments.watcher import Watcher, baseline_event, stage_event, start_event
 
@@ -189,5 +190,6 @@ def write_run_report(folder: Path, **ending: Any) -> Any:
     report = build_report(folder, **ending)
     write_report(report, folder)
     if ending:
-        run_folder.update_run(folder, **ending)
+        files = digest_model_files(folder) if ending.get("status") == "complete" else {}
+        run_folder.update_run(folder, **ending, **({"files": files} if files else {}))
     return report

@@ -20,18 +20,23 @@ import numpy.typing as npt
 from client.evaluation.anomaly_scores import AnomalyScores
 from client.evaluation.evaluate import evaluate_site
 from client.evaluation.predictions import Predictions, compute_predictions
+from client.input_scaling import resolve_scaling
 from client.site import Site
 from common.errors import DataError
 from common.files import write_json
 from common.metrics.figures import Evaluation
+from common.provenance import installed_versions
 from common.replies import FinalTestReply
 from common.reports import FinalTestReport
 from common.run_folder import RunFolder, Stopwatch, read_run, update_run, write_run_description
 from experiments.scoring.score import ScoringModel
+from experiments.scoring.training_overlap import describe_overlap
 from server.phases.test import combine_evaluations
 from sites.anomaly_task import to_anomaly_task
 from sites.cohort import SPLITS, Cohort
 from sites.datasets import Source
+from sites.outliers import clear_outliers
+from sites.suspicions import note_suspicions
 from sites.unlabelled.tables import read_unlabelled_tables
 
 Mask = npt.NDArray[np.bool_]
@@ -72,25 +77,37 @@ def evaluate_model(model: ScoringModel, run_folder: Path, data: Path, out: Path,
         raise DataError(f"{out} is the folder of a run: choose another with --out")
     stopwatch = Stopwatch()
     source = model.source(data)
-    hospitals = {
-        site: _evaluate_hospital(model, site, source, cohort) for site, cohort in _read_hospitals(source, name).items()
-    }
+    scaled = resolve_scaling(model.config.data, model.task) != "none"
+    cohorts = _read_hospitals(source, name, scaled=scaled)
+    about = read_run(run_folder)
+    notices = [*_keep_notices(model, about), *_run_notices(model, about)]
+    if overlap := describe_overlap(model.config, model.name, cohorts.values()):
+        notices.append({"level": "leak" if "too good to" in overlap else "warning", "text": overlap})
+    hospitals = {site: _evaluate_hospital(model, site, source, cohort) for site, cohort in cohorts.items()}
     replies = {site: item.reply for site, item in hospitals.items()}
     by_table, pooled = combine_evaluations(model.task, replies)
     out.mkdir(parents=True, exist_ok=True)
-    about = read_run(run_folder)
     title = f"{about.get('title') or model.run}, {model.name} model, evaluated at {', '.join(hospitals)}"
-    write_run_description(
-        model.config, out, asdict(source.card), [*_keep_notices(model, about), *_unscored_notices(hospitals)]
-    )
+    write_run_description(model.config, out, asdict(source.card), [*notices, *_unscored_notices(hospitals)])
     update_run(out, id=model.run, title=title[:200])
     write_json(RunFolder(out).outcome, _describe_outcome(model, hospitals, by_table, pooled, stopwatch.seconds()))
     write_run_report(out, status="complete", seconds=stopwatch.seconds())
     return out
 
 
-def _read_hospitals(source: Source, name: str) -> dict[str, Cohort]:
-    """Return the examples of each hospital in a folder, of one under `name`."""
+def _read_hospitals(source: Source, name: str, *, scaled: bool) -> dict[str, Cohort]:
+    """Return the examples of each hospital in a folder, of one under `name`, with the same checks as for training.
+
+    Args:
+        source: the data.
+        name: the name of a hospital that the data name none for.
+        scaled: whether the model's inputs are scaled, so that training took no outliers.
+
+    Raises:
+        ConfigError: the folder's own description differs from the run's.
+    """
+    if (source.folder / getattr(source.module, "FILE_NAME", "")).is_file():
+        source.module.check_site_folder(source.folder, source.options)
     patients = source.patients()
     if not patients:
         raise DataError(f"no patients in {source.folder}")
@@ -98,7 +115,14 @@ def _read_hospitals(source: Source, name: str) -> dict[str, Cohort]:
     ids: dict[str, list[str]] = {}
     for item in patients:
         ids.setdefault(item.site if item.site and len(sites) > 1 else name, []).append(item.id)
-    return {site: source.read(sorted(members)) for site, members in sorted(ids.items())}
+    bounds = source.bounds()
+    cohorts: dict[str, Cohort] = {}
+    for site, members in sorted(ids.items()):
+        cohort = source.read(sorted(members))
+        if scaled:
+            cohort = clear_outliers(cohort, bounds)
+        cohorts[site] = note_suspicions(cohort, bounds)
+    return cohorts
 
 
 def _evaluate_hospital(model: ScoringModel, name: str, source: Source, cohort: Cohort) -> HospitalEvaluation:
@@ -174,6 +198,20 @@ def _keep_notices(model: ScoringModel, about: Mapping[str, Any]) -> list[dict[st
         text = "The model was trained on generated data. No figure says anything about real patients."
         notices.insert(0, {"level": "synthetic", "text": text})
     return notices
+
+
+def _run_notices(model: ScoringModel, about: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return a notice where the run did not end well, or another release of this program made it."""
+    texts = []
+    if (status := str(about.get("status"))) != "complete" or model.status not in ("", "complete"):
+        ended = status if status != "complete" else model.status
+        texts.append(f"The model's run is not complete ({ended}): its model is that of the last round that was chosen.")
+    made, here = (about.get("versions") or {}).get("wardround"), installed_versions().get("wardround")
+    if made and made != here:
+        texts.append(
+            f"The model's run is of release {made} and this evaluation of {here}, which may compute inputs differently."
+        )
+    return [{"level": "warning", "text": text} for text in texts]
 
 
 def _unscored_notices(hospitals: Mapping[str, HospitalEvaluation]) -> list[dict[str, str]]:

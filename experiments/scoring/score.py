@@ -22,12 +22,14 @@ from client.evaluation.anomaly_scores import AnomalyScores
 from client.evaluation.predictions import Predictor, build_predictor
 from common import run_folder
 from common.config import RunConfig, load_config
+from common.detection import to_detection_task
 from common.errors import DataError, UsageError
 from common.metrics.counts import class_log_odds
 from common.run_folder import RunFolder
 from common.scaling import Scaling
 from common.task import Task
 from experiments import restore
+from experiments.runs.model_files import check_model_files
 from experiments.scoring.rhythm import RhythmTally
 from sites import datasets
 from sites.cohort import Cohort
@@ -55,6 +57,7 @@ class ScoringModel:
         scaling: how inputs are scaled; None: not at all.
         threshold: log odds at or above which the event is predicted; None: the likelier class is.
         synthetic: whether the model was trained on generated data.
+        status: how the federation that trained the model ended, in federated.json's words; "": not stated.
     """
 
     run: str
@@ -65,6 +68,7 @@ class ScoringModel:
     scaling: Scaling | None = None
     threshold: float | None = None
     synthetic: bool = False
+    status: str = ""
 
     def source(self, folder: Path) -> Source:
         """Return a folder as a data set of the run's kind.
@@ -74,11 +78,19 @@ class ScoringModel:
         """
         source = datasets.open_source(self.config, folder)
         now = source.task()
+        if self.config.detecting:
+            now = to_detection_task(now, self.config.detection)
         for part in ("channels", "samples", "rate_hz", "features", "channel_names", "units", "missing"):
             if getattr(now, part) != getattr(self.task, part):
                 raise DataError(
                     f"run {self.run}: its model was trained on other inputs than this version makes of "
                     f"{source.card.name} ({part}): train again"
+                )
+        for part in ("kind", "classes", "utility", "anomaly", "against"):
+            if getattr(now, part) != getattr(self.task, part):
+                raise DataError(
+                    f"run {self.run}: its federated.json names other classes than its config.yaml makes of "
+                    f"{source.card.name} ({part}): restore both files, or train again"
                 )
         return source
 
@@ -169,10 +181,16 @@ def open_model(folder: Path, name: str = "federated", site: str | None = None) -
     """
     about = run_folder.read_run(folder)
     base = "federated" if name == "personal" else name
+    check_model_files(folder, about, base)
     model, task = restore.model(folder, name, site)
     config = load_config(RunFolder(folder).config)
     scaling = restore.load_scaling(folder, base)
-    if input_scaling.resolve_scaling(config.data, task) == "site":
+    kind = input_scaling.resolve_scaling(config.data, task)
+    if scaling is None and kind not in ("none", "site"):
+        raise DataError(
+            f"{RunFolder(folder).scaling(base)} is missing: inputs of this model are scaled by it; restore the file"
+        )
+    if kind == "site":
         scaling = _fit_own_scaling(config, site or (base.partition(":")[2] if base.startswith("local:") else None))
     return ScoringModel(
         run=about.get("id", folder.name),
@@ -182,6 +200,7 @@ def open_model(folder: Path, name: str = "federated", site: str | None = None) -
         predict=build_predictor(model, config, restore.load_latent(folder, base)),
         scaling=scaling,
         threshold=restore.load_outcome(folder, base).get("threshold"),
+        status=str(restore.load_outcome(folder).get("status", "")),
         synthetic=bool(about.get("data", {}).get("synthetic")) or restore.has_synthetic_data(folder),
     )
 

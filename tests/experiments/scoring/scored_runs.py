@@ -10,8 +10,10 @@ import numpy as np
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from client import input_scaling
 from common import detection, models
 from common.config import RunConfig, config_to_json, parse_config
+from common.scaling import Scaling
 from common.task import Task
 from experiments.cli import main
 from experiments.scoring.score import ScoringModel
@@ -21,7 +23,7 @@ runner = CliRunner()
 
 
 def make_run_folder(folder: Path, raw: dict[str, Any], *, synthetic: bool = False, **outcome: Any) -> Path:
-    """Write a run's folder with an untrained model."""
+    """Write a run's folder with an untrained model; where its inputs are scaled, by a mean of 0 and a spread of 1."""
     wanted: RunConfig = parse_config(raw)
     task = datasets.open_source(wanted, folder).task()
     if wanted.detecting:
@@ -34,6 +36,9 @@ def make_run_folder(folder: Path, raw: dict[str, Any], *, synthetic: bool = Fals
     reported = {"task": task.to_dict(), "threshold": None, "chosen": 1, "sites": sites}
     (folder / "federated.json").write_text(json.dumps(reported | outcome))
     save_file({key: value.contiguous() for key, value in built.state_dict().items()}, folder / "model.safetensors")
+    if input_scaling.resolve_scaling(wanted.data, task) not in ("none", "site"):
+        width = len(task.features) + task.channels
+        (folder / "scaling.safetensors").write_bytes(Scaling(np.zeros(width), np.ones(width)).to_bytes())
     return folder
 
 

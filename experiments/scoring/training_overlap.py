@@ -1,0 +1,121 @@
+"""Patients of an evaluation whose examples a model was trained on, found by their inputs.
+
+A person keeps no name across folders, but the same examples have the same inputs, whatever their files are called. An
+example identifies its patient where no other patient has an equal one. A patient counts as trained on if half of the
+examples that identify him or her are among those of the run's training and validation patients. Where inputs are so
+coarse that few patients are identified (age and sex alone), equal inputs say nothing, and nobody is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from client.policy import SIMULATION_POLICY
+from client.site import clear_site_cache, load_site, without_detection
+from client.site_context import SiteContext
+from common.config import RunConfig
+from common.errors import WardroundError
+from sites import datasets
+from sites.cohort import Cohort, Windows
+
+Keys = npt.NDArray[np.uint64]
+BLOCK = 1 << 14
+"""Examples whose keys are computed at a time."""
+
+
+def describe_overlap(config: RunConfig, name: str, cohorts: Iterable[Cohort]) -> str:
+    """Return a sentence on patients who took part in training, or on why that is not known; "" if none did.
+
+    Args:
+        config: the model's run.
+        name: the model.
+        cohorts: the examples it is evaluated on.
+    """
+    path = config.data.path
+    if config.federation.address is not None or path is None or not Path(path).exists():
+        return (
+            "Whether these patients took part in the model's training could not be checked, because the run's own data "
+            "are not on this machine. If they did, every figure is too good."
+        )
+    try:
+        trained = np.concatenate([np.zeros(0, np.uint64), *_trained_keys(config, name)])
+    except WardroundError:
+        return (
+            "Whether these patients took part in the model's training could not be checked, because the run's own data "
+            "can no longer be read as they were. If they did, every figure is too good."
+        )
+    equal, total = 0, 0
+    for cohort in cohorts:
+        equal += count_equal_patients(cohort, trained)
+        total += len(np.unique(cohort.patient))
+    if not equal:
+        return ""
+    return (
+        f"{equal:,} of {total:,} patients have the same inputs as patients that the model was trained or chosen on: "
+        "every figure is too good to hold for new patients. Leave them out."
+    )
+
+
+def count_equal_patients(cohort: Cohort, trained: Keys) -> int:
+    """Return how many patients of a cohort are among the trained ones; 0 where inputs identify few patients.
+
+    Args:
+        cohort: the examples of an evaluation.
+        trained: keys of the examples of training, as `example_keys` gives them, each once for each patient.
+    """
+    keys, owner = _patient_keys(cohort)
+    identifying = _count(keys, keys) == 1
+    times = _count(keys, trained)
+    identifying &= times <= 1
+    people = len(cohort.patients)
+    known = np.bincount(owner[identifying], minlength=people)
+    equal = (known > 0) & (2 * np.bincount(owner[identifying & (times > 0)], minlength=people) >= known)
+    unknown = int((known[np.unique(cohort.patient)] == 0).sum())
+    return int(equal.sum()) if equal.sum() > unknown else 0
+
+
+def example_keys(cohort: Cohort) -> Keys:
+    """Return a 64-bit hash of the inputs of each example, `(examples,)`; of a window of hours, of its last hour."""
+    keys = np.zeros(len(cohort.y), np.uint64)
+    for start in range(0, len(keys), BLOCK):
+        chosen = slice(start, start + BLOCK)
+        x = cohort.x.rows[cohort.x.end[chosen]] if isinstance(cohort.x, Windows) else cohort.x[chosen]
+        for salt, part in enumerate((cohort.features[chosen], x)):
+            flat = np.ascontiguousarray(part, dtype=np.float32).reshape(len(part), -1) + np.float32(0)  # -0 is 0
+            bits = flat.view(np.uint32).astype(np.uint64)
+            bits[np.isnan(flat)] = 1
+            factors = np.random.default_rng(salt).integers(1, 2**63, flat.shape[1], dtype=np.uint64) | np.uint64(1)
+            keys[chosen] += (bits * factors).sum(1, dtype=np.uint64)
+    return keys
+
+
+def _patient_keys(cohort: Cohort) -> tuple[Keys, npt.NDArray[np.int64]]:
+    """Return each patient's different keys, and the patient (index) of each."""
+    pairs = np.unique(np.stack([cohort.patient.astype(np.uint64), example_keys(cohort)]), axis=1)
+    return pairs[1], pairs[0].astype(np.int64)
+
+
+def _count(keys: Keys, among: Keys) -> npt.NDArray[np.int64]:
+    """Return how often each key occurs among others."""
+    distinct, counts = np.unique(among, return_counts=True)
+    if not len(distinct):
+        return np.zeros(len(keys), np.int64)
+    at = np.minimum(np.searchsorted(distinct, keys), len(distinct) - 1)
+    return np.where(distinct[at] == keys, counts[at], 0)
+
+
+def _trained_keys(config: RunConfig, name: str) -> Iterator[Keys]:
+    """Yield the keys of the training and validation examples of each hospital that a model rests on."""
+    config = without_detection(config)
+    sites = sorted(datasets.assign_hospitals(datasets.open_source(config, None), config)[0])
+    only = name.partition(":")[2] if name.startswith("local:") else None
+    for index, site in enumerate(sites):
+        if only == site or (only is None and site not in config.sites.external):
+            loaded = load_site(SiteContext(SIMULATION_POLICY, index=index, count=len(sites)), config)
+            for part in (loaded.train, loaded.validation):
+                yield _patient_keys(part)[0]
+            clear_site_cache()
